@@ -1,0 +1,1 @@
+"""jaxnn: neural networks as pure functions, and training runs as one compiled program."""

@@ -1,0 +1,128 @@
+"""One style of error: what is wrong, what was got, what was expected, and the fix.
+
+Every check raises while a network is built or traced, before anything compiles. The two
+exceptions are also a `ValueError` and a `TypeError`, so that callers need no import of ours;
+their common parent `Invalid` is how a command line tells a user's mistake from a defect.
+
+    >>> positive_integer("linear", "features", 0)
+    Traceback (most recent call last):
+    jaxnn.checks.InvalidValue: linear: features is out of range. Got features=0; expected an \
+integer of at least 1. Pass, say, features=1.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class Invalid(Exception):
+    """Something given to jaxnn cannot be used; the message says what to give instead."""
+
+
+class InvalidValue(Invalid, ValueError):
+    """A value or a shape is wrong."""
+
+
+class InvalidType(Invalid, TypeError):
+    """A kind of thing, or the structure of a tree, is wrong."""
+
+
+def message(where: str, wrong: str, *, got: str, expected: str, fix: str) -> str:
+    """Returns `where: wrong. Got got; expected expected. fix.`, the form of every error."""
+    return f"{where}: {wrong}. Got {got}; expected {expected}. {fix}."
+
+
+def is_concrete(value: Any) -> bool:
+    """Returns whether `value` is known now: a traced hyper-parameter is checked before tracing."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def positive_integer(where: str, name: str, value: Any) -> int:
+    """Returns `value` as an int; raises `InvalidValue` unless it is a whole number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InvalidValue(
+            message(
+                where,
+                f"{name} is out of range",
+                got=f"{name}={value!r}",
+                expected="an integer of at least 1",
+                fix=f"Pass, say, {name}=1",
+            )
+        )
+    return int(value)
+
+
+def number(
+    where: str,
+    name: str,
+    value: Any,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+    open_low: bool = False,
+    open_high: bool = True,
+) -> None:
+    """Raises `InvalidValue` unless `value` lies between `low` and `high`, or is traced."""
+    if not is_concrete(value):
+        return
+    try:
+        figure = float(value)
+    except (TypeError, ValueError):
+        figure = np.nan
+    above = figure > low if open_low else figure >= low
+    below = figure < high if open_high else figure <= high
+    if not (above and below):
+        interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+        raise InvalidValue(
+            message(
+                where,
+                f"{name} is out of range",
+                got=f"{name}={value!r}",
+                expected=f"a number in {interval}",
+                fix=f"Choose {name} inside that interval",
+            )
+        )
+
+
+def rate(where: str, name: str, value: Any) -> None:
+    """Raises `InvalidValue` unless `value` is a probability below one, or is traced."""
+    number(where, name, value, low=0.0, high=1.0)
+
+
+def positive(where: str, name: str, value: Any) -> None:
+    """Raises `InvalidValue` unless `value` is finite and above zero, or is traced."""
+    number(where, name, value, low=0.0, open_low=True)
+
+
+def choice(where: str, name: str, value: str, choices: Iterable[str]) -> None:
+    """Raises `InvalidValue`, with the nearest valid name, unless `value` is one of `choices`."""
+    valid = sorted(choices)
+    if value in valid:
+        return
+    near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.4)
+    raise InvalidValue(
+        message(
+            where,
+            f"{name} is unknown",
+            got=f"{name}={value!r}",
+            expected="one of " + ", ".join(valid),
+            fix=f"Did you mean {near[0]!r}?" if near else f"Choose {name} from that list",
+        )
+    )
+
+
+def floating(where: str, inputs: Any) -> None:
+    """Raises `InvalidType` unless `inputs` has a floating-point dtype, as arithmetic needs."""
+    if not np.issubdtype(inputs.dtype, np.floating) and inputs.dtype != jax.numpy.bfloat16:
+        raise InvalidType(
+            message(
+                where,
+                "inputs are not floating-point numbers",
+                got=f"inputs of dtype {inputs.dtype} and shape {inputs.shape}",
+                expected="float32 or another float",
+                fix="Put standardize(mean, std) first in the network, or convert the data",
+            )
+        )

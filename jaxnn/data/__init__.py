@@ -1,0 +1,1 @@
+"""Data: the sets at hand, a user's own examples, and the order in which training reads them."""

@@ -1,0 +1,62 @@
+"""Durations: how long to train, and how often to report, in the unit that is natural.
+
+    >>> steps_of("10 epochs", num_examples=1000, batch_size=50)
+    200
+    >>> steps_of("5%", num_examples=1000, batch_size=50, total=200)
+    10
+    >>> steps_of(300, num_examples=1000, batch_size=50)
+    300
+"""
+
+import math
+import re
+
+from jaxnn.checks import InvalidValue, message
+
+Duration = int | str
+"""A number of steps, or `"300 steps"`, `"10 epochs"`, `"50000 examples"`, `"5%"` of the run."""
+
+_FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.I)
+
+
+def steps_of(
+    duration: Duration, *, num_examples: int, batch_size: int, total: int | None = None
+) -> int:
+    """Returns a duration in training steps, rounded up, at least 1.
+
+    Args:
+      duration: see `Duration`.
+      num_examples: the examples of an epoch.
+      batch_size: the examples of a step, over all devices together.
+      total: the steps of the whole run, of which a percentage is taken.
+
+    Raises:
+      InvalidValue: if it is not above zero, or has no unit that is known.
+    """
+    if isinstance(duration, str):
+        form = _FORM.fullmatch(duration)
+        number, unit = (float(form[1]), form[2].lower().rstrip("s")) if form else (0.0, "")
+        per_unit = {
+            "step": 1.0,
+            "epoch": num_examples / batch_size,
+            "example": 1.0 / batch_size,
+            "%": (total or 0) / 100.0,
+        }.get(unit, 0.0)
+        # Rounding first: 10 epochs of 49.9 steps are 499, though 10 * 49.9 may come out above.
+        steps = math.ceil(round(number * per_unit, 6))
+    elif isinstance(duration, int) and not isinstance(duration, bool):
+        steps = duration
+    else:
+        steps = 0
+    if steps < 1:
+        raise InvalidValue(
+            message(
+                "duration",
+                "not a duration above zero",
+                got=f"{duration!r}",
+                expected="a number of steps, or '300 steps', '10 epochs', '50000 examples'"
+                + (" or '5%'" if total else " (a share, '5%', only for parts of a run)"),
+                fix="Pass, say, '10 epochs'",
+            )
+        )
+    return steps

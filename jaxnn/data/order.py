@@ -1,0 +1,85 @@
+"""Random access into a random order: which example comes at place `i` of epoch `e`.
+
+The order of the data is a function of a key and a place, so a run needs to remember nothing but its
+step, and reads the order inside the compiled program. Shuffling all places to read a few would cost
+more than the training of a small network: on 2 cores 20 to 35 ms for 60,000 places, against 2
+microseconds for a batch of 128 here.
+
+    >>> import jax, jax.numpy as jnp
+    >>> place = jnp.arange(6, dtype=jnp.uint32)
+    >>> order = permute(jax.random.key(0), jnp.zeros_like(place), place, 6)
+    >>> sorted(order.tolist())
+    [0, 1, 2, 3, 4, 5]
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn.typing import Array, Int, Key
+
+ROUNDS = 24
+
+
+def permute(
+    key: Key[Array, ""], epoch: Int[Array, "*shape"], place: Int[Array, "*shape"], n: int
+) -> Int[Array, "*shape"]:
+    """Returns the example at each place of each epoch: a permutation of `0 .. n - 1` per epoch.
+
+    Args:
+      key: chooses the orders of all epochs.
+      epoch: uint32 numbers of epochs.
+      place: uint32 places in the epoch, below `n`.
+      n: the number of examples, below 2**31.
+
+    The shuffle is "swap or not": a round pairs every place with another, `(k - place) mod n` for a
+    random `k`, and a random bit decides for each pair whether the two are exchanged. Each round is
+    its own inverse, so all of them together are a permutation, whatever the hash.
+
+    Source: Hoang, Morris and Rogaway, An Enciphering Scheme Based on a Card Shuffle, CRYPTO 2012,
+    figure 1, https://arxiv.org/abs/1208.1176.
+    """
+    size = jnp.uint32(n)
+    low, high = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)[:2]
+    base = _hash(_hash(epoch ^ low) + high)
+
+    def exchange(number, place):
+        salt = number.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)
+        pivot = _hash(base + salt) % size
+        partner = pivot + size - place
+        partner = jnp.where(partner >= size, partner - size, partner)
+        bit = _hash(jnp.maximum(place, partner) ^ _hash(base ^ ~salt)) & jnp.uint32(1)
+        return jnp.where(bit == 1, partner, place)
+
+    return lax.fori_loop(0, ROUNDS, exchange, place)
+
+
+def epoch_and_place(step: Int[Array, ""], batch_size: int, n: int) -> tuple[Array, Array]:
+    """Returns the epoch and place, uint32 `[batch_size]`, of every example of a training batch.
+
+    Batches are always full and run on across the borders of epochs: example `i` of a batch is
+    number `step * batch_size + i` of the run. That product outgrows 32 bits in a long run, so it is
+    divided by `n` as it is formed, one bit of `batch_size` at a time.
+    """
+    size = jnp.uint32(n)
+    step = step.astype(jnp.uint32)
+    rounds, rest = step // size, step % size
+    epoch, place = jnp.uint32(0), jnp.uint32(0)
+    for bit in f"{batch_size:b}":
+        place = place * 2 + rest * jnp.uint32(int(bit))
+        epoch = epoch * 2 + place // size
+        place = place % size
+    epoch = epoch + rounds * jnp.uint32(batch_size)
+    places = place + lax.iota(jnp.uint32, batch_size)
+    return epoch + places // size, places % size
+
+
+def _hash(x: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
+    """Mixes 32 bits so that every bit of the result depends on every bit of `x`.
+
+    Source: the constants of Wellons, Prospecting for Hash Functions, 2018 ("lowbias32"),
+    https://nullprogram.com/blog/2018/07/31/.
+    """
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)

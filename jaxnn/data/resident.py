@@ -1,0 +1,169 @@
+"""Data that live on the device, in their storage dtype, and are read inside the program.
+
+Which examples make the batch of a step is a function of `(key, step)`, so the position in the data
+is one integer, the step. Training batches are always full and run on across the borders of epochs;
+for evaluation the examples come in order, and the last batch is padded with examples of weight 0.
+
+    >>> import numpy as np
+    >>> data = resident({"inputs": np.arange(5.0)[:, None]}, batch_size=2)
+    >>> data
+    Resident(5 examples in batches of 2: inputs float32[1])
+    >>> last = data.in_order(2)
+    >>> last["inputs"].tolist(), last["weights"].tolist(), last["index"].tolist()
+    ([[4.0], [4.0]], [1.0, 0.0], [4, 4])
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxnn.checks import InvalidType, InvalidValue, message, positive_integer
+from jaxnn.data.order import epoch_and_place, permute
+from jaxnn.typing import Any, Batch, Key
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["arrays", "key"], meta_fields=["batch_size"]
+)
+@dataclass(frozen=True, repr=False)
+class Resident:
+    """Examples on the device: a pytree that is an argument of the program, never a constant in it.
+
+    Attributes:
+      arrays: the fields, each `[examples, ...]` or a pytree of such arrays.
+      key: chooses the order of training batches.
+      batch_size: examples in a batch, over all devices together.
+    """
+
+    arrays: dict[str, Any]
+    key: Key
+    batch_size: int = field(metadata={"static": True})
+
+    @property
+    def num_examples(self) -> int:
+        """The number of examples."""
+        return jax.tree.leaves(self.arrays)[0].shape[0]
+
+    @property
+    def num_batches(self) -> int:
+        """The number of batches that hold all examples once, the last one perhaps in part."""
+        return -(-self.num_examples // self.batch_size)
+
+    def shuffled(self, key: Key) -> "Resident":
+        """Returns the same data with the order of training batches chosen by `key`."""
+        return replace(self, key=key)
+
+    def batch(self, step: Any) -> Batch:
+        """Returns the training batch of a step: the fields and `index`, each `[batch_size, ...]`."""
+        epoch, place = epoch_and_place(step, self.batch_size, self.num_examples)
+        return self._take(permute(self.key, epoch, place, self.num_examples).astype(jnp.int32))
+
+    def in_order(self, number: Any) -> Batch:
+        """Returns the batch `number` of the data in order; what is past the end has weight 0."""
+        place = number * self.batch_size + lax.iota(jnp.int32, self.batch_size)
+        batch = self._take(jnp.minimum(place, self.num_examples - 1))
+        weights = jnp.asarray(batch.get("weights", jnp.ones(self.batch_size)), jnp.float32)
+        inside = (place < self.num_examples).reshape((-1,) + (1,) * (weights.ndim - 1))
+        return {**batch, "weights": jnp.where(inside, weights, 0.0)}
+
+    def _take(self, index: Any) -> dict[str, Any]:
+        take = partial(jnp.take, indices=index, axis=0, mode="clip")
+        return {**jax.tree.map(take, self.arrays), "index": index}
+
+    def __repr__(self) -> str:
+        fields = ", ".join(
+            f"{name} {jax.tree.map(lambda x: f'{x.dtype}{list(x.shape[1:])}', tree)}"
+            for name, tree in self.arrays.items()
+        )
+        return f"Resident({self.num_examples} examples in batches of {self.batch_size}: {fields})"
+
+
+def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
+    """Puts examples on the device.
+
+    Args:
+      arrays: the fields, `{"inputs": ..., "labels": ...}`, each an array `[examples, ...]` or a
+        pytree of them. `weights`, if there, are the weights of the examples. Float64 is stored as
+        float32 and int64 as int32; everything else keeps its dtype, images their bytes.
+      batch_size: examples in a batch, over all devices together. A training batch cannot be larger
+        than the data; an evaluation batch that is larger is cut to the data.
+
+    Raises:
+      InvalidValue: if there are no examples, fields differ in length, or a number is not finite.
+      InvalidType: if `inputs` are missing or a field does not hold numbers.
+    """
+    positive_integer("resident", "batch_size", batch_size)
+    if not isinstance(arrays, Mapping) or "inputs" not in arrays or "index" in arrays:
+        raise InvalidType(
+            message(
+                "resident",
+                "the data must be named fields",
+                got=f"{sorted(arrays) if isinstance(arrays, Mapping) else type(arrays).__name__}",
+                expected="a dict with 'inputs' ('index' is made by jaxnn)",
+                fix="Pass {'inputs': inputs, 'labels': labels}, or examples(...) for files and"
+                " data frames",
+            )
+        )
+    stored = jax.tree.map_with_path(_storable, dict(arrays))
+    lengths = {
+        jax.tree_util.keystr(path): leaf.shape[0] for path, leaf in jax.tree.leaves_with_path(stored)
+    }
+    if len(set(lengths.values())) != 1 or not all(lengths.values()):
+        raise InvalidValue(
+            message(
+                "resident",
+                "fields differ in length" if all(lengths.values()) else "the data are empty",
+                got=", ".join(f"{name} with {n} examples" for name, n in lengths.items()),
+                expected="the same number of examples in every field, at least one",
+                fix="Give every field one row per example",
+            )
+        )
+    return Resident(jax.tree.map(jnp.asarray, stored), jax.random.key(0), int(batch_size))
+
+
+def _storable(path: Any, leaf: Any) -> Any:
+    name = jax.tree_util.keystr(path)
+    array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    if array.ndim == 0 or not (array.dtype == jnp.bfloat16 or array.dtype.kind in "biuf"):
+        raise InvalidType(
+            message(
+                "resident",
+                f"field {name} does not hold numbers for each example",
+                got=f"dtype {array.dtype} and shape {array.shape}",
+                expected="an array [examples, ...] of numbers",
+                fix="Convert it with np.asarray(values, np.float32); number classes from 0",
+            )
+        )
+    narrower = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}.get(array.dtype.name)
+    if narrower:
+        limits = np.iinfo(narrower) if array.dtype.kind in "iu" and array.size else None
+        if limits and (array.min() < limits.min or array.max() > limits.max):
+            raise InvalidValue(
+                message(
+                    "resident",
+                    f"field {name} holds numbers that are too large for {narrower.__name__}",
+                    got=f"numbers from {array.min()} to {array.max()}",
+                    expected=f"numbers from {limits.min} to {limits.max}",
+                    fix="Subtract a constant, or convert to float32",
+                )
+            )
+        array = array.astype(narrower)
+    if jnp.issubdtype(array.dtype, jnp.floating) and not bool(jnp.isfinite(array).all()):
+        finite = np.isfinite(np.asarray(array, np.float32))
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise InvalidValue(
+            message(
+                "resident",
+                f"field {name} has numbers that are not finite",
+                got=f"{np.asarray(array)[place]} at {list(place)}, and {(~finite).sum() - 1} more",
+                expected="finite numbers",
+                fix="Remove those examples, or replace what is missing, for instance with"
+                " np.nan_to_num",
+            )
+        )
+    return array

@@ -1,0 +1,30 @@
+"""Layers: the smallest networks, each checked against the same Flax layer.
+
+A node weighs its inputs, sums them and adds a bias; an activation makes its output of that sum.
+`linear` is a layer of nodes up to the sum, `activation` is the rest; the other files hold what
+stands between such layers. A layer is one function that returns a `Network`.
+"""
+
+from jaxnn.layers.activation import activation, flatten
+from jaxnn.layers.convolution import conv, conv_general_dilated
+from jaxnn.layers.dropout import dropout
+from jaxnn.layers.embedding import embedding
+from jaxnn.layers.linear import linear
+from jaxnn.layers.normalization import batch_norm, layer_norm, rms_norm, standardize
+from jaxnn.layers.pooling import avg_pool, max_pool
+
+__all__ = [
+    "activation",
+    "avg_pool",
+    "batch_norm",
+    "conv",
+    "conv_general_dilated",
+    "dropout",
+    "embedding",
+    "flatten",
+    "layer_norm",
+    "linear",
+    "max_pool",
+    "rms_norm",
+    "standardize",
+]

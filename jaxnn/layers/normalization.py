@@ -1,0 +1,154 @@
+"""Normalization: bring numbers to mean 0 and deviation 1, over the data, a batch or an example.
+
+    >>> import jax.numpy as jnp
+    >>> standardize(mean=2.0, std=4.0).apply({}, {}, jnp.array([[2, 10]]))[0].tolist()
+    [[0.0, 2.0]]
+    >>> params = {"scale": jnp.ones(2), "bias": jnp.zeros(2)}
+    >>> layer_norm().apply(params, {}, jnp.array([[1.0, 3.0]]))[0].round(3).tolist()
+    [[-1.0, 1.0]]
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import InvalidValue, floating, message, number, positive
+from jaxnn.layers.linear import check_features
+from jaxnn.network import Network, Parts, described, stateless
+from jaxnn.typing import Any
+
+
+def standardize(mean: Any, std: Any) -> Network:
+    """Computes `(inputs - mean) / std` in float32; for raw data, such as bytes, at the entrance.
+
+    Being part of the network, it is there wherever the network is used: data stay in their storage
+    dtype, and predictions take raw inputs.
+
+    Args:
+      mean: a number, or an array that broadcasts to one example, in the units of the inputs.
+      std: likewise, above zero.
+
+    Raises:
+      InvalidValue: if some `std` is not positive or some `mean` is not finite.
+    """
+    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    if not (np.isfinite(mean).all() and (std > 0).all() and np.isfinite(std).all()):
+        raise InvalidValue(
+            message(
+                "standardize",
+                "mean and std must be finite, and std above zero",
+                got=f"mean={mean.tolist()}, std={std.tolist()}",
+                expected="numbers computed from the training data",
+                fix="Leave out constant features, or pass std=np.maximum(std, 1e-6)",
+            )
+        )
+
+    def apply(params, inputs):
+        along = (1,) * (inputs.ndim - mean.ndim) + mean.shape
+        spread = (1,) * (inputs.ndim - std.ndim) + std.shape
+        return (inputs.astype(jnp.float32) - mean.reshape(along)) / std.reshape(spread)
+
+    settings = {"mean": mean, "std": std} if mean.ndim == std.ndim == 0 else {}
+    return described(stateless(apply), "standardize", **settings)
+
+
+def layer_norm(*, epsilon: float = 1e-6) -> Network:
+    """Normalizes each example over its last axis, then scales and shifts every feature.
+
+    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, statistics in float32.
+
+    Source: Ba et al., Layer Normalization, 2016, eq. (4), https://arxiv.org/abs/1607.06450.
+    """
+    positive("layer_norm", "epsilon", epsilon)
+
+    def apply(params, inputs):
+        floating("layer_norm", inputs)
+        check_features("layer_norm", inputs, params["scale"].shape[0])
+        x = inputs.astype(jnp.float32)
+        x = x - x.mean(-1, keepdims=True)
+        x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
+        return _affine(x, params).astype(inputs.dtype)
+
+    return described(stateless(apply, _scale_and_bias), "layer_norm")
+
+
+def rms_norm(*, epsilon: float = 1e-6) -> Network:
+    """Divides each example by its root mean square over the last axis, then scales every feature.
+
+    Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, eq. (4),
+    https://arxiv.org/abs/1910.07467.
+    """
+    positive("rms_norm", "epsilon", epsilon)
+
+    def apply(params, inputs):
+        floating("rms_norm", inputs)
+        check_features("rms_norm", inputs, params["scale"].shape[0])
+        x = inputs.astype(jnp.float32)
+        x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
+        return _affine(x, params).astype(inputs.dtype)
+
+    def init(key, inputs):
+        return {"scale": jnp.ones(inputs.shape[-1])}
+
+    return described(stateless(apply, init), "rms_norm")
+
+
+def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5) -> Network:
+    """Normalizes every feature over the batch and all other axes, then scales and shifts it.
+
+    In training (a key is given) the batch's own statistics are used, and running ones are kept in
+    `state`; in inference the running ones are used and not changed.
+
+    Args:
+      momentum: the share of the old running statistics that is kept at a step, in [0, 1). As in
+        Flax and Keras; PyTorch's `momentum` is one minus this.
+      epsilon: added to the variance, above zero.
+
+    Source: Ioffe and Szegedy, Batch Normalization, ICML 2015, algorithm 1. The running variance is
+    the biased one of the batch, as in Flax; PyTorch's is unbiased.
+    """
+    number("batch_norm", "momentum", momentum, low=0.0, high=1.0)
+    positive("batch_norm", "epsilon", epsilon)
+
+    def init(key, inputs):
+        features = inputs.shape[-1]
+        state = {"mean": jnp.zeros(features), "var": jnp.ones(features)}
+        return _scale_and_bias(key, inputs), state
+
+    def apply(params, state, inputs, *, key=None):
+        floating("batch_norm", inputs)
+        check_features("batch_norm", inputs, params["scale"].shape[0])
+        x = inputs.astype(jnp.float32)
+        if key is None:
+            mean, var = state["mean"], state["var"]
+        else:
+            axes = tuple(range(x.ndim - 1))
+            mean = x.mean(axes)
+            var = (x * x).mean(axes) - mean * mean
+            # Rounding can leave a constant feature with a variance just below zero.
+            var = jnp.maximum(var, 0.0)
+            state = {
+                "mean": momentum * state["mean"] + (1 - momentum) * mean,
+                "var": momentum * state["var"] + (1 - momentum) * var,
+            }
+        x = (x - _last(mean, x)) * _last(_inverse_root(var, epsilon), x)
+        return _affine(x, params).astype(inputs.dtype), state
+
+    return Network(init, apply, Parts("batch_norm", (("momentum", momentum),)))
+
+
+def _scale_and_bias(key, inputs):
+    return {"scale": jnp.ones(inputs.shape[-1]), "bias": jnp.zeros(inputs.shape[-1])}
+
+
+def _inverse_root(variance, epsilon):
+    return 1.0 / jnp.sqrt(variance + epsilon)
+
+
+def _last(vector, like):
+    """Gives a vector over features the rank of `like`."""
+    return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
+
+
+def _affine(x, params):
+    x = x * _last(params["scale"], x)
+    return x + _last(params["bias"], x) if "bias" in params else x

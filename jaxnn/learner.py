@@ -1,0 +1,271 @@
+"""A learner is how parameters change: `init`, `step`, `evaluate` and `predict`, all four pure.
+
+`learner(network, objective, optimizer)` makes the usual one: a training step compares predictions
+with known outcomes, and adjusts the weights along the gradient. Network, objective and optimizer
+may each be a function of hyper-parameters, which are inputs of the compiled program:
+
+    learner(lambda h: mlp([64], 10, dropout=h["dropout"]),
+            classification(),
+            lambda h: optax.adamw(h["learning_rate"]))
+
+What does not fit (two optimizers, a GAN, reinforcement learning) is the same four functions written
+by hand; whatever trains, sweeps, saves or resumes a learner asks for nothing else.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from jaxnn.layers import linear
+    >>> from jaxnn.objectives import regression
+    >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}
+    >>> line = learner(linear(1), regression(), optax.sgd(0.25))
+    >>> state = line.init(jax.random.key(0), {}, batch)
+    >>> state, metrics = line.step(state, batch)
+    >>> int(state.step), line.predict(state, batch["inputs"]).tolist()
+    (1, [[2.0]])
+"""
+
+import inspect
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidType, message, positive
+from jaxnn.network import Network
+from jaxnn.objectives import Objective, objective
+from jaxnn.typing import Any, Array, Batch, Callable, Hparams, Int, Key, Params, PyTree, State
+
+# Streams of randomness, derived from one key and never advanced: what is drawn at a step does not
+# depend on what was drawn before, so a run can stop and go on anywhere.
+INIT, STEPS, ORDER = 0, 1, 2
+
+
+class TrainState(NamedTuple):
+    """All that a training run is, as one pytree of arrays.
+
+    Attributes:
+      step: the number of training steps done.
+      params: what training adjusts.
+      state: the network's other arrays, such as running statistics.
+      opt_state: the optimizer's memory.
+      key: the run's key; randomness is derived from it and `step`.
+      hparams: the hyper-parameters, by name.
+      extra: what transforms of the learner keep, by name.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    state: State
+    opt_state: PyTree
+    key: Key[Array, ""]
+    hparams: dict[str, Any]
+    extra: dict[str, Any]
+
+
+def _unchecked(hparams: Hparams, arrays: Batch) -> None:
+    return None
+
+
+class Learner(NamedTuple):
+    """How parameters change.
+
+    Attributes:
+      init: `(key, hparams, batch) -> state`; reads only shapes and dtypes of the batch. Any pytree
+        with a field `step` is a state; `TrainState` is the usual one.
+      step: `(state, batch) -> (state, {name: Metric})`.
+      evaluate: `(state, batch) -> {name: Metric}`.
+      predict: `(state, inputs) -> outputs`.
+      check: `(hparams, arrays) -> None`, with the whole data and before anything compiles; raises
+        on hyper-parameters and data that cannot be used.
+    """
+
+    init: Callable[..., Any]
+    step: Callable[[Any, Batch], tuple[Any, dict[str, measures.Metric]]]
+    evaluate: Callable[[Any, Batch], dict[str, measures.Metric]]
+    predict: Callable[[Any, Any], Any]
+    check: Callable[[Hparams, Batch], None] = _unchecked
+
+
+def learner(
+    network: Network | Callable[[Hparams], Network],
+    objective: Objective | Callable[..., Any],
+    optimizer: optax.GradientTransformation | Callable[[Hparams], optax.GradientTransformation],
+) -> Learner:
+    """Makes the usual learner: minimizes the objective over the network's parameters.
+
+    Each argument is the thing itself or a function of one argument, the hyper-parameters, that
+    returns it. Called while tracing, such a function sees numbers that are inputs of the program:
+    other values compile nothing anew. A loss `(outputs, batch) -> values` may stand for the
+    objective.
+
+    The optimizer is given the loss (`value`), the gradients (`grad`) and the loss as a function of
+    the parameters (`value_fn`), as line searches and plateau schedules need.
+
+    Metrics of a step are the loss, the objective's own, and the learning rate where the
+    hyper-parameters or the optimizer's state have one.
+
+    Raises:
+      InvalidType: if an argument is of another kind, or, when traced, if `apply` does not return a
+        pair, or the optimizer changes the structure of the parameters.
+    """
+    build_network = _builder("network", network, Network)
+    build_objective = _builder("objective", objective, Objective)
+    build_optimizer = _builder("optimizer", optimizer, optax.GradientTransformation)
+
+    def init(key, hparams, batch):
+        net, goal = build_network(hparams), build_objective(hparams)
+        inputs = jax.eval_shape(lambda b: goal.prepare(None, b), batch)["inputs"]
+        params, state = net.init(jax.random.fold_in(key, INIT), inputs)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            state=state,
+            opt_state=build_optimizer(hparams).init(params),
+            key=key,
+            hparams=jax.tree.map(jnp.asarray, dict(hparams)),
+            extra={},
+        )
+
+    def step(state, batch):
+        net, goal = build_network(state.hparams), build_objective(state.hparams)
+        tx = optax.with_extra_args_support(build_optimizer(state.hparams))
+        key = jax.random.fold_in(jax.random.fold_in(state.key, STEPS), state.step)
+        prepare_key, apply_key = jax.random.split(key)
+        batch = goal.prepare(prepare_key, batch)
+
+        def loss(params):
+            outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
+            measured = measures.mean(*goal.loss(outputs, batch))
+            total, weight = measured.sums
+            # A batch whose weights are all 0 has nothing to say: its gradient is 0, not NaN.
+            return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
+
+        (value, (outputs, after, measured)), grads = jax.value_and_grad(loss, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = tx.update(
+            grads, state.opt_state, state.params,
+            value=value, grad=grads, value_fn=lambda params: loss(params)[0],
+        )  # fmt: skip
+        _check_same_structure("updates", state.params, updates)
+        metrics = {"loss": measured, **goal.metrics(outputs, batch)}
+        metrics |= _learning_rate(opt_state, state.hparams)
+        state = state._replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            state=after,
+            opt_state=opt_state,
+        )
+        return state, metrics
+
+    def evaluate(state, batch):
+        net, goal = build_network(state.hparams), build_objective(state.hparams)
+        batch = goal.prepare(None, batch)
+        outputs, _ = _apply(net, state.params, state.state, batch["inputs"], None)
+        return {"loss": measures.mean(*goal.loss(outputs, batch)), **goal.metrics(outputs, batch)}
+
+    def predict(state, inputs):
+        net = build_network(state.hparams)
+        return _apply(net, state.params, state.state, inputs, None)[0]
+
+    def check(hparams, arrays):
+        if "learning_rate" in hparams:
+            positive("learner", "learning_rate", hparams["learning_rate"])
+        net, goal = build_network(hparams), build_objective(hparams)
+        build_optimizer(hparams)
+
+        def outputs(batch):
+            batch = goal.prepare(None, batch)
+            made = net.init(jax.random.key(0), batch["inputs"])
+            outputs, _ = _apply(net, *made, batch["inputs"], None)
+            goal.loss(outputs, batch)
+            return outputs
+
+        goal.check(jax.eval_shape(outputs, arrays), arrays)
+
+    return Learner(init, step, evaluate, predict, check)
+
+
+def _builder(name: str, given: Any, kind: Any) -> Callable[[Hparams], Any]:
+    """Returns a function of hyper-parameters that makes `given`, and checks what it makes."""
+
+    def checked(made):
+        if kind is Objective and callable(made) and not isinstance(made, Objective):
+            return objective(made)
+        if not isinstance(made, kind):
+            raise InvalidType(
+                message(
+                    "learner",
+                    f"the {name} is of another kind",
+                    got=f"{type(made).__name__} {made!r}",
+                    expected=f"{kind.__name__}, or a function of the hyper-parameters that"
+                    " returns one",
+                    fix={
+                        "network": "Pass mlp([64], 10), serial(...) or from_flax(model)",
+                        "objective": "Pass classification(), regression() or a loss of your own",
+                        "optimizer": "Pass optax.adam(1e-3), or lambda h:"
+                        " optax.adam(h['learning_rate'])",
+                    }[name],
+                )
+            )
+        return made
+
+    if isinstance(given, kind) or not callable(given) or _positional(given) != 1:
+        made = checked(given)
+        return lambda hparams: made
+    return lambda hparams: checked(given(hparams))
+
+
+def _positional(function: Callable[..., Any]) -> int:
+    """Counts the arguments that must be given: one for hyper-parameters, two for a loss."""
+    parameters = inspect.signature(function).parameters.values()
+    return sum(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in parameters
+    )
+
+
+def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:
+    result = network.apply(params, state, inputs, key=key)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise InvalidType(
+            message(
+                "learner",
+                "the network's apply must return two values",
+                got=f"{type(result).__name__}",
+                expected="a pair (outputs, state)",
+                fix="Write `return outputs, state` in apply, or make the network with stateless()",
+            )
+        )
+    return result
+
+
+def _check_same_structure(name: str, params: Any, updates: Any) -> None:
+    ours, theirs = (
+        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (params, updates))
+    )
+    wrong = sorted(
+        path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)
+    )
+    if wrong:
+        path = wrong[0]
+        raise InvalidType(
+            message(
+                "learner",
+                f"the optimizer's {name} do not fit the parameters",
+                got=f"{theirs.get(path, 'nothing')} at params{path}",
+                expected=f"{ours.get(path, 'nothing')}, as in the parameters",
+                fix="Return updates with the parameters' own structure and shapes from the"
+                " optimizer's update",
+            )
+        )
+
+
+def _learning_rate(opt_state: Any, hparams: Hparams) -> dict[str, measures.Metric]:
+    rate = hparams.get("learning_rate")
+    if rate is None:
+        rate = optax.tree.get(opt_state, "learning_rate")
+    if rate is None:
+        return {}
+    return {"learning_rate": measures.mean(jnp.asarray(rate, jnp.float32), jnp.ones(()))}

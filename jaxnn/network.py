@@ -1,0 +1,265 @@
+"""A neural network is two pure functions over its parameters: `init` and `apply`.
+
+`init(key, inputs)` makes the parameters; `apply(params, state, inputs)` turns inputs into outputs.
+Everything that is a network is this pair: one layer of nodes, many layers in a row, a model from
+another library. So networks are built from networks:
+
+    serial(linear(64), activation(jax.nn.relu), linear(10))     # one after the other
+    residual(serial(...))                                       # inputs + network(inputs)
+    parallel(left, right)                                       # side by side, on the same inputs
+
+The contract, which every network keeps (`tests/test_laws.py` holds them all to it):
+
+- `init` reads only the shapes and dtypes of `inputs`, and returns `(params, state)`: `params` is
+  what training adjusts, `state` is everything else that `apply` needs (running statistics), `{}`
+  for most. Both are plain nested dicts of arrays.
+- `apply(params, state, inputs, *, key=None)` returns `(outputs, state)`. A key means training:
+  it is the source of all randomness. No key means inference: nothing is random, and statistics are
+  used but not changed.
+- The leading axis of inputs and outputs is the batch.
+
+    >>> import jax, jax.numpy as jnp
+    >>> double = stateless(lambda params, inputs: params["factor"] * inputs,
+    ...                    lambda key, inputs: {"factor": jnp.float32(2)})
+    >>> network = serial(double, ("again", double))
+    >>> params, state = network.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> sorted(params)
+    ['0', 'again']
+    >>> network.apply(params, state, jnp.ones((1, 3)))[0].tolist()
+    [[4.0, 4.0, 4.0]]
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+
+from jaxnn.checks import InvalidType, InvalidValue, message
+from jaxnn.typing import Any, Callable
+
+
+class Parts(NamedTuple):
+    """What a network is made of, for tables and pictures; computing never looks at it.
+
+    Attributes:
+      kind: what it is called, such as `"linear"`.
+      settings: what it was built with, `(("features", 64),)`.
+      children: the named networks inside it, in order.
+      rebuild: makes the same network from other children; given where there are children.
+    """
+
+    kind: str = "network"
+    settings: tuple[tuple[str, Any], ...] = ()
+    children: tuple[tuple[str, "Network"], ...] = ()
+    rebuild: Callable[..., "Network"] | None = None
+
+
+class Network(NamedTuple):
+    """How inputs become outputs: the pair of pure functions described at the top of this file.
+
+    Attributes:
+      init: `(key, inputs) -> (params, state)`.
+      apply: `(params, state, inputs, *, key=None) -> (outputs, state)`.
+      parts: a static description of what it is made of.
+    """
+
+    init: Callable[..., tuple[Any, Any]]
+    apply: Callable[..., tuple[Any, Any]]
+    parts: Parts = Parts()
+
+    def __repr__(self) -> str:
+        return "\n".join(_outline(self))
+
+
+def _outline(network: Network, name: str = "", indent: str = "") -> list[str]:
+    kind, settings, children, _ = network.parts
+    words = ", ".join(f"{key}={value}" for key, value in settings)
+    lines = [f"{indent}{name + ': ' if name else ''}{kind}({words})"]
+    for child_name, child in children:
+        lines += _outline(child, child_name, indent + "  ")
+    return lines
+
+
+def described(network: Network, kind: str, **settings: Any) -> Network:
+    """Returns the same network with another name and settings in its description."""
+    return network._replace(parts=network.parts._replace(kind=kind, settings=(*settings.items(),)))
+
+
+def stateless(
+    apply: Callable[[Any, Any], Any], init: Callable[[Any, Any], Any] = lambda key, inputs: {}
+) -> Network:
+    """Makes a network of a pure function that has no state and needs no randomness.
+
+    Args:
+      apply: `(params, inputs) -> outputs`.
+      init: `(key, inputs) -> params`; without it the network has no parameters.
+    """
+    return Network(
+        lambda key, inputs: (init(key, inputs), {}),
+        lambda params, state, inputs, *, key=None: (apply(params, inputs), state),
+    )
+
+
+def serial(*networks: Network | tuple[str, Network]) -> Network:
+    """Runs networks one after the other: the outputs of each are the inputs of the next.
+
+    Args:
+      *networks: the parts in order, each a network or a pair `(name, network)`. A part without a
+        name is called by its position, `"0"`, `"1"`, ...; its parameters are under that name.
+
+    Raises:
+      InvalidType: if a part is not a network.
+      InvalidValue: if two parts have the same name, or there are none.
+    """
+    children = _named("serial", networks)
+
+    def init(key, inputs):
+        made = []
+        for number, (_, child) in enumerate(children):
+            made.append(child.init(jax.random.fold_in(key, number), inputs))
+            inputs = output_shape(child, *made[-1], inputs)
+        return _collect(children, made)
+
+    def apply(params, state, inputs, *, key=None):
+        states = []
+        for number, (name, child) in enumerate(children):
+            inputs, after = child.apply(
+                params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, number)
+            )
+            states.append(({}, after))
+        return inputs, _collect(children, states)[1]
+
+    return Network(init, apply, Parts("serial", (), children, serial))
+
+
+def parallel(
+    *networks: Network | tuple[str, Network],
+    combine: Callable[[tuple[Any, ...]], Any] = lambda outputs: outputs,
+) -> Network:
+    """Runs networks side by side on the same inputs.
+
+    Args:
+      *networks: the branches, each a network or a pair `(name, network)`.
+      combine: makes one output of the tuple of outputs, such as
+        `lambda outputs: jnp.concatenate(outputs, -1)`; without it the tuple is the output.
+
+    Raises:
+      InvalidType: if a branch is not a network.
+      InvalidValue: if two branches have the same name, or there are none.
+    """
+    children = _named("parallel", networks)
+
+    def init(key, inputs):
+        keys = [jax.random.fold_in(key, number) for number in range(len(children))]
+        return _collect(children, [c.init(k, inputs) for (_, c), k in zip(children, keys)])
+
+    def apply(params, state, inputs, *, key=None):
+        results = [
+            child.apply(
+                params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, number)
+            )
+            for number, (name, child) in enumerate(children)
+        ]
+        outputs = combine(tuple(outputs for outputs, _ in results))
+        return outputs, _collect(children, [({}, after) for _, after in results])[1]
+
+    rebuild = partial(parallel, combine=combine)
+    return Network(init, apply, Parts("parallel", (), children, rebuild))
+
+
+def residual(network: Network, shortcut: Network | None = None) -> Network:
+    """Adds a network's outputs to its inputs: `inputs + network(inputs)`.
+
+    Args:
+      network: its outputs must have the shape of its inputs (or of the shortcut's outputs).
+      shortcut: applied to the inputs before the sum, for instance to change their shape.
+
+    Raises:
+      InvalidValue: when traced, if the two shapes differ.
+
+    Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, eq. (1) and (2),
+    https://arxiv.org/abs/1512.03385.
+    """
+
+    def add(outputs):
+        branch, skip = outputs
+        if branch.shape != skip.shape:
+            raise InvalidValue(
+                message(
+                    "residual",
+                    "the branch and the shortcut do not have the same shape",
+                    got=f"branch {branch.shape} and shortcut {skip.shape}",
+                    expected="equal shapes",
+                    fix="Give the branch as many features as its inputs, or pass shortcut=linear(n)"
+                    " (or conv) to match them",
+                )
+            )
+        return branch + skip
+
+    identity = described(stateless(lambda params, inputs: inputs), "identity")
+    sides = parallel(("branch", network), ("shortcut", shortcut or identity), combine=add)
+    return described(sides, "residual")
+
+
+def output_shape(network: Network, params: Any, state: Any, inputs: Any) -> Any:
+    """Returns the shapes and dtypes of a network's outputs, without computing them."""
+    return jax.eval_shape(lambda p, s, x: network.apply(p, s, x)[0], params, state, inputs)
+
+
+def rewrite(
+    network: Network, change: Callable[[str, Network], Network], path: str = ""
+) -> Network:
+    """Returns the network with `change(path, part)` in place of each of its parts, inside out.
+
+    The path of a part is its names from the outside in, `"block/hidden_1"`; the whole is `""`.
+    """
+    kind, settings, children, rebuild = network.parts
+    if children and rebuild:
+        changed = [(name, rewrite(c, change, f"{path}/{name}".strip("/"))) for name, c in children]
+        network = described(rebuild(*changed), kind, **dict(settings))
+    return change(path, network)
+
+
+def _named(where: str, networks: Any) -> tuple[tuple[str, Network], ...]:
+    pairs = [
+        part if type(part) is tuple and len(part) == 2 else (str(number), part)
+        for number, part in enumerate(networks)
+    ]
+    for name, network in pairs:
+        if not isinstance(network, Network) or not isinstance(name, str):
+            raise InvalidType(
+                message(
+                    where,
+                    f"part {name!r} is not a network",
+                    got=f"{type(network).__name__} {network!r}",
+                    expected="a Network or a pair (name, Network)",
+                    fix="Wrap a function in activation(...) or stateless(...), a Flax model in "
+                    "from_flax(...)",
+                )
+            )
+    names = [name for name, _ in pairs]
+    if not names or len(set(names)) < len(names):
+        raise InvalidValue(
+            message(
+                where,
+                "its parts need different names" if names else "it has no parts",
+                got=f"names={names}",
+                expected="at least one part, each with a name of its own",
+                fix=f"Write {where}(('hidden', linear(64)), ('output', linear(10)))",
+            )
+        )
+    return tuple(pairs)
+
+
+def _child_key(key, number):
+    return None if key is None else jax.random.fold_in(key, number)
+
+
+def _collect(children, results):
+    """Gathers `(params, state)` of the children by name; those that have none leave no trace."""
+    gathered = ({}, {})
+    for (name, _), result in zip(children, results):
+        for into, tree in zip(gathered, result):
+            if jax.tree.leaves(tree):
+                into[name] = tree
+    return gathered
