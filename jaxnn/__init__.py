@@ -1,1 +1,104 @@
-"""jaxnn: neural networks as pure functions, and training runs as one compiled program."""
+"""jaxnn: neural networks as pure functions, and training runs as one compiled program.
+
+Three nouns, and functions from one to the same: a `Network` is how inputs become outputs, an
+`Objective` what a good output is, a `Learner` how parameters change. `train` and `fit` run them.
+"""
+
+from jaxnn.checks import Invalid, InvalidType, InvalidValue
+from jaxnn.data import datasets
+from jaxnn.data.durations import Duration, steps_of
+from jaxnn.data.examples import examples, split
+from jaxnn.data.resident import Resident, resident
+from jaxnn.layers import (
+    activation,
+    avg_pool,
+    batch_norm,
+    conv,
+    conv_general_dilated,
+    dropout,
+    embedding,
+    flatten,
+    layer_norm,
+    linear,
+    max_pool,
+    rms_norm,
+    standardize,
+)
+from jaxnn.learner import Learner, TrainState, learner
+from jaxnn.metrics import Metric
+from jaxnn.models.convnet import convnet
+from jaxnn.models.mlp import mlp
+from jaxnn.network import Network, parallel, residual, serial, stateless
+from jaxnn.objectives import (
+    Objective,
+    absolute_error,
+    augmented,
+    batchwise,
+    classification,
+    example_keys,
+    objective,
+    regression,
+    weights_of,
+)
+from jaxnn.records.directory import DirectoryInUse
+from jaxnn.run.evaluate import evaluate, predict
+from jaxnn.run.fit import NotFinite, Run, fit
+from jaxnn.run.run import run
+from jaxnn.run.train import Progress, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DirectoryInUse",
+    "Duration",
+    "Invalid",
+    "InvalidType",
+    "InvalidValue",
+    "Learner",
+    "Metric",
+    "Network",
+    "NotFinite",
+    "Objective",
+    "Progress",
+    "Resident",
+    "Run",
+    "TrainState",
+    "absolute_error",
+    "activation",
+    "augmented",
+    "avg_pool",
+    "batch_norm",
+    "batchwise",
+    "classification",
+    "conv",
+    "conv_general_dilated",
+    "convnet",
+    "datasets",
+    "dropout",
+    "embedding",
+    "evaluate",
+    "example_keys",
+    "examples",
+    "fit",
+    "flatten",
+    "layer_norm",
+    "learner",
+    "linear",
+    "max_pool",
+    "mlp",
+    "objective",
+    "parallel",
+    "predict",
+    "regression",
+    "resident",
+    "residual",
+    "rms_norm",
+    "run",
+    "serial",
+    "split",
+    "standardize",
+    "stateless",
+    "steps_of",
+    "train",
+    "weights_of",
+]

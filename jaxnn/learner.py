@@ -101,8 +101,9 @@ def learner(
     The optimizer is given the loss (`value`), the gradients (`grad`) and the loss as a function of
     the parameters (`value_fn`), as line searches and plateau schedules need.
 
-    Metrics of a step are the loss, the objective's own, and the learning rate where the
-    hyper-parameters or the optimizer's state have one.
+    Metrics of a step are the loss, the objective's own, and the `learning_rate` where the
+    hyper-parameters have one (as it was set: a schedule that scales it inside the optimizer is not
+    seen), or else the optimizer's state.
 
     Raises:
       InvalidType: if an argument is of another kind, or, when traced, if `apply` does not return a

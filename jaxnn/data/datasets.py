@@ -15,6 +15,7 @@ the cache.
     (1797, 8, 8)
 """
 
+import contextlib
 import gzip
 import hashlib
 import math
@@ -50,15 +51,17 @@ _MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
 )
 _MNIST_DIGESTS = {
-    "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    "train-images-idx3": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 
 FILES: dict[str, File] = {
-    f"mnist/{name}": File(digest, tuple(mirror + name for mirror in _MNIST_MIRRORS))
-    for name, digest in _MNIST_DIGESTS.items()
+    f"mnist/{stem}-ubyte.gz": File(
+        digest, tuple(f"{mirror}{stem}-ubyte.gz" for mirror in _MNIST_MIRRORS)
+    )
+    for stem, digest in _MNIST_DIGESTS.items()
 } | {
     "tinyshakespeare.txt": File(
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
@@ -109,10 +112,8 @@ def mnist() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """
 
     def part(prefix: str) -> dict[str, np.ndarray]:
-        images, labels = (
-            f"mnist/{prefix}-images-idx3-ubyte.gz",
-            f"mnist/{prefix}-labels-idx1-ubyte.gz",
-        )
+        images = f"mnist/{prefix}-images-idx3-ubyte.gz"
+        labels = f"mnist/{prefix}-labels-idx1-ubyte.gz"
         return {
             "inputs": read_idx(_content("mnist", images), images, axes=3),
             "labels": read_idx(_content("mnist", labels), labels, axes=1).astype(np.int32),
@@ -187,8 +188,12 @@ def _content(where: str, name: str) -> bytes:
     cached = Path(pooch.os_cache("jaxnn")) / name
     try:
         return _verified(cached, FILES[name].digest)
-    except (OSError, _Corrupt):
-        return _download(where, name, cached)
+    except OSError:
+        pass
+    except _Corrupt:
+        with contextlib.suppress(OSError):
+            cached.unlink()
+    return _download(where, name, cached)
 
 
 def _from_folder(where: str, name: str, folder: Path) -> bytes:
@@ -218,7 +223,7 @@ def _from_folder(where: str, name: str, folder: Path) -> bytes:
 
 
 def _download(where: str, name: str, cached: Path) -> bytes:
-    """Puts the file into the cache, from the first mirror that has it whole; returns its content."""
+    """Returns the content from the first mirror that has it whole, and leaves it in the cache."""
     import pooch
 
     # The downloader alone, without pooch.retrieve: that one logs, and would check the digest of
@@ -268,4 +273,5 @@ def _verified(path: Path, digest: str) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)
+    kind = f"{type(error).__name__}: " if isinstance(error, OSError) else ""
+    return f"{kind}{getattr(error, 'strerror', None) or error}"

@@ -1,10 +1,13 @@
 """Durations: how long to train, and how often to report, in the unit that is natural.
 
-    >>> steps_of("10 epochs", num_examples=1000, batch_size=50)
+    >>> import numpy as np
+    >>> from jaxnn.data.resident import resident
+    >>> data = resident({"inputs": np.zeros((1000, 3))}, batch_size=50)
+    >>> steps_of("10 epochs", data)
     200
-    >>> steps_of("5%", num_examples=1000, batch_size=50, total=200)
+    >>> steps_of("5%", data, total=200)
     10
-    >>> steps_of(300, num_examples=1000, batch_size=50)
+    >>> steps_of(300, data)
     300
 """
 
@@ -12,6 +15,7 @@ import math
 import re
 
 from jaxnn.checks import InvalidValue, message
+from jaxnn.data.resident import Resident
 
 Duration = int | str
 """A number of steps, or `"300 steps"`, `"10 epochs"`, `"50000 examples"`, `"5%"` of the run."""
@@ -19,15 +23,12 @@ Duration = int | str
 _FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.I)
 
 
-def steps_of(
-    duration: Duration, *, num_examples: int, batch_size: int, total: int | None = None
-) -> int:
+def steps_of(duration: Duration, data: Resident, *, total: int | None = None) -> int:
     """Returns a duration in training steps, rounded up, at least 1.
 
     Args:
       duration: see `Duration`.
-      num_examples: the examples of an epoch.
-      batch_size: the examples of a step, over all devices together.
+      data: whose passes are epochs, and whose batches are steps.
       total: the steps of the whole run, of which a percentage is taken.
 
     Raises:
@@ -38,8 +39,8 @@ def steps_of(
         number, unit = (float(form[1]), form[2].lower().rstrip("s")) if form else (0.0, "")
         per_unit = {
             "step": 1.0,
-            "epoch": num_examples / batch_size,
-            "example": 1.0 / batch_size,
+            "epoch": data.num_examples / data.batch_size,
+            "example": 1.0 / data.batch_size,
             "%": (total or 0) / 100.0,
         }.get(unit, 0.0)
         # Rounding first: 10 epochs of 49.9 steps are 499, though 10 * 49.9 may come out above.

@@ -109,7 +109,10 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
                 " data frames",
             )
         )
-    stored = jax.tree.map_with_path(_storable, dict(arrays))
+    # A list of numbers is one field, not a pytree of scalars.
+    stored = jax.tree.map_with_path(
+        _storable, dict(arrays), is_leaf=lambda x: isinstance(x, list)
+    )
     lengths = {
         jax.tree_util.keystr(path): leaf.shape[0] for path, leaf in jax.tree.leaves_with_path(stored)
     }

@@ -1,0 +1,1 @@
+"""Experiments: one file each, read from top to bottom; fork one to make your own."""

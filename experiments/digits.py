@@ -1,0 +1,76 @@
+"""A network learns to read handwritten digits, in seconds and with no download.
+
+    python -m experiments.digits
+
+1,797 grey images of 8x8 pixels (UCI, scanned from 43 writers), a fifth held out with equal shares
+of each digit. Two hidden layers of 64 nodes with dropout, Adam with a cosine schedule.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import optax
+
+import jaxnn
+from experiments.command import command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The hyper-parameters: what you set, while training sets the weights."""
+
+    hidden: tuple[int, ...] = (64, 64)  # nodes of each hidden layer
+    dropout: float = 0.1  # probability of dropping a hidden node's output
+    learning_rate: float = 3e-3  # peak step size of Adam
+    batch_size: int = 64  # examples in a training step
+    epochs: float = 40  # passes over the training data
+    seed: int = 0  # decides initialisation, order of the data and dropout
+
+
+def network(config: Config, hparams) -> jaxnn.Network:
+    """Pixels from 0 to 16 come to mean 0 and deviation 1; then hidden and output layers."""
+    layers = jaxnn.mlp(config.hidden, 10, dropout=hparams["dropout"])
+    return jaxnn.serial(("pixels", jaxnn.standardize(4.88, 6.02)), ("layers", layers))
+
+
+def main(config: Config, out: Path) -> jaxnn.Run:
+    """Trains the network, and shows some of its readings."""
+    train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, seed=config.seed, stratify="labels")
+    data = jaxnn.resident(train, batch_size=config.batch_size)
+    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    decay = optax.cosine_decay_schedule(1.0, steps)
+    learner = jaxnn.learner(
+        lambda hparams: network(config, hparams),
+        jaxnn.classification(),
+        lambda hparams: optax.adam(lambda step: hparams["learning_rate"] * decay(step)),
+    )
+    run = jaxnn.fit(
+        learner,
+        data,
+        steps=steps,
+        key=jax.random.key(config.seed),
+        hparams={"learning_rate": config.learning_rate, "dropout": config.dropout},
+        every="5%",
+        evaluate=jaxnn.resident(test, batch_size=512),
+        out=out,
+        name="digits",
+        config=config,
+    )
+    show(test, run)
+    return run
+
+
+def show(test, run: jaxnn.Run, count: int = 8) -> None:
+    """Prints held-out images, and under each the digit that the network reads."""
+    shades = " .:-=+*#@"
+    images = test["inputs"][:count]
+    for row in range(8):
+        print("  ".join("".join(2 * shades[pixel // 2] for pixel in image[row]) for image in images))
+    read = run.predict(images).argmax(-1)
+    marks = [f"{r}" if r == t else f"{r} (is {t})" for r, t in zip(read, test["labels"])]
+    print("  ".join(f"{mark:^16}" for mark in marks))
+
+
+if __name__ == "__main__":
+    command(Config, main)

@@ -1,0 +1,1 @@
+"""Records: what a run writes down and shows while it goes on."""

@@ -1,0 +1,90 @@
+"""Showing a run while it goes on: a bar on a terminal, plain lines elsewhere.
+
+    >>> with shown(total=200, quiet=False) as show:
+    ...     show(100, {"train/loss": 0.25})                          # doctest: +ELLIPSIS
+    step 100/200, train/loss 0.25, ... steps/s, 0:00:00 left
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+# Off a terminal a run writes about this many lines, however often it reports.
+LINES = 20
+
+Show = Callable[[int, Mapping[str, float]], None]
+
+
+@contextmanager
+def shown(total: int, *, quiet: bool = False) -> Iterator[Show]:
+    """Shows the progress of a run of `total` steps; yields `show(step, metrics)`.
+
+    `metrics` are the last ones known; empty ones leave those shown before.
+    """
+    if quiet:
+        yield lambda step, metrics: None
+        return
+    # Imported here: a tenth of a second that no library user pays who shows nothing.
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        yield _lines(total)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("step {task.completed}/{task.total}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=total, rate="", words="")
+        rate = _Rate()
+
+        def show(step, metrics):
+            words = {"words": describe(metrics)} if metrics else {}
+            bar.update(task, completed=step, rate=f"{rate(step):,.0f} steps/s", **words)
+
+        yield show
+
+
+def describe(metrics: Mapping[str, float]) -> str:
+    """Returns metrics as a reader wants them: `"train/loss 0.25, test/accuracy 0.981"`."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def _lines(total: int) -> Show:
+    rate = _Rate()
+    state = {"next": 0.0}
+
+    def show(step, metrics):
+        if metrics and (step >= state["next"] or step == total):
+            state["next"] = step + total / LINES
+            speed = rate(step)
+            left = timedelta(seconds=round((total - step) / max(speed, 1e-9)))
+            print(
+                f"step {step}/{total}, {describe(metrics)}, {speed:,.0f} steps/s, {left} left",
+                flush=True,
+            )
+
+    return show
+
+
+class _Rate:
+    """Steps per second since the first chunk, whose compiling would spoil the figure."""
+
+    def __init__(self):
+        self.first = None
+        self.began = time.perf_counter()
+
+    def __call__(self, step: int) -> float:
+        now = time.perf_counter()
+        if self.first is None:
+            self.first = (step, now)
+            return step / (now - self.began)
+        begin, then = self.first
+        return (step - begin) / (now - then) if step > begin else step / (now - self.began)

@@ -1,0 +1,209 @@
+"""`fit`: trains to the end, shows how it goes, and keeps a record in a run directory.
+
+    >>> import jax, optax
+    >>> from jaxnn.data.resident import resident
+    >>> from jaxnn.learner import learner
+    >>> from jaxnn.layers import linear
+    >>> from jaxnn.objectives import regression
+    >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
+    >>> line = learner(linear(1), regression(), optax.sgd(0.1))
+    >>> run = fit(line, data, steps=500, key=jax.random.key(0), quiet=True)
+    >>> run.predict([[3.0]]).round(2).tolist()
+    [[7.0]]
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+
+from jaxnn.checks import message
+from jaxnn.data.durations import Duration
+from jaxnn.data.resident import Resident
+from jaxnn.learner import Learner
+from jaxnn.records.directory import open_directory, unfinished
+from jaxnn.records.progress import shown
+from jaxnn.run.evaluate import predict
+from jaxnn.run.run import Form
+from jaxnn.run.train import Plan, Progress, chunks, plan
+from jaxnn.typing import Any, Hparams, Key
+
+
+class NotFinite(ArithmeticError):
+    """A loss became infinite or not a number; the run was stopped."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run.
+
+    Attributes:
+      result: flat: `experiment`, `steps`, `seconds` and the last value of each metric.
+      history: a row for each report, as in `metrics.jsonl`.
+      state: the state at the end.
+      learner: what was trained.
+      out: the run directory, if there is one.
+    """
+
+    result: dict[str, Any]
+    history: list[dict[str, Any]]
+    state: Any = field(repr=False)
+    learner: Learner = field(repr=False)
+    out: Path | None
+
+    def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
+        """Returns the trained network's outputs for any number of inputs, as NumPy arrays."""
+        return predict(self.learner, self.state, inputs, batch_size=batch_size)
+
+
+def fit(
+    learner: Learner,
+    data: Resident,
+    *,
+    steps: Duration,
+    key: Key,
+    hparams: Hparams | None = None,
+    every: Duration | None = None,
+    evaluate: Resident | Mapping[str, Resident] | None = None,
+    evaluate_every: Duration | None = None,
+    form: Form | None = None,
+    out: str | Path | None = None,
+    name: str = "run",
+    config: Any = None,
+    quiet: bool = False,
+) -> Run:
+    """Trains to the end and returns the `Run`. The arguments up to `form` are those of `train`.
+
+    Ctrl-C, or SIGTERM, ends the run after the current chunk with everything written; a second one
+    ends it at once.
+
+    Args:
+      out: the run directory to write; where a run is finished already, a numbered sibling. `None`
+        writes nothing.
+      name: what the run is called in its result.
+      config: what was asked, a dataclass or a mapping, for `config.json`.
+      quiet: whether to show no progress.
+
+    Raises:
+      Invalid: before anything compiles, if something given cannot be used.
+      NotFinite: if a loss is infinite or not a number.
+      KeyboardInterrupt: if a signal ended the run.
+      DirectoryInUse: if another process is writing to `out`.
+      OSError: if `out` cannot be written.
+    """
+    arranged = plan(
+        learner, data, steps=steps, key=key, hparams=hparams, every=every,
+        evaluate=evaluate, evaluate_every=evaluate_every, form=form,
+    )  # fmt: skip
+    path = None if out is None else unfinished(Path(out))
+    asked = hparams if config is None else config
+    record = _Record(arranged)
+    with (
+        nullcontext() if path is None else open_directory(path, asked) as directory,
+        _signals() as stopped,
+        shown(arranged.steps, quiet=quiet) as show,
+    ):
+
+        def keep(progress):
+            row = record.add(progress)
+            show(progress.step, {k: v for k, v in row.items() if "/" in k and "_rate" not in k})
+            if directory is not None:
+                directory.append(row)
+            _check_finite(row)
+
+        state, late = None, None
+        for progress in chunks(arranged):
+            # The report before is read only now, when the device has its next chunk to work on.
+            if late is not None:
+                keep(late)
+            show(progress.step, {})
+            late = progress if progress.metrics else None
+            state = progress.state
+            if stopped.is_set():
+                break
+        if late is not None:
+            keep(late)
+        result = record.result(name)
+        if stopped.is_set() and result["steps"] < arranged.steps:
+            raise KeyboardInterrupt(f"stopped at step {progress.step} of {arranged.steps}")
+        if directory is not None:
+            directory.finish(result)
+    return Run(result, record.rows, state, learner, path)
+
+
+class _Record:
+    """Makes rows of progress: numbers on the host, with the time they took."""
+
+    def __init__(self, arranged: Plan):
+        self.plan = arranged
+        self.rows: list[dict[str, Any]] = []
+        self.began = time.perf_counter()
+
+    def add(self, progress: Progress) -> dict[str, Any]:
+        """Waits for the metrics of a report, and returns its row."""
+        metrics = {name: float(value) for name, value in progress.metrics.items()}
+        examples = progress.step * self.plan.data.batch_size
+        row = {
+            "step": progress.step,
+            "epoch": round(examples / self.plan.data.num_examples, 4),
+            "seconds": round(time.perf_counter() - self.began, 3),
+            **metrics,
+        }
+        self.rows.append(row)
+        return row
+
+    def result(self, name: str) -> dict[str, Any]:
+        metrics = {k: v for row in self.rows for k, v in row.items() if "/" in k}
+        last = self.rows[-1] if self.rows else {"step": 0, "seconds": 0.0}
+        device = jax.devices()[0]
+        return {
+            "experiment": name,
+            "steps": last["step"],
+            "seconds": last["seconds"],
+            **metrics,
+            "form": self.plan.form,
+            "device": device.device_kind,
+            "jax": jax.__version__,
+        }
+
+
+def _check_finite(row: dict[str, Any]) -> None:
+    for name, value in row.items():
+        if name.endswith("loss") and not math.isfinite(value):
+            raise NotFinite(
+                message(
+                    "fit",
+                    f"{name} is not finite",
+                    got=f"{value} at step {row['step']}",
+                    expected="a finite loss",
+                    fix="Lower the learning rate, or clip the gradients with"
+                    " optax.clip_by_global_norm(1.0)",
+                )
+            )
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Yields an event that Ctrl-C and SIGTERM set; the second of them ends the process at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def stop(number, frame):
+        stopped.set()
+        # The system's own handler, since Python's would wait for the device to be done.
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Devices: what there is to compute on."""
