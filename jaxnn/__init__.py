@@ -45,6 +45,7 @@ from jaxnn.run.evaluate import evaluate, predict
 from jaxnn.run.fit import NotFinite, Run, fit
 from jaxnn.run.run import run
 from jaxnn.run.train import Progress, train
+from jaxnn.table import Table, table
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "Progress",
     "Resident",
     "Run",
+    "Table",
     "TrainState",
     "absolute_error",
     "activation",
@@ -99,6 +101,7 @@ __all__ = [
     "standardize",
     "stateless",
     "steps_of",
+    "table",
     "train",
     "weights_of",
 ]

@@ -32,7 +32,8 @@ class InvalidType(Invalid, TypeError):
 
 def message(where: str, wrong: str, *, got: str, expected: str, fix: str) -> str:
     """Returns `where: wrong. Got got; expected expected. fix.`, the form of every error."""
-    return f"{where}: {wrong}. Got {got}; expected {expected}. {fix}."
+    end = "" if fix.endswith("?") else "."
+    return f"{where}: {wrong}. Got {got}; expected {expected}. {fix}{end}"
 
 
 def is_concrete(value: Any) -> bool:
@@ -65,7 +66,7 @@ def number(
     open_low: bool = False,
     open_high: bool = True,
 ) -> None:
-    """Raises `InvalidValue` unless `value` lies between `low` and `high`, or is traced."""
+    """Raises `InvalidValue` unless `value` is finite, from `low` to `high`, or is traced."""
     if not is_concrete(value):
         return
     try:
@@ -74,15 +75,19 @@ def number(
         figure = np.nan
     above = figure > low if open_low else figure >= low
     below = figure < high if open_high else figure <= high
-    if not (above and below):
-        interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+    if not (above and below and np.isfinite(figure)):
+        bounds = [
+            f"{'above' if open_low else 'at least'} {low:g}" if low > -np.inf else "",
+            f"{'below' if open_high else 'at most'} {high:g}" if high < np.inf else "",
+        ]
+        rule = " and ".join(filter(None, bounds))
         raise InvalidValue(
             message(
                 where,
                 f"{name} is out of range",
                 got=f"{name}={value!r}",
-                expected=f"a number in {interval}",
-                fix=f"Choose {name} inside that interval",
+                expected=f"a finite number{', ' * bool(rule)}{rule}",
+                fix=f"Pass a number that is {rule or 'finite'} for {name}",
             )
         )
 
@@ -95,6 +100,20 @@ def rate(where: str, name: str, value: Any) -> None:
 def positive(where: str, name: str, value: Any) -> None:
     """Raises `InvalidValue` unless `value` is finite and above zero, or is traced."""
     number(where, name, value, low=0.0, open_low=True)
+
+
+def kind(where: str, name: str, value: Any, expected: type, *, fix: str) -> None:
+    """Raises `InvalidType` unless `value` is an instance of `expected`."""
+    if not isinstance(value, expected):
+        raise InvalidType(
+            message(
+                where,
+                f"{name} is of another kind",
+                got=f"a {type(value).__name__}",
+                expected=f"a {expected.__name__}",
+                fix=fix,
+            )
+        )
 
 
 def choice(where: str, name: str, value: str, choices: Iterable[str]) -> None:

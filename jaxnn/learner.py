@@ -22,6 +22,7 @@ by hand; whatever trains, sweeps, saves or resumes a learner asks for nothing el
     (1, [[2.0]])
 """
 
+import difflib
 import inspect
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidType, message, positive
+from jaxnn.checks import InvalidType, InvalidValue, message, positive
 from jaxnn.network import Network
 from jaxnn.objectives import Objective, objective
 from jaxnn.typing import Any, Array, Batch, Callable, Hparams, Int, Key, Params, PyTree, State
@@ -214,7 +215,28 @@ def _builder(name: str, given: Any, kind: Any) -> Callable[[Hparams], Any]:
     if isinstance(given, kind) or not callable(given) or _positional(given) != 1:
         made = checked(given)
         return lambda hparams: made
-    return lambda hparams: checked(given(hparams))
+    return lambda hparams: checked(given(_Given(name, hparams)))
+
+
+class _Given(dict):
+    """The hyper-parameters that were given; reading another one is an error that names them."""
+
+    def __init__(self, reader: str, hparams: Hparams):
+        super().__init__(hparams)
+        self.reader = reader
+
+    def __missing__(self, name: str) -> Any:
+        near = difflib.get_close_matches(str(name), list(self), n=1)
+        raise InvalidValue(
+            message(
+                "learner",
+                f"the {self.reader} reads a hyper-parameter that was not given",
+                got=f"hparams with {', '.join(self) or 'nothing'}",
+                expected=f"{name!r} among them",
+                fix=f"Pass hparams={{{name!r}: number}}"
+                + (f", or read {near[0]!r}, which was given" if near else " with the others"),
+            )
+        )
 
 
 def _positional(function: Callable[..., Any]) -> int:

@@ -8,7 +8,7 @@ labels) and `...` or `*axes` (any further axes).
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from jaxtyping import Array, Bool, Float, Int, Key, Num, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Num, PyTree, Shaped, UInt32
 
 Params: TypeAlias = PyTree[Any]
 """What training adjusts: nested dicts of arrays, `{"hidden_1": {"weight": ..., "bias": ...}}`."""
@@ -37,4 +37,5 @@ __all__ = [
     "PyTree",
     "Shaped",
     "State",
+    "UInt32",
 ]

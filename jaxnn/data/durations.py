@@ -14,13 +14,15 @@
 import math
 import re
 
+import numpy as np
+
 from jaxnn.checks import InvalidValue, message
 from jaxnn.data.resident import Resident
 
 Duration = int | str
 """A number of steps, or `"300 steps"`, `"10 epochs"`, `"50000 examples"`, `"5%"` of the run."""
 
-_FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.I)
+_FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.I)
 
 
 def steps_of(duration: Duration, data: Resident, *, total: int | None = None) -> int:
@@ -45,8 +47,8 @@ def steps_of(duration: Duration, data: Resident, *, total: int | None = None) ->
         }.get(unit, 0.0)
         # Rounding first: 10 epochs of 49.9 steps are 499, though 10 * 49.9 may come out above.
         steps = math.ceil(round(number * per_unit, 6))
-    elif isinstance(duration, int) and not isinstance(duration, bool):
-        steps = duration
+    elif isinstance(duration, int | np.integer) and not isinstance(duration, bool):
+        steps = int(duration)
     else:
         steps = 0
     if steps < 1:

@@ -310,7 +310,7 @@ def _column(name: str, values: Any) -> np.ndarray:
     if numeric and np.all(np.isfinite(column)):
         return column
     row = int(np.argmin(np.isfinite(column))) if numeric else 0
-    value = f" and {column[row]!r} in row {row} (from 0)" if column.size else ""
+    value = f" and {column[row]} in row {row} (from 0)" if column.size else ""
     _refuse(
         f"column {name!r} does not hold numbers alone",
         got=f"dtype {column.dtype}{value}",

@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.typing import Array, Int, Key
+from jaxnn.typing import Array, Int, Key, UInt32
 
 ROUNDS = 24
 
 
 def permute(
-    key: Key[Array, ""], epoch: Int[Array, "*shape"], place: Int[Array, "*shape"], n: int
-) -> Int[Array, "*shape"]:
+    key: Key[Array, ""], epoch: UInt32[Array, "*shape"], place: UInt32[Array, "*shape"], n: int
+) -> UInt32[Array, "*shape"]:
     """Returns the example at each place of each epoch: a permutation of `0 .. n - 1` per epoch.
 
     Args:
@@ -74,7 +74,7 @@ def epoch_and_place(step: Int[Array, ""], batch_size: int, n: int) -> tuple[Arra
     return epoch + places // size, places % size
 
 
-def _hash(x: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
+def _hash(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
     """Mixes 32 bits so that every bit of the result depends on every bit of `x`.
 
     Source: the constants of Wellons, Prospecting for Hash Functions, 2018 ("lowbias32"),

@@ -24,7 +24,7 @@ from jax import lax
 
 from jaxnn.checks import InvalidType, InvalidValue, message, positive_integer
 from jaxnn.data.order import epoch_and_place, permute
-from jaxnn.typing import Any, Batch, Key
+from jaxnn.typing import Any, Array, Batch, Key
 
 
 @partial(
@@ -41,7 +41,7 @@ class Resident:
     """
 
     arrays: dict[str, Any]
-    key: Key
+    key: Key[Array, ""]
     batch_size: int = field(metadata={"static": True})
 
     @property
@@ -54,7 +54,7 @@ class Resident:
         """The number of batches that hold all examples once, the last one perhaps in part."""
         return -(-self.num_examples // self.batch_size)
 
-    def shuffled(self, key: Key) -> "Resident":
+    def shuffled(self, key: Key[Array, ""]) -> "Resident":
         """Returns the same data with the order of training batches chosen by `key`."""
         return replace(self, key=key)
 
@@ -156,7 +156,8 @@ def _storable(path: Any, leaf: Any) -> Any:
                 )
             )
         array = array.astype(narrower)
-    if jnp.issubdtype(array.dtype, jnp.floating) and not bool(jnp.isfinite(array).all()):
+    isfinite = jnp.isfinite if isinstance(array, jax.Array) else np.isfinite
+    if jnp.issubdtype(array.dtype, jnp.floating) and not bool(isfinite(array).all()):
         finite = np.isfinite(np.asarray(array, np.float32))
         place = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise InvalidValue(

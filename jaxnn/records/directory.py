@@ -25,7 +25,8 @@ class DirectoryInUse(Exception):
 def plain(config: Any) -> dict[str, Any]:
     """Returns a configuration, a mapping or a dataclass, as what JSON can hold."""
     fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config or {})  # pyright: ignore
-    return json.loads(json.dumps(fields, default=str))
+    # JSON has no NaN and no infinity: in a configuration they become words.
+    return json.loads(json.dumps(fields, default=str), parse_constant=str)
 
 
 def digest(config: Any) -> str:

@@ -3,12 +3,11 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import positive_integer
+from jaxnn.checks import kind, positive_integer
 from jaxnn.data.resident import Resident, resident
 from jaxnn.learner import Learner
 from jaxnn.typing import Any
@@ -32,12 +31,14 @@ def evaluate(learner: Learner, state: Any, data: Resident) -> dict[str, float]:
     The last batch is padded with examples of weight 0, so that the result is that of one batch
     with all the examples, whatever the batch size.
     """
+    fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=1024)"
+    kind("evaluate", "data", data, Resident, fix=fix)
     return {name: float(value) for name, value in evaluation(learner, state, data).items()}
 
 
 @partial(jax.jit, static_argnums=0)
-def _predict(learner, state, inputs):
-    return learner.predict(state, inputs)
+def _predict(learner, state, data, number):
+    return learner.predict(state, data.in_order(number)["inputs"])
 
 
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
@@ -57,7 +58,6 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
     size = min(batch_size, data.num_examples)
     data = resident(data.arrays, batch_size=size)
     batches = [
-        _predict(learner, state, data.in_order(jnp.int32(number))["inputs"])
-        for number in range(data.num_batches)
+        _predict(learner, state, data, np.int32(number)) for number in range(data.num_batches)
     ]
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: data.num_examples], *batches)

@@ -32,7 +32,7 @@ from jaxnn.records.progress import shown
 from jaxnn.run.evaluate import predict
 from jaxnn.run.run import Form
 from jaxnn.run.train import Plan, Progress, chunks, plan
-from jaxnn.typing import Any, Hparams, Key
+from jaxnn.typing import Any, Array, Hparams, Key
 
 
 class NotFinite(ArithmeticError):
@@ -67,7 +67,7 @@ def fit(
     data: Resident,
     *,
     steps: Duration,
-    key: Key,
+    key: Key[Array, ""],
     hparams: Hparams | None = None,
     every: Duration | None = None,
     evaluate: Resident | Mapping[str, Resident] | None = None,
@@ -199,7 +199,8 @@ def _signals() -> Iterator[threading.Event]:
     def stop(number, frame):
         stopped.set()
         # The system's own handler, since Python's would wait for the device to be done.
-        signal.signal(number, signal.SIG_DFL)
+        for either in before:
+            signal.signal(either, signal.SIG_DFL)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

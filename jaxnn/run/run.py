@@ -20,6 +20,7 @@ from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.learner import Learner
+from jaxnn.programs import operations
 from jaxnn.typing import Any
 
 Form = Literal["looped", "stepped"]
@@ -102,7 +103,7 @@ def best_form(learner: Learner, state: Any, data: Any) -> Form:
 
 def _has_native_gradient(jaxpr: Any) -> bool:
     """Whether some convolution has an order of axes that only native gradients have."""
-    for equation in jaxpr.eqns:
+    for equation, _ in operations(jaxpr):
         if equation.primitive.name == "conv_general_dilated":
             numbers = equation.params["dimension_numbers"]
             rank = len(numbers.lhs_spec)
@@ -111,6 +112,4 @@ def _has_native_gradient(jaxpr: Any) -> bool:
             orders = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
             if orders != (last, window, last) or equation.params["batch_group_count"] != 1:
                 return True
-        if any(_has_native_gradient(inner) for inner in jax.core.jaxprs_in_params(equation.params)):
-            return True
     return False

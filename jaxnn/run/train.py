@@ -22,21 +22,22 @@ changes nothing.
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidType, InvalidValue, message, number
+from jaxnn.checks import Invalid, InvalidType, InvalidValue, choice, kind, message, number
 from jaxnn.data.durations import Duration, steps_of
 from jaxnn.data.resident import Resident
 from jaxnn.learner import ORDER, Learner
 from jaxnn.run.evaluate import evaluation
 from jaxnn.run.run import Form, advance, best_form, empty_window
-from jaxnn.typing import Any, Hparams, Key
+from jaxnn.typing import Any, Array, Hparams, Key
 
 # Long enough that dispatching costs nothing, short enough that a signal is served at once.
 CHUNK_SECONDS = 0.3
@@ -86,7 +87,7 @@ def train(
     data: Resident,
     *,
     steps: Duration,
-    key: Key,
+    key: Key[Array, ""],
     hparams: Hparams | None = None,
     every: Duration | None = None,
     evaluate: Resident | Mapping[str, Resident] | None = None,
@@ -104,7 +105,8 @@ def train(
       every: the time between reports; an epoch, or the whole run if that is shorter, by default.
         There is always one at the end.
       evaluate: data to evaluate on; under the name `test` unless given by name.
-      evaluate_every: the time between evaluations, at reports; at each report by default.
+      evaluate_every: the time between evaluations: one comes with the first report after so many
+        steps, and with the last. At each report by default.
       form: `"looped"` or `"stepped"`, see `run`; chosen by default.
 
     Raises:
@@ -123,7 +125,7 @@ def plan(
     data: Resident,
     *,
     steps: Duration,
-    key: Key,
+    key: Key[Array, ""],
     hparams: Hparams | None = None,
     every: Duration | None = None,
     evaluate: Resident | Mapping[str, Resident] | None = None,
@@ -131,6 +133,10 @@ def plan(
     form: Form | None = None,
 ) -> Plan:
     """Checks the arguments of `train`, by tracing but without compiling, and returns the plan."""
+    evaluations = dict(evaluate) if isinstance(evaluate, Mapping) else {"test": evaluate}
+    evaluations = {name: part for name, part in evaluations.items() if part is not None}
+    _check_kinds(learner, data, evaluations, key)
+    choice("train", "form", form or "looped", get_args(Form))
     hparams = {name: _hparam(name, value) for name, value in (hparams or {}).items()}
     if data.batch_size > data.num_examples:
         raise InvalidValue(
@@ -145,27 +151,29 @@ def plan(
     total = steps_of(steps, data)
     every = steps_of("1 epoch" if every is None else every, data, total=total)
     between = every if evaluate_every is None else evaluate_every
-    evaluations = dict(evaluate) if isinstance(evaluate, Mapping) else {"test": evaluate}
-    evaluations = {name: part for name, part in evaluations.items() if part is not None}
-    data = data.shuffled(jax.random.fold_in(key, ORDER))
-
-    for part in (data, *evaluations.values()):
-        learner.check(hparams, part.arrays)
-    begin = partial(_init, learner, key, jax.tree.map(np.float32, hparams), data)
-    state = jax.eval_shape(begin)
-    after = jax.eval_shape(lambda s, d: learner.step(s, d.batch(s.step))[0], state, data)
+    learner.check(hparams, data.arrays)
+    initial = jax.tree.map(np.float32, hparams)
+    state = jax.eval_shape(partial(_init, learner), key, initial, data)
+    after, metrics = jax.eval_shape(lambda s, d: learner.step(s, d.batch(s.step)), state, data)
     _check_carry(state, after)
-    for part in evaluations.values():
-        jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
+    _check_metrics("step", metrics)
+    for name, part in evaluations.items():
+        with _about(name):
+            learner.check(hparams, part.arrays)
+            found = jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
+            _check_metrics("evaluate", found)
+    # Last, since it computes something: all that is wrong was found without compiling.
+    form = form or best_form(learner, state, data)
+    data = data.shuffled(jax.random.fold_in(key, ORDER))
     return Plan(
         learner=learner,
         data=data,
         evaluations=evaluations,
-        state=begin,
+        state=partial(_init, learner, key, initial, data),
         steps=total,
         every=every,
         evaluate_every=steps_of(between, data, total=total),
-        form=form or best_form(learner, state, data),
+        form=form,
     )
 
 
@@ -185,7 +193,9 @@ def chunks(plan: Plan) -> Iterator[Progress]:
         if step == border:
             found, window = _report(window)
             metrics = _named("train", found)
-            if step % plan.evaluate_every == 0 or step == plan.steps:
+            before = (step - 1) // plan.every * plan.every
+            due = step // plan.evaluate_every > before // plan.evaluate_every
+            if due or step == plan.steps:
                 for name, part in plan.evaluations.items():
                     metrics |= _named(name, evaluation(learner, state, part))
         # One chunk is always under way while the host waits for the one before.
@@ -229,6 +239,57 @@ def _hparam(name: str, value: Any) -> float:
         )
     number("train", name, value)
     return float(value)
+
+
+def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any], key: Any) -> None:
+    kind("train", "learner", learner, Learner, fix="Pass learner(network, objective, optimizer)")
+    fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=64)"
+    kind("train", "data", data, Resident, fix=fix)
+    for name, part in evaluations.items():
+        kind("train", f"evaluate[{name!r}]", part, Resident, fix=fix)
+    if "train" in evaluations:
+        raise InvalidValue(
+            message(
+                "train",
+                "the name train is that of the metrics of training",
+                got=f"evaluate with the names {', '.join(evaluations)}",
+                expected="other names",
+                fix="Write evaluate={'training': data, ...}",
+            )
+        )
+    if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.shape:
+        raise InvalidType(
+            message(
+                "train",
+                "key is not a random key",
+                got=f"key={key!r}",
+                expected="one key, as jax.random.key makes it",
+                fix="Pass key=jax.random.key(0), with any seed",
+            )
+        )
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Says of an error which evaluation data it is about."""
+    try:
+        yield
+    except Invalid as error:
+        raise type(error)(f"in the data {name!r}, {error}") from error
+
+
+def _check_metrics(function: str, metrics: Any) -> None:
+    wrong = [n for n, m in metrics.items() if not isinstance(m, measures.Metric)]
+    if wrong or not metrics:
+        raise InvalidType(
+            message(
+                "train",
+                f"the learner's {function} must give metrics by name",
+                got=f"{wrong[0]} of type {type(metrics[wrong[0]]).__name__}" if wrong else "none",
+                expected="a dict with a Metric for each name, at least one",
+                fix="Return {'loss': jaxnn.metrics.mean(values, weights)}",
+            )
+        )
 
 
 def _check_carry(before: Any, after: Any) -> None:

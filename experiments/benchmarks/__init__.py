@@ -1,0 +1,1 @@
+"""Benchmarks: what jaxnn costs, measured against the same work written by hand."""

@@ -1,0 +1,132 @@
+"""A network in figures: for each part its output, its parameters and what computing it takes.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnn.models.mlp import mlp
+    >>> print(table(mlp([32], 10), jax.ShapeDtypeStruct((1, 8, 8), jnp.float32)))
+    part          kind        output   parameters  bytes  multiply-adds
+    flatten       flatten     (1, 64)           0      0              0
+    hidden_1      linear      (1, 32)       2,080  8,320          2,048
+    activation_1  activation  (1, 32)           0      0              0
+    output        linear      (1, 10)         330  1,320            320
+    total                     (1, 10)       2,410  9,640          2,368
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+
+from jaxnn.network import Network, rewrite
+from jaxnn.programs import operations
+from jaxnn.typing import Any
+
+
+class Row(NamedTuple):
+    """One part of a network.
+
+    Attributes:
+      part: its name, with those of the parts around it: `"block/hidden_1"`.
+      kind: what it is, such as `"linear"`.
+      output: the shape of its output, or a pytree of shapes.
+      parameters: the number of its parameters.
+      bytes: the memory of its parameters and state.
+      multiply_adds: products in its matrix products and convolutions, for these inputs.
+    """
+
+    part: str
+    kind: str
+    output: Any
+    parameters: int
+    bytes: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a network's parts, in the order in which they compute, and their total."""
+
+    rows: tuple[Row, ...]
+    total: Row
+
+    def __str__(self) -> str:
+        lines = [("part", "kind", "output", "parameters", "bytes", "multiply-adds")]
+        for row in (*self.rows, self.total):
+            figures = (f"{n:,}" for n in (row.parameters, row.bytes, row.multiply_adds))
+            lines.append((row.part, row.kind, str(row.output), *figures))
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if place > 2 else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(line, widths))
+            )
+            for line in lines
+        )
+
+    __repr__ = __str__
+
+
+def table(network: Network, inputs: Any) -> Table:
+    """Returns the figures of every part of a network, without computing anything.
+
+    Args:
+      network: any network; one that does not say what it is made of is a single part.
+      inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
+    """
+    rows: list[Row] = []
+
+    def watched(path: str, part: Network) -> Network:
+        if part.parts.children:
+            return part
+
+        def apply(params, state, inputs, *, key=None):
+            outputs, after = part.apply(params, state, inputs, key=key)
+            rows.append(_row(path, part, params, state, inputs, outputs))
+            return outputs, after
+
+        return part._replace(apply=apply)
+
+    params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
+    outputs, _ = jax.eval_shape(rewrite(network, watched).apply, params, state, inputs)
+    total = Row("total", "", _shapes(outputs), *(sum(row[i] for row in rows) for i in (3, 4, 5)))
+    return Table(tuple(rows), total)
+
+
+def multiply_adds(function: Any, *arguments: Any) -> int:
+    """Counts the products in matrix products and convolutions of a function of arrays.
+
+    A loop of known length counts every turn, a `while` loop one, a `cond` all its branches.
+    """
+    products = 0
+    for equation, times in operations(jax.make_jaxpr(function)(*arguments).jaxpr):
+        params = equation.params
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            each = math.prod(left[axis] for axis in contracted)
+        elif equation.primitive.name == "conv_general_dilated":
+            # The products of one output: the window times the channels of its group.
+            weight, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
+            each = math.prod(weight) // weight[spec[0]]
+        else:
+            continue
+        products += times * each * math.prod(equation.outvars[0].aval.shape)
+    return products
+
+
+def _row(path: str, part: Network, params, state, inputs, outputs) -> Row:
+    arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, state, inputs))
+    stored = jax.tree.leaves(arrays[:2])
+    return Row(
+        part=path or "network",
+        kind=part.parts.kind,
+        output=_shapes(outputs),
+        parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(arrays[0])),
+        bytes=sum(math.prod(x.shape) * x.dtype.itemsize for x in stored),
+        multiply_adds=multiply_adds(lambda *a: part.apply(*a)[0], *arrays),
+    )
+
+
+def _shapes(outputs: Any) -> Any:
+    return jax.tree.map(lambda x: tuple(x.shape), outputs)
+
