@@ -64,7 +64,8 @@ def _parse(name: str, config_type: type, description: str | None) -> tuple[Any, 
     import tyro
 
     def options(
-        config: Annotated[Any, tyro.conf.arg(name="")], options: Annotated[Options, tyro.conf.arg(name="")]
+        config: Annotated[Any, tyro.conf.arg(name="")],
+        options: Annotated[Options, tyro.conf.arg(name="")],
     ) -> tuple[Any, Options]:
         return config, options
 

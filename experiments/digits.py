@@ -2,7 +2,7 @@
 
     python -m experiments.digits
 
-1,797 grey images of 8x8 pixels (UCI, scanned from 43 writers), a fifth held out with equal shares
+1,797 grey images of 8x8 pixels (UCI, from 13 writers), a fifth held out with equal shares
 of each digit. Two hidden layers of 64 nodes with dropout, Adam with a cosine schedule.
 """
 
@@ -66,7 +66,9 @@ def show(test, run: jaxnn.Run, count: int = 8) -> None:
     shades = " .:-=+*#@"
     images = test["inputs"][:count]
     for row in range(8):
-        print("  ".join("".join(2 * shades[pixel // 2] for pixel in image[row]) for image in images))
+        print(
+            "  ".join("".join(2 * shades[pixel // 2] for pixel in image[row]) for image in images)
+        )
     read = run.predict(images).argmax(-1)
     marks = [f"{r}" if r == t else f"{r} (is {t})" for r, t in zip(read, test["labels"])]
     print("  ".join(f"{mark:^16}" for mark in marks))

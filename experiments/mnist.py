@@ -38,7 +38,9 @@ def network(config: Config, hparams) -> jaxnn.Network:
     """Bytes come to mean 0 and deviation 1, the figures being those of the training images."""
     pixels = ("pixels", jaxnn.standardize(33.3, 78.6))
     if config.model == "convnet":
-        return jaxnn.serial(pixels, ("layers", jaxnn.convnet([32, 64], 128, 10, dropout=hparams["dropout"])))
+        return jaxnn.serial(
+            pixels, ("layers", jaxnn.convnet([32, 64], 128, 10, dropout=hparams["dropout"]))
+        )
     return jaxnn.serial(pixels, ("layers", jaxnn.mlp([256, 256], 10, dropout=hparams["dropout"])))
 
 

@@ -5,7 +5,8 @@
 A neuron (in a layer, a node) weighs its inputs, sums them and adds a bias: its raw output. Then it
 applies an activation, here the sigmoid, which squeezes any number in between 0 and 1. Learning is
 to find weights and a bias with which predictions agree with the truth. All of it is printed here in
-numbers, row by row of the truth tables. Four hidden nodes solved XOR from each of SEEDS seeds.
+numbers, row by row of the truth tables. Six hidden nodes solve XOR from every one of 300 seeds, 4
+from 47 of 50, and 2, which would do, from only 25 of 50: the others get stuck on three rows.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ DETECTS = {
     "0100": "second without first", "0101": "second", "0111": "at least one (OR)",
     "1000": "neither (NOR)", "1010": "not second", "1011": "not (second without first)",
     "1100": "not first", "1101": "not (first without second)", "1110": "not both (NAND)",
-    "1111": "anything", "0000": "nothing",
+    "0000": "nothing", "1111": "anything",
 }  # fmt: skip
 
 
@@ -35,7 +36,7 @@ DETECTS = {
 class Config:
     """The hyper-parameters: what you set, while training sets the weights."""
 
-    hidden: int = 4  # nodes of the hidden layer that solves XOR
+    hidden: int = 6  # nodes of the hidden layer that solves XOR
     learning_rate: float = 0.1  # step size of Adam
     steps: int = 500  # training steps, each on all four rows
     seed: int = 0  # decides the weights to begin with
@@ -81,39 +82,45 @@ def learn(config: Config, learner: jaxnn.Learner, gate: str, out: Path | None = 
 def main(config: Config, out: Path) -> jaxnn.Run:
     """Tells the story, and returns its last run: XOR with a hidden layer."""
     one = learner(jaxnn.serial(("neuron", jaxnn.linear(1))))
-    for gate, story in (("AND", "learns AND"), ("OR", "learns OR"), ("XOR", "fails at XOR")):
-        print(f"\nOne neuron {story}:")
-        show(ROWS, "x", learn(config, one, gate).state.params["neuron"], gate)
+    for gate in TRUTH:
+        run = learn(config, one, gate)
+        show(f"One neuron, {gate}", ROWS, "x", run.state.params["neuron"], gate)
     print("""
 A neuron answers 1 on one side of a straight line and 0 on the other. Draw the rows as corners of a
-square: no line has (0, 1) and (1, 0) on one side, (0, 0) and (1, 1) on the other, so no neuron gets
-more than three rows right. Its loss is smallest when it ignores its inputs and answers 0.5: that is
-log(2) = 0.693 nats, as good as tossing a coin.""")
+square: no line has (0, 1) and (1, 0) on one side, (0, 0) and (1, 1) on the other. So one neuron
+never gets more than three rows of XOR right. Its loss is smallest when it ignores its inputs and
+answers 0.5, as good as tossing a coin: log(2) = 0.693 nats. (Rounding then decides what it reads.)
 
+A hidden layer comes to its help. Each of its nodes is a neuron with a line of its own, and is on
+(towards 1) or off (towards -1: its activation is tanh). This is what they learned to detect:
+""")
     run = learn(config, learner(jaxnn.mlp([config.hidden], 1, activation=jnp.tanh)), "XOR", out)
     hidden = run.state.params["hidden_1"]
     answers = np.tanh(ROWS @ hidden["weight"] + hidden["bias"])
-    print(f"\nWith {config.hidden} hidden nodes XOR is learned. Each of them draws a line of its own,")
-    print("and is on (towards 1) or off (towards -1; its activation is tanh):\n")
-    print("  inputs     0 0     0 1     1 0     1 1   so it detects")
+    print("  inputs     0 0     0 1     1 0     1 1   detects")
     for number, column in enumerate(answers.T, start=1):
         kind = DETECTS["".join("01"[int(answer > 0)] for answer in column)]
         print(f"  node {number}" + "".join(f"{answer:8.2f}" for answer in column) + f"   {kind}")
-    print("\nThe output neuron weighs what they found (h) instead of the inputs, and is done:")
-    show(answers, "h", run.state.params["output"], "XOR")
+    print("\nThe output neuron weighs their answers, h, in place of the inputs, x:")
+    show("With a hidden layer, XOR", answers, "h", run.state.params["output"], "XOR")
     return run
 
 
-def show(inputs, name: str, neuron, gate: str) -> None:
+def show(title: str, inputs, name: str, neuron, gate: str) -> None:
     """Prints what a neuron computes in each row, from its inputs to its prediction."""
-    weights, bias = np.asarray(neuron["weight"])[:, 0], np.asarray(neuron["bias"])[0]
-    terms = inputs * weights
-    sums = terms.sum(1)
-    heads = [f"w{n}*{name}{n}" for n in range(1, len(weights) + 1)] + ["sum", "+ bias", "= raw"]
-    print("\n  inputs" + "".join(f"{head:>8}" for head in heads) + " sigmoid  prediction  truth")
-    for row, figures, truth in zip(ROWS, np.c_[terms, sums, 0 * sums + bias, sums + bias], TRUTH[gate]):
-        line = "".join(f"{figure + 0.0:8.2f}" for figure in figures)
-        print(f"  {row[0]:.0f}   {row[1]:.0f} {line}{jax.nn.sigmoid(figures[-1]):8.3f}")
+    weights, bias = np.asarray(neuron["weight"])[:, 0], np.asarray(neuron["bias"])
+    sums = (inputs * weights).sum(1)
+    raws, truth = sums + bias, np.float32(TRUTH[gate])
+    losses = loss(raws[:, None], {"labels": truth})
+    right = ((raws > 0) == (truth > 0)).sum()
+    print(f"\n{title}: {right} of {len(ROWS)} rows right, loss {losses.mean():.3f} nats")
+    names = [f"w{number}*{name}{number}" for number in range(1, len(weights) + 1)]
+    heads = "".join(f"{head:>7}" for head in (*names, "sum", "+bias", "=raw"))
+    print(f"  x1 x2{heads}  sigmoid  predicts  truth")
+    for row, values, raw, known in zip(ROWS, inputs * weights, raws, truth):
+        figures = "".join(f"{figure:7.2f}" for figure in (*values, values.sum(), bias[0], raw))
+        answer = f"{jax.nn.sigmoid(raw):9.3f}{int(raw > 0):10}{known:7.0f}"
+        print(f"  {row[0]:2.0f} {row[1]:2.0f}{figures}{answer}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 
 class Invalid(Exception):
@@ -38,7 +39,7 @@ def message(where: str, wrong: str, *, got: str, expected: str, fix: str) -> str
 
 def is_concrete(value: Any) -> bool:
     """Returns whether `value` is known now: a traced hyper-parameter is checked before tracing."""
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, Tracer)
 
 
 def positive_integer(where: str, name: str, value: Any) -> int:

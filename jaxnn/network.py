@@ -116,8 +116,9 @@ def serial(*networks: Network | tuple[str, Network]) -> Network:
     def init(key, inputs):
         made = []
         for number, (_, child) in enumerate(children):
-            made.append(child.init(jax.random.fold_in(key, number), inputs))
-            inputs = output_shape(child, *made[-1], inputs)
+            params, state = child.init(jax.random.fold_in(key, number), inputs)
+            made.append((params, state))
+            inputs = output_shape(child, params, state, inputs)
         return _collect(children, made)
 
     def apply(params, state, inputs, *, key=None):
@@ -206,9 +207,7 @@ def output_shape(network: Network, params: Any, state: Any, inputs: Any) -> Any:
     return jax.eval_shape(lambda p, s, x: network.apply(p, s, x)[0], params, state, inputs)
 
 
-def rewrite(
-    network: Network, change: Callable[[str, Network], Network], path: str = ""
-) -> Network:
+def rewrite(network: Network, change: Callable[[str, Network], Network], path: str = "") -> Network:
     """Returns the network with `change(path, part)` in place of each of its parts, inside out.
 
     The path of a part is its names from the outside in, `"block/hidden_1"`; the whole is `""`.
@@ -221,7 +220,7 @@ def rewrite(
 
 
 def _named(where: str, networks: Any) -> tuple[tuple[str, Network], ...]:
-    pairs = [
+    pairs: list[Any] = [
         part if type(part) is tuple and len(part) == 2 else (str(number), part)
         for number, part in enumerate(networks)
     ]

@@ -126,9 +126,7 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
     return Objective(weighted)
 
 
-def classification(
-    *, label_smoothing: float = 0.0, top_k: int | Sequence[int] = ()
-) -> Objective:
+def classification(*, label_smoothing: float = 0.0, top_k: int | Sequence[int] = ()) -> Objective:
     """Cross-entropy (nats) between logits and whole-number labels, and the accuracy.
 
     Outputs are logits `[batch, ..., classes]`, labels integers `[batch, ...]` from 0 to
@@ -282,7 +280,9 @@ def weights_of(batch: Batch, values: Any) -> Float[Array, "..."]:
                 fix="Give one weight per example, [batch], or one per value",
             )
         )
-    return jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
+    return jnp.broadcast_to(
+        weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape
+    )
 
 
 def _logits_and_labels(outputs: Any, batch: Batch) -> tuple[Any, Any]:

@@ -1,11 +1,11 @@
 """Looking into a traced program: every operation in it, however deep.
 
-    >>> import jax, jax.numpy as jnp
-    >>> def product(x):
-    ...     return jax.jit(lambda y: y @ y)(x)
-    >>> traced = jax.make_jaxpr(product)(jnp.ones((2, 2)))
-    >>> [(op.primitive.name, times) for op, times in operations(traced.jaxpr)][-1]
-    ('dot_general', 1)
+>>> import jax, jax.numpy as jnp
+>>> def product(x):
+...     return jax.jit(lambda y: y @ y)(x)
+>>> traced = jax.make_jaxpr(product)(jnp.ones((2, 2)))
+>>> [(op.primitive.name, times) for op, times in operations(traced.jaxpr)][-1]
+('dot_general', 1)
 """
 
 from collections.abc import Iterator

@@ -1,14 +1,14 @@
 """A network in figures: for each part its output, its parameters and what computing it takes.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxnn.models.mlp import mlp
-    >>> print(table(mlp([32], 10), jax.ShapeDtypeStruct((1, 8, 8), jnp.float32)))
-    part          kind        output   parameters  bytes  multiply-adds
-    flatten       flatten     (1, 64)           0      0              0
-    hidden_1      linear      (1, 32)       2,080  8,320          2,048
-    activation_1  activation  (1, 32)           0      0              0
-    output        linear      (1, 10)         330  1,320            320
-    total                     (1, 10)       2,410  9,640          2,368
+>>> import jax, jax.numpy as jnp
+>>> from jaxnn.models.mlp import mlp
+>>> print(table(mlp([32], 10), jax.ShapeDtypeStruct((1, 8, 8), jnp.float32)))
+part          kind        output   parameters  bytes  multiply-adds
+flatten       flatten     (1, 64)           0      0              0
+hidden_1      linear      (1, 32)       2,080  8,320          2,048
+activation_1  activation  (1, 32)           0      0              0
+output        linear      (1, 10)         330  1,320            320
+total                     (1, 10)       2,410  9,640          2,368
 """
 
 import math
@@ -50,7 +50,7 @@ class Table:
     total: Row
 
     def __str__(self) -> str:
-        lines = [("part", "kind", "output", "parameters", "bytes", "multiply-adds")]
+        lines: list[tuple[str, ...]] = [("part", "kind", "output", "parameters", "bytes", "multiply-adds")]
         for row in (*self.rows, self.total):
             figures = (f"{n:,}" for n in (row.parameters, row.bytes, row.multiply_adds))
             lines.append((row.part, row.kind, str(row.output), *figures))
@@ -88,7 +88,14 @@ def table(network: Network, inputs: Any) -> Table:
 
     params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
     outputs, _ = jax.eval_shape(rewrite(network, watched).apply, params, state, inputs)
-    total = Row("total", "", _shapes(outputs), *(sum(row[i] for row in rows) for i in (3, 4, 5)))
+    total = Row(
+        part="total",
+        kind="",
+        output=_shapes(outputs),
+        parameters=sum(row.parameters for row in rows),
+        bytes=sum(row.bytes for row in rows),
+        multiply_adds=sum(row.multiply_adds for row in rows),
+    )
     return Table(tuple(rows), total)
 
 
@@ -129,4 +136,3 @@ def _row(path: str, part: Network, params, state, inputs, outputs) -> Row:
 
 def _shapes(outputs: Any) -> Any:
     return jax.tree.map(lambda x: tuple(x.shape), outputs)
-

@@ -1,4 +1,4 @@
-"""What holds in every test: annotations are enforced, dtypes and ranks strict, two CPU devices."""
+"""What holds in every test: annotations are enforced, ranks are strict, there are two CPU devices."""
 
 import jaxtyping
 
@@ -11,9 +11,32 @@ import pytest  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def strict():
+    """Forbids that dtypes are mixed; not everywhere, for Optax's Adam raises a float to an int."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def compilations():
+    """Returns a list to which every compilation adds an element, from when it is cleared."""
+    return _compiled
+
+
+_compiled: list[str] = []
+
+
+def _listen(event, seconds, **details):
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compiled.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)

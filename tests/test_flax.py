@@ -29,13 +29,13 @@ class CNN(nnx.Module):
     def __init__(self, features, *, rngs, **options):
         self.blocks = LIST([Block(1, features, rngs=rngs, **options)])
         self.blocks.append(Block(features, features, rngs=rngs, **options))
-        self.scale = jnp.arange(1.0, features + 1.0)  # a bare array: a constant
-        self.shift = np.ones(features, np.float32)
+        self.scale = jnp.arange(1.0, features + 1.0)[None]  # a bare array: a constant
+        self.shift = np.ones((1, features), np.float32)
         self.steps = nnx.Variable(0)
         self.output = nnx.Linear(features, 3, rngs=rngs)
 
     def __call__(self, x):
-        self.sow(nnx.Intermediate, "inputs", x)
+        self.seen = nnx.Intermediate(x)  # what sow does
         for block in self.blocks:
             x = block(x)
         if not self.blocks[0].dropout.deterministic:
@@ -286,6 +286,11 @@ class Wide(nnx.Module):
         return self.dropout(x)
 
 
+class Pair(nnx.Module):
+    def __init__(self, rngs):
+        self.pair = nnx.Param({"a": 1.0, "b": 2.0})
+
+
 PARAMS = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
 LINEAR = {"in_features": 2, "out_features": 3}
 
@@ -294,7 +299,7 @@ LINEAR = {"in_features": 2, "out_features": 3}
     "call, error, fix",
     [
         (lambda: from_flax(3), InvalidType, r"Got a int; .* Subclass flax\.nnx\.Module, or"),
-        (lambda: from_flax(dict), InvalidType, r"the class dict; .*Subclass flax\.nnx\.Module"),
+        (lambda: from_flax(dict), InvalidType, r"Got dict; .*Subclass flax\.nnx\.Module"),
         (lambda: from_flax(lambda rngs: 3), InvalidType, r"Got a int; .*Subclass flax\.nnx"),
         (lambda: from_flax(nn.Dense), InvalidType, r"Write from_flax\(Dense\(\.\.\.\)\)"),
         (lambda: from_flax(nn.Dense(3), features=2), InvalidValue, r"features: .*Make the Dense"),
@@ -347,9 +352,9 @@ LINEAR = {"in_features": 2, "out_features": 3}
             r"from_flax: params/blocks/0/conv/bias is missing",
         ),
         (
-            lambda: from_flax(lambda rngs: nnx.Dict(a=nnx.Param({"b": 1.0, "c": 2.0}))),
+            lambda: from_flax(Pair),
             InvalidType,
-            r"the variable a holds 2 arrays.*Make a variable of each",
+            r"the variable pair holds 2 arrays.*Make a variable of each",
         ),
     ],
 )

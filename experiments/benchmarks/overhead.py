@@ -24,7 +24,7 @@ import jaxnn
 from jaxnn.data.order import epoch_and_place, permute
 from jaxnn.layers.convolution import convolve
 from jaxnn.learner import ORDER
-from jaxnn.run.run import advance, empty_window
+from jaxnn.run.run import Form, advance, empty_window
 from jaxnn.scale import devices
 
 
@@ -101,7 +101,9 @@ def cases(config: Config):
 
 def step_seconds(learner, data, steps, key) -> float:
     """Returns the seconds of a step of `fit`, between its first report and its last."""
-    run = jaxnn.fit(learner, data, steps=steps + steps // 10, every=steps // 10, key=key, quiet=True)
+    run = jaxnn.fit(
+        learner, data, steps=steps + steps // 10, every=steps // 10, key=key, quiet=True
+    )
     first, last = run.history[0], run.history[-1]
     return (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
 
@@ -113,7 +115,12 @@ def compare(config: Config, layers, forward, mean, std, data) -> tuple[int, list
     key = jax.random.key(0)
     params = learner.init(key, {}, data.batch(jnp.int32(0))).params["layers"]
     program = by_hand(forward, mean, std, data.batch_size)
-    arguments = (params, data.arrays["inputs"], data.arrays["labels"], jax.random.fold_in(key, ORDER))
+    arguments = (
+        params,
+        data.arrays["inputs"],
+        data.arrays["labels"],
+        jax.random.fold_in(key, ORDER),
+    )
     trial = step_seconds(learner, data, 20, key)
     trial = step_seconds(learner, data, max(20, int(1 / trial)), key)
     steps = max(20, int(config.seconds * 1.1 / trial))
@@ -131,9 +138,10 @@ def inside_and_outside(config: Config, layers, data, n: int = 50) -> tuple[list,
     """Returns the seconds of a step in the loop and dispatched alone, and whether bits are equal."""
     network = jaxnn.serial(jaxnn.standardize(33.3, 78.6), layers)
     learner = jaxnn.learner(network, jaxnn.classification(), optax.adam(1e-3))
-    seconds, states = {"looped": [], "stepped": []}, {}
+    forms: tuple[Form, Form] = ("looped", "stepped")
+    seconds, states = {form: [] for form in forms}, {}
     for _ in range(config.pairs + 1):
-        for form in seconds:
+        for form in forms:
             state = learner.init(jax.random.key(0), {}, data.batch(jnp.int32(0)))
             window = empty_window(learner, state, data)
             jax.block_until_ready(state)
@@ -158,10 +166,12 @@ def main(config: Config) -> None:
     """Prints both tables."""
     print(f"{devices.describe()}; {config.pairs} pairs of at least {config.seconds:g} s")
     print(f"{'':26}{'hand, ms':>10} {'fit, ms':>10}  fit / hand (range)")
-    for name, layers, forward, mean, std, data in cases(config):
+    everything = list(cases(config))
+    for name, layers, forward, mean, std, data in everything:
         steps, hand, ours = compare(config, layers, forward, mean, std, data)
         print(line(name, hand, ours, f"{steps} steps"), flush=True)
     print(f"\n{'':26}{'alone, ms':>10} {'loop, ms':>10}  loop / alone (range)")
+    name, layers, *_, data = everything[-1]
     looped, stepped, same = inside_and_outside(config, layers, data)
     print(line(name, stepped, looped, "same bits" if same else "DIFFERENT BITS"))
 
@@ -170,6 +180,8 @@ if __name__ == "__main__":
     import tyro
 
     try:
-        main(tyro.cli(Config, prog="python -m experiments.benchmarks.overhead", description=__doc__))
+        main(
+            tyro.cli(Config, prog="python -m experiments.benchmarks.overhead", description=__doc__)
+        )
     except jaxnn.Invalid as error:
         sys.exit(f"{error}")

@@ -1,14 +1,14 @@
 """Durations: how long to train, and how often to report, in the unit that is natural.
 
-    >>> import numpy as np
-    >>> from jaxnn.data.resident import resident
-    >>> data = resident({"inputs": np.zeros((1000, 3))}, batch_size=50)
-    >>> steps_of("10 epochs", data)
-    200
-    >>> steps_of("5%", data, total=200)
-    10
-    >>> steps_of(300, data)
-    300
+>>> import numpy as np
+>>> from jaxnn.data.resident import resident
+>>> data = resident({"inputs": np.zeros((1000, 3))}, batch_size=50)
+>>> steps_of("10 epochs", data)
+200
+>>> steps_of("5%", data, total=200)
+10
+>>> steps_of(300, data)
+300
 """
 
 import math

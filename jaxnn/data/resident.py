@@ -59,7 +59,7 @@ class Resident:
         return replace(self, key=key)
 
     def batch(self, step: Any) -> Batch:
-        """Returns the training batch of a step: the fields and `index`, each `[batch_size, ...]`."""
+        """Returns the training batch of a step: fields and `index`, each `[batch_size, ...]`."""
         epoch, place = epoch_and_place(step, self.batch_size, self.num_examples)
         return self._take(permute(self.key, epoch, place, self.num_examples).astype(jnp.int32))
 
@@ -110,11 +110,10 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
             )
         )
     # A list of numbers is one field, not a pytree of scalars.
-    stored = jax.tree.map_with_path(
-        _storable, dict(arrays), is_leaf=lambda x: isinstance(x, list)
-    )
+    stored = jax.tree.map_with_path(_storable, dict(arrays), is_leaf=lambda x: isinstance(x, list))
     lengths = {
-        jax.tree_util.keystr(path): leaf.shape[0] for path, leaf in jax.tree.leaves_with_path(stored)
+        jax.tree_util.keystr(path): leaf.shape[0]
+        for path, leaf in jax.tree.leaves_with_path(stored)
     }
     if len(set(lengths.values())) != 1 or not all(lengths.values()):
         raise InvalidValue(

@@ -1,8 +1,8 @@
 """Activations, which make the output of a node of its sum, and `flatten`.
 
-    >>> import jax, jax.numpy as jnp
-    >>> activation(jax.nn.relu).apply({}, {}, jnp.array([[-1.0, 2.0]]))[0].tolist()
-    [[0.0, 2.0]]
+>>> import jax, jax.numpy as jnp
+>>> activation(jax.nn.relu).apply({}, {}, jnp.array([[-1.0, 2.0]]))[0].tolist()
+[[0.0, 2.0]]
 """
 
 import math

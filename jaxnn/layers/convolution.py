@@ -24,6 +24,7 @@ from jax import lax
 from jaxnn.checks import InvalidValue, floating, message, positive_integer
 from jaxnn.layers.linear import initial_weight
 from jaxnn.network import Network, described, stateless
+from jaxnn.typing import Any
 
 Sizes = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
@@ -151,7 +152,7 @@ def _convolve_backward(strides, padding, input_dilation, dilation, groups, resid
 
     # Weights: the inputs with the gradients as a window, channels in the place of the batch.
     high = [grown[i] + reach[i] - lengths[i] - befores[i] for i in axes]
-    weight_grads = convolve(
+    weight_grads: Any = convolve(
         _swap_batch(inputs, groups), jnp.moveaxis(grads, 0, -2), dilation, _pairs(befores, high),
         input_dilation, strides, groups,
     )  # fmt: skip

@@ -1,11 +1,11 @@
 """Dropout: in training, each number is dropped with a probability; in inference, none is.
 
-    >>> import jax, jax.numpy as jnp
-    >>> layer = dropout(0.5)
-    >>> layer.apply({}, {}, jnp.ones((1, 4)))[0].tolist()                   # no key: inference
-    [[1.0, 1.0, 1.0, 1.0]]
-    >>> sorted(set(layer.apply({}, {}, jnp.ones((1, 64)), key=jax.random.key(0))[0][0].tolist()))
-    [0.0, 2.0]
+>>> import jax, jax.numpy as jnp
+>>> layer = dropout(0.5)
+>>> layer.apply({}, {}, jnp.ones((1, 4)))[0].tolist()                   # no key: inference
+[[1.0, 1.0, 1.0, 1.0]]
+>>> sorted(set(layer.apply({}, {}, jnp.ones((1, 64)), key=jax.random.key(0))[0][0].tolist()))
+[0.0, 2.0]
 """
 
 import jax

@@ -1,9 +1,9 @@
 """Embedding: a row of parameters for every symbol, looked up by its number.
 
-    >>> import jax, jax.numpy as jnp
-    >>> table = {"weight": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
-    >>> embedding(2, 2).apply(table, {}, jnp.array([[1, 0]]))[0].tolist()
-    [[[3.0, 4.0], [1.0, 2.0]]]
+>>> import jax, jax.numpy as jnp
+>>> table = {"weight": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
+>>> embedding(2, 2).apply(table, {}, jnp.array([[1, 0]]))[0].tolist()
+[[[3.0, 4.0], [1.0, 2.0]]]
 """
 
 import math
@@ -45,6 +45,4 @@ def embedding(symbols: int, features: int) -> Network:
             )
         return jnp.take(params["weight"], inputs, axis=0, mode="clip")
 
-    return described(
-        stateless(apply, init), "embedding", symbols=symbols, features=features
-    )
+    return described(stateless(apply, init), "embedding", symbols=symbols, features=features)

@@ -1,11 +1,11 @@
 """Normalization: bring numbers to mean 0 and deviation 1, over the data, a batch or an example.
 
-    >>> import jax.numpy as jnp
-    >>> standardize(mean=2.0, std=4.0).apply({}, {}, jnp.array([[2, 10]]))[0].tolist()
-    [[0.0, 2.0]]
-    >>> params = {"scale": jnp.ones(2), "bias": jnp.zeros(2)}
-    >>> layer_norm().apply(params, {}, jnp.array([[1.0, 3.0]]))[0].round(3).tolist()
-    [[-1.0, 1.0]]
+>>> import jax.numpy as jnp
+>>> standardize(mean=2.0, std=4.0).apply({}, {}, jnp.array([[2, 10]]))[0].tolist()
+[[0.0, 2.0]]
+>>> params = {"scale": jnp.ones(2), "bias": jnp.zeros(2)}
+>>> layer_norm().apply(params, {}, jnp.array([[1.0, 3.0]]))[0].round(3).tolist()
+[[-1.0, 1.0]]
 """
 
 import jax.numpy as jnp

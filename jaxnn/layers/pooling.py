@@ -1,11 +1,11 @@
 """Pooling: each output is the largest, or the mean, of a window of inputs.
 
-    >>> import jax.numpy as jnp
-    >>> image = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    >>> max_pool(2).apply({}, {}, image)[0][0, :, :, 0].tolist()
-    [[5.0, 7.0], [13.0, 15.0]]
-    >>> avg_pool(2).apply({}, {}, image)[0][0, :, :, 0].tolist()
-    [[2.5, 4.5], [10.5, 12.5]]
+>>> import jax.numpy as jnp
+>>> image = jnp.arange(16.0).reshape(1, 4, 4, 1)
+>>> max_pool(2).apply({}, {}, image)[0][0, :, :, 0].tolist()
+[[5.0, 7.0], [13.0, 15.0]]
+>>> avg_pool(2).apply({}, {}, image)[0][0, :, :, 0].tolist()
+[[2.5, 4.5], [10.5, 12.5]]
 """
 
 import functools

@@ -1,7 +1,7 @@
 """The convolutional network: blocks of convolution and pooling, then a hidden and an output layer.
 
-    >>> convnet([32, 64], 128, 10).parts.children[1][0]
-    'conv_1'
+>>> convnet([32, 64], 128, 10).parts.children[1][0]
+'conv_1'
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import jax
 
 from jaxnn.layers import activation as activation_layer
-from jaxnn.layers import conv, dropout as dropout_layer, flatten, linear, max_pool
+from jaxnn.layers import conv, flatten, linear, max_pool
+from jaxnn.layers import dropout as dropout_layer
 from jaxnn.network import Network, described, serial, stateless
 from jaxnn.typing import Any, Callable
 

@@ -1,6 +1,6 @@
 """The bridge to Flax: any NNX or Linen model is a `Network`, and goes back with what it learned.
 
-A Flax model has the same parts as a network of ours, under other names. Who is who:
+A Flax model has the parts of a network under other names:
 
 | here              | NNX                                    | Linen                          |
 |-------------------|----------------------------------------|--------------------------------|
@@ -9,14 +9,11 @@ A Flax model has the same parts as a network of ours, under other names. Who is 
 | a key: training   | `model.train()`, streams from the key  | `train=True`, `rngs=...`       |
 | no key: inference | `model.eval()`                         | `train=False`                  |
 
-So `from_flax` gives a network like any other, to train, compose and transform; `to_flax` and
-`flax_parameters` carry parameters across in either direction, bit for bit. They keep their names;
-the number of a layer in a list is a string here.
+So `from_flax` gives a network like any other, and `to_flax` and `flax_parameters` carry parameters
+across, bit for bit. Names stay as they are; the number of a layer in a list is a string here.
 
     >>> from flax import nnx
     >>> network = from_flax(nnx.Linear, in_features=2, out_features=3)
-    >>> network
-    Linear(in_features=2, out_features=3)
     >>> params, state = network.init(jax.random.key(0), jnp.ones((1, 2)))
     >>> jax.tree.map(jnp.shape, params), state
     ({'bias': (3,), 'kernel': (2, 3)}, {})
@@ -36,6 +33,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxnn.checks import Invalid, InvalidType, InvalidValue, message
 from jaxnn.network import Network, Parts
@@ -49,25 +47,21 @@ _SWITCHES |= {"deterministic": False, "use_running_average": False}
 def from_flax(model: Any, /, **arguments: Any) -> Network:
     """Makes a network of a Flax model; the inputs are the one argument that the model is called on.
 
-    If the model's `__call__` takes `train`, `training`, `is_training`, or the inverse,
-    `deterministic` or `use_running_average`, it is given by the mode. NNX models need none of
-    them. In inference the state is returned as given. In training randomness comes from the key:
-    NNX stream number i is `fold_in(key, i)`; the Linen stream `dropout` is the key itself, and any
-    other starts from `fold_in(key, 1)`.
+    A model that takes `train`, `training`, `is_training`, or the inverse, `deterministic` or
+    `use_running_average`, is told the mode so. In inference the state is returned as given. In
+    training NNX stream number i is `fold_in(key, i)`; the Linen stream `dropout` is the key, and
+    any other starts from `fold_in(key, 1)`.
 
     Args:
-      model: one of
-        - a class or function that makes an `nnx.Module`; `init` calls
-          `model(**arguments, rngs=nnx.Rngs(key))`;
-        - an `nnx.Module`, to go on training it: whatever the key, `init` returns a copy of its
-          present parameters. The module itself is never changed;
-        - a Linen module; `init` is `model.init(key, inputs)` in inference mode, and boxes around
-          parameters (`nn.Partitioned`) are opened.
+      model: a class or function that makes an `nnx.Module`: `init` calls
+        `model(**arguments, rngs=nnx.Rngs(key))`. Or an `nnx.Module`, to go on training it: `init`
+        copies its present parameters, whatever the key; the module itself is never changed. Or a
+        Linen module: `init` is its own, in inference mode, without `nn.Partitioned` boxes.
       **arguments: what the class or function is called with.
 
     Raises:
       InvalidType: if `model` is not a Flax model, is a Linen class, or does not take `arguments`.
-        Later, from `apply`, for NNX: if parameters are not the model's; their path is named.
+        From `apply`, for NNX: if parameters are not the model's; their path is named.
       InvalidValue: if there are arguments for a model that is made already.
     """
     if _is_linen("from_flax", model, arguments):
@@ -79,15 +73,13 @@ def to_flax(model: Any, /, params: Params, state: State | None = None, **argumen
     """Gives trained parameters back to Flax; the inverse of `flax_parameters`.
 
     Args:
-      model: what `from_flax` was given.
+      model: what `from_flax` was given, and so are `**arguments`.
       params: the parameters, from `init` or from training.
       state: the state that belongs to them; none is `{}`.
-      **arguments: what `from_flax` was given.
 
     Returns:
-      For NNX, a new `nnx.Module` with these parameters, in inference mode: ready to predict; call
-      its `train()` to go on training. Its random streams start from `key(0)`. For Linen, the
-      variables for `model.apply`: `{"params": params, **state}`.
+      For NNX, a new `nnx.Module` in inference mode, ready to predict (call its `train()` to go on
+      training), with random streams from `key(0)`. For Linen, `{"params": params, **state}`.
 
     Raises:
       InvalidType: as `from_flax`; or, for NNX, if an array is missing or is not the model's.
@@ -100,13 +92,10 @@ def to_flax(model: Any, /, params: Params, state: State | None = None, **argumen
 
 
 def flax_parameters(source: Any) -> tuple[Params, State]:
-    """Takes the parameters out of a Flax model, for the network that `from_flax` makes of it.
+    """Takes `(params, state)` out of a Flax model: its arrays themselves, not copies.
 
     Args:
       source: an `nnx.Module`, or the variables of a Linen module, `{"params": ..., ...}`.
-
-    Returns:
-      `(params, state)`, as from `init`, with the arrays of `source` themselves, not copies.
 
     Raises:
       InvalidType: if `source` is neither.
@@ -142,17 +131,14 @@ def _linen_network(model: Any) -> Network:
         outputs, after = model.apply(variables, inputs, rngs=streams, mutable=[*state], **switch)
         return outputs, _like(state, after)
 
-    fields = [f for f in dataclasses.fields(model) if f.name not in ("parent", "name")]
-    values = {f.name: getattr(model, f.name) for f in fields}
-    chosen = {f.name: values[f.name] for f in fields if values[f.name] is not f.default}
+    fields = {f.name: f.default for f in dataclasses.fields(model)}
+    values = {name: getattr(model, name) for name in fields if name not in ("parent", "name")}
+    chosen = {name: value for name, value in values.items() if value is not fields[name]}
     return Network(init, apply, _parts(type(model), chosen))
 
 
 def _collections(variables: Any) -> tuple[Params, State]:
-    """Returns params and the other collections, but those of tuples: `sow` makes them ever longer.
-
-    The collections are plain dicts, without boxes around the arrays.
-    """
+    """Returns params and the other collections, but those of tuples: `sow` makes them ever longer."""
     from flax.core import meta, unfreeze
 
     def sown(tree):
@@ -169,10 +155,10 @@ class _Module(NamedTuple):
 
     build: Callable[[Any], Any]  # key -> the module, with its initial variables
     kind: Any  # its class
-    graphs: tuple[Any, Any]  # all that is not an array, in inference and in training mode
-    shapes: dict[str, dict[Any, Any]]  # {"params": {path: shape}, "state": ..., "streams": ...}
+    graphs: list[Any]  # all that is not an array, in inference and in training mode
     constants: dict[Any, Any]  # {path: bare array}
     paths: dict[Any, Any]  # {path of strings: path in Flax, where numbers are integers}
+    shapes: dict[str, dict[Any, Any]]  # {"params": {path: shape}, "state": ..., "streams": ...}
 
 
 def _nnx_network(model: _Module, arguments: dict[str, Any]) -> Network:
@@ -201,7 +187,6 @@ def _nnx_network(model: _Module, arguments: dict[str, Any]) -> Network:
 
 def _take_apart(where: str, model: Any, arguments: dict[str, Any]) -> _Module:
     nnx = _nnx()
-    recorded: list[Any] = []
 
     def build(key):
         if isinstance(model, nnx.Module):
@@ -214,14 +199,16 @@ def _take_apart(where: str, model: Any, arguments: dict[str, Any]) -> _Module:
         return module
 
     def record(key):
+        nonlocal static
         module = build(key)
         found, paths = _arrays(where, module)
-        recorded[:] = [type(module), [], found.pop("constants"), paths]
+        static = type(module), [], found.pop("constants"), paths
         for enter_mode in (module.eval, module.train):
             enter_mode()
-            recorded[1].append(nnx.split(module)[0])
+            static[1].append(nnx.split(module)[0])
         return found
 
+    static: Any = None
     try:
         shapes = jax.eval_shape(record, jax.random.key(0))
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
@@ -229,28 +216,22 @@ def _take_apart(where: str, model: Any, arguments: dict[str, Any]) -> _Module:
         expected = "a constructor that reads no values of JAX arrays (let it use NumPy)"
         fix = f"Pass a model that is made: {where}(Model(..., rngs=nnx.Rngs(0)))"
         raise _invalid(where, wrong, model, expected, fix) from error
-    kind, graphs, constants, paths = recorded
-    # Bare arrays made in the trace are its tracers. Flax 0.12 takes those for attributes, and a
-    # graph with a tracer has no hash; Flax 0.11 keeps them among the arrays.
-    leaked = any(isinstance(value, jax.core.Tracer) for value in constants.values())
-    if leaked or not _hashable(graphs):
-        shapes = _shapes(record(jax.random.key(0)))
-        kind, graphs, constants, paths = recorded
-    return _Module(build, kind, tuple(graphs), shapes, constants, paths)
-
-
-def _hashable(graphs: list[Any]) -> bool:
+    # A bare array that is made in the trace is a tracer, and must be made again outside. Flax 0.12
+    # takes it for an attribute, and a graph with a tracer has no hash; 0.11 for an array.
     try:
-        return hash(tuple(graphs)) is not None
+        leaked = any(isinstance(value, Tracer) for value in static[2].values())
+        hash(tuple(static[1]))
     except TypeError:
-        return False
+        leaked = True
+    if leaked:
+        shapes = _shapes(record(jax.random.key(0)))
+    return _Module(build, *static, shapes)
 
 
 def _assemble(
     where: str, model: _Module, params: Any, state: Any, key: Any, check_shapes: bool = False
 ) -> Any:
-    nnx = _nnx()
-    arrays = dict(model.constants)
+    nnx, arrays = _nnx(), dict(model.constants)
     for role, tree in (("params", params), ("state", state)):
         arrays |= _matched(where, role, tree, model.shapes[role], check_shapes)
     root, number = jax.random.key(0) if key is None else key, 0
@@ -287,7 +268,7 @@ def _matched(where: str, role: str, tree: Any, shapes: Any, check_shapes: bool) 
     """Returns the leaves of `tree` by path; raises unless the paths are those of the model."""
     from flax.traverse_util import flatten_dict
 
-    flat: dict[Any, Any] = flatten_dict(tree) if isinstance(tree, Mapping) else {(): tree}
+    flat: Any = flatten_dict(tree) if isinstance(tree, Mapping) else {(): tree}
     flat = {tuple(map(str, path)): leaf for path, leaf in flat.items()}
     fix = f"Pass the {role} that init, training or flax_parameters gave for this very model"
     for path in sorted(shapes.keys() | flat.keys()):
@@ -336,6 +317,7 @@ def _like(old: Any, new: Any) -> Any:
 
 
 def _is_linen(where: str, model: Any, arguments: dict[str, Any]) -> bool:
+    """Returns whether a model is Linen's rather than NNX's; raises unless it is either."""
     from flax import linen
 
     nnx: Any = _nnx()
@@ -345,22 +327,23 @@ def _is_linen(where: str, model: Any, arguments: dict[str, Any]) -> bool:
             fix = f"Make the {type(model).__name__} with them, or leave them out"
             raise _invalid(where, wrong, model, "a class or a function", fix, InvalidValue)
         return isinstance(model, linen.Module)
-    if inspect.isclass(model) and issubclass(model, linen.Module):
+    is_class, title = inspect.isclass(model), getattr(model, "__name__", repr(model))
+    if is_class and issubclass(model, linen.Module):
         wrong, expected = "a Linen class has no settings yet", "a Linen module, made of it"
-        raise _invalid(where, wrong, model, expected, f"Write {where}({model.__name__}(...))")
-    if not callable(model) or (inspect.isclass(model) and not issubclass(model, nnx.Module)):
+        raise _invalid(where, wrong, model, expected, f"Write {where}({title}(...))")
+    if not callable(model) or (is_class and not issubclass(model, nnx.Module)):
         raise _not_a_model(where, model)
-    title = getattr(model, "__name__", repr(model))
-    signature = inspect.signature(model.__init__ if inspect.isclass(model) else model)
-    if inspect.isclass(model):
-        signature = signature.replace(parameters=[*signature.parameters.values()][1:])  # no self
+    # The signature of an NNX class says nothing: it is that of its metaclass.
+    signature = inspect.signature(model.__init__ if is_class else model)
+    named = [*signature.parameters.values()][is_class:]
+    signature = signature.replace(parameters=named)
     try:
         signature.bind(**arguments, rngs=None)
     except TypeError as error:
-        named = [p for p in signature.parameters.values() if p.kind not in (2, 4)]  # no *, no **
-        needed = [p.name for p in named if p.default is p.empty and p.name != "rngs"]
-        fix = f"Write {where}({', '.join([title, *(f'{name}=...' for name in needed)])})"
+        needed = [p.name for p in named if p.default is p.empty and p.kind not in (2, 4)]
+        needed = "".join(f", {name}=..." for name in needed if name != "rngs")
         expected = f"arguments for {title}{signature}, where rngs are made of the key of init"
+        fix = f"Write {where}({title}{needed})"
         raise _invalid(where, f"{title}: {error}", arguments, expected, fix) from None
     return False
 
@@ -372,7 +355,7 @@ def _not_a_model(where: str, model: Any) -> Invalid:
 
 
 def _invalid(where, wrong, given, expected, fix, error: Any = InvalidType) -> Invalid:
-    got = f"the class {given.__name__}" if inspect.isclass(given) else f"a {type(given).__name__}"
-    got += f" of shape {jnp.shape(given)}" if hasattr(given, "shape") else ""
+    got = getattr(given, "__name__", f"a {type(given).__name__}")
+    got += f" of shape {jnp.shape(given)}" if isinstance(given, jax.Array) else ""
     got = f"{{{', '.join(given)}}}" if isinstance(given, dict) else got
     return error(message(where, wrong, got=got, expected=expected, fix=fix))

@@ -1,13 +1,13 @@
 """The multi-layer perceptron: hidden layers of nodes, then an output layer.
 
-    >>> mlp([64, 32], 10)
-    mlp(hidden=(64, 32), outputs=10)
-      flatten: flatten()
-      hidden_1: linear(features=64)
-      activation_1: activation(function=relu)
-      hidden_2: linear(features=32)
-      activation_2: activation(function=relu)
-      output: linear(features=10)
+>>> mlp([64, 32], 10)
+mlp(hidden=(64, 32), outputs=10)
+  flatten: flatten()
+  hidden_1: linear(features=64)
+  activation_1: activation(function=relu)
+  hidden_2: linear(features=32)
+  activation_2: activation(function=relu)
+  output: linear(features=10)
 """
 
 from collections.abc import Sequence

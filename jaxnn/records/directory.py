@@ -1,4 +1,4 @@
-"""The run directory: what was asked (`config.json`), what happened (`metrics.jsonl`), what came out.
+"""The run directory: what was asked (`config.json`), what happened (`metrics.jsonl`), the result.
 
 `result.json` is written last and at once, so a directory that has one is that of a finished run.
 One process writes to a directory at a time; the lock is freed by the system whatever ends it.

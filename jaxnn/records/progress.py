@@ -1,8 +1,8 @@
 """Showing a run while it goes on: a bar on a terminal, plain lines elsewhere.
 
-    >>> with shown(total=200, quiet=False) as show:
-    ...     show(100, {"train/loss": 0.25})                          # doctest: +ELLIPSIS
-    step 100/200, train/loss 0.25, ... steps/s, 0:00:00 left
+>>> with shown(total=200, quiet=False) as show:
+...     show(100, {"train/loss": 0.25})                          # doctest: +ELLIPSIS
+step 100/200, train/loss 0.25, ... steps/s, 0:00:00 left
 """
 
 import time
@@ -46,8 +46,9 @@ def shown(total: int, *, quiet: bool = False) -> Iterator[Show]:
         rate = _Rate()
 
         def show(step, metrics):
-            words = {"words": describe(metrics)} if metrics else {}
-            bar.update(task, completed=step, rate=f"{rate(step):,.0f} steps/s", **words)
+            bar.update(task, completed=step, rate=f"{rate(step):,.0f} steps/s")
+            if metrics:
+                bar.update(task, words=describe(metrics))
 
         yield show
 

@@ -1,15 +1,15 @@
 """`fit`: trains to the end, shows how it goes, and keeps a record in a run directory.
 
-    >>> import jax, optax
-    >>> from jaxnn.data.resident import resident
-    >>> from jaxnn.learner import learner
-    >>> from jaxnn.layers import linear
-    >>> from jaxnn.objectives import regression
-    >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
-    >>> line = learner(linear(1), regression(), optax.sgd(0.1))
-    >>> run = fit(line, data, steps=500, key=jax.random.key(0), quiet=True)
-    >>> run.predict([[3.0]]).round(2).tolist()
-    [[7.0]]
+>>> import jax, optax
+>>> from jaxnn.data.resident import resident
+>>> from jaxnn.learner import learner
+>>> from jaxnn.layers import linear
+>>> from jaxnn.objectives import regression
+>>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
+>>> line = learner(linear(1), regression(), optax.sgd(0.1))
+>>> run = fit(line, data, steps=500, key=jax.random.key(0), quiet=True)
+>>> run.predict([[3.0]]).round(2).tolist()
+[[7.0]]
 """
 
 import math

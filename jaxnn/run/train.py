@@ -178,7 +178,7 @@ def plan(
 
 
 def chunks(plan: Plan) -> Iterator[Progress]:
-    """Runs a plan, and yields a `Progress` after every chunk: with metrics where a report is due."""
+    """Runs a plan; yields a `Progress` after every chunk, with metrics where a report is due."""
     learner, data, state = plan.learner, plan.data, plan.state()
     window = empty_window(learner, state, data)
     step, length, token = 0, 1, None

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 # What is there when the machine has an accelerator, whether or not jax can use it.
 _DEVICE_FILES = {"TPU": ("/dev/accel0", "/dev/vfio/0"), "GPU": ("/dev/nvidia0", "/dev/kfd")}
@@ -18,9 +19,9 @@ def describe() -> str:
     count = f"{len(devices)} device{'s' if len(devices) > 1 else ''}"
     platform = jax.default_backend()
     named = platform if kind.lower() == platform else f"{platform} ({kind})"
-    numbers = "float64" if jax.config.jax_enable_x64 else "float32"
+    numbers = jnp.result_type(float).name
     # On TPU, products of float32 numbers are rounded to bfloat16 unless asked otherwise.
-    precision = jax.config.jax_default_matmul_precision
+    precision = jax.config.values["jax_default_matmul_precision"]
     products = f", products in {precision}" if precision else ""
     return f"{named}, {count}, {numbers}{products}, jax {jax.__version__}"
 

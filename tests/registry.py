@@ -1,0 +1,334 @@
+"""Every layer, combinator, model, objective and learner, once: what `test_laws.py` is held over.
+
+A new component gets all the laws by one line here. Where a law does not apply to it, the line says
+so with the reason, `exempt={"law": "reason"}`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+
+import jaxnn
+from jaxnn.models.flax import from_flax
+from tests.gan import gan_data, gan_learner
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Something that the laws hold for.
+
+    Attributes:
+      name: what the test is called.
+      make: makes the thing: a network, an objective or a learner.
+      data: what it is tried on: the inputs of a network, the fields of the data of the others.
+      exempt: the laws that do not hold for it, and why.
+      facts: what else a law needs to know about it.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    data: Any
+    exempt: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    @cache
+    def thing(self) -> Any:
+        """The one thing that all laws look at, so that each program is compiled once."""
+        return self.make()
+
+
+def held(cases: list[Case], law: str) -> Any:
+    """Parametrizes a law over its cases; the exempt ones are shown as skipped, with the reason."""
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(
+                case,
+                id=case.name,
+                marks=pytest.mark.skip(reason=case.exempt[law]) if law in case.exempt else (),
+            )
+            for case in cases
+        ],
+    )
+
+
+def real(*shape: int, seed: int = 0) -> np.ndarray:
+    """Returns normal draws, always the same ones."""
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def whole(below: int, *shape: int, dtype: Any = np.int32) -> np.ndarray:
+    """Returns whole numbers from 0, always the same ones."""
+    return np.random.default_rng(1).integers(0, below, shape).astype(dtype)
+
+
+# --- Models from Flax --------------------------------------------------------------------------
+
+
+class NnxModel(nnx.Module):
+    """A convolution with jaxnn's gradient rule, statistics of the batch, and dropout."""
+
+    def __init__(self, outputs: int, *, rngs: nnx.Rngs):
+        rule = {"conv_general_dilated": jaxnn.conv_general_dilated}
+        self.conv = nnx.Conv(1, 3, (3, 3), strides=2, rngs=rngs, **rule)
+        self.norm = nnx.BatchNorm(3, rngs=rngs)
+        self.dropout = nnx.Dropout(0.1, rngs=rngs)
+        self.output = nnx.Linear(27, outputs, rngs=rngs)
+
+    def __call__(self, images):
+        x = jnp.tanh(self.norm(self.conv(images)))
+        return self.output(self.dropout(x.reshape(x.shape[0], -1)))
+
+
+class LinenModel(linen.Module):
+    """The same kinds of things in Linen: parameters, statistics and randomness."""
+
+    outputs: int
+
+    @linen.compact
+    def __call__(self, inputs, train: bool):
+        x = linen.Dense(8)(inputs)
+        x = jnp.tanh(linen.BatchNorm(use_running_average=not train)(x))
+        return linen.Dense(self.outputs)(linen.Dropout(0.1, deterministic=not train)(x))
+
+
+# --- Networks ----------------------------------------------------------------------------------
+
+_FLOAT32 = {"internal": "float32"}  # computes in float32 whatever it is given
+_ONE_PART = {"parts": "the insides of a Flax model are Flax's; it is one part"}
+
+
+def _concatenated(outputs):
+    return jnp.concatenate(outputs, -1)
+
+
+def _blocks():
+    def block(features):
+        return jaxnn.serial(jaxnn.linear(features), jaxnn.activation(jnp.tanh))
+
+    return jaxnn.serial(("first", block(4)), jaxnn.residual(block(4)), ("last", jaxnn.linear(2)))
+
+
+def _scaled():
+    return jaxnn.stateless(
+        lambda params, inputs: inputs * params["scale"][None],
+        lambda key, inputs: {"scale": jax.random.normal(key, inputs.shape[-1:])},
+    )
+
+
+NETWORKS = [
+    Case("linear", lambda: jaxnn.linear(3), real(4, 5)),
+    Case("linear_of_time", lambda: jaxnn.linear(3, bias=False, scale=2.0), real(4, 2, 5)),
+    Case("activation", lambda: jaxnn.activation(jnp.tanh), real(4, 5)),
+    Case("flatten", lambda: jaxnn.flatten(), real(4, 2, 3, 1)),
+    Case("conv_1d", lambda: jaxnn.conv(2, 3), real(3, 6, 2)),
+    Case("conv_2d", lambda: jaxnn.conv(4, (3, 2), strides=2, padding="VALID"), real(3, 6, 5, 2)),
+    Case("conv_groups", lambda: jaxnn.conv(4, 2, groups=2, dilation=2, bias=False), real(3, 5, 6, 4)),
+    Case("conv_3d", lambda: jaxnn.conv(2, 2, padding=[(1, 0)] * 3), real(3, 3, 4, 2, 1)),
+    Case("max_pool", lambda: jaxnn.max_pool(2), real(3, 5, 4, 2)),
+    Case("max_pool_same", lambda: jaxnn.max_pool((3, 2), strides=2, padding="SAME"), real(3, 5, 4, 2)),
+    Case("avg_pool", lambda: jaxnn.avg_pool(3, strides=1, padding="SAME"), real(3, 6, 2)),
+    Case("dropout", lambda: jaxnn.dropout(0.4), real(4, 5)),
+    Case("embedding", lambda: jaxnn.embedding(7, 3), whole(7, 4, 5)),
+    Case("layer_norm", lambda: jaxnn.layer_norm(), real(4, 5), facts=_FLOAT32),
+    Case("rms_norm", lambda: jaxnn.rms_norm(), real(4, 2, 5), facts=_FLOAT32),
+    Case("batch_norm", lambda: jaxnn.batch_norm(), real(4, 3), facts=_FLOAT32),
+    Case("batch_norm_2d", lambda: jaxnn.batch_norm(momentum=0.5), real(4, 3, 2, 3), facts=_FLOAT32),
+    Case(
+        "standardize",
+        lambda: jaxnn.standardize(127.5, 73.6),
+        whole(256, 4, 3, dtype=np.uint8),
+        exempt={"gradients": "there is nothing to differentiate: no parameters, integer inputs"},
+        facts={"bfloat16": jnp.float32},
+    ),
+    Case(
+        "standardize_features",
+        lambda: jaxnn.standardize([0.0, 1.0], [2.0, 3.0]),
+        real(4, 3, 2),
+        facts={**_FLOAT32, "bfloat16": jnp.float32},
+    ),
+    Case("stateless", _scaled, real(4, 5)),
+    Case("serial", lambda: jaxnn.serial(jaxnn.linear(4), ("norm", jaxnn.batch_norm())), real(4, 5),
+         facts=_FLOAT32),
+    Case("serial_of_blocks", _blocks, real(4, 4)),
+    Case("parallel", lambda: jaxnn.parallel(jaxnn.linear(2), ("b", jaxnn.dropout(0.5))), real(4, 3)),
+    Case(
+        "parallel_combined",
+        lambda: jaxnn.parallel(jaxnn.linear(2), jaxnn.linear(1), combine=_concatenated),
+        real(4, 3),
+    ),
+    Case("residual", lambda: jaxnn.residual(jaxnn.linear(3)), real(4, 3)),
+    Case("residual_shortcut", lambda: jaxnn.residual(jaxnn.conv(2, 3, strides=2), jaxnn.conv(2, 1, strides=2)), real(3, 5, 5, 1)),
+    Case("mlp", lambda: jaxnn.mlp([6, 4], 3, dropout=0.2), real(4, 2, 3)),
+    Case("convnet", lambda: jaxnn.convnet([2, 3], 5, 4, dropout=0.2), real(3, 8, 8)),
+    Case("nnx", lambda: from_flax(NnxModel, outputs=3), real(4, 6, 6, 1), _ONE_PART, _FLOAT32),
+    Case("nnx_module", lambda: from_flax(nnx.Linear(5, 3, rngs=nnx.Rngs(0))), real(4, 5), _ONE_PART),
+    Case("linen", lambda: from_flax(LinenModel(outputs=3)), real(4, 5), _ONE_PART, _FLOAT32),
+]
+
+
+# --- Objectives --------------------------------------------------------------------------------
+
+# Of an objective, `data` is a batch, with the outputs that a network made of it under "outputs".
+
+_CLASSES = {"inputs": real(9, 2), "outputs": real(9, 4), "labels": whole(4, 9)}
+_NUMBERS = {"inputs": real(9, 2), "outputs": real(9, 3), "labels": real(9, 3, seed=1)}
+_TOKENS = {"inputs": real(9, 5), "outputs": real(9, 5, 4), "labels": whole(4, 9, 5)}
+
+
+def _pinball(outputs, batch):
+    errors = (batch["labels"] - outputs).mean(-1)
+    return jnp.maximum(0.9 * errors, -0.1 * errors)
+
+
+def _spread(outputs, batch):
+    return jnp.var(outputs)
+
+
+def _noisy(key, example):
+    return example + 0.1 * jax.random.normal(key, example.shape)
+
+
+_BATCHWISE = {
+    "additive": "a loss over a whole batch is not a sum over examples, which is its point",
+    "unweighted": "a loss over a whole batch minds the weights itself",
+}
+
+OBJECTIVES = [
+    Case("classification", lambda: jaxnn.classification(), _CLASSES),
+    Case("classification_smooth", lambda: jaxnn.classification(label_smoothing=0.1, top_k=2), _CLASSES),
+    Case("classification_of_tokens", lambda: jaxnn.classification(top_k=(1, 3)), _TOKENS),
+    Case("regression", lambda: jaxnn.regression(), _NUMBERS),
+    Case("regression_absolute", lambda: jaxnn.regression(jaxnn.absolute_error), _NUMBERS),
+    Case("regression_huber", lambda: jaxnn.regression(optax.losses.huber_loss), _NUMBERS),
+    Case("plain_loss", lambda: jaxnn.objective(_pinball), _NUMBERS),
+    Case("augmented", lambda: jaxnn.augmented(jaxnn.classification(), _noisy), _CLASSES),
+    Case("batchwise", lambda: jaxnn.batchwise(_spread), _NUMBERS, _BATCHWISE),
+]
+
+
+# --- Learners ----------------------------------------------------------------------------------
+
+# 32 examples in batches of 12: every border of an epoch but each third falls inside of a batch.
+EXAMPLES, BATCH = 32, 12
+
+
+def _classified(inputs):
+    return {"inputs": inputs, "labels": whole(3, EXAMPLES)}
+
+
+def _sgd(h):
+    return optax.sgd(h["learning_rate"], momentum=0.9)
+
+
+def _adam(h):
+    return optax.adam(h["learning_rate"])
+
+
+def _with_dropout(h):
+    return jaxnn.mlp([32], 3, dropout=h["dropout"], scale=h["scale"])
+
+
+def _normalized():
+    return jaxnn.serial(
+        jaxnn.linear(32), jaxnn.batch_norm(), jaxnn.activation(jnp.tanh), jaxnn.linear(3)
+    )
+
+
+def _embedded():
+    return jaxnn.serial(jaxnn.embedding(7, 6), jaxnn.flatten(), jaxnn.mlp([32], 3))
+
+
+def _two_convolutions():
+    shapes = {"strides": 2, "padding": "VALID"}
+    return jaxnn.serial(
+        jaxnn.conv(4, 3), jaxnn.activation(jax.nn.relu), jaxnn.conv(6, 3, groups=2, **shapes),
+        jaxnn.activation(jnp.tanh), jaxnn.flatten(), jaxnn.linear(3),
+    )  # fmt: skip
+
+
+_STATISTICS = {"weightless": "the statistics of a batch are over all its examples"}
+_FAST = {"learning_rate": 0.1}
+_SLOW = {"learning_rate": 0.01}
+
+
+def _learned(network, optimizer=_sgd, objective=jaxnn.classification):
+    return lambda: jaxnn.learner(network(), objective(), optimizer)
+
+
+LEARNERS = [
+    Case("mlp", _learned(lambda: jaxnn.mlp([32], 3)), _classified(real(EXAMPLES, 6)),
+         facts={"hparams": _FAST}),
+    Case("adam", _learned(lambda: jaxnn.mlp([32], 3), _adam, lambda: jaxnn.classification(top_k=2)), _classified(real(EXAMPLES, 6)),
+         facts={"hparams": _SLOW}),
+    Case("convnet", _learned(lambda: jaxnn.convnet([4], 16, 3)), _classified(real(EXAMPLES, 6, 6)),
+         facts={"hparams": _FAST, "ours": True}),
+    Case("convolutions", _learned(_two_convolutions, _adam), _classified(real(EXAMPLES, 6, 6, 1)),
+         facts={"hparams": _SLOW, "ours": True}),
+    Case("batch_norm", _learned(_normalized), _classified(real(EXAMPLES, 6)), _STATISTICS,
+         {"hparams": _FAST}),
+    Case("dropout", lambda: jaxnn.learner(_with_dropout, lambda h: jaxnn.classification(label_smoothing=h["smoothing"]), _adam),
+         _classified(real(EXAMPLES, 6)),
+         facts={"hparams": {**_SLOW, "dropout": 0.1, "scale": 1.5, "smoothing": 0.05}, "loss": 0.4}),
+    Case("embedding", _learned(_embedded), _classified(whole(7, EXAMPLES, 5)),
+         facts={"hparams": _FAST}),
+    Case("regression", _learned(lambda: jaxnn.mlp([32], 2, activation=jnp.tanh), _adam, jaxnn.regression),
+         {"inputs": real(EXAMPLES, 6), "labels": real(EXAMPLES, 2, seed=2)},
+         facts={"hparams": _SLOW}),
+    Case("nnx", _learned(lambda: from_flax(NnxModel, outputs=3), _adam), _classified(real(EXAMPLES, 6, 6, 1)), _STATISTICS,
+         {"hparams": _SLOW, "loss": 0.4}),
+    Case("linen", _learned(lambda: from_flax(LinenModel(outputs=3))), _classified(real(EXAMPLES, 6)), _STATISTICS,
+         {"hparams": _SLOW, "loss": 0.4}),
+    Case("gan", gan_learner, {"inputs": np.asarray(gan_data(examples=EXAMPLES).arrays["inputs"])},
+         {
+             "weightless": "its loss is a plain mean: training batches of Resident are always full",
+             "overfits": "two players do not converge to a loss; test_gan.py says what they reach",
+             "hparams_are_inputs": "it has none",
+         }),
+]  # fmt: skip
+
+
+# --- Comparisons -------------------------------------------------------------------------------
+
+
+def numbers(tree: Any) -> Any:
+    """Returns the tree as NumPy arrays, keys as the numbers they are made of."""
+    return jax.tree.map(
+        lambda x: np.asarray(
+            jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        ),
+        tree,
+    )
+
+
+def forms(tree: Any) -> Any:
+    """Returns the structure of a tree, with the shape and dtype of each leaf."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): (x.shape, str(x.dtype)) for path, x in leaves}
+
+
+def assert_same_bits(left: Any, right: Any) -> None:
+    """Asserts that two trees agree in structure, shapes, dtypes and every bit."""
+    left, right = numbers(left), numbers(right)
+    assert forms(left) == forms(right)
+    for (path, a), b in zip(jax.tree.leaves_with_path(left), jax.tree.leaves(right)):
+        assert a.tobytes() == b.tobytes(), f"{jax.tree_util.keystr(path)}: {a} and {b}"
+
+
+def assert_close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
+    """Asserts that two trees agree in structure and shapes, and in every number but for rounding."""
+    left, right = numbers(left), numbers(right)
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for (path, a), b in zip(jax.tree.leaves_with_path(left), jax.tree.leaves(right)):
+        assert a.shape == b.shape, jax.tree_util.keystr(path)
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        np.testing.assert_allclose(a, b, tolerance, tolerance, err_msg=jax.tree_util.keystr(path))
