@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import jax
 
@@ -54,7 +54,7 @@ def command(config_type: type, main: Callable[[Any, Path], jaxnn.Run]) -> None:
     except KeyboardInterrupt as error:
         _leave(75, f"interrupted: {error}" if str(error) else "interrupted")
     reached = {k: v for k, v in run.result.items() if k.startswith("test/")} or {
-        k: v for k, v in run.result.items() if k.startswith("train/")
+        k: v for k, v in run.result.items() if k.startswith("train/") and "_rate" not in k
     }
     print(f"{name}: {describe(reached)} in {run.result['seconds']:.1f} s; see {run.out}")
 
@@ -81,6 +81,6 @@ def _use_compile_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _leave(code: int, words: Any) -> None:
+def _leave(code: int, words: Any) -> NoReturn:
     print(words, file=sys.stderr, flush=True)
     raise SystemExit(code)

@@ -4,6 +4,7 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 `Objective` what a good output is, a `Learner` how parameters change. `train` and `fit` run them.
 """
 
+from jaxnn import metrics
 from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.data import datasets
 from jaxnn.data.durations import Duration, steps_of
@@ -27,6 +28,7 @@ from jaxnn.layers import (
 from jaxnn.learner import Learner, TrainState, learner
 from jaxnn.metrics import Metric
 from jaxnn.models.convnet import convnet
+from jaxnn.models.flax import flax_parameters, from_flax, to_flax
 from jaxnn.models.mlp import mlp
 from jaxnn.network import Network, parallel, residual, serial, stateless
 from jaxnn.objectives import (
@@ -83,10 +85,13 @@ __all__ = [
     "examples",
     "fit",
     "flatten",
+    "flax_parameters",
+    "from_flax",
     "layer_norm",
     "learner",
     "linear",
     "max_pool",
+    "metrics",
     "mlp",
     "objective",
     "parallel",
@@ -102,6 +107,7 @@ __all__ = [
     "stateless",
     "steps_of",
     "table",
+    "to_flax",
     "train",
     "weights_of",
 ]

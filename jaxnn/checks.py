@@ -42,15 +42,17 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, Tracer)
 
 
-def positive_integer(where: str, name: str, value: Any) -> int:
+def positive_integer(where: str, name: str, value: Any, *, at_most: float = np.inf) -> int:
     """Returns `value` as an int; raises `InvalidValue` unless it is a whole number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= at_most:
+        bound = f" and at most {at_most}" if at_most < np.inf else ""
         raise InvalidValue(
             message(
                 where,
                 f"{name} is out of range",
                 got=f"{name}={value!r}",
-                expected="an integer of at least 1",
+                expected=f"an integer of at least 1{bound}",
                 fix=f"Pass, say, {name}=1",
             )
         )
@@ -78,17 +80,18 @@ def number(
     below = figure < high if open_high else figure <= high
     if not (above and below and np.isfinite(figure)):
         bounds = [
-            f"{'above' if open_low else 'at least'} {low:g}" if low > -np.inf else "",
+            f"{'above' if open_low else 'of at least'} {low:g}" if low > -np.inf else "",
             f"{'below' if open_high else 'at most'} {high:g}" if high < np.inf else "",
         ]
         rule = " and ".join(filter(None, bounds))
+        example = (low + high) / 2 if np.isfinite(low + high) else max(low, 0.0) + 0.001
         raise InvalidValue(
             message(
                 where,
                 f"{name} is out of range",
                 got=f"{name}={value!r}",
-                expected=f"a finite number{', ' * bool(rule)}{rule}",
-                fix=f"Pass a number that is {rule or 'finite'} for {name}",
+                expected=f"a number {rule}" if rule else "a finite number",
+                fix=f"Pass, say, {name}={example:g}",
             )
         )
 

@@ -192,7 +192,7 @@ def _builder(name: str, given: Any, kind: Any) -> Callable[[Hparams], Any]:
     """Returns a function of hyper-parameters that makes `given`, and checks what it makes."""
 
     def checked(made):
-        if kind is Objective and callable(made) and not isinstance(made, Objective):
+        if kind is Objective and not isinstance(made, Objective) and _is_loss(made):
             return objective(made)
         if not isinstance(made, kind):
             raise InvalidType(
@@ -212,7 +212,7 @@ def _builder(name: str, given: Any, kind: Any) -> Callable[[Hparams], Any]:
             )
         return made
 
-    if isinstance(given, kind) or not callable(given) or _positional(given) != 1:
+    if isinstance(given, kind) or not _takes_hparams(given):
         made = checked(given)
         return lambda hparams: made
     return lambda hparams: checked(given(_Given(name, hparams)))
@@ -234,18 +234,30 @@ class _Given(dict):
                 got=f"hparams with {', '.join(self) or 'nothing'}",
                 expected=f"{name!r} among them",
                 fix=f"Pass hparams={{{name!r}: number}}"
-                + (f", or read {near[0]!r}, which was given" if near else " with the others"),
+                + (f", or read {near[0]!r}, which was given" if near else ""),
             )
         )
 
 
-def _positional(function: Callable[..., Any]) -> int:
-    """Counts the arguments that must be given: one for hyper-parameters, two for a loss."""
-    parameters = inspect.signature(function).parameters.values()
-    return sum(
-        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        for p in parameters
-    )
+def _takes_hparams(given: Any) -> bool:
+    """Whether one argument must be given, and it is not the rate of an optimizer not yet called."""
+    if not callable(given):
+        return False
+    parameters = inspect.signature(given).parameters
+    needed = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) == 1 and needed != ["learning_rate"]
+
+
+def _is_loss(given: Any) -> bool:
+    """Whether it can be called with outputs and a batch."""
+    try:
+        return callable(given) and bool(inspect.signature(given).bind(None, None))
+    except TypeError:
+        return False
 
 
 def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:
@@ -255,7 +267,7 @@ def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> 
             message(
                 "learner",
                 "the network's apply must return two values",
-                got=f"{type(result).__name__}",
+                got="one array" if hasattr(result, "shape") else f"a {type(result).__name__}",
                 expected="a pair (outputs, state)",
                 fix="Write `return outputs, state` in apply, or make the network with stateless()",
             )

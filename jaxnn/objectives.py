@@ -25,8 +25,8 @@ import numpy as np
 import optax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidType, InvalidValue, is_concrete, message, positive_integer, rate
-from jaxnn.typing import Any, Array, Batch, Callable, Float
+from jaxnn.checks import InvalidType, InvalidValue, is_concrete, message, number, positive_integer
+from jaxnn.typing import Any, Array, Batch, Callable, Float, Number
 
 
 def _no_metrics(outputs: Any, batch: Batch) -> dict[str, measures.Metric]:
@@ -126,7 +126,7 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
     return Objective(weighted)
 
 
-def classification(*, label_smoothing: float = 0.0, top_k: int | Sequence[int] = ()) -> Objective:
+def classification(*, label_smoothing: Number = 0.0, top_k: int | Sequence[int] = ()) -> Objective:
     """Cross-entropy (nats) between logits and whole-number labels, and the accuracy.
 
     Outputs are logits `[batch, ..., classes]`, labels integers `[batch, ...]` from 0 to
@@ -143,7 +143,7 @@ def classification(*, label_smoothing: float = 0.0, top_k: int | Sequence[int] =
 
     Source: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
     """
-    rate("classification", "label_smoothing", label_smoothing)
+    number("classification", "label_smoothing", label_smoothing, low=0.0, high=1.0)
     guesses = (top_k,) if isinstance(top_k, int) else tuple(top_k)
     for k in guesses:
         positive_integer("classification", "top_k", k)
@@ -180,16 +180,8 @@ def classification(*, label_smoothing: float = 0.0, top_k: int | Sequence[int] =
                     fix="Number the classes from 0, and give the network an output for each",
                 )
             )
-        if guesses and max(guesses) > classes:
-            raise InvalidValue(
-                message(
-                    "classification",
-                    "top_k is larger than the number of classes",
-                    got=f"top_k={max(guesses)} with {classes} outputs",
-                    expected=f"at most {classes}",
-                    fix=f"Pass top_k={classes - 1} or less",
-                )
-            )
+        for k in guesses:
+            positive_integer("classification", "top_k", k, at_most=classes)
 
     return Objective(loss, metrics, check=check)
 
@@ -286,17 +278,8 @@ def weights_of(batch: Batch, values: Any) -> Float[Array, "..."]:
 
 
 def _logits_and_labels(outputs: Any, batch: Batch) -> tuple[Any, Any]:
-    labels = _labels(batch, "classification")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise InvalidType(
-            message(
-                "classification",
-                "labels are not whole numbers",
-                got=f"labels of dtype {labels.dtype} and shape {labels.shape}",
-                expected="an integer dtype, each the number of a class",
-                fix="Convert labels with .astype(np.int32), or use regression() for real numbers",
-            )
-        )
+    fix = "Convert labels with .astype(np.int32), or use regression() for real numbers"
+    labels = _labels("classification", outputs, batch, jnp.integer, "class numbers", fix)
     if outputs.shape[:-1] != labels.shape:
         raise InvalidValue(
             message(
@@ -312,17 +295,8 @@ def _logits_and_labels(outputs: Any, batch: Batch) -> tuple[Any, Any]:
 
 
 def _predictions_and_targets(outputs: Any, batch: Batch) -> tuple[Any, Any]:
-    labels = _labels(batch, "regression")
-    if not jnp.issubdtype(labels.dtype, jnp.floating):
-        raise InvalidType(
-            message(
-                "regression",
-                "labels are not floating-point numbers",
-                got=f"labels of dtype {labels.dtype} and shape {labels.shape}",
-                expected="float32",
-                fix="Convert labels with .astype(np.float32), or use classification() for classes",
-            )
-        )
+    fix = "Convert labels with .astype(np.float32), or use classification() for classes"
+    labels = _labels("regression", outputs, batch, jnp.floating, "floating-point numbers", fix)
     if outputs.shape != labels.shape:
         raise InvalidValue(
             message(
@@ -338,7 +312,8 @@ def _predictions_and_targets(outputs: Any, batch: Batch) -> tuple[Any, Any]:
     return outputs, labels.astype(jnp.float32)
 
 
-def _labels(batch: Batch, where: str) -> Any:
+def _labels(where: str, outputs: Any, batch: Batch, kind: Any, numbers: str, fix: str) -> Any:
+    """Returns the labels, if they hold numbers of that kind and the outputs are one array."""
     if "labels" not in batch:
         raise InvalidValue(
             message(
@@ -349,4 +324,26 @@ def _labels(batch: Batch, where: str) -> Any:
                 fix="Add the known outcomes to the data under the name 'labels'",
             )
         )
-    return batch["labels"]
+    labels = batch["labels"]
+    for name, given in (("outputs", outputs), ("labels", labels)):
+        if not hasattr(given, "shape"):
+            raise InvalidType(
+                message(
+                    where,
+                    f"{name} are not one array",
+                    got=f"a {type(given).__name__} of {len(jax.tree.leaves(given))} arrays",
+                    expected="one array for the batch",
+                    fix="Combine them into one, or write a loss of your own for all of them",
+                )
+            )
+    if not jnp.issubdtype(labels.dtype, kind):
+        raise InvalidType(
+            message(
+                where,
+                f"labels are not {numbers}",
+                got=f"labels of dtype {labels.dtype} and shape {labels.shape}",
+                expected="an integer dtype" if kind is jnp.integer else "float32",
+                fix=fix,
+            )
+        )
+    return labels

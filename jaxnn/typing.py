@@ -22,6 +22,9 @@ Batch: TypeAlias = Mapping[str, Any]
 Hparams: TypeAlias = Mapping[str, Any]
 """Hyper-parameters by name: numbers that you set, and arrays inside a compiled program."""
 
+Number: TypeAlias = float | Array
+"""A number that may be a hyper-parameter, and so traced inside a compiled program."""
+
 __all__ = [
     "Any",
     "Array",
@@ -33,6 +36,7 @@ __all__ = [
     "Int",
     "Key",
     "Num",
+    "Number",
     "Params",
     "PyTree",
     "Shaped",

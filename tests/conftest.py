@@ -2,8 +2,10 @@
 
 import jaxtyping
 
+import tests.annotations  # noqa: F401  (jaxtyping looks it up by its name)
+
 # Before anything imports jaxnn: from here on, every annotation in it is checked at every call.
-jaxtyping.install_import_hook("jaxnn", "beartype.beartype")
+jaxtyping.install_import_hook("jaxnn", "tests.annotations.checked")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

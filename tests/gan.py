@@ -11,6 +11,7 @@ Source: Goodfellow et al., Generative Adversarial Nets, NeurIPS 2014, algorithm 
 section 3 that does not saturate, https://arxiv.org/abs/1406.2661.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -43,6 +44,7 @@ def gan_data(batch_size: int = 128, examples: int = 2048) -> jaxnn.Resident:
     return jaxnn.resident({"inputs": points}, batch_size=batch_size)
 
 
+@cache  # the same one for all tests: a learner compiles once
 def gan_learner(learning_rate: float = 2e-3) -> jaxnn.Learner:
     """Returns the learner; its quality measure is `modes`, from 0 to 8."""
     generator = jaxnn.mlp([32, 32], 2, activation=jnp.tanh)

@@ -297,8 +297,8 @@ def test_split_by_negative_and_boolean_classes():
 @pytest.mark.parametrize(
     ("arrays", "options", "fix"),
     [
-        (numbered([0, 1]), {"fraction": 0.0}, "Choose fraction inside"),
-        (numbered([0, 1]), {"fraction": 1.0}, "Choose fraction inside"),
+        (numbered([0, 1]), {"fraction": 0.0}, "Pass, say, fraction=0.5"),
+        (numbered([0, 1]), {"fraction": 1.0}, "Pass, say, fraction=0.5"),
         (numbered([0, 1]), {"stratify": "label"}, "Did you mean 'labels'"),
         (numbered([0.5, 1.5]), {"stratify": "labels"}, "bin the values: numpy.digitize"),
         ({"inputs": np.ones((3, 2), int)}, {"stratify": "inputs"}, "Leave stratify= away"),

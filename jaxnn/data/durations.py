@@ -19,19 +19,22 @@ import numpy as np
 from jaxnn.checks import InvalidValue, message
 from jaxnn.data.resident import Resident
 
-Duration = int | str
+Duration = int | np.integer | str
 """A number of steps, or `"300 steps"`, `"10 epochs"`, `"50000 examples"`, `"5%"` of the run."""
 
 _FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.I)
 
 
-def steps_of(duration: Duration, data: Resident, *, total: int | None = None) -> int:
+def steps_of(
+    duration: Duration, data: Resident, *, total: int | None = None, name: str = "duration"
+) -> int:
     """Returns a duration in training steps, rounded up, at least 1.
 
     Args:
       duration: see `Duration`.
       data: whose passes are epochs, and whose batches are steps.
       total: the steps of the whole run, of which a percentage is taken.
+      name: what an error calls the duration.
 
     Raises:
       InvalidValue: if it is not above zero, or has no unit that is known.
@@ -54,12 +57,12 @@ def steps_of(duration: Duration, data: Resident, *, total: int | None = None) ->
     if steps < 1:
         raise InvalidValue(
             message(
-                "duration",
-                "not a duration above zero",
-                got=f"{duration!r}",
+                "steps_of",
+                f"{name} is no duration above zero",
+                got=f"{name}={duration!r}",
                 expected="a number of steps, or '300 steps', '10 epochs', '50000 examples'"
                 + (" or '5%'" if total else " (a share, '5%', only for parts of a run)"),
-                fix="Pass, say, '10 epochs'",
+                fix=f"Pass, say, {name}='10 epochs'",
             )
         )
     return steps

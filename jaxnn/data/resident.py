@@ -65,9 +65,10 @@ class Resident:
 
     def in_order(self, number: Any) -> Batch:
         """Returns the batch `number` of the data in order; what is past the end has weight 0."""
-        place = number * self.batch_size + lax.iota(jnp.int32, self.batch_size)
+        size = min(self.batch_size, self.num_examples)
+        place = number * size + lax.iota(jnp.int32, size)
         batch = self._take(jnp.minimum(place, self.num_examples - 1))
-        weights = jnp.asarray(batch.get("weights", jnp.ones(self.batch_size)), jnp.float32)
+        weights = jnp.asarray(batch.get("weights", jnp.ones(size)), jnp.float32)
         inside = (place < self.num_examples).reshape((-1,) + (1,) * (weights.ndim - 1))
         return {**batch, "weights": jnp.where(inside, weights, 0.0)}
 

@@ -24,7 +24,7 @@ from jax import lax
 from jaxnn.checks import InvalidValue, floating, message, positive_integer
 from jaxnn.layers.linear import initial_weight
 from jaxnn.network import Network, described, stateless
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Number
 
 Sizes = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
@@ -39,7 +39,7 @@ def conv(
     dilation: Sizes = 1,
     groups: int = 1,
     bias: bool = True,
-    scale: float = 1.0,
+    scale: Number = 1.0,
 ) -> Network:
     """Applies `features` nodes to every window: `[batch, *space, c] -> [batch, *space, features]`.
 
@@ -201,6 +201,7 @@ def conv_general_dilated(
     batch_group_count=1,
     precision=None,
     preferred_element_type=None,
+    out_sharding=None,
 ):
     """Is `lax.conv_general_dilated` with the gradient rule of `convolve`, for other libraries.
 
@@ -211,10 +212,14 @@ def conv_general_dilated(
     rank = lhs.ndim
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     ours = lax.conv_dimension_numbers(lhs.shape, rhs.shape, _dimensions(rank))
-    if numbers != ours or batch_group_count != 1 or precision is not None or preferred_element_type:
+    special = batch_group_count != 1 or precision is not None or preferred_element_type is not None
+    # Padding of another name, or by name for inputs that are dilated, is for lax to judge.
+    dilated = any(gap != 1 for gap in lhs_dilation or ())
+    named = isinstance(padding, str) and (dilated or padding.upper() not in ("SAME", "VALID"))
+    if numbers != ours or special or named or out_sharding is not None:
         return lax.conv_general_dilated(
             lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
-            feature_group_count, batch_group_count, precision, preferred_element_type,
+            feature_group_count, batch_group_count, precision, preferred_element_type, out_sharding,
         )  # fmt: skip
     ones = (1,) * (rank - 2)
     gaps = tuple(rhs_dilation or ones)

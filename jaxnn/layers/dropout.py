@@ -13,12 +13,13 @@ import jax.numpy as jnp
 
 from jaxnn.checks import rate as check_rate
 from jaxnn.network import Network, Parts
+from jaxnn.typing import Number
 
 # 16 random bits decide about a number: half the cost of 32, and a rate is met within 1e-5.
 _LEVELS = 1 << 16
 
 
-def dropout(rate: float) -> Network:
+def dropout(rate: Number) -> Network:
     """Sets a share of the inputs to zero and divides the rest by `1 - rate`.
 
     Args:

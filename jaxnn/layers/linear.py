@@ -20,13 +20,13 @@ import jax.numpy as jnp
 
 from jaxnn.checks import InvalidValue, floating, message, positive, positive_integer
 from jaxnn.network import Network, described, stateless
-from jaxnn.typing import Array, Float
+from jaxnn.typing import Array, Float, Number
 
 # The standard deviation of a standard normal that is cut at -2 and 2.
 _CUT_NORMAL_DEVIATION = 0.87962566103423978
 
 
-def linear(features: int, *, bias: bool = True, scale: float = 1.0) -> Network:
+def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
     """Makes `features` nodes: `outputs = inputs @ weight + bias`, `[..., n] -> [..., features]`.
 
     Args:

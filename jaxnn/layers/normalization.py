@@ -47,7 +47,9 @@ def standardize(mean: Any, std: Any) -> Network:
         spread = (1,) * (inputs.ndim - std.ndim) + std.shape
         return (inputs.astype(jnp.float32) - mean.reshape(along)) / std.reshape(spread)
 
-    settings = {"mean": mean, "std": std} if mean.ndim == std.ndim == 0 else {}
+    # Through text, since float(float32(4.88)) is 4.880000114440918.
+    scalars = mean.ndim == std.ndim == 0
+    settings = {"mean": float(str(mean)), "std": float(str(std))} if scalars else {}
     return described(stateless(apply), "standardize", **settings)
 
 
@@ -145,8 +147,8 @@ def _inverse_root(variance, epsilon):
 
 
 def _last(vector, like):
-    """Gives a vector over features the rank of `like`."""
-    return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
+    """Gives a vector over features the rank and dtype of `like`."""
+    return vector.reshape((1,) * (like.ndim - 1) + vector.shape).astype(like.dtype)
 
 
 def _affine(x, params):

@@ -12,7 +12,7 @@ from jaxnn.layers import activation as activation_layer
 from jaxnn.layers import conv, flatten, linear, max_pool
 from jaxnn.layers import dropout as dropout_layer
 from jaxnn.network import Network, described, serial, stateless
-from jaxnn.typing import Any, Callable
+from jaxnn.typing import Any, Callable, Number
 
 
 def convnet(
@@ -21,8 +21,8 @@ def convnet(
     outputs: int,
     *,
     activation: Callable[[Any], Any] = jax.nn.relu,
-    dropout: float = 0.0,
-    scale: float = 1.0,
+    dropout: Number = 0.0,
+    scale: Number = 1.0,
 ) -> Network:
     """Makes a block of 3x3 convolution, activation and 2x2 max-pooling for each of `channels`.
 

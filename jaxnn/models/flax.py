@@ -17,10 +17,8 @@ across, bit for bit. Names stay as they are; the number of a layer in a list is 
     >>> params, state = network.init(jax.random.key(0), jnp.ones((1, 2)))
     >>> jax.tree.map(jnp.shape, params), state
     ({'bias': (3,), 'kernel': (2, 3)}, {})
-    >>> outputs, state = network.apply(params, state, jnp.ones((1, 2)))
-    >>> linear = to_flax(nnx.Linear, params, in_features=2, out_features=3)
-    >>> bool((linear(jnp.ones((1, 2))) == outputs).all())
-    True
+    >>> to_flax(nnx.Linear, params, in_features=2, out_features=3)(jnp.ones((1, 2))).shape
+    (1, 3)
 
 What a model leaves for others to look at (`sow`) is neither parameter nor state, and is dropped.
 What an NNX model holds as a bare array, not in an `nnx.Variable`, is a constant of the model.
@@ -28,14 +26,14 @@ What an NNX model holds as a bare array, not in an `nnx.Variable`, is a constant
 
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
-from jaxnn.checks import Invalid, InvalidType, InvalidValue, message
+from jaxnn.checks import Invalid, InvalidType, InvalidValue, is_concrete, message
 from jaxnn.network import Network, Parts
 from jaxnn.typing import Any, Callable, Params, State
 
@@ -49,8 +47,8 @@ def from_flax(model: Any, /, **arguments: Any) -> Network:
 
     A model that takes `train`, `training`, `is_training`, or the inverse, `deterministic` or
     `use_running_average`, is told the mode so. In inference the state is returned as given. In
-    training NNX stream number i is `fold_in(key, i)`; the Linen stream `dropout` is the key, and
-    any other starts from `fold_in(key, 1)`.
+    training NNX stream number i, by name, is `fold_in(key, i)`; the Linen stream `dropout` is the
+    key, any other starts from `fold_in(key, 1)`.
 
     Args:
       model: a class or function that makes an `nnx.Module`: `init` calls
@@ -70,12 +68,9 @@ def from_flax(model: Any, /, **arguments: Any) -> Network:
 
 
 def to_flax(model: Any, /, params: Params, state: State | None = None, **arguments: Any) -> Any:
-    """Gives trained parameters back to Flax; the inverse of `flax_parameters`.
+    """Gives trained parameters, and their state, back to Flax; the inverse of `flax_parameters`.
 
-    Args:
-      model: what `from_flax` was given, and so are `**arguments`.
-      params: the parameters, from `init` or from training.
-      state: the state that belongs to them; none is `{}`.
+    `model` and `**arguments` are what `from_flax` was given; no `state` is `{}`.
 
     Returns:
       For NNX, a new `nnx.Module` in inference mode, ready to predict (call its `train()` to go on
@@ -88,7 +83,7 @@ def to_flax(model: Any, /, params: Params, state: State | None = None, **argumen
     if _is_linen("to_flax", model, arguments):
         return {"params": params, **(state or {})}
     parts = _take_apart("to_flax", model, arguments)
-    return _assemble("to_flax", parts, params, state or {}, None, check_shapes=True)
+    return _assemble("to_flax", parts, params, state or {}, check_shapes=True)
 
 
 def flax_parameters(source: Any) -> tuple[Params, State]:
@@ -104,9 +99,8 @@ def flax_parameters(source: Any) -> tuple[Params, State]:
       >>> flax_parameters({"params": {"w": 1.0}, "batch_stats": {"mean": 2.0}})
       ({'w': 1.0}, {'batch_stats': {'mean': 2.0}})
     """
-    if isinstance(source, _nnx().Module):
-        found, _ = _arrays("flax_parameters", source)
-        return _nested(found["params"]), _nested(found["state"])
+    if isinstance(source, _flax().nnx.Module):
+        return _split("flax_parameters", source)
     if isinstance(source, Mapping) and "params" in source:
         return _collections(source)
     expected = 'an nnx.Module, or variables {"params": ...} of a Linen module'
@@ -116,7 +110,7 @@ def flax_parameters(source: Any) -> tuple[Params, State]:
 
 def _linen_network(model: Any) -> Network:
     def init(key, inputs):
-        inputs, switch = _shapes(inputs), _switch(model, training=False)
+        switch, inputs = _switch(model, training=False), jax.eval_shape(lambda x: x, inputs)
         shapes = jax.eval_shape(lambda key, inputs: model.init(key, inputs, **switch), key, inputs)
         params, state = _collections(shapes)
         # lazy_init computes what depends on the key alone, so the inputs need only have a shape.
@@ -131,34 +125,32 @@ def _linen_network(model: Any) -> Network:
         outputs, after = model.apply(variables, inputs, rngs=streams, mutable=[*state], **switch)
         return outputs, _like(state, after)
 
-    fields = {f.name: f.default for f in dataclasses.fields(model)}
-    values = {name: getattr(model, name) for name in fields if name not in ("parent", "name")}
-    chosen = {name: value for name, value in values.items() if value is not fields[name]}
+    fields = [field for field in dataclasses.fields(model) if field.name not in ("parent", "name")]
+    values = {field.name: (getattr(model, field.name), field.default) for field in fields}
+    chosen = {name: value for name, (value, default) in values.items() if value is not default}
     return Network(init, apply, _parts(type(model), chosen))
 
 
 def _collections(variables: Any) -> tuple[Params, State]:
-    """Returns params and the other collections, but those of tuples: `sow` makes them ever longer."""
-    from flax.core import meta, unfreeze
-
-    def sown(tree):
-        leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, tuple))
-        return any(isinstance(leaf, tuple) for leaf in leaves)
-
-    tree = unfreeze(meta.unbox(variables))
-    kept = {name: values for name, values in tree.items() if values and not sown(values)}
-    return kept.pop("params", {}), kept
+    flax = _flax()
+    tree = flax.core.unfreeze(flax.core.meta.unbox(variables))
+    for name, values in list(tree.items()):
+        # What sow leaves are tuples, longer with every call.
+        leaves = flax.traverse_util.flatten_dict(values).values()
+        if not leaves or any(isinstance(leaf, tuple) for leaf in leaves):
+            del tree[name]
+    return tree.pop("params", {}), tree
 
 
 class _Module(NamedTuple):
     """An NNX model taken apart, once, into what every trace puts together again."""
 
     build: Callable[[Any], Any]  # key -> the module, with its initial variables
+    shapes: dict[str, dict[Any, Any]]  # {"params": {path: shape}, "state": ..., "streams": ...}
     kind: Any  # its class
     graphs: list[Any]  # all that is not an array, in inference and in training mode
     constants: dict[Any, Any]  # {path: bare array}
     paths: dict[Any, Any]  # {path of strings: path in Flax, where numbers are integers}
-    shapes: dict[str, dict[Any, Any]]  # {"params": {path: shape}, "state": ..., "streams": ...}
 
 
 def _nnx_network(model: _Module, arguments: dict[str, Any]) -> Network:
@@ -167,26 +159,23 @@ def _nnx_network(model: _Module, arguments: dict[str, Any]) -> Network:
     takes_rngs = "rngs" in call and not (model.shapes["streams"] and call["rngs"].default is None)
 
     def init(key, inputs):
-        found, _ = _arrays("from_flax", model.build(key))
+        trees = _split("from_flax", model.build(key))
         # Copies, since they may be donated; with their dtype said, the type is no longer weak.
-        found = jax.tree.map(lambda value: jnp.array(value, jnp.asarray(value).dtype), found)
-        return _nested(found["params"]), _nested(found["state"])
+        return jax.tree.map(lambda value: jnp.array(value, jnp.asarray(value).dtype), trees)
 
     def apply(params, state, inputs, *, key=None):
         module = _assemble("from_flax", model, params, state, key)
         options = _switch(module, training=key is not None)
         if takes_rngs:
-            options["rngs"] = _nnx().Rngs(jax.random.key(0) if key is None else key)
+            options["rngs"] = _flax().nnx.Rngs(jax.random.key(0) if key is None else key)
         outputs = module(inputs, **options)
-        if key is None:
-            return outputs, state
-        return outputs, _like(state, _nested(_arrays("from_flax", module)[0]["state"]))
+        return outputs, state if key is None else _like(state, _split("from_flax", module)[1])
 
     return Network(init, apply, _parts(model.kind, arguments))
 
 
 def _take_apart(where: str, model: Any, arguments: dict[str, Any]) -> _Module:
-    nnx = _nnx()
+    nnx, static = _flax().nnx, []
 
     def build(key):
         if isinstance(model, nnx.Module):
@@ -199,16 +188,14 @@ def _take_apart(where: str, model: Any, arguments: dict[str, Any]) -> _Module:
         return module
 
     def record(key):
-        nonlocal static
-        module = build(key)
+        module, graphs = build(key), []
         found, paths = _arrays(where, module)
-        static = type(module), [], found.pop("constants"), paths
         for enter_mode in (module.eval, module.train):
             enter_mode()
-            static[1].append(nnx.split(module)[0])
+            graphs.append(nnx.split(module)[0])
+        static[:] = type(module), graphs, found.pop("constants"), paths
         return found
 
-    static: Any = None
     try:
         shapes = jax.eval_shape(record, jax.random.key(0))
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
@@ -219,29 +206,24 @@ def _take_apart(where: str, model: Any, arguments: dict[str, Any]) -> _Module:
     # A bare array that is made in the trace is a tracer, and must be made again outside. Flax 0.12
     # takes it for an attribute, and a graph with a tracer has no hash; 0.11 for an array.
     try:
-        leaked = any(isinstance(value, Tracer) for value in static[2].values())
-        hash(tuple(static[1]))
+        made = hash(tuple(static[1])) is not None and all(map(is_concrete, static[2].values()))
     except TypeError:
-        leaked = True
-    if leaked:
-        shapes = _shapes(record(jax.random.key(0)))
-    return _Module(build, *static, shapes)
+        made = False
+    if not made:
+        shapes = jax.eval_shape(lambda x: x, record(jax.random.key(0)))
+    return _Module(build, shapes, *static)
 
 
-def _assemble(
-    where: str, model: _Module, params: Any, state: Any, key: Any, check_shapes: bool = False
-) -> Any:
-    nnx, arrays = _nnx(), dict(model.constants)
+def _assemble(where, model: _Module, params, state, key=None, check_shapes: bool = False) -> Any:
+    nnx, arrays = _flax().nnx, dict(model.constants)
     for role, tree in (("params", params), ("state", state)):
         arrays |= _matched(where, role, tree, model.shapes[role], check_shapes)
-    root, number = jax.random.key(0) if key is None else key, 0
-    for path in model.paths:
-        shape = model.shapes["streams"].get(path)
-        if shape is not None and jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
-            stream = jax.random.fold_in(root, number)
+    root, number = jax.random.key(0) if key is None else key, itertools.count()
+    for path, shape in model.shapes["streams"].items():
+        if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+            stream = jax.random.fold_in(root, next(number))
             arrays[path] = jax.random.split(stream, shape.shape) if shape.shape else stream
-            number += 1
-        elif shape is not None:  # how many keys the stream has given
+        else:  # how many keys the stream has given
             arrays[path] = jnp.zeros(shape.shape, shape.dtype)
     flat = {flax_path: arrays[path] for path, flax_path in model.paths.items()}
     return nnx.merge(model.graphs[key is not None], nnx.from_flat_state(flat))
@@ -249,7 +231,7 @@ def _assemble(
 
 def _arrays(where: str, module: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
     """Returns `{role: {path: array}}` of a module, and the path in Flax of every array."""
-    nnx = _nnx()
+    nnx = _flax().nnx
     roles = {"params": nnx.Param, "streams": nnx.RngState, "state": nnx.Variable}
     found, paths = {role: {} for role in (*roles, "constants")}, {}
     for flax_path, leaf in nnx.to_flat_state(nnx.state(module)):
@@ -264,11 +246,16 @@ def _arrays(where: str, module: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
     return found, paths
 
 
+def _split(where: str, module: Any) -> tuple[Params, State]:
+    found, _ = _arrays(where, module)
+    params, state = map(_flax().traverse_util.unflatten_dict, (found["params"], found["state"]))
+    return params, state
+
+
 def _matched(where: str, role: str, tree: Any, shapes: Any, check_shapes: bool) -> dict[Any, Any]:
     """Returns the leaves of `tree` by path; raises unless the paths are those of the model."""
-    from flax.traverse_util import flatten_dict
-
-    flat: Any = flatten_dict(tree) if isinstance(tree, Mapping) else {(): tree}
+    flatten = _flax().traverse_util.flatten_dict
+    flat = flatten(tree) if isinstance(tree, Mapping) else {(): tree}
     flat = {tuple(map(str, path)): leaf for path, leaf in flat.items()}
     fix = f"Pass the {role} that init, training or flax_parameters gave for this very model"
     for path in sorted(shapes.keys() | flat.keys()):
@@ -283,10 +270,10 @@ def _matched(where: str, role: str, tree: Any, shapes: Any, check_shapes: bool) 
     return flat
 
 
-def _nnx() -> Any:
-    from flax import nnx  # here, so that importing jaxnn does not import Flax
+def _flax() -> Any:
+    import flax.nnx  # here, so that importing jaxnn does not import Flax
 
-    return nnx
+    return flax
 
 
 def _switch(model: Any, training: bool) -> dict[str, Any]:
@@ -299,16 +286,6 @@ def _parts(kind: Any, settings: Mapping[str, Any]) -> Parts:
     return Parts(kind.__name__, tuple(shown))
 
 
-def _shapes(tree: Any) -> Any:
-    return jax.eval_shape(lambda tree: tree, tree)
-
-
-def _nested(flat: Mapping[Any, Any]) -> Any:
-    from flax.traverse_util import unflatten_dict
-
-    return unflatten_dict(flat)
-
-
 def _like(old: Any, new: Any) -> Any:
     """Returns the values of `new` in the structure and the dtypes of `old`, as a loop needs it."""
     if isinstance(old, Mapping):
@@ -318,33 +295,32 @@ def _like(old: Any, new: Any) -> Any:
 
 def _is_linen(where: str, model: Any, arguments: dict[str, Any]) -> bool:
     """Returns whether a model is Linen's rather than NNX's; raises unless it is either."""
-    from flax import linen
-
-    nnx: Any = _nnx()
+    linen, nnx = _flax().linen, _flax().nnx
+    kind: Any = model if inspect.isclass(model) else None
+    title = getattr(model, "__name__", repr(model))
     if isinstance(model, linen.Module | nnx.Module):
         if arguments:
             wrong = f"{', '.join(arguments)}: no arguments are taken by a model that is made"
             fix = f"Make the {type(model).__name__} with them, or leave them out"
             raise _invalid(where, wrong, model, "a class or a function", fix, InvalidValue)
         return isinstance(model, linen.Module)
-    is_class, title = inspect.isclass(model), getattr(model, "__name__", repr(model))
-    if is_class and issubclass(model, linen.Module):
+    if kind and issubclass(kind, linen.Module):
         wrong, expected = "a Linen class has no settings yet", "a Linen module, made of it"
         raise _invalid(where, wrong, model, expected, f"Write {where}({title}(...))")
-    if not callable(model) or (is_class and not issubclass(model, nnx.Module)):
+    if not callable(model) or (kind and not issubclass(kind, nnx.Module)):
         raise _not_a_model(where, model)
     # The signature of an NNX class says nothing: it is that of its metaclass.
-    signature = inspect.signature(model.__init__ if is_class else model)
-    named = [*signature.parameters.values()][is_class:]
-    signature = signature.replace(parameters=named)
+    signature = inspect.signature(kind.__init__ if kind else model)
+    named = [*signature.parameters.values()][bool(kind) :]
     try:
-        signature.bind(**arguments, rngs=None)
+        signature.replace(parameters=named).bind(**arguments, rngs=None)
     except TypeError as error:
-        needed = [p.name for p in named if p.default is p.empty and p.kind not in (2, 4)]
-        needed = "".join(f", {name}=..." for name in needed if name != "rngs")
-        expected = f"arguments for {title}{signature}, where rngs are made of the key of init"
-        fix = f"Write {where}({title}{needed})"
-        raise _invalid(where, f"{title}: {error}", arguments, expected, fix) from None
+        wrong = f"{title}: {str(error).removeprefix('inspect.Signature.bind() ')}"
+        names = {p.name: p.default is p.empty and p.kind not in (2, 4) for p in named}
+        expected = f"some of {', '.join(names)}; rngs are made of the key of init"
+        needed = [f", {name}=..." for name in names if names[name] and name != "rngs"]
+        fix = f"Write {where}({title}{''.join(needed)}), where {title} takes rngs"
+        raise _invalid(where, wrong, arguments, expected, fix) from None
     return False
 
 

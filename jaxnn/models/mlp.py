@@ -18,7 +18,7 @@ from jaxnn.layers import activation as activation_layer
 from jaxnn.layers import dropout as dropout_layer
 from jaxnn.layers import flatten, linear
 from jaxnn.network import Network, described, serial
-from jaxnn.typing import Any, Callable
+from jaxnn.typing import Any, Callable, Number
 
 
 def mlp(
@@ -26,8 +26,8 @@ def mlp(
     outputs: int,
     *,
     activation: Callable[[Any], Any] = jax.nn.relu,
-    dropout: float = 0.0,
-    scale: float = 1.0,
+    dropout: Number = 0.0,
+    scale: Number = 1.0,
 ) -> Network:
     """Makes hidden layers, each `linear` and an activation, and an output layer of raw outputs.
 

@@ -55,8 +55,6 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
     """
     positive_integer("predict", "batch_size", batch_size)
     data = resident({"inputs": inputs}, batch_size=batch_size)
-    size = min(batch_size, data.num_examples)
-    data = resident(data.arrays, batch_size=size)
     batches = [
         _predict(learner, state, data, np.int32(number)) for number in range(data.num_batches)
     ]

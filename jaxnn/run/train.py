@@ -148,9 +148,10 @@ def plan(
                 fix=f"Pass batch_size={data.num_examples}",
             )
         )
-    total = steps_of(steps, data)
-    every = steps_of("1 epoch" if every is None else every, data, total=total)
+    total = steps_of(steps, data, name="steps")
+    every = steps_of("1 epoch" if every is None else every, data, total=total, name="every")
     between = every if evaluate_every is None else evaluate_every
+    between = steps_of(between, data, total=total, name="evaluate_every")
     learner.check(hparams, data.arrays)
     initial = jax.tree.map(np.float32, hparams)
     state = jax.eval_shape(partial(_init, learner), key, initial, data)
@@ -172,7 +173,7 @@ def plan(
         state=partial(_init, learner, key, initial, data),
         steps=total,
         every=every,
-        evaluate_every=steps_of(between, data, total=total),
+        evaluate_every=between,
         form=form,
     )
 
@@ -262,7 +263,7 @@ def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any], key: Any)
             message(
                 "train",
                 "key is not a random key",
-                got=f"key={key!r}",
+                got=f"a key of shape {key.shape}" if hasattr(key, "shape") else f"key={key!r}",
                 expected="one key, as jax.random.key makes it",
                 fix="Pass key=jax.random.key(0), with any seed",
             )
@@ -285,7 +286,7 @@ def _check_metrics(function: str, metrics: Any) -> None:
             message(
                 "train",
                 f"the learner's {function} must give metrics by name",
-                got=f"{wrong[0]} of type {type(metrics[wrong[0]]).__name__}" if wrong else "none",
+                got=f"{wrong[0]!r}, which is no Metric" if wrong else "no metric",
                 expected="a dict with a Metric for each name, at least one",
                 fix="Return {'loss': jaxnn.metrics.mean(values, weights)}",
             )
@@ -295,7 +296,7 @@ def _check_metrics(function: str, metrics: Any) -> None:
 def _check_carry(before: Any, after: Any) -> None:
     """Raises unless a step gives back a state of the shapes and dtypes that it was given."""
     wanted, got = (
-        {jax.tree_util.keystr(path): (leaf.shape, str(leaf.dtype)) for path, leaf in leaves}
+        {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
         for leaves in map(jax.tree.leaves_with_path, (before, after))
     )
     for path in sorted(wanted.keys() | got.keys()):

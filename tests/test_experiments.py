@@ -1,0 +1,115 @@
+"""Every experiment, found by itself: how it is written, and that it runs to its end."""
+
+import ast
+import importlib
+import inspect
+import json
+import math
+import os
+import pkgutil
+import tokenize
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import experiments
+import jaxnn
+
+NAMES = [
+    module.name
+    for module in pkgutil.iter_modules(experiments.__path__)
+    if not module.ispkg and module.name not in ("__main__", "command")
+]
+
+
+def load(name):
+    return importlib.import_module(f"experiments.{name}")
+
+
+def source(name):
+    return Path(load(name).__file__)
+
+
+def test_they_are_found():
+    assert {"digits", "mnist"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_says_in_a_sentence_what_it_shows_and_how_to_run_it(name):
+    words = load(name).__doc__
+    first = words.splitlines()[0]
+    assert first.endswith(".") and first[0].isupper() and len(first.split()) >= 5
+    assert f"python -m experiments.{name}" in words
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_is_short(name):
+    assert len(source(name).read_text().splitlines()) < 120
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_configuration_is_small_frozen_and_explained(name):
+    config_type = load(name).Config
+    assert is_dataclass(config_type) and config_type.__doc__
+    assert config_type.__dataclass_params__.frozen
+    assert all(field.kw_only for field in fields(config_type))
+    assert 1 <= len(fields(config_type)) <= 15
+    config_type()  # every field has a default: those of the reported run
+    tree = ast.parse(source(name).read_text())
+    (definition,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Config"]
+    with tokenize.open(source(name)) as file:
+        commented = {
+            token.start[0]
+            for token in tokenize.generate_tokens(file.readline)
+            if token.type == tokenize.COMMENT and len(token.string.split()) > 1
+        }
+    for node in definition.body:
+        if isinstance(node, ast.AnnAssign):
+            assert node.end_lineno in commented, f"{name}.py:{node.lineno} has no comment"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_main_takes_a_configuration_and_a_directory(name):
+    assert list(inspect.signature(load(name).main).parameters) == ["config", "out"]
+
+
+def shrunk(config):
+    """The same experiment, over in a few steps."""
+    small = {"epochs": 0.05, "steps": 2, "batch_size": 32}
+    return replace(config, **{k: v for k, v in small.items() if hasattr(config, k)})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsys):
+    module = load(name)
+    if "datasets.mnist(" in source(name).read_text():
+        if not os.environ.get("JAXNN_DATA"):
+            pytest.skip("MNIST is not here: set JAXNN_DATA to a folder that holds it")
+        parts = jaxnn.datasets.mnist()
+        few = tuple({k: v[:640] for k, v in part.items()} for part in parts)
+        monkeypatch.setattr(jaxnn.datasets, "mnist", lambda: few)
+    config = shrunk(module.Config())
+    run = module.main(config, tmp_path / "run")
+    assert isinstance(run, jaxnn.Run) and run.out == tmp_path / "run"
+    result = json.loads((run.out / "result.json").read_text())
+    assert result["experiment"] == name
+    assert 1 <= result["steps"] <= 3 and result["seconds"] > 0
+    assert math.isfinite(result["train/loss"])
+    assert 0 <= result.get("test/accuracy", result["train/accuracy"]) <= 1
+    recorded = json.loads((run.out / "config.json").read_text())
+    assert recorded.keys() == {field.name for field in fields(config)}
+    rows = (run.out / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[-1])["step"] == result["steps"]
+
+
+def test_the_convolutional_mnist_runs_too(tmp_path, monkeypatch, capsys):
+    if not os.environ.get("JAXNN_DATA"):
+        pytest.skip("MNIST is not here: set JAXNN_DATA to a folder that holds it")
+    few = tuple({k: v[:64] for k, v in part.items()} for part in jaxnn.datasets.mnist())
+    monkeypatch.setattr(jaxnn.datasets, "mnist", lambda: few)
+    module = load("mnist")
+    config = replace(module.Config(), model="convnet", batch_size=8, epochs=0.2)
+    run = module.main(config, tmp_path)
+    assert run.result["steps"] == 2 and run.result["form"] == "looped"
+    assert "conv_1" in run.state.params["layers"]

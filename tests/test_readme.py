@@ -1,0 +1,27 @@
+"""The README is run as it stands: its example, its words, its commands."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_example_trains_and_predicts(capsys):
+    code = re.search(r"```python\n(.*?)```", README, re.S)[1]
+    assert 15 <= len([line for line in code.splitlines() if line.strip()]) <= 22
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["run"].result["test/accuracy"] > 0.95
+    # Its last line prints eight readings beside the truth; nearly all agree.
+    read = names["run"].predict(names["test"]["inputs"][:8]).argmax(-1)
+    assert np.mean(read == names["test"]["labels"][:8]) > 0.7
+    assert str(read) in capsys.readouterr().out
+
+
+def test_every_word_is_explained():
+    words = re.findall(r"^\| (\w[\w -]*) \|", README, re.M)
+    expected = ["node", "weight", "bias", "raw output", "activation", "layer", "hyper-parameter"]
+    assert words[1 : len(expected) + 3] == [*expected, "training step", "epoch"]
+
