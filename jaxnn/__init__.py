@@ -5,11 +5,12 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 """
 
 from jaxnn import metrics
-from jaxnn.checks import Invalid, InvalidType, InvalidValue
+from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
 from jaxnn.data import datasets
 from jaxnn.data.durations import Duration, steps_of
-from jaxnn.data.examples import examples, split
+from jaxnn.data.examples import examples
 from jaxnn.data.resident import Resident, resident
+from jaxnn.data.split import split
 from jaxnn.layers import (
     activation,
     avg_pool,
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DirectoryInUse",
     "Duration",
+    "Explained",
     "Invalid",
     "InvalidType",
     "InvalidValue",

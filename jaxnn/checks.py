@@ -19,7 +19,17 @@ import numpy as np
 from jax.core import Tracer
 
 
-class Invalid(Exception):
+class Explained(Exception):
+    """An error that reads `where: wrong. Got ...; expected .... The fix.`, as all of jaxnn's do."""
+
+    def __init__(self, where: str, wrong: str = "", *, got: str = "", expected: str = "", fix=""):
+        end = "" if fix.endswith("?") else "."
+        # The text alone is what remains of an error that was sent between processes.
+        text = f"{where}: {wrong}. Got {got}; expected {expected}. {fix}{end}" if wrong else where
+        super().__init__(text)
+
+
+class Invalid(Explained):
     """Something given to jaxnn cannot be used; the message says what to give instead."""
 
 
@@ -29,12 +39,6 @@ class InvalidValue(Invalid, ValueError):
 
 class InvalidType(Invalid, TypeError):
     """A kind of thing, or the structure of a tree, is wrong."""
-
-
-def message(where: str, wrong: str, *, got: str, expected: str, fix: str) -> str:
-    """Returns `where: wrong. Got got; expected expected. fix.`, the form of every error."""
-    end = "" if fix.endswith("?") else "."
-    return f"{where}: {wrong}. Got {got}; expected {expected}. {fix}{end}"
 
 
 def is_concrete(value: Any) -> bool:
@@ -48,13 +52,11 @@ def positive_integer(where: str, name: str, value: Any, *, at_most: float = np.i
     if not whole or not 1 <= value <= at_most:
         bound = f" and at most {at_most}" if at_most < np.inf else ""
         raise InvalidValue(
-            message(
-                where,
-                f"{name} is out of range",
-                got=f"{name}={value!r}",
-                expected=f"an integer of at least 1{bound}",
-                fix=f"Pass, say, {name}=1",
-            )
+            where,
+            f"{name} is out of range",
+            got=f"{name}={value!r}",
+            expected=f"an integer of at least 1{bound}",
+            fix=f"Pass, say, {name}=1",
         )
     return int(value)
 
@@ -86,13 +88,11 @@ def number(
         rule = " and ".join(filter(None, bounds))
         example = (low + high) / 2 if np.isfinite(low + high) else max(low, 0.0) + 0.001
         raise InvalidValue(
-            message(
-                where,
-                f"{name} is out of range",
-                got=f"{name}={value!r}",
-                expected=f"a number {rule}" if rule else "a finite number",
-                fix=f"Pass, say, {name}={example:g}",
-            )
+            where,
+            f"{name} is out of range",
+            got=f"{name}={value!r}",
+            expected=f"a number {rule}" if rule else "a finite number",
+            fix=f"Pass, say, {name}={example:g}",
         )
 
 
@@ -110,13 +110,11 @@ def kind(where: str, name: str, value: Any, expected: type, *, fix: str) -> None
     """Raises `InvalidType` unless `value` is an instance of `expected`."""
     if not isinstance(value, expected):
         raise InvalidType(
-            message(
-                where,
-                f"{name} is of another kind",
-                got=f"a {type(value).__name__}",
-                expected=f"a {expected.__name__}",
-                fix=fix,
-            )
+            where,
+            f"{name} is of another kind",
+            got=f"a {type(value).__name__}",
+            expected=f"a {expected.__name__}",
+            fix=fix,
         )
 
 
@@ -127,13 +125,11 @@ def choice(where: str, name: str, value: str, choices: Iterable[str]) -> None:
         return
     near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.4)
     raise InvalidValue(
-        message(
-            where,
-            f"{name} is unknown",
-            got=f"{name}={value!r}",
-            expected="one of " + ", ".join(valid),
-            fix=f"Did you mean {near[0]!r}?" if near else f"Choose {name} from that list",
-        )
+        where,
+        f"{name} is unknown",
+        got=f"{name}={value!r}",
+        expected="one of " + ", ".join(valid),
+        fix=f"Did you mean {near[0]!r}?" if near else f"Choose {name} from that list",
     )
 
 
@@ -141,11 +137,9 @@ def floating(where: str, inputs: Any) -> None:
     """Raises `InvalidType` unless `inputs` has a floating-point dtype, as arithmetic needs."""
     if not np.issubdtype(inputs.dtype, np.floating) and inputs.dtype != jax.numpy.bfloat16:
         raise InvalidType(
-            message(
-                where,
-                "inputs are not floating-point numbers",
-                got=f"inputs of dtype {inputs.dtype} and shape {inputs.shape}",
-                expected="float32 or another float",
-                fix="Put standardize(mean, std) first in the network, or convert the data",
-            )
+            where,
+            "inputs are not floating-point numbers",
+            got=f"inputs of dtype {inputs.dtype} and shape {inputs.shape}",
+            expected="float32 or another float",
+            fix="Put standardize(mean, std) first in the network, or convert the data",
         )

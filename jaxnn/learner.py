@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidType, InvalidValue, message, positive
+from jaxnn.checks import InvalidType, InvalidValue, positive
 from jaxnn.network import Network
 from jaxnn.objectives import Objective, objective
 from jaxnn.typing import Any, Array, Batch, Callable, Hparams, Int, Key, Params, PyTree, State
@@ -178,8 +178,8 @@ def learner(
 
         def outputs(batch):
             batch = goal.prepare(None, batch)
-            made = net.init(jax.random.key(0), batch["inputs"])
-            outputs, _ = _apply(net, *made, batch["inputs"], None)
+            params, state = net.init(jax.random.key(0), batch["inputs"])
+            outputs, _ = _apply(net, params, state, batch["inputs"], None)
             goal.loss(outputs, batch)
             return outputs
 
@@ -196,19 +196,16 @@ def _builder(name: str, given: Any, kind: Any) -> Callable[[Hparams], Any]:
             return objective(made)
         if not isinstance(made, kind):
             raise InvalidType(
-                message(
-                    "learner",
-                    f"the {name} is of another kind",
-                    got=f"{type(made).__name__} {made!r}",
-                    expected=f"{kind.__name__}, or a function of the hyper-parameters that"
-                    " returns one",
-                    fix={
-                        "network": "Pass mlp([64], 10), serial(...) or from_flax(model)",
-                        "objective": "Pass classification(), regression() or a loss of your own",
-                        "optimizer": "Pass optax.adam(1e-3), or lambda h:"
-                        " optax.adam(h['learning_rate'])",
-                    }[name],
-                )
+                "learner",
+                f"the {name} is of another kind",
+                got=f"{type(made).__name__} {made!r}",
+                expected=f"{kind.__name__}, or a function of the hyper-parameters that returns one",
+                fix={
+                    "network": "Pass mlp([64], 10), serial(...) or from_flax(model)",
+                    "objective": "Pass classification(), regression() or a loss of your own",
+                    "optimizer": "Pass optax.adam(1e-3), or lambda h:"
+                    " optax.adam(h['learning_rate'])",
+                }[name],
             )
         return made
 
@@ -228,14 +225,12 @@ class _Given(dict):
     def __missing__(self, name: str) -> Any:
         near = difflib.get_close_matches(str(name), list(self), n=1)
         raise InvalidValue(
-            message(
-                "learner",
-                f"the {self.reader} reads a hyper-parameter that was not given",
-                got=f"hparams with {', '.join(self) or 'nothing'}",
-                expected=f"{name!r} among them",
-                fix=f"Pass hparams={{{name!r}: number}}"
-                + (f", or read {near[0]!r}, which was given" if near else ""),
-            )
+            "learner",
+            f"the {self.reader} reads a hyper-parameter that was not given",
+            got=f"hparams with {', '.join(self) or 'nothing'}",
+            expected=f"{name!r} among them",
+            fix=f"Pass hparams={{{name!r}: number}}"
+            + (f", or read {near[0]!r}, which was given" if near else ""),
         )
 
 
@@ -264,13 +259,11 @@ def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> 
     result = network.apply(params, state, inputs, key=key)
     if not isinstance(result, tuple) or len(result) != 2:
         raise InvalidType(
-            message(
-                "learner",
-                "the network's apply must return two values",
-                got="one array" if hasattr(result, "shape") else f"a {type(result).__name__}",
-                expected="a pair (outputs, state)",
-                fix="Write `return outputs, state` in apply, or make the network with stateless()",
-            )
+            "learner",
+            "the network's apply must return two values",
+            got="one array" if hasattr(result, "shape") else f"a {type(result).__name__}",
+            expected="a pair (outputs, state)",
+            fix="Write `return outputs, state` in apply, or make the network with stateless()",
         )
     return result
 
@@ -286,14 +279,12 @@ def _check_same_structure(name: str, params: Any, updates: Any) -> None:
     if wrong:
         path = wrong[0]
         raise InvalidType(
-            message(
-                "learner",
-                f"the optimizer's {name} do not fit the parameters",
-                got=f"{theirs.get(path, 'nothing')} at params{path}",
-                expected=f"{ours.get(path, 'nothing')}, as in the parameters",
-                fix="Return updates with the parameters' own structure and shapes from the"
-                " optimizer's update",
-            )
+            "learner",
+            f"the optimizer's {name} do not fit the parameters",
+            got=f"{theirs.get(path, 'nothing')} at params{path}",
+            expected=f"{ours.get(path, 'nothing')}, as in the parameters",
+            fix="Return updates with the parameters' own structure and shapes from the"
+            " optimizer's update",
         )
 
 

@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxnn.checks import InvalidType, InvalidValue, message
+from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.typing import Any, Callable
 
 
@@ -186,14 +186,12 @@ def residual(network: Network, shortcut: Network | None = None) -> Network:
         branch, skip = outputs
         if branch.shape != skip.shape:
             raise InvalidValue(
-                message(
-                    "residual",
-                    "the branch and the shortcut do not have the same shape",
-                    got=f"branch {branch.shape} and shortcut {skip.shape}",
-                    expected="equal shapes",
-                    fix="Give the branch as many features as its inputs, or pass shortcut=linear(n)"
-                    " (or conv) to match them",
-                )
+                "residual",
+                "the branch and the shortcut do not have the same shape",
+                got=f"branch {branch.shape} and shortcut {skip.shape}",
+                expected="equal shapes",
+                fix="Give the branch as many features as its inputs, or pass shortcut=linear(n)"
+                " (or conv) to match them",
             )
         return branch + skip
 
@@ -227,25 +225,21 @@ def _named(where: str, networks: Any) -> tuple[tuple[str, Network], ...]:
     for name, network in pairs:
         if not isinstance(network, Network) or not isinstance(name, str):
             raise InvalidType(
-                message(
-                    where,
-                    f"part {name!r} is not a network",
-                    got=f"{type(network).__name__} {network!r}",
-                    expected="a Network or a pair (name, Network)",
-                    fix="Wrap a function in activation(...) or stateless(...), a Flax model in "
-                    "from_flax(...)",
-                )
+                where,
+                f"part {name!r} is not a network",
+                got=f"{type(network).__name__} {network!r}",
+                expected="a Network or a pair (name, Network)",
+                fix="Wrap a function in activation(...) or stateless(...), a Flax model in "
+                "from_flax(...)",
             )
     names = [name for name, _ in pairs]
     if not names or len(set(names)) < len(names):
         raise InvalidValue(
-            message(
-                where,
-                "its parts need different names" if names else "it has no parts",
-                got=f"names={names}",
-                expected="at least one part, each with a name of its own",
-                fix=f"Write {where}(('hidden', linear(64)), ('output', linear(10)))",
-            )
+            where,
+            "its parts need different names" if names else "it has no parts",
+            got=f"names={names}",
+            expected="at least one part, each with a name of its own",
+            fix=f"Write {where}(('hidden', linear(64)), ('output', linear(10)))",
         )
     return tuple(pairs)
 

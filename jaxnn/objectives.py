@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidType, InvalidValue, is_concrete, message, number, positive_integer
+from jaxnn.checks import InvalidType, InvalidValue, is_concrete, number, positive_integer
 from jaxnn.typing import Any, Array, Batch, Callable, Float, Number
 
 
@@ -86,14 +86,12 @@ def objective(
         examples = jax.tree.leaves(batch["inputs"])[0].shape[0]
         if jnp.shape(result)[:1] != (examples,):
             raise InvalidValue(
-                message(
-                    getattr(loss, "__name__", "loss"),
-                    "the loss must give one value for each example",
-                    got=f"values of shape {jnp.shape(result)} for a batch of {examples}",
-                    expected=f"shape ({examples},) or ({examples}, ...)",
-                    fix="Leave out the mean over the batch, or pass batchwise(loss) for a loss"
-                    " that is defined over a whole batch only",
-                )
+                getattr(loss, "__name__", "loss"),
+                "the loss must give one value for each example",
+                got=f"values of shape {jnp.shape(result)} for a batch of {examples}",
+                expected=f"shape ({examples},) or ({examples}, ...)",
+                fix="Leave out the mean over the batch, or pass batchwise(loss) for a loss"
+                " that is defined over a whole batch only",
             )
         return result, weights_of(batch, result)
 
@@ -112,13 +110,11 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
         value = jnp.asarray(loss(outputs, batch))
         if value.shape != ():
             raise InvalidValue(
-                message(
-                    "batchwise",
-                    "the loss must give one value for the whole batch",
-                    got=f"a value of shape {value.shape}",
-                    expected="shape ()",
-                    fix="Return values.mean(), or pass the loss without batchwise",
-                )
+                "batchwise",
+                "the loss must give one value for the whole batch",
+                got=f"a value of shape {value.shape}",
+                expected="shape ()",
+                fix="Return values.mean(), or pass the loss without batchwise",
             )
         examples = jax.tree.leaves(batch["inputs"])[0].shape[:1]
         return value, jnp.sum(weights_of(batch, jnp.zeros(examples)))
@@ -171,14 +167,11 @@ def classification(*, label_smoothing: Number = 0.0, top_k: int | Sequence[int] 
         if outside.any():
             place = tuple(int(i) for i in np.argwhere(outside)[0])
             raise InvalidValue(
-                message(
-                    "classification",
-                    "labels are out of range",
-                    got=f"labels[{', '.join(map(str, place))}]={labels[place]} with {classes}"
-                    " outputs",
-                    expected=f"whole numbers from 0 to {classes - 1}",
-                    fix="Number the classes from 0, and give the network an output for each",
-                )
+                "classification",
+                "labels are out of range",
+                got=f"labels[{', '.join(map(str, place))}]={labels[place]} with {classes} outputs",
+                expected=f"whole numbers from 0 to {classes - 1}",
+                fix="Number the classes from 0, and give the network an output for each",
             )
         for k in guesses:
             positive_integer("classification", "top_k", k, at_most=classes)
@@ -264,13 +257,11 @@ def weights_of(batch: Batch, values: Any) -> Float[Array, "..."]:
     shape = jnp.shape(values)
     if weights.shape != shape[: weights.ndim]:
         raise InvalidValue(
-            message(
-                "weights",
-                "the batch's weights do not fit the values of the loss",
-                got=f"weights of shape {weights.shape} and values of shape {shape}",
-                expected="the leading axes of the values",
-                fix="Give one weight per example, [batch], or one per value",
-            )
+            "weights",
+            "the batch's weights do not fit the values of the loss",
+            got=f"weights of shape {weights.shape} and values of shape {shape}",
+            expected="the leading axes of the values",
+            fix="Give one weight per example, [batch], or one per value",
         )
     return jnp.broadcast_to(
         weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape
@@ -282,14 +273,12 @@ def _logits_and_labels(outputs: Any, batch: Batch) -> tuple[Any, Any]:
     labels = _labels("classification", outputs, batch, jnp.integer, "class numbers", fix)
     if outputs.shape[:-1] != labels.shape:
         raise InvalidValue(
-            message(
-                "classification",
-                "outputs and labels do not fit together",
-                got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
-                expected="outputs [batch, ..., classes] for labels [batch, ...]",
-                fix="Pass labels as class numbers (not one-hot: labels.argmax(-1)), and give the"
-                " network one output per class",
-            )
+            "classification",
+            "outputs and labels do not fit together",
+            got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
+            expected="outputs [batch, ..., classes] for labels [batch, ...]",
+            fix="Pass labels as class numbers (not one-hot: labels.argmax(-1)), and give the"
+            " network one output per class",
         )
     return outputs, labels.astype(jnp.int32)
 
@@ -299,15 +288,13 @@ def _predictions_and_targets(outputs: Any, batch: Batch) -> tuple[Any, Any]:
     labels = _labels("regression", outputs, batch, jnp.floating, "floating-point numbers", fix)
     if outputs.shape != labels.shape:
         raise InvalidValue(
-            message(
-                "regression",
-                "outputs and labels have different shapes",
-                got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
-                expected="equal shapes",
-                fix="Pass labels[:, None] for a network with one output"
-                if outputs.shape == (*labels.shape, 1)
-                else "Give the network one output for each number to predict",
-            )
+            "regression",
+            "outputs and labels have different shapes",
+            got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
+            expected="equal shapes",
+            fix="Pass labels[:, None] for a network with one output"
+            if outputs.shape == (*labels.shape, 1)
+            else "Give the network one output for each number to predict",
         )
     return outputs, labels.astype(jnp.float32)
 
@@ -316,34 +303,28 @@ def _labels(where: str, outputs: Any, batch: Batch, kind: Any, numbers: str, fix
     """Returns the labels, if they hold numbers of that kind and the outputs are one array."""
     if "labels" not in batch:
         raise InvalidValue(
-            message(
-                where,
-                "the batch has no labels",
-                got="fields " + ", ".join(sorted(batch)),
-                expected="a field 'labels' beside 'inputs'",
-                fix="Add the known outcomes to the data under the name 'labels'",
-            )
+            where,
+            "the batch has no labels",
+            got="fields " + ", ".join(sorted(batch)),
+            expected="a field 'labels' beside 'inputs'",
+            fix="Add the known outcomes to the data under the name 'labels'",
         )
     labels = batch["labels"]
     for name, given in (("outputs", outputs), ("labels", labels)):
         if not hasattr(given, "shape"):
             raise InvalidType(
-                message(
-                    where,
-                    f"{name} are not one array",
-                    got=f"a {type(given).__name__} of {len(jax.tree.leaves(given))} arrays",
-                    expected="one array for the batch",
-                    fix="Combine them into one, or write a loss of your own for all of them",
-                )
+                where,
+                f"{name} are not one array",
+                got=f"a {type(given).__name__} of {len(jax.tree.leaves(given))} arrays",
+                expected="one array for the batch",
+                fix="Combine them into one, or write a loss of your own for all of them",
             )
     if not jnp.issubdtype(labels.dtype, kind):
         raise InvalidType(
-            message(
-                where,
-                f"labels are not {numbers}",
-                got=f"labels of dtype {labels.dtype} and shape {labels.shape}",
-                expected="an integer dtype" if kind is jnp.integer else "float32",
-                fix=fix,
-            )
+            where,
+            f"labels are not {numbers}",
+            got=f"labels of dtype {labels.dtype} and shape {labels.shape}",
+            expected="an integer dtype" if kind is jnp.integer else "float32",
+            fix=fix,
         )
     return labels

@@ -50,7 +50,9 @@ class Table:
     total: Row
 
     def __str__(self) -> str:
-        lines: list[tuple[str, ...]] = [("part", "kind", "output", "parameters", "bytes", "multiply-adds")]
+        lines: list[tuple[str, ...]] = [
+            ("part", "kind", "output", "parameters", "bytes", "multiply-adds")
+        ]
         for row in (*self.rows, self.total):
             figures = (f"{n:,}" for n in (row.parameters, row.bytes, row.multiply_adds))
             lines.append((row.part, row.kind, str(row.output), *figures))

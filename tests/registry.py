@@ -138,10 +138,14 @@ NETWORKS = [
     Case("flatten", lambda: jaxnn.flatten(), real(4, 2, 3, 1)),
     Case("conv_1d", lambda: jaxnn.conv(2, 3), real(3, 6, 2)),
     Case("conv_2d", lambda: jaxnn.conv(4, (3, 2), strides=2, padding="VALID"), real(3, 6, 5, 2)),
-    Case("conv_groups", lambda: jaxnn.conv(4, 2, groups=2, dilation=2, bias=False), real(3, 5, 6, 4)),
+    Case(
+        "conv_groups", lambda: jaxnn.conv(4, 2, groups=2, dilation=2, bias=False), real(3, 5, 6, 4)
+    ),
     Case("conv_3d", lambda: jaxnn.conv(2, 2, padding=[(1, 0)] * 3), real(3, 3, 4, 2, 1)),
     Case("max_pool", lambda: jaxnn.max_pool(2), real(3, 5, 4, 2)),
-    Case("max_pool_same", lambda: jaxnn.max_pool((3, 2), strides=2, padding="SAME"), real(3, 5, 4, 2)),
+    Case(
+        "max_pool_same", lambda: jaxnn.max_pool((3, 2), strides=2, padding="SAME"), real(3, 5, 4, 2)
+    ),
     Case("avg_pool", lambda: jaxnn.avg_pool(3, strides=1, padding="SAME"), real(3, 6, 2)),
     Case("dropout", lambda: jaxnn.dropout(0.4), real(4, 5)),
     Case("embedding", lambda: jaxnn.embedding(7, 3), whole(7, 4, 5)),
@@ -163,21 +167,33 @@ NETWORKS = [
         facts={**_FLOAT32, "bfloat16": jnp.float32},
     ),
     Case("stateless", _scaled, real(4, 5)),
-    Case("serial", lambda: jaxnn.serial(jaxnn.linear(4), ("norm", jaxnn.batch_norm())), real(4, 5),
-         facts=_FLOAT32),
+    Case(
+        "serial",
+        lambda: jaxnn.serial(jaxnn.linear(4), ("norm", jaxnn.batch_norm())),
+        real(4, 5),
+        facts=_FLOAT32,
+    ),
     Case("serial_of_blocks", _blocks, real(4, 4)),
-    Case("parallel", lambda: jaxnn.parallel(jaxnn.linear(2), ("b", jaxnn.dropout(0.5))), real(4, 3)),
+    Case(
+        "parallel", lambda: jaxnn.parallel(jaxnn.linear(2), ("b", jaxnn.dropout(0.5))), real(4, 3)
+    ),
     Case(
         "parallel_combined",
         lambda: jaxnn.parallel(jaxnn.linear(2), jaxnn.linear(1), combine=_concatenated),
         real(4, 3),
     ),
     Case("residual", lambda: jaxnn.residual(jaxnn.linear(3)), real(4, 3)),
-    Case("residual_shortcut", lambda: jaxnn.residual(jaxnn.conv(2, 3, strides=2), jaxnn.conv(2, 1, strides=2)), real(3, 5, 5, 1)),
+    Case(
+        "residual_shortcut",
+        lambda: jaxnn.residual(jaxnn.conv(2, 3, strides=2), jaxnn.conv(2, 1, strides=2)),
+        real(3, 5, 5, 1),
+    ),
     Case("mlp", lambda: jaxnn.mlp([6, 4], 3, dropout=0.2), real(4, 2, 3)),
     Case("convnet", lambda: jaxnn.convnet([2, 3], 5, 4, dropout=0.2), real(3, 8, 8)),
     Case("nnx", lambda: from_flax(NnxModel, outputs=3), real(4, 6, 6, 1), _ONE_PART | _MIXED),
-    Case("nnx_module", lambda: from_flax(nnx.Linear(5, 3, rngs=nnx.Rngs(0))), real(4, 5), _ONE_PART),
+    Case(
+        "nnx_module", lambda: from_flax(nnx.Linear(5, 3, rngs=nnx.Rngs(0))), real(4, 5), _ONE_PART
+    ),
     Case("linen", lambda: from_flax(LinenModel(outputs=3)), real(4, 5), _ONE_PART | _MIXED),
 ]
 
@@ -211,7 +227,11 @@ _BATCHWISE = {
 
 OBJECTIVES = [
     Case("classification", lambda: jaxnn.classification(), _CLASSES),
-    Case("classification_smooth", lambda: jaxnn.classification(label_smoothing=0.1, top_k=2), _CLASSES),
+    Case(
+        "classification_smooth",
+        lambda: jaxnn.classification(label_smoothing=0.1, top_k=2),
+        _CLASSES,
+    ),
     Case("classification_of_tokens", lambda: jaxnn.classification(top_k=(1, 3)), _TOKENS),
     Case("regression", lambda: jaxnn.regression(), _NUMBERS),
     Case("regression_absolute", lambda: jaxnn.regression(jaxnn.absolute_error), _NUMBERS),

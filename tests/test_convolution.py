@@ -118,7 +118,9 @@ def test_flax_takes_it_and_the_loop_is_then_the_form_to_run_in():
     def form(**options):
         def model(rngs):
             convolution = nnx.Conv(2, 3, (3, 3), rngs=rngs, **options)
-            return nnx.Sequential(convolution, lambda x: x.mean((1, 2)), nnx.Linear(3, 2, rngs=rngs))
+            return nnx.Sequential(
+                convolution, lambda x: x.mean((1, 2)), nnx.Linear(3, 2, rngs=rngs)
+            )
 
         network = jaxnn.from_flax(model)
         learner = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.1))

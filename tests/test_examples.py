@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.data.examples import examples, split
+from jaxnn.data.examples import examples
+from jaxnn.data.split import split
 
 CSV = "width,height,kind\n1,2.5,0\n3,4,1\n"
 TABLE = {"width": [1, 3], "height": [2.5, 4.0], "kind": [0, 1]}

@@ -280,5 +280,3 @@ def test_objective_gradients(case):
         return (ahead - behind) / 2e-2, jnp.sum(jax.grad(loss)(outputs) * toward)
 
     assert_close(*slopes(case.data["outputs"]), 5e-3)
-
-

@@ -7,10 +7,7 @@ import pytest
 from flax import linen, nnx
 
 import jaxnn
-from jaxnn.checks import InvalidType, InvalidValue
 from tests.registry import assert_close, real, whole
-
-pytestmark = pytest.mark.usefixtures("strict")
 
 IMAGES = real(3, 7, 6, 4)
 
@@ -64,14 +61,14 @@ CONVOLUTIONS = [
 
 @pytest.mark.parametrize("shape, features, window, options", CONVOLUTIONS)
 def test_conv(shape, features, window, options):
-    """Both as layers: Flax draws the parameters, ours computes with them."""
     names = {"dilation": "kernel_dilation", "groups": "feature_group_count", "bias": "use_bias"}
     given = {names.get(name, name): value for name, value in options.items()}
-    theirs = nnx.Conv(shape[-1], features, window, rngs=nnx.Rngs(0), **given)
-    params = {"weight": theirs.kernel[...]}
+    zeros = {"kernel_init": nnx.initializers.zeros, "bias_init": nnx.initializers.zeros}
+    theirs = nnx.Conv(shape[-1], features, window, rngs=nnx.Rngs(0), **zeros, **given)
+    params = {"weight": jnp.array(real(*theirs.kernel[...].shape, seed=1))}
+    theirs.kernel[...] = params["weight"]
     if options.get("bias", True):
-        theirs.bias[...] = jnp.array(real(features, seed=3))
-        params["bias"] = theirs.bias[...]
+        theirs.bias[...] = params["bias"] = jnp.array(real(features, seed=3))
     layer = jaxnn.conv(features, window, **options)
     inputs = real(*shape)
     assert_close(applied(layer, params, inputs)[0], theirs(jnp.array(inputs)))
@@ -98,7 +95,9 @@ def test_pooling_in_one_and_three_dimensions():
 
 @pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
 def test_example_norms(name):
-    theirs = {"layer_norm": linen.LayerNorm(), "rms_norm": linen.RMSNorm()}[name]
+    theirs = {"layer_norm": linen.LayerNorm(use_fast_variance=False), "rms_norm": linen.RMSNorm()}[
+        name
+    ]
     params = {"scale": jnp.array(real(4, seed=1)), "bias": jnp.array(real(4, seed=2))}
     if name == "rms_norm":
         del params["bias"]
@@ -177,27 +176,3 @@ def test_activation_and_flatten():
     assert_close(applied(jaxnn.activation(jax.nn.relu), {}, IMAGES)[0], np.maximum(IMAGES, 0))
     assert_close(applied(jaxnn.flatten(), {}, IMAGES)[0], IMAGES.reshape(3, -1))
     assert applied(jaxnn.flatten(), {}, real(3))[0].shape == (3, 1)
-
-
-@pytest.mark.parametrize(
-    "make, inputs, error, words",
-    [
-        (lambda: jaxnn.conv(4, 0), None, InvalidValue, "window=0"),
-        (lambda: jaxnn.conv(4, 3, groups=2), real(1, 5, 3), InvalidValue, "groups=2"),
-        (lambda: jaxnn.conv(4, (3, 3)), real(1, 5, 3), InvalidValue, "window="),
-        (lambda: jaxnn.conv(4, 3, padding="SIDE"), real(1, 5, 3), InvalidValue, "padding='SIDE'"),
-        (lambda: jaxnn.linear(0), None, InvalidValue, "features=0"),
-        (lambda: jaxnn.linear(3), whole(3, 2, 2), InvalidType, "standardize"),
-        (lambda: jaxnn.dropout(1.0), None, InvalidValue, r"\[0, 1\)"),
-        (lambda: jaxnn.batch_norm(momentum=1.0), None, InvalidValue, "momentum=1.0"),
-        (lambda: jaxnn.layer_norm(epsilon=0.0), None, InvalidValue, "epsilon=0.0"),
-        (lambda: jaxnn.embedding(3, 2), real(2, 2), InvalidType, "linear"),
-        (lambda: jaxnn.max_pool(4), real(1, 3, 2), InvalidValue, "no window fits"),
-        (lambda: jaxnn.standardize(0.0, 0.0), None, InvalidValue, "std"),
-        (lambda: jaxnn.activation(jaxnn.flatten()), None, InvalidType, "relu"),
-    ],
-)
-def test_errors(make, inputs, error, words, key):
-    with pytest.raises(error, match=words):
-        layer = make()
-        layer.apply(*layer.init(key, inputs), inputs)

@@ -189,7 +189,7 @@ def test_overfits(case):
     state, _, _ = advance(case.thing, state, data, 400, window, "looped")
     after = evaluation(case.thing, state, data)
     assert float(after["loss"]) < case.facts.get("loss", 0.05) < 0.5 * float(before["loss"])
-    assert float(after.get("accuracy", 1.0)) == 1.0
+    assert float(after.get("accuracy", 1.0)) > 0.9
 
 
 def test_exemptions_name_laws():

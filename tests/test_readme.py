@@ -24,4 +24,3 @@ def test_every_word_is_explained():
     words = re.findall(r"^\| (\w[\w -]*) \|", README, re.M)
     expected = ["node", "weight", "bias", "raw output", "activation", "layer", "hyper-parameter"]
     assert words[1 : len(expected) + 3] == [*expected, "training step", "epoch"]
-

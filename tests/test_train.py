@@ -6,18 +6,17 @@ import sys
 from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.gan import CENTRES, NOISE, gan_data, gan_learner
 from jax import lax
 from jax._src.array import ArrayImpl
 
 import jaxnn
-from jaxnn.run import train as driver
 from jaxnn.learner import ORDER
+from jaxnn.run import train as driver
 from jaxnn.run.train import plan
+from tests.gan import CENTRES, NOISE, gan_data, gan_learner
 
 STEPS = 53
 
@@ -129,40 +128,6 @@ def test_one_report_an_epoch_by_default():
     assert steps == [10, 20, 29]
 
 
-@pytest.mark.parametrize(
-    ("duration", "steps"),
-    [
-        (7, 7),
-        (np.int64(7), 7),
-        ("7", None),
-        ("7 steps", 7),
-        ("1 step", 1),
-        ("10 epochs", 94),  # 93.75, rounded up
-        ("1.5 epochs", 15),  # 14.06
-        ("1e1 epochs", 94),
-        ("1e-05 epochs", 1),  # as Python writes 0.00001
-        (" 640 Examples ", 20),
-        ("641 examples", 21),
-        ("5%", 50),
-        ("0.25 %", 3),
-    ],
-)
-def test_durations(duration, steps):
-    data = quarters(32)
-    if steps is None:
-        with pytest.raises(jaxnn.InvalidValue, match="Pass, say, duration='10 epochs'"):
-            jaxnn.steps_of(duration, data, total=1000)
-    else:
-        assert jaxnn.steps_of(duration, data, total=1000) == steps
-
-
-def test_whole_epochs_are_not_rounded_up_by_rounding_errors():
-    data = quarters(3, examples=10)  # 3 * (10 / 3) comes out exact only when rounded first
-    assert [jaxnn.steps_of(f"{3 * n} epochs", data) for n in (1, 7, 100, 333)] == [
-        10, 70, 1000, 3330,
-    ]  # fmt: skip
-
-
 # --- What is reported --------------------------------------------------------------------------
 
 
@@ -257,23 +222,25 @@ def test_only_a_native_convolution_is_stepped(key, conv, form):
     assert [p.step for p in jaxnn.train(learner, data, steps=4, key=key)] == [2, 4]
 
 
-def test_a_report_comes_while_the_device_still_works_at_it(key):
-    """So the host never stops the device to read a figure; reading waits."""
+def test_the_host_waits_only_for_the_chunk_before_the_one_under_way(monkeypatch, key):
+    tokens, waited_for = [], []
+    advance, block = driver.advance, jax.block_until_ready
 
-    def apply(params, inputs):
-        def slowly(_, matrix):
-            return matrix @ matrix / 512
+    def dispatch(*arguments):
+        state, window, token = advance(*arguments)
+        tokens.append(token)
+        return state, window, token
 
-        work = lax.fori_loop(0, 100, slowly, jnp.ones((512, 512)))
-        return inputs * params["factor"] * work[:1, :1]
+    def wait(token):
+        assert token is tokens[-2]
+        waited_for.append(int(token))
+        return block(token)
 
-    network = jaxnn.stateless(apply, lambda key, inputs: {"factor": jnp.ones((1, 1))})
-    learner = jaxnn.learner(network, jaxnn.regression(), optax.sgd(0.1))
-    data = jaxnn.resident({"inputs": [[1.0]], "labels": [[2.0]]}, batch_size=1)
-    reports = jaxnn.train(learner, data, steps=2, key=key, every=1)
-    loss = next(reports).metrics["train/loss"]
-    assert not loss.is_ready()
-    assert float(loss) == 1.0 and loss.is_ready()
+    monkeypatch.setattr(driver, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "advance", dispatch)
+    monkeypatch.setattr(jax, "block_until_ready", wait)
+    list(jaxnn.train(classifier(), quarters(32), steps=20, key=key, every=5))
+    assert waited_for == list(range(1, 20))
 
 
 # --- What it costs -----------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.checks import InvalidValue, message
+from jaxnn.checks import InvalidValue
 
 FOLDER_VARIABLE = "JAXNN_DATA"
 TIMEOUT = 30  # seconds without a byte before the next mirror is tried
@@ -155,24 +155,20 @@ def read_idx(content: bytes, name: str, *, axes: int) -> np.ndarray:
     magic, start = bytes([0, 0, 8, axes]), 4 + 4 * axes
     if content[:4] != magic or len(content) < start:
         raise InvalidValue(
-            message(
-                "read_idx",
-                f"{name} does not start like an IDX file of {axes} axes",
-                got=f"{len(content)} bytes, the first being {content[:4].hex(' ')}",
-                expected=f"at least {start} bytes, the first being {magic.hex(' ')}",
-                fix=f"Fetch {name} again, and uncompress it before reading",
-            )
+            "read_idx",
+            f"{name} does not start like an IDX file of {axes} axes",
+            got=f"{len(content)} bytes, the first being {content[:4].hex(' ')}",
+            expected=f"at least {start} bytes, the first being {magic.hex(' ')}",
+            fix=f"Fetch {name} again, and uncompress it before reading",
         )
     shape = tuple(np.frombuffer(content, ">u4", axes, offset=4).tolist())
     if len(content) - start != math.prod(shape):
         raise InvalidValue(
-            message(
-                "read_idx",
-                f"{name} has the wrong length",
-                got=f"{len(content) - start} values after the header",
-                expected=f"{math.prod(shape)}, for the shape {shape} in its header",
-                fix=f"Fetch {name} again: it was cut or damaged",
-            )
+            "read_idx",
+            f"{name} has the wrong length",
+            got=f"{len(content) - start} values after the header",
+            expected=f"{math.prod(shape)}, for the shape {shape} in its header",
+            fix=f"Fetch {name} again: it was cut or damaged",
         )
     # Copied, because an array over bytes is read-only.
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
@@ -202,23 +198,19 @@ def _from_folder(where: str, name: str, folder: Path) -> bytes:
         return _verified(folder / name, FILES[name].digest)
     except OSError as error:
         raise InvalidValue(
-            message(
-                where,
-                f"{name} cannot be read",
-                got=f"{FOLDER_VARIABLE}={folder} ({_reason(error)})",
-                expected=f"a folder that holds {name}",
-                fix=f"Put {name} into {folder}, or {fix}",
-            )
+            where,
+            f"{name} cannot be read",
+            got=f"{FOLDER_VARIABLE}={folder} ({_reason(error)})",
+            expected=f"a folder that holds {name}",
+            fix=f"Put {name} into {folder}, or {fix}",
         ) from error
     except _Corrupt as error:
         raise InvalidValue(
-            message(
-                where,
-                f"{name} is not the file it should be",
-                got=f"{folder / name} ({_reason(error)})",
-                expected=f"content of sha256 {FILES[name].digest}, uncompressed",
-                fix=f"Replace {folder / name}, or {fix}",
-            )
+            where,
+            f"{name} is not the file it should be",
+            got=f"{folder / name} ({_reason(error)})",
+            expected=f"content of sha256 {FILES[name].digest}, uncompressed",
+            fix=f"Replace {folder / name}, or {fix}",
         ) from error
 
 
@@ -243,13 +235,11 @@ def _download(where: str, name: str, cached: Path) -> bytes:
         except (OSError, _Corrupt) as error:  # requests' errors are OSErrors too
             failures.append(f"{url} ({_reason(error)})")
     raise InvalidValue(
-        message(
-            where,
-            f"{name} could not be downloaded",
-            got="; ".join(failures),
-            expected=f"content of sha256 {FILES[name].digest}, uncompressed, from one of them",
-            fix=f"Check the connection, or set {FOLDER_VARIABLE} to a folder that holds {name}",
-        )
+        where,
+        f"{name} could not be downloaded",
+        got="; ".join(failures),
+        expected=f"content of sha256 {FILES[name].digest}, uncompressed, from one of them",
+        fix=f"Check the connection, or set {FOLDER_VARIABLE} to a folder that holds {name}",
     )
 
 

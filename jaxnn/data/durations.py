@@ -16,7 +16,7 @@ import re
 
 import numpy as np
 
-from jaxnn.checks import InvalidValue, message
+from jaxnn.checks import InvalidValue
 from jaxnn.data.resident import Resident
 
 Duration = int | np.integer | str
@@ -56,13 +56,11 @@ def steps_of(
         steps = 0
     if steps < 1:
         raise InvalidValue(
-            message(
-                "steps_of",
-                f"{name} is no duration above zero",
-                got=f"{name}={duration!r}",
-                expected="a number of steps, or '300 steps', '10 epochs', '50000 examples'"
-                + (" or '5%'" if total else " (a share, '5%', only for parts of a run)"),
-                fix=f"Pass, say, {name}='10 epochs'",
-            )
+            "steps_of",
+            f"{name} is no duration above zero",
+            got=f"{name}={duration!r}",
+            expected="a number of steps, or '300 steps', '10 epochs', '50000 examples'"
+            + (" or '5%'" if total else " (a share, '5%', only for parts of a run)"),
+            fix=f"Pass, say, {name}='10 epochs'",
         )
     return steps

@@ -7,9 +7,6 @@ different lengths, numbers that do not fit) is an error here, and says where it 
     >>> data = examples(([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]], [0, 1, 1, 0]))
     >>> {name: (str(array.dtype), array.shape) for name, array in data.items()}
     {'inputs': ('float32', (4, 2)), 'labels': ('int32', (4,))}
-    >>> rest, held_out = split(data, 0.5, stratify="labels")
-    >>> sorted(held_out["labels"].tolist())
-    [0, 1]
 """
 
 import csv
@@ -20,12 +17,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
 import jax
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue, choice, message, number
+from jaxnn.checks import InvalidType, InvalidValue, choice
 from jaxnn.typing import Any
 
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
@@ -75,16 +71,17 @@ def examples(source: Any, *, labels: str | None = None) -> dict[str, np.ndarray]
     elif hasattr(source, "__array__"):
         fields = {"inputs": source}
     else:
-        _refuse(
+        raise InvalidType(
+            "examples",
             "source is of no kind that can be read",
             got=f"a {type(source).__name__}",
             expected="a dict of arrays, a tuple (inputs, labels), the path of a .npz or .csv file, "
             "or a dataframe",
             fix="Pass, say, {'inputs': inputs, 'labels': labels}",
-            error=InvalidType,
         )
     if labels is not None:
-        _refuse(
+        raise InvalidValue(
+            "examples",
             "labels= names a column, and this source has none",
             got=f"labels={labels!r} with fields {', '.join(map(str, fields))}",
             expected="labels= only with a csv file or a dataframe",
@@ -93,71 +90,17 @@ def examples(source: Any, *, labels: str | None = None) -> dict[str, np.ndarray]
     return _checked(fields)
 
 
-def split(
-    arrays: Mapping[str, Any], fraction: float, *, seed: int = 0, stratify: str | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns `(rest, held_out)`: every example in exactly one of them, both shuffled.
-
-    Args:
-      arrays: fields along one leading axis of n examples, at least 2.
-      fraction: the held-out share, between 0 and 1: n * fraction examples, rounded to the
-        nearest, but at least one example in either part.
-      seed: a whole number from 0 up; the same seed gives the same split.
-      stratify: a field of whole numbers, such as `"labels"`. Each of its classes is then held
-        out in the same share, to within one example: rounded down, then one more where most is
-        lacking (drawn by the seed among equals). So a class whose share is below one example may
-        lie in `rest` alone, and a class of a single example lies in one part alone.
-
-    Raises:
-      InvalidValue: if `fraction` or `stratify` cannot be used, fields differ in length, or there
-        are fewer than two examples.
-
-    Example:
-      >>> rest, held_out = split({"inputs": np.arange(10)}, 0.3)
-      >>> len(rest["inputs"]), len(held_out["inputs"])
-      (7, 3)
-    """
-    number("split", "fraction", fraction, low=0.0, high=1.0, open_low=True)
-    fields = {name: np.asarray(array) for name, array in arrays.items()}
-    count = _length("split", fields, least=2)
-    # Without strata all examples are one class, and one rule serves both.
-    classes = np.zeros(count, np.intp) if stratify is None else _classes(fields, stratify)
-    draw = np.random.default_rng(seed)
-    order = draw.permutation(count)
-    shuffled = classes[order]
-    sizes = np.bincount(classes)
-    shares = sizes * fraction
-    quotas = np.floor(shares).astype(np.intp)
-    wanted = min(max(math.floor(count * fraction + 0.5), 1), count - 1)
-    most_lacking = np.lexsort((draw.random(len(sizes)), quotas - shares))
-    quotas[most_lacking[: wanted - quotas.sum()]] += 1
-    # The rank of each example within its class: the first `quota` of a class are held out.
-    rank = np.empty(count, np.intp)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    rank[np.argsort(shuffled, kind="stable")] = np.arange(count) - starts
-    held = rank < quotas[shuffled]
-    return (
-        {name: array[order[~held]] for name, array in fields.items()},
-        {name: array[order[held]] for name, array in fields.items()},
-    )
-
-
-def _refuse(
-    wrong: str, *, where: str = "examples", error: type[Exception] = InvalidValue, **parts: str
-) -> NoReturn:
-    raise error(message(where, wrong, **parts)) from None
-
-
 def _checked(fields: Mapping[str, Any]) -> dict[str, np.ndarray]:
     if "inputs" not in fields:
-        _refuse(
+        raise InvalidValue(
+            "examples",
             "there are no inputs",
             got=f"fields {', '.join(map(str, fields)) or 'none'}",
             expected="a field named inputs",
             fix="Name the array that the network reads 'inputs'",
         )
     arrays = {name: _array(name, field) for name, field in fields.items()}
-    _length("examples", arrays)
+    same_length("examples", arrays)
     return arrays
 
 
@@ -168,14 +111,14 @@ def _array(name: str, field: Any) -> np.ndarray:
         array = np.asarray(None)
     # Asked of JAX, which unlike NumPy counts bfloat16 among the numbers.
     if array.dtype != np.bool_ and not jax.numpy.issubdtype(array.dtype, np.number):
-        _refuse(
+        raise InvalidType(
+            "examples",
             f"{name} does not hold numbers",
             got=f"dtype {array.dtype}",
             expected="numbers or booleans, in rows of one length",
             fix="Number the classes: names, labels = numpy.unique(labels, return_inverse=True)"
             if name == "labels"
             else f"Turn {name} into one array of numbers: pad, encode or drop the rest",
-            error=InvalidType,
         )
     array = array.astype(array.dtype.newbyteorder("="), copy=False)  # JAX refuses the other order
     if array.dtype.kind == "f" and array.dtype.itemsize > 4:
@@ -191,7 +134,8 @@ def _narrow(name: str, array: np.ndarray, dtype: type[np.float32 | np.int32]) ->
     fits = np.isinf(narrow) == np.isinf(array) if dtype is np.float32 else narrow == array
     if np.all(fits):
         return narrow
-    _refuse(
+    raise InvalidValue(
+        "examples",
         f"{name} holds a number too large for {np.dtype(dtype)}",
         got=f"{array[~fits].flat[0]} in dtype {array.dtype}",
         expected=f"numbers within {np.dtype(dtype)}, in which they are kept",
@@ -199,32 +143,19 @@ def _narrow(name: str, array: np.ndarray, dtype: type[np.float32 | np.int32]) ->
     )
 
 
-def _length(where: str, arrays: Mapping[str, np.ndarray], least: int = 1) -> int:
+def same_length(where: str, arrays: Mapping[str, np.ndarray], least: int = 1) -> int:
+    """Returns the number of examples; raises `InvalidValue` unless all fields have as many."""
     lengths = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
     if len(lengths) != 1 or min(lengths) < least:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-        _refuse(
+        raise InvalidValue(
+            where,
             "the fields do not hold examples along one leading axis",
             got=f"shapes {shapes}" if shapes else "no field",
             expected=f"the same first number everywhere, at least {least}",
             fix="Give every field one entry for each example",
-            where=where,
         )
     return lengths.pop()
-
-
-def _classes(fields: Mapping[str, np.ndarray], stratify: str) -> np.ndarray:
-    choice("split", "stratify", stratify, fields)
-    values = fields[stratify]
-    if values.ndim != 1 or values.dtype.kind not in "biu":
-        _refuse(
-            f"stratify={stratify!r} names no classes",
-            got=f"a field of dtype {values.dtype} and shape {values.shape}",
-            expected="one whole number for each example",
-            fix="Leave stratify= away, or bin the values: numpy.digitize(values, edges)",
-            where="split",
-        )
-    return np.unique(values, return_inverse=True)[1]
 
 
 def _from_npz(path: Path) -> dict[str, np.ndarray]:
@@ -234,13 +165,14 @@ def _from_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        _refuse(
+        raise InvalidValue(
+            "examples",
             f"{path.name} cannot be read",
             got=f"{path} ({error})",
             expected="a whole .npz file without pickled objects, whose code reading would run",
             fix="Correct the path, or save numbers alone: "
             "numpy.savez(path, inputs=numpy.asarray(inputs, numpy.float32), labels=labels)",
-        )
+        ) from None
 
 
 def _from_csv(path: Path, labels: str | None) -> dict[str, np.ndarray]:
@@ -260,12 +192,13 @@ def _from_csv(path: Path, labels: str | None) -> dict[str, np.ndarray]:
                     whole &= target is not None and _WHOLE.fullmatch(texts[target]) is not None
                 row = reader.line_num + 1
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        _refuse(
+        raise InvalidValue(
+            "examples",
             f"{path.name} cannot be read",
             got=f"{path} ({error})",
             expected="a .csv file of text in UTF-8, with commas between fields",
             fix="Correct the path, or save the table again as CSV in UTF-8",
-        )
+        ) from None
     columns = dict(zip(header, np.asarray(rows).reshape(len(rows), len(header)).T, strict=True))
     if labels is not None and whole:
         columns[labels] = _narrow("labels", columns[labels], np.int32)
@@ -274,7 +207,8 @@ def _from_csv(path: Path, labels: str | None) -> dict[str, np.ndarray]:
 
 def _numbers(file: str, row: int, header: list[str], texts: list[str]) -> list[float]:
     if len(texts) != len(header):
-        _refuse(
+        raise InvalidValue(
+            "examples",
             f"row {row} of {file} has the wrong length",
             got=f"{len(texts)} fields",
             expected=f"{len(header)}, as in the header row",
@@ -287,7 +221,8 @@ def _numbers(file: str, row: int, header: list[str], texts: list[str]) -> list[f
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            _refuse(
+            raise InvalidValue(
+                "examples",
                 f"row {row}, column {name!r} of {file} does not hold a number",
                 got=repr(text) if text.strip() else "an empty field",
                 expected="a finite number, with a decimal point",
@@ -311,12 +246,12 @@ def _column(name: str, values: Any) -> np.ndarray:
         return column
     row = int(np.argmin(np.isfinite(column))) if numeric else 0
     value = f" and {column[row]} in row {row} (from 0)" if column.size else ""
-    _refuse(
+    raise (InvalidValue if numeric else InvalidType)(
+        "examples",
         f"column {name!r} does not hold numbers alone",
         got=f"dtype {column.dtype}{value}",
         expected="a finite number in every row, in a numeric dtype",
         fix="Fill or drop missing values, number the classes, and drop columns of text",
-        error=InvalidValue if numeric else InvalidType,
     )
 
 
@@ -324,7 +259,8 @@ def _check_columns(names: list[str], labels: str | None) -> None:
     if labels is not None:
         choice("examples", "labels", labels, names)
     if len(set(names)) != len(names) or not set(names) - {labels}:
-        _refuse(
+        raise InvalidValue(
+            "examples",
             "the columns cannot be told apart" if names else "there is no column",
             got=f"columns {', '.join(names) or 'none'}",
             expected="a header row of different names, and one feature at least",

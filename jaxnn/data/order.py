@@ -66,9 +66,10 @@ def epoch_and_place(step: Int[Array, ""], batch_size: int, n: int) -> tuple[Arra
     rounds, rest = step // size, step % size
     epoch, place = jnp.uint32(0), jnp.uint32(0)
     for bit in f"{batch_size:b}":
-        place = place * 2 + rest * jnp.uint32(int(bit))
-        epoch = epoch * 2 + place // size
-        place = place % size
+        # One place at a time: two places below 2**31 fit into 32 bits together, three may not.
+        epoch, place = epoch * 2 + place * 2 // size, place * 2 % size
+        if bit == "1":
+            epoch, place = epoch + (place + rest) // size, (place + rest) % size
     epoch = epoch + rounds * jnp.uint32(batch_size)
     places = place + lax.iota(jnp.uint32, batch_size)
     return epoch + places // size, places % size

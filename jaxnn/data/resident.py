@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnn.checks import InvalidType, InvalidValue, message, positive_integer
+from jaxnn.checks import InvalidType, InvalidValue, positive_integer
 from jaxnn.data.order import epoch_and_place, permute
 from jaxnn.typing import Any, Array, Batch, Key
 
@@ -101,14 +101,12 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
     positive_integer("resident", "batch_size", batch_size)
     if not isinstance(arrays, Mapping) or "inputs" not in arrays or "index" in arrays:
         raise InvalidType(
-            message(
-                "resident",
-                "the data must be named fields",
-                got=f"{sorted(arrays) if isinstance(arrays, Mapping) else type(arrays).__name__}",
-                expected="a dict with 'inputs' ('index' is made by jaxnn)",
-                fix="Pass {'inputs': inputs, 'labels': labels}, or examples(...) for files and"
-                " data frames",
-            )
+            "resident",
+            "the data must be named fields",
+            got=f"{sorted(arrays) if isinstance(arrays, Mapping) else type(arrays).__name__}",
+            expected="a dict with 'inputs' ('index' is made by jaxnn)",
+            fix="Pass {'inputs': inputs, 'labels': labels}, or examples(...) for files and"
+            " data frames",
         )
     # A list of numbers is one field, not a pytree of scalars.
     stored = jax.tree.map_with_path(_storable, dict(arrays), is_leaf=lambda x: isinstance(x, list))
@@ -118,13 +116,11 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
     }
     if len(set(lengths.values())) != 1 or not all(lengths.values()):
         raise InvalidValue(
-            message(
-                "resident",
-                "fields differ in length" if all(lengths.values()) else "the data are empty",
-                got=", ".join(f"{name} with {n} examples" for name, n in lengths.items()),
-                expected="the same number of examples in every field, at least one",
-                fix="Give every field one row per example",
-            )
+            "resident",
+            "fields differ in length" if all(lengths.values()) else "the data are empty",
+            got=", ".join(f"{name} with {n} examples" for name, n in lengths.items()),
+            expected="the same number of examples in every field, at least one",
+            fix="Give every field one row per example",
         )
     return Resident(jax.tree.map(jnp.asarray, stored), jax.random.key(0), int(batch_size))
 
@@ -134,26 +130,22 @@ def _storable(path: Any, leaf: Any) -> Any:
     array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
     if array.ndim == 0 or not (array.dtype == jnp.bfloat16 or array.dtype.kind in "biuf"):
         raise InvalidType(
-            message(
-                "resident",
-                f"field {name} does not hold numbers for each example",
-                got=f"dtype {array.dtype} and shape {array.shape}",
-                expected="an array [examples, ...] of numbers",
-                fix="Convert it with np.asarray(values, np.float32); number classes from 0",
-            )
+            "resident",
+            f"field {name} does not hold numbers for each example",
+            got=f"dtype {array.dtype} and shape {array.shape}",
+            expected="an array [examples, ...] of numbers",
+            fix="Convert it with np.asarray(values, np.float32); number classes from 0",
         )
     narrower = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}.get(array.dtype.name)
     if narrower:
         limits = np.iinfo(narrower) if array.dtype.kind in "iu" and array.size else None
         if limits and (array.min() < limits.min or array.max() > limits.max):
             raise InvalidValue(
-                message(
-                    "resident",
-                    f"field {name} holds numbers that are too large for {narrower.__name__}",
-                    got=f"numbers from {array.min()} to {array.max()}",
-                    expected=f"numbers from {limits.min} to {limits.max}",
-                    fix="Subtract a constant, or convert to float32",
-                )
+                "resident",
+                f"field {name} holds numbers that are too large for {narrower.__name__}",
+                got=f"numbers from {array.min()} to {array.max()}",
+                expected=f"numbers from {limits.min} to {limits.max}",
+                fix="Subtract a constant, or convert to float32",
             )
         array = array.astype(narrower)
     isfinite = jnp.isfinite if isinstance(array, jax.Array) else np.isfinite
@@ -161,13 +153,11 @@ def _storable(path: Any, leaf: Any) -> Any:
         finite = np.isfinite(np.asarray(array, np.float32))
         place = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise InvalidValue(
-            message(
-                "resident",
-                f"field {name} has numbers that are not finite",
-                got=f"{np.asarray(array)[place]} at {list(place)}, and {(~finite).sum() - 1} more",
-                expected="finite numbers",
-                fix="Remove those examples, or replace what is missing, for instance with"
-                " np.nan_to_num",
-            )
+            "resident",
+            f"field {name} has numbers that are not finite",
+            got=f"{np.asarray(array)[place]} at {list(place)}, and {(~finite).sum() - 1} more",
+            expected="finite numbers",
+            fix="Remove those examples, or replace what is missing, for instance with"
+            " np.nan_to_num",
         )
     return array

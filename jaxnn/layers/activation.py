@@ -7,7 +7,7 @@
 
 import math
 
-from jaxnn.checks import InvalidType, message
+from jaxnn.checks import InvalidType
 from jaxnn.network import Network, described, stateless
 from jaxnn.typing import Any, Callable
 
@@ -20,13 +20,11 @@ def activation(function: Callable[[Any], Any]) -> Network:
     """
     if not callable(function) or isinstance(function, Network):
         raise InvalidType(
-            message(
-                "activation",
-                "not a function",
-                got=f"{function!r}",
-                expected="a function of one array",
-                fix="Pass the function itself, activation(jax.nn.relu)",
-            )
+            "activation",
+            "not a function",
+            got=f"{function!r}",
+            expected="a function of one array",
+            fix="Pass the function itself, activation(jax.nn.relu)",
         )
     name = getattr(function, "__name__", type(function).__name__)
     return described(

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.checks import InvalidValue, floating, message, positive_integer
+from jaxnn.checks import InvalidValue, floating, positive_integer
 from jaxnn.layers.linear import initial_weight
 from jaxnn.network import Network, described, stateless
 from jaxnn.typing import Any, Number
@@ -69,14 +69,12 @@ def conv(
         space, channels = inputs.ndim - 2, inputs.shape[-1]
         if space < 1 or channels % groups or features % groups:
             raise InvalidValue(
-                message(
-                    "conv",
-                    "inputs, features and groups do not fit together",
-                    got=f"inputs of shape {inputs.shape}, features={features}, groups={groups}",
-                    expected="[batch, *space, channels], channels and features divisible by groups",
-                    fix="Reshape images to [batch, height, width, channels], grey ones with"
-                    " images[..., None]",
-                )
+                "conv",
+                "inputs, features and groups do not fit together",
+                got=f"inputs of shape {inputs.shape}, features={features}, groups={groups}",
+                expected="[batch, *space, channels], channels and features divisible by groups",
+                fix="Reshape images to [batch, height, width, channels], grey ones with"
+                " images[..., None]",
             )
         shape = (*per_axis("conv", "window", window, space), channels // groups, features)
         params = {"weight": initial_weight(key, shape, scale)}
@@ -88,14 +86,11 @@ def conv(
         space = weight.ndim - 2
         if inputs.ndim != weight.ndim or inputs.shape[-1] != weight.shape[-2] * groups:
             raise InvalidValue(
-                message(
-                    "conv",
-                    "the inputs do not fit the weights",
-                    got=f"inputs of shape {inputs.shape} and weight of shape {weight.shape}",
-                    expected=f"[batch, {space} axes of space, {weight.shape[-2] * groups}"
-                    " channels]",
-                    fix="Give inputs of the shape that init was given",
-                )
+                "conv",
+                "the inputs do not fit the weights",
+                got=f"inputs of shape {inputs.shape} and weight of shape {weight.shape}",
+                expected=f"[batch, {space} axes of space, {weight.shape[-2] * groups} channels]",
+                fix="Give inputs of the shape that init was given",
             )
         steps = per_axis("conv", "strides", strides, space)
         gaps = per_axis("conv", "dilation", dilation, space)
@@ -241,13 +236,11 @@ def per_axis(where: str, name: str, sizes: Sizes, space: int | None = None) -> t
     checked = tuple(positive_integer(where, name, size) for size in given)
     if space and len(checked) != space:
         raise InvalidValue(
-            message(
-                where,
-                f"{name} does not fit the inputs",
-                got=f"{name}={sizes!r} for {space} axes of space",
-                expected="one number, or one for each axis of space",
-                fix=f"Pass {name}={(1,) * space}, with your sizes",
-            )
+            where,
+            f"{name} does not fit the inputs",
+            got=f"{name}={sizes!r} for {space} axes of space",
+            expected="one number, or one for each axis of space",
+            fix=f"Pass {name}={(1,) * space}, with your sizes",
         )
     return checked
 
@@ -265,11 +258,9 @@ def explicit_padding(
         return tuple((int(before), int(after)) for before, after in pairs)  # pyright: ignore
     except (TypeError, ValueError):
         raise InvalidValue(
-            message(
-                where,
-                "padding is not understood",
-                got=f"padding={padding!r}",
-                expected="'SAME', 'VALID' or a pair (before, after) for each axis of space",
-                fix="Pass padding='SAME'",
-            )
+            where,
+            "padding is not understood",
+            got=f"padding={padding!r}",
+            expected="'SAME', 'VALID' or a pair (before, after) for each axis of space",
+            fix="Pass padding='SAME'",
         ) from None

@@ -11,7 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxnn.checks import InvalidType, message, positive_integer
+from jaxnn.checks import InvalidType, positive_integer
 from jaxnn.network import Network, described, stateless
 
 
@@ -34,14 +34,12 @@ def embedding(symbols: int, features: int) -> Network:
     def apply(params, inputs):
         if not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise InvalidType(
-                message(
-                    "embedding",
-                    "inputs are not whole numbers",
-                    got=f"inputs of dtype {inputs.dtype} and shape {inputs.shape}",
-                    expected="an integer dtype: each number chooses a row",
-                    fix="Use linear(features) for real-valued inputs, or convert with"
-                    " .astype(np.int32)",
-                )
+                "embedding",
+                "inputs are not whole numbers",
+                got=f"inputs of dtype {inputs.dtype} and shape {inputs.shape}",
+                expected="an integer dtype: each number chooses a row",
+                fix="Use linear(features) for real-valued inputs, or convert with"
+                " .astype(np.int32)",
             )
         return jnp.take(params["weight"], inputs, axis=0, mode="clip")
 

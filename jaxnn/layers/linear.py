@@ -18,7 +18,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxnn.checks import InvalidValue, floating, message, positive, positive_integer
+from jaxnn.checks import InvalidValue, floating, positive, positive_integer
 from jaxnn.network import Network, described, stateless
 from jaxnn.typing import Array, Float, Number
 
@@ -59,7 +59,7 @@ def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
     return described(stateless(apply, init), "linear", features=features)
 
 
-def initial_weight(key, shape: tuple[int, ...], scale=1.0) -> Float[Array, "..."]:
+def initial_weight(key, shape: tuple[int, ...], scale: Number = 1.0) -> Float[Array, "..."]:
     """Draws weights `[..., n, features]` of variance `scale**2 / fan_in`, normal, cut at two sigma.
 
     The fan-in is the number of inputs of one node: the product of all axes but the last.
@@ -74,11 +74,9 @@ def check_features(where: str, inputs, expected: int) -> None:
     """Raises `InvalidValue`, naming both shapes, unless the last axis has `expected` features."""
     if inputs.shape[-1] != expected:
         raise InvalidValue(
-            message(
-                where,
-                "the inputs have another number of features than the parameters",
-                got=f"inputs of shape {inputs.shape}",
-                expected=f"shape (..., {expected}), as when the parameters were made",
-                fix="Give inputs with those features, or make the parameters again with init",
-            )
+            where,
+            "the inputs have another number of features than the parameters",
+            got=f"inputs of shape {inputs.shape}",
+            expected=f"shape (..., {expected}), as when the parameters were made",
+            fix="Give inputs with those features, or make the parameters again with init",
         )

@@ -11,7 +11,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.checks import InvalidValue, floating, message, number, positive
+from jaxnn.checks import InvalidValue, floating, number, positive
 from jaxnn.layers.linear import check_features
 from jaxnn.network import Network, Parts, described, stateless
 from jaxnn.typing import Any
@@ -33,13 +33,11 @@ def standardize(mean: Any, std: Any) -> Network:
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     if not (np.isfinite(mean).all() and (std > 0).all() and np.isfinite(std).all()):
         raise InvalidValue(
-            message(
-                "standardize",
-                "mean and std must be finite, and std above zero",
-                got=f"mean={mean.tolist()}, std={std.tolist()}",
-                expected="numbers computed from the training data",
-                fix="Leave out constant features, or pass std=np.maximum(std, 1e-6)",
-            )
+            "standardize",
+            "mean and std must be finite, and std above zero",
+            got=f"mean={mean.tolist()}, std={std.tolist()}",
+            expected="numbers computed from the training data",
+            fix="Leave out constant features, or pass std=np.maximum(std, 1e-6)",
         )
 
     def apply(params, inputs):

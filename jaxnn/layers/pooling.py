@@ -14,7 +14,7 @@ import operator
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.checks import InvalidValue, floating, message
+from jaxnn.checks import InvalidValue, floating
 from jaxnn.layers.convolution import Padding, Sizes, explicit_padding, per_axis
 from jaxnn.network import Network, described, stateless
 
@@ -58,13 +58,11 @@ def _pool(kind, window, strides, padding, merge, neutral, mean):
         x = lax.pad(inputs, jnp.asarray(neutral, inputs.dtype), border)
         if any(length < size for length, size in zip(x.shape[1:-1], sizes)):
             raise InvalidValue(
-                message(
-                    kind,
-                    "no window fits in the inputs",
-                    got=f"window={sizes} and inputs of shape {inputs.shape}",
-                    expected="windows no larger than the (padded) inputs",
-                    fix="Choose a smaller window, or padding='SAME'",
-                )
+                kind,
+                "no window fits in the inputs",
+                got=f"window={sizes} and inputs of shape {inputs.shape}",
+                expected="windows no larger than the (padded) inputs",
+                fix="Choose a smaller window, or padding='SAME'",
             )
         # One axis at a time, as shifted slices: on CPU a gradient step of a small convnet takes
         # half the time that it takes with lax.reduce_window, whose gradient is a scatter.

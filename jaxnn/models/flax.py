@@ -33,7 +33,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn.checks import Invalid, InvalidType, InvalidValue, is_concrete, message
+from jaxnn.checks import Invalid, InvalidType, InvalidValue, is_concrete
 from jaxnn.network import Network, Parts
 from jaxnn.typing import Any, Callable, Params, State
 
@@ -334,4 +334,4 @@ def _invalid(where, wrong, given, expected, fix, error: Any = InvalidType) -> In
     got = getattr(given, "__name__", f"a {type(given).__name__}")
     got += f" of shape {jnp.shape(given)}" if isinstance(given, jax.Array) else ""
     got = f"{{{', '.join(given)}}}" if isinstance(given, dict) else got
-    return error(message(where, wrong, got=got, expected=expected, fix=fix))
+    return error(where, wrong, got=got, expected=expected, fix=fix)

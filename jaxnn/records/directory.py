@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxnn.checks import InvalidValue, message
+from jaxnn.checks import Explained, InvalidValue
 
 
-class DirectoryInUse(Exception):
+class DirectoryInUse(Explained):
     """Another process is writing to the run directory."""
 
 
@@ -81,13 +81,11 @@ def open_directory(path: Path, config: Any) -> Iterator[RunDirectory]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DirectoryInUse(
-                message(
-                    "run directory",
-                    "another process is writing there",
-                    got=str(path),
-                    expected="a directory that no run is using",
-                    fix="Wait for that run to end, or name another directory with --out",
-                )
+                "run directory",
+                "another process is writing there",
+                got=str(path),
+                expected="a directory that no run is using",
+                fix="Wait for that run to end, or name another directory with --out",
             ) from None
         _write(path / "config.json", json.dumps(wanted, indent=2) + "\n")
         # An unfinished run begins again: its rows would otherwise stand twice.
@@ -112,25 +110,21 @@ def _check_ours(path: Path, wanted: dict[str, Any]) -> None:
     if found != wanted:
         fields = [f for f in {**found, **wanted} if found.get(f) != wanted.get(f)]
         raise InvalidValue(
-            message(
-                "run directory",
-                f"{path} belongs to a run with another configuration",
-                got=", ".join(f"{f}={wanted.get(f)!r}" for f in fields),
-                expected=", ".join(f"{f}={found.get(f)!r}" for f in fields),
-                fix="Name another directory with --out, or delete that one",
-            )
+            "run directory",
+            f"{path} belongs to a run with another configuration",
+            got=", ".join(f"{f}={wanted.get(f)!r}" for f in fields),
+            expected=", ".join(f"{f}={found.get(f)!r}" for f in fields),
+            fix="Name another directory with --out, or delete that one",
         )
 
 
 def _not_ours(path: Path, what: str) -> InvalidValue:
     return InvalidValue(
-        message(
-            "run directory",
-            f"{path} is not a run directory",
-            got=what,
-            expected="a directory that is new, empty or of an unfinished run",
-            fix="Name another directory with --out",
-        )
+        "run directory",
+        f"{path} is not a run directory",
+        got=what,
+        expected="a directory that is new, empty or of an unfinished run",
+        fix="Name another directory with --out",
     )
 
 

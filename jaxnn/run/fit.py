@@ -23,7 +23,7 @@ from pathlib import Path
 
 import jax
 
-from jaxnn.checks import message
+from jaxnn.checks import Explained
 from jaxnn.data.durations import Duration
 from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
@@ -35,7 +35,7 @@ from jaxnn.run.train import Plan, Progress, chunks, plan
 from jaxnn.typing import Any, Array, Hparams, Key
 
 
-class NotFinite(ArithmeticError):
+class NotFinite(Explained, ArithmeticError):
     """A loss became infinite or not a number; the run was stopped."""
 
 
@@ -117,21 +117,21 @@ def fit(
                 directory.append(row)
             _check_finite(row)
 
-        state, late = None, None
+        step, state, late = 0, None, None
         for progress in chunks(arranged):
             # The report before is read only now, when the device has its next chunk to work on.
             if late is not None:
                 keep(late)
             show(progress.step, {})
             late = progress if progress.metrics else None
-            state = progress.state
+            step, state = progress.step, progress.state
             if stopped.is_set():
                 break
         if late is not None:
             keep(late)
         result = record.result(name)
-        if stopped.is_set() and result["steps"] < arranged.steps:
-            raise KeyboardInterrupt(f"stopped at step {progress.step} of {arranged.steps}")
+        if stopped.is_set() and step < arranged.steps:
+            raise KeyboardInterrupt(f"stopped at step {step} of {arranged.steps}")
         if directory is not None:
             directory.finish(result)
     return Run(result, record.rows, state, learner, path)
@@ -177,14 +177,12 @@ def _check_finite(row: dict[str, Any]) -> None:
     for name, value in row.items():
         if name.endswith("loss") and not math.isfinite(value):
             raise NotFinite(
-                message(
-                    "fit",
-                    f"{name} is not finite",
-                    got=f"{value} at step {row['step']}",
-                    expected="a finite loss",
-                    fix="Lower the learning rate, or clip the gradients with"
-                    " optax.clip_by_global_norm(1.0)",
-                )
+                "fit",
+                f"{name} is not finite",
+                got=f"{value} at step {row['step']}",
+                expected="a finite loss",
+                fix="Lower the learning rate, or clip the gradients with"
+                " optax.clip_by_global_norm(1.0)",
             )
 
 

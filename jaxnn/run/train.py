@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import metrics as measures
-from jaxnn.checks import Invalid, InvalidType, InvalidValue, choice, kind, message, number
+from jaxnn.checks import Invalid, InvalidType, InvalidValue, choice, kind, number
 from jaxnn.data.durations import Duration, steps_of
 from jaxnn.data.resident import Resident
 from jaxnn.learner import ORDER, Learner
@@ -140,13 +140,11 @@ def plan(
     hparams = {name: _hparam(name, value) for name, value in (hparams or {}).items()}
     if data.batch_size > data.num_examples:
         raise InvalidValue(
-            message(
-                "train",
-                "a batch is larger than the data",
-                got=f"batch_size={data.batch_size} and {data.num_examples} examples",
-                expected=f"batch_size of at most {data.num_examples}",
-                fix=f"Pass batch_size={data.num_examples}",
-            )
+            "train",
+            "a batch is larger than the data",
+            got=f"batch_size={data.batch_size} and {data.num_examples} examples",
+            expected=f"batch_size of at most {data.num_examples}",
+            fix=f"Pass batch_size={data.num_examples}",
         )
     total = steps_of(steps, data, name="steps")
     every = steps_of("1 epoch" if every is None else every, data, total=total, name="every")
@@ -230,13 +228,11 @@ def _named(part: str, values: dict[str, Any]) -> dict[str, Any]:
 def _hparam(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise InvalidType(
-            message(
-                "train",
-                f"hyper-parameter {name} is not a number",
-                got=f"{name}={value!r}",
-                expected="a number: hyper-parameters are inputs of the compiled program",
-                fix="Choose what is not a number outside, when the network is built",
-            )
+            "train",
+            f"hyper-parameter {name} is not a number",
+            got=f"{name}={value!r}",
+            expected="a number: hyper-parameters are inputs of the compiled program",
+            fix="Choose what is not a number outside, when the network is built",
         )
     number("train", name, value)
     return float(value)
@@ -250,23 +246,20 @@ def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any], key: Any)
         kind("train", f"evaluate[{name!r}]", part, Resident, fix=fix)
     if "train" in evaluations:
         raise InvalidValue(
-            message(
-                "train",
-                "the name train is that of the metrics of training",
-                got=f"evaluate with the names {', '.join(evaluations)}",
-                expected="other names",
-                fix="Write evaluate={'training': data, ...}",
-            )
+            "train",
+            "the name train is that of the metrics of training",
+            got=f"evaluate with the names {', '.join(evaluations)}",
+            expected="other names",
+            fix="Write evaluate={'training': data, ...}",
         )
-    if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.shape:
+    dtype = getattr(key, "dtype", np.dtype(object))
+    if not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
         raise InvalidType(
-            message(
-                "train",
-                "key is not a random key",
-                got=f"a key of shape {key.shape}" if hasattr(key, "shape") else f"key={key!r}",
-                expected="one key, as jax.random.key makes it",
-                fix="Pass key=jax.random.key(0), with any seed",
-            )
+            "train",
+            "key is not a random key",
+            got=f"a key of shape {key.shape}" if hasattr(key, "shape") else f"key={key!r}",
+            expected="one key, as jax.random.key makes it",
+            fix="Pass key=jax.random.key(0), with any seed",
         )
 
 
@@ -283,13 +276,11 @@ def _check_metrics(function: str, metrics: Any) -> None:
     wrong = [n for n, m in metrics.items() if not isinstance(m, measures.Metric)]
     if wrong or not metrics:
         raise InvalidType(
-            message(
-                "train",
-                f"the learner's {function} must give metrics by name",
-                got=f"{wrong[0]!r}, which is no Metric" if wrong else "no metric",
-                expected="a dict with a Metric for each name, at least one",
-                fix="Return {'loss': jaxnn.metrics.mean(values, weights)}",
-            )
+            "train",
+            f"the learner's {function} must give metrics by name",
+            got=f"{wrong[0]!r}, which is no Metric" if wrong else "no metric",
+            expected="a dict with a Metric for each name, at least one",
+            fix="Return {'loss': jaxnn.metrics.mean(values, weights)}",
         )
 
 
@@ -302,12 +293,10 @@ def _check_carry(before: Any, after: Any) -> None:
     for path in sorted(wanted.keys() | got.keys()):
         if wanted.get(path) != got.get(path):
             raise InvalidType(
-                message(
-                    "train",
-                    f"a step changes the form of the state at state{path}",
-                    got=f"{got.get(path, 'nothing')} after the step",
-                    expected=f"{wanted.get(path, 'nothing')}, as before it",
-                    fix="Return a state of the same structure, shapes and dtypes from step"
-                    " (and from the network's apply)",
-                )
+                "train",
+                f"a step changes the form of the state at state{path}",
+                got=f"{got.get(path, 'nothing')} after the step",
+                expected=f"{wanted.get(path, 'nothing')}, as before it",
+                fix="Return a state of the same structure, shapes and dtypes from step"
+                " (and from the network's apply)",
             )

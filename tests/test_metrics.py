@@ -1,0 +1,72 @@
+"""Metrics against scikit-learn and numbers computed by hand, and however they are cut into parts."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import metrics as theirs
+
+from jaxnn import metrics
+from tests.registry import real, whole
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+LOGITS, LABELS = real(60, 5), whole(5, 60)
+WEIGHTS = np.abs(real(60, seed=3))
+ONES = np.ones(60, np.float32)
+
+
+def merged(metric, *arrays):
+    """Returns the value over three parts of unequal sizes, merged."""
+    borders = ([0, 7], [7, 41], [41, 60])
+    first, *rest = [metric(*(jnp.array(a[i:j]) for a in arrays)) for i, j in borders]
+    for part in rest:
+        first = metrics.merge(first, part)
+    return float(first.value())
+
+
+def test_by_hand():
+    numbers, weights = jnp.array([1.0, 2.0, 6.0, jnp.nan]), jnp.array([1.0, 1.0, 2.0, 0.0])
+    assert float(metrics.mean(numbers, weights).value()) == 15 / 4
+    assert np.isnan(metrics.mean(numbers, jnp.zeros(4)).value())
+    assert float(metrics.mean(jnp.array([True, False]), jnp.ones(2)).value()) == 0.5
+    logits, labels = jnp.array([[1.0, 3, 2], [5, 4, 0], [0, 1, 2]]), jnp.array([1, 1, 0])
+    assert float(metrics.accuracy(logits, labels, jnp.ones(3)).value()) == pytest.approx(1 / 3)
+    assert float(metrics.top_k(logits, labels, jnp.ones(3), 2).value()) == pytest.approx(2 / 3)
+    # Predictions 1, 2, 4 of 1, 2, 3: SSE = 1, SST = 2. Always predicting the mean gives 0.
+    targets = jnp.array([1.0, 2.0, 3.0])
+    assert float(metrics.r_squared(jnp.array([1.0, 2, 4]), targets, jnp.ones(3)).value()) == 0.5
+    assert float(metrics.r_squared(jnp.full(3, 2.0), targets, jnp.ones(3)).value()) == 0.0
+
+
+@pytest.mark.parametrize("weights", [ONES, WEIGHTS], ids=["alike", "weighted"])
+def test_accuracy(weights):
+    wanted = theirs.accuracy_score(LABELS, LOGITS.argmax(1), sample_weight=weights)
+    assert merged(metrics.accuracy, LOGITS, LABELS, weights) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [ONES, WEIGHTS], ids=["alike", "weighted"])
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_top_k(weights, k):
+    wanted = theirs.top_k_accuracy_score(LABELS, LOGITS, k=k, sample_weight=weights)
+    found = merged(lambda *a: metrics.top_k(*a, k), LOGITS, LABELS, weights)
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [ONES, WEIGHTS], ids=["alike", "weighted"])
+@pytest.mark.parametrize("features", [(), (3,)])
+def test_r_squared(weights, features):
+    targets = 2 * real(60, *features, seed=5) + 1
+    predictions = targets + 0.5 * real(60, *features, seed=6)
+    wanted = theirs.r2_score(targets, predictions, sample_weight=weights)
+    spread = np.broadcast_to(weights.reshape(-1, *(1 for _ in features)), targets.shape)
+    assert merged(metrics.r_squared, predictions, targets, spread) == pytest.approx(
+        wanted, rel=1e-4
+    )
+
+
+def test_tokens_count_one_by_one():
+    logits, labels = real(60, 4, 5), whole(5, 60, 4)
+    weights = whole(2, 60, 4).astype(np.float32)
+    kept = weights.ravel() > 0
+    wanted = theirs.accuracy_score(labels.ravel()[kept], logits.argmax(-1).ravel()[kept])
+    assert merged(metrics.accuracy, logits, labels, weights) == pytest.approx(wanted, rel=1e-5)
