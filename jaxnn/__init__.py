@@ -47,7 +47,8 @@ from jaxnn.records.directory import DirectoryInUse
 from jaxnn.run.evaluate import evaluate, predict
 from jaxnn.run.fit import NotFinite, Run, fit
 from jaxnn.run.run import run
-from jaxnn.run.train import Progress, train
+from jaxnn.run.train import train
+from jaxnn.run.training import Progress, Training
 from jaxnn.table import Table, table
 
 __version__ = "0.1.0"
@@ -69,6 +70,7 @@ __all__ = [
     "Run",
     "Table",
     "TrainState",
+    "Training",
     "absolute_error",
     "activation",
     "augmented",

@@ -1,4 +1,4 @@
-"""What holds in every test: annotations are enforced, ranks are strict, there are two CPU devices."""
+"""What holds in every test: annotations are enforced, ranks strict, and there are two devices."""
 
 import jaxtyping
 
@@ -25,6 +25,14 @@ def strict():
     """Forbids that dtypes are mixed; not everywhere, for Optax's Adam raises a float to an int."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(scope="module")
+def unoptimized():
+    """Compiles faster, to slower programs: for what is computed once and need not be exact."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

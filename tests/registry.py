@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen, nnx
+from flax import nnx
 
 import jaxnn
 from jaxnn.models.flax import from_flax
+from tests.flax_models import LinenModel, NnxModel
 from tests.gan import gan_data, gan_learner
 
 
@@ -74,36 +75,6 @@ def real(*shape: int, seed: int = 0) -> np.ndarray:
 def whole(below: int, *shape: int, dtype: Any = np.int32) -> np.ndarray:
     """Returns whole numbers from 0, always the same ones."""
     return np.random.default_rng(1).integers(0, below, shape).astype(dtype)
-
-
-# --- Models from Flax --------------------------------------------------------------------------
-
-
-class NnxModel(nnx.Module):
-    """A convolution with jaxnn's gradient rule, statistics of the batch, and dropout."""
-
-    def __init__(self, outputs: int, *, rngs: nnx.Rngs):
-        rule = {"conv_general_dilated": jaxnn.conv_general_dilated}
-        self.conv = nnx.Conv(1, 3, (3, 3), strides=2, rngs=rngs, **rule)
-        self.norm = nnx.BatchNorm(3, rngs=rngs)
-        self.dropout = nnx.Dropout(0.1, rngs=rngs)
-        self.output = nnx.Linear(27, outputs, rngs=rngs)
-
-    def __call__(self, images):
-        x = jnp.tanh(self.norm(self.conv(images)))
-        return self.output(self.dropout(x.reshape(x.shape[0], -1)))
-
-
-class LinenModel(linen.Module):
-    """The same kinds of things in Linen: parameters, statistics and randomness."""
-
-    outputs: int
-
-    @linen.compact
-    def __call__(self, inputs, train: bool):
-        x = linen.Dense(8)(inputs)
-        x = jnp.tanh(linen.BatchNorm(use_running_average=not train)(x))
-        return linen.Dense(self.outputs)(linen.Dropout(0.1, deterministic=not train)(x))
 
 
 # --- Networks ----------------------------------------------------------------------------------
@@ -264,6 +235,10 @@ def _with_dropout(h):
     return jaxnn.mlp([32], 3, dropout=h["dropout"], scale=h["scale"])
 
 
+def _with_smoothing(h):
+    return jaxnn.classification(label_smoothing=h["smoothing"])
+
+
 def _normalized():
     return jaxnn.serial(
         jaxnn.linear(32), jaxnn.batch_norm(), jaxnn.activation(jnp.tanh), jaxnn.linear(3)
@@ -291,70 +266,85 @@ def _learned(network, optimizer=_sgd, objective=jaxnn.classification):
     return lambda: jaxnn.learner(network(), objective(), optimizer)
 
 
+VECTORS, IMAGES = real(EXAMPLES, 6), real(EXAMPLES, 6, 6, 1)
+WEIGHTED = {"weights": np.ones(EXAMPLES, np.float32)}
+
+# `hparams` is what a learner is trained with, `loss` how low its loss must get on 32 examples.
 LEARNERS = [
-    Case("mlp", _learned(lambda: jaxnn.mlp([32], 3)), _classified(real(EXAMPLES, 6)),
-         facts={"hparams": _FAST}),
-    Case("adam", _learned(lambda: jaxnn.mlp([32], 3), _adam, lambda: jaxnn.classification(top_k=2)), _classified(real(EXAMPLES, 6)),
-         facts={"hparams": _SLOW}),
-    Case("convnet", _learned(lambda: jaxnn.convnet([4], 16, 3)), _classified(real(EXAMPLES, 6, 6)),
-         facts={"hparams": _FAST, "ours": True}),
-    Case("convolutions", _learned(_two_convolutions, _adam), _classified(real(EXAMPLES, 6, 6, 1)),
-         facts={"hparams": _SLOW, "ours": True}),
-    Case("batch_norm", _learned(_normalized), _classified(real(EXAMPLES, 6)), _STATISTICS,
-         {"hparams": _FAST}),
-    Case("dropout", lambda: jaxnn.learner(_with_dropout, lambda h: jaxnn.classification(label_smoothing=h["smoothing"]), _adam),
-         _classified(real(EXAMPLES, 6)),
-         facts={"hparams": {**_SLOW, "dropout": 0.1, "scale": 1.5, "smoothing": 0.05}, "loss": 0.4}),
-    Case("embedding", _learned(_embedded), _classified(whole(7, EXAMPLES, 5)),
-         facts={"hparams": _FAST}),
-    Case("regression", _learned(lambda: jaxnn.mlp([32], 2, activation=jnp.tanh), _adam, jaxnn.regression),
-         {"inputs": real(EXAMPLES, 6), "labels": real(EXAMPLES, 2, seed=2)},
-         facts={"hparams": _SLOW}),
-    Case("nnx", _learned(lambda: from_flax(NnxModel, outputs=3), _adam), _classified(real(EXAMPLES, 6, 6, 1)), _STATISTICS,
-         {"hparams": _SLOW, "loss": 0.4}),
-    Case("linen", _learned(lambda: from_flax(LinenModel(outputs=3))), _classified(real(EXAMPLES, 6)), _STATISTICS,
-         {"hparams": _FAST, "loss": 0.4}),
-    Case("gan", gan_learner, {"inputs": np.asarray(gan_data(examples=EXAMPLES).arrays["inputs"])},
-         {
-             "weightless": "its loss is a plain mean: training batches of Resident are always full",
-             "overfits": "two players do not converge to a loss; test_gan.py says what they reach",
-             "hparams_are_inputs": "it has none",
-         }),
-]  # fmt: skip
-
-
-# --- Comparisons -------------------------------------------------------------------------------
-
-
-def numbers(tree: Any) -> Any:
-    """Returns the tree as NumPy arrays, keys as the numbers they are made of."""
-    return jax.tree.map(
-        lambda x: np.asarray(
-            jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-        ),
-        tree,
-    )
-
-
-def forms(tree: Any) -> Any:
-    """Returns the structure of a tree, with the shape and dtype of each leaf."""
-    leaves = jax.tree.leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): (x.shape, str(x.dtype)) for path, x in leaves}
-
-
-def assert_same_bits(left: Any, right: Any) -> None:
-    """Asserts that two trees agree in structure, shapes, dtypes and every bit."""
-    left, right = numbers(left), numbers(right)
-    assert forms(left) == forms(right)
-    for (path, a), b in zip(jax.tree.leaves_with_path(left), jax.tree.leaves(right)):
-        assert a.tobytes() == b.tobytes(), f"{jax.tree_util.keystr(path)}: {a} and {b}"
-
-
-def assert_close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
-    """Asserts that two trees agree in structure and shapes, and in every number but for rounding."""
-    left, right = numbers(left), numbers(right)
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    for (path, a), b in zip(jax.tree.leaves_with_path(left), jax.tree.leaves(right)):
-        assert a.shape == b.shape, jax.tree_util.keystr(path)
-        a, b = a.astype(np.float64), b.astype(np.float64)
-        np.testing.assert_allclose(a, b, tolerance, tolerance, err_msg=jax.tree_util.keystr(path))
+    Case(
+        "mlp",
+        _learned(lambda: jaxnn.mlp([32], 3)),
+        _classified(VECTORS) | WEIGHTED,
+        facts={"hparams": _FAST},
+    ),
+    Case(
+        "adam",
+        _learned(lambda: jaxnn.mlp([32], 3), _adam, lambda: jaxnn.classification(top_k=2)),
+        _classified(VECTORS) | WEIGHTED,
+        facts={"hparams": _SLOW},
+    ),
+    Case(
+        "convnet",
+        _learned(lambda: jaxnn.convnet([4], 16, 3)),
+        _classified(IMAGES[..., 0]) | WEIGHTED,
+        facts={"hparams": _FAST, "ours": True},
+    ),
+    Case(
+        "convolutions",
+        _learned(_two_convolutions, _adam),
+        _classified(IMAGES) | WEIGHTED,
+        facts={"hparams": _SLOW, "ours": True},
+    ),
+    Case(
+        "batch_norm",
+        _learned(_normalized),
+        _classified(VECTORS),
+        _STATISTICS,
+        {"hparams": _FAST},
+    ),
+    Case(
+        "dropout",
+        lambda: jaxnn.learner(_with_dropout, _with_smoothing, _adam),
+        _classified(VECTORS) | WEIGHTED,
+        facts={
+            "hparams": {**_SLOW, "dropout": 0.1, "scale": 1.5, "smoothing": 0.05},
+            "loss": 0.4,
+        },
+    ),
+    Case(
+        "embedding",
+        _learned(_embedded),
+        _classified(whole(7, EXAMPLES, 5)) | WEIGHTED,
+        facts={"hparams": _FAST},
+    ),
+    Case(
+        "regression",
+        _learned(lambda: jaxnn.mlp([32], 2, activation=jnp.tanh), _adam, jaxnn.regression),
+        {"inputs": VECTORS, "labels": real(EXAMPLES, 2, seed=2)} | WEIGHTED,
+        facts={"hparams": _SLOW},
+    ),
+    Case(
+        "nnx",
+        _learned(lambda: from_flax(NnxModel, outputs=3), _adam),
+        _classified(IMAGES),
+        _STATISTICS,
+        {"hparams": _SLOW, "loss": 0.4},
+    ),
+    Case(
+        "linen",
+        _learned(lambda: from_flax(LinenModel(outputs=3))),
+        _classified(VECTORS),
+        _STATISTICS,
+        {"hparams": _FAST, "loss": 0.4},
+    ),
+    Case(
+        "gan",
+        gan_learner,
+        {"inputs": np.asarray(gan_data(examples=EXAMPLES).arrays["inputs"])},
+        {
+            "weightless": "its loss is a plain mean: batches of training are always full",
+            "overfits": "two players do not converge to a low loss",
+            "hparams_are_inputs": "it has no hyper-parameters",
+        },
+    ),
+]

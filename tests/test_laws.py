@@ -14,7 +14,10 @@ import pytest
 from jaxnn import metrics as measures
 from jaxnn.network import rewrite
 from tests import registry
-from tests.registry import NETWORKS, OBJECTIVES, assert_close, assert_same_bits, forms, held
+from tests.registry import NETWORKS, OBJECTIVES, held
+from tests.trees import assert_close, assert_same_bits, forms
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 KEY = jax.random.key(3)
 strict = pytest.mark.usefixtures("strict")
@@ -240,7 +243,7 @@ def test_objective_additive(case):
 @strict
 @held(OBJECTIVES, "unweighted")
 def test_objective_weights(case):
-    """An example of weight 0 counts for nothing, even if it is NaN; one of weight 2 counts twice."""
+    """An example of weight 0 counts for nothing, even if NaN; one of weight 2 counts twice."""
     first, rest = halves(case.data)
     nothing = {k: v * np.float32(np.nan) if inexact(v) else v for k, v in rest.items()}
     padded = {k: np.concatenate([first[k], nothing[k]]) for k in first}

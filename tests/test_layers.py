@@ -7,7 +7,10 @@ import pytest
 from flax import linen, nnx
 
 import jaxnn
-from tests.registry import assert_close, real, whole
+from tests.registry import real, whole
+from tests.trees import assert_close
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 IMAGES = real(3, 7, 6, 4)
 

@@ -10,7 +10,8 @@ import jaxnn
 from jaxnn import metrics as measures
 from jaxnn.data.resident import Resident
 from jaxnn.learner import INIT, STEPS
-from tests.registry import assert_close, assert_same_bits, real, whole
+from tests.registry import real, whole
+from tests.trees import assert_close, assert_same_bits
 
 BATCH = {"inputs": real(6, 4), "labels": whole(3, 6), "index": np.arange(6, dtype=np.int32)}
 
@@ -27,21 +28,29 @@ def test_two_steps_by_hand(key):
     learner = jaxnn.learner(network, jaxnn.classification(), tx)
     state = made(learner, key)
 
-    params, kept = jax.jit(network.init)(jax.random.fold_in(key, INIT), BATCH["inputs"])
-    memory = tx.init(params)
-    for number in range(2):
-        seed = jax.random.fold_in(jax.random.fold_in(key, STEPS), number)
-        apply_key = jax.random.split(seed)[1]
+    @jax.jit
+    def by_hand(key):
+        params, kept = network.init(jax.random.fold_in(key, INIT), BATCH["inputs"])
+        memory, values = tx.init(params), []
+        for number in range(2):
+            seed = jax.random.fold_in(jax.random.fold_in(key, STEPS), number)
+            apply_key = jax.random.split(seed)[1]
 
-        def loss(params, kept=kept, apply_key=apply_key):
-            outputs, after = network.apply(params, kept, BATCH["inputs"], key=apply_key)
-            targets = jax.nn.one_hot(BATCH["labels"], 3)
-            return optax.losses.softmax_cross_entropy(outputs, targets).mean(), after
+            def loss(params, kept=kept, apply_key=apply_key):
+                outputs, after = network.apply(params, kept, BATCH["inputs"], key=apply_key)
+                targets = jax.nn.one_hot(BATCH["labels"], 3)
+                return optax.losses.softmax_cross_entropy(outputs, targets).mean(), after
 
-        (value, kept), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-        updates, memory = jax.jit(tx.update)(grads, memory, params)
-        params = optax.apply_updates(params, updates)
-        state, metrics = jax.jit(learner.step)(state, BATCH)
+            (value, kept), grads = jax.value_and_grad(loss, has_aux=True)(params)
+            updates, memory = tx.update(grads, memory, params)
+            params = optax.apply_updates(params, updates)
+            values.append(value)
+        return params, kept, values
+
+    params, kept, values = by_hand(key)
+    step = jax.jit(learner.step)
+    for value in values:
+        state, metrics = step(state, BATCH)
         assert_close(metrics["loss"].value(), value)
     assert int(state.step) == 2
     assert_close((state.params, state.state), (params, kept))

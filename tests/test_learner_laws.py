@@ -1,5 +1,6 @@
 """The laws of learners, and of running them, held over every learner in the registry."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -13,17 +14,19 @@ from jaxnn import metrics as measures
 from jaxnn.data.resident import Resident
 from jaxnn.run.evaluate import evaluation
 from jaxnn.run.run import _looped, _stepped, advance, empty_window, run
-from jaxnn.run.train import Plan, chunks, plan
+from jaxnn.run.train import train
+from jaxnn.run.training import Training
 from tests import registry, test_laws
-from tests.registry import BATCH, LEARNERS, assert_close, assert_same_bits, forms, held, numbers
+from tests.registry import BATCH, LEARNERS, held
+from tests.trees import assert_close, assert_same_bits, forms, numbers
 
 STEPS = 11  # 132 examples: 4 epochs of 32 and a part, in batches of 12
 FORMS = ("looped", "stepped")
 
 
 @cache
-def planned(case, seed=0) -> Plan:
-    return plan(
+def planned(case, seed=0) -> Training:
+    return train(
         case.thing,
         jaxnn.resident(case.data, batch_size=BATCH),
         steps=STEPS,
@@ -35,8 +38,7 @@ def planned(case, seed=0) -> Plan:
 def begin(case, seed=0):
     """Returns `(state, data, window)` at the beginning of a run; a fresh state at every call."""
     made = planned(case, seed)
-    state = made.state()
-    return state, made.data, empty_window(case.thing, state, made.data)
+    return made.initial_state(), made.data, empty_window(made.metrics)
 
 
 @cache
@@ -82,7 +84,7 @@ def test_arrays(case):
     after, _ = jax.eval_shape(lambda s, d: case.thing.step(s, d.batch(s.step)), state, data)
     assert forms(after) == forms(state) and int(state.step) == 0
     assert_same_bits(state, begin(case)[0])
-    others = [numbers(planned(case, seed).state().params) for seed in (0, 1)]
+    others = [numbers(planned(case, seed).initial_state().params) for seed in (0, 1)]
     weights = [[x for x in jax.tree.leaves(tree) if x.ndim > 1] for tree in others]
     assert weights[0] and not any(np.array_equal(a, b) for a, b in zip(*weights))
 
@@ -117,9 +119,10 @@ def test_transfers(case, form, monkeypatch):
     value = kind._value.fget  # what every conversion to a number on the host goes through
     monkeypatch.setattr(kind, "_value", property(lambda self: (reads.append(1), value(self))[1]))
     evaluate = {"test": planned(case).data}
-    arranged = planned(case)._replace(every=4, evaluate_every=4, evaluations=evaluate, form=form)
+    changed = {"every": 4, "evaluate_every": 4, "evaluations": evaluate, "form": form}
+    arranged = replace(planned(case), **changed)
     with jax.transfer_guard_device_to_host("disallow"):  # where there is one: not on CPU
-        reports = [progress.metrics for progress in chunks(arranged) if progress.metrics]
+        reports = [progress.metrics for progress in arranged]
     assert len(reports) == 3 and not reads
     float(next(iter(reports[0].values())))
     assert reads, "the reads are counted at all"
@@ -137,17 +140,21 @@ def test_padding(case):
 
 @held(LEARNERS, "weightless")
 def test_weightless(case):
-    """Examples of weight 0 change nothing in a step, and nor does a batch that has no others."""
-    state, data = trained(case), planned(case).data
-    step = jax.jit(case.thing.step)
-    batch = data.batch(jnp.int32(0))
-    rest = {k: v.at[7:].set(v[::-1][: BATCH - 7] * 0 + 1) for k, v in batch.items()}
-    weights = jnp.float32([1] * 7 + [0] * (BATCH - 7))
-    left, right = (step(state, {**b, "weights": weights}) for b in (batch, {**rest}))
-    assert_same_bits(left, right)
-    nothing, metrics = step(state, {**batch, "weights": jnp.zeros(BATCH)})
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(nothing.params))
-    assert float(metrics["loss"].sums[1]) == 0
+    """Examples of weight 0 change nothing, whatever they hold; a run with no others is finite."""
+
+    def after(kept, rest):
+        state, data, window = begin(case)
+        weights = jnp.float32(np.arange(data.num_examples) < kept)
+        keep = np.arange(data.num_examples) < rest
+        fields = jax.tree.map(lambda x: x.at[~keep].set(1), data.arrays)
+        data = replace(data, arrays=fields | {"weights": weights})
+        return numbers(advance(case.thing, state, data, 5, window, "looped")[:2])
+
+    assert_same_bits(after(20, 32), after(20, 20))
+    assert not np.array_equal(after(20, 20)[1]["loss"].sums[0], after(32, 32)[1]["loss"].sums[0])
+    state, window = after(0, 32)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+    assert window["loss"].sums[1] == 0
 
 
 @held(LEARNERS, "platforms")
@@ -169,15 +176,17 @@ def test_platforms(case):
 
 @held(LEARNERS, "hparams_are_inputs")
 def test_hparams_are_inputs(case):
-    """Every hyper-parameter is read from the state: another value, another step, the same program."""
-    state, data, _ = begin(case)
-    step = jax.jit(case.thing.step)
-    batch = data.batch(jnp.int32(0))
-    wanted = step(state, batch)[0].params
-    for name in set(state.hparams) - {"scale"}:  # of the initial weights, which are there already
-        changed = state.hparams | {name: 2 * state.hparams[name]}
-        params = step(state._replace(hparams=changed), batch)[0].params
-        same = jax.tree.map(lambda a, b: bool((a == b).all()), params, wanted)
+    """Every hyper-parameter is read from the state: another value makes another step."""
+
+    def after(name=None):
+        state, data, window = begin(case)
+        if name:
+            state = state._replace(hparams=state.hparams | {name: 2 * state.hparams[name]})
+        return numbers(advance(case.thing, state, data, 1, window, "looped")[0].params)
+
+    wanted = after()
+    for name in case.facts["hparams"].keys() - {"scale"}:  # of weights that are drawn already
+        same = jax.tree.map(np.array_equal, after(name), wanted)
         assert not all(jax.tree.leaves(same)), name
 
 

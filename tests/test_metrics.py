@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn and numbers computed by hand, and however they are cut into parts."""
+"""Metrics against scikit-learn and numbers by hand, however the examples are cut into parts."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,7 @@ from sklearn import metrics as theirs
 from jaxnn import metrics
 from tests.registry import real, whole
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
 
 LOGITS, LABELS = real(60, 5), whole(5, 60)
 WEIGHTS = np.abs(real(60, seed=3))

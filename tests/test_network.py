@@ -8,9 +8,10 @@ import pytest
 import jaxnn
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.network import Network, described, output_shape, rewrite
-from tests.registry import assert_close, assert_same_bits, real
+from tests.registry import real
+from tests.trees import assert_close, assert_same_bits
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
 
 INPUTS = real(4, 3)
 

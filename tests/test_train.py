@@ -14,8 +14,7 @@ from jax._src.array import ArrayImpl
 
 import jaxnn
 from jaxnn.learner import ORDER
-from jaxnn.run import train as driver
-from jaxnn.run.train import plan
+from jaxnn.run import training as driver
 from tests.gan import CENTRES, NOISE, gan_data, gan_learner
 
 STEPS = 53
@@ -217,8 +216,8 @@ def test_only_a_native_convolution_is_stepped(key, conv, form):
     learner = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.1))
     images = {"inputs": np.zeros((8, 6, 6, 1), np.float32), "labels": np.zeros(8, np.int32)}
     data = jaxnn.resident(images, batch_size=4)
-    assert plan(learner, data, steps=1, key=key).form == form
-    assert plan(learner, data, steps=1, key=key, form="looped").form == "looped"
+    assert jaxnn.train(learner, data, steps=1, key=key).form == form
+    assert jaxnn.train(learner, data, steps=1, key=key, form="looped").form == "looped"
     assert [p.step for p in jaxnn.train(learner, data, steps=4, key=key)] == [2, 4]
 
 
@@ -300,7 +299,7 @@ def test_the_data_are_held_once_in_their_dtype(key):
 
 def test_a_gan_trains_like_any_other_learner():
     learner, data = gan_learner(), gan_data()
-    assert plan(learner, data, steps=1, key=jax.random.key(0)).form == "looped"
+    assert jaxnn.train(learner, data, steps=1, key=jax.random.key(0)).form == "looped"
     key = jax.random.key(0)
     reports = jaxnn.train(
         learner, data, steps=2000, key=key, every=1000, evaluate=gan_data(batch_size=1000)

@@ -24,7 +24,7 @@ import jaxnn
 from jaxnn.data.order import epoch_and_place, permute
 from jaxnn.layers.convolution import convolve
 from jaxnn.learner import ORDER
-from jaxnn.run.run import Form, advance, empty_window
+from jaxnn.run.run import Form, advance, empty_window, trace_step
 from jaxnn.scale import devices
 
 
@@ -135,7 +135,7 @@ def compare(config: Config, layers, forward, mean, std, data) -> tuple[int, list
 
 
 def inside_and_outside(config: Config, layers, data, n: int = 50) -> tuple[list, list, bool]:
-    """Returns the seconds of a step in the loop and dispatched alone, and whether bits are equal."""
+    """Returns the seconds of a step in the loop and alone, and whether their bits are equal."""
     network = jaxnn.serial(jaxnn.standardize(33.3, 78.6), layers)
     learner = jaxnn.learner(network, jaxnn.classification(), optax.adam(1e-3))
     forms: tuple[Form, Form] = ("looped", "stepped")
@@ -143,7 +143,7 @@ def inside_and_outside(config: Config, layers, data, n: int = 50) -> tuple[list,
     for _ in range(config.pairs + 1):
         for form in forms:
             state = learner.init(jax.random.key(0), {}, data.batch(jnp.int32(0)))
-            window = empty_window(learner, state, data)
+            window = empty_window(trace_step(learner, state, data)[1][1])
             jax.block_until_ready(state)
             began = time.perf_counter()
             state, _, token = advance(learner, state, data, n, window, form)

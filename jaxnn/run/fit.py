@@ -31,7 +31,8 @@ from jaxnn.records.directory import open_directory, unfinished
 from jaxnn.records.progress import shown
 from jaxnn.run.evaluate import predict
 from jaxnn.run.run import Form
-from jaxnn.run.train import Plan, Progress, chunks, plan
+from jaxnn.run.train import train
+from jaxnn.run.training import Progress, Training
 from jaxnn.typing import Any, Array, Hparams, Key
 
 
@@ -97,17 +98,17 @@ def fit(
       DirectoryInUse: if another process is writing to `out`.
       OSError: if `out` cannot be written.
     """
-    arranged = plan(
+    training = train(
         learner, data, steps=steps, key=key, hparams=hparams, every=every,
         evaluate=evaluate, evaluate_every=evaluate_every, form=form,
     )  # fmt: skip
     path = None if out is None else unfinished(Path(out))
     asked = hparams if config is None else config
-    record = _Record(arranged)
+    record = _Record(training)
     with (
         nullcontext() if path is None else open_directory(path, asked) as directory,
         _signals() as stopped,
-        shown(arranged.steps, quiet=quiet) as show,
+        shown(training.steps, quiet=quiet) as show,
     ):
 
         def keep(progress):
@@ -118,7 +119,7 @@ def fit(
             _check_finite(row)
 
         step, state, late = 0, None, None
-        for progress in chunks(arranged):
+        for progress in training.chunks():
             # The report before is read only now, when the device has its next chunk to work on.
             if late is not None:
                 keep(late)
@@ -130,8 +131,8 @@ def fit(
         if late is not None:
             keep(late)
         result = record.result(name)
-        if stopped.is_set() and step < arranged.steps:
-            raise KeyboardInterrupt(f"stopped at step {step} of {arranged.steps}")
+        if stopped.is_set() and step < training.steps:
+            raise KeyboardInterrupt(f"stopped at step {step} of {training.steps}")
         if directory is not None:
             directory.finish(result)
     return Run(result, record.rows, state, learner, path)
@@ -140,18 +141,18 @@ def fit(
 class _Record:
     """Makes rows of progress: numbers on the host, with the time they took."""
 
-    def __init__(self, arranged: Plan):
-        self.plan = arranged
+    def __init__(self, training: Training):
+        self.training = training
         self.rows: list[dict[str, Any]] = []
         self.began = time.perf_counter()
 
     def add(self, progress: Progress) -> dict[str, Any]:
         """Waits for the metrics of a report, and returns its row."""
         metrics = {name: float(value) for name, value in progress.metrics.items()}
-        examples = progress.step * self.plan.data.batch_size
+        examples = progress.step * self.training.data.batch_size
         row = {
             "step": progress.step,
-            "epoch": round(examples / self.plan.data.num_examples, 4),
+            "epoch": round(examples / self.training.data.num_examples, 4),
             "seconds": round(time.perf_counter() - self.began, 3),
             **metrics,
         }
@@ -167,7 +168,7 @@ class _Record:
             "steps": last["step"],
             "seconds": last["seconds"],
             **metrics,
-            "form": self.plan.form,
+            "form": self.training.form,
             "device": device.device_kind,
             "jax": jax.__version__,
         }

@@ -41,21 +41,20 @@ def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> 
       `{name: Metric}`.
     """
     if window is None:
-        window = jax.tree.map(
-            lambda x: jax.numpy.zeros(x.shape, x.dtype), window_shape(learner, state, data)
-        )
+        window = empty_window(trace_step(learner, state, data)[1][1])
     return lax.fori_loop(0, n, lambda _, carry: _advance(learner, data, *carry), (state, window))
 
 
-def window_shape(learner: Learner, state: Any, data: Any) -> Any:
-    """Returns the shapes and dtypes of a window, without computing anything."""
-    return jax.eval_shape(lambda s, d: learner.step(s, d.batch(s.step))[1], state, data)
+def trace_step(learner: Learner, state: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
+    """Returns the program of a step, and the shapes of the `(state, metrics)` that it returns."""
+    step = jax.make_jaxpr(lambda s, d: learner.step(s, d.batch(s.step)), return_shape=True)
+    program, shapes = step(state, data)
+    return program.jaxpr, shapes
 
 
-def empty_window(learner: Learner, state: Any, data: Any) -> Any:
-    """Returns a window with no steps in it."""
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), window_shape(learner, state, data))
-    return jax.device_put(zeros)
+def empty_window(metrics: Any) -> Any:
+    """Returns a window with no steps in it, for the shapes of the metrics of a step."""
+    return jax.device_put(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics))
 
 
 def _advance(learner: Learner, data: Any, state: Any, window: Any) -> tuple[Any, Any]:
@@ -93,12 +92,10 @@ def advance(
     return state, window, token
 
 
-def best_form(learner: Learner, state: Any, data: Any) -> Form:
-    """Returns the form to run a learner in: looped, but stepped for native convolutions on CPU."""
-    if jax.default_backend() != "cpu":
-        return "looped"
-    step = jax.make_jaxpr(lambda s, d: learner.step(s, d.batch(s.step)))(state, data)
-    return "stepped" if _has_native_gradient(step.jaxpr) else "looped"
+def best_form(program: Any) -> Form:
+    """Returns the form for the program of a step: stepped for native convolutions on CPU."""
+    on_cpu = jax.default_backend() == "cpu"
+    return "stepped" if on_cpu and _has_native_gradient(program) else "looped"
 
 
 def _has_native_gradient(jaxpr: Any) -> bool:

@@ -1,30 +1,25 @@
-"""Training on the host: a generator, so that a plain `for` loop is the callback.
+"""Training on the host: something to iterate over, so that a plain `for` loop is the callback.
 
-    for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"):
-        print(progress.step, progress.metrics["train/loss"])
+for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"):
+    print(progress.step, progress.metrics["train/loss"])
 
-Steps are dispatched in chunks of about a third of a second, always one ahead of the device, which
-never waits for the host. Reports, evaluations and the end come at absolute steps: how chunks fall
-changes nothing.
-
-    >>> import jax, optax
-    >>> from jaxnn.data.resident import resident
-    >>> from jaxnn.learner import learner
-    >>> from jaxnn.layers import linear
-    >>> from jaxnn.objectives import regression
-    >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
-    >>> line = learner(linear(1), regression(), optax.sgd(0.1))
-    >>> for progress in train(line, data, steps=200, key=jax.random.key(0), every=100):
-    ...     print(progress.step, bool(progress.metrics["train/loss"] < 0.1))
-    100 True
-    200 True
+>>> import jax, optax
+>>> from jaxnn.data.resident import resident
+>>> from jaxnn.learner import learner
+>>> from jaxnn.layers import linear
+>>> from jaxnn.objectives import regression
+>>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
+>>> line = learner(linear(1), regression(), optax.sgd(0.1))
+>>> for progress in train(line, data, steps=200, key=jax.random.key(0), every=100):
+...     print(progress.step, bool(progress.metrics["train/loss"] < 0.1))
+100 True
+200 True
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -35,51 +30,9 @@ from jaxnn.checks import Invalid, InvalidType, InvalidValue, choice, kind, numbe
 from jaxnn.data.durations import Duration, steps_of
 from jaxnn.data.resident import Resident
 from jaxnn.learner import ORDER, Learner
-from jaxnn.run.evaluate import evaluation
-from jaxnn.run.run import Form, advance, best_form, empty_window
+from jaxnn.run.run import Form, best_form, trace_step
+from jaxnn.run.training import Training, begin
 from jaxnn.typing import Any, Array, Hparams, Key
-
-# Long enough that dispatching costs nothing, short enough that a signal is served at once.
-CHUNK_SECONDS = 0.3
-
-
-class Progress(NamedTuple):
-    """Where a run stands.
-
-    Attributes:
-      step: training steps done.
-      state: the state after them, valid until the loop goes on.
-      metrics: `{"train/loss": ..., "test/accuracy": ...}`, scalars on the device; reading one waits
-        for it. Those of training are over the steps since the report before. Empty between reports.
-    """
-
-    step: int
-    state: Any
-    metrics: dict[str, Any]
-
-
-class Plan(NamedTuple):
-    """A run that is ready to start: everything is checked, nothing is compiled.
-
-    Attributes:
-      learner: how parameters change.
-      data: what is trained on, in the order of the run's key.
-      evaluations: data to evaluate on, by name.
-      state: the state to begin with, not yet made: a function of nothing.
-      steps: the step at which the run ends.
-      every: steps between reports.
-      evaluate_every: steps between evaluations.
-      form: how steps are dispatched.
-    """
-
-    learner: Learner
-    data: Any
-    evaluations: dict[str, Resident]
-    state: Any
-    steps: int
-    every: int
-    evaluate_every: int
-    form: Form
 
 
 def train(
@@ -93,8 +46,11 @@ def train(
     evaluate: Resident | Mapping[str, Resident] | None = None,
     evaluate_every: Duration | None = None,
     form: Form | None = None,
-) -> Iterator[Progress]:
-    """Trains, and yields a `Progress` at every report.
+) -> Training:
+    """Checks everything, and returns a `Training` to iterate over: a `Progress` at every report.
+
+    The checks are made at this call, by tracing but without compiling; training begins with the
+    loop.
 
     Args:
       learner: how parameters change.
@@ -112,27 +68,6 @@ def train(
     Raises:
       Invalid: before anything compiles, if something given cannot be used.
     """
-    arranged = plan(
-        learner, data, steps=steps, key=key, hparams=hparams, every=every,
-        evaluate=evaluate, evaluate_every=evaluate_every, form=form,
-    )  # fmt: skip
-    # Checked at the call, not at the first iteration: the error stands where the mistake is.
-    return (progress for progress in chunks(arranged) if progress.metrics)
-
-
-def plan(
-    learner: Learner,
-    data: Resident,
-    *,
-    steps: Duration,
-    key: Key[Array, ""],
-    hparams: Hparams | None = None,
-    every: Duration | None = None,
-    evaluate: Resident | Mapping[str, Resident] | None = None,
-    evaluate_every: Duration | None = None,
-    form: Form | None = None,
-) -> Plan:
-    """Checks the arguments of `train`, by tracing but without compiling, and returns the plan."""
     evaluations = dict(evaluate) if isinstance(evaluate, Mapping) else {"test": evaluate}
     evaluations = {name: part for name, part in evaluations.items() if part is not None}
     _check_kinds(learner, data, evaluations, key)
@@ -152,8 +87,8 @@ def plan(
     between = steps_of(between, data, total=total, name="evaluate_every")
     learner.check(hparams, data.arrays)
     initial = jax.tree.map(np.float32, hparams)
-    state = jax.eval_shape(partial(_init, learner), key, initial, data)
-    after, metrics = jax.eval_shape(lambda s, d: learner.step(s, d.batch(s.step)), state, data)
+    state = jax.eval_shape(partial(begin, learner), key, initial, data)
+    program, (after, metrics) = trace_step(learner, state, data)
     _check_carry(state, after)
     _check_metrics("step", metrics)
     for name, part in evaluations.items():
@@ -162,67 +97,19 @@ def plan(
             found = jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
             _check_metrics("evaluate", found)
     # Last, since it computes something: all that is wrong was found without compiling.
-    form = form or best_form(learner, state, data)
     data = data.shuffled(jax.random.fold_in(key, ORDER))
-    return Plan(
+    return Training(
         learner=learner,
         data=data,
         evaluations=evaluations,
-        state=partial(_init, learner, key, initial, data),
+        key=key,
+        hparams=initial,
         steps=total,
         every=every,
         evaluate_every=between,
-        form=form,
+        form=form or best_form(program),
+        metrics=metrics,
     )
-
-
-def chunks(plan: Plan) -> Iterator[Progress]:
-    """Runs a plan; yields a `Progress` after every chunk, with metrics where a report is due."""
-    learner, data, state = plan.learner, plan.data, plan.state()
-    window = empty_window(learner, state, data)
-    step, length, token = 0, 1, None
-    waited = time.perf_counter()
-    while step < plan.steps:
-        border = min(plan.steps, (step // plan.every + 1) * plan.every)
-        n = min(length, border - step)
-        previous = token
-        state, window, token = advance(learner, state, data, n, window, plan.form)
-        step += n
-        metrics = {}
-        if step == border:
-            found, window = _report(window)
-            metrics = _named("train", found)
-            before = (step - 1) // plan.every * plan.every
-            due = step // plan.evaluate_every > before // plan.evaluate_every
-            if due or step == plan.steps:
-                for name, part in plan.evaluations.items():
-                    metrics |= _named(name, evaluation(learner, state, part))
-        # One chunk is always under way while the host waits for the one before.
-        if previous is not None:
-            jax.block_until_ready(previous)
-            now = time.perf_counter()
-            if now - waited < CHUNK_SECONDS / 2 and n == length:
-                length = min(2 * length, 1 << 24)
-            elif now - waited > CHUNK_SECONDS:
-                length = max(1, length // 2)
-            waited = now
-        yield Progress(step, state, metrics)
-
-
-@partial(jax.jit, static_argnums=0)
-def _init(learner, key, hparams, data):
-    return learner.init(key, hparams, data.batch(jnp.int32(0)))
-
-
-@partial(jax.jit, donate_argnums=0)
-def _report(window):
-    """Returns the values of a window's metrics, and the window emptied."""
-    return measures.values(window), jax.tree.map(jnp.zeros_like, window)
-
-
-def _named(part: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Puts the name of the data before those of the metrics, the loss first."""
-    return {f"{part}/{name}": values[name] for name in sorted(values, key=lambda n: n != "loss")}
 
 
 def _hparam(name: str, value: Any) -> float:
