@@ -183,7 +183,8 @@ def learner(
             goal.loss(outputs, batch)
             return outputs
 
-        goal.check(jax.eval_shape(outputs, arrays), arrays)
+        index = jax.ShapeDtypeStruct(jax.tree.leaves(arrays)[0].shape[:1], jnp.int32)
+        goal.check(jax.eval_shape(outputs, {**arrays, "index": index}), arrays)
 
     return Learner(init, step, evaluate, predict, check)
 

@@ -273,15 +273,9 @@ WEIGHTED = {"weights": np.ones(EXAMPLES, np.float32)}
 LEARNERS = [
     Case(
         "mlp",
-        _learned(lambda: jaxnn.mlp([32], 3)),
+        _learned(lambda: jaxnn.mlp([32], 3), objective=lambda: jaxnn.classification(top_k=2)),
         _classified(VECTORS) | WEIGHTED,
         facts={"hparams": _FAST},
-    ),
-    Case(
-        "adam",
-        _learned(lambda: jaxnn.mlp([32], 3), _adam, lambda: jaxnn.classification(top_k=2)),
-        _classified(VECTORS) | WEIGHTED,
-        facts={"hparams": _SLOW},
     ),
     Case(
         "convnet",

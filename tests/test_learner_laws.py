@@ -24,6 +24,15 @@ STEPS = 11  # 132 examples: 4 epochs of 32 and a part, in batches of 12
 FORMS = ("looped", "stepped")
 
 
+@pytest.fixture(autouse=True)
+def unoptimized_but_ours(request):
+    """Compiles faster where bits are not compared between one program and another."""
+    case = getattr(request.node, "callspec", None) and request.node.callspec.params["case"]
+    jax.config.update("jax_disable_most_optimizations", bool(case and not case.facts.get("ours")))
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @cache
 def planned(case, seed=0) -> Training:
     return train(
@@ -64,6 +73,19 @@ def test_chunk(case, split):
     state, window, token = advance(case.thing, state, data, STEPS - split, window, "looped")
     assert_same_bits((state, window), ran(case, "looped"))
     assert int(token) == STEPS
+
+
+@held(LEARNERS, "window")
+def test_window(case):
+    """A window is the sum over its steps, and so the sum of the windows of its parts."""
+    state, data, window = begin(case)
+    state, first, _ = advance(case.thing, state, data, 4, window, "looped")
+    first = numbers(first)
+    _, second, _ = advance(case.thing, state, data, STEPS - 4, begin(case)[2], "looped")
+    _, wanted = ran(case, "looped")
+    assert_close(measures.merge(first, second), wanted)
+    counts = [metric.sums[1] for name, metric in wanted.items() if "loss" in name]
+    assert counts and all(count == STEPS * BATCH for count in counts)
 
 
 @held(LEARNERS, "forms")

@@ -52,6 +52,20 @@ def test_parts_have_keys_of_their_own_and_their_states_are_kept(key):
     assert_same_bits((left, right, after), (INPUTS, INPUTS, state))
 
 
+def test_every_part_has_a_key_of_its_own(key):
+    seen = []
+
+    def apply(params, state, inputs, *, key=None):
+        seen.append(np.asarray(jax.random.key_data(key)).tobytes())
+        return inputs, state
+
+    spy = Network(lambda key, inputs: ({}, {}), apply)
+    branches = jaxnn.parallel(spy, spy, combine=lambda outputs: outputs[0])
+    network = jaxnn.serial(spy, jaxnn.serial(spy, spy), branches, jaxnn.residual(spy), spy)
+    network.apply({}, {}, INPUTS, key=key)
+    assert len(seen) == len(set(seen)) == 7
+
+
 def test_parts_start_apart(key):
     """Layers of the same shape do not start from the same weights."""
     for network in (

@@ -317,3 +317,24 @@ def test_a_gan_trains_like_any_other_learner():
     distances = np.linalg.norm(points[:, None] - CENTRES, axis=-1)
     assert points.shape == (999, 2) and (distances.min(-1) < 0.3).mean() > 0.7
     assert set(distances.argmin(-1)) == set(range(8))
+
+
+def test_noise_of_the_objective_is_the_same_at_every_evaluation(key):
+    """`prepare` draws by the example's number, in evaluation too, however it is batched."""
+
+    def noisy(key, batch):
+        draws = jax.vmap(lambda k: jax.random.normal(k, (3,)))(jaxnn.example_keys(key, batch))
+        return {**batch, "inputs": batch["inputs"] + draws}
+
+    objective = jaxnn.objective(lambda outputs, batch: outputs[:, 0] ** 2, prepare=noisy)
+    learner = jaxnn.learner(jaxnn.linear(1), objective, optax.sgd(0.0))
+    inputs = {"inputs": np.zeros((10, 3), np.float32)}
+    losses = [
+        float(progress.metrics["test/loss"])
+        for size in (1, 4, 10)
+        for progress in jaxnn.train(
+            learner, jaxnn.resident(inputs, batch_size=2), steps=2, every=1, key=key,
+            evaluate=jaxnn.resident(inputs, batch_size=size),
+        )
+    ]  # fmt: skip
+    assert losses[0] > 0 and np.allclose(losses, losses[0], rtol=1e-6)
