@@ -24,6 +24,7 @@ by hand; whatever trains, sweeps, saves or resumes a learner asks for nothing el
 
 import difflib
 import inspect
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -102,17 +103,17 @@ def learner(
     The optimizer is given the loss (`value`), the gradients (`grad`) and the loss as a function of
     the parameters (`value_fn`), as line searches and plateau schedules need.
 
-    Metrics of a step are the loss, the objective's own, and the `learning_rate` where the
-    hyper-parameters have one (as it was set: a schedule that scales it inside the optimizer is not
-    seen), or else the optimizer's state.
+    Metrics of a step are the loss, the objective's own, and the `learning_rate` where it is known:
+    the optimizer's state has one, or the hyper-parameters do and no schedule scales it.
 
     Raises:
       InvalidType: if an argument is of another kind, or, when traced, if `apply` does not return a
         pair, or the optimizer changes the structure of the parameters.
     """
-    build_network = _builder("network", network, Network)
-    build_objective = _builder("objective", objective, Objective)
-    build_optimizer = _builder("optimizer", optimizer, optax.GradientTransformation)
+    read: set[str] = set()  # the hyper-parameters that something was seen to read
+    build_network = _builder("network", network, Network, read)
+    build_objective = _builder("objective", objective, Objective, read)
+    build_optimizer = _builder("optimizer", optimizer, optax.GradientTransformation, read)
 
     def init(key, hparams, batch):
         net, goal = build_network(hparams), build_objective(hparams)
@@ -175,6 +176,8 @@ def learner(
             positive("learner", "learning_rate", hparams["learning_rate"])
         net, goal = build_network(hparams), build_objective(hparams)
         build_optimizer(hparams)
+        index = jax.ShapeDtypeStruct(jax.tree.leaves(arrays)[0].shape[:1], jnp.int32)
+        batch = {**arrays, "index": index}
 
         def outputs(batch):
             batch = goal.prepare(None, batch)
@@ -183,13 +186,16 @@ def learner(
             goal.loss(outputs, batch)
             return outputs
 
-        index = jax.ShapeDtypeStruct(jax.tree.leaves(arrays)[0].shape[:1], jnp.int32)
-        goal.check(jax.eval_shape(outputs, {**arrays, "index": index}), arrays)
+        goal.check(jax.eval_shape(outputs, batch), arrays)
+        # A schedule reads its hyper-parameters only when it is called: in a step.
+        state = jax.eval_shape(partial(init, hparams=hparams), jax.random.key(0), batch=batch)
+        jax.eval_shape(step, state, batch)
+        _check_read(hparams, read)
 
     return Learner(init, step, evaluate, predict, check)
 
 
-def _builder(name: str, given: Any, kind: Any) -> Callable[[Hparams], Any]:
+def _builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hparams], Any]:
     """Returns a function of hyper-parameters that makes `given`, and checks what it makes."""
 
     def checked(made):
@@ -202,7 +208,9 @@ def _builder(name: str, given: Any, kind: Any) -> Callable[[Hparams], Any]:
                 got=f"{type(made).__name__} {made!r}",
                 expected=f"{kind.__name__}, or a function of the hyper-parameters that returns one",
                 fix={
-                    "network": "Pass mlp([64], 10), serial(...) or from_flax(model)",
+                    "network": "Pass from_flax(model)"
+                    if _is_flax(made)
+                    else "Pass mlp([64], 10), serial(...) or from_flax(model)",
                     "objective": "Pass classification(), regression() or a loss of your own",
                     "optimizer": "Pass optax.adam(1e-3), or lambda h:"
                     " optax.adam(h['learning_rate'])",
@@ -213,15 +221,22 @@ def _builder(name: str, given: Any, kind: Any) -> Callable[[Hparams], Any]:
     if isinstance(given, kind) or not _takes_hparams(given):
         made = checked(given)
         return lambda hparams: made
-    return lambda hparams: checked(given(_Given(name, hparams)))
+    return lambda hparams: checked(given(_Given(name, hparams, read)))
 
 
 class _Given(dict):
     """The hyper-parameters that were given; reading another one is an error that names them."""
 
-    def __init__(self, reader: str, hparams: Hparams):
+    def __init__(self, reader: str, hparams: Hparams, read: set[str]):
         super().__init__(hparams)
-        self.reader = reader
+        self.reader, self.read = reader, read
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
 
     def __missing__(self, name: str) -> Any:
         near = difflib.get_close_matches(str(name), list(self), n=1)
@@ -235,9 +250,21 @@ class _Given(dict):
         )
 
 
+def _check_read(hparams: Hparams, read: set[str]) -> None:
+    unread = sorted(set(hparams) - read)
+    if unread:
+        raise InvalidValue(
+            "learner",
+            "a hyper-parameter is read by nothing",
+            got=f"{unread[0]}={hparams[unread[0]]!r}",
+            expected=f"those that are read: {', '.join(sorted(read)) or 'none'}",
+            fix=f"Leave it out, or read it: optimizer=lambda h: optax.adam(h[{unread[0]!r}])",
+        )
+
+
 def _takes_hparams(given: Any) -> bool:
     """Whether one argument must be given, and it is not the rate of an optimizer not yet called."""
-    if not callable(given):
+    if not callable(given) or _is_flax(given):
         return False
     parameters = inspect.signature(given).parameters
     needed = [
@@ -246,6 +273,12 @@ def _takes_hparams(given: Any) -> bool:
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     return len(needed) == 1 and needed != ["learning_rate"]
+
+
+def _is_flax(given: Any) -> bool:
+    """Whether it is a Flax model or its class, told by name so that Flax is not imported."""
+    kinds = (given if isinstance(given, type) else type(given)).__mro__
+    return any(kind.__module__.startswith("flax.") for kind in kinds)
 
 
 def _is_loss(given: Any) -> bool:
@@ -290,9 +323,12 @@ def _check_same_structure(name: str, params: Any, updates: Any) -> None:
 
 
 def _learning_rate(opt_state: Any, hparams: Hparams) -> dict[str, measures.Metric]:
-    rate = hparams.get("learning_rate")
-    if rate is None:
-        rate = optax.tree.get(opt_state, "learning_rate")
-    if rate is None:
+    """The optimizer's own learning rate; that of `hparams` where no schedule scales it."""
+    rates = [rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate")]
+    schedule = optax.ScaleByScheduleState
+    parts = jax.tree.leaves(opt_state, is_leaf=lambda part: isinstance(part, schedule))
+    if not rates and "learning_rate" in hparams:
+        rates = [] if any(isinstance(p, schedule) for p in parts) else [hparams["learning_rate"]]
+    if len(rates) != 1:
         return {}
-    return {"learning_rate": measures.mean(jnp.asarray(rate, jnp.float32), jnp.ones(()))}
+    return {"learning_rate": measures.mean(jnp.asarray(rates[0], jnp.float32), jnp.ones(()))}

@@ -89,8 +89,9 @@ def r_squared(
     """The share of the targets' variance that the predictions explain, R^2 = 1 - SSE / SST.
 
     Of several targets, the mean of their R^2 (as scikit-learn's `r2_score` does). At most 1, and
-    below 0 where the mean of the targets is the better prediction. The sums are float32: bring
-    targets whose mean is thousands of deviations away to mean 0 first.
+    below 0 where the mean of the targets is the better prediction. NaN where the targets do not
+    vary, or by less than a thousandth of their size, which float32 sums cannot tell: bring targets
+    whose mean is a hundred deviations away from 0 to mean 0 first.
     """
     known = jnp.where(weights != 0, targets, 0.0)
     errors = jnp.where(weights != 0, targets - predictions, 0.0)
@@ -100,4 +101,5 @@ def r_squared(
 
 def _explained(sums: Any) -> Any:
     count, total, squares, errors = sums
-    return jnp.mean(1.0 - errors / (squares - total**2 / count))
+    spread = squares - total**2 / count
+    return jnp.mean(jnp.where(spread > 1e-6 * squares, 1.0 - errors / spread, jnp.nan))

@@ -29,6 +29,7 @@ The contract, which every network keeps (`tests/test_laws.py` holds them all to 
     [[4.0, 4.0, 4.0]]
 """
 
+import zlib
 from functools import partial
 from typing import NamedTuple
 
@@ -115,17 +116,17 @@ def serial(*networks: Network | tuple[str, Network]) -> Network:
 
     def init(key, inputs):
         made = []
-        for number, (_, child) in enumerate(children):
-            params, state = child.init(jax.random.fold_in(key, number), inputs)
+        for name, child in children:
+            params, state = child.init(_child_key(key, name), inputs)
             made.append((params, state))
             inputs = output_shape(child, params, state, inputs)
         return _collect(children, made)
 
     def apply(params, state, inputs, *, key=None):
         states = []
-        for number, (name, child) in enumerate(children):
+        for name, child in children:
             inputs, after = child.apply(
-                params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, number)
+                params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, name)
             )
             states.append(({}, after))
         return inputs, _collect(children, states)[1]
@@ -151,15 +152,15 @@ def parallel(
     children = _named("parallel", networks)
 
     def init(key, inputs):
-        keys = [jax.random.fold_in(key, number) for number in range(len(children))]
-        return _collect(children, [c.init(k, inputs) for (_, c), k in zip(children, keys)])
+        made = [child.init(_child_key(key, name), inputs) for name, child in children]
+        return _collect(children, made)
 
     def apply(params, state, inputs, *, key=None):
         results = [
             child.apply(
-                params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, number)
+                params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, name)
             )
-            for number, (name, child) in enumerate(children)
+            for name, child in children
         ]
         outputs = combine(tuple(outputs for outputs, _ in results))
         return outputs, _collect(children, [({}, after) for _, after in results])[1]
@@ -244,8 +245,9 @@ def _named(where: str, networks: Any) -> tuple[tuple[str, Network], ...]:
     return tuple(pairs)
 
 
-def _child_key(key, number):
-    return None if key is None else jax.random.fold_in(key, number)
+def _child_key(key, name):
+    """Derives a part's key from its name, so that it does not depend on the parts around it."""
+    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def _collect(children, results):

@@ -116,8 +116,8 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
                 expected="shape ()",
                 fix="Return values.mean(), or pass the loss without batchwise",
             )
-        examples = jax.tree.leaves(batch["inputs"])[0].shape[:1]
-        return value, jnp.sum(weights_of(batch, jnp.zeros(examples)))
+        examples = jax.tree.leaves(batch["inputs"])[0].shape[0]
+        return value, jnp.sum(batch["weights"]) if "weights" in batch else jnp.float32(examples)
 
     return Objective(weighted)
 
@@ -162,8 +162,14 @@ def classification(*, label_smoothing: Number = 0.0, top_k: int | Sequence[int] 
 
     def check(outputs, arrays):
         classes = outputs.shape[-1]
+        for k in guesses:
+            positive_integer("classification", "top_k", k, at_most=classes)
+        if "labels" not in arrays or arrays["labels"].shape != outputs.shape[:-1]:
+            return  # `prepare` makes the labels
         labels = np.asarray(arrays["labels"])
-        outside = (labels < 0) | (labels >= classes)
+        counted = np.asarray(arrays.get("weights", np.ones(len(labels)))) != 0
+        counted = counted.reshape(counted.shape + (1,) * (labels.ndim - counted.ndim))
+        outside = ((labels < 0) | (labels >= classes)) & counted
         if outside.any():
             place = tuple(int(i) for i in np.argwhere(outside)[0])
             raise InvalidValue(
@@ -173,8 +179,6 @@ def classification(*, label_smoothing: Number = 0.0, top_k: int | Sequence[int] 
                 expected=f"whole numbers from 0 to {classes - 1}",
                 fix="Number the classes from 0, and give the network an output for each",
             )
-        for k in guesses:
-            positive_integer("classification", "top_k", k, at_most=classes)
 
     return Objective(loss, metrics, check=check)
 
@@ -204,7 +208,9 @@ def regression(
     def loss(outputs, batch):
         predictions, targets = _predictions_and_targets(outputs, batch)
         errors = error(predictions.astype(jnp.float32), targets)
-        losses = errors.mean(tuple(range(1, errors.ndim)))
+        # With a weight for each value, [batch, time], there is a loss for each.
+        weighted = batch["weights"].ndim if "weights" in batch else 1
+        losses = errors.mean(tuple(range(weighted, errors.ndim)))
         return losses, weights_of(batch, losses)
 
     def metrics(outputs, batch):
@@ -228,10 +234,12 @@ def augmented(base: Objective, augment: Callable[[Any, Any], Any]) -> Objective:
     """
 
     def prepare(key, batch):
-        if key is not None:
-            inputs = jax.vmap(augment)(example_keys(key, batch), batch["inputs"])
-            batch = {**batch, "inputs": inputs}
-        return base.prepare(key, batch)
+        if key is None:
+            return base.prepare(None, batch)
+        # A key for each, or an augmentation of an augmented objective would repeat its draws.
+        own, rest = jax.random.split(key)
+        inputs = jax.vmap(augment)(example_keys(own, batch), batch["inputs"])
+        return base.prepare(rest, {**batch, "inputs": inputs})
 
     return base._replace(prepare=prepare)
 

@@ -136,7 +136,7 @@ def test_a_directory_of_another_configuration_is_2(run):
     assert run("--out", "mine", "--steps", "2")[0] == 0
     Path("mine", "result.json").unlink()
     code, _, errors = run("--out", "mine", "--steps", "3")
-    assert code == 2 and "Name another directory with --out, or delete that one." in errors
+    assert code == 2 and "Name another directory (--out), or delete that one." in errors
 
 
 def test_not_finite_is_3(run):

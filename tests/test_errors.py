@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import jaxnn
 from jaxnn import InvalidType, InvalidValue
@@ -163,7 +164,7 @@ CASES = {
     ),
     "predict with another shape": (
         lambda: jaxnn.predict(*state(), INPUTS[:, :3]),
-        V, r"Got inputs of shape \(12, 3\); expected shape \(\.\.\., 4\)",
+        V, r"Got inputs of shape \(\d+, 3\); expected shape \(\.\.\., 4\)",
         r"Give inputs with those features, or make the parameters again with init",
     ),
     "predict of nothing": (
@@ -258,6 +259,16 @@ CASES = {
         r"Pass, say, rate=0\.5",
     ),
     "dropout below none": (lambda: jaxnn.dropout(-0.1), V, r"rate=-0\.1", r"say, rate=0\.5"),
+    "a hyper-parameter that nothing reads": (
+        lambda: train(hparams={"dropout": 0.3}),
+        V, r"read by nothing. Got dropout=0\.3; expected those that are read: none",
+        r"Leave it out, or read it",
+    ),
+    "a Flax model as it is": (
+        lambda: train(parts=(nnx.Linear,)),
+        T, r"the network is of another kind",
+        r"Pass from_flax\(model\)",
+    ),
     "dropout of all, traced": (
         lambda: train(
             parts=(lambda h: jaxnn.mlp([8], 3, dropout=h["dropout"]),), hparams={"dropout": 1.5}

@@ -116,8 +116,18 @@ CASES = {
     ),
     "a window too large": (
         lambda: init_and_apply(jaxnn.max_pool(7), (1, 6, 6, 3)),
-        V, r"window=\(7, 7\) and inputs of shape \(1, 6, 6, 3\)",
+        V, r"reaches over 7 and inputs of shape \(1, 6, 6, 3\)",
         r"Choose a smaller window, or padding='SAME'",
+    ),
+    "a convolution too large": (
+        lambda: init_and_apply(jaxnn.conv(2, 7, padding="VALID"), (1, 6, 6, 3)),
+        V, r"reaches over 7 and inputs of shape \(1, 6, 6, 3\)",
+        r"Choose a smaller window, or padding='SAME'",
+    ),
+    "numbers without an axis of features": (
+        lambda: init_and_apply(jaxnn.linear(1), (12,)),
+        V, r"inputs of shape \(12,\)",
+        r"Pass inputs\[:, None\]",
     ),
     "other channels": (
         lambda: train(IMAGES, parts=(jaxnn.convnet([4], 8, 3),), evaluate=GREY_IMAGES),

@@ -133,7 +133,7 @@ def test_a_directory_of_something_else_is_refused_and_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("life's work")
     text = untouched(lambda: fit(tmp_path), tmp_path)
     assert f"{tmp_path} is not a run directory" in text
-    assert "Name another directory with --out" in text
+    assert "Name another directory (--out)" in text
 
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path):
@@ -194,7 +194,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_row_written(tmp_path):
     def loss(outputs, batch):
         return jax.numpy.log(outputs[:, 0] * 0 - 1)
 
-    learner = jaxnn.learner(jaxnn.linear(3), loss, optax.sgd(0.1))
+    learner = jaxnn.learner(jaxnn.linear(3), loss, lambda h: optax.sgd(h["learning_rate"]))
     with pytest.raises(jaxnn.NotFinite, match=r"train/loss is not finite. Got nan at step 6;") as e:
         fit(tmp_path, learner, steps=600)
     assert "Lower the learning rate, or clip the gradients" in str(e.value)

@@ -180,3 +180,10 @@ def test_activation_and_flatten():
     assert_close(applied(jaxnn.activation(jax.nn.relu), {}, IMAGES)[0], np.maximum(IMAGES, 0))
     assert_close(applied(jaxnn.flatten(), {}, IMAGES)[0], IMAGES.reshape(3, -1))
     assert applied(jaxnn.flatten(), {}, real(3))[0].shape == (3, 1)
+
+
+def test_batch_norm_far_from_zero(key):
+    inputs = real(64, 3) + 3000.0
+    params, state = jaxnn.batch_norm().init(key, inputs)
+    outputs, _ = applied(jaxnn.batch_norm(), params, inputs, state, key=key)
+    np.testing.assert_allclose(np.asarray(outputs).std(0), 1.0, rtol=1e-2)

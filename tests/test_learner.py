@@ -173,3 +173,30 @@ def test_the_data_are_no_constants_of_the_program(key):
 
     traced = jax.make_jaxpr(program)(state, data.arrays, key)
     assert not [c for c in traced.consts if jnp.size(c) > 10]
+
+
+def reported(optimizer, hparams, key):
+    learner = jaxnn.learner(jaxnn.linear(3), jaxnn.classification(), optimizer)
+    batch = jax.tree.map(jnp.asarray, BATCH)
+    _, metrics = learner.step(made(learner, key, hparams), batch)
+    return measures.values(metrics).get("learning_rate")
+
+
+def test_the_learning_rate_is_reported_where_it_is_known(key):
+    rate = {"learning_rate": 0.25}
+    assert reported(lambda h: optax.sgd(h["learning_rate"]), rate, key) == 0.25
+    inject = optax.inject_hyperparams(optax.sgd)
+    assert reported(inject(learning_rate=0.5), {}, key) == 0.5
+    assert reported(optax.sgd(0.5), {}, key) is None
+    # A schedule inside the optimizer scales it, to what cannot be seen from outside.
+    scheduled = reported(
+        lambda h: optax.sgd(lambda step: h["learning_rate"] / (step + 1)), rate, key
+    )
+    assert scheduled is None
+
+
+def test_a_part_is_initialised_by_its_name(key):
+    """So dropout, or another part before it, changes no weight."""
+    short = jaxnn.mlp([8], 3).init(key, BATCH["inputs"])[0]
+    long = jaxnn.mlp([8], 3, dropout=0.5).init(key, BATCH["inputs"])[0]
+    assert_same_bits(short, long)

@@ -72,3 +72,10 @@ def test_tokens_count_one_by_one():
     kept = weights.ravel() > 0
     wanted = theirs.accuracy_score(labels.ravel()[kept], logits.argmax(-1).ravel()[kept])
     assert merged(metrics.accuracy, logits, labels, weights) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 3.3, 2000.0])
+def test_r_squared_of_targets_that_do_not_vary(constant):
+    """There is no variance to explain, and the rounding of sums is none."""
+    targets = np.full(60, constant, np.float32)
+    assert np.isnan(merged(metrics.r_squared, targets + np.float32(0.01), targets, ONES))

@@ -149,3 +149,36 @@ def test_labels_out_of_range_are_found_in_the_data(labels, place):
         jaxnn.classification().check(LOGITS[:3], {"labels": np.int32(labels)})
     with pytest.raises(InvalidValue, match="top_k=5"):
         jaxnn.classification(top_k=5).check(LOGITS, {"labels": LABELS})
+
+
+def test_augmentations_of_augmentations_draw_apart(key):
+    """Each has randomness of its own, so a flip does not follow from a shift."""
+
+    def draw(key, inputs):
+        return inputs + jax.random.uniform(key, inputs.shape)
+
+    plain = jaxnn.objective(lambda outputs, batch: outputs[:, 0])
+    batch = {"inputs": jnp.zeros((4, 1)), "index": jnp.arange(4)}
+    once = jaxnn.augmented(plain, draw).prepare(key, batch)["inputs"]
+    twice = jaxnn.augmented(jaxnn.augmented(plain, draw), draw).prepare(key, batch)["inputs"]
+    assert not np.allclose(twice, 2 * once) and len(np.unique(np.asarray(twice))) == 4
+
+
+def test_regression_with_a_weight_for_each_value():
+    weights = jnp.abs(TARGETS) * jnp.array([[1.0, 0.0, 2.0]] * 9)
+    batch = {"labels": TARGETS, "weights": weights}
+    values, given = losses(jaxnn.regression(), PREDICTIONS, **batch)
+    assert_close(values, np.square(PREDICTIONS - TARGETS))
+    assert_close(given, weights)
+    total = losses(jaxnn.batchwise(lambda outputs, batch: outputs.sum()), PREDICTIONS, **batch)[1]
+    assert_close(total, weights.sum())
+
+
+def test_the_check_of_labels_leaves_out_what_does_not_count():
+    """Padding is often labelled -1 with weight 0; labels may also be made by `prepare`."""
+    outputs = jax.ShapeDtypeStruct((3, 4), jnp.float32)
+    check = jaxnn.classification().check
+    check(outputs, {"labels": np.array([0, 3, -1]), "weights": np.array([1.0, 1.0, 0.0])})
+    check(outputs, {"tokens": np.array([[9, 9]])})
+    with pytest.raises(InvalidValue, match=r"labels\[2\]=-1"):
+        check(outputs, {"labels": np.array([0, 3, -1]), "weights": np.array([0.0, 1.0, 1.0])})

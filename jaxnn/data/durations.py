@@ -22,7 +22,8 @@ from jaxnn.data.resident import Resident
 Duration = int | np.integer | str
 """A number of steps, or `"300 steps"`, `"10 epochs"`, `"50000 examples"`, `"5%"` of the run."""
 
-_FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.I)
+_NUMBER = r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?|[0-9]+\.)"
+_FORM = re.compile(rf"\s*{_NUMBER}\s*(steps?|epochs?|examples?|%)\s*", re.I)
 
 
 def steps_of(
@@ -40,7 +41,7 @@ def steps_of(
       InvalidValue: if it is not above zero, or has no unit that is known.
     """
     if isinstance(duration, str):
-        form = _FORM.fullmatch(duration)
+        form = _FORM.fullmatch(re.sub("[_,](?=[0-9]{3})", "", duration))
         number, unit = (float(form[1]), form[2].lower().rstrip("s")) if form else (0.0, "")
         per_unit = {
             "step": 1.0,

@@ -14,7 +14,7 @@ for evaluation the examples come in order, and the last batch is padded with exa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -42,7 +42,7 @@ class Resident:
 
     arrays: dict[str, Any]
     key: Key[Array, ""]
-    batch_size: int = field(metadata={"static": True})
+    batch_size: int
 
     @property
     def num_examples(self) -> int:
@@ -108,11 +108,17 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
             fix="Pass {'inputs': inputs, 'labels': labels}, or examples(...) for files and"
             " data frames",
         )
+    placed = jax.tree.map(jnp.asarray, stored(arrays))
+    return Resident(placed, jax.random.key(0), int(batch_size))
+
+
+def stored(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields as arrays in their storage dtype, checked as `resident` says."""
     # A list of numbers is one field, not a pytree of scalars.
-    stored = jax.tree.map_with_path(_storable, dict(arrays), is_leaf=lambda x: isinstance(x, list))
+    fields = jax.tree.map_with_path(_storable, dict(arrays), is_leaf=lambda x: isinstance(x, list))
     lengths = {
         jax.tree_util.keystr(path): leaf.shape[0]
-        for path, leaf in jax.tree.leaves_with_path(stored)
+        for path, leaf in jax.tree.leaves_with_path(fields)
     }
     if len(set(lengths.values())) != 1 or not all(lengths.values()):
         raise InvalidValue(
@@ -122,7 +128,7 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
             expected="the same number of examples in every field, at least one",
             fix="Give every field one row per example",
         )
-    return Resident(jax.tree.map(jnp.asarray, stored), jax.random.key(0), int(batch_size))
+    return fields
 
 
 def _storable(path: Any, leaf: Any) -> Any:

@@ -78,7 +78,7 @@ def conv(
             )
         shape = (*per_axis("conv", "window", window, space), channels // groups, features)
         params = {"weight": initial_weight(key, shape, scale)}
-        return params | ({"bias": jnp.zeros(features)} if bias else {})
+        return params | ({"bias": jnp.zeros(features, jnp.float32)} if bias else {})
 
     def apply(params, inputs):
         floating("conv", inputs)
@@ -97,6 +97,8 @@ def conv(
         pads = explicit_padding(
             "conv", padding, inputs.shape[1:-1], weight.shape[:space], steps, gaps
         )
+        for length, size, gap, pair in zip(inputs.shape[1:-1], weight.shape, gaps, pads):
+            check_fit("conv", length + sum(pair), (size - 1) * gap + 1, inputs)
         raw = convolve(inputs, weight, steps, pads, (1,) * space, gaps, groups)
         return raw + params["bias"].reshape((1,) * (space + 1) + (features,)) if bias else raw
 
@@ -243,6 +245,18 @@ def per_axis(where: str, name: str, sizes: Sizes, space: int | None = None) -> t
             fix=f"Pass {name}={(1,) * space}, with your sizes",
         )
     return checked
+
+
+def check_fit(where: str, length: int, window: int, inputs) -> None:
+    """Raises `InvalidValue` if a window is larger than the (padded) length of an axis."""
+    if length < window:
+        raise InvalidValue(
+            where,
+            "no window fits in the inputs",
+            got=f"a window that reaches over {window} and inputs of shape {inputs.shape}",
+            expected="windows no larger than the (padded) inputs",
+            fix="Choose a smaller window, or padding='SAME'",
+        )
 
 
 def explicit_padding(

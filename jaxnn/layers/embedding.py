@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidType, positive_integer
+from jaxnn.layers.linear import flat_draw
 from jaxnn.network import Network, described, stateless
 
 
@@ -29,7 +30,9 @@ def embedding(symbols: int, features: int) -> Network:
     positive_integer("embedding", "features", features)
 
     def init(key, inputs):
-        return {"weight": jax.random.normal(key, (symbols, features)) / math.sqrt(features)}
+        return {
+            "weight": flat_draw(jax.random.normal, key, (symbols, features)) / math.sqrt(features)
+        }
 
     def apply(params, inputs):
         if not jnp.issubdtype(inputs.dtype, jnp.integer):

@@ -87,7 +87,7 @@ def rms_norm(*, epsilon: float = 1e-6) -> Network:
         return _affine(x, params).astype(inputs.dtype)
 
     def init(key, inputs):
-        return {"scale": jnp.ones(inputs.shape[-1])}
+        return {"scale": jnp.ones(inputs.shape[-1], jnp.float32)}
 
     return described(stateless(apply, init), "rms_norm")
 
@@ -111,7 +111,7 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5) -> Network:
 
     def init(key, inputs):
         features = inputs.shape[-1]
-        state = {"mean": jnp.zeros(features), "var": jnp.ones(features)}
+        state = {"mean": jnp.zeros(features, jnp.float32), "var": jnp.ones(features, jnp.float32)}
         return _scale_and_bias(key, inputs), state
 
     def apply(params, state, inputs, *, key=None):
@@ -123,9 +123,8 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5) -> Network:
         else:
             axes = tuple(range(x.ndim - 1))
             mean = x.mean(axes)
-            var = (x * x).mean(axes) - mean * mean
-            # Rounding can leave a constant feature with a variance just below zero.
-            var = jnp.maximum(var, 0.0)
+            # Not the mean of squares less the square of the mean: those cancel far from 0.
+            var = jnp.square(x - _last(mean, x)).mean(axes)
             state = {
                 "mean": momentum * state["mean"] + (1 - momentum) * mean,
                 "var": momentum * state["var"] + (1 - momentum) * var,
@@ -137,7 +136,10 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5) -> Network:
 
 
 def _scale_and_bias(key, inputs):
-    return {"scale": jnp.ones(inputs.shape[-1]), "bias": jnp.zeros(inputs.shape[-1])}
+    return {
+        "scale": jnp.ones(inputs.shape[-1], jnp.float32),
+        "bias": jnp.zeros(inputs.shape[-1], jnp.float32),
+    }
 
 
 def _inverse_root(variance, epsilon):

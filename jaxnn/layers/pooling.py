@@ -14,8 +14,8 @@ import operator
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.checks import InvalidValue, floating
-from jaxnn.layers.convolution import Padding, Sizes, explicit_padding, per_axis
+from jaxnn.checks import floating
+from jaxnn.layers.convolution import Padding, Sizes, check_fit, explicit_padding, per_axis
 from jaxnn.network import Network, described, stateless
 
 
@@ -56,14 +56,8 @@ def _pool(kind, window, strides, padding, merge, neutral, mean):
         pads = explicit_padding(kind, padding, inputs.shape[1:-1], sizes, steps, ones)
         border = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
         x = lax.pad(inputs, jnp.asarray(neutral, inputs.dtype), border)
-        if any(length < size for length, size in zip(x.shape[1:-1], sizes)):
-            raise InvalidValue(
-                kind,
-                "no window fits in the inputs",
-                got=f"window={sizes} and inputs of shape {inputs.shape}",
-                expected="windows no larger than the (padded) inputs",
-                fix="Choose a smaller window, or padding='SAME'",
-            )
+        for length, size in zip(x.shape[1:-1], sizes):
+            check_fit(kind, length, size, inputs)
         # One axis at a time, as shifted slices: on CPU a gradient step of a small convnet takes
         # half the time that it takes with lax.reduce_window, whose gradient is a scatter.
         for axis, (size, step) in enumerate(zip(sizes, steps), start=1):

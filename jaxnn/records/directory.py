@@ -37,6 +37,7 @@ def digest(config: Any) -> str:
 
 def unfinished(path: Path) -> Path:
     """Returns `path`, or if a run is finished there the first of `path-2`, `path-3`, ... free."""
+    path = path if path.name else path.resolve()  # "." has no name
     candidate, number = path, 1
     while (candidate / "result.json").exists():
         number += 1
@@ -85,8 +86,18 @@ def open_directory(path: Path, config: Any) -> Iterator[RunDirectory]:
                 "another process is writing there",
                 got=str(path),
                 expected="a directory that no run is using",
-                fix="Wait for that run to end, or name another directory with --out",
+                fix="Wait for that run to end, or name another directory (--out)",
             ) from None
+        # Looked at again now that nobody else writes: another run may just have ended here.
+        _check_ours(path, wanted)
+        if (path / "result.json").exists():
+            raise DirectoryInUse(
+                "run directory",
+                "another process has just finished its run there",
+                got=str(path),
+                expected="a directory that no run is using",
+                fix="Start again: the run then goes to a directory beside it",
+            )
         _write(path / "config.json", json.dumps(wanted, indent=2) + "\n")
         # An unfinished run begins again: its rows would otherwise stand twice.
         (path / "metrics.jsonl").write_text("")
@@ -114,7 +125,7 @@ def _check_ours(path: Path, wanted: dict[str, Any]) -> None:
             f"{path} belongs to a run with another configuration",
             got=", ".join(f"{f}={wanted.get(f)!r}" for f in fields),
             expected=", ".join(f"{f}={found.get(f)!r}" for f in fields),
-            fix="Name another directory with --out, or delete that one",
+            fix="Name another directory (--out), or delete that one",
         )
 
 
@@ -124,7 +135,7 @@ def _not_ours(path: Path, what: str) -> InvalidValue:
         f"{path} is not a run directory",
         got=what,
         expected="a directory that is new, empty or of an unfinished run",
-        fix="Name another directory with --out",
+        fix="Name another directory (--out)",
     )
 
 
@@ -135,7 +146,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    draft.rename(path)
+    os.replace(draft, path)
 
 
 def _json(row: Mapping[str, Any], indent: int | None = None) -> str:

@@ -3,12 +3,13 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import kind, positive_integer
-from jaxnn.data.resident import Resident, resident
+from jaxnn.data.resident import Resident, stored
 from jaxnn.learner import Learner
 from jaxnn.typing import Any
 
@@ -20,9 +21,9 @@ def evaluation(learner: Learner, state: Any, data: Resident) -> dict[str, Any]:
     def add(number, sums):
         return measures.merge(sums, learner.evaluate(state, data.in_order(number)))
 
-    # The first batch gives the sums their structure; the loop does the others.
-    first = learner.evaluate(state, data.in_order(0))
-    return measures.values(lax.fori_loop(1, data.num_batches, add, first))
+    sums = jax.eval_shape(lambda: learner.evaluate(state, data.in_order(0)))
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
+    return measures.values(lax.fori_loop(0, data.num_batches, add, empty))
 
 
 def evaluate(learner: Learner, state: Any, data: Resident) -> dict[str, float]:
@@ -37,8 +38,8 @@ def evaluate(learner: Learner, state: Any, data: Resident) -> dict[str, float]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _predict(learner, state, data, number):
-    return learner.predict(state, data.in_order(number)["inputs"])
+def _predict(learner, state, inputs):
+    return learner.predict(state, inputs)
 
 
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
@@ -54,8 +55,13 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
       InvalidValue: if there are no examples, or a number is not finite.
     """
     positive_integer("predict", "batch_size", batch_size)
-    data = resident({"inputs": inputs}, batch_size=batch_size)
-    batches = [
-        _predict(learner, state, data, np.int32(number)) for number in range(data.num_batches)
-    ]
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: data.num_examples], *batches)
+    inputs = stored({"inputs": inputs})["inputs"]
+    count = jax.tree.leaves(inputs)[0].shape[0]
+    # The last batch is filled up with its last example, and few inputs to a power of two: so most
+    # numbers of inputs share a program.
+    size = min(batch_size, 1 << (count - 1).bit_length())
+    outputs = []
+    for start in range(0, count, size):
+        place = np.minimum(np.arange(start, start + size), count - 1)
+        outputs.append(_predict(learner, state, jax.tree.map(lambda x, p=place: x[p], inputs)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *outputs)

@@ -14,6 +14,7 @@
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -85,8 +86,8 @@ def fit(
     ends it at once.
 
     Args:
-      out: the run directory to write; where a run is finished already, a numbered sibling. `None`
-        writes nothing.
+      out: the run directory to write; where a run is finished already, a numbered sibling, and
+        where one was not finished, that one begins anew. `None` writes nothing.
       name: what the run is called in its result.
       config: what was asked, a dataclass or a mapping, for `config.json`.
       quiet: whether to show no progress.
@@ -113,7 +114,10 @@ def fit(
 
         def keep(progress):
             row = record.add(progress)
-            show(progress.step, {k: v for k, v in row.items() if "/" in k and "_rate" not in k})
+            show(
+                progress.step,
+                {k: v for k, v in row.items() if "/" in k and not k.endswith("/learning_rate")},
+            )
             if directory is not None:
                 directory.append(row)
             _check_finite(row)
@@ -195,15 +199,23 @@ def _signals() -> Iterator[threading.Event]:
         yield stopped
         return
 
+    # A signal that is ignored, as in a background job, stays so; one whose handler is not Python's
+    # (None) is given back to the system at the end.
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
+
     def stop(number, frame):
         stopped.set()
-        # The system's own handler, since Python's would wait for the device to be done.
+        # The system's own handler, since Python's would wait for the device to be done; but a
+        # second stop in a notebook must not end its kernel.
         for either in before:
-            signal.signal(either, signal.SIG_DFL)
+            gentle = hasattr(sys, "ps1") or "ipykernel" in sys.modules
+            signal.signal(either, signal.default_int_handler if gentle else signal.SIG_DFL)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield stopped
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)

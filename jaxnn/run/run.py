@@ -29,6 +29,8 @@ Form = Literal["looped", "stepped"]
 def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> tuple[Any, Any]:
     """Does `n` training steps, purely: `run(a + b)` is `run(b)` after `run(a)`, bit for bit.
 
+    Compile it to go fast, `jax.jit(run, static_argnums=0)`, once for all `n`; `train` does.
+
     Args:
       learner: how parameters change.
       state: where to begin; its `step` says which batch comes next.

@@ -169,6 +169,15 @@ def _check_metrics(function: str, metrics: Any) -> None:
             expected="a dict with a Metric for each name, at least one",
             fix="Return {'loss': jaxnn.metrics.mean(values, weights)}",
         )
+    for name, metric in metrics.items():
+        if "<" in getattr(metric.finish, "__qualname__", ""):
+            raise InvalidType(
+                "train",
+                f"the metric {name!r} is finished by a function that is made anew at every call",
+                got=f"finish={metric.finish.__qualname__}",
+                expected="a function at the top level of a module",
+                fix="Move it there: def finish(sums): ...",
+            )
 
 
 def _check_carry(before: Any, after: Any) -> None:

@@ -30,7 +30,8 @@ class Progress(NamedTuple):
 
     Attributes:
       step: training steps done.
-      state: the state after them, valid until the loop goes on.
+      state: the state after them, valid until the loop goes on, which uses up its arrays; keep a
+        copy, `jax.tree.map(jnp.copy, progress.state)`.
       metrics: `{"train/loss": ..., "test/accuracy": ...}`, scalars on the device; reading one waits
         for it. Those of training are over the steps since the report before. Empty between reports.
     """

@@ -1,0 +1,24 @@
+"""The run directory on its own: what `fit` relies on when two runs meet."""
+
+import pytest
+
+from jaxnn.records.directory import DirectoryInUse, open_directory, unfinished
+
+
+def test_a_run_that_finished_meanwhile_is_not_erased(tmp_path):
+    """Another process may end its run between the look at the directory and the lock."""
+    path = unfinished(tmp_path / "run")
+    with open_directory(path, {"seed": 0}) as directory:
+        directory.append({"step": 1})
+        directory.finish({"steps": 1})
+    with pytest.raises(DirectoryInUse, match="Start again"):
+        with open_directory(path, {"seed": 0}):
+            pass
+    assert (path / "metrics.jsonl").read_text() == '{"step": 1}\n'
+    assert unfinished(path).name == "run-2"
+
+
+def test_the_working_directory_has_a_sibling_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "result.json").write_text("{}")
+    assert unfinished(type(tmp_path)(".")) == tmp_path.with_name(tmp_path.name + "-2")
