@@ -61,7 +61,7 @@ def main(config: Config, out: Path) -> jaxnn.Run:
     return run
 
 
-def show(test, run: jaxnn.Run, count: int = 8) -> None:
+def show(test, run: jaxnn.Run, count: int = 4) -> None:
     """Prints held-out images, and under each the digit that the network reads."""
     shades = " .:-=+*#@"
     images = test["inputs"][:count]
