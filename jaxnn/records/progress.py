@@ -32,24 +32,28 @@ def shown(total: int, *, quiet: bool = False) -> Iterator[Show]:
     if not console.is_terminal:
         yield _lines(total)
         return
+    from rich.console import Group
+    from rich.live import Live
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (
+    bar = Progress(
         TextColumn("step {task.completed}/{task.total}"),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
     )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=total, rate="", words="")
-        rate = _Rate()
+    # Below the bar, since both would not fit in a line of 80 columns.
+    words = Text(no_wrap=True, overflow="ellipsis")
+    task = bar.add_task("", total=total, rate="")
+    rate = _Rate()
 
-        def show(step, metrics):
-            bar.update(task, completed=step, rate=f"{rate(step):,.0f} steps/s")
-            if metrics:
-                bar.update(task, words=describe(metrics))
+    def show(step, metrics):
+        bar.update(task, completed=step, rate=f"{rate(step):,.0f} steps/s")
+        if metrics:
+            words.plain = describe(metrics)
 
+    with Live(Group(bar, words), console=console):
         yield show
 
 
