@@ -1,5 +1,6 @@
 """The README is run as it stands: its example, its words, its commands."""
 
+import json
 import re
 from pathlib import Path
 
@@ -24,3 +25,13 @@ def test_every_word_is_explained():
     words = re.findall(r"^\| (\w[\w -]*) \|", README, re.M)
     expected = ["node", "weight", "bias", "raw output", "activation", "layer", "hyper-parameter"]
     assert words[1 : len(expected) + 3] == [*expected, "training step", "epoch"]
+
+
+def test_its_results_are_those_that_were_recorded():
+    recorded = Path(__file__).parents[1] / "experiments" / "results"
+    rows = dict(re.findall(r"^\| `(python -m experiments\.[^`]*)` \| (0\.\d+)", README, re.M))
+    for path in recorded.glob("*.json"):
+        result = json.loads(path.read_text())
+        if "test/accuracy" in result:
+            assert rows.pop(result["command"]) == f"{result['test/accuracy']:.4f}"
+    assert not rows
