@@ -24,6 +24,7 @@ import tempfile
 import zlib
 from importlib import resources
 from pathlib import Path
+from textwrap import shorten
 from typing import NamedTuple
 
 import numpy as np
@@ -264,4 +265,5 @@ def _verified(path: Path, digest: str) -> bytes:
 
 def _reason(error: Exception) -> str:
     kind = f"{type(error).__name__}: " if isinstance(error, OSError) else ""
-    return f"{kind}{getattr(error, 'strerror', None) or error}"
+    # The first words say it; a connection's error goes on for half a screen.
+    return shorten(f"{kind}{getattr(error, 'strerror', None) or error}", 120, placeholder=" ...")
