@@ -54,7 +54,7 @@ def command(config_type: type, main: Callable[[Any, Path], jaxnn.Run]) -> None:
     except KeyboardInterrupt as error:
         _leave(75, f"interrupted: {error}" if str(error) else "interrupted")
     reached = {k: v for k, v in run.result.items() if k.startswith("test/")} or {
-        k: v for k, v in run.result.items() if k.startswith("train/") and "_rate" not in k
+        k: v for k, v in run.result.items() if k.startswith("train/")
     }
     print(f"{name}: {describe(reached)} in {run.result['seconds']:.1f} s; see {run.out}")
 

@@ -69,9 +69,8 @@ def number(
     low: float = -np.inf,
     high: float = np.inf,
     open_low: bool = False,
-    open_high: bool = True,
 ) -> None:
-    """Raises `InvalidValue` unless `value` is finite, from `low` to `high`, or is traced."""
+    """Raises `InvalidValue` unless `value` is finite, from `low` to below `high`, or is traced."""
     if not is_concrete(value):
         return
     try:
@@ -79,11 +78,10 @@ def number(
     except (TypeError, ValueError):
         figure = np.nan
     above = figure > low if open_low else figure >= low
-    below = figure < high if open_high else figure <= high
-    if not (above and below and np.isfinite(figure)):
+    if not (above and figure < high and np.isfinite(figure)):
         bounds = [
             f"{'above' if open_low else 'of at least'} {low:g}" if low > -np.inf else "",
-            f"{'below' if open_high else 'at most'} {high:g}" if high < np.inf else "",
+            f"below {high:g}" if high < np.inf else "",
         ]
         rule = " and ".join(filter(None, bounds))
         example = (low + high) / 2 if np.isfinite(low + high) else max(low, 0.0) + 0.001

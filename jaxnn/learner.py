@@ -187,10 +187,11 @@ def learner(
             return outputs
 
         goal.check(jax.eval_shape(outputs, batch), arrays)
-        # A schedule reads its hyper-parameters only when it is called: in a step.
-        state = jax.eval_shape(partial(init, hparams=hparams), jax.random.key(0), batch=batch)
-        jax.eval_shape(step, state, batch)
-        _check_read(hparams, read)
+        if set(hparams) - read:
+            # A schedule reads its hyper-parameters only when it is called: in a step.
+            state = jax.eval_shape(partial(init, hparams=hparams), jax.random.key(0), batch=batch)
+            jax.eval_shape(step, state, batch)
+            _check_read(hparams, read)
 
     return Learner(init, step, evaluate, predict, check)
 

@@ -44,6 +44,6 @@ def test_quiet_says_nothing(capsys):
 
 def test_metrics_are_described_in_four_figures():
     assert (
-        describe({"train/loss": 0.123456, "r2": 1.0, "n": 1e-9})
-        == "train/loss 0.1235, r2 1, n 1e-09"
+        describe({"train/loss": 0.123456, "test/r2": 1.0, "test/n": 1e-9})
+        == "train/loss 0.1235, test/r2 1, test/n 1e-09"
     )

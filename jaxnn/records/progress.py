@@ -58,8 +58,12 @@ def shown(total: int, *, quiet: bool = False) -> Iterator[Show]:
 
 
 def describe(metrics: Mapping[str, float]) -> str:
-    """Returns metrics as a reader wants them: `"train/loss 0.25, test/accuracy 0.981"`."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    """Returns what a row says of learning: `"train/loss 0.25, test/accuracy 0.981"`.
+
+    That is its metrics, the names with a slash, but for the learning rate.
+    """
+    shown = {k: v for k, v in metrics.items() if "/" in k and not k.endswith("/learning_rate")}
+    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
 
 
 def _lines(total: int) -> Show:

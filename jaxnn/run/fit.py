@@ -114,10 +114,7 @@ def fit(
 
         def keep(progress):
             row = record.add(progress)
-            show(
-                progress.step,
-                {k: v for k, v in row.items() if "/" in k and not k.endswith("/learning_rate")},
-            )
+            show(progress.step, row)
             if directory is not None:
                 directory.append(row)
             _check_finite(row)
