@@ -46,14 +46,17 @@ from jaxnn.objectives import (
 from jaxnn.records.directory import DirectoryInUse
 from jaxnn.run.evaluate import evaluate, predict
 from jaxnn.run.fit import NotFinite, Run, fit
+from jaxnn.run.population import population
 from jaxnn.run.run import run
 from jaxnn.run.train import train
 from jaxnn.run.training import Progress, Training
+from jaxnn.run.trial import STATUSES, Best, Trial, Watch
 from jaxnn.table import Table, table
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Best",
     "DirectoryInUse",
     "Duration",
     "Explained",
@@ -68,9 +71,12 @@ __all__ = [
     "Progress",
     "Resident",
     "Run",
+    "STATUSES",
     "Table",
     "TrainState",
     "Training",
+    "Trial",
+    "Watch",
     "absolute_error",
     "activation",
     "augmented",
@@ -99,6 +105,7 @@ __all__ = [
     "mlp",
     "objective",
     "parallel",
+    "population",
     "predict",
     "regression",
     "resident",

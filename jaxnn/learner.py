@@ -39,7 +39,7 @@ from jaxnn.typing import Any, Array, Batch, Callable, Hparams, Int, Key, Params,
 
 # Streams of randomness, derived from one key and never advanced: what is drawn at a step does not
 # depend on what was drawn before, so a run can stop and go on anywhere.
-INIT, STEPS, ORDER = 0, 1, 2
+INIT, STEPS, ORDER, SELECT = 0, 1, 2, 3
 
 
 class TrainState(NamedTuple):

@@ -49,6 +49,18 @@ def values(metrics: dict[str, Metric]) -> dict[str, Any]:
     return {name: metric.value() for name, metric in metrics.items()}
 
 
+def lower_is_better(name: str) -> bool:
+    """Whether a metric of this name is good when it is low, as losses and errors are.
+
+    >>> lower_is_better("test/loss"), lower_is_better("test/accuracy")
+    (True, False)
+    """
+    return name.rsplit("/", 1)[-1].endswith(_LOW)
+
+
+_LOW = ("loss", "error", "mae", "mse", "rmse", "perplexity", "bits_per_byte")
+
+
 def mean(numbers: Shaped[Array, "*shape"], weights: Float[Array, "*shape"]) -> Metric:
     """The weighted mean: `sum(weights * numbers) / sum(weights)`."""
     # A number of weight 0 may be anything, even NaN: it is a padded or masked place.

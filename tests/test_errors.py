@@ -34,6 +34,7 @@ from tests.mistakes import (
 )
 
 KEYS = jax.random.split(KEY)
+TABLE_OF_KEYS = KEYS[None]
 V, T = InvalidValue, InvalidType
 CASES = {
     # What is learned from.
@@ -219,8 +220,9 @@ CASES = {
         T, r"key is not a random key. Got key=0; expected one key",
         r"Pass key=jax\.random\.key\(0\)",
     ),
-    "several keys": (
-        lambda: train(key=KEYS), T, r"Got a key of shape \(2,\)", r"Pass key=jax\.random\.key\(0\)",
+    "keys of two axes": (
+        lambda: train(key=TABLE_OF_KEYS),
+        T, r"Got a key of shape \(1, 2\)", r"Pass key=jax\.random\.key\(0\)",
     ),
     # Hyper-parameters.
     "a learning rate of zero": (

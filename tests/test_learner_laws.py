@@ -12,8 +12,9 @@ import pytest
 import jaxnn
 from jaxnn import metrics as measures
 from jaxnn.data.resident import Resident
+from jaxnn.run.advance import advance, looped, stepped
 from jaxnn.run.evaluate import evaluation
-from jaxnn.run.run import _looped, _stepped, advance, empty_window, run
+from jaxnn.run.run import empty_window, run
 from jaxnn.run.train import train
 from jaxnn.run.training import Training
 from tests import registry, test_laws
@@ -124,7 +125,7 @@ def test_one_trace(case, form, compilations):
         for _ in jaxnn.train(learner, data, steps=steps, key=key, every=every, **options):
             pass
 
-    program = {"looped": _looped, "stepped": _stepped}[form]
+    program = {"looped": looped, "stepped": stepped}[form]
     train(0, 4, 3, 1.0)
     programs = program._cache_size()
     compilations.clear()
@@ -141,8 +142,8 @@ def test_transfers(case, form, monkeypatch):
     value = kind._value.fget  # what every conversion to a number on the host goes through
     monkeypatch.setattr(kind, "_value", property(lambda self: (reads.append(1), value(self))[1]))
     evaluate = {"test": planned(case).data}
-    changed = {"every": 4, "evaluate_every": 4, "evaluations": evaluate, "form": form}
-    arranged = replace(planned(case), **changed)
+    options = {"hparams": case.facts.get("hparams"), "every": 4, "evaluate": evaluate, "form": form}
+    arranged = train(case.thing, evaluate["test"], steps=STEPS, key=jax.random.key(0), **options)
     with jax.transfer_guard_device_to_host("disallow"):  # where there is one: not on CPU
         reports = [progress.metrics for progress in arranged]
     assert len(reports) == 3 and not reads

@@ -35,7 +35,10 @@ def classifier(**settings):
 
 def rows(*arguments, **settings):
     reports = jaxnn.train(*arguments, key=jax.random.key(7), **settings)
-    return [(step, {k: float(v) for k, v in metrics.items()}) for step, _, metrics in reports]
+    return [
+        (step, {k: float(v) for k, v in metrics.items()})
+        for step, metrics in ((r.step, r.metrics) for r in reports)
+    ]
 
 
 @pytest.fixture
@@ -44,9 +47,9 @@ def dispatched(monkeypatch):
     lengths = []
     advance = driver.advance
 
-    def counted(learner, state, data, n, window, form):
+    def counted(learner, state, data, n, window, form, **options):
         lengths.append(n)
-        return advance(learner, state, data, n, window, form)
+        return advance(learner, state, data, n, window, form, **options)
 
     monkeypatch.setattr(driver, "advance", counted)
     return lengths
@@ -191,7 +194,7 @@ def test_the_driver_fetches_no_metric(key, fetches):
         classifier(), quarters(32), steps=60, key=key, every=10, evaluate=quarters(64)
     )
     fetches.clear()
-    kept = [metrics for _, _, metrics in reports]
+    kept = [report.metrics for report in reports]
     assert fetches == []
     assert float(kept[0]["train/loss"]) > 0 and fetches == [()]
 
@@ -225,12 +228,13 @@ def test_the_host_waits_only_for_the_chunk_before_the_one_under_way(monkeypatch,
     tokens, waited_for = [], []
     advance, block = driver.advance, jax.block_until_ready
 
-    def dispatch(*arguments):
-        state, window, token = advance(*arguments)
+    def dispatch(*arguments, **options):
+        state, window, token = advance(*arguments, **options)
         tokens.append(token)
         return state, window, token
 
     def wait(token):
+        (token,) = token  # of the one device
         assert token is tokens[-2]
         waited_for.append(int(token))
         return block(token)

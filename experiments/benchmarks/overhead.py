@@ -24,7 +24,8 @@ import jaxnn
 from jaxnn.data.order import epoch_and_place, permute
 from jaxnn.layers.convolution import convolve
 from jaxnn.learner import ORDER
-from jaxnn.run.run import Form, advance, empty_window, trace_step
+from jaxnn.run.advance import advance
+from jaxnn.run.run import Form, empty_window, trace_step
 from jaxnn.scale import devices
 
 

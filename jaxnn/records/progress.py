@@ -5,15 +5,19 @@
 step 100/200, train/loss 0.25, ... steps/s, 0:00:00 left
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
+
+from jaxnn.metrics import lower_is_better
 
 # Off a terminal a run writes about this many lines, however often it reports.
 LINES = 20
 
-Show = Callable[[int, Mapping[str, float]], None]
+Show = Callable[[int, Mapping[str, Any]], None]
 
 
 @contextmanager
@@ -57,13 +61,24 @@ def shown(total: int, *, quiet: bool = False) -> Iterator[Show]:
         yield show
 
 
-def describe(metrics: Mapping[str, float]) -> str:
+def describe(metrics: Mapping[str, Any]) -> str:
     """Returns what a row says of learning: `"train/loss 0.25, test/accuracy 0.981"`.
 
-    That is its metrics, the names with a slash, but for the learning rate.
+    That is its metrics, the names with a slash, but for the learning rate; those of a population by
+    the mean and the best of its members.
     """
     shown = {k: v for k, v in metrics.items() if "/" in k and not k.endswith("/learning_rate")}
-    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+    shown = {k: v for k, v in shown.items() if not k.startswith("select/")}
+    return ", ".join(f"{name} {_figure(name, value)}" for name, value in shown.items())
+
+
+def _figure(name: str, value: float | list[float]) -> str:
+    """Returns a value, or of a population the mean of its finite values and the best one."""
+    if not isinstance(value, list):
+        return f"{value:.4g}"
+    finite = [figure for figure in value if math.isfinite(figure)] or [math.nan]
+    best = (min if lower_is_better(name) else max)(finite)
+    return f"{sum(finite) / len(finite):.4g} (best {best:.4g})"
 
 
 def _lines(total: int) -> Show:

@@ -39,11 +39,15 @@ def evaluate(learner: Learner, state: Any, data: Resident) -> dict[str, float]:
 
 @partial(jax.jit, static_argnums=0)
 def _predict(learner, state, inputs):
+    if state.step.ndim:
+        return lax.map(lambda member: learner.predict(member, inputs), state)
     return learner.predict(state, inputs)
 
 
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
     """Returns the outputs for any number of inputs, as NumPy arrays with the same leading axis.
+
+    For the states of a population, stacked, the outputs have an axis of members before that.
 
     Args:
       learner: how outputs are made.
@@ -64,4 +68,6 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
     for start in range(0, count, size):
         place = np.minimum(np.arange(start, start + size), count - 1)
         outputs.append(_predict(learner, state, jax.tree.map(lambda x, p=place: x[p], inputs)))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *outputs)
+    axis = np.ndim(state.step)
+    whole = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *outputs)
+    return jax.tree.map(lambda x: x[(slice(None),) * axis + (slice(count),)], whole)

@@ -17,12 +17,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from jaxnn.checks import Explained
 from jaxnn.data.durations import Duration
@@ -34,7 +35,8 @@ from jaxnn.run.evaluate import predict
 from jaxnn.run.run import Form
 from jaxnn.run.train import train
 from jaxnn.run.training import Progress, Training
-from jaxnn.typing import Any, Array, Hparams, Key
+from jaxnn.run.trial import DIVERGED, RUNNING, STATUSES, Trial, Watch
+from jaxnn.typing import Any, Array, Callable, Hparams, Key
 
 
 class NotFinite(Explained, ArithmeticError):
@@ -48,20 +50,27 @@ class Run:
     Attributes:
       result: flat: `experiment`, `steps`, `seconds` and the last value of each metric.
       history: a row for each report, as in `metrics.jsonl`.
-      state: the state at the end.
+      state: the state at the end; of a population the states, stacked.
+      best: the state of the best evaluation, if a metric was watched; else `state`.
       learner: what was trained.
       out: the run directory, if there is one.
+      members: of a population how many; `None` for one run.
     """
 
     result: dict[str, Any]
     history: list[dict[str, Any]]
     state: Any = field(repr=False)
+    best: Any = field(repr=False)
     learner: Learner = field(repr=False)
     out: Path | None
+    members: int | None = None
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
-        """Returns the trained network's outputs for any number of inputs, as NumPy arrays."""
-        return predict(self.learner, self.state, inputs, batch_size=batch_size)
+        """Returns the best state's outputs for any number of inputs, as NumPy arrays.
+
+        Those of a population have a leading axis of members.
+        """
+        return predict(self.learner, self.best, inputs, batch_size=batch_size)
 
 
 def fit(
@@ -69,18 +78,27 @@ def fit(
     data: Resident,
     *,
     steps: Duration,
-    key: Key[Array, ""],
+    key: Key[Array, "*members"],
     hparams: Hparams | None = None,
     every: Duration | None = None,
     evaluate: Resident | Mapping[str, Resident] | None = None,
     evaluate_every: Duration | None = None,
     form: Form | None = None,
+    watch: Watch | str | None = None,
+    select: Callable[[Any, Trial], Trial] | None = None,
+    width: int | None = None,
+    devices: Sequence[Any] | None = None,
     out: str | Path | None = None,
     name: str = "run",
     config: Any = None,
     quiet: bool = False,
 ) -> Run:
-    """Trains to the end and returns the `Run`. The arguments up to `form` are those of `train`.
+    """Trains to the end and returns the `Run`.
+
+    The arguments up to `devices` are those of `train`.
+
+    Of a population (see `train`), result and history hold a list over members wherever those of one
+    run hold a number, and a member whose loss is not finite ends alone.
 
     Ctrl-C, or SIGTERM, ends the run after the current chunk with everything written; a second one
     ends it at once.
@@ -94,14 +112,15 @@ def fit(
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used.
-      NotFinite: if a loss is infinite or not a number.
+      NotFinite: if a loss of a single run is infinite or not a number.
       KeyboardInterrupt: if a signal ended the run.
       DirectoryInUse: if another process is writing to `out`.
       OSError: if `out` cannot be written.
     """
     training = train(
         learner, data, steps=steps, key=key, hparams=hparams, every=every,
-        evaluate=evaluate, evaluate_every=evaluate_every, form=form,
+        evaluate=evaluate, evaluate_every=evaluate_every, form=form, watch=watch, select=select,
+        width=width, devices=devices,
     )  # fmt: skip
     path = None if out is None else unfinished(Path(out))
     asked = hparams if config is None else config
@@ -117,26 +136,27 @@ def fit(
             show(progress.step, row)
             if directory is not None:
                 directory.append(row)
-            _check_finite(row)
+            _check_finite(row, record.status)
 
-        step, state, late = 0, None, None
+        late, progress = None, None
         for progress in training.chunks():
             # The report before is read only now, when the device has its next chunk to work on.
             if late is not None:
                 keep(late)
             show(progress.step, {})
             late = progress if progress.metrics else None
-            step, state = progress.step, progress.state
             if stopped.is_set():
                 break
+        assert progress is not None  # a run has at least one step
         if late is not None:
             keep(late)
-        result = record.result(name)
-        if stopped.is_set() and step < training.steps:
-            raise KeyboardInterrupt(f"stopped at step {step} of {training.steps}")
+        if stopped.is_set() and progress.step < training.steps:
+            raise KeyboardInterrupt(f"stopped at step {progress.step} of {training.steps}")
+        result = record.result(name, progress)
         if directory is not None:
             directory.finish(result)
-    return Run(result, record.rows, state, learner, path)
+    members = training.layout.members
+    return Run(result, record.rows, progress.state, progress.best, learner, path, members)
 
 
 class _Record:
@@ -145,11 +165,13 @@ class _Record:
     def __init__(self, training: Training):
         self.training = training
         self.rows: list[dict[str, Any]] = []
+        self.status: Any = RUNNING
         self.began = time.perf_counter()
 
     def add(self, progress: Progress) -> dict[str, Any]:
         """Waits for the metrics of a report, and returns its row."""
-        metrics = {name: float(value) for name, value in progress.metrics.items()}
+        metrics = {name: _plain(value) for name, value in progress.metrics.items()}
+        self.status = _plain(progress.status)
         examples = progress.step * self.training.data.batch_size
         row = {
             "step": progress.step,
@@ -160,32 +182,47 @@ class _Record:
         self.rows.append(row)
         return row
 
-    def result(self, name: str) -> dict[str, Any]:
+    def result(self, name: str, progress: Progress) -> dict[str, Any]:
+        """Returns the result: the last value of each metric, and that of the best evaluation."""
         metrics = {k: v for row in self.rows for k, v in row.items() if "/" in k}
-        last = self.rows[-1] if self.rows else {"step": 0, "seconds": 0.0}
+        trial = progress.trial
+        best = {}
+        if self.training.watch is not None and trial.best is not None:
+            best = {f"best/{self.training.watch.metric}": trial.best.value}
+            best["best/step"] = trial.best.step
+        members = self.training.layout.members
         device = jax.devices()[0]
         return {
             "experiment": name,
-            "steps": last["step"],
-            "seconds": last["seconds"],
+            **({} if members is None else {"members": members}),
+            "steps": _plain(trial.state.step),
+            "seconds": self.rows[-1]["seconds"],
+            "status": jax.tree.map(STATUSES.__getitem__, self.status),
             **metrics,
+            **{name: _plain(value) for name, value in best.items()},
             "form": self.training.form,
             "device": device.device_kind,
             "jax": jax.__version__,
         }
 
 
-def _check_finite(row: dict[str, Any]) -> None:
-    for name, value in row.items():
-        if name.endswith("loss") and not math.isfinite(value):
-            raise NotFinite(
-                "fit",
-                f"{name} is not finite",
-                got=f"{value} at step {row['step']}",
-                expected="a finite loss",
-                fix="Lower the learning rate, or clip the gradients with"
-                " optax.clip_by_global_norm(1.0)",
-            )
+def _plain(value: Any) -> Any:
+    """Returns a number on the host, or of a population the list of them."""
+    return np.asarray(value).tolist()
+
+
+def _check_finite(row: dict[str, Any], status: Any) -> None:
+    if status != DIVERGED:
+        return
+    losses = {name: value for name, value in row.items() if name.endswith("loss")}
+    name = next(name for name, value in losses.items() if not math.isfinite(value))
+    raise NotFinite(
+        "fit",
+        f"{name} is not finite",
+        got=f"{losses[name]} at step {row['step']}",
+        expected="a finite loss",
+        fix="Lower the learning rate, or clip the gradients with optax.clip_by_global_norm(1.0)",
+    )
 
 
 @contextmanager

@@ -11,7 +11,6 @@ one form is as good as the other on GPU and TPU; on CPU a gradient of a native c
 25 times slower in a loop (`layers.convolution` has none), so a learner that holds one is stepped.
 """
 
-from functools import partial
 from typing import Literal
 
 import jax
@@ -44,7 +43,7 @@ def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> 
     """
     if window is None:
         window = empty_window(trace_step(learner, state, data)[1][1])
-    return lax.fori_loop(0, n, lambda _, carry: _advance(learner, data, *carry), (state, window))
+    return lax.fori_loop(0, n, lambda _, carry: one_step(learner, data, *carry), (state, window))
 
 
 def trace_step(learner: Learner, state: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
@@ -59,39 +58,10 @@ def empty_window(metrics: Any) -> Any:
     return jax.device_put(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics))
 
 
-def _advance(learner: Learner, data: Any, state: Any, window: Any) -> tuple[Any, Any]:
+def one_step(learner: Learner, data: Any, state: Any, window: Any) -> tuple[Any, Any]:
+    """Does one training step, and adds its metrics to the window."""
     state, metrics = learner.step(state, data.batch(state.step))
     return state, measures.merge(window, metrics)
-
-
-# Compiled once per learner and shapes, for every driver. State and window are donated: training
-# holds one copy of them. The step is returned apart, as something to wait for after donation.
-@partial(jax.jit, static_argnums=0, donate_argnums=(1, 4))
-def _looped(learner, state, data, n, window):
-    state, window = run(learner, state, data, n, window)
-    return state, window, state.step + 0
-
-
-@partial(jax.jit, static_argnums=0, donate_argnums=(1, 3))
-def _stepped(learner, state, data, window):
-    state, window = _advance(learner, data, state, window)
-    return state, window, state.step + 0
-
-
-def advance(
-    learner: Learner, state: Any, data: Any, n: int, window: Any, form: Form
-) -> tuple[Any, Any, Any]:
-    """Dispatches `n` compiled steps without waiting for them; `state` and `window` are used up.
-
-    Returns:
-      `(state, window, token)`: the token is ready when the steps are done.
-    """
-    if form == "looped":
-        return _looped(learner, state, data, np.int32(n), window)
-    token = None
-    for _ in range(n):
-        state, window, token = _stepped(learner, state, data, window)
-    return state, window, token
 
 
 def best_form(program: Any) -> Form:

@@ -16,7 +16,7 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 200 True
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import get_args
@@ -26,13 +26,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import metrics as measures
-from jaxnn.checks import Invalid, InvalidType, InvalidValue, choice, kind, number
+from jaxnn.checks import Invalid, InvalidType, InvalidValue, choice, kind
 from jaxnn.data.durations import Duration, steps_of
 from jaxnn.data.resident import Resident
 from jaxnn.learner import ORDER, Learner
+from jaxnn.run.members import bounds, check_room, check_selection, counted, laid_out, watched
 from jaxnn.run.run import Form, best_form, trace_step
-from jaxnn.run.training import Training, begin
-from jaxnn.typing import Any, Array, Hparams, Key
+from jaxnn.run.training import Training
+from jaxnn.run.trial import Trial, Watch, begin, named
+from jaxnn.typing import Any, Array, Callable, Hparams, Key
 
 
 def train(
@@ -40,14 +42,22 @@ def train(
     data: Resident,
     *,
     steps: Duration,
-    key: Key[Array, ""],
+    key: Key[Array, "*members"],
     hparams: Hparams | None = None,
     every: Duration | None = None,
     evaluate: Resident | Mapping[str, Resident] | None = None,
     evaluate_every: Duration | None = None,
     form: Form | None = None,
+    watch: Watch | str | None = None,
+    select: Callable[[Any, Trial], Trial] | None = None,
+    width: int | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Training:
     """Checks everything, and returns a `Training` to iterate over: a `Progress` at every report.
+
+    With keys `[members]`, or hyper-parameters `[members]`, it trains a population: as many runs in
+    one program, whatever each of them holds. What is reported of one run as a number is then an
+    array `[members]`. A member that has stopped keeps every bit while the others go on.
 
     The checks are made at this call, by tracing but without compiling; training begins with the
     loop.
@@ -56,23 +66,32 @@ def train(
       learner: how parameters change.
       data: what to learn from.
       steps: how long, as a `Duration`: `1000`, `"10 epochs"`.
-      key: decides everything that is random: initialisation, order of the data, dropout.
-      hparams: the hyper-parameters, numbers by name.
+      key: decides everything that is random: initialisation, order of the data, dropout. An array
+        of keys for a population.
+      hparams: the hyper-parameters, by name a number, or an array of one for each member.
       every: the time between reports; an epoch, or the whole run if that is shorter, by default.
         There is always one at the end.
       evaluate: data to evaluate on; under the name `test` unless given by name.
       evaluate_every: the time between evaluations: one comes with the first report after so many
         steps, and with the last. At each report by default.
       form: `"looped"` or `"stepped"`, see `run`; chosen by default.
+      watch: the metric of which the best state is kept; a `Watch` may also say how patient to be.
+      select: acts on a population after each evaluation, purely: `(key, trials) -> trials`, such as
+        `successive_halving` and `population_based_training`.
+      width: how many members of a population train side by side on a device; 1, one after another,
+        gives each the bits of its single run. By default 1 on CPU, and elsewhere as many as memory
+        holds.
+      devices: which share a population; all of them by default.
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used.
     """
     evaluations = dict(evaluate) if isinstance(evaluate, Mapping) else {"test": evaluate}
     evaluations = {name: part for name, part in evaluations.items() if part is not None}
-    _check_kinds(learner, data, evaluations, key)
+    _check_kinds(learner, data, evaluations)
     choice("train", "form", form or "looped", get_args(Form))
-    hparams = {name: _hparam(name, value) for name, value in (hparams or {}).items()}
+    members, given = counted(key, hparams or {})
+    layout = laid_out(members, width, devices)
     if data.batch_size > data.num_examples:
         raise InvalidValue(
             "train",
@@ -85,69 +104,64 @@ def train(
     every = steps_of("1 epoch" if every is None else every, data, total=total, name="every")
     between = every if evaluate_every is None else evaluate_every
     between = steps_of(between, data, total=total, name="evaluate_every")
-    learner.check(hparams, data.arrays)
-    initial = jax.tree.map(np.float32, hparams)
-    state = jax.eval_shape(partial(begin, learner), key, initial, data)
+    extremes = bounds(given)
+    for hparams in extremes:
+        learner.check(hparams, data.arrays)
+    one = jax.ShapeDtypeStruct((), key.dtype)
+    state = jax.eval_shape(
+        partial(begin, learner), one, jax.tree.map(np.float32, extremes[0]), data
+    )
     program, (after, metrics) = trace_step(learner, state, data)
     _check_carry(state, after)
     _check_metrics("step", metrics)
+    names = list(named("train", metrics))
     for name, part in evaluations.items():
         with _about(name):
-            learner.check(hparams, part.arrays)
+            for hparams in extremes:
+                learner.check(hparams, part.arrays)
             found = jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
             _check_metrics("evaluate", found)
+        names += named(name, found)
     # Last, since it computes something: all that is wrong was found without compiling.
-    data = data.shuffled(jax.random.fold_in(key, ORDER))
-    return Training(
+    key = key if members is None else jnp.broadcast_to(key, (members,))
+    order = jax.random.fold_in if members is None else jax.vmap(jax.random.fold_in, (0, None))
+    training = Training(
         learner=learner,
-        data=data,
+        data=data.shuffled(order(key, ORDER)),
         evaluations=evaluations,
         key=key,
-        hparams=initial,
+        hparams=jax.tree.map(np.float32, given),
         steps=total,
         every=every,
         evaluate_every=between,
         form=form or best_form(program),
         metrics=metrics,
+        names=names,
+        watch=watched(watch, names),
+        select=select,
+        layout=layout,
+        width=width,
     )
+    check_room(training)
+    check_selection(training)
+    return training
 
 
-def _hparam(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InvalidType(
-            "train",
-            f"hyper-parameter {name} is not a number",
-            got=f"{name}={value!r}",
-            expected="a number: hyper-parameters are inputs of the compiled program",
-            fix="Choose what is not a number outside, when the network is built",
-        )
-    number("train", name, value)
-    return float(value)
-
-
-def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any], key: Any) -> None:
+def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any]) -> None:
     kind("train", "learner", learner, Learner, fix="Pass learner(network, objective, optimizer)")
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=64)"
     kind("train", "data", data, Resident, fix=fix)
     for name, part in evaluations.items():
         kind("train", f"evaluate[{name!r}]", part, Resident, fix=fix)
-    if "train" in evaluations:
-        raise InvalidValue(
-            "train",
-            "the name train is that of the metrics of training",
-            got=f"evaluate with the names {', '.join(evaluations)}",
-            expected="other names",
-            fix="Write evaluate={'training': data, ...}",
-        )
-    dtype = getattr(key, "dtype", np.dtype(object))
-    if not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
-        raise InvalidType(
-            "train",
-            "key is not a random key",
-            got=f"a key of shape {key.shape}" if hasattr(key, "shape") else f"key={key!r}",
-            expected="one key, as jax.random.key makes it",
-            fix="Pass key=jax.random.key(0), with any seed",
-        )
+    for name, why in {"train": "training", "select": "selection"}.items():
+        if name in evaluations:
+            raise InvalidValue(
+                "train",
+                f"the name {name} is that of the metrics of {why}",
+                got=f"evaluate with the names {', '.join(evaluations)}",
+                expected="other names",
+                fix=f"Write evaluate={{'{why}': data, ...}}",
+            )
 
 
 @contextmanager

@@ -2,44 +2,98 @@
 
 Steps are dispatched in chunks of half a second to a second, always one ahead of the device, which
 never waits for the host. Reports, evaluations and the end come at absolute steps: how chunks fall
-changes nothing.
+changes nothing. A population is dispatched in the same way, the same program to each device; where
+members have stopped, the others are shared out anew, so that no device is left idle.
 """
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import SingleDeviceSharding
 
-from jaxnn import metrics as measures
+from jaxnn.checks import InvalidValue
 from jaxnn.data.resident import Resident
-from jaxnn.learner import Learner
-from jaxnn.run.evaluate import evaluation
-from jaxnn.run.run import Form, advance, empty_window
-from jaxnn.typing import Any
+from jaxnn.learner import SELECT, Learner
+from jaxnn.run.advance import advance, looped
+from jaxnn.run.run import Form
+from jaxnn.run.trial import EMPTY, RUNNING, Trial, Watch, begin, first_trial, report
+from jaxnn.scale.layout import Layout, rows
+from jaxnn.scale.memory import available, needed
+from jaxnn.typing import Any, Callable
 
 # Long enough that starting a program costs nothing (a convnet's first touch of its memory: 15 ms),
 # short enough that a signal is served at once.
 CHUNK_SECONDS = 1.0
 
 
-class Progress(NamedTuple):
+@dataclass(frozen=True)
+class Progress:
     """Where a run stands.
 
     Attributes:
       step: training steps done.
-      state: the state after them, valid until the loop goes on, which uses up its arrays; keep a
-        copy, `jax.tree.map(jnp.copy, progress.state)`.
-      metrics: `{"train/loss": ..., "test/accuracy": ...}`, scalars on the device; reading one waits
-        for it. Those of training are over the steps since the report before. Empty between reports.
+      metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
+        Scalars, or of a population `[members]`. Those of training are over the steps since the
+        report before. Empty between reports.
+      status: what became of the run, a number of `jaxnn.STATUSES`, or `[members]` of them.
+      placed: the trials, where they are.
     """
 
     step: int
-    state: Any
     metrics: dict[str, Any]
+    status: Any
+    placed: "Placed" = field(repr=False)
+
+    @property
+    def trial(self) -> Trial:
+        """All that is known, one pytree; of a population in the order of its members.
+
+        Valid until the loop goes on, which uses up its arrays; keep a copy,
+        `jax.tree.map(jnp.copy, progress.trial)`.
+        """
+        return self.placed.ordered(lambda trial: trial)
+
+    @property
+    def state(self) -> Any:
+        """The learner's state, or states, valid as `trial` is."""
+        return self.placed.ordered(lambda trial: trial.state)
+
+    @property
+    def best(self) -> Any:
+        """The state of the best evaluation so far, if a metric is watched; else as `state`."""
+        return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The trials of a run, a part on each device.
+
+    Attributes:
+      layout: how they are laid out.
+      parts: the trials of each device; of one run, the trial.
+      slot: where each member is, over all parts.
+    """
+
+    layout: Layout
+    parts: list[Trial]
+    slot: np.ndarray
+
+    def ordered(self, get: Callable[[Trial], Any]) -> Any:
+        """Returns something of all trials, in the order of the members."""
+        tree = self.layout.join([get(part) for part in self.parts])
+        if self.layout.members is None or np.array_equal(self.slot, np.arange(self.layout.slots)):
+            return tree
+        return _rows(tree, self.slot)
+
+    def moved(self, source: np.ndarray) -> "Placed":
+        """Returns the trials with slot `i` taken from slot `source[i]`."""
+        where = np.argsort(source)
+        return replace(self, parts=self.layout.moved(self.parts, source), slot=where[self.slot])
 
 
 @dataclass(frozen=True)
@@ -52,13 +106,18 @@ class Training:
       learner: how parameters change.
       data: what is trained on, in the order of the run's key.
       evaluations: data to evaluate on, by name.
-      key: decides everything that is random.
-      hparams: the hyper-parameters, float32.
+      key: decides everything that is random; of a population `[members]`.
+      hparams: the hyper-parameters, float32; of a population `[members]` each.
       steps: the step at which the run ends.
       every: steps between reports.
       evaluate_every: steps between evaluations.
       form: how steps are dispatched.
       metrics: the shapes of the metrics of a step.
+      names: of all metrics that reports give.
+      watch: what decides about the best and the end, if anything.
+      select: acts on a population after each evaluation, if anything.
+      layout: where the members of a population are.
+      width: how many members side by side were asked for.
     """
 
     learner: Learner
@@ -71,30 +130,35 @@ class Training:
     evaluate_every: int
     form: Form
     metrics: Any = field(repr=False)
+    names: list[str] = field(default_factory=list)
+    watch: Watch | None = None
+    select: Callable[[Any, Trial], Trial] | None = None
+    layout: Layout = Layout()
+    width: int | None = None
 
     def __iter__(self) -> Iterator[Progress]:
         return (progress for progress in self.chunks() if progress.metrics)
 
     def initial_state(self) -> Any:
-        """Returns the state that the run begins with."""
+        """Returns the state, or the states, that the run begins with."""
         return begin(self.learner, self.key, self.hparams, self.data)
 
     def chunks(self) -> Iterator[Progress]:
         """Trains; yields a `Progress` after every chunk, with metrics where a report is due."""
-        state = self.initial_state()
-        window = empty_window(self.metrics)
-        step, length, token = 0, 1, None
+        placed = self._placed()
+        data = placed.layout.copies(self.data)
+        evaluations = placed.layout.copies(self.evaluations)
+        step, length, tokens, status = 0, 1, None, None
         waited = time.perf_counter()
         while step < self.steps:
             border = min(self.steps, (step // self.every + 1) * self.every)
             n = min(length, border - step)
-            previous = token
-            state, window, token = advance(self.learner, state, self.data, n, window, self.form)
+            previous = tokens
+            placed, tokens = self._advanced(placed, data, n)
             step += n
             metrics = {}
             if step == border:
-                found, window = _report(window)
-                metrics = _named("train", found) | self._evaluations(step, state)
+                placed, metrics = self._reported(placed, evaluations, step)
             # One chunk is always under way while the host waits for the one before.
             if previous is not None:
                 jax.block_until_ready(previous)
@@ -104,31 +168,146 @@ class Training:
                 elif now - waited > CHUNK_SECONDS:
                     length = max(1, length // 2)
                 waited = now
-            yield Progress(step, state, metrics)
+            yield Progress(step, metrics, placed.ordered(lambda trial: trial.status), placed)
+            # Who goes on is read a chunk late, like everything that the host looks at.
+            if status is not None:
+                active = np.concatenate([np.ravel(part) for part in status]) == RUNNING
+                if not active.any():
+                    return
+                order = placed.layout.packed(active)
+                placed = placed if order is None else placed.moved(order)
+                status = None
+            if step == border and self._can_stop:
+                status = [part.status for part in placed.parts]
 
-    def _evaluations(self, step: int, state: Any) -> dict[str, Any]:
-        """Returns the metrics of the evaluations that are due at a report."""
+    @property
+    def _can_stop(self) -> bool:
+        """Whether steps may be left out, which a single run does for its patience alone."""
+        return self.layout.members is not None or bool(self.watch and self.watch.patience)
+
+    def _placed(self) -> Placed:
+        """Returns the trials at the beginning."""
+        members = self.layout.members
+        if members is None:
+            return Placed(self.layout, [self.first(self.key, self.hparams, self.data)], np.zeros(1))
+        layout = self._fitted()
+        parts = []
+        for device, slots in zip(
+            layout.devices, np.split(np.arange(layout.slots), len(layout.devices))
+        ):
+            # Empty slots hold a member again, which then does nothing.
+            member = np.minimum(slots, members - 1)
+            given = rows((self.key, self.hparams, self.data.key), member)
+            trial = self.first(given[0], given[1], self.data.shuffled(given[2]))
+            status = np.where(slots < members, RUNNING, EMPTY).astype(np.int8)
+            number = slots.astype(np.int32)
+            trial = trial._replace(status=status, member=number, parent=number)
+            parts.append(jax.device_put(trial, device))
+        return Placed(layout, parts, np.arange(members))
+
+    def first(self, key: Any, hparams: Any, data: Resident) -> Trial:
+        """Returns the trial, or the trials, of these keys at the beginning."""
+        state = begin(self.learner, key, hparams, data)
+        return first_trial(state, self.metrics, self.names, data, self.watch)
+
+    def _fitted(self) -> Layout:
+        """Returns the layout with as many members side by side as memory allows.
+
+        Raises:
+          InvalidValue: if that is fewer than were asked for.
+        """
+        layout = self.layout
+        while layout.width > 1 and self.form == "looped":
+            device = layout.devices[0]
+            need, have = needed(self._compiled(layout)), available(device)
+            if need <= have:
+                break
+            layout = replace(layout, width=max(1, int(layout.width * have / need)))
+        if self.width is not None and layout.width < self.layout.width:
+            raise InvalidValue(
+                "train",
+                "so many members side by side do not fit into the memory of a device",
+                got=f"width={self.width}",
+                expected=f"width of at most {layout.width}",
+                fix=f"Pass width={layout.width}, or leave it out",
+            )
+        return layout
+
+    def _compiled(self, layout: Layout) -> Any:
+        """Returns the program that trains the members of a device; training then finds it again."""
+        share = layout.slots // len(layout.devices)
+        sharding = SingleDeviceSharding(layout.devices[0])
+
+        def there(tree):
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+            )
+
+        trial, data = there((self.shapes(share), self.data))
+        active = there(jax.ShapeDtypeStruct((share,), bool))
+        arguments = trial.state, trial.window, data.shuffled(trial.order), active, np.int32(0)
+        return looped.lower(self.learner, layout.width, *arguments).compile()
+
+    def shapes(self, count: int) -> Trial:
+        """Returns the shapes and dtypes of the trials of so many members."""
+        places = np.zeros(count, np.int32)
+
+        def trials(key, hparams, data):
+            key, hparams, order = rows((key, hparams, data.key), places)
+            return self.first(key, hparams, data.shuffled(order))
+
+        return jax.eval_shape(trials, self.key, self.hparams, self.data)
+
+    def _advanced(self, placed: Placed, data: list[Resident], n: int) -> tuple[Placed, list[Any]]:
+        """Dispatches `n` steps on every device; returns what to wait for too."""
+        width = None if self.layout.members is None else placed.layout.width
+        parts, tokens = [], []
+        for trial, mine in zip(placed.parts, data):
+            active = trial.status == RUNNING if self._can_stop else None
+            state, window, token = advance(
+                self.learner, trial.state, mine.shuffled(trial.order), n, trial.window, self.form,
+                active=active, width=width,
+            )  # fmt: skip
+            parts.append(trial._replace(state=state, window=window))
+            tokens.append(token)
+        return replace(placed, parts=parts), tokens
+
+    def _reported(
+        self, placed: Placed, evaluations: list[dict[str, Resident]], step: int
+    ) -> tuple[Placed, dict[str, Any]]:
+        """Evaluates what is due, and returns the metrics of a report too."""
         before = (step - 1) // self.every * self.every
-        due = step // self.evaluate_every > before // self.evaluate_every
-        metrics = {}
-        if due or step == self.steps:
-            for name, part in self.evaluations.items():
-                metrics |= _named(name, evaluation(self.learner, state, part))
-        return metrics
+        due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
+        width = None if self.layout.members is None else placed.layout.width
+        parts = [
+            report(self.learner, self.watch, width, trial, mine if due else {})
+            for trial, mine in zip(placed.parts, evaluations)
+        ]
+        placed = replace(placed, parts=parts)
+        names = [name for name in self.names if due or name.startswith("train/")]
+        found = placed.ordered(lambda trial: {name: trial.metrics[name] for name in names})
+        metrics = {name: found[name] for name in names}
+        if self.select is not None and due:
+            placed = self._selected(placed, step)
+            state = placed.ordered(
+                lambda trial: (trial.parent, getattr(trial.state, "hparams", {}))
+            )
+            parent, hparams = jax.tree.map(jnp.copy, state)
+            metrics |= {"select/parent": parent} | {f"select/{k}": v for k, v in hparams.items()}
+        return placed, metrics
+
+    def _selected(self, placed: Placed, step: int) -> Placed:
+        key = jax.random.fold_in(jax.random.fold_in(self.key[0], SELECT), step)
+        trials = placed.layout.join(placed.parts)
+        trials = _select(self.select, placed.layout.sharding, key, trials)
+        return replace(placed, parts=placed.layout.cut(trials))
 
 
-@partial(jax.jit, static_argnums=0)
-def begin(learner: Learner, key: Any, hparams: Any, data: Resident) -> Any:
-    """Returns the state that a run begins with."""
-    return learner.init(key, hparams, data.batch(jnp.int32(0)))
+@partial(jax.jit, static_argnums=(0, 1))
+def _select(select, sharding, key, trials):
+    return jax.lax.with_sharding_constraint(select(key, trials), sharding)
 
 
-@partial(jax.jit, donate_argnums=0)
-def _report(window):
-    """Returns the values of a window's metrics, and the window emptied."""
-    return measures.values(window), jax.tree.map(jnp.zeros_like, window)
-
-
-def _named(part: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Puts the name of the data before those of the metrics, the loss first."""
-    return {f"{part}/{name}": values[name] for name in sorted(values, key=lambda n: n != "loss")}
+@jax.jit
+def _rows(tree, index):
+    return rows(tree, index)

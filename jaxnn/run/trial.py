@@ -1,0 +1,212 @@
+"""A trial is one training run with what is known of it so far, as one pytree of arrays.
+
+Beside the learner's state it holds the last metrics, whether the run still goes on, and the best
+state so far. A report brings these up to date inside a compiled program, so that a run of many
+stops on its own account, without asking the host. Trials stack: many are a population.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxnn import metrics as measures
+from jaxnn.data.resident import Resident
+from jaxnn.learner import Learner
+from jaxnn.run.evaluate import evaluation
+from jaxnn.run.population import in_blocks, where
+from jaxnn.typing import Any, Array, Int, Key, PyTree
+
+RUNNING, STOPPED, DROPPED, DIVERGED, EMPTY = range(5)
+STATUSES = ("done", "stopped", "dropped", "diverged", "empty")
+"""What became of a run, by number: it did all its steps, its patience ended, a selection dropped
+it, or its loss was not finite. `empty` is a slot that only fills up a device."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Which metric decides what is best, and how long to wait for something better.
+
+    Attributes:
+      metric: the name of an evaluated metric, `"test/accuracy"`.
+      patience: the number of evaluations without a new best after which a run stops; never, if
+        `None`.
+      better: `"lower"` or `"higher"`; by default lower for a loss or an error.
+      margin: by how much a new best must beat the one before.
+    """
+
+    metric: str
+    patience: int | None = None
+    better: Literal["lower", "higher"] | None = None
+    margin: float = 0.0
+
+    @property
+    def lower(self) -> bool:
+        """Whether lower is better."""
+        if self.better is None:
+            return measures.lower_is_better(self.metric)
+        return self.better == "lower"
+
+
+class Best(NamedTuple):
+    """The best evaluation so far.
+
+    Attributes:
+      value: the watched metric.
+      step: when.
+      waited: evaluations since then.
+      state: the learner's state then.
+    """
+
+    value: Array
+    step: Int[Array, "*members"]
+    waited: Int[Array, "*members"]
+    state: Any
+
+
+class Trial(NamedTuple):
+    """One training run and what is known of it; of a population, every array has a leading axis.
+
+    Attributes:
+      state: the learner's.
+      window: sums of the metrics of the steps since the last report.
+      order: the key of the order of its data.
+      status: one of `STATUSES`, by number; 0 while the run goes on.
+      metrics: the last value of each metric, NaN before the first.
+      best: the best evaluation, `None` unless a metric is watched.
+      member: its number in the population.
+      parent: the number of the member that its state came from at the last selection.
+    """
+
+    state: Any
+    window: PyTree
+    order: Key[Array, "*members"]
+    status: Int[Array, "*members"]
+    metrics: dict[str, Array]
+    best: Best | None
+    member: Int[Array, "*members"]
+    parent: Int[Array, "*members"]
+
+
+@partial(jax.jit, static_argnums=0)
+def begin(learner: Learner, key: Any, hparams: Any, data: Resident) -> Any:
+    """Returns the state that a run begins with; for keys `[members]` those of all members.
+
+    Members are made one after another: each has the bits of its single run, and a program with many
+    random draws would take long to compile for all of them at once.
+    """
+
+    def init(given):
+        return learner.init(*given, data.batch(jnp.int32(0)))
+
+    return lax.map(init, (key, hparams)) if key.shape else init((key, hparams))
+
+
+def first_trial(state: Any, window: Any, names: list[str], data: Resident, watch: Any) -> Trial:
+    """Returns the trial of a state that has not trained yet; for states `[members]`, all of them.
+
+    Args:
+      state: of the learner.
+      window: the shapes of the metrics of a step.
+      names: of all metrics that reports give.
+      data: in its order.
+      watch: the `Watch`, or `None`.
+    """
+    shape = data.key.shape
+
+    def filled(value: float, dtype: Any = np.float32) -> Array:
+        return jnp.full(shape, value, dtype)
+
+    best = None
+    if watch is not None:
+        worst = filled(np.inf if watch.lower else -np.inf)
+        # A copy, since both are donated.
+        best = Best(worst, filled(0, np.int32), filled(0, np.int32), jax.tree.map(jnp.copy, state))
+    member = jnp.arange(shape[0], dtype=jnp.int32) if shape else jnp.int32(0)
+    return Trial(
+        state=state,
+        window=jax.tree.map(lambda x: jnp.zeros((*shape, *x.shape), x.dtype), window),
+        order=data.key,
+        status=filled(RUNNING, np.int8),
+        metrics={name: filled(np.nan) for name in names},
+        best=best,
+        member=member,
+        parent=member,
+    )
+
+
+def report(
+    learner: Learner, watch: Watch | None, width: int | None, trial: Trial, parts: dict[str, Any]
+) -> Trial:
+    """Evaluates and brings a trial up to date, without waiting; uses up its window and its best.
+
+    Args:
+      learner: that trains.
+      watch: what decides about the best and the end.
+      width: of a population, how many members to evaluate at once; `None` for one run.
+      trial: one, or those of a population.
+      parts: the data to evaluate on, by name.
+
+    Returns:
+      The trial, with an empty window.
+    """
+    used, rest = (trial.window, trial.best), (trial.state, trial.status, trial.metrics)
+    window, known = _report(learner, watch, width, used, *rest, parts)
+    return trial._replace(window=window, **dict(zip(("status", "metrics", "best"), known)))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _report(learner, watch, width, used, state, status, metrics, parts):
+    window, best = used
+
+    def one(carry, state):
+        window, *known = carry
+        known = _known(learner, watch, parts, window, state, *known)
+        return jax.tree.map(jnp.zeros_like, window), *known
+
+    over = one
+    if width is not None:
+        over = in_blocks(one if width == 1 else jax.vmap(one), width)
+    window, *known = over((window, status, metrics, best), state)
+    return window, tuple(known)
+
+
+def _known(learner, watch, parts, window, state, status, metrics, best):
+    """Returns status, metrics and best after a report; those of a run that has ended stay."""
+    going = status == RUNNING
+
+    def measured():
+        found = named("train", measures.values(window))
+        for name, part in parts.items():
+            found |= named(name, evaluation(learner, state, part))
+        return metrics | {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
+
+    metrics = lax.cond(going, measured, lambda: metrics)
+    # Of training the sums, since a mean of no examples is NaN without anything being wrong.
+    losses = [metric.sums for name, metric in window.items() if name.endswith("loss")]
+    losses += [
+        value
+        for name, value in metrics.items()
+        if name.endswith("loss") and name.split("/")[0] in parts
+    ]
+    finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(losses)]
+    diverged = going & ~jnp.all(jnp.array(finite, bool))
+    status = jnp.where(diverged, jnp.int8(DIVERGED), status)
+    if watch is not None and watch.metric.split("/")[0] in {"train", *parts}:
+        value, sign = metrics[watch.metric], -1.0 if watch.lower else 1.0
+        improved = going & (sign * value > sign * best.value + watch.margin)
+        waited = jnp.where(improved, 0, best.waited + going)
+        best = where(improved, Best(value, state.step, waited, state), best._replace(waited=waited))
+        if watch.patience is not None:
+            ended = (status == RUNNING) & (waited >= watch.patience)
+            status = jnp.where(ended, jnp.int8(STOPPED), status)
+    return status, metrics, best
+
+
+def named(part: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Puts the name of the data before those of the metrics, the loss first."""
+    return {f"{part}/{name}": values[name] for name in sorted(values, key=lambda n: n != "loss")}

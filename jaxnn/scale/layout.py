@@ -1,0 +1,113 @@
+"""Where the members of a population are: shared out over devices, and how many train at once.
+
+A population is one pytree whose arrays have a leading axis of slots, cut into equal parts over the
+devices. Each device runs the same program on its part, so that a member's bits do not depend on how
+many devices there are; nothing is copied when parts are joined to one sharded array, or cut again.
+
+    >>> layout = Layout(6, tuple(jax.local_devices()[:1]), width=4)
+    >>> layout.slots, layout.width
+    (6, 3)
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from jaxnn.typing import Any
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The slots of a population's members; of one run, which has no such axis, `Layout()`.
+
+    Attributes:
+      members: how many there are; `None` for one run.
+      devices: which share them.
+      width: how many train at once on a device, evened out: 1 is one after another.
+    """
+
+    members: int | None = None
+    devices: tuple[Any, ...] = ()
+    width: int = 1
+
+    def __post_init__(self):
+        if self.members is not None:
+            share = -(-self.members // len(self.devices))
+            blocks = -(-share // min(self.width, share))
+            object.__setattr__(self, "width", -(-share // blocks))
+
+    @property
+    def slots(self) -> int:
+        """The members, and the empty slots that fill the last block of each device."""
+        members = self.members or 1
+        block = self.width * max(1, len(self.devices))
+        return -(-members // block) * block
+
+    @property
+    def sharding(self) -> Any:
+        """How arrays with a leading axis of slots lie on the devices."""
+        if len(self.devices) == 1:
+            return SingleDeviceSharding(self.devices[0])
+        mesh = Mesh(np.array(self.devices), ("members",))
+        return NamedSharding(mesh, PartitionSpec("members"))
+
+    def copies(self, tree: Any) -> list[Any]:
+        """Returns the tree, such as data, on each device."""
+        return [jax.device_put(tree, device) for device in self.devices] or [tree]
+
+    def cut(self, tree: Any) -> list[Any]:
+        """Returns the part of each device, without copying."""
+        if len(self.devices) < 2:
+            return [tree]
+        leaves, structure = jax.tree.flatten(tree)
+        parts = zip(*[[shard.data for shard in _ordered(leaf)] for leaf in leaves])
+        return [jax.tree.unflatten(structure, part) for part in parts]
+
+    def join(self, parts: list[Any]) -> Any:
+        """Returns the parts of all devices as sharded arrays, without copying."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def joined(*leaves):
+            shape = (self.slots, *leaves[0].shape[1:])
+            return jax.make_array_from_single_device_arrays(shape, self.sharding, list(leaves))
+
+        return jax.tree.map(joined, *parts)
+
+    def moved(self, parts: list[Any], source: np.ndarray) -> list[Any]:
+        """Returns the parts with slot `i` taken from slot `source[i]`."""
+        return self.cut(_taken(self.join(parts), source, self.sharding))
+
+    def packed(self, active: np.ndarray) -> np.ndarray | None:
+        """Returns the order of slots that evens out the active ones, if much time is lost now."""
+        shares = active.reshape(max(1, len(self.devices)), -1, self.width)
+        blocks = int(shares.any(-1).sum(-1).max())
+        fewest = -(-int(active.sum()) // (self.width * len(shares)))
+        if blocks <= 1.1 * fewest:
+            return None
+        busy, idle = np.flatnonzero(active), list(np.flatnonzero(~active))
+        order = []
+        for device in range(len(shares)):
+            mine = list(busy[device :: len(shares)])
+            short = shares[0].size - len(mine)
+            order += mine + idle[:short]
+            idle = idle[short:]
+        return np.array(order, np.int32)
+
+
+def _ordered(leaf: Any) -> list[Any]:
+    return sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+
+
+@partial(jax.jit, static_argnums=2)
+def _taken(tree, source, sharding):
+    taken = rows(tree, source)
+    return jax.lax.with_sharding_constraint(taken, sharding)
+
+
+def rows(tree: Any, index: Any) -> Any:
+    """Returns the rows `index` of the leading axis of every array."""
+    return jax.tree.map(lambda x: x[index], tree)
