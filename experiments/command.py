@@ -1,5 +1,8 @@
 """The command line that every experiment has: its `Config` as options, a run directory, exit codes.
 
+    python -m experiments.digits --learning-rate 0.01
+    python -m experiments.digits --sweep learning_rate=log:1e-4:1e-1:16 --seeds 8
+
 Exit codes: 0 done, 2 bad input, 3 not finite, 5 directory in use, 6 storage, 75 interrupted.
 """
 
@@ -13,10 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import jax
+import tyro
 
 import jaxnn
-from jaxnn.records.directory import digest
+from experiments.fields import filled, hparams, swept
+from jaxnn.records.directory import digest, plain
 from jaxnn.records.progress import describe
+from jaxnn.records.sweeps import word
 from jaxnn.scale import devices
 
 
@@ -28,21 +34,46 @@ class Options:
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
 
 
-def command(config_type: type, main: Callable[[Any, Path], jaxnn.Run]) -> None:
-    """Runs an experiment from the command line: `main(config, out)`, which returns its `Run`."""
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options):
+    """What trains many networks in the place of one."""
+
+    sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # FIELD=log:LOW:HIGH:COUNT or FIELD=A,B
+    seeds: int | None = None  # train from so many seeds, counted from --seed
+    metric: str | None = None  # what a sweep is ranked by (default: test accuracy, or else loss)
+
+
+def command(
+    config_type: type,
+    main: Callable[[Any, Path], jaxnn.Run | jaxnn.Swept],
+    *,
+    sweeps: bool = False,
+) -> None:
+    """Runs an experiment from the command line.
+
+    Args:
+      config_type: the type of its configuration.
+      main: `(config, out)`: trains, and returns its `Run`.
+      sweeps: whether `main` makes a sweep by itself, and returns a `Swept`.
+    """
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     name = Path(inspect.getfile(main)).stem
     try:
-        config, options = _parse(name, config_type, inspect.getdoc(inspect.getmodule(main)))
-        out = options.out or Path("runs") / name / digest(config)
+        config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
+        many = isinstance(options, SweepOptions) and (options.sweep or options.seeds is not None)
         if options.compile_cache:
             _use_compile_cache()
+        if many or sweeps:
+            _use_every_core()
         print(f"{name}: {devices.describe()}", flush=True)
         warning = devices.idle_accelerator()
         if warning:
             print(warning, file=sys.stderr, flush=True)
-        run = main(config, out)
+        if many:
+            done = _sweep(name, config, main, options)
+        else:
+            done = main(config, options.out or Path("runs") / name / digest(config))
     except jaxnn.Invalid as error:
         _leave(2, error)
     except jaxnn.NotFinite as error:
@@ -53,23 +84,46 @@ def command(config_type: type, main: Callable[[Any, Path], jaxnn.Run]) -> None:
         _leave(6, f"storage: {error}")
     except KeyboardInterrupt as error:
         _leave(75, f"interrupted: {error}" if str(error) else "interrupted")
-    reached = {k: v for k, v in run.result.items() if k.startswith("test/")} or {
-        k: v for k, v in run.result.items() if k.startswith("train/")
-    }
-    print(f"{name}: {describe(reached)} in {run.result['seconds']:.1f} s; see {run.out}")
+    print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {done.out}")
 
 
-def _parse(name: str, config_type: type, description: str | None) -> tuple[Any, Options]:
-    # Imported here, since the tests and notebooks that import an experiment need no command line.
-    import tyro
+def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.Swept:
+    """Trains a network for every combination, as few populations as shapes allow."""
+    sweep = swept(config, options.sweep, options.seeds)
+    asked = {**plain(config), "sweep": options.sweep, "seeds": options.seeds or 1}
+    return jaxnn.fit_sweep(
+        sweep,
+        lambda values, runs, out: main(filled(config, values, runs), out),
+        out=options.out or Path("runs") / name / digest(asked),
+        structural=[field for field in sweep.fields if field not in hparams(config)],
+        metric=options.metric,
+        name=name,
+        config=asked,
+    )
 
-    def options(
-        config: Annotated[Any, tyro.conf.arg(name="")],
-        options: Annotated[Options, tyro.conf.arg(name="")],
-    ) -> tuple[Any, Options]:
+
+def _reached(result: dict[str, Any]) -> str:
+    """Returns what a run or a sweep came to, in words."""
+    if "runs" not in result:
+        metrics = {k: v for k, v in result.items() if k.startswith("test/")} or {
+            k: v for k, v in result.items() if k.startswith("train/")
+        }
+        return describe(metrics)
+    best = {k.removeprefix("best/"): v for k, v in result.items() if k.startswith("best/")}
+    where = ", ".join(f"{field}={word(value)}" for field, value in best.items())
+    figure = f"{result['metric']} {word(result[result['metric']])}"
+    diverged = f" ({result['diverged']} diverged)" if result["diverged"] else ""
+    runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}{diverged}"
+    return f"{runs}, best {figure} at {where}" if best else f"{runs}, {figure}"
+
+
+def _parse(name: str, config_type: type, main: Callable, options_type: type) -> tuple[Any, Any]:
+    def options(config: Any, options: Any) -> tuple[Any, Any]:
         return config, options
 
-    options.__annotations__["config"] = Annotated[config_type, tyro.conf.arg(name="")]
+    for part, kind in (("config", config_type), ("options", options_type)):
+        options.__annotations__[part] = Annotated[kind, tyro.conf.arg(name="")]
+    description = inspect.getdoc(inspect.getmodule(main))
     return tyro.cli(options, prog=f"python -m experiments.{name}", description=description)
 
 
@@ -79,6 +133,13 @@ def _use_compile_cache() -> None:
     # Small programs are most of what a small network compiles.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _use_every_core() -> None:
+    """Makes each core of the CPU a device, unless the user has said how many there are."""
+    said = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if jax.config.values["jax_num_cpu_devices"] < 0 and not said:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count())
 
 
 def _leave(code: int, words: Any) -> NoReturn:

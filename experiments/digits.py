@@ -9,11 +9,11 @@ of each digit. Two hidden layers of 64 nodes with dropout, Adam with a cosine sc
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import optax
 
 import jaxnn
 from experiments.command import command
+from experiments.fields import Hparam, hparams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class Config:
     """The hyper-parameters: what you set, while training sets the weights."""
 
     hidden: tuple[int, ...] = (64, 64)  # nodes of each hidden layer
-    dropout: float = 0.1  # probability of dropping a hidden node's output
-    learning_rate: float = 3e-3  # peak step size of Adam
+    dropout: Hparam = 0.1  # probability of dropping a hidden node's output
+    learning_rate: Hparam = 3e-3  # peak step size of Adam
     batch_size: int = 64  # examples in a training step
     epochs: float = 40  # passes over the training data
     seed: int = 0  # decides initialisation, order of the data and dropout
@@ -36,7 +36,7 @@ def network(config: Config, hparams) -> jaxnn.Network:
 
 def main(config: Config, out: Path) -> jaxnn.Run:
     """Trains the network, and shows some of its readings."""
-    train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, seed=config.seed, stratify="labels")
+    train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
     steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
@@ -49,15 +49,16 @@ def main(config: Config, out: Path) -> jaxnn.Run:
         learner,
         data,
         steps=steps,
-        key=jax.random.key(config.seed),
-        hparams={"learning_rate": config.learning_rate, "dropout": config.dropout},
+        key=jaxnn.keys(config.seed),
+        hparams=hparams(config),
         every="5%",
         evaluate=jaxnn.resident(test, batch_size=512),
         out=out,
         name="digits",
         config=config,
     )
-    show(test, run)
+    if not run.members:
+        show(test, run)
     return run
 
 

@@ -14,13 +14,13 @@ times slower inside a compiled loop, so jaxnn dispatches such a model step by st
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 import optax
 from flax import nnx
 
 import jaxnn
 from experiments.command import command
+from experiments.fields import Hparam, hparams
 from jaxnn.models.flax import from_flax, to_flax
 
 
@@ -31,7 +31,7 @@ class Config:
     channels: tuple[int, int] = (32, 64)  # nodes of the two convolutions
     hidden: int = 128  # nodes of the hidden layer
     dropout: float = 0.3  # probability of dropping a hidden node's output
-    learning_rate: float = 2e-3  # peak step size of Adam
+    learning_rate: Hparam = 2e-3  # peak step size of Adam
     batch_size: int = 128  # examples in a training step
     epochs: float = 3  # passes over the training data
     seed: int = 0  # decides initialisation, order of the data and dropout
@@ -59,7 +59,7 @@ class CNN(nnx.Module):
 
 
 def main(config: Config, out: Path) -> jaxnn.Run:
-    """Trains the Flax model on the training images, tests it, and gives it back to Flax."""
+    """Trains the Flax model on the training images, and tests it."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
     steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
@@ -74,18 +74,24 @@ def main(config: Config, out: Path) -> jaxnn.Run:
         learner,
         data,
         steps=steps,
-        key=jax.random.key(config.seed),
-        hparams={"learning_rate": config.learning_rate},
+        key=jaxnn.keys(config.seed),
+        hparams=hparams(config),
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
         name="flax_mnist",
         config=config,
     )
+    if not run.members:
+        show(test, run, sizes)
+    return run
+
+
+def show(test, run: jaxnn.Run, sizes) -> None:
+    """Gives the trained model back to Flax, and prints what it reads."""
     model = to_flax(CNN, run.state.params, run.state.state, **sizes)
     images, labels = test["inputs"][:20], test["labels"][:20]
     print("the Flax model reads", *np.asarray(model(images).argmax(-1)))
     print("          and it was", *labels)
-    return run
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from jax import lax
 
 import jaxnn
 from experiments.command import command
+from experiments.fields import Hparam, hparams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +26,9 @@ class Config:
     """The hyper-parameters."""
 
     model: Literal["mlp", "convnet"] = "mlp"  # what to train
-    dropout: float = 0.2  # probability of dropping a hidden node's output
-    learning_rate: float = 1e-3  # peak step size of AdamW
-    weight_decay: float = 1e-2  # share of the weights taken off, times the step size, each step
+    dropout: Hparam = 0.2  # probability of dropping a hidden node's output
+    learning_rate: Hparam = 1e-3  # peak step size of AdamW
+    weight_decay: Hparam = 1e-2  # share of the weights taken off, times the step size, each step
     batch_size: int = 128  # examples in a training step
     epochs: float = 12  # passes over the training data
     shift: int = 2  # largest shift of a training image in pixels (convnet only)
@@ -71,13 +72,12 @@ def main(config: Config, out: Path) -> jaxnn.Run:
             weight_decay=hparams["weight_decay"],
         ),
     )
-    names = ("learning_rate", "weight_decay", "dropout")
     return jaxnn.fit(
         learner,
         data,
         steps=steps,
-        key=jax.random.key(config.seed),
-        hparams={name: getattr(config, name) for name in names},
+        key=jaxnn.keys(config.seed),
+        hparams=hparams(config),
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
         name="mnist",

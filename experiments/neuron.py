@@ -19,6 +19,7 @@ import optax
 
 import jaxnn
 from experiments.command import command
+from experiments.fields import Hparam, hparams
 
 ROWS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 TRUTH = {"AND": [0.0, 0.0, 0.0, 1.0], "OR": [0.0, 1.0, 1.0, 1.0], "XOR": [0.0, 1.0, 1.0, 0.0]}
@@ -37,7 +38,7 @@ class Config:
     """The hyper-parameters: what you set, while training sets the weights."""
 
     hidden: int = 6  # nodes of the hidden layer that solves XOR
-    learning_rate: float = 0.1  # step size of Adam
+    learning_rate: Hparam = 0.1  # step size of Adam
     steps: int = 500  # training steps, each on all four rows
     seed: int = 0  # decides the weights to begin with
 
@@ -56,26 +57,26 @@ def metrics(outputs, batch):
 
 def learn(config: Config, network: jaxnn.Network, gate: str, out: Path | None = None) -> jaxnn.Run:
     """Adjusts the network's weights so that the loss over the four rows falls."""
-    return jaxnn.fit(
-        jaxnn.learner(
-            network,
-            jaxnn.objective(loss, metrics=metrics),
-            lambda hparams: optax.adam(hparams["learning_rate"]),
-        ),
-        jaxnn.resident({"inputs": ROWS, "labels": TRUTH[gate]}, batch_size=len(ROWS)),
-        steps=config.steps,
-        key=jax.random.key(config.seed),
-        hparams={"learning_rate": config.learning_rate},
-        every="10%",
-        out=out,
-        name="neuron",
-        config=config,
-        quiet=True,
+    learner = jaxnn.learner(
+        network, jaxnn.objective(loss, metrics=metrics), lambda h: optax.adam(h["learning_rate"])
     )
+    data = jaxnn.resident({"inputs": ROWS, "labels": TRUTH[gate]}, batch_size=len(ROWS))
+    return jaxnn.fit(
+        learner, data, steps=config.steps, key=jaxnn.keys(config.seed), hparams=hparams(config),
+        every="10%", out=out, name="neuron", config=config, quiet=True,
+    )  # fmt: skip
 
 
 def main(config: Config, out: Path) -> jaxnn.Run:
-    """Tells the story, and returns its last run: XOR with a hidden layer."""
+    """Solves XOR with a hidden layer, and tells the story that leads there."""
+    run = learn(config, jaxnn.mlp([config.hidden], 1, activation=jnp.tanh), "XOR", out)
+    if not run.members:
+        tell(config, run)
+    return run
+
+
+def tell(config: Config, solved: jaxnn.Run) -> None:
+    """Shows what one neuron learns of each gate, and then how a hidden layer has solved XOR."""
     for gate in TRUTH:
         run = learn(config, jaxnn.serial(("neuron", jaxnn.linear(1))), gate)
         show(f"{gate} by one neuron", ROWS, "x", run.state.params["neuron"], gate)
@@ -88,15 +89,13 @@ answers 0.5, as good as tossing a coin: log(2) = 0.693 nats. (Rounding then deci
 A hidden layer helps. Each of its nodes is a neuron that draws a line of its own, and is on (towards
 1) or off (towards -1, for its activation is tanh). This is what they have learned to detect:
 """)
-    run = learn(config, jaxnn.mlp([config.hidden], 1, activation=jnp.tanh), "XOR", out)
-    hidden, output = (jax.device_get(run.state.params[name]) for name in ("hidden_1", "output"))
+    hidden, output = (jax.device_get(solved.state.params[name]) for name in ("hidden_1", "output"))
     answers = np.tanh(ROWS @ hidden["weight"] + hidden["bias"])
     print("  x1 x2      0 0     0 1     1 0     1 1   detects")
     for number, column in enumerate(answers.T, start=1):
         kind = DETECTS["".join("01"[int(answer > 0)] for answer in column)]
         print(f"  node {number}" + "".join(f"{answer:z8.2f}" for answer in column) + f"   {kind}")
     show("XOR by the output neuron, from their answers h", answers, "h", output, "XOR")
-    return run
 
 
 def show(title: str, inputs, name: str, neuron, gate: str) -> None:

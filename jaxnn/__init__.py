@@ -44,10 +44,16 @@ from jaxnn.objectives import (
     weights_of,
 )
 from jaxnn.records.directory import DirectoryInUse
+from jaxnn.run.ensemble import ensemble
 from jaxnn.run.evaluate import evaluate, predict
 from jaxnn.run.fit import NotFinite, Run, fit
+from jaxnn.run.fit_sweep import Swept, fit_sweep
 from jaxnn.run.population import population
+from jaxnn.run.ranges import linear_range, log_random_range, log_range, random_range
+from jaxnn.run.rate_range import RateRange, learning_rate_range
 from jaxnn.run.run import run
+from jaxnn.run.selection import population_based_training, successive_halving
+from jaxnn.run.sweep import Sweep, keys, sweep
 from jaxnn.run.train import train
 from jaxnn.run.training import Progress, Training
 from jaxnn.run.trial import STATUSES, Best, Trial, Watch
@@ -69,9 +75,12 @@ __all__ = [
     "NotFinite",
     "Objective",
     "Progress",
+    "RateRange",
     "Resident",
     "Run",
     "STATUSES",
+    "Sweep",
+    "Swept",
     "Table",
     "TrainState",
     "Training",
@@ -90,23 +99,32 @@ __all__ = [
     "datasets",
     "dropout",
     "embedding",
+    "ensemble",
     "evaluate",
     "example_keys",
     "examples",
     "fit",
+    "fit_sweep",
     "flatten",
     "flax_parameters",
     "from_flax",
+    "keys",
     "layer_norm",
     "learner",
+    "learning_rate_range",
     "linear",
+    "linear_range",
+    "log_random_range",
+    "log_range",
     "max_pool",
     "metrics",
     "mlp",
     "objective",
     "parallel",
     "population",
+    "population_based_training",
     "predict",
+    "random_range",
     "regression",
     "resident",
     "residual",
@@ -117,6 +135,8 @@ __all__ = [
     "standardize",
     "stateless",
     "steps_of",
+    "successive_halving",
+    "sweep",
     "table",
     "to_flax",
     "train",

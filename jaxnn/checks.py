@@ -49,6 +49,15 @@ def is_concrete(value: Any) -> bool:
 def positive_integer(where: str, name: str, value: Any, *, at_most: float = np.inf) -> int:
     """Returns `value` as an int; raises `InvalidValue` unless it is a whole number above zero."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_concrete(value) or (isinstance(value, float) and value.is_integer()):
+        raise InvalidType(
+            where,
+            f"{name} is no int",
+            got=f"{name}={value!r}" if is_concrete(value) else f"{name} as a traced number",
+            expected="an int: what decides a shape is built in, and cannot be a hyper-parameter",
+            fix=f"Write {name}={int(value) if is_concrete(value) else 8}, and make a learner for"
+            " each size that you try",
+        )
     if not whole or not 1 <= value <= at_most:
         bound = f" and at most {at_most}" if at_most < np.inf else ""
         raise InvalidValue(

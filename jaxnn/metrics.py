@@ -17,6 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxnn.checks import positive_integer
 from jaxnn.typing import Any, Array, Callable, Float, Int, Shaped
 
 
@@ -115,3 +116,57 @@ def _explained(sums: Any) -> Any:
     count, total, squares, errors = sums
     spread = squares - total**2 / count
     return jnp.mean(jnp.where(spread > 1e-6 * squares, 1.0 - errors / spread, jnp.nan))
+
+
+def calibration_error(
+    logits: Float[Array, "*shape classes"],
+    labels: Int[Array, "*shape"],
+    weights: Float[Array, "*shape"],
+    *,
+    bins: int = 15,
+) -> Metric:
+    """The expected calibration error: how far confidence is from the share that is right.
+
+    Confidence is the probability of the likeliest class. Examples are put in `bins` parts of
+    equal width, ((k - 1) / bins, k / bins], by their confidence; of each part, the mean confidence
+    and the accuracy differ by a gap, and the error is the mean of the gaps, weighted by the
+    examples in them. From 0 to 1, lower is better. It depends on `bins`: compare like with like.
+
+    Raises:
+      InvalidValue: if `bins` is not a whole number above zero.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. (3).
+    """
+    positive_integer("calibration_error", "bins", bins)
+    confidence = jnp.max(jax.nn.softmax(logits.astype(jnp.float32), -1), -1)
+    right = jnp.argmax(logits, -1) == labels
+    gaps = jnp.where(right, 1.0 - confidence, -confidence)
+    # Clipped, so that what is not a number is in some part, and seen in the error.
+    part = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    # Confidence and accuracy of a part have one denominator, so that their difference is one sum.
+    counted = jnp.where(weights != 0, weights * gaps, 0.0)
+    parted = jnp.where(jax.nn.one_hot(part, bins, dtype=bool), counted[..., None], 0.0)
+    return Metric((jnp.sum(parted, range(labels.ndim)), jnp.sum(weights)), _calibration)
+
+
+def _calibration(sums: tuple[Any, Any]) -> Any:
+    gaps, weight = sums
+    return jnp.sum(jnp.abs(gaps)) / weight
+
+
+def disagreement(
+    logits: Float[Array, "members *shape classes"], weights: Float[Array, "*shape"]
+) -> Metric:
+    """How much the members of an ensemble disagree: what knowing the member tells of the class.
+
+    The mutual information between the prediction and the member, in nats: the entropy of the mean
+    of the members' probabilities, less the mean of their entropies; of the examples, the weighted
+    mean. From 0, where members say the same (however unsure they are), to log(members) or
+    log(classes), whichever is less, where each is sure of another class.
+
+    Source: Houlsby et al., Bayesian Active Learning for Classification, 2011, eq. (2).
+    """
+    each = jax.nn.softmax(logits.astype(jnp.float32), -1)
+    # The same number as the difference of entropies, without its cancellation.
+    apart = jax.scipy.special.rel_entr(each, jnp.mean(each, 0, keepdims=True))
+    return mean(jnp.mean(jnp.sum(apart, -1), 0), weights)

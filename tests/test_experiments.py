@@ -19,7 +19,7 @@ import jaxnn
 NAMES = [
     module.name
     for module in pkgutil.iter_modules(experiments.__path__)
-    if not module.ispkg and module.name not in ("__main__", "command")
+    if not module.ispkg and module.name not in ("__main__", "command", "fields")
 ]
 
 
@@ -76,7 +76,8 @@ def test_its_main_takes_a_configuration_and_a_directory(name):
 
 def shrunk(config):
     """The same experiment, over in a few steps."""
-    small = {"epochs": 0.05, "steps": 2, "batch_size": 32}
+    small = {"epochs": 0.05, "steps": 2, "batch_size": 32, "every": 0.02}
+    small |= {"settings": 3, "members": 3, "rates": 3, "seeds": 2}
     return replace(config, **{k: v for k, v in small.items() if hasattr(config, k)})
 
 
@@ -91,16 +92,19 @@ def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsy
         monkeypatch.setattr(jaxnn.datasets, "mnist", lambda: few)
     config = shrunk(module.Config())
     run = module.main(config, tmp_path / "run")
-    assert isinstance(run, jaxnn.Run) and run.out == tmp_path / "run"
+    assert isinstance(run, jaxnn.Run | jaxnn.Swept) and run.out == tmp_path / "run"
     result = json.loads((run.out / "result.json").read_text())
     assert result["experiment"] == name
-    assert 1 <= result["steps"] <= 3 and result["seconds"] > 0
-    assert math.isfinite(result["train/loss"])
-    assert 0 <= result.get("test/accuracy", result["train/accuracy"]) <= 1
+    runs = result.get("runs") or result.get("members") or result.get("settings") or 1
+    assert 1 <= result["steps"] <= 3 * runs and result["seconds"] > 0
+    metrics = {k: v for k, v in result.items() if "/" in k}
+    assert len(metrics) > 1 and all(math.isfinite(value) for value in metrics.values())
+    assert all(0 <= value <= 1 for name, value in metrics.items() if "accuracy" in name)
     recorded = json.loads((run.out / "config.json").read_text())
     assert recorded.keys() == {field.name for field in fields(config)}
-    rows = (run.out / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(rows[-1])["step"] == result["steps"]
+    # Those of a population are in a directory of their own.
+    journal = next(path for path in run.out.rglob("metrics.jsonl"))
+    assert 1 <= json.loads(journal.read_text().splitlines()[-1])["step"] <= 3
 
 
 def test_the_convolutional_mnist_runs_too(tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_the_example_trains_and_predicts(capsys):
-    code = re.search(r"```python\n(.*?)```", README, re.S)[1]
+    code, many = re.findall(r"```python\n(.*?)```", README, re.S)
     assert 15 <= len([line for line in code.splitlines() if line.strip()]) <= 22
     names = {}
     exec(compile(code, "README.md", "exec"), names)
@@ -19,6 +19,10 @@ def test_the_example_trains_and_predicts(capsys):
     read = names["run"].predict(names["test"]["inputs"][:8]).argmax(-1)
     assert np.mean(read == names["test"]["labels"][:8]) > 0.7
     assert str(read) in capsys.readouterr().out
+    # The second example goes on from the first.
+    exec(compile(many, "README.md", "exec"), names)
+    assert float(capsys.readouterr().out.splitlines()[-1]) > 0.97
+    assert len(names["population"].result["status"]) == 128
 
 
 def test_every_word_is_explained():

@@ -36,12 +36,12 @@ class Resident:
 
     Attributes:
       arrays: the fields, each `[examples, ...]` or a pytree of such arrays.
-      key: chooses the order of training batches.
+      key: chooses the order of training batches; of a population one for each member.
       batch_size: examples in a batch, over all devices together.
     """
 
     arrays: dict[str, Any]
-    key: Key[Array, ""]
+    key: Key[Array, "*members"]
     batch_size: int
 
     @property
@@ -54,7 +54,7 @@ class Resident:
         """The number of batches that hold all examples once, the last one perhaps in part."""
         return -(-self.num_examples // self.batch_size)
 
-    def shuffled(self, key: Key[Array, ""]) -> "Resident":
+    def shuffled(self, key: Key[Array, "*members"]) -> "Resident":
         """Returns the same data with the order of training batches chosen by `key`."""
         return replace(self, key=key)
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxnn.checks import Explained, InvalidValue
 
 
@@ -26,7 +28,11 @@ def plain(config: Any) -> dict[str, Any]:
     """Returns a configuration, a mapping or a dataclass, as what JSON can hold."""
     fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config or {})  # pyright: ignore
     # JSON has no NaN and no infinity: in a configuration they become words.
-    return json.loads(json.dumps(fields, default=str), parse_constant=str)
+    return json.loads(json.dumps(fields, default=_plain), parse_constant=str)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 def digest(config: Any) -> str:
@@ -43,6 +49,14 @@ def unfinished(path: Path) -> Path:
         number += 1
         candidate = path.with_name(f"{path.name}-{number}")
     return candidate
+
+
+def finished(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """Returns the result and the rows of the run that is finished at `path`, if there is one."""
+    if not (path / "result.json").exists():
+        return None
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    return json.loads((path / "result.json").read_text()), [json.loads(line) for line in lines]
 
 
 class RunDirectory:
@@ -62,7 +76,16 @@ class RunDirectory:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes `result.json`, which ends the run."""
-        _write(self.path / "result.json", _json(result, indent=2) + "\n")
+        self.write("result.json", (_json(result, indent=2) + "\n").encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file whole or not at all, also when the machine stops in the middle."""
+        draft = self.path / f".{name}.tmp"
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, self.path / name)
 
 
 @contextmanager
@@ -98,10 +121,11 @@ def open_directory(path: Path, config: Any) -> Iterator[RunDirectory]:
                 expected="a directory that no run is using",
                 fix="Start again: the run then goes to a directory beside it",
             )
-        _write(path / "config.json", json.dumps(wanted, indent=2) + "\n")
+        directory = RunDirectory(path)
+        directory.write("config.json", (json.dumps(wanted, indent=2) + "\n").encode())
         # An unfinished run begins again: its rows would otherwise stand twice.
-        (path / "metrics.jsonl").write_text("")
-        yield RunDirectory(path)
+        (path / "metrics.jsonl").unlink(missing_ok=True)
+        yield directory
 
 
 def _check_ours(path: Path, wanted: dict[str, Any]) -> None:
@@ -139,20 +163,13 @@ def _not_ours(path: Path, what: str) -> InvalidValue:
     )
 
 
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all, also when the machine stops in the middle."""
-    draft = path.with_name(f".{path.name}.tmp")
-    with open(draft, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-
-
 def _json(row: Mapping[str, Any], indent: int | None = None) -> str:
     """JSON has no infinity and no NaN: they are written as null."""
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row.items()
-    }
-    return json.dumps(finite, indent=indent, allow_nan=False)
+
+    def finite(value):
+        if isinstance(value, list):
+            return [finite(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    named = {name: finite(value) for name, value in row.items()}
+    return json.dumps(named, indent=indent, allow_nan=False)

@@ -69,7 +69,8 @@ def describe(metrics: Mapping[str, Any]) -> str:
     """
     shown = {k: v for k, v in metrics.items() if "/" in k and not k.endswith("/learning_rate")}
     shown = {k: v for k, v in shown.items() if not k.startswith("select/")}
-    return ", ".join(f"{name} {_figure(name, value)}" for name, value in shown.items())
+    running = [f"{metrics['running']} running"] if "running" in metrics else []
+    return ", ".join(running + [f"{name} {_figure(name, value)}" for name, value in shown.items()])
 
 
 def _figure(name: str, value: float | list[float]) -> str:

@@ -165,6 +165,7 @@ class _Record:
     def __init__(self, training: Training):
         self.training = training
         self.rows: list[dict[str, Any]] = []
+        self.members = training.layout.members
         self.status: Any = RUNNING
         self.began = time.perf_counter()
 
@@ -177,6 +178,7 @@ class _Record:
             "step": progress.step,
             "epoch": round(examples / self.training.data.num_examples, 4),
             "seconds": round(time.perf_counter() - self.began, 3),
+            **({} if self.members is None else {"running": self.status.count(RUNNING)}),
             **metrics,
         }
         self.rows.append(row)
@@ -190,11 +192,10 @@ class _Record:
         if self.training.watch is not None and trial.best is not None:
             best = {f"best/{self.training.watch.metric}": trial.best.value}
             best["best/step"] = trial.best.step
-        members = self.training.layout.members
         device = jax.devices()[0]
         return {
             "experiment": name,
-            **({} if members is None else {"members": members}),
+            **({} if self.members is None else {"members": self.members}),
             "steps": _plain(trial.state.step),
             "seconds": self.rows[-1]["seconds"],
             "status": jax.tree.map(STATUSES.__getitem__, self.status),

@@ -287,7 +287,7 @@ class Training:
         names = [name for name in self.names if due or name.startswith("train/")]
         found = placed.ordered(lambda trial: {name: trial.metrics[name] for name in names})
         metrics = {name: found[name] for name in names}
-        if self.select is not None and due:
+        if self.select is not None and due and step < self.steps:
             placed = self._selected(placed, step)
             state = placed.ordered(
                 lambda trial: (trial.parent, getattr(trial.state, "hparams", {}))

@@ -101,9 +101,11 @@ def begin(learner: Learner, key: Any, hparams: Any, data: Resident) -> Any:
     """
 
     def init(given):
-        return learner.init(*given, data.batch(jnp.int32(0)))
+        key, hparams, order = given
+        return learner.init(key, hparams, data.shuffled(order).batch(jnp.int32(0)))
 
-    return lax.map(init, (key, hparams)) if key.shape else init((key, hparams))
+    given = (key, hparams, data.key)
+    return lax.map(init, given) if key.shape else init(given)
 
 
 def first_trial(state: Any, window: Any, names: list[str], data: Resident, watch: Any) -> Trial:

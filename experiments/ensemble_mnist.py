@@ -1,0 +1,107 @@
+"""Eight networks answer together: more accurate than one of them, and they know when they differ.
+
+    python -m experiments.ensemble_mnist
+
+Eight MLPs for MNIST that differ in their seeds train as one population. The mean of their
+probabilities is tested against each alone: by accuracy, and by the calibration error, how far the
+probability of an answer is from the share of such answers that are right.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import jaxnn
+from experiments import mnist
+from experiments.command import command
+from jaxnn.metrics import calibration_error, disagreement
+from jaxnn.records.directory import open_directory, unfinished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The members, and how each trains."""
+
+    members: int = 8  # networks that answer together
+    dropout: float = 0.2  # probability of dropping a hidden node's output
+    learning_rate: float = 1e-3  # peak step size of AdamW
+    weight_decay: float = 1e-2  # share of the weights taken off, times the step size, each step
+    batch_size: int = 128  # examples in a training step
+    epochs: float = 12  # passes over the training data
+    seed: int = 0  # of the first member; the others count on
+
+
+def classification() -> jaxnn.Objective:
+    """Classification that reports the calibration error too."""
+    base = jaxnn.classification()
+
+    def metrics(outputs, batch):
+        labels = batch["labels"]
+        error = calibration_error(outputs, labels, jaxnn.weights_of(batch, labels))
+        return {**base.metrics(outputs, batch), "calibration_error": error}
+
+    return base._replace(metrics=metrics)
+
+
+def differing(outputs, batch):
+    """Measures how members differ, of outputs `[batch, members, classes]`."""
+    weights = jaxnn.weights_of(batch, batch["labels"])
+    return {"disagreement": disagreement(jnp.moveaxis(outputs, 1, 0), weights)}
+
+
+def judged(network: jaxnn.Network, objective, data: jaxnn.Resident) -> dict[str, float]:
+    """Returns the metrics of a network that is not trained any more."""
+    judge = jaxnn.learner(network, objective, optax.identity())
+    state = judge.init(jax.random.key(0), {}, data.in_order(0))
+    return jaxnn.evaluate(judge, state, data)
+
+
+def main(config: Config, out: Path) -> jaxnn.Run:
+    """Trains the members, and tests them together and alone."""
+    train, test = jaxnn.datasets.mnist()
+    data = jaxnn.resident(train, batch_size=config.batch_size)
+    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+    learner = jaxnn.learner(
+        mnist.network(mnist.Config(), {"dropout": config.dropout}),
+        classification(),
+        optax.adamw(rate, weight_decay=config.weight_decay),
+    )
+    tested = jaxnn.resident(test, batch_size=1000)
+    seeds = range(config.seed, config.seed + config.members)
+    with open_directory(unfinished(out), config) as directory:
+        run = jaxnn.fit(
+            learner,
+            data,
+            steps=steps,
+            key=jaxnn.keys(seeds),
+            evaluate=tested,
+            evaluate_every="25%",
+            out=directory.path / "members",
+            name="ensemble_mnist",
+            config=config,
+        )
+        together = judged(jaxnn.ensemble(learner, run.state), classification(), tested)
+        beside = jaxnn.ensemble(learner, run.state, average="none")
+        nothing = jaxnn.objective(
+            lambda outputs, batch: jnp.zeros(outputs.shape[0]), metrics=differing
+        )
+        result = {
+            **{"experiment": "ensemble_mnist", "members": config.members},
+            **{"steps": sum(run.result["steps"]), "seconds": run.result["seconds"]},
+            **{f"test/{name}": value for name, value in together.items()},
+            **{f"one/{name}": mean(run.result[f"test/{name}"]) for name in together},
+            "test/disagreement": judged(beside, nothing, tested)["disagreement"],
+            "train/loss": mean(run.result["train/loss"]),
+            **{name: run.result[name] for name in ("device", "jax")},
+        }
+        directory.finish(result)
+    return replace(run, result=result, out=directory.path)
+
+
+if __name__ == "__main__":
+    command(Config, main, sweeps=True)

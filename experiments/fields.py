@@ -1,0 +1,93 @@
+"""The fields of a `Config`: which are inputs of the compiled program, and how a sweep fills them.
+
+    learning_rate: Hparam = 1e-3  # an input: all its values train as one population
+    batch_size: int = 64  # compiled for each of its values
+
+A sweep puts an array in the place of an input, and of the seed: one `Config` then stands for many.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+import jaxnn
+from jaxnn.checks import InvalidValue, choice, positive_integer
+from jaxnn.run.ranges import parse
+
+Hparam = Annotated[float, "an input of the compiled program"]
+
+
+def hparams(config: Any) -> dict[str, Any]:
+    """Returns the fields that are inputs of the compiled program, for `fit`."""
+    hints = get_type_hints(type(config), include_extras=True)
+    return {name: getattr(config, name) for name, hint in hints.items() if hint == Hparam}
+
+
+def swept(config: Any, specs: Sequence[str], seeds: int | None) -> jaxnn.Sweep:
+    """Returns the sweep over what was typed, such as `learning_rate=log:1e-4:1e-1:16`.
+
+    Seeds are counted from that of the configuration.
+
+    Raises:
+      Invalid: if a field is unknown, or there twice, or cannot have one of the values.
+    """
+    names = [field.name for field in fields(config)]
+    found: dict[str, Any] = {}
+    for spec in specs:
+        name, values = parse(spec)
+        choice("sweep", "field", name, names)
+        if name in found:
+            raise InvalidValue(
+                "sweep",
+                f"{name} is there twice",
+                got=" and ".join(text for text in specs if parse(text)[0] == name),
+                expected="each field once",
+                fix="Write all its values together",
+            )
+        found[name] = values
+    if seeds is not None:
+        choice("sweep", "field", "seed", names)
+    first, count = getattr(config, "seed", 0), 1 if seeds is None else seeds
+    positive_integer("sweep", "seeds", count)
+    sweep = jaxnn.sweep(found, seeds=range(first, first + count))
+    hints = get_type_hints(type(config))
+    columns = {
+        name: [_fitting(name, hints[name], value) for value in column] if name in found else column
+        for name, column in sweep.columns.items()
+    }
+    return jaxnn.Sweep(columns)
+
+
+def filled(config: Any, values: dict[str, Any], runs: jaxnn.Sweep) -> Any:
+    """Returns the configuration of the runs of a group, with arrays where they differ."""
+    arrays = {name: np.array(column) for name, column in runs.columns.items()}
+    return replace(config, **values, **{k: v for k, v in arrays.items() if hasattr(config, k)})
+
+
+def _fitting(name: str, hint: Any, value: Any) -> Any:
+    """Returns a value in the type of its field."""
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind is Literal:
+        choice("sweep", name, str(value), parts)
+        return value
+    if kind is tuple:
+        several = value if type(value) is tuple else (value,)
+        fits = parts[-1] is Ellipsis or len(parts) == len(several)
+        if fits and all(type(part) is int for part in several):
+            return several
+    elif kind is float and type(value) in (int, float):
+        return float(value)
+    elif kind is int and type(value) in (int, float) and round(float(value), 6).is_integer():
+        return round(value)
+    elif kind in (bool, str) and type(value) is kind:
+        return value
+    raise InvalidValue(
+        "sweep",
+        f"{name} cannot have this value",
+        got=f"{name}={value!r}",
+        expected=f"a value of type {hint if parts else hint.__name__}",
+        fix="List such values, separated by commas"
+        + (f": {name}=32,64x64" if kind is tuple else ""),
+    )

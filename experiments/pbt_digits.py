@@ -1,0 +1,102 @@
+"""Networks that do badly copy those that do well, and change what they copied: a schedule evolves.
+
+    python -m experiments.pbt_digits
+
+16 networks for the digits train with Adam at learning rates and dropout rates of their own. Every
+second epoch the worst quarter, by accuracy on a part of the training images, takes the weights of
+one of the best, and its hyper-parameters, changed by a factor. The same 16 settings train without
+that too. Both winners are tested on the held-out digits.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+import jaxnn
+from experiments import digits
+from experiments.command import command
+from jaxnn.records.directory import open_directory, unfinished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is tried, and how each network trains."""
+
+    members: int = 16  # networks in the population
+    learning_rates: tuple[float, float] = (1e-4, 1e-1)  # step size of Adam, from and to
+    dropouts: tuple[float, float] = (0.0, 0.5)  # probability of dropping a hidden node, from and to
+    batch_size: int = 64  # examples in a training step
+    epochs: float = 40  # passes over the training data
+    every: float = 2  # epochs from one selection to the next
+    seed: int = 0  # decides the draws, initialisation, order of the data and dropout
+
+
+def main(config: Config, out: Path) -> jaxnn.Run:
+    """Trains the population with selection and without, and tests both winners."""
+    train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
+    train, validation = jaxnn.split(train, 0.2, stratify="labels")
+    data = jaxnn.resident(train, batch_size=config.batch_size)
+    learner = jaxnn.learner(
+        lambda hparams: digits.network(digits.Config(), hparams),
+        jaxnn.classification(),
+        lambda hparams: optax.adam(hparams["learning_rate"]),
+    )
+    explore = {"learning_rate": config.learning_rates, "dropout": config.dropouts}
+    draws = {
+        "learning_rate": jaxnn.log_random_range(*config.learning_rates, config.members),
+        "dropout": jaxnn.random_range(*config.dropouts, config.members),
+    }
+    settings = jaxnn.sweep(draws, draw_seed=config.seed)
+    seeds = range(config.seed, config.seed + config.members)
+    select = jaxnn.population_based_training("validation/loss", explore)
+
+    def trained(select, out):
+        run = jaxnn.fit(
+            learner,
+            data,
+            steps=f"{config.epochs} epochs",
+            every=f"{config.every} epochs",
+            key=jaxnn.keys(seeds),
+            hparams=settings.hparams,
+            evaluate={"validation": jaxnn.resident(validation, batch_size=512)},
+            select=select,
+            out=out,
+            name="pbt_digits",
+            config=config,
+        )
+        winner = int(np.nanargmin(run.result["validation/loss"]))
+        state = jax.tree.map(lambda x: x[winner], run.state)
+        return run, winner, jaxnn.evaluate(learner, state, jaxnn.resident(test, batch_size=512))
+
+    with open_directory(unfinished(out), config) as directory:
+        _, _, fixed = trained(None, directory.path / "fixed")
+        run, winner, evolved = trained(select, directory.path / "evolved")
+        for epoch, rate, dropout in schedule(run, winner):
+            print(f"epoch {epoch:4.0f}: learning rate {rate:.2g}, dropout {dropout:.2g}")
+        result = {
+            **{name: run.result[name] for name in ("experiment", "members")},
+            **{"steps": sum(run.result["steps"]), "seconds": run.result["seconds"]},
+            "validation/loss": run.result["validation/loss"][winner],
+            **{f"test/{name}": value for name, value in evolved.items()},
+            **{f"fixed/{name}": value for name, value in fixed.items()},
+            **{name: run.result[name] for name in ("device", "jax")},
+        }
+        directory.finish(result)
+    return replace(run, result=result, out=directory.path)
+
+
+def schedule(run: jaxnn.Run, winner: int) -> list[tuple[float, float, float]]:
+    """Returns epoch, learning rate and dropout of the winner and those it descends from."""
+    found, member = [], winner
+    for row in reversed([row for row in run.history if "select/parent" in row]):
+        hparams = [row[f"select/{name}"][member] for name in ("learning_rate", "dropout")]
+        found.append((row["epoch"], *hparams))
+        member = row["select/parent"][member]
+    return found[::-1]
+
+
+if __name__ == "__main__":
+    command(Config, main, sweeps=True)

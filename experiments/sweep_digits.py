@@ -1,0 +1,62 @@
+"""One compiled program trains 256 networks at once, and shows which learning rate is best.
+
+    python -m experiments.sweep_digits
+
+A network of 64-64-10 nodes trains with Adam at 32 learning rates, from 8 seeds each. All runs are
+one compiled program, in which the learning rate is an input. The picture has a column for each
+learning rate and a row for each seed; the table takes the seeds together.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import optax
+
+import jaxnn
+from experiments.command import command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is tried, and how each network trains."""
+
+    lowest: float = 1e-4  # learning rate, the step size of Adam
+    highest: float = 1e-1  # learning rate
+    rates: int = 32  # learning rates from the lowest to the highest, in equal ratios
+    seeds: int = 8  # runs of each learning rate
+    hidden: int = 64  # nodes of the hidden layer
+    batch_size: int = 64  # examples in a training step
+    epochs: float = 20  # passes over the training data
+
+
+def main(config: Config, out: Path) -> jaxnn.Swept:
+    """Trains all networks, and ranks the learning rates by their accuracy on held-out digits."""
+    train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
+    data = jaxnn.resident(train, batch_size=config.batch_size)
+    learner = jaxnn.learner(
+        jaxnn.serial(jaxnn.standardize(4.88, 6.02), jaxnn.mlp([config.hidden], 10)),
+        jaxnn.classification(),
+        lambda hparams: optax.adam(hparams["learning_rate"]),
+    )
+
+    def fit(values, runs, out):
+        return jaxnn.fit(
+            learner,
+            data,
+            steps=f"{config.epochs} epochs",
+            key=runs.key,
+            hparams=runs.hparams,
+            every="25%",
+            evaluate=jaxnn.resident(test, batch_size=512),
+            out=out,
+            name="sweep_digits",
+            config=config,
+        )
+
+    rates = jaxnn.log_range(config.lowest, config.highest, config.rates)
+    sweep = jaxnn.sweep({"learning_rate": rates}, seeds=config.seeds)
+    return jaxnn.fit_sweep(sweep, fit, out=out, name="sweep_digits", config=config)
+
+
+if __name__ == "__main__":
+    command(Config, main, sweeps=True)

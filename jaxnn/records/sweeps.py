@@ -1,0 +1,186 @@
+"""What came of a sweep: a row for each run, and what the seeds of each setting say together.
+
+>>> settings = [{"learning_rate": rate, "seed": seed} for rate in (0.1, 0.01) for seed in (0, 1)]
+>>> result = {"members": 4, "status": ["done"] * 3 + ["diverged"], "steps": [8, 8, 8, 4]}
+>>> result |= {"test/loss": [3, 2, 1, None]}
+>>> found = rows(settings, result, [{"test/loss": [1, 4, 5, 6]}, {"test/loss": [3, 2, 1, None]}])
+>>> found[0]
+{'learning_rate': 0.1, 'seed': 0, 'status': 'done', 'steps': 8, 'test/loss': 3.0, \
+'best/test/loss': 1.0}
+>>> for setting in summary(found, ["learning_rate"], "test/loss"):
+...     print(setting.values, setting.mean, setting.best, setting.diverged)
+{'learning_rate': 0.01} 1.0 1.0 1
+{'learning_rate': 0.1} 2.5 2.0 0
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnn.checks import InvalidValue
+from jaxnn.metrics import lower_is_better
+
+# As many settings as can be taken in at a glance; all of them are in the file.
+SHOWN = 20
+
+
+class Setting(NamedTuple):
+    """What the runs with one setting, which differ in their seeds, came to.
+
+    Attributes:
+      values: of the fields that were swept.
+      mean: of the metric by which settings are ranked, over the runs that did not diverge.
+      deviation: its standard deviation over them, NaN of a single one.
+      best: its best value among them.
+      runs: how many there were.
+      diverged: how many of them diverged.
+      metrics: the mean of each metric, in the same way.
+    """
+
+    values: dict[str, Any]
+    mean: float
+    deviation: float
+    best: float
+    runs: int
+    diverged: int
+    metrics: dict[str, float]
+
+
+def rows(
+    settings: Sequence[Mapping[str, Any]],
+    result: Mapping[str, Any],
+    history: Iterable[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Returns a row for each run: its settings, status, steps, last metrics and best ones.
+
+    Args:
+      settings: the fields and the seed of each run.
+      result: of the population that they were, or of the one run.
+      history: its reports.
+
+    Raises:
+      InvalidValue: if it was a population of another size.
+    """
+    if result.get("members", 1) != len(settings):
+        raise InvalidValue(
+            "sweep",
+            "a group of runs did not train as one population",
+            got=f"{result.get('members', 1)} trained",
+            expected=f"{len(settings)}, one for each seed and each value of a hyper-parameter",
+            fix="Give all of them to fit: key=jaxnn.keys(seeds), hparams={'learning_rate': array}",
+        )
+    last = {name: _each(value) for name, value in result.items() if "/" in name}
+    reports = {name: [_each(row[name]) for row in history if name in row] for name in last}
+    best = {
+        f"best/{name}": _best(name, seen)
+        for name, seen in reports.items()
+        if seen and not name.endswith("/learning_rate")
+    }
+    columns = {
+        "status": np.ravel(result.get("status", "done")).tolist(),
+        "steps": np.ravel(result["steps"]).tolist(),
+        # What was watched while training has its best already, among all that was evaluated.
+        **{name: values.tolist() for name, values in {**best, **last}.items()},
+    }
+    names = sorted(columns, key=lambda name: name.startswith("best/"))
+    return [
+        {**setting, **{name: columns[name][i] for name in names}}
+        for i, setting in enumerate(settings)
+    ]
+
+
+def text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns rows as comma-separated values, under the names; what is no number stays empty."""
+    file = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        finite = {name: value for name, value in row.items() if value == value}
+        writer.writerow({**finite, **{k: word(v) for k, v in row.items() if isinstance(v, tuple)}})
+    return file.getvalue()
+
+
+def summary(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str) -> list[Setting]:
+    """Returns the settings, the one with the best mean first.
+
+    Those of which more than half of the runs diverged come last, whatever the others reached.
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in fields), []).append(row)
+    settings = [_setting(dict(zip(fields, v)), group, metric) for v, group in groups.items()]
+    sign = 1.0 if lower_is_better(metric) else -1.0
+
+    def rank(setting):
+        unreliable = 2 * setting.diverged > setting.runs
+        return np.isnan(setting.mean), unreliable, sign * setting.mean
+
+    return sorted(settings, key=rank)
+
+
+def table(settings: Sequence[Setting], metric: str) -> Any:
+    """Returns a rich table of the settings, the first `SHOWN` of them."""
+    from rich import box
+    from rich.table import Table
+
+    more = len(settings) - SHOWN
+    caption = f"and {more} more settings in sweep.csv" if more > 0 else None
+    shown = Table(title=f"{metric}, best first", caption=caption, box=box.SIMPLE)
+    diverged = any(setting.diverged for setting in settings)
+    heads = [*settings[0].values, "mean", "deviation", "best", "runs"]
+    for head in [*heads, "diverged"] if diverged else heads:
+        shown.add_column(head, justify="right")
+    for setting in settings[:SHOWN]:
+        figures = [setting.mean, setting.deviation, setting.best]
+        cells = [*setting.values.values(), *figures, setting.runs, setting.diverged or ""]
+        shown.add_row(*[word(cell) if cell == cell else "" for cell in cells][: len(shown.columns)])
+    return shown
+
+
+def word(value: Any, digits: int = 4) -> str:
+    """Returns a value as one reads it.
+
+    >>> word(0.0031622776), word((64, 64)), word("mlp")
+    ('0.003162', '64x64', 'mlp')
+    """
+    if isinstance(value, tuple | list):
+        return "x".join(word(each, digits) for each in value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str) -> Setting:
+    kept = [row for row in rows if row["status"] != "diverged"]
+    figures = {name: _finite(row[name] for row in kept) for name in rows[0] if "/" in name}
+    ranked = figures[metric]
+    return Setting(
+        values=values,
+        mean=_mean(ranked),
+        deviation=float(ranked.std(ddof=1)) if len(ranked) > 1 else np.nan,
+        best=float(_best(metric, ranked)) if len(ranked) else np.nan,
+        runs=len(rows),
+        diverged=len(rows) - len(kept),
+        metrics={name: _mean(each) for name, each in figures.items()},
+    )
+
+
+def _finite(values: Iterable[float]) -> np.ndarray:
+    array = np.array(list(values), float)
+    return array[np.isfinite(array)]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else np.nan
+
+
+def _best(name: str, values: Any) -> Any:
+    """Returns the best of the values along the first axis, NaN only where all are."""
+    return (np.fmin if lower_is_better(name) else np.fmax).reduce(np.asarray(values))
+
+
+def _each(value: Any) -> np.ndarray:
+    """Returns the values of the members, those that were no numbers as NaN."""
+    return np.array([np.nan if v is None else v for v in np.ravel(value).tolist()], float)

@@ -1,0 +1,163 @@
+"""The values that a hyper-parameter takes in a sweep: even steps, random draws, or a list.
+
+>>> linear_range(0, 0.5, 3)
+[0.0, 0.25, 0.5]
+>>> log_range(0.001, 0.1, 3)
+[0.001, 0.01, 0.1]
+>>> parse("learning_rate=log:0.001:0.1:3")
+('learning_rate', [0.001, 0.01, 0.1])
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue, choice, number, positive_integer
+from jaxnn.typing import Any
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Numbers to be drawn at random; made by `random_range` and `log_random_range`.
+
+    Attributes:
+      low: the lower bound.
+      high: the upper bound.
+      count: how many.
+      log: whether their logarithms are evenly distributed, or they themselves.
+    """
+
+    low: float
+    high: float
+    count: int
+    log: bool
+
+    def values(self, name: str, seed: int) -> list[float]:
+        """Returns the numbers for a field of this name: the same ones for the same seed."""
+        shares = np.random.default_rng([seed, *name.encode()]).random(self.count)
+        if not self.log:
+            return (self.low + shares * (self.high - self.low)).tolist()
+        return (self.low * (self.high / self.low) ** shares).tolist()
+
+
+def linear_range(low: float, high: float, count: int) -> list[float]:
+    """Returns `count` numbers from `low` to `high`, evenly spaced."""
+    return np.linspace(*_bounds("linear_range", low, high, count)).tolist()
+
+
+def log_range(low: float, high: float, count: int) -> list[float]:
+    """Returns `count` numbers from `low` to `high`, each the same multiple of the one before."""
+    return np.geomspace(*_bounds("log_range", low, high, count, log=True)).tolist()
+
+
+def random_range(low: float, high: float, count: int) -> Draws:
+    """Returns `count` numbers between `low` and `high`, to be drawn when the sweep is made."""
+    return Draws(*_bounds("random_range", low, high, count), log=False)
+
+
+def log_random_range(low: float, high: float, count: int) -> Draws:
+    """Returns `count` numbers between `low` and `high`, whose logarithms will be drawn."""
+    return Draws(*_bounds("log_random_range", low, high, count, log=True), log=True)
+
+
+RANGES = {
+    "linear": linear_range,
+    "log": log_range,
+    "lograndom": log_random_range,
+    "random": random_range,
+}
+
+
+def parse(text: str) -> tuple[str, Any]:
+    """Returns the name of a field and its values, from the form in which one types them.
+
+    That is `FIELD=KIND:LOW:HIGH:COUNT`, with one of the `RANGES`, or `FIELD=VALUE,VALUE,...`.
+
+    >>> parse("hidden=32,64x64"), parse("model=mlp,convnet")
+    (('hidden', [32, (64, 64)]), ('model', ['mlp', 'convnet']))
+
+    Raises:
+      InvalidValue: if it has another form.
+    """
+    name, equals, values = (part.strip() for part in text.partition("="))
+    if not (name and equals and values):
+        raise _unreadable(text, "no field with values")
+    if ":" not in values:
+        listed = [value.strip() for value in values.split(",")]
+        if "" in listed:
+            raise _unreadable(text, "an empty value")
+        return name, [_value(value) for value in listed]
+    kind, *bounds = (part.strip() for part in values.split(":"))
+    choice("sweep", "range", kind, RANGES)
+    figures = [_value(bound) for bound in bounds]
+    if len(figures) != 3 or not all(isinstance(figure, int | float) for figure in figures):
+        raise _unreadable(text, "a range that is not of three numbers")
+    return name, RANGES[kind](*figures)
+
+
+def listed(name: str, values: Any) -> list[Any]:
+    """Returns the values of a field as a list of Python's own numbers, words or tuples.
+
+    Raises:
+      Invalid: if they are no list, or are none, or the same twice, or cannot be compared.
+    """
+    values = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise InvalidType(
+            "sweep",
+            f"{name} is not a list of values",
+            got=f"{name}={values!r}",
+            expected="a list, or a range",
+            fix=f"Pass {name}=[{values!r}], or leave it out, since nothing varies",
+        )
+    for value in values:
+        if isinstance(value, list | dict | set):
+            raise InvalidType(
+                "sweep",
+                f"{name} has a value that could change",
+                got=f"{name}={value!r}",
+                expected="numbers, words or tuples",
+                fix="Write a tuple in its place: (64, 64)",
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            number("sweep", name, value)
+    if len(set(values)) < max(1, len(values)):
+        raise InvalidValue(
+            "sweep",
+            f"{name} has a value twice" if values else f"{name} has no values",
+            got=f"{name}={values!r}",
+            expected="at least one value, and each of them once",
+            fix="To repeat runs, pass seeds=8" if values else f"Leave {name} out",
+        )
+    return list(values)
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    if re.fullmatch(r"\d+(x\d+)+", text):
+        return tuple(map(int, text.split("x")))
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _unreadable(text: str, problem: str) -> InvalidValue:
+    return InvalidValue(
+        "sweep",
+        f"{text!r} cannot be read",
+        got=problem,
+        expected=f"FIELD=RANGE:LOW:HIGH:COUNT, a range being one of {', '.join(RANGES)},"
+        " or FIELD=VALUE,VALUE",
+        fix="Write, say, learning_rate=log:1e-4:1e-1:16",
+    )
+
+
+def _bounds(where: str, low: Any, high: Any, count: Any, log: bool = False) -> tuple[Any, Any, int]:
+    number(where, "low", low, low=0.0 if log else -np.inf, open_low=True)
+    number(where, "high", high, low=low, open_low=True)
+    return low, high, positive_integer(where, "count", count)
