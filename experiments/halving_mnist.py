@@ -1,4 +1,4 @@
-"""64 settings of a network for MNIST race: half of them give up again and again, one wins.
+"""Sixty-four settings of a network for MNIST race: the worse half gives up, again and again.
 
     python -m experiments.halving_mnist
 

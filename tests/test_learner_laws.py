@@ -48,7 +48,8 @@ def planned(case, seed=0) -> Training:
 def begin(case, seed=0):
     """Returns `(state, data, window)` at the beginning of a run; a fresh state at every call."""
     made = planned(case, seed)
-    return made.initial_state(), made.data, empty_window(made.metrics)
+    trial = made.trials()
+    return trial.state, made.data.shuffled(trial.order), empty_window(made.metrics)
 
 
 @cache
@@ -107,7 +108,7 @@ def test_arrays(case):
     after, _ = jax.eval_shape(lambda s, d: case.thing.step(s, d.batch(s.step)), state, data)
     assert forms(after) == forms(state) and int(state.step) == 0
     assert_same_bits(state, begin(case)[0])
-    others = [numbers(planned(case, seed).initial_state().params) for seed in (0, 1)]
+    others = [numbers(planned(case, seed).trials().state.params) for seed in (0, 1)]
     weights = [[x for x in jax.tree.leaves(tree) if x.ndim > 1] for tree in others]
     assert weights[0] and not any(np.array_equal(a, b) for a, b in zip(*weights))
 

@@ -24,7 +24,7 @@ from jax import lax
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
 from jaxnn.data.order import epoch_and_place, permute
-from jaxnn.typing import Any, Array, Batch, Key
+from jaxnn.typing import Any, Batch
 
 
 @partial(
@@ -41,7 +41,7 @@ class Resident:
     """
 
     arrays: dict[str, Any]
-    key: Key[Array, "*members"]
+    key: Any  # a key, or [members] of them; or their shapes, where a program is only compiled
     batch_size: int
 
     @property
@@ -54,7 +54,7 @@ class Resident:
         """The number of batches that hold all examples once, the last one perhaps in part."""
         return -(-self.num_examples // self.batch_size)
 
-    def shuffled(self, key: Key[Array, "*members"]) -> "Resident":
+    def shuffled(self, key: Any) -> "Resident":
         """Returns the same data with the order of training batches chosen by `key`."""
         return replace(self, key=key)
 

@@ -10,11 +10,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxnn.learner import Learner
 from jaxnn.run.population import population, where
 from jaxnn.run.run import Form, one_step, run
+from jaxnn.run.trial import RUNNING
+from jaxnn.scale.layout import rows
 from jaxnn.typing import Any
 
 
@@ -26,8 +27,9 @@ def advance(
     window: Any,
     form: Form,
     *,
-    active: Any = None,
+    status: Any = None,
     width: int | None = None,
+    busy: Any = None,
 ) -> tuple[Any, Any, Any]:
     """Dispatches `n` compiled steps without waiting for them; `state` and `window` are used up.
 
@@ -38,29 +40,29 @@ def advance(
       n: the number of steps.
       window: metrics of earlier steps.
       form: `"looped"` or `"stepped"`, see `run`.
-      active: whether to do anything, known on the device; always, by default.
+      status: whether the run still goes on, known on the device; it does, by default.
       width: of a population, how many members train at once; `None` for one run.
+      busy: of a stepped population, the slots that may still go on; all, by default.
 
     Returns:
       `(state, window, token)`: the token is ready when the steps are done.
     """
     if form == "looped":
-        return looped(learner, width, state, window, data, active, np.int32(n))
-    token = None
+        return looped(learner, width, state, window, data, status, np.int32(n))
     if width is None:
-        for _ in range(n):
-            state, window, token = stepped(learner, state, window, data, active)
-        return state, window, token
+        return _steps(learner, state, window, data, n, status)
     # Member after member, since a loop inside the program is what this form is there to avoid.
-    for member in range(data.key.shape[0]):
-        for _ in range(n):
-            state, window, token = _member(learner, state, window, data, active, np.int32(member))
-    return state, window, token
+    for slot in map(np.int32, range(data.key.shape[0]) if busy is None else busy):
+        own, key, going = _slot((state, window), data.key, status, slot)
+        *own, _ = _steps(learner, *own, data.shuffled(key), n, going)
+        state, window = _put((state, window), tuple(own), slot)
+    return state, window, _copy(state.step)
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
-def looped(learner, width, state, window, data, active, n):
+def looped(learner, width, state, window, data, status, n):
     """Does `n` steps of one run, or of every member."""
+    active = None if status is None else status == RUNNING
     if width is not None:
         state, window = population(run, width)(learner, state, data, n, window, active)
     else:
@@ -70,26 +72,38 @@ def looped(learner, width, state, window, data, active, n):
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-def stepped(learner, state, window, data, active):
+def stepped(learner, state, window, data):
     """Does one step of one run."""
-    state, window = _unless_stopped(learner, data, state, window, active)
+    state, window = one_step(learner, data, state, window)
     return state, window, state.step + 0
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-def _member(learner, states, windows, data, active, member):
-    """Does one step of one member."""
-    own, key, going = jax.tree.map(
-        lambda x: lax.dynamic_index_in_dim(x, member, keepdims=False),
-        ((states, windows), data.key, active),
-    )
-    after = _unless_stopped(learner, data.shuffled(key), *own, going)
-    states, windows = jax.tree.map(
-        lambda x, new: lax.dynamic_update_index_in_dim(x, new, member, 0), (states, windows), after
-    )
-    return states, windows, states.step + 0
+def _steps(learner, state, window, data, n, status):
+    """Does `n` steps of one run, and undoes them if it had stopped: each is the same program."""
+    before = None if status is None else _copy((state, window))
+    token = None
+    for _ in range(n):
+        state, window, token = stepped(learner, state, window, data)
+    if status is not None:
+        state, window = _unless_stopped(status, (state, window), before)
+    return state, window, token
 
 
-def _unless_stopped(learner, data, state, window, active):
-    after = one_step(learner, data, state, window)
-    return after if active is None else where(active, after, (state, window))
+@partial(jax.jit, donate_argnums=1)
+def _unless_stopped(status, after, before):
+    return where(status == RUNNING, after, before)
+
+
+@jax.jit
+def _copy(tree):
+    return jax.tree.map(jnp.copy, tree)
+
+
+@jax.jit
+def _slot(carry, keys, status, slot):
+    return rows((carry, keys, status), slot)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _put(carry, own, slot):
+    return jax.tree.map(lambda x, new: x.at[slot].set(new), carry, own)

@@ -150,7 +150,7 @@ def fit(
         assert progress is not None  # a run has at least one step
         if late is not None:
             keep(late)
-        if stopped.is_set() and progress.step < training.steps:
+        if stopped.is_set() and progress.step < training.steps and record.goes_on:
             raise KeyboardInterrupt(f"stopped at step {progress.step} of {training.steps}")
         result = record.result(name, progress)
         if directory is not None:
@@ -184,19 +184,27 @@ class _Record:
         self.rows.append(row)
         return row
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run, or some member, has not ended by itself."""
+        return RUNNING in np.ravel(self.status)
+
     def result(self, name: str, progress: Progress) -> dict[str, Any]:
         """Returns the result: the last value of each metric, and that of the best evaluation."""
         metrics = {k: v for row in self.rows for k, v in row.items() if "/" in k}
-        trial = progress.trial
+        # These alone: of a population, a copy of all states might not fit into memory.
+        steps = progress.placed.ordered(lambda trial: trial.state.step)
         best = {}
-        if self.training.watch is not None and trial.best is not None:
-            best = {f"best/{self.training.watch.metric}": trial.best.value}
-            best["best/step"] = trial.best.step
-        device = jax.devices()[0]
+        if self.training.watch is not None:
+            best = progress.placed.ordered(
+                lambda trial: trial.best and trial.best._replace(state=None)
+            )
+            best = {f"best/{self.training.watch.metric}": best.value, "best/step": best.step}
+        device = (self.training.layout.devices or jax.devices())[0]
         return {
             "experiment": name,
             **({} if self.members is None else {"members": self.members}),
-            "steps": _plain(trial.state.step),
+            "steps": _plain(steps),
             "seconds": self.rows[-1]["seconds"],
             "status": jax.tree.map(STATUSES.__getitem__, self.status),
             **metrics,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice, kind, number, positive_integer
+from jaxnn.run.run import Form
 from jaxnn.run.training import Training
 from jaxnn.run.trial import Watch
 from jaxnn.scale.layout import Layout
@@ -47,7 +48,7 @@ def counted(key: Any, hparams: Hparams) -> tuple[int | None, dict[str, np.ndarra
 
 def _numbers(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
-    if array.dtype.kind not in "iuf" or array.ndim > 1:
+    if array.dtype.kind not in "iuf":
         raise InvalidType(
             "train",
             f"hyper-parameter {name} is not a number",
@@ -55,18 +56,39 @@ def _numbers(name: str, value: Any) -> np.ndarray:
             expected="a number: hyper-parameters are inputs of the compiled program",
             fix="Choose what is not a number outside, when the network is built",
         )
-    for figure in array.ravel()[~np.isfinite(array.ravel())][:1]:
-        number("train", name, float(figure))
-    return array
+    if array.ndim > 1:
+        raise InvalidType(
+            "train",
+            f"hyper-parameter {name} is neither a number nor one for each member",
+            got=f"{name} of shape {array.shape}",
+            expected="a number, or an array [members]",
+            fix="Pass an array of one axis; sweep(...) makes all combinations of some values",
+        )
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    # What float32 cannot hold would train as infinity, or as 0.
+    lost = ~np.isfinite(single) | ((single == 0) & (array != 0))
+    for figure in array[lost].ravel()[:1]:
+        raise InvalidValue(
+            "train",
+            f"hyper-parameter {name} is no number in float32",
+            got=f"{name}={float(figure)!r}",
+            expected="a finite number",
+            fix=f"Pass, say, {name}=0.001",
+        )
+    return single
 
 
 def bounds(hparams: dict[str, Any]) -> list[dict[str, float]]:
     """Returns the least and the greatest values, as what holds for these holds for all between."""
-    least, most = ({n: float(f(v)) for n, v in hparams.items()} for f in (np.min, np.max))
+    # As one types them: 0.3 and not 0.30000001192092896.
+    least, most = ({n: float(str(f(v))) for n, v in hparams.items()} for f in (np.min, np.max))
     return [least] if least == most else [least, most]
 
 
-def laid_out(members: int | None, width: int | None, devices: Sequence[Any] | None) -> Layout:
+def laid_out(
+    members: int | None, width: int | None, devices: Sequence[Any] | None, form: Form
+) -> Layout:
     """Returns where the members will be."""
     if members is None:
         if width is not None or devices is not None:
@@ -86,7 +108,16 @@ def laid_out(members: int | None, width: int | None, devices: Sequence[Any] | No
         )  # fmt: skip
     if width is not None:
         positive_integer("train", "width", width)
-    return Layout(members, chosen, width or (1 if chosen[0].platform == "cpu" else members))
+    if width not in (None, 1) and form == "stepped":
+        raise InvalidValue(
+            "train",
+            "members cannot train side by side step by step",
+            got=f"width={width} and form='stepped'",
+            expected="one after another, or the looped form",
+            fix="Leave width out, or pass form='looped'",
+        )
+    one_by_one = form == "stepped" or chosen[0].platform == "cpu"
+    return Layout(members, chosen, width or (1 if one_by_one else members))
 
 
 def watched(watch: Watch | str | None, names: list[str]) -> Watch | None:
@@ -109,13 +140,14 @@ def check_room(training: Training) -> None:
     if layout.members is None:
         return
     one = training.shapes(1)
-    share, have = layout.slots // len(layout.devices), available(layout.devices[0])
-    if size(one) * share > have:
+    # Twice, since putting members in order makes a copy of them.
+    each, have = 2 * size(one), available(layout.devices[0])
+    if each * layout.slots // len(layout.devices) > have:
         raise InvalidValue(
             "train",
             "the population does not fit into memory",
-            got=f"{layout.members} members of {size(one):,} bytes on {len(layout.devices)} devices",
-            expected=f"at most {have // size(one) * len(layout.devices)} members",
+            got=f"{layout.members} members of {each:,} bytes on {len(layout.devices)} devices",
+            expected=f"at most {have // each * len(layout.devices)} members",
             fix="Train them in several populations, or on more devices",
         )
 
@@ -133,7 +165,7 @@ def check_selection(training: Training) -> None:
             fix="Pass key=jaxnn.keys(range(16)), or leave select out",
         )
     trials = training.shapes(training.layout.slots)
-    after = jax.eval_shape(training.select, training.key[0], trials)
+    after = jax.eval_shape(training.select, jax.ShapeDtypeStruct((), training.key.dtype), trials)
     if jax.tree.structure(after) != jax.tree.structure(trials) or after != trials:
         raise InvalidType(
             "train",

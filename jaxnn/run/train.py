@@ -18,7 +18,6 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import get_args
 
 import jax
@@ -29,11 +28,11 @@ from jaxnn import metrics as measures
 from jaxnn.checks import Invalid, InvalidType, InvalidValue, choice, kind
 from jaxnn.data.durations import Duration, steps_of
 from jaxnn.data.resident import Resident
-from jaxnn.learner import ORDER, Learner
+from jaxnn.learner import Learner
 from jaxnn.run.members import bounds, check_room, check_selection, counted, laid_out, watched
 from jaxnn.run.run import Form, best_form, trace_step
 from jaxnn.run.training import Training
-from jaxnn.run.trial import Trial, Watch, begin, named
+from jaxnn.run.trial import Trial, Watch, named
 from jaxnn.typing import Any, Array, Callable, Hparams, Key
 
 
@@ -91,7 +90,6 @@ def train(
     _check_kinds(learner, data, evaluations)
     choice("train", "form", form or "looped", get_args(Form))
     members, given = counted(key, hparams or {})
-    layout = laid_out(members, width, devices)
     if data.batch_size > data.num_examples:
         raise InvalidValue(
             "train",
@@ -107,10 +105,8 @@ def train(
     extremes = bounds(given)
     for hparams in extremes:
         learner.check(hparams, data.arrays)
-    one = jax.ShapeDtypeStruct((), key.dtype)
-    state = jax.eval_shape(
-        partial(begin, learner), one, jax.tree.map(np.float32, extremes[0]), data
-    )
+    first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
+    state = jax.eval_shape(lambda k, h, d: learner.init(k, h, d.batch(jnp.int32(0))), *first, data)
     program, (after, metrics) = trace_step(learner, state, data)
     _check_carry(state, after)
     _check_metrics("step", metrics)
@@ -122,24 +118,22 @@ def train(
             found = jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
             _check_metrics("evaluate", found)
         names += named(name, found)
-    # Last, since it computes something: all that is wrong was found without compiling.
-    key = key if members is None else jnp.broadcast_to(key, (members,))
-    order = jax.random.fold_in if members is None else jax.vmap(jax.random.fold_in, (0, None))
+    form = form or best_form(program)
     training = Training(
         learner=learner,
-        data=data.shuffled(order(key, ORDER)),
+        data=data,
         evaluations=evaluations,
         key=key,
-        hparams=jax.tree.map(np.float32, given),
+        hparams=given,
         steps=total,
         every=every,
         evaluate_every=between,
-        form=form or best_form(program),
+        form=form,
         metrics=metrics,
         names=names,
         watch=watched(watch, names),
         select=select,
-        layout=layout,
+        layout=laid_out(members, width, devices, form),
         width=width,
     )
     check_room(training)

@@ -21,8 +21,8 @@ from jaxnn.data.resident import Resident
 from jaxnn.learner import SELECT, Learner
 from jaxnn.run.advance import advance, looped
 from jaxnn.run.run import Form
-from jaxnn.run.trial import EMPTY, RUNNING, Trial, Watch, begin, first_trial, report
-from jaxnn.scale.layout import Layout, rows
+from jaxnn.run.trial import RUNNING, Trial, Watch, begin, report
+from jaxnn.scale.layout import Layout, on_device, rows
 from jaxnn.scale.memory import available, needed
 from jaxnn.typing import Any, Callable
 
@@ -77,11 +77,13 @@ class Placed:
       layout: how they are laid out.
       parts: the trials of each device; of one run, the trial.
       slot: where each member is, over all parts.
+      busy: the slots that may still go on, as far as the host knows, of each part.
     """
 
     layout: Layout
     parts: list[Trial]
     slot: np.ndarray
+    busy: list[np.ndarray]
 
     def ordered(self, get: Callable[[Trial], Any]) -> Any:
         """Returns something of all trials, in the order of the members."""
@@ -90,10 +92,14 @@ class Placed:
             return tree
         return _rows(tree, self.slot)
 
-    def moved(self, source: np.ndarray) -> "Placed":
-        """Returns the trials with slot `i` taken from slot `source[i]`."""
-        where = np.argsort(source)
-        return replace(self, parts=self.layout.moved(self.parts, source), slot=where[self.slot])
+    def dealt(self, active: np.ndarray) -> "Placed":
+        """Returns the trials, shared out anew where that saves time, given which slots go on."""
+        placed, order = self, self.layout.packed(active)
+        if order is not None:
+            active, slot = active[order], np.argsort(order)[self.slot]
+            placed = replace(self, parts=self.layout.moved(self.parts, order), slot=slot)
+        shares = active.reshape(len(self.parts), -1)
+        return replace(placed, busy=[np.flatnonzero(share) for share in shares])
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,9 @@ class Training:
 
     Attributes:
       learner: how parameters change.
-      data: what is trained on, in the order of the run's key.
+      data: what is trained on, in an order that is the trial's.
       evaluations: data to evaluate on, by name.
-      key: decides everything that is random; of a population `[members]`.
+      key: decides everything that is random; of a population one for all, or `[members]`.
       hparams: the hyper-parameters, float32; of a population `[members]` each.
       steps: the step at which the run ends.
       every: steps between reports.
@@ -139,10 +145,6 @@ class Training:
     def __iter__(self) -> Iterator[Progress]:
         return (progress for progress in self.chunks() if progress.metrics)
 
-    def initial_state(self) -> Any:
-        """Returns the state, or the states, that the run begins with."""
-        return begin(self.learner, self.key, self.hparams, self.data)
-
     def chunks(self) -> Iterator[Progress]:
         """Trains; yields a `Progress` after every chunk, with metrics where a report is due."""
         placed = self._placed()
@@ -168,15 +170,16 @@ class Training:
                 elif now - waited > CHUNK_SECONDS:
                     length = max(1, length // 2)
                 waited = now
-            yield Progress(step, metrics, placed.ordered(lambda trial: trial.status), placed)
-            # Who goes on is read a chunk late, like everything that the host looks at.
-            if status is not None:
-                active = np.concatenate([np.ravel(part) for part in status]) == RUNNING
-                if not active.any():
-                    return
-                order = placed.layout.packed(active)
-                placed = placed if order is None else placed.moved(order)
-                status = None
+            # Who goes on is read a chunk late, like everything that the host looks at. What was
+            # under way when the last one stopped did nothing, and reports nothing.
+            active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
+            ended = active is not None and not active.any()
+            known = placed.ordered(lambda trial: trial.status)
+            yield Progress(step, {} if ended else metrics, known, placed)
+            if ended:
+                return
+            if active is not None:
+                placed, status = placed.dealt(active), None
             if step == border and self._can_stop:
                 status = [part.status for part in placed.parts]
 
@@ -189,26 +192,22 @@ class Training:
         """Returns the trials at the beginning."""
         members = self.layout.members
         if members is None:
-            return Placed(self.layout, [self.first(self.key, self.hparams, self.data)], np.zeros(1))
+            return Placed(self.layout, [self.trials()], np.zeros(1), [np.zeros(1)])
         layout = self._fitted()
-        parts = []
-        for device, slots in zip(
-            layout.devices, np.split(np.arange(layout.slots), len(layout.devices))
-        ):
-            # Empty slots hold a member again, which then does nothing.
-            member = np.minimum(slots, members - 1)
-            given = rows((self.key, self.hparams, self.data.key), member)
-            trial = self.first(given[0], given[1], self.data.shuffled(given[2]))
-            status = np.where(slots < members, RUNNING, EMPTY).astype(np.int8)
-            number = slots.astype(np.int32)
-            trial = trial._replace(status=status, member=number, parent=number)
-            parts.append(jax.device_put(trial, device))
-        return Placed(layout, parts, np.arange(members))
+        shares = np.arange(layout.slots, dtype=np.int32).reshape(len(layout.devices), -1)
+        parts = [
+            on_device(self.trials(slots), device) for slots, device in zip(shares, layout.devices)
+        ]
+        placed = Placed(layout, parts, np.arange(members), [])
+        return replace(placed, busy=[np.flatnonzero(share < members) for share in shares])
 
-    def first(self, key: Any, hparams: Any, data: Resident) -> Trial:
-        """Returns the trial, or the trials, of these keys at the beginning."""
-        state = begin(self.learner, key, hparams, data)
-        return first_trial(state, self.metrics, self.names, data, self.watch)
+    def trials(self, slots: Any = None) -> Trial:
+        """Returns the trial at the beginning, or those of a population in these slots."""
+        window = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.metrics)
+        return begin(
+            self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, self.data,
+            slots, self.layout.members,
+        )  # fmt: skip
 
     def _fitted(self) -> Layout:
         """Returns the layout with as many members side by side as memory allows.
@@ -244,29 +243,23 @@ class Training:
             )
 
         trial, data = there((self.shapes(share), self.data))
-        active = there(jax.ShapeDtypeStruct((share,), bool))
-        arguments = trial.state, trial.window, data.shuffled(trial.order), active, np.int32(0)
+        ordered = data.shuffled(trial.order)
+        arguments = trial.state, trial.window, ordered, trial.status, np.int32(0)
         return looped.lower(self.learner, layout.width, *arguments).compile()
 
     def shapes(self, count: int) -> Trial:
         """Returns the shapes and dtypes of the trials of so many members."""
-        places = np.zeros(count, np.int32)
-
-        def trials(key, hparams, data):
-            key, hparams, order = rows((key, hparams, data.key), places)
-            return self.first(key, hparams, data.shuffled(order))
-
-        return jax.eval_shape(trials, self.key, self.hparams, self.data)
+        return jax.eval_shape(self.trials, np.zeros(count, np.int32))
 
     def _advanced(self, placed: Placed, data: list[Resident], n: int) -> tuple[Placed, list[Any]]:
         """Dispatches `n` steps on every device; returns what to wait for too."""
         width = None if self.layout.members is None else placed.layout.width
         parts, tokens = [], []
-        for trial, mine in zip(placed.parts, data):
-            active = trial.status == RUNNING if self._can_stop else None
+        for trial, mine, busy in zip(placed.parts, data, placed.busy):
+            status = trial.status if self._can_stop else None
             state, window, token = advance(
                 self.learner, trial.state, mine.shuffled(trial.order), n, trial.window, self.form,
-                active=active, width=width,
+                status=status, width=width, busy=busy,
             )  # fmt: skip
             parts.append(trial._replace(state=state, window=window))
             tokens.append(token)
@@ -297,7 +290,8 @@ class Training:
         return placed, metrics
 
     def _selected(self, placed: Placed, step: int) -> Placed:
-        key = jax.random.fold_in(jax.random.fold_in(self.key[0], SELECT), step)
+        key = self.key[0] if self.key.shape else self.key
+        key = jax.random.fold_in(jax.random.fold_in(key, SELECT), step)
         trials = placed.layout.join(placed.parts)
         trials = _select(self.select, placed.layout.sharding, key, trials)
         return replace(placed, parts=placed.layout.cut(trials))

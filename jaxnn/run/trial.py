@@ -11,14 +11,14 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.data.resident import Resident
-from jaxnn.learner import Learner
+from jaxnn.learner import ORDER, Learner
 from jaxnn.run.evaluate import evaluation
 from jaxnn.run.population import in_blocks, where
+from jaxnn.scale.layout import rows
 from jaxnn.typing import Any, Array, Int, Key, PyTree
 
 RUNNING, STOPPED, DROPPED, DIVERGED, EMPTY = range(5)
@@ -32,8 +32,8 @@ class Watch:
     """Which metric decides what is best, and how long to wait for something better.
 
     Attributes:
-      metric: the name of an evaluated metric, `"test/accuracy"`.
-      patience: the number of evaluations without a new best after which a run stops; never, if
+      metric: the name of a metric, `"test/accuracy"`.
+      patience: the number of its reports without a new best after which a run stops; never, if
         `None`.
       better: `"lower"` or `"higher"`; by default lower for a loss or an error.
       margin: by how much a new best must beat the one before.
@@ -92,53 +92,54 @@ class Trial(NamedTuple):
     parent: Int[Array, "*members"]
 
 
-@partial(jax.jit, static_argnums=0)
-def begin(learner: Learner, key: Any, hparams: Any, data: Resident) -> Any:
-    """Returns the state that a run begins with; for keys `[members]` those of all members.
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def begin(
+    learner: Learner,
+    watch: Watch | None,
+    names: tuple[str, ...],
+    window: Any,
+    key: Any,
+    hparams: Any,
+    data: Resident,
+    slots: Any = None,
+    members: Any = None,
+) -> Trial:
+    """Returns the trial that a run begins with, or those of a population.
 
     Members are made one after another: each has the bits of its single run, and a program with many
     random draws would take long to compile for all of them at once.
-    """
-
-    def init(given):
-        key, hparams, order = given
-        return learner.init(key, hparams, data.shuffled(order).batch(jnp.int32(0)))
-
-    given = (key, hparams, data.key)
-    return lax.map(init, given) if key.shape else init(given)
-
-
-def first_trial(state: Any, window: Any, names: list[str], data: Resident, watch: Any) -> Trial:
-    """Returns the trial of a state that has not trained yet; for states `[members]`, all of them.
 
     Args:
-      state: of the learner.
-      window: the shapes of the metrics of a step.
+      learner: that will train.
+      watch: what decides about the best and the end.
       names: of all metrics that reports give.
-      data: in its order.
-      watch: the `Watch`, or `None`.
+      window: an empty one, of one run.
+      key: of the run, or one for each member.
+      hparams: of the run, or of all members.
+      data: what will be trained on.
+      slots: of a population, numbers of members.
+      members: how many there are; slots past the last are `EMPTY`, and begin as the last does.
     """
-    shape = data.key.shape
 
-    def filled(value: float, dtype: Any = np.float32) -> Array:
-        return jnp.full(shape, value, dtype)
+    def one(key, hparams, member, status):
+        order = jax.random.fold_in(key, ORDER)
+        state = learner.init(key, hparams, data.shuffled(order).batch(jnp.int32(0)))
+        best = None
+        if watch is not None:
+            worst = jnp.float32(jnp.inf if watch.lower else -jnp.inf)
+            best = Best(worst, jnp.int32(0), jnp.int32(0), state)
+        metrics = {name: jnp.float32(jnp.nan) for name in names}
+        return Trial(state, window, order, status, metrics, best, member, member)
 
-    best = None
-    if watch is not None:
-        worst = filled(np.inf if watch.lower else -np.inf)
-        # A copy, since both are donated.
-        best = Best(worst, filled(0, np.int32), filled(0, np.int32), jax.tree.map(jnp.copy, state))
-    member = jnp.arange(shape[0], dtype=jnp.int32) if shape else jnp.int32(0)
-    return Trial(
-        state=state,
-        window=jax.tree.map(lambda x: jnp.zeros((*shape, *x.shape), x.dtype), window),
-        order=data.key,
-        status=filled(RUNNING, np.int8),
-        metrics={name: filled(np.nan) for name in names},
-        best=best,
-        member=member,
-        parent=member,
-    )
+    if slots is None:
+        return one(key, hparams, jnp.int32(0), jnp.int8(RUNNING))
+
+    def of_slot(slot):
+        member = jnp.minimum(slot, members - 1)
+        status = jnp.where(slot < members, RUNNING, EMPTY).astype(jnp.int8)
+        return one(key[member] if key.shape else key, rows(hparams, member), slot, status)
+
+    return lax.map(of_slot, slots)
 
 
 def report(
@@ -165,14 +166,23 @@ def report(
 def _report(learner, watch, width, used, state, status, metrics, parts):
     window, best = used
 
+    stops = width is not None or bool(watch and watch.patience)
+
     def one(carry, state):
-        window, *known = carry
+        window, status, *known = carry
+        # What nothing stops goes on after an infinite loss, and is reported.
+        known = status if stops else jnp.int8(RUNNING), *known
         known = _known(learner, watch, parts, window, state, *known)
         return jax.tree.map(jnp.zeros_like, window), *known
 
+    def some(carry, state):
+        # Side by side, all that is in `one` is done for those that have stopped too.
+        going = (carry[1] == RUNNING).any()
+        return lax.cond(going, jax.vmap(one), lambda carry, state: carry, carry, state)
+
     over = one
     if width is not None:
-        over = in_blocks(one if width == 1 else jax.vmap(one), width)
+        over = in_blocks(one if width == 1 else some, width)
     window, *known = over((window, status, metrics, best), state)
     return window, tuple(known)
 
@@ -200,7 +210,7 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
     status = jnp.where(diverged, jnp.int8(DIVERGED), status)
     if watch is not None and watch.metric.split("/")[0] in {"train", *parts}:
         value, sign = metrics[watch.metric], -1.0 if watch.lower else 1.0
-        improved = going & (sign * value > sign * best.value + watch.margin)
+        improved = going & ~diverged & (sign * value > sign * best.value + watch.margin)
         waited = jnp.where(improved, 0, best.waited + going)
         best = where(improved, Best(value, state.step, waited, state), best._replace(waited=waited))
         if watch.patience is not None:

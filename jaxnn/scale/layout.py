@@ -56,7 +56,7 @@ class Layout:
 
     def copies(self, tree: Any) -> list[Any]:
         """Returns the tree, such as data, on each device."""
-        return [placed(tree, device) for device in self.devices] or [tree]
+        return [on_device(tree, device) for device in self.devices] or [tree]
 
     def cut(self, tree: Any) -> list[Any]:
         """Returns the part of each device, without copying."""
@@ -108,7 +108,7 @@ def _taken(tree, source, sharding):
     return jax.lax.with_sharding_constraint(taken, sharding)
 
 
-def placed(tree: Any, device: Any) -> Any:
+def on_device(tree: Any, device: Any) -> Any:
     """Returns the tree on a device."""
     # Leaf by leaf: as a whole, jax 0.7.2 makes trees of placeholders too, which checks refuse.
     return jax.tree.map(lambda x: jax.device_put(x, device), tree)
