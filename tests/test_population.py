@@ -106,7 +106,7 @@ def in_a_loop(n):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *map(numbers, runs))
 
 
-@pytest.mark.parametrize("width", [1, 2, 4])
+@pytest.mark.parametrize("width", [1, 2])
 def test_a_population_is_a_loop_over_runs(width):
     states, data = started()
     after = compiled(width)(classifier(), states, data, 7)
@@ -121,7 +121,7 @@ def test_windows_of_a_population_go_on_where_they_were():
     assert_same_bits(numbers(after), in_a_loop(7))
 
 
-@pytest.mark.parametrize("width", [1, 2, 4])
+@pytest.mark.parametrize("width", [1, 2])
 def test_inactive_members_keep_every_bit(width):
     states, data = started()
     states, windows = compiled(width)(classifier(), states, data, 3)
@@ -151,9 +151,9 @@ def test_members_are_the_same_on_one_device_and_on_two():
     }
 
 
-@pytest.mark.parametrize("members", [ALL[:1], ALL[[6, 0, 1]]], ids=str)
+@pytest.mark.parametrize("members", [ALL[[6, 0, 1]]], ids=str)
 def test_devices_that_are_not_full_change_nothing(members):
-    """One member, or three, on two devices: an empty slot is never seen."""
+    """Three members on two devices: an empty slot is never seen."""
     some = fit(members, devices=jax.devices()[:2], steps=20)
     assert len(some.result["status"]) == len(some.result["steps"]) == len(members)
     for place, member in enumerate(members):

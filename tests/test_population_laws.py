@@ -13,6 +13,8 @@ import jaxnn
 from tests.registry import BATCH, LEARNERS, held
 from tests.trees import assert_close, assert_same_bits, numbers
 
+pytestmark = pytest.mark.slow  # of one learner the same is in `test_population.py`
+
 STEPS, EVERY = 11, 4  # reports at 4, 8 and 11; 132 examples: 4 epochs of 32 and a part
 MEMBERS = np.arange(3)
 KEYS = jax.random.split(jax.random.key(5), len(MEMBERS))
@@ -83,7 +85,6 @@ def test_stepped_member(case):
     assert_each(assert_same_bits, trained(case, MEMBERS, form="stepped"), case, form="stepped")
 
 
-@pytest.mark.slow
 @held(LEARNERS, "side_by_side")
 def test_side_by_side(case, unoptimized_program):
     """Side by side, members agree with their single runs but for rounding."""
