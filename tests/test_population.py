@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -119,6 +120,18 @@ def test_windows_of_a_population_go_on_where_they_were():
     middle = compiled(1)(classifier(), states, data, 3)
     after = compiled(1)(classifier(), middle[0], data, 4, middle[1])
     assert_same_bits(numbers(after), in_a_loop(7))
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_population_lowers_for_every_platform(width):
+    def program(seeds, n):
+        states, data = started()
+        data = data.shuffled(jax.vmap(jax.random.key)(seeds))
+        return population(run, width)(classifier(), states, data, n)[1]["loss"].sums
+
+    arguments = jax.ShapeDtypeStruct((4,), jnp.uint32), jax.ShapeDtypeStruct((), jnp.int32)
+    exported = jax.export.export(jax.jit(program), platforms=["cpu", "cuda", "tpu"])(*arguments)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
 @pytest.mark.parametrize("width", [1, 2])
