@@ -19,6 +19,7 @@ import pytest
 from jax._src.array import ArrayImpl
 
 import jaxnn
+from jaxnn.data.resident import Resident
 from jaxnn.run import fit as fitting
 from jaxnn.run import training as driver
 from jaxnn.run.advance import looped
@@ -124,12 +125,14 @@ def test_windows_of_a_population_go_on_where_they_were():
 
 @pytest.mark.parametrize("width", [1, 4])
 def test_a_population_lowers_for_every_platform(width):
-    def program(seeds, n):
-        states, data = started()
-        data = data.shuffled(jax.vmap(jax.random.key)(seeds))
+    def program(seeds, arrays, n):
+        keys = jax.vmap(jax.random.key)(seeds)
+        rate, data = {"learning_rate": jnp.float32(0.1)}, Resident(arrays, keys, 12)
+        first = data.shuffled(keys[0]).batch(jnp.int32(0))
+        states = jax.vmap(lambda key: classifier().init(key, rate, first))(keys)
         return population(run, width)(classifier(), states, data, n)[1]["loss"].sums
 
-    arguments = jax.ShapeDtypeStruct((4,), jnp.uint32), jax.ShapeDtypeStruct((), jnp.int32)
+    arguments = jax.ShapeDtypeStruct((4,), jnp.uint32), points().arrays, jnp.int32(3)
     exported = jax.export.export(jax.jit(program), platforms=["cpu", "cuda", "tpu"])(*arguments)
     assert exported.platforms == ("cpu", "cuda", "tpu")
 
@@ -472,12 +475,12 @@ def test_another_population_of_the_same_size_compiles_nothing(compilations):
 @pytest.mark.slow
 def test_a_larger_population_compiles_no_more_programs(compilations):
     counts = []
-    for members in (9, 13):  # of which there are no others here
+    for members in (5, 9, 13):  # the first, so that what is compiled once is compiled
         keys = jax.random.split(jax.random.key(0), members)
         compilations.clear()
         fit(key=keys, hparams={"learning_rate": 0.1}, steps=8)
         counts.append(len(compilations))
-    assert counts[0] == counts[1] < 30
+    assert 0 < counts[1] == counts[2] < 10
 
 
 def test_of_the_device_only_the_small_status_is_read(monkeypatch):
