@@ -257,6 +257,8 @@ class Training:
         parts, tokens = [], []
         for trial, mine, busy in zip(placed.parts, data, placed.busy):
             status = trial.status if self._can_stop else None
+            # A selection may have started a member again, which the host does not know yet.
+            busy = busy if self.select is None else None
             state, window, token = advance(
                 self.learner, trial.state, mine.shuffled(trial.order), n, trial.window, self.form,
                 status=status, width=width, busy=busy,

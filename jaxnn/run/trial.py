@@ -5,6 +5,7 @@ state so far. A report brings these up to date inside a compiled program, so tha
 stops on its own account, without asking the host. Trials stack: many are a population.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
@@ -165,7 +166,6 @@ def report(
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def _report(learner, watch, width, used, state, status, metrics, parts):
     window, best = used
-
     stops = width is not None or bool(watch and watch.patience)
 
     def one(carry, state):
@@ -200,15 +200,11 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
     metrics = lax.cond(going, measured, lambda: metrics)
     # Of training the sums, since a mean of no examples is NaN without anything being wrong.
     losses = [metric.sums for name, metric in window.items() if name.endswith("loss")]
-    losses += [
-        value
-        for name, value in metrics.items()
-        if name.endswith("loss") and name.split("/")[0] in parts
-    ]
+    losses += [x for name, x in metrics.items() if name.endswith("loss") and _of(name, parts)]
     finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(losses)]
     diverged = going & ~jnp.all(jnp.array(finite, bool))
     status = jnp.where(diverged, jnp.int8(DIVERGED), status)
-    if watch is not None and watch.metric.split("/")[0] in {"train", *parts}:
+    if watch is not None and _of(watch.metric, ["train", *parts]):
         value, sign = metrics[watch.metric], -1.0 if watch.lower else 1.0
         improved = going & ~diverged & (sign * value > sign * best.value + watch.margin)
         waited = jnp.where(improved, 0, best.waited + going)
@@ -217,6 +213,11 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
             ended = (status == RUNNING) & (waited >= watch.patience)
             status = jnp.where(ended, jnp.int8(STOPPED), status)
     return status, metrics, best
+
+
+def _of(name: str, parts: Iterable[str]) -> bool:
+    """Whether a metric is one of these data."""
+    return any(name.startswith(f"{part}/") for part in parts)
 
 
 def named(part: str, values: dict[str, Any]) -> dict[str, Any]:
