@@ -1,5 +1,8 @@
 """What holds in every test: annotations are enforced, ranks strict, and there are two devices."""
 
+import signal
+import sys
+
 import jaxtyping
 
 import tests.annotations  # noqa: F401  (jaxtyping looks it up by its name)
@@ -50,3 +53,29 @@ def _listen(event, seconds, **details):
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+@pytest.fixture
+def command_line(monkeypatch, capsys, tmp_path):
+    """Returns `call(config, main, *options)`, which runs an experiment as from the command line.
+
+    It returns the exit code, the lines of output, and the errors.
+    """
+    from experiments.command import command
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(config, main, *options):
+        monkeypatch.setattr(sys, "argv", ["command", *options])
+        code = 0
+        try:
+            command(config, main)
+        except SystemExit as error:
+            code = error.code
+        output, errors = capsys.readouterr()
+        return code, output.splitlines(), errors
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)

@@ -18,7 +18,6 @@ import pytest
 
 import jaxnn
 from experiments import command as module
-from experiments.command import command
 
 ROOT = Path(jaxnn.__file__).parents[1]
 
@@ -55,12 +54,9 @@ def main(config: Config, out: Path) -> jaxnn.Run:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(command_line, monkeypatch, tmp_path):
     """Runs the command as with these options; returns its exit code, output lines and errors."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "120")
-    handler = signal.getsignal(signal.SIGTERM)
     settings = (
         "jax_compilation_cache_dir",
         "jax_persistent_cache_min_compile_time_secs",
@@ -69,17 +65,9 @@ def run(monkeypatch, capsys, tmp_path):
     before = {name: getattr(jax.config, name) for name in settings}
 
     def call(*options, main=main, config=Config):
-        monkeypatch.setattr(sys, "argv", ["test_command", *options])
-        code = 0
-        try:
-            command(config, main)
-        except SystemExit as error:
-            code = error.code
-        output, errors = capsys.readouterr()
-        return code, output.splitlines(), errors
+        return command_line(config, main, *options)
 
     yield call
-    signal.signal(signal.SIGTERM, handler)
     for name, value in before.items():
         jax.config.update(name, value)
 

@@ -1,8 +1,10 @@
 """The run directory on its own: what `fit` relies on when two runs meet."""
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from jaxnn.records.directory import DirectoryInUse, open_directory, unfinished
+from jaxnn.records.directory import DirectoryInUse, open_directory, plain, unfinished
 
 
 def test_a_run_that_finished_meanwhile_is_not_erased(tmp_path):
@@ -22,3 +24,8 @@ def test_the_working_directory_has_a_sibling_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "result.json").write_text("{}")
     assert unfinished(type(tmp_path)(".")) == tmp_path.with_name(tmp_path.name + "-2")
+
+
+def test_arrays_of_any_kind_are_kept_to_the_last_number():
+    for array in (np.arange(2000), jnp.arange(2000)):
+        assert plain({"rates": array, "one": array[1]}) == {"rates": list(range(2000)), "one": 1}

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import optax
 import pytest
 
 import jaxnn
-from experiments.command import command
 from experiments.fields import Hparam, filled, hparams, swept
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
@@ -67,24 +65,13 @@ def main(config: Config, out: Path) -> jaxnn.Run:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(command_line):
     """Runs the command as with these options; returns its exit code, output lines and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    handler = signal.getsignal(signal.SIGTERM)
 
     def call(*options, config=Config, main=main):
-        monkeypatch.setattr(sys, "argv", ["command", "--no-compile-cache", *options])
-        code = 0
-        try:
-            command(config, main)
-        except SystemExit as error:
-            code = error.code
-        output, errors = capsys.readouterr()
-        return code, output.splitlines(), errors
+        return command_line(config, main, "--no-compile-cache", *options)
 
-    yield call
-    signal.signal(signal.SIGTERM, handler)
+    return call
 
 
 def rows(path):

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxnn.checks import Explained, InvalidValue
 
 
@@ -32,7 +30,7 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)  # arrays of any kind
 
 
 def digest(config: Any) -> str:
