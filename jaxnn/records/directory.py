@@ -5,17 +5,24 @@ One process writes to a directory at a time; the lock is freed by the system wha
 """
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import socket
+import uuid
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jaxnn.checks import Explained, InvalidValue
+from jaxnn.records import files
+
+CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", "metrics.jsonl", "result.json", "checkpoints"
+LOCK, OWNER = ".lock", ".owner.json"
 
 
 class DirectoryInUse(Explained):
@@ -43,7 +50,7 @@ def unfinished(path: Path) -> Path:
     """Returns `path`, or if a run is finished there the first of `path-2`, `path-3`, ... free."""
     path = path if path.name else path.resolve()  # "." has no name
     candidate, number = path, 1
-    while (candidate / "result.json").exists():
+    while (candidate / RESULT).exists():
         number += 1
         candidate = path.with_name(f"{path.name}-{number}")
     return candidate
@@ -51,10 +58,16 @@ def unfinished(path: Path) -> Path:
 
 def finished(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
     """Returns the result and the rows of the run that is finished at `path`, if there is one."""
-    if not (path / "result.json").exists():
+    if not (path / RESULT).exists():
         return None
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    return json.loads((path / "result.json").read_text()), [json.loads(line) for line in lines]
+    return json.loads((path / RESULT).read_text()), rows(path)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of `metrics.jsonl`, `None` being what is not finite."""
+    if not (path / ROWS).exists():
+        return []
+    return [json.loads(line) for line in (path / ROWS).read_text().splitlines()]
 
 
 class RunDirectory:
@@ -66,29 +79,69 @@ class RunDirectory:
 
     def __init__(self, path: Path):
         self.path = path
+        self.token = uuid.uuid4().hex
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds a row to `metrics.jsonl`, in one write."""
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(_json(row) + "\n")
+        number = os.open(self.path / ROWS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            line = (_json(row) + "\n").encode()
+            if os.write(number, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path / ROWS))
+        finally:
+            os.close(number)
+
+    def size(self) -> int:
+        """Returns the bytes of `metrics.jsonl`, forced to the disk."""
+        if not (self.path / ROWS).exists():
+            return 0
+        files.force(self.path / ROWS)
+        return (self.path / ROWS).stat().st_size
+
+    def cut(self, size: int) -> list[dict[str, Any]]:
+        """Cuts `metrics.jsonl` to so many bytes, and returns the rows that it then has."""
+        if not (self.path / ROWS).exists():
+            return []
+        os.truncate(self.path / ROWS, size)
+        return rows(self.path)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes `result.json`, which ends the run."""
-        self.write("result.json", (_json(result, indent=2) + "\n").encode())
+        self.size()
+        self.write(RESULT, (_json(result, indent=2) + "\n").encode())
+
+    def unfinish(self) -> None:
+        """Makes a finished run an unfinished one, which goes on."""
+        self.check_owner()
+        (self.path / RESULT).unlink(missing_ok=True)
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file whole or not at all, also when the machine stops in the middle."""
-        draft = self.path / f".{name}.tmp"
-        with open(draft, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, self.path / name)
+        self.check_owner()
+        files.write(self.path / name, content)
+
+    def own(self) -> None:
+        """Writes down who writes here, for who comes later, and for those whom the lock misses."""
+        owner = {"token": self.token, "process": os.getpid(), "host": socket.gethostname()}
+        files.write(self.path / OWNER, json.dumps(owner).encode())
+
+    def check_owner(self) -> None:
+        """Raises `DirectoryInUse` if another process has taken the directory, lock or no lock."""
+        if _owner(self.path).get("token") != self.token:
+            raise _in_use(self.path, "another process has taken the directory")
 
 
 @contextmanager
-def open_directory(path: Path, config: Any) -> Iterator[RunDirectory]:
+def open_directory(
+    path: Path, config: Any, *, allow_change: Collection[str] = (), reopen: bool = False
+) -> Iterator[RunDirectory]:
     """Opens a new or unfinished run directory for one writer, and writes `config.json`.
+
+    Args:
+      path: the directory.
+      config: what is asked.
+      allow_change: the fields of the configuration that may differ from those of the run there.
+      reopen: whether a finished run may be opened too.
 
     Raises:
       InvalidValue: if `path` is a directory of something else, or of another configuration.
@@ -96,22 +149,20 @@ def open_directory(path: Path, config: Any) -> Iterator[RunDirectory]:
       OSError: if it cannot be written.
     """
     wanted = plain(config)
-    _check_ours(path, wanted)
+    _check_ours(path, wanted, allow_change)
     path.mkdir(parents=True, exist_ok=True)
-    with open(path / ".lock", "a") as lock:
+    with open(path / LOCK, "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DirectoryInUse(
-                "run directory",
-                "another process is writing there",
-                got=str(path),
-                expected="a directory that no run is using",
-                fix="Wait for that run to end, or name another directory (--out)",
-            ) from None
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise _in_use(path, "another process is writing there") from None
+            # Some network drives have no locks: there the token has to do.
+            if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
+                raise
         # Looked at again now that nobody else writes: another run may just have ended here.
-        _check_ours(path, wanted)
-        if (path / "result.json").exists():
+        _check_ours(path, wanted, allow_change)
+        if (path / RESULT).exists() and not reopen:
             raise DirectoryInUse(
                 "run directory",
                 "another process has just finished its run there",
@@ -120,34 +171,65 @@ def open_directory(path: Path, config: Any) -> Iterator[RunDirectory]:
                 fix="Start again: the run then goes to a directory beside it",
             )
         directory = RunDirectory(path)
-        directory.write("config.json", (json.dumps(wanted, indent=2) + "\n").encode())
-        # An unfinished run begins again: its rows would otherwise stand twice.
-        (path / "metrics.jsonl").unlink(missing_ok=True)
+        directory.own()
+        files.sweep(path)
+        files.sweep(path / CHECKPOINTS)
+        if _config(path) != wanted:
+            directory.write(CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
         yield directory
 
 
-def _check_ours(path: Path, wanted: dict[str, Any]) -> None:
+def _config(path: Path) -> Any:
+    try:
+        return files.parse(files.read(path / CONFIG))
+    except FileNotFoundError:
+        return None
+
+
+def _owner(path: Path) -> dict[str, Any]:
+    try:
+        return dict(files.parse(files.read(path / OWNER)))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _in_use(path: Path, wrong: str) -> DirectoryInUse:
+    owner = _owner(path)
+    who = f", process {owner.get('process')} on {owner.get('host')}" if owner else ""
+    return DirectoryInUse(
+        "run directory",
+        wrong,
+        got=f"{path}{who}",
+        expected="a directory that no run is using",
+        fix="Wait for that run to end, or name another directory (--out)",
+    )
+
+
+def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str]) -> None:
     if path.exists() and not path.is_dir():
         raise _not_ours(path, "a file")
     if not path.exists() or not any(path.iterdir()):
         return
-    if not (path / "config.json").exists():
-        # The lock alone is what a run leaves that was stopped before its first write.
-        if {entry.name for entry in path.iterdir()} != {".lock"}:
+    if not (path / CONFIG).exists():
+        # These alone are what a run leaves that was stopped before its configuration was written.
+        others = {entry.name for entry in path.iterdir()} - {LOCK, OWNER}
+        if [name for name in others if not name.startswith(files.DRAFT)]:
             raise _not_ours(path, "a directory with other files and no config.json")
         return
     try:
-        found = json.loads((path / "config.json").read_text())
-    except ValueError:
+        found = _config(path)
+        assert isinstance(found, dict)
+    except (ValueError, AssertionError):
         raise _not_ours(path, "a config.json that is not JSON") from None
-    if found != wanted:
-        fields = [f for f in {**found, **wanted} if found.get(f) != wanted.get(f)]
+    changed = [f for f in {**found, **wanted} if found.get(f) != wanted.get(f)]
+    if set(changed) - set(allow_change):
         raise InvalidValue(
             "run directory",
             f"{path} belongs to a run with another configuration",
-            got=", ".join(f"{f}={wanted.get(f)!r}" for f in fields),
-            expected=", ".join(f"{f}={found.get(f)!r}" for f in fields),
-            fix="Name another directory (--out), or delete that one",
+            got=", ".join(f"{f}={wanted.get(f)!r}" for f in changed),
+            expected=", ".join(f"{f}={found.get(f)!r}" for f in changed),
+            fix="Name another directory (--out), delete that one, or go on with the change"
+            f" (--allow-change {','.join(changed)})",
         )
 
 

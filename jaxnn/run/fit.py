@@ -17,8 +17,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,9 +29,11 @@ from jaxnn.checks import Explained
 from jaxnn.data.durations import Duration
 from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
-from jaxnn.records.directory import open_directory, unfinished
+from jaxnn.records.checkpoints import NoCheckpoint, Saving
+from jaxnn.records.directory import CONFIG, open_directory, unfinished
 from jaxnn.records.progress import shown
 from jaxnn.run.evaluate import predict
+from jaxnn.run.keeper import Keeper, Kept
 from jaxnn.run.run import Form
 from jaxnn.run.train import train
 from jaxnn.run.training import Progress, Training
@@ -92,6 +94,9 @@ def fit(
     name: str = "run",
     config: Any = None,
     quiet: bool = False,
+    saving: Saving | None = None,
+    resume: bool = False,
+    allow_change: Collection[str] = (),
 ) -> Run:
     """Trains to the end and returns the `Run`.
 
@@ -100,19 +105,28 @@ def fit(
     Of a population (see `train`), result and history hold a list over members wherever those of one
     run hold a number, and a member whose loss is not finite ends alone.
 
-    Ctrl-C, or SIGTERM, ends the run after the current chunk with everything written; a second one
-    ends it at once.
+    With a directory, the run is kept in it (see `Saving`): the same call after a stop, whatever
+    stopped it, goes on from the newest good checkpoint, and ends with the bits and the rows of a
+    run that nothing stopped. Ctrl-C, or SIGTERM, saves after the current chunk and ends the run; a
+    second one ends it at once.
 
     Args:
-      out: the run directory to write; where a run is finished already, a numbered sibling, and
-        where one was not finished, that one begins anew. `None` writes nothing.
+      out: the run directory to write; an unfinished run there goes on, and where one is finished
+        already a numbered sibling is begun. `None` writes nothing.
       name: what the run is called in its result.
       config: what was asked, a dataclass or a mapping, for `config.json`.
       quiet: whether to show no progress.
+      saving: when checkpoints are saved, and which are kept; `Saving()` by default.
+      resume: whether there must be a run to go on with. A finished one is returned as it is, or
+        trained further if `steps` was changed on purpose.
+      allow_change: what may differ from the run that goes on: fields of the configuration,
+        hyper-parameters, `"steps"`, `"data"`, `"program"`, or what else the error names.
 
     Raises:
-      Invalid: before anything compiles, if something given cannot be used.
+      Invalid: before anything compiles, if something given cannot be used, or is of another run
+        than the one that is there.
       NotFinite: if a loss of a single run is infinite or not a number.
+      NoCheckpoint: if `resume` demands a run, and there is none.
       KeyboardInterrupt: if a signal ended the run.
       DirectoryInUse: if another process is writing to `out`.
       OSError: if `out` cannot be written.
@@ -122,41 +136,94 @@ def fit(
         evaluate=evaluate, evaluate_every=evaluate_every, form=form, watch=watch, select=select,
         width=width, devices=devices,
     )  # fmt: skip
-    path = None if out is None else unfinished(Path(out))
+    path = _place(out, resume)
     asked = hparams if config is None else config
     record = _Record(training)
-    with (
-        nullcontext() if path is None else open_directory(path, asked) as directory,
-        _signals() as stopped,
-        shown(training.steps, quiet=quiet) as show,
-    ):
+    with _kept(training, path, asked, saving, resume, allow_change) as (keeper, kept):
+        if kept is not None:
+            record.go_on(kept)
+            if not quiet and kept.step < training.steps:
+                print(f"goes on at step {kept.step} of {training.steps}", flush=True)
+        with _signals() as stopped, shown(training.steps, quiet=quiet) as show:
 
-        def keep(progress):
-            row = record.add(progress)
-            show(progress.step, row)
-            if directory is not None:
-                directory.append(row)
-            _check_finite(row, record.status)
+            def settle(progress, snapshot):
+                if progress.metrics:
+                    row = record.add(progress)
+                    show(progress.step, row)
+                    if keeper is not None:
+                        keeper.directory.append(row)
+                    _check_finite(row, record.status)
+                if keeper is not None and snapshot is not None:
+                    keeper.save(snapshot, record.seconds, record.rows)
 
-        late, progress = None, None
-        for progress in training.chunks():
-            # The report before is read only now, when the device has its next chunk to work on.
+            # A report is read, and a snapshot saved, one chunk late: the device then has its next
+            # chunk to work on.
+            late = None
+            progress = start = training.start(*(kept[:2] if kept else ()))
+            for progress in training.chunks(start):
+                if late is not None:
+                    settle(*late)
+                show(progress.step, {})
+                ends = stopped.is_set() or progress.step == training.steps
+                late = progress, keeper and keeper.snapshot(progress, now=ends)
+                if stopped.is_set():
+                    break
             if late is not None:
-                keep(late)
-            show(progress.step, {})
-            late = progress if progress.metrics else None
-            if stopped.is_set():
-                break
-        assert progress is not None  # a run has at least one step
-        if late is not None:
-            keep(late)
+                settle(*late)
+            if keeper is not None:
+                last = keeper.snapshot(progress, now=True)  # of a run whose patience ended
+                if last is not None:
+                    keeper.save(last, record.seconds, record.rows)
+                keeper.wait()
         if stopped.is_set() and progress.step < training.steps and record.goes_on:
-            raise KeyboardInterrupt(f"stopped at step {progress.step} of {training.steps}")
+            saved = "" if keeper is None else "; the same again goes on from there"
+            raise KeyboardInterrupt(f"stopped at step {progress.step} of {training.steps}{saved}")
         result = record.result(name, progress)
-        if directory is not None:
-            directory.finish(result)
+        if keeper is not None:
+            keeper.directory.finish(result)
     members = training.layout.members
     return Run(result, record.rows, progress.state, progress.best, learner, path, members)
+
+
+def _place(out: str | Path | None, resume: bool) -> Path | None:
+    """Returns the run directory."""
+    if out is not None and not resume:
+        return unfinished(Path(out))
+    if resume and (out is None or not (Path(out) / CONFIG).exists()):
+        raise NoCheckpoint(
+            "fit",
+            "there is no run to go on with",
+            got=f"out={str(out)!r}" if out is None else f"no run in {out}",
+            expected="the directory of a run",
+            fix="Leave out resume (--resume) to begin one, or name its directory (--out)",
+        )
+    return None if out is None else Path(out)
+
+
+@contextmanager
+def _kept(
+    training: Training,
+    path: Path | None,
+    config: Any,
+    saving: Saving | None,
+    resume: bool,
+    allow_change: Collection[str],
+) -> Iterator[tuple[Keeper | None, Kept | None]]:
+    """Opens the directory; yields who keeps the run in it, and what was kept there before."""
+    if path is None:
+        yield None, None
+        return
+    with open_directory(path, config, allow_change=allow_change, reopen=resume) as directory:
+        keeper = Keeper(directory, training, saving or Saving(), config)
+        try:
+            yield keeper, keeper.found(resume, allow_change)
+            keeper.wait()
+        except BaseException as error:
+            try:
+                keeper.wait()
+            except Exception as late:
+                error.add_note(f"Besides, a checkpoint could not be saved: {late}")
+            raise
 
 
 class _Record:
@@ -169,6 +236,17 @@ class _Record:
         self.status: Any = RUNNING
         self.began = time.perf_counter()
 
+    def go_on(self, kept: Kept) -> None:
+        """Takes up the rows and the time of a run that goes on."""
+        self.rows = kept.rows
+        self.status = _plain(kept.trial.status)
+        self.began -= kept.seconds
+
+    @property
+    def seconds(self) -> float:
+        """The time that the run has taken."""
+        return round(time.perf_counter() - self.began, 3)
+
     def add(self, progress: Progress) -> dict[str, Any]:
         """Waits for the metrics of a report, and returns its row."""
         metrics = {name: _plain(value) for name, value in progress.metrics.items()}
@@ -177,7 +255,7 @@ class _Record:
         row = {
             "step": progress.step,
             "epoch": round(examples / self.training.data.num_examples, 4),
-            "seconds": round(time.perf_counter() - self.began, 3),
+            "seconds": self.seconds,
             **({} if self.members is None else {"running": self.status.count(RUNNING)}),
             **metrics,
         }

@@ -50,7 +50,7 @@ def trace_step(learner: Learner, state: Any, data: Any) -> tuple[Any, tuple[Any,
     """Returns the program of a step, and the shapes of the `(state, metrics)` that it returns."""
     step = jax.make_jaxpr(lambda s, d: learner.step(s, d.batch(s.step)), return_shape=True)
     program, shapes = step(state, data)
-    return program.jaxpr, shapes
+    return program, shapes
 
 
 def empty_window(metrics: Any) -> Any:

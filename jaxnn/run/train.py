@@ -129,6 +129,7 @@ def train(
         every=every,
         evaluate_every=between,
         form=form,
+        program=program,
         metrics=metrics,
         names=names,
         watch=watched(watch, names),

@@ -21,7 +21,7 @@ from jaxnn.data.resident import Resident
 from jaxnn.learner import SELECT, Learner
 from jaxnn.run.advance import advance, looped
 from jaxnn.run.run import Form
-from jaxnn.run.trial import RUNNING, Trial, Watch, begin, report
+from jaxnn.run.trial import EMPTY, RUNNING, Trial, Watch, begin, report
 from jaxnn.scale.layout import Layout, on_device, rows
 from jaxnn.scale.memory import available, needed
 from jaxnn.typing import Any, Callable
@@ -106,7 +106,8 @@ class Placed:
 class Training:
     """A run that is ready to start: everything is checked, nothing is compiled. Made by `train`.
 
-    Iterating over it trains from the beginning and yields a `Progress` at every report.
+    Iterating over it trains from the beginning and yields a `Progress` at every report; `start` and
+    `chunks` also go on from where a run stood.
 
     Attributes:
       learner: how parameters change.
@@ -118,6 +119,7 @@ class Training:
       every: steps between reports.
       evaluate_every: steps between evaluations.
       form: how steps are dispatched.
+      program: that of a step, as it was traced.
       metrics: the shapes of the metrics of a step.
       names: of all metrics that reports give.
       watch: what decides about the best and the end, if anything.
@@ -135,6 +137,7 @@ class Training:
     every: int
     evaluate_every: int
     form: Form
+    program: Any = field(repr=False)
     metrics: Any = field(repr=False)
     names: list[str] = field(default_factory=list)
     watch: Watch | None = None
@@ -143,18 +146,39 @@ class Training:
     width: int | None = None
 
     def __iter__(self) -> Iterator[Progress]:
-        return (progress for progress in self.chunks() if progress.metrics)
+        return (progress for progress in self.chunks(self.start()) if progress.metrics)
 
-    def chunks(self) -> Iterator[Progress]:
-        """Trains; yields a `Progress` after every chunk, with metrics where a report is due."""
-        placed = self._placed()
+    def start(self, trial: Trial | None = None, step: int = 0) -> Progress:
+        """Returns where the run begins, or where it goes on with a trial that was kept at a step.
+
+        Args:
+          trial: as `Progress.trial` gives it, on any device or on the host.
+          step: at which it was kept.
+        """
+        placed = self._placed(trial)
+        return Progress(step, {}, placed.ordered(lambda trial: trial.status), placed)
+
+    def chunks(self, progress: Progress, until: int | None = None) -> Iterator[Progress]:
+        """Trains; yields a `Progress` after every chunk, with metrics where a report is due.
+
+        Args:
+          progress: where to begin; is used up.
+          until: the step at which to leave off before the end.
+        """
+        placed, step = progress.placed, progress.step
+        last = self.steps if until is None else until
         data = placed.layout.copies(self.data)
         evaluations = placed.layout.copies(self.evaluations)
-        step, length, tokens, status = 0, 1, None, None
+        length, tokens, status = 1, None, None
+        if step and self._can_stop:
+            going = np.hstack([np.asarray(part.status) for part in placed.parts]) == RUNNING
+            if not going.any():
+                return
+            placed = placed.dealt(going)
         waited = time.perf_counter()
-        while step < self.steps:
+        while step < last:
             border = min(self.steps, (step // self.every + 1) * self.every)
-            n = min(length, border - step)
+            n = min(length, border - step, last - step)
             previous = tokens
             placed, tokens = self._advanced(placed, data, n)
             step += n
@@ -188,15 +212,20 @@ class Training:
         """Whether steps may be left out, which a single run does for its patience alone."""
         return self.layout.members is not None or bool(self.watch and self.watch.patience)
 
-    def _placed(self) -> Placed:
-        """Returns the trials at the beginning."""
+    def _placed(self, trial: Trial | None) -> Placed:
+        """Returns the trials at the beginning, or those that were kept."""
         members = self.layout.members
         if members is None:
-            return Placed(self.layout, [self.trials()], np.zeros(1), [np.zeros(1)])
+            # A copy, since training uses it up.
+            trial = self.trials() if trial is None else jax.tree.map(jnp.array, trial)
+            return Placed(self.layout, [trial], np.zeros(1), [np.zeros(1)])
         layout = self._fitted()
         shares = np.arange(layout.slots, dtype=np.int32).reshape(len(layout.devices), -1)
         parts = [
-            on_device(self.trials(slots), device) for slots, device in zip(shares, layout.devices)
+            on_device(
+                self.trials(slots) if trial is None else _again(trial, slots, members), device
+            )
+            for slots, device in zip(shares, layout.devices)
         ]
         placed = Placed(layout, parts, np.arange(members), [])
         return replace(placed, busy=[np.flatnonzero(share < members) for share in shares])
@@ -208,6 +237,11 @@ class Training:
             self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, self.data,
             slots, self.layout.members,
         )  # fmt: skip
+
+    def whole(self) -> Trial:
+        """Returns the trial at the beginning, or those of all members, in their order."""
+        members = self.layout.members
+        return self.trials(None if members is None else np.arange(members, dtype=np.int32))
 
     def _fitted(self) -> Layout:
         """Returns the layout with as many members side by side as memory allows.
@@ -302,6 +336,13 @@ class Training:
 @partial(jax.jit, static_argnums=(0, 1))
 def _select(select, sharding, key, trials):
     return jax.lax.with_sharding_constraint(select(key, trials), sharding)
+
+
+def _again(trial, slots, members):
+    """Returns the kept trials of these slots; those past the last member are empty."""
+    part = rows(trial, np.minimum(slots, members - 1))
+    status = np.where(slots < members, np.asarray(part.status), EMPTY).astype(np.int8)
+    return part._replace(status=status, member=slots)
 
 
 @jax.jit

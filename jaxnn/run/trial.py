@@ -198,11 +198,9 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
         return metrics | {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
 
     metrics = lax.cond(going, measured, lambda: metrics)
-    # Of training the sums, since a mean of no examples is NaN without anything being wrong.
-    losses = [metric.sums for name, metric in window.items() if name.endswith("loss")]
-    losses += [x for name, x in metrics.items() if name.endswith("loss") and _of(name, parts)]
+    losses = [x for name, x in metrics.items() if name.endswith("loss") and _of(name, parts)]
     finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(losses)]
-    diverged = going & ~jnp.all(jnp.array(finite, bool))
+    diverged = going & ~(is_good(state, window) & jnp.all(jnp.array(finite, bool)))
     status = jnp.where(diverged, jnp.int8(DIVERGED), status)
     if watch is not None and _of(watch.metric, ["train", *parts]):
         value, sign = metrics[watch.metric], -1.0 if watch.lower else 1.0
@@ -213,6 +211,19 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
             ended = (status == RUNNING) & (waited >= watch.patience)
             status = jnp.where(ended, jnp.int8(STOPPED), status)
     return status, metrics, best
+
+
+def is_good(state: Any, window: dict[str, measures.Metric]) -> Array:
+    """Returns whether losses are finite, and no number of the state is NaN.
+
+    An infinite number may be meant: it is what a best loss begins with.
+    """
+    # The sums of losses, since a mean of no examples is NaN without anything being wrong.
+    losses = [metric.sums for name, metric in window.items() if name.endswith("loss")]
+    good = [jnp.isfinite(x).all() for x in jax.tree.leaves(losses)]
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    good += [~jnp.isnan(x).any() for x in floats]
+    return jnp.all(jnp.array(good, bool))
 
 
 def _of(name: str, parts: Iterable[str]) -> bool:

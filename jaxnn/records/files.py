@@ -1,0 +1,125 @@
+"""Files and folders that are there whole or not at all, whatever stops the machine in the middle.
+
+A draft is written beside its place, forced to the disk, and renamed, which the system does at once.
+Deleting goes the other way: first a rename to a name that nothing reads, then what may take long.
+What a stop leaves behind are drafts and trash, by their names, which the next writer removes.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+DRAFT, TRASH = ".draft-", ".trash-"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file whole, and forces it to the disk.
+
+    Raises:
+      OSError: if it cannot be written; what stood there before then stands there still.
+    """
+    draft = path.with_name(f"{DRAFT}{path.name}")
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        rename(draft, path)
+    except OSError:
+        discard(draft)
+        raise
+
+
+def rename(draft: Path, path: Path) -> None:
+    """Gives a file or a folder its name, and forces the name to the disk."""
+    os.replace(draft, path)
+    force(path.parent)
+
+
+def force(path: Path) -> None:
+    """Forces a file, or the names in a folder, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder so that it is never seen in part."""
+    trash = folder.with_name(f"{TRASH}{uuid.uuid4().hex[:8]}-{folder.name}")
+    os.replace(folder, trash)
+    discard(trash)
+
+
+def discard(path: Path) -> None:
+    """Removes a draft or trash as far as that can be done; the next writer removes the rest."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+def sweep(folder: Path) -> None:
+    """Removes what writers left that were stopped."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name.startswith((DRAFT, TRASH)):
+                discard(path)
+
+
+def is_safe(name: str) -> bool:
+    """Whether a name, or a path of names, stays inside the folder to which it is added."""
+    return all(_NAME.fullmatch(part) for part in name.split("/"))
+
+
+def read(path: Path, at_most: int = 1 << 28) -> bytes:
+    """Reads a file, which must be a file, and no link to one elsewhere.
+
+    Raises:
+      OSError: if it is not there, is a link, or cannot be read.
+      ValueError: if it is larger than `at_most` bytes.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with open(number, "rb") as file:
+        if os.fstat(number).st_size > at_most:
+            raise ValueError(f"{path.name} is larger than {at_most:,} bytes")
+        return file.read()
+
+
+def digest(path: Path) -> tuple[int, str]:
+    """Returns the size of a file in bytes, and its sha256."""
+    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with open(number, "rb") as file:
+        return os.fstat(number).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parse(content: bytes) -> Any:
+    """Returns what strict JSON says: Python's own reader takes NaN, and a name that is there twice.
+
+    Raises:
+      ValueError: if it is not JSON.
+    """
+
+    def once(pairs):
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a name is there twice: {max(names, key=names.count)!r}")
+        return dict(pairs)
+
+    def no_number(name):
+        raise ValueError(f"{name} is no number in JSON")
+
+    try:
+        return json.loads(content, object_pairs_hook=once, parse_constant=no_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
