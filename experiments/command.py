@@ -3,13 +3,15 @@
     python -m experiments.digits --learning-rate 0.01
     python -m experiments.digits --sweep learning_rate=log:1e-4:1e-1:16 --seeds 8
 
-Exit codes: 0 done, 2 bad input, 3 not finite, 5 directory in use, 6 storage, 75 interrupted.
+The same command after a stop, whatever stopped it, goes on where it was. Exit codes: 0 done, 2 bad
+input, 3 not finite, 4 nothing to resume, 5 directory in use, 6 storage, 75 interrupted and saved.
 """
 
 import inspect
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,8 @@ class Options:
     """What every experiment takes beside its own fields."""
 
     out: Path | None = None  # run directory (default: runs/NAME/DIGEST of the configuration)
+    resume: bool = False  # demand that there is a run to go on with; without it, one may begin
+    allow_change: str = ""  # what may differ from that run, as FIELD,FIELD
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
 
 
@@ -45,7 +49,7 @@ class SweepOptions(Options):
 
 def command(
     config_type: type,
-    main: Callable[[Any, Path], jaxnn.Run | jaxnn.Swept],
+    main: Callable[..., jaxnn.Run | jaxnn.Swept],
     *,
     sweeps: bool = False,
 ) -> None:
@@ -53,11 +57,13 @@ def command(
 
     Args:
       config_type: the type of its configuration.
-      main: `(config, out)`: trains, and returns its `Run`.
+      main: `(config, out, **options)`: trains, and returns its `Run`; options are those of `fit`
+        about going on, `resume` and `allow_change`.
       sweeps: whether `main` makes a sweep by itself, and returns a `Swept`.
     """
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    warnings.showwarning = _warn
     name = Path(inspect.getfile(main)).stem
     try:
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
@@ -73,11 +79,13 @@ def command(
         if many:
             done = _sweep(name, config, main, options)
         else:
-            done = main(config, options.out or Path("runs") / name / digest(config))
+            done = main(config, options.out or _default(name, config), **_again(options))
     except jaxnn.Invalid as error:
         _leave(2, error)
     except jaxnn.NotFinite as error:
         _leave(3, error)
+    except jaxnn.NoCheckpoint as error:
+        _leave(4, error)
     except jaxnn.DirectoryInUse as error:
         _leave(5, error)
     except OSError as error:
@@ -91,15 +99,28 @@ def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jax
     """Trains a network for every combination, as few populations as shapes allow."""
     sweep = swept(config, options.sweep, options.seeds)
     asked = {**plain(config), "sweep": options.sweep, "seeds": options.seeds or 1}
+    again = _again(options)
+    allowed = {"allow_change": again["allow_change"]}
     return jaxnn.fit_sweep(
         sweep,
-        lambda values, runs, out: main(filled(config, values, runs), out),
-        out=options.out or Path("runs") / name / digest(asked),
+        lambda values, runs, out: main(filled(config, values, runs), out, **allowed),
+        out=options.out or _default(name, asked),
         structural=[field for field in sweep.fields if field not in hparams(config)],
         metric=options.metric,
         name=name,
         config=asked,
+        **again,
     )
+
+
+def _default(name: str, config: Any) -> Path:
+    """Returns the run directory unless one is named."""
+    return Path("runs") / name / digest(config)
+
+
+def _again(options: Options) -> dict[str, Any]:
+    """Returns the options about going on, as `fit` has them."""
+    return {"resume": options.resume, "allow_change": options.allow_change.split(",")}
 
 
 def _reached(result: dict[str, Any]) -> str:
@@ -140,6 +161,12 @@ def _use_every_core() -> None:
     said = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if jax.config.values["jax_num_cpu_devices"] < 0 and not said:
         jax.config.update("jax_num_cpu_devices", os.cpu_count())
+
+
+def _warn(message, category, filename, lineno, file=None, line=None) -> None:
+    """Shows what is worth knowing about a run in its own words, without the line that said it."""
+    words = warnings.formatwarning(message, category, filename, lineno, line)
+    print(message if category is jaxnn.Caution else words, file=sys.stderr, flush=True)
 
 
 def _leave(code: int, words: Any) -> NoReturn:

@@ -34,7 +34,7 @@ def network(config: Config, hparams) -> jaxnn.Network:
     return jaxnn.serial(("pixels", jaxnn.standardize(4.88, 6.02)), ("layers", layers))
 
 
-def main(config: Config, out: Path) -> jaxnn.Run:
+def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Trains the network, and shows some of its readings."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -56,6 +56,7 @@ def main(config: Config, out: Path) -> jaxnn.Run:
         out=out,
         name="digits",
         config=config,
+        **options,
     )
     if not run.members:
         show(test, run)

@@ -58,7 +58,7 @@ class CNN(nnx.Module):
         return self.output(self.dropout(x))
 
 
-def main(config: Config, out: Path) -> jaxnn.Run:
+def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Trains the Flax model on the training images, and tests it."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -80,6 +80,7 @@ def main(config: Config, out: Path) -> jaxnn.Run:
         out=out,
         name="flax_mnist",
         config=config,
+        **options,
     )
     if not run.members:
         show(test, run, sizes)

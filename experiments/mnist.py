@@ -55,7 +55,7 @@ def shifted(most: int):
     return shift
 
 
-def main(config: Config, out: Path) -> jaxnn.Run:
+def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Trains on the training images and tests on the test images."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -82,6 +82,7 @@ def main(config: Config, out: Path) -> jaxnn.Run:
         out=out,
         name="mnist",
         config=config,
+        **options,
     )
 
 

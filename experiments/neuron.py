@@ -55,7 +55,7 @@ def metrics(outputs, batch):
     return {"accuracy": jaxnn.metrics.mean(right, jaxnn.weights_of(batch, right))}
 
 
-def learn(config: Config, network: jaxnn.Network, gate: str, out: Path | None = None) -> jaxnn.Run:
+def learn(config: Config, network: jaxnn.Network, gate: str, **options) -> jaxnn.Run:
     """Adjusts the network's weights so that the loss over the four rows falls."""
     learner = jaxnn.learner(
         network, jaxnn.objective(loss, metrics=metrics), lambda h: optax.adam(h["learning_rate"])
@@ -63,13 +63,15 @@ def learn(config: Config, network: jaxnn.Network, gate: str, out: Path | None = 
     data = jaxnn.resident({"inputs": ROWS, "labels": TRUTH[gate]}, batch_size=len(ROWS))
     return jaxnn.fit(
         learner, data, steps=config.steps, key=jaxnn.keys(config.seed), hparams=hparams(config),
-        every="10%", out=out, name="neuron", config=config, quiet=True,
+        every="10%", name="neuron", config=config, quiet=True, **options,
     )  # fmt: skip
 
 
-def main(config: Config, out: Path) -> jaxnn.Run:
+def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Solves XOR with a hidden layer, and tells the story that leads there."""
-    run = learn(config, jaxnn.mlp([config.hidden], 1, activation=jnp.tanh), "XOR", out)
+    run = learn(
+        config, jaxnn.mlp([config.hidden], 1, activation=jnp.tanh), "XOR", out=out, **options
+    )
     if not run.members:
         tell(config, run)
     return run

@@ -18,7 +18,7 @@ import optax
 import jaxnn
 from experiments import digits
 from experiments.command import command
-from jaxnn.records.directory import open_directory, unfinished
+from jaxnn.records.directory import open_directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Config:
     seed: int = 0  # decides the draws, initialisation, order of the data and dropout
 
 
-def main(config: Config, out: Path) -> jaxnn.Run:
+def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Trains the population with selection and without, and tests both winners."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     train, validation = jaxnn.split(train, 0.2, stratify="labels")
@@ -53,7 +53,7 @@ def main(config: Config, out: Path) -> jaxnn.Run:
     seeds = range(config.seed, config.seed + config.members)
     select = jaxnn.population_based_training("validation/loss", explore)
 
-    def trained(select, out):
+    def trained(select, part):
         run = jaxnn.fit(
             learner,
             data,
@@ -63,17 +63,17 @@ def main(config: Config, out: Path) -> jaxnn.Run:
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=512)},
             select=select,
-            out=out,
             name="pbt_digits",
             config=config,
+            **part,
         )
         winner = int(np.nanargmin(run.result["validation/loss"]))
         state = jax.tree.map(lambda x: x[winner], run.state)
         return run, winner, jaxnn.evaluate(learner, state, jaxnn.resident(test, batch_size=512))
 
-    with open_directory(unfinished(out), config) as directory:
-        _, _, fixed = trained(None, directory.path / "fixed")
-        run, winner, evolved = trained(select, directory.path / "evolved")
+    with open_directory(out, config, **options) as directory:
+        _, _, fixed = trained(None, directory.part("fixed"))
+        run, winner, evolved = trained(select, directory.part("evolved"))
         for epoch, rate, dropout in schedule(run, winner):
             print(f"epoch {epoch:4.0f}: learning rate {rate:.2g}, dropout {dropout:.2g}")
         result = {

@@ -29,7 +29,7 @@ class Config:
     epochs: float = 20  # passes over the training data
 
 
-def main(config: Config, out: Path) -> jaxnn.Swept:
+def main(config: Config, out: Path, **options) -> jaxnn.Swept:
     """Trains all networks, and ranks the learning rates by their accuracy on held-out digits."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -55,7 +55,7 @@ def main(config: Config, out: Path) -> jaxnn.Swept:
 
     rates = jaxnn.log_range(config.lowest, config.highest, config.rates)
     sweep = jaxnn.sweep({"learning_rate": rates}, seeds=config.seeds)
-    return jaxnn.fit_sweep(sweep, fit, out=out, name="sweep_digits", config=config)
+    return jaxnn.fit_sweep(sweep, fit, out=out, name="sweep_digits", config=config, **options)
 
 
 if __name__ == "__main__":

@@ -43,11 +43,13 @@ from jaxnn.objectives import (
     regression,
     weights_of,
 )
-from jaxnn.records.directory import DirectoryInUse
+from jaxnn.records.checkpoints import Saving
+from jaxnn.records.directory import DirectoryInUse, NoCheckpoint
 from jaxnn.run.ensemble import ensemble
 from jaxnn.run.evaluate import evaluate, predict
 from jaxnn.run.fit import NotFinite, Run, fit
 from jaxnn.run.fit_sweep import Swept, fit_sweep
+from jaxnn.run.keeper import Caution
 from jaxnn.run.population import population
 from jaxnn.run.ranges import linear_range, log_random_range, log_range, random_range
 from jaxnn.run.rate_range import RateRange, learning_rate_range
@@ -63,6 +65,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Best",
+    "Caution",
     "DirectoryInUse",
     "Duration",
     "Explained",
@@ -72,6 +75,7 @@ __all__ = [
     "Learner",
     "Metric",
     "Network",
+    "NoCheckpoint",
     "NotFinite",
     "Objective",
     "Progress",
@@ -79,6 +83,7 @@ __all__ = [
     "Resident",
     "Run",
     "STATUSES",
+    "Saving",
     "Sweep",
     "Swept",
     "Table",

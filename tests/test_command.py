@@ -32,7 +32,7 @@ class Config:
     steps: int = 20  # how long
 
 
-def main(config: Config, out: Path) -> jaxnn.Run:
+def main(config: Config, out: Path, **options) -> jaxnn.Run:
     draws = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
     data = jaxnn.resident({"inputs": draws, "labels": draws[:, :1]}, batch_size=config.batch_size)
     learner = jaxnn.learner(
@@ -50,6 +50,7 @@ def main(config: Config, out: Path) -> jaxnn.Run:
         out=out,
         config=config,
         quiet=True,
+        **options,
     )
 
 
@@ -73,7 +74,7 @@ def run(command_line, monkeypatch, tmp_path):
 
 
 def stopping(error):
-    def main(config: Config, out: Path) -> jaxnn.Run:
+    def main(config: Config, out: Path, **options) -> jaxnn.Run:
         raise error
 
     return main

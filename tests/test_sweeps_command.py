@@ -48,7 +48,7 @@ def learner(hidden):
     )
 
 
-def main(config: Config, out: Path) -> jaxnn.Run:
+def main(config: Config, out: Path, **options) -> jaxnn.Run:
     return jaxnn.fit(
         learner(config.hidden),
         jaxnn.resident(DATA, batch_size=config.batch_size),
@@ -61,6 +61,7 @@ def main(config: Config, out: Path) -> jaxnn.Run:
         name="test_sweeps_command",
         config=config,
         quiet=True,
+        **options,
     )
 
 

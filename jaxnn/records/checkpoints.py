@@ -39,10 +39,6 @@ from jaxnn.records.manifest import (
 ARRAYS = "arrays"
 
 
-class NoCheckpoint(Explained):
-    """There is nothing to go on from."""
-
-
 @dataclass(frozen=True)
 class Saving:
     """When a run saves a checkpoint, and which are kept.

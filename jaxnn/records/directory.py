@@ -29,6 +29,10 @@ class DirectoryInUse(Explained):
     """Another process is writing to the run directory."""
 
 
+class NoCheckpoint(Explained):
+    """There is nothing to go on from."""
+
+
 def plain(config: Any) -> dict[str, Any]:
     """Returns a configuration, a mapping or a dataclass, as what JSON can hold."""
     fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config or {})  # pyright: ignore
@@ -44,16 +48,6 @@ def digest(config: Any) -> str:
     """Returns ten hexadecimal digits that stand for a configuration."""
     text = json.dumps(plain(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def unfinished(path: Path) -> Path:
-    """Returns `path`, or if a run is finished there the first of `path-2`, `path-3`, ... free."""
-    path = path if path.name else path.resolve()  # "." has no name
-    candidate, number = path, 1
-    while (candidate / RESULT).exists():
-        number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate
 
 
 def finished(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
@@ -75,11 +69,21 @@ class RunDirectory:
 
     Attributes:
       path: where it is.
+      allow_change: what may differ from the run that goes on there.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, allow_change: Collection[str] = ()):
         self.path = path
+        self.allow_change = allow_change
         self.token = uuid.uuid4().hex
+
+    def part(self, name: str) -> dict[str, Any]:
+        """Returns arguments of a `fit` that is a part of this run, `fit(..., **part("settings"))`.
+
+        If it is finished it is not repeated, but returned.
+        """
+        out = self.path / name
+        return {"out": out, "resume": finished(out) is not None, "allow_change": self.allow_change}
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds a row to `metrics.jsonl`, in one write."""
@@ -133,22 +137,33 @@ class RunDirectory:
 
 @contextmanager
 def open_directory(
-    path: Path, config: Any, *, allow_change: Collection[str] = (), reopen: bool = False
+    out: str | Path, config: Any, *, resume: bool = False, allow_change: Collection[str] = ()
 ) -> Iterator[RunDirectory]:
-    """Opens a new or unfinished run directory for one writer, and writes `config.json`.
+    """Opens a run directory for one writer, and writes `config.json`.
 
     Args:
-      path: the directory.
+      out: the directory of a new or unfinished run; where one is finished, the first of `out-2`,
+        `out-3`, ... that is free is opened.
       config: what is asked.
+      resume: whether there must be a run, and that one is opened, finished or not.
       allow_change: the fields of the configuration that may differ from those of the run there.
-      reopen: whether a finished run may be opened too.
 
     Raises:
-      InvalidValue: if `path` is a directory of something else, or of another configuration.
+      InvalidValue: if `out` is a directory of something else, or of another configuration.
+      NoCheckpoint: if `resume` demands a run, and there is none.
       DirectoryInUse: if another process is writing there.
       OSError: if it cannot be written.
     """
+    path = Path(out) if resume else _unfinished(Path(out))
     wanted = plain(config)
+    if resume and not (path / CONFIG).exists():
+        raise NoCheckpoint(
+            "run directory",
+            "there is no run to go on with",
+            got=f"no run in {path}",
+            expected="the directory of a run",
+            fix="Leave out resume (--resume) to begin one, or name its directory (--out)",
+        )
     _check_ours(path, wanted, allow_change)
     path.mkdir(parents=True, exist_ok=True)
     with open(path / LOCK, "a") as lock:
@@ -162,7 +177,7 @@ def open_directory(
                 raise
         # Looked at again now that nobody else writes: another run may just have ended here.
         _check_ours(path, wanted, allow_change)
-        if (path / RESULT).exists() and not reopen:
+        if (path / RESULT).exists() and not resume:
             raise DirectoryInUse(
                 "run directory",
                 "another process has just finished its run there",
@@ -170,13 +185,23 @@ def open_directory(
                 expected="a directory that no run is using",
                 fix="Start again: the run then goes to a directory beside it",
             )
-        directory = RunDirectory(path)
+        directory = RunDirectory(path, allow_change)
         directory.own()
         files.sweep(path)
         files.sweep(path / CHECKPOINTS)
         if _config(path) != wanted:
             directory.write(CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
         yield directory
+
+
+def _unfinished(path: Path) -> Path:
+    """Returns `path`, or if a run is finished there the first of `path-2`, `path-3`, ... free."""
+    path = path if path.name else path.resolve()  # "." has no name
+    candidate, number = path, 1
+    while (candidate / RESULT).exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
 
 
 def _config(path: Path) -> Any:

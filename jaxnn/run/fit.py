@@ -29,8 +29,8 @@ from jaxnn.checks import Explained
 from jaxnn.data.durations import Duration
 from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
-from jaxnn.records.checkpoints import NoCheckpoint, Saving
-from jaxnn.records.directory import CONFIG, open_directory, unfinished
+from jaxnn.records.checkpoints import Saving
+from jaxnn.records.directory import open_directory
 from jaxnn.records.progress import shown
 from jaxnn.run.evaluate import predict
 from jaxnn.run.keeper import Keeper, Kept
@@ -136,10 +136,9 @@ def fit(
         evaluate=evaluate, evaluate_every=evaluate_every, form=form, watch=watch, select=select,
         width=width, devices=devices,
     )  # fmt: skip
-    path = _place(out, resume)
     asked = hparams if config is None else config
     record = _Record(training)
-    with _kept(training, path, asked, saving, resume, allow_change) as (keeper, kept):
+    with _kept(training, out, asked, saving, resume, allow_change) as (keeper, kept):
         if kept is not None:
             record.go_on(kept)
             if not quiet and kept.step < training.steps:
@@ -181,39 +180,24 @@ def fit(
         result = record.result(name, progress)
         if keeper is not None:
             keeper.directory.finish(result)
-    members = training.layout.members
+    members, path = training.layout.members, keeper and keeper.directory.path
     return Run(result, record.rows, progress.state, progress.best, learner, path, members)
-
-
-def _place(out: str | Path | None, resume: bool) -> Path | None:
-    """Returns the run directory."""
-    if out is not None and not resume:
-        return unfinished(Path(out))
-    if resume and (out is None or not (Path(out) / CONFIG).exists()):
-        raise NoCheckpoint(
-            "fit",
-            "there is no run to go on with",
-            got=f"out={str(out)!r}" if out is None else f"no run in {out}",
-            expected="the directory of a run",
-            fix="Leave out resume (--resume) to begin one, or name its directory (--out)",
-        )
-    return None if out is None else Path(out)
 
 
 @contextmanager
 def _kept(
     training: Training,
-    path: Path | None,
+    out: str | Path | None,
     config: Any,
     saving: Saving | None,
     resume: bool,
     allow_change: Collection[str],
 ) -> Iterator[tuple[Keeper | None, Kept | None]]:
     """Opens the directory; yields who keeps the run in it, and what was kept there before."""
-    if path is None:
+    if out is None:
         yield None, None
         return
-    with open_directory(path, config, allow_change=allow_change, reopen=resume) as directory:
+    with open_directory(out, config, resume=resume, allow_change=allow_change) as directory:
         keeper = Keeper(directory, training, saving or Saving(), config)
         try:
             yield keeper, keeper.found(resume, allow_change)

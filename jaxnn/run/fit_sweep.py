@@ -10,12 +10,12 @@
     jaxnn.fit_sweep(sweep, train, structural=["hidden"], out="runs/mine")
 
 Its directory holds that of each group's `fit`, `sweep.csv` with a row for each run, a picture of
-them, `sweep.png`, and last `result.json`. A sweep that was interrupted goes on there with the group
-in which it was.
+them, `sweep.png`, and last `result.json`. A sweep that was interrupted goes on there, in the middle
+of the group in which it was.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -25,7 +25,7 @@ import numpy as np
 from jaxnn.checks import InvalidValue, choice
 from jaxnn.pictures.heat_map import heat_map
 from jaxnn.records import sweeps
-from jaxnn.records.directory import RunDirectory, finished, open_directory, unfinished
+from jaxnn.records.directory import RunDirectory, finished, open_directory
 from jaxnn.run.fit import NotFinite
 from jaxnn.run.sweep import Sweep
 from jaxnn.typing import Any
@@ -61,6 +61,8 @@ def fit_sweep(
     name: str = "sweep",
     config: Any = None,
     quiet: bool = False,
+    resume: bool = False,
+    allow_change: Collection[str] = (),
 ) -> Swept:
     """Trains the runs of a sweep, group by group, and returns the `Swept`.
 
@@ -69,7 +71,8 @@ def fit_sweep(
       train: `(values, runs, out)`: trains the runs of a group with `fit`, as one population, into
         the directory `out`; `values` are those of the structural fields, and the rest is in
         `runs.key` and `runs.hparams`.
-      out: the directory to write; where a sweep is finished already, a numbered sibling.
+      out: the directory to write; an unfinished sweep there goes on, and where one is finished
+        already a numbered sibling is begun.
       structural: the fields that are no inputs of the compiled program.
       metric: by what settings are ranked, lower or higher being better by its name; by default the
         first of `METRICS` that is reported.
@@ -77,10 +80,13 @@ def fit_sweep(
       config: what was asked, for `config.json`; by default the values of the fields, and the seeds.
         An unfinished sweep goes on where this is the same.
       quiet: whether to print nothing.
+      resume: whether there must be a sweep to go on with.
+      allow_change: the fields of the configuration that may differ from those of that sweep.
 
     Raises:
       Invalid: if the metric is none, as far as it is known before training, or a field is unknown.
       NotFinite: if every run diverged.
+      NoCheckpoint: if `resume` demands a sweep, and there is none.
       DirectoryInUse: if another process is writing to `out`.
       OSError: if `out` cannot be written.
     """
@@ -97,7 +103,8 @@ def fit_sweep(
         config = {field: list(dict.fromkeys(sweep.columns[field])) for field in sweep.columns}
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
-    with open_directory(unfinished(Path(out)), config) as directory:
+    again = {"resume": resume, "allow_change": allow_change}
+    with open_directory(out, config, **again) as directory:
         for values, runs in groups:
             path = directory.path / _folder(values)
             if not quiet and values:

@@ -22,8 +22,8 @@ import numpy as np
 
 from jaxnn.records import checkpoints
 from jaxnn.records.background import Background
-from jaxnn.records.checkpoints import NoCheckpoint, Saving
-from jaxnn.records.directory import CHECKPOINTS, RESULT, RunDirectory, plain
+from jaxnn.records.checkpoints import Saving
+from jaxnn.records.directory import CHECKPOINTS, RESULT, NoCheckpoint, RunDirectory, plain
 from jaxnn.records.manifest import Damaged, Leaf, leaves_of
 from jaxnn.run.identity import check_identity, environment, identity
 from jaxnn.run.training import Progress, Training
