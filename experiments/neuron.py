@@ -69,9 +69,8 @@ def learn(config: Config, network: jaxnn.Network, gate: str, **options) -> jaxnn
 
 def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Solves XOR with a hidden layer, and tells the story that leads there."""
-    run = learn(
-        config, jaxnn.mlp([config.hidden], 1, activation=jnp.tanh), "XOR", out=out, **options
-    )
+    network = jaxnn.mlp([config.hidden], 1, activation=jnp.tanh)
+    run = learn(config, network, "XOR", out=out, **options)
     if not run.members:
         tell(config, run)
     return run

@@ -125,7 +125,7 @@ def test_a_directory_of_another_configuration_is_2(run):
     assert run("--out", "mine", "--steps", "2")[0] == 0
     Path("mine", "result.json").unlink()
     code, _, errors = run("--out", "mine", "--steps", "3")
-    assert code == 2 and "Name another directory (--out), or delete that one." in errors
+    assert code == 2 and "--allow-change steps" in errors
 
 
 def test_not_finite_is_3(run):
@@ -188,7 +188,8 @@ def test_a_signal_is_75_in_a_process_of_its_own(tmp_path, when):
     assert errors.startswith("interrupted") and errors.count("\n") == 1
     assert not (out / "result.json").exists()
     if when == "training":
-        total = int(re.fullmatch(r"interrupted: stopped at step \d+ of (\d+)\n", errors)[1])
+        what = r"interrupted: stopped at step \d+ of (\d+); the same again goes on from there\n"
+        total = int(re.fullmatch(what, errors)[1])
         steps = [json.loads(line)["step"] for line in rows.read_text().splitlines()]
         every = math.ceil(total / 20)
         assert steps == [every * (number + 1) for number in range(len(steps))]

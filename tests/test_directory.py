@@ -7,15 +7,17 @@ import pytest
 from jaxnn.records.directory import DirectoryInUse, open_directory, plain, unfinished
 
 
-def test_a_run_that_finished_meanwhile_is_not_erased(tmp_path):
+def test_a_run_that_finished_meanwhile_is_not_erased(tmp_path, monkeypatch):
     """Another process may end its run between the look at the directory and the lock."""
     path = unfinished(tmp_path / "run")
     with open_directory(path, {"seed": 0}) as directory:
         directory.append({"step": 1})
         directory.finish({"steps": 1})
+    monkeypatch.setattr("jaxnn.records.directory.unfinished", lambda path: path)
     with pytest.raises(DirectoryInUse, match="Start again"):
         with open_directory(path, {"seed": 0}):
             pass
+    monkeypatch.undo()
     assert (path / "metrics.jsonl").read_text() == '{"step": 1}\n'
     assert unfinished(path).name == "run-2"
 

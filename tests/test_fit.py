@@ -76,7 +76,7 @@ def names(out):
 def test_a_run_directory_holds_what_was_asked_what_happened_and_what_came_out(tmp_path):
     out = tmp_path / "deep" / "run"
     run = fit(out, evaluate=points(64), name="points", config=Config())
-    assert names(out) == [".lock", "config.json", "metrics.jsonl", "result.json"]
+    assert names(out) == [".lock", "checkpoints", "config.json", "metrics.jsonl", "result.json"]
     # An infinite number, which JSON has not, is a word.
     config = {"hidden": [8], "learning_rate": 0.01, "bound": "Infinity"}
     assert strict((out / "config.json").read_text()) == config
@@ -107,17 +107,18 @@ def test_the_configuration_is_the_hparams_unless_given(tmp_path):
 
 def test_a_finished_run_is_left_alone_and_gets_numbered_siblings(tmp_path):
     first = fit(tmp_path / "run")
-    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
     others = [fit(tmp_path / "run", key=jax.random.key(n)).out.name for n in (1, 2)]
     assert first.out == tmp_path / "run" and others == ["run-2", "run-3"]
-    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert {path: path.read_bytes() for path in files} == before
 
 
 def test_an_unfinished_run_goes_on_in_its_place_and_rows_stand_once(tmp_path):
     run = fit(tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     again = fit(tmp_path / "run")
-    assert again.out == run.out
+    assert again.out == run.out and again.history == run.history
     assert [row["step"] for row in journal(run.out)] == [6, 12, 18, 20]
 
 
@@ -249,7 +250,7 @@ def test_a_signal_ends_the_run_with_everything_written(tmp_path, number):
     assert errors.rstrip().splitlines()[-1].startswith("KeyboardInterrupt: stopped at step ")
     rows = journal(tmp_path / "run")
     assert [row["step"] for row in rows] == [1000 * (n + 1) for n in range(len(rows))]
-    assert names(tmp_path / "run") == [".lock", "config.json", "metrics.jsonl"]
+    assert names(tmp_path / "run") == [".lock", "checkpoints", "config.json", "metrics.jsonl"]
 
 
 def test_a_second_signal_ends_at_once(tmp_path):

@@ -22,7 +22,7 @@ from jaxnn.checks import Explained, InvalidValue
 from jaxnn.records import files
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", "metrics.jsonl", "result.json", "checkpoints"
-LOCK, OWNER = ".lock", ".owner.json"
+LOCK = ".lock"  # also says who writes there, for who comes later, and for whom locks miss
 
 
 class DirectoryInUse(Explained):
@@ -124,11 +124,6 @@ class RunDirectory:
         self.check_owner()
         files.write(self.path / name, content)
 
-    def own(self) -> None:
-        """Writes down who writes here, for who comes later, and for those whom the lock misses."""
-        owner = {"token": self.token, "process": os.getpid(), "host": socket.gethostname()}
-        files.write(self.path / OWNER, json.dumps(owner).encode())
-
     def check_owner(self) -> None:
         """Raises `DirectoryInUse` if another process has taken the directory, lock or no lock."""
         if _owner(self.path).get("token") != self.token:
@@ -154,7 +149,7 @@ def open_directory(
       DirectoryInUse: if another process is writing there.
       OSError: if it cannot be written.
     """
-    path = Path(out) if resume else _unfinished(Path(out))
+    path = Path(out) if resume else unfinished(Path(out))
     wanted = plain(config)
     if resume and not (path / CONFIG).exists():
         raise NoCheckpoint(
@@ -166,7 +161,7 @@ def open_directory(
         )
     _check_ours(path, wanted, allow_change)
     path.mkdir(parents=True, exist_ok=True)
-    with open(path / LOCK, "a") as lock:
+    with open(path / LOCK, "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -186,7 +181,10 @@ def open_directory(
                 fix="Start again: the run then goes to a directory beside it",
             )
         directory = RunDirectory(path, allow_change)
-        directory.own()
+        owner = {"token": directory.token, "process": os.getpid(), "host": socket.gethostname()}
+        lock.truncate(0)
+        lock.write(json.dumps(owner))
+        lock.flush()
         files.sweep(path)
         files.sweep(path / CHECKPOINTS)
         if _config(path) != wanted:
@@ -194,7 +192,7 @@ def open_directory(
         yield directory
 
 
-def _unfinished(path: Path) -> Path:
+def unfinished(path: Path) -> Path:
     """Returns `path`, or if a run is finished there the first of `path-2`, `path-3`, ... free."""
     path = path if path.name else path.resolve()  # "." has no name
     candidate, number = path, 1
@@ -213,7 +211,7 @@ def _config(path: Path) -> Any:
 
 def _owner(path: Path) -> dict[str, Any]:
     try:
-        return dict(files.parse(files.read(path / OWNER)))
+        return dict(files.parse(files.read(path / LOCK)))
     except (OSError, ValueError, TypeError):
         return {}
 
@@ -237,7 +235,7 @@ def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str
         return
     if not (path / CONFIG).exists():
         # These alone are what a run leaves that was stopped before its configuration was written.
-        others = {entry.name for entry in path.iterdir()} - {LOCK, OWNER}
+        others = {entry.name for entry in path.iterdir()} - {LOCK}
         if [name for name in others if not name.startswith(files.DRAFT)]:
             raise _not_ours(path, "a directory with other files and no config.json")
         return

@@ -20,9 +20,10 @@ from jaxnn.checks import InvalidValue
 from jaxnn.data.resident import Resident
 from jaxnn.learner import SELECT, Learner
 from jaxnn.run.advance import advance, looped
+from jaxnn.run.placed import Placed, again
 from jaxnn.run.run import Form
-from jaxnn.run.trial import EMPTY, RUNNING, Trial, Watch, begin, report
-from jaxnn.scale.layout import Layout, on_device, rows
+from jaxnn.run.trial import RUNNING, Trial, Watch, begin, report
+from jaxnn.scale.layout import Layout, on_device
 from jaxnn.scale.memory import available, needed
 from jaxnn.typing import Any, Callable
 
@@ -47,7 +48,7 @@ class Progress:
     step: int
     metrics: dict[str, Any]
     status: Any
-    placed: "Placed" = field(repr=False)
+    placed: Placed = field(repr=False)
 
     @property
     def trial(self) -> Trial:
@@ -67,39 +68,6 @@ class Progress:
     def best(self) -> Any:
         """The state of the best evaluation so far, if a metric is watched; else as `state`."""
         return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
-
-
-@dataclass(frozen=True)
-class Placed:
-    """The trials of a run, a part on each device.
-
-    Attributes:
-      layout: how they are laid out.
-      parts: the trials of each device; of one run, the trial.
-      slot: where each member is, over all parts.
-      busy: the slots that may still go on, as far as the host knows, of each part.
-    """
-
-    layout: Layout
-    parts: list[Trial]
-    slot: np.ndarray
-    busy: list[np.ndarray]
-
-    def ordered(self, get: Callable[[Trial], Any]) -> Any:
-        """Returns something of all trials, in the order of the members."""
-        tree = self.layout.join([get(part) for part in self.parts])
-        if self.layout.members is None or np.array_equal(self.slot, np.arange(self.layout.slots)):
-            return tree
-        return _rows(tree, self.slot)
-
-    def dealt(self, active: np.ndarray) -> "Placed":
-        """Returns the trials, shared out anew where that saves time, given which slots go on."""
-        placed, order = self, self.layout.packed(active)
-        if order is not None:
-            active, slot = active[order], np.argsort(order)[self.slot]
-            placed = replace(self, parts=self.layout.moved(self.parts, order), slot=slot)
-        shares = active.reshape(len(self.parts), -1)
-        return replace(placed, busy=[np.flatnonzero(share) for share in shares])
 
 
 @dataclass(frozen=True)
@@ -222,9 +190,7 @@ class Training:
         layout = self._fitted()
         shares = np.arange(layout.slots, dtype=np.int32).reshape(len(layout.devices), -1)
         parts = [
-            on_device(
-                self.trials(slots) if trial is None else _again(trial, slots, members), device
-            )
+            on_device(self.trials(slots) if trial is None else again(trial, slots, members), device)
             for slots, device in zip(shares, layout.devices)
         ]
         placed = Placed(layout, parts, np.arange(members), [])
@@ -336,15 +302,3 @@ class Training:
 @partial(jax.jit, static_argnums=(0, 1))
 def _select(select, sharding, key, trials):
     return jax.lax.with_sharding_constraint(select(key, trials), sharding)
-
-
-def _again(trial, slots, members):
-    """Returns the kept trials of these slots; those past the last member are empty."""
-    part = rows(trial, np.minimum(slots, members - 1))
-    status = np.where(slots < members, np.asarray(part.status), EMPTY).astype(np.int8)
-    return part._replace(status=status, member=slots)
-
-
-@jax.jit
-def _rows(tree, index):
-    return rows(tree, index)
