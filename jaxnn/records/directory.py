@@ -95,12 +95,16 @@ class RunDirectory:
         finally:
             os.close(number)
 
-    def size(self) -> int:
-        """Returns the bytes of `metrics.jsonl`, forced to the disk."""
+    def size(self, step: int) -> int:
+        """Returns the bytes of the rows of `metrics.jsonl` up to a step, forced to the disk."""
         if not (self.path / ROWS).exists():
             return 0
         files.force(self.path / ROWS)
-        return (self.path / ROWS).stat().st_size
+        content = (self.path / ROWS).read_bytes()
+        # From the end, since only a run that is not finite has rows that are not to be kept.
+        while content and json.loads(content[content.rfind(b"\n", 0, -1) + 1 :])["step"] > step:
+            content = content[: content.rfind(b"\n", 0, -1) + 1]
+        return len(content)
 
     def cut(self, size: int) -> list[dict[str, Any]]:
         """Cuts `metrics.jsonl` to so many bytes, and returns the rows that it then has."""
@@ -111,7 +115,8 @@ class RunDirectory:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes `result.json`, which ends the run."""
-        self.size()
+        if (self.path / ROWS).exists():
+            files.force(self.path / ROWS)
         self.write(RESULT, (_json(result, indent=2) + "\n").encode())
 
     def unfinish(self) -> None:

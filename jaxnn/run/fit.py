@@ -32,6 +32,7 @@ from jaxnn.learner import Learner
 from jaxnn.records.checkpoints import Saving
 from jaxnn.records.directory import open_directory
 from jaxnn.records.progress import shown
+from jaxnn.run.diagnosis import diagnose
 from jaxnn.run.evaluate import predict
 from jaxnn.run.keeper import Keeper, Kept
 from jaxnn.run.run import Form
@@ -151,7 +152,7 @@ def fit(
                     show(progress.step, row)
                     if keeper is not None:
                         keeper.directory.append(row)
-                    _check_finite(row, record.status)
+                    _check_finite(record, keeper)
                 if keeper is not None and snapshot is not None:
                     keeper.save(snapshot, record.seconds, record.rows)
 
@@ -282,17 +283,25 @@ def _plain(value: Any) -> Any:
     return np.asarray(value).tolist()
 
 
-def _check_finite(row: dict[str, Any], status: Any) -> None:
-    if status != DIVERGED:
+def _check_finite(record: _Record, keeper: Keeper | None) -> None:
+    """Raises `NotFinite` if the last report of a single run is not, after a look for the reason."""
+    if record.status != DIVERGED:
         return
+    row = record.rows[-1]
     losses = {name: value for name, value in row.items() if name.endswith("loss")}
-    name = next(name for name, value in losses.items() if not math.isfinite(value))
+    bad = [name for name, value in losses.items() if not math.isfinite(value)]
+    name = bad[0] if bad else "a parameter"
+    why, fix = "", "Lower the learning rate, or clip the gradients with clip_by_global_norm(1.0)"
+    if keeper is not None:
+        keeper.wait()
+        why = f", {diagnose(record.training, keeper, record.rows, name, record.seconds)}"
+        fix += f", and see python -m jaxnn diagnose {keeper.directory.path}"
     raise NotFinite(
         "fit",
         f"{name} is not finite",
-        got=f"{losses[name]} at step {row['step']}",
+        got=f"{losses.get(name, math.nan)} at step {row['step']}{why}",
         expected="a finite loss",
-        fix="Lower the learning rate, or clip the gradients with optax.clip_by_global_norm(1.0)",
+        fix=fix,
     )
 
 

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,10 +76,12 @@ class Keeper:
         self.training = training
         self.saving = saving
         self.config = plain(config)
+        self.environment = plain(environment(training))
         self.folder = directory.path / CHECKPOINTS
         self.background = Background()
         self.saved_at = time.monotonic()
         self.saved_step = -1
+        self.damaged = 0
         # The engine takes a fifth of a second to import, which compiling hides.
         self.background.start(_warm_up)
 
@@ -96,52 +97,60 @@ class Keeper:
           NoCheckpoint: if there is nothing, though `resume` demands it.
           Invalid: if what is there is of another run.
         """
-        moved = []
-
-        def damage(path: Path, error: Damaged) -> None:
-            moved.append(checkpoints.quarantine(path, error))
-            warnings.warn(f"{error} It is now in {moved[-1]}.", Caution, stacklevel=2)
-
-        changes: dict[str, Any] = {}
-
-        def check(content: Mapping[str, Any]) -> None:
-            same_jax = content["environment"]["jax"] == version("jax")
-            allowed = allow_change
-            if content["config"] != self.config:
-                # What was allowed when the directory was opened; all else follows from it.
-                allowed = {*content["identity"], *self.identity}
-            changes.update(check_identity(content["identity"], self.identity, allowed, same_jax))
-
-        like = jax.eval_shape(lambda: self.training.whole())
-        newest = checkpoints.newest(self.folder, like, check, damage)
+        newest = self._newest(allow_change)
         if newest is None:
-            return self._nothing(resume, len(moved))
+            return self._nothing(resume)
         content, trial = newest
         self._compare(content["environment"])
         rows = self.directory.cut(content["rows"])
         self.saved_step = content["step"]
         if content["step"] < self.training.steps:
             self.directory.unfinish()
-        trial = self._changed(trial, changes)
         return Kept(trial, content["step"], content["seconds"], [_numbers(row) for row in rows])
 
-    def _nothing(self, resume: bool, damaged: int) -> None:
+    def newest(self) -> Kept | None:
+        """Returns what was kept last; its rows are left alone."""
+        newest = self._newest(self.identity)
+        return newest and Kept(newest[1], newest[0]["step"], newest[0]["seconds"], [])
+
+    def _newest(self, allow_change: Collection[str]) -> tuple[dict[str, Any], Trial] | None:
+        """Returns manifest and trial of the newest good checkpoint, the changes made."""
+        changes: dict[str, Any] = {}
+
+        def check(content: Mapping[str, Any]) -> None:
+            same_jax = content["environment"]["jax"] == self.environment["jax"]
+            allowed = allow_change
+            if content["config"] != self.config:
+                # What was allowed when the directory was opened; all else follows from it.
+                allowed = {*content["identity"], *self.identity}
+            changes.update(check_identity(content["identity"], self.identity, allowed, same_jax))
+
+        def damage(path: Path, error: Damaged) -> None:
+            self.damaged += 1
+            place = checkpoints.quarantine(path, error)
+            warnings.warn(f"{error} It is now in {place}.", Caution, stacklevel=2)
+
+        like = jax.eval_shape(lambda: self.training.whole())
+        newest = checkpoints.newest(self.folder, like, check, damage)
+        return newest and (newest[0], self._changed(newest[1], changes))
+
+    def _nothing(self, resume: bool) -> None:
         if resume:
             raise NoCheckpoint(
                 "fit",
                 f"{self.directory.path} has no checkpoint to go on from",
-                got=f"{damaged} damaged, which are now in quarantine" if damaged else "none",
+                got=f"{self.damaged} damaged, now in quarantine" if self.damaged else "none",
                 expected="one that is good",
                 fix="Leave out resume (--resume), to begin anew",
             )
-        if damaged or (self.directory.path / RESULT).exists():
+        if self.damaged or (self.directory.path / RESULT).exists():
             warnings.warn("no checkpoint is good: the run begins anew", Caution, stacklevel=3)
         self.directory.unfinish()
         self.directory.cut(0)
 
     def _compare(self, before: Mapping[str, Any]) -> None:
         """Says what has changed around the run."""
-        now = plain(environment(self.training))
+        now = self.environment
         changes = [f"{n} {before.get(n)} -> {now[n]}" for n in now if before.get(n) != now[n]]
         if changes:
             text = f"going on is valid, but may not be bit for bit: {', '.join(changes)}"
@@ -179,7 +188,7 @@ class Keeper:
 
     def save(self, snapshot: Snapshot, seconds: float, rows: list[dict[str, Any]]) -> None:
         """Saves a snapshot in the background, after all rows of its time were written."""
-        size = self.directory.size()
+        size = self.directory.size(rows[-1]["step"] if rows else 0)
         value = self._value(rows)
 
         def work():
@@ -193,7 +202,7 @@ class Keeper:
                 "for_good": snapshot.for_good,
                 "config": self.config,
                 "identity": self.identity,
-                "environment": plain(environment(self.training)),
+                "environment": self.environment,
             }
             checkpoints.write_checkpoint(
                 self.folder, snapshot.step, snapshot.leaves, snapshot.arrays, fields,
