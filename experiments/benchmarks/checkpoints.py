@@ -1,0 +1,158 @@
+"""What checkpoints cost: how long the training waits, how much slower it is, how soon it goes on.
+
+    python -m experiments.benchmarks.checkpoints         # about three minutes on two cores
+
+An MLP on MNIST with Adam, whose state has about 10 MB, saves every second; the same run saves only
+at its end, in turn. Then a run is gone on with, as a new call that has to find its checkpoint,
+verify it and compile; and last a state of about 1 GB is saved, and the memory of the process read.
+"""
+
+import multiprocessing
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import optax
+
+import jaxnn
+from jaxnn.run.keeper import Keeper
+from jaxnn.scale import devices
+from jaxnn.scale.memory import size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """How to measure."""
+
+    seconds: float = 20.0  # about, of one run
+    pairs: int = 5  # runs with saves and without; 0 for none
+    large: bool = True  # whether to save 1 GB too
+
+
+def learner(width: int):
+    """Returns what trains an MLP with one wide hidden layer."""
+    network = jaxnn.serial(jaxnn.standardize(33.3, 78.6), jaxnn.mlp([width, 256], 10))
+    return jaxnn.learner(network, jaxnn.classification(), optax.adam(1e-3))
+
+
+@contextmanager
+def watched_saves(waits: list[float]):
+    """Adds to `waits` the seconds that the training waits for each save."""
+    snapshot, save, began = Keeper.snapshot, Keeper.save, {}
+
+    def timed_snapshot(self, progress, **options):
+        start = time.perf_counter()
+        taken = snapshot(self, progress, **options)
+        began[id(self)] = time.perf_counter() - start
+        return taken
+
+    def timed_save(self, *arguments):
+        start, before = time.perf_counter(), began[id(self)]
+        save(self, *arguments)
+        waits.append(before + time.perf_counter() - start)
+
+    Keeper.snapshot, Keeper.save = timed_snapshot, timed_save
+    try:
+        yield
+    finally:
+        Keeper.snapshot, Keeper.save = snapshot, save
+
+
+def run(train, data, steps, out, saving, **options):
+    """Trains anew; returns the run, and the seconds between its first report and its last."""
+    shutil.rmtree(out, ignore_errors=True)
+    run = jaxnn.fit(
+        train, data, steps=steps, every=max(1, steps // 20), key=jax.random.key(0), out=out,
+        saving=saving, quiet=True, **options,
+    )  # fmt: skip
+    return run, run.history[-1]["seconds"] - run.history[0]["seconds"]
+
+
+def small(config: Config, data, place: Path) -> None:
+    """Measures a state of 10 MB."""
+    train = learner(768)
+    _, seconds = run(train, data, 400, place / "try", jaxnn.Saving())
+    steps = int(400 * config.seconds / seconds)
+    waits, ratios = [], []
+    for _ in range(config.pairs):
+        _, without = run(train, data, steps, place / "none", jaxnn.Saving(seconds=1e9))
+        with watched_saves(waits):
+            done, saving = run(train, data, steps, place / "each", jaxnn.Saving(seconds=1.0))
+        ratios.append(saving / without)
+    megabytes = size(done.state) / 1e6
+    print(f"state of {megabytes:.1f} MB, {steps} steps, {len(waits)} saves, one a second")
+    print(f"  training waits  {_figures([1e3 * wait for wait in waits])} ms a save")
+    print(f"  slower by       {_figures([100 * (ratio - 1) for ratio in ratios])} %")
+    took = []
+    for _ in range(config.pairs):
+        start = time.perf_counter()
+        options = {"resume": True, "allow_change": ["steps"]}
+        steps += 1
+        jaxnn.fit(
+            train, data, steps=steps, every=max(1, (steps - 1) // 20), key=jax.random.key(0),
+            out=place / "each", quiet=True, **options,
+        )  # fmt: skip
+        took.append(time.perf_counter() - start)
+    print(f"  goes on, does a step, saves: {_figures(took)} s")
+
+
+def large() -> None:
+    """Measures a state of 1 GB, each way in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    for saves in (False, True):
+        process = spawn.Process(target=peak, args=(saves,))
+        process.start()
+        process.join()
+
+
+def peak(saves: bool) -> None:
+    """Trains a state of 1 GB for two steps, and prints the most memory that the process had."""
+    images, _ = jaxnn.datasets.mnist()
+    data = jaxnn.resident(images, batch_size=128)
+    train = learner(80_000)
+    training = jaxnn.train(train, data, steps=2, key=jax.random.key(0))
+    total = size(jax.eval_shape(lambda: training.whole()))
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "run" if saves else None
+        jaxnn.fit(train, data, steps=2, key=jax.random.key(0), quiet=True, out=out)
+    seconds = time.perf_counter() - began
+    most = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"state of {total / 1e9:.2f} GB, two steps and {'a' if saves else 'no'} save:"
+        f" {seconds:.1f} s, {most / total:.2f} times the memory of the state",
+        flush=True,
+    )
+
+
+def _figures(values: list[float]) -> str:
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def main(config: Config) -> None:
+    """Prints what was measured."""
+    print(devices.describe(), flush=True)
+    images, _ = jaxnn.datasets.mnist()
+    data = jaxnn.resident(images, batch_size=128)
+    with tempfile.TemporaryDirectory() as place:
+        if config.pairs:
+            small(config, data, Path(place))
+        if config.large:
+            large()
+
+
+if __name__ == "__main__":
+    import tyro
+
+    prog = "python -m experiments.benchmarks.checkpoints"
+    try:
+        main(tyro.cli(Config, prog=prog, description=__doc__))
+    except jaxnn.Invalid as error:
+        sys.exit(f"{error}")
