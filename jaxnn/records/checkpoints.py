@@ -233,4 +233,4 @@ def _shapes(leaves: Sequence[Leaf]) -> list[tuple[tuple[int, ...], str]]:
 
 def _digest(array: np.ndarray) -> str:
     # Viewed as bytes, which is no copy, since bfloat16 has no buffer of its own.
-    return sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+    return sha256(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))).hexdigest()

@@ -159,7 +159,7 @@ def fit(
             # A report is read, and a snapshot saved, one chunk late: the device then has its next
             # chunk to work on.
             late = None
-            progress = start = training.start(*(kept[:2] if kept else ()))
+            progress = start = training.start(kept.trial, kept.step) if kept else training.start()
             for progress in training.chunks(start):
                 if late is not None:
                     settle(*late)

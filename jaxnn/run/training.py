@@ -185,8 +185,8 @@ class Training:
         members = self.layout.members
         if members is None:
             # A copy, since training uses it up.
-            trial = self.trials() if trial is None else jax.tree.map(jnp.array, trial)
-            return Placed(self.layout, [trial], np.zeros(1), [np.zeros(1)])
+            one = self.trials() if trial is None else jax.tree.map(jnp.array, trial)
+            return Placed(self.layout, [one], np.zeros(1), [np.zeros(1)])
         layout = self._fitted()
         shares = np.arange(layout.slots, dtype=np.int32).reshape(len(layout.devices), -1)
         parts = [
