@@ -25,6 +25,7 @@ from experiments.fields import filled, hparams, swept
 from jaxnn.records.directory import digest, plain
 from jaxnn.records.progress import describe
 from jaxnn.records.sweeps import word
+from jaxnn.run.fit import NotFinitePolicy
 from jaxnn.scale import devices
 
 
@@ -44,6 +45,7 @@ class SweepOptions(Options):
 
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # FIELD=log:LOW:HIGH:COUNT or FIELD=A,B
     seeds: int | None = None  # train from so many seeds, counted from --seed
+    not_finite: NotFinitePolicy = "stop"  # what to do about a step that is not finite
     metric: str | None = None  # what a sweep is ranked by (default: test accuracy, or else loss)
 
 
@@ -58,7 +60,7 @@ def command(
     Args:
       config_type: the type of its configuration.
       main: `(config, out, **options)`: trains, and returns its `Run`; options are those of `fit`
-        about going on, `resume` and `allow_change`.
+        about going on, `resume` and `allow_change`, and `not_finite`.
       sweeps: whether `main` makes a sweep by itself, and returns a `Swept`.
     """
     # Before anything else, so that a stop while starting leaves with the right code too.
@@ -100,10 +102,10 @@ def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jax
     sweep = swept(config, options.sweep, options.seeds)
     asked = {**plain(config), "sweep": options.sweep, "seeds": options.seeds or 1}
     again = _again(options)
-    allowed = {"allow_change": again["allow_change"]}
+    policy = {"not_finite": again.pop("not_finite"), "allow_change": again["allow_change"]}
     return jaxnn.fit_sweep(
         sweep,
-        lambda values, runs, out: main(filled(config, values, runs), out, **allowed),
+        lambda values, runs, out: main(filled(config, values, runs), out, **policy),
         out=options.out or _default(name, asked),
         structural=[field for field in sweep.fields if field not in hparams(config)],
         metric=options.metric,
@@ -119,8 +121,11 @@ def _default(name: str, config: Any) -> Path:
 
 
 def _again(options: Options) -> dict[str, Any]:
-    """Returns the options about going on, as `fit` has them."""
-    return {"resume": options.resume, "allow_change": options.allow_change.split(",")}
+    """Returns the options that `fit` has too."""
+    again = {"resume": options.resume, "allow_change": options.allow_change.split(",")}
+    if isinstance(options, SweepOptions):
+        again["not_finite"] = options.not_finite
+    return again
 
 
 def _reached(result: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from jaxnn.layers import (
     standardize,
 )
 from jaxnn.learner import Learner, TrainState, learner
+from jaxnn.learning.guarded import guarded
 from jaxnn.metrics import Metric
 from jaxnn.models.convnet import convnet
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
@@ -50,6 +51,7 @@ from jaxnn.run.evaluate import evaluate, predict
 from jaxnn.run.fit import NotFinite, Run, fit
 from jaxnn.run.fit_sweep import Swept, fit_sweep
 from jaxnn.run.keeper import Caution
+from jaxnn.run.load import Loaded, load
 from jaxnn.run.population import population
 from jaxnn.run.ranges import linear_range, log_random_range, log_range, random_range
 from jaxnn.run.rate_range import RateRange, learning_rate_range
@@ -59,6 +61,7 @@ from jaxnn.run.sweep import Sweep, keys, sweep
 from jaxnn.run.train import train
 from jaxnn.run.training import Progress, Training
 from jaxnn.run.trial import STATUSES, Best, Trial, Watch
+from jaxnn.run.warm_start import WarmStart, resized, warm_start
 from jaxnn.table import Table, table
 
 __version__ = "0.1.0"
@@ -73,6 +76,7 @@ __all__ = [
     "InvalidType",
     "InvalidValue",
     "Learner",
+    "Loaded",
     "Metric",
     "Network",
     "NoCheckpoint",
@@ -90,6 +94,7 @@ __all__ = [
     "TrainState",
     "Training",
     "Trial",
+    "WarmStart",
     "Watch",
     "absolute_error",
     "activation",
@@ -113,12 +118,14 @@ __all__ = [
     "flatten",
     "flax_parameters",
     "from_flax",
+    "guarded",
     "keys",
     "layer_norm",
     "learner",
     "learning_rate_range",
     "linear",
     "linear_range",
+    "load",
     "log_random_range",
     "log_range",
     "max_pool",
@@ -133,6 +140,7 @@ __all__ = [
     "regression",
     "resident",
     "residual",
+    "resized",
     "rms_norm",
     "run",
     "serial",
@@ -145,5 +153,6 @@ __all__ = [
     "table",
     "to_flax",
     "train",
+    "warm_start",
     "weights_of",
 ]

@@ -146,16 +146,18 @@ def learner(
         (value, (outputs, after, measured)), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params
         )
-        updates, opt_state = tx.update(
-            grads, state.opt_state, state.params,
-            value=value, grad=grads, value_fn=lambda params: loss(params)[0],
-        )  # fmt: skip
-        _check_same_structure("updates", state.params, updates)
+        with jax.named_scope("optimizer"):  # `replay` and profiles tell it from the gradient so
+            updates, opt_state = tx.update(
+                grads, state.opt_state, state.params,
+                value=value, grad=grads, value_fn=lambda params: loss(params)[0],
+            )  # fmt: skip
+            _check_same_structure("updates", state.params, updates)
+            params = optax.apply_updates(state.params, updates)
         metrics = {"loss": measured, **goal.metrics(outputs, batch)}
         metrics |= _learning_rate(opt_state, state.hparams)
         state = state._replace(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             state=after,
             opt_state=opt_state,
         )

@@ -125,9 +125,7 @@ def serial(*networks: Network | tuple[str, Network]) -> Network:
     def apply(params, state, inputs, *, key=None):
         states = []
         for name, child in children:
-            inputs, after = child.apply(
-                params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, name)
-            )
+            inputs, after = _apply_part(name, child, params, state, inputs, key)
             states.append(({}, after))
         return inputs, _collect(children, states)[1]
 
@@ -156,12 +154,7 @@ def parallel(
         return _collect(children, made)
 
     def apply(params, state, inputs, *, key=None):
-        results = [
-            child.apply(
-                params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, name)
-            )
-            for name, child in children
-        ]
+        results = [_apply_part(name, child, params, state, inputs, key) for name, child in children]
         outputs = combine(tuple(outputs for outputs, _ in results))
         return outputs, _collect(children, [({}, after) for _, after in results])[1]
 
@@ -243,6 +236,14 @@ def _named(where: str, networks: Any) -> tuple[tuple[str, Network], ...]:
             fix=f"Write {where}(('hidden', linear(64)), ('output', linear(10)))",
         )
     return tuple(pairs)
+
+
+def _apply_part(name, part, params, state, inputs, key):
+    """Applies one part to what is under its name; programs and profiles show the name."""
+    with jax.named_scope(name):
+        return part.apply(
+            params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, name)
+        )
 
 
 def _child_key(key, name):

@@ -17,6 +17,7 @@ import pytest
 from flax import nnx
 
 import jaxnn
+from jaxnn.learning.guarded import guarded
 from jaxnn.models.flax import from_flax
 from tests.flax_models import LinenModel, NnxModel
 from tests.gan import gan_data, gan_learner
@@ -330,6 +331,12 @@ LEARNERS = [
         _classified(VECTORS),
         _STATISTICS,
         {"hparams": _FAST, "loss": 0.4},
+    ),
+    Case(
+        "guarded",
+        lambda: guarded(_learned(lambda: jaxnn.mlp([32], 3))()),
+        _classified(VECTORS) | WEIGHTED,
+        facts={"hparams": _FAST},
     ),
     Case(
         "gan",

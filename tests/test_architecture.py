@@ -22,6 +22,7 @@ MODULES = {
 # Each room imports only from rooms above it, or from its own. The design's layout, in words.
 ROOMS = [
     ("typing", "checks", "programs"),
+    ("names",),
     ("network",),
     ("layers",),
     ("models",),

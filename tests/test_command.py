@@ -184,7 +184,7 @@ def test_a_signal_is_75_in_a_process_of_its_own(tmp_path, when):
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 75 and time.monotonic() - began < 3
+    assert process.returncode == 75 and time.monotonic() - began < 10
     assert errors.startswith("interrupted") and errors.count("\n") == 1
     assert not (out / "result.json").exists()
     if when == "training":

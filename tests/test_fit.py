@@ -196,8 +196,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_row_written(tmp_path):
         return jax.numpy.log(outputs[:, 0] * 0 - 1)
 
     learner = jaxnn.learner(jaxnn.linear(3), loss, lambda h: optax.sgd(h["learning_rate"]))
-    with pytest.raises(jaxnn.NotFinite, match=r"train/loss is not finite. Got nan at step 6;") as e:
+    with pytest.raises(jaxnn.NotFinite, match=r"train/loss is not finite. Got nan at step 6, ") as e:
         fit(tmp_path, learner, steps=600)
+    assert "first in step 0: log gave NaN in the forward pass (test_fit.py:196" in str(e.value)
     assert "Lower the learning rate, or clip the gradients" in str(e.value)
     (row,) = journal(tmp_path)
     assert row["step"] == 6 and row["train/loss"] is None
@@ -246,7 +247,7 @@ def test_a_signal_ends_the_run_with_everything_written(tmp_path, number):
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert errors.rstrip().splitlines()[-1].startswith("KeyboardInterrupt: stopped at step ")
     rows = journal(tmp_path / "run")
     assert [row["step"] for row in rows] == [1000 * (n + 1) for n in range(len(rows))]

@@ -80,13 +80,13 @@ def small(config: Config, data, place: Path) -> None:
     train = learner(768)
     _, seconds = run(train, data, 400, place / "try", jaxnn.Saving())
     steps = int(400 * config.seconds / seconds)
-    waits, ratios = [], []
+    waits, ratios, done = [], [], None
     for _ in range(config.pairs):
         _, without = run(train, data, steps, place / "none", jaxnn.Saving(seconds=1e9))
         with watched_saves(waits):
             done, saving = run(train, data, steps, place / "each", jaxnn.Saving(seconds=1.0))
         ratios.append(saving / without)
-    megabytes = size(done.state) / 1e6
+    megabytes = size(done and done.state) / 1e6
     print(f"state of {megabytes:.1f} MB, {steps} steps, {len(waits)} saves, one a second")
     print(f"  training waits  {_figures([1e3 * wait for wait in waits])} ms a save")
     print(f"  slower by       {_figures([100 * (ratio - 1) for ratio in ratios])} %")

@@ -1,11 +1,10 @@
 """The account of one run: what was asked, what came of it, and what is kept of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jaxnn.metrics import lower_is_better
 from jaxnn.records import checkpoints, files
 from jaxnn.records.catalog import Entry, best, entry, listing, size
 from jaxnn.records.columns import aligned, count, duration, volume, wrapped
@@ -37,7 +36,7 @@ def account(path: Path) -> dict[str, Any]:
     """
     found = read(path)
     about = entry(found, str(path))
-    who = {"process": "?", "host": "another machine", **owner(path)}
+    who = owner(path)
     goes_on = f"goes on from step {found.newest['step']}" if found.manifests else "begins anew"
     return {
         **asdict(about),
@@ -46,7 +45,9 @@ def account(path: Path) -> dict[str, Any]:
         "checkpoints": [_checkpoint(found, step) for step in found.manifests],
         "quarantine": _quarantine(path / QUARANTINE),
         "environment": found.newest.get("environment", {}),
-        "next": _NEXT[about.status].format(path=path, goes_on=goes_on, **who),
+        "next": _NEXT[about.status].format(
+            path=path, goes_on=goes_on, process=who.get("process"), host=who.get("host")
+        ),
     }
 
 
@@ -69,7 +70,7 @@ def text(told: Mapping[str, Any]) -> str:
     sections = {
         "asked": [(name, _word(value)) for name, value in (told["config"] or {}).items()],
         "metrics": metrics and [("", "last", "best", "at step"), *metrics],
-        "checkpoints": saved and [("step", "saved (UTC)", "size", "value", "kept for good"), *saved],
+        "checkpoints": saved and [("step", "saved (UTC)", "size", "value", "for good"), *saved],
         "quarantine": [(each["name"], each["why"]) for each in told["quarantine"]],
     }
     sides = {"metrics": "<>>>", "checkpoints": "><>><"}
@@ -102,17 +103,13 @@ def _opening(told: Mapping[str, Any]) -> str:
 
 
 def _metrics(found: Contents) -> dict[str, dict[str, Any]]:
-    """Returns of each metric its last value, the best, and the step of that, the first of equals."""
+    """Returns of each metric its last value, the best, and the first step that had that."""
     told = {}
     for name, last in found.last.items():
-        rows = [(best(name, row.get(name)), row["step"]) for row in found.journal.rows]
-        sign = 1 if lower_is_better(name) else -1
-        value, step = min(
-            (row for row in rows if row[0] is not None),
-            key=lambda row: sign * row[0],
-            default=(None, None),
-        )
-        told[name] = {"last": best(name, last), "best": value, "step": step}
+        values = {row["step"]: best(name, row.get(name)) for row in found.journal.rows}
+        reached = best(name, list(values.values()))
+        step = next((step for step, value in values.items() if value == reached), None)
+        told[name] = {"last": best(name, last), "best": reached, "step": step}
     return told
 
 

@@ -21,13 +21,13 @@ from jaxnn.records.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
 from jaxnn.records.sweeps import word
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A run as the catalog has it.
 
     Attributes:
       name: its path below the folder in which it was looked for.
-      status: see `Contents`.
+      status: as in `Contents`, or `newer`: a newer jaxnn has written it.
       experiment: what it is called in its result.
       step: how far it came; of a finished sweep the steps of all runs.
       steps: how far it was to come, as far as a checkpoint tells it.
@@ -43,13 +43,13 @@ class Entry:
 
     name: str
     status: str
-    experiment: Any
-    step: Any
-    steps: Any
-    runs: Any
-    metric: str | None
-    value: float | None
-    seconds: float | None
+    experiment: Any = None
+    step: int | None = None
+    steps: Any = None
+    runs: Any = None
+    metric: str | None = None
+    value: float | None = None
+    seconds: float | None = None
     age: float
     size: int
     damage: dict[str, str]
@@ -107,8 +107,8 @@ def exists(path: Path) -> None:
     if path.exists():
         return
     missing = next(each for each in (path, *path.parents) if each.parent.is_dir())
-    names = [each.name for each in missing.parent.iterdir() if not each.name.startswith(".")]
-    near = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.4)
+    names = [each.name for each in missing.parent.iterdir() if each.is_dir()]
+    near = difflib.get_close_matches(missing.name, names, n=1)
     raise InvalidValue(
         "run directory",
         f"{path} is not there",
@@ -121,12 +121,14 @@ def exists(path: Path) -> None:
 
 
 def look(path: Path, name: str) -> Entry:
-    """Returns the entry of a run.
-
-    Raises:
-      InvalidValue: if it was written by a newer jaxnn.
-    """
-    return entry(read(path), name)
+    """Returns the entry of a run; it has no more than a name if a newer jaxnn has written it."""
+    try:
+        return entry(read(path), name)
+    except InvalidValue as error:
+        damage = {CHECKPOINTS: str(error)}
+        return Entry(
+            name=name, status="newer", age=_age(path), size=size(path), damage=damage, parts=[]
+        )
 
 
 def entry(found: Contents, name: str) -> Entry:
@@ -234,5 +236,6 @@ def _age(path: Path) -> float:
     return max(0.0, time.time() - max(written, default=0.0))
 
 
-def _largest(steps: Any) -> Any:
-    return max(steps, default=None) if isinstance(steps, list) else steps
+def _largest(steps: Any) -> int | None:
+    each = steps if isinstance(steps, list) else [steps]
+    return max((step for step in each if isinstance(step, int)), default=None)

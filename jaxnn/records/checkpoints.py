@@ -67,6 +67,11 @@ def steps(folder: Path) -> list[int]:
     return sorted((int(n) for n in names if n.isdecimal() and n == name(int(n))), reverse=True)
 
 
+def folders(folder: Path) -> list[Path]:
+    """Returns the checkpoints in a folder, the newest first."""
+    return [folder / name(step) for step in steps(folder)]
+
+
 def name(step: int) -> str:
     """Returns the name of the folder of a checkpoint."""
     return f"{step:012d}"
@@ -147,8 +152,7 @@ def good(
 
     The newest comes first. `damage` is called with each of the others.
     """
-    for step in steps(folder):
-        path = folder / name(step)
+    for path in folders(folder):
         try:
             content = opened(path)
         except Damaged as error:
@@ -233,4 +237,4 @@ def _shapes(leaves: Sequence[Leaf]) -> list[tuple[tuple[int, ...], str]]:
 
 def _digest(array: np.ndarray) -> str:
     # Viewed as bytes, which is no copy, since bfloat16 has no buffer of its own.
-    return sha256(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))).hexdigest()
+    return sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()

@@ -62,10 +62,10 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
-def wrapped(words: str, indent: str = "") -> str:
+def wrapped(words: str, first: str = "", indent: str = "") -> str:
     """Returns a paragraph in lines of at most 80 columns, but for words that are longer."""
     return textwrap.fill(
-        words, 80, initial_indent=indent, subsequent_indent=indent,
+        words, 80, initial_indent=first, subsequent_indent=indent or first,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 

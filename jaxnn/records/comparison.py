@@ -7,7 +7,6 @@ digests in the manifests; only if some differ are they read, to say by how much.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ class Side:
 
     contents: Contents
     step: int | None
-    manifest: Mapping[str, Any]
+    manifest: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Difference:
       name: of the field, or of the array.
       a: its value, or what the array is; `None` where there is none.
       b: the same of the other one.
-      largest: of two arrays of floats the largest absolute difference; `None` if it is not finite.
+      largest: the largest absolute difference of two arrays of floats; `None` if not finite.
     """
 
     section: str
@@ -97,7 +96,7 @@ def differences(a: Side, b: Side, part: str = "") -> Iterator[Difference]:
     runs = a.step is None and b.step is None
     sections = {"config": (_config(a), _config(b))}
     if runs:
-        sections["result"] = (_result(a.contents), _result(b.contents))
+        sections["result"] = _results(a.contents, b.contents)
     sections["checkpoint"] = (_saved(a.manifest), _saved(b.manifest))
     if a.manifest and b.manifest:
         for name in ("identity", "environment"):
@@ -130,10 +129,11 @@ def _config(side: Side) -> Mapping[str, Any]:
     return (side.contents.config if side.step is None else side.manifest["config"]) or {}
 
 
-def _result(contents: Contents) -> dict[str, Any]:
-    # Of an unfinished run there is no more to compare than that it is.
-    result = {"status": contents.status, **(contents.result or {})}
-    return {name: value for name, value in result.items() if name != "seconds"}
+def _results(a: Contents, b: Contents) -> tuple[dict[str, Any], dict[str, Any]]:
+    if a.result is None or b.result is None:
+        return {"status": a.status}, {"status": b.status}
+    left, right = ({**each.result, "seconds": None} for each in (a, b) if each.result)
+    return left, right
 
 
 def _saved(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,13 +142,18 @@ def _saved(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rows(a: Contents, b: Contents, section: str) -> Iterator[Difference]:
     """Yields what differs in the first row that differs: what follows from it is no news."""
-    for left, right in zip_longest(a.journal.rows, b.journal.rows, fillvalue={}):
+    for left, right in zip(a.journal.rows, b.journal.rows):
+        if left["step"] != right["step"]:
+            yield Difference(section, "step of a row", left["step"], right["step"])
+            return
         names = [n for n in {**left, **right} if n != "seconds" and left.get(n) != right.get(n)]
         for name in names:
-            step = left.get("step", right.get("step"))
-            yield Difference(section, f"step {step}, {name}", left.get(name), right.get(name))
+            where = f"step {left['step']}, {name}"
+            yield Difference(section, where, left.get(name), right.get(name))
         if names:
             return
+    if len(a.journal.rows) != len(b.journal.rows):
+        yield Difference(section, "number of rows", len(a.journal.rows), len(b.journal.rows))
 
 
 def _arrays(a: Side, b: Side, section: str) -> Iterator[Difference]:
@@ -158,16 +163,14 @@ def _arrays(a: Side, b: Side, section: str) -> Iterator[Difference]:
     floats = {name for name in same_kind if _is_float(left[name][0].dtype)}
     arrays = (_read(a), _read(b)) if floats else ({}, {})
     for name in differing:
-        kinds = [str(each[name][0]) if name in each else None for each in (left, right)]
-        largest = _largest(*(each[name] for each in arrays)) if name in floats else None
-        yield Difference(section, name, *kinds, largest)
+        one, other = (str(each[name][0]) if name in each else None for each in (left, right))
+        largest = _largest(arrays[0][name], arrays[1][name]) if name in floats else None
+        yield Difference(section, name, one, other, largest)
 
 
 def _leaves(side: Side) -> dict[str, Any]:
-    arrays = side.manifest["arrays"]
-    return {
-        leaf.name: (leaf, each["sha256"]) for leaf, each in zip(leaves_in(dict(side.manifest)), arrays)
-    }
+    leaves, arrays = leaves_in(side.manifest), side.manifest["arrays"]
+    return {leaf.name: (leaf, each["sha256"]) for leaf, each in zip(leaves, arrays)}
 
 
 def _is_float(dtype: str) -> bool:
@@ -204,15 +207,16 @@ def _parts(a: Path, b: Path, part: str) -> Iterator[Difference]:
         if name in left and name in right:
             yield from differences(side(str(left[name])), side(str(right[name])), f"{part}{name}/")
         else:
-            there = ["a run" if name in each else None for each in (left, right)]
-            yield Difference(part + "parts", name, *there)
+            one, other = ("a run" if name in each else None for each in (left, right))
+            yield Difference(part + "parts", name, one, other)
 
 
 def _line(each: Difference) -> tuple[str, str, str]:
     a, b, name = each.a, each.b, each.name
-    if each.section.endswith("arrays") and a == b:
-        much = "" if each.largest is None else f" by at most {each.largest:.3g}"
-        return name, str(a), f"differs{much}"
+    if each.section.endswith("arrays"):
+        # The name stands last, where it may be as long as it is.
+        kinds = str(a) if a == b else f"{_word(a)}, {_word(b)}"
+        return "" if each.largest is None else f"by {each.largest:.3g}", kinds, name
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         # Of a population: the members that differ, told by the first of them.
         places = [place for place, pair in enumerate(zip(a, b)) if pair[0] != pair[1]]

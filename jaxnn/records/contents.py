@@ -102,7 +102,7 @@ class Contents:
         """The name of the metric that tells best how good the run is."""
         watch = str(self.newest.get("identity", {}).get("watch"))
         watched = re.match(r"Watch\(metric='([^']+)'", watch)
-        ranked = (self.result or {}).get("metric")  # of a sweep
+        ranked = str((self.result or {}).get("metric"))  # of a sweep
         wanted = (ranked, watched and watched[1], *METRICS, *self.last)
         return next((name for name in wanted if name in self.last), None)
 

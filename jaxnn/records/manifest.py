@@ -7,7 +7,7 @@ Nothing in it is believed before these agree, and no name in it decides where an
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-def leaves_in(content: dict[str, Any]) -> list[Leaf]:
+def leaves_in(content: Mapping[str, Any]) -> list[Leaf]:
     """Returns what the arrays of a manifest are."""
     return [
         Leaf(each["name"], each["dtype"], tuple(each["shape"]), each["keys"])

@@ -13,22 +13,21 @@
 """
 
 import math
-import signal
-import sys
-import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import jax
 import numpy as np
 
-from jaxnn.checks import Explained
+from jaxnn.checks import Explained, choice
 from jaxnn.data.durations import Duration
 from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
+from jaxnn.learning.guarded import guarded
 from jaxnn.records.checkpoints import Saving
 from jaxnn.records.directory import open_directory
 from jaxnn.records.progress import shown
@@ -36,10 +35,13 @@ from jaxnn.run.diagnosis import diagnose
 from jaxnn.run.evaluate import predict
 from jaxnn.run.keeper import Keeper, Kept
 from jaxnn.run.run import Form
+from jaxnn.run.signals import signals
 from jaxnn.run.train import train
 from jaxnn.run.training import Progress, Training
 from jaxnn.run.trial import DIVERGED, RUNNING, STATUSES, Trial, Watch
 from jaxnn.typing import Any, Array, Callable, Hparams, Key
+
+NotFinitePolicy = Literal["stop", "skip"]
 
 
 class NotFinite(Explained, ArithmeticError):
@@ -95,6 +97,7 @@ def fit(
     name: str = "run",
     config: Any = None,
     quiet: bool = False,
+    not_finite: NotFinitePolicy = "stop",
     saving: Saving | None = None,
     resume: bool = False,
     allow_change: Collection[str] = (),
@@ -117,6 +120,8 @@ def fit(
       name: what the run is called in its result.
       config: what was asked, a dataclass or a mapping, for `config.json`.
       quiet: whether to show no progress.
+      not_finite: what to do about a step that is not finite: stop, say why (see `python -m jaxnn
+        diagnose`) and keep the state before it; or skip it, see `guarded`.
       saving: when checkpoints are saved, and which are kept; `Saving()` by default.
       resume: whether there must be a run to go on with. A finished one is returned as it is, or
         trained further if `steps` was changed on purpose.
@@ -132,6 +137,8 @@ def fit(
       DirectoryInUse: if another process is writing to `out`.
       OSError: if `out` cannot be written.
     """
+    choice("fit", "not_finite", not_finite, get_args(NotFinitePolicy))
+    learner = guarded(learner) if not_finite == "skip" else learner
     training = train(
         learner, data, steps=steps, key=key, hparams=hparams, every=every,
         evaluate=evaluate, evaluate_every=evaluate_every, form=form, watch=watch, select=select,
@@ -144,7 +151,7 @@ def fit(
             record.go_on(kept)
             if not quiet and kept.step < training.steps:
                 print(f"goes on at step {kept.step} of {training.steps}", flush=True)
-        with _signals() as stopped, shown(training.steps, quiet=quiet) as show:
+        with signals() as stopped, shown(training.steps, quiet=quiet) as show:
 
             def settle(progress, snapshot):
                 if progress.metrics:
@@ -285,9 +292,17 @@ def _plain(value: Any) -> Any:
 
 def _check_finite(record: _Record, keeper: Keeper | None) -> None:
     """Raises `NotFinite` if the last report of a single run is not, after a look for the reason."""
+    row = record.rows[-1]
+    if record.status == RUNNING and row.get("train/skipped") == 1.0:
+        raise NotFinite(
+            "fit",
+            "no step is finite any more",
+            got=f"every step skipped since the last report, at step {row['step']}",
+            expected="a step that is finite",
+            fix="Leave out not_finite='skip', to be told why",
+        )
     if record.status != DIVERGED:
         return
-    row = record.rows[-1]
     losses = {name: value for name, value in row.items() if name.endswith("loss")}
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     name = bad[0] if bad else "a parameter"
@@ -303,33 +318,3 @@ def _check_finite(record: _Record, keeper: Keeper | None) -> None:
         expected="a finite loss",
         fix=fix,
     )
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """Yields an event that Ctrl-C and SIGTERM set; the second of them ends the process at once."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    # A signal that is ignored, as in a background job, stays so; one whose handler is not Python's
-    # (None) is given back to the system at the end.
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
-
-    def stop(number, frame):
-        stopped.set()
-        # The system's own handler, since Python's would wait for the device to be done; but a
-        # second stop in a notebook must not end its kernel.
-        for either in before:
-            gentle = hasattr(sys, "ps1") or "ipykernel" in sys.modules
-            signal.signal(either, signal.default_int_handler if gentle else signal.SIG_DFL)
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)

@@ -108,7 +108,7 @@ def _digest(*arrays: Any) -> str:
     total = hashlib.sha256()
     for array in map(np.asarray, arrays):
         total.update(f"{array.dtype}{array.shape}".encode())
-        total.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return total.hexdigest()[:16]
 
 

@@ -1,0 +1,146 @@
+"""Looks at runs, from any shell: which there are, and how they went.
+
+    python -m jaxnn runs           # a table of the runs in the directory `runs`
+    python -m jaxnn show RUN       # what was asked of one, and what came of it
+    python -m jaxnn verify RUN     # whether all of it is as it was written
+    python -m jaxnn diff RUN RUN   # what differs; RUN@STEP is a checkpoint
+    python -m jaxnn diagnose RUN   # why a loss was not finite
+
+Nothing is written, and nothing that a run names is imported: what a stranger
+has sent may be looked at, and so may a run that is going on. Exit codes:
+0 fine, 1 something differs, 2 bad input, 4 something is damaged or missing,
+6 storage.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxnn.checks import Explained, Invalid
+from jaxnn.records import account, catalog, comparison, reports, verification
+from jaxnn.records.columns import printable
+
+
+class Answer(NamedTuple):
+    """What a command found out.
+
+    Attributes:
+      code: of the exit.
+      told: what JSON says of it.
+      text: what people read.
+    """
+
+    code: int
+    told: dict[str, Any]
+    text: str
+
+
+def runs(directory: str) -> Answer:
+    """Lists the runs below a directory, the one that was last written to first."""
+    folder = Path(directory)
+    catalog.exists(folder)
+    os.scandir(folder).close()  # raises if it cannot be read
+    entries = [
+        catalog.look(path, path.relative_to(folder).as_posix() if path != folder else directory)
+        for path in catalog.below(folder)
+    ]
+    damage = any(entry.damage for entry in catalog.walk(entries))
+    text = catalog.listing(entries) if entries else f"no run in {directory}"
+    told = {"directory": directory, "runs": [asdict(entry) for entry in entries]}
+    return Answer(4 if damage else 0, told, text)
+
+
+def show(run: str) -> Answer:
+    """Tells what was asked of a run, what came of it, and what is kept of it."""
+    told = account.account(catalog.find(Path(run)))
+    return Answer(4 if told["damage"] else 0, told, account.text(told))
+
+
+def verify(run: str) -> Answer:
+    """Reads every file of a run and every array of its checkpoints, and says what is damaged."""
+    checks = list(verification.verify(catalog.find(Path(run))))
+    good = all(check.state == "good" for check in checks)
+    told = {"run": run, "good": good, "checks": [asdict(check) for check in checks]}
+    return Answer(0 if good else 4, told, verification.text(checks))
+
+
+def diff(a: str, b: str) -> Answer:
+    """Tells what differs between two runs, or between two checkpoints, but for the time it took."""
+    found = list(comparison.differences(comparison.side(a), comparison.side(b)))
+    told = {"a": a, "b": b, "same": not found, "differences": [asdict(each) for each in found]}
+    return Answer(1 if found else 0, told, comparison.text(found))
+
+
+def diagnose(run: str) -> Answer:
+    """Tells why a loss was not finite: which step, which examples, which operation."""
+    found = reports.reports(catalog.find(Path(run)))
+    text = (
+        "\n\n\n".join(map(reports.text, found)) or "nothing to diagnose: no number was not finite"
+    )
+    return Answer(0 if found else 4, {"run": run, "reports": found}, text)
+
+
+COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
+    runs: [("directory", {"nargs": "?", "default": "runs", "help": "where they are (runs)"})],
+    show: [("run", {"help": "its directory"})],
+    verify: [("run", {"help": "its directory"})],
+    diff: [
+        ("a", {"help": "the directory of a run, or with @STEP one of its checkpoints"}),
+        ("b", {"help": "the same of another one"}),
+    ],
+    diagnose: [("run", {"help": "its directory"})],
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command, prints what it found out, and returns the exit code."""
+    options = vars(_parser().parse_args(arguments))
+    command, as_json = options.pop("command"), options.pop("json")
+    try:
+        answer = command(**options)
+    except Invalid as error:
+        return _failed(2, error)
+    except Explained as error:
+        return _failed(4, error)
+    except OSError as error:
+        return _failed(6, f"storage: {error}")
+    if as_json:
+        print(json.dumps(answer.told, indent=2, allow_nan=False))
+    else:
+        print(printable(answer.text))
+    return answer.code
+
+
+def _failed(code: int, words: Any) -> int:
+    print(printable(str(words)), file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    description, _, more = (__doc__ or "").partition("\n\n")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "python -m jaxnn", None, description, more, formatter_class=raw
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command, places in COMMANDS.items():
+        about = command.__doc__ or ""
+        its = commands.add_parser(command.__name__, help=about, description=about)
+        for name, settings in places:
+            its.add_argument(name, **settings)
+        its.add_argument("--json", action="store_true", help="print one JSON document")
+        its.set_defaults(command=command)
+    return parser
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
+    # Reading arrays starts a device, the memory of which a run may need that is going on.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    raise SystemExit(main())

@@ -1,0 +1,180 @@
+"""Names of the leaves of a tree, and rules over them: `{pattern: value}`, the first match wins.
+
+A leaf is called by its path from the outside in, `layers/hidden_1/weight`: keys of dicts, numbers
+in sequences and fields of tuples, with `/` between. Whatever is to be done with leaves, freezing or
+renaming or decaying them, rules say with which:
+
+    {"layers/*/bias": "no decay", "layers": "decay", "*": "frozen"}
+
+A pattern is a name in which `*` stands for any characters, also for `/` and for none. It matches
+the leaf of that name, or the node of that name with all leaves under it, as `layers` does. Each
+rule must decide about some leaf: one that matches nothing, or nothing that earlier rules have left,
+is a mistake.
+
+>>> tree = {"layers": [{"weight": 1.0, "bias": 2.0}], "head": {"weight": 3.0}}
+>>> named(tree)
+{'head/weight': 3.0, 'layers/0/bias': 2.0, 'layers/0/weight': 1.0}
+>>> matches = matched("freeze", {"layers/*/weight": True, "*": False}, named(tree))
+>>> {name: (match.value, match.captured) for name, match in matches.items()}
+{'layers/0/weight': (True, ('0',)), 'head/weight': (False, ('head/weight',)), \
+'layers/0/bias': (False, ('layers/0/bias',))}
+"""
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.typing import Any
+
+
+class Match(NamedTuple):
+    """What the rules say of a name.
+
+    Attributes:
+      pattern: the first that matches.
+      value: what the rule gives it.
+      captured: what each `*` of the pattern stands for.
+      under: the rest of the name, `"/weight"`, if the pattern matches a node above the leaf.
+    """
+
+    pattern: str
+    value: Any
+    captured: tuple[str, ...]
+    under: str
+
+    def fill(self, where: str, template: str) -> str:
+        """Returns the template with what was captured in place of its `*`, and what is under it.
+
+        Args:
+          where: what the rules are for, the name at the head of an error.
+          template: has as many `*` as the pattern, or none.
+
+        Raises:
+          InvalidValue: if it has another number of them.
+
+        Example:
+          >>> Match("body/*", "layers/*", ("0",), "/weight").fill("rename", "layers/*")
+          'layers/0/weight'
+        """
+        pieces = template.split("*")
+        captured = self.captured if len(pieces) > 1 else ()
+        if len(pieces) != len(captured) + 1:
+            raise InvalidValue(
+                where,
+                "the two sides of a rule have different numbers of *",
+                got=f"{self.pattern!r}: {template!r}",
+                expected=f"{len(captured)} times * on the right, or none",
+                fix="Write as many * on the right as on the left: 'body/*': 'layers/*'",
+            )
+        filled = itertools.zip_longest(pieces, captured, fillvalue="")
+        return "".join(itertools.chain(*filled)) + self.under
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of a tree by name, in the order of the tree.
+
+    Raises:
+      InvalidValue: if two leaves have one name, because a key has a `/` in it.
+    """
+    leaves = jax.tree.leaves_with_path(tree)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidValue(
+            "named",
+            "two leaves of a tree have one name",
+            got=f"{twice!r} twice",
+            expected="a name for each leaf",
+            fix="Use keys without a / in them",
+        )
+    return {name: leaf for name, (_, leaf) in zip(names, leaves)}
+
+
+def matched(
+    where: str, rules: Mapping[str, Any] | Sequence[tuple[str, Any]], names: Iterable[str]
+) -> dict[str, Match]:
+    """Returns what the rules say of each name, in the order of the rules; nothing of some.
+
+    Args:
+      where: what the rules are for, the name at the head of an error.
+      rules: `{pattern: value}`, or pairs `(pattern, value)`; of those that match, the first counts.
+      names: of the leaves, as `named` gives them.
+
+    Raises:
+      InvalidType: if the rules are something else.
+      InvalidValue: if a pattern matches no name, or none that an earlier one does not match.
+    """
+    names, matches = list(names), {}
+    for pattern, value in _pairs(where, rules):
+        hits = [(name, hit) for name in names if (hit := _expression(pattern).fullmatch(name))]
+        fresh = {
+            name: Match(pattern, value, hit.groups()[:-1], hit.groups()[-1] or "")
+            for name, hit in hits
+            if name not in matches
+        }
+        if not hits:
+            raise _unmatched(where, pattern, names)
+        if not fresh:
+            earlier = list(dict.fromkeys(repr(matches[name].pattern) for name, _ in hits))
+            raise InvalidValue(
+                where,
+                "a rule is never used, for earlier ones match all that it matches",
+                got=f"{pattern!r} after {', '.join(earlier)}",
+                expected="rules from the special to the general: the first match counts",
+                fix=f"Leave {pattern!r} out, or put it before {earlier[0]}",
+            )
+        matches |= fresh
+    return matches
+
+
+def listing(names: Iterable[str], most: int = 20) -> str:
+    """Returns the names as words for an error; of very many, the first ones and how many more."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Returns the most similar of the names and of the nodes above them, if any is similar."""
+    join = "{}/{}".format
+    nodes = {node for path in names for node in itertools.accumulate(path.split("/"), join)}
+    return next(iter(difflib.get_close_matches(name, sorted(nodes), n=1, cutoff=0.5)), None)
+
+
+def _pairs(where: str, rules: Any) -> list[tuple[str, Any]]:
+    pairs = list(rules.items()) if isinstance(rules, Mapping) else rules
+    if isinstance(pairs, list | tuple) and all(
+        isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str) for rule in pairs
+    ):
+        return list(pairs)
+    raise InvalidType(
+        where,
+        "the rules are of another kind",
+        got=repr(rules),
+        expected="{pattern: value}, or a list of pairs (pattern, value), where patterns are text",
+        fix="Write {'head': value, 'layers/*': value}",
+    )
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    """Returns the pattern as a regular expression, with a group for each `*` and one for the rest.
+
+    The rest is what is under a node that the pattern names.
+    """
+    return re.compile("(.*)".join(map(re.escape, pattern.split("*"))) + "(/.*)?", re.DOTALL)
+
+
+def _unmatched(where: str, pattern: str, names: list[str]) -> InvalidValue:
+    near = nearest(pattern, names)
+    return InvalidValue(
+        where,
+        "a rule matches no name",
+        got=repr(pattern),
+        expected=f"a pattern for some of {listing(names)}",
+        fix=f"Did you mean {near!r}?" if near else "Write one of those names, or * for any part",
+    )

@@ -1,0 +1,133 @@
+"""Reports of numbers that were not finite, as `fit` writes them, told in words: what to look at.
+
+A report says which step was the first bad one, which operation of which layer it was, and what it
+was given. What helps against it follows from the kind of operation; a smaller step nearly always.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxnn.records.catalog import number, parts
+from jaxnn.records.columns import aligned, count, wrapped
+from jaxnn.records.contents import QUARANTINE, DamagedFile, json_of, read
+
+# As many examples as can be taken in at a glance; --json has all.
+SHOWN = 10
+
+# What helps against one kind of operation.
+_SMALL = (
+    "Keep what goes into {operation} away from 0: jnp.log(x + eps), jnp.sqrt(x + eps) or"
+    " y / (x + eps), with an eps such as 1e-6. At 0 the gradient of a square root, and of a norm,"
+    " is infinite, though its value is not."
+)
+_LARGE = (
+    "Keep what goes into {operation} small, below 88 in float32: subtract the largest first, as"
+    " jax.nn.log_softmax and jax.nn.logsumexp do, or bound it with jnp.clip."
+)
+_ADVICE = {
+    **dict.fromkeys(("log", "log1p", "sqrt", "rsqrt", "cbrt", "div", "pow", "integer_pow"), _SMALL),
+    **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh"), _LARGE),
+    "argument": "Look at {where}, which held what is not finite before the step began.",
+}
+
+
+def reports(path: Path) -> list[dict[str, Any]]:
+    """Returns the reports of a run and of its parts, the newest of each first.
+
+    Each has the `run` that it is of, its `path`, and the `learning_rate` that was asked for, if it
+    was one number.
+
+    Raises:
+      DamagedFile: if one cannot be read.
+      InvalidValue: if a newer jaxnn has written the run.
+    """
+    found = sorted((path / QUARANTINE).glob("nan-*/report.json"), key=_written, reverse=True)
+    rate = (read(path).config or {}).get("learning_rate")
+    about = {"run": str(path), "learning_rate": number(rate)}
+    own = [{**json_of(each), **about, "path": str(each)} for each in found]
+    return own + [report for part in parts(path) for report in reports(part)]
+
+
+def text(report: Mapping[str, Any]) -> str:
+    """Returns a report as one reads it.
+
+    Raises:
+      DamagedFile: if it is none.
+    """
+    try:
+        return "\n\n".join(_blocks(report))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedFile(
+            "diagnose",
+            f"{report['path']} makes no sense",
+            got=repr(error),
+            expected="a report that fit wrote",
+            fix="Give the same command again: the run comes to that step again, and reports it",
+        ) from None
+
+
+def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
+    step, before, found = report["step"], report["replayed_from"], report["found"]
+    value = "not finite" if report["value"] == "None" else report["value"]
+    reported = f"{report['metric']} was {value} at step {report.get('reported', step)}"
+    yield f"{report['run']}\n{reported}, which ended the run."
+    if step is None:
+        yield wrapped(
+            "No step of the training is to blame: done again one by one from step"
+            f" {before}, all were finite. Look at what is evaluated, its data and its metrics."
+        )
+        return
+    again = " It was the same step before: this is no accident." if report.get("again") else ""
+    yield wrapped(
+        f"Step {step}, in epoch {report['epoch']:.2f}, was the first that was not finite, as was"
+        f" seen when the steps from {before} on were done again one by one.{again}"
+    )
+    if found is None:
+        yield wrapped(
+            "Its operations, done one by one, were finite. The compiled program rounds and"
+            " overflows in other places: numbers must have been near the largest that there are."
+        )
+    else:
+        yield "The operation with which it began:\n" + aligned(_about(found), "<<", "  ")
+    batch = [str(index) for index in report["batch"]]
+    if batch:
+        more = f" and {len(batch) - SHOWN} more" if len(batch) > SHOWN else ""
+        yield wrapped(
+            f"In its batch were {count(len(batch), 'example')} of the training data, those with the"
+            f" index {', '.join(batch[:SHOWN])}{more}."
+        )
+    advice = [wrapped(f"- {words}", "  ", "    ") for words in _advice(report, found or {})]
+    yield "What to try:\n" + "\n".join(advice)
+
+
+def _about(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "operation", found["operation"] + (f", gave {found['gave']}" if "gave" in found else "")
+    yield "layer", found["layer"] or "none"
+    yield "phase", found["phase"] or "none"
+    yield "line", found["where"]
+    if found["iterations"]:
+        yield "turn", ", ".join(map(str, found["iterations"]))
+    for name in ("inputs", "outputs"):
+        for place, words in enumerate(found[name]):
+            yield ("" if place else name), words
+    if found.get("then"):
+        yield "then", f"{found['then']} made NaN of it"
+
+
+def _advice(report: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    if found.get("operation") in _ADVICE:
+        yield _ADVICE[found["operation"]].format(**found)
+    rate, kept = report["learning_rate"], report["checkpoint"]
+    lower = "Lower the learning rate"
+    if rate is not None:
+        lower += f", which was {rate:g}: the same command with --learning-rate {rate / 10:g}"
+        lower += " --allow-change learning_rate"
+        lower += "" if kept is None else f" goes on from step {kept}, the last that was good"
+    yield lower + "."
+    yield "Clip the gradients: optax.chain(optax.clip_by_global_norm(1.0), optimizer)."
+    yield 'Leave such steps out: fit(..., not_finite="skip").'
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime

@@ -1,0 +1,522 @@
+"""Starting from another network: what is taken is so bit for bit, and all else as without."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnn
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.models.flax import flax_parameters, from_flax
+from jaxnn.run.warm_start import Origin, resized, warm_start
+from tests.flax_models import LinenModel, NnxModel
+from tests.mistakes import DATA, INPUTS, judge
+from tests.registry import real
+from tests.trees import assert_same_bits
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
+KEY = jax.random.key(5)
+NETWORK = jaxnn.mlp([8], 3)
+
+
+def initial(network, key=KEY, inputs=INPUTS):
+    return jax.jit(network.init)(key, inputs)
+
+
+def moved(tree):
+    """Returns a tree of such shapes and dtypes, as NumPy arrays, of which no number is by rule."""
+    draws = np.random.default_rng(3)
+    return jax.tree.map(lambda x: draws.normal(size=x.shape).astype(x.dtype), tree)
+
+
+def source(network, inputs=INPUTS):
+    return moved(jax.eval_shape(network.init, KEY, inputs))
+
+
+PARAMS, _ = source(NETWORK)
+WIDER, _ = source(jaxnn.mlp([8], 5))
+
+
+def normalized(*, first="first"):
+    return jaxnn.serial(
+        (first, jaxnn.serial(("dense", jaxnn.linear(8)), ("norm", jaxnn.batch_norm()))),
+        ("output", jaxnn.linear(3)),
+    )
+
+
+def origins(started):
+    return {(row.tree, row.name): (row.origin, row.source) for row in started.table.rows}
+
+
+# --- What is taken -----------------------------------------------------------------------------
+
+
+def test_by_default_every_leaf_of_the_same_name_is_taken(key):
+    started = warm_start(NETWORK, PARAMS, INPUTS)
+    assert_same_bits(initial(started.network), (PARAMS, {}))
+    assert_same_bits(started.network.init(key, INPUTS), (PARAMS, {}))
+    assert started.network.apply is NETWORK.apply
+    assert started.network.parts is NETWORK.parts
+    assert {row.origin for row in started.table.rows} == {"taken"}
+    assert started.table.unused == ()
+
+
+def test_partial():
+    """What has no source is drawn as it would be without any; what is not used is said."""
+    body = {"hidden_1": PARAMS["hidden_1"], "decoder": {"weight": np.ones((2, 2))}}
+    started = warm_start(NETWORK, body, INPUTS)
+    params, _ = initial(started.network)
+    assert_same_bits(params["hidden_1"], PARAMS["hidden_1"])
+    assert_same_bits(params["output"], initial(NETWORK)[0]["output"])
+    assert str(started.table).splitlines() == [
+        "name             tree    shape   origin       source",
+        "hidden_1/bias    params  (8,)    taken        hidden_1/bias",
+        "hidden_1/weight  params  (4, 8)  taken        hidden_1/weight",
+        "output/bias      params  (3,)    initialised",
+        "output/weight    params  (8, 3)  initialised",
+        "                 params  (2, 2)  not used     decoder/weight",
+    ]
+    assert repr(started.table) == str(started.table)
+
+
+def test_a_rule_leaves_leaves_as_they_are_drawn():
+    started = warm_start(NETWORK, WIDER, INPUTS, {"output": None})
+    params, _ = initial(started.network)
+    assert_same_bits(params["hidden_1"], WIDER["hidden_1"])
+    assert_same_bits(params["output"], initial(NETWORK)[0]["output"])
+    unused = started.table.unused
+    assert [row.source for row in unused] == ["output/bias", "output/weight"]
+    assert unused[0] == Origin("", "params", (5,), "not used", "output/bias")
+
+
+def test_what_is_not_taken_is_drawn_by_the_key():
+    first, again, other = (
+        initial(warm_start(NETWORK, WIDER, INPUTS, {"output": None}).network, key)[0]
+        for key in (KEY, KEY, jax.random.key(6))
+    )
+    assert_same_bits(first, again)
+    assert (first["output"]["weight"] != other["output"]["weight"]).all()
+    assert_same_bits(first["hidden_1"], other["hidden_1"])
+
+
+def test_renamed():
+    old = {"layers": [PARAMS["hidden_1"], PARAMS["output"]]}
+    for rules in (
+        {"hidden_1": "layers/0", "output": "layers/1"},
+        [("hidden_1/*", "layers/0/*"), ("output/*", "layers/1/*")],
+    ):
+        started = warm_start(NETWORK, old, INPUTS, rules)
+        assert_same_bits(initial(started.network)[0], PARAMS)
+        assert origins(started)["params", "output/bias"] == ("taken", "layers/1/bias")
+        assert started.table.unused == ()
+
+
+def test_one_leaf_may_be_taken_more_than_once():
+    block = jaxnn.serial(("one", jaxnn.linear(4)), ("two", jaxnn.linear(4)))
+    layer, _ = source(jaxnn.linear(4))
+    started = warm_start(block, {"shared": layer}, INPUTS, {"one": "shared", "two": "shared"})
+    assert_same_bits(initial(started.network)[0], {"one": layer, "two": layer})
+    assert started.table.unused == ()
+
+
+def test_changed_by_a_function():
+    """Weights of a library that stores them the other way around, and under another name."""
+    theirs = {"fc": {"kernel": PARAMS["hidden_1"]["weight"].T}, "output": PARAMS["output"]}
+    rules = {
+        "hidden_1/weight": ("fc/kernel", lambda array, shape: array.T),
+        "output/bias": lambda array, shape: array * 2,
+    }
+    started = warm_start(NETWORK, theirs, INPUTS, rules)
+    params, _ = initial(started.network)
+    assert_same_bits(params["hidden_1"]["weight"], PARAMS["hidden_1"]["weight"])
+    assert_same_bits(params["hidden_1"]["bias"], initial(NETWORK)[0]["hidden_1"]["bias"])
+    assert_same_bits(params["output"]["bias"], 2 * PARAMS["output"]["bias"])
+    assert [row.origin for row in started.table.rows] == [
+        "initialised", "changed", "changed", "taken",
+    ]  # fmt: skip
+    assert started.table.rows[1].source == "fc/kernel"
+
+
+def test_converted():
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
+    rules = {"*": lambda array, shape: array.astype("float32")}
+    params, _ = initial(warm_start(NETWORK, half, INPUTS, rules).network)
+    assert_same_bits(params, jax.tree.map(lambda x: x.astype(np.float32), half))
+
+
+def test_dtypes_and_kinds_of_arrays_stay():
+    """Integers, 16-bit floats and scalars, given as arrays of jax."""
+    drawn = {"count": jnp.int32(0), "half": jnp.zeros(3, jnp.bfloat16), "on": jnp.zeros(2, bool)}
+    network = jaxnn.stateless(lambda params, inputs: inputs, lambda key, inputs: drawn)
+    given = {
+        "count": jnp.int32(7),
+        "half": jnp.arange(3, dtype=jnp.bfloat16),
+        "on": jnp.ones(2, bool),
+    }
+    started = warm_start(network, given, INPUTS)
+    params, _ = initial(started.network)
+    assert_same_bits(params, given)
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(params))
+
+
+def test_what_init_returns_is_a_copy(key):
+    """An initialised network may be used up by training, and the source is still there."""
+    given = jax.tree.map(jnp.array, PARAMS)
+    network = warm_start(NETWORK, given, INPUTS).network
+    for init in (network.init, jax.jit(network.init)):
+        used, _ = init(key, INPUTS)
+        jax.tree.map(lambda x: x.delete(), used)
+        assert_same_bits(given, PARAMS)
+
+
+# --- Resized -----------------------------------------------------------------------------------
+
+
+def positions(*shape):
+    """A network that adds a table of positions."""
+    return jaxnn.stateless(
+        lambda params, inputs: inputs + params["positions"].sum(),
+        lambda key, inputs: {"positions": 0.02 * jax.random.normal(key, shape)},
+    )
+
+
+def test_positions_are_interpolated_between_the_centres_of_intervals():
+    """By hand: 2 to 4 positions, 4 at the quarters between; from 4 to 2, a hat of two intervals."""
+    four = resized(0)(jnp.array([[0.0, 8.0], [4.0, 0.0]]), (4, 2))
+    assert four.tolist() == [[0, 8], [1, 6], [3, 2], [4, 0]]
+    two = resized(0)(jnp.array([0.0, 0.0, 7.0, 0.0]), (2,))
+    np.testing.assert_allclose(two, [1.0, 3.0], rtol=1e-6)  # 7 * 1/7, 7 * 3/7 of hats 3, 3, 1
+
+
+def test_resized():
+    table = real(4, 4, 6)
+    network = positions(8, 8, 6)
+    started = warm_start(network, {"positions": table}, INPUTS, {"positions": resized(0, 1)})
+    params, _ = initial(started.network)
+    assert_same_bits(params["positions"], jax.jit(lambda x: resized(0, 1)(x, (8, 8, 6)))(table))
+    assert str(started.table).splitlines()[1] == (
+        "positions  params  (8, 8, 6)  changed  positions"
+    )
+    slope = np.broadcast_to(np.arange(4, dtype=np.float32)[:, None, None], (4, 4, 6))
+    finer = resized(0, 1)(jnp.array(slope), (8, 8, 6))
+    np.testing.assert_allclose(np.diff(finer, axis=0)[1:-1], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(np.diff(finer, axis=1), 0, atol=1e-6)
+
+
+def test_resized_keeps_the_dtype_and_what_has_its_shape():
+    table = jnp.array(real(4, 6), jnp.bfloat16)
+    assert resized(0)(table, (8, 6)).dtype == jnp.bfloat16
+    assert_same_bits(resized(0)(table, (4, 6)), table)
+
+
+# --- State -------------------------------------------------------------------------------------
+
+
+def test_statistics_go_with_the_parameters_by_the_same_rules():
+    network = normalized()
+    params, state = source(normalized(first="body"))
+    started = warm_start(network, params, INPUTS, {"first/*": "body/*"}, state=state)
+    made, statistics = initial(started.network)
+    assert_same_bits(made, {"first": params["body"], "output": params["output"]})
+    assert_same_bits(statistics, {"first": state["body"]})
+    assert origins(started)["state", "first/norm/mean"] == ("taken", "body/norm/mean")
+    assert started.table.unused == ()
+
+
+def test_statistics_are_left_by_the_same_rules():
+    params, state = source(normalized())
+    started = warm_start(normalized(), params, INPUTS, {"*norm": None}, state=state)
+    made, statistics = initial(started.network)
+    assert_same_bits(statistics, initial(normalized())[1])
+    assert_same_bits(made["first"]["norm"], initial(normalized())[0]["first"]["norm"])
+    assert_same_bits(made["first"]["dense"], params["first"]["dense"])
+    assert [(row.tree, row.source) for row in started.table.unused] == [
+        ("params", "first/norm/bias"), ("params", "first/norm/scale"),
+        ("state", "first/norm/mean"), ("state", "first/norm/var"),
+    ]  # fmt: skip
+
+
+def test_a_network_may_be_told_that_there_are_no_statistics():
+    params, _ = source(normalized(first="body"))
+    started = warm_start(normalized(), params, INPUTS, {"first/*": "body/*"}, state={})
+    assert_same_bits(initial(started.network)[1], initial(normalized())[1])
+    assert origins(started)["state", "first/norm/var"] == ("initialised", "")
+
+
+def test_predictions_are_those_of_the_source():
+    params, state = source(normalized())
+    state["first"]["norm"]["var"] **= 2
+    network = warm_start(normalized(), params, INPUTS, state=state).network
+    apply = jax.jit(network.apply)
+    assert_same_bits(apply(*initial(network), INPUTS), apply(params, state, INPUTS))
+
+
+def test_one_name_in_parameters_and_state_is_two_leaves():
+    def both(key, inputs):
+        return {"x": jnp.zeros(2)}, {"x": jnp.zeros(3)}
+
+    network = jaxnn.Network(both, NETWORK.apply)
+    given = {"x": np.ones(2, np.float32)}, {"x": np.full(3, 2, np.float32)}
+    for rules in ((), {"x": "x"}):
+        started = warm_start(network, given[0], INPUTS, rules, state=given[1])
+        assert_same_bits(initial(started.network), given)
+
+
+# --- Flax --------------------------------------------------------------------------------------
+
+
+def test_flax_networks_start_from_flax_parameters():
+    images = real(2, 6, 6, 1)
+    network = from_flax(NnxModel, outputs=3)
+    old = from_flax(NnxModel, outputs=7)
+    params, state = source(old, images)
+    started = warm_start(network, params, images, {"output/*": None}, state=state)
+    made, statistics = initial(started.network, inputs=images)
+    plain, _ = initial(network, inputs=images)
+    assert_same_bits(made, params | {"output": plain["output"]})
+    assert_same_bits(statistics, state)
+
+
+def test_linen_collections_are_named_by_the_collection():
+    old = from_flax(LinenModel(outputs=3))
+    params, state = flax_parameters(source_of_linen(old))
+    renamed = {"old": params}, {"batch_stats": {"old": state["batch_stats"]}}
+    rules = {"batch_stats/*": "batch_stats/old/*", "*": "old/*"}
+    started = warm_start(old, renamed[0], INPUTS, rules, state=renamed[1])
+    assert_same_bits(initial(started.network), (params, state))
+
+
+def source_of_linen(network):
+    params, state = source(network)
+    return {"params": params, **state}
+
+
+# --- Training ----------------------------------------------------------------------------------
+
+
+def trained(network, optimizer, steps=1, **settings):
+    made = jaxnn.learner(network, jaxnn.classification(), optimizer)
+    training = jaxnn.train(made, DATA, steps=steps, key=KEY, **settings)
+    return training, list(training)[-1]
+
+
+def test_training_begins_where_the_source_ended():
+    """Half of a run, and a warm start with its parameters, is as good as what it started from."""
+    _, first = trained(NETWORK, optax.sgd(0.1), steps=30)
+    network = warm_start(NETWORK, first.state.params, INPUTS).network
+    training, last = trained(network, optax.sgd(0.0))
+    assert_same_bits(last.state.params, first.state.params)
+    _, last = trained(network, optax.sgd(0.1), steps=30)
+    assert last.metrics["train/loss"] < first.metrics["train/loss"]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "memory"),
+    [
+        (optax.contrib.schedule_free_sgd(0.1), lambda state: state.z),
+        (optax.contrib.dog(), lambda state: optax.tree.get(state, "init_params")),
+    ],
+)
+def test_an_optimizer_remembers_the_parameters_that_were_taken(optimizer, memory):
+    network = warm_start(NETWORK, WIDER, INPUTS, {"output": None}).network
+    made = jaxnn.learner(network, jaxnn.classification(), optimizer)
+    state = jax.jit(partial(made.init, hparams={}))(KEY, batch=DATA.arrays)
+    assert_same_bits(state.params["hidden_1"], WIDER["hidden_1"])
+    assert_same_bits(memory(state.opt_state), state.params)
+
+
+def test_hyper_parameters_of_the_network_are_traced():
+    def build(h):
+        network = jaxnn.mlp([8], 3, dropout=h["dropout"], scale=h["scale"])
+        return warm_start(network, WIDER, INPUTS, {"output": None}).network
+
+    hparams = {"dropout": 0.5, "scale": 3.0}
+    _, last = trained(build, optax.sgd(0.0), hparams=hparams)
+    plain = jaxnn.learner(
+        lambda h: jaxnn.mlp([8], 3, dropout=h["dropout"], scale=h["scale"]),
+        jaxnn.classification(), optax.sgd(0.0),
+    )  # fmt: skip
+    expected = jax.jit(plain.init)(KEY, hparams, DATA.arrays).params
+    assert_same_bits(last.state.params, expected | {"hidden_1": WIDER["hidden_1"]})
+
+
+def test_every_member_of_a_population_starts_there():
+    network = warm_start(NETWORK, WIDER, INPUTS, {"output": None}).network
+    made = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.0))
+    training = jaxnn.train(made, DATA, steps=1, key=jaxnn.keys(range(3)))
+    params = jax.tree.map(np.asarray, list(training)[-1].state.params)
+    assert_same_bits(
+        params["hidden_1"], jax.tree.map(lambda x: np.stack([x] * 3), WIDER["hidden_1"])
+    )
+    assert len(np.unique(params["output"]["weight"][:, 0, 0])) == 3
+
+
+# --- Mistakes ----------------------------------------------------------------------------------
+
+
+def start(params=PARAMS, rules=(), network=NETWORK, inputs=INPUTS, **settings):
+    return warm_start(network, params, inputs, rules, **settings)
+
+
+def without(params, path):
+    layer, leaf = path.split("/")
+    return {**params, layer: {n: x for n, x in params[layer].items() if n != leaf}}
+
+
+def other_inputs():
+    made = jaxnn.learner(start().network, jaxnn.classification(), optax.sgd(0.1))
+    jaxnn.train(made, jaxnn.resident({"inputs": INPUTS[:, :3], "labels": np.zeros(12, int)},
+                                     batch_size=4), steps=1, key=KEY)  # fmt: skip
+
+
+ONES = np.ones((4, 8), np.float32)
+POPULATION = jax.tree.map(lambda x: np.stack([x, x]), PARAMS)
+DOUBLE = jax.tree.map(lambda x: x.astype(np.float64), PARAMS)
+V, T = InvalidValue, InvalidType
+CASES = {
+    "another shape": (
+        lambda: start(WIDER), V,
+        "warm_start: the source of output/bias has another shape. Got 'output/bias' of shape (5,);"
+        " expected shape (3,). Begin the rules with 'output/bias': None to initialise it, or say"
+        " with a function (array, shape) -> array what to make of it, such as resized(0) of"
+        " positions.",
+    ),
+    "another shape, renamed": (
+        lambda: start({"head": PARAMS["hidden_1"]}, {"output": "head"}), V,
+        "warm_start: the source of output/bias has another shape. Got 'head/bias' of shape (8,);"
+        " expected shape (3,). Begin the rules with 'output/bias': None to initialise it, or say"
+        " with a function (array, shape) -> array what to make of it, such as resized(0) of"
+        " positions.",
+    ),
+    "a population": (
+        lambda: start(POPULATION), V,
+        "warm_start: the source of hidden_1/bias has another shape. Got 'hidden_1/bias' of shape"
+        " (2, 8); expected shape (8,). Pass one member of the population:"
+        " jax.tree.map(lambda x: x[0], params).",
+    ),
+    "another dtype": (
+        lambda: start(DOUBLE), T,
+        "warm_start: the source of hidden_1/bias has another dtype. Got 'hidden_1/bias' of dtype"
+        " float64; expected dtype float32. Begin the rules with 'hidden_1/bias': lambda array,"
+        " shape: array.astype('float32') to convert it.",
+    ),
+    "another dtype, renamed": (
+        lambda: start({"old": DOUBLE["output"]}, {"output": "old"}), T,
+        "warm_start: the source of output/bias has another dtype. Got 'old/bias' of dtype float64;"
+        " expected dtype float32. Begin the rules with 'output/bias': ('old/bias', lambda array,"
+        " shape: array.astype('float32')) to convert it.",
+    ),
+    "no array": (
+        lambda: start({"output": {"bias": "zeros"}}), V,
+        "warm_start: the source of output/bias has another shape. Got 'output/bias' of shape ();"
+        " expected shape (3,). Begin the rules with 'output/bias': None to initialise it, or say"
+        " with a function (array, shape) -> array what to make of it, such as resized(0) of"
+        " positions.",
+    ),
+    "a function that makes another shape": (
+        lambda: start(PARAMS, {"*weight": lambda array, shape: array.T}), V,
+        "warm_start: what the rule '*weight' makes for hidden_1/weight has another shape. Got"
+        " 'hidden_1/weight' of shape (8, 4); expected shape (4, 8). Return an array of that shape"
+        " from the function.",
+    ),
+    "a function that makes another dtype": (
+        lambda: start(PARAMS, {"output/bias": lambda array, shape: array.astype(jnp.int32)}), T,
+        "warm_start: what the rule 'output/bias' makes for output/bias has another dtype. Got"
+        " 'output/bias' of dtype int32; expected dtype float32. Return an array of that dtype"
+        " from the function.",
+    ),
+    "a function that makes no array": (
+        lambda: start(PARAMS, {"output/bias": lambda array, shape: (array, shape)}), T,
+        "warm_start: what the rule 'output/bias' makes for output/bias is not one array. Got a"
+        " tuple; expected an array of shape (3,). Return the array alone from the function.",
+    ),
+    "resized along features": (
+        lambda: start({"hidden_1": {"weight": ONES[:2, :6]}}, {"hidden_1/weight": resized(0)}), V,
+        "resized: more differs than the lengths of axes of positions. Got an array of shape (2, 6)"
+        " for shape (4, 8); expected lengths that differ only along the axes (0,). Name every axis"
+        " of positions: resized(0, 1); initialise the leaf if others differ.",
+    ),
+    "a source that is not there": (
+        lambda: start(without(PARAMS, "output/bias"), {"output": "output"}), V,
+        "warm_start: the source has no leaf that the rule 'output' could give output/bias. Got"
+        " 'output/bias'; expected one of hidden_1/bias, hidden_1/weight, output/weight. Did you"
+        " mean 'output'? Or put 'output/bias': None before that rule, to initialise it.",
+    ),
+    "a source that is nowhere near": (
+        lambda: start(PARAMS, {"output/bias": "zzz"}), V,
+        "warm_start: the source has no leaf that the rule 'output/bias' could give output/bias."
+        " Got 'zzz'; expected one of hidden_1/bias, hidden_1/weight, output/bias, output/weight."
+        " Put 'output/bias': None before that rule, to initialise it.",
+    ),
+    "a rule that says nothing": (
+        lambda: start(PARAMS, {"output": 3}), T,
+        "warm_start: a rule does not say what to take. Got 'output': 3; expected the name of a leaf"
+        " of the source, None, a function (array, shape) -> array, or a pair (name, function)."
+        " Write 'output': None to initialise.",
+    ),
+    "a pair of the wrong kinds": (
+        lambda: start(PARAMS, {"output": ("output", "head")}), T,
+        "warm_start: a rule does not say what to take. Got 'output': ('output', 'head'); expected"
+        " the name of a leaf of the source, None, a function (array, shape) -> array, or a pair"
+        " (name, function). Write 'output': None to initialise.",
+    ),
+    "a rule that matches nothing": (
+        lambda: start(PARAMS, {"ouput": None}), V,
+        "warm_start: a rule matches no name. Got 'ouput'; expected a pattern for some of"
+        " hidden_1/bias, hidden_1/weight, output/bias, output/weight. Did you mean 'output'?",
+    ),
+    "a rule that is never used": (
+        lambda: start(PARAMS, {"*": "*", "output": None}), V,
+        "warm_start: a rule is never used, for earlier ones match all that it matches. Got 'output'"
+        " after '*'; expected rules from the special to the general: the first match counts. Leave"
+        " 'output' out, or put it before '*'.",
+    ),
+    "different numbers of stars": (
+        lambda: start(PARAMS, {"output": "layers/*"}), V,
+        "warm_start: the two sides of a rule have different numbers of *. Got 'output':"
+        " 'layers/*'; expected 0 times * on the right, or none. Write as many * on the right as on"
+        " the left: 'body/*': 'layers/*'.",
+    ),
+    "nothing taken": (
+        lambda: start({"layers": [PARAMS["output"]]}), V,
+        "warm_start: nothing is taken from the source. Got a source with layers/0/bias,"
+        " layers/0/weight; expected some of hidden_1/bias, hidden_1/weight, output/bias,"
+        " output/weight. Say in rules which is which: {'hidden_1': 'layers/first'}.",
+    ),
+    "statistics forgotten": (
+        lambda: start(source(normalized())[0], network=normalized()), V,
+        "warm_start: the network keeps a state beside its parameters, and the source's is not"
+        " given. Got no state for first/norm/mean, first/norm/var; expected the state that belongs"
+        " to the parameters. Pass state=run.state.state, or state={} to begin with a new one.",
+    ),
+    "a function of hyper-parameters": (
+        lambda: start(network=lambda h: NETWORK), T,
+        "warm_start: network is of another kind. Got a function; expected a Network. Pass"
+        " mlp([64], 10), from_flax(model), or what a function of hyper-parameters returns.",
+    ),
+    "other inputs": (
+        other_inputs, V,
+        "warm_start: the network is initialised for other inputs than its example. Got"
+        " hidden_1/weight of shape (3, 8) and dtype float32; expected shape (4, 8) and dtype"
+        " float32. Pass an example of the data as inputs of warm_start.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_is_answered_before_anything_compiles(name, compilations):
+    bad, kind, text = CASES[name]
+    judge((bad, kind, f"^{re.escape(text)}$", ""), compilations)
+
+
+def test_a_good_call_compiles_nothing(compilations):
+    compilations.clear()
+    rules = {"hidden_1/bias": resized(0)}
+    start({"hidden_1": {"bias": PARAMS["output"]["bias"]}}, rules)
+    start(jax.tree.map(jnp.asarray, PARAMS), {"*": lambda array, shape: array + 1})
+    assert not compilations
