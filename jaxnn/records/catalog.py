@@ -75,7 +75,7 @@ def parts(path: Path) -> list[Path]:
 def is_run(path: Path) -> bool:
     """Whether a folder is a run directory; a `config.json` alone may be that of other tools."""
     others = (LOCK, ROWS, RESULT, CHECKPOINTS)
-    return (path / CONFIG).is_file() and any((path / name).exists() for name in others)
+    return (path / CONFIG).exists() and any((path / name).exists() for name in others)
 
 
 def find(path: Path) -> Path:

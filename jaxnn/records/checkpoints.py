@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxnn.checks import Explained
 from jaxnn.records import files
-from jaxnn.records.engine import read_arrays, write_arrays
+from jaxnn.records.engine import check_shapes, read_arrays, write_arrays
 from jaxnn.records.manifest import (
     FILE,
     Damaged,
@@ -132,6 +132,7 @@ def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) ->
     leaves = leaves_in(content)
     arrays: list[Any] = [None] * len(leaves)
     try:
+        check_shapes(path / ARRAYS, _shapes(leaves))
         for number, array in read_arrays(path / ARRAYS, _shapes(leaves)):
             arrays[number] = array
     except Exception as error:  # the engine has one for each thing that can be wrong
@@ -195,13 +196,15 @@ def newest(
 def quarantine(path: Path, why: object) -> Path:
     """Moves a checkpoint out of the way, and writes beside it why; returns where it is now."""
     place = path.parents[1] / "quarantine"
+    if place.is_symlink():
+        place.unlink()  # may lead anywhere
     place.mkdir(exist_ok=True)
     number = 1
     while (place / f"{path.name}-{number}").exists():
         number += 1
     target = place / f"{path.name}-{number}"
     files.rename(path, target)
-    files.write(target.with_suffix(".txt"), f"{why}\n".encode())
+    files.write(target.with_suffix(".txt"), f"{why}\n".encode(errors="replace"))
     return target
 
 

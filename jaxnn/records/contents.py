@@ -17,14 +17,11 @@ from typing import Any, NamedTuple
 from jaxnn.checks import Explained
 from jaxnn.records import checkpoints, files
 from jaxnn.records.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
-from jaxnn.records.manifest import FILE, Damaged, damaged, manifest_of
+from jaxnn.records.manifest import Damaged, manifest_of
 
 QUARANTINE = "quarantine"
 # What a run is told by unless it watched something: the first of these that it reports.
 METRICS = ("test/accuracy", "test/loss", "train/loss")
-
-# What the manifests of a run have beside what every manifest has.
-_FIELDS = {"config": dict, "identity": dict, "environment": dict, "rows": int}
 
 
 class DamagedFile(Explained):
@@ -124,26 +121,15 @@ def read(path: Path) -> Contents:
 
     # Asked before the result is read, so that a run that ends meanwhile is not called stopped.
     written = not (path / RESULT).exists() and _written(path)
-    config, result = tried(CONFIG), tried(RESULT) if (path / RESULT).exists() else None
+    finished = (path / RESULT).exists()
+    config, result = tried(CONFIG), tried(RESULT) if finished else None
     # Read before the rows, of which there are then never fewer than when it was saved.
     manifests, broken = _manifests(path)
     found = journal(path)
     saved = next(iter(manifests.values()), {"rows": 0})["rows"]
-    trouble = journal_damage(path, found, saved, finished=(path / RESULT).exists())
+    trouble = journal_damage(path, found, saved, finished=finished)
     damage |= broken | ({ROWS: trouble} if trouble else {})
     return Contents(path, config, result, found, manifests, damage, written)
-
-
-def of_a_run(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Returns the manifest of a checkpoint.
-
-    Raises:
-      Damaged: if it has not what a run writes there.
-    """
-    wrong = [name for name, kind in _FIELDS.items() if not isinstance(manifest.get(name), kind)]
-    if wrong:
-        raise damaged(folder, f"{FILE} without {wrong[0]}", "what a run writes there")
-    return manifest
 
 
 def json_of(file: Path) -> dict[str, Any]:
@@ -153,9 +139,8 @@ def json_of(file: Path) -> dict[str, Any]:
       DamagedFile: if it holds anything else, or cannot be read.
     """
     try:
-        # A pipe, which is no file, would be waited for.
-        content = files.parse(files.read(file)) if file.is_file() else None
-        wrong = "no file" if content is None else f"a {type(content).__name__}"
+        content = files.parse(files.read(file))
+        wrong = f"a {type(content).__name__}"
     except (ValueError, OSError) as error:
         content, wrong = None, str(error)
     if not isinstance(content, dict):
@@ -171,10 +156,10 @@ def json_of(file: Path) -> dict[str, Any]:
 
 def journal(path: Path) -> Journal:
     """Reads the rows of a run."""
-    if not (path / ROWS).is_file():
-        return Journal([], 0, "" if not (path / ROWS).exists() else "no file")
     try:
         *lines, torn = files.read(path / ROWS).split(b"\n")
+    except FileNotFoundError:
+        return Journal([], 0, "")
     except (ValueError, OSError) as error:
         return Journal([], 0, str(error))
     rows, size = [], 0
@@ -266,7 +251,7 @@ def _manifests(path: Path) -> tuple[dict[int, dict[str, Any]], dict[str, str]]:
     for step in checkpoints.steps(path / CHECKPOINTS):
         folder = path / CHECKPOINTS / checkpoints.name(step)
         try:
-            found[step] = of_a_run(folder, manifest_of(folder))
+            found[step] = manifest_of(folder)
         except (Damaged, OSError) as error:
             if folder.is_dir():  # else a run that goes on has just deleted it
                 broken[f"checkpoint {step}"] = str(error)

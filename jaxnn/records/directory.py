@@ -12,6 +12,7 @@ import json
 import math
 import os
 import socket
+import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -82,11 +83,20 @@ class RunDirectory:
 
         If it is finished it is not repeated, but returned.
         """
+        if not files.is_safe(name):
+            raise InvalidValue(
+                "run directory",
+                "a part of a run has a name that might leave its directory",
+                got=f"part({name!r})",
+                expected="letters, digits, and _ . - between them",
+                fix="Name it settings, say",
+            )
         out = self.path / name
         return {"out": out, "resume": finished(out) is not None, "allow_change": self.allow_change}
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds a row to `metrics.jsonl`, in one write."""
+        self.check_owner()
         number = os.open(self.path / ROWS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             line = (_json(row) + "\n").encode()
@@ -221,8 +231,23 @@ def _owner(path: Path) -> dict[str, Any]:
         return {}
 
 
+def _is_dead(owner: dict[str, Any]) -> bool:
+    """Whether who is said to own a directory no longer runs on this host, or nobody is said to."""
+    try:
+        os.kill(owner["process"], 0)
+    except (KeyError, TypeError, OverflowError, ProcessLookupError):
+        return owner.get("host", socket.gethostname()) == socket.gethostname()
+    except PermissionError:  # it runs, and is somebody else's
+        pass
+    return False
+
+
 def _in_use(path: Path, wrong: str) -> DirectoryInUse:
-    owner = _owner(path)
+    # Who has the lock may not have said so yet.
+    owner, end = _owner(path), time.monotonic() + 1
+    while _is_dead(owner) and time.monotonic() < end:
+        time.sleep(0.01)
+        owner = _owner(path)
     who = f", process {owner.get('process')} on {owner.get('host')}" if owner else ""
     return DirectoryInUse(
         "run directory",

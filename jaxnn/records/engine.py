@@ -53,6 +53,21 @@ def write_arrays(folder: Path, arrays: Sequence[Any]) -> None:
         raise OSError(f"{folder.parent.name} cannot be written: {error}") from error
 
 
+def check_shapes(folder: Path, shapes: Sequence[tuple[tuple[int, ...], str]]) -> None:
+    """Raises `ValueError` unless the arrays of a folder are as large as they should be.
+
+    The engine takes as much memory as its own files ask for, whatever it was asked to read.
+    """
+    with _checkpointer() as checkpointer:
+        found = checkpointer.metadata(folder.absolute()).item_metadata.tree
+    for number, (shape, _) in enumerate(shapes):
+        if 0 not in shape:
+            each = found[str(number)]
+            large = [n for n, most in zip(each.storage.chunk_shape, shape) if n > most]
+            if each.shape != shape or large:
+                raise ValueError(f"array {number} is of shape {each.shape} and not {shape}")
+
+
 def read_arrays(
     folder: Path, shapes: Sequence[tuple[tuple[int, ...], str]]
 ) -> Iterator[tuple[int, np.ndarray]]:

@@ -7,9 +7,11 @@ What a stop leaves behind are drafts and trash, by their names, which the next w
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
+import stat
 import uuid
 from pathlib import Path
 from typing import Any
@@ -87,9 +89,9 @@ def read(path: Path, at_most: int = 1 << 28) -> bytes:
 
     Raises:
       OSError: if it is not there, is a link, or cannot be read.
-      ValueError: if it is larger than `at_most` bytes.
+      ValueError: if it is a folder or a pipe, or larger than `at_most` bytes.
     """
-    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    number = _number(path)
     with open(number, "rb") as file:
         if os.fstat(number).st_size > at_most:
             raise ValueError(f"{path.name} is larger than {at_most:,} bytes")
@@ -98,9 +100,18 @@ def read(path: Path, at_most: int = 1 << 28) -> bytes:
 
 def digest(path: Path) -> tuple[int, str]:
     """Returns the size of a file in bytes, and its sha256."""
-    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    number = _number(path)
     with open(number, "rb") as file:
         return os.fstat(number).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _number(path: Path) -> int:
+    """Opens a file, and nothing that would be waited for."""
+    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise ValueError(f"{path.name} is no file")
+    return number
 
 
 def parse(content: bytes) -> Any:
@@ -119,7 +130,12 @@ def parse(content: bytes) -> Any:
     def no_number(name):
         raise ValueError(f"{name} is no number in JSON")
 
+    def number(digits):
+        return float(digits) if math.isfinite(float(digits)) else no_number(digits)
+
     try:
-        return json.loads(content, object_pairs_hook=once, parse_constant=no_number)
+        return json.loads(
+            content, object_pairs_hook=once, parse_constant=no_number, parse_float=number
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -21,11 +21,23 @@ from jaxnn.records import files
 
 FORMAT = 1
 FILE = "manifest.json"
+_WRONG = (ValueError, TypeError, KeyError, AttributeError)  # what a mess leads to
 _DTYPES = frozenset(
     "bool int4 int8 int16 int32 int64 uint4 uint8 uint16 uint32 uint64 bfloat16 float16 float32"
     " float64 complex64 complex128 float8_e4m3fn float8_e5m2".split()
 )
 _KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
+# What it has beside its arrays and its files.
+_FIELDS = {
+    "format": int,
+    "step": int,
+    "rows": int,
+    "seconds": float,
+    "value": float | None,
+    "config": dict,
+    "identity": dict,
+    "environment": dict,
+}
 
 
 class Damaged(Explained):
@@ -94,16 +106,17 @@ def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> No
     The error names the first that differs.
     """
     got, expected = ({leaf.name: leaf for leaf in leaves} for leaves in (saved, wanted))
-    for name in [*expected, *got]:
-        if got.get(name) != expected.get(name):
-            raise InvalidType(
-                "checkpoint",
-                f"{where} is that of another network, optimizer or population",
-                got=f"{got.get(name, 'nothing')} at {name}",
-                expected=f"{expected.get(name, 'nothing')} there",
-                fix="Train with what it was made with, name another directory (--out), or take"
-                " what fits with jaxnn.warm_start",
-            )
+    differs = [name for name in [*expected, *got] if got.get(name) != expected.get(name)]
+    if differs or list(saved) != list(wanted):
+        name = next(iter(differs), "")
+        raise InvalidType(
+            "checkpoint",
+            f"{where} is that of another network, optimizer or population",
+            got=f"{got.get(name, 'nothing')} at {name}" if differs else "arrays in another order",
+            expected=f"{expected.get(name, 'nothing')} there" if differs else "the same order",
+            fix="Train with what it was made with, name another directory (--out), or take"
+            " what fits with jaxnn.warm_start",
+        )
 
 
 def sealed(fields: dict[str, Any], leaves: Sequence[Leaf], digests: Sequence[str], folder: Path):
@@ -138,7 +151,8 @@ def opened(folder: Path) -> dict[str, Any]:
     if content["step"] != int(folder.name):
         raise damaged(folder, f"the manifest of step {content['step']}", "that of its own step")
     wanted = {each["name"]: each for each in content["files"]}
-    there = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if not p.is_dir()}
+    found = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    there = {path.relative_to(folder).as_posix(): path for path in found}
     there.pop(FILE)
     for name in sorted(wanted.keys() | there.keys()):
         if name not in there:
@@ -147,10 +161,10 @@ def opened(folder: Path) -> dict[str, Any]:
             raise damaged(folder, f"{name}, which was not written with it", "no such file")
         if there[name].is_symlink() or not there[name].is_file():
             raise damaged(folder, f"{name}, which is no file", "a file")
-        size, sha256 = files.digest(there[name])
+        size = there[name].stat().st_size
         if size != wanted[name]["size"]:
             raise damaged(folder, f"{name} of {size:,} bytes", f"{wanted[name]['size']:,} bytes")
-        if sha256 != wanted[name]["sha256"]:
+        if files.digest(there[name]) != (size, wanted[name]["sha256"]):
             raise damaged(folder, f"{name} with other bytes", "the bytes that were written")
     return content
 
@@ -165,7 +179,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     try:
         content = files.parse(files.read(folder / FILE))
         own = content.pop("sha256")
-    except (ValueError, AttributeError, KeyError, FileNotFoundError, NotADirectoryError) as error:
+    except (*_WRONG, FileNotFoundError, NotADirectoryError) as error:
         raise damaged(folder, f"{FILE} that cannot be read ({error})", "the manifest") from None
     except OSError as error:
         if (folder / FILE).is_symlink():
@@ -174,7 +188,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     if own != _own(content):
         raise damaged(folder, f"{FILE} with other bytes", "those that were written")
     number = content.get("format")
-    if isinstance(number, int) and number > FORMAT:
+    if type(number) is int and number > FORMAT:
         raise InvalidValue(
             "checkpoint",
             f"{folder} was written by a newer jaxnn",
@@ -183,8 +197,9 @@ def manifest_of(folder: Path) -> dict[str, Any]:
             fix="Upgrade jaxnn, or name another directory (--out)",
         )
     try:
+        _check_fields(content)
         _check_arrays(content)
-    except (TypeError, KeyError, ValueError) as error:
+    except _WRONG as error:
         raise damaged(folder, f"{FILE} that makes no sense ({error})", "a manifest") from None
     return content
 
@@ -197,21 +212,31 @@ def leaves_in(content: Mapping[str, Any]) -> list[Leaf]:
     ]
 
 
+def _check_fields(content: dict[str, Any]) -> None:
+    """Raises unless all fields are there and of their kinds."""
+    for name, kind in _FIELDS.items():
+        value = content.get(name)
+        # Python takes a boolean for an int.
+        if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 0):
+            raise ValueError(f"without {name}")
+
+
 def _check_arrays(content: dict[str, Any]) -> None:
     """Raises unless arrays are of known kinds and no larger than their files: no file asks for more
     memory than it has."""
+    for each in (*content["arrays"], *content["files"]):
+        if not isinstance(each["name"], str) or not isinstance(each["sha256"], str):
+            raise ValueError("a name or a digest is no text")
     for leaf in leaves_in(content):
         if leaf.dtype not in _DTYPES or leaf.keys not in (None, *_KEYS):
             raise ValueError(f"{leaf.name} is of kind {leaf}")
         if not all(type(n) is int and n >= 0 for n in leaf.shape):
             raise ValueError(f"{leaf.name} has the shape {leaf.shape}")
-    stored = sum(each["size"] for each in content["files"])
-    if sum(leaf.size for leaf in leaves_in(content)) > stored:
+    sizes = {each["name"]: each["size"] for each in content["files"]}
+    if sum(leaf.size for leaf in leaves_in(content)) > sum(sizes.values()):
         raise ValueError("its arrays are larger than its files")
-    if not all(files.is_safe(each["name"]) for each in content["files"]):
+    if len(sizes) < len(content["files"]) or not all(map(files.is_safe, sizes)):
         raise ValueError("a file has a name that is not allowed")
-    if type(content["step"]) is not int:
-        raise ValueError("its step is no number")
 
 
 def damaged(folder: Path, got: str, expected: str) -> Damaged:

@@ -8,7 +8,7 @@ from typing import Any
 from jaxnn.records import checkpoints
 from jaxnn.records.catalog import parts
 from jaxnn.records.columns import aligned, count, volume, wrapped
-from jaxnn.records.contents import DamagedFile, journal, journal_damage, json_of, of_a_run
+from jaxnn.records.contents import DamagedFile, journal, journal_damage, json_of
 from jaxnn.records.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
 from jaxnn.records.manifest import Damaged, opened
 
@@ -50,7 +50,7 @@ def verify(path: Path) -> Iterator[Check]:
     if newest is None and not inner:
         yield Check(CHECKPOINTS, "missing", "There is no good one, from which the run could go on.")
     if (path / ROWS).exists() or newest or (finished and not inner):
-        yield _of_rows(path, (newest or {}).get("rows", 0), finished)
+        yield _of_rows(path, newest["rows"] if newest else 0, finished)
     for part in inner:
         for check in verify(part):
             name = f"{part.relative_to(path).as_posix()}/{check.what}"
@@ -82,7 +82,7 @@ def _of_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, Check] | None:
     """Returns the manifest and what was found; `None` if it has just been deleted."""
     what = f"checkpoint {int(folder.name)}"
     try:
-        content = of_a_run(folder, opened(folder))
+        content = opened(folder)
         arrays = checkpoints.read_checkpoint(folder, content)
     except (Damaged, OSError) as error:
         return (None, Check(what, "damaged", str(error))) if folder.is_dir() else None

@@ -115,7 +115,9 @@ def _keep(
     seconds: float,
     rows: list[dict[str, Any]],
 ) -> None:
-    """Saves the state before a step: the last good one."""
+    """Saves the state before a step, the last good one, unless it is what was kept."""
+    if kept is not None and kept.step == step:
+        return
     start = training.start() if kept is None else training.start(kept.trial, kept.step)
     progress = deque(training.chunks(start, until=step), maxlen=1).pop() if step else start
     snapshot = keeper.snapshot(progress, now=True)

@@ -167,6 +167,7 @@ def fit(
             # chunk to work on.
             late = None
             progress = start = training.start(kept.trial, kept.step) if kept else training.start()
+            kept = None  # its copy of the state, on the host, is not needed any more
             for progress in training.chunks(start):
                 if late is not None:
                     settle(*late)

@@ -204,10 +204,14 @@ class Keeper:
                 "identity": self.identity,
                 "environment": self.environment,
             }
-            checkpoints.write_checkpoint(
-                self.folder, snapshot.step, snapshot.leaves, snapshot.arrays, fields,
-                before=self.directory.check_owner,
-            )  # fmt: skip
+            try:
+                checkpoints.write_checkpoint(
+                    self.folder, snapshot.step, snapshot.leaves, snapshot.arrays, fields,
+                    before=self.directory.check_owner,
+                )  # fmt: skip
+            except OSError:
+                self.directory.check_owner()  # who took the directory has swept what was written
+                raise
             lower = self.training.watch is None or self.training.watch.lower
             checkpoints.retain(self.folder, self.saving, lower)
 
