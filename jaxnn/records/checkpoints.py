@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.checks import Explained
+from jaxnn.checks import Explained, number, positive_integer
 from jaxnn.records import files
 from jaxnn.records.engine import check_shapes, read_arrays, write_arrays
 from jaxnn.records.manifest import (
     FILE,
     Damaged,
     Leaf,
+    check_kinds,
     check_same,
     damaged,
     leaves_in,
@@ -57,6 +58,15 @@ class Saving:
     last: int = 2
     best: int = 1
     every: int | None = None
+
+    def __post_init__(self):
+        if self.seconds != math.inf:
+            number("Saving", "seconds", self.seconds, low=0.0)
+        positive_integer("Saving", "last", self.last)
+        if self.best != 0:
+            positive_integer("Saving", "best", self.best)
+        if self.every is not None:
+            positive_integer("Saving", "every", self.every)
 
 
 def steps(folder: Path) -> list[int]:
@@ -98,6 +108,7 @@ def write_checkpoint(
 
     Raises:
       OSError: if it cannot be written, or what was read back is not what was written.
+      Damaged: if an array is of a kind that is not read back.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{files.DRAFT}{name(step)}-{uuid.uuid4().hex[:8]}"
@@ -110,6 +121,7 @@ def write_checkpoint(
                 raise OSError(f"{leaves[number].name} was not read back as it was written: {draft}")
         content = sealed({"step": step, **fields}, leaves, digests, draft)
         files.write(draft / FILE, content)
+        manifest_of(draft)  # which would be refused later too
         before()
         files.rename(draft, folder / name(step))
     except BaseException:
@@ -180,9 +192,10 @@ def newest(
       `(manifest, tree)`, or `None` if none is good.
 
     Raises:
-      InvalidType: if it holds other arrays.
+      InvalidType: if it holds other arrays, or what is wanted could not be kept.
     """
     wanted = leaves_of(like)
+    check_kinds(wanted)
     for path, content in good(folder, damage):
         check_same(path, leaves_in(content), wanted)
         check(content)

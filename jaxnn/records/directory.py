@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxnn.checks import Explained, InvalidValue
+from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
 from jaxnn.records import files
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", "metrics.jsonl", "result.json", "checkpoints"
@@ -36,6 +36,14 @@ class NoCheckpoint(Explained):
 
 def plain(config: Any) -> dict[str, Any]:
     """Returns a configuration, a mapping or a dataclass, as what JSON can hold."""
+    if not (dataclasses.is_dataclass(config) or isinstance(config, Mapping | None)):
+        raise InvalidType(
+            "run directory",
+            "config is of another kind",
+            got=f"a {type(config).__name__}",
+            expected="a mapping or a dataclass",
+            fix="Pass config={'learning_rate': 0.01}, or a dataclass with such fields",
+        )
     fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config or {})  # pyright: ignore
     # JSON has no NaN and no infinity: in a configuration they become words.
     return json.loads(json.dumps(fields, default=_plain), parse_constant=str)
@@ -117,11 +125,28 @@ class RunDirectory:
         return len(content)
 
     def cut(self, size: int) -> list[dict[str, Any]]:
-        """Cuts `metrics.jsonl` to so many bytes, and returns the rows that it then has."""
-        if not (self.path / ROWS).exists():
-            return []
-        os.truncate(self.path / ROWS, size)
-        return rows(self.path)
+        """Cuts `metrics.jsonl` to so many bytes, and returns the rows that it then has.
+
+        Raises:
+          InvalidValue: if rows are missing, or are none; nothing is cut then.
+        """
+        path = self.path / ROWS
+        content = path.read_bytes()[:size] if path.exists() else b""
+        try:
+            if len(content) < size:
+                raise ValueError(f"{len(content):,} bytes")
+            found = [files.parse(line) for line in content.splitlines()]
+        except ValueError as error:
+            raise InvalidValue(
+                "run directory",
+                f"{path} is damaged",
+                got=str(error),
+                expected=f"the {size:,} bytes of rows that the checkpoint was saved with",
+                fix="Put the file back, or name another directory (--out)",
+            ) from None
+        if path.exists():
+            os.truncate(path, size)
+        return found
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes `result.json`, which ends the run."""
@@ -164,6 +189,7 @@ def open_directory(
       DirectoryInUse: if another process is writing there.
       OSError: if it cannot be written.
     """
+    _check_words(out, allow_change)
     path = Path(out) if resume else unfinished(Path(out))
     wanted = plain(config)
     if resume and not (path / CONFIG).exists():
@@ -202,9 +228,15 @@ def open_directory(
         lock.flush()
         files.sweep(path)
         files.sweep(path / CHECKPOINTS)
-        if _config(path) != wanted:
-            directory.write(CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
-        yield directory
+        found = _config(path)
+        if found != wanted:
+            directory.write(CONFIG, _text(wanted))
+        try:
+            yield directory
+        except Invalid:
+            if found not in (None, wanted):  # nothing was done with the change
+                directory.write(CONFIG, _text(found))
+            raise
 
 
 def unfinished(path: Path) -> Path:
@@ -215,6 +247,10 @@ def unfinished(path: Path) -> Path:
         number += 1
         candidate = path.with_name(f"{path.name}-{number}")
     return candidate
+
+
+def _text(config: Any) -> bytes:
+    return (json.dumps(config, indent=2) + "\n").encode()
 
 
 def _config(path: Path) -> Any:
@@ -258,6 +294,25 @@ def _in_use(path: Path, wrong: str) -> DirectoryInUse:
     )
 
 
+def _check_words(out: Any, allow_change: Any) -> None:
+    if not isinstance(out, str | os.PathLike) or str(out) == "" or "\0" in str(out):
+        raise InvalidType(
+            "run directory",
+            "out is no path",
+            got=f"out={out!r}",
+            expected="the path of a directory",
+            fix="Pass, say, out='runs/mine'",
+        )
+    if isinstance(allow_change, str) or not all(isinstance(name, str) for name in allow_change):
+        raise InvalidType(
+            "run directory",
+            "allow_change is of another kind",
+            got=f"allow_change={allow_change!r}",
+            expected="a list of names",
+            fix="Pass, say, allow_change=['learning_rate']",
+        )
+
+
 def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str]) -> None:
     if path.exists() and not path.is_dir():
         raise _not_ours(path, "a file")
@@ -276,13 +331,14 @@ def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str
         raise _not_ours(path, "a config.json that is not JSON") from None
     changed = [f for f in {**found, **wanted} if found.get(f) != wanted.get(f)]
     if set(changed) - set(allow_change):
+        names = [*dict.fromkeys([*filter(None, allow_change), *changed])]
         raise InvalidValue(
             "run directory",
             f"{path} belongs to a run with another configuration",
             got=", ".join(f"{f}={wanted.get(f)!r}" for f in changed),
             expected=", ".join(f"{f}={found.get(f)!r}" for f in changed),
             fix="Name another directory (--out), delete that one, or go on with the change"
-            f" (--allow-change {','.join(changed)})",
+            f" (allow_change={names!r}, --allow-change {','.join(names)})",
         )
 
 

@@ -22,10 +22,11 @@ def _checkpointer() -> Iterator[Any]:
     # Imported here: a fifth of a second that only those pay who keep checkpoints.
     import orbax.checkpoint as ocp
 
-    # Its warnings are about options of its own, and would stand in the middle of a progress bar.
+    # Its warnings are about options of its own, and its errors are raised too: neither has to stand
+    # in the middle of a progress bar.
     logger = logging.getLogger("absl")
     before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     # Random numbers, which is what parameters are at first, do not compress; it takes 3 times as
     # long.
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)

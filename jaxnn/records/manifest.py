@@ -23,7 +23,7 @@ FORMAT = 1
 FILE = "manifest.json"
 _WRONG = (ValueError, TypeError, KeyError, AttributeError)  # what a mess leads to
 _DTYPES = frozenset(
-    "bool int4 int8 int16 int32 int64 uint4 uint8 uint16 uint32 uint64 bfloat16 float16 float32"
+    "bool int4 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bfloat16 float16 float32"
     " float64 complex64 complex128 float8_e4m3fn float8_e5m2".split()
 )
 _KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
@@ -100,6 +100,19 @@ def restored(like: Any, leaves: Sequence[Leaf], arrays: Sequence[np.ndarray]) ->
     return jax.tree.unflatten(jax.tree.structure(like), whole)
 
 
+def check_kinds(leaves: Sequence[Leaf]) -> None:
+    """Raises `InvalidType` unless arrays are of kinds that can be kept."""
+    for leaf in leaves:
+        if leaf.dtype not in _DTYPES or leaf.keys not in (None, *_KEYS):
+            raise InvalidType(
+                "checkpoint",
+                f"{leaf.name} is of a kind that is not kept",
+                got=str(leaf),
+                expected=f"{', '.join(sorted(_DTYPES))}, or keys {', '.join(_KEYS)}",
+                fix="Keep it as one of these, or leave out the directory (--out)",
+            )
+
+
 def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> None:
     """Raises `InvalidType` unless a checkpoint holds the arrays that are wanted.
 
@@ -108,10 +121,11 @@ def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> No
     got, expected = ({leaf.name: leaf for leaf in leaves} for leaves in (saved, wanted))
     differs = [name for name in [*expected, *got] if got.get(name) != expected.get(name)]
     if differs or list(saved) != list(wanted):
-        name = next(iter(differs), "")
+        # The state says more than the metrics that follow from it.
+        name = next((n for n in differs if n.startswith("state/")), next(iter(differs), ""))
         raise InvalidType(
             "checkpoint",
-            f"{where} is that of another network, optimizer or population",
+            f"{where} is that of another network, optimizer, population or of other metrics",
             got=f"{got.get(name, 'nothing')} at {name}" if differs else "arrays in another order",
             expected=f"{expected.get(name, 'nothing')} there" if differs else "the same order",
             fix="Train with what it was made with, name another directory (--out), or take"

@@ -23,7 +23,7 @@ from typing import Literal, get_args
 import jax
 import numpy as np
 
-from jaxnn.checks import Explained, choice
+from jaxnn.checks import Explained, InvalidValue, choice, kind
 from jaxnn.data.durations import Duration
 from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
@@ -203,6 +203,15 @@ def _kept(
     allow_change: Collection[str],
 ) -> Iterator[tuple[Keeper | None, Kept | None]]:
     """Opens the directory; yields who keeps the run in it, and what was kept there before."""
+    kind("fit", "saving", saving or Saving(), Saving, fix="Pass saving=Saving(seconds=60)")
+    if out is None and resume:
+        raise InvalidValue(
+            "fit",
+            "there is nothing to go on with",
+            got="resume=True and no directory",
+            expected="the directory of a run",
+            fix="Pass out='runs/mine', or leave out resume",
+        )
     if out is None:
         yield None, None
         return

@@ -81,6 +81,7 @@ def check_identity(
         changes.pop("program", None)  # another version writes the same program in other words
     refused = [name for name in changes if name not in allow_change]
     if refused:
+        names = [*filter(None, allow_change), *refused]
         told = {
             name: f"{name} ({_MEANING[name]})" if name in _MEANING else name for name in changes
         }
@@ -90,7 +91,7 @@ def check_identity(
             got=", ".join(f"{told[n]} {_short(changes[n][1])}" for n in refused),
             expected=", ".join(f"{told[n]} {_short(changes[n][0])}" for n in refused),
             fix="Name another directory (--out), or go on with the change:"
-            f" allow_change={refused!r} (--allow-change {','.join(refused)})",
+            f" allow_change={names!r} (--allow-change {','.join(names)})",
         )
     return changes
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.checks import InvalidType
 from jaxnn.records import checkpoints
 from jaxnn.records.background import Background
 from jaxnn.records.checkpoints import Saving
@@ -110,18 +111,20 @@ class Keeper:
 
     def newest(self) -> Kept | None:
         """Returns what was kept last; its rows are left alone."""
-        newest = self._newest(self.identity)
+        newest = self._newest(None)
         return newest and Kept(newest[1], newest[0]["step"], newest[0]["seconds"], [])
 
-    def _newest(self, allow_change: Collection[str]) -> tuple[dict[str, Any], Trial] | None:
-        """Returns manifest and trial of the newest good checkpoint, the changes made."""
+    def _newest(self, allow_change: Collection[str] | None) -> tuple[dict[str, Any], Trial] | None:
+        """Returns manifest and trial of the newest good checkpoint, the changes made.
+
+        All that differs is allowed if `allow_change` is `None`.
+        """
         changes: dict[str, Any] = {}
 
         def check(content: Mapping[str, Any]) -> None:
             same_jax = content["environment"]["jax"] == self.environment["jax"]
             allowed = allow_change
-            if content["config"] != self.config:
-                # What was allowed when the directory was opened; all else follows from it.
+            if allowed is None or self._decides_more(content["config"]):
                 allowed = {*content["identity"], *self.identity}
             changes.update(check_identity(content["identity"], self.identity, allowed, same_jax))
 
@@ -133,6 +136,15 @@ class Keeper:
         like = jax.eval_shape(lambda: self.training.whole())
         newest = checkpoints.newest(self.folder, like, check, damage)
         return newest and (newest[0], self._changed(newest[1], changes))
+
+    def _decides_more(self, before: Mapping[str, Any]) -> bool:
+        """Whether a field of the configuration was changed from which something else may follow.
+
+        That it may was asked when the directory was opened. A hyper-parameter is only itself.
+        """
+        now = self.config
+        changed = {name for name in {**before, **now} if before.get(name) != now.get(name)}
+        return not changed <= set(self.training.hparams)
 
     def _nothing(self, resume: bool) -> None:
         if resume:
@@ -159,7 +171,16 @@ class Keeper:
     def _changed(self, trial: Trial, changes: Collection[str]) -> Trial:
         """Returns the trial with the hyper-parameters and the key that were changed on purpose."""
         new = {}
-        if set(changes) & set(self.training.hparams) and hasattr(trial.state, "hparams"):
+        given = {name: changes[name] for name in self.training.hparams if name in changes}
+        if given and not hasattr(trial.state, "hparams"):
+            raise InvalidType(
+                "fit",
+                "the learner's state keeps its hyper-parameters where they cannot be changed",
+                got=f"a {type(trial.state).__name__}, and another {', '.join(given)}",
+                expected="a state with a field hparams",
+                fix="Name another directory (--out), to begin anew",
+            )
+        if given:
             new["hparams"] = dict(self.training.hparams)
         if "key" in changes:
             fresh = self.training.whole()

@@ -127,10 +127,8 @@ def _suspects(jaxpr: Jaxpr, trouble: dict[Any, str], late: Iterable[bool]) -> li
     Goes backwards: what spoilt a wanted value is a suspect, unless its operands explain it; then
     those are wanted. NaN explains NaN, and infinity infinity. A constant that is NaN explains
     nothing, since nothing before it is to blame; one that is infinite does, since it was written on
-    purpose. What has operations inside is a suspect also if its infinity is explained, or its NaN
-    by what the program was given: some of it may have arisen inside.
+    purpose. What has operations inside is a suspect in any case: they may have done some of it.
     """
-    made = {variable for equation in jaxpr.eqns for variable in equation.outvars}
     wanted = {variable for variable in _variables(jaxpr.outvars) if trouble[variable]}
     timely = {*_variables(atom for atom, later in zip(jaxpr.outvars, late) if not later)}
     suspects = []
@@ -145,12 +143,12 @@ def _suspects(jaxpr: Jaxpr, trouble: dict[Any, str], late: Iterable[bool]) -> li
         nans = {variable for variable in causes if trouble[variable] == "NaN"}
         if "NaN" in spoilt:
             wanted |= nans or causes
-            explained, alone = not nans.isdisjoint(made), nans.issubset(jaxpr.constvars)
+            alone = nans.issubset(jaxpr.constvars)
         else:
             wanted |= causes
             literals = [atom.val for atom in equation.invars if isinstance(atom, Literal)]
-            explained, alone = False, not causes and not any(map(trouble_of, literals))
-        if alone or (equation.primitive.name in _ENTERED and not explained):
+            alone = not causes and not any(map(trouble_of, literals))
+        if alone or equation.primitive.name in _ENTERED:
             suspects.append(_Suspect(equation, later, alone))
     return suspects[::-1]
 
