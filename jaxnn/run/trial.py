@@ -214,16 +214,20 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
 
 
 def is_good(state: Any, window: dict[str, measures.Metric]) -> Array:
-    """Returns whether losses are finite, and no number of the state is NaN.
+    """Returns whether losses and parameters are finite, and no number of the state is NaN.
 
-    An infinite number may be meant: it is what a best loss begins with.
+    Elsewhere an infinite number may be meant: it is what a best loss begins with.
     """
     # The sums of losses, since a mean of no examples is NaN without anything being wrong.
     losses = [metric.sums for name, metric in window.items() if name.endswith("loss")]
     good = [jnp.isfinite(x).all() for x in jax.tree.leaves(losses)]
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    good += [~jnp.isnan(x).any() for x in floats]
+    good += [~jnp.isnan(x).any() for x in _floats(state)]
+    good += [jnp.isfinite(x).all() for x in _floats(getattr(state, "params", ()))]
     return jnp.all(jnp.array(good, bool))
+
+
+def _floats(tree: Any) -> list[Any]:
+    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
 
 def _of(name: str, parts: Iterable[str]) -> bool:

@@ -1,0 +1,313 @@
+"""Runs in processes that tests kill, stop and starve, and what must hold of a run afterwards.
+
+A process is forked from a server that has imported all and started nothing, so it is there in a
+tenth of a second; it then does what a command does. What it ends with is compared with what the
+same command ends with when nothing stops it: the same bits, the same rows, the same result.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import jaxnn
+from experiments.command import command
+from jaxnn.records import checkpoints
+from jaxnn.records.background import Background
+from jaxnn.records.directory import RunDirectory
+from tests import failpoints
+from tests.promises import counted, figure  # noqa: F401  (what all of these tests need)
+
+KILLED = -signal.SIGKILL
+KINDS = ("single", "population", "patience", "stopping")
+
+
+# --- A small run that has everything ---------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The hyper-parameters."""
+
+    kind: str = "single"  # one of KINDS
+    steps: int = 20  # how long
+    every: int = 4  # steps between reports
+
+
+def main(config: Config, out: Path, **options) -> jaxnn.Run:
+    """Trains a network with dropout, batch norm and Adam, one or three of them."""
+    draws = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
+    arrays = {"inputs": draws, "labels": draws[:, :3].argmax(-1)}
+    rates = np.array([0.3, 0.01, 3.0])
+    many = config.kind in ("population", "stopping")
+    # No loss is better by so much: a single run ends at its third report.
+    ends = {"patience": jaxnn.Watch("test/loss", patience=2, margin=1e6)}
+    ends |= {"stopping": jaxnn.Watch("test/loss", patience=1)}
+    run = jaxnn.fit(
+        _learner(),
+        jaxnn.resident(arrays, batch_size=64),
+        steps=config.steps,
+        every=config.every,
+        key=jaxnn.keys(range(3)) if many else jax.random.key(0),
+        hparams={"learning_rate": rates if many else 0.01},
+        evaluate=jaxnn.resident(arrays, batch_size=512),
+        watch=ends.get(config.kind, "test/loss"),
+        out=out,
+        name="small",
+        config=config,
+        quiet=True,
+        saving=jaxnn.Saving(seconds=0),
+        **options,
+    )
+    DIGESTS.update(bits(run.state._asdict() | {"best": run.best}))
+    return run
+
+
+@cache  # one learner compiles once in a process
+def _learner() -> jaxnn.Learner:
+    network = jaxnn.serial(
+        jaxnn.linear(8), jaxnn.batch_norm(), jaxnn.activation(jax.nn.relu), jaxnn.dropout(0.2),
+        jaxnn.linear(3),
+    )  # fmt: skip
+    return jaxnn.learner(
+        network, jaxnn.classification(), lambda hparams: optax.adam(hparams["learning_rate"])
+    )
+
+
+DIGESTS: dict[str, str] = {}
+
+
+def bits(parts: dict[str, Any]) -> dict[str, str]:
+    """Returns a digest of each part of a state."""
+
+    def plain(leaf):
+        is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes()
+
+    def digest(tree):
+        return sha256(b"".join(plain(leaf) for leaf in jax.tree.leaves(tree))).hexdigest()[:16]
+
+    return {name: digest(tree) for name, tree in parts.items()}
+
+
+# --- Processes ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Child:
+    """A process that runs a command.
+
+    Attributes:
+      process: it.
+      place: a folder beside the run directory, for what it says and ends with.
+      began: when it was started.
+    """
+
+    process: Any
+    place: Path
+    began: float = field(default_factory=time.monotonic)
+
+    def wait(self, seconds: float = 120) -> int:
+        """Waits until it ends; returns its exit code, of a signal the negative number."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, f"still runs: {self.said}"
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        """Ends it, if it still runs."""
+        self.process.kill()
+        self.process.join()
+
+    @property
+    def said(self) -> str:
+        """What it has written to its outputs."""
+        return (self.place / "said").read_text()
+
+
+def start(
+    out: Path,
+    *options: str,
+    fault: tuple[Any, int, str] | None = None,
+    pace: float | None = None,
+    cache: Path | None = None,
+    before: Callable[[], None] | None = None,
+    place: Path | None = None,
+) -> Child:
+    """Starts the small run in a process of its own.
+
+    Args:
+      out: its directory.
+      *options: of the command line.
+      fault: what `failpoints.arm` is called with.
+      pace: seconds that a report takes longer, so that saves come in between as they may; by
+        default every chunk waits for the save before it, and is saved, so that all is repeatable.
+      cache: for compiled programs.
+      before: is called first, in the process.
+      place: a folder for what it says and ends with, by default one beside its directory.
+    """
+    place = place or out.parent / "beside"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "digests").unlink(missing_ok=True)
+    arguments = ["--out", str(out), "--no-compile-cache", *options]
+    return Child(process(_child, place, arguments, fault, pace, cache, before), place)
+
+
+def context() -> Any:
+    """Returns how processes are started: forked from a server that has imported all."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(["jaxnn", "experiments.command", "orbax.checkpoint", __name__])
+    return found
+
+
+def process(function: Callable[..., None], *arguments: Any) -> Any:
+    """Starts a function in a process, which ends at the latest with this one."""
+    started = context().Process(target=function, args=arguments, daemon=True)
+    started.start()
+    return started
+
+
+def _child(place, arguments, fault, pace, cache, before) -> None:
+    said = os.open(place / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    jax.config.update("jax_num_cpu_devices", 2)
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    keep_pace(pace)
+    if before is not None:
+        before()
+    if fault is not None:
+        failpoints.arm(*fault)
+    sys.argv = ["small", *arguments]
+    command(Config, main)
+    (place / "digests").write_text(json.dumps(DIGESTS))
+
+
+def keep_pace(pace: float | None, patch: Callable[..., object] = setattr) -> None:
+    """Makes reports slower, or saves every chunk; see `start`."""
+
+    def busy(self):
+        if self._thread is not None:
+            self._thread.join()
+        return False
+
+    def append(self, row, append=RunDirectory.append):
+        append(self, row)
+        time.sleep(pace)
+
+    if pace is None:
+        patch(Background, "busy", property(busy))
+    else:
+        patch(RunDirectory, "append", append)
+
+
+# --- What must hold ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a run comes to, without what clocks say.
+
+    Attributes:
+      digests: of the parts of its state.
+      rows: of `metrics.jsonl`.
+      result: of `result.json`.
+      seconds: from the start of the process to its end.
+    """
+
+    digests: dict[str, str]
+    rows: list[str]
+    result: dict[str, Any]
+    seconds: float = field(compare=False)
+
+
+def ending(child: Child, out: Path) -> Ending:
+    """Waits for a run that has to end well, and returns what it came to."""
+    code = child.wait()
+    assert code == 0, f"exit code {code}: {child.said}"
+    seconds = time.monotonic() - child.began
+    return ended(out, json.loads((child.place / "digests").read_text()), seconds)
+
+
+def ended(out: Path, digests: dict[str, str], seconds: float = 0.0) -> Ending:
+    """Returns what a run came to, which has left nothing but what it has to."""
+    names = {path.name for path in out.iterdir()}
+    assert names == {".lock", "checkpoints", "config.json", "metrics.jsonl", "result.json"}
+    assert all(path.name.isdecimal() for path in (out / "checkpoints").iterdir())
+    result = json.loads((out / "result.json").read_text())
+    del result["seconds"]
+    return Ending(digests, timeless((out / "metrics.jsonl").read_bytes()), result, seconds)
+
+
+def again(out: Path) -> list[str]:
+    """A finished run goes on only on demand: without, another begins beside it."""
+    return ["--resume"] if (out / "result.json").exists() else []
+
+
+class Reference:
+    """What each kind of run comes to that nothing stops: `reference("single")`, an `Ending`.
+
+    Attributes:
+      cache: of compiled programs, which is full of all that a kind needs once it has run.
+    """
+
+    def __init__(self, place: Path):
+        self.place, self.cache = place, place / "compiled"
+        self.known: dict[str, Ending] = {}
+
+    def __call__(self, kind: str) -> Ending:
+        if kind not in self.known:
+            for number in range(2):  # the first compiles, the second takes as long as all others
+                out = self.place / f"{kind}-{number}" / "run"
+                child = start(out, "--kind", kind, cache=self.cache)
+                self.known[kind] = ending(child, out)
+        return self.known[kind]
+
+
+def timeless(rows: bytes) -> list[str]:
+    """Returns whole rows without their seconds, which are the only thing that may differ."""
+    assert not rows or rows.endswith(b"\n")
+    return [json.dumps(json.loads(row) | {"seconds": 0}) for row in rows.splitlines()]
+
+
+def sound(out: Path, whole: Ending) -> int:
+    """Asserts that what a stop left can be gone on from; returns the newest step, or -1.
+
+    Every checkpoint that is listed is verified, and the rows of its time are those of a run that
+    nothing stopped.
+    """
+
+    def damage(path, error):
+        raise AssertionError(f"{path}: {error}")
+
+    good = list(checkpoints.good(out / "checkpoints", damage))
+    for _, content in good:
+        rows = (out / "metrics.jsonl").read_bytes() if content["rows"] else b""
+        assert len(rows) >= content["rows"]
+        early = timeless(rows[: content["rows"]])
+        assert early == whole.rows[: len(early)]
+    assert not (out / "quarantine").exists()
+    return max((content["step"] for _, content in good), default=-1)
+
+
+def of_kills(where: str) -> dict[str, str]:
+    """Returns what kills prove, for `counted`."""
+    return {
+        "P1": f"kills {where}, after which the same command ended with the same bits",
+        "P2": f"kills {where}, after which each checkpoint that is listed was whole",
+        "P6": f"kills {where}, after which no row was lost or there twice",
+    }

@@ -1,0 +1,95 @@
+"""A population that was begun on some devices goes on, on others, to the same values."""
+
+import json
+import multiprocessing
+import shutil
+import warnings
+from itertools import product
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import jaxnn
+from tests import failpoints
+from tests.harness import bits, counted, keep_pace, timeless
+from tests.registry import real
+
+COUNTS = (1, 2, 8)
+
+
+def fit(out):
+    """Trains five members, one of which diverges and one stops early."""
+    inputs = real(60, 4)
+    data = jaxnn.resident({"inputs": inputs, "labels": inputs[:, :1]}, batch_size=12)
+    rates = np.array([0.3, 1e-6, 1e30, 0.1, 0.01])
+    return jaxnn.fit(
+        jaxnn.learner(
+            jaxnn.mlp([8], 1, dropout=0.1), jaxnn.regression(), lambda h: optax.sgd(h["rate"])
+        ),
+        data, steps=16, every=4, key=jaxnn.keys(range(5)), hparams={"rate": rates}, evaluate=data,
+        watch=jaxnn.Watch("test/loss", patience=2, margin=1e-3), out=out, quiet=True,
+        saving=jaxnn.Saving(seconds=0),
+    )  # fmt: skip
+
+
+def child(count, place, goes_on):
+    """Trains on so many devices: to the end and to a stop, or on from all that was stopped."""
+    jax.config.update("jax_num_cpu_devices", count)
+    keep_pace(None)
+    found = {}
+    if not goes_on:
+        found["unbroken"] = told(place / f"unbroken-{count}")
+        failpoints.arm("after a row", 2, "EIO")
+        try:
+            fit(place / f"begun-{count}")
+        except OSError:
+            found["stopped"] = True
+    else:
+        for before in COUNTS:
+            out = place / f"{before}-{count}"
+            shutil.copytree(place / f"begun-{before}", out)
+            found[before] = told(out)
+    (place / f"{goes_on}-{count}.json").write_text(json.dumps(found))
+
+
+def told(out):
+    with warnings.catch_warnings(record=True) as said:
+        run = fit(out)
+    result = json.loads((out / "result.json").read_text()) | {"seconds": 0}
+    return {
+        "bits": bits({"state": run.state, "best": run.best}),
+        "rows": timeless((out / "metrics.jsonl").read_bytes()),
+        "result": result,
+        "said": [str(each.message) for each in said if each.category is jaxnn.Caution],
+    }
+
+
+def children(place, goes_on):
+    """Returns what a process found on each number of devices; they run one after another."""
+    context, found = multiprocessing.get_context("forkserver"), {}
+    for count in COUNTS:
+        process = context.Process(target=child, args=(count, place, goes_on))
+        process.start()
+        process.join(120)
+        assert process.exitcode == 0
+        found[count] = json.loads((place / f"{goes_on}-{count}.json").read_text())
+    return found
+
+
+@pytest.mark.slow
+def test_a_population_goes_on_with_any_number_of_devices(tmp_path):
+    begun, gone_on = children(tmp_path, False), children(tmp_path, True)
+    assert begun[1]["unbroken"]["result"]["status"][:3] == ["done", "stopped", "diverged"]
+    with counted(P14="pairs of numbers of devices, with the same bits") as tried:
+        for before, after in product(COUNTS, COUNTS):
+            found = gone_on[after][str(before)]
+            (unbroken := dict(begun[before]["unbroken"])).pop("said")
+            said = found.pop("said")
+            assert begun[before]["stopped"] and found == unbroken
+            # Of eight devices five have a member. One line says what has changed.
+            used = [min(count, 5) for count in (before, after)]
+            changed = [f"devices {used[0]} -> {used[1]}"] if before != after else []
+            assert [text.partition(": ")[2] for text in said] == changed
+            tried.append((before, after))
