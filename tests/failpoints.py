@@ -101,8 +101,8 @@ def arm(
     Args:
       point: the name of one of `POINTS`, or a function, a moment and words.
       number: which time, from 1.
-      act: `kill`; a signal, `SIGINT`, or several, one after another; an error, `ENOSPC`; `wait
-        PATH` writes a file and waits until it is gone; `count` does nothing.
+      act: `kill`; `sleep`; a signal, `SIGINT`, or several, one after another; an error, `ENOSPC`;
+        `wait PATH` writes a file and waits until it is gone; `count` does nothing.
       patch: sets an attribute; `monkeypatch.setattr` puts it back.
 
     Returns:
@@ -183,6 +183,9 @@ def _do(act: str) -> None:
         raise OSError(number, os.strerror(number))
     if act == "RuntimeError":
         raise RuntimeError("of the test")
+    if act == "sleep":
+        time.sleep(1.5)
+        return
     if act.startswith("wait "):
         place = Path(act.removeprefix("wait "))
         place.touch()

@@ -31,6 +31,7 @@ from tests import failpoints
 from tests.promises import counted, figure  # noqa: F401  (what all of these tests need)
 
 KILLED = -signal.SIGKILL
+SECONDS = 0.0  # between two saves
 KINDS = ("single", "population", "patience", "stopping")
 
 
@@ -68,7 +69,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         name="small",
         config=config,
         quiet=True,
-        saving=jaxnn.Saving(seconds=0),
+        saving=jaxnn.Saving(seconds=SECONDS),
         **options,
     )
     DIGESTS.update(bits(run.state._asdict() | {"best": run.best}))
