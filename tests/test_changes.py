@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -85,15 +86,18 @@ def fit(out, allow_change=(), **changes):
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    """Returns the directories of a run and of a population that were stopped at step 8."""
+    """Returns `begun(which, out)`: the directory of `one` run that was stopped, or of `three`."""
     place = tmp_path_factory.mktemp("begun")
-    with pytest.MonkeyPatch.context() as patch:
-        keep_pace(None, patch.setattr)
-        for name, settings in {"one": ONE, "three": THREE}.items():
-            with patch.context() as once, pytest.raises(OSError):
-                failpoints.arm("after a row", 2, "EIO", once.setattr)
-                fit(place / name, **settings)
-    return place
+
+    @cache
+    def stopped(which):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError):
+            keep_pace(None, patch.setattr)
+            failpoints.arm("after a row", 2, "EIO", patch.setattr)
+            fit(place / which, **(ONE if which == "one" else THREE))
+        return place / which
+
+    return lambda which, out: shutil.copytree(stopped(which), out / "run")
 
 
 def files(out):
@@ -189,10 +193,16 @@ def refused(out, changes, kind, compilations, **options):
     return got.partition(" Got ")[2], expected
 
 
-@pytest.mark.parametrize("name", SOFT)
+def of_each(rows):
+    """Parametrizes a test over rows; those of populations are slow."""
+    slow = {name: pytest.mark.slow if row[-1] == "three" else () for name, row in rows.items()}
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=m) for n, m in slow.items()])
+
+
+@of_each(SOFT)
 def test_what_was_changed_is_named_and_refused(name, begun, tmp_path, compilations):
     changes, got, expected, which = (*SOFT[name], "one")[:4]
-    out = shutil.copytree(begun / which, tmp_path / "run")
+    out = begun(which, tmp_path)
     with counted(P5="changes of a run that goes on: named, and refused unless allowed") as tried:
         words, rest = refused(out, changes, InvalidValue, compilations)
         assert re.search(got, words), words
@@ -200,10 +210,10 @@ def test_what_was_changed_is_named_and_refused(name, begun, tmp_path, compilatio
         tried.append(name)
 
 
-@pytest.mark.parametrize("name", HARD)
+@of_each(HARD)
 def test_an_array_that_does_not_fit_is_named_and_refused(name, begun, tmp_path, compilations):
     changes, got, expected, which = (*HARD[name], "one")[:4]
-    out = shutil.copytree(begun / which, tmp_path / "run")
+    out = begun(which, tmp_path)
     with counted(P5="changes of the arrays of a run that goes on: named, and refused") as tried:
         words, rest = refused(out, changes, InvalidType, compilations)
         assert re.search(got, words), words
@@ -216,7 +226,7 @@ def test_an_array_that_does_not_fit_is_named_and_refused(name, begun, tmp_path, 
 @pytest.mark.parametrize("name", SOFT)
 def test_with_the_names_that_the_error_gives_it_goes_on(name, begun, tmp_path, compilations):
     changes, *_, which = (*SOFT[name], "one")[:4]
-    out = shutil.copytree(begun / which, tmp_path / "run")
+    out = begun(which, tmp_path)
     early = (out / "metrics.jsonl").read_text().splitlines()[0]
     _, rest = refused(out, changes, InvalidValue, compilations)
     names = ast.literal_eval(re.search(r"allow_change=(\[.*?\])", rest)[1])
@@ -228,12 +238,11 @@ def test_with_the_names_that_the_error_gives_it_goes_on(name, begun, tmp_path, c
 # --- What a change does ------------------------------------------------------------------------
 
 
-def kept(begun, **changes):
+def kept(out, **changes):
     """Returns the training and the trial that goes on, without the keeper of runs."""
     settings = {"steps": 12, "every": 4, "evaluate": TEST, "watch": "test/loss", **ONE} | changes
     training = jaxnn.train(LEARNER, DATA, **settings)
-    folder = begun / "one" / "checkpoints"
-    path = folder / checkpoints.name(checkpoints.steps(folder)[0])
+    path = checkpoints.folders(out / "checkpoints")[0]
     content = checkpoints.manifest_of(path)
     trial = checkpoints.read_checkpoint(path, content, jax.eval_shape(training.whole))
     return training, trial, content["step"]
@@ -245,10 +254,10 @@ def ended(training, trial, step):
 
 def test_a_learning_rate_that_was_changed_acts(begun, tmp_path):
     """With one so small nothing moves any more."""
-    out = shutil.copytree(begun / "one", tmp_path / "run")
+    out = begun("one", tmp_path)
     small = {"hparams": {"learning_rate": 1e-30}}
+    training, trial, step = kept(out, **small)
     run = fit(out, ["learning_rate"], **small)
-    training, trial, step = kept(begun, **small)
     assert_same_bits(run.state.params, trial.state.params)
     assert 4 <= step < 12 and int(run.state.step) == 12
     assert float(run.state.hparams["learning_rate"]) == np.float32(1e-30)
@@ -259,9 +268,9 @@ def test_a_learning_rate_that_was_changed_acts(begun, tmp_path):
 
 def test_a_seed_that_was_changed_acts(begun, tmp_path):
     """On the order of the data, and on dropout; the parameters are those that were trained."""
-    out = shutil.copytree(begun / "one", tmp_path / "run")
+    out = begun("one", tmp_path)
+    training, trial, step = kept(out, key=SEED_1)
     run = fit(out, ["key"], key=SEED_1)
-    training, trial, step = kept(begun, key=SEED_1)
     fresh = training.whole()
     trial = trial._replace(order=fresh.order, state=trial.state._replace(key=SEED_1))
     assert_same_bits(run.state, ended(training, trial, step).state)
@@ -269,7 +278,7 @@ def test_a_seed_that_was_changed_acts(begun, tmp_path):
 
 def test_a_change_that_is_refused_leaves_the_configuration_as_it_was(begun, tmp_path):
     """Also if it was allowed, but the arrays do not fit: the run of before goes on."""
-    out = shutil.copytree(begun / "one", tmp_path / "run")
+    out = begun("one", tmp_path)
     with pytest.raises(InvalidType):
         fit(out, ["hidden"], config=Config(hidden=9), learner=learner((9,)))
     assert fit(out).result["steps"] == 12
@@ -278,7 +287,7 @@ def test_a_change_that_is_refused_leaves_the_configuration_as_it_was(begun, tmp_
 def test_allowing_a_hyper_parameter_allows_nothing_else(begun, tmp_path):
     """Nor does it so where the configuration is the hyper-parameters; and the error has all names,
     so that who follows it goes on."""
-    out = shutil.copytree(begun / "one", tmp_path / "run")
+    out = begun("one", tmp_path)
     config, other = Config(learning_rate=0.2), data(touched(INPUTS, 0, 0.5))
     changes = {"config": config, "hparams": {"learning_rate": 0.2}, "data": other}
     with pytest.raises(InvalidValue, match=r"allow_change=\['learning_rate', 'data'\]"):
@@ -287,7 +296,7 @@ def test_allowing_a_hyper_parameter_allows_nothing_else(begun, tmp_path):
 
 
 def test_what_may_follow_from_a_field_that_was_allowed_is_allowed(begun, tmp_path):
-    out = shutil.copytree(begun / "one", tmp_path / "run")
+    out = begun("one", tmp_path)
     changes = {"config": Config(seed=1), "key": SEED_1, "data": data(INPUTS[::-1], LABELS[::-1])}
     assert fit(out, ["seed"], **changes).result["steps"] == 12
 

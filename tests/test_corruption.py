@@ -192,7 +192,9 @@ def test_checkpoints_are_damaged_as_a_whole(small, what):
 
 @pytest.mark.slow
 def test_each_file_is_damaged_in_every_way(small):
-    assert tried(small, [(what, file, 1) for file in files(small) for what in OF_FILES]) >= 100
+    cases = [(what, file, 1) for file in files(small) for what in OF_FILES]
+    cases += [("a bit flipped", file, seed) for file in files(small) for seed in (2, 3)]
+    assert tried(small, cases) >= 100
 
 
 @pytest.mark.nightly

@@ -196,7 +196,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_row_written(tmp_path):
         return jax.numpy.log(outputs[:, 0] * 0 - 1)
 
     learner = jaxnn.learner(jaxnn.linear(3), loss, lambda h: optax.sgd(h["learning_rate"]))
-    with pytest.raises(jaxnn.NotFinite, match=r"train/loss is not finite. Got nan at step 6, ") as e:
+    with pytest.raises(
+        jaxnn.NotFinite, match=r"train/loss is not finite. Got nan at step 6, "
+    ) as e:
         fit(tmp_path, learner, steps=600)
     assert "first in step 0: log gave NaN in the forward pass (test_fit.py:196" in str(e.value)
     assert "Lower the learning rate, or clip the gradients" in str(e.value)

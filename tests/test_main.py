@@ -203,6 +203,7 @@ def test_a_held_lock_means_running_and_another_machine_that_nobody_knows(copy, t
 @pytest.mark.parametrize(("alive", "status"), [(True, "running"), (False, "stopped")])
 def test_without_locks_the_owner_decides(copy, told, monkeypatch, alive, status):
     process = os.getpid() if alive else 2**22 + 1
+
     def no_locks(file, operation):
         raise OSError(95, "not supported")
 

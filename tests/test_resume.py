@@ -116,12 +116,15 @@ KINDS = {
         "data": jaxnn.resident(IMAGES, batch_size=12), "hparams": None, "evaluate": None,
     },
 }  # fmt: skip
-QUICK = ("single", "population-based")
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[] if k in QUICK else pytest.mark.slow) for k in KINDS]
-)
+def quick(name, kinds):
+    """Parametrizes a test over kinds of runs, all but one of which are slow."""
+    marked = [k if k == kinds[0] else pytest.param(k, marks=pytest.mark.slow) for k in kinds]
+    return pytest.mark.parametrize(name, marked)
+
+
+@quick("kind", [*KINDS])
 def test_a_run_that_is_stopped_five_times_ends_as_if_nothing_had_been(kind, tmp_path, stop):
     unbroken = ending(fit(tmp_path / "unbroken", saving=None, **KINDS[kind]))
     with counted(P1="errors at named places of one process") as tried:
@@ -185,7 +188,7 @@ def test_nothing_to_go_on_with_is_an_error_where_there_must_be(tmp_path, stop):
     assert fit(tmp_path / "run").result["steps"] == 16
 
 
-@pytest.mark.parametrize("kind", ["single", "population-based"])
+@quick("kind", ["single", "population-based"])
 def test_a_finished_run_is_returned_as_it_is(kind, tmp_path, monkeypatch):
     run = fit(tmp_path, **KINDS[kind])
     before = files(tmp_path)

@@ -53,9 +53,9 @@ def watched_saves(waits: list[float]):
         began[id(self)] = time.perf_counter() - start
         return taken
 
-    def timed_save(self, *arguments):
+    def timed_save(self, snapshot, seconds, rows):
         start, before = time.perf_counter(), began[id(self)]
-        save(self, *arguments)
+        save(self, snapshot, seconds, rows)
         waits.append(before + time.perf_counter() - start)
 
     Keeper.snapshot, Keeper.save = timed_snapshot, timed_save

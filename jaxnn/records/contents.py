@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from jaxnn.checks import Explained
 from jaxnn.records import checkpoints, files
-from jaxnn.records.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
+from jaxnn.records.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
+from jaxnn.records.lock import LOCK, alive, owner
 from jaxnn.records.manifest import Damaged, manifest_of
 
 QUARANTINE = "quarantine"
@@ -204,14 +205,6 @@ def journal_damage(path: Path, found: Journal, saved: int, *, finished: bool) ->
     )
 
 
-def owner(path: Path) -> dict[str, Any]:
-    """Returns which process wrote last, `{}` if that is not known."""
-    try:
-        return json_of(path / LOCK)
-    except DamagedFile:
-        return {}
-
-
 def _written(path: Path) -> bool | None:
     """Whether a process is writing to a run directory, as its lock tells, or else its owner.
 
@@ -232,17 +225,7 @@ def _written(path: Path) -> bool | None:
     who = owner(path)
     if who and who.get("host") != socket.gethostname():
         return None
-    return not has_locks and _lives(who.get("process"))  # on some network drives
-
-
-def _lives(process: Any) -> bool:
-    try:
-        os.kill(process, 0)  # a signal that is none
-    except PermissionError:
-        return True
-    except (OSError, TypeError, OverflowError):
-        return False
-    return process > 0
+    return not has_locks and alive(who.get("process"))  # on some network drives
 
 
 def _manifests(path: Path) -> tuple[dict[int, dict[str, Any]], dict[str, str]]:

@@ -6,14 +6,10 @@ One process writes to a directory at a time; the lock is freed by the system wha
 
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import math
 import os
-import socket
-import time
-import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +17,9 @@ from typing import Any
 
 from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
 from jaxnn.records import files
+from jaxnn.records.lock import LOCK, DirectoryInUse, in_use, locked, owner
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", "metrics.jsonl", "result.json", "checkpoints"
-LOCK = ".lock"  # also says who writes there, for who comes later, and for whom locks miss
-
-
-class DirectoryInUse(Explained):
-    """Another process is writing to the run directory."""
 
 
 class NoCheckpoint(Explained):
@@ -81,10 +73,10 @@ class RunDirectory:
       allow_change: what may differ from the run that goes on there.
     """
 
-    def __init__(self, path: Path, allow_change: Collection[str] = ()):
+    def __init__(self, path: Path, token: str, allow_change: Collection[str] = ()):
         self.path = path
+        self.token = token
         self.allow_change = allow_change
-        self.token = uuid.uuid4().hex
 
     def part(self, name: str) -> dict[str, Any]:
         """Returns arguments of a `fit` that is a part of this run, `fit(..., **part("settings"))`.
@@ -166,8 +158,8 @@ class RunDirectory:
 
     def check_owner(self) -> None:
         """Raises `DirectoryInUse` if another process has taken the directory, lock or no lock."""
-        if _owner(self.path).get("token") != self.token:
-            raise _in_use(self.path, "another process has taken the directory")
+        if owner(self.path).get("token") != self.token:
+            raise in_use(self.path, "another process has taken the directory")
 
 
 @contextmanager
@@ -202,15 +194,7 @@ def open_directory(
         )
     _check_ours(path, wanted, allow_change)
     path.mkdir(parents=True, exist_ok=True)
-    with open(path / LOCK, "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise _in_use(path, "another process is writing there") from None
-            # Some network drives have no locks: there the token has to do.
-            if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
-                raise
+    with locked(path) as token:
         # Looked at again now that nobody else writes: another run may just have ended here.
         _check_ours(path, wanted, allow_change)
         if (path / RESULT).exists() and not resume:
@@ -221,11 +205,7 @@ def open_directory(
                 expected="a directory that no run is using",
                 fix="Start again: the run then goes to a directory beside it",
             )
-        directory = RunDirectory(path, allow_change)
-        owner = {"token": directory.token, "process": os.getpid(), "host": socket.gethostname()}
-        lock.truncate(0)
-        lock.write(json.dumps(owner))
-        lock.flush()
+        directory = RunDirectory(path, token, allow_change)
         files.sweep(path)
         files.sweep(path / CHECKPOINTS)
         found = _config(path)
@@ -258,40 +238,6 @@ def _config(path: Path) -> Any:
         return files.parse(files.read(path / CONFIG))
     except FileNotFoundError:
         return None
-
-
-def _owner(path: Path) -> dict[str, Any]:
-    try:
-        return dict(files.parse(files.read(path / LOCK)))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _is_dead(owner: dict[str, Any]) -> bool:
-    """Whether who is said to own a directory no longer runs on this host, or nobody is said to."""
-    try:
-        os.kill(owner["process"], 0)
-    except (KeyError, TypeError, OverflowError, ProcessLookupError):
-        return owner.get("host", socket.gethostname()) == socket.gethostname()
-    except PermissionError:  # it runs, and is somebody else's
-        pass
-    return False
-
-
-def _in_use(path: Path, wrong: str) -> DirectoryInUse:
-    # Who has the lock may not have said so yet.
-    owner, end = _owner(path), time.monotonic() + 1
-    while _is_dead(owner) and time.monotonic() < end:
-        time.sleep(0.01)
-        owner = _owner(path)
-    who = f", process {owner.get('process')} on {owner.get('host')}" if owner else ""
-    return DirectoryInUse(
-        "run directory",
-        wrong,
-        got=f"{path}{who}",
-        expected="a directory that no run is using",
-        fix="Wait for that run to end, or name another directory (--out)",
-    )
 
 
 def _check_words(out: Any, allow_change: Any) -> None:

@@ -231,7 +231,7 @@ def _check_fields(content: dict[str, Any]) -> None:
     for name, kind in _FIELDS.items():
         value = content.get(name)
         # Python takes a boolean for an int.
-        if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 0):
+        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
             raise ValueError(f"without {name}")
 
 

@@ -171,7 +171,7 @@ class Keeper:
     def _changed(self, trial: Trial, changes: Collection[str]) -> Trial:
         """Returns the trial with the hyper-parameters and the key that were changed on purpose."""
         new = {}
-        given = {name: changes[name] for name in self.training.hparams if name in changes}
+        given = [name for name in self.training.hparams if name in changes]
         if given and not hasattr(trial.state, "hparams"):
             raise InvalidType(
                 "fit",

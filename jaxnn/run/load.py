@@ -1,7 +1,7 @@
 """Loading what a run has learned, without the program that made it.
 
-    loaded = load("runs/mnist/3fc2a81b90")
-    started = warm_start(network, loaded.params, inputs, state=loaded.state)
+loaded = load("runs/mnist/3fc2a81b90")
+started = warm_start(network, loaded.params, inputs, state=loaded.state)
 """
 
 import warnings
