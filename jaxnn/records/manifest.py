@@ -230,8 +230,9 @@ def _check_fields(content: dict[str, Any]) -> None:
     """Raises unless all fields are there and of their kinds."""
     for name, kind in _FIELDS.items():
         value = content.get(name)
+        negative = isinstance(value, int) and value < 0
         # Python takes a boolean for an int.
-        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
+        if not isinstance(value, kind) or isinstance(value, bool) or negative:
             raise ValueError(f"without {name}")
 
 
