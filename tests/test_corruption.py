@@ -19,6 +19,8 @@ from tests.promises import counted
 from tests.small import BEFORE, NEWEST, STEPS, Small, there
 from tests.trees import assert_same_bits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):

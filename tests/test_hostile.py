@@ -45,7 +45,10 @@ def small(tmp_path_factory):
 
 
 # The engine leaves some of its own work unawaited when a file is not what it should be.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

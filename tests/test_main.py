@@ -21,6 +21,8 @@ import jaxnn
 from jaxnn.__main__ import main
 from jaxnn.records.catalog import below, parts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(jaxnn.__file__).parents[1]
 COMMANDS = ("runs", "show", "verify", "diff", "diagnose")
 CONFIG = {"learning_rate": 0.05, "hidden": [4], "note": None}
@@ -751,6 +753,7 @@ def test_looking_starts_no_device_and_imports_nothing_heavy(made):
 import sys
 from jax._src import xla_bridge
 from jaxnn.__main__ import main
+
 for arguments in (["runs", sys.argv[1]], ["show", sys.argv[1] + "/one"],
                   ["diagnose", sys.argv[1] + "/lost"]):
     assert main(arguments) == 0
