@@ -201,11 +201,7 @@ def test_each_file_is_damaged_in_every_way(small):
 
 @pytest.mark.nightly
 def test_files_are_damaged_500_times(small):
-    names = itertools.product(range(2, 99), files(small), OF_FILES)
-    assert (
-        tried(small, [(what, file, seed) for seed, file, what in itertools.islice(names, 560)])
-        >= 500
-    )
+    assert tried(small, itertools.product(OF_FILES, files(small), range(4, 10))) >= 500
 
 
 # --- And the run goes on -----------------------------------------------------------------------
