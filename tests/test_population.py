@@ -158,6 +158,7 @@ def test_a_width_that_does_not_divide_the_members_is_refused():
 # --- Devices -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_members_are_the_same_on_one_device_and_on_two():
     one, two = together(1), together(2)
     assert_same_bits((one.state, one.best), (two.state, two.best))
@@ -167,6 +168,7 @@ def test_members_are_the_same_on_one_device_and_on_two():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [ALL[[6, 0, 1]]], ids=str)
 def test_devices_that_are_not_full_change_nothing(members):
     """Three members on two devices: an empty slot is never seen."""
@@ -251,6 +253,7 @@ def test_those_who_go_on_are_shared_out_evenly():
     assert max(busy[-1]) <= math.ceil(sum(busy[-1]) / 2) < 4
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_all_members_have_stopped(monkeypatch):
     """However chunks fall: the last row is that of the report at which the last one stopped."""
     for seconds, devices in ((0.0, 1), (1e9, 1), (1e9, 2)):
@@ -286,6 +289,7 @@ def test_rows_keep_the_last_values_of_a_stopped_member():
             assert same == (row["step"] >= last), (member, row["step"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "watch",
     [
@@ -458,6 +462,7 @@ def test_ctrl_c_ends_a_population_with_everything_written(tmp_path, monkeypatch)
 # --- What it costs -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_population_of_the_same_size_compiles_nothing(compilations):
     def go(seed, width):
         keys = jax.random.split(jax.random.key(seed), 6)

@@ -102,6 +102,7 @@ def test_halving_costs_what_its_docstring_says(members, keep):
     assert wanted - 1e-6 <= total <= wanted + 100 * members  # each cut at the next evaluation
 
 
+@pytest.mark.slow
 def test_halving_finds_the_best_setting_at_under_a_third_of_the_steps():
     """The planted problem: labels with an offset that only one of 32 settings comes near to."""
 
@@ -146,6 +147,7 @@ def test_exploit_copies_the_best_and_explore_perturbs_within_bounds():
     assert_same_bits(after.state.key, some.state.key)
 
 
+@pytest.mark.slow
 def test_it_does_not_matter_where_members_are():
     losses = [5.0, 1.0, 9.0, 2.0, 7.0, 3.0]
     order = np.array([4, 2, 0, 5, 1, 3])
@@ -156,6 +158,7 @@ def test_it_does_not_matter_where_members_are():
     assert_same_bits(jax.tree.map(lambda x: x[order], select(key, some)), select(key, moved))
 
 
+@pytest.mark.slow
 def test_it_beats_the_best_fixed_setting_where_a_schedule_is_needed():
     """The planted problem: noisy labels, where a high rate is fast and only a low one is exact."""
     data = jaxnn.resident(line(4096, noise=3.0), batch_size=4)
