@@ -491,12 +491,10 @@ def test_rows_that_are_not_those_of_the_checkpoint(small, name):
     untouched(small, out, Explained, "run directory: ")
 
 
-waits = pytest.mark.xfail(strict=True, reason="jaxnn/records/directory.py, keeper.py, examples.py")
 LINKS = ("config.json", "metrics.jsonl", ".lock", "checkpoints")
 PIPES = (".lock", "metrics.jsonl")
 
 
-@waits
 @pytest.mark.parametrize("name", LINKS)
 def test_files_that_lead_elsewhere(small, name):
     out = small.copy()
@@ -504,7 +502,6 @@ def test_files_that_lead_elsewhere(small, name):
     untouched(small, out, Explained, "run directory: ")
 
 
-@waits
 @pytest.mark.parametrize("name", PIPES)
 @pytest.mark.parametrize("thing", ["a pipe", "a folder"])
 def test_another_thing_in_the_place_of_a_file_of_the_run(small, name, thing):
@@ -513,7 +510,6 @@ def test_another_thing_in_the_place_of_a_file_of_the_run(small, name, thing):
     untouched(small, out, Explained, "run directory: ")
 
 
-@waits
 def test_an_environment_that_says_nothing_is_another_one(small):
     out = small.copy()
     sealed(environment={})(out)
@@ -557,12 +553,9 @@ DATA = {
     "a path": npz(header(), name="../../inputs.npy"),
     "a petabyte": npz(header(shape=f"({1 << 48},)")),
 }
-WAITING = {"a petabyte"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(each, marks=waits if each in WAITING else ()) for each in DATA]
-)
+@pytest.mark.parametrize("name", DATA)
 def test_data_that_are_hostile(small, name):
     path = small.copy([]) / "data.npz"
     DATA[name](path)

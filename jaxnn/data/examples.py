@@ -164,7 +164,7 @@ def _from_npz(path: Path) -> dict[str, np.ndarray]:
             pass  # np.load would take anything else for a pickle, and complain of that
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidValue(
             "examples",
             f"{path.name} cannot be read",

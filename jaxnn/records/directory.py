@@ -264,6 +264,12 @@ def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str
         raise _not_ours(path, "a file")
     if not path.exists() or not any(path.iterdir()):
         return
+    for name in (LOCK, CONFIG, ROWS, RESULT, CHECKPOINTS):
+        entry = path / name
+        right = entry.is_dir() if name == CHECKPOINTS else entry.is_file()
+        # What is written to a link might land anywhere; a pipe is waited for without end.
+        if entry.is_symlink() or (entry.exists() and not right):
+            raise _not_ours(path, f"{name} that is a link, or of another kind")
     if not (path / CONFIG).exists():
         # These alone are what a run leaves that was stopped before its configuration was written.
         others = {entry.name for entry in path.iterdir()} - {LOCK}

@@ -122,7 +122,7 @@ class Keeper:
         changes: dict[str, Any] = {}
 
         def check(content: Mapping[str, Any]) -> None:
-            same_jax = content["environment"]["jax"] == self.environment["jax"]
+            same_jax = content["environment"].get("jax") == self.environment["jax"]
             allowed = allow_change
             if allowed is None or self._decides_more(content["config"]):
                 allowed = {*content["identity"], *self.identity}
