@@ -37,7 +37,7 @@ def fit(out):
     )  # fmt: skip
 
 
-def child(count, place, goes_on):
+def child(count, place, counts, goes_on):
     """Trains on so many devices: to the end and to a stop, or on from all that was stopped."""
     jax.config.update("jax_num_cpu_devices", count)
     jax.config.update("jax_disable_most_optimizations", True)
@@ -50,7 +50,7 @@ def child(count, place, goes_on):
         except OSError:
             found["stopped"] = True
     else:
-        for before in COUNTS:
+        for before in counts:
             out = place / f"{before}-{count}"
             shutil.copytree(place / f"begun-{before}", out)
             found[before] = told(out)
@@ -69,11 +69,11 @@ def told(out):
     }
 
 
-def children(place, goes_on):
+def children(place, counts, goes_on):
     """Returns what a process found on each number of devices; they run one after another."""
     context, found = multiprocessing.get_context("forkserver"), {}
-    for count in COUNTS:
-        process = context.Process(target=child, args=(count, place, goes_on))
+    for count in counts:
+        process = context.Process(target=child, args=(count, place, counts, goes_on))
         process.start()
         process.join(120)
         assert process.exitcode == 0
@@ -81,12 +81,15 @@ def children(place, goes_on):
     return found
 
 
-@pytest.mark.slow
-def test_a_population_goes_on_with_any_number_of_devices(tmp_path):
-    begun, gone_on = children(tmp_path, False), children(tmp_path, True)
+@pytest.mark.parametrize(
+    "counts",
+    [pytest.param((1, 2), marks=pytest.mark.slow), pytest.param(COUNTS, marks=pytest.mark.nightly)],
+)
+def test_a_population_goes_on_with_any_number_of_devices(counts, tmp_path):
+    begun, gone_on = (children(tmp_path, counts, goes_on) for goes_on in (False, True))
     assert begun[1]["unbroken"]["result"]["status"][:3] == ["done", "stopped", "diverged"]
     with counted(P14="pairs of numbers of devices, with the same bits") as tried:
-        for before, after in product(COUNTS, COUNTS):
+        for before, after in product(counts, counts):
             found = gone_on[after][str(before)]
             (unbroken := dict(begun[before]["unbroken"])).pop("said")
             said = found.pop("said")
