@@ -7,8 +7,9 @@ from typing import Any
 
 from jaxnn.records import checkpoints, files
 from jaxnn.records.catalog import Entry, best, entry, listing, size
+from jaxnn.records.checkpoints import QUARANTINE
 from jaxnn.records.columns import aligned, count, duration, volume, wrapped
-from jaxnn.records.contents import QUARANTINE, Contents, read
+from jaxnn.records.contents import Contents, read
 from jaxnn.records.directory import CHECKPOINTS
 from jaxnn.records.lock import owner
 from jaxnn.records.sweeps import word

@@ -15,8 +15,9 @@ from typing import Any
 
 from jaxnn.checks import InvalidValue
 from jaxnn.metrics import lower_is_better
+from jaxnn.records.checkpoints import QUARANTINE
 from jaxnn.records.columns import aligned, count, duration, volume
-from jaxnn.records.contents import QUARANTINE, Contents, read
+from jaxnn.records.contents import Contents, read
 from jaxnn.records.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
 from jaxnn.records.sweeps import word
 

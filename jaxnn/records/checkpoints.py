@@ -37,7 +37,7 @@ from jaxnn.records.manifest import (
     sealed,
 )
 
-ARRAYS = "arrays"
+ARRAYS, QUARANTINE = "arrays", "quarantine"
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def newest(
 
 def quarantine(path: Path, why: object) -> Path:
     """Moves a checkpoint out of the way, and writes beside it why; returns where it is now."""
-    place = path.parents[1] / "quarantine"
+    place = path.parents[1] / QUARANTINE
     if place.is_symlink():
         place.unlink()  # may lead anywhere
     place.mkdir(exist_ok=True)

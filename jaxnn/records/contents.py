@@ -20,7 +20,6 @@ from jaxnn.records.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
 from jaxnn.records.lock import LOCK, alive, owner
 from jaxnn.records.manifest import Damaged, manifest_of
 
-QUARANTINE = "quarantine"
 # What a run is told by unless it watched something: the first of these that it reports.
 METRICS = ("test/accuracy", "test/loss", "train/loss")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxnn.records.catalog import number, parts
+from jaxnn.records.checkpoints import QUARANTINE
 from jaxnn.records.columns import aligned, count, wrapped
-from jaxnn.records.contents import QUARANTINE, DamagedFile, json_of, read
+from jaxnn.records.contents import DamagedFile, json_of, read
 
 # As many examples as can be taken in at a glance; --json has all.
 SHOWN = 10

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn.records import files
+from jaxnn.records.checkpoints import QUARANTINE
 from jaxnn.run.advance import stepped
 from jaxnn.run.keeper import Keeper, Kept
 from jaxnn.run.population import where
@@ -50,7 +51,7 @@ def diagnose(
         finding = first_not_finite(training.learner.step, state, batch)
         _keep(training, keeper, kept, first, seconds, rows)
     name = f"nan-{row['step'] if first is None else first}"
-    folder = keeper.directory.path / "quarantine" / name
+    folder = keeper.directory.path / QUARANTINE / name
     known = (folder / "report.json").exists()
     report = {
         "step": first,

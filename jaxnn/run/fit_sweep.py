@@ -25,13 +25,11 @@ import numpy as np
 from jaxnn.checks import InvalidValue, choice
 from jaxnn.pictures.heat_map import heat_map
 from jaxnn.records import sweeps
+from jaxnn.records.contents import METRICS
 from jaxnn.records.directory import RunDirectory, finished, open_directory
 from jaxnn.run.fit import NotFinite
 from jaxnn.run.sweep import Sweep
 from jaxnn.typing import Any
-
-# What settings are ranked by unless one says it: the first of these that is reported.
-METRICS = ("test/accuracy", "test/loss", "train/loss")
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,9 @@ class Keeper:
             return None
         self.saved_at, self.saved_step = time.monotonic(), progress.step
         trial = progress.trial
-        arrays, good = _copied(trial, self.training.layout.members is None)
+        arrays, good = _duplicate(trial)
+        if self.training.layout.members is not None:
+            good = True  # members that have diverged are kept as they are: they end alone
         return Snapshot(progress.step, leaves_of(trial), arrays, good, for_good)
 
     def _for_good(self, progress: Progress) -> bool:
@@ -259,12 +261,6 @@ def _duplicate(trial):
         return jax.random.key_data(array) if is_key else jnp.copy(array)
 
     return [copy(array) for array in jax.tree.leaves(trial)], is_good(trial.state, trial.window)
-
-
-def _copied(trial: Trial, single: bool) -> tuple[list[Any], Any]:
-    arrays, good = _duplicate(trial)
-    # Of a population, members that have diverged are kept as they are: they end alone.
-    return arrays, good if single else True
 
 
 def _warm_up() -> None:
