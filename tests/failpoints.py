@@ -37,7 +37,7 @@ POINTS = {
     "dispatched": ("jaxnn.run.training:advance", "after", ""),
     "evaluating": ("jaxnn.run.training:report", "before", ""),
     "evaluated": ("jaxnn.run.training:report", "after", ""),
-    "copied": ("jaxnn.run.keeper:_copied", "after", ""),
+    "copied": ("jaxnn.run.keeper:_duplicate", "after", ""),
     "before a row": ("os:write", "before", ROW),
     "half of a row": ("os:write", "half", ROW),
     "after a row": ("os:write", "after", ROW),

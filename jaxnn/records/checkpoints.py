@@ -110,15 +110,13 @@ def write_checkpoint(
       OSError: if it cannot be written, or what was read back is not what was written.
       Damaged: if an array is of a kind that is not read back.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make(folder)
     draft = folder / f"{files.DRAFT}{name(step)}-{uuid.uuid4().hex[:8]}"
     try:
         draft.mkdir()
         write_arrays(draft / ARRAYS, arrays)
         digests = [_digest(np.asarray(array)) for array in arrays]
-        for number, array in read_arrays(draft / ARRAYS, _shapes(leaves)):
-            if _digest(array) != digests[number]:
-                raise OSError(f"{leaves[number].name} was not read back as it was written: {draft}")
+        _read_back(draft, leaves, digests)
         content = sealed({"step": step, **fields}, leaves, digests, draft)
         files.write(draft / FILE, content)
         manifest_of(draft)  # which would be refused later too
@@ -127,6 +125,16 @@ def write_checkpoint(
     except BaseException:
         files.discard(draft)
         raise
+
+
+def _read_back(draft: Path, leaves: Sequence[Leaf], digests: Sequence[str]) -> None:
+    """Raises `OSError` unless what is on the disk is what was to be written."""
+    try:
+        for number, array in read_arrays(draft / ARRAYS, _shapes(leaves)):
+            if _digest(array) != digests[number]:
+                raise OSError(f"{leaves[number].name} was not read back as it was written: {draft}")
+    except ValueError as error:
+        raise OSError(f"what was written could not be read back: {draft}: {error}") from error
 
 
 def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) -> Any:

@@ -193,7 +193,7 @@ def open_directory(
             fix="Leave out resume (--resume) to begin one, or name its directory (--out)",
         )
     _check_ours(path, wanted, allow_change)
-    path.mkdir(parents=True, exist_ok=True)
+    files.make(path)
     with locked(path) as token:
         # Looked at again now that nobody else writes: another run may just have ended here.
         _check_ours(path, wanted, allow_change)

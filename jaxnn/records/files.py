@@ -53,6 +53,13 @@ def force(path: Path) -> None:
         os.close(number)
 
 
+def make(folder: Path) -> None:
+    """Makes a folder and those above it, and forces its name to the disk."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        force(folder.parent)
+
+
 def remove(folder: Path) -> None:
     """Removes a folder so that it is never seen in part."""
     trash = folder.with_name(f"{TRASH}{uuid.uuid4().hex[:8]}-{folder.name}")

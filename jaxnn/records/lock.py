@@ -50,7 +50,12 @@ def locked(path: Path) -> Iterator[str]:
             json.dumps({"token": token, "process": os.getpid(), "host": socket.gethostname()})
         )
         lock.flush()
-        yield token
+        try:
+            yield token
+        finally:
+            # Who comes next is not to be told of a process that has nothing to do with it any more.
+            if owner(path).get("token") == token:
+                lock.truncate(0)
 
 
 def owner(path: Path) -> dict[str, Any]:

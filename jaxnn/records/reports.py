@@ -123,8 +123,11 @@ def _advice(report: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str
     lower = "Lower the learning rate"
     if rate is not None:
         lower += f", which was {rate:g}: the same command with --learning-rate {rate / 10:g}"
-        lower += " --allow-change learning_rate"
-        lower += "" if kept is None else f" goes on from step {kept}, the last that was good"
+        # Right before the bad step, its loss and gradient are what they are at any rate.
+        if kept is None or (kept >= report["step"] - 1 and found.get("phase") != "update"):
+            lower += ", in a directory of its own (--out), from the beginning"
+        else:
+            lower += f" --allow-change learning_rate goes on from step {kept}, the last good one"
     yield lower + "."
     yield "Clip the gradients: optax.chain(optax.clip_by_global_norm(1.0), optimizer)."
     yield 'Leave such steps out: fit(..., not_finite="skip").'

@@ -83,13 +83,19 @@ class Keeper:
         self.saved_at = time.monotonic()
         self.saved_step = -1
         self.damaged = 0
-        # The engine takes a fifth of a second to import, which compiling hides.
-        self.background.start(_warm_up)
+        # Importing the engine takes a fifth of a second, which compiling the training hides.
+        self.background.start(self._warm_up)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the run is."""
         return plain(identity(self.training))
+
+    def _warm_up(self) -> None:
+        import orbax.checkpoint  # noqa: F401
+
+        if self.training.layout.members is None:  # members are copied where they are laid out
+            _duplicate.lower(jax.eval_shape(self.training.whole)).compile()
 
     def found(self, resume: bool, allow_change: Collection[str]) -> Kept | None:
         """Returns what the run goes on from; `None` where it begins.
@@ -261,10 +267,6 @@ def _duplicate(trial):
         return jax.random.key_data(array) if is_key else jnp.copy(array)
 
     return [copy(array) for array in jax.tree.leaves(trial)], is_good(trial.state, trial.window)
-
-
-def _warm_up() -> None:
-    import orbax.checkpoint  # noqa: F401
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:
