@@ -1,0 +1,40 @@
+"""What a good output is: a loss for every example, metrics to report, and a way to prepare batches.
+
+A loss gives one value per example (or per token), with the weight of each, never the mean: so it is
+exact under masks, padding, accumulation and many devices. A loss of your own is one plain function:
+
+    def loss(outputs, batch):                       # [batch, ...] -> [batch]
+        return jnp.abs(outputs - batch["labels"])
+
+Hand it to `learner` as it is, or to `objective(loss, metrics=...)` to report more than the loss. A
+loss that is defined only over a whole batch says so: `batchwise(loss)`.
+
+    >>> import jax.numpy as jnp
+    >>> batch = {"labels": jnp.array([1, 0])}
+    >>> values, weights = classification().loss(jnp.zeros((2, 4)), batch)
+    >>> values.round(3).tolist(), weights.tolist()           # log(4) nats, twice
+    ([1.38600003..., 1.38600003...], [1.0, 1.0])
+"""
+
+from jaxnn.objectives.classification import classification
+from jaxnn.objectives.objective import (
+    Objective,
+    augmented,
+    batchwise,
+    example_keys,
+    objective,
+    weights_of,
+)
+from jaxnn.objectives.regression import absolute_error, regression
+
+__all__ = [
+    "Objective",
+    "absolute_error",
+    "augmented",
+    "batchwise",
+    "classification",
+    "example_keys",
+    "objective",
+    "regression",
+    "weights_of",
+]
