@@ -117,17 +117,17 @@ def serial(*networks: Network | tuple[str, Network]) -> Network:
     def init(key, inputs):
         made = []
         for name, child in children:
-            params, state = child.init(_child_key(key, name), inputs)
+            params, state = child.init(part_key(key, name), inputs)
             made.append((params, state))
             inputs = output_shape(child, params, state, inputs)
-        return _collect(children, made)
+        return gathered(children, made)
 
     def apply(params, state, inputs, *, key=None):
         states = []
         for name, child in children:
-            inputs, after = _apply_part(name, child, params, state, inputs, key)
+            inputs, after = apply_part(name, child, params, state, inputs, key)
             states.append(({}, after))
-        return inputs, _collect(children, states)[1]
+        return inputs, gathered(children, states)[1]
 
     return Network(init, apply, Parts("serial", (), children, serial))
 
@@ -150,13 +150,13 @@ def parallel(
     children = _named("parallel", networks)
 
     def init(key, inputs):
-        made = [child.init(_child_key(key, name), inputs) for name, child in children]
-        return _collect(children, made)
+        made = [child.init(part_key(key, name), inputs) for name, child in children]
+        return gathered(children, made)
 
     def apply(params, state, inputs, *, key=None):
-        results = [_apply_part(name, child, params, state, inputs, key) for name, child in children]
+        results = [apply_part(name, child, params, state, inputs, key) for name, child in children]
         outputs = combine(tuple(outputs for outputs, _ in results))
-        return outputs, _collect(children, [({}, after) for _, after in results])[1]
+        return outputs, gathered(children, [({}, after) for _, after in results])[1]
 
     rebuild = partial(parallel, combine=combine)
     return Network(init, apply, Parts("parallel", (), children, rebuild))
@@ -238,24 +238,27 @@ def _named(where: str, networks: Any) -> tuple[tuple[str, Network], ...]:
     return tuple(pairs)
 
 
-def _apply_part(name, part, params, state, inputs, key):
+def apply_part(
+    name: str, part: Network, params: Any, state: Any, inputs: Any, key: Any
+) -> tuple[Any, Any]:
     """Applies one part to what is under its name; programs and profiles show the name."""
     with jax.named_scope(name):
         return part.apply(
-            params.get(name, {}), state.get(name, {}), inputs, key=_child_key(key, name)
+            params.get(name, {}), state.get(name, {}), inputs, key=part_key(key, name)
         )
 
 
-def _child_key(key, name):
+def part_key(key: Any, name: str) -> Any:
     """Derives a part's key from its name, so that it does not depend on the parts around it."""
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def _collect(children, results):
+def gathered(children: Any, results: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Gathers `(params, state)` of the children by name; those that have none leave no trace."""
-    gathered = ({}, {})
+    params: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     for (name, _), result in zip(children, results):
-        for into, tree in zip(gathered, result):
+        for into, tree in zip((params, state), result):
             if jax.tree.leaves(tree):
                 into[name] = tree
-    return gathered
+    return params, state
