@@ -17,14 +17,20 @@ from jaxnn.layers import (
     batch_norm,
     conv,
     conv_general_dilated,
+    conv_transpose,
+    depthwise_conv,
     dropout,
     embedding,
     flatten,
+    group_norm,
+    gru,
     layer_norm,
     linear,
+    lstm,
     max_pool,
     rms_norm,
     standardize,
+    stochastic_depth,
 )
 from jaxnn.learner import Learner, TrainState, learner
 from jaxnn.learning.guarded import guarded
@@ -32,6 +38,7 @@ from jaxnn.metrics import Metric
 from jaxnn.models.convnet import convnet
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
 from jaxnn.models.mlp import mlp
+from jaxnn.names import labels
 from jaxnn.network import Network, parallel, residual, serial, stateless
 from jaxnn.objectives import (
     Objective,
@@ -39,8 +46,14 @@ from jaxnn.objectives import (
     augmented,
     batchwise,
     classification,
+    distilled,
+    elbo,
     example_keys,
+    focal,
+    info_nce,
+    next_token,
     objective,
+    reconstruction,
     regression,
     weights_of,
 )
@@ -63,6 +76,12 @@ from jaxnn.run.training import Progress, Training
 from jaxnn.run.trial import STATUSES, Best, Trial, Watch
 from jaxnn.run.warm_start import WarmStart, resized, warm_start
 from jaxnn.table import Table, table
+from jaxnn.transforms.captured import captured
+from jaxnn.transforms.frozen import frozen
+from jaxnn.transforms.lora import lora, merged
+from jaxnn.transforms.mixed_precision import mixed_precision
+from jaxnn.transforms.remat import remat
+from jaxnn.transforms.repeat import repeat
 
 __version__ = "0.1.0"
 
@@ -102,12 +121,17 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "batchwise",
+    "captured",
     "classification",
     "conv",
     "conv_general_dilated",
+    "conv_transpose",
     "convnet",
     "datasets",
+    "depthwise_conv",
+    "distilled",
     "dropout",
+    "elbo",
     "embedding",
     "ensemble",
     "evaluate",
@@ -117,9 +141,15 @@ __all__ = [
     "fit_sweep",
     "flatten",
     "flax_parameters",
+    "focal",
     "from_flax",
+    "frozen",
+    "group_norm",
+    "gru",
     "guarded",
+    "info_nce",
     "keys",
+    "labels",
     "layer_norm",
     "learner",
     "learning_rate_range",
@@ -128,16 +158,24 @@ __all__ = [
     "load",
     "log_random_range",
     "log_range",
+    "lora",
+    "lstm",
     "max_pool",
+    "merged",
     "metrics",
+    "mixed_precision",
     "mlp",
+    "next_token",
     "objective",
     "parallel",
     "population",
     "population_based_training",
     "predict",
     "random_range",
+    "reconstruction",
     "regression",
+    "remat",
+    "repeat",
     "resident",
     "residual",
     "resized",
@@ -148,6 +186,7 @@ __all__ = [
     "standardize",
     "stateless",
     "steps_of",
+    "stochastic_depth",
     "successive_halving",
     "sweep",
     "table",

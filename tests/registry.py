@@ -114,15 +114,28 @@ NETWORKS = [
         "conv_groups", lambda: jaxnn.conv(4, 2, groups=2, dilation=2, bias=False), real(3, 5, 6, 4)
     ),
     Case("conv_3d", lambda: jaxnn.conv(2, 2, padding=[(1, 0)] * 3), real(3, 3, 4, 2, 1)),
+    Case("depthwise_conv", lambda: jaxnn.depthwise_conv(3, multiplier=2), real(3, 4, 5, 2)),
+    Case(
+        "depthwise_conv_1d",
+        lambda: jaxnn.depthwise_conv(2, strides=2, dilation=2, padding="VALID", bias=False),
+        real(3, 7, 3),
+    ),
+    Case("conv_transpose", lambda: jaxnn.conv_transpose(2, (3, 2), strides=2), real(3, 3, 2, 3)),
+    Case("conv_transpose_1d", lambda: jaxnn.conv_transpose(2, 2, padding="VALID"), real(3, 4, 2)),
     Case("max_pool", lambda: jaxnn.max_pool(2), real(3, 5, 4, 2)),
     Case(
         "max_pool_same", lambda: jaxnn.max_pool((3, 2), strides=2, padding="SAME"), real(3, 5, 4, 2)
     ),
     Case("avg_pool", lambda: jaxnn.avg_pool(3, strides=1, padding="SAME"), real(3, 6, 2)),
     Case("dropout", lambda: jaxnn.dropout(0.4), real(4, 5)),
+    Case("stochastic_depth", lambda: jaxnn.stochastic_depth(0.4), real(4, 5, 2)),
+    Case("gru", lambda: jaxnn.gru(3), real(4, 5, 2)),
+    Case("gru_reverse", lambda: jaxnn.gru(2, reverse=True), real(4, 3, 2)),
+    Case("lstm", lambda: jaxnn.lstm(3), real(4, 5, 2)),
     Case("embedding", lambda: jaxnn.embedding(7, 3), whole(7, 4, 5)),
     Case("layer_norm", lambda: jaxnn.layer_norm(), real(4, 5), facts=_FLOAT32),
     Case("rms_norm", lambda: jaxnn.rms_norm(), real(4, 2, 5), facts=_FLOAT32),
+    Case("group_norm", lambda: jaxnn.group_norm(2), real(4, 3, 2, 4), facts=_FLOAT32),
     Case("batch_norm", lambda: jaxnn.batch_norm(), real(4, 3), facts=_FLOAT32),
     Case("batch_norm_2d", lambda: jaxnn.batch_norm(momentum=0.5), real(4, 3, 2, 3), facts=_FLOAT32),
     Case(
@@ -176,6 +189,17 @@ NETWORKS = [
 
 _CLASSES = {"inputs": real(8, 2), "outputs": real(8, 4), "labels": whole(4, 8)}
 _NUMBERS = {"inputs": real(8, 2), "outputs": real(8, 3), "labels": real(8, 3, seed=1)}
+_CODED = {
+    "inputs": np.abs(np.tanh(real(8, 2, 3))),
+    "outputs": {
+        "reconstruction": real(8, 2, 3, seed=2),
+        "mean": real(8, 2, seed=3),
+        "log_variance": 0.5 * real(8, 2, seed=4),
+    },
+}
+_TAUGHT = _CLASSES | {"teacher": real(8, 4, seed=5)}
+_FLAT = {"inputs": real(8, 2, 2), "outputs": real(8, 4, seed=2)}
+_PAIRS = {"inputs": real(8, 2), "outputs": (real(8, 3), real(8, 3, seed=1))}
 _TOKENS = {"inputs": real(8, 5), "outputs": real(8, 5, 4), "labels": whole(4, 8, 5)}
 
 
@@ -197,6 +221,26 @@ _BATCHWISE = {
     "unweighted": "a loss over a whole batch minds the weights itself",
 }
 
+_COMPARED = {
+    "additive": "each example is compared with the others of its batch, which is its point",
+    "unweighted": "an example that is there twice is also a wrong answer to itself; that weight 0"
+    " counts for nothing is in test_objectives_more.py",
+}
+
+
+def _measured():
+    more = {"f1": jaxnn.metrics.f1, "calibration_error": jaxnn.metrics.calibration_error}
+    return jaxnn.classification(metrics=more)
+
+
+def _flat(inputs):
+    return inputs.reshape(len(inputs), -1)
+
+
+def _teacher(inputs):
+    return jnp.concatenate([inputs, inputs**2], -1)
+
+
 OBJECTIVES = [
     Case("classification", lambda: jaxnn.classification(), _CLASSES),
     Case(
@@ -211,6 +255,14 @@ OBJECTIVES = [
     Case("plain_loss", lambda: jaxnn.objective(_pinball), _NUMBERS),
     Case("augmented", lambda: jaxnn.augmented(jaxnn.classification(), _noisy), _CLASSES),
     Case("batchwise", lambda: jaxnn.batchwise(_spread), _NUMBERS, _BATCHWISE),
+    Case("next_token", lambda: jaxnn.next_token(label_smoothing=0.1), _TOKENS),
+    Case("classification_measured", _measured, _CLASSES),
+    Case("focal", lambda: jaxnn.focal(gamma=1.5, alpha=(1.0, 0.5, 2.0, 1.0)), _CLASSES),
+    Case("info_nce", lambda: jaxnn.info_nce(), _PAIRS, _COMPARED),
+    Case("reconstruction", lambda: jaxnn.reconstruction(targets=_flat), _FLAT),
+    Case("elbo", lambda: jaxnn.elbo(beta=2.0), _CODED),
+    Case("elbo_gaussian", lambda: jaxnn.elbo(likelihood="gaussian"), _CODED),
+    Case("distilled", lambda: jaxnn.distilled(jaxnn.classification(), _teacher), _TAUGHT),
 ]
 
 

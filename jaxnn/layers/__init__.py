@@ -7,11 +7,20 @@ stands between such layers. A layer is one function that returns a `Network`.
 
 from jaxnn.layers.activation import activation, flatten
 from jaxnn.layers.convolution import conv, conv_general_dilated
-from jaxnn.layers.dropout import dropout
+from jaxnn.layers.depthwise import depthwise_conv
+from jaxnn.layers.dropout import dropout, stochastic_depth
 from jaxnn.layers.embedding import embedding
 from jaxnn.layers.linear import linear
-from jaxnn.layers.normalization import batch_norm, layer_norm, rms_norm, standardize
+from jaxnn.layers.normalization import (
+    batch_norm,
+    group_norm,
+    layer_norm,
+    rms_norm,
+    standardize,
+)
 from jaxnn.layers.pooling import avg_pool, max_pool
+from jaxnn.layers.recurrent import gru, lstm
+from jaxnn.layers.transposed import conv_transpose
 
 __all__ = [
     "activation",
@@ -19,12 +28,18 @@ __all__ = [
     "batch_norm",
     "conv",
     "conv_general_dilated",
+    "conv_transpose",
+    "depthwise_conv",
     "dropout",
     "embedding",
     "flatten",
+    "group_norm",
+    "gru",
     "layer_norm",
     "linear",
+    "lstm",
     "max_pool",
     "rms_norm",
     "standardize",
+    "stochastic_depth",
 ]

@@ -106,3 +106,8 @@ def check_features(where: str, inputs, expected: int) -> None:
             expected=f"shape (..., {expected}), as when the parameters were made",
             fix="Give inputs with those features, or make the parameters again with init",
         )
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """Returns the dtype to sum in: float32 for narrower ones, or the dtype itself."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype

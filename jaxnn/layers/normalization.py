@@ -8,13 +8,15 @@
 [[-1.0, 1.0]]
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.checks import InvalidValue, floating, number, positive
+from jaxnn.checks import InvalidValue, floating, number, positive, positive_integer
 from jaxnn.layers.linear import check_features
 from jaxnn.network import Network, Parts, described, stateless
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Number
 
 
 def standardize(mean: Any, std: Any) -> Network:
@@ -51,10 +53,14 @@ def standardize(mean: Any, std: Any) -> Network:
     return described(stateless(apply), "standardize", **settings)
 
 
-def layer_norm(*, epsilon: float = 1e-6) -> Network:
+def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
     """Normalizes each example over its last axis, then scales and shifts every feature.
 
     `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, statistics in float32.
+
+    Args:
+      epsilon: added to the variance, above zero.
+      bias: whether every feature is shifted.
 
     Source: Ba et al., Layer Normalization, 2016, eq. (4), https://arxiv.org/abs/1607.06450.
     """
@@ -68,7 +74,7 @@ def layer_norm(*, epsilon: float = 1e-6) -> Network:
         x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
         return _affine(x, params).astype(inputs.dtype)
 
-    return described(stateless(apply, _scale_and_bias), "layer_norm")
+    return described(stateless(apply, _scale_and_bias if bias else _scale), "layer_norm")
 
 
 def rms_norm(*, epsilon: float = 1e-6) -> Network:
@@ -86,13 +92,53 @@ def rms_norm(*, epsilon: float = 1e-6) -> Network:
         x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
         return _affine(x, params).astype(inputs.dtype)
 
+    return described(stateless(apply, _scale), "rms_norm")
+
+
+def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
+    """Normalizes each example over groups of features, then scales and shifts every feature.
+
+    The statistics of a group are over its features and all axes between the batch and the features,
+    in float32. One group is layer normalization of a whole image, a group for each feature is
+    instance normalization.
+
+    Args:
+      groups: the number of groups, each of features that lie side by side.
+      epsilon: added to the variance, above zero.
+
+    Raises:
+      InvalidValue: if `groups` is not positive, or, when traced, if the features do not divide
+        into the groups.
+
+    Source: Wu and He, Group Normalization, ECCV 2018, eq. (7), https://arxiv.org/abs/1803.08494.
+    """
+    positive_integer("group_norm", "groups", groups)
+    positive("group_norm", "epsilon", epsilon)
+
     def init(key, inputs):
-        return {"scale": jnp.ones(inputs.shape[-1], jnp.float32)}
+        if inputs.shape[-1] % groups:
+            raise InvalidValue(
+                "group_norm",
+                "the features do not divide into the groups",
+                got=f"inputs of shape {inputs.shape} and groups={groups}",
+                expected="a number of groups that divides the number of features",
+                fix=f"Pass, say, groups={math.gcd(inputs.shape[-1], groups)}",
+            )
+        return _scale_and_bias(key, inputs)
 
-    return described(stateless(apply, init), "rms_norm")
+    def apply(params, inputs):
+        floating("group_norm", inputs)
+        check_features("group_norm", inputs, params["scale"].shape[0])
+        x = inputs.astype(jnp.float32).reshape(*inputs.shape[:-1], groups, -1)
+        axes = (*range(1, x.ndim - 2), x.ndim - 1)
+        x = x - x.mean(axes, keepdims=True)
+        x = x * _inverse_root((x * x).mean(axes, keepdims=True), epsilon)
+        return _affine(x.reshape(inputs.shape), params).astype(inputs.dtype)
+
+    return described(stateless(apply, init), "group_norm", groups=groups)
 
 
-def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5) -> Network:
+def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number = 1.0) -> Network:
     """Normalizes every feature over the batch and all other axes, then scales and shifts it.
 
     In training (a key is given) the batch's own statistics are used, and running ones are kept in
@@ -102,17 +148,21 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5) -> Network:
       momentum: the share of the old running statistics that is kept at a step, in [0, 1). As in
         Flax and Keras; PyTorch's `momentum` is one minus this.
       epsilon: added to the variance, above zero.
+      scale: the initial scale of every feature; 0 at the end of the branch of a `residual` begins
+        with the identity. May be traced.
 
     Source: Ioffe and Szegedy, Batch Normalization, ICML 2015, algorithm 1. The running variance is
     the biased one of the batch, as in Flax; PyTorch's is unbiased.
     """
     number("batch_norm", "momentum", momentum, low=0.0, high=1.0)
     positive("batch_norm", "epsilon", epsilon)
+    number("batch_norm", "scale", scale)
 
     def init(key, inputs):
         features = inputs.shape[-1]
         state = {"mean": jnp.zeros(features, jnp.float32), "var": jnp.ones(features, jnp.float32)}
-        return _scale_and_bias(key, inputs), state
+        params = _scale_and_bias(key, inputs)
+        return params | {"scale": params["scale"] * scale}, state
 
     def apply(params, state, inputs, *, key=None):
         floating("batch_norm", inputs)
@@ -133,6 +183,10 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5) -> Network:
         return _affine(x, params).astype(inputs.dtype), state
 
     return Network(init, apply, Parts("batch_norm", (("momentum", momentum),)))
+
+
+def _scale(key, inputs):
+    return {"scale": jnp.ones(inputs.shape[-1], jnp.float32)}
 
 
 def _scale_and_bias(key, inputs):
