@@ -218,7 +218,9 @@ def _kept(
     with open_directory(out, config, resume=resume, allow_change=allow_change) as directory:
         keeper = Keeper(directory, training, saving or Saving(), config)
         try:
-            yield keeper, keeper.found(resume, allow_change)
+            kept = keeper.found(resume, allow_change)
+            keeper.prepare()
+            yield keeper, kept
             keeper.wait()
         except BaseException as error:
             try:

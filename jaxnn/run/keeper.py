@@ -83,19 +83,13 @@ class Keeper:
         self.saved_at = time.monotonic()
         self.saved_step = -1
         self.damaged = 0
-        # Importing the engine takes a fifth of a second, which compiling the training hides.
-        self.background.start(self._warm_up)
+        # The engine takes a fifth of a second to import, which compiling hides.
+        self.background.start(_warm_up)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the run is."""
         return plain(identity(self.training))
-
-    def _warm_up(self) -> None:
-        import orbax.checkpoint  # noqa: F401
-
-        if self.training.layout.members is None:  # members are copied where they are laid out
-            _duplicate.lower(jax.eval_shape(self.training.whole)).compile()
 
     def found(self, resume: bool, allow_change: Collection[str]) -> Kept | None:
         """Returns what the run goes on from; `None` where it begins.
@@ -114,6 +108,12 @@ class Keeper:
         if content["step"] < self.training.steps:
             self.directory.unfinish()
         return Kept(trial, content["step"], content["seconds"], [_numbers(row) for row in rows])
+
+    def prepare(self) -> None:
+        """Compiles what copies the state, beside the training, so that the first save need not."""
+        if self.training.layout.members is None:  # members are copied where they are laid out
+            like = jax.eval_shape(self.training.whole)
+            self.background.start(lambda: _duplicate.lower(like).compile() and None)
 
     def newest(self) -> Kept | None:
         """Returns what was kept last; its rows are left alone."""
@@ -267,6 +267,10 @@ def _duplicate(trial):
         return jax.random.key_data(array) if is_key else jnp.copy(array)
 
     return [copy(array) for array in jax.tree.leaves(trial)], is_good(trial.state, trial.window)
+
+
+def _warm_up() -> None:
+    import orbax.checkpoint  # noqa: F401
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:
