@@ -27,9 +27,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import optax
 
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Callable
 
 
 class Match(NamedTuple):
@@ -130,6 +131,103 @@ def matched(
             )
         matches |= fresh
     return matches
+
+
+def chosen(
+    where: str, rules: Mapping[str, bool] | Sequence[tuple[str, bool]], names: Iterable[str]
+) -> set[str]:
+    """Returns the names that rules `{pattern: bool}` choose; none that no rule matches.
+
+    Raises:
+      InvalidType: if a rule says something else than True or False.
+      InvalidValue: as `matched`.
+    """
+    matches = matched(where, rules, names)
+    for match in matches.values():
+        if not isinstance(match.value, bool):
+            raise InvalidType(
+                where,
+                "a rule says neither yes nor no",
+                got=f"{match.pattern!r}: {match.value!r}",
+                expected="True or False",
+                fix=f"Write {{{match.pattern!r}: True}}",
+            )
+    return {name for name, match in matches.items() if match.value}
+
+
+def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Returns the names that some pattern matches as a whole, in their order.
+
+    Unlike in rules, the pattern of a node is not that of the names under it.
+
+    Raises:
+      InvalidType: if the patterns are something else.
+      InvalidValue: if a pattern matches no name.
+    """
+    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise InvalidType(
+            where,
+            "the patterns are of another kind",
+            got=repr(patterns),
+            expected="a list of names, in which * stands for any characters",
+            fix="Write ['head', 'layers/*']",
+        )
+    names, found = list(names), set()
+    for pattern in patterns:
+        hits = {
+            name
+            for name in names
+            if (hit := _expression(pattern).fullmatch(name)) and not hit.groups()[-1]
+        }
+        if not hits:
+            raise _unmatched(where, pattern, names)
+        found |= hits
+    return [name for name in names if name in found]
+
+
+def labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callable[[Any], Any]:
+    """Returns a function that gives each leaf of a tree the value of its rule, for Optax.
+
+    Learning rates by name, and weight decay for all but biases and norms:
+
+        optax.partition({"slow": optax.adam(1e-4), "fast": optax.adam(1e-2)},
+                        labels({"body": "slow", "*": "fast"}))
+        optax.adamw(1e-3, mask=labels({"*/bias": False, "*/scale": False, "*": True}))
+
+    Args:
+      rules: `{pattern: value}`, or pairs; the first that matches counts.
+
+    Raises:
+      InvalidType: if the rules are something else.
+      InvalidValue: from the function, if a leaf is matched by no rule, or a rule matches no leaf.
+
+    Example:
+      >>> labels({"*/bias": False, "*": True})({"layer": {"bias": 1.0, "weight": 2.0}})
+      {'layer': {'bias': False, 'weight': True}}
+    """
+    _pairs("labels", rules)
+
+    def label(tree: Any) -> Any:
+        # What an optimizer around this one has masked out is named too: it may have a rule.
+        leaves, structure = jax.tree.flatten(tree, is_leaf=_is_masked)
+        names = list(named(jax.tree.unflatten(structure, range(len(leaves)))))
+        matches = matched("labels", rules, names)
+        left = [name for name in names if name not in matches]
+        if left:
+            raise InvalidValue(
+                "labels",
+                "no rule matches some of the leaves",
+                got=f"nothing for {listing(left)}",
+                expected="a value for each leaf",
+                fix="End the rules with one for all others: '*'",
+            )
+        return jax.tree.unflatten(structure, [matches[name].value for name in names])
+
+    return label
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
 
 
 def listing(names: Iterable[str], most: int = 20) -> str:

@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.typing import Any, Callable
 
 
@@ -45,14 +45,17 @@ class Parts(NamedTuple):
     Attributes:
       kind: what it is called, such as `"linear"`.
       settings: what it was built with, `(("features", 64),)`.
-      children: the named networks inside it, in order.
+      children: the named networks inside it, in order. One whose name is `""` has the names of the
+        network around it, as inside a transform.
       rebuild: makes the same network from other children; given where there are children.
+      times: how many layers of the children there are, each with parameters of its own.
     """
 
     kind: str = "network"
     settings: tuple[tuple[str, Any], ...] = ()
     children: tuple[tuple[str, "Network"], ...] = ()
     rebuild: Callable[..., "Network"] | None = None
+    times: int = 1
 
 
 class Network(NamedTuple):
@@ -73,7 +76,7 @@ class Network(NamedTuple):
 
 
 def _outline(network: Network, name: str = "", indent: str = "") -> list[str]:
-    kind, settings, children, _ = network.parts
+    kind, settings, children, *_ = network.parts
     words = ", ".join(f"{key}={value}" for key, value in settings)
     lines = [f"{indent}{name + ': ' if name else ''}{kind}({words})"]
     for child_name, child in children:
@@ -98,6 +101,31 @@ def stateless(
     return Network(
         lambda key, inputs: (init(key, inputs), {}),
         lambda params, state, inputs, *, key=None: (apply(params, inputs), state),
+    )
+
+
+def around(
+    network: Network,
+    init: Callable[..., Any],
+    apply: Callable[..., Any],
+    kind: str,
+    rebuild: Callable[[Network], Network],
+    **settings: Any,
+) -> Network:
+    """Makes a transform of a network, in which its parts and parameters keep their names.
+
+    Args:
+      network: what is inside.
+      init: of the transform.
+      apply: of the transform.
+      kind: what the transform is called.
+      rebuild: makes the same transform of another network.
+      **settings: what it was built with, for the description.
+    """
+    return Network(
+        init,
+        apply,
+        Parts(kind, (*settings.items(),), (("", network),), lambda child: rebuild(child[1])),
     )
 
 
@@ -145,7 +173,8 @@ def parallel(
 
     Raises:
       InvalidType: if a branch is not a network.
-      InvalidValue: if two branches have the same name, or there are none.
+      InvalidValue: if two branches have the same name, or there are none; when traced, if `combine`
+        cannot take the outputs.
     """
     children = _named("parallel", networks)
 
@@ -155,7 +184,7 @@ def parallel(
 
     def apply(params, state, inputs, *, key=None):
         results = [apply_part(name, child, params, state, inputs, key) for name, child in children]
-        outputs = combine(tuple(outputs for outputs, _ in results))
+        outputs = _combined(combine, children, tuple(outputs for outputs, _ in results))
         return outputs, gathered(children, [({}, after) for _, after in results])[1]
 
     rebuild = partial(parallel, combine=combine)
@@ -182,7 +211,8 @@ def residual(network: Network, shortcut: Network | None = None) -> Network:
             raise InvalidValue(
                 "residual",
                 "the branch and the shortcut do not have the same shape",
-                got=f"branch {branch.shape} and shortcut {skip.shape}",
+                got=f"branch {branch.shape} of {network.parts.kind}, and shortcut {skip.shape} of"
+                f" {(shortcut or identity).parts.kind}",
                 expected="equal shapes",
                 fix="Give the branch as many features as its inputs, or pass shortcut=linear(n)"
                 " (or conv) to match them",
@@ -192,6 +222,26 @@ def residual(network: Network, shortcut: Network | None = None) -> Network:
     identity = described(stateless(lambda params, inputs: inputs), "identity")
     sides = parallel(("branch", network), ("shortcut", shortcut or identity), combine=add)
     return described(sides, "residual")
+
+
+def _combined(combine: Callable[[Any], Any], children: Any, outputs: tuple[Any, ...]) -> Any:
+    try:
+        return combine(outputs)
+    except (TypeError, ValueError) as error:
+        # What jax says of a traced value is not about the shapes of the branches.
+        if isinstance(error, Invalid | jax.errors.JAXTypeError):
+            raise
+        forms = [
+            f"{name} {jax.tree.map(lambda x: (x.shape, str(x.dtype)), branch)}"
+            for (name, _), branch in zip(children, outputs)
+        ]
+        raise InvalidValue(
+            "parallel",
+            "the branches' outputs do not meet in combine",
+            got=f"branches {', '.join(forms)} ({str(error).splitlines()[0].rstrip('.')})",
+            expected="outputs that combine can take, usually equal but for their last axis",
+            fix="Make the shapes of the branches alike, or leave out combine to have a tuple",
+        ) from error
 
 
 def output_shape(network: Network, params: Any, state: Any, inputs: Any) -> Any:
@@ -204,7 +254,7 @@ def rewrite(network: Network, change: Callable[[str, Network], Network], path: s
 
     The path of a part is its names from the outside in, `"block/hidden_1"`; the whole is `""`.
     """
-    kind, settings, children, rebuild = network.parts
+    kind, settings, children, rebuild, _ = network.parts
     if children and rebuild:
         changed = [(name, rewrite(c, change, f"{path}/{name}".strip("/"))) for name, c in children]
         network = described(rebuild(*changed), kind, **dict(settings))

@@ -12,6 +12,7 @@ total                     (1, 10)       2,410  9,640          2,368
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,10 +29,11 @@ class Row(NamedTuple):
     Attributes:
       part: its name, with those of the parts around it: `"block/hidden_1"`.
       kind: what it is, such as `"linear"`.
-      output: the shape of its output, or a pytree of shapes.
-      parameters: the number of its parameters.
-      bytes: the memory of its parameters and state.
+      output: the shape of its output, or a pytree of shapes; inside `repeat`, of one layer.
+      parameters: the number of parameters that it computes with, frozen ones too, in all layers.
+      bytes: the memory of these and of its state.
       multiply_adds: products in its matrix products and convolutions, for these inputs.
+      times: how many layers of it there are; 1 but inside `repeat`.
     """
 
     part: str
@@ -40,11 +42,16 @@ class Row(NamedTuple):
     parameters: int
     bytes: int
     multiply_adds: int
+    times: int = 1
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a network's parts, in the order in which they compute, and their total."""
+    """The rows of a network's parts, in the order in which they compute, and the total.
+
+    The total is of the network as a whole: the parameters that are trained, the memory of all that
+    it keeps, and all products, also those that are between parts.
+    """
 
     rows: tuple[Row, ...]
     total: Row
@@ -55,7 +62,8 @@ class Table:
         ]
         for row in (*self.rows, self.total):
             figures = (f"{n:,}" for n in (row.parameters, row.bytes, row.multiply_adds))
-            lines.append((row.part, row.kind, str(row.output), *figures))
+            part = row.part if row.times == 1 else f"{row.part} x{row.times}"
+            lines.append((part, row.kind, str(row.output), *figures))
         widths = [max(map(len, column)) for column in zip(*lines)]
         return "\n".join(
             "  ".join(
@@ -75,7 +83,8 @@ def table(network: Network, inputs: Any) -> Table:
       network: any network; one that does not say what it is made of is a single part.
       inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
     """
-    rows: list[Row] = []
+    times = dict(_leaves(network))
+    rows: dict[str, Row] = {}
 
     def watched(path: str, part: Network) -> Network:
         if part.parts.children:
@@ -83,7 +92,7 @@ def table(network: Network, inputs: Any) -> Table:
 
         def apply(params, state, inputs, *, key=None):
             outputs, after = part.apply(params, state, inputs, key=key)
-            rows.append(_row(path, part, params, state, inputs, outputs))
+            rows[path] = _row(path, part, times[path], params, state, inputs, outputs)
             return outputs, after
 
         return part._replace(apply=apply)
@@ -94,11 +103,11 @@ def table(network: Network, inputs: Any) -> Table:
         part="total",
         kind="",
         output=_shapes(outputs),
-        parameters=sum(row.parameters for row in rows),
-        bytes=sum(row.bytes for row in rows),
-        multiply_adds=sum(row.multiply_adds for row in rows),
+        parameters=_count(params),
+        bytes=_bytes((params, state)),
+        multiply_adds=multiply_adds(lambda *a: network.apply(*a)[0], params, state, inputs),
     )
-    return Table(tuple(rows), total)
+    return Table((*rows.values(),), total)
 
 
 def multiply_adds(function: Any, *arguments: Any) -> int:
@@ -123,17 +132,33 @@ def multiply_adds(function: Any, *arguments: Any) -> int:
     return products
 
 
-def _row(path: str, part: Network, params, state, inputs, outputs) -> Row:
+def _leaves(network: Network, path: str = "", times: int = 1) -> Iterator[tuple[str, int]]:
+    """Yields the path of each part without parts, and how many layers of it there are."""
+    if not network.parts.children:
+        yield path, times
+    for name, child in network.parts.children:
+        yield from _leaves(child, f"{path}/{name}".strip("/"), times * network.parts.times)
+
+
+def _row(path: str, part: Network, times: int, params, state, inputs, outputs) -> Row:
     arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, state, inputs))
-    stored = jax.tree.leaves(arrays[:2])
     return Row(
         part=path or "network",
         kind=part.parts.kind,
         output=_shapes(outputs),
-        parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(arrays[0])),
-        bytes=sum(math.prod(x.shape) * x.dtype.itemsize for x in stored),
-        multiply_adds=multiply_adds(lambda *a: part.apply(*a)[0], *arrays),
+        parameters=times * _count(arrays[0]),
+        bytes=times * _bytes(arrays[:2]),
+        multiply_adds=times * multiply_adds(lambda *a: part.apply(*a)[0], *arrays),
+        times=times,
     )
+
+
+def _count(tree: Any) -> int:
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def _shapes(outputs: Any) -> Any:

@@ -25,6 +25,7 @@ ROOMS = [
     ("names",),
     ("network",),
     ("layers",),
+    ("transforms",),
     ("models",),
     ("table",),
     ("metrics",),

@@ -1,0 +1,1 @@
+"""Transforms: a network in, a network out, whose parts and parameters keep their names."""
