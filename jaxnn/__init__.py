@@ -13,6 +13,7 @@ from jaxnn.data.resident import Resident, resident
 from jaxnn.data.split import split
 from jaxnn.layers import (
     activation,
+    attention,
     avg_pool,
     batch_norm,
     conv,
@@ -28,6 +29,7 @@ from jaxnn.layers import (
     linear,
     lstm,
     max_pool,
+    positions,
     rms_norm,
     standardize,
     stochastic_depth,
@@ -37,7 +39,12 @@ from jaxnn.learning.guarded import guarded
 from jaxnn.metrics import Metric
 from jaxnn.models.convnet import convnet
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
+from jaxnn.models.generate import generate
+from jaxnn.models.gpt import gpt
 from jaxnn.models.mlp import mlp
+from jaxnn.models.resnet import resnet
+from jaxnn.models.rnn import rnn
+from jaxnn.models.vae import vae
 from jaxnn.names import labels
 from jaxnn.network import Network, parallel, residual, serial, stateless
 from jaxnn.objectives import (
@@ -117,6 +124,7 @@ __all__ = [
     "Watch",
     "absolute_error",
     "activation",
+    "attention",
     "augmented",
     "avg_pool",
     "batch_norm",
@@ -145,6 +153,8 @@ __all__ = [
     "from_flax",
     "frozen",
     "group_norm",
+    "generate",
+    "gpt",
     "gru",
     "guarded",
     "info_nce",
@@ -170,6 +180,7 @@ __all__ = [
     "parallel",
     "population",
     "population_based_training",
+    "positions",
     "predict",
     "random_range",
     "reconstruction",
@@ -179,7 +190,9 @@ __all__ = [
     "resident",
     "residual",
     "resized",
+    "resnet",
     "rms_norm",
+    "rnn",
     "run",
     "serial",
     "split",
@@ -192,6 +205,7 @@ __all__ = [
     "table",
     "to_flax",
     "train",
+    "vae",
     "warm_start",
     "weights_of",
 ]

@@ -103,6 +103,66 @@ def _scaled():
     )
 
 
+def _centred():
+    """A part with a state that training changes, in the dtypes that it is given."""
+
+    def apply(params, state, inputs, *, key=None):
+        outputs = inputs - state["mean"].astype(inputs.dtype)[None]
+        if key is not None:
+            mean = inputs.mean(0).astype(state["mean"].dtype)
+            state = {"mean": 0.9 * state["mean"] + 0.1 * mean}
+        return outputs, state
+
+    def init(key, inputs):
+        return {}, {"mean": jnp.zeros(inputs.shape[-1:], jnp.float32)}
+
+    return jaxnn.Network(init, apply)
+
+
+def _block():
+    """A layer for `repeat`: with a state, with randomness, and with parts of parts."""
+    inside = ("linear", jaxnn.linear(4)), ("centred", _centred()), ("dropout", jaxnn.dropout(0.2))
+    return jaxnn.residual(jaxnn.serial(*inside, jaxnn.activation(jnp.tanh)))
+
+
+TRANSFORMS = {
+    "repeat": lambda network: jaxnn.repeat(network, 3),
+    "remat": jaxnn.remat,
+    "mixed_precision": jaxnn.mixed_precision,
+    "frozen": lambda network: jaxnn.frozen(network, {"*bias": True}),
+    "lora": lambda network: jaxnn.lora(network, {"*weight": True}, rank=2),
+    "captured": lambda network: jaxnn.captured(network, ["branch", "*/linear"]),
+}
+"""Every transform of a network, as one; `_PAIRS` are tried with every law, all in their own test."""
+
+_PAIRS = [
+    ("repeat", "remat"), ("remat", "repeat"), ("mixed_precision", "repeat"), ("repeat", "lora"),
+    ("lora", "repeat"), ("mixed_precision", "lora"), ("lora", "frozen"), ("captured", "repeat"),
+    ("captured", "mixed_precision"), ("remat", "captured"), ("frozen", "mixed_precision"),
+]  # fmt: skip
+
+
+def transformed(*names):
+    """Returns the block in transforms, the first of them outermost."""
+    network = _block()
+    for name in reversed(names):
+        network = TRANSFORMS[name](network)
+    return network
+
+
+def _transformed(*names):
+    exempt, facts = {}, {}
+    if "mixed_precision" in names:
+        coarse = "bfloat16 has three digits; `test_transforms` compares it with float32"
+        exempt = {"gradients": coarse, "compiled": coarse}
+        facts = {"bfloat16": jnp.float32}
+        if names[0] == "captured":
+            exempt["bfloat16"] = "outputs are float32, and what is captured bfloat16"
+    elif {"frozen", "lora"} & {*names}:
+        exempt = {"bfloat16": "what is frozen is state, which this law leaves in float32"}
+    return Case("_of_".join(names), lambda: transformed(*names), real(4, 4), exempt, facts)
+
+
 NETWORKS = [
     Case("linear", lambda: jaxnn.linear(3), real(4, 5)),
     Case("linear_of_time", lambda: jaxnn.linear(3, bias=False, scale=2.0), real(4, 2, 5)),
@@ -133,11 +193,11 @@ NETWORKS = [
     Case("gru_reverse", lambda: jaxnn.gru(2, reverse=True), real(4, 3, 2)),
     Case("lstm", lambda: jaxnn.lstm(3), real(4, 5, 2)),
     Case("embedding", lambda: jaxnn.embedding(7, 3), whole(7, 4, 5)),
-    Case("layer_norm", lambda: jaxnn.layer_norm(), real(4, 5), facts=_FLOAT32),
-    Case("rms_norm", lambda: jaxnn.rms_norm(), real(4, 2, 5), facts=_FLOAT32),
-    Case("group_norm", lambda: jaxnn.group_norm(2), real(4, 3, 2, 4), facts=_FLOAT32),
-    Case("batch_norm", lambda: jaxnn.batch_norm(), real(4, 3), facts=_FLOAT32),
-    Case("batch_norm_2d", lambda: jaxnn.batch_norm(momentum=0.5), real(4, 3, 2, 3), facts=_FLOAT32),
+    Case("layer_norm", lambda: jaxnn.layer_norm(), real(4, 5)),
+    Case("rms_norm", lambda: jaxnn.rms_norm(), real(4, 2, 5)),
+    Case("group_norm", lambda: jaxnn.group_norm(2), real(4, 3, 2, 4)),
+    Case("batch_norm", lambda: jaxnn.batch_norm(), real(4, 3)),
+    Case("batch_norm_2d", lambda: jaxnn.batch_norm(momentum=0.5), real(4, 3, 2, 3)),
     Case(
         "standardize",
         lambda: jaxnn.standardize(127.5, 73.6),
@@ -156,7 +216,6 @@ NETWORKS = [
         "serial",
         lambda: jaxnn.serial(jaxnn.linear(4), ("norm", jaxnn.batch_norm())),
         real(4, 5),
-        facts=_FLOAT32,
     ),
     Case("serial_of_blocks", _blocks, real(4, 4)),
     Case(
@@ -173,8 +232,26 @@ NETWORKS = [
         lambda: jaxnn.residual(jaxnn.conv(2, 3, strides=2), jaxnn.conv(2, 1, strides=2)),
         real(3, 5, 5, 1),
     ),
+    *(_transformed(*names) for names in [*zip(TRANSFORMS), *_PAIRS]),
     Case("mlp", lambda: jaxnn.mlp([6, 4], 3, dropout=0.2), real(4, 2, 3)),
     Case("convnet", lambda: jaxnn.convnet([2, 3], 5, 4, dropout=0.2), real(3, 8, 8)),
+    Case("rnn", lambda: jaxnn.rnn([3], 2, cell="lstm", dropout=0.2), real(4, 3, 2)),
+    Case("rnn_every_step", lambda: jaxnn.rnn([2, 3], 2, every_step=True), real(4, 3, 2)),
+    Case(
+        "resnet",
+        lambda: jaxnn.resnet([1, 1], 3, width=2, activation=jnp.tanh, drop=0.3),
+        real(3, 4, 4),
+    ),
+    Case(
+        "resnet_imagenet",
+        lambda: jaxnn.resnet(
+            [1, 1], 3, form="imagenet", width=2, bottleneck=True, activation=jnp.tanh
+        ),
+        real(3, 16, 16, 2),
+    ),
+    Case(
+        "vae", lambda: jaxnn.vae(jaxnn.mlp([3], 2 * 2), jaxnn.mlp([4], 2 * 3)), real(4, 2, 3)
+    ),
     Case("nnx", lambda: from_flax(NnxModel, outputs=3), real(4, 6, 6, 1), _ONE_PART | _MIXED),
     Case(
         "nnx_module", lambda: from_flax(nnx.Linear(5, 3, rngs=nnx.Rngs(0))), real(4, 5), _ONE_PART
@@ -201,6 +278,7 @@ _TAUGHT = _CLASSES | {"teacher": real(8, 4, seed=5)}
 _FLAT = {"inputs": real(8, 2, 2), "outputs": real(8, 4, seed=2)}
 _PAIRS = {"inputs": real(8, 2), "outputs": (real(8, 3), real(8, 3, seed=1))}
 _TOKENS = {"inputs": real(8, 5), "outputs": real(8, 5, 4), "labels": whole(4, 8, 5)}
+_TEXT = _TOKENS | {"inputs": whole(4, 8, 6)}
 
 
 def _pinball(outputs, batch):
@@ -255,7 +333,7 @@ OBJECTIVES = [
     Case("plain_loss", lambda: jaxnn.objective(_pinball), _NUMBERS),
     Case("augmented", lambda: jaxnn.augmented(jaxnn.classification(), _noisy), _CLASSES),
     Case("batchwise", lambda: jaxnn.batchwise(_spread), _NUMBERS, _BATCHWISE),
-    Case("next_token", lambda: jaxnn.next_token(label_smoothing=0.1), _TOKENS),
+    Case("next_token", lambda: jaxnn.next_token(label_smoothing=0.1), _TEXT),
     Case("classification_measured", _measured, _CLASSES),
     Case("focal", lambda: jaxnn.focal(gamma=1.5, alpha=(1.0, 0.5, 2.0, 1.0)), _CLASSES),
     Case("info_nce", lambda: jaxnn.info_nce(), _PAIRS, _COMPARED),

@@ -17,6 +17,10 @@ loss that is defined only over a whole batch says so: `batchwise(loss)`.
 """
 
 from jaxnn.objectives.classification import classification
+from jaxnn.objectives.contrastive import info_nce
+from jaxnn.objectives.distillation import distilled
+from jaxnn.objectives.focal import focal
+from jaxnn.objectives.next_token import next_token
 from jaxnn.objectives.objective import (
     Objective,
     augmented,
@@ -25,6 +29,7 @@ from jaxnn.objectives.objective import (
     objective,
     weights_of,
 )
+from jaxnn.objectives.reconstruction import elbo, reconstruction
 from jaxnn.objectives.regression import absolute_error, regression
 
 __all__ = [
@@ -33,8 +38,14 @@ __all__ = [
     "augmented",
     "batchwise",
     "classification",
+    "distilled",
+    "elbo",
     "example_keys",
+    "focal",
+    "info_nce",
+    "next_token",
     "objective",
+    "reconstruction",
     "regression",
     "weights_of",
 ]

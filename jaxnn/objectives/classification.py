@@ -7,7 +7,7 @@
 [1.38600003..., 1.38600003...]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,15 @@ import optax
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, is_concrete, number, positive_integer
 from jaxnn.objectives.objective import Objective, labels_of, weights_of
-from jaxnn.typing import Any, Batch, Number
+from jaxnn.typing import Any, Batch, Callable, Number
 
 
-def classification(*, label_smoothing: Number = 0.0, top_k: int | Sequence[int] = ()) -> Objective:
+def classification(
+    *,
+    label_smoothing: Number = 0.0,
+    top_k: int | Sequence[int] = (),
+    metrics: Mapping[str, Callable[[Any, Any, Any], measures.Metric]] | None = None,
+) -> Objective:
     """Cross-entropy (nats) between logits and whole-number labels, and the accuracy.
 
     Outputs are logits `[batch, ..., classes]`, labels integers `[batch, ...]` from 0 to
@@ -30,9 +35,12 @@ def classification(*, label_smoothing: Number = 0.0, top_k: int | Sequence[int] 
       label_smoothing: the share of each label's probability that is spread evenly over all
         classes, in [0, 1). May be traced. It is part of the loss in evaluation too.
       top_k: one or several numbers of guesses allowed.
+      metrics: more to report, by name, each `(logits, labels, weights) -> Metric` with one number
+        as its value: `{"f1": jaxnn.metrics.f1}`.
 
     Raises:
-      InvalidValue: if labels are out of range, or shapes do not match.
+      InvalidValue: if labels are out of range, shapes do not match, or the value of a metric is
+        not one number.
       InvalidType: if labels are not integers.
 
     Source: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
@@ -41,52 +49,60 @@ def classification(*, label_smoothing: Number = 0.0, top_k: int | Sequence[int] 
     guesses = (top_k,) if isinstance(top_k, int) else tuple(top_k)
     for k in guesses:
         positive_integer("classification", "top_k", k)
-    smooth = not is_concrete(label_smoothing) or label_smoothing != 0
+    asked = dict(metrics or {})
 
     def loss(outputs, batch):
-        logits, labels = _logits_and_labels(outputs, batch)
-        logits = logits.astype(jnp.float32)
-        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-        if smooth:
-            even = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
-            losses = (1.0 - label_smoothing) * losses + label_smoothing * even
+        logits, labels = logits_and_labels("classification", outputs, batch)
+        losses = cross_entropy(logits, labels, label_smoothing)
         return losses, weights_of(batch, losses)
 
-    def metrics(outputs, batch):
-        logits, labels = _logits_and_labels(outputs, batch)
+    def measured(outputs, batch):
+        logits, labels = logits_and_labels("classification", outputs, batch)
         weights = weights_of(batch, labels)
         found = {"accuracy": measures.accuracy(logits, labels, weights)}
-        return found | {f"top_{k}": measures.top_k(logits, labels, weights, k) for k in guesses}
+        found |= {f"top_{k}": measures.top_k(logits, labels, weights, k) for k in guesses}
+        return found | {name: measure(logits, labels, weights) for name, measure in asked.items()}
 
     def check(outputs, arrays):
         classes = outputs.shape[-1]
         for k in guesses:
             positive_integer("classification", "top_k", k, at_most=classes)
-        if "labels" not in arrays or arrays["labels"].shape != outputs.shape[:-1]:
-            return  # `prepare` makes the labels
-        labels = np.asarray(arrays["labels"])
-        counted = np.asarray(arrays.get("weights", np.ones(len(labels)))) != 0
-        counted = counted.reshape(counted.shape + (1,) * (labels.ndim - counted.ndim))
-        outside = ((labels < 0) | (labels >= classes)) & counted
-        if outside.any():
-            place = tuple(int(i) for i in np.argwhere(outside)[0])
-            raise InvalidValue(
-                "classification",
-                "labels are out of range",
-                got=f"labels[{', '.join(map(str, place))}]={labels[place]} with {classes} outputs",
-                expected=f"whole numbers from 0 to {classes - 1}",
-                fix="Number the classes from 0, and give the network an output for each",
-            )
+        for name, measure in asked.items():
+            _check_one_number(name, measure, outputs)
+        if "labels" in arrays and arrays["labels"].shape == outputs.shape[:-1]:
+            check_labels("classification", classes, arrays)  # or `prepare` makes the labels
 
-    return Objective(loss, metrics, check=check)
+    return Objective(loss, measured, check=check)
 
 
-def _logits_and_labels(outputs: Any, batch: Batch) -> tuple[Any, Any]:
+def cross_entropy(logits: Any, labels: Any, smoothing: Number = 0.0) -> Any:
+    """Returns `-log softmax(logits)[label]` in nats, `[...]` of logits `[..., classes]`, float32.
+
+    Args:
+      logits: of any float dtype.
+      labels: whole numbers `[...]`.
+      smoothing: the share of each label's probability that is spread over all classes.
+    """
+    logits = logits.astype(jnp.float32)
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if not is_concrete(smoothing) or smoothing != 0:
+        even = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
+        losses = (1.0 - smoothing) * losses + smoothing * even
+    return losses
+
+
+def logits_and_labels(where: str, outputs: Any, batch: Batch) -> tuple[Any, Any]:
+    """Returns outputs `[batch, ..., classes]` and labels `[batch, ...]`, if they are that.
+
+    Raises:
+      InvalidValue: if there are no labels, or shapes do not match.
+      InvalidType: if labels are not integers.
+    """
     fix = "Convert labels with .astype(np.int32), or use regression() for real numbers"
-    labels = labels_of("classification", outputs, batch, jnp.integer, "class numbers", fix)
+    labels = labels_of(where, outputs, batch, jnp.integer, "class numbers", fix)
     if outputs.shape[:-1] != labels.shape:
         raise InvalidValue(
-            "classification",
+            where,
             "outputs and labels do not fit together",
             got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
             expected="outputs [batch, ..., classes] for labels [batch, ...]",
@@ -94,3 +110,36 @@ def _logits_and_labels(outputs: Any, batch: Batch) -> tuple[Any, Any]:
             " network one output per class",
         )
     return outputs, labels.astype(jnp.int32)
+
+
+def check_labels(where: str, classes: int, arrays: Batch, field: str = "labels") -> None:
+    """Raises `InvalidValue` if a number in the field, of weight above 0, is of no class."""
+    labels = np.asarray(arrays[field])
+    outside = (labels < 0) | (labels >= classes)
+    weights = np.asarray(arrays.get("weights", np.ones(len(labels))))
+    if weights.shape == labels.shape[: weights.ndim]:
+        outside &= (weights != 0).reshape(weights.shape + (1,) * (labels.ndim - weights.ndim))
+    if outside.any():
+        place = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise InvalidValue(
+            where,
+            f"{'labels' if field == 'labels' else 'tokens'} are out of range",
+            got=f"{field}[{', '.join(map(str, place))}]={labels[place]} with {classes} outputs",
+            expected=f"whole numbers from 0 to {classes - 1}",
+            fix=f"Number {'the classes' if field == 'labels' else 'tokens'} from 0, and give the"
+            " network an output for each",
+        )
+
+
+def _check_one_number(name: str, measure: Callable[..., measures.Metric], logits: Any) -> None:
+    labels = jax.ShapeDtypeStruct(logits.shape[:-1], jnp.int32)
+    weights = jax.ShapeDtypeStruct(logits.shape[:-1], jnp.float32)
+    shape = jax.eval_shape(lambda *a: measure(*a).value(), logits, labels, weights).shape
+    if shape != ():
+        raise InvalidValue(
+            "classification",
+            f"the metric {name!r} is not one number",
+            got=f"a value of shape {shape}",
+            expected="shape (), for reports",
+            fix="Measure it after training, of the logits that jaxnn.predict gives",
+        )

@@ -1,0 +1,87 @@
+"""Contrastive learning: two views of one thing are to be closer than views of different things.
+
+>>> import jax.numpy as jnp
+>>> queries, keys = jnp.eye(2), jnp.eye(2)                      # each nearest to its own
+>>> batch = {"inputs": queries}
+>>> values, weights = info_nce(temperature=0.1).loss((queries, keys), batch)
+>>> float(values.max()) < 1e-4
+True
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidType, positive
+from jaxnn.objectives.classification import cross_entropy
+from jaxnn.objectives.objective import Objective, weights_of
+from jaxnn.typing import Any, Number
+
+
+def info_nce(*, temperature: Number = 0.1, symmetric: bool = True) -> Objective:
+    """Cross-entropy (nats) of finding each query's own key among all keys of the batch.
+
+    Outputs are a pair `(queries, keys)`, `[batch, features]` each, such as those of a network
+    `parallel(...)`; row `i` of the one belongs to row `i` of the other. Similarity is the cosine,
+    divided by the temperature. Reports `accuracy`, the share of queries whose nearest key is their
+    own.
+
+    The loss of an example depends on the others of its batch, so it differs between batch sizes
+    (its lowest value for no information is `log(batch)`), and it cannot be split into
+    micro-batches. Examples of weight 0 are not among the others.
+
+    Args:
+      temperature: small values look at the nearest wrong keys only. May be traced.
+      symmetric: whether the keys look for their queries too, and the loss is the mean of both.
+
+    Raises:
+      InvalidValue: if the temperature is not above zero.
+      InvalidType: when traced, if outputs are not two arrays `[batch, features]` of one shape.
+
+    Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018,
+    eq. (4); symmetric: Radford et al., Learning Transferable Visual Models From Natural Language
+    Supervision, ICML 2021, figure 3.
+    """
+    positive("info_nce", "temperature", temperature)
+
+    def similarities(outputs, batch):
+        queries, keys = _pair(outputs)
+        weights = weights_of(batch, queries[:, 0])
+        there = (weights != 0)[:, None]
+        queries, keys = (_unit(jnp.where(there, x, 0)) for x in (queries, keys))
+        cosines = jnp.matmul(queries, keys.T, precision="highest") / temperature
+        return jnp.where(there & there.T, cosines, -1e9), weights
+
+    def loss(outputs, batch):
+        logits, weights = similarities(outputs, batch)
+        own = jnp.arange(len(logits))
+        losses = cross_entropy(logits, own)
+        if symmetric:
+            losses = 0.5 * (losses + cross_entropy(logits.T, own))
+        return losses, weights
+
+    def metrics(outputs, batch):
+        logits, weights = similarities(outputs, batch)
+        return {"accuracy": measures.accuracy(logits, jnp.arange(len(logits)), weights)}
+
+    return Objective(loss, metrics)
+
+
+def _unit(vectors: Any) -> Any:
+    """Returns the vectors at length 1; one of length 0 stays, with a finite gradient."""
+    vectors = vectors.astype(jnp.float32)
+    return vectors * jax.lax.rsqrt(jnp.sum(vectors**2, -1, keepdims=True) + 1e-12)
+
+
+def _pair(outputs: Any) -> tuple[Any, Any]:
+    shapes = [getattr(x, "shape", None) for x in jax.tree.leaves(outputs)]
+    pair = isinstance(outputs, tuple | list) and len(outputs) == 2 == len(shapes)
+    if not pair or shapes[0] != shapes[1] or len(shapes[0]) != 2:
+        raise InvalidType(
+            "info_nce",
+            "the outputs are not queries and their keys",
+            got=f"a {type(outputs).__name__} of arrays of shapes {', '.join(map(str, shapes))}",
+            expected="a pair of arrays [batch, features] of one shape",
+            fix="Give the network two outputs, as parallel(queries, keys) does",
+        )
+    return outputs[0], outputs[1]

@@ -1,0 +1,82 @@
+"""Distillation: a network learns from what another one answers, beside the labels.
+
+>>> import jax.numpy as jnp
+>>> from jaxnn.objectives.classification import classification
+>>> goal = distilled(classification(), lambda inputs: 2 * inputs, share=1.0)
+>>> batch = goal.prepare(None, {"inputs": jnp.array([[1.0, 0.0]]), "labels": jnp.array([0])})
+>>> goal.loss(jnp.array([[2.0, 0.0]]), batch)[0].tolist()       # it answers as its teacher does
+[0.0]
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidValue, number, positive
+from jaxnn.objectives.objective import Objective, weights_of
+from jaxnn.typing import Any, Callable, Number
+
+
+def distilled(
+    base: Objective,
+    teacher: Callable[[Any], Any],
+    *,
+    temperature: Number = 2.0,
+    share: Number = 0.5,
+) -> Objective:
+    """Adds to a loss how far the outputs are from a teacher's, as distributions over classes.
+
+    The loss is `(1 - share) * base + share * temperature**2 * KL(teacher || student)`, in nats, of
+    the softmax of logits divided by the temperature. (The paper writes the cross-entropy in place
+    of the divergence: the gradient is the same, but this is 0 where both agree.) Reports what
+    `base` does, and `agreement`, the share of examples where both answer the same class.
+
+    Args:
+      base: the objective for the labels, whose outputs are logits `[batch, ..., classes]`.
+      teacher: `inputs -> logits`, of the inputs as the student sees them, augmented too:
+        `lambda inputs: learner.predict(state, inputs)`. Its arrays are constants of the compiled
+        program, and no gradient reaches them.
+      temperature: above 1 the wrong classes tell more. May be traced.
+      share: of the teacher in the loss, from 0 to 1. May be traced.
+
+    Raises:
+      InvalidValue: if a number is out of range, or, when traced, the teacher's logits do not have
+        the shape of the outputs.
+
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2.
+    """
+    positive("distilled", "temperature", temperature)
+    number("distilled", "share", share, low=0.0, high=1.0 + 1e-6)
+
+    def prepare(key, batch):
+        batch = base.prepare(key, batch)
+        return {**batch, "teacher": jax.lax.stop_gradient(teacher(batch["inputs"]))}
+
+    def loss(outputs, batch):
+        _check_shapes(outputs, batch["teacher"])
+        losses, weights = base.loss(outputs, batch)
+        ours, theirs = (
+            jax.nn.log_softmax(logits.astype(jnp.float32) / temperature, -1)
+            for logits in (outputs, batch["teacher"])
+        )
+        apart = jnp.sum(jnp.exp(theirs) * (theirs - ours), -1)
+        return (1.0 - share) * losses + share * temperature**2 * apart, weights
+
+    def metrics(outputs, batch):
+        same = jnp.argmax(outputs, -1) == jnp.argmax(batch["teacher"], -1)
+        agreement = measures.mean(same, weights_of(batch, same))
+        return {**base.metrics(outputs, batch), "agreement": agreement}
+
+    return Objective(loss, metrics, prepare, base.check)
+
+
+def _check_shapes(outputs: Any, teacher: Any) -> None:
+    shapes = [getattr(x, "shape", "of a tree") for x in (outputs, teacher)]
+    if shapes[0] != shapes[1] or isinstance(shapes[0], str):
+        raise InvalidValue(
+            "distilled",
+            "the teacher's logits do not have the shape of the outputs",
+            got=f"outputs {shapes[0]} and a teacher's {shapes[1]}",
+            expected="equal shapes [batch, ..., classes]",
+            fix="Give both networks an output for each class, in the same order",
+        )
