@@ -147,8 +147,29 @@ def test_its_products_are_linear_parts_that_can_be_changed():
     assert_close(outputs_of(changed, nested(params)), outputs_of(jaxnn.gru(UNITS), scaled))
 
 
+def test_rnn_reads_the_last_time_step_or_every_one(key):
+    """Two layers of a model are the layers one after the other."""
+    inputs = real(3, 5, 2)
+    every, last = (jaxnn.rnn([4, 3], 2, every_step=each) for each in (True, False))
+    params, _ = jax.jit(every.init)(key, inputs)
+    inside = outputs_of(jaxnn.gru(4), params["gru_1"], inputs)
+    inside = outputs_of(jaxnn.gru(3), params["gru_2"], inside)
+    wanted = inside @ params["output"]["weight"] + params["output"]["bias"][None, None]
+    assert_close(outputs_of(every, params, inputs), wanted)
+    assert_close(outputs_of(last, params, inputs), wanted[:, -1])
+    assert sorted(jax.eval_shape(jaxnn.rnn([2], 1, cell="lstm").init, key, inputs)[0]) == [
+        "lstm_1",
+        "output",
+    ]
+
+
 V, T = InvalidValue, InvalidType
 CASES = {
+    "a cell of another name": (
+        lambda: jaxnn.rnn([3], 1, cell="ltsm"),
+        V, r"rnn: cell is unknown. Got cell='ltsm'",
+        r"Did you mean 'lstm'\?",
+    ),
     "no units": (lambda: jaxnn.gru(0), V, r"gru: features .* features=0", r"features=1"),
     "no forgetting": (
         lambda: jaxnn.lstm(2, forget_bias=np.nan),

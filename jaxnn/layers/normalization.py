@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import InvalidValue, floating, number, positive, positive_integer
-from jaxnn.layers.linear import check_features
+from jaxnn.layers.linear import at_least_float32, check_features
 from jaxnn.network import Network, Parts, described, stateless
 from jaxnn.typing import Any, Number
 
@@ -56,7 +56,7 @@ def standardize(mean: Any, std: Any) -> Network:
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
     """Normalizes each example over its last axis, then scales and shifts every feature.
 
-    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, statistics in float32.
+    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, statistics in float32 at least.
 
     Args:
       epsilon: added to the variance, above zero.
@@ -69,7 +69,7 @@ def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
     def apply(params, inputs):
         floating("layer_norm", inputs)
         check_features("layer_norm", inputs, params["scale"].shape[0])
-        x = inputs.astype(jnp.float32)
+        x = inputs.astype(at_least_float32(inputs.dtype))
         x = x - x.mean(-1, keepdims=True)
         x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
         return _affine(x, params).astype(inputs.dtype)
@@ -88,7 +88,7 @@ def rms_norm(*, epsilon: float = 1e-6) -> Network:
     def apply(params, inputs):
         floating("rms_norm", inputs)
         check_features("rms_norm", inputs, params["scale"].shape[0])
-        x = inputs.astype(jnp.float32)
+        x = inputs.astype(at_least_float32(inputs.dtype))
         x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
         return _affine(x, params).astype(inputs.dtype)
 
@@ -99,7 +99,7 @@ def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
     """Normalizes each example over groups of features, then scales and shifts every feature.
 
     The statistics of a group are over its features and all axes between the batch and the features,
-    in float32. One group is layer normalization of a whole image, a group for each feature is
+    in float32 at least. One group is layer normalization of a whole image, a group for each feature is
     instance normalization.
 
     Args:
@@ -129,7 +129,7 @@ def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
     def apply(params, inputs):
         floating("group_norm", inputs)
         check_features("group_norm", inputs, params["scale"].shape[0])
-        x = inputs.astype(jnp.float32).reshape(*inputs.shape[:-1], groups, -1)
+        x = inputs.astype(at_least_float32(inputs.dtype)).reshape(*inputs.shape[:-1], groups, -1)
         axes = (*range(1, x.ndim - 2), x.ndim - 1)
         x = x - x.mean(axes, keepdims=True)
         x = x * _inverse_root((x * x).mean(axes, keepdims=True), epsilon)
@@ -167,7 +167,7 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number =
     def apply(params, state, inputs, *, key=None):
         floating("batch_norm", inputs)
         check_features("batch_norm", inputs, params["scale"].shape[0])
-        x = inputs.astype(jnp.float32)
+        x = inputs.astype(at_least_float32(inputs.dtype))
         if key is None:
             mean, var = state["mean"], state["var"]
         else:

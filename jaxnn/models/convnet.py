@@ -39,7 +39,7 @@ def convnet(
     Raises:
       InvalidValue: if a size is not positive, or a rate is outside [0, 1).
     """
-    parts: list[tuple[str, Network]] = [("channels", described(stateless(_channels), "channels"))]
+    parts: list[tuple[str, Network]] = [("channels", image_channels())]
     for number, features in enumerate(channels, start=1):
         parts += [
             (f"conv_{number}", conv(features, 3, scale=scale)),
@@ -57,5 +57,9 @@ def convnet(
     return described(serial(*parts), "convnet", channels=tuple(channels), outputs=outputs)
 
 
-def _channels(params, images):
-    return images[..., None] if images.ndim == 3 else images
+def image_channels() -> Network:
+    """Gives grey images `[batch, height, width]` an axis of one channel; others have theirs."""
+    return described(
+        stateless(lambda params, images: images[..., None] if images.ndim == 3 else images),
+        "channels",
+    )
