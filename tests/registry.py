@@ -234,14 +234,13 @@ NETWORKS = [
         real(3, 5, 5, 1),
     ),
     *(_transformed(*names) for names in [*zip(TRANSFORMS), *_PAIRS]),
-    Case("attention", lambda: jaxnn.attention(6, heads=2), real(3, 4, 5), facts=_FLOAT32),
+    Case("attention", lambda: jaxnn.attention(6, heads=2), real(3, 4, 5)),
     Case(
         "attention_causal",
         lambda: jaxnn.attention(
             8, heads=4, kv_heads=2, causal=True, window=3, rotary=100.0, dropout=0.2, bias=False
         ),
         real(3, 5, 8),
-        facts=_FLOAT32,
     ),
     Case(
         "attention_cross",
@@ -249,7 +248,6 @@ NETWORKS = [
             jaxnn.parallel(jaxnn.linear(4), jaxnn.linear(6)), jaxnn.attention(4, heads=2)
         ),
         real(3, 4, 5),
-        facts=_FLOAT32,
     ),
     Case(
         "attention_that_remembers",
@@ -259,7 +257,6 @@ NETWORKS = [
             "inference": "what it reads goes into its memory, which is its point",
             "examples": "its memory is for a batch of the size that init was given",
         },
-        _FLOAT32,
     ),
     Case("positions", lambda: jaxnn.positions(5), real(3, 4, 2)),
     Case("mlp", lambda: jaxnn.mlp([6, 4], 3, dropout=0.2), real(4, 2, 3)),
@@ -267,7 +264,6 @@ NETWORKS = [
         "gpt",
         lambda: jaxnn.gpt(7, layers=2, heads=2, features=4, positions=5, dropout=0.1),
         whole(7, 3, 5),
-        facts=_FLOAT32,
     ),
     Case(
         "gpt_modern",
@@ -275,7 +271,6 @@ NETWORKS = [
             7, layers=2, heads=2, features=8, form="modern", kv_heads=1, stacked=True
         ),
         whole(7, 3, 5),
-        facts=_FLOAT32,
     ),
     Case("convnet", lambda: jaxnn.convnet([2, 3], 5, 4, dropout=0.2), real(3, 8, 8)),
     Case("rnn", lambda: jaxnn.rnn([3], 2, cell="lstm", dropout=0.2), real(4, 3, 2)),

@@ -6,10 +6,11 @@ stands between such layers. A layer is one function that returns a `Network`.
 """
 
 from jaxnn.layers.activation import activation, flatten
+from jaxnn.layers.attention import attention
 from jaxnn.layers.convolution import conv, conv_general_dilated
 from jaxnn.layers.depthwise import depthwise_conv
 from jaxnn.layers.dropout import dropout, stochastic_depth
-from jaxnn.layers.embedding import embedding
+from jaxnn.layers.embedding import embedding, positions
 from jaxnn.layers.linear import linear
 from jaxnn.layers.normalization import (
     batch_norm,
@@ -24,6 +25,7 @@ from jaxnn.layers.transposed import conv_transpose
 
 __all__ = [
     "activation",
+    "attention",
     "avg_pool",
     "batch_norm",
     "conv",
@@ -39,6 +41,7 @@ __all__ = [
     "linear",
     "lstm",
     "max_pool",
+    "positions",
     "rms_norm",
     "standardize",
     "stochastic_depth",

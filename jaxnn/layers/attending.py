@@ -1,0 +1,127 @@
+"""The products of attention, in the form that is fastest on the device at hand.
+
+On CPU they are batched matrix products over `[batch * heads, time, features]`; on GPU cuDNN's
+fused kernel, where it takes the dtype and the size, which never holds the scores; else XLA's own,
+which is the best on TPU. All are one formula, with scores and softmax in float32:
+
+    >>> import jax, jax.numpy as jnp
+    >>> keys = jnp.array([[[[0.0], [0.0]]]])                    # [batch, heads, time, features]
+    >>> attend(keys, keys, jnp.array([[[[1.0], [3.0]]]]), causal=True).tolist()
+    [[[[1.0], [2.0]]]]
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn.layers.dropout import dropout as dropout_layer
+from jaxnn.layers.linear import at_least_float32
+from jaxnn.typing import Any, Array, Float, Int, Number
+
+
+def attend(
+    q: Float[Array, "batch heads time features"],
+    k: Float[Array, "batch kv_heads memory features"],
+    v: Float[Array, "batch kv_heads memory features"],
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    position: Int[Array, ""] | int = 0,
+    dropout: Number = 0.0,
+    key: Any = None,
+    remembers: bool = False,
+) -> Float[Array, "batch heads time features"]:
+    """Returns for each query the mean of the values, weighted by how well it fits their keys.
+
+    Args:
+      q: queries; `heads` is a multiple of `kv_heads`, and head `i` looks at keys `i // multiple`.
+      k: keys.
+      v: values.
+      causal: whether the query at place `i` looks at keys up to place `i` only.
+      window: at how many of those, the last ones.
+      position: the place of the first query.
+      dropout: the rate of dropout of the weights.
+      key: of training; without it nothing is dropped.
+      remembers: whether keys and values are a memory with places that are still empty.
+    """
+    drops = key is not None and not (isinstance(dropout, int | float) and dropout == 0)
+    if not drops and not remembers:
+        backend = jax.default_backend()
+        if backend != "cpu":
+            return _fused(q, k, v, causal, window, "cudnn" if _is_for_cudnn(q, k) else "xla")
+    batch, heads, time, features = q.shape
+    kv_heads, memory = k.shape[1:3]
+    group = heads // kv_heads
+    # The queries of a group share their keys, so that one product serves them all.
+    q = q.reshape(batch * kv_heads, group * time, features)
+    k, v = (x.reshape(batch * kv_heads, memory, features) for x in (k, v))
+    exact = at_least_float32(q.dtype)
+    scores = jnp.einsum("bqf,bkf->bqk", q, k, preferred_element_type=exact)
+    scores = scores * (1.0 / math.sqrt(features))
+    if causal:
+        seen = _seen(time, memory, window, position)
+        seen = jnp.broadcast_to(seen[None, None], (1, group, time, memory))
+        lowest = jnp.finfo(scores.dtype).min
+        scores = jnp.where(seen.reshape(1, group * time, memory), scores, lowest)
+    weights = jax.nn.softmax(scores, -1).astype(v.dtype)
+    if drops:
+        weights, _ = dropout_layer(dropout).apply({}, {}, weights, key=key)
+    mixed = jnp.einsum("bqk,bkf->bqf", weights, v)
+    return mixed.reshape(batch, heads, time, features)
+
+
+def rotated(
+    x: Float[Array, "batch heads time features"], position: Int[Array, ""] | int, base: float
+) -> Float[Array, "batch heads time features"]:
+    """Turns the features of each place by angles that grow with it, so that products tell distance.
+
+    Feature `i` and feature `i + features / 2` are the two sides of a plane that is turned by
+    `place * base ** (-2 i / features)`.
+
+    Args:
+      x: queries or keys; their features are even.
+      position: the place of the first.
+      base: of the angles, usually 10000.
+
+    Source: Su et al., RoFormer, 2021, eq. (15) and (34), https://arxiv.org/abs/2104.09864, with the
+    planes of GPT-NeoX and Llama.
+    """
+    time, half = x.shape[2], x.shape[3] // 2
+    exact = at_least_float32(x.dtype)
+    places = (position + lax.iota(jnp.int32, time)).astype(exact)
+    speeds = base ** (-jnp.arange(half, dtype=exact) / half)
+    angles = places[:, None] * speeds[None]
+    cos, sin = (f(angles)[None, None] for f in (jnp.cos, jnp.sin))
+    left, right = jnp.split(x.astype(exact), 2, axis=-1)
+    turned = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
+    return turned.astype(x.dtype)
+
+
+def _seen(time: int, memory: int, window: int | None, position: Any) -> Any:
+    """Returns which keys each query looks at, `[time, memory]`."""
+    place = (position + lax.iota(jnp.int32, time))[:, None]
+    other = lax.iota(jnp.int32, memory)[None]
+    seen = other <= place
+    return seen if window is None else seen & (other > place - window)
+
+
+def _is_for_cudnn(q: Any, k: Any) -> bool:
+    """Whether cuDNN's kernel takes it: half precision, and sizes that it is made for."""
+    features = q.shape[-1]
+    halves = q.dtype in (jnp.bfloat16, jnp.float16)
+    even = q.shape[2] % 2 == 0 and k.shape[2] % 2 == 0
+    return (
+        jax.default_backend() == "gpu" and halves and even and features % 8 == 0 <= 128 - features
+    )
+
+
+def _fused(q: Any, k: Any, v: Any, causal: bool, window: int | None, implementation: Any) -> Any:
+    mixed = jax.nn.dot_product_attention(
+        *(x.swapaxes(1, 2) for x in (q, k, v)),
+        is_causal=causal,
+        local_window_size=None if window is None else (window - 1, 0),
+        implementation=implementation,
+    )
+    return mixed.swapaxes(1, 2)
