@@ -90,6 +90,9 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     if config.model != "mlp" and config.shift:
         moved = shifted if config.model == "convnet" else warped
         objective = jaxnn.augmented(objective, moved(config.shift))
+    given = hparams(config)
+    if config.model == "resnet":
+        del given["dropout"]  # which no part of it reads
     learner = jaxnn.learner(
         lambda hparams: network(config, hparams),
         objective,
@@ -103,7 +106,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         data,
         steps=steps,
         key=jaxnn.keys(config.seed),
-        hparams=hparams(config),
+        hparams=given,
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
         name="mnist",

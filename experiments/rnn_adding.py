@@ -32,7 +32,7 @@ class Config:
     learning_rate: Hparam = 5e-3  # peak step size of Adam
     clip: float = 1.0  # largest norm of the gradient; larger ones are cut to it
     batch_size: int = 100  # sequences in a training step
-    epochs: float = 4  # passes over the training data
+    steps: int = 2000  # training steps; 500 are a pass over the training data
     seed: int = 0  # decides the sequences, their order and the initialisation
 
 
@@ -55,8 +55,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     train = sequences(config.sequences, config.length, first_seed)
     test = sequences(5000, config.length, 1_000_000 + first_seed)
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
-    decay = optax.cosine_decay_schedule(1.0, steps)
+    decay = optax.cosine_decay_schedule(1.0, config.steps)
     learner = jaxnn.learner(
         jaxnn.rnn([config.hidden], 1, cell=config.cell),
         jaxnn.regression(),
@@ -68,7 +67,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     return jaxnn.fit(
         learner,
         data,
-        steps=steps,
+        steps=config.steps,
         key=jaxnn.keys(config.seed),
         hparams=hparams(config),
         every="5%",
