@@ -96,6 +96,26 @@ def named(tree: Any) -> dict[str, Any]:
     return {name: leaf for name, (_, leaf) in zip(names, leaves)}
 
 
+def pairs_of(where: str, rules: Any) -> list[tuple[str, Any]]:
+    """Returns rules `{pattern: value}`, or pairs, as a list of pairs.
+
+    Raises:
+      InvalidType: if they are something else.
+    """
+    pairs = list(rules.items()) if isinstance(rules, Mapping) else rules
+    if isinstance(pairs, list | tuple) and all(
+        isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str) for rule in pairs
+    ):
+        return list(pairs)
+    raise InvalidType(
+        where,
+        "the rules are of another kind",
+        got=repr(rules),
+        expected="{pattern: value}, or a list of pairs (pattern, value), where patterns are text",
+        fix="Write {'head': value, 'layers/*': value}",
+    )
+
+
 def matched(
     where: str, rules: Mapping[str, Any] | Sequence[tuple[str, Any]], names: Iterable[str]
 ) -> dict[str, Match]:
@@ -111,7 +131,7 @@ def matched(
       InvalidValue: if a pattern matches no name, or none that an earlier one does not match.
     """
     names, matches = list(names), {}
-    for pattern, value in _pairs(where, rules):
+    for pattern, value in pairs_of(where, rules):
         hits = [(name, hit) for name in names if (hit := _expression(pattern).fullmatch(name))]
         fresh = {
             name: Match(pattern, value, hit.groups()[:-1], hit.groups()[-1] or "")
@@ -205,7 +225,7 @@ def labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callable[[An
       >>> labels({"*/bias": False, "*": True})({"layer": {"bias": 1.0, "weight": 2.0}})
       {'layer': {'bias': False, 'weight': True}}
     """
-    _pairs("labels", rules)
+    pairs_of("labels", rules)
 
     def label(tree: Any) -> Any:
         # What an optimizer around this one has masked out is named too: it may have a rule.
@@ -242,21 +262,6 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     join = "{}/{}".format
     nodes = {node for path in names for node in itertools.accumulate(path.split("/"), join)}
     return next(iter(difflib.get_close_matches(name, sorted(nodes), n=1, cutoff=0.5)), None)
-
-
-def _pairs(where: str, rules: Any) -> list[tuple[str, Any]]:
-    pairs = list(rules.items()) if isinstance(rules, Mapping) else rules
-    if isinstance(pairs, list | tuple) and all(
-        isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str) for rule in pairs
-    ):
-        return list(pairs)
-    raise InvalidType(
-        where,
-        "the rules are of another kind",
-        got=repr(rules),
-        expected="{pattern: value}, or a list of pairs (pattern, value), where patterns are text",
-        fix="Write {'head': value, 'layers/*': value}",
-    )
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

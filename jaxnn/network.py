@@ -89,6 +89,17 @@ def described(network: Network, kind: str, **settings: Any) -> Network:
     return network._replace(parts=network.parts._replace(kind=kind, settings=(*settings.items(),)))
 
 
+def lasting(network: Network, change: Callable[[Network], Network]) -> Network:
+    """Returns `change(network)`, which is also made when the network is built again of its parts.
+
+    For changes of `init` or `apply` that keep the parts, so that they outlive `rewrite`.
+    """
+    made = change(network)
+    rebuild = made.parts.rebuild
+    again = rebuild and (lambda *children: lasting(rebuild(*children), change))
+    return made._replace(parts=made.parts._replace(rebuild=again))
+
+
 def stateless(
     apply: Callable[[Any, Any], Any], init: Callable[[Any, Any], Any] = lambda key, inputs: {}
 ) -> Network:

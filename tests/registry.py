@@ -514,6 +514,7 @@ LEARNERS = [
             "weightless": "its loss is a plain mean: batches of training are always full",
             "overfits": "two players do not converge to a low loss",
             "hparams_are_inputs": "it has no hyper-parameters",
+            "gradient": "its Adams have no eps_root, so that relus that are never on give NaN",
         },
     ),
 ]

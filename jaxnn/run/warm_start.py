@@ -38,7 +38,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, kind
 from jaxnn.names import Match, listing, matched, named, nearest
-from jaxnn.network import Network
+from jaxnn.network import Network, lasting
 from jaxnn.typing import Any, Array, Callable, Params, State
 
 
@@ -186,11 +186,13 @@ def warm_start(
             fix="Say in rules which is which: {'hidden_1': 'layers/first'}",
         )
 
-    def init(key, inputs):
-        drawn = network.init(key, inputs)
-        return tuple(map(_replaced, drawn, ours, takings))
+    def begin(network):
+        def init(key, inputs):
+            return tuple(map(_replaced, network.init(key, inputs), ours, takings))
 
-    return WarmStart(network._replace(init=init), _origins(ours, theirs, takings))
+        return network._replace(init=init)
+
+    return WarmStart(lasting(network, begin), _origins(ours, theirs, takings))
 
 
 def resized(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:

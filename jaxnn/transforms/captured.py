@@ -15,16 +15,15 @@ How: a part that is watched puts what is seen of it into the state that it retur
 depth stacks it, and at the top it is taken out again.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidValue, kind
 from jaxnn.names import listing, picked
-from jaxnn.network import Network, around, rewrite
+from jaxnn.network import Network, around, lasting, rewrite
 from jaxnn.typing import Any, Callable
 
 
@@ -46,11 +45,11 @@ def captured(network: Network, patterns: Sequence[str]) -> Network:
     rewrite(network, lambda path, part: (paths.append(path), part)[1])
     chosen = picked("captured", patterns, dict.fromkeys(paths))
     owner = object()
-    inner = watched(network, chosen, lambda params, state, inputs, outputs: outputs, owner)
+    inner = _watched(network, chosen, owner)
 
     def apply(params, state, inputs, *, key=None):
         outputs, after = inner.apply(params, state, inputs, key=key)
-        after, seen = taken_out(after, owner)
+        after, seen = _taken_out(after, owner)
         hidden = [path for path in chosen if path not in seen]
         if hidden:
             raise InvalidValue(
@@ -60,7 +59,7 @@ def captured(network: Network, patterns: Sequence[str]) -> Network:
                 expected=f"parts like {listing(seen)}",
                 fix="Leave that part out, or capture the one around it",
             )
-        return (outputs, {path: seen[path].batch_first() for path in chosen}), after
+        return (outputs, {path: seen[path] for path in chosen}), after
 
     return around(
         network, network.init, apply, "captured", lambda inner: captured(inner, patterns),
@@ -68,34 +67,10 @@ def captured(network: Network, patterns: Sequence[str]) -> Network:
     )  # fmt: skip
 
 
-class Sight(NamedTuple):
-    """What was seen of a part.
+def _watched(network: Network, paths: list[str], owner: Any) -> Network:
+    """Returns the network with what parts compute in its state after.
 
-    Attributes:
-      value: the pytree that was to be looked at; inside `repeat` with an axis of layers in front.
-      depth: how many axes of layers each of its leaves has.
-    """
-
-    value: Any
-    depth: tuple[int, ...]
-
-    def batch_first(self) -> Any:
-        """Returns the value with the axes of layers behind the first of its own."""
-        leaves, structure = jax.tree.flatten(self.value)
-        moved = [jnp.moveaxis(x, depth, 0) for x, depth in zip(leaves, self.depth)]
-        return jax.tree.unflatten(structure, moved)
-
-
-def watched(
-    network: Network, paths: Collection[str], look: Callable[..., Any], owner: Any
-) -> Network:
-    """Returns the network with `look(params, state, inputs, outputs)` of parts in its state after.
-
-    Args:
-      network: any network.
-      paths: of the parts. Where a transform and what is inside have one path, it is the inside.
-      look: what is to be seen of a part that is applied.
-      owner: whoever takes it out again with `taken_out`.
+    Where a transform and what is inside have one path, the inside is meant.
     """
     waiting = set(paths)
 
@@ -103,31 +78,30 @@ def watched(
         if path not in waiting:
             return part
         waiting.remove(path)
-
-        def apply(params, state, inputs, *, key=None):
-            outputs, after = part.apply(params, state, inputs, key=key)
-            value = look(params, state, inputs, outputs)
-            ranks = tuple(leaf.ndim for leaf in jax.tree.leaves(value))
-            return outputs, _Seen(value, after, owner, path, ranks)
-
-        return part._replace(apply=apply)
+        return lasting(part, lambda part: part._replace(apply=_seen(part, path, owner)))
 
     return rewrite(network, change)
 
 
-def taken_out(state: Any, owner: Any) -> tuple[Any, dict[str, Sight]]:
+def _seen(part: Network, path: str, owner: Any) -> Callable[..., Any]:
+    def apply(params, state, inputs, *, key=None):
+        outputs, after = part.apply(params, state, inputs, key=key)
+        ranks = tuple(leaf.ndim for leaf in jax.tree.leaves(outputs))
+        return outputs, _Seen(outputs, after, owner, path, ranks)
+
+    return apply
+
+
+def _taken_out(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
     """Returns the state as the network alone would return it, and what was seen, by path."""
-    seen: dict[str, Sight] = {}
+    seen = {}
 
     def clean(node):
         if isinstance(node, _Seen):
             inner = clean(node.state)
             if node.owner is not owner:
                 return replace(node, state=inner)
-            depth = [
-                leaf.ndim - rank for leaf, rank in zip(jax.tree.leaves(node.value), node.ranks)
-            ]
-            seen[node.path] = Sight(node.value, tuple(depth))
+            seen[node.path] = node.batch_first()
             return inner
         if not isinstance(node, dict):
             return node
@@ -145,10 +119,16 @@ def taken_out(state: Any, owner: Any) -> tuple[Any, dict[str, Sight]]:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Seen:
-    """What was seen of a part, around its state; the ranks tell which axes were stacked since."""
+    """What a part computed, around its state; the ranks tell which axes were stacked since."""
 
-    value: Any
+    outputs: Any
     state: Any
     owner: Any = field(metadata={"static": True})
     path: str = field(metadata={"static": True})
     ranks: tuple[int, ...] = field(metadata={"static": True})
+
+    def batch_first(self) -> Any:
+        """Returns the outputs with the axes of layers, which a loop puts in front, after one."""
+        leaves, structure = jax.tree.flatten(self.outputs)
+        moved = [jnp.moveaxis(x, x.ndim - rank, 0) for x, rank in zip(leaves, self.ranks)]
+        return jax.tree.unflatten(structure, moved)

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from jaxnn.checks import kind
-from jaxnn.names import chosen, named
+from jaxnn.names import chosen, named, pairs_of
 from jaxnn.network import Network, around
 from jaxnn.typing import Any, Callable
 
@@ -42,6 +42,7 @@ def frozen(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
       InvalidValue: when initialised, if a rule matches nothing; the names are listed.
     """
     kind("frozen", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
+    rules = pairs_of("frozen", rules)
 
     def init(key, inputs):
         params, state = network.init(key, inputs)

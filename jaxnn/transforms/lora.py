@@ -28,7 +28,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidValue, kind, positive, positive_integer
 from jaxnn.layers.linear import flat_draw
-from jaxnn.names import chosen, listing, named
+from jaxnn.names import chosen, listing, named, pairs_of
 from jaxnn.network import Network, around, part_key
 from jaxnn.transforms.frozen import kept, stored
 from jaxnn.typing import Any, Number, Params, State
@@ -67,6 +67,7 @@ def lora(
     https://arxiv.org/abs/2106.09685.
     """
     kind("lora", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
+    rules = pairs_of("lora", rules)
     rank = positive_integer("lora", "rank", rank)
     positive("lora", "scale", scale)
 
@@ -124,7 +125,9 @@ def _weights(rules: Any, base: Any) -> dict[str, Any]:
         raise InvalidValue(
             "lora",
             "a parameter that is chosen is no matrix" if wrong else "no weight is chosen",
-            got=f"{wrong[0]} of shape {weights[wrong[0]].shape}" if wrong else f"rules={rules!r}",
+            got=f"{wrong[0]} of shape {weights[wrong[0]].shape}"
+            if wrong
+            else f"rules {dict(rules)}",
             expected=f"some of {listing(matrices)}",
             fix="Choose weights alone: {'*weight': True}",
         )

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidType, kind
-from jaxnn.network import Network, around, rewrite
+from jaxnn.network import Network, around, lasting, rewrite
 from jaxnn.typing import Any
 
 
@@ -47,7 +47,12 @@ def mixed_precision(network: Network, compute: Any = jnp.bfloat16) -> Network:
     )
     dtype = _float_dtype(compute)
 
-    return _framed(rewrite(network, lambda path, part: _narrowed(part, dtype)), dtype)
+    def narrow(path: str, part: Network) -> Network:
+        if isinstance(part.apply, _Narrow):
+            return part
+        return lasting(part, lambda part: part._replace(apply=_Narrow(part, dtype)))
+
+    return _framed(rewrite(network, narrow), dtype)
 
 
 def _framed(network: Network, dtype: Any) -> Network:
@@ -63,15 +68,6 @@ def _framed(network: Network, dtype: Any) -> Network:
     return around(
         network, init, apply, "mixed_precision", lambda inner: _framed(inner, dtype), compute=dtype
     )
-
-
-def _narrowed(part: Network, dtype: Any) -> Network:
-    """Returns a part in another precision, which it also has when built again of other parts."""
-    if isinstance(part.apply, _Narrow):
-        return part
-    rebuild = part.parts.rebuild
-    again = rebuild and (lambda *children: _narrowed(rebuild(*children), dtype))
-    return Network(part.init, _Narrow(part, dtype), part.parts._replace(rebuild=again))
 
 
 @dataclass(frozen=True)

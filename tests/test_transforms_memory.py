@@ -1,0 +1,86 @@
+"""What transforms are for: less to compile, and less to hold, by the figures of the compiler."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxnn
+
+ROWS, WIDTH, LAYERS = 256, 32, 12
+# XLA for CPU has no bfloat16, and widens what a loop has kept of all layers at once, before the
+# loop that goes back through them: a pass that a GPU or a TPU has no use for here.
+STAY = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+
+
+def block(width=WIDTH):
+    inside = jaxnn.linear(4 * width), jaxnn.activation(jnp.tanh), jaxnn.linear(width)
+    return jaxnn.residual(jaxnn.serial(*inside))
+
+
+def deep_block():
+    """As in a transformer, but for attention."""
+    inside = jaxnn.linear(512), jaxnn.activation(jax.nn.gelu), jaxnn.dropout(0.1), jaxnn.linear(128)
+    return jaxnn.residual(jaxnn.serial(jaxnn.layer_norm(), *inside))
+
+
+def lowered(network, width=WIDTH):
+    """Returns the program of a gradient in training."""
+
+    def loss(params, state, inputs, key):
+        outputs, _ = network.apply(params, state, inputs, key=key)
+        return jnp.square(outputs).sum()
+
+    inputs, key = jax.ShapeDtypeStruct((ROWS, width), jnp.float32), jax.random.key(0)
+    params, state = jax.eval_shape(network.init, key, inputs)
+    return jax.jit(jax.grad(loss)).lower(params, state, inputs, key)
+
+
+def memory(network, **options):
+    """Returns the bytes that the gradient needs beside what goes in and out."""
+    compiled = lowered(network).compile(compiler_options=options)
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return memory(jaxnn.repeat(block(), LAYERS), **STAY)
+
+
+def test_remat_keeps_the_inputs_of_layers_alone(plain):
+    """[rows, width] each, and what the gradient of one layer takes."""
+    each = ROWS * WIDTH * 4
+    kept = memory(jaxnn.repeat(jaxnn.remat(block()), LAYERS))
+    assert LAYERS * each < kept < (LAYERS + 16) * each < 0.5 * plain
+    products = memory(jaxnn.repeat(jaxnn.remat(block(), "dots"), LAYERS))
+    named = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    assert kept < products == memory(jaxnn.repeat(jaxnn.remat(block(), named), LAYERS))
+    assert products < plain * 1.05
+    everything = memory(jaxnn.repeat(jaxnn.remat(block(), "everything"), LAYERS), **STAY)
+    assert everything >= plain * 0.95
+
+
+@pytest.mark.parametrize("compute", [jnp.bfloat16, jnp.float16])
+def test_mixed_precision_halves_activations(compute, plain):
+    mixed = memory(jaxnn.mixed_precision(jaxnn.repeat(block(), LAYERS), compute), **STAY)
+    assert 0.4 * plain < mixed < 0.65 * plain
+
+
+@pytest.mark.slow
+def test_48_blocks_compile_as_fast_as_4():
+    """The gradient in training and the initialisation; the best of three times of each."""
+
+    def seconds(times):
+        network, best = jaxnn.repeat(deep_block(), times), float("inf")
+        for _ in range(3):
+            jax.clear_caches()
+            start = time.perf_counter()
+            lowered(network, width=128).compile()
+            jax.jit(lambda key: network.init(key, jnp.ones((1, 128)))).lower(
+                jax.random.key(0)
+            ).compile()
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds(48) < 1.3 * seconds(4)
