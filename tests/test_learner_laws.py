@@ -17,7 +17,7 @@ from jaxnn.run.evaluate import evaluation
 from jaxnn.run.run import empty_window, run
 from jaxnn.run.train import train
 from jaxnn.run.training import Training
-from tests import registry, test_laws
+from tests import registry, test_laws, test_unroll
 from tests.registry import BATCH, LEARNERS, held
 from tests.trees import assert_close, assert_same_bits, forms, numbers
 
@@ -229,4 +229,5 @@ def test_exemptions_name_laws():
     """An exemption from a law that does not exist would exempt from nothing, unnoticed."""
     cases = [*registry.NETWORKS, *registry.OBJECTIVES, *registry.LEARNERS]
     assert test_laws.NETWORKS is registry.NETWORKS
+    assert test_unroll.LEARNERS is registry.LEARNERS
     assert {law for case in cases for law in case.exempt} <= registry.LAWS

@@ -74,7 +74,7 @@ def _unit(vectors: Any) -> Any:
 
 
 def _pair(outputs: Any) -> tuple[Any, Any]:
-    shapes = [getattr(x, "shape", None) for x in jax.tree.leaves(outputs)]
+    shapes = [jnp.shape(x) for x in jax.tree.leaves(outputs)]
     pair = isinstance(outputs, tuple | list) and len(outputs) == 2 == len(shapes)
     if not pair or shapes[0] != shapes[1] or len(shapes[0]) != 2:
         raise InvalidType(
