@@ -34,8 +34,11 @@ from jaxnn.layers import (
     standardize,
     stochastic_depth,
 )
-from jaxnn.learner import Learner, TrainState, learner
+from jaxnn.learner import Gradients, Halves, Learner, TrainState, learner
+from jaxnn.learning.accumulate import accumulate
+from jaxnn.learning.averaged import averaged
 from jaxnn.learning.guarded import guarded
+from jaxnn.learning.loss_scaled import loss_scaled
 from jaxnn.metrics import Metric
 from jaxnn.models.convnet import convnet
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
@@ -81,6 +84,7 @@ from jaxnn.run.sweep import Sweep, keys, sweep
 from jaxnn.run.train import train
 from jaxnn.run.training import Progress, Training
 from jaxnn.run.trial import STATUSES, Best, Trial, Watch
+from jaxnn.run.unroll import unroll
 from jaxnn.run.warm_start import WarmStart, resized, warm_start
 from jaxnn.table import Table, table
 from jaxnn.transforms.captured import captured
@@ -98,6 +102,8 @@ __all__ = [
     "DirectoryInUse",
     "Duration",
     "Explained",
+    "Gradients",
+    "Halves",
     "Invalid",
     "InvalidType",
     "InvalidValue",
@@ -123,9 +129,11 @@ __all__ = [
     "WarmStart",
     "Watch",
     "absolute_error",
+    "accumulate",
     "activation",
     "attention",
     "augmented",
+    "averaged",
     "avg_pool",
     "batch_norm",
     "batchwise",
@@ -169,6 +177,7 @@ __all__ = [
     "log_random_range",
     "log_range",
     "lora",
+    "loss_scaled",
     "lstm",
     "max_pool",
     "merged",
@@ -205,6 +214,7 @@ __all__ = [
     "table",
     "to_flax",
     "train",
+    "unroll",
     "vae",
     "warm_start",
     "weights_of",

@@ -22,8 +22,6 @@ by hand; whatever trains, sweeps, saves or resumes a learner asks for nothing el
     (1, [[2.0]])
 """
 
-import difflib
-import inspect
 from functools import partial
 from typing import NamedTuple
 
@@ -32,9 +30,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidType, InvalidValue, positive
+from jaxnn.checks import InvalidType, positive
+from jaxnn.hparams import builder, check_read
 from jaxnn.network import Network
-from jaxnn.objectives import Objective, objective
+from jaxnn.objectives import Objective
 from jaxnn.typing import Any, Array, Batch, Callable, Hparams, Int, Key, Params, PyTree, State
 
 # Streams of randomness, derived from one key and never advanced: what is drawn at a step does not
@@ -68,6 +67,35 @@ def _unchecked(hparams: Hparams, arrays: Batch) -> None:
     return None
 
 
+class Gradients(NamedTuple):
+    """What comes of comparing predictions with known outcomes.
+
+    Attributes:
+      values: the gradient of the loss, in the form of the parameters.
+      state: the network's state after.
+      metrics: `{name: Metric}`, `loss` among them.
+    """
+
+    values: Params
+    state: State
+    metrics: dict[str, measures.Metric]
+
+
+class Halves(NamedTuple):
+    """The two halves of a training step, for what is done between them.
+
+    Attributes:
+      gradients: `(state, batch, part=None) -> Gradients`. A step on a batch that is read in parts
+        gives each its number, so that no two draw the same.
+      update: `(state, batch, gradients) -> (state, metrics)`: adjusts the weights.
+      guarded: whether the update leaves out gradients that are not finite.
+    """
+
+    gradients: Callable[..., Gradients]
+    update: Callable[[Any, Batch, Gradients], tuple[Any, dict[str, measures.Metric]]]
+    guarded: bool = False
+
+
 class Learner(NamedTuple):
     """How parameters change.
 
@@ -79,6 +107,7 @@ class Learner(NamedTuple):
       predict: `(state, inputs) -> outputs`.
       check: `(hparams, arrays) -> None`, with the whole data and before anything compiles; raises
         on hyper-parameters and data that cannot be used.
+      halves: those of the step, if it has a gradient that something may be done with.
     """
 
     init: Callable[..., Any]
@@ -86,6 +115,7 @@ class Learner(NamedTuple):
     evaluate: Callable[[Any, Batch], dict[str, measures.Metric]]
     predict: Callable[[Any, Any], Any]
     check: Callable[[Hparams, Batch], None] = _unchecked
+    halves: Halves | None = None
 
 
 def learner(
@@ -111,9 +141,9 @@ def learner(
         pair, or the optimizer changes the structure of the parameters.
     """
     read: set[str] = set()  # the hyper-parameters that something was seen to read
-    build_network = _builder("network", network, Network, read)
-    build_objective = _builder("objective", objective, Objective, read)
-    build_optimizer = _builder("optimizer", optimizer, optax.GradientTransformation, read)
+    build_network = builder("network", network, Network, read)
+    build_objective = builder("objective", objective, Objective, read)
+    build_optimizer = builder("optimizer", optimizer, optax.GradientTransformation, read)
 
     def init(key, hparams, batch):
         net, goal = build_network(hparams), build_objective(hparams)
@@ -129,12 +159,13 @@ def learner(
             extra={},
         )
 
-    def step(state, batch):
+    def problem(state, batch, part=None):
+        """Returns the loss as a function of the parameters, with the goal and the batch."""
         net, goal = build_network(state.hparams), build_objective(state.hparams)
-        tx = optax.with_extra_args_support(build_optimizer(state.hparams))
         key = jax.random.fold_in(jax.random.fold_in(state.key, STEPS), state.step)
         prepare_key, apply_key = jax.random.split(key)
         batch = goal.prepare(prepare_key, batch)
+        apply_key = apply_key if part is None else jax.random.fold_in(apply_key, part)
 
         def loss(params):
             outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
@@ -143,25 +174,47 @@ def learner(
             # A batch whose weights are all 0 has nothing to say: its gradient is 0, not NaN.
             return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
 
-        (value, (outputs, after, measured)), grads = jax.value_and_grad(loss, has_aux=True)(
+        return loss, goal, batch
+
+    def gradients(state, batch, part=None):
+        loss, goal, batch = problem(state, batch, part)
+        # What half precision cannot hold is scaled up, see `loss_scaled`.
+        scale = state.extra.get("loss_scale", {"factor": None})["factor"]
+
+        def scaled(params):
+            value, rest = loss(params)
+            return value if scale is None else value * scale, rest
+
+        (_, (outputs, after, measured)), values = jax.value_and_grad(scaled, has_aux=True)(
             state.params
         )
+        if scale is not None:
+            values = jax.tree.map(lambda x: x / scale.astype(x.dtype), values)
+        metrics = {"loss": measured, **goal.metrics(outputs, batch)}
+        return Gradients(values, after, metrics)
+
+    def update(state, batch, gradients):
+        tx = optax.with_extra_args_support(build_optimizer(state.hparams))
+        total, weight = gradients.metrics["loss"].sums
         with jax.named_scope("optimizer"):  # `replay` and profiles tell it from the gradient so
             updates, opt_state = tx.update(
-                grads, state.opt_state, state.params,
-                value=value, grad=grads, value_fn=lambda params: loss(params)[0],
+                gradients.values, state.opt_state, state.params,
+                value=total / jnp.where(weight > 0, weight, 1.0), grad=gradients.values,
+                value_fn=lambda params: problem(state, batch)[0](params)[0],
             )  # fmt: skip
             _check_same_structure("updates", state.params, updates)
             params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": measured, **goal.metrics(outputs, batch)}
-        metrics |= _learning_rate(opt_state, state.hparams)
+        metrics = gradients.metrics | _learning_rate(opt_state, state.hparams)
         state = state._replace(
             step=state.step + 1,
             params=params,
-            state=after,
+            state=gradients.state,
             opt_state=opt_state,
         )
         return state, metrics
+
+    def step(state, batch):
+        return update(state, batch, gradients(state, batch))
 
     def evaluate(state, batch):
         net, goal = build_network(state.hparams), build_objective(state.hparams)
@@ -193,103 +246,36 @@ def learner(
             # A schedule reads its hyper-parameters only when it is called: in a step.
             state = jax.eval_shape(partial(init, hparams=hparams), jax.random.key(0), batch=batch)
             jax.eval_shape(step, state, batch)
-            _check_read(hparams, read)
+            check_read(hparams, read)
 
-    return Learner(init, step, evaluate, predict, check)
-
-
-def _builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hparams], Any]:
-    """Returns a function of hyper-parameters that makes `given`, and checks what it makes."""
-
-    def checked(made):
-        if kind is Objective and not isinstance(made, Objective) and _is_loss(made):
-            return objective(made)
-        if not isinstance(made, kind):
-            raise InvalidType(
-                "learner",
-                f"the {name} is of another kind",
-                got=f"{type(made).__name__} {made!r}",
-                expected=f"{kind.__name__}, or a function of the hyper-parameters that returns one",
-                fix={
-                    "network": "Pass from_flax(model)"
-                    if _is_flax(made)
-                    else "Pass mlp([64], 10), serial(...) or from_flax(model)",
-                    "objective": "Pass classification(), regression() or a loss of your own",
-                    "optimizer": "Pass optax.adam(1e-3), or lambda h:"
-                    " optax.adam(h['learning_rate'])",
-                }[name],
-            )
-        return made
-
-    if isinstance(given, kind) or not _takes_hparams(given):
-        made = checked(given)
-        return lambda hparams: made
-    return lambda hparams: checked(given(_Given(name, hparams, read)))
+    return Learner(init, step, evaluate, predict, check, Halves(gradients, update))
 
 
-class _Given(dict):
-    """The hyper-parameters that were given; reading another one is an error that names them."""
+def halves_of(where: str, learner: Learner) -> Halves:
+    """Returns the halves of a learner's step.
 
-    def __init__(self, reader: str, hparams: Hparams, read: set[str]):
-        super().__init__(hparams)
-        self.reader, self.read = reader, read
-
-    def __getitem__(self, name: str) -> Any:
-        self.read.add(name)
-        return super().__getitem__(name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
-
-    def __missing__(self, name: str) -> Any:
-        near = difflib.get_close_matches(str(name), list(self), n=1)
-        raise InvalidValue(
-            "learner",
-            f"the {self.reader} reads a hyper-parameter that was not given",
-            got=f"hparams with {', '.join(self) or 'nothing'}",
-            expected=f"{name!r} among them",
-            fix=f"Pass hparams={{{name!r}: number}}"
-            + (f", or read {near[0]!r}, which was given" if near else ""),
+    Raises:
+      InvalidType: if it has none.
+    """
+    if learner.halves is None:
+        raise InvalidType(
+            where,
+            "the step of this learner is one piece",
+            got="a Learner without halves",
+            expected="one with halves, such as learner(network, objective, optimizer)",
+            fix="Give the learner that was written by hand Halves(gradients, update), or do in its"
+            " step what is to be done between them",
         )
+    return learner.halves
 
 
-def _check_read(hparams: Hparams, read: set[str]) -> None:
-    unread = sorted(set(hparams) - read)
-    if unread:
-        raise InvalidValue(
-            "learner",
-            "a hyper-parameter is read by nothing",
-            got=f"{unread[0]}={hparams[unread[0]]!r}",
-            expected=f"those that are read: {', '.join(sorted(read)) or 'none'}",
-            fix=f"Leave it out, or read it: optimizer=lambda h: optax.adam(h[{unread[0]!r}])",
-        )
+def joined(learner: Learner, halves: Halves) -> Learner:
+    """Returns the learner with these halves, and the step that they make."""
 
+    def step(state, batch):
+        return halves.update(state, batch, halves.gradients(state, batch))
 
-def _takes_hparams(given: Any) -> bool:
-    """Whether one argument must be given, and it is not the rate of an optimizer not yet called."""
-    if not callable(given) or _is_flax(given):
-        return False
-    parameters = inspect.signature(given).parameters
-    needed = [
-        name
-        for name, p in parameters.items()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    return len(needed) == 1 and needed != ["learning_rate"]
-
-
-def _is_flax(given: Any) -> bool:
-    """Whether it is a Flax model or its class, told by name so that Flax is not imported."""
-    kinds = (given if isinstance(given, type) else type(given)).__mro__
-    return any(kind.__module__.startswith("flax.") for kind in kinds)
-
-
-def _is_loss(given: Any) -> bool:
-    """Whether it can be called with outputs and a batch."""
-    try:
-        return callable(given) and bool(inspect.signature(given).bind(None, None))
-    except TypeError:
-        return False
+    return learner._replace(step=step, halves=halves)
 
 
 def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:

@@ -18,8 +18,12 @@ from flax import nnx
 
 import jaxnn
 from jaxnn.layers.attention import remembering
+from jaxnn.learning.accumulate import accumulate
+from jaxnn.learning.averaged import averaged
 from jaxnn.learning.guarded import guarded
+from jaxnn.learning.loss_scaled import loss_scaled
 from jaxnn.models.flax import from_flax
+from jaxnn.transforms.mixed_precision import mixed_precision
 from tests.flax_models import LinenModel, NnxModel
 from tests.gan import gan_data, gan_learner
 
@@ -287,9 +291,7 @@ NETWORKS = [
         ),
         real(3, 16, 16, 2),
     ),
-    Case(
-        "vae", lambda: jaxnn.vae(jaxnn.mlp([3], 2 * 2), jaxnn.mlp([4], 2 * 3)), real(4, 2, 3)
-    ),
+    Case("vae", lambda: jaxnn.vae(jaxnn.mlp([3], 2 * 2), jaxnn.mlp([4], 2 * 3)), real(4, 2, 3)),
     Case("nnx", lambda: from_flax(NnxModel, outputs=3), real(4, 6, 6, 1), _ONE_PART | _MIXED),
     Case(
         "nnx_module", lambda: from_flax(nnx.Linear(5, 3, rngs=nnx.Rngs(0))), real(4, 5), _ONE_PART
@@ -503,6 +505,24 @@ LEARNERS = [
     Case(
         "guarded",
         lambda: guarded(_learned(lambda: jaxnn.mlp([32], 3))()),
+        _classified(VECTORS) | WEIGHTED,
+        facts={"hparams": _FAST},
+    ),
+    Case(
+        "accumulate",
+        lambda: accumulate(_learned(lambda: jaxnn.mlp([32], 3))(), 3),
+        _classified(VECTORS) | WEIGHTED,
+        facts={"hparams": _FAST},
+    ),
+    Case(
+        "averaged",
+        lambda: averaged(_learned(lambda: jaxnn.mlp([32], 3))(), decay=0.9),
+        _classified(VECTORS) | WEIGHTED,
+        facts={"hparams": _FAST},
+    ),
+    Case(
+        "loss_scaled",
+        lambda: loss_scaled(_learned(lambda: mixed_precision(jaxnn.mlp([32], 3), jnp.float16))()),
         _classified(VECTORS) | WEIGHTED,
         facts={"hparams": _FAST},
     ),

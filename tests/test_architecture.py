@@ -30,6 +30,7 @@ ROOMS = [
     ("table",),
     ("metrics",),
     ("objectives",),
+    ("hparams",),
     ("learner",),
     ("learning",),
     ("data",),

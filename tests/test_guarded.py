@@ -121,7 +121,7 @@ def test_it_is_the_learner_otherwise(fault):
     assert_close({name: window[name] for name in measured}, measured)
 
 
-def test_what_was_infinite_before_does_not_count():
+def test_what_the_optimizer_keeps_may_be_infinite():
     plateau = optax.contrib.reduce_on_plateau(accumulation_size=3)  # infinite for 3 steps
     optimizer = optax.chain(optax.sgd(0.1), plateau)
     learner = guarded(jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optimizer))
@@ -131,13 +131,37 @@ def test_what_was_infinite_before_does_not_count():
     assert int(after(learner, BATCHES)[0].extra["skipped"]) == 0
 
 
-def test_what_is_finite_but_large_does_not_count():
-    """The sum of such numbers overflows, and is not what decides."""
-    learner = guarded(jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1)))
-    state = begin(learner)
-    state = state._replace(extra=state.extra | {"large": jnp.full(4, 3e38)})
-    state, _ = jax.jit(learner.step)(state, BATCHES[0])
-    assert int(state.extra["skipped"]) == 0
+def test_a_spike_is_left_out_once_there_is_something_to_compare_it_with():
+    """A batch with labels far away: early it counts, later it is a spike; slow drift is none."""
+
+    def run(learner, far, steps=200):
+        def one(state, number):
+            scale = jnp.where(number == far, 50.0, 1.0 + number / 1000)
+            noise = jax.random.normal(jax.random.fold_in(jax.random.key(7), number), (6, 1))
+            batch = {"inputs": BATCHES[0]["inputs"], "labels": scale * noise}
+            state, metrics = learner.step(state, batch)
+            return state, (metrics["skipped"].sums[0], state.params["weight"])
+
+        return jax.jit(lambda state: jax.lax.scan(one, state, jnp.arange(steps)))(begin(learner))
+
+    plain = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.01))
+    for far, skipped in ((20, 0), (150, 1)):
+        state, (when, weights) = run(guarded(plain, spike=6.0), far)
+        assert int(state.extra["skipped"]) == skipped == int(when.sum())
+        assert bool(when[far]) == bool(skipped)
+        assert np.array_equal(weights[far], weights[far - 1]) == bool(skipped)
+        assert int(state.extra["loss"]["count"]) == 200 - skipped
+    assert int(run(guarded(plain), 150)[0].extra["skipped"]) == 0
+
+
+def test_the_mean_and_deviation_of_late_are_those_of_the_losses():
+    learner = guarded(jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1)), spike=6.0)
+    state, losses = begin(learner), []
+    for batch in BATCHES:
+        state, metrics = jax.jit(learner.step)(state, batch)
+        losses.append(float(metrics["loss"].value()))
+    late = state.extra["loss"]
+    assert_close((late["mean"], late["variance"]), (np.mean(losses), np.var(losses)))
 
 
 def test_a_run_goes_on_past_steps_that_are_skipped():
@@ -163,11 +187,16 @@ def test_the_same_learner_is_guarded_by_the_same():
     assert guarded(plain) is not guarded(made("loss")[0])
 
 
-def test_a_learner_with_another_state_is_refused(compilations):
+def test_what_is_guarded_is_not_guarded_twice():
+    once = guarded(made("loss")[0], spike=6.0)
+    assert guarded(once) is once
+
+
+def test_a_learner_whose_step_is_one_piece_is_refused(compilations):
     data, key = gan_data(), jax.random.key(0)
     case = (
         lambda: jaxnn.train(guarded(gan_learner()), data, steps=3, key=key),
-        InvalidType, "guarded: the state of the learner is of another kind. Got a GanState;",
-        r"Return a TrainState from init, or choose in a step of your own",
+        InvalidType, "guarded: the step of this learner is one piece. Got a Learner without",
+        r"Halves\(gradients, update\), or do in its step what is to be done between them",
     )  # fmt: skip
     judge(case, compilations)

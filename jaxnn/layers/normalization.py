@@ -56,7 +56,8 @@ def standardize(mean: Any, std: Any) -> Network:
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
     """Normalizes each example over its last axis, then scales and shifts every feature.
 
-    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, statistics in float32 at least.
+    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, with statistics in float32 at
+    least.
 
     Args:
       epsilon: added to the variance, above zero.
@@ -99,8 +100,8 @@ def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
     """Normalizes each example over groups of features, then scales and shifts every feature.
 
     The statistics of a group are over its features and all axes between the batch and the features,
-    in float32 at least. One group is layer normalization of a whole image, a group for each feature is
-    instance normalization.
+    in float32 at least. One group is layer normalization of a whole image, a group for each feature
+    is instance normalization.
 
     Args:
       groups: the number of groups, each of features that lie side by side.

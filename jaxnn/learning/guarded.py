@@ -2,9 +2,10 @@
 
 One batch can end a run: an example that overflows, a label that is NaN, a gradient that is infinite
 once in a million. After it every parameter is NaN, and no later step mends that. A guarded learner
-does such a step and throws away what it gave: parameters, optimizer and statistics stay as they
-were, only the number of the step goes on, and so the next batch is another one. How often that
-happens is a metric, `skipped`, to keep an eye on: a guard is no cure for a rate that is too high.
+looks at the gradient before it adjusts anything: if it is not finite, or if the loss is far above
+what it was of late, then parameters, optimizer and statistics stay as they were, and only the
+number of the step goes on, so that the next batch is another one. How often that happens is a
+metric, `skipped`, to keep an eye on: a guard is no cure for a rate that is too high.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
@@ -27,77 +28,104 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import kind
-from jaxnn.learner import Learner, TrainState
+from jaxnn.checks import positive
+from jaxnn.learner import Gradients, Halves, Learner, halves_of, joined
 from jaxnn.typing import Any, Array, Bool
+
+# The loss of late is a mean over about so many steps, and means nothing before as many are done.
+MEMORY = 100
 
 
 @cache  # The same learner is guarded by the same functions, so that nothing compiles twice.
-def guarded(learner: Learner) -> Learner:
-    """Makes a learner that skips each step after which its loss or its state is not finite.
+def guarded(learner: Learner, *, spike: float | None = None) -> Learner:
+    """Makes a learner that skips the steps whose loss or gradient is not finite, and spikes.
 
     A skipped step changes nothing but `state.step` and the count in `state.extra["skipped"]`, and
-    its metrics have sums of 0: the mean over a window is that of the steps that were done. `NaN`
-    or an infinity in a place of the state that was not finite before the step does not count, so
-    an optimizer may begin with one. The loss is every metric whose name ends so.
+    its metrics have sums of 0: the mean over a window is that of the steps that were done. Finite
+    means that the square is, too, for optimizers square gradients. Statistics of the network count
+    like gradients. A learner that is guarded already is left as it is.
 
     Args:
-      learner: any whose state is a `TrainState`.
+      learner: one with halves.
+      spike: by how many standard deviations a loss is a spike that is skipped too, measured against
+        the mean and deviation of the loss of the last steps that were done, about 100; none are, by
+        default. 6 is usual.
 
     Returns:
       A learner with one metric more, `skipped`: the share of steps that were.
 
     Raises:
-      InvalidType: from `init`, if the learner's state is of another kind.
+      InvalidType: if the learner's step is one piece.
+      InvalidValue: if `spike` is not positive.
     """
+    halves = halves_of("guarded", learner)
+    if halves.guarded:
+        return learner
+    if spike is not None:
+        positive("guarded", "spike", spike)
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
-        fix = (
-            "Return a TrainState from init, or choose in a step of your own: lax.cond(good, lambda:"
-            " after, lambda: before._replace(step=after.step))"
-        )
-        kind("guarded", "the state of the learner", state, TrainState, fix=fix)
-        return state._replace(extra={**state.extra, "skipped": jnp.zeros((), jnp.int32)})
+        known = {"skipped": jnp.zeros((), jnp.int32)}
+        if spike is not None:
+            known["loss"] = {name: jnp.zeros(()) for name in ("mean", "variance", "count")}
+        return state._replace(extra={**state.extra, **known})
 
-    def step(state, batch):
-        after, metrics = learner.step(state, batch)
-        losses = [metric.sums for name, metric in metrics.items() if name.endswith("loss")]
+    def update(state, batch, gradients):
+        good, value = is_finite(gradients), gradients.metrics["loss"].value()
+        if spike is not None:
+            good &= ~_is_spike(state.extra["loss"], value, spike)
 
         def done():
+            after, metrics = halves.update(state, batch, gradients)
+            if spike is not None:
+                late = _of_late(state.extra["loss"], value)
+                after = after._replace(extra={**after.extra, "loss": late})
             return after, {**metrics, "skipped": _share(0.0)}
+
+        shapes = jax.eval_shape(done)
 
         def skipped():
             extra = {**state.extra, "skipped": state.extra["skipped"] + 1}
-            nothing = jax.tree.map(jnp.zeros_like, metrics)
-            before = state._replace(step=after.step, extra=extra)
-            return before, {**nothing, "skipped": _share(1.0)}
+            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
+            left = state._replace(step=state.step + 1, extra=extra)
+            return left, {**nothing, "skipped": _share(1.0)}
 
-        # The sum of an array costs a fifth of looking at each number, and is finite only if they
-        # are. If one is not, which may also be for their size, each is looked at.
-        sums = jax.tree.map(jnp.sum, _floats((after, losses)))
-        return lax.cond(
-            _finite(sums),
-            done,
-            lambda: lax.cond(_finite(losses) & ~_spoilt(state, after), done, skipped),
-        )
+        return lax.cond(good, done, skipped)
 
-    return learner._replace(init=init, step=step)
+    return joined(learner._replace(init=init), Halves(halves.gradients, update, guarded=True))
+
+
+def is_finite(gradients: Gradients) -> Bool[Array, ""]:
+    """Whether loss, gradients and their squares, and the network's statistics are finite."""
+    # A sum costs a fifth of looking at each number.
+    squares = sum(jnp.vdot(x, x).astype(jnp.float32) for x in _floats(gradients.values))
+    others = _floats((gradients.state, gradients.metrics["loss"].sums))
+    return jnp.isfinite(squares) & jnp.all(jnp.array([jnp.isfinite(x).all() for x in others]))
+
+
+def _is_spike(late: dict[str, Any], loss: Any, spike: float) -> Any:
+    far = loss - late["mean"] > spike * jnp.sqrt(late["variance"])
+    return far & (late["count"] >= MEMORY)
+
+
+def _of_late(late: dict[str, Any], loss: Any) -> dict[str, Any]:
+    """Returns mean and variance with one loss more, the older ones weighing less and less.
+
+    Source: Finch, Incremental calculation of weighted mean and variance, 2009, section 9.
+    """
+    count = late["count"] + 1
+    share = jnp.maximum(1 / count, 1 / MEMORY)
+    step = loss - late["mean"]
+    return {
+        "mean": late["mean"] + share * step,
+        "variance": (1 - share) * (late["variance"] + share * step**2),
+        "count": count,
+    }
 
 
 def _share(skipped: float) -> measures.Metric:
     return measures.mean(jnp.float32(skipped), jnp.ones(()))
-
-
-def _finite(tree: Any) -> Bool[Array, ""]:
-    return jnp.all(jnp.array([jnp.isfinite(x).all() for x in _floats(tree)], bool))
-
-
-def _spoilt(before: Any, after: Any) -> Bool[Array, ""]:
-    """Returns whether a number that was finite is not any more."""
-    pairs = zip(_floats(before), _floats(after))
-    lost = [(jnp.isfinite(x) & ~jnp.isfinite(y)).any() for x, y in pairs]
-    return jnp.any(jnp.array(lost, bool))
 
 
 def _floats(tree: Any) -> list[Any]:

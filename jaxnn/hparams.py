@@ -1,0 +1,119 @@
+"""What may be a function of hyper-parameters: made when it is traced, of numbers that are inputs.
+
+Network, objective and optimizer may each be given as they are, or as a function of one argument,
+the hyper-parameters by name. Called inside a program, such a function reads numbers that other
+values of may be passed without compiling anew. What is read is noted, so that a hyper-parameter
+that nothing reads, and one that is not there, are mistakes with a name:
+
+    >>> from jaxnn.layers import dropout
+    >>> from jaxnn.network import Network
+    >>> read = set()
+    >>> make = builder("network", lambda hparams: dropout(hparams["rate"]), Network, read)
+    >>> make({"rate": 0.5}), read
+    (dropout(rate=0.5), {'rate'})
+    >>> make({"rates": 0.5})                                    # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    jaxnn.checks.InvalidValue: learner: the network reads a hyper-parameter that was not given. ...
+"""
+
+import difflib
+import inspect
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.objectives import Objective, objective
+from jaxnn.typing import Any, Callable, Hparams
+
+
+def builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hparams], Any]:
+    """Returns a function of hyper-parameters that makes `given`, and checks what it makes."""
+
+    def checked(made):
+        if kind is Objective and not isinstance(made, Objective) and _is_loss(made):
+            return objective(made)
+        if not isinstance(made, kind):
+            raise InvalidType(
+                "learner",
+                f"the {name} is of another kind",
+                got=f"{type(made).__name__} {made!r}",
+                expected=f"{kind.__name__}, or a function of the hyper-parameters that returns one",
+                fix={
+                    "network": "Pass from_flax(model)"
+                    if _is_flax(made)
+                    else "Pass mlp([64], 10), serial(...) or from_flax(model)",
+                    "objective": "Pass classification(), regression() or a loss of your own",
+                    "optimizer": "Pass optax.adam(1e-3), or lambda h:"
+                    " optax.adam(h['learning_rate'])",
+                }[name],
+            )
+        return made
+
+    if isinstance(given, kind) or not _takes_hparams(given):
+        made = checked(given)
+        return lambda hparams: made
+    return lambda hparams: checked(given(_Given(name, hparams, read)))
+
+
+class _Given(dict):
+    """The hyper-parameters that were given; reading another one is an error that names them."""
+
+    def __init__(self, reader: str, hparams: Hparams, read: set[str]):
+        super().__init__(hparams)
+        self.reader, self.read = reader, read
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
+
+    def __missing__(self, name: str) -> Any:
+        near = difflib.get_close_matches(str(name), list(self), n=1)
+        raise InvalidValue(
+            "learner",
+            f"the {self.reader} reads a hyper-parameter that was not given",
+            got=f"hparams with {', '.join(self) or 'nothing'}",
+            expected=f"{name!r} among them",
+            fix=f"Pass hparams={{{name!r}: number}}"
+            + (f", or read {near[0]!r}, which was given" if near else ""),
+        )
+
+
+def check_read(hparams: Hparams, read: set[str]) -> None:
+    """Raises `InvalidValue` if a hyper-parameter was given that nothing was seen to read."""
+    unread = sorted(set(hparams) - read)
+    if unread:
+        raise InvalidValue(
+            "learner",
+            "a hyper-parameter is read by nothing",
+            got=f"{unread[0]}={hparams[unread[0]]!r}",
+            expected=f"those that are read: {', '.join(sorted(read)) or 'none'}",
+            fix=f"Leave it out, or read it: optimizer=lambda h: optax.adam(h[{unread[0]!r}])",
+        )
+
+
+def _takes_hparams(given: Any) -> bool:
+    """Whether one argument must be given, and it is not the rate of an optimizer not yet called."""
+    if not callable(given) or _is_flax(given):
+        return False
+    parameters = inspect.signature(given).parameters
+    needed = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) == 1 and needed != ["learning_rate"]
+
+
+def _is_flax(given: Any) -> bool:
+    """Whether it is a Flax model or its class, told by name so that Flax is not imported."""
+    kinds = (given if isinstance(given, type) else type(given)).__mro__
+    return any(kind.__module__.startswith("flax.") for kind in kinds)
+
+
+def _is_loss(given: Any) -> bool:
+    """Whether it can be called with outputs and a batch."""
+    try:
+        return callable(given) and bool(inspect.signature(given).bind(None, None))
+    except TypeError:
+        return False
