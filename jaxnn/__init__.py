@@ -7,10 +7,12 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 from jaxnn import metrics
 from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
 from jaxnn.data import datasets
+from jaxnn.data.characters import Characters
 from jaxnn.data.durations import Duration, steps_of
 from jaxnn.data.examples import examples
 from jaxnn.data.resident import Resident, resident
 from jaxnn.data.split import split
+from jaxnn.data.windows import Windows, windows
 from jaxnn.layers import (
     activation,
     attention,
@@ -99,6 +101,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Best",
     "Caution",
+    "Characters",
     "DirectoryInUse",
     "Duration",
     "Explained",
@@ -128,6 +131,7 @@ __all__ = [
     "Trial",
     "WarmStart",
     "Watch",
+    "Windows",
     "absolute_error",
     "accumulate",
     "activation",
@@ -218,4 +222,5 @@ __all__ = [
     "vae",
     "warm_start",
     "weights_of",
+    "windows",
 ]

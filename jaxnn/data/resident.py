@@ -50,6 +50,11 @@ class Resident:
         return jax.tree.leaves(self.arrays)[0].shape[0]
 
     @property
+    def examples(self) -> dict[str, Any]:
+        """The fields, `[examples, ...]` each."""
+        return self.arrays
+
+    @property
     def num_batches(self) -> int:
         """The number of batches that hold all examples once, the last one perhaps in part."""
         return -(-self.num_examples // self.batch_size)

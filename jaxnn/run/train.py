@@ -104,7 +104,7 @@ def train(
     between = steps_of(between, data, total=total, name="evaluate_every")
     extremes = bounds(given)
     for hparams in extremes:
-        learner.check(hparams, data.arrays)
+        learner.check(hparams, data.examples)
     first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
     state = jax.eval_shape(lambda k, h, d: learner.init(k, h, d.batch(jnp.int32(0))), *first, data)
     program, (after, metrics) = trace_step(learner, state, data)
@@ -114,7 +114,7 @@ def train(
     for name, part in evaluations.items():
         with _about(name):
             for hparams in extremes:
-                learner.check(hparams, part.arrays)
+                learner.check(hparams, part.examples)
             found = jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
             _check_metrics("evaluate", found)
         names += named(name, found)

@@ -1,0 +1,60 @@
+"""Characters as tokens: the different characters of a text, numbered in their order.
+
+>>> alphabet = Characters("to be or not")
+>>> len(alphabet), alphabet.encode("boot").tolist(), alphabet.decode([1, 5, 5, 7])
+(8, [1, 5, 5, 7], 'boot')
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from jaxnn.checks import InvalidValue
+
+
+class Characters:
+    """The vocabulary of a text: each of its characters is a token, the numbers are sorted.
+
+    Raises:
+      InvalidValue: if the text is empty.
+    """
+
+    def __init__(self, text: str):
+        self.all = "".join(sorted(set(text)))
+        self._numbers = {character: number for number, character in enumerate(self.all)}
+        if not text:
+            raise InvalidValue(
+                "Characters",
+                "there are no characters",
+                got="an empty text",
+                expected="a text with all characters that are to be known",
+                fix="Pass the text that is trained on",
+            )
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def __repr__(self) -> str:
+        return f"Characters({self.all!r})"
+
+    def encode(self, text: str) -> np.ndarray:
+        """Returns the number of each character, `[len(text)]`, in the smallest dtype that fits.
+
+        Raises:
+          InvalidValue: if a character is not known.
+        """
+        unknown = sorted(set(text) - set(self.all))
+        if unknown:
+            raise InvalidValue(
+                "Characters",
+                "the text has characters that are not in the vocabulary",
+                got="".join(unknown[:20]).__repr__(),
+                expected=f"some of the {len(self)} in {self.all!r}",
+                fix="Replace them, or make the vocabulary of both texts",
+            )
+        dtype = np.min_scalar_type(len(self) - 1)
+        return np.array([self._numbers[character] for character in text], dtype)
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        """Returns the text of such numbers."""
+        return "".join(self.all[number] for number in numbers)
