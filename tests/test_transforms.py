@@ -85,6 +85,7 @@ def test_parts_keep_their_names_and_can_be_replaced(name, key):
     changed = rewrite(network, doubled)
     assert "double()" in repr(changed) and repr(changed).startswith(f"{name}(")
     assert "linear: linear(features=4)" in repr(changed)
+    assert len({network, changed}) == 2  # as a static argument of a program it is hashed
     _, params, state = started(network, key)
     (outputs, wanted) = (
         jax.tree.leaves(made.apply(params, state, INPUTS)[0])[0]

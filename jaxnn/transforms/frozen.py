@@ -58,7 +58,7 @@ def frozen(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
         return outputs, stored(frozen=still, network=after)
 
     return around(
-        network, init, apply, "frozen", lambda inner: frozen(inner, rules), rules=dict(rules)
+        network, init, apply, "frozen", lambda inner: frozen(inner, rules), rules=tuple(rules)
     )
 
 

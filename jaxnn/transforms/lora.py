@@ -89,7 +89,7 @@ def lora(
     shown = scale if isinstance(scale, int | float) else "traced"
     return around(
         network, init, apply, "lora", lambda inner: lora(inner, rules, rank=rank, scale=scale),
-        rules=dict(rules), rank=rank, scale=shown,
+        rules=tuple(rules), rank=rank, scale=shown,
     )  # fmt: skip
 
 

@@ -4,6 +4,9 @@ The gradient goes through a network backwards, and needs what every operation go
 forwards. Of a network in `remat` only the inputs are kept, and what its policy says; the rest is
 computed a second time, about a third more work in all. Where the layers of a deep network are in
 it one by one, memory holds what one layer needs, and the inputs of each: `repeat(remat(block), n)`.
+(Twelve blocks of layer norm, 128 to 512 nodes, GELU and back on 2048 rows: 52 MiB in place of 370,
+and 96 with the policy `"dots"`; jax 0.10.2 on CPU. There, outside of a loop, XLA joins the two
+computations into one again, and nothing is saved.)
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.layers import linear
