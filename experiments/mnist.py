@@ -2,7 +2,7 @@
 
     python -m experiments.mnist                     # MLP, 784-256-256-10
     python -m experiments.mnist --model convnet     # two blocks of convolution and pooling
-    python -m experiments.mnist --model resnet      # three residual blocks, 16 to 64 channels
+    python -m experiments.mnist --model resnet --learning-rate 3e-3    # two residual blocks
 
 Trained on the 60,000 training images, tested on the real 10,000 test images. Dropout, AdamW with a
 cosine schedule; the convolutional network also sees every image shifted by up to two pixels, and
@@ -42,12 +42,18 @@ def network(config: Config, hparams) -> jaxnn.Network:
     """Bytes come to mean 0 and deviation 1, the figures being those of the training images."""
     pixels = ("pixels", jaxnn.standardize(33.3, 78.6))
     if config.model == "resnet":
-        return jaxnn.serial(pixels, ("layers", jaxnn.resnet([1, 1, 1], 10)))
+        layers = ("layers", jaxnn.resnet([1, 1], 10, width=48))
+        return jaxnn.serial(pixels, ("patches", jaxnn.activation(patches)), layers)
     if config.model == "convnet":
         return jaxnn.serial(
             pixels, ("layers", jaxnn.convnet([32, 64], 128, 10, dropout=hparams["dropout"]))
         )
     return jaxnn.serial(pixels, ("layers", jaxnn.mlp([256, 256], 10, dropout=hparams["dropout"])))
+
+
+def patches(images):
+    """Makes one place with four channels of 2x2 pixels, so that there is less to convolve."""
+    return images.reshape(-1, 14, 2, 14, 2).swapaxes(2, 3).reshape(-1, 14, 14, 4)
 
 
 def shifted(most: int):
@@ -60,22 +66,16 @@ def shifted(most: int):
     return shift
 
 
-def warped(most: int, turn: float = 0.2, zoom: float = 0.15):
-    """Returns an augmentation that moves an image too, turns it (radians) and changes its size."""
+def warped(most: float, turn: float = 0.15, zoom: float = 0.1):
+    """Returns an augmentation that moves an image, turns it (radians) and changes its size."""
 
     def warp(key, image):
-        angle, factor, *move = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
-        middle = (jnp.array(image.shape) - 1) / 2
-        rows, columns = (axis - m for axis, m in zip(jnp.indices(image.shape), middle))
-        size, (sine, cosine) = (
-            jnp.exp(zoom * factor),
-            (jnp.sin(turn * angle), jnp.cos(turn * angle)),
-        )
-        places = [
-            size * (cosine * rows - sine * columns) + middle[0] + most * move[0],
-            size * (sine * rows + cosine * columns) + middle[1] + most * move[1],
-        ]
-        return map_coordinates(image.astype(jnp.float32), places, order=1)
+        draws = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
+        angle, size, down, right = draws * jnp.array([turn, zoom, most, most])
+        rows, columns = jnp.indices(image.shape) - 13.5  # from the middle
+        place = (rows + 1j * columns) * jnp.exp(size + 1j * angle) + (down + 1j * right)
+        at = [place.real + 13.5, place.imag + 13.5]
+        return map_coordinates(image.astype(jnp.float32), at, order=1)
 
     return warp
 
@@ -90,9 +90,9 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     if config.model != "mlp" and config.shift:
         moved = shifted if config.model == "convnet" else warped
         objective = jaxnn.augmented(objective, moved(config.shift))
-    given = hparams(config)
+    read = hparams(config)
     if config.model == "resnet":
-        del given["dropout"]  # which no part of it reads
+        del read["dropout"]
     learner = jaxnn.learner(
         lambda hparams: network(config, hparams),
         objective,
@@ -106,7 +106,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         data,
         steps=steps,
         key=jaxnn.keys(config.seed),
-        hparams=given,
+        hparams=read,
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
         name="mnist",

@@ -79,14 +79,14 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     )
     if not run.members:
         images = image_grid(samples(config, run.state.params["layers"]["decoder"]))
-        images.savefig(run.out / "samples.png")
+        images.savefig((run.out or out) / "samples.png")
     return run
 
 
 def samples(config: Config, params, count: int = 100):
     """Returns the pixels `[count, 28, 28]` that the decoder makes of noise, from 0 to 1."""
     noise = jax.random.normal(jax.random.key(config.seed), (count, config.latent))
-    logits, _ = decoder(config).apply(params, {}, noise)
+    logits, _ = jax.jit(decoder(config).apply)(params, {}, noise)
     return jax.nn.sigmoid(logits).reshape(count, 28, 28)
 
 

@@ -82,6 +82,7 @@ def test_its_main_takes_a_configuration_and_a_directory(name):
 def shrunk(config):
     """The same experiment, over in a few steps."""
     small = {"epochs": 0.05, "steps": 2, "batch_size": 32, "every": 0.02}
+    small |= {"length": 12, "sequences": 640}
     small |= {"settings": 3, "members": 3, "rates": 3, "seeds": 2}
     return replace(config, **{k: v for k, v in small.items() if hasattr(config, k)})
 
