@@ -113,13 +113,17 @@ def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsy
     assert 1 <= json.loads(journal.read_text().splitlines()[-1])["step"] <= 3
 
 
-def test_the_convolutional_mnist_runs_too(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "model, part",
+    [("convnet", "conv_1"), pytest.param("resnet", "stage_1", marks=pytest.mark.slow)],
+)
+def test_the_convolutional_mnist_runs_too(model, part, tmp_path, monkeypatch, capsys):
     if not os.environ.get("JAXNN_DATA"):
         pytest.skip("MNIST is not here: set JAXNN_DATA to a folder that holds it")
     few = tuple({k: v[:64] for k, v in part.items()} for part in jaxnn.datasets.mnist())
     monkeypatch.setattr(jaxnn.datasets, "mnist", lambda: few)
     module = load("mnist")
-    config = replace(module.Config(), model="convnet", batch_size=8, epochs=0.2)
+    config = replace(module.Config(), model=model, batch_size=8, epochs=0.2)
     run = module.main(config, tmp_path)
     assert run.result["steps"] == 2 and run.result["form"] == "looped"
-    assert "conv_1" in run.state.params["layers"]
+    assert part in run.state.params["layers"]
