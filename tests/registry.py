@@ -138,7 +138,7 @@ TRANSFORMS = {
     "lora": lambda network: jaxnn.lora(network, {"*weight": True}, rank=2),
     "captured": lambda network: jaxnn.captured(network, ["branch", "*/linear"]),
 }
-"""Every transform of a network, as one; `_PAIRS` are tried with every law, all in their own test."""
+"""Every transform of a network; `_PAIRS` of them are under all laws, every pair in its own test."""
 
 _PAIRS = [
     ("repeat", "remat"), ("remat", "repeat"), ("mixed_precision", "repeat"), ("repeat", "lora"),
