@@ -89,7 +89,7 @@ def errors(networks) -> dict[str, float]:
             given = {"rate": rate, "steps": steps}
             state = judge.init(jax.random.key(0), given, tasks.in_order(0))._replace(params=params)
             loss = jaxnn.evaluate(judge, state, tasks)["loss"]
-            found[f"{name}/{shots}-shot_mse_after_{steps}"] = loss
+            found[f"test/{name}_{shots}-shot_mse_after_{steps}"] = loss
     return found
 
 
