@@ -85,10 +85,10 @@ def errors(networks) -> dict[str, float]:
     tasks, found = jaxnn.resident({"inputs": np.zeros(600)}, batch_size=200), {}
     for shots in (5, 10):
         judge = jaxnn.learner(partial(adapted, shots), sines(shots, 100), optax.identity())
-        for (name, (params, rate)), steps in product(networks.items(), (0, 1, 10)):
-            given = {"rate": rate, "steps": steps}
-            state = judge.init(jax.random.key(0), given, tasks.in_order(0))._replace(params=params)
-            loss = jaxnn.evaluate(judge, state, tasks)["loss"]
+        for name, steps in product(networks, (0, 1, 10)):
+            params, rate = networks[name]
+            state = judge.init(tasks.key, {"rate": rate, "steps": steps}, tasks.in_order(0))
+            loss = jaxnn.evaluate(judge, state._replace(params=params), tasks)["loss"]
             found[f"test/{name}_{shots}-shot_mse_after_{steps}"] = loss
     return found
 
