@@ -245,9 +245,12 @@ def _remembered(kept: Any, k: Any, v: Any, time: int) -> tuple[Any, Any, dict[st
             fix=f"Make a cache of at least {time}",
         )
     at = (0, 0, kept["position"], 0)
-    k = lax.dynamic_update_slice(kept["keys"], k.astype(kept["keys"].dtype), at)
-    v = lax.dynamic_update_slice(kept["values"], v.astype(kept["values"].dtype), at)
-    return k, v, {"keys": k, "values": v, "position": kept["position"] + time}
+    after = {
+        name: lax.dynamic_update_slice(kept[name], new.astype(kept[name].dtype), at)
+        for name, new in (("keys", k), ("values", v))
+    }
+    position = {"position": kept["position"] + time}
+    return after["keys"].astype(k.dtype), after["values"].astype(v.dtype), after | position
 
 
 def _check_divides(name: str, number: int, by: str, divisor: int) -> None:
