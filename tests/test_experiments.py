@@ -82,12 +82,18 @@ def test_its_main_takes_a_configuration_and_a_directory(name):
 def shrunk(config):
     """The same experiment, over in a few steps."""
     small = {"epochs": 0.05, "steps": 2, "batch_size": 32, "every": 0.02}
-    small |= {"length": 12, "sequences": 640}
+    small |= {"length": 12, "sequences": 640, "base_steps": 2, "page": 4}
     small |= {"settings": 3, "members": 3, "rates": 3, "seeds": 2}
     return replace(config, **{k: v for k, v in small.items() if hasattr(config, k)})
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Those that compile for ten seconds and more, though they do but two steps.
+LONG = {"char_gpt", "learn_the_learning_rate", "lora_finetune", "maml_sine"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in NAMES]
+)
 def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsys):
     module = load(name)
     if "datasets.mnist(" in source(name).read_text():
@@ -96,6 +102,11 @@ def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsy
         parts = jaxnn.datasets.mnist()
         few = tuple({k: v[:640] for k, v in part.items()} for part in parts)
         monkeypatch.setattr(jaxnn.datasets, "mnist", lambda: few)
+    if "tiny_shakespeare(" in source(name).read_text():
+        if not os.environ.get("JAXNN_DATA"):
+            pytest.skip("The plays are not here: set JAXNN_DATA to a folder that holds them")
+        text = jaxnn.datasets.tiny_shakespeare()[:9000]
+        monkeypatch.setattr(jaxnn.datasets, "tiny_shakespeare", lambda: text)
     config = shrunk(module.Config())
     run = module.main(config, tmp_path / "run")
     assert isinstance(run, jaxnn.Run | jaxnn.Swept) and run.out == tmp_path / "run"

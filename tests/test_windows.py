@@ -1,0 +1,95 @@
+"""Windows of a sequence, and characters as tokens."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnn
+from tests.trees import assert_same_bits
+
+TEXT = np.arange(23, dtype=np.uint8)
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize("stride", [1, 3, 7])
+def test_windows_are_the_examples_of_the_same_data_written_out(stride):
+    """In order and shuffled: the same as `resident` data that hold every window."""
+    view = np.lib.stride_tricks.sliding_window_view(TEXT, 5)[::stride]
+    data = jaxnn.windows(TEXT, 5, stride=stride, batch_size=2).shuffled(KEY)
+    wanted = jaxnn.resident({"inputs": view}, batch_size=2).shuffled(KEY)
+    assert data.num_examples == wanted.num_examples == len(view)
+    assert data.num_batches == wanted.num_batches
+    for step in range(25):
+        assert_same_bits(data.batch(jnp.int32(step)), wanted.batch(jnp.int32(step)))
+    for number in range(data.num_batches):
+        assert_same_bits(data.in_order(number), wanted.in_order(number))
+
+
+def test_they_are_stored_once_in_their_dtype():
+    data = jaxnn.windows(TEXT, 5, batch_size=2)
+    assert data.arrays["inputs"].shape == (23,) and data.arrays["inputs"].dtype == jnp.uint8
+    assert data.batch(jnp.int32(0))["inputs"].dtype == jnp.uint8
+
+
+def test_places_may_have_features():
+    data = jaxnn.windows(np.ones((9, 2, 3), np.float32), 4, batch_size=2)
+    assert data.batch(jnp.int32(0))["inputs"].shape == (2, 4, 2, 3)
+
+
+def test_what_is_checked_is_every_place():
+    data = jaxnn.windows(TEXT, 5, stride=5, batch_size=2)
+    assert set(data.examples["inputs"].ravel().tolist()) == set(TEXT.tolist())
+
+
+def test_a_text_is_learned_and_one_with_unknown_tokens_is_refused(compilations):
+    """Counting modulo 7, in batches that run over the borders of epochs."""
+    text = (np.arange(300) % 7).astype(np.uint8)
+    network = jaxnn.gpt(7, layers=1, heads=2, features=16, positions=8)
+    learner = jaxnn.learner(network, jaxnn.next_token(), optax.adam(0.01))
+    data = jaxnn.windows(text, 9, batch_size=8)
+    rest = jaxnn.windows(text[:50], 9, stride=8, batch_size=4)
+    options = {"steps": 80, "key": KEY, "every": 80, "evaluate": rest}
+    (*_, last) = jaxnn.train(learner, data, **options)
+    assert float(last.metrics["test/loss"]) < 0.05
+    assert float(last.metrics["test/perplexity"]) < 1.05
+    text[-1] = 7
+    compilations.clear()
+    with pytest.raises(jaxnn.InvalidValue, match="next_token: .*7.*0 to 6"):
+        jaxnn.train(learner, jaxnn.windows(text, 9, batch_size=8), **options)
+    assert not compilations
+
+
+MISTAKES = [
+    (lambda: jaxnn.windows(TEXT, 0, batch_size=2), "windows: length is out of range"),
+    (lambda: jaxnn.windows(TEXT, 5, batch_size=0), "windows: batch_size is out of range"),
+    (lambda: jaxnn.windows(TEXT, 5, batch_size=2, stride=0), "windows: stride is out of range"),
+    (
+        lambda: jaxnn.windows(TEXT, 24, batch_size=2),
+        "shorter than a window. Got 23 places and length=24; expected at least 24 places",
+    ),
+    (lambda: jaxnn.windows(np.array(["a"]), 1, batch_size=1), "does not hold numbers"),
+    (lambda: jaxnn.Characters(""), "Characters: there are no characters"),
+    (
+        lambda: jaxnn.Characters("abc").encode("cab!"),
+        "not in the vocabulary. Got '!'; expected some of the 3 in 'abc'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mistake", "words"), MISTAKES)
+def test_mistakes_are_explained(mistake, words):
+    with pytest.raises(jaxnn.Invalid, match=words):
+        mistake()
+
+
+def test_characters_come_back():
+    text = "To be, or not to be: that is the question.\n"
+    characters = jaxnn.Characters(text)
+    numbers = characters.encode(text)
+    assert numbers.dtype == np.uint8 and numbers.max() == len(characters) - 1
+    assert characters.decode(numbers.tolist()) == text
+    assert list(characters.all) == sorted(set(text))
+    wide = "".join(map(chr, range(300)))
+    assert jaxnn.Characters(wide).encode(wide).dtype == np.uint16
