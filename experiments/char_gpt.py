@@ -104,7 +104,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             key=jax.random.key(config.seed), temperature=config.temperature, context=size.context,
         )  # fmt: skip
         page = characters.decode(np.asarray(written[0]).tolist())
-        (run.out / "page.txt").write_text(page)
+        ((run.out or out) / "page.txt").write_text(page)
         print(page)
     return run
 

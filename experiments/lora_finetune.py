@@ -81,7 +81,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         sizes = {name: sum(x.size for x in jax.tree.leaves(run.state.params))
                  for name, run in runs.items()}  # fmt: skip
         judge = jaxnn.learner(model, jaxnn.next_token(), optax.identity())
-        start = base.best._replace(hparams={}, opt_state=optax.identity().init(None))
+        start = base.best._replace(hparams={})
         losses = {"before": jaxnn.evaluate(judge, start, held_out)["loss"]}
         losses |= {name: run.result["test/loss"] for name, run in runs.items()}
         merged = jaxnn.merged(runs["lora"].state.params, runs["lora"].state.state)

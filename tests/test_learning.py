@@ -135,7 +135,9 @@ def test_the_average_is_the_formula(decay):
     kept = last._replace(params=average)
     inputs = jnp.asarray(BATCH["inputs"])
     assert_close(learner.predict(state, inputs), seen.predict(kept, inputs))
-    found, wanted = (jax.jit(made.evaluate)(of, BATCH) for made, of in ((learner, state), (seen, kept)))
+    found, wanted = (
+        jax.jit(made.evaluate)(of, BATCH) for made, of in ((learner, state), (seen, kept))
+    )
     assert_close(found, wanted)
 
 

@@ -1,16 +1,22 @@
 """The README is run as it stands: its example, its words, its commands."""
 
 import json
+import os
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
+import optax
+import pytest
+
+import jaxnn
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_the_example_trains_and_predicts(capsys):
-    code, many = re.findall(r"```python\n(.*?)```", README, re.S)
+    code, many, _ = re.findall(r"```python\n(.*?)```", README, re.S)
     assert 15 <= len([line for line in code.splitlines() if line.strip()]) <= 22
     names = {}
     exec(compile(code, "README.md", "exec"), names)
@@ -23,6 +29,19 @@ def test_the_example_trains_and_predicts(capsys):
     exec(compile(many, "README.md", "exec"), names)
     assert float(capsys.readouterr().out.splitlines()[-1]) > 0.97
     assert len(names["population"].result["status"]) == 128
+
+
+@pytest.mark.slow
+def test_the_example_that_writes_runs(capsys):
+    if not os.environ.get("JAXNN_DATA"):
+        pytest.skip("The plays are not here: set JAXNN_DATA to a folder that holds them")
+    *_, code = re.findall(r"```python\n(.*?)```", README, re.S)
+    code = code.replace("steps=2000", "steps=20").replace("prompt, 500", "prompt, 70")
+    names = {"jax": jax, "jaxnn": jaxnn, "optax": optax}
+    exec(compile(code, "README.md", "exec"), names)
+    assert len(capsys.readouterr().out.splitlines()[-1]) > 0
+    losses = [row["train/loss"] for row in names["run"].history]
+    assert losses[-1] < 4.2 and names["page"].shape == (1, 70)
 
 
 def test_every_word_is_explained():

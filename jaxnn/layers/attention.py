@@ -218,7 +218,7 @@ def _shown(shape: Shape) -> tuple[tuple[str, Any], ...]:
 def _pair(inputs: Any) -> tuple[Any, Any]:
     """Returns what makes queries, and what makes keys and values."""
     pair = inputs if isinstance(inputs, tuple | list) else (inputs, inputs)
-    shapes = [getattr(x, "shape", None) for x in pair]
+    shapes: list[Any] = [getattr(x, "shape", None) for x in pair]
     are_sequences = len(pair) == 2 and all(shape and len(shape) == 3 for shape in shapes)
     if not are_sequences or shapes[0][0] != shapes[1][0]:
         raise InvalidValue(

@@ -66,7 +66,7 @@ def guarded(learner: Learner, *, spike: float | None = None) -> Learner:
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
-        known = {"skipped": jnp.zeros((), jnp.int32)}
+        known: dict[str, Any] = {"skipped": jnp.zeros((), jnp.int32)}
         if spike is not None:
             known["loss"] = {name: jnp.zeros(()) for name in ("mean", "variance", "count")}
         return state._replace(extra={**state.extra, **known})
