@@ -70,6 +70,8 @@ def hits(point, out, call):
     third = [n for n, said in enumerate(words, 1) if "0000000004-" in said]
     rows = [n for n, said in enumerate(words, 1) if "metrics" in said]
     others = [n for n, said in enumerate(words, 1) if said.endswith("/checkpoints")]
+    # The engine has many files that are all alike: of those, eight stand for all.
+    third = third[:: -(-len(third) // 8)] if third else []
     return [*third, *rows[:2], *others[1:2]]
 
 

@@ -226,7 +226,7 @@ PARTS = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.nightly if "mnist" in name else pytest.mark.slow)
+        pytest.param(name, marks=pytest.mark.slow if name == "sweep" else pytest.mark.nightly)
         for name in PARTS
     ],
 )
