@@ -79,7 +79,7 @@ def optimizer(config: Config, steps: int):
 def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Trains on the first nine tenths of the text, and tests on the rest."""
     text, size = jaxnn.datasets.tiny_shakespeare(), PRESETS[config.preset]
-    characters, steps = jaxnn.Characters(text), config.steps or size.steps
+    characters, steps = jaxnn.Characters(text), size.steps if config.steps is None else config.steps
     tokens, border = characters.encode(text), int(0.9 * len(text))
     model, length = network(config, len(characters)), size.context + 1
     data = jaxnn.windows(tokens[:border], length, batch_size=size.batch_size)

@@ -67,12 +67,23 @@ class _Given(dict):
     def get(self, name: str, default: Any = None) -> Any:
         return self[name] if name in self else default
 
+    def __iter__(self):
+        """Reads all of them, as `**hparams` does."""
+        self.read.update(super().keys())
+        return super().__iter__()
+
+    def items(self):
+        return [(name, self[name]) for name in self]
+
+    def values(self):
+        return [self[name] for name in self]
+
     def __missing__(self, name: str) -> Any:
-        near = difflib.get_close_matches(str(name), list(self), n=1)
+        near = difflib.get_close_matches(str(name), super().keys(), n=1)
         raise InvalidValue(
             "learner",
             f"the {self.reader} reads a hyper-parameter that was not given",
-            got=f"hparams with {', '.join(self) or 'nothing'}",
+            got=f"hparams with {', '.join(super().keys()) or 'nothing'}",
             expected=f"{name!r} among them",
             fix=f"Pass hparams={{{name!r}: number}}"
             + (f", or read {near[0]!r}, which was given" if near else ""),

@@ -189,7 +189,8 @@ def learner(
             state.params
         )
         if scale is not None:
-            values = jax.tree.map(lambda x: x / scale.astype(x.dtype), values)
+            # In float32: the scale itself may be too large for half precision.
+            values = jax.tree.map(lambda x: (x.astype(scale.dtype) / scale).astype(x.dtype), values)
         metrics = {"loss": measured, **goal.metrics(outputs, batch)}
         return Gradients(values, after, metrics)
 

@@ -217,18 +217,18 @@ def residual(network: Network, shortcut: Network | None = None) -> Network:
     """
 
     def add(outputs):
-        branch, skip = outputs
-        if branch.shape != skip.shape:
+        branch, skip = (jax.tree.map(lambda x: x.shape, side) for side in outputs)
+        if branch != skip or not all(hasattr(side, "shape") for side in outputs):
             raise InvalidValue(
                 "residual",
                 "the branch and the shortcut do not have the same shape",
-                got=f"branch {branch.shape} of {network.parts.kind}, and shortcut {skip.shape} of"
+                got=f"branch {branch} of {network.parts.kind}, and shortcut {skip} of"
                 f" {(shortcut or identity).parts.kind}",
-                expected="equal shapes",
+                expected="one array each, of equal shapes",
                 fix="Give the branch as many features as its inputs, or pass shortcut=linear(n)"
                 " (or conv) to match them",
             )
-        return branch + skip
+        return outputs[0] + outputs[1]
 
     identity = described(stateless(lambda params, inputs: inputs), "identity")
     sides = parallel(("branch", network), ("shortcut", shortcut or identity), combine=add)

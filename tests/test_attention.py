@@ -128,6 +128,7 @@ def test_in_training_a_memory_is_not_used():
     assert_close(outputs, plain.apply(params, {}, INPUTS, key=key)[0])
 
 
+@pytest.mark.slow
 def test_what_is_looked_at_is_dropped_in_training_alone():
     network = jaxnn.attention(8, heads=2, dropout=0.5)
     params, state = made(network, INPUTS)
@@ -210,3 +211,6 @@ def test_a_piece_longer_than_the_cache_is_refused():
     params, state = made(reader, INPUTS[:, :1])
     with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 6 places for a"):
         reader.apply(params, state, INPUTS)
+    _, state = reader.apply(params, state, INPUTS[:, :3])
+    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 5 places for a"):
+        reader.apply(params, state, INPUTS[:, :2])

@@ -163,6 +163,7 @@ def test_a_defect_keeps_its_traceback(run):
         run(main=stopping(ZeroDivisionError()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["starting", "training"])
 def test_a_signal_is_75_in_a_process_of_its_own(tmp_path, when):
     """Also while it starts, before anything trains; and the journal is whole."""
@@ -225,6 +226,7 @@ def test_an_option_of_the_wrong_kind_is_2(run):
     assert code == 2 and "many" in errors and "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_in_the_users_cache_unless_switched_off(run, tmp_path):
     def kept(*options):
         # This much alone, since jax makes up its mind about the cache once in a process.
@@ -242,6 +244,7 @@ def test_without_a_cache_directory_it_is_that_of_the_home(run, monkeypatch, tmp_
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".cache/jaxnn/compiled")
 
 
+@pytest.mark.slow
 def test_a_second_process_compiles_little(tmp_path):
     """The cache works: what the first process compiled, the second reads."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}

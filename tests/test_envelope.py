@@ -242,7 +242,7 @@ def test_e_what_cannot_be_written_leaves_nothing(name, tmp_path, monkeypatch):
     write(tmp_path, TREE)
     before = there(tmp_path)
     fails(monkeypatch, place.replace("engine.write", "checkpoints.write"), error)
-    with pytest.raises(type(error)):
+    with pytest.raises(OSError if isinstance(error, ValueError) else type(error)):
         write(tmp_path, TREE, 2)
     monkeypatch.undo()
     assert there(tmp_path) == before and steps(tmp_path) == [1]

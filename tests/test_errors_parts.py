@@ -80,7 +80,7 @@ CASES = {
     ),
     "residual shapes": (
         lambda: train(parts=(jaxnn.serial(jaxnn.residual(jaxnn.linear(3))),)),
-        V, r"branch \(12, 3\) and shortcut \(12, 4\)",
+        V, r"branch \(12, 3\) of linear, and shortcut \(12, 4\) of identity",
         r"Give the branch as many features as its inputs, or pass shortcut=linear\(n\)",
     ),
     "a name twice": (

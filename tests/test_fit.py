@@ -314,6 +314,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     assert bits(first) == bits(again) != bits(other)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path):
     both = [start(tmp_path / name, 50, 20) for name in ("one", "two")]
     lines = [process.communicate(timeout=120)[0].splitlines() for process in both]
@@ -327,6 +328,7 @@ def test_a_run_predicts():
     assert (outputs.argmax(-1) == np.asarray(points().arrays["labels"])).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_a_gan_fits_like_any_other_learner(tmp_path):
     held_out = gan_data(batch_size=1000)
     run = fit(tmp_path, gan_learner(), gan_data(), steps=20, evaluate=held_out, hparams=None)

@@ -141,6 +141,7 @@ def test_linen_is_what_flax_computes_in_both_modes():
     )
 
 
+@pytest.mark.slow
 def test_linen_with_the_inverse_switch_and_another_stream():
     model, network = Inverse(), from_flax(Inverse())
     params, state = network.init(KEY, ROWS)
@@ -174,6 +175,7 @@ def test_init_reads_shapes_alone(case):
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(many))
 
 
+@pytest.mark.slow
 def test_trains_in_a_compiled_loop_and_vmaps(case):
     network, inputs = case
     count = 0

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import jaxnn
+from jaxnn.models.generate import _among, _first, _generate
 from tests.registry import whole
-from tests.trees import assert_close
+from tests.trees import assert_close, assert_same_bits
 
 KEY = jax.random.key(3)
 FORMS = {
@@ -127,6 +128,7 @@ def test_it_writes_what_it_would_without_a_cache(form):
     assert found.tolist() == recomputed(network, params, state, prompt, 9, likeliest).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [4, 13], ids="prompt of {}".format)
 def test_beyond_its_context_it_goes_on_from_the_later_half(times):
     network, params, state = small(positions=12)
@@ -136,16 +138,18 @@ def test_beyond_its_context_it_goes_on_from_the_later_half(times):
     assert found.tolist() == expected.tolist()
 
 
-def test_other_temperatures_and_texts_compile_nothing(compilations):
+def test_other_temperatures_and_texts_compile_nothing():
     network, params, state = small(positions=12)
     options = {"top_k": 5, "top_p": 0.9}
     prompt = whole(7, 2, 4)
     jaxnn.generate(network, params, state, prompt, 6, key=KEY, temperature=0.5, **options)
-    compilations.clear()
+    programs = _generate._cache_size()
     again = {"top_k": 5, "top_p": 0.5}
     key = jax.random.key(9)
-    jaxnn.generate(network, params, state, prompt[::-1], 6, key=key, temperature=2.0, **again)
-    assert not compilations
+    for temperature in (2.0, 1, jnp.float32(0.3)):
+        options = {**again, "temperature": temperature}
+        jaxnn.generate(network, params, state, prompt[::-1], 6, key=key, **options)
+    assert _generate._cache_size() == programs
 
 
 def chances(network, params, state, **options):
@@ -156,10 +160,21 @@ def chances(network, params, state, **options):
     return np.bincount(first, minlength=7) / 4000, np.asarray(logits[0, -1], np.float64)
 
 
+def test_of_equal_logits_so_many_are_left_as_were_asked_for():
+    kept = _first(jnp.array([[1.0, 1.0, 1.0, 0.0]]), 2)
+    assert kept.tolist() == [[1.0, 1.0, -jnp.inf, -jnp.inf]]
+
+
+def test_a_share_of_one_leaves_all():
+    logits = 9 * jax.random.normal(KEY, (1, 50257))
+    assert_same_bits(_among(logits, jnp.float32(1.0)), logits)
+
+
 def softmax(logits):
     return np.exp(logits) / np.exp(logits).sum()
 
 
+@pytest.mark.slow
 def test_tokens_are_drawn_as_likely_as_the_network_says():
     network, params, state = small(positions=12)
     found, logits = chances(network, params, state, temperature=3.0)
@@ -188,8 +203,10 @@ ERRORS = [
     ({"prompt": [[1, 7]]}, ["not in the vocabulary", "tokens from 1 to 7", "from 0 to 6"]),
     ({"prompt": [[-1]]}, ["not in the vocabulary"]),
     ({"prompt": [1, 2]}, ["the prompt is of another kind", "shape (2,)", "prompt[None]"]),
-    ({"prompt": [[0.5]]}, ["the prompt is of another kind", "float32"]),
+    ({"prompt": [[0.5]]}, ["the prompt is of another kind", "float64"]),
     ({"prompt": np.zeros((1, 0), int)}, ["the prompt is of another kind", "shape (1, 0)"]),
+    ({"prompt": "to be"}, ["the prompt is of another kind", "shape ()"]),
+    ({"key": 0}, ["key is no key", "jax.random.key(0)"]),
 ]
 
 
@@ -211,6 +228,16 @@ def test_mistakes_are_explained(change, words):
         (
             jaxnn.serial(jaxnn.embedding(7, 4), jaxnn.attention(7, heads=1)),
             "what looks at later places cannot read piece by piece",
+        ),
+        (
+            jaxnn.serial(
+                jaxnn.embedding(7, 4), jaxnn.attention(4, heads=1, causal=True), jaxnn.gru(7)
+            ),
+            "a part of the network would have to remember, and cannot. Got gru at '2'",
+        ),
+        (
+            jaxnn.captured(jaxnn.gpt(7, layers=1, heads=1, features=4), ["tokens"]),
+            "does not give logits alone. Got a tuple",
         ),
     ],
 )

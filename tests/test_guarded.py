@@ -190,6 +190,16 @@ def test_the_same_learner_is_guarded_by_the_same():
 def test_what_is_guarded_is_not_guarded_twice():
     once = guarded(made("loss")[0], spike=6.0)
     assert guarded(once) is once
+    with pytest.raises(jaxnn.InvalidValue, match="guarded already, but not against these spikes"):
+        guarded(once, spike=3.0)
+
+
+def test_a_batch_that_counts_for_nothing_is_no_loss_of_late():
+    learner = guarded(jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1)), spike=6.0)
+    nothing = BATCHES[0] | {"weights": np.zeros(6, np.float32)}
+    state, _ = jax.jit(learner.step)(begin(learner), nothing)
+    assert int(state.extra["skipped"]) == 0
+    assert state.extra["loss"] == {"mean": 0.0, "variance": 0.0, "count": 0.0}
 
 
 def test_a_learner_whose_step_is_one_piece_is_refused(compilations):

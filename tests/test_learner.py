@@ -200,3 +200,15 @@ def test_a_part_is_initialised_by_its_name(key):
     short = jaxnn.mlp([8], 3).init(key, BATCH["inputs"])[0]
     long = jaxnn.mlp([8], 3, dropout=0.5).init(key, BATCH["inputs"])[0]
     assert_same_bits(short, long)
+
+
+def test_hyper_parameters_may_be_handed_on_together():
+    """As `**hparams`, or one by one: each counts as read."""
+    data = jaxnn.resident({"inputs": real(6, 4), "labels": whole(3, 6)}, batch_size=6)
+    given = {"learning_rate": 0.1, "weight_decay": 0.1}
+    for optimizer in (
+        lambda h: optax.adamw(**h), lambda h: optax.adamw(**dict(h.items())),
+        lambda h: optax.adamw(**{name: h[name] for name in h}),
+    ):  # fmt: skip
+        learner = jaxnn.learner(jaxnn.linear(3), jaxnn.classification(), optimizer)
+        jaxnn.train(learner, data, steps=1, key=jax.random.key(0), hparams=given)

@@ -201,6 +201,17 @@ def test_the_factor_halves_on_overflow_and_doubles_after_steps_that_went_well():
     assert int(after.extra["loss_scale"]["good"]) == 1
 
 
+def test_a_spike_that_is_skipped_does_not_halve_the_factor():
+    guard = jaxnn.guarded(plain(half(jaxnn.mlp([8], 3))), spike=6.0)
+    learner = jaxnn.loss_scaled(guard)
+    state = learner.init(KEY, {}, BATCH)
+    late = {"mean": jnp.float32(-9.0), "variance": jnp.float32(0.1), "count": jnp.float32(500)}
+    state = state._replace(extra=state.extra | {"loss": late})
+    after, metrics = jax.jit(learner.step)(state, BATCH)
+    assert float(metrics["skipped"].value()) == 1.0
+    assert_same_bits(after.extra["loss_scale"]["factor"], state.extra["loss_scale"]["factor"])
+
+
 # --- All of them -------------------------------------------------------------------------------
 
 
@@ -234,6 +245,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_optimizers_of_optax_just_work(name):
     """In a loop, guarded and averaged: each takes a loss of 12 examples well down."""

@@ -21,6 +21,7 @@ def story(tmp_path_factory):
     return run, "\n".join(printed)
 
 
+@pytest.mark.slow
 def test_a_hidden_layer_learns_xor(story):
     run, _ = story
     assert run.result["train/accuracy"] == 1.0

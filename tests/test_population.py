@@ -180,6 +180,7 @@ def test_devices_that_are_not_full_change_nothing(members):
         assert some.result["status"][place] == own.result["status"]
 
 
+@pytest.mark.slow
 def test_an_empty_slot_does_nothing():
     *_, progress = train(ALL[:3], devices=jax.devices()[:2], steps=8)
     last = progress.placed.parts[1]
@@ -214,6 +215,7 @@ def test_members_are_the_same_on_eight_devices():
 # --- Stopping, and the best ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_each_member_stops_and_keeps_its_best_as_its_single_run_does(devices):
     run = together(devices)
@@ -227,6 +229,7 @@ def test_each_member_stops_and_keeps_its_best_as_its_single_run_does(devices):
     assert run.result["status"].count("stopped") >= 3 and "done" in run.result["status"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 2])
 def test_a_stopped_member_keeps_every_bit_while_the_others_are_dealt_anew(width):
     members = ALL[[2, 4, 3, 5, 0, 6, 1, 4]] if width == 2 else ALL  # one to stop in each block
@@ -264,6 +267,7 @@ def test_a_run_ends_when_all_members_have_stopped(monkeypatch):
         assert run.result["test/loss"] == run.history[-1]["test/loss"]
 
 
+@pytest.mark.slow
 def test_nothing_is_dispatched_after_all_members_have_stopped(monkeypatch):
     steps = []
     advance = driver.advance
@@ -446,6 +450,7 @@ def test_training_twice_gives_the_same_and_leaves_what_was_given():
     assert not any(x.is_deleted() for x in jax.tree.leaves((keys, points(), training.data)))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_population_with_everything_written(tmp_path, monkeypatch):
     @contextmanager
     def interrupting(steps, quiet):
@@ -511,6 +516,7 @@ def test_of_the_device_only_the_small_status_is_read(monkeypatch):
     assert len(reports[0]["train/loss"].tolist()) == 8 and reads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convolutions"])
 def test_a_member_more_takes_the_memory_of_its_state(name):
     (case,) = [case for case in LEARNERS if case.name == name]

@@ -199,6 +199,7 @@ def judges():
     return draws, jaxnn.fit(learner, data, steps=30, key=keys(3), quiet=True)
 
 
+@pytest.mark.slow
 def test_an_ensemble_answers_with_the_mean_of_its_members():
     inputs, run = judges()
     each = run.predict(inputs)

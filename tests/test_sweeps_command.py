@@ -106,6 +106,7 @@ def test_a_sweep_over_inputs_is_one_population(run, compilations):
     assert "test/loss, best first" in " ".join(lines)
 
 
+@pytest.mark.slow
 def test_a_row_is_what_the_run_alone_comes_to(run, tmp_path):
     assert run("--sweep", "rate=0.02,0.05", "--seeds", "2", "--seed", "3", "--out", "all")[0] == 0
     row = rows(Path("all"))[-1]
@@ -116,6 +117,7 @@ def test_a_row_is_what_the_run_alone_comes_to(run, tmp_path):
     assert float(row["train/loss"]) == alone["train/loss"]
 
 
+@pytest.mark.slow
 def test_what_changes_shapes_makes_groups(run):
     options = ("--sweep", "hidden=4,4x4", "--sweep", "batch_size=8", "--sweep", "rate=0.01,0.05")
     code, lines, _ = run(*options, "--out", "mine")
@@ -132,6 +134,7 @@ def test_what_changes_shapes_makes_groups(run):
     assert result["groups"] == 2 and result["best/hidden"] in ([4], [4, 4])
 
 
+@pytest.mark.slow
 def test_seeds_alone_are_a_sweep(run):
     code, lines, _ = run("--seeds", "3", "--metric", "test/mae")
     assert code == 0

@@ -133,6 +133,7 @@ def test_one_report_an_epoch_by_default():
 # --- What is reported --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_reports_are_means_over_the_steps_since_the_report_before(key):
     learner, data = classifier(dropout=0.3), quarters(32)
     shuffled = data.shuffled(jax.random.fold_in(key, ORDER))
@@ -212,6 +213,7 @@ def native_conv(features):
     return jaxnn.stateless(apply, init)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("conv", "form"), [(native_conv, "stepped"), (jaxnn.conv, "looped")])
 def test_only_a_native_convolution_is_stepped(key, conv, form):
     layer = conv(4) if conv is native_conv else conv(4, 3)
@@ -301,6 +303,7 @@ def test_the_data_are_held_once_in_their_dtype(key):
 # --- A learner written by hand -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_gan_trains_like_any_other_learner():
     learner, data = gan_learner(), gan_data()
     assert jaxnn.train(learner, data, steps=1, key=jax.random.key(0)).form == "looped"
@@ -323,6 +326,7 @@ def test_a_gan_trains_like_any_other_learner():
     assert set(distances.argmin(-1)) == set(range(8))
 
 
+@pytest.mark.slow
 def test_noise_of_the_objective_is_the_same_at_every_evaluation(key):
     """`prepare` draws by the example's number, in evaluation too, however it is batched."""
 

@@ -102,6 +102,7 @@ def test_what_is_loaded_outlives_transforms_and_rewriting(source):
     assert_same_bits(repeated.init(jax.random.key(1), INPUTS)[0]["bias"], jnp.ones((2, 4)))
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_parameters_in_float32():
     block = jaxnn.residual(jaxnn.serial(jaxnn.linear(4), jaxnn.batch_norm()))
     network = jaxnn.serial(("blocks", jaxnn.repeat(block, 2)), jaxnn.linear(3))

@@ -28,6 +28,7 @@ def begin(case):
     return jax.jit(case.thing.init)(KEY, hparams, data.in_order(0)), data
 
 
+@pytest.mark.slow
 @held(LEARNERS, "unroll")
 def test_unroll(case):
     """It is `run`, also for a number of steps that is no square: states and metrics."""

@@ -21,10 +21,10 @@ def test_windows_are_the_examples_of_the_same_data_written_out(stride):
     wanted = jaxnn.resident({"inputs": view}, batch_size=2).shuffled(KEY)
     assert data.num_examples == wanted.num_examples == len(view)
     assert data.num_batches == wanted.num_batches
-    for step in range(25):
-        assert_same_bits(data.batch(jnp.int32(step)), wanted.batch(jnp.int32(step)))
-    for number in range(data.num_batches):
-        assert_same_bits(data.in_order(number), wanted.in_order(number))
+    steps = jnp.arange(25, dtype=jnp.int32)
+    assert_same_bits(*(jax.jit(jax.vmap(each.batch))(steps) for each in (data, wanted)))
+    numbers = jnp.arange(data.num_batches)
+    assert_same_bits(*(jax.jit(jax.vmap(each.in_order))(numbers) for each in (data, wanted)))
 
 
 def test_they_are_stored_once_in_their_dtype():
@@ -43,6 +43,7 @@ def test_what_is_checked_is_every_place():
     assert set(data.examples["inputs"].ravel().tolist()) == set(TEXT.tolist())
 
 
+@pytest.mark.slow
 def test_a_text_is_learned_and_one_with_unknown_tokens_is_refused(compilations):
     """Counting modulo 7, in batches that run over the borders of epochs."""
     text = (np.arange(300) % 7).astype(np.uint8)
@@ -70,6 +71,10 @@ MISTAKES = [
         "shorter than a window. Got 23 places and length=24; expected at least 24 places",
     ),
     (lambda: jaxnn.windows(np.array(["a"]), 1, batch_size=1), "does not hold numbers"),
+    (lambda: jaxnn.windows("text", 2, batch_size=1), r"Got a str of length 4; .* Characters\(text"),
+    (lambda: jaxnn.windows({"a": [1]}, 1, batch_size=1), "no sequence of numbers. Got a dict"),
+    (lambda: jaxnn.windows([], 1, batch_size=1), "Got a list of length 0"),
+    (lambda: jaxnn.Characters("abc").decode([-1]), "no character. Got -1; .* from 0 to 2"),
     (lambda: jaxnn.Characters(""), "Characters: there are no characters"),
     (
         lambda: jaxnn.Characters("abc").encode("cab!"),

@@ -56,5 +56,19 @@ class Characters:
         return np.array([self._numbers[character] for character in text], dtype)
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """Returns the text of such numbers."""
+        """Returns the text of such numbers.
+
+        Raises:
+          InvalidValue: if there is no character of some number.
+        """
+        numbers = [int(number) for number in numbers]
+        outside = [number for number in numbers if not 0 <= number < len(self)]
+        if outside:
+            raise InvalidValue(
+                "Characters",
+                "a number is that of no character",
+                got=f"{outside[0]}",
+                expected=f"whole numbers from 0 to {len(self) - 1}",
+                fix="Decode what was encoded with the same characters",
+            )
         return "".join(self.all[number] for number in numbers)

@@ -13,6 +13,7 @@ other; which ones make the batch of a step is a function of `(key, step)`, as fo
     [[6, 7, 8, 9], [6, 7, 8, 9]]
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.checks import InvalidValue, positive_integer
+from jaxnn.checks import InvalidType, InvalidValue, positive_integer
 from jaxnn.data.resident import Resident, stored
 from jaxnn.typing import Any
 
@@ -89,6 +90,14 @@ def windows(sequence: Any, length: int, *, batch_size: int, stride: int = 1) -> 
     """
     for name, number in (("length", length), ("batch_size", batch_size), ("stride", stride)):
         positive_integer("windows", name, number)
+    if isinstance(sequence, str | Mapping) or not np.size(sequence):
+        raise InvalidType(
+            "windows",
+            "this is no sequence of numbers",
+            got=f"a {type(sequence).__name__} of length {len(sequence)}",
+            expected="one array [time, ...] of numbers",
+            fix="Pass Characters(text).encode(text) for a text",
+        )
     arrays = jax.tree.map(jnp.asarray, stored({"inputs": sequence}))
     time = arrays["inputs"].shape[0]
     if time < length:

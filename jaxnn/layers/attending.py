@@ -1,8 +1,9 @@
-"""The products of attention, in the form that is fastest on the device at hand.
+"""The products of attention, in a form that suits the device at hand.
 
-On CPU they are batched matrix products over `[batch * heads, time, features]`; on GPU cuDNN's
-fused kernel, where it takes the dtype and the size, which never holds the scores; else XLA's own,
-which is the best on TPU. All are one formula, with scores and softmax in float32:
+On CPU, and wherever weights are dropped or a memory is read, they are two batched matrix products
+over `[batch * heads, time, features]`. Elsewhere they are JAX's own: on NVIDIA's GPUs from Ampere
+on, in half precision, cuDNN's kernel, which never holds the scores (it can be differentiated once,
+and not twice as `unroll` does); else XLA's. All are one formula, with the softmax in float32:
 
     >>> import jax, jax.numpy as jnp
     >>> keys = jnp.array([[[[0.0], [0.0]]]])                    # [batch, heads, time, features]
@@ -108,13 +109,15 @@ def _seen(time: int, memory: int, window: int | None, position: Any) -> Any:
 
 
 def _is_for_cudnn(q: Any, k: Any) -> bool:
-    """Whether cuDNN's kernel takes it: half precision, and sizes that it is made for."""
-    features = q.shape[-1]
+    """Whether cuDNN's kernel takes it: half precision, sizes and GPUs that it is made for."""
+    device, features = jax.config.jax_default_device or jax.devices()[0], q.shape[-1]  # pyright: ignore
     halves = q.dtype in (jnp.bfloat16, jnp.float16)
     even = q.shape[2] % 2 == 0 and k.shape[2] % 2 == 0
-    return (
-        jax.default_backend() == "gpu" and halves and even and features % 8 == 0 <= 128 - features
-    )
+    try:
+        ampere = float(device.compute_capability) >= 8.0
+    except (AttributeError, TypeError, ValueError):  # another maker's, or no GPU
+        ampere = False
+    return ampere and halves and even and features % 8 == 0 and features <= 128
 
 
 def _fused(q: Any, k: Any, v: Any, causal: bool, window: int | None, implementation: Any) -> Any:

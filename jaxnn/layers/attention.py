@@ -134,14 +134,15 @@ def remembering(network: Network, length: int) -> Network:
 
     Its state holds the `keys` and `values` of what was read, `[batch, kv_heads, length,
     head_features]`, and the `position` of what comes next. `apply` without a key reads on; with
-    one, in training, it is as it was.
+    one, in training, it is as it was. In a compiled program nothing can raise: there, what is read
+    past the end takes the last places.
 
     Args:
       network: as `attention` makes it.
       length: the places of its memory.
 
     Raises:
-      InvalidValue: if it is not causal; when traced, if a piece is longer than the memory.
+      InvalidValue: if it is not causal; from `apply`, if the memory is too short.
     """
     shape = Shape(**dict(network.parts.settings))
     if not shape.causal:
@@ -209,9 +210,9 @@ def _rebuilt(shape: Shape) -> Any:
 
 
 def _shown(shape: Shape) -> tuple[tuple[str, Any], ...]:
-    """Returns the settings that are not the default, but for a rate that is traced."""
-    defaults = Shape._field_defaults
-    named = ((name, value) for name, value in shape._asdict().items() if is_concrete(value))
+    """Returns the settings that are not the default, but for a rate that is an array."""
+    defaults, plain = Shape._field_defaults, (int, float, type(None))
+    named = ((name, value) for name, value in shape._asdict().items() if isinstance(value, plain))
     return tuple((name, value) for name, value in named if value != defaults.get(name))
 
 
@@ -235,14 +236,15 @@ def _pair(inputs: Any) -> tuple[Any, Any]:
 
 def _remembered(kept: Any, k: Any, v: Any, time: int) -> tuple[Any, Any, dict[str, Any]]:
     """Writes new keys and values behind those that are there; returns all, and the new state."""
-    length = kept["keys"].shape[2]
-    if time > length:
+    length, position = kept["keys"].shape[2], kept["position"]
+    last = time + (int(position) if is_concrete(position) else 0)
+    if last > length:
         raise InvalidValue(
             "attention",
             "the cache is too short",
-            got=f"{time} places for a cache of {length}",
+            got=f"{last} places for a cache of {length}",
             expected=f"at most {length} places",
-            fix=f"Make a cache of at least {time}",
+            fix=f"Make a cache of at least {last}",
         )
     at = (0, 0, kept["position"], 0)
     after = {

@@ -17,7 +17,7 @@ so the gradient is that of the whole batch, with masks and padding too.
     True
 """
 
-from functools import cache
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +29,13 @@ from jaxnn.learner import Gradients, Halves, Learner, halves_of, joined
 from jaxnn.typing import Any
 
 
-@cache
+@lru_cache(64)
 def accumulate(learner: Learner, parts: int) -> Learner:
     """Makes a learner that reads each training batch in `parts`, one after the other.
 
     Statistics of the network, as of batch normalization, are those of one part after the other; a
-    loss over a whole batch becomes one over a part.
+    loss over a whole batch becomes one over a part. What optimizers search along with the loss
+    itself (`optax.lbfgs`) is that of the whole batch at once, in its memory.
 
     Args:
       learner: one with halves.

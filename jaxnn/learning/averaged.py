@@ -17,7 +17,7 @@ last parameters, as ever; evaluation and prediction use the mean, which is kept 
     (4.0, 2.0)
 """
 
-from functools import cache
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from jaxnn.checks import InvalidValue
 from jaxnn.learner import Halves, Learner, halves_of, joined
 
 
-@cache
+@lru_cache(64)
 def averaged(learner: Learner, *, decay: float = 0.999) -> Learner:
     """Makes a learner that evaluates and predicts with an average of its parameters.
 
@@ -37,7 +37,7 @@ def averaged(learner: Learner, *, decay: float = 0.999) -> Learner:
 
     Args:
       learner: one with halves.
-      decay: in (0, 1]; at 1 it is the mean over all steps.
+      decay: a float in (0, 1], not a hyper-parameter; at 1 it is the mean over all steps.
 
     Raises:
       InvalidType: if the learner's step is one piece.

@@ -21,14 +21,14 @@ metric, `skipped`, to keep an eye on: a guard is no cure for a rate that is too 
     [[2.0]]
 """
 
-from functools import cache
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import positive
+from jaxnn.checks import InvalidValue, positive
 from jaxnn.learner import Gradients, Halves, Learner, halves_of, joined
 from jaxnn.typing import Any, Array, Bool
 
@@ -36,7 +36,7 @@ from jaxnn.typing import Any, Array, Bool
 MEMORY = 100
 
 
-@cache  # The same learner is guarded by the same functions, so that nothing compiles twice.
+@lru_cache(64)  # The same learner is guarded by the same functions: nothing compiles twice.
 def guarded(learner: Learner, *, spike: float | None = None) -> Learner:
     """Makes a learner that skips the steps whose loss or gradient is not finite, and spikes.
 
@@ -56,13 +56,21 @@ def guarded(learner: Learner, *, spike: float | None = None) -> Learner:
 
     Raises:
       InvalidType: if the learner's step is one piece.
-      InvalidValue: if `spike` is not positive.
+      InvalidValue: if `spike` is not positive, or the learner is guarded without it.
     """
     halves = halves_of("guarded", learner)
-    if halves.guarded:
+    if halves.guarded and spike is None:
         return learner
     if spike is not None:
         positive("guarded", "spike", spike)
+    if halves.guarded:
+        raise InvalidValue(
+            "guarded",
+            "the learner is guarded already, but not against these spikes",
+            got=f"spike={spike}",
+            expected="a learner that is not guarded, or no spike",
+            fix="Guard first: loss_scaled(guarded(learner, spike=6.0))",
+        )
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
@@ -72,14 +80,14 @@ def guarded(learner: Learner, *, spike: float | None = None) -> Learner:
         return state._replace(extra={**state.extra, **known})
 
     def update(state, batch, gradients):
-        good, value = is_finite(gradients), gradients.metrics["loss"].value()
+        good, loss = is_finite(gradients), gradients.metrics["loss"]
         if spike is not None:
-            good &= ~_is_spike(state.extra["loss"], value, spike)
+            good &= ~_is_spike(state.extra["loss"], loss.value(), spike)
 
         def done():
             after, metrics = halves.update(state, batch, gradients)
             if spike is not None:
-                late = _of_late(state.extra["loss"], value)
+                late = _of_late(state.extra["loss"], loss)
                 after = after._replace(extra={**after.extra, "loss": late})
             return after, {**metrics, "skipped": _share(0.0)}
 
@@ -109,14 +117,16 @@ def _is_spike(late: dict[str, Any], loss: Any, spike: float) -> Any:
     return far & (late["count"] >= MEMORY)
 
 
-def _of_late(late: dict[str, Any], loss: Any) -> dict[str, Any]:
+def _of_late(late: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:
     """Returns mean and variance with one loss more, the older ones weighing less and less.
 
     Source: Finch, Incremental calculation of weighted mean and variance, 2009, section 9.
     """
-    count = late["count"] + 1
-    share = jnp.maximum(1 / count, 1 / MEMORY)
-    step = loss - late["mean"]
+    total, weight = loss.sums
+    counts = weight > 0  # a batch whose weights are all 0 has no loss
+    count = late["count"] + counts
+    share = jnp.where(counts, jnp.maximum(1 / jnp.maximum(count, 1), 1 / MEMORY), 0.0)
+    step = total / jnp.where(counts, weight, 1.0) - late["mean"]
     return {
         "mean": late["mean"] + share * step,
         "variance": (1 - share) * (late["variance"] + share * step**2),

@@ -22,17 +22,17 @@ Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2,
 https://arxiv.org/abs/1710.03740; the figures are those of NVIDIA's and PyTorch's scalers.
 """
 
-from functools import cache
+from functools import lru_cache
 
 import jax.numpy as jnp
 
 from jaxnn.learner import Halves, Learner, joined
-from jaxnn.learning.guarded import guarded
+from jaxnn.learning.guarded import guarded, is_finite
 
 FIRST, PATIENCE = 2.0**15, 2000
 
 
-@cache
+@lru_cache(64)
 def loss_scaled(learner: Learner) -> Learner:
     """Makes a learner that scales its loss, and skips the steps whose gradient overflows.
 
@@ -56,7 +56,7 @@ def loss_scaled(learner: Learner) -> Learner:
     def update(state, batch, gradients):
         after, metrics = halves.update(state, batch, gradients)
         factor, good = (state.extra["loss_scale"][name] for name in ("factor", "good"))
-        overflowed = after.extra["skipped"] > state.extra["skipped"]
+        overflowed = ~is_finite(gradients)
         good = jnp.where(overflowed, 0, good + 1)
         grows = good == PATIENCE
         lower = jnp.maximum(factor / 2, 1.0)

@@ -14,17 +14,18 @@ write if it read everything anew for each token.
 """
 
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxnn.checks import InvalidType, InvalidValue, is_concrete, kind, number, positive_integer
 from jaxnn.layers.attention import remembering
 from jaxnn.layers.embedding import positions
 from jaxnn.network import Network, rewrite
-from jaxnn.typing import Any, Array, Int, Key, Number
+from jaxnn.typing import Any, Array, Int, Number
 
 
 def generate(
@@ -34,7 +35,7 @@ def generate(
     prompt: Any,
     length: int,
     *,
-    key: Key[Array, ""],
+    key: Any,
     temperature: Number | int = 1.0,
     top_k: int | None = None,
     top_p: Number | None = None,
@@ -43,8 +44,9 @@ def generate(
     """Draws the `length` tokens that follow a prompt.
 
     Args:
-      network: from tokens `[batch, time]` to logits `[batch, time, vocabulary]`, whose attention is
-        causal, such as `gpt`.
+      network: from tokens `[batch, time]` to logits `[batch, time, vocabulary]`, such as `gpt`.
+        Only its `attention`, which must be causal, and its `positions` may tell one place from
+        another: functions of your own must treat every place alike.
       params: its parameters.
       state: its state, `{}` for most.
       prompt: whole numbers `[batch, time]`, at least one for each text.
@@ -75,6 +77,14 @@ def generate(
     number("generate", "temperature", temperature, low=0.0)
     if top_p is not None:
         _check_share(top_p)
+    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+        raise InvalidType(
+            "generate",
+            "key is no key",
+            got=f"a {type(key).__name__}",
+            expected="a key of jax.random",
+            fix="Pass key=jax.random.key(0)",
+        )
     prompt = _checked(network, params, state, prompt, top_k)
     reads = prompt.shape[1] + length - 1  # the last token is drawn and never read
     if context is None:
@@ -87,10 +97,16 @@ def generate(
             expected="at least 2",
             fix="Pass the length of the sequences that the network was trained on",
         )
+    temperature, top_p = (x if x is None else jnp.float32(x) for x in (temperature, top_p))
     return _generate(
         network, top_k, length, min(context, reads), params, state, prompt, key,
         temperature, top_p,
     )  # fmt: skip
+
+
+_MIXES_TIME = (
+    "gru", "lstm", "conv", "conv_transpose", "depthwise_conv", "max_pool", "avg_pool", "flatten",
+)  # fmt: skip
 
 
 def cached(network: Network, length: int) -> Network:
@@ -100,7 +116,7 @@ def cached(network: Network, length: int) -> Network:
     batch of its inputs, says what was read. Parameters are those of the network.
 
     Raises:
-      InvalidType: if it has no attention.
+      InvalidType: if it has no attention, or a part that would have to remember and cannot.
       InvalidValue: if some attention is not causal, or there are fewer learned positions.
     """
     found = []
@@ -110,6 +126,14 @@ def cached(network: Network, length: int) -> Network:
         if part.parts.kind == "attention":
             found.append(path)
             return remembering(part, length)
+        if part.parts.kind in _MIXES_TIME:
+            raise InvalidType(
+                "generate",
+                "a part of the network would have to remember, and cannot",
+                got=f"{part.parts.kind} at {path!r}",
+                expected="attention and positions, and else what treats every place alike",
+                fix="Recompute for each token, or replace that part",
+            )
         if part.parts.kind == "positions":
             if settings["length"] < length:
                 raise InvalidValue(
@@ -194,8 +218,9 @@ def _first(logits, count):
     """Leaves only the `count` largest logits."""
     if count is None:
         return logits
-    lowest = lax.top_k(logits, count)[0][:, -1:]
-    return jnp.where(logits < lowest, -jnp.inf, logits)
+    _, places = lax.top_k(logits, count)  # of equals the first, so that there are no more
+    kept = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], places].set(True)
+    return jnp.where(kept, logits, -jnp.inf)
 
 
 def _among(logits, share):
@@ -206,7 +231,8 @@ def _among(logits, share):
     chances = jax.nn.softmax(ordered, -1)
     before = jnp.cumsum(chances, -1) - chances  # of those that are likelier
     lowest = jnp.min(jnp.where(before < share, ordered, jnp.inf), -1, keepdims=True)
-    return jnp.where(logits < lowest, -jnp.inf, logits)
+    # Rounding may make a sum that is not 1: all are all.
+    return jnp.where((logits < lowest) & (share < 1), -jnp.inf, logits)
 
 
 def _over(fresh: Any, own: Any) -> Any:
@@ -222,8 +248,8 @@ def _over(fresh: Any, own: Any) -> Any:
 
 def _checked(network: Network, params: Any, state: Any, prompt: Any, top_k: Any) -> Any:
     """Returns the prompt as an array on the device, if it and `top_k` fit the network."""
-    prompt = jnp.asarray(prompt)
-    if prompt.ndim != 2 or not jnp.issubdtype(prompt.dtype, jnp.integer) or not prompt.size:
+    prompt = prompt if hasattr(prompt, "dtype") else np.asarray(prompt)
+    if prompt.ndim != 2 or not np.issubdtype(prompt.dtype, np.integer) or not prompt.size:
         raise InvalidType(
             "generate",
             "the prompt is of another kind",
@@ -231,8 +257,8 @@ def _checked(network: Network, params: Any, state: Any, prompt: Any, top_k: Any)
             expected="whole numbers [batch, time], at least one for each text",
             fix="Pass prompt[None] for a single text, and a token to begin with",
         )
-    logits = jax.eval_shape(lambda p, s: network.apply(p, s, prompt[:, :1])[0], params, state)
-    vocabulary = logits.shape[-1]
+    leaves, form = jax.tree.flatten((params, state))
+    vocabulary = _vocabulary(network, form, tuple((x.shape, x.dtype) for x in leaves))
     if is_concrete(prompt) and not (0 <= int(prompt.min()) <= int(prompt.max()) < vocabulary):
         raise InvalidValue(
             "generate",
@@ -243,7 +269,24 @@ def _checked(network: Network, params: Any, state: Any, prompt: Any, top_k: Any)
         )
     if top_k is not None:
         positive_integer("generate", "top_k", top_k, at_most=vocabulary)
-    return prompt.astype(jnp.int32)
+    return jnp.asarray(prompt, jnp.int32)
+
+
+@lru_cache(64)  # tracing a deep network takes longer than a short text
+def _vocabulary(network: Network, form: Any, leaves: tuple[Any, ...]) -> int:
+    """Returns the number of logits."""
+    params, state = jax.tree.unflatten(form, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    logits = jax.eval_shape(lambda p, s, t: network.apply(p, s, t)[0], params, state, tokens)
+    if not hasattr(logits, "shape"):
+        raise InvalidType(
+            "generate",
+            "the network does not give logits alone",
+            got=f"a {type(logits).__name__}",
+            expected="one array [batch, time, vocabulary]",
+            fix="Pass the network that was not changed by captured",
+        )
+    return logits.shape[-1]
 
 
 def _check_share(top_p: Any) -> None:
