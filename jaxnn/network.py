@@ -85,8 +85,12 @@ def _outline(network: Network, name: str = "", indent: str = "") -> list[str]:
 
 
 def described(network: Network, kind: str, **settings: Any) -> Network:
-    """Returns the same network with another name and settings in its description."""
-    return network._replace(parts=network.parts._replace(kind=kind, settings=(*settings.items(),)))
+    """Returns the same network with another name and settings in its description.
+
+    Lists become tuples: as a static argument of a program a network is hashed.
+    """
+    fixed = ((name, tuple(x) if isinstance(x, list) else x) for name, x in settings.items())
+    return network._replace(parts=network.parts._replace(kind=kind, settings=(*fixed,)))
 
 
 def lasting(network: Network, change: Callable[[Network], Network]) -> Network:

@@ -12,6 +12,7 @@ total                     (1, 10)       2,410  9,640          2,368
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from jaxnn.network import Network, rewrite
 from jaxnn.programs import operations
 from jaxnn.typing import Any
 
+_MARK = "part of a network: "
+
 
 class Row(NamedTuple):
     """One part of a network.
@@ -29,10 +32,12 @@ class Row(NamedTuple):
     Attributes:
       part: its name, with those of the parts around it: `"block/hidden_1"`.
       kind: what it is, such as `"linear"`.
-      output: the shape of its output, or a pytree of shapes; inside `repeat`, of one layer.
+      output: the shape of its output, or a pytree of shapes; inside a loop, of one turn: of one
+        layer of `repeat`, of one time step of `gru` and `lstm`.
       parameters: the number of parameters that it computes with, frozen ones too, in all layers.
       bytes: the memory of these and of its state.
-      multiply_adds: products in its matrix products and convolutions, for these inputs.
+      multiply_adds: products in its matrix products and convolutions, for these inputs, in all
+        turns of the loops around it.
       times: how many layers of it there are; 1 but inside `repeat`.
     """
 
@@ -91,14 +96,21 @@ def table(network: Network, inputs: Any) -> Table:
             return part
 
         def apply(params, state, inputs, *, key=None):
-            outputs, after = part.apply(params, state, inputs, key=key)
-            rows[path] = _row(path, part, times[path], params, state, inputs, outputs)
+            def marked(params, state, inputs):
+                return part.apply(params, state, inputs, key=key)
+
+            # As a function of its name it is found in the program, in the loops around it.
+            marked.__name__ = _MARK + path
+            outputs, after = jax.jit(marked)(params, state, inputs)
+            rows[path] = _row(path, part, times[path], params, state, outputs)
             return outputs, after
 
         return part._replace(apply=apply)
 
     params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
-    outputs, _ = jax.eval_shape(rewrite(network, watched).apply, params, state, inputs)
+    traced = jax.make_jaxpr(rewrite(network, watched).apply, return_shape=True)
+    program, (outputs, _) = traced(params, state, inputs)
+    products = _products_by_part(program.jaxpr)
     total = Row(
         part="total",
         kind="",
@@ -107,7 +119,9 @@ def table(network: Network, inputs: Any) -> Table:
         bytes=_bytes((params, state)),
         multiply_adds=multiply_adds(lambda *a: network.apply(*a)[0], params, state, inputs),
     )
-    return Table((*rows.values(),), total)
+    return Table(
+        tuple(row._replace(multiply_adds=products[path]) for path, row in rows.items()), total
+    )
 
 
 def multiply_adds(function: Any, *arguments: Any) -> int:
@@ -115,8 +129,22 @@ def multiply_adds(function: Any, *arguments: Any) -> int:
 
     A loop of known length counts every turn, a `while` loop one, a `cond` all its branches.
     """
+    return _products(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _products_by_part(jaxpr: Any) -> Counter[str]:
+    """Returns the products in the functions that are marked as parts, by path."""
+    found: Counter[str] = Counter()
+    for equation, times in operations(jaxpr):
+        name = str(equation.params.get("name", ""))
+        if name.startswith(_MARK):
+            found[name.removeprefix(_MARK)] += times * _products(equation.params["jaxpr"].jaxpr)
+    return found
+
+
+def _products(jaxpr: Any) -> int:
     products = 0
-    for equation, times in operations(jax.make_jaxpr(function)(*arguments).jaxpr):
+    for equation, times in operations(jaxpr):
         params = equation.params
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
@@ -140,15 +168,14 @@ def _leaves(network: Network, path: str = "", times: int = 1) -> Iterator[tuple[
         yield from _leaves(child, f"{path}/{name}".strip("/"), times * network.parts.times)
 
 
-def _row(path: str, part: Network, times: int, params, state, inputs, outputs) -> Row:
-    arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, state, inputs))
+def _row(path: str, part: Network, times: int, params, state, outputs) -> Row:
     return Row(
         part=path or "network",
         kind=part.parts.kind,
         output=_shapes(outputs),
-        parameters=times * _count(arrays[0]),
-        bytes=times * _bytes(arrays[:2]),
-        multiply_adds=times * multiply_adds(lambda *a: part.apply(*a)[0], *arrays),
+        parameters=times * _count(params),
+        bytes=times * _bytes((params, state)),
+        multiply_adds=0,
         times=times,
     )
 

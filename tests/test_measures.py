@@ -38,6 +38,13 @@ def test_f1_leaves_out_a_class_that_is_nowhere():
     assert found == pytest.approx((1 / 2 + 2 / 3 + 0) / 3, rel=1e-6)
 
 
+def test_f1_of_two_without_a_positive():
+    """None among labels or answers: nothing is counted. One that is not found is counted, as 0."""
+    for label, value in ((0, np.nan), (1, 0.0)):
+        found = metrics.f1(jnp.array([[1.0, 0.0]]), jnp.array([label]), jnp.ones(1)).value()
+        np.testing.assert_equal(float(found), value)
+
+
 @weighted
 def test_confusion(weights):
     wanted = theirs.confusion_matrix(LABELS, LOGITS.argmax(1), sample_weight=weights)
@@ -100,8 +107,10 @@ def test_what_is_narrow_is_summed_in_float32():
 
 
 def test_which_way_is_better():
-    names = ["accuracy", "f1", "auc", "test/perplexity", "bits_per_byte", "calibration_error"]
-    assert [metrics.lower_is_better(name) for name in names] == [False] * 3 + [True] * 3
+    low = ["test/perplexity", "bits_per_byte", "calibration_error", "kl", "skipped", "disagreement"]
+    assert [
+        name for name in ["accuracy", "f1", "auc", *low] if metrics.lower_is_better(name)
+    ] == low
 
 
 V = jaxnn.InvalidValue

@@ -96,6 +96,18 @@ def test_residual_and_parallel(key):
     assert_close(joined.apply(params, {}, INPUTS)[0], np.concatenate(halves, -1))
 
 
+def test_a_network_is_hashed_whatever_its_sizes_were_given_as():
+    for make in (
+        lambda sizes: jaxnn.conv(2, sizes, strides=sizes),
+        lambda sizes: jaxnn.depthwise_conv(sizes),
+        lambda sizes: jaxnn.conv_transpose(2, sizes, strides=sizes),
+        jaxnn.max_pool,
+        jaxnn.avg_pool,
+    ):
+        assert isinstance(hash(make([2, 2])), int)
+        assert make([2, 2]).parts.settings == make((2, 2)).parts.settings
+
+
 def test_rewrite_replaces_parts_wherever_they_are(key):
     network = jaxnn.serial(("block", jaxnn.residual(jaxnn.mlp([3], 3))), jaxnn.linear(2))
     paths = []

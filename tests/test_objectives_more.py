@@ -107,6 +107,14 @@ def test_focal(gamma):
     assert_close(traced, -((1 - p) ** gamma) * np.log(p))
 
 
+def test_factors_may_be_an_array():
+    found, wanted = (
+        losses(jaxnn.focal(alpha=alpha), LOGITS, labels=LABELS)[0]
+        for alpha in (np.array([0.1, 0.2, 0.3, 0.4]), (0.1, 0.2, 0.3, 0.4))
+    )
+    assert_close(found, wanted)
+
+
 def test_focal_of_what_is_certain():
     """Where 1 - p rounds to 0, value and gradient are finite, for gamma below 1 too."""
     sure, labels = jnp.array([[40.0, 0.0, 0.0], [-90.0, 90.0, 0.0]]), jnp.array([0, 0])
@@ -345,6 +353,19 @@ CASES = {
     "inputs that are no probabilities": (
         lambda: jaxnn.elbo().check(None, {"inputs": np.array([[0.0, 16.0]])}),
         V, r"not probabilities.*Got inputs from 0\.0 to 16\.0", r"pass likelihood='gaussian'",
+    ),
+    "targets that are no probabilities": (
+        lambda: jaxnn.elbo(targets=lambda inputs: inputs.astype(jnp.float32)).check(
+            None, {"inputs": np.array([[0, 255]], np.uint8)}
+        ),
+        V, r"targets are not probabilities.*Got targets from 0\.0 to 255\.0", r"Divide by",
+    ),
+    "a base of one value": (
+        lambda: traced(
+            jaxnn.distilled(jaxnn.batchwise(lambda outputs, batch: outputs.mean()), jnp.sin),
+            LOGITS,
+        ),
+        V, r"distilled: .* losses of shape \(\) and distances of shape \(9,\)", r"no batchwise",
     ),
     "a cold teacher": (
         lambda: jaxnn.distilled(jaxnn.classification(), jnp.sin, temperature=0),

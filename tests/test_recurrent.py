@@ -147,6 +147,13 @@ def test_its_products_are_linear_parts_that_can_be_changed():
     assert_close(outputs_of(changed, nested(params)), outputs_of(jaxnn.gru(UNITS), scaled))
 
 
+def test_a_table_counts_every_time_step():
+    made = jaxnn.table(jaxnn.rnn([4], 1), jax.ShapeDtypeStruct((2, 5, 3), np.float32))
+    rows = {row.part: row.multiply_adds for row in made.rows}
+    each = {"gru_1/input": 2 * 5 * 3 * 12, "gru_1/hidden": 2 * 5 * 4 * 12, "last": 0, "output": 8}
+    assert rows == each and made.total.multiply_adds == sum(each.values())
+
+
 def test_rnn_reads_the_last_time_step_or_every_one(key):
     """Two layers of a model are the layers one after the other."""
     inputs = real(3, 5, 2)
@@ -169,6 +176,10 @@ CASES = {
         lambda: jaxnn.rnn([3], 1, cell="ltsm"),
         V, r"rnn: cell is unknown. Got cell='ltsm'",
         r"Did you mean 'lstm'\?",
+    ),
+    "no layers": (lambda: jaxnn.rnn([], 1), V, r"rnn: .* no memory. Got hidden=\[\]", r"\[64\]"),
+    "one number for the layers": (
+        lambda: jaxnn.rnn(64, 1), T, r"rnn: hidden is of another kind. Got a int", r"\[64\]",
     ),
     "no units": (lambda: jaxnn.gru(0), V, r"gru: features .* features=0", r"features=1"),
     "no forgetting": (

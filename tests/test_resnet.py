@@ -118,6 +118,10 @@ CASES = {
         InvalidValue, r"resnet: blocks are not a number for each stage. Got blocks=18",
         r"Pass, say, blocks=\[2, 2, 2, 2\]",
     ),
+    "no stages": (
+        lambda: jaxnn.resnet([], 10),
+        InvalidValue, r"blocks=\[\]; expected .* of one at least", r"Pass, say, blocks=",
+    ),
     "no width": (lambda: jaxnn.resnet([1], 3, width=0), InvalidValue, r"width=0", r"width=1"),
     "dropping everything": (
         lambda: jaxnn.resnet([1], 3, drop=1.0), InvalidValue, r"drop=1", r"Pass, say, drop=0\.5",

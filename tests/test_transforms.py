@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn.network import described, rewrite
+from jaxnn.network import described, lasting, rewrite
 from tests.registry import TRANSFORMS, real, transformed, whole
 from tests.trees import assert_close, assert_same_bits, forms
 
@@ -180,6 +180,21 @@ def test_frozen_parameters_are_state(key):
     outputs, after = still.apply(trained, kept, INPUTS, key=key)
     wanted, moved = network.apply(params, state, INPUTS, key=key)
     assert_same_bits((outputs, after), (wanted, {"frozen": kept["frozen"], "network": moved}))
+
+
+def test_a_frozen_part_without_a_key_runs_as_in_inference(key):
+    """Its statistics stay, which by frozen parameters alone they do not; as the docstring says."""
+
+    def still(part):
+        return part._replace(apply=lambda *given, key=None: part.apply(*given))
+
+    network = jaxnn.serial(("body", jaxnn.batch_norm()), ("output", jaxnn.linear(2)))
+    change = lambda path, part: lasting(part, still) if path == "body" else part  # noqa: E731
+    for made, stays in ((network, False), (rewrite(network, change), True)):
+        body, params, state = started(jaxnn.frozen(made, {"body": True}), key)
+        _, after = body.apply(params, state, INPUTS, key=key)
+        same = jax.tree.map(np.array_equal, after, state)
+        assert all(jax.tree.leaves(same["frozen"])) and all(jax.tree.leaves(same)) == stays
 
 
 def test_all_or_nothing_is_frozen(key):

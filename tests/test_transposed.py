@@ -49,6 +49,16 @@ def test_conv_transpose(shape, features, window, options):
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
 
 
+def test_padding_has_its_name_in_any_case():
+    inputs, params = real(2, 5, 3), {"weight": jnp.array(real(4, 3, 2)), "bias": jnp.zeros(2)}
+    for name in ("SAME", "VALID"):
+        upper, lower = (
+            applied(jaxnn.conv_transpose(2, 4, strides=2, padding=each), params, inputs)
+            for each in (name, name.lower())
+        )
+        assert_close(upper, lower)
+
+
 def test_one_input_paints_its_window():
     params = {"weight": jnp.arange(1.0, 7.0).reshape(3, 2, 1, 1), "bias": jnp.zeros(1)}
     one = np.zeros((1, 2, 2, 1), np.float32)

@@ -105,11 +105,12 @@ def conv_transpose(
 def _padding(padding: Padding, window, strides) -> tuple[tuple[int, int], ...]:
     """Returns pairs (before, after) around inputs that are spread apart."""
     # Spread apart, n inputs are n * stride - stride + 1 long, of which a window of k takes k - 1.
-    if padding in ("SAME", "VALID"):
-        more = [max(k - s, 0) if padding == "VALID" else 0 for k, s in zip(window, strides)]
+    name = padding.upper() if isinstance(padding, str) else None
+    if name in ("SAME", "VALID"):
+        more = [max(k - s, 0) if name == "VALID" else 0 for k, s in zip(window, strides)]
         total = [k + s - 2 + m for k, s, m in zip(window, strides, more)]
         first = [
-            k - 1 if padding == "VALID" or s >= k else -(-t // 2)
+            k - 1 if name == "VALID" or s >= k else -(-t // 2)
             for k, s, t in zip(window, strides, total)
         ]
         return tuple((low, t - low) for low, t in zip(first, total))

@@ -68,7 +68,9 @@ def f1(
 
     Of two classes it is that of class 1, the positive one; of more the mean of the F1 of every
     class that is among the labels or the answers ("macro"), as scikit-learn's `f1_score` does by
-    `average="binary"` and `"macro"`. From 0 to 1.
+    `average="binary"` and `"macro"`. From 0 to 1. Where there is nothing to count, NaN (and not
+    0, as there): no example has any weight, or of two classes the labels and the answers have no
+    positive one.
 
     Source: van Rijsbergen, Information Retrieval, 1979, chapter 7.
     """

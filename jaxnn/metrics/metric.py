@@ -53,7 +53,10 @@ def lower_is_better(name: str) -> bool:
     return name.rsplit("/", 1)[-1].endswith(_LOW)
 
 
-_LOW = ("loss", "error", "mae", "mse", "rmse", "perplexity", "bits_per_byte")
+_LOW = (
+    "loss", "error", "mae", "mse", "rmse", "perplexity", "bits_per_byte",
+    "kl", "skipped", "disagreement",
+)  # fmt: skip
 
 
 def mean(numbers: Shaped[Array, "*shape"], weights: Float[Array, "*shape"]) -> Metric:

@@ -68,12 +68,12 @@ def resnet(
     width = _WIDTHS[form] if width is None else width
     positive_integer("resnet", "width", width)
     rate("resnet", "drop", drop)
-    if not isinstance(blocks, Sequence):
+    if not isinstance(blocks, Sequence) or not blocks:
         raise InvalidValue(
             "resnet",
             "blocks are not a number for each stage",
             got=f"blocks={blocks!r}",
-            expected="the number of blocks of each stage",
+            expected="the number of blocks of each stage, of one at least",
             fix="Pass, say, blocks=[2, 2, 2, 2], which is ResNet-18",
         )
     for count in blocks:

@@ -11,7 +11,7 @@ rnn(hidden=(64,), outputs=1, cell=gru)
 
 from collections.abc import Sequence
 
-from jaxnn.checks import choice
+from jaxnn.checks import InvalidValue, choice, kind
 from jaxnn.layers import dropout as dropout_layer
 from jaxnn.layers import gru, linear, lstm
 from jaxnn.network import Network, described, serial, stateless
@@ -39,10 +39,20 @@ def rnn(
       dropout: the rate of dropout after every recurrent layer, not inside of it; may be traced.
 
     Raises:
-      InvalidValue: if a number of nodes is not positive, `cell` is unknown, or a rate is outside
-        [0, 1).
+      InvalidType: if `hidden` is no sequence.
+      InvalidValue: if there are no recurrent layers, a number of nodes is not positive, `cell` is
+        unknown, or a rate is outside [0, 1).
     """
     choice("rnn", "cell", cell, _CELLS)
+    kind("rnn", "hidden", hidden, Sequence, fix=f"Pass the units of each layer: [{hidden}]")
+    if not hidden:
+        raise InvalidValue(
+            "rnn",
+            "it has no recurrent layers, and so no memory",
+            got=f"hidden={hidden!r}",
+            expected="the number of units of each recurrent layer",
+            fix="Pass, say, hidden=[64], or take an mlp",
+        )
     parts: list[tuple[str, Network]] = []
     for number, features in enumerate(hidden, start=1):
         parts.append((f"{cell}_{number}", _CELLS[cell](features)))

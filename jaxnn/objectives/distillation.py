@@ -41,7 +41,7 @@ def distilled(
 
     Raises:
       InvalidValue: if a number is out of range, or, when traced, the teacher's logits do not have
-        the shape of the outputs.
+        the shape of the outputs, or `base` does not give a loss for each answer.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2.
     """
@@ -60,6 +60,7 @@ def distilled(
             for logits in (outputs, batch["teacher"])
         )
         apart = jnp.sum(jnp.exp(theirs) * (theirs - ours), -1)
+        _check_losses(losses, apart)
         return (1.0 - share) * losses + share * temperature**2 * apart, weights
 
     def metrics(outputs, batch):
@@ -79,4 +80,16 @@ def _check_shapes(outputs: Any, teacher: Any) -> None:
             got=f"outputs {shapes[0]} and a teacher's {shapes[1]}",
             expected="equal shapes [batch, ..., classes]",
             fix="Give both networks an output for each class, in the same order",
+        )
+
+
+def _check_losses(losses: Any, apart: Any) -> None:
+    if jnp.shape(losses) != apart.shape:
+        raise InvalidValue(
+            "distilled",
+            "the base does not give a loss for each answer",
+            got=f"losses of shape {jnp.shape(losses)} and distances of shape {apart.shape}",
+            expected="equal shapes [batch, ...]",
+            fix="Leave out the mean in the base: no batchwise(loss), whose one value stands for the"
+            " whole batch",
         )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, number, positive
@@ -20,7 +21,7 @@ from jaxnn.objectives.objective import Objective, weights_of
 from jaxnn.typing import Number
 
 
-def focal(*, gamma: Number = 2.0, alpha: Sequence[float] | None = None) -> Objective:
+def focal(*, gamma: Number = 2.0, alpha: Sequence[float] | np.ndarray | None = None) -> Objective:
     """The focal loss, `-alpha[label] * (1 - p)**gamma * log(p)` with `p` the label's probability.
 
     Outputs are logits `[batch, ..., classes]`, at least two, labels integers `[batch, ...]`.
@@ -39,7 +40,7 @@ def focal(*, gamma: Number = 2.0, alpha: Sequence[float] | None = None) -> Objec
     Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. (5).
     """
     number("focal", "gamma", gamma, low=0.0)
-    for factor in alpha or ():
+    for factor in () if alpha is None else alpha:
         positive("focal", "alpha", factor)
 
     def loss(outputs, batch):
@@ -67,12 +68,12 @@ def focal(*, gamma: Number = 2.0, alpha: Sequence[float] | None = None) -> Objec
     return Objective(loss, metrics, check=check)
 
 
-def _check_factors(classes: int, alpha: Sequence[float] | None) -> None:
+def _check_factors(classes: int, alpha: Sequence[float] | np.ndarray | None) -> None:
     if classes < 2 or (alpha is not None and len(alpha) != classes):
         raise InvalidValue(
             "focal",
             "the classes do not fit",
-            got=f"{classes} outputs" + (f" and {len(alpha)} factors" if alpha else ""),
+            got=f"{classes} outputs" + (f" and {len(alpha)} factors" if alpha is not None else ""),
             expected="at least two outputs, and as many factors if any",
             fix="Give the network an output for each class, and alpha=(0.75, 0.25) a factor for"
             " each",

@@ -12,6 +12,7 @@
 
 from math import log, pi
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -80,8 +81,9 @@ def elbo(
       targets: as in `reconstruction`.
 
     Raises:
-      InvalidValue: if `likelihood` is unknown, `beta` is negative, shapes do not match, or inputs
-        of the Bernoulli likelihood are not from 0 to 1.
+      InvalidValue: if `likelihood` is unknown, `beta` is negative, shapes do not match, or what is
+        predicted by the Bernoulli likelihood is not from 0 to 1; of `targets` that are computed,
+        those of the first 1000 examples are looked at.
       InvalidType: when traced, if outputs are not that dict, or targets are no real numbers.
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014, eq. (10); beta: Higgins
@@ -114,9 +116,15 @@ def elbo(
 
     def check(outputs, arrays):
         if likelihood == "bernoulli" and targets is _as_they_are:
-            _check_from_0_to_1(np.asarray(arrays["inputs"]))
+            _check_from_0_to_1("inputs", np.asarray(arrays["inputs"]))
+        elif likelihood == "bernoulli":
+            some = jax.tree.map(lambda x: x[:_CHECKED], arrays["inputs"])
+            _check_from_0_to_1("targets", np.asarray(targets(some)))
 
     return Objective(loss, metrics, check=check)
+
+
+_CHECKED = 1000
 
 
 def _gaussian(means: Any, targets: Any) -> Any:
@@ -161,13 +169,13 @@ def _check_outputs(outputs: Any, targets: Any) -> None:
         )
 
 
-def _check_from_0_to_1(inputs: Any) -> None:
-    low, high = inputs.min(), inputs.max()
+def _check_from_0_to_1(name: str, numbers: Any) -> None:
+    low, high = numbers.min(), numbers.max()
     if low < 0 or high > 1:
         raise InvalidValue(
             "elbo",
-            "inputs are not probabilities, as the Bernoulli likelihood needs",
-            got=f"inputs from {low} to {high}",
+            f"{name} are not probabilities, as the Bernoulli likelihood needs",
+            got=f"{name} from {low} to {high}",
             expected="numbers from 0 to 1",
             fix="Divide by the largest, or pass likelihood='gaussian'",
         )

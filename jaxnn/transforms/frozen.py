@@ -1,10 +1,19 @@
-"""Parts of a network that training leaves as they are: their parameters become state.
+"""Parameters that training leaves as they are: they become state.
 
 What is no parameter has no gradient, no place in the optimizer's memory and no weight decay, and
 costs none of these. Rules over names say what is frozen; usually it comes from somewhere:
 
     started = warm_start(mlp([64, 64], 3), params, inputs, {"output": None})
     frozen(started.network, {"output": False, "*": True})
+
+Only parameters stay. A part that is frozen still runs as in training: `batch_norm` takes the
+statistics of the batch and moves the running ones, and `dropout` drops. What shall run as in
+inference is given no key, in the network before:
+
+    def still(part):
+        return part._replace(apply=lambda *given, key=None: part.apply(*given))
+
+    rewrite(network, lambda path, part: lasting(part, still) if path == "body" else part)
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models.mlp import mlp
