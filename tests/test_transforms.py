@@ -164,6 +164,44 @@ def test_a_part_in_another_precision_keeps_it(key):
         assert_same_bits(outputs, head.apply(params["head"], {}, inside["0"])[0])
 
 
+def test_what_computes_in_float32_gets_every_digit_of_raw_inputs():
+    """10003 is 9984 in bfloat16; whatever is around it, and also inside another exception."""
+    exact = jaxnn.mixed_precision(jaxnn.standardize(1e4, 1.0), jnp.float32)
+    half = jaxnn.mixed_precision(jaxnn.serial(jaxnn.remat(exact)), jnp.float16)
+    params = {"1": {"weight": jnp.ones((1, 1)), "bias": jnp.zeros(1)}}
+    for first in (exact, jaxnn.remat(jaxnn.serial(exact)), half):
+        network = jaxnn.mixed_precision(jaxnn.serial(first, jaxnn.linear(1)))
+        assert network.apply(params, {}, jnp.full((1, 1), 10003.0))[0].tolist() == [[3.0]]
+
+
+@pytest.mark.parametrize("layer", [jaxnn.gru(4), jaxnn.lstm(4)], ids=["gru", "lstm"])
+def test_what_computes_between_its_parts_does_so_in_the_precision(layer):
+    """Whatever one of these is in, here the first: its outputs are in bfloat16."""
+    first = layer.parts.children[0][0]
+    exact = lambda part: jaxnn.mixed_precision(part, jnp.float32)  # noqa: E731
+    changed = rewrite(layer, lambda path, part: exact(part) if path == first else part)
+    seen = jaxnn.captured(jaxnn.mixed_precision(changed), [""])
+    given = jax.random.key(0), real(2, 3, 4)
+    made = jax.eval_shape(lambda *given: seen.apply(*seen.init(*given), given[1])[0][1][""], *given)
+    assert made.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_repeated_layer_may_have_an_exception(last, key):
+    """First or last in the layer: what goes around the loop keeps the dtype in which it came."""
+    exact = jaxnn.mixed_precision(jaxnn.linear(4), jnp.float32)
+    inside = (jaxnn.linear(4), exact) if last else (exact, jaxnn.linear(4))
+    loop = jaxnn.repeat(jaxnn.serial(*inside), 2)
+    for before, dtype in (((), "float32"), ((jaxnn.linear(4),), "bfloat16")):
+        network = jaxnn.serial(*before, ("loop", loop))
+        mixed = jaxnn.mixed_precision(jaxnn.mixed_precision(network))
+        seen = jaxnn.captured(rewrite(mixed, lambda path, part: part), ["loop"])
+        _, params, state = started(seen, key)
+        (outputs, inside_of), _ = seen.apply(params, state, INPUTS)
+        assert str(inside_of["loop"].dtype) == dtype
+        assert_close(outputs, network.apply(params, state, INPUTS)[0], 0.05)
+
+
 # --- frozen ------------------------------------------------------------------------------------
 
 
