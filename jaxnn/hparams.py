@@ -72,10 +72,10 @@ class _Given(dict):
         self.read.update(super().keys())
         return super().__iter__()
 
-    def items(self):
+    def items(self) -> Any:
         return [(name, self[name]) for name in self]
 
-    def values(self):
+    def values(self) -> Any:
         return [self[name] for name in self]
 
     def __missing__(self, name: str) -> Any:

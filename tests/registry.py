@@ -4,7 +4,7 @@ A new component gets all the laws by one line here. Where a law does not apply t
 so with the reason, `exempt={"law": "reason"}`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -38,6 +38,7 @@ class Case:
       data: what it is tried on: the inputs of a network, the fields of the data of the others.
       exempt: the laws that do not hold for it, and why.
       facts: what else a law needs to know about it.
+      slow: whether its laws are slow tests, since others like it are fast ones.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case:
     data: Any
     exempt: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    slow: bool = False
 
     @property
     @cache
@@ -57,19 +59,22 @@ LAWS: set[str] = set()
 """The laws that there are, as `held` meets them."""
 
 
-def held(cases: list[Case], law: str) -> Any:
-    """Parametrizes a law over its cases; the exempt ones are shown as skipped, with the reason."""
+def held(cases: list[Case], law: str, *, seldom: Container[str] = ()) -> Any:
+    """Parametrizes a law over its cases; the exempt ones are shown as skipped, with the reason.
+
+    Those that are tried `seldom` are for the night.
+    """
     LAWS.add(law)
+
+    def marks(case):
+        if law in case.exempt:
+            return pytest.mark.skip(reason=case.exempt[law])
+        if case.name in seldom:
+            return pytest.mark.nightly
+        return pytest.mark.slow if case.slow else ()
+
     return pytest.mark.parametrize(
-        "case",
-        [
-            pytest.param(
-                case,
-                id=case.name,
-                marks=pytest.mark.skip(reason=case.exempt[law]) if law in case.exempt else (),
-            )
-            for case in cases
-        ],
+        "case", [pytest.param(case, id=case.name, marks=marks(case)) for case in cases]
     )
 
 
@@ -165,7 +170,8 @@ def _transformed(*names):
             exempt["bfloat16"] = "outputs are float32, and what is captured bfloat16"
     elif {"frozen", "lora"} & {*names}:
         exempt = {"bfloat16": "what is frozen is state, which this law leaves in float32"}
-    return Case("_of_".join(names), lambda: transformed(*names), real(4, 4), exempt, facts)
+    make, slow = (lambda: transformed(*names)), len(names) > 1
+    return Case("_of_".join(names), make, real(4, 4), exempt, facts, slow)
 
 
 NETWORKS = [

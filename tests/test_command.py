@@ -96,6 +96,7 @@ def test_a_run_says_where_it_runs_and_what_came_out(run, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_directory_is_that_of_the_configuration(run, tmp_path):
     for options in ((), ("--hidden", "5", "6"), ("--hidden", "5", "6"), ("--out", "mine")):
         assert run("--steps", "2", *options)[0] == 0

@@ -87,12 +87,12 @@ def shrunk(config):
     return replace(config, **{k: v for k, v in small.items() if hasattr(config, k)})
 
 
-# Those that compile for ten seconds and more, though they do but two steps.
-LONG = {"char_gpt", "learn_the_learning_rate", "lora_finetune", "maml_sine"}
+# Those that compile longer than others, though they do but two steps.
+FAST = {"digits", "mnist", "neuron"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in NAMES]
+    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in NAMES]
 )
 def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsys):
     module = load(name)
@@ -124,9 +124,10 @@ def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsy
     assert 1 <= json.loads(journal.read_text().splitlines()[-1])["step"] <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model, part",
-    [("convnet", "conv_1"), pytest.param("resnet", "stage_1", marks=pytest.mark.slow)],
+    [("convnet", "conv_1"), ("resnet", "stage_1")],
 )
 def test_the_convolutional_mnist_runs_too(model, part, tmp_path, monkeypatch, capsys):
     if not os.environ.get("JAXNN_DATA"):

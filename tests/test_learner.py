@@ -59,6 +59,7 @@ def test_two_steps_by_hand(key):
     assert_same_bits(state.key, key)
 
 
+@pytest.mark.slow
 def test_evaluation_in_numpy_for_every_rest(key):
     """Padded evaluation is that of NumPy, for every number of examples in the last batch."""
     goal = jaxnn.classification(top_k=2)

@@ -45,7 +45,9 @@ def noisy(key, inputs):
 # --- Accumulation ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parts", [1, 3, 12])
+@pytest.mark.parametrize(
+    "parts", [3, pytest.param(1, marks=pytest.mark.slow), pytest.param(12, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("augment", [False, True])
 def test_parts_of_a_batch_are_the_whole_batch(parts, augment):
     """Of weights that differ from part to part, one of them 0, and of draws by example too."""
@@ -77,6 +79,7 @@ def test_the_statistics_are_those_of_one_part_after_the_other():
     assert_close(state.state["norm"], kept)
 
 
+@pytest.mark.slow
 def test_no_two_parts_draw_the_same():
     """Twice the same examples, which are dropped apart: the mean gradient is of two masks."""
     twice = {name: np.concatenate([x[:6], x[:6]]) for name, x in BATCH.items()}
@@ -96,6 +99,7 @@ def test_a_schedule_counts_updates():
     assert_same_bits(state.params, after.params)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_part():
     """What is kept for the gradient: of a batch of 512, and of one of 64 at a time."""
     network = jaxnn.serial(*[jaxnn.mlp([512], 256) for _ in range(4)], jaxnn.linear(3))

@@ -129,6 +129,7 @@ def test_rewrite_replaces_parts_wherever_they_are(key):
     assert_close(changed.apply(params, state, INPUTS)[0], wanted)
 
 
+@pytest.mark.slow
 def test_models_compute_what_they_say(key):
     """The perceptron and the convolutional network, written out in NumPy."""
     params, _ = jaxnn.mlp([5], 2, activation=jnp.tanh).init(key, INPUTS)

@@ -62,7 +62,7 @@ def test_every_line_through_the_square_has_a_name_and_xor_has_none():
     assert not {"0110", "1001"} & seen
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_xor_is_solved_from_every_seed():
     network = jaxnn.mlp([neuron.Config().hidden], 1, activation=jnp.tanh)
     runs = [neuron.learn(neuron.Config(seed=seed), network, "XOR") for seed in range(20)]

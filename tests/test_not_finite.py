@@ -228,7 +228,7 @@ CURES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", CURES)
 def test_from_before_the_bad_step_it_goes_on_with_what_cures_it(name, tmp_path):
     network, on, hparams, first, value = CURES[name]

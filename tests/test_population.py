@@ -168,7 +168,7 @@ def test_members_are_the_same_on_one_device_and_on_two():
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("members", [ALL[[6, 0, 1]]], ids=str)
 def test_devices_that_are_not_full_change_nothing(members):
     """Three members on two devices: an empty slot is never seen."""
@@ -204,7 +204,7 @@ print("the same")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_members_are_the_same_on_eight_devices():
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=600
@@ -248,6 +248,7 @@ def test_a_stopped_member_keeps_every_bit_while_the_others_are_dealt_anew(width)
     assert moved and len(kept) == 6 and running.sum() == 2
 
 
+@pytest.mark.slow
 def test_those_who_go_on_are_shared_out_evenly():
     busy = []
     for progress in train(devices=jax.devices()[:2], steps=40):
@@ -337,6 +338,7 @@ def explosive(member):
     return np.where(ALL == member, np.float32(1e30), RATES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 2])
 def test_a_diverged_member_freezes_and_touches_nobody(width):
     run = fit(ALL[:4], rates=explosive(1), width=width)
@@ -348,6 +350,7 @@ def test_a_diverged_member_freezes_and_touches_nobody(width):
         assert run.result["status"][member] == calm.result["status"][member] != "diverged"
 
 
+@pytest.mark.slow
 def test_where_a_member_diverges_its_single_run_is_refused():
     with pytest.raises(jaxnn.NotFinite, match=f"at step {EVERY}"):
         fit(1, rates=explosive(1))
@@ -388,6 +391,7 @@ def strict(text):
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+@pytest.mark.slow
 def test_the_record_of_a_population_has_lists_over_members(tmp_path):
     run = fit(ALL[:3], rates=explosive(1), out=tmp_path / "run", steps=12)
     result = strict((tmp_path / "run" / "result.json").read_text())
@@ -434,6 +438,7 @@ def test_hyper_parameters_may_be_any_sequence_of_numbers(kind):
     assert_same_bits(run.state, fit(ALL[:3], rates=np.float32([0.5, 0.25, 0.125]), steps=4).state)
 
 
+@pytest.mark.slow
 def test_a_population_of_one_has_lists():
     run = fit(ALL[:1], steps=8)
     assert (
@@ -467,7 +472,7 @@ def test_ctrl_c_ends_a_population_with_everything_written(tmp_path, monkeypatch)
 # --- What it costs -----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_another_population_of_the_same_size_compiles_nothing(compilations):
     def go(seed, width):
         keys = jax.random.split(jax.random.key(seed), 6)
@@ -482,7 +487,7 @@ def test_another_population_of_the_same_size_compiles_nothing(compilations):
         assert not compilations
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_larger_population_compiles_no_more_programs(compilations):
     counts = []
     for members in (5, 9, 13):  # the first, so that what is compiled once is compiled
@@ -550,7 +555,7 @@ def side_by_side(width, asked):
     return replace(train(ALL[:6], steps=4, watch=None), layout=layout, width=asked)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_more_train_side_by_side_than_memory_holds(measured):
     needs, limit = measured
     (progress,) = side_by_side(6, None)

@@ -15,6 +15,9 @@ from tests.trees import assert_close, assert_same_bits, numbers
 
 pytestmark = pytest.mark.slow  # of one learner the same is in `test_population.py`
 
+# Learners like others in what populations do with them.
+SELDOM = {"accumulate", "averaged", "convnet", "embedding", "gan", "linen", "nnx", "regression"}
+
 STEPS, EVERY = 11, 4  # reports at 4, 8 and 11; 132 examples: 4 epochs of 32 and a part
 MEMBERS = np.arange(3)
 KEYS = jax.random.split(jax.random.key(5), len(MEMBERS))
@@ -72,7 +75,7 @@ def assert_each(compare, population, case, members=MEMBERS, **options):
         compare(own, alone(case, member, **options))
 
 
-@held(LEARNERS, "member")
+@held(LEARNERS, "member", seldom=SELDOM)
 def test_member(case):
     """In any order a member has the bits of its single run: metrics, evaluations and state."""
     members = MEMBERS[[2, 0, 1]]
@@ -85,7 +88,7 @@ def test_stepped_member(case):
     assert_each(assert_same_bits, trained(case, MEMBERS, form="stepped"), case, form="stepped")
 
 
-@held(LEARNERS, "side_by_side")
+@held(LEARNERS, "side_by_side", seldom=SELDOM)
 def test_side_by_side(case, unoptimized_program):
     """Side by side, members agree with their single runs but for rounding."""
 

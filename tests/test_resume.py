@@ -156,6 +156,7 @@ def kept(run):
     return checkpoints.steps(run.out / "checkpoints")[::-1]
 
 
+@pytest.mark.slow
 def test_those_after_so_many_steps_are_kept_for_good(tmp_path, stop):
     saving = jaxnn.Saving(seconds=0, every=6, best=0)
     stop(lambda: fit(tmp_path, saving=saving), "after a row", 3)

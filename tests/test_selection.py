@@ -216,6 +216,7 @@ def test_an_ensemble_answers_with_the_mean_of_its_members():
     assert_close(outputs["none"], each.swapaxes(0, 1))
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_evaluated_as_any_network():
     inputs, run = judges()
     data = jaxnn.resident({"inputs": inputs, "labels": np.zeros(64, np.int32)}, batch_size=24)
@@ -238,6 +239,7 @@ def test_an_ensemble_of_one_run_is_answered():
 # --- The range test ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_range_test_finds_where_training_breaks():
     """SGD on a mean square loss with inputs of variance 1 diverges at a rate of about 1."""
     data = jaxnn.resident(line(), batch_size=256)

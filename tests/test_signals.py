@@ -72,6 +72,7 @@ def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, number, tmp_p
         assert ending(child, out) == whole
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("place", ["dispatched", "after a row", "half of the arrays"])
 @pytest.mark.parametrize("numbers", ["SIGTERM SIGTERM", "SIGINT SIGTERM"])
 def test_a_second_signal_ends_the_process_at_once(place, numbers, tmp_path, reference):
@@ -143,6 +144,7 @@ def test_an_error_in_the_middle_waits_for_what_is_being_saved(tmp_path, referenc
         assert not list((out / "checkpoints").glob(".draft*"))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("where", FULL)
 def test_a_last_save_that_fails_is_an_error_and_nothing_is_lost(where, tmp_path, reference):
     whole, out = reference("single"), tmp_path / "run"

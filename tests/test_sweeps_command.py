@@ -144,6 +144,7 @@ def test_seeds_alone_are_a_sweep(run):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_diverged_runs_are_counted(run):
     code, lines, _ = run("--sweep", "rate=0.01,1e30", "--seeds", "2", "--out", "mine")
     assert code == 0 and ": 4 runs (2 diverged), best test/loss " in lines[-1]
@@ -235,6 +236,7 @@ def test_help_shows_the_options(run):
         assert option in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "environment", "devices"),
     [

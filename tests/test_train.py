@@ -75,6 +75,7 @@ def fetches(monkeypatch):
 # --- When reports come -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_length_of_chunks_changes_no_report(monkeypatch, dispatched):
     learner, data, held_out = classifier(dropout=0.2), quarters(32), quarters(100)
     found, lengths = [], []
@@ -283,6 +284,7 @@ def test_memory_does_not_grow_with_steps(monkeypatch, key):
     assert sizes[-1] - sizes[len(sizes) // 5] < 5
 
 
+@pytest.mark.slow
 def test_the_data_are_held_once_in_their_dtype(key):
     images = np.random.default_rng(0).integers(0, 256, (5000, 20, 20), np.uint8)
     labels = np.zeros(5000, np.int32)

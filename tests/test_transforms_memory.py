@@ -48,6 +48,7 @@ def plain():
     return memory(jaxnn.repeat(block(), LAYERS), **STAY)
 
 
+@pytest.mark.slow
 def test_remat_keeps_the_inputs_of_layers_alone(plain):
     """[rows, width] each, and what the gradient of one layer takes."""
     each = ROWS * WIDTH * 4
@@ -61,6 +62,7 @@ def test_remat_keeps_the_inputs_of_layers_alone(plain):
     assert everything >= plain * 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compute", [jnp.bfloat16, jnp.float16])
 def test_mixed_precision_halves_activations(compute, plain):
     mixed = memory(jaxnn.mixed_precision(jaxnn.repeat(block(), LAYERS), compute), **STAY)

@@ -52,6 +52,7 @@ def decaying(rate=0.1, **settings):
     return optax.adamw(rate, weight_decay=0.5, **settings)
 
 
+@pytest.mark.slow
 def test_nothing_of_training_reaches_what_is_frozen(source):
     """No gradient, no memory of the optimizer, no weight decay: it stays as it was loaded."""
     loaded = jaxnn.warm_start(MODEL, source, INPUTS).network
@@ -66,6 +67,7 @@ def test_nothing_of_training_reaches_what_is_frozen(source):
     assert_close(still[0], jax.tree.map(lambda x: -0.05 * x, source))
 
 
+@pytest.mark.slow
 def test_lora_trains_adapters_which_merge_and_load_alone(source):
     loaded = jaxnn.warm_start(MODEL, source, INPUTS).network
     network = jaxnn.lora(loaded, {"*/weight": True}, rank=2)

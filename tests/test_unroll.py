@@ -28,8 +28,11 @@ def begin(case):
     return jax.jit(case.thing.init)(KEY, hparams, data.in_order(0)), data
 
 
+SELDOM = {"convnet", "embedding", "linen", "nnx", "regression", "loss_scaled"}
+
+
 @pytest.mark.slow
-@held(LEARNERS, "unroll")
+@held(LEARNERS, "unroll", seldom=SELDOM)
 def test_unroll(case):
     """It is `run`, also for a number of steps that is no square: states and metrics."""
     state, data = begin(case)
@@ -38,7 +41,7 @@ def test_unroll(case):
 
 
 @pytest.mark.slow
-@held(LEARNERS, "gradient")
+@held(LEARNERS, "gradient", seldom=SELDOM)
 def test_gradient(case):
     """Gradients through three steps are finite differences: by parameters and hyper-parameters."""
     state, data = begin(case)

@@ -77,7 +77,7 @@ def generate(
     number("generate", "temperature", temperature, low=0.0)
     if top_p is not None:
         _check_share(top_p)
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise InvalidType(
             "generate",
             "key is no key",
@@ -97,10 +97,9 @@ def generate(
             expected="at least 2",
             fix="Pass the length of the sequences that the network was trained on",
         )
-    temperature, top_p = (x if x is None else jnp.float32(x) for x in (temperature, top_p))
     return _generate(
         network, top_k, length, min(context, reads), params, state, prompt, key,
-        temperature, top_p,
+        jnp.float32(temperature), None if top_p is None else jnp.float32(top_p),
     )  # fmt: skip
 
 
