@@ -88,11 +88,17 @@ def shrunk(config):
 
 
 # Those that compile longer than others, though they do but two steps.
-FAST = {"digits", "mnist", "neuron"}
+FAST, NIGHTLY = {"digits", "mnist", "neuron"}, {"lora_finetune"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in NAMES]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.nightly if n in NIGHTLY else pytest.mark.slow)
+        if n not in FAST
+        else n
+        for n in NAMES
+    ],
 )
 def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsys):
     module = load(name)

@@ -118,9 +118,17 @@ KINDS = {
 }  # fmt: skip
 
 
+# Those that are like others in what stops and goes on.
+SELDOM = {"nnx", "one after another, stepped", "population of one", "side by side"}
+
+
 def quick(name, kinds):
     """Parametrizes a test over kinds of runs, all but one of which are slow."""
-    marked = [k if k == kinds[0] else pytest.param(k, marks=pytest.mark.slow) for k in kinds]
+
+    def mark(kind):
+        return pytest.mark.nightly if kind in SELDOM else pytest.mark.slow
+
+    marked = [k if k == kinds[0] else pytest.param(k, marks=mark(k)) for k in kinds]
     return pytest.mark.parametrize(name, marked)
 
 

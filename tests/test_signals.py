@@ -45,8 +45,15 @@ def save_rarely():
     harness.SECONDS = 3600.0
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("place", [*PLACES, *RESTARTS])
+@pytest.mark.parametrize(
+    "place, number",
+    [
+        # By day each place has one of the two.
+        pytest.param(place, name, marks=pytest.mark.nightly if (turn + other) % 2 else ())
+        for turn, place in enumerate([*PLACES, *RESTARTS])
+        for other, name in enumerate(["SIGTERM", "SIGINT"])
+    ],
+)
 def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, number, tmp_path, reference):
     kind = KINDS[list([*PLACES, *RESTARTS]).index(place) % len(KINDS)]
     whole, out, begun = reference(kind), tmp_path / "run", -1

@@ -58,7 +58,7 @@ def averaged(learner: Learner, *, decay: float = 0.999) -> Learner:
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
-        average = jax.tree.map(lambda x: x.astype(_wide(x)), state.params)
+        average = jax.tree.map(lambda x: jnp.array(x, _wide(x)), state.params)  # a copy
         return state._replace(extra={**state.extra, "average": average})
 
     def update(state, batch, gradients):

@@ -55,9 +55,8 @@ def force(path: Path) -> None:
 
 def make(folder: Path) -> None:
     """Makes a folder and those above it, and forces its name to the disk."""
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        force(folder.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    force(folder.parent)
 
 
 def remove(folder: Path) -> None:

@@ -113,7 +113,7 @@ class Keeper:
         """Compiles what copies the state, beside the training, so that the first save need not."""
         if self.training.layout.members is None:  # members are copied where they are laid out
             like = jax.eval_shape(self.training.whole)
-            self.background.start(lambda: _duplicate.lower(like).compile() and None)
+            self.background.start(lambda: _lowered(like).compile() and None)
 
     def newest(self) -> Kept | None:
         """Returns what was kept last; its rows are left alone."""
@@ -267,6 +267,9 @@ def _duplicate(trial):
         return jax.random.key_data(array) if is_key else jnp.copy(array)
 
     return [copy(array) for array in jax.tree.leaves(trial)], is_good(trial.state, trial.window)
+
+
+_lowered = _duplicate.lower
 
 
 def _warm_up() -> None:
