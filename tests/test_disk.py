@@ -121,6 +121,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.nightly
 def test_on_a_disk_that_is_full_nothing_is_lost(disk, reference):
     """However large it is, so that it fills up in the middle of anything."""
     whole, (place, mount) = reference("single"), disk

@@ -28,7 +28,7 @@ def begin(case):
     return jax.jit(case.thing.init)(KEY, hparams, data.in_order(0)), data
 
 
-SELDOM = {"convnet", "embedding", "linen", "nnx", "regression", "loss_scaled"}
+SELDOM = {"convnet", "embedding", "gan", "guarded", "linen", "loss_scaled", "nnx", "regression"}
 
 
 @pytest.mark.slow
