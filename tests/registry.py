@@ -38,7 +38,7 @@ class Case:
       data: what it is tried on: the inputs of a network, the fields of the data of the others.
       exempt: the laws that do not hold for it, and why.
       facts: what else a law needs to know about it.
-      slow: whether its laws are slow tests, since others like it are fast ones.
+      nightly: whether its laws are for the night, since others like it are tried by day.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Case:
     data: Any
     exempt: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
-    slow: bool = False
+    nightly: bool = False
 
     @property
     @cache
@@ -71,7 +71,7 @@ def held(cases: list[Case], law: str, *, seldom: Container[str] = ()) -> Any:
             return pytest.mark.skip(reason=case.exempt[law])
         if case.name in seldom:
             return pytest.mark.nightly
-        return pytest.mark.slow if case.slow else ()
+        return pytest.mark.nightly if case.nightly else ()
 
     return pytest.mark.parametrize(
         "case", [pytest.param(case, id=case.name, marks=marks(case)) for case in cases]
@@ -170,8 +170,8 @@ def _transformed(*names):
             exempt["bfloat16"] = "outputs are float32, and what is captured bfloat16"
     elif {"frozen", "lora"} & {*names}:
         exempt = {"bfloat16": "what is frozen is state, which this law leaves in float32"}
-    make, slow = (lambda: transformed(*names)), len(names) > 1
-    return Case("_of_".join(names), make, real(4, 4), exempt, facts, slow)
+    make, several = (lambda: transformed(*names)), len(names) > 1
+    return Case("_of_".join(names), make, real(4, 4), exempt, facts, several)
 
 
 NETWORKS = [
