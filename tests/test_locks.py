@@ -71,7 +71,7 @@ def test_of_eight_that_start_at_once_one_wins(tmp_path):
     trials(tmp_path / "run", 1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_of_eight_that_start_at_once_one_wins_again_and_again(tmp_path):
     trials(tmp_path / "run", 15)
 

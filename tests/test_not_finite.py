@@ -243,7 +243,7 @@ def test_from_before_the_bad_step_it_goes_on_with_what_cures_it(name, tmp_path):
     assert all(math.isfinite(row["train/loss"]) for row in run.history)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_member_diverges_alone_and_the_population_is_kept(tmp_path, monkeypatch):
     keep_pace(None, monkeypatch.setattr)
     more = {

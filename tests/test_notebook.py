@@ -37,7 +37,7 @@ def test_installing_leaves_jax_alone(notebook):
     assert not any(word in ("jax", "jaxlib", "flax") for line in lines for word in line.split())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_runs(notebook, tmp_path, monkeypatch):
     class ThisInterpreter(jupyter_client.AsyncKernelManager):
         """Finds no kernel in any folder, and so runs the interpreter that runs this test."""

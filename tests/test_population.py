@@ -569,7 +569,7 @@ def test_no_more_train_side_by_side_than_memory_holds(measured):
     assert progress.placed.layout.width == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_width_that_memory_does_not_hold_is_refused_with_the_one_that_it_does(measured):
     needs, limit = measured
     list(side_by_side(6, 6))

@@ -232,13 +232,8 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name == "sweep" else pytest.mark.nightly)
-        for name in PARTS
-    ],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", PARTS)
 def test_a_run_of_parts_goes_on_in_the_one_in_which_it_was_stopped(
     name, tmp_path, monkeypatch, stop, capsys
 ):
