@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidValue
+from jaxnn.layers.linear import at_least_float32
 from jaxnn.learner import Halves, Learner, halves_of, joined
 
 
@@ -58,7 +59,8 @@ def averaged(learner: Learner, *, decay: float = 0.999) -> Learner:
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
-        average = jax.tree.map(lambda x: jnp.array(x, _wide(x)), state.params)  # a copy
+        # A copy, since training uses up the arrays of its state, each once.
+        average = jax.tree.map(lambda x: jnp.array(x, at_least_float32(x.dtype)), state.params)
         return state._replace(extra={**state.extra, "average": average})
 
     def update(state, batch, gradients):
@@ -84,7 +86,3 @@ def averaged(learner: Learner, *, decay: float = 0.999) -> Learner:
         predict=lambda state, inputs: learner.predict(seen(state), inputs),
     )
     return joined(changed, Halves(halves.gradients, update, halves.guarded))
-
-
-def _wide(x: jax.Array):
-    return jnp.float32 if x.dtype in (jnp.bfloat16, jnp.float16) else x.dtype
