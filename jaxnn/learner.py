@@ -96,6 +96,18 @@ class Halves(NamedTuple):
     guarded: bool = False
 
 
+class LearnerParts(NamedTuple):
+    """What a learner is made of, for pictures and reports; training never looks at it.
+
+    Attributes:
+      network: `(hparams) -> Network`.
+      objective: `(hparams) -> Objective`.
+    """
+
+    network: Callable[[Hparams], Network]
+    objective: Callable[[Hparams], Objective]
+
+
 class Learner(NamedTuple):
     """How parameters change.
 
@@ -108,6 +120,7 @@ class Learner(NamedTuple):
       check: `(hparams, arrays) -> None`, with the whole data and before anything compiles; raises
         on hyper-parameters and data that cannot be used.
       halves: those of the step, if it has a gradient that something may be done with.
+      parts: what it is made of, where that is known.
     """
 
     init: Callable[..., Any]
@@ -116,6 +129,7 @@ class Learner(NamedTuple):
     predict: Callable[[Any, Any], Any]
     check: Callable[[Hparams, Batch], None] = _unchecked
     halves: Halves | None = None
+    parts: LearnerParts | None = None
 
 
 def learner(
@@ -249,7 +263,8 @@ def learner(
             jax.eval_shape(step, state, batch)
             check_read(hparams, read)
 
-    return Learner(init, step, evaluate, predict, check, Halves(gradients, update))
+    parts = LearnerParts(build_network, build_objective)
+    return Learner(init, step, evaluate, predict, check, Halves(gradients, update), parts)
 
 
 def halves_of(where: str, learner: Learner) -> Halves:
