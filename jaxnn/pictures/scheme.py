@@ -1,0 +1,167 @@
+"""One look for all pictures: their colours, their letters, and how they get into a page.
+
+A picture is as wide as a column of text, and legible at that width. What it says is in ink; axes and
+remarks are fainter; the grid is barely there. The eight colours differ for colour-blind eyes too, and
+stand on a white page as on a dark one. No picture opens a window or touches matplotlib's settings.
+
+    >>> words("learning_rate")
+    'learning rate'
+    >>> number(0.001), number(25_000), number(0.0)
+    ('0.001', '25,000', '0')
+"""
+
+import html
+import io
+import re
+
+from jaxnn.typing import Any
+
+WIDTH = 3.5  # inches: a column
+LABEL, TICK = 8, 7  # points: names of axes and titles; numbers and remarks, the smallest letters
+
+INK = "#24282e"  # what is said
+FAINT = "#68707c"  # axes, ticks, remarks: 5 to 1 on white
+GRID = "#e4e7eb"
+PAPER = "#ffffff"
+NAMES = {"ink": INK, "faint": FAINT, "grid": GRID, "paper": PAPER}  # in a page: var(--ink), ...
+
+LIGHT, DARK = "#fefefe", "#1d2025"  # on what has a colour of its own, on any page
+
+# Chosen by search: in OKLab, the nearest two are 0.10 apart for eyes that see all colours as for those
+# that see no red or no green (as Machado et al., 2009, simulate them). In order of use.
+COLOURS = (
+    "#3471b2",  # blue
+    "#dd8736",  # orange
+    "#188d7c",  # teal
+    "#c03809",  # brick
+    "#7e79f5",  # violet
+    "#71516e",  # plum
+    "#c48cd5",  # orchid
+    "#84a98b",  # sage
+)
+
+SIGNED = ("#c8641b", "#f2f0ec", "#2c67ab")  # negative, zero, positive
+AMOUNT = "viridis"  # little is dark, much is bright
+MARK = "#c2255c"  # what must be seen: the best of many, or where numbers ceased to be finite
+
+
+def signed() -> Any:
+    """Returns the matplotlib colormap from negative by zero to positive: `SIGNED`, blended."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("signed", SIGNED)
+
+
+def canvas(
+    width: float = WIDTH,
+    height: float | None = None,
+    rows: int = 1,
+    columns: int = 1,
+    **sharing: Any,
+) -> tuple[Any, Any]:
+    """Returns a matplotlib `Figure` and its axes, which have the look of `jaxnn.pictures`.
+
+    Args:
+      width: in inches.
+      height: in inches; none is as high as pleases the eye, for one row.
+      rows: of panels. With one row and one column, the axes are one `Axes`; else an array of them.
+      columns: of panels.
+      **sharing: as `Figure.subplots` takes it: `sharex`, `squeeze`, `height_ratios`, ...
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(
+        figsize=(width, 0.66 * width if height is None else height),
+        dpi=200,
+        facecolor=PAPER,
+        layout="constrained",
+    )
+    axes = figure.subplots(rows, columns, **sharing)
+    for one in figure.axes:
+        styled(one)
+    return figure, axes
+
+
+def styled(axes: Any, *, grid: bool = False) -> Any:
+    """Gives axes the look: two light spines, small ticks, and a grid of rows if one is wanted."""
+    axes.set_facecolor("none")
+    for side, spine in axes.spines.items():
+        spine.set(visible=side in ("left", "bottom"), color=FAINT, linewidth=0.6)
+    axes.tick_params(
+        which="both", labelsize=TICK, labelcolor=FAINT, color=FAINT, width=0.6, length=2.5, pad=2
+    )
+    axes.tick_params(which="minor", length=1.5, width=0.4)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(fontsize=LABEL, color=INK)
+    for title in (axes.title, axes._left_title):
+        title.set(fontsize=LABEL, color=INK)
+    if grid:
+        axes.grid(axis="y", color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+    return axes
+
+
+def titled(axes: Any, title: str) -> None:
+    """Writes a title over the left end of axes."""
+    axes.set_title(title, loc="left", fontsize=LABEL, color=INK, pad=4)
+
+
+def words(name: str) -> str:
+    """Returns a name as words: `learning_rate` is "learning rate"."""
+    return name.replace("_", " ")
+
+
+def number(value: float) -> str:
+    """Returns a number as people write it, with at most four digits."""
+    if value and not 1e-4 <= abs(value) < 1e6:
+        digits, power = (
+            f"{value:.3g}".split("e") if "e" in f"{value:.3g}" else (f"{value:.3g}", "0")
+        )
+        raised = power_of_ten(int(power))
+        return raised if digits == "1" else f"{digits}×{raised}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def power_of_ten(power: int) -> str:
+    """Returns 10 to the given power in letters that stay text: "10⁻³"."""
+    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def svg(figure: Any, *, title: str, prefix: str) -> str:
+    """Returns a figure as SVG that stands inside of an HTML page.
+
+    Text stays text, in the page's font if that sets `--font`. `INK`, `FAINT`, `GRID` and `PAPER` become
+    `var(--ink, ...)` and so on, so that the page decides between light and dark. The same figure gives
+    the same text, every time.
+
+    Args:
+      figure: of matplotlib.
+      title: what a screen reader says, and what shows under the pointer.
+      prefix: of all ids, which must differ from picture to picture of a page: `"curves"`.
+    """
+    import matplotlib
+
+    file = io.StringIO()
+    settings = {"svg.fonttype": "none", "svg.hashsalt": prefix, "svg.image_inline": True}
+    with matplotlib.rc_context(settings):  # the format is set nowhere else, and it is put back
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # A style element would hold for the whole page.
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<defs>\s*</defs>\s*", "", text)
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'(xlink:href="|url\()#', rf"\1#{prefix}-", text)
+    for name, colour in NAMES.items():
+        text = re.sub(rf"(?<=: ){colour}", f"var(--{name}, {colour})", text)
+    # Matplotlib names all fonts that it would take; the page's own is better, and narrower.
+    text = re.sub(r"(font: [^\";]*?\d(?:\.\d+)?px) [^\";]*", r"\1 var(--font, sans-serif)", text)
+    box = re.search(r'viewBox="[^"]*"', text)
+    said = html.escape(title)
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{box.group() if box else ""} width="100%" role="img" aria-label="{said}" '
+        f'style="stroke-linejoin: round; stroke-linecap: butt"><title>{said}</title>'
+    )
+    return opening + text[text.index(">") + 1 :].strip() + "\n"
