@@ -1,8 +1,9 @@
 """One look for all pictures: their colours, their letters, and how they get into a page.
 
-A picture is as wide as a column of text, and legible at that width. What it says is in ink; axes and
-remarks are fainter; the grid is barely there. The eight colours differ for colour-blind eyes too, and
-stand on a white page as on a dark one. No picture opens a window or touches matplotlib's settings.
+A picture is as wide as a column of text, and legible at that width. What it says is in ink; axes
+and remarks are fainter; the grid is barely there. The eight colours differ for colour-blind eyes
+too, and stand on a white page as on a dark one. No picture opens a window or touches matplotlib's
+settings.
 
     >>> words("learning_rate")
     'learning rate'
@@ -27,8 +28,8 @@ NAMES = {"ink": INK, "faint": FAINT, "grid": GRID, "paper": PAPER}  # in a page:
 
 LIGHT, DARK = "#fefefe", "#1d2025"  # on what has a colour of its own, on any page
 
-# Chosen by search: in OKLab, the nearest two are 0.10 apart for eyes that see all colours as for those
-# that see no red or no green (as Machado et al., 2009, simulate them). In order of use.
+# Chosen by search: in OKLab, the nearest two are 0.10 apart for eyes that see all colours as for
+# those that see no red or no green (as Machado et al., 2009, simulate them). In order of use.
 COLOURS = (
     "#3471b2",  # blue
     "#dd8736",  # orange
@@ -114,10 +115,8 @@ def words(name: str) -> str:
 def number(value: float) -> str:
     """Returns a number as people write it, with at most four digits."""
     if value and not 1e-4 <= abs(value) < 1e6:
-        digits, power = (
-            f"{value:.3g}".split("e") if "e" in f"{value:.3g}" else (f"{value:.3g}", "0")
-        )
-        raised = power_of_ten(int(power))
+        digits, power = f"{value:.2e}".split("e")
+        raised, digits = power_of_ten(int(power)), digits.rstrip("0").rstrip(".")
         return raised if digits == "1" else f"{digits}×{raised}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
@@ -130,9 +129,8 @@ def power_of_ten(power: int) -> str:
 def svg(figure: Any, *, title: str, prefix: str) -> str:
     """Returns a figure as SVG that stands inside of an HTML page.
 
-    Text stays text, in the page's font if that sets `--font`. `INK`, `FAINT`, `GRID` and `PAPER` become
-    `var(--ink, ...)` and so on, so that the page decides between light and dark. The same figure gives
-    the same text, every time.
+    Text stays text, in the page's font. `INK`, `FAINT`, `GRID` and `PAPER` become `var(--ink, ...)`
+    and so on, so that the page decides between light and dark. The same figure gives the same text.
 
     Args:
       figure: of matplotlib.
@@ -155,8 +153,8 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
     text = re.sub(r'(xlink:href="|url\()#', rf"\1#{prefix}-", text)
     for name, colour in NAMES.items():
         text = re.sub(rf"(?<=: ){colour}", f"var(--{name}, {colour})", text)
-    # Matplotlib names all fonts that it would take; the page's own is better, and narrower.
-    text = re.sub(r"(font: [^\";]*?\d(?:\.\d+)?px) [^\";]*", r"\1 var(--font, sans-serif)", text)
+    text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
+    text = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", _font, text)  # as before matplotlib 3.10
     box = re.search(r'viewBox="[^"]*"', text)
     said = html.escape(title)
     opening = (
@@ -165,3 +163,10 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
         f'style="stroke-linejoin: round; stroke-linecap: butt"><title>{said}</title>'
     )
     return opening + text[text.index(">") + 1 :].strip() + "\n"
+
+
+def _font(match: re.Match[str]) -> str:
+    """Returns a font without its family, which is the page's."""
+    weight = "; font-weight: bold" if re.search("bold|[67]00", match[1]) else ""
+    style = "; font-style: italic" if "italic" in match[1] else ""
+    return f"font-size: {match[2]}{weight}{style}"
