@@ -14,6 +14,8 @@ settings.
 import html
 import io
 import re
+import textwrap
+from collections.abc import Sequence
 
 from jaxnn.typing import Any
 
@@ -103,7 +105,10 @@ def styled(axes: Any, *, grid: bool = False) -> Any:
 
 
 def titled(axes: Any, title: str) -> None:
-    """Writes a title over the left end of axes."""
+    """Writes a title over the left end of axes: of panels of curves, what goes up there.
+
+    There it is level, is read first, and takes no width.
+    """
     axes.set_title(title, loc="left", fontsize=LABEL, color=INK, pad=4)
 
 
@@ -171,3 +176,38 @@ def _font(match: re.Match[str]) -> str:
     weight = "; font-weight: bold" if re.search("bold|[67]00", match[1]) else ""
     style = "; font-style: italic" if "italic" in match[1] else ""
     return f"font-size: {match[2]}{weight}{style}"
+
+
+def noted(figure: Any, remark: str) -> None:
+    """Writes a remark under a figure, faint and in lines that fit its width."""
+    if remark:
+        letters = int(figure.get_figwidth() * 72 / (0.56 * TICK))
+        lines = textwrap.fill(remark, letters)
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize=TICK, color=FAINT, linespacing=1.15)
+
+
+def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
+    """Returns names without what all of them begin or end with, and none longer than `letters`.
+
+    >>> shortened(["layers/hidden_1/weight", "layers/output/weight"])
+    ['hidden 1', 'output']
+    """
+    parts = [name.split("/") for name in names]
+    for end in (0, -1):
+        while all(len(part) > 1 for part in parts) and len({part[end] for part in parts}) == 1:
+            for part in parts:
+                part.pop(end)
+    joined = [words("/".join(part)) for part in parts]
+    return [elided(name, letters) for name in joined]
+
+
+def elided(name: str, letters: int) -> str:
+    """Returns a name of at most `letters`, with an ellipsis for its middle if it is longer.
+
+    >>> elided("a very long name of a run", 12)
+    'a ver… a run'
+    """
+    if len(name) <= letters:
+        return name
+    head = (letters - 1) // 2
+    return name[:head].rstrip() + "…" + name[len(name) - (letters - 1 - head) :]

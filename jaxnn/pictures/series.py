@@ -1,0 +1,108 @@
+"""What the rows of a run say, as series: a metric over training steps, of one run or many members.
+
+>>> rows = [{"step": 1, "test/loss": 2.0}, {"step": 2, "test/loss": None}]
+>>> found = series("curves", rows)["test/loss"]
+>>> found.steps.tolist(), found.values.tolist()
+([1.0, 2.0], [[2.0], [nan]])
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.typing import Any, Float
+
+POINTS = 400  # of a line: more than a column of text can show
+ABOUT = ("step", "epoch", "seconds", "running")  # what rows say beside their metrics
+
+
+class Series(NamedTuple):
+    """A metric over training steps, NaN where it is not finite.
+
+    Attributes:
+      steps: at which it was measured.
+      values: of each member; a run that is no population has one.
+    """
+
+    steps: Float[np.ndarray, "rows"]
+    values: Float[np.ndarray, "rows members"]
+
+
+def series(where: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
+    """Returns the metrics of `metrics.jsonl`, each with the rows that have it.
+
+    Raises:
+      InvalidType: if these are no rows.
+      InvalidValue: if there are none, or none has a metric or a step.
+    """
+    if isinstance(rows, str | Mapping) or not all(isinstance(row, Mapping) for row in rows):
+        raise InvalidType(
+            where,
+            "the rows are of another kind",
+            got=f"a {type(rows).__name__}",
+            expected="a list of dicts, as run.history is",
+            fix="Pass run.history, or the lines of metrics.jsonl through json.loads",
+        )
+    found: dict[str, list[tuple[float, list[float]]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            numbers = _numbers(value) if name not in ABOUT else None
+            if numbers is not None and "step" in row:
+                found.setdefault(name, []).append((float(row["step"]), numbers))
+    if not found:
+        raise InvalidValue(
+            where,
+            "there is nothing to draw",
+            got=f"rows with {', '.join(map(str, rows[0])) or 'nothing'}" if rows else "no rows",
+            expected="rows with a step and at least one metric",
+            fix="Let the run report some: fit(..., every='5%')",
+        )
+    return {name: _series(points) for name, points in found.items()}
+
+
+def _series(points: list[tuple[float, list[float]]]) -> Series:
+    values = np.full((len(points), max(len(numbers) for _, numbers in points)), np.nan)
+    for row, (_, numbers) in enumerate(points):
+        values[row, : len(numbers)] = numbers
+    values[~np.isfinite(values)] = np.nan
+    return Series(np.array([step for step, _ in points]), values)
+
+
+def _numbers(value: Any) -> list[float] | None:
+    """Returns the numbers of a row's value, one or one for each member, or `None` for words."""
+    many = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    try:
+        return [np.nan if number is None else float(number) for number in many] or None
+    except (TypeError, ValueError):
+        return None
+
+
+def thin(*columns: Float[np.ndarray, "rows"], points: int = POINTS) -> Any:
+    """Returns the places of about `points` rows: those of all peaks, valleys, gaps and ends.
+
+    Of each of as many stretches as fit, the rows with the highest and the lowest of every column,
+    and one that is not finite, remain.
+    """
+    count = len(columns[0])
+    if count <= points:
+        return np.arange(count)
+    stretches = max(1, points // (2 * len(columns) + 1))
+    kept = {0, count - 1}
+    for stretch in np.array_split(np.arange(count), stretches):
+        for column in columns:
+            part = column[stretch]
+            lost = np.isnan(part)
+            if lost.any():
+                kept.add(int(stretch[lost.argmax()]))
+            if not lost.all():
+                kept |= {int(stretch[np.nanargmin(part)]), int(stretch[np.nanargmax(part)])}
+    return np.array(sorted(kept))
+
+
+def gaps(steps: Any, values: Any) -> list[tuple[float, float]]:
+    """Returns the first and the last step of each stretch of values that are not finite."""
+    lost = np.concatenate([[0], np.isnan(values).astype(int), [0]])
+    begins, ends = np.flatnonzero(np.diff(lost) == 1), np.flatnonzero(np.diff(lost) == -1)
+    return [(float(steps[i]), float(steps[j - 1])) for i, j in zip(begins, ends)]

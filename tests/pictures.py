@@ -1,0 +1,129 @@
+"""Looking at pictures as a reader does: is it legible, and does it look as it did?"""
+
+import tempfile
+from itertools import combinations
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.image import imread, imsave
+from matplotlib.text import Text
+
+REFERENCE = Path(__file__).parent / "reference"
+DPI = 100  # of the references
+WINDOW, STEP = 24, 8  # pixels: what is compared is the mean colour of windows
+TOLERANCE = 0.05  # of a window; letters that move by a pixel change it less, a lost label more
+SMALLEST = 7  # points
+
+
+def legible(figure):
+    """Asserts that all letters are large enough, within the figure, and clear of each other."""
+    sizes = {text.get_text(): text.get_fontsize() for text, _ in _drawn(figure)}
+    assert sizes, "there is no text at all"
+    assert not [item for item in sizes.items() if item[1] < SMALLEST]
+    assert overlaps(figure) == []
+
+
+def overlaps(figure):
+    """Returns the pairs of texts that overlap; what the figure's edge cuts is paired with it."""
+    drawn = _drawn(figure)
+    pairs = [
+        (a.get_text(), b.get_text()) for (a, p), (b, q) in combinations(drawn, 2) if _meet(p, q)
+    ]
+    width, height = figure.bbox.size
+    cut = [
+        (text.get_text(), "the edge of the figure")
+        for text, box in drawn
+        if (box < 0).any() or (box > [width, height]).any()
+    ]
+    return pairs + cut
+
+
+def texts(figure):
+    """Returns the words that a reader sees, in the order in which they are drawn."""
+    return [text.get_text() for text, _ in _drawn(figure)]
+
+
+def same(figure, name):
+    """Asserts that a figure looks like `tests/reference/NAME.png`.
+
+    Means over windows are compared: other versions of matplotlib and of its letters pass, and a bar
+    or a label that is missing does not. Where there is no reference, this writes one, and fails.
+    """
+    found, path = render(figure), REFERENCE / f"{name}.png"
+    if not path.exists():
+        imsave(path, found)
+        raise AssertionError(f"There was no {path.name}: look at it, and run the test again.")
+    expected = imread(path)[..., :3]
+    assert found.shape == expected.shape, (
+        f"{found.shape[:2]} pixels in place of {expected.shape[:2]}"
+    )
+    worst = difference(found, expected)
+    if worst > TOLERANCE:
+        seen = Path(tempfile.gettempdir()) / f"{name}.png"
+        imsave(seen, found)
+        raise AssertionError(f"{name} differs by {worst:.3f}, over {TOLERANCE}: see {seen}")
+
+
+def difference(found, expected):
+    """Returns the largest difference of the mean colours of two pictures' windows, from 0 to 1."""
+    return np.abs(_windows(found) - _windows(expected)).max()
+
+
+def render(figure):
+    """Returns a figure as `[height, width, 3]` numbers from 0 to 1."""
+    before = figure.dpi
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3] / 255
+    figure.set_dpi(before)
+    return pixels.astype(np.float32)
+
+
+def _windows(pixels):
+    sums = np.pad(pixels.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0), (0, 0)))
+    top, left = (np.arange(0, max(size - WINDOW, 0) + 1, STEP) for size in pixels.shape[:2])
+    bottom, right = top + WINDOW, left + WINDOW
+    bottom, right = np.minimum(bottom, len(sums) - 1), np.minimum(right, sums.shape[1] - 1)
+    totals = (
+        sums[bottom][:, right] - sums[top][:, right] - sums[bottom][:, left] + sums[top][:, left]
+    )
+    return totals / WINDOW**2
+
+
+def _drawn(figure):
+    """Returns each text that is in fact drawn, with the four corners of its box in pixels."""
+    drawn, draw = [], Text.draw
+
+    def record(text, renderer, *args, **kwargs):
+        if text.get_visible() and text.get_text().strip():
+            drawn.append((text, _corners(text, renderer)))
+        return draw(text, renderer, *args, **kwargs)
+
+    with mock.patch.object(Text, "draw", record):
+        FigureCanvasAgg(figure).draw()
+    return drawn
+
+
+def _corners(text, renderer):
+    # An annotation's box would contain its arrow.
+    box = Text.get_window_extent(text, renderer)
+    angle = np.deg2rad(text.get_rotation())
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # The box around a slanted text is wider than the text, by an amount that its angle tells.
+    wide, high = np.linalg.solve(np.abs(turn), [box.width, box.height])
+    half = np.maximum([wide / 2 - 1, high / 2 - 1], 0.5)
+    square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
+    return square @ turn.T + [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2]
+
+
+def _meet(first, second):
+    """Returns whether two rectangles overlap: no side of either lies between them."""
+    for box in (first, second):
+        for side in (box[1] - box[0], box[3] - box[0]):
+            p, q = first @ side, second @ side
+            if p.max() <= q.min() or q.max() <= p.min():
+                return False
+    return True
