@@ -112,6 +112,15 @@ def titled(axes: Any, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=LABEL, color=INK, pad=4)
 
 
+def key(figure: Any, shown: Any, axes: Any, name: str) -> Any:
+    """Draws the bar that says what the colours of a picture mean, and returns it."""
+    bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.03)
+    styled(bar.ax)
+    bar.outline.set_visible(False)
+    bar.set_label(name)
+    return bar
+
+
 def words(name: str) -> str:
     """Returns a name as words: `learning_rate` is "learning rate"."""
     return name.replace("_", " ")

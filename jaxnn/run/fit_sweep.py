@@ -23,7 +23,7 @@ from urllib.parse import quote
 import numpy as np
 
 from jaxnn.checks import InvalidValue, choice
-from jaxnn.pictures.heat_map import heat_map
+from jaxnn.pictures.sweep import sweep as heat_map
 from jaxnn.records import sweeps
 from jaxnn.records.contents import METRICS
 from jaxnn.records.directory import RunDirectory, finished, open_directory

@@ -1,25 +1,25 @@
 """A heat map: how a metric depends on two of the things that were varied. Bright is good.
 
-    heat_map({"learning_rate": rates, "seed": seeds}, losses, "test/loss").savefig("losses.png")
-
-It is as wide as a column of text and has colours that everybody can tell apart. It opens no window
-and leaves matplotlib's global state alone.
+sweep({"learning_rate": rates, "seed": seeds}, losses, "test/loss").savefig("losses.png")
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jaxnn.checks import InvalidValue
 from jaxnn.metrics import lower_is_better
+from jaxnn.pictures import scheme
 from jaxnn.typing import Any, Num
 
-WIDTH = 3.5  # inches
 LETTERS = 32  # what an axis has room for
 SPREAD = 5.0  # of the largest number to the median, from which a scale is logarithmic
-NONE: dict[str, Any] = {"facecolor": "0.9", "edgecolor": "0.6", "hatch": "/////", "linewidth": 0.0}
+NONE: dict[str, Any] = {
+    "facecolor": scheme.GRID, "edgecolor": scheme.FAINT, "hatch": "/////", "linewidth": 0.0,
+}  # fmt: skip
 
 
-def heat_map(
+def sweep(
     columns: Mapping[str, Sequence[Any]],
     values: Sequence[float] | Num[np.ndarray, "runs"],
     name: str,
@@ -33,24 +33,35 @@ def heat_map(
       columns: what was varied, by name: numbers or words, `[runs]` each.
       values: the metric of each run, NaN of those that diverged.
       name: of the metric, by which low or high is good: `"test/loss"`.
-    """
-    from matplotlib.figure import Figure
 
+    Raises:
+      InvalidValue: if there is no run, or the columns and the values are not of as many.
+    """
+    lengths = {column: len(each) for column, each in columns.items()}
+    if not len(values) or set(lengths.values()) != {len(values)}:
+        raise InvalidValue(
+            "sweep",
+            "the columns and the values are not of as many runs",
+            got=f"{len(values)} values, and columns of {lengths or 'nothing'}",
+            expected="one value for each run, and each column as long",
+            fix="Pass run.table's columns, and one of them as values",
+        )
     varied = [column for column in columns if len(set(columns[column])) > 1] or list(columns)[:1]
     x = _Axis(varied[0], columns[varied[0]])
     y = _Axis(*((varied[1], columns[varied[1]]) if varied[1:] else ("", [0] * len(values))))
     means, pairs = _means(x, y, np.asarray(values, float))
-    figure = Figure(figsize=(WIDTH, 0.8 * WIDTH), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = scheme.canvas(height=0.8 * scheme.WIDTH)
+    axes.grid(False)
     shown, explained = (_cells if pairs.all() else _points)(axes, x, y, means, pairs, name)
-    bar = figure.colorbar(shown, ax=axes)
-    bar.set_label(name, fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    scheme.key(figure, shown, axes, name)
     # What varies along with the axes, as random draws do, is the same in all runs of a cell.
     over = [c for c in varied[2:] if len(set(zip(x.index, y.index, columns[c]))) > pairs.sum()]
     if over:
-        axes.set_title("mean over " + ", ".join(map(_words, over)), fontsize=8)
-    figure.legend(handles=explained, loc="outside lower center", ncols=2, frameon=False, fontsize=7)
+        scheme.titled(axes, "mean over " + ", ".join(map(scheme.words, over)))
+    figure.legend(
+        handles=explained, loc="outside lower center", ncols=2, frameon=False,
+        fontsize=scheme.TICK, labelcolor=scheme.INK,
+    )  # fmt: skip
     return figure
 
 
@@ -81,7 +92,7 @@ def _points(axes, x: "_Axis", y: "_Axis", means, pairs, name: str) -> tuple[Any,
     _label(axes.yaxis, y, cells=False)
     explained = _ring(axes, right, up, means, name)
     if lost.any():
-        crosses = {"marker": "x", "color": "0.6", "s": 24, "linewidths": 1.0}
+        crosses = {"marker": "x", "color": scheme.FAINT, "s": 24, "linewidths": 1.0}
         explained.append(axes.scatter(right[lost], up[lost], label="diverged", **crosses))
     return shown, explained
 
@@ -93,7 +104,7 @@ def _ring(axes, right, up, means, name: str) -> list[Any]:
     best = (np.nanargmin if lower_is_better(name) else np.nanargmax)(means)
     return axes.plot(
         right.flat[best], up.flat[best], "o", label=f"best: {means.flat[best]:.4g}",
-        markersize=6, markerfacecolor="none", markeredgecolor="crimson", markeredgewidth=1.2,
+        markersize=6, markerfacecolor="none", markeredgecolor=scheme.MARK, markeredgewidth=1.2,
     )  # fmt: skip
 
 
@@ -131,7 +142,7 @@ class _Axis:
         ticks = inside(LogLocator(numticks=99).tick_values(low, high))
         if len(ticks) > 2:
             powers = np.log10(ticks)
-            return powers, [f"$10^{{{power:.0f}}}$" for power in powers], np.log10(minor)
+            return powers, [scheme.power_of_ten(round(power)) for power in powers], np.log10(minor)
         ticks = inside(LogLocator(subs=(1, 3)).tick_values(low, high))
         return np.log10(ticks), [f"{tick:.3g}" for tick in ticks], np.log10(minor)
 
@@ -158,7 +169,7 @@ def _colours(means: np.ndarray, name: str) -> dict[str, Any]:
     # A loss spans many sizes, since some runs come close to diverging.
     log = lower_is_better(name) and _spread(known)
     return {
-        "cmap": "viridis_r" if lower_is_better(name) else "viridis",
+        "cmap": scheme.AMOUNT + "_r" * lower_is_better(name),
         "norm": LogNorm(low, high) if log else Normalize(low, high),
     }
 
@@ -171,10 +182,6 @@ def _label(axis: Any, column: _Axis, *, cells: bool) -> None:
         ticks, minor = (np.interp(at, column.scaled, numbers) for at in (ticks, minor))
     slanted = not column.numbers and axis.axis_name == "x" and len(" ".join(labels)) > LETTERS
     slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-    axis.set_ticks(ticks, labels, fontsize=7, **slant)
+    axis.set_ticks(ticks, labels, **slant)
     axis.set_ticks(minor, minor=True)
-    axis.set_label_text(_words(column.name), fontsize=8)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+    axis.set_label_text(scheme.words(column.name))
