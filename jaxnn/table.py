@@ -1,17 +1,23 @@
-"""A network in figures: for each part its output, its parameters and what computing it takes.
+"""A network in figures: for each part its output, its parameters, and what computing it takes.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models.mlp import mlp
 >>> print(table(mlp([32], 10), jax.ShapeDtypeStruct((1, 8, 8), jnp.float32)))
-part          kind        output   parameters  bytes  multiply-adds
-flatten       flatten     (1, 64)           0      0              0
-hidden_1      linear      (1, 32)       2,080  8,320          2,048
-activation_1  activation  (1, 32)           0      0              0
-output        linear      (1, 10)         330  1,320            320
-total                     (1, 10)       2,410  9,640          2,368
+part          kind        output   parameters   memory  activations   FLOPs
+flatten       flatten     (1, 64)           0      0 B        256 B       0
+hidden_1      linear      (1, 32)       2,080  8.32 kB        128 B  4.10 k
+activation_1  activation  (1, 32)           0      0 B        128 B       0
+output        linear      (1, 10)         330  1.32 kB         40 B     640
+total                     (1, 10)       2,410  9.64 kB        552 B  4.74 k
+
+FLOPs are those of matrix products and convolutions, two for each product of two numbers: it is
+multiplied and added. What else a network does, biases, activations, normalization, softmax, is
+little beside them and is not counted; neither are gradients, which take about twice as many again.
 """
 
+import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +25,13 @@ from typing import NamedTuple
 
 import jax
 
+from jaxnn import display
 from jaxnn.network import Network, rewrite
 from jaxnn.programs import operations
 from jaxnn.typing import Any
 
 _MARK = "part of a network: "
+_HEADS = ("part", "kind", "output", "parameters", "memory", "activations", "FLOPs")
 
 
 class Row(NamedTuple):
@@ -36,7 +44,9 @@ class Row(NamedTuple):
         layer of `repeat`, of one time step of `gru` and `lstm`.
       parameters: the number of parameters that it computes with, frozen ones too, in all layers.
       bytes: the memory of these and of its state.
-      multiply_adds: products in its matrix products and convolutions, for these inputs, in all
+      activation_bytes: the memory of its outputs for these inputs, in all turns of the loops around
+        it: what training keeps of it for the gradient, unless the compiler finds less to keep.
+      flops: two for each product in its matrix products and convolutions, for these inputs, in all
         turns of the loops around it.
       times: how many layers of it there are; 1 but inside `repeat`.
     """
@@ -46,7 +56,8 @@ class Row(NamedTuple):
     output: Any
     parameters: int
     bytes: int
-    multiply_adds: int
+    activation_bytes: int
+    flops: int
     times: int = 1
 
 
@@ -55,20 +66,14 @@ class Table:
     """The rows of a network's parts, in the order in which they compute, and the total.
 
     The total is of the network as a whole: the parameters that are trained, the memory of all that
-    it keeps, and all products, also those that are between parts.
+    it keeps, the outputs of all parts, and all products, also those that are between parts.
     """
 
     rows: tuple[Row, ...]
     total: Row
 
     def __str__(self) -> str:
-        lines: list[tuple[str, ...]] = [
-            ("part", "kind", "output", "parameters", "bytes", "multiply-adds")
-        ]
-        for row in (*self.rows, self.total):
-            figures = (f"{n:,}" for n in (row.parameters, row.bytes, row.multiply_adds))
-            part = row.part if row.times == 1 else f"{row.part} x{row.times}"
-            lines.append((part, row.kind, str(row.output), *figures))
+        lines = [_HEADS, *self._cells()]
         widths = [max(map(len, column)) for column in zip(*lines)]
         return "\n".join(
             "  ".join(
@@ -79,6 +84,38 @@ class Table:
         )
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return display.block(display.columns(_HEADS, self._cells(), left=3))
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """Returns what one reads: names that a part shares with the one above are an indent."""
+        lines, above = [], []
+        for row in (*self.rows, self.total):
+            names = row.part.split("/")
+            shared = len(os.path.commonprefix([names[:-1], above]))
+            above = names[:-1]
+            part = "  " * shared + "/".join(names[shared:])
+            lines.append(
+                (
+                    part if row.times == 1 else f"{part} x{row.times}",
+                    row.kind,
+                    str(row.output),
+                    f"{row.parameters:,}",
+                    _amount(row.bytes, "B"),
+                    _amount(row.activation_bytes, "B"),
+                    _amount(row.flops),
+                )
+            )
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns `{"rows": [...], "total": {...}}` of what JSON can hold; shapes are lists.
+
+        Its rows have the fields of `Row`.
+        """
+        told = {"rows": [row._asdict() for row in self.rows], "total": self.total._asdict()}
+        return json.loads(json.dumps(told, default=str))
 
 
 def table(network: Network, inputs: Any) -> Table:
@@ -110,36 +147,47 @@ def table(network: Network, inputs: Any) -> Table:
     params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
     traced = jax.make_jaxpr(rewrite(network, watched).apply, return_shape=True)
     program, (outputs, _) = traced(params, state, inputs)
-    products = _products_by_part(program.jaxpr)
+    calls, products = _by_part(program.jaxpr)
+    parts = [
+        row._replace(activation_bytes=calls[path] * row.activation_bytes, flops=2 * products[path])
+        for path, row in rows.items()
+    ]
     total = Row(
         part="total",
         kind="",
         output=_shapes(outputs),
         parameters=_count(params),
         bytes=_bytes((params, state)),
-        multiply_adds=multiply_adds(lambda *a: network.apply(*a)[0], params, state, inputs),
+        activation_bytes=sum(row.activation_bytes for row in parts),
+        flops=flops(lambda *a: network.apply(*a)[0], params, state, inputs),
     )
-    return Table(
-        tuple(row._replace(multiply_adds=products[path]) for path, row in rows.items()), total
-    )
+    return Table(tuple(parts), total)
 
 
-def multiply_adds(function: Any, *arguments: Any) -> int:
-    """Counts the products in matrix products and convolutions of a function of arrays.
+def flops(function: Any, *arguments: Any) -> int:
+    """Counts the FLOPs of a function of arrays: two for each product of a matrix product.
 
-    A loop of known length counts every turn, a `while` loop one, a `cond` all its branches.
+    Those of convolutions are counted in the same way, and nothing else. A loop of known length
+    counts every turn, a `while` loop one, a `cond` all its branches.
+
+    >>> import jax.numpy as jnp
+    >>> flops(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 4)))
+    48
     """
-    return _products(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return 2 * _products(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _products_by_part(jaxpr: Any) -> Counter[str]:
-    """Returns the products in the functions that are marked as parts, by path."""
-    found: Counter[str] = Counter()
+def _by_part(jaxpr: Any) -> tuple[Counter[str], Counter[str]]:
+    """Returns how often the functions are called that are marked as parts, and their products."""
+    calls: Counter[str] = Counter()
+    products: Counter[str] = Counter()
     for equation, times in operations(jaxpr):
         name = str(equation.params.get("name", ""))
         if name.startswith(_MARK):
-            found[name.removeprefix(_MARK)] += times * _products(equation.params["jaxpr"].jaxpr)
-    return found
+            path = name.removeprefix(_MARK)
+            calls[path] += times
+            products[path] += times * _products(equation.params["jaxpr"].jaxpr)
+    return calls, products
 
 
 def _products(jaxpr: Any) -> int:
@@ -175,7 +223,8 @@ def _row(path: str, part: Network, times: int, params, state, outputs) -> Row:
         output=_shapes(outputs),
         parameters=times * _count(params),
         bytes=times * _bytes((params, state)),
-        multiply_adds=0,
+        activation_bytes=_bytes(outputs),
+        flops=0,
         times=times,
     )
 
@@ -190,3 +239,12 @@ def _bytes(tree: Any) -> int:
 
 def _shapes(outputs: Any) -> Any:
     return jax.tree.map(lambda x: tuple(x.shape), outputs)
+
+
+def _amount(number: int, unit: str = "") -> str:
+    """Returns a number in three figures, in thousands: 12_345 is "12.3 k"."""
+    prefixes = ("", "k", "M", "G", "T", "P", "E")
+    place = next((i for i in range(len(prefixes)) if number < 999.5 * 1000**i), len(prefixes) - 1)
+    size = number / 1000**place
+    digits = 0 if not place or size >= 99.95 else 1 if size >= 9.995 else 2
+    return f"{size:,.{digits}f} {prefixes[place]}{unit}".rstrip()

@@ -21,7 +21,7 @@ MODULES = {
 
 # Each room imports only from rooms above it, or from its own. The design's layout, in words.
 ROOMS = [
-    ("typing", "checks", "programs"),
+    ("typing", "checks", "programs", "display"),
     ("names",),
     ("network",),
     ("layers",),

@@ -351,11 +351,11 @@ def test_the_table_counts_every_layer_of_a_loop():
         rows = {row.part: row for row in made.rows}
         assert list(rows) == ["0", "blocks/branch/0", "blocks/branch/1", "blocks/shortcut"]
         inner = rows["blocks/branch/0"]
-        assert inner[2:] == ((2, 8), 5 * 72, 5 * 72 * 4, 5 * 2 * 64, 5)
-        assert rows["blocks/branch/1"][2:] == ((2, 8), 5 * 16, 5 * 32 * 4, 0, 5)
-        assert rows["0"][2:] == ((2, 8), 32, 128, 48, 1)
+        assert inner[2:] == ((2, 8), 5 * 72, 5 * 72 * 4, 5 * 64, 5 * 2 * 2 * 64, 5)
+        assert rows["blocks/branch/1"][2:] == ((2, 8), 5 * 16, 5 * 32 * 4, 5 * 64, 0, 5)
+        assert rows["0"][2:] == ((2, 8), 32, 128, 64, 96, 1)
         assert made.total[2:5] == ((2, 8), 32 + 5 * 88, 4 * (32 + 5 * 104))
-        assert made.total.multiply_adds == 48 + 5 * 128
+        assert made.total.flops == 2 * (48 + 5 * 128)
         assert "blocks/branch/0 x5  linear" in str(made) and "\n0 " in str(made)
 
 
@@ -363,6 +363,6 @@ def test_the_total_of_a_table_is_what_is_trained_and_kept():
     inputs = jax.ShapeDtypeStruct((1, 4), jnp.float32)
     network = jaxnn.lora(jaxnn.mixed_precision(jaxnn.linear(8)), {"weight": True}, rank=2)
     made = jaxnn.table(network, inputs)
-    assert [row[3:] for row in made.rows] == [(40, 160, 32, 1)]
+    assert [row[3:] for row in made.rows] == [(40, 160, 16, 64, 1)]
     assert made.total[3:5] == (24, 4 * (24 + 40 + 1))
-    assert made.total.multiply_adds == 32 + 4 * 2 * 8
+    assert made.total.flops == 2 * (32 + 4 * 2 * 8)
