@@ -1,0 +1,219 @@
+"""What stands out about a run, in plain words, and what to do about it.
+
+Each rule reads a `Source` and yields `Advice` where it applies. The thresholds are meant to be
+silent about a good run: what is always said is not read.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.report.phrases import figure, listed, percent, spaced, steps
+from jaxnn.report.source import Source
+from jaxnn.report.story import ranked, settings
+
+OVERFIT = 0.10  # by which share a loss on other examples is above its lowest
+GAP = 0.10  # between the accuracies on training examples and on others
+DEAD = 0.10  # the share of a layer's nodes that are silent
+FLAT = 0.01  # the share by which a loss still falls in the last third
+
+
+class Advice(NamedTuple):
+    """Something that stands out.
+
+    Attributes:
+      title: what, in a few words.
+      what: how that is seen.
+      do: what to try.
+    """
+
+    title: str
+    what: str
+    do: str
+
+
+def advice(source: Source) -> list[Advice]:
+    """Returns all that stands out, what matters most first."""
+    return [each for rule in RULES for each in rule(source)]
+
+
+def _damaged(source: Source) -> Iterator[Advice]:
+    for name, words in {**source.found.damage, **source.damage}.items():
+        yield Advice(
+            f"{name} is damaged",
+            words,
+            f"What it held is missing on this page. See python -m jaxnn verify {source.found.path}.",
+        )
+
+
+def _diverged(source: Source) -> Iterator[Advice]:
+    if source.many:
+        lost = [row for row in source.table if row.get("status") == "diverged"]
+        if lost:
+            of = f"{len(lost)} of {len(source.table)}"
+            yield Advice(
+                f"{of} networks diverged",
+                "Their loss grew until it was no number any more. They are left out of the means.",
+                "Steps were too large: try lower learning rates, or clip the gradients.",
+            )
+    elif source.found.status == "diverged" or source.result.get("status") == "diverged":
+        yield Advice(
+            "The training diverged",
+            f"At training step {source.step:,} the loss was infinite or not a number.",
+            "The steps were most likely too large: lower the learning rate, or clip the gradients."
+            f" python -m jaxnn diagnose {source.found.path} says which step, which examples and"
+            " which operation.",
+        )
+
+
+def _skipped(source: Source) -> Iterator[Advice]:
+    at, values = source.series("train/skipped")
+    share = float(np.nanmean(values)) if len(values) and np.isfinite(values).any() else 0.0
+    if share > 0:
+        yield Advice(
+            f"{percent(share)} of the training steps were skipped",
+            "Their loss or their gradient was not finite, so they changed nothing.",
+            "A few do no harm. If there are many, lower the learning rate or look at the data.",
+        )
+    gaps = [name for name in source.found.last if name != "train/skipped" and _has_gap(source, name)]
+    if gaps and source.found.status != "diverged":
+        yield Advice(
+            "Some numbers were not finite",
+            f"At times {listed([spaced(name) for name in gaps[:4]])} could not be computed: the"
+            " curves have gaps there.",
+            "Look at what is divided or taken a logarithm of, or lower the learning rate.",
+        )
+
+
+def _has_gap(source: Source, name: str) -> bool:
+    return bool(np.isnan(source.series(name)[1]).any())
+
+
+def _overfitting(source: Source) -> Iterator[Advice]:
+    parts = [name.partition("/")[0] for name in source.found.last if name.endswith("/loss")]
+    _, trained = source.series("train/loss")
+    for part in (each for each in parts if each != "train"):
+        at, values = source.series(f"{part}/loss")
+        if len(values) < 4 or not np.isfinite(values).all():
+            continue
+        lowest = int(np.argmin(values))
+        low, last = values[lowest], float(np.mean(values[-2:]))
+        # Of the training, the same reports.
+        falls = len(trained) == len(values) and trained[-1] < trained[lowest]
+        if falls and low > 0 and last > low * (1 + OVERFIT) and lowest < len(values) - 2:
+            yield Advice(
+                "It over-fits: it learns its training examples by heart",
+                f"The loss on {part} examples was lowest at step {at[lowest]:,}"
+                f" ({figure('loss', low)}), and rose to {figure('loss', last)}, while that on"
+                " training examples went on falling.",
+                "Stop where it was lowest (watch=), train on more or altered examples, or hold the"
+                " network back: more dropout, weight decay, fewer nodes.",
+            )
+            return
+        seen, other = (source.last.get(f"{p}/accuracy") for p in ("train", part))
+        if isinstance(seen, float) and isinstance(other, float) and seen - other > GAP:
+            yield Advice(
+                "It does much better on what it was trained on",
+                f"It gets {percent(seen)} of the training examples right, and {percent(other)} of"
+                f" the {part} examples.",
+                "More or altered examples help most; then more dropout, weight decay, fewer nodes.",
+            )
+            return
+
+
+def _dead(source: Source) -> Iterator[Advice]:
+    frames = source.recorded.frames if source.recorded else []
+    last = frames[-1].arrays if frames else {}
+    shares = {
+        name.removeprefix("quiet/"): float(value)
+        for name, value in last.items()
+        if name.startswith("quiet/") and value.ndim == 0
+    }
+    dead = {name: share for name, share in shares.items() if share >= DEAD}
+    if dead:
+        words = [f"{percent(share)} of the nodes of {name}" for name, share in dead.items()]
+        yield Advice(
+            "Some nodes do nothing",
+            f"{listed(words[:4])} gave 0 for every example that"
+            " the network was looked at with. No gradient reaches such nodes: they cannot learn.",
+            "A lower learning rate lets fewer of them die; an activation that is nowhere flat, such"
+            " as gelu, lets none; or the layer needs fewer nodes.",
+        )
+
+
+def _plateau(source: Source) -> Iterator[Advice]:
+    at, values = source.series("train/loss")
+    if len(values) < 9 or not np.isfinite(values).all():
+        return
+    third = len(values) // 3
+    first, middle, last = (float(values[s].mean()) for s in _thirds(third))
+    if first > 0 and last > first * (1 - FLAT):
+        yield Advice(
+            "It has hardly learned",
+            f"The loss on training examples was {figure('loss', float(values[0]))} at the first"
+            f" report, and {figure('loss', float(values[-1]))} at the last.",
+            "Try learning rates ten times higher and lower (a sweep does it at once), and see that"
+            " the inputs are of mean 0 and deviation 1, and that labels belong to their inputs.",
+        )
+    elif middle > 0 and abs(middle - last) < FLAT * middle:
+        yield Advice(
+            "The last third changed nothing",
+            f"Since step {at[-third]:,} the loss on training examples has stayed at about"
+            f" {figure('loss', last)}.",
+            "If that is good enough, train for fewer steps. If not, try another learning rate, or a"
+            " larger network.",
+        )
+
+
+def _thirds(third: int) -> list[slice]:
+    return [slice(0, third), slice(third, 2 * third), slice(-third, None)]
+
+
+def _edge(source: Source) -> Iterator[Advice]:
+    if not source.fields or not ranked(source):
+        return
+    best = settings(source)[0]
+    for name, value in best.values.items():
+        tried = {row[name] for row in source.table}
+        if len(tried) < 3 or not all(isinstance(v, int | float) for v in tried):
+            continue
+        low, high = min(tried), max(tried)
+        if value in (low, high) and math.isfinite(best.mean):
+            side = "lowest" if value == low else "highest"
+            beyond = "lower" if value == low else "higher"
+            yield Advice(
+                f"The best {spaced(name)} is at the edge of the sweep",
+                f"It is {figure(name, value)}, the {side} of {len(tried)} that were tried.",
+                f"A {beyond} one may be better still: sweep further in that direction.",
+            )
+
+
+def _ended(source: Source) -> Iterator[Advice]:
+    status = source.found.status
+    if status == "stopped":
+        planned = f" of {source.steps:,}" if source.steps else ""
+        yield Advice(
+            "It was stopped before its end",
+            f"It came to step {source.step:,}{planned}.",
+            "Give the same command again: it goes on from the newest checkpoint.",
+        )
+    elif source.result.get("status") == "stopped":
+        yield Advice(
+            "It stopped early, as it was told to",
+            f"After {steps(source.step)} what was watched had not become better for a while.",
+            "The best state is kept: predict uses it. For longer, raise the patience of Watch.",
+        )
+
+
+RULES: tuple[Callable[[Source], Iterator[Advice]], ...] = (
+    _damaged,
+    _diverged,
+    _ended,
+    _skipped,
+    _overfitting,
+    _plateau,
+    _dead,
+    _edge,
+)

@@ -1,0 +1,137 @@
+"""What a run was made of: its network, its hyper-parameters, its machine, and how to do it again."""
+
+from typing import Any
+
+from jaxnn.records import account
+from jaxnn.records.columns import volume
+from jaxnn.records.sweeps import word
+from jaxnn.report.markup import Markup, cut, element, join, quoted, table
+from jaxnn.report.phrases import percent, spaced, time
+from jaxnn.report.sections import Section
+from jaxnn.report.source import Source
+
+
+def sections(source: Source) -> list[Section]:
+    """Returns the sections about what a run was made of."""
+    return [
+        Section(
+            "network",
+            "The network",
+            "A network is layers, one after the other. Parameters are its weights and biases, the"
+            " numbers that training sets; an operation is one addition or one multiplication for"
+            " one example.",
+            lambda: _network(source),
+        ),
+        Section(
+            "hyperparameters",
+            "What was chosen",
+            "Hyper-parameters are what people set before the training, as the training sets the"
+            " weights.",
+            lambda: _chosen(source),
+        ),
+        Section(
+            "speed",
+            "Time and memory",
+            "What it took on this machine. Compiling happens once, before the first training step.",
+            lambda: _speed(source),
+        ),
+        Section(
+            "again",
+            "Do it again",
+            "The same code, hyper-parameters, versions and device give the same numbers.",
+            lambda: _again(source),
+        ),
+    ]
+
+
+def _network(source: Source) -> Markup | None:
+    told = source.recorded.about.get("table") if source.recorded else None
+    if not isinstance(told, dict) or not told.get("rows"):
+        return None
+    heads = ["part", "kind", "output", "parameters", "memory", "activations", "operations"]
+    rows = [_part(row) for row in told["rows"]]
+    if told.get("total"):
+        total = _part({**told["total"], "part": "all of it", "kind": "", "times": 1})
+        rows.append([element("b", cell) for cell in total])
+    return table("The parts of the network, from its input to its output", heads, rows)
+
+
+def _part(row: dict[str, Any]) -> list[Any]:
+    times = f" ×{row['times']}" if row.get("times", 1) != 1 else ""
+    name = join(quoted(row["part"] or "network"), times)
+    figures = [
+        f"{row['parameters']:,}",
+        volume(row["bytes"]),
+        volume(row["activation_bytes"]) if row.get("activation_bytes") is not None else "",
+        f"{row['flops']:,}" if row.get("flops") is not None else "",
+    ]
+    return [name, quoted(row["kind"]), _shape(row["output"]), *figures]
+
+
+def _shape(shape: Any) -> str:
+    if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
+        return " × ".join(map(str, shape)) or "1 number"
+    return cut(shape, 60)
+
+
+def _chosen(source: Source) -> Markup | None:
+    config = source.found.config or {}
+    if not config:
+        return None
+    rows = [[quoted(spaced(name)), quoted(_said(value))] for name, value in config.items()]
+    return table("Hyper-parameters", ["name", "value"], rows, numbers=False)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 8:
+        shown = ", ".join(_said(each) for each in value[:6])
+        return f"{shown}, … ({len(value)})"
+    if isinstance(value, list | tuple):
+        return ", ".join(_said(each) for each in value)
+    return "none" if value is None else word(value, 6)
+
+
+def _speed(source: Source) -> Markup | None:
+    said, speed = [], source.speed
+    if source.about.seconds is not None:
+        said.append(["time in all", time(source.about.seconds)])
+
+    def add(name: str, key: str, words: Any) -> None:
+        value = speed.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            said.append([name, words(value)])
+
+    add("compiled", "compile_seconds", lambda v: f"{speed.get('compilations', '?')} programs, {time(v)}")
+    add("training steps in a second", "steps_per_second", lambda v: f"{v:,.0f}")
+    add("floating-point operations of a training step", "flops_per_step", _amount)
+    add("floating-point operations in a second", "flops_per_second", _amount)
+    add("share of what the device can do", "share_of_peak", percent)
+    of = "of the device" if speed.get("memory_of") == "device" else "of the process"
+    add(f"memory {of}, at most", "memory_bytes", lambda v: volume(int(v)))
+    said.append(["kept in its directory", volume(source.about.size)])
+    return table("Time and memory", ["what", "how much"], said)
+
+
+def _amount(value: float) -> str:
+    units = (("trillion", 1e12), ("billion", 1e9), ("million", 1e6))
+    unit, size = next((each for each in units if value >= each[1]), ("", 1.0))
+    return f"{value / size:,.{1 if unit else 0}f} {unit}".strip()
+
+
+def _again(source: Source) -> Markup | None:
+    path = source.found.path
+    parts = [element("p", account.account(path)["next"])]
+    commands = [f"python -m jaxnn {name} {path}" for name in ("show", "verify", "report")]
+    parts.append(
+        element(
+            "pre",
+            element("code", "\n".join(cut(each, 400) for each in commands)),
+            tabindex="0",
+            role="region",
+            aria_label="Commands that look at this run",
+        )
+    )
+    if source.environment:
+        rows = [[spaced(name), quoted(_said(v))] for name, v in source.environment.items()]
+        parts.append(table("Made with", ["what", "version or value"], rows, numbers=False))
+    return join(*parts)

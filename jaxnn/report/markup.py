@@ -1,0 +1,107 @@
+"""HTML that cannot be broken by what it says: text is escaped unless it is markup already.
+
+>>> element("p", "5 < 6 & ", element("b", "so on"), class_="note")
+'<p class="note">5 &lt; 6 &amp; <b>so on</b></p>'
+
+Names, labels and paths come from a run, that is from anybody. They are set apart from the words
+around them (`<bdi>`), so that one written from right to left turns nothing else around.
+"""
+
+import html
+import json
+import re
+from typing import Any
+
+# What is longer is cut in its middle: it is nothing that anybody reads.
+LETTERS = 160
+_VOID = {"br", "hr", "img", "input", "link", "meta"}
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+class Markup(str):
+    """Text that is HTML."""
+
+    __slots__ = ()
+
+
+def element(name: str, /, *children: Any, **attributes: Any) -> Markup:
+    """Returns an element.
+
+    Args:
+      name: of the element.
+      children: `Markup` stays as it is, `None` is left out, anything else is text.
+      attributes: by name, where `class_` is `class` and `aria_label` is `aria-label`; `True` is an
+        attribute without a value; `None` and `False` leave it out.
+    """
+    given = "".join(
+        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escaped(value)}"')
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
+    if name in _VOID:
+        return Markup(f"<{name}{given}>")
+    return Markup(f"<{name}{given}>{join(*children)}</{name}>")
+
+
+def join(*children: Any) -> Markup:
+    """Returns pieces as one piece of markup; what is no markup is text."""
+    kept = (each for each in children if each is not None)
+    return Markup("".join(c if isinstance(c, Markup) else escaped(c) for c in kept))
+
+
+def escaped(value: Any) -> Markup:
+    """Returns text as markup, without the characters that no page may have."""
+    return Markup(html.escape(_CONTROLS.sub("\ufffd", str(value))))
+
+
+def cut(text: Any, letters: int = LETTERS) -> str:
+    """Returns a text of at most so many letters.
+
+    >>> cut("from the first to the last", 13)
+    'from t…e last'
+    """
+    text = str(text)
+    half = (letters - 1) // 2
+    return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
+
+
+def quoted(text: Any, **attributes: Any) -> Markup:
+    """Returns what a run says, apart from the words around it."""
+    return element("bdi", cut(text), **attributes)
+
+
+def block(content: Any, name: str) -> Markup:
+    """Returns JSON for the page's script: data, which nothing in it can end or run."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return element("script", Markup(text), type="application/json", id=name)
+
+
+def table(
+    caption: Any, heads: list[Any], rows: list[list[Any]], *, numbers: bool = True
+) -> Markup:
+    """Returns a table that scrolls by itself where it is wider than the page.
+
+    Args:
+      caption: what it is.
+      heads: of the columns; none, for a table of names and values.
+      rows: their cells, the first of which is the name of the row.
+      numbers: whether the other cells are numbers, which stand to the right.
+    """
+    head = element("tr", *[element("th", each, scope="col") for each in heads])
+    lines = [
+        element("tr", element("th", first, scope="row"), *[element("td", each) for each in rest])
+        for first, *rest in rows
+    ]
+    inner = element(
+        "table",
+        element("caption", caption),
+        element("thead", head) if heads else None,
+        element("tbody", *lines),
+        class_="numbers" if numbers else None,
+    )
+    # Reached by keyboard, since that is how it is scrolled without a mouse.
+    label = re.sub(r"<[^>]*>", "", caption) if isinstance(caption, Markup) else caption
+    label = html.unescape(label)
+    return element("div", inner, class_="wide", role="region", tabindex="0", aria_label=label)

@@ -1,0 +1,88 @@
+"""Arrays as a page carries them: in few bytes, as text.
+
+A number that is only looked at needs no more than 255 levels: weights of every moment become whole
+numbers from -127 to 127 on one scale, so that a wire of one width is of one weight at any time.
+
+>>> packed = levels(np.array([[0.5, -1.0], [np.nan, 1.0]]))
+>>> packed["scale"], packed["shape"], base64.b64decode(packed["data"])
+(1.0, [2, 2], b'@\\x81\\x80\\x7f')
+"""
+
+import base64
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+NOT_FINITE = -128
+
+
+def levels(values: Any, scale: float | None = None) -> dict[str, Any]:
+    """Returns an array as signed bytes: `value = byte / 127 * scale`, -128 being not finite.
+
+    Args:
+      values: of any shape.
+      scale: the largest size; by default that of the values. What is larger is cut to it.
+    """
+    array = np.asarray(values, np.float64)
+    finite = np.isfinite(array)
+    largest = float(np.abs(array, where=finite, out=np.zeros(array.shape)).max(initial=0.0))
+    scale = (largest if scale is None else scale) or 1.0
+    whole = np.clip(np.round(np.where(finite, array, 0.0) / scale * 127), -127, 127)
+    data = np.where(finite, whole, NOT_FINITE).astype(np.int8)
+    return {"shape": list(array.shape), "scale": scale, "data": text(data.tobytes())}
+
+
+def shares(values: Any) -> dict[str, Any]:
+    """Returns numbers from 0 to 1 as bytes: `value = byte / 254`, 255 being not finite."""
+    array = np.asarray(values, np.float64)
+    whole = np.round(np.clip(np.nan_to_num(array), 0, 1) * 254)
+    data = np.where(np.isfinite(array), whole, 255).astype(np.uint8)
+    return {"shape": list(array.shape), "data": text(data.tobytes())}
+
+
+def text(content: bytes) -> str:
+    """Returns bytes as text (base64)."""
+    return base64.b64encode(content).decode()
+
+
+def png(image: Any) -> str:
+    """Returns the address (`data:`) of an image.
+
+    Args:
+      image: `[height, width]` grey, or `[height, width, 3]`, of bytes.
+    """
+    image = np.ascontiguousarray(image, np.uint8)
+    height, width = image.shape[:2]
+    kind = 2 if image.ndim == 3 else 0
+    lines = b"".join(b"\0" + row.tobytes() for row in image)  # each line is stored as it is
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(lines, 9)), chunk(b"IEND", b"")
+    return f"data:image/png;base64,{text(b'\x89PNG\r\n\x1a\n' + b''.join(parts))}"
+
+
+def pixels(inputs: Any, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
+    """Returns examples as images of bytes, `None` if they are none.
+
+    Args:
+      inputs: `[examples, ...]`, `[height, width]` or `[height, width, 1 or 3]` each, or flat.
+      shape: of an image, if they are flat.
+    """
+    array = np.asarray(inputs)
+    if array.ndim == 2 and shape and array.shape[1] == int(np.prod(shape)):
+        array = array.reshape(len(array), *shape)
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    image = array.ndim == 3 or (array.ndim == 4 and array.shape[3] == 3)
+    if not image or min(array.shape[1:3]) < 4 or array.dtype.kind not in "uif" or not array.size:
+        return None
+    if array.dtype == np.uint8 and array.max() > 16:
+        return array
+    finite = np.nan_to_num(array.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = finite.min(), finite.max()
+    return np.round((finite - low) / ((high - low) or 1.0) * 255).astype(np.uint8)

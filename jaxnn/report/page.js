@@ -1,0 +1,185 @@
+"use strict";
+(() => {
+  const $ = (id) => document.getElementById(id);
+
+  // Light and dark: as the system has it, until the button is pressed.
+  const theme = $("theme");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  let dark = system.matches;
+  const paint = () => {
+    document.documentElement.dataset.theme = dark ? "dark" : "light";
+    theme.textContent = dark ? "Light" : "Dark";
+    theme.setAttribute("aria-pressed", String(dark));
+    theme.setAttribute("aria-label", dark ? "Change to light colours" : "Change to dark colours");
+    draw();
+  };
+  const turn = (to) => { dark = to; paint(); };
+
+  // What was recorded, if anything was.
+  const block = $("recorded");
+  const told = block ? JSON.parse(block.textContent) : null;
+  const slider = $("moment");
+  let draw = () => {};
+
+  // Signed bytes: value = byte / 127 * scale; -128 is no number.
+  const bytes = (packed, kind) => {
+    const text = atob(packed.data);
+    return kind.from(text, (letter) => letter.charCodeAt(0)); // Int8Array wraps 255 to -1
+  };
+  const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+
+  const ends = told ? told.colours.map(rgb) : []; // of negative and of positive weights
+
+  const moments = (packed, kind) => {
+    const all = bytes(packed, kind);
+    const size = all.length / packed.shape[0];
+    return (at) => all.subarray(at * size, (at + 1) * size);
+  };
+
+  // Each returns a function that shows a moment.
+  const examples = (found) => {
+    const figures = [...document.querySelectorAll(".examples.live .example")];
+    const chances = found.chances ? moments(found.chances, Uint8Array) : null;
+    const classes = found.names.length;
+    return (at) => figures.forEach((figure, place) => {
+      const guess = figure.querySelector("b.guess bdi");
+      if (found.numbers) {
+        guess.textContent = found.numbers[at][place];
+        return;
+      }
+      const said = found.guesses[at][place];
+      const label = found.labels[place];
+      const mark = figure.querySelector(".mark");
+      const known = said >= 0;
+      const right = said === label;
+      guess.textContent = known ? found.names[said] : "?";
+      mark.className = known ? `mark ${right ? "right" : "wrong"}` : "mark";
+      mark.textContent = !known ? "not finite"
+        : right ? "✓ right" : `✗ wrong: it is ${found.names[label] ?? label}`;
+      figure.querySelector(".sure").textContent = known
+        ? `${(100 * found.sure[at][place]).toFixed(1)} % sure` : "";
+      if (!chances) return;
+      const mine = chances(at).subarray(place * classes, (place + 1) * classes);
+      figure.querySelectorAll(".bars i").forEach((bar, number) => {
+        bar.classList.toggle("guess", number === said);
+        bar.firstChild.style.height = `${Math.round(mine[number] / 2.54)}%`;
+      });
+    });
+  };
+
+  const wires = (layers) => {
+    const all = layers.map((layer) => {
+      const [, from, to] = layer.packed.shape;
+      const at = moments(layer.packed, Int8Array);
+      const lines = [];
+      for (let i = 0; i < from; i++) {
+        for (let j = 0; j < to; j++) {
+          const group = $(`${layer.prefix}${i}:${j}`);
+          lines.push(group && (group.querySelector("path") ?? group));
+        }
+      }
+      return { at, lines };
+    });
+    return (now) => all.forEach(({ at, lines }) => {
+      const weights = at(now);
+      lines.forEach((line, place) => {
+        if (!line) return;
+        const weight = weights[place];
+        const lost = weight === -128;
+        line.style.stroke = told.colours[weight < 0 ? 0 : 1];
+        line.style.strokeWidth = lost ? 0 : 0.2 + 2.2 * Math.abs(weight) / 127;
+        line.dataset.weight = weight;
+      });
+    });
+  };
+
+  const filters = (packed) => {
+    const [, count, high, wide] = packed.shape;
+    const columns = Math.min(count, count > 16 ? 8 : 4);
+    const canvas = $("filters");
+    canvas.width = columns * (wide + 1) - 1;
+    canvas.height = Math.ceil(count / columns) * (high + 1) - 1;
+    const pen = canvas.getContext("2d");
+    const at = moments(packed, Int8Array);
+    return (now) => {
+      const weights = at(now);
+      const image = pen.createImageData(canvas.width, canvas.height);
+      weights.forEach((weight, place) => {
+        const number = Math.floor(place / (high * wide));
+        const [y, x] = [Math.floor(place / wide) % high, place % wide];
+        const top = Math.floor(number / columns) * (high + 1) + y;
+        const left = (number % columns) * (wide + 1) + x;
+        const size = weight === -128 ? 0 : Math.abs(weight) * 2;
+        image.data.set([...ends[weight < 0 ? 0 : 1], Math.max(size, 14)], 4 * (top * canvas.width + left));
+      });
+      pen.putImageData(image, 0, 0);
+    };
+  };
+
+  const surface = (packed) => {
+    const [, high, wide] = packed.shape;
+    const canvas = $("surface");
+    [canvas.width, canvas.height] = [wide, high];
+    const pen = canvas.getContext("2d");
+    const at = moments(packed, Uint8Array);
+    return (now) => {
+      const image = pen.createImageData(wide, high);
+      at(now).forEach((value, place) => {
+        const share = 2 * value / 254 - 1;
+        const row = high - 1 - Math.floor(place / wide); // the second input grows upwards
+        const alpha = value === 255 ? 0 : Math.round(255 * Math.abs(share));
+        image.data.set([...ends[share < 0 ? 0 : 1], alpha], 4 * (row * wide + place % wide));
+      });
+      pen.putImageData(image, 0, 0);
+    };
+  };
+
+  if (told && slider) {
+    const parts = { examples, wires, filters, surface };
+    const shows = Object.keys(parts).filter((name) => told[name]).map((name) => parts[name](told[name]));
+    const write = (id, words) => { if ($(id)) $(id).textContent = words; };
+    const mark = $("mark");
+    const play = $("play");
+    const last = told.steps.length - 1;
+    let timer = 0;
+
+    draw = () => {
+      const at = slider.valueAsNumber;
+      const step = told.steps[at].toLocaleString("en");
+      const named = `training step ${step}: ${told.figures[at]}${told.share ? " right" : ""}`;
+      write("at-step", step);
+      write("at-epoch", told.epochs ? told.epochs[at].toFixed(1) : "");
+      write("at-loss", told.losses ? told.losses[at] : "");
+      const value = $("at-value").firstChild;
+      value.textContent = told.figures[at];
+      value.value = told.values[at] ?? "";
+      slider.setAttribute("aria-valuetext", named);
+      mark.style.left = `${100 * at / last}%`;
+      mark.style.top = `${100 - 100 * (told.heights[at] ?? 0)}%`;
+      mark.hidden = told.heights[at] === null;
+      shows.forEach((show) => show(at));
+    };
+    const pause = () => {
+      clearInterval(timer);
+      timer = 0;
+      play.textContent = "▶ Play";
+      $("said").textContent = slider.getAttribute("aria-valuetext");
+    };
+    const begin = () => {
+      if (slider.valueAsNumber === last) slider.value = 0;
+      draw();
+      play.textContent = "❚❚ Pause";
+      timer = setInterval(() => {
+        slider.value = slider.valueAsNumber + 1;
+        draw();
+        if (slider.valueAsNumber === last) pause();
+      }, 400);
+    };
+    play.addEventListener("click", () => (timer ? pause() : begin()));
+    slider.addEventListener("input", () => { if (timer) pause(); draw(); });
+  }
+
+  theme.addEventListener("click", () => turn(!dark));
+  system.addEventListener("change", (event) => turn(event.matches));
+  paint();
+})();

@@ -1,0 +1,131 @@
+"""The report of a run: one page, one file, which asks no network for anything.
+
+    write("runs/mine")      # writes runs/mine/report.html
+
+A browser lets the page do nothing but what it brings: its security policy allows the one script by
+its digest, styles, and images that are in it.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+from jaxnn.records import files
+from jaxnn.report import inside, made, results, sweep_page
+from jaxnn.report.advice import advice
+from jaxnn.report.learning import learning
+from jaxnn.report.markup import Markup, cut, element, join, quoted
+from jaxnn.report.sections import Section, rendered
+from jaxnn.report.source import Source, read
+from jaxnn.report.story import sentence
+
+FILE = "report.html"
+
+
+def write(path: str | Path, out: str | Path | None = None) -> Path:
+    """Writes the report of a run, and returns where.
+
+    Args:
+      path: the directory of the run, finished or not, or of a sweep.
+      out: the file to write; by default `report.html` in the directory.
+
+    Raises:
+      InvalidValue: if there is no run, or a newer jaxnn has written it.
+      OSError: if the file cannot be written.
+    """
+    file = Path(out) if out is not None else Path(path) / FILE
+    source = read(Path(path))
+    files.write(file, of_run(source).encode(errors="replace"), forced=False)
+    return file
+
+
+def of_run(source: Source) -> Markup:
+    """Returns the page of a run."""
+    shown = rendered(
+        [
+            Section(
+                "learning",
+                "Watch it learn",
+                "Move the slider through the training, or press play: everything here is as it was"
+                " at that moment. Blue wires add to a node, orange ones take away; the wider, the"
+                " more.",
+                lambda: learning(source),
+            ),
+            Section("advice", "What stands out", "", lambda: _advice(source)),
+            *(sweep_page.sections(source) if source.many else results.sections(source)),
+            *inside.sections(source),
+            *made.sections(source),
+        ]
+    )
+    about = source.about
+    facts = [about.experiment and quoted(source.name), about.status, f"step {source.step:,}"]
+    return page(f"{source.name}: report", sentence(source), facts, shown)
+
+
+def page(
+    title: str, heading: str, facts: Iterable, shown: list[tuple[Section, Markup]]
+) -> Markup:
+    """Returns a page.
+
+    Args:
+      title: of the window.
+      heading: the one sentence that says what came of it.
+      facts: what stands over that in small letters.
+      shown: the sections with their content.
+    """
+    style, script = (_file(name) for name in ("page.css", "page.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline';"
+        " img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    links = [element("a", each.title, href=f"#{each.name}") for each, _ in shown]
+    kept = [fact for fact in facts if fact]
+    small = [part for fact in kept for part in (" · ", fact)][1:]
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("link", rel="icon", href="data:,"),
+        element("title", cut(title)),
+        element("style", Markup(style)),
+    )
+    body = element(
+        "body",
+        element("a", "Skip to the report", href="#main", class_="skip"),
+        element(
+            "header",
+            element("p", *small, class_="facts"),
+            element("h1", heading),
+            element("nav", *links, aria_label="Contents"),
+            element("button", "Dark", type="button", id="theme", aria_pressed="false"),
+        ),
+        element("main", *[content for _, content in shown], id="main"),
+        element(
+            "footer",
+            f"Written by jaxnn, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. This page is one file,"
+            " and needs no network.",
+        ),
+        element("script", Markup(script)),
+    )
+    return join(Markup("<!DOCTYPE html>\n"), element("html", head, body, lang="en"), Markup("\n"))
+
+
+def _advice(source: Source) -> Markup:
+    found = advice(source)
+    if not found:
+        return element("p", "Nothing: no over-fitting, no plateau, no dead nodes, no lost numbers.")
+    items = [
+        element("li", element("h3", each.title), element("p", each.what), element("p", each.do))
+        for each in found
+    ]
+    return element("ul", *items, class_="advice")
+
+
+def _file(name: str) -> str:
+    return (resources.files("jaxnn.report") / name).read_text()

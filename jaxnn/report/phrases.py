@@ -1,0 +1,87 @@
+"""Numbers and names as one says them.
+
+>>> figure("test/accuracy", 0.97214), figure("test/loss", 0.087507), figure("x/loss", float("nan"))
+('97.2 %', '0.08751', 'not finite')
+>>> told("test/accuracy"), told("train/loss")
+('accuracy on held-out examples', 'loss on training examples')
+"""
+
+import math
+import re
+from typing import Any
+
+from jaxnn.records.sweeps import word
+from jaxnn.report.markup import Markup, cut, element
+
+_SHARES = re.compile(r"(^|.*/)(accuracy|top_\d+|skipped)$")
+_PARTS = {"train": "training examples", "test": "held-out examples"}
+_UNITS = (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0), ("second", 1.0))
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is a share of examples, told in percent."""
+    return _SHARES.fullmatch(name) is not None
+
+
+def figure(name: str, value: Any) -> str:
+    """Returns the value of a metric."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "not finite"
+    return percent(value) if is_share(name) else word(float(value))
+
+
+def percent(share: float) -> str:
+    """Returns a share in percent; only all is 100 %, and only nothing is 0 %.
+
+    >>> percent(0.9972), percent(0.99999), percent(1.0), percent(0.0001)
+    ('99.7 %', '99.99 %', '100 %', '0.01 %')
+    """
+    for digits in (1, 2, 3, 4):
+        said = f"{100 * share:.{digits}f}"
+        if not (said.rstrip("0").rstrip(".") in ("100", "0") and 0 < share < 1):
+            break
+    return f"{100 if share == 1 else 0} %" if share in (0, 1) else f"{said} %"
+
+
+def value_of(name: str, value: Any) -> Markup:
+    """Returns the value of a metric as an element that knows it with all its digits."""
+    known = isinstance(value, int | float) and math.isfinite(value)
+    return element("data", figure(name, value), value=repr(value) if known else "")
+
+
+def told(name: str) -> str:
+    """Returns the name of a metric as one says it."""
+    best = "best " if name.startswith("best/") else ""
+    part, _, metric = name.removeprefix("best/").partition("/")
+    where = _PARTS.get(part, f"{cut(part, 60)} examples")
+    return f"{best}{spaced(metric or part)}" + (f" on {where}" if metric else "")
+
+
+def spaced(name: str) -> str:
+    """Returns a name as words: `learning_rate` is "learning rate"."""
+    return cut(name, 80).replace("_", " ")
+
+
+def time(seconds: float) -> str:
+    """Returns a time as one says it.
+
+    >>> time(1.72), time(60), time(5400)
+    ('1.7 seconds', '1 minute', '1.5 hours')
+    """
+    unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
+    number = f"{seconds / size:.{0 if seconds / size >= 9.95 else 1}f}".removesuffix(".0")
+    return f"{number} {unit}{'' if number == '1' else 's'}"
+
+
+def steps(count: int) -> str:
+    """Returns a number of training steps."""
+    return f"{count:,} training step{'' if count == 1 else 's'}"
+
+
+def listed(words: list[str], last: str = "and") -> str:
+    """Returns words as a sentence lists them.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

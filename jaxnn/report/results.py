@@ -1,0 +1,144 @@
+"""What came of a run: how its metrics went, what it takes for what, and on which examples it errs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxnn.pictures.curves import curves
+from jaxnn.report.drawn import drawn
+from jaxnn.report.examples import cards, names_of
+from jaxnn.report.markup import Markup, element, join, table
+from jaxnn.report.phrases import listed, told, value_of
+from jaxnn.report.sections import Section
+from jaxnn.report.source import Source
+
+_KINDS = (
+    ("worst", "Where it was most wrong"),
+    ("uncertain", "Where it was least sure"),
+    ("best", "Where it was most right"),
+)
+
+
+def sections(source: Source) -> list[Section]:
+    """Returns the sections about results."""
+    return [
+        Section(
+            "curves",
+            "How the training went",
+            "Each curve goes from the first training step to the last. The loss is what training"
+            " makes small: how wrong the network is; held-out examples are those it never trains"
+            " on.",
+            lambda: _curves(source),
+        ),
+        Section(
+            "confusion",
+            "What it takes for what",
+            "A row for what an example is, a column for what the network says it is: what is right"
+            " stands on the diagonal, and anything beside it is a mistake.",
+            lambda: _confusion(source),
+        ),
+        Section(
+            "fit",
+            "What it says, and what is so",
+            "Each point is a held-out example: to the right what it is, upwards what the network"
+            " says. On the line both are the same.",
+            lambda: _regression(source),
+        ),
+        Section(
+            "examples",
+            "Examples",
+            "A network is known best by its mistakes. Under each example stands what the network"
+            " says, and how sure it is.",
+            lambda: _examples(source),
+        ),
+        Section(
+            "numbers",
+            "All results",
+            "The last value of each metric, the best it ever had, and at which training step.",
+            lambda: _numbers(source),
+        ),
+    ]
+
+
+def _curves(source: Source) -> Markup | None:
+    if not source.rows:
+        return None
+    return drawn(curves(source.rows), "curves", "How the metrics went during the training")
+
+
+def _confusion(source: Source) -> Markup | None:
+    counts = source.recorded.end.get("confusion") if source.recorded else None
+    if source.recorded is None or counts is None or counts.ndim != 2 or not counts.sum():
+        return None
+    from jaxnn.pictures.confusion import confusion
+
+    names = names_of(source.recorded.about)
+    labels, predictions = (np.repeat(axis.ravel(), counts.ravel().astype(int)) for axis in np.indices(counts.shape))
+    figure = confusion(labels, predictions, names or None)
+    wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
+    order = np.argsort(wrong, axis=None)[::-1][:3]
+    most = [np.unravel_index(place, counts.shape) for place in order if wrong.flat[place] > 0]
+    words = [f"{names[i]} taken for {names[j]} ({int(counts[i, j])})" for i, j in most if names]
+    right = int(np.trace(counts))
+    caption = f"{right:,} of {int(counts.sum()):,} are right." + (
+        f" Most often {listed(words)}." if words else ""
+    )
+    return drawn(figure, "confusion-picture", "What the network takes for what", caption)
+
+
+def _regression(source: Source) -> Markup | None:
+    end = source.recorded.end if source.recorded else {}
+    if not {"truth", "predicted"} <= end.keys():
+        return None
+    from jaxnn.pictures.scheme import COLOURS, FAINT, canvas
+
+    truth, said = (np.asarray(end[name], float).ravel() for name in ("truth", "predicted"))
+    good = np.isfinite(truth) & np.isfinite(said)
+    if truth.shape != said.shape or not good.any():
+        return None
+    figure, axes = canvas(height=3.2)
+    ends = [min(truth[good].min(), said[good].min()), max(truth[good].max(), said[good].max())]
+    axes.plot(ends, ends, color=FAINT, linewidth=0.8)
+    axes.plot(truth[good], said[good], ".", color=COLOURS[0], markersize=3, alpha=0.6)
+    axes.set(xlabel="what it is", ylabel="what the network says")
+    lost = len(good) - int(good.sum())
+    caption = f"{lost} predictions are not finite." if lost else None
+    return drawn(figure, "fit-picture", "Predictions over what is so", caption)
+
+
+def _examples(source: Source) -> Markup | None:
+    if source.recorded is None:
+        return None
+    return join(*_rows(source.recorded.about, source.recorded.end)) or None
+
+
+def _rows(about: dict[str, Any], end: dict[str, np.ndarray]) -> Iterator[Markup]:
+    for name, title in _KINDS:
+        arrays = {key: end.get(f"{name}/{key}") for key in ("inputs", "labels", "outputs", "index")}
+        inputs, labels, outputs = (arrays[key] for key in ("inputs", "labels", "outputs"))
+        if inputs is None or labels is None or outputs is None or not len(inputs):
+            continue
+        made = cards(about, inputs, labels, outputs, arrays["index"])
+        yield element("div", element("h3", title), element("div", *made, class_="examples"))
+
+
+def _numbers(source: Source) -> Markup | None:
+    from jaxnn.metrics import lower_is_better
+
+    rows = []
+    for name, last in source.last.items():
+        if not isinstance(last, float):
+            continue
+        at, values = source.series(name)
+        best, step = last, source.step
+        if len(values) and np.isfinite(values).any():
+            lower = lower_is_better(name)
+            place = int(np.nanargmin(values) if lower else np.nanargmax(values))
+            best, step = float(values[place]), int(at[place])
+        rows.append([told(name), value_of(name, last), value_of(name, best), f"{step:,}"])
+    if not rows:
+        return None
+    return table("Results", ["metric", "last", "best", "at training step"], rows)
+
+

@@ -1,0 +1,220 @@
+"""What a report is made from: everything that a run has left, read once.
+
+Nothing is believed: a file that is missing leaves a section out, one that is damaged is passed over
+and said.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnn.records import catalog, contents, files, recording, sweeps
+from jaxnn.records.catalog import Entry, number
+from jaxnn.records.recording import Recording
+
+SPEED, CSV = "speed.json", "sweep.csv"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What there is to tell of a run.
+
+    Attributes:
+      found: its files.
+      about: how it stands.
+      recorded: what its network was like while it trained, if that was recorded.
+      speed: numbers of the machine.
+      table: of a sweep or of a population a row for each run, as in `sweep.csv`.
+      fields: the columns of that in which the runs differ on purpose, without the seed.
+      groups: the reports of each of the populations that a sweep is, and which rows of the table
+        they are of.
+      damage: what is not as it was written.
+    """
+
+    found: contents.Contents
+    about: Entry
+    recorded: Recording | None
+    speed: dict[str, Any]
+    table: list[dict[str, Any]] = field(default_factory=list)
+    fields: list[str] = field(default_factory=list)
+    groups: list[tuple[list[dict[str, Any]], list[int]]] = field(default_factory=list)
+    damage: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Its reports."""
+        return self.found.journal.rows
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What came of it, `{}` unless it is finished."""
+        return self.found.result or {}
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last value of each metric, not finite ones as NaN."""
+        return {name: _number(value) for name, value in self.found.last.items()}
+
+    @property
+    def many(self) -> bool:
+        """Whether it is a sweep or a population, and no single run."""
+        return bool(self.table)
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return str(self.about.experiment or self.found.path.resolve().name)
+
+    @property
+    def step(self) -> int:
+        """How far it came."""
+        return self.about.step or 0
+
+    @property
+    def steps(self) -> int | None:
+        """How far it is to come; `None` where that is not known."""
+        planned = self.recorded.about.get("moments") if self.recorded else None
+        known = self.about.steps if isinstance(self.about.steps, int) else None
+        return known or (_last(planned) if isinstance(planned, list) else None)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """In what it was made."""
+        kept = self.found.newest.get("environment", {})
+        said = {name: self.result[name] for name in ("device", "jax", "form") if name in self.result}
+        return {n: v for n, v in {**said, **kept}.items() if v not in (None, "")}
+
+    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the steps at which a metric was reported, and its values, NaN if not finite."""
+        told = [(row["step"], _number(row[name])) for row in self.rows if name in row]
+        told = [(step, value) for step, value in told if isinstance(value, float)]
+        return np.array([s for s, _ in told], int), np.array([v for _, v in told], float)
+
+
+def read(path: Path) -> Source:
+    """Reads the directory of a run.
+
+    Raises:
+      InvalidValue: if it is none, or was written by a newer jaxnn.
+    """
+    found = contents.read(catalog.find(path))
+    about = catalog.entry(found, found.path.resolve().name)
+    damage = {**found.damage}
+    recorded = recording.read(found.path)
+    if recorded is None and (found.path / recording.FOLDER).is_dir():
+        damage[recording.FOLDER] = "what was recorded during the training cannot be read"
+    elif recorded is not None:
+        missing = len(recording.steps(found.path / recording.FOLDER)) - len(recorded.frames)
+        if missing:
+            damage[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
+    speed: dict[str, Any] = {}
+    if (found.path / SPEED).exists():
+        try:
+            speed = contents.json_of(found.path / SPEED)
+        except contents.DamagedFile as error:
+            damage[SPEED] = str(error)
+    table, fields, groups = _sweep(found, damage)
+    if not table:
+        table, fields, groups = _population(found)
+    return Source(found, about, recorded, speed, table, fields, groups, damage)
+
+
+def _sweep(found: contents.Contents, damage: dict[str, str]) -> tuple[list, list, list]:
+    """Returns the table of a sweep, its fields and its groups."""
+    file = found.path / CSV
+    if not file.exists():
+        return [], [], []
+    try:
+        reader = csv.DictReader(io.StringIO(files.read(file).decode()))
+        table = [{name: _cell(name, cell) for name, cell in row.items()} for row in reader]
+        names = list(reader.fieldnames or [])
+        fields = names[: names.index("seed")]
+        groups, start = [], 0
+        parts = [contents.read(path) for path in catalog.parts(found.path)]
+        sizes = [(part.result or {}).get("members", 1) for part in parts]
+        for at in _order(table, parts):
+            groups.append((parts[at].journal.rows, [*range(start, start + sizes[at])]))
+            start += sizes[at]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        damage[CSV] = f"it is no table of a sweep: {error}"
+        return [], [], []
+    return table, fields, groups
+
+
+def _order(table: Sequence[dict[str, Any]], parts: Sequence[contents.Contents]) -> list[int]:
+    """Returns the parts in the order of their rows, which is told by their last numbers."""
+    order, start = [], 0
+    while start < len(table):
+        for at, part in enumerate(parts):
+            result = part.result or {}
+            size = result.get("members", 1)
+            rows = table[start : start + size]
+            if at not in order and len(rows) == size and _same(rows, result):
+                order.append(at)
+                start += size
+                break
+        else:
+            return order  # the rest is of parts that are gone
+    return order
+
+
+def _same(rows: Sequence[dict[str, Any]], result: dict[str, Any]) -> bool:
+    names = [n for n in result if "/" in n and n in rows[0] and not n.startswith("best/")]
+    told = [[_number(v) for v in np.ravel(np.array(result[n], object))] for n in names]
+    read = [[row[n] for row in rows] for n in names]
+    return bool(names) and bool(np.array_equal(np.array(told), np.array(read), equal_nan=True))
+
+
+def _population(found: contents.Contents) -> tuple[list, list, list]:
+    """Returns the table of a population, its fields and its reports, as those of a sweep."""
+    last = found.journal.rows[-1] if found.journal.rows else {}
+    lists = [value for name, value in last.items() if "/" in name and isinstance(value, list)]
+    members = (found.result or {}).get("members") or (len(lists[0]) if lists else None)
+    if not isinstance(members, int) or members < 1:
+        return [], [], []
+    config = {n: v for n, v in (found.config or {}).items() if _is_column(v, members)}
+    columns = {name: values for name, values in config.items() if name != "seed"}
+    fields = [name for name, values in columns.items() if len(set(values)) > 1]
+    seeds = config.get("seed", [*range(members)])
+    settings = [
+        {**{name: columns[name][i] for name in fields}, "seed": seeds[i]} for i in range(members)
+    ]
+    steps = [last.get("step", 0)] * members
+    known = {"members": members, "steps": steps, "status": ["running"] * members, **last}
+    result = found.result or {k: v for k, v in known.items() if k != "step"}
+    try:
+        table = sweeps.rows(settings, result, found.journal.rows)
+    except (ValueError, TypeError, KeyError, IndexError):
+        return [], [], []
+    return table, fields, [(found.journal.rows, [*range(members)])]
+
+
+def _is_column(value: Any, members: int) -> bool:
+    scalars = isinstance(value, list) and all(isinstance(v, int | float | str) for v in value)
+    return scalars and len(value) == members > 1
+
+
+def _cell(name: str, cell: Any) -> Any:
+    if name in ("seed", "status") and not (cell or "").isdigit():
+        return cell
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return float("nan") if "/" in name else cell
+    return int(value) if name in ("seed", "steps") else value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_number(each) for each in value]
+    known = number(value)
+    return float("nan") if known is None else known
+
+
+def _last(moments: list[Any]) -> int | None:
+    return moments[-1] if moments and isinstance(moments[-1], int) else None
