@@ -1,0 +1,260 @@
+"""What there is to draw of a network, found from its description and from shapes alone.
+
+A chain of linear layers is drawn as the textbook does it, as columns of nodes with a wire for each
+weight; of a wide layer only some nodes are shown, and the picture says how many are not. Any other
+network is drawn as blocks. A diagram holds no numbers of a network: those are read from parameters
+by `wires`, which is plain indexing, so that a program in training can do it.
+
+>>> import jax, jax.numpy as jnp
+>>> from jaxnn.models.mlp import mlp
+>>> network = mlp([3], 2)
+>>> found = diagram(network, jnp.ones((1, 20)))
+>>> [(layer.name, layer.width, layer.activation) for layer in found.layers]
+[('input', 20, ''), ('hidden_1', 3, 'relu'), ('output', 2, '')]
+>>> found.layers[0].shown
+(0, 1, 2, 3, 4, 5, 14, 15, 16, 17, 18, 19)
+>>> params, _ = network.init(jax.random.key(0), jnp.ones((1, 20)))
+>>> jax.tree.map(jnp.shape, wires(found, params))
+{'hidden_1/weight': (12, 3), 'output/weight': (3, 2)}
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import Invalid, InvalidValue, kind
+from jaxnn.names import listing, named
+from jaxnn.network import Network, output_shape, rewrite, serial
+from jaxnn.pictures.parts import WHOLE, Block, blocks_of
+from jaxnn.pictures.scheme import words
+from jaxnn.typing import Any, Array, Float, Params
+
+ALL, SOME = 16, 6  # a layer of up to ALL nodes is shown as a whole, of others SOME at either end
+DEEPEST = 8  # columns of nodes that a picture has room for
+
+_SEEN_THROUGH = ("captured", "mixed_precision", "remat")  # the weights inside are the weights
+_NORMS = ("batch_norm", "group_norm", "layer_norm", "rms_norm", "standardize")
+_BETWEEN = ("activation", "channels", "dropout", "flatten", "identity", *_NORMS)
+
+
+class Layer(NamedTuple):
+    """A column of nodes.
+
+    Attributes:
+      name: of the part, or `"input"`.
+      width: the number of its nodes.
+      shown: which of them are drawn, ascending.
+      leaf: the name of its weights `[in, out]` in the parameters; `""` of the input layer. Its
+        biases are at the same path, as `bias`.
+      activation: what follows the sums: `"relu"`, or `""` for nothing.
+    """
+
+    name: str
+    width: int
+    shown: tuple[int, ...]
+    leaf: str = ""
+    activation: str = ""
+
+
+class Diagram(NamedTuple):
+    """A network as columns of nodes, or else as blocks.
+
+    Attributes:
+      layers: the columns, from the input; `()` where it is drawn as blocks.
+      blocks: the blocks, from the input; `()` where it is drawn as nodes.
+      why: the reason for blocks, a sentence; `""` where it is drawn as nodes.
+    """
+
+    layers: tuple[Layer, ...]
+    blocks: tuple[Block, ...]
+    why: str = ""
+
+
+def diagram(network: Network, inputs: Any) -> Diagram:
+    """Returns what there is to draw of a network, without computing anything.
+
+    Args:
+      network: any network.
+      inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
+
+    Raises:
+      InvalidType: if it is not a network.
+      InvalidValue: if it does not take such inputs.
+    """
+    kind("diagram", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
+    params, outputs = _shapes(network, inputs)
+    layers, why = _layers(network, params, outputs, inputs)
+    if layers:
+        return Diagram(layers, ())
+    return Diagram((), blocks_of(network, inputs, outputs), why)
+
+
+def wires(diagram: Diagram, params: Params) -> dict[str, Float[Array, "before shown"]]:
+    """Returns the weights between the nodes that are shown, `{leaf: [before, shown]}`.
+
+    Args:
+      diagram: of the network.
+      params: its parameters; may be traced.
+
+    Raises:
+      InvalidValue: if they are not those of the network that the diagram is of.
+    """
+    leaves = named(params)
+    found = {}
+    for before, layer in zip(diagram.layers, diagram.layers[1:]):
+        weight = _leaf(leaves, layer.leaf, (before.width, layer.width))
+        rows, columns = np.array(before.shown), np.array(layer.shown)
+        found[layer.leaf] = weight[rows[:, None], columns[None]]
+    return found
+
+
+def biases(diagram: Diagram, params: Params) -> dict[str, Float[Array, "shown"]]:
+    """Returns the biases of the nodes that are shown, by the `leaf` of their layers.
+
+    A layer without biases is left out.
+
+    Raises:
+      InvalidValue: as `wires`.
+    """
+    leaves, found = named(params), {}
+    for layer in diagram.layers[1:]:
+        if (name := layer.leaf.removesuffix("weight") + "bias") in leaves:
+            found[layer.leaf] = _leaf(leaves, name, (layer.width,))[np.array(layer.shown)]
+    return found
+
+
+def to_json(diagram: Diagram) -> dict[str, Any]:
+    """Returns a diagram as what JSON can hold."""
+    return {
+        "layers": [layer._asdict() | {"shown": list(layer.shown)} for layer in diagram.layers],
+        "blocks": [block.as_json() for block in diagram.blocks],
+        "why": diagram.why,
+    }
+
+
+def from_json(told: dict[str, Any]) -> Diagram:
+    """Returns the diagram that `to_json` has told."""
+    layers = (Layer(**{**layer, "shown": tuple(layer["shown"])}) for layer in told["layers"])
+    return Diagram(tuple(layers), tuple(map(Block.of_json, told["blocks"])), told["why"])
+
+
+def _shapes(network: Network, inputs: Any) -> tuple[Any, dict[str, Any]]:
+    """Returns the shapes of the parameters, and of the outputs of each part by its path."""
+    outputs: dict[str, Any] = {}
+
+    def watched(path: str, part: Network) -> Network:
+        def apply(params, state, inputs, *, key=None):
+            made, after = part.apply(params, state, inputs, key=key)
+            outputs[path] = jax.tree.map(lambda x: tuple(x.shape), made)
+            return made, after
+
+        return part._replace(apply=apply)
+
+    try:
+        params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
+        output_shape(rewrite(network, watched), params, state, inputs)
+    except Invalid:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        shapes = jax.tree.map(np.shape, inputs)
+        raise InvalidValue(
+            "diagram",
+            "the network does not take these inputs",
+            got=f"inputs of shape {shapes} ({str(error).splitlines()[0].rstrip('.')})",
+            expected="what it is trained on, with the batch in front",
+            fix="Pass a batch, such as data['inputs'][:1]",
+        ) from error
+    return params, outputs
+
+
+def _layers(network: Network, params: Any, outputs: Any, inputs: Any) -> tuple[Any, str]:
+    """Returns the layers of a chain and `""`; or `()` and why the network is none."""
+    parts = list(_in_a_row(network))
+    linears = [path for path, part in parts if part.parts.kind == "linear"]
+    others = [part.parts.kind for _, part in parts if part.parts.kind not in ("linear", *_BETWEEN)]
+    if not linears and len(parts) == 1 and not parts[0][1].parts.children:
+        return (), f"{others[0] if others else 'It'} does not say what it is made of."
+    if others:
+        inner = dict.fromkeys(kind for _, part in parts for kind in _unusual(part))
+        kinds = listing(map(words, inner), 3)
+        return (), f"Drawn as blocks: besides linear layers, it has {kinds}."
+    if not linears:
+        return (), "Drawn as blocks: it has no linear layers."
+    if any(len(outputs[path]) != 2 for path in linears):
+        return (), "Drawn as blocks: its nodes compute at many places of each example."
+    if len(linears) >= DEEPEST:
+        return (), f"Drawn as blocks: {len(linears)} layers are too many columns of nodes."
+    leaves = named(params)
+    first = f"{linears[0]}/weight".strip("/")
+    if first not in leaves:
+        return (), f"Drawn as blocks: {first} is not among its parameters."
+    width = leaves[first].shape[0]
+    layers = [Layer("input", width, _shown(width, jnp.shape(inputs)[1:]))]
+    for path, part in parts:
+        if part.parts.kind == "linear":
+            leaf = f"{path}/weight".strip("/")
+            width = leaves[leaf].shape[1]
+            name = _name(path, len(layers), len(linears))
+            layers.append(Layer(name, width, _shown(width), leaf))
+        elif part.parts.kind in ("activation", *_NORMS):
+            function = dict(part.parts.settings).get("function", words(part.parts.kind))
+            after = ", ".join(filter(None, (layers[-1].activation, function)))
+            layers[-1] = layers[-1]._replace(activation=after)
+    return tuple(layers), ""
+
+
+def _in_a_row(network: Network, path: str = "") -> Iterator[tuple[str, Network]]:
+    """Yields what a network does one after the other, with paths."""
+    of, _, children, rebuild, _ = network.parts
+    if rebuild is serial or of in _SEEN_THROUGH:
+        for name, child in children:
+            yield from _in_a_row(child, f"{path}/{name}".strip("/"))
+    else:
+        yield path, network
+
+
+def _unusual(part: Network) -> list[str]:
+    """Returns the kinds in a part that make it no chain of layers."""
+    of, _, children, _, _ = part.parts
+    if of in ("linear", *_BETWEEN):
+        return []
+    whole = of in WHOLE or not children
+    inner = [] if whole else [kind for _, child in children for kind in _unusual(child)]
+    return [of, *inner] if of in ("parallel", "residual") else inner or [of]
+
+
+def _name(path: str, number: int, count: int) -> str:
+    """Returns the name of a layer; one that has only its place is called by its number."""
+    name = path.rsplit("/", 1)[-1]
+    if name and not name.isdigit():
+        return name
+    return "output" if number == count else f"layer_{number}"
+
+
+def _shown(width: int, shape: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """Returns which nodes are shown: of an image, pixels in the middle, where something is."""
+    if width <= ALL:
+        return tuple(range(width))
+    if len(shape) in (2, 3) and min(shape[:2]) > 4 and math.prod(shape) == width:
+        channels = width // (shape[0] * shape[1])
+        wide = min(shape[1], 2 * SOME)
+        first = (shape[0] // 2) * shape[1] + (shape[1] - wide) // 2
+        return tuple(pixel * channels for pixel in range(first, first + wide))
+    return (*range(SOME), *range(width - SOME, width))
+
+
+def _leaf(leaves: dict[str, Any], name: str, shape: tuple[int, ...]) -> Any:
+    if name not in leaves or jnp.shape(leaves[name]) != shape:
+        got = f"shape {jnp.shape(leaves[name])}" if name in leaves else listing(leaves, 6)
+        raise InvalidValue(
+            "wires",
+            f"the parameters are not those of the network: {name}",
+            got=got,
+            expected=f"{name} of shape {shape}",
+            fix="Pass the params of the very network that was drawn, such as run.state.params",
+        )
+    return jnp.asarray(leaves[name])
