@@ -87,7 +87,15 @@ def _points(axes, x: "_Axis", y: "_Axis", means, pairs, name: str) -> tuple[Any,
     right, up = np.meshgrid(x.scaled, y.scaled)
     known, lost = np.isfinite(means), pairs & np.isnan(means)
     colours = _colours(means, name)
-    shown = axes.scatter(right[known], up[known], c=means[known], s=28, linewidths=0, **colours)
+    shown = axes.scatter(
+        right[known],
+        up[known],
+        c=means[known],
+        s=28,
+        linewidths=0.4,
+        edgecolors=scheme.FAINT,
+        **colours,
+    )
     _label(axes.xaxis, x, cells=False)
     _label(axes.yaxis, y, cells=False)
     explained = _ring(axes, right, up, means, name)
