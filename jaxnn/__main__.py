@@ -5,10 +5,12 @@
     python -m jaxnn verify RUN     # whether all of it is as it was written
     python -m jaxnn diff RUN RUN   # what differs; RUN@STEP is a checkpoint
     python -m jaxnn diagnose RUN   # why a loss was not finite
+    python -m jaxnn report RUN     # a page with its story, RUN/report.html
+    python -m jaxnn compare RUN RUN ...  # a page with several, compare.html
 
-Nothing is written, and nothing that a run names is imported: what a stranger
-has sent may be looked at, and so may a run that is going on. Exit codes:
-0 fine, 1 something differs, 2 bad input, 4 something is damaged or missing,
+Nothing but these pages is written, and nothing that a run names is imported:
+what a stranger has sent may be looked at, and so may a run that is going on.
+Exit codes: 0 fine, 1 something differs, 2 bad input, 4 something is damaged or missing,
 6 storage.
 """
 
@@ -22,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxnn import report as pages
 from jaxnn.checks import Explained, Invalid
 from jaxnn.records import account, catalog, comparison, reports, verification
 from jaxnn.records.columns import printable
@@ -86,6 +89,18 @@ def diagnose(run: str) -> Answer:
     return Answer(0 if found else 4, {"run": run, "reports": found}, text)
 
 
+def report(run: str, out: str | None) -> Answer:
+    """Writes a page that tells the story of a run, and tells where."""
+    file = pages.write(catalog.find(Path(run)), out)
+    return Answer(0, {"run": run, "report": str(file)}, str(file))
+
+
+def compare(runs: list[str], out: str) -> Answer:
+    """Writes a page that shows runs together, and tells where."""
+    file = pages.write_comparison(runs, out)
+    return Answer(0, {"runs": runs, "report": str(file)}, str(file))
+
+
 COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
     runs: [("directory", {"nargs": "?", "default": "runs", "help": "where they are (runs)"})],
     show: [("run", {"help": "its directory"})],
@@ -95,6 +110,14 @@ COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
         ("b", {"help": "the same of another one"}),
     ],
     diagnose: [("run", {"help": "its directory"})],
+    report: [
+        ("run", {"help": "its directory"}),
+        ("--out", {"metavar": "FILE", "help": "the file to write (RUN/report.html)"}),
+    ],
+    compare: [
+        ("runs", {"metavar": "RUN", "nargs": "+", "help": "the directories of two runs or more"}),
+        ("--out", {"metavar": "FILE", "default": "compare.html", "help": "the file to write"}),
+    ],
 }
 
 

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 import jaxnn
+
 try:
     from jaxnn.pictures.diagram import diagram, to_json
 except ImportError:
-    diagram=None
+    diagram = None
 from jaxnn.records import recording
 
 LAYERS = ("hidden_1", "hidden_2", "output")
@@ -30,7 +31,13 @@ def digits(out, *, name="digits", config=None, finished=True, steps=STEPS):
     train, test = (inputs[:1400], labels[:1400]), (inputs[1400:], labels[1400:])
     about = _about(inputs.shape[1:])
     rows, result = _train(out, train, test, about, [m for m in MOMENTS if m <= steps])
-    result = {"experiment": name, "steps": rows[-1]["step"], "seconds": 1.72, "status": "done", **result}
+    result = {
+        "experiment": name,
+        "steps": rows[-1]["step"],
+        "seconds": 1.72,
+        "status": "done",
+        **result,
+    }
     result |= {"form": "looped", "device": "cpu", "jax": "0.10.2"}
     config = {"hidden": [12, 8], "learning_rate": 0.05} if config is None else config
     write(out, config, rows, result if finished else None)
@@ -103,13 +110,17 @@ def _train(out, train, test, about, moments):
     rows = []
     for step in range(moments[-1] + 1):
         if step in moments:
-            recording.write(folder, recording.frame_name(step), _frame(params, probe, leaves, nodes))
+            recording.write(
+                folder, recording.frame_name(step), _frame(params, probe, leaves, nodes)
+            )
         if step and step % 20 == 0:
             row = {"step": step, "epoch": round(step * 64 / 1400, 4), "seconds": step * 0.007}
             for part, of in (("train", train), ("test", test)):
                 measured = _measured(_forward(params, of[0])[-1], of[1])
                 row |= {f"{part}/{key}": value for key, value in measured.items()}
             rows.append(row)
+        if step == moments[-1]:
+            break
         places = draws.integers(0, len(train[0]), 64)
         for name, grads in _gradients(params, train[0][places], train[1][places]).items():
             for leaf, grad in zip(params[name], grads):

@@ -1,5 +1,10 @@
-"""Reports: a page for every run, and one that compares several."""
+"""Reports: a page for every run, and one that compares several.
 
+from jaxnn import report
+report.write("runs/mine")      # writes runs/mine/report.html
+"""
+
+from jaxnn.report.compare import write_comparison
 from jaxnn.report.page import write
 
-__all__ = ["write"]
+__all__ = ["write", "write_comparison"]

@@ -77,7 +77,9 @@ def _skipped(source: Source) -> Iterator[Advice]:
             "Their loss or their gradient was not finite, so they changed nothing.",
             "A few do no harm. If there are many, lower the learning rate or look at the data.",
         )
-    gaps = [name for name in source.found.last if name != "train/skipped" and _has_gap(source, name)]
+    gaps = [
+        name for name in source.found.last if name != "train/skipped" and _has_gap(source, name)
+    ]
     if gaps and source.found.status != "diverged":
         yield Advice(
             "Some numbers were not finite",

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxnn.pictures.gradient_flow import gradient_flow
+from jaxnn.pictures.histograms import activations, weights
 from jaxnn.records.recording import Frame
 from jaxnn.report.drawn import drawn
 from jaxnn.report.markup import Markup
@@ -23,7 +25,7 @@ def sections(source: Source) -> list[Section]:
             "A weight is the number on a wire, which training changes. Each shape shows how many"
             " weights of a layer have which value: they begin small and alike, and spread as the"
             " network learns.",
-            lambda: _histograms(frames, "params/", "weights", "weights-picture", "Weights over time"),
+            lambda: _histograms(frames, "params/", weights, "weights-picture", "Weights over time"),
         ),
         Section(
             "activations",
@@ -31,7 +33,7 @@ def sections(source: Source) -> list[Section]:
             "An activation is what a node passes on. Where all of a layer's are 0, or all at one"
             " end, its nodes tell examples apart no more.",
             lambda: _histograms(
-                frames, "activations/", "activations", "activations-picture", "Activations over time"
+                frames, "activations/", activations, "activations-picture", "Activations over time"
             ),
         ),
         Section(
@@ -45,17 +47,12 @@ def sections(source: Source) -> list[Section]:
 
 
 def _histograms(frames, prefix, picture, name, title) -> Markup | None:
-    import importlib
-    try: picture = getattr(importlib.import_module("jaxnn.pictures."+picture), picture)
-    except ImportError: return None
     kept = {frame.step: _leaves(frame, prefix) for frame in _some(frames)}
     kept = {step: leaves for step, leaves in kept.items() if leaves}
     return drawn(picture(kept), name, title) if kept else None
 
 
 def _gradients(frames: Sequence[Frame]) -> Markup | None:
-    try: from jaxnn.pictures.gradient_flow import gradient_flow
-    except ImportError: return None
     kept = {frame.step: _leaves(frame, "gradients/") for frame in _some(frames)}
     kept = {
         step: {name: float(np.asarray(v)) for name, v in leaves.items() if v.ndim == 0}

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.pictures.scheme import SIGNED
+from jaxnn.pictures.scheme import MARK, SIGNED
 from jaxnn.records.recording import Frame, Recording
 from jaxnn.report.examples import BARS, cards, names_of, probabilities
 from jaxnn.report.markup import Markup, block, element, join
 from jaxnn.report.packed import levels, shares
 from jaxnn.report.phrases import figure, is_share, spaced, value_of
 from jaxnn.report.source import Source
+from jaxnn.report.stacks import stacked
 from jaxnn.report.wiring import wiring
 
 EXAMPLES = 12
@@ -59,7 +60,7 @@ def learning(source: Source) -> Markup | None:
         "values": [float(v) if np.isfinite(v) else None for v in moments.values],
         "heights": [round(h, 4) if np.isfinite(h) else None for h in _heights(moments)],
         "losses": None if loss is None else [figure("loss", float(each)) for each in loss],
-        "colours": [SIGNED[0], SIGNED[-1]],
+        "colours": [*SIGNED, MARK],
         "examples": seen and seen[1],
         "wires": wires and wires.told,
         "filters": filters and filters[1],
@@ -73,17 +74,6 @@ def learning(source: Source) -> Markup | None:
         seen and seen[0],
         block(told, "recorded"),
     )
-
-
-def stacked(frames: Sequence[Frame], name: str) -> np.ndarray | None:
-    """Returns an array at all moments, `[moments, ...]`; NaN at those that lack it."""
-    shapes = [frame.arrays[name].shape for frame in frames if name in frame.arrays]
-    if not shapes:
-        return None
-    arrays = [frame.arrays.get(name) for frame in frames]
-    empty = np.full(shapes[-1], np.nan)
-    fits = (a is not None and a.shape == shapes[-1] and a.dtype.kind in "fiub" for a in arrays)
-    return np.stack([np.asarray(a, float) if ok else empty for a, ok in zip(arrays, fits)])
 
 
 def _moments(recorded: Recording) -> Moments | None:
@@ -247,7 +237,7 @@ def _filters(frames: Sequence[Frame], about: dict[str, Any]) -> tuple[Markup, An
         filters = filters.mean(-1)
     size = filters[:, 0].size
     count = max(1, min(filters.shape[1], FILTERS, PIXELS // size))
-    count -= count % 8 if count > 8 else 0
+    count -= count % 8 if 8 < count < every else 0
     filters = filters[:, :count]
     scale = float(np.nanpercentile(np.abs(filters), SATURATED)) if filters.size else 1.0
     whole = (about.get("filters") or {}).get("count")

@@ -9,6 +9,7 @@ from jaxnn.report.markup import Markup, cut, element, join, quoted, table
 from jaxnn.report.phrases import percent, spaced, time
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
+from jaxnn.report.wiring import blocks
 
 
 def sections(source: Source) -> list[Section]:
@@ -45,15 +46,18 @@ def sections(source: Source) -> list[Section]:
 
 
 def _network(source: Source) -> Markup | None:
-    told = source.recorded.about.get("table") if source.recorded else None
-    if not isinstance(told, dict) or not told.get("rows"):
+    if source.recorded is None:
         return None
+    told, picture = source.recorded.about.get("table"), blocks(source.recorded)
+    if not isinstance(told, dict) or not told.get("rows"):
+        return picture
     heads = ["part", "kind", "output", "parameters", "memory", "activations", "operations"]
     rows = [_part(row) for row in told["rows"]]
     if told.get("total"):
         total = _part({**told["total"], "part": "all of it", "kind": "", "times": 1})
         rows.append([element("b", cell) for cell in total])
-    return table("The parts of the network, from its input to its output", heads, rows)
+    parts = table("The parts of the network, from its input to its output", heads, rows)
+    return join(picture, parts)
 
 
 def _part(row: dict[str, Any]) -> list[Any]:
@@ -101,7 +105,11 @@ def _speed(source: Source) -> Markup | None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             said.append([name, words(value)])
 
-    add("compiled", "compile_seconds", lambda v: f"{speed.get('compilations', '?')} programs, {time(v)}")
+    add(
+        "compiled",
+        "compile_seconds",
+        lambda v: f"{speed.get('compilations', '?')} programs, {time(v)}",
+    )
     add("training steps in a second", "steps_per_second", lambda v: f"{v:,.0f}")
     add("floating-point operations of a training step", "flops_per_step", _amount)
     add("floating-point operations in a second", "flops_per_second", _amount)

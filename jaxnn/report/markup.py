@@ -78,9 +78,7 @@ def block(content: Any, name: str) -> Markup:
     return element("script", Markup(text), type="application/json", id=name)
 
 
-def table(
-    caption: Any, heads: list[Any], rows: list[list[Any]], *, numbers: bool = True
-) -> Markup:
+def table(caption: Any, heads: list[Any], rows: list[list[Any]], *, numbers: bool = True) -> Markup:
     """Returns a table that scrolls by itself where it is wider than the page.
 
     Args:

@@ -59,11 +59,13 @@ def png(image: Any) -> str:
     lines = b"".join(b"\0" + row.tobytes() for row in image)  # each line is stored as it is
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
     parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(lines, 9)), chunk(b"IEND", b"")
-    return f"data:image/png;base64,{text(b'\x89PNG\r\n\x1a\n' + b''.join(parts))}"
+    return "data:image/png;base64," + text(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
 def pixels(inputs: Any, shape: tuple[int, ...] | None = None) -> np.ndarray | None:

@@ -28,7 +28,13 @@
   };
   const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
-  const ends = told ? told.colours.map(rgb) : []; // of negative and of positive weights
+  // The colours of negative, zero and positive, and of what is not finite.
+  const [negative, zero, positive] = told ? told.colours.map(rgb) : [];
+  const lost = told?.colours[3];
+  const shade = (share) => {
+    const end = share < 0 ? negative : positive;
+    return `rgb(${zero.map((from, at) => Math.round(from + (end[at] - from) * Math.abs(share)))})`;
+  };
 
   const moments = (packed, kind) => {
     const all = bytes(packed, kind);
@@ -67,30 +73,29 @@
     });
   };
 
+  // As jaxnn.pictures draws them: a wire is 0.2 to 2.4 points wide, and 1 if its weight is lost.
   const wires = (layers) => {
-    const all = layers.map((layer) => {
-      const [, from, to] = layer.packed.shape;
-      const at = moments(layer.packed, Int8Array);
-      const lines = [];
-      for (let i = 0; i < from; i++) {
-        for (let j = 0; j < to; j++) {
-          const group = $(`${layer.prefix}${i}:${j}`);
-          lines.push(group && (group.querySelector("path") ?? group));
-        }
-      }
-      return { at, lines };
+    const path = (id) => $(id)?.querySelector("path");
+    const range = (count) => [...Array(count).keys()];
+    const shows = layers.map((layer) => {
+      const [, from, to] = layer.weights.shape;
+      const weights = moments(layer.weights, Int8Array);
+      const lines = range(from).flatMap((i) => range(to).map((j) => path(`${layer.wires}${i}:${j}`)));
+      const biases = layer.biases && moments(layer.biases, Int8Array);
+      const nodes = range(to).map((j) => path(`${layer.nodes}${j}`));
+      return (at) => {
+        weights(at).forEach((weight, place) => {
+          const line = lines[place];
+          if (!line) return;
+          line.style.stroke = weight === -128 ? lost : told.colours[weight < 0 ? 0 : 2];
+          line.style.strokeWidth = weight === -128 ? 1 : 0.2 + 2.2 * Math.abs(weight) / 127;
+        });
+        biases?.(at).forEach((bias, place) => {
+          if (nodes[place]) nodes[place].style.fill = bias === -128 ? "none" : shade(bias / 127);
+        });
+      };
     });
-    return (now) => all.forEach(({ at, lines }) => {
-      const weights = at(now);
-      lines.forEach((line, place) => {
-        if (!line) return;
-        const weight = weights[place];
-        const lost = weight === -128;
-        line.style.stroke = told.colours[weight < 0 ? 0 : 1];
-        line.style.strokeWidth = lost ? 0 : 0.2 + 2.2 * Math.abs(weight) / 127;
-        line.dataset.weight = weight;
-      });
-    });
+    return (at) => shows.forEach((show) => show(at));
   };
 
   const filters = (packed) => {
@@ -110,7 +115,7 @@
         const top = Math.floor(number / columns) * (high + 1) + y;
         const left = (number % columns) * (wide + 1) + x;
         const size = weight === -128 ? 0 : Math.abs(weight) * 2;
-        image.data.set([...ends[weight < 0 ? 0 : 1], Math.max(size, 14)], 4 * (top * canvas.width + left));
+        image.data.set([...(weight < 0 ? negative : positive), Math.max(size, 14)], 4 * (top * canvas.width + left));
       });
       pen.putImageData(image, 0, 0);
     };
@@ -128,7 +133,7 @@
         const share = 2 * value / 254 - 1;
         const row = high - 1 - Math.floor(place / wide); // the second input grows upwards
         const alpha = value === 255 ? 0 : Math.round(255 * Math.abs(share));
-        image.data.set([...ends[share < 0 ? 0 : 1], alpha], 4 * (row * wide + place % wide));
+        image.data.set([...(share < 0 ? negative : positive), alpha], 4 * (row * wide + place % wide));
       });
       pen.putImageData(image, 0, 0);
     };

@@ -38,7 +38,7 @@ def write(path: str | Path, out: str | Path | None = None) -> Path:
     """
     file = Path(out) if out is not None else Path(path) / FILE
     source = read(Path(path))
-    files.write(file, of_run(source).encode(errors="replace"), forced=False)
+    files.write(file, of_run(source).encode(errors="replace"))
     return file
 
 
@@ -65,9 +65,7 @@ def of_run(source: Source) -> Markup:
     return page(f"{source.name}: report", sentence(source), facts, shown)
 
 
-def page(
-    title: str, heading: str, facts: Iterable, shown: list[tuple[Section, Markup]]
-) -> Markup:
+def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, Markup]]) -> Markup:
     """Returns a page.
 
     Args:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnn.pictures.confusion import confusion
 from jaxnn.pictures.curves import curves
 from jaxnn.report.drawn import drawn
 from jaxnn.report.examples import cards, names_of
@@ -71,10 +72,10 @@ def _confusion(source: Source) -> Markup | None:
     counts = source.recorded.end.get("confusion") if source.recorded else None
     if source.recorded is None or counts is None or counts.ndim != 2 or not counts.sum():
         return None
-    from jaxnn.pictures.confusion import confusion
-
     names = names_of(source.recorded.about)
-    labels, predictions = (np.repeat(axis.ravel(), counts.ravel().astype(int)) for axis in np.indices(counts.shape))
+    labels, predictions = (
+        np.repeat(axis.ravel(), counts.ravel().astype(int)) for axis in np.indices(counts.shape)
+    )
     figure = confusion(labels, predictions, names or None)
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     order = np.argsort(wrong, axis=None)[::-1][:3]
@@ -140,5 +141,3 @@ def _numbers(source: Source) -> Markup | None:
     if not rows:
         return None
     return table("Results", ["metric", "last", "best", "at training step"], rows)
-
-

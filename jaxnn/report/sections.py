@@ -46,11 +46,11 @@ def rendered(sections: Iterable[Section]) -> list[tuple[Section, Markup]]:
 
 def _framed(section: Section, content: Markup) -> Markup:
     heading = f"{section.name}-title"
+    lead = element("p", section.lead, class_="lead") if section.lead else None
     return element(
         "section",
-        element("h2", section.title, id=heading),
-        element("p", section.lead, class_="lead") if section.lead else None,
-        content,
+        element("div", element("h2", section.title, id=heading), lead, class_="head"),
+        element("div", content, class_="body"),
         id=section.name,
         aria_labelledby=heading,
     )

@@ -86,7 +86,9 @@ class Source:
     def environment(self) -> dict[str, Any]:
         """In what it was made."""
         kept = self.found.newest.get("environment", {})
-        said = {name: self.result[name] for name in ("device", "jax", "form") if name in self.result}
+        said = {
+            name: self.result[name] for name in ("device", "jax", "form") if name in self.result
+        }
         return {n: v for n, v in {**said, **kept}.items() if v not in (None, "")}
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -127,7 +127,11 @@ def _curves(source: Source) -> Markup | None:
             mine = [i for i, at in enumerate(places) if _is(source.table[at], setting.values)]
             if mine:
                 found[setting_words(setting.values)] = [_only(row, mine) for row in rows]
-    return drawn(curves(found), "curves", "How the metrics of the best settings went") if found else None
+    return (
+        drawn(curves(found), "curves", "How the metrics of the best settings went")
+        if found
+        else None
+    )
 
 
 def _is(row: dict[str, Any], values: dict[str, Any]) -> bool:

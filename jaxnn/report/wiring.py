@@ -1,14 +1,19 @@
 """The nodes and wires of a network, and what each of them was at each moment of the training."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnn.pictures import diagram as diagrams
+from jaxnn.pictures import network, scheme
 from jaxnn.records.recording import Recording
+from jaxnn.report.drawn import drawn
 from jaxnn.report.markup import Markup, element
 from jaxnn.report.packed import levels
+from jaxnn.report.stacks import stacked
 
-PREFIX = "net"
+NAME = "net"
 
 
 class Wiring(NamedTuple):
@@ -16,24 +21,67 @@ class Wiring(NamedTuple):
 
     Attributes:
       picture: of the last moment.
-      told: for each layer its number, and its wires at all moments, `[moments, from, to]`.
+      told: of each layer how its wires and its nodes are named in the picture, and what they were
+        at all moments: `[moments, from, to]` and `[moments, to]`.
     """
 
     picture: Markup
-    told: dict[str, Any]
+    told: list[dict[str, Any]]
 
 
 def wiring(recorded: Recording) -> Wiring | None:
     """Returns the nodes and wires of a network, if it is drawn as such, and they were recorded."""
-    from jaxnn.report.learning import stacked
-
-    drawn = recorded.about.get("diagram")
-    if not isinstance(drawn, dict):
-        return None
-    from jaxnn.pictures import diagram as diagrams
-    diagram = diagrams.from_json(drawn)
-    layers = diagram.layers[1:]
+    diagram = diagram_of(recorded)
+    layers = diagram.layers[1:] if diagram else ()
     wires = {layer.leaf: stacked(recorded.frames, f"wires/{layer.leaf}") for layer in layers}
-    if not layers or any(each is None or each.ndim != 3 for each in wires.values()):
+    known = {leaf: each for leaf, each in wires.items() if each is not None and each.ndim == 3}
+    if diagram is None or not layers or len(known) < len(layers):
         return None
-    return Wiring(Markup(""), {})
+    biases = {leaf: stacked(recorded.frames, f"biases/{leaf}") for leaf in known}
+    fills = {leaf: each for leaf, each in biases.items() if each is not None and each.ndim == 2}
+    # One scale for all moments: a wire of one width is of one weight at any time.
+    thickest, brightest = _largest([*known.values()]), _largest([*fills.values()])
+    figure = network.draw(
+        diagram,
+        {leaf: each[-1] for leaf, each in known.items()},
+        biases={leaf: each[-1] for leaf, each in fills.items()} or None,
+        scale=thickest,
+        names=recorded.about.get("names"),
+    )
+    title = f"The network as nodes and wires: {_described(layers)}"
+    caption = "A node adds up what its wires bring, each times its weight, and its own bias."
+    told = []
+    for number, layer in enumerate(layers, start=1):
+        one: dict[str, Any] = {
+            "wires": f"{NAME}-wire:{number}:",
+            "nodes": f"{NAME}-node:{number}:",
+            "weights": levels(known[layer.leaf], thickest),
+        }
+        if layer.leaf in fills:
+            one["biases"] = levels(fills[layer.leaf], brightest)
+        told.append(one)
+    heading = element("h3", "Its nodes and wires")
+    return Wiring(element("div", heading, drawn(figure, NAME, title, caption)), told)
+
+
+def blocks(recorded: Recording) -> Markup | None:
+    """Returns the picture of a network that is drawn as blocks."""
+    diagram = diagram_of(recorded)
+    if diagram is None or diagram.layers or not diagram.blocks:
+        return None
+    return drawn(network.draw(diagram, {}), "blocks", "The network as blocks", diagram.why or None)
+
+
+def diagram_of(recorded: Recording) -> diagrams.Diagram | None:
+    """Returns the diagram that was recorded."""
+    told = recorded.about.get("diagram")
+    return diagrams.from_json(told) if isinstance(told, dict) else None
+
+
+def _described(layers: Sequence[diagrams.Layer]) -> str:
+    return ", ".join(f"{scheme.words(each.name)} of {each.width:,} nodes" for each in layers)
+
+
+def _largest(arrays: list[np.ndarray]) -> float:
+    finite = [np.abs(array[np.isfinite(array)]) for array in arrays]
+    return float(max((each.max() for each in finite if each.size), default=0.0)) or 1.0

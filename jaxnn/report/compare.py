@@ -1,0 +1,199 @@
+"""Several runs on one page: their results beside each other, their curves together, what differs."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnn.checks import InvalidValue
+from jaxnn.metrics import lower_is_better
+from jaxnn.pictures.curves import curves
+from jaxnn.records import catalog, files
+from jaxnn.records.sweeps import word
+from jaxnn.report.drawn import drawn
+from jaxnn.report.markup import Markup, cut, element, join, quoted, table
+from jaxnn.report.page import page
+from jaxnn.report.phrases import figure, percent, spaced, time, told, value_of
+from jaxnn.report.sections import Section, rendered
+from jaxnn.report.source import Source, read
+
+FILE = "compare.html"
+
+
+def write_comparison(paths: Sequence[str | Path], out: str | Path = FILE) -> Path:
+    """Writes a page that compares runs, and returns where.
+
+    Args:
+      paths: the directories of at least two runs.
+      out: the file to write.
+
+    Raises:
+      InvalidValue: if these are not two runs or more, or have no metric in common.
+      OSError: if the file cannot be written.
+    """
+    runs = named([Path(path) for path in paths])
+    check_comparable(runs)
+    files.write(Path(out), of_runs(runs).encode(errors="replace"))
+    return Path(out)
+
+
+def named(paths: Sequence[Path]) -> dict[str, Source]:
+    """Reads runs, and gives each the shortest end of its path that no other one has."""
+    whole = [catalog.find(path).resolve() for path in paths]
+    if len(set(whole)) < 2 or len(set(whole)) < len(whole):
+        raise InvalidValue(
+            "compare",
+            "there is nothing to compare",
+            got=", ".join(map(str, paths)) or "no run",
+            expected="the directories of at least two runs, each of them once",
+            fix="Name them, as in python -m jaxnn compare runs/one runs/other",
+        )
+    depth = next(
+        depth
+        for depth in range(1, max(len(path.parts) for path in whole) + 1)
+        if len({path.parts[-depth:] for path in whole}) == len(whole)
+    )
+    return {"/".join(path.parts[-depth:]).lstrip("/"): read(path) for path in whole}
+
+
+def check_comparable(runs: dict[str, Source]) -> list[str]:
+    """Returns the metrics that all of the runs have.
+
+    Raises:
+      InvalidValue: if there is none.
+    """
+    each = [source.last for source in runs.values()]
+    common = [name for name in each[0] if all(name in last for last in each)]
+    if common:
+        return common
+    have = "; ".join(f"{cut(n, 60)}: {', '.join(s.last) or 'none'}" for n, s in runs.items())
+    raise InvalidValue(
+        "compare",
+        "these runs have no metric in common",
+        got=cut(have, 600),
+        expected="at least one metric that each of them has reported",
+        fix="Compare runs of one task, or see each by itself with python -m jaxnn report RUN",
+    )
+
+
+def of_runs(runs: dict[str, Source]) -> Markup:
+    """Returns the page of several runs."""
+    common = check_comparable(runs)
+    metric = next((s.found.metric for s in runs.values() if s.found.metric in common), common[0])
+    shown = rendered(
+        [
+            Section(
+                "results",
+                "Results",
+                "A row for each run, and the last value of each metric; of many networks, the"
+                " middle one. The best of a column is marked.",
+                lambda: _results(runs, metric, common),
+            ),
+            Section(
+                "curves",
+                "How the training went",
+                "The curves of all runs together; held-out examples are those that no network"
+                " trains on.",
+                lambda: _curves(runs, metric, common),
+            ),
+            Section(
+                "differences",
+                "What was chosen differently",
+                "Hyper-parameters are what people set before training. Only those that differ are"
+                " shown; what else the runs differ in is the reason, or it is chance.",
+                lambda: _differences(runs),
+            ),
+        ]
+    )
+    return page(f"{len(runs)} runs compared", sentence(runs, metric), ["comparison"], shown)
+
+
+def sentence(runs: dict[str, Source], metric: str) -> str:
+    """Returns which run is the best."""
+    values = {name: middle(source.last[metric]) for name, source in runs.items()}
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    if not finite:
+        return f"None of the {len(runs)} runs has a finite {told(metric)}."
+    best = (min if lower_is_better(metric) else max)(finite, key=finite.__getitem__)
+    equal = sum(value == finite[best] for value in finite.values())
+    if equal > 1:
+        what = f"{equal} of {len(runs)} runs are equally good"
+    else:
+        what = f"Of {len(runs)} runs, {cut(best, 60)} is the best"
+    if metric.endswith("/accuracy"):
+        return f"{what}: {percent(finite[best])} right, by its {told(metric)}."
+    return f"{what}: its {told(metric)} is {figure(metric, finite[best])}."
+
+
+def middle(value: Any) -> float:
+    """Returns a metric of a run, of a population that of the member in the middle."""
+    values = np.asarray(value, float)
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else math.nan
+
+
+def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
+    names = [metric, *[name for name in common if name != metric]]
+    columns = {name: [middle(s.last[name]) for s in runs.values()] for name in names}
+    best = {
+        name: (np.nanmin if lower_is_better(name) else np.nanmax)(values)
+        for name, values in columns.items()
+        if np.isfinite(values).any()
+    }
+    rows = []
+    for place, (name, source) in enumerate(runs.items()):
+        cells: list[Any] = [quoted(name), source.about.status]
+        for each in names:
+            value = columns[each][place]
+            shown = value_of(each, value)
+            top = value == best.get(each)
+            cells.append(element("b", "★ ", shown, title="the best") if top else shown)
+        seconds = source.about.seconds
+        cells += [f"{source.step:,}", time(seconds) if seconds is not None else ""]
+        rows.append(cells)
+    heads = ["run", "status", *[told(name) for name in names], "training steps", "time"]
+    return table("Results of the runs; ★ marks the best", heads, rows)
+
+
+def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
+    kept = {name: source.rows for name, source in runs.items() if source.rows}
+    if len(kept) < len(runs):
+        missing = [cut(name, 60) for name in runs if name not in kept]
+        note = element("p", f"Without curves of its own: {', '.join(missing)}.", class_="missing")
+    else:
+        note = None
+    part = metric.partition("/")[0]
+    wanted = [name for name in common if name.partition("/")[0] == part]
+    if not kept:
+        return note
+    return join(drawn(curves(kept, wanted), "curves", "How the metrics of the runs went"), note)
+
+
+def _differences(runs: dict[str, Source]) -> Markup:
+    configs = {name: source.found.config or {} for name, source in runs.items()}
+    fields = list(dict.fromkeys(field for config in configs.values() for field in config))
+    missing = object()
+    differ = [f for f in fields if _kinds([c.get(f, missing) for c in configs.values()]) > 1]
+    if not differ:
+        return element("p", "Nothing: their hyper-parameters are the same.")
+    rows = [
+        [quoted(spaced(field)), *[quoted(_said(c, field)) for c in configs.values()]]
+        for field in differ
+    ]
+    heads = ["name", *[quoted(name) for name in configs]]
+    return table("Hyper-parameters that differ", heads, rows)
+
+
+def _kinds(values: Sequence[Any]) -> int:
+    return len({repr(value) for value in values})
+
+
+def _said(config: dict[str, Any], field: str) -> str:
+    if field not in config:
+        return "–"
+    value = config[field]
+    if isinstance(value, list) and len(value) > 6:
+        return f"{len(value)} values"
+    return "none" if value is None else word(value, 6)
