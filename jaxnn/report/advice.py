@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.report.markup import cut
 from jaxnn.report.phrases import figure, listed, percent, spaced, steps
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
@@ -44,7 +45,8 @@ def _damaged(source: Source) -> Iterator[Advice]:
         yield Advice(
             f"{name} is damaged",
             words,
-            f"What it held is missing on this page. See python -m jaxnn verify {source.found.path}.",
+            "What it held is missing on this page. python -m jaxnn verify"
+            f" {cut(source.found.path)} looks at every file.",
         )
 
 
@@ -63,7 +65,7 @@ def _diverged(source: Source) -> Iterator[Advice]:
             "The training diverged",
             f"At training step {source.step:,} the loss was infinite or not a number.",
             "The steps were most likely too large: lower the learning rate, or clip the gradients."
-            f" python -m jaxnn diagnose {source.found.path} says which step, which examples and"
+            f" python -m jaxnn diagnose {cut(source.found.path)} says which step, which examples and"
             " which operation.",
         )
 

@@ -1,4 +1,4 @@
-"""Several runs on one page: their results beside each other, their curves together, what differs."""
+"""Several runs on one page: their results, their curves together, and what differs."""
 
 import math
 from collections.abc import Sequence

@@ -128,13 +128,14 @@ def _panel(
         else None,
     ]
     value = value_of(moments.name, float(moments.values[last]))
+    measured = figure("loss", float(loss[last])) if loss is not None else None
     how = [
         element("p", element("b", value, id="at-value"), class_="value"),
         element("p", f"right{of}" if share else f"{spaced(moments.name)}{of}", class_="pass"),
-        element("p", "loss ", element("span", figure("loss", float(loss[last])), id="at-loss"), class_="pass")
-        if loss is not None and moments.name != "loss"
+        element("p", "loss ", element("span", measured, id="at-loss"), class_="pass")
+        if measured and moments.name != "loss"
         else None,
-    ]  # fmt: skip
+    ]
     play = element("button", "▶ Play", type="button", id="play")
     return element(
         "div",

@@ -1,4 +1,4 @@
-"""What a run was made of: its network, its hyper-parameters, its machine, and how to do it again."""
+"""What a run was made of: network, hyper-parameters, machine, and how to do it again."""
 
 from typing import Any
 

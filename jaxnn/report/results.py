@@ -1,4 +1,4 @@
-"""What came of a run: how its metrics went, what it takes for what, and on which examples it errs."""
+"""What came of a run: how its metrics went, and on which examples it errs."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The sections of a report: each is a heading, a sentence that says how to read it, and its content.
+"""The sections of a report: a heading, a sentence that says how to read it, and the content.
 
 What a section needs may be missing, or be damaged in a way that only shows when it is drawn: such a
 section is left out, and its place says why. The rest of the page stands.

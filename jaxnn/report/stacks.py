@@ -8,7 +8,7 @@ from jaxnn.records.recording import Frame
 
 
 def stacked(frames: Sequence[Frame], name: str) -> np.ndarray | None:
-    """Returns an array at all moments, `[moments, ...]`, NaN at those that lack it; nothing if all do."""
+    """Returns an array at all moments, NaN at those that lack it; `None` if all of them do."""
     shapes = [frame.arrays[name].shape for frame in frames if name in frame.arrays]
     if not shapes:
         return None
