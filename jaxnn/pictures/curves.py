@@ -133,21 +133,16 @@ def _split(name: str) -> str:
 
 def _draw(axes: Any, lines: list[_Line], last: float) -> None:
     """Draws the lines of one metric, and sets the limits of its axes."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-
     scheme.styled(axes, grid=True)
     known = np.concatenate([line.series.values.ravel() for line in lines])
     known = known[np.isfinite(known)]
     logarithmic = len(known) > 0 and known.min() > 0 and known.max() > SPREAD * known.min()
     if logarithmic:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=5))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    elif len(known):
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: scheme.number(value)))
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scheme.number(value)))
+        scheme.logarithmic(axes.yaxis, known.min(), known.max())
+    else:
+        scheme.linear(axes.yaxis)
+    scheme.linear(axes.xaxis, whole=True)
     for line in lines:
         _line(axes, line)
     axes.set_xlim(0, last or 1)

@@ -17,6 +17,8 @@ import re
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
+
 from jaxnn.typing import Any
 
 WIDTH = 3.5  # inches: a column
@@ -112,9 +114,32 @@ def titled(axes: Any, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=LABEL, color=INK, pad=4)
 
 
-def key(figure: Any, shown: Any, axes: Any, name: str) -> Any:
+def logarithmic(axis: Any, low: float, high: float) -> None:
+    """Gives an axis, or that of a bar, logarithmic ticks with numbers enough to read values by."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    decades = np.log10(high / low)
+    digits = (1,) if decades > 2 else (1, 3) if decades > 1 else (1, 2, 5)
+    digits = digits if decades > 0.5 else (1, 1.5, 2, 3, 4, 5, 7)
+    axis.set_major_locator(LogLocator(subs=digits, numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def linear(axis: Any, most: int = 5, *, whole: bool = False) -> None:
+    """Gives an axis at most so many round ticks."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    steps = [1, 2, 5, 10] if whole else [1, 2, 2.5, 5, 10]
+    axis.set_major_locator(MaxNLocator(most, steps=steps, integer=whole))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+
+
+def key(figure: Any, shown: Any, axes: Any, name: str, *, below: bool = False) -> Any:
     """Draws the bar that says what the colours of a picture mean, and returns it."""
-    bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.03)
+    thick = 0.08 / (figure.get_figheight() if below else figure.get_figwidth())
+    where = {"location": "bottom", "aspect": 30} if below else {"location": "right"}
+    bar = figure.colorbar(shown, ax=axes, fraction=thick, pad=0.03, **where)
     styled(bar.ax)
     bar.outline.set_visible(False)
     bar.set_label(name)
@@ -198,12 +223,18 @@ def noted(figure: Any, remark: str) -> None:
 def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
     """Returns names without what all of them begin or end with, and none longer than `letters`.
 
+    What a number counts stays before it: `layers/0`.
+
     >>> shortened(["layers/hidden_1/weight", "layers/output/weight"])
     ['hidden 1', 'output']
     """
     parts = [name.split("/") for name in names]
-    for end in (0, -1):
-        while all(len(part) > 1 for part in parts) and len({part[end] for part in parts}) == 1:
+    for end in (-1, 0):
+        while (
+            all(len(part) > 1 for part in parts)
+            and len({part[end] for part in parts}) == 1
+            and not (end == 0 and any(part[1].isdigit() for part in parts))
+        ):
             for part in parts:
                 part.pop(end)
     joined = [words("/".join(part)) for part in parts]

@@ -1,0 +1,203 @@
+"""How the numbers of each layer are spread, and how that changed: weights, and what nodes put out.
+
+    weights({0: {"hidden/weight": before}, 900: {"hidden/weight": after}}).savefig("weights.png")
+
+Steps go across and values up; where more of the numbers are, there is more colour. The dark line is
+the median, thin ones hold a half and nine tenths. One moment alone is an ordinary histogram.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.pictures import scheme
+from jaxnn.pictures.series import gaps
+from jaxnn.typing import Any
+
+BINS = 49  # at most: odd, such that what is constant stands in the middle of one
+MOST = 12  # layers
+PANEL = 1.15  # inches, of height
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+REACH = (0.001, 0.999)  # the quantiles between which values are drawn, with a margin
+FADING = 0.6  # the power of a density that is its opacity
+
+
+def weights(moments: Mapping[Any, Any]) -> Any:
+    """Returns a matplotlib `Figure` of the spread of parameters, a panel for each leaf.
+
+    Args:
+      moments: `{step: {leaf's name: values}}`, or `{leaf's name: values}` of one moment; the values
+        may have any shape.
+
+    Raises:
+      InvalidType: if the moments are something else.
+      InvalidValue: if there is nothing to draw.
+    """
+    return _histograms("weights", moments, "weight")
+
+
+def activations(moments: Mapping[Any, Any]) -> Any:
+    """Returns a matplotlib `Figure` of the spread of what layers put out, a panel for each.
+
+    Args:
+      moments: `{step: {layer's name: outputs}}`, or `{layer's name: outputs}` of one moment; the
+        outputs may have any shape.
+
+    Raises:
+      InvalidType: if the moments are something else.
+      InvalidValue: if there is nothing to draw.
+    """
+    return _histograms("activations", moments, "output")
+
+
+class Moments(NamedTuple):
+    """What was seen of each layer at some steps.
+
+    Attributes:
+      steps: ascending; of one moment that has no step, `[nan]`.
+      values: of each layer, in order, for each step: numbers, or `None` where it was not seen.
+    """
+
+    steps: list[float]
+    values: dict[str, list[Any]]
+
+
+def read(where: str, moments: Mapping[Any, Any]) -> Moments:
+    """Returns the moments in order, of one as of many; raises as `weights` does."""
+    if not isinstance(moments, Mapping):
+        raise InvalidType(
+            where,
+            "the moments are of another kind",
+            got=f"a {type(moments).__name__}",
+            expected="a dict",
+            fix="Write {step: {name: values}}",
+        )
+    nested = [isinstance(value, Mapping) for value in moments.values()]
+    if any(nested) and not (all(nested) and all(_is_number(step) for step in moments)):
+        raise InvalidType(
+            where,
+            "the moments are of another kind",
+            got=f"keys {', '.join(map(repr, list(moments)[:4]))}",
+            expected="{step: {name: values}}, the steps being numbers",
+            fix="Name leaves as in jaxnn.names.named: 'hidden/weight'",
+        )
+    by_step = dict(moments) if any(nested) else {np.nan: moments}
+    steps = sorted(by_step)
+    names = list(dict.fromkeys(name for step in steps for name in by_step[step]))
+    values = {name: [_values(by_step[step].get(name)) for step in steps] for name in names}
+    values = {name: each for name, each in values.items() if any(v is not None for v in each)}
+    if not values:
+        raise InvalidValue(
+            where,
+            "there is nothing to draw",
+            got="no moment" if not moments else "moments without any numbers",
+            expected="{step: {name: values}}",
+            fix="Pass at least one layer's values",
+        )
+    return Moments([float(step) for step in steps], values)
+
+
+def _is_number(step: Any) -> bool:
+    return isinstance(step, int | float | np.number) and bool(np.isfinite(step))
+
+
+def _values(values: Any) -> Any:
+    if values is None:
+        return None
+    flat = np.asarray(values).astype(np.float64).ravel()  # of bfloat16 too
+    return flat if flat.size else None
+
+
+def _histograms(where: str, moments: Mapping[Any, Any], of: str) -> Any:
+    steps, found = read(where, moments)
+    names = list(found)
+    if len(names) > MOST:
+        names = [names[i] for i in np.linspace(0, len(names) - 1, MOST).round().astype(int)]
+    columns = min(2, len(names))
+    rows = -(-len(names) // columns)
+    once = len(steps) == 1
+    figure, grid = scheme.canvas(
+        height=PANEL * rows + 0.55, rows=rows, columns=columns, sharex=not once, squeeze=False
+    )
+    for axes, name, title in zip(grid.flat, names, scheme.shortened(names, 20)):
+        scheme.titled(axes, title)
+        (_once if once else _over)(axes, *((found[name][0],) if once else (steps, found[name])))
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
+    step = "" if np.isnan(steps[0]) else f" at step {scheme.number(steps[0])}"
+    for axes in grid.flat[: len(names)][-columns:]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel(of + step if once else "training steps")
+    figure.supylabel(f"share of the {of}s" if once else of, fontsize=scheme.LABEL, color=scheme.INK)
+    remarks = [f"Lines: the median, a half and nine tenths of the {of}s." if not once else ""]
+    if any(v is not None and not np.isfinite(v).all() for name in names for v in found[name]):
+        remarks.append("×: some are not finite.")
+    if len(names) < len(found):
+        remarks.append(f"{len(names)} of {len(found)} layers.")
+    scheme.noted(figure, " ".join(filter(None, remarks)))
+    return figure
+
+
+def _reach(known: Any) -> tuple[float, float]:
+    """Returns the values between which nearly all lie, with a margin."""
+    low, high = map(float, np.quantile(known, REACH)) if len(known) else (0.0, 1.0)
+    margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def _bins(count: int) -> int:
+    """Returns how many bins show a shape, and not each number for itself."""
+    return int(np.clip(np.sqrt(count), 4, BINS // 2)) * 2 + 1
+
+
+def _over(axes: Any, steps: list[float], found: list[Any]) -> None:
+    """Draws a layer's numbers over the steps."""
+    from matplotlib.colors import to_rgb
+
+    finite = [np.array([]) if v is None else v[np.isfinite(v)] for v in found]
+    low, high = _reach(np.concatenate(finite))
+    edges = np.linspace(low, high, 1 + _bins(max(map(len, finite))))
+    cells = np.zeros((len(edges) - 1, len(steps), 4))
+    cells[..., :3] = to_rgb(scheme.COLOURS[0])
+    for column, values in enumerate(finite):
+        cells[:, column, 3] = np.histogram(values, edges)[0] / max(len(values), 1)
+    peaks = cells[..., 3].max(0)
+    cells[..., 3] = 0.85 * (cells[..., 3] / np.maximum(peaks, 1e-12)) ** FADING
+    between = (np.array(steps[1:]) + np.array(steps[:-1])) / 2
+    sides = np.concatenate([steps[:1], between, steps[-1:]])
+    axes.pcolormesh(sides, edges, cells, linewidth=0, rasterized=True)
+    lines = np.array([np.quantile(v, QUANTILES) if len(v) else 5 * [np.nan] for v in finite])
+    for line, width in zip(lines.T, (0.4, 0.7, 1.2, 0.7, 0.4)):
+        axes.plot(steps, line, color=scheme.INK, linewidth=width, gid="quantile")
+    lost = [v is not None and not np.isfinite(v).all() for v in found]
+    down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": scheme.MARK}
+    for begin, end in gaps(steps, np.where(lost, np.nan, 0.0)):
+        axes.plot([begin, end], [0, 0], linewidth=1.4, zorder=3, **down)
+        axes.plot(begin, 0, "x", markersize=4.5, markeredgewidth=1.2, zorder=4, **down)
+    axes.set_xlim(steps[0], steps[-1])
+    axes.set_ylim(low, high)
+    scheme.linear(axes.xaxis, 4, whole=True)
+    scheme.linear(axes.yaxis, 4)
+
+
+def _once(axes: Any, values: Any) -> None:
+    """Draws an ordinary histogram."""
+    known = values[np.isfinite(values)]
+    low, high = _reach(known)
+    shares, edges = np.histogram(known, np.linspace(low, high, 1 + _bins(len(known))))
+    shares = shares / max(len(values), 1)
+    axes.stairs(shares, edges, fill=True, color=scheme.COLOURS[0], alpha=0.8)
+    if len(known):
+        axes.axvline(np.median(known), color=scheme.INK, linewidth=1.0, gid="quantile")
+    if len(known) < len(values):
+        axes.text(
+            0.98, 0.95, f"× {len(values) - len(known):,} not finite",
+            ha="right", va="top", fontsize=scheme.TICK, color=scheme.MARK,
+            transform=axes.transAxes,
+        )  # fmt: skip
+    axes.set_xlim(low, high)
+    axes.set_ylim(0, None)
+    scheme.linear(axes.xaxis, 4)
+    scheme.linear(axes.yaxis, 4)
