@@ -42,21 +42,26 @@ def gradient_flow(sizes: Mapping[Any, Any]) -> Any:
                 _check(name, value)
                 table[row, column], seen[row, column] = value[0], True
     table[~np.isfinite(table)] = np.nan
-    high = min(HIGHEST, LINE * len(names)) + (0.75 if len(steps) == 1 else 1.25)
-    figure, axes = scheme.canvas(height=max(high, 1.3))
+    high = max(0.4, min(HIGHEST, LINE * len(names)))
+    if len(steps) == 1:
+        figure, axes = scheme.canvas(height=high + 0.75)
+        _once(axes, table[:, 0], steps[0])
+    else:
+        figure, (axes, key) = scheme.canvas(height=high + 1.15, rows=2, height_ratios=[high, 0.07])
+        shown = _over(axes, table, seen, steps)
+        bar = scheme.key(figure, shown, axes, SIZE, below=key)
+        scheme.logarithmic(bar.ax.xaxis, *_limits(table))
     every = max(1, int(np.ceil(LINE * len(names) / HIGHEST)))
     axes.set_yticks(range(0, len(names), every), scheme.shortened(names, 22)[::every])
     axes.tick_params(axis="y", length=0, labelcolor=scheme.INK, pad=5)
-    remarks = (
-        _once(axes, table[:, 0], steps[0])
-        if len(steps) == 1
-        else _over(figure, axes, table, seen, steps)
-    )
     axes.set_ylim(len(names) - 0.5, -0.5)  # the input is above, as a network is read
     scheme.titled(axes, "layers, from the input to the output")
-    if every > 1:
-        remarks.append(f"One of {every} layers is named.")
-    scheme.noted(figure, " ".join(remarks))
+    remarks = [
+        "○: zero." if (table == 0).any() else "",
+        "×: not finite." if (seen & np.isnan(table)).any() else "",
+        f"One of {every} layers is named." if every > 1 else "",
+    ]
+    scheme.noted(figure, " ".join(filter(None, remarks)))
     return figure
 
 
@@ -79,7 +84,7 @@ def _limits(table: Any) -> tuple[float, float]:
     return (low, high) if low < high else (low / 2, high * 2)
 
 
-def _once(axes: Any, sizes: Any, step: float) -> list[str]:
+def _once(axes: Any, sizes: Any, step: float) -> None:
     """Draws a dot for each layer, on a line from the left that the eye follows."""
     low, high = _limits(sizes)
     low, high = low / 2, high * 2
@@ -99,21 +104,19 @@ def _once(axes: Any, sizes: Any, step: float) -> list[str]:
     axes.set_xlim(low, high)
     scheme.logarithmic(axes.xaxis, low, high)
     axes.set_xlabel(SIZE + ("" if np.isnan(step) else f" at step {scheme.number(step)}"))
-    return ["○: zero."] * bool(zero.any()) + ["×: not finite."] * bool(lost.any())
 
 
-def _over(figure: Any, axes: Any, table: Any, seen: Any, steps: list[float]) -> list[str]:
-    """Draws a cell for each layer and step: bright is large."""
+def _over(axes: Any, table: Any, seen: Any, steps: list[float]) -> Any:
+    """Draws a cell for each layer and step, bright being large; returns what has the colours."""
     from matplotlib.colors import LogNorm
 
-    low, high = _limits(table)
     at = np.array(steps)
     between = (at[1:] + at[:-1]) / 2
     sides = np.concatenate([at[:1], between, at[-1:]])
     rows = np.arange(len(table) + 1) - 0.5
     shown = axes.pcolormesh(
         sides, rows, np.ma.masked_where(~(table > 0), table),
-        cmap=scheme.AMOUNT, norm=LogNorm(low, high), rasterized=True,
+        cmap=scheme.AMOUNT, norm=LogNorm(*_limits(table)), rasterized=True,
     )  # fmt: skip
     middle = (sides[1:] + sides[:-1]) / 2
     for what, mark in ((seen & (table == 0), "o"), (seen & np.isnan(table), "x")):
@@ -124,7 +127,4 @@ def _over(figure: Any, axes: Any, table: Any, seen: Any, steps: list[float]) -> 
     axes.set_xlim(at[0], at[-1])
     scheme.linear(axes.xaxis, whole=True)
     axes.set_xlabel("training steps")
-    scheme.logarithmic(scheme.key(figure, shown, axes, SIZE, below=True).ax.xaxis, low, high)
-    return ["○: zero."] * bool((table == 0).any()) + ["×: not finite."] * bool(
-        (seen & np.isnan(table)).any()
-    )
+    return shown

@@ -135,11 +135,15 @@ def linear(axis: Any, most: int = 5, *, whole: bool = False) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
 
 
-def key(figure: Any, shown: Any, axes: Any, name: str, *, below: bool = False) -> Any:
-    """Draws the bar that says what the colours of a picture mean, and returns it."""
-    thick = 0.08 / (figure.get_figheight() if below else figure.get_figwidth())
-    where = {"location": "bottom", "aspect": 30} if below else {"location": "right"}
-    bar = figure.colorbar(shown, ax=axes, fraction=thick, pad=0.03, **where)
+def key(figure: Any, shown: Any, axes: Any, name: str, *, below: Any = None) -> Any:
+    """Draws the bar that says what the colours of a picture mean, and returns it.
+
+    It is right of the axes, or level in axes of its own, which are `below`.
+    """
+    if below is None:
+        bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.03)
+    else:
+        bar = figure.colorbar(shown, cax=below, orientation="horizontal")
     styled(bar.ax)
     bar.outline.set_visible(False)
     bar.set_label(name)
