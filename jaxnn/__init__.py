@@ -4,7 +4,7 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 `Objective` what a good output is, a `Learner` how parameters change. `train` and `fit` run them.
 """
 
-from jaxnn import metrics
+from jaxnn import metrics, pictures
 from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
 from jaxnn.data import datasets
 from jaxnn.data.characters import Characters
@@ -191,6 +191,7 @@ __all__ = [
     "next_token",
     "objective",
     "parallel",
+    "pictures",
     "population",
     "population_based_training",
     "positions",

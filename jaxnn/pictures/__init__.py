@@ -1,1 +1,32 @@
-"""Pictures: figures of arrays and records, which know nothing of the runs that made them."""
+"""Pictures: figures of arrays and records, which know nothing of the runs that made them.
+
+Each function returns a matplotlib `Figure` as wide as a column of text, in one look (`scheme`):
+
+    from jaxnn import pictures
+    pictures.curves(run.history).savefig("curves.svg")
+
+They open no window, and leave matplotlib's settings alone.
+"""
+
+from jaxnn.pictures import scheme
+from jaxnn.pictures.confusion import confusion, confusion_matrix
+from jaxnn.pictures.curves import curves
+from jaxnn.pictures.gradient_flow import gradient_flow
+from jaxnn.pictures.histograms import activations, weights
+from jaxnn.pictures.images import image_grid
+from jaxnn.pictures.scheme import canvas, svg
+from jaxnn.pictures.sweep import sweep
+
+__all__ = [
+    "activations",
+    "canvas",
+    "confusion",
+    "confusion_matrix",
+    "curves",
+    "gradient_flow",
+    "image_grid",
+    "scheme",
+    "svg",
+    "sweep",
+    "weights",
+]

@@ -186,7 +186,7 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
     file = io.StringIO()
     settings = {"svg.fonttype": "none", "svg.hashsalt": prefix, "svg.image_inline": True}
     with matplotlib.rc_context(settings):  # the format is set nowhere else, and it is put back
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(file, format="svg", facecolor="none", metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -196,7 +196,9 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(xlink:href="|url\()#', rf"\1#{prefix}-", text)
     for name, colour in NAMES.items():
-        text = re.sub(rf"(?<=: ){colour}", f"var(--{name}, {colour})", text)
+        variable = f"var(--{name}, {colour})"
+        text = re.sub(rf"(?<=: ){colour}", variable, text)
+        text = re.sub(rf'\b(fill|stroke)="{colour}"', rf'style="\1: {variable}"', text)
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
     text = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", _font, text)  # as before matplotlib 3.10
     box = re.search(r'viewBox="[^"]*"', text)
