@@ -56,8 +56,8 @@ def curves(
       InvalidType: if these are no rows.
       InvalidValue: if there is nothing to draw, or no metric of a name.
     """
-    named = isinstance(rows, Mapping) and "step" not in rows
-    runs = dict(rows) if isinstance(rows, Mapping) and named else {"": rows}
+    many = isinstance(rows, Mapping) and "step" not in rows
+    runs: dict[str, Any] = {str(run): each for run, each in rows.items()} if many else {"": rows}
     if not runs:
         raise InvalidValue(
             "curves",
@@ -66,7 +66,9 @@ def curves(
             expected="the rows of at least one",
             fix="Pass {'my run': run.history}",
         )
-    found = {run: series("curves", each) for run, each in runs.items()}  # type: ignore[arg-type]
+    found = {
+        run: series(f"curves of {run!r}" if run else "curves", each) for run, each in runs.items()
+    }
     panels = _panels(found, metrics)
     shown = list(panels)[:MOST]
     figure, grid = scheme.canvas(
@@ -80,7 +82,7 @@ def curves(
         _draw(axes, panels[name], last)
     grid.flat[-1].set_xlabel("training steps")
     scheme.noted(figure, remarks)
-    _name(figure, [(axes, panels[name]) for axes, name in zip(grid.flat, shown)], bool(named))
+    _name(figure, [(axes, panels[name]) for axes, name in zip(grid.flat, shown)])
     return figure
 
 
@@ -179,9 +181,9 @@ def _line(axes: Any, line: _Line) -> None:
             axes.fill_between(x, bottom, top, color=line.colour, alpha=alpha, linewidth=0)
     style = {"linewidth": 0.7, "alpha": 0.75} if line.thin else {"linewidth": 1.3}
     axes.plot(x, middle, color=line.colour, solid_capstyle="round", gid="curve", **style)
-    alone = ~np.isnan(middle)
-    alone &= ~np.roll(np.append(alone, False), 1)[:-1] & ~np.append(alone, False)[1:]
-    if alone.any():
+    finite = np.concatenate([[False], ~np.isnan(middle), [False]])
+    alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
+    if alone.any():  # an empty line would count for the layout, and stand at 0, 0
         axes.plot(x[alone], middle[alone], ".", color=line.colour, markersize=4, clip_on=False)
     # A cross on the axis where values cease to be finite, and a bar until they are again.
     down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": scheme.MARK}
@@ -192,7 +194,7 @@ def _line(axes: Any, line: _Line) -> None:
         )
 
 
-def _name(figure: Any, panels: list[tuple[Any, list[_Line]]], named: bool) -> None:
+def _name(figure: Any, panels: list[tuple[Any, list[_Line]]]) -> None:
     """Names lines at their ends; where they do not fit, in a legend."""
     from matplotlib.lines import Line2D
 
@@ -201,20 +203,14 @@ def _name(figure: Any, panels: list[tuple[Any, list[_Line]]], named: bool) -> No
     for axes, lines in panels:
         found = []
         for line in lines:
-            middle = np.array(
-                [np.nan if np.isnan(v).all() else np.nanmedian(v) for v in line.series.values]
-            )
-            finite = np.flatnonzero(np.isfinite(middle))
+            steps, values = line.series
+            finite = np.flatnonzero(np.isfinite(values).any(1))
             if len(finite) and not line.thin:
-                end = line.series.steps[finite[-1]], middle[finite[-1]]
-                name = line.run if named else SPLITS.get(line.split, line.split)
-                text = f"{scheme.elided(name, LETTERS)} {_short(end[1])}".strip()
-                found.append(End(*end, line.colour, text))
+                value = float(np.nanmedian(values[finite[-1]]))
+                text = f"{scheme.elided(_named(line, lines), LETTERS)} {_short(value)}".strip()
+                found.append(End(float(steps[finite[-1]]), value, line.colour, text))
         if found and not ends(axes, found):
-            missing |= {
-                (line.run if named else SPLITS.get(line.split, line.split)): line.colour
-                for line in lines
-            }
+            missing |= {_named(line, lines): line.colour for line in lines if not line.thin}
     if missing:
         wide, high = figure.get_size_inches()
         figure.set_size_inches(wide, high + 0.15 * (-(-len(missing) // 2)))
@@ -223,6 +219,13 @@ def _name(figure: Any, panels: list[tuple[Any, list[_Line]]], named: bool) -> No
             handles=handles, loc="outside upper left", ncols=2, frameon=False,
             fontsize=scheme.TICK, labelcolor=scheme.INK, handlelength=1.2,
         )  # fmt: skip
+
+
+def _named(line: _Line, lines: list[_Line]) -> str:
+    """Returns what a line is called: its run, or its part of the data, or where needed both."""
+    split = SPLITS.get(line.split, line.split)
+    among = [other for other in lines if other.run == line.run and not other.thin]
+    return " ".join(filter(None, [line.run, split if not line.run or len(among) > 1 else ""]))
 
 
 def _short(value: float) -> str:

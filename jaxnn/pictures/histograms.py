@@ -86,7 +86,9 @@ def read(where: str, moments: Mapping[Any, Any]) -> Moments:
     by_step = dict(moments) if any(nested) else {np.nan: moments}
     steps = sorted(by_step)
     names = list(dict.fromkeys(name for step in steps for name in by_step[step]))
-    values = {name: [_values(by_step[step].get(name)) for step in steps] for name in names}
+    values = {
+        name: [_values(where, name, by_step[step].get(name)) for step in steps] for name in names
+    }
     values = {name: each for name, each in values.items() if any(v is not None for v in each)}
     if not values:
         raise InvalidValue(
@@ -103,10 +105,19 @@ def _is_number(step: Any) -> bool:
     return isinstance(step, int | float | np.number) and bool(np.isfinite(step))
 
 
-def _values(values: Any) -> Any:
+def _values(where: str, name: str, values: Any) -> Any:
     if values is None:
         return None
-    flat = np.asarray(values).astype(np.float64).ravel()  # of bfloat16 too
+    try:
+        flat = np.asarray(values).astype(np.float64).ravel()  # of bfloat16 too
+    except (TypeError, ValueError):
+        raise InvalidType(
+            where,
+            f"the values of {name} are no numbers",
+            got=f"a {type(values).__name__}",
+            expected="an array",
+            fix="Pass {name: values}, as jaxnn.names.named gives them",
+        ) from None
     return flat if flat.size else None
 
 

@@ -184,7 +184,11 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
     import matplotlib
 
     file = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": prefix, "svg.image_inline": True}
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": prefix,
+        "svg.image_inline": True,
+    }
     with matplotlib.rc_context(settings):  # the format is set nowhere else, and it is put back
         figure.savefig(file, format="svg", facecolor="none", metadata={"Date": None})
     text = file.getvalue()

@@ -64,6 +64,7 @@ def series(where: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
 
 def _series(points: list[tuple[float, list[float]]]) -> Series:
     values = np.full((len(points), max(len(numbers) for _, numbers in points)), np.nan)
+    points = sorted(points, key=lambda point: point[0])
     for row, (_, numbers) in enumerate(points):
         values[row, : len(numbers)] = numbers
     values[~np.isfinite(values)] = np.nan
