@@ -31,7 +31,7 @@ def operations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
 
 
 def products(jaxpr: Any) -> int:
-    """Counts the products in the matrix products and convolutions of a program, as often as done."""
+    """Counts the products in matrix products and convolutions, each as often as it is done."""
     total = 0
     for equation, times in operations(jaxpr):
         params = equation.params

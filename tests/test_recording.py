@@ -14,8 +14,9 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 import jaxnn
+from jaxnn.names import named
 from jaxnn.records import recording
-from jaxnn.run.observe import SAMPLE, named_leaves
+from jaxnn.run.observe import SAMPLE
 from jaxnn.run.plan import made, plan, probe, probe_data, schedule
 from jaxnn.scale.peaks import peak_flops
 from tests.gan import gan_data, gan_learner
@@ -56,7 +57,7 @@ def fit(out, *, report=True, learner=learner(), **settings):
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FIT, "write_report", lambda path: None)
+        patch.setattr(FIT, "_report", lambda path: None)
         run = fit(tmp_path_factory.mktemp("recorded") / "run")
     return run, recording.read(run.out)
 
@@ -64,7 +65,7 @@ def recorded(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
     """The page has tests of its own."""
-    monkeypatch.setattr(FIT, "write_report", lambda path: None)
+    monkeypatch.setattr(FIT, "_report", lambda path: None)
 
 
 def states(steps):
@@ -111,7 +112,7 @@ def test_a_frame_holds_what_the_network_was(recorded):
         np.testing.assert_allclose(arrays["outputs"], outputs[index], rtol=1e-5, atol=1e-5)
         right = (outputs.argmax(-1) == labels).mean()
         assert arrays["metrics/accuracy"] == pytest.approx(right)
-        for name, leaf in named_leaves(state.params).items():
+        for name, leaf in named(state.params).items():
             if leaf.size <= SAMPLE:
                 np.testing.assert_array_equal(arrays[f"params/{name}"], np.ravel(leaf))
             else:
@@ -128,7 +129,7 @@ def test_gradients_are_those_of_the_coming_step(recorded):
     data = jaxnn.resident(digits(), batch_size=32)
     order = jax.random.fold_in(jax.random.key(0), 2)
     values = learner().halves.gradients(state, data.shuffled(order).batch(state.step)).values
-    for name, leaf in named_leaves(values).items():
+    for name, leaf in named(values).items():
         rms = np.sqrt(np.mean(np.square(leaf)))
         assert frame.arrays[f"gradients/{name}"] == pytest.approx(rms, rel=1e-4)
 
@@ -226,9 +227,7 @@ def test_arrays_of_objects_are_not_read(tmp_path):
     assert recording.frames(file.parent) == []
 
 
-def test_recording_compiles_one_program_and_the_one_that_judges(
-    recorded, tmp_path, compilations
-):
+def test_recording_compiles_one_program_and_the_one_that_judges(recorded, tmp_path, compilations):
     made_anew = learner(hidden=(7,))
     compilations.clear()
     fit(tmp_path / "plain", report=False, learner=made_anew)

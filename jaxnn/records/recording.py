@@ -1,9 +1,9 @@
 """The recording of a run: what its network was like at moments of the training, in plain arrays.
 
 `recording/about.json` says what the network is made of and what is recorded, `probe.npz` holds the
-examples on which it was looked at, `step-*.npz` what was seen at each moment, `end.npz` what came of
-it. A frame is written once, and depends on its step alone; so a run that goes on writes the same
-ones again, and what a stop has cost is nothing.
+examples on which it was looked at, `step-*.npz` what was seen at each moment, `end.npz` what it
+makes of all the data in the end. A frame depends on its step alone; so a run that goes on writes
+the same ones again, and a stop costs nothing.
 
 >>> import tempfile
 >>> folder = Path(tempfile.mkdtemp())
@@ -93,7 +93,10 @@ def write(folder: Path, name: str, arrays: Mapping[str, Any]) -> None:
     It is not forced to the disk: of all that a run writes it is what can be done without.
     """
     content = io.BytesIO()
-    np.savez(content, **{name: np.asarray(array) for name, array in arrays.items()})
+    plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    # NumPy's files know no bfloat16.
+    plain = {n: x.astype(np.float32) if x.dtype.kind == "V" else x for n, x in plain.items()}
+    np.savez(content, **plain)
     files.write(folder / name, content.getvalue(), forced=False)
 
 

@@ -29,7 +29,6 @@ from jaxnn.learning.guarded import guarded
 from jaxnn.records.checkpoints import Saving
 from jaxnn.records.directory import open_directory
 from jaxnn.records.progress import shown
-from jaxnn.report.page import write as write_report
 from jaxnn.run.diagnosis import diagnose
 from jaxnn.run.evaluate import predict
 from jaxnn.run.keeper import Caution, Keeper, Kept
@@ -39,8 +38,8 @@ from jaxnn.run.run import Form
 from jaxnn.run.signals import signals
 from jaxnn.run.speed import SPEED, Speed
 from jaxnn.run.train import train
-from jaxnn.run.training import Progress, Training
-from jaxnn.run.trial import DIVERGED, RUNNING, STATUSES, Trial, Watch
+from jaxnn.run.training import Training
+from jaxnn.run.trial import DIVERGED, RUNNING, Trial, Watch
 from jaxnn.typing import Any, Array, Callable, Hparams, Key
 
 NotFinitePolicy = Literal["stop", "skip"]
@@ -216,8 +215,10 @@ def fit(
 
 def _report(path: Path) -> None:
     """Writes the report of a run, of which nothing is lost if that fails."""
+    from jaxnn.report import write  # not loaded where there is none
+
     try:
-        write_report(path)
+        write(path)
     except Exception as error:
         text = f"the report was not written ({error}): python -m jaxnn report {path} does it again"
         warnings.warn(text, Caution, stacklevel=3)

@@ -4,6 +4,7 @@
 is recorded has the bits of one that is not. What it looks at, a `Plan` says.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -14,7 +15,8 @@ import numpy as np
 from jaxnn import metrics as measures
 from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
-from jaxnn.pictures.diagram import Diagram, wires
+from jaxnn.names import named
+from jaxnn.pictures.diagram import Diagram, biases, wires
 from jaxnn.transforms.captured import captured
 from jaxnn.typing import Any, Array, Batch
 
@@ -25,7 +27,8 @@ SIDE = 64  # points along each side of a map of two inputs
 Kind = Literal["classification", "regression", "other"]
 
 
-class Filters(NamedTuple):
+@dataclass(frozen=True)
+class Filters:
     """The first layer, where the weights of a node make an image.
 
     Attributes:
@@ -78,17 +81,17 @@ def observe(
         seen["outputs"] = outputs[:SHOWN]
     if not hasattr(state, "params"):
         return _small(seen)
-    leaves = named_leaves(state.params)
+    leaves = named(state.params)
     seen |= {f"params/{name}": _sample(leaf) for name, leaf in leaves.items()}
     if plan.gradients and learner.halves is not None:
         values = learner.halves.gradients(state, data.batch(state.step)).values
-        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in named_leaves(values).items()}
+        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in named(values).items()}
     if learner.parts is not None and plan.listened:
         seen |= _inside(learner, plan, state, batch)
     if plan.diagram is not None and plan.diagram.layers:
         drawn = wires(plan.diagram, state.params)
         seen |= {f"wires/{leaf}": values for leaf, values in drawn.items()}
-        seen |= _biases(plan.diagram, leaves)
+        seen |= {f"biases/{n}": values for n, values in biases(plan.diagram, state.params).items()}
     if plan.filters is not None:
         seen["filters"] = _images(plan.filters, leaves[plan.filters.leaf])
     if plan.ground:
@@ -100,14 +103,6 @@ def ground(plan: Plan) -> Array:
     """Returns the points of the map of two inputs, `[SIDE * SIDE, 2]`, row after row."""
     x, y = (jnp.linspace(low, high, SIDE) for low, high in plan.ground)
     return jnp.stack(jnp.meshgrid(x, y), -1).reshape(-1, 2)
-
-
-def named_leaves(tree: Any) -> dict[str, Any]:
-    """Returns the arrays of nested dicts by their names, `"hidden_1/weight"`."""
-    return {
-        "/".join(str(getattr(key, "key", key)) for key in path): leaf
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
 
 
 def outcome(learner: Learner, state: Any, batch: Batch) -> tuple[Any, dict[str, Array]]:
@@ -141,15 +136,6 @@ def _images(filters: Filters, weight: Array) -> Array:
     """Returns `[count, height, width, channels]`."""
     images = weight[..., : filters.count].reshape(*filters.shape, filters.count)
     return jnp.moveaxis(images, -1, 0)
-
-
-def _biases(diagram: Diagram, leaves: dict[str, Any]) -> dict[str, Array]:
-    seen = {}
-    for layer in diagram.layers:
-        bias = leaves.get(layer.leaf.removesuffix("weight") + "bias") if layer.leaf else None
-        if bias is not None:
-            seen[f"biases/{layer.leaf}"] = bias[jnp.asarray(layer.shown)]
-    return seen
 
 
 def _sample(array: Array) -> Array:

@@ -14,10 +14,11 @@ import numpy as np
 
 from jaxnn.checks import Invalid
 from jaxnn.data.resident import Resident
+from jaxnn.names import named
 from jaxnn.network import Network, rewrite
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
-from jaxnn.run.observe import SHOWN, Filters, Kind, Plan, inputs_of, named_leaves, outcome
+from jaxnn.run.observe import SHOWN, Filters, Kind, Plan, inputs_of, outcome
 from jaxnn.run.training import Training
 from jaxnn.table import Table, table
 from jaxnn.transforms.captured import captured
@@ -165,10 +166,10 @@ def _filters(found: Made) -> Filters | None:
     shape = getattr(found.inputs, "shape", ())[1:]
     first = next((row.part for row in found.table.rows if row.parameters), "")
     leaf = f"{first}/weight".strip("/")
-    weight = named_leaves(found.state.params).get(leaf)
+    weight = named(found.state.params).get(leaf)
     if weight is None or len(shape) not in (2, 3):
         return None
-    image = (*shape, 1)[:3]
+    image: Any = (*shape, 1)[:3]
     if weight.ndim == 4 and weight.shape[2] in (1, 3) and min(weight.shape[:2]) > 1:
         image = weight.shape[:3]
     elif weight.ndim != 2 or weight.shape[0] != math.prod(image) or image[2] not in (1, 3):
@@ -186,7 +187,7 @@ def _ground(data: Resident) -> tuple[tuple[float, float], ...]:
 
 
 def _kind(data: Resident, outputs: Any, metrics: Any) -> Kind:
-    labels = data.arrays.get("labels")
+    labels: Any = data.arrays.get("labels")
     if not (hasattr(labels, "ndim") and hasattr(outputs, "ndim")):
         return "other"
     whole = jnp.issubdtype(labels.dtype, jnp.integer)
@@ -194,5 +195,3 @@ def _kind(data: Resident, outputs: Any, metrics: Any) -> Kind:
         return "classification"
     same = outputs.shape[1:] in (labels.shape[1:], (*labels.shape[1:], 1))
     return "regression" if not whole and same and labels.ndim <= 2 else "other"
-
-

@@ -6,6 +6,7 @@ nothing stopped has recorded.
 """
 
 import json
+from dataclasses import asdict
 from typing import NamedTuple
 
 import jax
@@ -71,6 +72,7 @@ class Recorder:
 
     def end(self, state: Any) -> None:
         """Writes what the network makes of the data that it is evaluated on."""
+        self.background.wait()
         self.directory.check_owner()
         recording.write(self.folder, recording.END, self._judged(state))
 
@@ -79,7 +81,7 @@ class Recorder:
             return {}
         data = probe_data(self.training)
         count = min(JUDGED, data.num_examples)
-        index = np.arange(count, dtype=np.int32) * data.num_examples // count
+        index = (np.arange(count) * data.num_examples // count).astype(np.int32)
         batch = {name: np.asarray(x) for name, x in taken(data, index).items() if name != "weights"}
         outputs = predict(self.training.learner, state, batch["inputs"]).astype(np.float32)
         if self.plan.kind == "regression":
@@ -132,7 +134,7 @@ def _about(
         "moments": schedule.moments,
         "probe": {"of": of, "count": schedule.probed, "shown": shown},
         "kind": plan.kind,
-        "filters": plan.filters and plan.filters._asdict(),
+        "filters": plan.filters and asdict(plan.filters),
         "ground": plan.ground,
         "diagram": plan.diagram and to_json(plan.diagram),
         "outline": found and _outline("", found.network),

@@ -76,6 +76,6 @@ def _memory(device: Any) -> dict[str, Any]:
     }
 
 
-def _listen(event: str, seconds: float, **details: Any) -> None:
+def _listen(event: str, duration_secs: float, **details: Any) -> None:
     if event == _COMPILED:
-        _compilations.append(seconds)
+        _compilations.append(duration_secs)
