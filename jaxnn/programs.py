@@ -8,6 +8,7 @@
 ('dot_general', 1)
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,3 +28,22 @@ def operations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
                     yield from operations(inner, times * turns)
+
+
+def products(jaxpr: Any) -> int:
+    """Counts the products in matrix products and convolutions, each as often as it is done."""
+    total = 0
+    for equation, times in operations(jaxpr):
+        params = equation.params
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            each = math.prod(left[axis] for axis in contracted)
+        elif equation.primitive.name == "conv_general_dilated":
+            # The products of one output: the window times the channels of its group.
+            weight, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
+            each = math.prod(weight) // weight[spec[0]]
+        else:
+            continue
+        total += times * each * math.prod(equation.outvars[0].aval.shape)
+    return total

@@ -27,7 +27,7 @@ import jax
 
 from jaxnn import display
 from jaxnn.network import Network, rewrite
-from jaxnn.programs import operations
+from jaxnn.programs import operations, products
 from jaxnn.typing import Any
 
 _MARK = "part of a network: "
@@ -147,9 +147,9 @@ def table(network: Network, inputs: Any) -> Table:
     params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
     traced = jax.make_jaxpr(rewrite(network, watched).apply, return_shape=True)
     program, (outputs, _) = traced(params, state, inputs)
-    calls, products = _by_part(program.jaxpr)
+    calls, done = _by_part(program.jaxpr)
     parts = [
-        row._replace(activation_bytes=calls[path] * row.activation_bytes, flops=2 * products[path])
+        row._replace(activation_bytes=calls[path] * row.activation_bytes, flops=2 * done[path])
         for path, row in rows.items()
     ]
     total = Row(
@@ -174,38 +174,20 @@ def flops(function: Any, *arguments: Any) -> int:
     >>> flops(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 4)))
     48
     """
-    return 2 * _products(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return 2 * products(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _by_part(jaxpr: Any) -> tuple[Counter[str], Counter[str]]:
     """Returns how often the functions are called that are marked as parts, and their products."""
     calls: Counter[str] = Counter()
-    products: Counter[str] = Counter()
+    done: Counter[str] = Counter()
     for equation, times in operations(jaxpr):
         name = str(equation.params.get("name", ""))
         if name.startswith(_MARK):
             path = name.removeprefix(_MARK)
             calls[path] += times
-            products[path] += times * _products(equation.params["jaxpr"].jaxpr)
-    return calls, products
-
-
-def _products(jaxpr: Any) -> int:
-    products = 0
-    for equation, times in operations(jaxpr):
-        params = equation.params
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            each = math.prod(left[axis] for axis in contracted)
-        elif equation.primitive.name == "conv_general_dilated":
-            # The products of one output: the window times the channels of its group.
-            weight, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
-            each = math.prod(weight) // weight[spec[0]]
-        else:
-            continue
-        products += times * each * math.prod(equation.outvars[0].aval.shape)
-    return products
+            done[path] += times * products(equation.params["jaxpr"].jaxpr)
+    return calls, done
 
 
 def _leaves(network: Network, path: str = "", times: int = 1) -> Iterator[tuple[str, int]]:

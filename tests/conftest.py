@@ -1,5 +1,6 @@
 """What holds in every test: annotations are enforced, ranks strict, and there are two devices."""
 
+import inspect
 import signal
 import sys
 
@@ -12,6 +13,11 @@ jaxtyping.install_import_hook("jaxnn", "tests.annotations.checked")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+import jaxnn  # noqa: E402
+
+# Only tests of recordings and reports pay for them; `report=True` asks for one.
+inspect.unwrap(jaxnn.fit).__kwdefaults__["report"] = False
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_compilation_cache", False)

@@ -66,18 +66,19 @@ class Resident:
     def batch(self, step: Any) -> Batch:
         """Returns the training batch of a step: fields and `index`, each `[batch_size, ...]`."""
         epoch, place = epoch_and_place(step, self.batch_size, self.num_examples)
-        return self._take(permute(self.key, epoch, place, self.num_examples).astype(jnp.int32))
+        return self.take(permute(self.key, epoch, place, self.num_examples).astype(jnp.int32))
 
     def in_order(self, number: Any) -> Batch:
         """Returns the batch `number` of the data in order; what is past the end has weight 0."""
         size = min(self.batch_size, self.num_examples)
         place = number * size + lax.iota(jnp.int32, size)
-        batch = self._take(jnp.minimum(place, self.num_examples - 1))
+        batch = self.take(jnp.minimum(place, self.num_examples - 1))
         weights = jnp.asarray(batch.get("weights", jnp.ones(size)), jnp.float32)
         inside = (place < self.num_examples).reshape((-1,) + (1,) * (weights.ndim - 1))
         return {**batch, "weights": jnp.where(inside, weights, 0.0)}
 
-    def _take(self, index: Any) -> dict[str, Any]:
+    def take(self, index: Any) -> Batch:
+        """Returns the examples with these numbers: fields and `index`, each `[examples, ...]`."""
         take = partial(jnp.take, indices=index, axis=0, mode="clip")
         return {**jax.tree.map(take, self.arrays), "index": index}
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
 from jaxnn.data.resident import Resident, stored
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Batch
 
 
 @partial(
@@ -56,7 +56,8 @@ class Windows(Resident):
         parts = text[: whole * self.length].reshape(whole, self.length, *text.shape[1:])
         return {"inputs": np.concatenate([parts, text[None, -self.length :]])}
 
-    def _take(self, index: Any) -> dict[str, Any]:
+    def take(self, index: Any) -> Batch:
+        """Returns the windows with these numbers: `inputs` and `index`."""
         places = index[:, None] * self.stride + jnp.arange(self.length, dtype=jnp.int32)[None]
         inputs = jnp.take(self.arrays["inputs"], places, axis=0, mode="clip")
         return {"inputs": inputs, "index": index}

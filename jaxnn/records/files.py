@@ -20,8 +20,8 @@ DRAFT, TRASH = ".draft-", ".trash-"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
-def write(path: Path, content: bytes) -> None:
-    """Writes a file whole, and forces it to the disk.
+def write(path: Path, content: bytes, *, forced: bool = True) -> None:
+    """Writes a file whole, and forces it to the disk, unless it can be done without.
 
     Raises:
       OSError: if it cannot be written; what stood there before then stands there still.
@@ -30,9 +30,13 @@ def write(path: Path, content: bytes) -> None:
     try:
         with open(draft, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        rename(draft, path)
+            if forced:
+                file.flush()
+                os.fsync(file.fileno())
+        if forced:
+            rename(draft, path)
+        else:
+            os.replace(draft, path)
     except OSError:
         discard(draft)
         raise

@@ -12,16 +12,14 @@
 [[7.0]]
 """
 
+import json
 import math
-import time
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
-
-import jax
-import numpy as np
 
 from jaxnn.checks import Explained, InvalidValue, choice, kind
 from jaxnn.data.durations import Duration
@@ -33,12 +31,15 @@ from jaxnn.records.directory import open_directory
 from jaxnn.records.progress import shown
 from jaxnn.run.diagnosis import diagnose
 from jaxnn.run.evaluate import predict
-from jaxnn.run.keeper import Keeper, Kept
+from jaxnn.run.keeper import Caution, Keeper, Kept
+from jaxnn.run.record import Record
+from jaxnn.run.recorder import Recorder
 from jaxnn.run.run import Form
 from jaxnn.run.signals import signals
+from jaxnn.run.speed import SPEED, Speed
 from jaxnn.run.train import train
-from jaxnn.run.training import Progress, Training
-from jaxnn.run.trial import DIVERGED, RUNNING, STATUSES, Trial, Watch
+from jaxnn.run.training import Training
+from jaxnn.run.trial import DIVERGED, RUNNING, Trial, Watch
 from jaxnn.typing import Any, Array, Callable, Hparams, Key
 
 NotFinitePolicy = Literal["stop", "skip"]
@@ -60,6 +61,7 @@ class Run:
       learner: what was trained.
       out: the run directory, if there is one.
       members: of a population how many; `None` for one run.
+      speed: how fast it was, as in `speed.json`.
     """
 
     result: dict[str, Any]
@@ -69,6 +71,7 @@ class Run:
     learner: Learner = field(repr=False)
     out: Path | None
     members: int | None = None
+    speed: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
         """Returns the best state's outputs for any number of inputs, as NumPy arrays.
@@ -101,6 +104,7 @@ def fit(
     saving: Saving | None = None,
     resume: bool = False,
     allow_change: Collection[str] = (),
+    report: bool = True,
 ) -> Run:
     """Trains to the end and returns the `Run`.
 
@@ -127,6 +131,8 @@ def fit(
         trained further if `steps` was changed on purpose.
       allow_change: what may differ from the run that goes on: fields of the configuration,
         hyper-parameters, `"steps"`, `"data"`, `"program"`, or what else the error names.
+      report: whether a run that has a directory is recorded, and has a `report.html` in the end: a
+        page that shows it learning.
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used, or is of another run
@@ -145,15 +151,20 @@ def fit(
         width=width, devices=devices,
     )  # fmt: skip
     asked = hparams if config is None else config
-    record = _Record(training)
+    record, speed = Record(training), Speed(training)
     with _kept(training, out, asked, saving, resume, allow_change) as (keeper, kept):
+        recorder = None
+        if keeper is not None and report and training.layout.members is None:
+            recorder = Recorder(keeper.directory, training, kept.step if kept else 0)
         if kept is not None:
             record.go_on(kept)
             if not quiet and kept.step < training.steps:
                 print(f"goes on at step {kept.step} of {training.steps}", flush=True)
         with signals() as stopped, shown(training.steps, quiet=quiet) as show:
 
-            def settle(progress, snapshot):
+            def settle(progress, seen, snapshot):
+                if recorder is not None and seen is not None:
+                    recorder.keep(seen)
                 if progress.metrics:
                     row = record.add(progress)
                     show(progress.step, row)
@@ -165,19 +176,22 @@ def fit(
 
             # A report is read, and a snapshot saved, one chunk late: the device then has its next
             # chunk to work on.
-            late = None
             progress = start = training.start(kept.trial, kept.step) if kept else training.start()
             kept = None  # its copy of the state, on the host, is not needed any more
-            for progress in training.chunks(start):
+            late = None
+            for progress in training.chunks(start, moments=recorder.moments if recorder else ()):
                 if late is not None:
                     settle(*late)
                 show(progress.step, {})
+                speed.at(progress.step)
                 ends = stopped.is_set() or progress.step == training.steps
-                late = progress, keeper and keeper.snapshot(progress, now=ends)
+                seen = recorder and recorder.look(progress)
+                late = progress, seen, keeper and keeper.snapshot(progress, now=ends)
                 if stopped.is_set():
                     break
             if late is not None:
                 settle(*late)
+            speed.at(progress.step)
             if keeper is not None:
                 last = keeper.snapshot(progress, now=True)  # of a run whose patience ended
                 if last is not None:
@@ -186,11 +200,28 @@ def fit(
         if stopped.is_set() and progress.step < training.steps and record.goes_on:
             saved = "" if keeper is None else "; the same again goes on from there"
             raise KeyboardInterrupt(f"stopped at step {progress.step} of {training.steps}{saved}")
-        result = record.result(name, progress)
+        result, figures = record.result(name, progress), speed.told()
+        if recorder is not None:
+            recorder.end(progress.state)
         if keeper is not None:
+            keeper.directory.write(SPEED, (json.dumps(figures, indent=2) + "\n").encode())
             keeper.directory.finish(result)
+            if report:
+                _report(keeper.directory.path)
     members, path = training.layout.members, keeper and keeper.directory.path
-    return Run(result, record.rows, progress.state, progress.best, learner, path, members)
+    state, best = progress.state, progress.best
+    return Run(result, record.rows, state, best, learner, path, members, figures)
+
+
+def _report(path: Path) -> None:
+    """Writes the report of a run, of which nothing is lost if that fails."""
+    from jaxnn.report import write  # not loaded where there is none
+
+    try:
+        write(path)
+    except Exception as error:
+        text = f"the report was not written ({error}): python -m jaxnn report {path} does it again"
+        warnings.warn(text, Caution, stacklevel=3)
 
 
 @contextmanager
@@ -230,79 +261,7 @@ def _kept(
             raise
 
 
-class _Record:
-    """Makes rows of progress: numbers on the host, with the time they took."""
-
-    def __init__(self, training: Training):
-        self.training = training
-        self.rows: list[dict[str, Any]] = []
-        self.members = training.layout.members
-        self.status: Any = RUNNING
-        self.began = time.perf_counter()
-
-    def go_on(self, kept: Kept) -> None:
-        """Takes up the rows and the time of a run that goes on."""
-        self.rows = kept.rows
-        self.status = _plain(kept.trial.status)
-        self.began -= kept.seconds
-
-    @property
-    def seconds(self) -> float:
-        """The time that the run has taken."""
-        return round(time.perf_counter() - self.began, 3)
-
-    def add(self, progress: Progress) -> dict[str, Any]:
-        """Waits for the metrics of a report, and returns its row."""
-        metrics = {name: _plain(value) for name, value in progress.metrics.items()}
-        self.status = _plain(progress.status)
-        examples = progress.step * self.training.data.batch_size
-        row = {
-            "step": progress.step,
-            "epoch": round(examples / self.training.data.num_examples, 4),
-            "seconds": self.seconds,
-            **({} if self.members is None else {"running": self.status.count(RUNNING)}),
-            **metrics,
-        }
-        self.rows.append(row)
-        return row
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the run, or some member, has not ended by itself."""
-        return RUNNING in np.ravel(self.status)
-
-    def result(self, name: str, progress: Progress) -> dict[str, Any]:
-        """Returns the result: the last value of each metric, and that of the best evaluation."""
-        metrics = {k: v for row in self.rows for k, v in row.items() if "/" in k}
-        # These alone: of a population, a copy of all states might not fit into memory.
-        steps = progress.placed.ordered(lambda trial: trial.state.step)
-        best = {}
-        if self.training.watch is not None:
-            best = progress.placed.ordered(
-                lambda trial: trial.best and trial.best._replace(state=None)
-            )
-            best = {f"best/{self.training.watch.metric}": best.value, "best/step": best.step}
-        device = (self.training.layout.devices or jax.devices())[0]
-        return {
-            "experiment": name,
-            **({} if self.members is None else {"members": self.members}),
-            "steps": _plain(steps),
-            "seconds": self.rows[-1]["seconds"],
-            "status": jax.tree.map(STATUSES.__getitem__, self.status),
-            **metrics,
-            **{name: _plain(value) for name, value in best.items()},
-            "form": self.training.form,
-            "device": device.device_kind,
-            "jax": jax.__version__,
-        }
-
-
-def _plain(value: Any) -> Any:
-    """Returns a number on the host, or of a population the list of them."""
-    return np.asarray(value).tolist()
-
-
-def _check_finite(record: _Record, keeper: Keeper | None) -> None:
+def _check_finite(record: Record, keeper: Keeper | None) -> None:
     """Raises `NotFinite` if the last report of a single run is not, after a look for the reason."""
     row = record.rows[-1]
     if record.status == RUNNING and row.get("train/skipped") == 1.0:

@@ -7,7 +7,7 @@ members have stopped, the others are shared out anew, so that no device is left 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -126,18 +126,23 @@ class Training:
         placed = self._placed(trial)
         return Progress(step, {}, placed.ordered(lambda trial: trial.status), placed)
 
-    def chunks(self, progress: Progress, until: int | None = None) -> Iterator[Progress]:
+    def chunks(
+        self, progress: Progress, until: int | None = None, moments: Sequence[int] = ()
+    ) -> Iterator[Progress]:
         """Trains; yields a `Progress` after every chunk, with metrics where a report is due.
 
         Args:
           progress: where to begin; is used up.
           until: the step at which to leave off before the end.
+          moments: steps, in their order, at which a chunk is to end too; one at 0 is a chunk
+            without steps, which compiles what the others run.
         """
         placed, step = progress.placed, progress.step
         last = self.steps if until is None else until
         data = placed.layout.copies(self.data)
         evaluations = placed.layout.copies(self.evaluations)
         length, tokens, status = 1, None, None
+        ahead = [moment for moment in moments if moment > step or moment == step == 0]
         if step and self._can_stop:
             going = np.hstack([np.asarray(part.status) for part in placed.parts]) == RUNNING
             if not going.any():
@@ -146,10 +151,12 @@ class Training:
         waited = time.perf_counter()
         while step < last:
             border = min(self.steps, (step // self.every + 1) * self.every)
-            n = min(length, border - step, last - step)
+            n = min(length, border - step, (ahead[0] if ahead else last) - step, last - step)
             previous = tokens
             placed, tokens = self._advanced(placed, data, n)
             step += n
+            if ahead and ahead[0] == step:
+                ahead.pop(0)
             metrics = {}
             if step == border:
                 placed, metrics = self._reported(placed, evaluations, step)

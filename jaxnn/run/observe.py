@@ -1,0 +1,156 @@
+"""What is seen of a run at a moment of its training: a pure function of its state, small arrays.
+
+`observe` is one compiled program that looks at weights and outputs, and changes nothing: a run that
+is recorded has the bits of one that is not. What it looks at, a `Plan` says.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn import metrics as measures
+from jaxnn.data.resident import Resident
+from jaxnn.learner import Learner
+from jaxnn.names import named
+from jaxnn.pictures.diagram import Diagram, biases, wires
+from jaxnn.transforms.captured import captured
+from jaxnn.typing import Any, Array, Batch
+
+SHOWN = 16  # examples of which the outputs are kept
+SAMPLE = 1024  # numbers of a layer that stand for all
+SIDE = 64  # points along each side of a map of two inputs
+
+Kind = Literal["classification", "regression", "other"]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The first layer, where the weights of a node make an image.
+
+    Attributes:
+      leaf: the name of the weights.
+      shape: of an image, `(height, width, channels)`.
+      count: how many are kept.
+    """
+
+    leaf: str
+    shape: tuple[int, int, int]
+    count: int
+
+
+class Plan(NamedTuple):
+    """What is looked at; a static argument of `observe`.
+
+    Attributes:
+      kind: what the outputs are.
+      gradients: whether gradients are looked at too.
+      listened: the paths of the parts whose outputs are looked at.
+      diagram: how the network is drawn, where that is known.
+      filters: the weights that make images, if there are any.
+      ground: of two inputs their least and largest values, `((x, x), (y, y))`.
+    """
+
+    kind: Kind
+    gradients: bool = False
+    listened: tuple[str, ...] = ()
+    diagram: Diagram | None = None
+    filters: Filters | None = None
+    ground: tuple[tuple[float, float], ...] = ()
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def observe(
+    learner: Learner, plan: Plan, state: Any, batch: Batch, data: Resident
+) -> dict[str, Array]:
+    """Returns what is seen of a state: arrays by name, as `jaxnn.records.recording` keeps them.
+
+    Args:
+      learner: that trains.
+      plan: what is looked at.
+      state: of the moment.
+      batch: the examples that the network is asked about.
+      data: what is trained on, for the gradients of the coming step.
+    """
+    outputs, metrics = outcome(learner, state, batch)
+    seen = {f"metrics/{name}": value for name, value in metrics.items()}
+    if isinstance(outputs, jax.Array) and outputs.size <= SAMPLE * outputs.shape[0]:
+        seen["outputs"] = outputs[:SHOWN]
+    if not hasattr(state, "params"):
+        return _small(seen)
+    leaves = named(state.params)
+    seen |= {f"params/{name}": _sample(leaf) for name, leaf in leaves.items()}
+    if plan.gradients and learner.halves is not None:
+        values = learner.halves.gradients(state, data.batch(state.step)).values
+        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in named(values).items()}
+    if learner.parts is not None and plan.listened:
+        seen |= _inside(learner, plan, state, batch)
+    if plan.diagram is not None and plan.diagram.layers:
+        drawn = wires(plan.diagram, state.params)
+        seen |= {f"wires/{leaf}": values for leaf, values in drawn.items()}
+        seen |= {f"biases/{n}": values for n, values in biases(plan.diagram, state.params).items()}
+    if plan.filters is not None:
+        seen["filters"] = _images(plan.filters, leaves[plan.filters.leaf])
+    if plan.ground:
+        seen["boundary"] = learner.predict(state, ground(plan)).reshape(SIDE, SIDE, -1)
+    return _small(seen)
+
+
+def ground(plan: Plan) -> Array:
+    """Returns the points of the map of two inputs, `[SIDE * SIDE, 2]`, row after row."""
+    x, y = (jnp.linspace(low, high, SIDE) for low, high in plan.ground)
+    return jnp.stack(jnp.meshgrid(x, y), -1).reshape(-1, 2)
+
+
+def outcome(learner: Learner, state: Any, batch: Batch) -> tuple[Any, dict[str, Array]]:
+    """Returns the outputs for a batch, and the metrics over it."""
+    outputs = learner.predict(state, inputs_of(learner, state, batch))
+    return outputs, measures.values(learner.evaluate(state, batch))
+
+
+def inputs_of(learner: Learner, state: Any, batch: Batch) -> Any:
+    """Returns what the network is given of a batch, after what the objective does to it."""
+    if learner.parts is None or not hasattr(state, "hparams"):
+        return batch["inputs"]
+    return learner.parts.objective(state.hparams).prepare(None, batch)["inputs"]
+
+
+def _inside(learner: Learner, plan: Plan, state: Any, batch: Batch) -> dict[str, Array]:
+    """Returns samples of what the parts put out, and of each the share of its nodes that is off."""
+    network = captured(learner.parts.network(state.hparams), plan.listened)  # pyright: ignore
+    inputs = inputs_of(learner, state, batch)
+    (_, inside), _ = network.apply(state.params, state.state, inputs)
+    seen = {}
+    for path, outputs in inside.items():
+        if isinstance(outputs, jax.Array) and outputs.ndim > 1:
+            seen[f"activations/{path}"] = _sample(outputs)
+            off = jnp.all(outputs == 0, range(outputs.ndim - 1))
+            seen[f"quiet/{path}"] = jnp.mean(off.astype(jnp.float32))
+    return seen
+
+
+def _images(filters: Filters, weight: Array) -> Array:
+    """Returns `[count, height, width, channels]`."""
+    images = weight[..., : filters.count].reshape(*filters.shape, filters.count)
+    return jnp.moveaxis(images, -1, 0)
+
+
+def _sample(array: Array) -> Array:
+    """Returns numbers of an array drawn at random, the same places at every moment."""
+    flat = array.reshape(-1)
+    if flat.size <= SAMPLE:
+        return flat
+    places = np.random.default_rng(0).integers(0, flat.size, SAMPLE)
+    return flat[np.sort(places).astype(np.int32)]
+
+
+def _rms(array: Array) -> Array:
+    return jnp.sqrt(jnp.mean(jnp.square(array.astype(jnp.float32))))
+
+
+def _small(seen: dict[str, Array]) -> dict[str, Array]:
+    """Returns the arrays as float32, which is what NumPy's files hold."""
+    return {name: jnp.asarray(value, jnp.float32) for name, value in seen.items()}

@@ -1,0 +1,197 @@
+"""What of a run is looked at, and when: decided before anything compiles.
+
+A `Plan` names the weights that are drawn, the parts that are listened to, how many examples the
+network is asked about, and the moments. Looking costs a small share of the training, whatever its
+length and however large the network.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import Invalid
+from jaxnn.data.resident import Resident
+from jaxnn.names import named
+from jaxnn.network import Network, rewrite
+from jaxnn.pictures.diagram import Diagram, diagram
+from jaxnn.programs import products
+from jaxnn.run.observe import SHOWN, Filters, Kind, Plan, inputs_of, outcome
+from jaxnn.run.training import Training
+from jaxnn.table import Table, table
+from jaxnn.transforms.captured import captured
+from jaxnn.typing import Any, Batch
+
+MOMENTS = 24  # in which a training is told
+PROBED = 256  # examples that the network is asked about
+FILTERS = 16  # nodes of which all weights are kept, where they make an image
+PARTS = 24  # parts of a network that are listened to
+# What looking may cost: a share of the training's products, or so many, about 0.1 s of a core.
+SHARE, FREE = 0.025, 2e9
+
+
+class Made(NamedTuple):
+    """A network as it stands in a run, by the shapes of its arrays.
+
+    Attributes:
+      network: made of the run's hyper-parameters.
+      inputs: the shapes of a batch of one example.
+      state: those of the learner's state.
+      table: the figures of its parts.
+    """
+
+    network: Network
+    inputs: Any
+    state: Any
+    table: Table
+
+
+def made(training: Training) -> Made | None:
+    """Returns the network that is trained, if the learner tells and it can be looked at alone."""
+    parts = training.learner.parts
+    if parts is None:
+        return None
+    state = jax.eval_shape(training.trials).state
+    try:
+        network = parts.network(training.hparams)
+        inputs = jax.eval_shape(lambda d: inputs_of(training.learner, state, d.take(jnp.arange(1))),
+                                training.data)  # fmt: skip
+        return Made(network, inputs, state, table(network, inputs))
+    except (Invalid, AttributeError, KeyError, TypeError):
+        return None  # of a state of another kind
+
+
+class Schedule(NamedTuple):
+    """When a run is looked at, and how closely.
+
+    Attributes:
+      moments: the steps, 0 first and the last one last.
+      probed: how many examples the network is asked about.
+      gradients: whether gradients are looked at too.
+    """
+
+    moments: tuple[int, ...]
+    probed: int
+    gradients: bool
+
+
+def schedule(training: Training) -> Schedule:
+    """Returns when to look and how closely, so that it costs little beside the training.
+
+    Moments are dense at the beginning, where a network learns fastest: the number of steps until
+    each grows with its square.
+    """
+    per_step = 2 * products(training.program.jaxpr)
+    budget = max(SHARE * training.steps * per_step, FREE)
+    gradients = training.learner.halves is not None and MOMENTS * per_step <= budget / 2
+    left = budget - MOMENTS * per_step * gradients
+    per_example = per_step / training.data.batch_size / 3  # backward takes twice as many
+    probed = int(left / (MOMENTS * per_example)) if per_example else PROBED
+    count = MOMENTS if probed >= SHOWN else max(2, MOMENTS * probed // SHOWN)
+    steps = {round(training.steps * (i / (count - 1)) ** 2) for i in range(count)}
+    available = probe_data(training).num_examples
+    return Schedule((*sorted(steps),), min(max(probed, SHOWN), PROBED, available), gradients)
+
+
+def plan(training: Training, found: Made | None, chosen: Schedule) -> Plan:
+    """Returns what is looked at in a run, as far as its network is known."""
+    data = probe_data(training)
+    outputs, metrics = jax.eval_shape(
+        lambda state, data: outcome(training.learner, state, data.take(jnp.arange(2))),
+        jax.eval_shape(training.trials).state,
+        data,
+    )
+    known = Plan(_kind(data, outputs, metrics), chosen.gradients)
+    if found is None:
+        return known
+    return known._replace(
+        listened=_listened(found),
+        diagram=_drawn(found),
+        filters=_filters(found),
+        ground=_ground(data),
+    )
+
+
+def probe_data(training: Training) -> Resident:
+    """Returns the data that the network is asked about: those of the first evaluation, if any."""
+    return next(iter(training.evaluations.values()), training.data)
+
+
+def probe(data: Resident, count: int) -> Batch:
+    """Returns examples from all over the data; the first `SHOWN` are too, and are kept."""
+    index = np.arange(count) * data.num_examples // count
+    first = np.arange(min(SHOWN, count)) * count // min(SHOWN, count)
+    order = np.concatenate([first, np.setdiff1d(np.arange(count), first)])
+    return taken(data, index[order].astype(np.int32))
+
+
+@jax.jit
+def taken(data: Resident, index: Any) -> Batch:
+    """Returns examples by their numbers."""
+    return data.take(index)
+
+
+def _listened(found: Made) -> tuple[str, ...]:
+    """Returns the paths of activations, or in a network without any those of its layers."""
+    kinds: dict[str, str] = {}
+
+    def look(path: str, part: Network) -> Network:
+        if not part.parts.children:
+            kinds[path] = part.parts.kind
+        return part
+
+    rewrite(found.network, look)
+    sizes = {row.part: row.parameters for row in found.table.rows}
+    paths = [path for path, kind in kinds.items() if kind == "activation"]
+    paths = (paths or [path for path in kinds if path and sizes.get(path)])[:PARTS]
+    try:
+        jax.eval_shape(captured(found.network, paths).apply, found.state.params, found.state.state,
+                       found.inputs)  # fmt: skip
+    except Invalid:
+        return ()
+    return tuple(paths)
+
+
+def _drawn(found: Made) -> Diagram | None:
+    try:
+        return diagram(found.network, found.inputs)
+    except Invalid:
+        return None
+
+
+def _filters(found: Made) -> Filters | None:
+    """Returns the weights of the first layer that has any, if they make images as the inputs do."""
+    shape = getattr(found.inputs, "shape", ())[1:]
+    first = next((row.part for row in found.table.rows if row.parameters), "")
+    leaf = f"{first}/weight".strip("/")
+    weight = named(found.state.params).get(leaf)
+    if weight is None or len(shape) not in (2, 3):
+        return None
+    image: Any = (*shape, 1)[:3]
+    if weight.ndim == 4 and weight.shape[2] in (1, 3) and min(weight.shape[:2]) > 1:
+        image = weight.shape[:3]
+    elif weight.ndim != 2 or weight.shape[0] != math.prod(image) or image[2] not in (1, 3):
+        return None
+    return Filters(leaf, image, min(FILTERS, weight.shape[-1]))
+
+
+def _ground(data: Resident) -> tuple[tuple[float, float], ...]:
+    inputs = data.arrays["inputs"]
+    if getattr(inputs, "shape", ())[1:] != (2,) or not jnp.issubdtype(inputs.dtype, jnp.floating):
+        return ()
+    low, high = np.asarray(inputs).min(0), np.asarray(inputs).max(0)
+    margin = 0.1 * np.maximum(high - low, 1e-6)
+    return tuple((float(a), float(b)) for a, b in zip(low - margin, high + margin))
+
+
+def _kind(data: Resident, outputs: Any, metrics: Any) -> Kind:
+    labels: Any = data.arrays.get("labels")
+    if not (hasattr(labels, "ndim") and hasattr(outputs, "ndim")):
+        return "other"
+    whole = jnp.issubdtype(labels.dtype, jnp.integer)
+    if whole and labels.ndim == 1 and outputs.ndim == 2 and "accuracy" in metrics:
+        return "classification"
+    same = outputs.shape[1:] in (labels.shape[1:], (*labels.shape[1:], 1))
+    return "regression" if not whole and same and labels.ndim <= 2 else "other"
