@@ -34,7 +34,7 @@ from jaxnn.pictures.scheme import words
 from jaxnn.typing import Any, Array, Float, Params
 
 ALL, SOME = 16, 6  # a layer of up to ALL nodes is shown as a whole, of others SOME at either end
-DEEPEST = 8  # columns of nodes that a picture has room for
+DEEPEST = 6  # columns of nodes that a picture has room for
 
 _SEEN_THROUGH = ("captured", "mixed_precision", "remat")  # the weights inside are the weights
 _NORMS = ("batch_norm", "group_norm", "layer_norm", "rms_norm", "standardize")
@@ -180,8 +180,8 @@ def _layers(network: Network, params: Any, outputs: Any, inputs: Any) -> tuple[A
         return (), f"{others[0] if others else 'It'} does not say what it is made of."
     if others:
         inner = dict.fromkeys(kind for _, part in parts for kind in _unusual(part))
-        kinds = listing(map(words, inner), 3)
-        return (), f"Drawn as blocks: besides linear layers, it has {kinds}."
+        kinds = listing(map(words, inner), 4)
+        return (), f"Drawn as blocks: it is more than a chain of linear layers ({kinds})."
     if not linears:
         return (), "Drawn as blocks: it has no linear layers."
     if any(len(outputs[path]) != 2 for path in linears):
@@ -219,11 +219,13 @@ def _in_a_row(network: Network, path: str = "") -> Iterator[tuple[str, Network]]
 
 def _unusual(part: Network) -> list[str]:
     """Returns the kinds in a part that make it no chain of layers."""
-    of, _, children, _, _ = part.parts
+    of, _, children, rebuild, _ = part.parts
     if of in ("linear", *_BETWEEN):
         return []
     whole = of in WHOLE or not children
     inner = [] if whole else [kind for _, child in children for kind in _unusual(child)]
+    if rebuild is serial:
+        return inner
     return [of, *inner] if of in ("parallel", "residual") else inner or [of]
 
 

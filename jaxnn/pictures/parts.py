@@ -103,7 +103,7 @@ def _block(name: str, network: Network, path: str, outputs: dict[str, Any]) -> B
         return Block(name, "serial", "", output, times, (*_flat(inside), last))
     if kind == "vae":
         latents = output["mean"] if isinstance(output, dict) else None
-        drawn = Block("latents", "draw", "mean, log-variance", latents)
+        drawn = Block("latents", "draw of a normal distribution", "", latents)
         return Block(name, "serial", "", output, times, (inside[0], drawn, *inside[1:]))
     if rebuild is serial:
         return Block(name, "serial", "", output, times, _repeated(inside))
@@ -125,11 +125,18 @@ def _repeated(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
     for block in blocks:
         last = merged[-1] if merged else None
         if last and block.blocks and _unnamed(last)._replace(times=block.times) == _unnamed(block):
-            name = f"{last.name.split(' to ')[0]} to {block.name}"
+            name = _range(last.name.split(" to ")[0], block.name)
             merged[-1] = last._replace(name=name, times=last.times + block.times)
         else:
             merged.append(block)
     return tuple(merged)
+
+
+def _range(first: str, last: str) -> str:
+    """Returns a name for all from the first to the last: `block_1 to 4`."""
+    stem, end = last.rstrip("0123456789"), last[len(last.rstrip("0123456789")) :]
+    alike = end and first.rstrip("0123456789") == stem != first
+    return f"{first} to {end if alike else last}"
 
 
 def _unnamed(block: Block) -> Block:

@@ -1,0 +1,78 @@
+"""A sheet to draw diagrams on: its coordinates are points, from the upper left corner.
+
+Letters are measured in points too, so that what is drawn by hand, boxes and wires and what is
+written on them, keeps its proportions at the width of a column.
+
+>>> sheet = Sheet(40)
+>>> sheet.text(10, 20, "hidden 1").get_text(), width_of("hidden 1") < 40
+('hidden 1', True)
+"""
+
+import functools
+
+from jaxnn.pictures.scheme import FAINT, INK, PAPER, TICK, WIDTH
+from jaxnn.typing import Any
+
+POINTS = 72 * WIDTH  # the width of a column
+
+
+class Sheet:
+    """A figure as wide as a column.
+
+    Attributes:
+      height: in points.
+      figure: of matplotlib.
+      axes: which fill it, and cannot be seen.
+    """
+
+    def __init__(self, height: float):
+        from matplotlib.figure import Figure
+
+        self.height = height
+        self.figure = Figure(figsize=(WIDTH, height / 72), dpi=200, facecolor=PAPER)
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, POINTS), ylim=(height, 0))
+        self.axes.set_axis_off()
+
+    def text(self, x: float, y: float, text: str, colour: str = FAINT, **how: Any) -> Any:
+        """Writes with the middle of the small letters at `y`, centred at `x` by default."""
+        how = {"ha": "center", "va": "center_baseline", "fontsize": TICK} | how
+        return self.axes.text(x, y, text, color=colour, **how)
+
+    def line(self, x: Any, y: Any, colour: str = FAINT, width: float = 0.8, **how: Any) -> Any:
+        """Draws a line through points."""
+        how = {"solid_capstyle": "butt", "solid_joinstyle": "round"} | how
+        return self.axes.plot(x, y, color=colour, linewidth=width, **how)[0]
+
+    def circle(
+        self, x: float, y: float, radius: float, fill: Any = PAPER, edge: Any = INK, **how: Any
+    ) -> Any:
+        """Draws a circle."""
+        from matplotlib.patches import Circle
+
+        how = {"linewidth": 0.7} | how
+        return self.axes.add_patch(Circle((x, y), radius, facecolor=fill, edgecolor=edge, **how))
+
+    def box(self, x: float, y: float, wide: float, high: float, **how: Any) -> Any:
+        """Draws a rectangle with rounded corners; `x` and `y` are its upper left one."""
+        from matplotlib.patches import FancyBboxPatch
+
+        how = {"boxstyle": "round,pad=0,rounding_size=2.5", "linewidth": 0.7} | how
+        return self.axes.add_patch(FancyBboxPatch((x, y), wide, high, **how))
+
+
+@functools.cache
+def width_of(text: str, size: float = TICK) -> float:
+    """Returns the width of a text in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    return TextToPath().get_text_width_height_descent(text, FontProperties(size=size), False)[0]
+
+
+def fitted(text: str, room: float, size: float = TICK) -> str:
+    """Returns a text that is at most `room` points wide, with an ellipsis if it was longer."""
+    if width_of(text, size) <= room:
+        return text
+    while text and width_of(text + "…", size) > room:
+        text = text[:-1].rstrip(" ,·")
+    return text + "…"
