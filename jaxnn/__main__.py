@@ -24,7 +24,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnn import report as pages
 from jaxnn.checks import Explained, Invalid
 from jaxnn.records import account, catalog, comparison, reports, verification
 from jaxnn.records.columns import printable
@@ -91,12 +90,16 @@ def diagnose(run: str) -> Answer:
 
 def report(run: str, out: str | None) -> Answer:
     """Writes a page that tells the story of a run, and tells where."""
+    from jaxnn import report as pages
+
     file = pages.write(catalog.find(Path(run)), out)
     return Answer(0, {"run": run, "report": str(file)}, str(file))
 
 
 def compare(runs: list[str], out: str) -> Answer:
     """Writes a page that shows runs together, and tells where."""
+    from jaxnn import report as pages
+
     file = pages.write_comparison(runs, out)
     return Answer(0, {"runs": runs, "report": str(file)}, str(file))
 

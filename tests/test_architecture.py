@@ -37,6 +37,7 @@ ROOMS = [
     ("pictures",),
     ("scale",),
     ("records",),
+    ("report",),
     ("run",),
     ("export", "__main__"),
 ]

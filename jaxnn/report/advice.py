@@ -65,8 +65,8 @@ def _diverged(source: Source) -> Iterator[Advice]:
             "The training diverged",
             f"At training step {source.step:,} the loss was infinite or not a number.",
             "The steps were most likely too large: lower the learning rate, or clip the gradients."
-            f" python -m jaxnn diagnose {cut(source.found.path)} says which step, which examples and"
-            " which operation.",
+            f" python -m jaxnn diagnose {cut(source.found.path)} says which step, which examples"
+            " and which operation.",
         )
 
 

@@ -11,11 +11,10 @@ from jaxnn.checks import InvalidValue
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures.curves import curves
 from jaxnn.records import catalog, files
-from jaxnn.records.sweeps import word
 from jaxnn.report.drawn import drawn
 from jaxnn.report.markup import Markup, cut, element, join, quoted, table
 from jaxnn.report.page import page
-from jaxnn.report.phrases import figure, percent, spaced, time, told, value_of
+from jaxnn.report.phrases import BLANK, figure, percent, setting, spaced, time, told, value_of
 from jaxnn.report.sections import Section, rendered
 from jaxnn.report.source import Source, read
 
@@ -149,7 +148,7 @@ def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
             value = columns[each][place]
             shown = value_of(each, value)
             top = value == best.get(each)
-            cells.append(element("b", "★ ", shown, title="the best") if top else shown)
+            cells.append(element("b", f"★{BLANK}", shown, title="the best") if top else shown)
         seconds = source.about.seconds
         cells += [f"{source.step:,}", time(seconds) if seconds is not None else ""]
         rows.append(cells)
@@ -191,9 +190,4 @@ def _kinds(values: Sequence[Any]) -> int:
 
 
 def _said(config: dict[str, Any], field: str) -> str:
-    if field not in config:
-        return "–"
-    value = config[field]
-    if isinstance(value, list) and len(value) > 6:
-        return f"{len(value)} values"
-    return "none" if value is None else word(value, 6)
+    return setting(config[field]) if field in config else "–"

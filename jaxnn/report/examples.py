@@ -11,7 +11,7 @@ import numpy as np
 from jaxnn.records.sweeps import word
 from jaxnn.report.markup import Markup, cut, element, join, quoted
 from jaxnn.report.packed import pixels, png
-from jaxnn.report.phrases import percent
+from jaxnn.report.phrases import sure
 
 BARS = 12  # classes that have a bar each; of more only the one that is said
 NUMBERS = 6  # of an example that is no image
@@ -109,15 +109,15 @@ def _classified(chances: np.ndarray, label: int, names: Sequence[str]) -> list[M
     right = guess == label
     truth = names[label] if 0 <= label < len(names) else str(label)
     mark = "✓ right" if right else f"✗ wrong: it is {truth}"
-    return _says(names[guess], mark, percent(float(chances[guess])), right)
+    return _says(names[guess], mark, sure(float(chances[guess])), right)
 
 
-def _says(guess: Any, mark: str, sure: str = "", right: bool | None = None) -> list[Markup]:
+def _says(guess: Any, mark: str, certainty: str = "", right: bool | None = None) -> list[Markup]:
     name = {True: "right", False: "wrong", None: ""}[right]
     return [
         element("b", quoted(guess), class_="guess"),
         element("span", mark, class_=f"mark {name}".strip()),
-        element("span", f"{sure} sure" if sure else "", class_="sure"),
+        element("span", certainty, class_="sure"),
     ]
 
 
@@ -130,7 +130,7 @@ def _bars(names: Sequence[str], chances: np.ndarray | None, label: Any) -> Marku
     bars = [
         element(
             "i",
-            element("u", style=f"height:{100 * height:.0f}%"),
+            element("u", style=f"--share:{height:.3f}"),
             element("s", name),
             class_=("guess " * (place == top) + "truth" * (place == int(label))).strip() or None,
         )

@@ -22,8 +22,8 @@ def sections(source: Source) -> list[Section]:
         Section(
             "weights",
             "Its weights over time",
-            "A weight is the number on a wire, which training changes. Each shape shows how many"
-            " weights of a layer have which value: they begin small and alike, and spread as the"
+            "A weight is the number on a wire, which training changes. The darker a place, the more"
+            " weights of that layer have that value: they begin small and alike, and spread as the"
             " network learns.",
             lambda: _histograms(frames, "params/", weights, "weights-picture", "Weights over time"),
         ),
@@ -39,8 +39,8 @@ def sections(source: Source) -> list[Section]:
         Section(
             "gradients",
             "How far the gradient reaches",
-            "The gradient says how each weight should change. It is computed from the output back"
-            " to the input; if it fades on the way, the first layers hardly learn.",
+            "The gradient says how each weight should change; bright is much. It is computed from"
+            " the output back to the input: if it fades on the way, the first layers hardly learn.",
             lambda: _gradients(frames),
         ),
     ]

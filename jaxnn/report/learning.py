@@ -14,7 +14,7 @@ from jaxnn.records.recording import Frame, Recording
 from jaxnn.report.examples import BARS, cards, names_of, probabilities
 from jaxnn.report.markup import Markup, block, element, join
 from jaxnn.report.packed import levels, shares
-from jaxnn.report.phrases import figure, is_share, spaced, value_of
+from jaxnn.report.phrases import figure, is_share, spaced, sure, value_of
 from jaxnn.report.source import Source
 from jaxnn.report.stacks import stacked
 from jaxnn.report.wiring import wiring
@@ -163,6 +163,7 @@ def _chart(moments: Moments) -> Markup:
     )
     finite = moments.values[np.isfinite(moments.values)]
     top = 1.0 if is_share(moments.name) else float(finite.max(initial=0.0))
+    unit = "right" if moments.name == "accuracy" else spaced(moments.name)
     every = max(1, -(-last // 6))
     ticks = [
         element("span", f"{moments.steps[at]:,}", style=f"left:{100 * at / last:.2f}%")
@@ -177,7 +178,7 @@ def _chart(moments: Moments) -> Markup:
         element(
             "div",
             drawn,
-            element("span", figure(moments.name, top), class_="top"),
+            element("span", f"{figure(moments.name, top)} {unit}", class_="top"),
             element("i", id="mark", style=f"left:100%;top:{_down(heights[last])}%"),
             class_="line-of",
         ),
@@ -207,7 +208,7 @@ def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         finite = np.isfinite(chances).all(-1)
         guesses = np.where(finite, np.nan_to_num(chances).argmax(-1), -1)
         told |= {"labels": labels.astype(int).tolist(), "guesses": guesses.tolist()}
-        told["sure"] = np.round(np.nan_to_num(chances.max(-1)), 4).tolist()
+        told["sure"] = [[sure(float(p)) for p in row] for row in np.nan_to_num(chances.max(-1))]
         told["chances"] = shares(chances) if len(names) <= BARS else None
     elif outputs[0, 0].size == 1:
         numbers = outputs.reshape(len(outputs), count)

@@ -4,9 +4,8 @@ from typing import Any
 
 from jaxnn.records import account
 from jaxnn.records.columns import volume
-from jaxnn.records.sweeps import word
 from jaxnn.report.markup import Markup, cut, element, join, quoted, table
-from jaxnn.report.phrases import percent, spaced, time
+from jaxnn.report.phrases import percent, setting, spaced, time
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
 from jaxnn.report.wiring import blocks
@@ -82,17 +81,8 @@ def _chosen(source: Source) -> Markup | None:
     config = source.found.config or {}
     if not config:
         return None
-    rows = [[quoted(spaced(name)), quoted(_said(value))] for name, value in config.items()]
+    rows = [[quoted(spaced(name)), quoted(setting(value))] for name, value in config.items()]
     return table("Hyper-parameters", ["name", "value"], rows, numbers=False)
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 8:
-        shown = ", ".join(_said(each) for each in value[:6])
-        return f"{shown}, … ({len(value)})"
-    if isinstance(value, list | tuple):
-        return ", ".join(_said(each) for each in value)
-    return "none" if value is None else word(value, 6)
 
 
 def _speed(source: Source) -> Markup | None:
@@ -140,6 +130,6 @@ def _again(source: Source) -> Markup | None:
         )
     )
     if source.environment:
-        rows = [[spaced(name), quoted(_said(v))] for name, v in source.environment.items()]
+        rows = [[spaced(name), quoted(setting(v))] for name, v in source.environment.items()]
         parts.append(table("Made with", ["what", "version or value"], rows, numbers=False))
     return join(*parts)

@@ -62,13 +62,12 @@
       mark.className = known ? `mark ${right ? "right" : "wrong"}` : "mark";
       mark.textContent = !known ? "not finite"
         : right ? "✓ right" : `✗ wrong: it is ${found.names[label] ?? label}`;
-      figure.querySelector(".sure").textContent = known
-        ? `${(100 * found.sure[at][place]).toFixed(1)} % sure` : "";
+      figure.querySelector(".sure").textContent = known ? found.sure[at][place] : "";
       if (!chances) return;
       const mine = chances(at).subarray(place * classes, (place + 1) * classes);
       figure.querySelectorAll(".bars i").forEach((bar, number) => {
         bar.classList.toggle("guess", number === said);
-        bar.firstChild.style.height = `${Math.round(mine[number] / 2.54)}%`;
+        bar.firstChild.style.setProperty("--share", (mine[number] / 254).toFixed(3));
       });
     });
   };
@@ -183,6 +182,11 @@
     play.addEventListener("click", () => (timer ? pause() : begin()));
     slider.addEventListener("input", () => { if (timer) pause(); draw(); });
   }
+
+  // Paper unfolds everything.
+  const unfold = () => document.querySelectorAll("details").forEach((each) => { each.open = true; });
+  addEventListener("beforeprint", unfold);
+  matchMedia("print").addEventListener("change", (event) => { if (event.matches) unfold(); });
 
   theme.addEventListener("click", () => turn(!dark));
   system.addEventListener("change", (event) => turn(event.matches));

@@ -99,7 +99,7 @@ def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, M
         element(
             "header",
             element("p", *small, class_="facts"),
-            element("h1", heading),
+            element("h1", _unbroken(heading)),
             element("nav", *links, aria_label="Contents"),
             element("button", "Dark", type="button", id="theme", aria_pressed="false"),
         ),
@@ -114,10 +114,18 @@ def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, M
     return join(Markup("<!DOCTYPE html>\n"), element("html", head, body, lang="en"), Markup("\n"))
 
 
+def _unbroken(heading: str) -> Markup:
+    """Returns a heading in which no line ends inside of a word."""
+    words = [element("span", w, class_="whole") if "-" in w else w for w in heading.split(" ")]
+    return join(*[part for word in words for part in (" ", word)][1:])
+
+
 def _advice(source: Source) -> Markup:
     found = advice(source)
     if not found:
-        return element("p", "Nothing: no over-fitting, no plateau, no dead nodes, no lost numbers.")
+        single = "it did not over-fit, stall or diverge, and no number was lost."
+        many = "no network diverged, and no best value is at the edge of what was tried."
+        return element("p", f"Nothing: {many if source.many else single}")
     items = [
         element("li", element("h3", each.title), element("p", each.what), element("p", each.do))
         for each in found

@@ -208,7 +208,8 @@ def _cell(name: str, cell: Any) -> Any:
         value = float(cell)
     except (TypeError, ValueError):
         return float("nan") if "/" in name else cell
-    return int(value) if name in ("seed", "steps") else value
+    whole = "/" not in name and not {".", "e", "n"} & set(cell.lower())
+    return int(value) if whole else value
 
 
 def _number(value: Any) -> Any:

@@ -11,7 +11,7 @@ from jaxnn.pictures.sweep import sweep
 from jaxnn.records import sweeps
 from jaxnn.report.drawn import drawn
 from jaxnn.report.markup import Markup, element, join, quoted, table
-from jaxnn.report.phrases import figure, spaced, told, value_of
+from jaxnn.report.phrases import figure, listed, spaced, told, value_of
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, setting_words, settings
@@ -55,8 +55,8 @@ def sections(source: Source) -> list[Section]:
         Section(
             "runs",
             "Every network",
-            "One row for each network that was trained.",
-            lambda: _members(source, metric) if many else None,
+            "One row for each network that was trained, the best first.",
+            lambda: _folded(source, metric) if many else None,
         ),
     ]
 
@@ -78,17 +78,16 @@ def _map(source: Source, metric: str) -> Markup:
 def _ranking(source: Source, metric: str) -> Markup:
     rows = []
     found = settings(source)
+    diverged = any(each.diverged for each in found)
     for place, each in enumerate(found[:SHOWN], 1):
         cells = [quoted(sweeps.word(value)) for value in each.values.values()]
         figures = [value_of(metric, value) for value in (each.mean, each.best)]
         spread = value_of(metric, each.deviation) if np.isfinite(each.deviation) else ""
-        rows.append(
-            [str(place), *cells, figures[0], spread, figures[1], each.runs, each.diverged or ""]
-        )
-    heads = [
-        "place", *[quoted(spaced(name)) for name in source.fields],
-        "mean", "deviation", "best", "networks", "diverged",
-    ]  # fmt: skip
+        lost = [each.diverged] if diverged else []
+        rows.append([str(place), *cells, figures[0], spread, figures[1], each.runs, *lost])
+    fields = [quoted(spaced(name)) for name in source.fields]
+    heads = ["place", *fields, "mean", "deviation", "best", "networks"]
+    heads += ["diverged"] if diverged else []
     return join(table(f"Settings by their {told(metric)}", heads, rows), _more(len(found)))
 
 
@@ -113,6 +112,11 @@ def _members(source: Source, metric: str) -> Markup:
     return join(table("Networks, the best first", heads, rows), _more(len(order)))
 
 
+def _folded(source: Source, metric: str) -> Markup:
+    words = f"Show the {min(SHOWN, len(source.table))} best of {len(source.table)} networks"
+    return element("details", element("summary", words), _members(source, metric))
+
+
 def _more(count: int) -> Markup | None:
     return element("p", f"And {count - SHOWN:,} more.", class_="more") if count > SHOWN else None
 
@@ -126,12 +130,12 @@ def _curves(source: Source) -> Markup | None:
         for rows, places in source.groups:
             mine = [i for i, at in enumerate(places) if _is(source.table[at], setting.values)]
             if mine:
-                found[setting_words(setting.values)] = [_only(row, mine) for row in rows]
-    return (
-        drawn(curves(found), "curves", "How the metrics of the best settings went")
-        if found
-        else None
-    )
+                name = ", ".join(sweeps.word(value) for value in setting.values.values())
+                found[name] = [_only(row, mine) for row in rows]
+    names = listed([spaced(name) for name in source.fields])
+    caption = f"The {len(found)} best settings; a line is named by its {names}."
+    title = "How the metrics of the best settings went"
+    return drawn(curves(found), "curves", title, caption) if found else None
 
 
 def _is(row: dict[str, Any], values: dict[str, Any]) -> bool:
