@@ -17,7 +17,8 @@ import pytest  # noqa: E402
 import jaxnn  # noqa: E402
 
 # Only tests of recordings and reports pay for them; `report=True` asks for one.
-inspect.unwrap(jaxnn.fit).__kwdefaults__["report"] = False
+for function in (jaxnn.fit, jaxnn.fit_sweep):
+    inspect.unwrap(function).__kwdefaults__["report"] = False
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_compilation_cache", False)

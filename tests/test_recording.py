@@ -57,7 +57,7 @@ def fit(out, *, report=True, learner=learner(), **settings):
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FIT, "_report", lambda path: None)
+        patch.setattr(FIT, "write_report", lambda path: None)
         run = fit(tmp_path_factory.mktemp("recorded") / "run")
     return run, recording.read(run.out)
 
@@ -65,7 +65,7 @@ def recorded(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
     """The page has tests of its own."""
-    monkeypatch.setattr(FIT, "_report", lambda path: None)
+    monkeypatch.setattr(FIT, "write_report", lambda path: None)
 
 
 def states(steps):

@@ -14,7 +14,6 @@
 
 import json
 import math
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,9 +30,10 @@ from jaxnn.records.directory import open_directory
 from jaxnn.records.progress import shown
 from jaxnn.run.diagnosis import diagnose
 from jaxnn.run.evaluate import predict
-from jaxnn.run.keeper import Caution, Keeper, Kept
+from jaxnn.run.keeper import Keeper, Kept
 from jaxnn.run.record import Record
 from jaxnn.run.recorder import Recorder
+from jaxnn.run.reporting import write_report
 from jaxnn.run.run import Form
 from jaxnn.run.signals import signals
 from jaxnn.run.speed import SPEED, Speed
@@ -152,7 +152,7 @@ def fit(
     )  # fmt: skip
     asked = hparams if config is None else config
     record, speed = Record(training), Speed(training)
-    with _kept(training, out, asked, saving, resume, allow_change) as (keeper, kept):
+    with _kept(training, out, asked, saving, resume, allow_change, report) as (keeper, kept):
         recorder = None
         if keeper is not None and report and training.layout.members is None:
             recorder = Recorder(keeper.directory, training, kept.step if kept else 0)
@@ -207,21 +207,10 @@ def fit(
             keeper.directory.write(SPEED, (json.dumps(figures, indent=2) + "\n").encode())
             keeper.directory.finish(result)
             if report:
-                _report(keeper.directory.path)
+                write_report(keeper.directory.path)
     members, path = training.layout.members, keeper and keeper.directory.path
     state, best = progress.state, progress.best
     return Run(result, record.rows, state, best, learner, path, members, figures)
-
-
-def _report(path: Path) -> None:
-    """Writes the report of a run, of which nothing is lost if that fails."""
-    from jaxnn.report import write  # not loaded where there is none
-
-    try:
-        write(path)
-    except Exception as error:
-        text = f"the report was not written ({error}): python -m jaxnn report {path} does it again"
-        warnings.warn(text, Caution, stacklevel=3)
 
 
 @contextmanager
@@ -232,6 +221,7 @@ def _kept(
     saving: Saving | None,
     resume: bool,
     allow_change: Collection[str],
+    report: bool,
 ) -> Iterator[tuple[Keeper | None, Kept | None]]:
     """Opens the directory; yields who keeps the run in it, and what was kept there before."""
     kind("fit", "saving", saving or Saving(), Saving, fix="Pass saving=Saving(seconds=60)")
@@ -258,6 +248,8 @@ def _kept(
                 keeper.wait()
             except Exception as late:
                 error.add_note(f"Besides, a checkpoint could not be saved: {late}")
+            if report and isinstance(error, NotFinite):
+                write_report(directory.path)
             raise
 
 

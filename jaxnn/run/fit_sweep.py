@@ -10,7 +10,7 @@
     jaxnn.fit_sweep(sweep, train, structural=["hidden"], out="runs/mine")
 
 Its directory holds that of each group's `fit`, `sweep.csv` with a row for each run, a picture of
-them, `sweep.png`, and last `result.json`. A sweep that was interrupted goes on there, in the middle
+them, `sweep.png`, last `result.json`, and a page that tells of them all, `report.html`. A sweep that was interrupted goes on there, in the middle
 of the group in which it was.
 """
 
@@ -28,6 +28,7 @@ from jaxnn.records import sweeps
 from jaxnn.records.contents import METRICS
 from jaxnn.records.directory import RunDirectory, finished, open_directory
 from jaxnn.run.fit import NotFinite
+from jaxnn.run.reporting import write_report
 from jaxnn.run.sweep import Sweep
 from jaxnn.typing import Any
 
@@ -61,6 +62,7 @@ def fit_sweep(
     quiet: bool = False,
     resume: bool = False,
     allow_change: Collection[str] = (),
+    report: bool = True,
 ) -> Swept:
     """Trains the runs of a sweep, group by group, and returns the `Swept`.
 
@@ -80,6 +82,7 @@ def fit_sweep(
       quiet: whether to print nothing.
       resume: whether there must be a sweep to go on with.
       allow_change: the fields of the configuration that may differ from those of that sweep.
+      report: whether to write `report.html` in the end.
 
     Raises:
       Invalid: if the metric is none, as far as it is known before training, or a field is unknown.
@@ -143,6 +146,8 @@ def fit_sweep(
             "jax": results[0]["jax"],
         }
         directory.finish(result)
+        if report:
+            write_report(directory.path)
     return Swept(result, rows, directory.path)
 
 
