@@ -10,8 +10,8 @@
     jaxnn.fit_sweep(sweep, train, structural=["hidden"], out="runs/mine")
 
 Its directory holds that of each group's `fit`, `sweep.csv` with a row for each run, a picture of
-them, `sweep.png`, last `result.json`, and a page that tells of them all, `report.html`. A sweep that was interrupted goes on there, in the middle
-of the group in which it was.
+them, `sweep.png`, last `result.json`, and a page that tells of them all, `report.html`. A sweep
+that was interrupted goes on there, in the middle of the group in which it was.
 """
 
 import io
