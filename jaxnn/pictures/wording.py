@@ -109,9 +109,9 @@ def _has(block: Block, kind: str) -> bool:
 
 
 def wrapped(text: str, room: float) -> list[str]:
-    """Returns a text in lines of at most `room` points."""
+    """Returns a text in lines of at most `room` points, broken at plain spaces."""
     lines: list[str] = []
-    for word in text.split():
+    for word in text.split(" "):
         if lines and width_of(f"{lines[-1]} {word}") <= room:
             lines[-1] += f" {word}"
         else:
