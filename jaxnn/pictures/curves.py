@@ -56,8 +56,9 @@ def curves(
       InvalidType: if these are no rows.
       InvalidValue: if there is nothing to draw, or no metric of a name.
     """
-    many = isinstance(rows, Mapping) and "step" not in rows
-    runs: dict[str, Any] = {str(run): each for run, each in rows.items()} if many else {"": rows}
+    runs: dict[str, Any] = {"": rows}
+    if isinstance(rows, Mapping) and "step" not in rows:
+        runs = {str(run): each for run, each in rows.items()}
     if not runs:
         raise InvalidValue(
             "curves",
