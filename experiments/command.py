@@ -23,7 +23,7 @@ import tyro
 import jaxnn
 from experiments.fields import filled, hparams, swept
 from jaxnn.records.directory import digest, plain
-from jaxnn.records.progress import describe
+from jaxnn.records.screen import describe
 from jaxnn.records.sweeps import word
 from jaxnn.run.fit import NotFinitePolicy
 from jaxnn.scale import devices

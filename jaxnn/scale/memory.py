@@ -1,7 +1,10 @@
 """Memory: what a device has, what a program needs, and how much of it fits."""
 
 import os
+import resource
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -17,6 +20,46 @@ def available(device: Any) -> int:
     if stats and "bytes_limit" in stats:
         return int(SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
     return int(SHARE * _free() / len(jax.local_devices(backend="cpu")))
+
+
+class Used(NamedTuple):
+    """Memory in use, in bytes; `None` where the system does not tell it.
+
+    Attributes:
+      now: what is in use.
+      peak: the most that ever was.
+      of: `"device"`, where that is the one with the most in use, or `"process"`.
+    """
+
+    now: int | None
+    peak: int | None
+    of: str
+
+
+def used() -> Used:
+    """Returns the memory of the devices of this process, or its own where they do not tell."""
+    found = []
+    for device in jax.local_devices():
+        stats = device.memory_stats() if device.platform != "cpu" else None
+        if stats and "bytes_in_use" in stats:
+            now = int(stats["bytes_in_use"])
+            found.append(Used(now, int(stats.get("peak_bytes_in_use", now)), "device"))
+    return max(found, key=lambda each: each.peak or 0) if found else used_by()
+
+
+def used_by(process: int | None = None) -> Used:
+    """Returns the memory that a process keeps in main memory: this one, or that of a number."""
+    try:
+        place = Path(f"/proc/{'self' if process is None else process}/status")
+        lines = dict(line.split(":", 1) for line in place.read_text().splitlines())
+        now, peak = (1024 * int(lines[name].split()[0]) for name in ("VmRSS", "VmHWM"))
+        return Used(now, peak, "process")
+    except (OSError, ValueError, KeyError):
+        if process is not None:
+            return Used(None, None, "process")
+    # Where there is no /proc: kilobytes, but on macOS bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Used(None, peak * (1 if sys.platform == "darwin" else 1024), "process")
 
 
 def _free() -> int:
