@@ -27,12 +27,14 @@ from experiments.command import command
 from jaxnn.records import checkpoints
 from jaxnn.records.background import Background
 from jaxnn.records.directory import RunDirectory
+from jaxnn.records.recording import FOLDER
 from tests import failpoints
 from tests.promises import counted, figure  # noqa: F401  (what all of these tests need)
 
 KILLED = -signal.SIGKILL
 SECONDS = 0.0  # between two saves
 KINDS = ("single", "population", "patience", "stopping")
+RECORDED = "recorded"  # as single, and recorded
 
 
 # --- A small run that has everything ---------------------------------------------------------
@@ -42,7 +44,7 @@ KINDS = ("single", "population", "patience", "stopping")
 class Config:
     """The hyper-parameters."""
 
-    kind: str = "single"  # one of KINDS
+    kind: str = "single"  # one of KINDS, or RECORDED
     steps: int = 20  # how long
     every: int = 4  # steps between reports
 
@@ -70,6 +72,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         config=config,
         quiet=True,
         saving=jaxnn.Saving(seconds=SECONDS),
+        report=config.kind == RECORDED,
         **options,
     )
     DIGESTS.update(bits(run.state._asdict() | {"best": run.best}))
@@ -184,6 +187,8 @@ def _child(place, arguments, fault, pace, cache, before) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     jax.config.update("jax_num_cpu_devices", 2)
+    # The page is made of what is kept, when all is done: it has tests of its own.
+    sys.modules["jaxnn.run.fit"].write_report = lambda path: None  # pyright: ignore
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -227,12 +232,14 @@ class Ending:
       digests: of the parts of its state.
       rows: of `metrics.jsonl`.
       result: of `result.json`.
+      recording: a digest of each of its files.
       seconds: from the start of the process to its end.
     """
 
     digests: dict[str, str]
     rows: list[str]
     result: dict[str, Any]
+    recording: dict[str, str]
     seconds: float = field(compare=False)
 
 
@@ -246,12 +253,17 @@ def ending(child: Child, out: Path) -> Ending:
 
 def ended(out: Path, digests: dict[str, str], seconds: float = 0.0) -> Ending:
     """Returns what a run came to, which has left nothing but what it has to."""
-    names = {path.name for path in out.iterdir()}
-    assert names == {".lock", "checkpoints", "config.json", "metrics.jsonl", "result.json"}
+    names = {path.name for path in out.iterdir()} - {FOLDER}
+    files = {"config.json", "metrics.jsonl", "result.json", "speed.json"}
+    assert names == {".lock", "checkpoints", *files}
     assert all(path.name.isdecimal() for path in (out / "checkpoints").iterdir())
     result = json.loads((out / "result.json").read_text())
     del result["seconds"]
-    return Ending(digests, timeless((out / "metrics.jsonl").read_bytes()), result, seconds)
+    seen = out / FOLDER
+    recorded = sorted(seen.iterdir()) if seen.exists() else []
+    recording = {path.name: sha256(path.read_bytes()).hexdigest()[:16] for path in recorded}
+    rows = timeless((out / "metrics.jsonl").read_bytes())
+    return Ending(digests, rows, result, recording, seconds)
 
 
 def again(out: Path) -> list[str]:

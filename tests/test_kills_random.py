@@ -4,7 +4,20 @@ import random
 
 import pytest
 
-from tests.harness import KILLED, KINDS, Reference, again, counted, ending, of_kills, sound, start
+from tests.harness import (
+    KILLED,
+    KINDS,
+    RECORDED,
+    Reference,
+    again,
+    counted,
+    ending,
+    of_kills,
+    sound,
+    start,
+)
+
+KINDS = (RECORDED, *KINDS[1:])
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +29,7 @@ def reference(tmp_path_factory):
 def killed_at_random(kills, kind, place, reference, seed):
     """Kills runs at random times, also while they go on from the kill before."""
     whole, chance = reference(kind), random.Random(f"{kind} {seed}")
+    assert bool(whole.recording) == (kind == RECORDED)
     with counted(**of_kills("at random times")) as tried:
         runs = 0
         while len(tried) < kills:

@@ -47,6 +47,7 @@ class Recorder:
         self.training = training
         self.folder = directory.path / recording.FOLDER
         self.folder.mkdir(exist_ok=True)
+        files.sweep(self.folder)
         recording.cut(self.folder, step)
         self.schedule = schedule(training)
         self.moments = self.schedule.moments
