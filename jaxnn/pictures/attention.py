@@ -50,13 +50,15 @@ def attention(
     shown = weights[:HEADS]
     columns = min(len(shown), 1 if max(queries, keys) > 96 else 2 if len(shown) <= 4 else 4)
     rows = -(-len(shown) // columns)
-    side = (WIDTH - 0.75) / columns  # inches
+    side = (WIDTH - 1.0) / columns  # inches
     room = 72 * side / max(keys, queries) > TICK + 0.6
     named = tokens is not None and room
     longest = max(map(len, map(_visible, tokens))) if named and tokens is not None else 2
-    high = side * min(max(queries / keys, 0.3), 3.0) + 0.2
+    high = side * queries / keys + 0.2
+    remarks = [f"the first {HEADS} of {count} heads"] if count > HEADS else []
+    remarks += [] if np.isfinite(shown).all() else ["in red: not finite"]
     figure, axes = canvas(
-        height=rows * high + 0.75 + 0.06 * min(longest, 8),
+        height=rows * high + 0.5 + 0.06 * min(longest, 8) * named + 0.12 * len(remarks),
         rows=rows, columns=columns, squeeze=False, sharex=True, sharey=True,
     )  # fmt: skip
     largest = np.nanmax(np.where(np.isfinite(shown), shown, np.nan), initial=0.0) or 1.0
@@ -68,7 +70,7 @@ def attention(
         one.set_facecolor(MARK)  # seen where there is no colour
         image = one.imshow(
             np.ma.masked_invalid(shown[head]), cmap=AMOUNT, vmin=0.0, vmax=largest,
-            aspect="auto", interpolation="nearest", gid=f"head:{head}",
+            aspect="equal", interpolation="nearest", gid=f"head:{head}",
         )  # fmt: skip
         one.set_title(f"head {head + 1}", fontsize=TICK, color=INK, pad=2)
         for spine in one.spines.values():
@@ -84,7 +86,9 @@ def attention(
     bar.ax.tick_params(labelsize=TICK, labelcolor=FAINT, color=FAINT, width=0.6, length=2.5, pad=2)
     bar.set_label("weight", fontsize=LABEL, color=INK)
     figure.supylabel("query: the place that asks", fontsize=LABEL, color=INK)
-    figure.supxlabel("key: the place that is looked at", fontsize=LABEL, color=INK)
+    figure.supxlabel(
+        "\n".join(["key: the place that is looked at", *remarks]), fontsize=LABEL, color=INK
+    )
     return figure
 
 

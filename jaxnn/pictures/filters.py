@@ -92,7 +92,9 @@ def of_pixels(weights: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
 def _columns(count: int, high: int, wide: int) -> tuple[int, float]:
     """Returns how many filters are side by side, and how wide they are in points."""
     room = POINTS - 2 * EDGE + 3.0
-    columns = min(count, max(1, round(math.sqrt(1.4 * count * high / wide))))
+    best = max(1, round(math.sqrt(1.2 * count * high / wide)))
+    near = [columns for columns in range(best - 1, best + 2) if columns and count % columns == 0]
+    columns = min(count, near[-1] if near else best)
     side = min(room / columns - 3.0, LARGEST * max(1.0, wide / high))
     return columns, side
 
@@ -107,7 +109,7 @@ def _remarks(images: np.ndarray, count: int, channels: int) -> list[str]:
         remarks.append(f"The {channels} channels of a node are side by side.")
     lost = int((~np.isfinite(images)).sum())
     if lost:
-        remarks.append(f"Not finite, in red: {lost:,} weights." if lost > 1 else "Not finite, in red: 1 weight.")  # fmt: skip
+        remarks.append(f"Not finite, in red: {lost:,} weight{'s' * (lost > 1)}.")
     return remarks
 
 

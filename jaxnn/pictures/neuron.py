@@ -134,7 +134,7 @@ def _inputs(sheet: Sheet, wires: list[Term], middle: float, step: float, scale: 
             [_INPUT, _NODE], [y, middle], colour, width, gid=f"wire:{place}", zorder=1,
             linestyle=(0, (1.5, 1.5)) if dotted else "-",
         )  # fmt: skip
-        at = 0.44  # of the way: there they are apart, and near enough to their inputs
+        at = 0.28 if several else 0.44  # of the way: where they are apart, and near their inputs
         said = f"sum {figure(term.product)}" if several else figure(term.weight)
         around = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
         x = _INPUT + at * (_NODE - _INPUT)
@@ -222,9 +222,11 @@ def _sums(wires, total: float, bias: float, raw: float, output: float, name: str
         sign = "−" if first < 0 else "+"
         size, value = figure(abs(first)), figure(term.value)
         value = f"({value})" if value.startswith("−") else value
-        words = f"{size} ({term.name.replace(' ', SPACE)})" if several else f"{size} × {value}"
+        words = (
+            f"{size}{SPACE}({term.name.replace(' ', SPACE)})" if several else f"{size} × {value}"
+        )
         words = words.replace(" × ", SPACE + "×" + SPACE)
-        said += f" {sign} {words}" if said else f"{'−' if first < 0 else ''}{words}"
+        said += f" {sign}{SPACE}{words}" if said else f"{'−' if first < 0 else ''}{words}"
         product = _read(figure(abs(first))) * (1 if several else _read(figure(term.value)))
         shown += -product if first < 0 else product
     room = POINTS - 16 - width_of("sum + bias  ")
