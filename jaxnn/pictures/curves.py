@@ -36,7 +36,7 @@ class _Line(NamedTuple):
 
 
 def curves(
-    rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]],
+    rows: Any,
     metrics: str | Sequence[str] | None = None,
     *,
     units: Mapping[str, str] | None = None,

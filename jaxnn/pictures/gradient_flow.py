@@ -6,8 +6,6 @@ A size is the root of the mean square of a leaf's gradient, on a logarithmic sca
 vanishes or explodes on its way through the network is seen as a slope.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from jaxnn.checks import InvalidValue
@@ -21,7 +19,7 @@ SIZE = "gradient's root mean square"
 DECADES = 6.0  # below the largest: what is smaller has the colour of the least
 
 
-def gradient_flow(sizes: Mapping[Any, Any]) -> Any:
+def gradient_flow(sizes: Any) -> Any:
     """Returns a matplotlib `Figure` of the gradient's size in each layer, over steps or at one.
 
     Args:

@@ -24,7 +24,7 @@ REACH = (0.001, 0.999)  # the quantiles between which values are drawn, with a m
 FADING = 0.6  # the power of a density that is its opacity
 
 
-def weights(moments: Mapping[Any, Any]) -> Any:
+def weights(moments: Any) -> Any:
     """Returns a matplotlib `Figure` of the spread of parameters, a panel for each leaf.
 
     Args:
@@ -38,7 +38,7 @@ def weights(moments: Mapping[Any, Any]) -> Any:
     return _histograms("weights", moments, "weight")
 
 
-def activations(moments: Mapping[Any, Any]) -> Any:
+def activations(moments: Any) -> Any:
     """Returns a matplotlib `Figure` of the spread of what layers put out, a panel for each.
 
     Args:
@@ -64,7 +64,7 @@ class Moments(NamedTuple):
     values: dict[str, list[Any]]
 
 
-def read(where: str, moments: Mapping[Any, Any]) -> Moments:
+def read(where: str, moments: Any) -> Moments:
     """Returns the moments in order, of one as of many; raises as `weights` does."""
     if not isinstance(moments, Mapping):
         raise InvalidType(
@@ -121,7 +121,7 @@ def _values(where: str, name: str, values: Any) -> Any:
     return flat if flat.size else None
 
 
-def _histograms(where: str, moments: Mapping[Any, Any], of: str) -> Any:
+def _histograms(where: str, moments: Any, of: str) -> Any:
     steps, found = read(where, moments)
     names = list(found)
     if len(names) > MOST:

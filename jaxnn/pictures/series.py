@@ -6,7 +6,7 @@
 ([1.0, 2.0], [[2.0], [nan]])
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ class Series(NamedTuple):
     values: Float[np.ndarray, "rows members"]
 
 
-def series(where: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
+def series(where: str, rows: Any) -> dict[str, Series]:
     """Returns the metrics of `metrics.jsonl`, each with the rows that have it.
 
     Raises:
