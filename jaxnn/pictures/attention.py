@@ -81,6 +81,7 @@ def attention(
             one.set_yticks(range(queries), texts[-queries:] if queries < keys else texts)
         else:
             one.locator_params(integer=True, nbins=4)
+    figure.get_layout_engine().set(hspace=0.02, wspace=0.02)
     bar = figure.colorbar(image, ax=axes, fraction=0.05, aspect=24, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=TICK, labelcolor=FAINT, color=FAINT, width=0.6, length=2.5, pad=2)

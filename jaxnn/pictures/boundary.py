@@ -87,8 +87,8 @@ def boundary(
         )  # fmt: skip
     if wrong.any():
         axes.scatter(
-            *shown[wrong].T, s=40 if len(shown) < 200 else 16, marker="x", color=INK, linewidths=1.0,
-            zorder=4, label="wrong", gid="wrong",
+            *shown[wrong].T, s=40 if len(shown) < 200 else 16, marker="x", color=INK,
+            linewidths=1.0, zorder=4, label="wrong", gid="wrong",
         )  # fmt: skip
     axes.set_xlabel("x1", fontsize=LABEL)
     axes.set_ylabel("x2", fontsize=LABEL)
@@ -97,7 +97,7 @@ def boundary(
     remarks += [] if np.isfinite(sure).all() else ["In red, it is not finite."]
     figure.legend(
         loc="outside upper left", ncols=4, frameon=False, fontsize=TICK, handletextpad=0.2,
-        columnspacing=1.0,
+        columnspacing=1.0, labelcolor=INK,
     )  # fmt: skip
     noted(figure, " ".join(remarks))
     return figure

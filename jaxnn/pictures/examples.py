@@ -1,6 +1,7 @@
 """Examples with what a network made of them: its best, its worst, or those that it doubts most.
 
-    examples(test["inputs"], test["labels"], run.predict(test["inputs"]), "worst").savefig("worst.png")
+    logits = run.predict(test["inputs"])
+    examples(test["inputs"], test["labels"], logits, "worst").savefig("worst.png")
 
 Under each is the truth, what was predicted, and the probability that this got. What is wrong has a
 cross and the word, and a frame.
@@ -20,7 +21,7 @@ from jaxnn.pictures.sheet import POINTS, Sheet, fitted
 from jaxnn.typing import Any, Array, Float, Int, Num
 
 MOST, COLUMNS, BARS = 64, 4, 256  # examples, those side by side, and numbers of one
-EDGE, GAP, LINE = 8.0, 10.0, 9.6  # points
+EDGE, GAP, LINE, SIDE = 8.0, 10.0, 9.6, 52.0  # points
 KINDS = {
     "worst": "with the highest loss",
     "best": "with the lowest loss",
@@ -60,19 +61,19 @@ def examples(
     probabilities = _softmax(logits)
     said = list(map(str, range(logits.shape[1]) if names is None else names))
     columns = min(COLUMNS, len(places))
-    side = min((POINTS - 2 * EDGE - GAP * (columns - 1)) / columns, 52.0)
     wide = (POINTS - 2 * EDGE - GAP * (columns - 1)) / columns
-    high = side * (
-        min(max(inputs.shape[1] / inputs.shape[2], 0.4), 2.0) if inputs.ndim > 2 else 0.7
-    )
+    side = min(wide, SIDE)
+    tall = inputs.shape[1] / inputs.shape[2] if inputs.ndim > 2 else 0.7
+    high = side * min(max(tall, 0.4), 2.0)
     step = high + 3 * LINE + 8
     rows = -(-len(places) // columns)
+    scale = _range(inputs)
     lost = not np.isfinite(logits[places]).all()
     sheet = Sheet(EDGE + rows * step + 12 + LINE * lost)
     for number, place in enumerate(places):
         left = EDGE + number % columns * (wide + GAP)
         top = EDGE + number // columns * step
-        _drawn(sheet, inputs[place], left, top, side, high, number)
+        _drawn(sheet, inputs[place], scale, (left, top, side, high), number)
         _told(
             sheet, left, top + high + 7, wide, said, int(labels[place]), probabilities[place],
             (left, top, side, high),
@@ -81,7 +82,8 @@ def examples(
     y = EDGE + rows * step + 3
     sheet.text(EDGE, y, f"{many} of {len(labels):,} {KINDS[kind]}.", ha="left")
     if lost:
-        sheet.text(EDGE, y + LINE, "Where logits are not finite, there is no prediction.", MARK, ha="left")  # fmt: skip
+        lacking = "Where logits are not finite, there is no prediction."
+        sheet.text(EDGE, y + LINE, lacking, MARK, ha="left")
     return sheet.figure
 
 
@@ -99,29 +101,32 @@ def chosen(logits: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
     return np.argsort(score if kind == "best" else -score, kind="stable")
 
 
-def _drawn(sheet: Sheet, example, left, top, side, high, number: int) -> None:
+def _range(inputs: np.ndarray) -> tuple[float, float]:
+    """Returns the least and the largest number: black and white, or the reach of bars."""
+    known = inputs[np.isfinite(inputs)]
+    return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+
+
+def _drawn(sheet: Sheet, example: np.ndarray, scale, frame, number: int) -> None:
     """Draws an example as an image, or as bars."""
-    extent = left, left + side, top + high, top
+    left, top, side, high = frame
+    low, largest = scale
+    values = np.nan_to_num(example.astype(float))
     if example.ndim > 1:
-        scale = 255.0 if example.dtype == np.uint8 and example.max(initial=0) > 16 else None
-        pixels = example.astype(float)
-        low, top_value = (0.0, scale) if scale else (np.nanmin(pixels), np.nanmax(pixels))
-        pixels = np.clip((pixels - low) / ((top_value - low) or 1.0), 0, 1)
+        pixels = np.clip((values - low) / ((largest - low) or 1.0), 0, 1)
         pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
         sheet.axes.imshow(
-            pixels, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto",
-            interpolation="nearest", gid=f"example:{number}", zorder=2,
+            pixels, cmap="gray", vmin=0, vmax=1, extent=(left, left + side, top + high, top),
+            aspect="auto", interpolation="nearest", gid=f"example:{number}", zorder=2,
         )  # fmt: skip
         return
-    values = np.nan_to_num(example.astype(float))
-    reach = np.abs(values).max(initial=0.0) or 1.0
-    middle, each = top + high / 2, side / len(values)
+    low, largest = min(low, 0.0), max(largest, 0.0)
+    each, unit = side / len(values), high / ((largest - low) or 1.0)
+    zero = top + unit * largest
     for place, value in enumerate(values):
-        tall = 0.5 * high * abs(value) / reach
-        x = left + each * (place + 0.5)
-        y = [middle, middle - tall if value > 0 else middle + tall]
-        sheet.line([x, x], y, COLOURS[0] if value > 0 else COLOURS[1], 0.75 * each, zorder=2)
-    sheet.line([left, left + side], [middle, middle], FAINT, 0.5, gid=f"example:{number}", zorder=3)
+        x, colour = left + each * (place + 0.5), COLOURS[0] if value > 0 else COLOURS[1]
+        sheet.line([x, x], [zero, zero - unit * value], colour, 0.75 * each, zorder=2)
+    sheet.line([left, left + side], [zero, zero], FAINT, 0.5, gid=f"example:{number}", zorder=3)
 
 
 def _told(sheet: Sheet, left, y, wide, names, label: int, probabilities, frame) -> None:

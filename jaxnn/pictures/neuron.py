@@ -134,15 +134,15 @@ def _inputs(sheet: Sheet, wires: list[Term], middle: float, step: float, scale: 
             [_INPUT, _NODE], [y, middle], colour, width, gid=f"wire:{place}", zorder=1,
             linestyle=(0, (1.5, 1.5)) if dotted else "-",
         )  # fmt: skip
-        at = 0.28 if several else 0.44  # of the way: where they are apart, and near their inputs
-        said = f"sum {figure(term.product)}" if several else figure(term.weight)
-        around = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
-        x = _INPUT + at * (_NODE - _INPUT)
-        sheet.text(x, y + at * (middle - y), said, INK, bbox=around, zorder=2)
+        around = {"facecolor": PAPER, "edgecolor": FAINT, "boxstyle": "round", "linewidth": 0.7}
         if several:
-            around = {"facecolor": PAPER, "edgecolor": FAINT, "boxstyle": "round", "linewidth": 0.7}
-            sheet.text(_INPUT, y, term.name, INK, bbox=around, zorder=3)
+            said = f"{term.name}: sum {figure(term.product)}"
+            sheet.text(8, y, said, INK, ha="left", bbox=around, zorder=3, gid="rest")
         else:
+            at = 0.44  # of the way: where they are apart, and near their inputs
+            x, level = _INPUT + at * (_NODE - _INPUT), y + at * (middle - y)
+            around = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
+            sheet.text(x, level, figure(term.weight), INK, bbox=around, zorder=2)
             sheet.circle(_INPUT, y, _DOT, zorder=3, gid=f"input:{place}")
             _figure_in(sheet, _INPUT, y, term.value, 2 * _DOT)
             sheet.text(_INPUT - _DOT - 3, y, fitted(term.name, _INPUT - _DOT - 4), ha="right")
