@@ -75,8 +75,9 @@ def names(out):
 
 def test_a_run_directory_holds_what_was_asked_what_happened_and_what_came_out(tmp_path):
     out = tmp_path / "deep" / "run"
-    run = fit(out, evaluate=points(64), name="points", config=Config())
-    assert names(out) == [".lock", "checkpoints", "config.json", "metrics.jsonl", "result.json"]
+    run = fit(out, evaluate=points(64), name="points", config=Config(), report=True)
+    data = ["config.json", "metrics.jsonl", "recording", "report.html", "result.json", "speed.json"]
+    assert names(out) == [".lock", "checkpoints", *data]
     # An infinite number, which JSON has not, is a word.
     config = {"hidden": [8], "learning_rate": 0.01, "bound": "Infinity"}
     assert strict((out / "config.json").read_text()) == config
@@ -253,7 +254,8 @@ def test_a_signal_ends_the_run_with_everything_written(tmp_path, number):
     assert errors.rstrip().splitlines()[-1].startswith("KeyboardInterrupt: stopped at step ")
     rows = journal(tmp_path / "run")
     assert [row["step"] for row in rows] == [1000 * (n + 1) for n in range(len(rows))]
-    assert names(tmp_path / "run") == [".lock", "checkpoints", "config.json", "metrics.jsonl"]
+    data = ["checkpoints", "config.json", "metrics.jsonl", "recording"]
+    assert names(tmp_path / "run") == [".lock", *data]
 
 
 def test_a_second_signal_ends_at_once(tmp_path):
