@@ -1,6 +1,7 @@
 """Looking at pictures as a reader does: is it legible, and does it look as it did?"""
 
 import tempfile
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 from unittest import mock
@@ -31,7 +32,7 @@ def overlaps(figure):
     pairs = [
         (a.get_text(), b.get_text()) for (a, p), (b, q) in combinations(drawn, 2) if _meet(p, q)
     ]
-    width, height = figure.bbox.size
+    width, height = figure.get_size_inches() * DPI
     cut = [
         (text.get_text(), "the edge of the figure")
         for text, box in drawn
@@ -79,13 +80,11 @@ def difference(found, expected):
 
 def render(figure):
     """Returns a figure as `[height, width, 3]` numbers from 0 to 1."""
-    before = figure.dpi
-    figure.set_dpi(DPI)
-    figure.draw_without_rendering()  # a layout is final the second time
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3] / 255
-    figure.set_dpi(before)
+    with _small(figure):
+        figure.draw_without_rendering()  # a layout is final the second time
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3] / 255
     return pixels.astype(np.float32)
 
 
@@ -113,9 +112,17 @@ def _drawn(figure):
             drawn.append((text, _corners(text, renderer)))
         return draw(text, renderer, *args, **kwargs)
 
-    with mock.patch.object(Text, "draw", record):
-        FigureCanvasAgg(figure).draw()
+    with mock.patch.object(Text, "draw", record), _small(figure):
+        figure.draw_without_rendering()
     return drawn
+
+
+@contextmanager
+def _small(figure):
+    before = figure.dpi
+    figure.set_dpi(DPI)
+    yield
+    figure.set_dpi(before)
 
 
 def _corners(text, renderer):
@@ -125,7 +132,7 @@ def _corners(text, renderer):
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     # The box around a slanted text is wider than the text, by an amount that its angle tells.
     wide, high = np.linalg.solve(np.abs(turn), [box.width, box.height])
-    half = np.maximum([wide / 2 - 1, high / 2 - 1], 0.5)
+    half = np.maximum([wide, high], 2) / 2 - 0.5
     square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
     return square @ turn.T + [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2]
 

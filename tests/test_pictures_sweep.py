@@ -5,7 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+import jaxnn
 from jaxnn.pictures.sweep import sweep
+from tests.pictures import legible, same
 
 RATES = np.geomspace(1e-4, 1e-1, 16).tolist()
 
@@ -129,10 +131,20 @@ def test_it_is_legible_at_the_width_of_a_column_and_leaves_no_trace():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    figure = sweep(grid(a=[1, 2], seed=[0, 1]), [1, 2, 3, 4], "test/loss")
-    figure.draw_without_rendering()
+    values = np.r_[np.arange(7.0), np.nan]
+    figure = sweep(grid(learning_rate=[0.001, 0.01], seed=[0, 1], a=[1, 2]), values, "test/loss")
     assert figure.get_figwidth() == 3.5 and dict(matplotlib.rcParams) == before
-    sizes = {text.get_fontsize() for text in figure.findobj(matplotlib.text.Text)
-             if text.get_text() and text.get_visible()}  # fmt: skip
-    assert min(sizes) >= 7
     assert not figure.canvas.manager  # no window: pyplot knows nothing of it
+    legible(figure)
+    same(figure, "sweep")
+
+
+def test_long_words_are_slanted_and_do_not_overlap():
+    words = ["adam", "sgd", "momentum", "a very long optimizer"]
+    legible(sweep(grid(optimizer=words, model=["mlp", "convnet"]), np.arange(8.0), "test/loss"))
+
+
+@pytest.mark.parametrize("columns, values", [({}, []), ({"a": [1, 2]}, [1.0]), ({}, [1.0])])
+def test_columns_are_as_long_as_the_values(columns, values):
+    with pytest.raises(jaxnn.InvalidValue, match="not of as many runs.*one value for each run"):
+        sweep(columns, values, "test/loss")

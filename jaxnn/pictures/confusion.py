@@ -77,14 +77,15 @@ def confusion_matrix(
     """
     from matplotlib.colors import to_rgb
 
-    counts = np.asarray(counts)
+    counts = np.asarray(counts, float)
     classes = len(counts) if counts.ndim else 0
     known = counts.shape == (classes, classes) and classes and (counts >= 0).all()
-    if not known or not counts.sum():
+    if not known or not 0 < counts.sum() < np.inf:
         raise InvalidValue(
             "confusion_matrix",
             "these are no counts of classes taken for classes",
-            got=f"an array of shape {counts.shape}" + (" with sum 0 or less" if known else ""),
+            got=f"an array of shape {counts.shape}"
+            + (f" with sum {counts.sum():g}" if known else ""),
             expected="[classes, classes], not negative, some above 0",
             fix="Pass labels and predictions to confusion",
         )
@@ -96,6 +97,7 @@ def confusion_matrix(
             expected="a name for each class",
             fix="Name all, in the order of their numbers",
         )
+    counts = np.rint(counts).astype(int)
     of_class = counts.sum(1, keepdims=True)
     shares = counts / np.maximum(of_class, 1)
     right = np.eye(classes, dtype=bool)
@@ -157,13 +159,13 @@ def _classes(name: str, values: Any) -> Any:
 
 def _write(axes: Any, counts: Any, opacity: Any, side: float) -> bool:
     """Writes the counts into their cells, zeros left out; returns whether there was room."""
-    if LETTER * max(len(_short(count)) for count in counts.flat) > side or LINE > side:
+    if LETTER * max(len(_short(count)) for count in counts.ravel().tolist()) > side or LINE > side:
         return False
     for (row, column), count in np.ndenumerate(counts):
         if count:
             dark = opacity[row, column] > (0.6 if row == column else 0.8)
             axes.text(
-                column, row, _short(count),
+                column, row, _short(int(count)),
                 ha="center", va="center_baseline", fontsize=scheme.TICK,
                 color=scheme.LIGHT if dark else scheme.INK,
             )  # fmt: skip
