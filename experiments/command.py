@@ -94,7 +94,9 @@ def command(
         _leave(6, f"storage: {error}")
     except KeyboardInterrupt as error:
         _leave(75, f"interrupted: {error}" if str(error) else "interrupted")
-    print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {done.out}")
+    page = done.out / "report.html"
+    see = page if page.exists() else done.out
+    print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {see}")
 
 
 def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.Swept:

@@ -201,7 +201,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_row_written(tmp_path):
         jaxnn.NotFinite, match=r"train/loss is not finite. Got nan at step 6, "
     ) as e:
         fit(tmp_path, learner, steps=600)
-    assert "first in step 0: log gave NaN in the forward pass (test_fit.py:196" in str(e.value)
+    line = f"test_fit.py:{loss.__code__.co_firstlineno + 1}"
+    assert f"first in step 0: log gave NaN in the forward pass ({line}" in str(e.value)
     assert "Lower the learning rate, or clip the gradients" in str(e.value)
     (row,) = journal(tmp_path)
     assert row["step"] == 6 and row["train/loss"] is None
