@@ -211,6 +211,8 @@ def test_nothing_that_a_run_says_becomes_markup(text, tmp_path):
     safe = tmp_path / "safe"
     digits(safe, steps=20)
     page, plainly = page_of(out), page_of(safe)
+    missing = [each["text"] for each in page.elements if each.get("class") == "missing"]
+    assert missing == []
     found, expected = ({each["tag"] for each in p.elements} for p in (page, plainly))
     assert found <= expected | {"p", "li", "ul"}
     assert not [each for each in page.elements if "onerror" in each or "onload" in each]

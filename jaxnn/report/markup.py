@@ -55,12 +55,12 @@ def escaped(value: Any) -> Markup:
 
 
 def cut(text: Any, letters: int = LETTERS) -> str:
-    """Returns a text of at most so many letters.
+    """Returns a text of at most so many letters, and none that no page may have.
 
     >>> cut("from the first to the last", 13)
     'from t…e last'
     """
-    text = str(text)
+    text = _CONTROLS.sub("\ufffd", str(text))
     half = (letters - 1) // 2
     return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.pictures.confusion import confusion
 from jaxnn.pictures.curves import curves
-from jaxnn.report.drawn import drawn
+from jaxnn.report.drawn import drawn, shortened
 from jaxnn.report.examples import cards, names_of
 from jaxnn.report.markup import Markup, element, join, table
 from jaxnn.report.phrases import listed, told, value_of
@@ -65,7 +65,8 @@ def sections(source: Source) -> list[Section]:
 def _curves(source: Source) -> Markup | None:
     if not source.rows:
         return None
-    return drawn(curves(source.rows), "curves", "How the metrics went during the training")
+    figure = curves(shortened(source.rows))
+    return drawn(figure, "curves-picture", "How the metrics went during the training")
 
 
 def _confusion(source: Source) -> Markup | None:

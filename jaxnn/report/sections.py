@@ -4,6 +4,7 @@ What a section needs may be missing, or be damaged in a way that only shows when
 section is left out, and its place says why. The rest of the page stands.
 """
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -35,7 +36,10 @@ def rendered(sections: Iterable[Section]) -> list[tuple[Section, Markup]]:
     made = []
     for section in sections:
         try:
-            content = section.make()
+            with warnings.catch_warnings():
+                # In a page, letters are drawn by the reader's fonts.
+                warnings.filterwarnings("ignore", "Glyph", UserWarning)
+                content = section.make()
         except (Explained, *_WRONG) as error:
             words = f"This cannot be shown: {cut(f'{type(error).__name__}: {error}', 300)}"
             content = element("p", words, class_="missing")

@@ -9,8 +9,8 @@ from jaxnn.metrics import lower_is_better
 from jaxnn.pictures.curves import curves
 from jaxnn.pictures.sweep import sweep
 from jaxnn.records import sweeps
-from jaxnn.report.drawn import drawn
-from jaxnn.report.markup import Markup, element, join, quoted, table
+from jaxnn.report.drawn import drawn, shortened
+from jaxnn.report.markup import Markup, cut, element, join, quoted, table
 from jaxnn.report.phrases import figure, listed, spaced, told, value_of
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
@@ -124,18 +124,22 @@ def _more(count: int) -> Markup | None:
 def _curves(source: Source) -> Markup | None:
     if not source.fields:
         rows = source.groups[0][0] if len(source.groups) == 1 else []
-        return drawn(curves(rows), "curves", "How the metrics went") if rows else None
+        return (
+            drawn(curves(shortened(rows)), "curves-picture", "How the metrics went")
+            if rows
+            else None
+        )
     found: dict[str, list[dict[str, Any]]] = {}
     for setting in settings(source)[:CURVES]:
         for rows, places in source.groups:
             mine = [i for i, at in enumerate(places) if _is(source.table[at], setting.values)]
             if mine:
                 name = ", ".join(sweeps.word(value) for value in setting.values.values())
-                found[name] = [_only(row, mine) for row in rows]
+                found[cut(name, 40)] = shortened([_only(row, mine) for row in rows])
     names = listed([spaced(name) for name in source.fields])
     caption = f"The {len(found)} best settings; a line is named by its {names}."
     title = "How the metrics of the best settings went"
-    return drawn(curves(found), "curves", title, caption) if found else None
+    return drawn(curves(found), "curves-picture", title, caption) if found else None
 
 
 def _is(row: dict[str, Any], values: dict[str, Any]) -> bool:

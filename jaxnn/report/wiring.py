@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnn.pictures import diagram as diagrams
-from jaxnn.pictures import network, scheme
+from jaxnn.pictures import scheme
+from jaxnn.pictures.network import draw
 from jaxnn.records.recording import Recording
 from jaxnn.report.drawn import drawn
-from jaxnn.report.markup import Markup, element
+from jaxnn.report.examples import names_of
+from jaxnn.report.markup import Markup, cut, element
 from jaxnn.report.packed import levels
 from jaxnn.report.stacks import stacked
 
@@ -41,12 +43,12 @@ def wiring(recorded: Recording) -> Wiring | None:
     fills = {leaf: each for leaf, each in biases.items() if each is not None and each.ndim == 2}
     # One scale for all moments: a wire of one width is of one weight at any time.
     thickest, brightest = _largest([*known.values()]), _largest([*fills.values()])
-    figure = network.draw(
+    figure = draw(
         diagram,
         {leaf: each[-1] for leaf, each in known.items()},
         biases={leaf: each[-1] for leaf, each in fills.items()} or None,
         scale=thickest,
-        names=recorded.about.get("names"),
+        names=names_of(recorded.about) or None,
     )
     title = f"The network as nodes and wires: {_described(layers)}"
     caption = "A node adds up what its wires bring, each times its weight, and its own bias."
@@ -69,13 +71,20 @@ def blocks(recorded: Recording) -> Markup | None:
     diagram = diagram_of(recorded)
     if diagram is None or diagram.layers or not diagram.blocks:
         return None
-    return drawn(network.draw(diagram, {}), "blocks", "The network as blocks", diagram.why or None)
+    return drawn(draw(diagram, {}), "blocks", "The network as blocks", diagram.why or None)
 
 
 def diagram_of(recorded: Recording) -> diagrams.Diagram | None:
     """Returns the diagram that was recorded."""
     told = recorded.about.get("diagram")
-    return diagrams.from_json(told) if isinstance(told, dict) else None
+    if not isinstance(told, dict):
+        return None
+    diagram = diagrams.from_json(told)
+    layers = [
+        each._replace(name=cut(each.name, 60), activation=cut(each.activation, 60))
+        for each in diagram.layers
+    ]
+    return diagram._replace(layers=tuple(layers))
 
 
 def _described(layers: Sequence[diagrams.Layer]) -> str:
