@@ -5,6 +5,7 @@
     python -m jaxnn verify RUN     # whether all of it is as it was written
     python -m jaxnn diff RUN RUN   # what differs; RUN@STEP is a checkpoint
     python -m jaxnn diagnose RUN   # why a loss was not finite
+    python -m jaxnn watch RUN      # shows a run that is going on, until it ends
     python -m jaxnn report RUN     # a page with its story, RUN/report.html
     python -m jaxnn compare RUN RUN ...  # a page with several, compare.html
 
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnn.checks import Explained, Invalid
-from jaxnn.records import account, catalog, comparison, reports, verification
+from jaxnn.records import account, catalog, comparison, reports, verification, watching
 from jaxnn.records.columns import printable
 
 
@@ -104,6 +105,24 @@ def compare(runs: list[str], out: str) -> Answer:
     return Answer(0, {"runs": runs, "report": str(file)}, str(file))
 
 
+def watch(run: str, lines: bool) -> Answer:
+    """Shows a run that is going on, from its files, until it ends; 4 if it ended without a result.
+
+    With --json, a line for each report, and a last one that says how it ended.
+    """
+    try:
+        if not lines:
+            seen = watching.show(Path(run))
+            return Answer(0 if seen.status == "done" else 4, {}, watching.ending(seen))
+        status = ""
+        for line in watching.lines(Path(run)):
+            print(line, flush=True)
+            status = json.loads(line).get("status", "")
+        return Answer(0 if status == "done" else 4, {}, "")
+    except KeyboardInterrupt:
+        return Answer(0, {}, "")
+
+
 COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
     runs: [("directory", {"nargs": "?", "default": "runs", "help": "where they are (runs)"})],
     show: [("run", {"help": "its directory"})],
@@ -113,6 +132,10 @@ COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
         ("b", {"help": "the same of another one"}),
     ],
     diagnose: [("run", {"help": "its directory"})],
+    watch: [
+        ("run", {"help": "its directory"}),
+        ("--json", {"action": "store_true", "dest": "lines", "help": "print lines of JSON"}),
+    ],
     report: [
         ("run", {"help": "its directory"}),
         ("--out", {"metavar": "FILE", "help": "the file to write (RUN/report.html)"}),
@@ -127,7 +150,7 @@ COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command, prints what it found out, and returns the exit code."""
     options = vars(_parser().parse_args(arguments))
-    command, as_json = options.pop("command"), options.pop("json")
+    command, as_json = options.pop("command"), options.pop("json", False)
     try:
         answer = command(**options)
     except Invalid as error:
@@ -138,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(6, f"storage: {error}")
     if as_json:
         print(json.dumps(answer.told, indent=2, allow_nan=False))
-    else:
+    elif answer.text:
         print(printable(answer.text))
     return answer.code
 
@@ -160,7 +183,8 @@ def _parser() -> argparse.ArgumentParser:
         its = commands.add_parser(command.__name__, help=about, description=about)
         for name, settings in places:
             its.add_argument(name, **settings)
-        its.add_argument("--json", action="store_true", help="print one JSON document")
+        if "--json" not in dict(places):
+            its.add_argument("--json", action="store_true", help="print one JSON document")
         its.set_defaults(command=command)
     return parser
 

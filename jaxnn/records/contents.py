@@ -120,7 +120,7 @@ def read(path: Path) -> Contents:
             return None
 
     # Asked before the result is read, so that a run that ends meanwhile is not called stopped.
-    written = not (path / RESULT).exists() and _written(path)
+    writing = not (path / RESULT).exists() and written(path)
     finished = (path / RESULT).exists()
     config, result = tried(CONFIG), tried(RESULT) if finished else None
     # Read before the rows, of which there are then never fewer than when it was saved.
@@ -129,7 +129,7 @@ def read(path: Path) -> Contents:
     saved = next(iter(manifests.values()), {"rows": 0})["rows"]
     trouble = journal_damage(path, found, saved, finished=finished)
     damage |= broken | ({ROWS: trouble} if trouble else {})
-    return Contents(path, config, result, found, manifests, damage, written)
+    return Contents(path, config, result, found, manifests, damage, writing)
 
 
 def json_of(file: Path) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def journal_damage(path: Path, found: Journal, saved: int, *, finished: bool) ->
     )
 
 
-def _written(path: Path) -> bool | None:
+def written(path: Path) -> bool | None:
     """Whether a process is writing to a run directory, as its lock tells, or else its owner.
 
     The lock is asked for in such a way that it is only shared, and given back at once.

@@ -94,8 +94,8 @@ def is_safe(name: str) -> bool:
     return all(_NAME.fullmatch(part) for part in name.split("/"))
 
 
-def read(path: Path, at_most: int = 1 << 28) -> bytes:
-    """Reads a file, which must be a file, and no link to one elsewhere.
+def read(path: Path, at_most: int = 1 << 28, start: int = 0) -> bytes:
+    """Reads a file from its byte `start` on; it must be a file, and no link to one elsewhere.
 
     Raises:
       OSError: if it is not there, is a link, or cannot be read.
@@ -105,6 +105,7 @@ def read(path: Path, at_most: int = 1 << 28) -> bytes:
     with open(number, "rb") as file:
         if os.fstat(number).st_size > at_most:
             raise ValueError(f"{path.name} is larger than {at_most:,} bytes")
+        file.seek(start)
         return file.read()
 
 

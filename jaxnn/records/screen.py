@@ -44,6 +44,7 @@ class Moment(NamedTuple):
       losses: the training losses of the reports so far.
       memory: reads the memory in use, where that can be told.
       report: whether there is something new in `metrics`.
+      where: what stands here, if there is more than one run.
     """
 
     step: int
@@ -53,6 +54,7 @@ class Moment(NamedTuple):
     losses: Sequence[float] = ()
     memory: Callable[[], Used] | None = None
     report: bool = True
+    where: str = ""
 
 
 Draw = Callable[[Moment], None]
@@ -124,13 +126,14 @@ def _seldom(draw: Draw) -> Iterator[Draw]:
 
 @contextmanager
 def _in_lines(console: Any) -> Iterator[Draw]:
-    due, left = 0.0, None
+    due, last, left = 0.0, 0, None
 
     def draw(moment):
-        nonlocal due, left
+        nonlocal due, last, left
         if not moment.report:
             return
-        left = moment
+        due = due if moment.step >= last else 0.0  # another run begins
+        last, left = moment.step, moment
         if moment.step >= due or moment.step == moment.total:
             due = moment.step + (moment.total or 0) / LINES
             left = None
@@ -145,7 +148,8 @@ def _in_lines(console: Any) -> Iterator[Draw]:
 
 def line(moment: Moment) -> str:
     """Returns a moment in a line of words."""
-    return ", ".join(filter(None, (_step(moment), _words(moment.metrics), *_pace(moment))))
+    told = ", ".join(filter(None, (_step(moment), _words(moment.metrics), *_pace(moment))))
+    return f"{_line(moment.where)}: {told}" if moment.where else told
 
 
 def lines(moment: Moment, width: int) -> tuple[str, str, str]:
@@ -171,13 +175,13 @@ def _rendered(moment: Moment, width: int) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    first, second, third = lines(moment, width)
-    drawn = [Text(each, no_wrap=True, overflow="ellipsis") for each in (first, second, third)]
+    drawn = [Text(each, no_wrap=True, overflow="ellipsis") for each in lines(moment, width)]
     drawn[0].highlight_regex(r"━+╸?", "green")
     drawn[0].highlight_regex(r"╌+", "dim")
     drawn[1].highlight_regex(r"[▁▂▃▄▅▆▇█]+", "cyan")
     drawn[1].highlight_regex(r"✗+", "bold red")
-    return Group(*[each for each in drawn if each.plain])
+    where = Text(_line(moment.where), style="bold", no_wrap=True, overflow="ellipsis")
+    return Group(*[each for each in (where, *drawn) if each.plain])
 
 
 def _step(moment: Moment) -> str:
@@ -214,12 +218,16 @@ def _memory(moment: Moment) -> str:
     used = moment.memory() if moment.memory else None
     told = [] if used is None or used.now is None else [f"memory {volume(used.now)}"]
     told += [] if used is None or used.peak is None else [f"peak {volume(used.peak)}"]
-    return ", ".join(told)
+    return ("device " if used and used.of == "device" and told else "") + ", ".join(told)
 
 
 def _words(metrics: Mapping[str, Any]) -> str:
     # On one line, and nothing that steers a terminal: a run may be a stranger's.
-    return printable(describe(metrics)).replace("\n", " ")
+    return _line(describe(metrics))
+
+
+def _line(text: str) -> str:
+    return printable(text).replace("\n", " ")
 
 
 def describe(metrics: Mapping[str, Any]) -> str:
