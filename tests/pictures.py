@@ -19,26 +19,21 @@ SMALLEST = 7  # points
 
 
 def legible(figure):
-    """Asserts that all letters are large enough, within the figure, and clear of each other."""
-    sizes = {text.get_text(): text.get_fontsize() for text, _ in _drawn(figure)}
+    """Asserts that all letters are large enough, within the figure and clear of each other.
+
+    Returns the words that a reader sees.
+    """
+    drawn = _drawn(figure)
+    sizes = {text.get_text(): text.get_fontsize() for text, _ in drawn}
     assert sizes, "there is no text at all"
     assert not [item for item in sizes.items() if item[1] < SMALLEST]
-    assert overlaps(figure) == []
+    assert _clashes(figure, drawn) == []
+    return list(sizes)
 
 
 def overlaps(figure):
     """Returns the pairs of texts that overlap; what the figure's edge cuts is paired with it."""
-    drawn = _drawn(figure)
-    pairs = [
-        (a.get_text(), b.get_text()) for (a, p), (b, q) in combinations(drawn, 2) if _meet(p, q)
-    ]
-    width, height = figure.get_size_inches() * DPI
-    cut = [
-        (text.get_text(), "the edge of the figure")
-        for text, box in drawn
-        if (box < 0).any() or (box > [width, height]).any()
-    ]
-    return pairs + cut
+    return _clashes(figure, _drawn(figure))
 
 
 def texts(figure):
@@ -145,3 +140,15 @@ def _meet(first, second):
             if p.max() <= q.min() or q.max() <= p.min():
                 return False
     return True
+
+
+def _clashes(figure, drawn):
+    pairs = [
+        (a.get_text(), b.get_text()) for (a, p), (b, q) in combinations(drawn, 2) if _meet(p, q)
+    ]
+    cut = [
+        (text.get_text(), "the edge of the figure")
+        for text, box in drawn
+        if (box < 0).any() or (box > figure.get_size_inches() * DPI).any()
+    ]
+    return pairs + cut

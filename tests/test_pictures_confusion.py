@@ -6,7 +6,7 @@ import sklearn.metrics
 
 from jaxnn import InvalidType, InvalidValue
 from jaxnn.pictures import confusion, confusion_matrix, scheme
-from tests.pictures import legible, same, texts
+from tests.pictures import legible, same
 
 
 def answers(count, classes, wrong=0.1):
@@ -42,7 +42,7 @@ def test_the_cells_are_the_counts():
     same(figure, "confusion")
 
 
-@pytest.mark.parametrize("classes", [2, 3, 20, 100])
+@pytest.mark.parametrize("classes", [2, 20, 100])
 def test_from_two_to_a_hundred_classes(classes):
     figure = confusion(*answers(40 * classes, classes, wrong=0.3))
     legible(figure)
@@ -67,10 +67,10 @@ def test_names_stand_at_their_classes():
 
 def test_large_counts_are_shortened_and_classes_without_examples_are_said():
     figure = confusion_matrix([[1_200_000, 34_567, 0], [9_999, 5, 0], [0, 0, 0]])
-    legible(figure)
+    said = legible(figure)
     found = written(figure.axes[0])
     assert found == {(0, 0): "1.2M", (1, 0): "35k", (0, 1): "9999", (1, 1): "5"}
-    assert "1 of the classes have no example." in texts(figure)
+    assert "1 of the classes have no example." in said
 
 
 def test_all_right_is_a_hundred_per_cent_and_nearly_all_is_not():

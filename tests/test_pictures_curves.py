@@ -8,7 +8,7 @@ from jaxnn import InvalidType, InvalidValue
 from jaxnn.pictures import curves, scheme
 from jaxnn.pictures.ends import apart
 from jaxnn.pictures.series import POINTS, thin
-from tests.pictures import legible, same, texts
+from tests.pictures import legible, same
 
 NAN = float("nan")
 
@@ -39,7 +39,7 @@ def column(rows, name):
 def test_the_lines_are_the_rows_and_are_named_where_they_end():
     rows = history()
     figure = curves(rows, units={"loss": "nats"})
-    legible(figure)
+    said = legible(figure)
     loss, accuracy = figure.axes
     assert loss.get_title(loc="left") == "loss (nats)"
     assert accuracy.get_title(loc="left") == "accuracy"
@@ -52,8 +52,8 @@ def test_the_lines_are_the_rows_and_are_named_where_they_end():
             np.testing.assert_array_equal(line.get_ydata(), column(rows, f"{split}/{name}"))
         assert (test.get_color(), training.get_color()) == scheme.COLOURS[:2]
         last = rows[-1][f"test/{name}"]
-        said = [text for text in texts(figure) if text.startswith("test ")]
-        assert any(float(text.split()[-1]) == pytest.approx(last, rel=1e-3) for text in said)
+        ends = [text for text in said if text.startswith("test ")]
+        assert any(float(text.split()[-1]) == pytest.approx(last, rel=1e-3) for text in ends)
     assert figure.get_figwidth() == scheme.WIDTH and not figure.canvas.manager
     same(figure, "curves")
 
@@ -61,12 +61,11 @@ def test_the_lines_are_the_rows_and_are_named_where_they_end():
 def test_several_runs_have_a_colour_each_and_their_training_is_thin():
     runs = {"small": history(10), "large": history(20, rate=0.03, seed=1)}
     figure = curves(runs, "loss")
-    legible(figure)
+    said = legible(figure)
     drawn = lines(figure.axes[0])
     assert [line.get_color() for line in drawn] == [c for c in scheme.COLOURS[:2] for _ in "12"]
     assert drawn[0].get_linewidth() < drawn[1].get_linewidth()
     assert [len(line.get_xdata()) for line in drawn] == [10, 10, 20, 20]
-    said = texts(figure)
     assert "Thin: training." in said
     assert [sum(text.startswith(name) for text in said) for name in runs] == [1, 1]
     same(figure, "curves_runs")
@@ -74,11 +73,11 @@ def test_several_runs_have_a_colour_each_and_their_training_is_thin():
 
 def test_many_runs_have_a_legend_and_those_without_a_colour_are_said_to_be_grey():
     figure = curves({f"run {n}": history(4, seed=n) for n in range(11)}, "test/loss")
-    legible(figure)
+    said = legible(figure)
     colours = [line.get_color() for line in lines(figure.axes[0])]
     assert colours == [*scheme.COLOURS, *3 * [scheme.FAINT]]
-    assert {f"run {n}" for n in range(11)} <= set(texts(figure))
-    assert "The last 3 of 11 runs are grey." in texts(figure)
+    assert {f"run {n}" for n in range(11)} <= set(said)
+    assert "The last 3 of 11 runs are grey." in said
 
 
 def test_a_population_is_its_median_in_bands():
@@ -89,7 +88,7 @@ def test_a_population_is_its_median_in_bands():
         for step, row in enumerate(values.tolist(), 1)
     ]
     figure = curves(rows)
-    legible(figure)
+    said = legible(figure)
     (line,) = lines(figure.axes[0])
     np.testing.assert_allclose(line.get_ydata(), np.nanmedian(values, 1))
     bands = [band.get_paths()[0].vertices for band in figure.axes[0].collections]
@@ -97,7 +96,7 @@ def test_a_population_is_its_median_in_bands():
         expected = np.nanquantile(values[2], [low, high])
         found = sorted(set(np.round(band[band[:, 0] == 30][:, 1], 9)))
         np.testing.assert_allclose(found, expected, atol=1e-8)
-    remarks = " ".join(texts(figure)).replace("\n", " ")
+    remarks = " ".join(said).replace("\n", " ")
     assert "median of 9 members" in remarks and "1 of 9 are not finite at the end." in remarks
 
 
@@ -107,27 +106,27 @@ def test_what_is_not_finite_is_a_gap_with_a_mark_where_it_happened():
         rows[at]["train/loss"] = [None, NAN, float("inf")][at % 3]
     rows[10]["train/loss"] = NAN  # the one between two gaps must be seen too
     figure = curves(rows, "train/loss")
-    legible(figure)
+    said = legible(figure)
     (line,) = lines(figure.axes[0])
     assert np.flatnonzero(np.isnan(line.get_ydata())).tolist() == [5, 6, 7, 10, 12]
     marks = lines(figure.axes[0], "not finite")
     assert [mark.get_xdata()[0] for mark in marks] == [rows[at]["step"] for at in (5, 10, 12)]
-    assert "×: not finite." in texts(figure)
+    assert "×: not finite." in said
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "."]
     assert dots[0].get_xdata().tolist() == [rows[11]["step"]]
 
 
 def test_all_may_be_lost_or_there_may_be_one_row():
     figure = curves([{"step": step, "train/loss": None} for step in range(3)])
-    legible(figure)
-    assert "no value is finite" in texts(figure)
+    said = legible(figure)
+    assert "no value is finite" in said
     figure = curves(history(1))
-    legible(figure)
+    said = legible(figure)
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "."]
     assert len(dots) == 2
     figure = curves([{"step": 0, "score": 0.0}])
-    legible(figure)
-    assert "0" in texts(figure)
+    said = legible(figure)
+    assert "0" in said
 
 
 def test_evaluation_may_be_rarer_than_training():

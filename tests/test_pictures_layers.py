@@ -5,7 +5,7 @@ import pytest
 
 from jaxnn import InvalidType, InvalidValue
 from jaxnn.pictures import activations, gradient_flow, scheme, weights
-from tests.pictures import legible, same, texts
+from tests.pictures import legible, same
 
 NAN = float("nan")
 STEPS = (0, 2, 45, 90, 300, 900)
@@ -28,7 +28,7 @@ def titles(figure):
 def test_lines_are_the_quantiles_and_colour_is_where_the_numbers_are():
     moments = spread()
     figure = weights(moments)
-    legible(figure)
+    said = legible(figure)
     assert titles(figure) == ["hidden 1", "hidden 2", "output"]
     for axes, name in zip(figure.axes, moments[0]):
         lines = quantiles(axes)
@@ -43,7 +43,7 @@ def test_lines_are_the_quantiles_and_colour_is_where_the_numbers_are():
         np.testing.assert_array_equal(cells[:, -1] > 0, counts > 0)
         assert counts[cells[:, -1].argmax()] == counts.max()
     assert figure.axes[2].get_xlabel() == "training steps"
-    assert "weight" in texts(figure)
+    assert "weight" in said
     same(figure, "weights")
 
 
@@ -52,37 +52,37 @@ def test_one_moment_is_an_ordinary_histogram():
     outputs[0, :2] = NAN
     for moments, label in (({7: {"h": outputs}}, "output at step 7"), ({"h": outputs}, "output")):
         figure = activations(moments)
-        legible(figure)
+        said = legible(figure)
         (axes,) = figure.axes
-        assert axes.get_xlabel() == label and "share of the outputs" in texts(figure)
+        assert axes.get_xlabel() == label and "share of the outputs" in said
         (steps,) = axes.patches
         inside = np.isfinite(outputs) & (outputs >= axes.get_xlim()[0])
         inside &= outputs <= axes.get_xlim()[1]
         shares = steps.get_data().values
         assert shares.sum() == pytest.approx(inside.sum() / outputs.size)
         assert quantiles(axes)[0].get_xdata()[0] == pytest.approx(np.nanmedian(outputs))
-        assert "× 2 not finite" in texts(figure)
+        assert "× 2 not finite" in said
 
 
 def test_layers_that_are_too_many_are_left_out_and_it_is_said():
-    figure = weights({step: {f"blocks/{n}/w": np.arange(9.0) * n for n in range(30)}
+    figure = weights({step: {f"blocks/{n}/w": np.arange(9.0) * n for n in range(15)}
                       for step in (0, 9)})  # fmt: skip
-    legible(figure)
+    said = legible(figure)
     shown = titles(figure)
-    assert len(shown) == 12 and shown[0] == "blocks/0" and shown[-1] == "blocks/29"
-    assert "12 of 30 layers." in " ".join(texts(figure)).replace("\n", " ")
+    assert len(shown) == 12 and shown[0] == "blocks/0" and shown[-1] == "blocks/14"
+    assert "12 of 15 layers." in " ".join(said).replace("\n", " ")
 
 
 def test_what_is_not_finite_or_constant_or_missing_is_an_honest_picture():
     moments = {0: {"b": np.zeros(4), "late": None}, 5: {"b": np.full(4, NAN), "late": np.ones(3)},
                9: {"b": np.zeros(4), "late": np.ones(3)}}  # fmt: skip
     figure = weights(moments)
-    legible(figure)
+    said = legible(figure)
     assert np.isnan(quantiles(figure.axes[0])[2].get_ydata()).tolist() == [False, True, False]
     marks = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert [mark.get_xdata()[0] for mark in marks] == [5]
     assert not [line for line in figure.axes[1].lines if line.get_marker() == "x"]
-    assert "some are not finite" in " ".join(texts(figure)).replace("\n", " ")
+    assert "some are not finite" in " ".join(said).replace("\n", " ")
 
 
 def flow(layers=6):
@@ -120,17 +120,17 @@ def test_gradients_at_one_step_are_dots():
 def test_a_gradient_that_is_zero_or_not_finite_is_marked(over):
     sizes = {"a": 0.1, "b": 0.0, "c": NAN, "d": 1e-30}
     figure = gradient_flow({1: sizes, 2: {"a": 1.0, "b": 1.0, "c": 1.0}} if over else sizes)
-    legible(figure)
+    said = legible(figure)
     marks = {line.get_marker(): line for line in figure.axes[0].lines if line.get_gid() != "size"}
     assert {mark: line.get_ydata().tolist() for mark, line in marks.items()} == {"o": [1], "x": [2]}
-    assert "○: zero. ×: not finite." in texts(figure)
+    assert "○: zero. ×: not finite." in said
 
 
-@pytest.mark.parametrize("layers", [1, 24, 90])
+@pytest.mark.parametrize("layers", [1, 90])
 def test_networks_of_any_depth(layers):
     figure = gradient_flow(flow(layers))
-    legible(figure)
-    assert ("One of 3 layers is named." in texts(figure)) == (layers == 90)
+    said = legible(figure)
+    assert ("One of 3 layers is named." in said) == (layers == 90)
     assert figure.get_figwidth() == scheme.WIDTH and figure.get_figheight() < 8
 
 

@@ -20,7 +20,6 @@ def grid(**values):
 def draw(columns, values, name="test/accuracy"):
     """Returns the axes, its colours as an array, the colour bar and the labels of the legend."""
     figure = sweep(columns, values, name)
-    figure.draw_without_rendering()
     axes, bar = figure.axes
     shown = (axes.images or axes.collections)[0]
     words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
