@@ -15,7 +15,7 @@ from jaxnn.report.phrases import figure, listed, percent, spaced, steps
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
 
-OVERFIT = 0.10  # by which share a loss on other examples is above its lowest
+OVERFIT = 0.20  # by which share a loss on other examples is above its lowest
 GAP = 0.10  # between the accuracies on training examples and on others
 DEAD = 0.10  # the share of a layer's nodes that are silent
 FLAT = 0.01  # the share by which a loss still falls in the last third

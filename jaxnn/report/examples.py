@@ -67,6 +67,7 @@ def cards(
       outputs: of the network; none leaves its place empty, for the page's script to fill.
       index: their places in the data.
     """
+    labels = labels.reshape(len(labels), -1)[:, 0] if about.get("classes") else labels
     images, names = pixels(inputs, shape_of(about)), names_of(about)
     chances = probabilities(outputs, about.get("classes")) if outputs is not None else None
     made = []
@@ -115,7 +116,7 @@ def _classified(chances: np.ndarray, label: int, names: Sequence[str]) -> list[M
 def _says(guess: Any, mark: str, certainty: str = "", right: bool | None = None) -> list[Markup]:
     name = {True: "right", False: "wrong", None: ""}[right]
     return [
-        element("b", quoted(guess), class_="guess"),
+        element("b", quoted(guess), class_="guess" if len(str(guess)) < 4 else "guess long"),
         element("span", mark, class_=f"mark {name}".strip()),
         element("span", certainty, class_="sure"),
     ]

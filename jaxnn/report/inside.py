@@ -63,7 +63,10 @@ def _gradients(frames: Sequence[Frame]) -> Markup | None:
 
 
 def _leaves(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
-    return {n.removeprefix(prefix): a for n, a in frame.arrays.items() if n.startswith(prefix)}
+    """Returns what a moment has of each layer; of its parameters the weights, if it has any."""
+    found = {n.removeprefix(prefix): a for n, a in frame.arrays.items() if n.startswith(prefix)}
+    weights = {name: array for name, array in found.items() if name.endswith("weight")}
+    return weights or found
 
 
 def _some(frames: Sequence[Frame]) -> list[Frame]:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.pictures.scheme import MARK, SIGNED
+from jaxnn.pictures.scheme import COLOURS, MARK, SIGNED
 from jaxnn.records.recording import Frame, Recording
+from jaxnn.report.decision import decision
 from jaxnn.report.examples import BARS, cards, names_of, probabilities
 from jaxnn.report.markup import Markup, block, element, join
 from jaxnn.report.packed import levels, shares
@@ -49,7 +50,7 @@ def learning(source: Source) -> Markup | None:
     seen = _examples(recorded)
     wires = wiring(recorded)
     filters = _filters(frames, recorded.about)
-    surface = _surface(frames)
+    surface = decision(recorded)
     loss = stacked(frames, "metrics/loss")
     told = {
         "steps": moments.steps,
@@ -65,6 +66,7 @@ def learning(source: Source) -> Markup | None:
         "wires": wires and wires.told,
         "filters": filters and filters[1],
         "surface": surface and surface[1],
+        "classes": list(COLOURS),
     }
     pictures = [each[0] for each in (wires and (wires.picture,), filters, surface) if each]
     return join(
@@ -201,6 +203,7 @@ def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         return None
     count = min(EXAMPLES, outputs.shape[1], len(probe["inputs"]), len(probe["labels"]))
     outputs, labels = outputs[:, :count], probe["labels"][:count]
+    labels = labels.reshape(count, -1)[:, 0] if about.get("classes") else labels
     index = probe["index"][:count] if "index" in probe else None
     chances, names = probabilities(outputs, about.get("classes")), names_of(about)
     told: dict[str, Any] = {"names": names}
@@ -261,22 +264,3 @@ def _filters(frames: Sequence[Frame], about: dict[str, Any]) -> tuple[Markup, An
         class_="filters",
     )
     return picture, levels(filters, scale)
-
-
-def _surface(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:
-    """Returns the decision over the plane of two inputs, at each moment."""
-    surface = stacked(frames, "boundary")
-    if surface is None or surface.ndim != 3 or 0 in surface.shape:
-        return None
-    finite = surface[np.isfinite(surface)]
-    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    scaled = (surface - low) / ((high - low) or 1.0)
-    label = "The decision of the network for every pair of inputs"
-    picture = element(
-        "figure",
-        element("h3", "What it decides"),
-        element("canvas", id="surface", role="img", aria_label=label),
-        element("figcaption", f"{label}; where the colour changes it changes its mind."),
-        class_="surface",
-    )
-    return picture, shares(scaled)

@@ -5,7 +5,7 @@ from typing import Any
 from jaxnn.records import account
 from jaxnn.records.columns import volume
 from jaxnn.report.markup import Markup, cut, element, join, quoted, table
-from jaxnn.report.phrases import percent, setting, spaced, time
+from jaxnn.report.phrases import BLANK, percent, setting, spaced, time
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
 from jaxnn.report.wiring import blocks
@@ -73,7 +73,8 @@ def _part(row: dict[str, Any]) -> list[Any]:
 
 def _shape(shape: Any) -> str:
     if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
-        return " × ".join(map(str, shape)) or "1 number"
+        sizes = shape[1:] if shape[:1] == [1] else shape  # of one example
+        return f"{BLANK}×{BLANK}".join(map(str, sizes)) or "1"
     return cut(shape, 60)
 
 
@@ -131,5 +132,7 @@ def _again(source: Source) -> Markup | None:
     )
     if source.environment:
         rows = [[spaced(name), quoted(setting(v))] for name, v in source.environment.items()]
-        parts.append(table("Made with", ["what", "version or value"], rows, numbers=False))
+        versions = table("Made with", ["what", "version or value"], rows, numbers=False)
+        summary = element("summary", "Versions and device")
+        parts.append(element("details", summary, versions))
     return join(*parts)

@@ -120,21 +120,36 @@
     };
   };
 
-  const surface = (packed) => {
-    const [, high, wide] = packed.shape;
+  const surface = ({ strength, of, points }) => {
+    const [, high, wide] = strength.shape;
     const canvas = $("surface");
-    [canvas.width, canvas.height] = [wide, high];
+    const side = 480;
+    [canvas.width, canvas.height] = [side, side];
     const pen = canvas.getContext("2d");
-    const at = moments(packed, Uint8Array);
+    const small = new OffscreenCanvas(wide, high);
+    const stronger = moments(strength, Uint8Array);
+    const decided = moments({ data: of, shape: strength.shape }, Uint8Array);
+    const colours = told.classes.map(rgb);
     return (now) => {
-      const image = pen.createImageData(wide, high);
-      at(now).forEach((value, place) => {
-        const share = 2 * value / 254 - 1;
+      const image = new ImageData(wide, high);
+      const classes = decided(now);
+      stronger(now).forEach((share, place) => {
         const row = high - 1 - Math.floor(place / wide); // the second input grows upwards
-        const alpha = value === 255 ? 0 : Math.round(255 * Math.abs(share));
-        image.data.set([...(share < 0 ? negative : positive), alpha], 4 * (row * wide + place % wide));
+        const alpha = share === 255 ? 0 : 25 + share * 0.8;
+        image.data.set([...colours[classes[place]], alpha], 4 * (row * wide + place % wide));
       });
-      pen.putImageData(image, 0, 0);
+      small.getContext("2d").putImageData(image, 0, 0);
+      pen.clearRect(0, 0, side, side);
+      pen.drawImage(small, 0, 0, side, side);
+      points.forEach(([x, y, label]) => {
+        pen.beginPath();
+        pen.arc(x * side, (1 - y) * side, 9, 0, 7);
+        pen.fillStyle = label < 0 ? "#24282e" : told.classes[label % told.classes.length];
+        pen.fill();
+        pen.lineWidth = 3;
+        pen.strokeStyle = "#ffffff";
+        pen.stroke();
+      });
     };
   };
 

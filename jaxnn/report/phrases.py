@@ -62,6 +62,8 @@ def value_of(name: str, value: Any) -> Markup:
 def told(name: str) -> str:
     """Returns the name of a metric as one says it."""
     best = "best " if name.startswith("best/") else ""
+    if name.endswith("/learning_rate"):
+        return "learning rate"
     part, _, metric = name.removeprefix("best/").partition("/")
     where = _PARTS.get(part, f"{cut(part, 60)} examples")
     return f"{best}{spaced(metric or part)}" + (f" on {where}" if metric else "")

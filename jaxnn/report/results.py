@@ -90,7 +90,9 @@ def _confusion(source: Source) -> Markup | None:
 
 
 def _regression(source: Source) -> Markup | None:
-    end = source.recorded.end if source.recorded else {}
+    if source.recorded is None or source.recorded.about.get("classes"):
+        return None  # numbers that stand for classes
+    end = source.recorded.end
     if not {"truth", "predicted"} <= end.keys():
         return None
     from jaxnn.pictures.scheme import COLOURS, FAINT, canvas
@@ -133,6 +135,9 @@ def _numbers(source: Source) -> Markup | None:
         if not isinstance(last, float):
             continue
         at, values = source.series(name)
+        if name.endswith("/learning_rate"):  # none is the best
+            rows.append([told(name), value_of(name, last), "", ""])
+            continue
         best, step = last, source.step
         if len(values) and np.isfinite(values).any():
             lower = lower_is_better(name)

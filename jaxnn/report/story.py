@@ -23,6 +23,9 @@ def sentence(source: Source) -> str:
     metric = source.found.metric
     if metric is None:
         return "Nothing has been reported of this run yet."
+    # What is easier to grasp.
+    share = f"{metric.partition('/')[0]}/accuracy"
+    metric = share if metric.endswith("/loss") and share in source.last else metric
     status = source.found.status
     if status == "diverged" or "diverged" == source.result.get("status"):
         return f"The training diverged: after {steps(source.step)} its loss was no number any more."
@@ -83,9 +86,13 @@ def _examples(source: Source, metric: str) -> str:
     """Returns which examples a metric is of, and how many, if that is known."""
     part = metric.partition("/")[0]
     words = {"train": "training examples", "test": "held-out examples"}
-    labels = source.recorded.end.get("labels") if source.recorded else None
-    held_out = part != "train" and source.found.status == "done"
-    count = f"{labels.size:,} " if labels is not None and labels.ndim and held_out else ""
+    counts = source.recorded.end.get("confusion") if source.recorded else None
+    count = ""
+    if counts is not None and counts.ndim == 2 and counts.sum() > 0:
+        right = np.trace(counts) / counts.sum()
+        # Of a run whose best state was kept, or of very many examples, it is of others.
+        if np.isclose(right, source.last.get(metric, np.nan), atol=1e-6):
+            count = f"{int(counts.sum()):,} "
     return count + words.get(part, f"{part} examples")
 
 
