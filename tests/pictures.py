@@ -52,9 +52,10 @@ def same(figure, name):
         imsave(path, found)
         raise AssertionError(f"There was no {path.name}: look at it, and run the test again.")
     expected = imread(path)[..., :3]
-    assert found.shape == expected.shape, (
-        f"{found.shape[:2]} pixels in place of {expected.shape[:2]}"
-    )
+    assert np.abs(np.subtract(found.shape, expected.shape)).max() <= 1, "it is of another size"
+    # Versions round the inches of a figure in their own ways.
+    high, wide = np.minimum(found.shape, expected.shape)[:2]
+    found, expected = found[:high, :wide], expected[:high, :wide]
     worst = difference(found, expected)
     if worst > TOLERANCE:
         seen = Path(tempfile.gettempdir()) / f"{name}.png"

@@ -217,7 +217,7 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
 
 def _font(match: re.Match[str]) -> str:
     """Returns a font without its family, which is the page's."""
-    weight = "; font-weight: bold" if re.search("bold|[67]00", match[1]) else ""
+    weight = "; font-weight: 700" if re.search("bold|[67]00", match[1]) else ""
     style = "; font-style: italic" if "italic" in match[1] else ""
     return f"font-size: {match[2]}{weight}{style}"
 
