@@ -32,9 +32,7 @@ HEADS, PLACES = 16, 512  # that are drawn
 _ASKED = "weights"  # the name of the part that tells them
 
 
-def attention(
-    weights: Float[Array, "heads queries keys"], tokens: Sequence[str] | None = None
-) -> Any:
+def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
     """Returns a matplotlib `Figure` of the weights of attention, for one example.
 
     Args:
@@ -95,12 +93,12 @@ def attention(
 
 def attention_weights(
     network: Network, params: Params, inputs: Any, state: State | None = None
-) -> dict[str, Float[Array, "batch ... heads queries keys"]]:
-    """Returns the weights of every attention of a network, by its path, for these inputs.
+) -> dict[str, Float[Array, "..."]]:
+    """Returns the weights `[batch, heads, queries, keys]` of every attention, by its path.
 
-    They are those of inference, with which the layer mixes its values; the layer itself does not
-    hold on to them, and on some devices never computes them as a whole. Of a layer inside `repeat`
-    there is an axis of layers after the batch.
+    They are those of inference for these inputs, with which the layer mixes its values. The layer
+    itself does not hold on to them, and on some devices never computes them as a whole. Of a layer
+    inside `repeat` there is an axis of layers after the batch.
 
     Args:
       network: any network with attention inside.

@@ -28,10 +28,10 @@ import numpy as np
 
 from jaxnn.checks import Invalid, InvalidValue, kind
 from jaxnn.names import listing, named
-from jaxnn.network import Network, output_shape, rewrite, serial
-from jaxnn.pictures.parts import WHOLE, Block, blocks_of
+from jaxnn.network import Network, output_shape, rewrite
+from jaxnn.pictures.parts import WHOLE, Block, blocks_of, is_in_a_row
 from jaxnn.pictures.scheme import words
-from jaxnn.typing import Any, Array, Float, Params
+from jaxnn.typing import Any, Params
 
 ALL, SOME = 16, 6  # a layer of up to ALL nodes is shown as a whole, of others SOME at either end
 DEEPEST = 6  # columns of nodes that a picture has room for
@@ -93,7 +93,7 @@ def diagram(network: Network, inputs: Any) -> Diagram:
     return Diagram((), blocks_of(network, inputs, outputs), why)
 
 
-def wires(diagram: Diagram, params: Params) -> dict[str, Float[Array, "before shown"]]:
+def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
     """Returns the weights between the nodes that are shown, `{leaf: [before, shown]}`.
 
     Args:
@@ -112,7 +112,7 @@ def wires(diagram: Diagram, params: Params) -> dict[str, Float[Array, "before sh
     return found
 
 
-def biases(diagram: Diagram, params: Params) -> dict[str, Float[Array, "shown"]]:
+def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
     """Returns the biases of the nodes that are shown, by the `leaf` of their layers.
 
     A layer without biases is left out.
@@ -209,9 +209,8 @@ def _layers(network: Network, params: Any, outputs: Any, inputs: Any) -> tuple[A
 
 def _in_a_row(network: Network, path: str = "") -> Iterator[tuple[str, Network]]:
     """Yields what a network does one after the other, with paths."""
-    of, _, children, rebuild, _ = network.parts
-    if rebuild is serial or of in _SEEN_THROUGH:
-        for name, child in children:
+    if is_in_a_row(network) or network.parts.kind in _SEEN_THROUGH:
+        for name, child in network.parts.children:
             yield from _in_a_row(child, f"{path}/{name}".strip("/"))
     else:
         yield path, network
@@ -219,12 +218,12 @@ def _in_a_row(network: Network, path: str = "") -> Iterator[tuple[str, Network]]
 
 def _unusual(part: Network) -> list[str]:
     """Returns the kinds in a part that make it no chain of layers."""
-    of, _, children, rebuild, _ = part.parts
+    of, _, children, _, _ = part.parts
     if of in ("linear", *_BETWEEN):
         return []
     whole = of in WHOLE or not children
     inner = [] if whole else [kind for _, child in children for kind in _unusual(child)]
-    if rebuild is serial:
+    if is_in_a_row(part):
         return inner
     return [of, *inner] if of in ("parallel", "residual") else inner or [of]
 
@@ -259,4 +258,4 @@ def _leaf(leaves: dict[str, Any], name: str, shape: tuple[int, ...]) -> Any:
             expected=f"{name} of shape {shape}",
             fix="Pass the params of the very network that was drawn, such as run.state.params",
         )
-    return jnp.asarray(leaves[name])
+    return leaves[name]

@@ -18,7 +18,7 @@ import numpy as np
 from jaxnn.checks import InvalidType, InvalidValue, choice, positive_integer
 from jaxnn.pictures.scheme import COLOURS, FAINT, INK, MARK
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted
-from jaxnn.typing import Any, Array, Float, Int, Num
+from jaxnn.typing import Any
 
 MOST, COLUMNS, BARS = 64, 4, 256  # examples, those side by side, and numbers of one
 EDGE, GAP, LINE, SIDE = 8.0, 10.0, 9.6, 52.0  # points
@@ -30,9 +30,9 @@ KINDS = {
 
 
 def examples(
-    inputs: Num[Array, "examples ..."],
-    labels: Int[Array, "examples"],
-    outputs: Float[Array, "examples classes"],
+    inputs: Any,
+    labels: Any,
+    outputs: Any,
     kind: str = "worst",
     count: int = 8,
     names: Sequence[str] | None = None,
@@ -42,8 +42,9 @@ def examples(
     Args:
       inputs: images `[examples, height, width]`, grey, or `[examples, height, width, 1 or 3]`; or
         numbers `[examples, features]`, drawn as bars.
-      labels: the true classes.
-      outputs: logits; one for each example, `[examples, 1]` or `[examples]`, is that of class 1.
+      labels: the true classes, `[examples]`.
+      outputs: logits, `[examples, classes]`; or one for each example, `[examples, 1]` or
+        `[examples]`, which is that of class 1.
       kind: `"worst"`, with the highest loss, `"best"`, with the lowest, or `"uncertain"`, with the
         most entropy.
       count: how many are drawn, at most 64; fewer if there are fewer.

@@ -13,6 +13,7 @@ one from node 0 to node 3, among those that are drawn, into layer 1; `node:1:3` 
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxnn.checks import InvalidValue
@@ -45,6 +46,7 @@ def network(network: Network, params: Params, inputs: Any, *, names: Any = None)
       InvalidValue: if it does not take the inputs, or the parameters are not its own.
     """
     found = diagrams.diagram(network, inputs)
+    params = jax.device_get(params)  # NumPy indexes without compiling
     return draw(
         found, diagrams.wires(found, params), biases=diagrams.biases(found, params), names=names
     )
@@ -72,11 +74,24 @@ def draw(
     """
     if not diagram.layers:
         return blocks.draw(diagram.blocks, diagram.why)
-    weights = [_given(wires, *pair) for pair in zip(diagram.layers, diagram.layers[1:])]
-    fills = {leaf: np.asarray(values, float) for leaf, values in (biases or {}).items()}
+    if names is not None and len(names) != diagram.layers[-1].width:
+        raise InvalidValue(
+            "draw",
+            "the names are not those of the outputs",
+            got=f"{len(names)} names for {diagram.layers[-1].width} nodes",
+            expected="a name for each",
+            fix="Name all, in the order of their numbers, or leave names out",
+        )
+    pairs = list(zip(diagram.layers, diagram.layers[1:]))
+    weights = [_given("wires", wires, b.leaf, (len(a.shown), len(b.shown))) for a, b in pairs]
+    fills = {
+        layer.leaf: _given("biases", biases, layer.leaf, (len(layer.shown),))
+        for layer in diagram.layers[1:]
+        if biases and layer.leaf in biases
+    }
     largest, brightest = scale or _largest(weights), _largest(fills.values())
     places, height = _places(diagram.layers)
-    remarks = _remarks(diagram.layers, weights)
+    remarks = _remarks(diagram.layers, weights, list(fills.values()))
     sheet = Sheet(height + FOOT + KEY + LINE * len(remarks))
     room = places[1].x - places[0].x - 3
     for layer, weight in enumerate(weights, start=1):
@@ -228,28 +243,31 @@ def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> flo
     return x
 
 
-def _remarks(layers, weights: list[np.ndarray]) -> list[tuple[str, str]]:
+def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list[tuple[str, str]]:
     """Returns what is not drawn, or not as the key says, each with a colour."""
     drawn = sum(weight.size for weight in weights)
     total = sum(a.width * b.width for a, b in zip(layers, layers[1:]))
-    lost = sum(int((~np.isfinite(weight)).sum()) for weight in weights)
     remarks = [(f"{drawn:,} of {total:,} weights are drawn.", FAINT)] if drawn < total else []
-    if lost:
-        said = "1 weight is" if lost == 1 else f"{lost:,} weights are"
-        remarks.append((f"{said} not finite: dotted.", MARK))
+    for one, many, how, arrays in (
+        ("weight", "weights", "dotted", weights),
+        ("bias", "biases", "a red ring", fills),
+    ):
+        lost = sum(int((~np.isfinite(array)).sum()) for array in arrays)
+        if lost:
+            said = f"1 {one} is" if lost == 1 else f"{lost:,} {many} are"
+            remarks.append((f"{said} not finite: {how}.", MARK))
     return remarks
 
 
-def _given(wires, before: diagrams.Layer, layer: diagrams.Layer) -> np.ndarray:
-    shape = len(before.shown), len(layer.shown)
-    found = np.asarray(wires[layer.leaf], float) if layer.leaf in wires else None
+def _given(what: str, arrays: Mapping[str, Any], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
+    found = np.asarray(arrays[leaf], float) if leaf in arrays else None
     if found is None or found.shape != shape:
         raise InvalidValue(
             "draw",
-            f"there are no such wires into {layer.name}",
-            got=f"{', '.join(wires) or 'none'}" if found is None else f"shape {found.shape}",
-            expected=f"{layer.leaf} of shape {shape}",
-            fix="Pass what wires(diagram, params) returns",
+            f"the {what} are not those of the diagram",
+            got=f"{', '.join(arrays) or 'none'}" if found is None else f"shape {found.shape}",
+            expected=f"{leaf} of shape {shape}",
+            fix=f"Pass what {what}(diagram, params) returns",
         )
     return found
 

@@ -27,6 +27,10 @@ from jaxnn.typing import Any
 WHOLE = ("attention", "gru", "lstm")
 
 
+# Those of jaxnn that are `serial`; a transform may rebuild them by a function of its own.
+_IN_A_ROW = ("serial", "mlp", "convnet", "resnet", "rnn")
+
+
 class Block(NamedTuple):
     """A part of a network.
 
@@ -92,8 +96,9 @@ def _block(name: str, network: Network, path: str, outputs: dict[str, Any]) -> B
         return inner._replace(detail=", ".join(filter(None, (inner.detail, said))))
     if kind == "residual":
         return Block(name, kind, "", output, times, inside)
-    if isinstance(rebuild, partial) and rebuild.func is parallel:
-        joined = getattr(rebuild.keywords.get("combine"), "__name__", "").strip("_")
+    if kind == "parallel" or (isinstance(rebuild, partial) and rebuild.func is parallel):
+        combine = rebuild.keywords.get("combine") if isinstance(rebuild, partial) else None
+        joined = getattr(combine, "__name__", "").strip("_")
         detail = "" if joined == "<lambda>" else joined
         return Block(name, "parallel", detail, output, times, inside)
     if kind in ("gpt", "tied"):
@@ -105,9 +110,15 @@ def _block(name: str, network: Network, path: str, outputs: dict[str, Any]) -> B
         latents = output["mean"] if isinstance(output, dict) else None
         drawn = Block("latents", "draw of a normal distribution", "", latents)
         return Block(name, "serial", "", output, times, (inside[0], drawn, *inside[1:]))
-    if rebuild is serial:
+    if is_in_a_row(network):
         return Block(name, "serial", "", output, times, _repeated(inside))
     return Block(name, "network", kind, output, times, inside)
+
+
+def is_in_a_row(network: Network) -> bool:
+    """Returns whether the parts of a network run one after the other, as those of `serial`."""
+    kind, _, children, rebuild, _ = network.parts
+    return rebuild is serial or (bool(children) and kind in _IN_A_ROW)
 
 
 def _flat(blocks: Iterable[Block]) -> tuple[Block, ...]:

@@ -40,8 +40,11 @@ class Sheet:
 
     def line(self, x: Any, y: Any, colour: str = FAINT, width: float = 0.8, **how: Any) -> Any:
         """Draws a line through points."""
+        from matplotlib.lines import Line2D
+
         how = {"solid_capstyle": "butt", "solid_joinstyle": "round"} | how
-        return self.axes.plot(x, y, color=colour, linewidth=width, **how)[0]
+        # Many times as fast as `plot`, which looks for limits and units.
+        return self.axes.add_artist(Line2D(x, y, color=colour, linewidth=width, **how))
 
     def circle(
         self, x: float, y: float, radius: float, fill: Any = PAPER, edge: Any = INK, **how: Any
@@ -50,14 +53,14 @@ class Sheet:
         from matplotlib.patches import Circle
 
         how = {"linewidth": 0.7} | how
-        return self.axes.add_patch(Circle((x, y), radius, facecolor=fill, edgecolor=edge, **how))
+        return self.axes.add_artist(Circle((x, y), radius, facecolor=fill, edgecolor=edge, **how))
 
     def box(self, x: float, y: float, wide: float, high: float, **how: Any) -> Any:
         """Draws a rectangle with rounded corners; `x` and `y` are its upper left one."""
         from matplotlib.patches import FancyBboxPatch
 
         how = {"boxstyle": "round,pad=0,rounding_size=2.5", "linewidth": 0.7} | how
-        return self.axes.add_patch(FancyBboxPatch((x, y), wide, high, **how))
+        return self.axes.add_artist(FancyBboxPatch((x, y), wide, high, **how))
 
 
 @functools.cache
