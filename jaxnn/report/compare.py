@@ -11,7 +11,7 @@ from jaxnn.checks import InvalidValue
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures.curves import curves
 from jaxnn.records import catalog, files
-from jaxnn.report.drawn import drawn, shortened
+from jaxnn.report.drawn import drawn, lettered, shortened
 from jaxnn.report.markup import Markup, cut, element, join, quoted, table
 from jaxnn.report.page import page
 from jaxnn.report.phrases import BLANK, figure, percent, setting, spaced, time, told, value_of
@@ -157,14 +157,14 @@ def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
 
 
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
-    kept = {cut(n, 40): shortened(s.rows) for n, s in runs.items() if s.rows}
+    kept = {lettered(n): shortened(s.rows) for n, s in runs.items() if s.rows}
     if len(kept) < len(runs):
-        missing = [cut(name, 60) for name in runs if cut(name, 40) not in kept]
+        missing = [cut(name, 60) for name in runs if lettered(name) not in kept]
         note = element("p", f"Without curves of its own: {', '.join(missing)}.", class_="missing")
     else:
         note = None
     part = metric.partition("/")[0]
-    wanted = [cut(name, 40) for name in common if name.partition("/")[0] == part]
+    wanted = [lettered(name) for name in common if name.partition("/")[0] == part]
     if not kept:
         return note
     return join(

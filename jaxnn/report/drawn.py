@@ -20,9 +20,14 @@ def _once(picture: str) -> str:
     return re.sub(r'\sid="([^"]*)"', kept, picture)
 
 
+def lettered(name: str) -> str:
+    """Returns a name that a picture has room for, and that matplotlib takes for no formula."""
+    return cut(name, 40).replace("$", r"\$")
+
+
 def shortened(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns reports whose metrics have names that a picture has room for."""
-    return [{cut(name, 40): value for name, value in row.items()} for row in rows]
+    return [{lettered(name): value for name, value in row.items()} for row in rows]
 
 
 def drawn(figure: Any, name: str, title: str, caption: Any = None, *, wide: bool = False) -> Markup:

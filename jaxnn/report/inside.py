@@ -7,7 +7,7 @@ import numpy as np
 from jaxnn.pictures.gradient_flow import gradient_flow
 from jaxnn.pictures.histograms import activations, weights
 from jaxnn.records.recording import Frame
-from jaxnn.report.drawn import drawn
+from jaxnn.report.drawn import drawn, lettered
 from jaxnn.report.markup import Markup
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
@@ -64,7 +64,9 @@ def _gradients(frames: Sequence[Frame]) -> Markup | None:
 
 def _leaves(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
     """Returns what a moment has of each layer; of its parameters the weights, if it has any."""
-    found = {n.removeprefix(prefix): a for n, a in frame.arrays.items() if n.startswith(prefix)}
+    found = {
+        lettered(n.removeprefix(prefix)): a for n, a in frame.arrays.items() if n.startswith(prefix)
+    }
     weights = {name: array for name, array in found.items() if name.endswith("weight")}
     return weights or found
 

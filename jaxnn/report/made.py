@@ -108,7 +108,7 @@ def _speed(source: Source) -> Markup | None:
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     add(f"memory {of}, at most", "memory_bytes", lambda v: volume(int(v)))
     said.append(["kept in its directory", volume(source.about.size)])
-    return table("Time and memory", ["what", "how much"], said)
+    return table("What it took", ["what", "how much"], said)
 
 
 def _amount(value: float) -> str:

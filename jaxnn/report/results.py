@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.pictures.confusion import confusion
 from jaxnn.pictures.curves import curves
-from jaxnn.report.drawn import drawn, shortened
+from jaxnn.report.drawn import drawn, lettered, shortened
 from jaxnn.report.examples import cards, names_of
 from jaxnn.report.markup import Markup, element, join, table
 from jaxnn.report.phrases import listed, told, value_of
@@ -74,10 +74,11 @@ def _confusion(source: Source) -> Markup | None:
     if source.recorded is None or counts is None or counts.ndim != 2 or not counts.sum():
         return None
     names = names_of(source.recorded.about)
+    letters = [lettered(name) for name in names]
     labels, predictions = (
         np.repeat(axis.ravel(), counts.ravel().astype(int)) for axis in np.indices(counts.shape)
     )
-    figure = confusion(labels, predictions, names or None)
+    figure = confusion(labels, predictions, letters or None)
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     order = np.argsort(wrong, axis=None)[::-1][:3]
     most = [np.unravel_index(place, counts.shape) for place in order if wrong.flat[place] > 0]

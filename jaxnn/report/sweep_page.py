@@ -9,8 +9,8 @@ from jaxnn.metrics import lower_is_better
 from jaxnn.pictures.curves import curves
 from jaxnn.pictures.sweep import sweep
 from jaxnn.records import sweeps
-from jaxnn.report.drawn import drawn, shortened
-from jaxnn.report.markup import Markup, cut, element, join, quoted, table
+from jaxnn.report.drawn import drawn, lettered, shortened
+from jaxnn.report.markup import Markup, element, join, quoted, table
 from jaxnn.report.phrases import figure, listed, spaced, told, value_of
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
@@ -135,7 +135,7 @@ def _curves(source: Source) -> Markup | None:
             mine = [i for i, at in enumerate(places) if _is(source.table[at], setting.values)]
             if mine:
                 name = ", ".join(sweeps.word(value) for value in setting.values.values())
-                found[cut(name, 40)] = shortened([_only(row, mine) for row in rows])
+                found[lettered(name)] = shortened([_only(row, mine) for row in rows])
     names = listed([spaced(name) for name in source.fields])
     caption = f"The {len(found)} best settings; a line is named by its {names}."
     title = "How the metrics of the best settings went"

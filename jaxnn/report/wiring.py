@@ -9,9 +9,9 @@ from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures import scheme
 from jaxnn.pictures.network import draw
 from jaxnn.records.recording import Recording
-from jaxnn.report.drawn import drawn
+from jaxnn.report.drawn import drawn, lettered
 from jaxnn.report.examples import names_of
-from jaxnn.report.markup import Markup, cut, element
+from jaxnn.report.markup import Markup, element
 from jaxnn.report.packed import levels
 from jaxnn.report.stacks import stacked
 
@@ -43,12 +43,13 @@ def wiring(recorded: Recording) -> Wiring | None:
     fills = {leaf: each for leaf, each in biases.items() if each is not None and each.ndim == 2}
     # One scale for all moments: a wire of one width is of one weight at any time.
     thickest, brightest = _largest([*known.values()]), _largest([*fills.values()])
+    names = [lettered(name) for name in names_of(recorded.about)]
     figure = draw(
         diagram,
         {leaf: each[-1] for leaf, each in known.items()},
         biases={leaf: each[-1] for leaf, each in fills.items()} or None,
         scale=thickest,
-        names=names_of(recorded.about) or None,
+        names=names if len(names) == layers[-1].width else None,
     )
     title = f"The network as nodes and wires: {_described(layers)}"
     caption = "A node adds up what its wires bring, each times its weight, and its own bias."
@@ -81,7 +82,7 @@ def diagram_of(recorded: Recording) -> diagrams.Diagram | None:
         return None
     diagram = diagrams.from_json(told)
     layers = [
-        each._replace(name=cut(each.name, 60), activation=cut(each.activation, 60))
+        each._replace(name=lettered(each.name), activation=lettered(each.activation))
         for each in diagram.layers
     ]
     return diagram._replace(layers=tuple(layers))
