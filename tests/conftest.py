@@ -1,5 +1,9 @@
-"""What holds in every test: annotations are enforced, ranks strict, and there are two devices."""
+"""What holds in every test: annotations are enforced, ranks strict, and there are two devices.
 
+Programs are compiled fast and run slowly, but for the tests of bits, memory and time: `optimized`.
+"""
+
+import gc
 import inspect
 import signal
 import sys
@@ -8,11 +12,14 @@ import jaxtyping
 
 import tests.annotations  # noqa: F401  (jaxtyping looks it up by its name)
 
+gc.set_threshold(100_000)  # what is traced and compiled is many objects, few of them garbage
+
 # Before anything imports jaxnn: from here on, every annotation in it is checked at every call.
 jaxtyping.install_import_hook("jaxnn", "tests.annotations.checked")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax._src import compiler  # noqa: E402
 
 import jaxnn  # noqa: E402
 
@@ -23,6 +30,7 @@ for function in (jaxnn.fit, jaxnn.fit_sweep):
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
@@ -37,12 +45,32 @@ def strict():
         yield
 
 
+def _options(*args, made=compiler.get_compile_options, **kwargs):
+    """Returns the options of a compilation, where unoptimized with the code that is made fastest.
+
+    On a CPU, most of the time would still go into fused kernels that are lowered one by one.
+    """
+    options = made(*args, **kwargs)
+    if options.executable_build_options.debug_options.xla_backend_optimization_level == 0:
+        options.env_option_overrides = [
+            *options.env_option_overrides,
+            ("xla_cpu_use_fusion_emitters", False),
+            ("xla_cpu_parallel_codegen_split_count", 1),
+        ]
+    return options
+
+
+compiler.get_compile_options = _options
+
+
 @pytest.fixture(scope="module")
-def unoptimized():
-    """Compiles faster, to slower programs: for what is computed once and need not be exact."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def optimized():
+    """Compiles as users do: for what is said of bits, of time and of memory."""
+    jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
 
 
 @pytest.fixture

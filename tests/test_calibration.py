@@ -13,7 +13,7 @@ from jaxnn import metrics
 from jaxnn.metrics import calibration_error, disagreement
 from tests.registry import real, whole
 
-pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
+pytestmark = pytest.mark.usefixtures("strict")
 
 # Some are right by chance and the others by law, so that some parts are too sure and others not.
 LOGITS = 2 * real(60, 5)

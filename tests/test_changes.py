@@ -21,7 +21,7 @@ from tests.harness import counted, keep_pace
 from tests.registry import real
 from tests.trees import assert_same_bits
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimized")]
+pytestmark = pytest.mark.slow
 
 INPUTS = real(60, 4)
 LABELS = INPUTS[:, :3].argmax(-1)

@@ -13,7 +13,7 @@ from jaxnn.run.run import best_form, trace_step
 from tests.registry import real
 from tests.trees import assert_close
 
-pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
+pytestmark = pytest.mark.usefixtures("strict")
 
 CASES = [
     # inputs, weight, strides, padding, input dilation, dilation, groups

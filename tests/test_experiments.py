@@ -16,9 +16,6 @@ import pytest
 import experiments
 import jaxnn
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 NAMES = [
     module.name
     for module in pkgutil.iter_modules(experiments.__path__)

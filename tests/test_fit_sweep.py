@@ -11,8 +11,6 @@ import jaxnn
 from jaxnn import InvalidValue, sweep
 from jaxnn.records.directory import open_directory
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 
 def regression(width, runs, out):
     """Trains the runs of a group to copy the first of three numbers."""

@@ -18,7 +18,7 @@ from jaxnn.run.identity import identity
 from tests.golden import make
 from tests.promises import counted
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimized")]
+pytestmark = pytest.mark.slow
 RUNS = [(number, kind) for number in range(1, FORMAT + 1) for kind in make.KINDS]
 # Compiling a population takes longer.
 GOING = [pytest.param(*run, marks=pytest.mark.slow if "population" in run else ()) for run in RUNS]

@@ -17,8 +17,6 @@ from tests import registry
 from tests.registry import NETWORKS, OBJECTIVES, held
 from tests.trees import assert_close, assert_same_bits, forms
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 KEY = jax.random.key(3)
 strict = pytest.mark.usefixtures("strict")
 

@@ -10,8 +10,6 @@ import jaxnn
 from tests.registry import real, whole
 from tests.trees import assert_close
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 IMAGES = real(3, 7, 6, 4)
 
 

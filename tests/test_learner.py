@@ -13,8 +13,6 @@ from jaxnn.learner import INIT, STEPS
 from tests.registry import real, whole
 from tests.trees import assert_close, assert_same_bits
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 BATCH = {"inputs": real(6, 4), "labels": whole(3, 6), "index": np.arange(6, dtype=np.int32)}
 
 

@@ -25,13 +25,21 @@ STEPS = 11  # 132 examples: 4 epochs of 32 and a part, in batches of 12
 FORMS = ("looped", "stepped")
 
 
-@pytest.fixture(autouse=True)
-def unoptimized_but_ours(request):
-    """Compiles faster where bits are not compared between one program and another."""
-    case = getattr(request.node, "callspec", None) and request.node.callspec.params["case"]
-    jax.config.update("jax_disable_most_optimizations", bool(case and not case.facts.get("ours")))
+@pytest.fixture(scope="module", autouse=True)
+def compiled_here():
+    """Forgets what other tests have compiled, ours too without optimizations."""
+    jax.clear_caches()
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def ours_optimized(request):
+    """Compiles as users do where bits are compared between one program and another."""
+    case = getattr(request.node, "callspec", None) and request.node.callspec.params["case"]
+    jax.config.update("jax_disable_most_optimizations", not (case and case.facts.get("ours")))
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @cache

@@ -49,7 +49,7 @@ def fit(out, rate=0.05, hidden=(4,), config=CONFIG, **options):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, unoptimized):
+def made(tmp_path_factory):
     """Runs of every kind, and what was said of one while it went on."""
     place = tmp_path_factory.mktemp("made") / "runs"
     seen = []

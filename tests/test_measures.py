@@ -12,7 +12,7 @@ from tests.mistakes import judge
 from tests.registry import real, whole
 from tests.test_metrics import merged
 
-pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
+pytestmark = pytest.mark.usefixtures("strict")
 
 LOGITS, LABELS = real(60, 5), whole(5, 60)
 TWO, YES = 2 * real(60, 2, seed=4), whole(2, 60)

@@ -9,7 +9,7 @@ from sklearn import metrics as theirs
 from jaxnn import metrics
 from tests.registry import real, whole
 
-pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
+pytestmark = pytest.mark.usefixtures("strict")
 
 LOGITS, LABELS = real(60, 5), whole(5, 60)
 WEIGHTS = np.abs(real(60, seed=3))

@@ -11,7 +11,7 @@ from jaxnn.network import Network, described, output_shape, rewrite
 from tests.registry import real
 from tests.trees import assert_close, assert_same_bits
 
-pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
+pytestmark = pytest.mark.usefixtures("strict")
 
 INPUTS = real(4, 3)
 

@@ -18,7 +18,7 @@ from tests import failpoints
 from tests.harness import bits, counted, keep_pace
 from tests.registry import real
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimized")]
+pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(0)
 STEPS, EVERY, BATCH = 12, 4, 8

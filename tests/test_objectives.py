@@ -12,7 +12,7 @@ from jaxnn.objectives import example_keys, weights_of
 from tests.registry import real, whole
 from tests.trees import assert_close, assert_same_bits
 
-pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
+pytestmark = pytest.mark.usefixtures("strict")
 
 LOGITS, LABELS = jnp.array(3 * real(9, 4)), jnp.array(whole(4, 9))
 PREDICTIONS, TARGETS = jnp.array(real(9, 3)), jnp.array(real(9, 3, seed=1))

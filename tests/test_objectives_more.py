@@ -14,7 +14,6 @@ from tests.mistakes import DATA, judge, train
 from tests.registry import real, whole
 from tests.trees import assert_close, assert_same_bits
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 strict = pytest.mark.usefixtures("strict")
 
 LOGITS, LABELS = jnp.array(3 * real(9, 4)), jnp.array(whole(4, 9))

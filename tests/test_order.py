@@ -10,7 +10,7 @@ from scipy import stats
 
 from jaxnn.data.order import epoch_and_place, permute
 
-pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
+pytestmark = pytest.mark.usefixtures("strict")
 
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 100, 255, 256, 257, 1000, 4095, 4096, 4097]
 

@@ -31,6 +31,8 @@ from jaxnn.scale.memory import needed, size
 from tests.registry import LEARNERS
 from tests.trees import assert_close, assert_same_bits, numbers
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 ROOT = Path(jaxnn.__file__).parents[1]
 # Members 4, 5 and 6 learn nothing and stop at once; of two devices they are all on the second.
 RATES = np.float32([0.3, 0.1, 0.03, 0.01, 1e-6, 1e-6, 1e-6, 0.2])

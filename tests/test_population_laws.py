@@ -13,7 +13,8 @@ import jaxnn
 from tests.registry import BATCH, LEARNERS, held
 from tests.trees import assert_close, assert_same_bits, numbers
 
-pytestmark = pytest.mark.slow  # of one learner the same is in `test_population.py`
+# Of one learner the same is in `test_population.py`.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 
 # Learners like others in what populations do with them.
 SELDOM = {"accumulate", "averaged", "convnet", "embedding", "gan", "linen", "nnx", "regression"}
@@ -29,19 +30,11 @@ UNDETERMINED = {"nnx"}
 
 
 @pytest.fixture
-def unoptimized_program():
+def unoptimized():
     """Compiles faster, where bits are not compared between one program and another."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_here():
-    """Forgets what other tests have compiled, some of it unoptimized, with other bits."""
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
 
 
 def trained(case, members, **options):
@@ -89,7 +82,7 @@ def test_stepped_member(case):
 
 
 @held(LEARNERS, "side_by_side", seldom=SELDOM | {"batch_norm", "convolutions", "guarded"})
-def test_side_by_side(case, unoptimized_program):
+def test_side_by_side(case, unoptimized):
     """Side by side, members agree with their single runs but for rounding."""
 
     def close(left, right):

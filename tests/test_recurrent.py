@@ -13,8 +13,6 @@ from tests.mistakes import judge
 from tests.registry import real, whole
 from tests.trees import assert_close
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 SEQUENCES = real(3, 5, 2)
 UNITS = 4
 LAYERS = {"gru": (jaxnn.gru, 3), "lstm": (jaxnn.lstm, 4)}

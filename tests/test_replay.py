@@ -15,7 +15,7 @@ from jaxnn.models.flax import from_flax
 from jaxnn.run.replay import first_not_finite
 from tests.registry import real, whole
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimized")]
+pytestmark = pytest.mark.slow
 
 BATCH = {"inputs": real(8, 4), "labels": whole(3, 8)}
 IMAGES = {"inputs": real(8, 6, 6, 1), "labels": whole(3, 8)}

@@ -10,7 +10,7 @@ from jaxnn.run.replay import first_not_finite
 from tests.registry import real
 from tests.test_replay import found, line
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimized")]
+pytestmark = pytest.mark.slow
 
 
 def attention(scores, mask):

@@ -13,7 +13,7 @@ from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.data.durations import steps_of
 from tests.registry import real, whole
 
-pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
+pytestmark = pytest.mark.usefixtures("strict")
 
 
 @pytest.mark.parametrize("n, batch", [(7, 3), (10, 4), (8, 4), (5, 5), (6, 1), (1, 1), (31, 12)])

@@ -11,9 +11,6 @@ from tests.mistakes import judge
 from tests.registry import real
 from tests.trees import assert_close
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 PUBLISHED = [
     # He et al. 2016, table 6 (in millions), and the weights that PyTorch's torchvision publishes.
     ([3, 3, 3], {}, 0.27e6, 0.01e6),

@@ -25,8 +25,6 @@ from tests.harness import bits, counted, ended, keep_pace, timeless
 from tests.registry import BATCH, LEARNERS, held, real, whole
 from tests.test_experiments import load, shrunk
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 ALWAYS, AT_REPORTS = jaxnn.Saving(seconds=0), jaxnn.Saving(seconds=1e9, every=1)
 RATES = np.array([0.3, 0.01, 1e30, 0.1, 3.0])  # one of five diverges
 

@@ -14,8 +14,6 @@ from jaxnn.run.selection import ranks
 from jaxnn.run.trial import DIVERGED, DROPPED, EMPTY, RUNNING, STATUSES, Trial
 from tests.trees import assert_close, assert_same_bits, numbers
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 
 def keys(count):
     return jax.vmap(jax.random.key)(np.arange(count))

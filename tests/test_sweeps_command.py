@@ -18,9 +18,6 @@ import pytest
 import jaxnn
 from experiments.fields import Hparam, filled, hparams, swept
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
-
 ROOT = Path(jaxnn.__file__).parents[1]
 DRAWS = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
 DATA = {"inputs": DRAWS, "labels": DRAWS[:, :1]}

@@ -12,7 +12,7 @@ from jaxnn.network import described, lasting, rewrite
 from tests.registry import TRANSFORMS, real, transformed, whole
 from tests.trees import assert_close, assert_same_bits, forms
 
-pytestmark = pytest.mark.usefixtures("strict", "unoptimized")
+pytestmark = pytest.mark.usefixtures("strict")
 
 INPUTS = real(4, 4)
 BLOCK = transformed()

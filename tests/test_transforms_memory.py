@@ -8,6 +8,8 @@ import pytest
 
 import jaxnn
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 ROWS, WIDTH, LAYERS = 256, 32, 12
 # XLA for CPU has no bfloat16, and widens what a loop has kept of all layers at once, before the
 # loop that goes back through them: a pass that a GPU or a TPU has no use for here.

@@ -12,8 +12,6 @@ from jaxnn.network import rewrite
 from tests.registry import real, whole
 from tests.trees import assert_close, assert_same_bits, forms
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 BATCH = {"inputs": real(8, 4), "labels": whole(3, 8)}
 INPUTS = BATCH["inputs"]
 MODEL = jaxnn.mlp([6], 3)

@@ -12,8 +12,6 @@ from tests.mistakes import judge
 from tests.registry import real
 from tests.trees import assert_close
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 IMAGES = real(3, 7, 6, 4)
 
 

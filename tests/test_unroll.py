@@ -16,8 +16,6 @@ from tests.registry import BATCH, LEARNERS, held, real, whole
 from tests.test_laws import float64, inexact
 from tests.trees import assert_close
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 KEY = jax.random.key(4)
 
 

@@ -11,8 +11,6 @@ from tests.mistakes import judge
 from tests.registry import real
 from tests.trees import assert_close
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 IMAGES = np.abs(np.tanh(real(3, 2, 5)))
 PARAMS = {
     "encoder": {"weight": jnp.array(real(10, 4, seed=1)), "bias": jnp.array(real(4, seed=2))},

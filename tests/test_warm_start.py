@@ -18,7 +18,7 @@ from tests.mistakes import DATA, INPUTS, judge
 from tests.registry import real
 from tests.trees import assert_same_bits
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimized")]
+pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(5)
 NETWORK = jaxnn.mlp([8], 3)
