@@ -80,7 +80,7 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
         else:
             one.locator_params(integer=True, nbins=4)
     figure.get_layout_engine().set(hspace=0.02, wspace=0.02)
-    bar = figure.colorbar(image, ax=axes, fraction=0.05, aspect=24, pad=0.02)
+    bar = figure.colorbar(image, ax=figure.axes, fraction=0.05, aspect=24, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=TICK, labelcolor=FAINT, color=FAINT, width=0.6, length=2.5, pad=2)
     bar.set_label("weight", fontsize=LABEL, color=INK)
@@ -129,7 +129,7 @@ def attention_weights(
             fix="Pass one such as gpt(65)",
         )
     asked = {f"{path}/{_ASKED}".strip("/"): path for path in dict.fromkeys(paths)}
-    (_, seen), _ = captured(telling, list(asked)).apply(params, state or {}, inputs)
+    (_, seen), _ = jax.jit(captured(telling, list(asked)).apply)(params, state or {}, inputs)
     return {asked[name]: found for name, found in seen.items()}
 
 
