@@ -65,7 +65,8 @@ def _points(recorded: Recording) -> list[list[float]]:
         return []
     low, high = np.array(ground, float).T
     places = (inputs - low) / (high - low)
-    whole = labels.ndim == 1 and recorded.about.get("kind") == "classification"
+    labels = labels.reshape(len(labels), -1)[:, 0]
+    whole = bool(recorded.about.get("classes"))
     return [
         [round(float(x), 4), round(float(y), 4), int(label) if whole else -1]
         for (x, y), label in zip(places, labels)
