@@ -96,6 +96,7 @@ def test_each_head_has_a_panel_with_its_weights_on_one_scale(count, queries):
 
 
 def test_tokens_are_written_where_they_are_legible():
+    legible(attention(HEADS[:1], ["$", "\\", "^{", "_", "$"]))
     seen = texts(attention(HEADS[:1], list("to be")))
     assert seen.count("t") == 2 and seen.count("␣") == 2
     wide = np.full((4, 64, 64), 1 / 64)

@@ -151,8 +151,11 @@ def test_a_small_network_is_drawn_whole():
 
 def test_names_of_outputs_and_a_scale_of_ones_own():
     found = diagram(jaxnn.linear(2), np.ones((1, 1)))
-    figure = draw(found, {"weight": [[0.5, -4.0]]}, scale=1.0, names=["cat", "dog"])
-    assert {"cat", "dog", "1"} <= set(texts(figure))
+    shown = {"weight": [[0.5, -4.0]]}
+    fills = {"weight": [0.0, 0.5]}
+    figure = draw(found, shown, biases=fills, scale=1.0, bias_scale=0.5, names=["cat", "$d$"])
+    assert {"cat", "$d$", "1", "0.5"} <= set(texts(figure))
+    assert to_hex(by_gid(figure, "node:")["node:1:1"].get_facecolor()) == SIGNED[2]
     widths = [by_gid(figure, "wire:")[f"wire:1:0:{j}"].get_linewidth() for j in (0, 1)]
     assert widths == pytest.approx([1.3, 2.4])
 

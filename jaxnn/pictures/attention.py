@@ -75,6 +75,7 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
             spine.set_visible(False)
         if named and tokens is not None:
             texts = [_visible(token)[:8] for token in tokens]
+            texts = [text.replace("$", r"\$") for text in texts]  # not mathematics
             one.set_xticks(range(keys), texts, rotation=90 if longest > 1 else 0)
             one.set_yticks(range(queries), texts[-queries:] if queries < keys else texts)
         else:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.pictures.examples import two_logits
 from jaxnn.pictures.scheme import COLOURS, INK, LABEL, MARK, PAPER, TICK, canvas, noted
-from jaxnn.typing import Any, Callable, Num
+from jaxnn.typing import Any, Callable
 
 CELLS = 160  # from side to side
 MOST = 2000  # examples that are drawn
@@ -23,9 +23,9 @@ MARGIN = 0.12  # around the examples, of their range
 
 
 def boundary(
-    predict: Callable[[Any], Any],
-    inputs: Num[Any, "examples 2"],
-    labels: Num[Any, "examples"],
+    predict: Any,
+    inputs: Any,
+    labels: Any,
     *,
     names: Sequence[str] | None = None,
 ) -> Any:
@@ -56,7 +56,7 @@ def boundary(
     _check_classes(classes, labels, names)
     probabilities = np.exp(logits - logits.max(1, keepdims=True))
     probabilities = probabilities / probabilities.sum(1, keepdims=True)
-    said = list(map(str, range(classes) if names is None else names))
+    said = [str(name).replace("$", r"\$") for name in (range(classes) if names is None else names)]
     palette = np.array([to_rgb(colour) for colour in COLOURS[:classes]])
     best = probabilities.argmax(1)
     # Nothing is known at 1 / classes: there the surface has the colour of paper.

@@ -58,6 +58,7 @@ def draw(
     *,
     biases: Mapping[str, Any] | None = None,
     scale: float | None = None,
+    bias_scale: float | None = None,
     names: Any = None,
 ) -> Any:
     """Returns a matplotlib `Figure` of a diagram.
@@ -67,6 +68,7 @@ def draw(
       wires: the weights between the nodes that are shown, `{leaf: [before, shown]}`.
       biases: of the nodes that are shown, `{leaf: [shown]}`: the fill of nodes.
       scale: the size of the weight whose wire is widest; by default that of the largest one.
+      bias_scale: the size of the bias of the strongest colour; by default that of the largest one.
       names: of the output nodes.
 
     Raises:
@@ -89,7 +91,7 @@ def draw(
         for layer in diagram.layers[1:]
         if biases and layer.leaf in biases
     }
-    largest, brightest = scale or _largest(weights), _largest(fills.values())
+    largest, brightest = scale or _largest(weights), bias_scale or _largest(fills.values())
     places, height = _places(diagram.layers)
     remarks = _remarks(diagram.layers, weights, list(fills.values()))
     sheet = Sheet(height + FOOT + KEY + LINE * len(remarks))

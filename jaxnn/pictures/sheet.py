@@ -36,6 +36,7 @@ class Sheet:
     def text(self, x: float, y: float, text: str, colour: str = FAINT, **how: Any) -> Any:
         """Writes with the middle of the small letters at `y`, centred at `x` by default."""
         how = {"ha": "center", "va": "center_baseline", "fontsize": TICK} | how
+        how["parse_math"] = False  # a $ in a name is a $
         return self.axes.text(x, y, text, color=colour, **how)
 
     def line(self, x: Any, y: Any, colour: str = FAINT, width: float = 0.8, **how: Any) -> Any:
