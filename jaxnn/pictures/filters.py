@@ -17,13 +17,13 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.pictures.scheme import FAINT, INK, MARK, number, signed
 from jaxnn.pictures.sheet import POINTS, Sheet
-from jaxnn.typing import Any, Array, Float
+from jaxnn.typing import Any
 
 MOST, CHANNELS = 64, 4  # nodes and channels that are drawn
 LARGEST, EDGE, KEY = 46.0, 8.0, 20.0  # points: of a filter, the margin, the key
 
 
-def filters(weights: Float[Array, "..."], shape: tuple[int, ...] | None = None) -> Any:
+def filters(weights: Any, shape: tuple[int, ...] | None = None) -> Any:
     """Returns a matplotlib `Figure` of weights as small images, one for each node.
 
     Of more than 64 nodes the first 64 are drawn, and of more than 4 channels the first 4, side by

@@ -20,7 +20,7 @@ from jaxnn.pictures.network import colour_and_width
 from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER, number
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of
 from jaxnn.pictures.wording import wrapped
-from jaxnn.typing import Any, Array, Callable, Float, Num
+from jaxnn.typing import Any, Callable
 
 MOST = 7  # wires
 NEAR, FAR, HIGH = 28.0, 42.0, 104.0  # points: from input to input, and at least for all of them
@@ -47,18 +47,18 @@ class Term(NamedTuple):
 
 
 def neuron(
-    weights: Float[Array, "inputs"],
-    bias: float,
-    inputs: Num[Array, "inputs"],
-    activation: Callable[[Any], Any],
+    weights: Any,
+    bias: Any,
+    inputs: Any,
+    activation: Any,
     names: Sequence[str] | None = None,
 ) -> Any:
     """Returns a matplotlib `Figure` of one node, with what it computes of one example.
 
     Args:
-      weights: of the node, column `j` of the layer's `weight` for node `j`.
+      weights: of the node, `[inputs]`: column `j` of the layer's `weight` for node `j`.
       bias: of the node; 0 if it has none.
-      inputs: of one example.
+      inputs: of one example, `[inputs]`.
       activation: a function of one array, such as `jnp.tanh`; `lambda x: x` for none.
       names: of the inputs; by default x1, x2, ...
 
