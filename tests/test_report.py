@@ -310,6 +310,15 @@ def test_a_section_that_cannot_be_drawn_says_why(tmp_path):
     assert {"curves", "numbers"} <= {each["id"] for each in page.all("section")}
 
 
+def test_the_parts_of_a_run_are_listed(tmp_path):
+    rows = curve(4, train__loss=lambda t: 1 - t / 2)
+    write(tmp_path, {"a": 1}, rows, {"steps": 40, "seconds": 1.0})
+    write(tmp_path / "first", {"a": 1}, rows, {"steps": 40, "seconds": 1.0})
+    page = page_of(tmp_path)
+    place = [each["text"] for each in page.all("section", id="parts")]
+    assert "first" in place[0] and "0.5" in place[0]
+
+
 def test_an_empty_directory_is_no_run(tmp_path, capsys):
     with pytest.raises(jaxnn.InvalidValue, match="is not a run directory"):
         report.write(tmp_path)

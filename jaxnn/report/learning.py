@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnn.metrics import lower_is_better
 from jaxnn.pictures.scheme import COLOURS, MARK, SIGNED
 from jaxnn.records.recording import Frame, Recording
 from jaxnn.report.decision import decision
@@ -49,7 +50,7 @@ def learning(source: Source) -> Markup | None:
     frames = recorded.frames
     seen = _examples(recorded)
     wires = wiring(recorded)
-    filters = _filters(frames, recorded.about)
+    filters = _filters(frames)
     surface = decision(recorded)
     loss = stacked(frames, "metrics/loss")
     told = {
@@ -118,7 +119,7 @@ def _panel(
     held_out = (recorded.about.get("probe") or {}).get("of") != "train"
     which = "held-out" if held_out else "training"
     of = f" of {count:,} {which} examples" if isinstance(count, int) else ""
-    share = moments.name == "accuracy"
+    share = moments.name == "accuracy" and recorded.about.get("classes")
     epochs = _epochs(source, moments.steps)
     passes = f"{epochs[last]:.1f}" if epochs else ""
     step = element("b", f"{moments.steps[last]:,}", id="at-step")
@@ -133,7 +134,7 @@ def _panel(
     measured = figure("loss", float(loss[last])) if loss is not None else None
     how = [
         element("p", element("b", value, id="at-value"), class_="value"),
-        element("p", f"right{of}" if share else f"{spaced(moments.name)}{of}", class_="pass"),
+        element("p", f"{'right' if share else spaced(moments.name)}{of}", class_="pass"),
         element("p", "loss ", element("span", measured, id="at-loss"), class_="pass")
         if measured and moments.name != "loss"
         else None,
@@ -165,6 +166,7 @@ def _chart(moments: Moments) -> Markup:
     )
     finite = moments.values[np.isfinite(moments.values)]
     top = 1.0 if is_share(moments.name) else float(finite.max(initial=0.0))
+    side = "top far" if lower_is_better(moments.name) else "top"  # where the curve is not
     unit = "right" if moments.name == "accuracy" else spaced(moments.name)
     every = max(1, -(-last // 6))
     ticks = [
@@ -180,7 +182,9 @@ def _chart(moments: Moments) -> Markup:
         element(
             "div",
             drawn,
-            element("span", f"{figure(moments.name, top)} {unit}", class_="top"),
+            element(
+                "span", f"{figure(moments.name, top)} {unit}", class_="top" if up else "top far"
+            ),
             element("i", id="mark", style=f"left:100%;top:{_down(heights[last])}%"),
             class_="line-of",
         ),
@@ -228,7 +232,7 @@ def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
     return element("div", head, lead, element("div", *drawn, class_="examples live")), told
 
 
-def _filters(frames: Sequence[Frame], about: dict[str, Any]) -> tuple[Markup, Any] | None:
+def _filters(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:
     """Returns the weights of nodes of the first layer as images, at each moment."""
     filters = stacked(frames, "filters")
     if filters is None or filters.ndim not in (4, 5) or 0 in filters.shape:
@@ -245,9 +249,7 @@ def _filters(frames: Sequence[Frame], about: dict[str, Any]) -> tuple[Markup, An
     count -= count % 8 if 8 < count < every else 0
     filters = filters[:, :count]
     scale = float(np.nanpercentile(np.abs(filters), SATURATED)) if filters.size else 1.0
-    whole = (about.get("filters") or {}).get("count")
-    of = f"{count} of its {whole}" if isinstance(whole, int) and whole > count else f"its {every}"
-    words = f"The weights of the first layer as images, for {of} nodes"
+    words = f"The weights of {count} nodes of the first layer, as images"
     label = f"{words}: which pixels speak for a node and which against it"
     picture = element(
         "figure",

@@ -5,10 +5,12 @@ from typing import Any
 from jaxnn.records import account
 from jaxnn.records.columns import volume
 from jaxnn.report.markup import Markup, cut, element, join, quoted, table
-from jaxnn.report.phrases import BLANK, percent, setting, spaced, time
+from jaxnn.report.phrases import BLANK, percent, setting, spaced, time, told, value_of
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
 from jaxnn.report.wiring import blocks
+
+LONG = 20  # rows, from which a table is folded
 
 
 def sections(source: Source) -> list[Section]:
@@ -21,6 +23,12 @@ def sections(source: Source) -> list[Section]:
             " numbers that training sets; an operation is one addition or one multiplication for"
             " one example.",
             lambda: _network(source),
+        ),
+        Section(
+            "parts",
+            "The runs that are parts of it",
+            "A row for each run in its directory; each has a page of its own.",
+            lambda: None if source.many else _parts(source),
         ),
         Section(
             "hyperparameters",
@@ -47,15 +55,17 @@ def sections(source: Source) -> list[Section]:
 def _network(source: Source) -> Markup | None:
     if source.recorded is None:
         return None
-    told, picture = source.recorded.about.get("table"), blocks(source.recorded)
-    if not isinstance(told, dict) or not told.get("rows"):
+    figures, picture = source.recorded.about.get("table"), blocks(source.recorded)
+    if not isinstance(figures, dict) or not figures.get("rows"):
         return picture
     heads = ["part", "kind", "output", "parameters", "memory", "activations", "operations"]
-    rows = [_part(row) for row in told["rows"]]
-    if told.get("total"):
-        total = _part({**told["total"], "part": "all of it", "kind": "", "times": 1})
+    rows = [_part(row) for row in figures["rows"]]
+    if figures.get("total"):
+        total = _part({**figures["total"], "part": "all of it", "kind": "", "times": 1})
         rows.append([element("b", cell) for cell in total])
     parts = table("The parts of the network, from its input to its output", heads, rows)
+    if len(rows) > LONG:
+        parts = element("details", element("summary", f"All {len(rows) - 1} parts"), parts)
     return join(picture, parts)
 
 
@@ -69,6 +79,22 @@ def _part(row: dict[str, Any]) -> list[Any]:
         f"{row['flops']:,}" if row.get("flops") is not None else "",
     ]
     return [name, quoted(row["kind"]), _shape(row["output"]), *figures]
+
+
+def _parts(source: Source) -> Markup | None:
+    rows = [
+        [
+            quoted(each.name),
+            each.status,
+            f"{each.step:,}" if each.step is not None else "",
+            told(each.metric) if each.metric else "",
+            value_of(each.metric, each.value) if each.metric else "",
+            time(each.seconds) if each.seconds is not None else "",
+        ]
+        for each in source.about.parts
+    ]
+    heads = ["run", "status", "training steps", "metric", "value", "time"]
+    return table("Runs in its directory", heads, rows) if rows else None
 
 
 def _shape(shape: Any) -> str:

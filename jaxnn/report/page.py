@@ -50,8 +50,7 @@ def of_run(source: Source) -> Markup:
                 "learning",
                 "Watch it learn",
                 "Move the slider through the training, or press play: everything here is as it was"
-                " at that moment. Blue wires add to a node, orange ones take away; the wider, the"
-                " more.",
+                " at that moment.",
                 lambda: learning(source),
             ),
             Section("advice", "What stands out", "", lambda: _advice(source)),

@@ -28,8 +28,8 @@ def sections(source: Source) -> list[Section]:
             "curves",
             "How the training went",
             "Each curve goes from the first training step to the last. The loss is what training"
-            " makes small: how wrong the network is; held-out examples are those it never trains"
-            " on.",
+            " makes small: how wrong the network is. The curves called test are of held-out"
+            " examples, which it never trains on.",
             lambda: _curves(source),
         ),
         Section(

@@ -32,7 +32,8 @@ def sentence(source: Source) -> str:
     value = source.last[metric]
     value = value if isinstance(value, float) else float(np.nanmedian(value))
     who = _LEARNS.get(status, "The network")
-    if metric.rpartition("/")[2] == "accuracy":
+    classifies = source.recorded is None or source.recorded.about.get("classes")
+    if metric.rpartition("/")[2] == "accuracy" and classifies:
         what = f"{who} gets {percent(value)} of the {_examples(source, metric)} right"
     else:
         what = f"{_so_far(status)}{told(metric)} is {figure(metric, value)}"

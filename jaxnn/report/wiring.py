@@ -52,7 +52,10 @@ def wiring(recorded: Recording) -> Wiring | None:
         names=names if len(names) == layers[-1].width else None,
     )
     title = f"The network as nodes and wires: {_described(layers)}"
-    caption = "A node adds up what its wires bring, each times its weight, and its own bias."
+    caption = (
+        "A node adds up what its wires bring, each times its weight, and its own bias. Blue wires"
+        " have positive weights, orange ones negative; the wider, the larger."
+    )
     told = []
     for number, layer in enumerate(layers, start=1):
         one: dict[str, Any] = {
@@ -72,7 +75,7 @@ def blocks(recorded: Recording) -> Markup | None:
     diagram = diagram_of(recorded)
     if diagram is None or diagram.layers or not diagram.blocks:
         return None
-    return drawn(draw(diagram, {}), "blocks", "The network as blocks", diagram.why or None)
+    return drawn(draw(diagram, {}), "blocks", "The network as blocks")
 
 
 def diagram_of(recorded: Recording) -> diagrams.Diagram | None:
