@@ -182,9 +182,7 @@ def _chart(moments: Moments) -> Markup:
         element(
             "div",
             drawn,
-            element(
-                "span", f"{figure(moments.name, top)} {unit}", class_="top" if up else "top far"
-            ),
+            element("span", f"{figure(moments.name, top)} {unit}", class_=side),
             element("i", id="mark", style=f"left:100%;top:{_down(heights[last])}%"),
             class_="line-of",
         ),
