@@ -8,11 +8,12 @@
     python -m jaxnn watch RUN      # shows a run that is going on, until it ends
     python -m jaxnn report RUN     # a page with its story, RUN/report.html
     python -m jaxnn compare RUN RUN ...  # a page with several, compare.html
+    python -m jaxnn tensorboard RUN      # event files, RUN/tensorboard
 
-Nothing but these pages is written, and nothing that a run names is imported:
-what a stranger has sent may be looked at, and so may a run that is going on.
-Exit codes: 0 fine, 1 something differs, 2 bad input, 4 something is damaged or missing,
-6 storage.
+Nothing but these pages and event files is written, and nothing that a run
+names is imported: what a stranger has sent may be looked at, and so may a run
+that is going on. Exit codes: 0 fine, 1 something differs, 2 bad input,
+4 something is damaged or missing (for watch: a result), 6 storage.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 
 from jaxnn.checks import Explained, Invalid
 from jaxnn.records import account, catalog, comparison, reports, verification, watching
-from jaxnn.records.columns import printable
+from jaxnn.records.columns import count, printable
 
 
 class Answer(NamedTuple):
@@ -123,6 +124,17 @@ def watch(run: str, lines: bool) -> Answer:
         return Answer(0, {}, "")
 
 
+def tensorboard(run: str, out: str | None) -> Answer:
+    """Writes event files for TensorBoard, of a run or of every run below a directory."""
+    from jaxnn.report import event_files
+
+    done = event_files.write(Path(run), None if out is None else Path(out))
+    more = f", the first of each population; {done.left_out} more have none" * bool(done.left_out)
+    text = f"{count(len(done.runs), 'run')}{more}\ntensorboard --logdir {done.out}"
+    told = {"run": run, "out": str(done.out), "runs": done.runs, "left_out": done.left_out}
+    return Answer(0, told, text)
+
+
 COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
     runs: [("directory", {"nargs": "?", "default": "runs", "help": "where they are (runs)"})],
     show: [("run", {"help": "its directory"})],
@@ -143,6 +155,10 @@ COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
     compare: [
         ("runs", {"metavar": "RUN", "nargs": "+", "help": "the directories of two runs or more"}),
         ("--out", {"metavar": "FILE", "default": "compare.html", "help": "the file to write"}),
+    ],
+    tensorboard: [
+        ("run", {"help": "its directory, or one with runs in it"}),
+        ("--out", {"metavar": "DIR", "help": "the directory to write (RUN/tensorboard)"}),
     ],
 }
 

@@ -111,6 +111,28 @@ def test_of_a_sweep_its_groups_are_seen_one_after_the_other(place, capsys):
     assert end == "done with 6 runs in 7.2 s"
 
 
+def test_a_group_that_was_left_and_goes_on_is_waited_for(place):
+    with open_directory(place, {}):
+        with open_directory(place / "left", {}) as group:
+            group.append(ROWS[0])
+        looks = watching.follow(place, 0.01)
+        assert next(looks).rows[0]["step"] == 4
+        with open_directory(place / "left", {}) as group:
+            group.append(ROWS[1])
+        assert next(looks).rows[0]["step"] == 8
+    assert [each.status for each in looks] == ["stopped"]
+
+
+def test_whether_another_machine_has_stopped_cannot_be_told(place):
+    with open_directory(place, {}) as directory:
+        directory.append(ROWS[0])
+    (place / ".lock").write_text(json.dumps({"host": "elsewhere", "process": 1, "token": "a"}))
+    looks = watching.follow(place, 0.01)
+    assert next(looks).status == "running"
+    (place / "result.json").write_text("{}")
+    assert next(looks).status == "done"
+
+
 def test_what_a_stranger_wrote_steers_nothing(place, call):
     with open_directory(place, {}):
         rows = [
