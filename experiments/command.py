@@ -94,8 +94,8 @@ def command(
         _leave(6, f"storage: {error}")
     except KeyboardInterrupt as error:
         _leave(75, f"interrupted: {error}" if str(error) else "interrupted")
-    page = done.out / "report.html"
-    see = page if page.exists() else done.out
+    page = f"{done.out}/report.html"
+    see = page if os.path.exists(page) else done.out
     print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {see}")
 
 

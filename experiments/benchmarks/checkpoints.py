@@ -70,7 +70,7 @@ def run(train, data, steps, out, saving, **options):
     shutil.rmtree(out, ignore_errors=True)
     run = jaxnn.fit(
         train, data, steps=steps, every=max(1, steps // 20), key=jax.random.key(0), out=out,
-        saving=saving, quiet=True, **options,
+        saving=saving, quiet=True, report=False, **options,
     )  # fmt: skip
     return run, run.history[-1]["seconds"] - run.history[0]["seconds"]
 
@@ -97,7 +97,7 @@ def small(config: Config, data, place: Path) -> None:
         steps += 1
         jaxnn.fit(
             train, data, steps=steps, every=max(1, (steps - 1) // 20), key=jax.random.key(0),
-            out=place / "each", quiet=True, **options,
+            out=place / "each", quiet=True, report=False, **options,
         )  # fmt: skip
         took.append(time.perf_counter() - start)
     print(f"  goes on, does a step, saves: {_figures(took)} s")
@@ -122,7 +122,7 @@ def peak(saves: bool) -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "run" if saves else None
-        jaxnn.fit(train, data, steps=2, key=jax.random.key(0), quiet=True, out=out)
+        jaxnn.fit(train, data, steps=2, key=jax.random.key(0), quiet=True, out=out, report=False)
     seconds = time.perf_counter() - began
     most = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

@@ -25,7 +25,7 @@ from jaxnn.transforms.captured import captured
 from jaxnn.typing import Any, Batch
 
 MOMENTS = 24  # in which a training is told
-PROBED = 256  # examples that the network is asked about
+PROBED = 512  # examples that the network is asked about
 FILTERS = 16  # nodes of which all weights are kept, where they make an image
 PARTS = 24  # parts of a network that are listened to
 # What looking may cost: a share of the training's products, or so many, about 0.1 s of a core.
