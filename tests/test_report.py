@@ -230,6 +230,8 @@ def test_nothing_that_a_run_says_becomes_markup(made, tmp_path):
     attributes = {name for each in plainly.elements for name in each}
     assert {name for each in page.elements for name in each} <= attributes
     assert "injected" not in [each.get("id") for each in page.elements]
+    # Nothing turns the direction of the words around it.
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", (tmp_path / "run/report.html").read_text())
     assert len(page.all("script")) == 2
     assert (tmp_path / "run/report.html").stat().st_size < 900_000  # what is long is cut
 

@@ -15,7 +15,10 @@ from typing import Any
 # What is longer is cut in its middle: it is nothing that anybody reads.
 LETTERS = 160
 _VOID = {"br", "hr", "img", "input", "link", "meta"}
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# Controls, halves of letters, and what turns the direction of all the text that follows.
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 
 
 class Markup(str):
