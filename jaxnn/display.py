@@ -7,7 +7,7 @@ All that is said is text: nothing in a name can become markup.
 """
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 # A hundred lines are more than anybody reads in a notebook; the whole is in `str`.
@@ -35,11 +35,10 @@ def columns(heads: Sequence[Any], rows: Iterable[Sequence[Any]], *, left: int = 
             for side, cell in zip(sides, cells)
         )
 
-    rule = "border-top: 1px solid currentColor"
-    body = [line("td", row, rule if row[0] == "total" else "") for row in rows[: LINES - 1]]
     if len(rows) > LINES:
-        body.append(line("td", (f"... {len(rows) - LINES:,} more",)))
-    body += [line("td", row, rule if row[0] == "total" else "") for row in rows[LINES - 1 :][-1:]]
+        rows = [*rows[: LINES - 1], (f"... {len(rows) - LINES:,} more",), rows[-1]]
+    rule = "border-top: 1px solid currentColor"
+    body = [line("td", row, rule if row[0] == "total" else "") for row in rows]
     head = f"<tr>{line('th', heads)}</tr>"
     return (
         '<table style="border-collapse: collapse; color: inherit; font-variant-numeric:'
@@ -47,6 +46,47 @@ def columns(heads: Sequence[Any], rows: Iterable[Sequence[Any]], *, left: int = 
         + "".join(f"<tr>{each}</tr>" for each in body)
         + "</tbody></table>"
     )
+
+
+def outline(network: Any, name: str = "") -> str:
+    """Returns what a network is made of, a line for each part, those inside it further right."""
+    lines = [*_lines(network, name, 0)]
+    more = [f"<div>... {len(lines) - LINES:,} more</div>"] if len(lines) > LINES else []
+    return "".join(lines[:LINES] + more)
+
+
+def _lines(network: Any, name: str, depth: int) -> Iterator[str]:
+    kind, settings, children, *_ = network.parts
+    told = ", ".join(f"{key}={_short(value)}" for key, value in settings)
+    words = [f"<b>{escaped(name)}</b>"] if name else []
+    words += [escaped(kind)] + (
+        [f'<span style="opacity: 0.75">{escaped(told)}</span>'] * bool(told)
+    )
+    yield f'<div style="padding-left: {1.5 * depth:g}em">{" ".join(words)}</div>'
+    for child_name, child in children:
+        yield from _lines(child, child_name, depth + 1)
+
+
+def _short(value: Any) -> str:
+    """Returns a setting in a word or two: a function by its name, and no more of an array."""
+    text = str(getattr(value, "__name__", value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def learner(parts: Any, hparams: Any) -> str:
+    """Returns what a learner is made of; its network may have to be told hyper-parameters."""
+    if parts is None:
+        return sentence("a learner that was written by hand")
+    try:
+        network = parts.network(hparams)
+    except Exception:  # whoever wrote the function had other numbers in mind
+        return sentence("a learner, whose network depends on hyper-parameters")
+    return sentence("a learner of") + outline(network)
+
+
+def sentence(*words: Any) -> str:
+    """Returns a line of text."""
+    return f"<div>{escaped(' '.join(map(str, words)))}</div>"
 
 
 def block(*pieces: str) -> str:

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnn import display
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, positive
 from jaxnn.hparams import builder, check_read
@@ -130,6 +131,9 @@ class Learner(NamedTuple):
     check: Callable[[Hparams, Batch], None] = _unchecked
     halves: Halves | None = None
     parts: LearnerParts | None = None
+
+    def _repr_html_(self) -> str:
+        return display.block(display.learner(self.parts, {}))
 
 
 def learner(

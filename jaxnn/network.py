@@ -35,6 +35,7 @@ from typing import NamedTuple
 
 import jax
 
+from jaxnn import display
 from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.typing import Any, Callable
 
@@ -73,6 +74,9 @@ class Network(NamedTuple):
 
     def __repr__(self) -> str:
         return "\n".join(_outline(self))
+
+    def _repr_html_(self) -> str:
+        return display.block(display.outline(self))
 
 
 def _outline(network: Network, name: str = "", indent: str = "") -> list[str]:

@@ -122,8 +122,8 @@ def _of_member(value: Any, member: int) -> Any:
 
 def _events(told: source.Source, run: _Run, name: str) -> Iterator[Any]:
     """Yields the events of a run in the order of their steps, the hyper-parameters first."""
-    from tensorboard.compat.proto import event_pb2, summary_pb2
-    from tensorboard.plugins.hparams import summary_v2
+    from tensorboard.compat.proto import event_pb2, summary_pb2  # pyright: ignore
+    from tensorboard.plugins.hparams import summary_v2  # pyright: ignore
 
     clock = _Clock(told, run.rows)
     yield event_pb2.Event(wall_time=clock(0), file_version="brain.Event:2")
@@ -176,7 +176,7 @@ def _histograms(told: source.Source) -> Iterator[tuple[int, list[dict[str, Any]]
 
 def _histogram(array: np.ndarray) -> Any:
     """Returns the histogram of what is finite; `None` if nothing is."""
-    from tensorboard.compat.proto import summary_pb2
+    from tensorboard.compat.proto import summary_pb2  # pyright: ignore
 
     values = np.asarray(array, np.float64).ravel()
     values = values[np.isfinite(values)]
@@ -226,7 +226,7 @@ def _network(told: dict[str, Any], frame: Frame) -> Any:
 
 
 def _image(figure: Any) -> Any:
-    from tensorboard.compat.proto import summary_pb2
+    from tensorboard.compat.proto import summary_pb2  # pyright: ignore
 
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=200)
@@ -258,7 +258,7 @@ class _Clock:
 
 
 def _record(event: Any) -> bytes:
-    from tensorboard.summary.writer.record_writer import RecordWriter
+    from tensorboard.summary.writer.record_writer import RecordWriter  # pyright: ignore
 
     file = io.BytesIO()
     RecordWriter(file).write(event.SerializeToString())

@@ -80,6 +80,11 @@ class Run:
         """
         return predict(self.learner, self.best, inputs, batch_size=batch_size)
 
+    def _repr_html_(self) -> str:
+        from jaxnn.report import notebook  # with all that draws
+
+        return notebook.run(self.result, self.history, self.out, self.members)
+
 
 def fit(
     learner: Learner,

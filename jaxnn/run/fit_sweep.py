@@ -49,6 +49,11 @@ class Swept:
     rows: list[dict[str, Any]]
     out: Path
 
+    def _repr_html_(self) -> str:
+        from jaxnn.report import notebook  # with all that draws
+
+        return notebook.sweep(self.result, self.rows, self.out)
+
 
 def fit_sweep(
     sweep: Sweep,

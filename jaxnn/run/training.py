@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from jaxnn import display
 from jaxnn.checks import InvalidValue
 from jaxnn.data.resident import Resident
 from jaxnn.learner import SELECT, Learner
@@ -115,6 +116,12 @@ class Training:
 
     def __iter__(self) -> Iterator[Progress]:
         return (progress for progress in self.chunks(self.start()) if progress.metrics)
+
+    def _repr_html_(self) -> str:
+        of = "" if self.layout.members is None else f"of {self.layout.members} networks "
+        words = f"training {of}for {self.steps:,} steps of {self.data.batch_size} examples"
+        hparams = jax.tree.map(jnp.asarray, self.hparams)
+        return display.block(display.sentence(words), display.learner(self.learner.parts, hparams))
 
     def start(self, trial: Trial | None = None, step: int = 0) -> Progress:
         """Returns where the run begins, or where it goes on with a trial that was kept at a step.
