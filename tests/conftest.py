@@ -19,9 +19,9 @@ jaxtyping.install_import_hook("jaxnn", "tests.annotations.checked")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from jax._src import compiler  # noqa: E402
 
 import jaxnn  # noqa: E402
+from tests import compiling  # noqa: E402
 
 # Only tests of recordings and reports pay for them; `report=True` asks for one.
 for function in (jaxnn.fit, jaxnn.fit_sweep):
@@ -30,7 +30,7 @@ for function in (jaxnn.fit, jaxnn.fit_sweep):
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_disable_most_optimizations", True)
+compiling.fast()
 
 
 @pytest.fixture
@@ -45,24 +45,6 @@ def strict():
         yield
 
 
-def _options(*args, made=compiler.get_compile_options, **kwargs):
-    """Returns the options of a compilation, where unoptimized with the code that is made fastest.
-
-    On a CPU, most of the time would still go into fused kernels that are lowered one by one.
-    """
-    options = made(*args, **kwargs)
-    if options.executable_build_options.debug_options.xla_backend_optimization_level == 0:
-        options.env_option_overrides = [
-            *options.env_option_overrides,
-            ("xla_cpu_use_fusion_emitters", False),
-            ("xla_cpu_parallel_codegen_split_count", 1),
-        ]
-    return options
-
-
-compiler.get_compile_options = _options
-
-
 @pytest.fixture(scope="module")
 def optimized():
     """Compiles as users do: for what is said of bits, of time and of memory."""
@@ -71,6 +53,14 @@ def optimized():
     yield
     jax.config.update("jax_disable_most_optimizations", True)
     jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """Returns what each kind of run comes to that nothing stops."""
+    from tests.harness import Reference
+
+    return Reference(tmp_path_factory.mktemp("reference"))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import jaxnn
-from tests import failpoints
+from tests import compiling, failpoints
 from tests.harness import bits, counted, timeless
 
 COUNTS = (1, 2, 8)
@@ -40,7 +40,7 @@ def fit(out):
 def child(count, place, counts, goes_on):
     """Trains on so many devices: to the end and to a stop, or on from all that was stopped."""
     jax.config.update("jax_num_cpu_devices", count)
-    jax.config.update("jax_disable_most_optimizations", True)
+    compiling.fast()
     found = {}
     if not goes_on:
         found["unbroken"] = told(place / f"unbroken-{count}")

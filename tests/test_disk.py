@@ -13,7 +13,7 @@ import pytest
 from jaxnn.records import checkpoints
 from tests import harness
 from tests.failpoints import DISK, arm
-from tests.harness import KILLED, Reference, again, counted, ended, ending, sound, start
+from tests.harness import KILLED, again, counted, ended, ending, sound, start
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,12 +40,6 @@ def whole(tmp_path_factory):
         harness.keep_pace(None, patch.setattr)
         harness.main(CONFIG, out)
     return ended(out, dict(harness.DIGESTS))
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory):
-    """Returns what each kind of run comes to that nothing stops."""
-    return Reference(tmp_path_factory.mktemp("reference"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ there are the same bits, the same rows, the same result, and no drafts and no tr
 import pytest
 
 from tests.failpoints import POINTS
-from tests.harness import KILLED, KINDS, Reference, again, counted, ending, of_kills, sound, start
+from tests.harness import KILLED, KINDS, again, counted, ending, of_kills, sound, start
 
 AGAIN = ("after a row", 2)  # there is a checkpoint then, which has a row
 # Where two kills of a run do not come at the first and at the second hit of a place.
@@ -37,12 +37,6 @@ PLANS = {
         for name in ("restoring", "restored", "rows uncut", "rows cut")
     },
 }
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory):
-    """Returns what each kind of run comes to that nothing stops."""
-    return Reference(tmp_path_factory.mktemp("reference"))
 
 
 # Every other place is for the night.

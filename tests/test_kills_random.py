@@ -8,7 +8,6 @@ from tests.harness import (
     KILLED,
     KINDS,
     RECORDED,
-    Reference,
     again,
     counted,
     ending,
@@ -20,22 +19,20 @@ from tests.harness import (
 KINDS = (RECORDED, *KINDS[1:])
 
 
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory):
-    """Returns what each kind of run comes to that nothing stops."""
-    return Reference(tmp_path_factory.mktemp("reference"))
-
-
 def killed_at_random(kills, kind, place, reference, seed):
     """Kills runs at random times, also while they go on from the kill before."""
-    whole, chance = reference(kind), random.Random(f"{kind} {seed}")
+    whole, seconds, chance = (
+        reference(kind),
+        reference.seconds(kind),
+        random.Random(f"{kind} {seed}"),
+    )
     assert bool(whole.recording) == (kind == RECORDED)
     with counted(**of_kills("at random times")) as tried:
         runs = 0
         while len(tried) < kills:
             runs, newest, out = runs + 1, -1, place / f"{runs}" / "run"
             while True:
-                delay = chance.uniform(0.1, whole.seconds) if len(tried) < kills else 60
+                delay = chance.uniform(0.1, seconds) if len(tried) < kills else 60
                 child = start(out, "--kind", kind, *again(out), pace=0.05, cache=reference.cache)
                 child.process.join(delay)
                 child.process.kill()

@@ -7,15 +7,9 @@ import time
 import pytest
 
 from jaxnn.records.directory import DirectoryInUse, open_directory
-from tests.harness import KILLED, Reference, context, counted, ending, process, start
+from tests.harness import KILLED, context, counted, ending, process, start
 
 NUMBER = 8  # processes that start at once
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory):
-    """Returns what each kind of run comes to that nothing stops."""
-    return Reference(tmp_path_factory.mktemp("reference"))
 
 
 def compete(out, ready, go, said):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness
-from tests.harness import KILLED, KINDS, Reference, again, counted, ending, sound, start
+from tests.harness import KILLED, KINDS, again, counted, ending, sound, start
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +33,6 @@ PLACES = {
 }
 RARELY = ("dispatched", "evaluating", "after a row")  # where nothing else saves
 RESTARTS = ("restoring", "rows cut")
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory):
-    """Returns what each kind of run comes to that nothing stops."""
-    return Reference(tmp_path_factory.mktemp("reference"))
 
 
 def save_rarely():
@@ -98,7 +92,8 @@ def test_a_second_signal_ends_the_process_at_once(place, numbers, tmp_path, refe
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests import failpoints, harness
+from tests import compiling, failpoints, harness
+compiling.fast()
 harness.keep_pace(0.0)  # so that nothing waits for a save but what has to
 for fault in {faults}:
     failpoints.arm(*fault)
