@@ -369,3 +369,11 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_mistake_is_answered_before_anything_compiles(name, compilations):
     judge(CASES[name], compilations)
+
+
+def test_parts_inside_parts_are_all_drawn_where_there_is_room():
+    convnet, inputs = NETWORKS["convnet"]
+    inside = jaxnn.serial(("pixels", jaxnn.standardize(0.0, 1.0)), ("layers", convnet))
+    found = texts(draw(diagram(inside, inputs), {}))
+    assert {"conv 1", "conv 2", "hidden", "output"} <= set(found)
+    assert not [words for words in found if words.startswith("…")]

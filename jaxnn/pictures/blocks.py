@@ -72,7 +72,7 @@ def draw(blocks: Sequence[Block], why: str = "") -> Any:
     """
     wide = POINTS - 2 * EDGE - SHAPES
     deepest = max(map(depth_of, blocks), default=0)
-    depth, most = deepest, len(blocks)
+    depth, most = deepest, len(list(flat(blocks)))
     piece = _column(blocks, wide, depth, most)
     while piece.height > TALLEST and most > 2:
         depth, most = (depth - 1, most) if depth else (0, most - 1)
@@ -130,11 +130,6 @@ def _pieces(blocks: list[Block], wide: float, depth: int) -> list[_Piece]:
             pieces.append(_box([*before, block, *after], wide))
         before = []
     return [*pieces, _box(before, wide)] if before else pieces
-
-
-def _takes(block: Block) -> bool:
-    """Returns whether the minor parts that follow are drawn with a block."""
-    return not block.blocks or block.kind == "residual"
 
 
 def _container(block: Block, after: list[Block], wide: float, depth: int) -> _Piece:
