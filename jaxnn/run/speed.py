@@ -4,14 +4,13 @@ These are numbers of a machine on a day. They differ between runs that are other
 they have a file of their own, `speed.json`, beside the result.
 """
 
-import resource
-import sys
 import time
 
 import jax
 
 from jaxnn.programs import products
 from jaxnn.run.training import Training
+from jaxnn.scale.memory import used
 from jaxnn.scale.peaks import peak_flops
 from jaxnn.typing import Any
 
@@ -52,6 +51,7 @@ class Speed:
         devices = training.layout.devices or jax.devices()[:1]
         peak = peak_flops(devices[0].device_kind)
         achieved = rate and rate * flops
+        memory = used()
         return {
             "compilations": len(compiled),
             "compile_seconds": round(sum(compiled), 3),
@@ -60,20 +60,9 @@ class Speed:
             "flops_per_second": achieved and round(achieved),
             "peak_flops_per_second": peak,
             "share_of_peak": peak and achieved and round(achieved / (peak * len(devices)), 4),
-            **_memory(devices[0]),
+            "memory_bytes": memory.peak,
+            "memory_of": memory.of,
         }
-
-
-def _memory(device: Any) -> dict[str, Any]:
-    """Returns the most memory in use at once: that of the device, or else of the process."""
-    used = (device.memory_stats() or {}).get("peak_bytes_in_use")
-    if used is not None:
-        return {"memory_bytes": used, "memory_of": "device"}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        "memory_of": "process",
-    }
 
 
 def _listen(event: str, duration_secs: float, **details: Any) -> None:
