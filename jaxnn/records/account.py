@@ -9,8 +9,8 @@ from jaxnn.records import checkpoints, files
 from jaxnn.records.catalog import Entry, best, entry, listing, size
 from jaxnn.records.checkpoints import QUARANTINE
 from jaxnn.records.columns import aligned, count, duration, volume, wrapped
-from jaxnn.records.contents import Contents, read
-from jaxnn.records.directory import CHECKPOINTS
+from jaxnn.records.contents import Contents, DamagedFile, json_of, read
+from jaxnn.records.directory import CHECKPOINTS, SPEED
 from jaxnn.records.lock import owner
 from jaxnn.records.sweeps import word
 
@@ -30,8 +30,9 @@ def account(path: Path) -> dict[str, Any]:
     """Returns the account of a run.
 
     It has the fields of its `Entry`; `config`; of each of its `metrics` the `last` value, the
-    `best`, and the `step` of that; its `checkpoints`; what is in `quarantine`, and why; the
-    `environment` in which the newest checkpoint was made; and `next`, what can be done with it.
+    `best`, and the `step` of that; its `speed`; its `checkpoints`; what is in `quarantine`, and
+    why; the `environment` in which the newest checkpoint was made; and `next`, what can be done
+    with it.
 
     Raises:
       InvalidValue: if it was written by a newer jaxnn.
@@ -44,6 +45,7 @@ def account(path: Path) -> dict[str, Any]:
         **asdict(about),
         "config": found.config,
         "metrics": _metrics(found),
+        "speed": _speed(path / SPEED),
         "checkpoints": [_checkpoint(found, step) for step in found.manifests],
         "quarantine": _quarantine(path / QUARANTINE),
         "environment": found.newest.get("environment", {}),
@@ -72,10 +74,13 @@ def text(told: Mapping[str, Any]) -> str:
     sections = {
         "asked": [(name, _word(value)) for name, value in (told["config"] or {}).items()],
         "metrics": metrics and [("", "last", "best", "at step"), *metrics],
+        "speed": [
+            (name.replace("_", " "), _figure(value)) for name, value in told["speed"].items()
+        ],
         "checkpoints": saved and [("step", "saved (UTC)", "size", "value", "for good"), *saved],
         "quarantine": [(each["name"], each["why"]) for each in told["quarantine"]],
     }
-    sides = {"metrics": "<>>>", "checkpoints": "><>><"}
+    sides = {"metrics": "<>>>", "speed": "<>", "checkpoints": "><>><"}
     tables = [
         f"{name}\n{aligned(rows, sides.get(name, '<<'), '  ')}"
         for name, rows in sections.items()
@@ -113,6 +118,18 @@ def _metrics(found: Contents) -> dict[str, dict[str, Any]]:
         step = next((step for step, value in values.items() if value == reached), None)
         told[name] = {"last": best(name, last), "best": reached, "step": step}
     return told
+
+
+def _speed(file: Path) -> dict[str, Any]:
+    """Returns what is known of how fast the run was."""
+    try:
+        return {name: value for name, value in json_of(file).items() if value is not None}
+    except DamagedFile:
+        return {}  # an unfinished run has none, and nothing depends on it
+
+
+def _figure(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def _checkpoint(found: Contents, step: int) -> dict[str, Any]:

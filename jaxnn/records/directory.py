@@ -20,6 +20,7 @@ from jaxnn.records import files
 from jaxnn.records.lock import LOCK, DirectoryInUse, in_use, locked, owner
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", "metrics.jsonl", "result.json", "checkpoints"
+SPEED = "speed.json"  # numbers of the machine, which differ from run to run
 
 
 class NoCheckpoint(Explained):

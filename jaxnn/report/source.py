@@ -15,9 +15,10 @@ import numpy as np
 
 from jaxnn.records import catalog, contents, files, recording, sweeps
 from jaxnn.records.catalog import Entry, number
+from jaxnn.records.directory import SPEED
 from jaxnn.records.recording import Recording
 
-SPEED, CSV = "speed.json", "sweep.csv"
+CSV = "sweep.csv"
 
 
 @dataclass(frozen=True)

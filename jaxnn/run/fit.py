@@ -26,7 +26,7 @@ from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
 from jaxnn.learning.guarded import guarded
 from jaxnn.records.checkpoints import Saving
-from jaxnn.records.directory import open_directory
+from jaxnn.records.directory import SPEED, open_directory
 from jaxnn.records.progress import shown
 from jaxnn.run.diagnosis import diagnose
 from jaxnn.run.evaluate import predict
@@ -36,7 +36,7 @@ from jaxnn.run.recorder import Recorder
 from jaxnn.run.reporting import write_report
 from jaxnn.run.run import Form
 from jaxnn.run.signals import signals
-from jaxnn.run.speed import SPEED, Speed
+from jaxnn.run.speed import Speed
 from jaxnn.run.train import train
 from jaxnn.run.training import Training
 from jaxnn.run.trial import DIVERGED, RUNNING, Trial, Watch

@@ -14,7 +14,6 @@ from jaxnn.scale.memory import used
 from jaxnn.scale.peaks import peak_flops
 from jaxnn.typing import Any
 
-SPEED = "speed.json"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _compilations: list[float] = []  # the seconds of each, of this process
 _listening: list[bool] = []

@@ -23,6 +23,8 @@ def test_show_says_what_was_asked_and_what_came_of_it(made, told):
     assert answer["checkpoints"][0]["value"] == made.one.result["test/loss"]
     assert answer["environment"]["jax"] == jax.__version__
     assert answer["quarantine"] == [] and answer["damage"] == {}
+    known = {name: value for name, value in made.one.speed.items() if value is not None}
+    assert answer["speed"] == known and known["flops_per_step"] == 2 * 8 * (2 * 3 * 4 + 3 * 4 * 1)
 
 
 def test_show_says_how_to_go_on(made, told, copy):
