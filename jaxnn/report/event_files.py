@@ -117,12 +117,17 @@ def _of_member(value: Any, member: int) -> Any:
     return value
 
 
+def _made_by_protobuf(name: str) -> Any:
+    """Returns a module whose names are made as it is imported, where no type checker sees them."""
+    return importlib.import_module(f"tensorboard.compat.proto.{name}")
+
+
 # --- Events --------------------------------------------------------------------------------------
 
 
 def _events(told: source.Source, run: _Run, name: str) -> Iterator[Any]:
     """Yields the events of a run in the order of their steps, the hyper-parameters first."""
-    from tensorboard.compat.proto import event_pb2, summary_pb2  # pyright: ignore
+    event_pb2, summary_pb2 = _made_by_protobuf("event_pb2"), _made_by_protobuf("summary_pb2")
     from tensorboard.plugins.hparams import summary_v2  # pyright: ignore
 
     clock = _Clock(told, run.rows)
@@ -176,8 +181,7 @@ def _histograms(told: source.Source) -> Iterator[tuple[int, list[dict[str, Any]]
 
 def _histogram(array: np.ndarray) -> Any:
     """Returns the histogram of what is finite; `None` if nothing is."""
-    from tensorboard.compat.proto import summary_pb2  # pyright: ignore
-
+    summary_pb2 = _made_by_protobuf("summary_pb2")
     values = np.asarray(array, np.float64).ravel()
     values = values[np.isfinite(values)]
     if not values.size:
@@ -226,8 +230,7 @@ def _network(told: dict[str, Any], frame: Frame) -> Any:
 
 
 def _image(figure: Any) -> Any:
-    from tensorboard.compat.proto import summary_pb2  # pyright: ignore
-
+    summary_pb2 = _made_by_protobuf("summary_pb2")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=200)
     content = file.getvalue()
