@@ -3,10 +3,13 @@
 Programs are compiled fast and run slowly, but for the tests of bits, memory and time: `optimized`.
 """
 
+import ctypes
 import gc
 import inspect
+import resource
 import signal
 import sys
+from pathlib import Path
 
 import jaxtyping
 
@@ -53,6 +56,25 @@ def optimized():
     yield
     jax.config.update("jax_disable_most_optimizations", True)
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def within_memory():
+    """Forgets what is compiled when it has become much."""
+    yield
+    statistics = Path("/proc/self/statm")
+    if statistics.exists():  # on Linux
+        pages = int(statistics.read_text().split()[1])
+        if pages * resource.getpagesize() > 1.5e9:
+            jax.clear_caches()
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+@pytest.fixture(scope="module")
+def torn_engine():
+    """Ends what the engine of checkpoints leaves behind where something fails in its middle."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

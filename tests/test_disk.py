@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.slow,
     # The engine leaves loops behind where something fails in the middle of it.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("torn_engine"),
 ]
 
 CONFIG = harness.Config(steps=8)

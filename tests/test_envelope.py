@@ -28,6 +28,12 @@ from jaxnn.records.manifest import Damaged, leaves_of, opened
 from tests.small import reseal, there
 from tests.trees import assert_same_bits, numbers
 
+# The engine leaves loops behind where something fails in the middle of it.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("torn_engine"),
+]
+
 FIELDS = {"rows": 0, "seconds": 0.0, "value": None, "config": {}, "identity": {}, "environment": {}}
 TREE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.int32(7)}
 

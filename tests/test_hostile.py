@@ -48,6 +48,7 @@ def small(tmp_path_factory):
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("torn_engine"),
 ]
 
 

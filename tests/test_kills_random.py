@@ -45,9 +45,7 @@ def killed_at_random(kills, kind, place, reference, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind", [*KINDS[:2], *(pytest.param(kind, marks=pytest.mark.nightly) for kind in KINDS[2:])]
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_is_killed_at_random_times_ends_as_if_nothing_had_been(
     kind, tmp_path, reference
 ):

@@ -24,8 +24,8 @@ PLACES = {
     "compiling": 5,
     "dispatched": 3,
     "evaluating": 2,
-    "copied": 2,
     "after a row": 1,
+    "copied": 2,
     "arrays begun": 2,
     "reading back": 2,
     "checkpoint unnamed": 2,
@@ -39,36 +39,31 @@ def save_rarely():
     harness.SECONDS = 3600.0
 
 
-@pytest.mark.parametrize(
-    "place, number",
-    [
-        # By day each place has one of the two.
-        pytest.param(place, name, marks=pytest.mark.nightly if (turn + other) % 2 else ())
-        for turn, place in enumerate([*PLACES, *RESTARTS])
-        for other, name in enumerate(["SIGTERM", "SIGINT"])
-    ],
-)
-def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, number, tmp_path, reference):
-    kind = KINDS[list([*PLACES, *RESTARTS]).index(place) % len(KINDS)]
+@pytest.mark.parametrize("place", [*PLACES, *RESTARTS])
+def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, tmp_path, reference):
+    """SIGTERM ends the run, and SIGINT what goes on from there, each at the same place."""
+    kind = KINDS[[*PLACES, *RESTARTS].index(place) % len(KINDS)]
     whole, out, begun = reference(kind), tmp_path / "run", -1
+    first = PLACES.get(place, 1)
     with counted(P8="signals, each saved within a chunk, exit code 75") as tried:
         if place in RESTARTS:
             fault = "after a row", 2, "kill"  # there is a checkpoint then that has a row
             child = start(out, "--kind", kind, fault=fault, cache=reference.cache)
             assert child.wait() == KILLED
             begun = sound(out, whole)
-        fault = place, PLACES.get(place, 1), number
-        before = save_rarely if place in RARELY else None
-        child = start(out, "--kind", kind, fault=fault, cache=reference.cache, before=before)
-        code, said = child.wait(), child.said
-        assert f"fault: {number}" in said and code == 75, (code, said)
-        tried.append(place)
-        assert "interrupted" in said and "Traceback" not in said
-        step = sound(out, whole) if out.exists() else -1
-        assert step >= begun
-        stopped = re.search(r"stopped at step (\d+) of 20; the same again goes on", said)
-        assert (step == int(stopped[1])) if stopped else step == begun
-        assert stopped or place not in RARELY
+        for number, time in ("SIGTERM", first), ("SIGINT", first if place == "compiling" else 1):
+            fault, before = (place, time, number), save_rarely if place in RARELY else None
+            child = start(out, "--kind", kind, fault=fault, cache=reference.cache, before=before)
+            code, said = child.wait(), child.said
+            assert f"fault: {number}" in said and code == 75, (code, said)
+            tried.append(place)
+            assert "interrupted" in said and "Traceback" not in said
+            step = sound(out, whole) if out.exists() else -1
+            assert step >= begun
+            stopped = re.search(r"stopped at step (\d+) of 20; the same again goes on", said)
+            assert (step == int(stopped[1])) if stopped else step == begun
+            assert stopped or place not in RARELY
+            begun = step
         child = start(out, "--kind", kind, *again(out), cache=reference.cache)
         assert ending(child, out) == whole
 
