@@ -97,16 +97,22 @@ class Halves(NamedTuple):
     guarded: bool = False
 
 
+def _own_params(state: Any) -> Params:
+    return state.params
+
+
 class LearnerParts(NamedTuple):
     """What a learner is made of, for pictures and reports; training never looks at it.
 
     Attributes:
       network: `(hparams) -> Network`.
       objective: `(hparams) -> Objective`.
+      params: `(state) -> params`, those that it predicts with.
     """
 
     network: Callable[[Hparams], Network]
     objective: Callable[[Hparams], Objective]
+    params: Callable[[Any], Params] = _own_params
 
 
 class Learner(NamedTuple):

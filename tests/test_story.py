@@ -35,7 +35,7 @@ def test_its_numbers_are_those_that_come_out(told):
     _, names = told
     node = names["node"]
     learned = [*np.ravel(node["weight"]), *node["bias"]]
-    np.testing.assert_allclose(learned, [*names["weight"], names["bias"]], atol=0.1)
+    np.testing.assert_allclose(learned, [*names["weight"], names["bias"]], atol=0.005)
     assert f"the *raw output* is\n{names['raw_output']:.2f}." in STORY
     assert f"It is {names['output']:.2f}." in STORY
     for weight in names["weight"]:

@@ -84,5 +84,6 @@ def averaged(learner: Learner, *, decay: float = 0.999) -> Learner:
         init=init,
         evaluate=lambda state, batch: learner.evaluate(seen(state), batch),
         predict=lambda state, inputs: learner.predict(seen(state), inputs),
+        parts=learner.parts and learner.parts._replace(params=lambda state: seen(state).params),
     )
     return joined(changed, Halves(halves.gradients, update, halves.guarded))

@@ -18,6 +18,7 @@ from typing import Any
 from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
 from jaxnn.records import files
 from jaxnn.records.lock import LOCK, DirectoryInUse, in_use, locked, owner
+from jaxnn.records.recording import FOLDER
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", "metrics.jsonl", "result.json", "checkpoints"
 SPEED = "speed.json"  # numbers of the machine, which differ from run to run
@@ -147,6 +148,11 @@ class RunDirectory:
             files.force(self.path / ROWS)
         self.write(RESULT, (_json(result, indent=2) + "\n").encode())
 
+    @property
+    def speed(self) -> dict[str, Any]:
+        """How fast the run was that is finished here, as far as that is known."""
+        return json.loads((self.path / SPEED).read_text()) if (self.path / SPEED).exists() else {}
+
     def unfinish(self) -> None:
         """Makes a finished run an unfinished one, which goes on."""
         self.check_owner()
@@ -265,9 +271,9 @@ def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str
         raise _not_ours(path, "a file")
     if not path.exists() or not any(path.iterdir()):
         return
-    for name in (LOCK, CONFIG, ROWS, RESULT, CHECKPOINTS):
+    for name in (LOCK, CONFIG, ROWS, RESULT, SPEED, CHECKPOINTS, FOLDER):
         entry = path / name
-        right = entry.is_dir() if name == CHECKPOINTS else entry.is_file()
+        right = entry.is_dir() if name in (CHECKPOINTS, FOLDER) else entry.is_file()
         # What is written to a link might land anywhere; a pipe is waited for without end.
         if entry.is_symlink() or (entry.exists() and not right):
             raise _not_ours(path, f"{name} that is a link, or of another kind")

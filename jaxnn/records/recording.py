@@ -16,6 +16,7 @@ import io
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from jaxnn.records import files
 
 FOLDER, ABOUT, PROBE, END = "recording", "about.json", "probe.npz", "end.npz"
 FORMAT = 1
+LARGEST = 1 << 26  # bytes of a file
 _FRAME = re.compile(r"step-(\d{9,})\.npz")
 
 
@@ -101,15 +103,24 @@ def write(folder: Path, name: str, arrays: Mapping[str, Any]) -> None:
 
 
 def cut(folder: Path, step: int) -> None:
-    """Removes the frames after a step, from which the run goes on."""
+    """Removes the frames after a step, from which the run goes on, and what came of it before."""
     for each in steps(folder):
         if each > step:
             (folder / frame_name(each)).unlink()
+    (folder / END).unlink(missing_ok=True)
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray] | None:
+    """Returns what a file holds, which may be anything; `None` if it is not what `write` wrote."""
     try:
-        with np.load(io.BytesIO(files.read(file)), allow_pickle=False) as found:
+        content = io.BytesIO(files.read(file, LARGEST))
+        with zipfile.ZipFile(content) as entries:
+            if sum(entry.file_size for entry in entries.infolist()) > LARGEST:
+                return None
+        with np.load(content, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError):
+    except (
+        OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile,
+        zlib.error,
+    ):  # fmt: skip
         return None

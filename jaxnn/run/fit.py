@@ -26,13 +26,13 @@ from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
 from jaxnn.learning.guarded import guarded
 from jaxnn.records.checkpoints import Saving
-from jaxnn.records.directory import SPEED, open_directory
+from jaxnn.records.directory import SPEED, finished, open_directory
 from jaxnn.records.progress import shown
 from jaxnn.run.diagnosis import diagnose
 from jaxnn.run.evaluate import predict
 from jaxnn.run.keeper import Keeper, Kept
 from jaxnn.run.record import Record
-from jaxnn.run.recorder import Recorder
+from jaxnn.run.recorder import Recorder, recorder_of
 from jaxnn.run.reporting import write_report
 from jaxnn.run.run import Form
 from jaxnn.run.signals import signals
@@ -157,10 +157,9 @@ def fit(
     )  # fmt: skip
     asked = hparams if config is None else config
     record, speed = Record(training), Speed(training)
-    with _kept(training, out, asked, saving, resume, allow_change, report) as (keeper, kept):
-        recorder = None
-        if keeper is not None and report and training.layout.members is None:
-            recorder = Recorder(keeper.directory, training, kept.step if kept else 0)
+    with _kept(training, out, asked, saving, resume, allow_change, report) as found:
+        keeper, kept, recorder = found
+        before = keeper and finished(keeper.directory.path)  # it is returned as it is
         if kept is not None:
             record.go_on(kept)
             if not quiet and kept.step < training.steps:
@@ -188,9 +187,9 @@ def fit(
                 if late is not None:
                     settle(*late)
                 show(progress.step, {})
-                speed.at(progress.step)
                 ends = stopped.is_set() or progress.step == training.steps
                 seen = recorder and recorder.look(progress)
+                speed.at(progress.step)
                 late = progress, seen, keeper and keeper.snapshot(progress, now=ends)
                 if stopped.is_set():
                     break
@@ -205,10 +204,13 @@ def fit(
         if stopped.is_set() and progress.step < training.steps and record.goes_on:
             saved = "" if keeper is None else "; the same again goes on from there"
             raise KeyboardInterrupt(f"stopped at step {progress.step} of {training.steps}{saved}")
-        result, figures = record.result(name, progress), speed.told()
-        if recorder is not None:
-            recorder.end(progress.state)
-        if keeper is not None:
+        result = record.result(name, progress)
+        figures = speed.told(result["steps"])
+        if before is not None:
+            result, figures = before[0], keeper.directory.speed  # pyright: ignore
+        elif keeper is not None:
+            if recorder is not None:
+                recorder.end(progress)
             keeper.directory.write(SPEED, (json.dumps(figures, indent=2) + "\n").encode())
             keeper.directory.finish(result)
             if report:
@@ -227,8 +229,8 @@ def _kept(
     resume: bool,
     allow_change: Collection[str],
     report: bool,
-) -> Iterator[tuple[Keeper | None, Kept | None]]:
-    """Opens the directory; yields who keeps the run in it, and what was kept there before."""
+) -> Iterator[tuple[Keeper | None, Kept | None, Recorder | None]]:
+    """Opens the directory; yields who keeps the run, what was kept before, and who records it."""
     kind("fit", "saving", saving or Saving(), Saving, fix="Pass saving=Saving(seconds=60)")
     if out is None and resume:
         raise InvalidValue(
@@ -239,14 +241,15 @@ def _kept(
             fix="Pass out='runs/mine', or leave out resume",
         )
     if out is None:
-        yield None, None
+        yield None, None, None
         return
     with open_directory(out, config, resume=resume, allow_change=allow_change) as directory:
         keeper = Keeper(directory, training, saving or Saving(), config)
         try:
             kept = keeper.found(resume, allow_change)
             keeper.prepare()
-            yield keeper, kept
+            with recorder_of(directory, training, kept and kept.step, report) as recorder:
+                yield keeper, kept, recorder
             keeper.wait()
         except BaseException as error:
             try:

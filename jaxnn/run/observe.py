@@ -21,7 +21,7 @@ from jaxnn.transforms.captured import captured
 from jaxnn.typing import Any, Array, Batch
 
 SHOWN = 16  # examples of which the outputs are kept
-SAMPLE = 1024  # numbers of a layer that stand for all
+WIDEST = 1024  # numbers of an output, above which outputs are not kept
 SIDE = 64  # points along each side of a map of two inputs
 
 Kind = Literal["classification", "regression", "other"]
@@ -48,16 +48,18 @@ class Plan(NamedTuple):
     Attributes:
       kind: what the outputs are.
       gradients: whether gradients are looked at too.
+      sample: how many numbers stand for those of a layer.
       listened: the paths of the parts whose outputs are looked at.
-      diagram: how the network is drawn, where that is known.
+      nodes: how the network is drawn, where that is as nodes.
       filters: the weights that make images, if there are any.
-      ground: of two inputs their least and largest values, `((x, x), (y, y))`.
+      ground: where two inputs are mapped, their least and largest values, `((x, x), (y, y))`.
     """
 
     kind: Kind
     gradients: bool = False
+    sample: int = 0
     listened: tuple[str, ...] = ()
-    diagram: Diagram | None = None
+    nodes: Diagram | None = None
     filters: Filters | None = None
     ground: tuple[tuple[float, float], ...] = ()
 
@@ -77,21 +79,21 @@ def observe(
     """
     outputs, metrics = outcome(learner, state, batch)
     seen = {f"metrics/{name}": value for name, value in metrics.items()}
-    if isinstance(outputs, jax.Array) and outputs.size <= SAMPLE * outputs.shape[0]:
+    if is_one(outputs, batch) and outputs.size <= WIDEST * outputs.shape[0]:
         seen["outputs"] = outputs[:SHOWN]
-    if not hasattr(state, "params"):
+    if learner.parts is None or not plan.sample:
         return _small(seen)
-    leaves = named(state.params)
-    seen |= {f"params/{name}": _sample(leaf) for name, leaf in leaves.items()}
+    params = learner.parts.params(state)
+    leaves = named(params)
+    seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
     if plan.gradients and learner.halves is not None:
         values = learner.halves.gradients(state, data.batch(state.step)).values
         seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in named(values).items()}
-    if learner.parts is not None and plan.listened:
-        seen |= _inside(learner, plan, state, batch)
-    if plan.diagram is not None and plan.diagram.layers:
-        drawn = wires(plan.diagram, state.params)
-        seen |= {f"wires/{leaf}": values for leaf, values in drawn.items()}
-        seen |= {f"biases/{n}": values for n, values in biases(plan.diagram, state.params).items()}
+    if plan.listened:
+        seen |= _inside(learner, plan, state, params, batch)
+    if plan.nodes is not None:
+        seen |= {f"wires/{leaf}": values for leaf, values in wires(plan.nodes, params).items()}
+        seen |= {f"biases/{leaf}": values for leaf, values in biases(plan.nodes, params).items()}
     if plan.filters is not None:
         seen["filters"] = _images(plan.filters, leaves[plan.filters.leaf])
     if plan.ground:
@@ -118,15 +120,23 @@ def inputs_of(learner: Learner, state: Any, batch: Batch) -> Any:
     return learner.parts.objective(state.hparams).prepare(None, batch)["inputs"]
 
 
-def _inside(learner: Learner, plan: Plan, state: Any, batch: Batch) -> dict[str, Array]:
+def is_one(outputs: Any, batch: Batch) -> bool:
+    """Returns whether outputs are one array, with a row for each example."""
+    count = jax.tree.leaves(batch["inputs"])[0].shape[0]
+    return getattr(outputs, "shape", ())[:1] == (count,)
+
+
+def _inside(
+    learner: Learner, plan: Plan, state: Any, params: Any, batch: Batch
+) -> dict[str, Array]:
     """Returns samples of what the parts put out, and of each the share of its nodes that is off."""
     network = captured(learner.parts.network(state.hparams), plan.listened)  # pyright: ignore
     inputs = inputs_of(learner, state, batch)
-    (_, inside), _ = network.apply(state.params, state.state, inputs)
+    (_, inside), _ = network.apply(params, state.state, inputs)
     seen = {}
     for path, outputs in inside.items():
         if isinstance(outputs, jax.Array) and outputs.ndim > 1:
-            seen[f"activations/{path}"] = _sample(outputs)
+            seen[f"activations/{path}"] = _sampled(plan, outputs)
             off = jnp.all(outputs == 0, range(outputs.ndim - 1))
             seen[f"quiet/{path}"] = jnp.mean(off.astype(jnp.float32))
     return seen
@@ -138,12 +148,12 @@ def _images(filters: Filters, weight: Array) -> Array:
     return jnp.moveaxis(images, -1, 0)
 
 
-def _sample(array: Array) -> Array:
+def _sampled(plan: Plan, array: Array) -> Array:
     """Returns numbers of an array drawn at random, the same places at every moment."""
     flat = array.reshape(-1)
-    if flat.size <= SAMPLE:
+    if flat.size <= plan.sample:
         return flat
-    places = np.random.default_rng(0).integers(0, flat.size, SAMPLE)
+    places = np.random.default_rng(0).integers(0, flat.size, plan.sample)
     return flat[np.sort(places).astype(np.int32)]
 
 

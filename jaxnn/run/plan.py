@@ -6,6 +6,7 @@ length and however large the network.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,9 +17,10 @@ from jaxnn.checks import Invalid
 from jaxnn.data.resident import Resident
 from jaxnn.names import named
 from jaxnn.network import Network, rewrite
+from jaxnn.objectives import Objective
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
-from jaxnn.run.observe import SHOWN, Filters, Kind, Plan, inputs_of, outcome
+from jaxnn.run.observe import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, outcome
 from jaxnn.run.training import Training
 from jaxnn.table import Table, table
 from jaxnn.transforms.captured import captured
@@ -28,6 +30,9 @@ MOMENTS = 24  # in which a training is told
 PROBED = 512  # examples that the network is asked about
 FILTERS = 16  # nodes of which all weights are kept, where they make an image
 PARTS = 24  # parts of a network that are listened to
+SAMPLE = 1024  # numbers of a layer that stand for all
+# Numbers of a frame in all layers' samples, and in the images of weights: some 100 kB each.
+SAMPLES, PIXELS = 32_768, 16_384
 # What looking may cost: a share of the training's products, or so many, about 0.1 s of a core.
 SHARE, FREE = 0.025, 2e9
 
@@ -37,12 +42,14 @@ class Made(NamedTuple):
 
     Attributes:
       network: made of the run's hyper-parameters.
+      objective: made of them too.
       inputs: the shapes of a batch of one example.
       state: those of the learner's state.
       table: the figures of its parts.
     """
 
     network: Network
+    objective: Objective
     inputs: Any
     state: Any
     table: Table
@@ -54,13 +61,18 @@ def made(training: Training) -> Made | None:
     if parts is None:
         return None
     state = jax.eval_shape(training.trials).state
+    if not all(hasattr(state, name) for name in ("params", "state", "hparams")):
+        return None
     try:
         network = parts.network(training.hparams)
-        inputs = jax.eval_shape(lambda d: inputs_of(training.learner, state, d.take(jnp.arange(1))),
-                                training.data)  # fmt: skip
-        return Made(network, inputs, state, table(network, inputs))
-    except (Invalid, AttributeError, KeyError, TypeError):
-        return None  # of a state of another kind
+        inputs = jax.eval_shape(
+            lambda state, data: inputs_of(training.learner, state, data.take(jnp.arange(1))),
+            state, training.data,
+        )  # fmt: skip
+        goal = parts.objective(training.hparams)
+        return Made(network, goal, inputs, state, table(network, inputs))
+    except Invalid:
+        return None  # of inputs that cannot be looked at alone
 
 
 class Schedule(NamedTuple):
@@ -70,11 +82,13 @@ class Schedule(NamedTuple):
       moments: the steps, 0 first and the last one last.
       probed: how many examples the network is asked about.
       gradients: whether gradients are looked at too.
+      mapped: whether the outputs are mapped over two inputs.
     """
 
     moments: tuple[int, ...]
     probed: int
     gradients: bool
+    mapped: bool
 
 
 def schedule(training: Training) -> Schedule:
@@ -86,32 +100,40 @@ def schedule(training: Training) -> Schedule:
     per_step = 2 * products(training.program.jaxpr)
     budget = max(SHARE * training.steps * per_step, FREE)
     gradients = training.learner.halves is not None and MOMENTS * per_step <= budget / 2
-    left = budget - MOMENTS * per_step * gradients
+    left = budget / MOMENTS - per_step * gradients
     per_example = per_step / training.data.batch_size / 3  # backward takes twice as many
-    probed = int(left / (MOMENTS * per_example)) if per_example else PROBED
+    mapped = _is_plane(training.data) and SIDE**2 * per_example <= left / 2
+    left -= SIDE**2 * per_example * mapped
+    probed = int(left / per_example) if per_example else PROBED
     count = MOMENTS if probed >= SHOWN else max(2, MOMENTS * probed // SHOWN)
     steps = {round(training.steps * (i / (count - 1)) ** 2) for i in range(count)}
-    available = probe_data(training).num_examples
-    return Schedule((*sorted(steps),), min(max(probed, SHOWN), PROBED, available), gradients)
+    probed = min(max(probed, SHOWN), PROBED, probe_data(training).num_examples)
+    return Schedule((*sorted(steps),), probed, gradients, mapped)
 
 
-def plan(training: Training, found: Made | None, chosen: Schedule) -> Plan:
-    """Returns what is looked at in a run, as far as its network is known."""
-    data = probe_data(training)
-    outputs, metrics = jax.eval_shape(
-        lambda state, data: outcome(training.learner, state, data.take(jnp.arange(2))),
-        jax.eval_shape(training.trials).state,
-        data,
-    )
-    known = Plan(_kind(data, outputs, metrics), chosen.gradients)
+def plan(training: Training, found: Made | None, chosen: Schedule) -> tuple[Plan, Diagram | None]:
+    """Returns what is looked at in a run and how its network is drawn, as far as it is known."""
+    data, learner = probe_data(training), training.learner
+    state = jax.eval_shape(training.trials).state
+    batch = jax.eval_shape(lambda data: weighted(data.take(jnp.arange(2))), data)
+    outputs, metrics = jax.eval_shape(partial(outcome, learner), state, batch)
+    kind = _kind(batch, outputs, metrics) if is_one(outputs, batch) else "other"
     if found is None:
-        return known
-    return known._replace(
-        listened=_listened(found),
-        diagram=_drawn(found),
-        filters=_filters(found),
-        ground=_ground(data),
-    )
+        return Plan(kind), None
+    drawn = _drawn(found)
+    leaves = len(jax.tree.leaves(found.state.params))
+    # Points of a map are no examples: what an objective does to examples it cannot do to them.
+    plain = found.objective.prepare is Objective._field_defaults["prepare"]
+    mapped = chosen.mapped and plain and is_one(outputs, batch) and outputs.size <= 2 * FILTERS
+    return Plan(
+        kind,
+        chosen.gradients,
+        min(SAMPLE, max(SAMPLES // max(leaves, 1), 32)),
+        _listened(found),
+        drawn if drawn is not None and drawn.layers else None,
+        _filters(found),
+        _ground(data) if mapped else (),
+    ), drawn
 
 
 def probe_data(training: Training) -> Resident:
@@ -129,8 +151,14 @@ def probe(data: Resident, count: int) -> Batch:
 
 @jax.jit
 def taken(data: Resident, index: Any) -> Batch:
-    """Returns examples by their numbers."""
-    return data.take(index)
+    """Returns examples by their numbers, with the weights that evaluation gives them."""
+    return weighted(data.take(index))
+
+
+def weighted(batch: Batch) -> Batch:
+    """Returns a batch that has weights."""
+    ones = jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[0])
+    return {**batch, "weights": jnp.asarray(batch.get("weights", ones), jnp.float32)}
 
 
 def _listened(found: Made) -> tuple[str, ...]:
@@ -174,24 +202,30 @@ def _filters(found: Made) -> Filters | None:
         image = weight.shape[:3]
     elif weight.ndim != 2 or weight.shape[0] != math.prod(image) or image[2] not in (1, 3):
         return None
-    return Filters(leaf, image, min(FILTERS, weight.shape[-1]))
+    count = min(FILTERS, weight.shape[-1], PIXELS // math.prod(image))
+    return Filters(leaf, image, count) if count else None
+
+
+def _is_plane(data: Resident) -> bool:
+    """Returns whether examples are points of a plane."""
+    inputs = data.arrays["inputs"]
+    return getattr(inputs, "shape", ())[1:] == (2,) and jnp.issubdtype(inputs.dtype, jnp.floating)
 
 
 def _ground(data: Resident) -> tuple[tuple[float, float], ...]:
-    inputs = data.arrays["inputs"]
-    if getattr(inputs, "shape", ())[1:] != (2,) or not jnp.issubdtype(inputs.dtype, jnp.floating):
-        return ()
-    low, high = np.asarray(inputs).min(0), np.asarray(inputs).max(0)
+    """Returns the least and the largest value of two inputs, with a margin."""
+    inputs = np.asarray(data.arrays["inputs"], np.float32)
+    low, high = inputs.min(0), inputs.max(0)
     margin = 0.1 * np.maximum(high - low, 1e-6)
     return tuple((float(a), float(b)) for a, b in zip(low - margin, high + margin))
 
 
-def _kind(data: Resident, outputs: Any, metrics: Any) -> Kind:
-    labels: Any = data.arrays.get("labels")
-    if not (hasattr(labels, "ndim") and hasattr(outputs, "ndim")):
+def _kind(batch: Batch, outputs: Any, metrics: Any) -> Kind:
+    labels: Any = batch.get("labels")
+    if not hasattr(labels, "ndim"):
         return "other"
     whole = jnp.issubdtype(labels.dtype, jnp.integer)
     if whole and labels.ndim == 1 and outputs.ndim == 2 and "accuracy" in metrics:
-        return "classification"
+        return "classification" if outputs.shape[1] > 1 else "other"
     same = outputs.shape[1:] in (labels.shape[1:], (*labels.shape[1:], 1))
     return "regression" if not whole and same and labels.ndim <= 2 else "other"

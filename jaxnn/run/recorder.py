@@ -6,7 +6,11 @@ nothing stopped has recorded.
 """
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import wraps
 from typing import NamedTuple
 
 import jax
@@ -16,16 +20,13 @@ from jaxnn.network import Network
 from jaxnn.pictures.diagram import to_json
 from jaxnn.records import files, recording
 from jaxnn.records.background import Background
-from jaxnn.records.directory import RunDirectory
-from jaxnn.run.evaluate import predict
+from jaxnn.records.directory import DirectoryInUse, RunDirectory, finished
+from jaxnn.run.judged import JUDGED, examples, judged
+from jaxnn.run.keeper import Caution
 from jaxnn.run.observe import SHOWN, Plan, observe
-from jaxnn.run.plan import Made, Schedule, made, plan, probe, probe_data, schedule, taken
+from jaxnn.run.plan import Made, Schedule, made, plan, probe, probe_data, schedule
 from jaxnn.run.training import Progress, Training
-from jaxnn.typing import Any
-
-EXAMPLES = 8  # of the best, the worst and the most uncertain
-JUDGED = 10_000  # examples that are looked at in the end
-POINTS = 1000  # of them those that a picture of truth and prediction has
+from jaxnn.typing import Any, Callable
 
 
 class Seen(NamedTuple):
@@ -35,112 +36,166 @@ class Seen(NamedTuple):
     arrays: dict[str, Any]
 
 
+def _spared(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes an error of recording a caution, after which nothing is recorded any more.
+
+    A run is worth more than its recording. That another process has taken the directory is an
+    error of the run.
+    """
+
+    @wraps(method)
+    def spared(self, *arguments):
+        if self.ended:
+            return None
+        try:
+            return method(self, *arguments)
+        except DirectoryInUse:
+            raise
+        except Exception as error:
+            self.ended = True
+            why = f"{type(error).__name__}: {error}"
+            text = f"the run goes on, but is not recorded any more ({why})"
+            warnings.warn(text, Caution, stacklevel=2)
+            return None
+
+    return spared
+
+
+@contextmanager
+def recorder_of(
+    directory: RunDirectory, training: Training, step: int | None, wanted: bool
+) -> Iterator["Recorder | None"]:
+    """Yields what records a run, and waits in the end for what it does beside the training.
+
+    Args:
+      directory: of the run.
+      training: the run; a population is not recorded, nor one that is finished already.
+      step: at which it goes on; `None` where it begins.
+      wanted: whether to record it. If not, what was recorded before is cut to where it goes on.
+    """
+    if finished(directory.path) is not None:
+        yield None
+    elif wanted and training.layout.members is None:
+        found = Recorder(directory, training, step)
+        try:
+            yield found
+        finally:
+            found.close()
+    else:
+        recording.cut(directory.path / recording.FOLDER, -1 if step is None else step)
+        yield None
+
+
 class Recorder:
-    """Records a single run in its directory, from the step on at which it begins or goes on.
+    """Records a single run in its directory; made by `recorder_of`.
 
     Attributes:
       moments: the steps at which the network is looked at.
+      ended: whether nothing is recorded any more.
     """
 
-    def __init__(self, directory: RunDirectory, training: Training, step: int):
+    def __init__(self, directory: RunDirectory, training: Training, step: int | None):
         self.directory = directory
         self.training = training
         self.folder = directory.path / recording.FOLDER
+        self.moments: tuple[int, ...] = ()
+        self.ended = False
+        self.background = Background()
+        self._begin(step)
+
+    @_spared
+    def _begin(self, step: int | None) -> None:
         self.folder.mkdir(exist_ok=True)
         files.sweep(self.folder)
-        recording.cut(self.folder, step)
-        self.schedule = schedule(training)
+        recording.cut(self.folder, -1 if step is None else step)
+        self.schedule = schedule(self.training)
         self.moments = self.schedule.moments
-        self.background = Background()
         self.background.start(self._prepare)
 
+    @_spared
     def look(self, progress: Progress) -> Seen | None:
         """Looks at the network if it is time to, without waiting for the device."""
-        done = recording.frame_name(progress.step)
-        if progress.step not in self.moments or (self.folder / done).exists():
+        if progress.step not in self.moments or progress.idle:
             return None
-        self.background.wait()
-        training = self.training
-        data = training.data.shuffled(progress.trial.order)
-        return Seen(
-            progress.step, observe(training.learner, self.plan, progress.state, self.batch, data)
-        )
+        return self._seen(progress, progress.step)
 
+    @_spared
     def keep(self, seen: Seen) -> None:
         """Writes what was seen."""
         self.directory.check_owner()
         recording.write(self.folder, recording.frame_name(seen.step), jax.device_get(seen.arrays))
 
-    def end(self, state: Any) -> None:
-        """Writes what the network makes of the data that it is evaluated on."""
-        self.background.wait()
+    @_spared
+    def end(self, progress: Progress) -> None:
+        """Writes what was seen last, and what the network makes of what it is evaluated on."""
+        last = int(progress.state.step)  # of a run that ended early
+        if not (self.folder / recording.frame_name(last)).exists():
+            self.keep(self._seen(progress, last))
         self.directory.check_owner()
-        recording.write(self.folder, recording.END, self._judged(state))
-
-    def _judged(self, state: Any) -> dict[str, np.ndarray]:
-        if self.plan.kind == "other":
-            return {}
         data = probe_data(self.training)
-        count = min(JUDGED, data.num_examples)
-        index = (np.arange(count) * data.num_examples // count).astype(np.int32)
-        batch = {name: np.asarray(x) for name, x in taken(data, index).items() if name != "weights"}
-        outputs = predict(self.training.learner, state, batch["inputs"]).astype(np.float32)
-        if self.plan.kind == "regression":
-            pair = batch["labels"].reshape(count, -1), outputs.reshape(count, -1)
-            return {name: x[:POINTS, 0] for name, x in zip(("truth", "predicted"), pair)}
-        return _classified(batch, outputs)
+        most = JUDGED if self.training.evaluations else self.schedule.probed
+        found = judged(self.training.learner, progress.state, data, self.plan.kind, most)
+        recording.write(self.folder, recording.END, found)
+
+    @_spared
+    def close(self) -> None:
+        """Waits for what is done beside the training."""
+        self.background.wait()
+
+    def _seen(self, progress: Progress, step: int) -> Seen:
+        self.background.wait()
+        learner, data = self.training.learner, self.training.data.shuffled(progress.trial.order)
+        return Seen(step, observe(learner, self.plan, progress.state, self.batch, data))
 
     def _prepare(self) -> None:
         """Decides what is looked at and compiles it, beside the training's own programs."""
         training, folder = self.training, self.folder
         found = made(training)
-        self.plan = plan(training, found, self.schedule)
+        self.plan, drawn = plan(training, found, self.schedule)
         self.batch = probe(probe_data(training), self.schedule.probed)
         trial = jax.eval_shape(training.whole)
         data = jax.eval_shape(lambda d, k: d.shuffled(k), training.data, trial.order)
         observe.lower(training.learner, self.plan, trial.state, self.batch, data).compile()
-        names = [n for n in ("inputs", "labels", "index") if hasattr(self.batch.get(n), "shape")]
-        shown = {name: np.asarray(self.batch[name][:SHOWN]) for name in names}
+        shown = {name: np.asarray(self.batch[name][:SHOWN]) for name in ("index", "labels")
+                 if hasattr(self.batch.get(name), "shape")}  # fmt: skip
+        shown |= examples(probe_data(training), shown["index"])
+        about = _about(training, found, drawn, self.plan, self.schedule)
+        self.directory.check_owner()
+        before = recording.read(self.directory.path)
+        if before is not None and not _same(before, about, shown):
+            recording.cut(folder, -1)  # of other steps or data: no part of this recording
         recording.write(folder, recording.PROBE, shown)
-        about = json.dumps(_about(training, found, self.plan, self.schedule), default=str)
-        files.write(folder / recording.ABOUT, about.encode())
+        files.write(folder / recording.ABOUT, json.dumps(about, allow_nan=False).encode())
 
 
-def _classified(batch: dict[str, np.ndarray], outputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the confusion of classes, and the examples that are worth looking at."""
-    labels, classes = batch["labels"], outputs.shape[-1]
-    rows = np.arange(len(labels))
-    shifted = outputs - outputs.max(-1, keepdims=True)
-    chances = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
-    loss = np.log(np.exp(shifted).sum(-1)) - shifted[rows, np.clip(labels, 0, classes - 1)]
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (np.clip(labels, 0, classes - 1), outputs.argmax(-1)), 1)
-    first, second = np.sort(chances, -1)[:, -1], np.sort(chances, -1)[:, -2]
-    orders = {"worst": -loss, "best": loss, "uncertain": first - second}
-    found: dict[str, np.ndarray] = {"labels": np.unique(labels), "confusion": confusion}
-    for name, order in orders.items():
-        chosen = np.argsort(order, kind="stable")[:EXAMPLES]
-        fields = {**batch, "outputs": outputs, "loss": loss}
-        found |= {f"{name}/{field}": values[chosen] for field, values in fields.items()}
-    return found
+def _same(before: recording.Recording, about: Any, shown: Any) -> bool:
+    """Returns whether a recording is one of the same moments and examples."""
+    keys = ("moments", "probe", "diagram", "filters", "ground")
+    return (
+        all(before.about.get(key) == about.get(key) for key in keys)
+        and before.probe.keys() == shown.keys()
+        and all(np.array_equal(before.probe[name], shown[name]) for name in shown)
+    )
 
 
 def _about(
-    training: Training, found: Made | None, plan: Plan, schedule: Schedule
+    training: Training, found: Made | None, drawn: Any, plan: Plan, schedule: Schedule
 ) -> dict[str, Any]:
     of = next(iter(training.evaluations), "train")
     shown = min(SHOWN, schedule.probed)
-    return {
+    about = {
         "format": recording.FORMAT,
         "moments": schedule.moments,
         "probe": {"of": of, "count": schedule.probed, "shown": shown},
         "kind": plan.kind,
         "filters": plan.filters and asdict(plan.filters),
         "ground": plan.ground,
-        "diagram": plan.diagram and to_json(plan.diagram),
+        "diagram": drawn and to_json(drawn),
         "outline": found and _outline("", found.network),
         "table": found and found.table.as_json(),
     }
+    # JSON has no infinity, which may be a setting: it becomes a word.
+    return json.loads(json.dumps(about, default=str), parse_constant=str)
 
 
 def _outline(name: str, network: Network) -> dict[str, Any]:

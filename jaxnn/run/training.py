@@ -44,12 +44,14 @@ class Progress:
         report before. Empty between reports.
       status: what became of the run, a number of `jaxnn.STATUSES`, or `[members]` of them.
       placed: the trials, where they are.
+      idle: whether the last steps did nothing, since all had stopped before them.
     """
 
     step: int
     metrics: dict[str, Any]
     status: Any
     placed: Placed = field(repr=False)
+    idle: bool = False
 
     @property
     def trial(self) -> Trial:
@@ -142,7 +144,7 @@ class Training:
           progress: where to begin; is used up.
           until: the step at which to leave off before the end.
           moments: steps, in their order, at which a chunk is to end too; one at 0 is a chunk
-            without steps, which compiles what the others run.
+            without steps.
         """
         placed, step = progress.placed, progress.step
         last = self.steps if until is None else until
@@ -181,7 +183,7 @@ class Training:
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
             ended = active is not None and not active.any()
             known = placed.ordered(lambda trial: trial.status)
-            yield Progress(step, {} if ended else metrics, known, placed)
+            yield Progress(step, {} if ended else metrics, known, placed, ended)
             if ended:
                 return
             if active is not None:

@@ -6,7 +6,7 @@
 
 # Floating-point operations a second in half precision with sums in float32, dense: the makers' data
 # sheets, by the first words that the name of the device has in it. A device of TPU v2 and v3 is a
-# core, half a chip. Products in float32 are slower, on GPUs by a factor of 8 to 16.
+# core, half a chip. Products in float32 cannot reach them.
 _PEAKS = {
     "TPU v2": 22.5e12,
     "TPU v3": 61.5e12,
@@ -14,6 +14,7 @@ _PEAKS = {
     "TPU v5 lite": 197e12,
     "TPU v5e": 197e12,
     "TPU v5": 459e12,
+    "TPU v5p": 459e12,
     "TPU v6 lite": 918e12,
     "TPU v6e": 918e12,
     "V100": 125e12,
@@ -21,7 +22,9 @@ _PEAKS = {
     "A100": 312e12,
     "L4": 121e12,
     "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "B200": 2250e12,
 }
