@@ -14,7 +14,7 @@ from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.models.flax import flax_parameters, from_flax
 from jaxnn.run.warm_start import Origin, resized, warm_start
 from tests.flax_models import LinenModel, NnxModel
-from tests.mistakes import DATA, INPUTS, judge
+from tests.mistakes import DATA, INPUTS, NARROW, judge
 from tests.registry import real
 from tests.trees import assert_same_bits
 
@@ -370,8 +370,7 @@ def without(params, path):
 
 def other_inputs():
     made = jaxnn.learner(start().network, jaxnn.classification(), optax.sgd(0.1))
-    jaxnn.train(made, jaxnn.resident({"inputs": INPUTS[:, :3], "labels": np.zeros(12, int)},
-                                     batch_size=4), steps=1, key=KEY)  # fmt: skip
+    jaxnn.train(made, NARROW, steps=1, key=KEY)
 
 
 ONES = np.ones((4, 8), np.float32)
