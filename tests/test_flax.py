@@ -7,41 +7,9 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
 from jaxnn.network import serial
-
-KEY = jax.random.key(0)
-LIST = getattr(nnx, "List", list)  # Flax 0.12 has a type of its own for lists of layers
-
-
-class Block(nnx.Module):
-    def __init__(self, before, after, *, rngs, **options):
-        self.conv = nnx.Conv(before, after, (3, 3), rngs=rngs, **options)
-        self.norm = nnx.BatchNorm(after, momentum=0.9, rngs=rngs)
-        self.dropout = nnx.Dropout(0.5, rngs=rngs)
-
-    def __call__(self, x):
-        return self.dropout(nnx.relu(self.norm(self.conv(x))))
-
-
-class CNN(nnx.Module):
-    def __init__(self, features, *, rngs, **options):
-        self.blocks = LIST([Block(1, features, rngs=rngs, **options)])
-        self.blocks.append(Block(features, features, rngs=rngs, **options))
-        self.scale = jnp.arange(1.0, features + 1.0)[None]  # a bare array: a constant
-        self.shift = np.ones((1, features), np.float32)
-        self.steps = nnx.Variable(0)
-        self.output = nnx.Linear(features, 3, rngs=rngs)
-
-    def __call__(self, x):
-        self.seen = nnx.Intermediate(x)  # what sow does
-        for block in self.blocks:
-            x = block(x)
-        if not self.blocks[0].dropout.deterministic:
-            self.steps = nnx.Variable(jax.tree.leaves(self.steps)[0] + 1)
-        return self.output(x.mean((1, 2)) * self.scale + self.shift)
-
+from tests.flax_networks import CNN, IMAGES, KEY, ROWS
 
 BOXED = nn.with_partitioning(nn.initializers.lecun_normal(), (None, None))
 
@@ -66,8 +34,6 @@ class Inverse(nn.Module):
         return {"outputs": nn.Dense(3)(x + noise)}
 
 
-IMAGES = jax.random.normal(jax.random.key(7), (4, 6, 6, 1))
-ROWS = jax.random.normal(jax.random.key(8), (4, 5))
 CASES = {
     "nnx": (CNN, {"features": 2}, IMAGES),
     "linen": (Switched(), {}, ROWS),
@@ -277,94 +243,3 @@ def test_factories_combinators_and_another_convolution():
     params, state = network.init(KEY, ROWS)
     assert sorted(params) == ["linen", "nnx"] and state == {}
     assert network.apply(params, state, ROWS, key=KEY)[0].shape == (4, 2)
-
-
-class Wide(nnx.Module):
-    def __init__(self, width, depth=1, *, rngs):
-        rates = [float(rate) for rate in jnp.linspace(0.0, 0.1, depth)]
-        self.dropout = nnx.Dropout(rates[0], rngs=rngs)
-
-    def __call__(self, x):
-        return self.dropout(x)
-
-
-class Pair(nnx.Module):
-    def __init__(self, rngs):
-        self.pair = nnx.Param({"a": 1.0, "b": 2.0})
-
-
-PARAMS = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
-LINEAR = {"in_features": 2, "out_features": 3}
-
-
-@pytest.mark.parametrize(
-    "call, error, fix",
-    [
-        (lambda: from_flax(3), InvalidType, r"Got a int; .* Subclass flax\.nnx\.Module, or"),
-        (lambda: from_flax(dict), InvalidType, r"Got dict; .*Subclass flax\.nnx\.Module"),
-        (lambda: from_flax(lambda rngs: 3), InvalidType, r"Got a int; .*Subclass flax\.nnx"),
-        (lambda: from_flax(nn.Dense), InvalidType, r"Write from_flax\(Dense\(\.\.\.\)\)"),
-        (lambda: from_flax(nn.Dense(3), features=2), InvalidValue, r"features: .*Make the Dense"),
-        (
-            lambda: from_flax(Wide),
-            InvalidType,
-            r"argument: 'width'.* from_flax\(Wide, width=\.\.\.",
-        ),
-        (
-            lambda: from_flax(Wide, width=1, wide=2),
-            InvalidType,
-            r"argument 'wide'.*\{width, wide\}",
-        ),
-        (
-            lambda: from_flax(Wide, width=1, rngs=2),
-            InvalidType,
-            r"rngs are made of the key of init",
-        ),
-        (lambda: from_flax(lambda: 3), InvalidType, r"unexpected keyword argument 'rngs'"),
-        (
-            lambda: from_flax(Wide, width=1),
-            InvalidType,
-            r"Pass a model that is made: from_flax\(Mod",
-        ),
-        (lambda: flax_parameters([1]), InvalidType, r"Got a list; .*what Linen's init returned"),
-        (lambda: flax_parameters({"w": 1}), InvalidType, r"Got \{w\}; .*Pass the module"),
-        (
-            lambda: to_flax(nnx.Linear, {}, **LINEAR),
-            InvalidType,
-            r"params/bias is missing.* Pass the",
-        ),
-        (
-            lambda: to_flax(nnx.Linear, [], **LINEAR),
-            InvalidType,
-            r"params is not in.*Pass the params",
-        ),
-        (
-            lambda: to_flax(nnx.Linear, {**PARAMS, "z": {"y": KEY}}, **LINEAR),
-            InvalidType,
-            r"params/z/y is not in the model.* Pass the params that",
-        ),
-        (
-            lambda: to_flax(nnx.Linear, {**PARAMS, "bias": jnp.ones(2)}, **LINEAR),
-            InvalidValue,
-            r"params/bias has a wrong shape.*shape \(2,\).*shape \(3,\)\. Pass the params",
-        ),
-        (
-            lambda: from_flax(CNN, features=2).apply({}, {}, IMAGES),
-            InvalidType,
-            r"from_flax: params/blocks/0/conv/bias is missing",
-        ),
-        (
-            lambda: from_flax(Pair),
-            InvalidType,
-            r"the variable pair holds 2 arrays.*Make a variable of each",
-        ),
-    ],
-)
-def test_errors_say_the_fix(call, error, fix):
-    with pytest.raises(error, match=fix):
-        call()
-
-
-def test_what_cannot_be_made_in_a_trace_can_be_given_made():
-    network = from_flax(Wide(1, rngs=nnx.Rngs(0)))
-    assert network.apply({}, {}, ROWS, key=KEY)[0].shape == ROWS.shape
