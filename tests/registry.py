@@ -4,16 +4,9 @@ A new component gets all the laws by one line here. Where a law does not apply t
 so with the reason, `exempt={"law": "reason"}`.
 """
 
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 from flax import nnx
 
 import jaxnn
@@ -24,69 +17,10 @@ from jaxnn.learning.guarded import guarded
 from jaxnn.learning.loss_scaled import loss_scaled
 from jaxnn.models.flax import from_flax
 from jaxnn.transforms.mixed_precision import mixed_precision
+from tests import made
+from tests.cases import Case, real, whole
 from tests.flax_models import LinenModel, NnxModel
 from tests.gan import gan_data, gan_learner
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """Something that the laws hold for.
-
-    Attributes:
-      name: what the test is called.
-      make: makes the thing: a network, an objective or a learner.
-      data: what it is tried on: the inputs of a network, the fields of the data of the others.
-      exempt: the laws that do not hold for it, and why.
-      facts: what else a law needs to know about it.
-      nightly: whether its laws are for the night, since others like it are tried by day.
-    """
-
-    name: str
-    make: Callable[[], Any]
-    data: Any
-    exempt: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    nightly: bool = False
-
-    @property
-    @cache
-    def thing(self) -> Any:
-        """The one thing that all laws look at, so that each program is compiled once."""
-        return self.make()
-
-
-LAWS: set[str] = set()
-"""The laws that there are, as `held` meets them."""
-
-
-def held(cases: list[Case], law: str, *, seldom: Container[str] = ()) -> Any:
-    """Parametrizes a law over its cases; the exempt ones are shown as skipped, with the reason.
-
-    Those that are tried `seldom` are for the night.
-    """
-    LAWS.add(law)
-
-    def marks(case):
-        if law in case.exempt:
-            return pytest.mark.skip(reason=case.exempt[law])
-        if case.name in seldom:
-            return pytest.mark.nightly
-        return pytest.mark.nightly if case.nightly else ()
-
-    return pytest.mark.parametrize(
-        "case", [pytest.param(case, id=case.name, marks=marks(case)) for case in cases]
-    )
-
-
-def real(*shape: int, seed: int = 0) -> np.ndarray:
-    """Returns normal draws, always the same ones."""
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def whole(below: int, *shape: int, dtype: Any = np.int32) -> np.ndarray:
-    """Returns whole numbers from 0, always the same ones."""
-    return np.random.default_rng(1).integers(0, below, shape).astype(dtype)
-
 
 # --- Networks ----------------------------------------------------------------------------------
 
@@ -95,83 +29,11 @@ _ONE_PART = {"parts": "the insides of a Flax model are Flax's; it is one part"}
 _MIXED = {"bfloat16": "Flax's batch normalization mixes dtypes, which is forbidden here"}
 
 
-def _concatenated(outputs):
-    return jnp.concatenate(outputs, -1)
-
-
-def _blocks():
-    def block(features):
-        return jaxnn.serial(jaxnn.linear(features), jaxnn.activation(jnp.tanh))
-
-    return jaxnn.serial(("first", block(4)), jaxnn.residual(block(4)), ("last", jaxnn.linear(2)))
-
-
-def _scaled():
-    return jaxnn.stateless(
-        lambda params, inputs: inputs * params["scale"][None],
-        lambda key, inputs: {"scale": jax.random.normal(key, inputs.shape[-1:])},
-    )
-
-
-def _centred():
-    """A part with a state that training changes, in the dtypes that it is given."""
-
-    def apply(params, state, inputs, *, key=None):
-        outputs = inputs - state["mean"].astype(inputs.dtype)[None]
-        if key is not None:
-            mean = inputs.mean(0).astype(state["mean"].dtype)
-            state = {"mean": 0.9 * state["mean"] + 0.1 * mean}
-        return outputs, state
-
-    def init(key, inputs):
-        return {}, {"mean": jnp.zeros(inputs.shape[-1:], jnp.float32)}
-
-    return jaxnn.Network(init, apply)
-
-
-def _block():
-    """A layer for `repeat`: with a state, with randomness, and with parts of parts."""
-    inside = ("linear", jaxnn.linear(4)), ("centred", _centred()), ("dropout", jaxnn.dropout(0.2))
-    return jaxnn.residual(jaxnn.serial(*inside, jaxnn.activation(jnp.tanh)))
-
-
-TRANSFORMS = {
-    "repeat": lambda network: jaxnn.repeat(network, 3),
-    "remat": jaxnn.remat,
-    "mixed_precision": jaxnn.mixed_precision,
-    "frozen": lambda network: jaxnn.frozen(network, {"*bias": True}),
-    "lora": lambda network: jaxnn.lora(network, {"*weight": True}, rank=2),
-    "captured": lambda network: jaxnn.captured(network, ["branch", "*/linear"]),
-}
-"""Every transform of a network; `_PAIRS` of them are under all laws, every pair in its own test."""
-
 _PAIRS = [
     ("repeat", "remat"), ("remat", "repeat"), ("mixed_precision", "repeat"), ("repeat", "lora"),
     ("lora", "repeat"), ("mixed_precision", "lora"), ("lora", "frozen"), ("captured", "repeat"),
     ("captured", "mixed_precision"), ("remat", "captured"), ("frozen", "mixed_precision"),
 ]  # fmt: skip
-
-
-def transformed(*names):
-    """Returns the block in transforms, the first of them outermost."""
-    network = _block()
-    for name in reversed(names):
-        network = TRANSFORMS[name](network)
-    return network
-
-
-def _transformed(*names):
-    exempt, facts = {}, {}
-    if "mixed_precision" in names:
-        coarse = "bfloat16 has three digits; `test_transforms` compares it with float32"
-        exempt = {"gradients": coarse, "compiled": coarse}
-        facts = {"bfloat16": jnp.float32}
-        if names[0] == "captured":
-            exempt["bfloat16"] = "outputs are float32, and what is captured bfloat16"
-    elif {"frozen", "lora"} & {*names}:
-        exempt = {"bfloat16": "what is frozen is state, which this law leaves in float32"}
-    make, several = (lambda: transformed(*names)), len(names) > 1
-    return Case("_of_".join(names), make, real(4, 4), exempt, facts, several)
 
 
 NETWORKS = [
@@ -222,19 +84,19 @@ NETWORKS = [
         real(4, 3, 2),
         facts={**_FLOAT32, "bfloat16": jnp.float32},
     ),
-    Case("stateless", _scaled, real(4, 5)),
+    Case("stateless", made.scaled, real(4, 5)),
     Case(
         "serial",
         lambda: jaxnn.serial(jaxnn.linear(4), ("norm", jaxnn.batch_norm())),
         real(4, 5),
     ),
-    Case("serial_of_blocks", _blocks, real(4, 4)),
+    Case("serial_of_blocks", made.blocks, real(4, 4)),
     Case(
         "parallel", lambda: jaxnn.parallel(jaxnn.linear(2), ("b", jaxnn.dropout(0.5))), real(4, 3)
     ),
     Case(
         "parallel_combined",
-        lambda: jaxnn.parallel(jaxnn.linear(2), jaxnn.linear(1), combine=_concatenated),
+        lambda: jaxnn.parallel(jaxnn.linear(2), jaxnn.linear(1), combine=made.concatenated),
         real(4, 3),
     ),
     Case("residual", lambda: jaxnn.residual(jaxnn.linear(3)), real(4, 3)),
@@ -243,7 +105,7 @@ NETWORKS = [
         lambda: jaxnn.residual(jaxnn.conv(2, 3, strides=2), jaxnn.conv(2, 1, strides=2)),
         real(3, 5, 5, 1),
     ),
-    *(_transformed(*names) for names in [*zip(TRANSFORMS), *_PAIRS]),
+    *(made.case_of(*names) for names in [*zip(made.TRANSFORMS), *_PAIRS]),
     Case("attention", lambda: jaxnn.attention(6, heads=2), real(3, 4, 5)),
     Case(
         "attention_causal",
@@ -327,19 +189,6 @@ _TOKENS = {"inputs": real(8, 5), "outputs": real(8, 5, 4), "labels": whole(4, 8,
 _TEXT = _TOKENS | {"inputs": whole(4, 8, 6)}
 
 
-def _pinball(outputs, batch):
-    errors = (batch["labels"] - outputs).mean(-1)
-    return jnp.maximum(0.9 * errors, -0.1 * errors)
-
-
-def _spread(outputs, batch):
-    return jnp.var(outputs)
-
-
-def _noisy(key, example):
-    return example + 0.1 * jax.random.normal(key, example.shape)
-
-
 _BATCHWISE = {
     "additive": "a loss over a whole batch is not a sum over examples, which is its point",
     "unweighted": "a loss over a whole batch minds the weights itself",
@@ -350,19 +199,6 @@ _COMPARED = {
     "unweighted": "an example that is there twice is also a wrong answer to itself; that weight 0"
     " counts for nothing is in test_objectives_more.py",
 }
-
-
-def _measured():
-    more = {"f1": jaxnn.metrics.f1, "calibration_error": jaxnn.metrics.calibration_error}
-    return jaxnn.classification(metrics=more)
-
-
-def _flat(inputs):
-    return inputs.reshape(len(inputs), -1)
-
-
-def _teacher(inputs):
-    return jnp.concatenate([inputs, inputs**2], -1)
 
 
 OBJECTIVES = [
@@ -376,17 +212,17 @@ OBJECTIVES = [
     Case("regression", lambda: jaxnn.regression(), _NUMBERS),
     Case("regression_absolute", lambda: jaxnn.regression(jaxnn.absolute_error), _NUMBERS),
     Case("regression_huber", lambda: jaxnn.regression(optax.losses.huber_loss), _NUMBERS),
-    Case("plain_loss", lambda: jaxnn.objective(_pinball), _NUMBERS),
-    Case("augmented", lambda: jaxnn.augmented(jaxnn.classification(), _noisy), _CLASSES),
-    Case("batchwise", lambda: jaxnn.batchwise(_spread), _NUMBERS, _BATCHWISE),
+    Case("plain_loss", lambda: jaxnn.objective(made.pinball), _NUMBERS),
+    Case("augmented", lambda: jaxnn.augmented(jaxnn.classification(), made.noisy), _CLASSES),
+    Case("batchwise", lambda: jaxnn.batchwise(made.spread), _NUMBERS, _BATCHWISE),
     Case("next_token", lambda: jaxnn.next_token(label_smoothing=0.1), _TEXT),
-    Case("classification_measured", _measured, _CLASSES),
+    Case("classification_measured", made.measured, _CLASSES),
     Case("focal", lambda: jaxnn.focal(gamma=1.5, alpha=(1.0, 0.5, 2.0, 1.0)), _CLASSES),
     Case("info_nce", lambda: jaxnn.info_nce(), _PAIRS, _COMPARED),
-    Case("reconstruction", lambda: jaxnn.reconstruction(targets=_flat), _FLAT),
+    Case("reconstruction", lambda: jaxnn.reconstruction(targets=made.flat), _FLAT),
     Case("elbo", lambda: jaxnn.elbo(beta=2.0), _CODED),
     Case("elbo_gaussian", lambda: jaxnn.elbo(likelihood="gaussian"), _CODED),
-    Case("distilled", lambda: jaxnn.distilled(jaxnn.classification(), _teacher), _TAUGHT),
+    Case("distilled", lambda: jaxnn.distilled(jaxnn.classification(), made.teacher), _TAUGHT),
 ]
 
 
@@ -400,46 +236,12 @@ def _classified(inputs):
     return {"inputs": inputs, "labels": whole(3, EXAMPLES)}
 
 
-def _sgd(h):
-    return optax.sgd(h["learning_rate"], momentum=0.9)
-
-
-def _adam(h):
-    return optax.adam(h["learning_rate"])
-
-
-def _with_dropout(h):
-    return jaxnn.mlp([32], 3, dropout=h["dropout"], scale=h["scale"])
-
-
-def _with_smoothing(h):
-    return jaxnn.classification(label_smoothing=h["smoothing"])
-
-
-def _normalized():
-    return jaxnn.serial(
-        jaxnn.linear(32), jaxnn.batch_norm(), jaxnn.activation(jnp.tanh), jaxnn.linear(3)
-    )
-
-
-def _embedded():
-    return jaxnn.serial(jaxnn.embedding(7, 6), jaxnn.flatten(), jaxnn.mlp([32], 3))
-
-
-def _two_convolutions():
-    shapes = {"strides": 2, "padding": "VALID"}
-    return jaxnn.serial(
-        jaxnn.conv(4, 3), jaxnn.activation(jax.nn.relu), jaxnn.conv(6, 3, groups=2, **shapes),
-        jaxnn.activation(jnp.tanh), jaxnn.flatten(), jaxnn.linear(3),
-    )  # fmt: skip
-
-
 _STATISTICS = {"weightless": "the statistics of a batch are over all its examples"}
 _FAST = {"learning_rate": 0.1}
 _SLOW = {"learning_rate": 0.01}
 
 
-def _learned(network, optimizer=_sgd, objective=jaxnn.classification):
+def _learned(network, optimizer=made.sgd, objective=jaxnn.classification):
     return lambda: jaxnn.learner(network(), objective(), optimizer)
 
 
@@ -462,20 +264,20 @@ LEARNERS = [
     ),
     Case(
         "convolutions",
-        _learned(_two_convolutions, _adam),
+        _learned(made.two_convolutions, made.adam),
         _classified(IMAGES) | WEIGHTED,
         facts={"hparams": _SLOW, "ours": True},
     ),
     Case(
         "batch_norm",
-        _learned(_normalized),
+        _learned(made.normalized),
         _classified(VECTORS),
         _STATISTICS,
         {"hparams": _FAST},
     ),
     Case(
         "dropout",
-        lambda: jaxnn.learner(_with_dropout, _with_smoothing, _adam),
+        lambda: jaxnn.learner(made.with_dropout, made.with_smoothing, made.adam),
         _classified(VECTORS) | WEIGHTED,
         facts={
             "hparams": {**_SLOW, "dropout": 0.1, "scale": 1.5, "smoothing": 0.05},
@@ -484,19 +286,19 @@ LEARNERS = [
     ),
     Case(
         "embedding",
-        _learned(_embedded),
+        _learned(made.embedded),
         _classified(whole(7, EXAMPLES, 5)) | WEIGHTED,
         facts={"hparams": _FAST},
     ),
     Case(
         "regression",
-        _learned(lambda: jaxnn.mlp([32], 2, activation=jnp.tanh), _adam, jaxnn.regression),
+        _learned(lambda: jaxnn.mlp([32], 2, activation=jnp.tanh), made.adam, jaxnn.regression),
         {"inputs": VECTORS, "labels": real(EXAMPLES, 2, seed=2)} | WEIGHTED,
         facts={"hparams": _SLOW},
     ),
     Case(
         "nnx",
-        _learned(lambda: from_flax(NnxModel, outputs=3), _adam),
+        _learned(lambda: from_flax(NnxModel, outputs=3), made.adam),
         _classified(IMAGES),
         _STATISTICS,
         {"hparams": _SLOW, "loss": 0.4},

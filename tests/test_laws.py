@@ -14,7 +14,8 @@ import pytest
 from jaxnn import metrics as measures
 from jaxnn.network import rewrite
 from tests import registry
-from tests.registry import NETWORKS, OBJECTIVES, held
+from tests.cases import held
+from tests.registry import NETWORKS, OBJECTIVES
 from tests.trees import assert_close, assert_same_bits, forms
 
 KEY = jax.random.key(3)

@@ -18,7 +18,8 @@ from jaxnn.run.run import empty_window, run
 from jaxnn.run.train import train
 from jaxnn.run.training import Training
 from tests import registry, test_laws, test_unroll
-from tests.registry import BATCH, LEARNERS, held
+from tests.cases import LAWS, held
+from tests.registry import BATCH, LEARNERS
 from tests.trees import assert_close, assert_same_bits, forms, numbers
 
 STEPS = 11  # 132 examples: 4 epochs of 32 and a part, in batches of 12
@@ -238,4 +239,4 @@ def test_exemptions_name_laws():
     cases = [*registry.NETWORKS, *registry.OBJECTIVES, *registry.LEARNERS]
     assert test_laws.NETWORKS is registry.NETWORKS
     assert test_unroll.LEARNERS is registry.LEARNERS
-    assert {law for case in cases for law in case.exempt} <= registry.LAWS
+    assert {law for case in cases for law in case.exempt} <= LAWS

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import jaxnn
-from tests.registry import BATCH, LEARNERS, held
+from tests.cases import held
+from tests.registry import BATCH, LEARNERS
 from tests.trees import assert_close, assert_same_bits, numbers
 
 # Of one learner the same is in `test_population.py`.

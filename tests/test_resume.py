@@ -19,10 +19,11 @@ from jaxnn.models.flax import from_flax
 from jaxnn.records import checkpoints
 from jaxnn.run.keeper import Keeper
 from tests import failpoints
+from tests.cases import held, real, whole
 from tests.flax_models import NnxModel
 from tests.gan import gan_data, gan_learner
 from tests.harness import bits, counted, ended, keep_pace, timeless
-from tests.registry import BATCH, LEARNERS, held, real, whole
+from tests.registry import BATCH, LEARNERS
 from tests.test_experiments import load, shrunk
 
 ALWAYS, AT_REPORTS = jaxnn.Saving(seconds=0), jaxnn.Saving(seconds=1e9, every=1)

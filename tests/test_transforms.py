@@ -9,7 +9,8 @@ import pytest
 
 import jaxnn
 from jaxnn.network import described, lasting, rewrite
-from tests.registry import TRANSFORMS, real, transformed
+from tests.cases import real
+from tests.made import TRANSFORMS, transformed
 from tests.trees import assert_close, assert_same_bits, forms
 
 pytestmark = pytest.mark.usefixtures("strict")

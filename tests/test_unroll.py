@@ -11,8 +11,9 @@ from jaxnn import InvalidType, InvalidValue
 from jaxnn.data.resident import Resident
 from jaxnn.run.run import run
 from jaxnn.run.unroll import unroll
+from tests.cases import held, real, whole
 from tests.mistakes import judge, learner
-from tests.registry import BATCH, LEARNERS, held, real, whole
+from tests.registry import BATCH, LEARNERS
 from tests.test_laws import float64, inexact
 from tests.trees import assert_close
 
