@@ -33,6 +33,7 @@ def test_the_example_trains_and_predicts(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_the_example_that_writes_runs(capsys):
     if not os.environ.get("JAXNN_DATA"):
         pytest.skip("The plays are not here: set JAXNN_DATA to a folder that holds them")
