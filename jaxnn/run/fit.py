@@ -186,9 +186,10 @@ def fit(
             for progress in training.chunks(start, moments=recorder.moments if recorder else ()):
                 if late is not None:
                     settle(*late)
-                show(progress.step, {})
                 ends = stopped.is_set() or progress.step == training.steps
                 seen = recorder and recorder.look(progress)
+                # Not before: the first look waits for a program, which is no speed of steps.
+                show(progress.step, {})
                 speed.at(progress.step)
                 late = progress, seen, keeper and keeper.snapshot(progress, now=ends)
                 if stopped.is_set():
