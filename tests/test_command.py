@@ -245,7 +245,7 @@ def test_without_a_cache_directory_it_is_that_of_the_home(run, monkeypatch, tmp_
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".cache/jaxnn/compiled")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_second_process_compiles_little(tmp_path):
     """The cache works: what the first process compiled, the second reads."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}

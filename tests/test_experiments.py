@@ -85,7 +85,7 @@ def shrunk(config):
 
 
 # Those that compile longer than others, though they do but two steps.
-FAST, NIGHTLY = {"digits", "mnist", "neuron"}, {"lora_finetune"}
+FAST, NIGHTLY = {"digits", "mnist", "neuron"}, {"char_gpt", "lora_finetune"}
 
 
 @pytest.mark.parametrize(

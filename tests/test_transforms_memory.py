@@ -71,7 +71,7 @@ def test_mixed_precision_halves_activations(compute, plain):
     assert 0.4 * plain < mixed < 0.65 * plain
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_48_blocks_compile_as_fast_as_4():
     """The gradient in training and the initialisation; the best of three times of each."""
 
