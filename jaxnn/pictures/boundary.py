@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.pictures.classes import check_classes
 from jaxnn.pictures.examples import two_logits
 from jaxnn.pictures.scheme import COLOURS, INK, LABEL, MARK, PAPER, TICK, canvas, noted
 from jaxnn.typing import Any, Callable
@@ -125,15 +126,7 @@ def _check_classes(classes: int, labels: np.ndarray, names: Sequence[str] | None
             expected=f"at most {len(COLOURS)}",
             fix="Draw those that matter",
         )
-    if labels.min() < 0 or labels.max() >= classes or (names is not None and len(names) != classes):
-        raise InvalidValue(
-            "boundary",
-            "labels or names are not those of the classes",
-            got=f"labels from {labels.min()} to {labels.max()}"
-            + ("" if names is None else f" and {len(names)} names"),
-            expected=f"labels below {classes}, for outputs of {classes} classes, and as many names",
-            fix="Pass the predict of the network that was trained on these labels",
-        )
+    check_classes("boundary", labels, classes, names, "predict")
 
 
 def _checked(predict: Any, inputs, labels) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice, positive_integer
+from jaxnn.pictures.classes import check_classes
 from jaxnn.pictures.scheme import COLOURS, FAINT, INK, MARK
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted
 from jaxnn.typing import Any
@@ -199,13 +200,5 @@ def _checked(inputs, labels, outputs: Any, names) -> tuple[np.ndarray, np.ndarra
             fix="Reshape them to images: inputs.reshape(-1, 28, 28)",
         )
     classes = logits.shape[1]
-    if labels.min() < 0 or labels.max() >= classes or (names is not None and len(names) != classes):
-        raise InvalidValue(
-            "examples",
-            "labels or names are not those of the classes",
-            got=f"labels from {labels.min()} to {labels.max()}"
-            + ("" if names is None else f" and {len(names)} names"),
-            expected=f"labels below {classes}, for outputs of {classes} classes, and as many names",
-            fix="Pass the outputs of the network that was trained on these labels",
-        )
+    check_classes("examples", labels, classes, names, "outputs")
     return inputs, labels, logits
