@@ -159,7 +159,7 @@ def table(network: Network, inputs: Any) -> Table:
         parameters=_count(params),
         bytes=_bytes((params, state)),
         activation_bytes=sum(row.activation_bytes for row in parts),
-        flops=flops(lambda *a: network.apply(*a)[0], params, state, inputs),
+        flops=2 * products(program.jaxpr),
     )
     return Table(tuple(parts), total)
 

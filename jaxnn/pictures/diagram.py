@@ -107,8 +107,7 @@ def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
     found = {}
     for before, layer in zip(diagram.layers, diagram.layers[1:]):
         weight = _leaf(leaves, layer.leaf, (before.width, layer.width))
-        rows, columns = np.array(before.shown), np.array(layer.shown)
-        found[layer.leaf] = weight[rows[:, None], columns[None]]
+        found[layer.leaf] = weight[_places(before)[:, None], _places(layer)[None]]
     return found
 
 
@@ -123,8 +122,13 @@ def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
     leaves, found = named(params), {}
     for layer in diagram.layers[1:]:
         if (name := layer.leaf.removesuffix("weight") + "bias") in leaves:
-            found[layer.leaf] = _leaf(leaves, name, (layer.width,))[np.array(layer.shown)]
+            found[layer.leaf] = _leaf(leaves, name, (layer.width,))[_places(layer)]
     return found
+
+
+def _places(layer: Layer) -> np.ndarray:
+    """Returns which nodes are shown, without a sign: JAX then allows for no negative ones."""
+    return np.array(layer.shown, np.uint32)
 
 
 def to_json(diagram: Diagram) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
-from jaxnn.run.observe import Kind, inputs_of
+from jaxnn.run.observe import Kind, inputs_of, spread
 from jaxnn.run.plan import taken, weighted
 from jaxnn.typing import Any
 
@@ -40,7 +40,7 @@ def judged(
     if kind == "other":
         return {}
     count = min(most, data.num_examples)
-    index = (np.arange(count) * data.num_examples // count).astype(np.int32)
+    index = spread(data, count)
     size = min(data.batch_size, count)
     parts = []
     for start in range(0, count, size):

@@ -4,6 +4,7 @@
 is recorded has the bits of one that is not. What it looks at, a `Plan` says.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
@@ -12,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn import metrics as measures
 from jaxnn.data.resident import Resident
 from jaxnn.learner import Learner
+from jaxnn.metrics import values
 from jaxnn.names import named
 from jaxnn.pictures.diagram import Diagram, biases, wires
 from jaxnn.transforms.captured import captured
@@ -75,10 +76,15 @@ def observe(
       plan: what is looked at.
       state: of the moment.
       batch: the examples that the network is asked about.
-      data: what is trained on, for the gradients of the coming step.
+      data: what is trained on, for the gradients of a batch from all over it.
     """
-    outputs, metrics = outcome(learner, state, batch)
-    seen = {f"metrics/{name}": value for name, value in metrics.items()}
+    seen = {f"metrics/{name}": x for name, x in values(learner.evaluate(state, batch)).items()}
+    inputs = inputs_of(learner, state, batch)
+    if plan.listened:
+        outputs, inside = _inside(learner, plan, state, inputs)
+        seen |= inside
+    else:
+        outputs = learner.predict(state, inputs)
     if is_one(outputs, batch) and outputs.size <= WIDEST * outputs.shape[0]:
         seen["outputs"] = outputs[:SHOWN]
     if learner.parts is None or not plan.sample:
@@ -87,10 +93,8 @@ def observe(
     leaves = named(params)
     seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
     if plan.gradients and learner.halves is not None:
-        values = learner.halves.gradients(state, data.batch(state.step)).values
-        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in named(values).items()}
-    if plan.listened:
-        seen |= _inside(learner, plan, state, params, batch)
+        gradients = learner.halves.gradients(state, data.take(spread(data, data.batch_size)))
+        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in named(gradients.values).items()}
     if plan.nodes is not None:
         seen |= {f"wires/{leaf}": values for leaf, values in wires(plan.nodes, params).items()}
         seen |= {f"biases/{leaf}": values for leaf, values in biases(plan.nodes, params).items()}
@@ -107,10 +111,15 @@ def ground(plan: Plan) -> Array:
     return jnp.stack(jnp.meshgrid(x, y), -1).reshape(-1, 2)
 
 
+def spread(data: Resident, count: int) -> np.ndarray:
+    """Returns the numbers of so many examples from all over the data."""
+    return (np.arange(count) * data.num_examples // count).astype(np.int32)
+
+
 def outcome(learner: Learner, state: Any, batch: Batch) -> tuple[Any, dict[str, Array]]:
     """Returns the outputs for a batch, and the metrics over it."""
     outputs = learner.predict(state, inputs_of(learner, state, batch))
-    return outputs, measures.values(learner.evaluate(state, batch))
+    return outputs, values(learner.evaluate(state, batch))
 
 
 def inputs_of(learner: Learner, state: Any, batch: Batch) -> Any:
@@ -126,20 +135,18 @@ def is_one(outputs: Any, batch: Batch) -> bool:
     return getattr(outputs, "shape", ())[:1] == (count,)
 
 
-def _inside(
-    learner: Learner, plan: Plan, state: Any, params: Any, batch: Batch
-) -> dict[str, Array]:
-    """Returns samples of what the parts put out, and of each the share of its nodes that is off."""
-    network = captured(learner.parts.network(state.hparams), plan.listened)  # pyright: ignore
-    inputs = inputs_of(learner, state, batch)
-    (_, inside), _ = network.apply(params, state.state, inputs)
+def _inside(learner: Learner, plan: Plan, state: Any, inputs: Any) -> tuple[Any, dict[str, Array]]:
+    """Returns the outputs, and of what each part puts out samples and the share that is off."""
+    parts: Any = learner.parts
+    network = captured(parts.network(state.hparams), plan.listened)
+    (outputs, inside), _ = network.apply(parts.params(state), state.state, inputs)
     seen = {}
-    for path, outputs in inside.items():
-        if isinstance(outputs, jax.Array) and outputs.ndim > 1:
-            seen[f"activations/{path}"] = _sampled(plan, outputs)
-            off = jnp.all(outputs == 0, range(outputs.ndim - 1))
+    for path, made in inside.items():
+        if isinstance(made, jax.Array) and made.ndim > 1:
+            seen[f"activations/{path}"] = _sampled(plan, made)
+            off = jnp.all(made == 0, range(made.ndim - 1))
             seen[f"quiet/{path}"] = jnp.mean(off.astype(jnp.float32))
-    return seen
+    return outputs, seen
 
 
 def _images(filters: Filters, weight: Array) -> Array:
@@ -149,12 +156,13 @@ def _images(filters: Filters, weight: Array) -> Array:
 
 
 def _sampled(plan: Plan, array: Array) -> Array:
-    """Returns numbers of an array drawn at random, the same places at every moment."""
+    """Returns numbers from all over an array, the same places at every moment."""
     flat = array.reshape(-1)
     if flat.size <= plan.sample:
         return flat
-    places = np.random.default_rng(0).integers(0, flat.size, plan.sample)
-    return flat[np.sort(places).astype(np.int32)]
+    # Of no common factor with the size: it comes by all rows and all columns.
+    stride = next(n for n in range(flat.size // plan.sample, 0, -1) if math.gcd(n, flat.size) == 1)
+    return flat[: plan.sample * stride : stride]
 
 
 def _rms(array: Array) -> Array:

@@ -20,7 +20,7 @@ from jaxnn.network import Network, rewrite
 from jaxnn.objectives import Objective
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
-from jaxnn.run.observe import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, outcome
+from jaxnn.run.observe import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, outcome, spread
 from jaxnn.run.training import Training
 from jaxnn.table import Table, table
 from jaxnn.transforms.captured import captured
@@ -143,10 +143,9 @@ def probe_data(training: Training) -> Resident:
 
 def probe(data: Resident, count: int) -> Batch:
     """Returns examples from all over the data; the first `SHOWN` are too, and are kept."""
-    index = np.arange(count) * data.num_examples // count
     first = np.arange(min(SHOWN, count)) * count // min(SHOWN, count)
     order = np.concatenate([first, np.setdiff1d(np.arange(count), first)])
-    return taken(data, index[order].astype(np.int32))
+    return taken(data, spread(data, count)[order])
 
 
 @jax.jit

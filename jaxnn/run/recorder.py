@@ -10,14 +10,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import wraps
+from functools import partial, wraps
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxnn.network import Network
-from jaxnn.pictures.diagram import to_json
+from jaxnn.pictures.diagram import Diagram, to_json
 from jaxnn.records import files, recording
 from jaxnn.records.background import Background
 from jaxnn.records.directory import DirectoryInUse, RunDirectory, finished
@@ -110,7 +110,12 @@ class Recorder:
         recording.cut(self.folder, -1 if step is None else step)
         self.schedule = schedule(self.training)
         self.moments = self.schedule.moments
-        self.background.start(self._prepare)
+        training, found = self.training, made(self.training)
+        self.plan, drawn = plan(training, found, self.schedule)
+        self.batch = probe(probe_data(training), self.schedule.probed)
+        state = jax.eval_shape(training.whole).state
+        lowered = observe.lower(training.learner, self.plan, state, self.batch, training.data)
+        self.background.start(partial(self._prepare, lowered, found, drawn))
 
     @_spared
     def look(self, progress: Progress) -> Seen | None:
@@ -144,18 +149,16 @@ class Recorder:
 
     def _seen(self, progress: Progress, step: int) -> Seen:
         self.background.wait()
-        learner, data = self.training.learner, self.training.data.shuffled(progress.trial.order)
+        learner, data = self.training.learner, self.training.data
         return Seen(step, observe(learner, self.plan, progress.state, self.batch, data))
 
-    def _prepare(self) -> None:
-        """Decides what is looked at and compiles it, beside the training's own programs."""
+    def _prepare(self, lowered: Any, found: Made | None, drawn: Diagram | None) -> None:
+        """Compiles what looks, beside the training's own programs, and writes what it looks at.
+
+        To trace it there too would cost more: two threads that trace wait for each other.
+        """
+        lowered.compile()
         training, folder = self.training, self.folder
-        found = made(training)
-        self.plan, drawn = plan(training, found, self.schedule)
-        self.batch = probe(probe_data(training), self.schedule.probed)
-        trial = jax.eval_shape(training.whole)
-        data = jax.eval_shape(lambda d, k: d.shuffled(k), training.data, trial.order)
-        observe.lower(training.learner, self.plan, trial.state, self.batch, data).compile()
         shown = {name: np.asarray(self.batch[name][:SHOWN]) for name in ("index", "labels")
                  if hasattr(self.batch.get(name), "shape")}  # fmt: skip
         shown |= examples(probe_data(training), shown["index"])
