@@ -125,6 +125,12 @@ def table(network: Network, inputs: Any) -> Table:
       network: any network; one that does not say what it is made of is a single part.
       inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
     """
+    params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
+    return table_of(network, params, state, inputs)
+
+
+def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
+    """Returns the `table` of a network that is made already: what it holds tells the shapes."""
     times = dict(_leaves(network))
     rows: dict[str, Row] = {}
 
@@ -144,7 +150,6 @@ def table(network: Network, inputs: Any) -> Table:
 
         return part._replace(apply=apply)
 
-    params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
     traced = jax.make_jaxpr(rewrite(network, watched).apply, return_shape=True)
     program, (outputs, _) = traced(params, state, inputs)
     calls, done = _by_part(program.jaxpr)

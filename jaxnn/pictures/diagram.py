@@ -74,19 +74,20 @@ class Diagram(NamedTuple):
     why: str = ""
 
 
-def diagram(network: Network, inputs: Any) -> Diagram:
+def diagram(network: Network, inputs: Any, made: tuple[Any, Any] | None = None) -> Diagram:
     """Returns what there is to draw of a network, without computing anything.
 
     Args:
       network: any network.
       inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
+      made: its parameters and its state, or their shapes, where it is made already.
 
     Raises:
       InvalidType: if it is not a network.
       InvalidValue: if it does not take such inputs.
     """
     kind("diagram", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
-    params, outputs = _shapes(network, inputs)
+    params, outputs = _shapes(network, inputs, made)
     layers, why = _layers(network, params, outputs, inputs)
     if layers:
         return Diagram(layers, ())
@@ -146,20 +147,22 @@ def from_json(told: dict[str, Any]) -> Diagram:
     return Diagram(tuple(layers), tuple(map(Block.of_json, told["blocks"])), told["why"])
 
 
-def _shapes(network: Network, inputs: Any) -> tuple[Any, dict[str, Any]]:
+def _shapes(
+    network: Network, inputs: Any, made: tuple[Any, Any] | None
+) -> tuple[Any, dict[str, Any]]:
     """Returns the shapes of the parameters, and of the outputs of each part by its path."""
     outputs: dict[str, Any] = {}
 
     def watched(path: str, part: Network) -> Network:
         def apply(params, state, inputs, *, key=None):
-            made, after = part.apply(params, state, inputs, key=key)
-            outputs[path] = jax.tree.map(lambda x: tuple(x.shape), made)
-            return made, after
+            result, after = part.apply(params, state, inputs, key=key)
+            outputs[path] = jax.tree.map(lambda x: tuple(x.shape), result)
+            return result, after
 
         return part._replace(apply=apply)
 
     try:
-        params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
+        params, state = made or jax.eval_shape(network.init, jax.random.key(0), inputs)
         output_shape(rewrite(network, watched), params, state, inputs)
     except Invalid:
         raise

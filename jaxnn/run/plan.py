@@ -22,11 +22,11 @@ from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
 from jaxnn.run.observe import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, outcome, spread
 from jaxnn.run.training import Training
-from jaxnn.table import Table, table
+from jaxnn.table import Table, table_of
 from jaxnn.transforms.captured import captured
 from jaxnn.typing import Any, Batch
 
-MOMENTS = 24  # in which a training is told
+MOMENTS = 16  # in which a training is told
 PROBED = 512  # examples that the network is asked about
 FILTERS = 16  # nodes of which all weights are kept, where they make an image
 PARTS = 24  # parts of a network that are listened to
@@ -70,7 +70,9 @@ def made(training: Training) -> Made | None:
             state, training.data,
         )  # fmt: skip
         goal = parts.objective(training.hparams)
-        return Made(network, goal, inputs, state, table(network, inputs))
+        return Made(
+            network, goal, inputs, state, table_of(network, state.params, state.state, inputs)
+        )
     except Invalid:
         return None  # of inputs that cannot be looked at alone
 
@@ -183,7 +185,7 @@ def _listened(found: Made) -> tuple[str, ...]:
 
 def _drawn(found: Made) -> Diagram | None:
     try:
-        return diagram(found.network, found.inputs)
+        return diagram(found.network, found.inputs, (found.state.params, found.state.state))
     except Invalid:
         return None
 
