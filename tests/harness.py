@@ -26,6 +26,7 @@ import jaxnn
 from experiments.command import command
 from jaxnn.records import checkpoints
 from jaxnn.records.background import Background
+from jaxnn.records.command import FILE as COMMAND
 from jaxnn.records.directory import RunDirectory
 from jaxnn.records.recording import FOLDER
 from tests import compiling, failpoints
@@ -249,7 +250,7 @@ def ending(child: Child, out: Path) -> Ending:
 
 def ended(out: Path, digests: dict[str, str]) -> Ending:
     """Returns what a run came to, which has left nothing but what it has to."""
-    names = {path.name for path in out.iterdir()} - {FOLDER}
+    names = {path.name for path in out.iterdir()} - {FOLDER, COMMAND}
     files = {"config.json", "metrics.jsonl", "result.json", "speed.json"}
     assert names == {".lock", "checkpoints", *files}
     assert all(path.name.isdecimal() for path in (out / "checkpoints").iterdir())

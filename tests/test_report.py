@@ -214,6 +214,7 @@ def hostile(out):
             ("params", "activations", "gradients", "quiet", "metrics")}  # fmt: skip
     recording.write(out / "recording", recording.frame_name(20), frame.arrays | more)
     (out / "speed.json").write_text(json.dumps({"memory_of": everything, "compilations": HOSTILE}))
+    (out / "command.txt").write_text(everything.encode(errors="replace").decode())
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     rows = [row | {f"{text}/{text}": 1.0 for text in HOSTILE} for row in rows]
     result = json.loads((out / "result.json").read_text())

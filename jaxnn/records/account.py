@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
-from jaxnn.records import checkpoints, files
+from jaxnn.records import checkpoints, command, files
 from jaxnn.records.catalog import Entry, best, entry, listing, size
 from jaxnn.records.checkpoints import QUARANTINE
 from jaxnn.records.columns import aligned, count, duration, volume, wrapped
@@ -29,10 +30,10 @@ SHOWN = 4
 def account(path: Path) -> dict[str, Any]:
     """Returns the account of a run.
 
-    It has the fields of its `Entry`; `config`; of each of its `metrics` the `last` value, the
-    `best`, and the `step` of that; its `speed`; its `checkpoints`; what is in `quarantine`, and
-    why; the `environment` in which the newest checkpoint was made; and `next`, what can be done
-    with it.
+    It has the fields of its `Entry`; `config`; the `command` that made it, if one is known; of each
+    of its `metrics` the `last` value, the `best`, and the `step` of that; its `speed`; its
+    `checkpoints`; what is in `quarantine`, and why; the `environment` in which the newest
+    checkpoint was made; and `next`, what can be done with it.
 
     Raises:
       InvalidValue: if it was written by a newer jaxnn.
@@ -44,6 +45,7 @@ def account(path: Path) -> dict[str, Any]:
     return {
         **asdict(about),
         "config": found.config,
+        "command": command.read(path),
         "metrics": _metrics(found),
         "speed": _speed(path / SPEED),
         "checkpoints": [_checkpoint(found, step) for step in found.manifests],
@@ -88,6 +90,8 @@ def text(told: Mapping[str, Any]) -> str:
     ]
     made = [f"{n} {_word(v)}" for n, v in told["environment"].items() if v not in (None, "")]
     tables += ["made with\n" + wrapped(", ".join(made), "  ")] if made else []
+    # In one line however long, so that it can be copied.
+    tables += [f"command\n{indent(told['command'], '  ')}"] if told["command"] else []
     parts = [Entry(**part) for part in told["parts"]]
     tables += ["parts\n" + listing(parts)] if parts else []
     damage = [wrapped(words) for words in told["damage"].values()]

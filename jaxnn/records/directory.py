@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
-from jaxnn.records import files
+from jaxnn.records import command, files
 from jaxnn.records.lock import LOCK, DirectoryInUse, in_use, locked, owner
 from jaxnn.records.recording import FOLDER
 
@@ -158,6 +158,14 @@ class RunDirectory:
         self.check_owner()
         (self.path / RESULT).unlink(missing_ok=True)
 
+    def made_by(self, line: str | None) -> None:
+        """Keeps the command that makes the run, `None` if it is made without one."""
+        if line is not None:
+            self.write(command.FILE, f"{line}\n".encode(errors="backslashreplace"))
+        elif (self.path / command.FILE).exists():
+            self.check_owner()
+            (self.path / command.FILE).unlink()
+
     def write(self, name: str, content: bytes) -> None:
         """Writes a file whole or not at all, also when the machine stops in the middle."""
         self.check_owner()
@@ -173,7 +181,7 @@ class RunDirectory:
 def open_directory(
     out: str | Path, config: Any, *, resume: bool = False, allow_change: Collection[str] = ()
 ) -> Iterator[RunDirectory]:
-    """Opens a run directory for one writer, and writes `config.json`.
+    """Opens a run directory for one writer, and writes `config.json` and `command.txt`.
 
     Args:
       out: the directory of a new or unfinished run; where one is finished, the first of `out-2`,
@@ -215,14 +223,16 @@ def open_directory(
         directory = RunDirectory(path, token, allow_change)
         files.sweep(path)
         files.sweep(path / CHECKPOINTS)
-        found = _config(path)
+        found, made_by = _config(path), command.read(path)
         if found != wanted:
             directory.write(CONFIG, _text(wanted))
+            directory.made_by(command.typed())
         try:
             yield directory
         except Invalid:
             if found not in (None, wanted):  # nothing was done with the change
                 directory.write(CONFIG, _text(found))
+                directory.made_by(made_by)
             raise
 
 
@@ -271,7 +281,7 @@ def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str
         raise _not_ours(path, "a file")
     if not path.exists() or not any(path.iterdir()):
         return
-    for name in (LOCK, CONFIG, ROWS, RESULT, SPEED, CHECKPOINTS, FOLDER):
+    for name in (LOCK, CONFIG, command.FILE, ROWS, RESULT, SPEED, CHECKPOINTS, FOLDER):
         entry = path / name
         right = entry.is_dir() if name in (CHECKPOINTS, FOLDER) else entry.is_file()
         # What is written to a link might land anywhere; a pipe is waited for without end.

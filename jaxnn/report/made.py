@@ -11,6 +11,7 @@ from jaxnn.report.source import Source
 from jaxnn.report.wiring import blocks
 
 LONG = 20  # rows, from which a table is folded
+COMMAND = 4000  # letters, that one may wish to copy whole
 
 
 def sections(source: Source) -> list[Section]:
@@ -145,20 +146,27 @@ def _amount(value: float) -> str:
 
 def _again(source: Source) -> Markup | None:
     path = source.found.path
-    parts = [element("p", account.account(path)["next"])]
+    known = account.account(path)
+    parts = [element("p", known["next"])]
+    if known["command"]:
+        parts.append(_code(cut(known["command"], COMMAND), "The command that made this run"))
+    seeds = [row["seed"] for row in source.table] or [(source.found.config or {}).get("seed")]
+    seeds = [*dict.fromkeys(seed for seed in seeds if isinstance(seed, int))]
+    if seeds:
+        words = "Its seed is" if len(seeds) == 1 else "Its seeds are"
+        parts.append(element("p", f"{words} {setting(seeds)}."))
     commands = [f"python -m jaxnn {name} {path}" for name in ("show", "verify", "report")]
-    parts.append(
-        element(
-            "pre",
-            element("code", "\n".join(cut(each, 400) for each in commands)),
-            tabindex="0",
-            role="region",
-            aria_label="Commands that look at this run",
-        )
-    )
+    lines = "\n".join(cut(each, 400) for each in commands)
+    parts.append(_code(lines, "Commands that look at this run"))
     if source.environment:
         rows = [[spaced(name), quoted(setting(v))] for name, v in source.environment.items()]
         versions = table("Made with", ["what", "version or value"], rows, numbers=False)
         summary = element("summary", "Versions and device")
         parts.append(element("details", summary, versions))
     return join(*parts)
+
+
+def _code(lines: str, label: str) -> Markup:
+    """Returns lines to copy, which scroll by themselves."""
+    code = element("code", lines)
+    return element("pre", code, tabindex="0", role="region", aria_label=label)
