@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxnn.pictures import scheme
+from jaxnn.pictures.labels import shortened
 from tests.pictures import TOLERANCE, difference, legible, overlaps, render, texts
 
 DARK_PAGE = "#16181d"
@@ -147,10 +148,44 @@ def test_numbers_are_written_as_people_do():
 
 
 def test_names_are_short_and_keep_what_tells_them_apart():
-    assert scheme.shortened(["a/layers_1/weight", "a/layers_2/weight"]) == ["layers 1", "layers 2"]
-    assert scheme.shortened(["blocks/0/weight", "blocks/1/weight"]) == ["blocks/0", "blocks/1"]
-    assert scheme.shortened(["weight"]) == ["weight"] and scheme.shortened([]) == []
-    assert [len(name) for name in scheme.shortened(["x" * 40, "y"], 10)] == [10, 1]
+    assert shortened(["a/layers_1/weight", "a/layers_2/weight"]) == ["layers 1", "layers 2"]
+    assert shortened(["blocks/0/weight", "blocks/1/weight"]) == ["blocks/0", "blocks/1"]
+    assert shortened(["weight"]) == ["weight"] and shortened([]) == []
+    assert [len(name) for name in shortened(["x" * 40, "y"], 10)] == [10, 1]
+
+
+BLOCK = [f"look/branch/attention/{name}/weight" for name in ("key", "output", "query", "value")]
+BLOCK += ["look/branch/norm/scale", "think/branch/hidden/weight", "think/branch/output/weight"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["tokens/weight", *(f"body/block_{n}/{name}" for n in range(12) for name in BLOCK)],
+        [f"layers/{n}/a_part_that_is_long/{leaf}" for n in range(3) for leaf in ("weight", "bias")],
+        [f"{'a' * 20}{n}{'b' * 20}" for n in range(12)],
+        [f"{'a' * n}" for n in range(20, 40)],
+        ["a_b/" + "c" * 30, "a b/" + "c" * 30],
+    ],
+)
+def test_different_names_have_different_labels(names):
+    for letters in (12, 20, 22):
+        labels = shortened(names, letters)
+        assert len(set(labels)) == len(names) and max(map(len, labels)) <= letters
+    twice = shortened([*names, *names], 20)
+    assert twice[: len(names)] == twice[len(names) :] and len(set(twice)) == len(names)
+
+
+def test_labels_of_blocks_say_which_part_of_which_block():
+    names = [f"body/block_{n}/{name}" for n in (1, 2) for name in BLOCK]
+    assert shortened(["tokens/weight", *names, "body/norm/scale"], 20)[:8] == [
+        "tokens", "block 1/look/key", "block 1/look/output", "block 1/look/query",
+        "block 1/look/value", "block 1/look/norm", "block 1/think/hidden", "block 1/think/output",
+    ]  # fmt: skip
+    # Numbers are never left out, nor what they count.
+    names = [f"layers/{n}/projection/{leaf}" for n in (0, 1) for leaf in ("weight", "bias")]
+    assert shortened(names, 14) == ["layers/0", "layers/0/bias", "layers/1", "layers/1/bias"]
+    assert shortened(names, 10)[0] == "layers/0"
 
 
 # --- That the tests of pictures can fail ---------------------------------------------------------

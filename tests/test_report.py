@@ -237,6 +237,21 @@ def test_nothing_that_a_run_says_becomes_markup(made, tmp_path):
     assert (tmp_path / "run/report.html").stat().st_size < 900_000  # what is long is cut
 
 
+def test_every_layer_has_its_place_and_a_label_of_its_own_however_deep(tmp_path):
+    digits(tmp_path, steps=20)
+    folder = tmp_path / "recording"
+    inner = [f"body/block_{n}/look/branch/{each}/inside/one/more/weight" for n in (1, 2)
+             for each in ("attention", "position")]  # fmt: skip
+    for frame in recording.read(tmp_path).frames:
+        arrays = {n: a for n, a in frame.arrays.items() if not n.startswith("params/")}
+        arrays |= {f"params/{name}": np.ones((2, 3), np.float32) for name in inner}
+        recording.write(folder, recording.frame_name(frame.step), arrays)
+    texts = [each["text"] for each in page_of(tmp_path).elements if each["tag"] == "text"]
+    for n in (1, 2):
+        for each in ("attention", "position"):
+            assert [t for t in texts if t.startswith(f"block {n}") and t.endswith(each)]
+
+
 # --- Runs of every kind --------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.pictures import scheme
 from jaxnn.pictures.histograms import read
+from jaxnn.pictures.labels import shortened
 from jaxnn.typing import Any
 
 LINE = 0.16  # inches, the height of a layer that has a name
@@ -50,7 +51,7 @@ def gradient_flow(sizes: Any) -> Any:
         bar = scheme.key(figure, shown, axes, SIZE, below=key)
         scheme.logarithmic(bar.ax.xaxis, *_limits(table))
     every = max(1, int(np.ceil(LINE * len(names) / HIGHEST)))
-    axes.set_yticks(range(0, len(names), every), scheme.shortened(names, 22)[::every])
+    axes.set_yticks(range(0, len(names), every), shortened(names, 22)[::every])
     axes.tick_params(axis="y", length=0, labelcolor=scheme.INK, pad=5)
     axes.set_ylim(len(names) - 0.5, -0.5)  # the input is above, as a network is read
     scheme.titled(axes, "layers, from the input to the output")

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.pictures import scheme
+from jaxnn.pictures.labels import shortened
 from jaxnn.pictures.series import gaps
 from jaxnn.typing import Any
 
@@ -124,6 +125,7 @@ def _values(where: str, name: str, values: Any) -> Any:
 def _histograms(where: str, moments: Any, of: str) -> Any:
     steps, found = read(where, moments)
     names = list(found)
+    titles = dict(zip(names, shortened(names, 20)))
     if len(names) > MOST:
         names = [names[i] for i in np.linspace(0, len(names) - 1, MOST).round().astype(int)]
     columns = min(2, len(names))
@@ -132,8 +134,8 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
     figure, grid = scheme.canvas(
         height=PANEL * rows + 0.55, rows=rows, columns=columns, sharex=not once, squeeze=False
     )
-    for axes, name, title in zip(grid.flat, names, scheme.shortened(names, 20)):
-        scheme.titled(axes, title)
+    for axes, name in zip(grid.flat, names):
+        scheme.titled(axes, titles[name])
         (_once if once else _over)(axes, *((found[name][0],) if once else (steps, found[name])))
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()

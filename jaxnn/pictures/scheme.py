@@ -15,7 +15,6 @@ import html
 import io
 import re
 import textwrap
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -228,27 +227,6 @@ def noted(figure: Any, remark: str) -> None:
         letters = int(figure.get_figwidth() * 72 / (0.56 * TICK))
         lines = textwrap.fill(remark, letters)
         figure.supxlabel(lines, x=0.01, ha="left", fontsize=TICK, color=FAINT, linespacing=1.15)
-
-
-def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
-    """Returns names without what all of them begin or end with, and none longer than `letters`.
-
-    What a number counts stays before it: `layers/0`.
-
-    >>> shortened(["layers/hidden_1/weight", "layers/output/weight"])
-    ['hidden 1', 'output']
-    """
-    parts = [name.split("/") for name in names]
-    for end in (-1, 0):
-        while (
-            all(len(part) > 1 for part in parts)
-            and len({part[end] for part in parts}) == 1
-            and not (end == 0 and any(part[1].isdigit() for part in parts))
-        ):
-            for part in parts:
-                part.pop(end)
-    joined = [words("/".join(part)) for part in parts]
-    return [elided(name, letters) for name in joined]
 
 
 def elided(name: str, letters: int) -> str:

@@ -20,9 +20,9 @@ def _once(picture: str) -> str:
     return re.sub(r'\sid="([^"]*)"', kept, picture)
 
 
-def lettered(name: str) -> str:
+def lettered(name: str, letters: int = 40) -> str:
     """Returns a name that a picture has room for, and that matplotlib takes for no formula."""
-    return cut(name, 40).replace("$", r"\$")
+    return cut(name, letters).replace("$", r"\$")
 
 
 def shortened(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

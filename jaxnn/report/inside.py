@@ -13,6 +13,7 @@ from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
 
 TIMES = 8  # of all moments, so many are drawn
+LONG = 400  # letters of a name, that nobody but a stranger exceeds
 
 
 def sections(source: Source) -> list[Section]:
@@ -64,8 +65,11 @@ def _gradients(frames: Sequence[Frame]) -> Markup | None:
 
 def _leaves(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
     """Returns what a moment has of each layer; of its parameters the weights, if it has any."""
+    # Names stay whole, so that no two become the same; the picture finds labels for all of them.
     found = {
-        lettered(n.removeprefix(prefix)): a for n, a in frame.arrays.items() if n.startswith(prefix)
+        lettered(n.removeprefix(prefix), LONG): a
+        for n, a in frame.arrays.items()
+        if n.startswith(prefix)
     }
     weights = {name: array for name, array in found.items() if name.endswith("weight")}
     return weights or found
