@@ -105,6 +105,7 @@ def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jax
     asked = {**plain(config), "sweep": options.sweep, "seeds": options.seeds or 1}
     again = _again(options)
     policy = {"not_finite": again.pop("not_finite"), "allow_change": again["allow_change"]}
+    policy["report"] = False  # the page of the sweep has all that those of its groups would have
     return jaxnn.fit_sweep(
         sweep,
         lambda values, runs, out: main(filled(config, values, runs), out, **policy),

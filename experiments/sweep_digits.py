@@ -51,6 +51,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Swept:
             out=out,
             name="sweep_digits",
             config=config,
+            report=False,  # the page of the sweep tells of all of its runs
         )
 
     rates = jaxnn.log_range(config.lowest, config.highest, config.rates)

@@ -1,6 +1,7 @@
 """The command line asked for many networks: `--sweep`, `--seeds` and `--metric`."""
 
 import csv
+import inspect
 import json
 import os
 import re
@@ -81,7 +82,7 @@ def test_a_sweep_over_inputs_is_one_population(run, compilations):
     code, lines, errors = run("--sweep", "rate=log:0.01:0.1:3", "--seeds", "2", "--out", "mine")
     assert (code, errors) == (0, "")
     out = Path("mine")
-    found = sorted(path.name for path in out.iterdir())
+    found = sorted(path.name for path in out.iterdir() if path.name != "command.txt")
     assert found == [
         ".lock", "config.json", "population", "result.json", "sweep.csv", "sweep.png",
     ]  # fmt: skip
@@ -101,6 +102,13 @@ def test_a_sweep_over_inputs_is_one_population(run, compilations):
     where = f"in {result['seconds']:.1f} s; see mine"
     assert lines[-1] == f"test_sweeps_command: {what} {where}"
     assert "test/loss, best first" in " ".join(lines)
+
+
+def test_a_sweep_has_one_page_for_all_of_its_groups(run, monkeypatch):
+    for function in (jaxnn.fit, jaxnn.fit_sweep):
+        monkeypatch.setitem(inspect.unwrap(function).__kwdefaults__, "report", True)
+    assert run("--sweep", "rate=0.02,0.05", "--out", "mine")[0] == 0
+    assert [*Path("mine").rglob("report.html")] == [Path("mine/report.html")]
 
 
 @pytest.mark.slow

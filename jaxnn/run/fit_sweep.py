@@ -87,8 +87,8 @@ def fit_sweep(
       quiet: whether to print nothing.
       resume: whether there must be a sweep to go on with.
       allow_change: the fields of the configuration that may differ from those of that sweep.
-      report: whether to write the sweep's `report.html` in the end; what `train` calls decides by
-        itself for its group.
+      report: whether to write the sweep's `report.html` in the end, which has all runs of all
+        groups. Pass `report=False` to the `fit` in `train`, or each group has a page too.
 
     Raises:
       Invalid: if the metric is none, as far as it is known before training, or a field is unknown.
