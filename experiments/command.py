@@ -7,6 +7,7 @@ The same command after a stop, whatever stopped it, goes on where it was. Exit c
 input, 3 not finite, 4 nothing to resume, 5 directory in use, 6 storage, 75 interrupted and saved.
 """
 
+import gc
 import inspect
 import os
 import signal
@@ -66,6 +67,7 @@ def command(
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.showwarning = _warn
+    gc.freeze()  # what is imported stays: no collection needs to go through it
     name = Path(inspect.getfile(main)).stem
     try:
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
