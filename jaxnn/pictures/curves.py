@@ -199,7 +199,7 @@ def _name(figure: Any, panels: list[tuple[Any, list[_Line]]]) -> None:
     """Names lines at their ends; where they do not fit, in a legend."""
     from matplotlib.lines import Line2D
 
-    figure.draw_without_rendering()  # from here on, the height of the axes is known
+    scheme.laid_out(figure)  # from here on, the height of the axes is known
     missing: dict[str, str] = {}
     for axes, lines in panels:
         found = []

@@ -187,9 +187,14 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
         "svg.fonttype": "none",
         "svg.hashsalt": prefix,
         "svg.image_inline": True,
+        "figure.autolayout": False,
+        "figure.constrained_layout.use": False,
     }
     with matplotlib.rc_context(settings):  # the format is set nowhere else, and it is put back
+        layout = laid_out(figure)
+        figure.set_layout_engine(None)  # or all would be drawn twice, once for the layout
         figure.savefig(file, format="svg", facecolor="none", metadata={"Date": None})
+        figure.set_layout_engine(layout)
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -212,6 +217,14 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
         f'style="stroke-linejoin: round; stroke-linecap: butt"><title>{said}</title>'
     )
     return opening + text[text.index(">") + 1 :].strip() + "\n"
+
+
+def laid_out(figure: Any) -> Any:
+    """Gives axes their places without drawing anything, and returns what does so, if anything."""
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+    return layout
 
 
 def _font(match: re.Match[str]) -> str:
