@@ -99,6 +99,7 @@ def command(
     page = f"{done.out}/report.html"
     see = page if os.path.exists(page) else done.out
     print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {see}")
+    gc.freeze()  # all of it goes with the process, which ends sooner
 
 
 def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.Swept:

@@ -110,7 +110,8 @@ def titled(axes: Any, title: str) -> None:
 
     There it is level, is read first, and takes no width.
     """
-    axes.set_title(title, loc="left", fontsize=LABEL, color=INK, pad=4)
+    # At a height that is given: else all numbers of both axes are measured again to find one.
+    axes.set_title(title, loc="left", y=1.0, fontsize=LABEL, color=INK, pad=4)
 
 
 def logarithmic(axis: Any, low: float, high: float) -> None:

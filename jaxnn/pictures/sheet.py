@@ -27,11 +27,16 @@ class Sheet:
 
     def __init__(self, height: float):
         from matplotlib.figure import Figure
+        from matplotlib.path import Path
+        from matplotlib.transforms import IdentityTransform, TransformedPath
 
         self.height = height
         self.figure = Figure(figsize=(WIDTH, height / 72), dpi=200, facecolor=PAPER)
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, POINTS), ylim=(height, 0))
         self.axes.set_axis_off()
+        # For each that has none, axes make one: a third of the time that drawing takes.
+        clip = TransformedPath(Path.unit_rectangle(), IdentityTransform())
+        self._whole: dict[str, Any] = {"clip_path": clip, "clip_on": False}
 
     def text(self, x: float, y: float, text: str, colour: str = FAINT, **how: Any) -> Any:
         """Writes with the middle of the small letters at `y`, centred at `x` by default."""
@@ -43,7 +48,7 @@ class Sheet:
         """Draws a line through points."""
         from matplotlib.lines import Line2D
 
-        how = {"solid_capstyle": "butt", "solid_joinstyle": "round"} | how
+        how = {"solid_capstyle": "butt", "solid_joinstyle": "round"} | self._whole | how
         # Many times as fast as `plot`, which looks for limits and units.
         return self.axes.add_artist(Line2D(x, y, color=colour, linewidth=width, **how))
 
@@ -53,7 +58,7 @@ class Sheet:
         """Draws a circle."""
         from matplotlib.patches import Circle
 
-        how = {"linewidth": 0.7} | how
+        how = {"linewidth": 0.7} | self._whole | how
         return self.axes.add_artist(Circle((x, y), radius, facecolor=fill, edgecolor=edge, **how))
 
     def box(self, x: float, y: float, wide: float, high: float, **how: Any) -> Any:
