@@ -68,7 +68,7 @@ def command(
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.showwarning = _warn
-    _collect_seldom()
+    collect_seldom()
     name = Path(inspect.getfile(main)).stem
     try:
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
@@ -159,7 +159,7 @@ def _parse(name: str, config_type: type, main: Callable, options_type: type) -> 
     return tyro.cli(options, prog=f"python -m experiments.{name}", description=description)
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Spares the search for garbage what is none: all that is imported, most of what is traced."""
     gc.freeze()
     gc.set_threshold(10_000)
