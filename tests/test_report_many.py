@@ -152,6 +152,7 @@ def test_runs_are_compared(tmp_path, capsys):
     table = next(each for each in page.all("section", id="results"))["text"]
     assert table.count("★") == 3  # both losses, and what the sign means
     differ = next(each for each in page.all("section", id="differences"))["text"]
+    differ = differ.partition("Not known")[0]
     assert "rate" in differ and "0.2" in differ and "hidden" not in differ and "same" not in differ
     assert not [each for each in page.elements if each.get("class") == "missing"]
 
@@ -162,7 +163,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     table = next(each for each in page.all("section", id="results"))["text"]
     assert "a/run" in table and "b/run" in table
     assert page.all("h1")[0]["text"].startswith("2 of 2 runs are equally good: ")
-    assert "their hyper-parameters are the same" in page.text("differences")
+    assert "hyper-parameters of a/run and b/run were not recorded" in page.text("differences")
 
 
 def test_a_run_and_a_population_are_compared(tmp_path):

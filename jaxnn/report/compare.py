@@ -1,7 +1,7 @@
 """Several runs on one page: their results, their curves together, and what differs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,21 @@ from jaxnn.checks import InvalidValue
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures.curves import curves
 from jaxnn.records import catalog, files
+from jaxnn.report import alike
 from jaxnn.report.drawn import drawn, lettered, shortened
 from jaxnn.report.markup import Markup, cut, element, join, quoted, table
 from jaxnn.report.page import page
-from jaxnn.report.phrases import BLANK, figure, percent, setting, spaced, time, told, value_of
+from jaxnn.report.phrases import (
+    BLANK,
+    figure,
+    listed,
+    percent,
+    setting,
+    spaced,
+    time,
+    told,
+    value_of,
+)
 from jaxnn.report.sections import Section, rendered
 from jaxnn.report.source import Source, read
 
@@ -39,7 +50,10 @@ def write_comparison(paths: Sequence[str | Path], out: str | Path = FILE) -> Pat
 
 
 def named(paths: Sequence[Path]) -> dict[str, Source]:
-    """Reads runs, and gives each the shortest end of its path that no other one has."""
+    """Reads runs, and names each by the shortest end of its path that no other one has.
+
+    One that is named by a hash has what it is before it.
+    """
     whole = [catalog.find(path).resolve() for path in paths]
     if len(set(whole)) < 2 or len(set(whole)) < len(whole):
         raise InvalidValue(
@@ -54,7 +68,7 @@ def named(paths: Sequence[Path]) -> dict[str, Source]:
         for depth in range(1, max(len(path.parts) for path in whole) + 1)
         if len({path.parts[-depth:] for path in whole}) == len(whole)
     )
-    return {"/".join(path.parts[-depth:]).lstrip("/"): read(path) for path in whole}
+    return alike.labelled({"/".join(path.parts[-depth:]).lstrip("/"): read(path) for path in whole})
 
 
 def check_comparable(runs: dict[str, Source]) -> list[str]:
@@ -86,8 +100,9 @@ def of_runs(runs: dict[str, Source]) -> Markup:
             Section(
                 "results",
                 "Results",
-                "A row for each run, and the last value of each metric; of many networks, the"
-                " middle one. The best of a column is marked.",
+                "A row for each run, and the last value of each metric. Of a population that is"
+                " the value of the network in the middle, of a sweep the mean of its best setting."
+                " The best of a column is marked where all of it can be compared.",
                 lambda: _results(runs, metric, common),
             ),
             Section(
@@ -100,8 +115,8 @@ def of_runs(runs: dict[str, Source]) -> Markup:
             Section(
                 "differences",
                 "What was chosen differently",
-                "Hyper-parameters are what people set before training. Only those that differ are"
-                " shown; what else the runs differ in is the reason, or it is chance.",
+                "Hyper-parameters are what people set before training. Those that all runs share"
+                " are left out.",
                 lambda: _differences(runs),
             ),
         ]
@@ -110,7 +125,14 @@ def of_runs(runs: dict[str, Source]) -> Markup:
 
 
 def sentence(runs: dict[str, Source], metric: str) -> str:
-    """Returns which run is the best."""
+    """Returns which run is the best, or why none can be called so."""
+    part = metric.partition("/")[0]
+    others = [name for name in check_comparable(runs) if name.partition("/")[0] == part]
+    wanted = [name for name in (metric, *others) if not name.endswith("/learning_rate")]
+    obstacles = [alike.obstacle(runs, name) for name in wanted]
+    if None not in obstacles:
+        return f"These {len(runs)} runs cannot be ranked: {obstacles[0]}."
+    metric = wanted[obstacles.index(None)]
     values = {name: middle(source.last[metric]) for name, source in runs.items()}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     if not finite:
@@ -120,10 +142,11 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
     if equal > 1:
         what = f"{equal} of {len(runs)} runs are equally good"
     else:
-        what = f"Of {len(runs)} runs, {cut(best, 60)} is the best"
+        what = f"Of {len(runs)} runs, {cut(best, 90)} is the best"
+    average = " on average" if equal == 1 and alike.is_sweep(runs[best]) else ""
     if metric.endswith("/accuracy"):
-        return f"{what}: {percent(finite[best])} right, by its {told(metric)}."
-    return f"{what}: its {told(metric)} is {figure(metric, finite[best])}."
+        return f"{what}: {percent(finite[best])} right{average}, by its {told(metric)}."
+    return f"{what}: its {told(metric)} is {figure(metric, finite[best])}{average}."
 
 
 def middle(value: Any) -> float:
@@ -136,10 +159,11 @@ def middle(value: Any) -> float:
 def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
     names = [metric, *[name for name in common if name != metric]]
     columns = {name: [middle(s.last[name]) for s in runs.values()] for name in names}
+    obstacles = {name: alike.obstacle(runs, name) for name in names}
     best = {
         name: (np.nanmin if lower_is_better(name) else np.nanmax)(values)
         for name, values in columns.items()
-        if np.isfinite(values).any()
+        if np.isfinite(values).any() and not obstacles[name] and name.count("/learning_rate") == 0
     }
     rows = []
     for place, (name, source) in enumerate(runs.items()):
@@ -150,16 +174,42 @@ def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
             top = value == best.get(each)
             cells.append(element("b", f"★{BLANK}", shown, title="the best") if top else shown)
         seconds = source.about.seconds
-        cells += [f"{source.step:,}", time(seconds) if seconds is not None else ""]
+        cells += [_steps(source), time(seconds) if seconds is not None else ""]
         rows.append(cells)
     heads = ["run", "status", *[told(name) for name in names], "training steps", "time"]
-    return table("Results of the runs; ★ marks the best", heads, rows)
+    title = "Results of the runs" + ("; ★ marks the best" if best else "")
+    return join(table(title, heads, rows), *_remarks(runs, metric, obstacles))
+
+
+def _steps(source: Source) -> str:
+    """Returns the training steps, of many networks those of each."""
+    counts = {row["steps"] for row in source.table if isinstance(row.get("steps"), int)}
+    if not counts:
+        return f"{source.step:,}"
+    return f"{len(source.table)} × {max(counts):,}"
+
+
+def _remarks(
+    runs: dict[str, Source], metric: str, obstacles: dict[str, str | None]
+) -> Iterator[Markup]:
+    for words in dict.fromkeys(filter(None, obstacles.values())):
+        names = [told(name) for name, why in obstacles.items() if why == words]
+        yield element("p", f"None is the best by its {listed(names, 'or')}: {words}.")
+    unsure = alike.unsure(runs, metric)
+    if unsure and not obstacles[metric]:
+        of = listed([cut(name, 60) for name in unsure])
+        words = f"On which examples the {told(metric)} was measured is not recorded of {of}."
+        yield element("p", words, " They are taken for the same here.")
+    for name, source in runs.items():
+        if alike.is_sweep(source):
+            words = f"The numbers of {cut(name, 90)} are {alike.best_setting(source)}."
+            yield element("p", words, " One run alone had no such choice.")
 
 
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
     kept = {lettered(n): shortened(s.rows) for n, s in runs.items() if s.rows}
     if len(kept) < len(runs):
-        missing = [cut(name, 60) for name in runs if lettered(name) not in kept]
+        missing = [cut(name, 90) for name in runs if lettered(name) not in kept]
         note = element("p", f"Without curves of its own: {', '.join(missing)}.", class_="missing")
     else:
         note = None
@@ -167,29 +217,44 @@ def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup |
     wanted = [lettered(name) for name in common if name.partition("/")[0] == part]
     if not kept:
         return note
+    words = f"Measured on {alike.examples_of(part)}."
     return join(
-        drawn(curves(kept, wanted), "curves-picture", "How the metrics of the runs went"), note
+        drawn(curves(kept, wanted), "curves-picture", "How the metrics of the runs went", words),
+        note,
     )
 
 
 def _differences(runs: dict[str, Source]) -> Markup:
-    configs = {name: source.found.config or {} for name, source in runs.items()}
-    fields = list(dict.fromkeys(field for config in configs.values() for field in config))
-    missing = object()
-    differ = [f for f in fields if _kinds([c.get(f, missing) for c in configs.values()]) > 1]
-    if not differ:
-        return element("p", "Nothing: their hyper-parameters are the same.")
+    told = {name: alike.chosen(source) for name, source in runs.items()}
+    fields = alike.differing(runs)
+    bare = [cut(name, 60) for name, source in runs.items() if not source.found.config]
+    differ, same, unknown = alike.facts(runs)
+    lines = []
+    if differ:
+        lines.append(f"They also differ in {listed(differ)}.")
+    if unknown:
+        lines.append(f"Not known to be the same: {listed(unknown)}. No checkpoint of each tells.")
+    if same:
+        lines.append(f"The same: {listed(same)}.")
+    if bare:
+        lines.append(
+            f"The hyper-parameters of {listed(bare)} were not recorded: pass config= to fit."
+        )
+    if not (fields or differ or unknown or bare):
+        return element("p", "Nothing: their hyper-parameters, examples and program are the same.")
+    said = [element("p", line) for line in lines]
+    if not fields:
+        known = element("p", "No hyper-parameter is known to differ.")
+        return join(known, *said)
     rows = [
-        [quoted(spaced(field)), *[quoted(_said(c, field)) for c in configs.values()]]
-        for field in differ
+        [quoted(spaced(field)), *[quoted(_said(told[name], field, s)) for name, s in runs.items()]]
+        for field in fields
     ]
-    heads = ["name", *[quoted(name) for name in configs]]
-    return table("Hyper-parameters that differ", heads, rows)
+    heads = ["name", *[quoted(name) for name in runs]]
+    return join(table("Hyper-parameters that differ", heads, rows), *said)
 
 
-def _kinds(values: Sequence[Any]) -> int:
-    return len({repr(value) for value in values})
-
-
-def _said(config: dict[str, Any], field: str) -> str:
-    return setting(config[field]) if field in config else "–"
+def _said(told: dict[str, Any], field: str, source: Source) -> str:
+    if field in told:
+        return setting(told[field])
+    return "–" if source.found.config else "not recorded"
