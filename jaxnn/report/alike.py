@@ -119,7 +119,8 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
         return f"{examples_of(part)} are not the same"
     experiments = _known(runs, lambda source: source.about.experiment)
     if not data and len(experiments) > 1:
-        return f"they are of different experiments, {listed([cut(name, 60) for name in sorted(experiments)])}"
+        names = listed([cut(each, 60) for each in sorted(experiments)])
+        return f"they are of different experiments, {names}"
     if not name.endswith("loss"):
         return None
     kinds = _known(runs, lambda s: s.recorded.about.get("kind") if s.recorded else None)

@@ -109,8 +109,20 @@ def _chosen(source: Source) -> Markup | None:
     config = source.found.config or {}
     if not config:
         return None
-    rows = [[quoted(spaced(name)), quoted(setting(value))] for name, value in config.items()]
+    said = {name: setting(value) for name, value in config.items()}
+    # What the networks of a sweep had, and not what it was begun with.
+    for name in [*source.fields, *(["seed"] if source.many and "seed" in said else [])]:
+        said[name] = _tried(list(dict.fromkeys(row[name] for row in source.table)))
+    rows = [[quoted(spaced(name)), quoted(words)] for name, words in said.items()]
     return table("Hyper-parameters", ["name", "value"], rows, numbers=False)
+
+
+def _tried(values: list[Any]) -> str:
+    """Returns the values that the networks of a sweep had."""
+    numbers = all(isinstance(value, int | float) for value in values)
+    if not numbers or len(values) < 2 or all(isinstance(value, int) for value in values):
+        return setting(values)
+    return f"{setting(min(values))} to {setting(max(values))}, {len(values)} values"
 
 
 def _speed(source: Source) -> Markup | None:

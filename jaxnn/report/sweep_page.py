@@ -1,6 +1,7 @@
 """The page of many networks: which setting was best, and how much seeds matter."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def sections(source: Source) -> list[Section]:
         Section(
             "map",
             "What was tried, and how well it did",
-            "Every cell is a setting; the brighter, the better. The ring marks the best.",
+            f"{_cells(source)} The brighter, the better; the ring marks the best.",
             lambda: _map(source, metric) if many else None,
         ),
         Section(
@@ -66,13 +67,40 @@ def _map(source: Source, metric: str) -> Markup:
     values = [math.nan if gone else row[metric] for gone, row in zip(lost, source.table)]
     names = [*source.fields, "seed"]
     columns = {name: [row[name] for row in source.table] for name in names}
-    best = settings(source)[0]
-    caption = join(
-        "The best of them: ",
-        element("b", quoted(setting_words(best.values))),
-        f", with {told(metric)} {figure(metric, best.mean)}.",
-    )
+    caption = join(*[element("p", line) for line in _best(source, metric)])
     return drawn(sweep(columns, values, metric), "map-picture", f"{told(metric)}", caption)
+
+
+def _cells(source: Source) -> str:
+    """Returns what a cell, or a point, of the map is: the mean of what its two axes leave."""
+    names = [*source.fields, "seed"]
+    varied = [name for name in names if len({row[name] for row in source.table}) > 1] or names[:1]
+    axes = varied[:2]
+    count = len({tuple(row[name] for name in axes) for row in source.table})
+    full = math.prod(len({row[name] for row in source.table}) for name in axes)
+    cell = "Every cell is" if count == full else "Every point is"
+    if count == len(source.table):
+        return f"{cell} one network."
+    if {*varied} - {*axes} <= {"seed"}:
+        return f"{cell} a setting, the mean of its networks."
+    words = listed([spaced(name) for name in axes])
+    return f"{cell} the mean of all networks of the same {words}."
+
+
+def _best(source: Source, metric: str) -> Iterator[Markup]:
+    """Yields which setting is the best on average, and which network by itself."""
+    found = settings(source)[0]
+    kept = found.runs - found.diverged
+    average = f" on average of {kept} networks" if kept > 1 else ""
+    words = element("b", quoted(setting_words(found.values)))
+    reached = f"{told(metric)} {figure(metric, found.mean)}"
+    yield join("The best setting: ", words, f", with {reached}{average}.")
+    rows = [row for row in source.table if row["status"] != "diverged"]
+    rows = [row for row in rows if math.isfinite(row[metric])]
+    if len(rows) > 1 and len(settings(source)) < len(source.table):
+        row = (min if lower_is_better(metric) else max)(rows, key=lambda row: row[metric])
+        which = quoted(setting_words({name: row[name] for name in (*source.fields, "seed")}))
+        yield join("The best single network: ", figure(metric, row[metric]), ", of ", which, ".")
 
 
 def _ranking(source: Source, metric: str) -> Markup:
@@ -86,7 +114,7 @@ def _ranking(source: Source, metric: str) -> Markup:
         lost = [each.diverged] if diverged else []
         rows.append([str(place), *cells, figures[0], spread, figures[1], each.runs, *lost])
     fields = [quoted(spaced(name)) for name in source.fields]
-    heads = ["place", *fields, "mean", "deviation", "best", "networks"]
+    heads = ["place", *fields, "mean", "deviation", "best network", "networks"]
     heads += ["diverged"] if diverged else []
     return join(table(f"Settings by their {told(metric)}", heads, rows), _more(len(found)))
 
@@ -113,7 +141,8 @@ def _members(source: Source, metric: str) -> Markup:
 
 
 def _folded(source: Source, metric: str) -> Markup:
-    words = f"Show the {min(SHOWN, len(source.table))} best of {len(source.table)} networks"
+    count = len(source.table)
+    words = f"Show the {SHOWN} best of {count} networks" if count > SHOWN else f"Show all {count}"
     return element("details", element("summary", words), _members(source, metric))
 
 
@@ -134,10 +163,13 @@ def _curves(source: Source) -> Markup | None:
         for rows, places in source.groups:
             mine = [i for i, at in enumerate(places) if _is(source.table[at], setting.values)]
             if mine:
-                name = ", ".join(sweeps.word(value) for value in setting.values.values())
+                name = setting_words(setting.values)
+                if len(setting.values) > 1:
+                    name = ", ".join(sweeps.word(value) for value in setting.values.values())
                 found[lettered(name)] = shortened([_only(row, mine) for row in rows])
     names = listed([spaced(name) for name in source.fields])
-    caption = f"The {len(found)} best settings; a line is named by its {names}."
+    which = "All" if len(found) == len(settings(source)) else f"The {len(found)} best"
+    caption = f"{which} settings; a line is named by its {names}."
     title = "How the metrics of the best settings went"
     return drawn(curves(found), "curves-picture", title, caption) if found else None
 
