@@ -85,9 +85,22 @@ def _label(name: str, source: Source, fields: Sequence[str]) -> str:
     words = [f"{spaced(f)} {setting(values[f])}" for f in fields if _is_short(values.get(f))]
     while len(", ".join(words)) > _LETTERS:
         words.pop()
-    what = str(source.about.experiment or path.parent.name)
-    best = "best of a sweep" if is_sweep(source) else ""
-    return f"{', '.join(filter(None, [what, best, *words]))} ({name})"
+    what = str(source.about.experiment or path.parent.name) + " sweep" * is_sweep(source)
+    return f"{' · '.join(filter(None, [what, ', '.join(words)]))} ({name})"
+
+
+def short(names: Sequence[str]) -> dict[str, str]:
+    """Returns names that the ends of curves have room for.
+
+    >>> list(short(["digits · rate 1 (40f6b64188)", "mnist (2e31deccb8)"]).values())
+    ['digits', 'mnist']
+    >>> list(short(["digits · rate 1 (40f6b64188)", "digits (2e31deccb8)"]).values())
+    ['40f6b64188', '2e31deccb8']
+    """
+    ends = {name: name.rpartition(" (")[2].removesuffix(")") for name in names}
+    heads = {n: n.removesuffix(f" ({end})").partition(" · ")[0] for n, end in ends.items()}
+    each = (heads, ends, {name: name for name in names})
+    return next(found for found in each if len(set(found.values())) == len(names))
 
 
 def _is_short(value: Any) -> bool:

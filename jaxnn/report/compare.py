@@ -143,10 +143,11 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
         what = f"{equal} of {len(runs)} runs are equally good"
     else:
         what = f"Of {len(runs)} runs, {cut(best, 90)} is the best"
+    whose = "their" if equal > 1 else "its"
     average = " on average" if equal == 1 and alike.is_sweep(runs[best]) else ""
     if metric.endswith("/accuracy"):
-        return f"{what}: {percent(finite[best])} right{average}, by its {told(metric)}."
-    return f"{what}: its {told(metric)} is {figure(metric, finite[best])}{average}."
+        return f"{what}: {percent(finite[best])} right{average}, by {whose} {told(metric)}."
+    return f"{what}: {whose} {told(metric)} is {figure(metric, finite[best])}{average}."
 
 
 def middle(value: Any) -> float:
@@ -186,7 +187,7 @@ def _steps(source: Source) -> str:
     counts = {row["steps"] for row in source.table if isinstance(row.get("steps"), int)}
     if not counts:
         return f"{source.step:,}"
-    return f"{len(source.table)} × {max(counts):,}"
+    return f"{len(source.table)}{BLANK}×{BLANK}{max(counts):,}"
 
 
 def _remarks(
@@ -207,9 +208,10 @@ def _remarks(
 
 
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
-    kept = {lettered(n): shortened(s.rows) for n, s in runs.items() if s.rows}
+    names = alike.short(list(runs))
+    kept = {lettered(names[n]): shortened(s.rows) for n, s in runs.items() if s.rows}
     if len(kept) < len(runs):
-        missing = [cut(name, 90) for name in runs if lettered(name) not in kept]
+        missing = [cut(name, 90) for name in runs if lettered(names[name]) not in kept]
         note = element("p", f"Without curves of its own: {', '.join(missing)}.", class_="missing")
     else:
         note = None
@@ -231,7 +233,7 @@ def _differences(runs: dict[str, Source]) -> Markup:
     differ, same, unknown = alike.facts(runs)
     lines = []
     if differ:
-        lines.append(f"They also differ in {listed(differ)}.")
+        lines.append(f"They {'also ' if fields else ''}differ in {listed(differ)}.")
     if unknown:
         lines.append(f"Not known to be the same: {listed(unknown)}. No checkpoint of each tells.")
     if same:
@@ -244,8 +246,7 @@ def _differences(runs: dict[str, Source]) -> Markup:
         return element("p", "Nothing: their hyper-parameters, examples and program are the same.")
     said = [element("p", line) for line in lines]
     if not fields:
-        known = element("p", "No hyper-parameter is known to differ.")
-        return join(known, *said)
+        return join(*said)
     rows = [
         [quoted(spaced(field)), *[quoted(_said(told[name], field, s)) for name, s in runs.items()]]
         for field in fields

@@ -142,7 +142,11 @@ def _members(source: Source, metric: str) -> Markup:
 
 def _folded(source: Source, metric: str) -> Markup:
     count = len(source.table)
-    words = f"Show the {SHOWN} best of {count} networks" if count > SHOWN else f"Show all {count}"
+    words = (
+        f"Show the {SHOWN} best of {count} networks"
+        if count > SHOWN
+        else f"Show all {count} networks"
+    )
     return element("details", element("summary", words), _members(source, metric))
 
 
@@ -163,9 +167,9 @@ def _curves(source: Source) -> Markup | None:
         for rows, places in source.groups:
             mine = [i for i, at in enumerate(places) if _is(source.table[at], setting.values)]
             if mine:
-                name = setting_words(setting.values)
-                if len(setting.values) > 1:
-                    name = ", ".join(sweeps.word(value) for value in setting.values.values())
+                name = ", ".join(sweeps.word(value) for value in setting.values.values())
+                if len(setting.values) == 1:  # else it would stand beside its metric bare
+                    name = f"{spaced(source.fields[0]).split()[-1]} {name}"
                 found[lettered(name)] = shortened([_only(row, mine) for row in rows])
     names = listed([spaced(name) for name in source.fields])
     which = "All" if len(found) == len(settings(source)) else f"The {len(found)} best"
