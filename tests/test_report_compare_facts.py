@@ -49,6 +49,13 @@ def test_only_what_is_known_of_all_runs_is_the_same(tmp_path):
     assert "is not recorded of two. They are taken for the same here." in results
 
 
+def test_a_loss_of_another_program_may_be_another_function(tmp_path):
+    words = "Whether their losses are the same function is not recorded"
+    other = KNOWN | {"program": "c2"}
+    assert words in page_of(tmp_path, KNOWN, other).text("results")
+    assert words not in page_of(tmp_path, KNOWN, KNOWN).text("results")
+
+
 @pytest.mark.parametrize(
     ("other", "metrics", "why"),
     [

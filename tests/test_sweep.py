@@ -224,7 +224,7 @@ def test_the_table_shows_the_best_and_says_how_many_more():
     shown = printed(table(summary(some_rows(), ["rate"], "test/loss"), "test/loss"))
     lines = [line.split() for line in shown.splitlines() if line.strip()]
     assert lines[0] == ["test/loss,", "best", "first"]
-    assert lines[1] == ["rate", "mean", "deviation", "best", "runs", "diverged"]
+    assert lines[1] == ["rate", "mean", "deviation", "best", "run", "runs", "diverged"]
     assert lines[3] == ["0.01", "0.3", "0.05", "0.25", "3"]
     assert lines[4][-1] == "1" and lines[5] == ["1", "0.01", "0.01", "3", "2"]
     rows = [{"rate": n, "seed": 0, "status": "done", "test/loss": n / 7} for n in range(33)]

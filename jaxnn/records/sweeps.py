@@ -131,7 +131,7 @@ def table(settings: Sequence[Setting], metric: str) -> Any:
     caption = f"and {more} more settings in sweep.csv" if more > 0 else None
     shown = Table(title=f"{metric}, best first", caption=caption, box=box.SIMPLE)
     diverged = any(setting.diverged for setting in settings)
-    heads = [*settings[0].values, "mean", "deviation", "best", "runs"]
+    heads = [*settings[0].values, "mean", "deviation", "best run", "runs"]
     for head in [*heads, "diverged"] if diverged else heads:
         shown.add_column(head, justify="right")
     for setting in settings[:SHOWN]:

@@ -201,6 +201,15 @@ def _remarks(
         of = listed([cut(name, 60) for name in unsure])
         words = f"On which examples the {told(metric)} was measured is not recorded of {of}."
         yield element("p", words, " They are taken for the same here.")
+    programs = {str(alike.identity(source).get("program")) for source in runs.values()}
+    if len(programs) > 1 and any(
+        name.endswith("loss") and not obstacles[name] for name in obstacles
+    ):
+        words = (
+            "Whether their losses are the same function is not recorded, since their programs are not"
+            " known to be the same."
+        )
+        yield element("p", words)
     for name, source in runs.items():
         if alike.is_sweep(source):
             words = f"The numbers of {cut(name, 90)} are {alike.best_setting(source)}."
