@@ -206,8 +206,8 @@ def _remarks(
         name.endswith("loss") and not obstacles[name] for name in obstacles
     ):
         words = (
-            "Whether their losses are the same function is not recorded, since their programs are not"
-            " known to be the same."
+            "Whether their losses are the same function is not recorded, since their programs are"
+            " not known to be the same."
         )
         yield element("p", words)
     for name, source in runs.items():
