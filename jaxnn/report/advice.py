@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.checks import Explained
+from jaxnn.records.reports import reports
 from jaxnn.report.markup import cut
-from jaxnn.report.phrases import figure, listed, percent, spaced, steps
+from jaxnn.report.phrases import figure, listed, percent, spaced, steps, told
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
 
@@ -63,11 +65,22 @@ def _diverged(source: Source) -> Iterator[Advice]:
     elif source.found.status == "diverged" or source.result.get("status") == "diverged":
         yield Advice(
             "The training diverged",
-            f"At training step {source.step:,} the loss was infinite or not a number.",
+            f"At training step {source.step:,} the loss was infinite or not a number."
+            f"{_first_bad(source)}",
             "The steps were most likely too large: lower the learning rate, or clip the gradients."
             f" python -m jaxnn diagnose {cut(source.found.path)} says which step, which examples"
             " and which operation.",
         )
+
+
+def _first_bad(source: Source) -> str:
+    """Returns in which step it began, as `fit` has found out."""
+    try:
+        found = reports(source.found.path)
+        step = found[0].get("step") if found else None
+    except Explained:  # it is damaged: `diagnose` tells of that
+        return ""
+    return f" It began in step {step:,}." if isinstance(step, int) else ""
 
 
 def _skipped(source: Source) -> Iterator[Advice]:
@@ -85,7 +98,7 @@ def _skipped(source: Source) -> Iterator[Advice]:
     if gaps and source.found.status != "diverged":
         yield Advice(
             "Some numbers were not finite",
-            f"At times {listed([spaced(name) for name in gaps[:4]])} could not be computed: the"
+            f"At times {listed([told(name) for name in gaps[:4]])} could not be computed: the"
             " curves have gaps there.",
             "Look at what is divided or taken a logarithm of, or lower the learning rate.",
         )
