@@ -13,11 +13,12 @@ import numpy as np
 from jaxnn.checks import Explained
 from jaxnn.records.reports import reports
 from jaxnn.report.markup import cut
-from jaxnn.report.phrases import figure, listed, percent, spaced, steps, told
+from jaxnn.report.phrases import BLANK, figure, listed, percent, spaced, steps, told
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
 
 OVERFIT = 0.20  # by which share a loss on other examples is above its lowest
+PARTED = 2.0  # how many times as large it is as that on training examples, if curves part
 GAP = 0.10  # between the accuracies on training examples and on others
 DEAD = 0.10  # the share of a layer's nodes that are silent
 FLAT = 0.01  # the share by which a loss still falls in the last third
@@ -40,6 +41,28 @@ class Advice(NamedTuple):
 def advice(source: Source) -> list[Advice]:
     """Returns all that stands out, what matters most first."""
     return [each for rule in RULES for each in rule(source)]
+
+
+def otherwise(source: Source) -> str:
+    """Returns what is known of a single run of which nothing stands out: no more than that."""
+    parts = [n.partition("/")[0] for n in source.found.last if n.endswith("/loss")]
+    part = next((each for each in parts if each != "train"), None)
+    calm = "No warning: every number that was reported is finite."
+    if part is None:
+        return f"{calm} No examples were held out, so how it does on others is not known."
+    seen, other = (source.last.get(f"{each}/loss") for each in ("train", part))
+    if not isinstance(seen, float) or not isinstance(other, float):
+        return calm
+    at, values = source.series(f"{part}/loss")
+    calm += f" The {told('train/loss')} is {figure('loss', seen)}, and that on"
+    calm += f" {told(f'{part}/loss').removeprefix('loss on ')} {figure('loss', other)}"
+    if len(values) and values.min() < other:
+        calm += f", after {figure('loss', float(values.min()))} at step {at[values.argmin()]:,}"
+    if other > PARTED * seen > 0:
+        calm += ": it knows the examples that it trained on better than others"
+    return f"{calm}. Of over-fitting this page warns when the second has risen by" + (
+        f" {100 * OVERFIT:.0f}{BLANK}% while the first fell."
+    )
 
 
 def _damaged(source: Source) -> Iterator[Advice]:

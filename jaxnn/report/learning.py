@@ -118,7 +118,9 @@ def _panel(
     count = (recorded.about.get("probe") or {}).get("count")
     held_out = (recorded.about.get("probe") or {}).get("of") != "train"
     which = "held-out" if held_out else "training"
-    of = f" of {count:,} {which} examples" if isinstance(count, int) else ""
+    whole = _whole(recorded) if held_out else None
+    sample = "a sample of " if whole and isinstance(count, int) and count < whole else ""
+    of = f" of {sample}{count:,} {which} examples" if isinstance(count, int) else ""
     share = moments.name == "accuracy" and recorded.about.get("classes")
     epochs = _epochs(source, moments.steps)
     passes = f"{epochs[last]:.1f}" if epochs else ""
@@ -139,6 +141,14 @@ def _panel(
         if measured and moments.name != "loss"
         else None,
     ]
+    note = None
+    if sample:
+        note = "The results further down are of more of them, so they differ a little."
+    elif not held_out:
+        note = (
+            "As it is right after the step: the curves further down, and the results, are means"
+            " over the steps since the report before."
+        )
     play = element("button", "▶ Play", type="button", id="play")
     return element(
         "div",
@@ -146,8 +156,17 @@ def _panel(
         element("div", *when),
         element("div", *how, class_="how"),
         element("p", role="status", id="said", class_="unseen"),
+        element("p", note, class_="pass") if note else None,
         class_="panel",
     )
+
+
+def _whole(recorded: Recording) -> int | None:
+    """Returns how many examples the results are of, where that is known."""
+    counts, truth = (recorded.end.get(name) for name in ("confusion", "truth"))
+    if counts is not None:
+        return int(counts.sum())
+    return None if truth is None else len(truth)
 
 
 def _chart(moments: Moments) -> Markup:

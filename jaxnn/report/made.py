@@ -41,7 +41,8 @@ def sections(source: Source) -> list[Section]:
         Section(
             "speed",
             "Time and memory",
-            "What it took on this machine. Compiling happens once, before the first training step.",
+            "What it took on this machine. Compiling happens once, and counts only in the time in"
+            " all; steps in a second are those between the first chunk of steps and the last.",
             lambda: _speed(source),
         ),
         Section(
@@ -128,10 +129,14 @@ def _speed(source: Source) -> Markup | None:
         "compile_seconds",
         lambda v: f"{speed.get('compilations', '?')} programs, {time(v)}",
     )
-    add("training steps in a second", "steps_per_second", lambda v: f"{v:,.0f}")
+    add("training steps in a second, without compiling", "steps_per_second", lambda v: f"{v:,.0f}")
     add("floating-point operations of a training step", "flops_per_step", _amount)
     add("floating-point operations in a second", "flops_per_second", _amount)
     add("share of what the device can do", "share_of_peak", percent)
+    if "share_of_peak" in speed and speed["share_of_peak"] is None:
+        said.append(["share of what the device can do", "not known: nor is what it can do at most"])
+    if speed:
+        said.append(["waiting for data", "none: they are on the device"])
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     add(f"memory {of}, at most", "memory_bytes", lambda v: volume(int(v)))
     said.append(["kept in its directory", volume(source.about.size)])

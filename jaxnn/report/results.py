@@ -28,8 +28,7 @@ def sections(source: Source) -> list[Section]:
             "curves",
             "How the training went",
             "Each curve goes from the first training step to the last. The loss is what training"
-            " makes small: how wrong the network is. The curves called test are of held-out"
-            " examples, which it never trains on.",
+            f" makes small: how wrong the network is.{_others(source)}",
             lambda: _curves(source),
         ),
         Section(
@@ -60,6 +59,12 @@ def sections(source: Source) -> list[Section]:
             lambda: _numbers(source),
         ),
     ]
+
+
+def _others(source: Source) -> str:
+    has = any(name.startswith("test/") for name in source.last)
+    words = " The curves called test are of held-out examples, which it never trains on."
+    return words if has else ""
 
 
 def _curves(source: Source) -> Markup | None:
