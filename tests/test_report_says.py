@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import jaxnn
-from jaxnn import report
-from jaxnn.records import recording
+from jaxnn import pictures, report
+from jaxnn.records import recording, reports, watching
 from tests.recorded import curve, digits, write
 
 
@@ -91,3 +91,46 @@ def test_what_is_not_known_of_the_device_is_said_to_be(tmp_path):
     assert "waiting for data none: they are on the device" in said
     said = page(tmp_path, rows, share_of_peak=0.25)
     assert "share of what the device can do 25.0 %" in said.replace("\u00a0", " ")
+
+
+def test_an_overflow_is_not_told_to_keep_away_from_zero():
+    found = {"operation": "integer_pow", "gave": "inf", "phase": "forward", "where": ""}
+    known = {"learning_rate": None, "checkpoint": None, "step": 1}
+
+    def first(**given):
+        return next(reports._advice(known, found | given))
+
+    grown = first(inputs=["float32[32,1] from -6.283e+19 to 4.239e+17, 1 infinite"])
+    assert "6.283e+19 went into integer_pow" in grown and "away from 0" not in grown
+    assert "300 went into mul" in first(
+        operation="mul", inputs=["float16[] of 3", "float16[2] of -300"]
+    )
+    assert "away from 0" in first(inputs=["float32[3] from 0 to 2"])
+    assert "away from 0" in first(operation="log", inputs=["float32[3] of 0"])
+    assert "below 88" in first(operation="exp", inputs=["float32[3] from 0 to 1e+20"])
+
+
+def test_watch_names_the_command_that_says_why_a_run_diverged(tmp_path):
+    rows = curve(4, train__loss=lambda t: None if t == 1 else 1.0)
+    write(tmp_path, {}, rows)
+    seen = list(watching.follow(tmp_path, 0.01))[-1]
+    said = watching.ending(seen, "runs/mine")
+    assert said == "diverged at step 40: python -m jaxnn diagnose runs/mine says why"
+    assert seen.moment.rate is None  # nor is any time left
+
+
+def test_what_stands_out_has_the_names_that_the_page_has(tmp_path):
+    lost = {"test__mae": lambda t: None if t == 0 else 1.0}
+    said = page(tmp_path, curve(4, train__loss=falling(0.1), **lost))
+    assert "At times mean absolute error (mae) on held-out examples could not be computed" in said
+
+
+@pytest.mark.parametrize("size", [1.0, 1.4e29, 1.4e-29])
+def test_the_key_of_a_picture_ends_before_its_edge(size):
+    inputs = jax.ShapeDtypeStruct((1, 3), np.float32)
+    params = {"hidden_1": {"weight": np.full((3, 2), size), "bias": np.full(2, size)}}
+    params["output"] = {"weight": np.full((2, 1), size), "bias": np.full(1, size)}
+    figure = pictures.network(jaxnn.mlp([2], 1), params, inputs)
+    edges = [each.get_window_extent().x1 for each in figure.axes[0].texts]
+    assert max(edges) <= figure.bbox.x1
+    assert ("±1.4×10²⁹" in [each.get_text() for each in figure.axes[0].texts]) == (size > 1)

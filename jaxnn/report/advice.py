@@ -173,7 +173,7 @@ def _dead(source: Source) -> Iterator[Advice]:
     }
     dead = {name: share for name, share in shares.items() if share >= DEAD}
     if dead:
-        words = [f"{percent(share)} of the nodes of {name}" for name, share in dead.items()]
+        words = [f"{percent(share)} of the nodes of {spaced(name)}" for name, share in dead.items()]
         yield Advice(
             "Some nodes do nothing",
             f"{listed(words[:4])} gave 0 for every example that"
