@@ -134,3 +134,46 @@ def test_the_key_of_a_picture_ends_before_its_edge(size):
     edges = [each.get_window_extent().x1 for each in figure.axes[0].texts]
     assert max(edges) <= figure.bbox.x1
     assert ("±1.4×10²⁹" in [each.get_text() for each in figure.axes[0].texts]) == (size > 1)
+
+
+def mapped(path, answers, labels, **about):
+    """Writes a run whose network has two inputs, with what it says of nine places."""
+    frames = {"metrics/loss": np.float32(1.0), "boundary": np.float32(answers).reshape(3, 3, 1)}
+    inputs = np.float32([[0, 0], [1, 2]])
+    about = {"format": 1, "ground": [[-0.5, 1.5], [-1.0, 3.0]], **about}
+    place = path / "recording"
+    write(path, {}, curve(3, train__loss=falling(0.1)), {"steps": 30, "seconds": 1.0})
+    place.mkdir()
+    (place / "about.json").write_text(json.dumps(about))
+    recording.write(place, recording.PROBE, {"inputs": inputs, "labels": np.array(labels)})
+    for step in (0, 10, 30):
+        recording.write(place, recording.frame_name(step), frames)
+    return words(report.write(path))
+
+
+def test_a_map_has_axes_and_says_what_its_points_and_colours_are(tmp_path):
+    said = mapped(tmp_path / "one", [*range(-4, 5)], [0.5, 1.5])
+    assert "3 second input −1" in said and "−0.5 first input 1.5" in said
+    assert "above 0, up to 4" in said and "below 0, down to −4" in said
+    assert "Each ring is an example, in black" in said and "At some moments" not in said
+    said = mapped(tmp_path / "two", [np.nan, *range(1, 9)], [0, 1], classes=None)
+    assert "larger: from 1 to 8. At some moments it is not finite" in said
+    said = mapped(tmp_path / "three", [*range(-4, 5)], [0, 1], classes=2)
+    assert "filled with the colour of what it is" in said
+
+
+def test_the_chart_of_the_slider_says_what_is_upwards_and_to_the_right(tmp_path):
+    digits(tmp_path / "digits")
+    said = page(tmp_path / "digits").replace("\u00a0", " ")
+    assert "Upwards: from 0 % to 100 % right" in said
+    assert "training steps, closer together at the beginning" in said
+    assert "loss 1 0 " in mapped(tmp_path / "map", [*range(9)], [0, 1])
+
+
+def test_single_mistakes_are_not_called_frequent(tmp_path):
+    digits(tmp_path)
+    end = recording.read(tmp_path).end
+    counts = np.diag(np.full(10, 9))
+    counts[3, 5], counts[1, 2] = 2, 1
+    recording.write(tmp_path / "recording", recording.END, {**end, "confusion": counts})
+    assert "Most often 3 taken for 5 (2). " in page(tmp_path)

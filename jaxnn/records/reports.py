@@ -28,9 +28,9 @@ _LARGE = (
     " jax.nn.log_softmax and jax.nn.logsumexp do, or bound it with jnp.clip."
 )
 _GROWN = (
-    "Look at why numbers grow: {largest:.4g} went into {operation}, and more than a {dtype} can hold"
-    " came out. Steps were too large, or the inputs and labels are: bring those to about mean 0"
-    " and deviation 1."
+    "Look at why numbers grow: {largest:.4g} went into {operation}, and more than a {dtype} can"
+    " hold came out. Steps were too large, or the inputs and labels are: bring those to mean 0 and"
+    " deviation 1."
 )
 _LARGER = ("exp", "exp2", "expm1", "sinh", "cosh")
 _ADVICE = {

@@ -86,7 +86,7 @@ def _confusion(source: Source) -> Markup | None:
     figure = confusion(labels, predictions, letters or None)
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     order = np.argsort(wrong, axis=None)[::-1][:3]
-    most = [np.unravel_index(place, counts.shape) for place in order if wrong.flat[place] > 0]
+    most = [np.unravel_index(place, counts.shape) for place in order if wrong.flat[place] > 1]
     words = [f"{names[i]} taken for {names[j]} ({int(counts[i, j])})" for i, j in most if names]
     right = int(np.trace(counts))
     caption = f"{right:,} of {int(counts.sum()):,} are right." + (
