@@ -107,11 +107,15 @@ def _shape(shape: Any) -> str:
 
 
 def _chosen(source: Source) -> Markup | None:
-    config = source.found.config or {}
-    if not config:
+    config, known = source.found.config or {}, source.found.newest.get("identity", {})
+    found = {name: known[name] for name in ("steps", "batch_size") if name in known}
+    shown = config or found
+    if not shown:
         return None
-    rows = [[quoted(spaced(name)), quoted(setting(value))] for name, value in config.items()]
-    return table("Hyper-parameters", ["name", "value"], rows, numbers=False)
+    rows = [[quoted(spaced(name)), quoted(setting(value))] for name, value in shown.items()]
+    chosen = table("Hyper-parameters", ["name", "value"], rows, numbers=False)
+    more = "The rest was not told: what fit is given as config= is kept, and stands here."
+    return chosen if config else join(chosen, element("p", more))
 
 
 def _speed(source: Source) -> Markup | None:
