@@ -7,6 +7,7 @@ The same command after a stop, whatever stopped it, goes on where it was. Exit c
 input, 3 not finite, 4 nothing to resume, 5 directory in use, 6 storage, 75 interrupted and saved.
 """
 
+import atexit
 import gc
 import inspect
 import os
@@ -67,7 +68,7 @@ def command(
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.showwarning = _warn
-    gc.freeze()  # what is imported stays: no collection needs to go through it
+    collect_seldom()
     name = Path(inspect.getfile(main)).stem
     try:
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
@@ -99,7 +100,6 @@ def command(
     page = f"{done.out}/report.html"
     see = page if os.path.exists(page) else done.out
     print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {see}")
-    gc.freeze()  # all of it goes with the process, which ends sooner
 
 
 def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.Swept:
@@ -157,6 +157,13 @@ def _parse(name: str, config_type: type, main: Callable, options_type: type) -> 
         options.__annotations__[part] = Annotated[kind, tyro.conf.arg(name="")]
     description = inspect.getdoc(inspect.getmodule(main))
     return tyro.cli(options, prog=f"python -m experiments.{name}", description=description)
+
+
+def collect_seldom() -> None:
+    """Spares the search for garbage what is none: all that is imported, most of what is traced."""
+    gc.freeze()
+    gc.set_threshold(10_000)
+    atexit.register(gc.freeze)  # what is left goes with the process
 
 
 def _use_compile_cache() -> None:

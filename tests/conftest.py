@@ -113,7 +113,7 @@ def command_line(monkeypatch, capsys, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-    handler = signal.getsignal(signal.SIGTERM)
+    handler, threshold = signal.getsignal(signal.SIGTERM), gc.get_threshold()
 
     def call(config, main, *options):
         monkeypatch.setattr(sys, "argv", ["command", *options])
@@ -127,3 +127,5 @@ def command_line(monkeypatch, capsys, tmp_path):
 
     yield call
     signal.signal(signal.SIGTERM, handler)
+    gc.unfreeze()
+    gc.set_threshold(*threshold)

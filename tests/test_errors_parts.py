@@ -145,6 +145,11 @@ CASES = {
         V, r"one value for the whole batch. Got a value of shape \(12,\)",
         r"Return values\.mean\(\), or pass the loss without batchwise",
     ),
+    "metrics that are no function": (
+        lambda: jaxnn.objective(batch_mean, metrics=None),  # pyright: ignore
+        T, r"objective: metrics is no function. Got metrics=None; expected a function of \(outputs",
+        r"Pass a function of your own, or leave out metrics",
+    ),
     "an apply of one value": (
         lambda: train(parts=(lone_apply(),)),
         T, r"apply must return two values. Got one array; expected a pair",

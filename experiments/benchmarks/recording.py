@@ -19,6 +19,7 @@ import jax
 
 import jaxnn
 from experiments import digits, mnist
+from experiments.command import collect_seldom
 from jaxnn import report
 from jaxnn.scale import devices
 
@@ -40,6 +41,7 @@ def trained(experiment, config, out: Path, recorded: bool) -> jaxnn.Run:
 def main(config: Config) -> None:
     """Measures and prints."""
     print(devices.describe(), flush=True)
+    collect_seldom()  # as the commands do
     place = Path(tempfile.mkdtemp())
     jax.config.update("jax_compilation_cache_dir", str(place / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

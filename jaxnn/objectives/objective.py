@@ -61,8 +61,19 @@ def objective(
       prepare: as in `Objective`.
 
     Raises:
+      InvalidType: if one of them is no function.
       InvalidValue: when traced, if the values do not begin with the batch's axis.
     """
+    for name, function in {"loss": loss, "metrics": metrics, "prepare": prepare}.items():
+        if not callable(function):
+            raise InvalidType(
+                "objective",
+                f"{name} is no function",
+                got=f"{name}={function!r}",
+                expected=f"a function of ({'key' if name == 'prepare' else 'outputs'}, batch)",
+                fix="Pass a function of your own"
+                + ("" if name == "loss" else f", or leave out {name}"),
+            )
 
     def weighted(outputs, batch):
         result = loss(outputs, batch)

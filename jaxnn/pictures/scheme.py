@@ -223,7 +223,7 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
 def laid_out(figure: Any) -> Any:
     """Gives axes their places without drawing anything, and returns what does so, if anything."""
     layout = figure.get_layout_engine()
-    if layout is not None:
+    if figure.axes and layout is not None:
         layout.execute(figure)
     return layout
 

@@ -72,7 +72,7 @@ def write(path: Path, out: Path | None = None) -> Written:
             "TensorBoard is not installed",
             got="no package tensorboard",
             expected="the package, which reads and writes event files",
-            fix='Install it: pip install "jaxnn-toolkit[tensorboard]"',
+            fix="Install it: pip install tensorboard",
         )
     catalog.exists(path)
     found = catalog.below(path) or [catalog.find(path)]

@@ -17,6 +17,7 @@ from jaxnn.records import catalog, contents, files, recording, sweeps
 from jaxnn.records.catalog import Entry, number
 from jaxnn.records.directory import SPEED
 from jaxnn.records.recording import Recording
+from jaxnn.report.classes import with_classes
 
 CSV = "sweep.csv"
 
@@ -112,7 +113,7 @@ def read(path: Path) -> Source:
     if recorded is None and (found.path / recording.FOLDER).is_dir():
         damage[recording.FOLDER] = "what was recorded during the training cannot be read"
     elif recorded is not None:
-        recorded = recorded._replace(about={"classes": _classes(recorded), **recorded.about})
+        recorded = with_classes(recorded)
         missing = len(recording.steps(found.path / recording.FOLDER)) - len(recorded.frames)
         if missing:
             damage[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
@@ -126,18 +127,6 @@ def read(path: Path) -> Source:
     if not table:
         table, fields, groups = _population(found)
     return Source(found, about, recorded, speed, table, fields, groups, damage)
-
-
-def _classes(recorded: Recording) -> int | None:
-    """Returns how many classes there are, as the outputs tell; one logit is of two classes."""
-    last = recorded.frames[-1].arrays if recorded.frames else {}
-    outputs, labels = last.get("outputs"), recorded.probe.get("labels")
-    if outputs is None or labels is None:
-        return None
-    if recorded.about.get("kind") == "classification":
-        return max(2, *outputs.shape[1:])
-    one = outputs.size == labels.size == len(outputs)
-    return 2 if one and "metrics/accuracy" in last and np.isin(labels, (0, 1)).all() else None
 
 
 def _sweep(found: contents.Contents, damage: dict[str, str]) -> tuple[list, list, list]:

@@ -110,12 +110,17 @@ class Recorder:
         recording.cut(self.folder, -1 if step is None else step)
         self.schedule = schedule(self.training)
         self.moments = self.schedule.moments
-        training, found = self.training, made(self.training)
+        # While this is traced, for which Python is needed, the training's own program compiles.
+        own, training = Background(), self.training
+        lowered = training.lowered()
+        own.start(lambda: lowered.compile() and None)
+        found = made(training)
         self.plan, drawn = plan(training, found, self.schedule)
         self.batch = probe(probe_data(training), self.schedule.probed)
         state = jax.eval_shape(training.whole).state
-        lowered = observe.lower(training.learner, self.plan, state, self.batch, training.data)
-        self.background.start(partial(self._prepare, lowered, found, drawn))
+        looks = observe.lower(training.learner, self.plan, state, self.batch, training.data)
+        self.background.start(partial(self._prepare, looks, found, drawn))
+        own.wait()
 
     @_spared
     def look(self, progress: Progress) -> Seen | None:
@@ -152,12 +157,12 @@ class Recorder:
         learner, data = self.training.learner, self.training.data
         return Seen(step, observe(learner, self.plan, progress.state, self.batch, data))
 
-    def _prepare(self, lowered: Any, found: Made | None, drawn: Diagram | None) -> None:
+    def _prepare(self, looks: Any, found: Made | None, drawn: Diagram | None) -> None:
         """Compiles what looks, beside the training's own programs, and writes what it looks at.
 
         To trace it there too would cost more: two threads that trace wait for each other.
         """
-        lowered.compile()
+        looks.compile()
         training, folder = self.training, self.folder
         shown = {name: np.asarray(self.batch[name][:SHOWN]) for name in ("index", "labels")
                  if hasattr(self.batch.get(name), "shape")}  # fmt: skip

@@ -20,7 +20,7 @@ from jaxnn import display
 from jaxnn.checks import InvalidValue
 from jaxnn.data.resident import Resident
 from jaxnn.learner import SELECT, Learner
-from jaxnn.run.advance import advance, looped
+from jaxnn.run.advance import advance, looped, stepped
 from jaxnn.run.placed import Placed, again
 from jaxnn.run.run import Form
 from jaxnn.run.trial import RUNNING, Trial, Watch, begin, report
@@ -224,6 +224,16 @@ class Training:
         """Returns the trial at the beginning, or those of all members, in their order."""
         members = self.layout.members
         return self.trials(None if members is None else np.arange(members, dtype=np.int32))
+
+    def lowered(self) -> Any:
+        """Returns the program that trains a single run, to be compiled; training then finds it."""
+        trial = jax.eval_shape(self.whole)
+        data = self.data.shuffled(trial.order)
+        if self.form == "stepped":
+            return stepped.lower(self.learner, trial.state, trial.window, data)
+        status = trial.status if self._can_stop else None
+        arguments = trial.state, trial.window, data, status, np.int32(0)
+        return looped.lower(self.learner, None, *arguments)
 
     def _fitted(self) -> Layout:
         """Returns the layout with as many members side by side as memory allows.
