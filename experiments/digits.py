@@ -64,6 +64,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         drawn = network(config, hparams(config))
         figure = jaxnn.pictures.network(drawn, run.state.params, test["inputs"])
         figure.savefig(f"{run.out}/network.png")
+        print(f"The trained network is drawn in {run.out}/network.png")
     return run
 
 

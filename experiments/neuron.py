@@ -75,6 +75,9 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         one = jaxnn.pictures.neuron(weight, bias, ROWS[3], jax.nn.sigmoid)
         one.savefig(f"{run.out}/neuron.png")
         jaxnn.pictures.network(network, run.state.params, ROWS).savefig(f"{run.out}/network.png")
+        print(
+            f"\nPictures: {run.out}/neuron.png (AND by one neuron) and {run.out}/network.png (XOR)"
+        )
     return run
 
 

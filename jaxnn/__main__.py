@@ -114,7 +114,7 @@ def watch(run: str, lines: bool) -> Answer:
     try:
         if not lines:
             seen = watching.show(Path(run))
-            return Answer(0 if seen.status == "done" else 4, {}, watching.ending(seen))
+            return Answer(0 if seen.status == "done" else 4, {}, watching.ending(seen, run))
         status = ""
         for line in watching.lines(Path(run)):
             print(line, flush=True)

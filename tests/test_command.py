@@ -190,7 +190,10 @@ def test_a_signal_is_75_in_a_process_of_its_own(tmp_path, when):
     assert errors.startswith("interrupted") and errors.count("\n") == 1
     assert not (out / "result.json").exists()
     if when == "training":
-        what = r"interrupted: stopped at step \d+ of (\d+); the same again goes on from there\n"
+        what = (
+            r"interrupted: stopped at step \d+ of (\d+); the same again goes on from there;"
+            r" python -m jaxnn report \S+ makes a page of it so far\n"
+        )
         total = int(re.fullmatch(what, errors)[1])
         steps = [json.loads(line)["step"] for line in rows.read_text().splitlines()]
         every = math.ceil(total / 20)

@@ -10,6 +10,8 @@ import pytest
 import jaxnn
 from experiments import neuron
 
+PICTURES = ("neuron.png", "network.png")
+
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
@@ -40,7 +42,9 @@ def test_one_neuron_learns_and_and_or_but_not_xor(story):
 
 def test_the_last_table_is_what_the_network_computes(story):
     run, printed = story
-    rows = [list(map(float, line.split())) for line in printed.splitlines()[-4:]]
+    table, pictures = printed.split("\n\nPictures: ")
+    assert all((run.out / name).exists() and name in pictures for name in PICTURES)
+    rows = [list(map(float, line.split())) for line in table.splitlines()[-4:]]
     raw = run.predict(neuron.ROWS)[:, 0]
     for row, inputs, output, truth in zip(rows, neuron.ROWS, raw, neuron.TRUTH["XOR"], strict=True):
         x1, x2, *terms, total, bias, shown, sigmoid, predicted, known = row

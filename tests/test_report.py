@@ -411,8 +411,8 @@ def test_dead_nodes_and_an_early_end_are_said(tmp_path):
     result = json.loads((tmp_path / "result.json").read_text()) | {"status": "stopped"}
     (tmp_path / "result.json").write_text(json.dumps(result))
     found = {each.title: each for each in advice(sources.read(tmp_path))}
-    assert plain(found["Some nodes do nothing"].what).startswith("25.0 % of the nodes of hidden_1")
-    assert "hidden_2" not in found["Some nodes do nothing"].what
+    assert plain(found["Some nodes do nothing"].what).startswith("25.0 % of the nodes of hidden 1")
+    assert "hidden 2" not in found["Some nodes do nothing"].what
     assert "It stopped early, as it was told to" in found
 
 

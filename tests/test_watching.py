@@ -82,8 +82,8 @@ def test_a_run_that_nobody_writes_has_ended(place, call, last, status):
     code, out, _ = call("watch", place)
     assert code == 4
     step = last.get("step", 20)
-    said = "nan" if last else "0.2"
-    assert out[-1] == f"{status} at step {step} of 1000: train/loss {said}"
+    said = f"python -m jaxnn diagnose {place} says why" if last else "train/loss 0.2"
+    assert out[-1] == f"{status} at step {step} of 1000: {said}"
     code, out, _ = call("watch", place, "--json")
     assert code == 4 and len(out) == len(ROWS) + bool(last) + 1
     assert json.loads(out[0]) == ROWS[0]

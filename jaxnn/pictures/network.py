@@ -224,23 +224,30 @@ def _ends(sheet: Sheet, layers, places: list[_Column], names: Any) -> None:
 
 def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> float:
     """Explains the colours and widths of wires, and the colours of nodes."""
-    x = 8.0
-    for name, size in (("weight", largest), ("bias", brightest)):
+    told = []  # of each kind its name and the room of a mark, and for each mark colour and number
+    for name, size, mark in (("weight", largest, 18), ("bias", brightest, 9)):
         if size is None:
             continue
+        one = number(float(f"{size:.2g}"))
+        signs = [(SIGNED[0], f"−{one}"), (SIGNED[2], one)] if size else [(SIGNED[1], one)]
+        told.append((name, mark, signs))
+    rooms = [width_of(name) + 13 + sum(mark + width_of(s) + 6 for _, s in signs)
+             for name, mark, signs in told]  # fmt: skip
+    x, tight = 8.0, sum(rooms) > POINTS - 8
+    for name, mark, signs in told:
+        if tight and len(signs) == 2:  # one number for both
+            signs = [(signs[0][0], ""), (signs[1][0], f"±{signs[1][1]}")]
         sheet.text(x, y, name, INK, ha="left")
         x += width_of(name) + 5
-        signs = ((-1, SIGNED[0]), (1, SIGNED[2])) if size else ((1, SIGNED[1]),)
-        for sign, colour in signs:
+        for colour, said in signs:
             if name == "weight":
                 sheet.line([x, x + 15], [y, y], colour, WIDE)
-                x += 18
             else:
                 sheet.circle(x + 3, y, 3, colour)
-                x += 9
-            said = number(sign * float(f"{size:.2g}")).replace("-", "−")
-            sheet.text(x, y, said, ha="left")
-            x += width_of(said) + 6
+            x += mark
+            if said:
+                sheet.text(x, y, said, ha="left")
+                x += width_of(said) + 6
         x += 8
     return x
 

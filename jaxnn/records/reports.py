@@ -4,7 +4,8 @@ A report says which step was the first bad one, which operation of which layer i
 was given. What helps against it follows from the kind of operation; a smaller step nearly always.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,23 @@ _LARGE = (
     "Keep what goes into {operation} small, below 88 in float32: subtract the largest first, as"
     " jax.nn.log_softmax and jax.nn.logsumexp do, or bound it with jnp.clip."
 )
+_GROWN = (
+    "Look at why numbers grow: {largest:.4g} went into {operation}, and more than a {dtype} can"
+    " hold came out. Steps were too large, or the inputs and labels are: bring those to mean 0 and"
+    " deviation 1."
+)
+_LARGER = ("exp", "exp2", "expm1", "sinh", "cosh")
 _ADVICE = {
     **dict.fromkeys(("log", "log1p", "sqrt", "rsqrt", "cbrt", "div", "pow", "integer_pow"), _SMALL),
-    **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh"), _LARGE),
+    **dict.fromkeys(_LARGER, _LARGE),
     "argument": "Look at {where}, which held what is not finite before the step began.",
 }
+
+
+# The largest number of a dtype, to the quarter: what is larger may be too large when multiplied.
+_ROOMS = {"float16": 6.5e4**0.25, "float64": 1.7e308**0.25}
+_ROOM = 3.3e38**0.25  # float32, and bfloat16
+_RANGE = re.compile(r"(\w+)\[[^]]*\] (?:of|from) ([^ ,]+)(?: to ([^ ,]+))?")
 
 
 def reports(path: Path) -> list[dict[str, Any]]:
@@ -117,7 +130,11 @@ def _about(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _advice(report: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    if found.get("operation") in _ADVICE:
+    dtype, largest = _largest(found.get("inputs", ()))
+    grown = found.get("gave") in ("inf", "-inf") and largest > _ROOMS.get(dtype, _ROOM)
+    if grown and found["operation"] not in ("argument", *_LARGER):
+        yield _GROWN.format(operation=found["operation"], dtype=dtype, largest=largest)
+    elif found.get("operation") in _ADVICE:
         yield _ADVICE[found["operation"]].format(**found)
     rate, kept = report["learning_rate"], report["checkpoint"]
     lower = "Lower the learning rate"
@@ -131,6 +148,14 @@ def _advice(report: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str
     yield lower + "."
     yield "Clip the gradients: optax.chain(optax.clip_by_global_norm(1.0), optimizer)."
     yield 'Leave such steps out: fit(..., not_finite="skip").'
+
+
+def _largest(inputs: Iterable[str]) -> tuple[str, float]:
+    """Returns the size of the largest of some inputs, as `finding` tells them, and its dtype."""
+    told = [match for match in map(_RANGE.match, inputs) if match]
+    sizes = [(max(abs(float(x)) for x in m.groups()[1:] if x), m[1]) for m in told]
+    size, dtype = max(sizes, default=(0.0, ""))
+    return dtype, size
 
 
 def _written(path: Path) -> float:

@@ -69,7 +69,10 @@ class Watched:
             status = "diverged"
         if self.total is None:
             self.total = _total(self.path)
-        return Seen(status, fresh, self._moment(bool(fresh)), result)
+        moment = self._moment(bool(fresh))
+        if status not in ("running", "done"):  # no time is left
+            moment = moment._replace(rate=None)
+        return Seen(status, fresh, moment, result)
 
     def _fresh(self) -> list[dict[str, Any]]:
         """Returns the rows that were not there before, as far as their lines are whole."""
@@ -169,13 +172,16 @@ def lines(path: Path, wait: float = WAIT) -> Iterator[str]:
             yield json.dumps({"status": seen.status, "result": seen.result or None})
 
 
-def ending(seen: Seen) -> str:
-    """Returns in a sentence how a run ended."""
+def ending(seen: Seen, run: str = "RUN") -> str:
+    """Returns in a sentence how a run ended, and if it diverged which command says why."""
     result = _numbers(seen.result)
     if seen.status != "done":
         of = "" if seen.moment.total is None else f" of {seen.moment.total}"
+        words = f"{seen.status} at step {seen.moment.step}{of}"
+        if seen.status == "diverged":
+            return f"{words}: python -m jaxnn diagnose {run} says why"
         metrics = describe(seen.moment.metrics)
-        return f"{seen.status} at step {seen.moment.step}{of}" + (f": {metrics}" if metrics else "")
+        return words + (f": {metrics}" if metrics else "")
     runs = result.get("runs") or result.get("members")
     words = [f"with {count(runs, 'run')}"] if isinstance(runs, int) else []
     seconds = catalog.number(result.get("seconds"))

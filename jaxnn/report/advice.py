@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.checks import Explained
+from jaxnn.records.reports import reports
 from jaxnn.report.markup import cut
-from jaxnn.report.phrases import figure, listed, percent, spaced, steps
+from jaxnn.report.phrases import BLANK, figure, listed, percent, spaced, steps, told
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
 
 OVERFIT = 0.20  # by which share a loss on other examples is above its lowest
+PARTED = 2.0  # how many times as large it is as that on training examples, if curves part
 GAP = 0.10  # between the accuracies on training examples and on others
 DEAD = 0.10  # the share of a layer's nodes that are silent
 FLAT = 0.01  # the share by which a loss still falls in the last third
@@ -38,6 +41,28 @@ class Advice(NamedTuple):
 def advice(source: Source) -> list[Advice]:
     """Returns all that stands out, what matters most first."""
     return [each for rule in RULES for each in rule(source)]
+
+
+def otherwise(source: Source) -> str:
+    """Returns what is known of a single run of which nothing stands out: no more than that."""
+    parts = [n.partition("/")[0] for n in source.found.last if n.endswith("/loss")]
+    part = next((each for each in parts if each != "train"), None)
+    calm = "No warning: every number that was reported is finite."
+    if part is None:
+        return f"{calm} No examples were held out, so how it does on others is not known."
+    seen, other = (source.last.get(f"{each}/loss") for each in ("train", part))
+    if not isinstance(seen, float) or not isinstance(other, float):
+        return calm
+    at, values = source.series(f"{part}/loss")
+    calm += f" The {told('train/loss')} is {figure('loss', seen)}, and that on"
+    calm += f" {told(f'{part}/loss').removeprefix('loss on ')} {figure('loss', other)}"
+    if len(values) and values.min() < other:
+        calm += f", after {figure('loss', float(values.min()))} at step {at[values.argmin()]:,}"
+    if other > PARTED * seen > 0:
+        calm += ": it knows the examples that it trained on better than others"
+    return f"{calm}. Of over-fitting this page warns when the second has risen by" + (
+        f" {100 * OVERFIT:.0f}{BLANK}% while the first fell."
+    )
 
 
 def _damaged(source: Source) -> Iterator[Advice]:
@@ -63,11 +88,22 @@ def _diverged(source: Source) -> Iterator[Advice]:
     elif source.found.status == "diverged" or source.result.get("status") == "diverged":
         yield Advice(
             "The training diverged",
-            f"At training step {source.step:,} the loss was infinite or not a number.",
+            f"At training step {source.step:,} the loss was infinite or not a number."
+            f"{_first_bad(source)}",
             "The steps were most likely too large: lower the learning rate, or clip the gradients."
             f" python -m jaxnn diagnose {cut(source.found.path)} says which step, which examples"
             " and which operation.",
         )
+
+
+def _first_bad(source: Source) -> str:
+    """Returns in which step it began, as `fit` has found out."""
+    try:
+        found = reports(source.found.path)
+        step = found[0].get("step") if found else None
+    except Explained:  # it is damaged: `diagnose` tells of that
+        return ""
+    return f" It began in step {step:,}." if isinstance(step, int) else ""
 
 
 def _skipped(source: Source) -> Iterator[Advice]:
@@ -85,7 +121,7 @@ def _skipped(source: Source) -> Iterator[Advice]:
     if gaps and source.found.status != "diverged":
         yield Advice(
             "Some numbers were not finite",
-            f"At times {listed([spaced(name) for name in gaps[:4]])} could not be computed: the"
+            f"At times {listed([told(name) for name in gaps[:4]])} could not be computed: the"
             " curves have gaps there.",
             "Look at what is divided or taken a logarithm of, or lower the learning rate.",
         )
@@ -137,7 +173,7 @@ def _dead(source: Source) -> Iterator[Advice]:
     }
     dead = {name: share for name, share in shares.items() if share >= DEAD}
     if dead:
-        words = [f"{percent(share)} of the nodes of {name}" for name, share in dead.items()]
+        words = [f"{percent(share)} of the nodes of {spaced(name)}" for name, share in dead.items()]
         yield Advice(
             "Some nodes do nothing",
             f"{listed(words[:4])} gave 0 for every example that"

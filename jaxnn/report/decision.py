@@ -32,7 +32,7 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
             *[
                 part
                 for place, name in enumerate(names)
-                for part in (", ", element("i", style=f"background:{COLOURS[place]}"), f" {name}")
+                for part in (", ", *_dot(place), f" {name}")
             ][1:],
             ". The stronger, the surer.",
         )
@@ -42,19 +42,50 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         classes, strength = np.zeros(values.shape), (values - low) / ((high - low) or 1.0)
         key = join(f" The stronger the colour, the larger: from {low:.3g} to {high:.3g}.")
+        if low < 0 < high:  # of which the sign is to be seen
+            classes, strength = values < 0, np.abs(values) / max(-low, high)
+            key = join(" The colours: ", *_dot(0), f" above 0, up to {high:.3g}, ", *_dot(1))
+            key = join(key, f" below 0, down to −{-low:.3g}. The stronger, the farther from 0.")
+        if finite.size < values.size:
+            key = join(key, " At some moments it is not finite: nothing is drawn there.")
     else:
         return None
+    points = _points(recorded)
+    dots = None
+    if points:
+        whole = "filled with the colour of what it is" if points[0][2] >= 0 else "in black"
+        dots = f" Each ring is an example, {whole}."
     label = "What the network says for every pair of inputs"
     words = f"{label}: to the right the first one, upwards the second."
     picture = element(
         "figure",
         element("h3", "What it decides"),
-        element("canvas", id="surface", role="img", aria_label=label),
-        element("figcaption", words, key),
+        _framed(element("canvas", id="surface", role="img", aria_label=label), recorded),
+        element("figcaption", words, key, dots),
         class_="surface",
     )
     told = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
-    return picture, told | {"points": _points(recorded)}
+    return picture, told | {"points": points}
+
+
+def _dot(place: int) -> list[Markup]:
+    return [element("i", style=f"background:{COLOURS[place]}")]
+
+
+def _framed(canvas: Markup, recorded: Recording) -> Markup:
+    """Returns the map with its axes: which input, and from where to where."""
+    ground = recorded.about.get("ground") or []
+    if len(ground) != 2:
+        return canvas
+    right, up = ([f"{float(end):.3g}".replace("-", "−") for end in ends] for ends in ground)
+    axes = [
+        element("div", *[element("span", each) for each in told], class_=name, aria_hidden="true")
+        for name, told in (
+            ("up", (up[1], "second input", up[0])),
+            ("along", (right[0], "first input", right[1])),
+        )
+    ]
+    return element("div", axes[0], canvas, axes[1], class_="plane")
 
 
 def _points(recorded: Recording) -> list[list[float]]:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.metrics import lower_is_better
 from jaxnn.pictures.scheme import COLOURS, MARK, SIGNED
 from jaxnn.records.recording import Frame, Recording
 from jaxnn.report.decision import decision
@@ -104,10 +103,17 @@ def _heights(moments: Moments) -> np.ndarray:
     """Returns how high each value stands in the chart, from 0 to 1."""
     if is_share(moments.name):
         return np.clip(moments.values, 0, 1)
-    finite = moments.values[np.isfinite(moments.values)]
-    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    low = 0.0 if 0 <= low < high / 2 else low
+    low, high = _ends(moments)
     return (moments.values - low) / ((high - low) or 1.0)
+
+
+def _ends(moments: Moments) -> tuple[float, float]:
+    """Returns the values at the foot of the chart and at its top."""
+    finite = moments.values[np.isfinite(moments.values)]
+    if is_share(moments.name) or not len(finite):
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return 0.0 if 0 <= low < high / 2 else low, high
 
 
 def _panel(
@@ -118,7 +124,9 @@ def _panel(
     count = (recorded.about.get("probe") or {}).get("count")
     held_out = (recorded.about.get("probe") or {}).get("of") != "train"
     which = "held-out" if held_out else "training"
-    of = f" of {count:,} {which} examples" if isinstance(count, int) else ""
+    whole = _whole(recorded) if held_out else None
+    sample = "a sample of " if whole and isinstance(count, int) and count < whole else ""
+    of = f" of {sample}{count:,} {which} examples" if isinstance(count, int) else ""
     share = moments.name == "accuracy" and recorded.about.get("classes")
     epochs = _epochs(source, moments.steps)
     passes = f"{epochs[last]:.1f}" if epochs else ""
@@ -139,6 +147,14 @@ def _panel(
         if measured and moments.name != "loss"
         else None,
     ]
+    note = None
+    if sample:
+        note = "The results further down are of more of them, so they differ a little."
+    elif not held_out:
+        note = (
+            "As it is right after the step: the curves further down, and the results, are means"
+            " over the steps since the report before."
+        )
     play = element("button", "▶ Play", type="button", id="play")
     return element(
         "div",
@@ -146,8 +162,17 @@ def _panel(
         element("div", *when),
         element("div", *how, class_="how"),
         element("p", role="status", id="said", class_="unseen"),
+        element("p", note, class_="pass") if note else None,
         class_="panel",
     )
+
+
+def _whole(recorded: Recording) -> int | None:
+    """Returns how many examples the results are of, where that is known."""
+    counts, truth = (recorded.end.get(name) for name in ("confusion", "truth"))
+    if counts is not None:
+        return int(counts.sum())
+    return None if truth is None else len(truth)
 
 
 def _chart(moments: Moments) -> Markup:
@@ -158,16 +183,19 @@ def _chart(moments: Moments) -> Markup:
     lines, pen = [], "M"
     for x, y in zip(places, heights):
         if np.isfinite(y):
-            lines.append(f"{pen}{x:.0f} {100 - 100 * y:.1f}")
+            lines.append(f"{pen}{x:.0f} {100 - 100 * y:.1f}h0")  # a place between gaps is a dot
         pen = "L" if np.isfinite(y) else "M"
     curve = element("path", d="".join(lines), class_="line")
     drawn = element(
         "svg", curve, viewBox="0 0 1000 100", preserveAspectRatio="none", aria_hidden="true"
     )
-    finite = moments.values[np.isfinite(moments.values)]
-    top = 1.0 if is_share(moments.name) else float(finite.max(initial=0.0))
-    side = "top far" if lower_is_better(moments.name) else "top"  # where the curve is not
-    unit = "right" if moments.name == "accuracy" else spaced(moments.name)
+    low, top = (figure(moments.name, end) for end in _ends(moments))
+    words = ("", " right") if moments.name == "accuracy" else (f" {spaced(moments.name)}", "")
+    height = f"Upwards:{words[0]} from {low} to {top}{words[1]}"
+    height = height if low != top else f"{words[0].strip()} {top}"
+    apart = np.diff(moments.steps)
+    uneven = apart.max() > 2 * apart.min()
+    below = "training steps" + (", closer together at the beginning" if uneven else "")
     every = max(1, -(-last // 6))
     ticks = [
         element("span", f"{moments.steps[at]:,}", style=f"left:{100 * at / last:.2f}%")
@@ -182,13 +210,13 @@ def _chart(moments: Moments) -> Markup:
         element(
             "div",
             drawn,
-            element("span", f"{figure(moments.name, top)} {unit}", class_=side),
+            element("span", height, class_="top"),
             element("i", id="mark", style=f"left:100%;top:{_down(heights[last])}%"),
             class_="line-of",
         ),
         slider,
         element("div", *ticks, class_="ticks", aria_hidden="true"),
-        element("p", "training steps", class_="unit", aria_hidden="true"),
+        element("p", below, class_="unit", aria_hidden="true"),
         class_="slider",
     )
 
@@ -236,7 +264,8 @@ def _filters(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:
     if filters is None or filters.ndim not in (4, 5) or 0 in filters.shape:
         return None
     every, (high, wide) = filters.shape[1], filters.shape[2:4]
-    if min(high, wide) >= 24:  # what is looked at so small loses nothing by half the resolution
+    halved = min(high, wide) >= 24
+    if halved:  # what is looked at so small loses nothing by half the resolution
         filters = filters[:, :, : high // 2 * 2, : wide // 2 * 2]
         halves = (high // 2, 2, wide // 2, 2)
         filters = filters.reshape(*filters.shape[:2], *halves, *filters.shape[4:]).mean((3, 5))
@@ -260,6 +289,7 @@ def _filters(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:
             " speaks for the node, one in ",
             element("span", "orange", class_="minus"),
             " against it.",
+            " Each is the mean of four pixels of an input." if halved else None,
         ),
         class_="filters",
     )

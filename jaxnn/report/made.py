@@ -41,7 +41,8 @@ def sections(source: Source) -> list[Section]:
         Section(
             "speed",
             "Time and memory",
-            "What it took on this machine. Compiling happens once, before the first training step.",
+            "What it took on this machine. Compiling happens once, and counts only in the time in"
+            " all; steps in a second are those between the first chunk of steps and the last.",
             lambda: _speed(source),
         ),
         Section(
@@ -106,15 +107,19 @@ def _shape(shape: Any) -> str:
 
 
 def _chosen(source: Source) -> Markup | None:
-    config = source.found.config or {}
-    if not config:
+    config, known = source.found.config or {}, source.found.newest.get("identity", {})
+    found = {name: known[name] for name in ("steps", "batch_size") if name in known}
+    shown = config or found
+    if not shown:
         return None
-    said = {name: setting(value) for name, value in config.items()}
+    said = {name: setting(value) for name, value in shown.items()}
     # What the networks of a sweep had, and not what it was begun with.
     for name in [*source.fields, *(["seed"] if source.many and "seed" in said else [])]:
         said[name] = _tried(list(dict.fromkeys(row[name] for row in source.table)))
     rows = [[quoted(spaced(name)), quoted(words)] for name, words in said.items()]
-    return table("Hyper-parameters", ["name", "value"], rows, numbers=False)
+    chosen = table("Hyper-parameters", ["name", "value"], rows, numbers=False)
+    more = "The rest was not told: what fit is given as config= is kept, and stands here."
+    return chosen if config else join(chosen, element("p", more))
 
 
 def _tried(values: list[Any]) -> str:
@@ -140,10 +145,14 @@ def _speed(source: Source) -> Markup | None:
         "compile_seconds",
         lambda v: f"{speed.get('compilations', '?')} programs, {time(v)}",
     )
-    add("training steps in a second", "steps_per_second", lambda v: f"{v:,.0f}")
+    add("training steps in a second, without compiling", "steps_per_second", lambda v: f"{v:,.0f}")
     add("floating-point operations of a training step", "flops_per_step", _amount)
     add("floating-point operations in a second", "flops_per_second", _amount)
     add("share of what the device can do", "share_of_peak", percent)
+    if "share_of_peak" in speed and speed["share_of_peak"] is None:
+        said.append(["share of what the device can do", "not known: nor is what it can do at most"])
+    if speed:
+        said.append(["waiting for data", "none: they are on the device"])
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     add(f"memory {of}, at most", "memory_bytes", lambda v: volume(int(v)))
     said.append(["kept in its directory", volume(source.about.size)])

@@ -143,12 +143,14 @@
       pen.drawImage(small, 0, 0, side, side);
       points.forEach(([x, y, label]) => {
         pen.beginPath();
-        pen.arc(x * side, (1 - y) * side, 9, 0, 7);
+        pen.arc(x * side, (1 - y) * side, 10, 0, 7);
         pen.fillStyle = label < 0 ? "#24282e" : told.classes[label % told.classes.length];
         pen.fill();
-        pen.lineWidth = 3;
-        pen.strokeStyle = "#ffffff";
-        pen.stroke();
+        for (const [wide, colour] of [[5, "#24282e"], [3, "#ffffff"]]) { // seen on every colour
+          pen.lineWidth = wide;
+          pen.strokeStyle = colour;
+          pen.stroke();
+        }
       });
     };
   };

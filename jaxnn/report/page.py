@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jaxnn.records import files
 from jaxnn.report import inside, made, results, sweep_page
-from jaxnn.report.advice import advice
+from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
 from jaxnn.report.markup import Markup, cut, element, join, quoted
 from jaxnn.report.sections import Section, rendered
@@ -122,9 +122,8 @@ def _unbroken(heading: str) -> Markup:
 def _advice(source: Source) -> Markup:
     found = advice(source)
     if not found:
-        single = "it did not over-fit, stall or diverge, and no number was lost."
-        many = "no network diverged, and no best value is at the edge of what was tried."
-        return element("p", f"Nothing: {many if source.many else single}")
+        many = "Nothing: no network diverged, and no best value is at the edge of what was tried."
+        return element("p", many if source.many else otherwise(source))
     items = [
         element("li", element("h3", each.title), element("p", each.what), element("p", each.do))
         for each in found

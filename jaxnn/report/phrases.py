@@ -16,6 +16,7 @@ from jaxnn.report.markup import Markup, cut, element
 BLANK = "\u00a0"  # between a number and its sign, where no line ends
 _SHARES = re.compile(r"(^|.*/)(accuracy|top_\d+|skipped)$")
 _PARTS = {"train": "training examples", "test": "held-out examples"}
+_METRICS = {"mae": "mean absolute error (mae)", "r2": "explained share of the variance (r2)"}
 _UNITS = (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0), ("second", 1.0))
 
 
@@ -66,7 +67,8 @@ def told(name: str) -> str:
         return "learning rate"
     part, _, metric = name.removeprefix("best/").partition("/")
     where = _PARTS.get(part, f"{cut(part, 60)} examples")
-    return f"{best}{spaced(metric or part)}" + (f" on {where}" if metric else "")
+    said = _METRICS.get(metric) or spaced(metric or part)
+    return f"{best}{said}" + (f" on {where}" if metric else "")
 
 
 def spaced(name: str) -> str:

@@ -28,8 +28,7 @@ def sections(source: Source) -> list[Section]:
             "curves",
             "How the training went",
             "Each curve goes from the first training step to the last. The loss is what training"
-            " makes small: how wrong the network is. The curves called test are of held-out"
-            " examples, which it never trains on.",
+            f" makes small: how wrong the network is.{_others(source)}",
             lambda: _curves(source),
         ),
         Section(
@@ -62,6 +61,12 @@ def sections(source: Source) -> list[Section]:
     ]
 
 
+def _others(source: Source) -> str:
+    has = any(name.startswith("test/") for name in source.last)
+    words = " The curves called test are of held-out examples, which it never trains on."
+    return words if has else ""
+
+
 def _curves(source: Source) -> Markup | None:
     if not source.rows:
         return None
@@ -81,7 +86,7 @@ def _confusion(source: Source) -> Markup | None:
     figure = confusion(labels, predictions, letters or None)
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     order = np.argsort(wrong, axis=None)[::-1][:3]
-    most = [np.unravel_index(place, counts.shape) for place in order if wrong.flat[place] > 0]
+    most = [np.unravel_index(place, counts.shape) for place in order if wrong.flat[place] > 1]
     words = [f"{names[i]} taken for {names[j]} ({int(counts[i, j])})" for i, j in most if names]
     right = int(np.trace(counts))
     caption = f"{right:,} of {int(counts.sum()):,} are right." + (

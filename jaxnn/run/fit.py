@@ -203,8 +203,11 @@ def fit(
                     keeper.save(last, record.seconds, record.rows)
                 keeper.wait()
         if stopped.is_set() and progress.step < training.steps and record.goes_on:
-            saved = "" if keeper is None else "; the same again goes on from there"
-            raise KeyboardInterrupt(f"stopped at step {progress.step} of {training.steps}{saved}")
+            words = f"stopped at step {progress.step} of {training.steps}"
+            if keeper is not None:
+                page = f"python -m jaxnn report {keeper.directory.path} makes a page of it so far"
+                words += f"; the same again goes on from there; {page}"
+            raise KeyboardInterrupt(words)
         result = record.result(name, progress)
         figures = speed.told(result["steps"])
         if before is not None:
@@ -244,22 +247,27 @@ def _kept(
     if out is None:
         yield None, None, None
         return
-    with open_directory(out, config, resume=resume, allow_change=allow_change) as directory:
-        keeper = Keeper(directory, training, saving or Saving(), config)
-        try:
-            kept = keeper.found(resume, allow_change)
-            keeper.prepare()
-            with recorder_of(directory, training, kept and kept.step, report) as recorder:
-                yield keeper, kept, recorder
-            keeper.wait()
-        except BaseException as error:
+    keeper = None
+    try:
+        with open_directory(out, config, resume=resume, allow_change=allow_change) as directory:
+            keeper = Keeper(directory, training, saving or Saving(), config)
             try:
+                kept = keeper.found(resume, allow_change)
+                keeper.prepare()
+                with recorder_of(directory, training, kept and kept.step, report) as recorder:
+                    yield keeper, kept, recorder
                 keeper.wait()
-            except Exception as late:
-                error.add_note(f"Besides, a checkpoint could not be saved: {late}")
-            if report and isinstance(error, NotFinite):
-                write_report(directory.path)
-            raise
+            except BaseException as error:
+                try:
+                    keeper.wait()
+                except Exception as late:
+                    error.add_note(f"Besides, a checkpoint could not be saved: {late}")
+                raise
+    except NotFinite:
+        if report and keeper is not None:
+            # While it is locked, the run would be told to be going on.
+            write_report(keeper.directory.path)
+        raise
 
 
 def _check_finite(record: Record, keeper: Keeper | None) -> None:
