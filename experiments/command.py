@@ -146,7 +146,7 @@ def _reached(result: dict[str, Any]) -> str:
     figure = f"{result['metric']} {word(result[result['metric']])}"
     diverged = f" ({result['diverged']} diverged)" if result["diverged"] else ""
     runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}{diverged}"
-    return f"{runs}, best {figure} at {where}" if best else f"{runs}, {figure}"
+    return f"{runs}, best setting {where}: {figure}" if best else f"{runs}, {figure}"
 
 
 def _parse(name: str, config_type: type, main: Callable, options_type: type) -> tuple[Any, Any]:

@@ -98,7 +98,9 @@ def test_a_sweep_over_inputs_is_one_population(run, compilations):
         "test_sweeps_command", 6, 1,
     )  # fmt: skip
     assert result["steps"] == 24 and result["diverged"] == 0 and result["metric"] == "test/loss"
-    what = f"6 runs, best test/loss {result['test/loss']:.4g} at rate={result['best/rate']:.4g}"
+    what = (
+        f"6 runs, best setting rate={result['best/rate']:.4g}: test/loss {result['test/loss']:.4g}"
+    )
     where = f"in {result['seconds']:.1f} s; see mine"
     assert lines[-1] == f"test_sweeps_command: {what} {where}"
     assert "test/loss, best first" in " ".join(lines)

@@ -60,7 +60,11 @@ def of_run(source: Source) -> Markup:
         ]
     )
     about = source.about
-    facts = [about.experiment and quoted(source.name), about.status, f"step {source.step:,}"]
+    done = f"step {source.step:,}"
+    if source.many and source.table:
+        most = max(row["steps"] for row in source.table)
+        done = f"{len(source.table):,} networks, up to {most:,} steps each"
+    facts = [about.experiment and quoted(source.name), about.status, done]
     return page(f"{source.name}: report", sentence(source), facts, shown)
 
 
