@@ -72,12 +72,10 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         single = {gate: learn(config, node, gate).state.params["neuron"] for gate in TRUTH}
         tell(single, run.state.params)
         weight, (bias,) = single["AND"]["weight"][:, 0], single["AND"]["bias"]
-        one = jaxnn.pictures.neuron(weight, bias, ROWS[3], jax.nn.sigmoid)
-        one.savefig(f"{run.out}/neuron.png")
-        jaxnn.pictures.network(network, run.state.params, ROWS).savefig(f"{run.out}/network.png")
-        print(
-            f"\nPictures: {run.out}/neuron.png (AND by one neuron) and {run.out}/network.png (XOR)"
-        )
+        node, solved = f"{run.out}/neuron.png", f"{run.out}/network.png"
+        jaxnn.pictures.neuron(weight, bias, ROWS[3], jax.nn.sigmoid).savefig(node)
+        jaxnn.pictures.network(network, run.state.params, ROWS).savefig(solved)
+        print(f"\nPictures: {node} (AND by one neuron) and {solved} (XOR)")
     return run
 
 
