@@ -71,11 +71,10 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         node = jaxnn.serial(("neuron", jaxnn.linear(1)))
         single = {gate: learn(config, node, gate).state.params["neuron"] for gate in TRUTH}
         tell(single, run.state.params)
-        weight, (bias,) = single["AND"]["weight"][:, 0], single["AND"]["bias"]
-        node, solved = f"{run.out}/neuron.png", f"{run.out}/network.png"
-        jaxnn.pictures.neuron(weight, bias, ROWS[3], jax.nn.sigmoid).savefig(node)
-        jaxnn.pictures.network(network, run.state.params, ROWS).savefig(solved)
-        print(f"\nPictures: {node} (AND by one neuron) and {solved} (XOR)")
+        w, (b,) = single["AND"]["weight"][:, 0], single["AND"]["bias"]
+        jaxnn.pictures.neuron(w, b, ROWS[3], jax.nn.sigmoid).savefig(f"{run.out}/neuron.png")
+        jaxnn.pictures.network(network, run.state.params, ROWS).savefig(f"{run.out}/network.png")
+        print(f"\nPictures: {run.out}/neuron.png (AND, by one) and {run.out}/network.png (XOR)")
     return run
 
 
