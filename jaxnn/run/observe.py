@@ -116,12 +116,6 @@ def spread(data: Resident, count: int) -> np.ndarray:
     return (np.arange(count) * data.num_examples // count).astype(np.int32)
 
 
-def outcome(learner: Learner, state: Any, batch: Batch) -> tuple[Any, dict[str, Array]]:
-    """Returns the outputs for a batch, and the metrics over it."""
-    outputs = learner.predict(state, inputs_of(learner, state, batch))
-    return outputs, values(learner.evaluate(state, batch))
-
-
 def inputs_of(learner: Learner, state: Any, batch: Batch) -> Any:
     """Returns what the network is given of a batch, after what the objective does to it."""
     if learner.parts is None or not hasattr(state, "hparams"):

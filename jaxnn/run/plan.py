@@ -20,7 +20,7 @@ from jaxnn.network import Network, rewrite
 from jaxnn.objectives import Objective
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
-from jaxnn.run.observe import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, outcome, spread
+from jaxnn.run.observe import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, spread
 from jaxnn.run.training import Training
 from jaxnn.table import Table, table_of
 from jaxnn.transforms.captured import captured
@@ -118,7 +118,9 @@ def plan(training: Training, found: Made | None, chosen: Schedule) -> tuple[Plan
     data, learner = probe_data(training), training.learner
     state = jax.eval_shape(training.trials).state
     batch = jax.eval_shape(lambda data: weighted(data.take(jnp.arange(2))), data)
-    outputs, metrics = jax.eval_shape(partial(outcome, learner), state, batch)
+    inputs = jax.eval_shape(partial(inputs_of, learner), state, batch)
+    outputs = jax.eval_shape(learner.predict, state, inputs)
+    metrics = jax.eval_shape(learner.evaluate, state, batch)
     kind = _kind(batch, outputs, metrics) if is_one(outputs, batch) else "other"
     if found is None:
         return Plan(kind), None
