@@ -66,7 +66,7 @@ def optimizer(config: Config, steps: int):
     shape = optax.warmup_cosine_decay_schedule(
         0.0, 1.0, min(config.warm_up, steps // 2), steps, 0.1
     )
-    matrices = jaxnn.labels({"*weight": True, "*": False})
+    matrices = jaxnn.param_labels({"*weight": True, "*": False})
     return lambda h: optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(

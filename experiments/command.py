@@ -24,11 +24,11 @@ import tyro
 
 import jaxnn
 from experiments.fields import filled, hparams, swept
-from jaxnn.records.directory import digest, plain
-from jaxnn.records.screen import describe
-from jaxnn.records.sweeps import word
-from jaxnn.run.fit import NotFinitePolicy
+from jaxnn.catalog.sweeps import word
+from jaxnn.progress.screen import describe
+from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
+from jaxnn.storage.directory import digest, plain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 import jaxnn
 from jaxnn.checks import InvalidValue, choice, positive_integer
-from jaxnn.run.ranges import parse
+from jaxnn.search.ranges import parse
 
 Hparam = Annotated[float, "an input of the compiled program"]
 

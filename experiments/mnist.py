@@ -89,7 +89,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     objective = jaxnn.classification()
     if config.model != "mlp" and config.shift:
         moved = shifted if config.model == "convnet" else warped
-        objective = jaxnn.augmented(objective, moved(config.shift))
+        objective = jaxnn.augment(objective, moved(config.shift))
     learner = jaxnn.learner(
         lambda hparams: network(config, hparams),
         objective,

@@ -5,14 +5,17 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 """
 
 from jaxnn import metrics, pictures
-from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
+from jaxnn.checks import Caution, Explained, Invalid, InvalidType, InvalidValue
 from jaxnn.data import datasets
+from jaxnn.data._examples import examples
+from jaxnn.data._resident import Resident, resident
+from jaxnn.data._split import split
+from jaxnn.data._windows import Windows, windows
 from jaxnn.data.characters import Characters
 from jaxnn.data.durations import Duration, steps_of
-from jaxnn.data.examples import examples
-from jaxnn.data.resident import Resident, resident
-from jaxnn.data.split import split
-from jaxnn.data.windows import Windows, windows
+from jaxnn.driver._train import train
+from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.trial import Best, Trial, Watch
 from jaxnn.layers import (
     activation,
     attention,
@@ -36,29 +39,35 @@ from jaxnn.layers import (
     standardize,
     stochastic_depth,
 )
-from jaxnn.learner import Gradients, Halves, Learner, TrainState, learner
-from jaxnn.learning.accumulate import accumulate
-from jaxnn.learning.averaged import averaged
-from jaxnn.learning.guarded import guarded
-from jaxnn.learning.loss_scaled import loss_scaled
+from jaxnn.learning._accumulate import accumulate
+from jaxnn.learning._average import average
+from jaxnn.learning._ensemble import ensemble
+from jaxnn.learning._guard import guard
+from jaxnn.learning._learner import Gradients, Halves, Learner, TrainState, learner
+from jaxnn.learning._scale_loss import scale_loss
+from jaxnn.loop._evaluate import evaluate, predict
+from jaxnn.loop._population import population
+from jaxnn.loop._run import run
+from jaxnn.loop._unroll import unroll
+from jaxnn.loop.statuses import STATUSES
 from jaxnn.metrics import Metric
-from jaxnn.models.convnet import convnet
+from jaxnn.models._convnet import convnet
+from jaxnn.models._generate import generate
+from jaxnn.models._gpt import gpt
+from jaxnn.models._mlp import mlp
+from jaxnn.models._resnet import resnet
+from jaxnn.models._rnn import rnn
+from jaxnn.models._vae import vae
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
-from jaxnn.models.generate import generate
-from jaxnn.models.gpt import gpt
-from jaxnn.models.mlp import mlp
-from jaxnn.models.resnet import resnet
-from jaxnn.models.rnn import rnn
-from jaxnn.models.vae import vae
-from jaxnn.names import labels
+from jaxnn.names import param_labels
 from jaxnn.network import Network, parallel, residual, serial, stateless
 from jaxnn.objectives import (
     Objective,
     absolute_error,
-    augmented,
+    augment,
     batchwise,
     classification,
-    distilled,
+    distill,
     elbo,
     example_keys,
     focal,
@@ -69,32 +78,23 @@ from jaxnn.objectives import (
     regression,
     weights_of,
 )
-from jaxnn.records.checkpoints import Saving
-from jaxnn.records.directory import DirectoryInUse, NoCheckpoint
-from jaxnn.run.ensemble import ensemble
-from jaxnn.run.evaluate import evaluate, predict
-from jaxnn.run.fit import NotFinite, Run, fit
-from jaxnn.run.fit_sweep import Swept, fit_sweep
-from jaxnn.run.keeper import Caution
-from jaxnn.run.load import Loaded, load
-from jaxnn.run.population import population
-from jaxnn.run.ranges import linear_range, log_random_range, log_range, random_range
-from jaxnn.run.rate_range import RateRange, learning_rate_range
-from jaxnn.run.run import run
-from jaxnn.run.selection import population_based_training, successive_halving
-from jaxnn.run.sweep import Sweep, keys, sweep
-from jaxnn.run.train import train
-from jaxnn.run.training import Progress, Training
-from jaxnn.run.trial import STATUSES, Best, Trial, Watch
-from jaxnn.run.unroll import unroll
-from jaxnn.run.warm_start import WarmStart, resized, warm_start
-from jaxnn.table import Table, table
-from jaxnn.transforms.captured import captured
-from jaxnn.transforms.frozen import frozen
-from jaxnn.transforms.lora import lora, merged
-from jaxnn.transforms.mixed_precision import mixed_precision
-from jaxnn.transforms.remat import remat
-from jaxnn.transforms.repeat import repeat
+from jaxnn.runs._fit import NotFinite, Run, fit
+from jaxnn.runs._load import Loaded, load
+from jaxnn.search._fit_sweep import Swept, fit_sweep
+from jaxnn.search._sweep import Sweep, keys, sweep
+from jaxnn.search.ranges import linear_range, log_random_range, log_range, random_range
+from jaxnn.search.rate_range import RateRange, learning_rate_range
+from jaxnn.search.selection import population_based_training, successive_halving
+from jaxnn.storage.checkpoints import Saving
+from jaxnn.storage.directory import DirectoryInUse, NoCheckpoint
+from jaxnn.summary import Table, table
+from jaxnn.transforms._capture import capture
+from jaxnn.transforms._freeze import freeze
+from jaxnn.transforms._lora import lora, merge_lora
+from jaxnn.transforms._mixed_precision import mixed_precision
+from jaxnn.transforms._remat import remat
+from jaxnn.transforms._repeat import repeat
+from jaxnn.transforms._warm_start import WarmStart, resize, warm_start
 
 __version__ = "0.1.0"
 
@@ -136,12 +136,12 @@ __all__ = [
     "accumulate",
     "activation",
     "attention",
-    "augmented",
-    "averaged",
+    "augment",
+    "average",
     "avg_pool",
     "batch_norm",
     "batchwise",
-    "captured",
+    "capture",
     "classification",
     "conv",
     "conv_general_dilated",
@@ -149,7 +149,7 @@ __all__ = [
     "convnet",
     "datasets",
     "depthwise_conv",
-    "distilled",
+    "distill",
     "dropout",
     "elbo",
     "embedding",
@@ -162,16 +162,15 @@ __all__ = [
     "flatten",
     "flax_parameters",
     "focal",
+    "freeze",
     "from_flax",
-    "frozen",
     "generate",
     "gpt",
     "group_norm",
     "gru",
-    "guarded",
+    "guard",
     "info_nce",
     "keys",
-    "labels",
     "layer_norm",
     "learner",
     "learning_rate_range",
@@ -181,16 +180,16 @@ __all__ = [
     "log_random_range",
     "log_range",
     "lora",
-    "loss_scaled",
     "lstm",
     "max_pool",
-    "merged",
+    "merge_lora",
     "metrics",
     "mixed_precision",
     "mlp",
     "next_token",
     "objective",
     "parallel",
+    "param_labels",
     "pictures",
     "population",
     "population_based_training",
@@ -203,11 +202,12 @@ __all__ = [
     "repeat",
     "resident",
     "residual",
-    "resized",
+    "resize",
     "resnet",
     "rms_norm",
     "rnn",
     "run",
+    "scale_loss",
     "serial",
     "split",
     "standardize",

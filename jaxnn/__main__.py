@@ -26,9 +26,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxnn.catalog import account, comparison, verification, watching
+from jaxnn.catalog import entries as catalog
+from jaxnn.catalog import failures as reports
 from jaxnn.checks import Explained, Invalid
-from jaxnn.records import account, catalog, comparison, reports, verification, watching
-from jaxnn.records.columns import count, printable
+from jaxnn.formatting import count, printable
 
 
 class Answer(NamedTuple):

@@ -41,6 +41,10 @@ class InvalidType(Invalid, TypeError):
     """A kind of thing, or the structure of a tree, is wrong."""
 
 
+class Caution(UserWarning):
+    """Something about a run is worth knowing, though nothing is wrong."""
+
+
 def is_concrete(value: Any) -> bool:
     """Returns whether `value` is known now: a traced hyper-parameter is checked before tracing."""
     return not isinstance(value, Tracer)

@@ -205,14 +205,14 @@ def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[st
     return [name for name in names if name in found]
 
 
-def labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callable[[Any], Any]:
+def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callable[[Any], Any]:
     """Returns a function that gives each leaf of a tree the value of its rule, for Optax.
 
     Learning rates by name, and weight decay for all but biases and norms:
 
         optax.partition({"slow": optax.adam(1e-4), "fast": optax.adam(1e-2)},
-                        labels({"body": "slow", "*": "fast"}))
-        optax.adamw(1e-3, mask=labels({"*/bias": False, "*/scale": False, "*": True}))
+                        param_labels({"body": "slow", "*": "fast"}))
+        optax.adamw(1e-3, mask=param_labels({"*/bias": False, "*/scale": False, "*": True}))
 
     Args:
       rules: `{pattern: value}`, or pairs; the first that matches counts.
@@ -222,20 +222,20 @@ def labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callable[[An
       InvalidValue: from the function, if a leaf is matched by no rule, or a rule matches no leaf.
 
     Example:
-      >>> labels({"*/bias": False, "*": True})({"layer": {"bias": 1.0, "weight": 2.0}})
+      >>> param_labels({"*/bias": False, "*": True})({"layer": {"bias": 1.0, "weight": 2.0}})
       {'layer': {'bias': False, 'weight': True}}
     """
-    pairs_of("labels", rules)
+    pairs_of("param_labels", rules)
 
     def label(tree: Any) -> Any:
         # What an optimizer around this one has masked out is named too: it may have a rule.
         leaves, structure = jax.tree.flatten(tree, is_leaf=_is_masked)
         names = list(named(jax.tree.unflatten(structure, range(len(leaves)))))
-        matches = matched("labels", rules, names)
+        matches = matched("param_labels", rules, names)
         left = [name for name in names if name not in matches]
         if left:
             raise InvalidValue(
-                "labels",
+                "param_labels",
                 "no rule matches some of the leaves",
                 got=f"nothing for {listing(left)}",
                 expected="a value for each leaf",

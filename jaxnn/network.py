@@ -8,7 +8,7 @@ another library. So networks are built from networks:
     residual(serial(...))                                       # inputs + network(inputs)
     parallel(left, right)                                       # side by side, on the same inputs
 
-The contract, which every network keeps (`tests/test_laws.py` holds them all to it):
+The contract, which every network keeps (`tests/network/test_laws.py` holds them all to it):
 
 - `init` reads only the shapes and dtypes of `inputs`, and returns `(params, state)`: `params` is
   what training adjusts, `state` is everything else that `apply` needs (running statistics), `{}`

@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 
-from jaxnn.records import checkpoints
-from jaxnn.records.checkpoints import newest, read_checkpoint, write_checkpoint
-from jaxnn.records.manifest import leaves_of, opened
+from jaxnn.storage import checkpoints
+from jaxnn.storage.checkpoints import newest, read_checkpoint, write_checkpoint
+from jaxnn.storage.manifest import leaves_of, opened
 from tests.trees import numbers
 
 FIELDS = {"rows": 0, "seconds": 0.0, "value": None, "config": {}, "identity": {}, "environment": {}}

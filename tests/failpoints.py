@@ -19,25 +19,25 @@ from pathlib import Path
 
 import jax
 
-from jaxnn.records import files
+from jaxnn.storage import files
 
 ROW, SAVE = r"/metrics\.jsonl$", r"checkpoints/\.draft-\d+-\w+"
 
 # {name: (function, moment, words)}. `file:write` is a write of `files.write`.
 POINTS = {
     # Before the training.
-    "traced": ("jaxnn.run.train:trace_step", "after", ""),
+    "traced": ("jaxnn.driver._train:trace_step", "after", ""),
     "compiling": ("compile", "after", ""),
     "directory made": ("pathlib:Path.mkdir", "after", r"/run$"),
     "locked": ("fcntl:flock", "after", r"\.lock"),
-    "owner written": ("jaxnn.records.files:sweep", "before", "/run$"),
+    "owner written": ("jaxnn.storage.files:sweep", "before", "/run$"),
     "half of the configuration": ("file:write", "half", "draft-config"),
     "configuration named": ("os:replace", "after", r"-> \S*config\.json"),
     # Training.
-    "dispatched": ("jaxnn.run.training:advance", "after", ""),
-    "evaluating": ("jaxnn.run.training:report", "before", ""),
-    "evaluated": ("jaxnn.run.training:report", "after", ""),
-    "copied": ("jaxnn.run.keeper:_duplicate", "after", ""),
+    "dispatched": ("jaxnn.driver.chunks:advance", "after", ""),
+    "evaluating": ("jaxnn.driver.chunks:report", "before", ""),
+    "evaluated": ("jaxnn.driver.chunks:report", "after", ""),
+    "copied": ("jaxnn.storage.checkpointing:_duplicate", "after", ""),
     "before a row": ("os:write", "before", ROW),
     "half of a row": ("os:write", "half", ROW),
     "after a row": ("os:write", "after", ROW),
@@ -46,17 +46,17 @@ POINTS = {
     # Saving.
     "folder made": ("pathlib:Path.mkdir", "after", r"/checkpoints$"),
     "draft made": ("pathlib:Path.mkdir", "after", SAVE),
-    "arrays begun": ("jaxnn.records.checkpoints:write_arrays", "during 2", ""),
-    "half of the arrays": ("jaxnn.records.checkpoints:write_arrays", "during 9", ""),
-    "arrays written": ("jaxnn.records.checkpoints:write_arrays", "after", ""),
-    "reading back": ("jaxnn.records.checkpoints:read_arrays", "before", SAVE),
+    "arrays begun": ("jaxnn.storage.checkpoints:write_arrays", "during 2", ""),
+    "half of the arrays": ("jaxnn.storage.checkpoints:write_arrays", "during 9", ""),
+    "arrays written": ("jaxnn.storage.checkpoints:write_arrays", "after", ""),
+    "reading back": ("jaxnn.storage.checkpoints:read_arrays", "before", SAVE),
     "arrays unforced": ("os:fsync", "before", SAVE + "/arrays/"),
     "arrays forced": ("os:fsync", "after", SAVE + "/arrays$"),
     "half of the manifest": ("file:write", "half", "draft-manifest"),
     "manifest unforced": ("os:fsync", "before", "draft-manifest"),
     "manifest unnamed": ("os:replace", "before", r"-> \S*manifest\.json"),
     "manifest named": ("os:replace", "after", r"-> \S*manifest\.json"),
-    "owner checked": ("jaxnn.records.directory:RunDirectory.check_owner", "after", ""),
+    "owner checked": ("jaxnn.storage.directory:RunDirectory.check_owner", "after", ""),
     "checkpoint unnamed": ("os:replace", "before", r"-> \S*/\d{12}$"),
     "checkpoint named": ("os:replace", "after", r"-> \S*/\d{12}$"),
     "names forced": ("os:fsync", "after", "/checkpoints$"),
@@ -66,9 +66,9 @@ POINTS = {
     "half of the trash": ("os:unlink", "after", r"checkpoints/(\.trash-|\d{12})"),
     "last of the trash": ("os:rmdir", "before", r"\.trash-"),
     # Going on.
-    "swept": ("jaxnn.records.files:sweep", "after", ""),
-    "restoring": ("jaxnn.records.checkpoints:read_checkpoint", "before", ""),
-    "restored": ("jaxnn.records.checkpoints:read_checkpoint", "after", ""),
+    "swept": ("jaxnn.storage.files:sweep", "after", ""),
+    "restoring": ("jaxnn.storage.checkpoints:read_checkpoint", "before", ""),
+    "restored": ("jaxnn.storage.checkpoints:read_checkpoint", "after", ""),
     "rows uncut": ("os:truncate", "before", ROW),
     "rows cut": ("os:truncate", "after", ROW),
     # The end.

@@ -24,11 +24,11 @@ import optax
 
 import jaxnn
 from experiments.command import command
-from jaxnn.records import checkpoints
-from jaxnn.records.background import Background
-from jaxnn.records.command import FILE as COMMAND
-from jaxnn.records.directory import RunDirectory
-from jaxnn.records.recording import FOLDER
+from jaxnn.storage import checkpoints
+from jaxnn.storage.background import Background
+from jaxnn.storage.command import FILE as COMMAND
+from jaxnn.storage.directory import RunDirectory
+from jaxnn.storage.recording import FOLDER
 from tests import compiling, failpoints
 from tests.promises import counted, figure  # noqa: F401  (what all of these tests need)
 
@@ -188,7 +188,7 @@ def _child(place, arguments, fault, pace, cache, before) -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     compiling.fast()
     # The page is made of what is kept, when all is done: it has tests of its own.
-    sys.modules["jaxnn.run.fit"].write_report = lambda path: None  # pyright: ignore
+    sys.modules["jaxnn.runs._fit"].write_report = lambda path: None  # pyright: ignore
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

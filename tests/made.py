@@ -52,9 +52,9 @@ TRANSFORMS = {
     "repeat": lambda network: jaxnn.repeat(network, 3),
     "remat": jaxnn.remat,
     "mixed_precision": jaxnn.mixed_precision,
-    "frozen": lambda network: jaxnn.frozen(network, {"*bias": True}),
+    "freeze": lambda network: jaxnn.freeze(network, {"*bias": True}),
     "lora": lambda network: jaxnn.lora(network, {"*weight": True}, rank=2),
-    "captured": lambda network: jaxnn.captured(network, ["branch", "*/linear"]),
+    "capture": lambda network: jaxnn.capture(network, ["branch", "*/linear"]),
 }
 """Every transform of a network; of pairs the registry has some, and `test_transforms` all."""
 
@@ -74,9 +74,9 @@ def case_of(*names):
         coarse = "bfloat16 has three digits; `test_transforms` compares it with float32"
         exempt = {"gradients": coarse, "compiled": coarse}
         facts = {"bfloat16": jnp.float32}
-        if names[0] == "captured":
+        if names[0] == "capture":
             exempt["bfloat16"] = "outputs are float32, and what is captured bfloat16"
-    elif {"frozen", "lora"} & {*names}:
+    elif {"freeze", "lora"} & {*names}:
         exempt = {"bfloat16": "what is frozen is state, which this law leaves in float32"}
     make, several = (lambda: transformed(*names)), len(names) > 1
     return Case("_of_".join(names), make, real(4, 4), exempt, facts, several)

@@ -15,7 +15,7 @@ try:
     from jaxnn.pictures.diagram import diagram, to_json
 except ImportError:
     diagram = None
-from jaxnn.records import recording
+from jaxnn.storage import recording
 
 LAYERS = ("hidden_1", "hidden_2", "output")
 WIDTHS = (64, 12, 8, 10)

@@ -10,13 +10,13 @@ import optax
 from flax import nnx
 
 import jaxnn
-from jaxnn.layers.attention import remembering
-from jaxnn.learning.accumulate import accumulate
-from jaxnn.learning.averaged import averaged
-from jaxnn.learning.guarded import guarded
-from jaxnn.learning.loss_scaled import loss_scaled
+from jaxnn.layers._attention import remembering
+from jaxnn.learning._accumulate import accumulate
+from jaxnn.learning._average import average
+from jaxnn.learning._guard import guard
+from jaxnn.learning._scale_loss import scale_loss
 from jaxnn.models.flax import from_flax
-from jaxnn.transforms.mixed_precision import mixed_precision
+from jaxnn.transforms._mixed_precision import mixed_precision
 from tests import made
 from tests.cases import Case, real, whole
 from tests.flax_models import LinenModel, NnxModel
@@ -31,8 +31,8 @@ _MIXED = {"bfloat16": "Flax's batch normalization mixes dtypes, which is forbidd
 
 _PAIRS = [
     ("repeat", "remat"), ("remat", "repeat"), ("mixed_precision", "repeat"), ("repeat", "lora"),
-    ("lora", "repeat"), ("mixed_precision", "lora"), ("lora", "frozen"), ("captured", "repeat"),
-    ("captured", "mixed_precision"), ("remat", "captured"), ("frozen", "mixed_precision"),
+    ("lora", "repeat"), ("mixed_precision", "lora"), ("lora", "freeze"), ("capture", "repeat"),
+    ("capture", "mixed_precision"), ("remat", "capture"), ("freeze", "mixed_precision"),
 ]  # fmt: skip
 
 
@@ -213,7 +213,7 @@ OBJECTIVES = [
     Case("regression_absolute", lambda: jaxnn.regression(jaxnn.absolute_error), _NUMBERS),
     Case("regression_huber", lambda: jaxnn.regression(optax.losses.huber_loss), _NUMBERS),
     Case("plain_loss", lambda: jaxnn.objective(made.pinball), _NUMBERS),
-    Case("augmented", lambda: jaxnn.augmented(jaxnn.classification(), made.noisy), _CLASSES),
+    Case("augmented", lambda: jaxnn.augment(jaxnn.classification(), made.noisy), _CLASSES),
     Case("batchwise", lambda: jaxnn.batchwise(made.spread), _NUMBERS, _BATCHWISE),
     Case("next_token", lambda: jaxnn.next_token(label_smoothing=0.1), _TEXT),
     Case("classification_measured", made.measured, _CLASSES),
@@ -222,7 +222,7 @@ OBJECTIVES = [
     Case("reconstruction", lambda: jaxnn.reconstruction(targets=made.flat), _FLAT),
     Case("elbo", lambda: jaxnn.elbo(beta=2.0), _CODED),
     Case("elbo_gaussian", lambda: jaxnn.elbo(likelihood="gaussian"), _CODED),
-    Case("distilled", lambda: jaxnn.distilled(jaxnn.classification(), made.teacher), _TAUGHT),
+    Case("distilled", lambda: jaxnn.distill(jaxnn.classification(), made.teacher), _TAUGHT),
 ]
 
 
@@ -312,7 +312,7 @@ LEARNERS = [
     ),
     Case(
         "guarded",
-        lambda: guarded(_learned(lambda: jaxnn.mlp([32], 3))()),
+        lambda: guard(_learned(lambda: jaxnn.mlp([32], 3))()),
         _classified(VECTORS) | WEIGHTED,
         facts={"hparams": _FAST},
     ),
@@ -324,13 +324,13 @@ LEARNERS = [
     ),
     Case(
         "averaged",
-        lambda: averaged(_learned(lambda: jaxnn.mlp([32], 3))(), decay=0.9),
+        lambda: average(_learned(lambda: jaxnn.mlp([32], 3))(), decay=0.9),
         _classified(VECTORS) | WEIGHTED,
         facts={"hparams": _FAST},
     ),
     Case(
         "loss_scaled",
-        lambda: loss_scaled(_learned(lambda: mixed_precision(jaxnn.mlp([32], 3), jnp.float16))()),
+        lambda: scale_loss(_learned(lambda: mixed_precision(jaxnn.mlp([32], 3), jnp.float16))()),
         _classified(VECTORS) | WEIGHTED,
         {"gradient": "float16 is too coarse for differences"},
         {"hparams": _FAST},

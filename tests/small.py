@@ -11,9 +11,9 @@ import numpy as np
 import optax
 
 import jaxnn
-from jaxnn.records import checkpoints, files, manifest
-from jaxnn.records.directory import open_directory
-from jaxnn.run.keeper import Keeper, Kept
+from jaxnn.storage import checkpoints, files, manifest
+from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.directory import open_directory
 
 STEPS = (4, 8, 12)  # of the checkpoints
 BEFORE, NEWEST = map(checkpoints.name, STEPS[1:])

@@ -21,25 +21,31 @@ MODULES = {
 
 # Each room imports only from rooms above it, or from its own. The design's layout, in words.
 ROOMS = [
-    ("typing", "checks", "programs", "display"),
+    ("typing", "checks", "programs", "formatting", "display"),
     ("names",),
     ("network",),
     ("layers",),
     ("transforms",),
     ("models",),
-    ("table",),
+    ("summary",),
     ("metrics",),
     ("objectives",),
     ("hparams",),
-    ("learner",),
     ("learning",),
     ("data",),
-    ("pictures",),
     ("scale",),
-    ("records",),
+    ("loop",),
+    ("driver",),
+    ("pictures",),
+    ("storage",),
+    ("progress",),
+    ("observing",),
+    ("catalog",),
     ("report",),
-    ("run",),
-    ("export", "__main__"),
+    ("diagnosis",),
+    ("runs",),
+    ("search",),
+    ("__main__",),
 ]
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 

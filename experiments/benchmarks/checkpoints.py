@@ -22,9 +22,9 @@ import jax
 import optax
 
 import jaxnn
-from jaxnn.run.keeper import Keeper
 from jaxnn.scale import devices
 from jaxnn.scale.memory import size
+from jaxnn.storage.checkpointing import Keeper
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,8 +49,8 @@ def ours() -> tuple[Train, Callable[[], float], Callable[[int], float]]:
     import jax
     import jax.numpy as jnp
 
-    from jaxnn.run.advance import advance
-    from jaxnn.run.run import empty_window, trace_step
+    from jaxnn.loop._advance import advance
+    from jaxnn.loop._run import empty_window, trace_step
 
     text, held_out = tokens()
     model = network(Experiment(), 65)

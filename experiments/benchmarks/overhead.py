@@ -23,9 +23,9 @@ from jax import lax
 import jaxnn
 from jaxnn.data.order import epoch_and_place, permute
 from jaxnn.layers.convolution import convolve
-from jaxnn.learner import ORDER
-from jaxnn.run.advance import advance
-from jaxnn.run.run import Form, empty_window, trace_step
+from jaxnn.learning._learner import ORDER
+from jaxnn.loop._advance import advance
+from jaxnn.loop._run import Form, empty_window, trace_step
 from jaxnn.scale import devices
 
 

@@ -1,7 +1,7 @@
 """Durations: how long to train, and how often to report, in the unit that is natural.
 
 >>> import numpy as np
->>> from jaxnn.data.resident import resident
+>>> from jaxnn.data._resident import resident
 >>> data = resident({"inputs": np.zeros((1000, 3))}, batch_size=50)
 >>> steps_of("10 epochs", data)
 200
@@ -17,7 +17,7 @@ import re
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.data.resident import Resident
+from jaxnn.data._resident import Resident
 
 Duration = int | np.integer | str
 """A number of steps, or `"300 steps"`, `"10 epochs"`, `"50000 examples"`, `"5%"` of the run."""

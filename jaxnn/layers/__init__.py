@@ -5,13 +5,13 @@ A node weighs its inputs, sums them and adds a bias; an activation makes its out
 stands between such layers. A layer is one function that returns a `Network`.
 """
 
-from jaxnn.layers.activation import activation, flatten
-from jaxnn.layers.attention import attention
+from jaxnn.layers._activation import activation, flatten
+from jaxnn.layers._attention import attention
+from jaxnn.layers._dropout import dropout, stochastic_depth
+from jaxnn.layers._embedding import embedding, positions
+from jaxnn.layers._linear import linear
 from jaxnn.layers.convolution import conv, conv_general_dilated
 from jaxnn.layers.depthwise import depthwise_conv
-from jaxnn.layers.dropout import dropout, stochastic_depth
-from jaxnn.layers.embedding import embedding, positions
-from jaxnn.layers.linear import linear
 from jaxnn.layers.normalization import (
     batch_norm,
     group_norm,

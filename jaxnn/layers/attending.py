@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.layers.dropout import dropout as dropout_layer
-from jaxnn.layers.linear import at_least_float32
+from jaxnn.layers._dropout import dropout as dropout_layer
+from jaxnn.layers._linear import at_least_float32
 from jaxnn.typing import Any, Array, Float, Int, Number
 
 

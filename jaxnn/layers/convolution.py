@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import InvalidValue, floating, positive_integer
-from jaxnn.layers.linear import initial_weight
+from jaxnn.layers._linear import initial_weight
 from jaxnn.network import Network, described, stateless
 from jaxnn.typing import Any, Number
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import InvalidValue, floating, positive, positive_integer
+from jaxnn.layers._linear import at_least_float32, initial_weight
 from jaxnn.layers.convolution import Padding, Sizes, check_fit, explicit_padding, per_axis
-from jaxnn.layers.linear import at_least_float32, initial_weight
 from jaxnn.network import Network, described, stateless
 from jaxnn.typing import Number
 

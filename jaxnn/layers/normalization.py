@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import InvalidValue, floating, number, positive, positive_integer
-from jaxnn.layers.linear import at_least_float32, check_features
+from jaxnn.layers._linear import at_least_float32, check_features
 from jaxnn.network import Network, Parts, described, stateless
 from jaxnn.typing import Any, Number
 

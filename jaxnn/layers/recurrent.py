@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import InvalidValue, floating, number, positive_integer
-from jaxnn.layers.linear import at_least_float32, flat_draw, linear
+from jaxnn.layers._linear import at_least_float32, flat_draw, linear
 from jaxnn.network import Network, Parts, apply_part, gathered, part_key
 from jaxnn.typing import Any, Callable, Number
 

@@ -15,6 +15,7 @@ import math
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidValue, floating, positive, positive_integer
+from jaxnn.layers._linear import initial_weight
 from jaxnn.layers.convolution import (
     Padding,
     Sizes,
@@ -23,7 +24,6 @@ from jaxnn.layers.convolution import (
     explicit_padding,
     per_axis,
 )
-from jaxnn.layers.linear import initial_weight
 from jaxnn.network import Network, described, stateless
 from jaxnn.typing import Number
 

@@ -16,29 +16,29 @@ loss that is defined only over a whole batch says so: `batchwise(loss)`.
     ([1.38600003..., 1.38600003...], [1.0, 1.0])
 """
 
-from jaxnn.objectives.classification import classification
-from jaxnn.objectives.contrastive import info_nce
-from jaxnn.objectives.distillation import distilled
-from jaxnn.objectives.focal import focal
-from jaxnn.objectives.next_token import next_token
-from jaxnn.objectives.objective import (
+from jaxnn.objectives._classification import classification
+from jaxnn.objectives._focal import focal
+from jaxnn.objectives._next_token import next_token
+from jaxnn.objectives._objective import (
     Objective,
-    augmented,
+    augment,
     batchwise,
     example_keys,
     objective,
     weights_of,
 )
-from jaxnn.objectives.reconstruction import elbo, reconstruction
-from jaxnn.objectives.regression import absolute_error, regression
+from jaxnn.objectives._reconstruction import elbo, reconstruction
+from jaxnn.objectives._regression import absolute_error, regression
+from jaxnn.objectives.contrastive import info_nce
+from jaxnn.objectives.distillation import distill
 
 __all__ = [
     "Objective",
     "absolute_error",
-    "augmented",
+    "augment",
     "batchwise",
     "classification",
-    "distilled",
+    "distill",
     "elbo",
     "example_keys",
     "focal",

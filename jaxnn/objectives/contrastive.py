@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, positive
-from jaxnn.objectives.classification import cross_entropy
-from jaxnn.objectives.objective import Objective, weights_of
+from jaxnn.objectives._classification import cross_entropy
+from jaxnn.objectives._objective import Objective, weights_of
 from jaxnn.typing import Any, Number
 
 

@@ -1,8 +1,8 @@
 """Distillation: a network learns from what another one answers, beside the labels.
 
 >>> import jax.numpy as jnp
->>> from jaxnn.objectives.classification import classification
->>> goal = distilled(classification(), lambda inputs: 2 * inputs, share=1.0)
+>>> from jaxnn.objectives._classification import classification
+>>> goal = distill(classification(), lambda inputs: 2 * inputs, share=1.0)
 >>> batch = goal.prepare(None, {"inputs": jnp.array([[1.0, 0.0]]), "labels": jnp.array([0])})
 >>> goal.loss(jnp.array([[2.0, 0.0]]), batch)[0].tolist()       # it answers as its teacher does
 [0.0]
@@ -13,11 +13,11 @@ import jax.numpy as jnp
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, number, positive
-from jaxnn.objectives.objective import Objective, weights_of
+from jaxnn.objectives._objective import Objective, weights_of
 from jaxnn.typing import Any, Callable, Number
 
 
-def distilled(
+def distill(
     base: Objective,
     teacher: Callable[[Any], Any],
     *,

@@ -9,19 +9,19 @@ They open no window, and leave matplotlib's settings alone.
 """
 
 from jaxnn.pictures import scheme
-from jaxnn.pictures.attention import attention, attention_weights
-from jaxnn.pictures.boundary import boundary
-from jaxnn.pictures.confusion import confusion, confusion_matrix
-from jaxnn.pictures.curves import curves
-from jaxnn.pictures.examples import examples
-from jaxnn.pictures.filters import filters
-from jaxnn.pictures.gradient_flow import gradient_flow
+from jaxnn.pictures._attention import attention, attention_weights
+from jaxnn.pictures._boundary import boundary
+from jaxnn.pictures._confusion import confusion, confusion_matrix
+from jaxnn.pictures._curves import curves
+from jaxnn.pictures._examples import examples
+from jaxnn.pictures._filters import filters
+from jaxnn.pictures._gradient_flow import gradient_flow
+from jaxnn.pictures._network import network
+from jaxnn.pictures._neuron import neuron
+from jaxnn.pictures._sweep import sweep
 from jaxnn.pictures.histograms import activations, weights
 from jaxnn.pictures.images import image_grid
-from jaxnn.pictures.network import network
-from jaxnn.pictures.neuron import neuron
 from jaxnn.pictures.scheme import canvas, svg
-from jaxnn.pictures.sweep import sweep
 
 __all__ = [
     "activations",

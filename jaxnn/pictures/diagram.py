@@ -6,7 +6,7 @@ network is drawn as blocks. A diagram holds no numbers of a network: those are r
 by `wires`, which is plain indexing, so that a program in training can do it.
 
 >>> import jax, jax.numpy as jnp
->>> from jaxnn.models.mlp import mlp
+>>> from jaxnn.models._mlp import mlp
 >>> network = mlp([3], 2)
 >>> found = diagram(network, jnp.ones((1, 20)))
 >>> [(layer.name, layer.width, layer.activation) for layer in found.layers]
@@ -36,7 +36,7 @@ from jaxnn.typing import Any, Params
 ALL, SOME = 16, 6  # a layer of up to ALL nodes is shown as a whole, of others SOME at either end
 DEEPEST = 6  # columns of nodes that a picture has room for
 
-_SEEN_THROUGH = ("captured", "mixed_precision", "remat")  # the weights inside are the weights
+_SEEN_THROUGH = ("capture", "mixed_precision", "remat")  # the weights inside are the weights
 _NORMS = ("batch_norm", "group_norm", "layer_norm", "rms_norm", "standardize")
 _BETWEEN = ("activation", "channels", "dropout", "flatten", "identity", *_NORMS)
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.catalog.failures import reports
 from jaxnn.checks import Explained
-from jaxnn.records.reports import reports
 from jaxnn.report.markup import cut
 from jaxnn.report.phrases import BLANK, figure, listed, percent, spaced, steps, told
 from jaxnn.report.source import Source

@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jaxnn.catalog import contents
+from jaxnn.catalog import entries as catalog
+from jaxnn.catalog.sweeps import word
 from jaxnn.checks import InvalidValue
-from jaxnn.records import catalog, contents
-from jaxnn.records.sweeps import word
 from jaxnn.report.markup import cut
 from jaxnn.report.phrases import listed, setting, spaced, told
 from jaxnn.report.source import Source

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.records.recording import Frame, Recording
+from jaxnn.storage.recording import Frame, Recording
 
 POINTS = 1000  # as many as a recording keeps of what was said: of those there may be more
 SAME = 0.005  # accuracies that differ by less may be of the same answers

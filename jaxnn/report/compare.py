@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxnn.catalog import entries as catalog
 from jaxnn.checks import InvalidValue
 from jaxnn.metrics import lower_is_better
-from jaxnn.pictures.curves import curves
-from jaxnn.records import catalog, files
+from jaxnn.pictures._curves import curves
 from jaxnn.report import alike
 from jaxnn.report.drawn import drawn, lettered, shortened
 from jaxnn.report.markup import Markup, cut, element, join, quoted, table
@@ -28,6 +28,7 @@ from jaxnn.report.phrases import (
 )
 from jaxnn.report.sections import Section, rendered
 from jaxnn.report.source import Source, read
+from jaxnn.storage import files
 
 FILE = "compare.html"
 

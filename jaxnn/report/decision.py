@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from jaxnn.pictures.scheme import COLOURS
-from jaxnn.records.recording import Recording
 from jaxnn.report.examples import names_of, probabilities
 from jaxnn.report.markup import Markup, element, join
 from jaxnn.report.packed import shares, text
 from jaxnn.report.stacks import stacked
+from jaxnn.storage.recording import Recording
 
 FINE = 32  # points along each side that a page carries; a browser blends them
 

@@ -20,17 +20,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnn.catalog import entries as catalog
 from jaxnn.checks import Invalid, InvalidValue
 from jaxnn.pictures import diagram as diagrams
-from jaxnn.pictures.confusion import confusion_matrix
-from jaxnn.pictures.curves import curves
-from jaxnn.pictures.network import draw
-from jaxnn.records import catalog, files
-from jaxnn.records.directory import ROWS
-from jaxnn.records.recording import Frame
+from jaxnn.pictures._confusion import confusion_matrix
+from jaxnn.pictures._curves import curves
+from jaxnn.pictures._network import draw
 from jaxnn.report import source
 from jaxnn.report.drawn import shortened
 from jaxnn.report.examples import names_of
+from jaxnn.storage import files
+from jaxnn.storage.directory import ROWS
+from jaxnn.storage.recording import Frame
 
 # Of a population or a sweep so many members have events: what more lines would say, nobody sees.
 MEMBERS = 32

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnn.pictures.gradient_flow import gradient_flow
+from jaxnn.pictures._gradient_flow import gradient_flow
 from jaxnn.pictures.histograms import activations, weights
-from jaxnn.records.recording import Frame
 from jaxnn.report.drawn import drawn, lettered
 from jaxnn.report.markup import Markup
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
+from jaxnn.storage.recording import Frame
 
 TIMES = 8  # of all moments, so many are drawn
 LONG = 400  # letters of a name, that nobody but a stranger exceeds

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnn.pictures.scheme import COLOURS, MARK, SIGNED
-from jaxnn.records.recording import Frame, Recording
 from jaxnn.report.decision import decision
 from jaxnn.report.examples import BARS, cards, names_of, probabilities
 from jaxnn.report.markup import Markup, block, element, join
@@ -19,6 +18,7 @@ from jaxnn.report.phrases import figure, is_share, spaced, sure, value_of
 from jaxnn.report.source import Source
 from jaxnn.report.stacks import stacked
 from jaxnn.report.wiring import wiring
+from jaxnn.storage.recording import Frame, Recording
 
 EXAMPLES = 12
 PIXELS = 250_000  # of all filters at all moments; a page is to be small

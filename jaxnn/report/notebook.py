@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxnn import display
+from jaxnn.catalog import sweeps
 from jaxnn.checks import Invalid
-from jaxnn.pictures.curves import curves
-from jaxnn.records import sweeps
-from jaxnn.records.columns import count, duration
+from jaxnn.formatting import count, duration
+from jaxnn.pictures._curves import curves
 from jaxnn.report.drawn import drawn, shortened
 
 # The names that pictures have for the colours of a page: here they are those around them.

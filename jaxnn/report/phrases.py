@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any
 
-from jaxnn.records.sweeps import word
+from jaxnn.catalog.sweeps import word
 from jaxnn.report.markup import Markup, cut, element
 
 BLANK = "\u00a0"  # between a number and its sign, where no line ends

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.pictures.confusion import confusion
-from jaxnn.pictures.curves import curves
+from jaxnn.pictures._confusion import confusion
+from jaxnn.pictures._curves import curves
 from jaxnn.report.drawn import drawn, lettered, shortened
 from jaxnn.report.examples import cards, names_of
 from jaxnn.report.markup import Markup, element, join, table

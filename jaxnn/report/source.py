@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.records import catalog, contents, files, recording, sweeps
-from jaxnn.records.catalog import Entry, number
-from jaxnn.records.directory import SPEED
-from jaxnn.records.recording import Recording
+from jaxnn.catalog import contents, sweeps
+from jaxnn.catalog import entries as catalog
+from jaxnn.catalog.entries import Entry, number
 from jaxnn.report.classes import with_classes
+from jaxnn.storage import files, recording
+from jaxnn.storage.directory import SPEED
+from jaxnn.storage.recording import Recording
 
 CSV = "sweep.csv"
 

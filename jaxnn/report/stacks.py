@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnn.records.recording import Frame
+from jaxnn.storage.recording import Frame
 
 
 def stacked(frames: Sequence[Frame], name: str) -> np.ndarray | None:

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from jaxnn.catalog import sweeps
 from jaxnn.metrics import lower_is_better
-from jaxnn.records import sweeps
 from jaxnn.report.phrases import figure, is_share, listed, percent, spaced, steps, time, told
 from jaxnn.report.source import Source
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxnn.catalog import sweeps
 from jaxnn.metrics import lower_is_better
-from jaxnn.pictures.curves import curves
-from jaxnn.pictures.sweep import sweep
-from jaxnn.records import sweeps
+from jaxnn.pictures._curves import curves
+from jaxnn.pictures._sweep import sweep
 from jaxnn.report.drawn import drawn, lettered, shortened
 from jaxnn.report.markup import Markup, element, join, quoted, table
 from jaxnn.report.phrases import figure, listed, spaced, told, value_of

@@ -7,13 +7,13 @@ import numpy as np
 
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures import scheme
-from jaxnn.pictures.network import draw
-from jaxnn.records.recording import Recording
+from jaxnn.pictures._network import draw
 from jaxnn.report.drawn import drawn, lettered
 from jaxnn.report.examples import names_of
 from jaxnn.report.markup import Markup, element
 from jaxnn.report.packed import levels
 from jaxnn.report.stacks import stacked
+from jaxnn.storage.recording import Recording
 
 NAME = "net"
 

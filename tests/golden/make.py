@@ -17,8 +17,8 @@ import numpy as np
 import optax
 
 import jaxnn
-from jaxnn.records import checkpoints
-from jaxnn.records.manifest import FORMAT, leaves_of
+from jaxnn.storage import checkpoints
+from jaxnn.storage.manifest import FORMAT, leaves_of
 from tests.trees import numbers
 
 FOLDER = Path(__file__).parent

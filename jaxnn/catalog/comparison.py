@@ -1,0 +1,230 @@
+"""Comparing two runs, or two checkpoints: what differs, down to the bits of every array.
+
+Two runs are the same if they differ in nothing but the time they took. Arrays are compared by the
+digests in the manifests; only if some differ are they read, to say by how much.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.catalog.contents import Contents, DamagedFile, read
+from jaxnn.catalog.entries import find, number, parts
+from jaxnn.checks import InvalidValue
+from jaxnn.formatting import aligned, count
+from jaxnn.storage import checkpoints
+from jaxnn.storage.directory import CHECKPOINTS
+from jaxnn.storage.manifest import Damaged, leaves_in
+
+# What is longer is cut, and of many arrays these are shown; --json has all.
+WIDTH, SHOWN = 24, 20
+
+
+@dataclass(frozen=True)
+class Side:
+    """A run, or a checkpoint of one.
+
+    Attributes:
+      contents: of the run.
+      step: of the checkpoint, if it is one.
+      manifest: that of the checkpoint, or of the newest of the run, `{}` if it has none.
+    """
+
+    contents: Contents
+    step: int | None
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that differs.
+
+    Attributes:
+      section: `config`, `result`, `metrics` (the first row that differs), `checkpoint`, `identity`,
+        `environment` or `arrays`, after the name of the part: `population/arrays`.
+      name: of the field, or of the array.
+      a: its value, or what the array is; `None` where there is none.
+      b: the same of the other one.
+      largest: the largest absolute difference of two arrays of floats; `None` if not finite.
+    """
+
+    section: str
+    name: str
+    a: Any
+    b: Any
+    largest: float | None = None
+
+
+def side(name: str) -> Side:
+    """Returns what `RUN`, or `RUN@STEP`, stands for.
+
+    Raises:
+      InvalidValue: if there is none, or a newer jaxnn has written it.
+      DamagedFile: if it cannot be compared.
+    """
+    run, at, step = name.rpartition("@")
+    run = name if not at or Path(name).exists() else run
+    contents = read(find(Path(run)))
+    for words in contents.damage.values():
+        raise DamagedFile(words)
+    manifests = {str(each): manifest for each, manifest in contents.manifests.items()}
+    if run == name:
+        return Side(contents, None, contents.newest)
+    if step not in manifests:
+        raise InvalidValue(
+            "diff",
+            f"{run} has no checkpoint {step}",
+            got=name,
+            expected=f"the step of one: {', '.join(manifests) or 'but there is none'}",
+            fix=f"Write {run}@{[*manifests][0]}" if manifests else f"Write {run}",
+        )
+    return Side(contents, int(step), manifests[step])
+
+
+def differences(a: Side, b: Side, part: str = "") -> Iterator[Difference]:
+    """Yields what differs between two runs, with their parts, or between two checkpoints.
+
+    Raises:
+      Damaged: if an array is not what was written.
+      InvalidValue: if a part was written by a newer jaxnn, or a checkpoint has just been deleted.
+    """
+    runs = a.step is None and b.step is None
+    sections = {"config": (_config(a), _config(b))}
+    if runs:
+        sections["result"] = _results(a.contents, b.contents)
+    sections["checkpoint"] = (_saved(a.manifest), _saved(b.manifest))
+    if a.manifest and b.manifest:
+        for name in ("identity", "environment"):
+            sections[name] = (a.manifest[name], b.manifest[name])
+    for section, (left, right) in sections.items():
+        for name in {**left, **right}:
+            if left.get(name) != right.get(name):
+                yield Difference(part + section, name, left.get(name), right.get(name))
+    if runs:
+        yield from _rows(a.contents, b.contents, part + "metrics")
+    if a.manifest and b.manifest:
+        yield from _arrays(a, b, part + "arrays")
+    if runs:
+        yield from _parts(a.contents.path, b.contents.path, part)
+
+
+def text(found: Sequence[Difference]) -> str:
+    """Returns what differs as one reads it."""
+    blocks = []
+    for section in dict.fromkeys(each.section for each in found):
+        inside = [each for each in found if each.section == section]
+        lines = aligned([_line(each) for each in inside[:SHOWN]], "<<<", "  ")
+        more = len(inside) - SHOWN
+        blocks.append(f"{section}\n{lines}" + (f"\n  and {more} more" if more > 0 else ""))
+    end = count(len(found), "difference") if found else "the same, but for the time they took"
+    return "\n\n".join([*blocks, end])
+
+
+def _config(side: Side) -> Mapping[str, Any]:
+    return (side.contents.config if side.step is None else side.manifest["config"]) or {}
+
+
+def _results(a: Contents, b: Contents) -> tuple[dict[str, Any], dict[str, Any]]:
+    if a.result is None or b.result is None:
+        return {"status": a.status}, {"status": b.status}
+    left, right = ({**each.result, "seconds": None} for each in (a, b) if each.result)
+    return left, right
+
+
+def _saved(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: manifest.get(name) for name in ("step", "value")}
+
+
+def _rows(a: Contents, b: Contents, section: str) -> Iterator[Difference]:
+    """Yields what differs in the first row that differs: what follows from it is no news."""
+    for left, right in zip(a.journal.rows, b.journal.rows):
+        if left["step"] != right["step"]:
+            yield Difference(section, "step of a row", left["step"], right["step"])
+            return
+        names = [n for n in {**left, **right} if n != "seconds" and left.get(n) != right.get(n)]
+        for name in names:
+            where = f"step {left['step']}, {name}"
+            yield Difference(section, where, left.get(name), right.get(name))
+        if names:
+            return
+    if len(a.journal.rows) != len(b.journal.rows):
+        yield Difference(section, "number of rows", len(a.journal.rows), len(b.journal.rows))
+
+
+def _arrays(a: Side, b: Side, section: str) -> Iterator[Difference]:
+    left, right = _leaves(a), _leaves(b)
+    differing = [name for name in {**left, **right} if left.get(name) != right.get(name)]
+    same_kind = [n for n in differing if n in left and n in right and left[n][0] == right[n][0]]
+    floats = {name for name in same_kind if _is_float(left[name][0].dtype)}
+    arrays = (_read(a), _read(b)) if floats else ({}, {})
+    for name in differing:
+        one, other = (str(each[name][0]) if name in each else None for each in (left, right))
+        largest = _largest(arrays[0][name], arrays[1][name]) if name in floats else None
+        yield Difference(section, name, one, other, largest)
+
+
+def _leaves(side: Side) -> dict[str, Any]:
+    leaves, arrays = leaves_in(side.manifest), side.manifest["arrays"]
+    return {leaf.name: (leaf, each["sha256"]) for leaf, each in zip(leaves, arrays)}
+
+
+def _is_float(dtype: str) -> bool:
+    return jnp.issubdtype(np.dtype(dtype), jnp.inexact)
+
+
+def _read(side: Side) -> dict[str, np.ndarray]:
+    path = side.contents.path / CHECKPOINTS / checkpoints.name(side.manifest["step"])
+    try:
+        return checkpoints.read_checkpoint(path, side.manifest)
+    except Damaged:
+        if path.is_dir():
+            raise
+    raise InvalidValue(
+        "diff",
+        f"{path} has just been deleted by its run, which goes on",
+        got="no such directory",
+        expected="a checkpoint that stays",
+        fix="Compare again",
+    )
+
+
+def _largest(a: np.ndarray, b: np.ndarray) -> float | None:
+    kind = np.complex128 if np.iscomplexobj(a) else np.float64
+    a, b = a.astype(kind), b.astype(kind)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        return number(float(np.max(np.where(same, 0.0, np.abs(a - b)), initial=0.0)))
+
+
+def _parts(a: Path, b: Path, part: str) -> Iterator[Difference]:
+    left, right = ({each.relative_to(p).as_posix(): each for each in parts(p)} for p in (a, b))
+    for name in {**left, **right}:
+        if name in left and name in right:
+            yield from differences(side(str(left[name])), side(str(right[name])), f"{part}{name}/")
+        else:
+            one, other = ("a run" if name in each else None for each in (left, right))
+            yield Difference(part + "parts", name, one, other)
+
+
+def _line(each: Difference) -> tuple[str, str, str]:
+    a, b, name = each.a, each.b, each.name
+    if each.section.endswith("arrays"):
+        # The name stands last, where it may be as long as it is.
+        kinds = str(a) if a == b else f"{_word(a)}, {_word(b)}"
+        return "" if each.largest is None else f"by {each.largest:.3g}", kinds, name
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        # Of a population: the members that differ, told by the first of them.
+        places = [place for place, pair in enumerate(zip(a, b)) if pair[0] != pair[1]]
+        more = f" (and {len(places) - 1} more)" if places[1:] else ""
+        name, a, b = f"{name}[{places[0]}]{more}", a[places[0]], b[places[0]]
+    return name, _word(a), _word(b)
+
+
+def _word(value: Any) -> str:
+    words = "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return words if len(words) <= WIDTH else f"{words[: WIDTH - 3]}..."

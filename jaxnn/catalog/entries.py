@@ -1,0 +1,242 @@
+"""The catalog: which runs there are, and how each of them stands.
+
+A run may have parts, runs of their own in folders below it, as a sweep has its groups. Of what is
+finished one line says enough; of what goes on the parts are told too.
+"""
+
+import difflib
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxnn.catalog.contents import Contents, read
+from jaxnn.catalog.sweeps import word
+from jaxnn.checks import InvalidValue
+from jaxnn.formatting import aligned, count, duration, volume
+from jaxnn.metrics import lower_is_better
+from jaxnn.storage.checkpoints import QUARANTINE
+from jaxnn.storage.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A run as the catalog has it.
+
+    Attributes:
+      name: its path below the folder in which it was looked for.
+      status: as in `Contents`, or `newer`: a newer jaxnn has written it.
+      experiment: what it is called in its result.
+      step: how far it came; of a finished sweep the steps of all runs.
+      steps: how far it was to come, as far as a checkpoint tells it.
+      runs: how many it trained, if more than one.
+      metric: the name of the metric that tells best how good it is.
+      value: the last value of that, of a population that of its best member.
+      seconds: the time it took.
+      age: the seconds since something was last written there.
+      size: its bytes, with those of its parts.
+      damage: what is not as it was written, as far as it was read.
+      parts: the runs that are parts of it.
+    """
+
+    name: str
+    status: str
+    experiment: Any = None
+    step: int | None = None
+    steps: Any = None
+    runs: Any = None
+    metric: str | None = None
+    value: float | None = None
+    seconds: float | None = None
+    age: float
+    size: int
+    damage: dict[str, str]
+    parts: list["Entry"]
+
+
+def below(folder: Path) -> list[Path]:
+    """Returns the run directories in a folder, or that folder if it is one; no parts of runs."""
+    return [folder] if is_run(folder) else parts(folder)
+
+
+def parts(path: Path) -> list[Path]:
+    """Returns the run directories in the folders of a folder."""
+    try:
+        with os.scandir(path) as entries:
+            names = sorted(each.name for each in entries if each.is_dir(follow_symlinks=False))
+    except OSError:  # has just been deleted, or is private
+        return []
+    folders = [n for n in names if n not in (CHECKPOINTS, QUARANTINE) and not n.startswith(".")]
+    return [run for name in folders for run in below(path / name)]
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run directory; a `config.json` alone may be that of other tools."""
+    others = (LOCK, ROWS, RESULT, CHECKPOINTS)
+    return (path / CONFIG).exists() and any((path / name).exists() for name in others)
+
+
+def find(path: Path) -> Path:
+    """Returns the path of a run directory.
+
+    Raises:
+      InvalidValue: if it is none.
+    """
+    exists(path)
+    if is_run(path):
+        return path
+    around = next((each for each in path.absolute().parents if is_run(each)), None)
+    fix = "Name a directory that has a config.json and is written by fit"
+    if around is not None:
+        fix = f"Did you mean {around}?"
+    elif path.is_dir() and parts(path):
+        fix = f"See the runs in it with python -m jaxnn runs {path}"
+    raise InvalidValue(
+        "run directory",
+        f"{path} is not a run directory",
+        got="a directory without the files of a run" if path.is_dir() else "a file",
+        expected="the directory of a run",
+        fix=fix,
+    )
+
+
+def exists(path: Path) -> None:
+    """Raises `InvalidValue`, with the nearest name that there is, unless a path is there."""
+    if path.exists():
+        return
+    missing = next(each for each in (path, *path.parents) if each.parent.is_dir())
+    names = [each.name for each in missing.parent.iterdir() if each.is_dir()]
+    near = difflib.get_close_matches(missing.name, names, n=1)
+    raise InvalidValue(
+        "run directory",
+        f"{path} is not there",
+        got=f"no {missing.name} in {missing.parent}",
+        expected="a directory",
+        fix=f"Did you mean {missing.parent / near[0]}?"
+        if near
+        else "Name the directory of your runs, as in python -m jaxnn runs DIRECTORY",
+    )
+
+
+def look(path: Path, name: str) -> Entry:
+    """Returns the entry of a run; it has no more than a name if a newer jaxnn has written it."""
+    try:
+        return entry(read(path), name)
+    except InvalidValue as error:
+        damage = {CHECKPOINTS: str(error)}
+        return Entry(
+            name=name, status="newer", age=_age(path), size=size(path), damage=damage, parts=[]
+        )
+
+
+def entry(found: Contents, name: str) -> Entry:
+    """Returns the entry of a run that was read."""
+    path = found.path
+    result, rows = found.result or {}, found.journal.rows or [{}]
+    inner = [look(part, part.relative_to(path).as_posix()) for part in parts(path)]
+    age = min([_age(path), *(part.age for part in inner)])
+    identity = found.newest.get("identity", {})
+    return Entry(
+        name=name,
+        status=found.status,
+        experiment=result.get("experiment"),
+        step=_largest(result.get("steps", rows[-1].get("step"))),
+        steps=identity.get("steps"),
+        runs=result.get("runs") or result.get("members") or identity.get("members"),
+        metric=found.metric,
+        value=best(found.metric, found.last.get(found.metric)) if found.metric else None,
+        seconds=number(result.get("seconds", rows[-1].get("seconds"))),
+        age=age,
+        size=size(path),
+        damage=found.damage,
+        parts=inner,
+    )
+
+
+def best(metric: str, value: Any) -> float | None:
+    """Returns a value of a metric, of a population that of its best member."""
+    values = [number(each) for each in (value if isinstance(value, list) else [value])]
+    finite = [each for each in values if each is not None]
+    return (min if lower_is_better(metric) else max)(finite, default=None)
+
+
+def number(value: Any) -> float | None:
+    """Returns what JSON holds as a number; `None` if it is none."""
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if real and math.isfinite(value) else None
+
+
+def size(folder: Path) -> int:
+    """Returns the bytes of the files in a folder, while some of them may be deleted."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def listing(entries: Sequence[Entry]) -> str:
+    """Returns the entries as a table, the one that was last written to first.
+
+    The name stands last, where it may be as long as it is. Parts are shown of what is not done.
+    """
+    heads = ("status", "steps", "metric", "value", "time", "age", "size", "run")
+    lines = [heads, *_lines(sorted(entries, key=lambda each: each.age), "")]
+    damage = [words for each in walk(entries) for words in each.damage.values()]
+    return "\n".join([aligned(lines, "<><>>>><"), *damage])
+
+
+def walk(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Yields entries and their parts."""
+    for each in entries:
+        yield each
+        yield from walk(each.parts)
+
+
+def _lines(entries: Sequence[Entry], indent: str) -> Iterator[tuple[str, ...]]:
+    for each in entries:
+        runs = [count(each.runs, "run")] if isinstance(each.runs, int) else []
+        done = each.status == "done"
+        inner = [count(len(each.parts), "part")] if done and each.parts and not runs else []
+        notes = f" ({', '.join(runs + inner)})" if runs + inner else ""
+        yield (
+            each.status,
+            _steps(each),
+            each.metric or "",
+            "" if each.value is None else word(each.value),
+            "" if each.seconds is None else duration(each.seconds),
+            duration(each.age),
+            volume(each.size),
+            indent + each.name + notes,
+        )
+        if not done:
+            yield from _lines(each.parts, indent + "  ")
+
+
+def _steps(each: Entry) -> str:
+    """Returns how far a run came: `45`, or `30/45`."""
+    if each.step is None or each.steps in (None, each.step):
+        return str(each.step or "")
+    return f"{each.step}/{each.steps}"
+
+
+def _age(path: Path) -> float:
+    """Returns the seconds since the run wrote."""
+    written = []
+    for name in (CONFIG, LOCK, ROWS, RESULT, CHECKPOINTS):
+        try:
+            written.append((path / name).stat().st_mtime)
+        except OSError:
+            continue
+    return max(0.0, time.time() - max(written, default=0.0))
+
+
+def _largest(steps: Any) -> int | None:
+    each = steps if isinstance(steps, list) else [steps]
+    return max((step for step in each if isinstance(step, int)), default=None)

@@ -1,0 +1,127 @@
+"""When a loss is not finite: which step it was, which examples, which operation of which layer.
+
+A report comes after many steps, so the first bad one is found by doing them again, from the newest
+checkpoint, with a look at each. The state before it is kept as a checkpoint, so that the run can go
+on from there with a change, and that step is replayed operation by operation.
+"""
+
+import json
+from collections import deque
+from dataclasses import asdict
+from functools import partial
+
+import jax
+import numpy as np
+from jax import lax
+
+from jaxnn.diagnosis.replay import first_not_finite
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.trial import is_good
+from jaxnn.loop._advance import stepped
+from jaxnn.loop._population import where
+from jaxnn.storage import files
+from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.checkpoints import QUARANTINE
+from jaxnn.typing import Any
+
+
+def diagnose(
+    training: Training, keeper: Keeper, rows: list[dict[str, Any]], metric: str, seconds: float
+) -> str:
+    """Finds out why a single run is not finite, and writes `quarantine/nan-STEP/report.json`.
+
+    Args:
+      training: the run.
+      keeper: of the run.
+      rows: the reports, of which the last is not finite.
+      metric: which of its losses, or `"parameters"`.
+      seconds: the time that the run has taken.
+
+    Returns:
+      What was found, a few words that end a sentence.
+    """
+    kept, row = keeper.newest(), rows[-1]
+    step, trial = (0, training.start().trial) if kept is None else (kept.step, kept.trial)
+    state = first_bad(training, trial, row["step"])
+    first = None if state is None else int(state.step)
+    data = training.data.shuffled(trial.order)
+    batch, finding = None, None
+    if state is not None:
+        batch = data.batch(state.step)
+        finding = first_not_finite(training.learner.step, state, batch)
+        _keep(training, keeper, kept, first, seconds, rows)
+    name = f"nan-{row['step'] if first is None else first}"
+    folder = keeper.directory.path / QUARANTINE / name
+    known = (folder / "report.json").exists()
+    report = {
+        "step": first,
+        "reported": row["step"],
+        "metric": metric,
+        "value": str(row.get(metric)),
+        "found": finding and {**asdict(finding), "sentence": str(finding)},
+        "batch": [] if batch is None else np.asarray(batch["index"]).tolist(),
+        "epoch": row["epoch"] if first is None else first * data.batch_size / data.num_examples,
+        "checkpoint": first,
+        "replayed_from": step,
+        "seconds": seconds,
+        "again": known,
+        "environment": keeper.environment,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write(folder / "report.json", json.dumps(report, indent=1).encode())
+    if first is None:
+        return f"no step from {step} to {row['step']} is to blame: look at what is evaluated"
+    why = f": {finding}" if finding else ", though its operations one by one are finite"
+    return f"first in step {first}{', as before' if known else ''}{why}"
+
+
+def first_bad(training: Training, trial: Any, end: int) -> Any:
+    """Returns the state before the first step, of those up to `end`, that is not finite.
+
+    `None` if all are.
+    """
+    state, learner = jax.tree.map(jax.numpy.array, trial.state), training.learner
+    data = training.data.shuffled(trial.order)
+    if training.form == "looped":
+        state, good = _until_bad(learner, state, data, np.int32(end))
+        return None if bool(good) else state
+    while int(state.step) < end:
+        before = jax.tree.map(jax.numpy.array, state)
+        window = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), training.metrics)
+        state, window, _ = stepped(learner, state, window, data)
+        if not bool(_is_good(state, window)):
+            return before
+    return None
+
+
+_is_good = jax.jit(is_good)
+
+
+@partial(jax.jit, static_argnums=0)
+def _until_bad(learner, state, data, end):
+    def step(carry):
+        state, _ = carry
+        after, metrics = learner.step(state, data.batch(state.step))
+        good = is_good(after, metrics)
+        return where(good, after, state), good
+
+    return lax.while_loop(lambda c: c[1] & (c[0].step < end), step, (state, np.bool_(True)))
+
+
+def _keep(
+    training: Training,
+    keeper: Keeper,
+    kept: Kept | None,
+    step: int | None,
+    seconds: float,
+    rows: list[dict[str, Any]],
+) -> None:
+    """Saves the state before a step, the last good one, unless it is what was kept."""
+    if kept is not None and kept.step == step:
+        return
+    start = training.start() if kept is None else training.start(kept.trial, kept.step)
+    progress = deque(training.chunks(start, until=step), maxlen=1).pop() if step else start
+    snapshot = keeper.snapshot(progress, now=True)
+    if snapshot is not None:
+        keeper.save(snapshot, seconds, [row for row in rows if row["step"] <= progress.step])
+    keeper.wait()

@@ -1,0 +1,1 @@
+"""The loop on the host that dispatches chunks of steps."""

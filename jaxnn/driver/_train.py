@@ -1,0 +1,207 @@
+"""Training on the host: something to iterate over, so that a plain `for` loop is the callback.
+
+for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"):
+    print(progress.step, progress.metrics["train/loss"])
+
+>>> import jax, optax
+>>> from jaxnn.data._resident import resident
+>>> from jaxnn.learning._learner import learner
+>>> from jaxnn.layers import linear
+>>> from jaxnn.objectives import regression
+>>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
+>>> line = learner(linear(1), regression(), optax.sgd(0.1))
+>>> for progress in train(line, data, steps=200, key=jax.random.key(0), every=100):
+...     print(progress.step, bool(progress.metrics["train/loss"] < 0.1))
+100 True
+200 True
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn import metrics as measures
+from jaxnn.checks import Invalid, InvalidType, InvalidValue, choice, kind
+from jaxnn.data._resident import Resident
+from jaxnn.data.durations import Duration, steps_of
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.members import bounds, check_room, check_selection, counted, laid_out, watched
+from jaxnn.driver.trial import Trial, Watch, named
+from jaxnn.learning._learner import Learner
+from jaxnn.loop._run import Form, best_form, trace_step
+from jaxnn.typing import Any, Array, Callable, Hparams, Key
+
+
+def train(
+    learner: Learner,
+    data: Resident,
+    *,
+    steps: Duration,
+    key: Key[Array, "*members"],
+    hparams: Hparams | None = None,
+    every: Duration | None = None,
+    evaluate: Resident | Mapping[str, Resident] | None = None,
+    evaluate_every: Duration | None = None,
+    form: Form | None = None,
+    watch: Watch | str | None = None,
+    select: Callable[[Any, Trial], Trial] | None = None,
+    width: int | None = None,
+    devices: Sequence[Any] | None = None,
+) -> Training:
+    """Checks everything, and returns a `Training` to iterate over: a `Progress` at every report.
+
+    With keys `[members]`, or hyper-parameters `[members]`, it trains a population: as many runs in
+    one program, whatever each of them holds. What is reported of one run as a number is then an
+    array `[members]`. A member that has stopped keeps every bit while the others go on.
+
+    The checks are made at this call, by tracing but without compiling; training begins with the
+    loop.
+
+    Args:
+      learner: how parameters change.
+      data: what to learn from.
+      steps: how long, as a `Duration`: `1000`, `"10 epochs"`.
+      key: decides everything that is random: initialisation, order of the data, dropout. An array
+        of keys for a population.
+      hparams: the hyper-parameters, by name a number, or an array of one for each member.
+      every: the time between reports; an epoch, or the whole run if that is shorter, by default.
+        There is always one at the end.
+      evaluate: data to evaluate on; under the name `test` unless given by name.
+      evaluate_every: the time between evaluations: one comes with the first report after so many
+        steps, and with the last. At each report by default.
+      form: `"looped"` or `"stepped"`, see `run`; chosen by default.
+      watch: the metric of which the best state is kept; a `Watch` may also say how patient to be.
+      select: acts on a population after each evaluation, purely: `(key, trials) -> trials`, such as
+        `successive_halving` and `population_based_training`.
+      width: how many members of a population train side by side on a device; 1, one after another,
+        gives each the bits of its single run. By default 1 on CPU, and elsewhere as many as memory
+        holds.
+      devices: which share a population; all of them by default.
+
+    Raises:
+      Invalid: before anything compiles, if something given cannot be used.
+    """
+    evaluations = dict(evaluate) if isinstance(evaluate, Mapping) else {"test": evaluate}
+    evaluations = {name: part for name, part in evaluations.items() if part is not None}
+    _check_kinds(learner, data, evaluations)
+    choice("train", "form", form or "looped", get_args(Form))
+    members, given = counted(key, hparams or {})
+    if data.batch_size > data.num_examples:
+        raise InvalidValue(
+            "train",
+            "a batch is larger than the data",
+            got=f"batch_size={data.batch_size} and {data.num_examples} examples",
+            expected=f"batch_size of at most {data.num_examples}",
+            fix=f"Pass batch_size={data.num_examples}",
+        )
+    total = steps_of(steps, data, name="steps")
+    every = steps_of("1 epoch" if every is None else every, data, total=total, name="every")
+    between = every if evaluate_every is None else evaluate_every
+    between = steps_of(between, data, total=total, name="evaluate_every")
+    extremes = bounds(given)
+    for hparams in extremes:
+        learner.check(hparams, data.examples)
+    first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
+    state = jax.eval_shape(lambda k, h, d: learner.init(k, h, d.batch(jnp.int32(0))), *first, data)
+    program, (after, metrics) = trace_step(learner, state, data)
+    _check_carry(state, after)
+    _check_metrics("step", metrics)
+    names = list(named("train", metrics))
+    for name, part in evaluations.items():
+        with _about(name):
+            for hparams in extremes:
+                learner.check(hparams, part.examples)
+            found = jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
+            _check_metrics("evaluate", found)
+        names += named(name, found)
+    form = form or best_form(program)
+    training = Training(
+        learner=learner,
+        data=data,
+        evaluations=evaluations,
+        key=key,
+        hparams=given,
+        steps=total,
+        every=every,
+        evaluate_every=between,
+        form=form,
+        program=program,
+        metrics=metrics,
+        names=names,
+        watch=watched(watch, names),
+        select=select,
+        layout=laid_out(members, width, devices, form),
+        width=width,
+    )
+    check_room(training)
+    check_selection(training)
+    return training
+
+
+def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any]) -> None:
+    kind("train", "learner", learner, Learner, fix="Pass learner(network, objective, optimizer)")
+    fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=64)"
+    kind("train", "data", data, Resident, fix=fix)
+    for name, part in evaluations.items():
+        kind("train", f"evaluate[{name!r}]", part, Resident, fix=fix)
+    for name, why in {"train": "training", "select": "selection"}.items():
+        if name in evaluations:
+            raise InvalidValue(
+                "train",
+                f"the name {name} is that of the metrics of {why}",
+                got=f"evaluate with the names {', '.join(evaluations)}",
+                expected="other names",
+                fix=f"Write evaluate={{'{why}': data, ...}}",
+            )
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Says of an error which evaluation data it is about."""
+    try:
+        yield
+    except Invalid as error:
+        raise type(error)(f"in the data {name!r}, {error}") from error
+
+
+def _check_metrics(function: str, metrics: Any) -> None:
+    wrong = [n for n, m in metrics.items() if not isinstance(m, measures.Metric)]
+    if wrong or not metrics:
+        raise InvalidType(
+            "train",
+            f"the learner's {function} must give metrics by name",
+            got=f"{wrong[0]!r}, which is no Metric" if wrong else "no metric",
+            expected="a dict with a Metric for each name, at least one",
+            fix="Return {'loss': jaxnn.metrics.mean(values, weights)}",
+        )
+    for name, metric in metrics.items():
+        if "<" in getattr(metric.finish, "__qualname__", ""):
+            raise InvalidType(
+                "train",
+                f"the metric {name!r} is finished by a function that is made anew at every call",
+                got=f"finish={metric.finish.__qualname__}",
+                expected="a function at the top level of a module",
+                fix="Move it there: def finish(sums): ...",
+            )
+
+
+def _check_carry(before: Any, after: Any) -> None:
+    """Raises unless a step gives back a state of the shapes and dtypes that it was given."""
+    wanted, got = (
+        {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (before, after))
+    )
+    for path in sorted(wanted.keys() | got.keys()):
+        if wanted.get(path) != got.get(path):
+            raise InvalidType(
+                "train",
+                f"a step changes the form of the state at state{path}",
+                got=f"{got.get(path, 'nothing')} after the step",
+                expected=f"{wanted.get(path, 'nothing')}, as before it",
+                fix="Return a state of the same structure, shapes and dtypes from step"
+                " (and from the network's apply)",
+            )

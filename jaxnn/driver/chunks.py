@@ -1,0 +1,331 @@
+"""A training that is ready to go: the loop on the host that dispatches chunks of steps.
+
+Steps are dispatched in chunks of half a second to a second, always one ahead of the device, which
+never waits for the host. Reports, evaluations and the end come at absolute steps: how chunks fall
+changes nothing. A population is dispatched in the same way, the same program to each device; where
+members have stopped, the others are shared out anew, so that no device is left idle.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from jaxnn import display
+from jaxnn.checks import InvalidValue
+from jaxnn.data._resident import Resident
+from jaxnn.driver.placement import Placed, again
+from jaxnn.driver.trial import Trial, Watch, begin, report
+from jaxnn.learning._learner import SELECT, Learner
+from jaxnn.loop._advance import advance, looped, stepped
+from jaxnn.loop._run import Form
+from jaxnn.loop.statuses import RUNNING
+from jaxnn.scale.layout import Layout, on_device
+from jaxnn.scale.memory import available, needed
+from jaxnn.typing import Any, Callable
+
+# Long enough that starting a program costs nothing (a convnet's first touch of its memory: 15 ms),
+# short enough that a signal is served at once.
+CHUNK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+      step: training steps done.
+      metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
+        Scalars, or of a population `[members]`. Those of training are over the steps since the
+        report before. Empty between reports.
+      status: what became of the run, a number of `jaxnn.STATUSES`, or `[members]` of them.
+      placed: the trials, where they are.
+      idle: whether the last steps did nothing, since all had stopped before them.
+    """
+
+    step: int
+    metrics: dict[str, Any]
+    status: Any
+    placed: Placed = field(repr=False)
+    idle: bool = False
+
+    @property
+    def trial(self) -> Trial:
+        """All that is known, one pytree; of a population in the order of its members.
+
+        Valid until the loop goes on, which uses up its arrays; keep a copy,
+        `jax.tree.map(jnp.copy, progress.trial)`.
+        """
+        return self.placed.ordered(lambda trial: trial)
+
+    @property
+    def state(self) -> Any:
+        """The learner's state, or states, valid as `trial` is."""
+        return self.placed.ordered(lambda trial: trial.state)
+
+    @property
+    def best(self) -> Any:
+        """The state of the best evaluation so far, if a metric is watched; else as `state`."""
+        return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that is ready to start: everything is checked, nothing is compiled. Made by `train`.
+
+    Iterating over it trains from the beginning and yields a `Progress` at every report; `start` and
+    `chunks` also go on from where a run stood.
+
+    Attributes:
+      learner: how parameters change.
+      data: what is trained on, in an order that is the trial's.
+      evaluations: data to evaluate on, by name.
+      key: decides everything that is random; of a population one for all, or `[members]`.
+      hparams: the hyper-parameters, float32; of a population `[members]` each.
+      steps: the step at which the run ends.
+      every: steps between reports.
+      evaluate_every: steps between evaluations.
+      form: how steps are dispatched.
+      program: that of a step, as it was traced.
+      metrics: the shapes of the metrics of a step.
+      names: of all metrics that reports give.
+      watch: what decides about the best and the end, if anything.
+      select: acts on a population after each evaluation, if anything.
+      layout: where the members of a population are.
+      width: how many members side by side were asked for.
+    """
+
+    learner: Learner
+    data: Resident = field(repr=False)
+    evaluations: dict[str, Resident] = field(repr=False)
+    key: Any = field(repr=False)
+    hparams: dict[str, Any]
+    steps: int
+    every: int
+    evaluate_every: int
+    form: Form
+    program: Any = field(repr=False)
+    metrics: Any = field(repr=False)
+    names: list[str] = field(default_factory=list)
+    watch: Watch | None = None
+    select: Callable[[Any, Trial], Trial] | None = None
+    layout: Layout = Layout()
+    width: int | None = None
+
+    def __iter__(self) -> Iterator[Progress]:
+        return (progress for progress in self.chunks(self.start()) if progress.metrics)
+
+    def _repr_html_(self) -> str:
+        of = "" if self.layout.members is None else f"of {self.layout.members} networks "
+        words = f"training {of}for {self.steps:,} steps of {self.data.batch_size} examples"
+        hparams = jax.tree.map(jnp.asarray, self.hparams)
+        return display.block(display.sentence(words), display.learner(self.learner.parts, hparams))
+
+    def start(self, trial: Trial | None = None, step: int = 0) -> Progress:
+        """Returns where the run begins, or where it goes on with a trial that was kept at a step.
+
+        Args:
+          trial: as `Progress.trial` gives it, on any device or on the host.
+          step: at which it was kept.
+        """
+        placed = self._placed(trial)
+        return Progress(step, {}, placed.ordered(lambda trial: trial.status), placed)
+
+    def chunks(
+        self, progress: Progress, until: int | None = None, moments: Sequence[int] = ()
+    ) -> Iterator[Progress]:
+        """Trains; yields a `Progress` after every chunk, with metrics where a report is due.
+
+        Args:
+          progress: where to begin; is used up.
+          until: the step at which to leave off before the end.
+          moments: steps, in their order, at which a chunk is to end too; one at 0 is a chunk
+            without steps.
+        """
+        placed, step = progress.placed, progress.step
+        last = self.steps if until is None else until
+        data = placed.layout.copies(self.data)
+        evaluations = placed.layout.copies(self.evaluations)
+        length, tokens, status = 1, None, None
+        ahead = [moment for moment in moments if moment > step or moment == step == 0]
+        if step and self._can_stop:
+            going = np.hstack([np.asarray(part.status) for part in placed.parts]) == RUNNING
+            if not going.any():
+                return
+            placed = placed.dealt(going)
+        waited = time.perf_counter()
+        while step < last:
+            border = min(self.steps, (step // self.every + 1) * self.every)
+            n = min(length, border - step, (ahead[0] if ahead else last) - step, last - step)
+            previous = tokens
+            placed, tokens = self._advanced(placed, data, n)
+            step += n
+            if ahead and ahead[0] == step:
+                ahead.pop(0)
+            metrics = {}
+            if step == border:
+                placed, metrics = self._reported(placed, evaluations, step)
+            # One chunk is always under way while the host waits for the one before.
+            if previous is not None:
+                jax.block_until_ready(previous)
+                now = time.perf_counter()
+                if now - waited < CHUNK_SECONDS / 2 and n == length:
+                    length = min(2 * length, 1 << 24)
+                elif now - waited > CHUNK_SECONDS:
+                    length = max(1, length // 2)
+                waited = now
+            # Who goes on is read a chunk late, like everything that the host looks at. What was
+            # under way when the last one stopped did nothing, and reports nothing.
+            active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
+            ended = active is not None and not active.any()
+            known = placed.ordered(lambda trial: trial.status)
+            yield Progress(step, {} if ended else metrics, known, placed, ended)
+            if ended:
+                return
+            if active is not None:
+                placed, status = placed.dealt(active), None
+            if step == border and self._can_stop:
+                status = [part.status for part in placed.parts]
+
+    @property
+    def _can_stop(self) -> bool:
+        """Whether steps may be left out, which a single run does for its patience alone."""
+        return self.layout.members is not None or bool(self.watch and self.watch.patience)
+
+    def _placed(self, trial: Trial | None) -> Placed:
+        """Returns the trials at the beginning, or those that were kept."""
+        members = self.layout.members
+        if members is None:
+            # A copy, since training uses it up.
+            one = self.trials() if trial is None else jax.tree.map(jnp.array, trial)
+            return Placed(self.layout, [one], np.zeros(1), [np.zeros(1)])
+        layout = self._fitted()
+        shares = np.arange(layout.slots, dtype=np.int32).reshape(len(layout.devices), -1)
+        parts = [
+            on_device(self.trials(slots) if trial is None else again(trial, slots, members), device)
+            for slots, device in zip(shares, layout.devices)
+        ]
+        placed = Placed(layout, parts, np.arange(members), [])
+        return replace(placed, busy=[np.flatnonzero(share < members) for share in shares])
+
+    def trials(self, slots: Any = None) -> Trial:
+        """Returns the trial at the beginning, or those of a population in these slots."""
+        window = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.metrics)
+        return begin(
+            self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, self.data,
+            slots, self.layout.members,
+        )  # fmt: skip
+
+    def whole(self) -> Trial:
+        """Returns the trial at the beginning, or those of all members, in their order."""
+        members = self.layout.members
+        return self.trials(None if members is None else np.arange(members, dtype=np.int32))
+
+    def lowered(self) -> Any:
+        """Returns the program that trains a single run, to be compiled; training then finds it."""
+        trial = jax.eval_shape(self.whole)
+        data = self.data.shuffled(trial.order)
+        if self.form == "stepped":
+            return stepped.lower(self.learner, trial.state, trial.window, data)
+        status = trial.status if self._can_stop else None
+        arguments = trial.state, trial.window, data, status, np.int32(0)
+        return looped.lower(self.learner, None, *arguments)
+
+    def _fitted(self) -> Layout:
+        """Returns the layout with as many members side by side as memory allows.
+
+        Raises:
+          InvalidValue: if that is fewer than were asked for.
+        """
+        layout = self.layout
+        while layout.width > 1 and self.form == "looped":
+            device = layout.devices[0]
+            need, have = needed(self._compiled(layout)), available(device)
+            if need <= have:
+                break
+            layout = replace(layout, width=max(1, int(layout.width * have / need)))
+        if self.width is not None and layout.width < self.layout.width:
+            raise InvalidValue(
+                "train",
+                "so many members side by side do not fit into the memory of a device",
+                got=f"width={self.width}",
+                expected=f"width of at most {layout.width}",
+                fix=f"Pass width={layout.width}, or leave it out",
+            )
+        return layout
+
+    def _compiled(self, layout: Layout) -> Any:
+        """Returns the program that trains the members of a device; training then finds it again."""
+        share = layout.slots // len(layout.devices)
+        sharding = SingleDeviceSharding(layout.devices[0])
+
+        def there(tree):
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+            )
+
+        trial, data = there((self.shapes(share), self.data))
+        ordered = data.shuffled(trial.order)
+        arguments = trial.state, trial.window, ordered, trial.status, np.int32(0)
+        return looped.lower(self.learner, layout.width, *arguments).compile()
+
+    def shapes(self, count: int) -> Trial:
+        """Returns the shapes and dtypes of the trials of so many members."""
+        return jax.eval_shape(self.trials, np.zeros(count, np.int32))
+
+    def _advanced(self, placed: Placed, data: list[Resident], n: int) -> tuple[Placed, list[Any]]:
+        """Dispatches `n` steps on every device; returns what to wait for too."""
+        width = None if self.layout.members is None else placed.layout.width
+        parts, tokens = [], []
+        for trial, mine, busy in zip(placed.parts, data, placed.busy):
+            status = trial.status if self._can_stop else None
+            # A selection may have started a member again, which the host does not know yet.
+            busy = busy if self.select is None else None
+            state, window, token = advance(
+                self.learner, trial.state, mine.shuffled(trial.order), n, trial.window, self.form,
+                status=status, width=width, busy=busy,
+            )  # fmt: skip
+            parts.append(trial._replace(state=state, window=window))
+            tokens.append(token)
+        return replace(placed, parts=parts), tokens
+
+    def _reported(
+        self, placed: Placed, evaluations: list[dict[str, Resident]], step: int
+    ) -> tuple[Placed, dict[str, Any]]:
+        """Evaluates what is due, and returns the metrics of a report too."""
+        before = (step - 1) // self.every * self.every
+        due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
+        width = None if self.layout.members is None else placed.layout.width
+        parts = [
+            report(self.learner, self.watch, width, trial, mine if due else {})
+            for trial, mine in zip(placed.parts, evaluations)
+        ]
+        placed = replace(placed, parts=parts)
+        names = [name for name in self.names if due or name.startswith("train/")]
+        found = placed.ordered(lambda trial: {name: trial.metrics[name] for name in names})
+        metrics = {name: found[name] for name in names}
+        if self.select is not None and due and step < self.steps:
+            placed = self._selected(placed, step)
+            state = placed.ordered(
+                lambda trial: (trial.parent, getattr(trial.state, "hparams", {}))
+            )
+            parent, hparams = jax.tree.map(jnp.copy, state)
+            metrics |= {"select/parent": parent} | {f"select/{k}": v for k, v in hparams.items()}
+        return placed, metrics
+
+    def _selected(self, placed: Placed, step: int) -> Placed:
+        key = self.key[0] if self.key.shape else self.key
+        key = jax.random.fold_in(jax.random.fold_in(key, SELECT), step)
+        trials = placed.layout.join(placed.parts)
+        trials = _select(self.select, placed.layout.sharding, key, trials)
+        return replace(placed, parts=placed.layout.cut(trials))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _select(select, sharding, key, trials):
+    return jax.lax.with_sharding_constraint(select(key, trials), sharding)

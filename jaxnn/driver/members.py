@@ -1,0 +1,176 @@
+"""What is checked of a population before it trains: its members, where they are, who selects."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue, choice, kind, number, positive_integer
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.trial import Watch
+from jaxnn.loop._run import Form
+from jaxnn.scale.layout import Layout
+from jaxnn.scale.memory import available, size
+from jaxnn.typing import Any, Hparams
+
+
+def counted(key: Any, hparams: Hparams) -> tuple[int | None, dict[str, np.ndarray]]:
+    """Returns the number of members, and the hyper-parameters of each of them.
+
+    Where neither key nor hyper-parameters have an axis there is one run, and no members.
+    """
+    dtype = getattr(key, "dtype", np.dtype(object))
+    if not jnp.issubdtype(dtype, jax.dtypes.prng_key) or len(key.shape) > 1:
+        raise InvalidType(
+            "train",
+            "key is not a random key",
+            got=f"a key of shape {key.shape}" if hasattr(key, "shape") else f"key={key!r}",
+            expected="one key, as jax.random.key makes it, or an array [members] of keys",
+            fix="Pass key=jax.random.key(0), with any seed, or key=jaxnn.keys(seeds)",
+        )
+    given = {name: _numbers(name, value) for name, value in hparams.items()}
+    counts = {name: value.shape[0] for name, value in given.items() if value.ndim}
+    counts |= {"key": key.shape[0]} if key.shape else {}
+    if not counts:
+        return None, given
+    members = next(iter(counts.values()))
+    if set(counts.values()) != {members} or members == 0:
+        raise InvalidValue(
+            "train",
+            "the members of the population cannot be counted",
+            got=", ".join(f"{count} of {name}" for name, count in counts.items()),
+            expected="as many keys as values of each hyper-parameter, or a single one of them",
+            fix="Pass arrays of one length; sweep(...) makes all combinations of some values",
+        )
+    return members, {n: np.broadcast_to(value, (members,)) for n, value in given.items()}
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise InvalidType(
+            "train",
+            f"hyper-parameter {name} is not a number",
+            got=f"{name}={value!r}",
+            expected="a number: hyper-parameters are inputs of the compiled program",
+            fix="Choose what is not a number outside, when the network is built",
+        )
+    if array.ndim > 1:
+        raise InvalidType(
+            "train",
+            f"hyper-parameter {name} is neither a number nor one for each member",
+            got=f"{name} of shape {array.shape}",
+            expected="a number, or an array [members]",
+            fix="Pass an array of one axis; sweep(...) makes all combinations of some values",
+        )
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    # What float32 cannot hold would train as infinity, or as 0.
+    lost = ~np.isfinite(single) | ((single == 0) & (array != 0))
+    for figure in array[lost].ravel()[:1]:
+        raise InvalidValue(
+            "train",
+            f"hyper-parameter {name} is no number in float32",
+            got=f"{name}={float(figure)!r}",
+            expected="a finite number",
+            fix=f"Pass, say, {name}=0.001",
+        )
+    return single
+
+
+def bounds(hparams: dict[str, Any]) -> list[dict[str, float]]:
+    """Returns the least and the greatest values, as what holds for these holds for all between."""
+    # As one types them: 0.3 and not 0.30000001192092896.
+    least, most = ({n: float(str(f(v))) for n, v in hparams.items()} for f in (np.min, np.max))
+    return [least] if least == most else [least, most]
+
+
+def laid_out(
+    members: int | None, width: int | None, devices: Sequence[Any] | None, form: Form
+) -> Layout:
+    """Returns where the members will be."""
+    if members is None:
+        if width is not None or devices is not None:
+            raise InvalidValue(
+                "train",
+                "one run has no members to lay out",
+                got=f"width={width}, devices={devices} and one key",
+                expected="neither of them, or a population",
+                fix="Pass keys or hyper-parameters with an axis of members: key=jaxnn.keys(seeds)",
+            )
+        return Layout()
+    chosen = tuple(devices if devices is not None else jax.local_devices())[:members]
+    if not chosen:
+        raise InvalidValue(
+            "train", "there is no device", got="devices=()", expected="at least one",
+            fix="Leave devices out, or pass jax.local_devices()",
+        )  # fmt: skip
+    if width is not None:
+        positive_integer("train", "width", width)
+    if width not in (None, 1) and form == "stepped":
+        raise InvalidValue(
+            "train",
+            "members cannot train side by side step by step",
+            got=f"width={width} and form='stepped'",
+            expected="one after another, or the looped form",
+            fix="Leave width out, or pass form='looped'",
+        )
+    one_by_one = form == "stepped" or chosen[0].platform == "cpu"
+    return Layout(members, chosen, width or (1 if one_by_one else members))
+
+
+def watched(watch: Watch | str | None, names: list[str]) -> Watch | None:
+    """Returns the `Watch`, checked against the metrics that there will be."""
+    if watch is None:
+        return None
+    watch = Watch(watch) if isinstance(watch, str) else watch
+    kind("train", "watch", watch, Watch, fix="Pass watch='test/accuracy' or Watch(...)")
+    choice("train", "watch", watch.metric, names)
+    choice("train", "better", watch.better or "lower", ("lower", "higher"))
+    if watch.patience is not None:
+        positive_integer("train", "patience", watch.patience)
+    number("train", "margin", watch.margin, low=0.0)
+    return watch
+
+
+def check_room(training: Training) -> None:
+    """Raises `InvalidValue` if the states of a population do not fit into memory."""
+    layout = training.layout
+    if layout.members is None:
+        return
+    one = training.shapes(1)
+    # Twice, since putting members in order makes a copy of them.
+    each, have = 2 * size(one), available(layout.devices[0])
+    if each * layout.slots // len(layout.devices) > have:
+        raise InvalidValue(
+            "train",
+            "the population does not fit into memory",
+            got=f"{layout.members} members of {each:,} bytes on {len(layout.devices)} devices",
+            expected=f"at most {have // each * len(layout.devices)} members",
+            fix="Train them in several populations, or on more devices",
+        )
+
+
+def check_selection(training: Training) -> None:
+    """Raises unless a selection has a population, and gives back trials as it was given them."""
+    if training.select is None:
+        return
+    if training.layout.members is None:
+        raise InvalidValue(
+            "train",
+            "a selection needs a population",
+            got="one key, and hyper-parameters of one run",
+            expected="keys or hyper-parameters with an axis of members",
+            fix="Pass key=jaxnn.keys(range(16)), or leave select out",
+        )
+    trials = training.shapes(training.layout.slots)
+    after = jax.eval_shape(training.select, jax.ShapeDtypeStruct((), training.key.dtype), trials)
+    if jax.tree.structure(after) != jax.tree.structure(trials) or after != trials:
+        raise InvalidType(
+            "train",
+            "the selection changes the form of the trials",
+            got=f"{type(after).__name__} with other arrays than were given",
+            expected="trials of the same structure, shapes and dtypes",
+            fix="Return trials._replace(...) from select(key, trials)",
+        )

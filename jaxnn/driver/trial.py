@@ -1,0 +1,236 @@
+"""A trial is one training run with what is known of it so far, as one pytree of arrays.
+
+Beside the learner's state it holds the last metrics, whether the run still goes on, and the best
+state so far. A report brings these up to date inside a compiled program, so that a run of many
+stops on its own account, without asking the host. Trials stack: many are a population.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn import metrics as measures
+from jaxnn.data._resident import Resident
+from jaxnn.learning._learner import ORDER, Learner
+from jaxnn.loop._evaluate import evaluation
+from jaxnn.loop._population import in_blocks, where
+from jaxnn.loop.statuses import DIVERGED, EMPTY, RUNNING, STOPPED
+from jaxnn.scale.layout import rows
+from jaxnn.typing import Any, Array, Int, Key, PyTree
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Which metric decides what is best, and how long to wait for something better.
+
+    Attributes:
+      metric: the name of a metric, `"test/accuracy"`.
+      patience: the number of its reports without a new best after which a run stops; never, if
+        `None`.
+      better: `"lower"` or `"higher"`; by default lower for a loss or an error.
+      margin: by how much a new best must beat the one before.
+    """
+
+    metric: str
+    patience: int | None = None
+    better: Literal["lower", "higher"] | None = None
+    margin: float = 0.0
+
+    @property
+    def lower(self) -> bool:
+        """Whether lower is better."""
+        if self.better is None:
+            return measures.lower_is_better(self.metric)
+        return self.better == "lower"
+
+
+class Best(NamedTuple):
+    """The best evaluation so far.
+
+    Attributes:
+      value: the watched metric.
+      step: when.
+      waited: evaluations since then.
+      state: the learner's state then.
+    """
+
+    value: Array
+    step: Int[Array, "*members"]
+    waited: Int[Array, "*members"]
+    state: Any
+
+
+class Trial(NamedTuple):
+    """One training run and what is known of it; of a population, every array has a leading axis.
+
+    Attributes:
+      state: the learner's.
+      window: sums of the metrics of the steps since the last report.
+      order: the key of the order of its data.
+      status: one of `STATUSES`, by number; 0 while the run goes on.
+      metrics: the last value of each metric, NaN before the first.
+      best: the best evaluation, `None` unless a metric is watched.
+      member: its number in the population.
+      parent: the number of the member that its state came from at the last selection.
+    """
+
+    state: Any
+    window: PyTree
+    order: Key[Array, "*members"]
+    status: Int[Array, "*members"]
+    metrics: dict[str, Array]
+    best: Best | None
+    member: Int[Array, "*members"]
+    parent: Int[Array, "*members"]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def begin(
+    learner: Learner,
+    watch: Watch | None,
+    names: tuple[str, ...],
+    window: Any,
+    key: Any,
+    hparams: Any,
+    data: Resident,
+    slots: Any = None,
+    members: Any = None,
+) -> Trial:
+    """Returns the trial that a run begins with, or those of a population.
+
+    Members are made one after another: each has the bits of its single run, and a program with many
+    random draws would take long to compile for all of them at once.
+
+    Args:
+      learner: that will train.
+      watch: what decides about the best and the end.
+      names: of all metrics that reports give.
+      window: an empty one, of one run.
+      key: of the run, or one for each member.
+      hparams: of the run, or of all members.
+      data: what will be trained on.
+      slots: of a population, numbers of members.
+      members: how many there are; slots past the last are `EMPTY`, and begin as the last does.
+    """
+
+    def one(key, hparams, member, status):
+        order = jax.random.fold_in(key, ORDER)
+        state = learner.init(key, hparams, data.shuffled(order).batch(jnp.int32(0)))
+        best = None
+        if watch is not None:
+            worst = jnp.float32(jnp.inf if watch.lower else -jnp.inf)
+            best = Best(worst, jnp.int32(0), jnp.int32(0), state)
+        metrics = {name: jnp.float32(jnp.nan) for name in names}
+        return Trial(state, window, order, status, metrics, best, member, member)
+
+    if slots is None:
+        return one(key, hparams, jnp.int32(0), jnp.int8(RUNNING))
+
+    def of_slot(slot):
+        member = jnp.minimum(slot, members - 1)
+        status = jnp.where(slot < members, RUNNING, EMPTY).astype(jnp.int8)
+        return one(key[member] if key.shape else key, rows(hparams, member), slot, status)
+
+    return lax.map(of_slot, slots)
+
+
+def report(
+    learner: Learner, watch: Watch | None, width: int | None, trial: Trial, parts: dict[str, Any]
+) -> Trial:
+    """Evaluates and brings a trial up to date, without waiting; uses up its window and its best.
+
+    Args:
+      learner: that trains.
+      watch: what decides about the best and the end.
+      width: of a population, how many members to evaluate at once; `None` for one run.
+      trial: one, or those of a population.
+      parts: the data to evaluate on, by name.
+
+    Returns:
+      The trial, with an empty window.
+    """
+    used, rest = (trial.window, trial.best), (trial.state, trial.status, trial.metrics)
+    window, known = _report(learner, watch, width, used, *rest, parts)
+    return trial._replace(window=window, **dict(zip(("status", "metrics", "best"), known)))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _report(learner, watch, width, used, state, status, metrics, parts):
+    window, best = used
+    stops = width is not None or bool(watch and watch.patience)
+
+    def one(carry, state):
+        window, status, *known = carry
+        # What nothing stops goes on after an infinite loss, and is reported.
+        known = status if stops else jnp.int8(RUNNING), *known
+        known = _known(learner, watch, parts, window, state, *known)
+        return jax.tree.map(jnp.zeros_like, window), *known
+
+    def some(carry, state):
+        # Side by side, all that is in `one` is done for those that have stopped too.
+        going = (carry[1] == RUNNING).any()
+        return lax.cond(going, jax.vmap(one), lambda carry, state: carry, carry, state)
+
+    over = one
+    if width is not None:
+        over = in_blocks(one if width == 1 else some, width)
+    window, *known = over((window, status, metrics, best), state)
+    return window, tuple(known)
+
+
+def _known(learner, watch, parts, window, state, status, metrics, best):
+    """Returns status, metrics and best after a report; those of a run that has ended stay."""
+    going = status == RUNNING
+
+    def measured():
+        found = named("train", measures.values(window))
+        for name, part in parts.items():
+            found |= named(name, evaluation(learner, state, part))
+        return metrics | {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
+
+    metrics = lax.cond(going, measured, lambda: metrics)
+    losses = [x for name, x in metrics.items() if name.endswith("loss") and _of(name, parts)]
+    finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(losses)]
+    diverged = going & ~(is_good(state, window) & jnp.all(jnp.array(finite, bool)))
+    status = jnp.where(diverged, jnp.int8(DIVERGED), status)
+    if watch is not None and _of(watch.metric, ["train", *parts]):
+        value, sign = metrics[watch.metric], -1.0 if watch.lower else 1.0
+        improved = going & ~diverged & (sign * value > sign * best.value + watch.margin)
+        waited = jnp.where(improved, 0, best.waited + going)
+        best = where(improved, Best(value, state.step, waited, state), best._replace(waited=waited))
+        if watch.patience is not None:
+            ended = (status == RUNNING) & (waited >= watch.patience)
+            status = jnp.where(ended, jnp.int8(STOPPED), status)
+    return status, metrics, best
+
+
+def is_good(state: Any, window: dict[str, measures.Metric]) -> Array:
+    """Returns whether losses and parameters are finite, and no number of the state is NaN.
+
+    Elsewhere an infinite number may be meant: it is what a best loss begins with.
+    """
+    # The sums of losses, since a mean of no examples is NaN without anything being wrong.
+    losses = [metric.sums for name, metric in window.items() if name.endswith("loss")]
+    good = [jnp.isfinite(x).all() for x in jax.tree.leaves(losses)]
+    good += [~jnp.isnan(x).any() for x in _floats(state)]
+    good += [jnp.isfinite(x).all() for x in _floats(getattr(state, "params", ()))]
+    return jnp.all(jnp.array(good, bool))
+
+
+def _floats(tree: Any) -> list[Any]:
+    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+
+
+def _of(name: str, parts: Iterable[str]) -> bool:
+    """Whether a metric is one of these data."""
+    return any(name.startswith(f"{part}/") for part in parts)
+
+
+def named(part: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Puts the name of the data before those of the metrics, the loss first."""
+    return {f"{part}/{name}": values[name] for name in sorted(values, key=lambda n: n != "loss")}

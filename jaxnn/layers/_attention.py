@@ -1,0 +1,266 @@
+"""Attention: every place of a sequence looks at others, and takes from them what it asks for.
+
+Each place makes a query, a key and a value, all three by layers of nodes. How well a query fits a
+key decides how much of that place's value is taken:
+
+    outputs = softmax(queries @ keys.T / sqrt(features of a head)) @ values
+
+in several heads at once, each with features of its own. Causal attention looks at no later place,
+as a model that writes text must; a window looks back only so far. With a pair of inputs, queries
+come from the first and keys and values from the second (cross attention).
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = attention(8, heads=2, causal=True)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 5, 3)))
+    >>> jax.tree.map(jnp.shape, params["query"])
+    {'bias': (8,), 'weight': (3, 8)}
+    >>> layer.apply(params, state, jnp.ones((1, 5, 3)))[0].shape
+    (1, 5, 8)
+
+Source: Vaswani et al., Attention Is All You Need, NIPS 2017, eq. (1) and section 3.2.2,
+https://arxiv.org/abs/1706.03762.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn.checks import InvalidValue, floating, is_concrete, positive, positive_integer
+from jaxnn.checks import rate as check_rate
+from jaxnn.layers._linear import linear
+from jaxnn.layers.attending import attend, rotated
+from jaxnn.network import Network, Parts, apply_part, gathered, part_key
+from jaxnn.typing import Any, Number
+
+
+class Shape(NamedTuple):
+    """What an attention is, beside the layers that make queries, keys, values and outputs.
+
+    Attributes:
+      heads: the number of heads of the queries.
+      kv_heads: that of the keys and values.
+      head_features: the features of a head.
+      causal: whether a place looks at itself and earlier ones only.
+      window: how many places it looks at.
+      rotary: the base of rotary positions.
+      dropout: the rate at which what is looked at is dropped in training.
+      cache: the places of its memory, of an attention that reads a sequence piece by piece.
+    """
+
+    heads: int
+    kv_heads: int
+    head_features: int
+    causal: bool = False
+    window: int | None = None
+    rotary: float | None = None
+    dropout: Number = 0.0
+    cache: int | None = None
+
+
+def attention(
+    features: int,
+    *,
+    heads: int,
+    kv_heads: int | None = None,
+    head_features: int | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    rotary: float | None = None,
+    dropout: Number = 0.0,
+    bias: bool = True,
+    scale: Number = 1.0,
+    output_scale: Number = 1.0,
+) -> Network:
+    """Attends within `[batch, time, n]`, or from the first of a pair of those to the second.
+
+    Args:
+      features: those of the outputs, `[batch, time, features]`.
+      heads: the number of heads of the queries.
+      kv_heads: that of the keys and values, each of which serves `heads / kv_heads` heads of
+        queries (grouped-query attention); by default as many.
+      head_features: the features of a head; by default `features / heads`.
+      causal: whether a place looks at itself and earlier ones only.
+      window: how many places it looks at, itself and those right before; by default all.
+      rotary: the base of rotary positions, usually 10000; without it attention knows no order.
+      dropout: the rate at which what is looked at is dropped in training; may be traced.
+      bias: whether nodes add a bias.
+      scale: multiplies the initial weights of queries, keys and values; may be traced.
+      output_scale: multiplies those of the outputs; may be traced.
+
+    Its parts are the layers `query`, `key`, `value` and `output`.
+
+    Raises:
+      InvalidValue: if heads do not divide, a number is out of range, or a window is not causal;
+        when traced, if the inputs do not fit.
+
+    Source of grouped queries: Ainslie et al., GQA, EMNLP 2023, https://arxiv.org/abs/2305.13245; of
+    the window: Beltagy et al., Longformer, 2020, section 3.1, https://arxiv.org/abs/2004.05150.
+    """
+    features = positive_integer("attention", "features", features)
+    heads = positive_integer("attention", "heads", heads)
+    kv_heads = positive_integer("attention", "kv_heads", heads if kv_heads is None else kv_heads)
+    if head_features is None:
+        _check_divides("features", features, "heads", heads)
+        head_features = features // heads
+    _check_divides("heads", heads, "kv_heads", kv_heads)
+    positive_integer("attention", "head_features", head_features)
+    if window is not None:
+        positive_integer("attention", "window", window)
+    if rotary is not None:
+        positive("attention", "rotary", rotary)
+        _check_divides("head_features", head_features, "the two halves that are turned", 2)
+    check_rate("attention", "dropout", dropout)
+    if window is not None and not causal:
+        raise InvalidValue(
+            "attention",
+            "a window is one of earlier places",
+            got=f"window={window} and causal=False",
+            expected="causal=True with a window",
+            fix="Pass causal=True, or leave window out",
+        )
+    width = {"query": heads, "key": kv_heads, "value": kv_heads}
+    return _attention(
+        Shape(heads, kv_heads, head_features, causal, window, rotary, dropout),
+        *((name, linear(n * head_features, bias=bias, scale=scale)) for name, n in width.items()),
+        ("output", linear(features, bias=bias, scale=output_scale)),
+    )
+
+
+def remembering(network: Network, length: int) -> Network:
+    """Returns a causal attention with a memory, which reads a sequence piece by piece.
+
+    Its state holds the `keys` and `values` of what was read, `[batch, kv_heads, length,
+    head_features]`, and the `position` of what comes next. `apply` without a key reads on; with
+    one, in training, it is as it was. In a compiled program nothing can raise: there, what is read
+    past the end takes the last places.
+
+    Args:
+      network: as `attention` makes it.
+      length: the places of its memory.
+
+    Raises:
+      InvalidValue: if it is not causal; from `apply`, if the memory is too short.
+    """
+    shape = Shape(**dict(network.parts.settings))
+    if not shape.causal:
+        raise InvalidValue(
+            "attention",
+            "what looks at later places cannot read piece by piece",
+            got="causal=False",
+            expected="a causal attention",
+            fix="Pass causal=True where the network is made",
+        )
+    return _attention(shape._replace(cache=length), *network.parts.children)
+
+
+def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
+    """Makes the network of its four layers."""
+    heads = {"query": shape.heads, "key": shape.kv_heads, "value": shape.kv_heads}
+
+    def init(key, inputs):
+        queries, memory = _pair(inputs)
+        made = [
+            child.init(part_key(key, name), queries if name == "query" else memory)
+            for name, child in children[:-1]
+        ]
+        width = shape.heads * shape.head_features
+        joined = jax.ShapeDtypeStruct((*queries.shape[:-1], width), queries.dtype)
+        name, output = children[-1]
+        params, state = gathered(children, [*made, output.init(part_key(key, name), joined)])
+        if shape.cache is not None:
+            size = queries.shape[0], shape.kv_heads, shape.cache, shape.head_features
+            empty = jnp.zeros(size, queries.dtype)
+            state |= {"keys": empty, "values": empty, "position": jnp.zeros((), jnp.int32)}
+        return params, state
+
+    def apply(params, state, inputs, *, key=None):
+        queries, memory = _pair(inputs)
+        states, split = [], {}
+        for name, child in children[:-1]:
+            given = queries if name == "query" else memory
+            made, after = apply_part(name, child, params, state, given, key)
+            states.append(({}, after))
+            # [batch, time, heads * features] -> [batch, heads, time, features]
+            parted = made.reshape(*made.shape[:-1], heads[name], shape.head_features)
+            split[name] = parted.swapaxes(1, 2)
+        q, k, v = split["query"], split["key"], split["value"]
+        reads_on = shape.cache is not None and key is None
+        position = state["position"] if reads_on else 0
+        if shape.rotary is not None:
+            q, k = (rotated(x, position, shape.rotary) for x in (q, k))
+        kept = {name: state[name] for name in ("keys", "values", "position") if name in state}
+        if reads_on:
+            k, v, kept = _remembered(kept, k, v, q.shape[2])
+        mixed = attend(
+            q, k, v, causal=shape.causal, window=shape.window, position=position,
+            dropout=shape.dropout, key=part_key(key, "dropout"), remembers=reads_on,
+        )  # fmt: skip
+        joined = mixed.swapaxes(1, 2).reshape(*queries.shape[:-1], -1)
+        outputs, after = apply_part(*children[-1], params, state, joined, key)
+        return outputs, gathered(children, [*states, ({}, after)])[1] | kept
+
+    return Network(init, apply, Parts("attention", _shown(shape), children, _rebuilt(shape)))
+
+
+def _rebuilt(shape: Shape) -> Any:
+    return partial(_attention, shape)
+
+
+def _shown(shape: Shape) -> tuple[tuple[str, Any], ...]:
+    """Returns the settings that are not the default, but for a rate that is an array."""
+    defaults, plain = Shape._field_defaults, (int, float, type(None))
+    named = ((name, value) for name, value in shape._asdict().items() if isinstance(value, plain))
+    return tuple((name, value) for name, value in named if value != defaults.get(name))
+
+
+def _pair(inputs: Any) -> tuple[Any, Any]:
+    """Returns what makes queries, and what makes keys and values."""
+    pair = inputs if isinstance(inputs, tuple | list) else (inputs, inputs)
+    shapes: list[Any] = [getattr(x, "shape", None) for x in pair]
+    are_sequences = len(pair) == 2 and all(shape and len(shape) == 3 for shape in shapes)
+    if not are_sequences or shapes[0][0] != shapes[1][0]:
+        raise InvalidValue(
+            "attention",
+            "the inputs are no sequences",
+            got="inputs of shape " + " and ".join(map(str, dict.fromkeys(shapes))),
+            expected="[batch, time, features], or a pair of those with one batch",
+            fix="Put embedding(...) before it for tokens [batch, time]",
+        )
+    for x in pair:
+        floating("attention", x)
+    return pair[0], pair[1]
+
+
+def _remembered(kept: Any, k: Any, v: Any, time: int) -> tuple[Any, Any, dict[str, Any]]:
+    """Writes new keys and values behind those that are there; returns all, and the new state."""
+    length, position = kept["keys"].shape[2], kept["position"]
+    last = time + (int(position) if is_concrete(position) else 0)
+    if last > length:
+        raise InvalidValue(
+            "attention",
+            "the cache is too short",
+            got=f"{last} places for a cache of {length}",
+            expected=f"at most {length} places",
+            fix=f"Make a cache of at least {last}",
+        )
+    at = (0, 0, kept["position"], 0)
+    after = {
+        name: lax.dynamic_update_slice(kept[name], new.astype(kept[name].dtype), at)
+        for name, new in (("keys", k), ("values", v))
+    }
+    position = {"position": kept["position"] + time}
+    return after["keys"].astype(k.dtype), after["values"].astype(v.dtype), after | position
+
+
+def _check_divides(name: str, number: int, by: str, divisor: int) -> None:
+    if number % divisor:
+        raise InvalidValue(
+            "attention",
+            f"{name} do not divide by {by}",
+            got=f"{name}={number} and {by}={divisor}" if by.isidentifier() else f"{name}={number}",
+            expected=f"{name} divisible by {divisor}",
+            fix=f"Pass, say, {name}={max(1, round(number / divisor)) * divisor}",
+        )

@@ -1,0 +1,100 @@
+"""Embedding: a row of parameters for every symbol, looked up by its number, or for every place.
+
+>>> import jax, jax.numpy as jnp
+>>> table = {"weight": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
+>>> embedding(2, 2).apply(table, {}, jnp.array([[1, 0]]))[0].tolist()
+[[[3.0, 4.0], [1.0, 2.0]]]
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.checks import InvalidType, InvalidValue, floating, positive, positive_integer
+from jaxnn.layers._linear import flat_draw
+from jaxnn.network import Network, Parts, described, stateless
+from jaxnn.typing import Number
+
+
+def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
+    """Looks up `[...]` whole numbers below `symbols` as rows: `[...] -> [..., features]`.
+
+    The rows start as normal draws of deviation `scale / sqrt(features)`, as in Flax. A number
+    outside the table reads its nearest row: inside a compiled program it cannot raise.
+
+    Args:
+      symbols: the number of rows.
+      features: the length of a row.
+      scale: multiplies the initial rows; may be traced.
+
+    Raises:
+      InvalidValue: if a number is not positive.
+      InvalidType: when traced, if the inputs are not integers.
+    """
+    positive_integer("embedding", "symbols", symbols)
+    positive_integer("embedding", "features", features)
+    positive("embedding", "scale", scale)
+
+    def init(key, inputs):
+        rows = flat_draw(jax.random.normal, key, (symbols, features))
+        return {"weight": rows * (scale / math.sqrt(features))}
+
+    def apply(params, inputs):
+        if not jnp.issubdtype(inputs.dtype, jnp.integer):
+            raise InvalidType(
+                "embedding",
+                "inputs are not whole numbers",
+                got=f"inputs of dtype {inputs.dtype} and shape {inputs.shape}",
+                expected="an integer dtype: each number chooses a row",
+                fix="Use linear(features) for real-valued inputs, or convert with"
+                " .astype(np.int32)",
+            )
+        return jnp.take(params["weight"], inputs, axis=0, mode="clip")
+
+    return described(stateless(apply, init), "embedding", symbols=symbols, features=features)
+
+
+def positions(length: int, *, scale: Number = 1.0, remembers: bool = False) -> Network:
+    """Adds to each place of a sequence a row that is learned for it: `[batch, time, features]`.
+
+    The rows start as those of `embedding`.
+
+    Args:
+      length: the number of places, the longest sequence.
+      scale: multiplies the initial rows; may be traced.
+      remembers: whether a sequence comes piece by piece in inference. The `position` of what comes
+        next is then in the state; past the end, the last place is read.
+
+    Raises:
+      InvalidValue: if a number is not positive; when traced, if a sequence is longer than `length`.
+
+    Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.5 (learned).
+    """
+    positive_integer("positions", "length", length)
+    positive("positions", "scale", scale)
+
+    def init(key, inputs):
+        features = inputs.shape[-1]
+        rows = flat_draw(jax.random.normal, key, (length, features))
+        state = {"position": jnp.zeros((), jnp.int32)} if remembers else {}
+        return {"weight": rows * (scale / math.sqrt(features))}, state
+
+    def apply(params, state, inputs, *, key=None):
+        floating("positions", inputs)
+        time = inputs.shape[1] if inputs.ndim == 3 else None
+        if time is None or time > length:
+            raise InvalidValue(
+                "positions",
+                "the inputs are no sequences" if time is None else "the sequence is too long",
+                got=f"inputs of shape {inputs.shape} for {length} places",
+                expected=f"[batch, time, features] with time of at most {length}",
+                fix=f"Cut the sequences, or make {time} places" if time else "Give sequences",
+            )
+        if not remembers or key is not None:
+            return inputs + params["weight"][None, :time].astype(inputs.dtype), state
+        place = state["position"] + jnp.arange(time, dtype=jnp.int32)
+        rows = jnp.take(params["weight"], place, axis=0, mode="clip")[None]
+        return inputs + rows.astype(inputs.dtype), {"position": state["position"] + time}
+
+    return Network(init, apply, Parts("positions", (("length", length),)))

@@ -1,0 +1,88 @@
+"""Accumulation: the gradient of a large batch, summed up from parts that fit into memory.
+
+A step still reads one batch and adjusts the weights once, so that schedules, decay and averages
+count real updates, and metrics are those of the batch. Only the memory changes: what a network
+keeps of its insides for the gradient is that of one part. Each part weighs as much as its examples,
+so the gradient is that of the whole batch, with masks and padding too.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from jaxnn.layers import linear
+    >>> from jaxnn.learning._learner import learner
+    >>> from jaxnn.objectives import regression
+    >>> line = learner(linear(1), regression(), optax.sgd(0.25))
+    >>> batch = {"inputs": jnp.arange(6.0)[:, None], "labels": jnp.ones((6, 1))}
+    >>> state = line.init(jax.random.key(0), {}, batch)
+    >>> whole, parts = line.step(state, batch)[0], accumulate(line, 3).step(state, batch)[0]
+    >>> bool(jnp.allclose(whole.params["weight"], parts.params["weight"]))
+    True
+"""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidValue, positive_integer
+from jaxnn.learning._learner import Gradients, Halves, Learner, halves_of, joined
+from jaxnn.typing import Any
+
+
+@lru_cache(64)
+def accumulate(learner: Learner, parts: int) -> Learner:
+    """Makes a learner that reads each training batch in `parts`, one after the other.
+
+    Statistics of the network, as of batch normalization, are those of one part after the other; a
+    loss over a whole batch becomes one over a part. What optimizers search along with the loss
+    itself (`optax.lbfgs`) is that of the whole batch at once, in its memory.
+
+    Args:
+      learner: one with halves.
+      parts: a number that divides the batch size.
+
+    Raises:
+      InvalidType: if the learner's step is one piece.
+      InvalidValue: if `parts` is not positive, or, when traced, does not divide the batch.
+    """
+    halves = halves_of("accumulate", learner)
+    positive_integer("accumulate", "parts", parts)
+
+    def gradients(state, batch, part=None):
+        first = 0 if part is None else part * parts
+        split = jax.tree.map(lambda x: _split(x, parts), batch)
+
+        def one(total, numbered):
+            number, own = numbered
+            found = halves.gradients(state._replace(state=total.state), own, first + number)
+            weight = found.metrics["loss"].sums[1]
+            values = jax.tree.map(
+                lambda sum_, x: sum_ + x * weight.astype(x.dtype), total.values, found.values
+            )
+            metrics = measures.merge(total.metrics, found.metrics)
+            return Gradients(values, found.state, metrics), None
+
+        own = jax.tree.map(lambda x: x[0], split)
+        shapes = jax.eval_shape(halves.gradients, state, own, 0)
+        empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        begin = empty._replace(state=state.state)
+        total, _ = lax.scan(one, begin, (jnp.arange(parts), split))
+        weight = total.metrics["loss"].sums[1]
+        share = jnp.where(weight > 0, 1 / weight, 0.0)
+        values = jax.tree.map(lambda x: x * share.astype(x.dtype), total.values)
+        return total._replace(values=values)
+
+    return joined(learner, Halves(gradients, halves.update, halves.guarded))
+
+
+def _split(x: Any, parts: int) -> Any:
+    """Parts the leading axis: `[batch, ...] -> [parts, batch / parts, ...]`."""
+    if x.shape[0] % parts:
+        raise InvalidValue(
+            "accumulate",
+            "the batch does not divide into the parts",
+            got=f"a batch of {x.shape[0]} and parts={parts}",
+            expected="a number of parts that divides the batch size",
+            fix=f"Make the batch size {-(-x.shape[0] // parts) * parts}",
+        )
+    return x.reshape(parts, -1, *x.shape[1:])

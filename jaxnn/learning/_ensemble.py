@@ -1,0 +1,73 @@
+"""An ensemble: many trained networks that answer together, as one `Network`.
+
+run = fit(..., key=keys(range(8)))
+network = ensemble(run.learner, run.best)
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.checks import InvalidType, choice
+from jaxnn.learning._learner import Learner
+from jaxnn.network import Network
+from jaxnn.typing import Any
+
+
+def ensemble(
+    learner: Learner,
+    states: Any,
+    *,
+    average: Literal["probabilities", "outputs", "none"] = "probabilities",
+) -> Network:
+    """Returns the network that answers with the average of what members predict.
+
+    It has no parameters to train: the members are its state.
+
+    Args:
+      learner: that trained the members.
+      states: of the members, stacked: `run.state` or `run.best` of a population.
+      average: of `"probabilities"`, the mean over members of softmax(outputs), returned as its
+        logarithm, so that the outputs are logits; of `"outputs"`, their mean, as for regression
+        or logits; `"none"` returns outputs `[batch, members, ...]`, for a look at each.
+
+    Raises:
+      InvalidType: if the states are those of one run.
+      InvalidValue: if `average` is unknown.
+
+    Source: Lakshminarayanan et al., Simple and Scalable Predictive Uncertainty Estimation using
+    Deep Ensembles, NeurIPS 2017, section 2.4, https://arxiv.org/abs/1612.01474.
+    """
+    choice("ensemble", "average", average, ("probabilities", "outputs", "none"))
+    if jnp.ndim(states.step) != 1:
+        raise InvalidType(
+            "ensemble",
+            "the states are not those of a population",
+            got="the state of one run",
+            expected="states with a leading axis of members",
+            fix="Train with key=jaxnn.keys(range(8)), and pass run.state or run.best",
+        )
+    combined = {"probabilities": _log_mean_probability, "outputs": _mean, "none": _beside}[average]
+
+    def init(key, inputs):
+        return {}, {"members": states}
+
+    def apply(params, state, inputs, *, key=None):
+        outputs = jax.vmap(learner.predict, (0, None))(state["members"], inputs)
+        return jax.tree.map(combined, outputs), state
+
+    return Network(init, apply)
+
+
+def _log_mean_probability(outputs):
+    log_probabilities = jax.nn.log_softmax(outputs, -1)
+    return jax.nn.logsumexp(log_probabilities, 0) - jnp.log(outputs.shape[0])
+
+
+def _mean(outputs):
+    return jnp.mean(outputs, 0)
+
+
+def _beside(outputs):
+    return jnp.moveaxis(outputs, 0, 1)

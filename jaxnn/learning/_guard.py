@@ -1,0 +1,142 @@
+"""A guarded learner leaves out the steps that would spoil it, and goes on from before them.
+
+One batch can end a run: an example that overflows, a label that is NaN, a gradient that is infinite
+once in a million. After it every parameter is NaN, and no later step mends that. A guarded learner
+looks at the gradient before it adjusts anything: if it is not finite, or if the loss is far above
+what it was of late, then parameters, optimizer and statistics stay as they were, and only the
+number of the step goes on, so that the next batch is another one. How often that happens is a
+metric, `skipped`, to keep an eye on: a guard is no cure for a rate that is too high.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from jaxnn.layers import linear
+    >>> from jaxnn.learning._learner import learner
+    >>> from jaxnn.objectives import regression
+    >>> line = guard(learner(linear(1), regression(), optax.sgd(0.25)))
+    >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}
+    >>> state = line.init(jax.random.key(0), {}, batch)
+    >>> state, metrics = line.step(state, batch | {"labels": jnp.array([[jnp.nan]])})
+    >>> int(state.step), int(state.extra["skipped"]), float(metrics["skipped"].value())
+    (1, 1, 1.0)
+    >>> line.predict(line.step(state, batch)[0], batch["inputs"]).tolist()
+    [[2.0]]
+"""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidValue, positive
+from jaxnn.learning._learner import Gradients, Halves, Learner, halves_of, joined
+from jaxnn.typing import Any, Array, Bool
+
+# The loss of late is a mean over about so many steps, and means nothing before as many are done.
+MEMORY = 100
+
+
+@lru_cache(64)  # The same learner is guarded by the same functions: nothing compiles twice.
+def guard(learner: Learner, *, spike: float | None = None) -> Learner:
+    """Makes a learner that skips the steps whose loss or gradient is not finite, and spikes.
+
+    A skipped step changes nothing but `state.step` and the count in `state.extra["skipped"]`, and
+    its metrics have sums of 0: the mean over a window is that of the steps that were done. Finite
+    means that the square is, too, for optimizers square gradients. Statistics of the network count
+    like gradients. A learner that is guarded already is left as it is.
+
+    Args:
+      learner: one with halves.
+      spike: by how many standard deviations a loss is a spike that is skipped too, measured against
+        the mean and deviation of the loss of the last steps that were done, about 100; none are, by
+        default. 6 is usual.
+
+    Returns:
+      A learner with one metric more, `skipped`: the share of steps that were.
+
+    Raises:
+      InvalidType: if the learner's step is one piece.
+      InvalidValue: if `spike` is not positive, or the learner is guarded without it.
+    """
+    halves = halves_of("guard", learner)
+    if halves.guarded and spike is None:
+        return learner
+    if spike is not None:
+        positive("guard", "spike", spike)
+    if halves.guarded:
+        raise InvalidValue(
+            "guard",
+            "the learner is guarded already, but not against these spikes",
+            got=f"spike={spike}",
+            expected="a learner that is not guarded, or no spike",
+            fix="Guard first: scale_loss(guard(learner, spike=6.0))",
+        )
+
+    def init(key, hparams, batch):
+        state = learner.init(key, hparams, batch)
+        known: dict[str, Any] = {"skipped": jnp.zeros((), jnp.int32)}
+        if spike is not None:
+            known["loss"] = {name: jnp.zeros(()) for name in ("mean", "variance", "count")}
+        return state._replace(extra={**state.extra, **known})
+
+    def update(state, batch, gradients):
+        good, loss = is_finite(gradients), gradients.metrics["loss"]
+        if spike is not None:
+            good &= ~_is_spike(state.extra["loss"], loss.value(), spike)
+
+        def done():
+            after, metrics = halves.update(state, batch, gradients)
+            if spike is not None:
+                late = _of_late(state.extra["loss"], loss)
+                after = after._replace(extra={**after.extra, "loss": late})
+            return after, {**metrics, "skipped": _share(0.0)}
+
+        shapes = jax.eval_shape(done)
+
+        def skipped():
+            extra = {**state.extra, "skipped": state.extra["skipped"] + 1}
+            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
+            left = state._replace(step=state.step + 1, extra=extra)
+            return left, {**nothing, "skipped": _share(1.0)}
+
+        return lax.cond(good, done, skipped)
+
+    return joined(learner._replace(init=init), Halves(halves.gradients, update, guarded=True))
+
+
+def is_finite(gradients: Gradients) -> Bool[Array, ""]:
+    """Whether loss, gradients and their squares, and the network's statistics are finite."""
+    # A sum costs a fifth of looking at each number.
+    squares = sum(jnp.vdot(x, x).astype(jnp.float32) for x in _floats(gradients.values))
+    others = _floats((gradients.state, gradients.metrics["loss"].sums))
+    return jnp.isfinite(squares) & jnp.all(jnp.array([jnp.isfinite(x).all() for x in others]))
+
+
+def _is_spike(late: dict[str, Any], loss: Any, spike: float) -> Any:
+    far = loss - late["mean"] > spike * jnp.sqrt(late["variance"])
+    return far & (late["count"] >= MEMORY)
+
+
+def _of_late(late: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:
+    """Returns mean and variance with one loss more, the older ones weighing less and less.
+
+    Source: Finch, Incremental calculation of weighted mean and variance, 2009, section 9.
+    """
+    total, weight = loss.sums
+    counts = weight > 0  # a batch whose weights are all 0 has no loss
+    count = late["count"] + counts
+    share = jnp.where(counts, jnp.maximum(1 / jnp.maximum(count, 1), 1 / MEMORY), 0.0)
+    step = total / jnp.where(counts, weight, 1.0) - late["mean"]
+    return {
+        "mean": late["mean"] + share * step,
+        "variance": (1 - share) * (late["variance"] + share * step**2),
+        "count": count,
+    }
+
+
+def _share(skipped: float) -> measures.Metric:
+    return measures.mean(jnp.float32(skipped), jnp.ones(()))
+
+
+def _floats(tree: Any) -> list[Any]:
+    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]

@@ -1,0 +1,67 @@
+"""Loss scaling: float16 gradients are made large enough to be held, and no larger.
+
+In float16 a number below 6e-8 is 0, as many gradients are. So the loss is multiplied before it is
+differentiated, and the gradient divided after. The factor is as large as it can be: it doubles when
+2,000 steps have gone well, and halves when a gradient overflows, in which case nothing is adjusted.
+bfloat16 has the range of float32 and needs none of this.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from jaxnn.layers import linear
+    >>> from jaxnn.learning._learner import learner
+    >>> from jaxnn.objectives import regression
+    >>> from jaxnn.transforms._mixed_precision import mixed_precision
+    >>> network = mixed_precision(linear(1), jnp.float16)
+    >>> line = scale_loss(learner(network, regression(), optax.sgd(0.25)))
+    >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2e4]])}
+    >>> state = line.init(jax.random.key(0), {}, batch)
+    >>> state, metrics = line.step(state, batch)                # 2e4 * 32768 is too large
+    >>> float(metrics["skipped"].value()), float(state.extra["loss_scale"]["factor"])
+    (1.0, 16384.0)
+
+Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2,
+https://arxiv.org/abs/1710.03740; the figures are those of NVIDIA's and PyTorch's scalers.
+"""
+
+from functools import lru_cache
+
+import jax.numpy as jnp
+
+from jaxnn.learning._guard import guard, is_finite
+from jaxnn.learning._learner import Halves, Learner, joined
+
+FIRST, PATIENCE = 2.0**15, 2000
+
+
+@lru_cache(64)
+def scale_loss(learner: Learner) -> Learner:
+    """Makes a learner that scales its loss, and skips the steps whose gradient overflows.
+
+    It is a `guard` learner, whose factor is `state.extra["loss_scale"]["factor"]`.
+
+    Args:
+      learner: one with halves, whose network computes in float16.
+
+    Raises:
+      InvalidType: if the learner's step is one piece.
+    """
+    learner = guard(learner)
+    halves = learner.halves
+    assert halves is not None
+
+    def init(key, hparams, batch):
+        state = learner.init(key, hparams, batch)
+        scale = {"factor": jnp.float32(FIRST), "good": jnp.zeros((), jnp.int32)}
+        return state._replace(extra={**state.extra, "loss_scale": scale})
+
+    def update(state, batch, gradients):
+        after, metrics = halves.update(state, batch, gradients)
+        factor, good = (state.extra["loss_scale"][name] for name in ("factor", "good"))
+        overflowed = ~is_finite(gradients)
+        good = jnp.where(overflowed, 0, good + 1)
+        grows = good == PATIENCE
+        lower = jnp.maximum(factor / 2, 1.0)
+        factor = jnp.where(overflowed, lower, jnp.where(grows, factor * 2, factor))
+        scale = {"factor": factor, "good": jnp.where(grows, 0, good)}
+        return after._replace(extra={**after.extra, "loss_scale": scale}), metrics
+
+    return joined(learner._replace(init=init), Halves(halves.gradients, update, guarded=True))

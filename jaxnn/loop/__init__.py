@@ -1,0 +1,1 @@
+"""A training run is a pure function, and its compiled forms."""

@@ -1,0 +1,109 @@
+"""Compiled training steps, for one run and for many, in both forms.
+
+Each program is compiled once per learner and shapes, for every driver. State and window are
+donated: training holds one copy of them. The step is returned apart, as something to wait for
+after donation.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.learning._learner import Learner
+from jaxnn.loop._population import population, where
+from jaxnn.loop._run import Form, one_step, run
+from jaxnn.loop.statuses import RUNNING
+from jaxnn.scale.layout import rows
+from jaxnn.typing import Any
+
+
+def advance(
+    learner: Learner,
+    state: Any,
+    data: Any,
+    n: int,
+    window: Any,
+    form: Form,
+    *,
+    status: Any = None,
+    width: int | None = None,
+    busy: Any = None,
+) -> tuple[Any, Any, Any]:
+    """Dispatches `n` compiled steps without waiting for them; `state` and `window` are used up.
+
+    Args:
+      learner: how parameters change.
+      state: where to begin.
+      data: has `batch(step)`.
+      n: the number of steps.
+      window: metrics of earlier steps.
+      form: `"looped"` or `"stepped"`, see `run`.
+      status: whether the run still goes on, known on the device; it does, by default.
+      width: of a population, how many members train at once; `None` for one run.
+      busy: of a stepped population, the slots that may still go on; all, by default.
+
+    Returns:
+      `(state, window, token)`: the token is ready when the steps are done.
+    """
+    if form == "looped":
+        return looped(learner, width, state, window, data, status, np.int32(n))
+    if width is None:
+        return _steps(learner, state, window, data, n, status)
+    # Member after member, since a loop inside the program is what this form is there to avoid.
+    for slot in map(np.int32, range(data.key.shape[0]) if busy is None else busy):
+        own, key, going = _slot((state, window), data.key, status, slot)
+        *own, _ = _steps(learner, *own, data.shuffled(key), n, going)
+        state, window = _put((state, window), tuple(own), slot)
+    return state, window, _copy(state.step)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+def looped(learner, width, state, window, data, status, n):
+    """Does `n` steps of one run, or of every member."""
+    active = None if status is None else status == RUNNING
+    if width is not None:
+        state, window = population(run, width)(learner, state, data, n, window, active)
+    else:
+        n = n if active is None else jnp.where(active, n, 0)
+        state, window = run(learner, state, data, n, window)
+    return state, window, state.step + 0
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def stepped(learner, state, window, data):
+    """Does one step of one run."""
+    state, window = one_step(learner, data, state, window)
+    return state, window, state.step + 0
+
+
+def _steps(learner, state, window, data, n, status):
+    """Does `n` steps of one run, and undoes them if it had stopped: each is the same program."""
+    before = None if status is None else _copy((state, window))
+    token = None
+    for _ in range(n):
+        state, window, token = stepped(learner, state, window, data)
+    if status is not None:
+        state, window = _unless_stopped(status, (state, window), before)
+    return state, window, token
+
+
+@partial(jax.jit, donate_argnums=1)
+def _unless_stopped(status, after, before):
+    return where(status == RUNNING, after, before)
+
+
+@jax.jit
+def _copy(tree):
+    return jax.tree.map(jnp.copy, tree)
+
+
+@jax.jit
+def _slot(carry, keys, status, slot):
+    return rows((carry, keys, status), slot)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _put(carry, own, slot):
+    return jax.tree.map(lambda x, new: x.at[slot].set(new), carry, own)

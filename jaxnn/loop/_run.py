@@ -1,0 +1,84 @@
+"""A training run is a pure function: `run(learner, state, data, n, window)` does `n` steps.
+
+The state is one pytree, the data an argument, the batch of a step a function of its number. So a
+run can be cut anywhere and gone on with, bit for bit, and it compiles whole: `n` is an input of the
+program, so one executable serves every length. Metrics are summed on the way in a `window`, and
+read as rarely as you like.
+
+The same step runs in two forms. *Looped*, the steps of a chunk are one loop inside the program:
+nothing waits on Python. *Stepped*, each is a program of its own, dispatched without waiting. The
+one form is as good as the other on GPU and TPU; on CPU a gradient of a native convolution is 5 to
+25 times slower in a loop (`layers.convolution` has none), so a learner that holds one is stepped.
+"""
+
+from typing import Literal
+
+import jax
+import numpy as np
+from jax import lax
+
+from jaxnn import metrics as measures
+from jaxnn.learning._learner import Learner
+from jaxnn.programs import operations
+from jaxnn.typing import Any
+
+Form = Literal["looped", "stepped"]
+
+
+def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> tuple[Any, Any]:
+    """Does `n` training steps, purely: `run(a + b)` is `run(b)` after `run(a)`, bit for bit.
+
+    Compile it to go fast, `jax.jit(run, static_argnums=0)`, once for all `n`; `train` does.
+
+    Args:
+      learner: how parameters change.
+      state: where to begin; its `step` says which batch comes next.
+      data: has `batch(step)`, such as `Resident`.
+      n: the number of steps; may be traced.
+      window: metrics of earlier steps, to which those of these steps are added.
+
+    Returns:
+      `(state, window)`: the state after the steps, and the sums of the metrics over the window,
+      `{name: Metric}`.
+    """
+    if window is None:
+        window = empty_window(trace_step(learner, state, data)[1][1])
+    return lax.fori_loop(0, n, lambda _, carry: one_step(learner, data, *carry), (state, window))
+
+
+def trace_step(learner: Learner, state: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
+    """Returns the program of a step, and the shapes of the `(state, metrics)` that it returns."""
+    step = jax.make_jaxpr(lambda s, d: learner.step(s, d.batch(s.step)), return_shape=True)
+    program, shapes = step(state, data)
+    return program, shapes
+
+
+def empty_window(metrics: Any) -> Any:
+    """Returns a window with no steps in it, for the shapes of the metrics of a step."""
+    return jax.device_put(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics))
+
+
+def one_step(learner: Learner, data: Any, state: Any, window: Any) -> tuple[Any, Any]:
+    """Does one training step, and adds its metrics to the window."""
+    state, metrics = learner.step(state, data.batch(state.step))
+    return state, measures.merge(window, metrics)
+
+
+def best_form(program: Any) -> Form:
+    """Returns the form for the program of a step: stepped for native convolutions on CPU."""
+    on_cpu = jax.default_backend() == "cpu"
+    return "stepped" if on_cpu and _has_native_gradient(program) else "looped"
+
+
+def _has_native_gradient(jaxpr: Any) -> bool:
+    """Whether some convolution has an order of axes that only native gradients have."""
+    for equation, _ in operations(jaxpr):
+        if equation.primitive.name == "conv_general_dilated":
+            numbers = equation.params["dimension_numbers"]
+            rank = len(numbers.lhs_spec)
+            last = (0, rank - 1, *range(1, rank - 1))
+            window = (rank - 1, rank - 2, *range(rank - 2))
+            orders = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
+            if orders != (last, window, last) or equation.params["batch_group_count"] != 1:
+                return True
+    return False

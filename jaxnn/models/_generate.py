@@ -1,0 +1,299 @@
+"""Writing: one token after the other, each drawn from what a network says of the tokens so far.
+
+The whole text is one compiled program. The network reads the prompt once, keeps the keys and values
+of its attention in a cache, and then reads one token at a time; what it writes is what it would
+write if it read everything anew for each token.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnn.models._gpt import gpt
+    >>> network = gpt(65, layers=1, heads=2, features=16, positions=32)
+    >>> params, state = network.init(jax.random.key(0), jnp.zeros((1, 32), jnp.int32))
+    >>> prompt = jnp.array([[1, 2, 3]])
+    >>> generate(network, params, state, prompt, 8, key=jax.random.key(1)).shape
+    (1, 8)
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxnn.checks import InvalidType, InvalidValue, is_concrete, kind, number, positive_integer
+from jaxnn.layers._attention import remembering
+from jaxnn.layers._embedding import positions
+from jaxnn.network import Network, rewrite
+from jaxnn.typing import Any, Array, Int, Number
+
+
+def generate(
+    network: Network,
+    params: Any,
+    state: Any,
+    prompt: Any,
+    length: int,
+    *,
+    key: Any,
+    temperature: Number | int = 1.0,
+    top_k: int | None = None,
+    top_p: Number | None = None,
+    context: int | None = None,
+) -> Int[Array, "batch length"]:
+    """Draws the `length` tokens that follow a prompt.
+
+    Args:
+      network: from tokens `[batch, time]` to logits `[batch, time, vocabulary]`, such as `gpt`.
+        Only its `attention`, which must be causal, and its `positions` may tell one place from
+        another: functions of your own must treat every place alike.
+      params: its parameters.
+      state: its state, `{}` for most.
+      prompt: whole numbers `[batch, time]`, at least one for each text.
+      length: how many tokens to draw.
+      key: decides the draws.
+      temperature: divides the logits, at least 0: below 1 the likelier become likelier still, and
+        at 0 the likeliest is taken. May be traced.
+      top_k: draws only from so many, the likeliest.
+      top_p: draws only from the likeliest that together have this probability, in (0, 1]. May be
+        traced.
+      context: how many tokens the network looks back at most. When so many are read, it starts
+        anew from the later half of them. By default it looks back to the beginning.
+
+    Returns:
+      The tokens after the prompt, int32.
+
+    Raises:
+      InvalidType: if the network has no attention that could remember, or the prompt is of another
+        kind.
+      InvalidValue: if a number is out of range, a token is not in the vocabulary, or the network
+        has fewer positions than prompt and `length` need.
+
+    Source of top-p: Holtzman et al., The Curious Case of Neural Text Degeneration, ICLR 2020,
+    section 3.1, https://arxiv.org/abs/1904.09751.
+    """
+    kind("generate", "network", network, Network, fix="Pass a network such as gpt(...)")
+    positive_integer("generate", "length", length)
+    number("generate", "temperature", temperature, low=0.0)
+    if top_p is not None:
+        _check_share(top_p)
+    if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise InvalidType(
+            "generate",
+            "key is no key",
+            got=f"a {type(key).__name__}",
+            expected="a key of jax.random",
+            fix="Pass key=jax.random.key(0)",
+        )
+    prompt = _checked(network, params, state, prompt, top_k)
+    reads = prompt.shape[1] + length - 1  # the last token is drawn and never read
+    if context is None:
+        context = reads
+    elif positive_integer("generate", "context", context) < 2:
+        raise InvalidValue(
+            "generate",
+            "context is too short to go on from a half of it",
+            got=f"context={context}",
+            expected="at least 2",
+            fix="Pass the length of the sequences that the network was trained on",
+        )
+    return _generate(
+        network, top_k, length, min(context, reads), params, state, prompt, key,
+        jnp.float32(temperature), None if top_p is None else jnp.float32(top_p),
+    )  # fmt: skip
+
+
+_MIXES_TIME = (
+    "gru", "lstm", "conv", "conv_transpose", "depthwise_conv", "max_pool", "avg_pool", "flatten",
+)  # fmt: skip
+
+
+def cached(network: Network, length: int) -> Network:
+    """Returns the network with a memory of `length` places in each attention.
+
+    It then reads a sequence piece by piece, in inference: its state, which `init` makes for the
+    batch of its inputs, says what was read. Parameters are those of the network.
+
+    Raises:
+      InvalidType: if it has no attention, or a part that would have to remember and cannot.
+      InvalidValue: if some attention is not causal, or there are fewer learned positions.
+    """
+    found = []
+
+    def change(path, part):
+        settings = dict(part.parts.settings)
+        if part.parts.kind == "attention":
+            found.append(path)
+            return remembering(part, length)
+        if part.parts.kind in _MIXES_TIME:
+            raise InvalidType(
+                "generate",
+                "a part of the network would have to remember, and cannot",
+                got=f"{part.parts.kind} at {path!r}",
+                expected="attention and positions, and else what treats every place alike",
+                fix="Recompute for each token, or replace that part",
+            )
+        if part.parts.kind == "positions":
+            if settings["length"] < length:
+                raise InvalidValue(
+                    "generate",
+                    "there are fewer positions than tokens to read",
+                    got=f"{length} tokens to read and {settings['length']} positions",
+                    expected=f"at most {settings['length']} tokens",
+                    fix=f"Pass context={settings['length']}, to go on from the last ones, or ask"
+                    " for fewer",
+                )
+            return positions(settings["length"], remembers=True)
+        return part
+
+    changed = rewrite(network, change)
+    if not found:
+        raise InvalidType(
+            "generate",
+            "the network has no attention that could remember what it has read",
+            got=f"a network of the kind {network.parts.kind}",
+            expected="one with causal attention in its parts",
+            fix="Pass gpt(...), or a network of attention(..., causal=True)",
+        )
+    return changed
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _generate(network, top_k, length, context, params, state, prompt, key, temperature, top_p):
+    reader = cached(network, context)
+    batch = prompt.shape[0]
+
+    def draw(number, logits):
+        logits = logits.astype(jnp.float32)
+        likeliest = jnp.argmax(logits, -1).astype(jnp.int32)
+        hot = jnp.where(temperature > 0, temperature, 1.0)
+        kept = _among(_first(logits / hot, top_k), top_p)
+        drawn = jax.random.categorical(jax.random.fold_in(key, number), kept).astype(jnp.int32)
+        return jnp.where(temperature > 0, drawn, likeliest)
+
+    def read(memory, tokens):
+        logits, memory = reader.apply(params, memory, tokens)
+        return logits[:, -1], memory
+
+    def write(carry, number):
+        memory, logits = carry
+        token = draw(number, logits)
+        logits, memory = read(memory, token[:, None])
+        return (memory, logits), token
+
+    def begin(tokens):
+        shape = jax.ShapeDtypeStruct((batch, 1), jnp.int32)
+        # The network's own state where it has one; what is new is the memory, empty.
+        _, fresh = reader.init(jax.random.key(0), shape)
+        logits, memory = read(_over(fresh, state), tokens)
+        return memory, logits
+
+    def piece(known, done, count):
+        """Reads what is known, and writes `count` tokens: as many as the memory has room for."""
+        carry, tokens = lax.scan(write, begin(known), done + jnp.arange(count - 1))
+        last = draw(done + count - 1, carry[1])
+        return jnp.concatenate([tokens.T, last[:, None]], 1)
+
+    half = max(1, context // 2)
+    known = prompt if prompt.shape[1] <= context else prompt[:, -half:]
+    done = min(length, context - known.shape[1] + 1)
+    text = piece(known, 0, done)
+    if done == length:
+        return text
+    # The memory was full: all other pieces begin with the last half, and are one loop.
+    room = context - half + 1
+    known = jnp.concatenate([known, text], 1)[:, -half:]
+
+    def go_on(known, done):
+        text = piece(known, done, room)
+        return jnp.concatenate([known, text], 1)[:, -half:], text
+
+    _, pieces = lax.scan(go_on, known, jnp.arange(done, length, room))
+    rest = jnp.moveaxis(pieces, 0, 1).reshape(batch, -1)
+    return jnp.concatenate([text, rest], 1)[:, :length]
+
+
+def _first(logits, count):
+    """Leaves only the `count` largest logits."""
+    if count is None:
+        return logits
+    _, places = lax.top_k(logits, count)  # of equals the first, so that there are no more
+    kept = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], places].set(True)
+    return jnp.where(kept, logits, -jnp.inf)
+
+
+def _among(logits, share):
+    """Leaves only the largest logits that together have at least the share of the probability."""
+    if share is None:
+        return logits
+    ordered = jnp.sort(logits, -1)[:, ::-1]
+    chances = jax.nn.softmax(ordered, -1)
+    before = jnp.cumsum(chances, -1) - chances  # of those that are likelier
+    lowest = jnp.min(jnp.where(before < share, ordered, jnp.inf), -1, keepdims=True)
+    # Rounding may make a sum that is not 1: all are all.
+    return jnp.where((logits < lowest) & (share < 1), -jnp.inf, logits)
+
+
+def _over(fresh: Any, own: Any) -> Any:
+    """Returns nested dicts with the leaves of both, those of `own` where both have one."""
+    if not isinstance(fresh, Mapping):
+        return own
+    both = {**fresh, **own}
+    return {
+        name: _over(fresh[name], own[name]) if name in fresh and name in own else value
+        for name, value in both.items()
+    }
+
+
+def _checked(network: Network, params: Any, state: Any, prompt: Any, top_k: Any) -> Any:
+    """Returns the prompt as an array on the device, if it and `top_k` fit the network."""
+    prompt = prompt if hasattr(prompt, "dtype") else np.asarray(prompt)
+    if prompt.ndim != 2 or not np.issubdtype(prompt.dtype, np.integer) or not prompt.size:
+        raise InvalidType(
+            "generate",
+            "the prompt is of another kind",
+            got=f"dtype {prompt.dtype} and shape {prompt.shape}",
+            expected="whole numbers [batch, time], at least one for each text",
+            fix="Pass prompt[None] for a single text, and a token to begin with",
+        )
+    leaves, form = jax.tree.flatten((params, state))
+    vocabulary = _vocabulary(network, form, tuple((x.shape, x.dtype) for x in leaves))
+    if is_concrete(prompt) and not (0 <= int(prompt.min()) <= int(prompt.max()) < vocabulary):
+        raise InvalidValue(
+            "generate",
+            "a token of the prompt is not in the vocabulary",
+            got=f"tokens from {prompt.min()} to {prompt.max()}",
+            expected=f"whole numbers from 0 to {vocabulary - 1}",
+            fix="Encode the prompt as the training data were",
+        )
+    if top_k is not None:
+        positive_integer("generate", "top_k", top_k, at_most=vocabulary)
+    return jnp.asarray(prompt, jnp.int32)
+
+
+@lru_cache(64)  # tracing a deep network takes longer than a short text
+def _vocabulary(network: Network, form: Any, leaves: tuple[Any, ...]) -> int:
+    """Returns the number of logits."""
+    params, state = jax.tree.unflatten(form, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    logits = jax.eval_shape(lambda p, s, t: network.apply(p, s, t)[0], params, state, tokens)
+    if not hasattr(logits, "shape"):
+        raise InvalidType(
+            "generate",
+            "the network does not give logits alone",
+            got=f"a {type(logits).__name__}",
+            expected="one array [batch, time, vocabulary]",
+            fix="Pass the network that was not changed by captured",
+        )
+    return logits.shape[-1]
+
+
+def _check_share(top_p: Any) -> None:
+    if is_concrete(top_p) and not 0.0 < float(top_p) <= 1.0:
+        raise InvalidValue(
+            "generate",
+            "top_p is out of range",
+            got=f"top_p={top_p!r}",
+            expected="a probability above 0 and at most 1",
+            fix="Pass, say, top_p=0.9",
+        )

@@ -1,0 +1,181 @@
+"""The transformer that writes: from the tokens so far to what comes next, at every place.
+
+Tokens become rows of numbers; block after block, every place looks at earlier ones (`attention`)
+and thinks about what it saw (two layers of nodes); the last layer asks of every token how likely it
+is to be next. Two forms of it, by `form`:
+
+- `"gpt2"`: learned positions, layer normalization, GELU (Radford et al. 2019).
+- `"modern"`: rotary positions, RMS normalization, SwiGLU, no biases (as in Llama; Touvron et al.
+  2023), with grouped queries if `kv_heads` says so.
+
+>>> gpt(65, layers=1, heads=4, features=128, positions=64)
+gpt(vocabulary=65, layers=1, heads=4, features=128, form=gpt2)
+  tokens: embedding(symbols=65, features=128)
+  body: serial()
+    positions: positions(length=64)
+    block_1: serial()
+      look: residual()
+        branch: serial()
+          norm: layer_norm()
+          attention: attention(heads=4, kv_heads=4, head_features=32, causal=True)
+            query: linear(features=128)
+            key: linear(features=128)
+            value: linear(features=128)
+            output: linear(features=128)
+        shortcut: identity()
+      think: residual()
+        branch: serial()
+          norm: layer_norm()
+          hidden: linear(features=512)
+          activation: activation(function=gelu)
+          output: linear(features=128)
+        shortcut: identity()
+    norm: layer_norm()
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.checks import choice, positive_integer
+from jaxnn.layers import activation, attention, embedding, layer_norm, linear, rms_norm
+from jaxnn.layers import dropout as dropout_layer
+from jaxnn.layers import positions as positions_layer
+from jaxnn.network import (
+    Network,
+    Parts,
+    apply_part,
+    described,
+    gathered,
+    output_shape,
+    parallel,
+    part_key,
+    residual,
+    serial,
+)
+from jaxnn.transforms._repeat import repeat
+from jaxnn.typing import Number
+
+
+def gpt(
+    vocabulary: int,
+    *,
+    layers: int = 12,
+    heads: int = 12,
+    features: int = 768,
+    positions: int = 1024,
+    form: str = "gpt2",
+    kv_heads: int | None = None,
+    window: int | None = None,
+    hidden: int | None = None,
+    dropout: Number = 0.0,
+    bias: bool = True,
+    stacked: bool = False,
+) -> Network:
+    """Makes logits of the next token at every place: `[batch, time] -> [batch, time, vocabulary]`.
+
+    The defaults are those of the smallest GPT-2. The rows of the tokens are also the weights of the
+    output (Press and Wolf 2017). Weights start with deviation 0.02, those at the end of a branch
+    with `0.02 / sqrt(2 * layers)`.
+
+    Args:
+      vocabulary: the number of tokens.
+      layers: the number of blocks.
+      heads: of the attention.
+      features: the width of the model.
+      positions: the longest sequence, of the form `"gpt2"`; the other one has no such limit.
+      form: `"gpt2"` or `"modern"`.
+      kv_heads: the heads of keys and values; as many as of queries, by default.
+      window: how far back a place looks; to the beginning, by default.
+      hidden: the nodes between the layers of a block; 4 times the features, by default, or 8/3 of
+        them where SwiGLU has a third layer.
+      dropout: the rate of dropout of tokens, attention and branches; may be traced.
+      bias: whether nodes and layer normalization add a bias, of the form `"gpt2"`.
+      stacked: whether the blocks are one block that is repeated, with parameters in one array for
+        all: it compiles in the time of one, and runs as fast on accelerators, slower on CPU.
+
+    Raises:
+      InvalidValue: if a size is not positive, heads do not divide, or, when traced, a sequence is
+        longer than the positions.
+
+    Source: Radford et al., Language Models are Unsupervised Multitask Learners, 2019, section 2.3;
+    Shazeer, GLU Variants Improve Transformer, 2020, eq. (6), https://arxiv.org/abs/2002.05202.
+    """
+    positive_integer("gpt", "vocabulary", vocabulary)
+    positive_integer("gpt", "layers", layers)
+    positive_integer("gpt", "features", features)
+    choice("gpt", "form", form, ("gpt2", "modern"))
+    modern = form == "modern"
+    bias = bias and not modern
+    if hidden is None:
+        hidden = 8 * -(-features // 3) if modern else 4 * features
+    deviation = 0.02
+    ends = deviation / math.sqrt(2 * layers)
+
+    def norm() -> Network:
+        return rms_norm() if modern else layer_norm(bias=bias)
+
+    def nodes(count: int, fan_in: int, deviation: float = deviation) -> Network:
+        return linear(count, bias=bias, scale=deviation * math.sqrt(fan_in))
+
+    def drops() -> list[tuple[str, Network]]:
+        none = isinstance(dropout, int | float) and dropout == 0
+        return [] if none else [("dropout", dropout_layer(dropout))]
+
+    def block() -> Network:
+        looking = attention(
+            features, heads=heads, kv_heads=kv_heads, causal=True, window=window,
+            rotary=10000.0 if modern else None, dropout=dropout, bias=bias,
+            scale=deviation * math.sqrt(features), output_scale=ends * math.sqrt(features),
+        )  # fmt: skip
+        if modern:
+            gate = serial(nodes(hidden, features), ("activation", activation(jax.nn.silu)))
+            up = nodes(hidden, features)
+            thinking = [("hidden", parallel(("gate", gate), ("up", up), combine=_product))]
+        else:
+            gelu = activation(jax.nn.gelu)
+            thinking = [("hidden", nodes(hidden, features)), ("activation", gelu)]
+        output = [("output", nodes(features, hidden, ends))]
+        return serial(
+            ("look", residual(serial(("norm", norm()), ("attention", looking), *drops()))),
+            ("think", residual(serial(("norm", norm()), *thinking, *output, *drops()))),
+        )
+
+    if stacked:
+        blocks = [("blocks", repeat(block(), layers))]
+    else:
+        blocks = [(f"block_{number}", block()) for number in range(1, layers + 1)]
+    scale = deviation * math.sqrt(features)
+    places = [] if modern else [("positions", positions_layer(positions, scale=scale))]
+    body = serial(*places, *drops(), *blocks, ("norm", norm()))
+    network = _tied(("tokens", embedding(vocabulary, features, scale=scale)), ("body", body))
+    return described(
+        network, "gpt", vocabulary=vocabulary, layers=layers, heads=heads, features=features,
+        form=form,
+    )  # fmt: skip
+
+
+def _tied(*children: tuple[str, Network]) -> Network:
+    """Embeds tokens, applies a body, and asks of each token's row how well it fits the outcome."""
+    (_, tokens), (_, body) = children
+
+    def init(key, inputs):
+        params, state = tokens.init(part_key(key, "tokens"), inputs)
+        rows = output_shape(tokens, params, state, inputs)
+        return gathered(children, [(params, state), body.init(part_key(key, "body"), rows)])
+
+    def apply(params, state, inputs, *, key=None):
+        rows, first = apply_part("tokens", tokens, params, state, inputs, key)
+        found, second = apply_part("body", body, params, state, rows, key)
+        weight = params["tokens"]["weight"].astype(found.dtype)
+        with jax.named_scope("output"):
+            logits = found.reshape(-1, found.shape[-1]) @ weight.T
+        logits = logits.reshape(*found.shape[:-1], -1)
+        return logits, gathered(children, [({}, first), ({}, second)])[1]
+
+    return Network(init, apply, Parts("tied", (), children, _tied))
+
+
+def _product(outputs: tuple[jax.Array, ...]) -> jax.Array:
+    return jnp.multiply(*outputs)

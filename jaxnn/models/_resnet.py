@@ -1,0 +1,152 @@
+"""The residual network: each block adds what it computes to what it was given.
+
+Two forms are in use, and both are here, by the blocks of each stage:
+
+    resnet([3, 3, 3], 10)                                       # ResNet-20 for small images
+    resnet([2, 2, 2, 2], 1000, form="imagenet")                 # ResNet-18
+    resnet([3, 4, 6, 3], 1000, form="imagenet")                 # ResNet-34
+    resnet([3, 4, 6, 3], 1000, form="imagenet", bottleneck=True)  # ResNet-50
+
+>>> resnet([1, 1], 10).parts.children[4][0]
+'stage_1'
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.checks import InvalidValue, choice, positive_integer, rate
+from jaxnn.layers import activation as activation_layer
+from jaxnn.layers import batch_norm, conv, linear, max_pool, stochastic_depth
+from jaxnn.models._convnet import image_channels
+from jaxnn.network import Network, described, residual, serial, stateless
+from jaxnn.typing import Any, Callable, Number
+
+_WIDTHS = {"cifar": 16, "imagenet": 64}
+_RELU_SCALE = 2.0**0.5
+
+
+def resnet(
+    blocks: Sequence[int],
+    outputs: int,
+    *,
+    form: str = "cifar",
+    width: int | None = None,
+    bottleneck: bool = False,
+    activation: Callable[[Any], Any] = jax.nn.relu,
+    drop: Number = 0.0,
+) -> Network:
+    """Makes stages of residual blocks, then the mean over space and an output layer.
+
+    Every stage after the first halves the image and has twice the channels. Takes images `[batch,
+    height, width, channels]`, or grey ones `[batch, height, width]`.
+
+    Args:
+      blocks: the number of blocks of each stage.
+      outputs: the number of output nodes.
+      form: `"cifar"` begins with a 3x3 convolution, and shortcuts that must change their shape skip
+        pixels and add channels of zeros; `"imagenet"` begins with a 7x7 convolution and
+        max-pooling, which make the image a fourth as wide, and such shortcuts are 1x1 convolutions.
+      width: the channels of the first stage; by default 16 and 64, as published.
+      bottleneck: whether a block is three convolutions, 1x1, 3x3 and 1x1, the last with four times
+        the channels, in the place of two 3x3. The 3x3 one has the strides, as is usual since 2016.
+      activation: what follows every normalization, and every sum.
+      drop: the rate of stochastic depth at the last block; it grows in proportion from the first.
+        May be traced.
+
+    The last normalization of each branch begins with scale 0, so that every block begins as its
+    shortcut (Goyal et al., Accurate, Large Minibatch SGD, 2017, section 5.1).
+
+    Raises:
+      InvalidValue: if a size is not positive, `form` is unknown, or a rate is outside [0, 1).
+
+    Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, sections 3.3 and
+    4.2, https://arxiv.org/abs/1512.03385.
+    """
+    choice("resnet", "form", form, _WIDTHS)
+    width = _WIDTHS[form] if width is None else width
+    positive_integer("resnet", "width", width)
+    rate("resnet", "drop", drop)
+    if not isinstance(blocks, Sequence) or not blocks:
+        raise InvalidValue(
+            "resnet",
+            "blocks are not a number for each stage",
+            got=f"blocks={blocks!r}",
+            expected="the number of blocks of each stage, of one at least",
+            fix="Pass, say, blocks=[2, 2, 2, 2], which is ResNet-18",
+        )
+    for count in blocks:
+        positive_integer("resnet", "blocks", count)
+    parts: list[tuple[str, Network]] = [
+        ("channels", image_channels()),
+        ("conv", _conv(width, 3) if form == "cifar" else _conv(width, 7, 2)),
+        ("norm", batch_norm()),
+        ("activation", activation_layer(activation)),
+    ]
+    if form == "imagenet":
+        parts.append(("pool", max_pool(3, strides=2, padding=[(1, 1)] * 2)))
+    given, number, total = width, 0, sum(blocks)
+    for stage, count in enumerate(blocks):
+        inside = width * 2**stage
+        features = inside * (4 if bottleneck else 1)
+        members: list[tuple[str, Network]] = []
+        for place in range(count):
+            number += 1
+            strides = 2 if stage and not place else 1
+            branch = _branch(inside, features, strides, bottleneck, activation)
+            if not (isinstance(drop, int | float) and drop == 0):
+                branch.append(("drop", stochastic_depth(drop * (number / total))))
+            shortcut = None
+            if strides > 1 or given != features:
+                shortcut = (_padded if form == "cifar" else _projected)(features, strides)
+            block = serial(
+                ("sum", residual(serial(*branch), shortcut)),
+                ("activation", activation_layer(activation)),
+            )
+            members.append((f"block_{place + 1}", block))
+            given = features
+        parts.append((f"stage_{stage + 1}", serial(*members)))
+    mean = stateless(lambda params, images: images.mean((1, 2)))
+    parts += [("mean", described(mean, "mean_over_space")), ("output", linear(outputs))]
+    return described(serial(*parts), "resnet", blocks=tuple(blocks), outputs=outputs, form=form)
+
+
+def _branch(
+    inside: int, features: int, strides: int, bottleneck: bool, activation: Callable[[Any], Any]
+) -> list[tuple[str, Network]]:
+    if bottleneck:
+        convolutions = [_conv(inside, 1), _conv(inside, 3, strides), _conv(features, 1)]
+    else:
+        convolutions = [_conv(inside, 3, strides), _conv(features, 3)]
+    parts: list[tuple[str, Network]] = []
+    for number, convolution in enumerate(convolutions, start=1):
+        last = number == len(convolutions)
+        parts.append((f"conv_{number}", convolution))
+        parts.append((f"norm_{number}", batch_norm(scale=0.0 if last else 1.0)))
+        if not last:
+            parts.append((f"activation_{number}", activation_layer(activation)))
+    return parts
+
+
+def _conv(features: int, window: int, strides: int = 1) -> Network:
+    # Padded alike on both sides, which "SAME" is not where there are strides.
+    around = [(window // 2, window // 2)] * 2
+    return conv(
+        features, window, strides=strides, padding=around, bias=False, scale=_RELU_SCALE
+    )  # fmt: skip
+
+
+def _projected(features: int, strides: int) -> Network:
+    return serial(("conv", _conv(features, 1, strides)), ("norm", batch_norm()))
+
+
+def _padded(features: int, strides: int) -> Network:
+    """Skips pixels, and adds channels of zeros at the end: a shortcut without parameters."""
+
+    def apply(params, images):
+        kept = images[:, ::strides, ::strides]
+        more = features - images.shape[-1]
+        return jnp.pad(kept, ((0, 0), (0, 0), (0, 0), (0, more)))
+
+    return described(stateless(apply), "padded", features=features, strides=strides)

@@ -1,0 +1,145 @@
+"""Prediction of classes: the cross-entropy between logits and whole-number labels.
+
+>>> import jax.numpy as jnp
+>>> batch = {"inputs": jnp.zeros((2, 1)), "labels": jnp.array([1, 0])}
+>>> values, weights = classification().loss(jnp.zeros((2, 4)), batch)
+>>> values.round(3).tolist()                                        # log(4) nats, twice
+[1.38600003..., 1.38600003...]
+"""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidValue, is_concrete, number, positive_integer
+from jaxnn.objectives._objective import Objective, labels_of, weights_of
+from jaxnn.typing import Any, Batch, Callable, Number
+
+
+def classification(
+    *,
+    label_smoothing: Number = 0.0,
+    top_k: int | Sequence[int] = (),
+    metrics: Mapping[str, Callable[[Any, Any, Any], measures.Metric]] | None = None,
+) -> Objective:
+    """Cross-entropy (nats) between logits and whole-number labels, and the accuracy.
+
+    Outputs are logits `[batch, ..., classes]`, labels integers `[batch, ...]` from 0 to
+    `classes - 1`. Reports `accuracy`, and `top_5` for `top_k=5`.
+
+    Args:
+      label_smoothing: the share of each label's probability that is spread evenly over all
+        classes, in [0, 1). May be traced. It is part of the loss in evaluation too.
+      top_k: one or several numbers of guesses allowed.
+      metrics: more to report, by name, each `(logits, labels, weights) -> Metric` with one number
+        as its value: `{"f1": jaxnn.metrics.f1}`.
+
+    Raises:
+      InvalidValue: if labels are out of range, shapes do not match, or the value of a metric is
+        not one number.
+      InvalidType: if labels are not integers.
+
+    Source: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
+    """
+    number("classification", "label_smoothing", label_smoothing, low=0.0, high=1.0)
+    guesses = (top_k,) if isinstance(top_k, int) else tuple(top_k)
+    for k in guesses:
+        positive_integer("classification", "top_k", k)
+    asked = dict(metrics or {})
+
+    def loss(outputs, batch):
+        logits, labels = logits_and_labels("classification", outputs, batch)
+        losses = cross_entropy(logits, labels, label_smoothing)
+        return losses, weights_of(batch, losses)
+
+    def measured(outputs, batch):
+        logits, labels = logits_and_labels("classification", outputs, batch)
+        weights = weights_of(batch, labels)
+        found = {"accuracy": measures.accuracy(logits, labels, weights)}
+        found |= {f"top_{k}": measures.top_k(logits, labels, weights, k) for k in guesses}
+        return found | {name: measure(logits, labels, weights) for name, measure in asked.items()}
+
+    def check(outputs, arrays):
+        classes = outputs.shape[-1]
+        for k in guesses:
+            positive_integer("classification", "top_k", k, at_most=classes)
+        for name, measure in asked.items():
+            _check_one_number(name, measure, outputs)
+        if "labels" in arrays and arrays["labels"].shape == outputs.shape[:-1]:
+            check_labels("classification", classes, arrays)  # or `prepare` makes the labels
+
+    return Objective(loss, measured, check=check)
+
+
+def cross_entropy(logits: Any, labels: Any, smoothing: Number = 0.0) -> Any:
+    """Returns `-log softmax(logits)[label]` in nats, `[...]` of logits `[..., classes]`, float32.
+
+    Args:
+      logits: of any float dtype.
+      labels: whole numbers `[...]`.
+      smoothing: the share of each label's probability that is spread over all classes.
+    """
+    logits = logits.astype(jnp.float32)
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if not is_concrete(smoothing) or smoothing != 0:
+        even = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
+        losses = (1.0 - smoothing) * losses + smoothing * even
+    return losses
+
+
+def logits_and_labels(where: str, outputs: Any, batch: Batch) -> tuple[Any, Any]:
+    """Returns outputs `[batch, ..., classes]` and labels `[batch, ...]`, if they are that.
+
+    Raises:
+      InvalidValue: if there are no labels, or shapes do not match.
+      InvalidType: if labels are not integers.
+    """
+    fix = "Convert labels with .astype(np.int32), or use regression() for real numbers"
+    labels = labels_of(where, outputs, batch, jnp.integer, "class numbers", fix)
+    if outputs.shape[:-1] != labels.shape:
+        raise InvalidValue(
+            where,
+            "outputs and labels do not fit together",
+            got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
+            expected="outputs [batch, ..., classes] for labels [batch, ...]",
+            fix="Pass labels as class numbers (not one-hot: labels.argmax(-1)), and give the"
+            " network one output per class",
+        )
+    return outputs, labels.astype(jnp.int32)
+
+
+def check_labels(where: str, classes: int, arrays: Batch, field: str = "labels") -> None:
+    """Raises `InvalidValue` if a number in the field, of weight above 0, is of no class."""
+    labels = np.asarray(arrays[field])
+    outside = (labels < 0) | (labels >= classes)
+    weights = np.asarray(arrays.get("weights", np.ones(len(labels))))
+    if weights.shape == labels.shape[: weights.ndim]:
+        outside &= (weights != 0).reshape(weights.shape + (1,) * (labels.ndim - weights.ndim))
+    if outside.any():
+        place = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise InvalidValue(
+            where,
+            f"{'labels' if field == 'labels' else 'tokens'} are out of range",
+            got=f"{field}[{', '.join(map(str, place))}]={labels[place]} with {classes} outputs",
+            expected=f"whole numbers from 0 to {classes - 1}",
+            fix=f"Number {'the classes' if field == 'labels' else 'tokens'} from 0, and give the"
+            " network an output for each",
+        )
+
+
+def _check_one_number(name: str, measure: Callable[..., measures.Metric], logits: Any) -> None:
+    labels = jax.ShapeDtypeStruct(logits.shape[:-1], jnp.int32)
+    weights = jax.ShapeDtypeStruct(logits.shape[:-1], jnp.float32)
+    shape = jax.eval_shape(lambda *a: measure(*a).value(), logits, labels, weights).shape
+    if shape != ():
+        raise InvalidValue(
+            "classification",
+            f"the metric {name!r} is not one number",
+            got=f"a value of shape {shape}",
+            expected="shape (), for reports",
+            fix="Measure it after training, of the logits that jaxnn.predict gives",
+        )

@@ -1,0 +1,80 @@
+"""Classification where most examples are easy: the loss looks at those that are not yet right.
+
+>>> import jax.numpy as jnp
+>>> batch = {"inputs": jnp.zeros((2, 1)), "labels": jnp.array([1, 1])}
+>>> logits = jnp.array([[0.0, 0.0], [0.0, 4.0]])                # not sure; sure, and right
+>>> values, _ = focal(gamma=2.0).loss(logits, batch)
+>>> [f"{value:.6f}" for value in values]                        # cross-entropy: 0.693147, 0.018150
+['0.173287', '0.000006']
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidValue, number, positive
+from jaxnn.objectives._classification import check_labels, cross_entropy, logits_and_labels
+from jaxnn.objectives._objective import Objective, weights_of
+from jaxnn.typing import Number
+
+
+def focal(*, gamma: Number = 2.0, alpha: Sequence[float] | np.ndarray | None = None) -> Objective:
+    """The focal loss, `-alpha[label] * (1 - p)**gamma * log(p)` with `p` the label's probability.
+
+    Outputs are logits `[batch, ..., classes]`, at least two, labels integers `[batch, ...]`.
+    Reports `accuracy`. Of one logit `x` per example make two, `[0, x]`: then `p` is the sigmoid.
+
+    Args:
+      gamma: how much less the easy ones count; 0 is cross-entropy. May be traced.
+      alpha: a factor for each class, such as `(0.75, 0.25)`, the paper's for background and object.
+        Without it all are 1.
+
+    Raises:
+      InvalidValue: if `gamma` is negative, a factor is not above zero, labels are out of range, or
+        shapes do not match.
+      InvalidType: if labels are not integers.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. (5).
+    """
+    number("focal", "gamma", gamma, low=0.0)
+    for factor in () if alpha is None else alpha:
+        positive("focal", "alpha", factor)
+
+    def loss(outputs, batch):
+        logits, labels = logits_and_labels("focal", outputs, batch)
+        classes = logits.shape[-1]
+        _check_factors(classes, alpha)
+        losses = cross_entropy(logits, labels)
+        # log(1 - p) of what the other classes have, for 1 - p itself would round to 0.
+        own = jax.nn.one_hot(labels, classes, dtype=bool)
+        logits = logits.astype(jnp.float32)
+        others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), -1)
+        losses = losses * jnp.exp(gamma * (others - jax.nn.logsumexp(logits, -1)))
+        if alpha is not None:
+            losses = losses * jnp.take(jnp.asarray(alpha, jnp.float32), labels)
+        return losses, weights_of(batch, losses)
+
+    def metrics(outputs, batch):
+        logits, labels = logits_and_labels("focal", outputs, batch)
+        return {"accuracy": measures.accuracy(logits, labels, weights_of(batch, labels))}
+
+    def check(outputs, arrays):
+        if "labels" in arrays and arrays["labels"].shape == outputs.shape[:-1]:
+            check_labels("focal", outputs.shape[-1], arrays)
+
+    return Objective(loss, metrics, check=check)
+
+
+def _check_factors(classes: int, alpha: Sequence[float] | np.ndarray | None) -> None:
+    if classes < 2 or (alpha is not None and len(alpha) != classes):
+        raise InvalidValue(
+            "focal",
+            "the classes do not fit",
+            got=f"{classes} outputs" + (f" and {len(alpha)} factors" if alpha is not None else ""),
+            expected="at least two outputs, and as many factors if any",
+            fix="Give the network an output for each class, and alpha=(0.75, 0.25) a factor for"
+            " each",
+        )

@@ -1,0 +1,181 @@
+"""Autoencoders: the inputs are their own labels, plainly or as a variational bound.
+
+>>> import jax.numpy as jnp
+>>> inputs = jnp.array([[0.0, 1.0]])
+>>> reconstruction().loss(jnp.array([[0.0, 3.0]]), {"inputs": inputs})[0].tolist()
+[2.0]
+>>> nothing = {"reconstruction": 0 * inputs, "mean": jnp.ones((1, 3)),
+...            "log_variance": jnp.zeros((1, 3))}
+>>> elbo().loss(nothing, {"inputs": inputs})[0].round(3).tolist()    # 2 log(2) + 3/2
+[2.88600...]
+"""
+
+from math import log, pi
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidType, InvalidValue, choice, number
+from jaxnn.objectives._objective import Objective, weights_of
+from jaxnn.objectives._regression import regression
+from jaxnn.typing import Any, Callable, Number
+
+
+def _as_they_are(inputs: Any) -> Any:
+    return inputs
+
+
+def reconstruction(
+    error: Callable[[Any, Any], Any] = optax.losses.squared_error,
+    *,
+    targets: Callable[[Any], Any] = _as_they_are,
+) -> Objective:
+    """Prediction of the inputs themselves: `regression` whose labels are the inputs.
+
+    Outputs have the shape of the targets; the loss of an example is the mean of its errors.
+    Reports `r2` and `mae`.
+
+    Args:
+      error: `(predictions, targets) -> errors`, elementwise.
+      targets: what of the inputs is predicted, `inputs -> numbers`, such as
+        `lambda images: images.astype(jnp.float32) / 255` where inputs are bytes.
+
+    Raises:
+      InvalidValue: when traced, if outputs and targets have different shapes.
+      InvalidType: when traced, if targets are not floating-point numbers.
+    """
+    base = regression(error)
+
+    def labelled(batch):
+        return {**batch, "labels": targets(batch["inputs"])}
+
+    return Objective(
+        lambda outputs, batch: base.loss(outputs, labelled(batch)),
+        lambda outputs, batch: base.metrics(outputs, labelled(batch)),
+    )
+
+
+def elbo(
+    *,
+    beta: Number = 1.0,
+    likelihood: str = "bernoulli",
+    targets: Callable[[Any], Any] = _as_they_are,
+) -> Objective:
+    """The negative evidence lower bound (nats per example) of a variational autoencoder.
+
+    Outputs are a dict: `reconstruction`, of the shape of the inputs, and `mean` and
+    `log_variance`, `[batch, latent]`, of the normal distribution that the encoder gives. The prior
+    is the standard normal. Reports the two parts of the bound, `reconstruction_error` and `kl`.
+
+    The bound has an expectation over the latent variables, of which the network draws one. Where it
+    draws none, as in inference, the value is that at their mean: near the bound, but none.
+
+    Args:
+      beta: the factor of the divergence; 1 is the bound. May be traced.
+      likelihood: of the inputs, given the latent variables: "bernoulli" for inputs from 0 to 1, of
+        which `reconstruction` is the logits; "gaussian" for real numbers, of which it is the mean,
+        with variance 1 (divide the inputs by the deviation that is meant).
+      targets: as in `reconstruction`.
+
+    Raises:
+      InvalidValue: if `likelihood` is unknown, `beta` is negative, shapes do not match, or what is
+        predicted by the Bernoulli likelihood is not from 0 to 1; of `targets` that are computed,
+        those of the first 1000 examples are looked at.
+      InvalidType: when traced, if outputs are not that dict, or targets are no real numbers.
+
+    Source: Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014, eq. (10); beta: Higgins
+    et al., beta-VAE, ICLR 2017, eq. (4).
+    """
+    number("elbo", "beta", beta, low=0.0)
+    choice("elbo", "likelihood", likelihood, _LIKELIHOODS)
+
+    def parts(outputs, batch):
+        wanted = targets(batch["inputs"])
+        _check_outputs(outputs, wanted)
+        logits = outputs["reconstruction"].astype(jnp.float32)
+        errors = _LIKELIHOODS[likelihood](logits, wanted.astype(jnp.float32))
+        mean, log_variance = (outputs[k].astype(jnp.float32) for k in ("mean", "log_variance"))
+        kl = 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - 1.0 - log_variance, -1)
+        return jnp.sum(errors, range(1, errors.ndim)), kl
+
+    def loss(outputs, batch):
+        errors, kl = parts(outputs, batch)
+        losses = errors + beta * kl
+        return losses, weights_of(batch, losses)
+
+    def metrics(outputs, batch):
+        errors, kl = parts(outputs, batch)
+        weights = weights_of(batch, errors)
+        return {
+            "reconstruction_error": measures.mean(errors, weights),
+            "kl": measures.mean(kl, weights),
+        }
+
+    def check(outputs, arrays):
+        if likelihood == "bernoulli" and targets is _as_they_are:
+            _check_from_0_to_1("inputs", np.asarray(arrays["inputs"]))
+        elif likelihood == "bernoulli":
+            some = jax.tree.map(lambda x: x[:_CHECKED], arrays["inputs"])
+            _check_from_0_to_1("targets", np.asarray(targets(some)))
+
+    return Objective(loss, metrics, check=check)
+
+
+_CHECKED = 1000
+
+
+def _gaussian(means: Any, targets: Any) -> Any:
+    return 0.5 * (targets - means) ** 2 + 0.5 * log(2 * pi)
+
+
+_LIKELIHOODS = {
+    "bernoulli": optax.losses.sigmoid_binary_cross_entropy,
+    "gaussian": _gaussian,
+}
+
+
+def _check_outputs(outputs: Any, targets: Any) -> None:
+    names = {"reconstruction", "mean", "log_variance"}
+    if not isinstance(outputs, dict) or not names <= outputs.keys():
+        fields = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else "no names"
+        raise InvalidType(
+            "elbo",
+            "the outputs are not those of a variational autoencoder",
+            got=f"a {type(outputs).__name__} with {fields}",
+            expected="a dict with 'reconstruction', 'mean' and 'log_variance'",
+            fix="Return all three from the network, or use reconstruction() for a plain"
+            " autoencoder",
+        )
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
+        raise InvalidType(
+            "elbo",
+            "what is to be reconstructed is not floating-point numbers",
+            got=f"dtype {targets.dtype}",
+            expected="float32",
+            fix="Pass targets=lambda inputs: inputs.astype(jnp.float32) / 255",
+        )
+    mean, variance = outputs["mean"].shape, outputs["log_variance"].shape
+    if outputs["reconstruction"].shape != targets.shape or mean != variance or len(mean) != 2:
+        raise InvalidValue(
+            "elbo",
+            "shapes do not fit together",
+            got=f"reconstruction {outputs['reconstruction'].shape} of inputs {targets.shape}, mean"
+            f" {mean}, log_variance {variance}",
+            expected="a reconstruction of the inputs' shape, mean and log_variance [batch, latent]",
+            fix="Reshape the decoder's outputs to the shape of the inputs",
+        )
+
+
+def _check_from_0_to_1(name: str, numbers: Any) -> None:
+    low, high = numbers.min(), numbers.max()
+    if low < 0 or high > 1:
+        raise InvalidValue(
+            "elbo",
+            f"{name} are not probabilities, as the Bernoulli likelihood needs",
+            got=f"{name} from {low} to {high}",
+            expected="numbers from 0 to 1",
+            fix="Divide by the largest, or pass likelihood='gaussian'",
+        )

@@ -1,0 +1,73 @@
+"""Prediction of real numbers: an error for each, of any elementwise kind.
+
+>>> import jax.numpy as jnp
+>>> batch = {"inputs": jnp.zeros((2, 1)), "labels": jnp.array([1.0, 2.0])}
+>>> regression(absolute_error).loss(jnp.array([1.0, 5.0]), batch)[0].tolist()
+[0.0, 3.0]
+"""
+
+import jax.numpy as jnp
+import optax
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidValue
+from jaxnn.objectives._objective import Objective, labels_of, weights_of
+from jaxnn.typing import Any, Batch, Callable
+
+
+def absolute_error(predictions: Any, targets: Any) -> Any:
+    """The absolute difference, elementwise; for `regression`, beside those of `optax.losses`."""
+    return jnp.abs(predictions - targets)
+
+
+def regression(
+    error: Callable[[Any, Any], Any] = optax.losses.squared_error,
+) -> Objective:
+    """Prediction of real numbers: an error for each, and R^2 and the mean absolute error.
+
+    Outputs and labels have one shape, `[batch]` or `[batch, ...]`; the loss of an example is the
+    mean of its errors. Reports `r2` and `mae`, in the units of the labels.
+
+    Args:
+      error: `(predictions, targets) -> errors`, elementwise: `optax.losses.squared_error`,
+        `absolute_error`, `optax.losses.huber_loss`, or your own.
+
+    Raises:
+      InvalidValue: when traced, if outputs and labels have different shapes.
+      InvalidType: when traced, if labels are not floating-point numbers.
+    """
+
+    def loss(outputs, batch):
+        predictions, targets = _predictions_and_targets(outputs, batch)
+        errors = error(predictions.astype(jnp.float32), targets)
+        # With a weight for each value, [batch, time], there is a loss for each.
+        weighted = batch["weights"].ndim if "weights" in batch else 1
+        losses = errors.mean(tuple(range(weighted, errors.ndim)))
+        return losses, weights_of(batch, losses)
+
+    def metrics(outputs, batch):
+        predictions, targets = _predictions_and_targets(outputs, batch)
+        predictions = predictions.astype(jnp.float32)
+        weights = weights_of(batch, targets)
+        return {
+            "r2": measures.r_squared(predictions, targets, weights),
+            "mae": measures.mean(absolute_error(predictions, targets), weights),
+        }
+
+    return Objective(loss, metrics)
+
+
+def _predictions_and_targets(outputs: Any, batch: Batch) -> tuple[Any, Any]:
+    fix = "Convert labels with .astype(np.float32), or use classification() for classes"
+    labels = labels_of("regression", outputs, batch, jnp.floating, "floating-point numbers", fix)
+    if outputs.shape != labels.shape:
+        raise InvalidValue(
+            "regression",
+            "outputs and labels have different shapes",
+            got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
+            expected="equal shapes",
+            fix="Pass labels[:, None] for a network with one output"
+            if outputs.shape == (*labels.shape, 1)
+            else "Give the network one output for each number to predict",
+        )
+    return outputs, labels.astype(jnp.float32)

@@ -1,0 +1,168 @@
+"""What is seen of a run at a moment of its training: a pure function of its state, small arrays.
+
+`observe` is one compiled program that looks at weights and outputs, and changes nothing: a run that
+is recorded has the bits of one that is not. What it looks at, a `Plan` says.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.data._resident import Resident
+from jaxnn.learning._learner import Learner
+from jaxnn.metrics import values
+from jaxnn.names import named
+from jaxnn.pictures.diagram import Diagram, biases, wires
+from jaxnn.transforms._capture import capture
+from jaxnn.typing import Any, Array, Batch
+
+SHOWN = 16  # examples of which the outputs are kept
+WIDEST = 1024  # numbers of an output, above which outputs are not kept
+SIDE = 64  # points along each side of a map of two inputs
+
+Kind = Literal["classification", "regression", "other"]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The first layer, where the weights of a node make an image.
+
+    Attributes:
+      leaf: the name of the weights.
+      shape: of an image, `(height, width, channels)`.
+      count: how many are kept.
+    """
+
+    leaf: str
+    shape: tuple[int, int, int]
+    count: int
+
+
+class Plan(NamedTuple):
+    """What is looked at; a static argument of `observe`.
+
+    Attributes:
+      kind: what the outputs are.
+      gradients: whether gradients are looked at too.
+      sample: how many numbers stand for those of a layer.
+      listened: the paths of the parts whose outputs are looked at.
+      nodes: how the network is drawn, where that is as nodes.
+      filters: the weights that make images, if there are any.
+      ground: where two inputs are mapped, their least and largest values, `((x, x), (y, y))`.
+    """
+
+    kind: Kind
+    gradients: bool = False
+    sample: int = 0
+    listened: tuple[str, ...] = ()
+    nodes: Diagram | None = None
+    filters: Filters | None = None
+    ground: tuple[tuple[float, float], ...] = ()
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def observe(
+    learner: Learner, plan: Plan, state: Any, batch: Batch, data: Resident
+) -> dict[str, Array]:
+    """Returns what is seen of a state: arrays by name, as `jaxnn.storage.recording` keeps them.
+
+    Args:
+      learner: that trains.
+      plan: what is looked at.
+      state: of the moment.
+      batch: the examples that the network is asked about.
+      data: what is trained on, for the gradients of a batch from all over it.
+    """
+    seen = {f"metrics/{name}": x for name, x in values(learner.evaluate(state, batch)).items()}
+    inputs = inputs_of(learner, state, batch)
+    if plan.listened:
+        outputs, inside = _inside(learner, plan, state, inputs)
+        seen |= inside
+    else:
+        outputs = learner.predict(state, inputs)
+    if is_one(outputs, batch) and outputs.size <= WIDEST * outputs.shape[0]:
+        seen["outputs"] = outputs[:SHOWN]
+    if learner.parts is None or not plan.sample:
+        return _small(seen)
+    params = learner.parts.params(state)
+    leaves = named(params)
+    seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
+    if plan.gradients and learner.halves is not None:
+        gradients = learner.halves.gradients(state, data.take(spread(data, data.batch_size)))
+        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in named(gradients.values).items()}
+    if plan.nodes is not None:
+        seen |= {f"wires/{leaf}": values for leaf, values in wires(plan.nodes, params).items()}
+        seen |= {f"biases/{leaf}": values for leaf, values in biases(plan.nodes, params).items()}
+    if plan.filters is not None:
+        seen["filters"] = _images(plan.filters, leaves[plan.filters.leaf])
+    if plan.ground:
+        seen["boundary"] = learner.predict(state, ground(plan)).reshape(SIDE, SIDE, -1)
+    return _small(seen)
+
+
+def ground(plan: Plan) -> Array:
+    """Returns the points of the map of two inputs, `[SIDE * SIDE, 2]`, row after row."""
+    x, y = (jnp.linspace(low, high, SIDE) for low, high in plan.ground)
+    return jnp.stack(jnp.meshgrid(x, y), -1).reshape(-1, 2)
+
+
+def spread(data: Resident, count: int) -> np.ndarray:
+    """Returns the numbers of so many examples from all over the data."""
+    return (np.arange(count) * data.num_examples // count).astype(np.int32)
+
+
+def inputs_of(learner: Learner, state: Any, batch: Batch) -> Any:
+    """Returns what the network is given of a batch, after what the objective does to it."""
+    if learner.parts is None or not hasattr(state, "hparams"):
+        return batch["inputs"]
+    return learner.parts.objective(state.hparams).prepare(None, batch)["inputs"]
+
+
+def is_one(outputs: Any, batch: Batch) -> bool:
+    """Returns whether outputs are one array, with a row for each example."""
+    count = jax.tree.leaves(batch["inputs"])[0].shape[0]
+    return getattr(outputs, "shape", ())[:1] == (count,)
+
+
+def _inside(learner: Learner, plan: Plan, state: Any, inputs: Any) -> tuple[Any, dict[str, Array]]:
+    """Returns the outputs, and of what each part puts out samples and the share that is off."""
+    parts: Any = learner.parts
+    network = capture(parts.network(state.hparams), plan.listened)
+    (outputs, inside), _ = network.apply(parts.params(state), state.state, inputs)
+    seen = {}
+    for path, made in inside.items():
+        if isinstance(made, jax.Array) and made.ndim > 1:
+            seen[f"activations/{path}"] = _sampled(plan, made)
+            off = jnp.all(made == 0, range(made.ndim - 1))
+            seen[f"quiet/{path}"] = jnp.mean(off.astype(jnp.float32))
+    return outputs, seen
+
+
+def _images(filters: Filters, weight: Array) -> Array:
+    """Returns `[count, height, width, channels]`."""
+    images = weight[..., : filters.count].reshape(*filters.shape, filters.count)
+    return jnp.moveaxis(images, -1, 0)
+
+
+def _sampled(plan: Plan, array: Array) -> Array:
+    """Returns numbers from all over an array, the same places at every moment."""
+    flat = array.reshape(-1)
+    if flat.size <= plan.sample:
+        return flat
+    # Of no common factor with the size: it comes by all rows and all columns.
+    stride = next(n for n in range(flat.size // plan.sample, 0, -1) if math.gcd(n, flat.size) == 1)
+    return flat[: plan.sample * stride : stride]
+
+
+def _rms(array: Array) -> Array:
+    return jnp.sqrt(jnp.mean(jnp.square(array.astype(jnp.float32))))
+
+
+def _small(seen: dict[str, Array]) -> dict[str, Array]:
+    """Returns the arrays as float32, which is what NumPy's files hold."""
+    return {name: jnp.asarray(value, jnp.float32) for name, value in seen.items()}

@@ -1,0 +1,234 @@
+"""What of a run is looked at, and when: decided before anything compiles.
+
+A `Plan` names the weights that are drawn, the parts that are listened to, how many examples the
+network is asked about, and the moments. Looking costs a small share of the training, whatever its
+length and however large the network.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import Invalid
+from jaxnn.data._resident import Resident
+from jaxnn.driver.chunks import Training
+from jaxnn.names import named
+from jaxnn.network import Network, rewrite
+from jaxnn.objectives import Objective
+from jaxnn.observing.observation import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, spread
+from jaxnn.pictures.diagram import Diagram, diagram
+from jaxnn.programs import products
+from jaxnn.summary import Table, table_of
+from jaxnn.transforms._capture import capture
+from jaxnn.typing import Any, Batch
+
+MOMENTS = 16  # in which a training is told
+PROBED = 512  # examples that the network is asked about
+FILTERS = 16  # nodes of which all weights are kept, where they make an image
+PARTS = 24  # parts of a network that are listened to
+SAMPLE = 1024  # numbers of a layer that stand for all
+# Numbers of a frame in all layers' samples, and in the images of weights: some 100 kB each.
+SAMPLES, PIXELS = 32_768, 16_384
+# What looking may cost: a share of the training's products, or so many, about 0.1 s of a core.
+SHARE, FREE = 0.025, 2e9
+
+
+class Made(NamedTuple):
+    """A network as it stands in a run, by the shapes of its arrays.
+
+    Attributes:
+      network: made of the run's hyper-parameters.
+      objective: made of them too.
+      inputs: the shapes of a batch of one example.
+      state: those of the learner's state.
+      table: the figures of its parts.
+    """
+
+    network: Network
+    objective: Objective
+    inputs: Any
+    state: Any
+    table: Table
+
+
+def made(training: Training) -> Made | None:
+    """Returns the network that is trained, if the learner tells and it can be looked at alone."""
+    parts = training.learner.parts
+    if parts is None:
+        return None
+    state = jax.eval_shape(training.trials).state
+    if not all(hasattr(state, name) for name in ("params", "state", "hparams")):
+        return None
+    try:
+        network = parts.network(training.hparams)
+        inputs = jax.eval_shape(
+            lambda state, data: inputs_of(training.learner, state, data.take(jnp.arange(1))),
+            state, training.data,
+        )  # fmt: skip
+        goal = parts.objective(training.hparams)
+        return Made(
+            network, goal, inputs, state, table_of(network, state.params, state.state, inputs)
+        )
+    except Invalid:
+        return None  # of inputs that cannot be looked at alone
+
+
+class Schedule(NamedTuple):
+    """When a run is looked at, and how closely.
+
+    Attributes:
+      moments: the steps, 0 first and the last one last.
+      probed: how many examples the network is asked about.
+      gradients: whether gradients are looked at too.
+      mapped: whether the outputs are mapped over two inputs.
+    """
+
+    moments: tuple[int, ...]
+    probed: int
+    gradients: bool
+    mapped: bool
+
+
+def schedule(training: Training) -> Schedule:
+    """Returns when to look and how closely, so that it costs little beside the training.
+
+    Moments are dense at the beginning, where a network learns fastest: the number of steps until
+    each grows with its square.
+    """
+    per_step = 2 * products(training.program.jaxpr)
+    budget = max(SHARE * training.steps * per_step, FREE)
+    gradients = training.learner.halves is not None and MOMENTS * per_step <= budget / 2
+    left = budget / MOMENTS - per_step * gradients
+    per_example = per_step / training.data.batch_size / 3  # backward takes twice as many
+    mapped = _is_plane(training.data) and SIDE**2 * per_example <= left / 2
+    left -= SIDE**2 * per_example * mapped
+    probed = int(left / per_example) if per_example else PROBED
+    count = MOMENTS if probed >= SHOWN else max(2, MOMENTS * probed // SHOWN)
+    steps = {round(training.steps * (i / (count - 1)) ** 2) for i in range(count)}
+    probed = min(max(probed, SHOWN), PROBED, probe_data(training).num_examples)
+    return Schedule((*sorted(steps),), probed, gradients, mapped)
+
+
+def plan(training: Training, found: Made | None, chosen: Schedule) -> tuple[Plan, Diagram | None]:
+    """Returns what is looked at in a run and how its network is drawn, as far as it is known."""
+    data, learner = probe_data(training), training.learner
+    state = jax.eval_shape(training.trials).state
+    batch = jax.eval_shape(lambda data: weighted(data.take(jnp.arange(2))), data)
+    inputs = jax.eval_shape(partial(inputs_of, learner), state, batch)
+    outputs = jax.eval_shape(learner.predict, state, inputs)
+    metrics = jax.eval_shape(learner.evaluate, state, batch)
+    kind = _kind(batch, outputs, metrics) if is_one(outputs, batch) else "other"
+    if found is None:
+        return Plan(kind), None
+    drawn = _drawn(found)
+    leaves = len(jax.tree.leaves(found.state.params))
+    # Points of a map are no examples: what an objective does to examples it cannot do to them.
+    plain = found.objective.prepare is Objective._field_defaults["prepare"]
+    mapped = chosen.mapped and plain and is_one(outputs, batch) and outputs.size <= 2 * FILTERS
+    return Plan(
+        kind,
+        chosen.gradients,
+        min(SAMPLE, max(SAMPLES // max(leaves, 1), 32)),
+        _listened(found),
+        drawn if drawn is not None and drawn.layers else None,
+        _filters(found),
+        _ground(data) if mapped else (),
+    ), drawn
+
+
+def probe_data(training: Training) -> Resident:
+    """Returns the data that the network is asked about: those of the first evaluation, if any."""
+    return next(iter(training.evaluations.values()), training.data)
+
+
+def probe(data: Resident, count: int) -> Batch:
+    """Returns examples from all over the data; the first `SHOWN` are too, and are kept."""
+    first = np.arange(min(SHOWN, count)) * count // min(SHOWN, count)
+    order = np.concatenate([first, np.setdiff1d(np.arange(count), first)])
+    return taken(data, spread(data, count)[order])
+
+
+@jax.jit
+def taken(data: Resident, index: Any) -> Batch:
+    """Returns examples by their numbers, with the weights that evaluation gives them."""
+    return weighted(data.take(index))
+
+
+def weighted(batch: Batch) -> Batch:
+    """Returns a batch that has weights."""
+    ones = jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[0])
+    return {**batch, "weights": jnp.asarray(batch.get("weights", ones), jnp.float32)}
+
+
+def _listened(found: Made) -> tuple[str, ...]:
+    """Returns the paths of activations, or in a network without any those of its layers."""
+    kinds: dict[str, str] = {}
+
+    def look(path: str, part: Network) -> Network:
+        if not part.parts.children:
+            kinds[path] = part.parts.kind
+        return part
+
+    rewrite(found.network, look)
+    sizes = {row.part: row.parameters for row in found.table.rows}
+    paths = [path for path, kind in kinds.items() if kind == "activation"]
+    paths = (paths or [path for path in kinds if path and sizes.get(path)])[:PARTS]
+    try:
+        jax.eval_shape(capture(found.network, paths).apply, found.state.params, found.state.state,
+                       found.inputs)  # fmt: skip
+    except Invalid:
+        return ()
+    return tuple(paths)
+
+
+def _drawn(found: Made) -> Diagram | None:
+    try:
+        return diagram(found.network, found.inputs, (found.state.params, found.state.state))
+    except Invalid:
+        return None
+
+
+def _filters(found: Made) -> Filters | None:
+    """Returns the weights of the first layer that has any, if they make images as the inputs do."""
+    shape = getattr(found.inputs, "shape", ())[1:]
+    first = next((row.part for row in found.table.rows if row.parameters), "")
+    leaf = f"{first}/weight".strip("/")
+    weight = named(found.state.params).get(leaf)
+    if weight is None or len(shape) not in (2, 3):
+        return None
+    image: Any = (*shape, 1)[:3]
+    if weight.ndim == 4 and weight.shape[2] in (1, 3) and min(weight.shape[:2]) > 1:
+        image = weight.shape[:3]
+    elif weight.ndim != 2 or weight.shape[0] != math.prod(image) or image[2] not in (1, 3):
+        return None
+    count = min(FILTERS, weight.shape[-1], PIXELS // math.prod(image))
+    return Filters(leaf, image, count) if count else None
+
+
+def _is_plane(data: Resident) -> bool:
+    """Returns whether examples are points of a plane."""
+    inputs = data.arrays["inputs"]
+    return getattr(inputs, "shape", ())[1:] == (2,) and jnp.issubdtype(inputs.dtype, jnp.floating)
+
+
+def _ground(data: Resident) -> tuple[tuple[float, float], ...]:
+    """Returns the least and the largest value of two inputs, with a margin."""
+    inputs = np.asarray(data.arrays["inputs"], np.float32)
+    low, high = inputs.min(0), inputs.max(0)
+    margin = 0.1 * np.maximum(high - low, 1e-6)
+    return tuple((float(a), float(b)) for a, b in zip(low - margin, high + margin))
+
+
+def _kind(batch: Batch, outputs: Any, metrics: Any) -> Kind:
+    labels: Any = batch.get("labels")
+    if not hasattr(labels, "ndim"):
+        return "other"
+    whole = jnp.issubdtype(labels.dtype, jnp.integer)
+    if whole and labels.ndim == 1 and outputs.ndim == 2 and "accuracy" in metrics:
+        return "classification" if outputs.shape[1] > 1 else "other"
+    same = outputs.shape[1:] in (labels.shape[1:], (*labels.shape[1:], 1))
+    return "regression" if not whole and same and labels.ndim <= 2 else "other"

@@ -1,0 +1,209 @@
+"""Who looks at whom: the weights of attention, a panel for each head.
+
+    found = attention_weights(network, run.state.params, tokens[:1])
+    attention(found["body/block_1/look/branch/attention"][0], text).savefig("attention.png")
+
+Each row is a place that asks, each column a place that is looked at; a row sums to 1.
+
+>>> import jax, jax.numpy as jnp
+>>> from jaxnn.layers import attention as attention_layer
+>>> network, inputs = attention_layer(8, heads=2, causal=True), jnp.ones((1, 3, 4))
+>>> params, _ = network.init(jax.random.key(0), inputs)
+>>> attention_weights(network, params, inputs)[""][0, 0].round(2).tolist()
+[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.3..., 0.3..., 0.3...]]
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import InvalidValue, kind
+from jaxnn.layers._attention import Shape
+from jaxnn.layers.attending import rotated
+from jaxnn.network import Network, Parts, apply_part, rewrite, stateless
+from jaxnn.pictures.scheme import AMOUNT, FAINT, INK, LABEL, MARK, TICK, WIDTH, canvas
+from jaxnn.transforms._capture import capture
+from jaxnn.typing import Any, Array, Float, Params, State
+
+HEADS, PLACES = 16, 512  # that are drawn
+_ASKED = "weights"  # the name of the part that tells them
+
+
+def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
+    """Returns a matplotlib `Figure` of the weights of attention, for one example.
+
+    Args:
+      weights: `[heads, queries, keys]`, each row of which sums to 1; of more than 16 heads the
+        first 16 are drawn, and the picture says so.
+      tokens: what stands at each place; written where there is room for it.
+
+    Raises:
+      InvalidValue: if the weights have another form, or there are other numbers of tokens.
+    """
+    weights = np.asarray(weights, float)
+    count, queries, keys = _checked(weights, tokens)
+    shown = weights[:HEADS]
+    columns = min(len(shown), 1 if max(queries, keys) > 96 else 2 if len(shown) <= 4 else 4)
+    rows = -(-len(shown) // columns)
+    side = (WIDTH - 1.0) / columns  # inches
+    room = 72 * side / max(keys, queries) > TICK + 0.6
+    named = tokens is not None and room
+    longest = max(map(len, map(_visible, tokens))) if named and tokens is not None else 2
+    high = side * queries / keys + 0.2
+    remarks = [f"the first {HEADS} of {count} heads"] if count > HEADS else []
+    remarks += [] if np.isfinite(shown).all() else ["in red: not finite"]
+    figure, axes = canvas(
+        height=rows * high + 0.5 + 0.06 * min(longest, 8) * named + 0.12 * len(remarks),
+        rows=rows, columns=columns, squeeze=False, sharex=True, sharey=True,
+    )  # fmt: skip
+    largest = np.nanmax(np.where(np.isfinite(shown), shown, np.nan), initial=0.0) or 1.0
+    image: Any = None
+    for head, one in enumerate(axes.flat):
+        if head >= len(shown):
+            one.remove()
+            continue
+        one.set_facecolor(MARK)  # seen where there is no colour
+        image = one.imshow(
+            np.ma.masked_invalid(shown[head]), cmap=AMOUNT, vmin=0.0, vmax=largest,
+            aspect="equal", interpolation="nearest", gid=f"head:{head}",
+        )  # fmt: skip
+        one.set_title(f"head {head + 1}", fontsize=TICK, color=INK, pad=2)
+        for spine in one.spines.values():
+            spine.set_visible(False)
+        if named and tokens is not None:
+            texts = [_visible(token)[:8] for token in tokens]
+            texts = [text.replace("$", r"\$") for text in texts]  # not mathematics
+            one.set_xticks(range(keys), texts, rotation=90 if longest > 1 else 0)
+            one.set_yticks(range(queries), texts[-queries:] if queries < keys else texts)
+        else:
+            one.locator_params(integer=True, nbins=4)
+    figure.get_layout_engine().set(hspace=0.02, wspace=0.02)
+    bar = figure.colorbar(image, ax=figure.axes, fraction=0.05, aspect=24, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=TICK, labelcolor=FAINT, color=FAINT, width=0.6, length=2.5, pad=2)
+    bar.set_label("weight", fontsize=LABEL, color=INK)
+    figure.supylabel("query: the place that asks", fontsize=LABEL, color=INK)
+    figure.supxlabel(
+        "\n".join(["key: the place that is looked at", *remarks]), fontsize=LABEL, color=INK
+    )
+    return figure
+
+
+def attention_weights(
+    network: Network, params: Params, inputs: Any, state: State | None = None
+) -> dict[str, Float[Array, "..."]]:
+    """Returns the weights `[batch, heads, queries, keys]` of every attention, by its path.
+
+    They are those of inference for these inputs, with which the layer mixes its values. The layer
+    itself does not hold on to them, and on some devices never computes them as a whole. Of a layer
+    inside `repeat` there is an axis of layers after the batch.
+
+    Args:
+      network: any network with attention inside.
+      params: its parameters.
+      inputs: its inputs, with the batch in front.
+      state: its state; none is `{}`.
+
+    Raises:
+      InvalidType: if it is not a network.
+      InvalidValue: if there is no attention in it, or one that reads piece by piece.
+    """
+    kind("attention_weights", "network", network, Network, fix="Pass a network, such as gpt(65)")
+    paths: list[str] = []
+
+    def change(path: str, part: Network) -> Network:
+        if part.parts.kind != "attention":
+            return part
+        paths.append(path)
+        return _telling(part, *part.parts.children, (_ASKED, _weighing(part)))
+
+    telling = rewrite(network, change)
+    if not paths:
+        raise InvalidValue(
+            "attention_weights",
+            "there is no attention in the network",
+            got=f"a network of kind {network.parts.kind}",
+            expected="a network with attention(...) inside",
+            fix="Pass one such as gpt(65)",
+        )
+    asked = {f"{path}/{_ASKED}".strip("/"): path for path in dict.fromkeys(paths)}
+    (_, seen), _ = jax.jit(capture(telling, list(asked)).apply)(params, state or {}, inputs)
+    return {asked[name]: found for name, found in seen.items()}
+
+
+def _telling(part: Network, *children: tuple[str, Network]) -> Network:
+    """Returns an attention with one part more, which is given what it is given."""
+    rebuild: Any = part.parts.rebuild
+    inner, (name, weighing) = rebuild(*children[:-1]), children[-1]
+
+    def apply(params, state, inputs, *, key=None):
+        outputs, after = inner.apply(params, state, inputs, key=key)
+        _, seen = apply_part(name, weighing, {}, {}, (params, state, inputs), None)
+        return outputs, after | ({name: seen} if jax.tree.leaves(seen) else {})
+
+    def again(*children):
+        return _telling(part, *children)
+
+    return Network(inner.init, apply, Parts("attention", part.parts.settings, children, again))
+
+
+def _weighing(part: Network) -> Network:
+    """Returns the network `(params, state, inputs) -> weights` of an attention."""
+    shape, layers = Shape(**dict(part.parts.settings)), dict(part.parts.children)
+    if shape.cache is not None:
+        raise InvalidValue(
+            "attention_weights",
+            "an attention that reads piece by piece sees only a piece",
+            got=f"cache={shape.cache}",
+            expected="an attention without a memory",
+            fix="Pass the network that was trained, and the whole sequence",
+        )
+
+    def weigh(_, given):
+        params, state, inputs = given
+        pair = inputs if isinstance(inputs, tuple | list) else (inputs, inputs)
+        split = []
+        for name, x, heads in zip(("query", "key"), pair, (shape.heads, shape.kv_heads)):
+            made, _ = apply_part(name, layers[name], params, state, x, None)
+            made = made.reshape(*made.shape[:-1], heads, shape.head_features).swapaxes(1, 2)
+            split.append(made if shape.rotary is None else rotated(made, 0, shape.rotary))
+        q, k = split
+        k = jnp.repeat(k, shape.heads // shape.kv_heads, axis=1)
+        scores = jnp.einsum("bhqf,bhkf->bhqk", q, k, preferred_element_type=jnp.float32)
+        scores = scores / math.sqrt(shape.head_features)
+        if shape.causal:
+            back = jnp.arange(q.shape[2])[:, None] - jnp.arange(k.shape[2])[None]
+            seen = (back >= 0) & (back < (shape.window or q.shape[2]))
+            scores = jnp.where(seen[None, None], scores, -jnp.inf)
+        return jax.nn.softmax(scores, -1)
+
+    return stateless(weigh)
+
+
+def _visible(token: Any) -> str:
+    """Returns a token as it is written at an axis: what cannot be seen has a sign."""
+    return str(token).replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")
+
+
+def _checked(weights: np.ndarray, tokens: Sequence[str] | None) -> tuple[int, int, int]:
+    if weights.ndim != 3 or not weights.size or max(weights.shape[1:]) > PLACES:
+        raise InvalidValue(
+            "attention",
+            "these are no weights of attention that can be drawn",
+            got=f"an array of shape {weights.shape}",
+            expected=f"[heads, queries, keys] of one example, at most {PLACES} places",
+            fix="Pass those of one example, attention_weights(...)[path][0]",
+        )
+    if tokens is not None and len(tokens) != max(weights.shape[1:]):
+        raise InvalidValue(
+            "attention",
+            "the tokens are not those of the places",
+            got=f"{len(tokens)} tokens for {max(weights.shape[1:])} places",
+            expected="a token for each place",
+            fix="Pass the text that the weights are of",
+        )
+    count, queries, keys = weights.shape
+    return count, queries, keys

@@ -1,1 +1,0 @@
-"""Records: what a run writes down and shows while it goes on."""

@@ -1,1 +1,0 @@
-"""Running: a training run as a pure function, and its drivers on the host."""

@@ -1,0 +1,1 @@
+"""Runs that live in a directory: trained, saved, resumed and loaded."""

@@ -1,0 +1,198 @@
+"""`fit_sweep`: trains every run of a sweep, and records which setting is best.
+
+    def train(values, runs, out):
+        network = jaxnn.mlp(values["hidden"], 10)
+        learner = jaxnn.learner(network, jaxnn.classification(), lambda h: optax.adam(h["rate"]))
+        return jaxnn.fit(learner, data, steps=500, key=runs.key, hparams=runs.hparams, out=out)
+
+    rates = jaxnn.log_range(1e-4, 1e-1, 16)
+    sweep = jaxnn.sweep({"rate": rates, "hidden": [(64,), (64, 64)]}, seeds=8)
+    jaxnn.fit_sweep(sweep, train, structural=["hidden"], out="runs/mine")
+
+Its directory holds that of each group's `fit`, `sweep.csv` with a row for each run, a picture of
+them, `sweep.png`, last `result.json`, and a page that tells of them all, `report.html`. A sweep
+that was interrupted goes on there, in the middle of the group in which it was.
+"""
+
+import io
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from jaxnn.catalog import sweeps
+from jaxnn.catalog.contents import METRICS
+from jaxnn.checks import InvalidValue, choice
+from jaxnn.pictures._sweep import sweep as heat_map
+from jaxnn.runs._fit import NotFinite
+from jaxnn.runs.reporting import write_report
+from jaxnn.search._sweep import Sweep
+from jaxnn.storage.directory import RunDirectory, finished, open_directory
+from jaxnn.typing import Any
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A finished sweep.
+
+    Attributes:
+      result: flat: `experiment`, `runs`, `groups`, `steps` and `seconds` in all, how many
+        `diverged`, the `metric` by which settings are ranked, the fields of the best setting
+        (`best/learning_rate`), and the mean over its seeds of each metric.
+      rows: for each run its fields, seed, status, steps and metrics, as in `sweep.csv`.
+      out: the directory.
+    """
+
+    result: dict[str, Any]
+    rows: list[dict[str, Any]]
+    out: Path
+
+    def _repr_html_(self) -> str:
+        from jaxnn.report import notebook  # with all that draws
+
+        return notebook.sweep(self.result, self.rows, self.out)
+
+
+def fit_sweep(
+    sweep: Sweep,
+    train: Callable[[dict[str, Any], Sweep, Path], Any],
+    *,
+    out: str | Path,
+    structural: Sequence[str] = (),
+    metric: str | None = None,
+    name: str = "sweep",
+    config: Any = None,
+    quiet: bool = False,
+    resume: bool = False,
+    allow_change: Collection[str] = (),
+    report: bool = True,
+) -> Swept:
+    """Trains the runs of a sweep, group by group, and returns the `Swept`.
+
+    Args:
+      sweep: which runs.
+      train: `(values, runs, out)`: trains the runs of a group with `fit`, as one population, into
+        the directory `out`; `values` are those of the structural fields, and the rest is in
+        `runs.key` and `runs.hparams`.
+      out: the directory to write; an unfinished sweep there goes on, and where one is finished
+        already a numbered sibling is begun.
+      structural: the fields that are no inputs of the compiled program.
+      metric: by what settings are ranked, lower or higher being better by its name; by default the
+        first of `METRICS` that is reported.
+      name: what the sweep is called in its result.
+      config: what was asked, for `config.json`; by default the values of the fields, and the seeds.
+        An unfinished sweep goes on where this is the same.
+      quiet: whether to print nothing.
+      resume: whether there must be a sweep to go on with.
+      allow_change: the fields of the configuration that may differ from those of that sweep.
+      report: whether to write the sweep's `report.html` in the end, which has all runs of all
+        groups. Pass `report=False` to the `fit` in `train`, or each group has a page too.
+
+    Raises:
+      Invalid: if the metric is none, as far as it is known before training, or a field is unknown.
+      NotFinite: if every run diverged.
+      NoCheckpoint: if `resume` demands a sweep, and there is none.
+      DirectoryInUse: if another process is writing to `out`.
+      OSError: if `out` cannot be written.
+    """
+    if metric is not None and len(metric.split("/")) < 2:
+        raise InvalidValue(
+            "fit_sweep",
+            "metric names no metric",
+            got=f"metric={metric!r}",
+            expected="the name of the data and that of the metric, as in test/accuracy",
+            fix=f"Pass test/{metric}, or train/{metric}",
+        )
+    groups = sweep.groups(structural)
+    if config is None:
+        config = {field: list(dict.fromkeys(sweep.columns[field])) for field in sweep.columns}
+    rows: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    again = {"resume": resume, "allow_change": allow_change}
+    with open_directory(out, config, **again) as directory:
+        for values, runs in groups:
+            path = directory.path / _folder(values)
+            if not quiet and values:
+                print(f"{path.name}: {len(runs)} runs", flush=True)
+            if finished(path) is None:
+                train(values, runs, path)
+            result, history = finished(path) or _missing(path)
+            results.append(result)
+            settings = [values | setting for setting in runs.settings()]
+            rows += sweeps.rows(settings, result, history)
+            directory.write("sweep.csv", sweeps.text(rows).encode())
+            _metric(metric, result)  # so that an unknown one is said after the first group
+        ranked = _metric(metric, results[0])
+        _draw(directory, sweep, rows, ranked)
+        settings = sweeps.summary(rows, sweep.fields, ranked)
+        if not quiet:
+            _print(sweeps.table(settings, ranked))
+        best = settings[0]
+        if best.runs == best.diverged:
+            raise NotFinite(
+                "fit_sweep",
+                "every run diverged",
+                got=f"{len(rows)} runs with a loss that is not finite, see {directory.path}",
+                expected="a finite loss in one of them",
+                fix="Sweep lower learning rates",
+            )
+        result = {
+            "experiment": name,
+            "runs": len(rows),
+            "groups": len(groups),
+            "steps": sum(row["steps"] for row in rows),
+            "seconds": round(sum(result["seconds"] for result in results), 3),
+            "diverged": sum(setting.diverged for setting in settings),
+            "metric": ranked,
+            **{f"best/{field}": value for field, value in best.values.items()},
+            **{k: v for k, v in best.metrics.items() if not k.startswith("best/")},
+            "device": results[0]["device"],
+            "jax": results[0]["jax"],
+        }
+        directory.finish(result)
+        if report:
+            write_report(directory.path)
+    return Swept(result, rows, directory.path)
+
+
+def _folder(values: dict[str, Any]) -> str:
+    """Returns the name of a group's directory, in which every character is safe."""
+    named = ",".join(f"{field}={sweeps.word(value, 15)}" for field, value in values.items())
+    return quote(named, safe="=,") or "population"
+
+
+def _metric(metric: str | None, result: dict[str, Any]) -> str:
+    names = [name for name in result if "/" in name and not name.startswith("best/")]
+    if metric is None:
+        return next((name for name in METRICS if name in names), names[0])
+    choice("fit_sweep", "metric", metric, names)
+    return metric
+
+
+def _missing(path: Path) -> Any:
+    raise InvalidValue(
+        "fit_sweep",
+        "a group left no result",
+        got=f"nothing in {path}",
+        expected="the run directory of the group",
+        fix="In train(values, runs, out), pass out to fit: fit(..., out=out)",
+    )
+
+
+def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> None:
+    kept = [np.nan if row["status"] == "diverged" else row[metric] for row in rows]
+    columns = {
+        field: [sweeps.word(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
+        for field in sweep.columns
+    }
+    file = io.BytesIO()
+    heat_map(columns, kept, metric).savefig(file, format="png", dpi=300)
+    directory.write("sweep.png", file.getvalue())
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console().print(table)

@@ -1,0 +1,173 @@
+"""A sweep says which runs to make: a column for each hyper-parameter, and a row for each run.
+
+>>> from jaxnn.search.ranges import log_range
+>>> runs = sweep({"learning_rate": log_range(1e-3, 1e-1, 3), "batch_size": [32, 64]}, seeds=2)
+>>> len(runs)
+12
+>>> runs.settings()[0]
+{'learning_rate': 0.001, 'batch_size': 32, 'seed': 0}
+
+Numbers are inputs of the compiled program, so that many runs train as one population. What changes
+shapes is not: it makes groups, and each of them compiles once.
+
+>>> for values, group in runs.groups(["batch_size"]):
+...     print(values, len(group), list(group.hparams))
+{'batch_size': 32} 6 ['learning_rate']
+{'batch_size': 64} 6 ['learning_rate']
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue, choice, positive_integer
+from jaxnn.search.ranges import Draws, listed
+from jaxnn.typing import Any, Array, Float, Int, Key
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Which runs to make; made by `sweep`.
+
+    Attributes:
+      columns: the value that each run has of each field, and last of `seed`.
+    """
+
+    columns: dict[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(self.columns["seed"])
+
+    @property
+    def fields(self) -> list[str]:
+        """What is swept beside the seed."""
+        return [name for name in self.columns if name != "seed"]
+
+    @property
+    def key(self) -> Key[Array, "runs"]:
+        """The keys of the runs, for `fit`."""
+        return keys(self.columns["seed"])
+
+    @property
+    def hparams(self) -> dict[str, Float[np.ndarray, "runs"]]:
+        """The hyper-parameters of the runs, for `fit`.
+
+        Raises:
+          InvalidType: if a field is not of numbers.
+        """
+        for name in self.fields:
+            for value in self.columns[name]:
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise InvalidType(
+                        "sweep",
+                        f"{name} cannot be an input of the compiled program",
+                        got=f"{name}={value!r}",
+                        expected="numbers",
+                        fix=f"Train group by group, as sweep.groups([{name!r}]) gives them",
+                    )
+        return {name: np.array(self.columns[name], np.float32) for name in self.fields}
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Returns the fields and the seed of each run."""
+        return [dict(zip(self.columns, row)) for row in zip(*self.columns.values())]
+
+    def groups(self, names: Iterable[str]) -> list[tuple[dict[str, Any], "Sweep"]]:
+        """Returns each combination of values of some fields, and the runs that have them.
+
+        They come in the order in which they first appear. Their sweeps lack these fields.
+        """
+        names = list(names)
+        for name in names:
+            choice("sweep", "field", name, self.fields)
+        found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for row in self.settings():
+            found.setdefault(tuple(row.pop(name) for name in names), []).append(row)
+        return [
+            (dict(zip(names, values)), Sweep({name: [r[name] for r in rows] for name in rows[0]}))
+            for values, rows in found.items()
+        ]
+
+
+def sweep(
+    fields: Mapping[str, Any],
+    *,
+    seeds: int | Iterable[int] | Int[np.ndarray, "seeds"] = 1,
+    draw_seed: int = 0,
+) -> Sweep:
+    """Returns every combination of the values of all fields, each with every seed, seeds fastest.
+
+    Random fields are drawn together: as many points as each has draws. Unlike a grid of as many
+    runs, this tries a new value of every field in every point.
+
+    Args:
+      fields: the values of each field by name: a list, or one of the ranges.
+      seeds: how many seeds, counted from 0, or which.
+      draw_seed: decides the random draws, of each field together with its name.
+
+    Raises:
+      Invalid: if a field has no values, or they cannot be used.
+    """
+    axes: dict[str, dict[str, list[Any]]] = {}
+    for name, values in fields.items():
+        if isinstance(values, Draws):
+            axes.setdefault("random", {})[name] = values.values(name, draw_seed)
+        else:
+            axes[f"field {name}"] = {name: listed(name, values)}
+    _check_together(axes.get("random", {}))
+    axes["seed"] = {"seed": _seeds(fields, seeds)}
+    lengths = [len(next(iter(axis.values()))) for axis in axes.values()]
+    places = np.indices(lengths).reshape(len(lengths), -1)
+    columns = {
+        name: [values[i] for i in place]
+        for axis, place in zip(axes.values(), places)
+        for name, values in axis.items()
+    }
+    return Sweep({name: columns[name] for name in (*fields, "seed")})
+
+
+def keys(seed: Any) -> Key[Array, "*runs"]:
+    """Returns the random key of a seed, or those of a list or an array of seeds.
+
+    >>> print(keys([3, 4])[1] == keys(4))
+    True
+    """
+    if np.ndim(seed) == 0:
+        return jax.random.key(seed)
+    return jax.vmap(jax.random.key)(np.asarray(seed, np.uint32))
+
+
+def _seeds(fields: Mapping[str, Any], seeds: Any) -> list[int]:
+    if "seed" in fields:
+        raise InvalidValue(
+            "sweep",
+            "seeds are not a field",
+            got="a field named seed",
+            expected="the seeds apart from the fields",
+            fix="Pass seeds=8 or seeds=[3, 5]; on the command line --seeds 8",
+        )
+    if isinstance(seeds, int | np.integer):
+        return list(range(positive_integer("sweep", "seeds", seeds)))
+    which = [int(seed) for seed in seeds]
+    if not which or len(set(which)) < len(which) or min(which) < 0 or max(which) >= 2**32:
+        raise InvalidValue(
+            "sweep",
+            "seeds cannot be used",
+            got=f"seeds={which}",
+            expected="at least one whole number from 0 to 2**32 - 1, and each of them once",
+            fix="Pass seeds=8 for those from 0 to 7",
+        )
+    return which
+
+
+def _check_together(drawn: Mapping[str, list[float]]) -> None:
+    counts = {name: len(values) for name, values in drawn.items()}
+    if len(set(counts.values())) > 1:
+        raise InvalidValue(
+            "sweep",
+            "random fields are drawn together, but not as many of each",
+            got=", ".join(f"{count} of {name}" for name, count in counts.items()),
+            expected="one count",
+            fix=f"Draw {max(counts.values())} of each",
+        )

@@ -1,0 +1,78 @@
+"""How large a learning rate may be: a short run at each of many rates, all in one program."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.checks import positive, positive_integer
+from jaxnn.data._resident import Resident
+from jaxnn.data.durations import Duration, steps_of
+from jaxnn.learning._learner import Learner
+from jaxnn.runs._fit import fit
+from jaxnn.typing import Array, Float, Hparams, Key
+
+
+class RateRange(NamedTuple):
+    """What a range test found.
+
+    Attributes:
+      rates: the learning rates, rising.
+      losses: the training loss at the end of each run, infinite where it diverged.
+      best: the rate with the lowest loss, each loss taken as the median of it and its neighbours.
+        That is about the highest useful rate: long runs want less, half of it or a tenth.
+    """
+
+    rates: Float[np.ndarray, "count"]
+    losses: Float[np.ndarray, "count"]
+    best: float
+
+
+def learning_rate_range(
+    learner: Learner,
+    data: Resident,
+    *,
+    key: Key[Array, ""],
+    hparams: Hparams | None = None,
+    low: float = 1e-6,
+    high: float = 10.0,
+    count: int = 32,
+    steps: Duration = 100,
+    name: str = "learning_rate",
+) -> RateRange:
+    """Trains briefly at rates from `low` to `high`, evenly spaced in their logarithm.
+
+    All runs have the same initial weights and the same data in the same order, so that they differ
+    in their rate alone. A loss is that of the last quarter of the steps.
+
+    Args:
+      learner: reads the rate as `hparams[name]`.
+      data: what to learn from.
+      key: decides everything that is random.
+      hparams: the other hyper-parameters.
+      low: the least rate, above 0.
+      high: the greatest.
+      count: how many rates.
+      steps: how long each run is.
+      name: the hyper-parameter that is tried, the learning rate.
+
+    Raises:
+      Invalid: before anything compiles, if something given cannot be used.
+
+    Source: after Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section
+    3.3, https://arxiv.org/abs/1506.01186, which raises the rate within a single run.
+    """
+    positive("learning_rate_range", "low", low)
+    positive("learning_rate_range", "high", high - low)
+    positive_integer("learning_rate_range", "count", count)
+    rates = np.geomspace(low, high, count, dtype=np.float32)
+    total = steps_of(steps, data, name="steps")
+    begin = max(1, total - -(-total // 4))
+    run = fit(
+        learner, data, steps=total, every=begin, key=key, hparams={**(hparams or {}), name: rates},
+        quiet=True,
+    )  # fmt: skip
+    losses = np.array(run.history[-1]["train/loss"])
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    beside = np.pad(losses, 1, mode="edge")
+    smooth = np.median(np.stack([beside[:-2], losses, beside[2:]]), 0)
+    return RateRange(rates, losses, float(rates[np.argmin(smooth)]))

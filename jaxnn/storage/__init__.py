@@ -1,0 +1,1 @@
+"""What is on the disk, written so that nothing is lost."""

@@ -1,0 +1,99 @@
+"""One writer for a directory: a lock of the system's, and a token where there are no locks.
+
+The system frees the lock whatever ends its holder. The file that is locked says who that is, with a
+token of its own, which the holder reads again before it gives anything its name: on a network drive
+without locks the one who comes later has the directory, and the other notices.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jaxnn.checks import Explained
+from jaxnn.storage import files
+
+LOCK = ".lock"
+
+
+class DirectoryInUse(Explained):
+    """Another process is writing to the run directory."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[str]:
+    """Holds the lock of a directory, and yields the token of its holder.
+
+    Raises:
+      DirectoryInUse: if another process holds it.
+      OSError: if it cannot be written.
+    """
+    with open(path / LOCK, "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise in_use(path, "another process is writing there") from None
+            # Some network drives have no locks: there the token has to do.
+            if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
+                raise
+        token = uuid.uuid4().hex
+        lock.truncate(0)
+        lock.write(
+            json.dumps({"token": token, "process": os.getpid(), "host": socket.gethostname()})
+        )
+        lock.flush()
+        try:
+            yield token
+        finally:
+            # Who comes next is not to be told of a process that has nothing to do with it any more.
+            if owner(path).get("token") == token:
+                lock.truncate(0)
+
+
+def owner(path: Path) -> dict[str, Any]:
+    """Returns `token`, `process` and `host` of who wrote last, `{}` if that is not known."""
+    try:
+        return dict(files.parse(files.read(path / LOCK)))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def alive(process: Any) -> bool:
+    """Whether a process of that number runs on this host."""
+    try:
+        os.kill(process, 0)  # a signal that is none
+    except PermissionError:  # it is somebody else's
+        return True
+    except (OSError, TypeError, OverflowError):
+        return False
+    return process > 0
+
+
+def in_use(path: Path, wrong: str) -> DirectoryInUse:
+    """Returns the error about a directory that another process has, and says which."""
+    who, end = owner(path), time.monotonic() + 1
+    # Who has the lock may not have said so yet.
+    while _is_over(who) and time.monotonic() < end:
+        time.sleep(0.01)
+        who = owner(path)
+    name = f", process {who.get('process')} on {who.get('host')}" if who else ""
+    return DirectoryInUse(
+        "run directory",
+        wrong,
+        got=f"{path}{name}",
+        expected="a directory that no run is using",
+        fix="Wait for that run to end, or name another directory (--out)",
+    )
+
+
+def _is_over(who: dict[str, Any]) -> bool:
+    here = who.get("host", socket.gethostname()) == socket.gethostname()
+    return here and not alive(who.get("process"))

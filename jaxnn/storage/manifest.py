@@ -1,0 +1,265 @@
+"""The manifest of a checkpoint: what every array is, and digests by which any damage is seen.
+
+It has the sha256 of each array's bytes, as they were in memory, so that whatever stored and read
+them cannot change one without being noticed; the sha256 of each file; and last that of itself.
+Nothing in it is believed before these agree, and no name in it decides where anything is written.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import Explained, InvalidType, InvalidValue
+from jaxnn.storage import files
+
+FORMAT = 1
+FILE = "manifest.json"
+_WRONG = (ValueError, TypeError, KeyError, AttributeError)  # what a mess leads to
+_DTYPES = frozenset(
+    "bool int4 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bfloat16 float16 float32"
+    " float64 complex64 complex128 float8_e4m3fn float8_e5m2".split()
+)
+_KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
+# What it has beside its arrays and its files.
+_FIELDS = {
+    "format": int,
+    "step": int,
+    "rows": int,
+    "seconds": float,
+    "value": float | None,
+    "config": dict,
+    "identity": dict,
+    "environment": dict,
+}
+
+
+class Damaged(Explained):
+    """A checkpoint is not what was written; it is moved to `quarantine`, and an older one used."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """An array of a checkpoint.
+
+    Attributes:
+      name: its place in the tree, `state/params/hidden_1/weight`.
+      dtype: of its bytes.
+      shape: of its bytes: a random key has an axis of words.
+      keys: of random keys, how they are made: `threefry2x32`; else `None`.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    keys: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
+
+    def __str__(self) -> str:
+        return f"{self.keys + ' keys as ' if self.keys else ''}{self.dtype}{list(self.shape)}"
+
+
+def leaves_of(tree: Any) -> list[Leaf]:
+    """Returns what the arrays of a tree are, or those of a tree of shapes."""
+
+    def leaf(path, array):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            data = jax.eval_shape(jax.random.key_data, array)
+            impl = str(jax.random.key_impl(array)) if isinstance(array, jax.Array) else None
+            impl = impl or _impl(array.dtype)
+            return Leaf(name, str(data.dtype), data.shape, impl)
+        return Leaf(name, str(array.dtype), tuple(array.shape))
+
+    return [leaf(path, array) for path, array in jax.tree.leaves_with_path(tree)]
+
+
+def _impl(dtype: Any) -> str:
+    for impl in _KEYS:
+        if jax.eval_shape(lambda i=impl: jax.random.key(0, impl=i)).dtype == dtype:
+            return impl
+    return str(dtype)
+
+
+def restored(like: Any, leaves: Sequence[Leaf], arrays: Sequence[np.ndarray]) -> Any:
+    """Returns the tree of the form of `like` that holds these arrays, random keys typed again."""
+    whole = [
+        jax.random.wrap_key_data(jnp.asarray(array), impl=leaf.keys) if leaf.keys else array
+        for leaf, array in zip(leaves, arrays, strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), whole)
+
+
+def check_kinds(leaves: Sequence[Leaf]) -> None:
+    """Raises `InvalidType` unless arrays are of kinds that can be kept."""
+    for leaf in leaves:
+        if leaf.dtype not in _DTYPES or leaf.keys not in (None, *_KEYS):
+            raise InvalidType(
+                "checkpoint",
+                f"{leaf.name} is of a kind that is not kept",
+                got=str(leaf),
+                expected=f"{', '.join(sorted(_DTYPES))}, or keys {', '.join(_KEYS)}",
+                fix="Keep it as one of these, or leave out the directory (--out)",
+            )
+
+
+def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> None:
+    """Raises `InvalidType` unless a checkpoint holds the arrays that are wanted.
+
+    The error names the first that differs.
+    """
+    got, expected = ({leaf.name: leaf for leaf in leaves} for leaves in (saved, wanted))
+    differs = [name for name in [*expected, *got] if got.get(name) != expected.get(name)]
+    if differs or list(saved) != list(wanted):
+        # The state says more than the metrics that follow from it.
+        name = next((n for n in differs if n.startswith("state/")), next(iter(differs), ""))
+        raise InvalidType(
+            "checkpoint",
+            f"{where} is that of another network, optimizer, population or of other metrics",
+            got=f"{got.get(name, 'nothing')} at {name}" if differs else "arrays in another order",
+            expected=f"{expected.get(name, 'nothing')} there" if differs else "the same order",
+            fix="Train with what it was made with, name another directory (--out), or take"
+            " what fits with jaxnn.warm_start",
+        )
+
+
+def sealed(fields: dict[str, Any], leaves: Sequence[Leaf], digests: Sequence[str], folder: Path):
+    """Returns the bytes of the manifest of the files in a folder, all of them forced to disk."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        files.force(path)
+        if path.is_file():
+            size, sha256 = files.digest(path)
+            name = path.relative_to(folder).as_posix()
+            found.append({"name": name, "size": size, "sha256": sha256})
+    files.force(folder)
+    arrays = [{**asdict(leaf), "sha256": sha} for leaf, sha in zip(leaves, digests, strict=True)]
+    content = {"format": FORMAT, **fields, "arrays": arrays, "files": found}
+    return json.dumps({**content, "sha256": _own(content)}, indent=1).encode()
+
+
+def _own(content: dict[str, Any]) -> str:
+    # So it is in every format, that a newer one can be told from a damaged one.
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def opened(folder: Path) -> dict[str, Any]:
+    """Reads the manifest of a checkpoint, and makes sure that each file is as it was written.
+
+    Raises:
+      Damaged: if it is not.
+      InvalidValue: if it was written by a newer jaxnn.
+      OSError: if the disk cannot be read.
+    """
+    content = manifest_of(folder)
+    if content["step"] != int(folder.name):
+        raise damaged(folder, f"the manifest of step {content['step']}", "that of its own step")
+    wanted = {each["name"]: each for each in content["files"]}
+    found = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    there = {path.relative_to(folder).as_posix(): path for path in found}
+    there.pop(FILE)
+    for name in sorted(wanted.keys() | there.keys()):
+        if name not in there:
+            raise damaged(folder, f"no {name}", "the file")
+        if name not in wanted:
+            raise damaged(folder, f"{name}, which was not written with it", "no such file")
+        if there[name].is_symlink() or not there[name].is_file():
+            raise damaged(folder, f"{name}, which is no file", "a file")
+        size = there[name].stat().st_size
+        if size != wanted[name]["size"]:
+            raise damaged(folder, f"{name} of {size:,} bytes", f"{wanted[name]['size']:,} bytes")
+        if files.digest(there[name]) != (size, wanted[name]["sha256"]):
+            raise damaged(folder, f"{name} with other bytes", "the bytes that were written")
+    return content
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """Reads the manifest of a checkpoint alone, and makes sure that it is as it was written.
+
+    Raises:
+      Damaged: if it is not.
+      InvalidValue: if it was written by a newer jaxnn.
+    """
+    try:
+        content = files.parse(files.read(folder / FILE))
+        own = content.pop("sha256")
+    except (*_WRONG, FileNotFoundError, NotADirectoryError) as error:
+        raise damaged(folder, f"{FILE} that cannot be read ({error})", "the manifest") from None
+    except OSError as error:
+        if (folder / FILE).is_symlink():
+            raise damaged(folder, f"{FILE} that is a link", "a file") from None
+        raise error
+    if own != _own(content):
+        raise damaged(folder, f"{FILE} with other bytes", "those that were written")
+    number = content.get("format")
+    if type(number) is int and number > FORMAT:
+        raise InvalidValue(
+            "checkpoint",
+            f"{folder} was written by a newer jaxnn",
+            got=f"format {number}",
+            expected=f"format {FORMAT} or older",
+            fix="Upgrade jaxnn, or name another directory (--out)",
+        )
+    try:
+        _check_fields(content)
+        _check_arrays(content)
+    except _WRONG as error:
+        raise damaged(folder, f"{FILE} that makes no sense ({error})", "a manifest") from None
+    return content
+
+
+def leaves_in(content: Mapping[str, Any]) -> list[Leaf]:
+    """Returns what the arrays of a manifest are."""
+    return [
+        Leaf(each["name"], each["dtype"], tuple(each["shape"]), each["keys"])
+        for each in content["arrays"]
+    ]
+
+
+def _check_fields(content: dict[str, Any]) -> None:
+    """Raises unless all fields are there and of their kinds."""
+    for name, kind in _FIELDS.items():
+        value = content.get(name)
+        negative = isinstance(value, int) and value < 0
+        # Python takes a boolean for an int.
+        if not isinstance(value, kind) or isinstance(value, bool) or negative:
+            raise ValueError(f"without {name}")
+
+
+def _check_arrays(content: dict[str, Any]) -> None:
+    """Raises unless arrays are of known kinds and no larger than their files: no file asks for more
+    memory than it has."""
+    for each in (*content["arrays"], *content["files"]):
+        if not isinstance(each["name"], str) or not isinstance(each["sha256"], str):
+            raise ValueError("a name or a digest is no text")
+    for leaf in leaves_in(content):
+        if leaf.dtype not in _DTYPES or leaf.keys not in (None, *_KEYS):
+            raise ValueError(f"{leaf.name} is of kind {leaf}")
+        if not all(type(n) is int and n >= 0 for n in leaf.shape):
+            raise ValueError(f"{leaf.name} has the shape {leaf.shape}")
+    sizes = {each["name"]: each["size"] for each in content["files"]}
+    if sum(leaf.size for leaf in leaves_in(content)) > sum(sizes.values()):
+        raise ValueError("its arrays are larger than its files")
+    if len(sizes) < len(content["files"]) or not all(map(files.is_safe, sizes)):
+        raise ValueError("a file has a name that is not allowed")
+
+
+def damaged(folder: Path, got: str, expected: str) -> Damaged:
+    """Returns the error about a checkpoint."""
+    return Damaged(
+        "checkpoint",
+        f"{folder} is damaged",
+        got=got,
+        expected=expected,
+        fix="It is left out, and the newest good one used",
+    )

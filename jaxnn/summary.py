@@ -1,0 +1,237 @@
+"""A network in figures: for each part its output, its parameters, and what computing it takes.
+
+>>> import jax, jax.numpy as jnp
+>>> from jaxnn.models._mlp import mlp
+>>> print(table(mlp([32], 10), jax.ShapeDtypeStruct((1, 8, 8), jnp.float32)))
+part          kind        output   parameters   memory  activations   FLOPs
+flatten       flatten     (1, 64)           0      0 B        256 B       0
+hidden_1      linear      (1, 32)       2,080  8.32 kB        128 B  4.10 k
+activation_1  activation  (1, 32)           0      0 B        128 B       0
+output        linear      (1, 10)         330  1.32 kB         40 B     640
+total                     (1, 10)       2,410  9.64 kB        552 B  4.74 k
+
+FLOPs are those of matrix products and convolutions, two for each product of two numbers: it is
+multiplied and added. What else a network does, biases, activations, normalization, softmax, is
+little beside them and is not counted; neither are gradients, which take about twice as many again.
+"""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+
+from jaxnn import display
+from jaxnn.network import Network, rewrite
+from jaxnn.programs import operations, products
+from jaxnn.typing import Any
+
+_MARK = "part of a network: "
+_HEADS = ("part", "kind", "output", "parameters", "memory", "activations", "FLOPs")
+
+
+class Row(NamedTuple):
+    """One part of a network.
+
+    Attributes:
+      part: its name, with those of the parts around it: `"block/hidden_1"`.
+      kind: what it is, such as `"linear"`.
+      output: the shape of its output, or a pytree of shapes; inside a loop, of one turn: of one
+        layer of `repeat`, of one time step of `gru` and `lstm`.
+      parameters: the number of parameters that it computes with, frozen ones too, in all layers.
+      bytes: the memory of these and of its state.
+      activation_bytes: the memory of its outputs for these inputs, in all turns of the loops around
+        it: what training keeps of it for the gradient, unless the compiler finds less to keep.
+      flops: two for each product in its matrix products and convolutions, for these inputs, in all
+        turns of the loops around it.
+      times: how many layers of it there are; 1 but inside `repeat`.
+    """
+
+    part: str
+    kind: str
+    output: Any
+    parameters: int
+    bytes: int
+    activation_bytes: int
+    flops: int
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a network's parts, in the order in which they compute, and the total.
+
+    The total is of the network as a whole: the parameters that are trained, the memory of all that
+    it keeps, the outputs of all parts, and all products, also those that are between parts.
+    """
+
+    rows: tuple[Row, ...]
+    total: Row
+
+    def __str__(self) -> str:
+        lines = [_HEADS, *self._cells()]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if place > 2 else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(line, widths))
+            )
+            for line in lines
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return display.block(display.columns(_HEADS, self._cells(), left=3))
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """Returns what one reads: names that a part shares with the one above are an indent."""
+        lines, above = [], []
+        for row in (*self.rows, self.total):
+            names = row.part.split("/")
+            shared = len(os.path.commonprefix([names[:-1], above]))
+            above = names[:-1]
+            part = "  " * shared + "/".join(names[shared:])
+            lines.append(
+                (
+                    part if row.times == 1 else f"{part} x{row.times}",
+                    row.kind,
+                    str(row.output),
+                    f"{row.parameters:,}",
+                    _amount(row.bytes, "B"),
+                    _amount(row.activation_bytes, "B"),
+                    _amount(row.flops),
+                )
+            )
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns `{"rows": [...], "total": {...}}` of what JSON can hold; shapes are lists.
+
+        Its rows have the fields of `Row`.
+        """
+        told = {"rows": [row._asdict() for row in self.rows], "total": self.total._asdict()}
+        return json.loads(json.dumps(told, default=str))
+
+
+def table(network: Network, inputs: Any) -> Table:
+    """Returns the figures of every part of a network, without computing anything.
+
+    Args:
+      network: any network; one that does not say what it is made of is a single part.
+      inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
+    """
+    params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
+    return table_of(network, params, state, inputs)
+
+
+def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
+    """Returns the `table` of a network that is made already: what it holds tells the shapes."""
+    times = dict(_leaves(network))
+    rows: dict[str, Row] = {}
+
+    def watched(path: str, part: Network) -> Network:
+        if part.parts.children:
+            return part
+
+        def apply(params, state, inputs, *, key=None):
+            def marked(params, state, inputs):
+                return part.apply(params, state, inputs, key=key)
+
+            # As a function of its name it is found in the program, in the loops around it.
+            marked.__name__ = _MARK + path
+            outputs, after = jax.jit(marked)(params, state, inputs)
+            rows[path] = _row(path, part, times[path], params, state, outputs)
+            return outputs, after
+
+        return part._replace(apply=apply)
+
+    traced = jax.make_jaxpr(rewrite(network, watched).apply, return_shape=True)
+    program, (outputs, _) = traced(params, state, inputs)
+    calls, done = _by_part(program.jaxpr)
+    parts = [
+        row._replace(activation_bytes=calls[path] * row.activation_bytes, flops=2 * done[path])
+        for path, row in rows.items()
+    ]
+    total = Row(
+        part="total",
+        kind="",
+        output=_shapes(outputs),
+        parameters=_count(params),
+        bytes=_bytes((params, state)),
+        activation_bytes=sum(row.activation_bytes for row in parts),
+        flops=2 * products(program.jaxpr),
+    )
+    return Table(tuple(parts), total)
+
+
+def flops(function: Any, *arguments: Any) -> int:
+    """Counts the FLOPs of a function of arrays: two for each product of a matrix product.
+
+    Those of convolutions are counted in the same way, and nothing else. A loop of known length
+    counts every turn, a `while` loop one, a `cond` all its branches.
+
+    >>> import jax.numpy as jnp
+    >>> flops(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 4)))
+    48
+    """
+    return 2 * products(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _by_part(jaxpr: Any) -> tuple[Counter[str], Counter[str]]:
+    """Returns how often the functions are called that are marked as parts, and their products."""
+    calls: Counter[str] = Counter()
+    done: Counter[str] = Counter()
+    for equation, times in operations(jaxpr):
+        name = str(equation.params.get("name", ""))
+        if name.startswith(_MARK):
+            path = name.removeprefix(_MARK)
+            calls[path] += times
+            done[path] += times * products(equation.params["jaxpr"].jaxpr)
+    return calls, done
+
+
+def _leaves(network: Network, path: str = "", times: int = 1) -> Iterator[tuple[str, int]]:
+    """Yields the path of each part without parts, and how many layers of it there are."""
+    if not network.parts.children:
+        yield path, times
+    for name, child in network.parts.children:
+        yield from _leaves(child, f"{path}/{name}".strip("/"), times * network.parts.times)
+
+
+def _row(path: str, part: Network, times: int, params, state, outputs) -> Row:
+    return Row(
+        part=path or "network",
+        kind=part.parts.kind,
+        output=_shapes(outputs),
+        parameters=times * _count(params),
+        bytes=times * _bytes((params, state)),
+        activation_bytes=_bytes(outputs),
+        flops=0,
+        times=times,
+    )
+
+
+def _count(tree: Any) -> int:
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _shapes(outputs: Any) -> Any:
+    return jax.tree.map(lambda x: tuple(x.shape), outputs)
+
+
+def _amount(number: int, unit: str = "") -> str:
+    """Returns a number in three figures, in thousands: 12_345 is "12.3 k"."""
+    prefixes = ("", "k", "M", "G", "T", "P", "E")
+    place = next((i for i in range(len(prefixes)) if number < 999.5 * 1000**i), len(prefixes) - 1)
+    size = number / 1000**place
+    digits = 0 if not place or size >= 99.95 else 1 if size >= 9.995 else 2
+    return f"{size:,.{digits}f} {prefixes[place]}{unit}".rstrip()

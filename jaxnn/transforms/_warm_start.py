@@ -1,0 +1,349 @@
+"""Starting from what another network has learned: the same network, with another initialisation.
+
+Its `init` gives arrays of the other network in place of those that it would draw; all else is as it
+was. So whatever initialises the network begins from them, an optimizer that keeps averages of the
+parameters as well:
+
+    started = warm_start(
+        mlp([64, 64], 3), params, inputs, {"hidden_1": "layers/first", "output": None}
+    )
+    print(started.table)
+    run = fit(learner(started.network, ...), ...)
+
+>>> import jax, jax.numpy as jnp
+>>> from jaxnn.models._mlp import mlp
+>>> inputs = jax.ShapeDtypeStruct((1, 4), jnp.float32)
+>>> params, _ = mlp([8], 5).init(jax.random.key(0), inputs)
+>>> started = warm_start(mlp([8], 3), params, inputs, {"output": None})
+>>> print(started.table)
+name             tree    shape   origin       source
+hidden_1/bias    params  (8,)    taken        hidden_1/bias
+hidden_1/weight  params  (4, 8)  taken        hidden_1/weight
+output/bias      params  (3,)    initialised
+output/weight    params  (8, 3)  initialised
+                 params  (5,)    not used     output/bias
+                 params  (8, 5)  not used     output/weight
+>>> bool((started.network.init(jax.random.key(1), inputs)[0]["hidden_1"]["weight"]
+...       == params["hidden_1"]["weight"]).all())
+True
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue, kind
+from jaxnn.names import Match, listing, matched, named, nearest
+from jaxnn.network import Network, lasting
+from jaxnn.typing import Any, Array, Callable, Params, State
+
+
+class Origin(NamedTuple):
+    """Where a leaf of the new network comes from, or that a leaf of the source is not used.
+
+    Attributes:
+      name: of the leaf in the new network; `""` for one of the source that is not used.
+      tree: what the leaf is part of, `"params"` or `"state"`.
+      shape: its shape.
+      origin: `"taken"` as it is, `"changed"` by a function of the rules, `"initialised"` as without
+        a source, or `"not used"`.
+      source: the name of the leaf in the source; `""` for one that is initialised.
+    """
+
+    name: str
+    tree: Literal["params", "state"]
+    shape: tuple[int, ...]
+    origin: Literal["taken", "changed", "initialised", "not used"]
+    source: str
+
+
+@dataclass(frozen=True)
+class Origins:
+    """The origin of every leaf of the new network, and the leaves of the source not used."""
+
+    rows: tuple[Origin, ...]
+    unused: tuple[Origin, ...]
+
+    def __str__(self) -> str:
+        lines = [Origin._fields, *(tuple(map(str, row)) for row in (*self.rows, *self.unused))]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+            for line in lines
+        )
+
+    __repr__ = __str__
+
+
+class WarmStart(NamedTuple):
+    """A network that starts from another one's parameters.
+
+    Attributes:
+      network: as it was given, but for `init`.
+      table: the origin of every leaf.
+    """
+
+    network: Network
+    table: Origins
+
+
+class _Taking(NamedTuple):
+    """That a leaf is to be as one of the source, or what a function makes of that."""
+
+    pattern: str
+    source: str
+    array: Any
+    change: Callable[[Any, tuple[int, ...]], Any] | None
+
+    def made(self, leaf: Any) -> Any:
+        """Returns the array for a leaf of the new network: a copy, since it may be donated."""
+        # By way of the host: where the source lies, on which devices, is no matter of the program.
+        array = jnp.array(np.asarray(self.array))
+        return array if self.change is None else self.change(array, leaf.shape)
+
+
+def warm_start(
+    network: Network,
+    params: Params,
+    inputs: Any,
+    rules: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
+    state: State | None = None,
+) -> WarmStart:
+    """Makes a network start from parameters of another.
+
+    A leaf of the new network takes the leaf of the source that has its name, shape and dtype. If
+    the source has none of its name it is initialised as without a source; if that has another shape
+    or dtype, a rule must say what to do. The rules match names of the new network's leaves, see
+    `jaxnn.names`, and say one of:
+
+    - `None`: to initialise.
+    - a name, `"layers/*"`: to take the source's leaf of that name. A `*` in it stands for what the
+      `*` of the pattern matched: `{"body/*": "layers/*"}`.
+    - a function `(array, shape) -> array`, of `jax.numpy`: to take what it makes of the source's
+      leaf for that shape, such as `resize(0)` or `lambda array, shape: array.T`.
+    - a pair `(name, function)`: both.
+
+    What the network keeps beside its parameters, such as the running statistics of `batch_norm`,
+    belongs to the parameters: it is taken from the source's `state` in the same way, by the same
+    rules. Without it, normalized features would be far off until the statistics have been found
+    again; so a network that has a state needs the source's, or is told that there is none, `{}`.
+
+    A network made of hyper-parameters may be started within the function that makes it, which is
+    then traced: `learner(lambda h: warm_start(mlp([64], 10, dropout=h["dropout"]), params,
+    inputs).network, ...)`.
+
+    The arrays are constants of the program that initialises the network: a second or so to compile
+    for every 100 MB, and as much in a compilation cache on disk. They are read then, not at this
+    call: do not change or donate them before.
+
+    Args:
+      network: the new network, any `Network`.
+      params: of the source, by name: a pytree of arrays.
+      inputs: an example of what the network gets, arrays or `jax.ShapeDtypeStruct`s, with the batch
+        in front.
+      rules: what not to take by name: `{pattern: what}`, or pairs; the first that matches counts.
+      state: of the source, by name; needed if the network has a state, may be `{}`.
+
+    Returns:
+      The network, and a table of what is taken and what is not, to print or to read.
+
+    Raises:
+      InvalidType: if an argument is of another kind, or a leaf has another dtype.
+      InvalidValue: if a leaf has another shape; if a rule matches nothing, or nothing that earlier
+        ones have left, or names a source that is not there; if a network with a state is given
+        none; if nothing is taken. From the new `init`: if the inputs give other shapes.
+    """
+    fix = "Pass mlp([64], 10), from_flax(model), or what a function of hyper-parameters returns"
+    kind("warm_start", "network", network, Network, fix=fix)
+    ours = [*map(named, jax.eval_shape(lambda x: network.init(jax.random.key(0), x), inputs))]
+    theirs = [named(params), named(state)]
+    if ours[1] and state is None:
+        raise InvalidValue(
+            "warm_start",
+            "the network keeps a state beside its parameters, and the source's is not given",
+            got=f"no state for {listing(ours[1])}",
+            expected="the state that belongs to the parameters",
+            fix="Pass state=run.state.state, or state={} to begin with a new one",
+        )
+    matches = matched("warm_start", rules, {**ours[0], **ours[1]})
+    takings = []
+    for new, source in zip(ours, theirs):
+        found = {n: _taking(n, matches.get(n), source) for n in new} if source else {}
+        takings.append({name: taking for name, taking in found.items() if taking is not None})
+    for new, taken in zip(ours, takings):
+        for name, taking in taken.items():
+            _check_fits(name, new[name], taking)
+    if not any(takings):
+        raise InvalidValue(
+            "warm_start",
+            "nothing is taken from the source",
+            got=f"a source with {listing(theirs[0])}",
+            expected=f"some of {listing(ours[0])}",
+            fix="Say in rules which is which: {'hidden_1': 'layers/first'}",
+        )
+
+    def begin(network):
+        def init(key, inputs):
+            return tuple(map(_replaced, network.init(key, inputs), ours, takings))
+
+        return network._replace(init=init)
+
+    return WarmStart(lasting(network, begin), _origins(ours, theirs, takings))
+
+
+def resize(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:
+    """Returns a rule that interpolates linearly along axes of positions.
+
+    For parameters that are samples of something smooth, such as the embeddings of the positions in
+    a longer sequence, `{"positions": resize(0)}`, or of the patches `[rows, columns, features]` of
+    a larger image, `resize(0, 1)`. Nodes, features and classes have no order: between two of them
+    there is nothing to interpolate.
+
+    Positions are the centres of equal intervals, as pixels are; to have fewer of them averages over
+    their neighbours. `jax.image.resize(..., "linear")` says more.
+
+    Args:
+      *axes: which may have another length, from 0.
+
+    Raises:
+      InvalidValue: when traced, if another axis has another length.
+
+    Example:
+      >>> resize(0)(jnp.array([[0.0], [4.0]]), (4, 1)).tolist()
+      [[0.0], [1.0], [3.0], [4.0]]
+    """
+
+    def change(array, shape):
+        along = [*shape]
+        for axis in axes:
+            along[axis : axis + 1] = array.shape[axis : axis + 1]
+        if array.shape != tuple(along):
+            raise InvalidValue(
+                "resized",
+                "more differs than the lengths of axes of positions",
+                got=f"an array of shape {array.shape} for shape {tuple(shape)}",
+                expected=f"lengths that differ only along the axes {axes}",
+                fix="Name every axis of positions: resize(0, 1); initialise the leaf if others"
+                " differ",
+            )
+        return jax.image.resize(array, shape, "linear")
+
+    return change
+
+
+def _taking(name: str, match: Match | None, source: dict[str, Any]) -> _Taking | None:
+    """Returns what a leaf takes by the rules, or by its name if no rule matches it."""
+    if match is None:
+        return _Taking("", name, source[name], None) if name in source else None
+    wanted, change = name, None
+    match match.value:
+        case None:
+            return None
+        case str(template):
+            wanted = match.fill("warm_start", template)
+        case (str(template), function) if callable(function):
+            wanted, change = match.fill("warm_start", template), function
+        case function if callable(function):
+            change = function
+        case rule:
+            raise InvalidType(
+                "warm_start",
+                "a rule does not say what to take",
+                got=f"{match.pattern!r}: {rule!r}",
+                expected="the name of a leaf of the source, None, a function (array, shape) ->"
+                " array, or a pair (name, function)",
+                fix=f"Write {match.pattern!r}: None to initialise",
+            )
+    if wanted not in source:
+        near = nearest(wanted, source)
+        raise InvalidValue(
+            "warm_start",
+            f"the source has no leaf that the rule {match.pattern!r} could give {name}",
+            got=repr(wanted),
+            expected=f"one of {listing(source)}",
+            fix=(f"Did you mean {near!r}? Or put" if near else "Put")
+            + f" {name!r}: None before that rule, to initialise it",
+        )
+    return _Taking(match.pattern, wanted, source[wanted], change)
+
+
+def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
+    array, source, change = taking.array, taking.source, taking.change
+    if change is None:
+        dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
+        got, wrong = jax.ShapeDtypeStruct(np.shape(array), dtype), f"the source of {name}"
+    else:
+        got = jax.eval_shape(lambda: taking.made(leaf))
+        wrong = f"what the rule {taking.pattern!r} makes for {name}"
+    if not hasattr(got, "shape"):
+        raise InvalidType(
+            "warm_start",
+            f"{wrong} is not one array",
+            got=f"a {type(got).__name__}",
+            expected=f"an array of shape {leaf.shape}",
+            fix="Return the array alone from the function",
+        )
+    if got.shape != leaf.shape:
+        fix = (
+            f"Begin the rules with {name!r}: None to initialise it, or say with a function (array,"
+            " shape) -> array what to make of it, such as resize(0) of positions"
+        )
+        if got.shape[1:] == leaf.shape:
+            fix = "Pass one member of the population: jax.tree.map(lambda x: x[0], params)"
+        raise InvalidValue(
+            "warm_start",
+            f"{wrong} has another shape",
+            got=f"{source!r} of shape {got.shape}",
+            expected=f"shape {leaf.shape}",
+            fix="Return an array of that shape from the function" if change else fix,
+        )
+    if got.dtype != leaf.dtype:
+        convert = f"lambda array, shape: array.astype('{leaf.dtype}')"
+        rule = convert if source == name else f"({source!r}, {convert})"
+        raise InvalidType(
+            "warm_start",
+            f"{wrong} has another dtype",
+            got=f"{source!r} of dtype {got.dtype}",
+            expected=f"dtype {leaf.dtype}",
+            fix="Return an array of that dtype from the function"
+            if change
+            else f"Begin the rules with {name!r}: {rule} to convert it",
+        )
+
+
+def _replaced(drawn: Any, shapes: dict[str, Any], takings: dict[str, _Taking]) -> Any:
+    """Returns the tree with what is taken in place of what was drawn."""
+    leaves = []
+    for name, leaf in named(drawn).items():
+        if name in takings:
+            if leaf.shape != shapes[name].shape or leaf.dtype != shapes[name].dtype:
+                raise InvalidValue(
+                    "warm_start",
+                    "the network is initialised for other inputs than its example",
+                    got=f"{name} of shape {leaf.shape} and dtype {leaf.dtype}",
+                    expected=f"shape {shapes[name].shape} and dtype {shapes[name].dtype}",
+                    fix="Pass an example of the data as inputs of warm_start",
+                )
+            leaf = takings[name].made(leaf)
+        leaves.append(leaf)
+    return jax.tree.unflatten(jax.tree.structure(drawn), leaves)
+
+
+def _origins(ours: Any, theirs: Any, takings: Any) -> Origins:
+    rows, unused = [], []
+    for tree, new, source, taken in zip(("params", "state"), ours, theirs, takings):
+        for name, leaf in new.items():
+            origin, of = "initialised", ""
+            if name in taken:
+                origin = "taken" if taken[name].change is None else "changed"
+                of = taken[name].source
+            rows.append(Origin(name, tree, leaf.shape, origin, of))
+        used = {taking.source for taking in taken.values()}
+        for name, leaf in source.items():
+            if name not in used:
+                unused.append(Origin("", tree, np.shape(leaf), "not used", name))
+    return Origins(tuple(rows), tuple(unused))

@@ -1,0 +1,62 @@
+"""The README is run as it stands: its example, its words, its commands."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import jaxnn
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("optimized")  # it is for training that takes its time
+def test_the_example_trains_and_predicts(capsys):
+    code, many, _ = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert 15 <= len([line for line in code.splitlines() if line.strip()]) <= 22
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["run"].result["test/accuracy"] > 0.95
+    # Its last line prints eight readings beside the truth; nearly all agree.
+    read = names["run"].predict(names["test"]["inputs"][:8]).argmax(-1)
+    assert np.mean(read == names["test"]["labels"][:8]) > 0.7
+    assert str(read) in capsys.readouterr().out
+    # The second example goes on from the first.
+    exec(compile(many, "README.md", "exec"), names)
+    assert float(capsys.readouterr().out.splitlines()[-1]) > 0.97
+    assert len(names["population"].result["status"]) == 128
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
+def test_the_example_that_writes_runs(capsys):
+    if not os.environ.get("JAXNN_DATA"):
+        pytest.skip("The plays are not here: set JAXNN_DATA to a folder that holds them")
+    *_, code = re.findall(r"```python\n(.*?)```", README, re.S)
+    code = code.replace("steps=2000", "steps=20").replace("prompt, 500", "prompt, 70")
+    names = {"jax": jax, "jaxnn": jaxnn, "optax": optax}
+    exec(compile(code, "README.md", "exec"), names)
+    assert len(capsys.readouterr().out.splitlines()[-1]) > 0
+    losses = [row["train/loss"] for row in names["run"].history]
+    assert losses[-1] < 4.2 and names["page"].shape == (1, 70)
+
+
+def test_every_word_is_explained():
+    words = re.findall(r"^\| (\w[\w -]*) \|", README, re.M)
+    expected = ["node", "weight", "bias", "raw output", "activation", "layer", "hyper-parameter"]
+    assert words[1 : len(expected) + 3] == [*expected, "training step", "epoch"]
+
+
+def test_its_results_are_those_that_were_recorded():
+    recorded = Path(__file__).parents[2] / "experiments" / "results"
+    rows = dict(re.findall(r"^\| `(python -m experiments\.[^`]*)` \| (0\.\d+)", README, re.M))
+    for path in recorded.glob("*.json"):
+        result = json.loads(path.read_text())
+        if "test/accuracy" in result:
+            assert rows.pop(result["command"]) == f"{result['test/accuracy']:.4f}"
+    assert not rows

@@ -1,0 +1,75 @@
+"""The Colab notebook runs as it stands, but for its sizes, on the CPU of whoever runs the tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+jupyter_client = pytest.importorskip("jupyter_client")
+pytest.importorskip("ipykernel")
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.ipynb"))
+SIZES = 'digits_epochs, mnist_model, mnist_epochs, own_steps = 4, "mlp", 0.05, 300'
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def test_it_is_valid_and_has_no_outputs(notebook):
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+
+
+def test_installing_leaves_jax_alone(notebook):
+    [install] = [cell for cell in notebook.cells if "install" in tags(cell)]
+    lines = install.source.splitlines()
+    assert all(line.startswith("%pip install ") and "--no-deps" in line for line in lines)
+    assert not any(word in ("jax", "jaxlib", "flax") for line in lines for word in line.split())
+
+
+@pytest.mark.nightly
+def test_it_runs(notebook, tmp_path, monkeypatch):
+    class ThisInterpreter(jupyter_client.AsyncKernelManager):
+        """Finds no kernel in any folder, and so runs the interpreter that runs this test."""
+
+        def _kernel_spec_manager_default(self):
+            return jupyter_client.kernelspec.KernelSpecManager(kernel_dirs=[])
+
+    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    # Without data at hand the notebook must say so, and go on, instead of downloading.
+    monkeypatch.setenv("JAXNN_DATA", os.environ.get("JAXNN_DATA") or str(tmp_path))
+
+    notebook.cells = [cell for cell in notebook.cells if "install" not in tags(cell)]
+    [parameters] = [cell for cell in notebook.cells if "parameters" in tags(cell)]
+    parameters.source = SIZES
+    nbclient.NotebookClient(
+        notebook,
+        kernel_name="python3",
+        kernel_manager_class=ThisInterpreter,
+        resources={"metadata": {"path": str(tmp_path)}},
+        timeout=120,  # seconds for a cell
+    ).execute()
+
+    said = {cell.id: printed(cell) for cell in notebook.cells if cell.cell_type == "code"}
+    assert "cpu" in said["devices"]
+    assert "of the held-out digits are read right" in said["digits"]
+    assert "of the test images are read right" in said["mnist"] or "skipped" in said["mnist"]
+    assert "of the test buses came within" in said["predict"]
+
+
+def printed(cell):
+    assert not any(part.get("name") == "stderr" for part in cell.outputs), cell.outputs
+    return "".join(part.get("text", "") for part in cell.outputs)

@@ -1,0 +1,216 @@
+"""Attention against Flax, and against the formula written out place by place."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxnn
+from jaxnn.layers import attending
+from jaxnn.layers._attention import remembering
+from tests.registry import real
+from tests.trees import assert_close
+
+INPUTS, MEMORY = real(2, 6, 8), real(2, 5, 3, seed=1)
+
+
+def made(network, inputs):
+    """Returns parameters moved at random, so that no bias is 0, and the state."""
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
+    params, state = network.init(jax.random.key(1), shapes)
+    draws = np.random.default_rng(2)
+    return jax.tree.map(lambda x: x + np.float32(0.3 * draws.normal(size=x.shape)), params), state
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("inputs", [INPUTS, (INPUTS, MEMORY)], ids=["self", "cross"])
+def test_it_is_that_of_flax(inputs, causal):
+    network = jaxnn.attention(10, heads=2, head_features=4, causal=causal)
+    params, state = made(network, inputs)
+    queries, memory = inputs if isinstance(inputs, tuple) else (inputs, inputs)
+    flax = nnx.MultiHeadAttention(
+        2, 8, 8, out_features=10, in_kv_features=memory.shape[-1], decode=False, rngs=nnx.Rngs(0)
+    )
+    for name in ("query", "key", "value"):
+        weight, bias = params[name]["weight"], params[name]["bias"]
+        getattr(flax, name).kernel[...] = weight.reshape(-1, 2, 4)
+        getattr(flax, name).bias[...] = bias.reshape(2, 4)
+    flax.out.kernel[...] = params["output"]["weight"].reshape(2, 4, 10)
+    flax.out.bias[...] = params["output"]["bias"]
+    mask = np.tril(np.ones((1, 1, queries.shape[1], memory.shape[1]), bool)) if causal else None
+    expected = flax(queries, memory, memory, mask=mask)
+    assert_close(network.apply(params, state, inputs)[0], expected)
+
+
+def by_hand(params, queries, memory, *, heads, kv_heads, window=None, rotary=None):
+    """Causal attention, one place and one head at a time, positions turned as complex numbers."""
+
+    def nodes(name, x):
+        return x @ np.float64(params[name]["weight"]) + np.float64(params[name]["bias"])
+
+    def turned(vector, place):
+        if rotary is None:
+            return vector
+        half = len(vector) // 2
+        speeds = rotary ** (-np.arange(half) / half)
+        plane = (vector[:half] + 1j * vector[half:]) * np.exp(1j * place * speeds)
+        return np.concatenate([plane.real, plane.imag])
+
+    outputs = np.zeros((*queries.shape[:2], params["output"]["weight"].shape[1]))
+    for b, (x, m) in enumerate(zip(np.float64(queries), np.float64(memory))):
+        q, k, v = nodes("query", x), nodes("key", m), nodes("value", m)
+        size = q.shape[1] // heads
+        for i in range(len(x)):
+            mixed = []
+            for head in range(heads):
+                own = slice(head * size, (head + 1) * size)
+                other = head // (heads // kv_heads)
+                theirs = slice(other * size, (other + 1) * size)
+                places = range(0 if window is None else max(0, i - window + 1), i + 1)
+                scores = [turned(q[i, own], i) @ turned(k[j, theirs], j) for j in places]
+                weights = np.exp(np.array(scores) / np.sqrt(size))
+                mixed.append(weights / weights.sum() @ v[list(places), theirs])
+            outputs[b, i] = nodes("output", np.concatenate(mixed))
+    return outputs
+
+
+SETTINGS = [
+    {"heads": 4, "kv_heads": 2},
+    {"heads": 4, "kv_heads": 1, "window": 3},
+    {"heads": 2, "kv_heads": 2, "rotary": 100.0},
+    {"heads": 4, "kv_heads": 2, "rotary": 10000.0, "window": 2},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_it_is_the_formula(settings):
+    network = jaxnn.attention(8, causal=True, **settings)
+    params, state = made(network, INPUTS)
+    assert_close(
+        network.apply(params, state, INPUTS)[0], by_hand(params, INPUTS, INPUTS, **settings)
+    )
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_the_fused_products_of_other_devices_are_the_same(settings):
+    features = 8 // settings["heads"]
+    q = jnp.asarray(real(2, settings["heads"], 6, features))
+    k, v = (jnp.asarray(real(2, settings["kv_heads"], 6, features, seed=s)) for s in (1, 2))
+    window = settings.get("window")
+    expected = attending.attend(q, k, v, causal=True, window=window)
+    assert_close(attending._fused(q, k, v, True, window, "xla"), expected)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("pieces", [(1, 1, 1, 1, 1, 1), (4, 2), (6,)], ids=str)
+def test_read_piece_by_piece_it_is_the_same(settings, pieces):
+    network = jaxnn.attention(8, causal=True, **settings)
+    params, state = made(network, INPUTS)
+    whole, _ = network.apply(params, state, INPUTS)
+    reader, read, found = remembering(network, 7), 0, []
+    _, state = reader.init(jax.random.key(0), INPUTS[:, :1])
+    for length in pieces:
+        outputs, state = reader.apply(params, state, INPUTS[:, read : read + length])
+        found.append(outputs)
+        read += length
+    assert_close(np.concatenate(found, 1), whole)
+    assert int(state["position"]) == 6
+
+
+def test_in_training_a_memory_is_not_used():
+    network = remembering(jaxnn.attention(8, heads=2, causal=True), 6)
+    params, state = made(network, INPUTS)
+    key = jax.random.key(0)
+    outputs, after = network.apply(params, state, INPUTS, key=key)
+    assert_close(after, state)
+    plain = jaxnn.attention(8, heads=2, causal=True)
+    assert_close(outputs, plain.apply(params, {}, INPUTS, key=key)[0])
+
+
+@pytest.mark.slow
+def test_what_is_looked_at_is_dropped_in_training_alone():
+    network = jaxnn.attention(8, heads=2, dropout=0.5)
+    params, state = made(network, INPUTS)
+    plain = jaxnn.attention(8, heads=2).apply(params, state, INPUTS)[0]
+    assert_close(network.apply(params, state, INPUTS)[0], plain)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    each = jax.vmap(lambda key: network.apply(params, state, INPUTS, key=key)[0])(keys)
+    assert float(jnp.std(each, 0).min()) > 0.01
+    # The output layer is linear, so that the mean over what is dropped is what is not dropped.
+    assert_close(each.mean(0), plain, 0.1)
+
+
+def test_positions_are_rows_that_are_added():
+    network = jaxnn.positions(9)
+    params, state = made(network, INPUTS)
+    expected = INPUTS + np.asarray(params["weight"])[None, :6]
+    assert_close(network.apply(params, state, INPUTS)[0], expected)
+
+
+def whole(*shape):
+    return jnp.zeros(shape, jnp.int32)
+
+
+ERRORS = [
+    (
+        lambda: jaxnn.attention(10, heads=4),
+        ["attention: features do not divide by heads", "features=10 and heads=4", "features=8"],
+    ),
+    (
+        lambda: jaxnn.attention(8, heads=4, kv_heads=3),
+        ["heads do not divide by kv_heads", "heads=4 and kv_heads=3", "heads divisible by 3"],
+    ),
+    (
+        lambda: jaxnn.attention(9, heads=3, rotary=100.0),
+        ["head_features do not divide", "head_features=3", "head_features=4"],
+    ),
+    (lambda: jaxnn.attention(8, heads=0), ["heads is out of range", "heads=0"]),
+    (
+        lambda: jaxnn.attention(8, heads=2, window=3),
+        ["a window is one of earlier places", "causal"],
+    ),
+    (lambda: jaxnn.attention(8, heads=2, dropout=1.0), ["dropout is out of range"]),
+    (
+        lambda: jaxnn.attention(8, heads=2).init(jax.random.key(0), real(2, 8)),
+        ["the inputs are no sequences", "shape (2, 8)", "[batch, time, features]"],
+    ),
+    (
+        lambda: jaxnn.attention(8, heads=2).init(jax.random.key(0), (real(2, 3, 8), real(1, 3, 8))),
+        ["(2, 3, 8) and (1, 3, 8)", "with one batch"],
+    ),
+    (
+        lambda: jaxnn.attention(8, heads=2).init(jax.random.key(0), whole(2, 3, 8)),
+        ["inputs are not floating-point numbers"],
+    ),
+    (
+        lambda: remembering(jaxnn.attention(8, heads=2), 4),
+        ["cannot read piece by piece", "causal=False"],
+    ),
+    (lambda: jaxnn.positions(0), ["positions: length is out of range"]),
+    (
+        lambda: jaxnn.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 5, 8)),
+        ["the sequence is too long", "shape (2, 5, 8) for 4 places", "make 5 places"],
+    ),
+    (
+        lambda: jaxnn.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 8)),
+        ["the inputs are no sequences"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("mistake", "words"), ERRORS)
+def test_mistakes_are_explained(mistake, words):
+    with pytest.raises(jaxnn.Invalid) as caught:
+        mistake()
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_piece_longer_than_the_cache_is_refused():
+    reader = remembering(jaxnn.attention(8, heads=2, causal=True), 4)
+    params, state = made(reader, INPUTS[:, :1])
+    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 6 places for a"):
+        reader.apply(params, state, INPUTS)
+    _, state = reader.apply(params, state, INPUTS[:, :3])
+    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 5 places for a"):
+        reader.apply(params, state, INPUTS[:, :2])

@@ -1,0 +1,268 @@
+"""The transformer against its formula and published sizes, and what it writes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnn
+from jaxnn.models._generate import _among, _first, _generate
+from tests.registry import whole
+from tests.trees import assert_close, assert_same_bits
+
+KEY = jax.random.key(3)
+FORMS = {
+    "gpt2": {"positions": 12},
+    "modern": {"form": "modern", "kv_heads": 2, "window": 5},
+    "stacked": {"positions": 12, "stacked": True},
+}
+
+
+def small(**settings):
+    """Returns a small network, with weights large enough that some tokens are likelier."""
+    network = jaxnn.gpt(7, layers=2, heads=4, features=16, **settings)
+    params, state = network.init(jax.random.key(0), jax.ShapeDtypeStruct((1, 4), jnp.int32))
+    draws = np.random.default_rng(2)
+    return network, jax.tree.map(
+        lambda x: x + np.float32(0.3 * draws.normal(size=x.shape)), params
+    ), state  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameters"),
+    [
+        # Radford et al. 2019, table 2, as counted in the published weights.
+        ({}, 124_439_808),
+        ({"layers": 24, "heads": 16, "features": 1024}, 354_823_168),
+        # Karpathy's nanoGPT prints these for its character model, 0.80M, and without positions.
+        ({"layers": 4, "heads": 4, "features": 128, "positions": 64, "bias": False}, 804_096),
+    ],
+    ids=["small", "medium", "characters"],
+)
+def test_its_sizes_are_the_published_ones(settings, parameters):
+    network = jaxnn.gpt(65 if "bias" in settings else 50257, **settings)
+    params, _ = jax.eval_shape(network.init, KEY, jax.ShapeDtypeStruct((1, 8), jnp.int32))
+    assert sum(math.prod(x.shape) for x in jax.tree.leaves(params)) == parameters
+
+
+def test_weights_start_small_and_those_at_the_ends_of_branches_smaller():
+    network = jaxnn.gpt(65, layers=8, heads=4, features=128, positions=64)
+    params, _ = network.init(KEY, jax.ShapeDtypeStruct((1, 8), jnp.int32))
+    block = params["body"]["block_3"]
+    look, think = block["look"]["branch"]["attention"], block["think"]["branch"]
+    for weight in (look["query"], look["value"], think["hidden"], params["tokens"]):
+        assert abs(float(weight["weight"].std()) / 0.02 - 1) < 0.05
+    for weight in (look["output"], think["output"]):
+        assert abs(float(weight["weight"].std()) / (0.02 / math.sqrt(16)) - 1) < 0.05
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def normal(x, own):
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    return x * own["scale"] + own["bias"]
+
+
+def test_it_is_the_formula():
+    """GPT-2, written out in NumPy for one sequence."""
+    network, params, state = small(positions=12)
+    tokens = whole(7, 1, 9)
+    p = jax.tree.map(np.float64, params)
+    x = p["tokens"]["weight"][tokens[0]] + p["body"]["positions"]["weight"][:9]
+    for number in (1, 2):
+        block = p["body"][f"block_{number}"]
+        own = block["look"]["branch"]
+        y = normal(x, own["norm"])
+        q, k, v = (
+            (y @ own["attention"][name]["weight"] + own["attention"][name]["bias"]).reshape(9, 4, 4)
+            for name in ("query", "key", "value")
+        )
+        scores = np.einsum("ihf,jhf->hij", q, k) / 2
+        scores = np.where(np.tril(np.ones((9, 9))), scores, -np.inf)
+        weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        mixed = np.einsum("hij,jhf->ihf", weights, v).reshape(9, 16)
+        x = x + mixed @ own["attention"]["output"]["weight"] + own["attention"]["output"]["bias"]
+        own = block["think"]["branch"]
+        hidden = normal(x, own["norm"]) @ own["hidden"]["weight"] + own["hidden"]["bias"]
+        x = x + gelu(hidden) @ own["output"]["weight"] + own["output"]["bias"]
+    logits = normal(x, p["body"]["norm"]) @ p["tokens"]["weight"].T
+    assert_close(network.apply(params, state, tokens)[0][0], logits)
+
+
+def recomputed(network, params, state, prompt, length, draw, context=None):
+    """Writes by reading everything anew for each token."""
+    text, first = np.asarray(prompt), 0
+    apply = jax.jit(network.apply)
+    for number in range(length):
+        if context is not None and text.shape[1] - first > context:
+            first = text.shape[1] - context // 2
+        # What comes after a place does not change it, so that one program serves all lengths.
+        read = np.zeros((len(text), 12), np.int32)
+        read[:, : text.shape[1] - first] = text[:, first:]
+        logits, _ = apply(params, state, read)
+        token = draw(number, np.asarray(logits)[:, text.shape[1] - first - 1])
+        text = np.concatenate([text, np.asarray(token)[:, None]], 1)
+    return text[:, prompt.shape[1] :]
+
+
+def likeliest(number, logits):
+    return logits.argmax(-1)
+
+
+def drawn(number, logits):
+    return jax.random.categorical(jax.random.fold_in(KEY, number), jnp.asarray(logits) / 0.7)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_writes_what_it_would_without_a_cache(form):
+    network, params, state = small(**FORMS[form])
+    prompt = whole(7, 2, 4)
+    found = jaxnn.generate(network, params, state, prompt, 9, key=KEY, temperature=0.7)
+    assert found.tolist() == recomputed(network, params, state, prompt, 9, drawn).tolist()
+    assert len(set(found.ravel().tolist())) > 2
+    found = jaxnn.generate(network, params, state, prompt, 9, key=KEY, temperature=0)
+    assert found.tolist() == recomputed(network, params, state, prompt, 9, likeliest).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [4, 13], ids="prompt of {}".format)
+def test_beyond_its_context_it_goes_on_from_the_later_half(times):
+    network, params, state = small(positions=12)
+    prompt = whole(7, 2, times)
+    found = jaxnn.generate(network, params, state, prompt, 30, key=KEY, temperature=0, context=10)
+    expected = recomputed(network, params, state, prompt, 30, likeliest, 10)
+    assert found.tolist() == expected.tolist()
+
+
+def test_other_temperatures_and_texts_compile_nothing():
+    network, params, state = small(positions=12)
+    options = {"top_k": 5, "top_p": 0.9}
+    prompt = whole(7, 2, 4)
+    jaxnn.generate(network, params, state, prompt, 6, key=KEY, temperature=0.5, **options)
+    programs = _generate._cache_size()
+    again = {"top_k": 5, "top_p": 0.5}
+    key = jax.random.key(9)
+    for temperature in (2.0, 1, jnp.float32(0.3)):
+        options = {**again, "temperature": temperature}
+        jaxnn.generate(network, params, state, prompt[::-1], 6, key=key, **options)
+    assert _generate._cache_size() == programs
+
+
+def chances(network, params, state, **options):
+    """Returns how often each token was drawn first, of 4,000 draws, and the softmax."""
+    prompt = jnp.tile(whole(7, 1, 4), (4000, 1))
+    first = jaxnn.generate(network, params, state, prompt, 1, key=KEY, **options)[:, 0]
+    logits, _ = network.apply(params, state, prompt[:1])
+    return np.bincount(first, minlength=7) / 4000, np.asarray(logits[0, -1], np.float64)
+
+
+def test_of_equal_logits_so_many_are_left_as_were_asked_for():
+    kept = _first(jnp.array([[1.0, 1.0, 1.0, 0.0]]), 2)
+    assert kept.tolist() == [[1.0, 1.0, -jnp.inf, -jnp.inf]]
+
+
+def test_a_share_of_one_leaves_all():
+    logits = 9 * jax.random.normal(KEY, (1, 50257))
+    assert_same_bits(_among(logits, jnp.float32(1.0)), logits)
+
+
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum()
+
+
+@pytest.mark.slow
+def test_tokens_are_drawn_as_likely_as_the_network_says():
+    network, params, state = small(positions=12)
+    found, logits = chances(network, params, state, temperature=3.0)
+    assert np.abs(found - softmax(logits / 3)).max() < 0.03
+    found, logits = chances(network, params, state, temperature=3.0, top_k=3)
+    kept = np.where(logits >= np.sort(logits)[-3], logits, -np.inf)
+    assert np.abs(found - softmax(kept / 3)).max() < 0.03 and (found > 0).sum() == 3
+    found, logits = chances(network, params, state, temperature=3.0, top_p=0.6)
+    order = np.argsort(-logits)
+    count = int((np.cumsum(softmax(logits / 3)[order]) < 0.6).sum()) + 1
+    kept = np.full(7, -np.inf)
+    kept[order[:count]] = logits[order[:count]]
+    assert 1 < count < 7 and np.abs(found - softmax(kept / 3)).max() < 0.03
+
+
+ERRORS = [
+    ({"temperature": -1.0}, ["temperature is out of range"]),
+    ({"temperature": math.nan}, ["temperature is out of range"]),
+    ({"top_p": 0.0}, ["top_p is out of range", "above 0 and at most 1"]),
+    ({"top_p": 1.5}, ["top_p is out of range"]),
+    ({"top_k": 0}, ["top_k is out of range"]),
+    ({"top_k": 8}, ["top_k is out of range", "at most 7"]),
+    ({"length": 0}, ["length is out of range"]),
+    ({"length": 30}, ["fewer positions", "33 tokens to read and 12 positions", "context=12"]),
+    ({"context": 1}, ["context is too short"]),
+    ({"prompt": [[1, 7]]}, ["not in the vocabulary", "tokens from 1 to 7", "from 0 to 6"]),
+    ({"prompt": [[-1]]}, ["not in the vocabulary"]),
+    ({"prompt": [1, 2]}, ["the prompt is of another kind", "shape (2,)", "prompt[None]"]),
+    ({"prompt": [[0.5]]}, ["the prompt is of another kind", "float64"]),
+    ({"prompt": np.zeros((1, 0), int)}, ["the prompt is of another kind", "shape (1, 0)"]),
+    ({"prompt": "to be"}, ["the prompt is of another kind", "shape ()"]),
+    ({"key": 0}, ["key is no key", "jax.random.key(0)"]),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), ERRORS)
+def test_mistakes_are_explained(change, words):
+    network, params, state = small(positions=12)
+    given = {"prompt": [[1, 2, 3, 4]], "length": 5, "key": KEY, **change}
+    given["prompt"] = np.asarray(given["prompt"])
+    prompt, length = given.pop("prompt"), given.pop("length")
+    with pytest.raises(jaxnn.Invalid) as caught:
+        jaxnn.generate(network, params, state, prompt, length, **given)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (jaxnn.serial(jaxnn.embedding(7, 4), jaxnn.linear(7)), "has no attention that could"),
+        (
+            jaxnn.serial(jaxnn.embedding(7, 4), jaxnn.attention(7, heads=1)),
+            "what looks at later places cannot read piece by piece",
+        ),
+        (
+            jaxnn.serial(
+                jaxnn.embedding(7, 4), jaxnn.attention(4, heads=1, causal=True), jaxnn.gru(7)
+            ),
+            "a part of the network would have to remember, and cannot. Got gru at '2'",
+        ),
+        (
+            jaxnn.capture(jaxnn.gpt(7, layers=1, heads=1, features=4), ["tokens"]),
+            "does not give logits alone. Got a tuple",
+        ),
+    ],
+)
+def test_a_network_that_cannot_write_is_refused(network, words):
+    prompt = whole(7, 1, 4)
+    params, state = network.init(KEY, prompt)
+    with pytest.raises(jaxnn.Invalid, match=words):
+        jaxnn.generate(network, params, state, prompt, 5, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"form": "gpt3"}, "form is unknown"),
+        ({"heads": 5}, "features do not divide by heads"),
+        ({"layers": 0}, "layers is out of range"),
+        ({"dropout": -0.1}, "dropout is out of range"),
+    ],
+)
+def test_a_transformer_that_cannot_be_is_refused(settings, words):
+    with pytest.raises(jaxnn.InvalidValue, match=words):
+        jaxnn.gpt(7, **{"layers": 1, "heads": 2, "features": 16, **settings})
+
+
+def test_a_sequence_longer_than_the_positions_is_refused():
+    network, params, state = small(positions=12)
+    with pytest.raises(jaxnn.InvalidValue, match="the sequence is too long"):
+        network.apply(params, state, whole(7, 1, 13))

@@ -1,0 +1,379 @@
+"""The picture of a network: wires are the weights, blocks the parts, and both are legible."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from matplotlib.colors import to_hex
+
+import jaxnn
+from jaxnn import InvalidType, InvalidValue
+from jaxnn.pictures._network import colour_and_width, draw, network
+from jaxnn.pictures.diagram import biases, diagram, from_json, to_json, wires
+from jaxnn.pictures.scheme import MARK, SIGNED, WIDTH, svg
+from tests.figures import legible, same, texts
+from tests.mistakes import judge
+
+IMAGES = jax.ShapeDtypeStruct((1, 8, 8), jnp.uint8)
+DIGITS = jaxnn.serial(
+    ("pixels", jaxnn.standardize(4.88, 6.02)), ("layers", jaxnn.mlp([64, 20], 10, dropout=0.1))
+)
+XOR = jaxnn.mlp([3], 1, activation=jnp.tanh)
+VAE = jaxnn.vae(jaxnn.mlp([8], 4), jaxnn.mlp([8], 64))
+TOKENS = jax.ShapeDtypeStruct((2, 16), jnp.int32)
+PAIR = jax.ShapeDtypeStruct((1, 2), jnp.float32)
+ROW = jax.ShapeDtypeStruct((1, 8), jnp.float32)
+
+
+def params_of(network, inputs, seed=0):
+    """Parameters that are the same with every version of JAX."""
+    random = np.random.default_rng(seed)
+    shapes, _ = jax.eval_shape(network.init, jax.random.key(0), inputs)
+    return jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), shapes)
+
+
+def by_gid(figure, prefix):
+    found = figure.findobj(lambda artist: (artist.get_gid() or "").startswith(prefix))
+    return {artist.get_gid(): artist for artist in found}
+
+
+def test_the_layers_are_those_of_the_network():
+    found = diagram(DIGITS, IMAGES)
+    assert [layer[:2] + layer[3:] for layer in found.layers] == [
+        ("input", 64, "", "standardize"),
+        ("hidden_1", 64, "layers/hidden_1/weight", "relu"),
+        ("hidden_2", 20, "layers/hidden_2/weight", "relu"),
+        ("output", 10, "layers/output/weight", ""),
+    ]
+    # Of an image its middle, where something is; of nodes the first and the last.
+    assert found.layers[0].shown == tuple(range(32, 40))
+    assert found.layers[1].shown == (0, 1, 2, 3, 4, 5, 58, 59, 60, 61, 62, 63)
+    assert found.layers[3].shown == tuple(range(10))
+    assert found.blocks == () and found.why == ""
+
+
+@pytest.mark.parametrize("shape, first", [((28, 28), 400), ((32, 32, 3), (16 * 32 + 10) * 3)])
+def test_of_an_image_the_middle_of_its_middle_row_is_shown(shape, first):
+    shown = diagram(jaxnn.mlp([4], 2), np.ones((1, *shape))).layers[0].shown
+    step = shape[2] if shape[2:] else 1
+    assert shown == tuple(range(first, first + 12 * step, step))
+
+
+def test_normalization_and_parts_without_names_are_understood():
+    parts = jaxnn.linear(4), jaxnn.batch_norm(), jaxnn.activation(jnp.tanh), jaxnn.linear(2)
+    for whole in (jaxnn.serial(*parts), jaxnn.mixed_precision(jaxnn.serial(*parts))):
+        layers = diagram(whole, ROW).layers
+        assert [layer.name for layer in layers] == ["input", "layer_1", "output"]
+        assert [layer.leaf for layer in layers] == ["", "0/weight", "3/weight"]
+        assert layers[1].activation == "batch norm, tanh"
+    assert diagram(jaxnn.linear(3), ROW).layers[1][:4] == ("output", 3, (0, 1, 2), "weight")
+
+
+def test_wires_are_the_weights_by_indexing_in_a_program_too():
+    params, found = params_of(DIGITS, IMAGES), diagram(DIGITS, IMAGES)
+    drawn = jax.jit(lambda p: (wires(found, p), biases(found, p)))(params)
+    for layer, before in zip(found.layers[1:], found.layers):
+        part = params["layers"][layer.name]
+        expected = part["weight"][np.ix_(before.shown, layer.shown)]
+        np.testing.assert_array_equal(drawn[0][layer.leaf], expected)
+        np.testing.assert_array_equal(drawn[1][layer.leaf], part["bias"][list(layer.shown)])
+    plain = jaxnn.serial(jaxnn.linear(3, bias=False), jaxnn.linear(2))
+    assert list(biases(diagram(plain, ROW), params_of(plain, ROW))) == ["1/weight"]
+
+
+@pytest.mark.parametrize("network", [DIGITS, VAE])
+def test_a_diagram_survives_json(network):
+    found = diagram(network, np.ones((1, 8, 8)))
+    again = from_json(json.loads(json.dumps(to_json(found))))
+    assert again == found
+    assert jax.tree.structure(again) == jax.tree.structure(found)
+
+
+def test_every_node_and_wire_is_drawn_with_the_width_and_colour_of_its_weight():
+    params = params_of(DIGITS, IMAGES)
+    found = diagram(DIGITS, IMAGES)
+    figure = network(DIGITS, params, IMAGES)
+    lines, nodes = by_gid(figure, "wire:"), by_gid(figure, "node:")
+    shown = [len(layer.shown) for layer in found.layers]
+    assert len(nodes) == sum(shown) == 8 + 12 + 12 + 10
+    assert len(lines) == sum(a * b for a, b in zip(shown, shown[1:])) == 360
+    weights = {leaf: np.asarray(weight) for leaf, weight in wires(found, params).items()}
+    scale = max(abs(weight).max() for weight in weights.values())
+    for number, layer in enumerate(found.layers[1:], start=1):
+        weight = weights[layer.leaf]
+        own = np.array([
+            [lines[f"wire:{number}:{i}:{j}"] for j in range(weight.shape[1])]
+            for i in range(weight.shape[0])
+        ])  # fmt: skip
+        read = np.vectorize(lambda line: line.get_linewidth(), otypes=[float])
+        np.testing.assert_allclose(read(own), 0.2 + 2.2 * abs(weight) / scale, atol=1e-3)
+        colours = np.vectorize(lambda line: to_hex(line.get_color()), otypes=[str])(own)
+        np.testing.assert_array_equal(colours == SIGNED[2], weight > 0)
+        np.testing.assert_array_equal(colours == SIGNED[0], weight < 0)
+        for (i, j), line in np.ndenumerate(own):
+            ends = nodes[f"node:{number - 1}:{i}"].center, nodes[f"node:{number}:{j}"].center
+            assert [tuple(end) for end in line.get_xydata()] == [tuple(map(float, e)) for e in ends]
+
+
+def test_what_is_left_out_is_counted_and_the_key_says_the_scale():
+    params = jax.tree.map(np.zeros_like, params_of(DIGITS, IMAGES))
+    params["layers"]["hidden_1"]["weight"][32, 0] = 3
+    figure = network(DIGITS, params, IMAGES)
+    legible(figure)
+    seen = texts(figure)
+    assert [text for text in seen if "more" in text] == ["32 more", "24 more", "52 more", "8 more"]
+    total = 64 * 64 + 64 * 20 + 20 * 10
+    assert {"−3", "3", "weight", f"360 of {total:,} weights are drawn."} <= set(seen)
+    assert {"input", "64 numbers", "hidden 1", "64 nodes", "relu", "output", "10 nodes"} <= set(
+        seen
+    )
+    assert seen[seen.index("0") :][:10] == [str(digit) for digit in range(10)]
+
+
+def test_a_small_network_is_drawn_whole():
+    params = params_of(XOR, PAIR)
+    params["output"]["bias"][0] = -1.0
+    params["hidden_1"]["bias"][:] = 0.5
+    figure = network(XOR, params, PAIR)
+    assert figure.get_figwidth() == WIDTH
+    legible(figure)
+    assert {"x1", "x2", "2 numbers", "3 nodes", "1 node", "tanh", "bias"} <= set(texts(figure))
+    assert not [text for text in texts(figure) if "more" in text or "drawn" in text]
+    nodes = by_gid(figure, "node:")
+    assert to_hex(nodes["node:2:0"].get_facecolor()) == SIGNED[0]
+    assert to_hex(nodes["node:0:0"].get_facecolor()) == "#ffffff"
+    same(figure, "network")
+
+
+def test_names_of_outputs_and_a_scale_of_ones_own():
+    found = diagram(jaxnn.linear(2), np.ones((1, 1)))
+    shown = {"weight": [[0.5, -4.0]]}
+    fills = {"weight": [0.0, 0.5]}
+    figure = draw(found, shown, biases=fills, scale=1.0, bias_scale=0.5, names=["cat", "$d$"])
+    assert {"cat", "$d$", "1", "0.5"} <= set(texts(figure))
+    assert to_hex(by_gid(figure, "node:")["node:1:1"].get_facecolor()) == SIGNED[2]
+    widths = [by_gid(figure, "wire:")[f"wire:1:0:{j}"].get_linewidth() for j in (0, 1)]
+    assert widths == pytest.approx([1.3, 2.4])
+
+
+def test_what_is_not_finite_is_drawn_as_such_and_said():
+    params = params_of(XOR, PAIR)
+    params["hidden_1"]["weight"][1, 2] = np.nan
+    params["hidden_1"]["bias"][0] = np.inf
+    figure = network(XOR, params, PAIR)
+    legible(figure)
+    line = by_gid(figure, "wire:")["wire:1:1:2"]
+    assert line.get_color() == MARK and line.get_linestyle() != "-"
+    assert to_hex(by_gid(figure, "node:")["node:1:0"].get_edgecolor()) == MARK
+    said = {"1 weight is not finite: dotted.", "1 bias is not finite: a red ring."}
+    assert said <= set(texts(figure))
+    assert colour_and_width(np.nan, 1.0) == (MARK, 1.0)
+
+
+def test_a_page_finds_every_wire_in_the_svg():
+    page = svg(network(XOR, params_of(XOR, PAIR), PAIR), title="XOR", prefix="n")
+    assert len(set(re.findall(r'id="n-(wire:\d:\d:\d)"', page))) == 2 * 3 + 3
+    assert len(set(re.findall(r'id="n-(node:\d:\d)"', page))) == 6
+
+
+# --- Blocks ------------------------------------------------------------------------------------
+
+
+def leaves(blocks):
+    for block in blocks:
+        yield from leaves(block.blocks) if block.blocks else [block]
+
+
+def blocks_of(network, inputs):
+    return diagram(network, inputs).blocks
+
+
+NETWORKS = {
+    "gpt": (jaxnn.gpt(65, layers=3, heads=4, features=32, positions=16), TOKENS),
+    "gpt_stacked": (
+        jaxnn.gpt(65, layers=3, heads=4, features=32, form="modern", kv_heads=2, stacked=True),
+        TOKENS,
+    ),
+    "resnet": (jaxnn.resnet([2, 3], 10), jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)),
+    "resnet_imagenet": (
+        jaxnn.resnet([1, 2], 10, form="imagenet", bottleneck=True),
+        jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32),
+    ),
+    "convnet": (jaxnn.convnet([4, 8], 16, 10), jax.ShapeDtypeStruct((1, 28, 28), jnp.float32)),
+    "vae": (VAE, jax.ShapeDtypeStruct((1, 8, 8), jnp.float32)),
+    "rnn": (jaxnn.rnn([8, 8], 1), jax.ShapeDtypeStruct((1, 9, 2), jnp.float32)),
+    "branches": (jaxnn.parallel(*(jaxnn.linear(3) for _ in range(6))), ROW),
+    "deep": (
+        jaxnn.serial(*(jaxnn.linear(8) for _ in range(30))),
+        ROW,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_blocks_are_legible_and_say_why_they_are_blocks(name):
+    network, inputs = NETWORKS[name]
+    found = diagram(network, inputs)
+    assert found.layers == () and found.why.startswith("Drawn as blocks: ")
+    figure = draw(found, {})
+    legible(figure)
+    assert figure.get_figwidth() == WIDTH and figure.get_figheight() < 9.5
+    assert found.why in " ".join(texts(figure)).replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["convnet", "vae", "rnn", "resnet_imagenet", "deep"])
+def test_blocks_are_in_the_order_of_the_table_with_its_shapes(name):
+    network, inputs = NETWORKS[name]
+    whole = ("gru", "lstm")
+    rows = [
+        (row.part.rsplit("/", 1)[-1], row.kind, row.output)
+        for row in jaxnn.table(network, inputs).rows
+        if not re.search("gru|lstm", row.part)
+    ]
+    found, repeated = [], False
+    for block in leaves(blocks_of(network, inputs)[1:]):
+        if block.kind not in (*whole, "draw of a normal distribution"):
+            found.append((block.name, block.kind, block.output))
+    repeated = any(block.times > 1 for block in every(blocks_of(network, inputs)))
+    kinds = [kind for _, kind, _ in found]
+    if not repeated:
+        assert found == rows
+    assert set(found) <= set(rows) and kinds
+
+
+def every(blocks):
+    for block in blocks:
+        yield block
+        yield from every(block.blocks)
+
+
+@pytest.mark.parametrize("name", ["gpt", "gpt_stacked"])
+def test_a_gpt_is_one_block_that_is_repeated(name):
+    blocks = blocks_of(*NETWORKS[name])
+    names = [block.name for block in blocks]
+    first = ["input", "tokens", "positions", "block_1 to 3", "norm", "output"]
+    assert names == (first if name == "gpt" else ["input", "tokens", "blocks", "norm", "output"])
+    (repeated,) = [block for block in blocks if block.blocks]
+    assert repeated.times == 3 and [b.kind for b in repeated.blocks] == ["residual"] * 2
+    look = repeated.blocks[0].blocks[0]
+    assert [block.kind for block in look.blocks][1] == "attention"
+    assert look.blocks[1].detail.startswith("4 heads, causal") and look.output == (2, 16, 32)
+    assert blocks[-1].output == (2, 16, 65) and "weights of tokens" in blocks[-1].detail
+    figure = draw(diagram(*NETWORKS[name]), {})
+    seen = texts(figure)
+    assert "× 3" in seen and seen.index("attention") > seen.index("tokens")
+    assert {"16×32", "16×65", "16"} <= set(seen)
+
+
+def test_the_pictures_of_a_gpt_and_of_a_convnet_are_as_they_were():
+    same(draw(diagram(*NETWORKS["gpt_stacked"]), {}), "network_gpt")
+    same(draw(diagram(*NETWORKS["resnet_imagenet"]), {}), "network_resnet")
+
+
+def test_a_resnet_has_its_shortcuts_and_says_what_it_sums_up():
+    network = jaxnn.resnet([3, 3, 3], 10)
+    found = diagram(network, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+    stages = [block for block in found.blocks if block.name.startswith("stage")]
+    assert [[b.name for b in stage.blocks] for stage in stages] == [
+        ["block_1 to 3"], ["block_1", "block_2 to 3"], ["block_1", "block_2 to 3"],
+    ]  # fmt: skip
+    assert [stage.output for stage in stages] == [(1, 32, 32, 16), (1, 16, 16, 32), (1, 8, 8, 64)]
+    total = stages[1].blocks[0].blocks[0]
+    assert total.kind == "residual" and total.blocks[1].kind == "padded"
+    figure = draw(found, {})
+    seen = " ".join(texts(figure)).replace("\n", " ")
+    assert "Of dashed boxes the inside is not drawn." in seen
+    assert "stage 1 × 3" in seen and "block 2 to 3 × 2 residual: 2 conv" in seen
+
+
+def test_a_network_that_says_nothing_is_one_block_that_says_so():
+    class Model(nnx.Module):
+        def __init__(self, outputs, rngs):
+            self.layer = nnx.Linear(8, outputs, rngs=rngs)
+
+        def __call__(self, x):
+            return self.layer(x)
+
+    found = diagram(jaxnn.from_flax(Model, outputs=3), ROW)
+    assert found.why == "Model does not say what it is made of."
+    assert [block[:4] for block in found.blocks] == [
+        ("input", "input", "", (1, 8)), ("", "Model", "outputs 3", (1, 3)),
+    ]  # fmt: skip
+    figure = draw(found, {})
+    legible(figure)
+    assert "Model" in texts(figure)
+
+
+WHY = {
+    "lora": (jaxnn.lora(jaxnn.mlp([8], 3), {"hidden_1/weight": True}, rank=2), ROW, "(lora)"),
+    "deep": (jaxnn.mlp([4] * 6, 3), ROW, "7 layers are too many"),
+    "places": (jaxnn.linear(3), np.ones((1, 5, 2)), "many places"),
+    "nothing": (jaxnn.serial(jaxnn.flatten(), jaxnn.activation(jnp.tanh)), ROW, "no linear layers"),
+    "unknown": (
+        jaxnn.serial(jaxnn.linear(3), jaxnn.network.stateless(lambda p, x: x)), ROW, "(network)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHY)
+def test_the_reason_for_blocks_is_said(name):
+    network, inputs, why = WHY[name]
+    assert why in diagram(network, inputs).why
+
+
+def test_a_network_without_parameters_is_drawn():
+    legible(network(jaxnn.flatten(), {}, ROW))
+
+
+# --- Mistakes ----------------------------------------------------------------------------------
+
+V, T = InvalidValue, InvalidType
+FOUND = diagram(XOR, PAIR)
+PARAMS = params_of(XOR, PAIR)
+CASES = {
+    "no network": (
+        lambda: diagram(jnp.tanh, ROW),
+        T, r"diagram: network is of another kind", r"Pass a network, such as mlp",
+    ),
+    "other inputs": (
+        lambda: diagram(jaxnn.gpt(5, layers=1, heads=1, features=4), object()),
+        V, r"does not take these inputs", r"Pass a batch, such as data\['inputs'\]\[:1\]",
+    ),
+    "no parameters": (
+        lambda: network(XOR, {}, PAIR),
+        V, r"not those of the network: hidden_1/weight. Got none", r"run\.state\.params",
+    ),
+    "other parameters": (
+        lambda: network(XOR, PARAMS, np.ones((1, 3))),
+        V, r"Got shape \(2, 3\)", r"run\.state\.params",
+    ),
+    "no wires": (
+        lambda: draw(FOUND, {}),
+        V, r"draw: the wires are not those of the diagram. Got none", r"Pass what wires\(diagram",
+    ),
+    "other biases": (
+        lambda: draw(FOUND, wires(FOUND, PARAMS), biases={"output/weight": np.ones(2)}),
+        V, r"the biases are not those of the diagram. Got shape \(2,\)", r"Pass what biases\(",
+    ),
+    "other names": (
+        lambda: network(XOR, PARAMS, PAIR, names=["no", "yes"]),
+        V, r"Got 2 names for 1 nodes", r"or leave names out",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_is_answered_before_anything_compiles(name, compilations):
+    judge(CASES[name], compilations)
+
+
+def test_parts_inside_parts_are_all_drawn_where_there_is_room():
+    convnet, inputs = NETWORKS["convnet"]
+    inside = jaxnn.serial(("pixels", jaxnn.standardize(0.0, 1.0)), ("layers", convnet))
+    found = texts(draw(diagram(inside, inputs), {}))
+    assert {"conv 1", "conv 2", "hidden", "output"} <= set(found)
+    assert not [words for words in found if words.startswith("…")]

@@ -1,0 +1,293 @@
+"""What the envelope around the engine adds: every bit comes back, or an error says which did not.
+
+Orbax has eight holes, `a` to `h` in docs/decisions/0008; each is closed, and has a test here.
+"""
+
+import errno
+import itertools
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnn
+from jaxnn import InvalidType, Saving
+from jaxnn.storage import background, checkpoints, files, manifest
+from jaxnn.storage.checkpoints import kept, steps
+from jaxnn.storage.directory import open_directory
+from jaxnn.storage.manifest import Damaged, opened
+from tests.envelopes import TREE, go_on, read, write
+from tests.small import reseal, there
+from tests.trees import assert_same_bits
+
+# The engine leaves loops behind where something fails in the middle of it.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("torn_engine"),
+]
+
+
+# --- The holes of the engine -------------------------------------------------------------------
+
+
+def test_a_every_bit_of_an_array_counts(tmp_path):
+    """Flips bits in files of which the digests agree: the arrays have digests of their own."""
+    tree = {"a": np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)}
+    path = write(tmp_path, tree)
+    (file,) = (each for each in path.rglob("*") if each.is_file() and each.stat().st_size > 1 << 14)
+    whole = file.read_bytes()
+    place = whole.index(tree["a"].tobytes()[:64])
+    for bit in (0, 31, 8 * 5000, 8 * 64 * 64 * 4 - 1):
+        content = bytearray(whole)
+        content[place + bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
+        with pytest.raises(Damaged, match=f"arrays/.*{file.name} with other bytes"):
+            opened(path)
+        reseal(path)
+        with pytest.raises(Damaged, match="other bytes at a"):
+            read(path, tree)
+
+
+def test_b_a_process_that_ends_waits_for_what_is_saved(tmp_path):
+    code = f"""
+import runpy, time
+work = lambda: (time.sleep(0.3), open({str(tmp_path / "done")!r}, "w"))
+runpy.run_path({background.__file__!r})["Background"]().start(work)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    assert (tmp_path / "done").exists()
+
+
+def test_b_an_error_of_what_is_saved_is_raised_once(tmp_path):
+    work = background.Background()
+    work.start(lambda: write(tmp_path / "file", 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        work.wait()
+    work.wait()
+    assert not work.busy and threading.active_count() >= 1
+
+
+def test_c_who_does_not_own_the_directory_names_nothing(tmp_path):
+    """Two at once: tests/runs/test_locks.py."""
+    with open_directory(tmp_path / "run", {}) as first:
+        owner = {"token": "of another", "process": os.getpid()}
+        (tmp_path / "run" / ".lock").write_text(json.dumps(owner))
+        with pytest.raises(jaxnn.DirectoryInUse):
+            write(tmp_path / "run" / "checkpoints", TREE, before=first.check_owner)
+    assert not any((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def entry(value=None, for_good=False):
+    return {"value": value, "for_good": for_good}
+
+
+NAN, INF = math.nan, math.inf
+RETENTION = {
+    # values by step, Saving(...), whether lower is better, the steps that are kept
+    "nothing": ({}, {}, True, set()),
+    "one": ({5: 1.0}, {}, True, {5}),
+    "the last two": ({1: None, 2: None, 3: None}, {}, True, {2, 3}),
+    "never fewer than two": ({1: None, 2: None, 3: None}, {"last": 1, "best": 0}, True, {2, 3}),
+    "more": ({n: None for n in range(9)}, {"last": 4}, True, {5, 6, 7, 8}),
+    "the best": ({1: 2.0, 2: 1.0, 3: 3.0, 4: 4.0, 5: 5.0}, {}, True, {2, 4, 5}),
+    "the highest": ({1: 2.0, 2: 9.0, 3: 3.0, 4: 4.0, 5: 5.0}, {}, False, {2, 4, 5}),
+    "some of the best": ({1: 2.0, 2: 1.0, 3: 3.0, 4: 9.0, 5: 9.0}, {"best": 2}, True, {1, 2, 4, 5}),
+    "none of the best": ({1: 1.0, 2: 2.0, 3: 3.0}, {"best": 0}, True, {2, 3}),
+    "NaN is not best": ({1: NAN, 2: 1.0, 3: NAN, 4: 2.0, 5: NAN}, {}, True, {2, 4, 5}),
+    "nor is the infinite": ({1: -INF, 2: INF, 3: 1.0, 4: 2.0, 5: 3.0}, {}, True, {3, 4, 5}),
+    "the other way round": ({1: -INF, 2: INF, 3: 1.0, 4: 0.0, 5: 0.5}, {}, False, {3, 4, 5}),
+    "nor is nothing": ({1: None, 2: 7.0, 3: None, 4: None}, {}, True, {2, 3, 4}),
+    "NaN alone": ({1: NAN, 2: NAN, 3: NAN}, {}, True, {2, 3}),
+    "of equals the older": ({1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0, 5: 1.0}, {}, True, {1, 4, 5}),
+    "of equals the older, if high": ({3: 1.0, 2: 1.0, 9: 0.0, 8: 1.0}, {}, False, {2, 8, 9}),
+    "zero has no sign": ({1: 0.0, 2: -0.0, 3: 1.0, 4: 1.0}, {}, True, {1, 3, 4}),
+}
+
+
+@pytest.mark.parametrize("name", RETENTION)
+def test_d_of_the_values_only_finite_ones_are_best(name):
+    values, saving, lower, left = RETENTION[name]
+    manifests = {step: entry(value) for step, value in values.items()}
+    assert kept(manifests, Saving(**saving), lower) == left
+
+
+def test_d_what_is_for_good_is_kept():
+    manifests = {step: entry(float(-step), step % 4 == 0) for step in range(20)}
+    assert kept(manifests, Saving(), True) == {0, 4, 8, 12, 16, 18, 19}
+    assert kept(manifests, Saving(last=3, best=0), True) == {0, 4, 8, 12, 16, 17, 18, 19}
+
+
+def fails(monkeypatch, place, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(place, fail)
+
+
+FULL = OSError(errno.ENOSPC, "no space left on device")
+WRITING = {
+    "the arrays": ("jaxnn.storage.engine.write_arrays", FULL),
+    "reading back": ("jaxnn.storage.checkpoints.read_arrays", FULL),
+    "reading back what is no number": ("jaxnn.storage.checkpoints.read_arrays", ValueError("x")),
+    "forcing": ("jaxnn.storage.files.force", FULL),
+    "sealing": ("jaxnn.storage.checkpoints.sealed", FULL),
+    "the manifest": ("jaxnn.storage.files.write", FULL),
+    "the name": ("jaxnn.storage.files.rename", FULL),
+    "Ctrl-C": ("jaxnn.storage.checkpoints.sealed", KeyboardInterrupt()),
+}
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_e_what_cannot_be_written_leaves_nothing(name, tmp_path, monkeypatch):
+    place, error = WRITING[name]
+    write(tmp_path, TREE)
+    before = there(tmp_path)
+    fails(monkeypatch, place.replace("engine.write", "checkpoints.write"), error)
+    with pytest.raises(OSError if isinstance(error, ValueError) else type(error)):
+        write(tmp_path, TREE, 2)
+    monkeypatch.undo()
+    assert there(tmp_path) == before and steps(tmp_path) == [1]
+    write(tmp_path, TREE, 2)
+
+
+OTHERS = {
+    "another shape": ({"a": np.zeros((3, 2), np.float32)}, "float32[2, 3] at a", "float32[3, 2]"),
+    "an axis more": ({"b": np.zeros((1,), np.int32)}, "int32[] at b", "int32[1] there"),
+    "another dtype": ({"a": np.zeros((2, 3), np.int32)}, "float32[2, 3] at a", "int32[2, 3]"),
+    "half the bits": ({"a": jnp.zeros((2, 3), jnp.bfloat16)}, "float32[2, 3]", "bfloat16[2, 3]"),
+    "one more": ({"c": {"d": np.zeros(1)}}, "nothing at c/d", "float64[1] there"),
+    "one less": ({"b": None}, "int32[] at b", "nothing there"),
+    "another name": ({"b": None, "c": TREE["b"]}, "nothing at c", "int32[] there"),
+    "a list": ({"a": list(TREE["a"])}, "nothing at a/0", "float32[3] there"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_f_other_arrays_are_refused(name, tmp_path):
+    changes, got, wanted = OTHERS[name]
+    path = write(tmp_path, TREE)
+    before = there(tmp_path)
+    words = f"{path} is that of another .* Got {re.escape(got)}.*; expected {re.escape(wanted)}"
+    with pytest.raises(InvalidType, match=words):
+        go_on(tmp_path, TREE | changes)
+    assert there(tmp_path) == before
+
+
+KEYS = {impl: jax.random.key(0, impl=impl) for impl in manifest._KEYS}
+
+
+@pytest.mark.parametrize("one, other", list(itertools.permutations(KEYS, 2)))
+def test_f_keys_of_another_kind_are_refused(one, other, tmp_path):
+    write(tmp_path, {"key": KEYS[one]})
+    like = jax.eval_shape(lambda: {"key": KEYS[other]})
+    with pytest.raises(InvalidType, match=f"Got {one} keys as .* at key; expected {other} keys as"):
+        go_on(tmp_path, like)
+
+
+def test_f_keys_are_not_the_numbers_they_are_made_of(tmp_path):
+    write(tmp_path, {"key": KEYS["threefry2x32"]})
+    with pytest.raises(InvalidType, match=r"threefry2x32 keys .* at key; expected uint32\[2\]"):
+        go_on(tmp_path, {"key": np.zeros(2, np.uint32)})
+
+
+def test_f_another_optimizer_is_refused(tmp_path):
+    params = {"w": jnp.ones(3)}
+    write(tmp_path, optax.adam(0.1).init(params))
+    with pytest.raises(InvalidType, match=r"Got nothing at 0/trace/w; expected float32\[3\] there"):
+        go_on(tmp_path, optax.sgd(0.1, momentum=0.9).init(params))
+
+
+def test_g_what_is_being_deleted_is_not_listed(tmp_path, monkeypatch):
+    """A process that is killed in the middle of it leaves what the next one sweeps."""
+    for step in (1, 2, 3):
+        write(tmp_path, TREE, step)
+
+    def half(folder, ignore_errors):
+        next(each for each in folder.rglob("*") if each.is_file()).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.shutil, "rmtree", half)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.retain(tmp_path, Saving(), True)
+    assert steps(tmp_path) == [3, 2]
+    for step in steps(tmp_path):
+        opened(tmp_path / checkpoints.name(step))
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 3
+    files.sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_h_names_of_arrays_are_no_paths(tmp_path):
+    names = (str(tmp_path / "evil"), "../evil", "a/../../../evil", "..", "", "\0", "ä", "x" * 5000)
+    tree = {name: np.full(3, number) for number, name in enumerate(names)}
+    folder = tmp_path / "run" / "checkpoints"
+    assert_same_bits(read(write(folder, tree), tree), tree)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert not [path for path in folder.rglob("*") if "evil" in path.name]
+
+
+# --- Nothing is deleted too early, and nothing is left -----------------------------------------
+
+
+def test_none_is_deleted_before_a_newer_one_was_read_back(tmp_path, monkeypatch):
+    learner = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1))
+    data = jaxnn.resident({"inputs": np.ones((4, 1)), "labels": np.ones((4, 1))}, batch_size=2)
+    out, read_arrays = tmp_path / "run", checkpoints.read_arrays
+
+    def wrong(folder, shapes):
+        spoil = len(steps(out / "checkpoints")) == 2
+        for number, array in read_arrays(folder, shapes):
+            yield number, np.full_like(array, 5) if spoil and number == 1 else array
+
+    monkeypatch.setattr(checkpoints, "read_arrays", wrong)
+    saving = Saving(every=2, best=0)
+    with pytest.raises(OSError, match="state/params/bias was not read back as it was written"):
+        jaxnn.fit(
+            learner, data, steps=8, every=2, key=jax.random.key(0), out=out, saving=saving,
+            quiet=True,
+        )  # fmt: skip
+    monkeypatch.undo()
+    assert len(steps(out / "checkpoints")) == 2
+    assert len(list((out / "checkpoints").iterdir())) == 2
+    for step in steps(out / "checkpoints"):
+        opened(out / "checkpoints" / checkpoints.name(step))
+
+
+def test_what_a_stop_left_is_removed_at_the_start(tmp_path):
+    out = tmp_path / "run"
+    with open_directory(out, {}):
+        write(out / "checkpoints", TREE)
+    before = there(out)
+    for folder in (out, out / "checkpoints"):
+        (folder / ".draft-000000000002-1a").mkdir()
+        (folder / ".draft-000000000002-1a" / "arrays").write_text("half")
+        (folder / ".trash-1a-000000000001").mkdir()
+        (folder / ".draft-result.json").write_text("{")
+        (folder / ".trash-link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").write_text("mine")
+    (out / "quarantine").mkdir()
+    assert steps(out / "checkpoints") == [1]
+    with open_directory(out, {}):
+        pass
+    after = there(out)
+    del before[".lock"], after[".lock"], after["quarantine"]
+    assert after == before
+    assert (tmp_path / "elsewhere" / "mine").exists()
+
+
+def test_only_names_of_steps_are_checkpoints(tmp_path):
+    write(tmp_path, TREE, 12)
+    for name in ("12", "000000000013.txt", "-00000000001", "٠٠٠٠٠٠٠٠٠٠٠١", "1" * 13, "0" * 13, "x"):
+        (tmp_path / name).mkdir()
+    assert steps(tmp_path) == [int("1" * 13), 12]
