@@ -28,7 +28,8 @@ from jaxnn.catalog.sweeps import word
 from jaxnn.progress.screen import describe
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
-from jaxnn.storage.directory import digest, plain
+from jaxnn.storage.directory import digest
+from jaxnn.storage.json_files import plain
 
 
 @dataclass(frozen=True, kw_only=True)
