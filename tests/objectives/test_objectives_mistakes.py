@@ -108,7 +108,7 @@ CASES = {
     ),
     "a base of one value": (
         lambda: traced(
-            objectives.distill(objectives.batchwise(lambda outputs, batch: outputs.mean()), jnp.sin),
+            objectives.distill(batchwise(lambda outputs, batch: outputs.mean()), jnp.sin),
             LOGITS,
         ),
         V, r"distilled: .* losses of shape \(\) and distances of shape \(9,\)", r"no batchwise",

@@ -6,11 +6,11 @@ from collections import Counter
 import jax
 import numpy as np
 import pytest
-from search.ranges import parse
 
 import jaxnn
 from jaxnn import InvalidType, InvalidValue, search, sweep
 from jaxnn.catalog.sweeps import summary, table, text
+from jaxnn.search.ranges import parse
 from tests.mistakes import judge
 
 RATES = jaxnn.log_range(1e-4, 1e-1, 16)
