@@ -18,6 +18,7 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import get_args
 
 import jax
@@ -32,7 +33,8 @@ from jaxnn.driver.chunks import Training
 from jaxnn.driver.members import bounds, check_room, check_selection, counted, laid_out, watched
 from jaxnn.driver.trial import Trial, Watch, named
 from jaxnn.learning._learner import Learner
-from jaxnn.loop._run import Form, best_form, trace_step
+from jaxnn.loop._evaluate import evaluated
+from jaxnn.loop._run import Form, best_form, initial, trace_step
 from jaxnn.typing import Any, Array, Callable, Hparams, Key
 
 
@@ -103,19 +105,21 @@ def train(
     between = every if evaluate_every is None else evaluate_every
     between = steps_of(between, data, total=total, name="evaluate_every")
     extremes = bounds(given)
-    for hparams in extremes:
-        learner.check(hparams, data.examples)
     first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
-    state = jax.eval_shape(lambda k, h, d: learner.init(k, h, d.batch(jnp.int32(0))), *first, data)
+    state = jax.eval_shape(partial(initial, learner), *first, data)
+    batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), data)
+    for hparams in extremes:
+        learner.check(hparams, data.examples, state, batch)
     program, (after, metrics) = trace_step(learner, state, data)
     _check_carry(state, after)
     _check_metrics("step", metrics)
     names = list(named("train", metrics))
     for name, part in evaluations.items():
         with _about(name):
+            batch = jax.eval_shape(lambda data: data.in_order(0), part)
             for hparams in extremes:
-                learner.check(hparams, part.examples)
-            found = jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
+                learner.check(hparams, part.examples, state, batch)
+            found = jax.eval_shape(partial(evaluated, learner), state, part, 0)
             _check_metrics("evaluate", found)
         names += named(name, found)
     form = form or best_form(program)

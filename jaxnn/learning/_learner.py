@@ -22,7 +22,6 @@ by hand; whatever trains, sweeps, saves or resumes a learner asks for nothing el
     (1, [[2.0]])
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -64,7 +63,7 @@ class TrainState(NamedTuple):
     extra: dict[str, Any]
 
 
-def _unchecked(hparams: Hparams, arrays: Batch) -> None:
+def _unchecked(hparams: Hparams, arrays: Batch, state: Any, batch: Batch) -> None:
     return None
 
 
@@ -124,8 +123,9 @@ class Learner(NamedTuple):
       step: `(state, batch) -> (state, {name: Metric})`.
       evaluate: `(state, batch) -> {name: Metric}`.
       predict: `(state, inputs) -> outputs`.
-      check: `(hparams, arrays) -> None`, with the whole data and before anything compiles; raises
-        on hyper-parameters and data that cannot be used.
+      check: `(hparams, arrays, state, batch) -> None`, with the whole data, and the shapes of the
+        state and of a batch; raises, before anything compiles, on hyper-parameters and data that
+        cannot be used.
       halves: those of the step, if it has a gradient that something may be done with.
       parts: what it is made of, where that is known.
     """
@@ -134,7 +134,7 @@ class Learner(NamedTuple):
     step: Callable[[Any, Batch], tuple[Any, dict[str, measures.Metric]]]
     evaluate: Callable[[Any, Batch], dict[str, measures.Metric]]
     predict: Callable[[Any, Any], Any]
-    check: Callable[[Hparams, Batch], None] = _unchecked
+    check: Callable[[Hparams, Batch, Any, Batch], None] = _unchecked
     halves: Halves | None = None
     parts: LearnerParts | None = None
 
@@ -242,34 +242,32 @@ def learner(
         return update(state, batch, gradients(state, batch))
 
     def evaluate(state, batch):
-        net, goal = build_network(state.hparams), build_objective(state.hparams)
+        goal = build_objective(state.hparams)
         batch = goal.prepare(None, batch)
-        outputs, _ = _apply(net, state.params, state.state, batch["inputs"], None)
+        outputs = forward(state, batch["inputs"])
         return {"loss": measures.mean(*goal.loss(outputs, batch)), **goal.metrics(outputs, batch)}
 
     def predict(state, inputs):
         net = build_network(state.hparams)
         return _apply(net, state.params, state.state, inputs, None)[0]
 
-    def check(hparams, arrays):
+    forward = jax.jit(predict, inline=True)  # traced once for its shapes, in whatever program
+
+    def check(hparams, arrays, state, batch):
         if "learning_rate" in hparams:
             positive("learner", "learning_rate", hparams["learning_rate"])
-        net, goal = build_network(hparams), build_objective(hparams)
-        build_optimizer(hparams)
-        index = jax.ShapeDtypeStruct(jax.tree.leaves(arrays)[0].shape[:1], jnp.int32)
-        batch = {**arrays, "index": index}
+        build_network(hparams), build_optimizer(hparams)
+        goal = build_objective(hparams)
 
-        def outputs(batch):
+        def outputs(state, batch):
             batch = goal.prepare(None, batch)
-            params, state = net.init(jax.random.key(0), batch["inputs"])
-            outputs, _ = _apply(net, params, state, batch["inputs"], None)
+            outputs = forward(state, batch["inputs"])
             goal.loss(outputs, batch)
             return outputs
 
-        goal.check(jax.eval_shape(outputs, batch), arrays)
+        goal.check(jax.eval_shape(outputs, state, batch), arrays)
         if set(hparams) - read:
             # A schedule reads its hyper-parameters only when it is called: in a step.
-            state = jax.eval_shape(partial(init, hparams=hparams), jax.random.key(0), batch=batch)
             jax.eval_shape(step, state, batch)
             check_read(hparams, read)
 

@@ -65,7 +65,7 @@ CASES = {
     "no scale": (lambda: jaxnn.linear(3, scale=0), V, r"scale=0", r"Pass, say, scale="),
     "bytes into nodes": (
         lambda: train(BYTES),
-        T, r"inputs of dtype uint8 and shape \(12, 4\)",
+        T, r"inputs of dtype uint8 and shape \(4, 4\)",
         r"Put standardize\(mean, std\) first in the network, or convert the data",
     ),
     "numbers into an embedding": (
@@ -80,7 +80,7 @@ CASES = {
     ),
     "residual shapes": (
         lambda: train(parts=(jaxnn.serial(jaxnn.residual(jaxnn.linear(3))),)),
-        V, r"branch \(12, 3\) of linear, and shortcut \(12, 4\) of identity",
+        V, r"branch \(4, 3\) of linear, and shortcut \(4, 4\) of identity",
         r"Give the branch as many features as its inputs, or pass shortcut=linear\(n\)",
     ),
     "a name twice": (
@@ -137,12 +137,12 @@ CASES = {
     # Learners and what they are made of.
     "a loss without the axis of the batch": (
         lambda: train(parts=(None, batch_mean)),
-        V, r"batch_mean: .* Got values of shape \(\) for a batch of 12; expected shape \(12,\)",
+        V, r"batch_mean: .* Got values of shape \(\) for a batch of 4; expected shape \(4,\)",
         r"Leave out the mean over the batch, or pass batchwise\(loss\)",
     ),
     "a loss of each example, called batchwise": (
         lambda: train(parts=(None, jaxnn.batchwise(lambda outputs, batch: outputs[:, 0]))),
-        V, r"one value for the whole batch. Got a value of shape \(12,\)",
+        V, r"one value for the whole batch. Got a value of shape \(4,\)",
         r"Return values\.mean\(\), or pass the loss without batchwise",
     ),
     "metrics that are no function": (

@@ -114,7 +114,7 @@ def test_a_state_of_another_kind(tmp_path):
         step=lambda state, batch: (lambda out: (Other(out[0]), out[1]))(base.step(state[0], batch)),
         evaluate=lambda state, batch: base.evaluate(state[0], batch),
         predict=lambda state, inputs: base.predict(state[0], inputs),
-        check=lambda hparams, arrays: None,
+        check=lambda hparams, arrays, state, batch: None,
         halves=None,
     )
     _, found = recorded(tmp_path / "run", wrapped)
