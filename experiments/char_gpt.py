@@ -76,7 +76,7 @@ def optimizer(config: Config, steps: int):
     )  # fmt: skip
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains on the first nine tenths of the text, and tests on the rest."""
     text, size = jaxnn.datasets.tiny_shakespeare(), PRESETS[config.preset]
     characters, steps = jaxnn.Characters(text), size.steps if config.steps is None else config.steps
@@ -94,8 +94,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         evaluate=held_out,
         watch="test/loss",
         out=out,
-        name="char_gpt",
-        config=config,
         **options,
     )
     if run.members is None:

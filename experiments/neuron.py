@@ -63,7 +63,7 @@ def learn(config: Config, network: jaxnn.Network, gate: str, **options) -> jaxnn
     )  # fmt: skip
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Solves XOR with a hidden layer, and tells the story that leads there."""
     network = jaxnn.mlp([config.hidden], 1, activation=jnp.tanh)
     run = learn(config, network, "XOR", out=out, **options)

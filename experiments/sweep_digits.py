@@ -29,7 +29,7 @@ class Config:
     epochs: float = 20  # passes over the training data
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Swept:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Swept:
     """Trains all networks, and ranks the learning rates by their accuracy on held-out digits."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -49,8 +49,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Swept:
             every="25%",
             evaluate=jaxnn.resident(test, batch_size=512),
             out=out,
-            name="sweep_digits",
-            config=config,
             report=False,  # the page of the sweep tells of all of its runs
         )
 

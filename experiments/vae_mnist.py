@@ -53,7 +53,7 @@ def drawing(network: jaxnn.Network) -> jaxnn.Network:
     return network._replace(apply=apply)
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains on the training images, tests on the test images, and draws new ones."""
     train, test = ({"inputs": part["inputs"]} for part in jaxnn.datasets.mnist())
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -73,8 +73,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         every="5%",
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
-        name="vae_mnist",
-        config=config,
         **options,
     )
     if not run.members:

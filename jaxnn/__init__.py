@@ -12,9 +12,10 @@ from jaxnn.data._resident import Resident, resident
 from jaxnn.data._split import split
 from jaxnn.data._windows import Windows, windows
 from jaxnn.data.characters import Characters
-from jaxnn.data.durations import Duration, steps_of
+from jaxnn.data.durations import Duration, Every, steps_of
 from jaxnn.driver._train import train
 from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.members import Execution
 from jaxnn.driver.trial import Best, Trial, Watch
 from jaxnn.layers import (
     activation,
@@ -86,6 +87,7 @@ from jaxnn.search.ranges import linear_range, log_random_range, log_range, rando
 from jaxnn.search.rate_range import RateRange, learning_rate_range
 from jaxnn.search.selection import population_based_training, successive_halving
 from jaxnn.storage.checkpoints import Saving
+from jaxnn.storage.destination import Directory
 from jaxnn.storage.directory import DirectoryInUse, NoCheckpoint
 from jaxnn.summary import Table, table
 from jaxnn.transforms._capture import capture
@@ -102,8 +104,11 @@ __all__ = [
     "Best",
     "Caution",
     "Characters",
+    "Directory",
     "DirectoryInUse",
     "Duration",
+    "Every",
+    "Execution",
     "Explained",
     "Gradients",
     "Halves",
