@@ -74,7 +74,7 @@ def command(
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
         many = isinstance(options, SweepOptions) and (options.sweep or options.seeds is not None)
         if options.compile_cache:
-            _use_compile_cache()
+            jaxnn.compile_cache()
         if many or sweeps:
             _use_every_core()
         print(f"{name}: {devices.describe()}", flush=True)
@@ -164,14 +164,6 @@ def collect_seldom() -> None:
     gc.freeze()
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)  # what is left goes with the process
-
-
-def _use_compile_cache() -> None:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxnn" / "compiled"))
-    # Small programs are most of what a small network compiles.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _use_every_core() -> None:

@@ -5,6 +5,7 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 """
 
 from jaxnn import metrics, pictures
+from jaxnn.caching import compile_cache
 from jaxnn.checks import Caution, Explained, Invalid, InvalidType, InvalidValue
 from jaxnn.data import datasets
 from jaxnn.data._examples import examples
@@ -148,6 +149,7 @@ __all__ = [
     "batchwise",
     "capture",
     "classification",
+    "compile_cache",
     "conv",
     "conv_general_dilated",
     "conv_transpose",
