@@ -10,7 +10,6 @@ Here the loss is over the whole last tenth of the text. The page is `page.txt` i
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
@@ -102,7 +101,7 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
             key=jax.random.key(config.seed), temperature=config.temperature, context=size.context,
         )  # fmt: skip
         page = characters.decode(np.asarray(written[0]).tolist())
-        ((run.out or out) / "page.txt").write_text(page)
+        (run.out / "page.txt").write_text(page)
         print(page)
     return run
 

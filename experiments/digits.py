@@ -8,7 +8,6 @@ trained network is drawn in `network.png`; `report.html` shows it learning.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import optax
 

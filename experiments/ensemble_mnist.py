@@ -8,7 +8,6 @@ probability of an answer is from the share of such answers that are right.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import mean
 
 import jax
@@ -80,7 +79,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
             steps=steps,
             key=jaxnn.keys(seeds),
             evaluate=tested,
-            evaluate_every="25%",
+            every=jaxnn.Every(evaluate="25%"),
             out=directory.part("members"),
         )
         together = judged(jaxnn.ensemble(learner, run.state), classification(), tested)

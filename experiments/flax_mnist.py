@@ -12,7 +12,6 @@ times slower inside a compiled loop, so jaxnn dispatches such a model step by st
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import optax

@@ -9,7 +9,6 @@ tested on the real test images.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jax
 import optax

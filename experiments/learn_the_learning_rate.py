@@ -11,8 +11,6 @@ best of a sweep, over seeds that neither has seen, on held-out digits and on tes
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -75,8 +73,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
         training(network, data, steps, config.first), jaxnn.classification(), optax.adam(decay)
     )
     with open_directory(out) as directory:
-        fit = partial(jaxnn.fit, name="learn_the_learning_rate", config=config)
-        outer = fit(
+        outer = jaxnn.fit(
             learner,
             jaxnn.resident(held_out, batch_size=len(held_out["labels"])),
             steps=config.steps,
@@ -88,7 +85,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
         def trainings(part, rates, seeds):
             sweep = jaxnn.sweep({"learning_rate": rates}, seeds=seeds)
             many = {"key": sweep.key, "hparams": sweep.hparams, "evaluate": judges}
-            run = fit(network, data, steps=steps, **many, out=directory.part(part))
+            run = jaxnn.fit(network, data, steps=steps, **many, out=directory.part(part))
             metrics = {k: v for k, v in run.result.items() if k.split("/")[0] in judges}
             means = {k: np.reshape(v, (len(rates), -1)).mean(1) for k, v in metrics.items()}
             return means

@@ -9,7 +9,6 @@ end the adapters are merged into the weights, and write `page.txt`.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import jax
@@ -63,7 +62,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     model = char_gpt.network(before, len(characters))
 
     with open_directory(out) as directory:
-        base = char_gpt.main(before, out=directory.part("base"))
+        base = char_gpt.main(before, replace(directory.part("base"), config=before))
         inputs = jax.ShapeDtypeStruct((1, context), np.int32)
         known = jaxnn.warm_start(model, base.best.params, inputs).network
         adapters = jaxnn.lora(known, {"*/weight": True}, rank=config.rank)
@@ -75,8 +74,8 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
             adam = optax.adamw(lambda step, rate=rate: rate * shape(step))
             runs[name] = jaxnn.fit(
                 jaxnn.learner(network, jaxnn.next_token(), adam), data, steps=config.steps,
-                every=max(1, config.steps // 10), key=jaxnn.keys(config.seed), config=config,
-                evaluate=held_out, name="lora_finetune", out=directory.part(name),
+                every=max(1, config.steps // 10), key=jaxnn.keys(config.seed),
+                evaluate=held_out, out=directory.part(name),
             )  # fmt: skip
         sizes = {name: sum(x.size for x in jax.tree.leaves(run.state.params))
                  for name, run in runs.items()}  # fmt: skip

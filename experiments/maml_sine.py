@@ -13,7 +13,6 @@ after 0, 1 and 10 steps. The paper's curve, on ten points, goes from 3 to some 0
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp

@@ -10,7 +10,6 @@ the residual one, of three blocks, sees it turned and made larger or smaller as 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import jax

@@ -9,7 +9,6 @@ finds weights and a bias that give true answers, in numbers here, and drawn in `
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +58,7 @@ def learn(config: Config, network: jaxnn.Network, gate: str, **options) -> jaxnn
     data = jaxnn.resident({"inputs": ROWS, "labels": TRUTH[gate]}, batch_size=len(ROWS))
     return jaxnn.fit(
         learner, data, steps=config.steps, key=jaxnn.keys(config.seed), hparams=hparams(config),
-        every="10%", name="neuron", config=config, quiet=True, **options,
+        every="10%", quiet=True, **options,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ that too. Both winners are tested on the held-out digits.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jax
 import numpy as np

@@ -10,7 +10,6 @@ Schmidhuber, Neural Computation 1997, section 5.4; as in Arjovsky et al., ICML 2
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np

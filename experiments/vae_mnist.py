@@ -9,7 +9,6 @@ per image, with pixels as probabilities; the latent variables are drawn in testi
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import optax

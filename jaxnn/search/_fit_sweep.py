@@ -29,7 +29,7 @@ from jaxnn.pictures._sweep import sweep as heat_map
 from jaxnn.runs._fit import NotFinite
 from jaxnn.runs.reporting import write_report
 from jaxnn.search._sweep import Sweep
-from jaxnn.storage.destination import Directory
+from jaxnn.storage.destination import Directory, destination
 from jaxnn.storage.directory import RunDirectory, finished, open_directory
 from jaxnn.typing import Any
 
@@ -96,17 +96,16 @@ def fit_sweep(
         )
     groups = sweep.groups(structural)
     config = {field: list(dict.fromkeys(sweep.columns[field])) for field in sweep.columns}
+    group = replace(destination(out), resume=False, report=False)
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     with open_directory(out, config) as directory:
-        asked = directory.asked
         for values, runs in groups:
             path = directory.path / _folder(values)
             if not quiet and values:
                 print(f"{path.name}: {len(runs)} runs", flush=True)
             if finished(path) is None:
-                group = replace(asked, path=path, config=None, resume=False, report=False)
-                train(values, runs, group)
+                train(values, runs, replace(group, path=path))
             result, history = finished(path) or _missing(path)
             results.append(result)
             settings = [values | setting for setting in runs.settings()]
@@ -128,7 +127,7 @@ def fit_sweep(
                 fix="Sweep lower learning rates",
             )
         result = {
-            "experiment": asked.name or "sweep",
+            "experiment": group.name or "sweep",
             "runs": len(rows),
             "groups": len(groups),
             "steps": sum(row["steps"] for row in rows),
@@ -141,7 +140,7 @@ def fit_sweep(
             "jax": results[0]["jax"],
         }
         directory.finish(result)
-        if asked.report:
+        if directory.asked.report:
             write_report(directory.path)
     return Swept(result, rows, directory.path)
 
