@@ -28,7 +28,8 @@ from jaxnn.catalog.sweeps import word
 from jaxnn.progress.screen import describe
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
-from jaxnn.storage.directory import digest, plain
+from jaxnn.storage.directory import digest
+from jaxnn.storage.json_files import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class SweepOptions(Options):
 
 def command(
     config_type: type,
-    main: Callable[..., jaxnn.Run | jaxnn.Swept],
+    main: Callable[..., jaxnn.Run | jaxnn.search.Swept],
     *,
     sweeps: bool = False,
 ) -> None:
@@ -102,7 +103,7 @@ def command(
     print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {see}")
 
 
-def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.Swept:
+def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.search.Swept:
     """Trains a network for every combination, as few populations as shapes allow."""
     sweep = swept(config, options.sweep, options.seeds)
     asked = {**plain(config), "sweep": options.sweep, "seeds": options.seeds or 1}

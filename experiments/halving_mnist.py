@@ -38,7 +38,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     train, test = jaxnn.datasets.mnist()
     train, validation = jaxnn.split(train, config.held_back, seed=config.seed, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
     learner = jaxnn.learner(
         lambda hparams: mnist.network(mnist.Config(), hparams),
@@ -50,9 +50,9 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     )
     count = config.settings
     draws = {
-        "learning_rate": jaxnn.log_random_range(*config.learning_rates, count),
-        "weight_decay": jaxnn.log_random_range(*config.weight_decays, count),
-        "dropout": jaxnn.random_range(*config.dropouts, count),
+        "learning_rate": jaxnn.search.log_random_range(*config.learning_rates, count),
+        "weight_decay": jaxnn.search.log_random_range(*config.weight_decays, count),
+        "dropout": jaxnn.search.random_range(*config.dropouts, count),
     }
     settings = jaxnn.sweep(draws, seeds=[config.seed], draw_seed=config.seed)
     with open_directory(out) as directory:
@@ -64,7 +64,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
             key=settings.key,
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=1000)},
-            select=jaxnn.successive_halving("validation/accuracy", steps),
+            select=jaxnn.search.successive_halving("validation/accuracy", steps),
             out=directory.part("settings"),
         )
         scores, status = run.result["validation/accuracy"], run.result["status"]

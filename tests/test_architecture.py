@@ -21,7 +21,8 @@ MODULES = {
 
 # Each room imports only from rooms above it, or from its own. The design's layout, in words.
 ROOMS = [
-    ("typing", "checks", "programs", "formatting", "caching", "display"),
+    ("typing", "checks", "programs", "formatting", "caching", "markup"),
+    ("display",),
     ("names",),
     ("network",),
     ("layers",),

@@ -83,10 +83,10 @@ CASES = {
     ),
     # What it is.
     "a list as configuration": (
-        partial(fit, config=[1, 2]), T, "config is of another kind. Got a list", "Pass config={",
+        partial(fit, config=[1, 2]), T, "config has the wrong type. Got a list", "Pass config={",
     ),
     "words as configuration": (
-        partial(fit, config="mine"), T, "config is of another kind. Got a str", "Pass config={",
+        partial(fit, config="mine"), T, "config has the wrong type. Got a str", "Pass config={",
     ),
     "another configuration": (
         partial(fit, config={"rate": 0.2, "note": "mine"}), V, "Got rate=0.2; expected rate=0.1",
