@@ -190,9 +190,7 @@ def _child(place, arguments, fault, pace, cache, before) -> None:
     # The page is made of what is kept, when all is done: it has tests of its own.
     sys.modules["jaxnn.runs._fit"].write_report = lambda path: None  # pyright: ignore
     if cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jaxnn.compile_cache(cache)
     keep_pace(pace)
     if before is not None:
         before()

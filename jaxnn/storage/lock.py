@@ -7,7 +7,6 @@ without locks the one who comes later has the directory, and the other notices.
 
 import errno
 import fcntl
-import json
 import os
 import socket
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 from jaxnn.checks import Explained
 from jaxnn.storage import files
+from jaxnn.storage.json_files import decode, encode
 
 LOCK = ".lock"
 
@@ -46,9 +46,8 @@ def locked(path: Path) -> Iterator[str]:
                 raise
         token = uuid.uuid4().hex
         lock.truncate(0)
-        lock.write(
-            json.dumps({"token": token, "process": os.getpid(), "host": socket.gethostname()})
-        )
+        who = {"token": token, "process": os.getpid(), "host": socket.gethostname()}
+        lock.write(encode(who).decode())
         lock.flush()
         try:
             yield token
@@ -61,7 +60,7 @@ def locked(path: Path) -> Iterator[str]:
 def owner(path: Path) -> dict[str, Any]:
     """Returns `token`, `process` and `host` of who wrote last, `{}` if that is not known."""
     try:
-        return dict(files.parse(files.read(path / LOCK)))
+        return dict(decode(files.read(path / LOCK)))
     except (OSError, ValueError, TypeError):
         return {}
 
