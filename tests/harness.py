@@ -119,7 +119,7 @@ class Child:
     process: Any
     place: Path
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Waits until it ends; returns its exit code, of a signal the negative number."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, f"still runs: {self.said}"

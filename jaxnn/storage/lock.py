@@ -78,7 +78,7 @@ def alive(process: Any) -> bool:
 
 def in_use(path: Path, wrong: str) -> DirectoryInUse:
     """Returns the error about a directory that another process has, and says which."""
-    who, end = owner(path), time.monotonic() + 1
+    who, end = owner(path), time.monotonic() + 5
     # Who has the lock may not have said so yet.
     while _is_over(who) and time.monotonic() < end:
         time.sleep(0.01)

@@ -8,6 +8,7 @@ import pytest
 import jaxnn
 from jaxnn import InvalidType, InvalidValue, objectives
 from jaxnn import metrics as measures
+from jaxnn.objectives import batchwise
 from tests.mistakes import DATA, judge, train
 from tests.registry import real, whole
 
@@ -111,15 +112,15 @@ CASES = {
             objectives.distill(batchwise(lambda outputs, batch: outputs.mean()), jnp.sin),
             LOGITS,
         ),
-        V, r"distilled: .* losses of shape \(\) and distances of shape \(9,\)", r"no batchwise",
+        V, r"distill: .* losses of shape \(\) and distances of shape \(9,\)", r"no batchwise",
     ),
     "a cold teacher": (
         lambda: objectives.distill(jaxnn.classification(), jnp.sin, temperature=0),
-        V, r"distilled: temperature", r"Pass, say",
+        V, r"distill: temperature", r"Pass, say",
     ),
     "more than all from the teacher": (
         lambda: objectives.distill(jaxnn.classification(), jnp.sin, share=1.5),
-        V, r"distilled: share .* share=1\.5", r"Pass, say",
+        V, r"distill: share .* share=1\.5", r"Pass, say",
     ),
     "a teacher of other classes": (
         lambda: train(parts=(None, objectives.distill(jaxnn.classification(), jnp.sin))),
