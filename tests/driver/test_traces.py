@@ -36,7 +36,7 @@ def rate(hparams):
     [
         {},
         {"hparams": {"learning_rate": 0.1}},
-        {"form": "stepped"},
+        {"execution": jaxnn.Execution(form="stepped")},
         {"watch": "test/loss"},
         {"key": jaxnn.keys([0, 1, 2])},
         {"hparams": {"learning_rate": np.float32([0.1, 0.2, 0.3])}, "watch": "test/loss"},
