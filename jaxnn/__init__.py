@@ -43,8 +43,9 @@ from jaxnn.learning._accumulate import accumulate
 from jaxnn.learning._average import average
 from jaxnn.learning._ensemble import ensemble
 from jaxnn.learning._guard import guard
-from jaxnn.learning._learner import Gradients, Halves, Learner, TrainState, learner
+from jaxnn.learning._learner import Gradients, Learner, TrainState
 from jaxnn.learning._scale_loss import scale_loss
+from jaxnn.learning._supervised import learner
 from jaxnn.loop._evaluate import evaluate, predict
 from jaxnn.loop._population import population
 from jaxnn.loop._run import run
@@ -106,7 +107,6 @@ __all__ = [
     "Duration",
     "Explained",
     "Gradients",
-    "Halves",
     "Invalid",
     "InvalidType",
     "InvalidValue",
