@@ -28,7 +28,8 @@ from jaxnn.catalog.sweeps import word
 from jaxnn.progress.screen import describe
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
-from jaxnn.storage.directory import digest, plain
+from jaxnn.storage.directory import digest
+from jaxnn.storage.json_files import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class SweepOptions(Options):
 
 def command(
     config_type: type,
-    main: Callable[..., jaxnn.Run | jaxnn.Swept],
+    main: Callable[..., jaxnn.Run | jaxnn.search.Swept],
     *,
     sweeps: bool = False,
 ) -> None:
@@ -74,7 +75,7 @@ def command(
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
         many = isinstance(options, SweepOptions) and (options.sweep or options.seeds is not None)
         if options.compile_cache:
-            _use_compile_cache()
+            jaxnn.compile_cache()
         if many or sweeps:
             _use_every_core()
         print(f"{name}: {devices.describe()}", flush=True)
@@ -102,7 +103,7 @@ def command(
     print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {see}")
 
 
-def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.Swept:
+def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.search.Swept:
     """Trains a network for every combination, as few populations as shapes allow."""
     sweep = swept(config, options.sweep, options.seeds)
     asked = {**plain(config), "sweep": options.sweep, "seeds": options.seeds or 1}
@@ -164,14 +165,6 @@ def collect_seldom() -> None:
     gc.freeze()
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)  # what is left goes with the process
-
-
-def _use_compile_cache() -> None:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxnn" / "compiled"))
-    # Small programs are most of what a small network compiles.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _use_every_core() -> None:

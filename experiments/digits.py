@@ -39,7 +39,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Trains the network, and shows some of its readings."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
     learner = jaxnn.learner(
         lambda hparams: network(config, hparams),

@@ -41,7 +41,7 @@ def classification() -> jaxnn.Objective:
 
     def metrics(outputs, batch):
         labels = batch["labels"]
-        error = calibration_error(outputs, labels, jaxnn.weights_of(batch, labels))
+        error = calibration_error(outputs, labels, jaxnn.objectives.weights_of(batch, labels))
         return {**base.metrics(outputs, batch), "calibration_error": error}
 
     return base._replace(metrics=metrics)
@@ -49,7 +49,7 @@ def classification() -> jaxnn.Objective:
 
 def differing(outputs, batch):
     """Measures how members differ, of outputs `[batch, members, classes]`."""
-    weights = jaxnn.weights_of(batch, batch["labels"])
+    weights = jaxnn.objectives.weights_of(batch, batch["labels"])
     return {"disagreement": disagreement(jnp.moveaxis(outputs, 1, 0), weights)}
 
 
@@ -64,7 +64,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Trains the members, and tests them together and alone."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     learner = jaxnn.learner(
         mnist.network(mnist.Config(), {"dropout": config.dropout}),

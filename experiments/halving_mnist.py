@@ -39,7 +39,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     train, test = jaxnn.datasets.mnist()
     train, validation = jaxnn.split(train, config.held_back, seed=config.seed, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
     learner = jaxnn.learner(
         lambda hparams: mnist.network(mnist.Config(), hparams),
@@ -51,9 +51,9 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     )
     count = config.settings
     draws = {
-        "learning_rate": jaxnn.log_random_range(*config.learning_rates, count),
-        "weight_decay": jaxnn.log_random_range(*config.weight_decays, count),
-        "dropout": jaxnn.random_range(*config.dropouts, count),
+        "learning_rate": jaxnn.search.log_random_range(*config.learning_rates, count),
+        "weight_decay": jaxnn.search.log_random_range(*config.weight_decays, count),
+        "dropout": jaxnn.search.random_range(*config.dropouts, count),
     }
     settings = jaxnn.sweep(draws, seeds=[config.seed], draw_seed=config.seed)
     with open_directory(out, config, **options) as directory:
@@ -65,7 +65,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             key=settings.key,
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=1000)},
-            select=jaxnn.successive_halving("validation/accuracy", steps),
+            select=jaxnn.search.successive_halving("validation/accuracy", steps),
             name="halving_mnist",
             config=config,
             **directory.part("settings"),

@@ -62,7 +62,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     train, held_out = jaxnn.split(train, 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     judges = {"held_out": held_out, "test": test}
     judges = {name: jaxnn.resident(part, batch_size=512) for name, part in judges.items()}
     network = jaxnn.learner(

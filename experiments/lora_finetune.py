@@ -84,7 +84,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         start = base.best._replace(hparams={})
         losses = {"before": jaxnn.evaluate(judge, start, held_out)["loss"]}
         losses |= {name: run.result["test/loss"] for name, run in runs.items()}
-        merged = jaxnn.merge_lora(runs["lora"].state.params, runs["lora"].state.state)
+        merged = jaxnn.transforms.merge_lora(runs["lora"].state.params, runs["lora"].state.state)
         page = writing(model, *merged, config)
         directory.write("page.txt", page.encode())
         last = runs["lora"].result

@@ -69,7 +69,7 @@ def sines(shots: int, queries: int) -> jaxnn.Objective:
         return {"points": points, "queries": x[shots:]}, y[shots:]
 
     def prepare(key, batch):
-        inputs, labels = jax.vmap(task)(jaxnn.example_keys(key, batch))
+        inputs, labels = jax.vmap(task)(jaxnn.objectives.example_keys(key, batch))
         return {**batch, "inputs": inputs, "labels": labels}
 
     return jaxnn.regression()._replace(prepare=prepare)

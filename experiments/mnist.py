@@ -84,12 +84,12 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Trains on the training images and tests on the test images."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
     objective = jaxnn.classification()
     if config.model != "mlp" and config.shift:
         moved = shifted if config.model == "convnet" else warped
-        objective = jaxnn.augment(objective, moved(config.shift))
+        objective = jaxnn.objectives.augment(objective, moved(config.shift))
     learner = jaxnn.learner(
         lambda hparams: network(config, hparams),
         objective,

@@ -49,7 +49,7 @@ def loss(outputs, batch):
 def metrics(outputs, batch):
     """The accuracy: the share of rows where the sigmoid is on the right side of a half."""
     right = (outputs[:, 0] > 0) == (batch["labels"] > 0)
-    return {"accuracy": jaxnn.metrics.mean(right, jaxnn.weights_of(batch, right))}
+    return {"accuracy": jaxnn.metrics.mean(right, jaxnn.objectives.weights_of(batch, right))}
 
 
 def learn(config: Config, network: jaxnn.Network, gate: str, **options) -> jaxnn.Run:

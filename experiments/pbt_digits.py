@@ -46,12 +46,12 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     )
     explore = {"learning_rate": config.learning_rates, "dropout": config.dropouts}
     draws = {
-        "learning_rate": jaxnn.log_random_range(*config.learning_rates, config.members),
-        "dropout": jaxnn.random_range(*config.dropouts, config.members),
+        "learning_rate": jaxnn.search.log_random_range(*config.learning_rates, config.members),
+        "dropout": jaxnn.search.random_range(*config.dropouts, config.members),
     }
     settings = jaxnn.sweep(draws, draw_seed=config.seed)
     seeds = range(config.seed, config.seed + config.members)
-    select = jaxnn.population_based_training("validation/loss", explore)
+    select = jaxnn.search.population_based_training("validation/loss", explore)
 
     def trained(select, part):
         run = jaxnn.fit(

@@ -29,7 +29,7 @@ class Config:
     epochs: float = 20  # passes over the training data
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Swept:
+def main(config: Config, out: Path, **options) -> jaxnn.search.Swept:
     """Trains all networks, and ranks the learning rates by their accuracy on held-out digits."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)

@@ -57,11 +57,13 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     """Trains on the training images, tests on the test images, and draws new ones."""
     train, test = ({"inputs": part["inputs"]} for part in jaxnn.datasets.mnist())
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
     learner = jaxnn.learner(
         drawing(network(config)),
-        lambda hparams: jaxnn.elbo(beta=hparams["beta"], targets=lambda pixels: pixels / 255.0),
+        lambda hparams: jaxnn.objectives.elbo(
+            beta=hparams["beta"], targets=lambda pixels: pixels / 255.0
+        ),
         lambda hparams: optax.adam(lambda step: hparams["learning_rate"] * decay(step)),
     )
     run = jaxnn.fit(

@@ -104,6 +104,21 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 @pytest.fixture
+def cache_options(monkeypatch, tmp_path):
+    """Lets a test set the compile cache, whose default is then a folder of its own."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = [name for name in dir(jax.config) if "compilation_cache" in name]
+    names += [name for name in dir(jax.config) if "persistent_cache" in name]
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture
 def command_line(monkeypatch, capsys, tmp_path):
     """Returns `call(config, main, *options)`, which runs an experiment as from the command line.
 

@@ -122,7 +122,7 @@ class Child:
     process: Any
     place: Path
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Waits until it ends; returns its exit code, of a signal the negative number."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, f"still runs: {self.said}"
@@ -190,9 +190,7 @@ def _child(place, arguments, fault, pace, cache, before) -> None:
     # The page is made of what is kept, when all is done: it has tests of its own.
     sys.modules["jaxnn.runs._fit"].write_report = lambda path: None  # pyright: ignore
     if cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jaxnn.compile_cache(cache)
     keep_pace(pace)
     if before is not None:
         before()

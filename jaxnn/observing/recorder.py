@@ -5,7 +5,6 @@ the device is never waited for. A moment is a step, so a run that goes on record
 nothing stopped has recorded.
 """
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from jaxnn.observing.final_predictions import JUDGED, examples, judged
 from jaxnn.observing.observation import SHOWN, Plan, observe
 from jaxnn.observing.plan import Made, Schedule, made, plan, probe, probe_data, schedule
 from jaxnn.pictures.diagram import Diagram, to_json
-from jaxnn.storage import files, recording
+from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
 from jaxnn.storage.directory import DirectoryInUse, RunDirectory, finished
 from jaxnn.typing import Any, Callable
@@ -173,7 +172,7 @@ class Recorder:
         if before is not None and not _same(before, about, shown):
             recording.cut(folder, -1)  # of other steps or data: no part of this recording
         recording.write(folder, recording.PROBE, shown)
-        files.write(folder / recording.ABOUT, json.dumps(about, allow_nan=False).encode())
+        files.write(folder / recording.ABOUT, json_files.encode(about))
 
 
 def _same(before: recording.Recording, about: Any, shown: Any) -> bool:
@@ -202,8 +201,7 @@ def _about(
         "outline": found and _outline("", found.network),
         "table": found and found.table.as_json(),
     }
-    # JSON has no infinity, which may be a setting: it becomes a word.
-    return json.loads(json.dumps(about, default=str), parse_constant=str)
+    return json_files.plain(about, default=str)
 
 
 def _outline(name: str, network: Network) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnn.catalog.failures import reports
 from jaxnn.checks import Explained
-from jaxnn.report.markup import cut
+from jaxnn.markup import cut
 from jaxnn.report.phrases import BLANK, figure, listed, percent, spaced, steps, told
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxnn.markup import Markup, element, join
 from jaxnn.pictures.scheme import COLOURS
 from jaxnn.report.examples import names_of, probabilities
-from jaxnn.report.markup import Markup, element, join
 from jaxnn.report.packed import shares, text
 from jaxnn.report.stacks import stacked
 from jaxnn.storage.recording import Recording

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnn.markup import Markup, element
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures import scheme
 from jaxnn.pictures._network import draw
 from jaxnn.report.drawn import drawn, lettered
 from jaxnn.report.examples import names_of
-from jaxnn.report.markup import Markup, element
 from jaxnn.report.packed import levels
 from jaxnn.report.stacks import stacked
 from jaxnn.storage.recording import Recording

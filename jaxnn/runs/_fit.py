@@ -12,7 +12,6 @@
 [[7.0]]
 """
 
-import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -217,7 +216,7 @@ def fit(
         elif keeper is not None:
             if recorder is not None:
                 recorder.end(progress)
-            keeper.directory.write(SPEED, (json.dumps(figures, indent=2) + "\n").encode())
+            keeper.directory.write_json(SPEED, figures)
             keeper.directory.finish(result)
             if report:
                 write_report(keeper.directory.path)

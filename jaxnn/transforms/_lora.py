@@ -7,7 +7,8 @@ changed. The weights themselves are state, and usually come from somewhere:
     started = warm_start(model, params, inputs)
     adapted = lora(started.network, {"*/weight": True}, rank=8)
 
-The parameters are then the adapters alone, to save and to load; `merge_lora` adds them to the weights.
+The parameters are then the adapters alone, to save and to load; `merge_lora` adds them to the
+weights.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models._mlp import mlp

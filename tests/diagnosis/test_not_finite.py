@@ -192,7 +192,7 @@ def score(outputs, batch):
     """No number as long as the error is large."""
     value = error(outputs, batch)
     value = jnp.where(value.mean() > 1.0, jnp.nan, value)
-    return {"score": jaxnn.metrics.mean(value, jaxnn.weights_of(batch, value))}
+    return {"score": jaxnn.metrics.mean(value, jaxnn.objectives.weights_of(batch, value))}
 
 
 def test_a_watched_number_that_is_nan_is_never_the_best(tmp_path, monkeypatch):
@@ -255,7 +255,7 @@ def test_a_member_diverges_alone_and_the_population_is_kept(tmp_path, monkeypatc
         fit(tmp_path, linear(), DATA, more)
     kept = saved(tmp_path)
     assert any(
-        arrays["status"].tolist() == [0, jaxnn.STATUSES.index("diverged"), 0]
+        arrays["status"].tolist() == [0, jaxnn.loop.STATUSES.index("diverged"), 0]
         for arrays in kept.values()
     )
     for arrays in kept.values():

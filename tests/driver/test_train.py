@@ -333,7 +333,9 @@ def test_noise_of_the_objective_is_the_same_at_every_evaluation(key):
     """`prepare` draws by the example's number, in evaluation too, however it is batched."""
 
     def noisy(key, batch):
-        draws = jax.vmap(lambda k: jax.random.normal(k, (3,)))(jaxnn.example_keys(key, batch))
+        draws = jax.vmap(lambda k: jax.random.normal(k, (3,)))(
+            jaxnn.objectives.example_keys(key, batch)
+        )
         return {**batch, "inputs": batch["inputs"] + draws}
 
     objective = jaxnn.objective(lambda outputs, batch: outputs[:, 0] ** 2, prepare=noisy)

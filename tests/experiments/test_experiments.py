@@ -112,7 +112,7 @@ def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsy
         monkeypatch.setattr(jaxnn.datasets, "tiny_shakespeare", lambda: text)
     config = shrunk(module.Config())
     run = module.main(config, tmp_path / "run")
-    assert isinstance(run, jaxnn.Run | jaxnn.Swept) and run.out == tmp_path / "run"
+    assert isinstance(run, jaxnn.Run | jaxnn.search.Swept) and run.out == tmp_path / "run"
     result = json.loads((run.out / "result.json").read_text())
     assert result["experiment"] == name
     runs = result.get("runs") or result.get("members") or result.get("settings") or 1

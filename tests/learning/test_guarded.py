@@ -58,7 +58,7 @@ FAULTS = {
     ),
     # Adam squares gradients: the parameters stay finite, and for ever as they are.
     "opt_state": (
-        lambda: jaxnn.linear(1), optax.adam(0.1), jaxnn.regression(jaxnn.absolute_error),
+        lambda: jaxnn.linear(1), optax.adam(0.1), jaxnn.regression(jaxnn.objectives.absolute_error),
         {"inputs": 1e25},
     ),
 }  # fmt: skip

@@ -52,7 +52,7 @@ def noisy(key, inputs):
 def test_parts_of_a_batch_are_the_whole_batch(parts, augment):
     """Of weights that differ from part to part, one of them 0, and of draws by example too."""
     objective = jaxnn.classification(top_k=2)
-    objective = jaxnn.augment(objective, noisy) if augment else objective
+    objective = jaxnn.objectives.augment(objective, noisy) if augment else objective
     learner = plain(objective=objective)
     batches = [{**BATCH, "inputs": real(12, 5, seed=seed)} for seed in range(3)]
     state, metrics = steps(jaxnn.accumulate(learner, parts), batches)

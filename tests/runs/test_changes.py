@@ -67,7 +67,7 @@ def adam(steps=100, **options):
 
 def select(share):
     explore = {"learning_rate": (1e-3, 1.0)}
-    return jaxnn.population_based_training("test/loss", explore, share=share)
+    return jaxnn.search.population_based_training("test/loss", explore, share=share)
 
 
 def squared(outputs, batch):

@@ -44,7 +44,7 @@ CLASSIFIER = jaxnn.learner(
 POINTS = {"inputs": real(100, 4), "labels": real(100, 4)[:, :3].argmax(-1)}
 IMAGES = {"inputs": real(32, 6, 6, 1), "labels": whole(3, 32)}
 DATA, TEST = jaxnn.resident(POINTS, batch_size=16), jaxnn.resident(POINTS, batch_size=64)
-SELECT = jaxnn.population_based_training("test/loss", {"learning_rate": (1e-3, 1.0)})
+SELECT = jaxnn.search.population_based_training("test/loss", {"learning_rate": (1e-3, 1.0)})
 POPULATION = {"key": jaxnn.keys(range(5)), "hparams": {"learning_rate": RATES}}
 
 
@@ -105,7 +105,7 @@ KINDS = {
     "stopping population": POPULATION | {"watch": jaxnn.Watch("test/loss", patience=1)},
     "side by side": POPULATION | {"width": 2, "watch": "train/loss"},
     "one after another, stepped": POPULATION | {"form": "stepped"},
-    "halving": POPULATION | {"select": jaxnn.successive_halving("test/loss", 16)},
+    "halving": POPULATION | {"select": jaxnn.search.successive_halving("test/loss", 16)},
     "population-based": POPULATION | {"select": SELECT, "watch": "test/loss"},
     "gan": {"learner": gan_learner(), "data": gan_data(), "hparams": None, "evaluate": None},
     "nnx": {
@@ -283,7 +283,9 @@ def experiment(name, monkeypatch):
 
 def outcome(run, parts):
     """What a run of parts came to, but for the times."""
-    states = {} if isinstance(run, jaxnn.Swept) else bits({"state": run.state, "best": run.best})
+    states = (
+        {} if isinstance(run, jaxnn.search.Swept) else bits({"state": run.state, "best": run.best})
+    )
     result = json.loads((run.out / "result.json").read_text()) | {"seconds": 0}
     ends = [json.loads((run.out / part / "result.json").read_text()) for part in parts]
     rows = [timeless((run.out / part / "metrics.jsonl").read_bytes()) for part in parts]

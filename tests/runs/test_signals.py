@@ -107,7 +107,7 @@ def script(out, reference, *faults, after=""):
     code = SCRIPT.format(faults=faults, after=after)
     done = subprocess.run(
         [sys.executable, "-c", code, str(out)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return done.returncode, done.stderr
 
