@@ -41,11 +41,11 @@ def changed(**functions):
     return learner()._replace(**functions)
 
 
-def scalar_metrics(state, batch):
+def scalar_metrics(state, batch, gradients):
     return state._replace(step=state.step + 1), {"loss": jnp.zeros(())}
 
 
-def no_metrics(state, batch):
+def no_metrics(state, batch, gradients):
     return state._replace(step=state.step + 1), {}
 
 
@@ -197,12 +197,12 @@ CASES = {
         r"Pass learner\(network, objective, optimizer\)",
     ),
     "metrics that are numbers": (
-        lambda: train(parts=changed(step=scalar_metrics)),
+        lambda: train(parts=changed(update=scalar_metrics)),
         T, r"the learner's step must give metrics by name. Got 'loss', which is no Metric",
         r"Return \{'loss': jaxnn\.metrics\.mean\(values, weights\)\}",
     ),
     "no metrics": (
-        lambda: train(parts=changed(step=no_metrics)),
+        lambda: train(parts=changed(update=no_metrics)),
         T, r"Got no metric; expected a dict with a Metric for each name, at least one",
         r"Return \{'loss':",
     ),
