@@ -31,6 +31,7 @@ from jaxnn.catalog import entries as catalog
 from jaxnn.catalog import failures as reports
 from jaxnn.checks import Explained, Invalid
 from jaxnn.formatting import count, printable
+from jaxnn.storage import json_files
 
 
 class Answer(NamedTuple):
@@ -178,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _failed(6, f"storage: {error}")
     if as_json:
-        print(json.dumps(answer.told, indent=2, allow_nan=False))
+        print(json_files.encode(answer.told, indent=2).decode())
     elif answer.text:
         print(printable(answer.text))
     return answer.code

@@ -6,11 +6,11 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from jaxnn.catalog.contents import Contents, DamagedFile, json_of, read
+from jaxnn.catalog.contents import Contents, read
 from jaxnn.catalog.entries import Entry, best, entry, listing, size
 from jaxnn.catalog.sweeps import word
 from jaxnn.formatting import aligned, count, duration, volume, wrapped
-from jaxnn.storage import checkpoints, command, files
+from jaxnn.storage import checkpoints, command, files, json_files
 from jaxnn.storage.checkpoints import QUARANTINE
 from jaxnn.storage.directory import CHECKPOINTS, SPEED
 from jaxnn.storage.lock import owner
@@ -127,8 +127,8 @@ def _metrics(found: Contents) -> dict[str, dict[str, Any]]:
 def _speed(file: Path) -> dict[str, Any]:
     """Returns what is known of how fast the run was."""
     try:
-        return {name: value for name, value in json_of(file).items() if value is not None}
-    except DamagedFile:
+        return {name: value for name, value in json_files.read(file).items() if value is not None}
+    except json_files.CorruptFile:
         return {}  # an unfinished run has none, and nothing depends on it
 
 

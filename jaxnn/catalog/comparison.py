@@ -13,12 +13,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.catalog.contents import Contents, DamagedFile, read
-from jaxnn.catalog.entries import find, number, parts
+from jaxnn.catalog.contents import Contents, read
+from jaxnn.catalog.entries import find, parts
 from jaxnn.checks import InvalidValue
 from jaxnn.formatting import aligned, count
 from jaxnn.storage import checkpoints
 from jaxnn.storage.directory import CHECKPOINTS
+from jaxnn.storage.json_files import CorruptFile, finite
 from jaxnn.storage.manifest import Damaged, leaves_in
 
 # What is longer is cut, and of many arrays these are shown; --json has all.
@@ -65,13 +66,13 @@ def side(name: str) -> Side:
 
     Raises:
       InvalidValue: if there is none, or a newer jaxnn has written it.
-      DamagedFile: if it cannot be compared.
+      CorruptFile: if it cannot be compared.
     """
     run, at, step = name.rpartition("@")
     run = name if not at or Path(name).exists() else run
     contents = read(find(Path(run)))
     for words in contents.damage.values():
-        raise DamagedFile(words)
+        raise CorruptFile(words)
     manifests = {str(each): manifest for each, manifest in contents.manifests.items()}
     if run == name:
         return Side(contents, None, contents.newest)
@@ -198,7 +199,7 @@ def _largest(a: np.ndarray, b: np.ndarray) -> float | None:
     a, b = a.astype(kind), b.astype(kind)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):
-        return number(float(np.max(np.where(same, 0.0, np.abs(a - b)), initial=0.0)))
+        return finite(float(np.max(np.where(same, 0.0, np.abs(a - b)), initial=0.0)))
 
 
 def _parts(a: Path, b: Path, part: str) -> Iterator[Difference]:

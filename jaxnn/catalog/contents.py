@@ -12,34 +12,17 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxnn.checks import Explained
-from jaxnn.storage import checkpoints, files
-from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
+from jaxnn.storage import checkpoints, journal, json_files
+from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS, corrupt_journal
+from jaxnn.storage.journal import Journal
+from jaxnn.storage.json_files import CorruptFile
 from jaxnn.storage.lock import LOCK, alive, owner
 from jaxnn.storage.manifest import Damaged, manifest_of
 
 # What a run is told by unless it watched something: the first of these that it reports.
 METRICS = ("test/accuracy", "test/loss", "train/loss")
-
-
-class DamagedFile(Explained):
-    """A file of a run is not what was written."""
-
-
-class Journal(NamedTuple):
-    """What `metrics.jsonl` holds, up to the first line that cannot be read.
-
-    Attributes:
-      rows: as they stand there, `None` being what is not finite.
-      size: the bytes of their lines.
-      trouble: what is wrong with the line that follows, or `""`.
-    """
-
-    rows: list[dict[str, Any]]
-    size: int
-    trouble: str
 
 
 @dataclass(frozen=True)
@@ -114,8 +97,8 @@ def read(path: Path) -> Contents:
 
     def tried(name):
         try:
-            return json_of(path / name)
-        except DamagedFile as error:
+            return json_files.read(path / name)
+        except CorruptFile as error:
             damage[name] = str(error)
             return None
 
@@ -125,56 +108,11 @@ def read(path: Path) -> Contents:
     config, result = tried(CONFIG), tried(RESULT) if finished else None
     # Read before the rows, of which there are then never fewer than when it was saved.
     manifests, broken = _manifests(path)
-    found = journal(path)
+    found = journal.read(path)
     saved = next(iter(manifests.values()), {"rows": 0})["rows"]
     trouble = journal_damage(path, found, saved, finished=finished)
     damage |= broken | ({ROWS: trouble} if trouble else {})
     return Contents(path, config, result, found, manifests, damage, writing)
-
-
-def json_of(file: Path) -> dict[str, Any]:
-    """Returns the JSON object that a file holds.
-
-    Raises:
-      DamagedFile: if it holds anything else, or cannot be read.
-    """
-    try:
-        content = files.parse(files.read(file))
-        wrong = f"a {type(content).__name__}"
-    except (ValueError, OSError) as error:
-        content, wrong = None, str(error)
-    if not isinstance(content, dict):
-        raise DamagedFile(
-            "run directory",
-            f"{file} cannot be read",
-            got=wrong,
-            expected="a JSON object, as jaxnn writes it",
-            fix="Take it from a copy, or begin the run anew in another directory (--out)",
-        )
-    return content
-
-
-def journal(path: Path) -> Journal:
-    """Reads the rows of a run."""
-    try:
-        *lines, torn = files.read(path / ROWS).split(b"\n")
-    except FileNotFoundError:
-        return Journal([], 0, "")
-    except (ValueError, OSError) as error:
-        return Journal([], 0, str(error))
-    rows, size = [], 0
-    for number, line in enumerate(lines, 1):
-        try:
-            row = files.parse(line)
-            if type(row["step"]) is not int:
-                raise ValueError("its step is no whole number")
-            if rows and row["step"] <= rows[-1]["step"]:
-                raise ValueError(f"its step {row['step']} comes after {rows[-1]['step']}")
-        except (ValueError, TypeError, KeyError) as error:
-            return Journal(rows, size, f"line {number}: {error!r}")
-        rows.append(row)
-        size += len(line) + 1
-    return Journal(rows, size, f"line {len(lines) + 1} has no end" if torn else "")
 
 
 def journal_damage(path: Path, found: Journal, saved: int, *, finished: bool) -> str:
@@ -188,20 +126,11 @@ def journal_damage(path: Path, found: Journal, saved: int, *, finished: bool) ->
       saved: the bytes of those that it had at its newest checkpoint.
       finished: whether it is.
     """
-    if found.size >= saved and not (finished and found.trouble):
+    if found.size >= saved and not (finished and found.error):
         return ""
-    trouble = found.trouble or "no more"
-    return str(
-        DamagedFile(
-            "run directory",
-            f"{path / ROWS} is damaged",
-            got=f"{len(found.rows)} good lines of {found.size:,} bytes, then {trouble}",
-            expected=f"at least the {saved:,} bytes of when the newest checkpoint was saved"
-            if found.size < saved
-            else "lines of JSON whose steps increase",
-            fix="Take it from a copy, without which the run cannot go on",
-        )
-    )
+    at_least = f"at least the {saved:,} bytes of when the newest checkpoint was saved"
+    expected = at_least if found.size < saved else "lines of JSON whose steps increase"
+    return str(corrupt_journal(path, found, expected))
 
 
 def written(path: Path) -> bool | None:

@@ -5,7 +5,6 @@ finished one line says enough; of what goes on the parts are told too.
 """
 
 import difflib
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from jaxnn.formatting import aligned, count, duration, volume
 from jaxnn.metrics import lower_is_better
 from jaxnn.storage.checkpoints import QUARANTINE
 from jaxnn.storage.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
+from jaxnn.storage.json_files import finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def entry(found: Contents, name: str) -> Entry:
         runs=result.get("runs") or result.get("members") or identity.get("members"),
         metric=found.metric,
         value=best(found.metric, found.last.get(found.metric)) if found.metric else None,
-        seconds=number(result.get("seconds", rows[-1].get("seconds"))),
+        seconds=finite(result.get("seconds", rows[-1].get("seconds"))),
         age=age,
         size=size(path),
         damage=found.damage,
@@ -158,15 +158,9 @@ def entry(found: Contents, name: str) -> Entry:
 
 def best(metric: str, value: Any) -> float | None:
     """Returns a value of a metric, of a population that of its best member."""
-    values = [number(each) for each in (value if isinstance(value, list) else [value])]
-    finite = [each for each in values if each is not None]
-    return (min if lower_is_better(metric) else max)(finite, default=None)
-
-
-def number(value: Any) -> float | None:
-    """Returns what JSON holds as a number; `None` if it is none."""
-    real = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if real and math.isfinite(value) else None
+    values = [finite(each) for each in (value if isinstance(value, list) else [value])]
+    known = [each for each in values if each is not None]
+    return (min if lower_is_better(metric) else max)(known, default=None)
 
 
 def size(folder: Path) -> int:

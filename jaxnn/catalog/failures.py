@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxnn.catalog.contents import DamagedFile, json_of, read
-from jaxnn.catalog.entries import number, parts
+from jaxnn.catalog.contents import read
+from jaxnn.catalog.entries import parts
 from jaxnn.formatting import aligned, count, wrapped
+from jaxnn.storage import json_files
 from jaxnn.storage.checkpoints import QUARANTINE
 
 # As many examples as can be taken in at a glance; --json has all.
@@ -53,13 +54,13 @@ def reports(path: Path) -> list[dict[str, Any]]:
     was one number.
 
     Raises:
-      DamagedFile: if one cannot be read.
+      CorruptFile: if one cannot be read.
       InvalidValue: if a newer jaxnn has written the run.
     """
     found = sorted((path / QUARANTINE).glob("nan-*/report.json"), key=_written, reverse=True)
     rate = (read(path).config or {}).get("learning_rate")
-    about = {"run": str(path), "learning_rate": number(rate)}
-    own = [{**json_of(each), **about, "path": str(each)} for each in found]
+    about = {"run": str(path), "learning_rate": json_files.finite(rate)}
+    own = [{**json_files.read(each), **about, "path": str(each)} for each in found]
     return own + [report for part in parts(path) for report in reports(part)]
 
 
@@ -67,12 +68,12 @@ def text(report: Mapping[str, Any]) -> str:
     """Returns a report as one reads it.
 
     Raises:
-      DamagedFile: if it is none.
+      CorruptFile: if it is none.
     """
     try:
         return "\n\n".join(_blocks(report))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedFile(
+        raise json_files.CorruptFile(
             "diagnose",
             f"{report['path']} makes no sense",
             got=repr(error),

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxnn.catalog.contents import DamagedFile, journal, journal_damage, json_of
+from jaxnn.catalog.contents import journal_damage
 from jaxnn.catalog.entries import parts
 from jaxnn.formatting import aligned, count, volume, wrapped
-from jaxnn.storage import checkpoints
+from jaxnn.storage import checkpoints, journal, json_files
 from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
 from jaxnn.storage.manifest import Damaged, opened
 
@@ -72,8 +72,8 @@ def text(checks: Sequence[Check]) -> str:
 
 def _of_json(path: Path, name: str) -> Check:
     try:
-        json_of(path / name)
-    except DamagedFile as error:
+        json_files.read(path / name)
+    except json_files.CorruptFile as error:
         return Check(name, "damaged", str(error))
     return Check(name, "good", "")
 
@@ -91,10 +91,10 @@ def _of_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, Check] | None:
 
 
 def _of_rows(path: Path, saved: int, finished: bool) -> Check:
-    found = journal(path)
+    found = journal.read(path)
     damage = journal_damage(path, found, saved, finished=finished)
     if damage:
         return Check(ROWS, "damaged", damage)
     last = f", to step {found.rows[-1]['step']}" if found.rows else ""
-    torn = f"; {found.trouble}, and is cut when it goes on" if found.trouble else ""
+    torn = f"; {found.error}, and is cut when it goes on" if found.error else ""
     return Check(ROWS, "good", f"{count(len(found.rows), 'row')}{last}{torn}")

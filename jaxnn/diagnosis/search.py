@@ -5,7 +5,6 @@ checkpoint, with a look at each. The state before it is kept as a checkpoint, so
 on from there with a change, and that step is replayed operation by operation.
 """
 
-import json
 from collections import deque
 from dataclasses import asdict
 from functools import partial
@@ -22,6 +21,7 @@ from jaxnn.loop._population import where
 from jaxnn.storage import files
 from jaxnn.storage.checkpointing import Keeper, Kept
 from jaxnn.storage.checkpoints import QUARANTINE
+from jaxnn.storage.json_files import encode
 from jaxnn.typing import Any
 
 
@@ -68,7 +68,7 @@ def diagnose(
         "environment": keeper.environment,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    files.write(folder / "report.json", json.dumps(report, indent=1).encode())
+    files.write(folder / "report.json", encode(report, indent=1))
     if first is None:
         return f"no step from {step} to {row['step']} is to blame: look at what is evaluated"
     why = f": {finding}" if finding else ", though its operations one by one are finite"

@@ -5,7 +5,6 @@ after: the recorder never waits for the device. A moment is a step, so a run tha
 the same as one without interruption.
 """
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from jaxnn.observing.final_predictions import MOST, examples, final_predictions
 from jaxnn.observing.observation import SHOWN, Plan, agreeing, observe
 from jaxnn.observing.plan import BoundNetwork, Schedule, bind, plan, probe, probe_data, schedule
 from jaxnn.pictures.diagram import Diagram, to_json
-from jaxnn.storage import files, recording
+from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
 from jaxnn.storage.directory import DirectoryInUse, RunDirectory, finished
 from jaxnn.typing import Any, Callable
@@ -174,7 +173,7 @@ class Recorder:
         if before is not None and not _same(before, about, shown):
             recording.cut(folder, -1)  # of other steps or data: no part of this recording
         recording.write(folder, recording.PROBE, shown)
-        files.write(folder / recording.ABOUT, json.dumps(about, allow_nan=False).encode())
+        files.write(folder / recording.ABOUT, json_files.encode(about))
 
 
 def _same(before: recording.Recording, about: Any, shown: Any) -> bool:
@@ -202,5 +201,4 @@ def _about(
         "diagram": drawn and to_json(drawn),
         "table": bound and bound.table.as_json(),
     }
-    # JSON has no infinity, which may be a setting: it becomes a word.
-    return json.loads(json.dumps(about, default=str), parse_constant=str)
+    return json_files.plain(about, default=str)

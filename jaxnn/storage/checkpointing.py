@@ -25,8 +25,9 @@ from jaxnn.driver.trial import Trial, is_good
 from jaxnn.storage import checkpoints
 from jaxnn.storage.background import Background
 from jaxnn.storage.checkpoints import Saving
-from jaxnn.storage.directory import CHECKPOINTS, RESULT, NoCheckpoint, RunDirectory, plain
+from jaxnn.storage.directory import CHECKPOINTS, RESULT, NoCheckpoint, RunDirectory
 from jaxnn.storage.identity import check_identity, environment, identity
+from jaxnn.storage.json_files import plain, with_nan
 from jaxnn.storage.manifest import Damaged, Leaf, leaves_of
 from jaxnn.typing import Any
 
@@ -103,7 +104,7 @@ class Keeper:
         self.saved_step = content["step"]
         if content["step"] < self.training.steps:
             self.directory.unfinish()
-        return Kept(trial, content["step"], content["seconds"], [_numbers(row) for row in rows])
+        return Kept(trial, content["step"], content["seconds"], [with_nan(row) for row in rows])
 
     def prepare(self) -> None:
         """Compiles what copies the state, beside the training, so that the first save need not."""
@@ -270,14 +271,3 @@ _lowered = _duplicate.lower
 
 def _warm_up() -> None:
     import orbax.checkpoint  # noqa: F401
-
-
-def _numbers(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns a row as it was before JSON, which has no NaN."""
-
-    def number(value):
-        if isinstance(value, list):
-            return [number(each) for each in value]
-        return math.nan if value is None else value
-
-    return {name: number(value) for name, value in row.items()}

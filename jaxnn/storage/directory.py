@@ -4,23 +4,24 @@
 One process writes to a directory at a time; the lock is freed by the system whatever ends it.
 """
 
-import dataclasses
 import errno
 import hashlib
-import json
-import math
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
-from jaxnn.storage import command, files
+from jaxnn.checks import Explained, Invalid, InvalidValue
+from jaxnn.storage import command, files, journal, json_files
+from jaxnn.storage.destination import Directory, destination
+from jaxnn.storage.journal import Journal
+from jaxnn.storage.json_files import CorruptFile, plain
 from jaxnn.storage.lock import LOCK, DirectoryInUse, in_use, locked, owner
 from jaxnn.storage.recording import FOLDER
 
-CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", "metrics.jsonl", "result.json", "checkpoints"
+CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", journal.FILE, "result.json", "checkpoints"
 SPEED = "speed.json"  # numbers of the machine, which differ from run to run
 
 
@@ -28,43 +29,36 @@ class NoCheckpoint(Explained):
     """There is nothing to go on from."""
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """Returns a configuration, a mapping or a dataclass, as what JSON can hold."""
-    if not (dataclasses.is_dataclass(config) or isinstance(config, Mapping | None)):
-        raise InvalidType(
-            "run directory",
-            "config is of another kind",
-            got=f"a {type(config).__name__}",
-            expected="a mapping or a dataclass",
-            fix="Pass config={'learning_rate': 0.01}, or a dataclass with such fields",
-        )
-    fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config or {})  # pyright: ignore
-    # JSON has no NaN and no infinity: in a configuration they become words.
-    return json.loads(json.dumps(fields, default=_plain), parse_constant=str)
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)  # arrays of any kind
-
-
 def digest(config: Any) -> str:
     """Returns ten hexadecimal digits that stand for a configuration."""
-    text = json.dumps(plain(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    text = json_files.encode(plain(config), sort_keys=True)
+    return hashlib.sha256(text).hexdigest()[:10]
 
 
 def finished(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-    """Returns the result and the rows of the run that is finished at `path`, if there is one."""
+    """Returns the result and the rows of the run at `path`, `None` unless it is finished.
+
+    Raises:
+      CorruptFile: if they cannot be read.
+    """
     if not (path / RESULT).exists():
         return None
-    return json.loads((path / RESULT).read_text()), rows(path)
+    result, written = json_files.read(path / RESULT), journal.read(path)
+    if written.error:
+        raise corrupt_journal(path, written, "lines of JSON whose steps increase")
+    return result, written.rows
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of `metrics.jsonl`, `None` being what is not finite."""
-    if not (path / ROWS).exists():
-        return []
-    return [json.loads(line) for line in (path / ROWS).read_text().splitlines()]
+def corrupt_journal(path: Path, found: Journal, expected: str) -> CorruptFile:
+    """Returns the error about a journal whose rows cannot all be read."""
+    good = f"{len(found.rows)} good lines of {found.size:,} bytes"
+    return CorruptFile(
+        "run directory",
+        f"{path / ROWS} is corrupt",
+        got=f"{good}, then {found.error or 'no more'}",
+        expected=expected,
+        fix="Restore it from a copy, without which the run cannot resume",
+    )
 
 
 class RunDirectory:
@@ -72,16 +66,17 @@ class RunDirectory:
 
     Attributes:
       path: where it is.
-      allow_change: what may differ from the run that goes on there.
+      asked: what was asked of it.
     """
 
-    def __init__(self, path: Path, token: str, allow_change: Collection[str] = ()):
+    def __init__(self, path: Path, token: str, asked: Directory):
         self.path = path
         self.token = token
-        self.allow_change = allow_change
+        self.asked = asked
+        self.ends: dict[int, int] = {}  # the byte at which the row of each step ends
 
-    def part(self, name: str) -> dict[str, Any]:
-        """Returns arguments of a `fit` that is a part of this run, `fit(..., **part("settings"))`.
+    def part(self, name: str) -> Directory:
+        """Returns where a part of this run is written, `fit(..., out=directory.part("settings"))`.
 
         If it is finished it is not repeated, but returned.
         """
@@ -93,65 +88,58 @@ class RunDirectory:
                 expected="letters, digits, and _ . - between them",
                 fix="Name it settings, say",
             )
-        out = self.path / name
-        return {"out": out, "resume": finished(out) is not None, "allow_change": self.allow_change}
+        path = self.path / name
+        return replace(self.asked, path=path, resume=finished(path) is not None)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds a row to `metrics.jsonl`, in one write."""
         self.check_owner()
-        number = os.open(self.path / ROWS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        file = os.open(self.path / ROWS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            line = (_json(row) + "\n").encode()
-            if os.write(number, line) < len(line):
+            line = json_files.encode(row) + b"\n"
+            if os.write(file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path / ROWS))
+            self.ends[row["step"]] = os.lseek(file, 0, os.SEEK_CUR)
         finally:
-            os.close(number)
+            os.close(file)
 
     def size(self, step: int) -> int:
-        """Returns the bytes of the rows of `metrics.jsonl` up to a step, forced to the disk."""
-        if not (self.path / ROWS).exists():
-            return 0
-        files.force(self.path / ROWS)
-        content = (self.path / ROWS).read_bytes()
-        # From the end, since only a run that is not finite has rows that are not to be kept.
-        while content and json.loads(content[content.rfind(b"\n", 0, -1) + 1 :])["step"] > step:
-            content = content[: content.rfind(b"\n", 0, -1) + 1]
-        return len(content)
+        """Returns the bytes of the rows up to a step, forced to the disk."""
+        if (self.path / ROWS).exists():
+            files.force(self.path / ROWS)
+        return max((end for each, end in self.ends.items() if each <= step), default=0)
 
     def cut(self, size: int) -> list[dict[str, Any]]:
-        """Cuts `metrics.jsonl` to so many bytes, and returns the rows that it then has.
+        """Cuts the journal to so many bytes, and returns the rows in them.
 
         Raises:
-          InvalidValue: if rows are missing, or are none; nothing is cut then.
+          InvalidValue: if rows are missing or corrupt; nothing is cut then.
         """
-        path = self.path / ROWS
-        content = path.read_bytes()[:size] if path.exists() else b""
-        try:
-            if len(content) < size:
-                raise ValueError(f"{len(content):,} bytes")
-            found = [files.parse(line) for line in content.splitlines()]
-        except ValueError as error:
+        file = self.path / ROWS
+        found = journal.parse(file.read_bytes()[:size] if file.exists() else b"")
+        if found.size < size:
             raise InvalidValue(
                 "run directory",
-                f"{path} is damaged",
-                got=str(error),
+                f"{file} is corrupt",
+                got=found.error or f"{found.size:,} bytes",
                 expected=f"the {size:,} bytes of rows that the checkpoint was saved with",
-                fix="Put the file back, or name another directory (--out)",
-            ) from None
-        if path.exists():
-            os.truncate(path, size)
-        return found
+                fix="Restore the file, or name another directory (--out)",
+            )
+        if file.exists():
+            os.truncate(file, size)
+        self.ends = {row["step"]: end for row, end in zip(found.rows, found.ends)}
+        return found.rows
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes `result.json`, which ends the run."""
         if (self.path / ROWS).exists():
             files.force(self.path / ROWS)
-        self.write(RESULT, (_json(result, indent=2) + "\n").encode())
+        self.write_json(RESULT, result)
 
     @property
     def speed(self) -> dict[str, Any]:
         """How fast the run was that is finished here, as far as that is known."""
-        return json.loads((self.path / SPEED).read_text()) if (self.path / SPEED).exists() else {}
+        return json_files.read(self.path / SPEED) if (self.path / SPEED).exists() else {}
 
     def unfinish(self) -> None:
         """Makes a finished run an unfinished one, which goes on."""
@@ -171,6 +159,10 @@ class RunDirectory:
         self.check_owner()
         files.write(self.path / name, content)
 
+    def write_json(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Writes a JSON file in the same way."""
+        self.write(name, json_files.encode(dict(fields), indent=2) + b"\n")
+
     def check_owner(self) -> None:
         """Raises `DirectoryInUse` if another process has taken the directory, lock or no lock."""
         if owner(self.path).get("token") != self.token:
@@ -178,27 +170,24 @@ class RunDirectory:
 
 
 @contextmanager
-def open_directory(
-    out: str | Path, config: Any, *, resume: bool = False, allow_change: Collection[str] = ()
-) -> Iterator[RunDirectory]:
+def open_directory(out: str | Path | Directory, config: Any = None) -> Iterator[RunDirectory]:
     """Opens a run directory for one writer, and writes `config.json` and `command.txt`.
 
     Args:
       out: the directory of a new or unfinished run; where one is finished, the first of `out-2`,
-        `out-3`, ... that is free is opened.
-      config: what is asked.
-      resume: whether there must be a run, and that one is opened, finished or not.
-      allow_change: the fields of the configuration that may differ from those of the run there.
+        `out-3`, ... that is free is opened, unless it is to be resumed.
+      config: what `config.json` holds unless `out` says it.
 
     Raises:
       InvalidValue: if `out` is a directory of something else, or of another configuration.
-      NoCheckpoint: if `resume` demands a run, and there is none.
+      NoCheckpoint: if a run must be resumed, and there is none.
       DirectoryInUse: if another process is writing there.
       OSError: if it cannot be written.
     """
-    _check_words(out, allow_change)
-    path = Path(out) if resume else unfinished(Path(out))
-    wanted = plain(config)
+    out = destination(out)
+    out = replace(out, config=config) if out.config is None else out
+    resume, allow_change, wanted = out.resume, out.allow_change, plain(out.config)
+    path = Path(out.path) if resume else unfinished(Path(out.path))
     if resume and not (path / CONFIG).exists():
         raise NoCheckpoint(
             "run directory",
@@ -220,18 +209,18 @@ def open_directory(
                 expected="a directory that no run is using",
                 fix="Start again: the run then goes to a directory beside it",
             )
-        directory = RunDirectory(path, token, allow_change)
+        directory = RunDirectory(path, token, out)
         files.sweep(path)
         files.sweep(path / CHECKPOINTS)
         found, made_by = _config(path), command.read(path)
         if found != wanted:
-            directory.write(CONFIG, _text(wanted))
+            directory.write_json(CONFIG, wanted)
             directory.made_by(command.typed())
         try:
             yield directory
         except Invalid:
             if found not in (None, wanted):  # nothing was done with the change
-                directory.write(CONFIG, _text(found))
+                directory.write_json(CONFIG, found)
                 directory.made_by(made_by)
             raise
 
@@ -246,34 +235,11 @@ def unfinished(path: Path) -> Path:
     return candidate
 
 
-def _text(config: Any) -> bytes:
-    return (json.dumps(config, indent=2) + "\n").encode()
-
-
 def _config(path: Path) -> Any:
     try:
-        return files.parse(files.read(path / CONFIG))
+        return json_files.decode(files.read(path / CONFIG))
     except FileNotFoundError:
         return None
-
-
-def _check_words(out: Any, allow_change: Any) -> None:
-    if not isinstance(out, str | os.PathLike) or str(out) == "" or "\0" in str(out):
-        raise InvalidType(
-            "run directory",
-            "out is no path",
-            got=f"out={out!r}",
-            expected="the path of a directory",
-            fix="Pass, say, out='runs/mine'",
-        )
-    if isinstance(allow_change, str) or not all(isinstance(name, str) for name in allow_change):
-        raise InvalidType(
-            "run directory",
-            "allow_change is of another kind",
-            got=f"allow_change={allow_change!r}",
-            expected="a list of names",
-            fix="Pass, say, allow_change=['learning_rate']",
-        )
 
 
 def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str]) -> None:
@@ -319,15 +285,3 @@ def _not_ours(path: Path, what: str) -> InvalidValue:
         expected="a directory that is new, empty or of an unfinished run",
         fix="Name another directory (--out)",
     )
-
-
-def _json(row: Mapping[str, Any], indent: int | None = None) -> str:
-    """JSON has no infinity and no NaN: they are written as null."""
-
-    def finite(value):
-        if isinstance(value, list):
-            return [finite(each) for each in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    named = {name: finite(value) for name, value in row.items()}
-    return json.dumps(named, indent=indent, allow_nan=False)

@@ -6,15 +6,12 @@ What a stop leaves behind are drafts and trash, by their names, which the next w
 """
 
 import hashlib
-import json
-import math
 import os
 import re
 import shutil
 import stat
 import uuid
 from pathlib import Path
-from typing import Any
 
 DRAFT, TRASH = ".draft-", ".trash-"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -123,30 +120,3 @@ def _number(path: Path) -> int:
         os.close(number)
         raise ValueError(f"{path.name} is no file")
     return number
-
-
-def parse(content: bytes) -> Any:
-    """Returns what strict JSON says: Python's own reader takes NaN, and a name that is there twice.
-
-    Raises:
-      ValueError: if it is not JSON.
-    """
-
-    def once(pairs):
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            raise ValueError(f"a name is there twice: {max(names, key=names.count)!r}")
-        return dict(pairs)
-
-    def no_number(name):
-        raise ValueError(f"{name} is no number in JSON")
-
-    def number(digits):
-        return float(digits) if math.isfinite(float(digits)) else no_number(digits)
-
-    try:
-        return json.loads(
-            content, object_pairs_hook=once, parse_constant=no_number, parse_float=number
-        )
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None

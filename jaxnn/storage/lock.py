@@ -7,7 +7,6 @@ without locks the one who comes later has the directory, and the other notices.
 
 import errno
 import fcntl
-import json
 import os
 import socket
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 from jaxnn.checks import Explained
 from jaxnn.storage import files
+from jaxnn.storage.json_files import decode, encode
 
 LOCK = ".lock"
 
@@ -46,9 +46,8 @@ def locked(path: Path) -> Iterator[str]:
                 raise
         token = uuid.uuid4().hex
         lock.truncate(0)
-        lock.write(
-            json.dumps({"token": token, "process": os.getpid(), "host": socket.gethostname()})
-        )
+        who = {"token": token, "process": os.getpid(), "host": socket.gethostname()}
+        lock.write(encode(who).decode())
         lock.flush()
         try:
             yield token
@@ -61,7 +60,7 @@ def locked(path: Path) -> Iterator[str]:
 def owner(path: Path) -> dict[str, Any]:
     """Returns `token`, `process` and `host` of who wrote last, `{}` if that is not known."""
     try:
-        return dict(files.parse(files.read(path / LOCK)))
+        return dict(decode(files.read(path / LOCK)))
     except (OSError, ValueError, TypeError):
         return {}
 
@@ -79,7 +78,7 @@ def alive(process: Any) -> bool:
 
 def in_use(path: Path, wrong: str) -> DirectoryInUse:
     """Returns the error about a directory that another process has, and says which."""
-    who, end = owner(path), time.monotonic() + 1
+    who, end = owner(path), time.monotonic() + 5
     # Who has the lock may not have said so yet.
     while _is_over(who) and time.monotonic() < end:
         time.sleep(0.01)

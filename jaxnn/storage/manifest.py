@@ -6,7 +6,6 @@ Nothing in it is believed before these agree, and no name in it decides where an
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from jaxnn.checks import Explained, InvalidType, InvalidValue
 from jaxnn.storage import files
+from jaxnn.storage.json_files import decode, encode
 
 FORMAT = 1
 FILE = "manifest.json"
@@ -145,12 +145,12 @@ def sealed(fields: dict[str, Any], leaves: Sequence[Leaf], digests: Sequence[str
     files.force(folder)
     arrays = [{**asdict(leaf), "sha256": sha} for leaf, sha in zip(leaves, digests, strict=True)]
     content = {"format": FORMAT, **fields, "arrays": arrays, "files": found}
-    return json.dumps({**content, "sha256": _own(content)}, indent=1).encode()
+    return encode({**content, "sha256": _own(content)}, indent=1)
 
 
 def _own(content: dict[str, Any]) -> str:
     # So it is in every format, that a newer one can be told from a damaged one.
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(encode(content, sort_keys=True)).hexdigest()
 
 
 def opened(folder: Path) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
       InvalidValue: if it was written by a newer jaxnn.
     """
     try:
-        content = files.parse(files.read(folder / FILE))
+        content = decode(files.read(folder / FILE))
         own = content.pop("sha256")
     except (*_WRONG, FileNotFoundError, NotADirectoryError) as error:
         raise damaged(folder, f"{FILE} that cannot be read ({error})", "the manifest") from None

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.storage import files
+from jaxnn.storage import files, json_files
 
 FOLDER, ABOUT, PROBE, END = "recording", "about.json", "probe.npz", "end.npz"
 FORMAT = 1
@@ -63,10 +63,10 @@ def read(run: Path) -> Recording | None:
     """Returns the recording of a run, `None` where there is none; what is damaged is left out."""
     folder = run / FOLDER
     try:
-        about = files.parse(files.read(folder / ABOUT))
-    except (OSError, ValueError):
+        about = json_files.read(folder / ABOUT)
+    except json_files.CorruptFile:
         return None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if about.get("format") != FORMAT:
         return None
     probe, end = (_arrays(folder / name) or {} for name in (PROBE, END))
     return Recording(about, probe, frames(folder), end)
