@@ -37,7 +37,7 @@ from jaxnn.progress.display import shown
 from jaxnn.runs.reporting import write_report
 from jaxnn.runs.rows import Record
 from jaxnn.runs.signals import signals
-from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.checkpointing import Checkpointer, RestoredRun
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import SPEED, finished, open_directory
 from jaxnn.typing import Any, Array, Callable, Hparams, Key
@@ -233,7 +233,7 @@ def _kept(
     resume: bool,
     allow_change: Collection[str],
     report: bool,
-) -> Iterator[tuple[Keeper | None, Kept | None, Recorder | None]]:
+) -> Iterator[tuple[Checkpointer | None, RestoredRun | None, Recorder | None]]:
     """Opens the directory; yields who keeps the run, what was kept before, and who records it."""
     kind("fit", "saving", saving or Saving(), Saving, fix="Pass saving=Saving(seconds=60)")
     if out is None and resume:
@@ -250,9 +250,9 @@ def _kept(
     keeper = None
     try:
         with open_directory(out, config, resume=resume, allow_change=allow_change) as directory:
-            keeper = Keeper(directory, training, saving or Saving(), config)
+            keeper = Checkpointer(directory, training, saving or Saving(), config)
             try:
-                kept = keeper.found(resume, allow_change)
+                kept = keeper.restore(resume, allow_change)
                 keeper.prepare()
                 with recorder_of(directory, training, kept and kept.step, report) as recorder:
                     yield keeper, kept, recorder
@@ -270,7 +270,7 @@ def _kept(
         raise
 
 
-def _check_finite(record: Record, keeper: Keeper | None) -> None:
+def _check_finite(record: Record, keeper: Checkpointer | None) -> None:
     """Raises `NotFinite` if the last report of a single run is not, after a look for the reason."""
     row = record.rows[-1]
     if record.status == RUNNING and row.get("train/skipped") == 1.0:

@@ -82,10 +82,10 @@ CASES = {
     ),
     # What it is.
     "a list as configuration": (
-        partial(fit, config=[1, 2]), T, "config is of another kind. Got a list", "Pass config={",
+        partial(fit, config=[1, 2]), T, "config has the wrong type. Got a list", "Pass config={",
     ),
     "words as configuration": (
-        partial(fit, config="mine"), T, "config is of another kind. Got a str", "Pass config={",
+        partial(fit, config="mine"), T, "config has the wrong type. Got a str", "Pass config={",
     ),
     "another configuration": (
         partial(fit, config={"rate": 0.2, "note": "mine"}), V, "Got rate=0.2; expected rate=0.1",
@@ -125,7 +125,7 @@ CASES = {
         partial(fit, key=KEYS), T, r"Got int32\[\] at state/step; expected int32\[3\]", "Train w",
     ),
     "going on with evaluation": (
-        partial(fit, evaluate=DATA), T, "Got nothing at metrics/test/", "Train with what",
+        partial(fit, evaluate=DATA), T, "Got nothing at metrics/test/", "Train with the network",
     ),
     "going on with a rate that nothing reads": (
         partial(fit, hparams=RATE | {"decay": 0.1}), V, "read by nothing", "Leave it out",
