@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -51,7 +51,7 @@ class Config:
     every: int = 4  # steps between reports
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains a network with dropout, batch norm and Adam, one or three of them."""
     draws = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
     arrays = {"inputs": draws, "labels": draws[:, :3].argmax(-1)}
@@ -69,12 +69,9 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         hparams={"learning_rate": rates if many else 0.01},
         evaluate=jaxnn.resident(arrays, batch_size=512),
         watch=ends.get(config.kind, "test/loss"),
-        out=out,
-        name="small",
-        config=config,
+        out=replace(out, report=config.kind == RECORDED),
         quiet=True,
         saving=jaxnn.Saving(seconds=SECONDS),
-        report=config.kind == RECORDED,
         **options,
     )
     DIGESTS.update(bits(run.state._asdict() | {"best": run.best}))
@@ -123,7 +120,7 @@ class Child:
     process: Any
     place: Path
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Waits until it ends; returns its exit code, of a signal the negative number."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, f"still runs: {self.said}"

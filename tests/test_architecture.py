@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -151,6 +153,15 @@ def test_importing_jaxnn_loads_nothing_heavy():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert json.loads(result.stdout) == []
+
+
+def test_only_jaxnn_is_installed():
+    """Other folders, like `experiments`, would hide a user's own of that name."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["packages"]["find"]["include"]
+    folders = [path.name for path in ROOT.iterdir() if path.is_dir()]
+    installed = [name for name in folders if any(fnmatch(name, each) for each in patterns)]
+    assert installed == ["jaxnn"]
 
 
 # --- Public names ------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ class Progress:
       metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
         Scalars, or of a population `[members]`. Those of training are over the steps since the
         report before. Empty between reports.
-      status: what became of the run, a number of `jaxnn.STATUSES`, or `[members]` of them.
+      status: what became of the run, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
       placed: the trials, where they are.
       idle: whether the last steps did nothing, since all had stopped before them.
     """

@@ -78,7 +78,7 @@ def alive(process: Any) -> bool:
 
 def in_use(path: Path, wrong: str) -> DirectoryInUse:
     """Returns the error about a directory in use, which names the process that has it."""
-    who, end = owner(path), time.monotonic() + 1
+    who, end = owner(path), time.monotonic() + 5
     # The holder of the lock may not have written its name yet.
     while _is_over(who) and time.monotonic() < end:
         time.sleep(0.01)

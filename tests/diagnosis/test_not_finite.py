@@ -16,6 +16,7 @@ from jaxnn.learning._learner import ORDER
 from jaxnn.storage import checkpoints
 from tests import failpoints
 from tests.harness import bits, counted, keep_pace
+from tests.options import grouped
 from tests.registry import real
 
 pytestmark = pytest.mark.slow
@@ -56,13 +57,13 @@ def spoilt(step, nan=True):
     """A learner whose parameters are spoilt at a step; they become infinite unless `nan`."""
     base = linear()
 
-    def spoil(state, batch):
-        after, metrics = base.step(state, batch)
+    def spoil(state, batch, gradients):
+        after, metrics = base.update(state, batch, gradients)
         zero = jnp.where(state.step == step, 0.0, 1.0)
         bad = 1.0 / zero if not nan else zero / zero
         return after._replace(params=jax.tree.map(lambda x: x * bad, after.params)), metrics
 
-    return base._replace(step=spoil)
+    return base._replace(update=spoil)
 
 
 def root(x):
@@ -105,7 +106,8 @@ def settings(learner, on=DATA, more={}):
 
 
 def fit(out, *given, saving=jaxnn.Saving(seconds=0), **more):
-    return jaxnn.fit(out=out, quiet=True, saving=saving, **settings(*given), **more)
+    options = {**settings(*given), **more, "saving": saving}
+    return jaxnn.fit(quiet=True, **grouped(out, **options))
 
 
 def ends(out, *given, **more):
@@ -192,7 +194,7 @@ def score(outputs, batch):
     """No number as long as the error is large."""
     value = error(outputs, batch)
     value = jnp.where(value.mean() > 1.0, jnp.nan, value)
-    return {"score": jaxnn.metrics.mean(value, jaxnn.weights_of(batch, value))}
+    return {"score": jaxnn.metrics.mean(value, jaxnn.objectives.weights_of(batch, value))}
 
 
 def test_a_watched_number_that_is_nan_is_never_the_best(tmp_path, monkeypatch):
@@ -255,7 +257,7 @@ def test_a_member_diverges_alone_and_the_population_is_kept(tmp_path, monkeypatc
         fit(tmp_path, linear(), DATA, more)
     kept = saved(tmp_path)
     assert any(
-        arrays["status"].tolist() == [0, jaxnn.STATUSES.index("diverged"), 0]
+        arrays["status"].tolist() == [0, jaxnn.loop.STATUSES.index("diverged"), 0]
         for arrays in kept.values()
     )
     for arrays in kept.values():

@@ -231,7 +231,7 @@ def test_mistakes_are_explained(change, words):
         ),
         (
             jaxnn.serial(
-                jaxnn.embedding(7, 4), jaxnn.attention(4, heads=1, causal=True), jaxnn.gru(7)
+                jaxnn.embedding(7, 4), jaxnn.attention(4, heads=1, causal=True), jaxnn.layers.gru(7)
             ),
             "a part of the network would have to remember, and cannot. Got gru at '2'",
         ),

@@ -12,6 +12,7 @@ import pytest
 import jaxnn
 from jaxnn.observing import recorder as recorders
 from jaxnn.storage import recording
+from tests.options import grouped
 
 POINTS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 CLASSES = POINTS[:, :3].argmax(-1).astype(np.int32)
@@ -34,7 +35,7 @@ def fit(out, learner, arrays=None, *, steps=6, report=True, **settings):
     settings = {"key": jax.random.key(0), "quiet": True, "every": steps} | settings
     settings.setdefault("evaluate", jaxnn.resident(data, batch_size=16))
     data = jaxnn.resident(data, batch_size=10)
-    return jaxnn.fit(learner, data, steps=steps, out=out, report=report, **settings)
+    return jaxnn.fit(learner, data, steps=steps, **grouped(out, report=report, **settings))
 
 
 def recorded(*arguments, **settings):
@@ -111,11 +112,13 @@ def test_a_state_of_another_kind(tmp_path):
     base = made()
     wrapped = base._replace(
         init=lambda *arguments: Other(base.init(*arguments)),
-        step=lambda state, batch: (lambda out: (Other(out[0]), out[1]))(base.step(state[0], batch)),
+        gradients=lambda state, batch: None,
+        update=lambda state, batch, _: (lambda out: (Other(out[0]), out[1]))(
+            base.step(state[0], batch)
+        ),
         evaluate=lambda state, batch: base.evaluate(state[0], batch),
         predict=lambda state, inputs: base.predict(state[0], inputs),
         check=lambda hparams, arrays: None,
-        halves=None,
     )
     _, found = recorded(tmp_path / "run", wrapped)
     assert found.about["table"] is None and "metrics/loss" in found.frames[0].arrays

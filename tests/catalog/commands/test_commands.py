@@ -131,4 +131,4 @@ def test_a_pipe_that_closes_ends_it_quietly(made):
     )  # fmt: skip
     with process:
         process.stdout.close()
-        assert process.stderr.read() == "" and process.wait(60) != 0
+        assert process.stderr.read() == "" and process.wait(120) != 0
