@@ -162,7 +162,7 @@ def learner(
         if set(hparams) - read:
             # A schedule reads its hyper-parameters only when it is called: in a step.
             state = jax.eval_shape(partial(init, hparams=hparams), jax.random.key(0), batch=batch)
-            jax.eval_shape(lambda: update(state, batch, gradients(state, batch)))
+            jax.eval_shape(lambda state: update(state, batch, gradients(state, batch)), state)
             check_read(hparams, read)
 
     parts = LearnerParts(build_network, build_objective)
