@@ -89,12 +89,13 @@ def observe(
         seen["outputs"] = outputs[:SHOWN]
     if learner.parts is None or not plan.sample:
         return _small(seen)
-    params = learner.parts.params(state)
+    params = learner.eval_params(state)
     leaves = named(params)
     seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
-    if plan.gradients and learner.halves is not None:
-        gradients = learner.halves.gradients(state, data.take(spread(data, data.batch_size)))
-        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in named(gradients.values).items()}
+    if plan.gradients:
+        gradients = learner.gradients(state, data.take(spread(data, data.batch_size)))
+        leaves_of = {} if gradients is None else named(gradients.values)
+        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in leaves_of.items()}
     if plan.nodes is not None:
         seen |= {f"wires/{leaf}": values for leaf, values in wires(plan.nodes, params).items()}
         seen |= {f"biases/{leaf}": values for leaf, values in biases(plan.nodes, params).items()}
@@ -133,7 +134,7 @@ def _inside(learner: Learner, plan: Plan, state: Any, inputs: Any) -> tuple[Any,
     """Returns the outputs, and of what each part puts out samples and the share that is off."""
     parts: Any = learner.parts
     network = capture(parts.network(state.hparams), plan.listened)
-    (outputs, inside), _ = network.apply(parts.params(state), state.state, inputs)
+    (outputs, inside), _ = network.apply(learner.eval_params(state), state.state, inputs)
     seen = {}
     for path, made in inside.items():
         if isinstance(made, jax.Array) and made.ndim > 1:

@@ -101,7 +101,7 @@ def schedule(training: Training) -> Schedule:
     """
     per_step = 2 * products(training.program.jaxpr)
     budget = max(SHARE * training.steps * per_step, FREE)
-    gradients = training.learner.halves is not None and MOMENTS * per_step <= budget / 2
+    gradients = training.learner.parts is not None and MOMENTS * per_step <= budget / 2
     left = budget / MOMENTS - per_step * gradients
     per_example = per_step / training.data.batch_size / 3  # backward takes twice as many
     mapped = _is_plane(training.data) and SIDE**2 * per_example <= left / 2

@@ -2,7 +2,7 @@
 
 >>> import jax, optax
 >>> from jaxnn.data._resident import resident
->>> from jaxnn.learning._learner import learner
+>>> from jaxnn.learning._supervised import learner
 >>> from jaxnn.layers import linear
 >>> from jaxnn.objectives import regression
 >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -134,7 +135,7 @@ def fit(
       OSError: if `out` cannot be written.
     """
     choice("fit", "not_finite", not_finite, get_args(NotFinitePolicy))
-    learner = guard(learner) if not_finite == "skip" else learner
+    learner = _guard_once(learner) if not_finite == "skip" else learner
     training = train(
         learner, data, steps=steps, key=key, hparams=hparams, every=every, evaluate=evaluate,
         watch=watch, select=select, execution=execution,
@@ -242,6 +243,11 @@ def _kept(
             # While it is locked, the run would be told to be going on.
             write_report(keeper.directory.path)
         raise
+
+
+@lru_cache(32)  # An equal learner compiles nothing again: `fit` guards the same one alike.
+def _guard_once(learner: Learner) -> Learner:
+    return guard(learner)
 
 
 def _check_finite(record: Record, keeper: Keeper | None) -> None:

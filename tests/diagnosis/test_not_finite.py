@@ -57,13 +57,13 @@ def spoilt(step, nan=True):
     """A learner whose parameters are spoilt at a step; they become infinite unless `nan`."""
     base = linear()
 
-    def spoil(state, batch):
-        after, metrics = base.step(state, batch)
+    def spoil(state, batch, gradients):
+        after, metrics = base.update(state, batch, gradients)
         zero = jnp.where(state.step == step, 0.0, 1.0)
         bad = 1.0 / zero if not nan else zero / zero
         return after._replace(params=jax.tree.map(lambda x: x * bad, after.params)), metrics
 
-    return base._replace(step=spoil)
+    return base._replace(update=spoil)
 
 
 def root(x):

@@ -128,7 +128,7 @@ def test_gradients_are_those_of_a_batch_from_all_over_the_training_data(recorded
     state = states([frame.step])[frame.step]
     index = np.linspace(0, len(digits()["labels"]), 32, endpoint=False).astype(int)
     batch = {name: jnp.asarray(field)[index] for name, field in digits().items()}
-    values = learner().halves.gradients(state, {**batch, "index": index}).values
+    values = learner().gradients(state, {**batch, "index": index}).values
     for name, leaf in named(values).items():
         rms = np.sqrt(np.mean(np.square(leaf)))
         assert frame.arrays[f"gradients/{name}"] == pytest.approx(rms, rel=1e-4)

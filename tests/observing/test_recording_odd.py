@@ -112,11 +112,13 @@ def test_a_state_of_another_kind(tmp_path):
     base = made()
     wrapped = base._replace(
         init=lambda *arguments: Other(base.init(*arguments)),
-        step=lambda state, batch: (lambda out: (Other(out[0]), out[1]))(base.step(state[0], batch)),
+        gradients=lambda state, batch: None,
+        update=lambda state, batch, _: (lambda out: (Other(out[0]), out[1]))(
+            base.step(state[0], batch)
+        ),
         evaluate=lambda state, batch: base.evaluate(state[0], batch),
         predict=lambda state, inputs: base.predict(state[0], inputs),
         check=lambda hparams, arrays: None,
-        halves=None,
     )
     _, found = recorded(tmp_path / "run", wrapped)
     assert found.about["table"] is None and "metrics/loss" in found.frames[0].arrays
