@@ -6,6 +6,7 @@ Those of learners are in `test_learner_laws.py`.
 import re
 from functools import cache
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ from jaxnn.network import rewrite
 from tests import registry
 from tests.cases import held
 from tests.registry import NETWORKS, OBJECTIVES
-from tests.trees import assert_close, assert_same_bits, forms
+from tests.trees import assert_close, assert_same_bits
 
 KEY = jax.random.key(3)
 strict = pytest.mark.usefixtures("strict")
@@ -64,11 +65,12 @@ def float64():
 def test_shapes(case, key):
     """What tracing says about shapes and dtypes is what running gives; the batch leads."""
     params, state = initial(case)
-    assert forms(jax.eval_shape(case.thing.init, key, case.data)) == forms((params, state))
+    traced = jax.eval_shape(case.thing.init, key, case.data)
+    chex.assert_trees_all_equal_shapes_and_dtypes(traced, (params, state))
     for given in (None, key):
         ran = compiled(case)(params, state, case.data, key=given)
         traced = jax.eval_shape(lambda: case.thing.apply(params, state, case.data, key=given))
-        assert forms(traced) == forms(ran)
+        chex.assert_trees_all_equal_shapes_and_dtypes(traced, ran)
         assert all(len(leaf) == len(case.data) for leaf in jax.tree.leaves(ran[0]))
 
 
@@ -101,7 +103,7 @@ def test_training(case):
     params, state = made(case)
     outputs, after = compiled(case)(params, state, case.data, key=KEY)
     assert_same_bits(compiled(case)(params, state, case.data, key=KEY), (outputs, after))
-    assert forms(after) == forms(state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
     assert all(not leaf.weak_type for leaf in jax.tree.leaves(after))
 
 
@@ -136,7 +138,7 @@ def test_bfloat16(case):
         outputs, after = jax.eval_shape(
             lambda: case.thing.apply(narrow(params), state, narrow(case.data), key=key)
         )
-        assert forms(after) == forms(state)
+        chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
         wanted = case.facts.get("bfloat16", jnp.bfloat16)
         assert all(leaf.dtype == wanted for leaf in jax.tree.leaves(outputs))
 
