@@ -8,7 +8,6 @@ probability of an answer is from the share of such answers that are right.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import mean
 
 import jax
@@ -60,7 +59,7 @@ def judged(network: jaxnn.Network, objective, data: jaxnn.Resident) -> dict[str,
     return jaxnn.evaluate(judge, state, data)
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Trains the members, and tests them together and alone."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -73,17 +72,15 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     )
     tested = jaxnn.resident(test, batch_size=1000)
     seeds = range(config.seed, config.seed + config.members)
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         run = jaxnn.fit(
             learner,
             data,
             steps=steps,
             key=jaxnn.keys(seeds),
             evaluate=tested,
-            evaluate_every="25%",
-            name="ensemble_mnist",
-            config=config,
-            **directory.part("members"),
+            every=jaxnn.Every(evaluate="25%"),
+            out=directory.part("members"),
         )
         together = judged(jaxnn.ensemble(learner, run.state), classification(), tested)
         beside = jaxnn.ensemble(learner, run.state, average="none")

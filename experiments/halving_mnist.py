@@ -9,7 +9,6 @@ tested on the real test images.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jax
 import optax
@@ -34,7 +33,7 @@ class Config:
     seed: int = 0  # decides the draws, initialisation, order of the data and dropout
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Races the settings, and tests the winner."""
     train, test = jaxnn.datasets.mnist()
     train, validation = jaxnn.split(train, config.held_back, seed=config.seed, stratify="labels")
@@ -56,7 +55,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         "dropout": jaxnn.search.random_range(*config.dropouts, count),
     }
     settings = jaxnn.sweep(draws, seeds=[config.seed], draw_seed=config.seed)
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         run = jaxnn.fit(
             learner,
             data,
@@ -66,9 +65,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=1000)},
             select=jaxnn.search.successive_halving("validation/accuracy", steps),
-            name="halving_mnist",
-            config=config,
-            **directory.part("settings"),
+            out=directory.part("settings"),
         )
         scores, status = run.result["validation/accuracy"], run.result["status"]
         winner = max(range(count), key=lambda i: (status[i] == "done", scores[i]))

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -50,7 +50,7 @@ class Config:
     every: int = 4  # steps between reports
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains a network with dropout, batch norm and Adam, one or three of them."""
     draws = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
     arrays = {"inputs": draws, "labels": draws[:, :3].argmax(-1)}
@@ -68,12 +68,9 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         hparams={"learning_rate": rates if many else 0.01},
         evaluate=jaxnn.resident(arrays, batch_size=512),
         watch=ends.get(config.kind, "test/loss"),
-        out=out,
-        name="small",
-        config=config,
+        out=replace(out, report=config.kind == RECORDED),
         quiet=True,
         saving=jaxnn.Saving(seconds=SECONDS),
-        report=config.kind == RECORDED,
         **options,
     )
     DIGESTS.update(bits(run.state._asdict() | {"best": run.best}))

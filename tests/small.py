@@ -14,6 +14,7 @@ import jaxnn
 from jaxnn.storage import checkpoints, files, manifest
 from jaxnn.storage.checkpointing import Keeper, Kept
 from jaxnn.storage.directory import open_directory
+from tests.options import grouped
 
 STEPS = (4, 8, 12)  # of the checkpoints
 BEFORE, NEWEST = map(checkpoints.name, STEPS[1:])
@@ -47,7 +48,7 @@ class Small:
 
     def found(self, out: Path, resume: bool = False) -> Kept | None:
         """Returns what the run goes on from in a directory."""
-        with open_directory(out, None, resume=resume) as directory:
+        with open_directory(jaxnn.Directory(out, resume=resume)) as directory:
             keeper = Keeper(directory, self.training, jaxnn.Saving(), None)
             try:
                 return keeper.found(resume, ())
@@ -58,7 +59,8 @@ class Small:
         """Does the run, or the rest of it."""
         arguments, always = self.given
         saving = jaxnn.Saving(every=STEPS[0])
-        return jaxnn.fit(*arguments, **always, out=out, quiet=True, saving=saving, **options)
+        options = grouped(out, saving=saving, **options)
+        return jaxnn.fit(*arguments, **always, quiet=True, **options)
 
 
 def there(folder: Path) -> dict[str, Any]:

@@ -65,12 +65,12 @@ def watched_saves(waits: list[float]):
         Keeper.snapshot, Keeper.save = snapshot, save
 
 
-def run(train, data, steps, out, saving, **options):
+def run(train, data, steps, out, saving):
     """Trains anew; returns the run, and the seconds between its first report and its last."""
     shutil.rmtree(out, ignore_errors=True)
     run = jaxnn.fit(
-        train, data, steps=steps, every=max(1, steps // 20), key=jax.random.key(0), out=out,
-        saving=saving, quiet=True, report=False, **options,
+        train, data, steps=steps, every=max(1, steps // 20), key=jax.random.key(0),
+        out=jaxnn.Directory(out, report=False), saving=saving, quiet=True,
     )  # fmt: skip
     return run, run.history[-1]["seconds"] - run.history[0]["seconds"]
 
@@ -93,11 +93,11 @@ def small(config: Config, data, place: Path) -> None:
     took = []
     for _ in range(config.pairs):
         start = time.perf_counter()
-        options = {"resume": True, "allow_change": ["steps"]}
         steps += 1
+        out = jaxnn.Directory(place / "each", resume=True, allow_change=["steps"], report=False)
         jaxnn.fit(
             train, data, steps=steps, every=max(1, (steps - 1) // 20), key=jax.random.key(0),
-            out=place / "each", quiet=True, report=False, **options,
+            out=out, quiet=True,
         )  # fmt: skip
         took.append(time.perf_counter() - start)
     print(f"  goes on, does a step, saves: {_figures(took)} s")
@@ -121,8 +121,8 @@ def peak(saves: bool) -> None:
     total = size(jax.eval_shape(lambda: training.whole()))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
-        out = Path(place) / "run" if saves else None
-        jaxnn.fit(train, data, steps=2, key=jax.random.key(0), quiet=True, out=out, report=False)
+        out = jaxnn.Directory(Path(place) / "run", report=False) if saves else None
+        jaxnn.fit(train, data, steps=2, key=jax.random.key(0), quiet=True, out=out)
     seconds = time.perf_counter() - began
     most = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

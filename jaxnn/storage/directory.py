@@ -9,11 +9,13 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
+from jaxnn.checks import Explained, Invalid, InvalidValue
 from jaxnn.storage import command, files, journal, json_files
+from jaxnn.storage.destination import Directory, destination
 from jaxnn.storage.journal import Journal
 from jaxnn.storage.json_files import CorruptFile, plain
 from jaxnn.storage.lock import LOCK, DirectoryInUse, in_use, locked, owner
@@ -64,17 +66,17 @@ class RunDirectory:
 
     Attributes:
       path: where it is.
-      allow_change: what may differ from the run that goes on there.
+      asked: what was asked of it.
     """
 
-    def __init__(self, path: Path, token: str, allow_change: Collection[str] = ()):
+    def __init__(self, path: Path, token: str, asked: Directory):
         self.path = path
         self.token = token
-        self.allow_change = allow_change
+        self.asked = asked
         self.ends: dict[int, int] = {}  # the byte at which the row of each step ends
 
-    def part(self, name: str) -> dict[str, Any]:
-        """Returns arguments of a `fit` that is a part of this run, `fit(..., **part("settings"))`.
+    def part(self, name: str) -> Directory:
+        """Returns where a part of this run is written, `fit(..., out=directory.part("settings"))`.
 
         If it is finished it is not repeated, but returned.
         """
@@ -86,8 +88,8 @@ class RunDirectory:
                 expected="letters, digits, and _ . - between them",
                 fix="Name it settings, say",
             )
-        out = self.path / name
-        return {"out": out, "resume": finished(out) is not None, "allow_change": self.allow_change}
+        path = self.path / name
+        return replace(self.asked, path=path, resume=finished(path) is not None)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds a row to `metrics.jsonl`, in one write."""
@@ -168,27 +170,24 @@ class RunDirectory:
 
 
 @contextmanager
-def open_directory(
-    out: str | Path, config: Any, *, resume: bool = False, allow_change: Collection[str] = ()
-) -> Iterator[RunDirectory]:
+def open_directory(out: str | Path | Directory, config: Any = None) -> Iterator[RunDirectory]:
     """Opens a run directory for one writer, and writes `config.json` and `command.txt`.
 
     Args:
       out: the directory of a new or unfinished run; where one is finished, the first of `out-2`,
-        `out-3`, ... that is free is opened.
-      config: what is asked.
-      resume: whether there must be a run, and that one is opened, finished or not.
-      allow_change: the fields of the configuration that may differ from those of the run there.
+        `out-3`, ... that is free is opened, unless it is to be resumed.
+      config: what `config.json` holds unless `out` says it.
 
     Raises:
       InvalidValue: if `out` is a directory of something else, or of another configuration.
-      NoCheckpoint: if `resume` demands a run, and there is none.
+      NoCheckpoint: if a run must be resumed, and there is none.
       DirectoryInUse: if another process is writing there.
       OSError: if it cannot be written.
     """
-    _check_words(out, allow_change)
-    path = Path(out) if resume else unfinished(Path(out))
-    wanted = plain(config)
+    out = destination(out)
+    out = replace(out, config=config) if out.config is None else out
+    resume, allow_change, wanted = out.resume, out.allow_change, plain(out.config)
+    path = Path(out.path) if resume else unfinished(Path(out.path))
     if resume and not (path / CONFIG).exists():
         raise NoCheckpoint(
             "run directory",
@@ -210,7 +209,7 @@ def open_directory(
                 expected="a directory that no run is using",
                 fix="Start again: the run then goes to a directory beside it",
             )
-        directory = RunDirectory(path, token, allow_change)
+        directory = RunDirectory(path, token, out)
         files.sweep(path)
         files.sweep(path / CHECKPOINTS)
         found, made_by = _config(path), command.read(path)
@@ -241,25 +240,6 @@ def _config(path: Path) -> Any:
         return json_files.decode(files.read(path / CONFIG))
     except FileNotFoundError:
         return None
-
-
-def _check_words(out: Any, allow_change: Any) -> None:
-    if not isinstance(out, str | os.PathLike) or str(out) == "" or "\0" in str(out):
-        raise InvalidType(
-            "run directory",
-            "out is no path",
-            got=f"out={out!r}",
-            expected="the path of a directory",
-            fix="Pass, say, out='runs/mine'",
-        )
-    if isinstance(allow_change, str) or not all(isinstance(name, str) for name in allow_change):
-        raise InvalidType(
-            "run directory",
-            "allow_change is of another kind",
-            got=f"allow_change={allow_change!r}",
-            expected="a list of names",
-            fix="Pass, say, allow_change=['learning_rate']",
-        )
 
 
 def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str]) -> None:

@@ -16,6 +16,7 @@ from jaxnn.learning._learner import ORDER
 from jaxnn.storage import checkpoints
 from tests import failpoints
 from tests.harness import bits, counted, keep_pace
+from tests.options import grouped
 from tests.registry import real
 
 pytestmark = pytest.mark.slow
@@ -105,7 +106,8 @@ def settings(learner, on=DATA, more={}):
 
 
 def fit(out, *given, saving=jaxnn.Saving(seconds=0), **more):
-    return jaxnn.fit(out=out, quiet=True, saving=saving, **settings(*given), **more)
+    options = {**settings(*given), **more, "saving": saving}
+    return jaxnn.fit(quiet=True, **grouped(out, **options))
 
 
 def ends(out, *given, **more):

@@ -32,7 +32,7 @@ class Config:
     steps: int = 20  # how long
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     draws = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
     data = jaxnn.resident({"inputs": draws, "labels": draws[:, :1]}, batch_size=config.batch_size)
     learner = jaxnn.learner(
@@ -48,7 +48,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         hparams={"learning_rate": config.learning_rate},
         evaluate=jaxnn.resident(data.arrays, batch_size=24),
         out=out,
-        config=config,
         quiet=True,
         **options,
     )
@@ -65,7 +64,7 @@ def run(command_line, cache_options):
 
 
 def stopping(error):
-    def main(config: Config, out: Path, **options) -> jaxnn.Run:
+    def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         raise error
 
     return main

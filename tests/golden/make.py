@@ -49,8 +49,8 @@ def arguments(kind: str) -> dict[str, Any]:
 def go_on(kind: str, out: Path, **options: Any) -> jaxnn.Run:
     """Does the run of a kind, or the rest of it."""
     saving = jaxnn.Saving(every=KEPT)
-    given = arguments(kind) | options
-    return jaxnn.fit(LEARNER, DATA, **given, out=out, saving=saving, quiet=True)
+    given = arguments(kind) | {"out": jaxnn.Directory(out, **options), "saving": saving}
+    return jaxnn.fit(LEARNER, DATA, **given, quiet=True)
 
 
 def shapes(kind: str) -> Any:

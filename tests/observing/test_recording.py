@@ -20,6 +20,7 @@ from jaxnn.observing.plan import SAMPLE, made, plan, probe, probe_data, schedule
 from jaxnn.scale.peaks import peak_flops
 from jaxnn.storage import recording
 from tests.gan import gan_data, gan_learner
+from tests.options import grouped
 from tests.trees import assert_same_bits
 
 FIT = sys.modules["jaxnn.runs._fit"]
@@ -49,9 +50,8 @@ def fit(out, *, report=True, learner=learner(), **settings):
         "evaluate": jaxnn.resident(digits(100), batch_size=50),
         "quiet": True,
     } | settings
-    return jaxnn.fit(
-        learner, jaxnn.resident(data, batch_size=32), out=out, report=report, **settings
-    )
+    settings = grouped(out, report=report, **settings)
+    return jaxnn.fit(learner, jaxnn.resident(data, batch_size=32), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -263,8 +263,8 @@ def test_looking_costs_a_small_share_however_short_or_large_the_training():
 
 def test_a_learner_written_by_hand_is_recorded_as_far_as_it_can_be(tmp_path):
     run = jaxnn.fit(
-        gan_learner(), gan_data(32, 64), steps=4, key=jax.random.key(0), out=tmp_path / "gan",
-        quiet=True, report=True,
+        gan_learner(), gan_data(32, 64), steps=4, key=jax.random.key(0), quiet=True,
+        out=jaxnn.Directory(tmp_path / "gan", report=True),
     )  # fmt: skip
     found = recording.read(run.out)
     assert found.about["kind"] == "other" and found.about["table"] is None
@@ -281,7 +281,12 @@ def test_two_inputs_are_mapped(tmp_path):
     data = jaxnn.resident({"inputs": points, "labels": points[:, :1]}, batch_size=32)
     line = jaxnn.learner(jaxnn.mlp([4], 1), jaxnn.regression(), optax.sgd(0.1))
     run = jaxnn.fit(
-        line, data, steps=5, key=jax.random.key(0), out=tmp_path / "two", quiet=True, report=True
+        line,
+        data,
+        steps=5,
+        key=jax.random.key(0),
+        quiet=True,
+        out=jaxnn.Directory(tmp_path / "two", report=True),
     )
     found = recording.read(run.out)
     assert found.frames[-1].arrays["boundary"].shape == (64, 64, 1)

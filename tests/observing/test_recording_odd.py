@@ -12,6 +12,7 @@ import pytest
 import jaxnn
 from jaxnn.observing import recorder as recorders
 from jaxnn.storage import recording
+from tests.options import grouped
 
 POINTS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 CLASSES = POINTS[:, :3].argmax(-1).astype(np.int32)
@@ -34,7 +35,7 @@ def fit(out, learner, arrays=None, *, steps=6, report=True, **settings):
     settings = {"key": jax.random.key(0), "quiet": True, "every": steps} | settings
     settings.setdefault("evaluate", jaxnn.resident(data, batch_size=16))
     data = jaxnn.resident(data, batch_size=10)
-    return jaxnn.fit(learner, data, steps=steps, out=out, report=report, **settings)
+    return jaxnn.fit(learner, data, steps=steps, **grouped(out, report=report, **settings))
 
 
 def recorded(*arguments, **settings):

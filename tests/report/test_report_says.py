@@ -28,8 +28,8 @@ def test_the_page_that_a_diverged_run_leaves_says_so(tmp_path):
     wild = jaxnn.learner(jaxnn.mlp([4], 1), jaxnn.regression(), optax.sgd(1e3))
     with pytest.raises(jaxnn.NotFinite, match=r"first in step (\d+)") as caught:
         jaxnn.fit(
-            wild, data, steps=20, key=jax.random.key(0), out=tmp_path / "wild", quiet=True,
-            report=True,
+            wild, data, steps=20, key=jax.random.key(0), quiet=True,
+            out=jaxnn.Directory(tmp_path / "wild", report=True),
         )  # fmt: skip
     said = words(tmp_path / "wild" / "report.html")
     began = re.findall(r"first in step (\d+)", str(caught.value))[0]

@@ -18,6 +18,7 @@ from jaxnn import InvalidType, InvalidValue
 from jaxnn.storage import checkpoints
 from tests import failpoints
 from tests.harness import counted, keep_pace
+from tests.options import grouped
 from tests.registry import real
 from tests.trees import assert_same_bits
 
@@ -81,7 +82,7 @@ def fit(out, allow_change=(), **changes):
         "learner": LEARNER, "data": DATA, "steps": 12, "every": 4, "evaluate": TEST,
         "watch": "test/loss", "config": Config(), "saving": jaxnn.Saving(seconds=0), **ONE,
     } | changes  # fmt: skip
-    return jaxnn.fit(out=out, quiet=True, allow_change=allow_change, **settings)
+    return jaxnn.fit(quiet=True, **grouped(out, allow_change=allow_change, **settings))
 
 
 @pytest.fixture(scope="module")

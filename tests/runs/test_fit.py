@@ -19,6 +19,7 @@ import pytest
 
 import jaxnn
 from tests.gan import gan_data, gan_learner
+from tests.options import grouped
 
 ROOT = Path(jaxnn.__file__).parents[1]
 
@@ -52,7 +53,8 @@ def fit(out=None, learner=None, data=None, **settings):
         "hparams": {"learning_rate": 0.01},
         "quiet": True,
     }
-    return jaxnn.fit(learner or classifier(), data or points(), out=out, **{**defaults, **settings})
+    options = grouped(out, **{**defaults, **settings})
+    return jaxnn.fit(learner or classifier(), data or points(), **options)
 
 
 def strict(text):

@@ -24,6 +24,7 @@ from tests.experiments.test_experiments import load, shrunk
 from tests.flax_models import NnxModel
 from tests.gan import gan_data, gan_learner
 from tests.harness import bits, counted, ended, keep_pace, timeless
+from tests.options import grouped
 from tests.registry import BATCH, LEARNERS
 
 ALWAYS, AT_REPORTS = jaxnn.Saving(seconds=0), jaxnn.Saving(seconds=1e9, every=1)
@@ -58,7 +59,7 @@ def fit(out, learner=CLASSIFIER, data=DATA, **settings):
         "quiet": True,
         "saving": ALWAYS,
     }
-    return jaxnn.fit(learner, data, out=out, **{**defaults, **settings})
+    return jaxnn.fit(learner, data, **grouped(out, **{**defaults, **settings}))
 
 
 def ending(run):
@@ -262,7 +263,7 @@ def sweep(out):
         learner = jaxnn.learner(
             jaxnn.mlp([values["width"]], 3), jaxnn.classification(), lambda h: optax.sgd(h["rate"])
         )
-        return fit(out, learner, key=runs.key, hparams=runs.hparams)
+        return fit(out.path, learner, key=runs.key, hparams=runs.hparams)
 
     runs = jaxnn.sweep({"rate": [0.1, 1e30], "width": [4, 8]}, seeds=2)
     return jaxnn.fit_sweep(runs, train, structural=["width"], out=out, quiet=True)
@@ -278,7 +279,7 @@ def experiment(name, monkeypatch):
         monkeypatch.setattr(jaxnn.datasets, "mnist", lambda: few)
     config = shrunk(module.Config())
     config = replace(config, epochs=0.08 if name == "pbt_digits" else 2.0)
-    return lambda out: module.main(config, out)
+    return lambda out: module.main(config, jaxnn.Directory(out, name, config))
 
 
 def outcome(run, parts):

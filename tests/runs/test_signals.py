@@ -92,7 +92,8 @@ compiling.fast()
 harness.keep_pace(0.0)  # so that nothing waits for a save but what has to
 for fault in {faults}:
     failpoints.arm(*fault)
-run = harness.main(harness.Config(), Path(sys.argv[1]))
+config = harness.Config()
+run = harness.main(config, jaxnn.Directory(sys.argv[1], "small", config))
 {after}
 """
 

@@ -16,6 +16,7 @@ from jaxnn import report
 from jaxnn.__main__ import main
 from jaxnn.checks import Invalid
 from jaxnn.storage import command
+from jaxnn.storage.destination import Directory
 from jaxnn.storage.directory import open_directory
 from tests.recorded import digits, write
 from tests.report.test_report import Page
@@ -76,7 +77,7 @@ def test_an_experiment_keeps_how_it_was_started(tmp_path):
 
 def begin(path, monkeypatch, line, config, **options):
     monkeypatch.setattr(command, "typed", lambda: line)
-    with open_directory(path, config, **options) as directory:
+    with open_directory(Directory(path, config=config, **options)) as directory:
         return directory
 
 
@@ -90,7 +91,7 @@ def test_the_command_is_that_of_the_configuration(tmp_path, monkeypatch):
     # Where nothing came of a change, the command stays with the configuration.
     monkeypatch.setattr(command, "typed", lambda: None)
     with pytest.raises(Invalid):
-        with open_directory(tmp_path, {"rate": 3}, allow_change=["rate"]):
+        with open_directory(Directory(tmp_path, config={"rate": 3}, allow_change=["rate"])):
             assert command.read(tmp_path) is None
             raise Invalid("fit", "no", got="1", expected="2", fix="none")
     assert command.read(tmp_path) == "python a.py --rate 2"
