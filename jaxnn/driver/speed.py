@@ -58,7 +58,7 @@ class Speed:
         """
         rate = self._rate(np.ravel(steps))
         flops = 2 * products(self.training.program.jaxpr)
-        devices = self.training.layout.devices or jax.devices()[:1]
+        devices = self.training.devices
         peak = peak_flops(devices[0].device_kind)
         achieved = rate and rate * flops
         compiled = [seconds for seconds, _ in _compilations[self.began :]]

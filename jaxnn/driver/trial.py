@@ -180,9 +180,7 @@ def _report(learner, watch, width, used, state, status, metrics, parts):
         going = (carry[1] == RUNNING).any()
         return lax.cond(going, jax.vmap(one), lambda carry, state: carry, carry, state)
 
-    over = one
-    if width is not None:
-        over = in_blocks(one if width == 1 else some, width)
+    over = in_blocks(some if (width or 1) > 1 else one, width)
     window, *known = over((window, status, metrics, best), state)
     return window, tuple(known)
 

@@ -111,7 +111,7 @@ def read(path: Path) -> Source:
     """
     found = contents.read(catalog.find(path))
     about = catalog.entry(found, found.path.resolve().name)
-    damage = {**found.damage}
+    damage = {**found.errors}
     recorded = recording.read(found.path)
     if recorded is None and (found.path / recording.FOLDER).is_dir():
         damage[recording.FOLDER] = "what was recorded during the training cannot be read"

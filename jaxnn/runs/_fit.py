@@ -2,7 +2,7 @@
 
 >>> import jax, optax
 >>> from jaxnn.data._resident import resident
->>> from jaxnn.learning._learner import learner
+>>> from jaxnn.learning._supervised import learner
 >>> from jaxnn.layers import linear
 >>> from jaxnn.objectives import regression
 >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -37,7 +38,7 @@ from jaxnn.progress.display import shown
 from jaxnn.runs.reporting import write_report
 from jaxnn.runs.rows import Record
 from jaxnn.runs.signals import signals
-from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.checkpointing import Checkpointer, RestoredRun
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.destination import Directory, destination
 from jaxnn.storage.directory import SPEED, finished, open_directory
@@ -134,7 +135,7 @@ def fit(
       OSError: if `out` cannot be written.
     """
     choice("fit", "not_finite", not_finite, get_args(NotFinitePolicy))
-    learner = guard(learner) if not_finite == "skip" else learner
+    learner = _guard_once(learner) if not_finite == "skip" else learner
     training = train(
         learner, data, steps=steps, key=key, hparams=hparams, every=every, evaluate=evaluate,
         watch=watch, select=select, execution=execution,
@@ -215,7 +216,7 @@ def _kept(
     out: Directory | None,
     hparams: Hparams | None,
     saving: Saving | None,
-) -> Iterator[tuple[Keeper | None, Kept | None, Recorder | None]]:
+) -> Iterator[tuple[Checkpointer | None, RestoredRun | None, Recorder | None]]:
     """Opens the directory; yields who keeps the run, what was kept before, and who records it."""
     kind("fit", "saving", saving or Saving(), Saving, fix="Pass saving=Saving(seconds=60)")
     if out is None:
@@ -224,9 +225,9 @@ def _kept(
     keeper = None
     try:
         with open_directory(out, hparams) as directory:
-            keeper = Keeper(directory, training, saving or Saving(), directory.asked.config)
+            keeper = Checkpointer(directory, training, saving or Saving(), directory.asked.config)
             try:
-                kept = keeper.found(out.resume, out.allow_change)
+                kept = keeper.restore(out.resume, out.allow_change)
                 keeper.prepare()
                 with recorder_of(directory, training, kept and kept.step, out.report) as recorder:
                     yield keeper, kept, recorder
@@ -244,7 +245,12 @@ def _kept(
         raise
 
 
-def _check_finite(record: Record, keeper: Keeper | None) -> None:
+@lru_cache(32)  # An equal learner compiles nothing again: `fit` guards the same one alike.
+def _guard_once(learner: Learner) -> Learner:
+    return guard(learner)
+
+
+def _check_finite(record: Record, keeper: Checkpointer | None) -> None:
     """Raises `NotFinite` if the last report of a single run is not, after a look for the reason."""
     row = record.rows[-1]
     if record.status == RUNNING and row.get("train/skipped") == 1.0:

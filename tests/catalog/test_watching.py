@@ -148,7 +148,7 @@ def test_what_a_stranger_wrote_steers_nothing(place, call):
         (place / "recording" / "about.json").write_text('{"moments": ["x", 3]}')
     code, out, _ = call("watch", place)
     assert code == 4 and not any("\x1b" in each for each in out)
-    assert out[-1].startswith("damaged at step 2")
+    assert out[-1].startswith("corrupt at step 2")
 
 
 def test_mistakes_are_told(place, call):
