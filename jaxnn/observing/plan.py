@@ -16,8 +16,8 @@ import numpy as np
 from jaxnn.checks import Invalid
 from jaxnn.data._resident import Resident
 from jaxnn.driver.chunks import Training
-from jaxnn.names import named
-from jaxnn.network import Network, rewrite
+from jaxnn.names import named_leaves
+from jaxnn.network import Network
 from jaxnn.objectives import Objective
 from jaxnn.observing.observation import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, spread
 from jaxnn.pictures.diagram import Diagram, diagram
@@ -166,17 +166,9 @@ def weighted(batch: Batch) -> Batch:
 
 def _listened(found: Made) -> tuple[str, ...]:
     """Returns the paths of activations, or in a network without any those of its layers."""
-    kinds: dict[str, str] = {}
-
-    def look(path: str, part: Network) -> Network:
-        if not part.parts.children:
-            kinds[path] = part.parts.kind
-        return part
-
-    rewrite(found.network, look)
-    sizes = {row.part: row.parameters for row in found.table.rows}
-    paths = [path for path, kind in kinds.items() if kind == "activation"]
-    paths = (paths or [path for path in kinds if path and sizes.get(path)])[:PARTS]
+    rows = [row for row in found.table.rows if row.part != "network"]
+    paths = [row.part for row in rows if row.kind == "activation"]
+    paths = (paths or [row.part for row in rows if row.parameters])[:PARTS]
     try:
         jax.eval_shape(capture(found.network, paths).apply, found.state.params, found.state.state,
                        found.inputs)  # fmt: skip
@@ -197,7 +189,7 @@ def _filters(found: Made) -> Filters | None:
     shape = getattr(found.inputs, "shape", ())[1:]
     first = next((row.part for row in found.table.rows if row.parameters), "")
     leaf = f"{first}/weight".strip("/")
-    weight = named(found.state.params).get(leaf)
+    weight = named_leaves(found.state.params).get(leaf)
     if weight is None or len(shape) not in (2, 3):
         return None
     image: Any = (*shape, 1)[:3]

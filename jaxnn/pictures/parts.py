@@ -13,22 +13,15 @@ as `remat`, is a word beside its block.
 """
 
 from collections.abc import Iterable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnn.network import Network, parallel, serial
+from jaxnn.calls import join
+from jaxnn.network import Network
 from jaxnn.pictures.scheme import words
 from jaxnn.typing import Any
-
-# What people know as one thing; the layers of nodes inside are not drawn.
-WHOLE = ("attention", "gru", "lstm")
-
-
-# Those of jaxnn that are `serial`; a transform may rebuild them by a function of its own.
-_IN_A_ROW = ("serial", "mlp", "convnet", "resnet", "rnn")
 
 
 class Block(NamedTuple):
@@ -81,14 +74,14 @@ def blocks_of(network: Network, inputs: Any, outputs: dict[str, Any]) -> tuple[B
 
 
 def _block(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Block:
-    kind, settings, children, rebuild, times = network.parts
+    kind, settings, children, times, flow = network.parts
     output = outputs.get(path)
     detail = _detail(kind, dict(settings), output)
-    if kind in WHOLE or not children:
+    called = all(join(path, child_name) in outputs for child_name, _ in children)
+    if flow == "layer" or not (children and called):  # people know a layer as one thing
         return Block(name, kind, detail, output)
     inside = tuple(
-        _block(child_name, child, f"{path}/{child_name}".strip("/"), outputs)
-        for child_name, child in children
+        _block(child_name, child, join(path, child_name), outputs) for child_name, child in children
     )
     if len(children) == 1 and not children[0][0]:
         inner = inside[0]._replace(name=name, output=output, times=inside[0].times * times)
@@ -96,11 +89,8 @@ def _block(name: str, network: Network, path: str, outputs: dict[str, Any]) -> B
         return inner._replace(detail=", ".join(filter(None, (inner.detail, said))))
     if kind == "residual":
         return Block(name, kind, "", output, times, inside)
-    if kind == "parallel" or (isinstance(rebuild, partial) and rebuild.func is parallel):
-        combine = rebuild.keywords.get("combine") if isinstance(rebuild, partial) else None
-        joined = getattr(combine, "__name__", "").strip("_")
-        detail = "" if joined == "<lambda>" else joined
-        return Block(name, "parallel", detail, output, times, inside)
+    if flow == "parallel":
+        return Block(name, flow, dict(settings).get("combine", ""), output, times, inside)
     if kind in ("gpt", "tied"):
         # The last product is no part of its own: it has the weights of the first.
         symbols = output[-1] if output else 0
@@ -110,15 +100,9 @@ def _block(name: str, network: Network, path: str, outputs: dict[str, Any]) -> B
         latents = output["mean"] if isinstance(output, dict) else None
         drawn = Block("latents", "draw of a normal distribution", "", latents)
         return Block(name, "serial", "", output, times, (inside[0], drawn, *inside[1:]))
-    if is_in_a_row(network):
-        return Block(name, "serial", "", output, times, _repeated(inside))
+    if flow == "serial":
+        return Block(name, flow, "", output, times, _repeated(inside))
     return Block(name, "network", kind, output, times, inside)
-
-
-def is_in_a_row(network: Network) -> bool:
-    """Returns whether the parts of a network run one after the other, as those of `serial`."""
-    kind, _, children, rebuild, _ = network.parts
-    return rebuild is serial or (bool(children) and kind in _IN_A_ROW)
 
 
 def _flat(blocks: Iterable[Block]) -> tuple[Block, ...]:

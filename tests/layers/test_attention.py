@@ -8,7 +8,7 @@ from flax import nnx
 
 import jaxnn
 from jaxnn.layers import attending
-from jaxnn.layers._attention import remembering
+from jaxnn.layers._memory import remembering
 from tests.registry import real
 from tests.trees import assert_close
 

@@ -218,9 +218,9 @@ def test_a_link_is_not_followed(tmp_path):
 
 
 def test_a_setting_may_be_infinite(tmp_path):
-    from jaxnn.network import described
+    from jaxnn.network import describe
 
-    network = described(jaxnn.mlp([6], 3), "bounded", low=-np.inf, high=np.float32(2))
+    network = describe(jaxnn.mlp([6], 3), "bounded", low=-np.inf, high=np.float32(2))
     _, found = recorded(tmp_path / "run", made(network))
     assert found.about["outline"]["settings"] == {"low": "-Infinity", "high": "2.0"}
 
