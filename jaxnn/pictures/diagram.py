@@ -29,7 +29,7 @@ import numpy as np
 from jaxnn.calls import intercept, join
 from jaxnn.checks import Invalid, InvalidValue, kind
 from jaxnn.names import listing, named_leaves
-from jaxnn.network import Network, output_shape
+from jaxnn.network import Network, Parts, output_shape
 from jaxnn.pictures.parts import Block, blocks_of
 from jaxnn.pictures.scheme import words
 from jaxnn.typing import Any, Params
@@ -150,8 +150,8 @@ class _Call(NamedTuple):
 
     Attributes:
       output: the shape of its output, or a pytree of shapes.
-      between: whether it may stand between two layers of nodes: it has no matrix of weights, and
-        as many numbers come out as go in.
+      between: whether it may stand between two layers of nodes: it is described, has no matrix of
+        weights, and as many numbers come out as go in.
       computes: whether it computes anything in inference, more than another shape.
     """
 
@@ -169,7 +169,8 @@ def _calls(
     def record(path: str, part: Network) -> Network:
         def apply(params, state, inputs, *, key=None):
             outputs, after = part.apply(params, state, inputs, key=key)
-            is_layer = not part.parts.children and all(x.ndim < 2 for x in jax.tree.leaves(params))
+            described = part.parts != Parts() and not part.parts.children
+            is_layer = described and all(x.ndim < 2 for x in jax.tree.leaves(params))
             between = is_layer and _count(inputs) == _count(outputs)
             program = between and jax.make_jaxpr(part.apply)(params, state, inputs)
             calls[path] = _Call(

@@ -184,7 +184,7 @@ ERRORS = [
         ["inputs are not floating-point numbers"],
     ),
     (
-        lambda: remembering(jaxnn.attention(8, heads=2), 4),
+        lambda: remembering(jaxnn.attention(8, heads=2), 4).init(jax.random.key(0), real(1, 2, 8)),
         ["cannot read piece by piece", "causal=False"],
     ),
     (lambda: jaxnn.positions(0), ["positions: length is out of range"]),
