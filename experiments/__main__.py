@@ -111,7 +111,7 @@ def record(run: Path, folder: Path = HERE) -> Path:
     name = result["experiment"]
     if name not in [experiment.name for experiment in experiments(folder)]:
         raise SystemExit(f"{run}: there is no experiment {name!r} in {folder}")
-    from jaxnn.storage.directory import plain
+    from jaxnn.storage.json_files import plain
 
     defaults = plain(import_module(f"experiments.{name}").Config())
     if config.keys() != defaults.keys():

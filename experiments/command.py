@@ -15,7 +15,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -28,7 +28,8 @@ from jaxnn.catalog.sweeps import word
 from jaxnn.progress.screen import describe
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
-from jaxnn.storage.directory import digest, plain
+from jaxnn.storage.directory import digest
+from jaxnn.storage.json_files import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class SweepOptions(Options):
 
 def command(
     config_type: type,
-    main: Callable[..., jaxnn.Run | jaxnn.Swept],
+    main: Callable[..., jaxnn.Run | jaxnn.search.Swept],
     *,
     sweeps: bool = False,
 ) -> None:
@@ -61,9 +62,9 @@ def command(
 
     Args:
       config_type: the type of its configuration.
-      main: `(config, out, **options)`: trains, and returns its `Run`; options are those of `fit`
-        about going on, `resume` and `allow_change`, and `not_finite`.
-      sweeps: whether `main` makes a sweep by itself, and returns a `Swept`.
+      main: `(config, out, not_finite=...)`: trains into `out`, a `Directory` with all that the
+        command line says about it, and returns its `Run`.
+      sweeps: whether `main`, called with `(config, out)`, makes many runs by itself.
     """
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -74,7 +75,7 @@ def command(
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
         many = isinstance(options, SweepOptions) and (options.sweep or options.seeds is not None)
         if options.compile_cache:
-            _use_compile_cache()
+            jaxnn.compile_cache()
         if many or sweeps:
             _use_every_core()
         print(f"{name}: {devices.describe()}", flush=True)
@@ -84,7 +85,7 @@ def command(
         if many:
             done = _sweep(name, config, main, options)
         else:
-            done = main(config, options.out or _default(name, config), **_again(options))
+            done = main(config, _directory(name, config, options), **_policy(options))
     except jaxnn.Invalid as error:
         _leave(2, error)
     except jaxnn.NotFinite as error:
@@ -102,36 +103,33 @@ def command(
     print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {see}")
 
 
-def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.Swept:
+def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.search.Swept:
     """Trains a network for every combination, as few populations as shapes allow."""
     sweep = swept(config, options.sweep, options.seeds)
     asked = {**plain(config), "sweep": options.sweep, "seeds": options.seeds or 1}
-    again = _again(options)
-    policy = {"not_finite": again.pop("not_finite"), "allow_change": again["allow_change"]}
-    policy["report"] = False  # the page of the sweep has all that those of its groups would have
     return jaxnn.fit_sweep(
         sweep,
-        lambda values, runs, out: main(filled(config, values, runs), out, **policy),
-        out=options.out or _default(name, asked),
+        lambda values, runs, out: _group(filled(config, values, runs), out, main, options),
+        out=_directory(name, asked, options),
         structural=[field for field in sweep.fields if field not in hparams(config)],
         metric=options.metric,
-        name=name,
-        config=asked,
-        **again,
     )
 
 
-def _default(name: str, config: Any) -> Path:
-    """Returns the run directory unless one is named."""
-    return Path("runs") / name / digest(config)
+def _group(config: Any, out: jaxnn.Directory, main: Callable, options: SweepOptions) -> jaxnn.Run:
+    return main(config, replace(out, config=config), **_policy(options))
 
 
-def _again(options: Options) -> dict[str, Any]:
-    """Returns the options that `fit` has too."""
-    again = {"resume": options.resume, "allow_change": options.allow_change.split(",")}
-    if isinstance(options, SweepOptions):
-        again["not_finite"] = options.not_finite
-    return again
+def _directory(name: str, config: Any, options: Options) -> jaxnn.Directory:
+    """Returns what the options say about the run directory."""
+    path = options.out or Path("runs") / name / digest(config)
+    names = options.allow_change.split(",")
+    return jaxnn.Directory(path, name, config, options.resume, names)
+
+
+def _policy(options: Options) -> dict[str, Any]:
+    """Returns the other options that `fit` has too."""
+    return {"not_finite": options.not_finite} if isinstance(options, SweepOptions) else {}
 
 
 def _reached(result: dict[str, Any]) -> str:
@@ -164,14 +162,6 @@ def collect_seldom() -> None:
     gc.freeze()
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)  # what is left goes with the process
-
-
-def _use_compile_cache() -> None:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxnn" / "compiled"))
-    # Small programs are most of what a small network compiles.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _use_every_core() -> None:

@@ -8,7 +8,6 @@ trained network is drawn in `network.png`; `report.html` shows it learning.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import optax
 
@@ -35,11 +34,11 @@ def network(config: Config, hparams) -> jaxnn.Network:
     return jaxnn.serial(("pixels", jaxnn.standardize(4.88, 6.02)), ("layers", layers))
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains the network, and shows some of its readings."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
     learner = jaxnn.learner(
         lambda hparams: network(config, hparams),
@@ -55,8 +54,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         every="5%",
         evaluate=jaxnn.resident(test, batch_size=512),
         out=out,
-        name="digits",
-        config=config,
         **options,
     )
     if not run.members:

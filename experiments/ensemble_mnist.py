@@ -8,7 +8,6 @@ probability of an answer is from the share of such answers that are right.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import mean
 
 import jax
@@ -41,7 +40,7 @@ def classification() -> jaxnn.Objective:
 
     def metrics(outputs, batch):
         labels = batch["labels"]
-        error = calibration_error(outputs, labels, jaxnn.weights_of(batch, labels))
+        error = calibration_error(outputs, labels, jaxnn.objectives.weights_of(batch, labels))
         return {**base.metrics(outputs, batch), "calibration_error": error}
 
     return base._replace(metrics=metrics)
@@ -49,7 +48,7 @@ def classification() -> jaxnn.Objective:
 
 def differing(outputs, batch):
     """Measures how members differ, of outputs `[batch, members, classes]`."""
-    weights = jaxnn.weights_of(batch, batch["labels"])
+    weights = jaxnn.objectives.weights_of(batch, batch["labels"])
     return {"disagreement": disagreement(jnp.moveaxis(outputs, 1, 0), weights)}
 
 
@@ -60,11 +59,11 @@ def judged(network: jaxnn.Network, objective, data: jaxnn.Resident) -> dict[str,
     return jaxnn.evaluate(judge, state, data)
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Trains the members, and tests them together and alone."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     rate = optax.cosine_decay_schedule(config.learning_rate, steps)
     learner = jaxnn.learner(
         mnist.network(mnist.Config(), {"dropout": config.dropout}),
@@ -73,17 +72,15 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     )
     tested = jaxnn.resident(test, batch_size=1000)
     seeds = range(config.seed, config.seed + config.members)
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         run = jaxnn.fit(
             learner,
             data,
             steps=steps,
             key=jaxnn.keys(seeds),
             evaluate=tested,
-            evaluate_every="25%",
-            name="ensemble_mnist",
-            config=config,
-            **directory.part("members"),
+            every=jaxnn.Every(evaluate="25%"),
+            out=directory.part("members"),
         )
         together = judged(jaxnn.ensemble(learner, run.state), classification(), tested)
         beside = jaxnn.ensemble(learner, run.state, average="none")

@@ -8,11 +8,11 @@ its batch statistics and random streams, and `to_flax` gives the trained model b
 
 On GPU and TPU it runs at full speed. On CPU, XLA runs the gradient of a Flax convolution up to 25
 times slower inside a compiled loop, so jaxnn dispatches such a model step by step there; with
-`conv_general_dilated=jaxnn.conv_general_dilated`, which `nnx.Conv` takes, it is a loop again.
+`conv_general_dilated=jaxnn.layers.conv_general_dilated`, which `nnx.Conv` takes, it is a loop
+again.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import optax
@@ -58,11 +58,11 @@ class CNN(nnx.Module):
         return self.output(self.dropout(x))
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains the Flax model on the training images, and tests it."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
     sizes = {name: getattr(config, name) for name in ("channels", "hidden", "dropout")}
     learner = jaxnn.learner(
@@ -78,8 +78,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         hparams=hparams(config),
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
-        name="flax_mnist",
-        config=config,
         **options,
     )
     if not run.members:

@@ -9,7 +9,6 @@ tested on the real test images.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jax
 import optax
@@ -34,12 +33,12 @@ class Config:
     seed: int = 0  # decides the draws, initialisation, order of the data and dropout
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Races the settings, and tests the winner."""
     train, test = jaxnn.datasets.mnist()
     train, validation = jaxnn.split(train, config.held_back, seed=config.seed, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
     learner = jaxnn.learner(
         lambda hparams: mnist.network(mnist.Config(), hparams),
@@ -51,12 +50,12 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     )
     count = config.settings
     draws = {
-        "learning_rate": jaxnn.log_random_range(*config.learning_rates, count),
-        "weight_decay": jaxnn.log_random_range(*config.weight_decays, count),
-        "dropout": jaxnn.random_range(*config.dropouts, count),
+        "learning_rate": jaxnn.search.log_random_range(*config.learning_rates, count),
+        "weight_decay": jaxnn.search.log_random_range(*config.weight_decays, count),
+        "dropout": jaxnn.search.random_range(*config.dropouts, count),
     }
     settings = jaxnn.sweep(draws, seeds=[config.seed], draw_seed=config.seed)
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         run = jaxnn.fit(
             learner,
             data,
@@ -65,10 +64,8 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             key=settings.key,
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=1000)},
-            select=jaxnn.successive_halving("validation/accuracy", steps),
-            name="halving_mnist",
-            config=config,
-            **directory.part("settings"),
+            select=jaxnn.search.successive_halving("validation/accuracy", steps),
+            out=directory.part("settings"),
         )
         scores, status = run.result["validation/accuracy"], run.result["status"]
         winner = max(range(count), key=lambda i: (status[i] == "done", scores[i]))

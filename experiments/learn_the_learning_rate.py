@@ -11,8 +11,6 @@ best of a sweep, over seeds that neither has seen, on held-out digits and on tes
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -57,12 +55,12 @@ def training(network: jaxnn.Learner, data: jaxnn.Resident, steps: int, first: fl
     return jaxnn.Network(init, apply)
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Learns the rate, sweeps it, and compares what they found."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     train, held_out = jaxnn.split(train, 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     judges = {"held_out": held_out, "test": test}
     judges = {name: jaxnn.resident(part, batch_size=512) for name, part in judges.items()}
     network = jaxnn.learner(
@@ -74,21 +72,20 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     learner = jaxnn.learner(
         training(network, data, steps, config.first), jaxnn.classification(), optax.adam(decay)
     )
-    with open_directory(out, config, **options) as directory:
-        fit = partial(jaxnn.fit, name="learn_the_learning_rate", config=config)
-        outer = fit(
+    with open_directory(out) as directory:
+        outer = jaxnn.fit(
             learner,
             jaxnn.resident(held_out, batch_size=len(held_out["labels"])),
             steps=config.steps,
             key=jaxnn.keys(config.seed),
             every=1,
-            **directory.part("learned"),
+            out=directory.part("learned"),
         )
 
         def trainings(part, rates, seeds):
             sweep = jaxnn.sweep({"learning_rate": rates}, seeds=seeds)
             many = {"key": sweep.key, "hparams": sweep.hparams, "evaluate": judges}
-            run = fit(network, data, steps=steps, **many, **directory.part(part))
+            run = jaxnn.fit(network, data, steps=steps, **many, out=directory.part(part))
             metrics = {k: v for k, v in run.result.items() if k.split("/")[0] in judges}
             means = {k: np.reshape(v, (len(rates), -1)).mean(1) for k, v in metrics.items()}
             return means

@@ -13,7 +13,6 @@ after 0, 1 and 10 steps. The paper's curve, on ten points, goes from 3 to some 0
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +68,7 @@ def sines(shots: int, queries: int) -> jaxnn.Objective:
         return {"points": points, "queries": x[shots:]}, y[shots:]
 
     def prepare(key, batch):
-        inputs, labels = jax.vmap(task)(jaxnn.example_keys(key, batch))
+        inputs, labels = jax.vmap(task)(jaxnn.objectives.example_keys(key, batch))
         return {**batch, "inputs": inputs, "labels": labels}
 
     return jaxnn.regression()._replace(prepare=prepare)
@@ -93,18 +92,17 @@ def errors(networks) -> dict[str, float]:
     return found
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Trains both networks, and adapts them to new tasks."""
     data = jaxnn.resident({"inputs": np.zeros(config.batch_size)}, batch_size=config.batch_size)
     objective, optimizer = sines(config.shots, config.shots), optax.adam(config.learning_rate)
     runs, rates = {}, {"maml": config.inner_rate, "plain": config.plain_rate}
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         for name, descend in DESCENTS.items():
             network = adapting(config.shots, descend, rates[name])
             runs[name] = jaxnn.fit(
                 jaxnn.learner(network, objective, optimizer), data, steps=config.steps,
-                key=jaxnn.keys(config.seed), config=config, name="maml_sine",
-                **directory.part(name),
+                key=jaxnn.keys(config.seed), out=directory.part(name),
             )  # fmt: skip
         networks = {name: (run.state.params, rates[name]) for name, run in runs.items()}
         seconds = sum(run.result["seconds"] for run in runs.values())

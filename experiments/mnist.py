@@ -10,7 +10,6 @@ the residual one, of three blocks, sees it turned and made larger or smaller as 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import jax
@@ -80,16 +79,16 @@ def warped(most: float, turn: float = 0.2, zoom: float = 0.15):
     return warp
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains on the training images and tests on the test images."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
-    steps = jaxnn.steps_of(f"{config.epochs} epochs", data)
+    steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)
     decay = optax.cosine_decay_schedule(1.0, steps)
     objective = jaxnn.classification()
     if config.model != "mlp" and config.shift:
         moved = shifted if config.model == "convnet" else warped
-        objective = jaxnn.augment(objective, moved(config.shift))
+        objective = jaxnn.objectives.augment(objective, moved(config.shift))
     learner = jaxnn.learner(
         lambda hparams: network(config, hparams),
         objective,
@@ -106,8 +105,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         hparams=hparams(config),
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
-        name="mnist",
-        config=config,
         **options,
     )
 

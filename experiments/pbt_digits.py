@@ -9,7 +9,6 @@ that too. Both winners are tested on the held-out digits.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -34,7 +33,7 @@ class Config:
     seed: int = 0  # decides the draws, initialisation, order of the data and dropout
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Trains the population with selection and without, and tests both winners."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     train, validation = jaxnn.split(train, 0.2, stratify="labels")
@@ -46,12 +45,12 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     )
     explore = {"learning_rate": config.learning_rates, "dropout": config.dropouts}
     draws = {
-        "learning_rate": jaxnn.log_random_range(*config.learning_rates, config.members),
-        "dropout": jaxnn.random_range(*config.dropouts, config.members),
+        "learning_rate": jaxnn.search.log_random_range(*config.learning_rates, config.members),
+        "dropout": jaxnn.search.random_range(*config.dropouts, config.members),
     }
     settings = jaxnn.sweep(draws, draw_seed=config.seed)
     seeds = range(config.seed, config.seed + config.members)
-    select = jaxnn.population_based_training("validation/loss", explore)
+    select = jaxnn.search.population_based_training("validation/loss", explore)
 
     def trained(select, part):
         run = jaxnn.fit(
@@ -63,15 +62,13 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=512)},
             select=select,
-            name="pbt_digits",
-            config=config,
             **part,
         )
         winner = int(np.nanargmin(run.result["validation/loss"]))
         state = jax.tree.map(lambda x: x[winner], run.state)
         return run, winner, jaxnn.evaluate(learner, state, jaxnn.resident(test, batch_size=512))
 
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         _, _, fixed = trained(None, directory.part("fixed"))
         run, winner, evolved = trained(select, directory.part("evolved"))
         for epoch, rate, dropout in schedule(run, winner):

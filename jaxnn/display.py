@@ -1,68 +1,60 @@
-"""How things show themselves in a notebook: a little HTML in the page's own colours and letters.
+"""How objects show themselves in a notebook: a little HTML in the page's own colours and letters.
 
-All that is said is text: nothing in a name can become markup.
-
->>> columns(("part", "FLOPs"), [("<b>", "12")], left=1).count("&lt;b&gt;")
+>>> columns(("part", "FLOPs"), [("<b>", "12")]).count("&lt;b&gt;")
 1
 """
 
-import html
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-# A hundred lines are more than anybody reads in a notebook; the whole is in `str`.
+from jaxnn.markup import Markup, element, join, table
+
+# A hundred lines are more than anybody reads in a notebook; `str` has all of them.
 LINES = 100
+_STYLE = """\
+.jaxnn { color: inherit; background: transparent; overflow-x: auto }
+.jaxnn table { border-collapse: collapse; color: inherit; font-variant-numeric: tabular-nums }
+.jaxnn th, .jaxnn td { text-align: right; white-space: pre }
+.jaxnn th:first-child, .jaxnn .text { text-align: left }"""
 
 
-def escaped(value: Any) -> str:
-    """Returns a value as text in HTML, without the characters that no page may have."""
-    text = str(value)
-    kept = (each if each.isprintable() or each in "\n\t " else "\ufffd" for each in text)
-    return html.escape("".join(kept))
+def columns(heads: Sequence[Any], rows: Iterable[Sequence[Any]], *, left: int = 1) -> Markup:
+    """Returns a table whose first `left` columns are text and the others numbers.
 
-
-def columns(heads: Sequence[Any], rows: Iterable[Sequence[Any]], *, left: int = 1) -> str:
-    """Returns a table whose first `left` columns are words and the others numbers.
-
-    The last row is told apart by a line above it if it begins with "total".
+    A last row that begins with "total" is bold.
     """
     rows = list(rows)
-
-    def line(tag, cells, more=""):
-        sides = ["left" if place < left else "right" for place in range(len(cells))]
-        return "".join(
-            f'<{tag} style="text-align: {side}; white-space: pre; {more}">{escaped(cell)}</{tag}>'
-            for side, cell in zip(sides, cells)
-        )
-
     if len(rows) > LINES:
         rows = [*rows[: LINES - 1], (f"... {len(rows) - LINES:,} more",), rows[-1]]
-    rule = "border-top: 1px solid currentColor"
-    body = [line("td", row, rule if row[0] == "total" else "") for row in rows]
-    head = f"<tr>{line('th', heads)}</tr>"
-    return (
-        '<table style="border-collapse: collapse; color: inherit; font-variant-numeric:'
-        f' tabular-nums"><thead>{head}</thead><tbody>'
-        + "".join(f"<tr>{each}</tr>" for each in body)
-        + "</tbody></table>"
-    )
+
+    def cells(row: Sequence[Any]) -> list[Any]:
+        if row[0] == "total":
+            return [element("b", cell) for cell in row]
+        return [
+            element("div", cell, class_="text") if 0 < place < left else cell
+            for place, cell in enumerate(row)
+        ]
+
+    return table(None, cells(heads), map(cells, rows))
 
 
-def outline(network: Any, name: str = "") -> str:
-    """Returns what a network is made of, a line for each part, those inside it further right."""
+def outline(network: Any, name: str = "") -> Markup:
+    """Returns the parts of a network, a line for each, those inside another further right."""
     lines = [*_lines(network, name, 0)]
-    more = [f"<div>... {len(lines) - LINES:,} more</div>"] if len(lines) > LINES else []
-    return "".join(lines[:LINES] + more)
+    more = f"... {len(lines) - LINES:,} more" if len(lines) > LINES else None
+    return join(*lines[:LINES], more and element("div", more))
 
 
-def _lines(network: Any, name: str, depth: int) -> Iterator[str]:
+def _lines(network: Any, name: str, depth: int) -> Iterator[Markup]:
     kind, settings, children, *_ = network.parts
-    told = ", ".join(f"{key}={_short(value)}" for key, value in settings)
-    words = [f"<b>{escaped(name)}</b>"] if name else []
-    words += [escaped(kind)] + (
-        [f'<span style="opacity: 0.75">{escaped(told)}</span>'] * bool(told)
+    values = ", ".join(f"{key}={_short(value)}" for key, value in settings)
+    yield element(
+        "div",
+        name and join(element("b", name), " "),
+        kind,
+        values and join(" ", element("span", values, style="opacity: 0.75")),
+        style=f"padding-left: {1.5 * depth:g}em",
     )
-    yield f'<div style="padding-left: {1.5 * depth:g}em">{" ".join(words)}</div>'
     for child_name, child in children:
         yield from _lines(child, child_name, depth + 1)
 
@@ -73,23 +65,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def learner(parts: Any, hparams: Any) -> str:
-    """Returns what a learner is made of; its network may have to be told hyper-parameters."""
+def learner(parts: Any, hparams: Any) -> Markup:
+    """Returns the network of a learner, unless it needs hyper-parameters that are not given."""
     if parts is None:
-        return sentence("a learner that was written by hand")
+        return element("div", "a learner that was written by hand")
     try:
         network = parts.network(hparams)
-    except Exception:  # whoever wrote the function had other numbers in mind
-        return sentence("a learner, whose network depends on hyper-parameters")
-    return sentence("a learner of") + outline(network)
+    except Exception:  # a user's function may fail in any way without its hyper-parameters
+        return element("div", "a learner, whose network depends on hyper-parameters")
+    return join(element("div", "a learner of"), outline(network))
 
 
-def sentence(*words: Any) -> str:
-    """Returns a line of text."""
-    return f"<div>{escaped(' '.join(map(str, words)))}</div>"
-
-
-def block(*pieces: str) -> str:
+def block(*pieces: Any) -> Markup:
     """Returns pieces of HTML as one, which scrolls by itself where it is wider than the page."""
-    style = "color: inherit; background: transparent; overflow-x: auto"
-    return f'<div style="{style}">{"".join(pieces)}</div>'
+    return element("div", element("style", Markup(_STYLE)), *pieces, class_="jaxnn")

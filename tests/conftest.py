@@ -27,8 +27,8 @@ import jaxnn  # noqa: E402
 from tests import compiling  # noqa: E402
 
 # Only tests of recordings and reports pay for them; `report=True` asks for one.
-for function in (jaxnn.fit, jaxnn.fit_sweep):
-    inspect.unwrap(function).__kwdefaults__["report"] = False
+init = inspect.unwrap(jaxnn.Directory.__init__)
+init.__defaults__ = (*init.__defaults__[:-1], False)
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_compilation_cache", False)
@@ -101,6 +101,21 @@ def _listen(event, seconds, **details):
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+@pytest.fixture
+def cache_options(monkeypatch, tmp_path):
+    """Lets a test set the compile cache, whose default is then a folder of its own."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = [name for name in dir(jax.config) if "compilation_cache" in name]
+    names += [name for name in dir(jax.config) if "persistent_cache" in name]
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ class NnxModel(nnx.Module):
     """A convolution with jaxnn's gradient rule, statistics of the batch, and dropout."""
 
     def __init__(self, outputs: int, *, rngs: nnx.Rngs):
-        rule = {"conv_general_dilated": jaxnn.conv_general_dilated}
+        rule = {"conv_general_dilated": jaxnn.layers.conv_general_dilated}
         self.conv = nnx.Conv(1, 3, (3, 3), strides=2, rngs=rngs, **rule)
         self.norm = nnx.BatchNorm(3, rngs=rngs)
         self.dropout = nnx.Dropout(0.1, rngs=rngs)

@@ -47,28 +47,36 @@ NETWORKS = [
         "conv_groups", lambda: jaxnn.conv(4, 2, groups=2, dilation=2, bias=False), real(3, 5, 6, 4)
     ),
     Case("conv_3d", lambda: jaxnn.conv(2, 2, padding=[(1, 0)] * 3), real(3, 3, 4, 2, 1)),
-    Case("depthwise_conv", lambda: jaxnn.depthwise_conv(3, multiplier=2), real(3, 4, 5, 2)),
+    Case("depthwise_conv", lambda: jaxnn.layers.depthwise_conv(3, multiplier=2), real(3, 4, 5, 2)),
     Case(
         "depthwise_conv_1d",
-        lambda: jaxnn.depthwise_conv(2, strides=2, dilation=2, padding="VALID", bias=False),
+        lambda: jaxnn.layers.depthwise_conv(2, strides=2, dilation=2, padding="VALID", bias=False),
         real(3, 7, 3),
     ),
-    Case("conv_transpose", lambda: jaxnn.conv_transpose(2, (3, 2), strides=2), real(3, 3, 2, 3)),
-    Case("conv_transpose_1d", lambda: jaxnn.conv_transpose(2, 2, padding="VALID"), real(3, 4, 2)),
+    Case(
+        "conv_transpose",
+        lambda: jaxnn.layers.conv_transpose(2, (3, 2), strides=2),
+        real(3, 3, 2, 3),
+    ),
+    Case(
+        "conv_transpose_1d",
+        lambda: jaxnn.layers.conv_transpose(2, 2, padding="VALID"),
+        real(3, 4, 2),
+    ),
     Case("max_pool", lambda: jaxnn.max_pool(2), real(3, 5, 4, 2)),
     Case(
         "max_pool_same", lambda: jaxnn.max_pool((3, 2), strides=2, padding="SAME"), real(3, 5, 4, 2)
     ),
     Case("avg_pool", lambda: jaxnn.avg_pool(3, strides=1, padding="SAME"), real(3, 6, 2)),
     Case("dropout", lambda: jaxnn.dropout(0.4), real(4, 5)),
-    Case("stochastic_depth", lambda: jaxnn.stochastic_depth(0.4), real(4, 5, 2)),
-    Case("gru", lambda: jaxnn.gru(3), real(4, 5, 2)),
-    Case("gru_reverse", lambda: jaxnn.gru(2, reverse=True), real(4, 3, 2)),
-    Case("lstm", lambda: jaxnn.lstm(3), real(4, 5, 2)),
+    Case("stochastic_depth", lambda: jaxnn.layers.stochastic_depth(0.4), real(4, 5, 2)),
+    Case("gru", lambda: jaxnn.layers.gru(3), real(4, 5, 2)),
+    Case("gru_reverse", lambda: jaxnn.layers.gru(2, reverse=True), real(4, 3, 2)),
+    Case("lstm", lambda: jaxnn.layers.lstm(3), real(4, 5, 2)),
     Case("embedding", lambda: jaxnn.embedding(7, 3), whole(7, 4, 5)),
     Case("layer_norm", lambda: jaxnn.layer_norm(), real(4, 5)),
-    Case("rms_norm", lambda: jaxnn.rms_norm(), real(4, 2, 5)),
-    Case("group_norm", lambda: jaxnn.group_norm(2), real(4, 3, 2, 4)),
+    Case("rms_norm", lambda: jaxnn.layers.rms_norm(), real(4, 2, 5)),
+    Case("group_norm", lambda: jaxnn.layers.group_norm(2), real(4, 3, 2, 4)),
     Case("batch_norm", lambda: jaxnn.batch_norm(), real(4, 3)),
     Case("batch_norm_2d", lambda: jaxnn.batch_norm(momentum=0.5), real(4, 3, 2, 3)),
     Case(
@@ -130,7 +138,7 @@ NETWORKS = [
             "examples": "its memory is for a batch of the size that init was given",
         },
     ),
-    Case("positions", lambda: jaxnn.positions(5), real(3, 4, 2)),
+    Case("positions", lambda: jaxnn.layers.positions(5), real(3, 4, 2)),
     Case("mlp", lambda: jaxnn.mlp([6, 4], 3, dropout=0.2), real(4, 2, 3)),
     Case(
         "gpt",
@@ -210,19 +218,25 @@ OBJECTIVES = [
     ),
     Case("classification_of_tokens", lambda: jaxnn.classification(top_k=(1, 3)), _TOKENS),
     Case("regression", lambda: jaxnn.regression(), _NUMBERS),
-    Case("regression_absolute", lambda: jaxnn.regression(jaxnn.absolute_error), _NUMBERS),
+    Case(
+        "regression_absolute", lambda: jaxnn.regression(jaxnn.objectives.absolute_error), _NUMBERS
+    ),
     Case("regression_huber", lambda: jaxnn.regression(optax.losses.huber_loss), _NUMBERS),
     Case("plain_loss", lambda: jaxnn.objective(made.pinball), _NUMBERS),
-    Case("augmented", lambda: jaxnn.augment(jaxnn.classification(), made.noisy), _CLASSES),
-    Case("batchwise", lambda: jaxnn.batchwise(made.spread), _NUMBERS, _BATCHWISE),
+    Case(
+        "augmented", lambda: jaxnn.objectives.augment(jaxnn.classification(), made.noisy), _CLASSES
+    ),
+    Case("batchwise", lambda: jaxnn.objectives.batchwise(made.spread), _NUMBERS, _BATCHWISE),
     Case("next_token", lambda: jaxnn.next_token(label_smoothing=0.1), _TEXT),
     Case("classification_measured", made.measured, _CLASSES),
-    Case("focal", lambda: jaxnn.focal(gamma=1.5, alpha=(1.0, 0.5, 2.0, 1.0)), _CLASSES),
-    Case("info_nce", lambda: jaxnn.info_nce(), _PAIRS, _COMPARED),
-    Case("reconstruction", lambda: jaxnn.reconstruction(targets=made.flat), _FLAT),
-    Case("elbo", lambda: jaxnn.elbo(beta=2.0), _CODED),
-    Case("elbo_gaussian", lambda: jaxnn.elbo(likelihood="gaussian"), _CODED),
-    Case("distilled", lambda: jaxnn.distill(jaxnn.classification(), made.teacher), _TAUGHT),
+    Case("focal", lambda: jaxnn.objectives.focal(gamma=1.5, alpha=(1.0, 0.5, 2.0, 1.0)), _CLASSES),
+    Case("info_nce", lambda: jaxnn.objectives.info_nce(), _PAIRS, _COMPARED),
+    Case("reconstruction", lambda: jaxnn.objectives.reconstruction(targets=made.flat), _FLAT),
+    Case("elbo", lambda: jaxnn.objectives.elbo(beta=2.0), _CODED),
+    Case("elbo_gaussian", lambda: jaxnn.objectives.elbo(likelihood="gaussian"), _CODED),
+    Case(
+        "distilled", lambda: jaxnn.objectives.distill(jaxnn.classification(), made.teacher), _TAUGHT
+    ),
 ]
 
 

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,8 @@ MODULES = {
 
 # Each room imports only from rooms above it, or from its own. The design's layout, in words.
 ROOMS = [
-    ("typing", "checks", "programs", "formatting", "display"),
+    ("typing", "checks", "programs", "formatting", "caching", "markup"),
+    ("display",),
     ("names",),
     ("network",),
     ("layers",),
@@ -38,11 +41,11 @@ ROOMS = [
     ("driver",),
     ("pictures",),
     ("storage",),
+    ("diagnosis",),
     ("progress",),
     ("observing",),
     ("catalog",),
     ("report",),
-    ("diagnosis",),
     ("runs",),
     ("search",),
     ("__main__",),
@@ -128,9 +131,10 @@ def test_nothing_is_promised_configured_or_pickled(module):
             if token.type == tokenize.COMMENT
         ]
     assert not [c for c in comments if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", c[0])]
-    # Only experiments and tests may set jax's configuration.
+    # Only `compile_cache`, which says so, sets jax's configuration; experiments and tests may.
     calls = [ast.unparse(n.func) for n in ast.walk(tree(path)) if isinstance(n, ast.Call)]
-    assert not [call for call in calls if call.endswith("config.update")]
+    configures = {call for call in calls if call.endswith("config.update")}
+    assert configures == ({"jax.config.update"} if module == "jaxnn.caching" else set())
     imported = {name.split(".")[0] for name, _ in imports(path)}
     assert not imported & {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 
@@ -149,6 +153,15 @@ def test_importing_jaxnn_loads_nothing_heavy():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert json.loads(result.stdout) == []
+
+
+def test_only_jaxnn_is_installed():
+    """Other folders, like `experiments`, would hide a user's own of that name."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["packages"]["find"]["include"]
+    folders = [path.name for path in ROOT.iterdir() if path.is_dir()]
+    installed = [name for name in folders if any(fnmatch(name, each) for each in patterns)]
+    assert installed == ["jaxnn"]
 
 
 # --- Public names ------------------------------------------------------------------------------

@@ -15,8 +15,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-
 import jaxnn
 from experiments import digits, mnist
 from experiments.command import collect_seldom
@@ -35,7 +33,7 @@ class Config:
 def trained(experiment, config, out: Path, recorded: bool) -> jaxnn.Run:
     """Trains quietly."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return experiment.main(config, out, report=recorded)
+        return experiment.main(config, jaxnn.Directory(out, config=config, report=recorded))
 
 
 def main(config: Config) -> None:
@@ -43,9 +41,7 @@ def main(config: Config) -> None:
     print(devices.describe(), flush=True)
     collect_seldom()  # as the commands do
     place = Path(tempfile.mkdtemp())
-    jax.config.update("jax_compilation_cache_dir", str(place / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jaxnn.compile_cache(place / "compiled")
     ratios = []
     for pair in range(config.pairs + 1):
         seconds = {}

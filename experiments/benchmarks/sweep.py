@@ -89,9 +89,7 @@ def jaxnn_runs(work: peers.Work) -> list[Row]:
     rates, seeds = (np.array(numbers) for numbers in zip(*work.runs))
     rows = []
     with TemporaryDirectory() as cache:
-        jax.config.update("jax_compilation_cache_dir", cache)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jaxnn.compile_cache(cache)
         for name, first in (("jaxnn, cold", 0), ("jaxnn, warm", 1000)):
             began = time.perf_counter()
             run = jaxnn.fit(

@@ -6,11 +6,11 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from jaxnn.catalog.contents import Contents, DamagedFile, json_of, read
+from jaxnn.catalog.contents import Contents, read
 from jaxnn.catalog.entries import Entry, best, entry, listing, size
 from jaxnn.catalog.sweeps import word
 from jaxnn.formatting import aligned, count, duration, volume, wrapped
-from jaxnn.storage import checkpoints, command, files
+from jaxnn.storage import checkpoints, command, files, json_files
 from jaxnn.storage.checkpoints import QUARANTINE
 from jaxnn.storage.directory import CHECKPOINTS, SPEED
 from jaxnn.storage.lock import owner
@@ -21,7 +21,7 @@ _NEXT = {
     "diverged": "See python -m jaxnn diagnose {path}; the same command {goes_on}.",
     "stopped": "To go on, give the same command as before: it {goes_on}.",
     "unfinished": "It may be going on, on {host}. If not, the same command {goes_on}.",
-    "damaged": "See python -m jaxnn verify {path}.",
+    "corrupt": "See python -m jaxnn verify {path}.",
 }
 # Of a longer list, such as the hyper-parameters of a population, the first ones.
 SHOWN = 4
@@ -94,7 +94,7 @@ def text(told: Mapping[str, Any]) -> str:
     tables += [f"command\n{indent(told['command'], '  ')}"] if told["command"] else []
     parts = [Entry(**part) for part in told["parts"]]
     tables += ["parts\n" + listing(parts)] if parts else []
-    damage = [wrapped(words) for words in told["damage"].values()]
+    damage = [wrapped(words) for words in told["errors"].values()]
     return "\n\n".join([_opening(told), *damage, *tables, wrapped(told["next"])])
 
 
@@ -127,8 +127,8 @@ def _metrics(found: Contents) -> dict[str, dict[str, Any]]:
 def _speed(file: Path) -> dict[str, Any]:
     """Returns what is known of how fast the run was."""
     try:
-        return {name: value for name, value in json_of(file).items() if value is not None}
-    except DamagedFile:
+        return {name: value for name, value in json_files.read(file).items() if value is not None}
+    except json_files.CorruptFile:
         return {}  # an unfinished run has none, and nothing depends on it
 
 

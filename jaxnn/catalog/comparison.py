@@ -13,13 +13,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.catalog.contents import Contents, DamagedFile, read
-from jaxnn.catalog.entries import find, number, parts
+from jaxnn.catalog.contents import Contents, read
+from jaxnn.catalog.entries import find, parts
 from jaxnn.checks import InvalidValue
 from jaxnn.formatting import aligned, count
 from jaxnn.storage import checkpoints
 from jaxnn.storage.directory import CHECKPOINTS
-from jaxnn.storage.manifest import Damaged, leaves_in
+from jaxnn.storage.json_files import CorruptFile, finite
+from jaxnn.storage.manifest import CorruptCheckpoint, leaves_in
 
 # What is longer is cut, and of many arrays these are shown; --json has all.
 WIDTH, SHOWN = 24, 20
@@ -65,13 +66,13 @@ def side(name: str) -> Side:
 
     Raises:
       InvalidValue: if there is none, or a newer jaxnn has written it.
-      DamagedFile: if it cannot be compared.
+      CorruptFile: if it cannot be compared.
     """
     run, at, step = name.rpartition("@")
     run = name if not at or Path(name).exists() else run
     contents = read(find(Path(run)))
-    for words in contents.damage.values():
-        raise DamagedFile(words)
+    for words in contents.errors.values():
+        raise CorruptFile(words)
     manifests = {str(each): manifest for each, manifest in contents.manifests.items()}
     if run == name:
         return Side(contents, None, contents.newest)
@@ -90,7 +91,7 @@ def differences(a: Side, b: Side, part: str = "") -> Iterator[Difference]:
     """Yields what differs between two runs, with their parts, or between two checkpoints.
 
     Raises:
-      Damaged: if an array is not what was written.
+      CorruptCheckpoint: if an array is not what was written.
       InvalidValue: if a part was written by a newer jaxnn, or a checkpoint has just been deleted.
     """
     runs = a.step is None and b.step is None
@@ -181,7 +182,7 @@ def _read(side: Side) -> dict[str, np.ndarray]:
     path = side.contents.path / CHECKPOINTS / checkpoints.name(side.manifest["step"])
     try:
         return checkpoints.read_checkpoint(path, side.manifest)
-    except Damaged:
+    except CorruptCheckpoint:
         if path.is_dir():
             raise
     raise InvalidValue(
@@ -198,7 +199,7 @@ def _largest(a: np.ndarray, b: np.ndarray) -> float | None:
     a, b = a.astype(kind), b.astype(kind)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):
-        return number(float(np.max(np.where(same, 0.0, np.abs(a - b)), initial=0.0)))
+        return finite(float(np.max(np.where(same, 0.0, np.abs(a - b)), initial=0.0)))
 
 
 def _parts(a: Path, b: Path, part: str) -> Iterator[Difference]:

@@ -8,38 +8,20 @@ it has just deleted is passed over, and a row that it is writing is not read yet
 import errno
 import fcntl
 import os
-import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxnn.checks import Explained
-from jaxnn.storage import checkpoints, files
-from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
+from jaxnn.storage import checkpoints, journal, json_files
+from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS, corrupt_journal
+from jaxnn.storage.journal import Journal
+from jaxnn.storage.json_files import CorruptFile
 from jaxnn.storage.lock import LOCK, alive, owner
-from jaxnn.storage.manifest import Damaged, manifest_of
+from jaxnn.storage.manifest import CorruptCheckpoint, read_manifest
 
 # What a run is told by unless it watched something: the first of these that it reports.
 METRICS = ("test/accuracy", "test/loss", "train/loss")
-
-
-class DamagedFile(Explained):
-    """A file of a run is not what was written."""
-
-
-class Journal(NamedTuple):
-    """What `metrics.jsonl` holds, up to the first line that cannot be read.
-
-    Attributes:
-      rows: as they stand there, `None` being what is not finite.
-      size: the bytes of their lines.
-      trouble: what is wrong with the line that follows, or `""`.
-    """
-
-    rows: list[dict[str, Any]]
-    size: int
-    trouble: str
 
 
 @dataclass(frozen=True)
@@ -52,7 +34,7 @@ class Contents:
       result: what came of it; `None` unless it is finished.
       journal: its rows.
       manifests: those of its checkpoints by their steps, the newest first.
-      damage: what is not as it was written, by the name of the file or the folder.
+      errors: what is not as it was written, by the name of the file or the folder.
       written: whether a process is writing there; `None` if that cannot be told from here.
     """
 
@@ -61,7 +43,7 @@ class Contents:
     result: dict[str, Any] | None
     journal: Journal
     manifests: dict[int, dict[str, Any]]
-    damage: dict[str, str]
+    errors: dict[str, str]
     written: bool | None
 
     @property
@@ -70,10 +52,10 @@ class Contents:
 
         `done`, `running`, `diverged` (its loss was not finite), `stopped` (it is unfinished, and
         nobody writes), `unfinished` (begun on another machine, of which nothing is known here), or
-        `damaged` (its configuration or its result cannot be read).
+        `corrupt` (its configuration or its result cannot be read).
         """
-        if {CONFIG, RESULT} & self.damage.keys():
-            return "damaged"
+        if {CONFIG, RESULT} & self.errors.keys():
+            return "corrupt"
         if self.result is not None:
             return "done"
         if self.written is not False:
@@ -96,11 +78,11 @@ class Contents:
 
     @property
     def metric(self) -> str | None:
-        """The name of the metric that tells best how good the run is."""
-        watch = str(self.newest.get("identity", {}).get("watch"))
-        watched = re.match(r"Watch\(metric='([^']+)'", watch)
-        ranked = str((self.result or {}).get("metric"))  # of a sweep
-        wanted = (ranked, watched and watched[1], *METRICS, *self.last)
+        """The metric that ranks the run: that of a sweep, the watched one, or the usual."""
+        ranked = str((self.result or {}).get("metric"))
+        watch = self.newest.get("identity", {}).get("watch")
+        watched = str(watch.get("metric")) if isinstance(watch, dict) else ""
+        wanted = (ranked, watched, *METRICS, *self.last)
         return next((name for name in wanted if name in self.last), None)
 
 
@@ -110,13 +92,13 @@ def read(path: Path) -> Contents:
     Raises:
       InvalidValue: if it was written by a newer jaxnn.
     """
-    damage: dict[str, str] = {}
+    errors: dict[str, str] = {}
 
     def tried(name):
         try:
-            return json_of(path / name)
-        except DamagedFile as error:
-            damage[name] = str(error)
+            return json_files.read(path / name)
+        except CorruptFile as error:
+            errors[name] = str(error)
             return None
 
     # Asked before the result is read, so that a run that ends meanwhile is not called stopped.
@@ -125,59 +107,14 @@ def read(path: Path) -> Contents:
     config, result = tried(CONFIG), tried(RESULT) if finished else None
     # Read before the rows, of which there are then never fewer than when it was saved.
     manifests, broken = _manifests(path)
-    found = journal(path)
+    found = journal.read(path)
     saved = next(iter(manifests.values()), {"rows": 0})["rows"]
-    trouble = journal_damage(path, found, saved, finished=finished)
-    damage |= broken | ({ROWS: trouble} if trouble else {})
-    return Contents(path, config, result, found, manifests, damage, writing)
+    trouble = journal_error(path, found, saved, finished=finished)
+    errors |= broken | ({ROWS: trouble} if trouble else {})
+    return Contents(path, config, result, found, manifests, errors, writing)
 
 
-def json_of(file: Path) -> dict[str, Any]:
-    """Returns the JSON object that a file holds.
-
-    Raises:
-      DamagedFile: if it holds anything else, or cannot be read.
-    """
-    try:
-        content = files.parse(files.read(file))
-        wrong = f"a {type(content).__name__}"
-    except (ValueError, OSError) as error:
-        content, wrong = None, str(error)
-    if not isinstance(content, dict):
-        raise DamagedFile(
-            "run directory",
-            f"{file} cannot be read",
-            got=wrong,
-            expected="a JSON object, as jaxnn writes it",
-            fix="Take it from a copy, or begin the run anew in another directory (--out)",
-        )
-    return content
-
-
-def journal(path: Path) -> Journal:
-    """Reads the rows of a run."""
-    try:
-        *lines, torn = files.read(path / ROWS).split(b"\n")
-    except FileNotFoundError:
-        return Journal([], 0, "")
-    except (ValueError, OSError) as error:
-        return Journal([], 0, str(error))
-    rows, size = [], 0
-    for number, line in enumerate(lines, 1):
-        try:
-            row = files.parse(line)
-            if type(row["step"]) is not int:
-                raise ValueError("its step is no whole number")
-            if rows and row["step"] <= rows[-1]["step"]:
-                raise ValueError(f"its step {row['step']} comes after {rows[-1]['step']}")
-        except (ValueError, TypeError, KeyError) as error:
-            return Journal(rows, size, f"line {number}: {error!r}")
-        rows.append(row)
-        size += len(line) + 1
-    return Journal(rows, size, f"line {len(lines) + 1} has no end" if torn else "")
-
-
-def journal_damage(path: Path, found: Journal, saved: int, *, finished: bool) -> str:
+def journal_error(path: Path, found: Journal, saved: int, *, finished: bool) -> str:
     """Returns what is wrong with the rows of a run, `""` if nothing is.
 
     Of an unfinished one what follows its newest checkpoint does not matter: it is cut.
@@ -188,20 +125,11 @@ def journal_damage(path: Path, found: Journal, saved: int, *, finished: bool) ->
       saved: the bytes of those that it had at its newest checkpoint.
       finished: whether it is.
     """
-    if found.size >= saved and not (finished and found.trouble):
+    if found.size >= saved and not (finished and found.error):
         return ""
-    trouble = found.trouble or "no more"
-    return str(
-        DamagedFile(
-            "run directory",
-            f"{path / ROWS} is damaged",
-            got=f"{len(found.rows)} good lines of {found.size:,} bytes, then {trouble}",
-            expected=f"at least the {saved:,} bytes of when the newest checkpoint was saved"
-            if found.size < saved
-            else "lines of JSON whose steps increase",
-            fix="Take it from a copy, without which the run cannot go on",
-        )
-    )
+    at_least = f"at least the {saved:,} bytes of when the newest checkpoint was saved"
+    expected = at_least if found.size < saved else "lines of JSON whose steps increase"
+    return str(corrupt_journal(path, found, expected))
 
 
 def written(path: Path) -> bool | None:
@@ -228,13 +156,13 @@ def written(path: Path) -> bool | None:
 
 
 def _manifests(path: Path) -> tuple[dict[int, dict[str, Any]], dict[str, str]]:
-    """Returns the manifests of the checkpoints, the newest first, and what is damaged."""
+    """Returns the manifests of the checkpoints, the newest first, and what is corrupt."""
     found, broken = {}, {}
     for step in checkpoints.steps(path / CHECKPOINTS):
         folder = path / CHECKPOINTS / checkpoints.name(step)
         try:
-            found[step] = manifest_of(folder)
-        except (Damaged, OSError) as error:
+            found[step] = read_manifest(folder)
+        except (CorruptCheckpoint, OSError) as error:
             if folder.is_dir():  # else a run that goes on has just deleted it
                 broken[f"checkpoint {step}"] = str(error)
     return found, broken

@@ -5,7 +5,6 @@ finished one line says enough; of what goes on the parts are told too.
 """
 
 import difflib
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from jaxnn.formatting import aligned, count, duration, volume
 from jaxnn.metrics import lower_is_better
 from jaxnn.storage.checkpoints import QUARANTINE
 from jaxnn.storage.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
+from jaxnn.storage.json_files import finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Entry:
       seconds: the time it took.
       age: the seconds since something was last written there.
       size: its bytes, with those of its parts.
-      damage: what is not as it was written, as far as it was read.
+      errors: what is not as it was written, as far as it was read.
       parts: the runs that are parts of it.
     """
 
@@ -53,7 +53,7 @@ class Entry:
     seconds: float | None = None
     age: float
     size: int
-    damage: dict[str, str]
+    errors: dict[str, str]
     parts: list["Entry"]
 
 
@@ -126,9 +126,9 @@ def look(path: Path, name: str) -> Entry:
     try:
         return entry(read(path), name)
     except InvalidValue as error:
-        damage = {CHECKPOINTS: str(error)}
+        errors = {CHECKPOINTS: str(error)}
         return Entry(
-            name=name, status="newer", age=_age(path), size=size(path), damage=damage, parts=[]
+            name=name, status="newer", age=_age(path), size=size(path), errors=errors, parts=[]
         )
 
 
@@ -148,25 +148,19 @@ def entry(found: Contents, name: str) -> Entry:
         runs=result.get("runs") or result.get("members") or identity.get("members"),
         metric=found.metric,
         value=best(found.metric, found.last.get(found.metric)) if found.metric else None,
-        seconds=number(result.get("seconds", rows[-1].get("seconds"))),
+        seconds=finite(result.get("seconds", rows[-1].get("seconds"))),
         age=age,
         size=size(path),
-        damage=found.damage,
+        errors=found.errors,
         parts=inner,
     )
 
 
 def best(metric: str, value: Any) -> float | None:
     """Returns a value of a metric, of a population that of its best member."""
-    values = [number(each) for each in (value if isinstance(value, list) else [value])]
-    finite = [each for each in values if each is not None]
-    return (min if lower_is_better(metric) else max)(finite, default=None)
-
-
-def number(value: Any) -> float | None:
-    """Returns what JSON holds as a number; `None` if it is none."""
-    real = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if real and math.isfinite(value) else None
+    values = [finite(each) for each in (value if isinstance(value, list) else [value])]
+    known = [each for each in values if each is not None]
+    return (min if lower_is_better(metric) else max)(known, default=None)
 
 
 def size(folder: Path) -> int:
@@ -188,8 +182,8 @@ def listing(entries: Sequence[Entry]) -> str:
     """
     heads = ("status", "steps", "metric", "value", "time", "age", "size", "run")
     lines = [heads, *_lines(sorted(entries, key=lambda each: each.age), "")]
-    damage = [words for each in walk(entries) for words in each.damage.values()]
-    return "\n".join([aligned(lines, "<><>>>><"), *damage])
+    errors = [words for each in walk(entries) for words in each.errors.values()]
+    return "\n".join([aligned(lines, "<><>>>><"), *errors])
 
 
 def walk(entries: Sequence[Entry]) -> Iterator[Entry]:

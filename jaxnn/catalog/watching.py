@@ -5,24 +5,23 @@ a checkpoint or a recording tells them, and `result.json`, which ends it. A run 
 any more has stopped. Of a sweep, its groups are seen one after the other.
 """
 
-import json
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnn.catalog import entries as catalog
-from jaxnn.catalog.contents import DamagedFile, json_of, written
+from jaxnn.catalog.contents import written
 from jaxnn.checks import Invalid
 from jaxnn.formatting import count, duration
 from jaxnn.progress.display import loss_of
 from jaxnn.progress.screen import Moment, describe, screen
 from jaxnn.scale.memory import used_by
-from jaxnn.storage import checkpoints, files, recording
+from jaxnn.storage import checkpoints, journal, json_files, recording
 from jaxnn.storage.directory import CHECKPOINTS, RESULT, ROWS
+from jaxnn.storage.json_files import finite, with_nan
 from jaxnn.storage.lock import owner
-from jaxnn.storage.manifest import Damaged, manifest_of
+from jaxnn.storage.manifest import CorruptCheckpoint, read_manifest
 
 # Seconds between two looks.
 WAIT = 0.5
@@ -34,7 +33,7 @@ class Seen(NamedTuple):
     """What a look at a run has found.
 
     Attributes:
-      status: `running`, or how it ended: `done`, `diverged`, `stopped`, `damaged`. A run of another
+      status: `running`, or how it ended: `done`, `diverged`, `stopped`, `corrupt`. A run of another
         machine is running until it has a result: whether it has stopped cannot be told from here.
       rows: those that are new.
       moment: where it stands.
@@ -76,34 +75,26 @@ class Watched:
         return Seen(status, fresh, moment, result)
 
     def _fresh(self) -> list[dict[str, Any]]:
-        """Returns the rows that were not there before, as far as their lines are whole."""
+        """Returns the rows that are new, up to a line that is not whole yet."""
         try:
-            if (self.path / ROWS).stat().st_size < self.read:  # it goes on from a checkpoint
+            if (self.path / ROWS).stat().st_size < self.read:  # it resumed from a checkpoint
                 self.read, self.rows = 0, []
-            content = files.read(self.path / ROWS, start=self.read)
-        except (OSError, ValueError):
+        except OSError:
             return []
-        fresh = []
-        for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
-            self.read += len(line)
-            try:
-                row = files.parse(line)
-                if type(row["step"]) is int:
-                    fresh.append(row)
-            except (ValueError, TypeError, KeyError):  # damage, of which `verify` tells
-                continue
-        self.rows += fresh
-        return fresh
+        fresh = journal.read(self.path, self.read)
+        self.read = max(self.read, fresh.size)
+        self.rows += fresh.rows
+        return fresh.rows
 
     def _moment(self, report: bool) -> Moment:
-        rows = [_numbers(row) for row in self.rows[-RECENT:]]
+        rows = [with_nan(row) for row in self.rows[-RECENT:]]
         who = owner(self.path)
         return Moment(
             rows[-1]["step"] if rows else 0,
             self.total,
             _rate(rows),
             rows[-1] if rows else {},
-            loss_of([_numbers(row) for row in self.rows[-100:]]),
+            loss_of([with_nan(row) for row in self.rows[-100:]]),
             lambda: used_by(who.get("process", -1)),
             report,
         )
@@ -168,14 +159,15 @@ def show(path: Path, wait: float = WAIT) -> Seen:
 def lines(path: Path, wait: float = WAIT) -> Iterator[str]:
     """Yields a line of JSON for each report of a run, and at last one that says how it ended."""
     for seen in follow(path, wait):
-        yield from map(json.dumps, seen.rows)
+        documents = [*seen.rows]
         if seen.status != "running":
-            yield json.dumps({"status": seen.status, "result": seen.result or None})
+            documents.append({"status": seen.status, "result": seen.result or None})
+        yield from (json_files.encode(each).decode() for each in documents)
 
 
 def ending(seen: Seen, run: str = "RUN") -> str:
     """Returns in a sentence how a run ended, and if it diverged which command says why."""
-    result = _numbers(seen.result)
+    result = with_nan(seen.result)
     if seen.status != "done":
         of = "" if seen.moment.total is None else f" of {seen.moment.total}"
         words = f"{seen.status} at step {seen.moment.step}{of}"
@@ -185,7 +177,7 @@ def ending(seen: Seen, run: str = "RUN") -> str:
         return words + (f": {metrics}" if metrics else "")
     runs = result.get("runs") or result.get("members")
     words = [f"with {count(runs, 'run')}"] if isinstance(runs, int) else []
-    seconds = catalog.number(result.get("seconds"))
+    seconds = finite(result.get("seconds"))
     words += [f"in {duration(seconds)}"] if seconds is not None else []
     metrics = {name: v for name, v in result.items() if not name.startswith("best/")}
     return f"{' '.join(['done', *words])}: {describe(metrics)}".removesuffix(": ")
@@ -196,9 +188,9 @@ def _status(path: Path) -> tuple[str, dict[str, Any]]:
     writes = written(path)
     if (path / RESULT).exists():
         try:
-            return "done", json_of(path / RESULT)
-        except DamagedFile:
-            return "damaged", {}
+            return "done", json_files.read(path / RESULT)
+        except json_files.CorruptFile:
+            return "corrupt", {}
     return ("stopped" if writes is False else "running"), {}
 
 
@@ -207,14 +199,13 @@ def _total(path: Path) -> int | None:
     folder = path / CHECKPOINTS
     for step in checkpoints.steps(folder)[:1]:
         try:
-            total = manifest_of(folder / checkpoints.name(step))["identity"].get("steps")
+            total = read_manifest(folder / checkpoints.name(step))["identity"].get("steps")
             return total if type(total) is int else None
-        except (Damaged, Invalid, OSError):
+        except (CorruptCheckpoint, Invalid, OSError):
             break
     try:
-        about = files.parse(files.read(path / recording.FOLDER / recording.ABOUT))
-        total = max(about["moments"])
-    except (OSError, ValueError, TypeError, KeyError):
+        total = max(json_files.read(path / recording.FOLDER / recording.ABOUT)["moments"])
+    except (json_files.CorruptFile, ValueError, TypeError, KeyError):
         return None
     return total if type(total) is int else None
 
@@ -228,20 +219,7 @@ def _rate(rows: list[dict[str, Any]]) -> float | None:
     if not rows:
         return None
     first = rows[0] if len(rows) > 1 else {"step": 0, "seconds": 0.0}
-    began, ended = (catalog.number(row.get("seconds")) for row in (first, rows[-1]))
+    began, ended = (finite(row.get("seconds")) for row in (first, rows[-1]))
     if began is None or ended is None or ended <= began:
         return None
     return (rows[-1]["step"] - first["step"]) / (ended - began)
-
-
-def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the numbers of a row, what is none as NaN: a stranger may have written it."""
-
-    def figure(value):
-        number = catalog.number(value)
-        return math.nan if number is None else value
-
-    return {
-        name: [figure(each) for each in value] if isinstance(value, list) else figure(value)
-        for name, value in row.items()
-    }

@@ -1,1 +1,21 @@
-"""Data: the sets at hand, a user's own examples, and the order in which training reads them."""
+"""Data: arrays on the device in an order that a key decides, and what becomes such arrays."""
+
+from jaxnn.data._examples import examples
+from jaxnn.data._resident import Resident, resident
+from jaxnn.data._split import split
+from jaxnn.data._windows import Windows, windows
+from jaxnn.data.characters import Characters
+from jaxnn.data.durations import Duration, Every, steps_of
+
+__all__ = [
+    "Characters",
+    "Duration",
+    "Every",
+    "Resident",
+    "Windows",
+    "examples",
+    "resident",
+    "split",
+    "steps_of",
+    "windows",
+]

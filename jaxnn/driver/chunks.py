@@ -25,6 +25,7 @@ from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
+from jaxnn.markup import element
 from jaxnn.scale.layout import Layout, on_device
 from jaxnn.scale.memory import available, needed
 from jaxnn.typing import Any, Callable
@@ -43,7 +44,7 @@ class Progress:
       metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
         Scalars, or of a population `[members]`. Those of training are over the steps since the
         report before. Empty between reports.
-      status: what became of the run, a number of `jaxnn.STATUSES`, or `[members]` of them.
+      status: what became of the run, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
       placed: the trials, where they are.
       idle: whether the last steps did nothing, since all had stopped before them.
     """
@@ -124,7 +125,7 @@ class Training:
         of = "" if self.layout.members is None else f"of {self.layout.members} networks "
         words = f"training {of}for {self.steps:,} steps of {self.data.batch_size} examples"
         hparams = jax.tree.map(jnp.asarray, self.hparams)
-        return display.block(display.sentence(words), display.learner(self.learner.parts, hparams))
+        return display.block(element("div", words), display.learner(self.learner.parts, hparams))
 
     def start(self, trial: Trial | None = None, step: int = 0) -> Progress:
         """Returns where the run begins, or where it goes on with a trial that was kept at a step.

@@ -21,7 +21,7 @@ from jaxnn.loop._evaluate import evaluation
 from jaxnn.loop._population import in_blocks, where
 from jaxnn.loop.statuses import DIVERGED, EMPTY, RUNNING, STOPPED
 from jaxnn.scale.layout import rows
-from jaxnn.typing import Any, Array, Int, Key, PyTree
+from jaxnn.typing import Any, Array, Callable, Int, Key, PyTree
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,10 @@ class Trial(NamedTuple):
     best: Best | None
     member: Int[Array, "*members"]
     parent: Int[Array, "*members"]
+
+
+Select = Callable[[Any, Trial], Trial]
+"""A selection, `(key, trials) -> trials`: a pure function of a population after an evaluation."""
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -202,8 +202,8 @@ def conv_general_dilated(
 ):
     """Is `lax.conv_general_dilated` with the gradient rule of `convolve`, for other libraries.
 
-    Flax takes it as `nnx.Conv(..., conv_general_dilated=jaxnn.conv_general_dilated)`; the model
-    then trains at full speed in a loop on CPU. Only the usual order of axes (batch, space,
+    Flax takes it as `nnx.Conv(..., conv_general_dilated=jaxnn.layers.conv_general_dilated)`; the
+    model then trains at full speed in a loop on CPU. Only the usual order of axes (batch, space,
     channels), one batch group and the default precision get the rule; all else goes to `lax`.
     """
     rank = lhs.ndim

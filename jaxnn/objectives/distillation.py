@@ -45,8 +45,8 @@ def distill(
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2.
     """
-    positive("distilled", "temperature", temperature)
-    number("distilled", "share", share, low=0.0, high=1.0 + 1e-6)
+    positive("distill", "temperature", temperature)
+    number("distill", "share", share, low=0.0, high=1.0 + 1e-6)
 
     def prepare(key, batch):
         batch = base.prepare(key, batch)
@@ -75,7 +75,7 @@ def _check_shapes(outputs: Any, teacher: Any) -> None:
     shapes = [getattr(x, "shape", "of a tree") for x in (outputs, teacher)]
     if shapes[0] != shapes[1] or isinstance(shapes[0], str):
         raise InvalidValue(
-            "distilled",
+            "distill",
             "the teacher's logits do not have the shape of the outputs",
             got=f"outputs {shapes[0]} and a teacher's {shapes[1]}",
             expected="equal shapes [batch, ..., classes]",
@@ -86,7 +86,7 @@ def _check_shapes(outputs: Any, teacher: Any) -> None:
 def _check_losses(losses: Any, apart: Any) -> None:
     if jnp.shape(losses) != apart.shape:
         raise InvalidValue(
-            "distilled",
+            "distill",
             "the base does not give a loss for each answer",
             got=f"losses of shape {jnp.shape(losses)} and distances of shape {apart.shape}",
             expected="equal shapes [batch, ...]",

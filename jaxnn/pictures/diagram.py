@@ -30,7 +30,7 @@ from jaxnn.calls import intercept, join
 from jaxnn.checks import Invalid, InvalidValue, kind
 from jaxnn.names import listing, named_leaves
 from jaxnn.network import Network, Parts, output_shape
-from jaxnn.pictures.parts import Block, blocks_of
+from jaxnn.pictures.outline import Part, outline
 from jaxnn.pictures.scheme import words
 from jaxnn.typing import Any, Params
 
@@ -58,16 +58,16 @@ class Layer(NamedTuple):
 
 
 class Diagram(NamedTuple):
-    """A network as columns of nodes, or else as blocks.
+    """A network as columns of nodes, or else as an outline of its parts.
 
     Attributes:
       layers: the columns, from the input; `()` where it is drawn as blocks.
-      blocks: the blocks, from the input; `()` where it is drawn as nodes.
+      outline: its parts, from the input; `()` where it is drawn as nodes.
       why: the reason for blocks, a sentence; `""` where it is drawn as nodes.
     """
 
     layers: tuple[Layer, ...]
-    blocks: tuple[Block, ...]
+    outline: tuple[Part, ...]
     why: str = ""
 
 
@@ -86,10 +86,8 @@ def diagram(network: Network, inputs: Any, made: tuple[Any, Any] | None = None) 
     kind("diagram", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     params, calls = _calls(network, inputs, made)
     layers, why = _layers(network, params, calls, inputs)
-    if layers:
-        return Diagram(layers, ())
     shapes = {path: call.output for path, call in calls.items()}
-    return Diagram((), blocks_of(network, inputs, shapes), why)
+    return Diagram(layers, () if layers else outline(network, inputs, shapes), why)
 
 
 def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
@@ -134,15 +132,15 @@ def to_json(diagram: Diagram) -> dict[str, Any]:
     """Returns a diagram as what JSON can hold."""
     return {
         "layers": [layer._asdict() | {"shown": list(layer.shown)} for layer in diagram.layers],
-        "blocks": [block.as_json() for block in diagram.blocks],
+        "outline": [part.to_json() for part in diagram.outline],
         "why": diagram.why,
     }
 
 
-def from_json(told: dict[str, Any]) -> Diagram:
-    """Returns the diagram that `to_json` has told."""
-    layers = (Layer(**{**layer, "shown": tuple(layer["shown"])}) for layer in told["layers"])
-    return Diagram(tuple(layers), tuple(map(Block.of_json, told["blocks"])), told["why"])
+def from_json(content: dict[str, Any]) -> Diagram:
+    """Returns the diagram that `to_json` has written."""
+    layers = (Layer(**{**layer, "shown": tuple(layer["shown"])}) for layer in content["layers"])
+    return Diagram(tuple(layers), tuple(map(Part.from_json, content["outline"])), content["why"])
 
 
 class _Call(NamedTuple):

@@ -11,13 +11,13 @@ settings.
     ('0.001', '25,000', '0')
 """
 
-import html
 import io
 import re
 import textwrap
 
 import numpy as np
 
+from jaxnn.markup import escaped
 from jaxnn.typing import Any
 
 WIDTH = 3.5  # inches: a column
@@ -211,11 +211,11 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
     text = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", _font, text)  # as before matplotlib 3.10
     box = re.search(r'viewBox="[^"]*"', text)
-    said = html.escape(title)
+    label = escaped(title)
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{box.group() if box else ""} width="100%" role="img" aria-label="{said}" '
-        f'style="stroke-linejoin: round; stroke-linecap: butt"><title>{said}</title>'
+        f'{box.group() if box else ""} width="100%" role="img" aria-label="{label}" '
+        f'style="stroke-linejoin: round; stroke-linecap: butt"><title>{label}</title>'
     )
     return opening + text[text.index(">") + 1 :].strip() + "\n"
 

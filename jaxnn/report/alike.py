@@ -12,7 +12,7 @@ from jaxnn.catalog import contents
 from jaxnn.catalog import entries as catalog
 from jaxnn.catalog.sweeps import word
 from jaxnn.checks import InvalidValue
-from jaxnn.report.markup import cut
+from jaxnn.markup import cut
 from jaxnn.report.phrases import listed, setting, spaced, told
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, setting_words, settings

@@ -9,11 +9,11 @@ import numpy as np
 
 from jaxnn.catalog import entries as catalog
 from jaxnn.checks import InvalidValue
+from jaxnn.markup import Markup, cut, element, join, quoted, table
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._curves import curves
 from jaxnn.report import alike
 from jaxnn.report.drawn import drawn, lettered, shortened
-from jaxnn.report.markup import Markup, cut, element, join, quoted, table
 from jaxnn.report.page import page
 from jaxnn.report.phrases import (
     BLANK,

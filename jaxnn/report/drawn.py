@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxnn.markup import Markup, cut, element
 from jaxnn.pictures import scheme
-from jaxnn.report.markup import Markup, cut, element
 
 
 def _once(picture: str) -> str:

@@ -11,7 +11,6 @@ needs the extra `tensorboard`, but not TensorFlow.
 import importlib.util
 import io
 import json
-import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -29,7 +28,7 @@ from jaxnn.pictures._network import draw
 from jaxnn.report import source
 from jaxnn.report.drawn import shortened
 from jaxnn.report.examples import names_of
-from jaxnn.storage import files
+from jaxnn.storage import files, json_files
 from jaxnn.storage.directory import ROWS
 from jaxnn.storage.recording import Frame
 
@@ -149,7 +148,7 @@ def _events(told: source.Source, run: _Run, name: str) -> Iterator[Any]:
 def _scalars(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     for row in rows:
         values = [
-            {"tag": _text(name), "simple_value": _number(value)}
+            {"tag": _text(name), "simple_value": json_files.number(value)}
             for name, value in row.items()
             if "/" in name and (value is None or isinstance(value, int | float))
         ]
@@ -162,7 +161,7 @@ def _speed(told: source.Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     values = [
         {"tag": f"speed/{_text(name)}", "simple_value": number}
         for name, value in told.speed.items()
-        if (number := catalog.number(value)) is not None
+        if (number := json_files.finite(value)) is not None
     ]
     if values:
         yield told.step, values
@@ -248,7 +247,7 @@ class _Clock:
     """The time of day of a step: the reports say how long after the beginning they were."""
 
     def __init__(self, told: source.Source, rows: Sequence[Mapping[str, Any]]):
-        known = [(row["step"], catalog.number(row.get("seconds"))) for row in rows]
+        known = [(row["step"], json_files.finite(row.get("seconds"))) for row in rows]
         known = [(step, seconds) for step, seconds in known if seconds is not None]
         self.steps = [0, *(step for step, _ in known)]
         self.seconds = [0.0, *(seconds for _, seconds in known)]
@@ -269,13 +268,8 @@ def _record(event: Any) -> bytes:
     return file.getvalue()
 
 
-def _number(value: Any) -> float:
-    known = catalog.number(value)
-    return math.nan if known is None else known
-
-
 def _setting(value: Any) -> bool | float | str:
-    number = catalog.number(value)
+    number = json_files.finite(value)
     return value if isinstance(value, bool) else number if number is not None else _text(value)
 
 

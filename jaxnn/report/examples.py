@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn.catalog.sweeps import word
-from jaxnn.report.markup import Markup, cut, element, join, quoted
+from jaxnn.markup import Markup, cut, element, join, quoted
 from jaxnn.report.packed import pixels, png
 from jaxnn.report.phrases import sure
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxnn.markup import Markup
 from jaxnn.pictures._gradient_flow import gradient_flow
 from jaxnn.pictures.histograms import activations, weights
 from jaxnn.report.drawn import drawn, lettered
-from jaxnn.report.markup import Markup
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
 from jaxnn.storage.recording import Frame

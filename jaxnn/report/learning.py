@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnn.markup import Markup, block, element, join
 from jaxnn.pictures.scheme import COLOURS, MARK, SIGNED
 from jaxnn.report.decision import decision
 from jaxnn.report.examples import BARS, cards, names_of, probabilities
-from jaxnn.report.markup import Markup, block, element, join
 from jaxnn.report.packed import levels, shares
 from jaxnn.report.phrases import figure, is_share, spaced, sure, value_of
 from jaxnn.report.source import Source

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxnn.catalog import account
 from jaxnn.formatting import volume
-from jaxnn.report.markup import Markup, cut, element, join, quoted, table
+from jaxnn.markup import Markup, cut, element, join, quoted, table
 from jaxnn.report.phrases import BLANK, percent, setting, spaced, time, told, value_of
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source

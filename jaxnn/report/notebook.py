@@ -13,6 +13,7 @@ from jaxnn import display
 from jaxnn.catalog import sweeps
 from jaxnn.checks import Invalid
 from jaxnn.formatting import count, duration
+from jaxnn.markup import Markup, element
 from jaxnn.pictures._curves import curves
 from jaxnn.report.drawn import drawn, shortened
 
@@ -27,7 +28,7 @@ def run(
     history: Sequence[Mapping[str, Any]],
     out: Path | None,
     members: int | None,
-) -> str:
+) -> Markup:
     """Returns a run, or a population, as HTML."""
     steps = result.get("steps")
     steps = max(steps, default=0) if isinstance(steps, list) else steps
@@ -35,7 +36,7 @@ def run(
     told = f"{what}{count(steps or 0, 'step')} in {duration(result.get('seconds') or 0.0)}"
     lost = str(result.get("status")).count("diverged")
     told += f", {'diverged' if members is None else f'{lost} diverged'}" if lost else ""
-    pieces = [display.sentence(f"{result.get('experiment', 'run')}: {told}")]
+    pieces = [element("div", f"{result.get('experiment', 'run')}: {told}")]
     metrics = {k: v for k, v in result.items() if "/" in k and not k.startswith("select/")}
     if members is None:
         lines = [(k, _word(v)) for k, v in metrics.items()]
@@ -46,18 +47,18 @@ def run(
     pieces.append(_curves(history))
     if out is not None:
         page = out / "report.html"
-        pieces.append(display.sentence(page if page.exists() else out))
+        pieces.append(element("div", page if page.exists() else out))
     return display.block(*pieces)
 
 
-def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path) -> str:
+def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path) -> Markup:
     """Returns a sweep as HTML: its settings, the best first."""
     metric = str(result.get("metric"))
     names = list(rows[0]) if rows else []
     fields = names[: names.index("seed")] if "seed" in names else []
     runs, seconds = result.get("runs", len(rows)), result.get("seconds", 0.0)
     name, told = result.get("experiment", "sweep"), f"{count(runs, 'run')} in {duration(seconds)}"
-    pieces = [display.sentence(f"{name}: {told}; {metric}, best first")]
+    pieces = [element("div", f"{name}: {told}; {metric}, best first")]
     settings = sweeps.summary(rows, fields, metric) if metric in names else []
     lines = [
         (*map(_word, each.values.values()), _word(each.mean), _word(each.best), each.runs)
@@ -66,21 +67,21 @@ def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Pat
     heads = (*fields, "mean", "best", "runs")
     pieces.append(display.columns(heads, lines[:SHOWN], left=len(fields)))
     if len(lines) > SHOWN:
-        pieces.append(display.sentence(f"and {len(lines) - SHOWN} more settings"))
+        pieces.append(element("div", f"and {len(lines) - SHOWN} more settings"))
     page = out / "report.html"
-    return display.block(*pieces, display.sentence(page if page.exists() else out))
+    return display.block(*pieces, element("div", page if page.exists() else out))
 
 
-def _curves(history: Sequence[Mapping[str, Any]]) -> str:
+def _curves(history: Sequence[Mapping[str, Any]]) -> Markup | None:
     """Returns the curves of the reports; nothing where there are none to draw."""
     try:
         figure = curves(shortened(history))
     except Invalid:
-        return ""
+        return None
     # Pictures of a page must not share their ids.
     name = f"curves-{hashlib.sha256(repr(history).encode(errors='replace')).hexdigest()[:10]}"
     picture = drawn(figure, name, "learning curves")
-    return f'<div style="max-width: 30em; {_COLOURS}">{picture}</div>'
+    return element("div", picture, style=f"max-width: 30em; {_COLOURS}")
 
 
 def _spread(values: Any) -> tuple[float, float, float]:

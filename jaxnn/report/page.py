@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
+from jaxnn.markup import Markup, cut, element, join, quoted
 from jaxnn.report import inside, made, results, sweep_page
 from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
-from jaxnn.report.markup import Markup, cut, element, join, quoted
 from jaxnn.report.sections import Section, rendered
 from jaxnn.report.source import Source, read
 from jaxnn.report.story import sentence

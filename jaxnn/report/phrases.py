@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from jaxnn.catalog.sweeps import word
-from jaxnn.report.markup import Markup, cut, element
+from jaxnn.markup import Markup, cut, element
 
 BLANK = "\u00a0"  # between a number and its sign, where no line ends
 _SHARES = re.compile(r"(^|.*/)(accuracy|top_\d+|skipped)$")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from jaxnn.checks import Explained
-from jaxnn.report.markup import Markup, cut, element
+from jaxnn.markup import Markup, cut, element
 
 # What arrays and JSON of another form than jaxnn's lead to.
 _WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError)

@@ -15,10 +15,11 @@ import numpy as np
 
 from jaxnn.catalog import contents, sweeps
 from jaxnn.catalog import entries as catalog
-from jaxnn.catalog.entries import Entry, number
+from jaxnn.catalog.entries import Entry
 from jaxnn.report.classes import with_classes
-from jaxnn.storage import files, recording
+from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.directory import SPEED
+from jaxnn.storage.json_files import number
 from jaxnn.storage.recording import Recording
 
 CSV = "sweep.csv"
@@ -62,7 +63,7 @@ class Source:
     @property
     def last(self) -> dict[str, Any]:
         """The last value of each metric, not finite ones as NaN."""
-        return {name: _number(value) for name, value in self.found.last.items()}
+        return {name: number(value) for name, value in self.found.last.items()}
 
     @property
     def many(self) -> bool:
@@ -97,7 +98,7 @@ class Source:
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the steps at which a metric was reported, and its values, NaN if not finite."""
-        told = [(row["step"], _number(row[name])) for row in self.rows if name in row]
+        told = [(row["step"], number(row[name])) for row in self.rows if name in row]
         told = [(step, value) for step, value in told if isinstance(value, float)]
         return np.array([s for s, _ in told], int), np.array([v for _, v in told], float)
 
@@ -110,7 +111,7 @@ def read(path: Path) -> Source:
     """
     found = contents.read(catalog.find(path))
     about = catalog.entry(found, found.path.resolve().name)
-    damage = {**found.damage}
+    damage = {**found.errors}
     recorded = recording.read(found.path)
     if recorded is None and (found.path / recording.FOLDER).is_dir():
         damage[recording.FOLDER] = "what was recorded during the training cannot be read"
@@ -122,8 +123,8 @@ def read(path: Path) -> Source:
     speed: dict[str, Any] = {}
     if (found.path / SPEED).exists():
         try:
-            speed = contents.json_of(found.path / SPEED)
-        except contents.DamagedFile as error:
+            speed = json_files.read(found.path / SPEED)
+        except json_files.CorruptFile as error:
             damage[SPEED] = str(error)
     table, fields, groups = _sweep(found, damage)
     if not table:
@@ -172,7 +173,7 @@ def _order(table: Sequence[dict[str, Any]], parts: Sequence[contents.Contents]) 
 
 def _same(rows: Sequence[dict[str, Any]], result: dict[str, Any]) -> bool:
     names = [n for n in result if "/" in n and n in rows[0] and not n.startswith("best/")]
-    told = [[_number(v) for v in np.ravel(np.array(result[n], object))] for n in names]
+    told = [[number(v) for v in np.ravel(np.array(result[n], object))] for n in names]
     read = [[row[n] for row in rows] for n in names]
     return bool(names) and bool(np.array_equal(np.array(told), np.array(read), equal_nan=True))
 
@@ -215,13 +216,6 @@ def _cell(name: str, cell: Any) -> Any:
         return float("nan") if "/" in name else cell
     whole = "/" not in name and not {".", "e", "n"} & set(cell.lower())
     return int(value) if whole else value
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_number(each) for each in value]
-    known = number(value)
-    return float("nan") if known is None else known
 
 
 def _last(moments: list[Any]) -> int | None:

@@ -2,7 +2,7 @@
 
 >>> import jax, optax
 >>> from jaxnn.data._resident import resident
->>> from jaxnn.learning._learner import learner
+>>> from jaxnn.learning._supervised import learner
 >>> from jaxnn.layers import linear
 >>> from jaxnn.objectives import regression
 >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
@@ -12,36 +12,37 @@
 [[7.0]]
 """
 
-import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from jaxnn.checks import Explained, InvalidValue, choice, kind
+from jaxnn.checks import Explained, choice, kind
 from jaxnn.data._resident import Resident
-from jaxnn.data.durations import Duration
+from jaxnn.data.durations import Duration, Every
 from jaxnn.diagnosis.search import diagnose
 from jaxnn.driver._train import train
 from jaxnn.driver.chunks import Training
+from jaxnn.driver.members import Execution
 from jaxnn.driver.speed import Speed
-from jaxnn.driver.trial import Trial, Watch
+from jaxnn.driver.trial import Select, Watch
 from jaxnn.learning._guard import guard
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import predict
-from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import DIVERGED, RUNNING
 from jaxnn.observing.recorder import Recorder, recorder_of
 from jaxnn.progress.display import shown
 from jaxnn.runs.reporting import write_report
 from jaxnn.runs.rows import Record
 from jaxnn.runs.signals import signals
-from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.checkpointing import Checkpointer, RestoredRun
 from jaxnn.storage.checkpoints import Saving
+from jaxnn.storage.destination import Directory, destination
 from jaxnn.storage.directory import SPEED, finished, open_directory
-from jaxnn.typing import Any, Array, Callable, Hparams, Key
+from jaxnn.typing import Any, Array, Hparams, Key
 
 NotFinitePolicy = Literal["stop", "skip"]
 
@@ -94,27 +95,19 @@ def fit(
     steps: Duration,
     key: Key[Array, "*members"],
     hparams: Hparams | None = None,
-    every: Duration | None = None,
+    every: Duration | Every | None = None,
     evaluate: Resident | Mapping[str, Resident] | None = None,
-    evaluate_every: Duration | None = None,
-    form: Form | None = None,
     watch: Watch | str | None = None,
-    select: Callable[[Any, Trial], Trial] | None = None,
-    width: int | None = None,
-    devices: Sequence[Any] | None = None,
-    out: str | Path | None = None,
-    name: str = "run",
-    config: Any = None,
-    quiet: bool = False,
-    not_finite: NotFinitePolicy = "stop",
+    select: Select | None = None,
+    execution: Execution | None = None,
+    out: str | Path | Directory | None = None,
     saving: Saving | None = None,
-    resume: bool = False,
-    allow_change: Collection[str] = (),
-    report: bool = True,
+    not_finite: NotFinitePolicy = "stop",
+    quiet: bool = False,
 ) -> Run:
     """Trains to the end and returns the `Run`.
 
-    The arguments up to `devices` are those of `train`.
+    The arguments up to `execution` are those of `train`.
 
     Of a population (see `train`), result and history hold a list over members wherever those of one
     run hold a number, and a member whose loss is not finite ends alone.
@@ -125,20 +118,12 @@ def fit(
     second one ends it at once.
 
     Args:
-      out: the run directory to write; an unfinished run there goes on, and where one is finished
-        already a numbered sibling is begun. `None` writes nothing.
-      name: what the run is called in its result.
-      config: what was asked, a dataclass or a mapping, for `config.json`.
-      quiet: whether to show no progress.
+      out: the run directory to write, a path or a `Directory`, which also says the run's name and
+        configuration and how to resume it. `None` writes nothing.
+      saving: when checkpoints are saved, and which are retained; `Saving()` by default.
       not_finite: what to do about a step that is not finite: stop, say why (see `python -m jaxnn
         diagnose`) and keep the state before it; or skip it, see `guard`.
-      saving: when checkpoints are saved, and which are kept; `Saving()` by default.
-      resume: whether there must be a run to go on with. A finished one is returned as it is, or
-        trained further if `steps` was changed on purpose.
-      allow_change: what may differ from the run that goes on: fields of the configuration,
-        hyper-parameters, `"steps"`, `"data"`, `"program"`, or what else the error names.
-      report: whether a run that has a directory is recorded, and has a `report.html` in the end: a
-        page that shows it learning.
+      quiet: whether to show no progress.
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used, or is of another run
@@ -150,15 +135,15 @@ def fit(
       OSError: if `out` cannot be written.
     """
     choice("fit", "not_finite", not_finite, get_args(NotFinitePolicy))
-    learner = guard(learner) if not_finite == "skip" else learner
+    learner = _guard_once(learner) if not_finite == "skip" else learner
     training = train(
-        learner, data, steps=steps, key=key, hparams=hparams, every=every,
-        evaluate=evaluate, evaluate_every=evaluate_every, form=form, watch=watch, select=select,
-        width=width, devices=devices,
+        learner, data, steps=steps, key=key, hparams=hparams, every=every, evaluate=evaluate,
+        watch=watch, select=select, execution=execution,
     )  # fmt: skip
-    asked = hparams if config is None else config
+    out = None if out is None else destination(out)
+    name, report = (out.name, out.report) if out else (None, False)
     record, speed = Record(training), Speed(training)
-    with _kept(training, out, asked, saving, resume, allow_change, report) as found:
+    with _kept(training, out, hparams, saving) as found:
         keeper, kept, recorder = found
         before = keeper and finished(keeper.directory.path)  # it is returned as it is
         if kept is not None:
@@ -209,14 +194,14 @@ def fit(
                 page = f"python -m jaxnn report {keeper.directory.path} makes a page of it so far"
                 words += f"; the same again goes on from there; {page}"
             raise KeyboardInterrupt(words)
-        result = record.result(name, progress)
+        result = record.result(name or "run", progress)
         figures = speed.told(result["steps"])
         if before is not None:
             result, figures = before[0], keeper.directory.speed  # pyright: ignore
         elif keeper is not None:
             if recorder is not None:
                 recorder.end(progress)
-            keeper.directory.write(SPEED, (json.dumps(figures, indent=2) + "\n").encode())
+            keeper.directory.write_json(SPEED, figures)
             keeper.directory.finish(result)
             if report:
                 write_report(keeper.directory.path)
@@ -228,34 +213,23 @@ def fit(
 @contextmanager
 def _kept(
     training: Training,
-    out: str | Path | None,
-    config: Any,
+    out: Directory | None,
+    hparams: Hparams | None,
     saving: Saving | None,
-    resume: bool,
-    allow_change: Collection[str],
-    report: bool,
-) -> Iterator[tuple[Keeper | None, Kept | None, Recorder | None]]:
+) -> Iterator[tuple[Checkpointer | None, RestoredRun | None, Recorder | None]]:
     """Opens the directory; yields who keeps the run, what was kept before, and who records it."""
     kind("fit", "saving", saving or Saving(), Saving, fix="Pass saving=Saving(seconds=60)")
-    if out is None and resume:
-        raise InvalidValue(
-            "fit",
-            "there is nothing to go on with",
-            got="resume=True and no directory",
-            expected="the directory of a run",
-            fix="Pass out='runs/mine', or leave out resume",
-        )
     if out is None:
         yield None, None, None
         return
     keeper = None
     try:
-        with open_directory(out, config, resume=resume, allow_change=allow_change) as directory:
-            keeper = Keeper(directory, training, saving or Saving(), config)
+        with open_directory(out, hparams) as directory:
+            keeper = Checkpointer(directory, training, saving or Saving(), directory.asked.config)
             try:
-                kept = keeper.found(resume, allow_change)
+                kept = keeper.restore(out.resume, out.allow_change)
                 keeper.prepare()
-                with recorder_of(directory, training, kept and kept.step, report) as recorder:
+                with recorder_of(directory, training, kept and kept.step, out.report) as recorder:
                     yield keeper, kept, recorder
                 keeper.wait()
             except BaseException as error:
@@ -265,13 +239,18 @@ def _kept(
                     error.add_note(f"Besides, a checkpoint could not be saved: {late}")
                 raise
     except NotFinite:
-        if report and keeper is not None:
+        if out.report and keeper is not None:
             # While it is locked, the run would be told to be going on.
             write_report(keeper.directory.path)
         raise
 
 
-def _check_finite(record: Record, keeper: Keeper | None) -> None:
+@lru_cache(32)  # An equal learner compiles nothing again: `fit` guards the same one alike.
+def _guard_once(learner: Learner) -> Learner:
+    return guard(learner)
+
+
+def _check_finite(record: Record, keeper: Checkpointer | None) -> None:
     """Raises `NotFinite` if the last report of a single run is not, after a look for the reason."""
     row = record.rows[-1]
     if record.status == RUNNING and row.get("train/skipped") == 1.0:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.driver.chunks import Progress, Training
 from jaxnn.loop.statuses import RUNNING, STATUSES
-from jaxnn.storage.checkpointing import Kept
+from jaxnn.storage.checkpointing import RestoredRun
 from jaxnn.typing import Any
 
 
@@ -21,7 +21,7 @@ class Record:
         self.status: Any = RUNNING
         self.began = time.perf_counter()
 
-    def go_on(self, kept: Kept) -> None:
+    def go_on(self, kept: RestoredRun) -> None:
         """Takes up the rows and the time of a run that goes on."""
         self.rows = kept.rows
         self.status = _plain(kept.trial.status)

@@ -15,14 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidType, InvalidValue, choice, number, positive, positive_integer
-from jaxnn.driver.trial import Trial
+from jaxnn.driver.trial import Select, Trial
 from jaxnn.loop._population import where
 from jaxnn.loop.statuses import DIVERGED, DROPPED, EMPTY, RUNNING
 from jaxnn.metrics import lower_is_better
 from jaxnn.scale.layout import rows
-from jaxnn.typing import Any, Array, Bool, Callable, Int
-
-Select = Callable[[Any, Trial], Trial]
+from jaxnn.typing import Any, Array, Bool, Int
 
 
 def successive_halving(

@@ -222,7 +222,7 @@ def resize(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:
             along[axis : axis + 1] = array.shape[axis : axis + 1]
         if array.shape != tuple(along):
             raise InvalidValue(
-                "resized",
+                "resize",
                 "more differs than the lengths of axes of positions",
                 got=f"an array of shape {array.shape} for shape {tuple(shape)}",
                 expected=f"lengths that differ only along the axes {axes}",

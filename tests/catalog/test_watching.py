@@ -148,7 +148,7 @@ def test_what_a_stranger_wrote_steers_nothing(place, call):
         (place / "recording" / "about.json").write_text('{"moments": ["x", 3]}')
     code, out, _ = call("watch", place)
     assert code == 4 and not any("\x1b" in each for each in out)
-    assert out[-1].startswith("damaged at step 2")
+    assert out[-1].startswith("corrupt at step 2")
 
 
 def test_mistakes_are_told(place, call):
@@ -171,21 +171,22 @@ import sys, time, jax, optax, jaxnn
 data = jaxnn.resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
 learner = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.01))
 jaxnn.fit(learner, data, steps=%d, every=%d, key=jax.random.key(0), quiet=True, out=sys.argv[1],
-          report=False)
+
 """
 
 
 def started(place, steps, every):
     begun = subprocess.Popen([sys.executable, "-c", RUN % (steps, every), str(place)], cwd=ROOT)
-    end = time.monotonic() + 60
-    while not (place / "metrics.jsonl").exists() and time.monotonic() < end:
+    end = time.monotonic() + 120
+    while not (place / "metrics.jsonl").exists():
+        assert begun.poll() is None and time.monotonic() < end
         time.sleep(0.02)
     return begun
 
 
 @pytest.mark.slow
 def test_a_run_in_another_process_is_seen_to_its_end(place):
-    run = started(place, 2_000_000, 20_000)
+    run = started(place, 400_000, 20_000)
     lines = [json.loads(each) for each in watching.lines(place, 0.05)]
     assert run.wait() == 0
     *rows, end = lines
@@ -202,13 +203,13 @@ def test_ctrl_c_ends_watching_quietly_and_a_kill_of_the_run_is_seen(place):
         first = subprocess.Popen(command, **settings)
         assert first.stdout.readline().startswith("step ")
         first.send_signal(signal.SIGINT)
-        out, errors = first.communicate(timeout=20)
+        out, errors = first.communicate(timeout=120)
         assert (first.returncode, errors) == (0, "")
         second = subprocess.Popen(command, **settings)
         assert second.stdout.readline().startswith("step ")
     finally:
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
-    out, errors = second.communicate(timeout=20)
+    out, errors = second.communicate(timeout=120)
     assert (second.returncode, errors) == (4, "")
     assert out.splitlines()[-1].startswith("stopped at step ")

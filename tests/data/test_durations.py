@@ -31,13 +31,13 @@ def data(batch_size, examples=300):
 def test_durations(duration, steps):
     if steps is None:
         with pytest.raises(jaxnn.InvalidValue, match="Pass, say, duration='10 epochs'"):
-            jaxnn.steps_of(duration, data(32), total=1000)
+            jaxnn.data.steps_of(duration, data(32), total=1000)
     else:
-        assert jaxnn.steps_of(duration, data(32), total=1000) == steps
+        assert jaxnn.data.steps_of(duration, data(32), total=1000) == steps
 
 
 def test_whole_epochs_are_not_rounded_up_by_rounding_errors():
     few = data(3, examples=10)  # 3 * (10 / 3) comes out exact only when rounded first
-    assert [jaxnn.steps_of(f"{3 * n} epochs", few) for n in (1, 7, 100, 333)] == [
+    assert [jaxnn.data.steps_of(f"{3 * n} epochs", few) for n in (1, 7, 100, 333)] == [
         10, 70, 1000, 3330,
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from jaxnn.learning._learner import ORDER
 from jaxnn.storage import checkpoints
 from tests import failpoints
 from tests.harness import bits, counted, keep_pace
+from tests.options import grouped
 from tests.registry import real
 
 pytestmark = pytest.mark.slow
@@ -56,13 +57,13 @@ def spoilt(step, nan=True):
     """A learner whose parameters are spoilt at a step; they become infinite unless `nan`."""
     base = linear()
 
-    def spoil(state, batch):
-        after, metrics = base.step(state, batch)
+    def spoil(state, batch, gradients):
+        after, metrics = base.update(state, batch, gradients)
         zero = jnp.where(state.step == step, 0.0, 1.0)
         bad = 1.0 / zero if not nan else zero / zero
         return after._replace(params=jax.tree.map(lambda x: x * bad, after.params)), metrics
 
-    return base._replace(step=spoil)
+    return base._replace(update=spoil)
 
 
 def root(x):
@@ -105,7 +106,8 @@ def settings(learner, on=DATA, more={}):
 
 
 def fit(out, *given, saving=jaxnn.Saving(seconds=0), **more):
-    return jaxnn.fit(out=out, quiet=True, saving=saving, **settings(*given), **more)
+    options = {**settings(*given), **more, "saving": saving}
+    return jaxnn.fit(quiet=True, **grouped(out, **options))
 
 
 def ends(out, *given, **more):
@@ -117,10 +119,10 @@ def ends(out, *given, **more):
 def saved(out):
     """Returns the arrays of each checkpoint, by its step; all of them are whole."""
 
-    def damage(path, error):
+    def on_corrupt(path, error):
         pytest.fail(f"{path}: {error}")
 
-    good = checkpoints.good(out / "checkpoints", damage)
+    good = checkpoints.verified(out / "checkpoints", on_corrupt)
     return {content["step"]: checkpoints.read_checkpoint(path, content) for path, content in good}
 
 
@@ -150,7 +152,7 @@ def test_the_first_bad_step_is_found_and_the_state_before_it_kept(name, tmp_path
         told = report(tmp_path)
         assert (told["step"], told["checkpoint"], told["again"]) == (first, first, False)
         assert told["batch"] == BATCHES[first] and told["epoch"] == pytest.approx(first / 6)
-        found = told["found"]
+        found = told["finding"]
         assert re.fullmatch(operation, found["operation"]) and found["sentence"] in text
         assert (found["layer"], found["phase"]) == (layer, phase)
         # The newest is the state before that step, as training that ends there comes to it.
@@ -192,7 +194,7 @@ def score(outputs, batch):
     """No number as long as the error is large."""
     value = error(outputs, batch)
     value = jnp.where(value.mean() > 1.0, jnp.nan, value)
-    return {"score": jaxnn.metrics.mean(value, jaxnn.weights_of(batch, value))}
+    return {"score": jaxnn.metrics.mean(value, jaxnn.objectives.weights_of(batch, value))}
 
 
 def test_a_watched_number_that_is_nan_is_never_the_best(tmp_path, monkeypatch):
@@ -208,7 +210,7 @@ def test_a_watched_number_that_is_nan_is_never_the_best(tmp_path, monkeypatch):
         best = max(score for score in scores if math.isfinite(score))
         assert run.result["best/test/score"] == best
         folder = tmp_path / "checkpoints"
-        values = [checkpoints.manifest_of(path)["value"] for path in checkpoints.folders(folder)]
+        values = [checkpoints.read_manifest(path)["value"] for path in checkpoints.folders(folder)]
         assert best in values
         tried.append("best")
 
@@ -255,7 +257,7 @@ def test_a_member_diverges_alone_and_the_population_is_kept(tmp_path, monkeypatc
         fit(tmp_path, linear(), DATA, more)
     kept = saved(tmp_path)
     assert any(
-        arrays["status"].tolist() == [0, jaxnn.STATUSES.index("diverged"), 0]
+        arrays["status"].tolist() == [0, jaxnn.loop.STATUSES.index("diverged"), 0]
         for arrays in kept.values()
     )
     for arrays in kept.values():

@@ -15,7 +15,7 @@ import jaxnn
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-@pytest.mark.usefixtures("optimized")  # it is for training that takes its time
+@pytest.mark.usefixtures("optimized", "cache_options")  # training takes its time
 def test_the_example_trains_and_predicts(capsys):
     code, many, _ = re.findall(r"```python\n(.*?)```", README, re.S)
     assert 15 <= len([line for line in code.splitlines() if line.strip()]) <= 22

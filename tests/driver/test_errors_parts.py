@@ -7,6 +7,7 @@ import pytest
 
 import jaxnn
 from jaxnn import InvalidType, InvalidValue
+from jaxnn.objectives import batchwise
 from tests.mistakes import BYTES, DATA, GREY_IMAGES, IMAGES, KEY, judge, learner, train
 
 
@@ -141,7 +142,7 @@ CASES = {
         r"Leave out the mean over the batch, or pass batchwise\(loss\)",
     ),
     "a loss of each example, called batchwise": (
-        lambda: train(parts=(None, jaxnn.batchwise(lambda outputs, batch: outputs[:, 0]))),
+        lambda: train(parts=(None, batchwise(lambda outputs, batch: outputs[:, 0]))),
         V, r"one value for the whole batch. Got a value of shape \(12,\)",
         r"Return values\.mean\(\), or pass the loss without batchwise",
     ),

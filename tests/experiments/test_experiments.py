@@ -111,8 +111,8 @@ def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsy
         text = jaxnn.datasets.tiny_shakespeare()[:9000]
         monkeypatch.setattr(jaxnn.datasets, "tiny_shakespeare", lambda: text)
     config = shrunk(module.Config())
-    run = module.main(config, tmp_path / "run")
-    assert isinstance(run, jaxnn.Run | jaxnn.Swept) and run.out == tmp_path / "run"
+    run = module.main(config, jaxnn.Directory(tmp_path / "run", name, config))
+    assert isinstance(run, jaxnn.Run | jaxnn.search.Swept) and run.out == tmp_path / "run"
     result = json.loads((run.out / "result.json").read_text())
     assert result["experiment"] == name
     runs = result.get("runs") or result.get("members") or result.get("settings") or 1
@@ -139,6 +139,6 @@ def test_the_convolutional_mnist_runs_too(model, part, tmp_path, monkeypatch, ca
     monkeypatch.setattr(jaxnn.datasets, "mnist", lambda: few)
     module = load("mnist")
     config = replace(module.Config(), model=model, batch_size=8, epochs=0.2)
-    run = module.main(config, tmp_path)
+    run = module.main(config, jaxnn.Directory(tmp_path))
     assert run.result["steps"] == 2 and run.result["form"] == "looped"
     assert part in run.state.params["layers"]

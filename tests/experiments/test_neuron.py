@@ -19,7 +19,7 @@ def story(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr("builtins.print", lambda text: printed.append(text))
-        run = neuron.main(neuron.Config(), out)
+        run = neuron.main(neuron.Config(), jaxnn.Directory(out))
     return run, "\n".join(printed)
 
 

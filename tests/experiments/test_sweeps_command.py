@@ -46,7 +46,7 @@ def learner(hidden):
     )
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     return jaxnn.fit(
         learner(config.hidden),
         jaxnn.resident(DATA, batch_size=config.batch_size),
@@ -56,8 +56,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         every=2,
         evaluate=jaxnn.resident(DATA, batch_size=24),
         out=out,
-        name="test_sweeps_command",
-        config=config,
         quiet=True,
         **options,
     )
@@ -107,8 +105,8 @@ def test_a_sweep_over_inputs_is_one_population(run, compilations):
 
 
 def test_a_sweep_has_one_page_for_all_of_its_groups(run, monkeypatch):
-    for function in (jaxnn.fit, jaxnn.fit_sweep):
-        monkeypatch.setitem(inspect.unwrap(function).__kwdefaults__, "report", True)
+    init = inspect.unwrap(jaxnn.Directory.__init__)
+    monkeypatch.setattr(init, "__defaults__", (*init.__defaults__[:-1], True))
     assert run("--sweep", "rate=0.02,0.05", "--out", "mine")[0] == 0
     assert [*Path("mine").rglob("report.html")] == [Path("mine/report.html")]
 

@@ -142,7 +142,7 @@ def test_what_is_looked_at_is_dropped_in_training_alone():
 
 
 def test_positions_are_rows_that_are_added():
-    network = jaxnn.positions(9)
+    network = jaxnn.layers.positions(9)
     params, state = made(network, INPUTS)
     expected = INPUTS + np.asarray(params["weight"])[None, :6]
     assert_close(network.apply(params, state, INPUTS)[0], expected)
@@ -187,13 +187,13 @@ ERRORS = [
         lambda: remembering(jaxnn.attention(8, heads=2), 4).init(jax.random.key(0), real(1, 2, 8)),
         ["cannot read piece by piece", "causal=False"],
     ),
-    (lambda: jaxnn.positions(0), ["positions: length is out of range"]),
+    (lambda: jaxnn.layers.positions(0), ["positions: length is out of range"]),
     (
-        lambda: jaxnn.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 5, 8)),
+        lambda: jaxnn.layers.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 5, 8)),
         ["the sequence is too long", "shape (2, 5, 8) for 4 places", "make 5 places"],
     ),
     (
-        lambda: jaxnn.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 8)),
+        lambda: jaxnn.layers.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 8)),
         ["the inputs are no sequences"],
     ),
 ]

@@ -97,12 +97,12 @@ def test_general_convolution_is_that_of_lax(changes):
 
         return jax.jit(jax.value_and_grad(loss, (0, 1)))(inputs, weight)
 
-    ours, theirs = gradients(jaxnn.conv_general_dilated), gradients(lax.conv_general_dilated)
+    ours, theirs = gradients(jaxnn.layers.conv_general_dilated), gradients(lax.conv_general_dilated)
     assert_close(ours, theirs, 1e-4)
 
 
 def test_string_padding_of_dilated_inputs_is_refused_as_by_lax():
-    for convolution in (jaxnn.conv_general_dilated, lax.conv_general_dilated):
+    for convolution in (jaxnn.layers.conv_general_dilated, lax.conv_general_dilated):
         with pytest.raises(ValueError, match="[Pp]adding"):
             convolution(
                 real(1, 5, 5, 2), real(3, 3, 2, 2), (1, 1), "SAME", lhs_dilation=(2, 2),
@@ -130,5 +130,5 @@ def test_flax_takes_it_and_the_loop_is_then_the_form_to_run_in():
         )
         return best_form(trace_step(learner, state, data)[0])
 
-    assert form(conv_general_dilated=jaxnn.conv_general_dilated) == "looped"
+    assert form(conv_general_dilated=jaxnn.layers.conv_general_dilated) == "looped"
     assert form() == ("stepped" if jax.default_backend() == "cpu" else "looped")

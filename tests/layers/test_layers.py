@@ -103,7 +103,7 @@ def test_example_norms(name):
     params = {"scale": jnp.array(real(4, seed=1)), "bias": jnp.array(real(4, seed=2))}
     if name == "rms_norm":
         del params["bias"]
-    outputs = applied(getattr(jaxnn, name)(), params, 3 * IMAGES + 2)[0]
+    outputs = applied(getattr(jaxnn.layers, name)(), params, 3 * IMAGES + 2)[0]
     assert_close(outputs, theirs.apply({"params": params}, 3 * IMAGES + 2))
 
 

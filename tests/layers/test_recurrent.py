@@ -15,7 +15,7 @@ from tests.trees import assert_close
 
 SEQUENCES = real(3, 5, 2)
 UNITS = 4
-LAYERS = {"gru": (jaxnn.gru, 3), "lstm": (jaxnn.lstm, 4)}
+LAYERS = {"gru": (jaxnn.layers.gru, 3), "lstm": (jaxnn.layers.lstm, 4)}
 
 
 def parameters(gates):
@@ -81,7 +81,7 @@ def test_gru_is_that_of_flax(reverse):
     cell.dense_h.kernel[...] = params["hidden"]["weight"]
     theirs = nnx.RNN(cell, reverse=reverse, keep_order=True, rngs=nnx.Rngs(0))
     wanted = theirs(jnp.array(SEQUENCES))
-    assert_close(outputs_of(jaxnn.gru(UNITS, reverse=reverse), params), wanted)
+    assert_close(outputs_of(jaxnn.layers.gru(UNITS, reverse=reverse), params), wanted)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -98,7 +98,7 @@ def test_lstm_is_that_of_flax(reverse):
         hidden.bias[...] = params["input"]["bias"][part]
     theirs = nnx.RNN(cell, reverse=reverse, keep_order=True, rngs=nnx.Rngs(0))
     wanted = theirs(jnp.array(SEQUENCES))
-    assert_close(outputs_of(jaxnn.lstm(UNITS, reverse=reverse), params), wanted)
+    assert_close(outputs_of(jaxnn.layers.lstm(UNITS, reverse=reverse), params), wanted)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -115,11 +115,11 @@ def test_recurrent_weights_begin_orthogonal_for_each_gate(kind, key):
 def test_forget_gates_begin_open(key):
     @jax.jit
     def bias(forget_bias):
-        layer = jaxnn.lstm(2, forget_bias=forget_bias)
+        layer = jaxnn.layers.lstm(2, forget_bias=forget_bias)
         return layer.init(key, SEQUENCES)[0]["input"]["bias"]
 
     assert bias(1.5).tolist() == [0, 0, 1.5, 1.5, 0, 0, 0, 0]
-    plain = jaxnn.lstm(2).init(key, SEQUENCES)[0]["input"]["bias"]
+    plain = jaxnn.layers.lstm(2).init(key, SEQUENCES)[0]["input"]["bias"]
     assert plain.tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
 
 
@@ -137,11 +137,11 @@ def test_its_products_are_linear_parts_that_can_be_changed():
         return {name: {"1": tree} for name, tree in params.items()}
 
     params = parameters(3)
-    changed = intercept(jaxnn.gru(UNITS), halved)
+    changed = intercept(jaxnn.layers.gru(UNITS), halved)
     scaled = jax.tree.map(lambda x: x, params)
     for part in scaled.values():
         part["weight"] = part["weight"] * 0.5
-    assert_close(outputs_of(changed, nested(params)), outputs_of(jaxnn.gru(UNITS), scaled))
+    assert_close(outputs_of(changed, nested(params)), outputs_of(jaxnn.layers.gru(UNITS), scaled))
     assert seen == ["input", "hidden"]
 
 
@@ -157,8 +157,8 @@ def test_rnn_reads_the_last_time_step_or_every_one(key):
     inputs = real(3, 5, 2)
     every, last = (jaxnn.rnn([4, 3], 2, every_step=each) for each in (True, False))
     params, _ = jax.jit(every.init)(key, inputs)
-    inside = outputs_of(jaxnn.gru(4), params["gru_1"], inputs)
-    inside = outputs_of(jaxnn.gru(3), params["gru_2"], inside)
+    inside = outputs_of(jaxnn.layers.gru(4), params["gru_1"], inputs)
+    inside = outputs_of(jaxnn.layers.gru(3), params["gru_2"], inside)
     wanted = inside @ params["output"]["weight"] + params["output"]["bias"][None, None]
     assert_close(outputs_of(every, params, inputs), wanted)
     assert_close(outputs_of(last, params, inputs), wanted[:, -1])
@@ -179,24 +179,24 @@ CASES = {
     "one number for the layers": (
         lambda: jaxnn.rnn(64, 1), T, r"rnn: hidden is of another kind. Got a int", r"\[64\]",
     ),
-    "no units": (lambda: jaxnn.gru(0), V, r"gru: features .* features=0", r"features=1"),
+    "no units": (lambda: jaxnn.layers.gru(0), V, r"gru: features .* features=0", r"features=1"),
     "no forgetting": (
-        lambda: jaxnn.lstm(2, forget_bias=np.nan),
+        lambda: jaxnn.layers.lstm(2, forget_bias=np.nan),
         V, r"lstm: forget_bias is out of range",
         r"Pass, say, forget_bias=",
     ),
     "sequences of numbers": (
-        lambda: jax.eval_shape(jaxnn.lstm(2).init, jax.random.key(0), real(3, 5)),
+        lambda: jax.eval_shape(jaxnn.layers.lstm(2).init, jax.random.key(0), real(3, 5)),
         V, r"lstm: .* inputs of shape \(3, 5\)",
         r"Pass inputs\[\.\.\., None\]",
     ),
     "sequences of symbols": (
-        lambda: jaxnn.gru(UNITS).apply(parameters(3), {}, whole(3, 3, 5, 2)),
+        lambda: jaxnn.layers.gru(UNITS).apply(parameters(3), {}, whole(3, 3, 5, 2)),
         T, r"gru: inputs are not floating-point numbers",
         r"standardize",
     ),
     "another number of features": (
-        lambda: jax.eval_shape(jaxnn.gru(UNITS).apply, parameters(3), {}, real(3, 5, 7)),
+        lambda: jax.eval_shape(jaxnn.layers.gru(UNITS).apply, parameters(3), {}, real(3, 5, 7)),
         V, r"inputs of shape \(5, 3, 7\)",
         r"Give inputs with those features",
     ),

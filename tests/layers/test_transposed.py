@@ -7,7 +7,7 @@ import pytest
 from flax import linen, nnx
 
 import jaxnn
-from jaxnn import InvalidValue
+from jaxnn import InvalidValue, layers
 from tests.mistakes import judge
 from tests.registry import real
 from tests.trees import assert_close
@@ -41,7 +41,7 @@ def test_conv_transpose(shape, features, window, options):
     kernel = {"kernel": params["weight"]}
     if options.get("bias", True):
         kernel["bias"] = params["bias"] = jnp.array(real(features, seed=3))
-    layer, inputs = jaxnn.conv_transpose(features, window, **options), real(*shape)
+    layer, inputs = layers.conv_transpose(features, window, **options), real(*shape)
     assert_close(applied(layer, params, inputs), theirs.apply({"params": kernel}, inputs))
     drawn, _ = jax.eval_shape(layer.init, jax.random.key(0), inputs)
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
@@ -51,7 +51,7 @@ def test_padding_has_its_name_in_any_case():
     inputs, params = real(2, 5, 3), {"weight": jnp.array(real(4, 3, 2)), "bias": jnp.zeros(2)}
     for name in ("SAME", "VALID"):
         upper, lower = (
-            applied(jaxnn.conv_transpose(2, 4, strides=2, padding=each), params, inputs)
+            applied(layers.conv_transpose(2, 4, strides=2, padding=each), params, inputs)
             for each in (name, name.lower())
         )
         assert_close(upper, lower)
@@ -61,14 +61,14 @@ def test_one_input_paints_its_window():
     params = {"weight": jnp.arange(1.0, 7.0).reshape(3, 2, 1, 1), "bias": jnp.zeros(1)}
     one = np.zeros((1, 2, 2, 1), np.float32)
     one[0, 1, 0] = 10
-    painted = applied(jaxnn.conv_transpose(1, (3, 2), strides=(3, 2)), params, one)[0, :, :, 0]
+    painted = applied(layers.conv_transpose(1, (3, 2), strides=(3, 2)), params, one)[0, :, :, 0]
     # The last weight of a window, not the first, is at its first output, as in Flax.
     assert painted[3:, :2].tolist() == [[60, 50], [40, 30], [20, 10]]
     assert float(jnp.sum(painted)) == 210
 
 
 def test_transposed_convolution_keeps_the_variance_of_the_inputs(key):
-    layer = jaxnn.conv_transpose(40, 4, strides=2, padding="VALID")
+    layer = layers.conv_transpose(40, 4, strides=2, padding="VALID")
     inputs = real(4, 12, 12, 30)
     outputs = np.asarray(applied(layer, layer.init(key, inputs)[0], inputs))
     assert np.isclose(outputs[:, 3:-3, 3:-3].std(), 1, rtol=0.05)
@@ -96,7 +96,7 @@ def test_depthwise_conv(shape, window, options):
     theirs.kernel[...] = params["weight"]
     if options.get("bias", True):
         theirs.bias[...] = params["bias"] = jnp.array(real(features, seed=3))
-    layer, inputs = jaxnn.depthwise_conv(window, **options), real(*shape)
+    layer, inputs = layers.depthwise_conv(window, **options), real(*shape)
     assert_close(applied(layer, params, inputs), theirs(jnp.array(inputs)))
     drawn, _ = jax.eval_shape(layer.init, jax.random.key(0), inputs)
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
@@ -108,11 +108,11 @@ def test_group_norm(groups):
     theirs = linen.GroupNorm(groups, use_fast_variance=False)
     for inputs in (3 * IMAGES + 2, real(3, 4)):
         wanted = theirs.apply({"params": params}, inputs)
-        assert_close(applied(jaxnn.group_norm(groups), params, inputs), wanted)
+        assert_close(applied(layers.group_norm(groups), params, inputs), wanted)
 
 
 def test_group_norm_far_from_zero():
-    layer, inputs = jaxnn.group_norm(2), real(2, 50, 4) + 3000.0
+    layer, inputs = layers.group_norm(2), real(2, 50, 4) + 3000.0
     outputs = applied(layer, layer.init(jax.random.key(0), inputs)[0], inputs)
     np.testing.assert_allclose(np.asarray(outputs).std((1, 2)), 1.0, rtol=1e-2)
 
@@ -126,12 +126,12 @@ def test_batch_norm_begins_with_the_scale_it_is_given(key):
 def test_stochastic_depth(rate, key):
     """As many examples dropped as the rate says, each as a whole, and the same mean."""
     inputs = np.ones((20000, 2, 3), np.float32)
-    outputs = np.asarray(applied(jaxnn.stochastic_depth(rate), {}, inputs, key))
+    outputs = np.asarray(applied(layers.stochastic_depth(rate), {}, inputs, key))
     kept = outputs[:, 0, 0] != 0
     np.testing.assert_array_equal(outputs != 0, np.broadcast_to(kept[:, None, None], inputs.shape))
     np.testing.assert_allclose(outputs[kept], 1 / (1 - rate), rtol=1e-3)
     assert abs(kept.mean() - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / len(kept))
-    assert_close(applied(jaxnn.stochastic_depth(rate), {}, inputs[:8]), inputs[:8])
+    assert_close(applied(layers.stochastic_depth(rate), {}, inputs[:8]), inputs[:8])
 
 
 def test_a_dropped_example_skips_the_branch(key):
@@ -140,7 +140,7 @@ def test_a_dropped_example_skips_the_branch(key):
 
     @jax.jit
     def outputs(rate):
-        branch = jaxnn.serial(jaxnn.activation(jnp.ones_like), jaxnn.stochastic_depth(rate))
+        branch = jaxnn.serial(jaxnn.activation(jnp.ones_like), layers.stochastic_depth(rate))
         return jaxnn.residual(branch).apply({}, {}, inputs, key=key)[0]
 
     assert set(np.asarray(outputs(0.75))[:, 0].tolist()) == {1.0, 5.0}
@@ -154,53 +154,53 @@ def shape(network, inputs):
 WEIGHTS = {"weight": real(3, 3, 1, 4), "bias": real(4)}
 CASES = {
     "groups that do not divide": (
-        lambda: shape(jaxnn.group_norm(6), real(2, 3, 4)),
+        lambda: shape(layers.group_norm(6), real(2, 3, 4)),
         InvalidValue, r"group_norm: .* inputs of shape \(2, 3, 4\) and groups=6",
         r"Pass, say, groups=2",
     ),
-    "no groups": (lambda: jaxnn.group_norm(0), InvalidValue, r"groups=0", r"groups=1"),
+    "no groups": (lambda: layers.group_norm(0), InvalidValue, r"groups=0", r"groups=1"),
     "an infinite scale": (
         lambda: jaxnn.batch_norm(scale=np.inf), InvalidValue, r"scale=inf", r"Pass, say, scale=",
     ),
     "dropping all": (
-        lambda: jaxnn.stochastic_depth(1.0),
+        lambda: layers.stochastic_depth(1.0),
         InvalidValue, r"stochastic_depth: rate is out of range. Got rate=1",
         r"Pass, say, rate=0\.5",
     ),
     "no nodes for a channel": (
-        lambda: jaxnn.depthwise_conv(3, multiplier=0),
+        lambda: layers.depthwise_conv(3, multiplier=0),
         InvalidValue, r"multiplier=0", r"multiplier=1",
     ),
     "depthwise without space": (
-        lambda: shape(jaxnn.depthwise_conv(3), real(2, 4)),
+        lambda: shape(layers.depthwise_conv(3), real(2, 4)),
         InvalidValue, r"inputs of shape \(2, 4\)", r"Reshape images",
     ),
     "depthwise with other channels": (
-        lambda: jax.eval_shape(jaxnn.depthwise_conv(3).apply, WEIGHTS, {}, real(2, 6, 6, 3)),
+        lambda: jax.eval_shape(layers.depthwise_conv(3).apply, WEIGHTS, {}, real(2, 6, 6, 3)),
         InvalidValue, r"weight of shape \(3, 3, 1, 4\)", r"Give inputs of the shape that init",
     ),
     "depthwise with a window too large": (
         lambda: jax.eval_shape(
-            jaxnn.depthwise_conv(3, padding="VALID").apply, WEIGHTS, {}, real(2, 2, 6, 4)
+            layers.depthwise_conv(3, padding="VALID").apply, WEIGHTS, {}, real(2, 2, 6, 4)
         ),
         InvalidValue, r"reaches over 3", r"padding='SAME'",
     ),
     "transposed without space": (
-        lambda: shape(jaxnn.conv_transpose(2, 3), real(2, 4)),
+        lambda: shape(layers.conv_transpose(2, 3), real(2, 4)),
         InvalidValue, r"conv_transpose: .* inputs of shape \(2, 4\)", r"Reshape images",
     ),
     "transposed with other channels": (
-        lambda: jax.eval_shape(jaxnn.conv_transpose(4, 3).apply, WEIGHTS, {}, real(2, 6, 6, 3)),
+        lambda: jax.eval_shape(layers.conv_transpose(4, 3).apply, WEIGHTS, {}, real(2, 6, 6, 3)),
         InvalidValue, r"weight of shape \(3, 3, 1, 4\)", r"Give inputs of the shape that init",
     ),
     "transposed by a padding of another name": (
         lambda: jax.eval_shape(
-            jaxnn.conv_transpose(4, 3, padding="HALF").apply, WEIGHTS, {}, real(2, 6, 6, 1)
+            layers.conv_transpose(4, 3, padding="HALF").apply, WEIGHTS, {}, real(2, 6, 6, 1)
         ),
         InvalidValue, r"padding='HALF'", r"Pass padding='SAME'",
     ),
     "transposed strides of zero": (
-        lambda: jaxnn.conv_transpose(4, 3, strides=0), InvalidValue, r"strides=0", r"strides=1",
+        lambda: layers.conv_transpose(4, 3, strides=0), InvalidValue, r"strides=0", r"strides=1",
     ),
 }  # fmt: skip
 

@@ -108,7 +108,7 @@ def test_a_rate_scales_the_step(key):
 
 
 def test_augmentation_in_training_only(key):
-    goal = jaxnn.augment(jaxnn.classification(), lambda key, inputs: 0.0 * inputs)
+    goal = jaxnn.objectives.augment(jaxnn.classification(), lambda key, inputs: 0.0 * inputs)
     learner = jaxnn.learner(jaxnn.linear(3), goal, optax.sgd(0.1))
     state = made(learner, key)
     _, metrics = jax.jit(learner.step)(state, BATCH)

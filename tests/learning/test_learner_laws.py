@@ -133,7 +133,7 @@ def test_one_trace(case, form, compilations):
     def train(seed, steps, every, factor):
         hparams = {k: v * factor for k, v in case.facts.get("hparams", {}).items()}
         key = jax.random.key(seed)
-        options = {"hparams": hparams, "evaluate": data, "form": form}
+        options = {"hparams": hparams, "evaluate": data, "execution": jaxnn.Execution(form)}
         for _ in jaxnn.train(learner, data, steps=steps, key=key, every=every, **options):
             pass
 
@@ -154,7 +154,8 @@ def test_transfers(case, form, monkeypatch):
     value = kind._value.fget  # what every conversion to a number on the host goes through
     monkeypatch.setattr(kind, "_value", property(lambda self: (reads.append(1), value(self))[1]))
     evaluate = {"test": planned(case).data}
-    options = {"hparams": case.facts.get("hparams"), "every": 4, "evaluate": evaluate, "form": form}
+    options = {"hparams": case.facts.get("hparams"), "every": 4, "evaluate": evaluate}
+    options["execution"] = jaxnn.Execution(form)
     arranged = train(case.thing, evaluate["test"], steps=STEPS, key=jax.random.key(0), **options)
     with jax.transfer_guard_device_to_host("disallow"):  # where there is one: not on CPU
         reports = [progress.metrics for progress in arranged]

@@ -230,7 +230,7 @@ def test_mistakes_are_explained(change, words):
         ),
         (
             jaxnn.serial(
-                jaxnn.embedding(7, 4), jaxnn.attention(4, heads=1, causal=True), jaxnn.gru(7)
+                jaxnn.embedding(7, 4), jaxnn.attention(4, heads=1, causal=True), jaxnn.layers.gru(7)
             ),
             "reads piece by piece otherwise than as a whole. Got serial, whose logits differ by",
         ),

@@ -100,8 +100,8 @@ def test_residual_and_parallel(key):
 def test_a_network_is_hashed_whatever_its_sizes_were_given_as():
     for make in (
         lambda sizes: jaxnn.conv(2, sizes, strides=sizes),
-        lambda sizes: jaxnn.depthwise_conv(sizes),
-        lambda sizes: jaxnn.conv_transpose(2, sizes, strides=sizes),
+        lambda sizes: jaxnn.layers.depthwise_conv(sizes),
+        lambda sizes: jaxnn.layers.conv_transpose(2, sizes, strides=sizes),
         jaxnn.max_pool,
         jaxnn.avg_pool,
     ):

@@ -46,7 +46,7 @@ def test_activations_have_the_memory_of_their_dtype_and_of_every_turn():
     deep = jaxnn.repeat(jaxnn.linear(4), 6)
     assert made(deep, 3, 4).rows[0].activation_bytes == 6 * 3 * 4 * 4
     # Of a loop over time, too, though its row has the shape of one step.
-    hidden = next(r for r in made(jaxnn.gru(4), 2, 5, 3).rows if r.part == "hidden")
+    hidden = next(r for r in made(jaxnn.layers.gru(4), 2, 5, 3).rows if r.part == "hidden")
     assert (hidden.output, hidden.activation_bytes) == ((2, 12), 5 * 2 * 12 * 4)
 
 

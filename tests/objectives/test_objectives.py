@@ -52,7 +52,7 @@ def test_classification_of_tokens_and_large_logits():
     "error, by_hand",
     [
         (optax.losses.squared_error, lambda e: e**2),
-        (jaxnn.absolute_error, np.abs),
+        (jaxnn.objectives.absolute_error, np.abs),
         (optax.losses.huber_loss, lambda e: np.where(np.abs(e) < 1, e**2 / 2, np.abs(e) - 0.5)),
     ],
 )
@@ -85,7 +85,7 @@ def test_weights_reach_the_shape_of_the_values():
 
 
 def test_batchwise_counts_for_its_examples():
-    goal = jaxnn.batchwise(lambda outputs, batch: jnp.var(outputs))
+    goal = jaxnn.objectives.batchwise(lambda outputs, batch: jnp.var(outputs))
     value, weight = losses(goal, PREDICTIONS, weights=jnp.array([1.0] * 6 + [0.0] * 3))
     assert_close((value, weight), (np.var(np.asarray(PREDICTIONS)), np.float32(6)))
 
@@ -96,7 +96,7 @@ def test_augmentation_is_each_example_s_own(key):
     def shifted(key, example):
         return example + jax.random.uniform(key)
 
-    goal = jaxnn.augment(jaxnn.regression(), shifted)
+    goal = jaxnn.objectives.augment(jaxnn.regression(), shifted)
     batch = {"inputs": jnp.zeros((4, 2)), "index": jnp.array([7, 3, 7, 0])}
     assert_same_bits(goal.prepare(None, batch), batch)
     changed = goal.prepare(KEY, batch)["inputs"]
@@ -133,7 +133,7 @@ MATCHED = {"inputs": LOGITS, "labels": LABELS}
             r"\[:, None\]",
         ),
         (jaxnn.objective(lambda o, b: jnp.mean(o)), LOGITS, MATCHED, InvalidValue, "batchwise"),
-        (jaxnn.batchwise(lambda o, b: o[:, 0]), LOGITS, MATCHED, InvalidValue, "mean"),
+        (jaxnn.objectives.batchwise(lambda o, b: o[:, 0]), LOGITS, MATCHED, InvalidValue, "mean"),
     ],
 )
 def test_errors(goal, outputs, batch, error, words):
@@ -159,8 +159,10 @@ def test_augmentations_of_augmentations_draw_apart(key):
 
     plain = jaxnn.objective(lambda outputs, batch: outputs[:, 0])
     batch = {"inputs": jnp.zeros((4, 1)), "index": jnp.arange(4)}
-    once = jaxnn.augment(plain, draw).prepare(key, batch)["inputs"]
-    twice = jaxnn.augment(jaxnn.augment(plain, draw), draw).prepare(key, batch)["inputs"]
+    once = jaxnn.objectives.augment(plain, draw).prepare(key, batch)["inputs"]
+    twice = jaxnn.objectives.augment(jaxnn.objectives.augment(plain, draw), draw).prepare(
+        key, batch
+    )["inputs"]
     assert not np.allclose(twice, 2 * once) and len(np.unique(np.asarray(twice))) == 4
 
 
@@ -170,7 +172,9 @@ def test_regression_with_a_weight_for_each_value():
     values, given = losses(jaxnn.regression(), PREDICTIONS, **batch)
     assert_close(values, np.square(PREDICTIONS - TARGETS))
     assert_close(given, weights)
-    total = losses(jaxnn.batchwise(lambda outputs, batch: outputs.sum()), PREDICTIONS, **batch)[1]
+    total = losses(
+        jaxnn.objectives.batchwise(lambda outputs, batch: outputs.sum()), PREDICTIONS, **batch
+    )[1]
     assert_close(total, weights.sum())
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn import InvalidType, InvalidValue
+from jaxnn import InvalidType, InvalidValue, objectives
 from jaxnn import metrics as measures
+from jaxnn.objectives import batchwise
 from tests.mistakes import DATA, judge, train
 from tests.registry import real, whole
 
@@ -51,78 +52,78 @@ CASES = {
         lambda: traced(jaxnn.next_token(), NUMBERS, inputs=TEXT),
         V, r"outputs of shape \(9, 4\) and labels of shape \(9, 5\)", r"one output per class",
     ),
-    "no focus": (lambda: jaxnn.focal(gamma=-1), V, r"focal: gamma .* gamma=-1", r"Pass, say"),
+    "no focus": (lambda: objectives.focal(gamma=-1), V, r"focal: gamma .* gamma=-1", r"Pass, say"),
     "a factor of nothing": (
-        lambda: jaxnn.focal(alpha=(1.0, 0.0)), V, r"focal: alpha .* alpha=0\.0", r"Pass, say",
+        lambda: objectives.focal(alpha=(1.0, 0.0)), V, r"focal: alpha .* alpha=0\.0", r"Pass, say",
     ),
     "factors of other classes": (
-        lambda: train(parts=(None, jaxnn.focal(alpha=(0.75, 0.25)))),
+        lambda: train(parts=(None, objectives.focal(alpha=(0.75, 0.25)))),
         V, r"Got 3 outputs and 2 factors", r"alpha=\(0\.75, 0\.25\) a factor for each",
     ),
     "one class alone": (
-        lambda: train(parts=(jaxnn.mlp([3], 1), jaxnn.focal())),
+        lambda: train(parts=(jaxnn.mlp([3], 1), objectives.focal())),
         V, r"Got 1 outputs; expected at least two", r"an output for each class",
     ),
     "absolute zero": (
-        lambda: jaxnn.info_nce(temperature=0.0), V, r"info_nce: temperature", r"Pass, say",
+        lambda: objectives.info_nce(temperature=0.0), V, r"info_nce: temperature", r"Pass, say",
     ),
     "one view": (
-        lambda: train(parts=(None, jaxnn.info_nce())),
+        lambda: train(parts=(None, objectives.info_nce())),
         T, r"not queries and their keys. Got a \w+ of arrays of shapes \(12, 3\)",
         r"parallel\(queries, keys\)",
     ),
     "views of two sizes": (
-        lambda: traced(jaxnn.info_nce(), (LOGITS, CODED["mean"])),
+        lambda: traced(objectives.info_nce(), (LOGITS, CODED["mean"])),
         T, r"a tuple of arrays of shapes \(9, 4\), \(9, 2\)", r"Give the network two outputs",
     ),
     "a reconstruction of another shape": (
-        lambda: train(parts=(None, jaxnn.reconstruction())),
+        lambda: train(parts=(None, objectives.reconstruction())),
         V, r"outputs of shape \(12, 3\) and labels of shape \(12, 4\)", r"one output for each",
     ),
     "an unknown likelihood": (
-        lambda: jaxnn.elbo(likelihood="gauss"),
+        lambda: objectives.elbo(likelihood="gauss"),
         V, r"likelihood='gauss'; expected one of bernoulli, gaussian", r"Did you mean 'gaussian'\?",
     ),
-    "beta below 0": (lambda: jaxnn.elbo(beta=-1), V, r"elbo: beta .* beta=-1", r"Pass, say"),
+    "beta below 0": (lambda: objectives.elbo(beta=-1), V, r"elbo: beta .* beta=-1", r"Pass, say"),
     "a plain autoencoder": (
-        lambda: train(parts=(None, jaxnn.elbo())),
+        lambda: train(parts=(None, objectives.elbo())),
         T, r"not those of a variational autoencoder", r"or use reconstruction\(\)",
     ),
     "bytes to reconstruct": (
-        lambda: traced(jaxnn.elbo(), CODED, inputs=LABELS),
+        lambda: traced(objectives.elbo(), CODED, inputs=LABELS),
         T, r"elbo: .* dtype int32", r"targets=lambda inputs: inputs\.astype",
     ),
     "a decoder of another shape": (
-        lambda: traced(jaxnn.elbo(), CODED, inputs=real(9, 3)),
+        lambda: traced(objectives.elbo(), CODED, inputs=real(9, 3)),
         V, r"reconstruction \(9, 4\) of inputs \(9, 3\), mean \(9, 2\)", r"Reshape the decoder",
     ),
     "inputs that are no probabilities": (
-        lambda: jaxnn.elbo().check(None, {"inputs": np.array([[0.0, 16.0]])}),
+        lambda: objectives.elbo().check(None, {"inputs": np.array([[0.0, 16.0]])}),
         V, r"not probabilities.*Got inputs from 0\.0 to 16\.0", r"pass likelihood='gaussian'",
     ),
     "targets that are no probabilities": (
-        lambda: jaxnn.elbo(targets=lambda inputs: inputs.astype(jnp.float32)).check(
+        lambda: objectives.elbo(targets=lambda inputs: inputs.astype(jnp.float32)).check(
             None, {"inputs": np.array([[0, 255]], np.uint8)}
         ),
         V, r"targets are not probabilities.*Got targets from 0\.0 to 255\.0", r"Divide by",
     ),
     "a base of one value": (
         lambda: traced(
-            jaxnn.distill(jaxnn.batchwise(lambda outputs, batch: outputs.mean()), jnp.sin),
+            objectives.distill(batchwise(lambda outputs, batch: outputs.mean()), jnp.sin),
             LOGITS,
         ),
-        V, r"distilled: .* losses of shape \(\) and distances of shape \(9,\)", r"no batchwise",
+        V, r"distill: .* losses of shape \(\) and distances of shape \(9,\)", r"no batchwise",
     ),
     "a cold teacher": (
-        lambda: jaxnn.distill(jaxnn.classification(), jnp.sin, temperature=0),
-        V, r"distilled: temperature", r"Pass, say",
+        lambda: objectives.distill(jaxnn.classification(), jnp.sin, temperature=0),
+        V, r"distill: temperature", r"Pass, say",
     ),
     "more than all from the teacher": (
-        lambda: jaxnn.distill(jaxnn.classification(), jnp.sin, share=1.5),
-        V, r"distilled: share .* share=1\.5", r"Pass, say",
+        lambda: objectives.distill(jaxnn.classification(), jnp.sin, share=1.5),
+        V, r"distill: share .* share=1\.5", r"Pass, say",
     ),
     "a teacher of other classes": (
-        lambda: train(parts=(None, jaxnn.distill(jaxnn.classification(), jnp.sin))),
+        lambda: train(parts=(None, objectives.distill(jaxnn.classification(), jnp.sin))),
         V, r"outputs \(12, 3\) and a teacher's \(12, 4\)", r"in the same order",
     ),
     "a report of a matrix": (

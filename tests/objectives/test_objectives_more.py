@@ -91,22 +91,24 @@ def test_focal(gamma):
     """Of two classes it is Optax's for a sigmoid; gamma 0 is cross-entropy."""
     yes, score = jnp.array(whole(2, 9)), LOGITS[:, 0]
     two = jnp.stack([jnp.zeros(9), score], 1)
-    values, _ = losses(jaxnn.focal(gamma=gamma, alpha=(0.75, 0.25)), two, labels=yes)
+    values, _ = losses(jaxnn.objectives.focal(gamma=gamma, alpha=(0.75, 0.25)), two, labels=yes)
     with jax.numpy_dtype_promotion("standard"):
         wanted = optax.losses.sigmoid_focal_loss(
             score, yes.astype(jnp.float32), alpha=0.25, gamma=gamma
         )
     assert_close(values, wanted)
-    plain, _ = losses(jaxnn.focal(gamma=0.0), LOGITS, labels=LABELS)
+    plain, _ = losses(jaxnn.objectives.focal(gamma=0.0), LOGITS, labels=LABELS)
     assert_close(plain, losses(jaxnn.classification(), LOGITS, labels=LABELS)[0])
-    traced = jax.jit(lambda g: losses(jaxnn.focal(gamma=g), LOGITS, labels=LABELS)[0])(gamma)
+    traced = jax.jit(lambda g: losses(jaxnn.objectives.focal(gamma=g), LOGITS, labels=LABELS)[0])(
+        gamma
+    )
     p = np.asarray(jax.nn.softmax(LOGITS, -1))[np.arange(9), LABELS]
     assert_close(traced, -((1 - p) ** gamma) * np.log(p))
 
 
 def test_factors_may_be_an_array():
     found, wanted = (
-        losses(jaxnn.focal(alpha=alpha), LOGITS, labels=LABELS)[0]
+        losses(jaxnn.objectives.focal(alpha=alpha), LOGITS, labels=LABELS)[0]
         for alpha in (np.array([0.1, 0.2, 0.3, 0.4]), (0.1, 0.2, 0.3, 0.4))
     )
     assert_close(found, wanted)
@@ -116,7 +118,7 @@ def test_focal_of_what_is_certain():
     """Where 1 - p rounds to 0, value and gradient are finite, for gamma below 1 too."""
     sure, labels = jnp.array([[40.0, 0.0, 0.0], [-90.0, 90.0, 0.0]]), jnp.array([0, 0])
     for gamma in (0.5, 2.0):
-        goal = jaxnn.focal(gamma=gamma)
+        goal = jaxnn.objectives.focal(gamma=gamma)
         total = jax.value_and_grad(lambda x, g=goal: losses(g, x, labels=labels)[0].sum())
         value, slope = total(sure)
         assert value == pytest.approx(180.0) and np.isfinite(slope).all()
@@ -134,8 +136,8 @@ def by_hand(queries, keys, temperature):
 @strict
 def test_info_nce():
     pair = real(6, 3), real(6, 3, seed=1)
-    one_way = jaxnn.info_nce(temperature=0.5, symmetric=False)
-    both = jaxnn.info_nce(temperature=0.5)
+    one_way = jaxnn.objectives.info_nce(temperature=0.5, symmetric=False)
+    both = jaxnn.objectives.info_nce(temperature=0.5)
     there, back = by_hand(*pair, 0.5), by_hand(*pair[::-1], 0.5)
     given = tuple(map(jnp.array, pair))
     assert_close(losses(one_way, given)[0], there)
@@ -150,7 +152,7 @@ def test_info_nce():
 @strict
 def test_info_nce_is_blind_to_what_does_not_count():
     """Rows of weight 0 are no wrong answers, whatever they hold, and pass no gradient."""
-    goal, pair = jaxnn.info_nce(), (jnp.array(real(6, 3)), jnp.array(real(6, 3, seed=1)))
+    goal, pair = jaxnn.objectives.info_nce(), (jnp.array(real(6, 3)), jnp.array(real(6, 3, seed=1)))
     weights = jnp.array([1.0, 1, 1, 1, 0, 0])
 
     def mean(pair, **batch):
@@ -175,8 +177,8 @@ def test_info_nce_is_blind_to_what_does_not_count():
 @strict
 def test_reconstruction():
     images = jnp.array(whole(256, 5, 2, 2).astype(np.uint8))
-    goal = jaxnn.reconstruction(
-        jaxnn.absolute_error, targets=lambda x: x.astype(jnp.float32) / 255.0
+    goal = jaxnn.objectives.reconstruction(
+        jaxnn.objectives.absolute_error, targets=lambda x: x.astype(jnp.float32) / 255.0
     )
     outputs = jnp.array(real(5, 2, 2))
     values, weights = jax.jit(goal.loss)(outputs, {"inputs": images})
@@ -201,7 +203,7 @@ def test_elbo(likelihood):
     z = np.linspace(-30, 30, 60001)
     normal = stats.norm(outputs["mean"], np.exp(0.5 * np.asarray(outputs["log_variance"])))
     kl = (normal.pdf(z) * (normal.logpdf(z) - stats.norm.logpdf(z))).sum(1) * (z[1] - z[0])
-    goal = jaxnn.elbo(beta=3.0, likelihood=likelihood)
+    goal = jaxnn.objectives.elbo(beta=3.0, likelihood=likelihood)
     assert_close(jax.jit(goal.loss)(outputs, {"inputs": inputs})[0], wanted + 3 * kl, 1e-4)
     found = measures.values(goal.metrics(outputs, {"inputs": inputs}))
     assert list(found) == ["reconstruction_error", "kl"]
@@ -216,7 +218,9 @@ def test_distilled():
     """Its gradient is that of Hinton's cross-entropy; alike, it is 0; the teacher gets none."""
     teacher = jnp.array(real(9, 4, seed=3))
     base = jaxnn.classification()
-    goal = jaxnn.distill(base, lambda inputs: inputs @ teacher, temperature=3.0, share=0.25)
+    goal = jaxnn.objectives.distill(
+        base, lambda inputs: inputs @ teacher, temperature=3.0, share=0.25
+    )
     batch = goal.prepare(KEY, {"inputs": jnp.eye(9), "labels": LABELS})
     assert_close(batch["teacher"], teacher)
     soft = jax.nn.softmax(teacher / 3.0, -1)
@@ -228,7 +232,7 @@ def test_distilled():
         ).sum()
 
     assert_close(jax.grad(lambda x: goal.loss(x, batch)[0].sum())(LOGITS), jax.grad(hinton)(LOGITS))
-    own = jaxnn.distill(base, lambda inputs: inputs, temperature=3.0, share=1.0)
+    own = jaxnn.objectives.distill(base, lambda inputs: inputs, temperature=3.0, share=1.0)
     batch = own.prepare(None, {"inputs": LOGITS, "labels": LABELS})
     assert_close(own.loss(LOGITS, batch)[0], np.zeros(9))
     found = measures.values(own.metrics(LOGITS, batch))
@@ -242,8 +246,10 @@ def test_distilled():
 
 
 def test_the_teacher_sees_what_the_student_sees():
-    base = jaxnn.augment(jaxnn.classification(), lambda key, x: x + jax.random.normal(key))
-    goal = jaxnn.distill(base, lambda inputs: 2 * inputs)
+    base = jaxnn.objectives.augment(
+        jaxnn.classification(), lambda key, x: x + jax.random.normal(key)
+    )
+    goal = jaxnn.objectives.distill(base, lambda inputs: 2 * inputs)
     batch = {"inputs": LOGITS, "labels": LABELS, "index": jnp.arange(9)}
     for key in (None, KEY):
         prepared = goal.prepare(key, batch)

@@ -16,10 +16,11 @@ from sklearn.metrics import confusion_matrix
 import jaxnn
 from jaxnn.names import named_leaves
 from jaxnn.observing.observation import observe
-from jaxnn.observing.plan import SAMPLE, made, plan, probe, probe_data, schedule
+from jaxnn.observing.plan import SAMPLE, bind, plan, probe, probe_data, schedule
 from jaxnn.scale.peaks import peak_flops
 from jaxnn.storage import recording
 from tests.gan import gan_data, gan_learner
+from tests.options import grouped
 from tests.trees import assert_same_bits
 
 FIT = sys.modules["jaxnn.runs._fit"]
@@ -49,9 +50,8 @@ def fit(out, *, report=True, learner=learner(), **settings):
         "evaluate": jaxnn.resident(digits(100), batch_size=50),
         "quiet": True,
     } | settings
-    return jaxnn.fit(
-        learner, jaxnn.resident(data, batch_size=32), out=out, report=report, **settings
-    )
+    settings = grouped(out, report=report, **settings)
+    return jaxnn.fit(learner, jaxnn.resident(data, batch_size=32), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_gradients_are_those_of_a_batch_from_all_over_the_training_data(recorded
     state = states([frame.step])[frame.step]
     index = np.linspace(0, len(digits()["labels"]), 32, endpoint=False).astype(int)
     batch = {name: jnp.asarray(field)[index] for name, field in digits().items()}
-    values = learner().halves.gradients(state, {**batch, "index": index}).values
+    values = learner().gradients(state, {**batch, "index": index}).values
     for name, leaf in named_leaves(values).items():
         rms = np.sqrt(np.mean(np.square(leaf)))
         assert frame.arrays[f"gradients/{name}"] == pytest.approx(rms, rel=1e-4)
@@ -145,7 +145,7 @@ def test_nodes_that_are_off_for_every_example_are_counted():
         jaxnn.learner(network, jaxnn.regression(), optax.sgd(0.0)), data, steps=1,
         key=jax.random.key(0),
     )  # fmt: skip
-    what, _ = plan(training, made(training), schedule(training))
+    what, _ = plan(training, bind(training), schedule(training))
     state = training.start().state
     batch = probe(probe_data(training), schedule(training).probed)
     seen = observe(training.learner, what, state, batch, training.data)
@@ -263,8 +263,8 @@ def test_looking_costs_a_small_share_however_short_or_large_the_training():
 
 def test_a_learner_written_by_hand_is_recorded_as_far_as_it_can_be(tmp_path):
     run = jaxnn.fit(
-        gan_learner(), gan_data(32, 64), steps=4, key=jax.random.key(0), out=tmp_path / "gan",
-        quiet=True, report=True,
+        gan_learner(), gan_data(32, 64), steps=4, key=jax.random.key(0), quiet=True,
+        out=jaxnn.Directory(tmp_path / "gan", report=True),
     )  # fmt: skip
     found = recording.read(run.out)
     assert found.about["kind"] == "other" and found.about["table"] is None
@@ -281,11 +281,16 @@ def test_two_inputs_are_mapped(tmp_path):
     data = jaxnn.resident({"inputs": points, "labels": points[:, :1]}, batch_size=32)
     line = jaxnn.learner(jaxnn.mlp([4], 1), jaxnn.regression(), optax.sgd(0.1))
     run = jaxnn.fit(
-        line, data, steps=5, key=jax.random.key(0), out=tmp_path / "two", quiet=True, report=True
+        line,
+        data,
+        steps=5,
+        key=jax.random.key(0),
+        quiet=True,
+        out=jaxnn.Directory(tmp_path / "two", report=True),
     )
     found = recording.read(run.out)
     assert found.frames[-1].arrays["boundary"].shape == (64, 64, 1)
-    (left, right), (low, high) = found.about["ground"]
+    (left, right), (low, high) = found.about["plot_bounds"]
     grid = np.stack(np.meshgrid(np.linspace(left, right, 64), np.linspace(low, high, 64)), -1)
     wanted = run.predict(grid.reshape(-1, 2).astype(np.float32)).reshape(64, 64, 1)
     np.testing.assert_allclose(found.frames[-1].arrays["boundary"], wanted, atol=1e-5)

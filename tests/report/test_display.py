@@ -15,7 +15,7 @@ from jaxnn.runs._fit import Run
 from jaxnn.search._fit_sweep import Swept
 
 BAD = "<script>alert('&\"')</script>\x00"
-TAGS = "b br div span table tbody td th thead tr".split()
+TAGS = "b br div style span table tbody td th thead tr".split()
 DATA = jaxnn.resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
 
 
@@ -41,7 +41,8 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.texts.append(data)
+        if self.open[-1:] != ["style"]:
+            self.texts.append(data)
 
     @property
     def words(self):

@@ -111,8 +111,9 @@ def test_a_run_that_was_recorded_shows_all_of_it(tmp_path, board):
     data = jaxnn.resident({"inputs": draws, "labels": labels}, batch_size=16)
     trained = jaxnn.fit(
         jaxnn.learner(jaxnn.mlp([4], 3), jaxnn.classification(), optax.adam(0.05)), data,
-        steps=40, every=10, key=jax.random.key(0), quiet=True, config={"hidden": 4},
-        out=tmp_path / "r", evaluate=jaxnn.resident(data.arrays, batch_size=64), report=True,
+        steps=40, every=10, key=jax.random.key(0), quiet=True,
+        evaluate=jaxnn.resident(data.arrays, batch_size=64),
+        out=jaxnn.Directory(tmp_path / "r", config={"hidden": 4}, report=True),
     )  # fmt: skip
     read = judged(trained.out, board)
     losses = [(each.step, each.value) for each in read.Scalars("test/loss")]

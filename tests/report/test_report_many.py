@@ -111,7 +111,7 @@ def test_a_table_that_is_none_is_said(tmp_path):
     page = Page(report.write(tmp_path).read_text())
     assert "map" not in [each["id"] for each in page.all("section")]
     titles = [each.title for each in advice(sources.read(tmp_path))]
-    assert "sweep.csv is damaged" in titles
+    assert "sweep.csv is corrupt" in titles
 
 
 def test_a_population_is_ranked(tmp_path):

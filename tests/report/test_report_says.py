@@ -28,8 +28,8 @@ def test_the_page_that_a_diverged_run_leaves_says_so(tmp_path):
     wild = jaxnn.learner(jaxnn.mlp([4], 1), jaxnn.regression(), optax.sgd(1e3))
     with pytest.raises(jaxnn.NotFinite, match=r"first in step (\d+)") as caught:
         jaxnn.fit(
-            wild, data, steps=20, key=jax.random.key(0), out=tmp_path / "wild", quiet=True,
-            report=True,
+            wild, data, steps=20, key=jax.random.key(0), quiet=True,
+            out=jaxnn.Directory(tmp_path / "wild", report=True),
         )  # fmt: skip
     said = words(tmp_path / "wild" / "report.html")
     began = re.findall(r"first in step (\d+)", str(caught.value))[0]
@@ -143,7 +143,7 @@ def mapped(path, answers, labels, **about):
     """Writes a run whose network has two inputs, with what it says of nine places."""
     frames = {"metrics/loss": np.float32(1.0), "boundary": np.float32(answers).reshape(3, 3, 1)}
     inputs = np.float32([[0, 0], [1, 2]])
-    about = {"format": 1, "ground": [[-0.5, 1.5], [-1.0, 3.0]], **about}
+    about = {"format": 1, "plot_bounds": [[-0.5, 1.5], [-1.0, 3.0]], **about}
     place = path / "recording"
     write(path, {}, curve(3, train__loss=falling(0.1)), {"steps": 30, "seconds": 1.0})
     place.mkdir()

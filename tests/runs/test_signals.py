@@ -92,7 +92,8 @@ compiling.fast()
 harness.keep_pace(0.0)  # so that nothing waits for a save but what has to
 for fault in {faults}:
     failpoints.arm(*fault)
-run = harness.main(harness.Config(), Path(sys.argv[1]))
+config = harness.Config()
+run = harness.main(config, jaxnn.Directory(sys.argv[1], "small", config))
 {after}
 """
 
@@ -107,7 +108,7 @@ def script(out, reference, *faults, after=""):
     code = SCRIPT.format(faults=faults, after=after)
     done = subprocess.run(
         [sys.executable, "-c", code, str(out)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return done.returncode, done.stderr
 

@@ -74,7 +74,7 @@ def test_an_unknown_metric_is_answered_with_the_nearest():
 def test_the_cuts_of_halving_are_where_the_paper_has_them(step, left):
     """8 members, 100 steps: half of them at 12.5, 25 and 50 steps."""
     status = [RUNNING] * 8 + [EMPTY]
-    after = jaxnn.successive_halving("test/loss", 100)(
+    after = jaxnn.search.successive_halving("test/loss", 100)(
         jax.random.key(0), trials([*map(float, range(8)), 0.0], status, steps=step)
     )
     assert after.status.tolist() == [RUNNING] * left + [DROPPED] * (8 - left) + [EMPTY]
@@ -85,7 +85,7 @@ def test_the_cuts_of_halving_are_where_the_paper_has_them(step, left):
 def test_halving_costs_what_its_docstring_says(members, keep):
     total, steps = 0, 10_000
     some = trials([*map(float, range(members))])
-    select = jax.jit(jaxnn.successive_halving("test/loss", steps, keep=keep))
+    select = jax.jit(jaxnn.search.successive_halving("test/loss", steps, keep=keep))
     for step in range(100, steps + 1, 100):
         total += 100 * int((some.status == RUNNING).sum())
         moved = some.state._replace(step=jnp.full(members, step, jnp.int32))
@@ -116,7 +116,7 @@ def test_halving_finds_the_best_setting_at_under_a_third_of_the_steps():
     options = {"steps": 320, "key": keys(32), "evaluate": data, "quiet": True, "every": 10}
     options["hparams"] = {"offset": np.random.default_rng(0).permutation(np.linspace(-3, 3, 32))}
     full = jaxnn.fit(learner, data, **options)
-    select = jaxnn.successive_halving("test/loss", 320)
+    select = jaxnn.search.successive_halving("test/loss", 320)
     halved = jaxnn.fit(learner, data, **options, select=select)
     (winner,) = np.flatnonzero(np.array(halved.result["status"]) == "done")
     assert winner == np.argmin(full.result["test/loss"])
@@ -133,7 +133,9 @@ def test_halving_finds_the_best_setting_at_under_a_third_of_the_steps():
 
 def test_exploit_copies_the_best_and_explore_perturbs_within_bounds():
     some = trials([5.0, 1.0, 9.0, 2.0, 7.0, 3.0, 0.5, 8.0], [0, 0, 0, 0, 0, 0, DIVERGED, EMPTY])
-    select = jaxnn.population_based_training("test/loss", {"learning_rate": (0.9, 1.1)}, share=0.34)
+    select = jaxnn.search.population_based_training(
+        "test/loss", {"learning_rate": (0.9, 1.1)}, share=0.34
+    )
     after = jax.jit(select)(jax.random.key(3), some)
     parents, weights = after.parent.tolist(), after.state.params["w"].tolist()
     assert [parents[i] for i in (0, 1, 3, 5, 7)] == [0, 1, 3, 5, 7]
@@ -152,7 +154,7 @@ def test_it_does_not_matter_where_members_are():
     order = np.array([4, 2, 0, 5, 1, 3])
     some = trials(losses)
     moved = jax.tree.map(lambda x: x[order], some)
-    select = jaxnn.population_based_training("test/loss", {"learning_rate": (0.1, 10.0)})
+    select = jaxnn.search.population_based_training("test/loss", {"learning_rate": (0.1, 10.0)})
     key = jax.random.key(1)
     assert_same_bits(jax.tree.map(lambda x: x[order], select(key, some)), select(key, moved))
 
@@ -166,7 +168,7 @@ def test_it_beats_the_best_fixed_setting_where_a_schedule_is_needed():
     options = {"steps": 1000, "key": keys(16), "evaluate": test, "quiet": True, "every": 25}
     options["hparams"] = {"learning_rate": rates}
     fixed = jaxnn.fit(straight(), data, **options)
-    select = jaxnn.population_based_training("test/loss", {"learning_rate": (1e-5, 0.5)})
+    select = jaxnn.search.population_based_training("test/loss", {"learning_rate": (1e-5, 0.5)})
     evolved = jaxnn.fit(straight(), data, **options, select=select)
     assert min(evolved.result["test/loss"]) < 0.7 * min(fixed.result["test/loss"])
     assert np.median(evolved.result["select/learning_rate"]) < 0.5 * np.median(
@@ -178,12 +180,14 @@ def test_it_beats_the_best_fixed_setting_where_a_schedule_is_needed():
 def test_a_learner_without_hyper_parameters_cannot_explore():
     some = trials([1.0, 2.0])._replace(state=(jnp.zeros(2),))
     with pytest.raises(jaxnn.InvalidType, match="a selection of your own"):
-        jaxnn.population_based_training("test/loss", {"a": (0.0, 1.0)})(jax.random.key(0), some)
+        jaxnn.search.population_based_training("test/loss", {"a": (0.0, 1.0)})(
+            jax.random.key(0), some
+        )
     with pytest.raises(jaxnn.InvalidValue, match="Did you mean 'learning_rate'"):
-        select = jaxnn.population_based_training("test/loss", {"learn_rate": (0.0, 1.0)})
+        select = jaxnn.search.population_based_training("test/loss", {"learn_rate": (0.0, 1.0)})
         select(jax.random.key(0), trials([1.0, 2.0]))
     with pytest.raises(jaxnn.InvalidValue, match="nothing to explore"):
-        jaxnn.population_based_training("test/loss", {})(jax.random.key(0), trials([1.0]))
+        jaxnn.search.population_based_training("test/loss", {})(jax.random.key(0), trials([1.0]))
 
 
 # --- Ensembles ---------------------------------------------------------------------------------
@@ -242,7 +246,7 @@ def test_an_ensemble_of_one_run_is_answered():
 def test_the_range_test_finds_where_training_breaks():
     """SGD on a mean square loss with inputs of variance 1 diverges at a rate of about 1."""
     data = jaxnn.resident(line(), batch_size=256)
-    found = jaxnn.learning_rate_range(
+    found = jaxnn.search.learning_rate_range(
         straight(), data, key=jax.random.key(0), low=1e-4, high=100.0, count=25, steps=60
     )
     assert found.rates.shape == found.losses.shape == (25,)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn import InvalidType, InvalidValue, sweep
+from jaxnn import InvalidType, InvalidValue, search, sweep
 from jaxnn.catalog.sweeps import summary, table, text
 from jaxnn.search.ranges import parse
 from tests.mistakes import judge
@@ -78,8 +78,8 @@ def test_ranges_are_even():
 
 def test_random_fields_are_drawn_together_and_again_alike():
     fields = {
-        "rate": jaxnn.log_random_range(1e-4, 1e-1, 400),
-        "dropout": jaxnn.random_range(0, 0.5, 400),
+        "rate": search.log_random_range(1e-4, 1e-1, 400),
+        "dropout": search.random_range(0, 0.5, 400),
         "width": [8, 16],
     }
     runs = sweep(fields, seeds=2)
@@ -100,8 +100,8 @@ def test_random_fields_are_drawn_together_and_again_alike():
     [
         ("rate=log:1e-4:1e-1:16", "rate", RATES),
         (" rate = linear : 0 : 1 : 3 ", "rate", [0.0, 0.5, 1.0]),
-        ("rate=random:0:1:3", "rate", jaxnn.random_range(0, 1, 3)),
-        ("rate=lograndom:0.1:1:3", "rate", jaxnn.log_random_range(0.1, 1, 3)),
+        ("rate=random:0:1:3", "rate", search.random_range(0, 1, 3)),
+        ("rate=lograndom:0.1:1:3", "rate", search.log_random_range(0.1, 1, 3)),
         ("batch_size=32, 64", "batch_size", [32, 64]),
         ("rate=0.1,1e-2", "rate", [0.1, 0.01]),
         ("model=mlp,convnet", "model", ["mlp", "convnet"]),
@@ -130,7 +130,7 @@ CASES = {
         lambda: parse("rate=log:0:1:3"), V, "low=0; expected a number above 0", "low=0.001",
     ),
     "a log range from below zero": (
-        lambda: jaxnn.log_random_range(-1.0, 1.0, 3), V, "low=-1.0", "low=0.001",
+        lambda: search.log_random_range(-1.0, 1.0, 3), V, "low=-1.0", "low=0.001",
     ),
     "a range downwards": (
         lambda: jaxnn.linear_range(1.0, 0.5, 3), V, "high=0.5; expected a number above 1",
@@ -152,7 +152,7 @@ CASES = {
     "a seed below zero": (lambda: sweep({}, seeds=[-1]), V, "from 0 to", "seeds=8"),
     "a field of seeds": (lambda: sweep({"seed": [1, 2]}), V, "named seed", "--seeds 8"),
     "unequal draws": (
-        lambda: sweep({"a": jaxnn.random_range(0, 1, 3), "b": jaxnn.random_range(0, 1, 4)}),
+        lambda: sweep({"a": search.random_range(0, 1, 3), "b": search.random_range(0, 1, 4)}),
         V, "3 of a, 4 of b", "Draw 4 of each",
     ),
     "words as an input": (

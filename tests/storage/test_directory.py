@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.storage.directory import DirectoryInUse, open_directory, plain, unfinished
+from jaxnn.storage.directory import DirectoryInUse, open_directory, unfinished
+from jaxnn.storage.json_files import plain
 
 
 def test_a_run_that_finished_meanwhile_is_not_erased(tmp_path, monkeypatch):

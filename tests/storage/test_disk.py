@@ -39,7 +39,7 @@ def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         harness.keep_pace(None, patch.setattr)
-        harness.main(CONFIG, out)
+        harness.main(CONFIG, jaxnn.Directory(out, "small", CONFIG))
     return ended(out, dict(harness.DIGESTS))
 
 

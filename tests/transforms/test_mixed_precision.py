@@ -70,7 +70,7 @@ def test_what_computes_in_float32_gets_every_digit_of_raw_inputs():
         assert network.apply(params, {}, jnp.full((1, 1), 10003.0))[0].tolist() == [[3.0]]
 
 
-@pytest.mark.parametrize("layer", [jaxnn.gru(4), jaxnn.lstm(4)], ids=["gru", "lstm"])
+@pytest.mark.parametrize("layer", [jaxnn.layers.gru(4), jaxnn.layers.lstm(4)], ids=["gru", "lstm"])
 def test_what_computes_between_its_parts_does_so_in_the_precision(layer):
     """Outputs have the dtype of the product of the inputs, which may be an exception."""
     first = layer.parts.children[0][0]

@@ -183,7 +183,7 @@ def test_lora_adds_a_product_to_each_chosen_weight(key):
     outputs, after = network.apply(params, state, INPUTS)
     assert_close(outputs, wanted)
     assert_same_bits(after, state)
-    whole, rest = jaxnn.merge_lora(params, state)
+    whole, rest = jaxnn.transforms.merge_lora(params, state)
     assert rest == {}
     assert_close(whole["hidden_1"]["weight"], weight)
     assert_close(jaxnn.mlp([5], 3).apply(whole, rest, INPUTS)[0], outputs)
@@ -213,7 +213,7 @@ def test_axes_in_front_are_a_batch_of_matrices(key):
     outside = jaxnn.lora(jaxnn.repeat(jaxnn.linear(4), 3), rules, rank=2)
     wanted, _ = outside.apply(params, state | {"scale": state["scale"][0]}, INPUTS)
     assert_close(inside.apply(params, state, INPUTS)[0], wanted)
-    whole = jaxnn.merge_lora(params, state)[0]
+    whole = jaxnn.transforms.merge_lora(params, state)[0]
     assert_close(jaxnn.repeat(jaxnn.linear(4), 3).apply(whole, {}, INPUTS)[0], wanted)
     assert whole["weight"].shape == (3, 4, 4)
 

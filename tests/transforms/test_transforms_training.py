@@ -80,7 +80,9 @@ def test_lora_trains_adapters_which_merge_and_load_alone(source):
         network.apply(before.params, before.state, INPUTS)[0], MODEL.apply(source, {}, INPUTS)[0]
     )
     adapted, _ = network.apply(after.params, after.state, INPUTS)
-    assert_close(MODEL.apply(*jaxnn.merge_lora(after.params, after.state), INPUTS)[0], adapted)
+    assert_close(
+        MODEL.apply(*jaxnn.transforms.merge_lora(after.params, after.state), INPUTS)[0], adapted
+    )
     # The parameters are the adapters alone: with the weights they came to, they are all of it.
     again = jaxnn.warm_start(network, after.params, INPUTS, state={}).network
     assert_same_bits(again.apply(*again.init(jax.random.key(9), INPUTS), INPUTS)[0], adapted)

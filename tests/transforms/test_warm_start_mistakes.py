@@ -95,7 +95,7 @@ CASES = {
     ),
     "resized along features": (
         lambda: start({"hidden_1": {"weight": ONES[:2, :6]}}, {"hidden_1/weight": resize(0)}), V,
-        "resized: more differs than the lengths of axes of positions. Got an array of shape (2, 6)"
+        "resize: more differs than the lengths of axes of positions. Got an array of shape (2, 6)"
         " for shape (4, 8); expected lengths that differ only along the axes (0,). Name every axis"
         " of positions: resize(0, 1); initialise the leaf if others differ.",
     ),

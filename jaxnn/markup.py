@@ -10,12 +10,13 @@ around them (`<bdi>`), so that one written from right to left turns nothing else
 import html
 import json
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 # What is longer is cut in its middle: it is nothing that anybody reads.
 LETTERS = 160
 _VOID = {"br", "hr", "img", "input", "link", "meta"}
-# Controls, halves of letters, and what turns the direction of all the text that follows.
+# Control characters, lone surrogates, and marks that change the direction of text.
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
@@ -48,8 +49,8 @@ def element(name: str, /, *children: Any, **attributes: Any) -> Markup:
 
 def join(*children: Any) -> Markup:
     """Returns pieces as one piece of markup; what is no markup is text."""
-    kept = (each for each in children if each is not None)
-    return Markup("".join(c if isinstance(c, Markup) else escaped(c) for c in kept))
+    given = (each for each in children if each is not None)
+    return Markup("".join(c if isinstance(c, Markup) else escaped(c) for c in given))
 
 
 def escaped(value: Any) -> Markup:
@@ -81,14 +82,16 @@ def block(content: Any, name: str) -> Markup:
     return element("script", Markup(text), type="application/json", id=name)
 
 
-def table(caption: Any, heads: list[Any], rows: list[list[Any]], *, numbers: bool = True) -> Markup:
+def table(
+    caption: Any, heads: Sequence[Any], rows: Iterable[Sequence[Any]], *, numbers: bool = True
+) -> Markup:
     """Returns a table that scrolls by itself where it is wider than the page.
 
     Args:
-      caption: what it is.
-      heads: of the columns; none, for a table of names and values.
+      caption: its title; `None` for a table without one.
+      heads: of the columns.
       rows: their cells, the first of which is the name of the row.
-      numbers: whether the other cells are numbers, which stand to the right.
+      numbers: whether the other cells are numbers, which are aligned to the right.
     """
     head = element("tr", *[element("th", each, scope="col") for each in heads])
     lines = [
@@ -97,12 +100,12 @@ def table(caption: Any, heads: list[Any], rows: list[list[Any]], *, numbers: boo
     ]
     inner = element(
         "table",
-        element("caption", caption),
-        element("thead", head) if heads else None,
+        caption and element("caption", caption),
+        element("thead", head),
         element("tbody", *lines),
         class_="numbers" if numbers else None,
     )
     # Reached by keyboard, since that is how it is scrolled without a mouse.
     label = re.sub(r"<[^>]*>", "", caption) if isinstance(caption, Markup) else caption
-    label = html.unescape(label)
+    label = label and html.unescape(label)
     return element("div", inner, class_="wide", role="region", tabindex="0", aria_label=label)
