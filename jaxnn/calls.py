@@ -28,16 +28,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 from weakref import WeakSet
 
 import jax
 
 from jaxnn.typing import Any, Callable
 
-if TYPE_CHECKING:
-    from jaxnn.network import Network
-
+N = TypeVar("N", bound=Any)  # a Network, whose file imports this one
 _FRAMES = jax.make_user_context(())
 _PASSING: WeakSet[Any] = WeakSet()
 
@@ -55,7 +53,7 @@ class Frame(Protocol):
         ...
 
     def __call__(
-        self, part: "Network", proceed: Callable[..., Any], params, state, inputs, key
+        self, part: Any, proceed: Callable[..., Any], params, state, inputs, key
     ) -> tuple[Any, Any]:
         """Computes a part.
 
@@ -73,7 +71,7 @@ class Frame(Protocol):
 
 
 def apply_part(
-    name: str, part: "Network", params: Any, state: Any, inputs: Any, key: Any
+    name: str, part: Any, params: Any, state: Any, inputs: Any, key: Any
 ) -> tuple[Any, Any]:
     """Applies one part to what is under its name; programs and profiles show the name."""
     with jax.named_scope(name):
@@ -81,14 +79,12 @@ def apply_part(
         return _call(name, part, *own, inputs, part_key(key, name))
 
 
-def apply_inner(
-    network: "Network", params: Any, state: Any, inputs: Any, key: Any
-) -> tuple[Any, Any]:
+def apply_inner(network: Any, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:
     """Applies the network inside a transform, which has its path and its key."""
     return _call("", network, params, state, inputs, key)
 
 
-def init_part(name: str, part: "Network", key: Any, inputs: Any) -> tuple[Any, Any]:
+def init_part(name: str, part: Any, key: Any, inputs: Any) -> tuple[Any, Any]:
     """Initialises one part with the key of its name."""
     return part.init(part_key(key, name), inputs)
 
@@ -98,7 +94,7 @@ def part_key(key: Any, name: str) -> Any:
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def intercept(network: "Network", change: Callable[[str, "Network"], "Network"]) -> "Network":
+def intercept(network: N, change: Callable[[str, N], N]) -> N:
     """Returns the network with `change(path, part)` applied instead of each part that it calls.
 
     The parts inside the changed one are intercepted too, if it calls them. The path of the whole is
@@ -119,7 +115,7 @@ def intercept(network: "Network", change: Callable[[str, "Network"], "Network"])
 
 @dataclass(frozen=True)
 class _Change:
-    change: Callable[[str, "Network"], "Network"]
+    change: Callable[[str, Any], Any]
     path: str = ""
 
     def enter(self, name: str) -> "_Change":
@@ -148,7 +144,7 @@ def passes_inputs(apply: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
-def does_pass_inputs(part: "Network") -> bool:
+def does_pass_inputs(part: Any) -> bool:
     """Returns whether the `apply` of a network has the mark of `passes_inputs`."""
     try:
         return part.apply in _PASSING
@@ -189,7 +185,7 @@ def keep_frames(function: Callable[..., Any]) -> Callable[..., Any]:
     return again
 
 
-def _call(name: str, part: "Network", params, state, inputs, key) -> tuple[Any, Any]:
+def _call(name: str, part: Any, params, state, inputs, key) -> tuple[Any, Any]:
     if not _FRAMES.value:
         return part.apply(params, state, inputs, key=key)
     entered = [inner for frame in _FRAMES.value if (inner := frame.enter(name)) is not None]
@@ -197,7 +193,7 @@ def _call(name: str, part: "Network", params, state, inputs, key) -> tuple[Any, 
         return _through(entered, part, params, state, inputs, key)
 
 
-def _through(entered: list[Frame], part: "Network", params, state, inputs, key) -> tuple[Any, Any]:
+def _through(entered: list[Frame], part: Any, params, state, inputs, key) -> tuple[Any, Any]:
     """Computes a part through frames, from inside those that are further out."""
     if not entered:
         return part.apply(params, state, inputs, key=key)

@@ -26,6 +26,7 @@ ROOMS = [
     ("typing", "checks", "programs", "formatting", "caching", "markup"),
     ("display",),
     ("names",),
+    ("calls",),
     ("network",),
     ("layers",),
     ("transforms",),
