@@ -67,7 +67,7 @@ def test_the_page_of_a_sweep_says_which_setting_was_best(swept):
     assert not [each for each in page.elements if each.get("class") == "missing"]
     assert [each.title for each in advice(source)] == ["2 of 12 networks diverged"]
     best = settings(source)[0]
-    assert best.values == {"hidden": "16x16", "learning_rate": 0.01} and best.runs == 2
+    assert best.values == {"hidden": (16, 16), "learning_rate": 0.01} and best.runs == 2
 
 
 def test_every_number_of_a_sweep_is_on_its_page(swept):
