@@ -29,7 +29,7 @@ import numpy as np
 from jaxnn.checks import Invalid, InvalidValue, kind
 from jaxnn.names import listing, named
 from jaxnn.network import Network, output_shape, rewrite
-from jaxnn.pictures.parts import WHOLE, Block, blocks_of, is_in_a_row
+from jaxnn.pictures.outline import IN_A_ROW, WHOLE, Part, outline
 from jaxnn.pictures.scheme import words
 from jaxnn.typing import Any, Params
 
@@ -61,16 +61,16 @@ class Layer(NamedTuple):
 
 
 class Diagram(NamedTuple):
-    """A network as columns of nodes, or else as blocks.
+    """A network as columns of nodes, or else as an outline of its parts.
 
     Attributes:
       layers: the columns, from the input; `()` where it is drawn as blocks.
-      blocks: the blocks, from the input; `()` where it is drawn as nodes.
+      outline: its parts, from the input; `()` where it is drawn as nodes.
       why: the reason for blocks, a sentence; `""` where it is drawn as nodes.
     """
 
     layers: tuple[Layer, ...]
-    blocks: tuple[Block, ...]
+    outline: tuple[Part, ...]
     why: str = ""
 
 
@@ -89,9 +89,7 @@ def diagram(network: Network, inputs: Any, made: tuple[Any, Any] | None = None) 
     kind("diagram", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     params, outputs = _shapes(network, inputs, made)
     layers, why = _layers(network, params, outputs, inputs)
-    if layers:
-        return Diagram(layers, ())
-    return Diagram((), blocks_of(network, inputs, outputs), why)
+    return Diagram(layers, () if layers else outline(network, inputs, outputs), why)
 
 
 def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
@@ -136,15 +134,15 @@ def to_json(diagram: Diagram) -> dict[str, Any]:
     """Returns a diagram as what JSON can hold."""
     return {
         "layers": [layer._asdict() | {"shown": list(layer.shown)} for layer in diagram.layers],
-        "blocks": [block.as_json() for block in diagram.blocks],
+        "outline": [part.to_json() for part in diagram.outline],
         "why": diagram.why,
     }
 
 
-def from_json(told: dict[str, Any]) -> Diagram:
-    """Returns the diagram that `to_json` has told."""
-    layers = (Layer(**{**layer, "shown": tuple(layer["shown"])}) for layer in told["layers"])
-    return Diagram(tuple(layers), tuple(map(Block.of_json, told["blocks"])), told["why"])
+def from_json(content: dict[str, Any]) -> Diagram:
+    """Returns the diagram that `to_json` has written."""
+    layers = (Layer(**{**layer, "shown": tuple(layer["shown"])}) for layer in content["layers"])
+    return Diagram(tuple(layers), tuple(map(Part.from_json, content["outline"])), content["why"])
 
 
 def _shapes(
@@ -216,7 +214,7 @@ def _layers(network: Network, params: Any, outputs: Any, inputs: Any) -> tuple[A
 
 def _in_a_row(network: Network, path: str = "") -> Iterator[tuple[str, Network]]:
     """Yields what a network does one after the other, with paths."""
-    if is_in_a_row(network) or network.parts.kind in _SEEN_THROUGH:
+    if network.parts.kind in (*IN_A_ROW, *_SEEN_THROUGH) and network.parts.children:
         for name, child in network.parts.children:
             yield from _in_a_row(child, f"{path}/{name}".strip("/"))
     else:
@@ -225,12 +223,12 @@ def _in_a_row(network: Network, path: str = "") -> Iterator[tuple[str, Network]]
 
 def _unusual(part: Network) -> list[str]:
     """Returns the kinds in a part that make it no chain of layers."""
-    of, _, children, _, _ = part.parts
+    of, children = part.parts.kind, part.parts.children
     if of in ("linear", *_BETWEEN):
         return []
     whole = of in WHOLE or not children
     inner = [] if whole else [kind for _, child in children for kind in _unusual(child)]
-    if is_in_a_row(part):
+    if of in IN_A_ROW:
         return inner
     return [of, *inner] if of in ("parallel", "residual") else inner or [of]
 

@@ -150,7 +150,7 @@ def fit(
             record.go_on(kept)
             if not quiet and kept.step < training.steps:
                 print(f"goes on at step {kept.step} of {training.steps}", flush=True)
-        with signals() as stopped, shown(training.steps, quiet=quiet) as show:
+        with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:
 
             def settle(progress, seen, snapshot):
                 if recorder is not None and seen is not None:
@@ -175,8 +175,8 @@ def fit(
                 ends = stopped.is_set() or progress.step == training.steps
                 seen = recorder and recorder.look(progress)
                 # Not before: the first look waits for a program, which is no speed of steps.
-                show(progress.step, {})
                 speed.at(progress.step)
+                show(progress.step, {})
                 late = progress, seen, keeper and keeper.snapshot(progress, now=ends)
                 if stopped.is_set():
                     break

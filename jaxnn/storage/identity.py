@@ -50,14 +50,14 @@ def identity(training: Training) -> dict[str, Any]:
 
 def environment(training: Training) -> dict[str, Any]:
     """Returns the fields that may change the bits of a run without changing its identity."""
-    devices = training.layout.devices or tuple(jax.devices()[:1])
+    devices = training.devices
     return {
         **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
         "device": devices[0].device_kind,
         "devices": len(devices),
         "cores": os.cpu_count(),
         "form": training.form,
-        "width": training.layout.width,
+        "width": training.layout.width or 1,
         "x64": bool(jax.config.values["jax_enable_x64"]),
         "precision": jax.config.values["jax_default_matmul_precision"],
         "threefry_partitionable": bool(jax.config.values["jax_threefry_partitionable"]),

@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix
 import jaxnn
 from jaxnn.names import named
 from jaxnn.observing.observation import observe
-from jaxnn.observing.plan import SAMPLE, made, plan, probe, probe_data, schedule
+from jaxnn.observing.plan import SAMPLE, bind, plan, probe, probe_data, schedule
 from jaxnn.scale.peaks import peak_flops
 from jaxnn.storage import recording
 from tests.gan import gan_data, gan_learner
@@ -145,7 +145,7 @@ def test_nodes_that_are_off_for_every_example_are_counted():
         jaxnn.learner(network, jaxnn.regression(), optax.sgd(0.0)), data, steps=1,
         key=jax.random.key(0),
     )  # fmt: skip
-    what, _ = plan(training, made(training), schedule(training))
+    what, _ = plan(training, bind(training), schedule(training))
     state = training.start().state
     batch = probe(probe_data(training), schedule(training).probed)
     seen = observe(training.learner, what, state, batch, training.data)
@@ -290,7 +290,7 @@ def test_two_inputs_are_mapped(tmp_path):
     )
     found = recording.read(run.out)
     assert found.frames[-1].arrays["boundary"].shape == (64, 64, 1)
-    (left, right), (low, high) = found.about["ground"]
+    (left, right), (low, high) = found.about["plot_bounds"]
     grid = np.stack(np.meshgrid(np.linspace(left, right, 64), np.linspace(low, high, 64)), -1)
     wanted = run.predict(grid.reshape(-1, 2).astype(np.float32)).reshape(64, 64, 1)
     np.testing.assert_allclose(found.frames[-1].arrays["boundary"], wanted, atol=1e-5)
