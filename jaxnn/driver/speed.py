@@ -29,7 +29,7 @@ class _Mark(NamedTuple):
 
 
 class Speed:
-    """Measures a run from where it is made on."""
+    """Measures a run from its creation on."""
 
     def __init__(self, training: Training):
         if not _listening:
@@ -46,8 +46,8 @@ class Speed:
             self.last = _Mark(step, time.perf_counter(), len(_compilations))
             self.first = self.first or self.last
 
-    def told(self, steps: Any) -> dict[str, Any]:
-        """Returns the numbers, `None` being what is not known.
+    def summary(self, steps: Any) -> dict[str, Any]:
+        """Returns the numbers, `None` for those that are unknown.
 
         Steps a second are those between the first chunk and the last, evaluations and all, without
         the time that compiling took; of all members together. Operations are those of the matrix

@@ -26,7 +26,7 @@ from jaxnn.catalog import sweeps
 from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import InvalidValue, choice
 from jaxnn.pictures._sweep import sweep as heat_map
-from jaxnn.runs._fit import NotFinite
+from jaxnn.runs.output import NotFinite
 from jaxnn.runs.reporting import write_report
 from jaxnn.search._sweep import Sweep
 from jaxnn.storage.destination import Directory, destination
