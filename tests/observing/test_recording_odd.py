@@ -129,7 +129,7 @@ def test_a_state_of_another_kind(tmp_path):
         ),
         evaluate=lambda state, batch: base.evaluate(state[0], batch),
         predict=lambda state, inputs: base.predict(state[0], inputs),
-        check=lambda hparams, arrays: None,
+        check=lambda hparams, arrays, state, batch: None,
     )
     _, found = recorded(tmp_path / "run", wrapped)
     assert found.about["table"] is None and "metrics/loss" in found.frames[0].arrays

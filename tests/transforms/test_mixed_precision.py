@@ -1,5 +1,6 @@
 """Mixed precision: which part computes in what, and what comes in and out of it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import jaxnn
 from jaxnn.network import rewrite
 from tests.registry import real, whole
-from tests.trees import assert_close, assert_same_bits, forms
+from tests.trees import assert_close, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -29,13 +30,14 @@ def test_every_part_computes_in_the_precision(compute, key):
     _, params, state = started(mixed, key, bytes_in)
     assert {leaf.dtype for leaf in jax.tree.leaves((params, state))} == {jnp.dtype("float32")}
     (outputs, inside), after = mixed.apply(params, state, bytes_in, key=key)
-    assert outputs.dtype == jnp.float32 and forms(after) == forms(state)
+    assert outputs.dtype == jnp.float32
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
     dtypes = {path: str(part.dtype) for path, part in inside.items()}
     assert dtypes.pop("raw") == "float32"
     assert len(dtypes) == 6 and set(dtypes.values()) == {jnp.dtype(compute).name}
     assert_close(outputs, network.apply(params, state, bytes_in, key=key)[0], 0.05)
     loss = lambda params: mixed.apply(params, state, bytes_in)[0][0].sum()  # noqa: E731
-    assert forms(jax.grad(loss)(params)) == forms(params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.grad(loss)(params), params)
 
 
 def test_integers_and_their_embeddings(key):

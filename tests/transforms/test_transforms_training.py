@@ -1,5 +1,6 @@
 """Transforms of networks in training: what is adjusted, what is kept, where weights come from."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import jaxnn
 from jaxnn.names import named
 from jaxnn.network import rewrite
 from tests.registry import real, whole
-from tests.trees import assert_close, assert_same_bits, forms
+from tests.trees import assert_close, assert_same_bits
 
 BATCH = {"inputs": real(8, 4), "labels": whole(3, 8)}
 INPUTS = BATCH["inputs"]
@@ -111,7 +112,7 @@ def test_mixed_precision_keeps_parameters_in_float32():
     (before, plain), (_, mixed) = (
         trained(made, optax.sgd(0.1)) for made in (network, jaxnn.mixed_precision(network))
     )
-    assert forms(mixed) == forms(plain)
+    chex.assert_trees_all_equal_shapes_and_dtypes(mixed, plain)
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((mixed.params, mixed.state)))
     # Computed in bfloat16, and so near but not the same.
     moved, alike = (
