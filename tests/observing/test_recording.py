@@ -185,7 +185,7 @@ def test_what_was_stopped_and_goes_on_has_the_same_recording(recorded, tmp_path,
         yield show
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(OUTPUT, "shown", interrupted)
+        patch.setattr(sys.modules["jaxnn.runs._fit"], "shown", interrupted)
         fit(tmp_path / "cut")
     steps = recording.steps(tmp_path / "cut" / "recording")
     # A frame from after the checkpoint, as a kill may leave one.
