@@ -94,8 +94,8 @@ def text(told: Mapping[str, Any]) -> str:
     tables += [f"command\n{indent(told['command'], '  ')}"] if told["command"] else []
     parts = [Entry(**part) for part in told["parts"]]
     tables += ["parts\n" + listing(parts)] if parts else []
-    damage = [wrapped(words) for words in told["errors"].values()]
-    return "\n\n".join([_opening(told), *damage, *tables, wrapped(told["next"])])
+    errors = [wrapped(words) for words in told["errors"].values()]
+    return "\n\n".join([_opening(told), *errors, *tables, wrapped(told["next"])])
 
 
 def _opening(told: Mapping[str, Any]) -> str:

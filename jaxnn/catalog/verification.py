@@ -92,9 +92,9 @@ def _of_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, Check] | None:
 
 def _of_rows(path: Path, saved: int, finished: bool) -> Check:
     found = journal.read(path)
-    damage = journal_error(path, found, saved, finished=finished)
-    if damage:
-        return Check(ROWS, "corrupt", on_corrupt)
+    error = journal_error(path, found, saved, finished=finished)
+    if error:
+        return Check(ROWS, "corrupt", error)
     last = f", to step {found.rows[-1]['step']}" if found.rows else ""
     torn = f"; {found.error}, and is cut when it goes on" if found.error else ""
     return Check(ROWS, "good", f"{count(len(found.rows), 'row')}{last}{torn}")

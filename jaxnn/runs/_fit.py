@@ -140,7 +140,7 @@ def fit(
     with open_output(training, directory, hparams, saving) as output:
         history = History(training, output.restored)
         progress = start = _start(training, output, quiet)
-        with signals() as stopped, shown(training.steps, quiet=quiet) as show:
+        with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:
 
             def process_report(progress, copies):
                 row = history.add(progress) if progress.metrics else None
@@ -159,8 +159,8 @@ def fit(
                 ends = stopped.is_set() or progress.step == training.steps
                 pending = progress, output.copy(progress, ends=ends)
                 # Not before: the first copy waits for a program to compile.
-                show(progress.step, {})
                 speed.at(progress.step)
+                show(progress.step, {})
                 if stopped.is_set():
                     break
             if pending is not None:
