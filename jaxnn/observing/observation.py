@@ -16,7 +16,7 @@ import numpy as np
 from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import Learner
 from jaxnn.metrics import values
-from jaxnn.names import named
+from jaxnn.names import named_leaves
 from jaxnn.pictures.diagram import Diagram, biases, wires
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Batch
@@ -90,11 +90,11 @@ def observe(
     if learner.parts is None or not plan.sample:
         return _small(seen)
     params = learner.eval_params(state)
-    leaves = named(params)
+    leaves = named_leaves(params)
     seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
     if plan.gradients:
         gradients = learner.gradients(state, data.take(spread(data, data.batch_size)))
-        leaves_of = {} if gradients is None else named(gradients.values)
+        leaves_of = {} if gradients is None else named_leaves(gradients.values)
         seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in leaves_of.items()}
     if plan.nodes is not None:
         seen |= {f"wires/{leaf}": values for leaf, values in wires(plan.nodes, params).items()}

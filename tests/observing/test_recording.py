@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 import jaxnn
-from jaxnn.names import named
+from jaxnn.names import named_leaves
 from jaxnn.observing.observation import observe
 from jaxnn.observing.plan import SAMPLE, bind, plan, probe, probe_data, schedule
 from jaxnn.scale.peaks import peak_flops
@@ -112,7 +112,7 @@ def test_a_frame_holds_what_the_network_was(recorded):
         np.testing.assert_allclose(arrays["outputs"], outputs[index], rtol=1e-5, atol=1e-5)
         right = (outputs.argmax(-1) == labels).mean()
         assert arrays["metrics/accuracy"] == pytest.approx(right)
-        for name, leaf in named(state.params).items():
+        for name, leaf in named_leaves(state.params).items():
             if leaf.size <= SAMPLE:
                 np.testing.assert_array_equal(arrays[f"params/{name}"], np.ravel(leaf))
             else:
@@ -129,7 +129,7 @@ def test_gradients_are_those_of_a_batch_from_all_over_the_training_data(recorded
     index = np.linspace(0, len(digits()["labels"]), 32, endpoint=False).astype(int)
     batch = {name: jnp.asarray(field)[index] for name, field in digits().items()}
     values = learner().gradients(state, {**batch, "index": index}).values
-    for name, leaf in named(values).items():
+    for name, leaf in named_leaves(values).items():
         rms = np.sqrt(np.mean(np.square(leaf)))
         assert frame.arrays[f"gradients/{name}"] == pytest.approx(rms, rel=1e-4)
 

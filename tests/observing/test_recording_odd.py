@@ -232,9 +232,11 @@ def test_a_link_is_not_followed(tmp_path):
 
 
 def test_a_setting_may_be_infinite(tmp_path):
-    from jaxnn.network import described
+    from jaxnn.network import describe
 
-    network = described(jaxnn.mlp([6], 3), "bounded", low=-np.inf, high=np.float32(2))
+    first = jaxnn.stateless(lambda params, inputs: inputs[:, :2])
+    bounded = describe(first, "bounded", low=-np.inf, high=np.float32(2))
+    network = jaxnn.serial(bounded, jaxnn.mlp([6], 3))
     _, found = recorded(tmp_path / "run", made(network))
     assert "low -inf, high 2.0" in json.dumps(found.about["diagram"])
 
