@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxnn.catalog import account
-from jaxnn.formatting import volume
+from jaxnn.formatting import amount
 from jaxnn.markup import Markup, cut, element, join, quoted, table
 from jaxnn.report.phrases import BLANK, percent, setting, spaced, time, told, value_of
 from jaxnn.report.sections import Section
@@ -76,8 +76,8 @@ def _part(row: dict[str, Any]) -> list[Any]:
     name = join(quoted(row["part"] or "network"), times)
     figures = [
         f"{row['parameters']:,}",
-        volume(row["bytes"]),
-        volume(row["activation_bytes"]) if row.get("activation_bytes") is not None else "",
+        amount(row["bytes"], "B"),
+        amount(row["activation_bytes"], "B") if row.get("activation_bytes") is not None else "",
         f"{row['flops']:,}" if row.get("flops") is not None else "",
     ]
     return [name, quoted(row["kind"]), _shape(row["output"]), *figures]
@@ -154,8 +154,8 @@ def _speed(source: Source) -> Markup | None:
     if speed:
         said.append(["waiting for data", "none: they are on the device"])
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
-    add(f"memory {of}, at most", "memory_bytes", lambda v: volume(int(v)))
-    said.append(["kept in its directory", volume(source.about.size)])
+    add(f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B"))
+    said.append(["kept in its directory", amount(source.about.size, "B")])
     return table("What it took", ["what", "how much"], said)
 
 
