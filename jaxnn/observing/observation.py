@@ -80,11 +80,9 @@ def observe(
     """
     seen = {f"metrics/{name}": x for name, x in values(learner.evaluate(state, batch)).items()}
     inputs = inputs_of(learner, state, batch)
+    outputs = learner.predict(state, inputs)
     if plan.listened:
-        outputs, inside = _inside(learner, plan, state, inputs)
-        seen |= inside
-    else:
-        outputs = learner.predict(state, inputs)
+        seen |= _inside(learner, plan, state, inputs)
     if is_one(outputs, batch) and outputs.size <= WIDEST * outputs.shape[0]:
         seen["outputs"] = outputs[:SHOWN]
     if learner.parts is None or not plan.sample:
@@ -130,18 +128,18 @@ def is_one(outputs: Any, batch: Batch) -> bool:
     return getattr(outputs, "shape", ())[:1] == (count,)
 
 
-def _inside(learner: Learner, plan: Plan, state: Any, inputs: Any) -> tuple[Any, dict[str, Array]]:
-    """Returns the outputs, and of what each part puts out samples and the share that is off."""
+def _inside(learner: Learner, plan: Plan, state: Any, inputs: Any) -> dict[str, Array]:
+    """Returns samples of what each part puts out, and the share that is off."""
     parts: Any = learner.parts
     network = capture(parts.network(state.hparams), plan.listened)
-    (outputs, inside), _ = network.apply(learner.eval_params(state), state.state, inputs)
+    (_, inside), _ = network.apply(learner.eval_params(state), state.state, inputs)
     seen = {}
     for path, made in inside.items():
         if isinstance(made, jax.Array) and made.ndim > 1:
             seen[f"activations/{path}"] = _sampled(plan, made)
             off = jnp.all(made == 0, range(made.ndim - 1))
             seen[f"quiet/{path}"] = jnp.mean(off.astype(jnp.float32))
-    return outputs, seen
+    return seen
 
 
 def _images(filters: Filters, weight: Array) -> Array:

@@ -227,6 +227,7 @@ class Keeper:
                 "value": value,
                 "for_good": snapshot.for_good,
                 "config": self.config,
+                "eval_path": self.training.learner.eval_path,
                 "identity": self.identity,
                 "environment": self.environment,
             }
