@@ -25,7 +25,7 @@ import tyro
 import jaxnn
 from experiments.fields import filled, hparams, swept
 from jaxnn.catalog.sweeps import word
-from jaxnn.progress.screen import describe
+from jaxnn.progress.display import describe
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
 from jaxnn.storage.directory import digest

@@ -13,7 +13,7 @@
 Nothing but these pages and event files is written, and nothing that a run
 names is imported: what a stranger has sent may be looked at, and so may a run
 that is going on. Exit codes: 0 fine, 1 something differs, 2 bad input,
-4 something is damaged or missing (for watch: a result), 6 storage.
+4 something is corrupt or missing (for watch: a result), 6 storage.
 """
 
 import argparse
@@ -57,20 +57,20 @@ def runs(directory: str) -> Answer:
         catalog.look(path, path.relative_to(folder).as_posix() if path != folder else directory)
         for path in catalog.below(folder)
     ]
-    damage = any(entry.damage for entry in catalog.walk(entries))
+    corrupt = any(entry.errors for entry in catalog.walk(entries))
     text = catalog.listing(entries) if entries else f"no run in {directory}"
     told = {"directory": directory, "runs": [asdict(entry) for entry in entries]}
-    return Answer(4 if damage else 0, told, text)
+    return Answer(4 if corrupt else 0, told, text)
 
 
 def show(run: str) -> Answer:
     """Tells what was asked of a run, what came of it, and what is kept of it."""
     told = account.account(catalog.find(Path(run)))
-    return Answer(4 if told["damage"] else 0, told, account.text(told))
+    return Answer(4 if told["errors"] else 0, told, account.text(told))
 
 
 def verify(run: str) -> Answer:
-    """Reads every file of a run and every array of its checkpoints, and says what is damaged."""
+    """Reads every file of a run and every array of its checkpoints, and says what is corrupt."""
     checks = list(verification.verify(catalog.find(Path(run))))
     good = all(check.state == "good" for check in checks)
     told = {"run": run, "good": good, "checks": [asdict(check) for check in checks]}

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
@@ -202,8 +203,8 @@ def keep_pace(pace: float | None, patch: Callable[..., object] = setattr) -> Non
     """Makes reports slower, or saves every chunk; see `start`."""
 
     def busy(self):
-        if self._thread is not None:
-            self._thread.join()
+        if self._job is not None:
+            wait([self._job])
         return False
 
     def append(self, row, append=RunDirectory.append):
@@ -306,10 +307,10 @@ def sound(out: Path, whole: Ending) -> int:
     nothing stopped.
     """
 
-    def damage(path, error):
+    def on_corrupt(path, error):
         raise AssertionError(f"{path}: {error}")
 
-    good = list(checkpoints.good(out / "checkpoints", damage))
+    good = list(checkpoints.verified(out / "checkpoints", on_corrupt))
     for _, content in good:
         rows = (out / "metrics.jsonl").read_bytes() if content["rows"] else b""
         assert len(rows) >= content["rows"]

@@ -12,7 +12,7 @@ import optax
 
 import jaxnn
 from jaxnn.storage import checkpoints, files, manifest
-from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.checkpointing import Checkpointer, RestoredRun
 from jaxnn.storage.directory import open_directory
 from tests.options import grouped
 
@@ -46,12 +46,12 @@ class Small:
         shutil.copytree(self.run.out, out, ignore=shutil.ignore_patterns("result.json", *others))
         return out
 
-    def found(self, out: Path, resume: bool = False) -> Kept | None:
+    def found(self, out: Path, resume: bool = False) -> RestoredRun | None:
         """Returns what the run goes on from in a directory."""
         with open_directory(jaxnn.Directory(out, resume=resume)) as directory:
-            keeper = Keeper(directory, self.training, jaxnn.Saving(), None)
+            keeper = Checkpointer(directory, self.training, jaxnn.Saving(), None)
             try:
-                return keeper.found(resume, ())
+                return keeper.restore(resume, ())
             finally:
                 keeper.wait()
 

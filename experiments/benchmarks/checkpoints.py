@@ -24,7 +24,7 @@ import optax
 import jaxnn
 from jaxnn.scale import devices
 from jaxnn.scale.memory import size
-from jaxnn.storage.checkpointing import Keeper
+from jaxnn.storage.checkpointing import Checkpointer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def learner(width: int):
 @contextmanager
 def watched_saves(waits: list[float]):
     """Adds to `waits` the seconds that the training waits for each save."""
-    snapshot, save, began = Keeper.snapshot, Keeper.save, {}
+    snapshot, save, began = Checkpointer.snapshot, Checkpointer.save, {}
 
     def timed_snapshot(self, progress, **options):
         start = time.perf_counter()
@@ -58,11 +58,11 @@ def watched_saves(waits: list[float]):
         save(self, snapshot, seconds, rows)
         waits.append(before + time.perf_counter() - start)
 
-    Keeper.snapshot, Keeper.save = timed_snapshot, timed_save
+    Checkpointer.snapshot, Checkpointer.save = timed_snapshot, timed_save
     try:
         yield
     finally:
-        Keeper.snapshot, Keeper.save = snapshot, save
+        Checkpointer.snapshot, Checkpointer.save = snapshot, save
 
 
 def run(train, data, steps, out, saving):

@@ -21,7 +21,7 @@ _NEXT = {
     "diverged": "See python -m jaxnn diagnose {path}; the same command {goes_on}.",
     "stopped": "To go on, give the same command as before: it {goes_on}.",
     "unfinished": "It may be going on, on {host}. If not, the same command {goes_on}.",
-    "damaged": "See python -m jaxnn verify {path}.",
+    "corrupt": "See python -m jaxnn verify {path}.",
 }
 # Of a longer list, such as the hyper-parameters of a population, the first ones.
 SHOWN = 4
@@ -94,8 +94,8 @@ def text(told: Mapping[str, Any]) -> str:
     tables += [f"command\n{indent(told['command'], '  ')}"] if told["command"] else []
     parts = [Entry(**part) for part in told["parts"]]
     tables += ["parts\n" + listing(parts)] if parts else []
-    damage = [wrapped(words) for words in told["damage"].values()]
-    return "\n\n".join([_opening(told), *damage, *tables, wrapped(told["next"])])
+    errors = [wrapped(words) for words in told["errors"].values()]
+    return "\n\n".join([_opening(told), *errors, *tables, wrapped(told["next"])])
 
 
 def _opening(told: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from jaxnn.formatting import aligned, count
 from jaxnn.storage import checkpoints
 from jaxnn.storage.directory import CHECKPOINTS
 from jaxnn.storage.json_files import CorruptFile, finite
-from jaxnn.storage.manifest import Damaged, leaves_in
+from jaxnn.storage.manifest import CorruptCheckpoint, leaves_in
 
 # What is longer is cut, and of many arrays these are shown; --json has all.
 WIDTH, SHOWN = 24, 20
@@ -71,7 +71,7 @@ def side(name: str) -> Side:
     run, at, step = name.rpartition("@")
     run = name if not at or Path(name).exists() else run
     contents = read(find(Path(run)))
-    for words in contents.damage.values():
+    for words in contents.errors.values():
         raise CorruptFile(words)
     manifests = {str(each): manifest for each, manifest in contents.manifests.items()}
     if run == name:
@@ -91,7 +91,7 @@ def differences(a: Side, b: Side, part: str = "") -> Iterator[Difference]:
     """Yields what differs between two runs, with their parts, or between two checkpoints.
 
     Raises:
-      Damaged: if an array is not what was written.
+      CorruptCheckpoint: if an array is not what was written.
       InvalidValue: if a part was written by a newer jaxnn, or a checkpoint has just been deleted.
     """
     runs = a.step is None and b.step is None
@@ -182,7 +182,7 @@ def _read(side: Side) -> dict[str, np.ndarray]:
     path = side.contents.path / CHECKPOINTS / checkpoints.name(side.manifest["step"])
     try:
         return checkpoints.read_checkpoint(path, side.manifest)
-    except Damaged:
+    except CorruptCheckpoint:
         if path.is_dir():
             raise
     raise InvalidValue(

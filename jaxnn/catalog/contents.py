@@ -8,7 +8,6 @@ it has just deleted is passed over, and a row that it is writing is not read yet
 import errno
 import fcntl
 import os
-import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS, corrupt_j
 from jaxnn.storage.journal import Journal
 from jaxnn.storage.json_files import CorruptFile
 from jaxnn.storage.lock import LOCK, alive, owner
-from jaxnn.storage.manifest import Damaged, manifest_of
+from jaxnn.storage.manifest import CorruptCheckpoint, read_manifest
 
 # What a run is told by unless it watched something: the first of these that it reports.
 METRICS = ("test/accuracy", "test/loss", "train/loss")
@@ -35,7 +34,7 @@ class Contents:
       result: what came of it; `None` unless it is finished.
       journal: its rows.
       manifests: those of its checkpoints by their steps, the newest first.
-      damage: what is not as it was written, by the name of the file or the folder.
+      errors: what is not as it was written, by the name of the file or the folder.
       written: whether a process is writing there; `None` if that cannot be told from here.
     """
 
@@ -44,7 +43,7 @@ class Contents:
     result: dict[str, Any] | None
     journal: Journal
     manifests: dict[int, dict[str, Any]]
-    damage: dict[str, str]
+    errors: dict[str, str]
     written: bool | None
 
     @property
@@ -53,10 +52,10 @@ class Contents:
 
         `done`, `running`, `diverged` (its loss was not finite), `stopped` (it is unfinished, and
         nobody writes), `unfinished` (begun on another machine, of which nothing is known here), or
-        `damaged` (its configuration or its result cannot be read).
+        `corrupt` (its configuration or its result cannot be read).
         """
-        if {CONFIG, RESULT} & self.damage.keys():
-            return "damaged"
+        if {CONFIG, RESULT} & self.errors.keys():
+            return "corrupt"
         if self.result is not None:
             return "done"
         if self.written is not False:
@@ -79,11 +78,11 @@ class Contents:
 
     @property
     def metric(self) -> str | None:
-        """The name of the metric that tells best how good the run is."""
-        watch = str(self.newest.get("identity", {}).get("watch"))
-        watched = re.match(r"Watch\(metric='([^']+)'", watch)
-        ranked = str((self.result or {}).get("metric"))  # of a sweep
-        wanted = (ranked, watched and watched[1], *METRICS, *self.last)
+        """The metric that ranks the run: that of a sweep, the watched one, or the usual."""
+        ranked = str((self.result or {}).get("metric"))
+        watch = self.newest.get("identity", {}).get("watch")
+        watched = str(watch.get("metric")) if isinstance(watch, dict) else ""
+        wanted = (ranked, watched, *METRICS, *self.last)
         return next((name for name in wanted if name in self.last), None)
 
 
@@ -93,13 +92,13 @@ def read(path: Path) -> Contents:
     Raises:
       InvalidValue: if it was written by a newer jaxnn.
     """
-    damage: dict[str, str] = {}
+    errors: dict[str, str] = {}
 
     def tried(name):
         try:
             return json_files.read(path / name)
         except CorruptFile as error:
-            damage[name] = str(error)
+            errors[name] = str(error)
             return None
 
     # Asked before the result is read, so that a run that ends meanwhile is not called stopped.
@@ -110,12 +109,12 @@ def read(path: Path) -> Contents:
     manifests, broken = _manifests(path)
     found = journal.read(path)
     saved = next(iter(manifests.values()), {"rows": 0})["rows"]
-    trouble = journal_damage(path, found, saved, finished=finished)
-    damage |= broken | ({ROWS: trouble} if trouble else {})
-    return Contents(path, config, result, found, manifests, damage, writing)
+    trouble = journal_error(path, found, saved, finished=finished)
+    errors |= broken | ({ROWS: trouble} if trouble else {})
+    return Contents(path, config, result, found, manifests, errors, writing)
 
 
-def journal_damage(path: Path, found: Journal, saved: int, *, finished: bool) -> str:
+def journal_error(path: Path, found: Journal, saved: int, *, finished: bool) -> str:
     """Returns what is wrong with the rows of a run, `""` if nothing is.
 
     Of an unfinished one what follows its newest checkpoint does not matter: it is cut.
@@ -157,13 +156,13 @@ def written(path: Path) -> bool | None:
 
 
 def _manifests(path: Path) -> tuple[dict[int, dict[str, Any]], dict[str, str]]:
-    """Returns the manifests of the checkpoints, the newest first, and what is damaged."""
+    """Returns the manifests of the checkpoints, the newest first, and what is corrupt."""
     found, broken = {}, {}
     for step in checkpoints.steps(path / CHECKPOINTS):
         folder = path / CHECKPOINTS / checkpoints.name(step)
         try:
-            found[step] = manifest_of(folder)
-        except (Damaged, OSError) as error:
+            found[step] = read_manifest(folder)
+        except (CorruptCheckpoint, OSError) as error:
             if folder.is_dir():  # else a run that goes on has just deleted it
                 broken[f"checkpoint {step}"] = str(error)
     return found, broken

@@ -38,7 +38,7 @@ class Entry:
       seconds: the time it took.
       age: the seconds since something was last written there.
       size: its bytes, with those of its parts.
-      damage: what is not as it was written, as far as it was read.
+      errors: what is not as it was written, as far as it was read.
       parts: the runs that are parts of it.
     """
 
@@ -53,7 +53,7 @@ class Entry:
     seconds: float | None = None
     age: float
     size: int
-    damage: dict[str, str]
+    errors: dict[str, str]
     parts: list["Entry"]
 
 
@@ -126,9 +126,9 @@ def look(path: Path, name: str) -> Entry:
     try:
         return entry(read(path), name)
     except InvalidValue as error:
-        damage = {CHECKPOINTS: str(error)}
+        errors = {CHECKPOINTS: str(error)}
         return Entry(
-            name=name, status="newer", age=_age(path), size=size(path), damage=damage, parts=[]
+            name=name, status="newer", age=_age(path), size=size(path), errors=errors, parts=[]
         )
 
 
@@ -151,7 +151,7 @@ def entry(found: Contents, name: str) -> Entry:
         seconds=finite(result.get("seconds", rows[-1].get("seconds"))),
         age=age,
         size=size(path),
-        damage=found.damage,
+        errors=found.errors,
         parts=inner,
     )
 
@@ -182,8 +182,8 @@ def listing(entries: Sequence[Entry]) -> str:
     """
     heads = ("status", "steps", "metric", "value", "time", "age", "size", "run")
     lines = [heads, *_lines(sorted(entries, key=lambda each: each.age), "")]
-    damage = [words for each in walk(entries) for words in each.damage.values()]
-    return "\n".join([aligned(lines, "<><>>>><"), *damage])
+    errors = [words for each in walk(entries) for words in each.errors.values()]
+    return "\n".join([aligned(lines, "<><>>>><"), *errors])
 
 
 def walk(entries: Sequence[Entry]) -> Iterator[Entry]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxnn.catalog.contents import journal_damage
+from jaxnn.catalog.contents import journal_error
 from jaxnn.catalog.entries import parts
 from jaxnn.formatting import aligned, count, volume, wrapped
 from jaxnn.storage import checkpoints, journal, json_files
 from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
-from jaxnn.storage.manifest import Damaged, opened
+from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Check:
 
     Attributes:
       what: which, below the run: `checkpoint 45`, or of a part `population/checkpoint 45`.
-      state: `good`, `damaged`, or `missing`.
+      state: `good`, `corrupt`, or `missing`.
       note: what is in it, or what is wrong.
     """
 
@@ -74,7 +74,7 @@ def _of_json(path: Path, name: str) -> Check:
     try:
         json_files.read(path / name)
     except json_files.CorruptFile as error:
-        return Check(name, "damaged", str(error))
+        return Check(name, "corrupt", str(error))
     return Check(name, "good", "")
 
 
@@ -82,19 +82,19 @@ def _of_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, Check] | None:
     """Returns the manifest and what was found; `None` if it has just been deleted."""
     what = f"checkpoint {int(folder.name)}"
     try:
-        content = opened(folder)
+        content = read_verified(folder)
         arrays = checkpoints.read_checkpoint(folder, content)
-    except (Damaged, OSError) as error:
-        return (None, Check(what, "damaged", str(error))) if folder.is_dir() else None
+    except (CorruptCheckpoint, OSError) as error:
+        return (None, Check(what, "corrupt", str(error))) if folder.is_dir() else None
     size = sum(array.nbytes for array in arrays.values())
     return content, Check(what, "good", f"{count(len(arrays), 'array')}, {volume(size)}")
 
 
 def _of_rows(path: Path, saved: int, finished: bool) -> Check:
     found = journal.read(path)
-    damage = journal_damage(path, found, saved, finished=finished)
-    if damage:
-        return Check(ROWS, "damaged", damage)
+    error = journal_error(path, found, saved, finished=finished)
+    if error:
+        return Check(ROWS, "corrupt", error)
     last = f", to step {found.rows[-1]['step']}" if found.rows else ""
     torn = f"; {found.error}, and is cut when it goes on" if found.error else ""
     return Check(ROWS, "good", f"{count(len(found.rows), 'row')}{last}{torn}")

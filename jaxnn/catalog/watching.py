@@ -14,14 +14,13 @@ from jaxnn.catalog import entries as catalog
 from jaxnn.catalog.contents import written
 from jaxnn.checks import Invalid
 from jaxnn.formatting import count, duration
-from jaxnn.progress.display import loss_of
-from jaxnn.progress.screen import Moment, describe, screen
+from jaxnn.progress.display import Moment, describe, screen
 from jaxnn.scale.memory import used_by
 from jaxnn.storage import checkpoints, journal, json_files, recording
 from jaxnn.storage.directory import CHECKPOINTS, RESULT, ROWS
 from jaxnn.storage.json_files import finite, with_nan
 from jaxnn.storage.lock import owner
-from jaxnn.storage.manifest import Damaged, manifest_of
+from jaxnn.storage.manifest import CorruptCheckpoint, read_manifest
 
 # Seconds between two looks.
 WAIT = 0.5
@@ -33,7 +32,7 @@ class Seen(NamedTuple):
     """What a look at a run has found.
 
     Attributes:
-      status: `running`, or how it ended: `done`, `diverged`, `stopped`, `damaged`. A run of another
+      status: `running`, or how it ended: `done`, `diverged`, `stopped`, `corrupt`. A run of another
         machine is running until it has a result: whether it has stopped cannot be told from here.
       rows: those that are new.
       moment: where it stands.
@@ -94,7 +93,6 @@ class Watched:
             self.total,
             _rate(rows),
             rows[-1] if rows else {},
-            loss_of([with_nan(row) for row in self.rows[-100:]]),
             lambda: used_by(who.get("process", -1)),
             report,
         )
@@ -139,7 +137,7 @@ def _inside(path: Path, part: Path, before: int, wait: float) -> Iterator[Seen]:
             yield seen._replace(
                 status="running",
                 rows=[{"part": name, **row} for row in seen.rows],
-                moment=seen.moment._replace(where=f"{name}, after {count(before, 'group')}"),
+                moment=seen.moment._replace(name=f"{name}, after {count(before, 'group')}"),
             )
         if goes_on:
             time.sleep(wait)
@@ -190,7 +188,7 @@ def _status(path: Path) -> tuple[str, dict[str, Any]]:
         try:
             return "done", json_files.read(path / RESULT)
         except json_files.CorruptFile:
-            return "damaged", {}
+            return "corrupt", {}
     return ("stopped" if writes is False else "running"), {}
 
 
@@ -199,9 +197,9 @@ def _total(path: Path) -> int | None:
     folder = path / CHECKPOINTS
     for step in checkpoints.steps(folder)[:1]:
         try:
-            total = manifest_of(folder / checkpoints.name(step))["identity"].get("steps")
+            total = read_manifest(folder / checkpoints.name(step))["identity"].get("steps")
             return total if type(total) is int else None
-        except (Damaged, Invalid, OSError):
+        except (CorruptCheckpoint, Invalid, OSError):
             break
     try:
         total = max(json_files.read(path / recording.FOLDER / recording.ABOUT)["moments"])

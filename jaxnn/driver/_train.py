@@ -18,6 +18,7 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,8 @@ from jaxnn.driver.members import (
 )
 from jaxnn.driver.trial import Select, Watch, named
 from jaxnn.learning._learner import Learner
-from jaxnn.loop._run import best_form, trace_step
+from jaxnn.loop._evaluate import evaluated
+from jaxnn.loop._run import best_form, initial, trace_step
 from jaxnn.typing import Any, Array, Hparams, Key
 
 
@@ -102,19 +104,21 @@ def train(
     between = every if times.evaluate is None else times.evaluate
     between = steps_of(between, data, total=total, name="Every(evaluate)")
     extremes = bounds(given)
-    for hparams in extremes:
-        learner.check(hparams, data.examples)
     first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
-    state = jax.eval_shape(lambda k, h, d: learner.init(k, h, d.batch(jnp.int32(0))), *first, data)
+    state = jax.eval_shape(partial(initial, learner), *first, data)
+    batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), data)
+    for hparams in extremes:
+        learner.check(hparams, data.examples, state, batch)
     program, (after, metrics) = trace_step(learner, state, data)
     _check_carry(state, after)
     _check_metrics("step", metrics)
     names = list(named("train", metrics))
     for name, part in evaluations.items():
         with _about(name):
+            batch = jax.eval_shape(lambda data: data.in_order(0), part)
             for hparams in extremes:
-                learner.check(hparams, part.examples)
-            found = jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
+                learner.check(hparams, part.examples, state, batch)
+            found = jax.eval_shape(partial(evaluated, learner), state, part, 0)
             _check_metrics("evaluate", found)
         names += named(name, found)
     execution = execution or Execution()

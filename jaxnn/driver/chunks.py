@@ -19,7 +19,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxnn import display
 from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
-from jaxnn.driver.placement import Placed, again
+from jaxnn.driver.placement import Placed, restored
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
@@ -44,7 +44,7 @@ class Progress:
       metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
         Scalars, or of a population `[members]`. Those of training are over the steps since the
         report before. Empty between reports.
-      status: what became of the run, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
+      status: how the run stands, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
       placed: the trials, where they are.
       idle: whether the last steps did nothing, since all had stopped before them.
     """
@@ -158,7 +158,7 @@ class Training:
             going = np.hstack([np.asarray(part.status) for part in placed.parts]) == RUNNING
             if not going.any():
                 return
-            placed = placed.dealt(going)
+            placed = placed.rebalanced(going)
         waited = time.perf_counter()
         while step < last:
             border = min(self.steps, (step // self.every + 1) * self.every)
@@ -189,9 +189,14 @@ class Training:
             if ended:
                 return
             if active is not None:
-                placed, status = placed.dealt(active), None
+                placed, status = placed.rebalanced(active), None
             if step == border and self._can_stop:
                 status = [part.status for part in placed.parts]
+
+    @property
+    def devices(self) -> tuple[Any, ...]:
+        """The devices that train."""
+        return self.layout.devices or tuple(jax.devices()[:1])
 
     @property
     def _can_stop(self) -> bool:
@@ -199,20 +204,16 @@ class Training:
         return self.layout.members is not None or bool(self.watch and self.watch.patience)
 
     def _placed(self, trial: Trial | None) -> Placed:
-        """Returns the trials at the beginning, or those that were kept."""
-        members = self.layout.members
-        if members is None:
-            # A copy, since training uses it up.
-            one = self.trials() if trial is None else jax.tree.map(jnp.array, trial)
-            return Placed(self.layout, [one], np.zeros(1), [np.zeros(1)])
+        """Returns the trials at the beginning, or those that were saved."""
         layout = self._fitted()
-        shares = np.arange(layout.slots, dtype=np.int32).reshape(len(layout.devices), -1)
         parts = [
-            on_device(self.trials(slots) if trial is None else again(trial, slots, members), device)
-            for slots, device in zip(shares, layout.devices)
+            self.trials(slots) if trial is None else restored(trial, slots, layout.members)
+            for slots, _ in layout.places
         ]
-        placed = Placed(layout, parts, np.arange(members), [])
-        return replace(placed, busy=[np.flatnonzero(share < members) for share in shares])
+        parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
+        count = layout.members or 1
+        placed = Placed(layout, parts, np.arange(count), [])
+        return placed.rebalanced(np.arange(layout.slots) < count)
 
     def trials(self, slots: Any = None) -> Trial:
         """Returns the trial at the beginning, or those of a population in these slots."""
@@ -224,8 +225,7 @@ class Training:
 
     def whole(self) -> Trial:
         """Returns the trial at the beginning, or those of all members, in their order."""
-        members = self.layout.members
-        return self.trials(None if members is None else np.arange(members, dtype=np.int32))
+        return self.trials(self.layout.numbers)
 
     def lowered(self) -> Any:
         """Returns the program that trains a single run, to be compiled; training then finds it."""
@@ -244,13 +244,13 @@ class Training:
           InvalidValue: if that is fewer than were asked for.
         """
         layout = self.layout
-        while layout.width > 1 and self.form == "looped":
+        while layout.width and layout.width > 1 and self.form == "looped":
             device = layout.devices[0]
             need, have = needed(self._compiled(layout)), available(device)
             if need <= have:
                 break
             layout = replace(layout, width=max(1, int(layout.width * have / need)))
-        if self.width is not None and layout.width < self.layout.width:
+        if self.width is not None and layout.width != self.layout.width:
             raise InvalidValue(
                 "train",
                 "so many members side by side do not fit into the memory of a device",
@@ -281,7 +281,6 @@ class Training:
 
     def _advanced(self, placed: Placed, data: list[Resident], n: int) -> tuple[Placed, list[Any]]:
         """Dispatches `n` steps on every device; returns what to wait for too."""
-        width = None if self.layout.members is None else placed.layout.width
         parts, tokens = [], []
         for trial, mine, busy in zip(placed.parts, data, placed.busy):
             status = trial.status if self._can_stop else None
@@ -289,7 +288,7 @@ class Training:
             busy = busy if self.select is None else None
             state, window, token = advance(
                 self.learner, trial.state, mine.shuffled(trial.order), n, trial.window, self.form,
-                status=status, width=width, busy=busy,
+                status=status, width=placed.layout.width, busy=busy,
             )  # fmt: skip
             parts.append(trial._replace(state=state, window=window))
             tokens.append(token)
@@ -301,7 +300,7 @@ class Training:
         """Evaluates what is due, and returns the metrics of a report too."""
         before = (step - 1) // self.every * self.every
         due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
-        width = None if self.layout.members is None else placed.layout.width
+        width = placed.layout.width
         parts = [
             report(self.learner, self.watch, width, trial, mine if due else {})
             for trial, mine in zip(placed.parts, evaluations)

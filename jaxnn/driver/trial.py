@@ -19,6 +19,7 @@ from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import ORDER, Learner
 from jaxnn.loop._evaluate import evaluation
 from jaxnn.loop._population import in_blocks, where
+from jaxnn.loop._run import initial
 from jaxnn.loop.statuses import DIVERGED, EMPTY, RUNNING, STOPPED
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any, Array, Callable, Int, Key, PyTree
@@ -124,7 +125,7 @@ def begin(
 
     def one(key, hparams, member, status):
         order = jax.random.fold_in(key, ORDER)
-        state = learner.init(key, hparams, data.shuffled(order).batch(jnp.int32(0)))
+        state = initial(learner, key, hparams, data.shuffled(order))
         best = None
         if watch is not None:
             worst = jnp.float32(jnp.inf if watch.lower else -jnp.inf)
@@ -180,9 +181,7 @@ def _report(learner, watch, width, used, state, status, metrics, parts):
         going = (carry[1] == RUNNING).any()
         return lax.cond(going, jax.vmap(one), lambda carry, state: carry, carry, state)
 
-    over = one
-    if width is not None:
-        over = in_blocks(one if width == 1 else some, width)
+    over = in_blocks(some if (width or 1) > 1 else one, width)
     window, *known = over((window, status, metrics, best), state)
     return window, tuple(known)
 

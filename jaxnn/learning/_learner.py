@@ -123,7 +123,7 @@ class Predict(Protocol):
 class Check(Protocol):
     """Raises on hyper-parameters and data that cannot be used, before anything compiles."""
 
-    def __call__(self, hparams: Hparams, arrays: Batch) -> None: ...
+    def __call__(self, hparams: Hparams, arrays: Batch, state: Any, batch: Batch) -> None: ...
 
 
 def no_gradients(state: Any, batch: Batch, part: Any = None, factor: Any = None) -> None:
@@ -131,7 +131,7 @@ def no_gradients(state: Any, batch: Batch, part: Any = None, factor: Any = None)
     return None
 
 
-def _unchecked(hparams: Hparams, arrays: Batch) -> None:
+def _unchecked(hparams: Hparams, arrays: Batch, state: Any, batch: Batch) -> None:
     return None
 
 
@@ -160,8 +160,9 @@ class Learner(NamedTuple):
       update: `(state, batch, gradients) -> (state, {name: Metric})`: adjusts the weights.
       evaluate: `(state, batch) -> {name: Metric}`.
       predict: `(state, inputs) -> outputs`.
-      check: `(hparams, arrays) -> None`, with the whole data and before anything compiles; raises
-        on hyper-parameters and data that cannot be used.
+      check: `(hparams, arrays, state, batch) -> None`, with the whole data, and the shapes of the
+        state and of a batch; raises, before anything compiles, on hyper-parameters and data that
+        cannot be used.
       eval_path: where in the state the parameters stand that it evaluates and predicts with.
       parts: its network and objective, where they are known.
     """

@@ -18,8 +18,6 @@ compiled program:
     (1, [[2.0]])
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -133,9 +131,9 @@ def learner(
         return state, metrics
 
     def evaluate(state, batch):
-        net, goal = build_network(state.hparams), build_objective(state.hparams)
+        goal = build_objective(state.hparams)
         batch = goal.prepare(None, batch)
-        outputs, _ = _apply(net, state.params, state.state, batch["inputs"], None)
+        outputs = forward(state, batch["inputs"])
         loss = measures.mean(*goal.loss(outputs, batch))
         return {"loss": loss, **_metrics(goal, outputs, batch)}
 
@@ -143,26 +141,24 @@ def learner(
         net = build_network(state.hparams)
         return _apply(net, state.params, state.state, inputs, None)[0]
 
-    def check(hparams, arrays):
+    forward = jax.jit(predict, inline=True)  # traced once for its shapes, in whatever program
+
+    def check(hparams, arrays, state, batch):
         if "learning_rate" in hparams:
             positive("learner", "learning_rate", hparams["learning_rate"])
-        net, goal = build_network(hparams), build_objective(hparams)
-        build_optimizer(hparams)
-        index = jax.ShapeDtypeStruct(jax.tree.leaves(arrays)[0].shape[:1], jnp.int32)
-        batch = {**arrays, "index": index}
+        build_network(hparams), build_optimizer(hparams)
+        goal = build_objective(hparams)
 
-        def outputs(batch):
+        def outputs(state, batch):
             batch = goal.prepare(None, batch)
-            params, state = net.init(jax.random.key(0), batch["inputs"])
-            outputs, _ = _apply(net, params, state, batch["inputs"], None)
+            outputs = forward(state, batch["inputs"])
             goal.loss(outputs, batch)
             return outputs
 
-        goal.check(jax.eval_shape(outputs, batch), arrays)
+        goal.check(jax.eval_shape(outputs, state, batch), arrays)
         if set(hparams) - read:
             # A schedule reads its hyper-parameters only when it is called: in a step.
-            state = jax.eval_shape(partial(init, hparams=hparams), jax.random.key(0), batch=batch)
-            jax.eval_shape(lambda: update(state, batch, gradients(state, batch)))
+            jax.eval_shape(lambda s, b: update(s, b, gradients(s, b)), state, batch)
             check_read(hparams, read)
 
     parts = LearnerParts(build_network, build_objective)

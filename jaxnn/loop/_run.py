@@ -11,9 +11,11 @@ one form is as good as the other on GPU and TPU; on CPU a gradient of a native c
 25 times slower in a loop (`layers.convolution` has none), so a learner that holds one is stepped.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -48,8 +50,7 @@ def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> 
 
 def trace_step(learner: Learner, state: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
     """Returns the program of a step, and the shapes of the `(state, metrics)` that it returns."""
-    step = jax.make_jaxpr(lambda s, d: learner.step(s, d.batch(s.step)), return_shape=True)
-    program, shapes = step(state, data)
+    program, shapes = jax.make_jaxpr(partial(step, learner), return_shape=True)(state, data)
     return program, shapes
 
 
@@ -60,8 +61,23 @@ def empty_window(metrics: Any) -> Any:
 
 def one_step(learner: Learner, data: Any, state: Any, window: Any) -> tuple[Any, Any]:
     """Does one training step, and adds its metrics to the window."""
-    state, metrics = learner.step(state, data.batch(state.step))
+    state, metrics = step(learner, state, data)
     return state, measures.merge(window, metrics)
+
+
+# Each of these is traced once for a learner and its shapes, whatever programs it is part of.
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def initial(learner, key, hparams, data):
+    """Returns the state that a run begins with."""
+    return learner.init(key, hparams, data.batch(jnp.int32(0)))
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def step(learner, state, data):
+    """Does the step that comes next; returns the state and the metrics of the step."""
+    return learner.step(state, data.batch(state.step))
 
 
 def best_form(program: Any) -> Form:

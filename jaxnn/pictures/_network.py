@@ -75,7 +75,7 @@ def draw(
       InvalidValue: if wires are missing, or have another shape.
     """
     if not diagram.layers:
-        return blocks.draw(diagram.blocks, diagram.why)
+        return blocks.draw(diagram.outline, diagram.why)
     if names is not None and len(names) != diagram.layers[-1].width:
         raise InvalidValue(
             "draw",

@@ -18,8 +18,7 @@ import numpy as np
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.pictures._network import colour_and_width
 from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER, number
-from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of
-from jaxnn.pictures.wording import wrapped
+from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of, wrapped
 from jaxnn.typing import Any, Callable
 
 MOST = 7  # wires

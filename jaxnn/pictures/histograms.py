@@ -82,7 +82,7 @@ def read(where: str, moments: Any) -> Moments:
             "the moments are of another kind",
             got=f"keys {', '.join(map(repr, list(moments)[:4]))}",
             expected="{step: {name: values}}, the steps being numbers",
-            fix="Name leaves as in jaxnn.names.named: 'hidden/weight'",
+            fix="Name leaves as in jaxnn.names.named_leaves: 'hidden/weight'",
         )
     by_step = dict(moments) if any(nested) else {np.nan: moments}
     steps = sorted(by_step)
@@ -117,7 +117,7 @@ def _values(where: str, name: str, values: Any) -> Any:
             f"the values of {name} are no numbers",
             got=f"a {type(values).__name__}",
             expected="an array",
-            fix="Pass {name: values}, as jaxnn.names.named gives them",
+            fix="Pass {name: values}, as jaxnn.names.named_leaves gives them",
         ) from None
     return flat if flat.size else None
 

@@ -65,10 +65,10 @@ def otherwise(source: Source) -> str:
     )
 
 
-def _damaged(source: Source) -> Iterator[Advice]:
-    for name, words in {**source.found.damage, **source.damage}.items():
+def _corrupt(source: Source) -> Iterator[Advice]:
+    for name, words in {**source.found.errors, **source.damage}.items():
         yield Advice(
-            f"{name} is damaged",
+            f"{name} is corrupt",
             words,
             "What it held is missing on this page. python -m jaxnn verify"
             f" {cut(source.found.path)} looks at every file.",
@@ -101,7 +101,7 @@ def _first_bad(source: Source) -> str:
     try:
         found = reports(source.found.path)
         step = found[0].get("step") if found else None
-    except Explained:  # it is damaged: `diagnose` tells of that
+    except Explained:  # it is corrupt: `diagnose` tells of that
         return ""
     return f" It began in step {step:,}." if isinstance(step, int) else ""
 
@@ -248,7 +248,7 @@ def _ended(source: Source) -> Iterator[Advice]:
 
 
 RULES: tuple[Callable[[Source], Iterator[Advice]], ...] = (
-    _damaged,
+    _corrupt,
     _diverged,
     _ended,
     _skipped,

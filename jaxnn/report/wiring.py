@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.markup import Markup, element
+from jaxnn.markup import Markup, element, quoted
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures import scheme
 from jaxnn.pictures._network import draw
+from jaxnn.pictures.outline import Part
 from jaxnn.report.drawn import drawn, lettered
 from jaxnn.report.examples import names_of
 from jaxnn.report.packed import levels
@@ -16,6 +17,7 @@ from jaxnn.report.stacks import stacked
 from jaxnn.storage.recording import Recording
 
 NAME = "net"
+MOST = 100  # parts in one box
 
 
 class Wiring(NamedTuple):
@@ -71,19 +73,46 @@ def wiring(recorded: Recording) -> Wiring | None:
 
 
 def blocks(recorded: Recording) -> Markup | None:
-    """Returns the picture of a network that is drawn as blocks."""
+    """Returns the parts of a network that is not drawn as nodes: boxes, inside of each its own."""
     diagram = diagram_of(recorded)
-    if diagram is None or diagram.layers or not diagram.blocks:
+    if diagram is None or diagram.layers or not diagram.outline:
         return None
-    return drawn(draw(diagram, {}), "blocks", "The network as blocks")
+    caption = (
+        "From the input at the top to the output at the bottom, parts inside of others in their"
+        " boxes. At the right: the shape of what a part puts out for one example."
+    )
+    why = diagram.why and f"{diagram.why} "
+    figure = element("figcaption", why, caption)
+    return element("figure", _boxes(diagram.outline), figure)
+
+
+def _boxes(parts: Sequence[Part]) -> Markup:
+    items = [
+        element(
+            "li",
+            element(
+                "p",
+                element("b", quoted(part.title)) if part.title else None,
+                f" × {part.times}" if part.times > 1 else None,
+                element("span", quoted(part.text)) if part.text else None,
+                element("i", part.shape) if part.shape and not part.children else None,
+            ),
+            _boxes(part.children) if part.children else None,
+            style=f"--kind:{part.colour}" if not part.children else None,
+        )
+        for part in parts[:MOST]
+    ]
+    if len(parts) > MOST:
+        items.append(element("li", element("p", f"… {len(parts) - MOST:,} more")))
+    return element("ol", *items, class_="parts")
 
 
 def diagram_of(recorded: Recording) -> diagrams.Diagram | None:
     """Returns the diagram that was recorded."""
-    told = recorded.about.get("diagram")
-    if not isinstance(told, dict):
+    content = recorded.about.get("diagram")
+    if not isinstance(content, dict):
         return None
-    diagram = diagrams.from_json(told)
+    diagram = diagrams.from_json(content)
     layers = [
         each._replace(name=lettered(each.name), activation=lettered(each.activation))
         for each in diagram.layers

@@ -38,7 +38,7 @@ from jaxnn.progress.display import shown
 from jaxnn.runs.reporting import write_report
 from jaxnn.runs.rows import Record
 from jaxnn.runs.signals import signals
-from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.checkpointing import Checkpointer, RestoredRun
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.destination import Directory, destination
 from jaxnn.storage.directory import SPEED, finished, open_directory
@@ -150,7 +150,7 @@ def fit(
             record.go_on(kept)
             if not quiet and kept.step < training.steps:
                 print(f"goes on at step {kept.step} of {training.steps}", flush=True)
-        with signals() as stopped, shown(training.steps, quiet=quiet) as show:
+        with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:
 
             def settle(progress, seen, snapshot):
                 if recorder is not None and seen is not None:
@@ -175,8 +175,8 @@ def fit(
                 ends = stopped.is_set() or progress.step == training.steps
                 seen = recorder and recorder.look(progress)
                 # Not before: the first look waits for a program, which is no speed of steps.
-                show(progress.step, {})
                 speed.at(progress.step)
+                show(progress.step, {})
                 late = progress, seen, keeper and keeper.snapshot(progress, now=ends)
                 if stopped.is_set():
                     break
@@ -216,7 +216,7 @@ def _kept(
     out: Directory | None,
     hparams: Hparams | None,
     saving: Saving | None,
-) -> Iterator[tuple[Keeper | None, Kept | None, Recorder | None]]:
+) -> Iterator[tuple[Checkpointer | None, RestoredRun | None, Recorder | None]]:
     """Opens the directory; yields who keeps the run, what was kept before, and who records it."""
     kind("fit", "saving", saving or Saving(), Saving, fix="Pass saving=Saving(seconds=60)")
     if out is None:
@@ -225,9 +225,9 @@ def _kept(
     keeper = None
     try:
         with open_directory(out, hparams) as directory:
-            keeper = Keeper(directory, training, saving or Saving(), directory.asked.config)
+            keeper = Checkpointer(directory, training, saving or Saving(), directory.asked.config)
             try:
-                kept = keeper.found(out.resume, out.allow_change)
+                kept = keeper.restore(out.resume, out.allow_change)
                 keeper.prepare()
                 with recorder_of(directory, training, kept and kept.step, out.report) as recorder:
                     yield keeper, kept, recorder
@@ -250,7 +250,7 @@ def _guard_once(learner: Learner) -> Learner:
     return guard(learner)
 
 
-def _check_finite(record: Record, keeper: Keeper | None) -> None:
+def _check_finite(record: Record, keeper: Checkpointer | None) -> None:
     """Raises `NotFinite` if the last report of a single run is not, after a look for the reason."""
     row = record.rows[-1]
     if record.status == RUNNING and row.get("train/skipped") == 1.0:

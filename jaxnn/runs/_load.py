@@ -13,7 +13,7 @@ import jax
 from jaxnn.checks import Caution, InvalidType, choice
 from jaxnn.storage import checkpoints
 from jaxnn.storage.directory import CHECKPOINTS, NoCheckpoint
-from jaxnn.storage.manifest import FILE, opened
+from jaxnn.storage.manifest import FILE, read_verified
 from jaxnn.typing import Any, Params, State
 
 
@@ -50,7 +50,7 @@ def load(path: str | Path, which: Literal["best", "latest"] = "best") -> Loaded:
 
     Raises:
       NoCheckpoint: if there is no checkpoint that is good.
-      Damaged: if the one that is named is not as it was written.
+      CorruptCheckpoint: if the one that is named is not as it was written.
       InvalidType: if the run was one of a learner with another state than `TrainState`.
     """
     path = Path(path)
@@ -76,20 +76,20 @@ def load(path: str | Path, which: Literal["best", "latest"] = "best") -> Loaded:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if (path / FILE).exists():
-        content = opened(path)
+        content = read_verified(path)
         return content, checkpoints.read_checkpoint(path, content)
     found = 0
     for folder in checkpoints.folders(path / CHECKPOINTS):
         found += 1
         try:
-            content = opened(folder)
+            content = read_verified(folder)
             return content, checkpoints.read_checkpoint(folder, content)
-        except checkpoints.Damaged as error:
+        except checkpoints.CorruptCheckpoint as error:
             warnings.warn(str(error), Caution, stacklevel=3)
     raise NoCheckpoint(
         "load",
         f"{path} has no checkpoint to load",
-        got=f"{found} damaged" if found else "none" if path.is_dir() else "no such directory",
+        got=f"{found} corrupt" if found else "none" if path.is_dir() else "no such directory",
         expected="the directory of a run, or of one of its checkpoints",
         fix="Name that of a run that has saved one: a run saves at its end, and every minute",
     )

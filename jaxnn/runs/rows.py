@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.driver.chunks import Progress, Training
 from jaxnn.loop.statuses import RUNNING, STATUSES
-from jaxnn.storage.checkpointing import Kept
+from jaxnn.storage.checkpointing import RestoredRun
 from jaxnn.typing import Any
 
 
@@ -21,7 +21,7 @@ class Record:
         self.status: Any = RUNNING
         self.began = time.perf_counter()
 
-    def go_on(self, kept: Kept) -> None:
+    def go_on(self, kept: RestoredRun) -> None:
         """Takes up the rows and the time of a run that goes on."""
         self.rows = kept.rows
         self.status = _plain(kept.trial.status)
@@ -63,17 +63,16 @@ class Record:
                 lambda trial: trial.best and trial.best._replace(state=None)
             )
             best = {f"best/{self.training.watch.metric}": best.value, "best/step": best.step}
-        device = (self.training.layout.devices or jax.devices())[0]
         return {
             "experiment": name,
             **({} if self.members is None else {"members": self.members}),
             "steps": _plain(steps),
             "seconds": self.rows[-1]["seconds"],
-            "status": jax.tree.map(STATUSES.__getitem__, self.status),
+            "status": jax.tree.map(lambda n: "done" if n == RUNNING else STATUSES[n], self.status),
             **metrics,
             **{name: _plain(value) for name, value in best.items()},
             "form": self.training.form,
-            "device": device.device_kind,
+            "device": self.training.devices[0].device_kind,
             "jax": jax.__version__,
         }
 

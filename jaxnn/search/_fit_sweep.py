@@ -99,6 +99,7 @@ def fit_sweep(
     group = replace(destination(out), resume=False, report=False)
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
+    done: list[tuple[str, int]] = []
     with open_directory(out, config) as directory:
         for values, runs in groups:
             path = directory.path / _folder(values)
@@ -110,7 +111,10 @@ def fit_sweep(
             results.append(result)
             settings = [values | setting for setting in runs.settings()]
             rows += sweeps.rows(settings, result, history)
-            directory.write("sweep.csv", sweeps.text(rows).encode())
+            done.append((path.name, len(runs)))
+            fields = [name for name in settings[0] if name != "seed"]
+            directory.write(sweeps.FILE, sweeps.encode(sweeps.Table(fields, done, rows)))
+            directory.write("sweep.csv", sweeps.to_csv(rows))
             _metric(metric, result)  # so that an unknown one is said after the first group
         ranked = _metric(metric, results[0])
         _draw(directory, sweep, rows, ranked)

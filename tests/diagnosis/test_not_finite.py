@@ -119,10 +119,10 @@ def ends(out, *given, **more):
 def saved(out):
     """Returns the arrays of each checkpoint, by its step; all of them are whole."""
 
-    def damage(path, error):
+    def on_corrupt(path, error):
         pytest.fail(f"{path}: {error}")
 
-    good = checkpoints.good(out / "checkpoints", damage)
+    good = checkpoints.verified(out / "checkpoints", on_corrupt)
     return {content["step"]: checkpoints.read_checkpoint(path, content) for path, content in good}
 
 
@@ -152,7 +152,7 @@ def test_the_first_bad_step_is_found_and_the_state_before_it_kept(name, tmp_path
         told = report(tmp_path)
         assert (told["step"], told["checkpoint"], told["again"]) == (first, first, False)
         assert told["batch"] == BATCHES[first] and told["epoch"] == pytest.approx(first / 6)
-        found = told["found"]
+        found = told["finding"]
         assert re.fullmatch(operation, found["operation"]) and found["sentence"] in text
         assert (found["layer"], found["phase"]) == (layer, phase)
         # The newest is the state before that step, as training that ends there comes to it.
@@ -210,7 +210,7 @@ def test_a_watched_number_that_is_nan_is_never_the_best(tmp_path, monkeypatch):
         best = max(score for score in scores if math.isfinite(score))
         assert run.result["best/test/score"] == best
         folder = tmp_path / "checkpoints"
-        values = [checkpoints.manifest_of(path)["value"] for path in checkpoints.folders(folder)]
+        values = [checkpoints.read_manifest(path)["value"] for path in checkpoints.folders(folder)]
         assert best in values
         tried.append("best")
 

@@ -82,7 +82,7 @@ def test_a_sweep_over_inputs_is_one_population(run, compilations):
     out = Path("mine")
     found = sorted(path.name for path in out.iterdir() if path.name != "command.txt")
     assert found == [
-        ".lock", "config.json", "population", "result.json", "sweep.csv", "sweep.png",
+        ".lock", "config.json", "population", "result.json", "sweep.csv", "sweep.json", "sweep.png",
     ]  # fmt: skip
     group = json.loads((out / "population" / "config.json").read_text())
     rates = [row["rate"] for row in rows(out)]

@@ -79,7 +79,7 @@ def make(kind: str, folder: Path) -> None:
     out = folder / kind
     run = go_on(kind, out)
     path = out / "checkpoints" / checkpoints.name(KEPT)
-    trial = checkpoints.read_checkpoint(path, checkpoints.opened(path), shapes(kind))
+    trial = checkpoints.read_checkpoint(path, checkpoints.read_verified(path), shapes(kind))
     expected = {
         "kept": {"digest": digest(trial), "predicted": predicted(kind, trial.state)},
         "end": {"predicted": predicted(kind, run.state), "history": run.history},

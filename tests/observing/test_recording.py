@@ -14,9 +14,9 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 import jaxnn
-from jaxnn.names import named
+from jaxnn.names import named_leaves
 from jaxnn.observing.observation import observe
-from jaxnn.observing.plan import SAMPLE, made, plan, probe, probe_data, schedule
+from jaxnn.observing.plan import SAMPLE, bind, plan, probe, probe_data, schedule
 from jaxnn.scale.peaks import peak_flops
 from jaxnn.storage import recording
 from tests.gan import gan_data, gan_learner
@@ -112,7 +112,7 @@ def test_a_frame_holds_what_the_network_was(recorded):
         np.testing.assert_allclose(arrays["outputs"], outputs[index], rtol=1e-5, atol=1e-5)
         right = (outputs.argmax(-1) == labels).mean()
         assert arrays["metrics/accuracy"] == pytest.approx(right)
-        for name, leaf in named(state.params).items():
+        for name, leaf in named_leaves(state.params).items():
             if leaf.size <= SAMPLE:
                 np.testing.assert_array_equal(arrays[f"params/{name}"], np.ravel(leaf))
             else:
@@ -129,7 +129,7 @@ def test_gradients_are_those_of_a_batch_from_all_over_the_training_data(recorded
     index = np.linspace(0, len(digits()["labels"]), 32, endpoint=False).astype(int)
     batch = {name: jnp.asarray(field)[index] for name, field in digits().items()}
     values = learner().gradients(state, {**batch, "index": index}).values
-    for name, leaf in named(values).items():
+    for name, leaf in named_leaves(values).items():
         rms = np.sqrt(np.mean(np.square(leaf)))
         assert frame.arrays[f"gradients/{name}"] == pytest.approx(rms, rel=1e-4)
 
@@ -145,7 +145,7 @@ def test_nodes_that_are_off_for_every_example_are_counted():
         jaxnn.learner(network, jaxnn.regression(), optax.sgd(0.0)), data, steps=1,
         key=jax.random.key(0),
     )  # fmt: skip
-    what, _ = plan(training, made(training), schedule(training))
+    what, _ = plan(training, bind(training), schedule(training))
     state = training.start().state
     batch = probe(probe_data(training), schedule(training).probed)
     seen = observe(training.learner, what, state, batch, training.data)
@@ -290,7 +290,7 @@ def test_two_inputs_are_mapped(tmp_path):
     )
     found = recording.read(run.out)
     assert found.frames[-1].arrays["boundary"].shape == (64, 64, 1)
-    (left, right), (low, high) = found.about["ground"]
+    (left, right), (low, high) = found.about["plot_bounds"]
     grid = np.stack(np.meshgrid(np.linspace(left, right, 64), np.linspace(low, high, 64)), -1)
     wanted = run.predict(grid.reshape(-1, 2).astype(np.float32)).reshape(64, 64, 1)
     np.testing.assert_allclose(found.frames[-1].arrays["boundary"], wanted, atol=1e-5)

@@ -143,7 +143,7 @@ def mapped(path, answers, labels, **about):
     """Writes a run whose network has two inputs, with what it says of nine places."""
     frames = {"metrics/loss": np.float32(1.0), "boundary": np.float32(answers).reshape(3, 3, 1)}
     inputs = np.float32([[0, 0], [1, 2]])
-    about = {"format": 1, "ground": [[-0.5, 1.5], [-1.0, 3.0]], **about}
+    about = {"format": 1, "plot_bounds": [[-0.5, 1.5], [-1.0, 3.0]], **about}
     place = path / "recording"
     write(path, {}, curve(3, train__loss=falling(0.1)), {"steps": 30, "seconds": 1.0})
     place.mkdir()

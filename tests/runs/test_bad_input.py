@@ -126,7 +126,7 @@ CASES = {
         partial(fit, key=KEYS), T, r"Got int32\[\] at state/step; expected int32\[3\]", "Train w",
     ),
     "going on with evaluation": (
-        partial(fit, evaluate=DATA), T, "Got nothing at metrics/test/", "Train with what",
+        partial(fit, evaluate=DATA), T, "Got nothing at metrics/test/", "Train with the network",
     ),
     "going on with a rate that nothing reads": (
         partial(fit, hparams=RATE | {"decay": 0.1}), V, "read by nothing", "Leave it out",

@@ -17,7 +17,7 @@ import pytest
 import jaxnn
 from jaxnn.models.flax import from_flax
 from jaxnn.storage import checkpoints
-from jaxnn.storage.checkpointing import Keeper
+from jaxnn.storage.checkpointing import Checkpointer
 from tests import failpoints
 from tests.cases import held, real, whole
 from tests.experiments.test_experiments import load, shrunk
@@ -188,11 +188,11 @@ def test_the_best_is_kept_by_its_value_also_over_a_stop(tmp_path, stop):
 
 
 def test_nothing_to_go_on_with_is_an_error_where_there_must_be(tmp_path, stop):
-    with pytest.raises(jaxnn.NoCheckpoint, match="there is no run to go on with. Got no run in"):
+    with pytest.raises(jaxnn.NoCheckpoint, match="there is no run to resume. Got no run in"):
         fit(tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
     stop(lambda: fit(tmp_path / "run"), "dispatched")
-    with pytest.raises(jaxnn.NoCheckpoint, match="Leave out resume .--resume., to begin anew"):
+    with pytest.raises(jaxnn.NoCheckpoint, match="Leave out resume .--resume., to start over"):
         fit(tmp_path / "run", resume=True)
     assert fit(tmp_path / "run").result["steps"] == 16
 
@@ -238,7 +238,7 @@ def test_a_run_of_parts_goes_on_in_the_one_in_which_it_was_stopped(
     name, tmp_path, monkeypatch, stop, capsys
 ):
     """And those that are finished are not done again: their rows keep the times that they have."""
-    monkeypatch.setattr(sys.modules["jaxnn.runs._fit"], "Keeper", at_reports)
+    monkeypatch.setattr(sys.modules["jaxnn.runs._fit"], "Checkpointer", at_reports)
     main = sweep if name == "sweep" else experiment(name, monkeypatch)
     unbroken = outcome(main(tmp_path / "unbroken"), PARTS[name])
     out, done = tmp_path / "run", {}
@@ -255,7 +255,7 @@ def test_a_run_of_parts_goes_on_in_the_one_in_which_it_was_stopped(
 
 
 def at_reports(directory, training, saving, config):
-    return Keeper(directory, training, AT_REPORTS, config)
+    return Checkpointer(directory, training, AT_REPORTS, config)
 
 
 def sweep(out):

@@ -49,19 +49,19 @@ def process(monkeypatch, *argv, file="/home/me/there/train.py", spec=None):
 )
 def test_it_is_the_module_or_the_script_with_its_arguments(monkeypatch, argv, options, line):
     process(monkeypatch, *argv, **options)
-    assert command.typed() == line
+    assert command.current() == line
 
 
 def test_a_script_below_the_current_folder_is_named_from_there(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     process(monkeypatch, str(tmp_path / "lab/train.py"))
-    assert command.typed() == "python lab/train.py"
+    assert command.current() == "python lab/train.py"
 
 
 def test_what_is_typed_line_by_line_is_no_command(monkeypatch):
     process(monkeypatch, "train.py")
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
-    assert command.typed() is None
+    assert command.current() is None
 
 
 def test_an_experiment_keeps_how_it_was_started(tmp_path):
@@ -76,7 +76,7 @@ def test_an_experiment_keeps_how_it_was_started(tmp_path):
 
 
 def begin(path, monkeypatch, line, config, **options):
-    monkeypatch.setattr(command, "typed", lambda: line)
+    monkeypatch.setattr(command, "current", lambda: line)
     with open_directory(Directory(path, config=config, **options)) as directory:
         return directory
 
@@ -89,7 +89,7 @@ def test_the_command_is_that_of_the_configuration(tmp_path, monkeypatch):
     begin(tmp_path, monkeypatch, "python a.py --rate 2", {"rate": 2}, allow_change=["rate"])
     assert command.read(tmp_path) == "python a.py --rate 2"
     # Where nothing came of a change, the command stays with the configuration.
-    monkeypatch.setattr(command, "typed", lambda: None)
+    monkeypatch.setattr(command, "current", lambda: None)
     with pytest.raises(Invalid):
         with open_directory(Directory(tmp_path, config={"rate": 3}, allow_change=["rate"])):
             assert command.read(tmp_path) is None

@@ -89,7 +89,7 @@ def test_every_command_prints_one_json_document_and_nothing_else(made, call):
     keys = {
         "runs": {"directory", "runs"},
         "show": {"name", "status", "experiment", "step", "steps", "runs", "metric", "value",
-                 "seconds", "age", "size", "damage", "parts", "config", "metrics", "checkpoints",
+                 "seconds", "age", "size", "errors", "parts", "config", "metrics", "checkpoints",
                  "quarantine", "environment", "next", "speed", "command"},
         "verify": {"run", "good", "checks"},
         "diff": {"a", "b", "same", "differences"},

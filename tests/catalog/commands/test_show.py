@@ -22,7 +22,7 @@ def test_show_says_what_was_asked_and_what_came_of_it(made, told):
     assert [each["step"] for each in answer["checkpoints"]] == saved(made.place / "one")
     assert answer["checkpoints"][0]["value"] == made.one.result["test/loss"]
     assert answer["environment"]["jax"] == jax.__version__
-    assert answer["quarantine"] == [] and answer["damage"] == {}
+    assert answer["quarantine"] == [] and answer["errors"] == {}
     known = {name: value for name, value in made.one.speed.items() if value is not None}
     assert answer["speed"] == known and known["flops_per_step"] == 2 * 8 * (2 * 3 * 4 + 3 * 4 * 1)
 
