@@ -15,7 +15,7 @@ from jaxnn.checks import Invalid
 from jaxnn.formatting import brief, count, duration
 from jaxnn.markup import Markup, element
 from jaxnn.pictures._curves import curves
-from jaxnn.report.drawn import drawn, shortened
+from jaxnn.report.sections import drawn, shortened
 
 # The names that pictures have for the colours of a page: here they are those around them.
 _COLOURS = "--ink: currentColor; --faint: currentColor; --grid: rgb(128 128 128 / 0.3)"

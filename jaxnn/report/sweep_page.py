@@ -11,9 +11,8 @@ from jaxnn.markup import Markup, element, join, quoted, table
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._sweep import sweep
-from jaxnn.report.drawn import drawn, lettered, shortened
 from jaxnn.report.phrases import figure, listed, spaced, told, value_of
-from jaxnn.report.sections import Section
+from jaxnn.report.sections import Section, drawn, lettered, shortened
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, setting_words, settings
 
