@@ -24,7 +24,7 @@ import tyro
 
 import jaxnn
 from experiments.fields import filled, hparams, swept
-from jaxnn.catalog.sweeps import word
+from jaxnn.formatting import brief
 from jaxnn.progress.display import describe
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
@@ -140,8 +140,8 @@ def _reached(result: dict[str, Any]) -> str:
         }
         return describe(metrics)
     best = {k.removeprefix("best/"): v for k, v in result.items() if k.startswith("best/")}
-    where = ", ".join(f"{field}={word(value)}" for field, value in best.items())
-    figure = f"{result['metric']} {word(result[result['metric']])}"
+    where = ", ".join(f"{field}={brief(value)}" for field, value in best.items())
+    figure = f"{result['metric']} {brief(result[result['metric']])}"
     diverged = f" ({result['diverged']} diverged)" if result["diverged"] else ""
     runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}{diverged}"
     return f"{runs}, best setting {where}: {figure}" if best else f"{runs}, {figure}"

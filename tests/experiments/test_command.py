@@ -196,7 +196,7 @@ def test_a_signal_is_75_in_a_process_of_its_own(tmp_path, when):
     assert not (out / "result.json").exists()
     if when == "training":
         what = (
-            r"interrupted: stopped at step \d+ of (\d+); the same again goes on from there;"
+            r"interrupted: stopped at step \d+ of (\d+); the same command resumes there;"
             r" python -m jaxnn report \S+ makes a page of it so far\n"
         )
         total = int(re.fullmatch(what, errors)[1])
