@@ -226,7 +226,7 @@ def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recording").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(jaxnn.InvalidValue, match="recording that is a link"):
+    with pytest.raises(jaxnn.InvalidValue, match="recording that is a symbolic link"):
         fit(tmp_path / "run", made())
     assert not list((tmp_path / "elsewhere").iterdir())
 
