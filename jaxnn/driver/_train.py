@@ -77,7 +77,7 @@ def train(
       every: the time between reports, a `Duration`, or an `Every`, which may evaluate more rarely;
         an epoch, or the whole run if that is shorter, by default.
       evaluate: data to evaluate on; under the name `test` unless given by name.
-      watch: the metric that decides which state is the best; a `Watch` may also say how patient to be.
+      watch: the metric that decides which state is best; a `Watch` may also say how patient to be.
       select: acts on a population after each evaluation, purely: `(key, trials) -> trials`, such as
         `successive_halving` and `population_based_training`.
       execution: the form of the steps, and where members train.

@@ -77,7 +77,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Training:
-    """A run that is ready to start: everything is checked, nothing is compiled. `train` returns one.
+    """A run that is ready to start, as `train` returns it: all is checked, nothing is compiled.
 
     Iterating over it trains from the beginning and yields a `Progress` at every report; `start` and
     `chunks` also resume a run.
@@ -180,7 +180,7 @@ class Training:
                 elif now - waited > CHUNK_SECONDS:
                     length = max(1, length // 2)
                 waited = now
-            # The status is read a chunk late, like everything that the host reads. What was
+            # The status is read after the next chunk is dispatched, like everything that the host reads. What was
             # under way when the last one stopped did nothing, and reports nothing.
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
             ended = active is not None and not active.any()

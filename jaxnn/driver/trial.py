@@ -8,7 +8,7 @@ stops on its own account, without asking the host. Trials stack: many are a popu
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +90,7 @@ class Trial(NamedTuple):
     parent: Int[Array, "*members"]
 
 
+@runtime_checkable
 class Select(Protocol):
     """A selection: a pure function of all trials, called after an evaluation."""
 
@@ -112,8 +113,8 @@ def begin(
 ) -> Trial:
     """Returns the trial that a run begins with, or the trials of all members.
 
-    Members are initialised one after another: each has the bits of its single run, and a program with many
-    random draws would take long to compile for all of them at once.
+    Members are initialised one after another: each has the bits of its single run, and a program
+    with many random draws would take long to compile for all of them at once.
 
     Args:
       learner: that will train.

@@ -41,7 +41,7 @@ def advance(
       window: metrics of earlier steps.
       form: `"looped"` or `"stepped"`, see `run`.
       status: the status on the device, if the run may have stopped.
-      width: how many members of a population train at once; `None` for a single run.
+      width: how many members train at once; `None` for a single run.
       busy: the slots of a stepped population that may still be running; all, by default.
 
     Returns:

@@ -102,8 +102,8 @@ def fit(
 
     The arguments up to `execution` are those of `train`.
 
-    For a population (see `train`), result and history hold a list over members wherever those of one
-    run hold a number, and a member whose loss is not finite ends alone.
+    For a population (see `train`), result and history hold a list over members in place of each
+    number, and a member whose loss is not finite ends alone.
 
     With a directory, the run is saved in it (see `Saving`): the same call after a stop, whatever
     stopped it, resumes from the newest good checkpoint, and ends with the bits and the rows of a
