@@ -169,7 +169,7 @@ def read_idx(content: bytes, name: str, *, axes: int) -> np.ndarray:
             f"{name} has the wrong length",
             got=f"{len(content) - start} values after the header",
             expected=f"{math.prod(shape)}, for the shape {shape} in its header",
-            fix=f"Fetch {name} again: it is cut or corrupt",
+            fix=f"Fetch {name} again: it was cut or corrupted",
         )
     # Copied, because an array over bytes is read-only.
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()

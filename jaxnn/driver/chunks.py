@@ -180,8 +180,8 @@ class Training:
                 elif now - waited > CHUNK_SECONDS:
                     length = max(1, length // 2)
                 waited = now
-            # The status is read after the next chunk is dispatched, like everything that the host reads. What was
-            # under way when the last one stopped did nothing, and reports nothing.
+            # The status is read after the next chunk is dispatched, like all that the host reads.
+            # A chunk under way when the last run stopped did nothing, and reports nothing.
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
             ended = active is not None and not active.any()
             known = placed.ordered(lambda trial: trial.status)
