@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import jaxnn
-from jaxnn.calls import apply_part, init_part, intercept
+from jaxnn.calls import apply_part, init_part, intercept, keep_frames, passes_inputs
 from jaxnn.pictures import attention_weights
 from jaxnn.pictures.diagram import diagram
 from jaxnn.storage import recording
@@ -291,3 +291,53 @@ def test_a_recording_has_the_outputs_of_the_replacement(replacement, tmp_path):
     inputs = real(16, 4)[recording.read(run.out).probe["index"]]
     wanted = network.apply(run.state.params, run.state.state, jnp.asarray(inputs))[0]
     assert_close(frame.arrays["outputs"], wanted)
+
+
+def test_rules_of_a_gradient_that_call_parts_keep_their_frames():
+    """JAX traces them after `apply` has returned, when a compiled function is differentiated."""
+    inner = jaxnn.serial(("first", jaxnn.linear(4)))
+
+    def apply(params, state, inputs, *, key=None):
+        compute = keep_frames(lambda params, inputs: inner.apply(params, state, inputs, key=key)[0])
+
+        @jax.custom_vjp
+        def ruled(params, inputs):
+            return compute(params, inputs)
+
+        def forward(params, inputs):
+            return jax.vjp(compute, params, inputs)
+
+        ruled.defvjp(forward, lambda pull, grads: pull(grads))
+        return ruled(params, inputs), state
+
+    params, _ = inner.init(KEY, ROWS)
+    mixed = passes_inputs(apply)
+    mixed = jaxnn.mixed_precision(inner._replace(apply=mixed))
+    loss = lambda params: jax.jit(mixed.apply)(params, {}, ROWS)[0].sum()  # noqa: E731
+    program = str(jax.make_jaxpr(jax.grad(loss))(params))
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert products and all(":bf16" in line for line in products)
+
+
+@pytest.mark.parametrize("name", ["repeat", "remat", "mixed_precision", "freeze", "lora"])
+def test_a_transform_takes_parameters_of_any_tree(name):
+    """Lists and tuples as in stax; named by their places."""
+
+    def init(key, inputs):
+        linear = jaxnn.linear(4).init(key, inputs)[0]
+        return [(linear["weight"], linear["bias"]), {"scale": jnp.ones(4)}], {}
+
+    def apply(params, state, inputs, *, key=None):
+        (weight, bias), after = params
+        return (inputs @ weight + bias[None]) * after["scale"][None], state
+
+    rules = {
+        "freeze": lambda network: jaxnn.freeze(network, {"0/1": True, "1": True}),
+        "lora": lambda network: jaxnn.lora(network, {"0/0": True}, rank=2),
+    }
+    network = jaxnn.Network(init, apply)
+    changed = {**TRANSFORMS, **rules}[name](network)
+    params, state = changed.init(KEY, ROWS)
+    outputs = apply(changed, params, state, ROWS)
+    tolerance = 0.1 if name == "mixed_precision" else 1e-5
+    assert_close(outputs, expected(network, name == "repeat"), tolerance)
