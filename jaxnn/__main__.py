@@ -57,10 +57,10 @@ def runs(directory: str) -> Answer:
         catalog.look(path, path.relative_to(folder).as_posix() if path != folder else directory)
         for path in catalog.below(folder)
     ]
-    damage = any(entry.errors for entry in catalog.walk(entries))
+    corrupt = any(entry.errors for entry in catalog.walk(entries))
     text = catalog.listing(entries) if entries else f"no run in {directory}"
     told = {"directory": directory, "runs": [asdict(entry) for entry in entries]}
-    return Answer(4 if damage else 0, told, text)
+    return Answer(4 if corrupt else 0, told, text)
 
 
 def show(run: str) -> Answer:

@@ -1,6 +1,6 @@
 """The options of `fit` and `train`, one by one: tests vary a single one of them."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import jaxnn
@@ -19,7 +19,8 @@ def grouped(out: Any = None, **options: Any) -> dict[str, Any]:
         group(names) for names in (DIRECTORY, EXECUTION, {"evaluate_every"})
     )
     if out is not None or directory:
-        options["out"] = jaxnn.Directory(out, **directory)
+        whole = isinstance(out, jaxnn.Directory)
+        options["out"] = replace(out, **directory) if whole else jaxnn.Directory(out, **directory)
     if execution:
         options["execution"] = jaxnn.Execution(**execution)
     if rarely:

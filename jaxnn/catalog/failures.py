@@ -124,7 +124,10 @@ def _about(finding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "iteration", ", ".join(map(str, finding["iterations"]))
     for name in ("inputs", "outputs"):
         for place, array in enumerate(finding[name]):
-            yield ("" if place else name), str(ArraySummary(**array))
+            yield (
+                ("" if place else name),
+                str(ArraySummary(**array | {"shape": tuple(array["shape"])})),
+            )
     if finding.get("then"):
         yield "then", f"{finding['then']} turned it into NaN"
 

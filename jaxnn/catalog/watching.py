@@ -14,8 +14,7 @@ from jaxnn.catalog import entries as catalog
 from jaxnn.catalog.contents import written
 from jaxnn.checks import Invalid
 from jaxnn.formatting import count, duration
-from jaxnn.progress.display import loss_of
-from jaxnn.progress.screen import Moment, describe, screen
+from jaxnn.progress.display import Moment, describe, screen
 from jaxnn.scale.memory import used_by
 from jaxnn.storage import checkpoints, journal, json_files, recording
 from jaxnn.storage.directory import CHECKPOINTS, RESULT, ROWS
@@ -94,7 +93,6 @@ class Watched:
             self.total,
             _rate(rows),
             rows[-1] if rows else {},
-            loss_of([with_nan(row) for row in self.rows[-100:]]),
             lambda: used_by(who.get("process", -1)),
             report,
         )
@@ -139,7 +137,7 @@ def _inside(path: Path, part: Path, before: int, wait: float) -> Iterator[Seen]:
             yield seen._replace(
                 status="running",
                 rows=[{"part": name, **row} for row in seen.rows],
-                moment=seen.moment._replace(where=f"{name}, after {count(before, 'group')}"),
+                moment=seen.moment._replace(name=f"{name}, after {count(before, 'group')}"),
             )
         if goes_on:
             time.sleep(wait)

@@ -16,10 +16,21 @@ import numpy as np
 from jaxnn.checks import Invalid
 from jaxnn.data._resident import Resident
 from jaxnn.driver.chunks import Training
-from jaxnn.names import named
+from jaxnn.names import named_leaves
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
-from jaxnn.observing.observation import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, spread
+from jaxnn.observing.observation import (
+    SHOWN,
+    SIDE,
+    Filters,
+    Kind,
+    Plan,
+    inputs_of,
+    is_one,
+    spread,
+    take,
+    weighted,
+)
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
 from jaxnn.summary import Table, table_of
@@ -154,23 +165,11 @@ def probe(data: Resident, count: int) -> Batch:
     return take(data, spread(data, count)[order])
 
 
-@jax.jit
-def take(data: Resident, index: Any) -> Batch:
-    """Returns examples by their numbers, with the weights that evaluation gives them."""
-    return weighted(data.take(index))
-
-
-def weighted(batch: Batch) -> Batch:
-    """Returns a batch that has weights."""
-    ones = jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[0])
-    return {**batch, "weights": jnp.asarray(batch.get("weights", ones), jnp.float32)}
-
-
 def _captured_paths(bound: BoundNetwork) -> tuple[str, ...]:
     """Returns the paths of activations, or in a network without any those of its layers."""
-    rows = bound.table.rows
+    rows = [row for row in bound.table.rows if row.part != "network"]
     paths = [row.part for row in rows if row.kind == "activation"]
-    paths = (paths or [row.part for row in rows if row.part and row.parameters])[:PARTS]
+    paths = (paths or [row.part for row in rows if row.parameters])[:PARTS]
     try:
         network = capture(bound.network, paths)
         jax.eval_shape(network.apply, bound.state.params, bound.state.state, bound.inputs)
@@ -191,7 +190,7 @@ def _filters(bound: BoundNetwork) -> Filters | None:
     shape = getattr(bound.inputs, "shape", ())[1:]
     first = next((row.part for row in bound.table.rows if row.parameters), "")
     leaf = f"{first}/weight".strip("/")
-    weight = named(bound.state.params).get(leaf)
+    weight = named_leaves(bound.state.params).get(leaf)
     if weight is None or len(shape) not in (2, 3):
         return None
     image: Any = (*shape, 1)[:3]

@@ -19,12 +19,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn.calls import join
 from jaxnn.network import Network
 from jaxnn.pictures.scheme import COLOURS, FAINT, words
 from jaxnn.typing import Any
 
-WHOLE = ("attention", "gru", "lstm")  # known as one thing: the layers inside are not listed
-IN_A_ROW = ("serial", "mlp", "convnet", "resnet", "rnn")  # run their children one after the other
 MINOR = (
     "activation", "batch_norm", "channels", "dropout", "flatten", "group_norm", "identity",
     "layer_norm", "rms_norm", "standardize", "stochastic_depth", "last", "mean_over_space",
@@ -87,7 +86,7 @@ def outline(network: Network, inputs: Any, outputs: dict[str, Any]) -> tuple[Par
     Args:
       network: any network.
       inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
-      outputs: the shapes of the outputs of its parts, by path.
+      outputs: the shapes of the outputs of the parts that it calls, by path; empty if unknown.
     """
     shape = jax.tree.map(lambda x: tuple(jnp.shape(x)), inputs)
     whole = _part("", network, "", outputs)
@@ -117,11 +116,11 @@ def _leaves(part: Part) -> Iterator[tuple[Part, int]]:
 def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Part:
     parts, output = network.parts, outputs.get(path)
     kind, settings, children = parts.kind, dict(parts.settings), parts.children
-    if kind in WHOLE or not children:
+    is_called = not outputs or all(join(path, child_name) in outputs for child_name, _ in children)
+    if parts.flow == "layer" or not (children and is_called):
         return _titled(Part(name, kind, _settings(kind, settings, output), output))
     inside = tuple(
-        _part(child_name, child, f"{path}/{child_name}".strip("/"), outputs)
-        for child_name, child in children
+        _part(child_name, child, join(path, child_name), outputs) for child_name, child in children
     )
     if len(children) == 1 and not children[0][0]:
         (inner,) = inside
@@ -137,7 +136,7 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
         by = "" if shortcut.kind == "identity" else f", by {_line(shortcut)}"
         inside = branch.children if branch.kind == "serial" else (branch,)
         part = part._replace(text=f"residual: adds its inputs{by}", children=inside)
-    elif kind == "parallel":
+    elif parts.flow == "parallel":
         part = part._replace(text=f"{len(inside)} branches with the same inputs")
     elif kind in ("gpt", "tied"):
         # The output layer has the weights of the first part, and is no part of its own.
@@ -149,7 +148,7 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
         draw = Part("latents", "draw of a normal distribution", "", latents)
         draw = draw._replace(text=draw.kind)
         part = part._replace(kind="serial", text="", children=(inside[0], draw, *inside[1:]))
-    elif kind in IN_A_ROW:
+    elif parts.flow == "serial":
         part = part._replace(kind="serial", text="", children=_merged(inside))
     return _titled(part)
 

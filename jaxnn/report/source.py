@@ -4,9 +4,6 @@ Nothing is believed: a file that is missing leaves a section out, one that is da
 and said.
 """
 
-import csv
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +14,10 @@ from jaxnn.catalog import contents, sweeps
 from jaxnn.catalog import entries as catalog
 from jaxnn.catalog.entries import Entry
 from jaxnn.report.classes import with_classes
-from jaxnn.storage import files, json_files, recording
+from jaxnn.storage import json_files, recording
 from jaxnn.storage.directory import SPEED
 from jaxnn.storage.json_files import number
 from jaxnn.storage.recording import Recording
-
-CSV = "sweep.csv"
 
 
 @dataclass(frozen=True)
@@ -134,48 +129,22 @@ def read(path: Path) -> Source:
 
 def _sweep(found: contents.Contents, damage: dict[str, str]) -> tuple[list, list, list]:
     """Returns the table of a sweep, its fields and its groups."""
-    file = found.path / CSV
+    file = found.path / sweeps.FILE
     if not file.exists():
         return [], [], []
     try:
-        reader = csv.DictReader(io.StringIO(files.read(file).decode()))
-        table = [{name: _cell(name, cell) for name, cell in row.items()} for row in reader]
-        names = list(reader.fieldnames or [])
-        fields = names[: names.index("seed")]
-        groups, start = [], 0
-        parts = [contents.read(path) for path in catalog.parts(found.path)]
-        sizes = [(part.result or {}).get("members", 1) for part in parts]
-        for at in _order(table, parts):
-            groups.append((parts[at].journal.rows, [*range(start, start + sizes[at])]))
-            start += sizes[at]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        damage[CSV] = f"it is no table of a sweep: {error}"
+        fields, sizes, rows = sweeps.read(file)
+    except json_files.CorruptFile as error:
+        damage[sweeps.FILE] = str(error)
         return [], [], []
-    return table, fields, groups
-
-
-def _order(table: Sequence[dict[str, Any]], parts: Sequence[contents.Contents]) -> list[int]:
-    """Returns the parts in the order of their rows, which is told by their last numbers."""
-    order, start = [], 0
-    while start < len(table):
-        for at, part in enumerate(parts):
-            result = part.result or {}
-            size = result.get("members", 1)
-            rows = table[start : start + size]
-            if at not in order and len(rows) == size and _same(rows, result):
-                order.append(at)
-                start += size
-                break
-        else:
-            return order  # the rest is of parts that are gone
-    return order
-
-
-def _same(rows: Sequence[dict[str, Any]], result: dict[str, Any]) -> bool:
-    names = [n for n in result if "/" in n and n in rows[0] and not n.startswith("best/")]
-    told = [[number(v) for v in np.ravel(np.array(result[n], object))] for n in names]
-    read = [[row[n] for row in rows] for n in names]
-    return bool(names) and bool(np.array_equal(np.array(told), np.array(read), equal_nan=True))
+    parts = {part.relative_to(found.path).as_posix(): part for part in catalog.parts(found.path)}
+    groups, start = [], 0
+    for name, size in sizes:
+        if name in parts:
+            journal = contents.read(parts[name]).journal
+            groups.append((journal.rows, [*range(start, start + size)]))
+        start += size
+    return rows, fields, groups
 
 
 def _population(found: contents.Contents) -> tuple[list, list, list]:
@@ -205,17 +174,6 @@ def _population(found: contents.Contents) -> tuple[list, list, list]:
 def _is_column(value: Any, members: int) -> bool:
     scalars = isinstance(value, list) and all(isinstance(v, int | float | str) for v in value)
     return scalars and len(value) == members > 1
-
-
-def _cell(name: str, cell: Any) -> Any:
-    if name in ("seed", "status") and not (cell or "").isdigit():
-        return cell
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        return float("nan") if "/" in name else cell
-    whole = "/" not in name and not {".", "e", "n"} & set(cell.lower())
-    return int(value) if whole else value
 
 
 def _last(moments: list[Any]) -> int | None:

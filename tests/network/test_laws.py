@@ -14,7 +14,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxnn import metrics as measures
-from jaxnn.network import rewrite
+from jaxnn.calls import intercept, join
+from jaxnn.programs import operations
 from tests.cases import held
 from tests.registry import NETWORKS, OBJECTIVES
 from tests.trees import assert_close, assert_same_bits
@@ -187,26 +188,33 @@ def test_gradients(case):
 @strict
 @held(NETWORKS, "parts")
 def test_parts(case):
-    """A network's parts describe every parameter, and building it again of them changes nothing."""
+    """A network's parts describe every parameter, and every part that is described is called."""
     params, state = made(case)
-    leaves = set()  # a transform and what is inside have one path
-
-    def look(path, network):
-        if not network.parts.children:
-            leaves.add(path)
-        return network._replace()
-
-    again = rewrite(case.thing, look)
-    assert repr(again) == repr(case.thing) and case.thing.parts.kind in repr(again)
+    leaves = set(leaf_paths(case.thing))
+    assert case.thing.parts.kind in repr(case.thing)
     for path, _ in jax.tree.leaves_with_path(params):
         *owner, name = [part.key for part in path]
         if name in ("down", "up"):  # an adapter is at the place of a parameter of the part
             owner.pop()
         assert "/".join(owner) in leaves, f"{path} belongs to no part among {leaves}"
-    rebuilt = program(lambda p, s, x: again.apply(p, s, x, key=KEY), params, state, case.data)
-    assert rebuilt == program(
-        lambda p, s, x: case.thing.apply(p, s, x, key=KEY), params, state, case.data
-    )
+    called = set()
+    recorded = intercept(case.thing, lambda path, part: (called.add(path), part)[1])
+    programs = [
+        jax.make_jaxpr(lambda *arrays, each=each: each.apply(*arrays, key=KEY))(
+            params, state, case.data
+        )
+        for each in (recorded, case.thing)
+    ]
+    first, second = ([op.primitive for op, _ in operations(each.jaxpr)] for each in programs)
+    assert first == second
+    assert leaves <= called
+
+
+def leaf_paths(network, path=""):
+    if not network.parts.children:
+        yield path
+    for name, child in network.parts.children:
+        yield from leaf_paths(child, join(path, name))
 
 
 # --- Objectives --------------------------------------------------------------------------------

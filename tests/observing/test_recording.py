@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 import jaxnn
-from jaxnn.names import named
+from jaxnn.names import named_leaves
 from jaxnn.observing.observation import observe
 from jaxnn.observing.plan import SAMPLE, bind, plan, probe, probe_data, schedule
 from jaxnn.scale.peaks import peak_flops
@@ -23,7 +23,7 @@ from tests.gan import gan_data, gan_learner
 from tests.options import grouped
 from tests.trees import assert_same_bits
 
-FIT = sys.modules["jaxnn.runs._fit"]
+OUTPUT = sys.modules["jaxnn.runs.output"]
 STEPS = 60
 
 
@@ -57,7 +57,7 @@ def fit(out, *, report=True, learner=learner(), **settings):
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FIT, "write_report", lambda path: None)
+        patch.setattr(OUTPUT, "write_report", lambda path: None)
         run = fit(tmp_path_factory.mktemp("recorded") / "run")
     return run, recording.read(run.out)
 
@@ -65,7 +65,7 @@ def recorded(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
     """The page has tests of its own."""
-    monkeypatch.setattr(FIT, "write_report", lambda path: None)
+    monkeypatch.setattr(OUTPUT, "write_report", lambda path: None)
 
 
 def states(steps):
@@ -112,7 +112,7 @@ def test_a_frame_holds_what_the_network_was(recorded):
         np.testing.assert_allclose(arrays["outputs"], outputs[index], rtol=1e-5, atol=1e-5)
         right = (outputs.argmax(-1) == labels).mean()
         assert arrays["metrics/accuracy"] == pytest.approx(right)
-        for name, leaf in named(state.params).items():
+        for name, leaf in named_leaves(state.params).items():
             if leaf.size <= SAMPLE:
                 np.testing.assert_array_equal(arrays[f"params/{name}"], np.ravel(leaf))
             else:
@@ -129,7 +129,7 @@ def test_gradients_are_those_of_a_batch_from_all_over_the_training_data(recorded
     index = np.linspace(0, len(digits()["labels"]), 32, endpoint=False).astype(int)
     batch = {name: jnp.asarray(field)[index] for name, field in digits().items()}
     values = learner().gradients(state, {**batch, "index": index}).values
-    for name, leaf in named(values).items():
+    for name, leaf in named_leaves(values).items():
         rms = np.sqrt(np.mean(np.square(leaf)))
         assert frame.arrays[f"gradients/{name}"] == pytest.approx(rms, rel=1e-4)
 
@@ -185,7 +185,7 @@ def test_what_was_stopped_and_goes_on_has_the_same_recording(recorded, tmp_path,
         yield show
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(FIT, "shown", interrupted)
+        patch.setattr(sys.modules["jaxnn.runs._fit"], "shown", interrupted)
         fit(tmp_path / "cut")
     steps = recording.steps(tmp_path / "cut" / "recording")
     # A frame from after the checkpoint, as a kill may leave one.

@@ -20,7 +20,7 @@ CLASSES = POINTS[:, :3].argmax(-1).astype(np.int32)
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxnn.runs._fit"], "write_report", lambda path: None)
+    monkeypatch.setattr(sys.modules["jaxnn.runs.output"], "write_report", lambda path: None)
 
 
 def made(network=None, objective=None, **changes):
@@ -226,15 +226,17 @@ def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recording").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(jaxnn.InvalidValue, match="recording that is a link"):
+    with pytest.raises(jaxnn.InvalidValue, match="recording that is a symbolic link"):
         fit(tmp_path / "run", made())
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_setting_may_be_infinite(tmp_path):
-    from jaxnn.network import described
+    from jaxnn.network import describe
 
-    network = described(jaxnn.mlp([6], 3), "bounded", low=-np.inf, high=np.float32(2))
+    first = jaxnn.stateless(lambda params, inputs: inputs[:, :2])
+    bounded = describe(first, "bounded", low=-np.inf, high=np.float32(2))
+    network = jaxnn.serial(bounded, jaxnn.mlp([6], 3))
     _, found = recorded(tmp_path / "run", made(network))
     assert "low -inf, high 2.0" in json.dumps(found.about["diagram"])
 

@@ -307,7 +307,11 @@ def test_a_network_that_says_nothing_is_one_block_that_says_so():
 
 
 WHY = {
-    "lora": (jaxnn.lora(jaxnn.mlp([8], 3), {"hidden_1/weight": True}, rank=2), ROW, "(lora)"),
+    "lora": (
+        jaxnn.lora(jaxnn.mlp([8], 3), {"hidden_1/weight": True}, rank=2),
+        ROW,
+        "hidden_1/weight is not among its parameters",
+    ),
     "deep": (jaxnn.mlp([4] * 6, 3), ROW, "7 layers are too many"),
     "places": (jaxnn.linear(3), np.ones((1, 5, 2)), "many places"),
     "nothing": (jaxnn.serial(jaxnn.flatten(), jaxnn.activation(jnp.tanh)), ROW, "no linear layers"),

@@ -10,7 +10,7 @@ import pytest
 
 import jaxnn
 from jaxnn.__main__ import main
-from jaxnn.names import named
+from jaxnn.names import named_leaves
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.report import event_files
 from jaxnn.storage import recording
@@ -86,7 +86,7 @@ def recorded(place):
     (folder / recording.ABOUT).write_text(json.dumps(about))
     for step in (0, 2, 6):
         params, _ = network.init(jax.random.key(step), inputs)
-        arrays = {f"params/{name}": leaf for name, leaf in named(params).items()}
+        arrays = {f"params/{name}": leaf for name, leaf in named_leaves(params).items()}
         arrays["activations/hidden_1"] = np.linspace(-step, step, 100, dtype=np.float32) ** 3
         arrays |= {f"wires/{name}": x for name, x in diagrams.wires(drawn, params).items()}
         arrays |= {f"biases/{name}": x for name, x in diagrams.biases(drawn, params).items()}

@@ -54,7 +54,8 @@ def test_a_group_is_a_directory_and_the_files_are_there(trained):
     assert [path.name for _, path in made] == ["width=4", "width=8"]
     names = sorted(path.name for path in swept.out.iterdir() if path.name != "command.txt")
     assert names == [
-        ".lock", "config.json", "result.json", "sweep.csv", "sweep.png", "width=4", "width=8",
+        ".lock", "config.json", "result.json", "sweep.csv", "sweep.json", "sweep.png",
+        "width=4", "width=8",
     ]  # fmt: skip
     asked = json.loads((swept.out / "config.json").read_text())
     assert asked == {"learning_rate": [0.01, 0.1, 1e30], "width": [4, 8], "seed": [0, 1]}

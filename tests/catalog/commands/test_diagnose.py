@@ -45,7 +45,7 @@ REPORT = {
         ({}, ["jnp.log(x + eps)", "iteration 2", "phase backward", "8, 9 and 54 more"]),
         ({"finding": {**REPORT["finding"], "operation": "exp"}}, ["keep what goes into exp small"]),
         ({"finding": None}, ["Its operations, one by one, were finite"]),
-        ({"step": None, "finding": None}, ["No step of the training is to blame", "evaluated"]),
+        ({"step": None, "finding": None}, ["No step of the training is to blame", "evaluation"]),
         ({"again": True}, ["this is no accident"]),
         ({"value": None, "metric": "a parameter"}, ["a parameter was not finite at step 123"]),
         ({"checkpoint": 100}, ["--allow-change learning_rate resumes from step 100"]),

@@ -66,7 +66,7 @@ DAMAGE = {
     ),
     "a pipe": (
         lambda run: (run / "config.json").unlink() or os.mkfifo(run / "config.json"),
-        "config.json", "is no file",
+        "config.json", "is not a file",
     ),
     "rows lost": (
         spoil_text("metrics.jsonl", '{"step": 4', '\n{"step": 4'), "metrics.jsonl", "0 good lines",
