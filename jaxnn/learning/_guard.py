@@ -73,7 +73,10 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
-        added: dict[str, Any] = {"skipped": jnp.zeros((), jnp.int32)}
+        added: dict[str, Any] = {}
+        # A guard inside an `update` that was replaced by hand shares the count.
+        if "skipped" not in getattr(state, "extra", {}):
+            added["skipped"] = jnp.zeros((), jnp.int32)
         if spike is not None:
             added["loss"] = {name: jnp.zeros(()) for name in ("mean", "variance", "count")}
         return add_extra("guard", state, **added)
@@ -89,7 +92,7 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
             if spike is not None:
                 late = _of_late(state.extra["loss"], loss)
                 after = after._replace(extra={**after.extra, "loss": late})
-            return after, {**metrics, "skipped": _share(0.0)}
+            return after, {"skipped": _share(0.0), **metrics}
 
         shapes = jax.eval_shape(done)
 

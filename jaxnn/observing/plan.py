@@ -19,7 +19,18 @@ from jaxnn.driver.chunks import Training
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
-from jaxnn.observing.observation import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, spread
+from jaxnn.observing.observation import (
+    SHOWN,
+    SIDE,
+    Filters,
+    Kind,
+    Plan,
+    inputs_of,
+    is_one,
+    spread,
+    take,
+    weighted,
+)
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
 from jaxnn.summary import Table, table_of
@@ -152,18 +163,6 @@ def probe(data: Resident, count: int) -> Batch:
     first = np.arange(min(SHOWN, count)) * count // min(SHOWN, count)
     order = np.concatenate([first, np.setdiff1d(np.arange(count), first)])
     return take(data, spread(data, count)[order])
-
-
-@jax.jit
-def take(data: Resident, index: Any) -> Batch:
-    """Returns examples by their numbers, with the weights that evaluation gives them."""
-    return weighted(data.take(index))
-
-
-def weighted(batch: Batch) -> Batch:
-    """Returns a batch that has weights."""
-    ones = jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[0])
-    return {**batch, "weights": jnp.asarray(batch.get("weights", ones), jnp.float32)}
 
 
 def _captured_paths(bound: BoundNetwork) -> tuple[str, ...]:

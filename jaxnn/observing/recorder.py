@@ -17,8 +17,15 @@ import numpy as np
 
 from jaxnn.checks import Caution
 from jaxnn.driver.chunks import Progress, Training
-from jaxnn.observing.final_predictions import MOST, examples, final_predictions
-from jaxnn.observing.observation import SHOWN, Plan, agreeing, observe
+from jaxnn.observing.observation import (
+    MOST,
+    SHOWN,
+    Plan,
+    agreeing,
+    examples,
+    final_predictions,
+    observe,
+)
 from jaxnn.observing.plan import BoundNetwork, Schedule, bind, plan, probe, probe_data, schedule
 from jaxnn.pictures.diagram import Diagram, to_json
 from jaxnn.storage import files, json_files, recording

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice
 from jaxnn.pictures import scheme
-from jaxnn.pictures.ends import End, ends
+from jaxnn.pictures.labels import End, ends
 from jaxnn.pictures.series import Series, gaps, series, thin
 from jaxnn.typing import Any
 

@@ -13,7 +13,6 @@ from jaxnn.markup import Markup, cut, element, join, quoted, table
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._curves import curves
 from jaxnn.report import alike
-from jaxnn.report.drawn import drawn, lettered, shortened
 from jaxnn.report.page import page
 from jaxnn.report.phrases import (
     BLANK,
@@ -26,7 +25,7 @@ from jaxnn.report.phrases import (
     told,
     value_of,
 )
-from jaxnn.report.sections import Section, rendered
+from jaxnn.report.sections import Section, drawn, lettered, rendered, shortened
 from jaxnn.report.source import Source, read
 from jaxnn.storage import files
 

@@ -7,8 +7,7 @@ import numpy as np
 from jaxnn.markup import Markup, element, join
 from jaxnn.pictures.scheme import COLOURS
 from jaxnn.report.examples import names_of, probabilities
-from jaxnn.report.packed import shares, text
-from jaxnn.report.stacks import stacked
+from jaxnn.report.packed import shares, stacked, text
 from jaxnn.storage.recording import Recording
 
 FINE = 32  # points along each side that a page carries; a browser blends them

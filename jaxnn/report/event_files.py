@@ -26,8 +26,8 @@ from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._network import draw
 from jaxnn.report import source
-from jaxnn.report.drawn import shortened
 from jaxnn.report.examples import names_of
+from jaxnn.report.sections import shortened
 from jaxnn.storage import files, json_files
 from jaxnn.storage.directory import ROWS
 from jaxnn.storage.recording import Frame

@@ -13,11 +13,10 @@ from jaxnn.markup import Markup, block, element, join
 from jaxnn.pictures.scheme import COLOURS, MARK, SIGNED
 from jaxnn.report.decision import decision
 from jaxnn.report.examples import BARS, cards, names_of, probabilities
-from jaxnn.report.packed import levels, shares
+from jaxnn.report.network import wiring
+from jaxnn.report.packed import levels, shares, stacked
 from jaxnn.report.phrases import figure, is_share, spaced, sure, value_of
 from jaxnn.report.source import Source
-from jaxnn.report.stacks import stacked
-from jaxnn.report.wiring import wiring
 from jaxnn.storage.recording import Frame, Recording
 
 EXAMPLES = 12

@@ -8,10 +8,9 @@ import numpy as np
 from jaxnn.markup import Markup, element, join, table
 from jaxnn.pictures._confusion import confusion
 from jaxnn.pictures._curves import curves
-from jaxnn.report.drawn import drawn, lettered, shortened
 from jaxnn.report.examples import cards, names_of
 from jaxnn.report.phrases import listed, told, value_of
-from jaxnn.report.sections import Section
+from jaxnn.report.sections import Section, drawn, lettered, shortened
 from jaxnn.report.source import Source
 
 _KINDS = (

@@ -25,8 +25,9 @@ import numpy as np
 from jaxnn.catalog import sweeps
 from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import InvalidValue, choice
+from jaxnn.formatting import brief
 from jaxnn.pictures._sweep import sweep as heat_map
-from jaxnn.runs._fit import NotFinite
+from jaxnn.runs.output import NotFinite
 from jaxnn.runs.reporting import write_report
 from jaxnn.search._sweep import Sweep
 from jaxnn.storage.destination import Directory, destination
@@ -151,7 +152,7 @@ def fit_sweep(
 
 def _folder(values: dict[str, Any]) -> str:
     """Returns the name of a group's directory, in which every character is safe."""
-    named = ",".join(f"{field}={sweeps.word(value, 15)}" for field, value in values.items())
+    named = ",".join(f"{field}={brief(value, 15)}" for field, value in values.items())
     return quote(named, safe="=,") or "population"
 
 
@@ -176,7 +177,7 @@ def _missing(path: Path) -> Any:
 def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> None:
     kept = [np.nan if row["status"] == "diverged" else row[metric] for row in rows]
     columns = {
-        field: [sweeps.word(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
+        field: [brief(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
         for field in sweep.columns
     }
     file = io.BytesIO()

@@ -226,6 +226,7 @@ class Checkpointer:
                 "value": value,
                 "for_good": snapshot.permanent,
                 "config": self.config,
+                "eval_path": self.training.learner.eval_path,
                 "identity": self.identity,
                 "environment": self.environment,
             }

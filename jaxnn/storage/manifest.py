@@ -233,6 +233,8 @@ def _check_fields(content: dict[str, Any]) -> None:
         # Python takes a boolean for an int.
         if not isinstance(value, kind) or isinstance(value, bool) or negative:
             raise ValueError(f"without {name}")
+    if not isinstance(content.get("eval_path", ""), str):
+        raise ValueError("eval_path is no text")
 
 
 def _check_arrays(content: dict[str, Any]) -> None:
