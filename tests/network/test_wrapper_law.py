@@ -327,7 +327,7 @@ def test_a_transform_takes_parameters_of_any_tree(name):
         linear = jaxnn.linear(4).init(key, inputs)[0]
         return [(linear["weight"], linear["bias"]), {"scale": jnp.ones(4)}], {}
 
-    def apply(params, state, inputs, *, key=None):
+    def compute(params, state, inputs, *, key=None):
         (weight, bias), after = params
         return (inputs @ weight + bias[None]) * after["scale"][None], state
 
@@ -335,7 +335,7 @@ def test_a_transform_takes_parameters_of_any_tree(name):
         "freeze": lambda network: jaxnn.freeze(network, {"0/1": True, "1": True}),
         "lora": lambda network: jaxnn.lora(network, {"0/0": True}, rank=2),
     }
-    network = jaxnn.Network(init, apply)
+    network = jaxnn.Network(init, compute)
     changed = {**TRANSFORMS, **rules}[name](network)
     params, state = changed.init(KEY, ROWS)
     outputs = apply(changed, params, state, ROWS)
