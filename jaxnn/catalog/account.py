@@ -8,8 +8,7 @@ from typing import Any
 
 from jaxnn.catalog.contents import Contents, read
 from jaxnn.catalog.entries import Entry, best, entry, listing, size
-from jaxnn.catalog.sweeps import word
-from jaxnn.formatting import aligned, count, duration, volume, wrapped
+from jaxnn.formatting import aligned, amount, brief, count, duration, wrapped
 from jaxnn.storage import checkpoints, command, files, json_files
 from jaxnn.storage.checkpoints import QUARANTINE
 from jaxnn.storage.directory import CHECKPOINTS, SPEED
@@ -67,7 +66,7 @@ def text(told: Mapping[str, Any]) -> str:
         (
             _word(each["step"]),
             _word(each["created"])[:16].replace("T", " "),
-            volume(each["size"]),
+            amount(each["size"], "B"),
             _word(each["value"]),
             "yes" if each["for_good"] else "",
         )
@@ -107,7 +106,7 @@ def _opening(told: Mapping[str, Any]) -> str:
         told["status"],
         steps,
         f"in {duration(told['seconds'])}" if told["seconds"] is not None else None,
-        volume(told["size"]),
+        amount(told["size"], "B"),
         f"written {duration(told['age'])} ago",
     ]
     return f"{told['name']}\n{', '.join(str(each) for each in words if each)}"
@@ -162,5 +161,5 @@ def _quarantine(folder: Path) -> list[dict[str, str]]:
 
 def _word(value: Any) -> str:
     if isinstance(value, list) and len(value) > SHOWN:
-        return f"{', '.join(word(each) for each in value[:SHOWN])}, ... ({len(value)})"
-    return "" if value is None else word(value, 6)
+        return f"{', '.join(brief(each) for each in value[:SHOWN])}, ... ({len(value)})"
+    return "" if value is None else brief(value, 6)

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxnn.catalog.contents import Contents, read
-from jaxnn.catalog.sweeps import word
 from jaxnn.checks import InvalidValue
-from jaxnn.formatting import aligned, count, duration, volume
+from jaxnn.formatting import aligned, amount, brief, count, duration
 from jaxnn.metrics import lower_is_better
 from jaxnn.storage.checkpoints import QUARANTINE
 from jaxnn.storage.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
@@ -203,10 +202,10 @@ def _lines(entries: Sequence[Entry], indent: str) -> Iterator[tuple[str, ...]]:
             each.status,
             _steps(each),
             each.metric or "",
-            "" if each.value is None else word(each.value),
+            "" if each.value is None else brief(each.value),
             "" if each.seconds is None else duration(each.seconds),
             duration(each.age),
-            volume(each.size),
+            amount(each.size, "B"),
             indent + each.name + notes,
         )
         if not done:

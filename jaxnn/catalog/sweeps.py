@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnn.checks import InvalidValue
+from jaxnn.formatting import brief
 from jaxnn.metrics import lower_is_better
 from jaxnn.storage import json_files
 
@@ -159,7 +160,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer.writeheader()
     for row in rows:
         finite = {name: value for name, value in row.items() if value == value}
-        writer.writerow({**finite, **{k: word(v) for k, v in row.items() if isinstance(v, tuple)}})
+        writer.writerow({**finite, **{k: brief(v) for k, v in row.items() if isinstance(v, tuple)}})
     return file.getvalue().encode()
 
 
@@ -196,19 +197,10 @@ def table(settings: Sequence[Setting], metric: str) -> Any:
     for setting in settings[:SHOWN]:
         figures = [setting.mean, setting.deviation, setting.best]
         cells = [*setting.values.values(), *figures, setting.runs, setting.diverged or ""]
-        shown.add_row(*[word(cell) if cell == cell else "" for cell in cells][: len(shown.columns)])
+        shown.add_row(
+            *[brief(cell) if cell == cell else "" for cell in cells][: len(shown.columns)]
+        )
     return shown
-
-
-def word(value: Any, digits: int = 4) -> str:
-    """Returns a value as one reads it.
-
-    >>> word(0.0031622776), word((64, 64)), word("mlp")
-    ('0.003162', '64x64', 'mlp')
-    """
-    if isinstance(value, tuple | list):
-        return "x".join(word(each, digits) for each in value)
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str) -> Setting:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxnn.catalog.contents import journal_error
 from jaxnn.catalog.entries import parts
-from jaxnn.formatting import aligned, count, volume, wrapped
+from jaxnn.formatting import aligned, amount, count, wrapped
 from jaxnn.storage import checkpoints, journal, json_files
 from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
 from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
@@ -87,7 +87,7 @@ def _of_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, Check] | None:
     except (CorruptCheckpoint, OSError) as error:
         return (None, Check(what, "corrupt", str(error))) if folder.is_dir() else None
     size = sum(array.nbytes for array in arrays.values())
-    return content, Check(what, "good", f"{count(len(arrays), 'array')}, {volume(size)}")
+    return content, Check(what, "good", f"{count(len(arrays), 'array')}, {amount(size, 'B')}")
 
 
 def _of_rows(path: Path, saved: int, finished: bool) -> Check:

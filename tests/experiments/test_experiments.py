@@ -1,4 +1,4 @@
-"""Every experiment, found by itself: how it is written, and that it runs to its end."""
+"""Every experiment, discovered by its file: how it is written, and that it runs to its end."""
 
 import ast
 import importlib
@@ -122,7 +122,7 @@ def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsy
     assert all(0 <= value <= 1 for name, value in metrics.items() if "accuracy" in name)
     recorded = json.loads((run.out / "config.json").read_text())
     assert recorded.keys() == {field.name for field in fields(config)}
-    # Those of a population are in a directory of their own.
+    # For a population they are in a directory of their own.
     journal = next(path for path in run.out.rglob("metrics.jsonl"))
     assert 1 <= json.loads(journal.read_text().splitlines()[-1])["step"] <= 3
 

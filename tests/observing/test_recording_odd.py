@@ -20,7 +20,7 @@ CLASSES = POINTS[:, :3].argmax(-1).astype(np.int32)
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxnn.runs._fit"], "write_report", lambda path: None)
+    monkeypatch.setattr(sys.modules["jaxnn.runs.output"], "write_report", lambda path: None)
 
 
 def made(network=None, objective=None, **changes):
