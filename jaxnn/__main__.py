@@ -1,7 +1,7 @@
 """Looks at runs, from any shell: which there are, and how they went.
 
     python -m jaxnn runs           # a table of the runs in the directory `runs`
-    python -m jaxnn show RUN       # its configuration, its results and its files
+    python -m jaxnn show RUN       # its configuration, results and files
     python -m jaxnn verify RUN     # whether every file is as it was written
     python -m jaxnn diff RUN RUN   # the differences; RUN@STEP is a checkpoint
     python -m jaxnn diagnose RUN   # why a loss was not finite

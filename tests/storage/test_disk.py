@@ -10,6 +10,7 @@ from itertools import cycle
 
 import pytest
 
+import jaxnn
 from jaxnn.storage import checkpoints
 from tests import harness
 from tests.failpoints import DISK, arm
