@@ -64,7 +64,7 @@ def population(run: Callable[..., Any], width: int = 1) -> Callable[..., Any]:
 
 
 def single(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives `run` of one run the arguments of a population, so that one call serves both."""
+    """Gives `run` the arguments that a population takes, so that one call serves both."""
 
     def runs(learner, state, data, n, window=None, active=None):
         n = n if active is None else jnp.where(active, n, 0)

@@ -49,7 +49,7 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Any], tuple[Any, Any]
 
     States and metrics are those of `run` but for rounding, most often to the bit.
 
-    In the gradient only every n-th state is kept, with n about the square root of the steps, and
+    The gradient stores only every n-th state, with n about the square root of the steps, and
     the steps between are done again when it comes to them, each of them alone: memory grows with
     the square root of the steps, by states and not by what a step computes. A gradient takes the
     time of three runs and of their derivatives.
@@ -87,8 +87,8 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Any], tuple[Any, Any]
         window = empty_window(trace_step(learner, state, data)[1][1])
         carry = state, window
         if length > 1:
-            kept = jax.checkpoint(part, prevent_cse=False)
-            carry, _ = lax.scan(kept, carry, length=steps // length)
+            stored = jax.checkpoint(part, prevent_cse=False)
+            carry, _ = lax.scan(stored, carry, length=steps // length)
         if rest:
             carry, _ = lax.scan(alone, carry, length=rest)
         return carry

@@ -51,11 +51,11 @@ class Run:
     Attributes:
       result: flat: `experiment`, `steps`, `seconds` and the last value of each metric.
       history: a row for each report, as in `metrics.jsonl`.
-      state: the state at the end; of a population the states, stacked.
+      state: the state at the end, or the states of all members, stacked.
       best: the state of the best evaluation, if a metric was watched; else `state`.
       learner: what was trained.
       out: the run directory, if there is one.
-      members: of a population how many; `None` for one run.
+      members: how many members; `None` for a single run.
       speed: how fast it was, as in `speed.json`.
     """
 
@@ -71,7 +71,7 @@ class Run:
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
         """Returns the best state's outputs for any number of inputs, as NumPy arrays.
 
-        Those of a population have a leading axis of members.
+        Outputs of members have a leading axis of members.
         """
         return predict(self.learner, self.best, inputs, batch_size=batch_size)
 
@@ -102,11 +102,11 @@ def fit(
 
     The arguments up to `execution` are those of `train`.
 
-    Of a population (see `train`), result and history hold a list over members wherever those of one
-    run hold a number, and a member whose loss is not finite ends alone.
+    For a population (see `train`), result and history hold a list over members in place of each
+    number, and a member whose loss is not finite ends alone.
 
-    With a directory, the run is kept in it (see `Saving`): the same call after a stop, whatever
-    stopped it, goes on from the newest good checkpoint, and ends with the bits and the rows of a
+    With a directory, the run is saved in it (see `Saving`): the same call after a stop, whatever
+    stopped it, resumes from the newest good checkpoint, and ends with the bits and the rows of a
     run that nothing stopped. Ctrl-C, or SIGTERM, saves after the current chunk and ends the run; a
     second one ends it at once.
 
@@ -150,8 +150,8 @@ def fit(
                     _check_finite(history, output.checkpointer)
                 output.save(copies, history)
 
-            # A report is read, and a copy written, one chunk late: the device then has its next
-            # chunk to work on.
+            # A report is read, and a copy written, after the next chunk is dispatched: the
+            # device never waits for the host.
             pending = None
             for progress in training.chunks(start, moments=output.moments):
                 if pending is not None:

@@ -54,7 +54,7 @@ class History:
 
     def result(self, name: str, progress: Progress) -> dict[str, Any]:
         """Returns the result: the last value of each metric, and that of the best evaluation."""
-        # No more than these: a copy of all states of a population might not fit into memory.
+        # No more than these: a copy of all states might not fit into memory.
         steps, best = progress.placed.ordered(
             lambda trial: (trial.state.step, trial.best and trial.best._replace(state=None))
         )

@@ -176,7 +176,7 @@ def test_what_was_stopped_and_goes_on_has_the_same_recording(recorded, tmp_path,
     run, whole = recorded
 
     @contextmanager
-    def interrupted(steps, quiet):
+    def interrupted(steps, quiet, **options):
         def show(step, row):
             if step >= 30 and not (tmp_path / "cut" / "stop").exists():
                 (tmp_path / "cut" / "stop").touch()
