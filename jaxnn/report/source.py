@@ -17,7 +17,6 @@ from jaxnn.catalog.contents import read as read_contents
 from jaxnn.catalog.entries import Entry
 from jaxnn.report.examples import with_classes
 from jaxnn.storage import json_files, recording
-from jaxnn.storage.directory import SPEED
 from jaxnn.storage.json_files import number
 from jaxnn.storage.recording import Recording
 
@@ -30,7 +29,6 @@ class Source:
       contents: its files.
       about: how it stands.
       recorded: what its network was like while it trained, if that was recorded.
-      speed: numbers of the machine.
       table: of a sweep or of a population a row for each run, as in `sweep.csv`.
       fields: the columns of that in which the runs differ on purpose, without the seed.
       groups: the reports of each of the populations that a sweep is, and which rows of the table
@@ -41,11 +39,15 @@ class Source:
     contents: Contents
     about: Entry
     recorded: Recording | None
-    speed: dict[str, Any]
     table: list[dict[str, Any]] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
     groups: list[tuple[list[dict[str, Any]], list[int]]] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def speed(self) -> dict[str, Any]:
+        """Numbers of the machine."""
+        return self.contents.speed
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -117,16 +119,10 @@ def read(path: Path) -> Source:
         missing = len(recording.steps(content.path / recording.FOLDER)) - len(recorded.frames)
         if missing:
             errors[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
-    speed: dict[str, Any] = {}
-    if (content.path / SPEED).exists():
-        try:
-            speed = json_files.read(content.path / SPEED)
-        except json_files.CorruptFile as error:
-            errors[SPEED] = str(error)
     table, fields, groups = _sweep(content, errors)
     if not table:
         table, fields, groups = _population(content)
-    return Source(content, about, recorded, speed, table, fields, groups, errors)
+    return Source(content, about, recorded, table, fields, groups, errors)
 
 
 def _sweep(content: Contents, errors: dict[str, str]) -> tuple[list, list, list]:
