@@ -10,7 +10,6 @@ Here the loss is over the whole last tenth of the text. The page is `page.txt` i
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
@@ -76,7 +75,7 @@ def optimizer(config: Config, steps: int):
     )  # fmt: skip
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains on the first nine tenths of the text, and tests on the rest."""
     text, size = jaxnn.datasets.tiny_shakespeare(), PRESETS[config.preset]
     characters, steps = jaxnn.Characters(text), size.steps if config.steps is None else config.steps
@@ -94,8 +93,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         evaluate=held_out,
         watch="test/loss",
         out=out,
-        name="char_gpt",
-        config=config,
         **options,
     )
     if run.members is None:
@@ -104,7 +101,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             key=jax.random.key(config.seed), temperature=config.temperature, context=size.context,
         )  # fmt: skip
         page = characters.decode(np.asarray(written[0]).tolist())
-        ((run.out or out) / "page.txt").write_text(page)
+        (run.out / "page.txt").write_text(page)
         print(page)
     return run
 

@@ -3,7 +3,7 @@
     python -m experiments.digits --learning-rate 0.01
     python -m experiments.digits --sweep learning_rate=log:1e-4:1e-1:16 --seeds 8
 
-The same command after a stop, whatever stopped it, goes on where it was. Exit codes: 0 done, 2 bad
+The same command after a stop, whatever stopped it, resumes where it was. Exit codes: 0 done, 2 bad
 input, 3 not finite, 4 nothing to resume, 5 directory in use, 6 storage, 75 interrupted and saved.
 """
 
@@ -15,7 +15,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -24,8 +24,8 @@ import tyro
 
 import jaxnn
 from experiments.fields import filled, hparams, swept
-from jaxnn.catalog.sweeps import word
-from jaxnn.progress.screen import describe
+from jaxnn.formatting import brief
+from jaxnn.progress.display import describe
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
 from jaxnn.storage.directory import digest
@@ -37,14 +37,14 @@ class Options:
     """What every experiment takes beside its own fields."""
 
     out: Path | None = None  # run directory (default: runs/NAME/DIGEST of the configuration)
-    resume: bool = False  # demand that there is a run to go on with; without it, one may begin
+    resume: bool = False  # require an unfinished run; without it, one may begin
     allow_change: str = ""  # what may differ from that run, as FIELD,FIELD
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions(Options):
-    """What trains many networks in the place of one."""
+    """Options of an experiment that can train many networks."""
 
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # FIELD=log:LOW:HIGH:COUNT or FIELD=A,B
     seeds: int | None = None  # train from so many seeds, counted from --seed
@@ -62,9 +62,9 @@ def command(
 
     Args:
       config_type: the type of its configuration.
-      main: `(config, out, **options)`: trains, and returns its `Run`; options are those of `fit`
-        about going on, `resume` and `allow_change`, and `not_finite`.
-      sweeps: whether `main` makes a sweep by itself, and returns a `Swept`.
+      main: `(config, out, not_finite=...)`: trains into `out`, a `Directory` with all that the
+        command line says about it, and returns its `Run`.
+      sweeps: whether `main`, called with `(config, out)`, makes many runs by itself.
     """
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -85,7 +85,7 @@ def command(
         if many:
             done = _sweep(name, config, main, options)
         else:
-            done = main(config, options.out or _default(name, config), **_again(options))
+            done = main(config, _directory(name, config, options), **_policy(options))
     except jaxnn.Invalid as error:
         _leave(2, error)
     except jaxnn.NotFinite as error:
@@ -107,32 +107,29 @@ def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jax
     """Trains a network for every combination, as few populations as shapes allow."""
     sweep = swept(config, options.sweep, options.seeds)
     asked = {**plain(config), "sweep": options.sweep, "seeds": options.seeds or 1}
-    again = _again(options)
-    policy = {"not_finite": again.pop("not_finite"), "allow_change": again["allow_change"]}
-    policy["report"] = False  # the page of the sweep has all that those of its groups would have
     return jaxnn.fit_sweep(
         sweep,
-        lambda values, runs, out: main(filled(config, values, runs), out, **policy),
-        out=options.out or _default(name, asked),
+        lambda values, runs, out: _group(filled(config, values, runs), out, main, options),
+        out=_directory(name, asked, options),
         structural=[field for field in sweep.fields if field not in hparams(config)],
         metric=options.metric,
-        name=name,
-        config=asked,
-        **again,
     )
 
 
-def _default(name: str, config: Any) -> Path:
-    """Returns the run directory unless one is named."""
-    return Path("runs") / name / digest(config)
+def _group(config: Any, out: jaxnn.Directory, main: Callable, options: SweepOptions) -> jaxnn.Run:
+    return main(config, replace(out, config=config), **_policy(options))
 
 
-def _again(options: Options) -> dict[str, Any]:
-    """Returns the options that `fit` has too."""
-    again = {"resume": options.resume, "allow_change": options.allow_change.split(",")}
-    if isinstance(options, SweepOptions):
-        again["not_finite"] = options.not_finite
-    return again
+def _directory(name: str, config: Any, options: Options) -> jaxnn.Directory:
+    """Returns what the options say about the run directory."""
+    path = options.out or Path("runs") / name / digest(config)
+    names = options.allow_change.split(",")
+    return jaxnn.Directory(path, name, config, options.resume, names)
+
+
+def _policy(options: Options) -> dict[str, Any]:
+    """Returns the other options that `fit` has too."""
+    return {"not_finite": options.not_finite} if isinstance(options, SweepOptions) else {}
 
 
 def _reached(result: dict[str, Any]) -> str:
@@ -143,8 +140,8 @@ def _reached(result: dict[str, Any]) -> str:
         }
         return describe(metrics)
     best = {k.removeprefix("best/"): v for k, v in result.items() if k.startswith("best/")}
-    where = ", ".join(f"{field}={word(value)}" for field, value in best.items())
-    figure = f"{result['metric']} {word(result[result['metric']])}"
+    where = ", ".join(f"{field}={brief(value)}" for field, value in best.items())
+    figure = f"{result['metric']} {brief(result[result['metric']])}"
     diverged = f" ({result['diverged']} diverged)" if result["diverged"] else ""
     runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}{diverged}"
     return f"{runs}, best setting {where}: {figure}" if best else f"{runs}, {figure}"
@@ -161,7 +158,7 @@ def _parse(name: str, config_type: type, main: Callable, options_type: type) -> 
 
 
 def collect_seldom() -> None:
-    """Spares the search for garbage what is none: all that is imported, most of what is traced."""
+    """Reduces garbage collection: what is imported and traced is hardly ever garbage."""
     gc.freeze()
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)  # what is left goes with the process

@@ -4,11 +4,10 @@
 
 1,797 grey images of 8x8 pixels (UCI, from 13 writers), a fifth held out with equal shares
 of each digit. Two hidden layers of 64 nodes with dropout, Adam with a cosine schedule. The
-trained network is drawn in `network.png`; `report.html` shows it learning.
+trained network is drawn in `network.png`; `report.html` has a training timeline.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import optax
 
@@ -35,7 +34,7 @@ def network(config: Config, hparams) -> jaxnn.Network:
     return jaxnn.serial(("pixels", jaxnn.standardize(4.88, 6.02)), ("layers", layers))
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains the network, and shows some of its readings."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -55,8 +54,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         every="5%",
         evaluate=jaxnn.resident(test, batch_size=512),
         out=out,
-        name="digits",
-        config=config,
         **options,
     )
     if not run.members:

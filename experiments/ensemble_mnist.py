@@ -8,7 +8,6 @@ probability of an answer is from the share of such answers that are right.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import mean
 
 import jax
@@ -53,14 +52,14 @@ def differing(outputs, batch):
     return {"disagreement": disagreement(jnp.moveaxis(outputs, 1, 0), weights)}
 
 
-def judged(network: jaxnn.Network, objective, data: jaxnn.Resident) -> dict[str, float]:
+def evaluated(network: jaxnn.Network, objective, data: jaxnn.Resident) -> dict[str, float]:
     """Returns the metrics of a network that is not trained any more."""
     judge = jaxnn.learner(network, objective, optax.identity())
     state = judge.init(jax.random.key(0), {}, data.in_order(0))
     return jaxnn.evaluate(judge, state, data)
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Trains the members, and tests them together and alone."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -73,19 +72,17 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     )
     tested = jaxnn.resident(test, batch_size=1000)
     seeds = range(config.seed, config.seed + config.members)
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         run = jaxnn.fit(
             learner,
             data,
             steps=steps,
             key=jaxnn.keys(seeds),
             evaluate=tested,
-            evaluate_every="25%",
-            name="ensemble_mnist",
-            config=config,
-            **directory.part("members"),
+            every=jaxnn.Every(evaluate="25%"),
+            out=directory.part("members"),
         )
-        together = judged(jaxnn.ensemble(learner, run.state), classification(), tested)
+        together = evaluated(jaxnn.ensemble(learner, run.state), classification(), tested)
         beside = jaxnn.ensemble(learner, run.state, average="none")
         nothing = jaxnn.objective(
             lambda outputs, batch: jnp.zeros(outputs.shape[0]), metrics=differing
@@ -95,7 +92,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             **{"steps": sum(run.result["steps"]), "seconds": run.result["seconds"]},
             **{f"test/{name}": value for name, value in together.items()},
             **{f"one/{name}": mean(run.result[f"test/{name}"]) for name in together},
-            "test/disagreement": judged(beside, nothing, tested)["disagreement"],
+            "test/disagreement": evaluated(beside, nothing, tested)["disagreement"],
             "train/loss": mean(run.result["train/loss"]),
             **{name: run.result[name] for name in ("device", "jax")},
         }

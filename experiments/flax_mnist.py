@@ -13,7 +13,6 @@ again.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import optax
@@ -59,7 +58,7 @@ class CNN(nnx.Module):
         return self.output(self.dropout(x))
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains the Flax model on the training images, and tests it."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -79,8 +78,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         hparams=hparams(config),
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
-        name="flax_mnist",
-        config=config,
         **options,
     )
     if not run.members:

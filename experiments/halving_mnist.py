@@ -9,7 +9,6 @@ tested on the real test images.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jax
 import optax
@@ -28,13 +27,13 @@ class Config:
     learning_rates: tuple[float, float] = (1e-4, 3e-2)  # peak step size of AdamW, from and to
     weight_decays: tuple[float, float] = (1e-4, 1.0)  # times the step size, from and to
     dropouts: tuple[float, float] = (0.0, 0.5)  # probability of dropping a hidden node, from and to
-    held_back: float = 0.1  # share of the training images, which decides who goes on
+    held_back: float = 0.1  # share of the training images, which decides who stays
     batch_size: int = 128  # examples in a training step
     epochs: float = 12  # passes over the training data
     seed: int = 0  # decides the draws, initialisation, order of the data and dropout
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Races the settings, and tests the winner."""
     train, test = jaxnn.datasets.mnist()
     train, validation = jaxnn.split(train, config.held_back, seed=config.seed, stratify="labels")
@@ -56,7 +55,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         "dropout": jaxnn.search.random_range(*config.dropouts, count),
     }
     settings = jaxnn.sweep(draws, seeds=[config.seed], draw_seed=config.seed)
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         run = jaxnn.fit(
             learner,
             data,
@@ -66,9 +65,7 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=1000)},
             select=jaxnn.search.successive_halving("validation/accuracy", steps),
-            name="halving_mnist",
-            config=config,
-            **directory.part("settings"),
+            out=directory.part("settings"),
         )
         scores, status = run.result["validation/accuracy"], run.result["status"]
         winner = max(range(count), key=lambda i: (status[i] == "done", scores[i]))

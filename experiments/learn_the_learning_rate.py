@@ -11,8 +11,6 @@ best of a sweep, over seeds that neither has seen, on held-out digits and on tes
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +55,8 @@ def training(network: jaxnn.Learner, data: jaxnn.Resident, steps: int, first: fl
     return jaxnn.Network(init, apply)
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
-    """Learns the rate, sweeps it, and compares what they found."""
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
+    """Learns the rate, sweeps it, and compares the two rates."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     train, held_out = jaxnn.split(train, 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -74,21 +72,20 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     learner = jaxnn.learner(
         training(network, data, steps, config.first), jaxnn.classification(), optax.adam(decay)
     )
-    with open_directory(out, config, **options) as directory:
-        fit = partial(jaxnn.fit, name="learn_the_learning_rate", config=config)
-        outer = fit(
+    with open_directory(out) as directory:
+        outer = jaxnn.fit(
             learner,
             jaxnn.resident(held_out, batch_size=len(held_out["labels"])),
             steps=config.steps,
             key=jaxnn.keys(config.seed),
             every=1,
-            **directory.part("learned"),
+            out=directory.part("learned"),
         )
 
         def trainings(part, rates, seeds):
             sweep = jaxnn.sweep({"learning_rate": rates}, seeds=seeds)
             many = {"key": sweep.key, "hparams": sweep.hparams, "evaluate": judges}
-            run = fit(network, data, steps=steps, **many, **directory.part(part))
+            run = jaxnn.fit(network, data, steps=steps, **many, out=directory.part(part))
             metrics = {k: v for k, v in run.result.items() if k.split("/")[0] in judges}
             means = {k: np.reshape(v, (len(rates), -1)).mean(1) for k, v in metrics.items()}
             return means
@@ -96,12 +93,12 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         rates = jaxnn.log_range(config.lowest, config.highest, config.rates)
         means = trainings("sweep", rates, range(config.seeds))
         learned = float(np.exp(outer.state.params["log_rate"]))
-        found = {"learned": learned, "swept": float(rates[means["held_out/loss"].argmin()])}
+        rates_by_name = {"learned": learned, "swept": float(rates[means["held_out/loss"].argmin()])}
         fresh = range(config.seeds, 3 * config.seeds)
-        compared = trainings("compared", list(found.values()), fresh)
+        compared = trainings("compared", list(rates_by_name.values()), fresh)
         result = {"experiment": "learn_the_learning_rate", "steps": config.steps}
         result |= {k: outer.result[k] for k in ("seconds", "device", "jax")}
-        for number, (name, rate) in enumerate(found.items()):
+        for number, (name, rate) in enumerate(rates_by_name.items()):
             result[f"{name}/rate"] = rate
             for metric, values in compared.items():
                 result[metric.replace("/", f"/{name}_")] = float(values[number])

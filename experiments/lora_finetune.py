@@ -2,14 +2,13 @@
 
     python -m experiments.lora_finetune
 
-First `char_gpt` is trained; then it goes on with the pages of Python's own documentation, which lie
+First `char_gpt` is trained; then it learns the pages of Python's own documentation, which lie
 in every installation (`pydoc_data`): by low-rank adapters of its matrices, which are a tenth of its
 weights, and by all of them. Characters that Shakespeare has not are left out of the pages. In the
 end the adapters are merged into the weights, and write `page.txt`.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import jax
@@ -52,7 +51,7 @@ def writing(model: jaxnn.Network, params, state, config: Config) -> str:
     return characters.decode(np.asarray(written[0]).tolist())
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Trains on Shakespeare, and adapts to the first nine tenths of the other text."""
     characters = jaxnn.Characters(jaxnn.datasets.tiny_shakespeare())
     text, context = pages(characters), char_gpt.PRESETS["cpu"].context
@@ -62,8 +61,8 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
     before = char_gpt.Config(steps=config.base_steps, seed=config.seed, page=1)
     model = char_gpt.network(before, len(characters))
 
-    with open_directory(out, config, **options) as directory:
-        base = char_gpt.main(before, **directory.part("base"))
+    with open_directory(out) as directory:
+        base = char_gpt.main(before, replace(directory.part("base"), config=before))
         inputs = jax.ShapeDtypeStruct((1, context), np.int32)
         known = jaxnn.warm_start(model, base.best.params, inputs).network
         adapters = jaxnn.lora(known, {"*/weight": True}, rank=config.rank)
@@ -75,8 +74,8 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             adam = optax.adamw(lambda step, rate=rate: rate * shape(step))
             runs[name] = jaxnn.fit(
                 jaxnn.learner(network, jaxnn.next_token(), adam), data, steps=config.steps,
-                every=max(1, config.steps // 10), key=jaxnn.keys(config.seed), config=config,
-                evaluate=held_out, name="lora_finetune", **directory.part(name),
+                every=max(1, config.steps // 10), key=jaxnn.keys(config.seed),
+                evaluate=held_out, out=directory.part(name),
             )  # fmt: skip
         sizes = {name: sum(x.size for x in jax.tree.leaves(run.state.params))
                  for name, run in runs.items()}  # fmt: skip

@@ -13,7 +13,6 @@ after 0, 1 and 10 steps. The paper's curve, on ten points, goes from 3 to some 0
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -82,29 +81,28 @@ def adapted(shots: int, h) -> jaxnn.Network:
 
 def errors(networks) -> dict[str, float]:
     """Returns the mean squared errors on new tasks, of `{name: (params, rate)}`."""
-    tasks, found = jaxnn.resident({"inputs": np.zeros(600)}, batch_size=200), {}
+    tasks, result = jaxnn.resident({"inputs": np.zeros(600)}, batch_size=200), {}
     for shots in (5, 10):
         judge = jaxnn.learner(partial(adapted, shots), sines(shots, 100), optax.identity())
         for name, steps in product(networks, (0, 1, 10)):
             params, rate = networks[name]
             state = judge.init(tasks.key, {"rate": rate, "steps": steps}, tasks.in_order(0))
             loss = jaxnn.evaluate(judge, state._replace(params=params), tasks)["loss"]
-            found[f"test/{name}_{shots}-shot_mse_after_{steps}"] = loss
-    return found
+            result[f"test/{name}_{shots}-shot_mse_after_{steps}"] = loss
+    return result
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Trains both networks, and adapts them to new tasks."""
     data = jaxnn.resident({"inputs": np.zeros(config.batch_size)}, batch_size=config.batch_size)
     objective, optimizer = sines(config.shots, config.shots), optax.adam(config.learning_rate)
     runs, rates = {}, {"maml": config.inner_rate, "plain": config.plain_rate}
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         for name, descend in DESCENTS.items():
             network = adapting(config.shots, descend, rates[name])
             runs[name] = jaxnn.fit(
                 jaxnn.learner(network, objective, optimizer), data, steps=config.steps,
-                key=jaxnn.keys(config.seed), config=config, name="maml_sine",
-                **directory.part(name),
+                key=jaxnn.keys(config.seed), out=directory.part(name),
             )  # fmt: skip
         networks = {name: (run.state.params, rates[name]) for name, run in runs.items()}
         seconds = sum(run.result["seconds"] for run in runs.values())

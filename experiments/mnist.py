@@ -6,11 +6,10 @@
 
 Trained on the 60,000 training images, tested on the real 10,000 test images. Dropout, AdamW with a
 cosine schedule; the convolutional network also sees every image shifted by up to two pixels, and
-the residual one, of three blocks, sees it turned and made larger or smaller as well.
+the residual one, of three blocks, sees it turned, enlarged or shrunk as well.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import jax
@@ -80,7 +79,7 @@ def warped(most: float, turn: float = 0.2, zoom: float = 0.15):
     return warp
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains on the training images and tests on the test images."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -106,8 +105,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         hparams=hparams(config),
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
-        name="mnist",
-        config=config,
         **options,
     )
 

@@ -9,7 +9,6 @@ finds weights and a bias that give true answers, in numbers here, and drawn in `
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -59,11 +58,11 @@ def learn(config: Config, network: jaxnn.Network, gate: str, **options) -> jaxnn
     data = jaxnn.resident({"inputs": ROWS, "labels": TRUTH[gate]}, batch_size=len(ROWS))
     return jaxnn.fit(
         learner, data, steps=config.steps, key=jaxnn.keys(config.seed), hparams=hparams(config),
-        every="10%", name="neuron", config=config, quiet=True, **options,
+        every="10%", quiet=True, **options,
     )  # fmt: skip
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Solves XOR with a hidden layer, and tells the story that leads there."""
     network = jaxnn.mlp([config.hidden], 1, activation=jnp.tanh)
     run = learn(config, network, "XOR", out=out, **options)

@@ -9,7 +9,6 @@ that too. Both winners are tested on the held-out digits.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -34,7 +33,7 @@ class Config:
     seed: int = 0  # decides the draws, initialisation, order of the data and dropout
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     """Trains the population with selection and without, and tests both winners."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     train, validation = jaxnn.split(train, 0.2, stratify="labels")
@@ -63,15 +62,13 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=512)},
             select=select,
-            name="pbt_digits",
-            config=config,
-            **part,
+            out=part,
         )
         winner = int(np.nanargmin(run.result["validation/loss"]))
         state = jax.tree.map(lambda x: x[winner], run.state)
         return run, winner, jaxnn.evaluate(learner, state, jaxnn.resident(test, batch_size=512))
 
-    with open_directory(out, config, **options) as directory:
+    with open_directory(out) as directory:
         _, _, fixed = trained(None, directory.part("fixed"))
         run, winner, evolved = trained(select, directory.part("evolved"))
         for epoch, rate, dropout in schedule(run, winner):
@@ -90,12 +87,12 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
 
 def schedule(run: jaxnn.Run, winner: int) -> list[tuple[float, float, float]]:
     """Returns epoch, learning rate and dropout of the winner and those it descends from."""
-    found, member = [], winner
+    settings, member = [], winner
     for row in reversed([row for row in run.history if "select/parent" in row]):
         hparams = [row[f"select/{name}"][member] for name in ("learning_rate", "dropout")]
-        found.append((row["epoch"], *hparams))
+        settings.append((row["epoch"], *hparams))
         member = row["select/parent"][member]
-    return found[::-1]
+    return settings[::-1]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Schmidhuber, Neural Computation 1997, section 5.4; as in Arjovsky et al., ICML 2
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -48,7 +47,7 @@ def sequences(count: int, length: int, seed: int) -> dict[str, np.ndarray]:
     return {"inputs": np.stack([numbers, marks], axis=-1), "labels": sums}
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains on sequences, and tests on others."""
     first_seed = int(np.min(config.seed))  # many runs share their sequences
     train = sequences(config.sequences, config.length, first_seed)
@@ -72,8 +71,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         every="5%",
         evaluate=jaxnn.resident(test, batch_size=500),
         out=out,
-        name="rnn_adding",
-        config=config,
         **options,
     )
 

@@ -8,7 +8,6 @@ learning rate and a row for each seed; the table takes the seeds together.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import optax
 
@@ -29,7 +28,7 @@ class Config:
     epochs: float = 20  # passes over the training data
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.search.Swept:
+def main(config: Config, out: jaxnn.Directory) -> jaxnn.search.Swept:
     """Trains all networks, and ranks the learning rates by their accuracy on held-out digits."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -49,14 +48,11 @@ def main(config: Config, out: Path, **options) -> jaxnn.search.Swept:
             every="25%",
             evaluate=jaxnn.resident(test, batch_size=512),
             out=out,
-            name="sweep_digits",
-            config=config,
-            report=False,  # the page of the sweep tells of all of its runs
         )
 
     rates = jaxnn.log_range(config.lowest, config.highest, config.rates)
     sweep = jaxnn.sweep({"learning_rate": rates}, seeds=config.seeds)
-    return jaxnn.fit_sweep(sweep, fit, out=out, name="sweep_digits", config=config, **options)
+    return jaxnn.fit_sweep(sweep, fit, out=out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ per image, with pixels as probabilities; the latent variables are drawn in testi
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import optax
@@ -53,7 +52,7 @@ def drawing(network: jaxnn.Network) -> jaxnn.Network:
     return network._replace(apply=apply)
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains on the training images, tests on the test images, and draws new ones."""
     train, test = ({"inputs": part["inputs"]} for part in jaxnn.datasets.mnist())
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -75,8 +74,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         every="5%",
         evaluate=jaxnn.resident(test, batch_size=1000),
         out=out,
-        name="vae_mnist",
-        config=config,
         **options,
     )
     if not run.members:

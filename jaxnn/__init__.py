@@ -10,6 +10,7 @@ from jaxnn.checks import Caution, Invalid, InvalidType, InvalidValue
 from jaxnn.data import (
     Characters,
     Duration,
+    Every,
     Resident,
     Windows,
     datasets,
@@ -18,7 +19,7 @@ from jaxnn.data import (
     split,
     windows,
 )
-from jaxnn.driver import Progress, Watch, train
+from jaxnn.driver import Execution, Progress, Watch, train
 from jaxnn.layers import (
     activation,
     attention,
@@ -52,6 +53,7 @@ from jaxnn.objectives import Objective, classification, next_token, objective, r
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
 from jaxnn.storage.checkpoints import Saving
+from jaxnn.storage.destination import Directory
 from jaxnn.storage.directory import DirectoryInUse, NoCheckpoint
 from jaxnn.summary import Table, table
 from jaxnn.transforms import capture, freeze, lora, mixed_precision, remat, repeat, warm_start
@@ -61,8 +63,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Caution",
     "Characters",
+    "Directory",
     "DirectoryInUse",
     "Duration",
+    "Every",
+    "Execution",
     "Invalid",
     "InvalidType",
     "InvalidValue",

@@ -12,9 +12,9 @@ rule must decide about some leaf: one that matches nothing, or nothing that earl
 is a mistake.
 
 >>> tree = {"layers": [{"weight": 1.0, "bias": 2.0}], "head": {"weight": 3.0}}
->>> named(tree)
+>>> named_leaves(tree)
 {'head/weight': 3.0, 'layers/0/bias': 2.0, 'layers/0/weight': 1.0}
->>> matches = matched("freeze", {"layers/*/weight": True, "*": False}, named(tree))
+>>> matches = matched("freeze", {"layers/*/weight": True, "*": False}, named_leaves(tree))
 >>> {name: (match.value, match.captured) for name, match in matches.items()}
 {'layers/0/weight': (True, ('0',)), 'head/weight': (False, ('head/weight',)), \
 'layers/0/bias': (False, ('layers/0/bias',))}
@@ -76,7 +76,7 @@ class Match(NamedTuple):
         return "".join(itertools.chain(*filled)) + self.under
 
 
-def named(tree: Any) -> dict[str, Any]:
+def named_leaves(tree: Any) -> dict[str, Any]:
     """Returns the leaves of a tree by name, in the order of the tree.
 
     Raises:
@@ -87,7 +87,7 @@ def named(tree: Any) -> dict[str, Any]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidValue(
-            "named",
+            "named_leaves",
             "two leaves of a tree have one name",
             got=f"{twice!r} twice",
             expected="a name for each leaf",
@@ -124,7 +124,7 @@ def matched(
     Args:
       where: what the rules are for, the name at the head of an error.
       rules: `{pattern: value}`, or pairs `(pattern, value)`; of those that match, the first counts.
-      names: of the leaves, as `named` gives them.
+      names: of the leaves, as `named_leaves` gives them.
 
     Raises:
       InvalidType: if the rules are something else.
@@ -230,7 +230,7 @@ def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callab
     def label(tree: Any) -> Any:
         # What an optimizer around this one has masked out is named too: it may have a rule.
         leaves, structure = jax.tree.flatten(tree, is_leaf=_is_masked)
-        names = list(named(jax.tree.unflatten(structure, range(len(leaves)))))
+        names = list(named_leaves(jax.tree.unflatten(structure, range(len(leaves)))))
         matches = matched("param_labels", rules, names)
         left = [name for name in names if name not in matches]
         if left:

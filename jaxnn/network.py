@@ -29,15 +29,34 @@ The contract, which every network keeps (`tests/network/test_laws.py` holds them
     [[4.0, 4.0, 4.0]]
 """
 
-import zlib
-from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
 from jaxnn import display
+from jaxnn.calls import apply_part, init_part, passes_inputs
 from jaxnn.checks import Invalid, InvalidType, InvalidValue
-from jaxnn.typing import Any, Callable
+from jaxnn.typing import Any, Callable, Params, State
+
+
+@runtime_checkable
+class Init(Protocol):
+    """The function that makes a network's parameters."""
+
+    def __call__(self, key: Any, inputs: Any) -> tuple[Params, State]:
+        """Returns `(params, state)`, by the shapes and dtypes of the inputs."""
+        ...
+
+
+@runtime_checkable
+class Apply(Protocol):
+    """The function that turns inputs into outputs."""
+
+    def __call__(
+        self, params: Params, state: State, inputs: Any, *, key: Any = None
+    ) -> tuple[Any, State]:
+        """Returns `(outputs, state)`; a key means training."""
+        ...
 
 
 class Parts(NamedTuple):
@@ -48,15 +67,16 @@ class Parts(NamedTuple):
       settings: what it was built with, `(("features", 64),)`.
       children: the named networks inside it, in order. One whose name is `""` has the names of the
         network around it, as inside a transform.
-      rebuild: makes the same network from other children; given where there are children.
       times: how many layers of the children there are, each with parameters of its own.
+      flow: how data flow through the children: `"serial"` from each to the next, `"parallel"` from
+        the inputs to each, `"layer"` through inner products of what is one layer, `""` otherwise.
     """
 
     kind: str = "network"
     settings: tuple[tuple[str, Any], ...] = ()
     children: tuple[tuple[str, "Network"], ...] = ()
-    rebuild: Callable[..., "Network"] | None = None
     times: int = 1
+    flow: Literal["serial", "parallel", "layer", ""] = ""
 
 
 class Network(NamedTuple):
@@ -68,8 +88,8 @@ class Network(NamedTuple):
       parts: a static description of what it is made of.
     """
 
-    init: Callable[..., tuple[Any, Any]]
-    apply: Callable[..., tuple[Any, Any]]
+    init: Init
+    apply: Apply
     parts: Parts = Parts()
 
     def __repr__(self) -> str:
@@ -88,24 +108,13 @@ def _outline(network: Network, name: str = "", indent: str = "") -> list[str]:
     return lines
 
 
-def described(network: Network, kind: str, **settings: Any) -> Network:
+def describe(network: Network, kind: str, **settings: Any) -> Network:
     """Returns the same network with another name and settings in its description.
 
     Lists become tuples: as a static argument of a program a network is hashed.
     """
     fixed = ((name, tuple(x) if isinstance(x, list) else x) for name, x in settings.items())
     return network._replace(parts=network.parts._replace(kind=kind, settings=(*fixed,)))
-
-
-def lasting(network: Network, change: Callable[[Network], Network]) -> Network:
-    """Returns `change(network)`, which is also made when the network is built again of its parts.
-
-    For changes of `init` or `apply` that keep the parts, so that they outlive `rewrite`.
-    """
-    made = change(network)
-    rebuild = made.parts.rebuild
-    again = rebuild and (lambda *children: lasting(rebuild(*children), change))
-    return made._replace(parts=made.parts._replace(rebuild=again))
 
 
 def stateless(
@@ -123,29 +132,17 @@ def stateless(
     )
 
 
-def around(
-    network: Network,
-    init: Callable[..., Any],
-    apply: Callable[..., Any],
-    kind: str,
-    rebuild: Callable[[Network], Network],
-    **settings: Any,
-) -> Network:
+def wrap(network: Network, init: Init, apply: Apply, kind: str, **settings: Any) -> Network:
     """Makes a transform of a network, in which its parts and parameters keep their names.
 
     Args:
-      network: what is inside.
+      network: the network inside.
       init: of the transform.
-      apply: of the transform.
+      apply: of the transform, which passes its inputs to the network by `apply_inner`.
       kind: what the transform is called.
-      rebuild: makes the same transform of another network.
       **settings: what it was built with, for the description.
     """
-    return Network(
-        init,
-        apply,
-        Parts(kind, (*settings.items(),), (("", network),), lambda child: rebuild(child[1])),
-    )
+    return Network(init, passes_inputs(apply), Parts(kind, (*settings.items(),), (("", network),)))
 
 
 def serial(*networks: Network | tuple[str, Network]) -> Network:
@@ -159,24 +156,25 @@ def serial(*networks: Network | tuple[str, Network]) -> Network:
       InvalidType: if a part is not a network.
       InvalidValue: if two parts have the same name, or there are none.
     """
-    children = _named("serial", networks)
+    children = _named_networks("serial", networks)
 
     def init(key, inputs):
-        made = []
+        results = []
         for name, child in children:
-            params, state = child.init(part_key(key, name), inputs)
-            made.append((params, state))
+            params, state = init_part(name, child, key, inputs)
+            results.append((params, state))
             inputs = output_shape(child, params, state, inputs)
-        return gathered(children, made)
+        return collect(children, results)
 
+    @passes_inputs
     def apply(params, state, inputs, *, key=None):
         states = []
         for name, child in children:
             inputs, after = apply_part(name, child, params, state, inputs, key)
             states.append(({}, after))
-        return inputs, gathered(children, states)[1]
+        return inputs, collect(children, states)[1]
 
-    return Network(init, apply, Parts("serial", (), children, serial))
+    return Network(init, apply, Parts("serial", (), children, flow="serial"))
 
 
 def parallel(
@@ -195,19 +193,20 @@ def parallel(
       InvalidValue: if two branches have the same name, or there are none; when traced, if `combine`
         cannot take the outputs.
     """
-    children = _named("parallel", networks)
+    children = _named_networks("parallel", networks)
 
     def init(key, inputs):
-        made = [child.init(part_key(key, name), inputs) for name, child in children]
-        return gathered(children, made)
+        return collect(children, [init_part(*child, key, inputs) for child in children])
 
+    @passes_inputs
     def apply(params, state, inputs, *, key=None):
         results = [apply_part(name, child, params, state, inputs, key) for name, child in children]
         outputs = _combined(combine, children, tuple(outputs for outputs, _ in results))
-        return outputs, gathered(children, [({}, after) for _, after in results])[1]
+        return outputs, collect(children, [({}, after) for _, after in results])[1]
 
-    rebuild = partial(parallel, combine=combine)
-    return Network(init, apply, Parts("parallel", (), children, rebuild))
+    name = getattr(combine, "__name__", "<lambda>").strip("_")
+    settings = () if name == "<lambda>" else (("combine", name),)
+    return Network(init, apply, Parts("parallel", settings, children, flow="parallel"))
 
 
 def residual(network: Network, shortcut: Network | None = None) -> Network:
@@ -238,9 +237,9 @@ def residual(network: Network, shortcut: Network | None = None) -> Network:
             )
         return outputs[0] + outputs[1]
 
-    identity = described(stateless(lambda params, inputs: inputs), "identity")
+    identity = describe(stateless(lambda params, inputs: inputs), "identity")
     sides = parallel(("branch", network), ("shortcut", shortcut or identity), combine=add)
-    return described(sides, "residual")
+    return describe(sides, "residual")
 
 
 def _combined(combine: Callable[[Any], Any], children: Any, outputs: tuple[Any, ...]) -> Any:
@@ -268,19 +267,7 @@ def output_shape(network: Network, params: Any, state: Any, inputs: Any) -> Any:
     return jax.eval_shape(lambda p, s, x: network.apply(p, s, x)[0], params, state, inputs)
 
 
-def rewrite(network: Network, change: Callable[[str, Network], Network], path: str = "") -> Network:
-    """Returns the network with `change(path, part)` in place of each of its parts, inside out.
-
-    The path of a part is its names from the outside in, `"block/hidden_1"`; the whole is `""`.
-    """
-    kind, settings, children, rebuild, _ = network.parts
-    if children and rebuild:
-        changed = [(name, rewrite(c, change, f"{path}/{name}".strip("/"))) for name, c in children]
-        network = described(rebuild(*changed), kind, **dict(settings))
-    return change(path, network)
-
-
-def _named(where: str, networks: Any) -> tuple[tuple[str, Network], ...]:
+def _named_networks(where: str, networks: Any) -> tuple[tuple[str, Network], ...]:
     pairs: list[Any] = [
         part if type(part) is tuple and len(part) == 2 else (str(number), part)
         for number, part in enumerate(networks)
@@ -307,23 +294,8 @@ def _named(where: str, networks: Any) -> tuple[tuple[str, Network], ...]:
     return tuple(pairs)
 
 
-def apply_part(
-    name: str, part: Network, params: Any, state: Any, inputs: Any, key: Any
-) -> tuple[Any, Any]:
-    """Applies one part to what is under its name; programs and profiles show the name."""
-    with jax.named_scope(name):
-        return part.apply(
-            params.get(name, {}), state.get(name, {}), inputs, key=part_key(key, name)
-        )
-
-
-def part_key(key: Any, name: str) -> Any:
-    """Derives a part's key from its name, so that it does not depend on the parts around it."""
-    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
-
-
-def gathered(children: Any, results: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Gathers `(params, state)` of the children by name; those that have none leave no trace."""
+def collect(children: Any, results: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Collects `(params, state)` of the children by name, without those that have none."""
     params: dict[str, Any] = {}
     state: dict[str, Any] = {}
     for (name, _), result in zip(children, results):

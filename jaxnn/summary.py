@@ -18,19 +18,19 @@ little beside them and is not counted; neither are gradients, which take about t
 import json
 import math
 import os
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 
 from jaxnn import display
-from jaxnn.network import Network, rewrite
+from jaxnn.calls import intercept
+from jaxnn.formatting import amount
+from jaxnn.network import Network
 from jaxnn.programs import operations, products
 from jaxnn.typing import Any
 
-_MARK = "part of a network: "
+_MARK = "part of a network "
 _HEADS = ("part", "kind", "output", "parameters", "memory", "activations", "FLOPs")
 
 
@@ -102,9 +102,9 @@ class Table:
                     row.kind,
                     str(row.output),
                     f"{row.parameters:,}",
-                    _amount(row.bytes, "B"),
-                    _amount(row.activation_bytes, "B"),
-                    _amount(row.flops),
+                    amount(row.bytes, "B"),
+                    amount(row.activation_bytes, "B"),
+                    amount(row.flops),
                 )
             )
         return lines
@@ -114,8 +114,8 @@ class Table:
 
         Its rows have the fields of `Row`.
         """
-        told = {"rows": [row._asdict() for row in self.rows], "total": self.total._asdict()}
-        return json.loads(json.dumps(told, default=str))
+        figures = {"rows": [row._asdict() for row in self.rows], "total": self.total._asdict()}
+        return json.loads(json.dumps(figures, default=str))
 
 
 def table(network: Network, inputs: Any) -> Table:
@@ -130,43 +130,52 @@ def table(network: Network, inputs: Any) -> Table:
 
 
 def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
-    """Returns the `table` of a network that is made already: what it holds tells the shapes."""
-    times = dict(_leaves(network))
-    rows: dict[str, Row] = {}
+    """Returns the `table` of a network whose parameters and state, or their shapes, are known."""
+    open_calls: list[_Call] = []
+    all_calls: list[_Call] = []
 
-    def watched(path: str, part: Network) -> Network:
-        if part.parts.children:
-            return part
-
+    def record(path: str, part: Network) -> Network:
         def apply(params, state, inputs, *, key=None):
             def marked(params, state, inputs):
                 return part.apply(params, state, inputs, key=key)
 
-            # As a function of its name it is found in the program, in the loops around it.
-            marked.__name__ = _MARK + path
-            outputs, after = jax.jit(marked)(params, state, inputs)
-            rows[path] = _row(path, part, times[path], params, state, outputs)
+            call = _Call(path, part, math.prod(each.part.parts.times for each in open_calls))
+            # As a function of its number it is found in the program, in the loops around it.
+            marked.__name__ = f"{_MARK}{len(all_calls)}"
+            for outer in open_calls:
+                outer.is_layer = False
+            all_calls.append(call)
+            open_calls.append(call)
+            try:
+                outputs, after = jax.jit(marked)(params, state, inputs)
+            finally:
+                open_calls.pop()
+            call.row = _row(call, params, state, outputs)
             return outputs, after
 
         return part._replace(apply=apply)
 
-    traced = jax.make_jaxpr(rewrite(network, watched).apply, return_shape=True)
+    traced = jax.make_jaxpr(intercept(network, record).apply, return_shape=True)
     program, (outputs, _) = traced(params, state, inputs)
-    calls, done = _by_part(program.jaxpr)
-    parts = [
-        row._replace(activation_bytes=calls[path] * row.activation_bytes, flops=2 * done[path])
-        for path, row in rows.items()
-    ]
+    parts: dict[str, Row] = {}
+    for number, (count, done) in _by_call(program.jaxpr).items():
+        call = all_calls[number]
+        if call.is_layer and call.row:
+            row = parts.get(call.path, call.row._replace(activation_bytes=0))
+            parts[call.path] = row._replace(
+                activation_bytes=row.activation_bytes + count * call.row.activation_bytes,
+                flops=row.flops + 2 * done,
+            )
     total = Row(
         part="total",
         kind="",
         output=_shapes(outputs),
         parameters=_count(params),
         bytes=_bytes((params, state)),
-        activation_bytes=sum(row.activation_bytes for row in parts),
+        activation_bytes=sum(row.activation_bytes for row in parts.values()),
         flops=2 * products(program.jaxpr),
     )
-    return Table(tuple(parts), total)
+    return Table(tuple(parts.values()), total)
 
 
 def flops(function: Any, *arguments: Any) -> int:
@@ -182,37 +191,39 @@ def flops(function: Any, *arguments: Any) -> int:
     return 2 * products(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _by_part(jaxpr: Any) -> tuple[Counter[str], Counter[str]]:
-    """Returns how often the functions are called that are marked as parts, and their products."""
-    calls: Counter[str] = Counter()
-    done: Counter[str] = Counter()
+@dataclass
+class _Call:
+    """A call of a part; it is a layer if it calls no other part."""
+
+    path: str
+    part: Network
+    times: int
+    is_layer: bool = True
+    row: Row | None = None
+
+
+def _by_call(jaxpr: Any) -> dict[int, tuple[int, int]]:
+    """Returns how often each marked call is made, and its products, by its number."""
+    calls: dict[int, tuple[int, int]] = {}
     for equation, times in operations(jaxpr):
         name = str(equation.params.get("name", ""))
         if name.startswith(_MARK):
-            path = name.removeprefix(_MARK)
-            calls[path] += times
-            done[path] += times * products(equation.params["jaxpr"].jaxpr)
-    return calls, done
+            count, done = calls.get(number := int(name.removeprefix(_MARK)), (0, 0))
+            more = times * products(equation.params["jaxpr"].jaxpr)
+            calls[number] = count + times, done + more
+    return calls
 
 
-def _leaves(network: Network, path: str = "", times: int = 1) -> Iterator[tuple[str, int]]:
-    """Yields the path of each part without parts, and how many layers of it there are."""
-    if not network.parts.children:
-        yield path, times
-    for name, child in network.parts.children:
-        yield from _leaves(child, f"{path}/{name}".strip("/"), times * network.parts.times)
-
-
-def _row(path: str, part: Network, times: int, params, state, outputs) -> Row:
+def _row(call: _Call, params, state, outputs) -> Row:
     return Row(
-        part=path or "network",
-        kind=part.parts.kind,
+        part=call.path or "network",
+        kind=call.part.parts.kind,
         output=_shapes(outputs),
-        parameters=times * _count(params),
-        bytes=times * _bytes((params, state)),
+        parameters=call.times * _count(params),
+        bytes=call.times * _bytes((params, state)),
         activation_bytes=_bytes(outputs),
         flops=0,
-        times=times,
+        times=call.times,
     )
 
 
@@ -226,12 +237,3 @@ def _bytes(tree: Any) -> int:
 
 def _shapes(outputs: Any) -> Any:
     return jax.tree.map(lambda x: tuple(x.shape), outputs)
-
-
-def _amount(number: int, unit: str = "") -> str:
-    """Returns a number in three figures, in thousands: 12_345 is "12.3 k"."""
-    prefixes = ("", "k", "M", "G", "T", "P", "E")
-    place = next((i for i in range(len(prefixes)) if number < 999.5 * 1000**i), len(prefixes) - 1)
-    size = number / 1000**place
-    digits = 0 if not place or size >= 99.95 else 1 if size >= 9.995 else 2
-    return f"{size:,.{digits}f} {prefixes[place]}{unit}".rstrip()

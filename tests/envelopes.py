@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxnn.storage import checkpoints
 from jaxnn.storage.checkpoints import newest, read_checkpoint, write_checkpoint
-from jaxnn.storage.manifest import leaves_of, opened
+from jaxnn.storage.manifest import leaves_of, read_verified
 from tests.trees import numbers
 
 FIELDS = {"rows": 0, "seconds": 0.0, "value": None, "config": {}, "identity": {}, "environment": {}}
@@ -19,13 +19,13 @@ def write(folder, tree, step=1, **options):
 
 
 def read(path, like):
-    return read_checkpoint(path, opened(path), like)
+    return read_checkpoint(path, read_verified(path), like)
 
 
 def go_on(folder, like):
     """Reads the newest checkpoint; damage is an error."""
 
-    def damage(path, error):
+    def on_corrupt(path, error):
         raise error
 
-    return newest(folder, like, lambda content: None, damage)
+    return newest(folder, like, lambda content: None, on_corrupt)

@@ -1,8 +1,8 @@
 """A learner written by hand: a GAN, two networks and two optimizers that work against each other.
 
-What does not fit `jaxnn.learner(network, objective, optimizer)` is four functions in a `Learner`:
-`init`, `step`, `evaluate` and `predict`. They may keep whatever state they like, as long as it is a
-pytree of arrays with a field `step`; `train`, `fit`, `evaluate` and `predict` ask for nothing else.
+What does not fit `jaxnn.learner(network, objective, optimizer)` is a `Learner` of your own
+functions: `init`, `update`, `evaluate` and `predict`. They may use any state that is a pytree of
+arrays with a field `step`; `train`, `fit`, `evaluate` and `predict` ask for nothing else.
 
 The generator makes points of the plane out of noise. The discriminator tells them from real points,
 which lie around eight centres on a circle; the generator learns to be mistaken for them.
@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 import jaxnn
+from jaxnn.learning import no_gradients
 from jaxnn.metrics import Metric, mean
 from jaxnn.objectives import example_keys, weights_of
 
@@ -80,7 +81,7 @@ def gan_learner(learning_rate: float = 2e-3) -> jaxnn.Learner:
             "modes": modes(made, weights),
         }
 
-    def step(state, batch):
+    def update(state, batch, gradients):  # the whole step: each player has a gradient of its own
         # Like all randomness here, that of a step is derived from the run's key and the step.
         key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
         params, opt_state = list(state.params), list(state.opt_state)
@@ -102,7 +103,7 @@ def gan_learner(learning_rate: float = 2e-3) -> jaxnn.Learner:
     def predict(state, noise):
         return generate(state.params[0], noise)
 
-    return jaxnn.Learner(init, step, evaluate, predict)
+    return jaxnn.Learner(init, no_gradients, update, evaluate, predict)
 
 
 def draw(key: jax.Array) -> jax.Array:

@@ -12,7 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import wait
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -50,7 +51,7 @@ class Config:
     every: int = 4  # steps between reports
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains a network with dropout, batch norm and Adam, one or three of them."""
     draws = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
     arrays = {"inputs": draws, "labels": draws[:, :3].argmax(-1)}
@@ -68,12 +69,9 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         hparams={"learning_rate": rates if many else 0.01},
         evaluate=jaxnn.resident(arrays, batch_size=512),
         watch=ends.get(config.kind, "test/loss"),
-        out=out,
-        name="small",
-        config=config,
+        out=replace(out, report=config.kind == RECORDED),
         quiet=True,
         saving=jaxnn.Saving(seconds=SECONDS),
-        report=config.kind == RECORDED,
         **options,
     )
     DIGESTS.update(bits(run.state._asdict() | {"best": run.best}))
@@ -122,7 +120,7 @@ class Child:
     process: Any
     place: Path
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Waits until it ends; returns its exit code, of a signal the negative number."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, f"still runs: {self.said}"
@@ -188,7 +186,7 @@ def _child(place, arguments, fault, pace, cache, before) -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     compiling.fast()
     # The page is made of what is kept, when all is done: it has tests of its own.
-    sys.modules["jaxnn.runs._fit"].write_report = lambda path: None  # pyright: ignore
+    sys.modules["jaxnn.runs.output"].write_report = lambda path: None  # pyright: ignore
     if cache is not None:
         jaxnn.compile_cache(cache)
     keep_pace(pace)
@@ -205,8 +203,8 @@ def keep_pace(pace: float | None, patch: Callable[..., object] = setattr) -> Non
     """Makes reports slower, or saves every chunk; see `start`."""
 
     def busy(self):
-        if self._thread is not None:
-            self._thread.join()
+        if self._job is not None:
+            wait([self._job])
         return False
 
     def append(self, row, append=RunDirectory.append):
@@ -309,10 +307,10 @@ def sound(out: Path, whole: Ending) -> int:
     nothing stopped.
     """
 
-    def damage(path, error):
+    def on_corrupt(path, error):
         raise AssertionError(f"{path}: {error}")
 
-    good = list(checkpoints.good(out / "checkpoints", damage))
+    good = list(checkpoints.verified(out / "checkpoints", on_corrupt))
     for _, content in good:
         rows = (out / "metrics.jsonl").read_bytes() if content["rows"] else b""
         assert len(rows) >= content["rows"]

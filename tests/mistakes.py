@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import jaxnn
+from tests.options import grouped
 
 KEY = jax.random.key(0)
 KEYS = jax.random.split(KEY)
@@ -47,7 +48,7 @@ def learner(network=None, objective=None, optimizer=None):
 
 def train(on=DATA, parts=(), **settings):
     made = parts if isinstance(parts, jaxnn.Learner) else learner(*parts)
-    return jaxnn.train(made, on, **{"steps": 3, "key": KEY, **settings})
+    return jaxnn.train(made, on, **grouped(**{"steps": 3, "key": KEY, **settings}))
 
 
 def state():

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 
 import jaxnn
+from tests.options import grouped
 
 # Members 4, 5 and 6 learn nothing and stop at once; of two devices they are all on the second.
 RATES = np.float32([0.3, 0.1, 0.03, 0.01, 1e-6, 1e-6, 1e-6, 0.2])
@@ -36,11 +37,11 @@ def settings(members=ALL, rates=RATES, **others):
     if np.ndim(members):
         defaults["devices"] = jax.devices()[:1]
     given = {"key": KEYS[members], "hparams": {"learning_rate": rates[members]}}
-    return {**defaults, **given, **others}
+    return grouped(**{**defaults, **given, **others})
 
 
 def fit(*members, out=None, **others):
-    return jaxnn.fit(classifier(), points(), out=out, quiet=True, **settings(*members, **others))
+    return jaxnn.fit(classifier(), points(), quiet=True, **settings(*members, out=out, **others))
 
 
 def train(*members, **others):

@@ -83,7 +83,6 @@ def _about(shape):
         "format": 1,
         "moments": list(MOMENTS),
         "probe": {"of": "test", "count": 256, "shown": 16},
-        "outline": {"name": "", "kind": "serial", "settings": {}, "times": 1, "children": []},
         "table": {"rows": rows, "total": total},
         "diagram": to_json(drawn) if drawn else None,
         "filters": {"leaf": "layers/hidden_1/weight", "shape": [8, 8, 1], "count": 12},

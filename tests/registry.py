@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 import jaxnn
-from jaxnn.layers._attention import remembering
+from jaxnn.layers._memory import remembering
 from jaxnn.learning._accumulate import accumulate
 from jaxnn.learning._average import average
 from jaxnn.learning._guard import guard

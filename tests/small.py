@@ -12,8 +12,9 @@ import optax
 
 import jaxnn
 from jaxnn.storage import checkpoints, files, manifest
-from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.checkpointing import Checkpointer, RestoredRun
 from jaxnn.storage.directory import open_directory
+from tests.options import grouped
 
 STEPS = (4, 8, 12)  # of the checkpoints
 BEFORE, NEWEST = map(checkpoints.name, STEPS[1:])
@@ -45,12 +46,12 @@ class Small:
         shutil.copytree(self.run.out, out, ignore=shutil.ignore_patterns("result.json", *others))
         return out
 
-    def found(self, out: Path, resume: bool = False) -> Kept | None:
+    def found(self, out: Path, resume: bool = False) -> RestoredRun | None:
         """Returns what the run goes on from in a directory."""
-        with open_directory(out, None, resume=resume) as directory:
-            keeper = Keeper(directory, self.training, jaxnn.Saving(), None)
+        with open_directory(jaxnn.Directory(out, resume=resume)) as directory:
+            keeper = Checkpointer(directory, self.training, jaxnn.Saving(), None)
             try:
-                return keeper.found(resume, ())
+                return keeper.restore(resume, ())
             finally:
                 keeper.wait()
 
@@ -58,7 +59,8 @@ class Small:
         """Does the run, or the rest of it."""
         arguments, always = self.given
         saving = jaxnn.Saving(every=STEPS[0])
-        return jaxnn.fit(*arguments, **always, out=out, quiet=True, saving=saving, **options)
+        options = grouped(out, saving=saving, **options)
+        return jaxnn.fit(*arguments, **always, quiet=True, **options)
 
 
 def there(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,10 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
+from fnmatch import fnmatch
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,7 @@ ROOMS = [
     ("typing", "checks", "programs", "formatting", "caching", "markup"),
     ("display",),
     ("names",),
+    ("calls",),
     ("network",),
     ("layers",),
     ("transforms",),
@@ -39,15 +44,16 @@ ROOMS = [
     ("driver",),
     ("pictures",),
     ("storage",),
+    ("diagnosis",),
     ("progress",),
     ("observing",),
     ("catalog",),
     ("report",),
-    ("diagnosis",),
     ("runs",),
     ("search",),
     ("__main__",),
 ]
+ALIASES = {"Duration", "STATUSES", "Select"}
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 
 
@@ -153,27 +159,53 @@ def test_importing_jaxnn_loads_nothing_heavy():
     assert json.loads(result.stdout) == []
 
 
+def test_only_jaxnn_is_installed():
+    """Other folders, like `experiments`, would hide a user's own of that name."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["packages"]["find"]["include"]
+    folders = [path.name for path in ROOT.iterdir() if path.is_dir() and "." not in path.name]
+    installed = [name for name in folders if any(fnmatch(name, each) for each in patterns)]
+    assert installed == ["jaxnn"]
+
+
 # --- Public names ------------------------------------------------------------------------------
 
 
-def test_the_public_names_are_sorted_and_those_that_are_imported():
-    body = tree(ROOT / "jaxnn" / "__init__.py").body
+ROOMS_THAT_OFFER = ["jaxnn"] + [
+    name
+    for name, path in MODULES.items()
+    if path.name == "__init__.py" and name != "jaxnn" and hasattr(import_module(name), "__all__")
+]
+OFFERED = [(room, name) for room in ROOMS_THAT_OFFER for name in import_module(room).__all__]
+
+
+@pytest.mark.parametrize("package", [m for m, path in MODULES.items() if path.stem == "__init__"])
+def test_what_a_package_imports_is_what_it_offers_in_order(package):
+    body = tree(MODULES[package]).body
     imported = [
         alias.asname or alias.name
         for node in body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     ]
-    assert jaxnn.__all__ == sorted(imported)
+    assert getattr(import_module(package), "__all__", []) == sorted(imported)
     assert len(set(imported)) == len(imported)
     extra = [type(n).__name__ for n in body if not isinstance(n, ast.ImportFrom | ast.Assign)]
     assert extra == ["Expr"]  # the docstring: beside the names there is nothing else
 
 
-@pytest.mark.parametrize("name", jaxnn.__all__)
-def test_a_public_name_is_documented(name):
-    value = getattr(jaxnn, name)
-    if name in ("Duration", "STATUSES"):  # have no docstring of their own: it stands below them
+@pytest.mark.parametrize("module", INSIDE)
+def test_no_name_hides_a_module(module):
+    """What `import jaxnn.loop._run` brings is what `jaxnn.loop._run` means."""
+    if module != "jaxnn.__main__":  # is run, not imported
+        imported = import_module(module)
+        assert attrgetter(module.removeprefix("jaxnn."))(jaxnn) is imported
+
+
+@pytest.mark.parametrize(("package", "name"), OFFERED)
+def test_a_public_name_is_documented(package, name):
+    value = getattr(import_module(package), name)
+    if name in ALIASES:  # have no docstring of their own: it stands below them
         return
     words = (getattr(value, "__doc__", None) or "").strip()
     # What NamedTuple and dataclass write by themselves does not count.
@@ -183,7 +215,7 @@ def test_a_public_name_is_documented(name):
 
 def test_aliases_are_documented_where_they_stand():
     """A string under an assignment is what editors and pdoc show for it."""
-    for path in (MODULES["jaxnn.typing"], MODULES["jaxnn.data.durations"]):
+    for path in (MODULES[f"jaxnn.{name}"] for name in ("typing", "data.durations", "driver.trial")):
         body = tree(path).body
         for node, after in zip(body, body[1:], strict=False):
             target = node.targets[0] if isinstance(node, ast.Assign) else None

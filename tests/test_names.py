@@ -10,7 +10,7 @@ import pytest
 
 import jaxnn
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.names import Match, listing, matched, named, nearest
+from jaxnn.names import Match, listing, matched, named_leaves, nearest
 from tests.mistakes import judge
 
 NAMES = ["body/0/bias", "body/0/weight", "body/10/weight", "head/weight", "header/weight"]
@@ -32,25 +32,26 @@ def said(error, call):
 def test_a_name_is_the_path_through_dicts_sequences_and_fields():
     pair = namedtuple("pair", ["left", "right"])
     tree = {"b": [1, (2, 3)], "a": pair(4, {"deep": 5}), "none": None, "empty": {}}
-    assert named(tree) == {"a/left": 4, "a/right/deep": 5, "b/0": 1, "b/1/0": 2, "b/1/1": 3}
-    assert named(7) == {"": 7}
+    assert named_leaves(tree) == {"a/left": 4, "a/right/deep": 5, "b/0": 1, "b/1/0": 2, "b/1/1": 3}
+    assert named_leaves(7) == {"": 7}
 
 
 def test_names_are_in_the_order_of_the_tree():
     params, _ = jaxnn.mlp([2] * 11, 1).init(jax.random.key(0), jnp.ones((1, 2)))
-    assert [x.shape for x in named(params).values()] == [x.shape for x in jax.tree.leaves(params)]
-    assert list(named(params))[:4] == [
+    shapes = [x.shape for x in jax.tree.leaves(params)]
+    assert [x.shape for x in named_leaves(params).values()] == shapes
+    assert list(named_leaves(params))[:4] == [
         "hidden_1/bias", "hidden_1/weight", "hidden_10/bias", "hidden_10/weight",
     ]  # fmt: skip
 
 
 def test_the_memory_of_an_optimizer_has_names_too():
     memory = optax.adam(0.1).init({"layer": {"weight": jnp.ones(2)}})
-    assert list(named(memory)) == ["0/count", "0/mu/layer/weight", "0/nu/layer/weight"]
+    assert list(named_leaves(memory)) == ["0/count", "0/mu/layer/weight", "0/nu/layer/weight"]
 
 
 def test_two_leaves_of_one_name_are_told_apart_by_nobody():
-    text = said(InvalidValue, lambda: named({"a": {"b": 1}, "a/b": 2}))
+    text = said(InvalidValue, lambda: named_leaves({"a": {"b": 1}, "a/b": 2}))
     assert text == (
         "named: two leaves of a tree have one name. Got 'a/b' twice; expected a name for each leaf."
         " Use keys without a / in them."
@@ -86,7 +87,7 @@ def test_what_is_special_in_other_patterns_is_plain_here():
 
 
 def test_a_pattern_matches_the_name_of_a_tree_that_is_one_leaf():
-    assert values({"*": 1}, named(7)) == {"": 1}
+    assert values({"*": 1}, named_leaves(7)) == {"": 1}
 
 
 def test_the_first_rule_that_matches_counts():

@@ -1,7 +1,8 @@
-"""Comparing trees of arrays: by their form, bit for bit, or but for rounding."""
+"""Comparing trees of arrays: bit for bit, or but for rounding."""
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,25 +18,19 @@ def numbers(tree: Any) -> Any:
     )
 
 
-def forms(tree: Any) -> Any:
-    """Returns the structure of a tree, with the shape and dtype of each leaf."""
-    leaves = jax.tree.leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): (x.shape, str(x.dtype)) for path, x in leaves}
-
-
 def assert_same_bits(left: Any, right: Any) -> None:
     """Asserts that two trees agree in structure, shapes, dtypes and every bit."""
     left, right = numbers(left), numbers(right)
-    assert forms(left) == forms(right)
-    for (path, a), b in zip(jax.tree.leaves_with_path(left), jax.tree.leaves(right)):
-        assert a.tobytes() == b.tobytes(), f"{jax.tree_util.keystr(path)}: {a} and {b}"
+    chex.assert_trees_all_equal_shapes_and_dtypes(left, right)
+    chex.assert_trees_all_equal(*jax.tree.map(_bits, (left, right)))  # -0.0 is not 0.0
 
 
 def assert_close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
     """Asserts that two trees agree in structure and shapes, and but for rounding in numbers."""
     left, right = numbers(left), numbers(right)
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    for (path, a), b in zip(jax.tree.leaves_with_path(left), jax.tree.leaves(right)):
-        assert a.shape == b.shape, jax.tree_util.keystr(path)
-        a, b = a.astype(np.float64), b.astype(np.float64)
-        np.testing.assert_allclose(a, b, tolerance, tolerance, err_msg=jax.tree_util.keystr(path))
+    chex.assert_trees_all_equal_shapes(left, right)
+    chex.assert_trees_all_close(left, right, rtol=tolerance, atol=tolerance)
+
+
+def _bits(x: np.ndarray) -> np.ndarray:
+    return np.frombuffer(x.tobytes(), np.uint8)

@@ -1,4 +1,4 @@
-"""What checkpoints cost: how long the training waits, how much slower it is, how soon it goes on.
+"""What checkpoints cost: how long the training waits, how much slower it is, how soon it resumes.
 
     python -m experiments.benchmarks.checkpoints         # about three minutes on two cores
 
@@ -24,7 +24,7 @@ import optax
 import jaxnn
 from jaxnn.scale import devices
 from jaxnn.scale.memory import size
-from jaxnn.storage.checkpointing import Keeper
+from jaxnn.storage.checkpointing import Checkpointer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def learner(width: int):
 @contextmanager
 def watched_saves(waits: list[float]):
     """Adds to `waits` the seconds that the training waits for each save."""
-    snapshot, save, began = Keeper.snapshot, Keeper.save, {}
+    snapshot, save, began = Checkpointer.snapshot, Checkpointer.save, {}
 
     def timed_snapshot(self, progress, **options):
         start = time.perf_counter()
@@ -58,19 +58,19 @@ def watched_saves(waits: list[float]):
         save(self, snapshot, seconds, rows)
         waits.append(before + time.perf_counter() - start)
 
-    Keeper.snapshot, Keeper.save = timed_snapshot, timed_save
+    Checkpointer.snapshot, Checkpointer.save = timed_snapshot, timed_save
     try:
         yield
     finally:
-        Keeper.snapshot, Keeper.save = snapshot, save
+        Checkpointer.snapshot, Checkpointer.save = snapshot, save
 
 
-def run(train, data, steps, out, saving, **options):
+def run(train, data, steps, out, saving):
     """Trains anew; returns the run, and the seconds between its first report and its last."""
     shutil.rmtree(out, ignore_errors=True)
     run = jaxnn.fit(
-        train, data, steps=steps, every=max(1, steps // 20), key=jax.random.key(0), out=out,
-        saving=saving, quiet=True, report=False, **options,
+        train, data, steps=steps, every=max(1, steps // 20), key=jax.random.key(0),
+        out=jaxnn.Directory(out, report=False), saving=saving, quiet=True,
     )  # fmt: skip
     return run, run.history[-1]["seconds"] - run.history[0]["seconds"]
 
@@ -93,14 +93,14 @@ def small(config: Config, data, place: Path) -> None:
     took = []
     for _ in range(config.pairs):
         start = time.perf_counter()
-        options = {"resume": True, "allow_change": ["steps"]}
         steps += 1
+        out = jaxnn.Directory(place / "each", resume=True, allow_change=["steps"], report=False)
         jaxnn.fit(
             train, data, steps=steps, every=max(1, (steps - 1) // 20), key=jax.random.key(0),
-            out=place / "each", quiet=True, report=False, **options,
+            out=out, quiet=True,
         )  # fmt: skip
         took.append(time.perf_counter() - start)
-    print(f"  goes on, does a step, saves: {_figures(took)} s")
+    print(f"  resumes, does a step, saves: {_figures(took)} s")
 
 
 def large() -> None:
@@ -121,8 +121,8 @@ def peak(saves: bool) -> None:
     total = size(jax.eval_shape(lambda: training.whole()))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
-        out = Path(place) / "run" if saves else None
-        jaxnn.fit(train, data, steps=2, key=jax.random.key(0), quiet=True, out=out, report=False)
+        out = jaxnn.Directory(Path(place) / "run", report=False) if saves else None
+        jaxnn.fit(train, data, steps=2, key=jax.random.key(0), quiet=True, out=out)
     seconds = time.perf_counter() - began
     most = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

@@ -33,7 +33,7 @@ class Config:
 def trained(experiment, config, out: Path, recorded: bool) -> jaxnn.Run:
     """Trains quietly."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return experiment.main(config, out, report=recorded)
+        return experiment.main(config, jaxnn.Directory(out, config=config, report=recorded))
 
 
 def main(config: Config) -> None:

@@ -1,16 +1,16 @@
-"""Reports of numbers that were not finite, as `fit` writes them, told in words: what to look at.
+"""The reports that `fit` writes of losses that are not finite, as text with advice.
 
-A report says which step was the first bad one, which operation of which layer it was, and what it
-was given. What helps against it follows from the kind of operation; a smaller step nearly always.
+A report names the first bad step, the operation and its layer, and what they were given. The advice
+follows from the kind of operation; a smaller step helps nearly always.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxnn.catalog.contents import read
 from jaxnn.catalog.entries import parts
+from jaxnn.diagnosis.cause import ArraySummary
 from jaxnn.formatting import aligned, count, wrapped
 from jaxnn.storage import json_files
 from jaxnn.storage.checkpoints import QUARANTINE
@@ -18,7 +18,7 @@ from jaxnn.storage.checkpoints import QUARANTINE
 # As many examples as can be taken in at a glance; --json has all.
 SHOWN = 10
 
-# What helps against one kind of operation.
+# Advice for each kind of operation.
 _SMALL = (
     "Keep what goes into {operation} away from 0: jnp.log(x + eps), jnp.sqrt(x + eps) or"
     " y / (x + eps), with an eps such as 1e-6. At 0 the gradient of a square root, and of a norm,"
@@ -37,30 +37,28 @@ _LARGER = ("exp", "exp2", "expm1", "sinh", "cosh")
 _ADVICE = {
     **dict.fromkeys(("log", "log1p", "sqrt", "rsqrt", "cbrt", "div", "pow", "integer_pow"), _SMALL),
     **dict.fromkeys(_LARGER, _LARGE),
-    "argument": "Look at {where}, which held what is not finite before the step began.",
+    "argument": "Look at {where}, which was not finite before the step began.",
 }
 
 
-# The largest number of a dtype, to the quarter: what is larger may be too large when multiplied.
-_ROOMS = {"float16": 6.5e4**0.25, "float64": 1.7e308**0.25}
-_ROOM = 3.3e38**0.25  # float32, and bfloat16
-_RANGE = re.compile(r"(\w+)\[[^]]*\] (?:of|from) ([^ ,]+)(?: to ([^ ,]+))?")
+# The fourth root of the largest number of a dtype: larger ones may overflow when multiplied.
+_OVERFLOWS = {"float16": 6.5e4**0.25, "float64": 1.7e308**0.25}
+_OVERFLOWS_FLOAT32 = 3.3e38**0.25  # and those of bfloat16
 
 
 def reports(path: Path) -> list[dict[str, Any]]:
     """Returns the reports of a run and of its parts, the newest of each first.
 
-    Each has the `run` that it is of, its `path`, and the `learning_rate` that was asked for, if it
-    was one number.
+    Each has its `run`, its `path`, and the run's `learning_rate`, if it was one number.
 
     Raises:
       CorruptFile: if one cannot be read.
       InvalidValue: if a newer jaxnn has written the run.
     """
-    found = sorted((path / QUARANTINE).glob("nan-*/report.json"), key=_written, reverse=True)
+    files = sorted((path / QUARANTINE).glob("nan-*/report.json"), key=_written, reverse=True)
     rate = (read(path).config or {}).get("learning_rate")
     about = {"run": str(path), "learning_rate": json_files.finite(rate)}
-    own = [{**json_files.read(each), **about, "path": str(each)} for each in found]
+    own = [{**json_files.read(each), **about, "path": str(each)} for each in files]
     return own + [report for part in parts(path) for report in reports(part)]
 
 
@@ -75,36 +73,36 @@ def text(report: Mapping[str, Any]) -> str:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise json_files.CorruptFile(
             "diagnose",
-            f"{report['path']} makes no sense",
+            f"{report['path']} cannot be read",
             got=repr(error),
             expected="a report that fit wrote",
-            fix="Give the same command again: the run comes to that step again, and reports it",
+            fix="Give the same command again: the run repeats that step, and reports it",
         ) from None
 
 
 def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
-    step, before, found = report["step"], report["replayed_from"], report["found"]
-    value = "not finite" if report["value"] == "None" else report["value"]
+    step, before, finding = report["step"], report["replayed_from"], report["finding"]
+    value = report["value"] or "not finite"
     reported = f"{report['metric']} was {value} at step {report.get('reported', step)}"
     yield f"{report['run']}\n{reported}, which ended the run."
     if step is None:
         yield wrapped(
-            "No step of the training is to blame: done again one by one from step"
-            f" {before}, all were finite. Look at what is evaluated, its data and its metrics."
+            "No step of the training is to blame: repeated one by one from step"
+            f" {before}, all were finite. Look at the evaluation, its data and its metrics."
         )
         return
     again = " It was the same step before: this is no accident." if report.get("again") else ""
     yield wrapped(
-        f"Step {step}, in epoch {report['epoch']:.2f}, was the first that was not finite, as was"
-        f" seen when the steps from {before} on were done again one by one.{again}"
+        f"Step {step}, in epoch {report['epoch']:.2f}, was the first that was not finite when the"
+        f" steps from {before} on were repeated one by one.{again}"
     )
-    if found is None:
+    if finding is None:
         yield wrapped(
-            "Its operations, done one by one, were finite. The compiled program rounds and"
-            " overflows in other places: numbers must have been near the largest that there are."
+            "Its operations, one by one, were finite. The compiled program rounds and overflows in"
+            " other places: numbers must have been near the largest of their dtype."
         )
     else:
-        yield "The operation with which it began:\n" + aligned(_about(found), "<<", "  ")
+        yield "The operation that caused it:\n" + aligned(_about(finding), "<<", "  ")
     batch = [str(index) for index in report["batch"]]
     if batch:
         more = f" and {len(batch) - SHOWN} more" if len(batch) > SHOWN else ""
@@ -112,51 +110,59 @@ def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
             f"In its batch were {count(len(batch), 'example')} of the training data, those with the"
             f" index {', '.join(batch[:SHOWN])}{more}."
         )
-    advice = [wrapped(f"- {words}", "  ", "    ") for words in _advice(report, found or {})]
+    advice = [wrapped(f"- {words}", "  ", "    ") for words in _advice(report, finding or {})]
     yield "What to try:\n" + "\n".join(advice)
 
 
-def _about(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "operation", found["operation"] + (f", gave {found['gave']}" if "gave" in found else "")
-    yield "layer", found["layer"] or "none"
-    yield "phase", found["phase"] or "none"
-    yield "line", found["where"]
-    if found["iterations"]:
-        yield "turn", ", ".join(map(str, found["iterations"]))
+def _about(finding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    gave = f", gave {finding['gave']}" if "gave" in finding else ""
+    yield "operation", finding["operation"] + gave
+    yield "layer", finding["layer"] or "none"
+    yield "phase", finding["phase"] or "none"
+    yield "line", finding["where"]
+    if finding["iterations"]:
+        yield "iteration", ", ".join(map(str, finding["iterations"]))
     for name in ("inputs", "outputs"):
-        for place, words in enumerate(found[name]):
-            yield ("" if place else name), words
-    if found.get("then"):
-        yield "then", f"{found['then']} made NaN of it"
+        for place, array in enumerate(finding[name]):
+            yield (
+                ("" if place else name),
+                str(ArraySummary(**array | {"shape": tuple(array["shape"])})),
+            )
+    if finding.get("then"):
+        yield "then", f"{finding['then']} turned it into NaN"
 
 
-def _advice(report: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    dtype, largest = _largest(found.get("inputs", ()))
-    grown = found.get("gave") in ("inf", "-inf") and largest > _ROOMS.get(dtype, _ROOM)
-    if grown and found["operation"] not in ("argument", *_LARGER):
-        yield _GROWN.format(operation=found["operation"], dtype=dtype, largest=largest)
-    elif found.get("operation") in _ADVICE:
-        yield _ADVICE[found["operation"]].format(**found)
-    rate, kept = report["learning_rate"], report["checkpoint"]
+def _advice(report: Mapping[str, Any], finding: Mapping[str, Any]) -> Iterator[str]:
+    largest, dtype = _largest(finding)
+    overflow = finding.get("gave") in ("inf", "-inf") and largest > _OVERFLOWS.get(
+        dtype, _OVERFLOWS_FLOAT32
+    )
+    if overflow and finding["operation"] not in ("argument", *_LARGER):
+        yield _GROWN.format(operation=finding["operation"], dtype=dtype, largest=largest)
+    elif finding.get("operation") in _ADVICE:
+        yield _ADVICE[finding["operation"]].format(**finding)
+    rate, saved = report["learning_rate"], report["checkpoint"]
     lower = "Lower the learning rate"
     if rate is not None:
         lower += f", which was {rate:g}: the same command with --learning-rate {rate / 10:g}"
         # Right before the bad step, its loss and gradient are what they are at any rate.
-        if kept is None or (kept >= report["step"] - 1 and found.get("phase") != "update"):
+        if saved is None or (saved >= report["step"] - 1 and finding.get("phase") != "update"):
             lower += ", in a directory of its own (--out), from the beginning"
         else:
-            lower += f" --allow-change learning_rate goes on from step {kept}, the last good one"
+            lower += f" --allow-change learning_rate resumes from step {saved}, the last good one"
     yield lower + "."
     yield "Clip the gradients: optax.chain(optax.clip_by_global_norm(1.0), optimizer)."
-    yield 'Leave such steps out: fit(..., not_finite="skip").'
+    yield 'Skip such steps: fit(..., not_finite="skip").'
 
 
-def _largest(inputs: Iterable[str]) -> tuple[str, float]:
-    """Returns the size of the largest of some inputs, as `finding` tells them, and its dtype."""
-    told = [match for match in map(_RANGE.match, inputs) if match]
-    sizes = [(max(abs(float(x)) for x in m.groups()[1:] if x), m[1]) for m in told]
-    size, dtype = max(sizes, default=(0.0, ""))
-    return dtype, size
+def _largest(finding: Mapping[str, Any]) -> tuple[float, str]:
+    """Returns the largest absolute value among the inputs of an operation, and its dtype."""
+    sizes = [
+        (max(abs(each["low"]), abs(each["high"])), each["dtype"])
+        for each in finding.get("inputs", ())
+        if each["low"] is not None
+    ]
+    return max(sizes, default=(0.0, ""))
 
 
 def _written(path: Path) -> float:

@@ -5,11 +5,12 @@ from jaxnn.data._resident import Resident, resident
 from jaxnn.data._split import split
 from jaxnn.data._windows import Windows, windows
 from jaxnn.data.characters import Characters
-from jaxnn.data.durations import Duration, steps_of
+from jaxnn.data.durations import Duration, Every, steps_of
 
 __all__ = [
     "Characters",
     "Duration",
+    "Every",
     "Resident",
     "Windows",
     "examples",

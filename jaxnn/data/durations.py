@@ -13,6 +13,7 @@
 
 import math
 import re
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +22,22 @@ from jaxnn.data._resident import Resident
 
 Duration = int | np.integer | str
 """A number of steps, or `"300 steps"`, `"10 epochs"`, `"50000 examples"`, `"5%"` of the run."""
+
+
+@dataclass(frozen=True)
+class Every:
+    """When a run reports and evaluates; `every="1 epoch"` is short for `Every("1 epoch")`.
+
+    Attributes:
+      report: the time between reports; an epoch, or the whole run if that is shorter, by default.
+        There is always one at the end.
+      evaluate: the time between evaluations: one comes with the first report after so many steps,
+        and with the last. At each report by default.
+    """
+
+    report: Duration | None = None
+    evaluate: Duration | None = None
+
 
 _NUMBER = r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?|[0-9]+\.)"
 _FORM = re.compile(rf"\s*{_NUMBER}\s*(steps?|epochs?|examples?|%)\s*", re.I)
@@ -58,7 +75,7 @@ def steps_of(
     if steps < 1:
         raise InvalidValue(
             "steps_of",
-            f"{name} is no duration above zero",
+            f"{name} is not a duration above zero",
             got=f"{name}={duration!r}",
             expected="a number of steps, or '300 steps', '10 epochs', '50000 examples'"
             + (" or '5%'" if total else " (a share, '5%', only for parts of a run)"),

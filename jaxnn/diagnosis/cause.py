@@ -1,7 +1,7 @@
-"""A finding is the operation that gave what is not finite, in the words of who wrote the network.
+"""A finding: the operation that first gave NaN or an infinity, as the network's author knows it.
 
-A traced program knows of each operation the scopes that it is in and the calls that led to it. From
-these come the layer, the phase of training, and the line of Python:
+A traced program knows the scopes of each operation and the calls that led to it. These give the
+layer, the phase of training, and the line of Python:
 
     >>> scopes = "transpose(jvp(layers))/hidden_2"
     >>> layer_of(scopes), phase_of(scopes)
@@ -11,7 +11,7 @@ these come the layer, the phase of training, and the line of Python:
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,21 +20,49 @@ from jaxnn.typing import Any
 
 
 @dataclass(frozen=True)
+class ArraySummary:
+    """What an array holds; as a string, a few words. Complex numbers count by absolute value.
+
+    Attributes:
+      dtype: of its elements.
+      shape: of the array.
+      low: the least finite element, `None` if there is none.
+      high: the greatest finite element.
+      nans: how many elements are NaN.
+      infinities: how many elements are infinite.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    low: float | None = None
+    high: float | None = None
+    nans: int = 0
+    infinities: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.dtype}[{','.join(map(str, self.shape))}]"
+        if self.low is not None:
+            low, high = f"{self.low:.4g}", f"{self.high:.4g}"
+            text += f" of {low}" if low == high else f" from {low} to {high}"
+        counts = {"NaN": self.nans, "infinite": self.infinities}
+        return ", ".join([text, *(f"{count} {name}" for name, count in counts.items() if count)])
+
+
+@dataclass(frozen=True)
 class Finding:
-    """The operation that first gave what is not finite; as a string, one sentence about it.
+    """The operation that first gave NaN or an infinity; as a string, one sentence about it.
 
     Attributes:
       operation: its name in `jax.lax`; `"argument"` if an argument held NaN from the beginning.
       gave: `"NaN"`, `"inf"` or `"-inf"`.
-      layer: the names of the parts of the network that it is in, `"layers/hidden_2"`.
+      layer: the names of the parts of the network that contain it, `"layers/hidden_2"`.
       phase: `"forward"`, `"backward"` (the gradient) or `"update"` (the optimizer).
-      where: the line of Python, `"mlp.py:31 (apply)"`, or which argument, `"[1]['labels']"`.
-      inputs: of each operand the dtype and shape, the least and the greatest finite value, and how
-        many are NaN or infinite.
-      outputs: the same of what it gave.
-      iterations: which turn it was of each loop that it is in, from the outside in, counted from 0;
-        of a `scan` the place in what is scanned, also if it runs backwards.
-      then: what made NaN of an infinity, if something did: `"sub at loss.py:9 (loss)"`.
+      where: the line of Python, `"mlp.py:31 (apply)"`, or the argument, `"[1]['labels']"`.
+      inputs: its operands.
+      outputs: its results.
+      iterations: the iteration of each loop that contains it, from the outside in, counted from 0;
+        in a `scan` the index into the scanned arrays, even if it runs backwards.
+      then: the operation that turned an infinity into NaN, if any: `"sub at loss.py:9 (loss)"`.
     """
 
     operation: str
@@ -42,8 +70,8 @@ class Finding:
     layer: str
     phase: str
     where: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    inputs: tuple[ArraySummary, ...]
+    outputs: tuple[ArraySummary, ...]
     iterations: tuple[int, ...] = ()
     then: str = ""
 
@@ -54,15 +82,15 @@ class Finding:
         layer = f" of {self.layer}" if self.layer else ""
         turn = f", turn {', '.join(map(str, self.iterations))}" if self.iterations else ""
         line = f" ({self.where.replace(' (', ' in ')}" if self.where else ""
-        inputs = f"its input{'s' * (len(self.inputs) > 1)} {', '.join(self.inputs)}"
+        inputs = f"its input{'s' * (len(self.inputs) > 1)} {', '.join(map(str, self.inputs))}"
         then = f"; {self.then} made NaN of it" if self.then else ""
         return (
             f"{self.operation} gave {self.gave} in the {phase}{layer}{turn}{line}: {inputs}{then}"
         )
 
 
-def trouble_of(value: Any) -> str:
-    """Returns `"NaN"`, `"inf"` or `"-inf"`, the first of them that an array holds, or `""`."""
+def nonfinite_of(value: Any) -> str:
+    """Returns the first of `"NaN"`, `"inf"` and `"-inf"` that an array holds, or `""`."""
     value = value if hasattr(value, "dtype") else np.asarray(value)
     if not jnp.issubdtype(value.dtype, np.inexact):
         return ""
@@ -72,53 +100,50 @@ def trouble_of(value: Any) -> str:
     return "NaN" if np.isnan(numbers).any() else "inf" if (numbers == np.inf).any() else "-inf"
 
 
-def text_of(value: Any) -> str:
-    """Describes an array; complex numbers by their absolute values.
+def summary_of(value: Any) -> ArraySummary:
+    """Summarizes an array.
 
-    >>> text_of(np.array([1.5, -2.0, np.nan], np.float32)), text_of(np.int32(3))
+    >>> str(summary_of(np.array([1.5, -2.0, np.nan], np.float32))), str(summary_of(np.int32(3)))
     ('float32[3] from -2 to 1.5, 1 NaN', 'int32[] of 3')
     """
-    form = f"{value.dtype}[{','.join(map(str, value.shape))}]"
+    summary = ArraySummary(str(value.dtype), tuple(value.shape))
     if not jnp.issubdtype(value.dtype, np.number):
-        return form
+        return summary
     numbers = np.asarray(value)
     numbers = np.abs(numbers) if np.iscomplexobj(numbers) else numbers.astype(np.float64)
-    nans, infinities = np.isnan(numbers).sum(), np.isinf(numbers).sum()
-    if (finite := numbers[np.isfinite(numbers)]).size:
-        low, high = f"{finite.min():.4g}", f"{finite.max():.4g}"
-        form += f" of {low}" if low == high else f" from {low} to {high}"
-    counts = [f"{nans} NaN"] * bool(nans) + [f"{infinities} infinite"] * bool(infinities)
-    return ", ".join([form, *counts])
+    finite = numbers[np.isfinite(numbers)]
+    ends = {"low": float(finite.min()), "high": float(finite.max())} if finite.size else {}
+    counts = {"nans": np.isnan(numbers).sum(), "infinities": np.isinf(numbers).sum()}
+    return replace(summary, **ends, **{name: int(count) for name, count in counts.items()})
 
 
 def layer_of(scopes: str) -> str:
-    """Returns the names in a path of scopes, without those of transformations."""
+    """Returns the names in a path of scopes, without transformations."""
     names: list[str] = []
     for part in scopes.split("/"):
-        # A gradient, and a forward pass done again for one, begin from the outermost part.
+        # A gradient, and a forward pass repeated for one, start from the outermost part.
         names = [] if re.match(r"(vmap\()*(jvp|transpose)\(", part) else names
-        while found := re.fullmatch(r"(?:jvp|transpose|vmap)\((.*)\)", part):
-            part = found[1]
+        while wrapped := re.fullmatch(r"(?:jvp|transpose|vmap)\((.*)\)", part):
+            part = wrapped[1]
         names += [part] * (part not in ("", "optimizer", "rematted_computation"))
     return "/".join(names)
 
 
-def phase_of(scopes: str, late: bool = False) -> str:
-    """Returns the phase of training; `late` is what only gradients use, wherever it is computed.
+def phase_of(scopes: str, for_gradient: bool = False) -> str:
+    """Returns the phase of training of an operation, which only gradients use if `for_gradient`.
 
-    The optimizer is what is in the scope that `learner` puts around it.
+    `learner` gives the optimizer a scope of its own.
     """
     if re.match(r"(vmap\()*optimizer\b", scopes):
         return "update"
-    return "backward" if late or "transpose(" in scopes else "forward"
+    return "backward" if for_gradient or "transpose(" in scopes else "forward"
 
 
 def line_of(equation: Any) -> str:
-    """Returns the innermost line of Python that is neither jax's nor Flax's; `""` if none is known.
+    """Returns the innermost line of Python outside jax and Flax, `""` if none is known.
 
-    A compiled function is traced once, whoever calls it later: of an operation inside only the
-    lines inside count. Where jax does not cut off those of the caller itself, they follow after
-    `_infer_params`.
+    A compiled function is traced once, for all callers: only lines inside it count. Those of its
+    first caller may follow after `_infer_params`.
     """
     for frame in getattr(equation.source_info.traceback, "frames", []):
         name = frame.function_name.rsplit(".", 1)[-1]

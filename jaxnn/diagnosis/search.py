@@ -1,8 +1,8 @@
-"""When a loss is not finite: which step it was, which examples, which operation of which layer.
+"""When a loss is not finite: the step, the examples, the operation and its layer.
 
-A report comes after many steps, so the first bad one is found by doing them again, from the newest
-checkpoint, with a look at each. The state before it is kept as a checkpoint, so that the run can go
-on from there with a change, and that step is replayed operation by operation.
+A report covers many steps, so the first bad one is found by repeating them from the newest
+checkpoint, with a check after each. The state before it is saved as a checkpoint, from which the
+run can resume with a change, and that step is repeated operation by operation.
 """
 
 from collections import deque
@@ -13,35 +13,40 @@ import jax
 import numpy as np
 from jax import lax
 
+from jaxnn.diagnosis.cause import nonfinite_of
 from jaxnn.diagnosis.replay import first_not_finite
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.trial import is_good
 from jaxnn.loop._advance import stepped
 from jaxnn.loop._population import where
 from jaxnn.storage import files
-from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.checkpointing import Checkpointer, RestoredRun
 from jaxnn.storage.checkpoints import QUARANTINE
 from jaxnn.storage.json_files import encode
 from jaxnn.typing import Any
 
 
 def diagnose(
-    training: Training, keeper: Keeper, rows: list[dict[str, Any]], metric: str, seconds: float
+    training: Training,
+    checkpointer: Checkpointer,
+    rows: list[dict[str, Any]],
+    metric: str,
+    seconds: float,
 ) -> str:
     """Finds out why a single run is not finite, and writes `quarantine/nan-STEP/report.json`.
 
     Args:
       training: the run.
-      keeper: of the run.
+      checkpointer: of the run.
       rows: the reports, of which the last is not finite.
       metric: which of its losses, or `"parameters"`.
       seconds: the time that the run has taken.
 
     Returns:
-      What was found, a few words that end a sentence.
+      A few words that end a sentence.
     """
-    kept, row = keeper.newest(), rows[-1]
-    step, trial = (0, training.start().trial) if kept is None else (kept.step, kept.trial)
+    saved, row = checkpointer.newest(), rows[-1]
+    step, trial = (0, training.start().trial) if saved is None else (saved.step, saved.trial)
     state = first_bad(training, trial, row["step"])
     first = None if state is None else int(state.step)
     data = training.data.shuffled(trial.order)
@@ -49,23 +54,23 @@ def diagnose(
     if state is not None:
         batch = data.batch(state.step)
         finding = first_not_finite(training.learner.step, state, batch)
-        _keep(training, keeper, kept, first, seconds, rows)
+        _save(training, checkpointer, saved, first, seconds, rows)
     name = f"nan-{row['step'] if first is None else first}"
-    folder = keeper.directory.path / QUARANTINE / name
+    folder = checkpointer.directory.path / QUARANTINE / name
     known = (folder / "report.json").exists()
     report = {
         "step": first,
         "reported": row["step"],
         "metric": metric,
-        "value": str(row.get(metric)),
-        "found": finding and {**asdict(finding), "sentence": str(finding)},
+        "value": nonfinite_of(row[metric]) if metric in row else None,
+        "finding": finding and {**asdict(finding), "sentence": str(finding)},
         "batch": [] if batch is None else np.asarray(batch["index"]).tolist(),
         "epoch": row["epoch"] if first is None else first * data.batch_size / data.num_examples,
         "checkpoint": first,
         "replayed_from": step,
         "seconds": seconds,
         "again": known,
-        "environment": keeper.environment,
+        "environment": checkpointer.environment,
     }
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / "report.json", encode(report, indent=1))
@@ -76,10 +81,7 @@ def diagnose(
 
 
 def first_bad(training: Training, trial: Any, end: int) -> Any:
-    """Returns the state before the first step, of those up to `end`, that is not finite.
-
-    `None` if all are.
-    """
+    """Returns the state before the first step up to `end` that is not finite, `None` if all are."""
     state, learner = jax.tree.map(jax.numpy.array, trial.state), training.learner
     data = training.data.shuffled(trial.order)
     if training.form == "looped":
@@ -108,20 +110,20 @@ def _until_bad(learner, state, data, end):
     return lax.while_loop(lambda c: c[1] & (c[0].step < end), step, (state, np.bool_(True)))
 
 
-def _keep(
+def _save(
     training: Training,
-    keeper: Keeper,
-    kept: Kept | None,
+    checkpointer: Checkpointer,
+    saved: RestoredRun | None,
     step: int | None,
     seconds: float,
     rows: list[dict[str, Any]],
 ) -> None:
-    """Saves the state before a step, the last good one, unless it is what was kept."""
-    if kept is not None and kept.step == step:
+    """Saves the state before a step, the last good one, unless it is the one that was saved."""
+    if saved is not None and saved.step == step:
         return
-    start = training.start() if kept is None else training.start(kept.trial, kept.step)
+    start = training.start() if saved is None else training.start(saved.trial, saved.step)
     progress = deque(training.chunks(start, until=step), maxlen=1).pop() if step else start
-    snapshot = keeper.snapshot(progress, now=True)
+    snapshot = checkpointer.snapshot(progress, now=True)
     if snapshot is not None:
-        keeper.save(snapshot, seconds, [row for row in rows if row["step"] <= progress.step])
-    keeper.wait()
+        checkpointer.save(snapshot, seconds, [row for row in rows if row["step"] <= progress.step])
+    checkpointer.wait()

@@ -2,11 +2,14 @@
 
 from jaxnn.driver._train import train
 from jaxnn.driver.chunks import Progress, Training
-from jaxnn.driver.trial import Best, Trial, Watch
+from jaxnn.driver.members import Execution
+from jaxnn.driver.trial import Best, Select, Trial, Watch
 
 __all__ = [
     "Best",
+    "Execution",
     "Progress",
+    "Select",
     "Training",
     "Trial",
     "Watch",

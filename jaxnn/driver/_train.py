@@ -5,7 +5,7 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 
 >>> import jax, optax
 >>> from jaxnn.data._resident import resident
->>> from jaxnn.learning._learner import learner
+>>> from jaxnn.learning._supervised import learner
 >>> from jaxnn.layers import linear
 >>> from jaxnn.objectives import regression
 >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
@@ -16,24 +16,33 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 200 True
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import get_args
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import metrics as measures
-from jaxnn.checks import Invalid, InvalidType, InvalidValue, choice, kind
+from jaxnn.checks import Invalid, InvalidType, InvalidValue, kind
 from jaxnn.data._resident import Resident
-from jaxnn.data.durations import Duration, steps_of
+from jaxnn.data.durations import Duration, Every, steps_of
 from jaxnn.driver.chunks import Training
-from jaxnn.driver.members import bounds, check_room, check_selection, counted, laid_out, watched
-from jaxnn.driver.trial import Trial, Watch, named
+from jaxnn.driver.members import (
+    Execution,
+    bounds,
+    check_room,
+    check_selection,
+    counted,
+    laid_out,
+    watched,
+)
+from jaxnn.driver.trial import Select, Watch, prefix_names
 from jaxnn.learning._learner import Learner
-from jaxnn.loop._run import Form, best_form, trace_step
-from jaxnn.typing import Any, Array, Callable, Hparams, Key
+from jaxnn.loop._evaluate import evaluated
+from jaxnn.loop._run import best_form, initial, trace_step
+from jaxnn.typing import Any, Array, Hparams, Key
 
 
 def train(
@@ -43,22 +52,19 @@ def train(
     steps: Duration,
     key: Key[Array, "*members"],
     hparams: Hparams | None = None,
-    every: Duration | None = None,
+    every: Duration | Every | None = None,
     evaluate: Resident | Mapping[str, Resident] | None = None,
-    evaluate_every: Duration | None = None,
-    form: Form | None = None,
     watch: Watch | str | None = None,
-    select: Callable[[Any, Trial], Trial] | None = None,
-    width: int | None = None,
-    devices: Sequence[Any] | None = None,
+    select: Select | None = None,
+    execution: Execution | None = None,
 ) -> Training:
     """Checks everything, and returns a `Training` to iterate over: a `Progress` at every report.
 
     With keys `[members]`, or hyper-parameters `[members]`, it trains a population: as many runs in
     one program, whatever each of them holds. What is reported of one run as a number is then an
-    array `[members]`. A member that has stopped keeps every bit while the others go on.
+    array `[members]`. A member that has stopped keeps every bit while the others train.
 
-    The checks are made at this call, by tracing but without compiling; training begins with the
+    This call checks everything, by tracing but without compiling; training begins with the
     loop.
 
     Args:
@@ -68,19 +74,13 @@ def train(
       key: decides everything that is random: initialisation, order of the data, dropout. An array
         of keys for a population.
       hparams: the hyper-parameters, by name a number, or an array of one for each member.
-      every: the time between reports; an epoch, or the whole run if that is shorter, by default.
-        There is always one at the end.
+      every: the time between reports, a `Duration`, or an `Every`, which may evaluate more rarely;
+        an epoch, or the whole run if that is shorter, by default.
       evaluate: data to evaluate on; under the name `test` unless given by name.
-      evaluate_every: the time between evaluations: one comes with the first report after so many
-        steps, and with the last. At each report by default.
-      form: `"looped"` or `"stepped"`, see `run`; chosen by default.
-      watch: the metric of which the best state is kept; a `Watch` may also say how patient to be.
+      watch: the metric that decides which state is best; a `Watch` may also say how patient to be.
       select: acts on a population after each evaluation, purely: `(key, trials) -> trials`, such as
         `successive_halving` and `population_based_training`.
-      width: how many members of a population train side by side on a device; 1, one after another,
-        gives each the bits of its single run. By default 1 on CPU, and elsewhere as many as memory
-        holds.
-      devices: which share a population; all of them by default.
+      execution: the form of the steps, and where members train.
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used.
@@ -88,7 +88,6 @@ def train(
     evaluations = dict(evaluate) if isinstance(evaluate, Mapping) else {"test": evaluate}
     evaluations = {name: part for name, part in evaluations.items() if part is not None}
     _check_kinds(learner, data, evaluations)
-    choice("train", "form", form or "looped", get_args(Form))
     members, given = counted(key, hparams or {})
     if data.batch_size > data.num_examples:
         raise InvalidValue(
@@ -99,26 +98,31 @@ def train(
             fix=f"Pass batch_size={data.num_examples}",
         )
     total = steps_of(steps, data, name="steps")
-    every = steps_of("1 epoch" if every is None else every, data, total=total, name="every")
-    between = every if evaluate_every is None else evaluate_every
-    between = steps_of(between, data, total=total, name="evaluate_every")
+    times = every if isinstance(every, Every) else Every(every)
+    every = "1 epoch" if times.report is None else times.report
+    every = steps_of(every, data, total=total, name="every")
+    between = every if times.evaluate is None else times.evaluate
+    between = steps_of(between, data, total=total, name="Every(evaluate)")
     extremes = bounds(given)
-    for hparams in extremes:
-        learner.check(hparams, data.examples)
     first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
-    state = jax.eval_shape(lambda k, h, d: learner.init(k, h, d.batch(jnp.int32(0))), *first, data)
+    state = jax.eval_shape(partial(initial, learner), *first, data)
+    batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), data)
+    for hparams in extremes:
+        learner.check(hparams, data.examples, state, batch)
     program, (after, metrics) = trace_step(learner, state, data)
     _check_carry(state, after)
     _check_metrics("step", metrics)
-    names = list(named("train", metrics))
+    names = list(prefix_names("train", metrics))
     for name, part in evaluations.items():
         with _about(name):
+            batch = jax.eval_shape(lambda data: data.in_order(0), part)
             for hparams in extremes:
-                learner.check(hparams, part.examples)
-            found = jax.eval_shape(lambda s, d: learner.evaluate(s, d.in_order(0)), state, part)
-            _check_metrics("evaluate", found)
-        names += named(name, found)
-    form = form or best_form(program)
+                learner.check(hparams, part.examples, state, batch)
+            evaluated_metrics = jax.eval_shape(partial(evaluated, learner), state, part, 0)
+            _check_metrics("evaluate", evaluated_metrics)
+        names += prefix_names(name, evaluated_metrics)
+    execution = execution or Execution()
+    form = execution.form or best_form(program)
     training = Training(
         learner=learner,
         data=data,
@@ -134,8 +138,8 @@ def train(
         names=names,
         watch=watched(watch, names),
         select=select,
-        layout=laid_out(members, width, devices, form),
-        width=width,
+        layout=laid_out(members, execution, form),
+        width=execution.width,
     )
     check_room(training)
     check_selection(training)
@@ -182,7 +186,7 @@ def _check_metrics(function: str, metrics: Any) -> None:
         if "<" in getattr(metric.finish, "__qualname__", ""):
             raise InvalidType(
                 "train",
-                f"the metric {name!r} is finished by a function that is made anew at every call",
+                f"the metric {name!r} is finished by a new function at every call",
                 got=f"finish={metric.finish.__qualname__}",
                 expected="a function at the top level of a module",
                 fix="Move it there: def finish(sums): ...",

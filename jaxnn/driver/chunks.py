@@ -19,7 +19,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxnn import display
 from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
-from jaxnn.driver.placement import Placed, again
+from jaxnn.driver.placement import Placed, restored
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
@@ -42,9 +42,9 @@ class Progress:
     Attributes:
       step: training steps done.
       metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
-        Scalars, or of a population `[members]`. Those of training are over the steps since the
+        Scalars, or `[members]`. Those of training are over the steps since the
         report before. Empty between reports.
-      status: what became of the run, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
+      status: how the run stands, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
       placed: the trials, where they are.
       idle: whether the last steps did nothing, since all had stopped before them.
     """
@@ -57,9 +57,9 @@ class Progress:
 
     @property
     def trial(self) -> Trial:
-        """All that is known, one pytree; of a population in the order of its members.
+        """All that is known, one pytree, members in their order.
 
-        Valid until the loop goes on, which uses up its arrays; keep a copy,
+        Valid until the next iteration, which uses up its arrays; keep a copy,
         `jax.tree.map(jnp.copy, progress.trial)`.
         """
         return self.placed.ordered(lambda trial: trial)
@@ -77,17 +77,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Training:
-    """A run that is ready to start: everything is checked, nothing is compiled. Made by `train`.
+    """A run that is ready to start, as `train` returns it: all is checked, nothing is compiled.
 
     Iterating over it trains from the beginning and yields a `Progress` at every report; `start` and
-    `chunks` also go on from where a run stood.
+    `chunks` also resume a run.
 
     Attributes:
       learner: how parameters change.
       data: what is trained on, in an order that is the trial's.
       evaluations: data to evaluate on, by name.
-      key: decides everything that is random; of a population one for all, or `[members]`.
-      hparams: the hyper-parameters, float32; of a population `[members]` each.
+      key: decides everything that is random; one, or `[members]`.
+      hparams: the hyper-parameters, float32; scalars, or `[members]` each.
       steps: the step at which the run ends.
       every: steps between reports.
       evaluate_every: steps between evaluations.
@@ -95,9 +95,9 @@ class Training:
       program: that of a step, as it was traced.
       metrics: the shapes of the metrics of a step.
       names: of all metrics that reports give.
-      watch: what decides about the best and the end, if anything.
-      select: acts on a population after each evaluation, if anything.
-      layout: where the members of a population are.
+      watch: the policy for the best state and the end, if any.
+      select: acts on the members after each evaluation, if anything.
+      layout: where the members are.
       width: how many members side by side were asked for.
     """
 
@@ -128,11 +128,11 @@ class Training:
         return display.block(element("div", words), display.learner(self.learner.parts, hparams))
 
     def start(self, trial: Trial | None = None, step: int = 0) -> Progress:
-        """Returns where the run begins, or where it goes on with a trial that was kept at a step.
+        """Returns where the run begins, or where it resumes from a saved trial.
 
         Args:
           trial: as `Progress.trial` gives it, on any device or on the host.
-          step: at which it was kept.
+          step: at which it was saved.
         """
         placed = self._placed(trial)
         return Progress(step, {}, placed.ordered(lambda trial: trial.status), placed)
@@ -158,7 +158,7 @@ class Training:
             going = np.hstack([np.asarray(part.status) for part in placed.parts]) == RUNNING
             if not going.any():
                 return
-            placed = placed.dealt(going)
+            placed = placed.rebalanced(going)
         waited = time.perf_counter()
         while step < last:
             border = min(self.steps, (step // self.every + 1) * self.every)
@@ -180,8 +180,8 @@ class Training:
                 elif now - waited > CHUNK_SECONDS:
                     length = max(1, length // 2)
                 waited = now
-            # Who goes on is read a chunk late, like everything that the host looks at. What was
-            # under way when the last one stopped did nothing, and reports nothing.
+            # The status is read after the next chunk is dispatched, like all that the host reads.
+            # A chunk under way when the last run stopped did nothing, and reports nothing.
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
             ended = active is not None and not active.any()
             known = placed.ordered(lambda trial: trial.status)
@@ -189,9 +189,14 @@ class Training:
             if ended:
                 return
             if active is not None:
-                placed, status = placed.dealt(active), None
+                placed, status = placed.rebalanced(active), None
             if step == border and self._can_stop:
                 status = [part.status for part in placed.parts]
+
+    @property
+    def devices(self) -> tuple[Any, ...]:
+        """The devices that train."""
+        return self.layout.devices or tuple(jax.devices()[:1])
 
     @property
     def _can_stop(self) -> bool:
@@ -199,23 +204,19 @@ class Training:
         return self.layout.members is not None or bool(self.watch and self.watch.patience)
 
     def _placed(self, trial: Trial | None) -> Placed:
-        """Returns the trials at the beginning, or those that were kept."""
-        members = self.layout.members
-        if members is None:
-            # A copy, since training uses it up.
-            one = self.trials() if trial is None else jax.tree.map(jnp.array, trial)
-            return Placed(self.layout, [one], np.zeros(1), [np.zeros(1)])
+        """Returns the trials at the beginning, or those that were saved."""
         layout = self._fitted()
-        shares = np.arange(layout.slots, dtype=np.int32).reshape(len(layout.devices), -1)
         parts = [
-            on_device(self.trials(slots) if trial is None else again(trial, slots, members), device)
-            for slots, device in zip(shares, layout.devices)
+            self.trials(slots) if trial is None else restored(trial, slots, layout.members)
+            for slots, _ in layout.places
         ]
-        placed = Placed(layout, parts, np.arange(members), [])
-        return replace(placed, busy=[np.flatnonzero(share < members) for share in shares])
+        parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
+        count = layout.members or 1
+        placed = Placed(layout, parts, np.arange(count), [])
+        return placed.rebalanced(np.arange(layout.slots) < count)
 
     def trials(self, slots: Any = None) -> Trial:
-        """Returns the trial at the beginning, or those of a population in these slots."""
+        """Returns the trial at the beginning, or those in these slots."""
         window = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.metrics)
         return begin(
             self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, self.data,
@@ -224,8 +225,7 @@ class Training:
 
     def whole(self) -> Trial:
         """Returns the trial at the beginning, or those of all members, in their order."""
-        members = self.layout.members
-        return self.trials(None if members is None else np.arange(members, dtype=np.int32))
+        return self.trials(self.layout.numbers)
 
     def lowered(self) -> Any:
         """Returns the program that trains a single run, to be compiled; training then finds it."""
@@ -244,13 +244,13 @@ class Training:
           InvalidValue: if that is fewer than were asked for.
         """
         layout = self.layout
-        while layout.width > 1 and self.form == "looped":
+        while layout.width and layout.width > 1 and self.form == "looped":
             device = layout.devices[0]
             need, have = needed(self._compiled(layout)), available(device)
             if need <= have:
                 break
             layout = replace(layout, width=max(1, int(layout.width * have / need)))
-        if self.width is not None and layout.width < self.layout.width:
+        if self.width is not None and layout.width != self.layout.width:
             raise InvalidValue(
                 "train",
                 "so many members side by side do not fit into the memory of a device",
@@ -281,7 +281,6 @@ class Training:
 
     def _advanced(self, placed: Placed, data: list[Resident], n: int) -> tuple[Placed, list[Any]]:
         """Dispatches `n` steps on every device; returns what to wait for too."""
-        width = None if self.layout.members is None else placed.layout.width
         parts, tokens = [], []
         for trial, mine, busy in zip(placed.parts, data, placed.busy):
             status = trial.status if self._can_stop else None
@@ -289,7 +288,7 @@ class Training:
             busy = busy if self.select is None else None
             state, window, token = advance(
                 self.learner, trial.state, mine.shuffled(trial.order), n, trial.window, self.form,
-                status=status, width=width, busy=busy,
+                status=status, width=placed.layout.width, busy=busy,
             )  # fmt: skip
             parts.append(trial._replace(state=state, window=window))
             tokens.append(token)
@@ -301,15 +300,15 @@ class Training:
         """Evaluates what is due, and returns the metrics of a report too."""
         before = (step - 1) // self.every * self.every
         due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
-        width = None if self.layout.members is None else placed.layout.width
+        width = placed.layout.width
         parts = [
             report(self.learner, self.watch, width, trial, mine if due else {})
             for trial, mine in zip(placed.parts, evaluations)
         ]
         placed = replace(placed, parts=parts)
         names = [name for name in self.names if due or name.startswith("train/")]
-        found = placed.ordered(lambda trial: {name: trial.metrics[name] for name in names})
-        metrics = {name: found[name] for name in names}
+        values = placed.ordered(lambda trial: {name: trial.metrics[name] for name in names})
+        metrics = {name: values[name] for name in names}
         if self.select is not None and due and step < self.steps:
             placed = self._selected(placed, step)
             state = placed.ordered(

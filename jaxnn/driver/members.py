@@ -1,6 +1,8 @@
-"""What is checked of a population before it trains: its members, where they are, who selects."""
+"""Checks before training: the number of members, their layout, their memory, their selection."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -86,10 +88,30 @@ def bounds(hparams: dict[str, Any]) -> list[dict[str, float]]:
     return [least] if least == most else [least, most]
 
 
-def laid_out(
-    members: int | None, width: int | None, devices: Sequence[Any] | None, form: Form
-) -> Layout:
+@dataclass(frozen=True)
+class Execution:
+    """How steps are executed: their form, and where members train.
+
+    Attributes:
+      form: `"looped"` or `"stepped"`, see `run`; by default what suits the learner and the device.
+      width: how many members train side by side on a device; 1, one after another, gives each the
+        bits of its single run. By default 1 on CPU, and elsewhere as many as memory holds.
+      devices: which share a population; all of them by default.
+    """
+
+    form: Form | None = None
+    width: int | None = None
+    devices: Sequence[Any] | None = None
+
+    def __post_init__(self):
+        choice("Execution", "form", self.form or "looped", get_args(Form))
+        if self.width is not None:
+            positive_integer("Execution", "width", self.width)
+
+
+def laid_out(members: int | None, execution: Execution, form: Form) -> Layout:
     """Returns where the members will be."""
+    width, devices = execution.width, execution.devices
     if members is None:
         if width is not None or devices is not None:
             raise InvalidValue(
@@ -106,15 +128,13 @@ def laid_out(
             "train", "there is no device", got="devices=()", expected="at least one",
             fix="Leave devices out, or pass jax.local_devices()",
         )  # fmt: skip
-    if width is not None:
-        positive_integer("train", "width", width)
     if width not in (None, 1) and form == "stepped":
         raise InvalidValue(
             "train",
             "members cannot train side by side step by step",
             got=f"width={width} and form='stepped'",
             expected="one after another, or the looped form",
-            fix="Leave width out, or pass form='looped'",
+            fix="Leave width out, or pass Execution(form='looped')",
         )
     one_by_one = form == "stepped" or chosen[0].platform == "cpu"
     return Layout(members, chosen, width or (1 if one_by_one else members))
@@ -135,7 +155,7 @@ def watched(watch: Watch | str | None, names: list[str]) -> Watch | None:
 
 
 def check_room(training: Training) -> None:
-    """Raises `InvalidValue` if the states of a population do not fit into memory."""
+    """Raises `InvalidValue` if the states of all members do not fit into memory."""
     layout = training.layout
     if layout.members is None:
         return

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.driver.trial import Trial
@@ -19,7 +20,7 @@ class Placed:
       layout: how they are laid out.
       parts: the trials of each device; of one run, the trial.
       slot: where each member is, over all parts.
-      busy: the slots that may still go on, as far as the host knows, of each part.
+      busy: the slots of each part that may still be running, as far as the host knows.
     """
 
     layout: Layout
@@ -30,12 +31,11 @@ class Placed:
     def ordered(self, get: Callable[[Trial], Any]) -> Any:
         """Returns something of all trials, in the order of the members."""
         tree = self.layout.join([get(part) for part in self.parts])
-        if self.layout.members is None or np.array_equal(self.slot, np.arange(self.layout.slots)):
-            return tree
-        return _rows(tree, self.slot)
+        in_order = np.array_equal(self.slot, np.arange(self.layout.slots))
+        return tree if in_order else _rows(tree, self.slot)
 
-    def dealt(self, active: np.ndarray) -> "Placed":
-        """Returns the trials, shared out anew where that saves time, given which slots go on."""
+    def rebalanced(self, active: np.ndarray) -> "Placed":
+        """Returns the trials, shared out anew where that saves time, given the active slots."""
         placed, order = self, self.layout.packed(active)
         if order is not None:
             active, slot = active[order], np.argsort(order)[self.slot]
@@ -44,8 +44,10 @@ class Placed:
         return replace(placed, busy=[np.flatnonzero(share) for share in shares])
 
 
-def again(trial: Trial, slots: np.ndarray, members: int) -> Trial:
-    """Returns the kept trials of these slots; those past the last member are empty."""
+def restored(trial: Trial, slots: Any, members: int | None) -> Trial:
+    """Returns copies of the saved trials of these slots; those past the last member are empty."""
+    if members is None:
+        return jax.tree.map(jnp.array, trial)
     part = rows(trial, np.minimum(slots, members - 1))
     status = np.where(slots < members, np.asarray(part.status), EMPTY).astype(np.int8)
     return part._replace(status=status, member=slots)

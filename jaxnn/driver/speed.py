@@ -21,6 +21,9 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 _compilations: list[tuple[float, int]] = []  # of this process: the seconds of each, its thread
 _listening: list[bool] = []
 
+# The speed that is shown is that of so many of the last chunks.
+RECENT = 20
+
 
 class _Mark(NamedTuple):
     step: int
@@ -29,7 +32,7 @@ class _Mark(NamedTuple):
 
 
 class Speed:
-    """Measures a run from where it is made on."""
+    """Measures a run from its creation on."""
 
     def __init__(self, training: Training):
         if not _listening:
@@ -37,17 +40,20 @@ class Speed:
             _listening.append(True)
         self.training = training
         self.began = len(_compilations)
-        self.first: _Mark | None = None
-        self.last: _Mark | None = None
+        self.marks: list[_Mark] = []
 
     def at(self, step: int) -> None:
         """Takes the time at a step, once there has been one."""
         if step:
-            self.last = _Mark(step, time.perf_counter(), len(_compilations))
-            self.first = self.first or self.last
+            self.marks.append(_Mark(step, time.perf_counter(), len(_compilations)))
 
-    def told(self, steps: Any) -> dict[str, Any]:
-        """Returns the numbers, `None` being what is not known.
+    def recent(self) -> float | None:
+        """Returns the steps a second of the last chunks, or `None` before the second of them."""
+        marks = self.marks[-RECENT:]
+        return _rate(marks, marks[-1].step - marks[0].step) if marks else None
+
+    def summary(self, steps: Any) -> dict[str, Any]:
+        """Returns the numbers, `None` for those that are unknown.
 
         Steps a second are those between the first chunk and the last, evaluations and all, without
         the time that compiling took; of all members together. Operations are those of the matrix
@@ -56,9 +62,10 @@ class Speed:
         Args:
           steps: that the run has done, or those of each member.
         """
-        rate = self._rate(np.ravel(steps))
+        first = self.marks[0].step if self.marks else 0
+        rate = _rate(self.marks, int(np.maximum(np.ravel(steps) - first, 0).sum()))
         flops = 2 * products(self.training.program.jaxpr)
-        devices = self.training.layout.devices or jax.devices()[:1]
+        devices = self.training.devices
         peak = peak_flops(devices[0].device_kind)
         achieved = rate and rate * flops
         compiled = [seconds for seconds, _ in _compilations[self.began :]]
@@ -75,15 +82,15 @@ class Speed:
             "memory_of": memory.of,
         }
 
-    def _rate(self, steps: np.ndarray) -> float | None:
-        first, last = self.first, self.last
-        if first is None or last is None or last.step == first.step:
-            return None
-        between = _compilations[first.compilations : last.compilations]
-        mine = threading.get_ident()
-        waited = sum(seconds for seconds, thread in between if thread == mine)
-        done = int(np.maximum(steps - first.step, 0).sum())
-        return done / max(last.seconds - first.seconds - waited, 1e-9)
+
+def _rate(marks: list[_Mark], steps: int) -> float | None:
+    """Returns so many steps over the time between the first mark and the last, less compiling."""
+    if not marks or marks[-1].step == marks[0].step:
+        return None
+    between = _compilations[marks[0].compilations : marks[-1].compilations]
+    mine = threading.get_ident()
+    waited = sum(seconds for seconds, thread in between if thread == mine)
+    return steps / max(marks[-1].seconds - marks[0].seconds - waited, 1e-9)
 
 
 def _listen(event: str, duration_secs: float, **details: Any) -> None:

@@ -8,7 +8,7 @@
 import math
 
 from jaxnn.checks import InvalidType
-from jaxnn.network import Network, described, stateless
+from jaxnn.network import Network, describe, stateless
 from jaxnn.typing import Any, Callable
 
 
@@ -27,14 +27,12 @@ def activation(function: Callable[[Any], Any]) -> Network:
             fix="Pass the function itself, activation(jax.nn.relu)",
         )
     name = getattr(function, "__name__", type(function).__name__)
-    return described(
-        stateless(lambda params, inputs: function(inputs)), "activation", function=name
-    )
+    return describe(stateless(lambda params, inputs: function(inputs)), "activation", function=name)
 
 
 def flatten() -> Network:
     """Makes one axis of all but the batch's: `[batch, ...] -> [batch, features]`."""
-    return described(
+    return describe(
         stateless(
             lambda params, inputs: inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
         ),

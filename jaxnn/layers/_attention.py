@@ -21,18 +21,19 @@ Source: Vaswani et al., Attention Is All You Need, NIPS 2017, eq. (1) and sectio
 https://arxiv.org/abs/1706.03762.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnn.calls import apply_part, init_part, part_key, passes_inputs
 from jaxnn.checks import InvalidValue, floating, is_concrete, positive, positive_integer
 from jaxnn.checks import rate as check_rate
 from jaxnn.layers._linear import linear
+from jaxnn.layers._memory import memory_length
 from jaxnn.layers.attending import attend, rotated
-from jaxnn.network import Network, Parts, apply_part, gathered, part_key
+from jaxnn.network import Network, Parts, collect
 from jaxnn.typing import Any, Number
 
 
@@ -47,7 +48,6 @@ class Shape(NamedTuple):
       window: how many places it looks at.
       rotary: the base of rotary positions.
       dropout: the rate at which what is looked at is dropped in training.
-      cache: the places of its memory, of an attention that reads a sequence piece by piece.
     """
 
     heads: int
@@ -57,7 +57,6 @@ class Shape(NamedTuple):
     window: int | None = None
     rotary: float | None = None
     dropout: Number = 0.0
-    cache: int | None = None
 
 
 def attention(
@@ -129,84 +128,73 @@ def attention(
     )
 
 
-def remembering(network: Network, length: int) -> Network:
-    """Returns a causal attention with a memory, which reads a sequence piece by piece.
-
-    Its state holds the `keys` and `values` of what was read, `[batch, kv_heads, length,
-    head_features]`, and the `position` of what comes next. `apply` without a key reads on; with
-    one, in training, it is as it was. In a compiled program nothing can raise: there, what is read
-    past the end takes the last places.
-
-    Args:
-      network: as `attention` makes it.
-      length: the places of its memory.
-
-    Raises:
-      InvalidValue: if it is not causal; from `apply`, if the memory is too short.
-    """
-    shape = Shape(**dict(network.parts.settings))
-    if not shape.causal:
-        raise InvalidValue(
-            "attention",
-            "what looks at later places cannot read piece by piece",
-            got="causal=False",
-            expected="a causal attention",
-            fix="Pass causal=True where the network is made",
-        )
-    return _attention(shape._replace(cache=length), *network.parts.children)
-
-
 def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
     """Makes the network of its four layers."""
     heads = {"query": shape.heads, "key": shape.kv_heads, "value": shape.kv_heads}
 
     def init(key, inputs):
         queries, memory = _pair(inputs)
-        made = [
-            child.init(part_key(key, name), queries if name == "query" else memory)
+        results = [
+            init_part(name, child, key, queries if name == "query" else memory)
             for name, child in children[:-1]
         ]
         width = shape.heads * shape.head_features
-        joined = jax.ShapeDtypeStruct((*queries.shape[:-1], width), queries.dtype)
-        name, output = children[-1]
-        params, state = gathered(children, [*made, output.init(part_key(key, name), joined)])
-        if shape.cache is not None:
-            size = queries.shape[0], shape.kv_heads, shape.cache, shape.head_features
+        mixed = jax.ShapeDtypeStruct((*queries.shape[:-1], width), queries.dtype)
+        params, state = collect(children, [*results, init_part(*children[-1], key, mixed)])
+        if (length := _memory_length(shape)) is not None:
+            size = queries.shape[0], shape.kv_heads, length, shape.head_features
             empty = jnp.zeros(size, queries.dtype)
             state |= {"keys": empty, "values": empty, "position": jnp.zeros((), jnp.int32)}
         return params, state
 
+    @passes_inputs
     def apply(params, state, inputs, *, key=None):
         queries, memory = _pair(inputs)
         states, split = [], {}
         for name, child in children[:-1]:
             given = queries if name == "query" else memory
-            made, after = apply_part(name, child, params, state, given, key)
+            rows, after = apply_part(name, child, params, state, given, key)
             states.append(({}, after))
-            # [batch, time, heads * features] -> [batch, heads, time, features]
-            parted = made.reshape(*made.shape[:-1], heads[name], shape.head_features)
-            split[name] = parted.swapaxes(1, 2)
+            split[name] = split_heads(rows, heads[name])
         q, k, v = split["query"], split["key"], split["value"]
-        reads_on = shape.cache is not None and key is None
+        reads_on = _memory_length(shape) is not None and key is None
         position = state["position"] if reads_on else 0
         if shape.rotary is not None:
             q, k = (rotated(x, position, shape.rotary) for x in (q, k))
-        kept = {name: state[name] for name in ("keys", "values", "position") if name in state}
+        cache = {name: state[name] for name in ("keys", "values", "position") if name in state}
         if reads_on:
-            k, v, kept = _remembered(kept, k, v, q.shape[2])
+            k, v, cache = _append(cache, k, v, q.shape[2])
         mixed = attend(
             q, k, v, causal=shape.causal, window=shape.window, position=position,
             dropout=shape.dropout, key=part_key(key, "dropout"), remembers=reads_on,
         )  # fmt: skip
-        joined = mixed.swapaxes(1, 2).reshape(*queries.shape[:-1], -1)
-        outputs, after = apply_part(*children[-1], params, state, joined, key)
-        return outputs, gathered(children, [*states, ({}, after)])[1] | kept
+        rows = mixed.swapaxes(1, 2).reshape(*queries.shape[:-1], -1)
+        outputs, after = apply_part(*children[-1], params, state, rows, key)
+        return outputs, collect(children, [*states, ({}, after)])[1] | cache
 
-    return Network(init, apply, Parts("attention", _shown(shape), children, _rebuilt(shape)))
+    return Network(init, apply, Parts("attention", _shown(shape), children, flow="layer"))
 
 
-def _rebuilt(shape: Shape) -> Any:
-    return partial(_attention, shape)
+def split_heads(rows: Any, heads: int) -> Any:
+    """Returns `[batch, time, heads * features]` as `[batch, heads, time, features]`."""
+    return rows.reshape(*rows.shape[:-1], heads, -1).swapaxes(1, 2)
+
+
+def _memory_length(shape: Shape) -> int | None:
+    """Returns the places of the memory of an attention: keys and values, and its `position`.
+
+    In a compiled program nothing can raise: there, what is read past the end takes the last places.
+    """
+    length = memory_length()
+    if length is not None and not shape.causal:
+        raise InvalidValue(
+            "attention",
+            "an attention to later places cannot read piece by piece",
+            got="causal=False",
+            expected="a causal attention",
+            fix="Pass causal=True where the network is made",
+        )
+    return length
 
 
 def _shown(shape: Shape) -> tuple[tuple[str, Any], ...]:
@@ -234,9 +222,9 @@ def _pair(inputs: Any) -> tuple[Any, Any]:
     return pair[0], pair[1]
 
 
-def _remembered(kept: Any, k: Any, v: Any, time: int) -> tuple[Any, Any, dict[str, Any]]:
-    """Writes new keys and values behind those that are there; returns all, and the new state."""
-    length, position = kept["keys"].shape[2], kept["position"]
+def _append(cache: Any, k: Any, v: Any, time: int) -> tuple[Any, Any, dict[str, Any]]:
+    """Writes new keys and values behind those in the cache; returns all, and the new cache."""
+    length, position = cache["keys"].shape[2], cache["position"]
     last = time + (int(position) if is_concrete(position) else 0)
     if last > length:
         raise InvalidValue(
@@ -246,13 +234,14 @@ def _remembered(kept: Any, k: Any, v: Any, time: int) -> tuple[Any, Any, dict[st
             expected=f"at most {length} places",
             fix=f"Make a cache of at least {last}",
         )
-    at = (0, 0, kept["position"], 0)
     after = {
-        name: lax.dynamic_update_slice(kept[name], new.astype(kept[name].dtype), at)
+        name: lax.dynamic_update_slice(
+            cache[name], new.astype(cache[name].dtype), (0, 0, position, 0)
+        )
         for name, new in (("keys", k), ("values", v))
     }
-    position = {"position": kept["position"] + time}
-    return after["keys"].astype(k.dtype), after["values"].astype(v.dtype), after | position
+    moved = {"position": position + time}
+    return after["keys"].astype(k.dtype), after["values"].astype(v.dtype), after | moved
 
 
 def _check_divides(name: str, number: int, by: str, divisor: int) -> None:

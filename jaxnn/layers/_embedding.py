@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from jaxnn.checks import InvalidType, InvalidValue, floating, positive, positive_integer
 from jaxnn.layers._linear import flat_draw
-from jaxnn.network import Network, Parts, described, stateless
+from jaxnn.layers._memory import memory_length
+from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Number
 
 
@@ -52,10 +53,10 @@ def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
             )
         return jnp.take(params["weight"], inputs, axis=0, mode="clip")
 
-    return described(stateless(apply, init), "embedding", symbols=symbols, features=features)
+    return describe(stateless(apply, init), "embedding", symbols=symbols, features=features)
 
 
-def positions(length: int, *, scale: Number = 1.0, remembers: bool = False) -> Network:
+def positions(length: int, *, scale: Number = 1.0) -> Network:
     """Adds to each place of a sequence a row that is learned for it: `[batch, time, features]`.
 
     The rows start as those of `embedding`.
@@ -63,8 +64,6 @@ def positions(length: int, *, scale: Number = 1.0, remembers: bool = False) -> N
     Args:
       length: the number of places, the longest sequence.
       scale: multiplies the initial rows; may be traced.
-      remembers: whether a sequence comes piece by piece in inference. The `position` of what comes
-        next is then in the state; past the end, the last place is read.
 
     Raises:
       InvalidValue: if a number is not positive; when traced, if a sequence is longer than `length`.
@@ -77,7 +76,8 @@ def positions(length: int, *, scale: Number = 1.0, remembers: bool = False) -> N
     def init(key, inputs):
         features = inputs.shape[-1]
         rows = flat_draw(jax.random.normal, key, (length, features))
-        state = {"position": jnp.zeros((), jnp.int32)} if remembers else {}
+        # Of a sequence that comes piece by piece: the place of the next piece.
+        state = {"position": jnp.zeros((), jnp.int32)} if _remembers(length) else {}
         return {"weight": rows * (scale / math.sqrt(features))}, state
 
     def apply(params, state, inputs, *, key=None):
@@ -91,10 +91,24 @@ def positions(length: int, *, scale: Number = 1.0, remembers: bool = False) -> N
                 expected=f"[batch, time, features] with time of at most {length}",
                 fix=f"Cut the sequences, or make {time} places" if time else "Give sequences",
             )
-        if not remembers or key is not None:
+        if key is not None or not _remembers(length):
             return inputs + params["weight"][None, :time].astype(inputs.dtype), state
         place = state["position"] + jnp.arange(time, dtype=jnp.int32)
         rows = jnp.take(params["weight"], place, axis=0, mode="clip")[None]
         return inputs + rows.astype(inputs.dtype), {"position": state["position"] + time}
 
     return Network(init, apply, Parts("positions", (("length", length),)))
+
+
+def _remembers(length: int) -> bool:
+    """Returns whether a sequence comes piece by piece; raises if it may be longer than `length`."""
+    read = memory_length()
+    if read is not None and read > length:
+        raise InvalidValue(
+            "positions",
+            "there are fewer positions than tokens to read",
+            got=f"{read} tokens to read and {length} positions",
+            expected=f"at most {length} tokens",
+            fix=f"Pass context={length}, to continue from the last ones, or ask for fewer",
+        )
+    return read is not None

@@ -23,7 +23,7 @@ from jax import lax
 
 from jaxnn.checks import InvalidValue, floating, positive_integer
 from jaxnn.layers._linear import initial_weight
-from jaxnn.network import Network, described, stateless
+from jaxnn.network import Network, describe, stateless
 from jaxnn.typing import Any, Number
 
 Sizes = int | Sequence[int]
@@ -102,7 +102,7 @@ def conv(
         raw = convolve(inputs, weight, steps, pads, (1,) * space, gaps, groups)
         return raw + params["bias"].reshape((1,) * (space + 1) + (features,)) if bias else raw
 
-    return described(stateless(apply, init), "conv", features=features, window=window)
+    return describe(stateless(apply, init), "conv", features=features, window=window)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5, 6))

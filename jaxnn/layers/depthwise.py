@@ -21,7 +21,7 @@ from jax import lax
 from jaxnn.checks import InvalidValue, floating, positive, positive_integer
 from jaxnn.layers._linear import at_least_float32, initial_weight
 from jaxnn.layers.convolution import Padding, Sizes, check_fit, explicit_padding, per_axis
-from jaxnn.network import Network, described, stateless
+from jaxnn.network import Network, describe, stateless
 from jaxnn.typing import Number
 
 
@@ -109,4 +109,4 @@ def depthwise_conv(
         raw = total.reshape(*total.shape[:-2], channels * multiplier).astype(inputs.dtype)
         return raw + params["bias"].reshape((1,) * (space + 1) + (-1,)) if bias else raw
 
-    return described(stateless(apply, init), "depthwise_conv", window=window, multiplier=multiplier)
+    return describe(stateless(apply, init), "depthwise_conv", window=window, multiplier=multiplier)

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidValue, floating, number, positive, positive_integer
 from jaxnn.layers._linear import at_least_float32, check_features
-from jaxnn.network import Network, Parts, described, stateless
+from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Any, Number
 
 
@@ -50,7 +50,7 @@ def standardize(mean: Any, std: Any) -> Network:
     # Through text, since float(float32(4.88)) is 4.880000114440918.
     scalars = mean.ndim == std.ndim == 0
     settings = {"mean": float(str(mean)), "std": float(str(std))} if scalars else {}
-    return described(stateless(apply), "standardize", **settings)
+    return describe(stateless(apply), "standardize", **settings)
 
 
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
@@ -75,7 +75,7 @@ def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
         x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
         return _affine(x, params).astype(inputs.dtype)
 
-    return described(stateless(apply, _scale_and_bias if bias else _scale), "layer_norm")
+    return describe(stateless(apply, _scale_and_bias if bias else _scale), "layer_norm")
 
 
 def rms_norm(*, epsilon: float = 1e-6) -> Network:
@@ -93,7 +93,7 @@ def rms_norm(*, epsilon: float = 1e-6) -> Network:
         x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
         return _affine(x, params).astype(inputs.dtype)
 
-    return described(stateless(apply, _scale), "rms_norm")
+    return describe(stateless(apply, _scale), "rms_norm")
 
 
 def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
@@ -136,7 +136,7 @@ def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
         x = x * _inverse_root((x * x).mean(axes, keepdims=True), epsilon)
         return _affine(x.reshape(inputs.shape), params).astype(inputs.dtype)
 
-    return described(stateless(apply, init), "group_norm", groups=groups)
+    return describe(stateless(apply, init), "group_norm", groups=groups)
 
 
 def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number = 1.0) -> Network:

@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxnn.checks import floating
 from jaxnn.layers.convolution import Padding, Sizes, check_fit, explicit_padding, per_axis
-from jaxnn.network import Network, described, stateless
+from jaxnn.network import Network, describe, stateless
 
 
 def max_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Network:
@@ -69,4 +69,4 @@ def _pool(kind, window, strides, padding, merge, neutral, mean):
             x = x / size if mean else x
         return x
 
-    return described(stateless(apply), kind, window=window)
+    return describe(stateless(apply), kind, window=window)

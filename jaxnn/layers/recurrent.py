@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnn.calls import apply_part, init_part, passes_inputs
 from jaxnn.checks import InvalidValue, floating, number, positive_integer
 from jaxnn.layers._linear import at_least_float32, flat_draw, linear
-from jaxnn.network import Network, Parts, apply_part, gathered, part_key
+from jaxnn.network import Network, Parts, collect
 from jaxnn.typing import Any, Callable, Number
 
 
@@ -113,44 +114,39 @@ def _over_time(
     """Runs `step(carry, before, hidden) -> carry` over time; the first of a carry is the output.
 
     `before` is what the entrance makes of the inputs, `hidden` what the hidden part makes of the
-    last outputs. Steps compute in float32 at least, products in the dtype of the inputs.
+    last outputs. Steps compute in float32 at least; outputs have the dtype of `before`.
     """
     children = (("input", entrance), ("hidden", hidden))
 
     def init(key, inputs):
         _check_rank(kind, inputs)
         last = jax.ShapeDtypeStruct((inputs.shape[0], features), jnp.float32)
-        given = zip(children, (inputs, last))
-        made = [part.init(part_key(key, name), seen) for (name, part), seen in given]
-        return gathered(children, made)
+        pairs = zip(children, (inputs, last))
+        return collect(children, [init_part(*child, key, given) for child, given in pairs])
 
+    @passes_inputs
     def apply(params, state, inputs, *, key=None):
         _check_rank(kind, inputs)
         floating(kind, inputs)
         # Time leads before the product, not after it: the inputs are fewer than the gates.
         x = inputs.swapaxes(0, 1)
         before, after = apply_part("input", entrance, params, state, x, key)
-        wide = at_least_float32(inputs.dtype)
+        dtype, wide = before.dtype, at_least_float32(before.dtype)
 
         def at(carry, before):
-            last = carry[0].astype(inputs.dtype)
+            last = carry[0].astype(dtype)
             product, _ = apply_part("hidden", hidden, params, state, last, key)
             carry = step(carry, before.astype(wide), product.astype(wide))
-            return carry, carry[0].astype(inputs.dtype)
+            return carry, carry[0].astype(dtype)
 
         zeros = (jnp.zeros((inputs.shape[0], features), wide),) * carried
         _, outputs = lax.scan(at, zeros, before, reverse=reverse)
         # The hidden part runs many times in a step, and its state, if it has any, does not change.
         states = (({}, after), ({}, state.get("hidden", {})))
-        return outputs.swapaxes(0, 1), gathered(children, states)[1]
+        return outputs.swapaxes(0, 1), collect(children, states)[1]
 
     settings = (("features", features), *((("reverse", True),) if reverse else ()))
-
-    def rebuild(*parts):
-        (_, first), (_, second) = parts
-        return _over_time(kind, features, reverse, step, carried, first, second)
-
-    return Network(init, apply, Parts(kind, settings, children, rebuild))
+    return Network(init, apply, Parts(kind, settings, children, flow="layer"))
 
 
 def _recurrent(features: int, gates: int) -> Network:

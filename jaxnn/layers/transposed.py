@@ -24,7 +24,7 @@ from jaxnn.layers.convolution import (
     explicit_padding,
     per_axis,
 )
-from jaxnn.network import Network, described, stateless
+from jaxnn.network import Network, describe, stateless
 from jaxnn.typing import Number
 
 
@@ -97,7 +97,7 @@ def conv_transpose(
         raw = convolve(inputs, weight, ones, pads, steps, ones, 1)
         return raw + params["bias"].reshape((1,) * (space + 1) + (features,)) if bias else raw
 
-    return described(
+    return describe(
         stateless(apply, init), "conv_transpose", features=features, window=window, strides=strides
     )
 

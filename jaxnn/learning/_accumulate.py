@@ -7,7 +7,7 @@ so the gradient is that of the whole batch, with masks and padding too.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
-    >>> from jaxnn.learning._learner import learner
+    >>> from jaxnn.learning._supervised import learner
     >>> from jaxnn.objectives import regression
     >>> line = learner(linear(1), regression(), optax.sgd(0.25))
     >>> batch = {"inputs": jnp.arange(6.0)[:, None], "labels": jnp.ones((6, 1))}
@@ -17,19 +17,16 @@ so the gradient is that of the whole batch, with masks and padding too.
     True
 """
 
-from functools import lru_cache
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, positive_integer
-from jaxnn.learning._learner import Gradients, Halves, Learner, halves_of, joined
+from jaxnn.learning._learner import Gradients, Learner, compute_gradients
 from jaxnn.typing import Any
 
 
-@lru_cache(64)
 def accumulate(learner: Learner, parts: int) -> Learner:
     """Makes a learner that reads each training batch in `parts`, one after the other.
 
@@ -38,41 +35,42 @@ def accumulate(learner: Learner, parts: int) -> Learner:
     itself (`optax.lbfgs`) is that of the whole batch at once, in its memory.
 
     Args:
-      learner: one with halves.
+      learner: one that computes gradients.
       parts: a number that divides the batch size.
 
     Raises:
-      InvalidType: if the learner's step is one piece.
+      InvalidType: when traced, if the learner computes no gradients, or none of a part.
       InvalidValue: if `parts` is not positive, or, when traced, does not divide the batch.
     """
-    halves = halves_of("accumulate", learner)
     positive_integer("accumulate", "parts", parts)
 
-    def gradients(state, batch, part=None):
+    def gradients(state, batch, part=None, factor=None):
         first = 0 if part is None else part * parts
         split = jax.tree.map(lambda x: _split(x, parts), batch)
 
         def one(total, numbered):
             number, own = numbered
-            found = halves.gradients(state._replace(state=total.state), own, first + number)
-            weight = found.metrics["loss"].sums[1]
+            of_part = of(state._replace(state=total.state), own, first + number)
+            weight = of_part.loss.sums[1]
             values = jax.tree.map(
-                lambda sum_, x: sum_ + x * weight.astype(x.dtype), total.values, found.values
+                lambda sum_, x: sum_ + x * weight.astype(x.dtype), total.values, of_part.values
             )
-            metrics = measures.merge(total.metrics, found.metrics)
-            return Gradients(values, found.state, metrics), None
+            loss, metrics = measures.merge(total[2:], of_part[2:])
+            return Gradients(values, of_part.state, loss, metrics), None
 
-        own = jax.tree.map(lambda x: x[0], split)
-        shapes = jax.eval_shape(halves.gradients, state, own, 0)
+        def of(state, own, number):
+            return compute_gradients("accumulate", learner, state, own, part=number, factor=factor)
+
+        shapes = jax.eval_shape(of, state, jax.tree.map(lambda x: x[0], split), 0)
         empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         begin = empty._replace(state=state.state)
         total, _ = lax.scan(one, begin, (jnp.arange(parts), split))
-        weight = total.metrics["loss"].sums[1]
+        weight = total.loss.sums[1]
         share = jnp.where(weight > 0, 1 / weight, 0.0)
         values = jax.tree.map(lambda x: x * share.astype(x.dtype), total.values)
         return total._replace(values=values)
 
-    return joined(learner, Halves(gradients, halves.update, halves.guarded))
+    return learner._replace(gradients=gradients)
 
 
 def _split(x: Any, parts: int) -> Any:

@@ -5,7 +5,7 @@ last parameters, as ever; evaluation and prediction use the mean, which is kept 
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
-    >>> from jaxnn.learning._learner import learner
+    >>> from jaxnn.learning._supervised import learner
     >>> from jaxnn.objectives import regression
     >>> line = average(learner(linear(1, bias=False), regression(), optax.sgd(0.5)), decay=1.0)
     >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}
@@ -17,18 +17,18 @@ last parameters, as ever; evaluation and prediction use the mean, which is kept 
     (4.0, 2.0)
 """
 
-from functools import lru_cache
+from functools import wraps
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidValue
 from jaxnn.layers._linear import at_least_float32
-from jaxnn.learning._learner import Halves, Learner, halves_of, joined
+from jaxnn.learning._learner import Learner, add_extra
+from jaxnn.typing import Number
 
 
-@lru_cache(64)
-def average(learner: Learner, *, decay: float = 0.999) -> Learner:
+def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
     """Makes a learner that evaluates and predicts with an average of its parameters.
 
     The average is `average + (params - average) * max(1 - decay, 1 / steps)` after every step: a
@@ -37,12 +37,12 @@ def average(learner: Learner, *, decay: float = 0.999) -> Learner:
     least. Statistics of the network are those of the last step.
 
     Args:
-      learner: one with halves.
-      decay: a float in (0, 1], not a hyper-parameter; at 1 it is the mean over all steps.
+      learner: one whose state has `params` and `extra`, as `TrainState` has.
+      decay: a number in (0, 1], not a hyper-parameter; at 1 it is the mean over all steps.
 
     Raises:
-      InvalidType: if the learner's step is one piece.
-      InvalidValue: if `decay` is out of range.
+      InvalidType: when traced, if the state has no `extra`.
+      InvalidValue: if `decay` is out of range, or, when traced, if it has an average already.
 
     Source: Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992 (the
     mean); Tarvainen and Valpola, Mean Teachers, NIPS 2017, section 2 (the decay, and its start).
@@ -55,16 +55,16 @@ def average(learner: Learner, *, decay: float = 0.999) -> Learner:
             expected="a number above 0 and at most 1",
             fix="Pass decay=0.999, or 1.0 for the mean over all steps",
         )
-    halves = halves_of("average", learner)
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
         # A copy, since training uses up the arrays of its state, each once.
         average = jax.tree.map(lambda x: jnp.array(x, at_least_float32(x.dtype)), state.params)
-        return state._replace(extra={**state.extra, "average": average})
+        return add_extra("average", state, average=average)
 
+    @wraps(learner.update)  # which keeps the mark of `guard`
     def update(state, batch, gradients):
-        after, metrics = halves.update(state, batch, gradients)
+        after, metrics = learner.update(state, batch, gradients)
         share = jnp.maximum(1 - decay, 1 / after.step.astype(jnp.float32))
 
         def moved(average, params):
@@ -73,17 +73,14 @@ def average(learner: Learner, *, decay: float = 0.999) -> Learner:
         average = jax.tree.map(moved, state.extra["average"], after.params)
         return after._replace(extra={**after.extra, "average": average}), metrics
 
-    def seen(state):
-        """Returns the state with the average in the place of the parameters."""
-        params = jax.tree.map(
-            lambda average, x: average.astype(x.dtype), state.extra["average"], state.params
-        )
-        return state._replace(params=params)
+    def averaged(state):
+        return state._replace(params=changed.eval_params(state))
 
     changed = learner._replace(
         init=init,
-        evaluate=lambda state, batch: learner.evaluate(seen(state), batch),
-        predict=lambda state, inputs: learner.predict(seen(state), inputs),
-        parts=learner.parts and learner.parts._replace(params=lambda state: seen(state).params),
+        update=update,
+        evaluate=lambda state, batch: learner.evaluate(averaged(state), batch),
+        predict=lambda state, inputs: learner.predict(averaged(state), inputs),
+        eval_path="extra/average",
     )
-    return joined(changed, Halves(halves.gradients, update, halves.guarded))
+    return changed

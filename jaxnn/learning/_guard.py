@@ -9,7 +9,7 @@ metric, `skipped`, to keep an eye on: a guard is no cure for a rate that is too 
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
-    >>> from jaxnn.learning._learner import learner
+    >>> from jaxnn.learning._supervised import learner
     >>> from jaxnn.objectives import regression
     >>> line = guard(learner(linear(1), regression(), optax.sgd(0.25)))
     >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}
@@ -21,23 +21,22 @@ metric, `skipped`, to keep an eye on: a guard is no cure for a rate that is too 
     [[2.0]]
 """
 
-from functools import lru_cache
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, positive
-from jaxnn.learning._learner import Gradients, Halves, Learner, halves_of, joined
-from jaxnn.typing import Any, Array, Bool
+from jaxnn.learning._learner import Gradients, Learner, add_extra, require_gradients
+from jaxnn.typing import Any, Array, Bool, Number
 
 # The loss of late is a mean over about so many steps, and means nothing before as many are done.
 MEMORY = 100
+# An attribute of the `update` of a guarded learner, and of those that wrap it.
+MARK = "skips_steps"
 
 
-@lru_cache(64)  # The same learner is guarded by the same functions: nothing compiles twice.
-def guard(learner: Learner, *, spike: float | None = None) -> Learner:
+def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
     """Makes a learner that skips the steps whose loss or gradient is not finite, and spikes.
 
     A skipped step changes nothing but `state.step` and the count in `state.extra["skipped"]`, and
@@ -46,7 +45,7 @@ def guard(learner: Learner, *, spike: float | None = None) -> Learner:
     like gradients. A learner that is guarded already is left as it is.
 
     Args:
-      learner: one with halves.
+      learner: one that computes gradients.
       spike: by how many standard deviations a loss is a spike that is skipped too, measured against
         the mean and deviation of the loss of the last steps that were done, about 100; none are, by
         default. 6 is usual.
@@ -55,15 +54,15 @@ def guard(learner: Learner, *, spike: float | None = None) -> Learner:
       A learner with one metric more, `skipped`: the share of steps that were.
 
     Raises:
-      InvalidType: if the learner's step is one piece.
+      InvalidType: when traced, if the learner computes no gradients.
       InvalidValue: if `spike` is not positive, or the learner is guarded without it.
     """
-    halves = halves_of("guard", learner)
-    if halves.guarded and spike is None:
+    guarded = hasattr(learner.update, MARK)
+    if guarded and spike is None:
         return learner
     if spike is not None:
         positive("guard", "spike", spike)
-    if halves.guarded:
+    if guarded:
         raise InvalidValue(
             "guard",
             "the learner is guarded already, but not against these spikes",
@@ -74,22 +73,26 @@ def guard(learner: Learner, *, spike: float | None = None) -> Learner:
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
-        known: dict[str, Any] = {"skipped": jnp.zeros((), jnp.int32)}
+        added: dict[str, Any] = {}
+        # A guard inside an `update` that was replaced by hand shares the count.
+        if "skipped" not in getattr(state, "extra", {}):
+            added["skipped"] = jnp.zeros((), jnp.int32)
         if spike is not None:
-            known["loss"] = {name: jnp.zeros(()) for name in ("mean", "variance", "count")}
-        return state._replace(extra={**state.extra, **known})
+            added["loss"] = {name: jnp.zeros(()) for name in ("mean", "variance", "count")}
+        return add_extra("guard", state, **added)
 
     def update(state, batch, gradients):
-        good, loss = is_finite(gradients), gradients.metrics["loss"]
+        loss = require_gradients("guard", gradients).loss
+        good = is_finite(gradients)
         if spike is not None:
             good &= ~_is_spike(state.extra["loss"], loss.value(), spike)
 
         def done():
-            after, metrics = halves.update(state, batch, gradients)
+            after, metrics = learner.update(state, batch, gradients)
             if spike is not None:
                 late = _of_late(state.extra["loss"], loss)
                 after = after._replace(extra={**after.extra, "loss": late})
-            return after, {**metrics, "skipped": _share(0.0)}
+            return after, {"skipped": _share(0.0), **metrics}
 
         shapes = jax.eval_shape(done)
 
@@ -101,14 +104,15 @@ def guard(learner: Learner, *, spike: float | None = None) -> Learner:
 
         return lax.cond(good, done, skipped)
 
-    return joined(learner._replace(init=init), Halves(halves.gradients, update, guarded=True))
+    setattr(update, MARK, True)
+    return learner._replace(init=init, update=update)
 
 
 def is_finite(gradients: Gradients) -> Bool[Array, ""]:
     """Whether loss, gradients and their squares, and the network's statistics are finite."""
     # A sum costs a fifth of looking at each number.
     squares = sum(jnp.vdot(x, x).astype(jnp.float32) for x in _floats(gradients.values))
-    others = _floats((gradients.state, gradients.metrics["loss"].sums))
+    others = _floats((gradients.state, gradients.loss.sums))
     return jnp.isfinite(squares) & jnp.all(jnp.array([jnp.isfinite(x).all() for x in others]))
 
 

@@ -1,44 +1,46 @@
-"""A learner is how parameters change: `init`, `step`, `evaluate` and `predict`, all four pure.
+"""A learner is how parameters change: a few pure functions, two of which make a training step.
 
-`learner(network, objective, optimizer)` makes the usual one: a training step compares predictions
-with known outcomes, and adjusts the weights along the gradient. Network, objective and optimizer
-may each be a function of hyper-parameters, which are inputs of the compiled program:
+`gradients` compares predictions with known outcomes, `update` adjusts the weights, and
+`learner.step(state, batch)` is the one after the other. `learner(network, objective, optimizer)`
+makes the usual learner. What does not fit it (two optimizers, a GAN, reinforcement learning) is the
+same functions written by hand; whatever trains, sweeps, saves or resumes a learner asks for nothing
+else. Where a step is not a gradient and an update, `update` is the whole step:
 
-    learner(lambda h: mlp([64], 10, dropout=h["dropout"]),
-            classification(),
-            lambda h: optax.adamw(h["learning_rate"]))
-
-What does not fit (two optimizers, a GAN, reinforcement learning) is the same four functions written
-by hand; whatever trains, sweeps, saves or resumes a learner asks for nothing else.
-
-    >>> import jax, jax.numpy as jnp, optax
-    >>> from jaxnn.layers import linear
-    >>> from jaxnn.objectives import regression
-    >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}
-    >>> line = learner(linear(1), regression(), optax.sgd(0.25))
-    >>> state = line.init(jax.random.key(0), {}, batch)
-    >>> state, metrics = line.step(state, batch)
-    >>> int(state.step), line.predict(state, batch["inputs"]).tolist()
-    (1, [[2.0]])
+    >>> import jax.numpy as jnp
+    >>> from jaxnn.metrics import mean
+    >>> def update(state, batch, gradients):
+    ...     after = state._replace(step=state.step + 1, params=batch["inputs"].mean(0))
+    ...     return after, evaluate(after, batch)
+    >>> def evaluate(state, batch):
+    ...     distances = jnp.linalg.norm(batch["inputs"] - predict(state, None), axis=-1)
+    ...     return {"distance": mean(distances, jnp.ones(distances.shape))}
+    >>> def predict(state, inputs):
+    ...     return state.params
+    >>> def init(key, hparams, batch):
+    ...     zero = jnp.zeros((), jnp.int32)
+    ...     return TrainState(zero, batch["inputs"][0] * 0, {}, {}, key, hparams, {})
+    >>> means = Learner(init, no_gradients, update, evaluate, predict)
+    >>> batch = {"inputs": jnp.array([[1.0], [3.0]])}
+    >>> state, metrics = means.step(means.init(None, {}, batch), batch)
+    >>> means.predict(state, None).tolist(), float(metrics["distance"].value())
+    ([2.0], 1.0)
 """
 
-from functools import partial
-from typing import NamedTuple
+import inspect
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
-import optax
 
 from jaxnn import display
-from jaxnn import metrics as measures
-from jaxnn.checks import InvalidType, positive
-from jaxnn.hparams import builder, check_read
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.metrics import Metric
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
 from jaxnn.typing import Any, Array, Batch, Callable, Hparams, Int, Key, Params, PyTree, State
 
-# Streams of randomness, derived from one key and never advanced: what is drawn at a step does not
-# depend on what was drawn before, so a run can stop and go on anywhere.
+# Streams of randomness, derived from one key and never advanced: the draws of a step do not depend
+# on earlier draws, so a run can stop and resume anywhere.
 INIT, STEPS, ORDER, SELECT = 0, 1, 2, 3
 
 
@@ -52,7 +54,7 @@ class TrainState(NamedTuple):
       opt_state: the optimizer's memory.
       key: the run's key; randomness is derived from it and `step`.
       hparams: the hyper-parameters, by name.
-      extra: what transforms of the learner keep, by name.
+      extra: the arrays that transforms of the learner add, by name.
     """
 
     step: Int[Array, ""]
@@ -64,286 +66,198 @@ class TrainState(NamedTuple):
     extra: dict[str, Any]
 
 
-def _unchecked(hparams: Hparams, arrays: Batch) -> None:
-    return None
-
-
 class Gradients(NamedTuple):
-    """What comes of comparing predictions with known outcomes.
+    """The result of comparing predictions with known outcomes.
 
     Attributes:
-      values: the gradient of the loss, in the form of the parameters.
+      values: the gradient of the loss, in the structure of the parameters.
       state: the network's state after.
-      metrics: `{name: Metric}`, `loss` among them.
+      loss: the mean that was differentiated, a `jaxnn.metrics.mean`.
+      metrics: the other metrics of the batch, `{name: Metric}`.
     """
 
     values: Params
     state: State
-    metrics: dict[str, measures.Metric]
+    loss: Metric
+    metrics: dict[str, Metric]
 
 
-class Halves(NamedTuple):
-    """The two halves of a training step, for what is done between them.
+class Init(Protocol):
+    """Returns the state at step 0; reads only shapes and dtypes of the batch."""
 
-    Attributes:
-      gradients: `(state, batch, part=None) -> Gradients`. A step on a batch that is read in parts
-        gives each its number, so that no two draw the same.
-      update: `(state, batch, gradients) -> (state, metrics)`: adjusts the weights.
-      guarded: whether the update leaves out gradients that are not finite.
+    def __call__(self, key: Any, hparams: Hparams, batch: Batch) -> Any: ...
+
+
+class ComputeGradients(Protocol):
+    """Returns the gradients of a batch; `None` where `update` does the whole step.
+
+    A batch that is read in parts passes the number of each as `part`, so that no two draw the same.
+    The loss is multiplied by `factor` before it is differentiated and the gradient divided after.
     """
 
-    gradients: Callable[..., Gradients]
-    update: Callable[[Any, Batch, Gradients], tuple[Any, dict[str, measures.Metric]]]
-    guarded: bool = False
+    def __call__(
+        self, state: Any, batch: Batch, part: Any = None, factor: Any = None
+    ) -> Gradients | None: ...
 
 
-def _own_params(state: Any) -> Params:
-    return state.params
+class Update(Protocol):
+    """Returns the state after a step, and the metrics of the step."""
+
+    def __call__(
+        self, state: Any, batch: Batch, gradients: Any
+    ) -> tuple[Any, dict[str, Metric]]: ...
+
+
+class Evaluate(Protocol):
+    """Returns the metrics of a batch that is not trained on."""
+
+    def __call__(self, state: Any, batch: Batch) -> dict[str, Metric]: ...
+
+
+class Predict(Protocol):
+    """Returns the outputs for inputs."""
+
+    def __call__(self, state: Any, inputs: Any) -> Any: ...
+
+
+class Check(Protocol):
+    """Raises on hyper-parameters and data that cannot be used, before anything compiles."""
+
+    def __call__(self, hparams: Hparams, arrays: Batch, state: Any, batch: Batch) -> None: ...
+
+
+def no_gradients(state: Any, batch: Batch, part: Any = None, factor: Any = None) -> None:
+    """The `gradients` of a learner whose `update` does the whole step."""
+    return None
+
+
+def _unchecked(hparams: Hparams, arrays: Batch, state: Any, batch: Batch) -> None:
+    return None
 
 
 class LearnerParts(NamedTuple):
-    """What a learner is made of, for pictures and reports; training never looks at it.
+    """The parts of a learner, for pictures and reports; training never looks at them.
 
     Attributes:
       network: `(hparams) -> Network`.
       objective: `(hparams) -> Objective`.
-      params: `(state) -> params`, those that it predicts with.
     """
 
     network: Callable[[Hparams], Network]
     objective: Callable[[Hparams], Objective]
-    params: Callable[[Any], Params] = _own_params
 
 
 class Learner(NamedTuple):
     """How parameters change.
 
+    Any pytree with a field `step` is a state; `TrainState` is the usual one. To change a step,
+    replace `gradients` or `update`: transforms and drivers compute with what stands there.
+
     Attributes:
-      init: `(key, hparams, batch) -> state`; reads only shapes and dtypes of the batch. Any pytree
-        with a field `step` is a state; `TrainState` is the usual one.
-      step: `(state, batch) -> (state, {name: Metric})`.
+      init: `(key, hparams, batch) -> state`; reads only shapes and dtypes of the batch.
+      gradients: `(state, batch, part=None, factor=None) -> Gradients`, or `None` where `update`
+        does the whole step (`no_gradients`).
+      update: `(state, batch, gradients) -> (state, {name: Metric})`: adjusts the weights.
       evaluate: `(state, batch) -> {name: Metric}`.
       predict: `(state, inputs) -> outputs`.
-      check: `(hparams, arrays) -> None`, with the whole data and before anything compiles; raises
-        on hyper-parameters and data that cannot be used.
-      halves: those of the step, if it has a gradient that something may be done with.
-      parts: what it is made of, where that is known.
+      check: `(hparams, arrays, state, batch) -> None`, with the whole data, and the shapes of the
+        state and of a batch; raises, before anything compiles, on hyper-parameters and data that
+        cannot be used.
+      eval_path: where in the state the parameters stand that it evaluates and predicts with.
+      parts: its network and objective, where they are known.
     """
 
-    init: Callable[..., Any]
-    step: Callable[[Any, Batch], tuple[Any, dict[str, measures.Metric]]]
-    evaluate: Callable[[Any, Batch], dict[str, measures.Metric]]
-    predict: Callable[[Any, Any], Any]
-    check: Callable[[Hparams, Batch], None] = _unchecked
-    halves: Halves | None = None
+    init: Init
+    gradients: ComputeGradients
+    update: Update
+    evaluate: Evaluate
+    predict: Predict
+    check: Check = _unchecked
+    eval_path: str = "params"
     parts: LearnerParts | None = None
+
+    def step(self, state: Any, batch: Batch) -> tuple[Any, dict[str, Metric]]:
+        """Does one training step: computes the gradients of a batch, and updates the state."""
+        return self.update(state, batch, self.gradients(state, batch))
+
+    def eval_params(self, state: Any) -> Params:
+        """Returns the parameters that it evaluates and predicts with, such as an average."""
+        if self.eval_path == "params":
+            return state.params
+        values = state
+        for name in self.eval_path.split("/"):
+            values = values[name] if isinstance(values, Mapping) else getattr(values, name)
+        return jax.tree.map(lambda value, own: value.astype(own.dtype), values, state.params)
 
     def _repr_html_(self) -> str:
         return display.block(display.learner(self.parts, {}))
 
 
-def learner(
-    network: Network | Callable[[Hparams], Network],
-    objective: Objective | Callable[..., Any],
-    optimizer: optax.GradientTransformation | Callable[[Hparams], optax.GradientTransformation],
-) -> Learner:
-    """Makes the usual learner: minimizes the objective over the network's parameters.
+def compute_gradients(
+    where: str, learner: Learner, state: Any, batch: Batch, **arguments: Any
+) -> Gradients:
+    """Computes gradients for a transform of the learner, which needs them.
 
-    Each argument is the thing itself or a function of one argument, the hyper-parameters, that
-    returns it. Called while tracing, such a function sees numbers that are inputs of the program:
-    other values compile nothing anew. A loss `(outputs, batch) -> values` may stand for the
-    objective.
-
-    The optimizer is given the loss (`value`), the gradients (`grad`) and the loss as a function of
-    the parameters (`value_fn`), as line searches and plateau schedules need.
-
-    Metrics of a step are the loss, the objective's own, and the `learning_rate` where it is known:
-    the optimizer's state has one, or the hyper-parameters do and no schedule scales it.
+    Args:
+      where: the name of the transform.
+      learner: the learner that it changes.
+      state: of the learner.
+      batch: a batch, or a part of one.
+      arguments: `part` and `factor`, those that are not `None`.
 
     Raises:
-      InvalidType: if an argument is of another kind, or, when traced, if `apply` does not return a
-        pair, or the optimizer changes the structure of the parameters.
+      InvalidType: if the learner computes none, or does not take the arguments.
     """
-    read: set[str] = set()  # the hyper-parameters that something was seen to read
-    build_network = builder("network", network, Network, read)
-    build_objective = builder("objective", objective, Objective, read)
-    build_optimizer = builder("optimizer", optimizer, optax.GradientTransformation, read)
-
-    def init(key, hparams, batch):
-        net, goal = build_network(hparams), build_objective(hparams)
-        inputs = jax.eval_shape(lambda b: goal.prepare(None, b), batch)["inputs"]
-        params, state = net.init(jax.random.fold_in(key, INIT), inputs)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            state=state,
-            opt_state=build_optimizer(hparams).init(params),
-            key=key,
-            hparams=jax.tree.map(jnp.asarray, dict(hparams)),
-            extra={},
-        )
-
-    def problem(state, batch, part=None):
-        """Returns the loss as a function of the parameters, with the goal and the batch."""
-        net, goal = build_network(state.hparams), build_objective(state.hparams)
-        key = jax.random.fold_in(jax.random.fold_in(state.key, STEPS), state.step)
-        prepare_key, apply_key = jax.random.split(key)
-        batch = goal.prepare(prepare_key, batch)
-        apply_key = apply_key if part is None else jax.random.fold_in(apply_key, part)
-
-        def loss(params):
-            outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
-            measured = measures.mean(*goal.loss(outputs, batch))
-            total, weight = measured.sums
-            # A batch whose weights are all 0 has nothing to say: its gradient is 0, not NaN.
-            return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
-
-        return loss, goal, batch
-
-    def gradients(state, batch, part=None):
-        loss, goal, batch = problem(state, batch, part)
-        # What half precision cannot hold is scaled up, see `scale_loss`.
-        scale = state.extra.get("loss_scale", {"factor": None})["factor"]
-
-        def scaled(params):
-            value, rest = loss(params)
-            return value if scale is None else value * scale, rest
-
-        (_, (outputs, after, measured)), values = jax.value_and_grad(scaled, has_aux=True)(
-            state.params
-        )
-        if scale is not None:
-            # In float32: the scale itself may be too large for half precision.
-            values = jax.tree.map(lambda x: (x.astype(scale.dtype) / scale).astype(x.dtype), values)
-        metrics = {"loss": measured, **goal.metrics(outputs, batch)}
-        return Gradients(values, after, metrics)
-
-    def update(state, batch, gradients):
-        tx = optax.with_extra_args_support(build_optimizer(state.hparams))
-        total, weight = gradients.metrics["loss"].sums
-        with jax.named_scope("optimizer"):  # `replay` and profiles tell it from the gradient so
-            updates, opt_state = tx.update(
-                gradients.values, state.opt_state, state.params,
-                value=total / jnp.where(weight > 0, weight, 1.0), grad=gradients.values,
-                value_fn=lambda params: problem(state, batch)[0](params)[0],
-            )  # fmt: skip
-            _check_same_structure("updates", state.params, updates)
-            params = optax.apply_updates(state.params, updates)
-        metrics = gradients.metrics | _learning_rate(opt_state, state.hparams)
-        state = state._replace(
-            step=state.step + 1,
-            params=params,
-            state=gradients.state,
-            opt_state=opt_state,
-        )
-        return state, metrics
-
-    def step(state, batch):
-        return update(state, batch, gradients(state, batch))
-
-    def evaluate(state, batch):
-        net, goal = build_network(state.hparams), build_objective(state.hparams)
-        batch = goal.prepare(None, batch)
-        outputs, _ = _apply(net, state.params, state.state, batch["inputs"], None)
-        return {"loss": measures.mean(*goal.loss(outputs, batch)), **goal.metrics(outputs, batch)}
-
-    def predict(state, inputs):
-        net = build_network(state.hparams)
-        return _apply(net, state.params, state.state, inputs, None)[0]
-
-    def check(hparams, arrays):
-        if "learning_rate" in hparams:
-            positive("learner", "learning_rate", hparams["learning_rate"])
-        net, goal = build_network(hparams), build_objective(hparams)
-        build_optimizer(hparams)
-        index = jax.ShapeDtypeStruct(jax.tree.leaves(arrays)[0].shape[:1], jnp.int32)
-        batch = {**arrays, "index": index}
-
-        def outputs(batch):
-            batch = goal.prepare(None, batch)
-            params, state = net.init(jax.random.key(0), batch["inputs"])
-            outputs, _ = _apply(net, params, state, batch["inputs"], None)
-            goal.loss(outputs, batch)
-            return outputs
-
-        goal.check(jax.eval_shape(outputs, batch), arrays)
-        if set(hparams) - read:
-            # A schedule reads its hyper-parameters only when it is called: in a step.
-            state = jax.eval_shape(partial(init, hparams=hparams), jax.random.key(0), batch=batch)
-            jax.eval_shape(step, state, batch)
-            check_read(hparams, read)
-
-    parts = LearnerParts(build_network, build_objective)
-    return Learner(init, step, evaluate, predict, check, Halves(gradients, update), parts)
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        inspect.signature(learner.gradients).bind(state, batch, **arguments)
+    except TypeError:
+        raise InvalidType(
+            where,
+            "the gradients of this learner are computed without what the transform passes",
+            got=f"gradients{inspect.signature(learner.gradients)}",
+            expected="gradients(state, batch, part=None, factor=None)",
+            fix=f"Take {' and '.join(arguments)}, and pass them to the function that is replaced",
+        ) from None
+    return require_gradients(where, learner.gradients(state, batch, **arguments))
 
 
-def halves_of(where: str, learner: Learner) -> Halves:
-    """Returns the halves of a learner's step.
-
-    Raises:
-      InvalidType: if it has none.
-    """
-    if learner.halves is None:
+def require_gradients(where: str, gradients: Gradients | None) -> Gradients:
+    """Returns the gradients; raises `InvalidType` if the learner computes none."""
+    if gradients is None:
         raise InvalidType(
             where,
             "the step of this learner is one piece",
-            got="a Learner without halves",
-            expected="one with halves, such as learner(network, objective, optimizer)",
-            fix="Give the learner that was written by hand Halves(gradients, update), or do in its"
-            " step what is to be done between them",
+            got="a Learner whose gradients are None",
+            expected="Gradients, as of learner(network, objective, optimizer)",
+            fix="Return Gradients(values, state, loss, metrics) from gradients and leave the rest"
+            f" to update, or do in update what {where} does",
         )
-    return learner.halves
+    return gradients
 
 
-def joined(learner: Learner, halves: Halves) -> Learner:
-    """Returns the learner with these halves, and the step that they make."""
+def add_extra(where: str, state: Any, **arrays: Any) -> Any:
+    """Returns a state with arrays added to `extra`, by name.
 
-    def step(state, batch):
-        return halves.update(state, batch, halves.gradients(state, batch))
-
-    return learner._replace(step=step, halves=halves)
-
-
-def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:
-    result = network.apply(params, state, inputs, key=key)
-    if not isinstance(result, tuple) or len(result) != 2:
+    Raises:
+      InvalidType: if the state has no `extra`.
+      InvalidValue: if another transform has added one of that name.
+    """
+    extra = getattr(state, "extra", None)
+    if not isinstance(extra, dict):
         raise InvalidType(
-            "learner",
-            "the network's apply must return two values",
-            got="one array" if hasattr(result, "shape") else f"a {type(result).__name__}",
-            expected="a pair (outputs, state)",
-            fix="Write `return outputs, state` in apply, or make the network with stateless()",
+            where,
+            "the state of this learner has no place for arrays of transforms",
+            got=f"a {type(state).__name__} without `extra`",
+            expected="a state with a dict `extra`, as TrainState has",
+            fix="Add a field `extra`, {} at first, to the state, or use TrainState",
         )
-    return result
-
-
-def _check_same_structure(name: str, params: Any, updates: Any) -> None:
-    ours, theirs = (
-        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
-        for leaves in map(jax.tree.leaves_with_path, (params, updates))
-    )
-    wrong = sorted(
-        path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)
-    )
-    if wrong:
-        path = wrong[0]
-        raise InvalidType(
-            "learner",
-            f"the optimizer's {name} do not fit the parameters",
-            got=f"{theirs.get(path, 'nothing')} at params{path}",
-            expected=f"{ours.get(path, 'nothing')}, as in the parameters",
-            fix="Return updates with the parameters' own structure and shapes from the"
-            " optimizer's update",
+    for name in arrays.keys() & extra:
+        raise InvalidValue(
+            where,
+            f"the learner has {name!r} in its state already",
+            got=f"a state whose extra has {', '.join(sorted(extra))}",
+            expected=f"one without {name!r}",
+            fix=f"Apply {where} once",
         )
-
-
-def _learning_rate(opt_state: Any, hparams: Hparams) -> dict[str, measures.Metric]:
-    """The optimizer's own learning rate; that of `hparams` where no schedule scales it."""
-    rates = [rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate")]
-    schedule = optax.ScaleByScheduleState
-    parts = jax.tree.leaves(opt_state, is_leaf=lambda part: isinstance(part, schedule))
-    if not rates and "learning_rate" in hparams:
-        rates = [] if any(isinstance(p, schedule) for p in parts) else [hparams["learning_rate"]]
-    if len(rates) != 1:
-        return {}
-    return {"learning_rate": measures.mean(jnp.asarray(rates[0], jnp.float32), jnp.ones(()))}
+    return state._replace(extra={**extra, **arrays})

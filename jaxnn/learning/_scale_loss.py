@@ -7,7 +7,7 @@ bfloat16 has the range of float32 and needs none of this.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
-    >>> from jaxnn.learning._learner import learner
+    >>> from jaxnn.learning._supervised import learner
     >>> from jaxnn.objectives import regression
     >>> from jaxnn.transforms._mixed_precision import mixed_precision
     >>> network = mixed_precision(linear(1), jnp.float16)
@@ -22,39 +22,43 @@ Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2,
 https://arxiv.org/abs/1710.03740; the figures are those of NVIDIA's and PyTorch's scalers.
 """
 
-from functools import lru_cache
+from functools import wraps
 
 import jax.numpy as jnp
 
 from jaxnn.learning._guard import guard, is_finite
-from jaxnn.learning._learner import Halves, Learner, joined
+from jaxnn.learning._learner import Learner, add_extra, compute_gradients
 
 FIRST, PATIENCE = 2.0**15, 2000
 
 
-@lru_cache(64)
 def scale_loss(learner: Learner) -> Learner:
     """Makes a learner that scales its loss, and skips the steps whose gradient overflows.
 
     It is a `guard` learner, whose factor is `state.extra["loss_scale"]["factor"]`.
 
     Args:
-      learner: one with halves, whose network computes in float16.
+      learner: one that computes gradients, of a network that computes in float16.
 
     Raises:
-      InvalidType: if the learner's step is one piece.
+      InvalidType: when traced, if the learner computes no gradients, or none of a scaled loss.
+      InvalidValue: when traced, if its loss is scaled already.
     """
     learner = guard(learner)
-    halves = learner.halves
-    assert halves is not None
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
         scale = {"factor": jnp.float32(FIRST), "good": jnp.zeros((), jnp.int32)}
-        return state._replace(extra={**state.extra, "loss_scale": scale})
+        return add_extra("scale_loss", state, loss_scale=scale)
 
+    def gradients(state, batch, part=None, factor=None):
+        own = state.extra["loss_scale"]["factor"]
+        factor = own if factor is None else own * factor
+        return compute_gradients("scale_loss", learner, state, batch, part=part, factor=factor)
+
+    @wraps(learner.update)  # which keeps the mark of `guard`
     def update(state, batch, gradients):
-        after, metrics = halves.update(state, batch, gradients)
+        after, metrics = learner.update(state, batch, gradients)
         factor, good = (state.extra["loss_scale"][name] for name in ("factor", "good"))
         overflowed = ~is_finite(gradients)
         good = jnp.where(overflowed, 0, good + 1)
@@ -64,4 +68,4 @@ def scale_loss(learner: Learner) -> Learner:
         scale = {"factor": factor, "good": jnp.where(grows, 0, good)}
         return after._replace(extra={**after.extra, "loss_scale": scale}), metrics
 
-    return joined(learner._replace(init=init), Halves(halves.gradients, update, guarded=True))
+    return learner._replace(init=init, gradients=gradients, update=update)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.learning._learner import Learner
-from jaxnn.loop._population import population, where
-from jaxnn.loop._run import Form, one_step, run
+from jaxnn.loop._population import population, single, where
+from jaxnn.loop._run import Batches, Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any
@@ -22,7 +22,7 @@ from jaxnn.typing import Any
 def advance(
     learner: Learner,
     state: Any,
-    data: Any,
+    data: Batches,
     n: int,
     window: Any,
     form: Form,
@@ -40,9 +40,9 @@ def advance(
       n: the number of steps.
       window: metrics of earlier steps.
       form: `"looped"` or `"stepped"`, see `run`.
-      status: whether the run still goes on, known on the device; it does, by default.
-      width: of a population, how many members train at once; `None` for one run.
-      busy: of a stepped population, the slots that may still go on; all, by default.
+      status: the status on the device, if the run may have stopped.
+      width: how many members train at once; `None` for a single run.
+      busy: the slots of a stepped population that may still be running; all, by default.
 
     Returns:
       `(state, window, token)`: the token is ready when the steps are done.
@@ -63,11 +63,8 @@ def advance(
 def looped(learner, width, state, window, data, status, n):
     """Does `n` steps of one run, or of every member."""
     active = None if status is None else status == RUNNING
-    if width is not None:
-        state, window = population(run, width)(learner, state, data, n, window, active)
-    else:
-        n = n if active is None else jnp.where(active, n, 0)
-        state, window = run(learner, state, data, n, window)
+    many = single(run) if width is None else population(run, width)
+    state, window = many(learner, state, data, n, window, active)
     return state, window, state.step + 0
 
 

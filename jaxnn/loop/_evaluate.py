@@ -19,11 +19,17 @@ def evaluation(learner: Learner, state: Any, data: Resident) -> dict[str, Any]:
     """Returns the metrics over all the data as arrays on the device, without waiting for them."""
 
     def add(number, sums):
-        return measures.merge(sums, learner.evaluate(state, data.in_order(number)))
+        return measures.merge(sums, evaluated(learner, state, data, number))
 
-    sums = jax.eval_shape(lambda: learner.evaluate(state, data.in_order(0)))
+    sums = jax.eval_shape(partial(evaluated, learner), state, data, 0)
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
     return measures.values(lax.fori_loop(0, data.num_batches, add, empty))
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def evaluated(learner, state, data, number):
+    """Evaluates a batch; traced once for a learner, whatever programs it becomes part of."""
+    return learner.evaluate(state, data.in_order(number))
 
 
 def evaluate(learner: Learner, state: Any, data: Resident) -> dict[str, float]:
@@ -47,10 +53,10 @@ def _predict(learner, state, inputs):
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
     """Returns the outputs for any number of inputs, as NumPy arrays with the same leading axis.
 
-    For the states of a population, stacked, the outputs have an axis of members before that.
+    For stacked states, those of members, the outputs have an axis of members before that.
 
     Args:
-      learner: how outputs are made.
+      learner: predicts the outputs.
       state: with the parameters.
       inputs: an array `[examples, ...]`, or a pytree of them.
       batch_size: the most examples that the device computes at once.

@@ -21,11 +21,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import InvalidValue
-from jaxnn.loop._run import empty_window, trace_step
+from jaxnn.loop._run import RunSteps, empty_window, trace_step
 from jaxnn.typing import Any, Callable
 
 
-def population(run: Callable[..., Any], width: int = 1) -> Callable[..., Any]:
+def population(run: RunSteps, width: int = 1) -> Callable[..., Any]:
     """Transforms `run` of one run to that of many.
 
     Args:
@@ -63,8 +63,18 @@ def population(run: Callable[..., Any], width: int = 1) -> Callable[..., Any]:
     return runs
 
 
+def single(run: RunSteps) -> Callable[..., Any]:
+    """Gives `run` the arguments that a population takes, so that one call serves both."""
+
+    def runs(learner, state, data, n, window=None, active=None):
+        n = n if active is None else jnp.where(active, n, 0)
+        return run(learner, state, data, n, window)
+
+    return runs
+
+
 def _one(run, learner, data, n, frozen, carry, key, active):
-    """Runs one member; `freeze` says that it must be kept as it is here where it is not active."""
+    """Runs one member; `frozen` says that it must be left as it is here where it is not active."""
     after = run(learner, carry[0], data.shuffled(key), n, carry[1])
     return where(active, after, carry) if frozen else after
 
@@ -74,11 +84,13 @@ def where(condition: Any, new: Any, old: Any) -> Any:
     return jax.tree.map(partial(jnp.where, condition), new, old)
 
 
-def in_blocks(some: Callable[..., Any], width: int) -> Callable[..., Any]:
+def in_blocks(some: Callable[..., Any], width: int | None) -> Callable[..., Any]:
     """Returns `(carry, *others) -> carry` over a leading axis, `width` at a time, in place.
 
-    `some` sees the leading axis only where `width` is above 1.
+    `some` sees the leading axis only where `width` is above 1. Without a width there is none.
     """
+    if width is None:
+        return some
 
     def over(carry, *others):
         members = jax.tree.leaves(carry)[0].shape[0]

@@ -11,21 +11,43 @@ one form is as good as the other on GPU and TPU; on CPU a gradient of a native c
 25 times slower in a loop (`layers.convolution` has none), so a learner that holds one is stepped.
 """
 
-from typing import Literal
+from functools import partial
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.learning._learner import Learner
 from jaxnn.programs import operations
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Batch
 
 Form = Literal["looped", "stepped"]
 
 
-def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> tuple[Any, Any]:
+@runtime_checkable
+class Batches(Protocol):
+    """The data of a run: a pytree of arrays that knows the batch of each step, as `Resident`."""
+
+    def batch(self, step: Any) -> Batch:
+        """Returns the batch of a step, whose number may be traced."""
+        ...
+
+
+@runtime_checkable
+class RunSteps(Protocol):
+    """The type of `run`."""
+
+    def __call__(
+        self, learner: Learner, state: Any, data: Batches, n: Any, window: Any = None
+    ) -> tuple[Any, Any]:
+        """Does `n` steps; returns state and window."""
+        ...
+
+
+def run(learner: Learner, state: Any, data: Batches, n: Any, window: Any = None) -> tuple[Any, Any]:
     """Does `n` training steps, purely: `run(a + b)` is `run(b)` after `run(a)`, bit for bit.
 
     Compile it to go fast, `jax.jit(run, static_argnums=0)`, once for all `n`; `train` does.
@@ -33,7 +55,7 @@ def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> 
     Args:
       learner: how parameters change.
       state: where to begin; its `step` says which batch comes next.
-      data: has `batch(step)`, such as `Resident`.
+      data: such as `Resident`.
       n: the number of steps; may be traced.
       window: metrics of earlier steps, to which those of these steps are added.
 
@@ -46,10 +68,9 @@ def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> 
     return lax.fori_loop(0, n, lambda _, carry: one_step(learner, data, *carry), (state, window))
 
 
-def trace_step(learner: Learner, state: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
+def trace_step(learner: Learner, state: Any, data: Batches) -> tuple[Any, tuple[Any, Any]]:
     """Returns the program of a step, and the shapes of the `(state, metrics)` that it returns."""
-    step = jax.make_jaxpr(lambda s, d: learner.step(s, d.batch(s.step)), return_shape=True)
-    program, shapes = step(state, data)
+    program, shapes = jax.make_jaxpr(partial(step, learner), return_shape=True)(state, data)
     return program, shapes
 
 
@@ -58,10 +79,25 @@ def empty_window(metrics: Any) -> Any:
     return jax.device_put(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics))
 
 
-def one_step(learner: Learner, data: Any, state: Any, window: Any) -> tuple[Any, Any]:
+def one_step(learner: Learner, data: Batches, state: Any, window: Any) -> tuple[Any, Any]:
     """Does one training step, and adds its metrics to the window."""
-    state, metrics = learner.step(state, data.batch(state.step))
+    state, metrics = step(learner, state, data)
     return state, measures.merge(window, metrics)
+
+
+# Each of these is traced once for a learner and its shapes, whatever programs it is part of.
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def initial(learner, key, hparams, data):
+    """Returns the state that a run begins with."""
+    return learner.init(key, hparams, data.batch(jnp.int32(0)))
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def step(learner, state, data):
+    """Does the step that comes next; returns the state and the metrics of the step."""
+    return learner.step(state, data.batch(state.step))
 
 
 def best_form(program: Any) -> Form:

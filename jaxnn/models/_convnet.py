@@ -11,7 +11,7 @@ import jax
 from jaxnn.layers import activation as activation_layer
 from jaxnn.layers import conv, flatten, linear, max_pool
 from jaxnn.layers import dropout as dropout_layer
-from jaxnn.network import Network, described, serial, stateless
+from jaxnn.network import Network, describe, serial, stateless
 from jaxnn.typing import Any, Callable, Number
 
 
@@ -54,12 +54,12 @@ def convnet(
         ("dropout_2", dropout_layer(dropout)),
         ("output", linear(outputs, scale=scale)),
     ]
-    return described(serial(*parts), "convnet", channels=tuple(channels), outputs=outputs)
+    return describe(serial(*parts), "convnet", channels=tuple(channels), outputs=outputs)
 
 
 def image_channels() -> Network:
     """Gives grey images `[batch, height, width]` an axis of one channel; others have theirs."""
-    return described(
+    return describe(
         stateless(lambda params, images: images[..., None] if images.ndim == 3 else images),
         "channels",
     )

@@ -14,7 +14,7 @@ write if it read everything anew for each token.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,8 @@ import numpy as np
 from jax import lax
 
 from jaxnn.checks import InvalidType, InvalidValue, is_concrete, kind, number, positive_integer
-from jaxnn.layers._attention import remembering
-from jaxnn.layers._embedding import positions
-from jaxnn.network import Network, rewrite
+from jaxnn.layers._memory import remembering
+from jaxnn.network import Network
 from jaxnn.typing import Any, Array, Int, Number
 
 
@@ -46,7 +45,8 @@ def generate(
     Args:
       network: from tokens `[batch, time]` to logits `[batch, time, vocabulary]`, such as `gpt`.
         Only its `attention`, which must be causal, and its `positions` may tell one place from
-        another: functions of your own must treat every place alike.
+        another: all else must treat every place alike. Unless they are traced, the parameters are
+        tried on a few tokens, read whole and in two pieces: the logits must agree.
       params: its parameters.
       state: its state, `{}` for most.
       prompt: whole numbers `[batch, time]`, at least one for each text.
@@ -64,8 +64,8 @@ def generate(
       The tokens after the prompt, int32.
 
     Raises:
-      InvalidType: if the network has no attention that could remember, or the prompt is of another
-        kind.
+      InvalidType: if the network does not give the same logits when it reads piece by piece, or
+        the prompt has the wrong type.
       InvalidValue: if a number is out of range, a token is not in the vocabulary, or the network
         has fewer positions than prompt and `length` need.
 
@@ -80,95 +80,42 @@ def generate(
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise InvalidType(
             "generate",
-            "key is no key",
+            "key is not a key",
             got=f"a {type(key).__name__}",
             expected="a key of jax.random",
             fix="Pass key=jax.random.key(0)",
         )
-    prompt = _checked(network, params, state, prompt, top_k)
+    prompt = _tokens(prompt)
     reads = prompt.shape[1] + length - 1  # the last token is drawn and never read
     if context is None:
         context = reads
     elif positive_integer("generate", "context", context) < 2:
         raise InvalidValue(
             "generate",
-            "context is too short to go on from a half of it",
+            "context is too short to continue from a half of it",
             got=f"context={context}",
             expected="at least 2",
             fix="Pass the length of the sequences that the network was trained on",
         )
+    context = min(context, reads)
+    _check_vocabulary(_check_reads_on(network, params, state, context), prompt, top_k)
     return _generate(
-        network, top_k, length, min(context, reads), params, state, prompt, key,
+        network, top_k, length, context, params, state, jnp.asarray(prompt, jnp.int32), key,
         jnp.float32(temperature), None if top_p is None else jnp.float32(top_p),
     )  # fmt: skip
 
 
-_MIXES_TIME = (
-    "gru", "lstm", "conv", "conv_transpose", "depthwise_conv", "max_pool", "avg_pool", "flatten",
-)  # fmt: skip
-
-
-def cached(network: Network, length: int) -> Network:
-    """Returns the network with a memory of `length` places in each attention.
-
-    It then reads a sequence piece by piece, in inference: its state, which `init` makes for the
-    batch of its inputs, says what was read. Parameters are those of the network.
-
-    Raises:
-      InvalidType: if it has no attention, or a part that would have to remember and cannot.
-      InvalidValue: if some attention is not causal, or there are fewer learned positions.
-    """
-    found = []
-
-    def change(path, part):
-        settings = dict(part.parts.settings)
-        if part.parts.kind == "attention":
-            found.append(path)
-            return remembering(part, length)
-        if part.parts.kind in _MIXES_TIME:
-            raise InvalidType(
-                "generate",
-                "a part of the network would have to remember, and cannot",
-                got=f"{part.parts.kind} at {path!r}",
-                expected="attention and positions, and else what treats every place alike",
-                fix="Recompute for each token, or replace that part",
-            )
-        if part.parts.kind == "positions":
-            if settings["length"] < length:
-                raise InvalidValue(
-                    "generate",
-                    "there are fewer positions than tokens to read",
-                    got=f"{length} tokens to read and {settings['length']} positions",
-                    expected=f"at most {settings['length']} tokens",
-                    fix=f"Pass context={settings['length']}, to go on from the last ones, or ask"
-                    " for fewer",
-                )
-            return positions(settings["length"], remembers=True)
-        return part
-
-    changed = rewrite(network, change)
-    if not found:
-        raise InvalidType(
-            "generate",
-            "the network has no attention that could remember what it has read",
-            got=f"a network of the kind {network.parts.kind}",
-            expected="one with causal attention in its parts",
-            fix="Pass gpt(...), or a network of attention(..., causal=True)",
-        )
-    return changed
-
-
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _generate(network, top_k, length, context, params, state, prompt, key, temperature, top_p):
-    reader = cached(network, context)
+    reader = remembering(network, context)
     batch = prompt.shape[0]
 
     def draw(number, logits):
         logits = logits.astype(jnp.float32)
         likeliest = jnp.argmax(logits, -1).astype(jnp.int32)
         hot = jnp.where(temperature > 0, temperature, 1.0)
-        kept = _among(_first(logits / hot, top_k), top_p)
-        drawn = jax.random.categorical(jax.random.fold_in(key, number), kept).astype(jnp.int32)
+        allowed = _most_probable(_largest(logits / hot, top_k), top_p)
+        drawn = jax.random.categorical(jax.random.fold_in(key, number), allowed).astype(jnp.int32)
         return jnp.where(temperature > 0, drawn, likeliest)
 
     def read(memory, tokens):
@@ -182,14 +129,11 @@ def _generate(network, top_k, length, context, params, state, prompt, key, tempe
         return (memory, logits), token
 
     def begin(tokens):
-        shape = jax.ShapeDtypeStruct((batch, 1), jnp.int32)
-        # The network's own state where it has one; what is new is the memory, empty.
-        _, fresh = reader.init(jax.random.key(0), shape)
-        logits, memory = read(_over(fresh, state), tokens)
+        logits, memory = read(_empty_memory(reader, state, batch), tokens)
         return memory, logits
 
     def piece(known, done, count):
-        """Reads what is known, and writes `count` tokens: as many as the memory has room for."""
+        """Reads the known tokens, and writes `count` more, for which the memory has room."""
         carry, tokens = lax.scan(write, begin(known), done + jnp.arange(count - 1))
         last = draw(done + count - 1, carry[1])
         return jnp.concatenate([tokens.T, last[:, None]], 1)
@@ -204,25 +148,25 @@ def _generate(network, top_k, length, context, params, state, prompt, key, tempe
     room = context - half + 1
     known = jnp.concatenate([known, text], 1)[:, -half:]
 
-    def go_on(known, done):
+    def continued(known, done):
         text = piece(known, done, room)
         return jnp.concatenate([known, text], 1)[:, -half:], text
 
-    _, pieces = lax.scan(go_on, known, jnp.arange(done, length, room))
+    _, pieces = lax.scan(continued, known, jnp.arange(done, length, room))
     rest = jnp.moveaxis(pieces, 0, 1).reshape(batch, -1)
     return jnp.concatenate([text, rest], 1)[:, :length]
 
 
-def _first(logits, count):
+def _largest(logits, count):
     """Leaves only the `count` largest logits."""
     if count is None:
         return logits
     _, places = lax.top_k(logits, count)  # of equals the first, so that there are no more
-    kept = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], places].set(True)
-    return jnp.where(kept, logits, -jnp.inf)
+    chosen = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], places].set(True)
+    return jnp.where(chosen, logits, -jnp.inf)
 
 
-def _among(logits, share):
+def _most_probable(logits, share):
     """Leaves only the largest logits that together have at least the share of the probability."""
     if share is None:
         return logits
@@ -234,30 +178,74 @@ def _among(logits, share):
     return jnp.where((logits < lowest) & (share < 1), -jnp.inf, logits)
 
 
-def _over(fresh: Any, own: Any) -> Any:
-    """Returns nested dicts with the leaves of both, those of `own` where both have one."""
-    if not isinstance(fresh, Mapping):
-        return own
-    both = {**fresh, **own}
-    return {
-        name: _over(fresh[name], own[name]) if name in fresh and name in own else value
-        for name, value in both.items()
-    }
+def _empty_memory(reader: Network, state: Any, batch: int) -> Any:
+    """Returns the network's own state, with an empty memory where it has none."""
+    tokens = jax.ShapeDtypeStruct((batch, 1), jnp.int32)
+    return _update(reader.init(jax.random.key(0), tokens)[1], state)
 
 
-def _checked(network: Network, params: Any, state: Any, prompt: Any, top_k: Any) -> Any:
-    """Returns the prompt as an array on the device, if it and `top_k` fit the network."""
+def _update(tree: Any, other: Any) -> Any:
+    """Returns nested dicts with the leaves of both, those of `other` where both have one."""
+    if not isinstance(tree, Mapping):
+        return other
+    shared = {name: _update(tree[name], other[name]) for name in tree if name in other}
+    return {**tree, **other, **shared}
+
+
+def _check_reads_on(network: Network, params: Any, state: Any, context: int) -> int:
+    """Returns the number of logits; raises unless the network can read piece by piece."""
+    error, logits = _reading_error(network, min(context, 4), params, state)
+    if is_concrete(error) and error > 0.03:
+        raise InvalidType(
+            "generate",
+            "the network reads piece by piece otherwise than as a whole",
+            got=f"{network.parts.kind}, whose logits differ by {float(error):.0%}",
+            expected="causal attention, positions, and layers that treat every place alike; and an"
+            " apply that returns the state of its parts",
+            fix="Apply the network to the whole text for each token, or replace the part that looks"
+            " at other places",
+        )
+    return logits.shape[-1]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _reading_error(network, count, params, state):
+    """Returns how far logits of tokens read in two pieces are from those read whole, and these."""
+    reader, half = remembering(network, count), max(1, count // 2)
+    memory, pieces = _empty_memory(reader, state, 1), []
+    tokens = jnp.arange(count, dtype=jnp.int32)[None] % 2
+    whole, _ = network.apply(params, state, tokens)
+    if not hasattr(whole, "shape"):
+        raise InvalidType(
+            "generate",
+            "the network does not give logits alone",
+            got=f"a {type(whole).__name__}",
+            expected="one array [batch, time, vocabulary]",
+            fix="Pass the network that was not changed by capture",
+        )
+    for piece in (tokens[:, :half], tokens[:, half:]):
+        if piece.size:
+            logits, memory = reader.apply(params, memory, piece)
+            pieces.append(logits)
+    whole, pieces = whole.astype(jnp.float32), jnp.concatenate(pieces, 1).astype(jnp.float32)
+    return jnp.abs(pieces - whole).max() / jnp.abs(whole).max(), whole[:, -1]
+
+
+def _tokens(prompt: Any) -> Any:
+    """Returns the prompt as an array, of whichever library."""
     prompt = prompt if hasattr(prompt, "dtype") else np.asarray(prompt)
     if prompt.ndim != 2 or not np.issubdtype(prompt.dtype, np.integer) or not prompt.size:
         raise InvalidType(
             "generate",
-            "the prompt is of another kind",
+            "the prompt has the wrong type",
             got=f"dtype {prompt.dtype} and shape {prompt.shape}",
             expected="whole numbers [batch, time], at least one for each text",
             fix="Pass prompt[None] for a single text, and a token to begin with",
         )
-    leaves, form = jax.tree.flatten((params, state))
-    vocabulary = _vocabulary(network, form, tuple((x.shape, x.dtype) for x in leaves))
+    return prompt
+
+
+def _check_vocabulary(vocabulary: int, prompt: Any, top_k: Any) -> None:
     if is_concrete(prompt) and not (0 <= int(prompt.min()) <= int(prompt.max()) < vocabulary):
         raise InvalidValue(
             "generate",
@@ -268,24 +256,6 @@ def _checked(network: Network, params: Any, state: Any, prompt: Any, top_k: Any)
         )
     if top_k is not None:
         positive_integer("generate", "top_k", top_k, at_most=vocabulary)
-    return jnp.asarray(prompt, jnp.int32)
-
-
-@lru_cache(64)  # tracing a deep network takes longer than a short text
-def _vocabulary(network: Network, form: Any, leaves: tuple[Any, ...]) -> int:
-    """Returns the number of logits."""
-    params, state = jax.tree.unflatten(form, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    logits = jax.eval_shape(lambda p, s, t: network.apply(p, s, t)[0], params, state, tokens)
-    if not hasattr(logits, "shape"):
-        raise InvalidType(
-            "generate",
-            "the network does not give logits alone",
-            got=f"a {type(logits).__name__}",
-            expected="one array [batch, time, vocabulary]",
-            fix="Pass the network that was not changed by captured",
-        )
-    return logits.shape[-1]
 
 
 def _check_share(top_p: Any) -> None:

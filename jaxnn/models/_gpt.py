@@ -38,6 +38,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxnn.calls import apply_part, init_part, passes_inputs
 from jaxnn.checks import choice, positive_integer
 from jaxnn.layers import activation, attention, embedding, layer_norm, linear, rms_norm
 from jaxnn.layers import dropout as dropout_layer
@@ -45,12 +46,10 @@ from jaxnn.layers import positions as positions_layer
 from jaxnn.network import (
     Network,
     Parts,
-    apply_part,
-    described,
-    gathered,
+    collect,
+    describe,
     output_shape,
     parallel,
-    part_key,
     residual,
     serial,
 )
@@ -150,7 +149,7 @@ def gpt(
     places = [] if modern else [("positions", positions_layer(positions, scale=scale))]
     body = serial(*places, *drops(), *blocks, ("norm", norm()))
     network = _tied(("tokens", embedding(vocabulary, features, scale=scale)), ("body", body))
-    return described(
+    return describe(
         network, "gpt", vocabulary=vocabulary, layers=layers, heads=heads, features=features,
         form=form,
     )  # fmt: skip
@@ -161,20 +160,21 @@ def _tied(*children: tuple[str, Network]) -> Network:
     (_, tokens), (_, body) = children
 
     def init(key, inputs):
-        params, state = tokens.init(part_key(key, "tokens"), inputs)
+        params, state = init_part("tokens", tokens, key, inputs)
         rows = output_shape(tokens, params, state, inputs)
-        return gathered(children, [(params, state), body.init(part_key(key, "body"), rows)])
+        return collect(children, [(params, state), init_part("body", body, key, rows)])
 
+    @passes_inputs
     def apply(params, state, inputs, *, key=None):
         rows, first = apply_part("tokens", tokens, params, state, inputs, key)
-        found, second = apply_part("body", body, params, state, rows, key)
-        weight = params["tokens"]["weight"].astype(found.dtype)
+        features, second = apply_part("body", body, params, state, rows, key)
+        weight = params["tokens"]["weight"].astype(features.dtype)
         with jax.named_scope("output"):
-            logits = found.reshape(-1, found.shape[-1]) @ weight.T
-        logits = logits.reshape(*found.shape[:-1], -1)
-        return logits, gathered(children, [({}, first), ({}, second)])[1]
+            logits = features.reshape(-1, features.shape[-1]) @ weight.T
+        logits = logits.reshape(*features.shape[:-1], -1)
+        return logits, collect(children, [({}, first), ({}, second)])[1]
 
-    return Network(init, apply, Parts("tied", (), children, _tied))
+    return Network(init, apply, Parts("tied", (), children))
 
 
 def _product(outputs: tuple[jax.Array, ...]) -> jax.Array:

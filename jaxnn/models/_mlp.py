@@ -17,7 +17,7 @@ import jax
 from jaxnn.layers import activation as activation_layer
 from jaxnn.layers import dropout as dropout_layer
 from jaxnn.layers import flatten, linear
-from jaxnn.network import Network, described, serial
+from jaxnn.network import Network, describe, serial
 from jaxnn.typing import Any, Callable, Number
 
 
@@ -48,4 +48,4 @@ def mlp(
         if not (isinstance(dropout, int | float) and dropout == 0):
             parts.append((f"dropout_{number}", dropout_layer(dropout)))
     parts.append(("output", linear(outputs, scale=scale)))
-    return described(serial(*parts), "mlp", hidden=tuple(hidden), outputs=outputs)
+    return describe(serial(*parts), "mlp", hidden=tuple(hidden), outputs=outputs)

@@ -20,7 +20,7 @@ from jaxnn.checks import InvalidValue, choice, positive_integer, rate
 from jaxnn.layers import activation as activation_layer
 from jaxnn.layers import batch_norm, conv, linear, max_pool, stochastic_depth
 from jaxnn.models._convnet import image_channels
-from jaxnn.network import Network, described, residual, serial, stateless
+from jaxnn.network import Network, describe, residual, serial, stateless
 from jaxnn.typing import Any, Callable, Number
 
 _WIDTHS = {"cifar": 16, "imagenet": 64}
@@ -108,8 +108,8 @@ def resnet(
             given = features
         parts.append((f"stage_{stage + 1}", serial(*members)))
     mean = stateless(lambda params, images: images.mean((1, 2)))
-    parts += [("mean", described(mean, "mean_over_space")), ("output", linear(outputs))]
-    return described(serial(*parts), "resnet", blocks=tuple(blocks), outputs=outputs, form=form)
+    parts += [("mean", describe(mean, "mean_over_space")), ("output", linear(outputs))]
+    return describe(serial(*parts), "resnet", blocks=tuple(blocks), outputs=outputs, form=form)
 
 
 def _branch(
@@ -149,4 +149,4 @@ def _padded(features: int, strides: int) -> Network:
         more = features - images.shape[-1]
         return jnp.pad(kept, ((0, 0), (0, 0), (0, 0), (0, more)))
 
-    return described(stateless(apply), "padded", features=features, strides=strides)
+    return describe(stateless(apply), "padded", features=features, strides=strides)

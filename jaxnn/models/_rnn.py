@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from jaxnn.checks import InvalidValue, choice, kind
 from jaxnn.layers import dropout as dropout_layer
 from jaxnn.layers import gru, linear, lstm
-from jaxnn.network import Network, described, serial, stateless
+from jaxnn.network import Network, describe, serial, stateless
 from jaxnn.typing import Number
 
 _CELLS = {"gru": gru, "lstm": lstm}
@@ -59,7 +59,7 @@ def rnn(
         if not (isinstance(dropout, int | float) and dropout == 0):
             parts.append((f"dropout_{number}", dropout_layer(dropout)))
     if not every_step:
-        parts.append(("last", described(stateless(lambda params, x: x[:, -1]), "last")))
+        parts.append(("last", describe(stateless(lambda params, x: x[:, -1]), "last")))
     parts.append(("output", linear(outputs)))
     settings = {"hidden": tuple(hidden), "outputs": outputs, "cell": cell}
-    return described(serial(*parts), "rnn", **settings)
+    return describe(serial(*parts), "rnn", **settings)

@@ -24,14 +24,13 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxnn.calls import apply_part, init_part, part_key, passes_inputs
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.network import (
     Network,
     Parts,
-    apply_part,
-    gathered,
+    collect,
     output_shape,
-    part_key,
 )
 
 
@@ -67,14 +66,15 @@ def vae(encoder: Network, decoder: Network) -> Network:
             )
 
     def init(key, inputs):
-        made = [encoder.init(part_key(key, "encoder"), inputs)]
-        code = output_shape(encoder, *made[0], inputs)
+        encoded = init_part("encoder", encoder, key, inputs)
+        code = output_shape(encoder, *encoded, inputs)
         _check_code(code)
         latents = jax.ShapeDtypeStruct((code.shape[0], code.shape[1] // 2), code.dtype)
-        made.append(decoder.init(part_key(key, "decoder"), latents))
-        _check_size(output_shape(decoder, *made[1], latents), inputs)
-        return gathered(children, made)
+        decoded = init_part("decoder", decoder, key, latents)
+        _check_size(output_shape(decoder, *decoded, latents), inputs)
+        return collect(children, [encoded, decoded])
 
+    @passes_inputs
     def apply(params, state, inputs, *, key=None):
         code, encoded = apply_part("encoder", encoder, params, state, inputs, key)
         _check_code(code)
@@ -90,12 +90,9 @@ def vae(encoder: Network, decoder: Network) -> Network:
             "mean": mean,
             "log_variance": log_variance,
         }
-        return outputs, gathered(children, [({}, encoded), ({}, decoded)])[1]
+        return outputs, collect(children, [({}, encoded), ({}, decoded)])[1]
 
-    def rebuild(*parts):
-        return vae(*(part for _, part in parts))
-
-    return Network(init, apply, Parts("vae", (), children, rebuild))
+    return Network(init, apply, Parts("vae", (), children))
 
 
 def _check_code(code) -> None:

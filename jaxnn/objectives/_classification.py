@@ -69,7 +69,7 @@ def classification(
             positive_integer("classification", "top_k", k, at_most=classes)
         for name, measure in asked.items():
             _check_one_number(name, measure, outputs)
-        if "labels" in arrays and arrays["labels"].shape == outputs.shape[:-1]:
+        if "labels" in arrays and arrays["labels"].shape[1:] == outputs.shape[1:-1]:
             check_labels("classification", classes, arrays)  # or `prepare` makes the labels
 
     return Objective(loss, measured, check=check)

@@ -62,7 +62,7 @@ def focal(*, gamma: Number = 2.0, alpha: Sequence[float] | np.ndarray | None = N
         return {"accuracy": measures.accuracy(logits, labels, weights_of(batch, labels))}
 
     def check(outputs, arrays):
-        if "labels" in arrays and arrays["labels"].shape == outputs.shape[:-1]:
+        if "labels" in arrays and arrays["labels"].shape[1:] == outputs.shape[1:-1]:
             check_labels("focal", outputs.shape[-1], arrays)
 
     return Objective(loss, metrics, check=check)

@@ -1,7 +1,8 @@
-"""What is seen of a run at a moment of its training: a pure function of its state, small arrays.
+"""Observations of a run at a moment of its training: small arrays, a pure function of its state.
 
-`observe` is one compiled program that looks at weights and outputs, and changes nothing: a run that
-is recorded has the bits of one that is not. What it looks at, a `Plan` says.
+`observe` is one compiled program that reads weights and outputs and changes nothing: a run has the
+same bits with and without a recording. A `Plan` says what it computes. The final predictions go to
+the host, batch by batch.
 """
 
 import math
@@ -16,13 +17,15 @@ import numpy as np
 from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import Learner
 from jaxnn.metrics import values
-from jaxnn.names import named
+from jaxnn.names import named_leaves
 from jaxnn.pictures.diagram import Diagram, biases, wires
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Batch
 
-SHOWN = 16  # examples of which the outputs are kept
-WIDEST = 1024  # numbers of an output, above which outputs are not kept
+SHOWN = 16  # examples of which the outputs are recorded
+WIDEST = 1024  # numbers of an output, above which outputs are not recorded
+ROUNDING = 1e-2  # by which two programs of one network may differ, in bfloat16
+AGREES = "agrees"  # whether captured outputs are of the network that predicts
 SIDE = 64  # points along each side of a map of two inputs
 
 Kind = Literal["classification", "regression", "other"]
@@ -35,7 +38,7 @@ class Filters:
     Attributes:
       leaf: the name of the weights.
       shape: of an image, `(height, width, channels)`.
-      count: how many are kept.
+      count: how many are recorded.
     """
 
     leaf: str
@@ -44,76 +47,87 @@ class Filters:
 
 
 class Plan(NamedTuple):
-    """What is looked at; a static argument of `observe`.
+    """What `observe` computes; a static argument of it.
 
     Attributes:
       kind: what the outputs are.
-      gradients: whether gradients are looked at too.
+      gradients: whether gradients are observed.
       sample: how many numbers stand for those of a layer.
-      listened: the paths of the parts whose outputs are looked at.
+      captured_paths: the paths of the parts whose outputs are captured.
       nodes: how the network is drawn, where that is as nodes.
       filters: the weights that make images, if there are any.
-      ground: where two inputs are mapped, their least and largest values, `((x, x), (y, y))`.
+      plot_bounds: where two inputs are mapped, their least and largest values, `((x, x), (y, y))`.
     """
 
     kind: Kind
     gradients: bool = False
     sample: int = 0
-    listened: tuple[str, ...] = ()
+    captured_paths: tuple[str, ...] = ()
     nodes: Diagram | None = None
     filters: Filters | None = None
-    ground: tuple[tuple[float, float], ...] = ()
+    plot_bounds: tuple[tuple[float, float], ...] = ()
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def observe(
     learner: Learner, plan: Plan, state: Any, batch: Batch, data: Resident
 ) -> dict[str, Array]:
-    """Returns what is seen of a state: arrays by name, as `jaxnn.storage.recording` keeps them.
+    """Returns observations of a state: arrays by name, as `jaxnn.storage.recording` writes them.
 
     Args:
       learner: that trains.
-      plan: what is looked at.
+      plan: what to compute.
       state: of the moment.
-      batch: the examples that the network is asked about.
+      batch: the examples that on which the network is evaluated.
       data: what is trained on, for the gradients of a batch from all over it.
     """
     seen = {f"metrics/{name}": x for name, x in values(learner.evaluate(state, batch)).items()}
     inputs = inputs_of(learner, state, batch)
-    if plan.listened:
-        outputs, inside = _inside(learner, plan, state, inputs)
-        seen |= inside
-    else:
-        outputs = learner.predict(state, inputs)
+    outputs = learner.predict(state, inputs)
+    if plan.captured_paths:
+        seen |= _captured(learner, plan, state, inputs, outputs)
     if is_one(outputs, batch) and outputs.size <= WIDEST * outputs.shape[0]:
         seen["outputs"] = outputs[:SHOWN]
     if learner.parts is None or not plan.sample:
         return _small(seen)
-    params = learner.parts.params(state)
-    leaves = named(params)
+    params = learner.eval_params(state)
+    leaves = named_leaves(params)
     seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
-    if plan.gradients and learner.halves is not None:
-        gradients = learner.halves.gradients(state, data.take(spread(data, data.batch_size)))
-        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in named(gradients.values).items()}
+    if plan.gradients:
+        gradients = learner.gradients(state, data.take(spread(data, data.batch_size)))
+        leaves_of = {} if gradients is None else named_leaves(gradients.values)
+        seen |= {f"gradients/{name}": _rms(leaf) for name, leaf in leaves_of.items()}
     if plan.nodes is not None:
         seen |= {f"wires/{leaf}": values for leaf, values in wires(plan.nodes, params).items()}
         seen |= {f"biases/{leaf}": values for leaf, values in biases(plan.nodes, params).items()}
     if plan.filters is not None:
         seen["filters"] = _images(plan.filters, leaves[plan.filters.leaf])
-    if plan.ground:
-        seen["boundary"] = learner.predict(state, ground(plan)).reshape(SIDE, SIDE, -1)
+    if plan.plot_bounds:
+        seen["boundary"] = learner.predict(state, plot_points(plan)).reshape(SIDE, SIDE, -1)
     return _small(seen)
 
 
-def ground(plan: Plan) -> Array:
+def plot_points(plan: Plan) -> Array:
     """Returns the points of the map of two inputs, `[SIDE * SIDE, 2]`, row after row."""
-    x, y = (jnp.linspace(low, high, SIDE) for low, high in plan.ground)
+    x, y = (jnp.linspace(low, high, SIDE) for low, high in plan.plot_bounds)
     return jnp.stack(jnp.meshgrid(x, y), -1).reshape(-1, 2)
 
 
 def spread(data: Resident, count: int) -> np.ndarray:
     """Returns the numbers of so many examples from all over the data."""
     return (np.arange(count) * data.num_examples // count).astype(np.int32)
+
+
+@jax.jit
+def take(data: Resident, index: Any) -> Batch:
+    """Returns examples by their numbers, with the weights that evaluation gives them."""
+    return weighted(data.take(index))
+
+
+def weighted(batch: Batch) -> Batch:
+    """Returns a batch that has weights."""
+    ones = jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[0])
+    return {**batch, "weights": jnp.asarray(batch.get("weights", ones), jnp.float32)}
 
 
 def inputs_of(learner: Learner, state: Any, batch: Batch) -> Any:
@@ -129,18 +143,35 @@ def is_one(outputs: Any, batch: Batch) -> bool:
     return getattr(outputs, "shape", ())[:1] == (count,)
 
 
-def _inside(learner: Learner, plan: Plan, state: Any, inputs: Any) -> tuple[Any, dict[str, Array]]:
-    """Returns the outputs, and of what each part puts out samples and the share that is off."""
+def _captured(
+    learner: Learner, plan: Plan, state: Any, inputs: Any, predicted: Any
+) -> dict[str, Array]:
+    """Returns samples of what each part puts out, and the share that is off.
+
+    They count only if the network gives what the learner predicts, up to rounding: `AGREES`.
+    """
     parts: Any = learner.parts
-    network = capture(parts.network(state.hparams), plan.listened)
-    (outputs, inside), _ = network.apply(parts.params(state), state.state, inputs)
+    network = capture(parts.network(state.hparams), plan.captured_paths)
+    (outputs, captured), _ = network.apply(learner.eval_params(state), state.state, inputs)
+    if jax.tree.map(jnp.shape, outputs) != jax.tree.map(jnp.shape, predicted):
+        return {}
     seen = {}
-    for path, made in inside.items():
-        if isinstance(made, jax.Array) and made.ndim > 1:
-            seen[f"activations/{path}"] = _sampled(plan, made)
-            off = jnp.all(made == 0, range(made.ndim - 1))
+    for path, output in captured.items():
+        if isinstance(output, jax.Array) and output.ndim > 1:
+            seen[f"activations/{path}"] = _sampled(plan, output)
+            off = jnp.all(output == 0, range(output.ndim - 1))
             seen[f"quiet/{path}"] = jnp.mean(off.astype(jnp.float32))
-    return outputs, seen
+    close = [
+        jnp.allclose(x, y, ROUNDING, ROUNDING * jnp.max(jnp.abs(y)), equal_nan=True)
+        for x, y in zip(jax.tree.leaves(outputs), jax.tree.leaves(predicted))
+    ]
+    return seen | {AGREES: jnp.all(jnp.stack(close))}
+
+
+def agreeing(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arrays of a moment, without captured outputs that do not agree."""
+    prefixes = (AGREES,) if arrays.get(AGREES, True) else (AGREES, "activations/", "quiet/")
+    return {name: x for name, x in arrays.items() if not name.startswith(prefixes)}
 
 
 def _images(filters: Filters, weight: Array) -> Array:
@@ -166,3 +197,80 @@ def _rms(array: Array) -> Array:
 def _small(seen: dict[str, Array]) -> dict[str, Array]:
     """Returns the arrays as float32, which is what NumPy's files hold."""
     return {name: jnp.asarray(value, jnp.float32) for name, value in seen.items()}
+
+
+EXAMPLES = 8  # of the best, the worst and the most uncertain
+MOST = 10_000  # examples at most
+POINTS = 1000  # of them those that a picture of truth and prediction has
+LARGEST = 65_536  # bytes of an example that is recorded
+
+
+def final_predictions(
+    learner: Learner, state: Any, data: Resident, kind: Kind, most: int = MOST
+) -> dict[str, np.ndarray]:
+    """Returns arrays by name, as `jaxnn.storage.recording` writes them.
+
+    For classification the confusion matrix, and the examples with the highest loss, the lowest,
+    and the least difference between the two likeliest classes. For regression the true and the
+    predicted numbers, the first of each example.
+
+    Args:
+      learner: of the run.
+      state: at the end.
+      data: to predict; examples of weight 0 are left out.
+      kind: what the outputs are.
+      most: how many examples at most, from all over the data.
+    """
+    if kind == "other":
+        return {}
+    count = min(most, data.num_examples)
+    index = spread(data, count)
+    size = min(data.batch_size, count)
+    batches = []
+    for start in range(0, count, size):
+        # The last batch is filled up with its last example.
+        places = np.minimum(np.arange(start, start + size), count - 1)
+        answers = jax.device_get(_answers(learner, state, data, index[places]))
+        batches.append([part[: count - start] for part in answers])
+    outputs, labels, weights = (np.concatenate(each) for each in zip(*batches))
+    counted = weights.reshape(count, -1).any(1)
+    if kind == "regression":
+        truth, predicted = (x.reshape(count, -1)[counted][:POINTS, 0] for x in (labels, outputs))
+        return {"truth": truth, "predicted": predicted}
+    counted &= (labels >= 0) & (labels < outputs.shape[-1])
+    return _classified(data, index[counted], labels[counted], outputs[counted])
+
+
+@partial(jax.jit, static_argnums=0)
+def _answers(learner: Learner, state: Any, data: Resident, index: Any) -> Any:
+    batch = weighted(data.take(index))
+    outputs = learner.predict(state, inputs_of(learner, state, batch))
+    return outputs.astype(np.float32), batch["labels"], batch["weights"]
+
+
+def _classified(
+    data: Resident, index: np.ndarray, labels: np.ndarray, outputs: np.ndarray
+) -> dict[str, np.ndarray]:
+    classes, rows = outputs.shape[-1], np.arange(len(labels))
+    shifted = outputs - outputs.max(-1, keepdims=True)
+    chances = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
+    loss = np.log(np.exp(shifted).sum(-1)) - shifted[rows, labels]
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, outputs.argmax(-1)), 1)
+    likeliest = np.sort(chances, -1)
+    orders = {"worst": -loss, "best": loss, "uncertain": likeliest[:, -1] - likeliest[:, -2]}
+    arrays: dict[str, np.ndarray] = {"confusion": confusion}
+    for name, order in orders.items():
+        chosen = np.argsort(order, kind="stable")[:EXAMPLES]
+        fields = {"index": index, "labels": labels, "outputs": outputs, "loss": loss}
+        arrays |= {f"{name}/{field}": values[chosen] for field, values in fields.items()}
+        arrays |= {f"{name}/{field}": x for field, x in examples(data, index[chosen]).items()}
+    return arrays
+
+
+def examples(data: Resident, index: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the inputs of some examples on the host, `{}` if they are large, or no one array."""
+    inputs = data.arrays["inputs"]
+    if not hasattr(inputs, "nbytes") or inputs.nbytes > LARGEST * data.num_examples:
+        return {}
+    return {"inputs": np.asarray(take(data, index)["inputs"])}

@@ -1,7 +1,7 @@
-"""What of a run is looked at, and when: decided before anything compiles.
+"""The plan of a recording: what is observed of a run, and when. It is made before any compilation.
 
-A `Plan` names the weights that are drawn, the parts that are listened to, how many examples the
-network is asked about, and the moments. Looking costs a small share of the training, whatever its
+A `Plan` names the weights that are drawn and the parts whose outputs are captured, a `Schedule` the
+moments and the number of examples. Observing costs a small share of the training, whatever its
 length and however large the network.
 """
 
@@ -16,33 +16,43 @@ import numpy as np
 from jaxnn.checks import Invalid
 from jaxnn.data._resident import Resident
 from jaxnn.driver.chunks import Training
-from jaxnn.names import named
-from jaxnn.network import Network, rewrite
+from jaxnn.names import named_leaves
+from jaxnn.network import Network
 from jaxnn.objectives import Objective
-from jaxnn.observing.observation import SHOWN, SIDE, Filters, Kind, Plan, inputs_of, is_one, spread
+from jaxnn.observing.observation import (
+    SHOWN,
+    SIDE,
+    Filters,
+    Kind,
+    Plan,
+    inputs_of,
+    is_one,
+    spread,
+    take,
+    weighted,
+)
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
 from jaxnn.summary import Table, table_of
-from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Batch
 
-MOMENTS = 16  # in which a training is told
-PROBED = 512  # examples that the network is asked about
-FILTERS = 16  # nodes of which all weights are kept, where they make an image
-PARTS = 24  # parts of a network that are listened to
+MOMENTS = 16  # of a training that are recorded
+PROBED = 512  # examples at most, on which the network is evaluated
+FILTERS = 16  # nodes whose weights are recorded as images
+PARTS = 24  # parts of a network whose outputs are captured
 SAMPLE = 1024  # numbers of a layer that stand for all
 # Numbers of a frame in all layers' samples, and in the images of weights: some 100 kB each.
 SAMPLES, PIXELS = 32_768, 16_384
-# What looking may cost: a share of the training's products, or so many, about 0.1 s of a core.
+# What observing may cost: a share of the training's products, or so many, about 0.1 s of a core.
 SHARE, FREE = 0.025, 2e9
 
 
-class Made(NamedTuple):
-    """A network as it stands in a run, by the shapes of its arrays.
+class BoundNetwork(NamedTuple):
+    """The network of a run, with the shapes of its arrays.
 
     Attributes:
-      network: made of the run's hyper-parameters.
-      objective: made of them too.
+      network: built with the hyper-parameters of the run.
+      objective: built with them.
       inputs: the shapes of a batch of one example.
       state: those of the learner's state.
       table: the figures of its parts.
@@ -55,8 +65,8 @@ class Made(NamedTuple):
     table: Table
 
 
-def made(training: Training) -> Made | None:
-    """Returns the network that is trained, if the learner tells and it can be looked at alone."""
+def bind(training: Training) -> BoundNetwork | None:
+    """Returns the network of a run; `None` if the learner or its inputs do not say enough."""
     parts = training.learner.parts
     if parts is None:
         return None
@@ -70,20 +80,20 @@ def made(training: Training) -> Made | None:
             state, training.data,
         )  # fmt: skip
         goal = parts.objective(training.hparams)
-        return Made(
+        return BoundNetwork(
             network, goal, inputs, state, table_of(network, state.params, state.state, inputs)
         )
     except Invalid:
-        return None  # of inputs that cannot be looked at alone
+        return None  # the network does not take such inputs alone
 
 
 class Schedule(NamedTuple):
-    """When a run is looked at, and how closely.
+    """When a run is observed, and how closely.
 
     Attributes:
       moments: the steps, 0 first and the last one last.
-      probed: how many examples the network is asked about.
-      gradients: whether gradients are looked at too.
+      probed: how many examples the network is evaluated on.
+      gradients: whether gradients are observed.
       mapped: whether the outputs are mapped over two inputs.
     """
 
@@ -94,14 +104,14 @@ class Schedule(NamedTuple):
 
 
 def schedule(training: Training) -> Schedule:
-    """Returns when to look and how closely, so that it costs little beside the training.
+    """Returns when to observe and how closely, at a small share of the cost of training.
 
     Moments are dense at the beginning, where a network learns fastest: the number of steps until
     each grows with its square.
     """
     per_step = 2 * products(training.program.jaxpr)
     budget = max(SHARE * training.steps * per_step, FREE)
-    gradients = training.learner.halves is not None and MOMENTS * per_step <= budget / 2
+    gradients = training.learner.parts is not None and MOMENTS * per_step <= budget / 2
     left = budget / MOMENTS - per_step * gradients
     per_example = per_step / training.data.batch_size / 3  # backward takes twice as many
     mapped = _is_plane(training.data) and SIDE**2 * per_example <= left / 2
@@ -113,8 +123,10 @@ def schedule(training: Training) -> Schedule:
     return Schedule((*sorted(steps),), probed, gradients, mapped)
 
 
-def plan(training: Training, found: Made | None, chosen: Schedule) -> tuple[Plan, Diagram | None]:
-    """Returns what is looked at in a run and how its network is drawn, as far as it is known."""
+def plan(
+    training: Training, bound: BoundNetwork | None, chosen: Schedule
+) -> tuple[Plan, Diagram | None]:
+    """Returns what to observe, and how the network is drawn, as far as both are known."""
     data, learner = probe_data(training), training.learner
     state = jax.eval_shape(training.trials).state
     batch = jax.eval_shape(lambda data: weighted(data.take(jnp.arange(2))), data)
@@ -122,82 +134,56 @@ def plan(training: Training, found: Made | None, chosen: Schedule) -> tuple[Plan
     outputs = jax.eval_shape(learner.predict, state, inputs)
     metrics = jax.eval_shape(learner.evaluate, state, batch)
     kind = _kind(batch, outputs, metrics) if is_one(outputs, batch) else "other"
-    if found is None:
+    if bound is None:
         return Plan(kind), None
-    drawn = _drawn(found)
-    leaves = len(jax.tree.leaves(found.state.params))
+    drawn = _drawn(bound)
+    leaves = len(jax.tree.leaves(bound.state.params))
     # Points of a map are no examples: what an objective does to examples it cannot do to them.
-    plain = found.objective.prepare is Objective._field_defaults["prepare"]
+    plain = bound.objective.prepare is Objective._field_defaults["prepare"]
     mapped = chosen.mapped and plain and is_one(outputs, batch) and outputs.size <= 2 * FILTERS
     return Plan(
         kind,
         chosen.gradients,
         min(SAMPLE, max(SAMPLES // max(leaves, 1), 32)),
-        _listened(found),
+        _captured_paths(bound),
         drawn if drawn is not None and drawn.layers else None,
-        _filters(found),
-        _ground(data) if mapped else (),
+        _filters(bound),
+        _plot_bounds(data) if mapped else (),
     ), drawn
 
 
 def probe_data(training: Training) -> Resident:
-    """Returns the data that the network is asked about: those of the first evaluation, if any."""
+    """Returns the data of the first evaluation, or else those of the training."""
     return next(iter(training.evaluations.values()), training.data)
 
 
 def probe(data: Resident, count: int) -> Batch:
-    """Returns examples from all over the data; the first `SHOWN` are too, and are kept."""
+    """Returns examples from all over the data; the first `SHOWN`, which are recorded, are too."""
     first = np.arange(min(SHOWN, count)) * count // min(SHOWN, count)
     order = np.concatenate([first, np.setdiff1d(np.arange(count), first)])
-    return taken(data, spread(data, count)[order])
+    return take(data, spread(data, count)[order])
 
 
-@jax.jit
-def taken(data: Resident, index: Any) -> Batch:
-    """Returns examples by their numbers, with the weights that evaluation gives them."""
-    return weighted(data.take(index))
-
-
-def weighted(batch: Batch) -> Batch:
-    """Returns a batch that has weights."""
-    ones = jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[0])
-    return {**batch, "weights": jnp.asarray(batch.get("weights", ones), jnp.float32)}
-
-
-def _listened(found: Made) -> tuple[str, ...]:
+def _captured_paths(bound: BoundNetwork) -> tuple[str, ...]:
     """Returns the paths of activations, or in a network without any those of its layers."""
-    kinds: dict[str, str] = {}
+    rows = [row for row in bound.table.rows if row.part != "network"]
+    paths = [row.part for row in rows if row.kind == "activation"]
+    return tuple((paths or [row.part for row in rows if row.parameters])[:PARTS])
 
-    def look(path: str, part: Network) -> Network:
-        if not part.parts.children:
-            kinds[path] = part.parts.kind
-        return part
 
-    rewrite(found.network, look)
-    sizes = {row.part: row.parameters for row in found.table.rows}
-    paths = [path for path, kind in kinds.items() if kind == "activation"]
-    paths = (paths or [path for path in kinds if path and sizes.get(path)])[:PARTS]
+def _drawn(bound: BoundNetwork) -> Diagram | None:
     try:
-        jax.eval_shape(capture(found.network, paths).apply, found.state.params, found.state.state,
-                       found.inputs)  # fmt: skip
-    except Invalid:
-        return ()
-    return tuple(paths)
-
-
-def _drawn(found: Made) -> Diagram | None:
-    try:
-        return diagram(found.network, found.inputs, (found.state.params, found.state.state))
+        return diagram(bound.network, bound.inputs, (bound.state.params, bound.state.state))
     except Invalid:
         return None
 
 
-def _filters(found: Made) -> Filters | None:
+def _filters(bound: BoundNetwork) -> Filters | None:
     """Returns the weights of the first layer that has any, if they make images as the inputs do."""
-    shape = getattr(found.inputs, "shape", ())[1:]
-    first = next((row.part for row in found.table.rows if row.parameters), "")
+    shape = getattr(bound.inputs, "shape", ())[1:]
+    first = next((row.part for row in bound.table.rows if row.parameters), "")
     leaf = f"{first}/weight".strip("/")
-    weight = named(found.state.params).get(leaf)
+    weight = named_leaves(bound.state.params).get(leaf)
     if weight is None or len(shape) not in (2, 3):
         return None
     image: Any = (*shape, 1)[:3]
@@ -215,7 +201,7 @@ def _is_plane(data: Resident) -> bool:
     return getattr(inputs, "shape", ())[1:] == (2,) and jnp.issubdtype(inputs.dtype, jnp.floating)
 
 
-def _ground(data: Resident) -> tuple[tuple[float, float], ...]:
+def _plot_bounds(data: Resident) -> tuple[tuple[float, float], ...]:
     """Returns the least and the largest value of two inputs, with a margin."""
     inputs = np.asarray(data.arrays["inputs"], np.float32)
     low, high = inputs.min(0), inputs.max(0)

@@ -1,8 +1,8 @@
-"""The recorder of a run: looks at the network at moments of its training, and writes what it saw.
+"""The recorder of a run: observes the network at moments of its training, and writes the arrays.
 
-Looking is one small program, dispatched like the chunks of the training, and read one chunk late:
-the device is never waited for. A moment is a step, so a run that goes on records what one that
-nothing stopped has recorded.
+An observation is one small program, dispatched like the chunks of the training and read one chunk
+after: the recorder never waits for the device. A moment is a step, so a run that resumes records
+the same as one without interruption.
 """
 
 import warnings
@@ -15,12 +15,19 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnn.checks import Caution
+from jaxnn.checks import Caution, Invalid
 from jaxnn.driver.chunks import Progress, Training
-from jaxnn.network import Network
-from jaxnn.observing.final_predictions import JUDGED, examples, judged
-from jaxnn.observing.observation import SHOWN, Plan, observe
-from jaxnn.observing.plan import Made, Schedule, made, plan, probe, probe_data, schedule
+from jaxnn.observing.observation import (
+    MOST,
+    SHOWN,
+    Plan,
+    agreeing,
+    examples,
+    final_predictions,
+    observe,
+)
+from jaxnn.observing.plan import BoundNetwork, Schedule, bind, plan, probe, probe_data, schedule
+from jaxnn.pictures import scheme
 from jaxnn.pictures.diagram import Diagram, to_json
 from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
@@ -28,22 +35,21 @@ from jaxnn.storage.directory import DirectoryInUse, RunDirectory, finished
 from jaxnn.typing import Any, Callable
 
 
-class Seen(NamedTuple):
-    """What was seen at a moment, on the device."""
+class Observation(NamedTuple):
+    """The arrays of a moment, on the device."""
 
     step: int
     arrays: dict[str, Any]
 
 
-def _spared(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes an error of recording a caution, after which nothing is recorded any more.
+def _tolerant(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Turns an error of the recorder into a warning, after which nothing is recorded.
 
-    A run is worth more than its recording. That another process has taken the directory is an
-    error of the run.
+    The run continues without its recording; that another process owns the directory stops it.
     """
 
     @wraps(method)
-    def spared(self, *arguments):
+    def tolerant(self, *arguments):
         if self.ended:
             return None
         try:
@@ -53,44 +59,44 @@ def _spared(method: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             self.ended = True
             why = f"{type(error).__name__}: {error}"
-            text = f"the run goes on, but is not recorded any more ({why})"
+            text = f"the run continues, but is no longer recorded ({why})"
             warnings.warn(text, Caution, stacklevel=2)
             return None
 
-    return spared
+    return tolerant
 
 
 @contextmanager
 def recorder_of(
     directory: RunDirectory, training: Training, step: int | None, wanted: bool
 ) -> Iterator["Recorder | None"]:
-    """Yields what records a run, and waits in the end for what it does beside the training.
+    """Yields the recorder of a run, and waits for its background work in the end.
 
     Args:
       directory: of the run.
-      training: the run; a population is not recorded, nor one that is finished already.
-      step: at which it goes on; `None` where it begins.
-      wanted: whether to record it. If not, what was recorded before is cut to where it goes on.
+      training: the run; populations and finished runs are not recorded.
+      step: at which it resumes; `None` for a new run.
+      wanted: whether to record it. If not, an earlier recording is cut at that step.
     """
     if finished(directory.path) is not None:
         yield None
     elif wanted and training.layout.members is None:
-        found = Recorder(directory, training, step)
+        recorder = Recorder(directory, training, step)
         try:
-            yield found
+            yield recorder
         finally:
-            found.close()
+            recorder.close()
     else:
         recording.cut(directory.path / recording.FOLDER, -1 if step is None else step)
         yield None
 
 
 class Recorder:
-    """Records a single run in its directory; made by `recorder_of`.
+    """Records a single run in its directory; see `recorder_of`.
 
     Attributes:
-      moments: the steps at which the network is looked at.
-      ended: whether nothing is recorded any more.
+      moments: the steps at which the network is observed.
+      ended: whether an error has ended the recording.
     """
 
     def __init__(self, directory: RunDirectory, training: Training, step: int | None):
@@ -102,7 +108,7 @@ class Recorder:
         self.background = Background()
         self._begin(step)
 
-    @_spared
+    @_tolerant
     def _begin(self, step: int | None) -> None:
         self.folder.mkdir(exist_ok=True)
         files.sweep(self.folder)
@@ -113,60 +119,69 @@ class Recorder:
         own, training = Background(), self.training
         lowered = training.lowered()
         own.start(lambda: lowered.compile() and None)
-        found = made(training)
-        self.plan, drawn = plan(training, found, self.schedule)
+        bound = bind(training)
+        self.plan, drawn = plan(training, bound, self.schedule)
         self.batch = probe(probe_data(training), self.schedule.probed)
         state = jax.eval_shape(training.whole).state
-        looks = observe.lower(training.learner, self.plan, state, self.batch, training.data)
-        self.background.start(partial(self._prepare, looks, found, drawn))
+        arguments = state, self.batch, training.data
+        try:
+            observation = observe.lower(training.learner, self.plan, *arguments)
+        except Invalid:  # the outputs of some part cannot be captured
+            self.plan = self.plan._replace(captured_paths=())
+            observation = observe.lower(training.learner, self.plan, *arguments)
+        self.background.start(partial(self._prepare, observation, bound, drawn))
+        Background().start(scheme.preload)  # for the report, while programs compile
         own.wait()
 
-    @_spared
-    def look(self, progress: Progress) -> Seen | None:
-        """Looks at the network if it is time to, without waiting for the device."""
+    @_tolerant
+    def look(self, progress: Progress) -> Observation | None:
+        """Observes the network if the step is a moment, without waiting for the device."""
         if progress.step not in self.moments or progress.idle:
             return None
-        return self._seen(progress, progress.step)
+        return self._observe(progress, progress.step)
 
-    @_spared
-    def keep(self, seen: Seen) -> None:
-        """Writes what was seen."""
+    @_tolerant
+    def keep(self, observation: Observation) -> None:
+        """Writes an observation."""
         self.directory.check_owner()
-        recording.write(self.folder, recording.frame_name(seen.step), jax.device_get(seen.arrays))
+        arrays = agreeing(jax.device_get(observation.arrays))
+        recording.write(self.folder, recording.frame_name(observation.step), arrays)
 
-    @_spared
+    @_tolerant
     def end(self, progress: Progress) -> None:
-        """Writes what was seen last, and what the network makes of what it is evaluated on."""
+        """Writes the last observation and the final predictions."""
         last = int(progress.state.step)  # of a run that ended early
         if not (self.folder / recording.frame_name(last)).exists():
-            self.keep(self._seen(progress, last))
+            self.keep(self._observe(progress, last))
         self.directory.check_owner()
         data = probe_data(self.training)
-        most = JUDGED if self.training.evaluations else self.schedule.probed
-        found = judged(self.training.learner, progress.state, data, self.plan.kind, most)
-        recording.write(self.folder, recording.END, found)
+        most = MOST if self.training.evaluations else self.schedule.probed
+        predictions = final_predictions(
+            self.training.learner, progress.state, data, self.plan.kind, most
+        )
+        recording.write(self.folder, recording.END, predictions)
 
-    @_spared
+    @_tolerant
     def close(self) -> None:
-        """Waits for what is done beside the training."""
+        """Waits for background work."""
         self.background.wait()
 
-    def _seen(self, progress: Progress, step: int) -> Seen:
+    def _observe(self, progress: Progress, step: int) -> Observation:
         self.background.wait()
         learner, data = self.training.learner, self.training.data
-        return Seen(step, observe(learner, self.plan, progress.state, self.batch, data))
+        return Observation(step, observe(learner, self.plan, progress.state, self.batch, data))
 
-    def _prepare(self, looks: Any, found: Made | None, drawn: Diagram | None) -> None:
-        """Compiles what looks, beside the training's own programs, and writes what it looks at.
+    def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
+        """Compiles the observation beside the training's own programs, and writes what is observed.
 
         To trace it there too would cost more: two threads that trace wait for each other.
         """
-        looks.compile()
+        observation.compile()
         training, folder = self.training, self.folder
         shown = {name: np.asarray(self.batch[name][:SHOWN]) for name in ("index", "labels")
                  if hasattr(self.batch.get(name), "shape")}  # fmt: skip
         shown |= examples(probe_data(training), shown["index"])
-        about = _about(training, found, drawn, self.plan, self.schedule)
+        about = _about(training, bound, drawn, self.plan, self.schedule)
         self.directory.check_owner()
         before = recording.read(self.directory.path)
         if before is not None and not _same(before, about, shown):
@@ -177,7 +192,7 @@ class Recorder:
 
 def _same(before: recording.Recording, about: Any, shown: Any) -> bool:
     """Returns whether a recording is one of the same moments and examples."""
-    keys = ("moments", "probe", "diagram", "filters", "ground")
+    keys = ("moments", "probe", "diagram", "filters", "plot_bounds")
     return (
         all(before.about.get(key) == about.get(key) for key in keys)
         and before.probe.keys() == shown.keys()
@@ -186,7 +201,7 @@ def _same(before: recording.Recording, about: Any, shown: Any) -> bool:
 
 
 def _about(
-    training: Training, found: Made | None, drawn: Any, plan: Plan, schedule: Schedule
+    training: Training, bound: BoundNetwork | None, drawn: Any, plan: Plan, schedule: Schedule
 ) -> dict[str, Any]:
     of = next(iter(training.evaluations), "train")
     shown = min(SHOWN, schedule.probed)
@@ -196,17 +211,8 @@ def _about(
         "probe": {"of": of, "count": schedule.probed, "shown": shown},
         "kind": plan.kind,
         "filters": plan.filters and asdict(plan.filters),
-        "ground": plan.ground,
+        "plot_bounds": plan.plot_bounds,
         "diagram": drawn and to_json(drawn),
-        "outline": found and _outline("", found.network),
-        "table": found and found.table.as_json(),
+        "table": bound and bound.table.as_json(),
     }
     return json_files.plain(about, default=str)
-
-
-def _outline(name: str, network: Network) -> dict[str, Any]:
-    parts = network.parts
-    settings = dict(parts.settings)
-    children = [_outline(name, child) for name, child in parts.children]
-    about = {"name": name, "kind": parts.kind, "settings": settings}
-    return {**about, "times": parts.times, "children": children}

@@ -15,12 +15,11 @@ from jaxnn.pictures._confusion import confusion, confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._examples import examples
 from jaxnn.pictures._filters import filters
-from jaxnn.pictures._gradient_flow import gradient_flow
 from jaxnn.pictures._network import network
 from jaxnn.pictures._neuron import neuron
 from jaxnn.pictures._sweep import sweep
-from jaxnn.pictures.histograms import activations, weights
 from jaxnn.pictures.images import image_grid
+from jaxnn.pictures.layers import activations, gradient_flow, weights
 from jaxnn.pictures.scheme import canvas, svg
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Who looks at whom: the weights of attention, a panel for each head.
 
-    found = attention_weights(network, run.state.params, tokens[:1])
-    attention(found["body/block_1/look/branch/attention"][0], text).savefig("attention.png")
+    weights = attention_weights(network, run.state.params, tokens[:1])
+    attention(weights["body/block_1/look/branch/attention"][0], text).savefig("attention.png")
 
 Each row is a place that asks, each column a place that is looked at; a row sums to 1.
 
@@ -14,22 +14,23 @@ Each row is a place that asks, each column a place that is looked at; a row sums
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.calls import join
 from jaxnn.checks import InvalidValue, kind
-from jaxnn.layers._attention import Shape
+from jaxnn.layers._attention import Shape, split_heads
 from jaxnn.layers.attending import rotated
-from jaxnn.network import Network, Parts, apply_part, rewrite, stateless
+from jaxnn.network import Network
 from jaxnn.pictures.scheme import AMOUNT, FAINT, INK, LABEL, MARK, TICK, WIDTH, canvas
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Float, Params, State
 
 HEADS, PLACES = 16, 512  # that are drawn
-_ASKED = "weights"  # the name of the part that tells them
 
 
 def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
@@ -97,8 +98,8 @@ def attention_weights(
 ) -> dict[str, Float[Array, "..."]]:
     """Returns the weights `[batch, heads, queries, keys]` of every attention, by its path.
 
-    They are those of inference for these inputs, with which the layer mixes its values. The layer
-    itself does not hold on to them, and on some devices never computes them as a whole. Of a layer
+    They are those of inference for these inputs, computed from its queries and keys. The layer
+    itself does not keep them, and on some devices never computes them as a whole. Of a layer
     inside `repeat` there is an axis of layers after the batch.
 
     Args:
@@ -109,19 +110,11 @@ def attention_weights(
 
     Raises:
       InvalidType: if it is not a network.
-      InvalidValue: if there is no attention in it, or one that reads piece by piece.
+      InvalidValue: if there is no attention in it, or one that does not call its `query` and `key`.
     """
     kind("attention_weights", "network", network, Network, fix="Pass a network, such as gpt(65)")
-    paths: list[str] = []
-
-    def change(path: str, part: Network) -> Network:
-        if part.parts.kind != "attention":
-            return part
-        paths.append(path)
-        return _telling(part, *part.parts.children, (_ASKED, _weighing(part)))
-
-    telling = rewrite(network, change)
-    if not paths:
+    layers = dict(_attentions(network))
+    if not layers:
         raise InvalidValue(
             "attention_weights",
             "there is no attention in the network",
@@ -129,58 +122,37 @@ def attention_weights(
             expected="a network with attention(...) inside",
             fix="Pass one such as gpt(65)",
         )
-    asked = {f"{path}/{_ASKED}".strip("/"): path for path in dict.fromkeys(paths)}
-    (_, seen), _ = jax.jit(capture(telling, list(asked)).apply)(params, state or {}, inputs)
-    return {asked[name]: found for name, found in seen.items()}
+    sides = [join(path, side) for path in layers for side in ("query", "key")]
+    (_, rows), _ = jax.jit(capture(network, sides).apply)(params, state or {}, inputs)
+    return {
+        path: _weights(shape, rows[join(path, "query")], rows[join(path, "key")])
+        for path, shape in layers.items()
+    }
 
 
-def _telling(part: Network, *children: tuple[str, Network]) -> Network:
-    """Returns an attention with one part more, which is given what it is given."""
-    rebuild: Any = part.parts.rebuild
-    inner, (name, weighing) = rebuild(*children[:-1]), children[-1]
-
-    def apply(params, state, inputs, *, key=None):
-        outputs, after = inner.apply(params, state, inputs, key=key)
-        _, seen = apply_part(name, weighing, {}, {}, (params, state, inputs), None)
-        return outputs, after | ({name: seen} if jax.tree.leaves(seen) else {})
-
-    def again(*children):
-        return _telling(part, *children)
-
-    return Network(inner.init, apply, Parts("attention", part.parts.settings, children, again))
+def _attentions(network: Network, path: str = "") -> Iterator[tuple[str, Shape]]:
+    if network.parts.kind == "attention":
+        yield path, Shape(**dict(network.parts.settings))
+    for name, child in network.parts.children:
+        yield from _attentions(child, join(path, name))
 
 
-def _weighing(part: Network) -> Network:
-    """Returns the network `(params, state, inputs) -> weights` of an attention."""
-    shape, layers = Shape(**dict(part.parts.settings)), dict(part.parts.children)
-    if shape.cache is not None:
-        raise InvalidValue(
-            "attention_weights",
-            "an attention that reads piece by piece sees only a piece",
-            got=f"cache={shape.cache}",
-            expected="an attention without a memory",
-            fix="Pass the network that was trained, and the whole sequence",
-        )
-
-    def weigh(_, given):
-        params, state, inputs = given
-        pair = inputs if isinstance(inputs, tuple | list) else (inputs, inputs)
-        split = []
-        for name, x, heads in zip(("query", "key"), pair, (shape.heads, shape.kv_heads)):
-            made, _ = apply_part(name, layers[name], params, state, x, None)
-            made = made.reshape(*made.shape[:-1], heads, shape.head_features).swapaxes(1, 2)
-            split.append(made if shape.rotary is None else rotated(made, 0, shape.rotary))
-        q, k = split
-        k = jnp.repeat(k, shape.heads // shape.kv_heads, axis=1)
-        scores = jnp.einsum("bhqf,bhkf->bhqk", q, k, preferred_element_type=jnp.float32)
-        scores = scores / math.sqrt(shape.head_features)
-        if shape.causal:
-            back = jnp.arange(q.shape[2])[:, None] - jnp.arange(k.shape[2])[None]
-            seen = (back >= 0) & (back < (shape.window or q.shape[2]))
-            scores = jnp.where(seen[None, None], scores, -jnp.inf)
-        return jax.nn.softmax(scores, -1)
-
-    return stateless(weigh)
+@partial(jax.jit, static_argnums=0)
+def _weights(shape: Shape, queries: Any, keys: Any) -> Any:
+    """Returns the weights of queries and keys `[batch, ..., time, heads * features]`."""
+    if queries.ndim > 3:  # an axis of layers after the batch
+        return jax.vmap(partial(_weights, shape), 1, 1)(queries, keys)
+    q, k = split_heads(queries, shape.heads), split_heads(keys, shape.kv_heads)
+    if shape.rotary is not None:
+        q, k = (rotated(x, 0, shape.rotary) for x in (q, k))
+    k = jnp.repeat(k, shape.heads // shape.kv_heads, axis=1)
+    scores = jnp.einsum("bhqf,bhkf->bhqk", q, k, preferred_element_type=jnp.float32)
+    scores = scores / math.sqrt(shape.head_features)
+    if shape.causal:
+        back = jnp.arange(q.shape[2])[:, None] - jnp.arange(k.shape[2])[None]
+        visible = (back >= 0) & (back < (shape.window or q.shape[2]))
+        scores = jnp.where(visible[None, None], scores, -jnp.inf)
+    return jax.nn.softmax(scores, -1)
 
 
 def _visible(token: Any) -> str:

@@ -1,4 +1,4 @@
-"""What there is to draw of a network, found from its description and from shapes alone.
+"""What there is to draw of a network, by its description and from shapes alone.
 
 A chain of linear layers is drawn as the textbook does it, as columns of nodes with a wire for each
 weight; of a wide layer only some nodes are shown, and the picture says how many are not. Any other
@@ -8,13 +8,13 @@ by `wires`, which is plain indexing, so that a program in training can do it.
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models._mlp import mlp
 >>> network = mlp([3], 2)
->>> found = diagram(network, jnp.ones((1, 20)))
->>> [(layer.name, layer.width, layer.activation) for layer in found.layers]
+>>> drawn = diagram(network, jnp.ones((1, 20)))
+>>> [(layer.name, layer.width, layer.activation) for layer in drawn.layers]
 [('input', 20, ''), ('hidden_1', 3, 'relu'), ('output', 2, '')]
->>> found.layers[0].shown
+>>> drawn.layers[0].shown
 (0, 1, 2, 3, 4, 5, 14, 15, 16, 17, 18, 19)
 >>> params, _ = network.init(jax.random.key(0), jnp.ones((1, 20)))
->>> jax.tree.map(jnp.shape, wires(found, params))
+>>> jax.tree.map(jnp.shape, wires(drawn, params))
 {'hidden_1/weight': (12, 3), 'output/weight': (3, 2)}
 """
 
@@ -26,19 +26,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.calls import intercept, join
 from jaxnn.checks import Invalid, InvalidValue, kind
-from jaxnn.names import listing, named
-from jaxnn.network import Network, output_shape, rewrite
-from jaxnn.pictures.parts import WHOLE, Block, blocks_of, is_in_a_row
+from jaxnn.names import listing, named_leaves
+from jaxnn.network import Network, Parts, output_shape
+from jaxnn.pictures.outline import Part, outline
 from jaxnn.pictures.scheme import words
 from jaxnn.typing import Any, Params
 
 ALL, SOME = 16, 6  # a layer of up to ALL nodes is shown as a whole, of others SOME at either end
 DEEPEST = 6  # columns of nodes that a picture has room for
-
-_SEEN_THROUGH = ("capture", "mixed_precision", "remat")  # the weights inside are the weights
-_NORMS = ("batch_norm", "group_norm", "layer_norm", "rms_norm", "standardize")
-_BETWEEN = ("activation", "channels", "dropout", "flatten", "identity", *_NORMS)
 
 
 class Layer(NamedTuple):
@@ -61,16 +58,16 @@ class Layer(NamedTuple):
 
 
 class Diagram(NamedTuple):
-    """A network as columns of nodes, or else as blocks.
+    """A network as columns of nodes, or else as an outline of its parts.
 
     Attributes:
       layers: the columns, from the input; `()` where it is drawn as blocks.
-      blocks: the blocks, from the input; `()` where it is drawn as nodes.
+      outline: its parts, from the input; `()` where it is drawn as nodes.
       why: the reason for blocks, a sentence; `""` where it is drawn as nodes.
     """
 
     layers: tuple[Layer, ...]
-    blocks: tuple[Block, ...]
+    outline: tuple[Part, ...]
     why: str = ""
 
 
@@ -87,11 +84,10 @@ def diagram(network: Network, inputs: Any, made: tuple[Any, Any] | None = None) 
       InvalidValue: if it does not take such inputs.
     """
     kind("diagram", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
-    params, outputs = _shapes(network, inputs, made)
-    layers, why = _layers(network, params, outputs, inputs)
-    if layers:
-        return Diagram(layers, ())
-    return Diagram((), blocks_of(network, inputs, outputs), why)
+    params, calls = _calls(network, inputs, made)
+    layers, why = _layers(network, params, calls, inputs)
+    shapes = {path: call.output for path, call in calls.items()}
+    return Diagram(layers, () if layers else outline(network, inputs, shapes), why)
 
 
 def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
@@ -104,7 +100,7 @@ def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
     Raises:
       InvalidValue: if they are not those of the network that the diagram is of.
     """
-    leaves = named(params)
+    leaves = named_leaves(params)
     found = {}
     for before, layer in zip(diagram.layers, diagram.layers[1:]):
         weight = _leaf(leaves, layer.leaf, (before.width, layer.width))
@@ -120,7 +116,7 @@ def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
     Raises:
       InvalidValue: as `wires`.
     """
-    leaves, found = named(params), {}
+    leaves, found = named_leaves(params), {}
     for layer in diagram.layers[1:]:
         if (name := layer.leaf.removesuffix("weight") + "bias") in leaves:
             found[layer.leaf] = _leaf(leaves, name, (layer.width,))[_places(layer)]
@@ -136,34 +132,57 @@ def to_json(diagram: Diagram) -> dict[str, Any]:
     """Returns a diagram as what JSON can hold."""
     return {
         "layers": [layer._asdict() | {"shown": list(layer.shown)} for layer in diagram.layers],
-        "blocks": [block.as_json() for block in diagram.blocks],
+        "outline": [part.to_json() for part in diagram.outline],
         "why": diagram.why,
     }
 
 
-def from_json(told: dict[str, Any]) -> Diagram:
-    """Returns the diagram that `to_json` has told."""
-    layers = (Layer(**{**layer, "shown": tuple(layer["shown"])}) for layer in told["layers"])
-    return Diagram(tuple(layers), tuple(map(Block.of_json, told["blocks"])), told["why"])
+def from_json(content: dict[str, Any]) -> Diagram:
+    """Returns the diagram that `to_json` has written."""
+    layers = (Layer(**{**layer, "shown": tuple(layer["shown"])}) for layer in content["layers"])
+    return Diagram(tuple(layers), tuple(map(Part.from_json, content["outline"])), content["why"])
 
 
-def _shapes(
+class _Call(NamedTuple):
+    """What is known of a part that was called.
+
+    Attributes:
+      output: the shape of its output, or a pytree of shapes.
+      between: whether it may stand between two layers of nodes: it is described, has no matrix of
+        weights, and as many numbers come out as go in.
+      computes: whether it computes anything in inference, more than another shape.
+    """
+
+    output: Any
+    between: bool
+    computes: bool
+
+
+def _calls(
     network: Network, inputs: Any, made: tuple[Any, Any] | None
-) -> tuple[Any, dict[str, Any]]:
-    """Returns the shapes of the parameters, and of the outputs of each part by its path."""
-    outputs: dict[str, Any] = {}
+) -> tuple[Any, dict[str, _Call]]:
+    """Returns the shapes of the parameters, and the parts that the network calls, by path."""
+    calls: dict[str, _Call] = {}
 
-    def watched(path: str, part: Network) -> Network:
+    def record(path: str, part: Network) -> Network:
         def apply(params, state, inputs, *, key=None):
-            result, after = part.apply(params, state, inputs, key=key)
-            outputs[path] = jax.tree.map(lambda x: tuple(x.shape), result)
-            return result, after
+            outputs, after = part.apply(params, state, inputs, key=key)
+            described = part.parts != Parts() and not part.parts.children
+            is_layer = described and all(x.ndim < 2 for x in jax.tree.leaves(params))
+            between = is_layer and _count(inputs) == _count(outputs)
+            program = between and jax.make_jaxpr(part.apply)(params, state, inputs)
+            calls[path] = _Call(
+                jax.tree.map(lambda x: tuple(x.shape), outputs),
+                between,
+                bool(program) and any(e.primitive.name not in _RESHAPING for e in program.eqns),
+            )
+            return outputs, after
 
         return part._replace(apply=apply)
 
     try:
         params, state = made or jax.eval_shape(network.init, jax.random.key(0), inputs)
-        output_shape(rewrite(network, watched), params, state, inputs)
+        output_shape(intercept(network, record), params, state, inputs)
     except Invalid:
         raise
     except (TypeError, ValueError, AttributeError) as error:
@@ -175,39 +194,51 @@ def _shapes(
             expected="what it is trained on, with the batch in front",
             fix="Pass a batch, such as data['inputs'][:1]",
         ) from error
-    return params, outputs
+    return params, calls
 
 
-def _layers(network: Network, params: Any, outputs: Any, inputs: Any) -> tuple[Any, str]:
+_RESHAPING = ("reshape", "broadcast_in_dim", "expand_dims", "squeeze")
+
+
+def _count(tree: Any) -> int:
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+def _layers(network: Network, params: Any, calls: dict[str, _Call], inputs: Any) -> tuple[Any, str]:
     """Returns the layers of a chain and `""`; or `()` and why the network is none."""
     parts = list(_in_a_row(network))
+    if any(path not in calls for path, _ in parts):
+        return (), "Drawn as blocks: it does not call the parts in its description."
     linears = [path for path, part in parts if part.parts.kind == "linear"]
-    others = [part.parts.kind for _, part in parts if part.parts.kind not in ("linear", *_BETWEEN)]
+    others = [
+        part.parts.kind for path, part in parts if path not in linears and not calls[path].between
+    ]
     if not linears and len(parts) == 1 and not parts[0][1].parts.children:
         return (), f"{others[0] if others else 'It'} does not say what it is made of."
     if others:
-        inner = dict.fromkeys(kind for _, part in parts for kind in _unusual(part))
+        inner = dict.fromkeys(kind for path, part in parts for kind in _unusual(path, part, calls))
         kinds = listing(map(words, inner), 4)
         return (), f"Drawn as blocks: it is more than a chain of linear layers ({kinds})."
     if not linears:
         return (), "Drawn as blocks: it has no linear layers."
-    if any(len(outputs[path]) != 2 for path in linears):
+    if any(len(calls[path].output) != 2 for path in linears):
         return (), "Drawn as blocks: its nodes compute at many places of each example."
     if len(linears) >= DEEPEST:
         return (), f"Drawn as blocks: {len(linears)} layers are too many columns of nodes."
-    leaves = named(params)
-    first = f"{linears[0]}/weight".strip("/")
-    if first not in leaves:
-        return (), f"Drawn as blocks: {first} is not among its parameters."
-    width = leaves[first].shape[0]
+    leaves = named_leaves(params)
+    weights = [join(path, "weight") for path in linears]
+    missing = [leaf for leaf in weights if leaf not in leaves]
+    if missing:
+        return (), f"Drawn as blocks: {missing[0]} is not among its parameters."
+    width = leaves[weights[0]].shape[0]
     layers = [Layer("input", width, _shown(width, jnp.shape(inputs)[1:]))]
     for path, part in parts:
         if part.parts.kind == "linear":
-            leaf = f"{path}/weight".strip("/")
+            leaf = join(path, "weight")
             width = leaves[leaf].shape[1]
             name = _name(path, len(layers), len(linears))
             layers.append(Layer(name, width, _shown(width), leaf))
-        elif part.parts.kind in ("activation", *_NORMS):
+        elif calls[path].computes:
             function = dict(part.parts.settings).get("function", words(part.parts.kind))
             after = ", ".join(filter(None, (layers[-1].activation, function)))
             layers[-1] = layers[-1]._replace(activation=after)
@@ -215,24 +246,27 @@ def _layers(network: Network, params: Any, outputs: Any, inputs: Any) -> tuple[A
 
 
 def _in_a_row(network: Network, path: str = "") -> Iterator[tuple[str, Network]]:
-    """Yields what a network does one after the other, with paths."""
-    if is_in_a_row(network) or network.parts.kind in _SEEN_THROUGH:
-        for name, child in network.parts.children:
-            yield from _in_a_row(child, f"{path}/{name}".strip("/"))
+    """Yields the parts that a network calls one after the other, with paths."""
+    _, _, children, times, flow = network.parts
+    is_transform = len(children) == 1 and not children[0][0] and times == 1
+    if flow == "serial" or is_transform:
+        for name, child in children:
+            yield from _in_a_row(child, join(path, name))
     else:
         yield path, network
 
 
-def _unusual(part: Network) -> list[str]:
-    """Returns the kinds in a part that make it no chain of layers."""
-    of, _, children, _, _ = part.parts
-    if of in ("linear", *_BETWEEN):
+def _unusual(path: str, part: Network, calls: dict[str, _Call]) -> list[str]:
+    """Returns the kinds in a part that make it more than a chain of layers."""
+    kind, _, children, _, flow = part.parts
+    if kind == "linear" or path not in calls or calls[path].between:
         return []
-    whole = of in WHOLE or not children
-    inner = [] if whole else [kind for _, child in children for kind in _unusual(child)]
-    if is_in_a_row(part):
+    if flow == "layer" or not children:
+        return [kind]
+    inner = [each for name, c in children for each in _unusual(join(path, name), c, calls)]
+    if flow == "serial":
         return inner
-    return [of, *inner] if of in ("parallel", "residual") else inner or [of]
+    return [kind, *inner] if flow == "parallel" else inner or [kind]
 
 
 def _name(path: str, number: int, count: int) -> str:

@@ -85,3 +85,14 @@ def fitted(text: str, room: float, size: float = TICK) -> str:
     while text and width_of(text + "…", size) > room:
         text = text[:-1].rstrip(" ,·")
     return text + "…"
+
+
+def wrapped(text: str, room: float) -> list[str]:
+    """Returns a text in lines of at most `room` points, broken at spaces."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and width_of(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(fitted(word, room))
+    return lines

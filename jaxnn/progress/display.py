@@ -1,73 +1,187 @@
-"""Showing a run while it goes on: its steps, its speed, its loss and its memory.
+"""The progress of a run, on whatever shows it: a terminal, a notebook, or plain lines.
 
->>> with shown(total=200) as show:
-...     show(50, {"train/loss": 0.75})
-...     show(100, {"train/loss": 0.25})                          # doctest: +ELLIPSIS
-step 50/200, train/loss 0.75
-step 100/200, train/loss 0.25, ... steps/s, 0:00:00 left
+On a terminal, and in a notebook that has ipywidgets, it stays in place, drawn by rich:
+
+    step 1200/4000 ━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━ 2,345 steps/s, 0:00:01 left
+    train/loss 0.25, test/accuracy 0.981, memory 1.2 GB
+
+Elsewhere, in a pipe or in the log of a cluster, it is a line now and then:
+
+>>> with shown(total=200, rate=lambda: 50.0) as show:
+...     show(100, {"train/loss": 0.25})
+step 100/200, train/loss 0.25, 50 steps/s, 0:00:02 left
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
-from jaxnn.progress.screen import Moment, screen
-from jaxnn.scale.memory import used
+from jaxnn.formatting import amount, printable
+from jaxnn.metrics import lower_is_better
+from jaxnn.scale.memory import Used, used
 
-Show = Callable[[int, Mapping[str, Any]], None]
+# Off a terminal a run writes about this many lines, however often it reports.
+LINES = 20
+
+
+class Moment(NamedTuple):
+    """The progress of a run at a moment.
+
+    Attributes:
+      step: training steps done.
+      total: those of the whole run; `None` if that is not known.
+      rate: steps per second; `None` if that is not known yet.
+      metrics: the last ones known.
+      memory: reads the memory in use.
+      report: whether there is something new in `metrics`.
+      name: of the run, if there is more than one.
+    """
+
+    step: int
+    total: int | None = None
+    rate: float | None = None
+    metrics: Mapping[str, Any] = {}
+    memory: Callable[[], Used] | None = None
+    report: bool = True
+    name: str = ""
+
+
+Draw = Callable[[Moment], None]
 
 
 @contextmanager
-def shown(total: int, *, quiet: bool = False) -> Iterator[Show]:
+def shown(
+    total: int, *, rate: Callable[[], float | None], quiet: bool = False
+) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
     """Shows the progress of a run of `total` steps; yields `show(step, metrics)`.
 
-    `metrics` are the last ones known; empty ones leave those shown before. See `screen` for what is
-    shown where.
+    `rate` returns the steps per second, if they are known yet. Empty metrics leave those that were
+    shown before.
     """
     if quiet:
         yield lambda step, metrics: None
         return
-    rate, losses = _Rate(), []
     known: Mapping[str, Any] = {}
     with screen() as draw:
 
         def show(step, metrics):
             nonlocal known
-            if metrics:
-                known = metrics
-                losses.extend(loss_of([metrics]))
-            draw(Moment(step, total, rate(step), known, losses, used, bool(metrics)))
+            known = metrics or known
+            draw(Moment(step, total, rate(), known, used, bool(metrics)))
 
         draw(Moment(0, total, report=False))
         yield show
 
 
-def loss_of(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Returns the training loss of each row that has one, of a population the mean of the finite.
+@contextmanager
+def screen() -> Iterator[Draw]:
+    """Opens what there is to draw on, and yields `draw(moment)`."""
+    # Imported here: a tenth of a second that no library user pays who shows nothing.
+    from rich.console import Console
 
-    >>> loss_of([{"train/loss": 2.0}, {"step": 3}, {"train/loss": [1.0, None, 3.0]}])
-    [2.0, 2.0]
+    console = Console()
+    widgets = console.is_jupyter and find_spec("ipywidgets") is not None
+    in_place = widgets or (console.is_terminal and not console.is_dumb_terminal)
+    with (_in_place if in_place else _in_lines)(console) as draw:
+        yield draw
+
+
+@contextmanager
+def _in_place(console: Any) -> Iterator[Draw]:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.text import Text
+
+    left = TextColumn("{task.fields[step]}", markup=False)
+    right = TextColumn("{task.fields[pace]}", markup=False)
+    bar = Progress(left, BarColumn(), right, console=console)
+    task = bar.add_task("", step="", pace="")
+    words = Text(no_wrap=True, overflow="crop")
+
+    def draw(moment):
+        step = _words(console, _step(moment))
+        pace = _words(console, *_pace(moment)) or ("" if moment.step else "compiling")
+        bar.update(task, completed=moment.step, total=moment.total, step=step, pace=pace)
+        words.plain = _words(console, describe(moment.metrics), _memory(moment))
+
+    with Live(Group(bar, words), console=console, refresh_per_second=4):
+        yield draw
+
+
+@contextmanager
+def _in_lines(console: Any) -> Iterator[Draw]:
+    last: int | None = None
+    skipped: Moment | None = None
+
+    def draw(moment, ends=False):
+        nonlocal last, skipped
+        skipped = moment if moment.report else skipped
+        gap = (moment.total or 0) / LINES
+        due = last is None or not last <= moment.step < last + gap or moment.step == moment.total
+        if moment.report and (due or ends):
+            last, skipped = moment.step, None
+            words = _step(moment), describe(moment.metrics), *_pace(moment)
+            print(_words(console, *words), flush=True)
+
+    try:
+        yield draw
+    finally:
+        if skipped is not None:  # the last report of a run that ended early
+            draw(skipped, ends=True)
+
+
+def _step(moment: Moment) -> str:
+    step = f"step {moment.step}" + (f"/{moment.total}" if moment.total is not None else "")
+    return f"{moment.name}: {step}" if moment.name else step
+
+
+def _pace(moment: Moment) -> list[str]:
+    """Returns the rate and the time left, as far as they are known."""
+    if not moment.rate or moment.rate <= 0:
+        return []
+    rate = f"{moment.rate:,.0f} steps/s" if moment.rate >= 10 else f"{moment.rate:.2g} steps/s"
+    seconds = ((moment.total or 0) - moment.step) / moment.rate
+    known = moment.total is not None and 0 <= seconds < 1e10
+    return [rate, f"{timedelta(seconds=round(seconds))} left"] if known else [rate]
+
+
+def _memory(moment: Moment) -> str:
+    memory = moment.memory() if moment.memory else None
+    if memory is None or memory.now is None:
+        return ""
+    return f"{'device ' if memory.of == 'device' else ''}memory {amount(memory.now, 'B')}"
+
+
+def _words(console: Any, *parts: str) -> str:
+    """Joins what is not empty, on one line, in characters that the console can show."""
+    # A run may be a stranger's: nothing of it steers the terminal.
+    text = printable(", ".join(filter(None, parts))).replace("\n", " ")
+    return text.encode(console.encoding, "replace").decode(console.encoding)
+
+
+def describe(metrics: Mapping[str, Any]) -> str:
+    """Returns the metrics of a row in words: `"train/loss 0.25, test/accuracy 0.981"`.
+
+    Metrics are the names with a slash, but for the learning rate. For a population: the members
+    that run and those that have stopped, and the mean and the best of each metric.
     """
-    losses = [row["train/loss"] for row in rows if "train/loss" in row]
-    return [_mean(loss if isinstance(loss, list) else [loss]) for loss in losses]
+    shown = {k: v for k, v in metrics.items() if "/" in k and not k.endswith("/learning_rate")}
+    shown = {k: v for k, v in shown.items() if not k.startswith("select/")}
+    running = metrics.get("running")
+    members = max((len(v) for v in shown.values() if isinstance(v, list)), default=0)
+    counts = [] if running is None else [f"{running} running"]
+    counts += [f"{members - running} stopped"] if running is not None and members > running else []
+    return ", ".join(counts + [f"{name} {_figure(name, value)}" for name, value in shown.items()])
 
 
-def _mean(values: Sequence[float | None]) -> float:
-    finite = [each for each in values if each is not None and math.isfinite(each)]
-    return sum(finite) / len(finite) if finite else math.nan
-
-
-class _Rate:
-    """Steps per second since the first chunk, whose compiling would spoil the figure."""
-
-    def __init__(self):
-        self.first: tuple[int, float] | None = None
-
-    def __call__(self, step: int) -> float | None:
-        now = time.perf_counter()
-        if self.first is None:
-            self.first = step, now
-        begin, then = self.first
-        return (step - begin) / (now - then) if step > begin else None
+def _figure(name: str, value: float | list[float]) -> str:
+    """Returns a value; for a population the mean of its finite values, and the best of them."""
+    if not isinstance(value, list):
+        return f"{value:.4g}"
+    finite = [figure for figure in value if math.isfinite(figure)] or [math.nan]
+    best = (min if lower_is_better(name) else max)(finite)
+    return f"{sum(finite) / len(finite):.4g} (best {best:.4g})"

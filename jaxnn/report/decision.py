@@ -7,8 +7,7 @@ import numpy as np
 from jaxnn.markup import Markup, element, join
 from jaxnn.pictures.scheme import COLOURS
 from jaxnn.report.examples import names_of, probabilities
-from jaxnn.report.packed import shares, text
-from jaxnn.report.stacks import stacked
+from jaxnn.report.packed import shares, stacked, text
 from jaxnn.storage.recording import Recording
 
 FINE = 32  # points along each side that a page carries; a browser blends them
@@ -64,8 +63,8 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         element("figcaption", words, key, dots),
         class_="surface",
     )
-    told = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
-    return picture, told | {"points": points}
+    payload = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
+    return picture, payload | {"points": points}
 
 
 def _dot(place: int) -> list[Markup]:
@@ -74,13 +73,13 @@ def _dot(place: int) -> list[Markup]:
 
 def _framed(canvas: Markup, recorded: Recording) -> Markup:
     """Returns the map with its axes: which input, and from where to where."""
-    ground = recorded.about.get("ground") or []
-    if len(ground) != 2:
+    bounds = recorded.about.get("plot_bounds") or []
+    if len(bounds) != 2:
         return canvas
-    right, up = ([f"{float(end):.3g}".replace("-", "−") for end in ends] for ends in ground)
+    right, up = ([f"{float(end):.3g}".replace("-", "−") for end in ends] for ends in bounds)
     axes = [
-        element("div", *[element("span", each) for each in told], class_=name, aria_hidden="true")
-        for name, told in (
+        element("div", *[element("span", each) for each in labels], class_=name, aria_hidden="true")
+        for name, labels in (
             ("up", (up[1], "second input", up[0])),
             ("along", (right[0], "first input", right[1])),
         )
@@ -90,11 +89,11 @@ def _framed(canvas: Markup, recorded: Recording) -> Markup:
 
 def _points(recorded: Recording) -> list[list[float]]:
     """Returns the examples that are shown: where they are, from 0 to 1, and their classes."""
-    ground, probe = recorded.about.get("ground") or [], recorded.probe
+    bounds, probe = recorded.about.get("plot_bounds") or [], recorded.probe
     inputs, labels = probe.get("inputs"), probe.get("labels")
-    if len(ground) != 2 or inputs is None or labels is None or inputs.shape[1:] != (2,):
+    if len(bounds) != 2 or inputs is None or labels is None or inputs.shape[1:] != (2,):
         return []
-    low, high = np.array(ground, float).T
+    low, high = np.array(bounds, float).T
     places = (inputs - low) / (high - low)
     labels = labels.reshape(len(labels), -1)[:, 0]
     whole = bool(recorded.about.get("classes"))

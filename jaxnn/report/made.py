@@ -3,28 +3,18 @@
 from typing import Any
 
 from jaxnn.catalog import account
-from jaxnn.formatting import volume
+from jaxnn.formatting import amount
 from jaxnn.markup import Markup, cut, element, join, quoted, table
-from jaxnn.report.phrases import BLANK, percent, setting, spaced, time, told, value_of
+from jaxnn.report.phrases import display_name, percent, setting, spaced, time, value_of
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
-from jaxnn.report.wiring import blocks
 
-LONG = 20  # rows, from which a table is folded
 COMMAND = 4000  # letters, that one may wish to copy whole
 
 
 def sections(source: Source) -> list[Section]:
     """Returns the sections about what a run was made of."""
     return [
-        Section(
-            "network",
-            "The network",
-            "A network is layers, one after the other. Parameters are its weights and biases, the"
-            " numbers that training sets; an operation is one addition or one multiplication for"
-            " one example.",
-            lambda: _network(source),
-        ),
         Section(
             "parts",
             "The runs that are parts of it",
@@ -54,42 +44,13 @@ def sections(source: Source) -> list[Section]:
     ]
 
 
-def _network(source: Source) -> Markup | None:
-    if source.recorded is None:
-        return None
-    figures, picture = source.recorded.about.get("table"), blocks(source.recorded)
-    if not isinstance(figures, dict) or not figures.get("rows"):
-        return picture
-    heads = ["part", "kind", "output", "parameters", "memory", "activations", "operations"]
-    rows = [_part(row) for row in figures["rows"]]
-    if figures.get("total"):
-        total = _part({**figures["total"], "part": "all of it", "kind": "", "times": 1})
-        rows.append([element("b", cell) for cell in total])
-    parts = table("The parts of the network, from its input to its output", heads, rows)
-    if len(rows) > LONG:
-        parts = element("details", element("summary", f"All {len(rows) - 1} parts"), parts)
-    return join(picture, parts)
-
-
-def _part(row: dict[str, Any]) -> list[Any]:
-    times = f" ×{row['times']}" if row.get("times", 1) != 1 else ""
-    name = join(quoted(row["part"] or "network"), times)
-    figures = [
-        f"{row['parameters']:,}",
-        volume(row["bytes"]),
-        volume(row["activation_bytes"]) if row.get("activation_bytes") is not None else "",
-        f"{row['flops']:,}" if row.get("flops") is not None else "",
-    ]
-    return [name, quoted(row["kind"]), _shape(row["output"]), *figures]
-
-
 def _parts(source: Source) -> Markup | None:
     rows = [
         [
             quoted(each.name),
             each.status,
             f"{each.step:,}" if each.step is not None else "",
-            told(each.metric) if each.metric else "",
+            display_name(each.metric) if each.metric else "",
             value_of(each.metric, each.value) if each.metric else "",
             time(each.seconds) if each.seconds is not None else "",
         ]
@@ -99,17 +60,10 @@ def _parts(source: Source) -> Markup | None:
     return table("Runs in its directory", heads, rows) if rows else None
 
 
-def _shape(shape: Any) -> str:
-    if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
-        sizes = shape[1:] if shape[:1] == [1] else shape  # of one example
-        return f"{BLANK}×{BLANK}".join(map(str, sizes)) or "1"
-    return cut(shape, 60)
-
-
 def _chosen(source: Source) -> Markup | None:
-    config, known = source.found.config or {}, source.found.newest.get("identity", {})
-    found = {name: known[name] for name in ("steps", "batch_size") if name in known}
-    shown = config or found
+    config, known = source.contents.config or {}, source.contents.newest.get("identity", {})
+    counts = {name: known[name] for name in ("steps", "batch_size") if name in known}
+    shown = config or counts
     if not shown:
         return None
     said = {name: setting(value) for name, value in shown.items()}
@@ -118,7 +72,7 @@ def _chosen(source: Source) -> Markup | None:
         said[name] = _tried(list(dict.fromkeys(row[name] for row in source.table)))
     rows = [[quoted(spaced(name)), quoted(words)] for name, words in said.items()]
     chosen = table("Hyper-parameters", ["name", "value"], rows, numbers=False)
-    more = "The rest was not told: what fit is given as config= is kept, and stands here."
+    more = "The rest is not recorded: give fit a Directory with config= to have it here."
     return chosen if config else join(chosen, element("p", more))
 
 
@@ -154,8 +108,8 @@ def _speed(source: Source) -> Markup | None:
     if speed:
         said.append(["waiting for data", "none: they are on the device"])
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
-    add(f"memory {of}, at most", "memory_bytes", lambda v: volume(int(v)))
-    said.append(["kept in its directory", volume(source.about.size)])
+    add(f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B"))
+    said.append(["kept in its directory", amount(source.about.size, "B")])
     return table("What it took", ["what", "how much"], said)
 
 
@@ -166,12 +120,12 @@ def _amount(value: float) -> str:
 
 
 def _again(source: Source) -> Markup | None:
-    path = source.found.path
+    path = source.contents.path
     known = account.account(path)
     parts = [element("p", known["next"])]
     if known["command"]:
         parts.append(_code(cut(known["command"], COMMAND), "The command that made this run"))
-    seeds = [row["seed"] for row in source.table] or [(source.found.config or {}).get("seed")]
+    seeds = [row["seed"] for row in source.table] or [(source.contents.config or {}).get("seed")]
     seeds = [*dict.fromkeys(seed for seed in seeds if isinstance(seed, int))]
     if seeds:
         words = "Its seed is" if len(seeds) == 1 else "Its seeds are"

@@ -12,10 +12,10 @@ from typing import Any
 from jaxnn import display
 from jaxnn.catalog import sweeps
 from jaxnn.checks import Invalid
-from jaxnn.formatting import count, duration
+from jaxnn.formatting import brief, count, duration
 from jaxnn.markup import Markup, element
 from jaxnn.pictures._curves import curves
-from jaxnn.report.drawn import drawn, shortened
+from jaxnn.report.sections import drawn, shortened
 
 # The names that pictures have for the colours of a page: here they are those around them.
 _COLOURS = "--ink: currentColor; --faint: currentColor; --grid: rgb(128 128 128 / 0.3)"
@@ -33,10 +33,10 @@ def run(
     steps = result.get("steps")
     steps = max(steps, default=0) if isinstance(steps, list) else steps
     what = f"{count(members, 'network')}, " if members is not None else ""
-    told = f"{what}{count(steps or 0, 'step')} in {duration(result.get('seconds') or 0.0)}"
+    summary = f"{what}{count(steps or 0, 'step')} in {duration(result.get('seconds') or 0.0)}"
     lost = str(result.get("status")).count("diverged")
-    told += f", {'diverged' if members is None else f'{lost} diverged'}" if lost else ""
-    pieces = [element("div", f"{result.get('experiment', 'run')}: {told}")]
+    summary += f", {'diverged' if members is None else f'{lost} diverged'}" if lost else ""
+    pieces = [element("div", f"{result.get('experiment', 'run')}: {summary}")]
     metrics = {k: v for k, v in result.items() if "/" in k and not k.startswith("select/")}
     if members is None:
         lines = [(k, _word(v)) for k, v in metrics.items()]
@@ -94,4 +94,4 @@ def _spread(values: Any) -> tuple[float, float, float]:
 
 
 def _word(value: Any) -> str:
-    return "not finite" if value is None or value != value else sweeps.word(value)
+    return "not finite" if value is None or value != value else brief(value)

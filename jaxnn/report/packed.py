@@ -11,9 +11,12 @@ numbers from -127 to 127 on one scale, so that a wire of one width is of one wei
 import base64
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from jaxnn.storage.recording import Frame
 
 NOT_FINITE = -128
 
@@ -88,3 +91,18 @@ def pixels(inputs: Any, shape: tuple[int, ...] | None = None) -> np.ndarray | No
     finite = np.nan_to_num(array.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = finite.min(), finite.max()
     return np.round((finite - low) / ((high - low) or 1.0) * 255).astype(np.uint8)
+
+
+def stacked(frames: Sequence[Frame], name: str) -> np.ndarray | None:
+    """Returns an array at all moments, NaN at those that lack it; `None` if all of them do."""
+    shapes = [frame.arrays[name].shape for frame in frames if name in frame.arrays]
+    if not shapes:
+        return None
+    empty = np.full(shapes[-1], np.nan)
+    return np.stack([_of(frame, name, empty) for frame in frames])
+
+
+def _of(frame: Frame, name: str, empty: np.ndarray) -> np.ndarray:
+    array = frame.arrays.get(name, empty)
+    fits = array.shape == empty.shape and array.dtype.kind in "fiub"
+    return array.astype(float) if fits else empty

@@ -2,7 +2,7 @@
 
 >>> import jax, optax
 >>> from jaxnn.data._resident import resident
->>> from jaxnn.learning._learner import learner
+>>> from jaxnn.learning._supervised import learner
 >>> from jaxnn.layers import linear
 >>> from jaxnn.objectives import regression
 >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
@@ -13,40 +13,35 @@
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from jaxnn.checks import Explained, InvalidValue, choice, kind
+from jaxnn.checks import choice, kind
 from jaxnn.data._resident import Resident
-from jaxnn.data.durations import Duration
+from jaxnn.data.durations import Duration, Every
 from jaxnn.diagnosis.search import diagnose
 from jaxnn.driver._train import train
-from jaxnn.driver.chunks import Training
+from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.members import Execution
 from jaxnn.driver.speed import Speed
-from jaxnn.driver.trial import Trial, Watch
+from jaxnn.driver.trial import Select, Watch
 from jaxnn.learning._guard import guard
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import predict
-from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import DIVERGED, RUNNING
-from jaxnn.observing.recorder import Recorder, recorder_of
 from jaxnn.progress.display import shown
-from jaxnn.runs.reporting import write_report
-from jaxnn.runs.rows import Record
+from jaxnn.runs.history import History
+from jaxnn.runs.output import NotFinite, Output, open_output
 from jaxnn.runs.signals import signals
-from jaxnn.storage.checkpointing import Keeper, Kept
+from jaxnn.storage.checkpointing import Checkpointer
 from jaxnn.storage.checkpoints import Saving
-from jaxnn.storage.directory import SPEED, finished, open_directory
-from jaxnn.typing import Any, Array, Callable, Hparams, Key
+from jaxnn.storage.destination import Directory, destination
+from jaxnn.typing import Any, Array, Hparams, Key
 
 NotFinitePolicy = Literal["stop", "skip"]
-
-
-class NotFinite(Explained, ArithmeticError):
-    """A loss became infinite or not a number; the run was stopped."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +51,11 @@ class Run:
     Attributes:
       result: flat: `experiment`, `steps`, `seconds` and the last value of each metric.
       history: a row for each report, as in `metrics.jsonl`.
-      state: the state at the end; of a population the states, stacked.
+      state: the state at the end, or the states of all members, stacked.
       best: the state of the best evaluation, if a metric was watched; else `state`.
       learner: what was trained.
       out: the run directory, if there is one.
-      members: of a population how many; `None` for one run.
+      members: how many members; `None` for a single run.
       speed: how fast it was, as in `speed.json`.
     """
 
@@ -76,7 +71,7 @@ class Run:
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
         """Returns the best state's outputs for any number of inputs, as NumPy arrays.
 
-        Those of a population have a leading axis of members.
+        Outputs of members have a leading axis of members.
         """
         return predict(self.learner, self.best, inputs, batch_size=batch_size)
 
@@ -93,51 +88,35 @@ def fit(
     steps: Duration,
     key: Key[Array, "*members"],
     hparams: Hparams | None = None,
-    every: Duration | None = None,
+    every: Duration | Every | None = None,
     evaluate: Resident | Mapping[str, Resident] | None = None,
-    evaluate_every: Duration | None = None,
-    form: Form | None = None,
     watch: Watch | str | None = None,
-    select: Callable[[Any, Trial], Trial] | None = None,
-    width: int | None = None,
-    devices: Sequence[Any] | None = None,
-    out: str | Path | None = None,
-    name: str = "run",
-    config: Any = None,
-    quiet: bool = False,
-    not_finite: NotFinitePolicy = "stop",
+    select: Select | None = None,
+    execution: Execution | None = None,
+    out: str | Path | Directory | None = None,
     saving: Saving | None = None,
-    resume: bool = False,
-    allow_change: Collection[str] = (),
-    report: bool = True,
+    not_finite: NotFinitePolicy = "stop",
+    quiet: bool = False,
 ) -> Run:
     """Trains to the end and returns the `Run`.
 
-    The arguments up to `devices` are those of `train`.
+    The arguments up to `execution` are those of `train`.
 
-    Of a population (see `train`), result and history hold a list over members wherever those of one
-    run hold a number, and a member whose loss is not finite ends alone.
+    For a population (see `train`), result and history hold a list over members in place of each
+    number, and a member whose loss is not finite ends alone.
 
-    With a directory, the run is kept in it (see `Saving`): the same call after a stop, whatever
-    stopped it, goes on from the newest good checkpoint, and ends with the bits and the rows of a
+    With a directory, the run is saved in it (see `Saving`): the same call after a stop, whatever
+    stopped it, resumes from the newest good checkpoint, and ends with the bits and the rows of a
     run that nothing stopped. Ctrl-C, or SIGTERM, saves after the current chunk and ends the run; a
     second one ends it at once.
 
     Args:
-      out: the run directory to write; an unfinished run there goes on, and where one is finished
-        already a numbered sibling is begun. `None` writes nothing.
-      name: what the run is called in its result.
-      config: what was asked, a dataclass or a mapping, for `config.json`.
-      quiet: whether to show no progress.
+      out: the run directory to write, a path or a `Directory`, which also says the run's name and
+        configuration and how to resume it. `None` writes nothing.
+      saving: when checkpoints are saved, and which are retained; `Saving()` by default.
       not_finite: what to do about a step that is not finite: stop, say why (see `python -m jaxnn
         diagnose`) and keep the state before it; or skip it, see `guard`.
-      saving: when checkpoints are saved, and which are kept; `Saving()` by default.
-      resume: whether there must be a run to go on with. A finished one is returned as it is, or
-        trained further if `steps` was changed on purpose.
-      allow_change: what may differ from the run that goes on: fields of the configuration,
-        hyper-parameters, `"steps"`, `"data"`, `"program"`, or what else the error names.
-      report: whether a run that has a directory is recorded, and has a `report.html` in the end: a
-        page that shows it learning.
+      quiet: whether to show no progress.
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used, or is of another run
@@ -149,148 +128,96 @@ def fit(
       OSError: if `out` cannot be written.
     """
     choice("fit", "not_finite", not_finite, get_args(NotFinitePolicy))
-    learner = guard(learner) if not_finite == "skip" else learner
+    saving = Saving() if saving is None else saving
+    kind("fit", "saving", saving, Saving, fix="Pass saving=Saving(seconds=60)")
+    learner = _guard_once(learner) if not_finite == "skip" else learner
     training = train(
-        learner, data, steps=steps, key=key, hparams=hparams, every=every,
-        evaluate=evaluate, evaluate_every=evaluate_every, form=form, watch=watch, select=select,
-        width=width, devices=devices,
+        learner, data, steps=steps, key=key, hparams=hparams, every=every, evaluate=evaluate,
+        watch=watch, select=select, execution=execution,
     )  # fmt: skip
-    asked = hparams if config is None else config
-    record, speed = Record(training), Speed(training)
-    with _kept(training, out, asked, saving, resume, allow_change, report) as found:
-        keeper, kept, recorder = found
-        before = keeper and finished(keeper.directory.path)  # it is returned as it is
-        if kept is not None:
-            record.go_on(kept)
-            if not quiet and kept.step < training.steps:
-                print(f"goes on at step {kept.step} of {training.steps}", flush=True)
-        with signals() as stopped, shown(training.steps, quiet=quiet) as show:
+    directory = None if out is None else destination(out)
+    speed = Speed(training)
+    with open_output(training, directory, hparams, saving) as output:
+        history = History(training, output.restored)
+        progress = start = _start(training, output, quiet)
+        with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:
 
-            def settle(progress, seen, snapshot):
-                if recorder is not None and seen is not None:
-                    recorder.keep(seen)
-                if progress.metrics:
-                    row = record.add(progress)
+            def process_report(progress, copies):
+                row = history.add(progress) if progress.metrics else None
+                output.write(copies, row)
+                if row:
                     show(progress.step, row)
-                    if keeper is not None:
-                        keeper.directory.append(row)
-                    _check_finite(record, keeper)
-                if keeper is not None and snapshot is not None:
-                    keeper.save(snapshot, record.seconds, record.rows)
+                    _check_finite(history, output.checkpointer)
+                output.save(copies, history)
 
-            # A report is read, and a snapshot saved, one chunk late: the device then has its next
-            # chunk to work on.
-            progress = start = training.start(kept.trial, kept.step) if kept else training.start()
-            kept = None  # its copy of the state, on the host, is not needed any more
-            late = None
-            for progress in training.chunks(start, moments=recorder.moments if recorder else ()):
-                if late is not None:
-                    settle(*late)
+            # A report is read, and a copy written, after the next chunk is dispatched: the
+            # device never waits for the host.
+            pending = None
+            for progress in training.chunks(start, moments=output.moments):
+                if pending is not None:
+                    process_report(*pending)
                 ends = stopped.is_set() or progress.step == training.steps
-                seen = recorder and recorder.look(progress)
-                # Not before: the first look waits for a program, which is no speed of steps.
-                show(progress.step, {})
+                pending = progress, output.copy(progress, ends=ends)
+                # Not before: the first copy waits for a program to compile.
                 speed.at(progress.step)
-                late = progress, seen, keeper and keeper.snapshot(progress, now=ends)
+                show(progress.step, {})
                 if stopped.is_set():
                     break
-            if late is not None:
-                settle(*late)
+            if pending is not None:
+                process_report(*pending)
             speed.at(progress.step)
-            if keeper is not None:
-                last = keeper.snapshot(progress, now=True)  # of a run whose patience ended
-                if last is not None:
-                    keeper.save(last, record.seconds, record.rows)
-                keeper.wait()
-        if stopped.is_set() and progress.step < training.steps and record.goes_on:
+            output.flush(progress, history)
+        if stopped.is_set() and progress.step < training.steps and history.is_running:
             words = f"stopped at step {progress.step} of {training.steps}"
-            if keeper is not None:
-                page = f"python -m jaxnn report {keeper.directory.path} makes a page of it so far"
-                words += f"; the same again goes on from there; {page}"
+            if output.path:
+                page = f"python -m jaxnn report {output.path} makes a page of it so far"
+                words += f"; the same command resumes there; {page}"
             raise KeyboardInterrupt(words)
-        result = record.result(name, progress)
-        figures = speed.told(result["steps"])
-        if before is not None:
-            result, figures = before[0], keeper.directory.speed  # pyright: ignore
-        elif keeper is not None:
-            if recorder is not None:
-                recorder.end(progress)
-            keeper.directory.write_json(SPEED, figures)
-            keeper.directory.finish(result)
-            if report:
-                write_report(keeper.directory.path)
-    members, path = training.layout.members, keeper and keeper.directory.path
-    state, best = progress.state, progress.best
-    return Run(result, record.rows, state, best, learner, path, members, figures)
+        result = history.result((directory and directory.name) or "run", progress)
+        result, figures = output.finish(progress, result, speed.summary(result["steps"]))
+    return Run(
+        result, history.rows, progress.state, progress.best, learner, output.path,
+        training.layout.members, figures,
+    )  # fmt: skip
 
 
-@contextmanager
-def _kept(
-    training: Training,
-    out: str | Path | None,
-    config: Any,
-    saving: Saving | None,
-    resume: bool,
-    allow_change: Collection[str],
-    report: bool,
-) -> Iterator[tuple[Keeper | None, Kept | None, Recorder | None]]:
-    """Opens the directory; yields who keeps the run, what was kept before, and who records it."""
-    kind("fit", "saving", saving or Saving(), Saving, fix="Pass saving=Saving(seconds=60)")
-    if out is None and resume:
-        raise InvalidValue(
-            "fit",
-            "there is nothing to go on with",
-            got="resume=True and no directory",
-            expected="the directory of a run",
-            fix="Pass out='runs/mine', or leave out resume",
-        )
-    if out is None:
-        yield None, None, None
-        return
-    keeper = None
-    try:
-        with open_directory(out, config, resume=resume, allow_change=allow_change) as directory:
-            keeper = Keeper(directory, training, saving or Saving(), config)
-            try:
-                kept = keeper.found(resume, allow_change)
-                keeper.prepare()
-                with recorder_of(directory, training, kept and kept.step, report) as recorder:
-                    yield keeper, kept, recorder
-                keeper.wait()
-            except BaseException as error:
-                try:
-                    keeper.wait()
-                except Exception as late:
-                    error.add_note(f"Besides, a checkpoint could not be saved: {late}")
-                raise
-    except NotFinite:
-        if report and keeper is not None:
-            # While it is locked, the run would be told to be going on.
-            write_report(keeper.directory.path)
-        raise
+def _start(training: Training, output: Output, quiet: bool) -> Progress:
+    """Returns where the run starts, or where it resumes."""
+    # Its copy of the state on the host is not needed any more.
+    restored, output.restored = output.restored, None
+    if restored is None:
+        return training.start()
+    if not quiet and restored.step < training.steps:
+        print(f"resumes at step {restored.step} of {training.steps}", flush=True)
+    return training.start(restored.trial, restored.step)
 
 
-def _check_finite(record: Record, keeper: Keeper | None) -> None:
-    """Raises `NotFinite` if the last report of a single run is not, after a look for the reason."""
-    row = record.rows[-1]
-    if record.status == RUNNING and row.get("train/skipped") == 1.0:
+@lru_cache(32)  # An equal learner compiles nothing again: `fit` guards the same one alike.
+def _guard_once(learner: Learner) -> Learner:
+    return guard(learner)
+
+
+def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:
+    """Raises `NotFinite`, with the reason, if the last report of a single run is not finite."""
+    row = history.rows[-1]
+    if history.status == RUNNING and row.get("train/skipped") == 1.0:
         raise NotFinite(
             "fit",
             "no step is finite any more",
             got=f"every step skipped since the last report, at step {row['step']}",
             expected="a step that is finite",
-            fix="Leave out not_finite='skip', to be told why",
+            fix="Leave out not_finite='skip', to see the reason",
         )
-    if record.status != DIVERGED:
+    if history.status != DIVERGED:
         return
     losses = {name: value for name, value in row.items() if name.endswith("loss")}
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     name = bad[0] if bad else "a parameter"
     why, fix = "", "Lower the learning rate, or clip the gradients with clip_by_global_norm(1.0)"
-    if keeper is not None:
-        keeper.wait()
-        why = f", {diagnose(record.training, keeper, record.rows, name, record.seconds)}"
-        fix += f", and see python -m jaxnn diagnose {keeper.directory.path}"
+    if checkpointer is not None:
+        checkpointer.wait()
+        why = f", {diagnose(history.training, checkpointer, history.rows, name, history.seconds)}"
+        fix += f", and see python -m jaxnn diagnose {checkpointer.directory.path}"
     raise NotFinite(
         "fit",
         f"{name} is not finite",

@@ -1,8 +1,8 @@
-"""Where the members of a population are: shared out over devices, and how many train at once.
+"""Where members train: shared out over devices, so many at once.
 
 A population is one pytree whose arrays have a leading axis of slots, cut into equal parts over the
 devices. Each device runs the same program on its part, so that a member's bits do not depend on how
-many devices there are; nothing is copied when parts are joined to one sharded array, or cut again.
+many devices there are; nothing is copied when parts become one sharded array, or are cut again.
 
     >>> layout = Layout(6, tuple(jax.local_devices()[:1]), width=4)
     >>> layout.slots, layout.width
@@ -16,25 +16,28 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Int
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The slots of a population's members; of one run, which has no such axis, `Layout()`.
+    """The slots of all members.
+
+    `Layout()` is that of a single run: one part without that axis, wherever its arrays are.
 
     Attributes:
-      members: how many there are; `None` for one run.
-      devices: which share them.
-      width: how many train at once on a device, evened out: 1 is one after another.
+      members: how many there are; `None` for a single run.
+      devices: which share them; none for a single run.
+      width: how many train at once on a device, evened out: 1 is one after another; `None` for a
+        single run.
     """
 
     members: int | None = None
     devices: tuple[Any, ...] = ()
-    width: int = 1
+    width: int | None = None
 
     def __post_init__(self):
-        if self.members is not None:
+        if self.members is not None and self.width is not None:
             share = -(-self.members // len(self.devices))
             blocks = -(-share // min(self.width, share))
             object.__setattr__(self, "width", -(-share // blocks))
@@ -42,9 +45,19 @@ class Layout:
     @property
     def slots(self) -> int:
         """The members, and the empty slots that fill the last block of each device."""
-        members = self.members or 1
-        block = self.width * max(1, len(self.devices))
-        return -(-members // block) * block
+        block = (self.width or 1) * max(1, len(self.devices))
+        return -(-(self.members or 1) // block) * block
+
+    @property
+    def numbers(self) -> Int[np.ndarray, "members"] | None:
+        """The numbers of the members."""
+        return None if self.members is None else np.arange(self.members, dtype=np.int32)
+
+    @property
+    def places(self) -> list[tuple[Any, Any]]:
+        """The slots of each part, and its device."""
+        slots = np.arange(self.slots, dtype=np.int32).reshape(max(1, len(self.devices)), -1)
+        return list(zip(slots, self.devices)) or [(None, None)]
 
     @property
     def sharding(self) -> Any:
@@ -56,7 +69,7 @@ class Layout:
 
     def copies(self, tree: Any) -> list[Any]:
         """Returns the tree, such as data, on each device."""
-        return [on_device(tree, device) for device in self.devices] or [tree]
+        return [on_device(tree, device) for _, device in self.places]
 
     def cut(self, tree: Any) -> list[Any]:
         """Returns the part of each device, without copying."""
@@ -71,11 +84,11 @@ class Layout:
         if len(parts) == 1:
             return parts[0]
 
-        def joined(*leaves):
+        def sharded(*leaves):
             shape = (self.slots, *leaves[0].shape[1:])
             return jax.make_array_from_single_device_arrays(shape, self.sharding, list(leaves))
 
-        return jax.tree.map(joined, *parts)
+        return jax.tree.map(sharded, *parts)
 
     def moved(self, parts: list[Any], source: np.ndarray) -> list[Any]:
         """Returns the parts with slot `i` taken from slot `source[i]`."""
@@ -83,9 +96,10 @@ class Layout:
 
     def packed(self, active: np.ndarray) -> np.ndarray | None:
         """Returns the order of slots that evens out the active ones, if much time is lost now."""
-        shares = active.reshape(max(1, len(self.devices)), -1, self.width)
+        width = self.width or 1
+        shares = active.reshape(max(1, len(self.devices)), -1, width)
         blocks = int(shares.any(-1).sum(-1).max())
-        fewest = -(-int(active.sum()) // (self.width * len(shares)))
+        fewest = -(-int(active.sum()) // (width * len(shares)))
         if blocks <= 1.1 * fewest:
             return None
         busy, idle = np.flatnonzero(active), list(np.flatnonzero(~active))
@@ -109,7 +123,7 @@ def _taken(tree, source, sharding):
 
 
 def on_device(tree: Any, device: Any) -> Any:
-    """Returns the tree on a device."""
+    """Returns the tree on a device, or where it is if that is `None`."""
     # Leaf by leaf: as a whole, jax 0.7.2 makes trees of placeholders too, which checks refuse.
     return jax.tree.map(lambda x: jax.device_put(x, device), tree)
 

@@ -10,13 +10,13 @@
     jaxnn.fit_sweep(sweep, train, structural=["hidden"], out="runs/mine")
 
 Its directory holds that of each group's `fit`, `sweep.csv` with a row for each run, a picture of
-them, `sweep.png`, last `result.json`, and a page that tells of them all, `report.html`. A sweep
-that was interrupted goes on there, in the middle of the group in which it was.
+them, `sweep.png`, last `result.json`, and a page about all of them, `report.html`. A sweep
+that was interrupted resumes there, in the middle of its group.
 """
 
 import io
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,10 +25,12 @@ import numpy as np
 from jaxnn.catalog import sweeps
 from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import InvalidValue, choice
+from jaxnn.formatting import brief
 from jaxnn.pictures._sweep import sweep as heat_map
-from jaxnn.runs._fit import NotFinite
+from jaxnn.runs.output import NotFinite
 from jaxnn.runs.reporting import write_report
 from jaxnn.search._sweep import Sweep
+from jaxnn.storage.destination import Directory, destination
 from jaxnn.storage.directory import RunDirectory, finished, open_directory
 from jaxnn.typing import Any
 
@@ -57,38 +59,26 @@ class Swept:
 
 def fit_sweep(
     sweep: Sweep,
-    train: Callable[[dict[str, Any], Sweep, Path], Any],
+    train: Callable[[dict[str, Any], Sweep, Directory], Any],
     *,
-    out: str | Path,
+    out: str | Path | Directory,
     structural: Sequence[str] = (),
     metric: str | None = None,
-    name: str = "sweep",
-    config: Any = None,
     quiet: bool = False,
-    resume: bool = False,
-    allow_change: Collection[str] = (),
-    report: bool = True,
 ) -> Swept:
     """Trains the runs of a sweep, group by group, and returns the `Swept`.
 
     Args:
       sweep: which runs.
       train: `(values, runs, out)`: trains the runs of a group with `fit`, as one population, into
-        the directory `out`; `values` are those of the structural fields, and the rest is in
-        `runs.key` and `runs.hparams`.
-      out: the directory to write; an unfinished sweep there goes on, and where one is finished
-        already a numbered sibling is begun.
+        `out`, a `Directory` inside that of the sweep; `values` are those of the structural fields,
+        and the rest is in `runs.key` and `runs.hparams`. A group has no page of its own, since that
+        of the sweep has all runs; `dataclasses.replace(out, report=True)` makes one.
+      out: the directory to write, a path or a `Directory`.
       structural: the fields that are no inputs of the compiled program.
       metric: by what settings are ranked, lower or higher being better by its name; by default the
         first of `METRICS` that is reported.
-      name: what the sweep is called in its result.
-      config: what was asked, for `config.json`; by default the values of the fields, and the seeds.
-        An unfinished sweep goes on where this is the same.
       quiet: whether to print nothing.
-      resume: whether there must be a sweep to go on with.
-      allow_change: the fields of the configuration that may differ from those of that sweep.
-      report: whether to write the sweep's `report.html` in the end, which has all runs of all
-        groups. Pass `report=False` to the `fit` in `train`, or each group has a page too.
 
     Raises:
       Invalid: if the metric is none, as far as it is known before training, or a field is unknown.
@@ -106,23 +96,26 @@ def fit_sweep(
             fix=f"Pass test/{metric}, or train/{metric}",
         )
     groups = sweep.groups(structural)
-    if config is None:
-        config = {field: list(dict.fromkeys(sweep.columns[field])) for field in sweep.columns}
+    config = {field: list(dict.fromkeys(sweep.columns[field])) for field in sweep.columns}
+    group = replace(destination(out), resume=False, report=False)
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
-    again = {"resume": resume, "allow_change": allow_change}
-    with open_directory(out, config, **again) as directory:
+    done: list[tuple[str, int]] = []
+    with open_directory(out, config) as directory:
         for values, runs in groups:
             path = directory.path / _folder(values)
             if not quiet and values:
                 print(f"{path.name}: {len(runs)} runs", flush=True)
             if finished(path) is None:
-                train(values, runs, path)
+                train(values, runs, replace(group, path=path))
             result, history = finished(path) or _missing(path)
             results.append(result)
             settings = [values | setting for setting in runs.settings()]
             rows += sweeps.rows(settings, result, history)
-            directory.write("sweep.csv", sweeps.text(rows).encode())
+            done.append((path.name, len(runs)))
+            fields = [name for name in settings[0] if name != "seed"]
+            directory.write(sweeps.FILE, sweeps.encode(sweeps.Table(fields, done, rows)))
+            directory.write("sweep.csv", sweeps.to_csv(rows))
             _metric(metric, result)  # so that an unknown one is said after the first group
         ranked = _metric(metric, results[0])
         _draw(directory, sweep, rows, ranked)
@@ -139,7 +132,7 @@ def fit_sweep(
                 fix="Sweep lower learning rates",
             )
         result = {
-            "experiment": name,
+            "experiment": group.name or "sweep",
             "runs": len(rows),
             "groups": len(groups),
             "steps": sum(row["steps"] for row in rows),
@@ -152,14 +145,14 @@ def fit_sweep(
             "jax": results[0]["jax"],
         }
         directory.finish(result)
-        if report:
+        if directory.asked.report:
             write_report(directory.path)
     return Swept(result, rows, directory.path)
 
 
 def _folder(values: dict[str, Any]) -> str:
     """Returns the name of a group's directory, in which every character is safe."""
-    named = ",".join(f"{field}={sweeps.word(value, 15)}" for field, value in values.items())
+    named = ",".join(f"{field}={brief(value, 15)}" for field, value in values.items())
     return quote(named, safe="=,") or "population"
 
 
@@ -182,13 +175,13 @@ def _missing(path: Path) -> Any:
 
 
 def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> None:
-    kept = [np.nan if row["status"] == "diverged" else row[metric] for row in rows]
+    values = [np.nan if row["status"] == "diverged" else row[metric] for row in rows]
     columns = {
-        field: [sweeps.word(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
+        field: [brief(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
         for field in sweep.columns
     }
     file = io.BytesIO()
-    heat_map(columns, kept, metric).savefig(file, format="png", dpi=300)
+    heat_map(columns, values, metric).savefig(file, format="png", dpi=300)
     directory.write("sweep.png", file.getvalue())
 
 

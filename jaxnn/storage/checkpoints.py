@@ -1,12 +1,12 @@
-"""Checkpoints: an envelope around the engine, so that nothing is lost, whatever happens.
+"""Checkpoints: an envelope for the engine that loses nothing, whatever happens.
 
-    checkpoints/000000000500/manifest.json    what everything is, with digests
-    checkpoints/000000000500/arrays/          what Orbax wrote
+    checkpoints/000000000500/manifest.json    a description of everything, with digests
+    checkpoints/000000000500/arrays/          the files of Orbax
 
-A checkpoint is written as a draft, read back, compared, forced to the disk, and only then given its
-name: what has a name is whole. Of several the newest is the one to go on from; there is no pointer
-that could name another. What is found damaged is moved to `quarantine`, never deleted, and the next
-older one is used. Older ones are deleted after a newer one has been read back, never before.
+A checkpoint is written as a draft, read back, compared, forced to the disk, and only then renamed:
+a checkpoint with a name is whole. A run resumes from the newest; no pointer could name another. A
+corrupt one is moved to `quarantine`, never deleted, and the next older one is used. Older ones are
+deleted only after a newer one has been read back.
 """
 
 import math
@@ -24,17 +24,17 @@ from jaxnn.storage import files
 from jaxnn.storage.engine import check_shapes, read_arrays, write_arrays
 from jaxnn.storage.manifest import (
     FILE,
-    Damaged,
+    CorruptCheckpoint,
     Leaf,
-    check_kinds,
+    check_dtypes,
     check_same,
-    damaged,
+    corrupt,
+    encode_manifest,
     leaves_in,
     leaves_of,
-    manifest_of,
-    opened,
-    restored,
-    sealed,
+    read_manifest,
+    read_verified,
+    unflatten,
 )
 
 ARRAYS, QUARANTINE = "arrays", "quarantine"
@@ -42,16 +42,16 @@ ARRAYS, QUARANTINE = "arrays", "quarantine"
 
 @dataclass(frozen=True)
 class Saving:
-    """When a run saves a checkpoint, and which are kept.
+    """When a run saves a checkpoint, and which checkpoints it retains.
 
-    One is also saved at the end, and when a signal ends the run.
+    It also saves one at the end, and when a signal ends it.
 
     Attributes:
-      seconds: the time between two, which is the most that can be lost.
-      last: how many of the newest are kept.
-      best: how many of those with the best finite values of the watched metric are kept too.
-      every: the number of steps after which the next report is saved, and kept for good; never, if
-        `None`.
+      seconds: the time between two saves, which is the most that can be lost.
+      last: how many of the newest are retained.
+      best: how many of those with the best finite values of the watched metric are retained too.
+      every: the number of steps after which the next report is saved and never deleted; `None`
+        saves none in this way.
     """
 
     seconds: float = 60.0
@@ -96,19 +96,19 @@ def write_checkpoint(
     *,
     before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Writes a checkpoint, reads it back, and gives it its name.
+    """Writes a checkpoint, reads it back, and renames it to its final name.
 
     Args:
-      folder: in which it will be.
-      step: whose state it is.
-      leaves: what the arrays are.
-      arrays: on any devices; not changed meanwhile.
+      folder: the folder of checkpoints.
+      step: the training steps done.
+      leaves: descriptions of the arrays.
+      arrays: on any devices; they must not change meanwhile.
       fields: of the manifest.
-      before: is called right before it gets its name.
+      before: is called right before the rename.
 
     Raises:
-      OSError: if it cannot be written, or what was read back is not what was written.
-      Damaged: if an array is of a kind that is not read back.
+      OSError: if it cannot be written, or reads back differently.
+      CorruptCheckpoint: if an array has a dtype that would be refused later.
     """
     files.make(folder)
     draft = folder / f"{files.DRAFT}{name(step)}-{uuid.uuid4().hex[:8]}"
@@ -117,9 +117,9 @@ def write_checkpoint(
         write_arrays(draft / ARRAYS, arrays)
         digests = [_digest(np.asarray(array)) for array in arrays]
         _read_back(draft, leaves, digests)
-        content = sealed({"step": step, **fields}, leaves, digests, draft)
+        content = encode_manifest({"step": step, **fields}, leaves, digests, draft)
         files.write(draft / FILE, content)
-        manifest_of(draft)  # which would be refused later too
+        read_manifest(draft)  # would be refused later too
         before()
         files.rename(draft, folder / name(step))
     except BaseException:
@@ -128,26 +128,26 @@ def write_checkpoint(
 
 
 def _read_back(draft: Path, leaves: Sequence[Leaf], digests: Sequence[str]) -> None:
-    """Raises `OSError` unless what is on the disk is what was to be written."""
+    """Raises `OSError` unless the draft reads back as it was written."""
     try:
         for number, array in read_arrays(draft / ARRAYS, _shapes(leaves)):
             if _digest(array) != digests[number]:
-                raise OSError(f"{leaves[number].name} was not read back as it was written: {draft}")
+                raise OSError(f"{leaves[number].name} does not read back as written: {draft}")
     except ValueError as error:
-        raise OSError(f"what was written could not be read back: {draft}: {error}") from error
+        raise OSError(f"the draft does not read back: {draft}: {error}") from error
 
 
 def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) -> Any:
-    """Reads a checkpoint whose manifest was read.
+    """Reads the arrays of a checkpoint.
 
     Args:
-      path: of the checkpoint.
-      content: of its manifest.
-      like: a tree of arrays or shapes, of the form of which the result is; by default the result is
-        a dict by name, random keys being numbers in it.
+      path: the folder of the checkpoint.
+      content: its manifest.
+      like: a tree of arrays or shapes with the structure of the result; by default the result is a
+        dict by name, with random keys as numbers.
 
     Raises:
-      Damaged: if an array is not what was written.
+      CorruptCheckpoint: if an array is not as it was written.
     """
     leaves = leaves_in(content)
     arrays: list[Any] = [None] * len(leaves)
@@ -155,29 +155,29 @@ def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) ->
         check_shapes(path / ARRAYS, _shapes(leaves))
         for number, array in read_arrays(path / ARRAYS, _shapes(leaves)):
             arrays[number] = array
-    except Exception as error:  # the engine has one for each thing that can be wrong
-        raise damaged(path, f"arrays that cannot be read ({error})", "arrays") from error
+    except Exception as error:  # the engine raises all kinds
+        raise corrupt(path, f"arrays that cannot be read ({error})", "arrays") from error
     for leaf, array, each in zip(leaves, arrays, content["arrays"]):
         same = (str(array.dtype), array.shape) == (leaf.dtype, leaf.shape)
         if not same or _digest(array) != each["sha256"]:
-            raise damaged(path, f"other bytes at {leaf.name}", "those that were written")
+            raise corrupt(path, f"other bytes at {leaf.name}", "those that were written")
     if like is None:
         return {leaf.name: array for leaf, array in zip(leaves, arrays)}
-    return restored(like, leaves, arrays)
+    return unflatten(like, leaves, arrays)
 
 
-def good(
-    folder: Path, damage: Callable[[Path, Damaged], None]
+def verified(
+    folder: Path, on_corrupt: Callable[[Path, CorruptCheckpoint], None]
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yields `(path, manifest)` of the checkpoints whose files are as they were written.
+    """Yields `(path, manifest)` of the checkpoints whose files are as written, the newest first.
 
-    The newest comes first. `damage` is called with each of the others.
+    `on_corrupt` is called with each of the others.
     """
     for path in folders(folder):
         try:
-            content = opened(path)
-        except Damaged as error:
-            damage(path, error)
+            content = read_verified(path)
+        except CorruptCheckpoint as error:
+            on_corrupt(path, error)
         else:
             yield path, content
 
@@ -186,36 +186,36 @@ def newest(
     folder: Path,
     like: Any,
     check: Callable[[Mapping[str, Any]], None],
-    damage: Callable[[Path, Damaged], None],
+    on_corrupt: Callable[[Path, CorruptCheckpoint], None],
 ) -> tuple[dict[str, Any], Any] | None:
     """Reads the newest good checkpoint.
 
     Args:
-      folder: that has them.
-      like: a tree of shapes, of the form of what is wanted.
-      check: is called with its manifest; raises if it cannot be used.
-      damage: is called with each that is newer and damaged.
+      folder: the folder of checkpoints.
+      like: a tree of shapes with the structure of the result.
+      check: is called with the manifest, and raises if the checkpoint cannot be used.
+      on_corrupt: is called with each newer one that is corrupt.
 
     Returns:
       `(manifest, tree)`, or `None` if none is good.
 
     Raises:
-      InvalidType: if it holds other arrays, or what is wanted could not be kept.
+      InvalidType: if it holds other arrays, or `like` has dtypes that no checkpoint can hold.
     """
     wanted = leaves_of(like)
-    check_kinds(wanted)
-    for path, content in good(folder, damage):
+    check_dtypes(wanted)
+    for path, content in verified(folder, on_corrupt):
         check_same(path, leaves_in(content), wanted)
         check(content)
         try:
             return content, read_checkpoint(path, content, like)
-        except Damaged as error:
-            damage(path, error)
+        except CorruptCheckpoint as error:
+            on_corrupt(path, error)
     return None
 
 
 def quarantine(path: Path, why: object) -> Path:
-    """Moves a checkpoint out of the way, and writes beside it why; returns where it is now."""
+    """Moves a checkpoint to quarantine with the reason beside it; returns its new path."""
     place = path.parents[1] / QUARANTINE
     if place.is_symlink():
         place.unlink()  # may lead anywhere
@@ -230,29 +230,31 @@ def quarantine(path: Path, why: object) -> Path:
 
 
 def retain(folder: Path, saving: Saving, lower: bool) -> None:
-    """Deletes the checkpoints that need not be kept."""
+    """Deletes the checkpoints that are not retained."""
     known: dict[int, Mapping[str, Any]] = {}
     for step in steps(folder):
         try:
-            known[step] = manifest_of(folder / name(step))
+            known[step] = read_manifest(folder / name(step))
         except Explained:
-            continue  # is left for the one who goes on from it to see
-    for step in known.keys() - kept(known, saving, lower):
+            continue  # the run that resumes reports it
+    for step in known.keys() - retained_steps(known, saving, lower):
         files.remove(folder / name(step))
 
 
-def kept(manifests: Mapping[int, Mapping[str, Any]], saving: Saving, lower: bool) -> set[int]:
-    """Returns the steps to keep: the newest, those with the best finite values, and those for good.
+def retained_steps(
+    manifests: Mapping[int, Mapping[str, Any]], saving: Saving, lower: bool
+) -> set[int]:
+    """Returns the steps to retain: the newest, the best finite values, and the permanent ones.
 
     Of equal values the older is the better.
     """
     values = {step: each.get("value") for step, each in manifests.items()}
     finite = {s: v for s, v in values.items() if v is not None and math.isfinite(v)}
     ranked = sorted(finite, key=lambda step: (finite[step] if lower else -finite[step], step))
-    for_good = {step for step, each in manifests.items() if each.get("for_good")}
-    # Never fewer than two: the last one may be found damaged.
+    permanent = {step for step, each in manifests.items() if each.get("for_good")}
+    # Never fewer than two: the last one may turn out to be corrupt.
     newest = sorted(manifests, reverse=True)[: max(2, saving.last)]
-    return {*newest, *ranked[: saving.best], *for_good}
+    return {*newest, *ranked[: saving.best], *permanent}
 
 
 def _shapes(leaves: Sequence[Leaf]) -> list[tuple[tuple[int, ...], str]]:

@@ -1,9 +1,9 @@
-"""The command that made a run, as it was typed: with it, the run can be done again.
+"""The command line of a run: with it, the run can be repeated.
 
     python -m experiments.mnist --model convnet
 
-It stands in `command.txt`, and is information alone: a run is the same whatever command makes it,
-and a notebook makes runs without one.
+It stands in `command.txt`, for information alone: no run depends on it, and one from a notebook has
+none.
 """
 
 import shlex
@@ -16,36 +16,35 @@ FILE = "command.txt"
 LARGEST = 1 << 20  # bytes
 
 
-def typed() -> str | None:
+def current() -> str | None:
     """Returns the command line of this process, quoted for a shell; `None` if it has no script.
 
-    It names the module or the script that was started, without where Python lies and without what
-    runs the script (a debugger, a profiler); arguments stay as they are.
+    It names the module or script, without the path of Python and without a debugger or profiler.
     """
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    if hasattr(sys, "ps1") or not hasattr(main, "__file__"):  # typed line by line, or a notebook
+    if hasattr(sys, "ps1") or not hasattr(main, "__file__"):  # interactive, or a notebook
         return None
     script, *arguments = map(str, sys.argv or [""])
     if spec is not None and spec.name != "__main__":
-        said = ["python", "-m", spec.name.removesuffix(".__main__")]
+        program = ["python", "-m", spec.name.removesuffix(".__main__")]
     elif script.endswith(".py"):
-        said = ["python", _place(Path(script))]
+        program = ["python", _script_path(Path(script))]
     else:
         return None
-    return shlex.join([*said, *arguments])
+    return shlex.join([*program, *arguments])
 
 
 def read(run: Path) -> str | None:
-    """Returns the command that made a run, as far as that is known."""
+    """Returns the command line of a run, `None` if it is not known."""
     try:
         return files.read(run / FILE, LARGEST).decode(errors="replace").strip() or None
     except (OSError, ValueError):
         return None
 
 
-def _place(script: Path) -> str:
-    """Returns the path of a script, and nothing of folders outside of the current one."""
+def _script_path(script: Path) -> str:
+    """Returns the path of a script, without folders outside the current one."""
     if not script.is_absolute():
         return str(script)
     here = Path.cwd()

@@ -1,7 +1,7 @@
-"""The run directory: what was asked (`config.json`), what happened (`metrics.jsonl`), the result.
+"""The run directory: its configuration (`config.json`), journal (`metrics.jsonl`) and result.
 
-`result.json` is written last and at once, so a directory that has one is that of a finished run.
-One process writes to a directory at a time; the lock is freed by the system whatever ends it.
+`result.json` is written last and at once: a directory that has one is that of a finished run. One
+process writes to a directory at a time; the system frees the lock, whatever ends the process.
 """
 
 import errno
@@ -9,11 +9,13 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
+from jaxnn.checks import Explained, Invalid, InvalidValue
 from jaxnn.storage import command, files, journal, json_files
+from jaxnn.storage.destination import Directory, destination
 from jaxnn.storage.journal import Journal
 from jaxnn.storage.json_files import CorruptFile, plain
 from jaxnn.storage.lock import LOCK, DirectoryInUse, in_use, locked, owner
@@ -24,11 +26,11 @@ SPEED = "speed.json"  # numbers of the machine, which differ from run to run
 
 
 class NoCheckpoint(Explained):
-    """There is nothing to go on from."""
+    """There is no checkpoint to resume from."""
 
 
 def digest(config: Any) -> str:
-    """Returns ten hexadecimal digits that stand for a configuration."""
+    """Returns ten hexadecimal digits that identify a configuration."""
     text = json_files.encode(plain(config), sort_keys=True)
     return hashlib.sha256(text).hexdigest()[:10]
 
@@ -47,50 +49,50 @@ def finished(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
     return result, written.rows
 
 
-def corrupt_journal(path: Path, found: Journal, expected: str) -> CorruptFile:
+def corrupt_journal(path: Path, written: Journal, expected: str) -> CorruptFile:
     """Returns the error about a journal whose rows cannot all be read."""
-    good = f"{len(found.rows)} good lines of {found.size:,} bytes"
+    good = f"{len(written.rows)} good lines of {written.size:,} bytes"
     return CorruptFile(
         "run directory",
         f"{path / ROWS} is corrupt",
-        got=f"{good}, then {found.error or 'no more'}",
+        got=f"{good}, then {written.error or 'no more'}",
         expected=expected,
         fix="Restore it from a copy, without which the run cannot resume",
     )
 
 
 class RunDirectory:
-    """An open run directory; made by `open_directory`.
+    """An open run directory; see `open_directory`.
 
     Attributes:
-      path: where it is.
-      allow_change: what may differ from the run that goes on there.
+      path: of the directory.
+      asked: what was asked of it.
     """
 
-    def __init__(self, path: Path, token: str, allow_change: Collection[str] = ()):
+    def __init__(self, path: Path, token: str, asked: Directory):
         self.path = path
         self.token = token
-        self.allow_change = allow_change
+        self.asked = asked
         self.ends: dict[int, int] = {}  # the byte at which the row of each step ends
 
-    def part(self, name: str) -> dict[str, Any]:
-        """Returns arguments of a `fit` that is a part of this run, `fit(..., **part("settings"))`.
+    def part(self, name: str) -> Directory:
+        """Returns the directory of a part of this run, `fit(..., out=directory.part("settings"))`.
 
-        If it is finished it is not repeated, but returned.
+        A finished one is returned, not repeated.
         """
         if not files.is_safe(name):
             raise InvalidValue(
                 "run directory",
-                "a part of a run has a name that might leave its directory",
+                "the name of a part might lead out of the directory",
                 got=f"part({name!r})",
                 expected="letters, digits, and _ . - between them",
-                fix="Name it settings, say",
+                fix="Pass part('settings'), for example",
             )
-        out = self.path / name
-        return {"out": out, "resume": finished(out) is not None, "allow_change": self.allow_change}
+        path = self.path / name
+        return replace(self.asked, path=path, resume=finished(path) is not None)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Adds a row to `metrics.jsonl`, in one write."""
+        """Appends a row to the journal, in one write."""
         self.check_owner()
         file = os.open(self.path / ROWS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
@@ -114,38 +116,38 @@ class RunDirectory:
           InvalidValue: if rows are missing or corrupt; nothing is cut then.
         """
         file = self.path / ROWS
-        found = journal.parse(file.read_bytes()[:size] if file.exists() else b"")
-        if found.size < size:
+        whole = journal.parse(file.read_bytes()[:size] if file.exists() else b"")
+        if whole.size < size:
             raise InvalidValue(
                 "run directory",
                 f"{file} is corrupt",
-                got=found.error or f"{found.size:,} bytes",
+                got=whole.error or f"{whole.size:,} bytes",
                 expected=f"the {size:,} bytes of rows that the checkpoint was saved with",
                 fix="Restore the file, or name another directory (--out)",
             )
         if file.exists():
             os.truncate(file, size)
-        self.ends = {row["step"]: end for row, end in zip(found.rows, found.ends)}
-        return found.rows
+        self.ends = {row["step"]: end for row, end in zip(whole.rows, whole.ends)}
+        return whole.rows
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Writes `result.json`, which ends the run."""
+        """Writes `result.json`, which finishes the run."""
         if (self.path / ROWS).exists():
             files.force(self.path / ROWS)
         self.write_json(RESULT, result)
 
     @property
     def speed(self) -> dict[str, Any]:
-        """How fast the run was that is finished here, as far as that is known."""
+        """The speed of the finished run, as far as it is known."""
         return json_files.read(self.path / SPEED) if (self.path / SPEED).exists() else {}
 
     def unfinish(self) -> None:
-        """Makes a finished run an unfinished one, which goes on."""
+        """Deletes the result, so that the run may resume."""
         self.check_owner()
         (self.path / RESULT).unlink(missing_ok=True)
 
-    def made_by(self, line: str | None) -> None:
-        """Keeps the command that makes the run, `None` if it is made without one."""
+    def write_command(self, line: str | None) -> None:
+        """Writes the command line of the run; `None` deletes it."""
         if line is not None:
             self.write(command.FILE, f"{line}\n".encode(errors="backslashreplace"))
         elif (self.path / command.FILE).exists():
@@ -153,7 +155,7 @@ class RunDirectory:
             (self.path / command.FILE).unlink()
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file whole or not at all, also when the machine stops in the middle."""
+        """Writes a file whole or not at all, even if the machine stops."""
         self.check_owner()
         files.write(self.path / name, content)
 
@@ -162,45 +164,42 @@ class RunDirectory:
         self.write(name, json_files.encode(dict(fields), indent=2) + b"\n")
 
     def check_owner(self) -> None:
-        """Raises `DirectoryInUse` if another process has taken the directory, lock or no lock."""
+        """Raises `DirectoryInUse` if another process has taken the directory, locked or not."""
         if owner(self.path).get("token") != self.token:
             raise in_use(self.path, "another process has taken the directory")
 
 
 @contextmanager
-def open_directory(
-    out: str | Path, config: Any, *, resume: bool = False, allow_change: Collection[str] = ()
-) -> Iterator[RunDirectory]:
+def open_directory(out: str | Path | Directory, config: Any = None) -> Iterator[RunDirectory]:
     """Opens a run directory for one writer, and writes `config.json` and `command.txt`.
 
     Args:
-      out: the directory of a new or unfinished run; where one is finished, the first of `out-2`,
-        `out-3`, ... that is free is opened.
-      config: what is asked.
-      resume: whether there must be a run, and that one is opened, finished or not.
-      allow_change: the fields of the configuration that may differ from those of the run there.
+      out: the directory of a new or unfinished run; if the run there is finished, the first free
+        one of `out-2`, `out-3`, ... is opened, unless it is to be resumed.
+      config: the configuration, unless `out` has one.
 
     Raises:
-      InvalidValue: if `out` is a directory of something else, or of another configuration.
-      NoCheckpoint: if `resume` demands a run, and there is none.
+      InvalidValue: if `out` holds other files, or a run with another configuration.
+      NoCheckpoint: if a run must be resumed and there is none.
       DirectoryInUse: if another process is writing there.
       OSError: if it cannot be written.
     """
-    _check_words(out, allow_change)
-    path = Path(out) if resume else unfinished(Path(out))
-    wanted = plain(config)
+    out = destination(out)
+    out = replace(out, config=config) if out.config is None else out
+    resume, allow_change, wanted = out.resume, out.allow_change, plain(out.config)
+    path = Path(out.path) if resume else unfinished(Path(out.path))
     if resume and not (path / CONFIG).exists():
         raise NoCheckpoint(
             "run directory",
-            "there is no run to go on with",
+            "there is no run to resume",
             got=f"no run in {path}",
             expected="the directory of a run",
-            fix="Leave out resume (--resume) to begin one, or name its directory (--out)",
+            fix="Leave out resume (--resume) to start one, or name its directory (--out)",
         )
     _check_ours(path, wanted, allow_change)
     files.make(path)
     with locked(path) as token:
-        # Looked at again now that nobody else writes: another run may just have ended here.
+        # Checked again under the lock: another run may just have ended here.
         _check_ours(path, wanted, allow_change)
         if (path / RESULT).exists() and not resume:
             raise DirectoryInUse(
@@ -208,26 +207,26 @@ def open_directory(
                 "another process has just finished its run there",
                 got=str(path),
                 expected="a directory that no run is using",
-                fix="Start again: the run then goes to a directory beside it",
+                fix="Start again: the run then takes a directory beside it",
             )
-        directory = RunDirectory(path, token, allow_change)
+        directory = RunDirectory(path, token, out)
         files.sweep(path)
         files.sweep(path / CHECKPOINTS)
-        found, made_by = _config(path), command.read(path)
-        if found != wanted:
+        before, command_before = _config(path), command.read(path)
+        if before != wanted:
             directory.write_json(CONFIG, wanted)
-            directory.made_by(command.typed())
+            directory.write_command(command.current())
         try:
             yield directory
         except Invalid:
-            if found not in (None, wanted):  # nothing was done with the change
-                directory.write_json(CONFIG, found)
-                directory.made_by(made_by)
+            if before not in (None, wanted):  # the change was refused
+                directory.write_json(CONFIG, before)
+                directory.write_command(command_before)
             raise
 
 
 def unfinished(path: Path) -> Path:
-    """Returns `path`, or if a run is finished there the first of `path-2`, `path-3`, ... free."""
+    """Returns `path`, or the first free one of `path-2`, ... if the run there is finished."""
     path = path if path.name else path.resolve()  # "." has no name
     candidate, number = path, 1
     while (candidate / RESULT).exists():
@@ -243,25 +242,6 @@ def _config(path: Path) -> Any:
         return None
 
 
-def _check_words(out: Any, allow_change: Any) -> None:
-    if not isinstance(out, str | os.PathLike) or str(out) == "" or "\0" in str(out):
-        raise InvalidType(
-            "run directory",
-            "out is no path",
-            got=f"out={out!r}",
-            expected="the path of a directory",
-            fix="Pass, say, out='runs/mine'",
-        )
-    if isinstance(allow_change, str) or not all(isinstance(name, str) for name in allow_change):
-        raise InvalidType(
-            "run directory",
-            "allow_change is of another kind",
-            got=f"allow_change={allow_change!r}",
-            expected="a list of names",
-            fix="Pass, say, allow_change=['learning_rate']",
-        )
-
-
 def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str]) -> None:
     if path.exists() and not path.is_dir():
         raise _not_ours(path, "a file")
@@ -270,29 +250,29 @@ def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str
     for name in (LOCK, CONFIG, command.FILE, ROWS, RESULT, SPEED, CHECKPOINTS, FOLDER):
         entry = path / name
         right = entry.is_dir() if name in (CHECKPOINTS, FOLDER) else entry.is_file()
-        # What is written to a link might land anywhere; a pipe is waited for without end.
+        # A write to a symbolic link might land anywhere, and a pipe would block for ever.
         if entry.is_symlink() or (entry.exists() and not right):
-            raise _not_ours(path, f"{name} that is a link, or of another kind")
+            raise _not_ours(path, f"{name} that is a symbolic link, or not a file or folder")
     if not (path / CONFIG).exists():
-        # These alone are what a run leaves that was stopped before its configuration was written.
+        # A run that was stopped before it wrote its configuration leaves these alone.
         others = {entry.name for entry in path.iterdir()} - {LOCK}
         if [name for name in others if not name.startswith(files.DRAFT)]:
             raise _not_ours(path, "a directory with other files and no config.json")
         return
     try:
-        found = _config(path)
-        assert isinstance(found, dict)
+        before = _config(path)
+        assert isinstance(before, dict)
     except (ValueError, AssertionError):
         raise _not_ours(path, "a config.json that is not JSON") from None
-    changed = [f for f in {**found, **wanted} if found.get(f) != wanted.get(f)]
+    changed = [f for f in {**before, **wanted} if before.get(f) != wanted.get(f)]
     if set(changed) - set(allow_change):
         names = [*dict.fromkeys([*filter(None, allow_change), *changed])]
         raise InvalidValue(
             "run directory",
             f"{path} belongs to a run with another configuration",
             got=", ".join(f"{f}={wanted.get(f)!r}" for f in changed),
-            expected=", ".join(f"{f}={found.get(f)!r}" for f in changed),
-            fix="Name another directory (--out), delete that one, or go on with the change"
+            expected=", ".join(f"{f}={before.get(f)!r}" for f in changed),
+            fix="Name another directory (--out), delete that one, or resume with the change"
             f" (allow_change={names!r}, --allow-change {','.join(names)})",
         )
 
@@ -302,6 +282,6 @@ def _not_ours(path: Path, what: str) -> InvalidValue:
         "run directory",
         f"{path} is not a run directory",
         got=what,
-        expected="a directory that is new, empty or of an unfinished run",
+        expected="a new or empty directory, or that of an unfinished run",
         fix="Name another directory (--out)",
     )

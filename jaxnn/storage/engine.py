@@ -1,8 +1,8 @@
 """The engine that puts arrays on the disk: Orbax, with arrays by number and without compression.
 
-Orbax stores arrays of any dtype and sharding, from one process or many, and later for clouds. What
-it does not do is told in `checkpoints`, which does it. Arrays are known to it by their number in
-the tree alone, so that no name from a file ever decides where something is written.
+Orbax stores arrays of any dtype and sharding, from one process or many; `checkpoints` adds what it
+lacks. It names arrays by their number in the tree alone, so no name in a file ever chooses where
+anything is written.
 """
 
 import logging
@@ -13,22 +13,21 @@ from typing import Any
 
 import numpy as np
 
-# Arrays that are read back at once, in bytes: what is read to be verified is not kept.
+# Bytes of arrays that are read at once: verification then holds no more than these.
 GROUP = 1 << 26
 
 
 @contextmanager
 def _checkpointer() -> Iterator[Any]:
-    # Imported here: a fifth of a second that only those pay who keep checkpoints.
+    # Imported here: it takes a fifth of a second, which runs without checkpoints save.
     import orbax.checkpoint as ocp
 
-    # Its warnings are about options of its own, and its errors are raised too: neither has to stand
-    # in the middle of a progress bar.
+    # Its warnings concern its own options, and its errors are raised too: neither belongs in the
+    # middle of a progress display.
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
-    # Random numbers, which is what parameters are at first, do not compress; it takes 3 times as
-    # long.
+    # Compression takes 3 times as long, and random parameters do not compress.
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)
     try:
         with ocp.Checkpointer(handler) as checkpointer:
@@ -45,41 +44,41 @@ def write_arrays(folder: Path, arrays: Sequence[Any]) -> None:
     """
     import orbax.checkpoint as ocp
 
-    # It refuses an empty array, of which the shape says all.
+    # Orbax refuses empty arrays; the manifest has their shapes.
     tree = {str(number): array for number, array in enumerate(arrays) if array.size}
     try:
         with _checkpointer() as checkpointer:
             checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(tree))
-    except ValueError as error:  # how it says that the disk is full
+    except ValueError as error:  # of a full disk
         raise OSError(f"{folder.parent.name} cannot be written: {error}") from error
 
 
 def check_shapes(folder: Path, shapes: Sequence[tuple[tuple[int, ...], str]]) -> None:
-    """Raises `ValueError` unless the arrays of a folder are as large as they should be.
+    """Raises `ValueError` unless the arrays in a folder have these shapes.
 
-    The engine takes as much memory as its own files ask for, whatever it was asked to read.
+    Orbax allocates the memory that its own files ask for, whatever it is asked to read.
     """
     with _checkpointer() as checkpointer:
-        found = checkpointer.metadata(folder.absolute()).item_metadata.tree
+        saved = checkpointer.metadata(folder.absolute()).item_metadata.tree
     for number, (shape, _) in enumerate(shapes):
         if 0 not in shape:
-            each = found[str(number)]
+            each = saved[str(number)]
             large = [n for n, most in zip(each.storage.chunk_shape, shape) if n > most]
             if each.shape != shape or large:
-                raise ValueError(f"array {number} is of shape {each.shape} and not {shape}")
+                raise ValueError(f"array {number} has shape {each.shape}, expected {shape}")
 
 
 def read_arrays(
     folder: Path, shapes: Sequence[tuple[tuple[int, ...], str]]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields `(number, array)` for all arrays of a folder, on the host, a group of them at a time.
+    """Yields `(number, array)` for all arrays of a folder, on the host, a group at a time.
 
     Args:
-      folder: that `write_arrays` wrote.
+      folder: written by `write_arrays`.
       shapes: `(shape, dtype)` of each array.
 
     Raises:
-      Exception: whatever the engine raises about files that are damaged.
+      Exception: of any type, if files are corrupt.
     """
     import orbax.checkpoint as ocp
 
@@ -100,6 +99,6 @@ def read_arrays(
                 }
                 as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in item}
                 args = ocp.args.PyTreeRestore(item=item, restore_args=as_numpy)
-                found = checkpointer.restore(folder.absolute(), args=args)
-                yield from ((n, found[str(n)]) for n in group)
+                restored = checkpointer.restore(folder.absolute(), args=args)
+                yield from ((n, restored[str(n)]) for n in group)
                 group, size = [], 0

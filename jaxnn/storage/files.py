@@ -1,8 +1,8 @@
-"""Files and folders that are there whole or not at all, whatever stops the machine in the middle.
+"""Files and folders that are written whole or not at all, even if the machine stops.
 
-A draft is written beside its place, forced to the disk, and renamed, which the system does at once.
-Deleting goes the other way: first a rename to a name that nothing reads, then what may take long.
-What a stop leaves behind are drafts and trash, by their names, which the next writer removes.
+A draft is written beside the final path, forced to the disk, and renamed in one system call.
+Deletion first renames to a name that nothing reads. A stop leaves only drafts and trash behind,
+which the next writer removes.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 def write(path: Path, content: bytes, *, forced: bool = True) -> None:
-    """Writes a file whole, and forces it to the disk, unless it can be done without.
+    """Writes a file whole, forced to the disk unless `forced` is false.
 
     Raises:
-      OSError: if it cannot be written; what stood there before then stands there still.
+      OSError: if it cannot be written; the file before then remains.
     """
     draft = path.with_name(f"{DRAFT}{path.name}")
     try:
@@ -40,7 +40,7 @@ def write(path: Path, content: bytes, *, forced: bool = True) -> None:
 
 
 def rename(draft: Path, path: Path) -> None:
-    """Gives a file or a folder its name, and forces the name to the disk."""
+    """Renames a file or a folder, and forces the name to the disk."""
     os.replace(draft, path)
     force(path.parent)
 
@@ -55,20 +55,20 @@ def force(path: Path) -> None:
 
 
 def make(folder: Path) -> None:
-    """Makes a folder and those above it, and forces its name to the disk."""
+    """Creates a folder and its parents, and forces its name to the disk."""
     folder.mkdir(parents=True, exist_ok=True)
     force(folder.parent)
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder so that it is never seen in part."""
+    """Removes a folder, of which no part is ever visible."""
     trash = folder.with_name(f"{TRASH}{uuid.uuid4().hex[:8]}-{folder.name}")
     os.replace(folder, trash)
     discard(trash)
 
 
 def discard(path: Path) -> None:
-    """Removes a draft or trash as far as that can be done; the next writer removes the rest."""
+    """Removes a draft or trash as far as possible; the next writer removes the rest."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -79,7 +79,7 @@ def discard(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what writers left that were stopped."""
+    """Removes the drafts and trash of writers that were stopped."""
     if folder.is_dir():
         for path in folder.iterdir():
             if path.name.startswith((DRAFT, TRASH)):
@@ -87,18 +87,18 @@ def sweep(folder: Path) -> None:
 
 
 def is_safe(name: str) -> bool:
-    """Whether a name, or a path of names, stays inside the folder to which it is added."""
+    """Whether a name, or a path of names, stays inside its folder."""
     return all(_NAME.fullmatch(part) for part in name.split("/"))
 
 
 def read(path: Path, at_most: int = 1 << 28, start: int = 0) -> bytes:
-    """Reads a file from its byte `start` on; it must be a file, and no link to one elsewhere.
+    """Reads a file from its byte `start` on, never through a symbolic link.
 
     Raises:
-      OSError: if it is not there, is a link, or cannot be read.
+      OSError: if it does not exist, is a symbolic link, or cannot be read.
       ValueError: if it is a folder or a pipe, or larger than `at_most` bytes.
     """
-    number = _number(path)
+    number = _open(path)
     with open(number, "rb") as file:
         if os.fstat(number).st_size > at_most:
             raise ValueError(f"{path.name} is larger than {at_most:,} bytes")
@@ -108,15 +108,15 @@ def read(path: Path, at_most: int = 1 << 28, start: int = 0) -> bytes:
 
 def digest(path: Path) -> tuple[int, str]:
     """Returns the size of a file in bytes, and its sha256."""
-    number = _number(path)
+    number = _open(path)
     with open(number, "rb") as file:
         return os.fstat(number).st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _number(path: Path) -> int:
-    """Opens a file, and nothing that would be waited for."""
+def _open(path: Path) -> int:
+    """Opens a regular file; a pipe would block."""
     number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise ValueError(f"{path.name} is no file")
+        raise ValueError(f"{path.name} is not a file")
     return number

@@ -1,13 +1,14 @@
-"""What a run is, in a few words and digests: who goes on with it must have the same.
+"""The identity of a run, in names, numbers and digests: a run resumes only with the same.
 
-Data, program and key are told by digests, so that a change of any of them is seen before a single
-step is done with it; a change of the environment is no mistake, but may change bits.
+Digests of data, program and key reveal a change before a single step is taken. A change of the
+environment is not an error, but may change bits.
 """
 
 import hashlib
 import os
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 
 import jax
@@ -16,9 +17,10 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
 from jaxnn.driver.chunks import Training
+from jaxnn.driver.trial import Watch
 from jaxnn.typing import Any
 
-# What each digest stands for, in an error.
+# The words for each digest in an error.
 _MEANING = {
     "program": "network, objective or optimizer",
     "data": "training data",
@@ -28,34 +30,34 @@ _MEANING = {
 
 
 def identity(training: Training) -> dict[str, Any]:
-    """Returns what must be the same for a run to be the same, as JSON holds it."""
+    """Returns the fields that a run must have to be the same, as JSON holds them."""
     hparams = {name: np.asarray(value) for name, value in training.hparams.items()}
     return {
-        **{name: _figure(value) for name, value in hparams.items()},
+        **{name: _json_value(value) for name, value in hparams.items()},
         "steps": training.steps,
         "every": training.every,
         "evaluate_every": training.evaluate_every,
         "batch_size": training.data.batch_size,
         "members": training.layout.members,
-        "watch": str(training.watch),
+        "watch": training.watch and asdict(training.watch),
         "names": training.names,
         "key": _digest(jax.random.key_data(training.key)),
-        "data": _of_data(training.data),
-        **{f"data {name}": _of_data(part) for name, part in training.evaluations.items()},
-        "program": _of_program(training),
+        "data": _data_digest(training.data),
+        **{f"data {name}": _data_digest(part) for name, part in training.evaluations.items()},
+        "program": _program_digest(training),
     }
 
 
 def environment(training: Training) -> dict[str, Any]:
-    """Returns what may change the bits of a run, though it is the same run."""
-    devices = training.layout.devices or tuple(jax.devices()[:1])
+    """Returns the fields that may change the bits of a run without changing its identity."""
+    devices = training.devices
     return {
         **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
         "device": devices[0].device_kind,
         "devices": len(devices),
         "cores": os.cpu_count(),
         "form": training.form,
-        "width": training.layout.width,
+        "width": training.layout.width or 1,
         "x64": bool(jax.config.values["jax_enable_x64"]),
         "precision": jax.config.values["jax_default_matmul_precision"],
         "threefry_partitionable": bool(jax.config.values["jax_threefry_partitionable"]),
@@ -69,28 +71,32 @@ def check_identity(
     allow_change: Collection[str],
     same_jax: bool,
 ) -> dict[str, tuple[Any, Any]]:
-    """Returns what has changed, `{name: (saved, now)}`.
+    """Returns the changed fields, `{name: (saved, now)}`.
 
     Raises:
-      InvalidValue: if something has that is not in `allow_change`.
+      InvalidValue: if a field has changed that is not in `allow_change`.
     """
+    watch = now.get("watch")
+    # Checkpoints before 2026-12 have it as a string.
+    if saved.get("watch") == str(Watch(**watch) if watch else None):
+        saved = {**saved, "watch": watch}
     changes = {
         n: (saved.get(n), now.get(n)) for n in {**saved, **now} if saved.get(n) != now.get(n)
     }
     if not same_jax:
-        changes.pop("program", None)  # another version writes the same program in other words
+        changes.pop("program", None)  # another version prints the same program differently
     refused = [name for name in changes if name not in allow_change]
     if refused:
         names = [*filter(None, allow_change), *refused]
-        told = {
+        labels = {
             name: f"{name} ({_MEANING[name]})" if name in _MEANING else name for name in changes
         }
         raise InvalidValue(
             "fit",
-            "the run that is there was begun with something else",
-            got=", ".join(f"{told[n]} {_short(changes[n][1])}" for n in refused),
-            expected=", ".join(f"{told[n]} {_short(changes[n][0])}" for n in refused),
-            fix="Name another directory (--out), or go on with the change:"
+            "the run in the directory was started with something else",
+            got=", ".join(f"{labels[n]} {_short(changes[n][1])}" for n in refused),
+            expected=", ".join(f"{labels[n]} {_short(changes[n][0])}" for n in refused),
+            fix="Name another directory (--out), or resume with the change:"
             f" allow_change={names!r} (--allow-change {','.join(names)})",
         )
     return changes
@@ -101,7 +107,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _figure(value: np.ndarray) -> Any:
+def _json_value(value: np.ndarray) -> Any:
     return float(str(value)) if value.ndim == 0 else _digest(value)
 
 
@@ -113,17 +119,17 @@ def _digest(*arrays: Any) -> str:
     return total.hexdigest()[:16]
 
 
-def _of_data(data: Resident) -> str:
+def _data_digest(data: Resident) -> str:
     return _digest(*jax.tree.leaves(data.arrays))
 
 
-def _of_program(training: Training) -> str:
+def _program_digest(training: Training) -> str:
     programs = [training.program]
     if training.select is not None:
         trials = training.shapes(training.layout.slots)
         key = jax.ShapeDtypeStruct((), training.key.dtype)
         programs.append(jax.make_jaxpr(training.select)(key, trials))
-    # Where a function lies in memory is no part of the program.
+    # The addresses of functions are not part of the program.
     texts = [re.sub(r" at 0x[0-9a-f]+", "", str(program)) for program in programs]
     consts = [const for program in programs for const in program.consts]
     words = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]

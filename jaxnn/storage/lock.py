@@ -1,8 +1,8 @@
-"""One writer for a directory: a lock of the system's, and a token where there are no locks.
+"""One writer for a directory: a lock of the system, and a token where there are no locks.
 
-The system frees the lock whatever ends its holder. The file that is locked says who that is, with a
-token of its own, which the holder reads again before it gives anything its name: on a network drive
-without locks the one who comes later has the directory, and the other notices.
+The system frees the lock, whatever ends its holder. The locked file names the holder and its token,
+which the holder reads again before each rename: on a network drive without locks the later process
+takes the directory, and the earlier one notices.
 """
 
 import errno
@@ -41,7 +41,7 @@ def locked(path: Path) -> Iterator[str]:
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise in_use(path, "another process is writing there") from None
-            # Some network drives have no locks: there the token has to do.
+            # Some network drives have no locks: there the token alone must do.
             if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
                 raise
         token = uuid.uuid4().hex
@@ -52,13 +52,13 @@ def locked(path: Path) -> Iterator[str]:
         try:
             yield token
         finally:
-            # Who comes next is not to be told of a process that has nothing to do with it any more.
+            # The next process must not be pointed to this one, which has left.
             if owner(path).get("token") == token:
                 lock.truncate(0)
 
 
 def owner(path: Path) -> dict[str, Any]:
-    """Returns `token`, `process` and `host` of who wrote last, `{}` if that is not known."""
+    """Returns `token`, `process` and `host` of the last writer, `{}` if it is not known."""
     try:
         return dict(decode(files.read(path / LOCK)))
     except (OSError, ValueError, TypeError):
@@ -68,8 +68,8 @@ def owner(path: Path) -> dict[str, Any]:
 def alive(process: Any) -> bool:
     """Whether a process of that number runs on this host."""
     try:
-        os.kill(process, 0)  # a signal that is none
-    except PermissionError:  # it is somebody else's
+        os.kill(process, 0)  # sends no signal
+    except PermissionError:  # it belongs to another user
         return True
     except (OSError, TypeError, OverflowError):
         return False
@@ -77,9 +77,9 @@ def alive(process: Any) -> bool:
 
 
 def in_use(path: Path, wrong: str) -> DirectoryInUse:
-    """Returns the error about a directory that another process has, and says which."""
-    who, end = owner(path), time.monotonic() + 1
-    # Who has the lock may not have said so yet.
+    """Returns the error about a directory in use, which names the process that has it."""
+    who, end = owner(path), time.monotonic() + 5
+    # The holder of the lock may not have written its name yet.
     while _is_over(who) and time.monotonic() < end:
         time.sleep(0.01)
         who = owner(path)

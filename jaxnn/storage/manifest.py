@@ -1,8 +1,8 @@
-"""The manifest of a checkpoint: what every array is, and digests by which any damage is seen.
+"""The manifest of a checkpoint: a description of every array, and digests that reveal corruption.
 
-It has the sha256 of each array's bytes, as they were in memory, so that whatever stored and read
-them cannot change one without being noticed; the sha256 of each file; and last that of itself.
-Nothing in it is believed before these agree, and no name in it decides where anything is written.
+It has the sha256 of each array's bytes as they were in memory, so that no storage can change one
+unnoticed; the sha256 of each file; and last its own. Nothing in it is trusted before these agree,
+and no name in it chooses where anything is written.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from jaxnn.storage.json_files import decode, encode
 
 FORMAT = 1
 FILE = "manifest.json"
-_WRONG = (ValueError, TypeError, KeyError, AttributeError)  # what a mess leads to
+_PARSE_ERRORS = (ValueError, TypeError, KeyError, AttributeError)
 _DTYPES = frozenset(
     "bool int4 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bfloat16 float16 float32"
     " float64 complex64 complex128 float8_e4m3fn float8_e5m2".split()
 )
 _KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
-# What it has beside its arrays and its files.
+# Its fields beside arrays and files.
 _FIELDS = {
     "format": int,
     "step": int,
@@ -40,8 +40,8 @@ _FIELDS = {
 }
 
 
-class Damaged(Explained):
-    """A checkpoint is not what was written; it is moved to `quarantine`, and an older one used."""
+class CorruptCheckpoint(Explained):
+    """A checkpoint is not as it was written; it is quarantined, and an older one used."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Leaf:
       name: its place in the tree, `state/params/hidden_1/weight`.
       dtype: of its bytes.
       shape: of its bytes: a random key has an axis of words.
-      keys: of random keys, how they are made: `threefry2x32`; else `None`.
+      keys: the implementation of random keys, such as `threefry2x32`; else `None`.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Leaf:
 
 
 def leaves_of(tree: Any) -> list[Leaf]:
-    """Returns what the arrays of a tree are, or those of a tree of shapes."""
+    """Describes the arrays of a tree, or those of a tree of shapes."""
 
     def leaf(path, array):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -91,8 +91,8 @@ def _impl(dtype: Any) -> str:
     return str(dtype)
 
 
-def restored(like: Any, leaves: Sequence[Leaf], arrays: Sequence[np.ndarray]) -> Any:
-    """Returns the tree of the form of `like` that holds these arrays, random keys typed again."""
+def unflatten(like: Any, leaves: Sequence[Leaf], arrays: Sequence[np.ndarray]) -> Any:
+    """Returns the tree with the structure of `like` that holds these arrays, with typed keys."""
     whole = [
         jax.random.wrap_key_data(jnp.asarray(array), impl=leaf.keys) if leaf.keys else array
         for leaf, array in zip(leaves, arrays, strict=True)
@@ -100,24 +100,21 @@ def restored(like: Any, leaves: Sequence[Leaf], arrays: Sequence[np.ndarray]) ->
     return jax.tree.unflatten(jax.tree.structure(like), whole)
 
 
-def check_kinds(leaves: Sequence[Leaf]) -> None:
-    """Raises `InvalidType` unless arrays are of kinds that can be kept."""
+def check_dtypes(leaves: Sequence[Leaf]) -> None:
+    """Raises `InvalidType` unless a checkpoint can hold arrays of these dtypes."""
     for leaf in leaves:
         if leaf.dtype not in _DTYPES or leaf.keys not in (None, *_KEYS):
             raise InvalidType(
                 "checkpoint",
-                f"{leaf.name} is of a kind that is not kept",
+                f"{leaf.name} has a dtype that no checkpoint can hold",
                 got=str(leaf),
                 expected=f"{', '.join(sorted(_DTYPES))}, or keys {', '.join(_KEYS)}",
-                fix="Keep it as one of these, or leave out the directory (--out)",
+                fix="Convert it to one of these, or leave out the directory (--out)",
             )
 
 
 def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> None:
-    """Raises `InvalidType` unless a checkpoint holds the arrays that are wanted.
-
-    The error names the first that differs.
-    """
+    """Raises `InvalidType`, naming the first difference, unless a checkpoint holds these arrays."""
     got, expected = ({leaf.name: leaf for leaf in leaves} for leaves in (saved, wanted))
     differs = [name for name in [*expected, *got] if got.get(name) != expected.get(name)]
     if differs or list(saved) != list(wanted):
@@ -128,79 +125,81 @@ def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> No
             f"{where} is that of another network, optimizer, population or of other metrics",
             got=f"{got.get(name, 'nothing')} at {name}" if differs else "arrays in another order",
             expected=f"{expected.get(name, 'nothing')} there" if differs else "the same order",
-            fix="Train with what it was made with, name another directory (--out), or take"
-            " what fits with jaxnn.warm_start",
+            fix="Train with the network and optimizer that wrote it, name another directory"
+            " (--out), or load the parameters that fit with jaxnn.warm_start",
         )
 
 
-def sealed(fields: dict[str, Any], leaves: Sequence[Leaf], digests: Sequence[str], folder: Path):
-    """Returns the bytes of the manifest of the files in a folder, all of them forced to disk."""
-    found = []
+def encode_manifest(
+    fields: dict[str, Any], leaves: Sequence[Leaf], digests: Sequence[str], folder: Path
+) -> bytes:
+    """Returns the manifest of the files in a folder, and forces all of them to the disk."""
+    entries = []
     for path in sorted(folder.rglob("*")):
         files.force(path)
         if path.is_file():
             size, sha256 = files.digest(path)
             name = path.relative_to(folder).as_posix()
-            found.append({"name": name, "size": size, "sha256": sha256})
+            entries.append({"name": name, "size": size, "sha256": sha256})
     files.force(folder)
     arrays = [{**asdict(leaf), "sha256": sha} for leaf, sha in zip(leaves, digests, strict=True)]
-    content = {"format": FORMAT, **fields, "arrays": arrays, "files": found}
+    content = {"format": FORMAT, **fields, "arrays": arrays, "files": entries}
     return encode({**content, "sha256": _own(content)}, indent=1)
 
 
 def _own(content: dict[str, Any]) -> str:
-    # So it is in every format, that a newer one can be told from a damaged one.
+    # The same in every format: a newer manifest is not mistaken for a corrupt one.
     return hashlib.sha256(encode(content, sort_keys=True)).hexdigest()
 
 
-def opened(folder: Path) -> dict[str, Any]:
-    """Reads the manifest of a checkpoint, and makes sure that each file is as it was written.
+def read_verified(folder: Path) -> dict[str, Any]:
+    """Reads the manifest of a checkpoint, and verifies every file.
 
     Raises:
-      Damaged: if it is not.
+      CorruptCheckpoint: if one is not as it was written.
       InvalidValue: if it was written by a newer jaxnn.
       OSError: if the disk cannot be read.
     """
-    content = manifest_of(folder)
+    content = read_manifest(folder)
     if content["step"] != int(folder.name):
-        raise damaged(folder, f"the manifest of step {content['step']}", "that of its own step")
+        raise corrupt(folder, f"the manifest of step {content['step']}", "that of its own step")
     wanted = {each["name"]: each for each in content["files"]}
-    found = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-    there = {path.relative_to(folder).as_posix(): path for path in found}
+    entries = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    there = {path.relative_to(folder).as_posix(): path for path in entries}
     there.pop(FILE)
     for name in sorted(wanted.keys() | there.keys()):
         if name not in there:
-            raise damaged(folder, f"no {name}", "the file")
+            raise corrupt(folder, f"no {name}", "the file")
         if name not in wanted:
-            raise damaged(folder, f"{name}, which was not written with it", "no such file")
+            raise corrupt(folder, f"{name}, which was not written with it", "no such file")
         if there[name].is_symlink() or not there[name].is_file():
-            raise damaged(folder, f"{name}, which is no file", "a file")
+            raise corrupt(folder, f"{name}, which is not a file", "a file")
         size = there[name].stat().st_size
         if size != wanted[name]["size"]:
-            raise damaged(folder, f"{name} of {size:,} bytes", f"{wanted[name]['size']:,} bytes")
+            raise corrupt(folder, f"{name} of {size:,} bytes", f"{wanted[name]['size']:,} bytes")
         if files.digest(there[name]) != (size, wanted[name]["sha256"]):
-            raise damaged(folder, f"{name} with other bytes", "the bytes that were written")
+            raise corrupt(folder, f"{name} with other bytes", "the bytes that were written")
     return content
 
 
-def manifest_of(folder: Path) -> dict[str, Any]:
-    """Reads the manifest of a checkpoint alone, and makes sure that it is as it was written.
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads the manifest of a checkpoint, and verifies it alone.
 
     Raises:
-      Damaged: if it is not.
+      CorruptCheckpoint: if it is not as it was written.
       InvalidValue: if it was written by a newer jaxnn.
     """
     try:
         content = decode(files.read(folder / FILE))
         own = content.pop("sha256")
-    except (*_WRONG, FileNotFoundError, NotADirectoryError) as error:
-        raise damaged(folder, f"{FILE} that cannot be read ({error})", "the manifest") from None
+    except (*_PARSE_ERRORS, FileNotFoundError, NotADirectoryError) as error:
+        raise corrupt(folder, f"{FILE} that cannot be read ({error})", "the manifest") from None
     except OSError as error:
         if (folder / FILE).is_symlink():
-            raise damaged(folder, f"{FILE} that is a link", "a file") from None
+            raise corrupt(folder, f"{FILE} that is a symbolic link", "a file") from None
         raise error
     if own != _own(content):
-        raise damaged(folder, f"{FILE} with other bytes", "those that were written")
+        raise corrupt(folder, f"{FILE} with other bytes", "those that were written")
     number = content.get("format")
     if type(number) is int and number > FORMAT:
         raise InvalidValue(
@@ -213,13 +212,13 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     try:
         _check_fields(content)
         _check_arrays(content)
-    except _WRONG as error:
-        raise damaged(folder, f"{FILE} that makes no sense ({error})", "a manifest") from None
+    except _PARSE_ERRORS as error:
+        raise corrupt(folder, f"{FILE} with invalid content ({error})", "a manifest") from None
     return content
 
 
 def leaves_in(content: Mapping[str, Any]) -> list[Leaf]:
-    """Returns what the arrays of a manifest are."""
+    """Returns the descriptions of the arrays in a manifest."""
     return [
         Leaf(each["name"], each["dtype"], tuple(each["shape"]), each["keys"])
         for each in content["arrays"]
@@ -227,24 +226,28 @@ def leaves_in(content: Mapping[str, Any]) -> list[Leaf]:
 
 
 def _check_fields(content: dict[str, Any]) -> None:
-    """Raises unless all fields are there and of their kinds."""
+    """Raises unless every field is there and has its type."""
     for name, kind in _FIELDS.items():
         value = content.get(name)
         negative = isinstance(value, int) and value < 0
         # Python takes a boolean for an int.
         if not isinstance(value, kind) or isinstance(value, bool) or negative:
             raise ValueError(f"without {name}")
+    if not isinstance(content.get("eval_path", ""), str):
+        raise ValueError("eval_path is no text")
 
 
 def _check_arrays(content: dict[str, Any]) -> None:
-    """Raises unless arrays are of known kinds and no larger than their files: no file asks for more
-    memory than it has."""
+    """Raises unless dtypes are known and arrays no larger than their files.
+
+    So no file can ask for more memory than it has bytes.
+    """
     for each in (*content["arrays"], *content["files"]):
         if not isinstance(each["name"], str) or not isinstance(each["sha256"], str):
-            raise ValueError("a name or a digest is no text")
+            raise ValueError("a name or a digest is not a string")
     for leaf in leaves_in(content):
         if leaf.dtype not in _DTYPES or leaf.keys not in (None, *_KEYS):
-            raise ValueError(f"{leaf.name} is of kind {leaf}")
+            raise ValueError(f"{leaf.name} has the dtype {leaf}")
         if not all(type(n) is int and n >= 0 for n in leaf.shape):
             raise ValueError(f"{leaf.name} has the shape {leaf.shape}")
     sizes = {each["name"]: each["size"] for each in content["files"]}
@@ -254,12 +257,12 @@ def _check_arrays(content: dict[str, Any]) -> None:
         raise ValueError("a file has a name that is not allowed")
 
 
-def damaged(folder: Path, got: str, expected: str) -> Damaged:
-    """Returns the error about a checkpoint."""
-    return Damaged(
+def corrupt(folder: Path, got: str, expected: str) -> CorruptCheckpoint:
+    """Returns the error about a corrupt checkpoint."""
+    return CorruptCheckpoint(
         "checkpoint",
-        f"{folder} is damaged",
+        f"{folder} is corrupt",
         got=got,
         expected=expected,
-        fix="It is left out, and the newest good one used",
+        fix="It is skipped, and the newest good one used",
     )

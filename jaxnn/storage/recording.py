@@ -1,9 +1,8 @@
-"""The recording of a run: what its network was like at moments of the training, in plain arrays.
+"""The recording of a run: observations of its network during training, as plain arrays.
 
-`recording/about.json` says what the network is made of and what is recorded, `probe.npz` holds the
-examples on which it was looked at, `step-*.npz` what was seen at each moment, `end.npz` what it
-makes of all the data in the end. A frame depends on its step alone; so a run that goes on writes
-the same ones again, and a stop costs nothing.
+`recording/about.json` describes the network and the recorded arrays, `probe.npz` holds the observed
+examples, `step-*.npz` one observation each, `end.npz` the final predictions on all the data. A
+frame depends on its step alone, so a run that resumes writes the same ones again.
 
 >>> import tempfile
 >>> folder = Path(tempfile.mkdtemp())
@@ -32,7 +31,7 @@ _FRAME = re.compile(r"step-(\d{9,})\.npz")
 
 
 class Frame(NamedTuple):
-    """What was seen at one moment.
+    """The observation at one moment.
 
     Attributes:
       step: the training steps done.
@@ -44,13 +43,13 @@ class Frame(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """All that was recorded of a run.
+    """The whole recording of a run.
 
     Attributes:
-      about: what the network is made of, and what was recorded.
-      probe: the examples on which the network was looked at: `inputs`, `labels`, `index`.
-      frames: the moments, in their order.
-      end: what the network makes of all that it is evaluated on; `{}` of an unfinished run.
+      about: a description of the network and of the recorded arrays.
+      probe: the observed examples: `inputs`, `labels`, `index`.
+      frames: the observations, in the order of steps.
+      end: the predictions on all the evaluation data; `{}` for an unfinished run.
     """
 
     about: dict[str, Any]
@@ -60,7 +59,7 @@ class Recording(NamedTuple):
 
 
 def read(run: Path) -> Recording | None:
-    """Returns the recording of a run, `None` where there is none; what is damaged is left out."""
+    """Returns the recording of a run, `None` if there is none, without its corrupt files."""
     folder = run / FOLDER
     try:
         about = json_files.read(folder / ABOUT)
@@ -74,12 +73,12 @@ def read(run: Path) -> Recording | None:
 
 def frames(folder: Path) -> list[Frame]:
     """Returns the frames in the folder of a recording, in the order of their steps."""
-    found = [(step, _arrays(folder / frame_name(step))) for step in steps(folder)]
-    return [Frame(step, arrays) for step, arrays in found if arrays is not None]
+    read = ((step, _arrays(folder / frame_name(step))) for step in steps(folder))
+    return [Frame(step, arrays) for step, arrays in read if arrays is not None]
 
 
 def steps(folder: Path) -> list[int]:
-    """Returns the steps of which there is a frame."""
+    """Returns the steps that have a frame."""
     names = os.listdir(folder) if folder.is_dir() else []
     return sorted(int(match[1]) for name in names if (match := _FRAME.fullmatch(name)))
 
@@ -92,7 +91,7 @@ def frame_name(step: int) -> str:
 def write(folder: Path, name: str, arrays: Mapping[str, Any]) -> None:
     """Writes arrays under their names, the file whole or not at all.
 
-    It is not forced to the disk: of all that a run writes it is what can be done without.
+    It is not forced to the disk: a run can do without its recording.
     """
     content = io.BytesIO()
     plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
@@ -103,7 +102,7 @@ def write(folder: Path, name: str, arrays: Mapping[str, Any]) -> None:
 
 
 def cut(folder: Path, step: int) -> None:
-    """Removes the frames after a step, from which the run goes on, and what came of it before."""
+    """Removes the frames after the step from which a run resumes, and the final predictions."""
     for each in steps(folder):
         if each > step:
             (folder / frame_name(each)).unlink()
@@ -111,14 +110,14 @@ def cut(folder: Path, step: int) -> None:
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray] | None:
-    """Returns what a file holds, which may be anything; `None` if it is not what `write` wrote."""
+    """Returns the arrays of a file; `None` if it is not one that `write` wrote."""
     try:
         content = io.BytesIO(files.read(file, LARGEST))
         with zipfile.ZipFile(content) as entries:
             if sum(entry.file_size for entry in entries.infolist()) > LARGEST:
                 return None
-        with np.load(content, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
+        with np.load(content, allow_pickle=False) as loaded:
+            return {name: loaded[name] for name in loaded.files}
     except (
         OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile,
         zlib.error,

@@ -1,6 +1,6 @@
 """What happens inside: the outputs of named parts of a network, without touching the network.
 
-Each part is called by its path, as in `jaxnn.network.rewrite` and in a `table`.
+Each part is named by its path, as in a `table`.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models._mlp import mlp
@@ -10,21 +10,22 @@ Each part is called by its path, as in `jaxnn.network.rewrite` and in a `table`.
 >>> jax.tree.map(jnp.shape, inside)
 {'activation_1': (1, 8), 'activation_2': (1, 4)}
 
-How: a part that is watched puts what is seen of it into the state that it returns, as a node
-`_Seen` around its own state. Combinators and transforms pass it on like any state, a `scan` over
-depth stacks it, and at the top it is taken out again.
+How: the outputs of a captured part travel in the state that it returns, in a node `_Captured`
+around its own state. Combinators and transforms pass it on like any state, a `scan` over depth
+stacks it, and at the top it is taken out again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
 
+from jaxnn.calls import apply_inner, does_pass_inputs, inside, join
 from jaxnn.checks import InvalidValue, kind
 from jaxnn.names import listing, picked
-from jaxnn.network import Network, around, lasting, rewrite
-from jaxnn.typing import Any, Callable
+from jaxnn.network import Network, wrap
+from jaxnn.typing import Any
 
 
 def capture(network: Network, patterns: Sequence[str]) -> Network:
@@ -41,85 +42,89 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
       InvalidValue: if a pattern matches no part; the parts are listed.
     """
     kind("capture", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
-    paths: list[str] = []
-    rewrite(network, lambda path, part: (paths.append(path), part)[1])
-    chosen = picked("capture", patterns, dict.fromkeys(paths))
+    paths = picked("capture", patterns, dict.fromkeys(_paths(network)))
     owner = object()
-    inner = _watched(network, chosen, owner)
 
     def apply(params, state, inputs, *, key=None):
-        outputs, after = inner.apply(params, state, inputs, key=key)
-        after, seen = _taken_out(after, owner)
-        hidden = [path for path in chosen if path not in seen]
-        if hidden:
+        with inside(_Capture(owner, frozenset(paths))):
+            outputs, after = apply_inner(network, params, state, inputs, key)
+        after, captured = _extract(after, owner)
+        missing = [path for path in paths if path not in captured]
+        if missing:
             raise InvalidValue(
                 "capture",
-                "the part around a part does not hand on its state, and so nothing of it is seen",
-                got=f"{hidden[0]!r} in {patterns!r}",
-                expected=f"parts like {listing(seen)}",
+                "a part is not called, or the state that it returns is dropped",
+                got=f"{missing[0]!r} in {patterns!r}",
+                expected=f"parts like {listing(captured)}",
                 fix="Leave that part out, or capture the one around it",
             )
-        return (outputs, {path: seen[path] for path in chosen}), after
+        return (outputs, {path: captured[path] for path in paths}), after
 
-    return around(
-        network, network.init, apply, "capture", lambda inner: capture(inner, patterns),
-        patterns=tuple(patterns),
-    )  # fmt: skip
+    return wrap(network, network.init, apply, "capture", patterns=tuple(patterns))
 
 
-def _watched(network: Network, paths: list[str], owner: Any) -> Network:
-    """Returns the network with what parts compute in its state after.
+def _paths(network: Network, path: str = "") -> Iterator[str]:
+    for name, child in network.parts.children:
+        yield from _paths(child, join(path, name))
+    yield path
 
-    Where a transform and what is inside have one path, the inside is meant.
+
+@dataclass(frozen=True)
+class _Capture:
+    """The frame in which parts return their outputs in their state too.
+
+    It is left where no path leads further, so that most functions are traced outside of it.
     """
-    waiting = set(paths)
 
-    def change(path: str, part: Network) -> Network:
-        if path not in waiting:
-            return part
-        waiting.remove(path)
-        return lasting(part, lambda part: part._replace(apply=_seen(part, path, owner)))
+    owner: Any
+    paths: frozenset[str]
+    path: str = ""
 
-    return rewrite(network, change)
+    def enter(self, name):
+        path = join(self.path, name)
+        below = f"{path}/".lstrip("/")
+        paths = frozenset(each for each in self.paths if each == path or each.startswith(below))
+        return replace(self, paths=paths, path=path) if paths else None
 
-
-def _seen(part: Network, path: str, owner: Any) -> Callable[..., Any]:
-    def apply(params, state, inputs, *, key=None):
-        outputs, after = part.apply(params, state, inputs, key=key)
+    def __call__(self, part, proceed, params, state, inputs, key):
+        # Where a transform and the network inside have one path, the network inside is meant.
+        rest = self.paths if does_pass_inputs(part) else self.paths - {self.path}
+        within = replace(self, paths=rest) if rest else None
+        outputs, after = proceed(params, state, inputs, key, within=within)
+        if self.path not in self.paths:
+            return outputs, after
         ranks = tuple(leaf.ndim for leaf in jax.tree.leaves(outputs))
-        return outputs, _Seen(outputs, after, owner, path, ranks)
-
-    return apply
+        return outputs, _Captured(outputs, after, self.owner, self.path, ranks)
 
 
-def _taken_out(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
-    """Returns the state as the network alone would return it, and what was seen, by path."""
-    seen = {}
+def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
+    """Returns the state as the network alone returns it, and the captured outputs by path."""
+    captured = {}
 
     def clean(node):
-        if isinstance(node, _Seen):
+        if isinstance(node, _Captured):
             inner = clean(node.state)
             if node.owner is not owner:
                 return replace(node, state=inner)
-            seen[node.path] = node.batch_first()
+            captured.setdefault(node.path, node.batch_first())  # the innermost first
             return inner
         if not isinstance(node, dict):
             return node
         parts = {name: (part, clean(part)) for name, part in node.items()}
-        # A part without a state has no trace in that of a combinator, but for what was seen.
+        # A part without a state has no entry in that of a combinator, but for captured outputs.
         return {
             name: after
             for name, (before, after) in parts.items()
             if jax.tree.leaves(after) or not jax.tree.leaves(before)
         }
 
-    return clean(state), seen
+    return clean(state), captured
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class _Seen:
-    """What a part computed, around its state; the ranks tell which axes were stacked since."""
+class _Captured:
+    """The outputs of a part around its state; axes beyond the ranks were stacked since."""
 
     outputs: Any
     state: Any

@@ -7,13 +7,15 @@ costs none of these. Rules over names say what is frozen; usually it comes from 
     freeze(started.network, {"output": False, "*": True})
 
 Only parameters stay. A part that is frozen still runs as in training: `batch_norm` takes the
-statistics of the batch and moves the running ones, and `dropout` drops. What shall run as in
-inference is given no key, in the network before:
+statistics of the batch and moves the running ones, and `dropout` drops. A part that should run as
+in inference is given no key, in the network before:
 
-    def still(part):
-        return part._replace(apply=lambda *given, key=None: part.apply(*given))
+    def still(path, part):
+        if path != "body":
+            return part
+        return part._replace(apply=lambda *arrays, key=None: part.apply(*arrays))
 
-    rewrite(network, lambda path, part: lasting(part, still) if path == "body" else part)
+    freeze(intercept(network, still), {"body": True})
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models._mlp import mlp
@@ -29,9 +31,10 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
+from jaxnn.calls import apply_inner
 from jaxnn.checks import kind
-from jaxnn.names import chosen, named, pairs_of
-from jaxnn.network import Network, around
+from jaxnn.names import chosen, named_leaves, pairs_of
+from jaxnn.network import Network, wrap
 from jaxnn.typing import Any, Callable
 
 
@@ -55,49 +58,58 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
 
     def init(key, inputs):
         params, state = network.init(key, inputs)
-        names = chosen("freeze", rules, named(params))
-        trained = kept(params, lambda name: name not in names)
-        return trained, stored(frozen=kept(params, names.__contains__), network=state)
+        names = chosen("freeze", rules, named_leaves(params))
+        trained = filter_leaves(params, lambda name: name not in names)
+        frozen = filter_leaves(params, names.__contains__)
+        return trained, without_empty(frozen=frozen, network=state)
 
     def apply(params, state, inputs, *, key=None):
-        still = state.get("frozen", {})
-        outputs, after = network.apply(
-            united(still, params), state.get("network", {}), inputs, key=key
-        )
-        return outputs, stored(frozen=still, network=after)
+        frozen = state.get("frozen", {})
+        whole = merge(frozen, params)
+        outputs, after = apply_inner(network, whole, state.get("network", {}), inputs, key)
+        return outputs, without_empty(frozen=frozen, network=after)
 
-    return around(
-        network, init, apply, "freeze", lambda inner: freeze(inner, rules), rules=tuple(rules)
-    )
+    return wrap(network, init, apply, "freeze", rules=tuple(rules))
 
 
-def kept(tree: Any, keep: Callable[[str], bool], name: str = "") -> dict[str, Any]:
-    """Returns nested dicts with the leaves whose names are to be kept, without nodes left empty.
+def filter_leaves(tree: Any, keep: Callable[[str], bool]) -> Any:
+    """Returns a tree with the leaves whose names are to be kept.
 
-    >>> kept({"a": {"b": 1, "c": 2}, "d": {"e": 3}}, lambda name: name == "a/b")
-    {'a': {'b': 1}}
+    Entries of dicts that are left without leaves are left out; elsewhere `None` stands for a leaf.
+
+    >>> filter_leaves({"a": {"b": 1, "c": [2, 3]}, "d": {"e": 4}}, lambda name: name == "a/c/1")
+    {'a': {'c': [None, 3]}}
     """
-    found = {}
-    for key, value in tree.items():
-        path = f"{name}/{key}".lstrip("/")
-        if isinstance(value, dict):
-            if inner := kept(value, keep, path):
-                found[key] = inner
-        elif keep(path):
-            found[key] = value
-    return found
+    leaves, structure = jax.tree.flatten(tree)
+    kept = [leaf if keep(name) else None for name, leaf in zip(named_leaves(tree), leaves)]
+    return _prune(jax.tree.unflatten(structure, kept))
 
 
-def united(left: Any, right: Any) -> dict[str, Any]:
-    """Returns nested dicts with the leaves of both.
+def _prune(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    pruned = {key: _prune(value) for key, value in tree.items()}
+    return {key: value for key, value in pruned.items() if jax.tree.leaves(value)}
 
-    >>> united({"a": {"b": 1}}, {"a": {"c": 2}, "d": 3})
+
+def merge(left: Any, right: Any) -> Any:
+    """Returns a tree with the leaves of both, which `filter_leaves` has taken from one tree.
+
+    >>> merge({"a": {"b": 1}}, {"a": {"c": 2}, "d": 3})
     {'a': {'b': 1, 'c': 2}, 'd': 3}
     """
-    shared = {key: united(left[key], right[key]) for key in left if key in right}
-    return {**left, **right, **shared}
+    if not jax.tree.leaves(left):
+        return right
+    if not jax.tree.leaves(right):
+        return left
+    if isinstance(left, dict):
+        shared = {key: merge(left[key], right[key]) for key in left if key in right}
+        return {**left, **right, **shared}
+    nodes, structure = jax.tree.flatten(left, is_leaf=lambda node: node is not left)
+    others = jax.tree.leaves(right, is_leaf=lambda node: node is not right)
+    return jax.tree.unflatten(structure, map(merge, nodes, others))
 
 
-def stored(**trees: Any) -> dict[str, Any]:
-    """Returns what a transform keeps in the state, by name; what has no arrays leaves no trace."""
+def without_empty(**trees: Any) -> dict[str, Any]:
+    """Returns the trees that have arrays, by name."""
     return {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}

@@ -27,11 +27,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.calls import apply_inner, part_key
 from jaxnn.checks import InvalidValue, kind, positive, positive_integer
 from jaxnn.layers._linear import flat_draw
-from jaxnn.names import chosen, listing, named, pairs_of
-from jaxnn.network import Network, around, part_key
-from jaxnn.transforms._freeze import kept, stored
+from jaxnn.names import chosen, listing, named_leaves, pairs_of
+from jaxnn.network import Network, wrap
+from jaxnn.transforms._freeze import filter_leaves, without_empty
 from jaxnn.typing import Any, Number, Params, State
 
 
@@ -76,22 +77,19 @@ def lora(
         base, state = network.init(key, inputs)
         weights = _weights(rules, base)
         adapters = _adapters(part_key(key, "lora"), weights, rank)
-        adapted = kept(base, weights.__contains__)
+        adapted = filter_leaves(base, weights.__contains__)
         params = jax.tree.unflatten(
-            jax.tree.structure(adapted), [adapters[name] for name in named(adapted)]
+            jax.tree.structure(adapted), [adapters[name] for name in named_leaves(adapted)]
         )
         factor = jnp.asarray(scale / rank, jnp.float32)
-        return params, stored(base=base, scale=factor, network=state)
+        return params, without_empty(base=base, scale=factor, network=state)
 
     def apply(params, state, inputs, *, key=None):
-        outputs, after = network.apply(*merge_lora(params, state), inputs, key=key)
-        return outputs, stored(base=state["base"], scale=state["scale"], network=after)
+        outputs, after = apply_inner(network, *merge_lora(params, state), inputs, key)
+        return outputs, without_empty(base=state["base"], scale=state["scale"], network=after)
 
     shown = scale if isinstance(scale, int | float) else "traced"
-    return around(
-        network, init, apply, "lora", lambda inner: lora(inner, rules, rank=rank, scale=scale),
-        rules=tuple(rules), rank=rank, scale=shown,
-    )  # fmt: skip
+    return wrap(network, init, apply, "lora", rules=tuple(rules), rank=rank, scale=shown)
 
 
 def merge_lora(params: Params, state: State) -> tuple[Params, State]:
@@ -105,20 +103,21 @@ def merge_lora(params: Params, state: State) -> tuple[Params, State]:
 
 
 def _sums(base: Any, adapters: Any, scale: Any) -> Any:
-    if not isinstance(base, dict):
-        change = adapters["down"] @ adapters["up"]
-        # Inside `repeat` each layer has a scale.
-        factor = scale.reshape(scale.shape + (1,) * (change.ndim - scale.ndim))
-        return base + (factor.astype(change.dtype) * change).astype(base.dtype)
-    return {
-        key: _sums(value, adapters[key], scale) if key in adapters else value
-        for key, value in base.items()
-    }
+    by_name, sums = named_leaves(adapters), []
+    for name, weight in named_leaves(base).items():
+        down, up = (by_name.get(f"{name}/{side}".lstrip("/")) for side in ("down", "up"))
+        if down is not None and up is not None:
+            change = down @ up
+            # Inside `repeat` each layer has a scale.
+            factor = scale.reshape(scale.shape + (1,) * (change.ndim - scale.ndim))
+            weight = weight + (factor.astype(change.dtype) * change).astype(weight.dtype)
+        sums.append(weight)
+    return jax.tree.unflatten(jax.tree.structure(base), sums)
 
 
 def _weights(rules: Any, base: Any) -> dict[str, Any]:
     """Returns the weights that the rules choose, by name."""
-    leaves = named(base)
+    leaves = named_leaves(base)
     weights = {name: leaves[name] for name in chosen("lora", rules, leaves)}
     matrices = [name for name, leaf in leaves.items() if leaf.ndim > 1]
     wrong = [name for name, leaf in weights.items() if leaf.ndim < 2]

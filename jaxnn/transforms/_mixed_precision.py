@@ -15,25 +15,23 @@ GELU and back on 2048 rows: 220 MiB in place of 370, and 210 in bfloat16 without
 >>> layer.apply(params, {}, jnp.ones((1, 2)))[0]      # bfloat16 has 8 bits after the point
 Array([[2.]], dtype=float32)
 
-A part that is already in a precision keeps it, so that one of them may be an exception. It gets
-what the part before it gives, unrounded: of raw inputs every digit, of others what bfloat16 left:
+A part that is already in a precision keeps it, so that one of them may be an exception. Its inputs
+are the outputs of the part before it, and raw inputs are not rounded:
 
     mixed_precision(serial(body, ("head", mixed_precision(linear(10), jnp.float32))))
 
-Those inside `attention`, `gru` and `lstm`, which compute between their parts, get rounded inputs.
+A network of your own that calls parts and computes between them gets rounded inputs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 
+from jaxnn.calls import apply_inner, does_pass_inputs, frames, inside
 from jaxnn.checks import InvalidType, kind
-from jaxnn.network import Network, around, lasting, rewrite
+from jaxnn.network import Network, wrap
 from jaxnn.typing import Any
-
-# What has parts and computes for itself, between them.
-_COMPUTING = ("attention", "gru", "lstm")
 
 
 def mixed_precision(network: Network, compute: Any = jnp.bfloat16) -> Network:
@@ -57,71 +55,52 @@ def mixed_precision(network: Network, compute: Any = jnp.bfloat16) -> Network:
     )
     dtype = _float_dtype(compute)
 
-    def narrow(path: str, part: Network) -> Network:
-        if isinstance(part.apply, _Narrow) or part.parts.kind == "mixed_precision":
-            return part
-        if part.parts.kind == "repeat" and _has_exception(part):
-            part = _in_one_dtype(part)
-        return lasting(part, lambda part: part._replace(apply=_Narrow(part, dtype)))
-
-    return _framed(rewrite(network, narrow), dtype)
-
-
-def _framed(network: Network, dtype: Any) -> Network:
-    """Makes float32 of what goes in and out of a network whose parts cast for themselves."""
-
     def init(key, inputs):
         return network.init(key, jax.eval_shape(lambda x: _cast(x, jnp.float32), inputs))
 
     def apply(params, state, inputs, *, key=None):
-        outputs, after = network.apply(params, state, inputs, key=key)
+        others = []
+        for frame in frames():
+            if not isinstance(frame, _Precision):
+                others.append(frame)
+            elif frame.in_layer:
+                raise _CallsParts
+        with inside(_Precision(dtype), (*others,)):
+            outputs, after = apply_inner(network, params, state, inputs, key)
         return _cast(outputs, jnp.float32), after
 
-    return around(
-        network, init, apply, "mixed_precision", lambda inner: _framed(inner, dtype), compute=dtype
-    )
+    return wrap(network, init, apply, "mixed_precision", compute=dtype)
+
+
+class _CallsParts(BaseException):
+    """A network that was taken for a layer calls a part; always caught where it was called."""
 
 
 @dataclass(frozen=True)
-class _Narrow:
-    """The `apply` of a part in another precision."""
+class _Precision:
+    """The frame in which layers compute in a dtype.
 
-    part: Network
+    A network that passes its inputs to its parts leaves casting to them. Any other is computed as a
+    layer, with its parameters and inputs cast. If it then calls a part it is none, and only its
+    inputs are: a transform inside may still sum parameters.
+    """
+
     dtype: Any
+    in_layer: bool = False
 
-    def __call__(self, params, state, inputs, *, key=None):
-        # A part with parts inside leaves the parameters to them: a transform may still sum some.
-        params = params if self.part.parts.children else _cast(params, self.dtype)
-        # An exception inside may be the first to see the inputs, and wants all of their digits.
-        raw = _has_exception(self.part) and self.part.parts.kind not in _COMPUTING
-        inputs = inputs if raw else _cast(inputs, self.dtype)
-        return self.part.apply(params, state, inputs, key=key)
+    def enter(self, name):
+        return self
 
-
-def _has_exception(part: Network) -> bool:
-    """Returns whether a part inside is in a precision of its own."""
-    inside = [child for _, child in part.parts.children]
-    return any(each.parts.kind == "mixed_precision" or _has_exception(each) for each in inside)
-
-
-def _in_one_dtype(loop: Network) -> Network:
-    """Returns `repeat` of a layer whose outputs, whoever computes them, are as its inputs are."""
-    (name, layer), *_ = loop.parts.children
-
-    def fit(layer):
-        def apply(params, state, inputs, *, key=None):
-            outputs, after = layer.apply(params, state, inputs, key=key)
-            if jax.tree.structure(outputs) == jax.tree.structure(inputs):
-                outputs = jax.tree.map(_as_precise_as, inputs, outputs)
-            return outputs, after
-
-        return layer._replace(apply=apply)
-
-    return loop.parts.rebuild((name, lasting(layer, fit))) if loop.parts.rebuild else loop
-
-
-def _as_precise_as(like: Any, x: Any) -> Any:
-    return _cast(x, like.dtype) if jnp.issubdtype(like.dtype, jnp.floating) else x
+    def __call__(self, part, proceed, params, state, inputs, key):
+        if self.in_layer:
+            raise _CallsParts
+        if does_pass_inputs(part):
+            return proceed(params, state, inputs, key)
+        inputs, layer = _cast(inputs, self.dtype), replace(self, in_layer=True)
+        try:
+            return proceed(_cast(params, self.dtype), state, inputs, key, within=layer)
+        except _CallsParts:
+            return proceed(params, state, inputs, key)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

@@ -19,8 +19,9 @@ computations into one again, and nothing is saved.)
 
 import jax
 
+from jaxnn.calls import apply_inner
 from jaxnn.checks import choice, kind
-from jaxnn.network import Network, around
+from jaxnn.network import Network, wrap
 from jaxnn.typing import Callable
 
 _POLICIES = {
@@ -53,11 +54,9 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
 
     def apply(params, state, inputs, *, key=None):
         def plain(params, state, inputs, key):
-            return network.apply(params, state, inputs, key=key)
+            return apply_inner(network, params, state, inputs, key)
 
         return jax.checkpoint(plain, policy=saved)(params, state, inputs, key)
 
     shown = getattr(policy, "__name__", policy)
-    return around(
-        network, network.init, apply, "remat", lambda inner: remat(inner, policy), policy=shown
-    )
+    return wrap(network, network.init, apply, "remat", policy=shown)

@@ -18,8 +18,9 @@ each, of 12 in `serial` in 2.3 s; jax 0.10.2 on two cores of a CPU):
 import jax
 import jax.numpy as jnp
 
+from jaxnn.calls import apply_inner, frames
 from jaxnn.checks import InvalidValue, kind, positive_integer
-from jaxnn.network import Network, around
+from jaxnn.network import Network, wrap
 from jaxnn.typing import Any
 
 
@@ -27,7 +28,8 @@ def repeat(network: Network, times: int) -> Network:
     """Runs a network `times` times in a row, as one loop over depth.
 
     Parameters and state are those of the network with an axis `[times, ...]` in front; layer `i` is
-    initialised and run with the key `fold_in(key, i)`.
+    initialised and run with the key `fold_in(key, i)`. In `mixed_precision` the inputs of the loop
+    have the dtype of a layer's outputs.
 
     Args:
       network: the layer; its outputs have the shapes and dtypes of its inputs.
@@ -48,17 +50,38 @@ def repeat(network: Network, times: int) -> Network:
         )
 
     def apply(params, state, inputs, *, key=None):
-        def layer(inputs, own):
+        def call(inputs, own):
             number, params, state = own
             each = None if key is None else jax.random.fold_in(key, number)
-            outputs, after = network.apply(params, state, inputs, key=each)
+            return apply_inner(network, params, state, inputs, each)
+
+        def layer(inputs, own):
+            outputs, after = call(inputs, own)
             _check_same_form(inputs, outputs)
             return outputs, after
 
-        return jax.lax.scan(layer, inputs, (jnp.arange(times), params, state))
+        layers = (jnp.arange(times), params, state)
+        if frames():  # one of them may change in which dtype a layer computes
+            form, _ = jax.eval_shape(
+                lambda layers: call(inputs, jax.tree.map(lambda x: x[0], layers)), layers
+            )
+            inputs = _in_dtypes_of(form, inputs)
+        return jax.lax.scan(layer, inputs, layers)
 
-    whole = around(network, init, apply, "repeat", lambda inner: repeat(inner, times), times=times)
+    whole = wrap(network, init, apply, "repeat", times=times)
     return whole._replace(parts=whole.parts._replace(times=times))
+
+
+def _in_dtypes_of(form: Any, inputs: Any) -> Any:
+    """Returns the inputs in the float dtypes of outputs, so that they can go around the loop."""
+    if jax.tree.structure(form) != jax.tree.structure(inputs):
+        return inputs
+
+    def cast(like, x):
+        both = (jnp.issubdtype(each.dtype, jnp.floating) for each in (like, x))
+        return x.astype(like.dtype) if all(both) else x
+
+    return jax.tree.map(cast, form, inputs)
 
 
 def _check_same_form(inputs: Any, outputs: Any) -> None:

@@ -37,8 +37,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, kind
-from jaxnn.names import Match, listing, matched, named, nearest
-from jaxnn.network import Network, lasting
+from jaxnn.names import Match, listing, matched, named_leaves, nearest
+from jaxnn.network import Network
 from jaxnn.typing import Any, Array, Callable, Params, State
 
 
@@ -159,8 +159,10 @@ def warm_start(
     """
     fix = "Pass mlp([64], 10), from_flax(model), or what a function of hyper-parameters returns"
     kind("warm_start", "network", network, Network, fix=fix)
-    ours = [*map(named, jax.eval_shape(lambda x: network.init(jax.random.key(0), x), inputs))]
-    theirs = [named(params), named(state)]
+    ours = [
+        *map(named_leaves, jax.eval_shape(lambda x: network.init(jax.random.key(0), x), inputs))
+    ]
+    theirs = [named_leaves(params), named_leaves(state)]
     if ours[1] and state is None:
         raise InvalidValue(
             "warm_start",
@@ -186,13 +188,10 @@ def warm_start(
             fix="Say in rules which is which: {'hidden_1': 'layers/first'}",
         )
 
-    def begin(network):
-        def init(key, inputs):
-            return tuple(map(_replaced, network.init(key, inputs), ours, takings))
+    def init(key, inputs):
+        return tuple(map(_replaced, network.init(key, inputs), ours, takings))
 
-        return network._replace(init=init)
-
-    return WarmStart(lasting(network, begin), _origins(ours, theirs, takings))
+    return WarmStart(network._replace(init=init), _origins(ours, theirs, takings))
 
 
 def resize(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:
@@ -318,7 +317,7 @@ def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
 def _replaced(drawn: Any, shapes: dict[str, Any], takings: dict[str, _Taking]) -> Any:
     """Returns the tree with what is taken in place of what was drawn."""
     leaves = []
-    for name, leaf in named(drawn).items():
+    for name, leaf in named_leaves(drawn).items():
         if name in takings:
             if leaf.shape != shapes[name].shape or leaf.dtype != shapes[name].dtype:
                 raise InvalidValue(

@@ -47,7 +47,6 @@ def test_each_look_tells_what_is_new_until_the_result_is_there(place):
         third = next(looks)
         assert [row["step"] for row in third.rows] == [8, 12, 16, 20]
         assert third.moment.rate == pytest.approx(16 / 7)
-        assert third.moment.losses == [1.0 / n for n in range(1, 6)]
         memory = third.moment.memory()
         assert memory.of == "process" and (memory.now or 1) > 0
         directory.finish({"steps": 20, "seconds": 9.0, "test/loss": 0.5})
@@ -66,9 +65,8 @@ def test_a_line_that_is_being_written_is_not_read_yet(place):
         assert next(looks).rows == ROWS[:1]
         file.write_text(whole + "\n")
         assert next(looks).rows == ROWS[1:2]
-        file.write_text(json.dumps(ROWS[2]) + "\n")  # it went on from an older checkpoint
-        again = next(looks)
-        assert again.rows == ROWS[2:3] and again.moment.losses == [1 / 3]
+        file.write_text(json.dumps(ROWS[2]) + "\n")  # it resumed from an older checkpoint
+        assert next(looks).rows == ROWS[2:3]
 
 
 @pytest.mark.parametrize(
@@ -99,9 +97,8 @@ def test_of_a_sweep_its_groups_are_seen_one_after_the_other(place, capsys):
                 group.append({"step": 4, "seconds": 1.0, "train/loss": [0.5, None, 0.25]})
                 seen = next(looks)
                 assert seen.rows[0]["part"] == name and seen.status == "running"
-                assert seen.moment.losses == [0.375]
                 group.finish({"steps": [4, 4, 4], "members": 3})
-        assert seen.moment.where == "hidden=5, after 1 group"
+        assert seen.moment.name == "hidden=5, after 1 group"
         directory.finish({"runs": 6, "groups": 2, "seconds": 7.25, "best/hidden": [4]})
         assert [each.status for each in looks] == ["done"]
     assert main(["watch", str(place)]) == 0
@@ -148,7 +145,7 @@ def test_what_a_stranger_wrote_steers_nothing(place, call):
         (place / "recording" / "about.json").write_text('{"moments": ["x", 3]}')
     code, out, _ = call("watch", place)
     assert code == 4 and not any("\x1b" in each for each in out)
-    assert out[-1].startswith("damaged at step 2")
+    assert out[-1].startswith("corrupt at step 2")
 
 
 def test_mistakes_are_told(place, call):
@@ -170,22 +167,23 @@ RUN = """
 import sys, time, jax, optax, jaxnn
 data = jaxnn.resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
 learner = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.01))
-jaxnn.fit(learner, data, steps=%d, every=%d, key=jax.random.key(0), quiet=True, out=sys.argv[1],
-          report=False)
+jaxnn.fit(learner, data, steps=%d, every=%d, key=jax.random.key(0), quiet=True,
+          out=jaxnn.Directory(sys.argv[1], report=False))
 """
 
 
 def started(place, steps, every):
     begun = subprocess.Popen([sys.executable, "-c", RUN % (steps, every), str(place)], cwd=ROOT)
-    end = time.monotonic() + 60
-    while not (place / "metrics.jsonl").exists() and time.monotonic() < end:
+    end = time.monotonic() + 120
+    while not (place / "metrics.jsonl").exists():
+        assert begun.poll() is None and time.monotonic() < end
         time.sleep(0.02)
     return begun
 
 
 @pytest.mark.slow
 def test_a_run_in_another_process_is_seen_to_its_end(place):
-    run = started(place, 2_000_000, 20_000)
+    run = started(place, 400_000, 20_000)
     lines = [json.loads(each) for each in watching.lines(place, 0.05)]
     assert run.wait() == 0
     *rows, end = lines
@@ -202,13 +200,13 @@ def test_ctrl_c_ends_watching_quietly_and_a_kill_of_the_run_is_seen(place):
         first = subprocess.Popen(command, **settings)
         assert first.stdout.readline().startswith("step ")
         first.send_signal(signal.SIGINT)
-        out, errors = first.communicate(timeout=20)
+        out, errors = first.communicate(timeout=120)
         assert (first.returncode, errors) == (0, "")
         second = subprocess.Popen(command, **settings)
         assert second.stdout.readline().startswith("step ")
     finally:
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
-    out, errors = second.communicate(timeout=20)
+    out, errors = second.communicate(timeout=120)
     assert (second.returncode, errors) == (4, "")
     assert out.splitlines()[-1].startswith("stopped at step ")

@@ -16,6 +16,7 @@ from jaxnn.learning._learner import ORDER
 from jaxnn.storage import checkpoints
 from tests import failpoints
 from tests.harness import bits, counted, keep_pace
+from tests.options import grouped
 from tests.registry import real
 
 pytestmark = pytest.mark.slow
@@ -56,13 +57,13 @@ def spoilt(step, nan=True):
     """A learner whose parameters are spoilt at a step; they become infinite unless `nan`."""
     base = linear()
 
-    def spoil(state, batch):
-        after, metrics = base.step(state, batch)
+    def spoil(state, batch, gradients):
+        after, metrics = base.update(state, batch, gradients)
         zero = jnp.where(state.step == step, 0.0, 1.0)
         bad = 1.0 / zero if not nan else zero / zero
         return after._replace(params=jax.tree.map(lambda x: x * bad, after.params)), metrics
 
-    return base._replace(step=spoil)
+    return base._replace(update=spoil)
 
 
 def root(x):
@@ -105,7 +106,8 @@ def settings(learner, on=DATA, more={}):
 
 
 def fit(out, *given, saving=jaxnn.Saving(seconds=0), **more):
-    return jaxnn.fit(out=out, quiet=True, saving=saving, **settings(*given), **more)
+    options = {**settings(*given), **more, "saving": saving}
+    return jaxnn.fit(quiet=True, **grouped(out, **options))
 
 
 def ends(out, *given, **more):
@@ -117,10 +119,10 @@ def ends(out, *given, **more):
 def saved(out):
     """Returns the arrays of each checkpoint, by its step; all of them are whole."""
 
-    def damage(path, error):
+    def on_corrupt(path, error):
         pytest.fail(f"{path}: {error}")
 
-    good = checkpoints.good(out / "checkpoints", damage)
+    good = checkpoints.verified(out / "checkpoints", on_corrupt)
     return {content["step"]: checkpoints.read_checkpoint(path, content) for path, content in good}
 
 
@@ -150,13 +152,13 @@ def test_the_first_bad_step_is_found_and_the_state_before_it_kept(name, tmp_path
         told = report(tmp_path)
         assert (told["step"], told["checkpoint"], told["again"]) == (first, first, False)
         assert told["batch"] == BATCHES[first] and told["epoch"] == pytest.approx(first / 6)
-        found = told["found"]
+        found = told["finding"]
         assert re.fullmatch(operation, found["operation"]) and found["sentence"] in text
         assert (found["layer"], found["phase"]) == (layer, phase)
         # The newest is the state before that step, as training that ends there comes to it.
         arrays = saved(tmp_path)
         assert all(map(is_clean, arrays.values())) and max(arrays) == first
-        training = jaxnn.train(**settings(*given))
+        training = jaxnn.train(**grouped(**settings(*given)))
         start = training.start()
         *_, last = [start, *training.chunks(start, until=first)]
         alone = {n: x for n, x in arrays[first].items() if n.startswith("state/")}
@@ -208,7 +210,7 @@ def test_a_watched_number_that_is_nan_is_never_the_best(tmp_path, monkeypatch):
         best = max(score for score in scores if math.isfinite(score))
         assert run.result["best/test/score"] == best
         folder = tmp_path / "checkpoints"
-        values = [checkpoints.manifest_of(path)["value"] for path in checkpoints.folders(folder)]
+        values = [checkpoints.read_manifest(path)["value"] for path in checkpoints.folders(folder)]
         assert best in values
         tried.append("best")
 

@@ -48,6 +48,10 @@ def around(function):
     return jaxnn.serial(("layers", inner), ("output", jaxnn.linear(3)))
 
 
+def texts(arrays):
+    return tuple(map(str, arrays))
+
+
 def found(finding, *names):
     return tuple(getattr(finding, name) for name in names)
 
@@ -60,8 +64,8 @@ def test_forward():
     assert found(finding, "operation", "gave", "phase") == ("log", "NaN", "forward")
     assert found(finding, "layer", "where") == ("layers/function", line(logarithm))
     (given,), (gave,) = finding.inputs, finding.outputs
-    assert given.startswith("float32[8,5] from -") and "NaN" not in given
-    assert gave.startswith("float32[8,5] from ") and gave.endswith(" NaN")
+    assert (given.dtype, given.shape, given.nans) == ("float32", (8, 5), 0) and given.low < 0
+    assert str(gave).startswith("float32[8,5] from ") and str(gave).endswith(f" {gave.nans} NaN")
     text = f"log gave NaN in the forward pass of layers/function ({line(logarithm)[:-1]}: "
     assert str(finding) == text.replace(" (logarithm", " in logarithm)") + f"its input {given}"
 
@@ -71,9 +75,9 @@ def test_backward():
     finding = stepped(around(root), BATCH | {"inputs": np.zeros((8, 4), np.float32)})
     assert found(finding, "operation", "gave", "phase") == ("div", "inf", "backward")
     assert found(finding, "layer", "where") == ("layers/function", line(root))
-    assert finding.inputs[1] == "float32[8,5] of 0"
+    assert str(finding.inputs[1]) == "float32[8,5] of 0"
     # Infinities of both signs meet where the gradient of a bias is summed.
-    assert finding.then.startswith("reduce_sum at linear.py:")
+    assert finding.then.startswith("reduce_sum at _linear.py:")
     assert str(finding).endswith(f"; {finding.then} made NaN of it")
 
 
@@ -102,7 +106,7 @@ def test_update():
     finding = stepped(jaxnn.linear(3), BATCH | {"inputs": inputs}, optax.sgd(schedule))
     assert found(finding, "operation", "gave", "phase") == ("div", "inf", "update")
     assert found(finding, "layer", "where") == ("", line(schedule))
-    assert finding.inputs == ("float32[] of 1", "float32[] of 0")
+    assert texts(finding.inputs) == ("float32[] of 1", "float32[] of 0")
     assert finding.then.startswith("mul at ") and " in the update (" in str(finding)
 
 
@@ -116,7 +120,7 @@ def test_update_from_gradients():
     finding = stepped(jaxnn.linear(3), batch, optax.stateless(normalized))
     assert found(finding, "operation", "gave", "phase") == ("div", "NaN", "update")
     assert finding.where == line(normalized).replace("normalized", "<lambda>")
-    assert finding.inputs == ("float32[4,3] of 0", "float32[] of 0")
+    assert texts(finding.inputs) == ("float32[4,3] of 0", "float32[] of 0")
 
 
 def test_overflow_in_a_convolution():
@@ -199,7 +203,7 @@ def test_arguments(compiled):
     assert str(finding).startswith(start) and str(finding).endswith(", 8 NaN")
     both = jax.jit(lambda x, y: (x + 1, jnp.log(y)))
     finding = first_not_finite(both, jnp.nan, jnp.float32(-1))
-    assert found(finding, "operation", "inputs") == ("log", ("float32[] of -1",))
+    assert (finding.operation, *texts(finding.inputs)) == ("log", "float32[] of -1")
 
 
 def test_nothing_is_donated():
@@ -223,7 +227,7 @@ def falling(carry, x):
 def test_scan():
     finding = first_not_finite(lambda x: lax.scan(falling, 3.5, x), jnp.ones(6))
     assert found(finding, "operation", "gave", "iterations") == ("log", "NaN", (3,))
-    assert finding.where == line(falling, 2) and finding.inputs == ("float32[] of -0.5",)
+    assert finding.where == line(falling, 2) and texts(finding.inputs) == ("float32[] of -0.5",)
     assert ", turn 3 (" in str(finding)
 
 
@@ -296,7 +300,7 @@ def test_many_at_once():
 
     finding = first_not_finite(jax.vmap(jax.grad(loss)), jnp.zeros((3, 2)))
     assert found(finding, "layer", "phase", "where") == ("part", "backward", line(root))
-    assert finding.inputs[1] == "float32[3,2] of 0"
+    assert str(finding.inputs[1]) == "float32[3,2] of 0"
     made = jaxnn.learner(jaxnn.linear(3), jaxnn.classification(), optax.sgd(lambda n: 1.0 / n))
     states = jax.vmap(lambda key: made.init(key, {}, BATCH))(jax.random.split(jax.random.key(0)))
     finding = first_not_finite(jax.vmap(made.step, (0, None)), states, BATCH)

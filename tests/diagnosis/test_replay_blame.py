@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from jaxnn.diagnosis.replay import first_not_finite
-from tests.diagnosis.test_replay import found, line
+from tests.diagnosis.test_replay import found, line, texts
 from tests.registry import real
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def test_not_blamed(case):
 def test_a_mask_over_everything_is_blamed():
     finding = first_not_finite(attention, real(2, 3), np.array([[True] * 3, [False] * 3]))
     assert found(finding, "operation", "gave", "where") == ("sub", "NaN", line(attention))
-    assert finding.inputs[0].endswith(", 3 infinite") and "NaN" not in finding.inputs[0]
+    assert (finding.inputs[0].infinities, finding.inputs[0].nans) == (3, 0)
 
 
 def test_the_gradient_of_what_is_left_out_is_blamed():
@@ -74,7 +74,7 @@ def test_infinity_is_blamed_before_its_nan():
     finding = first_not_finite(softmax, jnp.array([89.0, 1.0]))
     assert found(finding, "operation", "gave", "where") == ("exp", "inf", line(softmax))
     assert finding.then == f"div at {line(softmax, 2)}"
-    assert finding.outputs == ("float32[2] of 2.718, 1 infinite",)
+    assert texts(finding.outputs) == ("float32[2] of 2.718, 1 infinite",)
 
 
 def test_what_is_said_first_is_first():
@@ -97,9 +97,9 @@ def test_what_is_said_first_is_first():
 def test_overflow_of_few_bits():
     finding = first_not_finite(lambda x: x.astype(jnp.float16), jnp.array([1e5, -1.0]))
     assert found(finding, "operation", "gave") == ("convert_element_type", "inf")
-    assert finding.outputs == ("float16[2] of -1, 1 infinite",)
+    assert texts(finding.outputs) == ("float16[2] of -1, 1 infinite",)
     finding = first_not_finite(lambda x: -jnp.exp(x), jnp.array([100.0, 1.0], jnp.bfloat16))
-    assert found(finding, "operation", "inputs") == ("exp", ("bfloat16[2] from 1 to 100",))
+    assert (finding.operation, *texts(finding.inputs)) == ("exp", "bfloat16[2] from 1 to 100")
 
 
 def test_constants():
@@ -109,4 +109,4 @@ def test_constants():
     table = jnp.array([1.0, jnp.nan])
     finding = first_not_finite(lambda x: x * table, jnp.ones(2))
     assert found(finding, "operation", "gave") == ("mul", "NaN")
-    assert finding.inputs == ("float32[2] of 1", "float32[2] of 1, 1 NaN")
+    assert texts(finding.inputs) == ("float32[2] of 1", "float32[2] of 1, 1 NaN")

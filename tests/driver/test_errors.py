@@ -50,7 +50,7 @@ CASES = {
     ),
     "float labels": (
         lambda: train(FLOAT_LABELS),
-        T, r"labels of dtype float32 and shape \(12,\); expected an integer dtype",
+        T, r"labels of dtype float32 and shape \(4,\); expected an integer dtype",
         r"\.astype\(np\.int32\), or use regression\(\)",
     ),
     "whole labels of a regression": (
@@ -65,17 +65,17 @@ CASES = {
     ),
     "one-hot labels": (
         lambda: train(ONE_HOT),
-        V, r"outputs of shape \(12, 3\) and labels of shape \(12, 3\)",
+        V, r"outputs of shape \(4, 3\) and labels of shape \(4, 3\)",
         r"not one-hot: labels\.argmax\(-1\)",
     ),
     "labels without the axis of outputs": (
         lambda: train(ROW, parts=(jaxnn.mlp([8], 1), jaxnn.regression())),
-        V, r"outputs of shape \(12, 1\) and labels of shape \(12,\)",
+        V, r"outputs of shape \(4, 1\) and labels of shape \(4,\)",
         r"Pass labels\[:, None\] for a network with one output",
     ),
     "outputs too wide for the labels": (
         lambda: train(COLUMN, parts=(jaxnn.mlp([8], 2), jaxnn.regression())),
-        V, r"outputs of shape \(12, 2\) and labels of shape \(12, 1\)",
+        V, r"outputs of shape \(4, 2\) and labels of shape \(4, 1\)",
         r"Give the network one output for each number to predict",
     ),
     "several outputs": (
@@ -85,7 +85,7 @@ CASES = {
     ),
     "weights that do not fit": (
         lambda: train(WRONG_WEIGHTS),
-        V, r"weights of shape \(12, 2\) and values of shape \(12,\)",
+        V, r"weights of shape \(4, 2\) and values of shape \(4,\)",
         r"Give one weight per example, \[batch\], or one per value",
     ),
     "top_k above the classes": (

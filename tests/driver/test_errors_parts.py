@@ -41,11 +41,11 @@ def changed(**functions):
     return learner()._replace(**functions)
 
 
-def scalar_metrics(state, batch):
+def scalar_metrics(state, batch, gradients):
     return state._replace(step=state.step + 1), {"loss": jnp.zeros(())}
 
 
-def no_metrics(state, batch):
+def no_metrics(state, batch, gradients):
     return state._replace(step=state.step + 1), {}
 
 
@@ -66,7 +66,7 @@ CASES = {
     "no scale": (lambda: jaxnn.linear(3, scale=0), V, r"scale=0", r"Pass, say, scale="),
     "bytes into nodes": (
         lambda: train(BYTES),
-        T, r"inputs of dtype uint8 and shape \(12, 4\)",
+        T, r"inputs of dtype uint8 and shape \(4, 4\)",
         r"Put standardize\(mean, std\) first in the network, or convert the data",
     ),
     "numbers into an embedding": (
@@ -81,7 +81,7 @@ CASES = {
     ),
     "residual shapes": (
         lambda: train(parts=(jaxnn.serial(jaxnn.residual(jaxnn.linear(3))),)),
-        V, r"branch \(12, 3\) of linear, and shortcut \(12, 4\) of identity",
+        V, r"branch \(4, 3\) of linear, and shortcut \(4, 4\) of identity",
         r"Give the branch as many features as its inputs, or pass shortcut=linear\(n\)",
     ),
     "a name twice": (
@@ -138,12 +138,12 @@ CASES = {
     # Learners and what they are made of.
     "a loss without the axis of the batch": (
         lambda: train(parts=(None, batch_mean)),
-        V, r"batch_mean: .* Got values of shape \(\) for a batch of 12; expected shape \(12,\)",
+        V, r"batch_mean: .* Got values of shape \(\) for a batch of 4; expected shape \(4,\)",
         r"Leave out the mean over the batch, or pass batchwise\(loss\)",
     ),
     "a loss of each example, called batchwise": (
         lambda: train(parts=(None, batchwise(lambda outputs, batch: outputs[:, 0]))),
-        V, r"one value for the whole batch. Got a value of shape \(12,\)",
+        V, r"one value for the whole batch. Got a value of shape \(4,\)",
         r"Return values\.mean\(\), or pass the loss without batchwise",
     ),
     "metrics that are no function": (
@@ -197,12 +197,12 @@ CASES = {
         r"Pass learner\(network, objective, optimizer\)",
     ),
     "metrics that are numbers": (
-        lambda: train(parts=changed(step=scalar_metrics)),
+        lambda: train(parts=changed(update=scalar_metrics)),
         T, r"the learner's step must give metrics by name. Got 'loss', which is no Metric",
         r"Return \{'loss': jaxnn\.metrics\.mean\(values, weights\)\}",
     ),
     "no metrics": (
-        lambda: train(parts=changed(step=no_metrics)),
+        lambda: train(parts=changed(update=no_metrics)),
         T, r"Got no metric; expected a dict with a Metric for each name, at least one",
         r"Return \{'loss':",
     ),

@@ -93,7 +93,8 @@ def test_the_length_of_chunks_changes_no_report(monkeypatch, dispatched):
 def test_looped_and_stepped_give_the_same_reports():
     learner, data = classifier(dropout=0.2), quarters(32)
     looped, stepped = (
-        rows(learner, data, steps=STEPS, every=20, form=form) for form in ("looped", "stepped")
+        rows(learner, data, steps=STEPS, every=20, execution=jaxnn.Execution(form))
+        for form in ("looped", "stepped")
     )
     assert looped == stepped
 
@@ -111,8 +112,13 @@ def test_looped_and_stepped_give_the_same_reports():
 )
 def test_evaluations_come_with_reports_and_at_the_end(every, evaluate_every, evaluated):
     parts = {"near": quarters(100), "far": quarters(64)}
-    timing = {"every": every, "evaluate_every": evaluate_every}
-    found = rows(classifier(), quarters(32), steps=STEPS, evaluate=parts, **timing)
+    found = rows(
+        classifier(),
+        quarters(32),
+        steps=STEPS,
+        evaluate=parts,
+        every=jaxnn.Every(every, evaluate_every),
+    )
     assert [step for step, row in found if "near/accuracy" in row] == evaluated
     for _, row in found:
         assert ("near/loss" in row) == ("far/loss" in row)
@@ -223,7 +229,10 @@ def test_only_a_native_convolution_is_stepped(key, conv, form):
     images = {"inputs": np.zeros((8, 6, 6, 1), np.float32), "labels": np.zeros(8, np.int32)}
     data = jaxnn.resident(images, batch_size=4)
     assert jaxnn.train(learner, data, steps=1, key=key).form == form
-    assert jaxnn.train(learner, data, steps=1, key=key, form="looped").form == "looped"
+    assert (
+        jaxnn.train(learner, data, steps=1, key=key, execution=jaxnn.Execution("looped")).form
+        == "looped"
+    )
     assert [p.step for p in jaxnn.train(learner, data, steps=4, key=key)] == [2, 4]
 
 
@@ -277,7 +286,12 @@ def test_memory_does_not_grow_with_steps(monkeypatch, key):
             return int(file.read().split()[1]) * 4096 / 1e6
 
     reports = jaxnn.train(
-        classifier(), quarters(32), steps=100_000, key=key, every=100, form="stepped"
+        classifier(),
+        quarters(32),
+        steps=100_000,
+        key=key,
+        every=100,
+        execution=jaxnn.Execution("stepped"),
     )
     sizes = [resident_megabytes() for _ in reports]
     # A leak of 100 bytes a step would be 8 MB.

@@ -1,4 +1,4 @@
-"""The command line that every experiment has: options, exit codes, and the words around a run."""
+"""The command line that every experiment has: options, exit codes, and the lines that it prints."""
 
 import json
 import math
@@ -32,7 +32,7 @@ class Config:
     steps: int = 20  # how long
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     draws = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
     data = jaxnn.resident({"inputs": draws, "labels": draws[:, :1]}, batch_size=config.batch_size)
     learner = jaxnn.learner(
@@ -48,7 +48,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         hparams={"learning_rate": config.learning_rate},
         evaluate=jaxnn.resident(data.arrays, batch_size=24),
         out=out,
-        config=config,
         quiet=True,
         **options,
     )
@@ -65,7 +64,7 @@ def run(command_line, cache_options):
 
 
 def stopping(error):
-    def main(config: Config, out: Path, **options) -> jaxnn.Run:
+    def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         raise error
 
     return main
@@ -91,10 +90,10 @@ def test_a_run_says_where_it_runs_and_what_came_out(run, tmp_path):
 def test_the_directory_is_that_of_the_configuration(run, tmp_path):
     for options in ((), ("--hidden", "5", "6"), ("--hidden", "5", "6"), ("--out", "mine")):
         assert run("--steps", "2", *options)[0] == 0
-    found = sorted(path.name for path in (tmp_path / "runs" / "test_command").iterdir())
-    digests = {name.split("-")[0] for name in found}
-    assert len(found) == 3 and len(digests) == 2 and all(len(name) == 10 for name in digests)
-    assert sum(name.endswith("-2") for name in found) == 1
+    present = sorted(path.name for path in (tmp_path / "runs" / "test_command").iterdir())
+    digests = {name.split("-")[0] for name in present}
+    assert len(present) == 3 and len(digests) == 2 and all(len(name) == 10 for name in digests)
+    assert sum(name.endswith("-2") for name in present) == 1
     assert (tmp_path / "mine" / "result.json").exists()
 
 
@@ -155,34 +154,49 @@ def test_a_defect_keeps_its_traceback(run):
         run(main=stopping(ZeroDivisionError()))
 
 
+RUNNING = """
+import runpy
+runpy.run_module("experiments.digits", run_name="__main__", alter_sys=True)
+"""
+WAITING = (
+    """
+from tests import failpoints
+failpoints.arm("after a row", 1, {!r})
+"""
+    + RUNNING
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["starting", "training"])
 def test_a_signal_is_75_in_a_process_of_its_own(tmp_path, when):
     """Also while it starts, before anything trains; and the journal is whole."""
-    out = tmp_path / "run"
+    out, waits = tmp_path / "run", tmp_path / "waits"
     rows = out / "metrics.jsonl"
-    options = ["--epochs", "10000", "--out", str(out), "--no-compile-cache"]
+    options = ["--epochs", "1000", "--out", str(out), "--no-compile-cache"]
+    code = WAITING.format(f"wait {waits}") if when == "training" else RUNNING
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "experiments.digits", *options],
+        [sys.executable, "-u", "-c", code, *options],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert process.stdout.readline().startswith("digits: ")
-        end = time.monotonic() + 90
-        while when == "training" and not (rows.exists() and rows.read_text()):
+        end = time.monotonic() + 120
+        while when == "training" and not waits.exists():
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
-        _, errors = process.communicate(timeout=60)
+        waits.unlink(missing_ok=True)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 75 and time.monotonic() - began < 10
+    errors = re.sub("^fault: .*\n", "", errors)
+    assert process.returncode == 75
     assert errors.startswith("interrupted") and errors.count("\n") == 1
     assert not (out / "result.json").exists()
     if when == "training":
         what = (
-            r"interrupted: stopped at step \d+ of (\d+); the same again goes on from there;"
+            r"interrupted: stopped at step \d+ of (\d+); the same command resumes there;"
             r" python -m jaxnn report \S+ makes a page of it so far\n"
         )
         total = int(re.fullmatch(what, errors)[1])

@@ -32,9 +32,9 @@ def test_it_is_valid_and_has_no_outputs(notebook):
 
 def test_installing_leaves_jax_alone(notebook):
     [install] = [cell for cell in notebook.cells if "install" in tags(cell)]
-    lines = install.source.splitlines()
-    assert all(line.startswith("%pip install ") and "--no-deps" in line for line in lines)
-    assert not any(word in ("jax", "jaxlib", "flax") for line in lines for word in line.split())
+    [line] = [line for line in install.source.splitlines() if "pip" in line]
+    assert line.startswith("%pip install ") and "--no-deps" in line.split()
+    assert not {"jax", "jaxlib", "flax"} & set(line.split())
 
 
 @pytest.mark.nightly
@@ -49,7 +49,7 @@ def test_it_runs(notebook, tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    # Without data at hand the notebook must say so, and go on, instead of downloading.
+    # Without data at hand the notebook must say so and continue, without downloading.
     monkeypatch.setenv("JAXNN_DATA", os.environ.get("JAXNN_DATA") or str(tmp_path))
 
     notebook.cells = [cell for cell in notebook.cells if "install" not in tags(cell)]
@@ -60,7 +60,7 @@ def test_it_runs(notebook, tmp_path, monkeypatch):
         kernel_name="python3",
         kernel_manager_class=ThisInterpreter,
         resources={"metadata": {"path": str(tmp_path)}},
-        timeout=120,  # seconds for a cell
+        timeout=300,  # seconds for a cell
     ).execute()
 
     said = {cell.id: printed(cell) for cell in notebook.cells if cell.cell_type == "code"}

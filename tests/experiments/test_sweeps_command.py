@@ -46,7 +46,7 @@ def learner(hidden):
     )
 
 
-def main(config: Config, out: Path, **options) -> jaxnn.Run:
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     return jaxnn.fit(
         learner(config.hidden),
         jaxnn.resident(DATA, batch_size=config.batch_size),
@@ -56,8 +56,6 @@ def main(config: Config, out: Path, **options) -> jaxnn.Run:
         every=2,
         evaluate=jaxnn.resident(DATA, batch_size=24),
         out=out,
-        name="test_sweeps_command",
-        config=config,
         quiet=True,
         **options,
     )
@@ -82,9 +80,9 @@ def test_a_sweep_over_inputs_is_one_population(run, compilations):
     code, lines, errors = run("--sweep", "rate=log:0.01:0.1:3", "--seeds", "2", "--out", "mine")
     assert (code, errors) == (0, "")
     out = Path("mine")
-    found = sorted(path.name for path in out.iterdir() if path.name != "command.txt")
-    assert found == [
-        ".lock", "config.json", "population", "result.json", "sweep.csv", "sweep.png",
+    present = sorted(path.name for path in out.iterdir() if path.name != "command.txt")
+    assert present == [
+        ".lock", "config.json", "population", "result.json", "sweep.csv", "sweep.json", "sweep.png",
     ]  # fmt: skip
     group = json.loads((out / "population" / "config.json").read_text())
     rates = [row["rate"] for row in rows(out)]
@@ -107,8 +105,8 @@ def test_a_sweep_over_inputs_is_one_population(run, compilations):
 
 
 def test_a_sweep_has_one_page_for_all_of_its_groups(run, monkeypatch):
-    for function in (jaxnn.fit, jaxnn.fit_sweep):
-        monkeypatch.setitem(inspect.unwrap(function).__kwdefaults__, "report", True)
+    init = inspect.unwrap(jaxnn.Directory.__init__)
+    monkeypatch.setattr(init, "__defaults__", (*init.__defaults__[:-1], True))
     assert run("--sweep", "rate=0.02,0.05", "--out", "mine")[0] == 0
     assert [*Path("mine").rglob("report.html")] == [Path("mine/report.html")]
 
@@ -135,8 +133,8 @@ def test_what_changes_shapes_makes_groups(run):
     config = json.loads(Path("mine", groups[1], "config.json").read_text())
     assert config["hidden"] == [4, 4] and config["batch_size"] == 8
     assert config["rate"] == [0.01, 0.05]
-    found = [(row["hidden"], row["batch_size"], row["rate"]) for row in rows(Path("mine"))]
-    assert len(found) == len(set(found)) == 4 and found[-1] == ("4x4", "8", "0.05")
+    present = [(row["hidden"], row["batch_size"], row["rate"]) for row in rows(Path("mine"))]
+    assert len(present) == len(set(present)) == 4 and present[-1] == ("4x4", "8", "0.05")
     result = json.loads(Path("mine/result.json").read_text())
     assert result["groups"] == 2 and result["best/hidden"] in ([4], [4, 4])
 
@@ -171,9 +169,9 @@ def test_the_directory_is_that_of_the_configuration_the_sweep_and_the_seeds(run)
     for options in (("--seeds", "1"), ("--seeds", "2"), ("--seeds", "2", "--steps", "2"), ()):
         assert run("--sweep", "rate=0.01", *options)[0] == 0
     assert run("--sweep", "rate=0.02")[0] == 0
-    found = sorted(path.name for path in Path("runs/test_sweeps_command").iterdir())
+    present = sorted(path.name for path in Path("runs/test_sweeps_command").iterdir())
     # Without --seeds it is one seed, so that the last of the four is a sibling of the first.
-    assert len(found) == 5 and len({name.split("-")[0] for name in found}) == 4
+    assert len(present) == 5 and len({name.split("-")[0] for name in present}) == 4
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def arguments(kind: str) -> dict[str, Any]:
 def go_on(kind: str, out: Path, **options: Any) -> jaxnn.Run:
     """Does the run of a kind, or the rest of it."""
     saving = jaxnn.Saving(every=KEPT)
-    given = arguments(kind) | options
-    return jaxnn.fit(LEARNER, DATA, **given, out=out, saving=saving, quiet=True)
+    given = arguments(kind) | {"out": jaxnn.Directory(out, **options), "saving": saving}
+    return jaxnn.fit(LEARNER, DATA, **given, quiet=True)
 
 
 def shapes(kind: str) -> Any:
@@ -79,7 +79,7 @@ def make(kind: str, folder: Path) -> None:
     out = folder / kind
     run = go_on(kind, out)
     path = out / "checkpoints" / checkpoints.name(KEPT)
-    trial = checkpoints.read_checkpoint(path, checkpoints.opened(path), shapes(kind))
+    trial = checkpoints.read_checkpoint(path, checkpoints.read_verified(path), shapes(kind))
     expected = {
         "kept": {"digest": digest(trial), "predicted": predicted(kind, trial.state)},
         "end": {"predicted": predicted(kind, run.state), "history": run.history},

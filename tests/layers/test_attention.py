@@ -8,7 +8,7 @@ from flax import nnx
 
 import jaxnn
 from jaxnn.layers import attending
-from jaxnn.layers._attention import remembering
+from jaxnn.layers._memory import remembering
 from tests.registry import real
 from tests.trees import assert_close
 
@@ -184,7 +184,7 @@ ERRORS = [
         ["inputs are not floating-point numbers"],
     ),
     (
-        lambda: remembering(jaxnn.attention(8, heads=2), 4),
+        lambda: remembering(jaxnn.attention(8, heads=2), 4).init(jax.random.key(0), real(1, 2, 8)),
         ["cannot read piece by piece", "causal=False"],
     ),
     (lambda: jaxnn.layers.positions(0), ["positions: length is out of range"]),

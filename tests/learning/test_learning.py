@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import jaxnn
-from jaxnn.learning._learner import Halves
-from tests.gan import gan_learner
+from jaxnn.learning import no_gradients
+from tests.gan import gan_data, gan_learner
 from tests.registry import real, whole
 from tests.trees import assert_close, assert_same_bits
 
@@ -84,10 +84,10 @@ def test_no_two_parts_draw_the_same():
     """Twice the same examples, which are dropped apart: the mean gradient is of two masks."""
     twice = {name: np.concatenate([x[:6], x[:6]]) for name, x in BATCH.items()}
     learner = plain(jaxnn.serial(jaxnn.dropout(0.5), jaxnn.linear(3)))
-    halves = jaxnn.accumulate(learner, 2)
+    in_parts = jaxnn.accumulate(learner, 2)
     state = learner.init(KEY, {}, twice)
     one, _ = jax.jit(learner.step)(state, {name: x[:6] for name, x in twice.items()})
-    two, _ = jax.jit(halves.step)(state, twice)
+    two, _ = jax.jit(in_parts.step)(state, twice)
     gone = [np.asarray(s.params["1"]["weight"] - state.params["1"]["weight"]) for s in (one, two)]
     assert not np.allclose(*gone, atol=1e-3)
 
@@ -261,9 +261,45 @@ def test_the_optimizers_of_optax_just_work(name):
     assert float(last.metrics["train/skipped"]) == 0.0
 
 
+def gan_steps(learner):
+    data = gan_data()
+    return jaxnn.train(learner, data, steps=1, key=KEY)
+
+
+def without_part(learner):
+    return learner._replace(gradients=lambda state, batch: learner.gradients(state, batch))
+
+
 MISTAKES = [
-    (lambda: jaxnn.accumulate(gan_learner(), 2), "accumulate: the step of this learner is one"),
-    (lambda: jaxnn.average(gan_learner()), "average: the step of this learner is one piece"),
+    (
+        lambda: gan_steps(jaxnn.accumulate(gan_learner(), 2)),
+        "accumulate: the step of this learner is one piece. Got a Learner whose gradients are None",
+    ),
+    (
+        lambda: gan_steps(jaxnn.guard(gan_learner())),
+        "guard: the state of this learner has no place for arrays .* Got a GanState without",
+    ),
+    (
+        lambda: gan_steps(jaxnn.average(gan_learner())),
+        "average: the state of this learner has no place for arrays .* Got a GanState without",
+    ),
+    (
+        lambda: steps(jaxnn.average(jaxnn.average(plain())), [BATCH]),
+        "average: the learner has 'average' in its state already.* Apply average once",
+    ),
+    (
+        lambda: steps(jaxnn.scale_loss(jaxnn.scale_loss(plain())), [BATCH]),
+        "scale_loss: the learner has 'loss_scale' in its state already",
+    ),
+    (
+        lambda: steps(jaxnn.accumulate(without_part(plain()), 2), [BATCH]),
+        r"accumulate: the gradients .* Got gradients\(state, batch\); expected gradients\(state,"
+        r" batch, part=None, factor=None\). Take part, and pass",
+    ),
+    (
+        lambda: steps(jaxnn.scale_loss(without_part(plain())), [BATCH]),
+        r"scale_loss: the gradients .* Got gradients\(state, batch\); .* Take factor, and pass",
+    ),
     (lambda: jaxnn.accumulate(plain(), 0), "accumulate: parts is out of range. Got parts=0"),
     (
         lambda: steps(jaxnn.accumulate(plain(), 5), [BATCH]),
@@ -281,8 +317,31 @@ def test_mistakes_are_explained(mistake, words):
         mistake()
 
 
-def test_a_learner_written_by_hand_may_have_halves():
+def test_a_learner_of_one_piece_is_averaged():
+    """Averaging asks for `params` and `extra` alone, and computes with whatever `update` does."""
     base = plain()
-    own = base._replace(halves=Halves(base.halves.gradients, base.halves.update))
-    state, _ = steps(jaxnn.guard(own), [BATCH])
-    assert_close(state.params, steps(base, [BATCH])[0].params)
+    own = base._replace(
+        gradients=no_gradients, update=lambda state, batch, _: base.step(state, batch)
+    )
+    state, _ = steps(jaxnn.average(own, decay=0.5), [BATCH] * 3)
+    wanted, _ = steps(jaxnn.average(base, decay=0.5), [BATCH] * 3)
+    assert_same_bits(state, wanted)
+
+
+@pytest.mark.parametrize("name", ["loss", "learning_rate", "skipped"])
+def test_the_names_of_the_learners_own_metrics_are_reserved(name):
+    def metrics(outputs, batch):
+        return {name: jaxnn.metrics.mean(outputs[:, 0], jnp.ones(12))}
+
+    learner = plain(objective=jaxnn.objective(lambda o, b: o[:, 0], metrics=metrics))
+    for function in (learner.step, learner.evaluate):
+        with pytest.raises(jaxnn.InvalidValue, match=f"a reserved name. Got .* '{name}'"):
+            jax.eval_shape(function, learner.init(KEY, {}, BATCH), BATCH)
+
+
+def test_a_decay_may_be_an_array():
+    number, array = (
+        steps(jaxnn.average(plain(), decay=decay), [BATCH] * 3)[0]
+        for decay in (0.9, jnp.float32(0.9))
+    )
+    assert_close(number.extra, array.extra)

@@ -51,7 +51,7 @@ def trained(case, members, **options):
     reports = []
     for progress in jaxnn.train(
         case.thing, data, steps=STEPS, every=EVERY, key=KEYS[members], hparams=given,
-        evaluate=data, **options,
+        evaluate=data, execution=jaxnn.Execution(**options),
     ):  # fmt: skip
         reports.append(numbers(progress.metrics))
     return reports, numbers(progress.state)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn.models._generate import _among, _first, _generate
+from jaxnn.models._generate import _generate, _largest, _most_probable
 from tests.registry import whole
 from tests.trees import assert_close, assert_same_bits
 
@@ -161,13 +161,13 @@ def chances(network, params, state, **options):
 
 
 def test_of_equal_logits_so_many_are_left_as_were_asked_for():
-    kept = _first(jnp.array([[1.0, 1.0, 1.0, 0.0]]), 2)
+    kept = _largest(jnp.array([[1.0, 1.0, 1.0, 0.0]]), 2)
     assert kept.tolist() == [[1.0, 1.0, -jnp.inf, -jnp.inf]]
 
 
 def test_a_share_of_one_leaves_all():
     logits = 9 * jax.random.normal(KEY, (1, 50257))
-    assert_same_bits(_among(logits, jnp.float32(1.0)), logits)
+    assert_same_bits(_most_probable(logits, jnp.float32(1.0)), logits)
 
 
 def softmax(logits):
@@ -202,11 +202,11 @@ ERRORS = [
     ({"context": 1}, ["context is too short"]),
     ({"prompt": [[1, 7]]}, ["not in the vocabulary", "tokens from 1 to 7", "from 0 to 6"]),
     ({"prompt": [[-1]]}, ["not in the vocabulary"]),
-    ({"prompt": [1, 2]}, ["the prompt is of another kind", "shape (2,)", "prompt[None]"]),
-    ({"prompt": [[0.5]]}, ["the prompt is of another kind", "float64"]),
-    ({"prompt": np.zeros((1, 0), int)}, ["the prompt is of another kind", "shape (1, 0)"]),
-    ({"prompt": "to be"}, ["the prompt is of another kind", "shape ()"]),
-    ({"key": 0}, ["key is no key", "jax.random.key(0)"]),
+    ({"prompt": [1, 2]}, ["the prompt has the wrong type", "shape (2,)", "prompt[None]"]),
+    ({"prompt": [[0.5]]}, ["the prompt has the wrong type", "float64"]),
+    ({"prompt": np.zeros((1, 0), int)}, ["the prompt has the wrong type", "shape (1, 0)"]),
+    ({"prompt": "to be"}, ["the prompt has the wrong type", "shape ()"]),
+    ({"key": 0}, ["key is not a key", "jax.random.key(0)"]),
 ]
 
 
@@ -224,16 +224,15 @@ def test_mistakes_are_explained(change, words):
 @pytest.mark.parametrize(
     ("network", "words"),
     [
-        (jaxnn.serial(jaxnn.embedding(7, 4), jaxnn.linear(7)), "has no attention that could"),
         (
             jaxnn.serial(jaxnn.embedding(7, 4), jaxnn.attention(7, heads=1)),
-            "what looks at later places cannot read piece by piece",
+            "an attention to later places cannot read piece by piece",
         ),
         (
             jaxnn.serial(
                 jaxnn.embedding(7, 4), jaxnn.attention(4, heads=1, causal=True), jaxnn.layers.gru(7)
             ),
-            "a part of the network would have to remember, and cannot. Got gru at '2'",
+            "reads piece by piece otherwise than as a whole. Got serial, whose logits differ by",
         ),
         (
             jaxnn.capture(jaxnn.gpt(7, layers=1, heads=1, features=4), ["tokens"]),
@@ -246,6 +245,25 @@ def test_a_network_that_cannot_write_is_refused(network, words):
     params, state = network.init(KEY, prompt)
     with pytest.raises(jaxnn.Invalid, match=words):
         jaxnn.generate(network, params, state, prompt, 5, key=KEY)
+
+
+def test_a_network_that_looks_at_one_place_can_write():
+    network = jaxnn.serial(jaxnn.embedding(7, 4), jaxnn.linear(7))
+    params, state = network.init(KEY, whole(7, 1, 4))
+    text = jaxnn.generate(network, params, state, whole(7, 1, 4), 5, key=KEY, temperature=0)
+    token = int(whole(7, 1, 4)[0, -1])
+    for drawn in text[0].tolist():
+        token = int(network.apply(params, state, jnp.array([[token]]))[0].argmax())
+        assert drawn == token
+
+
+def test_a_wrapper_that_drops_the_memory_is_refused():
+    network, params, state = small()
+    dropping = network._replace(
+        apply=lambda p, s, x, *, key=None: (network.apply(p, s, x, key=key)[0], s)
+    )
+    with pytest.raises(jaxnn.InvalidType, match="returns the state of its parts"):
+        jaxnn.generate(dropping, params, state, whole(7, 1, 4), 5, key=KEY)
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,19 @@ Those of learners are in `test_learner_laws.py`.
 import re
 from functools import cache
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from jaxnn import metrics as measures
-from jaxnn.network import rewrite
-from tests import registry
+from jaxnn.calls import intercept, join
+from jaxnn.programs import operations
 from tests.cases import held
 from tests.registry import NETWORKS, OBJECTIVES
-from tests.trees import assert_close, assert_same_bits, forms
+from tests.trees import assert_close, assert_same_bits
 
 KEY = jax.random.key(3)
 strict = pytest.mark.usefixtures("strict")
@@ -64,11 +66,12 @@ def float64():
 def test_shapes(case, key):
     """What tracing says about shapes and dtypes is what running gives; the batch leads."""
     params, state = initial(case)
-    assert forms(jax.eval_shape(case.thing.init, key, case.data)) == forms((params, state))
+    traced = jax.eval_shape(case.thing.init, key, case.data)
+    chex.assert_trees_all_equal_shapes_and_dtypes(traced, (params, state))
     for given in (None, key):
         ran = compiled(case)(params, state, case.data, key=given)
         traced = jax.eval_shape(lambda: case.thing.apply(params, state, case.data, key=given))
-        assert forms(traced) == forms(ran)
+        chex.assert_trees_all_equal_shapes_and_dtypes(traced, ran)
         assert all(len(leaf) == len(case.data) for leaf in jax.tree.leaves(ran[0]))
 
 
@@ -101,7 +104,7 @@ def test_training(case):
     params, state = made(case)
     outputs, after = compiled(case)(params, state, case.data, key=KEY)
     assert_same_bits(compiled(case)(params, state, case.data, key=KEY), (outputs, after))
-    assert forms(after) == forms(state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
     assert all(not leaf.weak_type for leaf in jax.tree.leaves(after))
 
 
@@ -136,7 +139,7 @@ def test_bfloat16(case):
         outputs, after = jax.eval_shape(
             lambda: case.thing.apply(narrow(params), state, narrow(case.data), key=key)
         )
-        assert forms(after) == forms(state)
+        chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
         wanted = case.facts.get("bfloat16", jnp.bfloat16)
         assert all(leaf.dtype == wanted for leaf in jax.tree.leaves(outputs))
 
@@ -185,26 +188,33 @@ def test_gradients(case):
 @strict
 @held(NETWORKS, "parts")
 def test_parts(case):
-    """A network's parts describe every parameter, and building it again of them changes nothing."""
+    """A network's parts describe every parameter, and every part that is described is called."""
     params, state = made(case)
-    leaves = set()  # a transform and what is inside have one path
-
-    def look(path, network):
-        if not network.parts.children:
-            leaves.add(path)
-        return network._replace()
-
-    again = rewrite(case.thing, look)
-    assert repr(again) == repr(case.thing) and case.thing.parts.kind in repr(again)
+    leaves = set(leaf_paths(case.thing))
+    assert case.thing.parts.kind in repr(case.thing)
     for path, _ in jax.tree.leaves_with_path(params):
         *owner, name = [part.key for part in path]
         if name in ("down", "up"):  # an adapter is at the place of a parameter of the part
             owner.pop()
         assert "/".join(owner) in leaves, f"{path} belongs to no part among {leaves}"
-    rebuilt = program(lambda p, s, x: again.apply(p, s, x, key=KEY), params, state, case.data)
-    assert rebuilt == program(
-        lambda p, s, x: case.thing.apply(p, s, x, key=KEY), params, state, case.data
-    )
+    called = set()
+    recorded = intercept(case.thing, lambda path, part: (called.add(path), part)[1])
+    programs = [
+        jax.make_jaxpr(lambda *arrays, each=each: each.apply(*arrays, key=KEY))(
+            params, state, case.data
+        )
+        for each in (recorded, case.thing)
+    ]
+    first, second = ([op.primitive for op, _ in operations(each.jaxpr)] for each in programs)
+    assert first == second
+    assert leaves <= called
+
+
+def leaf_paths(network, path=""):
+    if not network.parts.children:
+        yield path
+    for name, child in network.parts.children:
+        yield from leaf_paths(child, join(path, name))
 
 
 # --- Objectives --------------------------------------------------------------------------------
@@ -274,18 +284,12 @@ def test_objective_prepare(case):
 def test_objective_gradients(case):
     """The gradient of the loss by the outputs is its finite difference."""
     batch = {k: v for k, v in case.data.items() if k != "outputs"}
-    toward = jax.tree.map(lambda x: registry.real(*x.shape, seed=7), case.data["outputs"])
+    flat, outputs_of = ravel_pytree(case.data["outputs"])
 
     @jax.jit
-    def slopes(outputs):
-        def loss(outputs):
-            values, weights = case.thing.loss(outputs, batch)
-            return jnp.sum(values * weights)
+    def loss(flat):
+        values, weights = case.thing.loss(outputs_of(flat), batch)
+        return jnp.sum(values * weights)
 
-        def at(step):
-            return loss(jax.tree.map(lambda x, d: x + step * d, outputs, toward))
-
-        products = jax.tree.map(jnp.vdot, jax.grad(loss)(outputs), toward)
-        return (at(1e-2) - at(-1e-2)) / 2e-2, sum(jax.tree.leaves(products))
-
-    assert_close(*slopes(case.data["outputs"]), 5e-3)
+    tolerance = {"atol": 5e-3 / flat.size, "rtol": 5e-3}  # chex multiplies by the size
+    chex.assert_numerical_grads(loss, (flat,), order=1, eps=2e-2, **tolerance)

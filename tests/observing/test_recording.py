@@ -14,15 +14,16 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 import jaxnn
-from jaxnn.names import named
+from jaxnn.names import named_leaves
 from jaxnn.observing.observation import observe
-from jaxnn.observing.plan import SAMPLE, made, plan, probe, probe_data, schedule
+from jaxnn.observing.plan import SAMPLE, bind, plan, probe, probe_data, schedule
 from jaxnn.scale.peaks import peak_flops
 from jaxnn.storage import recording
 from tests.gan import gan_data, gan_learner
+from tests.options import grouped
 from tests.trees import assert_same_bits
 
-FIT = sys.modules["jaxnn.runs._fit"]
+OUTPUT = sys.modules["jaxnn.runs.output"]
 STEPS = 60
 
 
@@ -49,15 +50,14 @@ def fit(out, *, report=True, learner=learner(), **settings):
         "evaluate": jaxnn.resident(digits(100), batch_size=50),
         "quiet": True,
     } | settings
-    return jaxnn.fit(
-        learner, jaxnn.resident(data, batch_size=32), out=out, report=report, **settings
-    )
+    settings = grouped(out, report=report, **settings)
+    return jaxnn.fit(learner, jaxnn.resident(data, batch_size=32), **settings)
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FIT, "write_report", lambda path: None)
+        patch.setattr(OUTPUT, "write_report", lambda path: None)
         run = fit(tmp_path_factory.mktemp("recorded") / "run")
     return run, recording.read(run.out)
 
@@ -65,7 +65,7 @@ def recorded(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
     """The page has tests of its own."""
-    monkeypatch.setattr(FIT, "write_report", lambda path: None)
+    monkeypatch.setattr(OUTPUT, "write_report", lambda path: None)
 
 
 def states(steps):
@@ -112,7 +112,7 @@ def test_a_frame_holds_what_the_network_was(recorded):
         np.testing.assert_allclose(arrays["outputs"], outputs[index], rtol=1e-5, atol=1e-5)
         right = (outputs.argmax(-1) == labels).mean()
         assert arrays["metrics/accuracy"] == pytest.approx(right)
-        for name, leaf in named(state.params).items():
+        for name, leaf in named_leaves(state.params).items():
             if leaf.size <= SAMPLE:
                 np.testing.assert_array_equal(arrays[f"params/{name}"], np.ravel(leaf))
             else:
@@ -128,8 +128,8 @@ def test_gradients_are_those_of_a_batch_from_all_over_the_training_data(recorded
     state = states([frame.step])[frame.step]
     index = np.linspace(0, len(digits()["labels"]), 32, endpoint=False).astype(int)
     batch = {name: jnp.asarray(field)[index] for name, field in digits().items()}
-    values = learner().halves.gradients(state, {**batch, "index": index}).values
-    for name, leaf in named(values).items():
+    values = learner().gradients(state, {**batch, "index": index}).values
+    for name, leaf in named_leaves(values).items():
         rms = np.sqrt(np.mean(np.square(leaf)))
         assert frame.arrays[f"gradients/{name}"] == pytest.approx(rms, rel=1e-4)
 
@@ -145,7 +145,7 @@ def test_nodes_that_are_off_for_every_example_are_counted():
         jaxnn.learner(network, jaxnn.regression(), optax.sgd(0.0)), data, steps=1,
         key=jax.random.key(0),
     )  # fmt: skip
-    what, _ = plan(training, made(training), schedule(training))
+    what, _ = plan(training, bind(training), schedule(training))
     state = training.start().state
     batch = probe(probe_data(training), schedule(training).probed)
     seen = observe(training.learner, what, state, batch, training.data)
@@ -176,7 +176,7 @@ def test_what_was_stopped_and_goes_on_has_the_same_recording(recorded, tmp_path,
     run, whole = recorded
 
     @contextmanager
-    def interrupted(steps, quiet):
+    def interrupted(steps, quiet, **options):
         def show(step, row):
             if step >= 30 and not (tmp_path / "cut" / "stop").exists():
                 (tmp_path / "cut" / "stop").touch()
@@ -185,7 +185,7 @@ def test_what_was_stopped_and_goes_on_has_the_same_recording(recorded, tmp_path,
         yield show
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(FIT, "shown", interrupted)
+        patch.setattr(sys.modules["jaxnn.runs._fit"], "shown", interrupted)
         fit(tmp_path / "cut")
     steps = recording.steps(tmp_path / "cut" / "recording")
     # A frame from after the checkpoint, as a kill may leave one.
@@ -263,8 +263,8 @@ def test_looking_costs_a_small_share_however_short_or_large_the_training():
 
 def test_a_learner_written_by_hand_is_recorded_as_far_as_it_can_be(tmp_path):
     run = jaxnn.fit(
-        gan_learner(), gan_data(32, 64), steps=4, key=jax.random.key(0), out=tmp_path / "gan",
-        quiet=True, report=True,
+        gan_learner(), gan_data(32, 64), steps=4, key=jax.random.key(0), quiet=True,
+        out=jaxnn.Directory(tmp_path / "gan", report=True),
     )  # fmt: skip
     found = recording.read(run.out)
     assert found.about["kind"] == "other" and found.about["table"] is None
@@ -281,11 +281,16 @@ def test_two_inputs_are_mapped(tmp_path):
     data = jaxnn.resident({"inputs": points, "labels": points[:, :1]}, batch_size=32)
     line = jaxnn.learner(jaxnn.mlp([4], 1), jaxnn.regression(), optax.sgd(0.1))
     run = jaxnn.fit(
-        line, data, steps=5, key=jax.random.key(0), out=tmp_path / "two", quiet=True, report=True
+        line,
+        data,
+        steps=5,
+        key=jax.random.key(0),
+        quiet=True,
+        out=jaxnn.Directory(tmp_path / "two", report=True),
     )
     found = recording.read(run.out)
     assert found.frames[-1].arrays["boundary"].shape == (64, 64, 1)
-    (left, right), (low, high) = found.about["ground"]
+    (left, right), (low, high) = found.about["plot_bounds"]
     grid = np.stack(np.meshgrid(np.linspace(left, right, 64), np.linspace(low, high, 64)), -1)
     wanted = run.predict(grid.reshape(-1, 2).astype(np.float32)).reshape(64, 64, 1)
     np.testing.assert_allclose(found.frames[-1].arrays["boundary"], wanted, atol=1e-5)

@@ -12,6 +12,7 @@ import pytest
 import jaxnn
 from jaxnn.observing import recorder as recorders
 from jaxnn.storage import recording
+from tests.options import grouped
 
 POINTS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 CLASSES = POINTS[:, :3].argmax(-1).astype(np.int32)
@@ -19,7 +20,7 @@ CLASSES = POINTS[:, :3].argmax(-1).astype(np.int32)
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxnn.runs._fit"], "write_report", lambda path: None)
+    monkeypatch.setattr(sys.modules["jaxnn.runs.output"], "write_report", lambda path: None)
 
 
 def made(network=None, objective=None, **changes):
@@ -34,7 +35,7 @@ def fit(out, learner, arrays=None, *, steps=6, report=True, **settings):
     settings = {"key": jax.random.key(0), "quiet": True, "every": steps} | settings
     settings.setdefault("evaluate", jaxnn.resident(data, batch_size=16))
     data = jaxnn.resident(data, batch_size=10)
-    return jaxnn.fit(learner, data, steps=steps, out=out, report=report, **settings)
+    return jaxnn.fit(learner, data, steps=steps, **grouped(out, report=report, **settings))
 
 
 def recorded(*arguments, **settings):
@@ -42,16 +43,27 @@ def recorded(*arguments, **settings):
     return run, recording.read(run.out)
 
 
-@pytest.mark.parametrize("place", ["schedule", "plan", "observe", "judged"])
+@pytest.mark.parametrize("place", ["schedule", "plan", "observe", "final_predictions"])
 def test_an_error_of_recording_is_a_caution_and_the_run_ends_well(place, tmp_path, monkeypatch):
     def broken(*arguments):
         raise OSError("no space")
 
     broken.lower = broken
     monkeypatch.setattr(recorders, place, broken)
-    with pytest.warns(jaxnn.Caution, match="goes on, but is not recorded any more .*no space"):
+    with pytest.warns(jaxnn.Caution, match="continues, but is no longer recorded .*no space"):
         run = fit(tmp_path / "run", made())
     assert (run.out / "result.json").exists() and run.result["steps"] == 6
+
+
+def test_what_is_drawn_is_what_the_learner_predicts(tmp_path):
+    learner = made()
+    negated = learner._replace(predict=lambda state, inputs: -learner.predict(state, inputs))
+    for name, each, captured in (("own", learner, True), ("negated", negated, False)):
+        run, found = recorded(tmp_path / name, each)
+        arrays = found.frames[-1].arrays
+        expected = run.predict(found.probe["inputs"])
+        np.testing.assert_allclose(arrays["outputs"], expected, atol=1e-5)
+        assert any(leaf.startswith("activations/") for leaf in arrays) == captured
 
 
 def test_another_writer_is_an_error_of_the_run(tmp_path, monkeypatch):
@@ -111,11 +123,13 @@ def test_a_state_of_another_kind(tmp_path):
     base = made()
     wrapped = base._replace(
         init=lambda *arguments: Other(base.init(*arguments)),
-        step=lambda state, batch: (lambda out: (Other(out[0]), out[1]))(base.step(state[0], batch)),
+        gradients=lambda state, batch: None,
+        update=lambda state, batch, _: (lambda out: (Other(out[0]), out[1]))(
+            base.step(state[0], batch)
+        ),
         evaluate=lambda state, batch: base.evaluate(state[0], batch),
         predict=lambda state, inputs: base.predict(state[0], inputs),
-        check=lambda hparams, arrays: None,
-        halves=None,
+        check=lambda hparams, arrays, state, batch: None,
     )
     _, found = recorded(tmp_path / "run", wrapped)
     assert found.about["table"] is None and "metrics/loss" in found.frames[0].arrays
@@ -212,17 +226,19 @@ def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recording").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(jaxnn.InvalidValue, match="recording that is a link"):
+    with pytest.raises(jaxnn.InvalidValue, match="recording that is a symbolic link"):
         fit(tmp_path / "run", made())
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_setting_may_be_infinite(tmp_path):
-    from jaxnn.network import described
+    from jaxnn.network import describe
 
-    network = described(jaxnn.mlp([6], 3), "bounded", low=-np.inf, high=np.float32(2))
+    first = jaxnn.stateless(lambda params, inputs: inputs[:, :2])
+    bounded = describe(first, "bounded", low=-np.inf, high=np.float32(2))
+    network = jaxnn.serial(bounded, jaxnn.mlp([6], 3))
     _, found = recorded(tmp_path / "run", made(network))
-    assert found.about["outline"]["settings"] == {"low": "-Infinity", "high": "2.0"}
+    assert "low -inf, high 2.0" in json.dumps(found.about["diagram"])
 
 
 def test_a_large_network_has_a_small_recording(tmp_path):

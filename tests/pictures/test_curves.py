@@ -6,7 +6,7 @@ import pytest
 
 from jaxnn import InvalidType, InvalidValue
 from jaxnn.pictures import curves, scheme
-from jaxnn.pictures.ends import apart
+from jaxnn.pictures.labels import apart
 from jaxnn.pictures.series import POINTS, thin
 from tests.figures import legible, same
 

@@ -1,95 +1,129 @@
-"""How a run is shown while it goes on: in lines, on a terminal, and in a notebook."""
+"""How the progress of a run is shown: in lines, on a terminal, and in a notebook."""
 
 import io
 import math
 import re
+import sys
+import types
 
+import jax
+import optax
 import pytest
 import rich.console
 from rich.cells import cell_len
 
-from jaxnn.progress.display import shown
-from jaxnn.progress.screen import LINES, Moment, describe, line, lines, screen
-from jaxnn.progress.sparkline import sparkline
+import jaxnn
+from jaxnn.driver import speed
+from jaxnn.progress.display import LINES, Moment, describe, screen, shown
 from jaxnn.scale.memory import Used, used, used_by
 
 
 @pytest.mark.parametrize("every", [1, 7, 100])
 def test_off_a_terminal_there_are_plain_lines_and_not_many(capsys, every):
-    steps = [*range(every, 1000, every), 1000]
-    with shown(1000) as show:
+    steps, rate = [*range(every, 1000, every), 1000], [None]
+    with shown(1000, rate=lambda: rate[0]) as show:
         for step in steps:
-            show(step, {})  # chunks between reports say nothing
+            show(step, {})  # chunks between reports print nothing
             show(step, {"train/loss": 1 / step})
-    said = capsys.readouterr().out.splitlines()
-    assert min(len(steps), LINES) - 2 <= len(said) <= LINES + 1
-    # The first chunk tells no speed: it was compiled.
-    assert said[0] == f"step {every}/1000, train/loss {1 / every:.4g}"
-    form = r"step \d+/1000, train/loss [\d.e-]+, [\d,]+ steps/s, \d:\d\d:\d\d left"
-    assert all(re.fullmatch(form, each) for each in said[1:])
-    assert said[-1].startswith("step 1000/1000") and said[-1].endswith(" 0:00:00 left")
+            rate[0] = 50.0
+    lines = capsys.readouterr().out.splitlines()
+    assert min(len(steps), LINES) - 2 <= len(lines) <= LINES + 1
+    assert lines[0] == f"step {every}/1000, train/loss {1 / every:.4g}"
+    form = r"step \d+/1000, train/loss [\d.e-]+, 50 steps/s, 0:00:\d\d left"
+    assert all(re.fullmatch(form, each) for each in lines[1:])
+    assert lines[-1].startswith("step 1000/1000") and lines[-1].endswith(" 0:00:00 left")
 
 
 def test_the_last_report_of_a_run_that_ends_early_is_a_line(capsys):
-    with shown(1000) as show:
+    with shown(1000, rate=lambda: 9.0) as show:
         for step in range(10, 300, 10):
             show(step, {"test/accuracy": step / 1000})
-    said = capsys.readouterr().out.splitlines()
-    assert said[-1].startswith("step 290/1000, test/accuracy 0.29,") and len(said) < 10
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("step 290/1000, test/accuracy 0.29,") and len(lines) < 10
+
+
+def test_the_lines_of_a_second_run_begin_anew(capsys):
+    with screen() as draw:
+        for total in (100, 100_000):
+            draw(Moment(10, total))
+            draw(Moment(total, total))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["step 10/100", "step 100/100", "step 10/100000", "step 100000/100000"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_any_encoding_can_show_it(monkeypatch, encoding, terminal):
+    bytes_ = io.BytesIO()
+    file = io.TextIOWrapper(bytes_, encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", file)
+    console = rich.console.Console(file=file, force_terminal=terminal, width=60)
+    monkeypatch.setattr(rich.console, "Console", lambda: console)
+    with screen() as draw:
+        draw(Moment(3, 7, 1.0, {"größe/日本": 1.0, "a/" + "b" * 99: 2.0}, lambda: used_by()))
+    file.flush()
+    text = bytes_.getvalue().decode(encoding)
+    assert "step 3/7" in text and "e/" in text and ("日本" in text) == (encoding == "utf-8")
 
 
 @pytest.fixture
 def terminal(monkeypatch):
     """Returns `terminal(**of_console)`, which makes a screen of which the text can be read."""
 
-    def made(**settings):
+    def console_with(**settings):
         console = rich.console.Console(
             **{"file": io.StringIO(), "force_terminal": True, "width": 120, **settings}
         )
         monkeypatch.setattr(rich.console, "Console", lambda: console)
         return console.file
 
-    return made
+    return console_with
 
 
-def test_on_a_terminal_there_is_a_bar_a_sparkline_and_the_memory(terminal):
+def test_on_a_terminal_there_is_a_bar_with_the_pace_the_metrics_and_the_memory(terminal):
     file = terminal()
-    with shown(200) as show:
+    with shown(200, rate=lambda: 50.0) as show:
         show(50, {"train/loss": 0.5})
         show(100, {"train/loss": 0.25, "test/accuracy": 0.75})
-        show(200, {})  # keeps the words
+        show(200, {})  # the metrics stay
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", file.getvalue())
-    first, second, third = text.splitlines()[-3:]
+    bar, words = text.splitlines()[-2:]
     assert "\x1b[" in file.getvalue()
-    assert re.fullmatch(r"step 200/200 ━{40}  [\d,]+ steps/s  0:00:00 left", first.strip())
-    assert re.fullmatch(r"train/loss █▁ 0.25  memory [\d.]+ [kMG]B, peak .*", second.strip())
-    assert third.strip() == "test/accuracy 0.75"
+    assert re.fullmatch(r"step 200/200 ━{40} 50 steps/s, 0:00:00 left", bar.strip())
+    assert re.fullmatch(r"train/loss 0.25, test/accuracy 0.75, memory [\d.]+ [kMG]B", words.strip())
+
+
+def test_until_the_first_step_it_says_that_it_compiles(terminal):
+    file = terminal()
+    with shown(200, rate=lambda: None):
+        pass
+    assert re.search(r"step 0/200 .* compiling", file.getvalue())
 
 
 def test_a_terminal_is_drawn_seldom_and_once_more_at_the_end(terminal):
     file = terminal()
-    with shown(10_000) as show:
+    with shown(10_000, rate=lambda: 1.0) as show:
         for step in range(1, 10_001):
             show(step, {"train/loss": 1.0 / step})
-    assert file.getvalue().count("steps/s") < 30
+    assert file.getvalue().count("steps/s") < 100
     assert "step 10000/10000" in file.getvalue()
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(terminal, monkeypatch, capsys):
     monkeypatch.setenv("TERM", "dumb")
     terminal()
-    with shown(200) as show:
+    with shown(200, rate=lambda: None) as show:
         show(200, {"train/loss": 0.5})
     assert capsys.readouterr().out == "step 200/200, train/loss 0.5\n"
 
 
 MOMENTS = [
     Moment(0, 200),
-    Moment(3, None, 1e-12, {"train/loss": math.nan}, [1.0, math.nan]),
-    Moment(1_234_567, 987_654_321, 1e9, {"train/loss": 1.0}, [*range(1000)]),
-    Moment(5, 0, 3.0, {"test/" + "accuracy" * 20: 0.5}, [], lambda: Used(10**12, 10**12, "device")),
-    Moment(5, 10, 1.0, {"train/loss": [0.5] * 5, "running": 5}, [9] * 99, lambda: used_by()),
-    Moment(7, 9, 1e-9, {}, [], lambda: Used(None, None, "process")),
+    Moment(3, None, 1e-12, {"train/loss": math.nan}),
+    Moment(1_234_567, 987_654_321, 1e9, {"train/loss": 1.0}),
+    Moment(5, 0, 3.0, {"test/" + "accuracy" * 20: 0.5}, lambda: Used(10**12, 10**12, "device")),
+    Moment(5, 10, 1.0, {"train/loss": [0.5] * 5, "running": 5}, lambda: used_by()),
+    Moment(7, 9, 1e-9, {}, lambda: Used(None, None, "process")),
 ]
 
 
@@ -97,56 +131,32 @@ MOMENTS = [
 def test_nothing_is_wider_than_the_terminal(terminal, width):
     file = terminal(width=width, color_system=None)
     for moment in MOMENTS:
-        assert all(cell_len(each) <= width for each in lines(moment, width)[:2])
         with screen() as draw:
             draw(moment)
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "\n", file.getvalue())
     assert all(cell_len(each) <= width for each in re.split(r"[\r\n]", text))
 
 
-def test_what_does_not_fit_is_left_out_from_the_least_to_the_most():
-    moment = Moment(100, 200, 50.0, {"train/loss": 0.25}, [2.0, 1.0] * 30, lambda: Used(5, 6, "x"))
-    wide = lines(moment, 100)
-    assert wide[0] == f"step 100/200 {'━' * 20}{'╌' * 20}  50 steps/s  0:00:02 left"
-    assert wide[1] == f"train/loss {'█▁' * 20} 0.25  memory 5 B, peak 6 B"
-    assert lines(moment, 50)[0] == f"step 100/200 {'━' * 5}╸{'╌' * 5}  50 steps/s  0:00:02 left"
-    assert lines(moment, 40)[0] == "step 100/200  50 steps/s  0:00:02 left"
-    assert lines(moment, 40)[1] == f"train/loss {'█▁' * 12} 0.25"
-    assert lines(moment, 26)[:2] == ("step 100/200  50 steps/s", f"train/loss {'█▁' * 5} 0.25")
-    assert lines(moment, 12)[0] == "step 100/200"
+def test_a_line_is_one_line_and_steers_no_terminal(capsys):
+    with screen() as draw:
+        draw(Moment(1, 2, None, {"a/\x1b[2J\nb\x07": 1.0}, name="a\n\x1b"))
+        draw(Moment(3))
+        draw(Moment(3, 3, 0.0))
+    assert capsys.readouterr().out.splitlines() == [
+        "a ?: step 1/2, a/?[2J b? 1", "step 3", "step 3/3",
+    ]  # fmt: skip
 
 
-def test_a_line_is_one_line_and_steers_no_terminal():
-    said = line(Moment(1, 2, None, {"a/\x1b[2J\nb\x07": 1.0}))
-    assert said == "step 1/2, a/?[2J b? 1"
-    assert line(Moment(3)) == "step 3" and line(Moment(3, 9, 0.0)) == "step 3/9"
-
-
-def test_a_notebook_has_one_line_that_stays_in_place(terminal, monkeypatch):
-    display = pytest.importorskip("IPython.display")
-    seen = []
-
-    class Handle:
-        def update(self, data, raw):
-            seen.append(("update", data, raw))
-
-    def shows(data, raw, display_id):
-        seen.append(("display", data, raw and display_id))
-        return Handle()
-
-    monkeypatch.setattr(display, "display", shows)
-    file = terminal(force_jupyter=True)
-    with shown(200) as show:
-        show(100, {"train/loss": 0.5})
-        show(200, {"train/loss": 0.25})
-    kinds, data, flags = zip(*seen)
-    assert kinds[0] == "display" and set(kinds[1:]) == {"update"} and all(flags)
-    form = r"━{20} █▁ step 200/200, train/loss 0.25, [\d,]+ steps/s, 0:00:00 left"
-    assert re.fullmatch(form, data[-1]["text/plain"]) and file.getvalue() == ""
+def test_a_notebook_without_widgets_gets_lines(terminal, monkeypatch, capsys):
+    terminal(force_jupyter=True, force_terminal=False)
+    monkeypatch.setattr("jaxnn.progress.display.find_spec", lambda name: None)
+    with shown(200, rate=lambda: None) as show:
+        show(200, {"train/loss": 0.5})
+    assert capsys.readouterr().out == "step 200/200, train/loss 0.5\n"
 
 
 def test_quiet_says_nothing(capsys):
-    with shown(10, quiet=True) as show:
+    with shown(10, rate=lambda: None, quiet=True) as show:
         show(10, {"train/loss": 0.5})
     assert capsys.readouterr() == ("", "")
 
@@ -158,38 +168,48 @@ def test_metrics_are_described_in_four_figures():
     )
 
 
-@pytest.mark.parametrize(
-    ("values", "drawn"),
-    [
-        ([], ""),
-        ([3.0], "▁"),
-        ([2.0, 2.0], "▁▁"),
-        ([0, 1, 2, 3, 4, 5, 6, 7], "▁▂▃▄▅▆▇█"),
-        ([-7.0, 0.0], "▁█"),
-        ([1e-6, 1e-3, 1.0], "▁▅█"),  # by its logarithm
-        ([0.0, 1e-3, 1.0], "▁▁█"),  # of which 0 has none
-        ([1.0, math.nan, None, math.inf, 0.0], "█✗✗✗▁"),
-        ([math.nan], "✗"),
-        ([-1.7e308, 1.7e308], "▁█"),
-        ([5e-324, 1.7e308], "▁█"),
-    ],
-)
-def test_a_sparkline_is_high_where_the_value_is(values, drawn):
-    assert sparkline(values) == drawn
+def test_a_population_is_described_by_its_counts_and_the_mean_and_best_of_its_members():
+    row = {"running": 2, "train/loss": [1.0, math.nan, 3.0], "test/accuracy": [0.5, 0.7, 0.6]}
+    assert describe(row) == (
+        "2 running, 1 stopped, train/loss 2 (best 1), test/accuracy 0.6 (best 0.7)"
+    )
+    assert describe(row | {"running": 3}).startswith("3 running, train/loss")
 
 
-def test_a_sparkline_has_the_last_of_many():
-    assert sparkline([9.0] * 100 + [0.0, 1.0], 2) == "▁█" and sparkline([1.0] * 99, 0) == ""
-    assert len(sparkline([1.0] * 99)) == 40
+def test_the_rate_is_that_of_recent_chunks_and_without_compiling(monkeypatch):
+    now = [0.0]
+    clock = types.SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr(speed, "time", clock)
+    data = jaxnn.resident({"inputs": [[1.0]], "labels": [[1.0]]}, batch_size=1)
+    learner = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1))
+    training = jaxnn.train(learner, data, steps=9, key=jax.random.key(0))
+    measured, step = speed.Speed(training), 0
+    assert measured.recent() is None
+
+    def chunk(seconds, compiling=0.0):
+        nonlocal step
+        step, now[0] = step + 10, now[0] + seconds + compiling
+        if compiling:
+            speed._listen(speed._COMPILED, compiling)
+        measured.at(step)
+
+    chunk(1.0, compiling=30.0)
+    assert measured.recent() is None  # the first chunk has no beginning
+    chunk(1.0, compiling=7.0)  # an evaluation's program
+    chunk(1.0)
+    assert measured.recent() == pytest.approx(10.0)
+    for _ in range(speed.RECENT):
+        chunk(2.0)
+    assert measured.recent() == pytest.approx(5.0)
 
 
 def test_memory_is_that_of_this_process_on_a_cpu():
     block = bytearray(50_000_000)
     block[::4096] = b"x" * len(block[::4096])
-    found = used()
-    assert found.of == "process" and found.peak >= 50_000_000
-    if found.now is not None:
-        assert 50_000_000 < found.now <= found.peak * 1.01
+    memory = used()
+    assert memory.of == "process" and memory.peak >= 50_000_000
+    if memory.now is not None:
+        assert 50_000_000 < memory.now <= memory.peak * 1.01
     assert used_by(2**30) == Used(None, None, "process")
 
 
@@ -200,12 +220,12 @@ def test_memory_is_that_of_the_device_which_tells_it(monkeypatch):
         def __init__(self, **stats):
             self.memory_stats = lambda: stats or None
 
-    told = [
+    devices = [
         Device(bytes_in_use=5, peak_bytes_in_use=9),
         Device(bytes_in_use=7, peak_bytes_in_use=8),
         Device(),
     ]
-    monkeypatch.setattr("jax.local_devices", lambda: told)
+    monkeypatch.setattr("jax.local_devices", lambda: devices)
     assert used() == Used(5, 9, "device")
-    monkeypatch.setattr("jax.local_devices", lambda: told[2:])
+    monkeypatch.setattr("jax.local_devices", lambda: devices[2:])
     assert used().of == "process"

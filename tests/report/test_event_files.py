@@ -10,7 +10,7 @@ import pytest
 
 import jaxnn
 from jaxnn.__main__ import main
-from jaxnn.names import named
+from jaxnn.names import named_leaves
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.report import event_files
 from jaxnn.storage import recording
@@ -86,7 +86,7 @@ def recorded(place):
     (folder / recording.ABOUT).write_text(json.dumps(about))
     for step in (0, 2, 6):
         params, _ = network.init(jax.random.key(step), inputs)
-        arrays = {f"params/{name}": leaf for name, leaf in named(params).items()}
+        arrays = {f"params/{name}": leaf for name, leaf in named_leaves(params).items()}
         arrays["activations/hidden_1"] = np.linspace(-step, step, 100, dtype=np.float32) ** 3
         arrays |= {f"wires/{name}": x for name, x in diagrams.wires(drawn, params).items()}
         arrays |= {f"biases/{name}": x for name, x in diagrams.biases(drawn, params).items()}
@@ -111,8 +111,9 @@ def test_a_run_that_was_recorded_shows_all_of_it(tmp_path, board):
     data = jaxnn.resident({"inputs": draws, "labels": labels}, batch_size=16)
     trained = jaxnn.fit(
         jaxnn.learner(jaxnn.mlp([4], 3), jaxnn.classification(), optax.adam(0.05)), data,
-        steps=40, every=10, key=jax.random.key(0), quiet=True, config={"hidden": 4},
-        out=tmp_path / "r", evaluate=jaxnn.resident(data.arrays, batch_size=64), report=True,
+        steps=40, every=10, key=jax.random.key(0), quiet=True,
+        evaluate=jaxnn.resident(data.arrays, batch_size=64),
+        out=jaxnn.Directory(tmp_path / "r", config={"hidden": 4}, report=True),
     )  # fmt: skip
     read = judged(trained.out, board)
     losses = [(each.step, each.value) for each in read.Scalars("test/loss")]

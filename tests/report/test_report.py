@@ -310,11 +310,11 @@ def test_what_is_damaged_is_passed_over_and_said(tmp_path):
     (tmp_path / "speed.json").write_text("{")
     page = page_of(tmp_path)
     assert json.loads(page.text("recorded"))["steps"] == [0, 2, 5, 20, 40]
-    assert {"recording is damaged", "speed.json is damaged"} <= set(advised(tmp_path))
+    assert {"recording is corrupt", "speed.json is corrupt"} <= set(advised(tmp_path))
     (folder / recording.ABOUT).write_text("[]")
     page = page_of(tmp_path)
     assert "learning" not in [each["id"] for each in page.all("section")]
-    assert "recording is damaged" in advised(tmp_path)
+    assert "recording is corrupt" in advised(tmp_path)
 
 
 def test_a_section_that_cannot_be_drawn_says_why(tmp_path):
@@ -413,7 +413,7 @@ def test_dead_nodes_and_an_early_end_are_said(tmp_path):
     found = {each.title: each for each in advice(sources.read(tmp_path))}
     assert plain(found["Some nodes do nothing"].what).startswith("25.0 % of the nodes of hidden 1")
     assert "hidden 2" not in found["Some nodes do nothing"].what
-    assert "It stopped early, as it was told to" in found
+    assert "It stopped early, as watch= asks" in found
 
 
 # --- Packing -------------------------------------------------------------------------------------

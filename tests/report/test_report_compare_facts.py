@@ -21,9 +21,9 @@ def page_of(tmp_path, *identities, config=None, metrics=((), ())):
         run(tmp_path / name, 0.5 / (i + 1), config or {})
         source = sources.read(tmp_path / name)
         more = {f"{part}/{m}": 0.5 for m in metrics[i % 2] for part in ("train", "test")}
-        found = replace(source.found, manifests={50: {"identity": known}} if known else {})
+        found = replace(source.contents, manifests={50: {"identity": known}} if known else {})
         found = replace(found, result={**(found.result or {}), **more})
-        runs[name] = replace(source, found=found)
+        runs[name] = replace(source, contents=found)
     return Page(of_runs(runs))
 
 
@@ -119,7 +119,8 @@ def seeds(out):
     result["test/accuracy"] = ends
     write(out / "population", {}, rows, result)
     found = [{"learning_rate": rate, "seed": seed} for rate in (0.01, 0.1) for seed in (4, 5)]
-    (out / "sweep.csv").write_text(sweeps.text(sweeps.rows(found, result, rows)))
+    table = sweeps.Table(["learning_rate"], [("population", 4)], sweeps.rows(found, result, rows))
+    (out / sweeps.FILE).write_bytes(sweeps.encode(table))
     result = {"experiment": "small", "runs": 4, "steps": 200, "seconds": 1.0}
     config = {"learning_rate": 0.003, "seed": 0, "hidden": [8]}
     write(out, config, [], result | {"metric": "test/accuracy", "test/accuracy": 0.875})

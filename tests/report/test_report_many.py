@@ -41,7 +41,9 @@ def sweep(out, reached=REACHED, rates=RATES):
             for seed in (0, 1)
         ]
         table += sweeps.rows(found, result, rows)
-    (out / "sweep.csv").write_text(sweeps.text(table))
+    groups = [(name, 2 * len(rates)) for name in ("hidden=8", "hidden=16x16")]
+    table_of = sweeps.Table(["hidden", "learning_rate"], groups, table)
+    (out / sweeps.FILE).write_bytes(sweeps.encode(table_of))
     result = {"experiment": "small", "runs": len(table), "groups": 2, "steps": 1, "seconds": 2.0}
     result |= {"diverged": 2, "metric": "test/accuracy", "test/accuracy": 0.905}
     write(out, {"rates": list(rates)}, [], result)
@@ -65,7 +67,7 @@ def test_the_page_of_a_sweep_says_which_setting_was_best(swept):
     assert not [each for each in page.elements if each.get("class") == "missing"]
     assert [each.title for each in advice(source)] == ["2 of 12 networks diverged"]
     best = settings(source)[0]
-    assert best.values == {"hidden": "16x16", "learning_rate": 0.01} and best.runs == 2
+    assert best.values == {"hidden": (16, 16), "learning_rate": 0.01} and best.runs == 2
 
 
 def test_every_number_of_a_sweep_is_on_its_page(swept):
@@ -105,13 +107,24 @@ def test_a_sweep_that_goes_on_has_a_page(tmp_path):
     assert not [each for each in page.elements if each.get("class") == "missing"]
 
 
-def test_a_table_that_is_none_is_said(tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,2\n",
+        '{"fields": [], "groups": [["population", 2]], "rows": []}',
+        '{"fields": ["rate"], "groups": [["population", 1]], "rows": [{"seed": 1}]}',
+        '{"fields": 1, "groups": [], "rows": []}',
+        '{"fields": [], "groups": [], "rows": [1]}',
+        '{"fields": [], "groups": [["a", 1]], "rows": [{"seed": {}, "status": "", "steps": 1}]}',
+    ],
+)
+def test_a_table_that_is_none_is_said(content, tmp_path):
     sweep(tmp_path)
-    (tmp_path / "sweep.csv").write_text("a,b\n1,2\n")
+    (tmp_path / sweeps.FILE).write_text(content)
     page = Page(report.write(tmp_path).read_text())
     assert "map" not in [each["id"] for each in page.all("section")]
     titles = [each.title for each in advice(sources.read(tmp_path))]
-    assert "sweep.csv is damaged" in titles
+    assert "sweep.json is corrupt" in titles
 
 
 def test_a_population_is_ranked(tmp_path):

@@ -28,14 +28,14 @@ def test_the_page_that_a_diverged_run_leaves_says_so(tmp_path):
     wild = jaxnn.learner(jaxnn.mlp([4], 1), jaxnn.regression(), optax.sgd(1e3))
     with pytest.raises(jaxnn.NotFinite, match=r"first in step (\d+)") as caught:
         jaxnn.fit(
-            wild, data, steps=20, key=jax.random.key(0), out=tmp_path / "wild", quiet=True,
-            report=True,
+            wild, data, steps=20, key=jax.random.key(0), quiet=True,
+            out=jaxnn.Directory(tmp_path / "wild", report=True),
         )  # fmt: skip
     said = words(tmp_path / "wild" / "report.html")
     began = re.findall(r"first in step (\d+)", str(caught.value))[0]
     assert "diverged · step" in said and "It is going on" not in said
     assert f"It began in step {began}." in said
-    assert "steps 20 batch size 8 The rest was not told" in said  # without a config=
+    assert "steps 20 batch size 8 The rest is not recorded" in said  # without a config=
     assert f"python -m jaxnn diagnose {tmp_path / 'wild'}" in said
 
 
@@ -100,17 +100,16 @@ def test_an_overflow_is_not_told_to_keep_away_from_zero():
     found = {"operation": "integer_pow", "gave": "inf", "phase": "forward", "where": ""}
     known = {"learning_rate": None, "checkpoint": None, "step": 1}
 
-    def first(**given):
-        return next(reports._advice(known, found | given))
+    def first(*ranges, dtype="float32", **given):
+        inputs = [{"dtype": dtype, "low": low, "high": high} for low, high in ranges]
+        return next(reports._advice(known, found | {"inputs": inputs} | given))
 
-    grown = first(inputs=["float32[32,1] from -6.283e+19 to 4.239e+17, 1 infinite"])
+    grown = first((-6.283e19, 4.239e17))
     assert "6.283e+19 went into integer_pow" in grown and "away from 0" not in grown
-    assert "300 went into mul" in first(
-        operation="mul", inputs=["float16[] of 3", "float16[2] of -300"]
-    )
-    assert "away from 0" in first(inputs=["float32[3] from 0 to 2"])
-    assert "away from 0" in first(operation="log", inputs=["float32[3] of 0"])
-    assert "below 88" in first(operation="exp", inputs=["float32[3] from 0 to 1e+20"])
+    assert "300 went into mul" in first((3, 3), (-300, -300), dtype="float16", operation="mul")
+    assert "away from 0" in first((0, 2))
+    assert "away from 0" in first((0, 0), operation="log")
+    assert "below 88" in first((0, 1e20), operation="exp")
 
 
 def test_watch_names_the_command_that_says_why_a_run_diverged(tmp_path):
@@ -143,7 +142,7 @@ def mapped(path, answers, labels, **about):
     """Writes a run whose network has two inputs, with what it says of nine places."""
     frames = {"metrics/loss": np.float32(1.0), "boundary": np.float32(answers).reshape(3, 3, 1)}
     inputs = np.float32([[0, 0], [1, 2]])
-    about = {"format": 1, "ground": [[-0.5, 1.5], [-1.0, 3.0]], **about}
+    about = {"format": 1, "plot_bounds": [[-0.5, 1.5], [-1.0, 3.0]], **about}
     place = path / "recording"
     write(path, {}, curve(3, train__loss=falling(0.1)), {"steps": 30, "seconds": 1.0})
     place.mkdir()

@@ -17,6 +17,7 @@ from jaxnn import InvalidType, InvalidValue, Saving
 from tests.driver import test_errors, test_errors_parts, test_errors_population
 from tests.harness import counted
 from tests.mistakes import DATA, KEY, RATE, judge, learner
+from tests.options import grouped
 
 OTHER = jax.random.key(1)
 KEYS = jax.random.split(KEY, 3)
@@ -26,12 +27,12 @@ V, T = InvalidValue, InvalidType
 
 def fit(out, made=LEARNER, **settings):
     options = {"steps": 3, "key": KEY, "config": {"rate": 0.1, "note": "mine"}, **settings}
-    return jaxnn.fit(made, DATA, out=out, quiet=True, **options)
+    return jaxnn.fit(made, DATA, quiet=True, **grouped(out, **options))
 
 
 def sweep(out, **settings):
     runs = jaxnn.sweep({"rate": [0.1, 0.2]})
-    return jaxnn.fit_sweep(runs, lambda *_: None, out=out, quiet=True, **settings)
+    return jaxnn.fit_sweep(runs, lambda *_: None, quiet=True, **grouped(out, **settings))
 
 
 def in_file(out, **settings):
@@ -82,10 +83,10 @@ CASES = {
     ),
     # What it is.
     "a list as configuration": (
-        partial(fit, config=[1, 2]), T, "config is of another kind. Got a list", "Pass config={",
+        partial(fit, config=[1, 2]), T, "config has the wrong type. Got a list", "Pass config={",
     ),
     "words as configuration": (
-        partial(fit, config="mine"), T, "config is of another kind. Got a str", "Pass config={",
+        partial(fit, config="mine"), T, "config has the wrong type. Got a str", "Pass config={",
     ),
     "another configuration": (
         partial(fit, config={"rate": 0.2, "note": "mine"}), V, "Got rate=0.2; expected rate=0.1",
@@ -109,8 +110,8 @@ CASES = {
     "changes that are numbers": (
         partial(fit, allow_change=[3]), T, r"allow_change=\[3\]; expected a list of names", "Pass",
     ),
-    "going on with nothing": (
-        lambda out: fit(None, resume=True), V, "resume=True and no directory", "Pass out='runs/mi",
+    "resuming without a directory": (
+        lambda out: fit(None, resume=True), T, "Got out=None", "Pass, say, out='runs/mine'",
     ),
     "going on with another key": (
         partial(fit, key=OTHER), V, r"key \(key or seed\)", r"allow_change=\['key'\]",
@@ -125,7 +126,7 @@ CASES = {
         partial(fit, key=KEYS), T, r"Got int32\[\] at state/step; expected int32\[3\]", "Train w",
     ),
     "going on with evaluation": (
-        partial(fit, evaluate=DATA), T, "Got nothing at metrics/test/", "Train with what",
+        partial(fit, evaluate=DATA), T, "Got nothing at metrics/test/", "Train with the network",
     ),
     "going on with a rate that nothing reads": (
         partial(fit, hparams=RATE | {"decay": 0.1}), V, "read by nothing", "Leave it out",

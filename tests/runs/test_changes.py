@@ -15,9 +15,11 @@ import pytest
 
 import jaxnn
 from jaxnn import InvalidType, InvalidValue
+from jaxnn.learning import no_gradients
 from jaxnn.storage import checkpoints
 from tests import failpoints
 from tests.harness import counted, keep_pace
+from tests.options import grouped
 from tests.registry import real
 from tests.trees import assert_same_bits
 
@@ -81,7 +83,7 @@ def fit(out, allow_change=(), **changes):
         "learner": LEARNER, "data": DATA, "steps": 12, "every": 4, "evaluate": TEST,
         "watch": "test/loss", "config": Config(), "saving": jaxnn.Saving(seconds=0), **ONE,
     } | changes  # fmt: skip
-    return jaxnn.fit(out=out, quiet=True, allow_change=allow_change, **settings)
+    return jaxnn.fit(quiet=True, **grouped(out, allow_change=allow_change, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -306,16 +308,15 @@ def test_a_learner_that_hides_its_hyper_parameters_cannot_change_them(tmp_path):
         step: jax.Array
         rate: jax.Array
 
-    def step(state, batch):
-        return state._replace(step=state.step + 1), {
-            "loss": jaxnn.metrics.mean(batch["inputs"][:, 0], jnp.ones(12))
-        }
+    def evaluate(state, batch):
+        return {"loss": jaxnn.metrics.mean(batch["inputs"][:, 0], jnp.ones(12))}
 
     hidden = jaxnn.Learner(
         lambda key, hparams, batch: State(jnp.zeros((), jnp.int32), hparams["learning_rate"]),
-        step,
-        step,
-        step,
+        no_gradients,
+        lambda state, batch, _: (state._replace(step=state.step + 1), evaluate(state, batch)),
+        evaluate,
+        lambda state, inputs: inputs,
     )
     options = {"learner": hidden, "evaluate": None, "watch": None}
     fit(tmp_path, **options)

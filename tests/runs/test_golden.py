@@ -14,7 +14,7 @@ import pytest
 import jaxnn
 from jaxnn.storage.checkpoints import name, newest
 from jaxnn.storage.identity import identity
-from jaxnn.storage.manifest import FORMAT, opened
+from jaxnn.storage.manifest import FORMAT, read_verified
 from tests.golden import make
 from tests.promises import counted
 
@@ -37,13 +37,13 @@ def test_every_format_has_its_runs():
 
 @pytest.mark.parametrize("number, kind", RUNS, ids=IDS)
 def test_a_run_of_an_older_version_is_read_to_the_last_bit(number, kind):
-    def damage(path, error):
+    def on_corrupt(path, error):
         raise error
 
     path, expected = golden(number, kind)
     with counted(P13="old runs, each read to the last bit") as count:
         like = make.shapes(kind)
-        content, trial = newest(path / "checkpoints", like, lambda content: None, damage)
+        content, trial = newest(path / "checkpoints", like, lambda content: None, on_corrupt)
         assert content["format"] == number and content["step"] == make.KEPT
         assert make.digest(trial) == expected["kept"]["digest"]
         predicted = make.predicted(kind, trial.state)
@@ -56,7 +56,7 @@ def test_a_run_of_an_older_version_goes_on(number, kind, tmp_path):
     path, expected = golden(number, kind)
     out = tmp_path / kind
     shutil.copytree(path, out)
-    kept = opened(path / "checkpoints" / name(make.KEPT))
+    kept = read_verified(path / "checkpoints" / name(make.KEPT))
     training = jaxnn.train(make.LEARNER, make.DATA, **make.arguments(kind))
     # A newer jaxnn may do the same in another program, which it then has to be told.
     same = jax.__version__ != kept["environment"]["jax"] or (

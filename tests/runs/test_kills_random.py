@@ -32,7 +32,7 @@ def killed_at_random(kills, kind, place, reference, seed):
         while len(tried) < kills:
             runs, newest, out = runs + 1, -1, place / f"{runs}" / "run"
             while True:
-                delay = chance.uniform(0.1, seconds) if len(tried) < kills else 60
+                delay = chance.uniform(0.1, seconds) if len(tried) < kills else 300
                 child = start(out, "--kind", kind, *again(out), pace=0.05, cache=reference.cache)
                 child.process.join(delay)
                 child.process.kill()

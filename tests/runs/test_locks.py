@@ -19,7 +19,7 @@ def compete(out, ready, go, said):
     try:
         with open_directory(out, {"seed": 0}):
             said.put(["won", os.getpid(), None])
-            time.sleep(60)
+            time.sleep(3600)  # until it is killed
     except DirectoryInUse as error:
         said.put(["lost", os.getpid(), str(error)])
     except Exception as error:
@@ -31,7 +31,7 @@ def competition(out):
     ready, go, said = context().Semaphore(0), context().Event(), context().SimpleQueue()
     all_of_them = [process(compete, out, ready, go, said) for _ in range(NUMBER)]
     for _ in all_of_them:
-        assert ready.acquire(timeout=60)
+        assert ready.acquire(timeout=120)
     go.set()
     answers = [said.get() for _ in all_of_them]
     (winner,) = [number for word, number, _ in answers if word == "won"]
@@ -44,7 +44,7 @@ def competition(out):
         assert "Wait for that run to end, or name another directory (--out)" in words
     for each in all_of_them:
         if each.pid != winner:
-            each.join(10)
+            each.join(120)
     return next(each for each in all_of_them if each.pid == winner)
 
 
@@ -54,11 +54,10 @@ def trials(out, count):
         for _ in range(count):
             holder = competition(out)
             tried.append(holder)
-            began = time.monotonic()
             holder.kill()
             holder.join()
             with open_directory(out, {"seed": 0}):  # the lock is free as soon as its holder is dead
-                assert time.monotonic() - began < 1
+                pass
 
 
 def test_of_eight_that_start_at_once_one_wins(tmp_path):

@@ -17,13 +17,14 @@ import pytest
 import jaxnn
 from jaxnn.models.flax import from_flax
 from jaxnn.storage import checkpoints
-from jaxnn.storage.checkpointing import Keeper
+from jaxnn.storage.checkpointing import Checkpointer
 from tests import failpoints
 from tests.cases import held, real, whole
 from tests.experiments.test_experiments import load, shrunk
 from tests.flax_models import NnxModel
 from tests.gan import gan_data, gan_learner
 from tests.harness import bits, counted, ended, keep_pace, timeless
+from tests.options import grouped
 from tests.registry import BATCH, LEARNERS
 
 ALWAYS, AT_REPORTS = jaxnn.Saving(seconds=0), jaxnn.Saving(seconds=1e9, every=1)
@@ -58,7 +59,7 @@ def fit(out, learner=CLASSIFIER, data=DATA, **settings):
         "quiet": True,
         "saving": ALWAYS,
     }
-    return jaxnn.fit(learner, data, out=out, **{**defaults, **settings})
+    return jaxnn.fit(learner, data, **grouped(out, **{**defaults, **settings}))
 
 
 def ending(run):
@@ -187,11 +188,11 @@ def test_the_best_is_kept_by_its_value_also_over_a_stop(tmp_path, stop):
 
 
 def test_nothing_to_go_on_with_is_an_error_where_there_must_be(tmp_path, stop):
-    with pytest.raises(jaxnn.NoCheckpoint, match="there is no run to go on with. Got no run in"):
+    with pytest.raises(jaxnn.NoCheckpoint, match="there is no run to resume. Got no run in"):
         fit(tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
     stop(lambda: fit(tmp_path / "run"), "dispatched")
-    with pytest.raises(jaxnn.NoCheckpoint, match="Leave out resume .--resume., to begin anew"):
+    with pytest.raises(jaxnn.NoCheckpoint, match="Leave out resume .--resume., to start over"):
         fit(tmp_path / "run", resume=True)
     assert fit(tmp_path / "run").result["steps"] == 16
 
@@ -237,7 +238,7 @@ def test_a_run_of_parts_goes_on_in_the_one_in_which_it_was_stopped(
     name, tmp_path, monkeypatch, stop, capsys
 ):
     """And those that are finished are not done again: their rows keep the times that they have."""
-    monkeypatch.setattr(sys.modules["jaxnn.runs._fit"], "Keeper", at_reports)
+    monkeypatch.setattr(sys.modules["jaxnn.runs.output"], "Checkpointer", at_reports)
     main = sweep if name == "sweep" else experiment(name, monkeypatch)
     unbroken = outcome(main(tmp_path / "unbroken"), PARTS[name])
     out, done = tmp_path / "run", {}
@@ -254,7 +255,7 @@ def test_a_run_of_parts_goes_on_in_the_one_in_which_it_was_stopped(
 
 
 def at_reports(directory, training, saving, config):
-    return Keeper(directory, training, AT_REPORTS, config)
+    return Checkpointer(directory, training, AT_REPORTS, config)
 
 
 def sweep(out):
@@ -262,7 +263,7 @@ def sweep(out):
         learner = jaxnn.learner(
             jaxnn.mlp([values["width"]], 3), jaxnn.classification(), lambda h: optax.sgd(h["rate"])
         )
-        return fit(out, learner, key=runs.key, hparams=runs.hparams)
+        return fit(out.path, learner, key=runs.key, hparams=runs.hparams)
 
     runs = jaxnn.sweep({"rate": [0.1, 1e30], "width": [4, 8]}, seeds=2)
     return jaxnn.fit_sweep(runs, train, structural=["width"], out=out, quiet=True)
@@ -278,7 +279,7 @@ def experiment(name, monkeypatch):
         monkeypatch.setattr(jaxnn.datasets, "mnist", lambda: few)
     config = shrunk(module.Config())
     config = replace(config, epochs=0.08 if name == "pbt_digits" else 2.0)
-    return lambda out: module.main(config, out)
+    return lambda out: module.main(config, jaxnn.Directory(out, name, config))
 
 
 def outcome(run, parts):

@@ -60,7 +60,7 @@ def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, tmp_path, ref
             assert "interrupted" in said and "Traceback" not in said
             step = sound(out, whole) if out.exists() else -1
             assert step >= begun
-            stopped = re.search(r"stopped at step (\d+) of 20; the same again goes on", said)
+            stopped = re.search(r"stopped at step (\d+) of 20; the same command resumes", said)
             assert (step == int(stopped[1])) if stopped else step == begun
             assert stopped or place not in RARELY
             begun = step
@@ -92,7 +92,8 @@ compiling.fast()
 harness.keep_pace(0.0)  # so that nothing waits for a save but what has to
 for fault in {faults}:
     failpoints.arm(*fault)
-run = harness.main(harness.Config(), Path(sys.argv[1]))
+config = harness.Config()
+run = harness.main(config, jaxnn.Directory(sys.argv[1], "small", config))
 {after}
 """
 
@@ -107,7 +108,7 @@ def script(out, reference, *faults, after=""):
     code = SCRIPT.format(faults=faults, after=after)
     done = subprocess.run(
         [sys.executable, "-c", code, str(out)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return done.returncode, done.stderr
 

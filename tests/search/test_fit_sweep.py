@@ -25,12 +25,12 @@ def regression(width, runs, out):
     )  # fmt: skip
 
 
-def record(out, losses):
+def record(path, losses):
     """Writes what `fit` leaves of a population that reached these losses."""
     status = ["done" if np.isfinite(loss) else "diverged" for loss in losses]
     metrics = {"test/loss": losses, "test/mae": [0.5] * len(losses)}
     result = {"members": len(losses), "steps": [4] * len(losses), "status": status, **metrics}
-    with open_directory(out, {}) as directory:
+    with open_directory(path, {}) as directory:
         directory.append({"step": 4, **metrics})
         directory.finish({**result, "seconds": 0.5, "device": "cpu", "jax": "0"})
 
@@ -41,9 +41,9 @@ def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweeps") / "mine"
     made = []
 
-    def train(values, group, path):
-        made.append((values, path))
-        return regression(values["width"], group, path)
+    def train(values, group, out):
+        made.append((values, out.path))
+        return regression(values["width"], group, out)
 
     return jaxnn.fit_sweep(runs, train, structural=["width"], out=out, quiet=True), made, runs
 
@@ -54,7 +54,8 @@ def test_a_group_is_a_directory_and_the_files_are_there(trained):
     assert [path.name for _, path in made] == ["width=4", "width=8"]
     names = sorted(path.name for path in swept.out.iterdir() if path.name != "command.txt")
     assert names == [
-        ".lock", "config.json", "result.json", "sweep.csv", "sweep.png", "width=4", "width=8",
+        ".lock", "config.json", "result.json", "sweep.csv", "sweep.json", "sweep.png",
+        "width=4", "width=8",
     ]  # fmt: skip
     asked = json.loads((swept.out / "config.json").read_text())
     assert asked == {"learning_rate": [0.01, 0.1, 1e30], "width": [4, 8], "seed": [0, 1]}
@@ -100,11 +101,11 @@ def test_an_interrupted_sweep_goes_on_with_its_group(tmp_path):
     runs = sweep({"width": [4, 8]}, seeds=2)
     made = []
 
-    def train(values, group, path):
+    def train(values, group, out):
         made.append(values["width"])
         if made == [4, 8]:
             raise KeyboardInterrupt("stopped")
-        record(path, [0.25, 0.5])
+        record(out.path, [0.25, 0.5])
 
     def go():
         return jaxnn.fit_sweep(runs, train, structural=["width"], out=tmp_path, quiet=True)
@@ -123,7 +124,7 @@ def test_all_diverged_is_an_error_with_everything_written(tmp_path):
     runs = sweep({"rate": [1e30, 1e31]})
     with pytest.raises(jaxnn.NotFinite, match="every run diverged.*Sweep lower learning rates"):
         jaxnn.fit_sweep(
-            runs, lambda v, group, path: record(path, [np.nan, np.inf]), out=tmp_path, quiet=True
+            runs, lambda v, group, out: record(out.path, [np.nan, np.inf]), out=tmp_path, quiet=True
         )
     assert (tmp_path / "sweep.csv").exists() and (tmp_path / "sweep.png").exists()
     assert not (tmp_path / "result.json").exists()
@@ -133,9 +134,9 @@ def test_a_metric_that_is_not_reported_is_an_error_after_the_first_group(tmp_pat
     """It lists those that are, and the group need not train again."""
     made = []
 
-    def train(values, group, path):
+    def train(values, group, out):
         made.append(values["width"])
-        record(path, [0.5])
+        record(out.path, [0.5])
 
     def go(metric):
         jaxnn.fit_sweep(
@@ -157,7 +158,7 @@ def test_a_group_must_be_one_population_and_write_where_it_is_told(tmp_path):
         jaxnn.fit_sweep(runs, lambda *_: None, out=tmp_path / "a", quiet=True)
     with pytest.raises(InvalidValue, match="Got 1 trained; expected 2"):
         jaxnn.fit_sweep(
-            runs, lambda v, group, path: record(path, [0.5]), out=tmp_path / "b", quiet=True
+            runs, lambda v, group, out: record(out.path, [0.5]), out=tmp_path / "b", quiet=True
         )
 
 
@@ -168,9 +169,9 @@ def test_the_directory_of_a_group_is_inside_whatever_its_value(tmp_path, words):
     """And two values never share one."""
     paths = []
 
-    def train(values, group, path):
-        paths.append(path)
-        record(path, [0.5])
+    def train(values, group, out):
+        paths.append(out.path)
+        record(out.path, [0.5])
 
     runs = sweep({"word": words})
     jaxnn.fit_sweep(runs, train, structural=["word"], out=tmp_path / "out", quiet=True)

@@ -256,4 +256,4 @@ def test_the_range_test_finds_where_training_breaks():
 
 
 def test_statuses_are_named():
-    assert STATUSES[RUNNING] == "done" and STATUSES[DIVERGED] == "diverged"
+    assert STATUSES[RUNNING] == "running" and STATUSES[DIVERGED] == "diverged"

@@ -1,7 +1,7 @@
 """Damage of every kind to every file of a checkpoint: it is seen, named, and put aside.
 
-The newest checkpoint of a run that was stopped is damaged. The run then goes on from the one before
-it, to the bits of the run that nothing stopped; what is damaged is kept, with the reason beside it.
+The newest checkpoint of a run that was stopped is corrupt. The run then goes on from the one before
+it, to the bits of the run that nothing stopped; what is corrupt is kept, with the reason beside it.
 """
 
 import itertools
@@ -112,7 +112,7 @@ OF_FOLDERS = {
 }  # fmt: skip
 
 
-def damaged(small, what, file, seed):
+def corrupt(small, what, file, seed):
     """Returns a run in which a file was damaged; `None` if it is the same in both checkpoints."""
     out = small.copy()
     path = out / "checkpoints" / NEWEST / file
@@ -148,7 +148,7 @@ def falls_back(small, out, named, words, step=8):
     assert_same_bits(kept.trial, small.kept[step].trial)
     assert kept.rows == small.kept[step].rows
     said = cautions(caught)[0]
-    assert re.search(rf"{named} is damaged\. Got .*{re.escape(words)}", said)
+    assert re.search(rf"{named} is corrupt\. Got .*{re.escape(words)}", said)
     place = out / "quarantine" / f"{named}-1"
     assert str(place) in said
     assert place.with_suffix(".txt").read_text().strip() in said
@@ -168,7 +168,7 @@ def tried(small, cases):
     """Asserts that each damage is seen; returns how many there were."""
     with counted(P3="corruptions, each seen, named and put aside") as count:
         for what, file, seed in cases:
-            out = damaged(small, what, file, seed)
+            out = corrupt(small, what, file, seed)
             if out is not None:
                 # A manifest that is whole, but another's, is named by its step.
                 falls_back(small, out, NEWEST, file.removesuffix(".json"))
@@ -227,7 +227,7 @@ ENDINGS = [("a bit flipped", "manifest.json"), ("deleted", "arrays/array_metadat
 @pytest.mark.parametrize("what, file", ENDINGS)
 def test_what_goes_on_after_damage_ends_as_if_there_was_none(small, what, file):
     with counted(P3="damaged runs that went on to the bits of the whole one") as count:
-        (said,) = ends_as_the_whole(small, damaged(small, what, file, 0))
+        (said,) = ends_as_the_whole(small, corrupt(small, what, file, 0))
         assert file in said
         count.append(what)
 
@@ -237,7 +237,7 @@ def test_what_goes_on_after_damage_ends_as_if_there_was_none(small, what, file):
 def test_after_damage_of_every_kind_a_run_ends_as_if_there_was_none(small, what):
     with counted(P3="damaged runs that went on to the bits of the whole one") as count:
         if what in OF_FILES:
-            out = damaged(small, what, "arrays/ocdbt.process_0/manifest.ocdbt", 3)
+            out = corrupt(small, what, "arrays/ocdbt.process_0/manifest.ocdbt", 3)
         else:
             out = small.copy()
             OF_FOLDERS[what][0](out / "checkpoints")
@@ -258,7 +258,7 @@ def test_where_all_are_damaged_the_run_begins_anew_and_says_so(small):
     with counted(P3="damaged runs that went on to the bits of the whole one") as count:
         *each, said = ends_as_the_whole(small, out)
         assert [NEWEST in each[0], BEFORE in each[1], len(each)] == [True, True, 3]
-        assert said == "no checkpoint is good: the run begins anew"
+        assert said == "no checkpoint is good: the run starts over"
         assert len([path for path in (out / "quarantine").iterdir() if path.is_dir()]) == 3
         count.append("all")
 
@@ -268,7 +268,7 @@ def test_where_all_are_damaged_there_is_nothing_to_resume(small):
     before = there(out / "checkpoints")
     with (
         pytest.warns(Caution),
-        pytest.raises(NoCheckpoint, match="Got 3 damaged, now in quarantine"),
+        pytest.raises(NoCheckpoint, match="Got 3 corrupt, now in quarantine"),
     ):
         small.go_on(out, resume=True)
     assert set(there(out / "quarantine").values()) >= set(before.values())

@@ -22,9 +22,9 @@ import pytest
 import jaxnn
 from jaxnn import InvalidType, Saving
 from jaxnn.storage import background, checkpoints, files, manifest
-from jaxnn.storage.checkpoints import kept, steps
+from jaxnn.storage.checkpoints import retained_steps, steps
 from jaxnn.storage.directory import open_directory
-from jaxnn.storage.manifest import Damaged, opened
+from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 from tests.envelopes import TREE, go_on, read, write
 from tests.small import reseal, there
 from tests.trees import assert_same_bits
@@ -50,10 +50,10 @@ def test_a_every_bit_of_an_array_counts(tmp_path):
         content = bytearray(whole)
         content[place + bit // 8] ^= 1 << bit % 8
         file.write_bytes(content)
-        with pytest.raises(Damaged, match=f"arrays/.*{file.name} with other bytes"):
-            opened(path)
+        with pytest.raises(CorruptCheckpoint, match=f"arrays/.*{file.name} with other bytes"):
+            read_verified(path)
         reseal(path)
-        with pytest.raises(Damaged, match="other bytes at a"):
+        with pytest.raises(CorruptCheckpoint, match="other bytes at a"):
             read(path, tree)
 
 
@@ -117,13 +117,13 @@ RETENTION = {
 def test_d_of_the_values_only_finite_ones_are_best(name):
     values, saving, lower, left = RETENTION[name]
     manifests = {step: entry(value) for step, value in values.items()}
-    assert kept(manifests, Saving(**saving), lower) == left
+    assert retained_steps(manifests, Saving(**saving), lower) == left
 
 
 def test_d_what_is_for_good_is_kept():
     manifests = {step: entry(float(-step), step % 4 == 0) for step in range(20)}
-    assert kept(manifests, Saving(), True) == {0, 4, 8, 12, 16, 18, 19}
-    assert kept(manifests, Saving(last=3, best=0), True) == {0, 4, 8, 12, 16, 17, 18, 19}
+    assert retained_steps(manifests, Saving(), True) == {0, 4, 8, 12, 16, 18, 19}
+    assert retained_steps(manifests, Saving(last=3, best=0), True) == {0, 4, 8, 12, 16, 17, 18, 19}
 
 
 def fails(monkeypatch, place, error):
@@ -139,10 +139,10 @@ WRITING = {
     "reading back": ("jaxnn.storage.checkpoints.read_arrays", FULL),
     "reading back what is no number": ("jaxnn.storage.checkpoints.read_arrays", ValueError("x")),
     "forcing": ("jaxnn.storage.files.force", FULL),
-    "sealing": ("jaxnn.storage.checkpoints.sealed", FULL),
+    "sealing": ("jaxnn.storage.checkpoints.encode_manifest", FULL),
     "the manifest": ("jaxnn.storage.files.write", FULL),
     "the name": ("jaxnn.storage.files.rename", FULL),
-    "Ctrl-C": ("jaxnn.storage.checkpoints.sealed", KeyboardInterrupt()),
+    "Ctrl-C": ("jaxnn.storage.checkpoints.encode_manifest", KeyboardInterrupt()),
 }
 
 
@@ -220,7 +220,7 @@ def test_g_what_is_being_deleted_is_not_listed(tmp_path, monkeypatch):
         checkpoints.retain(tmp_path, Saving(), True)
     assert steps(tmp_path) == [3, 2]
     for step in steps(tmp_path):
-        opened(tmp_path / checkpoints.name(step))
+        read_verified(tmp_path / checkpoints.name(step))
     monkeypatch.undo()
     assert len(list(tmp_path.iterdir())) == 3
     files.sweep(tmp_path)
@@ -251,7 +251,7 @@ def test_none_is_deleted_before_a_newer_one_was_read_back(tmp_path, monkeypatch)
 
     monkeypatch.setattr(checkpoints, "read_arrays", wrong)
     saving = Saving(every=2, best=0)
-    with pytest.raises(OSError, match="state/params/bias was not read back as it was written"):
+    with pytest.raises(OSError, match="state/params/bias does not read back as written"):
         jaxnn.fit(
             learner, data, steps=8, every=2, key=jax.random.key(0), out=out, saving=saving,
             quiet=True,
@@ -260,7 +260,7 @@ def test_none_is_deleted_before_a_newer_one_was_read_back(tmp_path, monkeypatch)
     assert len(steps(out / "checkpoints")) == 2
     assert len(list((out / "checkpoints").iterdir())) == 2
     for step in steps(out / "checkpoints"):
-        opened(out / "checkpoints" / checkpoints.name(step))
+        read_verified(out / "checkpoints" / checkpoints.name(step))
 
 
 def test_what_a_stop_left_is_removed_at_the_start(tmp_path):

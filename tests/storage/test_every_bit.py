@@ -10,7 +10,7 @@ import pytest
 
 from jaxnn import InvalidType
 from jaxnn.storage import checkpoints, manifest
-from jaxnn.storage.manifest import Damaged
+from jaxnn.storage.manifest import CorruptCheckpoint
 from tests.envelopes import TREE, go_on, read, write
 from tests.trees import assert_same_bits
 
@@ -76,12 +76,12 @@ def test_more_than_is_read_at_once_comes_back(tmp_path, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float8_e4m3b11fnuz", "uint4", "int2"])
 def test_what_is_not_kept_is_refused_at_the_start(dtype, tmp_path):
     like = {"a": {"b": jax.ShapeDtypeStruct((3,), jnp.dtype(dtype))}}
-    with pytest.raises(InvalidType, match=rf"a/b is of a kind that .* Got {dtype}\[3\]"):
+    with pytest.raises(InvalidType, match=rf"a/b has a dtype that .* Got {dtype}\[3\]"):
         go_on(tmp_path, like)
 
 
 def test_what_could_not_be_read_is_not_written(tmp_path):
     write(tmp_path, TREE)
-    with pytest.raises(Damaged, match="a is of kind float8_e4m3b11fnuz"):
+    with pytest.raises(CorruptCheckpoint, match="a has the dtype float8_e4m3b11fnuz"):
         write(tmp_path, {"a": np.ones(3, jnp.float8_e4m3b11fnuz)}, 2)
     assert [path.name for path in tmp_path.iterdir()] == [checkpoints.name(1)]

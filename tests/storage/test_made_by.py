@@ -16,6 +16,7 @@ from jaxnn import report
 from jaxnn.__main__ import main
 from jaxnn.checks import Invalid
 from jaxnn.storage import command
+from jaxnn.storage.destination import Directory
 from jaxnn.storage.directory import open_directory
 from tests.recorded import digits, write
 from tests.report.test_report import Page
@@ -48,19 +49,19 @@ def process(monkeypatch, *argv, file="/home/me/there/train.py", spec=None):
 )
 def test_it_is_the_module_or_the_script_with_its_arguments(monkeypatch, argv, options, line):
     process(monkeypatch, *argv, **options)
-    assert command.typed() == line
+    assert command.current() == line
 
 
 def test_a_script_below_the_current_folder_is_named_from_there(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     process(monkeypatch, str(tmp_path / "lab/train.py"))
-    assert command.typed() == "python lab/train.py"
+    assert command.current() == "python lab/train.py"
 
 
 def test_what_is_typed_line_by_line_is_no_command(monkeypatch):
     process(monkeypatch, "train.py")
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
-    assert command.typed() is None
+    assert command.current() is None
 
 
 def test_an_experiment_keeps_how_it_was_started(tmp_path):
@@ -75,8 +76,8 @@ def test_an_experiment_keeps_how_it_was_started(tmp_path):
 
 
 def begin(path, monkeypatch, line, config, **options):
-    monkeypatch.setattr(command, "typed", lambda: line)
-    with open_directory(path, config, **options) as directory:
+    monkeypatch.setattr(command, "current", lambda: line)
+    with open_directory(Directory(path, config=config, **options)) as directory:
         return directory
 
 
@@ -88,9 +89,9 @@ def test_the_command_is_that_of_the_configuration(tmp_path, monkeypatch):
     begin(tmp_path, monkeypatch, "python a.py --rate 2", {"rate": 2}, allow_change=["rate"])
     assert command.read(tmp_path) == "python a.py --rate 2"
     # Where nothing came of a change, the command stays with the configuration.
-    monkeypatch.setattr(command, "typed", lambda: None)
+    monkeypatch.setattr(command, "current", lambda: None)
     with pytest.raises(Invalid):
-        with open_directory(tmp_path, {"rate": 3}, allow_change=["rate"]):
+        with open_directory(Directory(tmp_path, config={"rate": 3}, allow_change=["rate"])):
             assert command.read(tmp_path) is None
             raise Invalid("fit", "no", got="1", expected="2", fix="none")
     assert command.read(tmp_path) == "python a.py --rate 2"

@@ -1,14 +1,15 @@
 """Mixed precision: which part computes in what, and what comes in and out of it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn.network import rewrite
+from jaxnn.calls import intercept
 from tests.registry import real, whole
-from tests.trees import assert_close, assert_same_bits, forms
+from tests.trees import assert_close, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -29,13 +30,14 @@ def test_every_part_computes_in_the_precision(compute, key):
     _, params, state = started(mixed, key, bytes_in)
     assert {leaf.dtype for leaf in jax.tree.leaves((params, state))} == {jnp.dtype("float32")}
     (outputs, inside), after = mixed.apply(params, state, bytes_in, key=key)
-    assert outputs.dtype == jnp.float32 and forms(after) == forms(state)
+    assert outputs.dtype == jnp.float32
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
     dtypes = {path: str(part.dtype) for path, part in inside.items()}
     assert dtypes.pop("raw") == "float32"
     assert len(dtypes) == 6 and set(dtypes.values()) == {jnp.dtype(compute).name}
     assert_close(outputs, network.apply(params, state, bytes_in, key=key)[0], 0.05)
     loss = lambda params: mixed.apply(params, state, bytes_in)[0][0].sum()  # noqa: E731
-    assert forms(jax.grad(loss)(params)) == forms(params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.grad(loss)(params), params)
 
 
 def test_integers_and_their_embeddings(key):
@@ -47,10 +49,10 @@ def test_integers_and_their_embeddings(key):
 
 
 def test_a_part_in_another_precision_keeps_it(key):
-    """Whichever is outside, and also in a network that is built again of its parts."""
+    """Whichever is outside, and also in a network whose parts are intercepted."""
     head = jaxnn.mixed_precision(jaxnn.linear(3), jnp.float32)
     network = jaxnn.mixed_precision(jaxnn.serial(jaxnn.linear(4), ("head", head)))
-    for made in (network, rewrite(network, lambda path, part: part)):
+    for made in (network, intercept(network, lambda path, part: part)):
         seen = jaxnn.capture(made, ["0", "head"])
         _, params, state = started(seen, key)
         (outputs, inside), _ = seen.apply(params, state, INPUTS)
@@ -72,27 +74,30 @@ def test_what_computes_in_float32_gets_every_digit_of_raw_inputs():
 
 @pytest.mark.parametrize("layer", [jaxnn.layers.gru(4), jaxnn.layers.lstm(4)], ids=["gru", "lstm"])
 def test_what_computes_between_its_parts_does_so_in_the_precision(layer):
-    """Whatever one of these is in, here the first: its outputs are in bfloat16."""
+    """Outputs have the dtype of the product of the inputs, which may be an exception."""
     first = layer.parts.children[0][0]
     exact = lambda part: jaxnn.mixed_precision(part, jnp.float32)  # noqa: E731
-    changed = rewrite(layer, lambda path, part: exact(part) if path == first else part)
-    seen = jaxnn.capture(jaxnn.mixed_precision(changed), [""])
-    given = jax.random.key(0), real(2, 3, 4)
-    made = jax.eval_shape(lambda *given: seen.apply(*seen.init(*given), given[1])[0][1][""], *given)
-    assert made.dtype == jnp.bfloat16
+    changed = intercept(layer, lambda path, part: exact(part) if path == first else part)
+    for network, dtype in ((layer, jnp.bfloat16), (changed, jnp.float32)):
+        seen = jaxnn.capture(jaxnn.mixed_precision(network), [""])
+        arrays = jax.random.key(0), real(2, 3, 4)
+        outputs = jax.eval_shape(
+            lambda key, x, seen=seen: seen.apply(*seen.init(key, x), x)[0][1][""], *arrays
+        )
+        assert outputs.dtype == dtype
 
 
 @pytest.mark.parametrize("last", [True, False])
 def test_a_repeated_layer_may_have_an_exception(last, key):
-    """First or last in the layer: what goes around the loop keeps the dtype in which it came."""
+    """First or last in the layer: the loop carries the dtype of a layer's outputs."""
     exact = jaxnn.mixed_precision(jaxnn.linear(4), jnp.float32)
     inside = (jaxnn.linear(4), exact) if last else (exact, jaxnn.linear(4))
     loop = jaxnn.repeat(jaxnn.serial(*inside), 2)
-    for before, dtype in (((), "float32"), ((jaxnn.linear(4),), "bfloat16")):
+    for before in ((), (jaxnn.linear(4),)):
         network = jaxnn.serial(*before, ("loop", loop))
         mixed = jaxnn.mixed_precision(jaxnn.mixed_precision(network))
-        seen = jaxnn.capture(rewrite(mixed, lambda path, part: part), ["loop"])
+        seen = jaxnn.capture(mixed, ["loop"])
         _, params, state = started(seen, key)
         (outputs, inside_of), _ = seen.apply(params, state, INPUTS)
-        assert str(inside_of["loop"].dtype) == dtype
+        assert str(inside_of["loop"].dtype) == ("float32" if last else "bfloat16")
         assert_close(outputs, network.apply(params, state, INPUTS)[0], 0.05)

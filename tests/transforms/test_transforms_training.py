@@ -1,5 +1,6 @@
 """Transforms of networks in training: what is adjusted, what is kept, where weights come from."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +8,10 @@ import optax
 import pytest
 
 import jaxnn
-from jaxnn.names import named
-from jaxnn.network import rewrite
+from jaxnn.calls import intercept
+from jaxnn.names import named_leaves
 from tests.registry import real, whole
-from tests.trees import assert_close, assert_same_bits, forms
+from tests.trees import assert_close, assert_same_bits
 
 BATCH = {"inputs": real(8, 4), "labels": whole(3, 8)}
 INPUTS = BATCH["inputs"]
@@ -36,14 +37,14 @@ def trained(network, optimizer, steps=3):
 
 def changed(before, after):
     """Returns the names of the leaves that differ."""
-    before, after = named(before), named(after)
+    before, after = named_leaves(before), named_leaves(after)
     assert list(before) == list(after)
     return {name for name in before if not np.array_equal(before[name], after[name])}
 
 
 def memory(state):
     """Returns the numbers that an optimizer keeps for each parameter, by name."""
-    return {name for name in named(state.opt_state) if "/mu/" in name}
+    return {name for name in named_leaves(state.opt_state) if "/mu/" in name}
 
 
 def decaying(rate=0.1, **settings):
@@ -75,7 +76,7 @@ def test_lora_trains_adapters_which_merge_and_load_alone(source):
     assert changed(before.params, after.params) == {
         f"{part}/weight/{side}" for part in ("hidden_1", "output") for side in ("up", "down")
     }
-    assert memory(after) == {f"0/mu/{name}" for name in named(after.params)}
+    assert memory(after) == {f"0/mu/{name}" for name in named_leaves(after.params)}
     assert_close(
         network.apply(before.params, before.state, INPUTS)[0], MODEL.apply(source, {}, INPUTS)[0]
     )
@@ -88,14 +89,13 @@ def test_lora_trains_adapters_which_merge_and_load_alone(source):
     assert_same_bits(again.apply(*again.init(jax.random.key(9), INPUTS), INPUTS)[0], adapted)
 
 
-def test_what_is_loaded_outlives_transforms_and_rewriting(source):
-    """Also inside of those that build the network again of its parts."""
+def test_a_warm_start_survives_transforms(source):
     loaded = jaxnn.warm_start(MODEL, source, INPUTS).network
     for made in (
-        rewrite(loaded, lambda path, part: part),
+        intercept(loaded, lambda path, part: part),
         jaxnn.mixed_precision(loaded),
         jaxnn.capture(jaxnn.mixed_precision(jaxnn.remat(loaded)), ["output"]),
-        rewrite(jaxnn.remat(loaded), lambda path, part: part),
+        jaxnn.remat(loaded),
     ):
         assert_same_bits(made.init(jax.random.key(1), INPUTS)[0], source)
     repeated = jaxnn.repeat(
@@ -111,7 +111,7 @@ def test_mixed_precision_keeps_parameters_in_float32():
     (before, plain), (_, mixed) = (
         trained(made, optax.sgd(0.1)) for made in (network, jaxnn.mixed_precision(network))
     )
-    assert forms(mixed) == forms(plain)
+    chex.assert_trees_all_equal_shapes_and_dtypes(mixed, plain)
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((mixed.params, mixed.state)))
     # Computed in bfloat16, and so near but not the same.
     moved, alike = (

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 import jaxnn
+from tests.options import grouped
 
 ROOT = Path(jaxnn.__file__).parents[1]
 COMMANDS = ("runs", "show", "verify", "diff", "diagnose")
@@ -33,7 +34,7 @@ def fit(out, rate=0.05, hidden=(4,), config=CONFIG, **options):
         jaxnn.mlp(hidden, 1), jaxnn.regression(), lambda h: optax.sgd(h["learning_rate"])
     )
     settings |= {"config": config and {**config, "learning_rate": rate}, **options}
-    return jaxnn.fit(learner, data, out=out, quiet=True, **settings)
+    return jaxnn.fit(learner, data, quiet=True, **grouped(out, **settings))
 
 
 def subprocess_of(*arguments):

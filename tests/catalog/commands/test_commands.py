@@ -89,7 +89,7 @@ def test_every_command_prints_one_json_document_and_nothing_else(made, call):
     keys = {
         "runs": {"directory", "runs"},
         "show": {"name", "status", "experiment", "step", "steps", "runs", "metric", "value",
-                 "seconds", "age", "size", "damage", "parts", "config", "metrics", "checkpoints",
+                 "seconds", "age", "size", "errors", "parts", "config", "metrics", "checkpoints",
                  "quarantine", "environment", "next", "speed", "command"},
         "verify": {"run", "good", "checks"},
         "diff": {"a", "b", "same", "differences"},
@@ -131,4 +131,4 @@ def test_a_pipe_that_closes_ends_it_quietly(made):
     )  # fmt: skip
     with process:
         process.stdout.close()
-        assert process.stderr.read() == "" and process.wait(60) != 0
+        assert process.stderr.read() == "" and process.wait(120) != 0

@@ -12,7 +12,7 @@ def test_a_run_that_was_not_finite_is_diagnosed(made, told, call):
     code, answer = told("diagnose", lost)
     (report,) = answer["reports"]
     assert code == 0 and report["run"] == str(lost) and report["learning_rate"] == 1e30
-    found = report["found"]
+    found = report["finding"]
     code, output, errors = call("diagnose", lost)
     text = " ".join(output.split())
     assert code == 0 and errors == ""
@@ -28,12 +28,13 @@ def test_a_run_that_was_not_finite_is_diagnosed(made, told, call):
 
 REPORT = {
     "step": 123,
-    "found": {
+    "finding": {
         "operation": "log", "layer": "layers/output", "phase": "backward",
-        "where": "loss.py:9 (loss)", "inputs": ["float32[4] from 0 to 1"],
-        "outputs": ["float32[4] from -1 to 0, 1 infinite"], "iterations": [2], "sentence": "",
+        "where": "loss.py:9 (loss)",
+        "inputs": [{"dtype": "float32", "shape": [4], "low": 0.0, "high": 1.0}],
+        "outputs": [], "iterations": [2], "sentence": "",
     },
-    "metric": "train/loss", "value": "nan", "batch": list(range(64)), "epoch": 4.25,
+    "metric": "train/loss", "value": "NaN", "batch": list(range(64)), "epoch": 4.25,
     "checkpoint": None, "replayed_from": 100, "seconds": 3.2, "environment": {},
 }  # fmt: skip
 
@@ -41,13 +42,13 @@ REPORT = {
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({}, ["jnp.log(x + eps)", "turn 2", "phase backward", "8, 9 and 54 more"]),
-        ({"found": {**REPORT["found"], "operation": "exp"}}, ["keep what goes into exp small"]),
-        ({"found": None}, ["Its operations, done one by one, were finite"]),
-        ({"step": None, "found": None}, ["No step of the training is to blame", "evaluated"]),
+        ({}, ["jnp.log(x + eps)", "iteration 2", "phase backward", "8, 9 and 54 more"]),
+        ({"finding": {**REPORT["finding"], "operation": "exp"}}, ["keep what goes into exp small"]),
+        ({"finding": None}, ["Its operations, one by one, were finite"]),
+        ({"step": None, "finding": None}, ["No step of the training is to blame", "evaluation"]),
         ({"again": True}, ["this is no accident"]),
-        ({"value": "None", "metric": "a parameter"}, ["a parameter was not finite at step 123"]),
-        ({"checkpoint": 100}, ["--allow-change learning_rate goes on from step 100"]),
+        ({"value": None, "metric": "a parameter"}, ["a parameter was not finite at step 123"]),
+        ({"checkpoint": 100}, ["--allow-change learning_rate resumes from step 100"]),
     ],
 )
 def test_a_report_is_told_in_words(copy, call, change, words):
@@ -56,7 +57,7 @@ def test_a_report_is_told_in_words(copy, call, change, words):
     code, output, _ = call("diagnose", path)
     text = " ".join(output.split()).lower()
     assert code == 0 and all(each.lower() in text for each in words), output
-    assert ("goes on from" in text) == ("checkpoint" in change)
+    assert ("resumes from" in text) == ("checkpoint" in change)
 
 
 def test_reports_of_parts_are_told_too(copy, told):
@@ -72,7 +73,7 @@ def test_without_a_report_there_is_nothing_to_diagnose(made, told, call):
     assert call("diagnose", one)[1] == "nothing to diagnose: no number was not finite\n"
 
 
-@pytest.mark.parametrize("content", [{}, {**REPORT, "found": "log"}, {**REPORT, "batch": 3}, []])
+@pytest.mark.parametrize("content", [{}, {**REPORT, "finding": "log"}, {**REPORT, "batch": 3}, []])
 def test_a_report_that_makes_no_sense_is_4(copy, call, content):
     path = copy("one")
     write_report(path, content)

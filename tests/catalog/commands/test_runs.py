@@ -58,7 +58,7 @@ def test_of_an_unfinished_sweep_the_parts_are_shown(copy, call):
 def test_a_run_that_goes_on_is_seen_and_is_not_disturbed(made):
     runs, verified = made.seen
     (run,) = json.loads(runs.stdout)["runs"]
-    assert run["name"] == "deep/cut" and run["status"] == "running" and run["damage"] == {}
+    assert run["name"] == "deep/cut" and run["status"] == "running" and run["errors"] == {}
     assert run["step"] in (8, 12) and runs.returncode == 0 and runs.stderr == ""
     assert verified.returncode == 0 and json.loads(verified.stdout)["good"]
 
@@ -114,7 +114,7 @@ def test_a_damaged_or_newer_run_does_not_hide_the_others(copy, told, call):
     reseal(manifest_of(copy("other")), format=2)
     code, answer = told("runs", copy("twin").parent)
     runs = {run["name"]: run["status"] for run in answer["runs"]}
-    assert code == 4 and runs == {"one": "damaged", "other": "newer", "twin": "done"}
+    assert code == 4 and runs == {"one": "corrupt", "other": "newer", "twin": "done"}
     code, output, _ = call("runs", copy("lost").parent)
     assert code == 4 and "one/config.json cannot be read" in output and "newer jaxnn" in output
 

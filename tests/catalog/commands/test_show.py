@@ -22,19 +22,19 @@ def test_show_says_what_was_asked_and_what_came_of_it(made, told):
     assert [each["step"] for each in answer["checkpoints"]] == saved(made.place / "one")
     assert answer["checkpoints"][0]["value"] == made.one.result["test/loss"]
     assert answer["environment"]["jax"] == jax.__version__
-    assert answer["quarantine"] == [] and answer["damage"] == {}
+    assert answer["quarantine"] == [] and answer["errors"] == {}
     known = {name: value for name, value in made.one.speed.items() if value is not None}
     assert answer["speed"] == known and known["flops_per_step"] == 2 * 8 * (2 * 3 * 4 + 3 * 4 * 1)
 
 
 def test_show_says_how_to_go_on(made, told, copy):
     assert told("show", made.place / "deep/cut")[1]["next"] == (
-        f"To go on, give the same command as before: it goes on from step"
+        f"To resume it, give the same command as before: it resumes from step"
         f" {saved(made.place / 'deep/cut')[0]}."
     )
     path = copy("deep/cut")
     shutil.rmtree(path / "checkpoints")
-    assert told("show", path)[1]["next"].endswith("it begins anew.")
+    assert told("show", path)[1]["next"].endswith("it starts over.")
     assert "is finished" in told("show", made.place / "one")[1]["next"]
     assert "diagnose" in told("show", made.place / "lost")[1]["next"]
 

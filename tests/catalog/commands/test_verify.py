@@ -66,7 +66,7 @@ DAMAGE = {
     ),
     "a pipe": (
         lambda run: (run / "config.json").unlink() or os.mkfifo(run / "config.json"),
-        "config.json", "is no file",
+        "config.json", "is not a file",
     ),
     "rows lost": (
         spoil_text("metrics.jsonl", '{"step": 4', '\n{"step": 4'), "metrics.jsonl", "0 good lines",
@@ -93,9 +93,9 @@ def test_damage_is_found_and_named(kind, copy, told, call):
     code, answer = told("verify", path)
     bad = {check["what"]: check for check in answer["checks"] if check["state"] != "good"}
     assert code == 4 and not answer["good"] and [*bad] == [what]
-    assert bad[what]["state"] == "damaged" and words in bad[what]["note"]
+    assert bad[what]["state"] == "corrupt" and words in bad[what]["note"]
     code, output, _ = call("verify", path)
-    assert code == 4 and f"damaged  {what}\n    " in output and words in " ".join(output.split())
+    assert code == 4 and f"corrupt  {what}\n    " in output and words in " ".join(output.split())
     assert output.endswith(f"1 of {len(answer['checks'])} not good\n")
 
 
@@ -105,7 +105,7 @@ def test_the_other_commands_see_damage_too(kind, copy, made, told, call):
     path = copy("one")
     spoil(path)
     code, answer = told("show", path)
-    assert code == 4 and [*answer["damage"]] == [what] and words in answer["damage"][what]
+    assert code == 4 and [*answer["errors"]] == [what] and words in answer["errors"][what]
     assert words in " ".join(call("show", path)[1].split())
     code, output, errors = call("diff", path, made.place / "twin")
     assert code == 4 and output == "" and words in errors
@@ -131,8 +131,8 @@ def test_a_row_torn_by_a_stop_is_no_damage(copy, told):
     path = copy("deep/cut")
     append(path / "metrics.jsonl", '{"step": 16, "ep')
     code, answer = told("verify", path)
-    assert code == 0 and "is cut when it goes on" in answer["checks"][-1]["note"]
-    assert told("show", path)[1]["damage"] == {}
+    assert code == 0 and "is cut when the run resumes" in answer["checks"][-1]["note"]
+    assert told("show", path)[1]["errors"] == {}
     fit(path)  # indeed
     assert told("verify", path)[0] == 0
 
@@ -143,14 +143,14 @@ def test_a_checkpoint_that_is_deleted_meanwhile_is_no_damage(copy, told, monkeyp
 
     path = copy("one")
     first = manifest_of(path).parent
-    reading = verification.opened
+    reading = verification.read_verified
 
     def deleted(folder):
         if folder == first:
             shutil.rmtree(folder)
         return reading(folder)
 
-    monkeypatch.setattr(verification, "opened", deleted)
+    monkeypatch.setattr(verification, "read_verified", deleted)
     before = saved(path)
     code, answer = told("verify", path)
     assert code == 0 and f"checkpoint {before[0]}" not in [c["what"] for c in answer["checks"]]

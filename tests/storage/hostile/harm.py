@@ -11,7 +11,7 @@ import pytest
 
 from jaxnn import Caution
 from jaxnn.storage.checkpoints import read_checkpoint
-from jaxnn.storage.manifest import Damaged, opened
+from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 from tests.promises import counted
 from tests.small import NEWEST, there
 from tests.trees import assert_same_bits
@@ -40,8 +40,8 @@ def refused(small, folder, words):
     """Asserts that a checkpoint is told from a good one."""
     before = there(folder.parents[2])
     with counted(P12="hostile files, each refused and harmless") as count:
-        with pytest.raises(Damaged, match=words):
-            read_checkpoint(folder, opened(folder), small.kept[12].trial)
+        with pytest.raises(CorruptCheckpoint, match=words):
+            read_checkpoint(folder, read_verified(folder), small.kept[12].trial)
         assert there(folder.parents[2]) == before
         count.append(words)
 
@@ -50,7 +50,7 @@ def left_out(small, out, words):
     """Asserts that a run goes on from the checkpoint before."""
     before = outside(out)
     with counted(P12="hostile files, each refused and harmless") as count:
-        with pytest.warns(Caution, match=f"{NEWEST} is damaged. Got .*{words}"):
+        with pytest.warns(Caution, match=f"{NEWEST} is corrupt. Got .*{words}"):
             kept = small.found(out)
         assert kept.step == 8
         assert_same_bits(kept.trial, small.kept[8].trial)

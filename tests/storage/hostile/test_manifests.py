@@ -24,8 +24,8 @@ MESS = {
     "null": (b"null", "cannot be read"),
     "a pickle": (HARM, "cannot be read"),
     "no text": (bytes(range(256)), "cannot be read"),
-    "NaN": (b'{"sha256": "", "value": NaN}', "NaN is no number"),
-    "infinity": (b'{"sha256": "", "value": -Infinity}', "-Infinity is no number"),
+    "NaN": (b'{"sha256": "", "value": NaN}', "NaN is not a number"),
+    "infinity": (b'{"sha256": "", "value": -Infinity}', "-Infinity is not a number"),
     "infinity in digits": (b'{"sha256": "", "value": 1e999}', "manifest.json"),
     "a name twice": (b'{"step": 1, "sha256": "", "step": 12}', "there twice: 'step'"),
     "deep": (b'{"a":' * 100_000, "nested too deeply"),
@@ -78,7 +78,7 @@ def counted_often(content):
     content["files"] += [content["files"][0]] * 1000
 
 
-SENSE = "makes no sense|without"
+SENSE = "invalid content|without"
 SEALED = {
     **{
         f"a file {name!r:.20}": (of_file(name=name), SENSE)
@@ -140,7 +140,7 @@ SEALED = {
             ("environment", "jax"), ("value", "0.5"), ("value", [0.5]),
         )
     },
-    "seconds without end": (of_all(seconds=float("inf")), "no number"),
+    "seconds without end": (of_all(seconds=float("inf")), "not a number"),
 }  # fmt: skip
 
 

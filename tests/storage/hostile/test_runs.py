@@ -41,7 +41,7 @@ def without_rows(count):
     return cut
 
 
-def sealed(**fields):
+def encode_manifest(**fields):
     return lambda out: seal(out / "checkpoints" / NEWEST, **fields)
 
 
@@ -78,9 +78,9 @@ ROWS = {
     "one less": without_rows(1),
     "rows that are none": written("metrics.jsonl", b"\xff" * 1000),
     "a pickle": written("metrics.jsonl", HARM * 100),
-    "a terabyte": sealed(rows=1 << 40),
-    "without end": sealed(rows=10**400),
-    "half a row": sealed(rows=10),
+    "a terabyte": encode_manifest(rows=1 << 40),
+    "without end": encode_manifest(rows=10**400),
+    "half a row": encode_manifest(rows=10),
 }
 
 
@@ -112,6 +112,6 @@ def test_another_thing_in_the_place_of_a_file_of_the_run(small, name, thing):
 
 def test_an_environment_that_says_nothing_is_another_one(small):
     out = small.copy()
-    sealed(environment={})(out)
+    encode_manifest(environment={})(out)
     with pytest.warns(Caution, match="may not be bit for bit"):
         assert small.found(out).step == 12

@@ -1,9 +1,11 @@
-"""How the numbers of each layer are spread, and how that changed: weights, and what nodes put out.
+"""Numbers of each layer, and how they change: weights, what nodes put out, and gradients.
 
     weights({0: {"hidden/weight": before}, 900: {"hidden/weight": after}}).savefig("weights.png")
+    gradient_flow({0: {"hidden_1": 0.02, "output": 0.4}, 900: {...}}).savefig("gradients.png")
 
-Steps go across and values up; where more of the numbers are, there is more colour. The dark line is
-the median, thin ones hold a half and nine tenths. One moment alone is an ordinary histogram.
+Histograms over time: steps go across and values up; the more of the numbers, the more colour. The
+dark line is the median, thin ones hold a half and nine tenths. One moment alone is an ordinary
+histogram. A gradient that vanishes or explodes on its way through the network is seen as a slope.
 """
 
 from collections.abc import Mapping
@@ -82,7 +84,7 @@ def read(where: str, moments: Any) -> Moments:
             "the moments are of another kind",
             got=f"keys {', '.join(map(repr, list(moments)[:4]))}",
             expected="{step: {name: values}}, the steps being numbers",
-            fix="Name leaves as in jaxnn.names.named: 'hidden/weight'",
+            fix="Name leaves as in jaxnn.names.named_leaves: 'hidden/weight'",
         )
     by_step = dict(moments) if any(nested) else {np.nan: moments}
     steps = sorted(by_step)
@@ -117,14 +119,14 @@ def _values(where: str, name: str, values: Any) -> Any:
             f"the values of {name} are no numbers",
             got=f"a {type(values).__name__}",
             expected="an array",
-            fix="Pass {name: values}, as jaxnn.names.named gives them",
+            fix="Pass {name: values}, as jaxnn.names.named_leaves gives them",
         ) from None
     return flat if flat.size else None
 
 
 def _histograms(where: str, moments: Any, of: str) -> Any:
-    steps, found = read(where, moments)
-    names = list(found)
+    steps, values = read(where, moments)
+    names = list(values)
     titles = dict(zip(names, shortened(names, 20)))
     if len(names) > MOST:
         names = [names[i] for i in np.linspace(0, len(names) - 1, MOST).round().astype(int)]
@@ -136,7 +138,9 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
     )
     for axes, name in zip(grid.flat, names):
         scheme.titled(axes, titles[name])
-        (_once if once else _over)(axes, *((found[name][0],) if once else (steps, found[name])))
+        (_histogram if once else _bands)(
+            axes, *((values[name][0],) if once else (steps, values[name]))
+        )
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     step = "" if np.isnan(steps[0]) else f" at step {scheme.number(steps[0])}"
@@ -145,10 +149,10 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
         axes.set_xlabel(of + step if once else "training steps")
     figure.supylabel(f"share of the {of}s" if once else of, fontsize=scheme.LABEL, color=scheme.INK)
     remarks = [f"Lines: the median, a half and nine tenths of the {of}s." if not once else ""]
-    if any(v is not None and not np.isfinite(v).all() for name in names for v in found[name]):
+    if any(v is not None and not np.isfinite(v).all() for name in names for v in values[name]):
         remarks.append("×: some are not finite.")
-    if len(names) < len(found):
-        remarks.append(f"{len(names)} of {len(found)} layers.")
+    if len(names) < len(values):
+        remarks.append(f"{len(names)} of {len(values)} layers.")
     scheme.noted(figure, " ".join(filter(None, remarks)))
     return figure
 
@@ -165,11 +169,11 @@ def _bins(count: int) -> int:
     return int(np.clip(np.sqrt(count), 4, BINS // 2)) * 2 + 1
 
 
-def _over(axes: Any, steps: list[float], found: list[Any]) -> None:
+def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
     """Draws a layer's numbers over the steps."""
     from matplotlib.colors import to_rgb
 
-    finite = [np.array([]) if v is None else v[np.isfinite(v)] for v in found]
+    finite = [np.array([]) if v is None else v[np.isfinite(v)] for v in values_at]
     low, high = _reach(np.concatenate(finite))
     edges = np.linspace(low, high, 1 + _bins(max(map(len, finite))))
     cells = np.zeros((len(edges) - 1, len(steps), 4))
@@ -184,7 +188,7 @@ def _over(axes: Any, steps: list[float], found: list[Any]) -> None:
     lines = np.array([np.quantile(v, QUANTILES) if len(v) else 5 * [np.nan] for v in finite])
     for line, width in zip(lines.T, (0.4, 0.7, 1.2, 0.7, 0.4)):
         axes.plot(steps, line, color=scheme.INK, linewidth=width, gid="quantile")
-    lost = [v is not None and not np.isfinite(v).all() for v in found]
+    lost = [v is not None and not np.isfinite(v).all() for v in values_at]
     down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": scheme.MARK}
     for begin, end in gaps(steps, np.where(lost, np.nan, 0.0)):
         axes.plot([begin, end], [0, 0], linewidth=1.4, zorder=3, **down)
@@ -195,7 +199,7 @@ def _over(axes: Any, steps: list[float], found: list[Any]) -> None:
     scheme.linear(axes.yaxis, 4)
 
 
-def _once(axes: Any, values: Any) -> None:
+def _histogram(axes: Any, values: Any) -> None:
     """Draws an ordinary histogram."""
     known = values[np.isfinite(values)]
     low, high = _reach(known)
@@ -214,3 +218,118 @@ def _once(axes: Any, values: Any) -> None:
     axes.set_ylim(0, None)
     scheme.linear(axes.xaxis, 4)
     scheme.linear(axes.yaxis, 4)
+
+
+LINE = 0.16  # inches, the height of a layer that has a name
+HIGHEST = 6.0  # inches, of all layers together
+SIZE = "gradient's root mean square"
+DECADES = 6.0  # below the largest: what is smaller has the colour of the least
+
+
+def gradient_flow(sizes: Any) -> Any:
+    """Returns a matplotlib `Figure` of the gradient's size in each layer, over steps or at one.
+
+    Args:
+      sizes: `{name: root mean square}` in the order of the network, or that for each step:
+        `{step: {name: root mean square}}`.
+
+    Raises:
+      InvalidType: if the sizes are something else.
+      InvalidValue: if there are none, or one is negative or no single number.
+    """
+    steps, values_of = read("gradient_flow", sizes)
+    names = list(values_of)
+    table = np.full((len(names), len(steps)), np.nan)
+    seen = np.zeros(table.shape, bool)
+    for row, name in enumerate(names):
+        for column, value in enumerate(values_of[name]):
+            if value is not None:
+                _check(name, value)
+                table[row, column], seen[row, column] = value[0], True
+    table[~np.isfinite(table)] = np.nan
+    high = max(0.4, min(HIGHEST, LINE * len(names)))
+    if len(steps) == 1:
+        figure, axes = scheme.canvas(height=high + 0.75)
+        _dots(axes, table[:, 0], steps[0])
+    else:
+        figure, (axes, key) = scheme.canvas(height=high + 1.15, rows=2, height_ratios=[high, 0.07])
+        shown = _cells(axes, table, seen, steps)
+        bar = scheme.key(figure, shown, axes, SIZE, below=key)
+        scheme.logarithmic(bar.ax.xaxis, *_limits(table))
+    every = max(1, int(np.ceil(LINE * len(names) / HIGHEST)))
+    axes.set_yticks(range(0, len(names), every), shortened(names, 22)[::every])
+    axes.tick_params(axis="y", length=0, labelcolor=scheme.INK, pad=5)
+    axes.set_ylim(len(names) - 0.5, -0.5)  # the input is above, as a network is read
+    scheme.titled(axes, "layers, from the input to the output")
+    remarks = [
+        "○: zero." if (table == 0).any() else "",
+        "×: not finite." if (seen & np.isnan(table)).any() else "",
+        f"One of {every} layers is named." if every > 1 else "",
+    ]
+    scheme.noted(figure, " ".join(filter(None, remarks)))
+    return figure
+
+
+def _check(name: str, value: Any) -> None:
+    if value.size != 1 or value[0] < 0:
+        raise InvalidValue(
+            "gradient_flow",
+            "a size is no root of a mean square",
+            got=f"{name}: " + (f"{value.size} numbers" if value.size != 1 else f"{value[0]:g}"),
+            expected="one number of at least 0",
+            fix="Pass jnp.sqrt(jnp.mean(gradient**2))",
+        )
+
+
+def _limits(table: Any) -> tuple[float, float]:
+    """Returns the least and the largest of the sizes above 0, some decades apart at most."""
+    known = table[table > 0]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.1, 1.0)
+    low = max(low, high / 10**DECADES)
+    return (low, high) if low < high else (low / 2, high * 2)
+
+
+def _dots(axes: Any, sizes: Any, step: float) -> None:
+    """Draws a dot for each layer, on a line from the left that the eye follows."""
+    low, high = _limits(sizes)
+    low, high = low / 2, high * 2
+    rows = np.arange(len(sizes))
+    known, zero, lost = sizes > 0, sizes == 0, np.isnan(sizes)
+    axes.set_xscale("log")
+    axes.hlines(rows[known], low, sizes[known], color=scheme.GRID, linewidth=1.0)
+    axes.plot(sizes[known], rows[known], "o", color=scheme.COLOURS[0], markersize=4, gid="size")
+    place = {
+        "transform": axes.get_yaxis_transform(),
+        "clip_on": False,
+        "markerfacecolor": scheme.PAPER,
+    }
+    for at, mark in ((rows[zero], "o"), (rows[lost], "x")):
+        if len(at):
+            axes.plot(np.zeros(len(at)), at, mark, color=scheme.MARK, markersize=4, **place)
+    axes.set_xlim(low, high)
+    scheme.logarithmic(axes.xaxis, low, high)
+    axes.set_xlabel(SIZE + ("" if np.isnan(step) else f" at step {scheme.number(step)}"))
+
+
+def _cells(axes: Any, table: Any, seen: Any, steps: list[float]) -> Any:
+    """Draws a cell for each layer and step, bright being large; returns what has the colours."""
+    from matplotlib.colors import LogNorm
+
+    at = np.array(steps)
+    between = (at[1:] + at[:-1]) / 2
+    sides = np.concatenate([at[:1], between, at[-1:]])
+    rows = np.arange(len(table) + 1) - 0.5
+    shown = axes.pcolormesh(
+        sides, rows, np.ma.masked_where(~(table > 0), table),
+        cmap=scheme.AMOUNT, norm=LogNorm(*_limits(table)), rasterized=True,
+    )  # fmt: skip
+    middle = (sides[1:] + sides[:-1]) / 2
+    for what, mark in ((seen & (table == 0), "o"), (seen & np.isnan(table), "x")):
+        down, across = np.nonzero(what)
+        fill = {"markerfacecolor": "none", "markersize": 3, "markeredgewidth": 0.8}
+        if len(down):
+            axes.plot(middle[across], down, mark, color=scheme.MARK, clip_on=False, **fill)
+    axes.set_xlim(at[0], at[-1])
+    scheme.linear(axes.xaxis, whole=True)
+    axes.set_xlabel("training steps")
+    return shown

@@ -1,0 +1,225 @@
+"""The usual learner: it minimizes an objective over the parameters of a network.
+
+Network, objective and optimizer may each be a function of hyper-parameters, which are inputs of the
+compiled program:
+
+    learner(lambda h: mlp([64], 10, dropout=h["dropout"]),
+            classification(),
+            lambda h: optax.adamw(h["learning_rate"]))
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from jaxnn.layers import linear
+    >>> from jaxnn.objectives import regression
+    >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}
+    >>> line = learner(linear(1), regression(), optax.sgd(0.25))
+    >>> state = line.init(jax.random.key(0), {}, batch)
+    >>> state, metrics = line.step(state, batch)
+    >>> int(state.step), line.predict(state, batch["inputs"]).tolist()
+    (1, [[2.0]])
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnn import metrics as measures
+from jaxnn.checks import InvalidType, InvalidValue, positive
+from jaxnn.hparams import builder, check_read
+from jaxnn.learning._learner import INIT, STEPS, Gradients, Learner, LearnerParts, TrainState
+from jaxnn.network import Network
+from jaxnn.objectives import Objective
+from jaxnn.typing import Any, Batch, Callable, Hparams
+
+# The names of the metrics that the learner and its transforms report themselves.
+RESERVED = {"loss", "learning_rate", "skipped"}
+
+
+def learner(
+    network: Network | Callable[[Hparams], Network],
+    objective: Objective | Callable[..., Any],
+    optimizer: optax.GradientTransformation | Callable[[Hparams], optax.GradientTransformation],
+) -> Learner:
+    """Makes the usual learner: minimizes the objective over the network's parameters.
+
+    Each argument is the thing itself or a function of one argument, the hyper-parameters, that
+    returns it. Called while tracing, such a function sees numbers that are inputs of the program:
+    other values compile nothing anew. A loss `(outputs, batch) -> values` may stand for the
+    objective.
+
+    The optimizer is given the loss (`value`), the gradients (`grad`) and the loss as a function of
+    the parameters (`value_fn`), as line searches and plateau schedules need.
+
+    Metrics of a step are the loss, the objective's own, and the `learning_rate` where it is known:
+    the optimizer's state has one, or the hyper-parameters do and no schedule scales it.
+
+    Raises:
+      InvalidType: if an argument is of another kind, or, when traced, if `apply` does not return a
+        pair, or the optimizer changes the structure of the parameters.
+    """
+    read: set[str] = set()  # the hyper-parameters that something was seen to read
+    build_network = builder("network", network, Network, read)
+    build_objective = builder("objective", objective, Objective, read)
+    build_optimizer = builder("optimizer", optimizer, optax.GradientTransformation, read)
+
+    def init(key, hparams, batch):
+        net, goal = build_network(hparams), build_objective(hparams)
+        inputs = jax.eval_shape(lambda b: goal.prepare(None, b), batch)["inputs"]
+        params, state = net.init(jax.random.fold_in(key, INIT), inputs)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            state=state,
+            opt_state=build_optimizer(hparams).init(params),
+            key=key,
+            hparams=jax.tree.map(jnp.asarray, dict(hparams)),
+            extra={},
+        )
+
+    def problem(state, batch, part=None):
+        """Returns the loss as a function of the parameters, with the goal and the batch."""
+        net, goal = build_network(state.hparams), build_objective(state.hparams)
+        key = jax.random.fold_in(jax.random.fold_in(state.key, STEPS), state.step)
+        prepare_key, apply_key = jax.random.split(key)
+        batch = goal.prepare(prepare_key, batch)
+        apply_key = apply_key if part is None else jax.random.fold_in(apply_key, part)
+
+        def loss(params):
+            outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
+            measured = measures.mean(*goal.loss(outputs, batch))
+            total, weight = measured.sums
+            # A batch whose weights are all 0 has nothing to say: its gradient is 0, not NaN.
+            return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
+
+        return loss, goal, batch
+
+    def gradients(state, batch, part=None, factor=None):
+        loss, goal, batch = problem(state, batch, part)
+
+        def scaled(params):
+            value, rest = loss(params)
+            return value if factor is None else value * factor, rest
+
+        (_, (outputs, after, measured)), values = jax.value_and_grad(scaled, has_aux=True)(
+            state.params
+        )
+        if factor is not None:
+            # In float32: the factor itself may be too large for half precision.
+            values = jax.tree.map(
+                lambda x: (x.astype(factor.dtype) / factor).astype(x.dtype), values
+            )
+        return Gradients(values, after, measured, _metrics(goal, outputs, batch))
+
+    def update(state, batch, gradients):
+        tx = optax.with_extra_args_support(build_optimizer(state.hparams))
+        total, weight = gradients.loss.sums
+        with jax.named_scope("optimizer"):  # `replay` and profiles tell it from the gradient so
+            updates, opt_state = tx.update(
+                gradients.values, state.opt_state, state.params,
+                value=total / jnp.where(weight > 0, weight, 1.0), grad=gradients.values,
+                value_fn=lambda params: problem(state, batch)[0](params)[0],
+            )  # fmt: skip
+            _check_same_structure("updates", state.params, updates)
+            params = optax.apply_updates(state.params, updates)
+        rate = _learning_rate(opt_state, state.hparams)
+        metrics = {"loss": gradients.loss, **gradients.metrics, **rate}
+        state = state._replace(
+            step=state.step + 1,
+            params=params,
+            state=gradients.state,
+            opt_state=opt_state,
+        )
+        return state, metrics
+
+    def evaluate(state, batch):
+        goal = build_objective(state.hparams)
+        batch = goal.prepare(None, batch)
+        outputs = predict(state, batch["inputs"])
+        loss = measures.mean(*goal.loss(outputs, batch))
+        return {"loss": loss, **_metrics(goal, outputs, batch)}
+
+    # Traced once for its shapes, whatever programs it is part of.
+    @partial(jax.jit, inline=True)
+    def predict(state, inputs):
+        net = build_network(state.hparams)
+        return _apply(net, state.params, state.state, inputs, None)[0]
+
+    def check(hparams, arrays, state, batch):
+        if "learning_rate" in hparams:
+            positive("learner", "learning_rate", hparams["learning_rate"])
+        build_network(hparams), build_optimizer(hparams)
+        goal = build_objective(hparams)
+
+        def outputs(state, batch):
+            batch = goal.prepare(None, batch)
+            outputs = predict(state, batch["inputs"])
+            goal.loss(outputs, batch)
+            return outputs
+
+        goal.check(jax.eval_shape(outputs, state, batch), arrays)
+        if set(hparams) - read:
+            # A schedule reads its hyper-parameters only when it is called: in a step.
+            jax.eval_shape(lambda s, b: update(s, b, gradients(s, b)), state, batch)
+            check_read(hparams, read)
+
+    parts = LearnerParts(build_network, build_objective)
+    return Learner(init, gradients, update, evaluate, predict, check, parts=parts)
+
+
+def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:
+    result = network.apply(params, state, inputs, key=key)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise InvalidType(
+            "learner",
+            "the network's apply must return two values",
+            got="one array" if hasattr(result, "shape") else f"a {type(result).__name__}",
+            expected="a pair (outputs, state)",
+            fix="Write `return outputs, state` in apply, or make the network with stateless()",
+        )
+    return result
+
+
+def _metrics(goal: Objective, outputs: Any, batch: Batch) -> dict[str, measures.Metric]:
+    metrics = goal.metrics(outputs, batch)
+    for name in RESERVED & metrics.keys():
+        raise InvalidValue(
+            "learner",
+            "a metric of the objective has a reserved name",
+            got=f"a metric named {name!r}",
+            expected=f"a name that is not one of {', '.join(sorted(RESERVED))}",
+            fix=f"Name it, say, 'own_{name}'",
+        )
+    return metrics
+
+
+def _check_same_structure(name: str, params: Any, updates: Any) -> None:
+    ours, theirs = (
+        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (params, updates))
+    )
+    wrong = sorted(
+        path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)
+    )
+    if wrong:
+        path = wrong[0]
+        raise InvalidType(
+            "learner",
+            f"the optimizer's {name} do not fit the parameters",
+            got=f"{theirs.get(path, 'nothing')} at params{path}",
+            expected=f"{ours.get(path, 'nothing')}, as in the parameters",
+            fix="Return updates with the parameters' own structure and shapes from the"
+            " optimizer's update",
+        )
+
+
+def _learning_rate(opt_state: Any, hparams: Hparams) -> dict[str, measures.Metric]:
+    """The optimizer's own learning rate; that of `hparams` where no schedule scales it."""
+    rates = [rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate")]
+    schedule = optax.ScaleByScheduleState
+    parts = jax.tree.leaves(opt_state, is_leaf=lambda part: isinstance(part, schedule))
+    if not rates and "learning_rate" in hparams:
+        rates = [] if any(isinstance(p, schedule) for p in parts) else [hparams["learning_rate"]]
+    if len(rates) != 1:
+        return {}
+    return {"learning_rate": measures.mean(jnp.asarray(rates[0], jnp.float32), jnp.ones(()))}

@@ -1,0 +1,267 @@
+"""A network as an outline: what each part is, the shape that it puts out, and the parts inside.
+
+Equal parts that follow each other are one that is repeated. A part that does little by itself, such
+as an activation, is in the line of the part that it follows.
+
+>>> import jax.numpy as jnp
+>>> from jaxnn.layers import linear
+>>> from jaxnn.network import residual, serial
+>>> network = serial(("a", residual(linear(4))), ("b", residual(linear(4))))
+>>> part = outline(network, jnp.ones((1, 4)), {})[1]
+>>> part.title, part.text, part.times, [inner.text for inner in part.children]
+('a to b', 'residual: adds its inputs', 2, ['4 nodes'])
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.calls import join
+from jaxnn.network import Network
+from jaxnn.pictures.scheme import COLOURS, FAINT, words
+from jaxnn.typing import Any
+
+MINOR = (
+    "activation", "batch_norm", "channels", "dropout", "flatten", "group_norm", "identity",
+    "layer_norm", "rms_norm", "standardize", "stochastic_depth", "last", "mean_over_space",
+    "max_pool", "avg_pool",
+)  # fmt: skip
+_PLAIN = ("", "body", "branch", "layers")  # names that say nothing
+_COLOURS = {
+    "linear": COLOURS[0], "conv": COLOURS[2], "depthwise_conv": COLOURS[2],
+    "conv_transpose": COLOURS[2], "attention": COLOURS[4], "gru": COLOURS[6], "lstm": COLOURS[6],
+    "embedding": COLOURS[1], "positions": COLOURS[1], "draw of a normal distribution": COLOURS[5],
+}  # fmt: skip
+
+
+class Part(NamedTuple):
+    """A part of a network.
+
+    Attributes:
+      title: its name, or its kind if the name says nothing; of a repeated part, the names of the
+        first and the last.
+      kind: such as `"conv"`.
+      text: its kind and settings in words: `"conv, 3×3, 32 channels, relu"`.
+      output: the shape of its output, or a pytree of shapes; `None` if it is not known.
+      times: how often it is there, one after the other.
+      children: the parts inside.
+    """
+
+    title: str
+    kind: str
+    text: str = ""
+    output: Any = None
+    times: int = 1
+    children: tuple["Part", ...] = ()
+
+    @property
+    def colour(self) -> str:
+        """The colour of its kind."""
+        return _COLOURS.get(self.kind, FAINT)
+
+    @property
+    def shape(self) -> str:
+        """The shape of one example of its output, in words."""
+        if self.output is None:
+            return ""
+        return "×".join(map(str, self.output[1:])) or "1" if _is_shape(self.output) else "several"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what JSON can hold."""
+        return self._asdict() | {"children": [child.to_json() for child in self.children]}
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> "Part":
+        """Returns the part that `to_json` has written."""
+        children = tuple(map(Part.from_json, content["children"]))
+        return Part(**{**content, "output": _shapes(content["output"]), "children": children})
+
+
+def outline(network: Network, inputs: Any, outputs: dict[str, Any]) -> tuple[Part, ...]:
+    """Returns the parts of a network, in the order in which they compute; the first is its inputs.
+
+    Args:
+      network: any network.
+      inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
+      outputs: the shapes of the outputs of the parts that it calls, by path; empty if unknown.
+    """
+    shape = jax.tree.map(lambda x: tuple(jnp.shape(x)), inputs)
+    whole = _part("", network, "", outputs)
+    inside = whole.children if whole.kind == "serial" and whole.times == 1 else (whole,)
+    return Part("input", "input", output=shape), *inside
+
+
+def summary(part: Part) -> str:
+    """Returns how many there are of each kind inside of a part.
+
+    >>> summary(Part("b", "serial", children=(Part("0", "conv", times=2), Part("1", "linear"))))
+    '2 conv, linear'
+    """
+    counts: Counter[str] = Counter()
+    for leaf, times in _leaves(part):
+        counts[words(leaf.kind)] += times
+    return ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items())
+
+
+def _leaves(part: Part) -> Iterator[tuple[Part, int]]:
+    for child in part.children:
+        for leaf, times in _leaves(child) if child.children else [(child, 1)]:
+            if leaf.kind not in MINOR:
+                yield leaf, times * child.times
+
+
+def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Part:
+    parts, output = network.parts, outputs.get(path)
+    kind, settings, children = parts.kind, dict(parts.settings), parts.children
+    is_called = not outputs or all(join(path, child_name) in outputs for child_name, _ in children)
+    if parts.flow == "layer" or not (children and is_called):
+        return _titled(Part(name, kind, _settings(kind, settings, output), output))
+    inside = tuple(
+        _part(child_name, child, join(path, child_name), outputs) for child_name, child in children
+    )
+    if len(children) == 1 and not children[0][0]:
+        (inner,) = inside
+        text = ", ".join(filter(None, (inner.text, "" if kind == "repeat" else words(kind))))
+        title = inner.title if name.isdigit() or not name else words(name)
+        return inner._replace(
+            title=title, text=text, output=output, times=inner.times * parts.times
+        )
+    text = ", ".join(filter(None, (words(kind), _settings(kind, settings, output))))
+    part = Part(name, kind, text, output, parts.times, inside)
+    if kind == "residual":
+        branch, shortcut = inside
+        by = "" if shortcut.kind == "identity" else f", by {_line(shortcut)}"
+        inside = branch.children if branch.kind == "serial" else (branch,)
+        part = part._replace(text=f"residual: adds its inputs{by}", children=inside)
+    elif parts.flow == "parallel":
+        part = part._replace(text=f"{len(inside)} branches with the same inputs")
+    elif kind in ("gpt", "tied"):
+        # The output layer has the weights of the first part, and is no part of its own.
+        nodes = f"linear, {output[-1] if output else 0:,} nodes, weights of {inside[0].title}"
+        last = Part("output", "linear", nodes, output)
+        part = part._replace(kind="serial", text="", children=(*_merged(inside), last))
+    elif kind == "vae":
+        latents = output["mean"] if isinstance(output, dict) else None
+        draw = Part("latents", "draw of a normal distribution", "", latents)
+        draw = draw._replace(text=draw.kind)
+        part = part._replace(kind="serial", text="", children=(inside[0], draw, *inside[1:]))
+    elif parts.flow == "serial":
+        part = part._replace(kind="serial", text="", children=_merged(inside))
+    return _titled(part)
+
+
+def _titled(part: Part) -> Part:
+    """Returns a part with its name, or else its kind, as the title, and the rest in its text."""
+    kind, name = words(part.kind), words(part.title)
+    if part.children:
+        return part._replace(title=name)
+    if _is_plain(name) or name.startswith(kind):
+        return part._replace(title=kind if _is_plain(name) else name)
+    return part._replace(title=name, text=", ".join(filter(None, (kind, part.text))))
+
+
+def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Returns parts in a row: plain containers dissolved, minor parts and repeats merged."""
+    merged: list[Part] = []
+    for part in parts:
+        if part.kind in ("channels", "identity") and len(parts) > 1:
+            continue  # only gives an array another shape
+        if part.kind == "serial" and part.times == 1 and _is_plain(part.title):
+            merged += part.children
+        elif part.kind in MINOR and merged and not merged[-1].children:
+            last = merged[-1]
+            text = ", ".join(filter(None, (last.text, _minor(part))))
+            merged[-1] = last._replace(text=text, output=part.output)
+        elif merged and part.children and _same(merged[-1], part):
+            last = merged[-1]
+            title = _range(last.title.split(" to ")[0], part.title)
+            merged[-1] = last._replace(title=title, times=last.times + part.times)
+        else:
+            merged.append(part)
+    return tuple(merged)
+
+
+def _is_plain(name: str) -> bool:
+    return name.isdigit() or name in _PLAIN
+
+
+def _same(first: Part, second: Part) -> bool:
+    return first._replace(title="", times=1) == second._replace(title="", times=1)
+
+
+def _range(first: str, last: str) -> str:
+    """Returns a name for all from the first to the last: `block 1 to 4`."""
+    stem = last.rstrip("0123456789")
+    alike = stem != last and first.rstrip("0123456789") == stem != first
+    return f"{first} to {last[len(stem) :] if alike else last}"
+
+
+def _minor(part: Part) -> str:
+    """Returns what a minor part does; nothing of one that only reshapes."""
+    match part.kind:
+        case "activation":
+            return part.text.removeprefix("activation, ")
+        case "dropout" | "stochastic_depth" if part.text.endswith("rate 0"):
+            return ""
+        case "last":
+            return "last step"
+    return f"{words(part.kind)} {part.text.removeprefix(words(part.kind)).strip(', ')}".strip()
+
+
+def _line(part: Part) -> str:
+    """Returns all that a small part of a network does."""
+    if part.children:
+        return ", ".join(map(_line, part.children))
+    kind = words(part.kind)
+    return part.text if part.text.startswith(kind) else f"{kind} {part.text}".strip()
+
+
+def _settings(kind: str, settings: dict[str, Any], output: Any) -> str:
+    """Returns the settings of a part in words."""
+    if "window" in settings and kind != "attention":
+        sizes = settings["window"]
+        space = len(output) - 2 if _is_shape(output) else 1
+        sizes = (sizes,) * max(space, 1) if isinstance(sizes, int) else sizes
+        window = "×".join(map(str, sizes))
+        channels = settings.get("features")
+        return f"{window}, {channels} channels" if channels else window
+    match kind:
+        case "linear":
+            return f"{settings['features']:,} node{'s' * (settings['features'] != 1)}"
+        case "activation":
+            return settings["function"]
+        case "dropout" | "stochastic_depth":
+            rate = settings.get("rate")
+            return f"rate {rate:.3g}" if isinstance(rate, int | float) else ""
+        case "attention":
+            heads = settings["heads"]
+            groups = settings.get("kv_heads", heads)
+            facts = [f"{heads} heads", "causal" if settings.get("causal") else ""]
+            facts.append(f"{groups} of keys" if groups != heads else "")
+            facts.append(f"window {settings['window']}" if settings.get("window") else "")
+            return ", ".join(filter(None, facts))
+        case "gru" | "lstm":
+            return f"{settings['features']} unit{'s' * (settings['features'] != 1)}"
+        case "embedding":
+            return f"{settings['symbols']:,} rows"
+        case "positions":
+            return f"up to {settings['length']:,}"
+        case "standardize" | "batch_norm" | "layer_norm" | "rms_norm":
+            return ""
+    return ", ".join(f"{words(name)} {value}" for name, value in settings.items())
+
+
+def _is_shape(output: Any) -> bool:
+    return isinstance(output, tuple) and all(isinstance(size, int) for size in output)
+
+
+def _shapes(content: Any) -> Any:
+    """Returns shapes as tuples again, which JSON has as lists."""
+    if isinstance(content, list):
+        return tuple(map(_shapes, content))
+    if isinstance(content, dict):
+        return {name: _shapes(inner) for name, inner in content.items()}
+    return content

@@ -1,0 +1,93 @@
+"""Loading a run: the parameters that it predicts with, best and latest, and the raw ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnn
+from jaxnn.storage import manifest
+from tests.gan import gan_data, gan_learner
+from tests.golden import make
+from tests.registry import real, whole
+from tests.trees import assert_close, assert_same_bits
+
+KEY = jax.random.key(0)
+INPUTS, LABELS = real(24, 5), whole(3, 24)
+DATA = jaxnn.resident({"inputs": INPUTS, "labels": LABELS}, batch_size=6)
+NETWORK = jaxnn.mlp([4], 3)
+
+
+def trained(out, *, network=NETWORK, change=lambda learner: learner, **options):
+    learner = change(jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.5)))
+    # The rate is so high that the best evaluation is not the last one.
+    options = {"key": KEY, "watch": "test/loss", "every": 1, "evaluate": DATA} | options
+    return jaxnn.fit(learner, DATA, steps=6, quiet=True, out=out, **options)
+
+
+def averaged(learner):
+    return jaxnn.average(learner, decay=0.9)
+
+
+@pytest.mark.parametrize("key", [KEY, jax.random.split(KEY, 2)], ids=["run", "population"])
+@pytest.mark.parametrize("change", [lambda learner: learner, averaged], ids=["plain", "average"])
+def test_the_parameters_are_those_that_the_run_predicts_with(change, key, tmp_path):
+    run = trained(tmp_path, change=change, key=key)
+    for which, state in {"best": run.best, "latest": run.state}.items():
+        loaded = jaxnn.load(tmp_path, which)
+        assert_same_bits(loaded.params, run.learner.eval_params(state))
+        assert_same_bits(loaded.raw_params, state.params)
+        differ = not np.array_equal(
+            loaded.params["hidden_1"]["weight"], loaded.raw_params["hidden_1"]["weight"]
+        )
+        assert differ == (change is averaged)
+
+
+def test_an_average_starts_another_run_as_it_was_evaluated(tmp_path):
+    """The outputs of the warm start are those of the run, its average and its best state."""
+    run = trained(tmp_path, change=averaged)
+    started = jaxnn.warm_start(NETWORK, jaxnn.load(tmp_path).params, INPUTS)
+    params, state = started.network.init(KEY, INPUTS)
+    assert_close(NETWORK.apply(params, state, INPUTS)[0], run.predict(INPUTS))
+
+
+def test_an_average_of_half_precision_has_the_dtype_of_the_parameters(tmp_path):
+    narrow = NETWORK._replace(
+        init=lambda key, inputs: jax.tree.map(
+            lambda x: x.astype(jnp.bfloat16), NETWORK.init(key, inputs)
+        )
+    )
+    run = trained(tmp_path, network=narrow, change=averaged)
+    loaded = jaxnn.load(tmp_path)
+    assert_same_bits(loaded.params, run.learner.eval_params(run.best))
+    assert loaded.params["hidden_1"]["weight"].dtype == jnp.bfloat16
+
+
+def test_a_checkpoint_that_does_not_say_predicts_with_its_parameters():
+    for kind in make.KINDS:
+        loaded = jaxnn.load(make.FOLDER / "format-1" / kind)
+        assert loaded.params and loaded.raw_params.keys() == loaded.params.keys()
+        assert_same_bits(loaded.raw_params, loaded.params)
+
+
+def test_a_path_that_is_not_text_is_corrupt(tmp_path):
+    trained(tmp_path)
+    folder = next((tmp_path / "checkpoints").glob("[0-9]*"))
+    content = manifest.manifest_of(folder)
+    assert content["eval_path"] == "params"
+    with pytest.raises(ValueError, match="eval_path"):
+        manifest._check_fields(content | {"eval_path": 3})
+
+
+def test_a_learner_by_hand_is_loaded_as_its_parameters_are(tmp_path):
+    run = jaxnn.fit(gan_learner(), gan_data(), steps=2, key=KEY, quiet=True, out=tmp_path)
+    params = jaxnn.load(tmp_path).params
+    assert_same_bits(params["0"]["hidden_1"], run.state.params[0]["hidden_1"])
+
+
+def test_nothing_to_load_is_explained(tmp_path):
+    with pytest.raises(
+        jaxnn.NoCheckpoint, match="has no checkpoint to load. Got no such directory"
+    ):
+        jaxnn.load(tmp_path / "nowhere")
