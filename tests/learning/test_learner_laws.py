@@ -133,7 +133,7 @@ def test_one_trace(case, form, compilations):
     chex.clear_trace_counter()
     learner, data = case.thing, jaxnn.resident(case.data, batch_size=BATCH)
     # A step is traced to plan each of the two runs, and once to be compiled.
-    learner = learner._replace(step=chex.assert_max_traces(learner.step, n=3))
+    learner = learner._replace(update=chex.assert_max_traces(learner.update, n=3))
 
     def train(seed, steps, every, factor):
         hparams = {k: v * factor for k, v in case.facts.get("hparams", {}).items()}
