@@ -1,14 +1,13 @@
 """The experiments, a line each, with the last measured result of each.
 
     python -m experiments                               # list them
-    python -m experiments --record runs/mnist/0123ab    # keep the result of a finished run
+    python -m experiments --record runs/mnist/0123ab    # save the result of a finished run
 
 Recorded results are files in `experiments/results`: the `result.json` of a run, with the command,
 the date and the number of cores. `experiments/README.md` is generated from them, never typed.
 Listing reads the experiments without importing them, so that it is instant.
 """
 
-import argparse
 import ast
 import json
 import os
@@ -43,14 +42,14 @@ def experiments(folder: Path = HERE) -> list[Experiment]:
         path.stem: json.loads(path.read_text())
         for path in sorted(folder.glob("results/*.json"), key=lambda path: path.stem)
     }
-    found = []
+    listed = []
     for path in sorted(folder.glob("*.py")):
         tree = ast.parse(path.read_text())
         if any(isinstance(node, ast.ClassDef) and node.name == "Config" for node in tree.body):
             results = {k: v for k, v in recorded.items() if v["experiment"] == path.stem}
             shows = first_sentence(ast.get_docstring(tree) or "")
-            found.append(Experiment(path.stem, shows, results))
-    return found
+            listed.append(Experiment(path.stem, shows, results))
+    return listed
 
 
 def first_sentence(text: str) -> str:
@@ -77,10 +76,10 @@ def reached(result: dict[str, Any]) -> str:
     )
 
 
-def lines(found: list[Experiment]) -> list[tuple[str, str, str]]:
+def lines(listed: list[Experiment]) -> list[tuple[str, str, str]]:
     """Returns `(name, what it shows, last result)` of each experiment and each variant."""
     rows = []
-    for experiment in found:
+    for experiment in listed:
         names = list(experiment.results)
         if experiment.name not in names:
             names.insert(0, experiment.name)
@@ -97,7 +96,7 @@ def options(result: dict[str, Any]) -> str:
     return " ".join(result["command"].split()[3:])
 
 
-def record(run: Path, folder: Path = HERE) -> Path:
+def save_result(run: Path, folder: Path = HERE) -> Path:
     """Copies a run's result to `results`, with the command, the date and the number of cores.
 
     Raises:
@@ -160,12 +159,12 @@ def words(value: Any) -> list[str]:
     return [str(v).removesuffix(".0") if isinstance(v, float) else str(v) for v in values]
 
 
-def readme(found: list[Experiment]) -> str:
+def readme(listed: list[Experiment]) -> str:
     """Returns the text of `experiments/README.md`."""
     heads = ["experiment", "what it shows", "command", "result"]
     heads += ["seconds", "steps", "device", "jax", "date"]
     rows = [heads, ["---"] * len(heads)]
-    for experiment in found:
+    for experiment in listed:
         file, shows = f"[{experiment.name}]({experiment.name}.py)", experiment.shows
         if experiment.name not in experiment.results:
             command = f"`python -m experiments.{experiment.name}`"
@@ -185,8 +184,8 @@ One file each, read from top to bottom. Copy one to make your own; `python -m ex
 
 {table}
 
-Seconds are those of training, compiling included; a second run finds the compiled program in a
-cache. This file is written by `python -m experiments --record RUN_DIRECTORY` from the files in
+Seconds are those of training, compiling included; a second run loads the compiled program from
+a cache. This file is written by `python -m experiments --record RUN_DIRECTORY` from the files in
 `results`: do not edit it.
 """
 
@@ -210,22 +209,20 @@ def show(rows: list[tuple[str, str, str]]) -> None:
     print("Start one with python -m experiments.NAME; --help shows what you can set.")
 
 
-def main() -> None:
-    """Lists the experiments, or records runs."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments", description="Lists the experiments with their last results."
-    )
-    parser.add_argument(
-        "--record", metavar="RUN_DIRECTORY", nargs="*", type=Path,
-        help="keep the results of finished runs, and write experiments/README.md anew",
-    )  # fmt: skip
-    runs = parser.parse_args().record
-    if runs is not None:
-        for run in runs:
-            print(record(run).relative_to(HERE.parent))
+def main(record: tuple[Path, ...] | None = None) -> None:
+    """Lists the experiments with their last results.
+
+    Args:
+      record: directories of finished runs; their results are saved, and README.md is rewritten
+    """
+    if record is not None:
+        for run in record:
+            print(save_result(run).relative_to(HERE.parent))
         (HERE / "README.md").write_text(readme(experiments()))
     show(lines(experiments()))
 
 
 if __name__ == "__main__":
-    main()
+    import tyro  # listing the experiments does without it
+
+    tyro.cli(main, prog="python -m experiments")

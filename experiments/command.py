@@ -3,7 +3,7 @@
     python -m experiments.digits --learning-rate 0.01
     python -m experiments.digits --sweep learning_rate=log:1e-4:1e-1:16 --seeds 8
 
-The same command after a stop, whatever stopped it, goes on where it was. Exit codes: 0 done, 2 bad
+The same command after a stop, whatever stopped it, resumes where it was. Exit codes: 0 done, 2 bad
 input, 3 not finite, 4 nothing to resume, 5 directory in use, 6 storage, 75 interrupted and saved.
 """
 
@@ -24,7 +24,7 @@ import tyro
 
 import jaxnn
 from experiments.fields import filled, hparams, swept
-from jaxnn.catalog.sweeps import word
+from jaxnn.formatting import brief
 from jaxnn.progress.display import describe
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
@@ -37,14 +37,14 @@ class Options:
     """What every experiment takes beside its own fields."""
 
     out: Path | None = None  # run directory (default: runs/NAME/DIGEST of the configuration)
-    resume: bool = False  # demand that there is a run to go on with; without it, one may begin
+    resume: bool = False  # require an unfinished run; without it, one may begin
     allow_change: str = ""  # what may differ from that run, as FIELD,FIELD
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions(Options):
-    """What trains many networks in the place of one."""
+    """Options of an experiment that can train many networks."""
 
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # FIELD=log:LOW:HIGH:COUNT or FIELD=A,B
     seeds: int | None = None  # train from so many seeds, counted from --seed
@@ -140,8 +140,8 @@ def _reached(result: dict[str, Any]) -> str:
         }
         return describe(metrics)
     best = {k.removeprefix("best/"): v for k, v in result.items() if k.startswith("best/")}
-    where = ", ".join(f"{field}={word(value)}" for field, value in best.items())
-    figure = f"{result['metric']} {word(result[result['metric']])}"
+    where = ", ".join(f"{field}={brief(value)}" for field, value in best.items())
+    figure = f"{result['metric']} {brief(result[result['metric']])}"
     diverged = f" ({result['diverged']} diverged)" if result["diverged"] else ""
     runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}{diverged}"
     return f"{runs}, best setting {where}: {figure}" if best else f"{runs}, {figure}"
@@ -158,7 +158,7 @@ def _parse(name: str, config_type: type, main: Callable, options_type: type) -> 
 
 
 def collect_seldom() -> None:
-    """Spares the search for garbage what is none: all that is imported, most of what is traced."""
+    """Reduces garbage collection: what is imported and traced is hardly ever garbage."""
     gc.freeze()
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)  # what is left goes with the process

@@ -4,7 +4,7 @@
 
 1,797 grey images of 8x8 pixels (UCI, from 13 writers), a fifth held out with equal shares
 of each digit. Two hidden layers of 64 nodes with dropout, Adam with a cosine schedule. The
-trained network is drawn in `network.png`; `report.html` shows it learning.
+trained network is drawn in `network.png`; `report.html` has a training timeline.
 """
 
 from dataclasses import dataclass

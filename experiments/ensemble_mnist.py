@@ -52,7 +52,7 @@ def differing(outputs, batch):
     return {"disagreement": disagreement(jnp.moveaxis(outputs, 1, 0), weights)}
 
 
-def judged(network: jaxnn.Network, objective, data: jaxnn.Resident) -> dict[str, float]:
+def evaluated(network: jaxnn.Network, objective, data: jaxnn.Resident) -> dict[str, float]:
     """Returns the metrics of a network that is not trained any more."""
     judge = jaxnn.learner(network, objective, optax.identity())
     state = judge.init(jax.random.key(0), {}, data.in_order(0))
@@ -82,7 +82,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
             every=jaxnn.Every(evaluate="25%"),
             out=directory.part("members"),
         )
-        together = judged(jaxnn.ensemble(learner, run.state), classification(), tested)
+        together = evaluated(jaxnn.ensemble(learner, run.state), classification(), tested)
         beside = jaxnn.ensemble(learner, run.state, average="none")
         nothing = jaxnn.objective(
             lambda outputs, batch: jnp.zeros(outputs.shape[0]), metrics=differing
@@ -92,7 +92,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
             **{"steps": sum(run.result["steps"]), "seconds": run.result["seconds"]},
             **{f"test/{name}": value for name, value in together.items()},
             **{f"one/{name}": mean(run.result[f"test/{name}"]) for name in together},
-            "test/disagreement": judged(beside, nothing, tested)["disagreement"],
+            "test/disagreement": evaluated(beside, nothing, tested)["disagreement"],
             "train/loss": mean(run.result["train/loss"]),
             **{name: run.result[name] for name in ("device", "jax")},
         }

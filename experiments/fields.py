@@ -3,7 +3,7 @@
     learning_rate: Hparam = 1e-3  # an input: all its values train as one population
     batch_size: int = 64  # compiled for each of its values
 
-A sweep puts an array in the place of an input, and of the seed: one `Config` then stands for many.
+A sweep replaces an input, and the seed, by an array: one `Config` then stands for many.
 """
 
 from collections.abc import Sequence
@@ -34,11 +34,11 @@ def swept(config: Any, specs: Sequence[str], seeds: int | None) -> jaxnn.Sweep:
       Invalid: if a field is unknown, or there twice, or cannot have one of the values.
     """
     names = [field.name for field in fields(config)]
-    found: dict[str, Any] = {}
+    swept_values: dict[str, Any] = {}
     for spec in specs:
         name, values = parse(spec)
         choice("sweep", "field", name, names)
-        if name in found:
+        if name in swept_values:
             raise InvalidValue(
                 "sweep",
                 f"{name} is there twice",
@@ -46,15 +46,17 @@ def swept(config: Any, specs: Sequence[str], seeds: int | None) -> jaxnn.Sweep:
                 expected="each field once",
                 fix="Write all its values together",
             )
-        found[name] = values
+        swept_values[name] = values
     if seeds is not None:
         choice("sweep", "field", "seed", names)
     first, count = getattr(config, "seed", 0), 1 if seeds is None else seeds
     positive_integer("sweep", "seeds", count)
-    sweep = jaxnn.sweep(found, seeds=range(first, first + count))
+    sweep = jaxnn.sweep(swept_values, seeds=range(first, first + count))
     hints = get_type_hints(type(config))
     columns = {
-        name: [_fitting(name, hints[name], value) for value in column] if name in found else column
+        name: [_fitting(name, hints[name], value) for value in column]
+        if name in swept_values
+        else column
         for name, column in sweep.columns.items()
     }
     return jaxnn.Sweep(columns)

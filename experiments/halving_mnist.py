@@ -27,7 +27,7 @@ class Config:
     learning_rates: tuple[float, float] = (1e-4, 3e-2)  # peak step size of AdamW, from and to
     weight_decays: tuple[float, float] = (1e-4, 1.0)  # times the step size, from and to
     dropouts: tuple[float, float] = (0.0, 0.5)  # probability of dropping a hidden node, from and to
-    held_back: float = 0.1  # share of the training images, which decides who goes on
+    held_back: float = 0.1  # share of the training images, which decides who stays
     batch_size: int = 128  # examples in a training step
     epochs: float = 12  # passes over the training data
     seed: int = 0  # decides the draws, initialisation, order of the data and dropout

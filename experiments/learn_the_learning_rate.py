@@ -56,7 +56,7 @@ def training(network: jaxnn.Learner, data: jaxnn.Resident, steps: int, first: fl
 
 
 def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
-    """Learns the rate, sweeps it, and compares what they found."""
+    """Learns the rate, sweeps it, and compares the two rates."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     train, held_out = jaxnn.split(train, 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -93,12 +93,12 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
         rates = jaxnn.log_range(config.lowest, config.highest, config.rates)
         means = trainings("sweep", rates, range(config.seeds))
         learned = float(np.exp(outer.state.params["log_rate"]))
-        found = {"learned": learned, "swept": float(rates[means["held_out/loss"].argmin()])}
+        rates_by_name = {"learned": learned, "swept": float(rates[means["held_out/loss"].argmin()])}
         fresh = range(config.seeds, 3 * config.seeds)
-        compared = trainings("compared", list(found.values()), fresh)
+        compared = trainings("compared", list(rates_by_name.values()), fresh)
         result = {"experiment": "learn_the_learning_rate", "steps": config.steps}
         result |= {k: outer.result[k] for k in ("seconds", "device", "jax")}
-        for number, (name, rate) in enumerate(found.items()):
+        for number, (name, rate) in enumerate(rates_by_name.items()):
             result[f"{name}/rate"] = rate
             for metric, values in compared.items():
                 result[metric.replace("/", f"/{name}_")] = float(values[number])

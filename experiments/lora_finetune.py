@@ -2,7 +2,7 @@
 
     python -m experiments.lora_finetune
 
-First `char_gpt` is trained; then it goes on with the pages of Python's own documentation, which lie
+First `char_gpt` is trained; then it learns the pages of Python's own documentation, which lie
 in every installation (`pydoc_data`): by low-rank adapters of its matrices, which are a tenth of its
 weights, and by all of them. Characters that Shakespeare has not are left out of the pages. In the
 end the adapters are merged into the weights, and write `page.txt`.

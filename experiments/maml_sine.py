@@ -81,15 +81,15 @@ def adapted(shots: int, h) -> jaxnn.Network:
 
 def errors(networks) -> dict[str, float]:
     """Returns the mean squared errors on new tasks, of `{name: (params, rate)}`."""
-    tasks, found = jaxnn.resident({"inputs": np.zeros(600)}, batch_size=200), {}
+    tasks, result = jaxnn.resident({"inputs": np.zeros(600)}, batch_size=200), {}
     for shots in (5, 10):
         judge = jaxnn.learner(partial(adapted, shots), sines(shots, 100), optax.identity())
         for name, steps in product(networks, (0, 1, 10)):
             params, rate = networks[name]
             state = judge.init(tasks.key, {"rate": rate, "steps": steps}, tasks.in_order(0))
             loss = jaxnn.evaluate(judge, state._replace(params=params), tasks)["loss"]
-            found[f"test/{name}_{shots}-shot_mse_after_{steps}"] = loss
-    return found
+            result[f"test/{name}_{shots}-shot_mse_after_{steps}"] = loss
+    return result
 
 
 def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:

@@ -6,7 +6,7 @@
 
 Trained on the 60,000 training images, tested on the real 10,000 test images. Dropout, AdamW with a
 cosine schedule; the convolutional network also sees every image shifted by up to two pixels, and
-the residual one, of three blocks, sees it turned and made larger or smaller as well.
+the residual one, of three blocks, sees it turned, enlarged or shrunk as well.
 """
 
 from dataclasses import dataclass

@@ -62,7 +62,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=512)},
             select=select,
-            **part,
+            out=part,
         )
         winner = int(np.nanargmin(run.result["validation/loss"]))
         state = jax.tree.map(lambda x: x[winner], run.state)
@@ -87,12 +87,12 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
 
 def schedule(run: jaxnn.Run, winner: int) -> list[tuple[float, float, float]]:
     """Returns epoch, learning rate and dropout of the winner and those it descends from."""
-    found, member = [], winner
+    settings, member = [], winner
     for row in reversed([row for row in run.history if "select/parent" in row]):
         hparams = [row[f"select/{name}"][member] for name in ("learning_rate", "dropout")]
-        found.append((row["epoch"], *hparams))
+        settings.append((row["epoch"], *hparams))
         member = row["select/parent"][member]
-    return found[::-1]
+    return settings[::-1]
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Columns of plain text, which read alike on a terminal, in a pipe and in a file.
+"""Numbers and tables as text: durations, amounts, counts, shares and values, in one place.
 
->>> print(aligned([("step", "size"), ("45", volume(1_234_567)), ("5", volume(9))], ">>"))
-step    size
-  45  1.2 MB
-   5     9 B
+>>> print(aligned([("step", "size"), ("45", amount(1_234_567, "B")), ("5", amount(9, "B"))], ">>"))
+step     size
+  45  1.23 MB
+   5      9 B
 """
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def aligned(rows: Iterable[Sequence[str]], sides: str, indent: str = "") -> str:
@@ -20,28 +21,58 @@ def aligned(rows: Iterable[Sequence[str]], sides: str, indent: str = "") -> str:
     )
 
 
-def duration(seconds: float) -> str:
-    """Returns a time as one says it.
+def duration(seconds: float, *, in_words: bool = False) -> str:
+    """Returns a time in its largest unit.
 
     >>> duration(3.86), duration(100), duration(7200), duration(1e6)
     ('3.9 s', '1.7 min', '2.0 h', '12 d')
+    >>> [duration(each, in_words=True) for each in (1.72, 60, 5400)]
+    ['1.7 seconds', '1 minute', '1.5 hours']
     """
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    unit, size = next((each for each in units if seconds >= each[1]), units[-1])
-    return _figure(seconds / size, unit)
+    units = (("d", "day", 86400), ("h", "hour", 3600), ("min", "minute", 60), ("s", "second", 1))
+    short, name, size = next((each for each in units if seconds >= each[2]), units[-1])
+    number = f"{seconds / size:.{0 if seconds / size >= 9.95 else 1}f}"
+    if not in_words:
+        return f"{number} {short}"
+    number = number.removesuffix(".0")
+    return f"{number} {name}{'' if number == '1' else 's'}"
 
 
-def volume(size: int) -> str:
-    """Returns bytes as one says them, in thousands.
+def amount(number: int, unit: str = "") -> str:
+    """Returns a number in three figures, with a prefix for thousands.
 
-    >>> volume(12), volume(1_234_567), volume(45_000_000_000)
-    ('12 B', '1.2 MB', '45 GB')
+    >>> amount(12, "B"), amount(1_234_567, "B"), amount(45_000)
+    ('12 B', '1.23 MB', '45.0 k')
     """
-    if size < 1000:
-        return f"{size} B"
-    units = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-    unit, each = next(unit for unit in units if size >= unit[1])
-    return _figure(size / each, unit)
+    prefixes = ("", "k", "M", "G", "T", "P", "E")
+    place = next((i for i in range(len(prefixes)) if number < 999.5 * 1000**i), len(prefixes) - 1)
+    size = number / 1000**place
+    digits = 0 if not place or size >= 99.95 else 1 if size >= 9.995 else 2
+    return f"{size:,.{digits}f} {prefixes[place]}{unit}".rstrip()
+
+
+def brief(value: Any, digits: int = 4) -> str:
+    """Returns a value with at most so many significant figures.
+
+    >>> brief(0.0031622776), brief((64, 64)), brief("mlp")
+    ('0.003162', '64x64', 'mlp')
+    """
+    if isinstance(value, tuple | list):
+        return "x".join(brief(each, digits) for each in value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def percent(share: float) -> str:
+    """Returns a share in percent; only all is 100 %, and only nothing is 0 %.
+
+    >>> [percent(share) for share in (0.9972, 0.99999, 1.0, 0.0001)]
+    ['99.7 %', '99.999 %', '100 %', '0.01 %']
+    """
+    for digits in (1, 2, 3, 4):
+        text = f"{100 * share:.{digits}f}"
+        if not (text.rstrip("0").rstrip(".") in ("100", "0") and 0 < share < 1):
+            break
+    return f"{100 if share == 1 else 0} %" if share in (0, 1) else f"{text} %"
 
 
 def count(number: int, noun: str) -> str:
@@ -54,7 +85,7 @@ def count(number: int, noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Returns a text without what steers a terminal: anybody may have written a run directory.
+    """Returns a text without control characters: anybody may have written a run directory.
 
     >>> printable("a\\x1b[31mb\\n")
     'a?[31mb\\n'
@@ -63,12 +94,8 @@ def printable(text: str) -> str:
 
 
 def wrapped(words: str, first: str = "", indent: str = "") -> str:
-    """Returns a paragraph in lines of at most 80 columns, but for words that are longer."""
+    """Returns a paragraph in lines of at most 80 columns, except for longer words."""
     return textwrap.fill(
         words, 80, initial_indent=first, subsequent_indent=indent or first,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-
-
-def _figure(number: float, unit: str) -> str:
-    return f"{number:.{0 if number >= 9.95 else 1}f} {unit}"

@@ -25,6 +25,7 @@ import jax
 
 from jaxnn import display
 from jaxnn.calls import intercept
+from jaxnn.formatting import amount
 from jaxnn.network import Network
 from jaxnn.programs import operations, products
 from jaxnn.typing import Any
@@ -101,9 +102,9 @@ class Table:
                     row.kind,
                     str(row.output),
                     f"{row.parameters:,}",
-                    _amount(row.bytes, "B"),
-                    _amount(row.activation_bytes, "B"),
-                    _amount(row.flops),
+                    amount(row.bytes, "B"),
+                    amount(row.activation_bytes, "B"),
+                    amount(row.flops),
                 )
             )
         return lines
@@ -236,12 +237,3 @@ def _bytes(tree: Any) -> int:
 
 def _shapes(outputs: Any) -> Any:
     return jax.tree.map(lambda x: tuple(x.shape), outputs)
-
-
-def _amount(number: int, unit: str = "") -> str:
-    """Returns a number in three figures, in thousands: 12_345 is "12.3 k"."""
-    prefixes = ("", "k", "M", "G", "T", "P", "E")
-    place = next((i for i in range(len(prefixes)) if number < 999.5 * 1000**i), len(prefixes) - 1)
-    size = number / 1000**place
-    digits = 0 if not place or size >= 99.95 else 1 if size >= 9.995 else 2
-    return f"{size:,.{digits}f} {prefixes[place]}{unit}".rstrip()

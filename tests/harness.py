@@ -186,7 +186,7 @@ def _child(place, arguments, fault, pace, cache, before) -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     compiling.fast()
     # The page is made of what is kept, when all is done: it has tests of its own.
-    sys.modules["jaxnn.runs._fit"].write_report = lambda path: None  # pyright: ignore
+    sys.modules["jaxnn.runs.output"].write_report = lambda path: None  # pyright: ignore
     if cache is not None:
         jaxnn.compile_cache(cache)
     keep_pace(pace)

@@ -1,4 +1,4 @@
-"""What checkpoints cost: how long the training waits, how much slower it is, how soon it goes on.
+"""What checkpoints cost: how long the training waits, how much slower it is, how soon it resumes.
 
     python -m experiments.benchmarks.checkpoints         # about three minutes on two cores
 
@@ -100,7 +100,7 @@ def small(config: Config, data, place: Path) -> None:
             out=out, quiet=True,
         )  # fmt: skip
         took.append(time.perf_counter() - start)
-    print(f"  goes on, does a step, saves: {_figures(took)} s")
+    print(f"  resumes, does a step, saves: {_figures(took)} s")
 
 
 def large() -> None:

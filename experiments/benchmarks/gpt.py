@@ -167,7 +167,7 @@ WORKERS = {"jaxnn": ours, "JAX by hand": by_hand}
 
 
 def work(name: str, pipe) -> None:
-    """Does in a process of its own what it is told to."""
+    """Runs one measurement in a process of its own."""
     if name == "PyTorch":
         from experiments.benchmarks.nano_gpt import nano_gpt
 

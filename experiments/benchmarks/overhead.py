@@ -2,8 +2,8 @@
 
     python -m experiments.benchmarks.overhead            # about ten minutes on two cores
 
-The program by hand has the same network, order of the data, optimizer and metrics, and no library
-around it. Both run in one process, in turn, for at least `seconds` each time; setting up, compiling
+The program by hand has the same network, order of the data, optimizer and metrics, without a
+library. Both run in one process, in turn, for at least `seconds` each time; setting up, compiling
 and evaluating are left out. The table gives the median time of a step and the ratio of each pair.
 A second table compares a step of the convolutional network inside the loop with the same step
 outside it.

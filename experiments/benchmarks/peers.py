@@ -108,7 +108,7 @@ def scikit_learn(work: Work) -> tuple[Train, str]:
             max_iter=EPOCHS, tol=0.0, n_iter_no_change=EPOCHS, random_state=seed,
         )  # fmt: skip
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it could go on after these epochs
+            warnings.simplefilter("ignore")  # that it has not converged after these epochs
             classifier.fit(work.inputs, work.labels)
         return float(classifier.score(work.test_inputs, work.test_labels))
 

@@ -138,7 +138,7 @@ def _narrow(name: str, array: np.ndarray, dtype: type[np.float32 | np.int32]) ->
         "examples",
         f"{name} holds a number too large for {np.dtype(dtype)}",
         got=f"{array[~fits].flat[0]} in dtype {array.dtype}",
-        expected=f"numbers within {np.dtype(dtype)}, in which they are kept",
+        expected=f"numbers within {np.dtype(dtype)}, in which they are stored",
         fix="Number the classes from 0" if dtype is np.int32 else f"Rescale the {name}",
     )
 
@@ -261,7 +261,7 @@ def _check_columns(names: list[str], labels: str | None) -> None:
     if len(set(names)) != len(names) or not set(names) - {labels}:
         raise InvalidValue(
             "examples",
-            "the columns cannot be told apart" if names else "there is no column",
+            "the columns are not distinct features" if names else "there is no column",
             got=f"columns {', '.join(names) or 'none'}",
             expected="a header row of different names, and one feature at least",
             fix="Name every column, each name once",

@@ -36,7 +36,7 @@ class Resident:
 
     Attributes:
       arrays: the fields, each `[examples, ...]` or a pytree of such arrays.
-      key: chooses the order of training batches; of a population one for each member.
+      key: chooses the order of training batches; one, or one for each member.
       batch_size: examples in a batch, over all devices together.
     """
 
@@ -110,7 +110,7 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
             "resident",
             "the data must be named fields",
             got=f"{sorted(arrays) if isinstance(arrays, Mapping) else type(arrays).__name__}",
-            expected="a dict with 'inputs' ('index' is made by jaxnn)",
+            expected="a dict with 'inputs' (jaxnn adds 'index')",
             fix="Pass {'inputs': inputs, 'labels': labels}, or examples(...) for files and"
             " data frames",
         )

@@ -8,7 +8,7 @@ storage dtype (uint8); text comes as one string. Where the bytes come from:
   nothing else then; otherwise a cache, which pooch fills from the first mirror that answers.
 
 Whatever is read is first checked against the sha256 of its *uncompressed* content, so a wrong,
-cut or damaged file is never trained on: it is an error in your folder, and fetched again in
+cut or corrupt file is never trained on: it is an error in your folder, and fetched again in
 the cache.
 
     >>> digits()["inputs"].shape
@@ -169,7 +169,7 @@ def read_idx(content: bytes, name: str, *, axes: int) -> np.ndarray:
             f"{name} has the wrong length",
             got=f"{len(content) - start} values after the header",
             expected=f"{math.prod(shape)}, for the shape {shape} in its header",
-            fix=f"Fetch {name} again: it was cut or damaged",
+            fix=f"Fetch {name} again: it was cut or corrupted",
         )
     # Copied, because an array over bytes is read-only.
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
@@ -251,19 +251,19 @@ class _Corrupt(Exception):
 def _verified(path: Path, digest: str) -> bytes:
     """Returns the uncompressed content of the file; raises `_Corrupt` unless it has the digest."""
     content = path.read_bytes()
-    # Looked at, not told by the name: a server may uncompress on the way.
+    # By its content, not its name: a server may uncompress on the way.
     if content.startswith(b"\x1f\x8b"):
         try:
             content = gzip.decompress(content)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _Corrupt(f"damaged gzip file: {error}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != digest:
-        raise _Corrupt(f"sha256 {found}, {len(content)} bytes")
+            raise _Corrupt(f"corrupt gzip file: {error}") from error
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != digest:
+        raise _Corrupt(f"sha256 {actual}, {len(content)} bytes")
     return content
 
 
 def _reason(error: Exception) -> str:
     kind = f"{type(error).__name__}: " if isinstance(error, OSError) else ""
-    # The first words say it; a connection's error goes on for half a screen.
+    # The first words say it; a connection's error fills half a screen.
     return shorten(f"{kind}{getattr(error, 'strerror', None) or error}", 120, placeholder=" ...")

@@ -38,7 +38,7 @@ from jaxnn.driver.members import (
     laid_out,
     watched,
 )
-from jaxnn.driver.trial import Select, Watch, named
+from jaxnn.driver.trial import Select, Watch, prefix_names
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import evaluated
 from jaxnn.loop._run import best_form, initial, trace_step
@@ -62,9 +62,9 @@ def train(
 
     With keys `[members]`, or hyper-parameters `[members]`, it trains a population: as many runs in
     one program, whatever each of them holds. What is reported of one run as a number is then an
-    array `[members]`. A member that has stopped keeps every bit while the others go on.
+    array `[members]`. A member that has stopped keeps every bit while the others train.
 
-    The checks are made at this call, by tracing but without compiling; training begins with the
+    This call checks everything, by tracing but without compiling; training begins with the
     loop.
 
     Args:
@@ -77,10 +77,10 @@ def train(
       every: the time between reports, a `Duration`, or an `Every`, which may evaluate more rarely;
         an epoch, or the whole run if that is shorter, by default.
       evaluate: data to evaluate on; under the name `test` unless given by name.
-      watch: the metric of which the best state is kept; a `Watch` may also say how patient to be.
+      watch: the metric that decides which state is best; a `Watch` may also say how patient to be.
       select: acts on a population after each evaluation, purely: `(key, trials) -> trials`, such as
         `successive_halving` and `population_based_training`.
-      execution: the form of the steps, and where the members of a population are.
+      execution: the form of the steps, and where members train.
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used.
@@ -112,15 +112,15 @@ def train(
     program, (after, metrics) = trace_step(learner, state, data)
     _check_carry(state, after)
     _check_metrics("step", metrics)
-    names = list(named("train", metrics))
+    names = list(prefix_names("train", metrics))
     for name, part in evaluations.items():
         with _about(name):
             batch = jax.eval_shape(lambda data: data.in_order(0), part)
             for hparams in extremes:
                 learner.check(hparams, part.examples, state, batch)
-            found = jax.eval_shape(partial(evaluated, learner), state, part, 0)
-            _check_metrics("evaluate", found)
-        names += named(name, found)
+            evaluated_metrics = jax.eval_shape(partial(evaluated, learner), state, part, 0)
+            _check_metrics("evaluate", evaluated_metrics)
+        names += prefix_names(name, evaluated_metrics)
     execution = execution or Execution()
     form = execution.form or best_form(program)
     training = Training(
@@ -186,7 +186,7 @@ def _check_metrics(function: str, metrics: Any) -> None:
         if "<" in getattr(metric.finish, "__qualname__", ""):
             raise InvalidType(
                 "train",
-                f"the metric {name!r} is finished by a function that is made anew at every call",
+                f"the metric {name!r} is finished by a new function at every call",
                 got=f"finish={metric.finish.__qualname__}",
                 expected="a function at the top level of a module",
                 fix="Move it there: def finish(sums): ...",

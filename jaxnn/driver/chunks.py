@@ -42,7 +42,7 @@ class Progress:
     Attributes:
       step: training steps done.
       metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
-        Scalars, or of a population `[members]`. Those of training are over the steps since the
+        Scalars, or `[members]`. Those of training are over the steps since the
         report before. Empty between reports.
       status: how the run stands, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
       placed: the trials, where they are.
@@ -57,9 +57,9 @@ class Progress:
 
     @property
     def trial(self) -> Trial:
-        """All that is known, one pytree; of a population in the order of its members.
+        """All that is known, one pytree, members in their order.
 
-        Valid until the loop goes on, which uses up its arrays; keep a copy,
+        Valid until the next iteration, which uses up its arrays; keep a copy,
         `jax.tree.map(jnp.copy, progress.trial)`.
         """
         return self.placed.ordered(lambda trial: trial)
@@ -77,17 +77,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Training:
-    """A run that is ready to start: everything is checked, nothing is compiled. Made by `train`.
+    """A run that is ready to start, as `train` returns it: all is checked, nothing is compiled.
 
     Iterating over it trains from the beginning and yields a `Progress` at every report; `start` and
-    `chunks` also go on from where a run stood.
+    `chunks` also resume a run.
 
     Attributes:
       learner: how parameters change.
       data: what is trained on, in an order that is the trial's.
       evaluations: data to evaluate on, by name.
-      key: decides everything that is random; of a population one for all, or `[members]`.
-      hparams: the hyper-parameters, float32; of a population `[members]` each.
+      key: decides everything that is random; one, or `[members]`.
+      hparams: the hyper-parameters, float32; scalars, or `[members]` each.
       steps: the step at which the run ends.
       every: steps between reports.
       evaluate_every: steps between evaluations.
@@ -95,9 +95,9 @@ class Training:
       program: that of a step, as it was traced.
       metrics: the shapes of the metrics of a step.
       names: of all metrics that reports give.
-      watch: what decides about the best and the end, if anything.
-      select: acts on a population after each evaluation, if anything.
-      layout: where the members of a population are.
+      watch: the policy for the best state and the end, if any.
+      select: acts on the members after each evaluation, if anything.
+      layout: where the members are.
       width: how many members side by side were asked for.
     """
 
@@ -128,11 +128,11 @@ class Training:
         return display.block(element("div", words), display.learner(self.learner.parts, hparams))
 
     def start(self, trial: Trial | None = None, step: int = 0) -> Progress:
-        """Returns where the run begins, or where it goes on with a trial that was kept at a step.
+        """Returns where the run begins, or where it resumes from a saved trial.
 
         Args:
           trial: as `Progress.trial` gives it, on any device or on the host.
-          step: at which it was kept.
+          step: at which it was saved.
         """
         placed = self._placed(trial)
         return Progress(step, {}, placed.ordered(lambda trial: trial.status), placed)
@@ -180,8 +180,8 @@ class Training:
                 elif now - waited > CHUNK_SECONDS:
                     length = max(1, length // 2)
                 waited = now
-            # Who goes on is read a chunk late, like everything that the host looks at. What was
-            # under way when the last one stopped did nothing, and reports nothing.
+            # The status is read after the next chunk is dispatched, like all that the host reads.
+            # A chunk under way when the last run stopped did nothing, and reports nothing.
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
             ended = active is not None and not active.any()
             known = placed.ordered(lambda trial: trial.status)
@@ -216,7 +216,7 @@ class Training:
         return placed.rebalanced(np.arange(layout.slots) < count)
 
     def trials(self, slots: Any = None) -> Trial:
-        """Returns the trial at the beginning, or those of a population in these slots."""
+        """Returns the trial at the beginning, or those in these slots."""
         window = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.metrics)
         return begin(
             self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, self.data,
@@ -307,8 +307,8 @@ class Training:
         ]
         placed = replace(placed, parts=parts)
         names = [name for name in self.names if due or name.startswith("train/")]
-        found = placed.ordered(lambda trial: {name: trial.metrics[name] for name in names})
-        metrics = {name: found[name] for name in names}
+        values = placed.ordered(lambda trial: {name: trial.metrics[name] for name in names})
+        metrics = {name: values[name] for name in names}
         if self.select is not None and due and step < self.steps:
             placed = self._selected(placed, step)
             state = placed.ordered(

@@ -1,4 +1,4 @@
-"""What is checked of a population before it trains: its members, where they are, who selects."""
+"""Checks before training: the number of members, their layout, their memory, their selection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ def bounds(hparams: dict[str, Any]) -> list[dict[str, float]]:
 
 @dataclass(frozen=True)
 class Execution:
-    """How steps are executed: their form, and where the members of a population are.
+    """How steps are executed: their form, and where members train.
 
     Attributes:
       form: `"looped"` or `"stepped"`, see `run`; by default what suits the learner and the device.
@@ -155,7 +155,7 @@ def watched(watch: Watch | str | None, names: list[str]) -> Watch | None:
 
 
 def check_room(training: Training) -> None:
-    """Raises `InvalidValue` if the states of a population do not fit into memory."""
+    """Raises `InvalidValue` if the states of all members do not fit into memory."""
     layout = training.layout
     if layout.members is None:
         return

@@ -32,7 +32,7 @@ class _Mark(NamedTuple):
 
 
 class Speed:
-    """Measures a run from where it is made on."""
+    """Measures a run from its creation on."""
 
     def __init__(self, training: Training):
         if not _listening:
@@ -52,8 +52,8 @@ class Speed:
         marks = self.marks[-RECENT:]
         return _rate(marks, marks[-1].step - marks[0].step) if marks else None
 
-    def told(self, steps: Any) -> dict[str, Any]:
-        """Returns the numbers, `None` being what is not known.
+    def summary(self, steps: Any) -> dict[str, Any]:
+        """Returns the numbers, `None` for those that are unknown.
 
         Steps a second are those between the first chunk and the last, evaluations and all, without
         the time that compiling took; of all members together. Operations are those of the matrix

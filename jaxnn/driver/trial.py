@@ -1,6 +1,6 @@
 """A trial is one training run with what is known of it so far, as one pytree of arrays.
 
-Beside the learner's state it holds the last metrics, whether the run still goes on, and the best
+Beside the learner's state it holds the last metrics, whether the run is running, and the best
 state so far. A report brings these up to date inside a compiled program, so that a run of many
 stops on its own account, without asking the host. Trials stack: many are a population.
 """
@@ -8,7 +8,7 @@ stops on its own account, without asking the host. Trials stack: many are a popu
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jaxnn.loop._population import in_blocks, where
 from jaxnn.loop._run import initial
 from jaxnn.loop.statuses import DIVERGED, EMPTY, RUNNING, STOPPED
 from jaxnn.scale.layout import rows
-from jaxnn.typing import Any, Array, Callable, Int, Key, PyTree
+from jaxnn.typing import Any, Array, Int, Key, PyTree
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class Best(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One training run and what is known of it; of a population, every array has a leading axis.
+    """One training run and what is known of it. For a population, every array has a leading axis.
 
     Attributes:
       state: the learner's.
       window: sums of the metrics of the steps since the last report.
       order: the key of the order of its data.
-      status: one of `STATUSES`, by number; 0 while the run goes on.
+      status: one of `STATUSES`, by number.
       metrics: the last value of each metric, NaN before the first.
       best: the best evaluation, `None` unless a metric is watched.
       member: its number in the population.
@@ -90,8 +90,13 @@ class Trial(NamedTuple):
     parent: Int[Array, "*members"]
 
 
-Select = Callable[[Any, Trial], Trial]
-"""A selection, `(key, trials) -> trials`: a pure function of a population after an evaluation."""
+@runtime_checkable
+class Select(Protocol):
+    """A selection: a pure function of all trials, called after an evaluation."""
+
+    def __call__(self, key: Key[Array, ""], trials: Trial) -> Trial:
+        """Returns trials of the same form."""
+        ...
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -106,20 +111,20 @@ def begin(
     slots: Any = None,
     members: Any = None,
 ) -> Trial:
-    """Returns the trial that a run begins with, or those of a population.
+    """Returns the trial that a run begins with, or the trials of all members.
 
-    Members are made one after another: each has the bits of its single run, and a program with many
-    random draws would take long to compile for all of them at once.
+    Members are initialised one after another: each has the bits of its single run, and a program
+    with many random draws would take long to compile for all of them at once.
 
     Args:
       learner: that will train.
-      watch: what decides about the best and the end.
+      watch: the policy for the best state and the end.
       names: of all metrics that reports give.
       window: an empty one, of one run.
       key: of the run, or one for each member.
       hparams: of the run, or of all members.
       data: what will be trained on.
-      slots: of a population, numbers of members.
+      slots: the numbers of the members; `None` for a single run.
       members: how many there are; slots past the last are `EMPTY`, and begin as the last does.
     """
 
@@ -151,9 +156,9 @@ def report(
 
     Args:
       learner: that trains.
-      watch: what decides about the best and the end.
-      width: of a population, how many members to evaluate at once; `None` for one run.
-      trial: one, or those of a population.
+      watch: the policy for the best state and the end.
+      width: how many members to evaluate at once; `None` for a single run.
+      trial: one, or those of all members.
       parts: the data to evaluate on, by name.
 
     Returns:
@@ -171,7 +176,7 @@ def _report(learner, watch, width, used, state, status, metrics, parts):
 
     def one(carry, state):
         window, status, *known = carry
-        # What nothing stops goes on after an infinite loss, and is reported.
+        # A run that nothing stops trains on after an infinite loss, and reports it.
         known = status if stops else jnp.int8(RUNNING), *known
         known = _known(learner, watch, parts, window, state, *known)
         return jax.tree.map(jnp.zeros_like, window), *known
@@ -191,10 +196,10 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
     going = status == RUNNING
 
     def measured():
-        found = named("train", measures.values(window))
+        values = prefix_names("train", measures.values(window))
         for name, part in parts.items():
-            found |= named(name, evaluation(learner, state, part))
-        return metrics | {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
+            values |= prefix_names(name, evaluation(learner, state, part))
+        return metrics | {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
 
     metrics = lax.cond(going, measured, lambda: metrics)
     losses = [x for name, x in metrics.items() if name.endswith("loss") and _of(name, parts)]
@@ -234,6 +239,6 @@ def _of(name: str, parts: Iterable[str]) -> bool:
     return any(name.startswith(f"{part}/") for part in parts)
 
 
-def named(part: str, values: dict[str, Any]) -> dict[str, Any]:
+def prefix_names(part: str, values: dict[str, Any]) -> dict[str, Any]:
     """Puts the name of the data before those of the metrics, the loss first."""
     return {f"{part}/{name}": values[name] for name in sorted(values, key=lambda n: n != "loss")}

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import population, single, where
-from jaxnn.loop._run import Form, one_step, run
+from jaxnn.loop._run import Batches, Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any
@@ -22,7 +22,7 @@ from jaxnn.typing import Any
 def advance(
     learner: Learner,
     state: Any,
-    data: Any,
+    data: Batches,
     n: int,
     window: Any,
     form: Form,
@@ -40,9 +40,9 @@ def advance(
       n: the number of steps.
       window: metrics of earlier steps.
       form: `"looped"` or `"stepped"`, see `run`.
-      status: whether the run still goes on, known on the device; it does, by default.
-      width: of a population, how many members train at once; `None` for one run.
-      busy: of a stepped population, the slots that may still go on; all, by default.
+      status: the status on the device, if the run may have stopped.
+      width: how many members train at once; `None` for a single run.
+      busy: the slots of a stepped population that may still be running; all, by default.
 
     Returns:
       `(state, window, token)`: the token is ready when the steps are done.

@@ -53,10 +53,10 @@ def _predict(learner, state, inputs):
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
     """Returns the outputs for any number of inputs, as NumPy arrays with the same leading axis.
 
-    For the states of a population, stacked, the outputs have an axis of members before that.
+    For stacked states, those of members, the outputs have an axis of members before that.
 
     Args:
-      learner: how outputs are made.
+      learner: predicts the outputs.
       state: with the parameters.
       inputs: an array `[examples, ...]`, or a pytree of them.
       batch_size: the most examples that the device computes at once.

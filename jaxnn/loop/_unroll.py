@@ -40,16 +40,16 @@ from jax import lax
 
 from jaxnn.checks import kind, positive_integer
 from jaxnn.learning._learner import Learner
-from jaxnn.loop._run import empty_window, one_step, trace_step
+from jaxnn.loop._run import Batches, empty_window, one_step, trace_step
 from jaxnn.typing import Any, Callable
 
 
-def unroll(learner: Learner, steps: int) -> Callable[[Any, Any], tuple[Any, Any]]:
+def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, Any]]:
     """Makes `(state, data) -> (state, window)`: the steps of `run`, differentiable.
 
     States and metrics are those of `run` but for rounding, most often to the bit.
 
-    In the gradient only every n-th state is kept, with n about the square root of the steps, and
+    The gradient stores only every n-th state, with n about the square root of the steps, and
     the steps between are done again when it comes to them, each of them alone: memory grows with
     the square root of the steps, by states and not by what a step computes. A gradient takes the
     time of three runs and of their derivatives.
@@ -75,7 +75,7 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Any], tuple[Any, Any]
     length = isqrt(steps)
     rest = steps % length if length > 1 else steps
 
-    def unrolled(state: Any, data: Any) -> tuple[Any, Any]:
+    def unrolled(state: Any, data: Batches) -> tuple[Any, Any]:
         def step(carry, _):
             return one_step(learner, data, *carry), None
 
@@ -87,8 +87,8 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Any], tuple[Any, Any]
         window = empty_window(trace_step(learner, state, data)[1][1])
         carry = state, window
         if length > 1:
-            kept = jax.checkpoint(part, prevent_cse=False)
-            carry, _ = lax.scan(kept, carry, length=steps // length)
+            stored = jax.checkpoint(part, prevent_cse=False)
+            carry, _ = lax.scan(stored, carry, length=steps // length)
         if rest:
             carry, _ = lax.scan(alone, carry, length=rest)
         return carry

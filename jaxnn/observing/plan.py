@@ -34,7 +34,6 @@ from jaxnn.observing.observation import (
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
 from jaxnn.summary import Table, table_of
-from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Batch
 
 MOMENTS = 16  # of a training that are recorded
@@ -169,13 +168,7 @@ def _captured_paths(bound: BoundNetwork) -> tuple[str, ...]:
     """Returns the paths of activations, or in a network without any those of its layers."""
     rows = [row for row in bound.table.rows if row.part != "network"]
     paths = [row.part for row in rows if row.kind == "activation"]
-    paths = (paths or [row.part for row in rows if row.parameters])[:PARTS]
-    try:
-        network = capture(bound.network, paths)
-        jax.eval_shape(network.apply, bound.state.params, bound.state.state, bound.inputs)
-    except Invalid:
-        return ()
-    return tuple(paths)
+    return tuple((paths or [row.part for row in rows if row.parameters])[:PARTS])
 
 
 def _drawn(bound: BoundNetwork) -> Diagram | None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnn.checks import Caution
+from jaxnn.checks import Caution, Invalid
 from jaxnn.driver.chunks import Progress, Training
 from jaxnn.observing.observation import (
     MOST,
@@ -27,6 +27,7 @@ from jaxnn.observing.observation import (
     observe,
 )
 from jaxnn.observing.plan import BoundNetwork, Schedule, bind, plan, probe, probe_data, schedule
+from jaxnn.pictures import scheme
 from jaxnn.pictures.diagram import Diagram, to_json
 from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
@@ -122,8 +123,14 @@ class Recorder:
         self.plan, drawn = plan(training, bound, self.schedule)
         self.batch = probe(probe_data(training), self.schedule.probed)
         state = jax.eval_shape(training.whole).state
-        looks = observe.lower(training.learner, self.plan, state, self.batch, training.data)
-        self.background.start(partial(self._prepare, looks, bound, drawn))
+        arguments = state, self.batch, training.data
+        try:
+            observation = observe.lower(training.learner, self.plan, *arguments)
+        except Invalid:  # the outputs of some part cannot be captured
+            self.plan = self.plan._replace(captured_paths=())
+            observation = observe.lower(training.learner, self.plan, *arguments)
+        self.background.start(partial(self._prepare, observation, bound, drawn))
+        Background().start(scheme.preload)  # for the report, while programs compile
         own.wait()
 
     @_tolerant
@@ -164,12 +171,12 @@ class Recorder:
         learner, data = self.training.learner, self.training.data
         return Observation(step, observe(learner, self.plan, progress.state, self.batch, data))
 
-    def _prepare(self, looks: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
+    def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
         """Compiles the observation beside the training's own programs, and writes what is observed.
 
         To trace it there too would cost more: two threads that trace wait for each other.
         """
-        looks.compile()
+        observation.compile()
         training, folder = self.training, self.folder
         shown = {name: np.asarray(self.batch[name][:SHOWN]) for name in ("index", "labels")
                  if hasattr(self.batch.get(name), "shape")}  # fmt: skip

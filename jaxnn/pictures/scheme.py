@@ -49,6 +49,12 @@ AMOUNT = "viridis"  # little is dark, much is bright
 MARK = "#c2255c"  # what must be seen: the best of many, or where numbers ceased to be finite
 
 
+def preload() -> None:
+    """Imports what draws figures, of which the first would have to wait for it."""
+    from matplotlib.backends import backend_svg as backend_svg
+    from matplotlib.figure import Figure as Figure
+
+
 def signed() -> Any:
     """Returns the matplotlib colormap from negative by zero to positive: `SIGNED`, blended."""
     from matplotlib.colors import LinearSegmentedColormap

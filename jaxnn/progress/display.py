@@ -19,7 +19,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from jaxnn.formatting import printable, volume
+from jaxnn.formatting import amount, printable
 from jaxnn.metrics import lower_is_better
 from jaxnn.scale.memory import Used, used
 
@@ -153,7 +153,7 @@ def _memory(moment: Moment) -> str:
     memory = moment.memory() if moment.memory else None
     if memory is None or memory.now is None:
         return ""
-    return f"{'device ' if memory.of == 'device' else ''}memory {volume(memory.now)}"
+    return f"{'device ' if memory.of == 'device' else ''}memory {amount(memory.now, 'B')}"
 
 
 def _words(console: Any, *parts: str) -> str:

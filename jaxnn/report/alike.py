@@ -10,8 +10,8 @@ from typing import Any
 
 from jaxnn.catalog import contents
 from jaxnn.catalog import entries as catalog
-from jaxnn.catalog.sweeps import word
 from jaxnn.checks import InvalidValue
+from jaxnn.formatting import brief
 from jaxnn.markup import cut
 from jaxnn.report.phrases import listed, setting, spaced, told
 from jaxnn.report.source import Source
@@ -69,7 +69,7 @@ def differing(runs: dict[str, Source]) -> list[str]:
     """Returns the hyper-parameters of which it is not known that all of the runs have the same."""
     each = [chosen(source) for source in runs.values()]
     fields = list(dict.fromkeys(field for values in each for field in values))
-    return [f for f in fields if len({word(v[f], 9) if f in v else None for v in each}) > 1]
+    return [f for f in fields if len({brief(v[f], 9) if f in v else None for v in each}) > 1]
 
 
 def labelled(runs: dict[str, Source]) -> dict[str, Source]:

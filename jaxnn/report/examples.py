@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.catalog.sweeps import word
+from jaxnn.formatting import brief
 from jaxnn.markup import Markup, cut, element, join, quoted
 from jaxnn.report.packed import pixels, png
 from jaxnn.report.phrases import sure
@@ -98,8 +98,8 @@ def label_word(label: Any, names: Sequence[str]) -> str:
     if names and array.ndim == 0 and array.dtype.kind in "iu" and 0 <= int(array) < len(names):
         return names[int(array)]
     if array.size == 1:
-        return word(array.reshape(()).item())
-    shown = ", ".join(word(float(each), 3) for each in array.ravel()[:3])
+        return brief(array.reshape(()).item())
+    shown = ", ".join(brief(float(each), 3) for each in array.ravel()[:3])
     return f"{shown}, …" if array.size > 3 else shown
 
 
@@ -142,6 +142,6 @@ def _bars(names: Sequence[str], chances: np.ndarray | None, label: Any) -> Marku
 
 def _numbers(values: Any) -> Markup:
     array = np.asarray(values).ravel()
-    shown = [word(float(each), 3) for each in array[:NUMBERS]]
+    shown = [brief(float(each), 3) for each in array[:NUMBERS]]
     more = f", … ({array.size:,})" if array.size > NUMBERS else ""
     return element("p", join(", ".join(shown), more), class_="inputs")

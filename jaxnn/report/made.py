@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxnn.catalog import account
-from jaxnn.formatting import volume
+from jaxnn.formatting import amount
 from jaxnn.markup import Markup, cut, element, join, quoted, table
 from jaxnn.report.phrases import percent, setting, spaced, time, told, value_of
 from jaxnn.report.sections import Section
@@ -108,8 +108,8 @@ def _speed(source: Source) -> Markup | None:
     if speed:
         said.append(["waiting for data", "none: they are on the device"])
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
-    add(f"memory {of}, at most", "memory_bytes", lambda v: volume(int(v)))
-    said.append(["kept in its directory", volume(source.about.size)])
+    add(f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B"))
+    said.append(["kept in its directory", amount(source.about.size, "B")])
     return table("What it took", ["what", "how much"], said)
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.formatting import volume
+from jaxnn.formatting import amount
 from jaxnn.markup import Markup, cut, element, join, quoted, table
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures import scheme
@@ -119,8 +119,8 @@ def _part(row: dict[str, Any]) -> list[Any]:
     name = join(quoted(row["part"] or "network"), times)
     figures = [
         f"{row['parameters']:,}",
-        volume(row["bytes"]),
-        volume(row["activation_bytes"]) if row.get("activation_bytes") is not None else "",
+        amount(row["bytes"], "B"),
+        amount(row["activation_bytes"], "B") if row.get("activation_bytes") is not None else "",
         f"{row['flops']:,}" if row.get("flops") is not None else "",
     ]
     return [name, quoted(row["kind"]), _shape(row["output"]), *figures]

@@ -12,7 +12,7 @@ from typing import Any
 from jaxnn import display
 from jaxnn.catalog import sweeps
 from jaxnn.checks import Invalid
-from jaxnn.formatting import count, duration
+from jaxnn.formatting import brief, count, duration
 from jaxnn.markup import Markup, element
 from jaxnn.pictures._curves import curves
 from jaxnn.report.sections import drawn, shortened
@@ -94,4 +94,4 @@ def _spread(values: Any) -> tuple[float, float, float]:
 
 
 def _word(value: Any) -> str:
-    return "not finite" if value is None or value != value else sweeps.word(value)
+    return "not finite" if value is None or value != value else brief(value)

@@ -10,14 +10,14 @@ import math
 import re
 from typing import Any
 
-from jaxnn.catalog.sweeps import word
+from jaxnn import formatting
+from jaxnn.formatting import brief
 from jaxnn.markup import Markup, cut, element
 
 BLANK = "\u00a0"  # between a number and its sign, where no line ends
 _SHARES = re.compile(r"(^|.*/)(accuracy|top_\d+|skipped)$")
 _PARTS = {"train": "training examples", "test": "held-out examples"}
 _METRICS = {"mae": "mean absolute error (mae)", "r2": "explained share of the variance (r2)"}
-_UNITS = (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0), ("second", 1.0))
 
 
 def is_share(name: str) -> bool:
@@ -29,20 +29,12 @@ def figure(name: str, value: Any) -> str:
     """Returns the value of a metric."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "not finite"
-    return percent(value) if is_share(name) else word(float(value))
+    return percent(value) if is_share(name) else brief(float(value))
 
 
 def percent(share: float) -> str:
-    """Returns a share in percent, in one line; only all is 100 %, and only nothing is 0 %.
-
-    >>> [percent(share).replace(BLANK, " ") for share in (0.9972, 0.99999, 1.0, 0.0001)]
-    ['99.7 %', '99.999 %', '100 %', '0.01 %']
-    """
-    for digits in (1, 2, 3, 4):
-        said = f"{100 * share:.{digits}f}"
-        if not (said.rstrip("0").rstrip(".") in ("100", "0") and 0 < share < 1):
-            break
-    return f"{100 if share == 1 else 0}{BLANK}%" if share in (0, 1) else f"{said}{BLANK}%"
+    """Returns a share in percent, in one line."""
+    return formatting.percent(share).replace(" ", BLANK)
 
 
 def sure(chance: float) -> str:
@@ -77,14 +69,8 @@ def spaced(name: str) -> str:
 
 
 def time(seconds: float) -> str:
-    """Returns a time as one says it.
-
-    >>> [time(each).replace(BLANK, " ") for each in (1.72, 60, 5400)]
-    ['1.7 seconds', '1 minute', '1.5 hours']
-    """
-    unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
-    number = f"{seconds / size:.{0 if seconds / size >= 9.95 else 1}f}".removesuffix(".0")
-    return f"{number}{BLANK}{unit}{'' if number == '1' else 's'}"
+    """Returns a time in words, in one line."""
+    return formatting.duration(seconds, in_words=True).replace(" ", BLANK)
 
 
 def setting(value: Any) -> str:
@@ -97,12 +83,12 @@ def setting(value: Any) -> str:
         shown = [setting(each) for each in (value if len(value) <= 8 else value[:6])]
         more = [f"… ({len(value)})"] if len(value) > 8 else []
         return ", ".join(shown + more)
-    return "none" if value is None else word(value, 6)
+    return "none" if value is None else brief(value, 6)
 
 
 def steps(count: int) -> str:
     """Returns a number of training steps."""
-    return f"{count:,} training step{'' if count == 1 else 's'}"
+    return formatting.count(count, "training step")
 
 
 def listed(words: list[str], last: str = "and") -> str:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from jaxnn.catalog import sweeps
+from jaxnn.formatting import brief
 from jaxnn.metrics import lower_is_better
 from jaxnn.report.phrases import figure, is_share, listed, percent, spaced, steps, time, told
 from jaxnn.report.source import Source
@@ -54,7 +55,7 @@ def settings(source: Source) -> list[sweeps.Setting]:
 
 def setting_words(values: dict) -> str:
     """Returns a setting as one says it: "learning rate 0.003"."""
-    return listed([f"{spaced(name)} {sweeps.word(value)}" for name, value in values.items()])
+    return listed([f"{spaced(name)} {brief(value)}" for name, value in values.items()])
 
 
 def _sweep(source: Source) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.catalog import sweeps
+from jaxnn.formatting import brief
 from jaxnn.markup import Markup, element, join, quoted, table
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._curves import curves
@@ -107,7 +107,7 @@ def _ranking(source: Source, metric: str) -> Markup:
     found = settings(source)
     diverged = any(each.diverged for each in found)
     for place, each in enumerate(found[:SHOWN], 1):
-        cells = [quoted(sweeps.word(value)) for value in each.values.values()]
+        cells = [quoted(brief(value)) for value in each.values.values()]
         figures = [value_of(metric, value) for value in (each.mean, each.best)]
         spread = value_of(metric, each.deviation) if np.isfinite(each.deviation) else ""
         lost = [each.diverged] if diverged else []
@@ -129,7 +129,7 @@ def _members(source: Source, metric: str) -> Markup:
     rows = [
         [
             str(place),
-            *[quoted(sweeps.word(row[name])) for name in (*source.fields, "seed", "status")],
+            *[quoted(brief(row[name])) for name in (*source.fields, "seed", "status")],
             *[value_of(name, row[name]) for name in names],
         ]
         for place, row in enumerate(order[:SHOWN], 1)
@@ -166,7 +166,7 @@ def _curves(source: Source) -> Markup | None:
         for rows, places in source.groups:
             mine = [i for i, at in enumerate(places) if _is(source.table[at], setting.values)]
             if mine:
-                name = ", ".join(sweeps.word(value) for value in setting.values.values())
+                name = ", ".join(brief(value) for value in setting.values.values())
                 if len(setting.values) == 1:  # else it would stand beside its metric bare
                     name = f"{spaced(source.fields[0]).split()[-1]} {name}"
                 found[lettered(name)] = shortened([_only(row, mine) for row in rows])

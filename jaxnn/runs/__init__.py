@@ -1,7 +1,8 @@
 """Runs that live in a directory: trained, saved, resumed and loaded."""
 
-from jaxnn.runs._fit import NotFinite, Run, fit
+from jaxnn.runs._fit import Run, fit
 from jaxnn.runs._load import Loaded, load
+from jaxnn.runs.output import NotFinite
 
 __all__ = [
     "Loaded",

@@ -78,9 +78,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if (path / FILE).exists():
         content = read_verified(path)
         return content, checkpoints.read_checkpoint(path, content)
-    found = 0
+    corrupt = 0
     for folder in checkpoints.folders(path / CHECKPOINTS):
-        found += 1
+        corrupt += 1
         try:
             content = read_verified(folder)
             return content, checkpoints.read_checkpoint(folder, content)
@@ -89,7 +89,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     raise NoCheckpoint(
         "load",
         f"{path} has no checkpoint to load",
-        got=f"{found} corrupt" if found else "none" if path.is_dir() else "no such directory",
+        got=f"{corrupt} corrupt" if corrupt else "none" if path.is_dir() else "no such directory",
         expected="the directory of a run, or of one of its checkpoints",
         fix="Name that of a run that has saved one: a run saves at its end, and every minute",
     )

@@ -1,8 +1,8 @@
-"""Where the members of a population are: shared out over devices, and how many train at once.
+"""Where members train: shared out over devices, so many at once.
 
 A population is one pytree whose arrays have a leading axis of slots, cut into equal parts over the
 devices. Each device runs the same program on its part, so that a member's bits do not depend on how
-many devices there are; nothing is copied when parts are joined to one sharded array, or cut again.
+many devices there are; nothing is copied when parts become one sharded array, or are cut again.
 
     >>> layout = Layout(6, tuple(jax.local_devices()[:1]), width=4)
     >>> layout.slots, layout.width
@@ -21,7 +21,7 @@ from jaxnn.typing import Any, Int
 
 @dataclass(frozen=True)
 class Layout:
-    """The slots of a population's members.
+    """The slots of all members.
 
     `Layout()` is that of a single run: one part without that axis, wherever its arrays are.
 
@@ -84,11 +84,11 @@ class Layout:
         if len(parts) == 1:
             return parts[0]
 
-        def joined(*leaves):
+        def sharded(*leaves):
             shape = (self.slots, *leaves[0].shape[1:])
             return jax.make_array_from_single_device_arrays(shape, self.sharding, list(leaves))
 
-        return jax.tree.map(joined, *parts)
+        return jax.tree.map(sharded, *parts)
 
     def moved(self, parts: list[Any], source: np.ndarray) -> list[Any]:
         """Returns the parts with slot `i` taken from slot `source[i]`."""

@@ -23,7 +23,7 @@ def available(device: Any) -> int:
 
 
 class Used(NamedTuple):
-    """Memory in use, in bytes; `None` where the system does not tell it.
+    """Memory in use, in bytes; `None` where it is unknown.
 
     Attributes:
       now: what is in use.
@@ -37,14 +37,14 @@ class Used(NamedTuple):
 
 
 def used() -> Used:
-    """Returns the memory of the devices of this process, or its own where they do not tell."""
-    found = []
+    """Returns the memory of the devices of this process, or its own where theirs is unknown."""
+    uses = []
     for device in jax.local_devices():
         stats = device.memory_stats() if device.platform != "cpu" else None
         if stats and "bytes_in_use" in stats:
             now = int(stats["bytes_in_use"])
-            found.append(Used(now, int(stats.get("peak_bytes_in_use", now)), "device"))
-    return max(found, key=lambda each: each.peak or 0) if found else used_by()
+            uses.append(Used(now, int(stats.get("peak_bytes_in_use", now)), "device"))
+    return max(uses, key=lambda each: each.peak or 0) if uses else used_by()
 
 
 def used_by(process: int | None = None) -> Used:

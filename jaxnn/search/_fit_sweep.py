@@ -10,8 +10,8 @@
     jaxnn.fit_sweep(sweep, train, structural=["hidden"], out="runs/mine")
 
 Its directory holds that of each group's `fit`, `sweep.csv` with a row for each run, a picture of
-them, `sweep.png`, last `result.json`, and a page that tells of them all, `report.html`. A sweep
-that was interrupted goes on there, in the middle of the group in which it was.
+them, `sweep.png`, last `result.json`, and a page about all of them, `report.html`. A sweep
+that was interrupted resumes there, in the middle of its group.
 """
 
 import io
@@ -25,8 +25,9 @@ import numpy as np
 from jaxnn.catalog import sweeps
 from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import InvalidValue, choice
+from jaxnn.formatting import brief
 from jaxnn.pictures._sweep import sweep as heat_map
-from jaxnn.runs._fit import NotFinite
+from jaxnn.runs.output import NotFinite
 from jaxnn.runs.reporting import write_report
 from jaxnn.search._sweep import Sweep
 from jaxnn.storage.destination import Directory, destination
@@ -151,7 +152,7 @@ def fit_sweep(
 
 def _folder(values: dict[str, Any]) -> str:
     """Returns the name of a group's directory, in which every character is safe."""
-    named = ",".join(f"{field}={sweeps.word(value, 15)}" for field, value in values.items())
+    named = ",".join(f"{field}={brief(value, 15)}" for field, value in values.items())
     return quote(named, safe="=,") or "population"
 
 
@@ -174,13 +175,13 @@ def _missing(path: Path) -> Any:
 
 
 def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> None:
-    kept = [np.nan if row["status"] == "diverged" else row[metric] for row in rows]
+    values = [np.nan if row["status"] == "diverged" else row[metric] for row in rows]
     columns = {
-        field: [sweeps.word(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
+        field: [brief(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
         for field in sweep.columns
     }
     file = io.BytesIO()
-    heat_map(columns, kept, metric).savefig(file, format="png", dpi=300)
+    heat_map(columns, values, metric).savefig(file, format="png", dpi=300)
     directory.write("sweep.png", file.getvalue())
 
 

@@ -1,4 +1,4 @@
-"""A sweep says which runs to make: a column for each hyper-parameter, and a row for each run.
+"""A sweep says which runs to train: a column for each hyper-parameter, and a row for each run.
 
 >>> from jaxnn.search.ranges import log_range
 >>> runs = sweep({"learning_rate": log_range(1e-3, 1e-1, 3), "batch_size": [32, 64]}, seeds=2)
@@ -29,7 +29,7 @@ from jaxnn.typing import Any, Array, Float, Int, Key
 
 @dataclass(frozen=True)
 class Sweep:
-    """Which runs to make; made by `sweep`.
+    """The runs to train; `sweep` returns one.
 
     Attributes:
       columns: the value that each run has of each field, and last of `seed`.
@@ -81,12 +81,12 @@ class Sweep:
         names = list(names)
         for name in names:
             choice("sweep", "field", name, self.fields)
-        found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for row in self.settings():
-            found.setdefault(tuple(row.pop(name) for name in names), []).append(row)
+            groups.setdefault(tuple(row.pop(name) for name in names), []).append(row)
         return [
             (dict(zip(names, values)), Sweep({name: [r[name] for r in rows] for name in rows[0]}))
-            for values, rows in found.items()
+            for values, rows in groups.items()
         ]
 
 

@@ -21,7 +21,7 @@ from jaxnn.typing import Any
 
 @dataclass(frozen=True)
 class Draws:
-    """Numbers to be drawn at random; made by `random_range` and `log_random_range`.
+    """Numbers to be drawn at random, as `random_range` and `log_random_range` return.
 
     Attributes:
       low: the lower bound.
@@ -54,7 +54,7 @@ def log_range(low: float, high: float, count: int) -> list[float]:
 
 
 def random_range(low: float, high: float, count: int) -> Draws:
-    """Returns `count` numbers between `low` and `high`, to be drawn when the sweep is made."""
+    """Returns `count` numbers between `low` and `high`, to be drawn by `sweep`."""
     return Draws(*_bounds("random_range", low, high, count), log=False)
 
 

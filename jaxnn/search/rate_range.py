@@ -13,7 +13,7 @@ from jaxnn.typing import Array, Float, Hparams, Key
 
 
 class RateRange(NamedTuple):
-    """What a range test found.
+    """The result of a range test.
 
     Attributes:
       rates: the learning rates, rising.

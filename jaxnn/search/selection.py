@@ -29,14 +29,14 @@ def successive_halving(
     """Stops the worst members again and again, until one is left for the last stretch.
 
     Of `n` members there are `r = ceil(log(n) / log(1 / keep))` cuts, at the shares `keep**r`, ...,
-    `keep` of the steps; after cut `i` the best `ceil(n * keep**i)` go on. All take
+    `keep` of the steps; after cut `i` the best `ceil(n * keep**i)` survive. All take
     `(1 + r * (1 - keep)) / n` of the steps of the full sweep: of 64 members, halved, a sixteenth.
-    A cut is made at the first evaluation that is due after it: evaluate at least that often.
+    A cut happens at the first evaluation after it: evaluate at least that often.
 
     Args:
       metric: the metric that decides, `"test/accuracy"`.
       steps: how long the last member trains.
-      keep: the share of the members that goes on.
+      keep: the share of the members that survives.
       lower: whether lower is better; by default as the metric's name says.
 
     Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter
@@ -53,8 +53,8 @@ def successive_halving(
         small = 1e-4
         cuts = jnp.ceil(jnp.log(members) / per_cut - small)
         step = jnp.max(jnp.where(running, trials.state.step, 1))
-        made = jnp.floor(cuts + jnp.log(step / steps) / per_cut + small) + 1
-        left = jnp.ceil(members * keep ** jnp.clip(made, 0, cuts) - small)
+        done = jnp.floor(cuts + jnp.log(step / steps) / per_cut + small) + 1
+        left = jnp.ceil(members * keep ** jnp.clip(done, 0, cuts) - small)
         dropped = running & (ranks(trials, metric, running, lower) >= left)
         return trials._replace(status=jnp.where(dropped, jnp.int8(DROPPED), trials.status))
 
@@ -73,7 +73,7 @@ def population_based_training(
 
     At each evaluation the worst `share` of the members, and all that have diverged, each take the
     state of one of the best `share`, drawn at random (exploit), and multiply each hyper-parameter
-    to explore by one of two factors, drawn too (explore). So a schedule is found while training.
+    to explore by one of two factors, drawn too (explore). So training finds a schedule.
     What they took and from whom is reported: `select/parent`, `select/learning_rate`.
 
     Args:

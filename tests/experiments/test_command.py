@@ -1,4 +1,4 @@
-"""The command line that every experiment has: options, exit codes, and the words around a run."""
+"""The command line that every experiment has: options, exit codes, and the lines that it prints."""
 
 import json
 import math
@@ -90,10 +90,10 @@ def test_a_run_says_where_it_runs_and_what_came_out(run, tmp_path):
 def test_the_directory_is_that_of_the_configuration(run, tmp_path):
     for options in ((), ("--hidden", "5", "6"), ("--hidden", "5", "6"), ("--out", "mine")):
         assert run("--steps", "2", *options)[0] == 0
-    found = sorted(path.name for path in (tmp_path / "runs" / "test_command").iterdir())
-    digests = {name.split("-")[0] for name in found}
-    assert len(found) == 3 and len(digests) == 2 and all(len(name) == 10 for name in digests)
-    assert sum(name.endswith("-2") for name in found) == 1
+    present = sorted(path.name for path in (tmp_path / "runs" / "test_command").iterdir())
+    digests = {name.split("-")[0] for name in present}
+    assert len(present) == 3 and len(digests) == 2 and all(len(name) == 10 for name in digests)
+    assert sum(name.endswith("-2") for name in present) == 1
     assert (tmp_path / "mine" / "result.json").exists()
 
 
@@ -196,7 +196,7 @@ def test_a_signal_is_75_in_a_process_of_its_own(tmp_path, when):
     assert not (out / "result.json").exists()
     if when == "training":
         what = (
-            r"interrupted: stopped at step \d+ of (\d+); the same again goes on from there;"
+            r"interrupted: stopped at step \d+ of (\d+); the same command resumes there;"
             r" python -m jaxnn report \S+ makes a page of it so far\n"
         )
         total = int(re.fullmatch(what, errors)[1])

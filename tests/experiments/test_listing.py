@@ -13,27 +13,27 @@ import pytest
 
 from experiments import __main__ as listing
 
-FOUND = listing.experiments()
+LISTED = listing.experiments()
 
 
 def test_the_readme_is_generated():
-    assert (listing.HERE / "README.md").read_text() == listing.readme(FOUND), (
+    assert (listing.HERE / "README.md").read_text() == listing.readme(LISTED), (
         "run: python -m experiments --record"
     )
 
 
 def test_every_experiment_is_listed_and_says_what_it_shows():
-    names = [experiment.name for experiment in FOUND]
+    names = [experiment.name for experiment in LISTED]
     assert {"digits", "mnist", "neuron", "flax_mnist"} <= set(names)
     assert not {"command", "__main__", "__init__"} & set(names)
-    assert all(experiment.shows.endswith(".") for experiment in FOUND)
+    assert all(experiment.shows.endswith(".") for experiment in LISTED)
 
 
 def test_every_result_is_that_of_an_experiment_and_its_command_can_be_read():
     tyro = pytest.importorskip("tyro")
     recorded = {path.stem for path in listing.HERE.glob("results/*.json")}
-    assert recorded == {name for experiment in FOUND for name in experiment.results}
-    for experiment in FOUND:
+    assert recorded == {name for experiment in LISTED for name in experiment.results}
+    for experiment in LISTED:
         config_type = import_module(f"experiments.{experiment.name}").Config
         for name, result in experiment.results.items():
             words = shlex.split(result["command"])
@@ -52,7 +52,7 @@ def test_listing_imports_no_jax():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(listing.lines(FOUND))
+    assert len(done.stdout.splitlines()) == len(listing.lines(LISTED))
 
 
 @pytest.fixture
@@ -76,28 +76,28 @@ def finished(path: Path, **changes) -> Path:
 
 
 def test_recording(folder):
-    digits = listing.record(finished(folder / "a"), folder)
-    changed = listing.record(finished(folder / "b", hidden=[32, 16], dropout=0.0), folder)
+    digits = listing.save_result(finished(folder / "a"), folder)
+    changed = listing.save_result(finished(folder / "b", hidden=[32, 16], dropout=0.0), folder)
     assert [digits.name, changed.name] == ["digits.json", "digits-hidden-32-16-dropout-0.json"]
-    kept = json.loads(changed.read_text())
-    assert kept["command"] == "python -m experiments.digits --hidden 32 16 --dropout 0"
-    assert kept["date"].startswith("2026-09") and kept["cores"] == os.cpu_count()
-    assert kept["test/accuracy"] == 0.975
+    saved = json.loads(changed.read_text())
+    assert saved["command"] == "python -m experiments.digits --hidden 32 16 --dropout 0"
+    assert saved["date"].startswith("2026-09") and saved["cores"] == os.cpu_count()
+    assert saved["test/accuracy"] == 0.975
 
-    found = listing.experiments(folder)
-    first, second = listing.lines(found)
+    listed = listing.experiments(folder)
+    first, second = listing.lines(listed)
     assert first[0] == "digits" and first[2] == "test accuracy 0.975, test loss 0.1 in 3.5 s"
     assert second[1].strip() == "--hidden 32 16 --dropout 0"
-    rows = [line for line in listing.readme(found).splitlines() if line.startswith("| ")]
+    rows = [line for line in listing.readme(listed).splitlines() if line.startswith("| ")]
     assert len(rows) == 4 and all(row.count("|") == rows[0].count("|") for row in rows)
     assert "test accuracy 0.975, test loss 0.1 | 3.5 | 1,200 | cpu" in rows[2]
 
 
 def test_what_cannot_be_recorded(folder):
     with pytest.raises(SystemExit, match="not the directory of a finished run"):
-        listing.record(folder, folder)
+        listing.save_result(folder, folder)
     with pytest.raises(SystemExit, match="another version"):
-        listing.record(finished(folder / "old", colour="red"), folder)
+        listing.save_result(finished(folder / "old", colour="red"), folder)
     (folder / "digits.py").unlink()
     with pytest.raises(SystemExit, match="no experiment 'digits'"):
-        listing.record(finished(folder / "gone"), folder)
+        listing.save_result(finished(folder / "gone"), folder)

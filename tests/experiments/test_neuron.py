@@ -33,9 +33,9 @@ def test_a_hidden_layer_learns_xor(story):
 
 def test_one_neuron_learns_and_and_or_but_not_xor(story):
     _, printed = story
-    found = re.findall(r"(\w+) by .*: (\d) of 4 rows right, loss ([0-9.]+) nats", printed)
-    (_, right_and, _), (_, right_or, _), (_, right_xor, loss_xor), (_, right_hidden, _) = found
-    assert [name for name, _, _ in found] == ["AND", "OR", "XOR", "XOR"]
+    rows = re.findall(r"(\w+) by .*: (\d) of 4 rows right, loss ([0-9.]+) nats", printed)
+    (_, right_and, _), (_, right_or, _), (_, right_xor, loss_xor), (_, right_hidden, _) = rows
+    assert [name for name, _, _ in rows] == ["AND", "OR", "XOR", "XOR"]
     assert (right_and, right_or, right_hidden) == ("4", "4", "4")
     assert int(right_xor) <= 3 and float(loss_xor) == pytest.approx(np.log(2), abs=2e-3)
 

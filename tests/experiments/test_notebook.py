@@ -49,7 +49,7 @@ def test_it_runs(notebook, tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    # Without data at hand the notebook must say so, and go on, instead of downloading.
+    # Without data at hand the notebook must say so and continue, without downloading.
     monkeypatch.setenv("JAXNN_DATA", os.environ.get("JAXNN_DATA") or str(tmp_path))
 
     notebook.cells = [cell for cell in notebook.cells if "install" not in tags(cell)]

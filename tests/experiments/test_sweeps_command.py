@@ -80,8 +80,8 @@ def test_a_sweep_over_inputs_is_one_population(run, compilations):
     code, lines, errors = run("--sweep", "rate=log:0.01:0.1:3", "--seeds", "2", "--out", "mine")
     assert (code, errors) == (0, "")
     out = Path("mine")
-    found = sorted(path.name for path in out.iterdir() if path.name != "command.txt")
-    assert found == [
+    present = sorted(path.name for path in out.iterdir() if path.name != "command.txt")
+    assert present == [
         ".lock", "config.json", "population", "result.json", "sweep.csv", "sweep.json", "sweep.png",
     ]  # fmt: skip
     group = json.loads((out / "population" / "config.json").read_text())
@@ -133,8 +133,8 @@ def test_what_changes_shapes_makes_groups(run):
     config = json.loads(Path("mine", groups[1], "config.json").read_text())
     assert config["hidden"] == [4, 4] and config["batch_size"] == 8
     assert config["rate"] == [0.01, 0.05]
-    found = [(row["hidden"], row["batch_size"], row["rate"]) for row in rows(Path("mine"))]
-    assert len(found) == len(set(found)) == 4 and found[-1] == ("4x4", "8", "0.05")
+    present = [(row["hidden"], row["batch_size"], row["rate"]) for row in rows(Path("mine"))]
+    assert len(present) == len(set(present)) == 4 and present[-1] == ("4x4", "8", "0.05")
     result = json.loads(Path("mine/result.json").read_text())
     assert result["groups"] == 2 and result["best/hidden"] in ([4], [4, 4])
 
@@ -169,9 +169,9 @@ def test_the_directory_is_that_of_the_configuration_the_sweep_and_the_seeds(run)
     for options in (("--seeds", "1"), ("--seeds", "2"), ("--seeds", "2", "--steps", "2"), ()):
         assert run("--sweep", "rate=0.01", *options)[0] == 0
     assert run("--sweep", "rate=0.02")[0] == 0
-    found = sorted(path.name for path in Path("runs/test_sweeps_command").iterdir())
+    present = sorted(path.name for path in Path("runs/test_sweeps_command").iterdir())
     # Without --seeds it is one seed, so that the last of the four is a sibling of the first.
-    assert len(found) == 5 and len({name.split("-")[0] for name in found}) == 4
+    assert len(present) == 5 and len({name.split("-")[0] for name in present}) == 4
 
 
 @pytest.mark.parametrize(

@@ -106,14 +106,14 @@ def test_usual_networks_fit_a_wide_terminal(stacked):
 
 
 def test_amounts_have_three_figures():
-    from jaxnn.summary import _amount
+    from jaxnn.formatting import amount
 
     numbers = (0, 999, 1000, 9994, 9996, 99_949, 99_951, 999_499, 999_500, 10**9, 10**21)
-    assert [_amount(n) for n in numbers] == [
+    assert [amount(n) for n in numbers] == [
         *("0", "999", "1.00 k", "9.99 k", "10.0 k", "99.9 k", "100 k", "999 k", "1.00 M"),
         *("1.00 G", "1,000 E"),
     ]
-    assert _amount(0, "B") == "0 B" and _amount(1234, "B") == "1.23 kB"
+    assert amount(0, "B") == "0 B" and amount(1234, "B") == "1.23 kB"
 
 
 class Tags(html.parser.HTMLParser):

@@ -23,7 +23,7 @@ from tests.gan import gan_data, gan_learner
 from tests.options import grouped
 from tests.trees import assert_same_bits
 
-FIT = sys.modules["jaxnn.runs._fit"]
+OUTPUT = sys.modules["jaxnn.runs.output"]
 STEPS = 60
 
 
@@ -57,7 +57,7 @@ def fit(out, *, report=True, learner=learner(), **settings):
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FIT, "write_report", lambda path: None)
+        patch.setattr(OUTPUT, "write_report", lambda path: None)
         run = fit(tmp_path_factory.mktemp("recorded") / "run")
     return run, recording.read(run.out)
 
@@ -65,7 +65,7 @@ def recorded(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
     """The page has tests of its own."""
-    monkeypatch.setattr(FIT, "write_report", lambda path: None)
+    monkeypatch.setattr(OUTPUT, "write_report", lambda path: None)
 
 
 def states(steps):
@@ -176,7 +176,7 @@ def test_what_was_stopped_and_goes_on_has_the_same_recording(recorded, tmp_path,
     run, whole = recorded
 
     @contextmanager
-    def interrupted(steps, quiet):
+    def interrupted(steps, quiet, **options):
         def show(step, row):
             if step >= 30 and not (tmp_path / "cut" / "stop").exists():
                 (tmp_path / "cut" / "stop").touch()
@@ -185,7 +185,7 @@ def test_what_was_stopped_and_goes_on_has_the_same_recording(recorded, tmp_path,
         yield show
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(FIT, "shown", interrupted)
+        patch.setattr(sys.modules["jaxnn.runs._fit"], "shown", interrupted)
         fit(tmp_path / "cut")
     steps = recording.steps(tmp_path / "cut" / "recording")
     # A frame from after the checkpoint, as a kill may leave one.

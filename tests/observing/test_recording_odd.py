@@ -20,7 +20,7 @@ CLASSES = POINTS[:, :3].argmax(-1).astype(np.int32)
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxnn.runs._fit"], "write_report", lambda path: None)
+    monkeypatch.setattr(sys.modules["jaxnn.runs.output"], "write_report", lambda path: None)
 
 
 def made(network=None, objective=None, **changes):
@@ -226,7 +226,7 @@ def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recording").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(jaxnn.InvalidValue, match="recording that is a link"):
+    with pytest.raises(jaxnn.InvalidValue, match="recording that is a symbolic link"):
         fit(tmp_path / "run", made())
     assert not list((tmp_path / "elsewhere").iterdir())
 

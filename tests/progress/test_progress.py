@@ -70,14 +70,14 @@ def test_any_encoding_can_show_it(monkeypatch, encoding, terminal):
 def terminal(monkeypatch):
     """Returns `terminal(**of_console)`, which makes a screen of which the text can be read."""
 
-    def made(**settings):
+    def console_with(**settings):
         console = rich.console.Console(
             **{"file": io.StringIO(), "force_terminal": True, "width": 120, **settings}
         )
         monkeypatch.setattr(rich.console, "Console", lambda: console)
         return console.file
 
-    return made
+    return console_with
 
 
 def test_on_a_terminal_there_is_a_bar_with_the_pace_the_metrics_and_the_memory(terminal):
@@ -206,10 +206,10 @@ def test_the_rate_is_that_of_recent_chunks_and_without_compiling(monkeypatch):
 def test_memory_is_that_of_this_process_on_a_cpu():
     block = bytearray(50_000_000)
     block[::4096] = b"x" * len(block[::4096])
-    found = used()
-    assert found.of == "process" and found.peak >= 50_000_000
-    if found.now is not None:
-        assert 50_000_000 < found.now <= found.peak * 1.01
+    memory = used()
+    assert memory.of == "process" and memory.peak >= 50_000_000
+    if memory.now is not None:
+        assert 50_000_000 < memory.now <= memory.peak * 1.01
     assert used_by(2**30) == Used(None, None, "process")
 
 
@@ -220,12 +220,12 @@ def test_memory_is_that_of_the_device_which_tells_it(monkeypatch):
         def __init__(self, **stats):
             self.memory_stats = lambda: stats or None
 
-    told = [
+    devices = [
         Device(bytes_in_use=5, peak_bytes_in_use=9),
         Device(bytes_in_use=7, peak_bytes_in_use=8),
         Device(),
     ]
-    monkeypatch.setattr("jax.local_devices", lambda: told)
+    monkeypatch.setattr("jax.local_devices", lambda: devices)
     assert used() == Used(5, 9, "device")
-    monkeypatch.setattr("jax.local_devices", lambda: told[2:])
+    monkeypatch.setattr("jax.local_devices", lambda: devices[2:])
     assert used().of == "process"

@@ -214,7 +214,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_row_written(tmp_path):
 
 SCRIPT = """
     import sys, jax, jaxnn, numpy as np, optax
+    from tests import compiling
     jax.config.update("jax_enable_compilation_cache", False)
+    compiling.fast()
     draws = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     data = jaxnn.resident({"inputs": draws, "labels": draws[:, :1]}, batch_size=8)
     learner = jaxnn.learner(jaxnn.mlp([8], 1, dropout=0.1), jaxnn.regression(), optax.adam(1e-3))

@@ -238,7 +238,7 @@ def test_a_run_of_parts_goes_on_in_the_one_in_which_it_was_stopped(
     name, tmp_path, monkeypatch, stop, capsys
 ):
     """And those that are finished are not done again: their rows keep the times that they have."""
-    monkeypatch.setattr(sys.modules["jaxnn.runs._fit"], "Checkpointer", at_reports)
+    monkeypatch.setattr(sys.modules["jaxnn.runs.output"], "Checkpointer", at_reports)
     main = sweep if name == "sweep" else experiment(name, monkeypatch)
     unbroken = outcome(main(tmp_path / "unbroken"), PARTS[name])
     out, done = tmp_path / "run", {}

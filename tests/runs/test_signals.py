@@ -60,7 +60,7 @@ def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, tmp_path, ref
             assert "interrupted" in said and "Traceback" not in said
             step = sound(out, whole) if out.exists() else -1
             assert step >= begun
-            stopped = re.search(r"stopped at step (\d+) of 20; the same again goes on", said)
+            stopped = re.search(r"stopped at step (\d+) of 20; the same command resumes", said)
             assert (step == int(stopped[1])) if stopped else step == begun
             assert stopped or place not in RARELY
             begun = step

@@ -9,7 +9,7 @@ import pytest
 
 import jaxnn
 from jaxnn import InvalidType, InvalidValue, search, sweep
-from jaxnn.catalog.sweeps import summary, table, text
+from jaxnn.catalog.sweeps import summary, table, to_csv
 from jaxnn.search.ranges import parse
 from tests.mistakes import judge
 
@@ -235,6 +235,6 @@ def test_the_table_shows_the_best_and_says_how_many_more():
 
 def test_rows_as_text_are_read_back():
     rows = [{"hidden": (64, 64), **row} for row in some_rows()]
-    lines = text(rows).splitlines()
+    lines = to_csv(rows).decode().splitlines()
     assert lines[0] == "hidden,rate,seed,status,steps,test/loss"
     assert lines[1] == "64x64,0.1,0,done,10,0.1" and lines[3] == "64x64,0.1,2,diverged,10,"

@@ -1,0 +1,80 @@
+"""The history of a run: what it reports, as rows of numbers on the host, and its result."""
+
+import time
+
+import jax
+import numpy as np
+
+from jaxnn.driver.chunks import Progress, Training
+from jaxnn.loop.statuses import RUNNING, STATUSES
+from jaxnn.storage.checkpointing import RestoredRun
+from jaxnn.typing import Any
+
+
+class History:
+    """The rows of a run so far.
+
+    Attributes:
+      rows: one for each report, a number for each metric, or a list over members.
+      status: that of the last report.
+    """
+
+    def __init__(self, training: Training, restored: RestoredRun | None):
+        self.training = training
+        self.rows: list[dict[str, Any]] = restored.rows if restored else []
+        self.status: Any = _plain(restored.trial.status) if restored else RUNNING
+        self.began = time.perf_counter() - (restored.seconds if restored else 0.0)
+        members = training.layout.members
+        self.members = {} if members is None else {"members": members}
+
+    @property
+    def seconds(self) -> float:
+        """The time that the run has taken."""
+        return round(time.perf_counter() - self.began, 3)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the run, or some member, has not ended by itself."""
+        return RUNNING in np.ravel(self.status)
+
+    def add(self, progress: Progress) -> dict[str, Any]:
+        """Waits for the metrics of a report, and returns its row."""
+        metrics = {name: _plain(value) for name, value in progress.metrics.items()}
+        self.status = _plain(progress.status)
+        examples = progress.step * self.training.data.batch_size
+        row = {
+            "step": progress.step,
+            "epoch": round(examples / self.training.data.num_examples, 4),
+            "seconds": self.seconds,
+            **({"running": self.status.count(RUNNING)} if self.members else {}),
+            **metrics,
+        }
+        self.rows.append(row)
+        return row
+
+    def result(self, name: str, progress: Progress) -> dict[str, Any]:
+        """Returns the result: the last value of each metric, and that of the best evaluation."""
+        # No more than these: a copy of all states might not fit into memory.
+        steps, best = progress.placed.ordered(
+            lambda trial: (trial.state.step, trial.best and trial.best._replace(state=None))
+        )
+        watch, figures = self.training.watch, {}
+        if watch is not None:
+            figures = {f"best/{watch.metric}": _plain(best.value), "best/step": _plain(best.step)}
+        return {
+            "experiment": name,
+            **self.members,
+            "steps": _plain(steps),
+            "seconds": self.rows[-1]["seconds"],
+            "status": jax.tree.map(lambda n: "done" if n == RUNNING else STATUSES[n], self.status),
+            **{k: v for row in self.rows for k, v in row.items() if "/" in k},
+            **figures,
+            "form": self.training.form,
+            "device": self.training.devices[0].device_kind,
+            "jax": jax.__version__,
+        }
+
+
+def _plain(value: Any) -> Any:
+    """Returns a number on the host, or the list of those of all members."""
+    return np.asarray(value).tolist()

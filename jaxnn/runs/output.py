@@ -1,0 +1,114 @@
+"""What `fit` writes while it trains: nothing, or all that a run directory holds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from jaxnn.checks import Explained
+from jaxnn.driver.chunks import Progress, Training
+from jaxnn.observing.recorder import Observation, Recorder, recorder_of
+from jaxnn.runs.history import History
+from jaxnn.runs.reporting import write_report
+from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
+from jaxnn.storage.checkpoints import Saving
+from jaxnn.storage.destination import Directory
+from jaxnn.storage.directory import SPEED, finished, open_directory
+from jaxnn.typing import Any, Hparams
+
+Copies = tuple[Observation | None, Snapshot | None]
+"""What was copied of a state on the device, to be written a chunk later."""
+
+
+class NotFinite(Explained, ArithmeticError):
+    """A loss became infinite or not a number; the run was stopped."""
+
+
+class Output:
+    """Writes journal, checkpoints, recording and report of a run, or nothing without a directory.
+
+    Attributes:
+      path: the run directory.
+      restored: the checkpoint from which the run resumes.
+      moments: the steps at which the network is observed.
+    """
+
+    def __init__(
+        self,
+        checkpointer: Checkpointer | None = None,
+        recorder: Recorder | None = None,
+        restored: RestoredRun | None = None,
+    ):
+        self.checkpointer = checkpointer
+        self.recorder = recorder
+        self.restored = restored
+        self.path = checkpointer and checkpointer.directory.path
+        self.moments = recorder.moments if recorder else ()
+        self.before = self.path and finished(self.path)  # a finished run is returned as it is
+
+    def copy(self, progress: Progress, *, ends: bool) -> Copies:
+        """Copies what is due to be written, without waiting for the device."""
+        observed = self.recorder and self.recorder.look(progress)
+        return observed, self.checkpointer and self.checkpointer.snapshot(progress, now=ends)
+
+    def write(self, copies: Copies, row: dict[str, Any] | None) -> None:
+        """Writes what was observed, and a row if there is a report."""
+        if self.recorder and copies[0] is not None:
+            self.recorder.keep(copies[0])
+        if self.checkpointer and row:
+            self.checkpointer.directory.append(row)
+
+    def save(self, copies: Copies, history: History) -> None:
+        """Saves the state in the background, after the rows up to its step are written."""
+        if self.checkpointer and copies[1] is not None:
+            self.checkpointer.save(copies[1], history.seconds, history.rows)
+
+    def flush(self, progress: Progress, history: History) -> None:
+        """Saves the last state, and waits until all is on the disk."""
+        if self.checkpointer:
+            self.save((None, self.checkpointer.snapshot(progress, now=True)), history)
+            self.checkpointer.wait()
+
+    def finish(self, progress: Progress, result: Any, speed: Any) -> tuple[Any, Any]:
+        """Writes result and speed; returns them, or those of a run that was finished before."""
+        if not self.checkpointer:
+            return result, speed
+        directory = self.checkpointer.directory
+        if self.before:
+            return self.before[0], directory.speed
+        if self.recorder:
+            self.recorder.end(progress)
+        directory.write_json(SPEED, speed)
+        directory.finish(result)
+        if directory.asked.report:
+            write_report(directory.path)
+        return result, speed
+
+
+@contextmanager
+def open_output(
+    training: Training, out: Directory | None, hparams: Hparams | None, saving: Saving
+) -> Iterator[Output]:
+    """Opens the run directory, if there is one, and restores the run that is there."""
+    if out is None:
+        yield Output()
+        return
+    try:
+        with open_directory(out, hparams) as directory:
+            path = directory.path
+            checkpointer = Checkpointer(directory, training, saving, directory.asked.config)
+            try:
+                restored = checkpointer.restore(out.resume, out.allow_change)
+                checkpointer.prepare()
+                step = restored and restored.step
+                with recorder_of(directory, training, step, out.report) as recorder:
+                    yield Output(checkpointer, recorder, restored)
+                checkpointer.wait()
+            except BaseException as error:
+                try:
+                    checkpointer.wait()
+                except Exception as another:
+                    error.add_note(f"Besides, a checkpoint could not be saved: {another}")
+                raise
+    except NotFinite:
+        if out.report:
+            write_report(path)  # a report of a locked directory would say that the run is running
+        raise
