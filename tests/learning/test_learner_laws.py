@@ -15,7 +15,7 @@ from jaxnn import metrics as measures
 from jaxnn.data._resident import Resident
 from jaxnn.driver._train import train
 from jaxnn.driver.chunks import Training
-from jaxnn.loop._advance import advance
+from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._evaluate import evaluation
 from jaxnn.loop._run import empty_window, run
 from tests import registry
@@ -40,7 +40,7 @@ def compiled_here():
 @pytest.fixture(autouse=True)
 def ours_optimized(request):
     """Compiles as users do where bits are compared between one program and another."""
-    case = getattr(request.node, "callspec", None) and request.node.callspec.params["case"]
+    case = getattr(request.node, "callspec", None) and request.node.callspec.params.get("case")
     jax.config.update("jax_disable_most_optimizations", not (case and case.facts.get("ours")))
     yield
     jax.config.update("jax_disable_most_optimizations", True)
