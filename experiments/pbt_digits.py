@@ -62,7 +62,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
             hparams=settings.hparams,
             evaluate={"validation": jaxnn.resident(validation, batch_size=512)},
             select=select,
-            **part,
+            out=part,
         )
         winner = int(np.nanargmin(run.result["validation/loss"]))
         state = jax.tree.map(lambda x: x[winner], run.state)

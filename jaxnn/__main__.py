@@ -1,19 +1,19 @@
 """Looks at runs, from any shell: which there are, and how they went.
 
     python -m jaxnn runs           # a table of the runs in the directory `runs`
-    python -m jaxnn show RUN       # what was asked of one, and what came of it
-    python -m jaxnn verify RUN     # whether all of it is as it was written
-    python -m jaxnn diff RUN RUN   # what differs; RUN@STEP is a checkpoint
+    python -m jaxnn show RUN       # its configuration, results and files
+    python -m jaxnn verify RUN     # whether every file is as it was written
+    python -m jaxnn diff RUN RUN   # the differences; RUN@STEP is a checkpoint
     python -m jaxnn diagnose RUN   # why a loss was not finite
-    python -m jaxnn watch RUN      # shows a run that is going on, until it ends
+    python -m jaxnn watch RUN      # shows a run while it trains
     python -m jaxnn report RUN     # a page with its story, RUN/report.html
     python -m jaxnn compare RUN RUN ...  # a page with several, compare.html
     python -m jaxnn tensorboard RUN      # event files, RUN/tensorboard
 
-Nothing but these pages and event files is written, and nothing that a run
-names is imported: what a stranger has sent may be looked at, and so may a run
-that is going on. Exit codes: 0 fine, 1 something differs, 2 bad input,
-4 something is corrupt or missing (for watch: a result), 6 storage.
+Only these pages and event files are written, and nothing that a run names is
+imported: a run from a stranger may be looked at, and so may one that trains.
+Exit codes: 0 fine, 1 something differs, 2 bad input, 4 something is corrupt
+or missing (for watch: a result), 6 storage.
 """
 
 import argparse
@@ -26,25 +26,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnn.catalog import account, comparison, verification, watching
+from jaxnn.catalog import account, comparison, failures, verification, watching
 from jaxnn.catalog import entries as catalog
-from jaxnn.catalog import failures as reports
 from jaxnn.checks import Explained, Invalid
 from jaxnn.formatting import count, printable
 from jaxnn.storage import json_files
 
 
 class Answer(NamedTuple):
-    """What a command found out.
+    """The answer of a command.
 
     Attributes:
       code: of the exit.
-      told: what JSON says of it.
-      text: what people read.
+      document: for `--json`.
+      text: for people.
     """
 
     code: int
-    told: dict[str, Any]
+    document: dict[str, Any]
     text: str
 
 
@@ -59,42 +58,42 @@ def runs(directory: str) -> Answer:
     ]
     corrupt = any(entry.errors for entry in catalog.walk(entries))
     text = catalog.listing(entries) if entries else f"no run in {directory}"
-    told = {"directory": directory, "runs": [asdict(entry) for entry in entries]}
-    return Answer(4 if corrupt else 0, told, text)
+    document = {"directory": directory, "runs": [asdict(entry) for entry in entries]}
+    return Answer(4 if corrupt else 0, document, text)
 
 
 def show(run: str) -> Answer:
-    """Tells what was asked of a run, what came of it, and what is kept of it."""
-    told = account.account(catalog.find(Path(run)))
-    return Answer(4 if told["errors"] else 0, told, account.text(told))
+    """Shows the configuration of a run, its results and its files."""
+    document = account.account(catalog.find(Path(run)))
+    return Answer(4 if document["errors"] else 0, document, account.text(document))
 
 
 def verify(run: str) -> Answer:
     """Reads every file of a run and every array of its checkpoints, and says what is corrupt."""
     checks = list(verification.verify(catalog.find(Path(run))))
     good = all(check.state == "good" for check in checks)
-    told = {"run": run, "good": good, "checks": [asdict(check) for check in checks]}
-    return Answer(0 if good else 4, told, verification.text(checks))
+    document = {"run": run, "good": good, "checks": [asdict(check) for check in checks]}
+    return Answer(0 if good else 4, document, verification.text(checks))
 
 
 def diff(a: str, b: str) -> Answer:
-    """Tells what differs between two runs, or between two checkpoints, but for the time it took."""
-    found = list(comparison.differences(comparison.side(a), comparison.side(b)))
-    told = {"a": a, "b": b, "same": not found, "differences": [asdict(each) for each in found]}
-    return Answer(1 if found else 0, told, comparison.text(found))
+    """Lists the differences of two runs, or of two checkpoints, but for the time they took."""
+    differences = [*comparison.differences(comparison.side(a), comparison.side(b))]
+    document = {"a": a, "b": b, "same": not differences}
+    document["differences"] = [asdict(each) for each in differences]
+    return Answer(1 if differences else 0, document, comparison.text(differences))
 
 
 def diagnose(run: str) -> Answer:
-    """Tells why a loss was not finite: which step, which examples, which operation."""
-    found = reports.reports(catalog.find(Path(run)))
-    text = (
-        "\n\n\n".join(map(reports.text, found)) or "nothing to diagnose: no number was not finite"
-    )
-    return Answer(0 if found else 4, {"run": run, "reports": found}, text)
+    """Says why a loss was not finite: which step, which examples, which operation."""
+    known = failures.reports(catalog.find(Path(run)))
+    text = "\n\n\n".join(map(failures.text, known))
+    text = text or "nothing to diagnose: no number was not finite"
+    return Answer(0 if known else 4, {"run": run, "reports": known}, text)
 
 
 def report(run: str, out: str | None) -> Answer:
-    """Writes a page that tells the story of a run, and tells where."""
+    """Writes a page with the story of a run, and prints its path."""
     from jaxnn import report as pages
 
     file = pages.write(catalog.find(Path(run)), out)
@@ -102,7 +101,7 @@ def report(run: str, out: str | None) -> Answer:
 
 
 def compare(runs: list[str], out: str) -> Answer:
-    """Writes a page that shows runs together, and tells where."""
+    """Writes a page that shows several runs, and prints its path."""
     from jaxnn import report as pages
 
     file = pages.write_comparison(runs, out)
@@ -110,14 +109,14 @@ def compare(runs: list[str], out: str) -> Answer:
 
 
 def watch(run: str, lines: bool) -> Answer:
-    """Shows a run that is going on, from its files, until it ends; 4 if it ended without a result.
+    """Shows a run from its files until it ends; 4 if it ends without a result.
 
-    With --json, a line for each report, and a last one that says how it ended.
+    With --json, prints a line for each report, and a last one with its status and result.
     """
     try:
         if not lines:
-            seen = watching.show(Path(run))
-            return Answer(0 if seen.status == "done" else 4, {}, watching.ending(seen, run))
+            update = watching.show(Path(run))
+            return Answer(0 if update.status == "done" else 4, {}, watching.ending(update, run))
         status = ""
         for line in watching.lines(Path(run)):
             print(line, flush=True)
@@ -134,8 +133,8 @@ def tensorboard(run: str, out: str | None) -> Answer:
     done = event_files.write(Path(run), None if out is None else Path(out))
     more = f", the first of each population; {done.left_out} more have none" * bool(done.left_out)
     text = f"{count(len(done.runs), 'run')}{more}\ntensorboard --logdir {done.out}"
-    told = {"run": run, "out": str(done.out), "runs": done.runs, "left_out": done.left_out}
-    return Answer(0, told, text)
+    document = {"run": run, "out": str(done.out), "runs": done.runs, "left_out": done.left_out}
+    return Answer(0, document, text)
 
 
 COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
@@ -167,7 +166,7 @@ COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command, prints what it found out, and returns the exit code."""
+    """Runs a command, prints its answer, and returns the exit code."""
     options = vars(_parser().parse_args(arguments))
     command, as_json = options.pop("command"), options.pop("json", False)
     try:
@@ -179,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _failed(6, f"storage: {error}")
     if as_json:
-        print(json_files.encode(answer.told, indent=2).decode())
+        print(json_files.encode(answer.document, indent=2).decode())
     elif answer.text:
         print(printable(answer.text))
     return answer.code
@@ -210,6 +209,6 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
-    # Reading arrays starts a device, the memory of which a run may need that is going on.
+    # Reading arrays starts a device, whose memory a running training may need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     raise SystemExit(main())

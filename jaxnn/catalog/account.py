@@ -1,4 +1,4 @@
-"""The account of one run: what was asked, what came of it, and what is kept of it."""
+"""The account of one run: its configuration, its results, and its files."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,58 +9,57 @@ from typing import Any
 from jaxnn.catalog.contents import Contents, read
 from jaxnn.catalog.entries import Entry, best, entry, listing, size
 from jaxnn.formatting import aligned, amount, brief, count, duration, wrapped
-from jaxnn.storage import checkpoints, command, files, json_files
+from jaxnn.storage import checkpoints, command, files
 from jaxnn.storage.checkpoints import QUARANTINE
-from jaxnn.storage.directory import CHECKPOINTS, SPEED
+from jaxnn.storage.directory import CHECKPOINTS
 from jaxnn.storage.lock import owner
 
 _NEXT = {
-    "done": "It is finished: the same command begins another run beside it.",
-    "running": "It is going on: process {process} on {host} writes there.",
-    "diverged": "See python -m jaxnn diagnose {path}; the same command {goes_on}.",
-    "stopped": "To go on, give the same command as before: it {goes_on}.",
-    "unfinished": "It may be going on, on {host}. If not, the same command {goes_on}.",
+    "done": "It is finished: the same command starts another run beside it.",
+    "running": "It is running: process {process} on {host} writes there.",
+    "diverged": "See python -m jaxnn diagnose {path}; the same command {resumes}.",
+    "stopped": "To resume it, give the same command as before: it {resumes}.",
+    "unfinished": "It may be running, on {host}. If not, the same command {resumes}.",
     "corrupt": "See python -m jaxnn verify {path}.",
 }
-# Of a longer list, such as the hyper-parameters of a population, the first ones.
-SHOWN = 4
+SHOWN = 4  # of a longer list, such as the hyper-parameters of a population
 
 
 def account(path: Path) -> dict[str, Any]:
     """Returns the account of a run.
 
-    It has the fields of its `Entry`; `config`; the `command` that made it, if one is known; of each
-    of its `metrics` the `last` value, the `best`, and the `step` of that; its `speed`; its
-    `checkpoints`; what is in `quarantine`, and why; the `environment` in which the newest
-    checkpoint was made; and `next`, what can be done with it.
+    It has the fields of its `Entry`; its `config` and its `command`; for each of its `metrics` the
+    `last` value, the `best`, and the `step` of that; its `speed`; its `checkpoints`; the names in
+    `quarantine`, with reasons; the `environment` of the newest checkpoint; and `next`, a sentence
+    on what can be done with it.
 
     Raises:
       InvalidValue: if it was written by a newer jaxnn.
     """
-    found = read(path)
-    about = entry(found, str(path))
+    run = read(path)
+    about = entry(run, str(path))
     who = owner(path)
-    goes_on = f"goes on from step {found.newest['step']}" if found.manifests else "begins anew"
+    resumes = f"resumes from step {run.newest['step']}" if run.manifests else "starts over"
     return {
         **asdict(about),
-        "config": found.config,
+        "config": run.config,
         "command": command.read(path),
-        "metrics": _metrics(found),
-        "speed": _speed(path / SPEED),
-        "checkpoints": [_checkpoint(found, step) for step in found.manifests],
+        "metrics": _metrics(run),
+        "speed": {name: value for name, value in run.speed.items() if value is not None},
+        "checkpoints": [_checkpoint(run, step) for step in run.manifests],
         "quarantine": _quarantine(path / QUARANTINE),
-        "environment": found.newest.get("environment", {}),
+        "environment": run.newest.get("environment", {}),
         "next": _NEXT[about.status].format(
-            path=path, goes_on=goes_on, process=who.get("process"), host=who.get("host")
+            path=path, resumes=resumes, process=who.get("process"), host=who.get("host")
         ),
     }
 
 
-def text(told: Mapping[str, Any]) -> str:
-    """Returns an account as one reads it."""
+def text(account: Mapping[str, Any]) -> str:
+    """Returns an account as text."""
     metrics = [
         (name, _word(each["last"]) or "not finite", _word(each["best"]), _word(each["step"]))
-        for name, each in told["metrics"].items()
+        for name, each in account["metrics"].items()
     ]
     saved = [
         (
@@ -70,83 +69,74 @@ def text(told: Mapping[str, Any]) -> str:
             _word(each["value"]),
             "yes" if each["for_good"] else "",
         )
-        for each in told["checkpoints"]
+        for each in account["checkpoints"]
     ]
-    sections = {
-        "asked": [(name, _word(value)) for name, value in (told["config"] or {}).items()],
-        "metrics": metrics and [("", "last", "best", "at step"), *metrics],
-        "speed": [
-            (name.replace("_", " "), _figure(value)) for name, value in told["speed"].items()
-        ],
-        "checkpoints": saved and [("step", "saved (UTC)", "size", "value", "for good"), *saved],
-        "quarantine": [(each["name"], each["why"]) for each in told["quarantine"]],
+    speed = {
+        name.replace("_", " "): f"{value:,}" if isinstance(value, int | float) else str(value)
+        for name, value in account["speed"].items()
     }
-    sides = {"metrics": "<>>>", "speed": "<>", "checkpoints": "><>><"}
-    tables = [
-        f"{name}\n{aligned(rows, sides.get(name, '<<'), '  ')}"
-        for name, rows in sections.items()
-        if rows
+    environment = {n: v for n, v in account["environment"].items() if v not in (None, "")}
+    sections = {
+        "config": ("<<", [(name, _word(v)) for name, v in (account["config"] or {}).items()]),
+        "metrics": ("<>>>", metrics and [("", "last", "best", "at step"), *metrics]),
+        "speed": ("<>", [*speed.items()]),
+        "checkpoints": ("><>><", saved and [
+            ("step", "saved (UTC)", "size", "value", "permanent"), *saved
+        ]),
+        "quarantine": ("<<", [(each["name"], each["why"]) for each in account["quarantine"]]),
+    }  # fmt: skip
+    blocks = [
+        f"{name}\n{aligned(rows, sides, '  ')}" for name, (sides, rows) in sections.items() if rows
     ]
-    made = [f"{n} {_word(v)}" for n, v in told["environment"].items() if v not in (None, "")]
-    tables += ["made with\n" + wrapped(", ".join(made), "  ")] if made else []
-    # In one line however long, so that it can be copied.
-    tables += [f"command\n{indent(told['command'], '  ')}"] if told["command"] else []
-    parts = [Entry(**part) for part in told["parts"]]
-    tables += ["parts\n" + listing(parts)] if parts else []
-    errors = [wrapped(words) for words in told["errors"].values()]
-    return "\n\n".join([_opening(told), *errors, *tables, wrapped(told["next"])])
+    if environment:
+        words = ", ".join(f"{name} {_word(value)}" for name, value in environment.items())
+        blocks.append("environment\n" + wrapped(words, "  "))
+    if account["command"]:  # in one line however long, so that it can be copied
+        blocks.append(f"command\n{indent(account['command'], '  ')}")
+    if account["parts"]:
+        blocks.append("parts\n" + listing([Entry(**part) for part in account["parts"]]))
+    errors = [wrapped(words) for words in account["errors"].values()]
+    return "\n\n".join([_opening(account), *errors, *blocks, wrapped(account["next"])])
 
 
-def _opening(told: Mapping[str, Any]) -> str:
-    steps = f"step {told['step']}" if isinstance(told["step"], int) else "no report yet"
-    steps += f" of {told['steps']}" if told["steps"] not in (None, told["step"]) else ""
+def _opening(account: Mapping[str, Any]) -> str:
+    step, steps, seconds = (account[name] for name in ("step", "steps", "seconds"))
+    reached = f"step {step}" if isinstance(step, int) else "no report yet"
     words = [
-        told["experiment"],
-        count(told["runs"], "run") if isinstance(told["runs"], int) else None,
-        told["status"],
-        steps,
-        f"in {duration(told['seconds'])}" if told["seconds"] is not None else None,
-        amount(told["size"], "B"),
-        f"written {duration(told['age'])} ago",
+        account["experiment"],
+        count(account["runs"], "run") if isinstance(account["runs"], int) else None,
+        account["status"],
+        reached + (f" of {steps}" if steps not in (None, step) else ""),
+        f"in {duration(seconds)}" if seconds is not None else None,
+        amount(account["size"], "B"),
+        f"written {duration(account['age'])} ago",
     ]
-    return f"{told['name']}\n{', '.join(str(each) for each in words if each)}"
+    return f"{account['name']}\n{', '.join(str(each) for each in words if each)}"
 
 
-def _metrics(found: Contents) -> dict[str, dict[str, Any]]:
-    """Returns of each metric its last value, the best, and the first step that had that."""
-    told = {}
-    for name, last in found.last.items():
-        values = {row["step"]: best(name, row.get(name)) for row in found.journal.rows}
-        reached = best(name, list(values.values()))
-        step = next((step for step, value in values.items() if value == reached), None)
-        told[name] = {"last": best(name, last), "best": reached, "step": step}
-    return told
+def _metrics(run: Contents) -> dict[str, dict[str, Any]]:
+    """Returns for each metric its last value, the best, and the first step that had that."""
+    metrics = {}
+    for name, last in run.last.items():
+        values = {row["step"]: best(name, row.get(name)) for row in run.journal.rows}
+        top = best(name, list(values.values()))
+        step = next((step for step, value in values.items() if value == top), None)
+        metrics[name] = {"last": best(name, last), "best": top, "step": step}
+    return metrics
 
 
-def _speed(file: Path) -> dict[str, Any]:
-    """Returns what is known of how fast the run was."""
-    try:
-        return {name: value for name, value in json_files.read(file).items() if value is not None}
-    except json_files.CorruptFile:
-        return {}  # an unfinished run has none, and nothing depends on it
-
-
-def _figure(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
-
-
-def _checkpoint(found: Contents, step: int) -> dict[str, Any]:
-    manifest = found.manifests[step]
+def _checkpoint(run: Contents, step: int) -> dict[str, Any]:
+    manifest = run.manifests[step]
     fields = {name: manifest.get(name) for name in ("created", "value", "for_good")}
-    folder = found.path / CHECKPOINTS / checkpoints.name(step)
+    folder = run.path / CHECKPOINTS / checkpoints.name(step)
     return {"step": step, "size": size(folder), **fields}
 
 
 def _quarantine(folder: Path) -> list[dict[str, str]]:
-    """Returns what is in quarantine, and why, as far as that is written there."""
+    """Returns the names in quarantine, with the reasons written beside them."""
     if not folder.is_dir():
         return []
-    told = []
+    entries = []
     for path in sorted(each for each in folder.iterdir() if each.is_dir()):
         note = path.with_suffix(".txt")
         try:
@@ -155,8 +145,8 @@ def _quarantine(folder: Path) -> list[dict[str, str]]:
             why = str(error)
         if (path / "report.json").exists():
             why = "not finite: see python -m jaxnn diagnose"
-        told.append({"name": path.name, "why": why.strip()})
-    return told
+        entries.append({"name": path.name, "why": why.strip()})
+    return entries
 
 
 def _word(value: Any) -> str:

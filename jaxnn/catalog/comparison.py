@@ -1,7 +1,7 @@
-"""Comparing two runs, or two checkpoints: what differs, down to the bits of every array.
+"""The differences of two runs, or of two checkpoints, down to the bits of every array.
 
-Two runs are the same if they differ in nothing but the time they took. Arrays are compared by the
-digests in the manifests; only if some differ are they read, to say by how much.
+Two runs are the same if they differ in nothing but their time. Arrays are compared by the digests
+in the manifests, and read only if these differ, to say by how much.
 """
 
 import json
@@ -22,8 +22,7 @@ from jaxnn.storage.directory import CHECKPOINTS
 from jaxnn.storage.json_files import CorruptFile, finite
 from jaxnn.storage.manifest import CorruptCheckpoint, leaves_in
 
-# What is longer is cut, and of many arrays these are shown; --json has all.
-WIDTH, SHOWN = 24, 20
+WIDTH, SHOWN = 24, 20  # letters of a value, and lines of a section; --json has all
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Side:
     Attributes:
       contents: of the run.
       step: of the checkpoint, if it is one.
-      manifest: that of the checkpoint, or of the newest of the run, `{}` if it has none.
+      manifest: of the checkpoint, or of the newest one of the run, `{}` if it has none.
     """
 
     contents: Contents
@@ -43,13 +42,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that differs.
+    """A difference.
 
     Attributes:
       section: `config`, `result`, `metrics` (the first row that differs), `checkpoint`, `identity`,
         `environment` or `arrays`, after the name of the part: `population/arrays`.
       name: of the field, or of the array.
-      a: its value, or what the array is; `None` where there is none.
+      a: its value, or a description of the array; `None` where there is none.
       b: the same of the other one.
       largest: the largest absolute difference of two arrays of floats; `None` if not finite.
     """
@@ -62,11 +61,11 @@ class Difference:
 
 
 def side(name: str) -> Side:
-    """Returns what `RUN`, or `RUN@STEP`, stands for.
+    """Reads the run `RUN`, or its checkpoint `RUN@STEP`.
 
     Raises:
-      InvalidValue: if there is none, or a newer jaxnn has written it.
-      CorruptFile: if it cannot be compared.
+      InvalidValue: if it does not exist, or a newer jaxnn has written it.
+      CorruptFile: if it is corrupt.
     """
     run, at, step = name.rpartition("@")
     run = name if not at or Path(name).exists() else run
@@ -88,10 +87,10 @@ def side(name: str) -> Side:
 
 
 def differences(a: Side, b: Side, part: str = "") -> Iterator[Difference]:
-    """Yields what differs between two runs, with their parts, or between two checkpoints.
+    """Yields the differences of two runs, with their parts, or of two checkpoints.
 
     Raises:
-      CorruptCheckpoint: if an array is not what was written.
+      CorruptCheckpoint: if an array is not as it was written.
       InvalidValue: if a part was written by a newer jaxnn, or a checkpoint has just been deleted.
     """
     runs = a.step is None and b.step is None
@@ -114,15 +113,16 @@ def differences(a: Side, b: Side, part: str = "") -> Iterator[Difference]:
         yield from _parts(a.contents.path, b.contents.path, part)
 
 
-def text(found: Sequence[Difference]) -> str:
-    """Returns what differs as one reads it."""
+def text(differences: Sequence[Difference]) -> str:
+    """Returns differences as text."""
     blocks = []
-    for section in dict.fromkeys(each.section for each in found):
-        inside = [each for each in found if each.section == section]
+    for section in dict.fromkeys(each.section for each in differences):
+        inside = [each for each in differences if each.section == section]
         lines = aligned([_line(each) for each in inside[:SHOWN]], "<<<", "  ")
         more = len(inside) - SHOWN
         blocks.append(f"{section}\n{lines}" + (f"\n  and {more} more" if more > 0 else ""))
-    end = count(len(found), "difference") if found else "the same, but for the time they took"
+    number = len(differences)
+    end = count(number, "difference") if number else "the same, but for the time they took"
     return "\n\n".join([*blocks, end])
 
 
@@ -142,7 +142,7 @@ def _saved(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(a: Contents, b: Contents, section: str) -> Iterator[Difference]:
-    """Yields what differs in the first row that differs: what follows from it is no news."""
+    """Yields the differences in the first row that differs; the next ones follow from it."""
     for left, right in zip(a.journal.rows, b.journal.rows):
         if left["step"] != right["step"]:
             yield Difference(section, "step of a row", left["step"], right["step"])
@@ -187,7 +187,7 @@ def _read(side: Side) -> dict[str, np.ndarray]:
             raise
     raise InvalidValue(
         "diff",
-        f"{path} has just been deleted by its run, which goes on",
+        f"{path} has just been deleted by its run",
         got="no such directory",
         expected="a checkpoint that stays",
         fix="Compare again",
@@ -215,11 +215,11 @@ def _parts(a: Path, b: Path, part: str) -> Iterator[Difference]:
 def _line(each: Difference) -> tuple[str, str, str]:
     a, b, name = each.a, each.b, each.name
     if each.section.endswith("arrays"):
-        # The name stands last, where it may be as long as it is.
+        # The name comes last, where it may have any length.
         kinds = str(a) if a == b else f"{_word(a)}, {_word(b)}"
         return "" if each.largest is None else f"by {each.largest:.3g}", kinds, name
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        # Of a population: the members that differ, told by the first of them.
+        # For a population: the first member that differs.
         places = [place for place, pair in enumerate(zip(a, b)) if pair[0] != pair[1]]
         more = f" (and {len(places) - 1} more)" if places[1:] else ""
         name, a, b = f"{name}[{places[0]}]{more}", a[places[0]], b[places[0]]

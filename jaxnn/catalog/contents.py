@@ -1,46 +1,49 @@
-"""What a run directory holds, read without touching it.
+"""The contents of a run directory, read without changing it.
 
-It has all that there is to know about its run in plain files. Reading them needs neither the
-program that wrote them nor a device, changes nothing, and may be done while the run goes on: what
-it has just deleted is passed over, and a row that it is writing is not read yet.
+Plain files hold all that is known of a run. Reading them needs neither its program nor a device,
+and may happen while the run writes: files that it has just deleted are skipped, and so is a row
+that it has not finished.
 """
 
 import errno
 import fcntl
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxnn.storage import checkpoints, journal, json_files
-from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS, corrupt_journal
+from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS, SPEED, corrupt_journal
 from jaxnn.storage.journal import Journal
 from jaxnn.storage.json_files import CorruptFile
 from jaxnn.storage.lock import LOCK, alive, owner
 from jaxnn.storage.manifest import CorruptCheckpoint, read_manifest
 
-# What a run is told by unless it watched something: the first of these that it reports.
+# The metric that ranks a run that watched none: the first of these that it reports.
 METRICS = ("test/accuracy", "test/loss", "train/loss")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a run directory holds.
+    """The contents of a run directory.
 
     Attributes:
       path: the directory.
-      config: what was asked; `None` if it cannot be read.
-      result: what came of it; `None` unless it is finished.
+      config: its configuration; `None` if it cannot be read.
+      result: its result; `None` unless it is finished.
+      speed: numbers of the machine; `{}` unless it is finished.
       journal: its rows.
-      manifests: those of its checkpoints by their steps, the newest first.
-      errors: what is not as it was written, by the name of the file or the folder.
+      manifests: of its checkpoints, by step, the newest first.
+      errors: what is corrupt, by the name of the file or the folder.
       written: whether a process is writing there; `None` if that cannot be told from here.
     """
 
     path: Path
     config: dict[str, Any] | None
     result: dict[str, Any] | None
+    speed: dict[str, Any]
     journal: Journal
     manifests: dict[int, dict[str, Any]]
     errors: dict[str, str]
@@ -48,11 +51,11 @@ class Contents:
 
     @property
     def status(self) -> str:
-        """What has become of the run.
+        """The state of the run.
 
-        `done`, `running`, `diverged` (its loss was not finite), `stopped` (it is unfinished, and
-        nobody writes), `unfinished` (begun on another machine, of which nothing is known here), or
-        `corrupt` (its configuration or its result cannot be read).
+        `done`, `running`, `diverged` (its loss was not finite), `stopped` (unfinished, and no
+        process writes), `unfinished` (started on another machine, of which nothing is known here),
+        or `corrupt` (its configuration or its result cannot be read).
         """
         if {CONFIG, RESULT} & self.errors.keys():
             return "corrupt"
@@ -60,9 +63,7 @@ class Contents:
             return "done"
         if self.written is not False:
             return "running" if self.written else "unfinished"
-        last = self.journal.rows[-1] if self.journal.rows else {}
-        lost = any(name.endswith("loss") and last[name] is None for name in last)
-        return "diverged" if lost else "stopped"
+        return "diverged" if has_diverged(self.journal.rows) else "stopped"
 
     @property
     def newest(self) -> dict[str, Any]:
@@ -86,6 +87,12 @@ class Contents:
         return next((name for name in wanted if name in self.last), None)
 
 
+def has_diverged(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a loss in the last row is not finite."""
+    last = rows[-1] if rows else {}
+    return any(name.endswith("loss") and last[name] is None for name in last)
+
+
 def read(path: Path) -> Contents:
     """Reads a run directory.
 
@@ -101,41 +108,42 @@ def read(path: Path) -> Contents:
             errors[name] = str(error)
             return None
 
-    # Asked before the result is read, so that a run that ends meanwhile is not called stopped.
+    # Before the result is read, so that a run that ends meanwhile is not called stopped.
     writing = not (path / RESULT).exists() and written(path)
     finished = (path / RESULT).exists()
     config, result = tried(CONFIG), tried(RESULT) if finished else None
-    # Read before the rows, of which there are then never fewer than when it was saved.
-    manifests, broken = _manifests(path)
-    found = journal.read(path)
+    speed = tried(SPEED) if (path / SPEED).exists() else None
+    # Before the rows, of which there are then never fewer than when it was saved.
+    manifests, corrupt = _manifests(path)
+    rows = journal.read(path)
     saved = next(iter(manifests.values()), {"rows": 0})["rows"]
-    trouble = journal_error(path, found, saved, finished=finished)
-    errors |= broken | ({ROWS: trouble} if trouble else {})
-    return Contents(path, config, result, found, manifests, errors, writing)
+    error = journal_error(path, rows, saved, finished=finished)
+    errors |= corrupt | ({ROWS: error} if error else {})
+    return Contents(path, config, result, speed or {}, rows, manifests, errors, writing)
 
 
-def journal_error(path: Path, found: Journal, saved: int, *, finished: bool) -> str:
-    """Returns what is wrong with the rows of a run, `""` if nothing is.
+def journal_error(path: Path, rows: Journal, saved: int, *, finished: bool) -> str:
+    """Returns the error of a journal, `""` if it has none.
 
-    Of an unfinished one what follows its newest checkpoint does not matter: it is cut.
+    In an unfinished run, rows after the newest checkpoint do not matter: they are cut on resuming.
 
     Args:
       path: of the run.
-      found: its rows.
-      saved: the bytes of those that it had at its newest checkpoint.
-      finished: whether it is.
+      rows: its journal.
+      saved: the bytes of the journal at the newest checkpoint.
+      finished: whether the run is.
     """
-    if found.size >= saved and not (finished and found.error):
+    if rows.size >= saved and not (finished and rows.error):
         return ""
     at_least = f"at least the {saved:,} bytes of when the newest checkpoint was saved"
-    expected = at_least if found.size < saved else "lines of JSON whose steps increase"
-    return str(corrupt_journal(path, found, expected))
+    expected = at_least if rows.size < saved else "lines of JSON whose steps increase"
+    return str(corrupt_journal(path, rows, expected))
 
 
 def written(path: Path) -> bool | None:
-    """Whether a process is writing to a run directory, as its lock tells, or else its owner.
+    """Whether a process writes to a run directory, by its lock or else its owner.
 
-    The lock is asked for in such a way that it is only shared, and given back at once.
+    The lock is taken shared, and released at once.
     """
     try:
         number = os.open(path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -152,17 +160,17 @@ def written(path: Path) -> bool | None:
     who = owner(path)
     if who and who.get("host") != socket.gethostname():
         return None
-    return not has_locks and alive(who.get("process"))  # on some network drives
+    return not has_locks and alive(who.get("process"))  # on network drives without locks
 
 
 def _manifests(path: Path) -> tuple[dict[int, dict[str, Any]], dict[str, str]]:
-    """Returns the manifests of the checkpoints, the newest first, and what is corrupt."""
-    found, broken = {}, {}
+    """Returns the manifests of the checkpoints, the newest first, and errors of the others."""
+    manifests, corrupt = {}, {}
     for step in checkpoints.steps(path / CHECKPOINTS):
         folder = path / CHECKPOINTS / checkpoints.name(step)
         try:
-            found[step] = read_manifest(folder)
+            manifests[step] = read_manifest(folder)
         except (CorruptCheckpoint, OSError) as error:
-            if folder.is_dir():  # else a run that goes on has just deleted it
-                broken[f"checkpoint {step}"] = str(error)
-    return found, broken
+            if folder.is_dir():  # else the run has just deleted it
+                corrupt[f"checkpoint {step}"] = str(error)
+    return manifests, corrupt

@@ -1,7 +1,7 @@
-"""The catalog: which runs there are, and how each of them stands.
+"""The catalog: the runs below a folder, and the state of each.
 
-A run may have parts, runs of their own in folders below it, as a sweep has its groups. Of what is
-finished one line says enough; of what goes on the parts are told too.
+A run may have parts, runs in folders below it, as a sweep has its groups. A finished one takes one
+line; an unfinished one also lists its parts.
 """
 
 import difflib
@@ -23,22 +23,22 @@ from jaxnn.storage.json_files import finite
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A run as the catalog has it.
+    """A run in the catalog.
 
     Attributes:
-      name: its path below the folder in which it was looked for.
+      name: its path below the folder of the catalog.
       status: as in `Contents`, or `newer`: a newer jaxnn has written it.
-      experiment: what it is called in its result.
-      step: how far it came; of a finished sweep the steps of all runs.
-      steps: how far it was to come, as far as a checkpoint tells it.
-      runs: how many it trained, if more than one.
-      metric: the name of the metric that tells best how good it is.
-      value: the last value of that, of a population that of its best member.
+      experiment: its name, from its result.
+      step: the training steps done; for a finished sweep those of all runs.
+      steps: the planned steps, if a checkpoint has them.
+      runs: the number of runs in it, if more than one.
+      metric: the name of the metric that ranks it.
+      value: the last value of that metric, for a population that of the best member.
       seconds: the time it took.
-      age: the seconds since something was last written there.
+      age: the seconds since the last write.
       size: its bytes, with those of its parts.
-      errors: what is not as it was written, as far as it was read.
-      parts: the runs that are parts of it.
+      errors: what is corrupt, as in `Contents`.
+      parts: the runs inside it.
     """
 
     name: str
@@ -57,23 +57,23 @@ class Entry:
 
 
 def below(folder: Path) -> list[Path]:
-    """Returns the run directories in a folder, or that folder if it is one; no parts of runs."""
+    """Returns the run directories below a folder, or the folder itself if it is one."""
     return [folder] if is_run(folder) else parts(folder)
 
 
 def parts(path: Path) -> list[Path]:
-    """Returns the run directories in the folders of a folder."""
+    """Returns the run directories in the folders inside a folder."""
     try:
         with os.scandir(path) as entries:
             names = sorted(each.name for each in entries if each.is_dir(follow_symlinks=False))
-    except OSError:  # has just been deleted, or is private
+    except OSError:  # it has just been deleted, or is private
         return []
     folders = [n for n in names if n not in (CHECKPOINTS, QUARANTINE) and not n.startswith(".")]
     return [run for name in folders for run in below(path / name)]
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run directory; a `config.json` alone may be that of other tools."""
+    """Whether a folder is a run directory; other tools write a `config.json` too."""
     others = (LOCK, ROWS, RESULT, CHECKPOINTS)
     return (path / CONFIG).exists() and any((path / name).exists() for name in others)
 
@@ -82,15 +82,15 @@ def find(path: Path) -> Path:
     """Returns the path of a run directory.
 
     Raises:
-      InvalidValue: if it is none.
+      InvalidValue: if it is not one.
     """
     exists(path)
     if is_run(path):
         return path
-    around = next((each for each in path.absolute().parents if is_run(each)), None)
+    outer = next((each for each in path.absolute().parents if is_run(each)), None)
     fix = "Name a directory that has a config.json and is written by fit"
-    if around is not None:
-        fix = f"Did you mean {around}?"
+    if outer is not None:
+        fix = f"Did you mean {outer}?"
     elif path.is_dir() and parts(path):
         fix = f"See the runs in it with python -m jaxnn runs {path}"
     raise InvalidValue(
@@ -103,7 +103,7 @@ def find(path: Path) -> Path:
 
 
 def exists(path: Path) -> None:
-    """Raises `InvalidValue`, with the nearest name that there is, unless a path is there."""
+    """Raises `InvalidValue`, with the most similar name, unless a path exists."""
     if path.exists():
         return
     missing = next(each for each in (path, *path.parents) if each.parent.is_dir())
@@ -121,7 +121,7 @@ def exists(path: Path) -> None:
 
 
 def look(path: Path, name: str) -> Entry:
-    """Returns the entry of a run; it has no more than a name if a newer jaxnn has written it."""
+    """Returns the entry of a run; only a name if a newer jaxnn has written it."""
     try:
         return entry(read(path), name)
     except InvalidValue as error:
@@ -131,32 +131,32 @@ def look(path: Path, name: str) -> Entry:
         )
 
 
-def entry(found: Contents, name: str) -> Entry:
-    """Returns the entry of a run that was read."""
-    path = found.path
-    result, rows = found.result or {}, found.journal.rows or [{}]
+def entry(run: Contents, name: str) -> Entry:
+    """Returns the entry of a run."""
+    path = run.path
+    result, rows = run.result or {}, run.journal.rows or [{}]
     inner = [look(part, part.relative_to(path).as_posix()) for part in parts(path)]
     age = min([_age(path), *(part.age for part in inner)])
-    identity = found.newest.get("identity", {})
+    identity = run.newest.get("identity", {})
     return Entry(
         name=name,
-        status=found.status,
+        status=run.status,
         experiment=result.get("experiment"),
         step=_largest(result.get("steps", rows[-1].get("step"))),
         steps=identity.get("steps"),
         runs=result.get("runs") or result.get("members") or identity.get("members"),
-        metric=found.metric,
-        value=best(found.metric, found.last.get(found.metric)) if found.metric else None,
+        metric=run.metric,
+        value=best(run.metric, run.last.get(run.metric)) if run.metric else None,
         seconds=finite(result.get("seconds", rows[-1].get("seconds"))),
         age=age,
         size=size(path),
-        errors=found.errors,
+        errors=run.errors,
         parts=inner,
     )
 
 
 def best(metric: str, value: Any) -> float | None:
-    """Returns a value of a metric, of a population that of its best member."""
+    """Returns a value of a metric, for a population that of the best member."""
     values = [finite(each) for each in (value if isinstance(value, list) else [value])]
     known = [each for each in values if each is not None]
     return (min if lower_is_better(metric) else max)(known, default=None)
@@ -175,10 +175,7 @@ def size(folder: Path) -> int:
 
 
 def listing(entries: Sequence[Entry]) -> str:
-    """Returns the entries as a table, the one that was last written to first.
-
-    The name stands last, where it may be as long as it is. Parts are shown of what is not done.
-    """
+    """Returns the entries as a table, the one that was written last first."""
     heads = ("status", "steps", "metric", "value", "time", "age", "size", "run")
     lines = [heads, *_lines(sorted(entries, key=lambda each: each.age), "")]
     errors = [words for each in walk(entries) for words in each.errors.values()]

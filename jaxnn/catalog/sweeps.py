@@ -1,13 +1,13 @@
-"""What came of a sweep: a row for each run, and what the seeds of each setting say together.
+"""The results of a sweep: a row for each run, and a summary of the seeds of each setting.
 
 >>> settings = [{"learning_rate": rate, "seed": seed} for rate in (0.1, 0.01) for seed in (0, 1)]
 >>> result = {"members": 4, "status": ["done"] * 3 + ["diverged"], "steps": [8, 8, 8, 4]}
 >>> result |= {"test/loss": [3, 2, 1, None]}
->>> found = rows(settings, result, [{"test/loss": [1, 4, 5, 6]}, {"test/loss": [3, 2, 1, None]}])
->>> found[0]
+>>> table = rows(settings, result, [{"test/loss": [1, 4, 5, 6]}, {"test/loss": [3, 2, 1, None]}])
+>>> table[0]
 {'learning_rate': 0.1, 'seed': 0, 'status': 'done', 'steps': 8, 'test/loss': 3.0, \
 'best/test/loss': 1.0}
->>> for setting in summary(found, ["learning_rate"], "test/loss"):
+>>> for setting in summary(table, ["learning_rate"], "test/loss"):
 ...     print(setting.values, setting.mean, setting.best, setting.diverged)
 {'learning_rate': 0.01} 1.0 1.0 1
 {'learning_rate': 0.1} 2.5 2.0 0
@@ -27,12 +27,11 @@ from jaxnn.metrics import lower_is_better
 from jaxnn.storage import json_files
 
 FILE = "sweep.json"
-# As many settings as can be taken in at a glance; all of them are in the file.
-SHOWN = 20
+SHOWN = 20  # settings; all of them are in the file
 
 
 class Setting(NamedTuple):
-    """What the runs with one setting, which differ in their seeds, came to.
+    """The results of the runs with one setting, which differ in their seeds.
 
     Attributes:
       values: of the fields that were swept.
@@ -79,14 +78,14 @@ def rows(
     last = {name: _each(value) for name, value in result.items() if "/" in name}
     reports = {name: [_each(row[name]) for row in history if name in row] for name in last}
     best = {
-        f"best/{name}": _best(name, seen)
-        for name, seen in reports.items()
-        if seen and not name.endswith("/learning_rate")
+        f"best/{name}": _best(name, values)
+        for name, values in reports.items()
+        if values and not name.endswith("/learning_rate")
     }
     columns = {
         "status": np.ravel(result.get("status", "done")).tolist(),
         "steps": np.ravel(result["steps"]).tolist(),
-        # What was watched while training has its best already, among all that was evaluated.
+        # A watched metric has its best already, among all evaluations.
         **{name: values.tolist() for name, values in {**best, **last}.items()},
     }
     names = sorted(columns, key=lambda name: name.startswith("best/"))
@@ -204,8 +203,8 @@ def table(settings: Sequence[Setting], metric: str) -> Any:
 
 
 def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str) -> Setting:
-    kept = [row for row in rows if row["status"] != "diverged"]
-    figures = {name: _finite(row[name] for row in kept) for name in rows[0] if "/" in name}
+    finished = [row for row in rows if row["status"] != "diverged"]
+    figures = {name: _finite(row[name] for row in finished) for name in rows[0] if "/" in name}
     ranked = figures[metric]
     return Setting(
         values=values,
@@ -213,7 +212,7 @@ def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str)
         deviation=float(ranked.std(ddof=1)) if len(ranked) > 1 else np.nan,
         best=float(_best(metric, ranked)) if len(ranked) else np.nan,
         runs=len(rows),
-        diverged=len(rows) - len(kept),
+        diverged=len(rows) - len(finished),
         metrics={name: _mean(each) for name, each in figures.items()},
     )
 
@@ -233,5 +232,5 @@ def _best(name: str, values: Any) -> Any:
 
 
 def _each(value: Any) -> np.ndarray:
-    """Returns the values of the members, those that were no numbers as NaN."""
+    """Returns the values of the members, with NaN for `None`."""
     return np.array([np.nan if v is None else v for v in np.ravel(value).tolist()], float)

@@ -1,4 +1,4 @@
-"""Verifying a run: that every file in which it is kept is what was written, to the last byte."""
+"""Verifies that every file of a run is as it was written, to the last byte."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of a file or a checkpoint.
+    """The state of a file or a checkpoint.
 
     Attributes:
-      what: which, below the run: `checkpoint 45`, or of a part `population/checkpoint 45`.
+      what: its name below the run: `checkpoint 45`, or in a part `population/checkpoint 45`.
       state: `good`, `corrupt`, or `missing`.
-      note: what is in it, or what is wrong.
+      note: its contents, or its error.
     """
 
     what: str
@@ -29,9 +29,9 @@ class Check:
 
 
 def verify(path: Path) -> Iterator[Check]:
-    """Yields what is found of each file of a run, of each checkpoint, and of its parts.
+    """Yields the state of each file and checkpoint of a run, and of its parts.
 
-    Every array of a checkpoint is read, one checkpoint after another, and compared with its digest.
+    Every array of every checkpoint is read and compared with its digest.
 
     Raises:
       InvalidValue: if a checkpoint was written by a newer jaxnn.
@@ -48,7 +48,7 @@ def verify(path: Path) -> Iterator[Check]:
             newest = newest or content
             yield check
     if newest is None and not inner:
-        yield Check(CHECKPOINTS, "missing", "There is no good one, from which the run could go on.")
+        yield Check(CHECKPOINTS, "missing", "There is no good one from which the run could resume.")
     if (path / ROWS).exists() or newest or (finished and not inner):
         yield _of_rows(path, newest["rows"] if newest else 0, finished)
     for part in inner:
@@ -58,12 +58,12 @@ def verify(path: Path) -> Iterator[Check]:
 
 
 def text(checks: Sequence[Check]) -> str:
-    """Returns what was found as one reads it."""
+    """Returns the states as text."""
     rows = [(c.state, c.what, c.note if c.state == "good" else "") for c in checks]
     lines = []
     for check, line in zip(checks, aligned(rows, "<<<").splitlines()):
         lines.append(line)
-        if check.state != "good":  # takes a sentence, which would not fit into a column
+        if check.state != "good":  # a sentence does not fit into a column
             lines.append(wrapped(check.note, "    "))
     bad = sum(check.state != "good" for check in checks)
     lines += ["", f"{bad} of {len(checks)} not good" if bad else "all is good"]
@@ -79,7 +79,7 @@ def _of_json(path: Path, name: str) -> Check:
 
 
 def _of_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, Check] | None:
-    """Returns the manifest and what was found; `None` if it has just been deleted."""
+    """Returns the manifest and the state; `None` if it has just been deleted."""
     what = f"checkpoint {int(folder.name)}"
     try:
         content = read_verified(folder)
@@ -91,10 +91,10 @@ def _of_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, Check] | None:
 
 
 def _of_rows(path: Path, saved: int, finished: bool) -> Check:
-    found = journal.read(path)
-    error = journal_error(path, found, saved, finished=finished)
+    rows, _, torn = written = journal.read(path)
+    error = journal_error(path, written, saved, finished=finished)
     if error:
         return Check(ROWS, "corrupt", error)
-    last = f", to step {found.rows[-1]['step']}" if found.rows else ""
-    torn = f"; {found.error}, and is cut when it goes on" if found.error else ""
-    return Check(ROWS, "good", f"{count(len(found.rows), 'row')}{last}{torn}")
+    last = f", to step {rows[-1]['step']}" if rows else ""
+    cut = f"; {torn}, and is cut when the run resumes" if torn else ""
+    return Check(ROWS, "good", f"{count(len(rows), 'row')}{last}{cut}")

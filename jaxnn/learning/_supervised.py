@@ -18,6 +18,8 @@ compiled program:
     (1, [[2.0]])
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -133,15 +135,15 @@ def learner(
     def evaluate(state, batch):
         goal = build_objective(state.hparams)
         batch = goal.prepare(None, batch)
-        outputs = forward(state, batch["inputs"])
+        outputs = predict(state, batch["inputs"])
         loss = measures.mean(*goal.loss(outputs, batch))
         return {"loss": loss, **_metrics(goal, outputs, batch)}
 
+    # Traced once for its shapes, whatever programs it is part of.
+    @partial(jax.jit, inline=True)
     def predict(state, inputs):
         net = build_network(state.hparams)
         return _apply(net, state.params, state.state, inputs, None)[0]
-
-    forward = jax.jit(predict, inline=True)  # traced once for its shapes, in whatever program
 
     def check(hparams, arrays, state, batch):
         if "learning_rate" in hparams:
@@ -151,7 +153,7 @@ def learner(
 
         def outputs(state, batch):
             batch = goal.prepare(None, batch)
-            outputs = forward(state, batch["inputs"])
+            outputs = predict(state, batch["inputs"])
             goal.loss(outputs, batch)
             return outputs
 

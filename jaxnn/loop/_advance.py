@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import population, single, where
-from jaxnn.loop._run import Form, one_step, run
+from jaxnn.loop._run import Batches, Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any
@@ -22,7 +22,7 @@ from jaxnn.typing import Any
 def advance(
     learner: Learner,
     state: Any,
-    data: Any,
+    data: Batches,
     n: int,
     window: Any,
     form: Form,

@@ -21,11 +21,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import InvalidValue
-from jaxnn.loop._run import empty_window, trace_step
+from jaxnn.loop._run import RunSteps, empty_window, trace_step
 from jaxnn.typing import Any, Callable
 
 
-def population(run: Callable[..., Any], width: int = 1) -> Callable[..., Any]:
+def population(run: RunSteps, width: int = 1) -> Callable[..., Any]:
     """Transforms `run` of one run to that of many.
 
     Args:
@@ -63,7 +63,7 @@ def population(run: Callable[..., Any], width: int = 1) -> Callable[..., Any]:
     return runs
 
 
-def single(run: Callable[..., Any]) -> Callable[..., Any]:
+def single(run: RunSteps) -> Callable[..., Any]:
     """Gives `run` the arguments that a population takes, so that one call serves both."""
 
     def runs(learner, state, data, n, window=None, active=None):

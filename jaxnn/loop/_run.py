@@ -12,7 +12,7 @@ one form is as good as the other on GPU and TPU; on CPU a gradient of a native c
 """
 
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,32 @@ from jax import lax
 from jaxnn import metrics as measures
 from jaxnn.learning._learner import Learner
 from jaxnn.programs import operations
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Batch
 
 Form = Literal["looped", "stepped"]
 
 
-def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> tuple[Any, Any]:
+@runtime_checkable
+class Batches(Protocol):
+    """The data of a run: a pytree of arrays that knows the batch of each step, as `Resident`."""
+
+    def batch(self, step: Any) -> Batch:
+        """Returns the batch of a step, whose number may be traced."""
+        ...
+
+
+@runtime_checkable
+class RunSteps(Protocol):
+    """The type of `run`."""
+
+    def __call__(
+        self, learner: Learner, state: Any, data: Batches, n: Any, window: Any = None
+    ) -> tuple[Any, Any]:
+        """Does `n` steps; returns state and window."""
+        ...
+
+
+def run(learner: Learner, state: Any, data: Batches, n: Any, window: Any = None) -> tuple[Any, Any]:
     """Does `n` training steps, purely: `run(a + b)` is `run(b)` after `run(a)`, bit for bit.
 
     Compile it to go fast, `jax.jit(run, static_argnums=0)`, once for all `n`; `train` does.
@@ -35,7 +55,7 @@ def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> 
     Args:
       learner: how parameters change.
       state: where to begin; its `step` says which batch comes next.
-      data: has `batch(step)`, such as `Resident`.
+      data: such as `Resident`.
       n: the number of steps; may be traced.
       window: metrics of earlier steps, to which those of these steps are added.
 
@@ -48,7 +68,7 @@ def run(learner: Learner, state: Any, data: Any, n: Any, window: Any = None) -> 
     return lax.fori_loop(0, n, lambda _, carry: one_step(learner, data, *carry), (state, window))
 
 
-def trace_step(learner: Learner, state: Any, data: Any) -> tuple[Any, tuple[Any, Any]]:
+def trace_step(learner: Learner, state: Any, data: Batches) -> tuple[Any, tuple[Any, Any]]:
     """Returns the program of a step, and the shapes of the `(state, metrics)` that it returns."""
     program, shapes = jax.make_jaxpr(partial(step, learner), return_shape=True)(state, data)
     return program, shapes
@@ -59,7 +79,7 @@ def empty_window(metrics: Any) -> Any:
     return jax.device_put(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics))
 
 
-def one_step(learner: Learner, data: Any, state: Any, window: Any) -> tuple[Any, Any]:
+def one_step(learner: Learner, data: Batches, state: Any, window: Any) -> tuple[Any, Any]:
     """Does one training step, and adds its metrics to the window."""
     state, metrics = step(learner, state, data)
     return state, measures.merge(window, metrics)

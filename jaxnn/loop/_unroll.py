@@ -40,11 +40,11 @@ from jax import lax
 
 from jaxnn.checks import kind, positive_integer
 from jaxnn.learning._learner import Learner
-from jaxnn.loop._run import empty_window, one_step, trace_step
+from jaxnn.loop._run import Batches, empty_window, one_step, trace_step
 from jaxnn.typing import Any, Callable
 
 
-def unroll(learner: Learner, steps: int) -> Callable[[Any, Any], tuple[Any, Any]]:
+def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, Any]]:
     """Makes `(state, data) -> (state, window)`: the steps of `run`, differentiable.
 
     States and metrics are those of `run` but for rounding, most often to the bit.
@@ -75,7 +75,7 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Any], tuple[Any, Any]
     length = isqrt(steps)
     rest = steps % length if length > 1 else steps
 
-    def unrolled(state: Any, data: Any) -> tuple[Any, Any]:
+    def unrolled(state: Any, data: Batches) -> tuple[Any, Any]:
         def step(carry, _):
             return one_step(learner, data, *carry), None
 

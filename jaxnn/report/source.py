@@ -15,7 +15,6 @@ from jaxnn.catalog import entries as catalog
 from jaxnn.catalog.entries import Entry
 from jaxnn.report.classes import with_classes
 from jaxnn.storage import json_files, recording
-from jaxnn.storage.directory import SPEED
 from jaxnn.storage.json_files import number
 from jaxnn.storage.recording import Recording
 
@@ -28,7 +27,6 @@ class Source:
       found: its files.
       about: how it stands.
       recorded: what its network was like while it trained, if that was recorded.
-      speed: numbers of the machine.
       table: of a sweep or of a population a row for each run, as in `sweep.csv`.
       fields: the columns of that in which the runs differ on purpose, without the seed.
       groups: the reports of each of the populations that a sweep is, and which rows of the table
@@ -39,11 +37,15 @@ class Source:
     found: contents.Contents
     about: Entry
     recorded: Recording | None
-    speed: dict[str, Any]
     table: list[dict[str, Any]] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
     groups: list[tuple[list[dict[str, Any]], list[int]]] = field(default_factory=list)
     damage: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def speed(self) -> dict[str, Any]:
+        """Numbers of the machine."""
+        return self.found.speed
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -115,16 +117,10 @@ def read(path: Path) -> Source:
         missing = len(recording.steps(found.path / recording.FOLDER)) - len(recorded.frames)
         if missing:
             damage[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
-    speed: dict[str, Any] = {}
-    if (found.path / SPEED).exists():
-        try:
-            speed = json_files.read(found.path / SPEED)
-        except json_files.CorruptFile as error:
-            damage[SPEED] = str(error)
     table, fields, groups = _sweep(found, damage)
     if not table:
         table, fields, groups = _population(found)
-    return Source(found, about, recorded, speed, table, fields, groups, damage)
+    return Source(found, about, recorded, table, fields, groups, damage)
 
 
 def _sweep(found: contents.Contents, damage: dict[str, str]) -> tuple[list, list, list]:

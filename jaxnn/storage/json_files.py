@@ -31,7 +31,10 @@ def encode(value: Any, **options: Any) -> bytes:
       value: dicts, lists, strings and numbers.
       **options: of `json.dumps`, such as `indent`.
     """
-    return json.dumps(_with_null(value), allow_nan=False, **options).encode()
+    try:
+        return json.dumps(value, allow_nan=False, **options).encode()
+    except ValueError:
+        return json.dumps(_with_null(value), allow_nan=False, **options).encode()
 
 
 def decode(content: bytes) -> Any:

@@ -167,8 +167,8 @@ RUN = """
 import sys, time, jax, optax, jaxnn
 data = jaxnn.resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
 learner = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.01))
-jaxnn.fit(learner, data, steps=%d, every=%d, key=jax.random.key(0), quiet=True, out=sys.argv[1],
-
+jaxnn.fit(learner, data, steps=%d, every=%d, key=jax.random.key(0), quiet=True,
+          out=jaxnn.Directory(sys.argv[1], report=False))
 """
 
 

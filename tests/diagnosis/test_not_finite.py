@@ -158,7 +158,7 @@ def test_the_first_bad_step_is_found_and_the_state_before_it_kept(name, tmp_path
         # The newest is the state before that step, as training that ends there comes to it.
         arrays = saved(tmp_path)
         assert all(map(is_clean, arrays.values())) and max(arrays) == first
-        training = jaxnn.train(**settings(*given))
+        training = jaxnn.train(**grouped(**settings(*given)))
         start = training.start()
         *_, last = [start, *training.chunks(start, until=first)]
         alone = {n: x for n, x in arrays[first].items() if n.startswith("state/")}

@@ -77,7 +77,7 @@ def test_backward():
     assert found(finding, "layer", "where") == ("layers/function", line(root))
     assert str(finding.inputs[1]) == "float32[8,5] of 0"
     # Infinities of both signs meet where the gradient of a bias is summed.
-    assert finding.then.startswith("reduce_sum at linear.py:")
+    assert finding.then.startswith("reduce_sum at _linear.py:")
     assert str(finding).endswith(f"; {finding.then} made NaN of it")
 
 

@@ -10,6 +10,7 @@ from itertools import cycle
 
 import pytest
 
+import jaxnn
 from jaxnn.storage import checkpoints
 from tests import harness
 from tests.failpoints import DISK, arm
@@ -39,7 +40,7 @@ def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         harness.keep_pace(None, patch.setattr)
-        harness.main(CONFIG, jaxnn.Directory(out, "small", CONFIG))
+        harness.main(CONFIG, jaxnn.Directory(out, "harness", CONFIG))
     return ended(out, dict(harness.DIGESTS))
 
 

@@ -22,7 +22,7 @@ def made(tmp_path_factory):
     seen = []
 
     @contextmanager
-    def interrupted(steps, quiet):
+    def interrupted(steps, **options):
         def show(step, row):
             if step == 12 and row:
                 seen.append(subprocess_of("runs", str(place), "--json"))

@@ -29,12 +29,12 @@ def test_show_says_what_was_asked_and_what_came_of_it(made, told):
 
 def test_show_says_how_to_go_on(made, told, copy):
     assert told("show", made.place / "deep/cut")[1]["next"] == (
-        f"To go on, give the same command as before: it goes on from step"
+        f"To resume it, give the same command as before: it resumes from step"
         f" {saved(made.place / 'deep/cut')[0]}."
     )
     path = copy("deep/cut")
     shutil.rmtree(path / "checkpoints")
-    assert told("show", path)[1]["next"].endswith("it begins anew.")
+    assert told("show", path)[1]["next"].endswith("it starts over.")
     assert "is finished" in told("show", made.place / "one")[1]["next"]
     assert "diagnose" in told("show", made.place / "lost")[1]["next"]
 

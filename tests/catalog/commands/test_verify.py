@@ -131,7 +131,7 @@ def test_a_row_torn_by_a_stop_is_no_damage(copy, told):
     path = copy("deep/cut")
     append(path / "metrics.jsonl", '{"step": 16, "ep')
     code, answer = told("verify", path)
-    assert code == 0 and "is cut when it goes on" in answer["checks"][-1]["note"]
+    assert code == 0 and "is cut when the run resumes" in answer["checks"][-1]["note"]
     assert told("show", path)[1]["errors"] == {}
     fit(path)  # indeed
     assert told("verify", path)[0] == 0

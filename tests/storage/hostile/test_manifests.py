@@ -140,7 +140,7 @@ SEALED = {
             ("environment", "jax"), ("value", "0.5"), ("value", [0.5]),
         )
     },
-    "seconds without end": (of_all(seconds=float("inf")), "no number"),
+    "seconds without end": (of_all(seconds=float("inf")), "not a number"),
 }  # fmt: skip
 
 
