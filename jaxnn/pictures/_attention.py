@@ -1,7 +1,7 @@
 """Who looks at whom: the weights of attention, a panel for each head.
 
-    found = attention_weights(network, run.state.params, tokens[:1])
-    attention(found["body/block_1/look/branch/attention"][0], text).savefig("attention.png")
+    weights = attention_weights(network, run.state.params, tokens[:1])
+    attention(weights["body/block_1/look/branch/attention"][0], text).savefig("attention.png")
 
 Each row is a place that asks, each column a place that is looked at; a row sums to 1.
 

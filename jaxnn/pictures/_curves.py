@@ -67,16 +67,16 @@ def curves(
             expected="the rows of at least one",
             fix="Pass {'my run': run.history}",
         )
-    found = {
+    by_run = {
         run: series(f"curves of {run!r}" if run else "curves", each) for run, each in runs.items()
     }
-    panels = _panels(found, metrics)
+    panels = _panels(by_run, metrics)
     shown = list(panels)[:MOST]
     figure, grid = scheme.canvas(
         height=PANEL * len(shown) + 0.55, rows=len(shown), sharex=True, squeeze=False
     )
     last = max(s.steps.max() for name in shown for s in (line.series for line in panels[name]))
-    remarks = _remarks(panels, shown, found)
+    remarks = _remarks(panels, shown, by_run)
     for axes, name in zip(grid.flat, shown):
         unit = (units or {}).get(name)
         scheme.titled(axes, scheme.words(name) + (f" ({unit})" if unit else ""))
@@ -88,10 +88,10 @@ def curves(
 
 
 def _panels(
-    found: dict[str, dict[str, Series]], metrics: str | Sequence[str] | None
+    by_run: dict[str, dict[str, Series]], metrics: str | Sequence[str] | None
 ) -> dict[str, list[_Line]]:
     """Returns the lines of each metric, by its name without the part of the data."""
-    names = list(dict.fromkeys(name for each in found.values() for name in each))
+    names = list(dict.fromkeys(name for each in by_run.values() for name in each))
     chosen = names if metrics is None else _chosen(names, metrics)
     splits = list(dict.fromkeys(_split(name) for name in names))
     # Evaluation, which counts, has the first colour, whatever the order of the rows.
@@ -100,14 +100,14 @@ def _panels(
     for name in chosen:
         panels.setdefault(name.rsplit("/", 1)[-1], [])
     for panel, lines in panels.items():
-        for number, (run, each) in enumerate(found.items()):
+        for number, (run, each) in enumerate(by_run.items()):
             mine = [name for name in each if name in chosen and name.rsplit("/", 1)[-1] == panel]
             for name in sorted(mine, key=lambda name: splits.index(_split(name)), reverse=True):
                 split = _split(name)
-                place = splits.index(split) if len(found) == 1 else number
+                place = splits.index(split) if len(by_run) == 1 else number
                 many = place >= len(scheme.COLOURS)
                 colour = scheme.FAINT if many else scheme.COLOURS[place]
-                faint = len(found) > 1 and split == "train" and len(mine) > 1
+                faint = len(by_run) > 1 and split == "train" and len(mine) > 1
                 lines.append(_Line(run, split, colour, each[name], faint))
     return {panel: lines for panel, lines in panels.items() if lines}
 
@@ -202,15 +202,15 @@ def _name(figure: Any, panels: list[tuple[Any, list[_Line]]]) -> None:
     scheme.laid_out(figure)  # from here on, the height of the axes is known
     missing: dict[str, str] = {}
     for axes, lines in panels:
-        found = []
+        at_end = []
         for line in lines:
             steps, values = line.series
             finite = np.flatnonzero(np.isfinite(values).any(1))
             if len(finite) and not line.thin:
                 value = float(np.nanmedian(values[finite[-1]]))
                 text = f"{scheme.elided(_named(line, lines), LETTERS)} {_short(value)}".strip()
-                found.append(End(float(steps[finite[-1]]), value, line.colour, text))
-        if found and not ends(axes, found):
+                at_end.append(End(float(steps[finite[-1]]), value, line.colour, text))
+        if at_end and not ends(axes, at_end):
             missing |= {_named(line, lines): line.colour for line in lines if not line.thin}
     if missing:
         wide, high = figure.get_size_inches()
@@ -234,7 +234,7 @@ def _short(value: float) -> str:
 
 
 def _remarks(
-    panels: dict[str, list[_Line]], shown: list[str], found: dict[str, dict[str, Series]]
+    panels: dict[str, list[_Line]], shown: list[str], by_run: dict[str, dict[str, Series]]
 ) -> str:
     """Returns what must be said to read the lines rightly."""
     lines = [line for name in shown for line in panels[name]]
@@ -250,9 +250,9 @@ def _remarks(
             remarks.append(f"{lost} of {members} are not finite at the end.")
     if any(np.isnan(line.series.values).all(1).any() for line in lines):
         remarks.append("×: not finite.")
-    if len(found) > len(scheme.COLOURS):
-        grey = len(found) - len(scheme.COLOURS)
-        remarks.append(f"The last {grey} of {len(found)} runs are grey.")
+    if len(by_run) > len(scheme.COLOURS):
+        grey = len(by_run) - len(scheme.COLOURS)
+        remarks.append(f"The last {grey} of {len(by_run)} runs are grey.")
     if len(panels) > len(shown):
         remarks.append(f"{len(shown)} of {len(panels)} metrics: choose others by name.")
     return " ".join(remarks)

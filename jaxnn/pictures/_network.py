@@ -269,16 +269,16 @@ def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list
 
 
 def _given(what: str, arrays: Mapping[str, Any], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
-    found = np.asarray(arrays[leaf], float) if leaf in arrays else None
-    if found is None or found.shape != shape:
+    array = np.asarray(arrays[leaf], float) if leaf in arrays else None
+    if array is None or array.shape != shape:
         raise InvalidValue(
             "draw",
             f"the {what} are not those of the diagram",
-            got=f"{', '.join(arrays) or 'none'}" if found is None else f"shape {found.shape}",
+            got=f"{', '.join(arrays) or 'none'}" if array is None else f"shape {array.shape}",
             expected=f"{leaf} of shape {shape}",
             fix=f"Pass what {what}(diagram, params) returns",
         )
-    return found
+    return array
 
 
 def _largest(arrays) -> float:

@@ -253,29 +253,29 @@ def _read(text: str) -> float:
 
 
 def _at(activation: Callable[[Any], Any], raw: float) -> float:
-    found = np.asarray(activation(np.asarray([raw], np.float32)), float)
-    if found.shape != (1,):
+    array = np.asarray(activation(np.asarray([raw], np.float32)), float)
+    if array.shape != (1,):
         raise InvalidValue(
             "neuron",
             "the activation does not give a number for each number",
-            got=f"shape {found.shape} for shape (1,)",
+            got=f"shape {array.shape} for shape (1,)",
             expected="an array of the same shape",
             fix="Pass a function such as jax.nn.relu",
         )
-    return float(found[0])
+    return float(array[0])
 
 
 def _vector(name: str, values: Any) -> np.ndarray:
-    found = np.asarray(values, float)
-    if found.ndim != 1 or not found.size:
+    array = np.asarray(values, float)
+    if array.ndim != 1 or not array.size:
         raise InvalidValue(
             "neuron",
             f"{name} are not those of one node",
-            got=f"{name} of shape {found.shape}",
+            got=f"{name} of shape {array.shape}",
             expected="a vector, one number for each input",
             fix="Pass column j of the weights, weight[:, j], and one example, inputs[0].ravel()",
         )
-    return found
+    return array
 
 
 def _checked(weights, bias: Any, inputs, activation: Any, names: Any) -> float:

@@ -1,4 +1,4 @@
-"""What there is to draw of a network, found from its description and from shapes alone.
+"""What there is to draw of a network, by its description and from shapes alone.
 
 A chain of linear layers is drawn as the textbook does it, as columns of nodes with a wire for each
 weight; of a wide layer only some nodes are shown, and the picture says how many are not. Any other
@@ -8,13 +8,13 @@ by `wires`, which is plain indexing, so that a program in training can do it.
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models._mlp import mlp
 >>> network = mlp([3], 2)
->>> found = diagram(network, jnp.ones((1, 20)))
->>> [(layer.name, layer.width, layer.activation) for layer in found.layers]
+>>> drawn = diagram(network, jnp.ones((1, 20)))
+>>> [(layer.name, layer.width, layer.activation) for layer in drawn.layers]
 [('input', 20, ''), ('hidden_1', 3, 'relu'), ('output', 2, '')]
->>> found.layers[0].shown
+>>> drawn.layers[0].shown
 (0, 1, 2, 3, 4, 5, 14, 15, 16, 17, 18, 19)
 >>> params, _ = network.init(jax.random.key(0), jnp.ones((1, 20)))
->>> jax.tree.map(jnp.shape, wires(found, params))
+>>> jax.tree.map(jnp.shape, wires(drawn, params))
 {'hidden_1/weight': (12, 3), 'output/weight': (3, 2)}
 """
 

@@ -125,8 +125,8 @@ def _values(where: str, name: str, values: Any) -> Any:
 
 
 def _histograms(where: str, moments: Any, of: str) -> Any:
-    steps, found = read(where, moments)
-    names = list(found)
+    steps, values = read(where, moments)
+    names = list(values)
     titles = dict(zip(names, shortened(names, 20)))
     if len(names) > MOST:
         names = [names[i] for i in np.linspace(0, len(names) - 1, MOST).round().astype(int)]
@@ -139,7 +139,7 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
     for axes, name in zip(grid.flat, names):
         scheme.titled(axes, titles[name])
         (_histogram if once else _bands)(
-            axes, *((found[name][0],) if once else (steps, found[name]))
+            axes, *((values[name][0],) if once else (steps, values[name]))
         )
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
@@ -149,10 +149,10 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
         axes.set_xlabel(of + step if once else "training steps")
     figure.supylabel(f"share of the {of}s" if once else of, fontsize=scheme.LABEL, color=scheme.INK)
     remarks = [f"Lines: the median, a half and nine tenths of the {of}s." if not once else ""]
-    if any(v is not None and not np.isfinite(v).all() for name in names for v in found[name]):
+    if any(v is not None and not np.isfinite(v).all() for name in names for v in values[name]):
         remarks.append("×: some are not finite.")
-    if len(names) < len(found):
-        remarks.append(f"{len(names)} of {len(found)} layers.")
+    if len(names) < len(values):
+        remarks.append(f"{len(names)} of {len(values)} layers.")
     scheme.noted(figure, " ".join(filter(None, remarks)))
     return figure
 
@@ -169,11 +169,11 @@ def _bins(count: int) -> int:
     return int(np.clip(np.sqrt(count), 4, BINS // 2)) * 2 + 1
 
 
-def _bands(axes: Any, steps: list[float], found: list[Any]) -> None:
+def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
     """Draws a layer's numbers over the steps."""
     from matplotlib.colors import to_rgb
 
-    finite = [np.array([]) if v is None else v[np.isfinite(v)] for v in found]
+    finite = [np.array([]) if v is None else v[np.isfinite(v)] for v in values_at]
     low, high = _reach(np.concatenate(finite))
     edges = np.linspace(low, high, 1 + _bins(max(map(len, finite))))
     cells = np.zeros((len(edges) - 1, len(steps), 4))
@@ -188,7 +188,7 @@ def _bands(axes: Any, steps: list[float], found: list[Any]) -> None:
     lines = np.array([np.quantile(v, QUANTILES) if len(v) else 5 * [np.nan] for v in finite])
     for line, width in zip(lines.T, (0.4, 0.7, 1.2, 0.7, 0.4)):
         axes.plot(steps, line, color=scheme.INK, linewidth=width, gid="quantile")
-    lost = [v is not None and not np.isfinite(v).all() for v in found]
+    lost = [v is not None and not np.isfinite(v).all() for v in values_at]
     down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": scheme.MARK}
     for begin, end in gaps(steps, np.where(lost, np.nan, 0.0)):
         axes.plot([begin, end], [0, 0], linewidth=1.4, zorder=3, **down)
@@ -237,12 +237,12 @@ def gradient_flow(sizes: Any) -> Any:
       InvalidType: if the sizes are something else.
       InvalidValue: if there are none, or one is negative or no single number.
     """
-    steps, found = read("gradient_flow", sizes)
-    names = list(found)
+    steps, values_of = read("gradient_flow", sizes)
+    names = list(values_of)
     table = np.full((len(names), len(steps)), np.nan)
     seen = np.zeros(table.shape, bool)
     for row, name in enumerate(names):
-        for column, value in enumerate(found[name]):
+        for column, value in enumerate(values_of[name]):
             if value is not None:
                 _check(name, value)
                 table[row, column], seen[row, column] = value[0], True

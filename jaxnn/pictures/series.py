@@ -1,8 +1,8 @@
 """What the rows of a run say, as series: a metric over training steps, of one run or many members.
 
 >>> rows = [{"step": 1, "test/loss": 2.0}, {"step": 2, "test/loss": None}]
->>> found = series("curves", rows)["test/loss"]
->>> found.steps.tolist(), found.values.tolist()
+>>> loss = series("curves", rows)["test/loss"]
+>>> loss.steps.tolist(), loss.values.tolist()
 ([1.0, 2.0], [[2.0], [nan]])
 """
 
@@ -45,13 +45,13 @@ def series(where: str, rows: Any) -> dict[str, Series]:
             expected="a list of dicts, as run.history is",
             fix="Pass run.history, or the lines of metrics.jsonl through json.loads",
         )
-    found: dict[str, list[tuple[float, list[float]]]] = {}
+    points_of: dict[str, list[tuple[float, list[float]]]] = {}
     for row in rows:
         for name, value in row.items():
             numbers = _numbers(value) if name not in ABOUT else None
             if numbers is not None and "step" in row:
-                found.setdefault(name, []).append((float(row["step"]), numbers))
-    if not found:
+                points_of.setdefault(name, []).append((float(row["step"]), numbers))
+    if not points_of:
         raise InvalidValue(
             where,
             "there is nothing to draw",
@@ -59,7 +59,7 @@ def series(where: str, rows: Any) -> dict[str, Series]:
             expected="rows with a step and at least one metric",
             fix="Let the run report some: fit(..., every='5%')",
         )
-    return {name: _series(points) for name, points in found.items()}
+    return {name: _series(points) for name, points in points_of.items()}
 
 
 def _series(points: list[tuple[float, list[float]]]) -> Series:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxnn.catalog.failures import reports
 from jaxnn.checks import Explained
 from jaxnn.markup import cut
-from jaxnn.report.phrases import BLANK, figure, listed, percent, spaced, steps, told
+from jaxnn.report.phrases import BLANK, display_name, figure, listed, percent, spaced, steps
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
 
@@ -45,7 +45,7 @@ def advice(source: Source) -> list[Advice]:
 
 def otherwise(source: Source) -> str:
     """Returns what is known of a single run of which nothing stands out: no more than that."""
-    parts = [n.partition("/")[0] for n in source.found.last if n.endswith("/loss")]
+    parts = [n.partition("/")[0] for n in source.contents.last if n.endswith("/loss")]
     part = next((each for each in parts if each != "train"), None)
     calm = "No warning: every number that was reported is finite."
     if part is None:
@@ -54,8 +54,8 @@ def otherwise(source: Source) -> str:
     if not isinstance(seen, float) or not isinstance(other, float):
         return calm
     at, values = source.series(f"{part}/loss")
-    calm += f" The {told('train/loss')} is {figure('loss', seen)}, and that on"
-    calm += f" {told(f'{part}/loss').removeprefix('loss on ')} {figure('loss', other)}"
+    calm += f" The {display_name('train/loss')} is {figure('loss', seen)}, and that on"
+    calm += f" {display_name(f'{part}/loss').removeprefix('loss on ')} {figure('loss', other)}"
     if len(values) and values.min() < other:
         calm += f", after {figure('loss', float(values.min()))} at step {at[values.argmin()]:,}"
     if other > PARTED * seen > 0:
@@ -66,12 +66,12 @@ def otherwise(source: Source) -> str:
 
 
 def _corrupt(source: Source) -> Iterator[Advice]:
-    for name, words in {**source.found.errors, **source.damage}.items():
+    for name, words in {**source.contents.errors, **source.errors}.items():
         yield Advice(
             f"{name} is corrupt",
             words,
             "What it held is missing on this page. python -m jaxnn verify"
-            f" {cut(source.found.path)} looks at every file.",
+            f" {cut(source.contents.path)} looks at every file.",
         )
 
 
@@ -85,13 +85,13 @@ def _diverged(source: Source) -> Iterator[Advice]:
                 "Their loss grew until it was no number any more. They are left out of the means.",
                 "Steps were too large: try lower learning rates, or clip the gradients.",
             )
-    elif source.found.status == "diverged" or source.result.get("status") == "diverged":
+    elif source.contents.status == "diverged" or source.result.get("status") == "diverged":
         yield Advice(
             "The training diverged",
             f"At training step {source.step:,} the loss was infinite or not a number."
             f"{_first_bad(source)}",
             "The steps were most likely too large: lower the learning rate, or clip the gradients."
-            f" python -m jaxnn diagnose {cut(source.found.path)} says which step, which examples"
+            f" python -m jaxnn diagnose {cut(source.contents.path)} says which step, which examples"
             " and which operation.",
         )
 
@@ -99,7 +99,7 @@ def _diverged(source: Source) -> Iterator[Advice]:
 def _first_bad(source: Source) -> str:
     """Returns in which step it began, as `fit` has found out."""
     try:
-        found = reports(source.found.path)
+        found = reports(source.contents.path)
         step = found[0].get("step") if found else None
     except Explained:  # it is corrupt: `diagnose` tells of that
         return ""
@@ -116,13 +116,13 @@ def _skipped(source: Source) -> Iterator[Advice]:
             "A few do no harm. If there are many, lower the learning rate or look at the data.",
         )
     gaps = [
-        name for name in source.found.last if name != "train/skipped" and _has_gap(source, name)
+        name for name in source.contents.last if name != "train/skipped" and _has_gap(source, name)
     ]
-    if gaps and source.found.status != "diverged":
+    if gaps and source.contents.status != "diverged":
         yield Advice(
             "Some numbers were not finite",
-            f"At times {listed([told(name) for name in gaps[:4]])} could not be computed: the"
-            " curves have gaps there.",
+            f"At times {listed([display_name(name) for name in gaps[:4]])} could not be computed:"
+            " the curves have gaps there.",
             "Look at what is divided or taken a logarithm of, or lower the learning rate.",
         )
 
@@ -132,7 +132,7 @@ def _has_gap(source: Source, name: str) -> bool:
 
 
 def _overfitting(source: Source) -> Iterator[Advice]:
-    parts = [name.partition("/")[0] for name in source.found.last if name.endswith("/loss")]
+    parts = [name.partition("/")[0] for name in source.contents.last if name.endswith("/loss")]
     _, trained = source.series("train/loss")
     for part in (each for each in parts if each != "train"):
         at, values = source.series(f"{part}/loss")
@@ -231,19 +231,19 @@ def _edge(source: Source) -> Iterator[Advice]:
 
 
 def _ended(source: Source) -> Iterator[Advice]:
-    status = source.found.status
+    status = source.contents.status
     if status == "stopped":
         planned = f" of {source.steps:,}" if source.steps else ""
         yield Advice(
             "It was stopped before its end",
             f"It came to step {source.step:,}{planned}.",
-            "Give the same command again: it goes on from the newest checkpoint.",
+            "Give the same command again: it resumes from the newest checkpoint.",
         )
     elif source.result.get("status") == "stopped":
         yield Advice(
-            "It stopped early, as it was told to",
+            "It stopped early, as watch= asks",
             f"After {steps(source.step)} what was watched had not become better for a while.",
-            "The best state is kept: predict uses it. For longer, raise the patience of Watch.",
+            "The best state is saved: predict uses it. For longer, raise the patience of Watch.",
         )
 
 

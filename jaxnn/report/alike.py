@@ -13,7 +13,7 @@ from jaxnn.catalog import entries as catalog
 from jaxnn.checks import InvalidValue
 from jaxnn.formatting import brief
 from jaxnn.markup import cut
-from jaxnn.report.phrases import listed, setting, spaced, told
+from jaxnn.report.phrases import display_name, listed, setting, spaced
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, setting_words, settings
 
@@ -29,11 +29,11 @@ def identity(source: Source) -> dict[str, Any]:
 
     `{}` is of a run without a checkpoint.
     """
-    found = source.found.newest.get("identity")
+    found = source.contents.newest.get("identity")
     if found is not None:
         return found
     try:
-        parts = [contents.read(path) for path in catalog.parts(source.found.path) if source.many]
+        parts = [contents.read(path) for path in catalog.parts(source.contents.path) if source.many]
     except InvalidValue:  # a newer jaxnn has written one
         return {}
     each = [part.newest.get("identity", {}) for part in parts]
@@ -57,7 +57,7 @@ def chosen(source: Source) -> dict[str, Any]:
         if name not in _OTHERS and not name.startswith("data ")
         if single or name in ("steps", "batch_size")  # of a population there are digests
     }
-    values |= source.found.config or {}
+    values |= source.contents.config or {}
     if is_sweep(source):
         values |= settings(source)[0].values
         values["seed"] = list(dict.fromkeys(row["seed"] for row in source.table))
@@ -79,7 +79,7 @@ def labelled(runs: dict[str, Source]) -> dict[str, Source]:
 
 
 def _label(name: str, source: Source, fields: Sequence[str]) -> str:
-    path = source.found.path.resolve()
+    path = source.contents.path.resolve()
     if not _HASH.fullmatch(path.name):
         return name
     values = chosen(source)
@@ -152,12 +152,12 @@ def unsure(runs: dict[str, Source], metric: str) -> list[str]:
 
 def best_setting(source: Source) -> str:
     """Returns how the numbers of a sweep came to be."""
-    found = settings(source)
-    kept = found[0].runs - found[0].diverged
-    mean = f"the mean of {kept} networks" if kept > 1 else "one network"
+    ranking = settings(source)
+    count = ranking[0].runs - ranking[0].diverged
+    mean = f"the mean of {count} networks" if count > 1 else "one network"
     return (
-        f"{mean} with {setting_words(found[0].values)}, the best of {len(found)} settings by "
-        f"their {told(ranked(source) or '')}"
+        f"{mean} with {setting_words(ranking[0].values)}, the best of {len(ranking)} settings by "
+        f"their {display_name(ranked(source) or '')}"
     )
 
 

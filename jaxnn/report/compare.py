@@ -16,13 +16,13 @@ from jaxnn.report import alike
 from jaxnn.report.page import page
 from jaxnn.report.phrases import (
     BLANK,
+    display_name,
     figure,
     listed,
     percent,
     setting,
     spaced,
     time,
-    told,
     value_of,
 )
 from jaxnn.report.sections import Section, drawn, lettered, rendered, shortened
@@ -94,7 +94,9 @@ def check_comparable(runs: dict[str, Source]) -> list[str]:
 def of_runs(runs: dict[str, Source]) -> Markup:
     """Returns the page of several runs."""
     common = check_comparable(runs)
-    metric = next((s.found.metric for s in runs.values() if s.found.metric in common), common[0])
+    metric = next(
+        (s.contents.metric for s in runs.values() if s.contents.metric in common), common[0]
+    )
     shown = rendered(
         [
             Section(
@@ -136,7 +138,7 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
     values = {name: middle(source.last[metric]) for name, source in runs.items()}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     if not finite:
-        return f"None of the {len(runs)} runs has a finite {told(metric)}."
+        return f"None of the {len(runs)} runs has a finite {display_name(metric)}."
     best = (min if lower_is_better(metric) else max)(finite, key=finite.__getitem__)
     equal = sum(value == finite[best] for value in finite.values())
     if equal > 1:
@@ -146,8 +148,8 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
     whose = "their" if equal > 1 else "its"
     average = " on average" if equal == 1 and alike.is_sweep(runs[best]) else ""
     if metric.endswith("/accuracy"):
-        return f"{what}: {percent(finite[best])} right{average}, by {whose} {told(metric)}."
-    return f"{what}: {whose} {told(metric)} is {figure(metric, finite[best])}{average}."
+        return f"{what}: {percent(finite[best])} right{average}, by {whose} {display_name(metric)}."
+    return f"{what}: {whose} {display_name(metric)} is {figure(metric, finite[best])}{average}."
 
 
 def middle(value: Any) -> float:
@@ -177,7 +179,7 @@ def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
         seconds = source.about.seconds
         cells += [_steps(source), time(seconds) if seconds is not None else ""]
         rows.append(cells)
-    heads = ["run", "status", *[told(name) for name in names], "training steps", "time"]
+    heads = ["run", "status", *[display_name(name) for name in names], "training steps", "time"]
     title = "Results of the runs" + ("; ★ marks the best" if best else "")
     return join(table(title, heads, rows), *_remarks(runs, metric, obstacles))
 
@@ -194,12 +196,14 @@ def _remarks(
     runs: dict[str, Source], metric: str, obstacles: dict[str, str | None]
 ) -> Iterator[Markup]:
     for words in dict.fromkeys(filter(None, obstacles.values())):
-        names = [told(name) for name, why in obstacles.items() if why == words]
+        names = [display_name(name) for name, why in obstacles.items() if why == words]
         yield element("p", f"None is the best by its {listed(names, 'or')}: {words}.")
     unsure = alike.unsure(runs, metric)
     if unsure and not obstacles[metric]:
         of = listed([cut(name, 60) for name in unsure])
-        words = f"On which examples the {told(metric)} was measured is not recorded of {of}."
+        words = (
+            f"On which examples the {display_name(metric)} was measured is not recorded of {of}."
+        )
         yield element("p", words, " They are taken for the same here.")
     programs = {str(alike.identity(source).get("program")) for source in runs.values()}
     if len(programs) > 1 and any(
@@ -218,27 +222,27 @@ def _remarks(
 
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
     names = alike.short(list(runs))
-    kept = {lettered(names[n]): shortened(s.rows) for n, s in runs.items() if s.rows}
-    if len(kept) < len(runs):
-        missing = [cut(name, 90) for name in runs if lettered(names[name]) not in kept]
+    rows_of = {lettered(names[n]): shortened(s.rows) for n, s in runs.items() if s.rows}
+    if len(rows_of) < len(runs):
+        missing = [cut(name, 90) for name in runs if lettered(names[name]) not in rows_of]
         note = element("p", f"Without curves of its own: {', '.join(missing)}.", class_="missing")
     else:
         note = None
     part = metric.partition("/")[0]
     wanted = [lettered(name) for name in common if name.partition("/")[0] == part]
-    if not kept:
+    if not rows_of:
         return note
     words = f"Measured on {alike.examples_of(part)}."
     return join(
-        drawn(curves(kept, wanted), "curves-picture", "How the metrics of the runs went", words),
+        drawn(curves(rows_of, wanted), "curves-picture", "How the metrics of the runs went", words),
         note,
     )
 
 
 def _differences(runs: dict[str, Source]) -> Markup:
-    told = {name: alike.chosen(source) for name, source in runs.items()}
+    chosen_by = {name: alike.chosen(source) for name, source in runs.items()}
     fields = alike.differing(runs)
-    bare = [cut(name, 60) for name, source in runs.items() if not source.found.config]
+    bare = [cut(name, 60) for name, source in runs.items() if not source.contents.config]
     differ, same, unknown = alike.facts(runs)
     lines = []
     if differ:
@@ -257,14 +261,17 @@ def _differences(runs: dict[str, Source]) -> Markup:
     if not fields:
         return join(*said)
     rows = [
-        [quoted(spaced(field)), *[quoted(_said(told[name], field, s)) for name, s in runs.items()]]
+        [
+            quoted(spaced(field)),
+            *[quoted(_said(chosen_by[name], field, s)) for name, s in runs.items()],
+        ]
         for field in fields
     ]
     heads = ["name", *[quoted(name) for name in runs]]
     return join(table("Hyper-parameters that differ", heads, rows), *said)
 
 
-def _said(told: dict[str, Any], field: str, source: Source) -> str:
-    if field in told:
-        return setting(told[field])
-    return "–" if source.found.config else "not recorded"
+def _said(chosen: dict[str, Any], field: str, source: Source) -> str:
+    if field in chosen:
+        return setting(chosen[field])
+    return "–" if source.contents.config else "not recorded"

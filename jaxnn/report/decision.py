@@ -63,8 +63,8 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         element("figcaption", words, key, dots),
         class_="surface",
     )
-    told = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
-    return picture, told | {"points": points}
+    payload = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
+    return picture, payload | {"points": points}
 
 
 def _dot(place: int) -> list[Markup]:
@@ -78,8 +78,8 @@ def _framed(canvas: Markup, recorded: Recording) -> Markup:
         return canvas
     right, up = ([f"{float(end):.3g}".replace("-", "−") for end in ends] for ends in bounds)
     axes = [
-        element("div", *[element("span", each) for each in told], class_=name, aria_hidden="true")
-        for name, told in (
+        element("div", *[element("span", each) for each in labels], class_=name, aria_hidden="true")
+        for name, labels in (
             ("up", (up[1], "second input", up[0])),
             ("along", (right[0], "first input", right[1])),
         )

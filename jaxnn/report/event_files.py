@@ -25,9 +25,9 @@ from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._network import draw
-from jaxnn.report import source
 from jaxnn.report.examples import names_of
 from jaxnn.report.sections import shortened
+from jaxnn.report.source import Source, read
 from jaxnn.storage import files, json_files
 from jaxnn.storage.directory import ROWS
 from jaxnn.storage.recording import Frame
@@ -38,7 +38,7 @@ MEMBERS = 32
 DRAWN = 5
 BARS = 30
 FILE = "events.out.tfevents.0.jaxnn"
-_WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError)  # what a mess leads to
+_WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError)  # of corrupt files
 
 
 class Written(NamedTuple):
@@ -75,18 +75,22 @@ def write(path: Path, out: Path | None = None) -> Written:
             fix="Install it: pip install tensorboard",
         )
     catalog.exists(path)
-    found = catalog.below(path) or [catalog.find(path)]
+    runs = catalog.below(path) or [catalog.find(path)]
     out = path / "tensorboard" if out is None else out
     names, left_out = [], 0
-    for run in found:
+    for run in runs:
         name = run.resolve().name if run == path else run.relative_to(path).as_posix()
-        told = source.read(run)
-        each = [*_members(told)] if told.many else [_Run("", told.rows, told.found.config or {})]
-        left_out += len(told.table) - len(each) if told.many else 0
+        source = read(run)
+        each = (
+            [*_members(source)]
+            if source.many
+            else [_Run("", source.rows, source.contents.config or {})]
+        )
+        left_out += len(source.table) - len(each) if source.many else 0
         for one in each:
             place = f"{name}/{one.name}".rstrip("/")
             files.make(out / place)
-            files.write(out / place / FILE, b"".join(map(_record, _events(told, one, place))))
+            files.write(out / place / FILE, b"".join(map(_record, _events(source, one, place))))
             names.append(place)
     return Written(out, names, left_out)
 
@@ -99,15 +103,15 @@ class _Run(NamedTuple):
     settings: Mapping[str, Any]
 
 
-def _members(told: source.Source) -> Iterator[_Run]:
+def _members(source: Source) -> Iterator[_Run]:
     """Yields the members of a population or of a sweep, the first `MEMBERS` of them."""
-    fixed = {n: v for n, v in (told.found.config or {}).items() if not isinstance(v, list)}
-    columns = [*told.fields, "seed"]
-    for rows, places in told.groups:
+    fixed = {n: v for n, v in (source.contents.config or {}).items() if not isinstance(v, list)}
+    columns = [*source.fields, "seed"]
+    for rows, places in source.groups:
         for member, place in enumerate(places):
             if place < MEMBERS:
                 own = [{n: _of_member(v, member) for n, v in row.items()} for row in rows]
-                settings = {name: told.table[place].get(name) for name in columns}
+                settings = {name: source.table[place].get(name) for name in columns}
                 yield _Run(f"{place:03d}", own, {**fixed, **settings})
 
 
@@ -125,22 +129,22 @@ def _made_by_protobuf(name: str) -> Any:
 # --- Events --------------------------------------------------------------------------------------
 
 
-def _events(told: source.Source, run: _Run, name: str) -> Iterator[Any]:
+def _events(source: Source, run: _Run, name: str) -> Iterator[Any]:
     """Yields the events of a run in the order of their steps, the hyper-parameters first."""
     event_pb2, summary_pb2 = _made_by_protobuf("event_pb2"), _made_by_protobuf("summary_pb2")
     from tensorboard.plugins.hparams import summary_v2  # pyright: ignore
 
-    clock = _Clock(told, run.rows)
+    clock = _Clock(source, run.rows)
     yield event_pb2.Event(wall_time=clock(0), file_version="brain.Event:2")
     settings = {_text(key): _setting(value) for key, value in run.settings.items()}
     if settings:
         started = summary_v2.hparams_pb(settings, trial_id=name, start_time_secs=clock(0))
         yield event_pb2.Event(wall_time=clock(0), step=0, summary=started)
-    single = not told.many
-    found = [*_scalars(run.rows)]
+    single = not source.many
+    events = [*_scalars(run.rows)]
     if single:
-        found += [*_histograms(told), *_pictures(told), *_speed(told)]
-    for step, values in sorted(found, key=lambda each: each[0]):
+        events += [*_histograms(source), *_pictures(source), *_speed(source)]
+    for step, values in sorted(events, key=lambda each: each[0]):
         summary = summary_pb2.Summary(value=[summary_pb2.Summary.Value(**v) for v in values])
         yield event_pb2.Event(wall_time=clock(step), step=step, summary=summary)
 
@@ -156,19 +160,19 @@ def _scalars(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, list[dict
             yield row["step"], values
 
 
-def _speed(told: source.Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def _speed(source: Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Yields the numbers of the machine, which are of the run as a whole."""
     values = [
         {"tag": f"speed/{_text(name)}", "simple_value": number}
-        for name, value in told.speed.items()
+        for name, value in source.speed.items()
         if (number := json_files.finite(value)) is not None
     ]
     if values:
-        yield told.step, values
+        yield source.step, values
 
 
-def _histograms(told: source.Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    for step, arrays in told.recorded.frames if told.recorded else ():
+def _histograms(source: Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    for step, arrays in source.recorded.frames if source.recorded else ():
         values = [
             {"tag": _text(name), "histo": bars}
             for name, array in arrays.items()
@@ -195,25 +199,29 @@ def _histogram(array: np.ndarray) -> Any:
     )  # fmt: skip
 
 
-def _pictures(told: source.Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def _pictures(source: Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Yields pictures; what cannot be drawn is left out."""
-    for name, step, made in _drawings(told):
+    for name, step, made in _drawings(source):
         try:
             yield step, [{"tag": name, "image": _image(made())}]
         except (Invalid, *_WRONG):
             continue
 
 
-def _drawings(told: source.Source) -> Iterator[tuple[str, int, Callable[[], Any]]]:
+def _drawings(source: Source) -> Iterator[tuple[str, int, Callable[[], Any]]]:
     """Yields `(tag, step, draw)` of the pictures that there are."""
-    if told.rows:
-        yield "curves", told.step, lambda: curves(shortened(told.rows))
-    if told.recorded is None:
+    if source.rows:
+        yield "curves", source.step, lambda: curves(shortened(source.rows))
+    if source.recorded is None:
         return
-    about, frames = told.recorded.about, told.recorded.frames
-    if "confusion" in told.recorded.end:
-        counts = told.recorded.end["confusion"]
-        yield "confusion", told.step, lambda: confusion_matrix(counts, names_of(about) or None)
+    about, frames = source.recorded.about, source.recorded.frames
+    if "confusion" in source.recorded.end:
+        counts = source.recorded.end["confusion"]
+        yield (
+            "confusion",
+            source.step,
+            lambda: confusion_matrix(counts, names_of(about) or None),
+        )
     if not about.get("diagram"):
         return
     places = np.linspace(0, len(frames) - 1, min(DRAWN, len(frames))).round().astype(int)
@@ -221,12 +229,12 @@ def _drawings(told: source.Source) -> Iterator[tuple[str, int, Callable[[], Any]
         yield "network", frame.step, partial(_network, about["diagram"], frame)
 
 
-def _network(told: dict[str, Any], frame: Frame) -> Any:
+def _network(source: dict[str, Any], frame: Frame) -> Any:
     wires, biases = (
         {name.removeprefix(kind): x for name, x in frame.arrays.items() if name.startswith(kind)}
         for kind in ("wires/", "biases/")
     )
-    return draw(diagrams.from_json(told), wires, biases=biases)
+    return draw(diagrams.from_json(source), wires, biases=biases)
 
 
 def _image(figure: Any) -> Any:
@@ -246,13 +254,13 @@ def _image(figure: Any) -> Any:
 class _Clock:
     """The time of day of a step: the reports say how long after the beginning they were."""
 
-    def __init__(self, told: source.Source, rows: Sequence[Mapping[str, Any]]):
+    def __init__(self, source: Source, rows: Sequence[Mapping[str, Any]]):
         known = [(row["step"], json_files.finite(row.get("seconds"))) for row in rows]
         known = [(step, seconds) for step, seconds in known if seconds is not None]
         self.steps = [0, *(step for step, _ in known)]
         self.seconds = [0.0, *(seconds for _, seconds in known)]
         # The last report was written last.
-        file = told.found.path / ROWS
+        file = source.contents.path / ROWS
         written = file.stat().st_mtime if file.exists() else 0.0
         self.began = written - self.seconds[-1]
 

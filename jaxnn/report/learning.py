@@ -49,9 +49,9 @@ def learning(source: Source) -> Markup | None:
     seen = _examples(recorded)
     wires = wiring(recorded)
     filters = _filters(frames)
-    surface = decision(recorded)
+    surface = decision(recorded) if "boundary" in frames[-1].arrays else None
     loss = stacked(frames, "metrics/loss")
-    told = {
+    payload = {
         "steps": moments.steps,
         "planned": source.steps or moments.steps[-1],
         "epochs": _epochs(source, moments.steps),
@@ -62,7 +62,7 @@ def learning(source: Source) -> Markup | None:
         "losses": None if loss is None else [figure("loss", float(each)) for each in loss],
         "colours": [*SIGNED, MARK],
         "examples": seen and seen[1],
-        "wires": wires and wires.told,
+        "wires": wires and wires.payload,
         "filters": filters and filters[1],
         "surface": surface and surface[1],
         "classes": list(COLOURS),
@@ -73,7 +73,7 @@ def learning(source: Source) -> Markup | None:
         _chart(moments),
         element("div", *pictures, class_=f"inner of-{len(pictures)}") if pictures else None,
         seen and seen[0],
-        block(told, "recorded"),
+        block(payload, "recorded"),
     )
 
 
@@ -235,16 +235,16 @@ def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
     labels = labels.reshape(count, -1)[:, 0] if about.get("classes") else labels
     index = probe["index"][:count] if "index" in probe else None
     chances, names = probabilities(outputs, about.get("classes")), names_of(about)
-    told: dict[str, Any] = {"names": names}
+    payload: dict[str, Any] = {"names": names}
     if chances is not None:
         finite = np.isfinite(chances).all(-1)
         guesses = np.where(finite, np.nan_to_num(chances).argmax(-1), -1)
-        told |= {"labels": labels.astype(int).tolist(), "guesses": guesses.tolist()}
-        told["sure"] = [[sure(float(p)) for p in row] for row in np.nan_to_num(chances.max(-1))]
-        told["chances"] = shares(chances) if len(names) <= BARS else None
+        payload |= {"labels": labels.astype(int).tolist(), "guesses": guesses.tolist()}
+        payload["sure"] = [[sure(float(p)) for p in row] for row in np.nan_to_num(chances.max(-1))]
+        payload["chances"] = shares(chances) if len(names) <= BARS else None
     elif outputs[0, 0].size == 1:
         numbers = outputs.reshape(len(outputs), count)
-        told["numbers"] = [[figure("", float(each)) for each in row] for row in numbers]
+        payload["numbers"] = [[figure("", float(each)) for each in row] for row in numbers]
     else:
         return None
     drawn = cards(about, probe["inputs"][:count], labels, outputs[-1], index)
@@ -252,9 +252,9 @@ def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         "examples of the training data"
     )  # fmt: skip
     head = element("h3", f"What it says of {count} {which}")
-    bars = " Each bar is the probability of one class." if told.get("chances") else ""
+    bars = " Each bar is the probability of one class." if payload.get("chances") else ""
     lead = element("p", f"The large word is what the network says at this moment.{bars}")
-    return element("div", head, lead, element("div", *drawn, class_="examples live")), told
+    return element("div", head, lead, element("div", *drawn, class_="examples live")), payload
 
 
 def _filters(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:

@@ -5,7 +5,7 @@ from typing import Any
 from jaxnn.catalog import account
 from jaxnn.formatting import amount
 from jaxnn.markup import Markup, cut, element, join, quoted, table
-from jaxnn.report.phrases import percent, setting, spaced, time, told, value_of
+from jaxnn.report.phrases import display_name, percent, setting, spaced, time, value_of
 from jaxnn.report.sections import Section
 from jaxnn.report.source import Source
 
@@ -50,7 +50,7 @@ def _parts(source: Source) -> Markup | None:
             quoted(each.name),
             each.status,
             f"{each.step:,}" if each.step is not None else "",
-            told(each.metric) if each.metric else "",
+            display_name(each.metric) if each.metric else "",
             value_of(each.metric, each.value) if each.metric else "",
             time(each.seconds) if each.seconds is not None else "",
         ]
@@ -61,9 +61,9 @@ def _parts(source: Source) -> Markup | None:
 
 
 def _chosen(source: Source) -> Markup | None:
-    config, known = source.found.config or {}, source.found.newest.get("identity", {})
-    found = {name: known[name] for name in ("steps", "batch_size") if name in known}
-    shown = config or found
+    config, known = source.contents.config or {}, source.contents.newest.get("identity", {})
+    counts = {name: known[name] for name in ("steps", "batch_size") if name in known}
+    shown = config or counts
     if not shown:
         return None
     said = {name: setting(value) for name, value in shown.items()}
@@ -72,7 +72,7 @@ def _chosen(source: Source) -> Markup | None:
         said[name] = _tried(list(dict.fromkeys(row[name] for row in source.table)))
     rows = [[quoted(spaced(name)), quoted(words)] for name, words in said.items()]
     chosen = table("Hyper-parameters", ["name", "value"], rows, numbers=False)
-    more = "The rest was not told: what fit is given as config= is kept, and stands here."
+    more = "The rest is not recorded: give fit a Directory with config= to have it here."
     return chosen if config else join(chosen, element("p", more))
 
 
@@ -120,12 +120,12 @@ def _amount(value: float) -> str:
 
 
 def _again(source: Source) -> Markup | None:
-    path = source.found.path
+    path = source.contents.path
     known = account.account(path)
     parts = [element("p", known["next"])]
     if known["command"]:
         parts.append(_code(cut(known["command"], COMMAND), "The command that made this run"))
-    seeds = [row["seed"] for row in source.table] or [(source.found.config or {}).get("seed")]
+    seeds = [row["seed"] for row in source.table] or [(source.contents.config or {}).get("seed")]
     seeds = [*dict.fromkeys(seed for seed in seeds if isinstance(seed, int))]
     if seeds:
         words = "Its seed is" if len(seeds) == 1 else "Its seeds are"

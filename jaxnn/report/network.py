@@ -64,31 +64,35 @@ def sections(source: Source) -> list[Section]:
 
 
 def _histograms(frames, prefix, picture, name, title) -> Markup | None:
-    kept = {frame.step: _leaves(frame, prefix) for frame in _some(frames)}
-    kept = {step: leaves for step, leaves in kept.items() if leaves}
-    return drawn(picture(kept), name, title) if kept else None
+    moments = {frame.step: _leaves(frame, prefix) for frame in _some(frames)}
+    moments = {step: leaves for step, leaves in moments.items() if leaves}
+    return drawn(picture(moments), name, title) if moments else None
 
 
 def _gradients(frames: Sequence[Frame]) -> Markup | None:
-    kept = {frame.step: _leaves(frame, "gradients/") for frame in _some(frames)}
-    kept = {
+    moments = {frame.step: _leaves(frame, "gradients/") for frame in _some(frames)}
+    moments = {
         step: {name: float(np.asarray(v)) for name, v in leaves.items() if v.ndim == 0}
-        for step, leaves in kept.items()
+        for step, leaves in moments.items()
         if leaves
     }
-    return drawn(gradient_flow(kept), "gradients-picture", "Gradients over time") if kept else None
+    return (
+        drawn(gradient_flow(moments), "gradients-picture", "Gradients over time")
+        if moments
+        else None
+    )
 
 
 def _leaves(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
     """Returns what a moment has of each layer; of its parameters the weights, if it has any."""
     # Names stay whole, so that no two become the same; the picture finds labels for all of them.
-    found = {
+    leaves = {
         lettered(n.removeprefix(prefix), LETTERS): a
         for n, a in frame.arrays.items()
         if n.startswith(prefix)
     }
-    weights = {name: array for name, array in found.items() if name.endswith("weight")}
-    return weights or found
+    weights = {name: array for name, array in leaves.items() if name.endswith("weight")}
+    return weights or leaves
 
 
 def _some(frames: Sequence[Frame]) -> list[Frame]:
@@ -142,12 +146,12 @@ class Wiring(NamedTuple):
 
     Attributes:
       picture: of the last moment.
-      told: of each layer how its wires and its nodes are named in the picture, and what they were
-        at all moments: `[moments, from, to]` and `[moments, to]`.
+      payload: for each layer the names of its wires and nodes in the picture, and their values at
+        all moments: `[moments, from, to]` and `[moments, to]`.
     """
 
     picture: Markup
-    told: list[dict[str, Any]]
+    payload: list[dict[str, Any]]
 
 
 def wiring(recorded: Recording) -> Wiring | None:
@@ -175,7 +179,7 @@ def wiring(recorded: Recording) -> Wiring | None:
         "A node adds up what its wires bring, each times its weight, and its own bias. Blue wires"
         " have positive weights, orange ones negative; the wider, the larger."
     )
-    told = []
+    payload = []
     for number, layer in enumerate(layers, start=1):
         one: dict[str, Any] = {
             "wires": f"{NAME}-wire:{number}:",
@@ -184,9 +188,9 @@ def wiring(recorded: Recording) -> Wiring | None:
         }
         if layer.leaf in fills:
             one["biases"] = levels(fills[layer.leaf], brightest)
-        told.append(one)
+        payload.append(one)
     heading = element("h3", "Its nodes and wires")
-    return Wiring(element("div", heading, drawn(figure, NAME, title, caption)), told)
+    return Wiring(element("div", heading, drawn(figure, NAME, title, caption)), payload)
 
 
 def blocks(recorded: Recording) -> Markup | None:

@@ -33,10 +33,10 @@ def run(
     steps = result.get("steps")
     steps = max(steps, default=0) if isinstance(steps, list) else steps
     what = f"{count(members, 'network')}, " if members is not None else ""
-    told = f"{what}{count(steps or 0, 'step')} in {duration(result.get('seconds') or 0.0)}"
+    summary = f"{what}{count(steps or 0, 'step')} in {duration(result.get('seconds') or 0.0)}"
     lost = str(result.get("status")).count("diverged")
-    told += f", {'diverged' if members is None else f'{lost} diverged'}" if lost else ""
-    pieces = [element("div", f"{result.get('experiment', 'run')}: {told}")]
+    summary += f", {'diverged' if members is None else f'{lost} diverged'}" if lost else ""
+    pieces = [element("div", f"{result.get('experiment', 'run')}: {summary}")]
     metrics = {k: v for k, v in result.items() if "/" in k and not k.startswith("select/")}
     if members is None:
         lines = [(k, _word(v)) for k, v in metrics.items()]

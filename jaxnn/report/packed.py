@@ -5,7 +5,7 @@ numbers from -127 to 127 on one scale, so that a wire of one width is of one wei
 
 >>> packed = levels(np.array([[0.5, -1.0], [np.nan, 1.0]]))
 >>> packed["scale"], packed["shape"], base64.b64decode(packed["data"])
-(1.0, [2, 2], b'@\x81\x80\x7f')
+(1.0, [2, 2], b'@\\x81\\x80\\x7f')
 """
 
 import base64

@@ -84,8 +84,8 @@ def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, M
         " img-src data:; base-uri 'none'; form-action 'none'"
     )
     links = [element("a", each.title, href=f"#{each.name}") for each, _ in shown]
-    kept = [fact for fact in facts if fact]
-    small = [part for fact in kept for part in (" · ", fact)][1:]
+    known = [fact for fact in facts if fact]
+    small = [part for fact in known for part in (" · ", fact)][1:]
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -124,13 +124,13 @@ def _unbroken(heading: str) -> Markup:
 
 
 def _advice(source: Source) -> Markup:
-    found = advice(source)
-    if not found:
+    advices = advice(source)
+    if not advices:
         many = "Nothing: no network diverged, and no best value is at the edge of what was tried."
         return element("p", many if source.many else otherwise(source))
     items = [
         element("li", element("h3", each.title), element("p", each.what), element("p", each.do))
-        for each in found
+        for each in advices
     ]
     return element("ul", *items, class_="advice")
 

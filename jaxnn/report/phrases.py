@@ -2,7 +2,7 @@
 
 >>> figure("test/loss", 0.087507), figure("test/loss", float("nan"))
 ('0.08751', 'not finite')
->>> told("test/accuracy"), told("train/loss")
+>>> display_name("test/accuracy"), display_name("train/loss")
 ('accuracy on held-out examples', 'loss on training examples')
 """
 
@@ -52,7 +52,7 @@ def value_of(name: str, value: Any) -> Markup:
     return element("data", figure(name, value), value=repr(value) if known else "")
 
 
-def told(name: str) -> str:
+def display_name(name: str) -> str:
     """Returns the name of a metric as one says it."""
     best = "best " if name.startswith("best/") else ""
     if name.endswith("/learning_rate"):

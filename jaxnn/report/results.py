@@ -9,7 +9,7 @@ from jaxnn.markup import Markup, element, join, table
 from jaxnn.pictures._confusion import confusion
 from jaxnn.pictures._curves import curves
 from jaxnn.report.examples import cards, names_of
-from jaxnn.report.phrases import listed, told, value_of
+from jaxnn.report.phrases import display_name, listed, value_of
 from jaxnn.report.sections import Section, drawn, lettered, shortened
 from jaxnn.report.source import Source
 
@@ -128,8 +128,8 @@ def _rows(about: dict[str, Any], end: dict[str, np.ndarray]) -> Iterator[Markup]
         inputs, labels, outputs = (arrays[key] for key in ("inputs", "labels", "outputs"))
         if inputs is None or labels is None or outputs is None or not len(inputs):
             continue
-        made = cards(about, inputs, labels, outputs, arrays["index"])
-        yield element("div", element("h3", title), element("div", *made, class_="examples"))
+        figures = cards(about, inputs, labels, outputs, arrays["index"])
+        yield element("div", element("h3", title), element("div", *figures, class_="examples"))
 
 
 def _numbers(source: Source) -> Markup | None:
@@ -141,14 +141,14 @@ def _numbers(source: Source) -> Markup | None:
             continue
         at, values = source.series(name)
         if name.endswith("/learning_rate"):  # none is the best
-            rows.append([told(name), value_of(name, last), "", ""])
+            rows.append([display_name(name), value_of(name, last), "", ""])
             continue
         best, step = last, source.step
         if len(values) and np.isfinite(values).any():
             lower = lower_is_better(name)
             place = int(np.nanargmin(values) if lower else np.nanargmax(values))
             best, step = float(values[place]), int(at[place])
-        rows.append([told(name), value_of(name, last), value_of(name, best), f"{step:,}"])
+        rows.append([display_name(name), value_of(name, last), value_of(name, best), f"{step:,}"])
     if not rows:
         return None
     return table("Results", ["metric", "last", "best", "at training step"], rows)

@@ -35,7 +35,7 @@ class Section(NamedTuple):
 
 def rendered(sections: Iterable[Section]) -> list[tuple[Section, Markup]]:
     """Returns the sections that have something to show."""
-    made = []
+    shown = []
     for section in sections:
         try:
             with warnings.catch_warnings():
@@ -46,8 +46,8 @@ def rendered(sections: Iterable[Section]) -> list[tuple[Section, Markup]]:
             words = f"This cannot be shown: {cut(f'{type(error).__name__}: {error}', 300)}"
             content = element("p", words, class_="missing")
         if content:
-            made.append((section, _framed(section, content)))
-    return made
+            shown.append((section, _framed(section, content)))
+    return shown
 
 
 def _framed(section: Section, content: Markup) -> Markup:

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.catalog import contents, sweeps
 from jaxnn.catalog import entries as catalog
+from jaxnn.catalog import sweeps
+from jaxnn.catalog.contents import Contents
+from jaxnn.catalog.contents import read as read_contents
 from jaxnn.catalog.entries import Entry
-from jaxnn.report.classes import with_classes
+from jaxnn.report.examples import with_classes
 from jaxnn.storage import json_files, recording
 from jaxnn.storage.json_files import number
 from jaxnn.storage.recording import Recording
@@ -24,43 +26,43 @@ class Source:
     """What there is to tell of a run.
 
     Attributes:
-      found: its files.
+      contents: its files.
       about: how it stands.
       recorded: what its network was like while it trained, if that was recorded.
       table: of a sweep or of a population a row for each run, as in `sweep.csv`.
       fields: the columns of that in which the runs differ on purpose, without the seed.
       groups: the reports of each of the populations that a sweep is, and which rows of the table
         they are of.
-      damage: what is not as it was written.
+      errors: what is not as it was written.
     """
 
-    found: contents.Contents
+    contents: Contents
     about: Entry
     recorded: Recording | None
     table: list[dict[str, Any]] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
     groups: list[tuple[list[dict[str, Any]], list[int]]] = field(default_factory=list)
-    damage: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
 
     @property
     def speed(self) -> dict[str, Any]:
         """Numbers of the machine."""
-        return self.found.speed
+        return self.contents.speed
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Its reports."""
-        return self.found.journal.rows
+        return self.contents.journal.rows
 
     @property
     def result(self) -> dict[str, Any]:
         """What came of it, `{}` unless it is finished."""
-        return self.found.result or {}
+        return self.contents.result or {}
 
     @property
     def last(self) -> dict[str, Any]:
         """The last value of each metric, not finite ones as NaN."""
-        return {name: number(value) for name, value in self.found.last.items()}
+        return {name: number(value) for name, value in self.contents.last.items()}
 
     @property
     def many(self) -> bool:
@@ -70,7 +72,7 @@ class Source:
     @property
     def name(self) -> str:
         """What it is called."""
-        return str(self.about.experiment or self.found.path.resolve().name)
+        return str(self.about.experiment or self.contents.path.resolve().name)
 
     @property
     def step(self) -> int:
@@ -87,7 +89,7 @@ class Source:
     @property
     def environment(self) -> dict[str, Any]:
         """In what it was made."""
-        kept = self.found.newest.get("environment", {})
+        kept = self.contents.newest.get("environment", {})
         said = {
             name: self.result[name] for name in ("device", "jax", "form") if name in self.result
         }
@@ -106,51 +108,53 @@ def read(path: Path) -> Source:
     Raises:
       InvalidValue: if it is none, or was written by a newer jaxnn.
     """
-    found = contents.read(catalog.find(path))
-    about = catalog.entry(found, found.path.resolve().name)
-    damage = {**found.errors}
-    recorded = recording.read(found.path)
-    if recorded is None and (found.path / recording.FOLDER).is_dir():
-        damage[recording.FOLDER] = "what was recorded during the training cannot be read"
+    content = read_contents(catalog.find(path))
+    about = catalog.entry(content, content.path.resolve().name)
+    errors = {**content.errors}
+    recorded = recording.read(content.path)
+    if recorded is None and (content.path / recording.FOLDER).is_dir():
+        errors[recording.FOLDER] = "what was recorded during the training cannot be read"
     elif recorded is not None:
         recorded = with_classes(recorded)
-        missing = len(recording.steps(found.path / recording.FOLDER)) - len(recorded.frames)
+        missing = len(recording.steps(content.path / recording.FOLDER)) - len(recorded.frames)
         if missing:
-            damage[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
-    table, fields, groups = _sweep(found, damage)
+            errors[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
+    table, fields, groups = _sweep(content, errors)
     if not table:
-        table, fields, groups = _population(found)
-    return Source(found, about, recorded, table, fields, groups, damage)
+        table, fields, groups = _population(content)
+    return Source(content, about, recorded, table, fields, groups, errors)
 
 
-def _sweep(found: contents.Contents, damage: dict[str, str]) -> tuple[list, list, list]:
+def _sweep(content: Contents, errors: dict[str, str]) -> tuple[list, list, list]:
     """Returns the table of a sweep, its fields and its groups."""
-    file = found.path / sweeps.FILE
+    file = content.path / sweeps.FILE
     if not file.exists():
         return [], [], []
     try:
         fields, sizes, rows = sweeps.read(file)
     except json_files.CorruptFile as error:
-        damage[sweeps.FILE] = str(error)
+        errors[sweeps.FILE] = str(error)
         return [], [], []
-    parts = {part.relative_to(found.path).as_posix(): part for part in catalog.parts(found.path)}
+    parts = {
+        part.relative_to(content.path).as_posix(): part for part in catalog.parts(content.path)
+    }
     groups, start = [], 0
     for name, size in sizes:
         if name in parts:
-            journal = contents.read(parts[name]).journal
+            journal = read_contents(parts[name]).journal
             groups.append((journal.rows, [*range(start, start + size)]))
         start += size
     return rows, fields, groups
 
 
-def _population(found: contents.Contents) -> tuple[list, list, list]:
+def _population(content: Contents) -> tuple[list, list, list]:
     """Returns the table of a population, its fields and its reports, as those of a sweep."""
-    last = found.journal.rows[-1] if found.journal.rows else {}
+    last = content.journal.rows[-1] if content.journal.rows else {}
     lists = [value for name, value in last.items() if "/" in name and isinstance(value, list)]
-    members = (found.result or {}).get("members") or (len(lists[0]) if lists else None)
+    members = (content.result or {}).get("members") or (len(lists[0]) if lists else None)
     if not isinstance(members, int) or members < 1:
         return [], [], []
-    config = {n: v for n, v in (found.config or {}).items() if _is_column(v, members)}
+    config = {n: v for n, v in (content.config or {}).items() if _is_column(v, members)}
     columns = {name: values for name, values in config.items() if name != "seed"}
     fields = [name for name, values in columns.items() if len(set(values)) > 1]
     seeds = config.get("seed", [*range(members)])
@@ -159,12 +163,12 @@ def _population(found: contents.Contents) -> tuple[list, list, list]:
     ]
     steps = [last.get("step", 0)] * members
     known = {"members": members, "steps": steps, "status": ["running"] * members, **last}
-    result = found.result or {k: v for k, v in known.items() if k != "step"}
+    result = content.result or {k: v for k, v in known.items() if k != "step"}
     try:
-        table = sweeps.rows(settings, result, found.journal.rows)
+        table = sweeps.rows(settings, result, content.journal.rows)
     except (ValueError, TypeError, KeyError, IndexError):
         return [], [], []
-    return table, fields, [(found.journal.rows, [*range(members)])]
+    return table, fields, [(content.journal.rows, [*range(members)])]
 
 
 def _is_column(value: Any, members: int) -> bool:

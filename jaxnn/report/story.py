@@ -7,7 +7,16 @@ import numpy as np
 from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief
 from jaxnn.metrics import lower_is_better
-from jaxnn.report.phrases import figure, is_share, listed, percent, spaced, steps, time, told
+from jaxnn.report.phrases import (
+    display_name,
+    figure,
+    is_share,
+    listed,
+    percent,
+    spaced,
+    steps,
+    time,
+)
 from jaxnn.report.source import Source
 
 _LEARNS = {
@@ -21,13 +30,13 @@ def sentence(source: Source) -> str:
     """Returns what came of a run, as one would tell it."""
     if source.many and ranked(source):
         return _sweep(source)
-    metric = source.found.metric
+    metric = source.contents.metric
     if metric is None:
         return "Nothing has been reported of this run yet."
     # What is easier to grasp.
     share = f"{metric.partition('/')[0]}/accuracy"
     metric = share if metric.endswith("/loss") and share in source.last else metric
-    status = source.found.status
+    status = source.contents.status
     if status == "diverged" or "diverged" == source.result.get("status"):
         return f"The training diverged: after {steps(source.step)} its loss was no number any more."
     value = source.last[metric]
@@ -37,13 +46,13 @@ def sentence(source: Source) -> str:
     if metric.rpartition("/")[2] == "accuracy" and classifies:
         what = f"{who} gets {percent(value)} of the {_examples(source, metric)} right"
     else:
-        what = f"{_so_far(status)}{told(metric)} is {figure(metric, value)}"
+        what = f"{_so_far(status)}{display_name(metric)} is {figure(metric, value)}"
     return f"{_capital(what)}, after {_took(source)}."
 
 
 def ranked(source: Source) -> str | None:
     """Returns the metric by which the runs of a sweep or a population are ranked."""
-    metric = source.found.metric
+    metric = source.contents.metric
     known = metric is not None and metric in (source.table or [{}])[0]
     return metric if known else next((n for n in (source.table or [{}])[0] if "/" in n), None)
 
@@ -70,15 +79,16 @@ def _sweep(source: Source) -> str:
         if is_share(metric):
             words = f"get {percent(middle)} of the {_examples(source, metric)} right in the middle"
             return f"{what}, {words}, and the best of them {percent(best)}."
-        return f"{what}: {told(metric)} is {figure(metric, middle)} in the middle, and at best" + (
-            f" {figure(metric, best)}."
+        return (
+            f"{what}: {display_name(metric)} is {figure(metric, middle)} in the middle, and at best"
+            + (f" {figure(metric, best)}.")
         )
     best = settings(source)[0]
     seeds = f", on average of {best.runs} seeds" if best.runs > 1 else ""
     reached = (
         f"{percent(best.mean)} of the {_examples(source, metric)} right"
         if metric.endswith("accuracy")
-        else f"{told(metric)} {figure(metric, best.mean)}"
+        else f"{display_name(metric)} {figure(metric, best.mean)}"
     )
     tried = len(settings(source))
     return f"Of {tried} settings, {setting_words(best.values)} was the best: {reached}{seeds}."

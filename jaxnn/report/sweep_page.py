@@ -11,7 +11,7 @@ from jaxnn.markup import Markup, element, join, quoted, table
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._sweep import sweep
-from jaxnn.report.phrases import figure, listed, spaced, told, value_of
+from jaxnn.report.phrases import display_name, figure, listed, spaced, value_of
 from jaxnn.report.sections import Section, drawn, lettered, shortened
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, setting_words, settings
@@ -67,7 +67,7 @@ def _map(source: Source, metric: str) -> Markup:
     names = [*source.fields, "seed"]
     columns = {name: [row[name] for row in source.table] for name in names}
     caption = join(*[element("p", line) for line in _best(source, metric)])
-    return drawn(sweep(columns, values, metric), "map-picture", f"{told(metric)}", caption)
+    return drawn(sweep(columns, values, metric), "map-picture", f"{display_name(metric)}", caption)
 
 
 def _cells(source: Source) -> str:
@@ -88,11 +88,11 @@ def _cells(source: Source) -> str:
 
 def _best(source: Source, metric: str) -> Iterator[Markup]:
     """Yields which setting is the best on average, and which network by itself."""
-    found = settings(source)[0]
-    kept = found.runs - found.diverged
-    average = f" on average of {kept} networks" if kept > 1 else ""
-    words = element("b", quoted(setting_words(found.values)))
-    reached = f"{told(metric)} {figure(metric, found.mean)}"
+    best = settings(source)[0]
+    count = best.runs - best.diverged
+    average = f" on average of {count} networks" if count > 1 else ""
+    words = element("b", quoted(setting_words(best.values)))
+    reached = f"{display_name(metric)} {figure(metric, best.mean)}"
     yield join("The best setting: ", words, f", with {reached}{average}.")
     rows = [row for row in source.table if row["status"] != "diverged"]
     rows = [row for row in rows if math.isfinite(row[metric])]
@@ -104,9 +104,9 @@ def _best(source: Source, metric: str) -> Iterator[Markup]:
 
 def _ranking(source: Source, metric: str) -> Markup:
     rows = []
-    found = settings(source)
-    diverged = any(each.diverged for each in found)
-    for place, each in enumerate(found[:SHOWN], 1):
+    ranking = settings(source)
+    diverged = any(each.diverged for each in ranking)
+    for place, each in enumerate(ranking[:SHOWN], 1):
         cells = [quoted(brief(value)) for value in each.values.values()]
         figures = [value_of(metric, value) for value in (each.mean, each.best)]
         spread = value_of(metric, each.deviation) if np.isfinite(each.deviation) else ""
@@ -115,7 +115,9 @@ def _ranking(source: Source, metric: str) -> Markup:
     fields = [quoted(spaced(name)) for name in source.fields]
     heads = ["place", *fields, "mean", "deviation", "best network", "networks"]
     heads += ["diverged"] if diverged else []
-    return join(table(f"Settings by their {told(metric)}", heads, rows), _more(len(found)))
+    return join(
+        table(f"Settings by their {display_name(metric)}", heads, rows), _more(len(ranking))
+    )
 
 
 def _members(source: Source, metric: str) -> Markup:
@@ -135,7 +137,7 @@ def _members(source: Source, metric: str) -> Markup:
         for place, row in enumerate(order[:SHOWN], 1)
     ]
     fields = [quoted(spaced(name)) for name in source.fields]
-    heads = ["place", *fields, "seed", "status", *[told(name) for name in names]]
+    heads = ["place", *fields, "seed", "status", *[display_name(name) for name in names]]
     return join(table("Networks, the best first", heads, rows), _more(len(order)))
 
 
@@ -161,7 +163,7 @@ def _curves(source: Source) -> Markup | None:
             if rows
             else None
         )
-    found: dict[str, list[dict[str, Any]]] = {}
+    rows_of: dict[str, list[dict[str, Any]]] = {}
     for setting in settings(source)[:CURVES]:
         for rows, places in source.groups:
             mine = [i for i, at in enumerate(places) if _is(source.table[at], setting.values)]
@@ -169,12 +171,12 @@ def _curves(source: Source) -> Markup | None:
                 name = ", ".join(brief(value) for value in setting.values.values())
                 if len(setting.values) == 1:  # else it would stand beside its metric bare
                     name = f"{spaced(source.fields[0]).split()[-1]} {name}"
-                found[lettered(name)] = shortened([_only(row, mine) for row in rows])
+                rows_of[lettered(name)] = shortened([_only(row, mine) for row in rows])
     names = listed([spaced(name) for name in source.fields])
-    which = "All" if len(found) == len(settings(source)) else f"The {len(found)} best"
+    which = "All" if len(rows_of) == len(settings(source)) else f"The {len(rows_of)} best"
     caption = f"{which} settings; a line is named by its {names}."
     title = "How the metrics of the best settings went"
-    return drawn(curves(found), "curves-picture", title, caption) if found else None
+    return drawn(curves(rows_of), "curves-picture", title, caption) if rows_of else None
 
 
 def _is(row: dict[str, Any], values: dict[str, Any]) -> bool:

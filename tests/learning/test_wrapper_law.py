@@ -72,8 +72,8 @@ def replaced(base):
     def add_100(state, inputs):
         return base.predict(state, inputs) + 100.0
 
-    def forbid(hparams, arrays):
-        base.check(hparams, arrays)
+    def forbid(hparams, arrays, state, batch):
+        base.check(hparams, arrays, state, batch)
         if "forbidden" in arrays:
             raise jaxnn.InvalidValue("law: a field is forbidden")
 
@@ -103,7 +103,9 @@ def test_transforms_compute_with_what_was_replaced(chain):
     outputs = ARRAYS["inputs"] @ np.asarray(expected["weight"]) + np.asarray(expected["bias"])
     assert_close(learner.predict(state, jnp.asarray(BATCH["inputs"])), outputs + 100.0)
     with pytest.raises(jaxnn.InvalidValue, match="law: a field is forbidden"):
-        learner.check({}, ARRAYS | {"forbidden": ARRAYS["labels"]})
+        learner.check(
+            {}, ARRAYS | {"forbidden": ARRAYS["labels"]}, learner.init(KEY, {}, BATCH), BATCH
+        )
 
 
 OPTIONS = {

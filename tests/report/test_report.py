@@ -413,7 +413,7 @@ def test_dead_nodes_and_an_early_end_are_said(tmp_path):
     found = {each.title: each for each in advice(sources.read(tmp_path))}
     assert plain(found["Some nodes do nothing"].what).startswith("25.0 % of the nodes of hidden 1")
     assert "hidden 2" not in found["Some nodes do nothing"].what
-    assert "It stopped early, as it was told to" in found
+    assert "It stopped early, as watch= asks" in found
 
 
 # --- Packing -------------------------------------------------------------------------------------

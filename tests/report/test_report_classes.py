@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnn import report
-from jaxnn.report.classes import with_classes
-from jaxnn.report.examples import probabilities
+from jaxnn.report.examples import probabilities, with_classes
 from jaxnn.storage import recording
 from jaxnn.storage.recording import Frame, Recording
 from tests.recorded import write

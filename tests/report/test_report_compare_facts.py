@@ -21,9 +21,9 @@ def page_of(tmp_path, *identities, config=None, metrics=((), ())):
         run(tmp_path / name, 0.5 / (i + 1), config or {})
         source = sources.read(tmp_path / name)
         more = {f"{part}/{m}": 0.5 for m in metrics[i % 2] for part in ("train", "test")}
-        found = replace(source.found, manifests={50: {"identity": known}} if known else {})
+        found = replace(source.contents, manifests={50: {"identity": known}} if known else {})
         found = replace(found, result={**(found.result or {}), **more})
-        runs[name] = replace(source, found=found)
+        runs[name] = replace(source, contents=found)
     return Page(of_runs(runs))
 
 

@@ -35,7 +35,7 @@ def test_the_page_that_a_diverged_run_leaves_says_so(tmp_path):
     began = re.findall(r"first in step (\d+)", str(caught.value))[0]
     assert "diverged · step" in said and "It is going on" not in said
     assert f"It began in step {began}." in said
-    assert "steps 20 batch size 8 The rest was not told" in said  # without a config=
+    assert "steps 20 batch size 8 The rest is not recorded" in said  # without a config=
     assert f"python -m jaxnn diagnose {tmp_path / 'wild'}" in said
 
 
