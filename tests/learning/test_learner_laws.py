@@ -15,7 +15,7 @@ from jaxnn import metrics as measures
 from jaxnn.data._resident import Resident
 from jaxnn.driver._train import train
 from jaxnn.driver.chunks import Training
-from jaxnn.loop._advance import advance
+from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._evaluate import evaluation
 from jaxnn.loop._run import empty_window, run
 from tests import registry
@@ -40,7 +40,7 @@ def compiled_here():
 @pytest.fixture(autouse=True)
 def ours_optimized(request):
     """Compiles as users do where bits are compared between one program and another."""
-    case = getattr(request.node, "callspec", None) and request.node.callspec.params["case"]
+    case = getattr(request.node, "callspec", None) and request.node.callspec.params.get("case")
     jax.config.update("jax_disable_most_optimizations", not (case and case.facts.get("ours")))
     yield
     jax.config.update("jax_disable_most_optimizations", True)
@@ -129,24 +129,31 @@ def test_arrays(case):
 @held(LEARNERS, "one_trace")
 @pytest.mark.parametrize("form", FORMS)
 def test_one_trace(case, form, compilations):
-    """Other hyper-parameters, seeds and lengths trace and compile nothing: one program a form."""
-    chex.clear_trace_counter()
-    learner, data = case.thing, jaxnn.resident(case.data, batch_size=BATCH)
-    if form == "looped":  # stepped, programs are compiled already, since others ran them
-        # A step is traced to plan each of the two runs, and once to be compiled.
-        learner = learner._replace(update=chex.assert_max_traces(learner.update, n=3))
-
-    def train(seed, steps, every, factor):
-        hparams = {k: v * factor for k, v in case.facts.get("hparams", {}).items()}
-        key = jax.random.key(seed)
-        options = {"hparams": hparams, "evaluate": data, "execution": jaxnn.Execution(form)}
-        for _ in jaxnn.train(learner, data, steps=steps, key=key, every=every, **options):
-            pass
-
-    train(0, 4, 3, 1.0)
+    """Other hyper-parameters, seeds and lengths compile nothing: one program for each form."""
+    program = {"looped": looped, "stepped": stepped}[form]
+    train_shortly(case.thing, case, form, 0, 4, 3, 1.0)
+    programs = program._cache_size()
     compilations.clear()
-    train(1, 9, 4, 0.5)
-    assert not compilations
+    train_shortly(case.thing, case, form, 1, 9, 4, 0.5)
+    assert not compilations and program._cache_size() == programs
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_step_is_traced_to_plan_each_run_and_once_to_be_compiled(form):
+    chex.clear_trace_counter()
+    case = next(case for case in LEARNERS if case.name == "dropout")
+    counted = case.thing._replace(update=chex.assert_max_traces(case.thing.update, n=3))
+    train_shortly(counted, case, form, 0, 4, 3, 1.0)
+    train_shortly(counted, case, form, 1, 9, 4, 0.5)
+
+
+def train_shortly(learner, case, form, seed, steps, every, factor):
+    data = jaxnn.resident(case.data, batch_size=BATCH)
+    hparams = {k: v * factor for k, v in case.facts.get("hparams", {}).items()}
+    options = {"hparams": hparams, "evaluate": data, "execution": jaxnn.Execution(form)}
+    key = jax.random.key(seed)
+    for _ in jaxnn.train(learner, data, steps=steps, key=key, every=every, **options):
+        pass
 
 
 @held(LEARNERS, "transfers")
