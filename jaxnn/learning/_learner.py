@@ -186,7 +186,7 @@ class Learner(_Fields):
 
     __slots__ = ()
 
-    def _replace(self, **changes: Any) -> "Learner":
+    def _replace(self, **changes: Any) -> "Learner":  # pyright: ignore
         if "step" in changes:
             raise InvalidType(
                 "Learner",
