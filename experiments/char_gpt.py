@@ -95,7 +95,7 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         out=out,
         **options,
     )
-    if run.members is None:
+    if run.members is None and run.out is not None:
         written = jaxnn.generate(
             model, run.best.params, run.best.state, characters.encode("\n")[None], config.page,
             key=jax.random.key(config.seed), temperature=config.temperature, context=size.context,

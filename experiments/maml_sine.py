@@ -53,7 +53,10 @@ def adapting(shots: int, descend, rate) -> jaxnn.Network:
     def apply(params, state, inputs, *, key=None):
         return jax.vmap(predicted, (None, 0))(params, inputs), state
 
-    return jaxnn.Network(lambda key, _: network.init(key, jnp.zeros((1, 1))), apply)
+    def init(key, inputs):
+        return network.init(key, jnp.zeros((1, 1)))
+
+    return jaxnn.Network(init, apply)
 
 
 def sines(shots: int, queries: int) -> jaxnn.Objective:

@@ -76,9 +76,9 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         out=out,
         **options,
     )
-    if not run.members:
+    if not run.members and run.out is not None:
         images = image_grid(samples(config, run.state.params["layers"]["decoder"]))
-        images.savefig((run.out or out) / "samples.png")
+        images.savefig(run.out / "samples.png")
     return run
 
 

@@ -32,7 +32,8 @@ def compile_cache(path: str | Path | None = None) -> Path:
     'compiled'
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(path or jax.config.jax_compilation_cache_dir or Path(home, "jaxnn", "compiled"))
+    present = jax.config.values["jax_compilation_cache_dir"]
+    folder = Path(path or present or Path(home, "jaxnn", "compiled"))
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Small programs are most of what a small network compiles.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

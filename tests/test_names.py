@@ -53,8 +53,8 @@ def test_the_memory_of_an_optimizer_has_names_too():
 def test_two_leaves_of_one_name_are_told_apart_by_nobody():
     text = said(InvalidValue, lambda: named_leaves({"a": {"b": 1}, "a/b": 2}))
     assert text == (
-        "named: two leaves of a tree have one name. Got 'a/b' twice; expected a name for each leaf."
-        " Use keys without a / in them."
+        "named_leaves: two leaves of a tree have one name. Got 'a/b' twice; expected a name for"
+        " each leaf. Use keys without a / in them."
     )
 
 

@@ -116,7 +116,7 @@ def is_finite(gradients: Gradients) -> Bool[Array, ""]:
     return jnp.isfinite(squares) & jnp.all(jnp.array([jnp.isfinite(x).all() for x in others]))
 
 
-def _is_spike(late: dict[str, Any], loss: Any, spike: float) -> Any:
+def _is_spike(late: dict[str, Any], loss: Any, spike: Number) -> Any:
     far = loss - late["mean"] > spike * jnp.sqrt(late["variance"])
     return far & (late["count"] >= MEMORY)
 

@@ -28,7 +28,7 @@ else. Where a step is not a gradient and an update, `update` is the whole step:
 
 import inspect
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -82,12 +82,14 @@ class Gradients(NamedTuple):
     metrics: dict[str, Metric]
 
 
+@runtime_checkable
 class Init(Protocol):
     """Returns the state at step 0; reads only shapes and dtypes of the batch."""
 
     def __call__(self, key: Any, hparams: Hparams, batch: Batch) -> Any: ...
 
 
+@runtime_checkable
 class ComputeGradients(Protocol):
     """Returns the gradients of a batch; `None` where `update` does the whole step.
 
@@ -100,6 +102,7 @@ class ComputeGradients(Protocol):
     ) -> Gradients | None: ...
 
 
+@runtime_checkable
 class Update(Protocol):
     """Returns the state after a step, and the metrics of the step."""
 
@@ -108,18 +111,21 @@ class Update(Protocol):
     ) -> tuple[Any, dict[str, Metric]]: ...
 
 
+@runtime_checkable
 class Evaluate(Protocol):
     """Returns the metrics of a batch that is not trained on."""
 
     def __call__(self, state: Any, batch: Batch) -> dict[str, Metric]: ...
 
 
+@runtime_checkable
 class Predict(Protocol):
     """Returns the outputs for inputs."""
 
     def __call__(self, state: Any, inputs: Any) -> Any: ...
 
 
+@runtime_checkable
 class Check(Protocol):
     """Raises on hyper-parameters and data that cannot be used, before anything compiles."""
 
@@ -147,7 +153,18 @@ class LearnerParts(NamedTuple):
     objective: Callable[[Hparams], Objective]
 
 
-class Learner(NamedTuple):
+class _Fields(NamedTuple):
+    init: Init
+    gradients: ComputeGradients
+    update: Update
+    evaluate: Evaluate
+    predict: Predict
+    check: Check = _unchecked
+    eval_path: str = "params"
+    parts: LearnerParts | None = None
+
+
+class Learner(_Fields):
     """How parameters change.
 
     Any pytree with a field `step` is a state; `TrainState` is the usual one. To change a step,
@@ -167,14 +184,19 @@ class Learner(NamedTuple):
       parts: its network and objective, where they are known.
     """
 
-    init: Init
-    gradients: ComputeGradients
-    update: Update
-    evaluate: Evaluate
-    predict: Predict
-    check: Check = _unchecked
-    eval_path: str = "params"
-    parts: LearnerParts | None = None
+    __slots__ = ()
+
+    def _replace(self, **changes: Any) -> "Learner":  # pyright: ignore
+        if "step" in changes:
+            raise InvalidType(
+                "Learner",
+                "step is not a field, but gradients and then update",
+                got="_replace(step=...)",
+                expected="_replace(update=...), _replace(gradients=...) or both",
+                fix="Wrap update: (state, batch, gradients) -> (state, metrics); gradients may be"
+                " jaxnn.learning.no_gradients if update does the whole step",
+            )
+        return super()._replace(**changes)
 
     def step(self, state: Any, batch: Batch) -> tuple[Any, dict[str, Metric]]:
         """Does one training step: computes the gradients of a batch, and updates the state."""

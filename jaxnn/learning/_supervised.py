@@ -148,7 +148,8 @@ def learner(
     def check(hparams, arrays, state, batch):
         if "learning_rate" in hparams:
             positive("learner", "learning_rate", hparams["learning_rate"])
-        build_network(hparams), build_optimizer(hparams)
+        build_network(hparams)
+        build_optimizer(hparams)
         goal = build_objective(hparams)
 
         def outputs(state, batch):

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import population, single, where
-from jaxnn.loop._run import Batches, Form, one_step, run
+from jaxnn.loop._run import Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any
@@ -22,7 +22,7 @@ from jaxnn.typing import Any
 def advance(
     learner: Learner,
     state: Any,
-    data: Batches,
+    data: Any,
     n: int,
     window: Any,
     form: Form,
@@ -36,7 +36,7 @@ def advance(
     Args:
       learner: how parameters change.
       state: where to begin.
-      data: has `batch(step)`.
+      data: has `batch(step)`; for a population also `key` and `shuffled(key)`.
       n: the number of steps.
       window: metrics of earlier steps.
       form: `"looped"` or `"stepped"`, see `run`.

@@ -86,10 +86,9 @@ def generate(
             fix="Pass key=jax.random.key(0)",
         )
     prompt = _tokens(prompt)
-    reads = prompt.shape[1] + length - 1  # the last token is drawn and never read
-    if context is None:
-        context = reads
-    elif positive_integer("generate", "context", context) < 2:
+    reads = int(prompt.shape[1] + length - 1)  # the last token is drawn and never read
+    context = reads if context is None else positive_integer("generate", "context", context)
+    if context < 2 <= reads:
         raise InvalidValue(
             "generate",
             "context is too short to continue from a half of it",

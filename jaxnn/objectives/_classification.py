@@ -39,8 +39,8 @@ def classification(
         as its value: `{"f1": jaxnn.metrics.f1}`.
 
     Raises:
-      InvalidValue: if labels are out of range, shapes do not match, or the value of a metric is
-        not one number.
+      InvalidValue: if labels are out of range, shapes do not match, the value of a metric is not
+        one number, or its name is taken.
       InvalidType: if labels are not integers.
 
     Source: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
@@ -49,7 +49,15 @@ def classification(
     guesses = (top_k,) if isinstance(top_k, int) else tuple(top_k)
     for k in guesses:
         positive_integer("classification", "top_k", k)
-    asked = dict(metrics or {})
+    own = dict(metrics or {})
+    for name in own.keys() & {"accuracy", *(f"top_{k}" for k in guesses)}:
+        raise InvalidValue(
+            "classification",
+            "a metric has the name of one that is reported already",
+            got=f"metrics with {name!r}",
+            expected="another name",
+            fix=f"Name it, say, 'own_{name}'",
+        )
 
     def loss(outputs, batch):
         logits, labels = logits_and_labels("classification", outputs, batch)
@@ -59,15 +67,17 @@ def classification(
     def measured(outputs, batch):
         logits, labels = logits_and_labels("classification", outputs, batch)
         weights = weights_of(batch, labels)
-        found = {"accuracy": measures.accuracy(logits, labels, weights)}
-        found |= {f"top_{k}": measures.top_k(logits, labels, weights, k) for k in guesses}
-        return found | {name: measure(logits, labels, weights) for name, measure in asked.items()}
+        return {
+            "accuracy": measures.accuracy(logits, labels, weights),
+            **{f"top_{k}": measures.top_k(logits, labels, weights, k) for k in guesses},
+            **{name: measure(logits, labels, weights) for name, measure in own.items()},
+        }
 
     def check(outputs, arrays):
         classes = outputs.shape[-1]
         for k in guesses:
             positive_integer("classification", "top_k", k, at_most=classes)
-        for name, measure in asked.items():
+        for name, measure in own.items():
             _check_one_number(name, measure, outputs)
         if "labels" in arrays and arrays["labels"].shape[1:] == outputs.shape[1:-1]:
             check_labels("classification", classes, arrays)  # or `prepare` makes the labels

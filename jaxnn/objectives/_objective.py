@@ -4,7 +4,7 @@
 of another. `weights_of`, `example_keys` and `labels_of` are what a loss of your own may need.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,34 @@ import jax.numpy as jnp
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.typing import Any, Array, Batch, Callable, Float
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Returns values and weights of one shape, `[batch, ...]`."""
+
+    def __call__(self, outputs: Any, batch: Batch) -> tuple[Any, Any]: ...
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """Returns metrics by name, reported beside the loss."""
+
+    def __call__(self, outputs: Any, batch: Batch) -> dict[str, measures.Metric]: ...
+
+
+@runtime_checkable
+class Prepare(Protocol):
+    """Returns the batch as network and loss read it; without a key it is that of inference."""
+
+    def __call__(self, key: Any, batch: Batch) -> Batch: ...
+
+
+@runtime_checkable
+class CheckData(Protocol):
+    """Raises on data that nothing can be learned from: shapes of outputs, and all arrays."""
+
+    def __call__(self, outputs: Any, arrays: Batch) -> None: ...
 
 
 def _no_metrics(outputs: Any, batch: Batch) -> dict[str, measures.Metric]:
@@ -40,17 +68,17 @@ class Objective(NamedTuple):
         and the whole data; raises on data that nothing can be learned from.
     """
 
-    loss: Callable[[Any, Batch], tuple[Any, Any]]
-    metrics: Callable[[Any, Batch], dict[str, measures.Metric]] = _no_metrics
-    prepare: Callable[[Any, Batch], Batch] = _unprepared
-    check: Callable[[Any, Batch], None] = _unchecked
+    loss: Loss
+    metrics: Measure = _no_metrics
+    prepare: Prepare = _unprepared
+    check: CheckData = _unchecked
 
 
 def objective(
     loss: Callable[[Any, Batch], Any],
     *,
-    metrics: Callable[[Any, Batch], dict[str, measures.Metric]] = _no_metrics,
-    prepare: Callable[[Any, Batch], Batch] = _unprepared,
+    metrics: Measure = _no_metrics,
+    prepare: Prepare = _unprepared,
 ) -> Objective:
     """Makes an objective of a plain loss.
 
@@ -61,14 +89,14 @@ def objective(
       prepare: as in `Objective`.
 
     Raises:
-      InvalidType: if one of them is no function.
+      InvalidType: if one of them is not a function.
       InvalidValue: when traced, if the values do not begin with the batch's axis.
     """
     for name, function in {"loss": loss, "metrics": metrics, "prepare": prepare}.items():
         if not callable(function):
             raise InvalidType(
                 "objective",
-                f"{name} is no function",
+                f"{name} is not a function",
                 got=f"{name}={function!r}",
                 expected=f"a function of ({'key' if name == 'prepare' else 'outputs'}, batch)",
                 fix="Pass a function of your own"

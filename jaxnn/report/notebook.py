@@ -44,7 +44,7 @@ def run(
     else:
         lines = [(k, *map(_word, _spread(v))) for k, v in metrics.items()]
         pieces.append(display.columns(("metric", "least", "median", "most"), lines))
-    pieces.append(_curves(history))
+    pieces += filter(None, [_curves(history)])
     if out is not None:
         page = out / "report.html"
         pieces.append(element("div", page if page.exists() else out))

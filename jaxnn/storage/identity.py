@@ -94,15 +94,17 @@ def check_identity(
         raise InvalidValue(
             "fit",
             "the run in the directory was started with something else",
-            got=", ".join(f"{labels[n]} {_short(changes[n][1])}" for n in refused),
-            expected=", ".join(f"{labels[n]} {_short(changes[n][0])}" for n in refused),
+            got=", ".join(f"{labels[n]} {_short(*changes[n][::-1])}" for n in refused),
+            expected=", ".join(f"{labels[n]} {_short(*changes[n])}" for n in refused),
             fix="Name another directory (--out), or resume with the change:"
             f" allow_change={names!r} (--allow-change {','.join(names)})",
         )
     return changes
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, other: Any) -> str:
+    if isinstance(value, dict) and isinstance(other, dict):
+        value = {name: x for name, x in value.items() if x != other.get(name)}
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -30,11 +30,16 @@ def encode(value: Any, **options: Any) -> bytes:
     Args:
       value: dicts, lists, strings and numbers.
       **options: of `json.dumps`, such as `indent`.
+
+    Raises:
+      ValueError: if it is nested too deeply.
     """
     try:
         return json.dumps(value, allow_nan=False, **options).encode()
     except ValueError:
         return json.dumps(_with_null(value), allow_nan=False, **options).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def decode(content: bytes) -> Any:

@@ -192,13 +192,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         content = decode(files.read(folder / FILE))
         own = content.pop("sha256")
+        intact = own == _own(content)
     except (*_PARSE_ERRORS, FileNotFoundError, NotADirectoryError) as error:
         raise corrupt(folder, f"{FILE} that cannot be read ({error})", "the manifest") from None
     except OSError as error:
         if (folder / FILE).is_symlink():
             raise corrupt(folder, f"{FILE} that is a symbolic link", "a file") from None
         raise error
-    if own != _own(content):
+    if not intact:
         raise corrupt(folder, f"{FILE} with other bytes", "those that were written")
     number = content.get("format")
     if type(number) is int and number > FORMAT:

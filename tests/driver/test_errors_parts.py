@@ -148,7 +148,7 @@ CASES = {
     ),
     "metrics that are no function": (
         lambda: jaxnn.objective(batch_mean, metrics=None),  # pyright: ignore
-        T, r"objective: metrics is no function. Got metrics=None; expected a function of \(outputs",
+        T, r"objective: metrics is not a function. Got metrics=None; .* a function of \(outputs",
         r"Pass a function of your own, or leave out metrics",
     ),
     "an apply of one value": (

@@ -300,6 +300,7 @@ MISTAKES = [
         lambda: steps(jaxnn.scale_loss(without_part(plain())), [BATCH]),
         r"scale_loss: the gradients .* Got gradients\(state, batch\); .* Take factor, and pass",
     ),
+    (lambda: plain()._replace(step=plain().step), "Learner: step is not a field.* Wrap update"),
     (lambda: jaxnn.accumulate(plain(), 0), "accumulate: parts is out of range. Got parts=0"),
     (
         lambda: steps(jaxnn.accumulate(plain(), 5), [BATCH]),

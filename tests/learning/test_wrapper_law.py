@@ -103,9 +103,7 @@ def test_transforms_compute_with_what_was_replaced(chain):
     outputs = ARRAYS["inputs"] @ np.asarray(expected["weight"]) + np.asarray(expected["bias"])
     assert_close(learner.predict(state, jnp.asarray(BATCH["inputs"])), outputs + 100.0)
     with pytest.raises(jaxnn.InvalidValue, match="law: a field is forbidden"):
-        learner.check(
-            {}, ARRAYS | {"forbidden": ARRAYS["labels"]}, learner.init(KEY, {}, BATCH), BATCH
-        )
+        learner.check({}, ARRAYS | {"forbidden": ARRAYS["labels"]}, state, BATCH)
 
 
 OPTIONS = {
@@ -145,7 +143,7 @@ def test_every_option_of_fit_computes_with_what_was_replaced(name, chain):
 
 @pytest.mark.parametrize("chain", [(), ("average",), ("scale_loss", "accumulate")], ids="-".join)
 def test_what_is_recorded_is_what_was_replaced(chain, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxnn.runs._fit"], "write_report", lambda path: None)
+    monkeypatch.setattr(sys.modules["jaxnn.runs.output"], "write_report", lambda path: None)
     learner = replaced(transformed(plain(), chain))
     data = jaxnn.resident(ARRAYS, batch_size=6)
     out = jaxnn.Directory(tmp_path / "run", report=True)

@@ -74,7 +74,7 @@ def test_a_checkpoint_that_does_not_say_predicts_with_its_parameters():
 def test_a_path_that_is_not_text_is_corrupt(tmp_path):
     trained(tmp_path)
     folder = next((tmp_path / "checkpoints").glob("[0-9]*"))
-    content = manifest.manifest_of(folder)
+    content = manifest.read_manifest(folder)
     assert content["eval_path"] == "params"
     with pytest.raises(ValueError, match="eval_path"):
         manifest._check_fields(content | {"eval_path": 3})

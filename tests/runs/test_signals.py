@@ -87,6 +87,7 @@ def test_a_second_signal_ends_the_process_at_once(place, numbers, tmp_path, refe
 SCRIPT = """
 import sys
 from pathlib import Path
+import jaxnn
 from tests import compiling, failpoints, harness
 compiling.fast()
 harness.keep_pace(0.0)  # so that nothing waits for a save but what has to
