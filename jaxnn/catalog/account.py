@@ -22,7 +22,7 @@ _NEXT = {
     "unfinished": "It may be running, on {host}. If not, the same command {resumes}.",
     "corrupt": "See python -m jaxnn verify {path}.",
 }
-SHOWN = 4  # of a longer list, such as the hyper-parameters of a population
+SHOWN = 4  # of a longer list, such as the hyper-parameters of all members
 
 
 def account(path: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Contents:
       journal: its rows.
       manifests: of its checkpoints, by step, the newest first.
       errors: what is corrupt, by the name of the file or the folder.
-      written: whether a process is writing there; `None` if that cannot be told from here.
+      written: whether a process is writing there; `None` if this machine cannot know.
     """
 
     path: Path

@@ -146,7 +146,7 @@ QUICK = "the first step after a report"
 def test_the_first_bad_step_is_found_and_the_state_before_it_kept(name, tmp_path, monkeypatch):
     given, first, operation, layer, phase = INJECTIONS[name]
     keep_pace(None, monkeypatch.setattr)
-    with counted(P10="faults injected into a run, which were found and never kept") as tried:
+    with counted(P10="faults injected into a run, each reported and never saved") as tried:
         text = ends(tmp_path, *given)
         assert f"first in step {first}: " in text
         told = report(tmp_path)
@@ -177,7 +177,7 @@ def flat(state):
 
 def test_an_evaluation_that_is_not_finite_blames_no_step(tmp_path):
     given = linear(), DATA, {"evaluate": {"odd": STRANGE}, "watch": "odd/loss"}
-    with counted(P10="faults injected into a run, which were found and never kept") as tried:
+    with counted(P10="faults injected into a run, each reported and never saved") as tried:
         text = ends(tmp_path, *given)
         assert "odd/loss is not finite. Got inf at step 4, no step from" in text
         told = report(tmp_path)
@@ -202,7 +202,7 @@ def test_a_watched_number_that_is_nan_is_never_the_best(tmp_path, monkeypatch):
     learner = jaxnn.learner(jaxnn.linear(1), jaxnn.objective(error, metrics=score), rate)
     watch = {"watch": jaxnn.Watch("test/score", better="higher"), "every": 2}
     more = watch | {"hparams": {"learning_rate": 0.1}}
-    with counted(P10="faults injected into a run, which were found and never kept") as tried:
+    with counted(P10="faults injected into a run, each reported and never saved") as tried:
         keep_pace(None, monkeypatch.setattr)
         run = fit(tmp_path, learner, DATA, more)
         scores = [row["test/score"] for row in run.history]

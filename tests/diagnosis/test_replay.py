@@ -78,7 +78,7 @@ def test_backward():
     assert str(finding.inputs[1]) == "float32[8,5] of 0"
     # Infinities of both signs meet where the gradient of a bias is summed.
     assert finding.then.startswith("reduce_sum at _linear.py:")
-    assert str(finding).endswith(f"; {finding.then} made NaN of it")
+    assert str(finding).endswith(f"; {finding.then} turned it into NaN")
 
 
 def test_backward_of_what_is_compiled():

@@ -62,7 +62,7 @@ def test_a_run_of_an_older_version_goes_on(number, kind, tmp_path):
     same = jax.__version__ != kept["environment"]["jax"] or (
         identity(training)["program"] == kept["identity"]["program"]
     )
-    with counted(P13="old runs, each gone on with to its end") as count:
+    with counted(P13="old runs, each resumed to its end") as count:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", jaxnn.Caution)  # another machine, other versions
             run = make.go_on(kind, out, resume=True, allow_change=[] if same else ["program"])

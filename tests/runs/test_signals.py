@@ -146,7 +146,7 @@ def test_an_error_in_the_middle_waits_for_what_is_being_saved(tmp_path, referenc
 @pytest.mark.parametrize("where", FULL)
 def test_a_last_save_that_fails_is_an_error_and_nothing_is_lost(where, tmp_path, reference):
     whole, out = reference("single"), tmp_path / "run"
-    with counted(P11="last saves that failed, each told with exit code 6") as tried:
+    with counted(P11="last saves that failed, each reported with exit code 6") as tried:
         child = start(out, fault=(where, 1, "ENOSPC"), cache=reference.cache)
         assert child.wait() == 6, child.said
         tried.append(where)
