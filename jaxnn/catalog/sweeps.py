@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.formatting import brief
+from jaxnn.formatting import aligned, brief
 from jaxnn.metrics import lower_is_better
 from jaxnn.storage import json_files
 
@@ -181,25 +181,18 @@ def summary(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: st
     return sorted(settings, key=rank)
 
 
-def table(settings: Sequence[Setting], metric: str) -> Any:
-    """Returns a rich table of the settings, the first `SHOWN` of them."""
-    from rich import box
-    from rich.table import Table
-
-    more = len(settings) - SHOWN
-    caption = f"and {more} more settings in sweep.csv" if more > 0 else None
-    shown = Table(title=f"{metric}, best first", caption=caption, box=box.SIMPLE)
-    diverged = any(setting.diverged for setting in settings)
-    heads = [*settings[0].values, "mean", "deviation", "best run", "runs"]
-    for head in [*heads, "diverged"] if diverged else heads:
-        shown.add_column(head, justify="right")
+def table(settings: Sequence[Setting], metric: str) -> str:
+    """Returns a table of the settings, the first `SHOWN` of them."""
+    rows = [[*settings[0].values, "mean", "deviation", "best run", "runs", "diverged"]]
     for setting in settings[:SHOWN]:
         figures = [setting.mean, setting.deviation, setting.best]
         cells = [*setting.values.values(), *figures, setting.runs, setting.diverged or ""]
-        shown.add_row(
-            *[brief(cell) if cell == cell else "" for cell in cells][: len(shown.columns)]
-        )
-    return shown
+        rows.append([brief(cell) if cell == cell else "" for cell in cells])
+    if not any(setting.diverged for setting in settings):
+        rows = [row[:-1] for row in rows]
+    more = len(settings) - SHOWN
+    rest = [f"and {more} more settings in sweep.csv"] if more > 0 else []
+    return "\n".join([f"{metric}, best first", aligned(rows, ">" * len(rows[0])), *rest])
 
 
 def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str) -> Setting:

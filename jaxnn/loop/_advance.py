@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.learning._learner import Learner
-from jaxnn.loop._population import population, single, where
+from jaxnn.loop._population import population, where
 from jaxnn.loop._run import Batches, Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.scale.layout import rows
@@ -63,8 +63,11 @@ def advance(
 def looped(learner, width, state, window, data, status, n):
     """Does `n` steps of one run, or of every member."""
     active = None if status is None else status == RUNNING
-    many = single(run) if width is None else population(run, width)
-    state, window = many(learner, state, data, n, window, active)
+    if width is None:
+        n = n if active is None else jnp.where(active, n, 0)
+        state, window = run(learner, state, data, n, window)
+    else:
+        state, window = population(run, width)(learner, state, data, n, window, active)
     return state, window, state.step + 0
 
 

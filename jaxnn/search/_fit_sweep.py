@@ -27,8 +27,7 @@ from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import InvalidValue, choice
 from jaxnn.formatting import brief
 from jaxnn.pictures._sweep import sweep as heat_map
-from jaxnn.runs.output import NotFinite
-from jaxnn.runs.reporting import write_report
+from jaxnn.runs.output import NotFinite, write_report
 from jaxnn.search._sweep import Sweep
 from jaxnn.storage.destination import Directory, destination
 from jaxnn.storage.directory import RunDirectory, finished, open_directory
@@ -121,7 +120,7 @@ def fit_sweep(
         _draw(directory, sweep, rows, ranked)
         settings = sweeps.summary(rows, sweep.fields, ranked)
         if not quiet:
-            _print(sweeps.table(settings, ranked))
+            print(sweeps.table(settings, ranked))
         best = settings[0]
         if best.runs == best.diverged:
             raise NotFinite(
@@ -183,9 +182,3 @@ def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], met
     file = io.BytesIO()
     heat_map(columns, values, metric).savefig(file, format="png", dpi=300)
     directory.write("sweep.png", file.getvalue())
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    Console().print(table)
