@@ -38,7 +38,7 @@ from jaxnn.runs.output import NotFinite, Output, open_output
 from jaxnn.runs.signals import signals
 from jaxnn.storage.checkpointing import Checkpointer
 from jaxnn.storage.checkpoints import Saving
-from jaxnn.storage.destination import Directory, destination
+from jaxnn.storage.directory import Directory, destination
 from jaxnn.typing import Any, Array, Hparams, Key
 
 NotFinitePolicy = Literal["stop", "skip"]

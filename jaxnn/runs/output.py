@@ -11,8 +11,7 @@ from jaxnn.observing.recorder import Observation, Recorder, recorder_of
 from jaxnn.runs.history import History
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
 from jaxnn.storage.checkpoints import Saving
-from jaxnn.storage.destination import Directory
-from jaxnn.storage.directory import SPEED, finished, open_directory
+from jaxnn.storage.directory import SPEED, Directory, finished, open_directory
 from jaxnn.typing import Any, Hparams
 
 Copies = tuple[Observation | None, Snapshot | None]

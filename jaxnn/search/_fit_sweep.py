@@ -29,8 +29,7 @@ from jaxnn.formatting import brief
 from jaxnn.pictures._sweep import sweep as heat_map
 from jaxnn.runs.output import NotFinite, write_report
 from jaxnn.search._sweep import Sweep
-from jaxnn.storage.destination import Directory, destination
-from jaxnn.storage.directory import RunDirectory, finished, open_directory
+from jaxnn.storage.directory import Directory, RunDirectory, destination, finished, open_directory
 from jaxnn.typing import Any
 
 
