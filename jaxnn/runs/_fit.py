@@ -192,9 +192,8 @@ def _start(training: Training, output: Output, quiet: bool) -> Progress:
     return training.start(restored.trial, restored.step)
 
 
-@lru_cache(32)  # An equal learner compiles nothing again: `fit` guards the same one alike.
-def _guard_once(learner: Learner) -> Learner:
-    return guard(learner)
+# An equal learner compiles nothing again: `fit` guards the same one alike.
+_guard_once = lru_cache(32)(guard)
 
 
 def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:

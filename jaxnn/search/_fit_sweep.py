@@ -101,12 +101,22 @@ def fit_sweep(
     done: list[tuple[str, int]] = []
     with open_directory(out, config) as directory:
         for values, runs in groups:
-            path = directory.path / _folder(values)
+            named = ",".join(f"{field}={brief(value, 15)}" for field, value in values.items())
+            path = directory.path / (quote(named, safe="=,") or "population")
             if not quiet and values:
                 print(f"{path.name}: {len(runs)} runs", flush=True)
             if finished(path) is None:
                 train(values, runs, replace(group, path=path))
-            result, history = finished(path) or _missing(path)
+            trained = finished(path)
+            if trained is None:
+                raise InvalidValue(
+                    "fit_sweep",
+                    "a group left no result",
+                    got=f"nothing in {path}",
+                    expected="the run directory of the group",
+                    fix="In train(values, runs, out), pass out to fit: fit(..., out=out)",
+                )
+            result, history = trained
             results.append(result)
             settings = [values | setting for setting in runs.settings()]
             rows += sweeps.rows(settings, result, history)
@@ -148,28 +158,12 @@ def fit_sweep(
     return Swept(result, rows, directory.path)
 
 
-def _folder(values: dict[str, Any]) -> str:
-    """Returns the name of a group's directory, in which every character is safe."""
-    named = ",".join(f"{field}={brief(value, 15)}" for field, value in values.items())
-    return quote(named, safe="=,") or "population"
-
-
 def _metric(metric: str | None, result: dict[str, Any]) -> str:
     names = [name for name in result if "/" in name and not name.startswith("best/")]
     if metric is None:
         return next((name for name in METRICS if name in names), names[0])
     choice("fit_sweep", "metric", metric, names)
     return metric
-
-
-def _missing(path: Path) -> Any:
-    raise InvalidValue(
-        "fit_sweep",
-        "a group left no result",
-        got=f"nothing in {path}",
-        expected="the run directory of the group",
-        fix="In train(values, runs, out), pass out to fit: fit(..., out=out)",
-    )
 
 
 def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> None:
