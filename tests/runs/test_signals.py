@@ -41,7 +41,7 @@ def save_rarely():
 
 @pytest.mark.parametrize("place", [*PLACES, *RESTARTS])
 def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, tmp_path, reference):
-    """SIGTERM ends the run, and SIGINT what goes on from there, each at the same place."""
+    """SIGTERM ends the run, and SIGINT the run that resumes there, each at the same place."""
     kind = KINDS[[*PLACES, *RESTARTS].index(place) % len(KINDS)]
     whole, out, begun = reference(kind), tmp_path / "run", -1
     first = PLACES.get(place, 1)

@@ -52,8 +52,8 @@ def test_groups_are_all_runs_once_in_the_order_of_their_appearance():
     assert [values for values, _ in groups] == [
         {"width": width, "model": model} for width in (32, 8) for model in ("mlp", "convnet")
     ]
-    found = [values | row for values, group in groups for row in group.settings()]
-    assert Counter(map(str, map(sorted_items, found))) == Counter(
+    settings = [values | row for values, group in groups for row in group.settings()]
+    assert Counter(map(str, map(sorted_items, settings))) == Counter(
         map(str, map(sorted_items, runs.settings()))
     )
     assert all(group.fields == ["rate"] and len(group) == 32 for _, group in groups)

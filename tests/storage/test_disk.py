@@ -106,11 +106,11 @@ def disk(tmp_path):
     place.mkdir()
     if not sys.platform.startswith("linux") or not shutil.which("mount"):
         pytest.skip("no file system can be mounted here")
-    made = subprocess.run(
+    mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=16m", "none", place], capture_output=True, text=True
     )
-    if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr}")
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr}")
 
     def mount(options):
         subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)

@@ -1,4 +1,4 @@
-"""The command that made a run: kept as it was typed, shown, and no part of what the run is."""
+"""The command line of a run: saved as it was typed, shown, and no part of what the run is."""
 
 import json
 import os
