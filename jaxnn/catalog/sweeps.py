@@ -197,7 +197,9 @@ def table(settings: Sequence[Setting], metric: str) -> str:
 
 def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str) -> Setting:
     finished = [row for row in rows if row["status"] != "diverged"]
-    figures = {name: _finite(row[name] for row in finished) for name in rows[0] if "/" in name}
+    names = [name for name in rows[0] if "/" in name]
+    arrays = {name: np.array([row[name] for row in finished], float) for name in names}
+    figures = {name: array[np.isfinite(array)] for name, array in arrays.items()}
     ranked = figures[metric]
     return Setting(
         values=values,
@@ -208,11 +210,6 @@ def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str)
         diverged=len(rows) - len(finished),
         metrics={name: _mean(each) for name, each in figures.items()},
     )
-
-
-def _finite(values: Iterable[float]) -> np.ndarray:
-    array = np.array(list(values), float)
-    return array[np.isfinite(array)]
 
 
 def _mean(values: np.ndarray) -> float:
