@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import population, where
-from jaxnn.loop._run import Batches, Form, one_step, run
+from jaxnn.loop._run import Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any
@@ -22,7 +23,7 @@ from jaxnn.typing import Any
 def advance(
     learner: Learner,
     state: Any,
-    data: Batches,
+    data: Resident,
     n: int,
     window: Any,
     form: Form,
@@ -36,7 +37,7 @@ def advance(
     Args:
       learner: how parameters change.
       state: where to begin.
-      data: has `batch(step)`.
+      data: what to learn from.
       n: the number of steps.
       window: metrics of earlier steps.
       form: `"looped"` or `"stepped"`, see `run`.

@@ -91,6 +91,7 @@ def open_output(
     if out is None:
         yield Output()
         return
+    path = None
     try:
         with open_directory(out, hparams) as directory:
             path = directory.path
@@ -109,7 +110,7 @@ def open_output(
                     error.add_note(f"Besides, a checkpoint could not be saved: {another}")
                 raise
     except NotFinite:
-        if out.report:
+        if out.report and path is not None:
             write_report(path)  # a report of a locked directory would say that the run is running
         raise
 
