@@ -27,7 +27,7 @@ def small(tmp_path_factory):
     return Small(tmp_path_factory.mktemp("small"))
 
 
-# --- Damage ------------------------------------------------------------------------------------
+# --- Corruption --------------------------------------------------------------------------------
 
 
 def flip(content, draw):

@@ -37,7 +37,7 @@ def spoil_digest(run):
     reseal(manifest_of(run), arrays=arrays)
 
 
-DAMAGE = {
+CORRUPTIONS = {
     "a flipped bit": (lambda run: flip(largest(run)), "checkpoint 20", "with other bytes"),
     "a short file": (lambda run: os.truncate(largest(run), 9), "checkpoint 20", "of 9 bytes"),
     "a lost file": (lambda run: largest(run).unlink(), "checkpoint 20", "Got no arrays/"),
@@ -85,9 +85,9 @@ DAMAGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_damage_is_found_and_named(kind, copy, query, call):
-    spoil, what, words = DAMAGE[kind]
+    spoil, what, words = CORRUPTIONS[kind]
     path = copy("one")
     spoil(path)
     code, answer = query("verify", path)
@@ -101,7 +101,7 @@ def test_damage_is_found_and_named(kind, copy, query, call):
 
 @pytest.mark.parametrize("kind", ["a list", "NaN", "NaN in a row", "no manifest"])
 def test_the_other_commands_see_damage_too(kind, copy, trained, query, call):
-    spoil, what, words = DAMAGE[kind]
+    spoil, what, words = CORRUPTIONS[kind]
     path = copy("one")
     spoil(path)
     code, answer = query("show", path)
