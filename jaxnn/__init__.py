@@ -53,8 +53,7 @@ from jaxnn.objectives import Objective, classification, next_token, objective, r
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
 from jaxnn.storage.checkpoints import Saving
-from jaxnn.storage.destination import Directory
-from jaxnn.storage.directory import DirectoryInUse, NoCheckpoint
+from jaxnn.storage.directory import Directory, DirectoryInUse, NoCheckpoint
 from jaxnn.summary import Table, table
 from jaxnn.transforms import capture, freeze, lora, mixed_precision, remat, repeat, warm_start
 

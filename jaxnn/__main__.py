@@ -137,23 +137,21 @@ def tensorboard(run: str, out: str | None) -> Answer:
     return Answer(0, document, text)
 
 
+RUN = ("run", {"help": "its directory"})
 COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
     runs: [("directory", {"nargs": "?", "default": "runs", "help": "where they are (runs)"})],
-    show: [("run", {"help": "its directory"})],
-    verify: [("run", {"help": "its directory"})],
+    show: [RUN],
+    verify: [RUN],
     diff: [
         ("a", {"help": "the directory of a run, or with @STEP one of its checkpoints"}),
         ("b", {"help": "the same of another one"}),
     ],
-    diagnose: [("run", {"help": "its directory"})],
+    diagnose: [RUN],
     watch: [
-        ("run", {"help": "its directory"}),
+        RUN,
         ("--json", {"action": "store_true", "dest": "lines", "help": "print lines of JSON"}),
     ],
-    report: [
-        ("run", {"help": "its directory"}),
-        ("--out", {"metavar": "FILE", "help": "the file to write (RUN/report.html)"}),
-    ],
+    report: [RUN, ("--out", {"metavar": "FILE", "help": "the file to write (RUN/report.html)"})],
     compare: [
         ("runs", {"metavar": "RUN", "nargs": "+", "help": "the directories of two runs or more"}),
         ("--out", {"metavar": "FILE", "default": "compare.html", "help": "the file to write"}),

@@ -15,6 +15,8 @@ import jaxtyping
 
 import tests.annotations  # noqa: F401  (jaxtyping looks it up by its name)
 
+# A shell lets its background jobs ignore Ctrl-C, and so would all processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.set_threshold(100_000)  # what is traced and compiled is many objects, few of them garbage
 
 # Before anything imports jaxnn: from here on, every annotation in it is checked at every call.

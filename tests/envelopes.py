@@ -22,8 +22,8 @@ def read(path, like):
     return read_checkpoint(path, read_verified(path), like)
 
 
-def go_on(folder, like):
-    """Reads the newest checkpoint; damage is an error."""
+def read_newest(folder, like):
+    """Reads the newest checkpoint; corruption is an error."""
 
     def on_corrupt(path, error):
         raise error

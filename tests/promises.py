@@ -19,9 +19,10 @@ PROMISES = {
     "P1": "A run that is killed ends, after the same command again, with the same bits as one that"
     " nothing stopped.",
     "P2": "A checkpoint that is listed is whole.",
-    "P3": "Damage to a checkpoint is noticed and named; an older one is used, and nothing deleted.",
+    "P3": "Corruption of a checkpoint is detected and reported; an older one is used, and nothing"
+    " is deleted.",
     "P4": "What cannot be used is refused before anything compiles, with the fix.",
-    "P5": "Going on with another network, optimizer, configuration or data is refused, unless it is"
+    "P5": "Resuming with another network, optimizer, configuration or data is refused, unless it is"
     " allowed.",
     "P6": "No row of metrics is lost, and none is there twice.",
     "P7": "One process at a time writes to a run directory.",
@@ -30,16 +31,16 @@ PROMISES = {
     "P9": "A disk that is full or fails is an error, and costs no checkpoint.",
     "P10": "What is not a number becomes neither the newest nor the best checkpoint.",
     "P11": "A process waits for what is being saved, however it ends; a failed save is an error.",
-    "P12": "Files are data: none of them runs code, or has anything written elsewhere.",
+    "P12": "Files are data: none of them runs code, or causes a write elsewhere.",
     "P13": "What an older version wrote stays readable.",
-    "P14": "A run goes on with another number of devices, and says that bits may differ.",
+    "P14": "A run resumes with another number of devices, and warns that bits may differ.",
 }
 
 PAGE = """\
 # Reliability
 
 What a run directory promises, and how often each promise was put to the test. A stop of any kind
-costs at most the time since the last save, a minute by default; the same command then goes on. The
+costs at most the time since the last save, a minute by default; the same command then resumes. The
 page is written by `python -m tests.promises` from what the tests counted: a promise that was broken
 has its number in the column *broken*, one that nothing has tried a dash.
 

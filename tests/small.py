@@ -25,7 +25,7 @@ class Small:
 
     Attributes:
       run: it.
-      kept: what it goes on from, by step.
+      restored: what it resumes from, by step.
     """
 
     def __init__(self, place: Path):
@@ -35,8 +35,8 @@ class Small:
         options = {"steps": STEPS[-1], "every": STEPS[0], "key": jax.random.key(0)}
         self.training = jaxnn.train(learner, data, **options)
         self.given, self.place, self.copies = ((learner, data), options), place, 0
-        self.run = self.go_on(place / "whole")
-        self.kept = {step: self.found(self.copy([step])) for step in STEPS}
+        self.run = self.resume(place / "whole")
+        self.restored = {step: self.restore(self.copy([step])) for step in STEPS}
 
     def copy(self, steps: Collection[int] = STEPS) -> Path:
         """Returns the directory of the run as it was before its end, with some checkpoints."""
@@ -46,8 +46,8 @@ class Small:
         shutil.copytree(self.run.out, out, ignore=shutil.ignore_patterns("result.json", *others))
         return out
 
-    def found(self, out: Path, resume: bool = False) -> RestoredRun | None:
-        """Returns what the run goes on from in a directory."""
+    def restore(self, out: Path, resume: bool = False) -> RestoredRun | None:
+        """Returns what the run resumes from in a directory."""
         with open_directory(jaxnn.Directory(out, resume=resume)) as directory:
             keeper = Checkpointer(directory, self.training, jaxnn.Saving(), None)
             try:
@@ -55,7 +55,7 @@ class Small:
             finally:
                 keeper.wait()
 
-    def go_on(self, out: Path, **options: Any) -> jaxnn.Run:
+    def resume(self, out: Path, **options: Any) -> jaxnn.Run:
         """Does the run, or the rest of it."""
         arguments, always = self.given
         saving = jaxnn.Saving(every=STEPS[0])

@@ -22,7 +22,7 @@ _NEXT = {
     "unfinished": "It may be running, on {host}. If not, the same command {resumes}.",
     "corrupt": "See python -m jaxnn verify {path}.",
 }
-SHOWN = 4  # of a longer list, such as the hyper-parameters of a population
+SHOWN = 4  # of a longer list, such as the hyper-parameters of all members
 
 
 def account(path: Path) -> dict[str, Any]:
@@ -46,7 +46,14 @@ def account(path: Path) -> dict[str, Any]:
         "command": command.read(path),
         "metrics": _metrics(run),
         "speed": {name: value for name, value in run.speed.items() if value is not None},
-        "checkpoints": [_checkpoint(run, step) for step in run.manifests],
+        "checkpoints": [
+            {
+                "step": step,
+                "size": size(path / CHECKPOINTS / checkpoints.name(step)),
+                **{name: manifest.get(name) for name in ("created", "value", "for_good")},
+            }
+            for step, manifest in run.manifests.items()
+        ],
         "quarantine": _quarantine(path / QUARANTINE),
         "environment": run.newest.get("environment", {}),
         "next": _NEXT[about.status].format(
@@ -123,13 +130,6 @@ def _metrics(run: Contents) -> dict[str, dict[str, Any]]:
         step = next((step for step, value in values.items() if value == top), None)
         metrics[name] = {"last": best(name, last), "best": top, "step": step}
     return metrics
-
-
-def _checkpoint(run: Contents, step: int) -> dict[str, Any]:
-    manifest = run.manifests[step]
-    fields = {name: manifest.get(name) for name in ("created", "value", "for_good")}
-    folder = run.path / CHECKPOINTS / checkpoints.name(step)
-    return {"step": step, "size": size(folder), **fields}
 
 
 def _quarantine(folder: Path) -> list[dict[str, str]]:

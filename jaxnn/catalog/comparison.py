@@ -97,7 +97,8 @@ def differences(a: Side, b: Side, part: str = "") -> Iterator[Difference]:
     sections = {"config": (_config(a), _config(b))}
     if runs:
         sections["result"] = _results(a.contents, b.contents)
-    sections["checkpoint"] = (_saved(a.manifest), _saved(b.manifest))
+    saved = [{name: each.manifest.get(name) for name in ("step", "value")} for each in (a, b)]
+    sections["checkpoint"] = (saved[0], saved[1])
     if a.manifest and b.manifest:
         for name in ("identity", "environment"):
             sections[name] = (a.manifest[name], b.manifest[name])
@@ -137,10 +138,6 @@ def _results(a: Contents, b: Contents) -> tuple[dict[str, Any], dict[str, Any]]:
     return left, right
 
 
-def _saved(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: manifest.get(name) for name in ("step", "value")}
-
-
 def _rows(a: Contents, b: Contents, section: str) -> Iterator[Difference]:
     """Yields the differences in the first row that differs; the next ones follow from it."""
     for left, right in zip(a.journal.rows, b.journal.rows):
@@ -161,7 +158,8 @@ def _arrays(a: Side, b: Side, section: str) -> Iterator[Difference]:
     left, right = _leaves(a), _leaves(b)
     differing = [name for name in {**left, **right} if left.get(name) != right.get(name)]
     same_kind = [n for n in differing if n in left and n in right and left[n][0] == right[n][0]]
-    floats = {name for name in same_kind if _is_float(left[name][0].dtype)}
+    dtypes = {name: np.dtype(left[name][0].dtype) for name in same_kind}
+    floats = {name for name, dtype in dtypes.items() if jnp.issubdtype(dtype, jnp.inexact)}
     arrays = (_read(a), _read(b)) if floats else ({}, {})
     for name in differing:
         one, other = (str(each[name][0]) if name in each else None for each in (left, right))
@@ -172,10 +170,6 @@ def _arrays(a: Side, b: Side, section: str) -> Iterator[Difference]:
 def _leaves(side: Side) -> dict[str, Any]:
     leaves, arrays = leaves_in(side.manifest), side.manifest["arrays"]
     return {leaf.name: (leaf, each["sha256"]) for leaf, each in zip(leaves, arrays)}
-
-
-def _is_float(dtype: str) -> bool:
-    return jnp.issubdtype(np.dtype(dtype), jnp.inexact)
 
 
 def _read(side: Side) -> dict[str, np.ndarray]:

@@ -37,7 +37,7 @@ class Contents:
       journal: its rows.
       manifests: of its checkpoints, by step, the newest first.
       errors: what is corrupt, by the name of the file or the folder.
-      written: whether a process is writing there; `None` if that cannot be told from here.
+      written: whether a process is writing there; `None` if this machine cannot know.
     """
 
     path: Path
@@ -166,8 +166,8 @@ def written(path: Path) -> bool | None:
 def _manifests(path: Path) -> tuple[dict[int, dict[str, Any]], dict[str, str]]:
     """Returns the manifests of the checkpoints, the newest first, and errors of the others."""
     manifests, corrupt = {}, {}
-    for step in checkpoints.steps(path / CHECKPOINTS):
-        folder = path / CHECKPOINTS / checkpoints.name(step)
+    for folder in checkpoints.folders(path / CHECKPOINTS):
+        step = int(folder.name)
         try:
             manifests[step] = read_manifest(folder)
         except (CorruptCheckpoint, OSError) as error:

@@ -55,7 +55,8 @@ def reports(path: Path) -> list[dict[str, Any]]:
       CorruptFile: if one cannot be read.
       InvalidValue: if a newer jaxnn has written the run.
     """
-    files = sorted((path / QUARANTINE).glob("nan-*/report.json"), key=_written, reverse=True)
+    written = (path / QUARANTINE).glob("nan-*/report.json")
+    files = sorted(written, key=lambda file: file.stat().st_mtime, reverse=True)
     rate = (read(path).config or {}).get("learning_rate")
     about = {"run": str(path), "learning_rate": json_files.finite(rate)}
     own = [{**json_files.read(each), **about, "path": str(each)} for each in files]
@@ -163,7 +164,3 @@ def _largest(finding: Mapping[str, Any]) -> tuple[float, str]:
         if each["low"] is not None
     ]
     return max(sizes, default=(0.0, ""))
-
-
-def _written(path: Path) -> float:
-    return path.stat().st_mtime

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.formatting import brief
+from jaxnn.formatting import aligned, brief
 from jaxnn.metrics import lower_is_better
 from jaxnn.storage import json_files
 
@@ -181,30 +181,25 @@ def summary(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: st
     return sorted(settings, key=rank)
 
 
-def table(settings: Sequence[Setting], metric: str) -> Any:
-    """Returns a rich table of the settings, the first `SHOWN` of them."""
-    from rich import box
-    from rich.table import Table
-
-    more = len(settings) - SHOWN
-    caption = f"and {more} more settings in sweep.csv" if more > 0 else None
-    shown = Table(title=f"{metric}, best first", caption=caption, box=box.SIMPLE)
-    diverged = any(setting.diverged for setting in settings)
-    heads = [*settings[0].values, "mean", "deviation", "best run", "runs"]
-    for head in [*heads, "diverged"] if diverged else heads:
-        shown.add_column(head, justify="right")
+def table(settings: Sequence[Setting], metric: str) -> str:
+    """Returns a table of the settings, the first `SHOWN` of them."""
+    rows = [[*settings[0].values, "mean", "deviation", "best run", "runs", "diverged"]]
     for setting in settings[:SHOWN]:
         figures = [setting.mean, setting.deviation, setting.best]
         cells = [*setting.values.values(), *figures, setting.runs, setting.diverged or ""]
-        shown.add_row(
-            *[brief(cell) if cell == cell else "" for cell in cells][: len(shown.columns)]
-        )
-    return shown
+        rows.append([brief(cell) if cell == cell else "" for cell in cells])
+    if not any(setting.diverged for setting in settings):
+        rows = [row[:-1] for row in rows]
+    more = len(settings) - SHOWN
+    rest = [f"and {more} more settings in sweep.csv"] if more > 0 else []
+    return "\n".join([f"{metric}, best first", aligned(rows, ">" * len(rows[0])), *rest])
 
 
 def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str) -> Setting:
     finished = [row for row in rows if row["status"] != "diverged"]
-    figures = {name: _finite(row[name] for row in finished) for name in rows[0] if "/" in name}
+    names = [name for name in rows[0] if "/" in name]
+    arrays = {name: np.array([row[name] for row in finished], float) for name in names}
+    figures = {name: array[np.isfinite(array)] for name, array in arrays.items()}
     ranked = figures[metric]
     return Setting(
         values=values,
@@ -215,11 +210,6 @@ def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str)
         diverged=len(rows) - len(finished),
         metrics={name: _mean(each) for name, each in figures.items()},
     )
-
-
-def _finite(values: Iterable[float]) -> np.ndarray:
-    array = np.array(list(values), float)
-    return array[np.isfinite(array)]
 
 
 def _mean(values: np.ndarray) -> float:

@@ -38,11 +38,16 @@ def verify(path: Path) -> Iterator[Check]:
     """
     finished, inner = (path / RESULT).exists(), parts(path)
     for name in [CONFIG, RESULT] if finished else [CONFIG]:
-        yield _of_json(path, name)
+        try:
+            json_files.read(path / name)
+        except json_files.CorruptFile as error:
+            yield Check(name, "corrupt", str(error))
+        else:
+            yield Check(name, "good", "")
     newest = None
     # The checkpoints before the rows, of which there are then never fewer than when it was saved.
-    for step in checkpoints.steps(path / CHECKPOINTS):
-        checked = _of_checkpoint(path / CHECKPOINTS / checkpoints.name(step))
+    for folder in checkpoints.folders(path / CHECKPOINTS):
+        checked = _of_checkpoint(folder)
         if checked is not None:
             content, check = checked
             newest = newest or content
@@ -68,14 +73,6 @@ def text(checks: Sequence[Check]) -> str:
     bad = sum(check.state != "good" for check in checks)
     lines += ["", f"{bad} of {len(checks)} not good" if bad else "all is good"]
     return "\n".join(lines)
-
-
-def _of_json(path: Path, name: str) -> Check:
-    try:
-        json_files.read(path / name)
-    except json_files.CorruptFile as error:
-        return Check(name, "corrupt", str(error))
-    return Check(name, "good", "")
 
 
 def _of_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, Check] | None:

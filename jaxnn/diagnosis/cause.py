@@ -83,7 +83,7 @@ class Finding:
         turn = f", turn {', '.join(map(str, self.iterations))}" if self.iterations else ""
         line = f" ({self.where.replace(' (', ' in ')}" if self.where else ""
         inputs = f"its input{'s' * (len(self.inputs) > 1)} {', '.join(map(str, self.inputs))}"
-        then = f"; {self.then} made NaN of it" if self.then else ""
+        then = f"; {self.then} turned it into NaN" if self.then else ""
         return (
             f"{self.operation} gave {self.gave} in the {phase}{layer}{turn}{line}: {inputs}{then}"
         )

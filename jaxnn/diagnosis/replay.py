@@ -3,7 +3,7 @@
 NaN spreads: from one logarithm to the loss, every gradient and every parameter. A list of values
 that are not finite would be long; the useful answer is the operation that gave the first of them
 from finite numbers. `first_not_finite` traces a function, stores every intermediate value, and goes
-back from the bad outputs along the values that made them bad. So it blames no infinity that is
+back from the bad outputs along the values that caused them. So it blames no infinity that is
 there on purpose, and none that reaches no output: a mask of `-inf` before a softmax, a best loss
 that begins at infinity, a logarithm whose NaN a `where` discards.
 

@@ -1,6 +1,6 @@
 """When a loss is not finite: the step, the examples, the operation and its layer.
 
-A report covers many steps, so the first bad one is found by repeating them from the newest
+A report covers many steps, so the first bad one is located by repeating them from the newest
 checkpoint, with a check after each. The state before it is saved as a checkpoint, from which the
 run can resume with a change, and that step is repeated operation by operation.
 """

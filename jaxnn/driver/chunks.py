@@ -134,7 +134,15 @@ class Training:
           trial: as `Progress.trial` gives it, on any device or on the host.
           step: at which it was saved.
         """
-        placed = self._placed(trial)
+        layout = self._fitted()
+        parts = [
+            self.trials(slots) if trial is None else restored(trial, slots, layout.members)
+            for slots, _ in layout.places
+        ]
+        parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
+        count = layout.members or 1
+        placed = Placed(layout, parts, np.arange(count), [])
+        placed = placed.rebalanced(np.arange(layout.slots) < count)
         return Progress(step, {}, placed.ordered(lambda trial: trial.status), placed)
 
     def chunks(
@@ -202,18 +210,6 @@ class Training:
     def _can_stop(self) -> bool:
         """Whether steps may be left out, which a single run does for its patience alone."""
         return self.layout.members is not None or bool(self.watch and self.watch.patience)
-
-    def _placed(self, trial: Trial | None) -> Placed:
-        """Returns the trials at the beginning, or those that were saved."""
-        layout = self._fitted()
-        parts = [
-            self.trials(slots) if trial is None else restored(trial, slots, layout.members)
-            for slots, _ in layout.places
-        ]
-        parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
-        count = layout.members or 1
-        placed = Placed(layout, parts, np.arange(count), [])
-        return placed.rebalanced(np.arange(layout.slots) < count)
 
     def trials(self, slots: Any = None) -> Trial:
         """Returns the trial at the beginning, or those in these slots."""

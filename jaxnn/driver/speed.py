@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxnn.driver.chunks import Training
 from jaxnn.programs import products
+from jaxnn.scale.devices import peak_flops
 from jaxnn.scale.memory import used
-from jaxnn.scale.peaks import peak_flops
 from jaxnn.typing import Any
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import Learner
-from jaxnn.loop._population import population, single, where
+from jaxnn.loop._population import population, where
 from jaxnn.loop._run import Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.scale.layout import rows
@@ -22,7 +23,7 @@ from jaxnn.typing import Any
 def advance(
     learner: Learner,
     state: Any,
-    data: Any,
+    data: Resident,
     n: int,
     window: Any,
     form: Form,
@@ -36,7 +37,7 @@ def advance(
     Args:
       learner: how parameters change.
       state: where to begin.
-      data: has `batch(step)`; for a population also `key` and `shuffled(key)`.
+      data: what to learn from.
       n: the number of steps.
       window: metrics of earlier steps.
       form: `"looped"` or `"stepped"`, see `run`.
@@ -63,8 +64,11 @@ def advance(
 def looped(learner, width, state, window, data, status, n):
     """Does `n` steps of one run, or of every member."""
     active = None if status is None else status == RUNNING
-    many = single(run) if width is None else population(run, width)
-    state, window = many(learner, state, data, n, window, active)
+    if width is None:
+        n = n if active is None else jnp.where(active, n, 0)
+        state, window = run(learner, state, data, n, window)
+    else:
+        state, window = population(run, width)(learner, state, data, n, window, active)
     return state, window, state.step + 0
 
 

@@ -55,28 +55,17 @@ def population(run: RunSteps, width: int = 1) -> Callable[..., Any]:
 
         def some(carry, keys, active):
             count = jnp.where(active.any(), n, 0)
-            one = partial(_one, run, learner, data, count, width > 1)
+
+            def one(carry, key, active):
+                after = run(learner, carry[0], data.shuffled(key), count, carry[1])
+                # Side by side, a member that has stopped is computed too, and must not change.
+                return after if width == 1 else where(active, after, carry)
+
             return (one if width == 1 else jax.vmap(one))(carry, keys, active)
 
         return in_blocks(some, width)((states, windows), data.key, active)
 
     return runs
-
-
-def single(run: RunSteps) -> Callable[..., Any]:
-    """Gives `run` the arguments that a population takes, so that one call serves both."""
-
-    def runs(learner, state, data, n, window=None, active=None):
-        n = n if active is None else jnp.where(active, n, 0)
-        return run(learner, state, data, n, window)
-
-    return runs
-
-
-def _one(run, learner, data, n, frozen, carry, key, active):
-    """Runs one member; `frozen` says that it must be left as it is here where it is not active."""
-    after = run(learner, carry[0], data.shuffled(key), n, carry[1])
-    return where(active, after, carry) if frozen else after
 
 
 def where(condition: Any, new: Any, old: Any) -> Any:

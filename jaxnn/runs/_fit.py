@@ -38,7 +38,7 @@ from jaxnn.runs.output import NotFinite, Output, open_output
 from jaxnn.runs.signals import signals
 from jaxnn.storage.checkpointing import Checkpointer
 from jaxnn.storage.checkpoints import Saving
-from jaxnn.storage.destination import Directory, destination
+from jaxnn.storage.directory import Directory, destination
 from jaxnn.typing import Any, Array, Hparams, Key
 
 NotFinitePolicy = Literal["stop", "skip"]
@@ -192,9 +192,8 @@ def _start(training: Training, output: Output, quiet: bool) -> Progress:
     return training.start(restored.trial, restored.step)
 
 
-@lru_cache(32)  # An equal learner compiles nothing again: `fit` guards the same one alike.
-def _guard_once(learner: Learner) -> Learner:
-    return guard(learner)
+# An equal learner compiles nothing again: `fit` guards the same one alike.
+_guard_once = lru_cache(32)(guard)
 
 
 def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:

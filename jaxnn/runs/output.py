@@ -1,17 +1,17 @@
 """What `fit` writes while it trains: nothing, or all that a run directory holds."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from jaxnn.checks import Explained
+from jaxnn.checks import Caution, Explained
 from jaxnn.driver.chunks import Progress, Training
 from jaxnn.observing.recorder import Observation, Recorder, recorder_of
 from jaxnn.runs.history import History
-from jaxnn.runs.reporting import write_report
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
 from jaxnn.storage.checkpoints import Saving
-from jaxnn.storage.destination import Directory
-from jaxnn.storage.directory import SPEED, finished, open_directory
+from jaxnn.storage.directory import SPEED, Directory, finished, open_directory
 from jaxnn.typing import Any, Hparams
 
 Copies = tuple[Observation | None, Snapshot | None]
@@ -113,3 +113,14 @@ def open_output(
         if out.report and path is not None:
             write_report(path)  # a report of a locked directory would say that the run is running
         raise
+
+
+def write_report(path: Path) -> None:
+    """Writes the report of a run, or warns with a `Caution` why there is none."""
+    try:
+        from jaxnn.report import write  # pages are not loaded where none is written
+
+        write(path)
+    except Exception as error:
+        text = f"the report was not written ({error}): python -m jaxnn report {path} does it again"
+        warnings.warn(text, Caution, stacklevel=3)

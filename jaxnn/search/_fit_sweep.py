@@ -27,11 +27,9 @@ from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import InvalidValue, choice
 from jaxnn.formatting import brief
 from jaxnn.pictures._sweep import sweep as heat_map
-from jaxnn.runs.output import NotFinite
-from jaxnn.runs.reporting import write_report
+from jaxnn.runs.output import NotFinite, write_report
 from jaxnn.search._sweep import Sweep
-from jaxnn.storage.destination import Directory, destination
-from jaxnn.storage.directory import RunDirectory, finished, open_directory
+from jaxnn.storage.directory import Directory, RunDirectory, destination, finished, open_directory
 from jaxnn.typing import Any
 
 
@@ -103,12 +101,22 @@ def fit_sweep(
     done: list[tuple[str, int]] = []
     with open_directory(out, config) as directory:
         for values, runs in groups:
-            path = directory.path / _folder(values)
+            named = ",".join(f"{field}={brief(value, 15)}" for field, value in values.items())
+            path = directory.path / (quote(named, safe="=,") or "population")
             if not quiet and values:
                 print(f"{path.name}: {len(runs)} runs", flush=True)
             if finished(path) is None:
                 train(values, runs, replace(group, path=path))
-            result, history = finished(path) or _missing(path)
+            trained = finished(path)
+            if trained is None:
+                raise InvalidValue(
+                    "fit_sweep",
+                    "a group left no result",
+                    got=f"nothing in {path}",
+                    expected="the run directory of the group",
+                    fix="In train(values, runs, out), pass out to fit: fit(..., out=out)",
+                )
+            result, history = trained
             results.append(result)
             settings = [values | setting for setting in runs.settings()]
             rows += sweeps.rows(settings, result, history)
@@ -121,7 +129,7 @@ def fit_sweep(
         _draw(directory, sweep, rows, ranked)
         settings = sweeps.summary(rows, sweep.fields, ranked)
         if not quiet:
-            _print(sweeps.table(settings, ranked))
+            print(sweeps.table(settings, ranked))
         best = settings[0]
         if best.runs == best.diverged:
             raise NotFinite(
@@ -150,28 +158,12 @@ def fit_sweep(
     return Swept(result, rows, directory.path)
 
 
-def _folder(values: dict[str, Any]) -> str:
-    """Returns the name of a group's directory, in which every character is safe."""
-    named = ",".join(f"{field}={brief(value, 15)}" for field, value in values.items())
-    return quote(named, safe="=,") or "population"
-
-
 def _metric(metric: str | None, result: dict[str, Any]) -> str:
     names = [name for name in result if "/" in name and not name.startswith("best/")]
     if metric is None:
         return next((name for name in METRICS if name in names), names[0])
     choice("fit_sweep", "metric", metric, names)
     return metric
-
-
-def _missing(path: Path) -> Any:
-    raise InvalidValue(
-        "fit_sweep",
-        "a group left no result",
-        got=f"nothing in {path}",
-        expected="the run directory of the group",
-        fix="In train(values, runs, out), pass out to fit: fit(..., out=out)",
-    )
 
 
 def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> None:
@@ -183,9 +175,3 @@ def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], met
     file = io.BytesIO()
     heat_map(columns, values, metric).savefig(file, format="png", dpi=300)
     directory.write("sweep.png", file.getvalue())
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    Console().print(table)

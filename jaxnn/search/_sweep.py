@@ -115,7 +115,15 @@ def sweep(
             axes.setdefault("random", {})[name] = values.values(name, draw_seed)
         else:
             axes[f"field {name}"] = {name: listed(name, values)}
-    _check_together(axes.get("random", {}))
+    counts = {name: len(values) for name, values in axes.get("random", {}).items()}
+    if len(set(counts.values())) > 1:
+        raise InvalidValue(
+            "sweep",
+            "random fields are drawn together, but not as many of each",
+            got=", ".join(f"{count} of {name}" for name, count in counts.items()),
+            expected="one count",
+            fix=f"Draw {max(counts.values())} of each",
+        )
     axes["seed"] = {"seed": _seeds(fields, seeds)}
     lengths = [len(next(iter(axis.values()))) for axis in axes.values()]
     places = np.indices(lengths).reshape(len(lengths), -1)
@@ -159,15 +167,3 @@ def _seeds(fields: Mapping[str, Any], seeds: Any) -> list[int]:
             fix="Pass seeds=8 for those from 0 to 7",
         )
     return which
-
-
-def _check_together(drawn: Mapping[str, list[float]]) -> None:
-    counts = {name: len(values) for name, values in drawn.items()}
-    if len(set(counts.values())) > 1:
-        raise InvalidValue(
-            "sweep",
-            "random fields are drawn together, but not as many of each",
-            got=", ".join(f"{count} of {name}" for name, count in counts.items()),
-            expected="one count",
-            fix=f"Draw {max(counts.values())} of each",
-        )

@@ -99,7 +99,11 @@ class Checkpointer:
         if newest is None:
             return self._start(resume)
         content, trial = newest
-        self._compare(content["environment"])
+        before, now = content["environment"], self.environment
+        changes = [f"{n} {before.get(n)} -> {now[n]}" for n in now if before.get(n) != now[n]]
+        if changes:
+            text = f"resuming is valid, but may not be bit for bit: {', '.join(changes)}"
+            warnings.warn(text, Caution, stacklevel=2)
         rows = [with_nan(row) for row in self.directory.cut(content["rows"])]
         self.saved_step = content["step"]
         if content["step"] < self.training.steps:
@@ -136,7 +140,7 @@ class Checkpointer:
             place = checkpoints.quarantine(path, error)
             warnings.warn(f"{error} It is now in {place}.", Caution, stacklevel=2)
 
-        like = jax.eval_shape(lambda: self.training.whole())
+        like = jax.eval_shape(self.training.whole)
         newest = checkpoints.newest(self.folder, like, check, on_corrupt)
         return newest and (newest[0], self._changed(newest[1], changes))
 
@@ -163,14 +167,6 @@ class Checkpointer:
         self.directory.unfinish()
         self.directory.cut(0)
 
-    def _compare(self, before: Mapping[str, Any]) -> None:
-        """Warns of a changed environment."""
-        now = self.environment
-        changes = [f"{n} {before.get(n)} -> {now[n]}" for n in now if before.get(n) != now[n]]
-        if changes:
-            text = f"resuming is valid, but may not be bit for bit: {', '.join(changes)}"
-            warnings.warn(text, Caution, stacklevel=3)
-
     def _changed(self, trial: Trial, changes: Collection[str]) -> Trial:
         """Returns the trial with the hyper-parameters and the key that were changed on purpose."""
         new = {}
@@ -195,21 +191,18 @@ class Checkpointer:
         """Copies the state if it is time to save, without waiting for the device."""
         self.background.check()
         waited = time.monotonic() - self.saved_at >= self.saving.seconds
-        permanent = self._is_permanent(progress)
-        if progress.step == self.saved_step or not (
+        every, step = self.saving.every, progress.step
+        before = (step - 1) // self.training.every * self.training.every
+        permanent = bool(every and progress.metrics and step // every > before // every)
+        if step == self.saved_step or not (
             now or permanent or (waited and not self.background.busy)
         ):
             return None
-        self.saved_at, self.saved_step = time.monotonic(), progress.step
+        self.saved_at, self.saved_step = time.monotonic(), step
         arrays, good = _duplicate(progress.trial)
         if self.training.layout.members is not None:
             good = True  # a member that has diverged ends alone
-        return Snapshot(progress.step, leaves_of(progress.trial), arrays, good, permanent)
-
-    def _is_permanent(self, progress: Progress) -> bool:
-        every, step = self.saving.every, progress.step
-        before = (step - 1) // self.training.every * self.training.every
-        return bool(every and progress.metrics and step // every > before // every)
+        return Snapshot(step, leaves_of(progress.trial), arrays, good, permanent)
 
     def save(self, snapshot: Snapshot, seconds: float, rows: list[dict[str, Any]]) -> None:
         """Saves a snapshot in the background, once the rows up to its step are written."""

@@ -130,7 +130,8 @@ def write_checkpoint(
 def _read_back(draft: Path, leaves: Sequence[Leaf], digests: Sequence[str]) -> None:
     """Raises `OSError` unless the draft reads back as it was written."""
     try:
-        for number, array in read_arrays(draft / ARRAYS, _shapes(leaves)):
+        shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
+        for number, array in read_arrays(draft / ARRAYS, shapes):
             if _digest(array) != digests[number]:
                 raise OSError(f"{leaves[number].name} does not read back as written: {draft}")
     except ValueError as error:
@@ -150,11 +151,10 @@ def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) ->
       CorruptCheckpoint: if an array is not as it was written.
     """
     leaves = leaves_in(content)
-    arrays: list[Any] = [None] * len(leaves)
+    shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
     try:
-        check_shapes(path / ARRAYS, _shapes(leaves))
-        for number, array in read_arrays(path / ARRAYS, _shapes(leaves)):
-            arrays[number] = array
+        check_shapes(path / ARRAYS, shapes)
+        arrays = [array for _, array in sorted(read_arrays(path / ARRAYS, shapes))]
     except Exception as error:  # the engine raises all kinds
         raise corrupt(path, f"arrays that cannot be read ({error})", "arrays") from error
     for leaf, array, each in zip(leaves, arrays, content["arrays"]):
@@ -255,10 +255,6 @@ def retained_steps(
     # Never fewer than two: the last one may turn out to be corrupt.
     newest = sorted(manifests, reverse=True)[: max(2, saving.last)]
     return {*newest, *ranked[: saving.best], *permanent}
-
-
-def _shapes(leaves: Sequence[Leaf]) -> list[tuple[tuple[int, ...], str]]:
-    return [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _digest(array: np.ndarray) -> str:

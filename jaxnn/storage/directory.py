@@ -7,15 +7,14 @@ process writes to a directory at a time; the system frees the lock, whatever end
 import errno
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaxnn.checks import Explained, Invalid, InvalidValue
+from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
 from jaxnn.storage import command, files, journal, json_files
-from jaxnn.storage.destination import Directory, destination
 from jaxnn.storage.journal import Journal
 from jaxnn.storage.json_files import CorruptFile, plain
 from jaxnn.storage.lock import LOCK, DirectoryInUse, in_use, locked, owner
@@ -23,6 +22,56 @@ from jaxnn.storage.recording import FOLDER
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", journal.FILE, "result.json", "checkpoints"
 SPEED = "speed.json"  # numbers of the machine, which differ from run to run
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The run directory to write; `fit(out="runs/mine")` is short for `Directory("runs/mine")`.
+
+    Attributes:
+      path: an unfinished run there is resumed, and where one is finished already a numbered sibling
+        is begun.
+      name: what the run is called in its result.
+      config: what was asked, a dataclass or a mapping, for `config.json`; by default the
+        hyper-parameters, or the values and seeds of a sweep.
+      resume: whether there must be a run to resume. A finished one is returned as it is, or trained
+        further if `steps` was changed on purpose.
+      allow_change: what may differ from the run that is resumed: fields of the configuration,
+        hyper-parameters, `"steps"`, `"data"`, `"program"`, or what else the error names.
+      report: whether the run is recorded, and gets a `report.html` in the end: a page with the
+        timeline of its training.
+    """
+
+    path: str | Path
+    name: str | None = None
+    config: Any = None
+    resume: bool = False
+    allow_change: Sequence[str] = ()
+    report: bool = True
+
+    def __post_init__(self):
+        path, names = self.path, self.allow_change
+        if not isinstance(path, str | os.PathLike) or str(path) == "" or "\0" in str(path):
+            raise InvalidType(
+                "run directory",
+                "out is not a path",
+                got=f"out={path!r}",
+                expected="the path of a directory",
+                fix="Pass, say, out='runs/mine'",
+            )
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise InvalidType(
+                "run directory",
+                "allow_change has the wrong type",
+                got=f"allow_change={names!r}",
+                expected="a list of names",
+                fix="Pass, say, allow_change=['learning_rate']",
+            )
+
+
+def destination(out: str | Path | Directory) -> Directory:
+    """Returns `out` as a `Directory`."""
+    return out if isinstance(out, Directory) else Directory(out)
 
 
 class NoCheckpoint(Explained):

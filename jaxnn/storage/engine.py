@@ -91,12 +91,11 @@ def read_arrays(
                 group.append(number)
                 size += int(np.prod(shape)) * np.dtype(dtype).itemsize
             if group and (size >= GROUP or number == last):
-                item = {
-                    str(n): ocp.PLACEHOLDER for n in range(len(shapes)) if 0 not in shapes[n][0]
-                }
-                item |= {
-                    str(n): np.broadcast_to(np.zeros((), shapes[n][1]), shapes[n][0]) for n in group
-                }
+                stored = (n for n, (shape, _) in enumerate(shapes) if 0 not in shape)
+                item: dict[str, Any] = {str(n): ocp.PLACEHOLDER for n in stored}
+                for n in group:
+                    shape, dtype = shapes[n]
+                    item[str(n)] = np.broadcast_to(np.zeros((), dtype), shape)
                 as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in item}
                 args = ocp.args.PyTreeRestore(item=item, restore_args=as_numpy)
                 restored = checkpointer.restore(folder.absolute(), args=args)

@@ -33,7 +33,7 @@ def identity(training: Training) -> dict[str, Any]:
     """Returns the fields that a run must have to be the same, as JSON holds them."""
     hparams = {name: np.asarray(value) for name, value in training.hparams.items()}
     return {
-        **{name: _json_value(value) for name, value in hparams.items()},
+        **{n: _digest(x) if x.ndim else float(str(x)) for n, x in hparams.items()},
         "steps": training.steps,
         "every": training.every,
         "evaluate_every": training.evaluate_every,
@@ -107,10 +107,6 @@ def _short(value: Any, other: Any) -> str:
         value = {name: x for name, x in value.items() if x != other.get(name)}
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _json_value(value: np.ndarray) -> Any:
-    return float(str(value)) if value.ndim == 0 else _digest(value)
 
 
 def _digest(*arrays: Any) -> str:

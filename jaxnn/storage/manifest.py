@@ -211,8 +211,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             fix="Upgrade jaxnn, or name another directory (--out)",
         )
     try:
-        _check_fields(content)
-        _check_arrays(content)
+        _check_content(content)
     except _PARSE_ERRORS as error:
         raise corrupt(folder, f"{FILE} with invalid content ({error})", "a manifest") from None
     return content
@@ -226,8 +225,11 @@ def leaves_in(content: Mapping[str, Any]) -> list[Leaf]:
     ]
 
 
-def _check_fields(content: dict[str, Any]) -> None:
-    """Raises unless every field is there and has its type."""
+def _check_content(content: dict[str, Any]) -> None:
+    """Raises unless every field has its type, and arrays are no larger than their files.
+
+    So no file can ask for more memory than it has bytes.
+    """
     for name, kind in _FIELDS.items():
         value = content.get(name)
         negative = isinstance(value, int) and value < 0
@@ -235,14 +237,7 @@ def _check_fields(content: dict[str, Any]) -> None:
         if not isinstance(value, kind) or isinstance(value, bool) or negative:
             raise ValueError(f"without {name}")
     if not isinstance(content.get("eval_path", ""), str):
-        raise ValueError("eval_path is no text")
-
-
-def _check_arrays(content: dict[str, Any]) -> None:
-    """Raises unless dtypes are known and arrays no larger than their files.
-
-    So no file can ask for more memory than it has bytes.
-    """
+        raise ValueError("eval_path is not a string")
     for each in (*content["arrays"], *content["files"]):
         if not isinstance(each["name"], str) or not isinstance(each["sha256"], str):
             raise ValueError("a name or a digest is not a string")

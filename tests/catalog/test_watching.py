@@ -1,4 +1,4 @@
-"""`python -m jaxnn watch`: a run is seen by its files while it goes on, and until it ends."""
+"""`python -m jaxnn watch`: a run is seen by its files while it is running, and until it ends."""
 
 import json
 import os

@@ -28,7 +28,7 @@ def idx(array):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `pages`, path -> (body, bytes to declare); anything else is not found."""
+    """Serves `pages`, path -> (body, bytes to declare); anything else is a 404."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -242,11 +242,11 @@ def test_cache_that_cannot_be_written(server, cache, mirrors):
         datasets.tiny_shakespeare()
 
 
-@pytest.mark.parametrize("damaged", [GOOD[:-1], b"", b"\x1f\x8b" + GOOD])
-def test_corrupt_cache_is_repaired(server, cache, mirrors, damaged):
+@pytest.mark.parametrize("corrupt", [GOOD[:-1], b"", b"\x1f\x8b" + GOOD])
+def test_corrupt_cache_is_repaired(server, cache, mirrors, corrupt):
     mirrors(server.url("/good", GOOD))
     cache.mkdir()
-    (cache / TEXT).write_bytes(damaged)
+    (cache / TEXT).write_bytes(corrupt)
     assert datasets.tiny_shakespeare() == GOOD.decode()
     assert (cache / TEXT).read_bytes() == GOOD
 

@@ -43,7 +43,7 @@ def test_inputs_keep_their_dtype_and_are_not_copied(dtype):
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "kept"),
+    ("name", "given", "stored"),
     [
         ("inputs", "float64", "float32"),
         ("inputs", ">f4", "float32"),
@@ -54,9 +54,9 @@ def test_inputs_keep_their_dtype_and_are_not_copied(dtype):
         ("labels", "uint8", "uint8"),
     ],
 )
-def test_dtypes_that_change(name, given, kept):
+def test_dtypes_that_change(name, given, stored):
     data = examples({"inputs": np.ones(2, np.float32)} | {name: np.ones(2, given)})
-    assert data[name].dtype == np.dtype(kept)
+    assert data[name].dtype == np.dtype(stored)
     np.testing.assert_array_equal(data[name], [1, 1])
 
 
@@ -203,8 +203,8 @@ def test_npz_errors(tmp_path):
         examples(path)
     np.savez(path, inputs=np.ones(1000))
     whole = path.read_bytes()
-    damaged = whole[:500] + bytes([whole[500] ^ 1]) + whole[501:]
-    for content in (b"", b"not an archive", whole[:-30], damaged):
+    corrupt = whole[:500] + bytes([whole[500] ^ 1]) + whole[501:]
+    for content in (b"", b"not an archive", whole[:-30], corrupt):
         path.write_bytes(content)
         with pytest.raises(InvalidValue, match="or save numbers alone"):
             examples(path)

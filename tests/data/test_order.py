@@ -23,12 +23,12 @@ def orders(key, n, epochs):
 
 @pytest.mark.parametrize("n", SIZES)
 def test_every_order_is_a_permutation(n, key):
-    found = orders(key, n, 3)
-    assert found.dtype == np.uint32
-    np.testing.assert_array_equal(np.sort(found, 1), np.broadcast_to(np.arange(n), (3, n)))
+    computed = orders(key, n, 3)
+    assert computed.dtype == np.uint32
+    np.testing.assert_array_equal(np.sort(computed, 1), np.broadcast_to(np.arange(n), (3, n)))
     if n > 7:
         other = orders(jax.random.key(1), n, 3)
-        different = {tuple(order) for order in (*found, *other, np.arange(n))}
+        different = {tuple(order) for order in (*computed, *other, np.arange(n))}
         assert len(different) == 7, "each key and epoch has an order of its own"
 
 
@@ -43,16 +43,16 @@ def test_all_orders_are_as_likely(n, key):
 
 def test_all_places_and_neighbours_are_as_likely(key):
     n, epochs = 20, 20000
-    found = orders(key, n, epochs).astype(np.int64)
-    at = np.stack([np.bincount(found[:, place], minlength=n) for place in range(n)])
+    computed = orders(key, n, epochs).astype(np.int64)
+    at = np.stack([np.bincount(computed[:, place], minlength=n) for place in range(n)])
     assert stats.chi2.sf(((at - epochs / n) ** 2 / (epochs / n)).sum(), (n - 1) ** 2) > 1e-4
-    steps = (found[:, 1:] - found[:, :-1]) % n
+    steps = (computed[:, 1:] - computed[:, :-1]) % n
     counts = np.bincount(steps.ravel(), minlength=n)
     assert counts[0] == 0 and stats.chisquare(counts[1:]).pvalue > 1e-4
-    early = found[:, :-1] < found[:, 1:]
+    early = computed[:, :-1] < computed[:, 1:]
     assert abs(early.mean() - 0.5) < 4 * np.sqrt(0.25 / early.size)
-    same = (found[1:] == found[:-1]).mean()  # one epoch says nothing about the next
-    assert abs(same - 1 / n) < 4 * np.sqrt(1 / n / found.size)
+    same = (computed[1:] == computed[:-1]).mean()  # one epoch says nothing about the next
+    assert abs(same - 1 / n) < 4 * np.sqrt(1 / n / computed.size)
 
 
 def test_a_large_order_is_uniform_too(key):
@@ -74,7 +74,7 @@ BIG = 2**31 - 1
      (65536, 1_500_000_000), (1000, BIG), (4095, BIG - 1)],
 )  # fmt: skip
 def test_epoch_and_place_are_exact(batch, n):
-    """Python's whole numbers are as long as it takes; epochs are told modulo 2**32."""
+    """Python's whole numbers are as long as it takes; epochs count modulo 2**32."""
     compute = jax.jit(lambda step: epoch_and_place(step, batch, n))
     for step in (0, 1, 2, 5, 1000, 123_456_789, 2**30 + 1, BIG - 1, BIG):
         numbers = [step * batch + i for i in range(batch)]

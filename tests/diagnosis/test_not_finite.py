@@ -1,4 +1,4 @@
-"""What is not finite ends a run, is found and told, and never is what is kept."""
+"""What is not finite ends a run, is located and reported, and is never saved."""
 
 import json
 import math
@@ -81,7 +81,7 @@ def burst(h):
 STRANGE = data(labels=touched(LABELS, WHICH, 1e30))
 ZERO = data(inputs=touched(INPUTS, WHICH, 0.0))
 SPOILT = "div", "", "forward"
-# What is injected: the learner, the data and more; the first bad step, and of what is found the
+# What is injected: the learner, the data and more; the first bad step, and of the finding the
 # operation, its layer and its phase.
 INJECTIONS = {
     "a label": ((linear(), STRANGE), 5, "integer_pow|square", "", "forward"),
@@ -146,15 +146,15 @@ QUICK = "the first step after a report"
 def test_the_first_bad_step_is_found_and_the_state_before_it_kept(name, tmp_path, monkeypatch):
     given, first, operation, layer, phase = INJECTIONS[name]
     keep_pace(None, monkeypatch.setattr)
-    with counted(P10="faults injected into a run, which were found and never kept") as tried:
+    with counted(P10="faults injected into a run, each reported and never saved") as tried:
         text = ends(tmp_path, *given)
         assert f"first in step {first}: " in text
-        told = report(tmp_path)
-        assert (told["step"], told["checkpoint"], told["again"]) == (first, first, False)
-        assert told["batch"] == BATCHES[first] and told["epoch"] == pytest.approx(first / 6)
-        found = told["finding"]
-        assert re.fullmatch(operation, found["operation"]) and found["sentence"] in text
-        assert (found["layer"], found["phase"]) == (layer, phase)
+        written = report(tmp_path)
+        assert (written["step"], written["checkpoint"], written["again"]) == (first, first, False)
+        assert written["batch"] == BATCHES[first] and written["epoch"] == pytest.approx(first / 6)
+        finding = written["finding"]
+        assert re.fullmatch(operation, finding["operation"]) and finding["sentence"] in text
+        assert (finding["layer"], finding["phase"]) == (layer, phase)
         # The newest is the state before that step, as training that ends there comes to it.
         arrays = saved(tmp_path)
         assert all(map(is_clean, arrays.values())) and max(arrays) == first
@@ -177,11 +177,13 @@ def flat(state):
 
 def test_an_evaluation_that_is_not_finite_blames_no_step(tmp_path):
     given = linear(), DATA, {"evaluate": {"odd": STRANGE}, "watch": "odd/loss"}
-    with counted(P10="faults injected into a run, which were found and never kept") as tried:
+    with counted(P10="faults injected into a run, each reported and never saved") as tried:
         text = ends(tmp_path, *given)
         assert "odd/loss is not finite. Got inf at step 4, no step from" in text
-        told = report(tmp_path)
-        assert told["step"] is None and told["metric"] == "odd/loss" and told["batch"] == []
+        written = report(tmp_path)
+        assert (
+            written["step"] is None and written["metric"] == "odd/loss" and written["batch"] == []
+        )
         assert all(map(is_clean, saved(tmp_path).values()))
         tried.append("evaluation")
 
@@ -198,11 +200,11 @@ def score(outputs, batch):
 
 
 def test_a_watched_number_that_is_nan_is_never_the_best(tmp_path, monkeypatch):
-    """No loss is wrong, so the run goes on; what is best, and kept as such, is a number."""
+    """No loss is wrong, so the run continues; what is best, and saved as such, is a number."""
     learner = jaxnn.learner(jaxnn.linear(1), jaxnn.objective(error, metrics=score), rate)
     watch = {"watch": jaxnn.Watch("test/score", better="higher"), "every": 2}
     more = watch | {"hparams": {"learning_rate": 0.1}}
-    with counted(P10="faults injected into a run, which were found and never kept") as tried:
+    with counted(P10="faults injected into a run, each reported and never saved") as tried:
         keep_pace(None, monkeypatch.setattr)
         run = fit(tmp_path, learner, DATA, more)
         scores = [row["test/score"] for row in run.history]
@@ -255,12 +257,12 @@ def test_a_member_diverges_alone_and_the_population_is_kept(tmp_path, monkeypatc
     with monkeypatch.context() as patch, pytest.raises(OSError):
         failpoints.arm("after a row", 2, "EIO", patch.setattr)
         fit(tmp_path, linear(), DATA, more)
-    kept = saved(tmp_path)
+    saved_arrays = saved(tmp_path)
     assert any(
         arrays["status"].tolist() == [0, jaxnn.loop.STATUSES.index("diverged"), 0]
-        for arrays in kept.values()
+        for arrays in saved_arrays.values()
     )
-    for arrays in kept.values():
+    for arrays in saved_arrays.values():
         for name, array in arrays.items():
             if name.startswith(("state/", "best/")):
                 assert np.isfinite(array[[0, 2]].astype(np.float64)).all()

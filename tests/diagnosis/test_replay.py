@@ -1,4 +1,4 @@
-"""Replay: which operation is found, and where it is said to be."""
+"""Replay: which operation is blamed, and where it is said to be."""
 
 import os
 
@@ -38,11 +38,11 @@ def line(function, after=1):
 
 def stepped(network, batch=BATCH, optimizer=None, change=lambda state: state):
     """Replays a training step from the beginning, or from another state."""
-    made = jaxnn.learner(network, jaxnn.classification(), optimizer or optax.sgd(0.1))
-    return first_not_finite(made.step, change(made.init(jax.random.key(0), {}, batch)), batch)
+    learner = jaxnn.learner(network, jaxnn.classification(), optimizer or optax.sgd(0.1))
+    return first_not_finite(learner.step, change(learner.init(jax.random.key(0), {}, batch)), batch)
 
 
-def around(function):
+def wrap(function):
     """A network with a function in the middle, in a part of a part."""
     inner = jaxnn.serial(jaxnn.linear(5), ("function", jaxnn.activation(function)))
     return jaxnn.serial(("layers", inner), ("output", jaxnn.linear(3)))
@@ -52,7 +52,7 @@ def texts(arrays):
     return tuple(map(str, arrays))
 
 
-def found(finding, *names):
+def fields(finding, *names):
     return tuple(getattr(finding, name) for name in names)
 
 
@@ -60,9 +60,9 @@ def found(finding, *names):
 
 
 def test_forward():
-    finding = stepped(around(logarithm))
-    assert found(finding, "operation", "gave", "phase") == ("log", "NaN", "forward")
-    assert found(finding, "layer", "where") == ("layers/function", line(logarithm))
+    finding = stepped(wrap(logarithm))
+    assert fields(finding, "operation", "gave", "phase") == ("log", "NaN", "forward")
+    assert fields(finding, "layer", "where") == ("layers/function", line(logarithm))
     (given,), (gave,) = finding.inputs, finding.outputs
     assert (given.dtype, given.shape, given.nans) == ("float32", (8, 5), 0) and given.low < 0
     assert str(gave).startswith("float32[8,5] from ") and str(gave).endswith(f" {gave.nans} NaN")
@@ -72,13 +72,13 @@ def test_forward():
 
 def test_backward():
     """The root is finite, and its slope infinite: that is computed in the forward pass."""
-    finding = stepped(around(root), BATCH | {"inputs": np.zeros((8, 4), np.float32)})
-    assert found(finding, "operation", "gave", "phase") == ("div", "inf", "backward")
-    assert found(finding, "layer", "where") == ("layers/function", line(root))
+    finding = stepped(wrap(root), BATCH | {"inputs": np.zeros((8, 4), np.float32)})
+    assert fields(finding, "operation", "gave", "phase") == ("div", "inf", "backward")
+    assert fields(finding, "layer", "where") == ("layers/function", line(root))
     assert str(finding.inputs[1]) == "float32[8,5] of 0"
     # Infinities of both signs meet where the gradient of a bias is summed.
     assert finding.then.startswith("reduce_sum at _linear.py:")
-    assert str(finding).endswith(f"; {finding.then} made NaN of it")
+    assert str(finding).endswith(f"; {finding.then} turned it into NaN")
 
 
 def test_backward_of_what_is_compiled():
@@ -91,9 +91,9 @@ def test_backward_of_what_is_compiled():
         return x * jnp.linalg.norm(x, axis=-1, keepdims=True)
 
     assert first_not_finite(elsewhere, jnp.ones((8, 5))) is None
-    finding = stepped(around(norm), BATCH | {"inputs": np.zeros((8, 4), np.float32)})
-    assert found(finding, "phase", "layer") == ("backward", "layers/function")
-    assert found(finding, "operation", "where") == ("div", line(norm))
+    finding = stepped(wrap(norm), BATCH | {"inputs": np.zeros((8, 4), np.float32)})
+    assert fields(finding, "phase", "layer") == ("backward", "layers/function")
+    assert fields(finding, "operation", "where") == ("div", line(norm))
 
 
 def test_update():
@@ -104,8 +104,8 @@ def test_update():
 
     inputs = BATCH["inputs"] * [0, 1, 1, 1]
     finding = stepped(jaxnn.linear(3), BATCH | {"inputs": inputs}, optax.sgd(schedule))
-    assert found(finding, "operation", "gave", "phase") == ("div", "inf", "update")
-    assert found(finding, "layer", "where") == ("", line(schedule))
+    assert fields(finding, "operation", "gave", "phase") == ("div", "inf", "update")
+    assert fields(finding, "layer", "where") == ("", line(schedule))
     assert texts(finding.inputs) == ("float32[] of 1", "float32[] of 0")
     assert finding.then.startswith("mul at ") and " in the update (" in str(finding)
 
@@ -118,7 +118,7 @@ def test_update_from_gradients():
 
     batch = BATCH | {"inputs": np.zeros((8, 4), np.float32)}
     finding = stepped(jaxnn.linear(3), batch, optax.stateless(normalized))
-    assert found(finding, "operation", "gave", "phase") == ("div", "NaN", "update")
+    assert fields(finding, "operation", "gave", "phase") == ("div", "NaN", "update")
     assert finding.where == line(normalized).replace("normalized", "<lambda>")
     assert texts(finding.inputs) == ("float32[4,3] of 0", "float32[] of 0")
 
@@ -130,7 +130,7 @@ def test_overflow_in_a_convolution():
         ("relu", jaxnn.activation(jax.nn.relu)), jaxnn.flatten(), jaxnn.linear(3),
     )  # fmt: skip
     finding = stepped(network, change=lambda s: _scaled(s, "conv", 1e15), batch=IMAGES)
-    assert found(finding, "operation", "phase") == ("conv_general_dilated", "forward")
+    assert fields(finding, "operation", "phase") == ("conv_general_dilated", "forward")
     assert finding.layer == "conv" and finding.where.startswith("convolution.py:")
 
 
@@ -163,13 +163,13 @@ class Nnx(nnx.Module):
 def test_flax(model, layer, call):
     network = jaxnn.serial(("model", from_flax(model)))
     finding = stepped(network)
-    assert found(finding, "operation", "layer", "phase") == ("log", layer, "forward")
+    assert fields(finding, "operation", "layer", "phase") == ("log", layer, "forward")
     code = getattr(call, "__wrapped__", call).__code__
     assert finding.where.startswith("test_replay.py:") and finding.where.endswith(" (__call__)")
     assert int(finding.where[15:-11]) - code.co_firstlineno in (1, 2)
     large = BATCH | {"inputs": BATCH["inputs"] * 1e3}
     finding = stepped(network, large, change=lambda s: _scaled(s, "model", 1e37))
-    assert found(finding, "operation", "gave") in (("dot_general", "NaN"), ("dot_general", "inf"))
+    assert fields(finding, "operation", "gave") in (("dot_general", "NaN"), ("dot_general", "inf"))
     assert finding.where.startswith("test_replay.py:"), "a line of Flax says little"
 
 
@@ -178,9 +178,9 @@ def test_what_is_done_again_for_a_gradient():
     def again(x):
         return jnp.sin(root(x))
 
-    finding = stepped(around(again), BATCH | {"inputs": np.zeros((8, 4), np.float32)})
-    assert found(finding, "operation", "phase") == ("div", "backward")
-    assert found(finding, "layer", "where") == ("layers/function", line(root))
+    finding = stepped(wrap(again), BATCH | {"inputs": np.zeros((8, 4), np.float32)})
+    assert fields(finding, "operation", "phase") == ("div", "backward")
+    assert fields(finding, "layer", "where") == ("layers/function", line(root))
 
 
 def test_clean():
@@ -193,12 +193,12 @@ def test_clean():
 @pytest.mark.parametrize("compiled", [False, True])
 def test_arguments(compiled):
     """NaN that was there before is nobody's fault, unless something else is somebody's."""
-    made = jaxnn.learner(around(jnp.tanh), jaxnn.classification(), optax.sgd(0.1))
-    step = jax.jit(made.step) if compiled else made.step
+    learner = jaxnn.learner(wrap(jnp.tanh), jaxnn.classification(), optax.sgd(0.1))
+    step = jax.jit(learner.step) if compiled else learner.step
     batch = BATCH | {"inputs": np.where(np.arange(4) == 1, np.nan, BATCH["inputs"])}
     batch["inputs"] = batch["inputs"].astype(np.float32)
-    finding = first_not_finite(step, made.init(jax.random.key(0), {}, batch), batch)
-    assert found(finding, "operation", "gave", "where") == ("argument", "NaN", "[1]['inputs']")
+    finding = first_not_finite(step, learner.init(jax.random.key(0), {}, batch), batch)
+    assert fields(finding, "operation", "gave", "where") == ("argument", "NaN", "[1]['inputs']")
     start = "argument [1]['inputs'] held NaN from the beginning: float32[8,4] from "
     assert str(finding).startswith(start) and str(finding).endswith(", 8 NaN")
     both = jax.jit(lambda x, y: (x + 1, jnp.log(y)))
@@ -207,10 +207,10 @@ def test_arguments(compiled):
 
 
 def test_nothing_is_donated():
-    made = jaxnn.learner(around(logarithm), jaxnn.classification(), optax.sgd(0.1))
-    state = made.init(jax.random.key(0), {}, BATCH)
-    finding = first_not_finite(jax.jit(made.step, donate_argnums=0), state, BATCH)
-    assert found(finding, "operation", "layer", "where") == (
+    learner = jaxnn.learner(wrap(logarithm), jaxnn.classification(), optax.sgd(0.1))
+    state = learner.init(jax.random.key(0), {}, BATCH)
+    finding = first_not_finite(jax.jit(learner.step, donate_argnums=0), state, BATCH)
+    assert fields(finding, "operation", "layer", "where") == (
         "log", "layers/function", line(logarithm),
     )  # fmt: skip
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
@@ -226,7 +226,7 @@ def falling(carry, x):
 
 def test_scan():
     finding = first_not_finite(lambda x: lax.scan(falling, 3.5, x), jnp.ones(6))
-    assert found(finding, "operation", "gave", "iterations") == ("log", "NaN", (3,))
+    assert fields(finding, "operation", "gave", "iterations") == ("log", "NaN", (3,))
     assert finding.where == line(falling, 2) and texts(finding.inputs) == ("float32[] of -0.5",)
     assert ", turn 3 (" in str(finding)
 
@@ -238,7 +238,7 @@ def test_gradient_of_a_scan():
         return lax.scan(lambda carry, y: (carry + jnp.sqrt(y), None), 0.0, x)[0]
 
     finding = first_not_finite(jax.grad(loss), jnp.array([1.0, 2, 0, 3, 4]))
-    assert found(finding, "operation", "phase", "iterations") == ("div", "backward", (2,))
+    assert fields(finding, "operation", "phase", "iterations") == ("div", "backward", (2,))
     backwards = lambda x: lax.scan(falling, 3.5, x, reverse=True)  # noqa: E731
     assert first_not_finite(backwards, jnp.ones(6)).iterations == (2,)
 
@@ -251,7 +251,7 @@ def test_loops_in_loops():
         return lax.scan(lambda carry, y: (powers(carry + y, n), None), x, jnp.array([0.0, 1, 8]))
 
     finding = first_not_finite(outer, jnp.float32(0), 6)
-    assert found(finding, "operation", "gave", "iterations") == ("mul", "inf", (2, 5))
+    assert fields(finding, "operation", "gave", "iterations") == ("mul", "inf", (2, 5))
     assert finding.where == line(powers).replace("powers", "<lambda>")
 
 
@@ -265,7 +265,7 @@ def test_branch(wanted):
     branches = (logarithm, logarithms)
     branch = lambda i, x: lax.cond(i == 0, *branches, x)  # noqa: E731
     finding = first_not_finite(branch, wanted, -jnp.ones(2))
-    assert found(finding, "operation", "where") == ("log", line(branches[wanted]))
+    assert fields(finding, "operation", "where") == ("log", line(branches[wanted]))
     switch = lambda i, x: lax.switch(i, (jnp.sin, *branches), x)  # noqa: E731
     assert first_not_finite(switch, wanted + 1, -jnp.ones(2)).where == line(branches[wanted])
     assert first_not_finite(switch, 0, -jnp.ones(2)) is None
@@ -286,9 +286,9 @@ def _with_a_rule(rule):
 def test_inside_a_function(rule):
     function = _with_a_rule(rule)
     finding = first_not_finite(lambda x: jnp.sum(2 * function(x)), -jnp.ones(2))
-    assert found(finding, "operation", "where", "phase") == ("log", line(logarithm), "forward")
+    assert fields(finding, "operation", "where", "phase") == ("log", line(logarithm), "forward")
     finding = first_not_finite(jax.grad(lambda x: jnp.sum(2 * function(x))), jnp.zeros(2))
-    assert found(finding, "operation", "gave", "phase") == ("div", "inf", "backward")
+    assert fields(finding, "operation", "gave", "phase") == ("div", "inf", "backward")
 
 
 def test_many_at_once():
@@ -299,9 +299,9 @@ def test_many_at_once():
             return jax.checkpoint(root)(x).sum()
 
     finding = first_not_finite(jax.vmap(jax.grad(loss)), jnp.zeros((3, 2)))
-    assert found(finding, "layer", "phase", "where") == ("part", "backward", line(root))
+    assert fields(finding, "layer", "phase", "where") == ("part", "backward", line(root))
     assert str(finding.inputs[1]) == "float32[3,2] of 0"
-    made = jaxnn.learner(jaxnn.linear(3), jaxnn.classification(), optax.sgd(lambda n: 1.0 / n))
-    states = jax.vmap(lambda key: made.init(key, {}, BATCH))(jax.random.split(jax.random.key(0)))
-    finding = first_not_finite(jax.vmap(made.step, (0, None)), states, BATCH)
-    assert found(finding, "operation", "layer", "phase") == ("div", "", "update")
+    learner = jaxnn.learner(jaxnn.linear(3), jaxnn.classification(), optax.sgd(lambda n: 1.0 / n))
+    states = jax.vmap(lambda key: learner.init(key, {}, BATCH))(jax.random.split(jax.random.key(0)))
+    finding = first_not_finite(jax.vmap(learner.step, (0, None)), states, BATCH)
+    assert fields(finding, "operation", "layer", "phase") == ("div", "", "update")

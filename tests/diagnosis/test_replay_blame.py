@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from jaxnn.diagnosis.replay import first_not_finite
-from tests.diagnosis.test_replay import found, line, texts
+from tests.diagnosis.test_replay import fields, line, texts
 from tests.registry import real
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def test_not_blamed(case):
 
 def test_a_mask_over_everything_is_blamed():
     finding = first_not_finite(attention, real(2, 3), np.array([[True] * 3, [False] * 3]))
-    assert found(finding, "operation", "gave", "where") == ("sub", "NaN", line(attention))
+    assert fields(finding, "operation", "gave", "where") == ("sub", "NaN", line(attention))
     assert (finding.inputs[0].infinities, finding.inputs[0].nans) == (3, 0)
 
 
@@ -63,7 +63,7 @@ def test_the_gradient_of_what_is_left_out_is_blamed():
         return jnp.where(x > 0, jnp.log(x), 0.0).sum()
 
     finding = first_not_finite(jax.grad(safe), jnp.zeros(2))
-    assert found(finding, "operation", "phase", "where") == ("div", "backward", line(safe))
+    assert fields(finding, "operation", "phase", "where") == ("div", "backward", line(safe))
 
 
 def test_infinity_is_blamed_before_its_nan():
@@ -72,7 +72,7 @@ def test_infinity_is_blamed_before_its_nan():
         return large / large.sum()
 
     finding = first_not_finite(softmax, jnp.array([89.0, 1.0]))
-    assert found(finding, "operation", "gave", "where") == ("exp", "inf", line(softmax))
+    assert fields(finding, "operation", "gave", "where") == ("exp", "inf", line(softmax))
     assert finding.then == f"div at {line(softmax, 2)}"
     assert texts(finding.outputs) == ("float32[2] of 2.718, 1 infinite",)
 
@@ -96,7 +96,7 @@ def test_what_is_said_first_is_first():
 
 def test_overflow_of_few_bits():
     finding = first_not_finite(lambda x: x.astype(jnp.float16), jnp.array([1e5, -1.0]))
-    assert found(finding, "operation", "gave") == ("convert_element_type", "inf")
+    assert fields(finding, "operation", "gave") == ("convert_element_type", "inf")
     assert texts(finding.outputs) == ("float16[2] of -1, 1 infinite",)
     finding = first_not_finite(lambda x: -jnp.exp(x), jnp.array([100.0, 1.0], jnp.bfloat16))
     assert (finding.operation, *texts(finding.inputs)) == ("exp", "bfloat16[2] from 1 to 100")
@@ -105,8 +105,8 @@ def test_overflow_of_few_bits():
 def test_constants():
     """NaN is a fault even where it was written on purpose; what is near it is named."""
     finding = first_not_finite(lambda x: jnp.where(x > 0, x, jnp.nan), -jnp.ones(2))
-    assert found(finding, "operation", "gave") == ("where", "NaN")
+    assert fields(finding, "operation", "gave") == ("where", "NaN")
     table = jnp.array([1.0, jnp.nan])
     finding = first_not_finite(lambda x: x * table, jnp.ones(2))
-    assert found(finding, "operation", "gave") == ("mul", "NaN")
+    assert fields(finding, "operation", "gave") == ("mul", "NaN")
     assert texts(finding.inputs) == ("float32[2] of 1", "float32[2] of 1, 1 NaN")

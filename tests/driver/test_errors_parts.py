@@ -135,7 +135,7 @@ CASES = {
         V, r"conv: .* inputs of shape \(4, 6, 6, 1\) and weight of shape \(3, 3, 3, 4\)",
         r"Give inputs of the shape that init was given",
     ),
-    # Learners and what they are made of.
+    # Learners and their parts.
     "a loss without the axis of the batch": (
         lambda: train(parts=(None, batch_mean)),
         V, r"batch_mean: .* Got values of shape \(\) for a batch of 4; expected shape \(4,\)",

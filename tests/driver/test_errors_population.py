@@ -17,7 +17,7 @@ from tests.mistakes import DATA, KEY, RATE, judge, train
 
 KEYS = jax.random.split(KEY, 4)
 NO_KEYS = KEYS[:0]
-MANY = jax.random.split(KEY, 41)  # a number of which nothing was made before
+MANY = jax.random.split(KEY, 41)  # a number with which nothing was compiled before
 RATES = {"learning_rate": [0.1, 0.2, 0.3]}
 TABLE = {"learning_rate": np.full((2, 2), 0.1)}
 PARTS = (None, None, lambda h: optax.sgd(h["learning_rate"]))
@@ -33,7 +33,7 @@ def longer(key, trials):
     return jax.tree.map(lambda x: jnp.concatenate([x, x]), trials)
 
 
-def halves(key, trials):
+def drop_half(key, trials):
     return trials._replace(metrics={k: v.astype(jnp.float16) for k, v in trials.metrics.items()})
 
 
@@ -159,7 +159,7 @@ CASES = {
         T, r"watch is of another kind. Got a int; expected a Watch",
         r"Pass watch='test/accuracy' or Watch\(",
     ),
-    "a watch of a population on an unknown metric": (
+    "a watch for a population on an unknown metric": (
         lambda: train(key=MANY, evaluate=DATA, watch="test/los"),
         V, r"'test/los'; expected one of",
         r"Did you mean 'test/loss'\?$",
@@ -176,7 +176,7 @@ CASES = {
         r"Return trials\._replace\(\.\.\.\)",
     ),
     "a selection that changes a dtype": (
-        lambda: train(key=KEYS, select=halves),
+        lambda: train(key=KEYS, select=drop_half),
         T, r"the selection changes the form of the trials",
         r"Return trials\._replace\(\.\.\.\)",
     ),
@@ -217,7 +217,7 @@ def test_a_population_that_memory_does_not_hold_is_told_how_much_fits(
         return lambda: train(key=jax.random.split(KEY, count), **options)
 
     assert population(fit)().layout.members == fit
-    # A number of which nothing was made before, so that nothing can have been compiled for it.
+    # A number that no other test uses, so that nothing can have been compiled for it.
     count = 43 + devices + 2 * watched
     keys = jax.random.split(KEY, count)
     words = (

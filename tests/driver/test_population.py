@@ -39,7 +39,7 @@ def together(devices=1):
 
 
 def started(members=4):
-    """Returns states, and the data with the order of each, of a population that has not begun."""
+    """Returns states, and the data with the order of each, before training."""
     trials = train(ALL[:members]).trials(np.arange(members, dtype=np.int32))
     return trials.state, points().shuffled(trials.order)
 
@@ -185,9 +185,9 @@ def test_rows_keep_the_last_values_of_a_stopped_member():
     assert {"train/loss", "test/loss", "test/accuracy"} <= set(names)
     for member in ALL:
         last = run.result["steps"][member]
-        (kept,) = [row for row in run.history if row["step"] == last]
+        (last_row,) = [row for row in run.history if row["step"] == last]
         for row in run.history:
-            same = all(row[name][member] == kept[name][member] for name in names)
+            same = all(row[name][member] == last_row[name][member] for name in names)
             assert same == (row["step"] >= last), (member, row["step"])
 
 

@@ -1,4 +1,4 @@
-"""Members of a population stop on their own account: what they keep, and who goes on."""
+"""Members stop on their own account: what they keep, and who continues."""
 
 import math
 
@@ -21,19 +21,19 @@ from tests.trees import assert_same_bits, numbers
 @pytest.mark.parametrize("width", [1, 2])
 def test_a_stopped_member_keeps_every_bit_while_the_others_are_dealt_anew(width):
     members = ALL[[2, 4, 3, 5, 0, 6, 1, 4]] if width == 2 else ALL  # one to stop in each block
-    kept, moved, before = {}, False, None
+    final, moved, before = {}, False, None
     for progress in train(members, width=width, devices=jax.devices()[:2], steps=40):
         now = numbers((progress.trial, progress.metrics))
         running = np.asarray(progress.status) == RUNNING
         for place in np.flatnonzero(~running):
-            assert_same_bits(at(now, place), kept.setdefault(place, at(now, place)))
+            assert_same_bits(at(now, place), final.setdefault(place, at(now, place)))
         for place in np.flatnonzero(running):
             assert now[0].state.step[place] == progress.step
             weights = [each[0].state.params["output"]["weight"] for each in (now, before or now)]
             assert before is None or not np.array_equal(*at(weights, place))
         moved |= not np.array_equal(progress.placed.slot, ALL)
         before = now
-    assert moved and len(kept) == 6 and running.sum() == 2
+    assert moved and len(final) == 6 and running.sum() == 2
 
 
 @pytest.mark.slow
@@ -145,10 +145,10 @@ def test_a_diverged_state_is_never_the_best():
 
 @pytest.mark.parametrize("options", [{"evaluate": None}, {"evaluate_every": 12}], ids=str)
 def test_divergence_is_seen_without_evaluations_and_between_them(options):
-    found = fit(ALL[:3], rates=explosive(1), watch=None, steps=12, **options).result
-    assert found["status"] == ["done", "diverged", "done"] and found["steps"] == [12, EVERY, 12]
+    result = fit(ALL[:3], rates=explosive(1), watch=None, steps=12, **options).result
+    assert result["status"] == ["done", "diverged", "done"] and result["steps"] == [12, EVERY, 12]
     if "evaluate" not in options:
-        assert math.isnan(found["test/loss"][1]) and math.isfinite(found["test/loss"][0])
+        assert math.isnan(result["test/loss"][1]) and math.isfinite(result["test/loss"][0])
 
 
 def test_a_run_ends_when_all_members_have_diverged():

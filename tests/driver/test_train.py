@@ -78,14 +78,14 @@ def fetches(monkeypatch):
 @pytest.mark.slow
 def test_the_length_of_chunks_changes_no_report(monkeypatch, dispatched):
     learner, data, held_out = classifier(dropout=0.2), quarters(32), quarters(100)
-    found, lengths = [], []
+    all_rows, lengths = [], []
     for seconds in (0.0, 1e9):  # never longer than a step; doubled every time
         monkeypatch.setattr(driver, "CHUNK_SECONDS", seconds)
         dispatched.clear()
-        found.append(rows(learner, data, steps=STEPS, every=10, evaluate=held_out))
+        all_rows.append(rows(learner, data, steps=STEPS, every=10, evaluate=held_out))
         lengths.append(list(dispatched))
-    assert [step for step, _ in found[0]] == [10, 20, 30, 40, 50, 53]
-    assert found[0] == found[1]  # every figure, bit for bit
+    assert [step for step, _ in all_rows[0]] == [10, 20, 30, 40, 50, 53]
+    assert all_rows[0] == all_rows[1]  # every figure, bit for bit
     assert lengths[0] == [1] * STEPS
     assert lengths[1][:6] == [1, 1, 2, 4, 2, 8] and sum(lengths[1]) == STEPS
 
@@ -112,15 +112,15 @@ def test_looped_and_stepped_give_the_same_reports():
 )
 def test_evaluations_come_with_reports_and_at_the_end(every, evaluate_every, evaluated):
     parts = {"near": quarters(100), "far": quarters(64)}
-    found = rows(
+    reported = rows(
         classifier(),
         quarters(32),
         steps=STEPS,
         evaluate=parts,
         every=jaxnn.Every(every, evaluate_every),
     )
-    assert [step for step, row in found if "near/accuracy" in row] == evaluated
-    for _, row in found:
+    assert [step for step, row in reported if "near/accuracy" in row] == evaluated
+    for _, row in reported:
         assert ("near/loss" in row) == ("far/loss" in row)
         assert {"train/loss", "train/accuracy"} <= row.keys()
 
@@ -178,12 +178,12 @@ def test_evaluate_and_predict_agree_with_numpy(key, batch_size):
     learner = jaxnn.learner(jaxnn.linear(3), jaxnn.classification(), optax.sgd(0.1))
     state = jax.jit(learner.init)(key, {}, {"inputs": inputs})
     logits, logs = softmax_regression(state, inputs)
-    found = jaxnn.evaluate(learner, state, data)
-    assert found["loss"] == pytest.approx(
+    evaluated = jaxnn.evaluate(learner, state, data)
+    assert evaluated["loss"] == pytest.approx(
         np.average(-logs[np.arange(10), labels], weights=weights), 1e-5
     )
     accuracy = np.average(logits.argmax(-1) == labels, weights=weights)
-    assert found["accuracy"] == pytest.approx(accuracy, 1e-6)
+    assert evaluated["accuracy"] == pytest.approx(accuracy, 1e-6)
     outputs = jaxnn.predict(learner, state, inputs, batch_size=batch_size)
     assert isinstance(outputs, np.ndarray) and outputs.shape == (10, 3)
     np.testing.assert_allclose(outputs, logits, rtol=1e-5, atol=1e-6)
@@ -202,9 +202,9 @@ def test_the_driver_fetches_no_metric(key, fetches):
         classifier(), quarters(32), steps=60, key=key, every=10, evaluate=quarters(64)
     )
     fetches.clear()
-    kept = [report.metrics for report in reports]
+    stored = [report.metrics for report in reports]
     assert fetches == []
-    assert float(kept[0]["train/loss"]) > 0 and fetches == [()]
+    assert float(stored[0]["train/loss"]) > 0 and fetches == [()]
 
 
 def native_conv(features):

@@ -46,7 +46,7 @@ def arguments(kind: str) -> dict[str, Any]:
     }
 
 
-def go_on(kind: str, out: Path, **options: Any) -> jaxnn.Run:
+def resume(kind: str, out: Path, **options: Any) -> jaxnn.Run:
     """Does the run of a kind, or the rest of it."""
     saving = jaxnn.Saving(every=KEPT)
     given = arguments(kind) | {"out": jaxnn.Directory(out, **options), "saving": saving}
@@ -77,7 +77,7 @@ def predicted(kind: str, state: Any) -> list:
 def make(kind: str, folder: Path) -> None:
     """Writes a run, and what is known of it."""
     out = folder / kind
-    run = go_on(kind, out)
+    run = resume(kind, out)
     path = out / "checkpoints" / checkpoints.name(KEPT)
     trial = checkpoints.read_checkpoint(path, checkpoints.read_verified(path), shapes(kind))
     expected = {

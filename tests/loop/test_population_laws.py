@@ -63,7 +63,7 @@ def alone(case, member, **options):
 
 
 def assert_each(compare, population, case, members=MEMBERS, **options):
-    """Compares each member of a population with its single run."""
+    """Compares each member with its single run."""
     for place, member in enumerate(members):
         own = jax.tree.map(lambda x, place=place: x[place], population)
         compare(own, alone(case, member, **options))

@@ -94,9 +94,9 @@ def test_gradients_by_what_began_and_by_the_data():
         after, _ = unroll(line, 5)(begun, Resident(labels, data.key, 1))
         return after.params["weight"][0, 0]
 
-    found = slopes({"weight": jnp.ones((1, 1)), "label": jnp.full((1, 1), 2.0)})
+    computed = slopes({"weight": jnp.ones((1, 1)), "label": jnp.full((1, 1), 2.0)})
     wanted = {"weight": np.full((1, 1), 0.8**5), "label": np.full((1, 1), 1 - 0.8**5)}
-    assert_close(found, wanted, 1e-6)
+    assert_close(computed, wanted, 1e-6)
 
 
 @pytest.mark.parametrize("eps_root, finite", [(0.0, False), (1e-8, True)])

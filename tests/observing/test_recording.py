@@ -17,7 +17,7 @@ import jaxnn
 from jaxnn.names import named_leaves
 from jaxnn.observing.observation import observe
 from jaxnn.observing.plan import SAMPLE, bind, plan, probe, probe_data, schedule
-from jaxnn.scale.peaks import peak_flops
+from jaxnn.scale.devices import peak_flops
 from jaxnn.storage import recording
 from tests.gan import gan_data, gan_learner
 from tests.options import grouped

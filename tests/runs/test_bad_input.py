@@ -1,7 +1,7 @@
 """A hundred bad inputs: each is answered at once, before anything compiles, and changes no file.
 
 Those of networks, data and training are the tables of `test_errors.py` and its like; here are those
-of runs that are kept and go on.
+of runs that are saved and resumed.
 """
 
 import json
@@ -25,9 +25,9 @@ LEARNER, WIDE = learner(), learner(jaxnn.mlp([9], 3))
 V, T = InvalidValue, InvalidType
 
 
-def fit(out, made=LEARNER, **settings):
+def fit(out, learner=LEARNER, **settings):
     options = {"steps": 3, "key": KEY, "config": {"rate": 0.1, "note": "mine"}, **settings}
-    return jaxnn.fit(made, DATA, quiet=True, **grouped(out, **options))
+    return jaxnn.fit(learner, DATA, quiet=True, **grouped(out, **options))
 
 
 def sweep(out, **settings):
@@ -103,7 +103,7 @@ CASES = {
         partial(fit, config={"rate": 0.2, "note": "mine"}, allow_change=["rat"]),
         V, "Got rate=0.2", "'rate'",
     ),
-    # What goes on.
+    # What resumes.
     "a change that is a word": (
         partial(fit, allow_change="rate"), T, "Got allow_change='rate'; expected a list", "Pass, s",
     ),
@@ -113,22 +113,22 @@ CASES = {
     "resuming without a directory": (
         lambda out: fit(None, resume=True), T, "Got out=None", "Pass, say, out='runs/mine'",
     ),
-    "going on with another key": (
+    "resuming with another key": (
         partial(fit, key=OTHER), V, r"key \(key or seed\)", r"allow_change=\['key'\]",
     ),
-    "going on for longer": (
+    "resuming for longer": (
         partial(fit, steps=4), V, "Got steps 4", r"steps 3\. .*allow_change=\['steps'\]",
     ),
-    "going on with another network": (
-        partial(fit, made=WIDE), T, r"float32\[8\] at state/params/hidden_1/bias", "warm_start",
+    "resuming with another network": (
+        partial(fit, learner=WIDE), T, r"float32\[8\] at state/params/hidden_1/bias", "warm_start",
     ),
-    "going on as a population": (
+    "resuming as a population": (
         partial(fit, key=KEYS), T, r"Got int32\[\] at state/step; expected int32\[3\]", "Train w",
     ),
-    "going on with evaluation": (
+    "resuming with evaluation": (
         partial(fit, evaluate=DATA), T, "Got nothing at metrics/test/", "Train with the network",
     ),
-    "going on with a rate that nothing reads": (
+    "resuming with a rate that nothing reads": (
         partial(fit, hparams=RATE | {"decay": 0.1}), V, "read by nothing", "Leave it out",
     ),
     # Sweeps.
@@ -141,7 +141,7 @@ CASES = {
     "a sweep in a directory of another": (
         sweep, V, r"rate=\[0\.1, 0\.2\]", "Name another directory",
     ),
-    "a sweep that is to go on by a word": (
+    "a sweep that is to resume by a word": (
         partial(sweep, allow_change="rate"), T, "allow_change='rate'", "Pass, say, allow_change=",
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A run goes on only as what it was: whatever was changed is named, and refused unless allowed."""
+"""A run resumes only as what it was: whatever was changed is named, and refused unless allowed."""
 
 import ast
 import re
@@ -138,7 +138,7 @@ SOFT = {
         {"evaluate": data(touched(INPUTS, 0, 0.5), batch_size=30)}, "data test", "data test",
     ),
     "batch size": ({"data": data(batch_size=10)}, "batch_size 10", "batch_size 12"),
-    # How long, how often, what decides.
+    # How long, how often, which metric.
     "steps": ({"steps": 16}, "steps 16", "steps 12"),
     "every": ({"every": 3, "evaluate_every": 4}, "every 3", "every 4"),
     "evaluate every": ({"evaluate_every": 8}, "evaluate_every 8", "evaluate_every 4"),
@@ -180,7 +180,7 @@ HARD = {
     "one more member": (
         {"key": FOUR_KEYS, "hparams": {"learning_rate": 0.1}}, r"\[3\] at", r"\[4\] ", "three",
     ),
-    "one run of a population": (ONE, r"\[3\] at", r"\[\] there", "three"),
+    "one run of three": (ONE, r"\[3\] at", r"\[\] there", "three"),
 }  # fmt: skip
 
 
@@ -205,7 +205,7 @@ def of_each(rows):
 def test_what_was_changed_is_named_and_refused(name, begun, tmp_path, compilations):
     changes, got, expected, which = (*SOFT[name], "one")[:4]
     out = begun(which, tmp_path)
-    with counted(P5="changes of a run that goes on: named, and refused unless allowed") as tried:
+    with counted(P5="changes of a run that resumes: reported, and refused unless allowed") as tried:
         words, rest = refused(out, changes, InvalidValue, compilations)
         assert re.search(got, words), words
         assert re.search(expected, rest), rest
@@ -216,7 +216,7 @@ def test_what_was_changed_is_named_and_refused(name, begun, tmp_path, compilatio
 def test_an_array_that_does_not_fit_is_named_and_refused(name, begun, tmp_path, compilations):
     changes, got, expected, which = (*HARD[name], "one")[:4]
     out = begun(which, tmp_path)
-    with counted(P5="changes of the arrays of a run that goes on: named, and refused") as tried:
+    with counted(P5="changes of the arrays of a run that resumes: reported, and refused") as tried:
         words, rest = refused(out, changes, InvalidType, compilations)
         assert re.search(got, words), words
         assert re.search(expected, rest), rest
@@ -240,8 +240,8 @@ def test_with_the_names_that_the_error_gives_it_goes_on(name, begun, tmp_path, c
 # --- What a change does ------------------------------------------------------------------------
 
 
-def kept(out, **changes):
-    """Returns the training and the trial that goes on, without the keeper of runs."""
+def restored(out, **changes):
+    """Returns the training and the trial that resumes, without a run directory."""
     settings = {"steps": 12, "every": 4, "evaluate": TEST, "watch": "test/loss", **ONE} | changes
     training = jaxnn.train(LEARNER, DATA, **settings)
     path = checkpoints.folders(out / "checkpoints")[0]
@@ -258,7 +258,7 @@ def test_a_learning_rate_that_was_changed_acts(begun, tmp_path):
     """With one so small nothing moves any more."""
     out = begun("one", tmp_path)
     small = {"hparams": {"learning_rate": 1e-30}}
-    training, trial, step = kept(out, **small)
+    training, trial, step = restored(out, **small)
     run = fit(out, ["learning_rate"], **small)
     assert_same_bits(run.state.params, trial.state.params)
     assert 4 <= step < 12 and int(run.state.step) == 12
@@ -271,7 +271,7 @@ def test_a_learning_rate_that_was_changed_acts(begun, tmp_path):
 def test_a_seed_that_was_changed_acts(begun, tmp_path):
     """On the order of the data, and on dropout; the parameters are those that were trained."""
     out = begun("one", tmp_path)
-    training, trial, step = kept(out, key=SEED_1)
+    training, trial, step = restored(out, key=SEED_1)
     run = fit(out, ["key"], key=SEED_1)
     fresh = training.whole()
     trial = trial._replace(order=fresh.order, state=trial.state._replace(key=SEED_1))
@@ -279,7 +279,7 @@ def test_a_seed_that_was_changed_acts(begun, tmp_path):
 
 
 def test_a_change_that_is_refused_leaves_the_configuration_as_it_was(begun, tmp_path):
-    """Also if it was allowed, but the arrays do not fit: the run of before goes on."""
+    """Also if it was allowed, but the arrays do not fit: the earlier run resumes."""
     out = begun("one", tmp_path)
     with pytest.raises(InvalidType):
         fit(out, ["hidden"], config=Config(hidden=9), learner=learner((9,)))
@@ -288,7 +288,7 @@ def test_a_change_that_is_refused_leaves_the_configuration_as_it_was(begun, tmp_
 
 def test_allowing_a_hyper_parameter_allows_nothing_else(begun, tmp_path):
     """Nor does it so where the configuration is the hyper-parameters; and the error has all names,
-    so that who follows it goes on."""
+    so that who follows it can resume."""
     out = begun("one", tmp_path)
     config, other = Config(learning_rate=0.2), data(touched(INPUTS, 0, 0.5))
     changes = {"config": config, "hparams": {"learning_rate": 0.2}, "data": other}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -243,8 +244,11 @@ def wait_for_rows(process, out):
 
 
 def wait_for_line(process, line):
+    watchdog = threading.Timer(120, process.kill)
+    watchdog.start()
     while (said := process.stdout.readline()) != line + "\n":
         assert said, process.communicate()
+    watchdog.cancel()
 
 
 def journal_lines(out):

@@ -1,4 +1,4 @@
-"""Runs that older versions have kept: they are read to the last bit, and gone on with.
+"""Runs that older versions have saved: they are read to the last bit, and resumed.
 
 Each format of checkpoints has its runs in `tests/golden`, which are never written again.
 """
@@ -56,16 +56,16 @@ def test_a_run_of_an_older_version_goes_on(number, kind, tmp_path):
     path, expected = golden(number, kind)
     out = tmp_path / kind
     shutil.copytree(path, out)
-    kept = read_verified(path / "checkpoints" / name(make.KEPT))
+    saved = read_verified(path / "checkpoints" / name(make.KEPT))
     training = jaxnn.train(make.LEARNER, make.DATA, **make.arguments(kind))
-    # A newer jaxnn may do the same in another program, which it then has to be told.
-    same = jax.__version__ != kept["environment"]["jax"] or (
-        identity(training)["program"] == kept["identity"]["program"]
+    # A newer jaxnn may do the same in another program, which it must then be allowed.
+    same = jax.__version__ != saved["environment"]["jax"] or (
+        identity(training)["program"] == saved["identity"]["program"]
     )
-    with counted(P13="old runs, each gone on with to its end") as count:
+    with counted(P13="old runs, each resumed to its end") as count:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", jaxnn.Caution)  # another machine, other versions
-            run = make.go_on(kind, out, resume=True, allow_change=[] if same else ["program"])
+            run = make.resume(kind, out, resume=True, allow_change=[] if same else ["program"])
         for row, whole in zip(run.history, expected["end"]["history"], strict=True):
             for each in row.keys() - {"seconds"}:
                 np.testing.assert_allclose(row[each], whole[each], rtol=1e-4, err_msg=each)

@@ -20,7 +20,7 @@ TRIED = (RECORDED, *KINDS)
 
 
 def killed_at_random(kills, kind, place, reference, seed):
-    """Kills runs at random times, also while they go on from the kill before."""
+    """Kills runs at random times, also while they resume from the kill before."""
     whole, seconds, chance = (
         reference(kind),
         reference.seconds(kind),

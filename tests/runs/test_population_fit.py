@@ -1,4 +1,4 @@
-"""What `fit` records of a population, and what a population costs."""
+"""What `fit` records for a population, and what that costs."""
 
 import json
 import math
@@ -117,7 +117,7 @@ def test_of_the_device_only_the_small_status_is_read(monkeypatch):
         return array(self, *args, **kwargs)
 
     training = train(devices=jax.devices()[:2], steps=40)
-    list(training)  # what is made once, such as constants, is made here
+    list(training)  # what is created once, such as constants, is created here
     monkeypatch.setattr(
         ArrayImpl,
         "_value",
@@ -151,7 +151,7 @@ def test_a_member_more_takes_the_memory_of_its_state(name):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """What programs were found to need; the memory of devices is `limit[0]`."""
+    """What programs need; the memory of devices is `limit[0]`."""
     needs, limit = [], [math.inf]
     monkeypatch.setattr(
         driver, "needed", lambda program: (needs.append(needed(program)), needs[-1])[1]

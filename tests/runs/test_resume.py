@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere and goes on ends as one that nothing stopped, bit for bit.
+"""A run that was stopped anywhere and resumed ends as one that nothing stopped, bit for bit.
 
 Stops are errors here, in this process and so in little time; those that end a process, by a kill or
 a signal, are in `test_kills.py` and its like.
@@ -118,7 +118,7 @@ KINDS = {
 }  # fmt: skip
 
 
-# Those that are like others in what stops and goes on.
+# Those that are like others in what stops and resumes.
 SELDOM = {"nnx", "one after another, stepped", "population of one", "side by side"}
 
 
@@ -157,10 +157,10 @@ def test_resume(case, tmp_path, stop):
     assert ending(run("run")) == ending(run("unbroken"))
 
 
-# --- Which are kept ----------------------------------------------------------------------------
+# --- Which are retained ------------------------------------------------------------------------
 
 
-def kept(run):
+def retained(run):
     return checkpoints.steps(run.out / "checkpoints")[::-1]
 
 
@@ -170,7 +170,7 @@ def test_those_after_so_many_steps_are_kept_for_good(tmp_path, stop):
     stop(lambda: fit(tmp_path, saving=saving), "after a row", 3)
     run = fit(tmp_path, saving=saving)
     # The reports after steps 6 and 12, and the last two.
-    assert kept(run)[:2] == [8, 12] and kept(run)[-1] == 16 and len(kept(run)) <= 4
+    assert retained(run)[:2] == [8, 12] and retained(run)[-1] == 16 and len(retained(run)) <= 4
 
 
 def test_the_best_is_kept_by_its_value_also_over_a_stop(tmp_path, stop):
@@ -180,7 +180,7 @@ def test_the_best_is_kept_by_its_value_also_over_a_stop(tmp_path, stop):
     run = fit(tmp_path, **settings)
     losses = {row["step"]: row["test/loss"] for row in run.history}
     best = min(losses, key=losses.get)
-    assert best < 12 and kept(run)[0] == best and kept(run)[-1] == 16
+    assert best < 12 and retained(run)[0] == best and retained(run)[-1] == 16
     assert run.result["best/test/loss"] == losses[best] == min(losses.values())
 
 

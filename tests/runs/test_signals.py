@@ -41,7 +41,7 @@ def save_rarely():
 
 @pytest.mark.parametrize("place", [*PLACES, *RESTARTS])
 def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, tmp_path, reference):
-    """SIGTERM ends the run, and SIGINT what goes on from there, each at the same place."""
+    """SIGTERM ends the run, and SIGINT the run that resumes there, each at the same place."""
     kind = KINDS[[*PLACES, *RESTARTS].index(place) % len(KINDS)]
     whole, out, begun = reference(kind), tmp_path / "run", -1
     first = PLACES.get(place, 1)
@@ -147,7 +147,7 @@ def test_an_error_in_the_middle_waits_for_what_is_being_saved(tmp_path, referenc
 @pytest.mark.parametrize("where", FULL)
 def test_a_last_save_that_fails_is_an_error_and_nothing_is_lost(where, tmp_path, reference):
     whole, out = reference("single"), tmp_path / "run"
-    with counted(P11="last saves that failed, each told with exit code 6") as tried:
+    with counted(P11="last saves that failed, each reported with exit code 6") as tried:
         child = start(out, fault=(where, 1, "ENOSPC"), cache=reference.cache)
         assert child.wait() == 6, child.said
         tried.append(where)

@@ -1,4 +1,4 @@
-"""A population that was begun on some devices goes on, on others, to the same values."""
+"""A population that was begun on some devices resumes on others, to the same values."""
 
 import json
 import multiprocessing
@@ -37,27 +37,27 @@ def fit(out):
     )  # fmt: skip
 
 
-def child(count, place, counts, goes_on):
+def child(count, place, counts, resumed):
     """Trains on so many devices: to the end and to a stop, or on from all that was stopped."""
     jax.config.update("jax_num_cpu_devices", count)
     compiling.fast()
-    found = {}
-    if not goes_on:
-        found["unbroken"] = told(place / f"unbroken-{count}")
+    results = {}
+    if not resumed:
+        results["unbroken"] = outcome(place / f"unbroken-{count}")
         failpoints.arm("after a row", 2, "EIO")
         try:
             fit(place / f"begun-{count}")
         except OSError:
-            found["stopped"] = True
+            results["stopped"] = True
     else:
         for before in counts:
             out = place / f"{before}-{count}"
             shutil.copytree(place / f"begun-{before}", out)
-            found[before] = told(out)
-    (place / f"{goes_on}-{count}.json").write_text(json.dumps(found))
+            results[before] = outcome(out)
+    (place / f"{resumed}-{count}.json").write_text(json.dumps(results))
 
 
-def told(out):
+def outcome(out):
     with warnings.catch_warnings(record=True) as said:
         run = fit(out)
     result = json.loads((out / "result.json").read_text()) | {"seconds": 0}
@@ -69,16 +69,16 @@ def told(out):
     }
 
 
-def children(place, counts, goes_on):
-    """Returns what a process found on each number of devices; they run one after another."""
-    context, found = multiprocessing.get_context("forkserver"), {}
+def children(place, counts, resumed):
+    """Returns the results of a process on each number of devices; they run one after another."""
+    context, results = multiprocessing.get_context("forkserver"), {}
     for count in counts:
-        process = context.Process(target=child, args=(count, place, counts, goes_on))
+        process = context.Process(target=child, args=(count, place, counts, resumed))
         process.start()
         process.join(120)
         assert process.exitcode == 0
-        found[count] = json.loads((place / f"{goes_on}-{count}.json").read_text())
-    return found
+        results[count] = json.loads((place / f"{resumed}-{count}.json").read_text())
+    return results
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def children(place, counts, goes_on):
     [pytest.param((1, 2), marks=pytest.mark.slow), pytest.param(COUNTS, marks=pytest.mark.nightly)],
 )
 def test_a_population_goes_on_with_any_number_of_devices(counts, tmp_path):
-    begun, gone_on = (children(tmp_path, counts, goes_on) for goes_on in (False, True))
+    begun, gone_on = (children(tmp_path, counts, resumed) for resumed in (False, True))
     assert begun[1]["unbroken"]["result"]["status"][:3] == ["done", "stopped", "diverged"]
     with counted(P14="pairs of numbers of devices, with the same bits") as tried:
         for before, after in product(counts, counts):
-            found = gone_on[after][str(before)]
+            results = gone_on[after][str(before)]
             (unbroken := dict(begun[before]["unbroken"])).pop("said")
-            said = found.pop("said")
-            assert begun[before]["stopped"] and found == unbroken
+            said = results.pop("said")
+            assert begun[before]["stopped"] and results == unbroken
             # Of eight devices five have a member. One line says what has changed.
             used = [min(count, 5) for count in (before, after)]
             changed = [f"devices {used[0]} -> {used[1]}"] if before != after else []

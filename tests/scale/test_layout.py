@@ -1,4 +1,4 @@
-"""Where the members of a population are: slots, devices, and how they are dealt anew."""
+"""Where members are: slots, devices, and how they are rebalanced."""
 
 import jax
 import jax.numpy as jnp

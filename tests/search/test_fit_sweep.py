@@ -1,4 +1,4 @@
-"""A sweep that is trained: its groups, its files, and what happens when it cannot go on."""
+"""A sweep that is trained: its groups, its files, and what happens when it cannot continue."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def regression(width, runs, out):
 
 
 def record(path, losses):
-    """Writes what `fit` leaves of a population that reached these losses."""
+    """Writes what `fit` leaves for members that reached these losses."""
     status = ["done" if np.isfinite(loss) else "diverged" for loss in losses]
     metrics = {"test/loss": losses, "test/mae": [0.5] * len(losses)}
     result = {"members": len(losses), "steps": [4] * len(losses), "status": status, **metrics}
@@ -39,19 +39,19 @@ def record(path, losses):
 def trained(tmp_path_factory):
     runs = sweep({"learning_rate": [0.01, 0.1, 1e30], "width": [4, 8]}, seeds=2)
     out = tmp_path_factory.mktemp("sweeps") / "mine"
-    made = []
+    groups = []
 
     def train(values, group, out):
-        made.append((values, out.path))
+        groups.append((values, out.path))
         return regression(values["width"], group, out)
 
-    return jaxnn.fit_sweep(runs, train, structural=["width"], out=out, quiet=True), made, runs
+    return jaxnn.fit_sweep(runs, train, structural=["width"], out=out, quiet=True), groups, runs
 
 
 def test_a_group_is_a_directory_and_the_files_are_there(trained):
-    swept, made, _ = trained
-    assert [values for values, _ in made] == [{"width": 4}, {"width": 8}]
-    assert [path.name for _, path in made] == ["width=4", "width=8"]
+    swept, groups, _ = trained
+    assert [values for values, _ in groups] == [{"width": 4}, {"width": 8}]
+    assert [path.name for _, path in groups] == ["width=4", "width=8"]
     names = sorted(path.name for path in swept.out.iterdir() if path.name != "command.txt")
     assert names == [
         ".lock", "config.json", "result.json", "sweep.csv", "sweep.json", "sweep.png",
@@ -63,13 +63,13 @@ def test_a_group_is_a_directory_and_the_files_are_there(trained):
 
 
 def test_a_row_is_what_its_run_reached(trained):
-    swept, made, runs = trained
+    swept, groups, runs = trained
     with open(swept.out / "sweep.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(swept.rows) == len(runs) == 12
     settings = {(row["learning_rate"], row["width"], row["seed"]) for row in runs.settings()}
     assert {(float(r["learning_rate"]), int(r["width"]), int(r["seed"])) for r in rows} == settings
-    lines = (made[1][1] / "metrics.jsonl").read_text().splitlines()
+    lines = (groups[1][1] / "metrics.jsonl").read_text().splitlines()
     history = [json.loads(line)["test/loss"] for line in lines]
     (row,) = [r for r in rows if (r["learning_rate"], r["width"], r["seed"]) == ("0.1", "8", "1")]
     member = 3  # of the group: rates, and seeds fastest
@@ -99,11 +99,11 @@ def test_the_result_is_flat_and_of_the_best_setting(trained):
 
 def test_an_interrupted_sweep_goes_on_with_its_group(tmp_path):
     runs = sweep({"width": [4, 8]}, seeds=2)
-    made = []
+    groups = []
 
     def train(values, group, out):
-        made.append(values["width"])
-        if made == [4, 8]:
+        groups.append(values["width"])
+        if groups == [4, 8]:
             raise KeyboardInterrupt("stopped")
         record(out.path, [0.25, 0.5])
 
@@ -115,9 +115,9 @@ def test_an_interrupted_sweep_goes_on_with_its_group(tmp_path):
     assert (tmp_path / "sweep.csv").read_text().count("\n") == 3
     assert not (tmp_path / "result.json").exists()
     swept = go()
-    assert made == [4, 8, 8] and swept.out == tmp_path and len(swept.rows) == 4
+    assert groups == [4, 8, 8] and swept.out == tmp_path and len(swept.rows) == 4
     assert swept.result["seconds"] == 1.0
-    assert go().out == tmp_path.with_name(tmp_path.name + "-2") and made[3:] == [4, 8]
+    assert go().out == tmp_path.with_name(tmp_path.name + "-2") and groups[3:] == [4, 8]
 
 
 def test_all_diverged_is_an_error_with_everything_written(tmp_path):
@@ -132,10 +132,10 @@ def test_all_diverged_is_an_error_with_everything_written(tmp_path):
 
 def test_a_metric_that_is_not_reported_is_an_error_after_the_first_group(tmp_path):
     """It lists those that are, and the group need not train again."""
-    made = []
+    groups = []
 
     def train(values, group, out):
-        made.append(values["width"])
+        groups.append(values["width"])
         record(out.path, [0.5])
 
     def go(metric):
@@ -146,9 +146,9 @@ def test_a_metric_that_is_not_reported_is_an_error_after_the_first_group(tmp_pat
 
     with pytest.raises(InvalidValue, match=r"one of test/loss, test/mae\. .*mean 'test/loss'\?"):
         go("test/los")
-    assert made == [4] and (tmp_path / "sweep.csv").exists()
+    assert groups == [4] and (tmp_path / "sweep.csv").exists()
     go("test/mae")
-    assert made == [4, 8]
+    assert groups == [4, 8]
     assert json.loads((tmp_path / "result.json").read_text())["metric"] == "test/mae"
 
 

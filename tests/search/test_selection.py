@@ -227,9 +227,9 @@ def test_an_ensemble_is_evaluated_as_any_network():
         jaxnn.ensemble(run.learner, run.state), jaxnn.classification(), optax.identity()
     )
     state = judge.init(jax.random.key(0), {}, data.in_order(0))
-    found = jaxnn.evaluate(judge, state, data)
+    evaluated = jaxnn.evaluate(judge, state, data)
     answers = judge.predict(state, inputs).argmax(-1)
-    assert found["accuracy"] == pytest.approx(float((answers == 0).mean()))
+    assert evaluated["accuracy"] == pytest.approx(float((answers == 0).mean()))
 
 
 def test_an_ensemble_of_one_run_is_answered():
@@ -246,13 +246,13 @@ def test_an_ensemble_of_one_run_is_answered():
 def test_the_range_test_finds_where_training_breaks():
     """SGD on a mean square loss with inputs of variance 1 diverges at a rate of about 1."""
     data = jaxnn.resident(line(), batch_size=256)
-    found = jaxnn.search.learning_rate_range(
+    tested = jaxnn.search.learning_rate_range(
         straight(), data, key=jax.random.key(0), low=1e-4, high=100.0, count=25, steps=60
     )
-    assert found.rates.shape == found.losses.shape == (25,)
-    assert np.isinf(found.losses[-1]) and np.isfinite(found.losses[0])
+    assert tested.rates.shape == tested.losses.shape == (25,)
+    assert np.isinf(tested.losses[-1]) and np.isfinite(tested.losses[0])
     hessian = 2 * np.linalg.eigvalsh(np.cov(line()["inputs"].T)).max()
-    assert 0.05 * 2 / hessian < found.best < 2 / hessian
+    assert 0.05 * 2 / hessian < tested.best < 2 / hessian
 
 
 def test_statuses_are_named():

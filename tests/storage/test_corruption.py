@@ -1,7 +1,7 @@
-"""Damage of every kind to every file of a checkpoint: it is seen, named, and put aside.
+"""Corruption of every kind in every file of a checkpoint: detected, reported, and quarantined.
 
-The newest checkpoint of a run that was stopped is corrupt. The run then goes on from the one before
-it, to the bits of the run that nothing stopped; what is corrupt is kept, with the reason beside it.
+The newest checkpoint of a run that was stopped is corrupt. The run then resumes from the one before
+it, to the bits of the run that nothing stopped; the corrupt one is quarantined, with the reason.
 """
 
 import itertools
@@ -27,7 +27,7 @@ def small(tmp_path_factory):
     return Small(tmp_path_factory.mktemp("small"))
 
 
-# --- Damage ------------------------------------------------------------------------------------
+# --- Corruption --------------------------------------------------------------------------------
 
 
 def flip(content, draw):
@@ -113,7 +113,7 @@ OF_FOLDERS = {
 
 
 def corrupt(small, what, file, seed):
-    """Returns a run in which a file was damaged; `None` if it is the same in both checkpoints."""
+    """Returns a run with a corrupt file; `None` if it is the same in both checkpoints."""
     out = small.copy()
     path = out / "checkpoints" / NEWEST / file
     other = out / "checkpoints" / BEFORE / file
@@ -139,14 +139,14 @@ def cautions(caught):
 
 
 def falls_back(small, out, named, words, step=8):
-    """Asserts that a run goes on from a step, and that what was damaged is named and kept."""
+    """Asserts that a run resumes from a step, and that what is corrupt is named and quarantined."""
     folder = there(out / "checkpoints")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        kept = small.found(out)
-    assert kept.step == step
-    assert_same_bits(kept.trial, small.kept[step].trial)
-    assert kept.rows == small.kept[step].rows
+        restored = small.restore(out)
+    assert restored.step == step
+    assert_same_bits(restored.trial, small.restored[step].trial)
+    assert restored.rows == small.restored[step].rows
     said = cautions(caught)[0]
     assert re.search(rf"{named} is corrupt\. Got .*{re.escape(words)}", said)
     place = out / "quarantine" / f"{named}-1"
@@ -165,8 +165,8 @@ def falls_back(small, out, named, words, step=8):
 
 
 def tried(small, cases):
-    """Asserts that each damage is seen; returns how many there were."""
-    with counted(P3="corruptions, each seen, named and put aside") as count:
+    """Asserts that each corruption is detected; returns how many there were."""
+    with counted(P3="corruptions, each detected, reported and quarantined") as count:
         for what, file, seed in cases:
             out = corrupt(small, what, file, seed)
             if out is not None:
@@ -184,10 +184,10 @@ def test_each_file_is_damaged_in_some_way(small):
 
 @pytest.mark.parametrize("what", OF_FOLDERS)
 def test_checkpoints_are_damaged_as_a_whole(small, what):
-    damage, named, words, step = OF_FOLDERS[what]
+    spoil, named, words, step = OF_FOLDERS[what]
     out = small.copy()
-    damage(out / "checkpoints")
-    with counted(P3="corruptions, each seen, named and put aside") as count:
+    spoil(out / "checkpoints")
+    with counted(P3="corruptions, each detected, reported and quarantined") as count:
         falls_back(small, out, named, words, step)
         count.append(what)
 
@@ -204,20 +204,20 @@ def test_files_are_damaged_500_times(small):
     assert tried(small, itertools.product(OF_FILES, files(small), range(4, 10))) >= 500
 
 
-# --- And the run goes on -----------------------------------------------------------------------
+# --- And the run resumes -----------------------------------------------------------------------
 
 
 def ends_as_the_whole(small, out):
-    """Asserts that a run goes on to the bits and the rows of the one that nothing stopped."""
+    """Asserts that a run resumes to the bits and the rows of the one that nothing stopped."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        run = small.go_on(out)
+        run = small.resume(out)
     assert_same_bits(run.state, small.run.state)
     rows = [timeless((each / "metrics.jsonl").read_bytes()) for each in (out, small.run.out)]
     assert rows[0] == rows[1]
-    kept, whole = small.found(out, resume=True), small.kept[STEPS[-1]]
-    assert kept.step == whole.step
-    assert_same_bits(kept.trial, whole.trial)
+    restored, whole = small.restore(out, resume=True), small.restored[STEPS[-1]]
+    assert restored.step == whole.step
+    assert_same_bits(restored.trial, whole.trial)
     return cautions(caught)
 
 
@@ -226,7 +226,7 @@ ENDINGS = [("a bit flipped", "manifest.json"), ("deleted", "arrays/array_metadat
 
 @pytest.mark.parametrize("what, file", ENDINGS)
 def test_what_goes_on_after_damage_ends_as_if_there_was_none(small, what, file):
-    with counted(P3="damaged runs that went on to the bits of the whole one") as count:
+    with counted(P3="corrupt runs that resumed and ended with the bits of the intact one") as count:
         (said,) = ends_as_the_whole(small, corrupt(small, what, file, 0))
         assert file in said
         count.append(what)
@@ -235,7 +235,7 @@ def test_what_goes_on_after_damage_ends_as_if_there_was_none(small, what, file):
 @pytest.mark.slow
 @pytest.mark.parametrize("what", [*OF_FILES, *OF_FOLDERS])
 def test_after_damage_of_every_kind_a_run_ends_as_if_there_was_none(small, what):
-    with counted(P3="damaged runs that went on to the bits of the whole one") as count:
+    with counted(P3="corrupt runs that resumed and ended with the bits of the intact one") as count:
         if what in OF_FILES:
             out = corrupt(small, what, "arrays/ocdbt.process_0/manifest.ocdbt", 3)
         else:
@@ -255,7 +255,7 @@ def all_damaged(small):
 
 def test_where_all_are_damaged_the_run_begins_anew_and_says_so(small):
     out = all_damaged(small)
-    with counted(P3="damaged runs that went on to the bits of the whole one") as count:
+    with counted(P3="corrupt runs that resumed and ended with the bits of the intact one") as count:
         *each, said = ends_as_the_whole(small, out)
         assert [NEWEST in each[0], BEFORE in each[1], len(each)] == [True, True, 3]
         assert said == "no checkpoint is good: the run starts over"
@@ -270,7 +270,7 @@ def test_where_all_are_damaged_there_is_nothing_to_resume(small):
         pytest.warns(Caution),
         pytest.raises(NoCheckpoint, match="Got 3 corrupt, now in quarantine"),
     ):
-        small.go_on(out, resume=True)
+        small.resume(out, resume=True)
     assert set(there(out / "quarantine").values()) >= set(before.values())
     assert (out / "metrics.jsonl").read_bytes() == (small.run.out / "metrics.jsonl").read_bytes()
 
@@ -280,7 +280,7 @@ def test_damage_of_the_same_step_twice_is_kept_twice(small):
     for number in (1, 2):
         (out / "checkpoints" / NEWEST / "manifest.json").write_text(f"{number}")
         with pytest.warns(Caution, match=f"quarantine/{NEWEST}-{number}"):
-            small.found(out)
+            small.restore(out)
         shutil.copytree(small.run.out / "checkpoints" / NEWEST, out / "checkpoints" / NEWEST)
-    kept = [(out / f"quarantine/{NEWEST}-{n}" / "manifest.json").read_text() for n in (1, 2)]
-    assert kept == ["1", "2"]
+    quarantined = [(out / f"quarantine/{NEWEST}-{n}" / "manifest.json").read_text() for n in (1, 2)]
+    assert quarantined == ["1", "2"]

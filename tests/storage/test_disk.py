@@ -76,7 +76,9 @@ def test_each_call_to_the_disk_fails_once_and_nothing_is_lost(name, tmp_path, ca
     times = hits(DISK[name], tmp_path / "count" / "run", call)
     assert times
     errors = cycle(ERRORS.get(name, EVERY))
-    with counted(P9=f"failures of a {name}, each told with exit code 6, nothing lost") as tried:
+    with counted(
+        P9=f"injected failures ({name}), each reported with exit code 6, nothing lost"
+    ) as tried:
         for number in times:
             out, error = tmp_path / f"{number}" / "run", next(errors)
             with pytest.MonkeyPatch.context() as patch:
@@ -104,11 +106,11 @@ def disk(tmp_path):
     place.mkdir()
     if not sys.platform.startswith("linux") or not shutil.which("mount"):
         pytest.skip("no file system can be mounted here")
-    made = subprocess.run(
+    mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=16m", "none", place], capture_output=True, text=True
     )
-    if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr}")
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr}")
 
     def mount(options):
         subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
@@ -122,7 +124,7 @@ def test_on_a_disk_that_is_full_nothing_is_lost(disk, reference):
     """However large it is, so that it fills up in the middle of anything."""
     whole, (place, mount) = reference("single"), disk
     beside = place.parent / "beside"
-    with counted(P9="disks that were really full, each told with exit code 6") as tried:
+    with counted(P9="disks that were really full, each reported with exit code 6") as tried:
         for kilobytes in range(16, 640, 48):
             out = place / f"{kilobytes}" / "run"
             out.parent.mkdir()
@@ -146,7 +148,7 @@ def test_a_disk_that_cannot_be_written_is_left_as_it_is(disk, reference):
     beside, out = place.parent / "beside", place / "run"
     fault = "checkpoint named", 3, "kill"
     assert start(out, fault=fault, cache=reference.cache, place=beside).wait() == KILLED
-    with counted(P9="disks that could not be written, each told with exit code 6") as tried:
+    with counted(P9="disks that could not be written, each reported with exit code 6") as tried:
         mount("ro")
         child = start(out, cache=reference.cache, place=beside)
         assert child.wait() == 6 and "Read-only file system" in child.said, child.said
@@ -175,7 +177,7 @@ def limit(size):
 def test_a_file_that_may_not_grow_is_an_error(size, tmp_path, reference):
     """The system refuses what the engine itself writes, outside of Python."""
     whole, out = reference("single"), tmp_path / "run"
-    with counted(P9="files that could not grow, each told with exit code 6") as tried:
+    with counted(P9="files that could not grow, each reported with exit code 6") as tried:
         child = start(out, cache=reference.cache, before=partial(limit, size))
         assert child.wait() == 6 and "storage: " in child.said, child.said
         tried.append(size)

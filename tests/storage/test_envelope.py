@@ -1,4 +1,4 @@
-"""What the envelope around the engine adds: every bit comes back, or an error says which did not.
+"""What the envelope of the engine adds: every bit comes back, or an error says which did not.
 
 Orbax has eight holes, `a` to `h` in docs/decisions/0008; each is closed, and has a test here.
 """
@@ -25,7 +25,7 @@ from jaxnn.storage import background, checkpoints, files, manifest
 from jaxnn.storage.checkpoints import retained_steps, steps
 from jaxnn.storage.directory import open_directory
 from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
-from tests.envelopes import TREE, go_on, read, write
+from tests.envelopes import TREE, read, read_newest, write
 from tests.small import reseal, there
 from tests.trees import assert_same_bits
 
@@ -92,7 +92,7 @@ def entry(value=None, for_good=False):
 
 NAN, INF = math.nan, math.inf
 RETENTION = {
-    # values by step, Saving(...), whether lower is better, the steps that are kept
+    # values by step, Saving(...), whether lower is better, the steps that are retained
     "nothing": ({}, {}, True, set()),
     "one": ({5: 1.0}, {}, True, {5}),
     "the last two": ({1: None, 2: None, 3: None}, {}, True, {2, 3}),
@@ -178,7 +178,7 @@ def test_f_other_arrays_are_refused(name, tmp_path):
     before = there(tmp_path)
     words = f"{path} is that of another .* Got {re.escape(got)}.*; expected {re.escape(wanted)}"
     with pytest.raises(InvalidType, match=words):
-        go_on(tmp_path, TREE | changes)
+        read_newest(tmp_path, TREE | changes)
     assert there(tmp_path) == before
 
 
@@ -190,20 +190,20 @@ def test_f_keys_of_another_kind_are_refused(one, other, tmp_path):
     write(tmp_path, {"key": KEYS[one]})
     like = jax.eval_shape(lambda: {"key": KEYS[other]})
     with pytest.raises(InvalidType, match=f"Got {one} keys as .* at key; expected {other} keys as"):
-        go_on(tmp_path, like)
+        read_newest(tmp_path, like)
 
 
 def test_f_keys_are_not_the_numbers_they_are_made_of(tmp_path):
     write(tmp_path, {"key": KEYS["threefry2x32"]})
     with pytest.raises(InvalidType, match=r"threefry2x32 keys .* at key; expected uint32\[2\]"):
-        go_on(tmp_path, {"key": np.zeros(2, np.uint32)})
+        read_newest(tmp_path, {"key": np.zeros(2, np.uint32)})
 
 
 def test_f_another_optimizer_is_refused(tmp_path):
     params = {"w": jnp.ones(3)}
     write(tmp_path, optax.adam(0.1).init(params))
     with pytest.raises(InvalidType, match=r"Got nothing at 0/trace/w; expected float32\[3\] there"):
-        go_on(tmp_path, optax.sgd(0.1, momentum=0.9).init(params))
+        read_newest(tmp_path, optax.sgd(0.1, momentum=0.9).init(params))
 
 
 def test_g_what_is_being_deleted_is_not_listed(tmp_path, monkeypatch):

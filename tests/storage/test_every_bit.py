@@ -11,7 +11,7 @@ import pytest
 from jaxnn import InvalidType
 from jaxnn.storage import checkpoints, manifest
 from jaxnn.storage.manifest import CorruptCheckpoint
-from tests.envelopes import TREE, go_on, read, write
+from tests.envelopes import TREE, read, read_newest, write
 from tests.trees import assert_same_bits
 
 FLOATS = [0.0, -0.0, 1.5, math.inf, -math.inf, math.nan]
@@ -62,9 +62,9 @@ TREES = {
 def test_every_bit_comes_back(name, tmp_path):
     tree = TREES[name]()
     like = jax.eval_shape(lambda: tree) if name in ("keys", "optimizers") else tree
-    found = read(write(tmp_path, tree), like)
-    assert jax.tree.structure(found) == jax.tree.structure(tree)
-    assert_same_bits(found, tree)
+    restored = read(write(tmp_path, tree), like)
+    assert jax.tree.structure(restored) == jax.tree.structure(tree)
+    assert_same_bits(restored, tree)
 
 
 def test_more_than_is_read_at_once_comes_back(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_more_than_is_read_at_once_comes_back(tmp_path, monkeypatch):
 def test_what_is_not_kept_is_refused_at_the_start(dtype, tmp_path):
     like = {"a": {"b": jax.ShapeDtypeStruct((3,), jnp.dtype(dtype))}}
     with pytest.raises(InvalidType, match=rf"a/b has a dtype that .* Got {dtype}\[3\]"):
-        go_on(tmp_path, like)
+        read_newest(tmp_path, like)
 
 
 def test_what_could_not_be_read_is_not_written(tmp_path):

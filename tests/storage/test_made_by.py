@@ -1,4 +1,4 @@
-"""The command that made a run: kept as it was typed, shown, and no part of what the run is."""
+"""The command line of a run: saved as it was typed, shown, and no part of what the run is."""
 
 import json
 import os
@@ -16,8 +16,7 @@ from jaxnn import report
 from jaxnn.__main__ import main
 from jaxnn.checks import Invalid
 from jaxnn.storage import command
-from jaxnn.storage.destination import Directory
-from jaxnn.storage.directory import open_directory
+from jaxnn.storage.directory import Directory, open_directory
 from tests.recorded import digits, write
 from tests.report.test_report import Page
 

@@ -1,4 +1,4 @@
-"""Runs of every kind, made once, and the command that looks at them."""
+"""Runs of every kind, trained once, and the command that reads them."""
 
 import json
 import shutil
@@ -16,9 +16,9 @@ from tests.catalog.commands.runs import fit, subprocess_of
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    """Runs of every kind, and what was said of one while it went on."""
-    place = tmp_path_factory.mktemp("made") / "runs"
+def trained(tmp_path_factory):
+    """Runs of every kind, and the output about one while it was running."""
+    place = tmp_path_factory.mktemp("trained") / "runs"
     seen = []
 
     @contextmanager
@@ -65,21 +65,21 @@ def call(capsys):
 
 
 @pytest.fixture
-def told(call):
-    """Returns `told(*arguments)`, which gives the exit code and what JSON says."""
+def query(call):
+    """Returns `query(*arguments)`, which returns the exit code and the JSON document."""
 
-    def told(*arguments):
+    def query(*arguments):
         code, output, _ = call(*arguments, "--json")
         return code, json.loads(output)
 
-    return told
+    return query
 
 
 @pytest.fixture
-def copy(made, tmp_path):
+def copy(trained, tmp_path):
     """Returns `copy(name)`, a copy of a run that may be spoilt."""
 
     def copy(name):
-        return Path(shutil.copytree(made.place / name, tmp_path / "copy" / name))
+        return Path(shutil.copytree(trained.place / name, tmp_path / "copy" / name))
 
     return copy

@@ -26,10 +26,10 @@ pytestmark = pytest.mark.slow
         (["diff", "{}/one", "{}/oen@20"], "Did you mean {}/one?"),
     ],
 )
-def test_bad_input_is_a_line_and_2(made, call, arguments, words):
-    code, output, errors = call(*[each.format(made.place) for each in arguments])
+def test_bad_input_is_a_line_and_2(trained, call, arguments, words):
+    code, output, errors = call(*[each.format(trained.place) for each in arguments])
     assert code == 2 and output == "" and errors.count("\n") == 1
-    assert words.format(made.place, made.place) in errors
+    assert words.format(trained.place, trained.place) in errors
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "diff", "diagnose"])
@@ -68,7 +68,7 @@ def every(place):
     return [["runs", place], *single, *(["diff", place / "one", run] for run in runs)]
 
 
-def test_nothing_is_written(made, call, copy):
+def test_nothing_is_written(trained, call, copy):
     for name in ("one", "deep/cut", "lost", "swept", "other"):
         copy(name)
     place = copy("twin").parent
@@ -85,7 +85,7 @@ def test_nothing_is_written(made, call, copy):
     assert {0, 1, 4} == set(codes) and tree() == before
 
 
-def test_every_command_prints_one_json_document_and_nothing_else(made, call):
+def test_every_command_prints_one_json_document_and_nothing_else(trained, call):
     keys = {
         "runs": {"directory", "runs"},
         "show": {"name", "status", "experiment", "step", "steps", "runs", "metric", "value",
@@ -99,13 +99,13 @@ def test_every_command_prints_one_json_document_and_nothing_else(made, call):
     def no_number(name):
         raise ValueError(name)
 
-    for arguments in every(made.place):
+    for arguments in every(trained.place):
         _, output, errors = call(*arguments, "--json")
         document = json.loads(output, parse_constant=no_number)
         assert set(document) == keys[arguments[0]] and errors == ""
 
 
-def test_looking_starts_no_device_and_imports_nothing_heavy(made):
+def test_looking_starts_no_device_and_imports_nothing_heavy(trained):
     code = """
 import sys
 from jax._src import xla_bridge
@@ -119,14 +119,14 @@ heavy = {"orbax", "tyro", "rich", "flax", "matplotlib", "experiments"} & set(sys
 assert not heavy, heavy
 """
     result = subprocess.run(
-        [sys.executable, "-c", code, str(made.place)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", code, str(trained.place)], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
 
 
-def test_a_pipe_that_closes_ends_it_quietly(made):
+def test_a_pipe_that_closes_ends_it_quietly(trained):
     process = subprocess.Popen(
-        [sys.executable, "-m", "jaxnn", "runs", str(made.place)],
+        [sys.executable, "-m", "jaxnn", "runs", str(trained.place)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:

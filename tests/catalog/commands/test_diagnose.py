@@ -7,20 +7,20 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_that_was_not_finite_is_diagnosed(made, told, call):
-    lost = made.place / "lost"
-    code, answer = told("diagnose", lost)
+def test_a_run_that_was_not_finite_is_diagnosed(trained, query, call):
+    lost = trained.place / "lost"
+    code, answer = query("diagnose", lost)
     (report,) = answer["reports"]
     assert code == 0 and report["run"] == str(lost) and report["learning_rate"] == 1e30
-    found = report["finding"]
+    finding = report["finding"]
     code, output, errors = call("diagnose", lost)
     text = " ".join(output.split())
     assert code == 0 and errors == ""
     assert f"Step {report['step']}, in epoch" in text
-    assert f"operation {found['operation']}, gave {found['gave']}" in text
-    assert f"layer {found['layer']}" in text and f"phase {found['phase']}" in text
+    assert f"operation {finding['operation']}, gave {finding['gave']}" in text
+    assert f"layer {finding['layer']}" in text and f"phase {finding['phase']}" in text
     assert f"8 examples of the training data, those with the index {report['batch'][0]}, " in text
-    # The state that was kept is the one in which it happened, at any rate.
+    # The state that was saved is the one in which it happened, at any rate.
     assert "--learning-rate 1e+29, in a directory of its own (--out)" in text
     assert "clip_by_global_norm" in text and 'not_finite="skip"' in text
     assert max(map(len, output.splitlines())) <= 100
@@ -60,16 +60,16 @@ def test_a_report_is_told_in_words(copy, call, change, words):
     assert ("resumes from" in text) == ("checkpoint" in change)
 
 
-def test_reports_of_parts_are_told_too(copy, told):
+def test_reports_of_parts_are_told_too(copy, query):
     path = copy("swept")
     write_report(path / "hidden=5", REPORT)
-    code, answer = told("diagnose", path)
+    code, answer = query("diagnose", path)
     assert code == 0 and [each["run"] for each in answer["reports"]] == [str(path / "hidden=5")]
 
 
-def test_without_a_report_there_is_nothing_to_diagnose(made, told, call):
-    one = made.place / "one"
-    assert told("diagnose", one) == (4, {"run": str(one), "reports": []})
+def test_without_a_report_there_is_nothing_to_diagnose(trained, query, call):
+    one = trained.place / "one"
+    assert query("diagnose", one) == (4, {"run": str(one), "reports": []})
     assert call("diagnose", one)[1] == "nothing to diagnose: no number was not finite\n"
 
 

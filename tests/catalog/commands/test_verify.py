@@ -1,4 +1,4 @@
-"""`python -m jaxnn verify`: damage is found and named, and nothing else is called so."""
+"""`python -m jaxnn verify`: corruption is detected and named, and nothing else is called so."""
 
 import json
 import os
@@ -21,14 +21,14 @@ from tests.catalog.commands.runs import (
 pytestmark = pytest.mark.slow
 
 
-def test_what_is_whole_is_good(made, told, call):
+def test_what_is_whole_is_good(trained, query, call):
     for name in ("one", "deep/cut", "lost", "swept"):
-        code, answer = told("verify", made.place / name)
+        code, answer = query("verify", trained.place / name)
         assert code == 0 and answer["good"] and {c["state"] for c in answer["checks"]} == {"good"}
-    what = [check["what"] for check in told("verify", made.place / "swept")[1]["checks"]]
+    what = [check["what"] for check in query("verify", trained.place / "swept")[1]["checks"]]
     assert what[:2] == ["config.json", "result.json"] and "hidden=5/metrics.jsonl" in what
     assert "hidden=4/checkpoint 20" in what
-    assert call("verify", made.place / "one")[1].endswith("\n\nall is good\n")
+    assert call("verify", trained.place / "one")[1].endswith("\n\nall is good\n")
 
 
 def spoil_digest(run):
@@ -37,7 +37,7 @@ def spoil_digest(run):
     reseal(manifest_of(run), arrays=arrays)
 
 
-DAMAGE = {
+CORRUPTIONS = {
     "a flipped bit": (lambda run: flip(largest(run)), "checkpoint 20", "with other bytes"),
     "a short file": (lambda run: os.truncate(largest(run), 9), "checkpoint 20", "of 9 bytes"),
     "a lost file": (lambda run: largest(run).unlink(), "checkpoint 20", "Got no arrays/"),
@@ -85,12 +85,12 @@ DAMAGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_found_and_named(kind, copy, told, call):
-    spoil, what, words = DAMAGE[kind]
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_damage_is_found_and_named(kind, copy, query, call):
+    spoil, what, words = CORRUPTIONS[kind]
     path = copy("one")
     spoil(path)
-    code, answer = told("verify", path)
+    code, answer = query("verify", path)
     bad = {check["what"]: check for check in answer["checks"] if check["state"] != "good"}
     assert code == 4 and not answer["good"] and [*bad] == [what]
     assert bad[what]["state"] == "corrupt" and words in bad[what]["note"]
@@ -100,44 +100,44 @@ def test_damage_is_found_and_named(kind, copy, told, call):
 
 
 @pytest.mark.parametrize("kind", ["a list", "NaN", "NaN in a row", "no manifest"])
-def test_the_other_commands_see_damage_too(kind, copy, made, told, call):
-    spoil, what, words = DAMAGE[kind]
+def test_the_other_commands_see_damage_too(kind, copy, trained, query, call):
+    spoil, what, words = CORRUPTIONS[kind]
     path = copy("one")
     spoil(path)
-    code, answer = told("show", path)
+    code, answer = query("show", path)
     assert code == 4 and [*answer["errors"]] == [what] and words in answer["errors"][what]
     assert words in " ".join(call("show", path)[1].split())
-    code, output, errors = call("diff", path, made.place / "twin")
+    code, output, errors = call("diff", path, trained.place / "twin")
     assert code == 4 and output == "" and words in errors
 
 
-def test_damage_in_a_part_is_that_of_the_sweep(copy, told):
+def test_damage_in_a_part_is_that_of_the_sweep(copy, query):
     path = copy("swept")
     flip(largest(path / "hidden=5"))
-    code, answer = told("verify", path)
+    code, answer = query("verify", path)
     bad = [check["what"] for check in answer["checks"] if check["state"] != "good"]
     assert code == 4 and bad == ["hidden=5/checkpoint 20", "hidden=5/checkpoints"]
 
 
-def test_without_a_checkpoint_there_is_nothing_to_go_on_from(copy, told):
+def test_without_a_checkpoint_there_is_nothing_to_go_on_from(copy, query):
     path = copy("one")
     shutil.rmtree(path / "checkpoints")
-    code, answer = told("verify", path)
+    code, answer = query("verify", path)
     assert code == 4
     assert [c["what"] for c in answer["checks"] if c["state"] == "missing"] == ["checkpoints"]
 
 
-def test_a_row_torn_by_a_stop_is_no_damage(copy, told):
+def test_a_row_torn_by_a_stop_is_no_damage(copy, query):
     path = copy("deep/cut")
     append(path / "metrics.jsonl", '{"step": 16, "ep')
-    code, answer = told("verify", path)
+    code, answer = query("verify", path)
     assert code == 0 and "is cut when the run resumes" in answer["checks"][-1]["note"]
-    assert told("show", path)[1]["errors"] == {}
+    assert query("show", path)[1]["errors"] == {}
     fit(path)  # indeed
-    assert told("verify", path)[0] == 0
+    assert query("verify", path)[0] == 0
 
 
-def test_a_checkpoint_that_is_deleted_meanwhile_is_no_damage(copy, told, monkeypatch):
+def test_a_checkpoint_that_is_deleted_meanwhile_is_no_damage(copy, query, monkeypatch):
     from jaxnn.catalog import verification
     from jaxnn.storage import checkpoints
 
@@ -152,6 +152,6 @@ def test_a_checkpoint_that_is_deleted_meanwhile_is_no_damage(copy, told, monkeyp
 
     monkeypatch.setattr(verification, "read_verified", deleted)
     before = saved(path)
-    code, answer = told("verify", path)
+    code, answer = query("verify", path)
     assert code == 0 and f"checkpoint {before[0]}" not in [c["what"] for c in answer["checks"]]
     assert checkpoints.steps(path / "checkpoints") == before[1:]

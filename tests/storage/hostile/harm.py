@@ -1,7 +1,7 @@
 """Files that somebody else has written, to do harm: how they are refused, and do none.
 
 No code of theirs is run, nothing is written outside the run directory, no memory is asked for that
-they have not filled, and each is told from a good one at once, with words that say what is wrong.
+they have not filled, and each is refused at once, with words that say what is wrong.
 """
 
 import os
@@ -37,23 +37,23 @@ def newest(small):
 
 
 def refused(small, folder, words):
-    """Asserts that a checkpoint is told from a good one."""
+    """Asserts that a checkpoint is distinguished from a good one."""
     before = there(folder.parents[2])
     with counted(P12="hostile files, each refused and harmless") as count:
         with pytest.raises(CorruptCheckpoint, match=words):
-            read_checkpoint(folder, read_verified(folder), small.kept[12].trial)
+            read_checkpoint(folder, read_verified(folder), small.restored[12].trial)
         assert there(folder.parents[2]) == before
         count.append(words)
 
 
 def left_out(small, out, words):
-    """Asserts that a run goes on from the checkpoint before."""
+    """Asserts that a run resumes from the checkpoint before."""
     before = outside(out)
     with counted(P12="hostile files, each refused and harmless") as count:
         with pytest.warns(Caution, match=f"{NEWEST} is corrupt. Got .*{words}"):
-            kept = small.found(out)
-        assert kept.step == 8
-        assert_same_bits(kept.trial, small.kept[8].trial)
+            restored = small.restore(out)
+        assert restored.step == 8
+        assert_same_bits(restored.trial, small.restored[8].trial)
         assert (out / "quarantine" / f"{NEWEST}-1.txt").read_text()
         assert outside(out) == before
         count.append(words)
@@ -64,7 +64,7 @@ def untouched(small, out, error, words):
     before = there(out.parent)
     with counted(P12="hostile files, each refused and harmless") as count:
         with pytest.raises(error, match=words):
-            small.found(out)
+            small.restore(out)
         assert there(out.parent) | {"run/.lock": b""} == before | {"run/.lock": b""}
         count.append(words)
 
@@ -74,7 +74,7 @@ def of_array(**fields):
 
 
 def replaced(make):
-    """Another thing in the place of a file: `make(path, where it is now)`."""
+    """Another thing instead of a file: `make(path, where it is now)`."""
 
     def replace(path):
         place = path.parents[path.parts[::-1].index("run")] / "elsewhere"

@@ -38,7 +38,7 @@ def test_another_thing_in_the_place_of_a_file(small, name, file):
     left_out(small, out, file)
 
 
-# --- What is not damaged, but cannot be used ---------------------------------------------------
+# --- What is not corrupt, but cannot be used ---------------------------------------------------
 
 OTHER = {
     "a newer format": ({"format": 2}, InvalidValue, "written by a newer jaxnn"),
@@ -136,4 +136,4 @@ def test_a_pickle_among_the_files_is_not_read(small, name):
     out = small.copy()
     (out / "checkpoints" / NEWEST / name).write_bytes(HARM)
     reseal(out / "checkpoints" / NEWEST)
-    assert_same_bits(small.found(out).trial, small.kept[12].trial)
+    assert_same_bits(small.restore(out).trial, small.restored[12].trial)

@@ -20,7 +20,7 @@ def written(name, content):
 
 
 def led_astray(name):
-    """A link in the place of a file or a folder, to what is outside."""
+    """A link instead of a file or a folder, to what is outside."""
 
     def lead(out):
         victim = out.parent / "victim"
@@ -114,4 +114,4 @@ def test_an_environment_that_says_nothing_is_another_one(small):
     out = small.copy()
     encode_manifest(environment={})(out)
     with pytest.warns(Caution, match="may not be bit for bit"):
-        assert small.found(out).step == 12
+        assert small.restore(out).step == 12
