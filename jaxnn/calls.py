@@ -60,7 +60,7 @@ class Frame(Protocol):
         Args:
           part: that is called.
           proceed: `(params, state, inputs, key, within=self) -> (outputs, state)`: computes the
-            part, through the frames that are further inside; `within` is the frame around its own
+            part, through the frames that are further inside; `within` is the frame of its own
             parts, `None` for none.
           params: of the part.
           state: of the part.
@@ -90,7 +90,7 @@ def init_part(name: str, part: Any, key: Any, inputs: Any) -> tuple[Any, Any]:
 
 
 def part_key(key: Any, name: str) -> Any:
-    """Derives a part's key from its name, so that it does not depend on the parts around it."""
+    """Derives a part's key from its name, so that it does not depend on its siblings."""
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
@@ -200,7 +200,7 @@ def _through(entered: list[Frame], part: Any, params, state, inputs, key) -> tup
     first, *others = entered
 
     def proceed(params, state, inputs, key, within=first):
-        # What the frame itself has put around the part, such as a transform, is around this too.
+        # What the frame itself has wrapped the part in, such as a transform, wraps this too.
         with _FRAMES((*_FRAMES.value, *(() if within is None else (within,)))):
             return _through(others, part, params, state, inputs, key)
 

@@ -56,9 +56,9 @@ def positive_integer(where: str, name: str, value: Any, *, at_most: float = np.i
     if not is_concrete(value) or (isinstance(value, float) and value.is_integer()):
         raise InvalidType(
             where,
-            f"{name} is no int",
+            f"{name} is not an int",
             got=f"{name}={value!r}" if is_concrete(value) else f"{name} as a traced number",
-            expected="an int: what decides a shape is built in, and cannot be a hyper-parameter",
+            expected="an int: what sets a shape is built in, and cannot be a hyper-parameter",
             fix=f"Write {name}={int(value) if is_concrete(value) else 8}, and make a learner for"
             " each size that you try",
         )
@@ -122,7 +122,7 @@ def kind(where: str, name: str, value: Any, expected: type, *, fix: str) -> None
     if not isinstance(value, expected):
         raise InvalidType(
             where,
-            f"{name} is of another kind",
+            f"{name} has the wrong type",
             got=f"a {type(value).__name__}",
             expected=f"a {expected.__name__}",
             fix=fix,

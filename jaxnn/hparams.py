@@ -1,4 +1,4 @@
-"""What may be a function of hyper-parameters: made when it is traced, of numbers that are inputs.
+"""What may be a function of hyper-parameters: it is called while tracing, with inputs as numbers.
 
 Network, objective and optimizer may each be given as they are, or as a function of one argument,
 the hyper-parameters by name. Called inside a program, such a function reads numbers that other
@@ -27,29 +27,29 @@ from jaxnn.typing import Any, Callable, Hparams
 def builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hparams], Any]:
     """Returns a function of hyper-parameters that makes `given`, and checks what it makes."""
 
-    def checked(made):
-        if kind is Objective and not isinstance(made, Objective) and _is_loss(made):
-            return objective(made)
-        if not isinstance(made, kind):
+    def checked(built):
+        if kind is Objective and not isinstance(built, Objective) and _is_loss(built):
+            return objective(built)
+        if not isinstance(built, kind):
             raise InvalidType(
                 "learner",
-                f"the {name} is of another kind",
-                got=f"{type(made).__name__} {made!r}",
+                f"the {name} has the wrong type",
+                got=f"{type(built).__name__} {built!r}",
                 expected=f"{kind.__name__}, or a function of the hyper-parameters that returns one",
                 fix={
                     "network": "Pass from_flax(model)"
-                    if _is_flax(made)
+                    if _is_flax(built)
                     else "Pass mlp([64], 10), serial(...) or from_flax(model)",
                     "objective": "Pass classification(), regression() or a loss of your own",
                     "optimizer": "Pass optax.adam(1e-3), or lambda h:"
                     " optax.adam(h['learning_rate'])",
                 }[name],
             )
-        return made
+        return built
 
     if isinstance(given, kind) or not _takes_hparams(given):
-        made = checked(given)
-        return lambda hparams: made
+        built = checked(given)
+        return lambda hparams: built
     return lambda hparams: checked(given(_Given(name, hparams, read)))
 
 
@@ -117,7 +117,7 @@ def _takes_hparams(given: Any) -> bool:
 
 
 def _is_flax(given: Any) -> bool:
-    """Whether it is a Flax model or its class, told by name so that Flax is not imported."""
+    """Whether it is a Flax model or its class, recognised by name so that Flax is not imported."""
     kinds = (given if isinstance(given, type) else type(given)).__mro__
     return any(kind.__module__.startswith("flax.") for kind in kinds)
 

@@ -4,7 +4,7 @@
 '<p class="note">5 &lt; 6 &amp; <b>so on</b></p>'
 
 Names, labels and paths come from a run, that is from anybody. They are set apart from the words
-around them (`<bdi>`), so that one written from right to left turns nothing else around.
+beside them (`<bdi>`), so that one written from right to left reverses nothing else.
 """
 
 import html
@@ -70,7 +70,7 @@ def cut(text: Any, letters: int = LETTERS) -> str:
 
 
 def quoted(text: Any, **attributes: Any) -> Markup:
-    """Returns what a run says, apart from the words around it."""
+    """Returns what a run says, apart from the words beside it."""
     return element("bdi", cut(text), **attributes)
 
 

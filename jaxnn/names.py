@@ -109,7 +109,7 @@ def pairs_of(where: str, rules: Any) -> list[tuple[str, Any]]:
         return list(pairs)
     raise InvalidType(
         where,
-        "the rules are of another kind",
+        "the rules have the wrong type",
         got=repr(rules),
         expected="{pattern: value}, or a list of pairs (pattern, value), where patterns are text",
         fix="Write {'head': value, 'layers/*': value}",
@@ -187,12 +187,12 @@ def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[st
     if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
         raise InvalidType(
             where,
-            "the patterns are of another kind",
+            "the patterns have the wrong type",
             got=repr(patterns),
             expected="a list of names, in which * stands for any characters",
             fix="Write ['head', 'layers/*']",
         )
-    names, found = list(names), set()
+    names, matching = list(names), set()
     for pattern in patterns:
         hits = {
             name
@@ -201,8 +201,8 @@ def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[st
         }
         if not hits:
             raise _unmatched(where, pattern, names)
-        found |= hits
-    return [name for name in names if name in found]
+        matching |= hits
+    return [name for name in names if name in matching]
 
 
 def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callable[[Any], Any]:
@@ -228,7 +228,7 @@ def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callab
     pairs_of("param_labels", rules)
 
     def label(tree: Any) -> Any:
-        # What an optimizer around this one has masked out is named too: it may have a rule.
+        # What an outer optimizer has masked out is named too: it may have a rule.
         leaves, structure = jax.tree.flatten(tree, is_leaf=_is_masked)
         names = list(named_leaves(jax.tree.unflatten(structure, range(len(leaves)))))
         matches = matched("param_labels", rules, names)

@@ -60,13 +60,13 @@ class Apply(Protocol):
 
 
 class Parts(NamedTuple):
-    """What a network is made of, for tables and pictures; computing never looks at it.
+    """The parts of a network, for tables and pictures; computing never looks at it.
 
     Attributes:
       kind: what it is called, such as `"linear"`.
       settings: what it was built with, `(("features", 64),)`.
       children: the named networks inside it, in order. One whose name is `""` has the names of the
-        network around it, as inside a transform.
+        network that contains it, as inside a transform.
       times: how many layers of the children there are, each with parameters of its own.
       flow: how data flow through the children: `"serial"` from each to the next, `"parallel"` from
         the inputs to each, `"layer"` through inner products of what is one layer, `""` otherwise.
@@ -85,7 +85,7 @@ class Network(NamedTuple):
     Attributes:
       init: `(key, inputs) -> (params, state)`.
       apply: `(params, state, inputs, *, key=None) -> (outputs, state)`.
-      parts: a static description of what it is made of.
+      parts: a static description of its parts.
     """
 
     init: Init

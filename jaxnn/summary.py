@@ -38,16 +38,16 @@ class Row(NamedTuple):
     """One part of a network.
 
     Attributes:
-      part: its name, with those of the parts around it: `"block/hidden_1"`.
+      part: its name, with those of the parts that contain it: `"block/hidden_1"`.
       kind: what it is, such as `"linear"`.
       output: the shape of its output, or a pytree of shapes; inside a loop, of one turn: of one
         layer of `repeat`, of one time step of `gru` and `lstm`.
       parameters: the number of parameters that it computes with, frozen ones too, in all layers.
       bytes: the memory of these and of its state.
-      activation_bytes: the memory of its outputs for these inputs, in all turns of the loops around
+      activation_bytes: the memory of its outputs for these inputs, in all turns of the enclosing
         it: what training keeps of it for the gradient, unless the compiler finds less to keep.
       flops: two for each product in its matrix products and convolutions, for these inputs, in all
-        turns of the loops around it.
+        turns of the enclosing loops.
       times: how many layers of it there are; 1 but inside `repeat`.
     """
 
@@ -122,7 +122,7 @@ def table(network: Network, inputs: Any) -> Table:
     """Returns the figures of every part of a network, without computing anything.
 
     Args:
-      network: any network; one that does not say what it is made of is a single part.
+      network: any network; one that does not describe its parts is a single part.
       inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
     """
     params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
@@ -140,7 +140,7 @@ def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
                 return part.apply(params, state, inputs, key=key)
 
             call = _Call(path, part, math.prod(each.part.parts.times for each in open_calls))
-            # As a function of its number it is found in the program, in the loops around it.
+            # As a function of its number it appears in the program, in its loops.
             marked.__name__ = f"{_MARK}{len(all_calls)}"
             for outer in open_calls:
                 outer.is_layer = False
@@ -203,7 +203,7 @@ class _Call:
 
 
 def _by_call(jaxpr: Any) -> dict[int, tuple[int, int]]:
-    """Returns how often each marked call is made, and its products, by its number."""
+    """Returns how often each marked call happens, and its products, by its number."""
     calls: dict[int, tuple[int, int]] = {}
     for equation, times in operations(jaxpr):
         name = str(equation.params.get("name", ""))

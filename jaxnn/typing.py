@@ -1,4 +1,4 @@
-"""The vocabulary: one name for each kind of value that jaxnn passes around.
+"""The vocabulary: one name for each kind of value that jaxnn passes.
 
 Shapes are written as in `Float[Array, "batch features"]`, leading axes first. The names that
 return everywhere are `batch` (examples), `features` (numbers per example), `classes` (possible

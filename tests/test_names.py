@@ -152,7 +152,7 @@ def test_a_rule_that_earlier_ones_leave_nothing():
 
 @pytest.mark.parametrize("rules", [("head", 1), [("head", 1, 2)], [(1, "head")], ["ab"], "head", 3])
 def test_rules_of_another_kind(rules, compilations):
-    words = f"rules are of another kind. Got {rules!r}; expected {{pattern: value}}, or a list"
+    words = f"rules have the wrong type. Got {rules!r}; expected {{pattern: value}}, or a list"
     fix = re.escape("Write {'head': value, 'layers/*': value}.")
     judge(
         (lambda: matched("freeze", rules, NAMES), InvalidType, re.escape(words), fix), compilations

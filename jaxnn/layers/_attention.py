@@ -110,7 +110,7 @@ def attention(
         positive_integer("attention", "window", window)
     if rotary is not None:
         positive("attention", "rotary", rotary)
-        _check_divides("head_features", head_features, "the two halves that are turned", 2)
+        _check_divides("head_features", head_features, "the two sides that are rotated", 2)
     check_rate("attention", "dropout", dropout)
     if window is not None and not causal:
         raise InvalidValue(
@@ -192,7 +192,7 @@ def _memory_length(shape: Shape) -> int | None:
             "an attention to later places cannot read piece by piece",
             got="causal=False",
             expected="a causal attention",
-            fix="Pass causal=True where the network is made",
+            fix="Pass causal=True where the network is built",
         )
     return length
 

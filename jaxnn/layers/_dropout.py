@@ -25,7 +25,7 @@ def dropout(rate: Number) -> Network:
     """Sets a share of the inputs to zero and divides the rest by `1 - rate`.
 
     Args:
-      rate: the probability of being dropped (not of being kept), in [0, 1); rounded to a multiple
+      rate: the probability of being dropped (not of staying), in [0, 1); rounded to a multiple
         of 2**-16. May be traced.
 
     Raises:
@@ -64,10 +64,10 @@ def _dropping(
     def apply(params, state, inputs, *, key=None):
         if key is None or (isinstance(rate, int | float) and rate == 0):
             return inputs, state
-        # At least one level is kept, so that a traced rate close to 1 does not divide by zero.
-        kept = jnp.maximum(jnp.round((1.0 - rate) * _LEVELS), 1.0)
-        keep = jax.random.bits(key, alike(inputs.shape), jnp.uint16).astype(jnp.float32) < kept
-        scale = (_LEVELS / kept).astype(inputs.dtype)
+        # At least one level remains, so that a traced rate close to 1 does not divide by zero.
+        level = jnp.maximum(jnp.round((1.0 - rate) * _LEVELS), 1.0)
+        keep = jax.random.bits(key, alike(inputs.shape), jnp.uint16).astype(jnp.float32) < level
+        scale = (_LEVELS / level).astype(inputs.dtype)
         return jnp.where(keep, inputs * scale, jnp.zeros_like(inputs)), state
 
     def init(key, inputs):

@@ -103,7 +103,7 @@ def check_features(where: str, inputs, expected: int) -> None:
             where,
             "the inputs have another number of features than the parameters",
             got=f"inputs of shape {inputs.shape}",
-            expected=f"shape (..., {expected}), as when the parameters were made",
+            expected=f"shape (..., {expected}), as when the parameters were initialised",
             fix="Give inputs with those features, or make the parameters again with init",
         )
 

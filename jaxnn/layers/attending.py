@@ -109,15 +109,15 @@ def _seen(time: int, memory: int, window: int | None, position: Any) -> Any:
 
 
 def _is_for_cudnn(q: Any, k: Any) -> bool:
-    """Whether cuDNN's kernel takes it: half precision, sizes and GPUs that it is made for."""
+    """Whether cuDNN's kernel takes it: half precision, sizes and GPUs that it supports."""
     device, features = jax.config.jax_default_device or jax.devices()[0], q.shape[-1]  # pyright: ignore
-    halves = q.dtype in (jnp.bfloat16, jnp.float16)
+    is_half = q.dtype in (jnp.bfloat16, jnp.float16)
     even = q.shape[2] % 2 == 0 and k.shape[2] % 2 == 0
     try:
         ampere = float(device.compute_capability) >= 8.0
     except (AttributeError, TypeError, ValueError):  # another maker's, or no GPU
         ampere = False
-    return ampere and halves and even and features % 8 == 0 and features <= 128
+    return ampere and is_half and even and features % 8 == 0 and features <= 128
 
 
 def _fused(q: Any, k: Any, v: Any, causal: bool, window: int | None, implementation: Any) -> Any:

@@ -147,7 +147,7 @@ def _convolve_backward(strides, padding, input_dilation, dilation, groups, resid
         dilation, groups,
     )  # fmt: skip
 
-    # Weights: the inputs with the gradients as a window, channels in the place of the batch.
+    # Weights: the inputs with the gradients as a window, channels instead of the batch.
     high = [grown[i] + reach[i] - lengths[i] - befores[i] for i in axes]
     weight_grads: Any = convolve(
         _swap_batch(inputs, groups), jnp.moveaxis(grads, 0, -2), dilation, _pairs(befores, high),

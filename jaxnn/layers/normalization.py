@@ -142,11 +142,11 @@ def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
 def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number = 1.0) -> Network:
     """Normalizes every feature over the batch and all other axes, then scales and shifts it.
 
-    In training (a key is given) the batch's own statistics are used, and running ones are kept in
+    In training (a key is given) the batch's own statistics are used, and running ones are stored in
     `state`; in inference the running ones are used and not changed.
 
     Args:
-      momentum: the share of the old running statistics that is kept at a step, in [0, 1). As in
+      momentum: the share of the old running statistics that remains at a step, in [0, 1). As in
         Flax and Keras; PyTorch's `momentum` is one minus this.
       epsilon: added to the variance, above zero.
       scale: the initial scale of every feature; 0 at the end of the branch of a `residual` begins

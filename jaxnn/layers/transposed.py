@@ -44,7 +44,7 @@ def conv_transpose(
       window: the size of the window, one number for all axes of space or one for each.
       strides: the distance between the windows of neighbouring inputs, in outputs.
       padding: `"SAME"` makes `length * stride` outputs of an axis, `"VALID"` all that some window
-        reaches; or pairs (before, after) of zeros around the inputs once they are spread apart.
+        reaches; or pairs (before, after) of zeros beside the inputs, once these are spread apart.
       bias: whether each node adds a bias.
       scale: multiplies the initial weights; 1 keeps the variance of the inputs, as in `linear`.
 
@@ -103,7 +103,7 @@ def conv_transpose(
 
 
 def _padding(padding: Padding, window, strides) -> tuple[tuple[int, int], ...]:
-    """Returns pairs (before, after) around inputs that are spread apart."""
+    """Returns pairs (before, after) of padding for inputs that are spread apart."""
     # Spread apart, n inputs are n * stride - stride + 1 long, of which a window of k takes k - 1.
     name = padding.upper() if isinstance(padding, str) else None
     if name in ("SAME", "VALID"):

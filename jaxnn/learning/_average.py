@@ -1,7 +1,7 @@
 """An averaged learner predicts with the mean of the parameters it has had, not with the last ones.
 
-Steps on batches jump about the bottom of a valley; their mean lies lower. Training goes on from the
-last parameters, as ever; evaluation and prediction use the mean, which is kept beside them.
+Steps on batches jump about the bottom of a valley; their mean lies lower. Training continues from
+the last parameters, as ever; evaluation and prediction use the mean, which is stored beside them.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear

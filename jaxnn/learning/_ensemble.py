@@ -27,7 +27,7 @@ def ensemble(
 
     Args:
       learner: that trained the members.
-      states: of the members, stacked: `run.state` or `run.best` of a population.
+      states: of the members, stacked: `run.state` or `run.best` of many members.
       average: of `"probabilities"`, the mean over members of softmax(outputs), returned as its
         logarithm, so that the outputs are logits; of `"outputs"`, their mean, as for regression
         or logits; `"none"` returns outputs `[batch, members, ...]`, for a look at each.
@@ -43,7 +43,7 @@ def ensemble(
     if jnp.ndim(states.step) != 1:
         raise InvalidType(
             "ensemble",
-            "the states are not those of a population",
+            "the states are not stacked over members",
             got="the state of one run",
             expected="states with a leading axis of members",
             fix="Train with key=jaxnn.keys(range(8)), and pass run.state or run.best",

@@ -1,10 +1,10 @@
-"""A guarded learner leaves out the steps that would spoil it, and goes on from before them.
+"""A guarded learner leaves out the steps that would spoil it, and continues from before them.
 
 One batch can end a run: an example that overflows, a label that is NaN, a gradient that is infinite
 once in a million. After it every parameter is NaN, and no later step mends that. A guarded learner
 looks at the gradient before it adjusts anything: if it is not finite, or if the loss is far above
-what it was of late, then parameters, optimizer and statistics stay as they were, and only the
-number of the step goes on, so that the next batch is another one. How often that happens is a
+what it was recently, then parameters, optimizer and statistics stay as they were, and only the
+number of the step increases, so that the next batch is another one. How often that happens is a
 metric, `skipped`, to keep an eye on: a guard is no cure for a rate that is too high.
 
     >>> import jax, jax.numpy as jnp, optax
@@ -30,7 +30,7 @@ from jaxnn.checks import InvalidValue, positive
 from jaxnn.learning._learner import Gradients, Learner, add_extra, require_gradients
 from jaxnn.typing import Any, Array, Bool, Number
 
-# The loss of late is a mean over about so many steps, and means nothing before as many are done.
+# The recent loss is a mean over about so many steps, and means nothing before as many are done.
 MEMORY = 100
 # An attribute of the `update` of a guarded learner, and of those that wrap it.
 MARK = "skips_steps"
@@ -90,8 +90,8 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
         def done():
             after, metrics = learner.update(state, batch, gradients)
             if spike is not None:
-                late = _of_late(state.extra["loss"], loss)
-                after = after._replace(extra={**after.extra, "loss": late})
+                recent = _recent(state.extra["loss"], loss)
+                after = after._replace(extra={**after.extra, "loss": recent})
             return after, {"skipped": _share(0.0), **metrics}
 
         shapes = jax.eval_shape(done)
@@ -116,24 +116,24 @@ def is_finite(gradients: Gradients) -> Bool[Array, ""]:
     return jnp.isfinite(squares) & jnp.all(jnp.array([jnp.isfinite(x).all() for x in others]))
 
 
-def _is_spike(late: dict[str, Any], loss: Any, spike: Number) -> Any:
-    far = loss - late["mean"] > spike * jnp.sqrt(late["variance"])
-    return far & (late["count"] >= MEMORY)
+def _is_spike(recent: dict[str, Any], loss: Any, spike: Number) -> Any:
+    far = loss - recent["mean"] > spike * jnp.sqrt(recent["variance"])
+    return far & (recent["count"] >= MEMORY)
 
 
-def _of_late(late: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:
+def _recent(recent: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:
     """Returns mean and variance with one loss more, the older ones weighing less and less.
 
     Source: Finch, Incremental calculation of weighted mean and variance, 2009, section 9.
     """
     total, weight = loss.sums
     counts = weight > 0  # a batch whose weights are all 0 has no loss
-    count = late["count"] + counts
+    count = recent["count"] + counts
     share = jnp.where(counts, jnp.maximum(1 / jnp.maximum(count, 1), 1 / MEMORY), 0.0)
-    step = total / jnp.where(counts, weight, 1.0) - late["mean"]
+    step = total / jnp.where(counts, weight, 1.0) - recent["mean"]
     return {
-        "mean": late["mean"] + share * step,
-        "variance": (1 - share) * (late["variance"] + share * step**2),
+        "mean": recent["mean"] + share * step,
+        "variance": (1 - share) * (recent["variance"] + share * step**2),
         "count": count,
     }
 

@@ -1,8 +1,9 @@
-"""Loss scaling: float16 gradients are made large enough to be held, and no larger.
+"""Loss scaling: float16 gradients are scaled to be large enough to be held, and no larger.
 
 In float16 a number below 6e-8 is 0, as many gradients are. So the loss is multiplied before it is
 differentiated, and the gradient divided after. The factor is as large as it can be: it doubles when
-2,000 steps have gone well, and halves when a gradient overflows, in which case nothing is adjusted.
+2,000 steps have gone well, and is divided by two when a gradient overflows, in which case no
+parameter changes.
 bfloat16 has the range of float32 and needs none of this.
 
     >>> import jax, jax.numpy as jnp, optax

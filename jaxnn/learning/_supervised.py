@@ -55,7 +55,7 @@ def learner(
     the optimizer's state has one, or the hyper-parameters do and no schedule scales it.
 
     Raises:
-      InvalidType: if an argument is of another kind, or, when traced, if `apply` does not return a
+      InvalidType: if an argument has the wrong type, or, when traced, if `apply` does not return a
         pair, or the optimizer changes the structure of the parameters.
     """
     read: set[str] = set()  # the hyper-parameters that something was seen to read

@@ -2,7 +2,7 @@
 
 Adding the sums of two batches gives the sums of both together; `value()` finishes them. So a mean
 over an epoch, an evaluation in padded batches and one over eight devices are all the same number,
-and none needs the predictions to be kept. Every sum is weighted: padding has weight 0.
+and none needs the predictions to be stored. Every sum is weighted: padding has weight 0.
 
     >>> import jax.numpy as jnp
     >>> first = mean(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]))

@@ -77,8 +77,8 @@ def f1(
     classes = logits.shape[-1]
     answers = jnp.argmax(logits, -1)
 
-    def counted(chosen, kept):
-        each = jnp.where(jax.nn.one_hot(chosen, classes, dtype=bool), kept[..., None], 0.0)
+    def counted(chosen, shielded):
+        each = jnp.where(jax.nn.one_hot(chosen, classes, dtype=bool), shielded[..., None], 0.0)
         return jnp.sum(each, range(labels.ndim))
 
     right = counted(labels, jnp.where(answers == labels, weights, 0.0))
@@ -131,10 +131,10 @@ def auc(
     place = 0.5 + 0.5 * bounded / (1.0 + jnp.abs(bounded))
     part = jnp.clip((place * bins).astype(jnp.int32), 0, bins - 1)
     # What is not a number is in no part, and must be seen.
-    kept = jnp.where(weights != 0, weights + 0.0 * place, 0.0)
+    shielded = jnp.where(weights != 0, weights + 0.0 * place, 0.0)
 
     def counted(label):
-        mine = jnp.where(labels == label, kept, 0.0)
+        mine = jnp.where(labels == label, shielded, 0.0)
         parted = jnp.where(jax.nn.one_hot(part, bins, dtype=bool), mine[..., None], 0.0)
         return jnp.sum(parted, range(labels.ndim))
 

@@ -39,8 +39,8 @@ def resnet(
 ) -> Network:
     """Makes stages of residual blocks, then the mean over space and an output layer.
 
-    Every stage after the first halves the image and has twice the channels. Takes images `[batch,
-    height, width, channels]`, or grey ones `[batch, height, width]`.
+    Every stage after the first has half the height and width, and twice the channels. Takes images
+    `[batch, height, width, channels]`, or grey ones `[batch, height, width]`.
 
     Args:
       blocks: the number of blocks of each stage.
@@ -50,7 +50,7 @@ def resnet(
         max-pooling, which make the image a fourth as wide, and such shortcuts are 1x1 convolutions.
       width: the channels of the first stage; by default 16 and 64, as published.
       bottleneck: whether a block is three convolutions, 1x1, 3x3 and 1x1, the last with four times
-        the channels, in the place of two 3x3. The 3x3 one has the strides, as is usual since 2016.
+        the channels, instead of two 3x3. The 3x3 one has the strides, as is usual since 2016.
       activation: what follows every normalization, and every sum.
       drop: the rate of stochastic depth at the last block; it grows in proportion from the first.
         May be traced.
@@ -131,9 +131,9 @@ def _branch(
 
 def _conv(features: int, window: int, strides: int = 1) -> Network:
     # Padded alike on both sides, which "SAME" is not where there are strides.
-    around = [(window // 2, window // 2)] * 2
+    padding = [(window // 2, window // 2)] * 2
     return conv(
-        features, window, strides=strides, padding=around, bias=False, scale=_RELU_SCALE
+        features, window, strides=strides, padding=padding, bias=False, scale=_RELU_SCALE
     )  # fmt: skip
 
 
@@ -145,8 +145,8 @@ def _padded(features: int, strides: int) -> Network:
     """Skips pixels, and adds channels of zeros at the end: a shortcut without parameters."""
 
     def apply(params, images):
-        kept = images[:, ::strides, ::strides]
+        strided = images[:, ::strides, ::strides]
         more = features - images.shape[-1]
-        return jnp.pad(kept, ((0, 0), (0, 0), (0, 0), (0, more)))
+        return jnp.pad(strided, ((0, 0), (0, 0), (0, 0), (0, more)))
 
     return describe(stateless(apply), "padded", features=features, strides=strides)

@@ -1,6 +1,6 @@
 """The variational autoencoder: an encoder says where an example may lie, a decoder draws it again.
 
-It is made of two networks, of whatever kind. The encoder gives the mean and the logarithm of the
+It consists of two networks, of any kind. The encoder gives the mean and the logarithm of the
 variance of a normal distribution over a few latent variables; the decoder takes such variables and
 gives the reconstruction. Trained by `elbo`, the decoder alone makes new examples, of draws from the
 standard normal distribution:

@@ -46,21 +46,21 @@ def from_flax(model: Any, /, **arguments: Any) -> Network:
     """Makes a network of a Flax model; the inputs are the one argument that the model is called on.
 
     A model that takes `train`, `training`, `is_training`, or the inverse, `deterministic` or
-    `use_running_average`, is told the mode so. In inference the state is returned as given. In
+    `use_running_average`, receives the mode so. In inference the state is returned as given. In
     training NNX stream number i, by name, is `fold_in(key, i)`; the Linen stream `dropout` is the
     key, any other starts from `fold_in(key, 1)`.
 
     Args:
       model: a class or function that makes an `nnx.Module`: `init` calls
-        `model(**arguments, rngs=nnx.Rngs(key))`. Or an `nnx.Module`, to go on training it: `init`
-        copies its present parameters, whatever the key; the module itself is never changed. Or a
-        Linen module: `init` is its own, in inference mode, without `nn.Partitioned` boxes.
+        `model(**arguments, rngs=nnx.Rngs(key))`. Or an `nnx.Module`, to continue its training:
+        `init` copies its present parameters, whatever the key; the module itself is never changed.
+        Or a Linen module: `init` is its own, in inference mode, without `nn.Partitioned` boxes.
       **arguments: what the class or function is called with.
 
     Raises:
       InvalidType: if `model` is not a Flax model, is a Linen class, or does not take `arguments`.
         From `apply`, for NNX: if parameters are not the model's; their path is named.
-      InvalidValue: if there are arguments for a model that is made already.
+      InvalidValue: if there are arguments for a model that is an instance already.
     """
     if _is_linen("from_flax", model, arguments):
         return _linen_network(model)
@@ -73,8 +73,9 @@ def to_flax(model: Any, /, params: Params, state: State | None = None, **argumen
     `model` and `**arguments` are what `from_flax` was given; no `state` is `{}`.
 
     Returns:
-      For NNX, a new `nnx.Module` in inference mode, ready to predict (call its `train()` to go on
-      training), with random streams from `key(0)`. For Linen, `{"params": params, **state}`.
+      For NNX, a new `nnx.Module` in inference mode, ready to predict (call its `train()` to
+      continue training), with random streams from `key(0)`. For Linen,
+      `{"params": params, **state}`.
 
     Raises:
       InvalidType: as `from_flax`; or, for NNX, if an array is missing or is not the model's.
@@ -114,8 +115,8 @@ def _linen_network(model: Any) -> Network:
         shapes = jax.eval_shape(lambda key, inputs: model.init(key, inputs, **switch), key, inputs)
         params, state = _collections(shapes)
         # lazy_init computes what depends on the key alone, so the inputs need only have a shape.
-        kept = [*state, "params"] if params else [*state]
-        return _collections(model.lazy_init(key, inputs, mutable=kept, **switch))
+        mutable = [*state, "params"] if params else [*state]
+        return _collections(model.lazy_init(key, inputs, mutable=mutable, **switch))
 
     def apply(params, state, inputs, *, key=None):
         variables, switch = {"params": params, **state}, _switch(model, training=key is not None)
@@ -189,27 +190,27 @@ def _take_apart(where: str, model: Any, arguments: dict[str, Any]) -> _Module:
 
     def record(key):
         module, graphs = build(key), []
-        found, paths = _arrays(where, module)
+        by_role, paths = _arrays(where, module)
         for enter_mode in (module.eval, module.train):
             enter_mode()
             graphs.append(nnx.split(module)[0])
-        static[:] = type(module), graphs, found.pop("constants"), paths
-        return found
+        static[:] = type(module), graphs, by_role.pop("constants"), paths
+        return by_role
 
     try:
         shapes = jax.eval_shape(record, jax.random.key(0))
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        wrong = "the model cannot be made in a compiled program"
+        wrong = "the model cannot be built in a compiled program"
         expected = "a constructor that reads no values of JAX arrays (let it use NumPy)"
-        fix = f"Pass a model that is made: {where}(Model(..., rngs=nnx.Rngs(0)))"
+        fix = f"Pass an instance: {where}(Model(..., rngs=nnx.Rngs(0)))"
         raise _invalid(where, wrong, model, expected, fix) from error
-    # A bare array that is made in the trace is a tracer, and must be made again outside. Flax 0.12
-    # takes it for an attribute, and a graph with a tracer has no hash; 0.11 for an array.
+    # A bare array that is created in the trace is a tracer, and must be created again outside.
+    # Flax 0.12 takes it for an attribute, and a graph with a tracer has no hash; 0.11 for an array.
     try:
-        made = hash(tuple(static[1])) is not None and all(map(is_concrete, static[2].values()))
+        concrete = hash(tuple(static[1])) is not None and all(map(is_concrete, static[2].values()))
     except TypeError:
-        made = False
-    if not made:
+        concrete = False
+    if not concrete:
         shapes = jax.eval_shape(lambda x: x, record(jax.random.key(0)))
     return _Module(build, shapes, *static)
 
@@ -233,7 +234,7 @@ def _arrays(where: str, module: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
     """Returns `{role: {path: array}}` of a module, and the path in Flax of every array."""
     nnx = _flax().nnx
     roles = {"params": nnx.Param, "streams": nnx.RngState, "state": nnx.Variable}
-    found, paths = {role: {} for role in (*roles, "constants")}, {}
+    by_role, paths = {role: {} for role in (*roles, "constants")}, {}
     for flax_path, leaf in nnx.to_flat_state(nnx.state(module)):
         if not isinstance(leaf, nnx.Intermediate):
             path, arrays = tuple(map(str, flax_path)), jax.tree.leaves(leaf)
@@ -242,13 +243,13 @@ def _arrays(where: str, module: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
                 fix = "Make a variable of each of them"
                 raise _invalid(where, wrong, leaf, "one array in every variable", fix)
             role = next((role for role in roles if isinstance(leaf, roles[role])), "constants")
-            found[role][path], paths[path] = arrays[0], flax_path
-    return found, paths
+            by_role[role][path], paths[path] = arrays[0], flax_path
+    return by_role, paths
 
 
 def _split(where: str, module: Any) -> tuple[Params, State]:
-    found, _ = _arrays(where, module)
-    params, state = map(_flax().traverse_util.unflatten_dict, (found["params"], found["state"]))
+    by_role, _ = _arrays(where, module)
+    params, state = map(_flax().traverse_util.unflatten_dict, (by_role["params"], by_role["state"]))
     return params, state
 
 
@@ -300,12 +301,12 @@ def _is_linen(where: str, model: Any, arguments: dict[str, Any]) -> bool:
     title = getattr(model, "__name__", repr(model))
     if isinstance(model, linen.Module | nnx.Module):
         if arguments:
-            wrong = f"{', '.join(arguments)}: no arguments are taken by a model that is made"
+            wrong = f"{', '.join(arguments)}: no arguments are taken by an instance"
             fix = f"Make the {type(model).__name__} with them, or leave them out"
             raise _invalid(where, wrong, model, "a class or a function", fix, InvalidValue)
         return isinstance(model, linen.Module)
     if kind and issubclass(kind, linen.Module):
-        wrong, expected = "a Linen class has no settings yet", "a Linen module, made of it"
+        wrong, expected = "a Linen class has no settings yet", "a Linen module, an instance of it"
         raise _invalid(where, wrong, model, expected, f"Write {where}({title}(...))")
     if not callable(model) or (kind and not issubclass(kind, nnx.Module)):
         raise _not_a_model(where, model)
@@ -317,7 +318,7 @@ def _is_linen(where: str, model: Any, arguments: dict[str, Any]) -> bool:
     except TypeError as error:
         wrong = f"{title}: {str(error).removeprefix('inspect.Signature.bind() ')}"
         names = {p.name: p.default is p.empty and p.kind not in (2, 4) for p in named}
-        expected = f"some of {', '.join(names)}; rngs are made of the key of init"
+        expected = f"some of {', '.join(names)}; rngs come from the key of init"
         needed = [f", {name}=..." for name in names if names[name] and name != "rngs"]
         fix = f"Write {where}({title}{''.join(needed)}), where {title} takes rngs"
         raise _invalid(where, wrong, arguments, expected, fix) from None

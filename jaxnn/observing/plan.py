@@ -1,4 +1,4 @@
-"""The plan of a recording: what is observed of a run, and when. It is made before any compilation.
+"""The plan of a recording: what is observed of a run, and when. It precedes any compilation.
 
 A `Plan` names the weights that are drawn and the parts whose outputs are captured, a `Schedule` the
 moments and the number of examples. Observing costs a small share of the training, whatever its

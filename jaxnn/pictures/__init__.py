@@ -1,4 +1,4 @@
-"""Pictures: figures of arrays and records, which know nothing of the runs that made them.
+"""Pictures: figures of arrays and records, which know nothing of runs.
 
 Each function returns a matplotlib `Figure` as wide as a column of text, in one look (`scheme`):
 

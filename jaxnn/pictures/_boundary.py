@@ -20,7 +20,7 @@ from jaxnn.typing import Any, Callable
 CELLS = 160  # from side to side
 MOST = 2000  # examples that are drawn
 MARKERS = "os^Dvphd"
-MARGIN = 0.12  # around the examples, of their range
+MARGIN = 0.12  # beyond the examples, of their range
 
 
 def boundary(
@@ -121,7 +121,7 @@ def _check_classes(classes: int, labels: np.ndarray, names: Sequence[str] | None
     if classes > len(COLOURS):
         raise InvalidValue(
             "boundary",
-            "there are more classes than colours that can be told apart",
+            "there are more classes than colours that can be distinguished",
             got=f"{classes} classes",
             expected=f"at most {len(COLOURS)}",
             fix="Draw those that matter",

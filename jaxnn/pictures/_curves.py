@@ -117,7 +117,7 @@ def _chosen(names: list[str], metrics: str | Sequence[str]) -> list[str]:
     if not wanted or not all(isinstance(name, str) for name in wanted):
         raise InvalidType(
             "curves",
-            "metrics are of another kind",
+            "metrics have the wrong type",
             got=repr(metrics),
             expected="names of metrics",
             fix=f"Write metrics=[{names[0]!r}]",
@@ -175,8 +175,8 @@ def _line(axes: Any, line: _Line) -> None:
     columns = np.full((len(QUANTILES), len(steps)), np.nan)
     columns[:, ~lost] = np.nanquantile(values[~lost], QUANTILES, axis=1)
     many = values.shape[1] > 1
-    kept = thin(*(columns if many else columns[2:3]))
-    x, (low, lower, middle, upper, high) = steps[kept], columns[:, kept]
+    places = thin(*(columns if many else columns[2:3]))
+    x, (low, lower, middle, upper, high) = steps[places], columns[:, places]
     if many:
         for bottom, top, alpha in ((low, high, 0.13), (lower, upper, 0.25)):
             axes.fill_between(x, bottom, top, color=line.colour, alpha=alpha, linewidth=0)

@@ -1,4 +1,4 @@
-"""Examples with what a network made of them: its best, its worst, or those that it doubts most.
+"""Examples with their predictions: a network's best, its worst, or those that it doubts most.
 
     logits = run.predict(test["inputs"])
     examples(test["inputs"], test["labels"], logits, "worst").savefig("worst.png")

@@ -45,10 +45,10 @@ def network(network: Network, params: Params, inputs: Any, *, names: Any = None)
       InvalidType: if it is not a network.
       InvalidValue: if it does not take the inputs, or the parameters are not its own.
     """
-    found = diagrams.diagram(network, inputs)
+    drawn = diagrams.diagram(network, inputs)
     params = jax.device_get(params)  # NumPy indexes without compiling
     return draw(
-        found, diagrams.wires(found, params), biases=diagrams.biases(found, params), names=names
+        drawn, diagrams.wires(drawn, params), biases=diagrams.biases(drawn, params), names=names
     )
 
 
@@ -191,11 +191,11 @@ def _nodes(sheet: Sheet, layer: int, column: _Column, fill, scale: float, room: 
     for y, count in column.gaps:
         for dot in (-1, 0, 1):
             sheet.circle(column.x, y - 5 + 3.2 * dot, 0.55, FAINT, FAINT, zorder=4)
-        around = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
         said = f"{count:,} more"
         said = said if width_of(said) < room else said.replace(" ", "\n")
         low = y + (6 if " " in said else 9.5)
-        sheet.text(column.x, low, said, zorder=4, bbox=around, linespacing=1.0)
+        sheet.text(column.x, low, said, zorder=4, bbox=box, linespacing=1.0)
 
 
 def _named(sheet: Sheet, layer: diagrams.Layer, x: float, top: float, room: float) -> None:
@@ -224,17 +224,17 @@ def _ends(sheet: Sheet, layers, places: list[_Column], names: Any) -> None:
 
 def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> float:
     """Explains the colours and widths of wires, and the colours of nodes."""
-    told = []  # of each kind its name and the room of a mark, and for each mark colour and number
+    entries = []  # a name, the room of a mark, and for each mark colour and number
     for name, size, mark in (("weight", largest, 18), ("bias", brightest, 9)):
         if size is None:
             continue
         one = number(float(f"{size:.2g}"))
         signs = [(SIGNED[0], f"−{one}"), (SIGNED[2], one)] if size else [(SIGNED[1], one)]
-        told.append((name, mark, signs))
+        entries.append((name, mark, signs))
     rooms = [width_of(name) + 13 + sum(mark + width_of(s) + 6 for _, s in signs)
-             for name, mark, signs in told]  # fmt: skip
+             for name, mark, signs in entries]  # fmt: skip
     x, tight = 8.0, sum(rooms) > POINTS - 8
-    for name, mark, signs in told:
+    for name, mark, signs in entries:
         if tight and len(signs) == 2:  # one number for both
             signs = [(signs[0][0], ""), (signs[1][0], f"±{signs[1][1]}")]
         sheet.text(x, y, name, INK, ha="left")

@@ -1,4 +1,4 @@
-"""The picture of one node with the numbers of one example: all that a neural network is made of.
+"""The picture of one node with the numbers of one example: all that a neural network consists of.
 
     neuron(weights, bias, inputs, jnp.tanh).savefig("neuron.png")
 
@@ -109,7 +109,7 @@ def terms(
     # What is not finite comes first: it decides the sum.
     size = np.where(np.isfinite(products), np.abs(products), np.inf)
     chosen = np.sort(np.argsort(-size, kind="stable")[:own])
-    found = [
+    shown_terms = [
         Term(
             str(names[place]) if names is not None else f"x{place + 1}",
             float(inputs[place]), float(weights[place]), float(products[place]),
@@ -118,8 +118,8 @@ def terms(
     ]  # fmt: skip
     if own < len(products):
         rest = float(np.delete(products, chosen).sum())
-        found.append(Term(f"{len(products) - own:,} more", np.nan, np.nan, rest))
-    return found
+        shown_terms.append(Term(f"{len(products) - own:,} more", np.nan, np.nan, rest))
+    return shown_terms
 
 
 def _inputs(sheet: Sheet, wires: list[Term], middle: float, step: float, scale: float) -> None:
@@ -133,15 +133,15 @@ def _inputs(sheet: Sheet, wires: list[Term], middle: float, step: float, scale: 
             [_INPUT, _NODE], [y, middle], colour, width, gid=f"wire:{place}", zorder=1,
             linestyle=(0, (1.5, 1.5)) if dotted else "-",
         )  # fmt: skip
-        around = {"facecolor": PAPER, "edgecolor": FAINT, "boxstyle": "round", "linewidth": 0.7}
+        box = {"facecolor": PAPER, "edgecolor": FAINT, "boxstyle": "round", "linewidth": 0.7}
         if several:
             said = f"{term.name}: sum {figure(term.product)}"
-            sheet.text(8, y, said, INK, ha="left", bbox=around, zorder=3, gid="rest")
+            sheet.text(8, y, said, INK, ha="left", bbox=box, zorder=3, gid="rest")
         else:
             at = 0.44  # of the way: where they are apart, and near their inputs
             x, level = _INPUT + at * (_NODE - _INPUT), y + at * (middle - y)
-            around = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
-            sheet.text(x, level, figure(term.weight), INK, bbox=around, zorder=2)
+            box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
+            sheet.text(x, level, figure(term.weight), INK, bbox=box, zorder=2)
             sheet.circle(_INPUT, y, _DOT, zorder=3, gid=f"input:{place}")
             _figure_in(sheet, _INPUT, y, term.value, 2 * _DOT)
             sheet.text(_INPUT - _DOT - 3, y, fitted(term.name, _INPUT - _DOT - 4), ha="right")

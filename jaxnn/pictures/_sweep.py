@@ -27,7 +27,7 @@ def sweep(
     """Returns a matplotlib `Figure` of a metric over the first two columns that vary.
 
     A cell is the mean over all others. Where not every pair has a run, as with random draws, those
-    that have one are points in the place of cells.
+    that have one are points instead of cells.
 
     Args:
       columns: what was varied, by name: numbers or words, `[runs]` each.

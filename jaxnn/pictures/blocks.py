@@ -18,12 +18,12 @@ from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of, wrapped
 from jaxnn.typing import Any
 
 EDGE, SHAPES = 6.0, 58.0  # points: the margin, and the room on the right for shapes
-LINE, PAD, GAP, INSET = 9.4, 3.2, 4.0, 7.0  # points: text, around it, between blocks, inside frames
+LINE, PAD, GAP, INSET = 9.4, 3.2, 4.0, 7.0  # points: text, padding, between blocks, inside frames
 TALLEST = 640.0  # points: a page
 
 
 class _Row(NamedTuple):
-    """A block: its part, its lines of text, the frames around it, and how many rows it frames."""
+    """A block: its part, its lines of text, its frames, and how many rows it frames."""
 
     part: Part
     lines: list[str]

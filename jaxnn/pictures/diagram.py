@@ -71,20 +71,20 @@ class Diagram(NamedTuple):
     why: str = ""
 
 
-def diagram(network: Network, inputs: Any, made: tuple[Any, Any] | None = None) -> Diagram:
+def diagram(network: Network, inputs: Any, arrays: tuple[Any, Any] | None = None) -> Diagram:
     """Returns what there is to draw of a network, without computing anything.
 
     Args:
       network: any network.
       inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
-      made: its parameters and its state, or their shapes, where it is made already.
+      arrays: its parameters and its state, or their shapes, where there are any.
 
     Raises:
       InvalidType: if it is not a network.
       InvalidValue: if it does not take such inputs.
     """
     kind("diagram", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
-    params, calls = _calls(network, inputs, made)
+    params, calls = _calls(network, inputs, arrays)
     layers, why = _layers(network, params, calls, inputs)
     shapes = {path: call.output for path, call in calls.items()}
     return Diagram(layers, () if layers else outline(network, inputs, shapes), why)
@@ -101,11 +101,11 @@ def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
       InvalidValue: if they are not those of the network that the diagram is of.
     """
     leaves = named_leaves(params)
-    found = {}
+    values = {}
     for before, layer in zip(diagram.layers, diagram.layers[1:]):
         weight = _leaf(leaves, layer.leaf, (before.width, layer.width))
-        found[layer.leaf] = weight[_places(before)[:, None], _places(layer)[None]]
-    return found
+        values[layer.leaf] = weight[_places(before)[:, None], _places(layer)[None]]
+    return values
 
 
 def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
@@ -116,11 +116,11 @@ def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
     Raises:
       InvalidValue: as `wires`.
     """
-    leaves, found = named_leaves(params), {}
+    leaves, values = named_leaves(params), {}
     for layer in diagram.layers[1:]:
         if (name := layer.leaf.removesuffix("weight") + "bias") in leaves:
-            found[layer.leaf] = _leaf(leaves, name, (layer.width,))[_places(layer)]
-    return found
+            values[layer.leaf] = _leaf(leaves, name, (layer.width,))[_places(layer)]
+    return values
 
 
 def _places(layer: Layer) -> np.ndarray:
@@ -159,7 +159,7 @@ class _Call(NamedTuple):
 
 
 def _calls(
-    network: Network, inputs: Any, made: tuple[Any, Any] | None
+    network: Network, inputs: Any, arrays: tuple[Any, Any] | None
 ) -> tuple[Any, dict[str, _Call]]:
     """Returns the shapes of the parameters, and the parts that the network calls, by path."""
     calls: dict[str, _Call] = {}
@@ -181,7 +181,7 @@ def _calls(
         return part._replace(apply=apply)
 
     try:
-        params, state = made or jax.eval_shape(network.init, jax.random.key(0), inputs)
+        params, state = arrays or jax.eval_shape(network.init, jax.random.key(0), inputs)
         output_shape(intercept(network, record), params, state, inputs)
     except Invalid:
         raise
@@ -214,7 +214,7 @@ def _layers(network: Network, params: Any, calls: dict[str, _Call], inputs: Any)
         part.parts.kind for path, part in parts if path not in linears and not calls[path].between
     ]
     if not linears and len(parts) == 1 and not parts[0][1].parts.children:
-        return (), f"{others[0] if others else 'It'} does not say what it is made of."
+        return (), f"{others[0] if others else 'It'} does not describe its parts."
     if others:
         inner = dict.fromkeys(kind for path, part in parts for kind in _unusual(path, part, calls))
         kinds = listing(map(words, inner), 4)

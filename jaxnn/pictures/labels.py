@@ -2,7 +2,7 @@
 
 What all names begin or end with tells nothing. If what is left is still too long for a picture,
 neither does what has nothing beside it; then parts of the names are left out, the commonest first,
-as long as the names can be told apart.
+as long as the names can be distinguished.
 
 >>> inner = ("look/branch/attention/key", "look/branch/attention/query", "think/branch/hidden")
 >>> shortened(["tokens/weight", *(f"body/block_2/{name}/weight" for name in inner)], 20)
@@ -39,7 +39,7 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
         apart = all(more) and len(set(_labels(more))) == count
         if apart and _excess(more, letters) < _excess(_without(parts, gone), letters):
             gone.append(part)
-    # What need not have gone, since what went after it has made room enough, is taken back.
+    # What need not have gone, since what went after it has left room enough, is taken back.
     for part in reversed(gone):
         fewer = [each for each in gone if each != part]
         less = _without(parts, fewer)
@@ -132,7 +132,7 @@ class End(NamedTuple):
     text: str
 
 
-def ends(axes: Any, found: list[End]) -> bool:
+def ends(axes: Any, endings: list[End]) -> bool:
     """Writes names right of axes, near the ends of their lines and clear of each other.
 
     The limits of the axes must be set. Returns whether the names fit: else nothing is written.
@@ -141,12 +141,12 @@ def ends(axes: Any, found: list[End]) -> bool:
     place = axes.transData + axes.transAxes.inverted()
     tall = axes.get_window_extent().height / figure.dpi * 72  # points
     step = SPACING * TICK / tall
-    if not found or len(found) * step > 1.1:
+    if not endings or len(endings) * step > 1.1:
         return False
-    at = place.transform([(end.step, end.value) for end in found])
+    at = place.transform([(end.step, end.value) for end in endings])
     order = np.argsort(at[:, 1], kind="stable")
     heights = apart(at[order, 1], step)
-    for end, (x, y), height in zip((found[i] for i in order), at[order], heights):
+    for end, (x, y), height in zip((endings[i] for i in order), at[order], heights):
         leader = {
             "color": end.colour,
             "clip_on": False,
@@ -167,7 +167,7 @@ def apart(heights: Any, step: float) -> Any:
     """Returns ascending heights moved as little as possible, at least `step` from each other.
 
     Stays within 0 to 1 where that has room. This is isotonic regression: heights that are too near
-    become a group around their mean.
+    become a group with their mean in its middle.
 
     >>> apart(np.array([0.5, 0.5, 0.9]), 0.1).round(3).tolist()
     [0.45, 0.55, 0.9]

@@ -72,7 +72,7 @@ def read(where: str, moments: Any) -> Moments:
     if not isinstance(moments, Mapping):
         raise InvalidType(
             where,
-            "the moments are of another kind",
+            "the moments have the wrong type",
             got=f"a {type(moments).__name__}",
             expected="a dict",
             fix="Write {step: {name: values}}",
@@ -81,7 +81,7 @@ def read(where: str, moments: Any) -> Moments:
     if any(nested) and not (all(nested) and all(_is_number(step) for step in moments)):
         raise InvalidType(
             where,
-            "the moments are of another kind",
+            "the moments have the wrong type",
             got=f"keys {', '.join(map(repr, list(moments)[:4]))}",
             expected="{step: {name: values}}, the steps being numbers",
             fix="Name leaves as in jaxnn.names.named_leaves: 'hidden/weight'",

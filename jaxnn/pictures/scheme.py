@@ -179,7 +179,7 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
     """Returns a figure as SVG that stands inside of an HTML page.
 
     Text stays text, in the page's font. `INK`, `FAINT`, `GRID` and `PAPER` become `var(--ink, ...)`
-    and so on, so that the page decides between light and dark. Made anew, a figure gives the same
+    and so on, so that the page decides between light and dark. Drawn again, a figure gives the same
     text.
 
     Args:

@@ -40,7 +40,7 @@ def series(where: str, rows: Any) -> dict[str, Series]:
     if isinstance(rows, str | Mapping) or not all(isinstance(row, Mapping) for row in rows):
         raise InvalidType(
             where,
-            "the rows are of another kind",
+            "the rows have the wrong type",
             got=f"a {type(rows).__name__}",
             expected="a list of dicts, as run.history is",
             fix="Pass run.history, or the lines of metrics.jsonl through json.loads",
@@ -90,16 +90,16 @@ def thin(*columns: Float[np.ndarray, "rows"], points: int = POINTS) -> Any:
     if count <= points:
         return np.arange(count)
     stretches = max(1, points // (2 * len(columns) + 1))
-    kept = {0, count - 1}
+    places = {0, count - 1}
     for stretch in np.array_split(np.arange(count), stretches):
         for column in columns:
             part = column[stretch]
             lost = np.isnan(part)
             if lost.any():
-                kept.add(int(stretch[lost.argmax()]))
+                places.add(int(stretch[lost.argmax()]))
             if not lost.all():
-                kept |= {int(stretch[np.nanargmin(part)]), int(stretch[np.nanargmax(part)])}
-    return np.array(sorted(kept))
+                places |= {int(stretch[np.nanargmin(part)]), int(stretch[np.nanargmax(part)])}
+    return np.array(sorted(places))
 
 
 def gaps(steps: Any, values: Any) -> list[tuple[float, float]]:

@@ -97,10 +97,10 @@ def _diverged(source: Source) -> Iterator[Advice]:
 
 
 def _first_bad(source: Source) -> str:
-    """Returns in which step it began, as `fit` has found out."""
+    """Returns in which step it began, as `fit` has diagnosed."""
     try:
-        found = reports(source.contents.path)
-        step = found[0].get("step") if found else None
+        diagnosed = reports(source.contents.path)
+        step = diagnosed[0].get("step") if diagnosed else None
     except Explained:  # it is corrupt: `diagnose` tells of that
         return ""
     return f" It began in step {step:,}." if isinstance(step, int) else ""
@@ -147,7 +147,7 @@ def _overfitting(source: Source) -> Iterator[Advice]:
                 "It over-fits: it learns its training examples by heart",
                 f"The loss on {part} examples was lowest at step {at[lowest]:,}"
                 f" ({figure('loss', low)}), and rose to {figure('loss', last)}, while that on"
-                " training examples went on falling.",
+                " training examples continued to fall.",
                 "Stop where it was lowest (watch=), train on more or altered examples, or hold the"
                 " network back: more dropout, weight decay, fewer nodes.",
             )

@@ -29,9 +29,9 @@ def identity(source: Source) -> dict[str, Any]:
 
     `{}` is of a run without a checkpoint.
     """
-    found = source.contents.newest.get("identity")
-    if found is not None:
-        return found
+    known = source.contents.newest.get("identity")
+    if known is not None:
+        return known
     try:
         parts = [contents.read(path) for path in catalog.parts(source.contents.path) if source.many]
     except InvalidValue:  # a newer jaxnn has written one
@@ -55,7 +55,7 @@ def chosen(source: Source) -> dict[str, Any]:
         name: value
         for name, value in known.items()
         if name not in _OTHERS and not name.startswith("data ")
-        if single or name in ("steps", "batch_size")  # of a population there are digests
+        if single or name in ("steps", "batch_size")  # for a population there are digests
     }
     values |= source.contents.config or {}
     if is_sweep(source):
@@ -101,7 +101,7 @@ def short(names: Sequence[str]) -> dict[str, str]:
     ends = {name: name.rpartition(" (")[2].removesuffix(")") for name in names}
     heads = {n: n.removesuffix(f" ({end})").partition(" · ")[0] for n, end in ends.items()}
     each = (heads, ends, {name: name for name in names})
-    return next(found for found in each if len(set(found.values())) == len(names))
+    return next(labels for labels in each if len(set(labels.values())) == len(names))
 
 
 def _is_short(value: Any) -> bool:
@@ -117,10 +117,10 @@ def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:
     names["program"] = _PROGRAM
     differ, same, unknown = [], [], []
     for name, words in names.items():
-        # A run of which something is known, but not this, was made without it.
+        # A run of which something is known, but not this, was trained without it.
         values = [known.get(name, "none" if known else None) for known in each]
-        found = {str(value) for value in values if value is not None}
-        (differ if len(found) > 1 else unknown if None in values else same).append(words)
+        distinct = {str(value) for value in values if value is not None}
+        (differ if len(distinct) > 1 else unknown if None in values else same).append(words)
     return differ, same, unknown
 
 
@@ -166,7 +166,7 @@ def _known(runs: dict[str, Source], of: Callable[[Source], Any]) -> set[str]:
 
 
 def _measured(source: Source, part: str) -> frozenset[str]:
-    """Returns the metrics of a part of the data, by which its loss is told from another one."""
+    """Returns the metrics of a part of the data, which tell its loss from another one."""
     names = (name.partition("/") for name in source.last)
     return frozenset(name for at, _, name in names if at == part and name != "learning_rate")
 

@@ -102,7 +102,7 @@ def of_runs(runs: dict[str, Source]) -> Markup:
             Section(
                 "results",
                 "Results",
-                "A row for each run, and the last value of each metric. Of a population that is"
+                "A row for each run, and the last value of each metric. For many members, that is"
                 " the value of the network in the middle, of a sweep the mean of its best setting."
                 " The best of a column is marked where all of it can be compared.",
                 lambda: _results(runs, metric, common),
@@ -153,7 +153,7 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
 
 
 def middle(value: Any) -> float:
-    """Returns a metric of a run, of a population that of the member in the middle."""
+    """Returns a metric of a run; for a population, that of the member in the middle."""
     values = np.asarray(value, float)
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else math.nan

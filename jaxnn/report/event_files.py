@@ -3,8 +3,8 @@
     python -m jaxnn tensorboard runs/mine --out events
     tensorboard --logdir events
 
-They are made of what a run has left, when asked for; the run itself writes none. Each run has a
-folder with one file, which takes the place of an older one: doing it again doubles nothing. It
+They are written from what a run has left, when asked for; the run itself writes none. Each run has
+a folder with one file, which takes the place of an older one: doing it again doubles nothing. It
 needs the extra `tensorboard`, but not TensorFlow.
 """
 
@@ -32,7 +32,7 @@ from jaxnn.storage import files, json_files
 from jaxnn.storage.directory import ROWS
 from jaxnn.storage.recording import Frame
 
-# Of a population or a sweep so many members have events: what more lines would say, nobody sees.
+# So many members of a population or a sweep have events: what more lines would say, nobody sees.
 MEMBERS = 32
 # Moments of the training at which the network is drawn.
 DRAWN = 5
@@ -104,7 +104,7 @@ class _Run(NamedTuple):
 
 
 def _members(source: Source) -> Iterator[_Run]:
-    """Yields the members of a population or of a sweep, the first `MEMBERS` of them."""
+    """Yields the members of a sweep or a population, the first `MEMBERS` of them."""
     fixed = {n: v for n, v in (source.contents.config or {}).items() if not isinstance(v, list)}
     columns = [*source.fields, "seed"]
     for rows, places in source.groups:
@@ -122,7 +122,7 @@ def _of_member(value: Any, member: int) -> Any:
 
 
 def _made_by_protobuf(name: str) -> Any:
-    """Returns a module whose names are made as it is imported, where no type checker sees them."""
+    """Returns a module whose names appear as it is imported, where no type checker sees them."""
     return importlib.import_module(f"tensorboard.compat.proto.{name}")
 
 
@@ -201,9 +201,9 @@ def _histogram(array: np.ndarray) -> Any:
 
 def _pictures(source: Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Yields pictures; what cannot be drawn is left out."""
-    for name, step, made in _drawings(source):
+    for name, step, draw_it in _drawings(source):
         try:
-            yield step, [{"tag": name, "image": _image(made())}]
+            yield step, [{"tag": name, "image": _image(draw_it())}]
         except (Invalid, *_WRONG):
             continue
 

@@ -266,8 +266,10 @@ def _filters(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:
     halved = min(high, wide) >= 24
     if halved:  # what is looked at so small loses nothing by half the resolution
         filters = filters[:, :, : high // 2 * 2, : wide // 2 * 2]
-        halves = (high // 2, 2, wide // 2, 2)
-        filters = filters.reshape(*filters.shape[:2], *halves, *filters.shape[4:]).mean((3, 5))
+        pooled_shape = (high // 2, 2, wide // 2, 2)
+        filters = filters.reshape(*filters.shape[:2], *pooled_shape, *filters.shape[4:]).mean(
+            (3, 5)
+        )
     if filters.ndim == 5:  # the mean over channels, unless they are red, green and blue
         filters = filters.mean(-1)
     size = filters[:, 0].size

@@ -17,7 +17,7 @@ from jaxnn.markup import Markup, element
 from jaxnn.pictures._curves import curves
 from jaxnn.report.sections import drawn, shortened
 
-# The names that pictures have for the colours of a page: here they are those around them.
+# The names that pictures have for the colours of a page: here they are those of the notebook.
 _COLOURS = "--ink: currentColor; --faint: currentColor; --grid: rgb(128 128 128 / 0.3)"
 # As many rows as can be taken in at a glance; `str` and `sweep.csv` have them all.
 SHOWN = 10
@@ -57,8 +57,8 @@ def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Pat
     names = list(rows[0]) if rows else []
     fields = names[: names.index("seed")] if "seed" in names else []
     runs, seconds = result.get("runs", len(rows)), result.get("seconds", 0.0)
-    name, told = result.get("experiment", "sweep"), f"{count(runs, 'run')} in {duration(seconds)}"
-    pieces = [element("div", f"{name}: {told}; {metric}, best first")]
+    title = f"{result.get('experiment', 'sweep')}: {count(runs, 'run')} in {duration(seconds)}"
+    pieces = [element("div", f"{title}; {metric}, best first")]
     settings = sweeps.summary(rows, fields, metric) if metric in names else []
     lines = [
         (*map(_word, each.values.values()), _word(each.mean), _word(each.best), each.runs)

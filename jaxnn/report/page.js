@@ -17,7 +17,7 @@
 
   // What was recorded, if anything was.
   const block = $("recorded");
-  const told = block ? JSON.parse(block.textContent) : null;
+  const timeline = block ? JSON.parse(block.textContent) : null;
   const slider = $("moment");
   let draw = () => {};
 
@@ -29,8 +29,8 @@
   const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
   // The colours of negative, zero and positive, and of what is not finite.
-  const [negative, zero, positive] = told ? told.colours.map(rgb) : [];
-  const lost = told?.colours[3];
+  const [negative, zero, positive] = timeline ? timeline.colours.map(rgb) : [];
+  const lost = timeline?.colours[3];
   const shade = (share) => {
     const end = share < 0 ? negative : positive;
     return `rgb(${zero.map((from, at) => Math.round(from + (end[at] - from) * Math.abs(share)))})`;
@@ -43,26 +43,26 @@
   };
 
   // Each returns a function that shows a moment.
-  const examples = (found) => {
+  const examples = (shown_data) => {
     const figures = [...document.querySelectorAll(".examples.live .example")];
-    const chances = found.chances ? moments(found.chances, Uint8Array) : null;
-    const classes = found.names.length;
+    const chances = shown_data.chances ? moments(shown_data.chances, Uint8Array) : null;
+    const classes = shown_data.names.length;
     return (at) => figures.forEach((figure, place) => {
       const guess = figure.querySelector("b.guess bdi");
-      if (found.numbers) {
-        guess.textContent = found.numbers[at][place];
+      if (shown_data.numbers) {
+        guess.textContent = shown_data.numbers[at][place];
         return;
       }
-      const said = found.guesses[at][place];
-      const label = found.labels[place];
+      const said = shown_data.guesses[at][place];
+      const label = shown_data.labels[place];
       const mark = figure.querySelector(".mark");
       const known = said >= 0;
       const right = said === label;
-      guess.textContent = known ? found.names[said] : "?";
+      guess.textContent = known ? shown_data.names[said] : "?";
       mark.className = known ? `mark ${right ? "right" : "wrong"}` : "mark";
       mark.textContent = !known ? "not finite"
-        : right ? "✓ right" : `✗ wrong: it is ${found.names[label] ?? label}`;
-      figure.querySelector(".sure").textContent = known ? found.sure[at][place] : "";
+        : right ? "✓ right" : `✗ wrong: it is ${shown_data.names[label] ?? label}`;
+      figure.querySelector(".sure").textContent = known ? shown_data.sure[at][place] : "";
       if (!chances) return;
       const mine = chances(at).subarray(place * classes, (place + 1) * classes);
       figure.querySelectorAll(".bars i").forEach((bar, number) => {
@@ -86,7 +86,7 @@
         weights(at).forEach((weight, place) => {
           const line = lines[place];
           if (!line) return;
-          line.style.stroke = weight === -128 ? lost : told.colours[weight < 0 ? 0 : 2];
+          line.style.stroke = weight === -128 ? lost : timeline.colours[weight < 0 ? 0 : 2];
           line.style.strokeWidth = weight === -128 ? 1 : 0.2 + 2.2 * Math.abs(weight) / 127;
         });
         biases?.(at).forEach((bias, place) => {
@@ -129,7 +129,7 @@
     const small = new OffscreenCanvas(wide, high);
     const stronger = moments(strength, Uint8Array);
     const decided = moments({ data: of, shape: strength.shape }, Uint8Array);
-    const colours = told.classes.map(rgb);
+    const colours = timeline.classes.map(rgb);
     return (now) => {
       const image = new ImageData(wide, high);
       const classes = decided(now);
@@ -144,7 +144,7 @@
       points.forEach(([x, y, label]) => {
         pen.beginPath();
         pen.arc(x * side, (1 - y) * side, 10, 0, 7);
-        pen.fillStyle = label < 0 ? "#24282e" : told.classes[label % told.classes.length];
+        pen.fillStyle = label < 0 ? "#24282e" : timeline.classes[label % timeline.classes.length];
         pen.fill();
         for (const [wide, colour] of [[5, "#24282e"], [3, "#ffffff"]]) { // seen on every colour
           pen.lineWidth = wide;
@@ -155,29 +155,29 @@
     };
   };
 
-  if (told && slider) {
+  if (timeline && slider) {
     const parts = { examples, wires, filters, surface };
-    const shows = Object.keys(parts).filter((name) => told[name]).map((name) => parts[name](told[name]));
+    const shows = Object.keys(parts).filter((name) => timeline[name]).map((name) => parts[name](timeline[name]));
     const write = (id, words) => { if ($(id)) $(id).textContent = words; };
     const mark = $("mark");
     const play = $("play");
-    const last = told.steps.length - 1;
+    const last = timeline.steps.length - 1;
     let timer = 0;
 
     draw = () => {
       const at = slider.valueAsNumber;
-      const step = told.steps[at].toLocaleString("en");
-      const named = `training step ${step}: ${told.figures[at]}${told.share ? " right" : ""}`;
+      const step = timeline.steps[at].toLocaleString("en");
+      const named = `training step ${step}: ${timeline.figures[at]}${timeline.share ? " right" : ""}`;
       write("at-step", step);
-      write("at-epoch", told.epochs ? told.epochs[at].toFixed(1) : "");
-      write("at-loss", told.losses ? told.losses[at] : "");
+      write("at-epoch", timeline.epochs ? timeline.epochs[at].toFixed(1) : "");
+      write("at-loss", timeline.losses ? timeline.losses[at] : "");
       const value = $("at-value").firstChild;
-      value.textContent = told.figures[at];
-      value.value = told.values[at] ?? "";
+      value.textContent = timeline.figures[at];
+      value.value = timeline.values[at] ?? "";
       slider.setAttribute("aria-valuetext", named);
       mark.style.left = `${100 * at / last}%`;
-      mark.style.top = `${100 - 100 * (told.heights[at] ?? 0)}%`;
-      mark.hidden = told.heights[at] === null;
+      mark.style.top = `${100 - 100 * (timeline.heights[at] ?? 0)}%`;
+      mark.hidden = timeline.heights[at] === null;
       shows.forEach((show) => show(at));
     };
     const pause = () => {

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from jaxnn.markup import Markup, cut, element, join, quoted
-from jaxnn.report import made, network, results, sweep_page
+from jaxnn.report import description, network, results, sweep_page
 from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
 from jaxnn.report.sections import Section, rendered
@@ -56,7 +56,7 @@ def of_run(source: Source) -> Markup:
             Section("advice", "What stands out", "", lambda: _advice(source)),
             *(sweep_page.sections(source) if source.many else results.sections(source)),
             *network.sections(source),
-            *made.sections(source),
+            *description.sections(source),
         ]
     )
     about = source.about

@@ -21,7 +21,7 @@ _METRICS = {"mae": "mean absolute error (mae)", "r2": "explained share of the va
 
 
 def is_share(name: str) -> bool:
-    """Whether a metric is a share of examples, told in percent."""
+    """Whether a metric is a share of examples, shown in percent."""
     return _SHARES.fullmatch(name) is not None
 
 

@@ -66,12 +66,12 @@ def _once(picture: str) -> str:
     """Returns SVG in which each id stands once: what is of a kind in a figure shares a name."""
     seen: set[str] = set()
 
-    def kept(match: re.Match[str]) -> str:
+    def renamed(match: re.Match[str]) -> str:
         first = match[1] not in seen
         seen.add(match[1])
         return match[0] if first else ""
 
-    return re.sub(r'\sid="([^"]*)"', kept, picture)
+    return re.sub(r'\sid="([^"]*)"', renamed, picture)
 
 
 def lettered(name: str, letters: int = 40) -> str:

@@ -1,6 +1,6 @@
-"""What a report is made from: everything that a run has left, read once.
+"""What a report is written from: everything that a run has left, read once.
 
-Nothing is believed: a file that is missing leaves a section out, one that is damaged is passed over
+Nothing is believed: a file that is missing leaves a section out, one that is corrupt is passed over
 and said.
 """
 
@@ -29,7 +29,7 @@ class Source:
       contents: its files.
       about: how it stands.
       recorded: what its network was like while it trained, if that was recorded.
-      table: of a sweep or of a population a row for each run, as in `sweep.csv`.
+      table: for a sweep or a population, a row for each run, as in `sweep.csv`.
       fields: the columns of that in which the runs differ on purpose, without the seed.
       groups: the reports of each of the populations that a sweep is, and which rows of the table
         they are of.
@@ -88,18 +88,18 @@ class Source:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """In what it was made."""
-        kept = self.contents.newest.get("environment", {})
+        """The environment of the run."""
+        saved = self.contents.newest.get("environment", {})
         said = {
             name: self.result[name] for name in ("device", "jax", "form") if name in self.result
         }
-        return {n: v for n, v in {**said, **kept}.items() if v not in (None, "")}
+        return {n: v for n, v in {**said, **saved}.items() if v not in (None, "")}
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the steps at which a metric was reported, and its values, NaN if not finite."""
-        told = [(row["step"], number(row[name])) for row in self.rows if name in row]
-        told = [(step, value) for step, value in told if isinstance(value, float)]
-        return np.array([s for s, _ in told], int), np.array([v for _, v in told], float)
+        pairs = [(row["step"], number(row[name])) for row in self.rows if name in row]
+        pairs = [(step, value) for step, value in pairs if isinstance(value, float)]
+        return np.array([s for s, _ in pairs], int), np.array([v for _, v in pairs], float)
 
 
 def read(path: Path) -> Source:
@@ -148,7 +148,7 @@ def _sweep(content: Contents, errors: dict[str, str]) -> tuple[list, list, list]
 
 
 def _population(content: Contents) -> tuple[list, list, list]:
-    """Returns the table of a population, its fields and its reports, as those of a sweep."""
+    """Returns the table of its members, its fields and its reports, as those of a sweep."""
     last = content.journal.rows[-1] if content.journal.rows else {}
     lists = [value for name, value in last.items() if "/" in name and isinstance(value, list)]
     members = (content.result or {}).get("members") or (len(lists[0]) if lists else None)

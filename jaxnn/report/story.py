@@ -102,7 +102,7 @@ def _examples(source: Source, metric: str) -> str:
     count = ""
     if counts is not None and counts.ndim == 2 and counts.sum() > 0:
         right = np.trace(counts) / counts.sum()
-        # Of a run whose best state was kept, or of very many examples, it is of others.
+        # Of a run whose best state was saved, or of very many examples, it is of others.
         if np.isclose(right, source.last.get(metric, np.nan), atol=1e-6):
             count = f"{int(counts.sum()):,} "
     return count + words.get(part, f"{part} examples")

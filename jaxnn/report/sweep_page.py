@@ -21,7 +21,7 @@ SHOWN = 50  # rows of a table; all of them are in sweep.csv
 
 
 def sections(source: Source) -> list[Section]:
-    """Returns the sections of a sweep, or of a population."""
+    """Returns the sections of a sweep or a population."""
     metric = ranked(source) or ""
     many = bool(source.fields)
     return [
@@ -184,7 +184,7 @@ def _is(row: dict[str, Any], values: dict[str, Any]) -> bool:
 
 
 def _only(row: dict[str, Any], members: list[int]) -> dict[str, Any]:
-    """Returns a report of some of the members of a population."""
+    """Returns a report of some members."""
     return {
         name: [value[i] for i in members] if isinstance(value, list) else value
         for name, value in row.items()

@@ -11,7 +11,7 @@ Each part is named by its path, as in a `table`.
 {'activation_1': (1, 8), 'activation_2': (1, 4)}
 
 How: the outputs of a captured part travel in the state that it returns, in a node `_Captured`
-around its own state. Combinators and transforms pass it on like any state, a `scan` over depth
+that holds its own state. Combinators and transforms pass it on like any state, a `scan` over depth
 stacks it, and at the top it is taken out again.
 """
 
@@ -38,7 +38,7 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
         transforms its own, as it computes them. The path of the whole is `""`.
 
     Raises:
-      InvalidType: if the network or the patterns are of another kind.
+      InvalidType: if the network or the patterns have the wrong type.
       InvalidValue: if a pattern matches no part; the parts are listed.
     """
     kind("capture", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
@@ -56,7 +56,7 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
                 "a part is not called, or the state that it returns is dropped",
                 got=f"{missing[0]!r} in {patterns!r}",
                 expected=f"parts like {listing(captured)}",
-                fix="Leave that part out, or capture the one around it",
+                fix="Leave that part out, or capture the one that contains it",
             )
         return (outputs, {path: captured[path] for path in paths}), after
 
@@ -124,7 +124,7 @@ def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Captured:
-    """The outputs of a part around its state; axes beyond the ranks were stacked since."""
+    """The outputs of a part, with its state; axes beyond the ranks were stacked since."""
 
     outputs: Any
     state: Any

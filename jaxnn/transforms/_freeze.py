@@ -50,7 +50,7 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
         `jaxnn.names`: the first that matches counts, and what none matches is trained.
 
     Raises:
-      InvalidType: if the network or a rule is of another kind.
+      InvalidType: if the network or a rule has the wrong type.
       InvalidValue: when initialised, if a rule matches nothing; the names are listed.
     """
     kind("freeze", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
@@ -73,7 +73,7 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
 
 
 def filter_leaves(tree: Any, keep: Callable[[str], bool]) -> Any:
-    """Returns a tree with the leaves whose names are to be kept.
+    """Returns a tree with the leaves whose names are to remain.
 
     Entries of dicts that are left without leaves are left out; elsewhere `None` stands for a leaf.
 
@@ -81,8 +81,8 @@ def filter_leaves(tree: Any, keep: Callable[[str], bool]) -> Any:
     {'a': {'c': [None, 3]}}
     """
     leaves, structure = jax.tree.flatten(tree)
-    kept = [leaf if keep(name) else None for name, leaf in zip(named_leaves(tree), leaves)]
-    return _prune(jax.tree.unflatten(structure, kept))
+    filtered = [leaf if keep(name) else None for name, leaf in zip(named_leaves(tree), leaves)]
+    return _prune(jax.tree.unflatten(structure, filtered))
 
 
 def _prune(tree: Any) -> Any:

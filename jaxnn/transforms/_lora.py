@@ -43,7 +43,7 @@ def lora(
     rank: int,
     scale: Number = 16.0,
 ) -> Network:
-    """Trains `weight + scale / rank * down @ up` in the place of each weight that the rules choose.
+    """Trains `weight + scale / rank * down @ up` instead of each weight that the rules choose.
 
     `params` are `{"down": ..., "up": ...}` at the place of each chosen weight; `state` is
     `{"base": all parameters of the network, "scale": scale / rank, "network": its own state}`, the
@@ -61,7 +61,7 @@ def lora(
       scale: how strongly the adapters count; may be traced. The paper's alpha.
 
     Raises:
-      InvalidType: if the network or a rule is of another kind, or `rank` is not an int.
+      InvalidType: if the network or a rule has the wrong type, or `rank` is not an int.
       InvalidValue: if `rank` or `scale` is not positive; when initialised, if a rule matches
         nothing (the names are listed), no weight is chosen, or one has fewer than two axes.
 

@@ -1,10 +1,10 @@
-"""Half of the memory: parameters are kept in float32, and computing is done in bfloat16.
+"""Half of the memory: parameters stay in float32, and computing is done in bfloat16.
 
 Every part of the network casts its parameters and its inputs. What a part computes in float32 for
 itself, as norms do their statistics, stays so, and what follows casts it again; state keeps its own
 dtypes; outputs, and with them losses and gradients, are float32.
 
-XLA for CPU has no bfloat16 of its own, and widens what it has kept before it uses it: there neither
+XLA for CPU has no bfloat16 of its own, and widens stored numbers before it uses them: there neither
 memory nor time is saved, but by float16 the memory (twelve blocks of layer norm, 128 to 512 nodes,
 GELU and back on 2048 rows: 220 MiB in place of 370, and 210 in bfloat16 without that widening).
 
@@ -45,7 +45,7 @@ def mixed_precision(network: Network, compute: Any = jnp.bfloat16) -> Network:
       compute: the dtype of parameters and activations while computing.
 
     Raises:
-      InvalidType: if the network is of another kind, or `compute` is not a float dtype.
+      InvalidType: if the network has the wrong type, or `compute` is not a float dtype.
 
     Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.1,
     https://arxiv.org/abs/1710.03740.

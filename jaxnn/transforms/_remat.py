@@ -1,7 +1,7 @@
-"""Less memory for more computing: what the gradient needs is computed again, not kept.
+"""Less memory for more computing: what the gradient needs is computed again, not stored.
 
 The gradient goes through a network backwards, and needs what every operation got on the way
-forwards. Of a network in `remat` only the inputs are kept, and what its policy says; the rest is
+forwards. Of a network in `remat` only the inputs are stored, and what its policy says; the rest is
 computed a second time, about a third more work in all. Where the layers of a deep network are in
 it one by one, memory holds what one layer needs, and the inputs of each: `repeat(remat(block), n)`.
 (Twelve blocks of layer norm, 128 to 512 nodes, GELU and back on 2048 rows: 52 MiB in place of 370,
@@ -35,13 +35,13 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
 
     Args:
       network: any network.
-      policy: what is kept beside the inputs: `"nothing"`, `"dots"` (the results of matrix
+      policy: what is stored beside the inputs: `"nothing"`, `"dots"` (the results of matrix
         products), `"dots_with_no_batch_dims"` (those of products with weights, not those between
         activations as in attention), `"everything"` (as without `remat`), or any policy of
         `jax.checkpoint_policies`.
 
     Raises:
-      InvalidType: if the network is of another kind.
+      InvalidType: if the network has the wrong type.
       InvalidValue: if there is no policy of that name.
 
     Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016,

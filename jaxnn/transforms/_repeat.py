@@ -36,7 +36,7 @@ def repeat(network: Network, times: int) -> Network:
       times: how many layers there are.
 
     Raises:
-      InvalidType: if the network is of another kind, or `times` is not an int.
+      InvalidType: if the network has the wrong type, or `times` is not an int.
       InvalidValue: if `times` is not positive; when traced, if the outputs of a layer could not be
         the inputs of the next.
     """
@@ -73,7 +73,7 @@ def repeat(network: Network, times: int) -> Network:
 
 
 def _in_dtypes_of(form: Any, inputs: Any) -> Any:
-    """Returns the inputs in the float dtypes of outputs, so that they can go around the loop."""
+    """Returns the inputs in the float dtypes of outputs, as the carry of the loop needs."""
     if jax.tree.structure(form) != jax.tree.structure(inputs):
         return inputs
 

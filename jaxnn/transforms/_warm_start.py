@@ -99,7 +99,7 @@ class _Taking(NamedTuple):
     array: Any
     change: Callable[[Any, tuple[int, ...]], Any] | None
 
-    def made(self, leaf: Any) -> Any:
+    def value(self, leaf: Any) -> Any:
         """Returns the array for a leaf of the new network: a copy, since it may be donated."""
         # By way of the host: where the source lies, on which devices, is no matter of the program.
         array = jnp.array(np.asarray(self.array))
@@ -129,11 +129,11 @@ def warm_start(
 
     What the network keeps beside its parameters, such as the running statistics of `batch_norm`,
     belongs to the parameters: it is taken from the source's `state` in the same way, by the same
-    rules. Without it, normalized features would be far off until the statistics have been found
-    again; so a network that has a state needs the source's, or is told that there is none, `{}`.
+    rules. Without it, normalized features would be far off until the statistics have
+    converged again; so a network with a state needs the source's, or `{}` where there is none.
 
-    A network made of hyper-parameters may be started within the function that makes it, which is
-    then traced: `learner(lambda h: warm_start(mlp([64], 10, dropout=h["dropout"]), params,
+    A network built from hyper-parameters may be started within the function that builds it, which
+    is then traced: `learner(lambda h: warm_start(mlp([64], 10, dropout=h["dropout"]), params,
     inputs).network, ...)`.
 
     The arrays are constants of the program that initialises the network: a second or so to compile
@@ -152,7 +152,7 @@ def warm_start(
       The network, and a table of what is taken and what is not, to print or to read.
 
     Raises:
-      InvalidType: if an argument is of another kind, or a leaf has another dtype.
+      InvalidType: if an argument has the wrong type, or a leaf has another dtype.
       InvalidValue: if a leaf has another shape; if a rule matches nothing, or nothing that earlier
         ones have left, or names a source that is not there; if a network with a state is given
         none; if nothing is taken. From the new `init`: if the inputs give other shapes.
@@ -174,8 +174,8 @@ def warm_start(
     matches = matched("warm_start", rules, {**ours[0], **ours[1]})
     takings = []
     for new, source in zip(ours, theirs):
-        found = {n: _taking(n, matches.get(n), source) for n in new} if source else {}
-        takings.append({name: taking for name, taking in found.items() if taking is not None})
+        chosen = {n: _taking(n, matches.get(n), source) for n in new} if source else {}
+        takings.append({name: taking for name, taking in chosen.items() if taking is not None})
     for new, taken in zip(ours, takings):
         for name, taking in taken.items():
             _check_fits(name, new[name], taking)
@@ -276,7 +276,7 @@ def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
         dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
         got, wrong = jax.ShapeDtypeStruct(np.shape(array), dtype), f"the source of {name}"
     else:
-        got = jax.eval_shape(lambda: taking.made(leaf))
+        got = jax.eval_shape(lambda: taking.value(leaf))
         wrong = f"what the rule {taking.pattern!r} makes for {name}"
     if not hasattr(got, "shape"):
         raise InvalidType(
@@ -327,7 +327,7 @@ def _replaced(drawn: Any, shapes: dict[str, Any], takings: dict[str, _Taking]) -
                     expected=f"shape {shapes[name].shape} and dtype {shapes[name].dtype}",
                     fix="Pass an example of the data as inputs of warm_start",
                 )
-            leaf = takings[name].made(leaf)
+            leaf = takings[name].value(leaf)
         leaves.append(leaf)
     return jax.tree.unflatten(jax.tree.structure(drawn), leaves)
 

@@ -135,17 +135,17 @@ CASES = {
     ),
     "raw arrays for training": (
         lambda: train({"inputs": INPUTS, "labels": LABELS}),
-        T, r"train: data is of another kind. Got a dict; expected a Resident",
+        T, r"train: data has the wrong type. Got a dict; expected a Resident",
         r"Pass resident\(\{'inputs': inputs, 'labels': labels\}, batch_size=64\)",
     ),
     "raw arrays for evaluation": (
         lambda: train(evaluate={"inputs": INPUTS, "labels": LABELS}),
-        T, r"evaluate\['inputs'\] is of another kind. Got a ndarray; expected a Resident",
+        T, r"evaluate\['inputs'\] has the wrong type. Got a ndarray; expected a Resident",
         r"Pass resident\(\{'inputs': inputs, 'labels': labels\}, batch_size=64\)",
     ),
     "raw arrays to evaluate()": (
         lambda: jaxnn.evaluate(*state(), {"inputs": INPUTS, "labels": LABELS}),
-        T, r"evaluate: data is of another kind. Got a dict",
+        T, r"evaluate: data has the wrong type. Got a dict",
         r"Pass resident\(",
     ),
     "evaluation data of another shape": (
@@ -268,7 +268,7 @@ CASES = {
     ),
     "a Flax model as it is": (
         lambda: train(parts=(nnx.Linear,)),
-        T, r"the network is of another kind",
+        T, r"the network has the wrong type",
         r"Pass from_flax\(model\)",
     ),
     "dropout of all, traced": (

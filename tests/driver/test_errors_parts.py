@@ -166,9 +166,9 @@ CASES = {
         T, r"at state\.state\['seen'\]. Got int32\[\] after the step; expected float32\[\]",
         r"Return a state of the same structure, shapes and dtypes from step",
     ),
-    "a network of another kind": (
+    "a network of the wrong type": (
         lambda: learner(network=[8, 3]),
-        T, r"the network is of another kind. Got list",
+        T, r"the network has the wrong type. Got list",
         r"Pass mlp\(\[64\], 10\), serial\(\.\.\.\) or from_flax\(model\)",
     ),
     "an objective by name": (
@@ -178,7 +178,7 @@ CASES = {
     ),
     "an objective that was not called": (
         lambda: train(parts=(None, jaxnn.classification)),
-        T, r"the objective is of another kind. Got function",
+        T, r"the objective has the wrong type. Got function",
         r"Pass classification\(\)",
     ),
     "an optimizer by name": (
@@ -188,12 +188,12 @@ CASES = {
     ),
     "an optimizer that was not called": (
         lambda: train(parts=(None, None, optax.adam)),
-        T, r"the optimizer is of another kind",
+        T, r"the optimizer has the wrong type",
         r"Pass optax\.adam\(1e-3\)",
     ),
     "not a learner": (
         lambda: jaxnn.train(jaxnn.mlp([8], 3), DATA, steps=3, key=KEY),
-        T, r"learner is of another kind. Got a Network; expected a Learner",
+        T, r"learner has the wrong type. Got a Network; expected a Learner",
         r"Pass learner\(network, objective, optimizer\)",
     ),
     "metrics that are numbers": (

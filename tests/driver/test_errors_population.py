@@ -90,12 +90,12 @@ CASES = {
     ),
     "a size for each member": (
         lambda: train(hparams={"width": [8, 16]}, parts=WIDE),
-        T, r"expected an int: what decides a shape is built in, and cannot be a hyper-parameter",
+        T, r"expected an int: what sets a shape is built in, and cannot be a hyper-parameter",
         r"make a learner for each",
     ),
     "a size as a hyper-parameter": (
         lambda: train(hparams={"width": 8}, parts=WIDE),
-        T, r"expected an int: what decides a shape is built in, and cannot be a hyper-parameter",
+        T, r"expected an int: what sets a shape is built in, and cannot be a hyper-parameter",
         r"make a learner for each",
     ),
     # Where they are.
@@ -154,9 +154,9 @@ CASES = {
         lambda: watching(margin=-1.0), V, r"margin=-1\.0; expected a number of at least 0",
         r"Pass, say, margin=",
     ),
-    "a watch of another kind": (
+    "a watch of the wrong type": (
         lambda: train(evaluate=DATA, watch=3),
-        T, r"watch is of another kind. Got a int; expected a Watch",
+        T, r"watch has the wrong type. Got a int; expected a Watch",
         r"Pass watch='test/accuracy' or Watch\(",
     ),
     "a watch for a population on an unknown metric": (

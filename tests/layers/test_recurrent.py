@@ -177,7 +177,7 @@ CASES = {
     ),
     "no layers": (lambda: jaxnn.rnn([], 1), V, r"rnn: .* no memory. Got hidden=\[\]", r"\[64\]"),
     "one number for the layers": (
-        lambda: jaxnn.rnn(64, 1), T, r"rnn: hidden is of another kind. Got a int", r"\[64\]",
+        lambda: jaxnn.rnn(64, 1), T, r"rnn: hidden has the wrong type. Got a int", r"\[64\]",
     ),
     "no units": (lambda: jaxnn.layers.gru(0), V, r"gru: features .* features=0", r"features=1"),
     "no forgetting": (

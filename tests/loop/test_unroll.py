@@ -154,11 +154,11 @@ CASES = {
     "no steps": (lambda: unroll(learner(), 0), V, r"unroll: steps .* steps=0", r"steps=1"),
     "steps as a number that is learned": (
         lambda: jax.eval_shape(lambda n: unroll(learner(), n), 3),
-        T, r"unroll: steps is no int. Got steps as a traced number", r"Write steps=8",
+        T, r"unroll: steps is not an int. Got steps as a traced number", r"Write steps=8",
     ),
     "not a learner": (
         lambda: unroll(jaxnn.mlp([8], 3), 3),
-        T, r"unroll: learner is of another kind. Got a Network", r"learner\(network, objective",
+        T, r"unroll: learner has the wrong type. Got a Network", r"learner\(network, objective",
     ),
 }  # fmt: skip
 

@@ -49,13 +49,13 @@ LINEAR = {"in_features": 2, "out_features": 3}
         (
             lambda: from_flax(Wide, width=1, rngs=2),
             InvalidType,
-            r"rngs are made of the key of init",
+            r"rngs come from the key of init",
         ),
         (lambda: from_flax(lambda: 3), InvalidType, r"unexpected keyword argument 'rngs'"),
         (
             lambda: from_flax(Wide, width=1),
             InvalidType,
-            r"Pass a model that is made: from_flax\(Mod",
+            r"Pass an instance: from_flax\(Mod",
         ),
         (lambda: flax_parameters([1]), InvalidType, r"Got a list; .*what Linen's init returned"),
         (lambda: flax_parameters({"w": 1}), InvalidType, r"Got \{w\}; .*Pass the module"),

@@ -280,7 +280,7 @@ CASES = {
         V, r"no attention in the network. Got a network of kind linear", r"gpt\(65\)",
     ),
     "no network": (
-        lambda: attention_weights(3, {}, np.ones((1, 2))), T, r"of another kind", r"gpt\(65\)",
+        lambda: attention_weights(3, {}, np.ones((1, 2))), T, r"the wrong type", r"gpt\(65\)",
     ),
     "an unknown kind": (
         lambda: examples(IMAGES, LABELS, LOGITS, "wurst"),

@@ -297,7 +297,7 @@ def test_a_network_that_says_nothing_is_one_block_that_says_so():
             return self.layer(x)
 
     found = diagram(jaxnn.from_flax(Model, outputs=3), ROW)
-    assert found.why == "Model does not say what it is made of."
+    assert found.why == "Model does not describe its parts."
     assert [part[:4] for part in found.outline] == [
         ("input", "input", "", (1, 8)), ("Model", "Model", "outputs 3", (1, 3)),
     ]  # fmt: skip
@@ -339,7 +339,7 @@ PARAMS = params_of(XOR, PAIR)
 CASES = {
     "no network": (
         lambda: diagram(jnp.tanh, ROW),
-        T, r"diagram: network is of another kind", r"Pass a network, such as mlp",
+        T, r"diagram: network has the wrong type", r"Pass a network, such as mlp",
     ),
     "other inputs": (
         lambda: diagram(jaxnn.gpt(5, layers=1, heads=1, features=4), object()),

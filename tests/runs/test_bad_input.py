@@ -67,7 +67,7 @@ CASES = {
         lambda out: Saving(every="1 epoch"), V, "every='1 epoch'", "Pass, say, every=1",
     ),
     "saving in seconds": (
-        partial(fit, saving=60), T, "saving is of another kind. Got a int", r"Saving\(seconds=60\)",
+        partial(fit, saving=60), T, "saving has the wrong type. Got a int", r"Saving\(seconds=60\)",
     ),
     # Where.
     "a number for a directory": (lambda out: fit(3), T, "out=3;", "say, out='runs/mine'"),

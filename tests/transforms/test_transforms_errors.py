@@ -87,7 +87,7 @@ CASES = {
     ),
     "captured: text": (
         lambda: jaxnn.capture(MODEL, "hidden_1"),
-        T, r"the patterns are of another kind. Got 'hidden_1'",
+        T, r"the patterns have the wrong type. Got 'hidden_1'",
         r"Write \['head', 'layers/\*'\]",
     ),
     "captured: numbers": (
@@ -105,9 +105,9 @@ CASES = {
         T, r"a rule says neither yes nor no. Got '\*': 1; expected True or False",
         r"Write \{'\*': True\}",
     ),
-    "rules of another kind": (
+    "rules of the wrong type": (
         lambda: traced(jaxnn.freeze(MODEL, ["*"])),
-        T, r"the rules are of another kind. Got \['\*'\]",
+        T, r"the rules have the wrong type. Got \['\*'\]",
         r"Write \{'head': value",
     ),
     "labels: a leaf without one": (
@@ -122,7 +122,7 @@ CASES = {
     ),
     "labels: not rules": (
         lambda: jaxnn.param_labels("bias"),
-        T, r"the rules are of another kind. Got 'bias'",
+        T, r"the rules have the wrong type. Got 'bias'",
         r"Write \{'head': value",
     ),
     # Settings.
@@ -143,7 +143,7 @@ CASES = {
     "repeat: times": (lambda: jaxnn.repeat(MODEL, 0), V, r"times=0", r"Pass, say, times=1"),
     "repeat: many networks": (
         lambda: jaxnn.repeat([MODEL], 2),
-        T, r"repeat: network is of another kind. Got a list",
+        T, r"repeat: network has the wrong type. Got a list",
         r"Pass a layer, such as residual",
     ),
     "remat: no network": (lambda: jaxnn.remat(3), T, r"Got a int", r"Pass a network"),

@@ -154,7 +154,7 @@ CASES = {
     ),
     "a function of hyper-parameters": (
         lambda: start(network=lambda h: NETWORK), T,
-        "warm_start: network is of another kind. Got a function; expected a Network. Pass"
+        "warm_start: network has the wrong type. Got a function; expected a Network. Pass"
         " mlp([64], 10), from_flax(model), or what a function of hyper-parameters returns.",
     ),
     "other inputs": (

@@ -1,4 +1,4 @@
-"""What a run was made of: network, hyper-parameters, machine, and how to do it again."""
+"""What a run consists of: network, hyper-parameters, machine, and how to do it again."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ COMMAND = 4000  # letters, that one may wish to copy whole
 
 
 def sections(source: Source) -> list[Section]:
-    """Returns the sections about what a run was made of."""
+    """Returns the sections about network, hyper-parameters and machine."""
     return [
         Section(
             "parts",
@@ -109,7 +109,7 @@ def _speed(source: Source) -> Markup | None:
         said.append(["waiting for data", "none: they are on the device"])
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     add(f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B"))
-    said.append(["kept in its directory", amount(source.about.size, "B")])
+    said.append(["in its directory", amount(source.about.size, "B")])
     return table("What it took", ["what", "how much"], said)
 
 
@@ -124,7 +124,7 @@ def _again(source: Source) -> Markup | None:
     known = account.account(path)
     parts = [element("p", known["next"])]
     if known["command"]:
-        parts.append(_code(cut(known["command"], COMMAND), "The command that made this run"))
+        parts.append(_code(cut(known["command"], COMMAND), "The command that started this run"))
     seeds = [row["seed"] for row in source.table] or [(source.contents.config or {}).get("seed")]
     seeds = [*dict.fromkeys(seed for seed in seeds if isinstance(seed, int))]
     if seeds:
@@ -135,7 +135,7 @@ def _again(source: Source) -> Markup | None:
     parts.append(_code(lines, "Commands that look at this run"))
     if source.environment:
         rows = [[spaced(name), quoted(setting(v))] for name, v in source.environment.items()]
-        versions = table("Made with", ["what", "version or value"], rows, numbers=False)
+        versions = table("Trained with", ["what", "version or value"], rows, numbers=False)
         summary = element("summary", "Versions and device")
         parts.append(element("details", summary, versions))
     return join(*parts)
