@@ -224,3 +224,26 @@ def test_aliases_are_documented_where_they_stand():
             if public:
                 documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
                 assert documented, f"{path}:{node.lineno}"
+
+
+# --- Words -------------------------------------------------------------------------------------
+
+GONE = re.compile(
+    r"\b(goes on|go on|going on|went on|go_on|goes_on|told|_?kept|settled?|late|around|lasting"
+    r"|gathered|joined|united|dealt|_?found|of another kind|is no int|damaged?|put aside"
+    r"|a link to elsewhere|mess leads|search for garbage|what decides|what looks at|what is seen"
+    r"|in the place of|it learning|made|judged|listened|halves|halves_of|of a population)\b",
+    re.IGNORECASE,
+)
+
+
+def test_the_words_are_those_of_the_field():
+    """Words of our own for what has a name elsewhere; ten may stay where they are plain English."""
+    uses = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for folder in ("jaxnn", "experiments", "docs")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".md", ".ipynb", ".js", ".css"}
+        for word in GONE.findall(path.read_text())
+    ]
+    assert len(uses) <= 10, uses
