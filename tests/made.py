@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import optax
 
 import jaxnn
+from jaxnn.calls import apply_part, init_part
+from jaxnn.network import Parts, collect
 from tests.cases import Case, real
 
 
@@ -24,6 +26,20 @@ def scaled():
         lambda params, inputs: inputs * params["scale"][None],
         lambda key, inputs: {"scale": jax.random.normal(key, inputs.shape[-1:])},
     )
+
+
+def gated():
+    """A layer with parts of its own, as a user writes one: this, and a line in the registry."""
+    children = ("values", jaxnn.linear(3)), ("gates", jaxnn.linear(3))
+
+    def init(key, inputs):
+        return collect(children, [init_part(*child, key, inputs) for child in children])
+
+    def apply(params, state, inputs, *, key=None):
+        values, gates = (apply_part(*c, params, state, inputs, key)[0] for c in children)
+        return values * jax.nn.sigmoid(gates), state
+
+    return jaxnn.Network(init, apply, Parts("gated", (), children))
 
 
 def centred():

@@ -93,6 +93,7 @@ NETWORKS = [
         facts={**_FLOAT32, "bfloat16": jnp.float32},
     ),
     Case("stateless", made.scaled, real(4, 5)),
+    Case("gated", made.gated, real(4, 5)),
     Case(
         "serial",
         lambda: jaxnn.serial(jaxnn.linear(4), ("norm", jaxnn.batch_norm())),
