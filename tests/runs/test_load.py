@@ -77,7 +77,7 @@ def test_a_path_that_is_not_text_is_corrupt(tmp_path):
     content = manifest.read_manifest(folder)
     assert content["eval_path"] == "params"
     with pytest.raises(ValueError, match="eval_path"):
-        manifest._check_fields(content | {"eval_path": 3})
+        manifest._check_content(content | {"eval_path": 3})
 
 
 def test_a_learner_by_hand_is_loaded_as_its_parameters_are(tmp_path):
