@@ -1,7 +1,7 @@
 """A network in figures: for each part its output, its parameters, and what computing it takes.
 
 >>> import jax, jax.numpy as jnp
->>> from jaxnn.models._mlp import mlp
+>>> from jaxnn.models import mlp
 >>> print(table(mlp([32], 10), jax.ShapeDtypeStruct((1, 8, 8), jnp.float32)))
 part          kind        output   parameters   memory  activations   FLOPs
 flatten       flatten     (1, 64)           0      0 B        256 B       0

@@ -1,7 +1,7 @@
 """Durations: how long to train, and how often to report, in the unit that is natural.
 
 >>> import numpy as np
->>> from jaxnn.data._resident import resident
+>>> from jaxnn.data import resident
 >>> data = resident({"inputs": np.zeros((1000, 3))}, batch_size=50)
 >>> steps_of("10 epochs", data)
 200

@@ -4,8 +4,8 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
     print(progress.step, progress.metrics["train/loss"])
 
 >>> import jax, optax
->>> from jaxnn.data._resident import resident
->>> from jaxnn.learning._supervised import learner
+>>> from jaxnn.data import resident
+>>> from jaxnn.learning import learner
 >>> from jaxnn.layers import linear
 >>> from jaxnn.objectives import regression
 >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)

@@ -7,7 +7,7 @@ so the gradient is that of the whole batch, with masks and padding too.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
-    >>> from jaxnn.learning._supervised import learner
+    >>> from jaxnn.learning import learner
     >>> from jaxnn.objectives import regression
     >>> line = learner(linear(1), regression(), optax.sgd(0.25))
     >>> batch = {"inputs": jnp.arange(6.0)[:, None], "labels": jnp.ones((6, 1))}

@@ -5,7 +5,7 @@ the last parameters, as ever; evaluation and prediction use the mean, which is s
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
-    >>> from jaxnn.learning._supervised import learner
+    >>> from jaxnn.learning import learner
     >>> from jaxnn.objectives import regression
     >>> line = average(learner(linear(1, bias=False), regression(), optax.sgd(0.5)), decay=1.0)
     >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}

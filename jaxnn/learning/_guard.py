@@ -9,7 +9,7 @@ metric, `skipped`, to keep an eye on: a guard is no cure for a rate that is too 
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
-    >>> from jaxnn.learning._supervised import learner
+    >>> from jaxnn.learning import learner
     >>> from jaxnn.objectives import regression
     >>> line = guard(learner(linear(1), regression(), optax.sgd(0.25)))
     >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}

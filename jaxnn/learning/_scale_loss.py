@@ -8,9 +8,9 @@ bfloat16 has the range of float32 and needs none of this.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
-    >>> from jaxnn.learning._supervised import learner
+    >>> from jaxnn.learning import learner
     >>> from jaxnn.objectives import regression
-    >>> from jaxnn.transforms._mixed_precision import mixed_precision
+    >>> from jaxnn.transforms import mixed_precision
     >>> network = mixed_precision(linear(1), jnp.float16)
     >>> line = scale_loss(learner(network, regression(), optax.sgd(0.25)))
     >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2e4]])}

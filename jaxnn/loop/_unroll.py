@@ -15,9 +15,9 @@ lead far (`experiments/learn_the_learning_rate.py`, `experiments/maml_sine.py`):
 Take the gradient by floats, as here: a state also holds its step and its key, which have none.
 
     >>> import jax, jax.numpy as jnp, optax
-    >>> from jaxnn.data._resident import resident
+    >>> from jaxnn.data import resident
     >>> from jaxnn.layers import linear
-    >>> from jaxnn.learning._supervised import learner
+    >>> from jaxnn.learning import learner
     >>> from jaxnn.objectives import regression
     >>> data = resident({"inputs": [[1.0]], "labels": [[2.0]]}, batch_size=1)
     >>> line = learner(linear(1, bias=False), regression(), lambda h: optax.sgd(h["learning_rate"]))

@@ -5,7 +5,7 @@ of its attention in a cache, and then reads one token at a time; what it writes 
 write if it read everything anew for each token.
 
     >>> import jax, jax.numpy as jnp
-    >>> from jaxnn.models._gpt import gpt
+    >>> from jaxnn.models import gpt
     >>> network = gpt(65, layers=1, heads=2, features=16, positions=32)
     >>> params, state = network.init(jax.random.key(0), jnp.zeros((1, 32), jnp.int32))
     >>> prompt = jnp.array([[1, 2, 3]])

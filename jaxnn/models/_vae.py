@@ -12,7 +12,7 @@ standard normal distribution:
     logits, _ = decoder.apply(run.state.params["decoder"], {}, draws)
 
 >>> import jax, jax.numpy as jnp
->>> from jaxnn.models._mlp import mlp
+>>> from jaxnn.models import mlp
 >>> network = vae(mlp([8], 2 * 3), mlp([8], 4 * 4))
 >>> params, state = network.init(jax.random.key(0), jnp.ones((2, 4, 4)))
 >>> jax.tree.map(jnp.shape, network.apply(params, state, jnp.ones((2, 4, 4)))[0])

@@ -1,7 +1,7 @@
 """Distillation: a network learns from what another one answers, beside the labels.
 
 >>> import jax.numpy as jnp
->>> from jaxnn.objectives._classification import classification
+>>> from jaxnn.objectives import classification
 >>> goal = distill(classification(), lambda inputs: 2 * inputs, share=1.0)
 >>> batch = goal.prepare(None, {"inputs": jnp.array([[1.0, 0.0]]), "labels": jnp.array([0])})
 >>> goal.loss(jnp.array([[2.0, 0.0]]), batch)[0].tolist()       # it answers as its teacher does

@@ -6,7 +6,7 @@ network is drawn as blocks. A diagram holds no numbers of a network: those are r
 by `wires`, which is plain indexing, so that a program in training can do it.
 
 >>> import jax, jax.numpy as jnp
->>> from jaxnn.models._mlp import mlp
+>>> from jaxnn.models import mlp
 >>> network = mlp([3], 2)
 >>> drawn = diagram(network, jnp.ones((1, 20)))
 >>> [(layer.name, layer.width, layer.activation) for layer in drawn.layers]

@@ -1,8 +1,8 @@
 """`fit`: trains to the end, shows how it goes, and keeps a record in a run directory.
 
 >>> import jax, optax
->>> from jaxnn.data._resident import resident
->>> from jaxnn.learning._supervised import learner
+>>> from jaxnn.data import resident
+>>> from jaxnn.learning import learner
 >>> from jaxnn.layers import linear
 >>> from jaxnn.objectives import regression
 >>> data = resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)

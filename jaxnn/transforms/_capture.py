@@ -3,7 +3,7 @@
 Each part is named by its path, as in a `table`.
 
 >>> import jax, jax.numpy as jnp
->>> from jaxnn.models._mlp import mlp
+>>> from jaxnn.models import mlp
 >>> network = capture(mlp([8, 4], 2), ["activation_*"])
 >>> params, state = network.init(jax.random.key(0), jnp.ones((1, 3)))
 >>> (outputs, inside), _ = network.apply(params, state, jnp.ones((1, 3)))

@@ -18,7 +18,7 @@ in inference is given no key, in the network before:
     freeze(intercept(network, still), {"body": True})
 
 >>> import jax, jax.numpy as jnp
->>> from jaxnn.models._mlp import mlp
+>>> from jaxnn.models import mlp
 >>> network = freeze(mlp([8], 2), {"hidden_*": True})
 >>> params, state = network.init(jax.random.key(0), jnp.ones((1, 4)))
 >>> jax.tree.map(jnp.shape, params)

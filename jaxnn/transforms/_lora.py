@@ -11,7 +11,7 @@ The parameters are then the adapters alone, to save and to load; `merge_lora` ad
 weights.
 
 >>> import jax, jax.numpy as jnp
->>> from jaxnn.models._mlp import mlp
+>>> from jaxnn.models import mlp
 >>> network = lora(mlp([32], 3), {"hidden_1/weight": True}, rank=2)
 >>> params, state = network.init(jax.random.key(0), jnp.ones((1, 16)))
 >>> jax.tree.map(jnp.shape, params)

@@ -11,7 +11,7 @@ parameters as well:
     run = fit(learner(started.network, ...), ...)
 
 >>> import jax, jax.numpy as jnp
->>> from jaxnn.models._mlp import mlp
+>>> from jaxnn.models import mlp
 >>> inputs = jax.ShapeDtypeStruct((1, 4), jnp.float32)
 >>> params, _ = mlp([8], 5).init(jax.random.key(0), inputs)
 >>> started = warm_start(mlp([8], 3), params, inputs, {"output": None})
