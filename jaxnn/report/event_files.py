@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.image import imread
 
 from jaxnn.catalog import entries as catalog
 from jaxnn.checks import Invalid, InvalidValue
@@ -171,6 +170,7 @@ def _histograms(source: Source) -> Iterator[tuple[int, Any]]:
 
 def _pictures(source: Source) -> Iterator[tuple[int, Any]]:
     """Yields the pictures that can be drawn."""
+    from matplotlib.image import imread
     from tensorboardX import summary
 
     for name, step, draw_it in _drawings(source):
