@@ -15,7 +15,7 @@ from jaxnn.pictures.outline import Part
 from jaxnn.report.examples import names_of
 from jaxnn.report.packed import levels, stacked
 from jaxnn.report.phrases import BLANK
-from jaxnn.report.sections import Section, drawn, lettered
+from jaxnn.report.sections import Section, drawn, lettered, some
 from jaxnn.report.source import Source
 from jaxnn.storage.recording import Frame, Recording
 
@@ -64,13 +64,13 @@ def sections(source: Source) -> list[Section]:
 
 
 def _histograms(frames, prefix, picture, name, title) -> Markup | None:
-    moments = {frame.step: _leaves(frame, prefix) for frame in _some(frames)}
+    moments = {frame.step: _leaves(frame, prefix) for frame in some(frames, TIMES)}
     moments = {step: leaves for step, leaves in moments.items() if leaves}
     return drawn(picture(moments), name, title) if moments else None
 
 
 def _gradients(frames: Sequence[Frame]) -> Markup | None:
-    moments = {frame.step: _leaves(frame, "gradients/") for frame in _some(frames)}
+    moments = {frame.step: _leaves(frame, "gradients/") for frame in some(frames, TIMES)}
     moments = {
         step: {name: float(np.asarray(v)) for name, v in leaves.items() if v.ndim == 0}
         for step, leaves in moments.items()
@@ -93,12 +93,6 @@ def _leaves(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
     }
     weights = {name: array for name, array in leaves.items() if name.endswith("weight")}
     return weights or leaves
-
-
-def _some(frames: Sequence[Frame]) -> list[Frame]:
-    """Returns some of the moments, the first and the last among them."""
-    places = np.unique(np.linspace(0, len(frames) - 1, min(TIMES, len(frames))).round().astype(int))
-    return [frames[place] for place in places] if len(frames) else []
 
 
 def _network(source: Source) -> Markup | None:

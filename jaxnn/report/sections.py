@@ -9,12 +9,15 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxnn.checks import Explained
 from jaxnn.markup import Markup, cut, element
 from jaxnn.pictures import scheme
+from jaxnn.storage.recording import Frame
 
 # What arrays and JSON of another form than jaxnn's lead to.
-_WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError)
+WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError)
 
 
 class Section(NamedTuple):
@@ -42,7 +45,7 @@ def rendered(sections: Iterable[Section]) -> list[tuple[Section, Markup]]:
                 # In a page, letters are drawn by the reader's fonts.
                 warnings.filterwarnings("ignore", "Glyph", UserWarning)
                 content = section.make()
-        except (Explained, *_WRONG) as error:
+        except (Explained, *WRONG) as error:
             words = f"This cannot be shown: {cut(f'{type(error).__name__}: {error}', 300)}"
             content = element("p", words, class_="missing")
         if content:
@@ -60,6 +63,12 @@ def _framed(section: Section, content: Markup) -> Markup:
         id=section.name,
         aria_labelledby=heading,
     )
+
+
+def some(frames: Sequence[Frame], count: int) -> list[Frame]:
+    """Returns at most so many of the recorded moments, the first and the last among them."""
+    places = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    return [frames[place] for place in places]
 
 
 def _once(picture: str) -> str:
