@@ -117,6 +117,18 @@ def positive(where: str, name: str, value: Any) -> None:
     number(where, name, value, low=0.0, open_low=True)
 
 
+def share(where: str, name: str, value: Any) -> None:
+    """Raises `InvalidValue` unless `value` is above 0 and at most 1, or is traced."""
+    if is_concrete(value) and not 0.0 < float(value) <= 1.0:
+        raise InvalidValue(
+            where,
+            f"{name} is out of range",
+            got=f"{name}={value!r}",
+            expected="a number above 0 and at most 1",
+            fix=f"Pass, say, {name}=0.9",
+        )
+
+
 def kind(where: str, name: str, value: Any, expected: type, *, fix: str) -> None:
     """Raises `InvalidType` unless `value` is an instance of `expected`."""
     if not isinstance(value, expected):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.layers._dropout import dropout as dropout_layer
+from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.typing import Any, Array, Float, Int, Number
 
@@ -47,7 +48,7 @@ def attend(
       key: of training; without it nothing is dropped.
       remembers: whether keys and values are a memory with places that are still empty.
     """
-    drops = key is not None and not (isinstance(dropout, int | float) and dropout == 0)
+    drops = key is not None and not is_zero(dropout)
     if not drops and not remembers:
         backend = jax.default_backend()
         if backend != "cpu":

@@ -1,7 +1,6 @@
 """Accumulation: the gradient of a large batch, summed up from parts that fit into memory.
 
-A step still reads one batch and adjusts the weights once, so that schedules, decay and averages
-count real updates, and metrics are those of the batch. Only the memory changes: what a network
+A step still reads one batch and adjusts the weights once. Only the memory changes: what a network
 keeps of its insides for the gradient is that of one part. Each part weighs as much as its examples,
 so the gradient is that of the whole batch, with masks and padding too.
 

@@ -21,11 +21,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import InvalidValue
-from jaxnn.loop._run import RunSteps, empty_window, trace_step
+from jaxnn.loop._run import empty_window, trace_step
 from jaxnn.typing import Any, Callable
 
 
-def population(run: RunSteps, width: int = 1) -> Callable[..., Any]:
+def population(run: Callable[..., tuple[Any, Any]], width: int = 1) -> Callable[..., Any]:
     """Transforms `run` of one run to that of many.
 
     Args:

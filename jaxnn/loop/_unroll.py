@@ -3,16 +3,8 @@
 `unroll(learner, steps)` is `run` for a number of steps that is known, as a function whose gradient
 can be taken: by the hyper-parameters, the initial parameters, the data, or what a network of your
 own makes of any of them. So a learning rate can be learned, or parameters from which few steps
-lead far (`experiments/learn_the_learning_rate.py`, `experiments/maml_sine.py`):
-
-    def outcome(hparams):
-        state = learner.init(key, hparams, data.in_order(0))
-        state, _ = unroll(learner, 100)(state, data)
-        return learner.evaluate(state, held_out)["loss"].value()
-
-    slopes = jax.grad(outcome)({"learning_rate": 0.1})
-
-Take the gradient by floats, as here: a state also holds its step and its key, which have none.
+lead far (`experiments/learn_the_learning_rate.py`, `experiments/maml_sine.py`). Take the gradient
+by floats, as here: a state also holds its step and its key, which have none.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.data import resident

@@ -15,7 +15,7 @@ that holds its own state. Combinators and transforms pass it on like any state, 
 stacks it, and at the top it is taken out again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import jax
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxnn.calls import apply_inner, does_pass_inputs, inside, join
 from jaxnn.checks import InvalidValue, kind
 from jaxnn.names import listing, picked
-from jaxnn.network import Network, wrap
+from jaxnn.network import Network, walk, wrap
 from jaxnn.typing import Any
 
 
@@ -42,7 +42,7 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
       InvalidValue: if a pattern matches no part; the parts are listed.
     """
     kind("capture", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
-    paths = picked("capture", patterns, dict.fromkeys(_paths(network)))
+    paths = picked("capture", patterns, dict.fromkeys(path for path, _ in walk(network)))
     owner = object()
 
     def apply(params, state, inputs, *, key=None):
@@ -61,12 +61,6 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
         return (outputs, {path: captured[path] for path in paths}), after
 
     return wrap(network, network.init, apply, "capture", patterns=tuple(patterns))
-
-
-def _paths(network: Network, path: str = "") -> Iterator[str]:
-    for name, child in network.parts.children:
-        yield from _paths(child, join(path, name))
-    yield path
 
 
 @dataclass(frozen=True)
