@@ -11,6 +11,7 @@ integer of at least 1. Pass, say, features=1.
 """
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -126,6 +127,19 @@ def share(where: str, name: str, value: Any) -> None:
             got=f"{name}={value!r}",
             expected="a number above 0 and at most 1",
             fix=f"Pass, say, {name}=0.9",
+        )
+
+
+def multiple(where: str, name: str, value: int, of: str, divisor: int) -> None:
+    """Raises `InvalidValue` unless `value` is a multiple of `divisor`, which is called `of`."""
+    if value % divisor:
+        raise InvalidValue(
+            where,
+            f"{name} is not a multiple of {of}",
+            got=f"{name}={value} and {of}={divisor}",
+            expected=f"a multiple of {divisor}",
+            fix=f"Pass, say, {name}={-(-value // divisor) * divisor}, or"
+            f" {of}={math.gcd(value, divisor)}",
         )
 
 

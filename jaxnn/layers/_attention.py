@@ -26,7 +26,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.calls import apply_part, init_part, part_key, passes_inputs
-from jaxnn.checks import InvalidValue, floating, is_concrete, positive, positive_integer
+from jaxnn.checks import (
+    InvalidValue,
+    floating,
+    is_concrete,
+    multiple,
+    positive,
+    positive_integer,
+)
 from jaxnn.checks import rate as check_rate
 from jaxnn.layers._linear import linear
 from jaxnn.layers._memory import memory_length
@@ -90,15 +97,15 @@ def attention(
     heads = positive_integer("attention", "heads", heads)
     kv_heads = positive_integer("attention", "kv_heads", heads if kv_heads is None else kv_heads)
     if head_features is None:
-        _check_divides("features", features, "heads", heads)
+        multiple("attention", "features", features, "heads", heads)
         head_features = features // heads
-    _check_divides("heads", heads, "kv_heads", kv_heads)
+    multiple("attention", "heads", heads, "kv_heads", kv_heads)
     positive_integer("attention", "head_features", head_features)
     if window is not None:
         positive_integer("attention", "window", window)
     if rotary is not None:
         positive("attention", "rotary", rotary)
-        _check_divides("head_features", head_features, "the two sides that are rotated", 2)
+        multiple("attention", "head_features", head_features, "the sides of a plane", 2)
     check_rate("attention", "dropout", dropout)
     if window is not None and not causal:
         raise InvalidValue(
@@ -221,14 +228,3 @@ def _append(cache: Any, k: Any, v: Any) -> tuple[Any, Any, dict[str, Any]]:
     )
     after = {"keys": keys, "values": values, "position": position + time}
     return keys.astype(k.dtype), values.astype(v.dtype), after
-
-
-def _check_divides(name: str, number: int, by: str, divisor: int) -> None:
-    if number % divisor:
-        raise InvalidValue(
-            "attention",
-            f"{name} do not divide by {by}",
-            got=f"{name}={number} and {by}={divisor}" if by.isidentifier() else f"{name}={number}",
-            expected=f"{name} divisible by {divisor}",
-            fix=f"Pass, say, {name}={max(1, round(number / divisor)) * divisor}",
-        )

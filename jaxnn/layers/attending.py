@@ -39,8 +39,6 @@ def attend(
 
     Args:
       q: queries; `heads` is a multiple of `kv_heads`, and head `i` looks at keys `i // multiple`.
-      k: keys.
-      v: values.
       causal: whether the query at place `i` looks at keys up to place `i` only.
       window: at how many of those, the last ones.
       position: the place of the first query.
@@ -79,13 +77,8 @@ def rotated(
 ) -> Float[Array, "batch heads time features"]:
     """Turns the features of each place by angles that grow with it, so that products tell distance.
 
-    Feature `i` and feature `i + features / 2` are the two sides of a plane that is turned by
-    `place * base ** (-2 i / features)`.
-
-    Args:
-      x: queries or keys; their features are even.
-      position: the place of the first.
-      base: of the angles, usually 10000.
+    `position` is the place of the first. Feature `i` and feature `i + features / 2`, of an even
+    number, are the two sides of a plane that is turned by `place * base ** (-2 i / features)`.
 
     Source: Su et al., RoFormer, 2021, eq. (15) and (34), https://arxiv.org/abs/2104.09864, with the
     planes of GPT-NeoX and Llama.

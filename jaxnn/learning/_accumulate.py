@@ -21,9 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidValue, positive_integer
+from jaxnn.checks import multiple, positive_integer
 from jaxnn.learning._learner import Gradients, Learner, compute_gradients
-from jaxnn.typing import Any
 
 
 def accumulate(learner: Learner, parts: int) -> Learner:
@@ -45,7 +44,9 @@ def accumulate(learner: Learner, parts: int) -> Learner:
 
     def gradients(state, batch, part=None, factor=None):
         first = 0 if part is None else part * parts
-        split = jax.tree.map(lambda x: _split(x, parts), batch)
+        size = len(jax.tree.leaves(batch)[0])
+        multiple("accumulate", "batch_size", size, "parts", parts)
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
 
         def one(total, numbered):
             number, own = numbered
@@ -70,16 +71,3 @@ def accumulate(learner: Learner, parts: int) -> Learner:
         return total._replace(values=values)
 
     return learner._replace(gradients=gradients)
-
-
-def _split(x: Any, parts: int) -> Any:
-    """Parts the leading axis: `[batch, ...] -> [parts, batch / parts, ...]`."""
-    if x.shape[0] % parts:
-        raise InvalidValue(
-            "accumulate",
-            "the batch does not divide into the parts",
-            got=f"a batch of {x.shape[0]} and parts={parts}",
-            expected="a number of parts that divides the batch size",
-            fix=f"Make the batch size {-(-x.shape[0] // parts) * parts}",
-        )
-    return x.reshape(parts, -1, *x.shape[1:])

@@ -100,10 +100,6 @@ def no_gradients(state: Any, batch: Batch, part: Any = None, factor: Any = None)
     return None
 
 
-def _unchecked(hparams: Hparams, arrays: Batch, state: Any, batch: Batch) -> None:
-    return None
-
-
 class LearnerParts(NamedTuple):
     """The parts of a learner, for pictures and reports; training never looks at them.
 
@@ -122,7 +118,7 @@ class _Fields(NamedTuple):
     update: Callable[[Any, Batch, Any], tuple[Any, dict[str, Metric]]]
     evaluate: Callable[[Any, Batch], dict[str, Metric]]
     predict: Callable[[Any, Any], Any]
-    check: Callable[[Hparams, Batch, Any, Batch], None] = _unchecked
+    check: Callable[[Hparams, Batch, Any, Batch], None] = lambda hparams, arrays, state, batch: None
     eval_path: str = "params"
     parts: LearnerParts | None = None
 

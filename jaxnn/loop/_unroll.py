@@ -39,20 +39,13 @@ from jaxnn.typing import Any, Callable
 def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, Any]]:
     """Makes `(state, data) -> (state, window)`: the steps of `run`, differentiable.
 
-    States and metrics are those of `run` but for rounding, most often to the bit.
+    `data` is anything that has `batch(step)`, such as `Resident`. States and metrics are those of
+    `run` but for rounding, most often to the bit.
 
     The gradient stores only every n-th state, with n about the square root of the steps, and
     the steps between are done again when it comes to them, each of them alone: memory grows with
     the square root of the steps, by states and not by what a step computes. A gradient takes the
     time of three runs and of their derivatives.
-
-    Args:
-      learner: how parameters change.
-      steps: the number of training steps.
-
-    Returns:
-      A pure function of a state and of anything that has `batch(step)`, such as `Resident`; it
-      returns the state after the steps, and the sums of their metrics, `{name: Metric}`.
 
     Raises:
       InvalidType: if `learner` is none, or `steps` is traced.

@@ -32,7 +32,6 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
     """Gives the outputs of parts beside those of the network: `(outputs, {path: its outputs})`.
 
     Args:
-      network: any network.
       patterns: the paths of parts, in which `*` stands for any characters. Of a part inside
         `repeat` the outputs of all layers are given, `[batch, layers, ...]`; of one inside other
         transforms its own, as it computes them. The path of the whole is `""`.
@@ -100,7 +99,11 @@ def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
             inner = clean(node.state)
             if node.owner is not owner:
                 return replace(node, state=inner)
-            captured.setdefault(node.path, node.batch_first())  # the innermost first
+            leaves, structure = jax.tree.flatten(node.outputs)
+            # The axes of layers, which a loop puts in front, go after the batch.
+            moved = (jnp.moveaxis(x, x.ndim - rank, 0) for x, rank in zip(leaves, node.ranks))
+            # The innermost comes first.
+            captured.setdefault(node.path, jax.tree.unflatten(structure, moved))
             return inner
         if not isinstance(node, dict):
             return node
@@ -125,9 +128,3 @@ class _Captured:
     owner: Any = field(metadata={"static": True})
     path: str = field(metadata={"static": True})
     ranks: tuple[int, ...] = field(metadata={"static": True})
-
-    def batch_first(self) -> Any:
-        """Returns the outputs with the axes of layers, which a loop puts in front, after one."""
-        leaves, structure = jax.tree.flatten(self.outputs)
-        moved = [jnp.moveaxis(x, x.ndim - rank, 0) for x, rank in zip(leaves, self.ranks)]
-        return jax.tree.unflatten(structure, moved)

@@ -43,7 +43,6 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
     each only if there is any. Nodes that are left without parameters are left out.
 
     Args:
-      network: any network.
       rules: `{pattern: whether it is frozen}` over the names of the parameters, as in
         `jaxnn.names`: the first that matches counts, and what none matches is trained.
 

@@ -46,7 +46,6 @@ def lora(
     last only if there is any.
 
     Args:
-      network: any network.
       rules: `{pattern: whether it is adapted}` over the names of the parameters, as in
         `jaxnn.names`: the first that matches counts, and what none matches stays as it is. Of more
         than two axes all but the last two are a batch of matrices: the layers of `repeat`, or the

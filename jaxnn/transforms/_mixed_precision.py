@@ -110,14 +110,14 @@ def _cast(tree: Any, dtype: Any) -> Any:
 def _float_dtype(compute: Any) -> Any:
     try:
         dtype = jnp.dtype(compute)
+        if jnp.issubdtype(dtype, jnp.floating):
+            return dtype
     except TypeError:
-        dtype = None
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        raise InvalidType(
-            "mixed_precision",
-            "compute is not a dtype of floats",
-            got=f"compute={compute!r}",
-            expected="jnp.bfloat16, jnp.float16 or jnp.float32",
-            fix="Pass compute=jnp.bfloat16",
-        )
-    return dtype
+        pass
+    raise InvalidType(
+        "mixed_precision",
+        "compute is not a dtype of floats",
+        got=f"compute={compute!r}",
+        expected="jnp.bfloat16, jnp.float16 or jnp.float32",
+        fix="Pass compute=jnp.bfloat16",
+    )

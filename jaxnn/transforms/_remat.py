@@ -36,7 +36,6 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
     """Computes a network as it is, and again when the gradient is taken, instead of keeping it.
 
     Args:
-      network: any network.
       policy: what is stored beside the inputs: `"nothing"`, `"dots"` (the results of matrix
         products), `"dots_with_no_batch_dims"` (those of products with weights, not those between
         activations as in attention), `"everything"` (as without `remat`), or any policy of
