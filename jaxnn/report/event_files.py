@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.image import imread
 
 from jaxnn.catalog import entries as catalog
 from jaxnn.checks import Invalid, InvalidValue
@@ -91,7 +90,7 @@ class _Network(NamedTuple):
 
 def _networks(source: Source) -> Iterator[_Network]:
     """Yields the network of a run, or the first `MEMBERS` of a sweep or a population."""
-    config = source.contents.config or {}
+    config = source.config
     if not source.many:
         yield _Network("", source.rows, config)
     fixed = {n: v for n, v in config.items() if not isinstance(v, list)}
@@ -152,7 +151,7 @@ def _speed(source: Source) -> Iterator[tuple[int, Any]]:
     """Yields the figures of the machine, which describe the run as a whole."""
     from tensorboardX import summary
 
-    for name, value in source.speed.items():
+    for name, value in source.contents.speed.items():
         if (number := json_files.finite(value)) is not None:
             yield source.step, summary.scalar(f"speed/{_text(name)}", number)
 
@@ -160,7 +159,7 @@ def _speed(source: Source) -> Iterator[tuple[int, Any]]:
 def _histograms(source: Source) -> Iterator[tuple[int, Any]]:
     from tensorboardX import summary
 
-    for step, arrays in source.recorded.frames if source.recorded else ():
+    for step, arrays in source.recorded.frames:
         for name, array in arrays.items():
             if name.startswith(("params/", "activations/")):
                 values = np.asarray(array, np.float64)
@@ -171,6 +170,7 @@ def _histograms(source: Source) -> Iterator[tuple[int, Any]]:
 
 def _pictures(source: Source) -> Iterator[tuple[int, Any]]:
     """Yields the pictures that can be drawn."""
+    from matplotlib.image import imread
     from tensorboardX import summary
 
     for name, step, draw_it in _drawings(source):
@@ -187,8 +187,6 @@ def _drawings(source: Source) -> Iterator[tuple[str, int, Callable[[], Any]]]:
     """Yields `(tag, step, draw)` of the pictures of a run."""
     if source.rows:
         yield "curves", source.step, lambda: curves(shortened(source.rows))
-    if source.recorded is None:
-        return
     about, frames, end = source.recorded.about, source.recorded.frames, source.recorded.end
     if "confusion" in end:
         names = names_of(about) or None
