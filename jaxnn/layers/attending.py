@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.layers._dropout import dropout as dropout_layer
+from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.typing import Any, Array, Float, Int, Number
 
@@ -25,7 +26,7 @@ from jaxnn.typing import Any, Array, Float, Int, Number
 def attend(
     q: Float[Array, "batch heads time features"],
     k: Float[Array, "batch kv_heads memory features"],
-    v: Float[Array, "batch kv_heads memory features"],
+    v: Float[Array, "batch kv_heads memory values"],
     *,
     causal: bool = False,
     window: int | None = None,
@@ -33,13 +34,11 @@ def attend(
     dropout: Number = 0.0,
     key: Any = None,
     remembers: bool = False,
-) -> Float[Array, "batch heads time features"]:
+) -> Float[Array, "batch heads time values"]:
     """Returns for each query the mean of the values, weighted by how well it fits their keys.
 
     Args:
       q: queries; `heads` is a multiple of `kv_heads`, and head `i` looks at keys `i // multiple`.
-      k: keys.
-      v: values.
       causal: whether the query at place `i` looks at keys up to place `i` only.
       window: at how many of those, the last ones.
       position: the place of the first query.
@@ -47,7 +46,7 @@ def attend(
       key: of training; without it nothing is dropped.
       remembers: whether keys and values are a memory with places that are still empty.
     """
-    drops = key is not None and not (isinstance(dropout, int | float) and dropout == 0)
+    drops = key is not None and not is_zero(dropout)
     if not drops and not remembers:
         backend = jax.default_backend()
         if backend != "cpu":
@@ -57,7 +56,7 @@ def attend(
     group = heads // kv_heads
     # The queries of a group share their keys, so that one product serves them all.
     q = q.reshape(batch * kv_heads, group * time, features)
-    k, v = (x.reshape(batch * kv_heads, memory, features) for x in (k, v))
+    k, v = (x.reshape(batch * kv_heads, memory, -1) for x in (k, v))
     exact = at_least_float32(q.dtype)
     scores = jnp.einsum("bqf,bkf->bqk", q, k, preferred_element_type=exact)
     scores = scores * (1.0 / math.sqrt(features))
@@ -70,7 +69,7 @@ def attend(
     if drops:
         weights, _ = dropout_layer(dropout).apply({}, {}, weights, key=key)
     mixed = jnp.einsum("bqk,bkf->bqf", weights, v)
-    return mixed.reshape(batch, heads, time, features)
+    return mixed.reshape(batch, heads, time, -1)
 
 
 def rotated(
@@ -78,13 +77,8 @@ def rotated(
 ) -> Float[Array, "batch heads time features"]:
     """Turns the features of each place by angles that grow with it, so that products tell distance.
 
-    Feature `i` and feature `i + features / 2` are the two sides of a plane that is turned by
-    `place * base ** (-2 i / features)`.
-
-    Args:
-      x: queries or keys; their features are even.
-      position: the place of the first.
-      base: of the angles, usually 10000.
+    `position` is the place of the first. Feature `i` and feature `i + features / 2`, of an even
+    number, are the two sides of a plane that is turned by `place * base ** (-2 i / features)`.
 
     Source: Su et al., RoFormer, 2021, eq. (15) and (34), https://arxiv.org/abs/2104.09864, with the
     planes of GPT-NeoX and Llama.
