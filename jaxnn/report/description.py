@@ -18,12 +18,9 @@ def _parts(source: Source) -> Markup | None:
             quoted(each.name),
             each.status,
             f"{each.step:,}" if each.step is not None else "",
-            *(
-                [display_name(each.metric), value_of(each.metric, each.value)]
-                if each.metric
-                else ["", ""]
-            ),
-            time(each.seconds) if each.seconds is not None else "",
+            each.metric and display_name(each.metric),
+            each.metric and value_of(each.metric, each.value),
+            time(each.seconds),
         ]
         for each in source.about.parts
     ]
@@ -33,9 +30,7 @@ def _parts(source: Source) -> Markup | None:
 
 @section("hyperparameters", "What was chosen")
 def _chosen(source: Source) -> Markup | None:
-    """Hyper-parameters are what people set before the training, as the training sets the
-    weights.
-    """
+    """People set hyper-parameters before the training, as the training sets the weights."""
     known = source.contents.newest.get("identity", {})
     shown = source.config or {n: known[n] for n in ("steps", "batch_size") if n in known}
     if not shown:
@@ -64,11 +59,7 @@ def _speed(source: Source) -> Markup | None:
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     places = (
         ("compiled", "compile_seconds", lambda v: f"{compilations} programs, {time(v)}"),
-        (
-            "training steps in a second, without compiling",
-            "steps_per_second",
-            lambda v: f"{v:,.0f}",
-        ),
+        ("training steps in a second, without compiling", "steps_per_second", "{:,.0f}".format),
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),

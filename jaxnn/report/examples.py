@@ -63,29 +63,35 @@ def cards(
       outputs: of the network.
       index: their places in the data.
     """
-    labels = labels.reshape(len(labels), -1)[:, 0] if about.get("classes") else labels
     shape = (about.get("filters") or {}).get("shape")  # of images that are flat in the data
     shape = tuple(shape) if isinstance(shape, list) and len(shape) in (2, 3) else None
     images, names = pixels(inputs, shape), names_of(about)
-    chances = probabilities(outputs, about.get("classes"))
+    chances: Any = probabilities(outputs, about.get("classes"))
+    chances = len(labels) * [None] if chances is None else chances
     figures = []
-    for place, label in enumerate(labels):
+    for place, (label, output, row) in enumerate(zip(labels, outputs, chances)):
+        label = int(label.ravel()[0]) if about.get("classes") else label
         truth = label_word(label, names)
         where = f", number {int(index[place]):,} of the data" if index is not None else ""
-        seen = (
-            element("img", src=png(images[place]), alt=f"An example{where}: it is {truth}")
-            if images is not None
-            else element("p", _numbers(inputs[place], NUMBERS), class_="inputs")
+        seen = element("p", _numbers(inputs[place], NUMBERS), class_="inputs")
+        if images is not None:
+            seen = element("img", src=png(images[place]), alt=f"An example{where}: it is {truth}")
+        guess, mark, certainty, class_ = "?", "not finite", "", "mark"
+        if row is not None and np.isfinite(row).all():
+            best = int(row.argmax())
+            guess, certainty = names[best], sure(float(row[best]))
+            mark, class_ = "✓ right", "mark right"
+            if best != label:
+                mark, class_ = f"✗ wrong: it is {truth}", "mark wrong"
+        elif not names:
+            guess, mark = label_word(output, []), f"it is {truth}"
+        caption = element(
+            "figcaption",
+            element("b", quoted(guess), class_="guess" if len(guess) < 4 else "guess long"),
+            element("span", mark, class_=class_),
+            element("span", certainty, class_="sure"),
         )
-        bars = None
-        if chances is not None:
-            said = _classified(chances[place], int(label), names)
-            bars = _bars(names, chances[place], label)
-        elif names:
-            said = _says("?", "not finite")
-        else:
-            said = _says(label_word(outputs[place], []), f"it is {truth}")
-        caption = element("figcaption", *said)
+        bars = None if row is None else _bars(names, row, label)
         figures.append(element("figure", seen, caption, bars, class_="example"))
     return figures
 
@@ -105,33 +111,14 @@ def _numbers(values: Any, most: int) -> str:
     return f"{shown}, … ({array.size:,})" if array.size > most else shown
 
 
-def _classified(chances: np.ndarray, label: int, names: Sequence[str]) -> list[Markup]:
-    if not np.isfinite(chances).all():
-        return _says("?", "not finite")
-    guess = int(chances.argmax())
-    right = guess == label
-    truth = names[label] if 0 <= label < len(names) else str(label)
-    mark = "✓ right" if right else f"✗ wrong: it is {truth}"
-    return _says(names[guess], mark, sure(float(chances[guess])), right)
-
-
-def _says(guess: Any, mark: str, certainty: str = "", right: bool | None = None) -> list[Markup]:
-    name = {True: "mark right", False: "mark wrong", None: "mark"}[right]
-    return [
-        element("b", quoted(guess), class_="guess" if len(str(guess)) < 4 else "guess long"),
-        element("span", mark, class_=name),
-        element("span", certainty, class_="sure"),
-    ]
-
-
-def _bars(names: Sequence[str], chances: np.ndarray, label: Any) -> Markup | None:
+def _bars(names: Sequence[str], chances: np.ndarray, label: int) -> Markup | None:
     """Returns the probabilities as bars; a screen reader has them in words already."""
     if not 2 <= len(names) <= BARS or max(map(len, names)) > 3:
         return None
     heights = np.nan_to_num(chances)
     bars = []
     for place, (name, height) in enumerate(zip(names, heights)):
-        marks = {"guess": place == heights.argmax(), "truth": place == int(label)}
+        marks = {"guess": place == heights.argmax(), "truth": place == label}
         class_ = " ".join(mark for mark, applies in marks.items() if applies)
         bar = element("u", style=f"--share:{height:.3f}"), element("s", name)
         bars.append(element("i", *bar, class_=class_ or None))
