@@ -91,10 +91,10 @@ def _operations(value: float) -> str:
 def _again(source: Source) -> Markup | None:
     """The same code, hyper-parameters, versions and device give the same numbers."""
     path = source.contents.path
-    known = account.account(path)
-    parts = [element("p", known["next"])]
-    if known["command"]:
-        parts.append(_code(cut(known["command"], COMMAND), "The command that started this run"))
+    story = account.account(path)
+    parts = [element("p", story["next"])]
+    if story["command"]:
+        parts.append(_code(cut(story["command"], COMMAND), "The command that started this run"))
     seeds = [row["seed"] for row in source.table] or [source.config.get("seed")]
     seeds = [*dict.fromkeys(seed for seed in seeds if isinstance(seed, int))]
     if seeds:
@@ -103,8 +103,10 @@ def _again(source: Source) -> Markup | None:
     commands = [f"python -m jaxnn {name} {path}" for name in ("show", "verify", "report")]
     lines = "\n".join(cut(each, 400) for each in commands)
     parts.append(_code(lines, "Commands that look at this run"))
-    if source.environment:
-        rows = [[spaced(name), quoted(setting(v))] for name, v in source.environment.items()]
+    known = {n: source.result[n] for n in ("device", "jax", "form") if n in source.result}
+    known |= source.contents.newest.get("environment", {})
+    rows = [[spaced(n), quoted(setting(v))] for n, v in known.items() if v not in (None, "")]
+    if rows:
         versions = table("Trained with", ["what", "version or value"], rows, numbers=False)
         parts.append(folded("Versions and device", versions))
     return join(*parts)

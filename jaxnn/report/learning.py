@@ -176,7 +176,7 @@ def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
     outputs, labels = outputs[:, :count], probe["labels"][:count]
     labels = labels.reshape(count, -1)[:, 0] if about.get("classes") else labels
     index = probe["index"][:count] if "index" in probe else None
-    chances, names = probabilities(outputs, about.get("classes")), names_of(about)
+    chances, names = probabilities(outputs, about), names_of(about)
     payload: dict[str, Any] = {"names": names}
     if chances is not None:
         finite = np.isfinite(chances).all(-1)
