@@ -51,12 +51,8 @@ class Match(NamedTuple):
     def fill(self, where: str, template: str) -> str:
         """Returns the template with what was captured in place of its `*`, and what is under it.
 
-        Args:
-          where: what the rules are for, the name at the head of an error.
-          template: has as many `*` as the pattern, or none.
-
         Raises:
-          InvalidValue: if it has another number of them.
+          InvalidValue: unless it has as many `*` as the pattern, or none.
 
         Example:
           >>> Match("body/*", "layers/*", ("0",), "/weight").fill("rename", "layers/*")

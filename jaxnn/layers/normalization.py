@@ -54,12 +54,8 @@ def standardize(mean: Any, std: Any) -> Network:
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
     """Normalizes each example over its last axis, then scales and shifts every feature.
 
-    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, with statistics in float32 at
-    least.
-
-    Args:
-      epsilon: added to the variance, above zero.
-      bias: whether every feature is shifted.
+    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, without `bias` if it is false,
+    and with statistics in float32 at least.
 
     Source: Ba et al., Layer Normalization, 2016, eq. (4), https://arxiv.org/abs/1607.06450.
     """

@@ -71,12 +71,7 @@ class Origins:
 
 
 class WarmStart(NamedTuple):
-    """A network that starts from another one's parameters.
-
-    Attributes:
-      network: as it was given, but for `init`.
-      table: the origin of every leaf.
-    """
+    """A network that starts from another one's parameters, and the origin of every leaf."""
 
     network: Network
     table: Origins
