@@ -34,19 +34,12 @@ from jaxnn.typing import Any, Callable
 
 
 class Match(NamedTuple):
-    """What the rules say of a name.
+    """What the rules say of a name."""
 
-    Attributes:
-      pattern: the first that matches.
-      value: what the rule gives it.
-      captured: what each `*` of the pattern stands for.
-      under: the rest of the name, `"/weight"`, if the pattern matches a node above the leaf.
-    """
-
-    pattern: str
-    value: Any
-    captured: tuple[str, ...]
-    under: str
+    pattern: str  # the first that matches
+    value: Any  # what the rule gives it
+    captured: tuple[str, ...]  # what each `*` of the pattern stands for
+    under: str  # the rest of the name, "/weight", if the pattern matches a node above the leaf
 
     def fill(self, where: str, template: str) -> str:
         """Returns the template with what was captured in place of its `*`, and what is under it.

@@ -115,9 +115,8 @@ def stateless(
 ) -> Network:
     """Makes a network of a pure function that has no state and needs no randomness.
 
-    Args:
-      apply: `(params, inputs) -> outputs`.
-      init: `(key, inputs) -> params`; without it the network has no parameters.
+    `apply` is `(params, inputs) -> outputs`, `init` is `(key, inputs) -> params`; without it the
+    network has no parameters.
     """
     return Network(
         lambda key, inputs: (init(key, inputs), {}),

@@ -41,9 +41,8 @@ def standardize(mean: Any, std: Any) -> Network:
         )
 
     def apply(params, inputs):
-        along = (1,) * (inputs.ndim - mean.ndim) + mean.shape
-        spread = (1,) * (inputs.ndim - std.ndim) + std.shape
-        return (inputs.astype(jnp.float32) - mean.reshape(along)) / std.reshape(spread)
+        centre, spread = (x.reshape((1,) * (inputs.ndim - x.ndim) + x.shape) for x in (mean, std))
+        return (inputs.astype(jnp.float32) - centre) / spread
 
     # Through text, since float(float32(4.88)) is 4.880000114440918.
     scalars = mean.ndim == std.ndim == 0

@@ -88,12 +88,7 @@ def lora(
 
 
 def merge_lora(params: Params, state: State) -> tuple[Params, State]:
-    """Returns `(params, state)` of the network inside `lora`, the adapters added to its weights.
-
-    Args:
-      params: the adapters, as `lora` initialises them and training adjusts them.
-      state: what goes with them.
-    """
+    """Returns `(params, state)` of the network inside `lora`, the adapters added to its weights."""
     by_name, sums = named_leaves(params), []
     for name, weight in named_leaves(state["base"]).items():
         down, up = (by_name.get(f"{name}/{side}".lstrip("/")) for side in ("down", "up"))
