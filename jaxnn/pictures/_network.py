@@ -16,11 +16,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnn.checks import InvalidValue
 from jaxnn.network import Network
 from jaxnn.pictures import blocks
 from jaxnn.pictures import diagram as diagrams
-from jaxnn.pictures.arguments import check_each
+from jaxnn.pictures.arguments import check_each, leaf_of
 from jaxnn.pictures.scheme import FAINT, INK, LABEL, MARK, PAPER, SIGNED, number, signed, words
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of
 from jaxnn.typing import Any, Params
@@ -79,11 +78,14 @@ def draw(
         return blocks.draw(diagram.outline, diagram.why)
     check_each("draw", "names", names, diagram.layers[-1].width, "nodes")
     pairs = list(zip(diagram.layers, diagram.layers[1:]))
-    weights = [_checked("wires", wires, b.leaf, (len(a.shown), len(b.shown))) for a, b in pairs]
+    weights = [
+        np.asarray(leaf_of("draw", "wires", wires, b.leaf, (len(a.shown), len(b.shown))), float)
+        for a, b in pairs
+    ]
     fills = {
-        layer.leaf: _checked("biases", biases, layer.leaf, (len(layer.shown),))
-        for layer in diagram.layers[1:]
-        if biases and layer.leaf in biases
+        b.leaf: np.asarray(leaf_of("draw", "biases", biases, b.leaf, (len(b.shown),)), float)
+        for _, b in pairs
+        if biases and b.leaf in biases
     }
     largest, brightest = scale or _largest(weights), bias_scale or _largest(fills.values())
     columns, height = _columns(diagram.layers)
@@ -238,19 +240,6 @@ def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list
             said = f"1 {one} is" if lost == 1 else f"{lost:,} {many} are"
             remarks.append((f"{said} not finite: {how}.", MARK))
     return remarks
-
-
-def _checked(what: str, arrays: Mapping[str, Any], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(arrays[leaf], float) if leaf in arrays else None
-    if array is None or array.shape != shape:
-        raise InvalidValue(
-            "draw",
-            f"the {what} are not those of the diagram",
-            got=f"{', '.join(arrays) or 'none'}" if array is None else f"shape {array.shape}",
-            expected=f"{leaf} of shape {shape}",
-            fix=f"Pass what {what}(diagram, params) returns",
-        )
-    return array
 
 
 def _largest(arrays) -> float:

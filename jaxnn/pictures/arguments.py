@@ -1,10 +1,11 @@
 """What several pictures do with their arguments: labels, logits, names, and shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.names import listing
 from jaxnn.typing import Any
 
 
@@ -60,6 +61,19 @@ def check_each(where: str, name: str, values: Sequence[Any] | None, count: int, 
             expected="one for each",
             fix=f"Pass all in their order, or leave {name} out",
         )
+
+
+def leaf_of(where: str, what: str, leaves: Mapping[str, Any], leaf: str, shape: Any) -> Any:
+    """Returns the leaf of a name; raises `InvalidValue` unless it is there and has the shape."""
+    if leaf not in leaves or np.shape(leaves[leaf]) != shape:
+        raise InvalidValue(
+            where,
+            f"the {what} are not those of the network",
+            got=f"shape {np.shape(leaves[leaf])}" if leaf in leaves else listing(leaves, 6),
+            expected=f"{leaf} of shape {shape}",
+            fix=f"Pass the {what} of the very network that is drawn, such as run.state.params",
+        )
+    return leaves[leaf]
 
 
 def logits_of(outputs: Any) -> np.ndarray:
