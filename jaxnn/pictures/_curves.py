@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue, choice
+from jaxnn.checks import InvalidType, choice
 from jaxnn.pictures import scheme
 from jaxnn.pictures.labels import End, ends
 from jaxnn.pictures.series import Series, mark_gaps, series, thin
@@ -57,15 +57,7 @@ def curves(
     """
     runs: dict[str, Any] = {"": rows}
     if isinstance(rows, Mapping) and "step" not in rows:
-        runs = {str(run): each for run, each in rows.items()}
-    if not runs:
-        raise InvalidValue(
-            "curves",
-            "there is nothing to draw",
-            got="no run",
-            expected="the rows of at least one",
-            fix="Pass {'my run': run.history}",
-        )
+        runs = {str(run): each for run, each in rows.items()} or {"": []}
     by_run = {
         run: series(f"curves of {run!r}" if run else "curves", each) for run, each in runs.items()
     }

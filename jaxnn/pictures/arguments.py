@@ -10,13 +10,7 @@ from jaxnn.typing import Any
 
 
 def classes_of(where: str, name: str, values: Any, classes: float = np.inf) -> np.ndarray:
-    """Returns numbers of classes, `[examples]`, as integers.
-
-    Args:
-      where: the picture.
-      name: of the argument, such as `"labels"`.
-      values: from 0, in any dtype.
-      classes: how many there are.
+    """Returns numbers of classes, `[examples]` in any dtype, as integers below `classes`.
 
     Raises:
       InvalidType: if these are no whole numbers.

@@ -36,12 +36,7 @@ class _Row(NamedTuple):
 
 
 def draw(parts: Sequence[Part], why: str = "") -> Any:
-    """Returns a matplotlib `Figure` of a network as blocks.
-
-    Args:
-      parts: from the inputs to the outputs.
-      why: a remark for the foot of the picture.
-    """
+    """Returns a matplotlib `Figure` of a network as blocks, with a remark at its foot."""
     depth, most = _depth(parts), 999
     rows = [*_rows(parts, depth, most)]
     while _places(rows)[1] > TALLEST and most > 2:

@@ -40,36 +40,21 @@ DEEPEST = 6  # columns of nodes that a picture has room for
 
 
 class Layer(NamedTuple):
-    """A column of nodes.
+    """A column of nodes."""
 
-    Attributes:
-      name: of the part, or `"input"`.
-      width: the number of its nodes.
-      shown: which of them are drawn, ascending.
-      leaf: the name of its weights `[in, out]` in the parameters; `""` of the input layer. Its
-        biases are at the same path, as `bias`.
-      activation: what follows the sums: `"relu"`, or `""` for nothing.
-    """
-
-    name: str
-    width: int
-    shown: tuple[int, ...]
-    leaf: str = ""
-    activation: str = ""
+    name: str  # of the part, or "input"
+    width: int  # the number of its nodes
+    shown: tuple[int, ...]  # which of them are drawn, ascending
+    leaf: str = ""  # the name of its weights [in, out]; its biases are at the same path, as `bias`
+    activation: str = ""  # what follows the sums
 
 
 class Diagram(NamedTuple):
-    """A network as columns of nodes, or else as an outline of its parts.
-
-    Attributes:
-      layers: the columns, from the input; `()` where it is drawn as blocks.
-      outline: its parts, from the input; `()` where it is drawn as nodes.
-      why: the reason for blocks, a sentence; `""` where it is drawn as nodes.
-    """
+    """A network from its input on: as columns of nodes, or else as an outline of its parts."""
 
     layers: tuple[Layer, ...]
     outline: tuple[Part, ...]
-    why: str = ""
+    why: str = ""  # it is drawn as blocks, a sentence
 
 
 def diagram(network: Network, inputs: Any, arrays: tuple[Any, Any] | None = None) -> Diagram:
@@ -94,12 +79,8 @@ def diagram(network: Network, inputs: Any, arrays: tuple[Any, Any] | None = None
 def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
     """Returns the weights between the nodes that are shown, `{leaf: [before, shown]}`.
 
-    Args:
-      diagram: of the network.
-      params: its parameters; may be traced.
-
     Raises:
-      InvalidValue: if they are not those of the network that the diagram is of.
+      InvalidValue: if the parameters, which may be traced, are not those of the network.
     """
     leaves = named_leaves(params)
     values = {}
@@ -111,9 +92,7 @@ def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
 
 
 def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
-    """Returns the biases of the nodes that are shown, by the `leaf` of their layers.
-
-    A layer without biases is left out.
+    """Returns the biases of the nodes that are shown, by the `leaf` of layers that have any.
 
     Raises:
       InvalidValue: as `wires`.
@@ -147,16 +126,11 @@ def from_json(content: dict[str, Any]) -> Diagram:
 
 
 class _Call(NamedTuple):
-    """What is known of a part that was called.
+    """What is known of a part that was called."""
 
-    Attributes:
-      output: the shape of its output, or a pytree of shapes.
-      between: whether it may stand between two layers of nodes: it is described, has no matrix of
-        weights, and as many numbers come out as go in.
-      computes: whether it computes anything in inference, more than another shape.
-    """
-
-    output: Any
+    output: Any  # the shape of its output, or a pytree of shapes
+    # Whether it may stand between two layers of nodes: it is described, has no matrix of weights,
+    # and as many numbers come out as go in; and whether it computes more than another shape.
     between: bool
     computes: bool
 

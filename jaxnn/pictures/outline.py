@@ -38,22 +38,12 @@ _COLOURS = {
 
 
 class Part(NamedTuple):
-    """A part of a network.
+    """A part of a network, or several equal ones that follow each other."""
 
-    Attributes:
-      title: its name, or its kind if the name says nothing; of a repeated part, the names of the
-        first and the last.
-      kind: such as `"conv"`.
-      text: its kind and settings in words: `"conv, 3×3, 32 channels, relu"`.
-      output: the shape of its output, or a pytree of shapes; `None` if it is not known.
-      times: how often it is there, one after the other.
-      children: the parts inside.
-    """
-
-    title: str
+    title: str  # its name, or its kind if the name says nothing; the names of the first and last
     kind: str
-    text: str = ""
-    output: Any = None
+    text: str = ""  # its kind and settings in words: "conv, 3×3, 32 channels, relu"
+    output: Any = None  # the shape of its output, or a pytree of shapes, where it is known
     times: int = 1
     children: tuple["Part", ...] = ()
 

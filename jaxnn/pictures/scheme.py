@@ -93,15 +93,7 @@ def canvas(
 
 
 def panels(count: int, columns: int, high: float, more: float, **sharing: Any) -> tuple[Any, Any]:
-    """Returns a figure and the axes of so many panels, in rows that are `high` inches each.
-
-    Args:
-      count: of panels.
-      columns: of panels; the last row may have fewer.
-      high: inches, of a row.
-      more: inches, of the figure, for what is above and below the panels.
-      **sharing: as `Figure.subplots` takes it.
-    """
+    """Returns a figure and its panels, in rows of `high` inches, with `more` for what is beside."""
     rows = -(-count // columns)
     height = high * rows + more
     figure, grid = canvas(height=height, rows=rows, columns=columns, squeeze=False, **sharing)
@@ -158,14 +150,7 @@ def linear(axis: Any, most: int = 5, *, whole: bool = False) -> None:
 
 
 def key(figure: Any, shown: Any, name: str, **where: Any) -> Any:
-    """Draws the bar that says what the colours of a picture mean, and returns it.
-
-    Args:
-      figure: of matplotlib.
-      shown: what has the colours.
-      name: of what they mean.
-      **where: as `Figure.colorbar` takes it.
-    """
+    """Draws the bar that says what colours mean, and returns it; `where` is for matplotlib."""
     bar = figure.colorbar(shown, **where)
     styled(bar.ax)
     bar.ax.spines[:].set_visible(False)

@@ -165,7 +165,7 @@ def test_settings_of_matplotlib_are_left_alone():
 
 @pytest.mark.parametrize("call, error, message", [
     (lambda: curves([]), InvalidValue, r"nothing to draw. Got no rows; .* every='5%'"),
-    (lambda: curves({}), InvalidValue, r"Got no run; .*run\.history"),
+    (lambda: curves({}), InvalidValue, r"Got no rows; .* every='5%'"),
     (lambda: curves([{"step": 1, "epoch": 0.1, "device": "cpu"}]),
      InvalidValue, r"Got rows with step, epoch, device; expected rows with a step and"),
     (lambda: curves([{"train/loss": 1.0}]), InvalidValue, r"rows with train/loss"),
