@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxnn.checks import kind
 from jaxnn.pictures import scheme
-from jaxnn.pictures.arguments import check_each, check_shapes, classes_of, log_softmax, logits_of
+from jaxnn.pictures.arguments import check_shapes, classes_of, log_softmax, logits_of, names_of
 from jaxnn.pictures.scheme import COLOURS, INK, MARK, PAPER
 from jaxnn.typing import Any, Callable
 
@@ -61,7 +61,7 @@ def boundary(
     logits = _logits(predict, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
     classes = logits.shape[1]
     labels = classes_of("boundary", "labels", labels, classes)
-    check_each("boundary", "names", names, classes, "classes")
+    said = names_of("boundary", "names", names, classes)
     probabilities = np.exp(log_softmax(logits))
     palette = np.array([to_rgb(colour) for colour in COLOURS[:classes]])
     # Nothing is known at 1 / classes: there the surface has the colour of paper.
@@ -88,7 +88,7 @@ def boundary(
         axes.scatter(
             *shown[own == number].T, s=26 if few else 10, marker=MARKERS[number],
             color=COLOURS[number], edgecolors=PAPER, linewidths=0.7, zorder=3,
-            label=f"class {number}" if names is None else names[number], gid=f"examples:{number}",
+            label=f"class {number}" if names is None else said[number], gid=f"examples:{number}",
         )  # fmt: skip
     if wrong.any():
         axes.scatter(

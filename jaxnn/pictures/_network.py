@@ -19,7 +19,7 @@ import numpy as np
 from jaxnn.network import Network
 from jaxnn.pictures import blocks
 from jaxnn.pictures import diagram as diagrams
-from jaxnn.pictures.arguments import check_each, leaf_of
+from jaxnn.pictures.arguments import leaf_of, names_of
 from jaxnn.pictures.scheme import FAINT, INK, LABEL, MARK, PAPER, SIGNED, number, signed, words
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of
 from jaxnn.typing import Any, Params
@@ -76,7 +76,7 @@ def draw(
     """
     if not diagram.layers:
         return blocks.draw(diagram.outline, diagram.why)
-    check_each("draw", "names", names, diagram.layers[-1].width, "nodes")
+    names = names_of("draw", "names", names, diagram.layers[-1].width, "nodes")
     pairs = list(zip(diagram.layers, diagram.layers[1:]))
     weights = [
         np.asarray(leaf_of("draw", "wires", wires, b.leaf, (len(a.shown), len(b.shown))), float)
@@ -199,8 +199,7 @@ def _ends(sheet: Sheet, layers, columns: list[_Column], names: Any) -> None:
     if layers[-1].width > 1:
         x = last.x + last.radius + 3
         for node, y in zip(layers[-1].shown, last.nodes):
-            label = str(node if names is None else names[node])
-            sheet.text(x, y, fitted(label, POINTS - x - 1), ha="left")
+            sheet.text(x, y, fitted(names[node], POINTS - x - 1), ha="left")
 
 
 def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxnn.checks import kind
 from jaxnn.pictures._network import colour_and_width
-from jaxnn.pictures.arguments import check_each, check_shapes
+from jaxnn.pictures.arguments import check_shapes, names_of
 from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER, number
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, wrapped
 from jaxnn.typing import Any, Callable
@@ -73,7 +73,7 @@ def neuron(
         inputs=inputs,
         bias=bias,
     )
-    check_each("neuron", "names", names, len(inputs), "inputs")
+    names_of("neuron", "names", names, len(inputs), "inputs")
     wires = terms(weights, inputs, names=names)
     bias, total = float(np.asarray(bias, float).reshape(())), float((weights * inputs).sum())
     raw = total + bias

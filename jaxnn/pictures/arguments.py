@@ -45,8 +45,10 @@ def check_shapes(where: str, fits: Any, expected: str, fix: str, **arrays: Any) 
         raise InvalidValue(where, wrong, got=" and ".join(shapes), expected=expected, fix=fix)
 
 
-def check_each(where: str, name: str, values: Sequence[Any] | None, count: int, of: str) -> None:
-    """Raises `InvalidValue` unless there are no values, or one for each of the `count`."""
+def names_of(
+    where: str, name: str, values: Sequence[Any] | None, count: int, of: str = "classes"
+) -> list[str]:
+    """Returns names for each of the `count`, or their numbers; raises if they are not as many."""
     if values is not None and len(values) != count:
         raise InvalidValue(
             where,
@@ -55,6 +57,7 @@ def check_each(where: str, name: str, values: Sequence[Any] | None, count: int, 
             expected="one for each",
             fix=f"Pass all in their order, or leave {name} out",
         )
+    return list(map(str, range(count) if values is None else values))
 
 
 def leaf_of(where: str, what: str, leaves: Mapping[str, Any], leaf: str, shape: Any) -> Any:

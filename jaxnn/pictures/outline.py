@@ -165,7 +165,7 @@ def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
         elif part.kind in MINOR and last and not last.children:
             text = listed(last.text, _minor(part))
             merged[-1] = last._replace(text=text, output=part.output)
-        elif last and part.children and _same(last, part):
+        elif last and part.children and last == part._replace(title=last.title, times=last.times):
             title = _range(last.title.split(" to ")[0], part.title)
             merged[-1] = last._replace(title=title, times=last.times + part.times)
         else:
@@ -180,10 +180,6 @@ def _is_plain(name: str) -> bool:
 def listed(*texts: str) -> str:
     """Returns the texts that are not empty, with commas."""
     return ", ".join(filter(None, texts))
-
-
-def _same(first: Part, second: Part) -> bool:
-    return first._replace(title="", times=1) == second._replace(title="", times=1)
 
 
 def _range(first: str, last: str) -> str:
