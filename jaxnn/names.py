@@ -14,10 +14,8 @@ is a mistake.
 >>> tree = {"layers": [{"weight": 1.0, "bias": 2.0}], "head": {"weight": 3.0}}
 >>> named_leaves(tree)
 {'head/weight': 3.0, 'layers/0/bias': 2.0, 'layers/0/weight': 1.0}
->>> matches = matched("freeze", {"layers/*/weight": True, "*": False}, named_leaves(tree))
->>> {name: (match.value, match.captured) for name, match in matches.items()}
-{'layers/0/weight': (True, ('0',)), 'head/weight': (False, ('head/weight',)), \
-'layers/0/bias': (False, ('layers/0/bias',))}
+>>> chosen("freeze", {"layers/*/weight": True, "*": False}, named_leaves(tree))
+{'layers/0/weight'}
 """
 
 import difflib
@@ -34,29 +32,18 @@ from jaxnn.typing import Any, Callable
 
 
 class Match(NamedTuple):
-    """What the rules say of a name.
-
-    Attributes:
-      pattern: the first that matches.
-      value: what the rule gives it.
-      captured: what each `*` of the pattern stands for.
-      under: the rest of the name, `"/weight"`, if the pattern matches a node above the leaf.
-    """
+    """What the rules say of a name: the first pattern that matches, and what the rule gives it."""
 
     pattern: str
     value: Any
-    captured: tuple[str, ...]
-    under: str
+    captured: tuple[str, ...]  # what each `*` of the pattern stands for
+    under: str  # the rest of the name, "/weight", if the pattern matches a node above the leaf
 
     def fill(self, where: str, template: str) -> str:
-        """Returns the template with what was captured in place of its `*`, and what is under it.
-
-        Args:
-          where: what the rules are for, the name at the head of an error.
-          template: has as many `*` as the pattern, or none.
+        """Returns the template with what was captured instead of its `*`, and what is under it.
 
         Raises:
-          InvalidValue: if it has another number of them.
+          InvalidValue: if it has neither as many `*` as the pattern nor none.
 
         Example:
           >>> Match("body/*", "layers/*", ("0",), "/weight").fill("rename", "layers/*")

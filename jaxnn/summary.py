@@ -189,14 +189,11 @@ def flops(function: Any, *arguments: Any) -> int:
 
 @dataclass
 class _Call:
-    """A call of a part: in how many layers of what contains it, and of how many it consists.
+    """A call of a part."""
 
-    It is a layer if it calls no other part.
-    """
-
-    times: int
-    turns: int
-    is_layer: bool = True
+    times: int  # how many layers of it there are
+    turns: int  # how often it calls what is inside
+    is_layer: bool = True  # it calls no other part
     row: Row | None = None
 
 

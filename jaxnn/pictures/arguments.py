@@ -68,7 +68,7 @@ def leaf_of(where: str, what: str, leaves: Mapping[str, Any], leaf: str, shape: 
             f"the {what} are not those of the network",
             got=f"shape {np.shape(leaves[leaf])}" if leaf in leaves else listing(leaves, 6),
             expected=f"{leaf} of shape {shape}",
-            fix=f"Pass the {what} of the very network that is drawn, such as run.state.params",
+            fix="Pass those of the network that is drawn, from its run.state.params",
         )
     return leaves[leaf]
 

@@ -120,10 +120,7 @@ def styled(axes: Any, *, grid: bool = False) -> Any:
 
 
 def titled(axes: Any, title: str) -> None:
-    """Writes a title over the left end of axes: of panels of curves, what goes up there.
-
-    There it is level, is read first, and takes no width.
-    """
+    """Writes a title over the left end of axes, where it is read first and takes no width."""
     # At a height that is given: else all numbers of both axes are measured again to find one.
     axes.set_title(title, loc="left", y=1.0, fontsize=LABEL, color=INK, pad=4)
 

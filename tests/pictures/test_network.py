@@ -355,11 +355,11 @@ CASES = {
     ),
     "no wires": (
         lambda: draw(FOUND, {}),
-        V, r"draw: the wires are not those of the network. Got none", r"Pass the wires",
+        V, r"draw: the wires are not those of the network. Got none", r"run\.state\.params",
     ),
     "other biases": (
         lambda: draw(FOUND, wires(FOUND, PARAMS), biases={"output/weight": np.ones(2)}),
-        V, r"the biases are not those of the network. Got shape \(2,\)", r"Pass the biases",
+        V, r"the biases are not those of the network. Got shape \(2,\)", r"run\.state\.params",
     ),
     "other names": (
         lambda: network(XOR, PARAMS, PAIR, names=["no", "yes"]),
