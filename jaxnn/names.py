@@ -15,7 +15,7 @@ is a mistake.
 >>> named_leaves(tree)
 {'head/weight': 3.0, 'layers/0/bias': 2.0, 'layers/0/weight': 1.0}
 >>> chosen("freeze", {"layers/*/weight": True, "*": False}, named_leaves(tree))
-{'layers/0/weight'}
+['layers/0/weight']
 """
 
 import difflib
@@ -140,17 +140,18 @@ def matched(
 
 def chosen(
     where: str, rules: Mapping[str, bool] | Sequence[tuple[str, bool]], names: Iterable[str]
-) -> set[str]:
-    """Returns the names that rules `{pattern: bool}` choose; none that no rule matches.
+) -> list[str]:
+    """Returns the names that rules `{pattern: bool}` choose, in their order; no unmatched ones.
 
     Raises:
       InvalidType: if a rule says something else than True or False.
       InvalidValue: as `matched`.
     """
+    names = list(names)
     matches = matched(where, rules, names)
     for pattern, value in {match.pattern: match.value for match in matches.values()}.items():
         kind(where, f"the rule {pattern!r}", value, bool, fix=f"Write {{{pattern!r}: True}}")
-    return {name for name, match in matches.items() if match.value}
+    return [name for name in names if name in matches and matches[name].value]
 
 
 def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[str]:

@@ -76,9 +76,8 @@ def leaf_of(where: str, what: str, leaves: Mapping[str, Any], leaf: str, shape: 
 def logits_of(outputs: Any) -> np.ndarray:
     """Returns logits `[examples, classes]`; one logit of each example is that of class 1."""
     logits = np.asarray(outputs, float)
-    logits = logits[:, None] if logits.ndim == 1 else logits
-    if logits.ndim == 2 and logits.shape[1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], 1)
+    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
+        return np.stack([np.zeros(len(logits)), logits.ravel()], 1)
     return logits
 
 

@@ -29,7 +29,7 @@ GRID = "#e4e7eb"
 PAPER = "#ffffff"
 NAMES = {"ink": INK, "faint": FAINT, "grid": GRID, "paper": PAPER}  # in a page: var(--ink), ...
 
-LIGHT, DARK = "#fefefe", "#1d2025"  # on what has a colour of its own, on any page
+LIGHT = "#fefefe"  # on what has a colour of its own, on any page
 
 # Chosen by search: in OKLab, the nearest two are 0.10 apart for eyes that see all colours as for
 # those that see no red or no green (as Machado et al., 2009, simulate them). In order of use.
