@@ -41,11 +41,7 @@ class Term(NamedTuple):
 
 
 def neuron(
-    weights: Any,
-    bias: Any,
-    inputs: Any,
-    activation: Any,
-    names: Sequence[str] | None = None,
+    weights: Any, bias: Any, inputs: Any, activation: Any, names: Sequence[str] | None = None
 ) -> Any:
     """Returns a matplotlib `Figure` of one node, with what it computes of one example.
 
