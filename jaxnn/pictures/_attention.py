@@ -26,7 +26,7 @@ from jaxnn.layers._attention import Shape, split_heads
 from jaxnn.layers.attending import attend, rotated
 from jaxnn.network import Network
 from jaxnn.pictures import scheme
-from jaxnn.pictures.arguments import check_each, check_shapes
+from jaxnn.pictures.arguments import check_shapes, names_of
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Float, Params, State
 
@@ -54,7 +54,7 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
     )
     count, queries, keys = weights.shape
     places = max(queries, keys)
-    check_each("attention", "tokens", tokens, places, "places")
+    names_of("attention", "tokens", tokens, places, "places")
     shown = weights[:HEADS]
     columns = min(len(shown), 1 if places > 96 else 2 if len(shown) <= 4 else 4)
     side = (scheme.WIDTH - 1.0) / columns  # inches

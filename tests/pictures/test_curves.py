@@ -165,13 +165,13 @@ def test_settings_of_matplotlib_are_left_alone():
 
 @pytest.mark.parametrize("call, error, message", [
     (lambda: curves([]), InvalidValue, r"nothing to draw. Got no rows; .* every='5%'"),
-    (lambda: curves({}), InvalidValue, r"Got no run; .*run\.history"),
+    (lambda: curves({}), InvalidValue, r"Got no rows; .* every='5%'"),
     (lambda: curves([{"step": 1, "epoch": 0.1, "device": "cpu"}]),
      InvalidValue, r"Got rows with step, epoch, device; expected rows with a step and"),
     (lambda: curves([{"train/loss": 1.0}]), InvalidValue, r"rows with train/loss"),
     (lambda: curves(history(2), "los"), InvalidValue, r"metrics='los'.*Did you mean 'loss'"),
     (lambda: curves(history(2), ["test/accuraci"]), InvalidValue, r"Did you mean 'test/accuracy'"),
-    (lambda: curves(history(2), []), InvalidType, r"Write metrics=\['train/loss'\]"),
+    (lambda: curves(history(2), []), InvalidValue, r"metrics='\[\]'; expected one of accuracy, "),
     (lambda: curves("metrics.jsonl"), InvalidType, r"Got a str; .*json\.loads"),
     (lambda: curves([1, 2]), InvalidType, r"Got a list; expected a list of dicts"),
     (lambda: curves({"mine": history(2), "empty": []}), InvalidValue, r"curves of 'empty'"),

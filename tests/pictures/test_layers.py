@@ -117,8 +117,9 @@ def test_gradients_at_one_step_are_dots():
 
 
 @pytest.mark.parametrize("over", [False, True])
-def test_a_gradient_that_is_zero_or_not_finite_is_marked(over):
-    sizes = {"a": 0.1, "b": 0.0, "c": NAN, "d": 1e-30}
+@pytest.mark.parametrize("lost", [NAN, float("inf")])
+def test_a_gradient_that_is_zero_or_not_finite_is_marked(over, lost):
+    sizes = {"a": 0.1, "b": 0.0, "c": lost, "d": 1e-30}
     figure = gradient_flow({1: sizes, 2: {"a": 1.0, "b": 1.0, "c": 1.0}} if over else sizes)
     said = legible(figure)
     marks = {line.get_marker(): line for line in figure.axes[0].lines if line.get_gid() != "size"}

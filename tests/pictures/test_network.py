@@ -347,7 +347,7 @@ CASES = {
     ),
     "no parameters": (
         lambda: network(XOR, {}, PAIR),
-        V, r"not those of the network: hidden_1/weight. Got none", r"run\.state\.params",
+        V, r"not those of the network. Got none; expected hidden_1/weight", r"run\.state\.params",
     ),
     "other parameters": (
         lambda: network(XOR, PARAMS, np.ones((1, 3))),
@@ -355,11 +355,11 @@ CASES = {
     ),
     "no wires": (
         lambda: draw(FOUND, {}),
-        V, r"draw: the wires are not those of the diagram. Got none", r"Pass what wires\(diagram",
+        V, r"draw: the wires are not those of the network. Got none", r"run\.state\.params",
     ),
     "other biases": (
         lambda: draw(FOUND, wires(FOUND, PARAMS), biases={"output/weight": np.ones(2)}),
-        V, r"the biases are not those of the diagram. Got shape \(2,\)", r"Pass what biases\(",
+        V, r"the biases are not those of the network. Got shape \(2,\)", r"run\.state\.params",
     ),
     "other names": (
         lambda: network(XOR, PARAMS, PAIR, names=["no", "yes"]),

@@ -102,7 +102,7 @@ CASES = {
     ),
     "a rule that says how much": (
         lambda: traced(jaxnn.freeze(MODEL, {"*": 1})),
-        T, r"a rule says neither yes nor no. Got '\*': 1; expected True or False",
+        T, r"the rule '\*' has the wrong type. Got a int; expected a bool",
         r"Write \{'\*': True\}",
     ),
     "rules of the wrong type": (
