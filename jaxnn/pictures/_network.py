@@ -10,7 +10,7 @@ Every wire and every node has a name in the SVG, by which a page can find it: `w
 one from node 0 to node 3, among those that are drawn, into layer 1; `node:1:3` is that node.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -125,7 +125,7 @@ class _Column(NamedTuple):
 
     x: float
     nodes: np.ndarray
-    gaps: list[tuple[float, int]]
+    gaps: Sequence[tuple[float, int]]
     radius: float
 
 
