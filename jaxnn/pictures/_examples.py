@@ -125,7 +125,7 @@ def _image(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
     low, largest = ends
     pixels = np.nan_to_num(example.astype(float)).squeeze(2 if example.shape[2:] == (1,) else ())
     pixels = np.clip((pixels - low) / ((largest - low) or 1.0), 0, 1)
-    sheet.image(*frame, pixels, cmap="gray", vmin=0, vmax=1, gid=gid, zorder=2)
+    sheet.image(*frame, pixels=pixels, cmap="gray", vmin=0, vmax=1, gid=gid, zorder=2)
 
 
 def _bars(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:

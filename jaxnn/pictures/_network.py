@@ -143,7 +143,7 @@ def _columns(layers: tuple[diagrams.Layer, ...]) -> tuple[list[_Column], float]:
     columns = []
     for place, (counts, begin) in enumerate(zip(missing, begins)):
         y = height / 2 + step * (begin - begin[-1] / 2)
-        gaps = [(top - step * GAP / 2, count) for top, count in zip(y, counts) if count]
+        gaps = [(top - step * GAP / 2, int(count)) for top, count in zip(y, counts) if count]
         columns.append(_Column(SIDE + apart * place, y[:-1] + step / 2, gaps, radius))
     return columns, height
 
