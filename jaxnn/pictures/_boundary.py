@@ -23,13 +23,7 @@ MARKERS = "os^Dvphd"
 MARGIN = 0.12  # beyond the examples, of their range
 
 
-def boundary(
-    predict: Any,
-    inputs: Any,
-    labels: Any,
-    *,
-    names: Sequence[str] | None = None,
-) -> Any:
+def boundary(predict: Any, inputs: Any, labels: Any, *, names: Sequence[str] | None = None) -> Any:
     """Returns a matplotlib `Figure` of the decision surface, with examples on it.
 
     Args:

@@ -35,10 +35,7 @@ class _Line(NamedTuple):
 
 
 def curves(
-    rows: Any,
-    metrics: str | Sequence[str] | None = None,
-    *,
-    units: Mapping[str, str] | None = None,
+    rows: Any, metrics: str | Sequence[str] | None = None, *, units: Mapping[str, str] | None = None
 ) -> Any:
     """Returns a matplotlib `Figure` of metrics over training steps, a panel for each metric.
 

@@ -80,12 +80,8 @@ def canvas(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(
-        figsize=(width, 0.66 * width if height is None else height),
-        dpi=200,
-        facecolor=PAPER,
-        layout="constrained",
-    )
+    size = width, 0.66 * width if height is None else height
+    figure = Figure(figsize=size, dpi=200, facecolor=PAPER, layout="constrained")
     axes = figure.subplots(rows, columns, **sharing)
     for one in figure.axes:
         styled(one)

@@ -26,8 +26,8 @@ def test_the_cells_are_the_counts():
     legible(figure)
     axes, key = figure.axes
     expected = sklearn.metrics.confusion_matrix(labels, predictions)
-    found = written(axes)  # across is predicted, down is true
-    assert found == {(j, i): str(n) for (i, j), n in np.ndenumerate(expected) if n}
+    shown = written(axes)  # across is predicted, down is true
+    assert shown == {(j, i): str(n) for (i, j), n in np.ndenumerate(expected) if n}
     right = int(np.trace(expected))
     assert axes.get_title(loc="left") == f"{right} of 360 right: {right / 3.6:.3g} %"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
@@ -68,8 +68,8 @@ def test_names_stand_at_their_classes():
 def test_large_counts_are_shortened_and_classes_without_examples_are_said():
     figure = confusion_matrix([[1_200_000, 34_567, 0], [9_999, 5, 0], [0, 0, 0]])
     said = legible(figure)
-    found = written(figure.axes[0])
-    assert found == {(0, 0): "1.2M", (1, 0): "35k", (0, 1): "9999", (1, 1): "5"}
+    shown = written(figure.axes[0])
+    assert shown == {(0, 0): "1.2M", (1, 0): "35k", (0, 1): "9999", (1, 1): "5"}
     assert "1 of the classes have no example." in said
 
 

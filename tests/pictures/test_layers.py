@@ -74,8 +74,8 @@ def test_layers_that_are_too_many_are_left_out_and_it_is_said():
 
 
 def test_what_is_not_finite_or_constant_or_missing_is_an_honest_picture():
-    moments = {0: {"b": np.zeros(4), "late": None}, 5: {"b": np.full(4, NAN), "late": np.ones(3)},
-               9: {"b": np.zeros(4), "late": np.ones(3)}}  # fmt: skip
+    moments = {0: {"b": np.zeros(4), "new": None}, 5: {"b": np.full(4, NAN), "new": np.ones(3)},
+               9: {"b": np.zeros(4), "new": np.ones(3)}}  # fmt: skip
     figure = weights(moments)
     said = legible(figure)
     assert np.isnan(quantiles(figure.axes[0])[2].get_ydata()).tolist() == [False, True, False]

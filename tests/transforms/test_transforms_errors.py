@@ -144,7 +144,7 @@ CASES = {
     "repeat: many networks": (
         lambda: jaxnn.repeat([MODEL], 2),
         T, r"repeat: network has the wrong type. Got a list",
-        r"Pass a layer, such as residual",
+        r"Pass a network, such as mlp",
     ),
     "remat: no network": (lambda: jaxnn.remat(3), T, r"Got a int", r"Pass a network"),
     "mixed_precision: no network": (
