@@ -55,8 +55,7 @@ def shown(
 ) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
     """Shows the progress of a run of `total` steps; yields `show(step, metrics)`.
 
-    `rate` returns the steps per second, if they are known yet. Empty metrics leave those that were
-    shown before.
+    `rate` returns the steps per second, if they are known yet; empty metrics leave the last ones.
     """
     if quiet:
         yield lambda step, metrics: None
