@@ -45,6 +45,7 @@ from jaxnn.learning import (
     scale_loss,
 )
 from jaxnn.loop import evaluate, population, predict, run, unroll
+from jaxnn.masked import Masked, per_place
 from jaxnn.metrics import Metric
 from jaxnn.models import convnet, from_flax, generate, gpt, mlp, resnet, rnn, vae
 from jaxnn.names import param_labels
@@ -71,6 +72,7 @@ __all__ = [
     "InvalidType",
     "InvalidValue",
     "Learner",
+    "Masked",
     "Metric",
     "Network",
     "NoCheckpoint",
@@ -131,6 +133,7 @@ __all__ = [
     "objectives",
     "parallel",
     "param_labels",
+    "per_place",
     "pictures",
     "population",
     "predict",

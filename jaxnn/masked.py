@@ -120,15 +120,23 @@ def per_place(network: N) -> N:
     """
 
     def init(key, inputs):
-        return network.init(key, inputs.values if isinstance(inputs, Masked) else inputs)
+        return network.init(key, values_of(inputs))
 
     def apply(params, state, inputs, *, key=None):
-        if not isinstance(inputs, Masked):
-            return network.apply(params, state, inputs, key=key)
-        outputs, after = network.apply(params, state, inputs.values, key=key)
-        return inputs.with_values(outputs), after
+        outputs, after = network.apply(params, state, values_of(inputs), key=key)
+        return put_back(inputs, outputs), after
 
     return network._replace(init=init, apply=apply)
+
+
+def values_of(inputs: Any) -> Any:
+    """Returns the values of `Masked` inputs, or the inputs."""
+    return inputs.values if isinstance(inputs, Masked) else inputs
+
+
+def put_back(inputs: Any, values: Any) -> Any:
+    """Returns values `[batch, time, ...]` at the places of the inputs, if these are `Masked`."""
+    return inputs.with_values(values) if isinstance(inputs, Masked) else values
 
 
 def map_places(function: Callable[..., Any], *inputs: Any) -> Any:

@@ -36,6 +36,7 @@ import jax
 from jaxnn import display
 from jaxnn.calls import apply_part, init_part, join, passes_inputs
 from jaxnn.checks import Invalid, InvalidType, InvalidValue, kind
+from jaxnn.masked import map_places, per_place, refuse_masked
 from jaxnn.typing import Any, Callable, Params, State
 
 Init = Callable[[Any, Any], tuple[Params, State]]
@@ -116,12 +117,15 @@ def stateless(
     """Makes a network of a pure function that has no state and needs no randomness.
 
     `apply` is `(params, inputs) -> outputs`, `init` is `(key, inputs) -> params`; without it the
-    network has no parameters.
+    network has no parameters. One that treats each place of a sequence alone takes `Masked` inputs
+    in `per_place(stateless(...))`.
     """
-    return Network(
-        lambda key, inputs: (init(key, inputs), {}),
-        lambda params, state, inputs, *, key=None: (apply(params, inputs), state),
-    )
+
+    def whole(params, state, inputs, *, key=None):
+        refuse_masked("stateless", inputs)
+        return apply(params, inputs), state
+
+    return Network(lambda key, inputs: (init(key, inputs), {}), whole)
 
 
 def wrap(network: Network, where: str, apply: Apply, init: Init | None, **settings: Any) -> Network:
@@ -167,14 +171,15 @@ def serial(*networks: Network | tuple[str, Network]) -> Network:
 
 def parallel(
     *networks: Network | tuple[str, Network],
-    combine: Callable[[tuple[Any, ...]], Any] = lambda outputs: outputs,
+    combine: Callable[[tuple[Any, ...]], Any] | None = None,
 ) -> Network:
     """Runs networks side by side on the same inputs.
 
     Args:
       *networks: the branches, each a network or a pair `(name, network)`.
       combine: makes one output of the tuple of outputs, such as
-        `lambda outputs: jnp.concatenate(outputs, -1)`; without it the tuple is the output.
+        `lambda outputs: jnp.concatenate(outputs, -1)`; without it the tuple is the output. Of
+        `Masked` outputs it combines the values, each place by itself.
 
     Raises:
       InvalidType: if a branch is not a network.
@@ -226,14 +231,16 @@ def residual(network: Network, shortcut: Network | None = None) -> Network:
             )
         return outputs[0] + outputs[1]
 
-    identity = describe(stateless(lambda params, inputs: inputs), "identity")
+    identity = describe(per_place(stateless(lambda params, inputs: inputs)), "identity")
     sides = parallel(("branch", network), ("shortcut", shortcut or identity), combine=add)
     return describe(sides, "residual")
 
 
-def _combined(combine: Callable[[Any], Any], outputs: dict[str, Any]) -> Any:
+def _combined(combine: Callable[[Any], Any] | None, outputs: dict[str, Any]) -> Any:
+    if combine is None:
+        return tuple(outputs.values())
     try:
-        return combine(tuple(outputs.values()))
+        return map_places(lambda *sides: combine(sides), *outputs.values())
     except (TypeError, ValueError) as error:
         # What jax says of a traced value is not about the shapes of the branches.
         if isinstance(error, Invalid | jax.errors.JAXTypeError):

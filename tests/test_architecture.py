@@ -28,6 +28,7 @@ ROOMS = [
     ("typing", "checks", "programs", "formatting", "caching", "markup"),
     ("display",),
     ("names",),
+    ("masked",),
     ("calls",),
     ("network",),
     ("layers",),

@@ -13,7 +13,7 @@ from jaxnn.layers._embedding import embedding, positions
 from jaxnn.layers._linear import linear
 from jaxnn.layers.convolution import conv, conv_transpose, depthwise_conv
 from jaxnn.layers.normalization import batch_norm, group_norm, layer_norm, rms_norm, standardize
-from jaxnn.layers.pooling import avg_pool, max_pool
+from jaxnn.layers.pooling import avg_pool, max_pool, over_time
 from jaxnn.layers.recurrent import gru, lstm
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "linear",
     "lstm",
     "max_pool",
+    "over_time",
     "positions",
     "rms_norm",
     "standardize",

@@ -8,6 +8,7 @@
 import math
 
 from jaxnn.checks import InvalidType
+from jaxnn.masked import per_place
 from jaxnn.network import Network, describe, stateless
 from jaxnn.typing import Any, Callable
 
@@ -27,7 +28,8 @@ def activation(function: Callable[[Any], Any]) -> Network:
             fix="Pass the function itself, activation(jax.nn.relu)",
         )
     name = getattr(function, "__name__", type(function).__name__)
-    return describe(stateless(lambda params, inputs: function(inputs)), "activation", function=name)
+    layer = per_place(stateless(lambda params, inputs: function(inputs)))
+    return describe(layer, "activation", function=name)
 
 
 def flatten() -> Network:

@@ -30,7 +30,8 @@ from jaxnn.checks import InvalidValue, is_concrete, multiple, positive, positive
 from jaxnn.checks import rate as check_rate
 from jaxnn.layers._linear import check_sequences, linear
 from jaxnn.layers._memory import memory_length
-from jaxnn.layers.attending import attend, rotated
+from jaxnn.layers.attending import attend, rotated, visible
+from jaxnn.masked import Masked, put_back, refuse_masked, values_of
 from jaxnn.network import Network, Parts, collect, without_empty
 from jaxnn.typing import Any, Number
 
@@ -77,7 +78,9 @@ def attention(
       scale: multiplies the initial weights of queries, keys and values; may be traced.
       output_scale: multiplies those of the outputs; may be traced.
 
-    Its parts are the layers `query`, `key`, `value` and `output`.
+    Its parts are the layers `query`, `key`, `value` and `output`. An empty place of a `Masked`
+    sequence is looked at by none, and of several sequences in a row none looks at another; places
+    count without empty ones. A query that sees nothing takes zeros.
 
     Raises:
       InvalidValue: if heads do not divide, a number is out of range, or a window is not causal;
@@ -120,7 +123,7 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
     """Makes the network of its four layers."""
 
     def init(key, inputs):
-        queries, memory = _pair(inputs)
+        queries, memory = map(values_of, _pair(inputs))
         width = shape.heads * shape.head_features
         mixed = jax.ShapeDtypeStruct((*queries.shape[:-1], width), queries.dtype)
         given = zip(children, (queries, memory, memory, mixed))
@@ -133,7 +136,8 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
 
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
-        queries, memory = _pair(inputs)
+        pair = _pair(inputs)
+        queries, memory = map(values_of, pair)
         split, after = [], {}
         heads = shape.heads, shape.kv_heads, shape.kv_heads
         for (name, child), given, count in zip(children, (queries, memory, memory), heads):
@@ -142,18 +146,31 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
         q, k, v = split
         remembers = _memory_length(shape) is not None and key is None
         position = state["position"] if remembers else 0
+        if remembers:
+            refuse_masked("attention", pair)
         if shape.rotary is not None:
-            q, k = (rotated(x, position, shape.rotary) for x in (q, k))
+            q, k = (
+                rotated(
+                    x,
+                    position,
+                    shape.rotary,
+                    side.places() if isinstance(side, Masked) else None,
+                )
+                for x, side in zip((q, k), pair)
+            )
         cache = {name: state[name] for name in ("keys", "values", "position") if name in state}
         if remembers:
             k, v, cache = _append(cache, k, v)
+        seen = visible(*pair, shape.causal, shape.window)
+        if isinstance(pair[1], Masked):  # what sees nothing takes zeros
+            v = jnp.where(pair[1].mask[:, None, :, None], v, jnp.zeros_like(v))
         mixed = attend(
-            q, k, v, causal=shape.causal, window=shape.window, position=position,
+            q, k, v, seen=seen, causal=shape.causal, window=shape.window, position=position,
             dropout=shape.dropout, key=part_key(key, "dropout"), remembers=remembers,
         )  # fmt: skip
         rows = mixed.swapaxes(1, 2).reshape(*queries.shape[:-1], -1)
         outputs, after["output"] = apply_part(*children[-1], params, state, rows, key)
-        return outputs, without_empty(after) | cache
+        return put_back(pair[0], outputs), without_empty(after) | cache
 
     # What is the default goes unsaid, as does a rate that is an array.
     settings = tuple(
@@ -189,7 +206,7 @@ def _memory_length(shape: Shape) -> int | None:
 def _pair(inputs: Any) -> tuple[Any, Any]:
     """Returns what makes queries, and what makes keys and values."""
     pair = inputs if isinstance(inputs, tuple | list) and len(inputs) == 2 else (inputs, inputs)
-    check_sequences("attention", *pair)
+    check_sequences("attention", *map(values_of, pair))
     return pair[0], pair[1]
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import rate as check_rate
+from jaxnn.masked import per_place
 from jaxnn.network import Network, Parts
 from jaxnn.typing import Callable, Number
 
@@ -68,7 +69,7 @@ def _dropping(
         return jnp.where(keep, inputs * scale, jnp.zeros_like(inputs)), state
 
     shown = rate if isinstance(rate, int | float) else "traced"
-    return Network(lambda key, inputs: ({}, {}), apply, Parts(kind, (("rate", shown),)))
+    return per_place(Network(lambda key, inputs: ({}, {}), apply, Parts(kind, (("rate", shown),))))
 
 
 def is_zero(rate: Number) -> bool:

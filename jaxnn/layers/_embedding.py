@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxnn.checks import InvalidType, InvalidValue, positive, positive_integer
 from jaxnn.layers._linear import check_sequences, flat_draw
 from jaxnn.layers._memory import memory_length
+from jaxnn.masked import Masked, per_place, put_back, refuse_masked, values_of
 from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Number
 
@@ -53,11 +54,14 @@ def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
             )
         return jnp.take(params["weight"], inputs, axis=0, mode="clip")
 
-    return describe(stateless(apply, init), "embedding", symbols=symbols, features=features)
+    layer = per_place(stateless(apply, init))
+    return describe(layer, "embedding", symbols=symbols, features=features)
 
 
 def positions(length: int, *, scale: Number = 1.0) -> Network:
     """Adds to each place of a sequence a row that is learned for it: `[batch, time, features]`.
+
+    Empty places of `Masked` sequences do not count: the first that exists has the first row.
 
     The rows start as those of `embedding`.
 
@@ -74,28 +78,34 @@ def positions(length: int, *, scale: Number = 1.0) -> Network:
     positive("positions", "scale", scale)
 
     def init(key, inputs):
-        features = inputs.shape[-1]
+        features = values_of(inputs).shape[-1]
         rows = flat_draw(jax.random.normal, key, (length, features))
         # Of a sequence that comes piece by piece: the place of the next piece.
         state = {"position": jnp.zeros((), jnp.int32)} if _remembers(length) else {}
         return {"weight": rows * (scale / math.sqrt(features))}, state
 
     def apply(params, state, inputs, *, key=None):
-        check_sequences("positions", inputs)
-        time = inputs.shape[1]
+        x = values_of(inputs)
+        check_sequences("positions", x)
+        time = x.shape[1]
         if time > length:
             raise InvalidValue(
                 "positions",
                 "the sequence is too long",
-                got=f"inputs of shape {inputs.shape} for {length} places",
+                got=f"inputs of shape {x.shape} for {length} places",
                 expected=f"[batch, time, features] with time of at most {length}",
                 fix=f"Cut the sequences, or make {time} places",
             )
-        if key is not None or not _remembers(length):
-            return inputs + params["weight"][None, :time].astype(inputs.dtype), state
-        place = state["position"] + jnp.arange(time, dtype=jnp.int32)
-        rows = jnp.take(params["weight"], place, axis=0, mode="clip")[None]
-        return inputs + rows.astype(inputs.dtype), {"position": state["position"] + time}
+        if key is None and _remembers(length):
+            refuse_masked("positions", inputs)
+            place = state["position"] + jnp.arange(time, dtype=jnp.int32)
+            rows = jnp.take(params["weight"], place, axis=0, mode="clip")[None]
+            return x + rows.astype(x.dtype), {"position": state["position"] + time}
+        if isinstance(inputs, Masked):
+            rows = jnp.take(params["weight"], inputs.places(), axis=0, mode="clip")
+        else:
+            rows = params["weight"][None, :time]
+        return put_back(inputs, x + rows.astype(x.dtype)), state
 
     return Network(init, apply, Parts("positions", (("length", length),)))
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidValue, floating, positive, positive_integer
+from jaxnn.masked import per_place
 from jaxnn.network import Network, describe, stateless
 from jaxnn.typing import Any, Array, Callable, Float, Number
 
@@ -59,7 +60,7 @@ def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
             raw = raw + params["bias"][None]
         return raw.reshape(*inputs.shape[:-1], features)
 
-    return describe(stateless(apply, init), "linear", features=features)
+    return describe(per_place(stateless(apply, init)), "linear", features=features)
 
 
 def initial_weight(key, shape: tuple[int, ...], scale: Number = 1.0) -> Float[Array, "..."]:

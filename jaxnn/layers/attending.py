@@ -20,7 +20,8 @@ from jax import lax
 from jaxnn.layers._dropout import dropout as dropout_layer
 from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
-from jaxnn.typing import Any, Array, Float, Int, Number
+from jaxnn.masked import Masked, values_of
+from jaxnn.typing import Any, Array, Bool, Float, Int, Number
 
 
 def attend(
@@ -28,6 +29,7 @@ def attend(
     k: Float[Array, "batch kv_heads memory features"],
     v: Float[Array, "batch kv_heads memory values"],
     *,
+    seen: Bool[Array, "batch time memory"] | None = None,
     causal: bool = False,
     window: int | None = None,
     position: Int[Array, ""] | int = 0,
@@ -39,6 +41,7 @@ def attend(
 
     Args:
       q: queries; `heads` is a multiple of `kv_heads`, and head `i` looks at keys `i // multiple`.
+      seen: which keys each query looks at, as of `visible`; instead of `causal` and `window`.
       causal: whether the query at place `i` looks at keys up to place `i` only.
       window: at how many of those, the last ones.
       position: the place of the first query.
@@ -50,7 +53,8 @@ def attend(
     if not drops and not remembers:
         backend = jax.default_backend()
         if backend != "cpu":
-            return _fused(q, k, v, causal, window, "cudnn" if _is_for_cudnn(q, k) else "xla")
+            kernel = "cudnn" if _is_for_cudnn(q, k) else "xla"
+            return _fused(q, k, v, seen, causal, window, kernel)
     batch, heads, time, features = q.shape
     kv_heads, memory = k.shape[1:3]
     group = heads // kv_heads
@@ -60,10 +64,13 @@ def attend(
     exact = at_least_float32(q.dtype)
     scores = jnp.einsum("bqf,bkf->bqk", q, k, preferred_element_type=exact)
     scores = scores * (1.0 / math.sqrt(features))
-    if causal:
+    lowest = jnp.finfo(scores.dtype).min
+    if seen is not None:
+        apart = scores.reshape(batch, kv_heads, group, time, memory)
+        scores = jnp.where(seen[:, None, None], apart, lowest).reshape(scores.shape)
+    elif causal:
         seen = _seen(time, memory, window, position)
         seen = jnp.broadcast_to(seen[None, None], (1, group, time, memory))
-        lowest = jnp.finfo(scores.dtype).min
         scores = jnp.where(seen.reshape(1, group * time, memory), scores, lowest)
     weights = jax.nn.softmax(scores, -1).astype(v.dtype)
     if drops:
@@ -72,23 +79,55 @@ def attend(
     return mixed.reshape(batch, heads, time, -1)
 
 
+def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Any:
+    """Returns which places of a memory each query sees, bool `[batch, time, memory]`.
+
+    `None` if neither is `Masked`, so that all rows are alike.
+    """
+    pair = queries, memory
+    if not any(isinstance(x, Masked) for x in pair):
+        return None
+    arrays = [values_of(x) for x in pair]
+    seen = jnp.ones((arrays[0].shape[0], 1, arrays[1].shape[1]), bool)
+    if isinstance(memory, Masked):
+        seen = memory.mask[:, None]
+    if causal:
+        time, other = (
+            x.places() if isinstance(x, Masked) else lax.iota(jnp.int32, x.shape[1])[None]
+            for x in pair
+        )
+        seen = seen & (other[:, None] <= time[..., None])
+        if window is not None:
+            seen = seen & (other[:, None] > time[..., None] - window)
+    segments = [getattr(x, "segments", None) for x in pair]
+    if all(x is not None for x in segments):
+        seen = seen & (segments[0][..., None] == segments[1][:, None])
+    return jnp.broadcast_to(seen, (*arrays[0].shape[:2], arrays[1].shape[1]))
+
+
 def rotated(
-    x: Float[Array, "batch heads time features"], position: Int[Array, ""] | int, base: float
+    x: Float[Array, "batch heads time features"],
+    position: Int[Array, ""] | int,
+    base: float,
+    places: Int[Array, "batch time"] | None = None,
 ) -> Float[Array, "batch heads time features"]:
     """Turns the features of each place by angles that grow with it, so that products tell distance.
 
-    `position` is the place of the first. Feature `i` and feature `i + features / 2`, of an even
-    number, are the two sides of a plane that is turned by `place * base ** (-2 i / features)`.
+    `position` is the place of the first; or `places`, below `time`, are those of all. Feature `i`
+    and feature `i + features / 2`, of an even number, are the two sides of a plane that is turned
+    by `place * base ** (-2 i / features)`.
 
     Source: Su et al., RoFormer, 2021, eq. (15) and (34), https://arxiv.org/abs/2104.09864, with the
     planes of GPT-NeoX and Llama.
     """
     time, half = x.shape[2], x.shape[3] // 2
     exact = at_least_float32(x.dtype)
-    places = (position + lax.iota(jnp.int32, time)).astype(exact)
+    row = (position + lax.iota(jnp.int32, time)).astype(exact)
     speeds = base ** (-jnp.arange(half, dtype=exact) / half)
-    angles = places[:, None] * speeds[None]
+    angles = row[:, None] * speeds[None]
     cos, sin = (f(angles)[None, None] for f in (jnp.cos, jnp.sin))
+    if places is not None:
+        cos, sin = (jnp.take(table[0, 0], places, axis=0)[:, None] for table in (cos, sin))
     left, right = jnp.split(x.astype(exact), 2, axis=-1)
     turned = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
     return turned.astype(x.dtype)
@@ -114,9 +153,14 @@ def _is_for_cudnn(q: Any, k: Any) -> bool:
     return ampere and is_half and even and features % 8 == 0 and features <= 128
 
 
-def _fused(q: Any, k: Any, v: Any, causal: bool, window: int | None, implementation: Any) -> Any:
+def _fused(
+    q: Any, k: Any, v: Any, seen: Any, causal: bool, window: int | None, implementation: Any
+) -> Any:
+    if seen is not None:
+        seen, causal, window = seen[:, None], False, None
     mixed = jax.nn.dot_product_attention(
         *(x.swapaxes(1, 2) for x in (q, k, v)),
+        mask=seen,
         is_causal=causal,
         local_window_size=None if window is None else (window - 1, 0),
         implementation=implementation,

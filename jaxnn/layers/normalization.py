@@ -8,11 +8,14 @@
 [[-1.0, 1.0]]
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import InvalidValue, floating, multiple, number, positive, positive_integer
 from jaxnn.layers._linear import at_least_float32, check_features
+from jaxnn.masked import Masked, per_place, put_back, values_of
 from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Any, Number
 
@@ -47,7 +50,7 @@ def standardize(mean: Any, std: Any) -> Network:
     # Through text, since float(float32(4.88)) is 4.880000114440918.
     scalars = mean.ndim == std.ndim == 0
     settings = {"mean": float(str(mean)), "std": float(str(std))} if scalars else {}
-    return describe(stateless(apply), "standardize", **settings)
+    return describe(per_place(stateless(apply)), "standardize", **settings)
 
 
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
@@ -112,14 +115,16 @@ def _norm(
         x = x * _inverse_root((x * x).mean(axes, keepdims=True), epsilon)
         return _affine(x.reshape(inputs.shape), params).astype(inputs.dtype)
 
-    return describe(stateless(apply, init), kind)
+    layer = stateless(apply, init)
+    return describe(layer if groups else per_place(layer), kind)
 
 
 def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number = 1.0) -> Network:
     """Normalizes every feature over the batch and all other axes, then scales and shifts it.
 
     In training (a key is given) the batch's own statistics are used, and running ones are stored in
-    `state`; in inference the running ones are used and not changed.
+    `state`; in inference the running ones are used and not changed. Of `Masked` sequences they are
+    the statistics of the places that exist.
 
     Args:
       momentum: the share of the old running statistics that remains at a step, in [0, 1). As in
@@ -136,26 +141,26 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number =
     number("batch_norm", "scale", scale)
 
     def init(key, inputs):
+        inputs = values_of(inputs)
         features = inputs.shape[-1]
         state = {"mean": jnp.zeros(features, jnp.float32), "var": jnp.ones(features, jnp.float32)}
         params = _scale_and_bias(inputs)
         return params | {"scale": params["scale"] * scale}, state
 
     def apply(params, state, inputs, *, key=None):
-        x = _widened("batch_norm", params, inputs)
+        x = _widened("batch_norm", params, values_of(inputs))
         if key is None:
             mean, var = state["mean"], state["var"]
         else:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)
+            mean = _mean(inputs, x)
             # Not the mean of squares less the square of the mean: those cancel far from 0.
-            var = jnp.square(x - _last(mean, x)).mean(axes)
+            var = _mean(inputs, jnp.square(x - _last(mean, x)))
             state = {
                 "mean": momentum * state["mean"] + (1 - momentum) * mean,
                 "var": momentum * state["var"] + (1 - momentum) * var,
             }
         x = (x - _last(mean, x)) * _last(_inverse_root(var, epsilon), x)
-        return _affine(x, params).astype(inputs.dtype), state
+        return put_back(inputs, _affine(x, params).astype(values_of(inputs).dtype)), state
 
     return Network(init, apply, Parts("batch_norm", (("momentum", momentum),)))
 
@@ -171,6 +176,15 @@ def _widened(kind: str, params: Any, inputs: Any) -> Any:
     floating(kind, inputs)
     check_features(kind, inputs, params["scale"].shape[0])
     return inputs.astype(at_least_float32(inputs.dtype))
+
+
+def _mean(inputs: Any, x: Any) -> Any:
+    """Returns the mean of every feature, over the places of the inputs that exist."""
+    axes = tuple(range(x.ndim - 1))
+    if not isinstance(inputs, Masked):
+        return x.mean(axes)
+    count = jnp.sum(inputs.mask) * math.prod(x.shape[2:-1])
+    return inputs.with_values(x).values.sum(axes) / jnp.maximum(count, 1).astype(x.dtype)
 
 
 def _inverse_root(variance, epsilon):

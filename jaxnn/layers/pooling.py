@@ -1,4 +1,4 @@
-"""Pooling: each output is the largest, or the mean, of a window of inputs.
+"""Pooling: each output is the largest, or the mean, of a window of inputs, or of a whole sequence.
 
 >>> import jax.numpy as jnp
 >>> image = jnp.arange(16.0).reshape(1, 4, 4, 1)
@@ -6,6 +6,9 @@
 [[5.0, 7.0], [13.0, 15.0]]
 >>> avg_pool(2).apply({}, {}, image)[0][0, :, :, 0].tolist()
 [[2.5, 4.5], [10.5, 12.5]]
+>>> sequences = jnp.array([[1.0, 3.0, 0.0], [4.0, 0.0, 0.0]])[..., None]
+>>> over_time("mean").apply({}, {}, Masked.from_lengths(sequences, jnp.array([2, 1])))[0].tolist()
+[[2.0], [4.0]]
 """
 
 import functools
@@ -14,9 +17,11 @@ import operator
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.checks import floating
+from jaxnn.checks import InvalidValue, choice, floating
 from jaxnn.layers._windows import Padding, Sizes, pad, per_axis, place_windows
-from jaxnn.network import Network, describe, stateless
+from jaxnn.masked import Masked, values_of
+from jaxnn.network import Network, Parts, describe, stateless
+from jaxnn.typing import Any
 
 
 def max_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Network:
@@ -62,3 +67,73 @@ def _pool(kind, window, strides, padding, merge, neutral, mean):
         return x
 
     return describe(stateless(apply), kind, window=window)
+
+
+def over_time(how: str = "mean") -> Network:
+    """Makes one of all places of a sequence: `[batch, time, ...] -> [batch, ...]`.
+
+    Of a `Masked` sequence only the places that exist count; one without any gives zeros.
+
+    Args:
+      how: `"mean"`, `"sum"`, `"max"`, or the `"first"` or `"last"` place.
+
+    Raises:
+      InvalidValue: if `how` is unknown, or, when traced, if the inputs have no axis of time or a
+        row holds several sequences.
+    """
+    choice("over_time", "how", how, _OVER_TIME)
+
+    def apply(params, state, inputs, *, key=None):
+        x = values_of(inputs)
+        segments = isinstance(inputs, Masked) and inputs.segments is not None
+        if x.ndim < 2 or segments:
+            raise InvalidValue(
+                "over_time",
+                "a row holds several sequences" if segments else "the inputs have no axis of time",
+                got="Masked inputs with segments" if segments else f"inputs of shape {x.shape}",
+                expected="one sequence in each row, [batch, time, ...]",
+                fix="Pad sequences, each in a row of its own" if segments else "Put it elsewhere",
+            )
+        if isinstance(inputs, Masked):
+            mask = inputs.mask.reshape(inputs.mask.shape + (1,) * (x.ndim - 2))
+            return _OVER_TIME[how](x, mask), state
+        return _OVER_TIME[how](x, None), state
+
+    return Network(lambda key, inputs: ({}, {}), apply, Parts("over_time", (("how", how),)))
+
+
+def _mean(x: Any, mask: Any) -> Any:
+    if mask is None:
+        return x.mean(1)
+    return x.sum(1) / jnp.maximum(mask.sum(1), 1).astype(x.dtype)
+
+
+def _max(x: Any, mask: Any) -> Any:
+    if mask is None:
+        return x.max(1)
+    lowest = (
+        jnp.finfo(x.dtype).min if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    )
+    most = jnp.where(mask, x, lowest).max(1)
+    return jnp.where(mask.any(1), most, jnp.zeros_like(most))
+
+
+def _at(edge: int) -> Any:
+    def pick(x, mask):
+        if mask is None:
+            return x[:, edge]
+        found = jnp.argmax(mask if edge == 0 else mask[:, ::-1], axis=1, keepdims=True)
+        place = found if edge == 0 else x.shape[1] - 1 - found
+        # Where nothing exists all values are 0, and so is the one that is taken.
+        return jnp.take_along_axis(x, place, axis=1)[:, 0]
+
+    return pick
+
+
+_OVER_TIME = {
+    "mean": _mean,
+    "sum": lambda x, mask: x.sum(1),
+    "max": _max,
+    "first": _at(0),
+    "last": _at(-1),
+}

@@ -1,5 +1,7 @@
 """Recurrent layers: a state is carried along time, and gates decide what it keeps.
 
+A step at an empty place of a `Masked` sequence leaves the state as it is.
+
 Everything that needs only the inputs is computed before the loop over time, as one matrix product
 over all time steps; the loop holds one product for all gates. Both products are parts of their own,
 `input` and `hidden`, each a `linear`, so that what changes `linear` layers changes these too.
@@ -20,6 +22,7 @@ from jax import lax
 from jaxnn.calls import apply_part, init_part, passes_inputs
 from jaxnn.checks import number, positive_integer
 from jaxnn.layers._linear import at_least_float32, check_sequences, flat_draw, linear
+from jaxnn.masked import Masked, put_back, values_of
 from jaxnn.network import Network, Parts, collect, without_empty
 from jaxnn.typing import Any, Callable, Number
 
@@ -117,6 +120,7 @@ def _over_time(
     children = (("input", entrance), ("hidden", hidden))
 
     def init(key, inputs):
+        inputs = values_of(inputs)
         check_sequences(kind, inputs)
         last = jax.ShapeDtypeStruct((inputs.shape[0], features), jnp.float32)
         before = init_part("input", entrance, key, inputs)
@@ -124,26 +128,43 @@ def _over_time(
 
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
-        check_sequences(kind, inputs)
+        sequences = values_of(inputs)
+        check_sequences(kind, sequences)
         # Time leads before the product, not after it: the inputs are fewer than the gates.
-        x = inputs.swapaxes(0, 1)
+        x = sequences.swapaxes(0, 1)
         before, after = apply_part("input", entrance, params, state, x, key)
         dtype, wide = before.dtype, at_least_float32(before.dtype)
 
-        def at(carry, before):
+        def at(carry, now):
+            before, exists, begins = now
+            if begins is not None:
+                carry = jax.tree.map(lambda x: jnp.where(begins, 0.0, x), carry)
             last = carry[0].astype(dtype)
             product, _ = apply_part("hidden", hidden, params, state, last, key)
-            carry = step(carry, before.astype(wide), product.astype(wide))
-            return carry, carry[0].astype(dtype)
+            after = step(carry, before.astype(wide), product.astype(wide))
+            if exists is not None:
+                after = jax.tree.map(lambda new, old: jnp.where(exists, new, old), after, carry)
+            return after, after[0].astype(dtype)
 
-        zeros = (jnp.zeros((inputs.shape[0], features), wide),) * carried
-        _, outputs = lax.scan(at, zeros, before, reverse=reverse)
+        zeros = (jnp.zeros((sequences.shape[0], features), wide),) * carried
+        _, outputs = lax.scan(at, zeros, (before, *_steps(inputs, reverse)), reverse=reverse)
         # The hidden part runs many times in a step, and its state, if it has any, does not change.
         after = {"input": after, "hidden": state.get("hidden", {})}
-        return outputs.swapaxes(0, 1), without_empty(after)
+        return put_back(inputs, outputs.swapaxes(0, 1)), without_empty(after)
 
     settings = (("features", features), *((("reverse", True),) if reverse else ()))
     return Network(init, apply, Parts(kind, settings, children, flow="layer"))
+
+
+def _steps(inputs: Any, reverse: bool) -> tuple[Any, Any]:
+    """Returns `[time, batch, 1]`: where there is a step, and where a sequence begins by another.
+
+    `None` where each place is a step of the sequence of its row.
+    """
+    if not isinstance(inputs, Masked):
+        return None, None
+    places = inputs.mask, inputs.begins(reverse=reverse)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1)[..., None], places)
 
 
 def _recurrent(features: int, gates: int) -> Network:

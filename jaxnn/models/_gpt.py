@@ -24,6 +24,7 @@ from jaxnn.layers import activation, attention, embedding, layer_norm, linear, r
 from jaxnn.layers import dropout as dropout_layer
 from jaxnn.layers import positions as positions_layer
 from jaxnn.layers._dropout import is_zero
+from jaxnn.masked import put_back, values_of
 from jaxnn.network import (
     Network,
     Parts,
@@ -150,10 +151,11 @@ def _tied(*children: tuple[str, Network]) -> Network:
         after = {}
         rows, after["tokens"] = apply_part("tokens", tokens, params, state, inputs, key)
         features, after["body"] = apply_part("body", body, params, state, rows, key)
-        weight = params["tokens"]["weight"].astype(features.dtype)
+        x = values_of(features)
+        weight = params["tokens"]["weight"].astype(x.dtype)
         with jax.named_scope("output"):
-            logits = features.reshape(-1, features.shape[-1]) @ weight.T
-        return logits.reshape(*features.shape[:-1], -1), without_empty(after)
+            logits = x.reshape(-1, x.shape[-1]) @ weight.T
+        return put_back(features, logits.reshape(*x.shape[:-1], -1)), without_empty(after)
 
     return Network(init, apply, Parts("tied", (), children))
 

@@ -5,7 +5,7 @@ rnn(hidden=(64,), outputs=1, cell=gru)
   gru_1: gru(features=64)
     input: linear(features=192)
     hidden: linear(features=192)
-  last: last()
+  last: over_time(how=last)
   output: linear(features=1)
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from jaxnn.checks import InvalidValue, choice, kind
 from jaxnn.layers import dropout as dropout_layer
-from jaxnn.layers import gru, linear, lstm
+from jaxnn.layers import gru, linear, lstm, over_time
 from jaxnn.layers._dropout import is_zero
-from jaxnn.network import Network, describe, serial, stateless
+from jaxnn.network import Network, describe, serial
 from jaxnn.typing import Number
 
 _CELLS = {"gru": gru, "lstm": lstm}
@@ -60,6 +60,6 @@ def rnn(
         if not is_zero(dropout):
             parts.append((f"dropout_{number}", dropout_layer(dropout)))
     if not every_step:
-        parts.append(("last", describe(stateless(lambda params, x: x[:, -1]), "last")))
+        parts.append(("last", over_time("last")))
     parts.append(("output", linear(outputs)))
     return describe(serial(*parts), "rnn", hidden=tuple(hidden), outputs=outputs, cell=cell)

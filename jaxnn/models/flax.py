@@ -34,6 +34,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import Invalid, InvalidType, InvalidValue, is_concrete
+from jaxnn.masked import refuse_masked
 from jaxnn.network import Network, Parts
 from jaxnn.typing import Any, Callable, Params, State
 
@@ -119,6 +120,7 @@ def _linen_network(model: Any) -> Network:
         return _collections(model.lazy_init(key, inputs, mutable=mutable, **switch))
 
     def apply(params, state, inputs, *, key=None):
+        refuse_masked("from_flax", inputs)
         variables, switch = {"params": params, **state}, _switch(model, training=key is not None)
         if key is None:
             return model.apply(variables, inputs, **switch), state
@@ -165,6 +167,7 @@ def _nnx_network(model: _Module, arguments: dict[str, Any]) -> Network:
         return jax.tree.map(lambda value: jnp.array(value, jnp.asarray(value).dtype), trees)
 
     def apply(params, state, inputs, *, key=None):
+        refuse_masked("from_flax", inputs)
         module = _assemble("from_flax", model, params, state, key)
         options = _switch(module, training=key is not None)
         if takes_rngs:

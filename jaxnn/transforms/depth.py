@@ -129,7 +129,7 @@ def _check_same_form(inputs: Any, outputs: Any) -> None:
     got, expected = (
         jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree) for tree in (outputs, inputs)
     )
-    if got != expected:
+    if jax.tree.flatten(got) != jax.tree.flatten(expected):
         raise InvalidValue(
             "repeat",
             "the outputs of a layer cannot be the inputs of the next",
