@@ -1,0 +1,201 @@
+"""The prediction program of a run: its directory predicts without the code that trained it.
+
+`fit` writes `predict.stablehlo` (`jax.export`): the learner's `predict` for every platform and any
+number of examples, with the arrays it reads as arguments, by the names that checkpoints give them.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import Caution, Explained, InvalidType, InvalidValue
+from jaxnn.data._resident import stored
+from jaxnn.driver.chunks import Training
+from jaxnn.loop._evaluate import in_batches
+from jaxnn.loop._run import initial
+from jaxnn.names import named_leaves
+from jaxnn.network import Network
+from jaxnn.storage import files
+from jaxnn.typing import Any, Callable
+
+FILE = "predict.stablehlo"
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+# Examples of each call of a program whose number of examples cannot be free.
+FIXED = 64
+# Examples by which two networks are compared.
+TRIED = 4
+
+
+class NoProgram(Explained):
+    """A run directory has no program that this version of JAX can predict with."""
+
+
+class Predictor(NamedTuple):
+    """A prediction program with its arrays.
+
+    Attributes:
+      program: as `jax.export` gives it: `(arrays, inputs) -> outputs`.
+      arrays: that it reads, by the names of a checkpoint, `{"params/0/weight": ...}`.
+    """
+
+    program: jax.export.Exported
+    arrays: Mapping[str, Any]
+
+    @property
+    def inputs(self) -> Any:
+        """The shapes and dtypes of the inputs; the first axis is `FIXED`, or free."""
+        (_, inputs), _ = jax.tree.unflatten(self.program.in_tree, self.program.in_avals)
+        return inputs
+
+    def __call__(self, inputs: Any, batch_size: int) -> Any:
+        """Returns the outputs for any number of inputs, as NumPy arrays.
+
+        Raises:
+          InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
+        """
+        wanted = self.inputs
+        inputs = stored({"inputs": inputs})["inputs"]
+        shapes = [jax.tree.map(lambda x: x.shape[1:], tree) for tree in (inputs, wanted)]
+        if shapes[0] != shapes[1]:
+            raise InvalidType(
+                "predict",
+                "the inputs are not such as the run was trained on",
+                got=f"examples of {_described(inputs)}",
+                expected=f"examples of {_described(wanted)}",
+                fix="Pass an axis of examples first, and then what the data of the training had",
+            )
+        inputs = jax.tree.map(_convert, inputs, wanted)
+        count = jax.tree.leaves(wanted)[0].shape[0]
+        call = partial(_call, self.program, dict(self.arrays))
+        if isinstance(count, int):
+            return in_batches(call, inputs, count, full=True)
+        return in_batches(call, inputs, batch_size)
+
+
+def _convert(array: Any, wanted: Any) -> Any:
+    """Returns the array in the dtype of training, if that changes no number."""
+    same = array.dtype == wanted.dtype or jnp.issubdtype(wanted.dtype, jnp.floating)
+    converted = array.astype(wanted.dtype)
+    if not same and not (converted == array).all():
+        raise InvalidValue(
+            "predict",
+            f"the inputs do not fit into {wanted.dtype}, in which the run was trained",
+            got=f"{array.dtype} from {array.min()} to {array.max()}",
+            expected=f"numbers that {wanted.dtype} holds",
+            fix="Prepare the inputs as those of the training were",
+        )
+    return converted
+
+
+def _described(inputs: Any) -> str:
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape[1:])}", inputs))
+
+
+@partial(jax.jit, static_argnums=0)
+def _call(program: Any, arrays: Any, inputs: Any) -> Any:
+    return program.call(arrays, inputs)
+
+
+def write(path: Path, training: Training) -> None:
+    """Writes the program of a run, or warns with a `Caution` why there is none."""
+    try:
+        files.write(path / FILE, bytes(export(training).serialize()))
+    except Exception as error:
+        (path / FILE).unlink(missing_ok=True)
+        why = str(error).splitlines()[0]
+        text = (
+            f"the run directory will not predict by itself, since predict cannot be exported: {why}"
+        )
+        warnings.warn(text, Caution, stacklevel=2)
+
+
+def export(training: Training) -> jax.export.Exported:
+    """Returns the prediction program of a run, or of one member."""
+    learner, data = training.learner, training.data
+    hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in training.hparams}
+    key = jax.ShapeDtypeStruct((), training.key.dtype)
+    state = jax.eval_shape(partial(initial, learner), key, hparams, data)
+    structure, names = jax.tree.structure(state), [*named_leaves(state)]
+    leaves = jax.tree.leaves(state)
+
+    def predict(arrays, inputs):
+        # What the program does not read may be anything.
+        whole = [arrays.get(name, leaf) for name, leaf in zip(names, leaves)]
+        return learner.predict(jax.tree.unflatten(structure, whole), inputs)
+
+    def of(count):
+        inputs = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), data.examples["inputs"]
+        )
+        used = _used(predict, dict(zip(names, leaves)), inputs)
+        return jax.export.export(jax.jit(predict), platforms=PLATFORMS)(used, inputs)
+
+    try:
+        return of(*jax.export.symbolic_shape("examples"))
+    except Exception:  # a shape that the network computes, or a branch on one
+        return of(FIXED)
+
+
+def read(path: Path, arrays: Mapping[str, Any]) -> Predictor | None:
+    """Returns the predictor of a run directory with the arrays of its state; `None` without one.
+
+    Raises:
+      NoProgram: if this version of JAX cannot read it.
+    """
+    try:
+        content = (path / FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        program = jax.export.deserialize(bytearray(content))
+    except Exception as error:
+        raise NoProgram(
+            "load",
+            f"{path / FILE} cannot be read by jax {jax.__version__}",
+            got=str(error).splitlines()[0],
+            expected="a program that jax exported at most six months before, or after",
+            fix="Use the version of jax in the manifest of its checkpoints, or load(path, network)",
+        ) from error
+    (names, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
+    return Predictor(program, {name: arrays[name] for name in names})
+
+
+def check_network(predictor: Predictor, network: Network, params: Any, state: Any) -> None:
+    """Raises `InvalidValue` unless the outputs of a network are those of the trained one."""
+    inputs = jax.tree.map(_sample, predictor.inputs)
+    wanted = predictor(inputs, TRIED)
+    outputs = network.apply(params, state, inputs)[0]
+    for path, array in jax.tree.leaves_with_path(wanted):
+        got = dict(jax.tree.leaves_with_path(outputs)).get(path)
+        if got is None or got.shape != array.shape or not np.allclose(got, array, 1e-2, 1e-3):
+            raise InvalidValue(
+                "load",
+                "the network is not the one that was trained",
+                got=f"outputs of {_described(outputs)}, {np.ravel(got)[:3]}",
+                expected=f"outputs of {_described(wanted)}, {np.ravel(array)[:3]}",
+                fix="Build it with the settings of the run, which loaded.config has",
+            )
+
+
+def _sample(leaf: Any) -> np.ndarray:
+    """Returns a few numbers of the shape and dtype of the inputs of training."""
+    shape = (TRIED, *leaf.shape[1:])
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return np.sin(numbers).astype(leaf.dtype)
+    return (numbers % 2).astype(leaf.dtype)
+
+
+def _used(function: Callable[..., Any], arrays: dict[str, Any], inputs: Any) -> dict[str, Any]:
+    """Returns those arrays that the function reads."""
+    jaxpr = jax.make_jaxpr(function)(arrays, inputs).jaxpr
+    read = {id(var) for equation in jaxpr.eqns for var in equation.invars}
+    read |= {id(var) for var in jaxpr.outvars}
+    return {n: arrays[n] for n, var in zip(sorted(arrays), jaxpr.invars) if id(var) in read}
