@@ -38,7 +38,7 @@ class Loaded(NamedTuple):
       raw_params: the parameters that training adjusts: `params`, unless a transform averages them.
       member: the number of the best member, by the watched metric, or else by accuracy or loss;
         `None` for a single run.
-      predictor: the prediction program of the run, if there is one.
+      predictor: the prediction program of the run.
     """
 
     step: Any
@@ -46,8 +46,8 @@ class Loaded(NamedTuple):
     state: State
     config: dict[str, Any]
     raw_params: Params
-    member: int | None = None
-    predictor: prediction.Predictor | None = None
+    member: int | None
+    predictor: prediction.Predictor
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs for any number of inputs, as NumPy arrays: those of `Run.predict`.
@@ -57,19 +57,11 @@ class Loaded(NamedTuple):
           batch_size: the most examples that the device computes at once.
 
         Raises:
-          NoProgram: if the run directory has no prediction program.
+          NoProgram: if the run directory has no prediction program, or this version of JAX cannot
+            read it.
           InvalidType: if the inputs do not have the structure and shapes of training.
           InvalidValue: if their numbers do not fit into the dtype of training.
         """
-        if self.predictor is None:
-            raise prediction.NoProgram(
-                "load",
-                "the run has no program to predict with",
-                got=f"no {prediction.FILE} in its directory",
-                expected="one, which fit writes",
-                fix="Resume the run, or apply the network: network.apply(loaded.params,"
-                " loaded.state, inputs)",
-            )
         return self.predictor(inputs, batch_size)
 
 
@@ -91,7 +83,7 @@ def load(
       CorruptCheckpoint: if the one that is named is not as it was written.
       InvalidType: if the run was one of a learner with another state than `TrainState`.
       InvalidValue: if `network` is not the one that was trained.
-      NoProgram: if this version of JAX cannot read the prediction program.
+      NoProgram: if there is a `network`, and no prediction program to compare it with.
     """
     path = Path(path)
     choice("load", "which", which, ("best", "latest"))
@@ -117,17 +109,15 @@ def load(
            if name.startswith(f"{prefix}/")}  # fmt: skip
     if member is not None:
         own = {name: array[member] for name, array in own.items()}
-    predictor = prediction.read(folder, own)
+    predictor = prediction.Predictor(folder / prediction.FILE, own)
     loaded = Loaded(
         arrays[f"{prefix}/step"], params, state, content["config"], raw, member, predictor
     )
-    if network is not None and predictor is not None:
-        one = (
-            (params, state)
-            if member is None
-            else jax.tree.map(lambda x: x[member], (params, state))
+    if network is not None:
+        of = () if member is None else member
+        prediction.check_network(
+            predictor, network, *jax.tree.map(lambda x: x[of], (params, state))
         )
-        prediction.check_network(predictor, network, *one)
     return loaded
 
 

@@ -7,9 +7,9 @@ number of examples, with the arrays it reads as arguments, by the names that che
 import math
 import warnings
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,22 +37,49 @@ class NoProgram(Explained):
     """A run directory has no program that this version of JAX can predict with."""
 
 
-class Predictor(NamedTuple):
-    """A prediction program with its arrays.
+@dataclass(frozen=True)
+class Predictor:
+    """The prediction program of a run directory, which is read when it is used, with its arrays.
 
     Attributes:
-      program: as `jax.export` gives it: `(arrays, inputs) -> outputs`.
-      arrays: that it reads, by the names of a checkpoint, `{"params/0/weight": ...}`.
+      path: of the program.
+      arrays: of the state, by the names that the program gives them, `{"params/0/weight": ...}`.
     """
 
-    program: jax.export.Exported
-    arrays: Mapping[str, Any]
+    path: Path
+    arrays: Mapping[str, Any] = field(repr=False)
+
+    @cached_property
+    def program(self) -> jax.export.Exported:
+        """The program: `(arrays, inputs) -> outputs`.
+
+        Raises:
+          NoProgram: if there is none, or this version of JAX cannot read it.
+        """
+        fix = "Apply the network: network.apply(loaded.params, loaded.state, inputs)"
+        try:
+            return jax.export.deserialize(bytearray(self.path.read_bytes()))
+        except FileNotFoundError:
+            raise NoProgram(
+                "load",
+                "the run has no program to predict with",
+                got=f"no {FILE} in {self.path.parent}",
+                expected="one, which fit writes",
+                fix=fix,
+            ) from None
+        except Exception as error:
+            raise NoProgram(
+                "load",
+                f"{self.path} cannot be read by jax {jax.__version__}",
+                got=str(error).splitlines()[0],
+                expected="a program that a version of jax of at most six months before wrote",
+                fix=f"Use the version that the run names. {fix}",
+            ) from error
 
     @property
-    def inputs(self) -> Any:
-        """The shapes and dtypes of the inputs; the first axis is `FIXED`, or free."""
-        (_, inputs), _ = jax.tree.unflatten(self.program.in_tree, self.program.in_avals)
-        return inputs
+    def signature(self) -> tuple[dict[str, Any], Any]:
+        """The shapes and dtypes of arrays and inputs; the first axis is `FIXED`, or free."""
+        return jax.tree.unflatten(self.program.in_tree, self.program.in_avals)[0]
 
     def __call__(self, inputs: Any, batch_size: int) -> Any:
         """Returns the outputs for any number of inputs, as NumPy arrays.
@@ -60,7 +87,7 @@ class Predictor(NamedTuple):
         Raises:
           InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
         """
-        wanted = self.inputs
+        names, wanted = self.signature
         inputs = stored({"inputs": inputs})["inputs"]
         shapes = [jax.tree.map(lambda x: x.shape[1:], tree) for tree in (inputs, wanted)]
         if shapes[0] != shapes[1]:
@@ -73,7 +100,7 @@ class Predictor(NamedTuple):
             )
         inputs = jax.tree.map(_convert, inputs, wanted)
         count = jax.tree.leaves(wanted)[0].shape[0]
-        call = partial(_call, self.program, dict(self.arrays))
+        call = partial(_call, self.program, {name: self.arrays[name] for name in names})
         if isinstance(count, int):
             return in_batches(call, inputs, count, full=True)
         return in_batches(call, inputs, batch_size)
@@ -110,9 +137,7 @@ def write(path: Path, training: Training) -> None:
     except Exception as error:
         (path / FILE).unlink(missing_ok=True)
         why = str(error).splitlines()[0]
-        text = (
-            f"the run directory will not predict by itself, since predict cannot be exported: {why}"
-        )
+        text = f"the run directory has no program to predict with: it cannot be exported ({why})"
         warnings.warn(text, Caution, stacklevel=2)
 
 
@@ -130,46 +155,27 @@ def export(training: Training) -> jax.export.Exported:
         whole = [arrays.get(name, leaf) for name, leaf in zip(names, leaves)]
         return learner.predict(jax.tree.unflatten(structure, whole), inputs)
 
-    def of(count):
+    def of(count, platforms):
         inputs = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), data.examples["inputs"]
         )
         used = _used(predict, dict(zip(names, leaves)), inputs)
-        return jax.export.export(jax.jit(predict), platforms=PLATFORMS)(used, inputs)
+        return jax.export.export(jax.jit(predict), platforms=platforms)(used, inputs)
 
-    try:
-        return of(*jax.export.symbolic_shape("examples"))
-    except Exception:  # a shape that the network computes, or a branch on one
-        return of(FIXED)
-
-
-def read(path: Path, arrays: Mapping[str, Any]) -> Predictor | None:
-    """Returns the predictor of a run directory with the arrays of its state; `None` without one.
-
-    Raises:
-      NoProgram: if this version of JAX cannot read it.
-    """
-    try:
-        content = (path / FILE).read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        program = jax.export.deserialize(bytearray(content))
-    except Exception as error:
-        raise NoProgram(
-            "load",
-            f"{path / FILE} cannot be read by jax {jax.__version__}",
-            got=str(error).splitlines()[0],
-            expected="a program that jax exported at most six months before, or after",
-            fix="Use the version of jax in the manifest of its checkpoints, or load(path, network)",
-        ) from error
-    (names, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
-    return Predictor(program, {name: arrays[name] for name in names})
+    (free,) = jax.export.symbolic_shape("examples")
+    here = (jax.default_backend(),)
+    # A network may compute with the number of examples, or with what only one platform has.
+    for count, platforms in ((free, PLATFORMS), (FIXED, PLATFORMS), (free, here)):
+        try:
+            return of(count, platforms)
+        except Exception:
+            continue
+    return of(FIXED, here)
 
 
 def check_network(predictor: Predictor, network: Network, params: Any, state: Any) -> None:
     """Raises `InvalidValue` unless the outputs of a network are those of the trained one."""
-    inputs = jax.tree.map(_sample, predictor.inputs)
+    inputs = jax.tree.map(_sample, predictor.signature[1])
     wanted = predictor(inputs, TRIED)
     outputs = network.apply(params, state, inputs)[0]
     for path, array in jax.tree.leaves_with_path(wanted):
