@@ -138,7 +138,7 @@ def test_networks_of_any_depth(layers):
     (lambda: weights({}), InvalidValue, r"weights: there is nothing to draw. Got no moment"),
     (lambda: weights({0: {}}), InvalidValue, r"moments without any numbers"),
     (lambda: activations({0: {"a": np.zeros(0)}}), InvalidValue, r"activations: .*nothing to draw"),
-    (lambda: weights([1, 2]), InvalidType, r"Got a list; expected a dict"),
+    (lambda: weights([1, 2]), InvalidType, r"Got a list; expected a Mapping"),
     (lambda: weights({"layer": {"weight": np.ones(2)}}), InvalidType, r"Name leaves as in"),
     (lambda: weights({0: {"a": np.ones(2)}, 1: np.ones(2)}), InvalidType, r"Got keys 0, 1"),
     (lambda: weights({0: {"a": "many"}}), InvalidType, r"the values of a are no numbers"),
