@@ -8,7 +8,7 @@ from typing import Any
 from jaxnn.catalog.contents import journal_error
 from jaxnn.catalog.entries import parts
 from jaxnn.formatting import aligned, amount, count, wrapped
-from jaxnn.storage import checkpoints, journal, json_files
+from jaxnn.storage import checkpoints, journal, json_files, program_file
 from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
 from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 
@@ -44,6 +44,11 @@ def verify(path: Path) -> Iterator[Check]:
             yield Check(name, "corrupt", str(error))
         else:
             yield Check(name, "good", "")
+    try:
+        if program_file.read(path) is not None:
+            yield Check(program_file.FILE, "good", "")
+    except (json_files.CorruptFile, OSError) as error:
+        yield Check(program_file.FILE, "corrupt", str(error))
     newest = None
     # The checkpoints before the rows, of which there are then never fewer than when it was saved.
     for folder in checkpoints.folders(path / CHECKPOINTS):

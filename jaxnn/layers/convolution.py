@@ -18,7 +18,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.checks import InvalidValue, floating, positive, positive_integer
+from jaxnn.checks import InvalidValue, floating, multiple, positive, positive_integer
 from jaxnn.layers._convolve import convolve
 from jaxnn.layers._linear import at_least_float32, initial_weight
 from jaxnn.layers._windows import Padding, Sizes, pad, per_axis, place_windows
@@ -53,22 +53,16 @@ def conv(
       scale: multiplies the initial weights, as in `linear`.
 
     Raises:
-      InvalidValue: if a size is not positive, or, when traced, if the channels do not divide into
-        the groups, or the inputs have no axis of space or do not fit the weights.
+      InvalidValue: if a size is not positive, features do not divide into the groups, or, when
+        traced, channels do not, or the inputs have no axis of space or do not fit the weights.
     """
     positive_integer("conv", "features", features)
     positive_integer("conv", "groups", groups)
+    multiple("conv", "features", features, "groups", groups)
     per_axis("conv", window=window, strides=strides, dilation=dilation)
 
     def draw(key, sizes, channels):
-        if channels % groups or features % groups:
-            raise InvalidValue(
-                "conv",
-                "channels and features do not divide into the groups",
-                got=f"{channels} channels, features={features}, groups={groups}",
-                expected="channels and features divisible by groups",
-                fix=f"Pass, say, groups={math.gcd(channels, features)}",
-            )
+        multiple("conv", "channels", channels, "groups", groups)
         return initial_weight(key, (*sizes, channels // groups, features), scale)
 
     def apply(inputs, weight):

@@ -10,12 +10,10 @@
 [[-1.0, 1.0]]
 """
 
-import math
-
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.checks import InvalidValue, floating, number, positive, positive_integer
+from jaxnn.checks import InvalidValue, floating, multiple, number, positive, positive_integer
 from jaxnn.layers._linear import at_least_float32, check_features
 from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Any, Number
@@ -112,14 +110,8 @@ def _norm(
     positive(kind, "epsilon", epsilon)
 
     def init(key, inputs):
-        if groups and inputs.shape[-1] % groups:
-            raise InvalidValue(
-                kind,
-                "the features do not divide into the groups",
-                got=f"inputs of shape {inputs.shape} and groups={groups}",
-                expected="a number of groups that divides the number of features",
-                fix=f"Pass, say, groups={math.gcd(inputs.shape[-1], groups)}",
-            )
+        if groups:
+            multiple(kind, "features", inputs.shape[-1], "groups", groups)
         return _scale_and_bias(inputs, bias)
 
     def apply(params, inputs):

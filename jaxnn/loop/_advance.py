@@ -1,8 +1,7 @@
 """Compiled training steps, for one run and for many, in both forms.
 
-Each program is compiled once per learner and shapes, for every driver. State and window are
-donated: training holds one copy of them. The step is returned apart, as something to wait for
-after donation.
+Each program is compiled once per learner and shapes. State and window are donated: training holds
+one copy of them. The step is returned apart, as something to wait for after donation.
 """
 
 from functools import partial

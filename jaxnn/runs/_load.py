@@ -109,7 +109,7 @@ def load(
            if name.startswith(f"{prefix}/")}  # fmt: skip
     if member is not None:
         own = {name: array[member] for name, array in own.items()}
-    predictor = prediction.Predictor(folder / prediction.FILE, own)
+    predictor = prediction.Predictor(folder, own)
     loaded = Loaded(
         arrays[f"{prefix}/step"], params, state, content["config"], raw, member, predictor
     )

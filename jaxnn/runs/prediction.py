@@ -1,6 +1,6 @@
 """The prediction program of a run: its directory predicts without the code that trained it.
 
-`fit` writes `predict.stablehlo` (`jax.export`): the learner's `predict` for every platform and any
+`fit` writes `predict.bin` (`jax.export`): the learner's `predict` for every platform and any
 number of examples, with the arrays it reads as arguments, by the names that checkpoints give them.
 """
 
@@ -22,10 +22,10 @@ from jaxnn.loop._evaluate import in_batches
 from jaxnn.loop._run import initial
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
-from jaxnn.storage import files
+from jaxnn.storage import program_file
+from jaxnn.storage.program_file import FILE
 from jaxnn.typing import Any, Callable
 
-FILE = "predict.stablehlo"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Examples of each call of a program whose number of examples cannot be free.
 FIXED = 64
@@ -42,11 +42,11 @@ class Predictor:
     """The prediction program of a run directory, which is read when it is used, with its arrays.
 
     Attributes:
-      path: of the program.
+      run: the run directory.
       arrays: of the state, by the names that the program gives them, `{"params/0/weight": ...}`.
     """
 
-    path: Path
+    run: Path
     arrays: Mapping[str, Any] = field(repr=False)
 
     @cached_property
@@ -55,22 +55,24 @@ class Predictor:
 
         Raises:
           NoProgram: if there is none, or this version of JAX cannot read it.
+          CorruptFile: if it is not as it was written.
         """
         fix = "Apply the network: network.apply(loaded.params, loaded.state, inputs)"
-        try:
-            return jax.export.deserialize(bytearray(self.path.read_bytes()))
-        except FileNotFoundError:
+        content = program_file.read(self.run)
+        if content is None:
             raise NoProgram(
                 "load",
                 "the run has no program to predict with",
-                got=f"no {FILE} in {self.path.parent}",
+                got=f"no {FILE} in {self.run}",
                 expected="one, which fit writes",
                 fix=fix,
-            ) from None
+            )
+        try:
+            return jax.export.deserialize(bytearray(content))
         except Exception as error:
             raise NoProgram(
                 "load",
-                f"{self.path} cannot be read by jax {jax.__version__}",
+                f"{self.run / FILE} cannot be read by jax {jax.__version__}",
                 got=str(error).splitlines()[0],
                 expected="a program that a version of jax of at most six months before wrote",
                 fix=f"Use the version that the run names. {fix}",
@@ -133,7 +135,7 @@ def _call(program: Any, arrays: Any, inputs: Any) -> Any:
 def write(path: Path, training: Training) -> None:
     """Writes the program of a run, or warns with a `Caution` why there is none."""
     try:
-        files.write(path / FILE, bytes(export(training).serialize()))
+        program_file.write(path, bytes(export(training).serialize()))
     except Exception as error:
         (path / FILE).unlink(missing_ok=True)
         why = str(error).splitlines()[0]

@@ -17,6 +17,8 @@ computations into one again, and nothing is saved.)
 [[True, True]]
 """
 
+from functools import partial
+
 import jax
 
 from jaxnn.calls import apply_inner
@@ -34,7 +36,6 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
     """Computes a network as it is, and again when the gradient is taken, instead of keeping it.
 
     Args:
-      network: any network.
       policy: what is stored beside the inputs: `"nothing"`, `"dots"` (the results of matrix
         products), `"dots_with_no_batch_dims"` (those of products with weights, not those between
         activations as in attention), `"everything"` (as without `remat`), or any policy of
@@ -53,10 +54,8 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
     saved = policy if callable(policy) else _POLICIES[policy]
 
     def apply(params, state, inputs, *, key=None):
-        def plain(params, state, inputs, key):
-            return apply_inner(network, params, state, inputs, key)
-
-        return jax.checkpoint(plain, policy=saved)(params, state, inputs, key)
+        plain = jax.checkpoint(partial(apply_inner, network), policy=saved)
+        return plain(params, state, inputs, key)
 
     shown = getattr(policy, "__name__", policy)
     return wrap(network, network.init, apply, "remat", policy=shown)

@@ -45,9 +45,10 @@ def repeat(network: Network, times: int) -> Network:
 
     def init(key, inputs):
         # A loop too: the draws of one layer are compiled, and each layer is as it would be alone.
-        return jax.lax.map(
-            lambda number: network.init(jax.random.fold_in(key, number), inputs), jnp.arange(times)
-        )
+        def layer(number):
+            return network.init(jax.random.fold_in(key, number), inputs)
+
+        return jax.lax.map(layer, jnp.arange(times))
 
     def apply(params, state, inputs, *, key=None):
         def call(inputs, own):
@@ -62,10 +63,8 @@ def repeat(network: Network, times: int) -> Network:
 
         layers = (jnp.arange(times), params, state)
         if frames():  # one of them may change in which dtype a layer computes
-            form, _ = jax.eval_shape(
-                lambda layers: call(inputs, jax.tree.map(lambda x: x[0], layers)), layers
-            )
-            inputs = _in_dtypes_of(form, inputs)
+            first = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), layers)
+            inputs = _in_dtypes_of(jax.eval_shape(call, inputs, first)[0], inputs)
         return jax.lax.scan(layer, inputs, layers)
 
     whole = wrap(network, init, apply, "repeat", times=times)

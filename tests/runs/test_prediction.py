@@ -10,7 +10,10 @@ import optax
 import pytest
 
 import jaxnn
+from jaxnn.catalog.verification import verify
 from jaxnn.runs import prediction
+from jaxnn.storage import program_file
+from jaxnn.storage.json_files import CorruptFile
 from tests.registry import real, whole
 
 KEY = jax.random.key(0)
@@ -126,12 +129,18 @@ def test_wrong_inputs_are_refused(tmp_path):
     assert jaxnn.load(tmp_path / "bytes").predict(np.full((1, 5), 255)).shape == (1, 3)
 
 
-def test_a_program_that_is_missing_or_unreadable_is_an_error(tmp_path):
+def test_a_program_that_is_missing_corrupt_or_of_another_version_is_an_error(tmp_path):
     trained(tmp_path)
-    (tmp_path / prediction.FILE).write_bytes(b"of another version")
+    program = program_file.read(tmp_path)
+    program_file.write(tmp_path, b"of another version")
     with pytest.raises(prediction.NoProgram, match="cannot be read by jax"):
         jaxnn.load(tmp_path).predict(INPUTS)
-    (tmp_path / prediction.FILE).unlink()
+    program_file.write(tmp_path, program[:-1])
+    (tmp_path / program_file.FILE).write_bytes((tmp_path / program_file.FILE).read_bytes() + b"0")
+    with pytest.raises(CorruptFile, match="corrupt"):
+        jaxnn.load(tmp_path).predict(INPUTS)
+    assert [c.what for c in verify(tmp_path) if c.state == "corrupt"] == [program_file.FILE]
+    (tmp_path / program_file.FILE).unlink()
     with pytest.raises(prediction.NoProgram, match="no program to predict with"):
         jaxnn.load(tmp_path).predict(INPUTS)
 
