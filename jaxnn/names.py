@@ -155,13 +155,14 @@ def matched(
 
 def chosen(
     where: str, rules: Mapping[str, bool] | Sequence[tuple[str, bool]], names: Iterable[str]
-) -> set[str]:
-    """Returns the names that rules `{pattern: bool}` choose; none that no rule matches.
+) -> list[str]:
+    """Returns the names that rules `{pattern: bool}` choose, in their order; no unmatched ones.
 
     Raises:
       InvalidType: if a rule says something else than True or False.
       InvalidValue: as `matched`.
     """
+    names = list(names)
     matches = matched(where, rules, names)
     for match in matches.values():
         if not isinstance(match.value, bool):
@@ -172,7 +173,7 @@ def chosen(
                 expected="True or False",
                 fix=f"Write {{{match.pattern!r}: True}}",
             )
-    return {name for name, match in matches.items() if match.value}
+    return [name for name in names if name in matches and matches[name].value]
 
 
 def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[str]:

@@ -25,7 +25,7 @@ import jax
 
 from jaxnn import display
 from jaxnn.calls import intercept
-from jaxnn.formatting import amount
+from jaxnn.formatting import aligned, amount
 from jaxnn.network import Network
 from jaxnn.programs import operations, products
 from jaxnn.typing import Any
@@ -73,15 +73,7 @@ class Table:
     total: Row
 
     def __str__(self) -> str:
-        lines = [_HEADS, *self._cells()]
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if place > 2 else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(line, widths))
-            )
-            for line in lines
-        )
+        return aligned([_HEADS, *self._cells()], "<<<>>>>")
 
     __repr__ = __str__
 

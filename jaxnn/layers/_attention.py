@@ -26,16 +26,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.calls import apply_part, init_part, part_key, passes_inputs
-from jaxnn.checks import (
-    InvalidValue,
-    floating,
-    is_concrete,
-    multiple,
-    positive,
-    positive_integer,
-)
+from jaxnn.checks import InvalidValue, is_concrete, multiple, positive, positive_integer
 from jaxnn.checks import rate as check_rate
-from jaxnn.layers._linear import linear
+from jaxnn.layers._linear import check_sequences, linear
 from jaxnn.layers._memory import memory_length
 from jaxnn.layers.attending import attend, rotated
 from jaxnn.network import Network, Parts, collect, without_empty
@@ -195,18 +188,8 @@ def _memory_length(shape: Shape) -> int | None:
 
 def _pair(inputs: Any) -> tuple[Any, Any]:
     """Returns what makes queries, and what makes keys and values."""
-    pair = inputs if isinstance(inputs, tuple | list) else (inputs, inputs)
-    shapes: list[tuple[int, ...]] = [getattr(x, "shape", ()) for x in pair]
-    if [*map(len, shapes)] != [3, 3] or shapes[0][0] != shapes[1][0]:
-        raise InvalidValue(
-            "attention",
-            "the inputs are no sequences",
-            got="inputs of shape " + " and ".join(map(str, dict.fromkeys(shapes))),
-            expected="[batch, time, features], or a pair of those with one batch",
-            fix="Put embedding(...) before it for tokens [batch, time]",
-        )
-    for x in pair:
-        floating("attention", x)
+    pair = inputs if isinstance(inputs, tuple | list) and len(inputs) == 2 else (inputs, inputs)
+    check_sequences("attention", *pair)
     return pair[0], pair[1]
 
 

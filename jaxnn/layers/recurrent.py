@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.calls import apply_part, init_part, passes_inputs
-from jaxnn.checks import InvalidValue, floating, number, positive_integer
-from jaxnn.layers._linear import at_least_float32, flat_draw, linear
+from jaxnn.checks import number, positive_integer
+from jaxnn.layers._linear import at_least_float32, check_sequences, flat_draw, linear
 from jaxnn.network import Network, Parts, collect, without_empty
 from jaxnn.typing import Any, Callable, Number
 
@@ -117,15 +117,14 @@ def _over_time(
     children = (("input", entrance), ("hidden", hidden))
 
     def init(key, inputs):
-        _check_rank(kind, inputs)
+        check_sequences(kind, inputs)
         last = jax.ShapeDtypeStruct((inputs.shape[0], features), jnp.float32)
         before = init_part("input", entrance, key, inputs)
         return collect({"input": before, "hidden": init_part("hidden", hidden, key, last)})
 
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
-        _check_rank(kind, inputs)
-        floating(kind, inputs)
+        check_sequences(kind, inputs)
         # Time leads before the product, not after it: the inputs are fewer than the gates.
         x = inputs.swapaxes(0, 1)
         before, after = apply_part("input", entrance, params, state, x, key)
@@ -162,15 +161,3 @@ def _recurrent(features: int, gates: int) -> Network:
         return {"weight": jnp.moveaxis(q, 0, 1).reshape(features, gates * features)}, {}
 
     return linear(gates * features, bias=False)._replace(init=init)
-
-
-def _check_rank(kind: str, inputs) -> None:
-    if inputs.ndim != 3:
-        raise InvalidValue(
-            kind,
-            "the inputs are not sequences of vectors",
-            got=f"inputs of shape {inputs.shape}",
-            expected="[batch, time, features]",
-            fix="Pass inputs[..., None] for sequences of single numbers, and put embedding(...)"
-            " first for symbols",
-        )

@@ -102,7 +102,6 @@ def _has_native_gradient(jaxpr: Any) -> bool:
             rank = len(numbers.lhs_spec)
             last = (0, rank - 1, *range(1, rank - 1))
             window = (rank - 1, rank - 2, *range(rank - 2))
-            orders = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
-            if orders != (last, window, last) or equation.params["batch_group_count"] != 1:
+            if numbers != (last, window, last) or equation.params["batch_group_count"] != 1:
                 return True
     return False

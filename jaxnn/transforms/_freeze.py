@@ -55,7 +55,7 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
 
     def init(key, inputs):
         params, state = network.init(key, inputs)
-        names = chosen("freeze", rules, named_leaves(params))
+        names = set(chosen("freeze", rules, named_leaves(params)))
         trained = filter_leaves(params, lambda name: name not in names)
         frozen = filter_leaves(params, names.__contains__)
         return trained, without_empty({"frozen": frozen, "network": state})

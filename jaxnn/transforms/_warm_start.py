@@ -273,31 +273,25 @@ def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
             expected=f"an array of shape {leaf.shape}",
             fix="Return the array alone from the function",
         )
-    if got.shape != leaf.shape:
+    for aspect, error in (("shape", InvalidValue), ("dtype", InvalidType)):
+        if getattr(got, aspect) == getattr(leaf, aspect):
+            continue
+        fix = f"Begin the rules with {name!r}: None to initialise it, or say with a function"
+        fix += " (array, shape) -> array what to make of it, such as resize(0) of positions"
         if change:
-            fix = "Return an array of that shape from the function"
+            fix = f"Return an array of that {aspect} from the function"
+        elif aspect == "dtype":
+            rule = f"lambda array, shape: array.astype('{leaf.dtype}')"
+            rule = rule if source == name else f"({source!r}, {rule})"
+            fix = f"Begin the rules with {name!r}: {rule} to convert it"
         elif got.shape[1:] == leaf.shape:
             fix = "Pass one member of the population: jax.tree.map(lambda x: x[0], params)"
-        else:
-            fix = f"Begin the rules with {name!r}: None to initialise it, or say with a function"
-            fix += " (array, shape) -> array what to make of it, such as resize(0) of positions"
-        raise InvalidValue(
+        raise error(
             "warm_start",
-            f"{wrong} has another shape",
-            got=f"{source!r} of shape {got.shape}",
-            expected=f"shape {leaf.shape}",
+            f"{wrong} has another {aspect}",
+            got=f"{source!r} of {aspect} {getattr(got, aspect)}",
+            expected=f"{aspect} {getattr(leaf, aspect)}",
             fix=fix,
-        )
-    if got.dtype != leaf.dtype:
-        rule = f"lambda array, shape: array.astype('{leaf.dtype}')"
-        rule = rule if source == name else f"({source!r}, {rule})"
-        fix = f"Begin the rules with {name!r}: {rule} to convert it"
-        raise InvalidType(
-            "warm_start",
-            f"{wrong} has another dtype",
-            got=f"{source!r} of dtype {got.dtype}",
-            expected=f"dtype {leaf.dtype}",
-            fix="Return an array of that dtype from the function" if change else fix,
         )
 
 
