@@ -48,9 +48,11 @@ def standardize(mean: Any, std: Any) -> Network:
         return {}, {"mean": jnp.asarray(mean), "std": jnp.asarray(std)}
 
     def apply(params, state, inputs, *, key=None):
-        mean, std = (x.reshape((1,) * (inputs.ndim - x.ndim) + x.shape) for x in
-                     (state["mean"], state["std"]))  # fmt: skip
-        return (inputs.astype(jnp.float32) - mean) / std, state
+        centre, spread = (
+            x.reshape((1,) * (inputs.ndim - x.ndim) + x.shape)
+            for x in (state["mean"], state["std"])
+        )
+        return (inputs.astype(jnp.float32) - centre) / spread, state
 
     # Through text, since float(float32(4.88)) is 4.880000114440918.
     scalars = mean.ndim == std.ndim == 0
@@ -61,12 +63,8 @@ def standardize(mean: Any, std: Any) -> Network:
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
     """Normalizes each example over its last axis, then scales and shifts every feature.
 
-    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, with statistics in float32 at
-    least.
-
-    Args:
-      epsilon: added to the variance, above zero.
-      bias: whether every feature is shifted.
+    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, without `bias` if it is false,
+    and with statistics in float32 at least.
 
     Source: Ba et al., Layer Normalization, 2016, eq. (4), https://arxiv.org/abs/1607.06450.
     """

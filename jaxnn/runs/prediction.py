@@ -132,15 +132,21 @@ def _call(program: Any, arrays: Any, inputs: Any) -> Any:
     return program.call(arrays, inputs)
 
 
-def write(path: Path, training: Training) -> None:
-    """Writes the program of a run, or warns with a `Caution` why there is none."""
+def write(run: Path, training: Training) -> None:
+    """Writes the program of a run, or warns with a `Caution` why it has none.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
     try:
-        program_file.write(path, bytes(export(training).serialize()))
+        content = export(training).serialize()
     except Exception as error:
-        (path / FILE).unlink(missing_ok=True)
+        (run / FILE).unlink(missing_ok=True)
         why = str(error).splitlines()[0]
         text = f"the run directory has no program to predict with: it cannot be exported ({why})"
         warnings.warn(text, Caution, stacklevel=2)
+    else:
+        program_file.write(run, bytes(content))
 
 
 def export(training: Training) -> jax.export.Exported:

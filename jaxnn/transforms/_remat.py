@@ -22,7 +22,7 @@ from functools import partial
 import jax
 
 from jaxnn.calls import apply_inner
-from jaxnn.checks import choice, kind
+from jaxnn.checks import choice
 from jaxnn.network import Network, wrap
 from jaxnn.typing import Callable
 
@@ -48,7 +48,6 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
     Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016,
     https://arxiv.org/abs/1604.06174.
     """
-    kind("remat", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     if not callable(policy):
         choice("remat", "policy", policy, _POLICIES)
     saved = policy if callable(policy) else _POLICIES[policy]
@@ -58,4 +57,4 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
         return plain(params, state, inputs, key)
 
     shown = getattr(policy, "__name__", policy)
-    return wrap(network, network.init, apply, "remat", policy=shown)
+    return wrap(network, "remat", apply, None, policy=shown)

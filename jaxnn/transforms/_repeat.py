@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.calls import apply_inner, frames
-from jaxnn.checks import InvalidValue, kind, positive_integer
+from jaxnn.checks import InvalidValue, positive_integer
 from jaxnn.network import Network, wrap
 from jaxnn.typing import Any
 
@@ -40,7 +40,6 @@ def repeat(network: Network, times: int) -> Network:
       InvalidValue: if `times` is not positive; when traced, if the outputs of a layer could not be
         the inputs of the next.
     """
-    kind("repeat", "network", network, Network, fix="Pass a layer, such as residual(linear(64))")
     times = positive_integer("repeat", "times", times)
 
     def init(key, inputs):
@@ -67,7 +66,7 @@ def repeat(network: Network, times: int) -> Network:
             inputs = _in_dtypes_of(jax.eval_shape(call, inputs, first)[0], inputs)
         return jax.lax.scan(layer, inputs, layers)
 
-    whole = wrap(network, init, apply, "repeat", times=times)
+    whole = wrap(network, "repeat", apply, init, times=times)
     return whole._replace(parts=whole.parts._replace(times=times))
 
 
