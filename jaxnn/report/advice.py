@@ -14,15 +14,8 @@ from jaxnn.catalog.failures import reports
 from jaxnn.checks import Explained
 from jaxnn.formatting import count
 from jaxnn.markup import cut
-from jaxnn.report.phrases import (
-    BLANK,
-    display_name,
-    examples_of,
-    figure,
-    listed,
-    percent,
-    spaced,
-)
+from jaxnn.report.phrases import BLANK, display_name, examples_of, figure, listed, percent, spaced
+from jaxnn.report.sections import under
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
 
@@ -160,11 +153,11 @@ def _overfitting(source: Source) -> Iterator[Advice]:
 
 
 def _dead(source: Source) -> Iterator[Advice]:
-    last = source.recorded.frames[-1].arrays if source.recorded.frames else {}
     dead = [
-        f"{percent(float(share))} of the nodes of {spaced(name.removeprefix('quiet/'))}"
-        for name, share in last.items()
-        if name.startswith("quiet/") and share.ndim == 0 and share >= DEAD
+        f"{percent(float(share))} of the nodes of {spaced(name)}"
+        for frame in source.recorded.frames[-1:]
+        for name, share in under(frame, "quiet/").items()
+        if share.ndim == 0 and share >= DEAD
     ]
     if dead:
         yield Advice(
