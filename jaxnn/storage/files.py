@@ -12,8 +12,8 @@ import re
 import shutil
 import stat
 import uuid
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 DRAFT, TRASH = ".draft-", ".trash-"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -110,7 +110,7 @@ def digest(path: Path) -> tuple[int, str]:
         return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> BufferedReader:
     """Opens a regular file; a pipe would block."""
     number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(number).st_mode):
