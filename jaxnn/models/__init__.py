@@ -6,6 +6,7 @@ from jaxnn.models._gpt import gpt
 from jaxnn.models._mlp import mlp
 from jaxnn.models._resnet import resnet
 from jaxnn.models._rnn import rnn
+from jaxnn.models._tabular import tabular
 from jaxnn.models._vae import vae
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
 
@@ -18,6 +19,7 @@ __all__ = [
     "mlp",
     "resnet",
     "rnn",
+    "tabular",
     "to_flax",
     "vae",
 ]
