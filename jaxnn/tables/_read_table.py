@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice
-from jaxnn.tables.text import read_text, typed
+from jaxnn.tables.text import check_names, read_text, typed
 from jaxnn.typing import Any
 
 _TEXT = (".csv", ".tsv", ".txt", ".gz")
@@ -63,7 +63,7 @@ def read_table(
         table = polars.from_arrow(source)
     elif hasattr(source, "columns") and hasattr(source, "dtypes"):
         names = [str(name) for name in source.columns]
-        _distinct(names)
+        check_names(names)
         table = polars.DataFrame(
             [_column(polars, name, _pandas(source.iloc[:, i])) for i, name in enumerate(names)]
         )
@@ -116,7 +116,7 @@ def _binary(polars: Any, path: Path) -> Any:
 
 
 def _of_columns(polars: Any, columns: Mapping[Any, Any]) -> Any:
-    _distinct([str(name) for name in columns])
+    check_names([str(name) for name in columns])
     table = [_column(polars, str(name), values) for name, values in columns.items()]
     if len({len(column) for column in table}) > 1:
         raise InvalidValue(
@@ -139,6 +139,8 @@ def _column(polars: Any, name: str, values: Any) -> Any:
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8):
             values = values.astype(np.float32 if values.dtype.itemsize < 4 else np.float64)
+        if values.dtype.kind in "mM":
+            values = values.astype(f"{values.dtype.kind}8[us]")
     if isinstance(values, np.ndarray) and values.dtype.kind in "OUS":
         values = values.tolist()
     try:
@@ -168,17 +170,3 @@ def _pandas(column: Any) -> Any:
     if kind == "M":  # with a time zone: the same instants, in UTC
         return column.to_numpy("datetime64[ns]")
     return column.astype(object).where(column.notna(), None).tolist()
-
-
-def _distinct(names: list[str]) -> None:
-    if len(set(names)) < len(names) or "" in names:
-        raise InvalidValue(
-            "read_table",
-            "columns do not have names of their own",
-            got="columns " + ", ".join(map(repr, names)),
-            expected="every column with a name, each name once",
-            fix="Rename them, or read a file without a header by header=None",
-        )
-
-
-check_names = _distinct

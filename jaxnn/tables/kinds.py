@@ -88,23 +88,26 @@ class Real:
             column.null_count() + nans(column),
             column.dtype.is_integer(),
         )
-        real.encode(column)
+        real._check_exact(column)
         return real
 
     def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Returns `([numbers], [indicator])`, the second empty if none was missing in training."""
         values = numbers(column)
-        encoded = self.scale.encode(values)
-        if column.dtype.is_integer():
-            self._check_exact(column, encoded)
-        return [encoded], [np.isnan(values).astype(np.float32)] if self.missing else []
+        self._check_exact(column)
+        return [self.scale.encode(values)], [
+            np.isnan(values).astype(np.float32)
+        ] if self.missing else []
 
-    def _check_exact(self, column: Any, encoded: np.ndarray) -> None:
+    def _check_exact(self, column: Any) -> None:
         """Raises where float32 takes two whole numbers for one."""
+        if not column.dtype.is_integer() or column.null_count() == len(column):
+            return
         low, high = column.min(), column.max()
-        if low is None or (high - low < 2**22 and max(abs(low), abs(high)) < 2**52):
-            return  # a float32 has 24 bits
-        rounded = np.rint(self.scale.decode(encoded))
+        # A float32 has 24 bits, a float64 53.
+        if max(high - self.scale.mean, self.scale.mean - low) < 2**22 and max(-low, high) < 2**52:
+            return
+        rounded = np.rint(self.scale.decode(self.scale.encode(numbers(column))))
         back = type(column)(column.name, rounded).cast(column.dtype, strict=False)
         wrong = ((back != column).fill_null(True)) & column.is_not_null()
         if wrong.any():
@@ -227,7 +230,7 @@ def numbers(column: Any) -> np.ndarray:
         raise InvalidValue(
             "columns",
             f"column {column.name!r} holds a number that is not finite",
-            got=f"{values[np.isinf(values)][0]} in row {int(np.argmax(np.isinf(values)))} (from 0)",
+            got=f"{values[np.isinf(values)][0]}",
             expected="finite numbers, or missing ones",
             fix="Correct it, or write it as missing",
         )

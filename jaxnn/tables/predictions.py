@@ -38,7 +38,7 @@ def objective_of(labels: Labels, task: str | None) -> Objective:
 
     def metrics(outputs, batch):
         errors = absolute_error(outputs.reshape(batch["labels"].shape), batch["labels"])
-        errors = errors.reshape(len(errors), -1) * deviations
+        errors = errors.reshape(len(errors), -1) * deviations[None]
         weights = weights_of(batch, errors[:, 0])
         maes = [measures.mean(errors[:, i], weights) for i in range(len(labels))]
         names = [f"mae_{label.name}" for label in labels] if len(maes) > 1 else ["mae"]

@@ -7,6 +7,7 @@ with or without a time) if all of its values are, and text otherwise.
 import csv
 import gzip
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,9 +20,9 @@ DELIMITERS = (",", ";", "\t", "|")
 _HEAD, _CHUNK, _ROWS = 1 << 16, 1 << 24, 10_000
 _DECIMAL_COMMA = r"^\s*[+-]?\d+(,\d+)?\s*$"
 _DATES = (
-    (r"^\d{4}-\d{2}-\d{2}$", "Date", "%Y-%m-%d"),
-    (r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}$", "Datetime", "%Y-%m-%d %H:%M"),
-    (r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?Z?$", "Datetime", "%Y-%m-%d %H:%M:%S%.f"),
+    (r"\d{4}-\d{2}-\d{2}", "Date", "%Y-%m-%d"),
+    (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}", "Datetime", "%Y-%m-%d %H:%M"),
+    (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?Z?", "Datetime", "%Y-%m-%d %H:%M:%S%.f"),
 )
 
 
@@ -64,8 +65,7 @@ def read_text(
         raise _unreadable(path, error, encoding) from None
     table = table.rename(dict(zip(table.columns, names)))
     empty = table.select(polars.all_horizontal(polars.all().is_null())).to_series()
-    _check_fields(path, cut, table, header, int(empty.sum()), encoding)
-    if len(names) > 1 and empty.any():
+    if _blank_lines(path, cut, table, header, int(empty.sum()), encoding):
         table = table.filter(~empty)
     if not table.height:
         raise _unreadable(path, "no row below the header" if header else "no row", encoding)
@@ -105,9 +105,12 @@ def typed(polars: Any, column: Any, dates: Mapping[str, str], decimal_comma: boo
         if words.drop_nulls().is_in(["true", "false"]).all():
             return (words == "true").alias(column.name)
     for pattern, kind, form in _DATES:
-        if values.str.contains(pattern).all():
-            plain = stripped.str.replace("T", " ", literal=True).str.strip_suffix("Z")
-            return plain.str.strptime(getattr(polars, kind), form)
+        if re.fullmatch(pattern, first.strip()):
+            plain = stripped if kind == "Date" else stripped.str.replace("T", " ", literal=True)
+            plain = plain if kind == "Date" else plain.str.strip_suffix("Z")
+            read = plain.str.strptime(getattr(polars, kind), form, strict=False)
+            if read.null_count() == column.null_count():
+                return read
     return column
 
 
@@ -173,14 +176,18 @@ def _check_header(path: Path, names: list[str]) -> None:
             expected="names of columns in the first line",
             fix="Read a file without a header by header=None, or add a line of names",
         )
+    check_names(names)
+
+
+def check_names(names: list[str]) -> None:
+    """Raises `InvalidValue` unless every column has a name of its own."""
     if len(set(names)) < len(names) or "" in names:
         raise InvalidValue(
             "read_table",
             "columns do not have names of their own",
             got="columns " + ", ".join(map(repr, names)),
             expected="every column with a name, each name once",
-            fix=f"Correct the first line of {path.name}, or read it without a header by"
-            " header=None",
+            fix="Rename them, or read a file without a header by header=None",
         )
 
 
@@ -191,16 +198,17 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _check_fields(
-    path: Path, cut: str, table: Any, header: bool, empty: int, encoding: str
-) -> None:
-    """Raises if a row has fewer fields than the others: polars would take them for missing."""
+def _blank_lines(path: Path, cut: str, table: Any, header: bool, empty: int, encoding: str) -> bool:
+    """Returns whether the empty rows are blank lines.
+
+    Raises if a row has fewer fields than the others: polars would take them for missing.
+    """
     between = table.width - 1
     if not between or path.suffix == ".gz" or "utf" not in encoding.lower() or "16" in encoding:
-        return
+        return False
     lacking = (table.height + header) * between - _count(path, cut)
-    if lacking % between == 0 and 0 <= lacking // between <= empty:  # blank lines
-        return
+    if lacking % between == 0 and 0 <= lacking // between <= empty:
+        return lacking // between == empty
     number, fields = 0, 0
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=cut)
