@@ -61,7 +61,7 @@ def tabular(
         return {"weight": params["weight"].at[last].set(0.0)}, state
 
     def rows(params, inputs):
-        return jnp.clip(_field(inputs, "categories"), 0, last - first) + first
+        return jnp.clip(_field(inputs, "categories"), 0, (last - first)[None]) + first[None]
 
     def numbers(params, inputs):
         return _field(inputs, "numbers")

@@ -1,10 +1,10 @@
-"""What is made of the columns of a table: fitted on the training part, saved with a run.
+"""How the columns of a table are encoded: fitted on the training part, saved with a run.
 
 >>> from jaxnn.tables import fit_columns
 >>> table = {"size": [1.0, 2.0, 3.0], "city": ["Ulm", "Bonn", "Ulm"], "dear": ["no", "no", "yes"]}
 >>> columns = fit_columns(table, labels="dear")
 >>> columns
-column  kind      what is made of it                      missing  classes
+column  kind      encoding                              missing  classes
 size    number    standardized: mean 2, deviation 0.8165        0
 city    category  index of 3, the last for unknown              0  2: Bonn, Ulm
 dear    labels    numbered for classification                   0  2: no, yes
@@ -35,11 +35,11 @@ from jaxnn.typing import Any
 
 _KINDS = {kind.kind: kind for kind in (Real, Date, Category, Ignored)}
 _ROWS = 1 << 15
-_HEADS = ("column", "kind", "what is made of it", "missing", "classes")
+_HEADS = ("column", "kind", "encoding", "missing", "classes")
 
 
 class Examples(dict):
-    """Arrays for training, by field, with the `columns` that they were made by.
+    """Arrays for training, by field, with the `columns` that encoded them.
 
     Attributes:
       columns: what encoded them, and decodes what is predicted of such.
@@ -52,7 +52,7 @@ class Examples(dict):
 
 @dataclass(frozen=True)
 class Columns:
-    """What is made of the columns of a table; plain data.
+    """How the columns of a table are encoded and decoded; plain data.
 
     Attributes:
       inputs: the columns that are read, in their order.
@@ -187,16 +187,17 @@ class Columns:
             ) from None
 
     def _table(self, rows: Any) -> Any:
-        if isinstance(rows, str | os.PathLike):
-            kept = [
-                c.name for c in (*self.inputs, *self.labels) if getattr(c, "dtype", "") == "text"
-            ]
-            table = read_table(rows)
-            texts = [name for name in kept if name in table.columns]
-            if any(table[name].dtype.is_numeric() for name in texts):
-                return read_table(rows, text=texts)
-            return table
-        return read_table(rows)
+        table = read_table(rows)
+        texts = [
+            column.name
+            for column in (*self.inputs, *self.labels)
+            if isinstance(column, Category) and column.dtype == "text"
+            if column.name in table.columns and table[column.name].dtype.is_numeric()
+        ]
+        # Of text that looks like numbers, such as 007, the file has more than the table.
+        if texts and isinstance(rows, str | os.PathLike):
+            return read_table(rows, text=texts)
+        return table
 
     def _check_present(self, table: Any, names: Sequence[str]) -> None:
         lacking = [name for name in names if name not in table.columns]
@@ -298,10 +299,10 @@ class Columns:
         return display.block(display.columns(_HEADS, self._cells(), left=3))
 
     def _cells(self) -> list[tuple[str, ...]]:
-        made = {"classification": "numbered", "multi_label": "marks", "regression": "standardized"}
+        tasks = {"classification": "numbered", "multi_label": "marks", "regression": "standardized"}
         rows = [(c.name, c.kind, c.words, f"{c.missing:,}", _classes(c)) for c in self.inputs]
         for label in self.labels:
-            words = label.words if isinstance(label, Real) else made[self.task]
+            words = label.words if isinstance(label, Real) else tasks[self.task]
             words = f"{words} for {self.task.replace('_', ' ')}"
             rows.append((label.name, "labels", words, f"{label.missing:,}", _classes(label)))
         if self.weights:

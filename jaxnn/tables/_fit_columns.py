@@ -1,4 +1,4 @@
-"""Fitting: from a table, its training part alone, to what is made of its columns."""
+"""Fitting: from a table, its training part alone, to the encoding of its columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ def fit_columns(
     dates: Sequence[str] | Mapping[str, Sequence[str]] = ("time",),
     fill: str = "mean",
 ) -> Columns:
-    """Returns what is to be made of the columns of a table, fitted on its training part.
+    """Returns how the columns of a table are encoded, fitted on its training part.
 
     Numbers are standardized, text and booleans are categories, dates become numbers. A column of
     text with mostly different values, or with none, is left out; the table of the columns says so.

@@ -85,7 +85,7 @@ class Category:
 
     @property
     def words(self) -> str:
-        """What is made of the column."""
+        """The encoding in words."""
         how = "one-hot" if self.one_hot else f"index of {self.size}, the last for unknown"
         return how + ("; missing is a name" if self.missing else "")
 

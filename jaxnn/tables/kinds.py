@@ -127,7 +127,7 @@ class Real:
 
     @property
     def words(self) -> str:
-        """What is made of the column."""
+        """The encoding in words."""
         scale = f"mean {brief(self.scale.mean)}, deviation {brief(self.scale.deviation)}"
         filled = f"; missing: {brief(self.scale.fill)}, and an indicator" if self.missing else ""
         return f"standardized: {scale}{filled}"
@@ -175,7 +175,7 @@ class Date:
 
     @property
     def words(self) -> str:
-        """What is made of the column."""
+        """The encoding in words."""
         return ", ".join(self.parts) + ": standardized" + "; an indicator" * bool(self.missing)
 
 
@@ -196,7 +196,7 @@ class Ignored:
 
     @property
     def words(self) -> str:
-        """Why nothing is made of the column."""
+        """The reason in words."""
         return self.reason
 
 

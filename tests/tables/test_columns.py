@@ -2,6 +2,8 @@
 
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import polars
 import pytest
@@ -273,7 +275,8 @@ def test_errors_of_a_regression_are_in_the_unit_of_the_labels():
     columns = jaxnn.fit_columns(table, labels="y")
     batch = columns.encode(table)
     outputs = batch["labels"] + np.float32([0.0, 0.1, 0.2])
-    mae = columns.objective().metrics(outputs, dict(batch))["mae"].value()
+    arrays = jax.tree.map(jnp.asarray, dict(batch))
+    mae = columns.objective().metrics(jnp.asarray(outputs), arrays)["mae"].value()
     close(mae, 0.1 * np.std(table["y"]))
 
 
