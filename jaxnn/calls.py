@@ -42,8 +42,8 @@ _PASSING: WeakSet[Any] = WeakSet()
 class Frame(Protocol):
     """What acts on every part that is called inside it; hashable, as part of compilation keys.
 
-    A frame that acts alike everywhere should not know the path: a function that JAX compiles is
-    traced once for each key.
+    A function that JAX compiles is traced once for each key: a frame that acts alike everywhere
+    should not know the path.
     """
 
     def enter(self, name: str) -> "Frame | None":

@@ -35,7 +35,7 @@ import jax
 
 from jaxnn import display
 from jaxnn.calls import apply_part, init_part, join, passes_inputs
-from jaxnn.checks import Invalid, InvalidType, InvalidValue
+from jaxnn.checks import Invalid, InvalidType, InvalidValue, kind
 from jaxnn.typing import Any, Callable, Params, State
 
 Init = Callable[[Any, Any], tuple[Params, State]]
@@ -115,9 +115,8 @@ def stateless(
 ) -> Network:
     """Makes a network of a pure function that has no state and needs no randomness.
 
-    Args:
-      apply: `(params, inputs) -> outputs`.
-      init: `(key, inputs) -> params`; without it the network has no parameters.
+    `apply` is `(params, inputs) -> outputs`, `init` is `(key, inputs) -> params`; without it the
+    network has no parameters.
     """
     return Network(
         lambda key, inputs: (init(key, inputs), {}),
@@ -125,13 +124,15 @@ def stateless(
     )
 
 
-def wrap(network: Network, init: Init, apply: Apply, kind: str, **settings: Any) -> Network:
-    """Makes a transform of a network, in which its parts and parameters keep their names.
+def wrap(network: Network, where: str, apply: Apply, init: Init | None, **settings: Any) -> Network:
+    """Makes the transform `where` of a network, in which parts and parameters keep their names.
 
-    `apply` passes its inputs to the network by `apply_inner`; `kind` is what the transform is
-    called, and `settings` what it was built with.
+    `apply` passes its inputs to the network by `apply_inner`; without an `init` the transform has
+    that of the network; `settings` are what it was built with. Raises unless it is a network.
     """
-    return Network(init, passes_inputs(apply), Parts(kind, (*settings.items(),), (("", network),)))
+    kind(where, "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
+    init, children = init or network.init, (("", network),)
+    return Network(init, passes_inputs(apply), Parts(where, (*settings.items(),), children))
 
 
 def serial(*networks: Network | tuple[str, Network]) -> Network:

@@ -6,8 +6,6 @@
 [[1.0, 1.0, 1.0, 1.0]]
 >>> sorted(set(layer.apply({}, {}, jnp.ones((1, 64)), key=jax.random.key(0))[0][0].tolist()))
 [0.0, 2.0]
-
-`stochastic_depth` drops an example as a whole, and so all that a branch would have added to it.
 """
 
 import jax

@@ -41,9 +41,8 @@ def standardize(mean: Any, std: Any) -> Network:
         )
 
     def apply(params, inputs):
-        along = (1,) * (inputs.ndim - mean.ndim) + mean.shape
-        spread = (1,) * (inputs.ndim - std.ndim) + std.shape
-        return (inputs.astype(jnp.float32) - mean.reshape(along)) / std.reshape(spread)
+        centre, spread = (x.reshape((1,) * (inputs.ndim - x.ndim) + x.shape) for x in (mean, std))
+        return (inputs.astype(jnp.float32) - centre) / spread
 
     # Through text, since float(float32(4.88)) is 4.880000114440918.
     scalars = mean.ndim == std.ndim == 0
@@ -54,12 +53,8 @@ def standardize(mean: Any, std: Any) -> Network:
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
     """Normalizes each example over its last axis, then scales and shifts every feature.
 
-    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, with statistics in float32 at
-    least.
-
-    Args:
-      epsilon: added to the variance, above zero.
-      bias: whether every feature is shifted.
+    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, without `bias` if it is false,
+    and with statistics in float32 at least.
 
     Source: Ba et al., Layer Normalization, 2016, eq. (4), https://arxiv.org/abs/1607.06450.
     """

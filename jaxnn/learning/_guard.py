@@ -37,17 +37,15 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
 
     A skipped step changes nothing but `state.step`, so that the next batch is another one, and the
     count in `state.extra["skipped"]`. Its metrics have sums of 0: the mean over a window is that of
-    the steps that were done. Finite means that the square is, too, for optimizers square gradients.
-    Statistics of the network count like gradients. A learner that is guarded is left as it is.
+    the steps that were done, and the metric `skipped` is the share of the others. Finite means that
+    the square is, too, for optimizers square gradients. Statistics of the network count like
+    gradients. A learner that is guarded is left as it is.
 
     Args:
       learner: one that computes gradients.
       spike: by how many standard deviations a loss is a spike that is skipped too, measured against
         the mean and deviation of the loss of the last steps that were done, about 100; none are, by
         default. 6 is usual.
-
-    Returns:
-      A learner with one metric more, `skipped`: the share of steps that were.
 
     Raises:
       InvalidType: when traced, if the learner computes no gradients.

@@ -101,12 +101,7 @@ def no_gradients(state: Any, batch: Batch, part: Any = None, factor: Any = None)
 
 
 class LearnerParts(NamedTuple):
-    """The parts of a learner, for pictures and reports; training never looks at them.
-
-    Attributes:
-      network: `(hparams) -> Network`.
-      objective: `(hparams) -> Objective`.
-    """
+    """The parts of a learner, for pictures and reports; training never looks at them."""
 
     network: Callable[[Hparams], Network]
     objective: Callable[[Hparams], Objective]

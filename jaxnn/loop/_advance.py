@@ -34,11 +34,6 @@ def advance(
     """Dispatches `n` compiled steps without waiting for them; `state` and `window` are used up.
 
     Args:
-      learner: how parameters change.
-      state: where to begin.
-      data: what to learn from.
-      n: the number of steps.
-      window: metrics of earlier steps.
       form: `"looped"` or `"stepped"`, see `run`.
       status: the status on the device, if the run may have stopped.
       width: how many members train at once; `None` for a single run.

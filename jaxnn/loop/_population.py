@@ -1,8 +1,5 @@
 """Populations: many training runs as one program, a transform of `run`.
 
-    runs = population(run)
-    states, windows = runs(learner, states, data, n)
-
 Every array of `states` and `windows` has a leading axis of members, and so has `data.key`, the
 order of each member's data; the data themselves are shared. Hyper-parameters are in the states, so
 members differ in them, in their seeds, or in both.

@@ -93,7 +93,15 @@ def generate(
             expected="a key of jax.random",
             fix="Pass key=jax.random.key(0)",
         )
-    prompt = _tokens(prompt)
+    prompt = prompt if hasattr(prompt, "dtype") else np.asarray(prompt)
+    if prompt.ndim != 2 or not np.issubdtype(prompt.dtype, np.integer) or not prompt.size:
+        raise InvalidType(
+            "generate",
+            "the prompt has the wrong type",
+            got=f"dtype {prompt.dtype} and shape {prompt.shape}",
+            expected="whole numbers [batch, time], at least one for each text",
+            fix="Pass prompt[None] for a single text, and a token to begin with",
+        )
     reads = int(prompt.shape[1] + length - 1)  # the last token is drawn and never read
     context = reads if context is None else positive_integer("generate", "context", context)
     if context < 2 <= reads:
@@ -105,7 +113,17 @@ def generate(
             fix="Pass the length of the sequences that the network was trained on",
         )
     context = min(context, reads)
-    _check_vocabulary(_check_reads_on(network, params, state, context), prompt, top_k)
+    vocabulary = _check_reads_on(network, params, state, context)
+    if is_concrete(prompt) and not (0 <= int(prompt.min()) <= int(prompt.max()) < vocabulary):
+        raise InvalidValue(
+            "generate",
+            "a token of the prompt is not in the vocabulary",
+            got=f"tokens from {prompt.min()} to {prompt.max()}",
+            expected=f"whole numbers from 0 to {vocabulary - 1}",
+            fix="Encode the prompt as the training data were",
+        )
+    if top_k is not None:
+        positive_integer("generate", "top_k", top_k, at_most=vocabulary)
     return _generate(
         network, top_k, length, context, params, state, jnp.asarray(prompt, jnp.int32), key,
         jnp.float32(temperature), None if top_p is None else jnp.float32(top_p),
@@ -232,30 +250,3 @@ def _reading_error(network, count, params, state):
             pieces.append(logits)
     whole, pieces = whole.astype(jnp.float32), jnp.concatenate(pieces, 1).astype(jnp.float32)
     return jnp.abs(pieces - whole).max() / jnp.abs(whole).max(), whole[:, -1]
-
-
-def _tokens(prompt: Any) -> Any:
-    """Returns the prompt as an array, of whichever library."""
-    prompt = prompt if hasattr(prompt, "dtype") else np.asarray(prompt)
-    if prompt.ndim != 2 or not np.issubdtype(prompt.dtype, np.integer) or not prompt.size:
-        raise InvalidType(
-            "generate",
-            "the prompt has the wrong type",
-            got=f"dtype {prompt.dtype} and shape {prompt.shape}",
-            expected="whole numbers [batch, time], at least one for each text",
-            fix="Pass prompt[None] for a single text, and a token to begin with",
-        )
-    return prompt
-
-
-def _check_vocabulary(vocabulary: int, prompt: Any, top_k: Any) -> None:
-    if is_concrete(prompt) and not (0 <= int(prompt.min()) <= int(prompt.max()) < vocabulary):
-        raise InvalidValue(
-            "generate",
-            "a token of the prompt is not in the vocabulary",
-            got=f"tokens from {prompt.min()} to {prompt.max()}",
-            expected=f"whole numbers from 0 to {vocabulary - 1}",
-            fix="Encode the prompt as the training data were",
-        )
-    if top_k is not None:
-        positive_integer("generate", "top_k", top_k, at_most=vocabulary)

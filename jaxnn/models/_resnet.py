@@ -20,7 +20,7 @@ from jaxnn.checks import InvalidValue, choice, positive_integer, rate
 from jaxnn.layers import activation as activation_layer
 from jaxnn.layers import batch_norm, conv, linear, max_pool, stochastic_depth
 from jaxnn.layers._dropout import is_zero
-from jaxnn.models._convnet import image_channels
+from jaxnn.models.feedforward import image_channels
 from jaxnn.network import Network, describe, residual, serial, stateless
 from jaxnn.typing import Any, Callable, Number
 
@@ -99,7 +99,8 @@ def resnet(
                 branch.append(("drop", stochastic_depth(drop * (number / total))))
             shortcut = None
             if strides > 1 or given != features:
-                shortcut = (_padded if form == "cifar" else _projected)(features, strides)
+                projected = serial(("conv", _conv(features, 1, strides)), ("norm", batch_norm()))
+                shortcut = _padded(features, strides) if form == "cifar" else projected
             block = serial(
                 ("sum", residual(serial(*branch), shortcut)),
                 ("activation", activation_layer(activation)),
@@ -133,10 +134,6 @@ def _conv(features: int, window: int, strides: int = 1) -> Network:
     # Padded alike on both sides, which "SAME" is not where there are strides.
     padding = [(window // 2, window // 2)] * 2
     return conv(features, window, strides=strides, padding=padding, bias=False, scale=2.0**0.5)
-
-
-def _projected(features: int, strides: int) -> Network:
-    return serial(("conv", _conv(features, 1, strides)), ("norm", batch_norm()))
 
 
 def _padded(features: int, strides: int) -> Network:

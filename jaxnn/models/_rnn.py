@@ -62,5 +62,4 @@ def rnn(
     if not every_step:
         parts.append(("last", describe(stateless(lambda params, x: x[:, -1]), "last")))
     parts.append(("output", linear(outputs)))
-    settings = {"hidden": tuple(hidden), "outputs": outputs, "cell": cell}
-    return describe(serial(*parts), "rnn", **settings)
+    return describe(serial(*parts), "rnn", hidden=tuple(hidden), outputs=outputs, cell=cell)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue, choice
+from jaxnn.checks import choice
 from jaxnn.pictures import scheme
 from jaxnn.pictures.labels import End, ends
 from jaxnn.pictures.series import Series, mark_gaps, series, thin
@@ -35,10 +35,7 @@ class _Line(NamedTuple):
 
 
 def curves(
-    rows: Any,
-    metrics: str | Sequence[str] | None = None,
-    *,
-    units: Mapping[str, str] | None = None,
+    rows: Any, metrics: str | Sequence[str] | None = None, *, units: Mapping[str, str] | None = None
 ) -> Any:
     """Returns a matplotlib `Figure` of metrics over training steps, a panel for each metric.
 
@@ -57,15 +54,7 @@ def curves(
     """
     runs: dict[str, Any] = {"": rows}
     if isinstance(rows, Mapping) and "step" not in rows:
-        runs = {str(run): each for run, each in rows.items()}
-    if not runs:
-        raise InvalidValue(
-            "curves",
-            "there is nothing to draw",
-            got="no run",
-            expected="the rows of at least one",
-            fix="Pass {'my run': run.history}",
-        )
+        runs = {str(run): each for run, each in rows.items()} or {"": []}
     by_run = {
         run: series(f"curves of {run!r}" if run else "curves", each) for run, each in runs.items()
     }
@@ -122,16 +111,8 @@ def _panels(
 
 def _chosen(names: list[str], metrics: str | Sequence[str]) -> list[str]:
     wanted = [metrics] if isinstance(metrics, str) else list(metrics)
-    if not wanted or not all(isinstance(name, str) for name in wanted):
-        raise InvalidType(
-            "curves",
-            "metrics have the wrong type",
-            got=repr(metrics),
-            expected="names of metrics",
-            fix=f"Write metrics=[{names[0]!r}]",
-        )
-    for name in wanted:
-        choice("curves", "metrics", name, {*names, *map(_metric, names)})
+    for name in wanted or [metrics]:
+        choice("curves", "metrics", str(name), {*names, *map(_metric, names)})
     chosen = [full for name in wanted for full in names if name in (full, _metric(full))]
     return list(dict.fromkeys(chosen))
 

@@ -11,6 +11,7 @@ as long as the names can be distinguished.
 
 from collections import Counter
 from collections.abc import Sequence
+from os.path import commonprefix
 from typing import NamedTuple
 
 import numpy as np
@@ -62,15 +63,13 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
 
 
 def _trimmed(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Returns names without what all of them begin or end with."""
-    for end, rest in ((-1, slice(-1)), (0, slice(1, None))):
-        while (
-            all(len(name) > 1 for name in parts)
-            and len({name[end] for name in parts}) == 1
-            and not (end == 0 and any(name[1].isdigit() for name in parts))
-        ):
-            parts = [name[rest] for name in parts]
-    return parts
+    """Returns names without what all of them begin or end with, but for what a number counts."""
+    end = len(commonprefix([name[:0:-1] for name in parts]))
+    parts = [name[: len(name) - end] for name in parts]
+    shared = len(commonprefix([name[:-1] for name in parts]))
+    counting = (i for i in range(shared) if any(name[i + 1].isdigit() for name in parts))
+    begin = next(counting, shared)
+    return [name[begin:] for name in parts]
 
 
 def _telling(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:

@@ -9,7 +9,6 @@ histogram. A gradient that vanishes or explodes on its way through the network i
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -55,20 +54,8 @@ def activations(moments: Any) -> Any:
     return _histograms("activations", moments, "output")
 
 
-class Moments(NamedTuple):
-    """What was seen of each layer at some steps.
-
-    Attributes:
-      steps: ascending; of one moment that has no step, `[nan]`.
-      values: of each layer, in order, for each step: numbers, or `None` where it was not seen.
-    """
-
-    steps: list[float]
-    values: dict[str, list[Any]]
-
-
-def read(where: str, moments: Any) -> Moments:
-    """Returns the moments in order, of one as of many; raises as `weights` does."""
+def _read(where: str, moments: Any) -> tuple[list[float], dict[str, list[Any]]]:
+    """Returns the steps, ascending, or `[nan]`; and the values of each layer at each, if any."""
     kind(where, "moments", moments, Mapping, fix="Write {step: {name: values}}")
     nested = [isinstance(value, Mapping) for value in moments.values()]
     are_steps = all(isinstance(s, int | float | np.number) and np.isfinite(s) for s in moments)
@@ -86,7 +73,7 @@ def read(where: str, moments: Any) -> Moments:
     values = {
         name: [_values(where, name, by_step[step].get(name)) for step in steps] for name in names
     }
-    values = {name: each for name, each in values.items() if any(v is not None for v in each)}
+    values = {name: each for name, each in values.items() if any(map(len, each))}
     if not values:
         raise InvalidValue(
             where,
@@ -95,14 +82,12 @@ def read(where: str, moments: Any) -> Moments:
             expected="{step: {name: values}}",
             fix="Pass at least one layer's values",
         )
-    return Moments([float(step) for step in steps], values)
+    return [float(step) for step in steps], values
 
 
 def _values(where: str, name: str, values: Any) -> Any:
-    if values is None:
-        return None
     try:
-        flat = np.asarray(values).astype(np.float64).ravel()  # of bfloat16 too
+        return np.asarray([] if values is None else values).astype(np.float64).ravel()
     except (TypeError, ValueError):
         raise InvalidType(
             where,
@@ -111,11 +96,10 @@ def _values(where: str, name: str, values: Any) -> Any:
             expected="an array",
             fix="Pass {name: values}, as jaxnn.names.named_leaves gives them",
         ) from None
-    return flat if flat.size else None
 
 
 def _histograms(where: str, moments: Any, of: str) -> Any:
-    steps, values = read(where, moments)
+    steps, values = _read(where, moments)
     titles = dict(zip(values, shortened(list(values), 20)))
     places = np.linspace(0, len(values) - 1, min(MOST, len(values))).round().astype(int)
     shown = [list(values.items())[place] for place in places]
@@ -132,7 +116,7 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel(of + step if once else "training steps")
     figure.supylabel(f"share of the {of}s" if once else of, fontsize=scheme.LABEL, color=scheme.INK)
-    finite = all(v is None or np.isfinite(v).all() for _, each in shown for v in each)
+    finite = all(np.isfinite(v).all() for _, each in shown for v in each)
     scheme.noted(
         figure,
         "" if once else f"Lines: the median, a half and nine tenths of the {of}s.",
@@ -156,7 +140,7 @@ def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
     """Draws a layer's numbers over the steps."""
     from matplotlib.colors import to_rgb
 
-    finite = [np.array([]) if v is None else v[np.isfinite(v)] for v in values_at]
+    finite = [v[np.isfinite(v)] for v in values_at]
     low, high = _reach(np.concatenate(finite))
     edges = np.linspace(low, high, 1 + _bins(max(map(len, finite))))
     cells = np.zeros((len(edges) - 1, len(steps), 4))
@@ -168,7 +152,7 @@ def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
     lines = np.array([np.quantile(v, QUANTILES) if len(v) else 5 * [np.nan] for v in finite])
     for line, width in zip(lines.T, (0.4, 0.7, 1.2, 0.7, 0.4)):
         axes.plot(steps, line, color=scheme.INK, linewidth=width, gid="quantile")
-    mark_gaps(axes, steps, [v is not None and not np.isfinite(v).all() for v in values_at])
+    mark_gaps(axes, steps, [not np.isfinite(v).all() for v in values_at])
     axes.set_xlim(steps[0], steps[-1])
     axes.set_ylim(low, high)
     scheme.linear(axes.xaxis, 4, whole=True)
@@ -219,14 +203,14 @@ def gradient_flow(sizes: Any) -> Any:
       InvalidType: if the sizes are something else.
       InvalidValue: if there are none, or one is negative or no single number.
     """
-    steps, values = read("gradient_flow", sizes)
+    steps, values = _read("gradient_flow", sizes)
     names = list(values)
     table = np.full((len(names), len(steps)), np.nan)  # infinite where a size is not finite
     for row, (name, each) in enumerate(values.items()):
         for column, value in enumerate(each):
-            if value is not None:
+            if len(value):
                 _check(name, value)
-                table[row, column] = np.nan_to_num(value[0], nan=np.inf)
+                table[row, column] = value[0] if np.isfinite(value[0]) else np.inf
     high = max(0.4, min(HIGHEST, LINE * len(names)))
     if len(steps) == 1:
         figure, axes = scheme.canvas(height=high + 0.75)

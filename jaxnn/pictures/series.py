@@ -21,12 +21,7 @@ ABOUT = ("step", "epoch", "seconds", "running")  # what rows say beside their me
 
 
 class Series(NamedTuple):
-    """A metric over training steps, NaN where it is not finite.
-
-    Attributes:
-      steps: at which it was measured.
-      values: of each member; a run that is no population has one.
-    """
+    """A metric over training steps, NaN where it is not finite; a run that is alone is a member."""
 
     steps: Float[np.ndarray, "rows"]
     values: Float[np.ndarray, "rows members"]

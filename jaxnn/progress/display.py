@@ -171,17 +171,12 @@ def sparkline(values: Iterable[float]) -> str:
     """
     heights = np.array([*values], float)
     finite = np.isfinite(heights)
-    if finite.any() and heights[finite].max() > 20 * heights[finite].min() > 0:
-        heights = np.log(heights, where=finite, out=heights)
-    low, high = (
-        heights.min(initial=np.inf, where=finite),
-        heights.max(initial=-np.inf, where=finite),
-    )
-    scale = (len(BLOCKS) - 1) / ((high - low) or 1.0)
-    return "".join(
-        BLOCKS[round((height - low) * scale)] if known else "✗"
-        for height, known in zip(heights, finite)
-    )
+    letters, known = np.full(len(heights), "✗"), heights[finite]
+    if known.size:
+        known = np.log(known) if known.max() > 20 * known.min() > 0 else known
+        share = (known - known.min()) / (np.ptp(known) or 1.0)
+        letters[finite] = np.array([*BLOCKS])[np.round(share * (len(BLOCKS) - 1)).astype(int)]
+    return "".join(letters)
 
 
 def _words(console: Any, *parts: str) -> str:
@@ -197,20 +192,19 @@ def describe(metrics: Mapping[str, Any]) -> str:
     Metrics are the names with a slash, but for the learning rate. For a population: the members
     that run and those that have stopped, and the mean and the best of each metric.
     """
-    shown = {k: v for k, v in metrics.items() if "/" in k and not k.endswith("/learning_rate")}
-    shown = {k: v for k, v in shown.items() if not k.startswith("select/")}
-    running = metrics.get("running")
-    members = max((len(v) for v in shown.values() if isinstance(v, list)), default=0)
-    counts = [] if running is None else [f"{running} running"]
-    counts += [f"{members - running} stopped"] if running is not None and members > running else []
-    return ", ".join(counts + [f"{name} {_figure(name, value)}" for name, value in shown.items()])
-
-
-def _figure(name: str, value: float | list[float]) -> str:
-    if not isinstance(value, list):
-        return f"{value:.4g}"
-    mean, best = _spread(name, value)
-    return f"{mean:.4g} (best {best:.4g})"
+    words, members, running = [], 0, metrics.get("running")
+    for name, value in metrics.items():
+        if "/" not in name or name.endswith("/learning_rate") or name.startswith("select/"):
+            continue
+        if isinstance(value, list):
+            members = max(members, len(value))
+            words.append("{} {:.4g} (best {:.4g})".format(name, *_spread(name, value)))
+        else:
+            words.append(f"{name} {value:.4g}")
+    if running is not None:
+        stopped = [f"{members - running} stopped"] if members > running else []
+        words = [f"{running} running", *stopped, *words]
+    return ", ".join(words)
 
 
 def _spread(name: str, values: list[float]) -> tuple[float, float]:

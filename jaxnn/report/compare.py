@@ -155,11 +155,7 @@ def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
             cells.append(element("b", f"★{BLANK}", shown, title="the best") if top else shown)
         counts = [row["steps"] for row in source.table if isinstance(row.get("steps"), int)]
         of = f"{len(source.table)}{BLANK}×{BLANK}" if counts else ""  # each of many networks
-        seconds = source.about.seconds
-        cells += [
-            f"{of}{max(counts, default=source.step):,}",
-            "" if seconds is None else time(seconds),
-        ]
+        cells += [f"{of}{max(counts, default=source.step):,}", time(source.about.seconds)]
         rows.append(cells)
     heads = ["run", "status", *map(display_name, names), "training steps", "time"]
     title = "Results of the runs" + ("; ★ marks the best" if best else "")
@@ -211,9 +207,7 @@ def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup |
 
 @section("differences", "What was chosen differently")
 def _differences(runs: dict[str, Source], *_: Any) -> Markup:
-    """Hyper-parameters are what people set before training. Those that all runs share are left
-    out.
-    """
+    """People set hyper-parameters before training. Those that all runs share are left out."""
     fields = alike.differing(runs)
     bare = [cut(name, 60) for name, source in runs.items() if not source.config]
     differ, same, unknown = alike.facts(runs)

@@ -20,7 +20,7 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         return None
     every = max(1, outputs.shape[1] // FINE)
     outputs = outputs[:, ::every, ::every]
-    chances = probabilities(outputs, about.get("classes"))
+    chances = probabilities(outputs, about)
     if chances is not None and chances.shape[-1] <= len(COLOURS):
         classes = np.nan_to_num(chances).argmax(-1)
         least = 1 / chances.shape[-1]

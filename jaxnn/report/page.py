@@ -44,6 +44,7 @@ def write(path: str | Path, out: str | Path | None = None) -> Path:
 def of_run(source: Source) -> Markup:
     """Returns the page of a run."""
     about = source.about
+    name = str(about.experiment or source.contents.path.resolve().name)
     done = f"step {source.step:,}"
     outcome = results.sections(source)
     if source.many:
@@ -51,8 +52,8 @@ def of_run(source: Source) -> Markup:
         done = f"{len(source.table):,} networks, up to {most:,} steps each"
         outcome = sweep_page.sections(source)
     sections = [learning, _advice, *outcome, *network.SECTIONS, *description.SECTIONS]
-    facts = [about.experiment and quoted(source.name), about.status, done]
-    return page(f"{source.name}: report", sentence(source), facts, rendered(sections, source))
+    facts = [about.experiment and quoted(name), about.status, done]
+    return page(f"{name}: report", sentence(source), facts, rendered(sections, source))
 
 
 @section("advice", "What stands out")
@@ -70,14 +71,7 @@ def _advice(source):
 
 
 def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, Markup]]) -> Markup:
-    """Returns a page.
-
-    Args:
-      title: of the window.
-      heading: the result, in one sentence.
-      facts: what stands over that in small letters.
-      shown: the sections with their content.
-    """
+    """Returns a page: the title of its window, its heading, `facts` over that, and sections."""
     folder = resources.files("jaxnn.report")
     style, script = (Markup((folder / f).read_text("utf-8")) for f in ("page.css", "page.js"))
     # No line ends inside of a word.

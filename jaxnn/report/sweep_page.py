@@ -72,7 +72,7 @@ def _best(source: Source, metric: str) -> Iterator[Markup]:
 
 @section("ranking", "The settings, best first")
 def _ranking(source: Source) -> Markup:
-    """A hyper-parameter is what people set before training. Means are over seeds: the same network,
+    """People set hyper-parameters before training. Means are over seeds: the same network,
     begun from other random weights; a difference that is smaller than the deviation is chance.
     """
     metric, ranking = ranked(source) or "", settings(source)

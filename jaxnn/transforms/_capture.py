@@ -59,7 +59,7 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
             )
         return (outputs, {path: captured[path] for path in paths}), after
 
-    return wrap(network, network.init, apply, "capture", patterns=tuple(patterns))
+    return wrap(network, "capture", apply, None, patterns=tuple(patterns))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from jaxnn.calls import apply_inner
-from jaxnn.checks import kind
 from jaxnn.names import chosen, named_leaves, pairs_of
 from jaxnn.network import Network, without_empty, wrap
 from jaxnn.typing import Any, Callable
@@ -50,7 +49,6 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
       InvalidType: if the network or a rule has the wrong type.
       InvalidValue: when initialised, if a rule matches nothing; the names are listed.
     """
-    kind("freeze", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     rules = pairs_of("freeze", rules)
 
     def init(key, inputs):
@@ -66,7 +64,7 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
         outputs, after = apply_inner(network, whole, state.get("network", {}), inputs, key)
         return outputs, without_empty({"frozen": frozen, "network": after})
 
-    return wrap(network, init, apply, "freeze", rules=tuple(rules))
+    return wrap(network, "freeze", apply, init, rules=tuple(rules))
 
 
 def filter_leaves(tree: Any, keep: Callable[[str], bool]) -> Any:

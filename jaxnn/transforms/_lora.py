@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.calls import apply_inner, part_key
-from jaxnn.checks import InvalidValue, kind, positive, positive_integer
+from jaxnn.checks import InvalidValue, positive, positive_integer
 from jaxnn.layers._linear import flat_draw
 from jaxnn.names import chosen, listing, named_leaves, pairs_of
 from jaxnn.network import Network, without_empty, wrap
@@ -63,7 +63,6 @@ def lora(
     Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, section 4.1,
     https://arxiv.org/abs/2106.09685.
     """
-    kind("lora", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     rules = pairs_of("lora", rules)
     rank = positive_integer("lora", "rank", rank)
     positive("lora", "scale", scale)
@@ -85,16 +84,11 @@ def lora(
         )
 
     shown = scale if isinstance(scale, int | float) else "traced"
-    return wrap(network, init, apply, "lora", rules=tuple(rules), rank=rank, scale=shown)
+    return wrap(network, "lora", apply, init, rules=tuple(rules), rank=rank, scale=shown)
 
 
 def merge_lora(params: Params, state: State) -> tuple[Params, State]:
-    """Returns `(params, state)` of the network inside `lora`, the adapters added to its weights.
-
-    Args:
-      params: the adapters, as `lora` initialises them and training adjusts them.
-      state: what goes with them.
-    """
+    """Returns `(params, state)` of the network inside `lora`, the adapters added to its weights."""
     by_name, sums = named_leaves(params), []
     for name, weight in named_leaves(state["base"]).items():
         down, up = (by_name.get(f"{name}/{side}".lstrip("/")) for side in ("down", "up"))

@@ -38,22 +38,13 @@ from jaxnn.typing import Any, Array, Callable, Params, State
 
 
 class Origin(NamedTuple):
-    """Where a leaf of the new network comes from, or that a leaf of the source is not used.
+    """Where a leaf of the new network comes from, or that a leaf of the source is not used."""
 
-    Attributes:
-      name: of the leaf in the new network; `""` for one of the source that is not used.
-      tree: what the leaf is part of.
-      shape: its shape.
-      origin: `"taken"` as it is, `"changed"` by a function of the rules, `"initialised"` as without
-        a source, or `"not used"`.
-      source: the name of the leaf in the source; `""` for one that is initialised.
-    """
-
-    name: str
+    name: str  # in the new network; "" for a leaf of the source that is not used
     tree: Literal["params", "state"]
     shape: tuple[int, ...]
-    origin: Literal["taken", "changed", "initialised", "not used"]
-    source: str
+    origin: Literal["taken", "changed", "initialised", "not used"]  # changed by a rule's function
+    source: str  # its name in the source; "" for one that is initialised
 
 
 @dataclass(frozen=True)
@@ -71,12 +62,7 @@ class Origins:
 
 
 class WarmStart(NamedTuple):
-    """A network that starts from another one's parameters.
-
-    Attributes:
-      network: as it was given, but for `init`.
-      table: the origin of every leaf.
-    """
+    """A network that starts from another one's parameters, and the origin of every leaf."""
 
     network: Network
     table: Origins
@@ -137,9 +123,6 @@ def warm_start(
         in front.
       rules: what not to take by name: `{pattern: what}`, or pairs; the first that matches counts.
       state: of the source; needed if the network has a state, `{}` where there is none.
-
-    Returns:
-      The network, and a table of what is taken and what is not, to print or to read.
 
     Raises:
       InvalidType: if an argument has the wrong type, or a leaf has another dtype.

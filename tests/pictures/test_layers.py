@@ -74,8 +74,8 @@ def test_layers_that_are_too_many_are_left_out_and_it_is_said():
 
 
 def test_what_is_not_finite_or_constant_or_missing_is_an_honest_picture():
-    moments = {0: {"b": np.zeros(4), "late": None}, 5: {"b": np.full(4, NAN), "late": np.ones(3)},
-               9: {"b": np.zeros(4), "late": np.ones(3)}}  # fmt: skip
+    moments = {0: {"b": np.zeros(4), "new": None}, 5: {"b": np.full(4, NAN), "new": np.ones(3)},
+               9: {"b": np.zeros(4), "new": np.ones(3)}}  # fmt: skip
     figure = weights(moments)
     said = legible(figure)
     assert np.isnan(quantiles(figure.axes[0])[2].get_ydata()).tolist() == [False, True, False]
@@ -117,8 +117,9 @@ def test_gradients_at_one_step_are_dots():
 
 
 @pytest.mark.parametrize("over", [False, True])
-def test_a_gradient_that_is_zero_or_not_finite_is_marked(over):
-    sizes = {"a": 0.1, "b": 0.0, "c": NAN, "d": 1e-30}
+@pytest.mark.parametrize("lost", [NAN, float("inf")])
+def test_a_gradient_that_is_zero_or_not_finite_is_marked(over, lost):
+    sizes = {"a": 0.1, "b": 0.0, "c": lost, "d": 1e-30}
     figure = gradient_flow({1: sizes, 2: {"a": 1.0, "b": 1.0, "c": 1.0}} if over else sizes)
     said = legible(figure)
     marks = {line.get_marker(): line for line in figure.axes[0].lines if line.get_gid() != "size"}
