@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, positive_integer
 from jaxnn.layers import embedding, flatten
-from jaxnn.models._mlp import mlp
+from jaxnn.models.feedforward import mlp
 from jaxnn.network import Network, describe, parallel, serial, stateless
 from jaxnn.typing import Any
 

@@ -4,7 +4,7 @@
 >>> table = {"size": [1.0, 2.0, 3.0], "city": ["Ulm", "Bonn", "Ulm"], "dear": ["no", "no", "yes"]}
 >>> columns = fit_columns(table, labels="dear")
 >>> columns
-column  kind      encoding                              missing  classes
+column  kind      encoding                                missing  classes
 size    number    standardized: mean 2, deviation 0.8165        0
 city    category  index of 3, the last for unknown              0  2: Bonn, Ulm
 dear    labels    numbered for classification                   0  2: no, yes

@@ -10,6 +10,7 @@ from jaxnn.tables.categories import Category
 from jaxnn.tables.kinds import PARTS, Date, Ignored, Real, as_dates
 from jaxnn.typing import Any
 
+_DATES = ("time", "month", "weekday", "hour")
 _TASKS = ("classification", "regression", "multi_label")
 
 
@@ -22,7 +23,7 @@ def fit_columns(
     kinds: Mapping[str, str] | None = None,
     ignore: Sequence[str] = (),
     one_hot: bool = False,
-    dates: Sequence[str] | Mapping[str, Sequence[str]] = ("time",),
+    dates: Sequence[str] | Mapping[str, Sequence[str]] = _DATES,
     fill: str = "mean",
 ) -> Columns:
     """Returns how the columns of a table are encoded, fitted on its training part.
@@ -42,7 +43,8 @@ def fit_columns(
       ignore: columns to leave out.
       one_hot: whether categories become columns of 0 and 1, so that inputs are one array.
       dates: what becomes of dates, for all columns or by name: some of `"time"` (seconds),
-        `"year"`, `"month"`, `"day"`, `"weekday"`, `"day_of_year"`, `"hour"`, `"minute"`.
+        `"year"`, `"month"`, `"day"`, `"weekday"`, `"day_of_year"`, `"hour"`, `"minute"`. What a
+        column of days does not have, hours and minutes, it does without.
       fill: what stands for a missing number, `"mean"` or `"median"`.
 
     Raises:
@@ -109,6 +111,8 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
     if kind == "date":
         if not column.dtype.is_temporal():
             column = as_dates(column)
+        if column.dtype == polars.Date:
+            parts = tuple(part for part in parts if part not in ("hour", "minute"))
         return Date.fit(column, parts, fill)
     return Category.fit(column, one_hot or kind == "one_hot")
 
@@ -174,7 +178,7 @@ def _is_mark(column: Any) -> bool:
 
 
 def _parts(dates: Any, name: str) -> tuple[str, ...]:
-    parts = dates.get(name, ("time",)) if isinstance(dates, Mapping) else dates
+    parts = dates.get(name, _DATES) if isinstance(dates, Mapping) else dates
     parts = (parts,) if isinstance(parts, str) else tuple(parts)
     for part in parts:
         choice("fit_columns", "a part of a date", part, PARTS)

@@ -35,16 +35,20 @@ def objective_of(labels: Labels, task: str | None) -> Objective:
         return multi_label()
     base = regression()
     deviations = np.asarray([label.scale.deviation for label in labels], np.float32)
+    names = ["mae"] if len(labels) == 1 else [f"mae_{label.name}" for label in labels]
+
+    def loss(outputs, batch):
+        return base.loss(outputs.reshape(batch["labels"].shape), batch)
 
     def metrics(outputs, batch):
-        errors = absolute_error(outputs.reshape(batch["labels"].shape), batch["labels"])
+        outputs = outputs.reshape(batch["labels"].shape)
+        errors = absolute_error(outputs, batch["labels"])
         errors = errors.reshape(len(errors), -1) * deviations[None]
         weights = weights_of(batch, errors[:, 0])
-        maes = [measures.mean(errors[:, i], weights) for i in range(len(labels))]
-        names = [f"mae_{label.name}" for label in labels] if len(maes) > 1 else ["mae"]
-        return {**base.metrics(outputs, batch), **dict(zip(names, maes))}
+        maes = {name: measures.mean(errors[:, i], weights) for i, name in enumerate(names)}
+        return {"r2": base.metrics(outputs, batch)["r2"], **maes}
 
-    return base._replace(metrics=metrics)
+    return base._replace(loss=loss, metrics=metrics)
 
 
 def decoded(labels: Labels, task: str | None, outputs: Any) -> Any:

@@ -201,7 +201,8 @@ def test_numbers_and_dates_as_text_are_read():
         {"a": [1.0, 3.0], "when": ["2026-01-01", "2026-01-03"]}, kinds={"when": "date"}
     )
     inputs = dated.encode({"a": ["3"], "when": ["2026-01-02"]})["inputs"]
-    close(inputs, [[1.0, 0.0]])
+    assert dated.features == ("a", "when (time)", "when (month)", "when (weekday)")
+    close(inputs, [[1.0, 0.0, 0.0, 0.0]])
 
 
 # --- Kinds, tasks, predictions -------------------------------------------------------------------
