@@ -39,30 +39,30 @@ def scores(config: Config, folds: int = 5) -> dict[str, list[float]]:
     stratify = label if classes else None
     boosting = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
     network = MLPClassifier if classes else MLPRegressor
-    found: dict[str, list[float]] = {"jaxnn": [], "boosting": [], "mlp": []}
+    reached: dict[str, list[float]] = {"jaxnn": [], "boosting": [], "mlp": []}
     for rest, held_out in jaxnn.fold_table(table, folds, stratify=stratify):
         train, validation = jaxnn.split_table(rest, 0.2, stratify=stratify)
         columns, run = trained(config, train, {"validation": validation}, quiet=True)
         predicted = columns.decode(run.predict(columns.encode(held_out)["inputs"]))[label]
-        found["jaxnn"].append(score(held_out[label].to_numpy(), predicted.to_numpy(), classes))
+        reached["jaxnn"].append(score(held_out[label].to_numpy(), predicted.to_numpy(), classes))
 
         columns = jaxnn.fit_columns(rest, one_hot=True, **options)
         truth = {
             name: part[label].to_numpy() for name, part in (("rest", rest), ("held", held_out))
         }
-        mlp = network(config.hidden, early_stopping=True, validation_fraction=0.2, max_iter=500,
-                      random_state=0)  # fmt: skip
+        stopping = {"early_stopping": True, "validation_fraction": 0.2, "random_state": 0}
+        mlp = network(hidden_layer_sizes=config.hidden, max_iter=500, **stopping)
         scale = (lambda y: y) if classes else columns.labels[0].scale.encode
         back = (lambda y: y) if classes else columns.labels[0].scale.decode
         mlp.fit(columns.encode(rest)["inputs"], scale(truth["rest"]))
         predicted = back(mlp.predict(columns.encode(held_out)["inputs"]))
-        found["mlp"].append(score(truth["held"], predicted, classes))
+        reached["mlp"].append(score(truth["held"], predicted, classes))
 
-        trees = boosting(early_stopping=True, validation_fraction=0.2, random_state=0)
+        trees = boosting(**stopping)
         trees.fit(columns.encode(rest)["inputs"], truth["rest"])
         predicted = trees.predict(columns.encode(held_out)["inputs"])
-        found["boosting"].append(score(truth["held"], predicted, classes))
-    return found
+        reached["boosting"].append(score(truth["held"], predicted, classes))
+    return reached
 
 
 def score(truth: np.ndarray, predicted: np.ndarray, classes: bool) -> float:
@@ -83,12 +83,12 @@ def main(write: bool = False, only: tuple[str, ...] = tuple(TABLES)) -> None:
         return written()
     recorded = {r["config"]: p for p in HERE.glob("results/table*.json") for r in [_read(p)]}
     for name in only:
-        found = scores(TABLES[name])
-        words = {k: f"{np.mean(v):.4f} +- {np.std(v):.4f}" for k, v in found.items()}
+        reached = scores(TABLES[name])
+        words = {k: f"{np.mean(v):.4f} +- {np.std(v):.4f}" for k, v in reached.items()}
         print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in words.items()), flush=True)
         if path := recorded.get(name):
             result = json.loads(path.read_text())
-            result |= {f"folds/{method}": float(np.mean(v)) for method, v in found.items()}
+            result |= {f"folds/{method}": float(np.mean(v)) for method, v in reached.items()}
             path.write_text(json.dumps(result, indent=2) + "\n")
     (HERE / "README.md").write_text(readme(experiments()))
 
