@@ -75,7 +75,7 @@ def quoted(text: Any) -> Markup:
     return element("bdi", cut(text))
 
 
-def folded(summary: str, content: Markup) -> Markup:
+def folded(summary: str, content: Any) -> Markup:
     """Returns content that opens when its summary is clicked."""
     return element("details", element("summary", summary), content)
 
@@ -97,11 +97,7 @@ def table(
 ) -> Markup:
     """Returns a table that scrolls by itself where it is wider than the page.
 
-    Args:
-      caption: its title; `None` for a table without one.
-      heads: of the columns.
-      rows: their cells, the first of which is the name of the row.
-      numbers: whether the other cells are numbers, which are aligned to the right.
+    The first cell of a row is its name; the others are aligned to the right if they are `numbers`.
     """
     head = element("tr", *[element("th", each, scope="col") for each in heads])
     lines = [

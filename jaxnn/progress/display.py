@@ -3,7 +3,8 @@
 On a terminal, and in a notebook that has ipywidgets, it stays in place, drawn by rich:
 
     step 1200/4000 ━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━ 2,345 steps/s, 0:00:01 left
-    train/loss 0.25, test/accuracy 0.981, loss █▆▅▄▃▂▂▁▁, memory 1.2 GB, peak 1.4 GB
+    train/loss 0.25, test/accuracy 0.981
+    loss █▆▅▄▃▂▂▁▁, memory 1.2 GB, peak 1.4 GB
 
 Elsewhere, in a pipe or in the log of a cluster, it is a line now and then:
 
@@ -55,8 +56,7 @@ def shown(
 ) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
     """Shows the progress of a run of `total` steps; yields `show(step, metrics)`.
 
-    `rate` returns the steps per second, if they are known yet. Empty metrics leave those that were
-    shown before.
+    `rate` returns the steps per second, if they are known yet; empty metrics leave the last ones.
     """
     if quiet:
         yield lambda step, metrics: None
@@ -107,7 +107,8 @@ def _in_place(console: Any) -> Iterator[Draw]:
         step = _words(console, _step(moment))
         pace = _words(console, *_pace(moment)) or ("" if moment.step else "compiling")
         bar.update(task, completed=moment.step, total=moment.total, step=step, pace=pace)
-        words.plain = _words(console, describe(moment.metrics), line, *_memory(moment))
+        metrics, more = describe(moment.metrics), _words(console, line, *_memory(moment))
+        words.plain = "\n".join(filter(None, [_words(console, metrics), more]))
 
     with Live(Group(bar, words), console=console, refresh_per_second=4):
         yield draw

@@ -30,10 +30,8 @@ from jaxnn.report.sections import drawn, lettered, rendered, section, shortened
 from jaxnn.report.source import Source, read
 from jaxnn.storage import files
 
-FILE = "compare.html"
 
-
-def write_comparison(paths: Sequence[str | Path], out: str | Path = FILE) -> Path:
+def write_comparison(paths: Sequence[str | Path], out: str | Path = "compare.html") -> Path:
     """Writes a page that compares runs, and returns its path.
 
     Args:
@@ -44,9 +42,8 @@ def write_comparison(paths: Sequence[str | Path], out: str | Path = FILE) -> Pat
       InvalidValue: if these are not two runs or more, or have no metric in common.
       OSError: if the file cannot be written.
     """
-    runs = named([Path(path) for path in paths])
-    check_comparable(runs)
-    files.write(Path(out), of_runs(runs).encode(errors="replace"))
+    page = of_runs(named([Path(path) for path in paths]))
+    files.write(Path(out), page.encode(errors="replace"))
     return Path(out)
 
 
@@ -169,7 +166,8 @@ def _remarks(
     for words in dict.fromkeys(filter(None, obstacles.values())):
         names = [display_name(name) for name, why in obstacles.items() if why == words]
         yield f"None is the best by its {listed(names, 'or')}: {words}."
-    unsure = alike.unsure(runs, metric)
+    part = metric.partition("/")[0]
+    unsure = [name for name, source in runs.items() if alike.data_of(source, part) is None]
     if unsure and not obstacles[metric]:
         of = listed([cut(name, 60) for name in unsure])
         yield (

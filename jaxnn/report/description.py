@@ -63,7 +63,7 @@ def _speed(source: Source) -> Markup | None:
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),
-        ("waiting for data", "", None),
+        ("waiting for data", "", str),
         (f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B")),
     )
     rows = []
@@ -71,7 +71,7 @@ def _speed(source: Source) -> Markup | None:
         rows.append(["time in all", time(source.about.seconds)])
     for name, key, words in places:
         value = speed.get(key)
-        if words is None and speed:
+        if not key and speed:
             rows.append([name, "none: they are on the device"])
         elif isinstance(value, int | float) and not isinstance(value, bool):
             rows.append([name, words(value)])

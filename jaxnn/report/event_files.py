@@ -34,7 +34,8 @@ from jaxnn.storage.recording import Frame
 MEMBERS = 32  # that have events: nobody tells more lines apart
 DRAWN = 5  # moments of the training at which the network is drawn
 BARS = 30
-Rows, Clock = Sequence[Mapping[str, Any]], Callable[[int], float]
+Rows = Sequence[Mapping[str, Any]]
+Clock = Callable[[int], float]
 FILE = "events.out.tfevents.0.jaxnn"
 
 
@@ -47,11 +48,7 @@ class Written(NamedTuple):
 
 
 def write(path: Path, out: Path | None = None) -> Written:
-    """Writes the events of a run, or of every run below a directory.
-
-    Args:
-      path: the run, or the directory.
-      out: where to write; `tensorboard` in that directory by default.
+    """Writes the events of a run, or of every run below a directory, to `path/tensorboard`.
 
     Raises:
       InvalidValue: if there is no run, or tensorboardX is not installed.
@@ -88,14 +85,13 @@ def _networks(source: Source) -> Iterator[tuple[str, Rows, dict[str, Any]]]:
     """
     if not source.many:
         yield "", source.rows, source.config
+    columns = [*source.fields, "seed"]
     fixed = {n: v for n, v in source.config.items() if not isinstance(v, list)}
     for rows, places in source.groups:
         for member, place in enumerate(places):
             if place < MEMBERS:
                 own = [{n: _of_member(v, member) for n, v in row.items()} for row in rows]
-                settings = {
-                    name: source.table[place].get(name) for name in (*source.fields, "seed")
-                }
+                settings = {name: source.table[place].get(name) for name in columns}
                 yield f"{place:03d}", own, fixed | settings
 
 
@@ -107,7 +103,7 @@ def _of_member(value: Any, member: int) -> Any:
 
 def _write(file: Path, clock: Clock, summaries: Iterable[tuple[int, Any]]) -> None:
     """Writes the events of a network in the order of their steps."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
     from tensorboardX.record_writer import RecordWriter
 
     events = [Event(wall_time=clock(0), file_version="brain.Event:2")]

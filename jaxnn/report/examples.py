@@ -24,10 +24,8 @@ NUMBERS = 6  # of an example that is no image
 def probabilities(outputs: Any, about: dict[str, Any]) -> np.ndarray | None:
     """Returns the probability of each class, `[..., classes]`, NaN where it is not finite.
 
-    Args:
-      outputs: logits, `[..., classes]`. For two classes also one number, `[...]` or `[..., 1]`: the
-        logit of the second, or its probability if `about` has that.
-      about: of the recording, as `with_classes` returns it.
+    `outputs` are logits, `[..., classes]`. For two classes also one number, `[...]` or `[..., 1]`:
+    the logit of the second, or its probability if that is what `about` says.
     """
     logits, classes = np.asarray(outputs, np.float64), about.get("classes")
     if not classes or classes < 2:

@@ -21,8 +21,6 @@ from jaxnn.report.source import Source, read
 from jaxnn.report.story import sentence
 from jaxnn.storage import files
 
-FILE = "report.html"
-
 
 def write(path: str | Path, out: str | Path | None = None) -> Path:
     """Writes the report of a run, and returns its path.
@@ -35,7 +33,7 @@ def write(path: str | Path, out: str | Path | None = None) -> Path:
       InvalidValue: if there is no run, or a newer jaxnn has written it.
       OSError: if the file cannot be written.
     """
-    file = Path(out) if out is not None else Path(path) / FILE
+    file = Path(out) if out is not None else Path(path) / "report.html"
     source = read(Path(path))
     files.write(file, of_run(source).encode(errors="replace"))
     return file

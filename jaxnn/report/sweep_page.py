@@ -150,11 +150,8 @@ def _curves(source: Source) -> Markup | None:
     ranking = settings(source)
     for setting in ranking[:CURVES]:
         for rows, places in source.groups:
-            mine = [
-                member
-                for member, place in enumerate(places)
-                if setting.values.items() <= source.table[place].items()
-            ]
+            values = setting.values.items()
+            mine = [i for i, place in enumerate(places) if values <= source.table[place].items()]
             if mine:
                 name = ", ".join(brief(value) for value in setting.values.values())
                 if len(setting.values) == 1:  # else it would stand beside its metric bare
