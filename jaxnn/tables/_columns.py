@@ -34,7 +34,7 @@ from jaxnn.tables.predictions import decoded, num_outputs, objective_of
 from jaxnn.typing import Any
 
 _KINDS = {kind.kind: kind for kind in (Real, Date, Category, Ignored)}
-_ROWS = 1 << 15
+_ROWS = 1 << 16
 _HEADS = ("column", "kind", "encoding", "missing", "classes")
 
 
@@ -225,8 +225,8 @@ class Columns:
                     values += more
                     indicators += missing
             for array, columns in ((numbers, values + indicators), (indices, codes)):
-                for place, column in enumerate(columns):
-                    array[start : start + _ROWS, place] = column
+                if columns:
+                    array[start : start + _ROWS] = np.array(columns).T
         return {"numbers": numbers, "categories": indices} if self.sizes else numbers
 
     def _labels(self, table: Any) -> np.ndarray:

@@ -43,18 +43,20 @@ class Scale:
     fill: float
 
     @classmethod
-    def fit(cls, values: np.ndarray, fill: str = "mean") -> "Scale":
-        """Returns the scale of numbers of which those that are NaN are missing."""
-        present = values[~np.isnan(values)]
-        mean = float(present.mean())
-        deviation = float(np.sqrt(np.mean((present - mean) ** 2)))
-        if present.min() == present.max():
-            mean, deviation = float(present[0]), 1.0
-        return cls(mean, deviation, mean if fill == "mean" else float(np.median(present)))
+    def fit(cls, column: Any, fill: str = "mean") -> "Scale":
+        """Returns the scale of a column of numbers, some of which may be missing."""
+        column = as_numbers(column).fill_nan(None)
+        mean, deviation, low, high = column.mean(), column.std(ddof=0), column.min(), column.max()
+        if np.isinf([low, high]).any():
+            raise infinite(column)
+        if low == high:
+            mean, deviation = low, 1.0
+        return cls(mean, deviation, mean if fill == "mean" else column.median())
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Returns the numbers in deviations from the mean, float32; what is missing is filled."""
-        values = np.where(np.isnan(values), self.fill, values)
+        missing = np.isnan(values)
+        values = np.where(missing, self.fill, values) if missing.any() else values
         return ((values - self.mean) / self.deviation).astype(np.float32)
 
     def decode(self, values: np.ndarray) -> np.ndarray:
@@ -84,7 +86,7 @@ class Real:
         """Returns the kind of a column of the training part."""
         real = cls(
             column.name,
-            Scale.fit(numbers(column), fill),
+            Scale.fit(column, fill),
             column.null_count() + nans(column),
             column.dtype.is_integer(),
         )
@@ -153,7 +155,7 @@ class Date:
     @classmethod
     def fit(cls, column: Any, parts: tuple[str, ...], fill: str) -> "Date":
         """Returns the kind of a column of the training part."""
-        scales = tuple(Scale.fit(numbers(PARTS[part](column)), fill) for part in parts)
+        scales = tuple(Scale.fit(PARTS[part](column), fill) for part in parts)
         return cls(column.name, parts, scales, column.null_count())
 
     def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -207,13 +209,34 @@ def numbers(column: Any) -> np.ndarray:
       InvalidType: if it does not hold numbers.
       InvalidValue: if one is infinite.
     """
+    column = as_numbers(column)
+    values = (column.fill_null(np.nan) if column.null_count() else column).to_numpy()
+    if np.isinf(values).any():
+        raise infinite(column)
+    return values
+
+
+def infinite(column: Any) -> InvalidValue:
+    """Returns what is said of a column with numbers that are not finite."""
+    wrong = column.filter(column.is_infinite())
+    return InvalidValue(
+        "columns",
+        f"column {column.name!r} holds a number that is not finite",
+        got=f"{wrong[0]} in {len(wrong)} rows",
+        expected="finite numbers, or missing ones",
+        fix="Correct it, or write it as missing",
+    )
+
+
+def as_numbers(column: Any) -> Any:
+    """Returns a column as float64; raises `InvalidType` if it does not hold numbers."""
     import polars
 
     if column.dtype == polars.String:
         read = column.str.strip_chars().cast(polars.Float64, strict=False)
         if read.null_count() == column.null_count():
             column = read
-    if column.dtype == polars.Null or column.dtype == polars.Boolean:
+    if column.dtype in (polars.Null, polars.Boolean):
         column = column.cast(polars.Float64)
     if column.dtype == polars.Duration:
         column = column.dt.total_microseconds() / 1e6
@@ -225,16 +248,7 @@ def numbers(column: Any) -> np.ndarray:
             expected="numbers, as in the rows that the columns were fitted on",
             fix="Correct those values, or write them as missing",
         )
-    values = column.cast(polars.Float64).fill_null(np.nan).to_numpy()
-    if np.isinf(values).any():
-        raise InvalidValue(
-            "columns",
-            f"column {column.name!r} holds a number that is not finite",
-            got=f"{values[np.isinf(values)][0]}",
-            expected="finite numbers, or missing ones",
-            fix="Correct it, or write it as missing",
-        )
-    return values
+    return column.cast(polars.Float64)
 
 
 def as_dates(column: Any) -> Any:

@@ -6,7 +6,6 @@ with or without a time) if all of its values are, and text otherwise.
 
 import csv
 import gzip
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from jaxnn.checks import InvalidValue, choice
 from jaxnn.typing import Any
 
 DELIMITERS = (",", ";", "\t", "|")
-_HEAD, _CHUNK, _ROWS = 1 << 16, 1 << 24, 10_000
+_HEAD, _CHUNK, _ROWS = 1 << 16, 1 << 18, 10_000
 _DECIMAL_COMMA = r"^\s*[+-]?\d+(,\d+)?\s*$"
 _DATES = (
     (r"\d{4}-\d{2}-\d{2}", "Date", "%Y-%m-%d"),
@@ -87,37 +86,34 @@ def typed(polars: Any, column: Any, dates: Mapping[str, str], decimal_comma: boo
     if column.name in dates:
         return _dated(polars, column, dates[column.name])
     values = column.drop_nulls()
-    first = values.first() if len(values) else None
-    if first is None:
-        return column
-    stripped = column.str.strip_chars()
-    kinds = [polars.Int64, polars.Float64]
-    for kind in kinds:
-        if _all_are(first.strip(), kind is polars.Int64):
-            numbers = stripped.cast(kind, strict=False)
+    first = values.first().strip() if len(values) else ""
+    # What the first value cannot be, the others need not be tried for.
+    for kind, read in ((polars.Int64, int), (polars.Float64, float)):
+        if _is(first, read):
+            numbers = column.str.strip_chars().cast(kind, strict=False)
             if numbers.null_count() == column.null_count():
                 return numbers
-    if decimal_comma and "," in "".join(values.head(100)):
+    if decimal_comma and _is(first.replace(",", "."), float):
         if values.str.contains(_DECIMAL_COMMA).all():
-            return stripped.str.replace(",", ".", literal=True).cast(polars.Float64)
-    if first.strip().lower() in ("true", "false"):
-        words = stripped.str.to_lowercase()
+            plain = column.str.strip_chars().str.replace(",", ".", literal=True)
+            return plain.cast(polars.Float64)
+    if first.lower() in ("true", "false"):
+        words = column.str.strip_chars().str.to_lowercase()
         if words.drop_nulls().is_in(["true", "false"]).all():
-            return (words == "true").alias(column.name)
+            return words == "true"
     for pattern, kind, form in _DATES:
-        if re.fullmatch(pattern, first.strip()):
-            plain = stripped if kind == "Date" else stripped.str.replace("T", " ", literal=True)
-            plain = plain if kind == "Date" else plain.str.strip_suffix("Z")
+        if re.fullmatch(pattern, first):
+            plain = column.str.strip_chars().str.replace("T", " ", literal=True)
+            plain = plain.str.strip_suffix("Z")
             read = plain.str.strptime(getattr(polars, kind), form, strict=False)
             if read.null_count() == column.null_count():
                 return read
     return column
 
 
-def _all_are(first: str, whole: bool) -> bool:
-    """Returns whether a column that begins so may be numbers; it saves a pass over the others."""
+def _is(text: str, kind: Any) -> bool:
     try:
-        int(first) if whole else float(first)
+        kind(text)
     except ValueError:
         return False
     return True
@@ -168,7 +164,7 @@ def _delimiter(path: Path, lines: list[str]) -> str:
 
 
 def _check_header(path: Path, names: list[str]) -> None:
-    if all(_is_number(name) for name in names):
+    if all(_is(name, float) for name in names):
         raise InvalidValue(
             "read_table",
             f"the header of {path.name} is all numbers",
@@ -189,13 +185,6 @@ def check_names(names: list[str]) -> None:
             expected="every column with a name, each name once",
             fix="Rename them, or read a file without a header by header=None",
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def _blank_lines(path: Path, cut: str, table: Any, header: bool, empty: int, encoding: str) -> bool:
