@@ -25,7 +25,7 @@ class Config:
     data: Path = Path(__file__).parent / "tables" / "wine.csv"  # a csv, parquet or Arrow file
     labels: tuple[str, ...] = ("class",)  # the column to predict, or several
     ignore: tuple[str, ...] = ()  # columns to leave out
-    dates: tuple[str, ...] = ("time", "month", "weekday", "hour")  # what becomes of dates
+    dates: tuple[str, ...] = ("time", "time_of_year", "weekday", "time_of_day")  # of dates
     group: str | None = None  # rows with the same value of this column stay together
     time: str | None = None  # hold out the latest rows by this column
     balanced: bool = False  # whether rare classes weigh more in training

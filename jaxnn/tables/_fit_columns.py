@@ -7,10 +7,10 @@ from jaxnn.checks import InvalidType, InvalidValue, choice
 from jaxnn.tables._columns import Columns
 from jaxnn.tables._read_table import import_polars, read_table
 from jaxnn.tables.categories import Category
-from jaxnn.tables.kinds import PARTS, Date, Ignored, Real, as_dates
+from jaxnn.tables.kinds import OF_TIMES, PARTS, Date, Ignored, Real, as_dates
 from jaxnn.typing import Any
 
-_DATES = ("time", "month", "weekday", "hour")
+_DATES = ("time", "time_of_year", "weekday", "time_of_day")
 _TASKS = ("classification", "regression", "multi_label")
 
 
@@ -43,8 +43,9 @@ def fit_columns(
       ignore: columns to leave out.
       one_hot: whether categories become columns of 0 and 1, so that inputs are one array.
       dates: what becomes of dates, for all columns or by name: some of `"time"` (seconds),
-        `"year"`, `"month"`, `"day"`, `"weekday"`, `"day_of_year"`, `"hour"`, `"minute"`. What a
-        column of days does not have, hours and minutes, it does without.
+        `"year"`, `"month"`, `"day"`, `"weekday"`, `"day_of_year"`, `"hour"`, `"minute"`, and
+        `"time_of_day"`, `"time_of_week"`, `"time_of_year"`, each a sine and a cosine, for which
+        midnight is beside midnight. Days have no hours: what is of times alone is left out.
       fill: what stands for a missing number, `"mean"` or `"median"`.
 
     Raises:
@@ -112,7 +113,9 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
         if not column.dtype.is_temporal():
             column = as_dates(column)
         if column.dtype == polars.Date:
-            parts = tuple(part for part in parts if part not in ("hour", "minute"))
+            parts = tuple(part for part in parts if part not in OF_TIMES)
+        if not parts:
+            return Ignored(column.name, "days have no hours", missing)
         return Date.fit(column, parts, fill)
     return Category.fit(column, one_hot or kind == "one_hot")
 

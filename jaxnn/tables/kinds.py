@@ -13,19 +13,36 @@ import numpy as np
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.formatting import brief
 from jaxnn.tables.text import typed
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Callable
 
-# What a column of dates may become, by the method of polars that reads it.
-PARTS = {
-    "time": lambda column: column.dt.epoch("us") / 1e6,  # seconds
-    "year": lambda column: column.dt.year(),
-    "month": lambda column: column.dt.month(),
-    "day": lambda column: column.dt.day(),
-    "weekday": lambda column: column.dt.weekday(),  # Monday is 1
-    "day_of_year": lambda column: column.dt.ordinal_day(),
-    "hour": lambda column: column.dt.hour(),
-    "minute": lambda column: column.dt.minute(),
+
+def _days(column: Any) -> Any:
+    """Returns the time of the day, in days."""
+    seconds = column.dt.epoch("s") % 86400
+    return seconds / 86400
+
+
+def _cycle(turns: Any) -> tuple[Any, Any]:
+    """Returns places on a circle, on which 23:59 is beside 0:00."""
+    return (2 * np.pi * turns).sin(), (2 * np.pi * turns).cos()
+
+
+# What a column of dates may become; hours and what is smaller only of times.
+PARTS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "time": lambda column: (column.dt.epoch("us") / 1e6,),  # seconds
+    "year": lambda column: (column.dt.year(),),
+    "month": lambda column: (column.dt.month(),),
+    "day": lambda column: (column.dt.day(),),
+    "weekday": lambda column: (column.dt.weekday(),),  # Monday is 1
+    "day_of_year": lambda column: (column.dt.ordinal_day(),),
+    "hour": lambda column: (column.dt.hour(),),
+    "minute": lambda column: (column.dt.minute(),),
+    "time_of_day": lambda column: _cycle(_days(column)),
+    "time_of_week": lambda column: _cycle((column.dt.weekday() - 1 + _days(column)) / 7),
+    "time_of_year": lambda column: _cycle((column.dt.ordinal_day() - 1 + _days(column)) / 365.25),
 }
+_CYCLES = ("time_of_day", "time_of_week", "time_of_year")
+OF_TIMES = ("hour", "minute", "time_of_day")
 
 
 @dataclass(frozen=True)
@@ -142,7 +159,7 @@ class Date:
     Attributes:
       name: of the column.
       parts: names among `PARTS`.
-      scales: the scale of each.
+      scales: the scale of each of their numbers.
       missing: how many were missing in the training part.
     """
 
@@ -155,17 +172,15 @@ class Date:
     @classmethod
     def fit(cls, column: Any, parts: tuple[str, ...], fill: str) -> "Date":
         """Returns the kind of a column of the training part."""
-        scales = tuple(Scale.fit(PARTS[part](column), fill) for part in parts)
+        scales = tuple(Scale.fit(each, fill) for part in parts for each in PARTS[part](column))
         return cls(column.name, parts, scales, column.null_count())
 
     def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Returns `(numbers, [indicator])`, the second empty if none was missing in training."""
         if not column.dtype.is_temporal():
             column = as_dates(column)
-        encoded = [
-            scale.encode(numbers(PARTS[part](column)))
-            for part, scale in zip(self.parts, self.scales)
-        ]
+        each = [number for part in self.parts for number in PARTS[part](column)]
+        encoded = [scale.encode(numbers(number)) for scale, number in zip(self.scales, each)]
         missing = column.is_null().to_numpy().astype(np.float32)
         return encoded, [missing] if self.missing else []
 
@@ -173,7 +188,8 @@ class Date:
     def names(self) -> tuple[list[str], list[str]]:
         """The names of the numbers and of the indicator."""
         indicator = [f"{self.name} is missing"] if self.missing else []
-        return [f"{self.name} ({part})" for part in self.parts], indicator
+        ends = {part: ("",) for part in PARTS} | dict.fromkeys(_CYCLES, (" sine", " cosine"))
+        return [f"{self.name} ({p}{end})" for p in self.parts for end in ends[p]], indicator
 
     @property
     def words(self) -> str:

@@ -201,8 +201,14 @@ def test_numbers_and_dates_as_text_are_read():
         {"a": [1.0, 3.0], "when": ["2026-01-01", "2026-01-03"]}, kinds={"when": "date"}
     )
     inputs = dated.encode({"a": ["3"], "when": ["2026-01-02"]})["inputs"]
-    assert dated.features == ("a", "when (time)", "when (month)", "when (weekday)")
-    close(inputs, [[1.0, 0.0, 0.0, 0.0]])
+    assert dated.features == (
+        "a",
+        "when (time)",
+        "when (time_of_year sine)",
+        "when (time_of_year cosine)",
+        "when (weekday)",
+    )
+    close(inputs[:, [0, 1, 4]], [[1.0, 0.0, 0.0]])
 
 
 # --- Kinds, tasks, predictions -------------------------------------------------------------------
@@ -234,6 +240,23 @@ def test_dates_become_the_numbers_of_ones_choice():
     expected = StandardScaler().fit_transform(np.column_stack([numbers, seconds]))
     close(columns.encode(table)["inputs"], expected)
     assert columns.features[-1] == "day (time)"
+
+
+def test_cycles_end_where_they_begin():
+    times = ["2024-01-01 00:00", "2024-01-01 12:00", "2024-01-01 23:59", "2024-12-31 23:59"]
+    table = jaxnn.read_table({"at": times}, dates={"at": "%Y-%m-%d %H:%M"})
+    parts = ("time_of_day", "time_of_week", "time_of_year")
+    columns = jaxnn.fit_columns(table, dates=parts)
+    points = np.stack(
+        [c.decode(x) for c, x in zip(columns.inputs[0].scales, columns.encode(table)["inputs"].T)],
+        -1,
+    )
+    day, week, year = points.reshape(4, 3, 2).transpose(1, 0, 2)
+    close(day[1], [0.0, -1.0])
+    for cycle in (day, week, year):
+        close(np.sum(cycle**2, -1), 1.0)
+    assert np.abs(day[0] - day[2]).max() < 0.01 and np.abs(year[0] - year[3]).max() < 0.02
+    close(week[1], [np.sin(np.pi / 7), np.cos(np.pi / 7)])
 
 
 @pytest.mark.parametrize(
