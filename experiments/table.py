@@ -16,6 +16,7 @@ import optax
 import jaxnn
 from experiments.command import command
 from experiments.fields import Hparam, hparams
+from jaxnn.checks import choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,10 @@ def trained(config: Config, train, held_out, **options) -> tuple[jaxnn.Columns, 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains until validation rows are predicted no better, and predicts the test rows."""
-    table = jaxnn.read_table(config.data).drop_nulls(config.labels)
+    table = jaxnn.read_table(config.data)
+    for name in config.labels:
+        choice("table", "labels", name, table.columns)
+    table = table.drop_nulls(config.labels)  # a row without an answer teaches nothing
     train, validation, test = parts(config, table)
     held_out = {"validation": validation, "test": test}
     columns, run = trained(config, train, held_out, out=out, **options)

@@ -233,8 +233,6 @@ class Columns:
         for label in self.labels:
             column = table[label.name]
             gaps = column.null_count()
-            if column.dtype.is_float():
-                gaps += int(column.is_nan().sum())
             if gaps:
                 raise InvalidValue(
                     "encode",

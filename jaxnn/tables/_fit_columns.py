@@ -91,9 +91,6 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
     missing = column.null_count()
     if kind == "ignore":
         return Ignored(column.name, "as asked", missing)
-    if column.dtype.is_float():
-        column = column.fill_nan(None)
-        missing = column.null_count()
     if missing == len(column):
         return Ignored(column.name, "there is no value", missing)
     if kind is None:

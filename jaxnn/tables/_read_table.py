@@ -28,7 +28,7 @@ def read_table(
     missing: Sequence[str] = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "?"),
     encoding: str = "utf-8",
 ) -> Any:
-    """Returns a table as a polars `DataFrame`.
+    """Returns a table as a polars `DataFrame`, in which missing values, NaN too, are null.
 
     Args:
       source: a `.csv`, `.tsv` or `.txt` file (also `.gz`), a `.parquet`, `.arrow` or `.feather`
@@ -53,8 +53,9 @@ def read_table(
         path = Path(source).expanduser()
         choice("read_table", "the ending of the path", path.suffix, (*_TEXT, *_BINARY))
         if path.suffix in _TEXT:
-            return read_text(polars, path, delimiter, bool(header), text, missing, encoding, dates)
-        table = _binary(polars, path)
+            table = read_text(polars, path, delimiter, bool(header), text, missing, encoding, dates)
+        else:
+            table = _binary(polars, path)
     elif isinstance(source, polars.LazyFrame):
         table = source.collect()
     elif isinstance(source, polars.DataFrame):
@@ -84,7 +85,7 @@ def read_table(
     for name, pattern in (dates or {}).items():
         choice("read_table", "a column of dates", name, table.columns)
         table = table.with_columns(typed(polars, table[name], {name: pattern}))
-    return table
+    return table.with_columns(polars.selectors.float().fill_nan(None))
 
 
 def import_polars(where: str) -> Any:

@@ -62,7 +62,7 @@ class Scale:
     @classmethod
     def fit(cls, column: Any, fill: str = "mean") -> "Scale":
         """Returns the scale of a column of numbers, some of which may be missing."""
-        column = as_numbers(column).fill_nan(None)
+        column = as_numbers(column)
         mean, deviation, low, high = column.mean(), column.std(ddof=0), column.min(), column.max()
         if np.isinf([low, high]).any():
             raise infinite(column)
@@ -104,7 +104,7 @@ class Real:
         real = cls(
             column.name,
             Scale.fit(column, fill),
-            column.null_count() + nans(column),
+            column.null_count(),
             column.dtype.is_integer(),
         )
         real._check_exact(column)
@@ -251,7 +251,7 @@ def as_numbers(column: Any) -> Any:
     if column.dtype == polars.String:
         read = column.str.strip_chars().cast(polars.Float64, strict=False)
         if read.null_count() == column.null_count():
-            column = read
+            column = read.fill_nan(None)
     if column.dtype in (polars.Null, polars.Boolean):
         column = column.cast(polars.Float64)
     if column.dtype == polars.Duration:
@@ -283,8 +283,3 @@ def as_dates(column: Any) -> Any:
             fix="Write them as 2026-11-28, or read them by read_table(..., dates=...)",
         )
     return dates
-
-
-def nans(column: Any) -> int:
-    """Returns how many floats are NaN."""
-    return int(column.is_nan().sum()) if column.dtype.is_float() else 0

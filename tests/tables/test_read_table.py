@@ -51,6 +51,13 @@ def test_types_are_those_of_all_values(tmp_path):
     assert table["f"].null_count() == 2  # all that stands for a missing value
 
 
+def test_nan_is_missing_in_every_source(tmp_path):
+    assert read(tmp_path, "a,b\n1.5,-nan\n+NaN,2\n", missing=[""])["a"].to_list() == [1.5, None]
+    assert jaxnn.read_table({"a": [1.5, float("nan")]})["a"].to_list() == [1.5, None]
+    columns = jaxnn.fit_columns({"a": [1.0, 3.0, None]})
+    assert columns.encode({"a": ["nan", "3"]})["inputs"].tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
 def test_the_type_of_a_late_row_counts(tmp_path):
     rows = ["n,t,gap"] + ["1,2,"] * 11_000 + ["1.5,word,7"]
     table = read(tmp_path, "\n".join(rows))
