@@ -89,7 +89,7 @@ def first_bad(training: Training, trial: Any, end: int) -> Any:
         return None if bool(good) else state
     while int(state.step) < end:
         before = jax.tree.map(jax.numpy.array, state)
-        window = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), training.metrics)
+        window = measures.empty(training.metrics)
         state, window, _ = stepped(learner, state, window, data)
         if not bool(_is_good(state, window)):
             return before

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from jaxnn import display
+from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
 from jaxnn.driver.placement import Placed, restored
@@ -213,7 +214,7 @@ class Training:
 
     def trials(self, slots: Any = None) -> Trial:
         """Returns the trial at the beginning, or those in these slots."""
-        window = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.metrics)
+        window = measures.empty(self.metrics)
         return begin(
             self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, self.data,
             slots, self.layout.members,

@@ -139,7 +139,7 @@ def _recent(recent: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:
 
 
 def _share(skipped: float) -> measures.Metric:
-    return measures.mean(jnp.float32(skipped), jnp.ones(()))
+    return measures.mean(jnp.float32(skipped), jnp.ones(()), better="lower")
 
 
 def _floats(tree: Any) -> list[Any]:

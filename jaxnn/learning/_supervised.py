@@ -87,7 +87,7 @@ def learner(
 
         def loss(params):
             outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
-            measured = measures.mean(*goal.loss(outputs, batch))
+            measured = measures.mean(*goal.loss(outputs, batch), better="lower")
             total, weight = measured.sums
             # A batch whose weights are all 0 has nothing to say: its gradient is 0, not NaN.
             return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
@@ -136,7 +136,7 @@ def learner(
         goal = build_objective(state.hparams)
         batch = goal.prepare(None, batch)
         outputs = predict(state, batch["inputs"])
-        loss = measures.mean(*goal.loss(outputs, batch))
+        loss = measures.mean(*goal.loss(outputs, batch), better="lower")
         return {"loss": loss, **_metrics(goal, outputs, batch)}
 
     # Traced once for its shapes, whatever programs it is part of.

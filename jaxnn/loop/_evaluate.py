@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -22,8 +21,7 @@ def evaluation(learner: Learner, state: Any, data: Resident) -> dict[str, Any]:
         return measures.merge(sums, evaluated(learner, state, data, number))
 
     sums = jax.eval_shape(partial(evaluated, learner), state, data, 0)
-    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
-    return measures.values(lax.fori_loop(0, data.num_batches, add, empty))
+    return measures.values(lax.fori_loop(0, data.num_batches, add, measures.empty(sums)))
 
 
 @partial(jax.jit, static_argnums=0, inline=True)

@@ -110,8 +110,8 @@ def elbo(
         errors, kl = parts(outputs, batch)
         weights = weights_of(batch, errors)
         return {
-            "reconstruction_error": measures.mean(errors, weights),
-            "kl": measures.mean(kl, weights),
+            "reconstruction_error": measures.mean(errors, weights, better="lower"),
+            "kl": measures.mean(kl, weights, better="lower"),
         }
 
     def check(outputs, arrays):

@@ -51,7 +51,7 @@ def regression(
         weights = weights_of(batch, targets)
         return {
             "r2": measures.r_squared(predictions, targets, weights),
-            "mae": measures.mean(absolute_error(predictions, targets), weights),
+            "mae": measures.mean(absolute_error(predictions, targets), weights, better="lower"),
         }
 
     return Objective(loss, metrics)

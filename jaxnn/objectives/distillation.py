@@ -65,7 +65,7 @@ def distill(
 
     def metrics(outputs, batch):
         same = jnp.argmax(outputs, -1) == jnp.argmax(batch["teacher"], -1)
-        agreement = measures.mean(same, weights_of(batch, same))
+        agreement = measures.mean(same, weights_of(batch, same), better="higher")
         return {**base.metrics(outputs, batch), "agreement": agreement}
 
     return Objective(loss, metrics, prepare, base.check)
