@@ -22,7 +22,6 @@ from jaxnn.metrics.answers import (
     top_k,
 )
 from jaxnn.metrics.metric import (
-    Better,
     Metric,
     empty,
     has_value,
@@ -35,7 +34,6 @@ from jaxnn.metrics.metric import (
 from jaxnn.metrics.predictions import bits_per_byte, perplexity, r_squared
 
 __all__ = [
-    "Better",
     "Metric",
     "accuracy",
     "auc",

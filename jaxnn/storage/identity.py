@@ -78,7 +78,8 @@ def check_identity(
     """
     watch = now.get("watch")
     # Checkpoints before 2026-12 have it as a string.
-    if saved.get("watch") == str(Watch(**watch) if watch else None):
+    older = [Watch(**watch), Watch(**{**watch, "better": None})] if watch else [None]
+    if saved.get("watch") in [*map(str, older), *(each and asdict(each) for each in older)]:
         saved = {**saved, "watch": watch}
     changes = {
         n: (saved.get(n), now.get(n)) for n in {**saved, **now} if saved.get(n) != now.get(n)
