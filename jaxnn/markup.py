@@ -34,23 +34,26 @@ def element(name: str, /, *children: Any, **attributes: Any) -> Markup:
     Args:
       name: of the element.
       children: `Markup` stays as it is, `None` is left out, anything else is text.
-      attributes: by name, where `class_` is `class` and `aria_label` is `aria-label`; `True` is an
-        attribute without a value; `None` and `False` leave it out.
+      attributes: `class_` is `class` and `aria_label` is `aria-label`; `None` leaves one out.
     """
     given = "".join(
-        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escaped(value)}"')
+        f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"'
         for key, value in attributes.items()
-        if value is not None and value is not False
+        if value is not None
     )
-    if name in _VOID:
-        return Markup(f"<{name}{given}>")
-    return Markup(f"<{name}{given}>{join(*children)}</{name}>")
+    end = "" if name in _VOID else f"{join(*children)}</{name}>"
+    return Markup(f"<{name}{given}>{end}")
 
 
 def join(*children: Any) -> Markup:
     """Returns pieces as one piece of markup; what is no markup is text."""
     given = (each for each in children if each is not None)
     return Markup("".join(c if isinstance(c, Markup) else escaped(c) for c in given))
+
+
+def listing(pieces: Iterable[Any], between: str) -> Markup:
+    """Returns pieces with something between them, as one piece of markup."""
+    return Markup(escaped(between).join(join(each) for each in pieces))
 
 
 def escaped(value: Any) -> Markup:
@@ -72,6 +75,11 @@ def cut(text: Any, letters: int = LETTERS) -> str:
 def quoted(text: Any, **attributes: Any) -> Markup:
     """Returns what a run says, apart from the words beside it."""
     return element("bdi", cut(text), **attributes)
+
+
+def folded(summary: str, content: Markup) -> Markup:
+    """Returns content that opens when its summary is clicked."""
+    return element("details", element("summary", summary), content)
 
 
 def block(content: Any, name: str) -> Markup:
@@ -98,13 +106,9 @@ def table(
         element("tr", element("th", first, scope="row"), *[element("td", each) for each in rest])
         for first, *rest in rows
     ]
-    inner = element(
-        "table",
-        caption and element("caption", caption),
-        element("thead", head),
-        element("tbody", *lines),
-        class_="numbers" if numbers else None,
-    )
+    parts = caption and element("caption", caption), element("thead", head)
+    class_ = "numbers" if numbers else None
+    inner = element("table", *parts, element("tbody", *lines), class_=class_)
     # Reached by keyboard, since that is how it is scrolled without a mouse.
     label = re.sub(r"<[^>]*>", "", caption) if isinstance(caption, Markup) else caption
     label = label and html.unescape(label)

@@ -147,7 +147,7 @@ def test_nothing_is_promised_configured_or_pickled(module):
 def test_what_is_heavy_is_imported_where_it_is_used(module):
     top = {name.split(".")[0] for name, _ in imports(MODULES[module], top_level_only=True)}
     heavy = {"flax", "rich", "tyro", "pooch", "orbax", "matplotlib", "pandas", "grain"}
-    assert not top & (heavy | {"tensorboard"})
+    assert not top & (heavy | {"tensorboard", "tensorboardX"})
 
 
 def test_importing_jaxnn_loads_nothing_heavy():

@@ -22,7 +22,7 @@ from jax import lax
 
 import jaxnn
 from jaxnn.data.order import epoch_and_place, permute
-from jaxnn.layers.convolution import convolve
+from jaxnn.layers._convolve import convolve
 from jaxnn.learning._learner import ORDER
 from jaxnn.loop._advance import advance
 from jaxnn.loop._run import Form, empty_window, trace_step

@@ -7,11 +7,11 @@ stands between such layers. A layer is one function that returns a `Network`.
 
 from jaxnn.layers._activation import activation, flatten
 from jaxnn.layers._attention import attention
+from jaxnn.layers._convolve import conv_general_dilated
 from jaxnn.layers._dropout import dropout, stochastic_depth
 from jaxnn.layers._embedding import embedding, positions
 from jaxnn.layers._linear import linear
-from jaxnn.layers.convolution import conv, conv_general_dilated
-from jaxnn.layers.depthwise import depthwise_conv
+from jaxnn.layers.convolution import conv, conv_transpose, depthwise_conv
 from jaxnn.layers.normalization import (
     batch_norm,
     group_norm,
@@ -21,7 +21,6 @@ from jaxnn.layers.normalization import (
 )
 from jaxnn.layers.pooling import avg_pool, max_pool
 from jaxnn.layers.recurrent import gru, lstm
-from jaxnn.layers.transposed import conv_transpose
 
 __all__ = [
     "activation",

@@ -25,7 +25,7 @@ from jaxnn.typing import Any, Array, Float, Int, Number
 def attend(
     q: Float[Array, "batch heads time features"],
     k: Float[Array, "batch kv_heads memory features"],
-    v: Float[Array, "batch kv_heads memory features"],
+    v: Float[Array, "batch kv_heads memory values"],
     *,
     causal: bool = False,
     window: int | None = None,
@@ -33,7 +33,7 @@ def attend(
     dropout: Number = 0.0,
     key: Any = None,
     remembers: bool = False,
-) -> Float[Array, "batch heads time features"]:
+) -> Float[Array, "batch heads time values"]:
     """Returns for each query the mean of the values, weighted by how well it fits their keys.
 
     Args:
@@ -57,7 +57,7 @@ def attend(
     group = heads // kv_heads
     # The queries of a group share their keys, so that one product serves them all.
     q = q.reshape(batch * kv_heads, group * time, features)
-    k, v = (x.reshape(batch * kv_heads, memory, features) for x in (k, v))
+    k, v = (x.reshape(batch * kv_heads, memory, -1) for x in (k, v))
     exact = at_least_float32(q.dtype)
     scores = jnp.einsum("bqf,bkf->bqk", q, k, preferred_element_type=exact)
     scores = scores * (1.0 / math.sqrt(features))
@@ -70,7 +70,7 @@ def attend(
     if drops:
         weights, _ = dropout_layer(dropout).apply({}, {}, weights, key=key)
     mixed = jnp.einsum("bqk,bkf->bqf", weights, v)
-    return mixed.reshape(batch, heads, time, features)
+    return mixed.reshape(batch, heads, time, -1)
 
 
 def rotated(

@@ -65,17 +65,7 @@ def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
 
     Source: Ba et al., Layer Normalization, 2016, eq. (4), https://arxiv.org/abs/1607.06450.
     """
-    positive("layer_norm", "epsilon", epsilon)
-
-    def apply(params, inputs):
-        floating("layer_norm", inputs)
-        check_features("layer_norm", inputs, params["scale"].shape[0])
-        x = inputs.astype(at_least_float32(inputs.dtype))
-        x = x - x.mean(-1, keepdims=True)
-        x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
-        return _affine(x, params).astype(inputs.dtype)
-
-    return describe(stateless(apply, _scale_and_bias if bias else _scale), "layer_norm")
+    return _norm("layer_norm", epsilon, bias=bias)
 
 
 def rms_norm(*, epsilon: float = 1e-6) -> Network:
@@ -84,16 +74,7 @@ def rms_norm(*, epsilon: float = 1e-6) -> Network:
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, eq. (4),
     https://arxiv.org/abs/1910.07467.
     """
-    positive("rms_norm", "epsilon", epsilon)
-
-    def apply(params, inputs):
-        floating("rms_norm", inputs)
-        check_features("rms_norm", inputs, params["scale"].shape[0])
-        x = inputs.astype(at_least_float32(inputs.dtype))
-        x = x * _inverse_root((x * x).mean(-1, keepdims=True), epsilon)
-        return _affine(x, params).astype(inputs.dtype)
-
-    return describe(stateless(apply, _scale), "rms_norm")
+    return _norm("rms_norm", epsilon, bias=False, centre=False)
 
 
 def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
@@ -114,29 +95,37 @@ def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
     Source: Wu and He, Group Normalization, ECCV 2018, eq. (7), https://arxiv.org/abs/1803.08494.
     """
     positive_integer("group_norm", "groups", groups)
-    positive("group_norm", "epsilon", epsilon)
+    return describe(_norm("group_norm", epsilon, groups=groups), "group_norm", groups=groups)
+
+
+def _norm(
+    kind: str, epsilon: float, bias: bool = True, centre: bool = True, groups: int | None = None
+) -> Network:
+    """Normalizes over the last axis, or over groups of it and all axes but the batch's."""
+    positive(kind, "epsilon", epsilon)
 
     def init(key, inputs):
-        if inputs.shape[-1] % groups:
+        if groups and inputs.shape[-1] % groups:
             raise InvalidValue(
-                "group_norm",
+                kind,
                 "the features do not divide into the groups",
                 got=f"inputs of shape {inputs.shape} and groups={groups}",
                 expected="a number of groups that divides the number of features",
                 fix=f"Pass, say, groups={math.gcd(inputs.shape[-1], groups)}",
             )
-        return _scale_and_bias(key, inputs)
+        return _scale_and_bias(inputs, bias)
 
     def apply(params, inputs):
-        floating("group_norm", inputs)
-        check_features("group_norm", inputs, params["scale"].shape[0])
-        x = inputs.astype(at_least_float32(inputs.dtype)).reshape(*inputs.shape[:-1], groups, -1)
-        axes = (*range(1, x.ndim - 2), x.ndim - 1)
-        x = x - x.mean(axes, keepdims=True)
+        x, axes = _widened(kind, params, inputs), (-1,)
+        if groups:
+            x = x.reshape(*inputs.shape[:-1], groups, -1)
+            axes = (*range(1, x.ndim - 2), x.ndim - 1)
+        if centre:
+            x = x - x.mean(axes, keepdims=True)
         x = x * _inverse_root((x * x).mean(axes, keepdims=True), epsilon)
         return _affine(x.reshape(inputs.shape), params).astype(inputs.dtype)
 
-    return describe(stateless(apply, init), "group_norm", groups=groups)
+    return describe(stateless(apply, init), kind)
 
 
 def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number = 1.0) -> Network:
@@ -162,13 +151,11 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number =
     def init(key, inputs):
         features = inputs.shape[-1]
         state = {"mean": jnp.zeros(features, jnp.float32), "var": jnp.ones(features, jnp.float32)}
-        params = _scale_and_bias(key, inputs)
+        params = _scale_and_bias(inputs)
         return params | {"scale": params["scale"] * scale}, state
 
     def apply(params, state, inputs, *, key=None):
-        floating("batch_norm", inputs)
-        check_features("batch_norm", inputs, params["scale"].shape[0])
-        x = inputs.astype(at_least_float32(inputs.dtype))
+        x = _widened("batch_norm", params, inputs)
         if key is None:
             mean, var = state["mean"], state["var"]
         else:
@@ -186,15 +173,17 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number =
     return Network(init, apply, Parts("batch_norm", (("momentum", momentum),)))
 
 
-def _scale(key, inputs):
-    return {"scale": jnp.ones(inputs.shape[-1], jnp.float32)}
+def _scale_and_bias(inputs: Any, bias: bool = True) -> dict[str, Any]:
+    features = inputs.shape[-1]
+    scale = {"scale": jnp.ones(features, jnp.float32)}
+    return scale | ({"bias": jnp.zeros(features, jnp.float32)} if bias else {})
 
 
-def _scale_and_bias(key, inputs):
-    return {
-        "scale": jnp.ones(inputs.shape[-1], jnp.float32),
-        "bias": jnp.zeros(inputs.shape[-1], jnp.float32),
-    }
+def _widened(kind: str, params: Any, inputs: Any) -> Any:
+    """Returns the inputs in the dtype of the statistics; raises if they cannot be normalized."""
+    floating(kind, inputs)
+    check_features(kind, inputs, params["scale"].shape[0])
+    return inputs.astype(at_least_float32(inputs.dtype))
 
 
 def _inverse_root(variance, epsilon):

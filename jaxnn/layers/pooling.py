@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import floating
-from jaxnn.layers.convolution import Padding, Sizes, check_fit, explicit_padding, per_axis
+from jaxnn.layers._windows import Padding, Sizes, pad, per_axis, place_windows
 from jaxnn.network import Network, describe, stateless
 
 
@@ -44,20 +44,12 @@ def avg_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = 
 
 def _pool(kind, window, strides, padding, merge, neutral, mean):
     strides = window if strides is None else strides
-    per_axis(kind, "window", window)
-    per_axis(kind, "strides", strides)
+    per_axis(kind, window=window, strides=strides)
 
     def apply(params, inputs):
         floating(kind, inputs)
-        space = inputs.ndim - 2
-        sizes = per_axis(kind, "window", window, space)
-        steps = per_axis(kind, "strides", strides, space)
-        ones = (1,) * space
-        pads = explicit_padding(kind, padding, inputs.shape[1:-1], sizes, steps, ones)
-        border = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
-        x = lax.pad(inputs, jnp.asarray(neutral, inputs.dtype), border)
-        for length, size in zip(x.shape[1:-1], sizes):
-            check_fit(kind, length, size, inputs)
+        sizes, steps, pads, _ = place_windows(kind, inputs, window, strides, padding)
+        x = pad(inputs, pads, neutral)
         # One axis at a time, as shifted slices: on CPU a gradient step of a small convnet takes
         # half the time that it takes with lax.reduce_window, whose gradient is a scatter.
         for axis, (size, step) in enumerate(zip(sizes, steps), start=1):

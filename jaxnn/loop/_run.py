@@ -8,7 +8,7 @@ read as rarely as you like.
 The same step runs in two forms. *Looped*, the steps of a chunk are one loop inside the program:
 nothing waits on Python. *Stepped*, each is a program of its own, dispatched without waiting. The
 one form is as good as the other on GPU and TPU; on CPU a gradient of a native convolution is 5 to
-25 times slower in a loop (`layers.convolution` has none), so a learner that holds one is stepped.
+25 times slower in a loop (`layers.conv` has none), so a learner that holds one is stepped.
 """
 
 from functools import partial

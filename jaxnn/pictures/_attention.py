@@ -13,7 +13,6 @@ Each row is a place that asks, each column a place that is looked at; a row sums
 [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.3..., 0.3..., 0.3...]]
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -24,9 +23,10 @@ import numpy as np
 from jaxnn.calls import join
 from jaxnn.checks import InvalidValue, kind
 from jaxnn.layers._attention import Shape, split_heads
-from jaxnn.layers.attending import rotated
+from jaxnn.layers.attending import attend, rotated
 from jaxnn.network import Network
-from jaxnn.pictures.scheme import AMOUNT, FAINT, INK, LABEL, MARK, TICK, WIDTH, canvas
+from jaxnn.pictures import scheme
+from jaxnn.pictures.arguments import check_each, check_shapes
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Float, Params, State
 
@@ -45,51 +45,51 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
       InvalidValue: if the weights have another form, or there are other numbers of tokens.
     """
     weights = np.asarray(weights, float)
-    count, queries, keys = _checked(weights, tokens)
+    check_shapes(
+        "attention",
+        weights.ndim == 3 and weights.size and max(weights.shape[1:]) <= PLACES,
+        expected=f"[heads, queries, keys] of one example, at most {PLACES} places",
+        fix="Pass those of one example, attention_weights(...)[path][0]",
+        weights=weights,
+    )
+    count, queries, keys = weights.shape
+    places = max(queries, keys)
+    check_each("attention", "tokens", tokens, places, "places")
     shown = weights[:HEADS]
-    columns = min(len(shown), 1 if max(queries, keys) > 96 else 2 if len(shown) <= 4 else 4)
-    rows = -(-len(shown) // columns)
-    side = (WIDTH - 1.0) / columns  # inches
-    room = 72 * side / max(keys, queries) > TICK + 0.6
-    named = tokens is not None and room
-    longest = max(map(len, map(_visible, tokens))) if named and tokens is not None else 2
-    high = side * queries / keys + 0.2
+    columns = min(len(shown), 1 if places > 96 else 2 if len(shown) <= 4 else 4)
+    side = (scheme.WIDTH - 1.0) / columns  # inches
+    texts = []
+    if tokens is not None and 72 * side / places > scheme.TICK + 0.6:
+        texts = [_visible(token) for token in tokens]
+    longest = max(map(len, texts), default=0)
     remarks = [f"the first {HEADS} of {count} heads"] if count > HEADS else []
     remarks += [] if np.isfinite(shown).all() else ["in red: not finite"]
-    figure, axes = canvas(
-        height=rows * high + 0.5 + 0.06 * min(longest, 8) * named + 0.12 * len(remarks),
-        rows=rows, columns=columns, squeeze=False, sharex=True, sharey=True,
+    figure, panels = scheme.panels(
+        len(shown), columns, side * queries / keys + 0.2,
+        0.5 + 0.06 * min(longest, 8) + 0.12 * len(remarks), sharex=True, sharey=True,
     )  # fmt: skip
-    largest = np.nanmax(np.where(np.isfinite(shown), shown, np.nan), initial=0.0) or 1.0
+    largest = shown.max(initial=0.0, where=np.isfinite(shown)) or 1.0
     image: Any = None
-    for head, one in enumerate(axes.flat):
-        if head >= len(shown):
-            one.remove()
-            continue
-        one.set_facecolor(MARK)  # seen where there is no colour
-        image = one.imshow(
-            np.ma.masked_invalid(shown[head]), cmap=AMOUNT, vmin=0.0, vmax=largest,
+    for head, axes in enumerate(panels):
+        axes.set_facecolor(scheme.MARK)  # seen where there is no colour
+        image = axes.imshow(
+            np.ma.masked_invalid(shown[head]), cmap=scheme.AMOUNT, vmin=0.0, vmax=largest,
             aspect="equal", interpolation="nearest", gid=f"head:{head}",
         )  # fmt: skip
-        one.set_title(f"head {head + 1}", fontsize=TICK, color=INK, pad=2)
-        for spine in one.spines.values():
-            spine.set_visible(False)
-        if named and tokens is not None:
-            texts = [_visible(token)[:8] for token in tokens]
-            texts = [text.replace("$", r"\$") for text in texts]  # not mathematics
-            one.set_xticks(range(keys), texts, rotation=90 if longest > 1 else 0)
-            one.set_yticks(range(queries), texts[-queries:] if queries < keys else texts)
+        axes.set_title(f"head {head + 1}", fontsize=scheme.TICK, pad=2)
+        axes.spines[:].set_visible(False)
+        if texts:
+            names = [text[:8] for text in texts]
+            turned = 90 if longest > 1 else 0
+            axes.set_xticks(range(keys), names[:keys], rotation=turned, parse_math=False)
+            axes.set_yticks(range(queries), names[-queries:], parse_math=False)
         else:
-            one.locator_params(integer=True, nbins=4)
+            axes.locator_params(integer=True, nbins=4)
     figure.get_layout_engine().set(hspace=0.02, wspace=0.02)
-    bar = figure.colorbar(image, ax=figure.axes, fraction=0.05, aspect=24, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=TICK, labelcolor=FAINT, color=FAINT, width=0.6, length=2.5, pad=2)
-    bar.set_label("weight", fontsize=LABEL, color=INK)
-    figure.supylabel("query: the place that asks", fontsize=LABEL, color=INK)
-    figure.supxlabel(
-        "\n".join(["key: the place that is looked at", *remarks]), fontsize=LABEL, color=INK
-    )
+    scheme.key(figure, image, "weight", ax=figure.axes, fraction=0.05, aspect=24, pad=0.02)
+    style: dict[str, Any] = {"fontsize": scheme.LABEL, "color": scheme.INK}
+    figure.supylabel("query: the place that asks", **style)
+    figure.supxlabel("\n".join(["key: the place that is looked at", *remarks]), **style)
     return figure
 
 
@@ -145,37 +145,11 @@ def _weights(shape: Shape, queries: Any, keys: Any) -> Any:
     q, k = split_heads(queries, shape.heads), split_heads(keys, shape.kv_heads)
     if shape.rotary is not None:
         q, k = (rotated(x, 0, shape.rotary) for x in (q, k))
-    k = jnp.repeat(k, shape.heads // shape.kv_heads, axis=1)
-    scores = jnp.einsum("bhqf,bhkf->bhqk", q, k, preferred_element_type=jnp.float32)
-    scores = scores / math.sqrt(shape.head_features)
-    if shape.causal:
-        back = jnp.arange(q.shape[2])[:, None] - jnp.arange(k.shape[2])[None]
-        visible = (back >= 0) & (back < (shape.window or q.shape[2]))
-        scores = jnp.where(visible[None, None], scores, -jnp.inf)
-    return jax.nn.softmax(scores, -1)
+    # A mean of the rows of the identity is the weights; kernels that hold none would not take it.
+    rows = jnp.broadcast_to(jnp.eye(k.shape[2]), (*k.shape[:2], k.shape[2], k.shape[2]))
+    return attend(q, k, rows, causal=shape.causal, window=shape.window, remembers=True)
 
 
 def _visible(token: Any) -> str:
     """Returns a token as it is written at an axis: what cannot be seen has a sign."""
-    return str(token).replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")
-
-
-def _checked(weights: np.ndarray, tokens: Sequence[str] | None) -> tuple[int, int, int]:
-    if weights.ndim != 3 or not weights.size or max(weights.shape[1:]) > PLACES:
-        raise InvalidValue(
-            "attention",
-            "these are no weights of attention that can be drawn",
-            got=f"an array of shape {weights.shape}",
-            expected=f"[heads, queries, keys] of one example, at most {PLACES} places",
-            fix="Pass those of one example, attention_weights(...)[path][0]",
-        )
-    if tokens is not None and len(tokens) != max(weights.shape[1:]):
-        raise InvalidValue(
-            "attention",
-            "the tokens are not those of the places",
-            got=f"{len(tokens)} tokens for {max(weights.shape[1:])} places",
-            expected="a token for each place",
-            fix="Pass the text that the weights are of",
-        )
-    count, queries, keys = weights.shape
-    return count, queries, keys
+    return str(token).translate({ord("\n"): "↵", ord("\t"): "⇥", ord(" "): "␣"})

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.pictures._examples import two_logits
-from jaxnn.pictures.classes import check_classes
-from jaxnn.pictures.scheme import COLOURS, INK, LABEL, MARK, PAPER, TICK, canvas, noted
+from jaxnn.checks import InvalidType, InvalidValue, kind
+from jaxnn.pictures import scheme
+from jaxnn.pictures.arguments import check_each, check_shapes, classes_of, log_softmax, logits_of
+from jaxnn.pictures.scheme import COLOURS, INK, MARK, PAPER
 from jaxnn.typing import Any, Callable
 
 CELLS = 160  # from side to side
@@ -40,84 +40,38 @@ def boundary(
       names: of the classes.
 
     Raises:
-      InvalidType: if `predict` is no function, or labels are no whole numbers.
+      InvalidType: if `predict` is no function, labels are no whole numbers, or inputs are not
+        finite.
       InvalidValue: if the inputs are not two numbers each, there are as many labels not, or there
         are more classes than colours.
     """
     from matplotlib.colors import to_rgb
 
-    inputs, labels = _checked(predict, np.asarray(inputs, float), np.asarray(labels))
-    low, high = inputs.min(0), inputs.max(0)
-    margin = np.where(high > low, MARGIN * (high - low), 0.5)
-    low, high = low - margin, high + margin
-    x, y = (np.linspace(low[axis], high[axis], CELLS) for axis in (0, 1))
-    grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2).astype(np.float32)
-    logits = _logits(predict, grid)
-    classes = logits.shape[1]
-    _check_classes(classes, labels, names)
-    probabilities = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities = probabilities / probabilities.sum(1, keepdims=True)
-    said = [str(name).replace("$", r"\$") for name in (range(classes) if names is None else names)]
-    palette = np.array([to_rgb(colour) for colour in COLOURS[:classes]])
-    best = probabilities.argmax(1)
-    # Nothing is known at 1 / classes: there the surface has the colour of paper.
-    sure = (probabilities.max(1) - 1 / classes) / (1 - 1 / classes)
-    shade = (0.08 + 0.5 * sure)[:, None]
-    surface = shade * palette[best] + (1 - shade) * np.array(to_rgb(PAPER))
-    surface[~np.isfinite(sure)] = to_rgb(MARK)
-
-    figure, axes = canvas(height=3.3)
-    axes.imshow(
-        surface.reshape(CELLS, CELLS, 3), origin="lower", aspect="auto", interpolation="bilinear",
-        extent=(low[0], high[0], low[1], high[1]), gid="surface",
-    )  # fmt: skip
-    for number in range(classes if classes > 2 else 1):
-        others = np.delete(probabilities, number, 1).max(1)
-        lead = (probabilities[:, number] - others).reshape(CELLS, CELLS)
-        if lead.min() < 0 < lead.max():
-            axes.contour(x, y, lead, [0.0], colors=INK, linewidths=1.0)
-    every = -(-len(inputs) // MOST)
-    shown, own = inputs[::every], labels[::every]
-    wrong = _logits(predict, shown.astype(np.float32)).argmax(1) != own
-    for number in sorted(set(own.tolist())):
-        axes.scatter(
-            *shown[own == number].T, s=26 if len(shown) < 200 else 10, marker=MARKERS[number],
-            color=COLOURS[number], edgecolors=PAPER, linewidths=0.7, zorder=3,
-            label=f"class {said[number]}" if names is None else said[number],
-            gid=f"examples:{number}",
-        )  # fmt: skip
-    if wrong.any():
-        axes.scatter(
-            *shown[wrong].T, s=40 if len(shown) < 200 else 16, marker="x", color=INK,
-            linewidths=1.0, zorder=4, label="wrong", gid="wrong",
-        )  # fmt: skip
-    axes.set_xlabel("x1", fontsize=LABEL)
-    axes.set_ylabel("x2", fontsize=LABEL)
-    remarks = [f"{wrong.sum():,} of {len(shown):,} examples are on the wrong side."]
-    remarks += [f"One in {every} of {len(inputs):,} is drawn."] if every > 1 else []
-    remarks += [] if np.isfinite(sure).all() else ["In red, it is not finite."]
-    figure.legend(
-        loc="outside upper left", ncols=4, frameon=False, fontsize=TICK, handletextpad=0.2,
-        columnspacing=1.0, labelcolor=INK,
-    )  # fmt: skip
-    noted(figure, " ".join(remarks))
-    return figure
-
-
-def _logits(predict: Callable[[Any], Any], inputs: np.ndarray) -> np.ndarray:
-    logits = two_logits(predict(inputs))
-    if logits.ndim != 2 or len(logits) != len(inputs):
-        raise InvalidValue(
+    kind("boundary", "predict", predict, Callable, fix="Pass run.predict, or a function like it")
+    inputs, labels = np.asarray(inputs, float), np.asarray(labels)
+    check_shapes(
+        "boundary",
+        inputs.ndim == 2
+        and inputs.shape[1] == 2
+        and labels.shape == (len(inputs),)
+        and len(inputs),
+        expected="[examples, 2] and [examples], at least one",
+        fix="Pass data with two features, or draw examples(...) of others",
+        inputs=inputs,
+        labels=labels,
+    )
+    if not np.isfinite(inputs).all():
+        raise InvalidType(
             "boundary",
-            "predict does not give logits of classes",
-            got=f"outputs of shape {np.shape(predict(inputs))} for inputs of shape {inputs.shape}",
-            expected="[examples, classes], or one logit for each example",
-            fix="Pass lambda x: network.apply(params, state, x)[0], or run.predict",
+            "inputs are not finite",
+            got=f"{(~np.isfinite(inputs)).sum()} numbers that are not",
+            expected="finite numbers",
+            fix="Leave those examples out",
         )
-    return logits
-
-
-def _check_classes(classes: int, labels: np.ndarray, names: Sequence[str] | None) -> None:
+    limits = [scheme.widened(column.min(), column.max(), MARGIN) for column in inputs.T]
+    x, y = (np.linspace(*ends, CELLS) for ends in limits)
+    logits = _logits(predict, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
+    classes = logits.shape[1]
     if classes > len(COLOURS):
         raise InvalidValue(
             "boundary",
@@ -126,37 +80,62 @@ def _check_classes(classes: int, labels: np.ndarray, names: Sequence[str] | None
             expected=f"at most {len(COLOURS)}",
             fix="Draw those that matter",
         )
-    check_classes("boundary", labels, classes, names, "predict")
+    labels = classes_of("boundary", "labels", labels, classes)
+    check_each("boundary", "names", names, classes, "classes")
+    probabilities = np.exp(log_softmax(logits))
+    palette = np.array([to_rgb(colour) for colour in COLOURS[:classes]])
+    # Nothing is known at 1 / classes: there the surface has the colour of paper.
+    sure = (probabilities.max(1) - 1 / classes) / (1 - 1 / classes)
+    shade = (0.08 + 0.5 * sure)[:, None]
+    surface = shade * palette[probabilities.argmax(1)] + (1 - shade) * np.array(to_rgb(PAPER))
+    surface[~np.isfinite(sure)] = to_rgb(MARK)
+
+    figure, axes = scheme.canvas(height=3.3)
+    axes.imshow(
+        surface.reshape(CELLS, CELLS, 3), origin="lower", aspect="auto", interpolation="bilinear",
+        extent=(*limits[0], *limits[1]), gid="surface",
+    )  # fmt: skip
+    for number in range(classes if classes > 2 else 1):
+        others = np.delete(probabilities, number, 1).max(1)
+        lead = (probabilities[:, number] - others).reshape(CELLS, CELLS)
+        if lead.min() < 0 < lead.max():
+            axes.contour(x, y, lead, [0.0], colors=INK, linewidths=1.0)
+    every = -(-len(inputs) // MOST)
+    shown, own = inputs[::every], labels[::every]
+    wrong = _logits(predict, shown).argmax(1) != own
+    few = len(shown) < 200
+    for number in np.unique(own):
+        axes.scatter(
+            *shown[own == number].T, s=26 if few else 10, marker=MARKERS[number],
+            color=COLOURS[number], edgecolors=PAPER, linewidths=0.7, zorder=3,
+            label=f"class {number}" if names is None else names[number], gid=f"examples:{number}",
+        )  # fmt: skip
+    if wrong.any():
+        axes.scatter(
+            *shown[wrong].T, s=40 if few else 16, marker="x", color=INK, linewidths=1.0, zorder=4,
+            label="wrong", gid="wrong",
+        )  # fmt: skip
+    axes.set_xlabel("x1")
+    axes.set_ylabel("x2")
+    scheme.legend(figure, "outside upper left", 4, handletextpad=0.2, columnspacing=1.0)
+    scheme.noted(
+        figure,
+        f"{wrong.sum():,} of {len(shown):,} examples are on the wrong side.",
+        f"One in {every} of {len(inputs):,} is drawn." if every > 1 else "",
+        "" if np.isfinite(sure).all() else "In red, it is not finite.",
+    )
+    return figure
 
 
-def _checked(predict: Any, inputs, labels) -> tuple[np.ndarray, np.ndarray]:
-    if not callable(predict):
-        raise InvalidType(
-            "boundary",
-            "predict is no function",
-            got=f"a {type(predict).__name__}",
-            expected="a function from inputs [examples, 2] to logits",
-            fix="Pass run.predict, or lambda x: network.apply(params, state, x)[0]",
-        )
-    if (
-        inputs.ndim != 2
-        or inputs.shape[1] != 2
-        or labels.shape != (len(inputs),)
-        or not len(inputs)
-    ):
-        raise InvalidValue(
-            "boundary",
-            "a map has two inputs, and each example a label",
-            got=f"inputs of shape {inputs.shape} and labels of shape {labels.shape}",
-            expected="[examples, 2] and [examples], at least one",
-            fix="Pass data with two features, or draw examples(...) of others",
-        )
-    if not np.isfinite(inputs).all() or not np.array_equal(labels, np.round(labels)):
-        raise InvalidType(
-            "boundary",
-            "labels are no classes, or inputs are not finite",
-            got=f"labels of dtype {labels.dtype}",
-            expected="whole numbers from 0, and finite inputs",
-            fix="Pass the number of the class of each example",
-        )
-    return inputs, labels.astype(int)
+def _logits(predict: Callable[[Any], Any], inputs: np.ndarray) -> np.ndarray:
+    outputs = predict(inputs.astype(np.float32))
+    logits = logits_of(outputs)
+    check_shapes(
+        "boundary",
+        logits.ndim == 2 and len(logits) == len(inputs),
+        expected="logits of classes, [examples, classes], or one for each example",
+        fix="Let predict be lambda x: network.apply(params, state, x)[0], or run.predict",
+        outputs=outputs,
+        inputs=inputs,
+    )
+    return logits

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.checks import InvalidValue
 from jaxnn.pictures import scheme
+from jaxnn.pictures.arguments import check_each, check_shapes, classes_of
 from jaxnn.typing import Any, Int
 
 MOST = 1000  # classes
@@ -40,16 +41,19 @@ def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None)
       InvalidValue: if they are not as many, or negative, or there are none; or if the names are
         not as many as the classes.
     """
-    pair = _classes("labels", labels), _classes("predictions", predictions)
-    if pair[0].shape != pair[1].shape or not pair[0].size:
-        raise InvalidValue(
-            "confusion",
-            "labels and predictions are not of the same examples",
-            got=f"labels of shape {pair[0].shape} and predictions of shape {pair[1].shape}",
-            expected="[examples] both, at least one",
-            fix="Predict for the examples that the labels are of",
-        )
-    classes = max(2, len(names or ()), 1 + max(int(each.max()) for each in pair))
+    pair = (
+        classes_of("confusion", "labels", labels),
+        classes_of("confusion", "predictions", predictions),
+    )
+    check_shapes(
+        "confusion",
+        pair[0].shape == pair[1].shape and pair[0].size,
+        expected="[examples] both, at least one",
+        fix="Predict for the examples that the labels are of",
+        labels=labels,
+        predictions=predictions,
+    )
+    classes = max(2, len(names or ()), 1 + np.max(pair))
     if classes > MOST:
         raise InvalidValue(
             "confusion",
@@ -89,21 +93,12 @@ def confusion_matrix(
             expected="[classes, classes], not negative, some above 0",
             fix="Pass labels and predictions to confusion",
         )
-    if names is not None and len(names) != classes:
-        raise InvalidValue(
-            "confusion",
-            "the names are not those of the classes",
-            got=f"{len(names)} names for {classes} classes",
-            expected="a name for each class",
-            fix="Name all, in the order of their numbers",
-        )
+    check_each("confusion_matrix", "names", names, classes, "classes")
     counts = np.rint(counts).astype(int)
     of_class = counts.sum(1, keepdims=True)
-    shares = counts / np.maximum(of_class, 1)
-    right = np.eye(classes, dtype=bool)
-    cells = np.zeros((classes, classes, 4))
-    cells[..., :3] = np.where(right[..., None], to_rgb(RIGHT), to_rgb(WRONG))
-    cells[..., 3] = shares**FADING
+    right = np.eye(classes, dtype=bool)[..., None]
+    opacity = (counts / np.maximum(of_class, 1)) ** FADING
+    cells = np.dstack([np.where(right, to_rgb(RIGHT), to_rgb(WRONG)), opacity])
 
     labels = [scheme.elided(str(name), 12) for name in (names or range(classes))]
     longest = LETTER * max(map(len, labels))  # points
@@ -116,45 +111,27 @@ def confusion_matrix(
     )
     axes.imshow(cells, interpolation="none", aspect="equal")
     axes.set_anchor("W")
-    for spine in axes.spines.values():
-        spine.set(visible=True, color=scheme.GRID)
-    every = _every(classes, side, LINE if upright else max(LINE, 1.3 * longest))
-    places = np.arange(0, classes, every)
-    shown = [labels[place] for place in places]
-    axes.set_xticks(places, shown, rotation=90 if upright else 0)
-    axes.set_yticks(places, shown)
+    axes.spines[:].set(visible=True, color=scheme.GRID)
+    # One in so many classes is named, such that the names have room.
+    room = LINE if upright else max(LINE, 1.3 * longest)
+    every = next((n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n * side >= room), classes)
+    places = range(0, classes, every)
+    axes.set_xticks(places, labels[::every], rotation=90 if upright else 0, parse_math=False)
+    axes.set_yticks(places, labels[::every], parse_math=False)
     axes.tick_params(length=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    written = _write(axes, counts, cells[..., 3], side)
+    written = _write(axes, counts, opacity, side)
     total, hits = int(counts.sum()), int(np.trace(counts))
-    title = f"{hits:,} of {total:,} right: {_percent(hits / total)}"
+    share = (
+        f"{100 * hits / total:.3g} %" if hits == total or hits < 0.9995 * total else "over 99.9 %"
+    )
+    title = f"{hits:,} of {total:,} right: {share}"
     scheme.titled(axes, title + ("" if written else f"\n{classes} classes, too many for numbers"))
     _key(key)
-    missing = int((of_class == 0).sum())
+    missing = (of_class == 0).sum()
     scheme.noted(figure, f"{missing} of the classes have no example." if missing else "")
     return figure
-
-
-def _classes(name: str, values: Any) -> Any:
-    values = np.asarray(values)
-    if not np.issubdtype(values.dtype, np.integer) or values.ndim != 1:
-        raise InvalidType(
-            "confusion",
-            f"{name} are no classes",
-            got=f"an array of dtype {values.dtype} and shape {values.shape}",
-            expected="whole numbers, [examples]",
-            fix="Pass outputs.argmax(-1)" if values.ndim == 2 else "Pass the classes' numbers",
-        )
-    if values.size and values.min() < 0:
-        raise InvalidValue(
-            "confusion",
-            f"{name} are negative",
-            got=f"{values.min()} among them",
-            expected="classes, which are numbered from 0",
-            fix="Leave out the examples that have no class: labels[labels >= 0]",
-        )
-    return values
 
 
 def _write(axes: Any, counts: Any, opacity: Any, side: float) -> bool:
@@ -172,22 +149,15 @@ def _write(axes: Any, counts: Any, opacity: Any, side: float) -> bool:
     return True
 
 
-def _every(classes: int, side: float, needed: float) -> int:
-    """Returns of how many classes one is named, such that the names have room."""
-    steps = [step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500) if step * side >= needed]
-    return steps[0] if steps else classes
-
-
 def _key(axes: Any) -> None:
     """Draws what the colours mean: right above wrong, by their share of a class."""
     from matplotlib.colors import to_rgb
 
-    rising = np.zeros((2, 101, 4))
+    rising = np.empty((2, 101, 4))
     rising[..., :3] = np.array([to_rgb(RIGHT), to_rgb(WRONG)])[:, None]
     rising[..., 3] = np.linspace(0, 1, 101)
     axes.imshow(rising, aspect="auto", extent=(0, 1, 2, 0), interpolation="none")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     shares = np.array([0, 0.01, 0.1, 0.25, 0.5, 1])
     axes.set_xticks(shares**FADING, [f"{share:.0%}" for share in shares])
     axes.set_yticks([0.5, 1.5], ["right", "wrong"])
@@ -200,7 +170,3 @@ def _short(count: int) -> str:
     if count < 10_000:
         return str(count)
     return f"{count / 1e3:.0f}k" if count < 999_500 else f"{count / 1e6:.3g}M"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %" if share < 0.9995 or share == 1 else "over 99.9 %"

@@ -20,6 +20,7 @@ from jaxnn.checks import InvalidValue
 from jaxnn.network import Network
 from jaxnn.pictures import blocks
 from jaxnn.pictures import diagram as diagrams
+from jaxnn.pictures.arguments import check_each
 from jaxnn.pictures.scheme import FAINT, INK, LABEL, MARK, PAPER, SIGNED, number, signed, words
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of
 from jaxnn.typing import Any, Params
@@ -76,33 +77,26 @@ def draw(
     """
     if not diagram.layers:
         return blocks.draw(diagram.outline, diagram.why)
-    if names is not None and len(names) != diagram.layers[-1].width:
-        raise InvalidValue(
-            "draw",
-            "the names are not those of the outputs",
-            got=f"{len(names)} names for {diagram.layers[-1].width} nodes",
-            expected="a name for each",
-            fix="Name all, in the order of their numbers, or leave names out",
-        )
+    check_each("draw", "names", names, diagram.layers[-1].width, "nodes")
     pairs = list(zip(diagram.layers, diagram.layers[1:]))
-    weights = [_given("wires", wires, b.leaf, (len(a.shown), len(b.shown))) for a, b in pairs]
+    weights = [_checked("wires", wires, b.leaf, (len(a.shown), len(b.shown))) for a, b in pairs]
     fills = {
-        layer.leaf: _given("biases", biases, layer.leaf, (len(layer.shown),))
+        layer.leaf: _checked("biases", biases, layer.leaf, (len(layer.shown),))
         for layer in diagram.layers[1:]
         if biases and layer.leaf in biases
     }
     largest, brightest = scale or _largest(weights), bias_scale or _largest(fills.values())
-    places, height = _places(diagram.layers)
+    columns, height = _columns(diagram.layers)
     remarks = _remarks(diagram.layers, weights, list(fills.values()))
     sheet = Sheet(height + FOOT + KEY + LINE * len(remarks))
-    room = places[1].x - places[0].x - 3
-    for layer, weight in enumerate(weights, start=1):
-        _wire(sheet, layer, weight, places[layer - 1], places[layer], largest)
-    for place, (layer, column) in enumerate(zip(diagram.layers, places)):
+    room = columns[1].x - columns[0].x - 3
+    for place, (weight, before, after) in enumerate(zip(weights, columns, columns[1:]), start=1):
+        _wires(sheet, place, weight, before, after, largest)
+    for place, (layer, column) in enumerate(zip(diagram.layers, columns)):
         _nodes(sheet, place, column, fills.get(layer.leaf), brightest, room)
-        at_edge = place in (0, len(places) - 1)
-        _named(sheet, layer, column.x, height + 8, min(room, 2 * SIDE - 2) if at_edge else room)
-    _ends(sheet, diagram.layers, places, names)
+        at_edge = place in (0, len(columns) - 1)
+        _caption(sheet, layer, column.x, height + 8, min(room, 2 * SIDE - 2) if at_edge else room)
+    _ends(sheet, diagram.layers, columns, names)
     _key(sheet, height + FOOT + 6, largest, brightest if fills else None)
     for place, (remark, colour) in enumerate(remarks):
         sheet.text(8, height + FOOT + KEY + LINE * place, remark, colour, ha="left")
@@ -128,46 +122,33 @@ class _Column(NamedTuple):
     """Where the nodes of a layer are, in points, and where how many are not drawn."""
 
     x: float
-    nodes: list[float]
+    nodes: np.ndarray
     gaps: list[tuple[float, int]]
     radius: float
 
 
-def _places(layers: tuple[diagrams.Layer, ...]) -> tuple[list[_Column], float]:
+def _columns(layers: tuple[diagrams.Layer, ...]) -> tuple[list[_Column], float]:
     """Returns the places of all nodes, and the height that they take."""
-    runs = [_runs(layer) for layer in layers]
-    rows = [sum(GAP if gap else 1 for _, gap in run) for run in runs]
-    step = float(np.clip(TALL / max(rows), LOW, HIGH))
-    height = max(step * max(rows), 60.0) + 8
+    # How many nodes are not drawn before each one that is, and after the last; and where, in steps
+    # from the top, each one begins and the last one ends.
+    missing = [np.diff([-1, *layer.shown, layer.width]) - 1 for layer in layers]
+    begins = [np.arange(len(counts)) + GAP * np.cumsum(counts > 0) for counts in missing]
+    rows = max(each[-1] for each in begins)
+    step = np.clip(TALL / rows, LOW, HIGH)
+    height = max(step * rows, 60.0) + 8
     apart = (POINTS - 2 * SIDE) / (len(layers) - 1)
     radius = min(0.36 * step, 0.2 * apart, 9.0)
     columns = []
-    for place, (run, count) in enumerate(zip(runs, rows)):
-        y, nodes, gaps = 4 + (height - 8 - step * count) / 2, [], []
-        for _, gap in run:
-            size = step * (GAP if gap else 1)
-            (gaps.append((y + size / 2, gap)) if gap else nodes.append(y + size / 2))
-            y += size
-        columns.append(_Column(SIDE + apart * place, nodes, gaps, radius))
+    for place, (counts, begin) in enumerate(zip(missing, begins)):
+        y = height / 2 + step * (begin - begin[-1] / 2)
+        gaps = [(top - step * GAP / 2, count) for top, count in zip(y, counts) if count]
+        columns.append(_Column(SIDE + apart * place, y[:-1] + step / 2, gaps, radius))
     return columns, height
 
 
-def _runs(layer: diagrams.Layer) -> list[tuple[int, int]]:
-    """Returns what is in a column from the top: `(node, 0)`, or `(0, how many are not drawn)`."""
-    runs, next_node = [], 0
-    for node in (*layer.shown, layer.width):
-        if node > next_node:
-            runs.append((0, node - next_node))
-        if node < layer.width:
-            runs.append((node, 0))
-        next_node = node + 1
-    return runs
-
-
-def _wire(sheet: Sheet, layer: int, weight, before: _Column, after: _Column, scale: float) -> None:
+def _wires(sheet: Sheet, layer: int, weight, before: _Column, after: _Column, scale: float) -> None:
     order = np.argsort(np.abs(np.nan_to_num(weight, posinf=0, neginf=0)), axis=None)
-    for rank, flat in enumerate(order):
-        i, j = np.unravel_index(flat, weight.shape)
+    for rank, (i, j) in enumerate(zip(*np.unravel_index(order, weight.shape))):
         colour, width = colour_and_width(weight[i, j], scale)
         known = np.isfinite(weight[i, j])
         sheet.line(
@@ -198,58 +179,49 @@ def _nodes(sheet: Sheet, layer: int, column: _Column, fill, scale: float, room: 
         sheet.text(column.x, low, said, zorder=4, bbox=box, linespacing=1.0)
 
 
-def _named(sheet: Sheet, layer: diagrams.Layer, x: float, top: float, room: float) -> None:
+def _caption(sheet: Sheet, layer: diagrams.Layer, x: float, top: float, room: float) -> None:
     """Says under a column what it is."""
     unit = f" {'node' if layer.leaf else 'number'}{'s' * (layer.width != 1)}"
-    count = f"{layer.width:,}{unit}"
-    if width_of(count) > room:
-        count = f"{layer.width:,}"
+    count = f"{layer.width:,}"
     sheet.text(x, top, fitted(words(layer.name), room, LABEL), INK, fontsize=LABEL)
-    sheet.text(x, top + 10, count)
+    sheet.text(x, top + 10, count + unit if width_of(count + unit) <= room else count)
     sheet.text(x, top + 19, fitted(layer.activation, room))
 
 
-def _ends(sheet: Sheet, layers, places: list[_Column], names: Any) -> None:
+def _ends(sheet: Sheet, layers, columns: list[_Column], names: Any) -> None:
     """Names inputs, if they are few, and outputs."""
-    first, last = layers[0], layers[-1]
-    if first.width <= FEW:
-        for place, y in enumerate(places[0].nodes):
-            sheet.text(places[0].x - places[0].radius - 3, y, f"x{place + 1}", ha="right")
-    if last.width > 1:
-        labels = range(last.width) if names is None else names
-        for node, y in zip(last.shown, places[-1].nodes):
-            x = places[-1].x + places[-1].radius + 3
-            sheet.text(x, y, fitted(str(labels[node]), POINTS - x - 1), ha="left")
+    first, last = columns[0], columns[-1]
+    if layers[0].width <= FEW:
+        for place, y in enumerate(first.nodes, start=1):
+            sheet.text(first.x - first.radius - 3, y, f"x{place}", ha="right")
+    if layers[-1].width > 1:
+        x = last.x + last.radius + 3
+        for node, y in zip(layers[-1].shown, last.nodes):
+            label = str(node if names is None else names[node])
+            sheet.text(x, y, fitted(label, POINTS - x - 1), ha="left")
 
 
-def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> float:
+def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> None:
     """Explains the colours and widths of wires, and the colours of nodes."""
-    entries = []  # a name, the room of a mark, and for each mark colour and number
-    for name, size, mark in (("weight", largest, 18), ("bias", brightest, 9)):
+    x = 8.0
+    for name, size in (("weight", largest), ("bias", brightest)):
         if size is None:
             continue
-        one = number(float(f"{size:.2g}"))
-        signs = [(SIGNED[0], f"−{one}"), (SIGNED[2], one)] if size else [(SIGNED[1], one)]
-        entries.append((name, mark, signs))
-    rooms = [width_of(name) + 13 + sum(mark + width_of(s) + 6 for _, s in signs)
-             for name, mark, signs in entries]  # fmt: skip
-    x, tight = 8.0, sum(rooms) > POINTS - 8
-    for name, mark, signs in entries:
-        if tight and len(signs) == 2:  # one number for both
-            signs = [(signs[0][0], ""), (signs[1][0], f"±{signs[1][1]}")]
+        said = number(size, 2)
         sheet.text(x, y, name, INK, ha="left")
         x += width_of(name) + 5
-        for colour, said in signs:
+        ends = [f"−{said}", said] if len(said) < 6 else ["", f"±{said}"]  # one number for both
+        signs = zip((SIGNED[0], SIGNED[2]), ends) if size else [(SIGNED[1], said)]
+        for colour, text in signs:
             if name == "weight":
                 sheet.line([x, x + 15], [y, y], colour, WIDE)
+                x += 18
             else:
                 sheet.circle(x + 3, y, 3, colour)
-            x += mark
-            if said:
-                sheet.text(x, y, said, ha="left")
-                x += width_of(said) + 6
+                x += 9
+            sheet.text(x, y, text, ha="left")
+            x += width_of(text) + 6 * bool(text)
         x += 8
-    return x
 
 
 def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list[tuple[str, str]]:
@@ -268,7 +240,7 @@ def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list
     return remarks
 
 
-def _given(what: str, arrays: Mapping[str, Any], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
+def _checked(what: str, arrays: Mapping[str, Any], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
     array = np.asarray(arrays[leaf], float) if leaf in arrays else None
     if array is None or array.shape != shape:
         raise InvalidValue(

@@ -15,18 +15,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.checks import kind
 from jaxnn.pictures._network import colour_and_width
+from jaxnn.pictures.arguments import check_each, check_shapes
 from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER, number
-from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of, wrapped
+from jaxnn.pictures.sheet import POINTS, Sheet, fitted, wrapped
 from jaxnn.typing import Any, Callable
 
 MOST = 7  # wires
 NEAR, FAR, HIGH = 28.0, 42.0, 104.0  # points: from input to input, and at least for all of them
 LINE = 10.5
-SPACE = "\N{NO-BREAK SPACE}"
 _INPUT, _NODE, _CURVE, _OUTPUT = 42.0, 130.0, 184.0, 234.0  # where things are, from the left
 _DOT, _BODY, _PANEL = 13.0, 17.0, 22.0  # radii of inputs and of the node, half of the panel
+_HEADS = 45.0  # points, for what the sums are
 
 
 class Term(NamedTuple):
@@ -37,12 +38,14 @@ class Term(NamedTuple):
       value: of the input; NaN of several.
       weight: of the wire; NaN of several.
       product: of the two, or the sum of several products.
+      is_rest: whether it is of several inputs.
     """
 
     name: str
     value: float
     weight: float
     product: float
+    is_rest: bool = False
 
 
 def neuron(
@@ -66,12 +69,31 @@ def neuron(
       InvalidValue: if weights and inputs are not two vectors of one length, the bias is not one
         number, or there is another number of names.
     """
-    weights, inputs = _vector("weights", weights), _vector("inputs", inputs)
-    bias = _checked(weights, bias, inputs, activation, names)
+    fix = "Pass jax.nn.relu itself, or lambda x: x for none"
+    kind("neuron", "activation", activation, Callable, fix=fix)
+    weights, inputs = np.asarray(weights, float), np.asarray(inputs, float)
+    check_shapes(
+        "neuron",
+        weights.ndim == 1 and weights.shape == inputs.shape and weights.size and np.size(bias) == 1,
+        expected="a weight for each input of one node, [inputs], and a number as its bias",
+        fix="Pass weight[:, j] and bias[j] of node j, and one example as its layer sees it",
+        weights=weights,
+        inputs=inputs,
+        bias=bias,
+    )
+    check_each("neuron", "names", names, len(inputs), "inputs")
     wires = terms(weights, inputs, names=names)
-    total = float((weights * inputs).sum())
+    bias, total = float(np.asarray(bias, float).reshape(())), float((weights * inputs).sum())
     raw = total + bias
-    output = _at(activation, raw)
+    outputs = np.asarray(activation(np.asarray([raw], np.float32)), float)
+    check_shapes(
+        "neuron",
+        outputs.shape == (1,),
+        expected="a number for each number that the activation is given",
+        fix="Pass a function such as jax.nn.relu",
+        outputs=outputs,
+    )
+    output = float(outputs[0])
     name = getattr(activation, "__name__", "activation").replace("<lambda>", "activation")
     lines = _sums(wires, total, bias, raw, output, name)
     step = float(np.clip(HIGH / len(wires), NEAR, FAR))
@@ -82,13 +104,13 @@ def neuron(
     _node(sheet, high / 2, bias, raw, scale)
     _curve(sheet, high / 2, activation, name, raw, output)
     sheet.circle(_OUTPUT, high / 2, _DOT, zorder=3)
-    _figure_in(sheet, _OUTPUT, high / 2, output, 2 * _DOT)
+    _number(sheet, _OUTPUT, high / 2, output, _DOT)
     sheet.text(_OUTPUT, high / 2 + _DOT + 8, "output", INK)
     sheet.line([8, POINTS - 8], [high + 10] * 2, GRID, 0.8)
     for place, (head, line) in enumerate(lines):
         y = high + 20 + LINE * place
-        sheet.text(8, y, head, FAINT, ha="left")
-        sheet.text(8 + width_of("sum + bias  "), y, line, INK, ha="left")
+        sheet.text(8, y, head, ha="left")
+        sheet.text(8 + _HEADS, y, line, INK, ha="left")
     return sheet.figure
 
 
@@ -109,96 +131,77 @@ def terms(
     # What is not finite comes first: it decides the sum.
     size = np.where(np.isfinite(products), np.abs(products), np.inf)
     chosen = np.sort(np.argsort(-size, kind="stable")[:own])
-    shown_terms = [
-        Term(
-            str(names[place]) if names is not None else f"x{place + 1}",
-            float(inputs[place]), float(weights[place]), float(products[place]),
-        )
-        for place in chosen
-    ]  # fmt: skip
+    columns = zip(*(each[chosen].tolist() for each in (inputs, weights, products)))
+    labels = [f"x{place + 1}" if names is None else str(names[place]) for place in chosen]
+    shown = [Term(label, *numbers) for label, numbers in zip(labels, columns)]
     if own < len(products):
         rest = float(np.delete(products, chosen).sum())
-        shown_terms.append(Term(f"{len(products) - own:,} more", np.nan, np.nan, rest))
-    return shown_terms
+        shown.append(Term(f"{len(products) - own:,} more", np.nan, np.nan, rest, True))
+    return shown
 
 
 def _inputs(sheet: Sheet, wires: list[Term], middle: float, step: float, scale: float) -> None:
     """Draws inputs on the left, and their wires to the node with the weights on them."""
     for place, term in enumerate(wires):
         y = middle + step * (place - (len(wires) - 1) / 2)
-        several = term.name.endswith(" more") and np.isnan(term.value) and np.isnan(term.weight)
-        colour, width = (FAINT, 1.0) if several else colour_and_width(term.weight, scale)
-        dotted = several or not np.isfinite(term.weight)
+        colour, width = (FAINT, 1.0) if term.is_rest else colour_and_width(term.weight, scale)
         sheet.line(
             [_INPUT, _NODE], [y, middle], colour, width, gid=f"wire:{place}", zorder=1,
-            linestyle=(0, (1.5, 1.5)) if dotted else "-",
+            linestyle="-" if np.isfinite(term.weight) else (0, (1.5, 1.5)),
         )  # fmt: skip
-        box = {"facecolor": PAPER, "edgecolor": FAINT, "boxstyle": "round", "linewidth": 0.7}
-        if several:
+        if term.is_rest:
+            box = {"facecolor": PAPER, "edgecolor": FAINT, "boxstyle": "round", "linewidth": 0.7}
             said = f"{term.name}: sum {figure(term.product)}"
             sheet.text(8, y, said, INK, ha="left", bbox=box, zorder=3, gid="rest")
-        else:
-            at = 0.44  # of the way: where they are apart, and near their inputs
-            x, level = _INPUT + at * (_NODE - _INPUT), y + at * (middle - y)
-            box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
-            sheet.text(x, level, figure(term.weight), INK, bbox=box, zorder=2)
-            sheet.circle(_INPUT, y, _DOT, zorder=3, gid=f"input:{place}")
-            _figure_in(sheet, _INPUT, y, term.value, 2 * _DOT)
-            sheet.text(_INPUT - _DOT - 3, y, fitted(term.name, _INPUT - _DOT - 4), ha="right")
+            continue
+        at = 0.44  # of the way: where they are apart, and near their inputs
+        x, level = _INPUT + at * (_NODE - _INPUT), y + at * (middle - y)
+        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
+        sheet.text(x, level, figure(term.weight), INK, bbox=box, zorder=2)
+        sheet.circle(_INPUT, y, _DOT, zorder=3, gid=f"input:{place}")
+        _number(sheet, _INPUT, y, term.value, _DOT)
+        sheet.text(_INPUT - _DOT - 3, y, fitted(term.name, _INPUT - _DOT - 4), ha="right")
 
 
 def _node(sheet: Sheet, y: float, bias: float, raw: float, scale: float) -> None:
     top = y - _BODY - 17
-    colour, width = colour_and_width(bias, scale)
-    sheet.line([_NODE, _NODE], [top, y], colour, width, zorder=1, gid="bias")
+    sheet.line([_NODE, _NODE], [top, y], *colour_and_width(bias, scale), zorder=1, gid="bias")
     sheet.text(_NODE, top - 6, f"bias {figure(bias)}", INK)
     sheet.circle(_NODE, y, _BODY, zorder=3, linewidth=1.0, gid="node")
-    _figure_in(sheet, _NODE, y, raw, 2 * _BODY, LABEL)
+    _number(sheet, _NODE, y, raw, _BODY, LABEL)
     sheet.text(_NODE, y + _BODY + 8, "sum + bias", INK)
 
 
 def _curve(sheet: Sheet, y: float, activation: Any, name: str, raw: float, output: float) -> None:
     """Draws the activation with the point on it, and arrows that lead through it."""
-    _arrow(sheet, _NODE + _BODY, _CURVE - _PANEL, y)
-    _arrow(sheet, _CURVE + _PANEL, _OUTPUT - _DOT, y)
-    sheet.box(
-        _CURVE - _PANEL, y - _PANEL, 2 * _PANEL, 2 * _PANEL,
-        facecolor=PAPER, edgecolor=FAINT, zorder=2,
-    )  # fmt: skip
+    style = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6, "color": INK}
+    for left, right in ((_NODE + _BODY, _CURVE - _PANEL), (_CURVE + _PANEL, _OUTPUT - _DOT)):
+        sheet.axes.annotate("", (right, y), (left, y), arrowprops=style)
     sheet.text(_CURVE, y + _PANEL + 8, fitted(name, 2 * _PANEL + 10), INK)
+    panel = sheet.inset(_CURVE - _PANEL, y - _PANEL, 2 * _PANEL, 2 * _PANEL)
     reach = max(3.0, 1.25 * abs(raw)) if np.isfinite(raw) else 3.0
     x = np.linspace(-reach, reach, 201, dtype=np.float32)
-    curve = np.asarray(activation(x), float)
-    known = curve[np.isfinite(curve)]
-    if not known.size:
-        return
-    low, high = min(known.min(), 0.0), max(known.max(), 0.0)
-    margin = 0.1 * (high - low) or 1.0
-    low, high = low - margin, high + margin
-
-    def across(value):
-        return _CURVE + 0.92 * _PANEL * value / reach
-
-    def up(value):
-        return y + _PANEL - 2 * _PANEL * (value - low) / (high - low)
-
-    sheet.line([across(-reach), across(reach)], [up(0.0)] * 2, FAINT, 0.5, zorder=3)
-    sheet.line([across(0.0)] * 2, [y - _PANEL + 2, y + _PANEL - 2], FAINT, 0.5, zorder=3)
-    sheet.line(across(x), up(curve), COLOURS[0], 1.3, zorder=4, gid="curve")
+    panel.set(xlim=(-1.08 * reach, 1.08 * reach), xticks=[], yticks=[])
+    panel.margins(y=0.1)
+    panel.spines[:].set(color=FAINT, linewidth=0.7)
+    panel.axhline(0.0, color=FAINT, linewidth=0.5)
+    panel.axvline(0.0, color=FAINT, linewidth=0.5)
+    panel.plot(x, np.asarray(activation(x), float), color=COLOURS[0], linewidth=1.3, gid="curve")
     if np.isfinite(raw) and np.isfinite(output):
-        corner = [across(raw), across(raw), across(0.0)], [up(0.0), up(output), up(output)]
-        sheet.line(*corner, FAINT, 0.6, linestyle=(0, (2, 1.5)), zorder=4)
-        sheet.circle(across(raw), up(output), 2.4, INK, PAPER, zorder=5, gid="point")
+        corner = [raw, raw, 0.0], [0.0, output, output]
+        panel.plot(*corner, color=FAINT, linewidth=0.6, linestyle=(0, (2, 1.5)))
+        style = {"color": INK, "markersize": 4.8, "markeredgecolor": PAPER, "markeredgewidth": 0.7}
+        panel.plot(raw, output, "o", gid="point", **style)
 
 
-def _arrow(sheet: Sheet, left: float, right: float, y: float) -> None:
-    sheet.line([left, right - 3], [y, y], INK, 0.9, zorder=1)
-    sheet.axes.fill([right - 4, right - 4, right], [y - 2.2, y + 2.2, y], INK, linewidth=0)
+def _number(sheet: Sheet, x: float, y: float, value: float, radius: float, size=7) -> None:
+    """Writes a number into a circle."""
+    text = fitted(figure(value), 2 * radius - 1, size)
+    sheet.text(x, y, text, INK if np.isfinite(value) else MARK, zorder=5, fontsize=size)
 
 
-def _figure_in(sheet: Sheet, x: float, y: float, value: float, room: float, size=7) -> None:
-    colour = INK if np.isfinite(value) else MARK
-    sheet.text(x, y, fitted(figure(value), room - 1, size), colour, zorder=5, fontsize=size)
+def _rounded(value: float) -> float:
+    return float(f"{value:.{2 if abs(value) < 1 else 3}g}") + 0.0
 
 
 def figure(value: float) -> str:
@@ -207,38 +210,31 @@ def figure(value: float) -> str:
     >>> figure(-0.8154), figure(12.345), figure(1.0)
     ('−0.82', '12.3', '1')
     """
-    if not np.isfinite(value):
-        return str(value)
-    return number(float(f"{value:.{2 if abs(value) < 1 else 3}g}") + 0.0).replace("-", "−")
+    text = number(_rounded(value)) if np.isfinite(value) else str(value)
+    return text.replace("-", "−")
 
 
 def _sums(wires, total: float, bias: float, raw: float, output: float, name: str):
     """Returns the sums in figures: `(what it is, the line)`; the first one may take several."""
-    said, shown = "", 0.0
+    pieces, shown = [], 0.0
     for term in wires:
-        several = np.isnan(term.value) and np.isnan(term.weight)
-        first = term.product if several else term.weight
-        sign = "−" if first < 0 else "+"
-        size, value = figure(abs(first)), figure(term.value)
-        value = f"({value})" if value.startswith("−") else value
-        words = (
-            f"{size}{SPACE}({term.name.replace(' ', SPACE)})" if several else f"{size} × {value}"
-        )
-        words = words.replace(" × ", SPACE + "×" + SPACE)
-        said += f" {sign}{SPACE}{words}" if said else f"{'−' if first < 0 else ''}{words}"
-        product = _read(figure(abs(first))) * (1 if several else _read(figure(term.value)))
-        shown += -product if first < 0 else product
-    room = POINTS - 16 - width_of("sum + bias  ")
-    lines = wrapped(f"{said} {_equals(shown, total)}{SPACE}{figure(total)}", room)
-    sign = "−" if bias < 0 else "+"
-    exact = "≈" if abs(_read(figure(output)) - output) > 1e-6 else "="
-    added = _read(figure(total)) + _read(figure(bias))
+        first, value = (term.product, 1.0) if term.is_rest else (term.weight, term.value)
+        times = f"× ({figure(value)})" if value < 0 else f"× {figure(value)}"
+        piece = f"{figure(abs(first))} {f'({term.name})' if term.is_rest else times}"
+        plus = "+ " if pieces else ""
+        minus = "− " if pieces else "−"
+        piece = (minus if first < 0 else plus) + piece
+        pieces.append(piece.replace(" ", "\N{NO-BREAK SPACE}"))
+        shown += _rounded(first) * _rounded(value)
+    pieces.append(f"{_equals(shown, total)}\N{NO-BREAK SPACE}{figure(total)}")
+    first, *others = wrapped(" ".join(pieces), POINTS - 16 - _HEADS)
+    added = f"{figure(total)} {'−' if bias < 0 else '+'} {figure(abs(bias))}"
+    added += f" {_equals(_rounded(total) + _rounded(bias), raw)} {figure(raw)}"
+    exact = "≈" if abs(_rounded(output) - output) > 1e-6 else "="
     return [
-        *zip(["sum", *[""] * (len(lines) - 1)], lines),
-        (
-            "sum + bias",
-            f"{figure(total)} {sign} {figure(abs(bias))} {_equals(added, raw)} {figure(raw)}",
-        ),
+        ("sum", first),
+        *(("", line) for line in others),
+        ("sum + bias", added),
         ("output", f"{name}({figure(raw)}) {exact} {figure(output)}"),
     ]
 
@@ -246,63 +242,3 @@ def _sums(wires, total: float, bias: float, raw: float, output: float, name: str
 def _equals(shown: float, value: float) -> str:
     """Returns the sign between what is shown and its sum, which rounding may keep apart."""
     return "=" if figure(round(shown, 9)) == figure(value) else "≈"
-
-
-def _read(text: str) -> float:
-    return float(text.replace("−", "-").replace(",", "")) if "×" not in text else np.nan
-
-
-def _at(activation: Callable[[Any], Any], raw: float) -> float:
-    array = np.asarray(activation(np.asarray([raw], np.float32)), float)
-    if array.shape != (1,):
-        raise InvalidValue(
-            "neuron",
-            "the activation does not give a number for each number",
-            got=f"shape {array.shape} for shape (1,)",
-            expected="an array of the same shape",
-            fix="Pass a function such as jax.nn.relu",
-        )
-    return float(array[0])
-
-
-def _vector(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values, float)
-    if array.ndim != 1 or not array.size:
-        raise InvalidValue(
-            "neuron",
-            f"{name} are not those of one node",
-            got=f"{name} of shape {array.shape}",
-            expected="a vector, one number for each input",
-            fix="Pass column j of the weights, weight[:, j], and one example, inputs[0].ravel()",
-        )
-    return array
-
-
-def _checked(weights, bias: Any, inputs, activation: Any, names: Any) -> float:
-    if not callable(activation):
-        raise InvalidType(
-            "neuron",
-            "the activation is no function",
-            got=repr(activation),
-            expected="a function of one array",
-            fix="Pass jax.nn.relu itself, or lambda x: x for none",
-        )
-    if len(weights) != len(inputs) or (names is not None and len(names) != len(weights)):
-        given = "" if names is None else f" and {len(names)} names"
-        raise InvalidValue(
-            "neuron",
-            "each input has one weight",
-            got=f"{len(weights)} weights for {len(inputs)} inputs{given}",
-            expected="as many of each",
-            fix="Pass what comes into the layer: for the first one, the example as the network"
-            " sees it",
-        )
-    if np.size(bias) != 1:
-        raise InvalidValue(
-            "neuron",
-            "a node has one bias",
-            got=f"a bias of shape {np.shape(bias)}",
-            expected="a number",
-            fix="Pass that of the node, such as params['hidden_1']['bias'][0]",
-        )
-    return float(np.asarray(bias, float).reshape(()))

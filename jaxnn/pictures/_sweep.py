@@ -53,15 +53,12 @@ def sweep(
     figure, axes = scheme.canvas(height=0.8 * scheme.WIDTH)
     axes.grid(False)
     shown, explained = (_cells if pairs.all() else _points)(axes, x, y, means, pairs, name)
-    scheme.key(figure, shown, axes, name)
+    scheme.key(figure, shown, name, ax=axes, fraction=0.05, pad=0.03)
     # What varies along with the axes, as random draws do, is the same in all runs of a cell.
     over = [c for c in varied[2:] if len(set(zip(x.index, y.index, columns[c]))) > pairs.sum()]
     if over:
         scheme.titled(axes, "mean over " + ", ".join(map(scheme.words, over)))
-    figure.legend(
-        handles=explained, loc="outside lower center", ncols=2, frameon=False,
-        fontsize=scheme.TICK, labelcolor=scheme.INK,
-    )  # fmt: skip
+    scheme.legend(figure, "outside lower center", 2, handles=explained)
     return figure
 
 

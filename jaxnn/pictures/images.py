@@ -1,13 +1,12 @@
 """A grid of images: what a network has drawn, or was shown, side by side.
 
-    image_grid(images).savefig("samples.png")
-
-It opens no window and leaves matplotlib's global state alone.
+image_grid(images).savefig("samples.png")
 """
 
 import numpy as np
 
-from jaxnn.checks import InvalidValue, positive_integer
+from jaxnn.checks import positive_integer
+from jaxnn.pictures.arguments import check_shapes
 from jaxnn.typing import Any
 
 SIDE = 0.35  # inches, of an image
@@ -29,28 +28,26 @@ def image_grid(images: Any, *, columns: int = 10) -> Any:
 
     positive_integer("image_grid", "columns", columns)
     images = np.asarray(images)
-    if images.ndim == 4 and images.shape[-1] == 1:
-        images = images[..., 0]
-    if images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)) or 0 in images.shape:
-        raise InvalidValue(
-            "image_grid",
-            "these are no images",
-            got=f"an array of shape {images.shape}",
-            expected="[images, height, width], or [images, height, width, 3]",
-            fix="Reshape what the network gives: outputs.reshape(-1, 28, 28)",
-        )
+    check_shapes(
+        "image_grid",
+        images.ndim in (3, 4) and images.shape[3:] in ((), (1,), (3,)) and images.size,
+        expected="[images, height, width], or [images, height, width, 3]",
+        fix="Reshape what the network gives: outputs.reshape(-1, 28, 28)",
+        images=images,
+    )
     scale = 255 if images.dtype == np.uint8 else 1
     images = np.clip(images.astype(np.float32) / scale, 0, 1)
     count, height, width = images.shape[:3]
     columns = min(columns, count)
     rows = -(-count // columns)
-    high, wide = height + GAP, width + GAP
-    sheet = np.ones((rows * high - GAP, columns * wide - GAP, *images.shape[3:]), np.float32)
-    for number, image in enumerate(images):
-        top, left = number // columns * high, number % columns * wide
-        sheet[top : top + height, left : left + width] = image
+    missing = (0, rows * columns - count), (0, GAP), (0, GAP), *[(0, 0)] * (images.ndim - 3)
+    tiles = np.pad(images, missing, constant_values=1)
+    tiles = tiles.reshape(rows, columns, *tiles.shape[1:]).swapaxes(1, 2)
+    sheet = tiles.reshape(rows * (height + GAP), columns * (width + GAP), *images.shape[3:])
     figure = Figure(figsize=(SIDE * columns, SIDE * rows * height / width), dpi=200)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    axes.imshow(
+        sheet[:-GAP, :-GAP], cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto"
+    )
     axes.set_axis_off()
     return figure

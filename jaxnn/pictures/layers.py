@@ -254,7 +254,7 @@ def gradient_flow(sizes: Any) -> Any:
     else:
         figure, (axes, key) = scheme.canvas(height=high + 1.15, rows=2, height_ratios=[high, 0.07])
         shown = _cells(axes, table, seen, steps)
-        bar = scheme.key(figure, shown, axes, SIZE, below=key)
+        bar = scheme.key(figure, shown, SIZE, cax=key, orientation="horizontal")
         scheme.logarithmic(bar.ax.xaxis, *_limits(table))
     every = max(1, int(np.ceil(LINE * len(names) / HIGHEST)))
     axes.set_yticks(range(0, len(names), every), shortened(names, 22)[::every])

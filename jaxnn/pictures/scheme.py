@@ -92,6 +92,24 @@ def canvas(
     return figure, axes
 
 
+def panels(count: int, columns: int, high: float, more: float, **sharing: Any) -> tuple[Any, Any]:
+    """Returns a figure and the axes of so many panels, in rows that are `high` inches each.
+
+    Args:
+      count: of panels.
+      columns: of panels; the last row may have fewer.
+      high: inches, of a row.
+      more: inches, of the figure, for what is above and below the panels.
+      **sharing: as `Figure.subplots` takes it.
+    """
+    rows = -(-count // columns)
+    height = high * rows + more
+    figure, grid = canvas(height=height, rows=rows, columns=columns, squeeze=False, **sharing)
+    for axes in grid.flat[count:]:
+        axes.remove()
+    return figure, grid.flat[:count]
+
+
 def styled(axes: Any, *, grid: bool = False) -> Any:
     """Gives axes the look: two light spines, small ticks, and a grid of rows if one is wanted."""
     axes.set_facecolor("none")
@@ -101,10 +119,8 @@ def styled(axes: Any, *, grid: bool = False) -> Any:
         which="both", labelsize=TICK, labelcolor=FAINT, color=FAINT, width=0.6, length=2.5, pad=2
     )
     axes.tick_params(which="minor", length=1.5, width=0.4)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(fontsize=LABEL, color=INK)
-    for title in (axes.title, axes._left_title):
-        title.set(fontsize=LABEL, color=INK)
+    for text in (axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title):
+        text.set(fontsize=LABEL, color=INK)
     if grid:
         axes.grid(axis="y", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
@@ -122,38 +138,54 @@ def titled(axes: Any, title: str) -> None:
 
 def logarithmic(axis: Any, low: float, high: float) -> None:
     """Gives an axis, or that of a bar, logarithmic ticks with numbers enough to read values by."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     decades = np.log10(high / low)
     digits = (1,) if decades > 2 else (1, 3) if decades > 1 else (1, 2, 5)
     digits = digits if decades > 0.5 else (1, 1.5, 2, 3, 4, 5, 7)
     axis.set_major_locator(LogLocator(subs=digits, numticks=6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_major_formatter(lambda value, _: number(value))
     axis.set_minor_formatter(NullFormatter())
 
 
 def linear(axis: Any, most: int = 5, *, whole: bool = False) -> None:
     """Gives an axis at most so many round ticks."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     steps = [1, 2, 5, 10] if whole else [1, 2, 2.5, 5, 10]
     axis.set_major_locator(MaxNLocator(most, steps=steps, integer=whole))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_major_formatter(lambda value, _: number(value))
 
 
-def key(figure: Any, shown: Any, axes: Any, name: str, *, below: Any = None) -> Any:
+def key(figure: Any, shown: Any, name: str, **where: Any) -> Any:
     """Draws the bar that says what the colours of a picture mean, and returns it.
 
-    It is right of the axes, or level in axes of its own, which are `below`.
+    Args:
+      figure: of matplotlib.
+      shown: what has the colours.
+      name: of what they mean.
+      **where: as `Figure.colorbar` takes it.
     """
-    if below is None:
-        bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.03)
-    else:
-        bar = figure.colorbar(shown, cax=below, orientation="horizontal")
+    bar = figure.colorbar(shown, **where)
     styled(bar.ax)
-    bar.outline.set_visible(False)
+    bar.ax.spines[:].set_visible(False)
     bar.set_label(name)
     return bar
+
+
+def legend(figure: Any, where: str, columns: int, **how: Any) -> None:
+    """Says what marks mean, above or below the axes of a figure."""
+    legend = figure.legend(
+        loc=where, ncols=columns, frameon=False, fontsize=TICK, labelcolor=INK, **how
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a $ in a name is a $
+
+
+def widened(low: float, high: float, share: float) -> tuple[float, float]:
+    """Returns limits with a margin at both ends, a share of what is between them."""
+    margin = share * (high - low) or share * abs(high) or 1.0
+    return low - margin, high + margin
 
 
 def words(name: str) -> str:
@@ -161,12 +193,13 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def number(value: float) -> str:
-    """Returns a number as people write it, with at most four digits."""
+def number(value: float, digits: int | None = None) -> str:
+    """Returns a number as people write it, rounded to so many digits; to about four if `None`."""
+    value = value if digits is None else float(f"{value:.{digits}g}")
     if value and not 1e-4 <= abs(value) < 1e6:
-        digits, power = f"{value:.2e}".split("e")
-        raised, digits = power_of_ten(int(power)), digits.rstrip("0").rstrip(".")
-        return raised if digits == "1" else f"{digits}×{raised}"
+        factor, power = f"{value:.2e}".split("e")
+        raised, factor = power_of_ten(int(power)), factor.rstrip("0").rstrip(".")
+        return raised if factor == "1" else f"{factor}×{raised}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
@@ -204,9 +237,8 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
         figure.set_layout_engine(layout)
     text = file.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # A style element would hold for the whole page.
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"\s*<(metadata|style).*?</\1>", "", text, flags=re.DOTALL)
     text = re.sub(r"<defs>\s*</defs>\s*", "", text)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(xlink:href="|url\()#', rf"\1#{prefix}-", text)
@@ -241,11 +273,10 @@ def _font(match: re.Match[str]) -> str:
     return f"font-size: {match[2]}{weight}{style}"
 
 
-def noted(figure: Any, remark: str) -> None:
-    """Writes a remark under a figure, faint and in lines that fit its width."""
-    if remark:
-        letters = int(figure.get_figwidth() * 72 / (0.56 * TICK))
-        lines = textwrap.fill(remark, letters)
+def noted(figure: Any, *remarks: str) -> None:
+    """Writes remarks, but for empty ones, under a figure, faint and in lines that fit its width."""
+    letters = int(figure.get_figwidth() * 72 / (0.56 * TICK))
+    if lines := textwrap.fill(" ".join(filter(None, remarks)), letters):
         figure.supxlabel(lines, x=0.01, ha="left", fontsize=TICK, color=FAINT, linespacing=1.15)
 
 

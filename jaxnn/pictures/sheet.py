@@ -44,6 +44,16 @@ class Sheet:
         how["parse_math"] = False  # a $ in a name is a $
         return self.axes.text(x, y, text, color=colour, **how)
 
+    def image(self, x: float, y: float, wide: float, high: float, pixels: Any, **how: Any) -> Any:
+        """Draws pixels, or numbers as shades; `x` and `y` are the upper left corner."""
+        how = {"extent": (x, x + wide, y + high, y), "aspect": "auto"} | how
+        return self.axes.imshow(pixels, interpolation="nearest", **how)
+
+    def inset(self, x: float, y: float, wide: float, high: float) -> Any:
+        """Returns axes of their own on the sheet; `x` and `y` are their upper left corner."""
+        bottom = 1 - (y + high) / self.height
+        return self.figure.add_axes((x / POINTS, bottom, wide / POINTS, high / self.height))
+
     def line(self, x: Any, y: Any, colour: str = FAINT, width: float = 0.8, **how: Any) -> Any:
         """Draws a line through points."""
         from matplotlib.lines import Line2D

@@ -3,7 +3,7 @@
 On a terminal, and in a notebook that has ipywidgets, it stays in place, drawn by rich:
 
     step 1200/4000 ━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━ 2,345 steps/s, 0:00:01 left
-    train/loss 0.25, test/accuracy 0.981, memory 1.2 GB
+    train/loss 0.25, test/accuracy 0.981, loss █▆▅▄▃▂▂▁▁, memory 1.2 GB, peak 1.4 GB
 
 Elsewhere, in a pipe or in the log of a cluster, it is a line now and then:
 
@@ -13,31 +13,28 @@ step 100/200, train/loss 0.25, 50 steps/s, 0:00:02 left
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxnn.formatting import amount, printable
 from jaxnn.metrics import lower_is_better
 from jaxnn.scale.memory import Used, used
 
-# Off a terminal a run writes about this many lines, however often it reports.
-LINES = 20
+LINES = 20  # that a run writes off a terminal, however often it reports
+BLOCKS, WIDTH = "▁▂▃▄▅▆▇█", 20  # of a sparkline
 
 
 class Moment(NamedTuple):
-    """The progress of a run at a moment.
+    """The progress of a run at a moment, `None` where it is not known.
 
-    Attributes:
-      step: training steps done.
-      total: those of the whole run; `None` if that is not known.
-      rate: steps per second; `None` if that is not known yet.
-      metrics: the last ones known.
-      memory: reads the memory in use.
-      report: whether there is something new in `metrics`.
-      name: of the run, if there is more than one.
+    `rate` is in steps per second, `memory` reads what is in use, `report` says whether `metrics`
+    are new, and `name` is that of the run, if there are several.
     """
 
     step: int
@@ -101,12 +98,16 @@ def _in_place(console: Any) -> Iterator[Draw]:
     bar = Progress(left, BarColumn(), right, console=console)
     task = bar.add_task("", step="", pace="")
     words = Text(no_wrap=True, overflow="crop")
+    losses: deque[float] = deque(maxlen=WIDTH)
 
     def draw(moment):
+        if moment.report:
+            losses.extend(_loss(moment.metrics))
+        line = "" if console.options.ascii_only or len(losses) < 2 else f"loss {sparkline(losses)}"
         step = _words(console, _step(moment))
         pace = _words(console, *_pace(moment)) or ("" if moment.step else "compiling")
         bar.update(task, completed=moment.step, total=moment.total, step=step, pace=pace)
-        words.plain = _words(console, describe(moment.metrics), _memory(moment))
+        words.plain = _words(console, describe(moment.metrics), line, *_memory(moment))
 
     with Live(Group(bar, words), console=console, refresh_per_second=4):
         yield draw
@@ -149,11 +150,38 @@ def _pace(moment: Moment) -> list[str]:
     return [rate, f"{timedelta(seconds=round(seconds))} left"] if known else [rate]
 
 
-def _memory(moment: Moment) -> str:
-    memory = moment.memory() if moment.memory else None
-    if memory is None or memory.now is None:
-        return ""
-    return f"{'device ' if memory.of == 'device' else ''}memory {amount(memory.now, 'B')}"
+def _memory(moment: Moment) -> list[str]:
+    """Returns the memory in use and its peak, as far as they are known."""
+    now, peak, of = moment.memory() if moment.memory else (None, None, "")
+    name = "device memory" if of == "device" else "memory"
+    return [f"{n} {amount(v, 'B')}" for n, v in ((name, now), ("peak", peak)) if v is not None]
+
+
+def _loss(metrics: Mapping[str, Any]) -> list[float]:
+    """Returns the loss of a report, that on training examples first; for a population, the mean."""
+    losses = [metrics[n] for n in ("train/loss", *metrics) if n.endswith("/loss") and n in metrics]
+    return [_spread("loss", value)[0] if isinstance(value, list) else value for value in losses[:1]]
+
+
+def sparkline(values: Iterable[float]) -> str:
+    """Returns a letter for each value, the higher the more; a wide range is drawn by its logarithm.
+
+    >>> sparkline([4.0, 3.0, math.nan, 1.0]), sparkline([1000.0, 100.0, 10.0, 1.0])
+    ('█▆✗▁', '█▆▃▁')
+    """
+    heights = np.array([*values], float)
+    finite = np.isfinite(heights)
+    if finite.any() and heights[finite].max() > 20 * heights[finite].min() > 0:
+        heights = np.log(heights, where=finite, out=heights)
+    low, high = (
+        heights.min(initial=np.inf, where=finite),
+        heights.max(initial=-np.inf, where=finite),
+    )
+    scale = (len(BLOCKS) - 1) / ((high - low) or 1.0)
+    return "".join(
+        BLOCKS[round((height - low) * scale)] if known else "✗"
+        for height, known in zip(heights, finite)
+    )
 
 
 def _words(console: Any, *parts: str) -> str:
@@ -179,9 +207,13 @@ def describe(metrics: Mapping[str, Any]) -> str:
 
 
 def _figure(name: str, value: float | list[float]) -> str:
-    """Returns a value; for a population the mean of its finite values, and the best of them."""
     if not isinstance(value, list):
         return f"{value:.4g}"
-    finite = [figure for figure in value if math.isfinite(figure)] or [math.nan]
-    best = (min if lower_is_better(name) else max)(finite)
-    return f"{sum(finite) / len(finite):.4g} (best {best:.4g})"
+    mean, best = _spread(name, value)
+    return f"{mean:.4g} (best {best:.4g})"
+
+
+def _spread(name: str, values: list[float]) -> tuple[float, float]:
+    """Returns the mean and the best of the finite values of the members of a population."""
+    finite = [figure for figure in values if math.isfinite(figure)] or [math.nan]
+    return sum(finite) / len(finite), (min if lower_is_better(name) else max)(finite)

@@ -5,15 +5,24 @@ silent about a good run: what is always said is not read.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxnn.catalog.failures import reports
 from jaxnn.checks import Explained
+from jaxnn.formatting import count
 from jaxnn.markup import cut
-from jaxnn.report.phrases import BLANK, display_name, figure, listed, percent, spaced, steps
+from jaxnn.report.phrases import (
+    BLANK,
+    display_name,
+    examples_of,
+    figure,
+    listed,
+    percent,
+    spaced,
+)
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
 
@@ -25,13 +34,7 @@ FLAT = 0.01  # the share by which a loss still falls in the last third
 
 
 class Advice(NamedTuple):
-    """Something that stands out.
-
-    Attributes:
-      title: what, in a few words.
-      what: how that is seen.
-      do: what to try.
-    """
+    """Something that stands out: in a few words, how that is seen, and what to try."""
 
     title: str
     what: str
@@ -45,17 +48,16 @@ def advice(source: Source) -> list[Advice]:
 
 def otherwise(source: Source) -> str:
     """Returns what is known of a single run of which nothing stands out: no more than that."""
-    parts = [n.partition("/")[0] for n in source.contents.last if n.endswith("/loss")]
-    part = next((each for each in parts if each != "train"), None)
+    parts = _held_out(source)
     calm = "No warning: every number that was reported is finite."
-    if part is None:
+    if not parts:
         return f"{calm} No examples were held out, so how it does on others is not known."
-    seen, other = (source.last.get(f"{each}/loss") for each in ("train", part))
+    seen, other = (source.last.get(f"{part}/loss") for part in ("train", parts[0]))
     if not isinstance(seen, float) or not isinstance(other, float):
         return calm
-    at, values = source.series(f"{part}/loss")
+    at, values = source.series(f"{parts[0]}/loss")
     calm += f" The {display_name('train/loss')} is {figure('loss', seen)}, and that on"
-    calm += f" {display_name(f'{part}/loss').removeprefix('loss on ')} {figure('loss', other)}"
+    calm += f" {examples_of(parts[0])} {figure('loss', other)}"
     if len(values) and values.min() < other:
         calm += f", after {figure('loss', float(values.min()))} at step {at[values.argmin()]:,}"
     if other > PARTED * seen > 0:
@@ -63,6 +65,12 @@ def otherwise(source: Source) -> str:
     return f"{calm}. Of over-fitting this page warns when the second has risen by" + (
         f" {100 * OVERFIT:.0f}{BLANK}% while the first fell."
     )
+
+
+def _held_out(source: Source) -> list[str]:
+    """Returns the parts of the data that a loss was reported of, but for the training data."""
+    parts = [name.partition("/")[0] for name in source.contents.last if name.endswith("/loss")]
+    return [part for part in parts if part != "train"]
 
 
 def _corrupt(source: Source) -> Iterator[Advice]:
@@ -85,25 +93,19 @@ def _diverged(source: Source) -> Iterator[Advice]:
                 "Their loss grew until it was no number any more. They are left out of the means.",
                 "Steps were too large: try lower learning rates, or clip the gradients.",
             )
-    elif source.contents.status == "diverged" or source.result.get("status") == "diverged":
+    elif source.diverged:
+        try:
+            steps = [each.get("step") for each in reports(source.contents.path)[:1]]
+        except Explained:  # it is corrupt: `diagnose` reports that
+            steps = []
+        began = "".join(f" It began in step {n:,}." for n in steps if isinstance(n, int))
         yield Advice(
             "The training diverged",
-            f"At training step {source.step:,} the loss was infinite or not a number."
-            f"{_first_bad(source)}",
+            f"At training step {source.step:,} the loss was infinite or not a number.{began}",
             "The steps were most likely too large: lower the learning rate, or clip the gradients."
             f" python -m jaxnn diagnose {cut(source.contents.path)} says which step, which examples"
             " and which operation.",
         )
-
-
-def _first_bad(source: Source) -> str:
-    """Returns in which step it began, as `fit` has diagnosed."""
-    try:
-        diagnosed = reports(source.contents.path)
-        step = diagnosed[0].get("step") if diagnosed else None
-    except Explained:  # it is corrupt: `diagnose` tells of that
-        return ""
-    return f" It began in step {step:,}." if isinstance(step, int) else ""
 
 
 def _skipped(source: Source) -> Iterator[Advice]:
@@ -115,9 +117,8 @@ def _skipped(source: Source) -> Iterator[Advice]:
             "Their loss or their gradient was not finite, so they changed nothing.",
             "A few do no harm. If there are many, lower the learning rate or look at the data.",
         )
-    gaps = [
-        name for name in source.contents.last if name != "train/skipped" and _has_gap(source, name)
-    ]
+    others = [name for name in source.contents.last if name != "train/skipped"]
+    gaps = [name for name in others if np.isnan(source.series(name)[1]).any()]
     if gaps and source.contents.status != "diverged":
         yield Advice(
             "Some numbers were not finite",
@@ -127,14 +128,9 @@ def _skipped(source: Source) -> Iterator[Advice]:
         )
 
 
-def _has_gap(source: Source, name: str) -> bool:
-    return bool(np.isnan(source.series(name)[1]).any())
-
-
 def _overfitting(source: Source) -> Iterator[Advice]:
-    parts = [name.partition("/")[0] for name in source.contents.last if name.endswith("/loss")]
     _, trained = source.series("train/loss")
-    for part in (each for each in parts if each != "train"):
+    for part in _held_out(source):
         at, values = source.series(f"{part}/loss")
         if len(values) < 4 or not np.isfinite(values).all():
             continue
@@ -164,20 +160,17 @@ def _overfitting(source: Source) -> Iterator[Advice]:
 
 
 def _dead(source: Source) -> Iterator[Advice]:
-    frames = source.recorded.frames if source.recorded else []
-    last = frames[-1].arrays if frames else {}
-    shares = {
-        name.removeprefix("quiet/"): float(value)
-        for name, value in last.items()
-        if name.startswith("quiet/") and value.ndim == 0
-    }
-    dead = {name: share for name, share in shares.items() if share >= DEAD}
+    last = source.recorded.frames[-1].arrays if source.recorded.frames else {}
+    dead = [
+        f"{percent(float(share))} of the nodes of {spaced(name.removeprefix('quiet/'))}"
+        for name, share in last.items()
+        if name.startswith("quiet/") and share.ndim == 0 and share >= DEAD
+    ]
     if dead:
-        words = [f"{percent(share)} of the nodes of {spaced(name)}" for name, share in dead.items()]
         yield Advice(
             "Some nodes do nothing",
-            f"{listed(words[:4])} gave 0 for every example that"
-            " the network was looked at with. No gradient reaches such nodes: they cannot learn.",
+            f"{listed(dead[:4])} gave 0 for every example that the network was looked at with."
+            " No gradient reaches such nodes: they cannot learn.",
             "A lower learning rate lets fewer of them die; an activation that is nowhere flat, such"
             " as gelu, lets none; or the layer needs fewer nodes.",
         )
@@ -188,7 +181,8 @@ def _plateau(source: Source) -> Iterator[Advice]:
     if len(values) < 9 or not np.isfinite(values).all():
         return
     third = len(values) // 3
-    first, middle, last = (float(values[s].mean()) for s in _thirds(third))
+    thirds = values[:third], values[third : 2 * third], values[-third:]
+    first, middle, last = (float(each.mean()) for each in thirds)
     if first > 0 and last > first * (1 - FLAT):
         yield Advice(
             "It has hardly learned",
@@ -207,10 +201,6 @@ def _plateau(source: Source) -> Iterator[Advice]:
         )
 
 
-def _thirds(third: int) -> list[slice]:
-    return [slice(0, third), slice(third, 2 * third), slice(-third, None)]
-
-
 def _edge(source: Source) -> Iterator[Advice]:
     if not source.fields or not ranked(source):
         return
@@ -221,8 +211,7 @@ def _edge(source: Source) -> Iterator[Advice]:
             continue
         low, high = min(tried), max(tried)
         if value in (low, high) and math.isfinite(best.mean):
-            side = "lowest" if value == low else "highest"
-            beyond = "lower" if value == low else "higher"
+            side, beyond = ("lowest", "lower") if value == low else ("highest", "higher")
             yield Advice(
                 f"The best {spaced(name)} is at the edge of the sweep",
                 f"It is {figure(name, value)}, the {side} of {len(tried)} that were tried.",
@@ -242,18 +231,10 @@ def _ended(source: Source) -> Iterator[Advice]:
     elif source.result.get("status") == "stopped":
         yield Advice(
             "It stopped early, as watch= asks",
-            f"After {steps(source.step)} what was watched had not become better for a while.",
+            f"After {count(source.step, 'training step')} what was watched had not become better"
+            " for a while.",
             "The best state is saved: predict uses it. For longer, raise the patience of Watch.",
         )
 
 
-RULES: tuple[Callable[[Source], Iterator[Advice]], ...] = (
-    _corrupt,
-    _diverged,
-    _ended,
-    _skipped,
-    _overfitting,
-    _plateau,
-    _dead,
-    _edge,
-)
+RULES = (_corrupt, _diverged, _ended, _skipped, _overfitting, _plateau, _dead, _edge)

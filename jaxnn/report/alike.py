@@ -57,7 +57,7 @@ def chosen(source: Source) -> dict[str, Any]:
         if name not in _OTHERS and not name.startswith("data ")
         if single or name in ("steps", "batch_size")  # for a population there are digests
     }
-    values |= source.contents.config or {}
+    values |= source.config
     if is_sweep(source):
         values |= settings(source)[0].values
         values["seed"] = list(dict.fromkeys(row["seed"] for row in source.table))
@@ -137,7 +137,7 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
         return f"they are of different experiments, {names}"
     if not name.endswith("loss"):
         return None
-    kinds = _known(runs, lambda s: s.recorded.about.get("kind") if s.recorded else None)
+    kinds = _known(runs, lambda s: s.recorded.about.get("kind"))
     if len(kinds) > 1 or len({_measured(source, part) for source in runs.values()}) > 1:
         return "they report different metrics, so that their losses need not be the same function"
     return None

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.markup import Markup, element, join
+from jaxnn.markup import Markup, element, join, listing
 from jaxnn.pictures.scheme import COLOURS
 from jaxnn.report.examples import names_of, probabilities
 from jaxnn.report.packed import shares, stacked, text
@@ -26,15 +26,8 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         least = 1 / chances.shape[-1]
         strength = (chances.max(-1) - least) / (1 - least)
         names = names_of(about)[: chances.shape[-1]]
-        key = join(
-            " The colours: ",
-            *[
-                part
-                for place, name in enumerate(names)
-                for part in (", ", *_dot(place), f" {name}")
-            ][1:],
-            ". The stronger, the surer.",
-        )
+        dots = listing((join(_dot(place), f" {name}") for place, name in enumerate(names)), ", ")
+        key = join(" The colours: ", dots, ". The stronger, the surer.")
     elif outputs.shape[-1] == 1:
         values = outputs[..., 0]
         finite = values[np.isfinite(values)]
@@ -43,32 +36,31 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         key = join(f" The stronger the colour, the larger: from {low:.3g} to {high:.3g}.")
         if low < 0 < high:  # of which the sign is to be seen
             classes, strength = values < 0, np.abs(values) / max(-low, high)
-            key = join(" The colours: ", *_dot(0), f" above 0, up to {high:.3g}, ", *_dot(1))
+            key = join(" The colours: ", _dot(0), f" above 0, up to {high:.3g}, ", _dot(1))
             key = join(key, f" below 0, down to −{-low:.3g}. The stronger, the farther from 0.")
         if finite.size < values.size:
             key = join(key, " At some moments it is not finite: nothing is drawn there.")
     else:
         return None
-    points = _points(recorded)
-    dots = None
+    points, rings = _points(recorded), None
     if points:
         whole = "filled with the colour of what it is" if points[0][2] >= 0 else "in black"
-        dots = f" Each ring is an example, {whole}."
+        rings = f" Each ring is an example, {whole}."
     label = "What the network says for every pair of inputs"
     words = f"{label}: to the right the first one, upwards the second."
     picture = element(
         "figure",
         element("h3", "What it decides"),
         _framed(element("canvas", id="surface", role="img", aria_label=label), recorded),
-        element("figcaption", words, key, dots),
+        element("figcaption", words, key, rings),
         class_="surface",
     )
     payload = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
     return picture, payload | {"points": points}
 
 
-def _dot(place: int) -> list[Markup]:
-    return [element("i", style=f"background:{COLOURS[place]}")]
+def _dot(place: int) -> Markup:
+    return element("i", style=f"background:{COLOURS[place]}")
 
 
 def _framed(canvas: Markup, recorded: Recording) -> Markup:
@@ -77,14 +69,12 @@ def _framed(canvas: Markup, recorded: Recording) -> Markup:
     if len(bounds) != 2:
         return canvas
     right, up = ([f"{float(end):.3g}".replace("-", "−") for end in ends] for ends in bounds)
-    axes = [
+    axes = {"up": (up[1], "second input", up[0]), "along": (right[0], "first input", right[1])}
+    beside, below = (
         element("div", *[element("span", each) for each in labels], class_=name, aria_hidden="true")
-        for name, labels in (
-            ("up", (up[1], "second input", up[0])),
-            ("along", (right[0], "first input", right[1])),
-        )
-    ]
-    return element("div", axes[0], canvas, axes[1], class_="plane")
+        for name, labels in axes.items()
+    )
+    return element("div", beside, canvas, below, class_="plane")
 
 
 def _points(recorded: Recording) -> list[list[float]]:

@@ -3,15 +3,14 @@
     python -m jaxnn tensorboard runs/mine --out events
     tensorboard --logdir events
 
-They are written from what a run has left, when asked for; the run itself writes none. Each run has
-a folder with one file, which takes the place of an older one: doing it again doubles nothing. It
-needs the extra `tensorboard`, but not TensorFlow.
+They are written on request, from the files of a run; the run itself writes none. Each run has a
+folder with one file, which replaces an older one. This needs the extra `tensorboard`: tensorboardX
+encodes the events, and neither TensorFlow nor TensorBoard itself is imported.
 """
 
 import importlib.util
 import io
 import json
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,29 +25,20 @@ from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._network import draw
 from jaxnn.report.examples import names_of
-from jaxnn.report.sections import shortened
+from jaxnn.report.sections import WRONG, shortened, some
 from jaxnn.report.source import Source, read
 from jaxnn.storage import files, json_files
 from jaxnn.storage.directory import ROWS
 from jaxnn.storage.recording import Frame
 
-# So many members of a population or a sweep have events: what more lines would say, nobody sees.
-MEMBERS = 32
-# Moments of the training at which the network is drawn.
-DRAWN = 5
+MEMBERS = 32  # of a population or a sweep, that have events: nobody sees more lines
+DRAWN = 5  # moments of the training at which the network is drawn
 BARS = 30
 FILE = "events.out.tfevents.0.jaxnn"
-_WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError)  # of corrupt files
 
 
 class Written(NamedTuple):
-    """What was written.
-
-    Attributes:
-      out: the directory to show.
-      runs: the names of the runs in it, which are folders.
-      left_out: how many members of populations have no events.
-    """
+    """The directory to show, the runs (folders) in it, and how many members have no events."""
 
     out: Path
     runs: list[str]
@@ -63,39 +53,34 @@ def write(path: Path, out: Path | None = None) -> Written:
       out: where to write; `tensorboard` in that directory by default.
 
     Raises:
-      InvalidValue: if there is no run, or TensorBoard is not installed.
+      InvalidValue: if there is no run, or tensorboardX is not installed.
       OSError: if it cannot be written.
     """
-    if importlib.util.find_spec("tensorboard") is None:
+    if importlib.util.find_spec("tensorboardX") is None:
         raise InvalidValue(
             "tensorboard",
-            "TensorBoard is not installed",
-            got="no package tensorboard",
-            expected="the package, which reads and writes event files",
-            fix="Install it: pip install tensorboard",
+            "event files need the extra `tensorboard`",
+            got="no package tensorboardX",
+            expected="the package, which encodes events",
+            fix='Install it: pip install "jaxnn-toolkit[tensorboard]"',
         )
     catalog.exists(path)
-    runs = catalog.below(path) or [catalog.find(path)]
     out = path / "tensorboard" if out is None else out
     names, left_out = [], 0
-    for run in runs:
+    for run in catalog.below(path) or [catalog.find(path)]:
         name = run.resolve().name if run == path else run.relative_to(path).as_posix()
         source = read(run)
-        each = (
-            [*_members(source)]
-            if source.many
-            else [_Run("", source.rows, source.contents.config or {})]
-        )
-        left_out += len(source.table) - len(each) if source.many else 0
-        for one in each:
-            place = f"{name}/{one.name}".rstrip("/")
+        networks = [*_networks(source)]
+        left_out += len(source.table) - len(networks) if source.many else 0
+        for network in networks:
+            place = f"{name}/{network.name}".rstrip("/")
             files.make(out / place)
-            files.write(out / place / FILE, b"".join(map(_record, _events(source, one, place))))
+            _write(out / place / FILE, source, network)
             names.append(place)
     return Written(out, names, left_out)
 
 
-class _Run(NamedTuple):
+class _Network(NamedTuple):
     """What TensorBoard takes for a run: one network, alone or of many."""
 
     name: str
@@ -103,16 +88,20 @@ class _Run(NamedTuple):
     settings: Mapping[str, Any]
 
 
-def _members(source: Source) -> Iterator[_Run]:
-    """Yields the members of a sweep or a population, the first `MEMBERS` of them."""
-    fixed = {n: v for n, v in (source.contents.config or {}).items() if not isinstance(v, list)}
-    columns = [*source.fields, "seed"]
+def _networks(source: Source) -> Iterator[_Network]:
+    """Yields the network of a run, or the first `MEMBERS` of a sweep or a population."""
+    config = source.config
+    if not source.many:
+        yield _Network("", source.rows, config)
+    fixed = {n: v for n, v in config.items() if not isinstance(v, list)}
     for rows, places in source.groups:
         for member, place in enumerate(places):
             if place < MEMBERS:
                 own = [{n: _of_member(v, member) for n, v in row.items()} for row in rows]
-                settings = {name: source.table[place].get(name) for name in columns}
-                yield _Run(f"{place:03d}", own, {**fixed, **settings})
+                settings = {
+                    name: source.table[place].get(name) for name in (*source.fields, "seed")
+                }
+                yield _Network(f"{place:03d}", own, {**fixed, **settings})
 
 
 def _of_member(value: Any, member: int) -> Any:
@@ -121,134 +110,97 @@ def _of_member(value: Any, member: int) -> Any:
     return value
 
 
-def _made_by_protobuf(name: str) -> Any:
-    """Returns a module whose names appear as it is imported, where no type checker sees them."""
-    return importlib.import_module(f"tensorboard.compat.proto.{name}")
+def _write(file: Path, source: Source, network: _Network) -> None:
+    """Writes the events of a network in the order of their steps, the hyper-parameters first."""
+    from tensorboardX import summary
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import RecordWriter
 
-
-# --- Events --------------------------------------------------------------------------------------
-
-
-def _events(source: Source, run: _Run, name: str) -> Iterator[Any]:
-    """Yields the events of a run in the order of their steps, the hyper-parameters first."""
-    event_pb2, summary_pb2 = _made_by_protobuf("event_pb2"), _made_by_protobuf("summary_pb2")
-    from tensorboard.plugins.hparams import summary_v2  # pyright: ignore
-
-    clock = _Clock(source, run.rows)
-    yield event_pb2.Event(wall_time=clock(0), file_version="brain.Event:2")
-    settings = {_text(key): _setting(value) for key, value in run.settings.items()}
+    clock = _Clock(source, network.rows)
+    events = [Event(wall_time=clock(0), file_version="brain.Event:2")]
+    settings = {_text(key): _setting(value) for key, value in network.settings.items()}
     if settings:
-        started = summary_v2.hparams_pb(settings, trial_id=name, start_time_secs=clock(0))
-        yield event_pb2.Event(wall_time=clock(0), step=0, summary=started)
-    single = not source.many
-    events = [*_scalars(run.rows)]
-    if single:
-        events += [*_histograms(source), *_pictures(source), *_speed(source)]
-    for step, values in sorted(events, key=lambda each: each[0]):
-        summary = summary_pb2.Summary(value=[summary_pb2.Summary.Value(**v) for v in values])
-        yield event_pb2.Event(wall_time=clock(step), step=step, summary=summary)
+        _, started, _ = summary.hparams(settings, {})  # TensorBoard derives the columns of all runs
+        events.append(Event(wall_time=clock(0), step=0, summary=started))
+    summaries = [*_scalars(network.rows)]
+    if not source.many:
+        summaries += [*_speed(source), *_histograms(source), *_pictures(source)]
+    for step, shown in sorted(summaries, key=lambda each: each[0]):
+        events.append(Event(wall_time=clock(step), step=step, summary=shown))
+    # Not its `SummaryWriter`: that writes from a thread, whose errors reach nobody.
+    draft = file.with_name(f"{files.DRAFT}{file.name}")
+    records = RecordWriter(str(draft))
+    for event in events:
+        records.write(event.SerializeToString())
+    records.flush()
+    records.close()
+    files.rename(draft, file)
 
 
-def _scalars(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def _scalars(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Any]]:
+    from tensorboardX import summary
+
     for row in rows:
-        values = [
-            {"tag": _text(name), "simple_value": json_files.number(value)}
-            for name, value in row.items()
-            if "/" in name and (value is None or isinstance(value, int | float))
-        ]
-        if values and 0 <= row["step"] < 2**63:
-            yield row["step"], values
+        for name, value in row.items():
+            is_metric = "/" in name and (value is None or isinstance(value, int | float))
+            if is_metric and 0 <= row["step"] < 2**63:
+                yield row["step"], summary.scalar(_text(name), json_files.number(value))
 
 
-def _speed(source: Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Yields the numbers of the machine, which are of the run as a whole."""
-    values = [
-        {"tag": f"speed/{_text(name)}", "simple_value": number}
-        for name, value in source.speed.items()
-        if (number := json_files.finite(value)) is not None
-    ]
-    if values:
-        yield source.step, values
+def _speed(source: Source) -> Iterator[tuple[int, Any]]:
+    """Yields the figures of the machine, which describe the run as a whole."""
+    from tensorboardX import summary
+
+    for name, value in source.contents.speed.items():
+        if (number := json_files.finite(value)) is not None:
+            yield source.step, summary.scalar(f"speed/{_text(name)}", number)
 
 
-def _histograms(source: Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    for step, arrays in source.recorded.frames if source.recorded else ():
-        values = [
-            {"tag": _text(name), "histo": bars}
-            for name, array in arrays.items()
-            if name.startswith(("params/", "activations/"))
-            and (bars := _histogram(array)) is not None
-        ]
-        if values:
-            yield step, values
+def _histograms(source: Source) -> Iterator[tuple[int, Any]]:
+    from tensorboardX import summary
+
+    for step, arrays in source.recorded.frames:
+        for name, array in arrays.items():
+            if name.startswith(("params/", "activations/")):
+                values = np.asarray(array, np.float64)
+                values = values[np.isfinite(values)]
+                if values.size:
+                    yield step, summary.histogram(_text(name), values, BARS)
 
 
-def _histogram(array: np.ndarray) -> Any:
-    """Returns the histogram of what is finite; `None` if nothing is."""
-    summary_pb2 = _made_by_protobuf("summary_pb2")
-    values = np.asarray(array, np.float64).ravel()
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return None
-    counts, edges = np.histogram(values, BARS)
-    # A bucket ends at its limit; the first, which is empty, at the least value.
-    return summary_pb2.HistogramProto(
-        min=values.min(), max=values.max(), num=values.size, sum=values.sum(),
-        sum_squares=np.square(values).sum(),
-        bucket_limit=edges.tolist(), bucket=[0, *counts.tolist()],
-    )  # fmt: skip
+def _pictures(source: Source) -> Iterator[tuple[int, Any]]:
+    """Yields the pictures that can be drawn."""
+    from matplotlib.image import imread
+    from tensorboardX import summary
 
-
-def _pictures(source: Source) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Yields pictures; what cannot be drawn is left out."""
     for name, step, draw_it in _drawings(source):
+        file = io.BytesIO()
         try:
-            yield step, [{"tag": name, "image": _image(draw_it())}]
-        except (Invalid, *_WRONG):
+            draw_it().savefig(file, format="png", dpi=200)
+        except (Invalid, *WRONG):
             continue
+        file.seek(0)
+        yield step, summary.image(name, imread(file), dataformats="HWC")
 
 
 def _drawings(source: Source) -> Iterator[tuple[str, int, Callable[[], Any]]]:
-    """Yields `(tag, step, draw)` of the pictures that there are."""
+    """Yields `(tag, step, draw)` of the pictures of a run."""
     if source.rows:
         yield "curves", source.step, lambda: curves(shortened(source.rows))
-    if source.recorded is None:
-        return
-    about, frames = source.recorded.about, source.recorded.frames
-    if "confusion" in source.recorded.end:
-        counts = source.recorded.end["confusion"]
-        yield (
-            "confusion",
-            source.step,
-            lambda: confusion_matrix(counts, names_of(about) or None),
-        )
-    if not about.get("diagram"):
-        return
-    places = np.linspace(0, len(frames) - 1, min(DRAWN, len(frames))).round().astype(int)
-    for frame in (frames[place] for place in places):
+    about, frames, end = source.recorded.about, source.recorded.frames, source.recorded.end
+    if "confusion" in end:
+        names = names_of(about) or None
+        yield "confusion", source.step, lambda: confusion_matrix(end["confusion"], names)
+    for frame in some(frames, DRAWN) if about.get("diagram") else ():
         yield "network", frame.step, partial(_network, about["diagram"], frame)
 
 
-def _network(source: dict[str, Any], frame: Frame) -> Any:
+def _network(diagram: dict[str, Any], frame: Frame) -> Any:
     wires, biases = (
         {name.removeprefix(kind): x for name, x in frame.arrays.items() if name.startswith(kind)}
         for kind in ("wires/", "biases/")
     )
-    return draw(diagrams.from_json(source), wires, biases=biases)
-
-
-def _image(figure: Any) -> Any:
-    summary_pb2 = _made_by_protobuf("summary_pb2")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=200)
-    content = file.getvalue()
-    width, height = struct.unpack(">II", content[16:24])  # as PNG has it
-    return summary_pb2.Summary.Image(
-        width=width, height=height, colorspace=4, encoded_image_string=content
-    )
-
-
-# --- Values --------------------------------------------------------------------------------------
+    return draw(diagrams.from_json(diagram), wires, biases=biases)
 
 
 class _Clock:
@@ -256,24 +208,14 @@ class _Clock:
 
     def __init__(self, source: Source, rows: Sequence[Mapping[str, Any]]):
         known = [(row["step"], json_files.finite(row.get("seconds"))) for row in rows]
-        known = [(step, seconds) for step, seconds in known if seconds is not None]
-        self.steps = [0, *(step for step, _ in known)]
-        self.seconds = [0.0, *(seconds for _, seconds in known)]
+        known = [(0, 0.0), *((step, seconds) for step, seconds in known if seconds is not None)]
+        self.steps, self.seconds = zip(*known)
         # The last report was written last.
         file = source.contents.path / ROWS
-        written = file.stat().st_mtime if file.exists() else 0.0
-        self.began = written - self.seconds[-1]
+        self.began = (file.stat().st_mtime if file.exists() else 0.0) - self.seconds[-1]
 
     def __call__(self, step: int) -> float:
         return self.began + float(np.interp(step, self.steps, self.seconds))
-
-
-def _record(event: Any) -> bytes:
-    from tensorboard.summary.writer.record_writer import RecordWriter  # pyright: ignore
-
-    file = io.BytesIO()
-    RecordWriter(file).write(event.SerializeToString())
-    return file.getvalue()
 
 
 def _setting(value: Any) -> bool | float | str:

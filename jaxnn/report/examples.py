@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn.formatting import brief
-from jaxnn.markup import Markup, cut, element, join, quoted
+from jaxnn.markup import Markup, cut, element, quoted
 from jaxnn.report.packed import pixels, png
 from jaxnn.report.phrases import sure
 from jaxnn.storage.recording import Frame, Recording
@@ -24,9 +24,7 @@ NUMBERS = 6  # of an example that is no image
 def probabilities(outputs: Any, classes: int | None) -> np.ndarray | None:
     """Returns the probability of each class, `[..., classes]`, NaN where it is not finite.
 
-    Args:
-      outputs: logits, `[..., classes]`; of two classes also `[...]` or `[..., 1]`.
-      classes: how many there are.
+    `outputs` are logits, `[..., classes]`; of two classes also `[...]` or `[..., 1]`.
     """
     logits = np.asarray(outputs, np.float64)
     if not classes or classes < 2:
@@ -49,17 +47,11 @@ def names_of(about: dict[str, Any]) -> list[str]:
     return [str(number) for number in range(classes)] if isinstance(classes, int) else []
 
 
-def shape_of(about: dict[str, Any]) -> tuple[int, ...] | None:
-    """Returns the shape of an image, if the first layer sees images that are flat in the data."""
-    shape = (about.get("filters") or {}).get("shape")
-    return tuple(shape) if isinstance(shape, list) and len(shape) in (2, 3) else None
-
-
 def cards(
     about: dict[str, Any],
     inputs: np.ndarray,
     labels: np.ndarray,
-    outputs: np.ndarray | None,
+    outputs: np.ndarray,
     index: np.ndarray | None = None,
 ) -> list[Markup]:
     """Returns examples, each with what the network says of it.
@@ -68,33 +60,33 @@ def cards(
       about: of the recording: its kind, classes and names.
       inputs: of the examples.
       labels: what they are.
-      outputs: of the network; none leaves its place empty, for the page's script to fill.
+      outputs: of the network.
       index: their places in the data.
     """
     labels = labels.reshape(len(labels), -1)[:, 0] if about.get("classes") else labels
-    images, names = pixels(inputs, shape_of(about)), names_of(about)
-    chances = probabilities(outputs, about.get("classes")) if outputs is not None else None
+    shape = (about.get("filters") or {}).get("shape")  # of images that are flat in the data
+    shape = tuple(shape) if isinstance(shape, list) and len(shape) in (2, 3) else None
+    images, names = pixels(inputs, shape), names_of(about)
+    chances = probabilities(outputs, about.get("classes"))
     figures = []
-    for place in range(len(inputs)):
-        truth = label_word(labels[place], names)
+    for place, label in enumerate(labels):
+        truth = label_word(label, names)
         where = f", number {int(index[place]):,} of the data" if index is not None else ""
         seen = (
             element("img", src=png(images[place]), alt=f"An example{where}: it is {truth}")
             if images is not None
-            else _numbers(inputs[place])
+            else element("p", _numbers(inputs[place], NUMBERS), class_="inputs")
         )
+        bars = None
         if chances is not None:
-            said = _classified(chances[place], int(labels[place]), names)
-        elif outputs is not None and names:
+            said = _classified(chances[place], int(label), names)
+            bars = _bars(names, chances[place], label)
+        elif names:
             said = _says("?", "not finite")
-        elif outputs is not None:
-            said = _says(label_word(outputs[place], []), f"it is {truth}")
         else:
-            said = _says("", "")
-        bars = _bars(names, chances[place] if chances is not None else None, labels[place])
-        figures.append(
-            element("figure", seen, element("figcaption", *said), bars, class_="example")
-        )
+            said = _says(label_word(outputs[place], []), f"it is {truth}")
+        caption = element("figcaption", *said)
+        figures.append(element("figure", seen, caption, bars, class_="example"))
     return figures
 
 
@@ -103,10 +95,14 @@ def label_word(label: Any, names: Sequence[str]) -> str:
     array = np.asarray(label)
     if names and array.ndim == 0 and array.dtype.kind in "iu" and 0 <= int(array) < len(names):
         return names[int(array)]
-    if array.size == 1:
-        return brief(array.reshape(()).item())
-    shown = ", ".join(brief(float(each), 3) for each in array.ravel()[:3])
-    return f"{shown}, …" if array.size > 3 else shown
+    return brief(array.reshape(()).item()) if array.size == 1 else _numbers(array, 3)
+
+
+def _numbers(values: Any, most: int) -> str:
+    """Returns numbers, at most so many and how many there are."""
+    array = np.asarray(values).ravel()
+    shown = ", ".join(brief(float(each), 3) for each in array[:most])
+    return f"{shown}, … ({array.size:,})" if array.size > most else shown
 
 
 def _classified(chances: np.ndarray, label: int, names: Sequence[str]) -> list[Markup]:
@@ -120,40 +116,29 @@ def _classified(chances: np.ndarray, label: int, names: Sequence[str]) -> list[M
 
 
 def _says(guess: Any, mark: str, certainty: str = "", right: bool | None = None) -> list[Markup]:
-    name = {True: "right", False: "wrong", None: ""}[right]
+    name = {True: "mark right", False: "mark wrong", None: "mark"}[right]
     return [
         element("b", quoted(guess), class_="guess" if len(str(guess)) < 4 else "guess long"),
-        element("span", mark, class_=f"mark {name}".strip()),
+        element("span", mark, class_=name),
         element("span", certainty, class_="sure"),
     ]
 
 
-def _bars(names: Sequence[str], chances: np.ndarray | None, label: Any) -> Markup | None:
+def _bars(names: Sequence[str], chances: np.ndarray, label: Any) -> Markup | None:
     """Returns the probabilities as bars; a screen reader has them in words already."""
     if not 2 <= len(names) <= BARS or max(map(len, names)) > 3:
         return None
-    heights = np.zeros(len(names)) if chances is None else np.nan_to_num(chances)
-    top = int(heights.argmax()) if chances is not None else -1
-    bars = [
-        element(
-            "i",
-            element("u", style=f"--share:{height:.3f}"),
-            element("s", name),
-            class_=("guess " * (place == top) + "truth" * (place == int(label))).strip() or None,
-        )
-        for place, (name, height) in enumerate(zip(names, heights))
-    ]
+    heights = np.nan_to_num(chances)
+    bars = []
+    for place, (name, height) in enumerate(zip(names, heights)):
+        marks = {"guess": place == heights.argmax(), "truth": place == int(label)}
+        class_ = " ".join(mark for mark, applies in marks.items() if applies)
+        bar = element("u", style=f"--share:{height:.3f}"), element("s", name)
+        bars.append(element("i", *bar, class_=class_ or None))
     return element("div", *bars, class_="bars", aria_hidden="true")
 
 
-def _numbers(values: Any) -> Markup:
-    array = np.asarray(values).ravel()
-    shown = [brief(float(each), 3) for each in array[:NUMBERS]]
-    more = f", … ({array.size:,})" if array.size > NUMBERS else ""
-    return element("p", join(", ".join(shown), more), class_="inputs")
-
-
-POINTS = 1000  # as many as a recording keeps of what was said: of those there may be more
+POINTS = 1000  # the most predictions that a recording holds: there may have been more
 SAME = 0.005  # accuracies that differ by less may be of the same answers
 OTHER = 0.02  # those that differ by more are not
 _OUTPUTS = ("outputs", "boundary")
@@ -168,17 +153,18 @@ def with_classes(recorded: Recording) -> Recording:
     last = recorded.frames[-1].arrays if recorded.frames else {}
     outputs, labels = last.get("outputs"), recorded.probe.get("labels")
     classes = None
-    if outputs is not None and labels is not None:
-        if recorded.about.get("kind") == "classification":
-            classes = max(2, *outputs.shape[1:])
-        elif outputs.size == labels.size == len(outputs) and "metrics/accuracy" in last:
-            classes = 2 if np.isin(labels, (0, 1)).all() else None
-            if classes and _are_shares(recorded):
-                recorded = _as_logits(recorded)
-            elif classes and _are_halved(recorded, float(last["metrics/accuracy"])):
-                classes = None
-            if classes:
-                recorded = recorded._replace(end=_counted(recorded.end))
+    if outputs is None or labels is None:
+        pass
+    elif recorded.about.get("kind") == "classification":
+        classes = max(2, *outputs.shape[1:])
+    elif outputs.size == labels.size == len(outputs) and "metrics/accuracy" in last:
+        are_shares = _are_shares(recorded)
+        if np.isin(labels, (0, 1)).all() and (
+            are_shares or not _are_fitted(recorded.end, float(last["metrics/accuracy"]))
+        ):
+            classes = 2
+            recorded = _as_logits(recorded) if are_shares else recorded
+            recorded = recorded._replace(end=_counted(recorded.end))
     return recorded._replace(about={"classes": classes, **recorded.about})
 
 
@@ -191,9 +177,9 @@ def _are_shares(recorded: Recording) -> bool:
     return bool(len(known) and (known >= 0).all() and (known <= 1).all())
 
 
-def _are_halved(recorded: Recording, accuracy: float) -> bool:
+def _are_fitted(end: dict[str, np.ndarray], accuracy: float) -> bool:
     """Whether the accuracy is that of numbers above a half, which were fitted to 0 and 1."""
-    truth, said = _answers(recorded.end)
+    truth, said = _answers(end)
     if not len(truth):
         return False
     at_zero, at_half = (float(((said > bound) == (truth > 0)).mean()) for bound in (0.0, 0.5))

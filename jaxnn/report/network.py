@@ -1,12 +1,12 @@
 """The network: its nodes and wires or its parts, its weights, activations and gradients."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxnn.formatting import amount
-from jaxnn.markup import Markup, cut, element, join, quoted, table
+from jaxnn.markup import Markup, cut, element, folded, join, quoted, table
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures import scheme
 from jaxnn.pictures._network import draw
@@ -15,96 +15,69 @@ from jaxnn.pictures.outline import Part
 from jaxnn.report.examples import names_of
 from jaxnn.report.packed import levels, stacked
 from jaxnn.report.phrases import BLANK
-from jaxnn.report.sections import Section, drawn, lettered
+from jaxnn.report.sections import drawn, lettered, section, some
 from jaxnn.report.source import Source
-from jaxnn.storage.recording import Frame, Recording
+from jaxnn.storage.recording import Recording
 
 LONG = 20  # rows, from which a table is folded
 TIMES = 8  # of all moments, so many are drawn
 LETTERS = 400  # letters of a name, that nobody but a stranger exceeds
+NAME = "net"  # of the picture with nodes and wires
+MOST = 100  # parts in one box
 
 
-def sections(source: Source) -> list[Section]:
-    """Returns the sections about the network."""
-    frames = source.recorded.frames if source.recorded else []
-    return [
-        Section(
-            "weights",
-            "Its weights over time",
-            "A weight is the number on a wire, which training changes. The darker a place, the more"
-            " weights of that layer have that value: they begin small and alike, and spread as the"
-            " network learns.",
-            lambda: _histograms(frames, "params/", weights, "weights-picture", "Weights over time"),
-        ),
-        Section(
-            "activations",
-            "What its nodes give",
-            "An activation is what a node passes on. Where all of a layer's are 0, or all at one"
-            " end, its nodes tell examples apart no more.",
-            lambda: _histograms(
-                frames, "activations/", activations, "activations-picture", "Activations over time"
-            ),
-        ),
-        Section(
-            "gradients",
-            "How far the gradient reaches",
-            "The gradient says how each weight should change; bright is much. It is computed from"
-            " the output back to the input: if it fades on the way, the first layers hardly learn.",
-            lambda: _gradients(frames),
-        ),
-        Section(
-            "network",
-            "The network",
-            "A network is layers, one after the other. Parameters are its weights and biases, the"
-            " numbers that training sets; an operation is one addition or one multiplication for"
-            " one example.",
-            lambda: _network(source),
-        ),
-    ]
+@section("weights", "Its weights over time")
+def _weights(source: Source) -> Markup | None:
+    """A weight is the number on a wire, which training changes. The darker a place, the more
+    weights of that layer have that value: they begin small and alike, and spread as the network
+    learns.
+    """
+    moments = _moments(source, "params/")
+    return drawn(weights(moments), "weights-picture", "Weights over time") if moments else None
 
 
-def _histograms(frames, prefix, picture, name, title) -> Markup | None:
-    moments = {frame.step: _leaves(frame, prefix) for frame in _some(frames)}
-    moments = {step: leaves for step, leaves in moments.items() if leaves}
-    return drawn(picture(moments), name, title) if moments else None
+@section("activations", "What its nodes give")
+def _activations(source: Source) -> Markup | None:
+    """An activation is what a node passes on. Where all of a layer's are 0, or all at one end, its
+    nodes tell examples apart no more.
+    """
+    moments = _moments(source, "activations/")
+    title = "Activations over time"
+    return drawn(activations(moments), "activations-picture", title) if moments else None
 
 
-def _gradients(frames: Sequence[Frame]) -> Markup | None:
-    moments = {frame.step: _leaves(frame, "gradients/") for frame in _some(frames)}
+@section("gradients", "How far the gradient reaches")
+def _gradients(source: Source) -> Markup | None:
+    """The gradient says how each weight should change; bright is much. It is computed from the
+    output back to the input: if it fades on the way, the first layers hardly learn.
+    """
     moments = {
-        step: {name: float(np.asarray(v)) for name, v in leaves.items() if v.ndim == 0}
-        for step, leaves in moments.items()
-        if leaves
+        step: {name: float(array) for name, array in leaves.items() if array.ndim == 0}
+        for step, leaves in _moments(source, "gradients/").items()
     }
-    return (
-        drawn(gradient_flow(moments), "gradients-picture", "Gradients over time")
-        if moments
-        else None
-    )
+    title = "Gradients over time"
+    return drawn(gradient_flow(moments), "gradients-picture", title) if moments else None
 
 
-def _leaves(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
-    """Returns what a moment has of each layer; of its parameters the weights, if it has any."""
+def _moments(source: Source, prefix: str) -> dict[int, dict[str, np.ndarray]]:
+    """Returns the arrays of each layer at some moments; of its parameters the weights, if any."""
     # Names stay whole, so that no two become the same; the picture finds labels for all of them.
-    leaves = {
-        lettered(n.removeprefix(prefix), LETTERS): a
-        for n, a in frame.arrays.items()
-        if n.startswith(prefix)
-    }
-    weights = {name: array for name, array in leaves.items() if name.endswith("weight")}
-    return weights or leaves
+    moments = {}
+    for step, arrays in some(source.recorded.frames, TIMES):
+        named = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        leaves = {lettered(name, LETTERS): array for name, array in named.items()}
+        weights = {name: array for name, array in leaves.items() if name.endswith("weight")}
+        if leaves:
+            moments[step] = weights or leaves
+    return moments
 
 
-def _some(frames: Sequence[Frame]) -> list[Frame]:
-    """Returns some of the moments, the first and the last among them."""
-    places = np.unique(np.linspace(0, len(frames) - 1, min(TIMES, len(frames))).round().astype(int))
-    return [frames[place] for place in places] if len(frames) else []
-
-
+@section("network", "The network")
 def _network(source: Source) -> Markup | None:
-    if source.recorded is None:
-        return None
-    figures, picture = source.recorded.about.get("table"), blocks(source.recorded)
+    """A network is layers, one after the other. Parameters are its weights and biases, the numbers
+    that training sets; an operation is one addition or one multiplication for one example.
+    """
+    figures, picture = source.recorded.about.get("table"), _blocks(source.recorded)
     if not isinstance(figures, dict) or not figures.get("rows"):
         return picture
     heads = ["part", "kind", "output", "parameters", "memory", "activations", "operations"]
@@ -113,89 +86,98 @@ def _network(source: Source) -> Markup | None:
         total = _part({**figures["total"], "part": "all of it", "kind": "", "times": 1})
         rows.append([element("b", cell) for cell in total])
     parts = table("The parts of the network, from its input to its output", heads, rows)
-    if len(rows) > LONG:
-        parts = element("details", element("summary", f"All {len(rows) - 1} parts"), parts)
-    return join(picture, parts)
+    return join(picture, folded(f"All {len(rows) - 1} parts", parts) if len(rows) > LONG else parts)
 
 
 def _part(row: dict[str, Any]) -> list[Any]:
     times = f" ×{row['times']}" if row.get("times", 1) != 1 else ""
     name = join(quoted(row["part"] or "network"), times)
-    figures = [
-        f"{row['parameters']:,}",
-        amount(row["bytes"], "B"),
-        amount(row["activation_bytes"], "B") if row.get("activation_bytes") is not None else "",
-        f"{row['flops']:,}" if row.get("flops") is not None else "",
-    ]
-    return [name, quoted(row["kind"]), _shape(row["output"]), *figures]
-
-
-def _shape(shape: Any) -> str:
+    shape = row["output"]
+    output = cut(shape, 60)
     if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
         sizes = shape[1:] if shape[:1] == [1] else shape  # of one example
-        return f"{BLANK}×{BLANK}".join(map(str, sizes)) or "1"
-    return cut(shape, 60)
+        output = f"{BLANK}×{BLANK}".join(map(str, sizes)) or "1"
+    activations, operations = row.get("activation_bytes"), row.get("flops")
+    return [
+        name,
+        quoted(row["kind"]),
+        output,
+        f"{row['parameters']:,}",
+        amount(row["bytes"], "B"),
+        amount(activations, "B") if activations is not None else "",
+        f"{operations:,}" if operations is not None else "",
+    ]
 
 
-NAME = "net"
-MOST = 100  # parts in one box
+def wiring(recorded: Recording) -> tuple[Markup, list[dict[str, Any]]] | None:
+    """Returns the nodes and wires of a network, if it is drawn as such, and they were recorded.
 
-
-class Wiring(NamedTuple):
-    """A network as nodes and wires.
-
-    Attributes:
-      picture: of the last moment.
-      payload: for each layer the names of its wires and nodes in the picture, and their values at
-        all moments: `[moments, from, to]` and `[moments, to]`.
+    That is the picture of the last moment, and for each layer the names of its wires and nodes
+    there with their values at all moments: `[moments, from, to]` and `[moments, to]`.
     """
-
-    picture: Markup
-    payload: list[dict[str, Any]]
-
-
-def wiring(recorded: Recording) -> Wiring | None:
-    """Returns the nodes and wires of a network, if it is drawn as such, and they were recorded."""
-    diagram = diagram_of(recorded)
+    diagram = _diagram(recorded)
     layers = diagram.layers[1:] if diagram else ()
-    wires = {layer.leaf: stacked(recorded.frames, f"wires/{layer.leaf}") for layer in layers}
-    known = {leaf: each for leaf, each in wires.items() if each is not None and each.ndim == 3}
-    if diagram is None or not layers or len(known) < len(layers):
+    wires, biases = (
+        {
+            layer.leaf: array
+            for layer in layers
+            if (array := stacked(recorded.frames, f"{kind}/{layer.leaf}")) is not None
+            and array.ndim == dimensions
+        }
+        for kind, dimensions in (("wires", 3), ("biases", 2))
+    )
+    if diagram is None or not layers or len(wires) < len(layers):
         return None
-    biases = {leaf: stacked(recorded.frames, f"biases/{leaf}") for leaf in known}
-    fills = {leaf: each for leaf, each in biases.items() if each is not None and each.ndim == 2}
     # One scale for all moments: a wire of one width is of one weight at any time.
-    thickest, brightest = _largest([*known.values()]), _largest([*fills.values()])
+    thickest, brightest = _largest(wires), _largest(biases)
     names = [lettered(name) for name in names_of(recorded.about)]
     figure = draw(
         diagram,
-        {leaf: each[-1] for leaf, each in known.items()},
-        biases={leaf: each[-1] for leaf, each in fills.items()} or None,
+        {leaf: each[-1] for leaf, each in wires.items()},
+        biases={leaf: each[-1] for leaf, each in biases.items()} or None,
         scale=thickest,
         names=names if len(names) == layers[-1].width else None,
     )
-    title = f"The network as nodes and wires: {_described(layers)}"
+    words = ", ".join(f"{scheme.words(each.name)} of {each.width:,} nodes" for each in layers)
     caption = (
         "A node adds up what its wires bring, each times its weight, and its own bias. Blue wires"
         " have positive weights, orange ones negative; the wider, the larger."
     )
-    payload = []
-    for number, layer in enumerate(layers, start=1):
-        one: dict[str, Any] = {
+    picture = drawn(figure, NAME, f"The network as nodes and wires: {words}", caption)
+    payload = [
+        {
             "wires": f"{NAME}-wire:{number}:",
             "nodes": f"{NAME}-node:{number}:",
-            "weights": levels(known[layer.leaf], thickest),
+            "weights": levels(wires[layer.leaf], thickest),
         }
-        if layer.leaf in fills:
-            one["biases"] = levels(fills[layer.leaf], brightest)
-        payload.append(one)
-    heading = element("h3", "Its nodes and wires")
-    return Wiring(element("div", heading, drawn(figure, NAME, title, caption)), payload)
+        | ({"biases": levels(biases[layer.leaf], brightest)} if layer.leaf in biases else {})
+        for number, layer in enumerate(layers, start=1)
+    ]
+    return element("div", element("h3", "Its nodes and wires"), picture), payload
 
 
-def blocks(recorded: Recording) -> Markup | None:
+def _largest(arrays: dict[str, np.ndarray]) -> float:
+    """Returns the largest finite size, 1 if there is none but 0."""
+    sizes = np.abs(np.concatenate([np.zeros(1), *(each.ravel() for each in arrays.values())]))
+    return float(sizes[np.isfinite(sizes)].max()) or 1.0
+
+
+def _diagram(recorded: Recording) -> diagrams.Diagram | None:
+    """Returns the diagram that was recorded, with names that a picture has room for."""
+    content = recorded.about.get("diagram")
+    if not isinstance(content, dict):
+        return None
+    diagram = diagrams.from_json(content)
+    layers = [
+        each._replace(name=lettered(each.name), activation=lettered(each.activation))
+        for each in diagram.layers
+    ]
+    return diagram._replace(layers=tuple(layers))
+
+
+def _blocks(recorded: Recording) -> Markup | None:
     """Returns the parts of a network that is not drawn as nodes: boxes, inside of each its own."""
-    diagram = diagram_of(recorded)
+    diagram = _diagram(recorded)
     if diagram is None or diagram.layers or not diagram.outline:
         return None
     caption = (
@@ -203,8 +185,7 @@ def blocks(recorded: Recording) -> Markup | None:
         " boxes. At the right: the shape of what a part puts out for one example."
     )
     why = diagram.why and f"{diagram.why} "
-    figure = element("figcaption", why, caption)
-    return element("figure", _boxes(diagram.outline), figure)
+    return element("figure", _boxes(diagram.outline), element("figcaption", why, caption))
 
 
 def _boxes(parts: Sequence[Part]) -> Markup:
@@ -228,23 +209,4 @@ def _boxes(parts: Sequence[Part]) -> Markup:
     return element("ol", *items, class_="parts")
 
 
-def diagram_of(recorded: Recording) -> diagrams.Diagram | None:
-    """Returns the diagram that was recorded."""
-    content = recorded.about.get("diagram")
-    if not isinstance(content, dict):
-        return None
-    diagram = diagrams.from_json(content)
-    layers = [
-        each._replace(name=lettered(each.name), activation=lettered(each.activation))
-        for each in diagram.layers
-    ]
-    return diagram._replace(layers=tuple(layers))
-
-
-def _described(layers: Sequence[diagrams.Layer]) -> str:
-    return ", ".join(f"{scheme.words(each.name)} of {each.width:,} nodes" for each in layers)
-
-
-def _largest(arrays: list[np.ndarray]) -> float:
-    finite = [np.abs(array[np.isfinite(array)]) for array in arrays]
-    return float(max((each.max() for each in finite if each.size), default=0.0)) or 1.0
+SECTIONS = (_weights, _activations, _gradients, _network)

@@ -9,8 +9,7 @@ numbers from -127 to 127 on one scale, so that a wire of one width is of one wei
 """
 
 import base64
-import struct
-import zlib
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,22 +17,18 @@ import numpy as np
 
 from jaxnn.storage.recording import Frame
 
-NOT_FINITE = -128
-
 
 def levels(values: Any, scale: float | None = None) -> dict[str, Any]:
     """Returns an array as signed bytes: `value = byte / 127 * scale`, -128 being not finite.
 
-    Args:
-      values: of any shape.
-      scale: the largest size; by default that of the values. What is larger is cut to it.
+    `scale` is the largest size, by default that of the values; what is larger is cut to it.
     """
     array = np.asarray(values, np.float64)
     finite = np.isfinite(array)
     largest = float(np.abs(array, where=finite, out=np.zeros(array.shape)).max(initial=0.0))
     scale = (largest if scale is None else scale) or 1.0
     whole = np.clip(np.round(np.where(finite, array, 0.0) / scale * 127), -127, 127)
-    data = np.where(finite, whole, NOT_FINITE).astype(np.int8)
+    data = np.where(finite, whole, -128).astype(np.int8)
     return {"shape": list(array.shape), "scale": scale, "data": text(data.tobytes())}
 
 
@@ -51,32 +46,18 @@ def text(content: bytes) -> str:
 
 
 def png(image: Any) -> str:
-    """Returns the address (`data:`) of an image.
+    """Returns the address (`data:`) of an image, `[height, width]` or `[height, width, 3]`."""
+    from PIL import Image  # as matplotlib does
 
-    Args:
-      image: `[height, width]` grey, or `[height, width, 3]`, of bytes.
-    """
-    image = np.ascontiguousarray(image, np.uint8)
-    height, width = image.shape[:2]
-    kind = 2 if image.ndim == 3 else 0
-    lines = b"".join(b"\0" + row.tobytes() for row in image)  # each line is stored as it is
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
-    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(lines, 9)), chunk(b"IEND", b"")
-    return "data:image/png;base64," + text(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(image, np.uint8)).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + text(file.getvalue())
 
 
 def pixels(inputs: Any, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
     """Returns examples as images of bytes, `None` if they are none.
 
-    Args:
-      inputs: `[examples, ...]`, `[height, width]` or `[height, width, 1 or 3]` each, or flat.
-      shape: of an image, if they are flat.
+    `inputs` are `[examples, height, width]` or `[..., 1 or 3]`, or flat, with the `shape` of one.
     """
     array = np.asarray(inputs)
     if array.ndim == 2 and shape and array.shape[1] == int(np.prod(shape)):
@@ -99,10 +80,6 @@ def stacked(frames: Sequence[Frame], name: str) -> np.ndarray | None:
     if not shapes:
         return None
     empty = np.full(shapes[-1], np.nan)
-    return np.stack([_of(frame, name, empty) for frame in frames])
-
-
-def _of(frame: Frame, name: str, empty: np.ndarray) -> np.ndarray:
-    array = frame.arrays.get(name, empty)
-    fits = array.shape == empty.shape and array.dtype.kind in "fiub"
-    return array.astype(float) if fits else empty
+    each = [frame.arrays.get(name, empty) for frame in frames]
+    fits = [x.shape == empty.shape and x.dtype.kind in "fiub" for x in each]
+    return np.stack([x.astype(float) if fit else empty for x, fit in zip(each, fits)])

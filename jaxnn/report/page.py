@@ -2,8 +2,7 @@
 
     write("runs/mine")      # writes runs/mine/report.html
 
-A browser lets the page do nothing but what it brings: its security policy allows the one script by
-its digest, styles, and images that are in it.
+Its security policy allows the one script by its digest, styles, and the images that are in it.
 """
 
 import base64
@@ -13,11 +12,11 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
-from jaxnn.markup import Markup, cut, element, join, quoted
+from jaxnn.markup import Markup, cut, element, join, listing, quoted
 from jaxnn.report import description, network, results, sweep_page
 from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
-from jaxnn.report.sections import Section, rendered
+from jaxnn.report.sections import Section, rendered, section
 from jaxnn.report.source import Source, read
 from jaxnn.report.story import sentence
 from jaxnn.storage import files
@@ -26,7 +25,7 @@ FILE = "report.html"
 
 
 def write(path: str | Path, out: str | Path | None = None) -> Path:
-    """Writes the report of a run, and returns where.
+    """Writes the report of a run, and returns its path.
 
     Args:
       path: the directory of the run, finished or not, or of a sweep.
@@ -44,28 +43,30 @@ def write(path: str | Path, out: str | Path | None = None) -> Path:
 
 def of_run(source: Source) -> Markup:
     """Returns the page of a run."""
-    shown = rendered(
-        [
-            Section(
-                "learning",
-                "Watch it learn",
-                "Move the slider through the training, or press play: everything here is as it was"
-                " at that moment.",
-                lambda: learning(source),
-            ),
-            Section("advice", "What stands out", "", lambda: _advice(source)),
-            *(sweep_page.sections(source) if source.many else results.sections(source)),
-            *network.sections(source),
-            *description.sections(source),
-        ]
-    )
     about = source.about
     done = f"step {source.step:,}"
-    if source.many and source.table:
+    outcome = results.sections(source)
+    if source.many:
         most = max(row["steps"] for row in source.table)
         done = f"{len(source.table):,} networks, up to {most:,} steps each"
+        outcome = sweep_page.sections(source)
+    sections = [learning, _advice, *outcome, *network.SECTIONS, *description.SECTIONS]
     facts = [about.experiment and quoted(source.name), about.status, done]
-    return page(f"{source.name}: report", sentence(source), facts, shown)
+    return page(f"{source.name}: report", sentence(source), facts, rendered(sections, source))
+
+
+@section("advice", "What stands out")
+def _advice(source):
+    # No docstring: it needs no lead.
+    advices = advice(source)
+    if not advices:
+        many = "Nothing: no network diverged, and no best value is at the edge of what was tried."
+        return element("p", many if source.many else otherwise(source))
+    items = [
+        element("li", element("h3", each.title), element("p", each.what), element("p", each.do))
+        for each in advices
+    ]
+    return element("ul", *items, class_="advice")
 
 
 def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, Markup]]) -> Markup:
@@ -73,19 +74,19 @@ def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, M
 
     Args:
       title: of the window.
-      heading: the one sentence that says what came of it.
+      heading: the result, in one sentence.
       facts: what stands over that in small letters.
       shown: the sections with their content.
     """
-    style, script = (_file(name) for name in ("page.css", "page.js"))
+    folder = resources.files("jaxnn.report")
+    style, script = ((folder / name).read_text() for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline';"
-        " img-src data:; base-uri 'none'; form-action 'none'"
-    )
+    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline';"
+    policy += " img-src data:; base-uri 'none'; form-action 'none'"
     links = [element("a", each.title, href=f"#{each.name}") for each, _ in shown]
-    known = [fact for fact in facts if fact]
-    small = [part for fact in known for part in (" · ", fact)][1:]
+    # No line ends inside of a word.
+    words = [element("span", w, class_="whole") if "-" in w else w for w in heading.split(" ")]
+    written = f"Written by jaxnn, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -101,39 +102,13 @@ def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, M
         element("a", "Skip to the report", href="#main", class_="skip"),
         element(
             "header",
-            element("p", *small, class_="facts"),
-            element("h1", _unbroken(heading)),
+            element("p", listing(filter(None, facts), " · "), class_="facts"),
+            element("h1", listing(words, " ")),
             element("nav", *links, aria_label="Contents"),
             element("button", "Dark", type="button", id="theme", aria_pressed="false"),
         ),
         element("main", *[content for _, content in shown], id="main"),
-        element(
-            "footer",
-            f"Written by jaxnn, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. This page is one file,"
-            " and needs no network.",
-        ),
+        element("footer", written, " This page is one file, and needs no network."),
         element("script", Markup(script)),
     )
     return join(Markup("<!DOCTYPE html>\n"), element("html", head, body, lang="en"), Markup("\n"))
-
-
-def _unbroken(heading: str) -> Markup:
-    """Returns a heading in which no line ends inside of a word."""
-    words = [element("span", w, class_="whole") if "-" in w else w for w in heading.split(" ")]
-    return join(*[part for word in words for part in (" ", word)][1:])
-
-
-def _advice(source: Source) -> Markup:
-    advices = advice(source)
-    if not advices:
-        many = "Nothing: no network diverged, and no best value is at the edge of what was tried."
-        return element("p", many if source.many else otherwise(source))
-    items = [
-        element("li", element("h3", each.title), element("p", each.what), element("p", each.do))
-        for each in advices
-    ]
-    return element("ul", *items, class_="advice")
-
-
-def _file(name: str) -> str:
-    return (resources.files("jaxnn.report") / name).read_text()

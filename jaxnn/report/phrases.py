@@ -16,7 +16,6 @@ from jaxnn.markup import Markup, cut, element
 
 BLANK = "\u00a0"  # between a number and its sign, where no line ends
 _SHARES = re.compile(r"(^|.*/)(accuracy|top_\d+|skipped)$")
-_PARTS = {"train": "training examples", "test": "held-out examples"}
 _METRICS = {"mae": "mean absolute error (mae)", "r2": "explained share of the variance (r2)"}
 
 
@@ -58,9 +57,13 @@ def display_name(name: str) -> str:
     if name.endswith("/learning_rate"):
         return "learning rate"
     part, _, metric = name.removeprefix("best/").partition("/")
-    where = _PARTS.get(part, f"{cut(part, 60)} examples")
-    said = _METRICS.get(metric) or spaced(metric or part)
-    return f"{best}{said}" + (f" on {where}" if metric else "")
+    words = _METRICS.get(metric) or spaced(metric or part)
+    return f"{best}{words}" + (f" on {examples_of(part)}" if metric else "")
+
+
+def examples_of(part: str) -> str:
+    """Returns which examples a part of the data is: `test` is "held-out examples"."""
+    return {"train": "training", "test": "held-out"}.get(part, spaced(part)) + " examples"
 
 
 def spaced(name: str) -> str:
@@ -84,11 +87,6 @@ def setting(value: Any) -> str:
         more = [f"… ({len(value)})"] if len(value) > 8 else []
         return ", ".join(shown + more)
     return "none" if value is None else brief(value, 6)
-
-
-def steps(count: int) -> str:
-    """Returns a number of training steps."""
-    return formatting.count(count, "training step")
 
 
 def listed(words: list[str], last: str = "and") -> str:

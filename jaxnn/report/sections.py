@@ -1,4 +1,10 @@
-"""The sections of a report: a heading, a sentence that says how to read it, and the content.
+"""The sections of a page: a heading, a lead that says how to read it, and the content.
+
+A section is a function from what the page is about to its content, and its docstring is its lead:
+
+    @section("curves", "How the training went")
+    def _curves(source):
+        \"\"\"Each curve goes from the first training step to the last.\"\"\"
 
 What a section needs may be missing, or corrupt in a way that only shows when it is drawn: such a
 section is left out, and a sentence says why. The rest of the page stands.
@@ -9,69 +15,57 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxnn.checks import Explained
 from jaxnn.markup import Markup, cut, element
 from jaxnn.pictures import scheme
+from jaxnn.storage.recording import Frame
 
 # What arrays and JSON of another form than jaxnn's lead to.
-_WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError)
+WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError)
 
 
 class Section(NamedTuple):
-    """A section of a page.
-
-    Attributes:
-      name: of its place, `id`.
-      title: its heading.
-      lead: one sentence that says how to read it.
-      make: returns its content, or `None` if there is nothing to show.
-    """
+    """A section: its `id`, its heading, its lead, and what returns its content, if it has any."""
 
     name: str
     title: str
-    lead: Any
-    make: Callable[[], Markup | None]
+    lead: str
+    make: Callable[..., Markup | None]
 
 
-def rendered(sections: Iterable[Section]) -> list[tuple[Section, Markup]]:
-    """Returns the sections that have something to show."""
+def section(name: str, title: str) -> Callable[[Callable[..., Markup | None]], Section]:
+    """Returns a decorator that makes a section of a function."""
+    return lambda make: Section(name, title, " ".join((make.__doc__ or "").split()), make)
+
+
+def rendered(sections: Iterable[Section], *about: Any) -> list[tuple[Section, Markup]]:
+    """Returns the sections that have something to show of what the page is about."""
     shown = []
-    for section in sections:
+    for each in sections:
         try:
             with warnings.catch_warnings():
                 # In a page, letters are drawn by the reader's fonts.
                 warnings.filterwarnings("ignore", "Glyph", UserWarning)
-                content = section.make()
-        except (Explained, *_WRONG) as error:
+                content = each.make(*about)
+        except (Explained, *WRONG) as error:
             words = f"This cannot be shown: {cut(f'{type(error).__name__}: {error}', 300)}"
             content = element("p", words, class_="missing")
         if content:
-            shown.append((section, _framed(section, content)))
+            heading = f"{each.name}-title"
+            lead = element("p", each.lead, class_="lead") if each.lead else None
+            head = element("div", element("h2", each.title, id=heading), lead, class_="head")
+            body = element("div", content, class_="body")
+            frame = element("section", head, body, id=each.name, aria_labelledby=heading)
+            shown.append((each, frame))
     return shown
 
 
-def _framed(section: Section, content: Markup) -> Markup:
-    heading = f"{section.name}-title"
-    lead = element("p", section.lead, class_="lead") if section.lead else None
-    return element(
-        "section",
-        element("div", element("h2", section.title, id=heading), lead, class_="head"),
-        element("div", content, class_="body"),
-        id=section.name,
-        aria_labelledby=heading,
-    )
-
-
-def _once(picture: str) -> str:
-    """Returns SVG in which each id stands once: what is of a kind in a figure shares a name."""
-    seen: set[str] = set()
-
-    def renamed(match: re.Match[str]) -> str:
-        first = match[1] not in seen
-        seen.add(match[1])
-        return match[0] if first else ""
-
-    return re.sub(r'\sid="([^"]*)"', renamed, picture)
+def some(frames: Sequence[Frame], count: int) -> list[Frame]:
+    """Returns at most so many of the recorded moments, the first and the last among them."""
+    places = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    return [frames[place] for place in places]
 
 
 def lettered(name: str, letters: int = 40) -> str:
@@ -84,7 +78,7 @@ def shortened(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{lettered(name): value for name, value in row.items()} for row in rows]
 
 
-def drawn(figure: Any, name: str, title: str, caption: Any = None, *, wide: bool = False) -> Markup:
+def drawn(figure: Any, name: str, title: str, caption: Any = None) -> Markup:
     """Returns a picture in a page.
 
     Args:
@@ -92,8 +86,15 @@ def drawn(figure: Any, name: str, title: str, caption: Any = None, *, wide: bool
       name: of the picture, which no other one on the page has.
       title: what it shows, for those who do not see it.
       caption: what stands under it.
-      wide: whether it takes the whole width.
     """
-    picture = Markup(_once(scheme.svg(figure, title=title, prefix=name)))
+    seen: set[str] = set()
+
+    def once(match: re.Match[str]) -> str:
+        """Drops an id that is there already: what is alike in a figure shares a name."""
+        first = match[1] not in seen
+        seen.add(match[1])
+        return match[0] if first else ""
+
+    picture = re.sub(r'\sid="([^"]*)"', once, scheme.svg(figure, title=title, prefix=name))
     below = element("figcaption", caption) if caption else None
-    return element("figure", picture, below, class_="picture wide-one" if wide else "picture")
+    return element("figure", Markup(picture), below, class_="picture")

@@ -1,7 +1,6 @@
 """What a report is written from: everything that a run has left, read once.
 
-Nothing is believed: a file that is missing leaves a section out, one that is corrupt is passed over
-and said.
+Nothing is believed: a missing file leaves a section out, a corrupt one is passed over and reported.
 """
 
 from dataclasses import dataclass, field
@@ -20,34 +19,35 @@ from jaxnn.storage import json_files, recording
 from jaxnn.storage.json_files import number
 from jaxnn.storage.recording import Recording
 
+NOTHING = Recording(about={}, probe={}, frames=[], end={})
+
 
 @dataclass(frozen=True)
 class Source:
-    """What there is to tell of a run.
+    """What a run has left.
 
     Attributes:
       contents: its files.
-      about: how it stands.
-      recorded: what its network was like while it trained, if that was recorded.
-      table: for a sweep or a population, a row for each run, as in `sweep.csv`.
+      about: its entry in the catalog.
+      recorded: the recording of its network, `NOTHING` where there is none.
+      table: for a sweep or a population, a row for each run, as in `sweep.json`.
       fields: the columns of that in which the runs differ on purpose, without the seed.
-      groups: the reports of each of the populations that a sweep is, and which rows of the table
-        they are of.
-      errors: what is not as it was written.
+      groups: the reports of each of the populations of a sweep, and their rows in the table.
+      errors: what is corrupt beside `contents.errors`.
     """
 
     contents: Contents
     about: Entry
-    recorded: Recording | None
+    recorded: Recording = NOTHING
     table: list[dict[str, Any]] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
     groups: list[tuple[list[dict[str, Any]], list[int]]] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
 
     @property
-    def speed(self) -> dict[str, Any]:
-        """Numbers of the machine."""
-        return self.contents.speed
+    def config(self) -> dict[str, Any]:
+        """Its configuration, `{}` where it is not known."""
+        return self.contents.config or {}
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ class Source:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What came of it, `{}` unless it is finished."""
+        """Its result, `{}` unless it is finished."""
         return self.contents.result or {}
 
     @property
@@ -70,30 +70,34 @@ class Source:
         return bool(self.table)
 
     @property
+    def diverged(self) -> bool:
+        """Whether its loss was not finite at the end."""
+        return "diverged" in (self.contents.status, self.result.get("status"))
+
+    @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of its experiment, or of its directory."""
         return str(self.about.experiment or self.contents.path.resolve().name)
 
     @property
     def step(self) -> int:
-        """How far it came."""
+        """The training steps done."""
         return self.about.step or 0
 
     @property
     def steps(self) -> int | None:
-        """How far it is to come; `None` where that is not known."""
-        planned = self.recorded.about.get("moments") if self.recorded else None
-        known = self.about.steps if isinstance(self.about.steps, int) else None
-        return known or (_last(planned) if isinstance(planned, list) else None)
+        """The training steps planned; `None` where that is not known."""
+        moments = self.recorded.about.get("moments")
+        last = moments[-1:] if isinstance(moments, list) else []
+        return next((n for n in (self.about.steps, *last) if isinstance(n, int) and n), None)
 
     @property
     def environment(self) -> dict[str, Any]:
-        """The environment of the run."""
-        saved = self.contents.newest.get("environment", {})
-        said = {
-            name: self.result[name] for name in ("device", "jax", "form") if name in self.result
-        }
-        return {n: v for n, v in {**said, **saved}.items() if v not in (None, "")}
+        """The device and the versions."""
+        names = ("device", "jax", "form")
+        known = {name: self.result[name] for name in names if name in self.result}
+        known |= self.contents.newest.get("environment", {})
+        return {name: value for name, value in known.items() if value not in (None, "")}
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the steps at which a metric was reported, and its values, NaN if not finite."""
@@ -111,70 +115,57 @@ def read(path: Path) -> Source:
     content = read_contents(catalog.find(path))
     about = catalog.entry(content, content.path.resolve().name)
     errors = {**content.errors}
-    recorded = recording.read(content.path)
-    if recorded is None and (content.path / recording.FOLDER).is_dir():
+    recorded, folder = recording.read(content.path), content.path / recording.FOLDER
+    if recorded is None and folder.is_dir():
         errors[recording.FOLDER] = "what was recorded during the training cannot be read"
-    elif recorded is not None:
-        recorded = with_classes(recorded)
-        missing = len(recording.steps(content.path / recording.FOLDER)) - len(recorded.frames)
-        if missing:
-            errors[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
-    table, fields, groups = _sweep(content, errors)
-    if not table:
-        table, fields, groups = _population(content)
+    recorded = with_classes(recorded) if recorded else NOTHING
+    missing = len(recording.steps(folder)) - len(recorded.frames) if recorded.about else 0
+    if missing:
+        errors[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
+    table, fields, groups = _sweep(content, errors) or _population(content) or ([], [], [])
     return Source(content, about, recorded, table, fields, groups, errors)
 
 
-def _sweep(content: Contents, errors: dict[str, str]) -> tuple[list, list, list]:
+def _sweep(content: Contents, errors: dict[str, str]) -> tuple[list, list, list] | None:
     """Returns the table of a sweep, its fields and its groups."""
     file = content.path / sweeps.FILE
     if not file.exists():
-        return [], [], []
+        return None
     try:
         fields, sizes, rows = sweeps.read(file)
     except json_files.CorruptFile as error:
         errors[sweeps.FILE] = str(error)
-        return [], [], []
-    parts = {
-        part.relative_to(content.path).as_posix(): part for part in catalog.parts(content.path)
-    }
-    groups, start = [], 0
+        return None
+    parts, groups, start = {*catalog.parts(content.path)}, [], 0
     for name, size in sizes:
-        if name in parts:
-            journal = read_contents(parts[name]).journal
+        if content.path / name in parts:
+            journal = read_contents(content.path / name).journal
             groups.append((journal.rows, [*range(start, start + size)]))
         start += size
-    return rows, fields, groups
+    return (rows, fields, groups) if rows else None
 
 
-def _population(content: Contents) -> tuple[list, list, list]:
+def _population(content: Contents) -> tuple[list, list, list] | None:
     """Returns the table of its members, its fields and its reports, as those of a sweep."""
     last = content.journal.rows[-1] if content.journal.rows else {}
     lists = [value for name, value in last.items() if "/" in name and isinstance(value, list)]
     members = (content.result or {}).get("members") or (len(lists[0]) if lists else None)
     if not isinstance(members, int) or members < 1:
-        return [], [], []
+        return None
     config = {n: v for n, v in (content.config or {}).items() if _is_column(v, members)}
     columns = {name: values for name, values in config.items() if name != "seed"}
     fields = [name for name, values in columns.items() if len(set(values)) > 1]
     seeds = config.get("seed", [*range(members)])
-    settings = [
-        {**{name: columns[name][i] for name in fields}, "seed": seeds[i]} for i in range(members)
-    ]
-    steps = [last.get("step", 0)] * members
-    known = {"members": members, "steps": steps, "status": ["running"] * members, **last}
-    result = content.result or {k: v for k, v in known.items() if k != "step"}
+    settings = [{n: columns[n][i] for n in fields} | {"seed": seeds[i]} for i in range(members)]
+    now = {"members": members, "steps": [last.get("step", 0)] * members}
+    result = content.result or {**now, "status": ["running"] * members, **last}
     try:
         table = sweeps.rows(settings, result, content.journal.rows)
     except (ValueError, TypeError, KeyError, IndexError):
-        return [], [], []
+        return None
     return table, fields, [(content.journal.rows, [*range(members)])]
 
 
 def _is_column(value: Any, members: int) -> bool:
     scalars = isinstance(value, list) and all(isinstance(v, int | float | str) for v in value)
     return scalars and len(value) == members > 1
-
-
-def _last(moments: list[Any]) -> int | None:
-    return moments[-1] if moments and isinstance(moments[-1], int) else None

@@ -107,7 +107,11 @@ CASES = {
     ),
     "groups that do not divide the channels": (
         lambda: init_and_apply(jaxnn.conv(4, 3, groups=2), (1, 6, 6, 3)),
-        V, r"inputs of shape \(1, 6, 6, 3\), features=4, groups=2",
+        V, r"3 channels, features=4, groups=2", r"Pass, say, groups=1",
+    ),
+    "images without channels": (
+        lambda: init_and_apply(jaxnn.conv(4, 3), (1, 6)),
+        V, r"no axis of space. Got inputs of shape \(1, 6\)",
         r"\[batch, height, width, channels\], grey ones with images\[\.\.\., None\]",
     ),
     "a window for other axes": (

@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 import jaxnn
-from jaxnn.layers.convolution import convolve
+from jaxnn.layers._convolve import convolve
 from jaxnn.loop._run import best_form, trace_step
 from tests.registry import real
 from tests.trees import assert_close

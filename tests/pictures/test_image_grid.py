@@ -37,7 +37,7 @@ def test_bytes_colours_and_single_channels():
 
 CASES = {
     "rows of numbers": (
-        lambda: image_grid(np.zeros((5, 784))), InvalidValue, r"an array of shape \(5, 784\)",
+        lambda: image_grid(np.zeros((5, 784))), InvalidValue, r"images of shape \(5, 784\)",
         r"Reshape what the network gives",
     ),
     "two channels": (

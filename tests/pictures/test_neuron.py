@@ -67,7 +67,7 @@ def test_wires_and_the_point_are_where_they_belong():
     assert by_gid(figure, "bias")["bias"].get_color() == SIGNED[2]
     # The raw output is 0, which tanh leaves: the point is in the middle of the curve.
     curve, point = by_gid(figure, "curve")["curve"], by_gid(figure, "point")["point"]
-    np.testing.assert_allclose(point.center, curve.get_xydata()[100], atol=1e-4)
+    np.testing.assert_allclose(point.get_xydata()[0], curve.get_xydata()[100], atol=1e-4)
 
 
 def test_of_many_inputs_the_strongest_are_drawn_and_all_add_up():
@@ -119,28 +119,28 @@ V, T = InvalidValue, InvalidType
 CASES = {
     "a layer": (
         lambda: neuron(np.ones((3, 2)), 0.0, INPUTS, jnp.tanh),
-        V, r"neuron: weights are not those of one node. Got weights of shape \(3, 2\)",
-        r"weight\[:, j\], and one example",
+        V, r"neuron: the shape of weights .* Got weights of shape \(3, 2\)",
+        r"weight\[:, j\] and bias\[j\] of node j, and one example",
     ),
     "other inputs": (
         lambda: neuron(WEIGHTS, 0.0, [1.0], jnp.tanh),
-        V, r"Got 3 weights for 1 inputs", r"Pass what comes into the layer",
+        V, r"Got weights of shape \(3,\) and inputs of shape \(1,\)", r"as its layer sees it",
     ),
     "other names": (
         lambda: neuron(WEIGHTS, 0.0, INPUTS, jnp.tanh, names=["a"]),
-        V, r"3 inputs and 1 names", r"Pass what comes into the layer",
+        V, r"Got 1 names for 3 inputs", r"or leave names out",
     ),
     "biases": (
         lambda: neuron(WEIGHTS, [1.0, 2.0], INPUTS, jnp.tanh),
-        V, r"a node has one bias. Got a bias of shape \(2,\)", r"\['bias'\]\[0\]",
+        V, r"and bias of shape \(2,\)", r"bias\[j\] of node j",
     ),
     "no activation": (
         lambda: neuron(WEIGHTS, 0.0, INPUTS, None),
-        T, r"the activation is no function. Got None", r"or lambda x: x for none",
+        T, r"activation has the wrong type. Got a NoneType", r"or lambda x: x for none",
     ),
     "no activation of numbers": (
         lambda: neuron(WEIGHTS, 0.0, INPUTS, lambda x: np.ones(3)),
-        V, r"Got shape \(3,\) for shape \(1,\)", r"Pass a function such as jax\.nn\.relu",
+        V, r"Got outputs of shape \(3,\)", r"Pass a function such as jax\.nn\.relu",
     ),
 }  # fmt: skip
 

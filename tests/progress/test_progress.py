@@ -80,7 +80,7 @@ def terminal(monkeypatch):
     return console_with
 
 
-def test_on_a_terminal_there_is_a_bar_with_the_pace_the_metrics_and_the_memory(terminal):
+def test_on_a_terminal_there_is_a_bar_the_pace_the_metrics_a_sparkline_and_the_memory(terminal):
     file = terminal()
     with shown(200, rate=lambda: 50.0) as show:
         show(50, {"train/loss": 0.5})
@@ -90,7 +90,17 @@ def test_on_a_terminal_there_is_a_bar_with_the_pace_the_metrics_and_the_memory(t
     bar, words = text.splitlines()[-2:]
     assert "\x1b[" in file.getvalue()
     assert re.fullmatch(r"step 200/200 ━{40} 50 steps/s, 0:00:00 left", bar.strip())
-    assert re.fullmatch(r"train/loss 0.25, test/accuracy 0.75, memory [\d.]+ [kMG]B", words.strip())
+    memory = r"memory [\d.]+ [kMG]B, peak [\d.]+ [kMG]B"
+    metrics = "train/loss 0.25, test/accuracy 0.75"
+    assert re.fullmatch(f"{metrics}, loss █▁, {memory}", words.strip())
+
+
+def test_the_peak_of_the_memory_and_losses_that_are_not_finite_are_shown(terminal):
+    file = terminal()
+    with screen() as draw:
+        draw(Moment(1, 2, metrics={"test/loss": [3.0, math.nan, 5.0]}))
+        draw(Moment(2, 2, metrics={"test/loss": [math.inf]}, memory=lambda: Used(5, 6, "device")))
+    assert "test/loss nan (best nan), loss ▁✗, device memory 5 B, peak 6 B" in file.getvalue()
 
 
 def test_until_the_first_step_it_says_that_it_compiles(terminal):

@@ -1,0 +1,78 @@
+"""What several pictures do with their arguments: labels, logits, names, and shapes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.typing import Any
+
+
+def classes_of(where: str, name: str, values: Any, classes: float = np.inf) -> np.ndarray:
+    """Returns numbers of classes, `[examples]`, as integers.
+
+    Args:
+      where: the picture.
+      name: of the argument, such as `"labels"`.
+      values: from 0, in any dtype.
+      classes: how many there are.
+
+    Raises:
+      InvalidType: if these are no whole numbers.
+      InvalidValue: if one is negative or too large.
+    """
+    values = np.asarray(values)
+    if values.ndim != 1 or not np.array_equal(values, np.round(values)):
+        raise InvalidType(
+            where,
+            f"{name} are no classes",
+            got=f"{name} of dtype {values.dtype} and shape {values.shape}",
+            expected="whole numbers, [examples]",
+            fix="Pass the number of the class of each example, as outputs.argmax(-1) is",
+        )
+    if values.size and not 0 <= values.min() <= values.max() < classes:
+        raise InvalidValue(
+            where,
+            f"{name} are not those of the classes",
+            got=f"{name} from {values.min()} to {values.max()}",
+            expected="numbers from 0" + (f" to {classes - 1}" if classes < np.inf else ""),
+            fix="Pass outputs of the network that was trained on these labels, and leave out"
+            " examples that have no class: labels[labels >= 0]",
+        )
+    return values.astype(int)
+
+
+def check_shapes(where: str, fits: Any, expected: str, fix: str, **arrays: Any) -> None:
+    """Raises `InvalidValue`, with the shapes of the arrays, unless they fit."""
+    if not fits:
+        shapes = [f"{name} of shape {np.shape(array)}" for name, array in arrays.items()]
+        wrong = f"the shape of {' or '.join(arrays)} is wrong"
+        raise InvalidValue(where, wrong, got=" and ".join(shapes), expected=expected, fix=fix)
+
+
+def check_each(where: str, name: str, values: Sequence[Any] | None, count: int, of: str) -> None:
+    """Raises `InvalidValue` unless there are no values, or one for each of the `count`."""
+    if values is not None and len(values) != count:
+        raise InvalidValue(
+            where,
+            f"{name} are not those of the {of}",
+            got=f"{len(values)} {name} for {count} {of}",
+            expected="one for each",
+            fix=f"Pass all in their order, or leave {name} out",
+        )
+
+
+def logits_of(outputs: Any) -> np.ndarray:
+    """Returns logits `[examples, classes]`; one logit of each example is that of class 1."""
+    logits = np.asarray(outputs, float)
+    logits = logits[:, None] if logits.ndim == 1 else logits
+    if logits.ndim == 2 and logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], 1)
+    return logits
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the logarithms of probabilities `[examples, classes]`; NaN if some are not finite."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logits = logits - logits.max(1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(1, keepdims=True))
