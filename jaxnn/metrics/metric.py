@@ -122,8 +122,8 @@ _LOW = (
 
 
 def mean(
-    numbers: Shaped[Array, "*shape"],
-    weights: Float[Array, "*shape"],
+    numbers: Shaped[Array, "..."],
+    weights: Float[Array, "..."],
     *,
     better: Better | None = None,
 ) -> Metric:
