@@ -63,7 +63,7 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
       InvalidValue: if there are no examples, or a number is not finite.
     """
     positive_integer("predict", "batch_size", batch_size)
-    inputs = stored({"inputs": inputs})["inputs"]
+    inputs = stored("predict", {"inputs": inputs})["inputs"]
     count = jax.tree.leaves(inputs)[0].shape[0]
     # The last batch is filled up with its last example, and few inputs to a power of two: so most
     # numbers of inputs share a program.
