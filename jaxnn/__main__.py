@@ -34,13 +34,7 @@ from jaxnn.storage import json_files
 
 
 class Answer(NamedTuple):
-    """The answer of a command.
-
-    Attributes:
-      code: of the exit.
-      document: for `--json`.
-      text: for people.
-    """
+    """The answer of a command: its exit code, a document for `--json`, a text for people."""
 
     code: int
     document: dict[str, Any]
@@ -52,10 +46,9 @@ def runs(directory: str) -> Answer:
     folder = Path(directory)
     catalog.exists(folder)
     os.scandir(folder).close()  # raises if it cannot be read
-    entries = [
-        catalog.look(path, path.relative_to(folder).as_posix() if path != folder else directory)
-        for path in catalog.below(folder)
-    ]
+    paths = catalog.below(folder)
+    names = [directory if path == folder else path.relative_to(folder).as_posix() for path in paths]
+    entries = [*map(catalog.look, paths, names)]
     corrupt = any(entry.errors for entry in catalog.walk(entries))
     text = catalog.listing(entries) if entries else f"no run in {directory}"
     document = {"directory": directory, "runs": [asdict(entry) for entry in entries]}
@@ -137,29 +130,27 @@ def tensorboard(run: str, out: str | None) -> Answer:
     return Answer(0, document, text)
 
 
-RUN = ("run", {"help": "its directory"})
-COMMANDS: dict[Callable[..., Answer], Sequence[tuple[str, dict[str, Any]]]] = {
-    runs: [("directory", {"nargs": "?", "default": "runs", "help": "where they are (runs)"})],
-    show: [RUN],
-    verify: [RUN],
-    diff: [
-        ("a", {"help": "the directory of a run, or with @STEP one of its checkpoints"}),
-        ("b", {"help": "the same of another one"}),
-    ],
-    diagnose: [RUN],
-    watch: [
-        RUN,
-        ("--json", {"action": "store_true", "dest": "lines", "help": "print lines of JSON"}),
-    ],
-    report: [RUN, ("--out", {"metavar": "FILE", "help": "the file to write (RUN/report.html)"})],
-    compare: [
-        ("runs", {"metavar": "RUN", "nargs": "+", "help": "the directories of two runs or more"}),
-        ("--out", {"metavar": "FILE", "default": "compare.html", "help": "the file to write"}),
-    ],
-    tensorboard: [
-        ("run", {"help": "its directory, or one with runs in it"}),
-        ("--out", {"metavar": "DIR", "help": "the directory to write (RUN/tensorboard)"}),
-    ],
+RUN = {"run": {"help": "its directory"}}
+COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
+    runs: {"directory": {"nargs": "?", "default": "runs", "help": "where they are (runs)"}},
+    show: RUN,
+    verify: RUN,
+    diff: {
+        "a": {"help": "the directory of a run, or with @STEP one of its checkpoints"},
+        "b": {"help": "the same of another one"},
+    },
+    diagnose: RUN,
+    watch: RUN
+    | {"--json": {"action": "store_true", "dest": "lines", "help": "print lines of JSON"}},
+    report: RUN | {"--out": {"metavar": "FILE", "help": "the file to write (RUN/report.html)"}},
+    compare: {
+        "runs": {"metavar": "RUN", "nargs": "+", "help": "the directories of two runs or more"},
+        "--out": {"metavar": "FILE", "default": "compare.html", "help": "the file to write"},
+    },
+    tensorboard: {
+        "run": {"help": "its directory, or one with runs in it"},
+        "--out": {"metavar": "DIR", "help": "the directory to write (RUN/tensorboard)"},
+    },
 }
 
 
@@ -169,12 +160,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command, as_json = options.pop("command"), options.pop("json", False)
     try:
         answer = command(**options)
-    except Invalid as error:
-        return _failed(2, error)
-    except Explained as error:
-        return _failed(4, error)
-    except OSError as error:
-        return _failed(6, f"storage: {error}")
+    except (Explained, OSError) as error:
+        code = 2 if isinstance(error, Invalid) else 4 if isinstance(error, Explained) else 6
+        print(printable(f"storage: {error}" if code == 6 else str(error)), file=sys.stderr)
+        return code
     if as_json:
         print(json_files.encode(answer.document, indent=2).decode())
     elif answer.text:
@@ -182,26 +171,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answer.code
 
 
-def _failed(code: int, words: Any) -> int:
-    print(printable(str(words)), file=sys.stderr)
-    return code
-
-
 def _parser() -> argparse.ArgumentParser:
     description, _, more = (__doc__ or "").partition("\n\n")
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m jaxnn", None, description, more, formatter_class=raw
-    )
+    parser = argparse.ArgumentParser("python -m jaxnn", None, description, more)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command, places in COMMANDS.items():
         about = command.__doc__ or ""
         its = commands.add_parser(command.__name__, help=about, description=about)
-        for name, settings in places:
-            its.add_argument(name, **settings)
-        if "--json" not in dict(places):
-            its.add_argument("--json", action="store_true", help="print one JSON document")
         its.set_defaults(command=command)
+        for name, settings in places.items():
+            its.add_argument(name, **settings)
+        if "--json" not in places:
+            its.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
 

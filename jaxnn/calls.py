@@ -3,9 +3,7 @@
 A network calls its parts through `apply_part`, and a transform calls the network inside it through
 `apply_inner`. What acts on each part (another precision, a table, captured outputs) acts there: it
 runs the network inside a *frame*, and every part that is called meanwhile, however deep, goes
-through the frame first. So there is one truth about what a network computes, its `apply`: one that
-calls another `apply` is seen through, and one that was replaced is computed with as it is.
-
+through the frame first. So there is one truth about what a network computes, its `apply`.
 `intercept` is the general frame: it changes parts by their path, the names from the outside in.
 
 >>> import jax.numpy as jnp
@@ -44,8 +42,8 @@ _PASSING: WeakSet[Any] = WeakSet()
 class Frame(Protocol):
     """What acts on every part that is called inside it; hashable, as part of compilation keys.
 
-    A frame that acts alike everywhere should not know the path: a function that JAX compiles is
-    traced once for each key.
+    A function that JAX compiles is traced once for each key: a frame that acts alike everywhere
+    should not know the path.
     """
 
     def enter(self, name: str) -> "Frame | None":
@@ -55,17 +53,11 @@ class Frame(Protocol):
     def __call__(
         self, part: Any, proceed: Callable[..., Any], params, state, inputs, key
     ) -> tuple[Any, Any]:
-        """Computes a part.
+        """Computes a part that is called, from its `params`, `state`, `inputs` and `key`.
 
-        Args:
-          part: that is called.
-          proceed: `(params, state, inputs, key, within=self) -> (outputs, state)`: computes the
-            part, through the frames that are further inside; `within` is the frame of its own
-            parts, `None` for none.
-          params: of the part.
-          state: of the part.
-          inputs: of the part.
-          key: of the part.
+        `proceed(params, state, inputs, key, within=self) -> (outputs, state)` computes the part
+        through the frames that are further inside; `within` is the frame of its own parts, `None`
+        for none.
         """
         ...
 
@@ -97,12 +89,9 @@ def part_key(key: Any, name: str) -> Any:
 def intercept(network: N, change: Callable[[str, N], N]) -> N:
     """Returns the network with `change(path, part)` applied instead of each part that it calls.
 
-    The parts inside the changed one are intercepted too, if it calls them. The path of the whole is
-    `""`; a transform and the network inside it have one path, and both are changed.
-
-    Args:
-      network: any network; its `init` stays as it is.
-      change: returns the part, or another network with the same parameters and state.
+    `change` returns the part, or another network with the same parameters and state; the parts that
+    this one calls are intercepted too. The path of the whole is `""`; a transform and the network
+    inside it have one path, and both are changed. `init` stays as it is.
     """
 
     @passes_inputs
@@ -159,12 +148,7 @@ def frames() -> tuple[Frame, ...]:
 
 @contextmanager
 def inside(frame: Frame, among: tuple[Frame, ...] | None = None) -> Iterator[None]:
-    """Adds a frame, further inside than all others.
-
-    Args:
-      frame: the new one.
-      among: the others that remain; all, by default.
-    """
+    """Adds a frame, further inside than all others, or than those of them that remain: `among`."""
     with _FRAMES((*(_FRAMES.value if among is None else among), frame)):
         yield
 

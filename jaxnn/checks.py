@@ -11,6 +11,7 @@ integer of at least 1. Pass, say, features=1.
 """
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -115,6 +116,31 @@ def rate(where: str, name: str, value: Any) -> None:
 def positive(where: str, name: str, value: Any) -> None:
     """Raises `InvalidValue` unless `value` is finite and above zero, or is traced."""
     number(where, name, value, low=0.0, open_low=True)
+
+
+def share(where: str, name: str, value: Any) -> None:
+    """Raises `InvalidValue` unless `value` is above 0 and at most 1, or is traced."""
+    if is_concrete(value) and not 0.0 < float(value) <= 1.0:
+        raise InvalidValue(
+            where,
+            f"{name} is out of range",
+            got=f"{name}={value!r}",
+            expected="a number above 0 and at most 1",
+            fix=f"Pass, say, {name}=0.9",
+        )
+
+
+def multiple(where: str, name: str, value: int, of: str, divisor: int) -> None:
+    """Raises `InvalidValue` unless `value` is a multiple of `divisor`, which is called `of`."""
+    if value % divisor:
+        raise InvalidValue(
+            where,
+            f"{name} is not a multiple of {of}",
+            got=f"{name}={value} and {of}={divisor}",
+            expected=f"a multiple of {divisor}",
+            fix=f"Pass, say, {name}={-(-value // divisor) * divisor}, or"
+            f" {of}={math.gcd(value, divisor)}",
+        )
 
 
 def kind(where: str, name: str, value: Any, expected: type, *, fix: str) -> None:

@@ -38,9 +38,9 @@ def columns(heads: Sequence[Any], rows: Iterable[Sequence[Any]], *, left: int = 
     return table(None, cells(heads), map(cells, rows))
 
 
-def outline(network: Any, name: str = "") -> Markup:
+def outline(network: Any) -> Markup:
     """Returns the parts of a network, a line for each, those inside another further right."""
-    lines = [*_lines(network, name, 0)]
+    lines = [*_lines(network, "", 0)]
     more = f"... {len(lines) - LINES:,} more" if len(lines) > LINES else None
     return join(*lines[:LINES], more and element("div", more))
 

@@ -14,10 +14,8 @@ is a mistake.
 >>> tree = {"layers": [{"weight": 1.0, "bias": 2.0}], "head": {"weight": 3.0}}
 >>> named_leaves(tree)
 {'head/weight': 3.0, 'layers/0/bias': 2.0, 'layers/0/weight': 1.0}
->>> matches = matched("freeze", {"layers/*/weight": True, "*": False}, named_leaves(tree))
->>> {name: (match.value, match.captured) for name, match in matches.items()}
-{'layers/0/weight': (True, ('0',)), 'head/weight': (False, ('head/weight',)), \
-'layers/0/bias': (False, ('layers/0/bias',))}
+>>> chosen("freeze", {"layers/*/weight": True, "*": False}, named_leaves(tree))
+['layers/0/weight']
 """
 
 import difflib
@@ -29,34 +27,23 @@ from typing import NamedTuple
 import jax
 import optax
 
-from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.checks import InvalidType, InvalidValue, kind
 from jaxnn.typing import Any, Callable
 
 
 class Match(NamedTuple):
-    """What the rules say of a name.
-
-    Attributes:
-      pattern: the first that matches.
-      value: what the rule gives it.
-      captured: what each `*` of the pattern stands for.
-      under: the rest of the name, `"/weight"`, if the pattern matches a node above the leaf.
-    """
+    """What the rules say of a name: the first pattern that matches, and what the rule gives it."""
 
     pattern: str
     value: Any
-    captured: tuple[str, ...]
-    under: str
+    captured: tuple[str, ...]  # what each `*` of the pattern stands for
+    under: str  # the rest of the name, "/weight", if the pattern matches a node above the leaf
 
     def fill(self, where: str, template: str) -> str:
-        """Returns the template with what was captured in place of its `*`, and what is under it.
-
-        Args:
-          where: what the rules are for, the name at the head of an error.
-          template: has as many `*` as the pattern, or none.
+        """Returns the template with what was captured instead of its `*`, and what is under it.
 
         Raises:
-          InvalidValue: if it has another number of them.
+          InvalidValue: if it has neither as many `*` as the pattern nor none.
 
         Example:
           >>> Match("body/*", "layers/*", ("0",), "/weight").fill("rename", "layers/*")
@@ -132,16 +119,14 @@ def matched(
     """
     names, matches = list(names), {}
     for pattern, value in pairs_of(where, rules):
-        hits = [(name, hit) for name in names if (hit := _expression(pattern).fullmatch(name))]
+        hits = _hits(where, pattern, names)
         fresh = {
-            name: Match(pattern, value, hit.groups()[:-1], hit.groups()[-1] or "")
-            for name, hit in hits
+            name: Match(pattern, value, tuple(captured), under)
+            for name, (*captured, under) in hits.items()
             if name not in matches
         }
-        if not hits:
-            raise _unmatched(where, pattern, names)
         if not fresh:
-            earlier = list(dict.fromkeys(repr(matches[name].pattern) for name, _ in hits))
+            earlier = list(dict.fromkeys(repr(matches[name].pattern) for name in hits))
             raise InvalidValue(
                 where,
                 "a rule is never used, for earlier ones match all that it matches",
@@ -155,24 +140,18 @@ def matched(
 
 def chosen(
     where: str, rules: Mapping[str, bool] | Sequence[tuple[str, bool]], names: Iterable[str]
-) -> set[str]:
-    """Returns the names that rules `{pattern: bool}` choose; none that no rule matches.
+) -> list[str]:
+    """Returns the names that rules `{pattern: bool}` choose, in their order; no unmatched ones.
 
     Raises:
       InvalidType: if a rule says something else than True or False.
       InvalidValue: as `matched`.
     """
+    names = list(names)
     matches = matched(where, rules, names)
-    for match in matches.values():
-        if not isinstance(match.value, bool):
-            raise InvalidType(
-                where,
-                "a rule says neither yes nor no",
-                got=f"{match.pattern!r}: {match.value!r}",
-                expected="True or False",
-                fix=f"Write {{{match.pattern!r}: True}}",
-            )
-    return {name for name, match in matches.items() if match.value}
+    for pattern, value in {match.pattern: match.value for match in matches.values()}.items():
+        kind(where, f"the rule {pattern!r}", value, bool, fix=f"Write {{{pattern!r}: True}}")
+    return [name for name in names if name in matches and matches[name].value]
 
 
 def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[str]:
@@ -192,16 +171,8 @@ def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[st
             expected="a list of names, in which * stands for any characters",
             fix="Write ['head', 'layers/*']",
         )
-    names, matching = list(names), set()
-    for pattern in patterns:
-        hits = {
-            name
-            for name in names
-            if (hit := _expression(pattern).fullmatch(name)) and not hit.groups()[-1]
-        }
-        if not hits:
-            raise _unmatched(where, pattern, names)
-        matching |= hits
+    names = list(names)
+    matching = {name for each in patterns for name in _hits(where, each, names, nodes=False)}
     return [name for name in names if name in matching]
 
 
@@ -229,8 +200,8 @@ def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callab
 
     def label(tree: Any) -> Any:
         # What an outer optimizer has masked out is named too: it may have a rule.
-        leaves, structure = jax.tree.flatten(tree, is_leaf=_is_masked)
-        names = list(named_leaves(jax.tree.unflatten(structure, range(len(leaves)))))
+        structure = jax.tree.structure(tree, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
+        names = list(named_leaves(jax.tree.unflatten(structure, range(structure.num_leaves))))
         matches = matched("param_labels", rules, names)
         left = [name for name in names if name not in matches]
         if left:
@@ -244,10 +215,6 @@ def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callab
         return jax.tree.unflatten(structure, [matches[name].value for name in names])
 
     return label
-
-
-def _is_masked(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)
 
 
 def listing(names: Iterable[str], most: int = 20) -> str:
@@ -264,20 +231,22 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(nodes), n=1, cutoff=0.5)), None)
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
-    """Returns the pattern as a regular expression, with a group for each `*` and one for the rest.
-
-    The rest is what is under a node that the pattern names.
-    """
-    return re.compile("(.*)".join(map(re.escape, pattern.split("*"))) + "(/.*)?", re.DOTALL)
-
-
-def _unmatched(where: str, pattern: str, names: list[str]) -> InvalidValue:
-    near = nearest(pattern, names)
-    return InvalidValue(
-        where,
-        "a rule matches no name",
-        got=repr(pattern),
-        expected=f"a pattern for some of {listing(names)}",
-        fix=f"Did you mean {near!r}?" if near else "Write one of those names, or * for any part",
-    )
+def _hits(
+    where: str, pattern: str, names: list[str], *, nodes: bool = True
+) -> dict[str, tuple[str, ...]]:
+    """Returns what each `*` stands for in the names that match, and the rest under a node."""
+    rest = "(|/.*)" if nodes else "()"
+    expression = re.compile("(.*)".join(map(re.escape, pattern.split("*"))) + rest, re.DOTALL)
+    hits = {name: hit.groups() for name in names if (hit := expression.fullmatch(name))}
+    if not hits:
+        near = nearest(pattern, names)
+        raise InvalidValue(
+            where,
+            "a rule matches no name",
+            got=repr(pattern),
+            expected=f"a pattern for some of {listing(names)}",
+            fix=f"Did you mean {near!r}?"
+            if near
+            else "Write one of those names, or * for any part",
+        )
+    return hits

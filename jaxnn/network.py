@@ -1,6 +1,5 @@
 """A neural network is two pure functions over its parameters: `init` and `apply`.
 
-`init(key, inputs)` makes the parameters; `apply(params, state, inputs)` turns inputs into outputs.
 Everything that is a network is this pair: one layer of nodes, many layers in a row, a model from
 another library. So networks are built from networks:
 
@@ -29,23 +28,17 @@ The contract, which every network keeps (`tests/network/test_laws.py` holds them
     [[4.0, 4.0, 4.0]]
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
 from jaxnn import display
-from jaxnn.calls import apply_part, init_part, passes_inputs
-from jaxnn.checks import Invalid, InvalidType, InvalidValue
+from jaxnn.calls import apply_part, init_part, join, passes_inputs
+from jaxnn.checks import Invalid, InvalidType, InvalidValue, kind
 from jaxnn.typing import Any, Callable, Params, State
 
-
-@runtime_checkable
-class Init(Protocol):
-    """The function that makes a network's parameters."""
-
-    def __call__(self, key: Any, inputs: Any) -> tuple[Params, State]:
-        """Returns `(params, state)`, by the shapes and dtypes of the inputs."""
-        ...
+Init = Callable[[Any, Any], tuple[Params, State]]
 
 
 @runtime_checkable
@@ -122,9 +115,8 @@ def stateless(
 ) -> Network:
     """Makes a network of a pure function that has no state and needs no randomness.
 
-    Args:
-      apply: `(params, inputs) -> outputs`.
-      init: `(key, inputs) -> params`; without it the network has no parameters.
+    `apply` is `(params, inputs) -> outputs`, `init` is `(key, inputs) -> params`; without it the
+    network has no parameters.
     """
     return Network(
         lambda key, inputs: (init(key, inputs), {}),
@@ -132,17 +124,15 @@ def stateless(
     )
 
 
-def wrap(network: Network, init: Init, apply: Apply, kind: str, **settings: Any) -> Network:
-    """Makes a transform of a network, in which its parts and parameters keep their names.
+def wrap(network: Network, where: str, apply: Apply, init: Init | None, **settings: Any) -> Network:
+    """Makes the transform `where` of a network, in which parts and parameters keep their names.
 
-    Args:
-      network: the network inside.
-      init: of the transform.
-      apply: of the transform, which passes its inputs to the network by `apply_inner`.
-      kind: what the transform is called.
-      **settings: what it was built with, for the description.
+    `apply` passes its inputs to the network by `apply_inner`; without an `init` the transform has
+    that of the network; `settings` are what it was built with. Raises unless it is a network.
     """
-    return Network(init, passes_inputs(apply), Parts(kind, (*settings.items(),), (("", network),)))
+    kind(where, "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
+    init, children = init or network.init, (("", network),)
+    return Network(init, passes_inputs(apply), Parts(where, (*settings.items(),), children))
 
 
 def serial(*networks: Network | tuple[str, Network]) -> Network:
@@ -159,20 +149,18 @@ def serial(*networks: Network | tuple[str, Network]) -> Network:
     children = _named_networks("serial", networks)
 
     def init(key, inputs):
-        results = []
+        results: dict[str, tuple[Any, Any]] = {}
         for name, child in children:
-            params, state = init_part(name, child, key, inputs)
-            results.append((params, state))
-            inputs = output_shape(child, params, state, inputs)
-        return collect(children, results)
+            results[name] = init_part(name, child, key, inputs)
+            inputs = output_shape(child, *results[name], inputs)
+        return collect(results)
 
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
-        states = []
+        after = {}
         for name, child in children:
-            inputs, after = apply_part(name, child, params, state, inputs, key)
-            states.append(({}, after))
-        return inputs, collect(children, states)[1]
+            inputs, after[name] = apply_part(name, child, params, state, inputs, key)
+        return inputs, without_empty(after)
 
     return Network(init, apply, Parts("serial", (), children, flow="serial"))
 
@@ -196,13 +184,14 @@ def parallel(
     children = _named_networks("parallel", networks)
 
     def init(key, inputs):
-        return collect(children, [init_part(*child, key, inputs) for child in children])
+        return collect({name: init_part(name, child, key, inputs) for name, child in children})
 
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
-        results = [apply_part(name, child, params, state, inputs, key) for name, child in children]
-        outputs = _combined(combine, children, tuple(outputs for outputs, _ in results))
-        return outputs, collect(children, [({}, after) for _, after in results])[1]
+        outputs, after = {}, {}
+        for name, child in children:
+            outputs[name], after[name] = apply_part(name, child, params, state, inputs, key)
+        return _combined(combine, outputs), without_empty(after)
 
     name = getattr(combine, "__name__", "<lambda>").strip("_")
     settings = () if name == "<lambda>" else (("combine", name),)
@@ -242,16 +231,16 @@ def residual(network: Network, shortcut: Network | None = None) -> Network:
     return describe(sides, "residual")
 
 
-def _combined(combine: Callable[[Any], Any], children: Any, outputs: tuple[Any, ...]) -> Any:
+def _combined(combine: Callable[[Any], Any], outputs: dict[str, Any]) -> Any:
     try:
-        return combine(outputs)
+        return combine(tuple(outputs.values()))
     except (TypeError, ValueError) as error:
         # What jax says of a traced value is not about the shapes of the branches.
         if isinstance(error, Invalid | jax.errors.JAXTypeError):
             raise
         forms = [
             f"{name} {jax.tree.map(lambda x: (x.shape, str(x.dtype)), branch)}"
-            for (name, _), branch in zip(children, outputs)
+            for name, branch in outputs.items()
         ]
         raise InvalidValue(
             "parallel",
@@ -260,6 +249,13 @@ def _combined(combine: Callable[[Any], Any], children: Any, outputs: tuple[Any, 
             expected="outputs that combine can take, usually equal but for their last axis",
             fix="Make the shapes of the branches alike, or leave out combine to have a tuple",
         ) from error
+
+
+def walk(network: Network, path: str = "") -> Iterator[tuple[str, Network]]:
+    """Yields each part with its path, those inside it before it; the path of the whole is `""`."""
+    for name, child in network.parts.children:
+        yield from walk(child, join(path, name))
+    yield path, network
 
 
 def output_shape(network: Network, params: Any, state: Any, inputs: Any) -> Any:
@@ -294,12 +290,12 @@ def _named_networks(where: str, networks: Any) -> tuple[tuple[str, Network], ...
     return tuple(pairs)
 
 
-def collect(children: Any, results: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Collects `(params, state)` of the children by name, without those that have none."""
-    params: dict[str, Any] = {}
-    state: dict[str, Any] = {}
-    for (name, _), result in zip(children, results):
-        for into, tree in zip((params, state), result):
-            if jax.tree.leaves(tree):
-                into[name] = tree
-    return params, state
+def collect(results: Mapping[str, tuple[Any, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the `params` and the `state` of parts by name, without those that have none."""
+    params, state = ({name: pair[side] for name, pair in results.items()} for side in (0, 1))
+    return without_empty(params), without_empty(state)
+
+
+def without_empty(trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the trees that have arrays, by name."""
+    return {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}

@@ -25,7 +25,7 @@ import jax
 
 from jaxnn import display
 from jaxnn.calls import intercept
-from jaxnn.formatting import amount
+from jaxnn.formatting import aligned, amount
 from jaxnn.network import Network
 from jaxnn.programs import operations, products
 from jaxnn.typing import Any
@@ -73,15 +73,7 @@ class Table:
     total: Row
 
     def __str__(self) -> str:
-        lines = [_HEADS, *self._cells()]
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if place > 2 else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(line, widths))
-            )
-            for line in lines
-        )
+        return aligned([_HEADS, *self._cells()], "<<<>>>>")
 
     __repr__ = __str__
 
@@ -139,18 +131,19 @@ def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
             def marked(params, state, inputs):
                 return part.apply(params, state, inputs, key=key)
 
-            call = _Call(path, part, math.prod(each.part.parts.times for each in open_calls))
-            # As a function of its number it appears in the program, in its loops.
-            marked.__name__ = f"{_MARK}{len(all_calls)}"
             for outer in open_calls:
                 outer.is_layer = False
+            call = _Call(math.prod(outer.turns for outer in open_calls), part.parts.times)
+            # As a function of its number it appears in the program, in its loops.
+            marked.__name__ = f"{_MARK}{len(all_calls)}"
             all_calls.append(call)
             open_calls.append(call)
             try:
                 outputs, after = jax.jit(marked)(params, state, inputs)
             finally:
                 open_calls.pop()
-            call.row = _row(call, params, state, outputs)
+            name, kind = path or "network", part.parts.kind
+            call.row = _row(name, kind, params, state, outputs, call.times)
             return outputs, after
 
         return part._replace(apply=apply)
@@ -158,23 +151,18 @@ def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
     traced = jax.make_jaxpr(intercept(network, record).apply, return_shape=True)
     program, (outputs, _) = traced(params, state, inputs)
     parts: dict[str, Row] = {}
-    for number, (count, done) in _by_call(program.jaxpr).items():
-        call = all_calls[number]
-        if call.is_layer and call.row:
-            row = parts.get(call.path, call.row._replace(activation_bytes=0))
-            parts[call.path] = row._replace(
-                activation_bytes=row.activation_bytes + count * call.row.activation_bytes,
-                flops=row.flops + 2 * done,
+    for equation, times in operations(program.jaxpr):
+        name = str(equation.params.get("name", ""))
+        call = all_calls[int(name.removeprefix(_MARK))] if name.startswith(_MARK) else None
+        if call and call.is_layer and call.row:
+            row = parts.get(call.row.part, call.row._replace(activation_bytes=0))
+            parts[row.part] = row._replace(
+                activation_bytes=row.activation_bytes + times * call.row.activation_bytes,
+                flops=row.flops + 2 * times * products(equation.params["jaxpr"].jaxpr),
             )
-    total = Row(
-        part="total",
-        kind="",
-        output=_shapes(outputs),
-        parameters=_count(params),
-        bytes=_bytes((params, state)),
-        activation_bytes=sum(row.activation_bytes for row in parts.values()),
-        flops=2 * products(program.jaxpr),
-    )
+    total = _row("total", "", params, state, outputs)
+    activation_bytes = sum(row.activation_bytes for row in parts.values())
+    total = total._replace(activation_bytes=activation_bytes, flops=2 * products(program.jaxpr))
     return Table(tuple(parts.values()), total)
 
 
@@ -193,47 +181,26 @@ def flops(function: Any, *arguments: Any) -> int:
 
 @dataclass
 class _Call:
-    """A call of a part; it is a layer if it calls no other part."""
+    """A call of a part."""
 
-    path: str
-    part: Network
-    times: int
-    is_layer: bool = True
+    times: int  # how many layers of it there are
+    turns: int  # how often it calls what is inside
+    is_layer: bool = True  # it calls no other part
     row: Row | None = None
 
 
-def _by_call(jaxpr: Any) -> dict[int, tuple[int, int]]:
-    """Returns how often each marked call happens, and its products, by its number."""
-    calls: dict[int, tuple[int, int]] = {}
-    for equation, times in operations(jaxpr):
-        name = str(equation.params.get("name", ""))
-        if name.startswith(_MARK):
-            count, done = calls.get(number := int(name.removeprefix(_MARK)), (0, 0))
-            more = times * products(equation.params["jaxpr"].jaxpr)
-            calls[number] = count + times, done + more
-    return calls
-
-
-def _row(call: _Call, params, state, outputs) -> Row:
+def _row(part: str, kind: str, params, state, outputs, times: int = 1) -> Row:
     return Row(
-        part=call.path or "network",
-        kind=call.part.parts.kind,
-        output=_shapes(outputs),
-        parameters=call.times * _count(params),
-        bytes=call.times * _bytes((params, state)),
+        part=part,
+        kind=kind,
+        output=jax.tree.map(lambda x: tuple(x.shape), outputs),
+        parameters=times * sum(x.size for x in jax.tree.leaves(params)),
+        bytes=times * _bytes((params, state)),
         activation_bytes=_bytes(outputs),
         flops=0,
-        times=call.times,
+        times=times,
     )
 
 
-def _count(tree: Any) -> int:
-    return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
-
-
 def _bytes(tree: Any) -> int:
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
-
-
-def _shapes(outputs: Any) -> Any:
-    return jax.tree.map(lambda x: tuple(x.shape), outputs)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))

@@ -41,35 +41,41 @@ def texts(figure):
     return [text.get_text() for text, _ in _drawn(figure)]
 
 
+def by_gid(figure, prefix):
+    """Returns the parts of a figure whose names begin with a prefix, by their names."""
+    artists = figure.findobj(lambda artist: (artist.get_gid() or "").startswith(prefix))
+    return {artist.get_gid(): artist for artist in artists}
+
+
 def same(figure, name):
     """Asserts that a figure looks like `tests/reference/NAME.png`.
 
     Means over windows are compared: other versions of matplotlib and of its letters pass, and a bar
     or a label that is missing does not. Where there is no reference, this writes one, and fails.
     """
-    found, path = render(figure), REFERENCE / f"{name}.png"
+    pixels, path = render(figure), REFERENCE / f"{name}.png"
     if not path.exists():
-        imsave(path, found)
+        imsave(path, pixels)
         raise AssertionError(f"There was no {path.name}: look at it, and run the test again.")
     expected = imread(path)[..., :3]
-    assert np.abs(np.subtract(found.shape, expected.shape)).max() <= 1, "it is of another size"
+    assert np.abs(np.subtract(pixels.shape, expected.shape)).max() <= 1, "it is of another size"
     # Versions round the inches of a figure in their own ways.
-    high, wide = np.minimum(found.shape, expected.shape)[:2]
-    found, expected = found[:high, :wide], expected[:high, :wide]
-    worst = difference(found, expected)
+    high, wide = np.minimum(pixels.shape, expected.shape)[:2]
+    pixels, expected = pixels[:high, :wide], expected[:high, :wide]
+    worst = difference(pixels, expected)
     if worst > TOLERANCE:
         seen = Path(tempfile.gettempdir()) / f"{name}.png"
-        imsave(seen, found)
+        imsave(seen, pixels)
         raise AssertionError(f"{name} differs by {worst:.3f}, over {TOLERANCE}: see {seen}")
 
 
-def difference(found, expected):
+def difference(pixels, expected):
     """Returns the largest difference of the mean colours of two pictures' windows, from 0 to 1.
 
     A window may have moved by some pixels, as layouts do that depend on the width of letters.
     """
     reach = range(-MOVED, MOVED + 1)
-    here, there = _sums(found), _windows(_sums(expected), 0, 0)
+    here, there = _sums(pixels), _windows(_sums(expected), 0, 0)
     differences = [np.abs(_windows(here, y, x) - there).max(-1) for y in reach for x in reach]
     return np.min(differences, 0).max()
 

@@ -33,7 +33,7 @@ def gated():
     children = ("values", jaxnn.linear(3)), ("gates", jaxnn.linear(3))
 
     def init(key, inputs):
-        return collect(children, [init_part(*child, key, inputs) for child in children])
+        return collect({name: init_part(name, part, key, inputs) for name, part in children})
 
     def apply(params, state, inputs, *, key=None):
         values, gates = (apply_part(*c, params, state, inputs, key)[0] for c in children)

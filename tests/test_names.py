@@ -10,7 +10,7 @@ import pytest
 
 import jaxnn
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.names import Match, listing, matched, named_leaves, nearest
+from jaxnn.names import Match, chosen, listing, matched, named_leaves, nearest
 from tests.mistakes import judge
 
 NAMES = ["body/0/bias", "body/0/weight", "body/10/weight", "head/weight", "header/weight"]
@@ -43,6 +43,12 @@ def test_names_are_in_the_order_of_the_tree():
     assert list(named_leaves(params))[:4] == [
         "hidden_1/bias", "hidden_1/weight", "hidden_10/bias", "hidden_10/weight",
     ]  # fmt: skip
+
+
+def test_chosen_names_have_the_order_of_the_names():
+    """And not that of a set, which differs between processes: draws by it would, too."""
+    names = [*"hgfedcbaij"]
+    assert chosen("lora", {"j": True, "a": False, "*": True}, iter(names)) == [*"hgfedcbij"]
 
 
 def test_the_memory_of_an_optimizer_has_names_too():

@@ -22,6 +22,7 @@ _NEXT = {
     "unfinished": "It may be running, on {host}. If not, the same command {resumes}.",
     "corrupt": "See python -m jaxnn verify {path}.",
 }
+_SAVED = ("step", "saved (UTC)", "size", "value", "permanent")
 SHOWN = 4  # of a longer list, such as the hyper-parameters of all members
 
 
@@ -64,40 +65,31 @@ def account(path: Path) -> dict[str, Any]:
 
 def text(account: Mapping[str, Any]) -> str:
     """Returns an account as text."""
-    metrics = [
-        (name, _word(each["last"]) or "not finite", _word(each["best"]), _word(each["step"]))
-        for name, each in account["metrics"].items()
-    ]
-    saved = [
-        (
-            _word(each["step"]),
-            _word(each["created"])[:16].replace("T", " "),
-            amount(each["size"], "B"),
-            _word(each["value"]),
-            "yes" if each["for_good"] else "",
-        )
-        for each in account["checkpoints"]
-    ]
+    metrics, saved = [("", "last", "best", "at step")], [_SAVED]
+    for name, each in account["metrics"].items():
+        last = _word(each["last"]) or "not finite"
+        metrics.append((name, last, _word(each["best"]), _word(each["step"])))
+    for each in account["checkpoints"]:
+        step, created, value = (_word(each[name]) for name in ("step", "created", "value"))
+        created, permanent = created[:16].replace("T", " "), "yes" if each["for_good"] else ""
+        saved.append((step, created, amount(each["size"], "B"), value, permanent))
     speed = {
         name.replace("_", " "): f"{value:,}" if isinstance(value, int | float) else str(value)
         for name, value in account["speed"].items()
     }
-    environment = {n: v for n, v in account["environment"].items() if v not in (None, "")}
     sections = {
         "config": ("<<", [(name, _word(v)) for name, v in (account["config"] or {}).items()]),
-        "metrics": ("<>>>", metrics and [("", "last", "best", "at step"), *metrics]),
+        "metrics": ("<>>>", metrics[1:] and metrics),
         "speed": ("<>", [*speed.items()]),
-        "checkpoints": ("><>><", saved and [
-            ("step", "saved (UTC)", "size", "value", "permanent"), *saved
-        ]),
+        "checkpoints": ("><>><", saved[1:] and saved),
         "quarantine": ("<<", [(each["name"], each["why"]) for each in account["quarantine"]]),
-    }  # fmt: skip
+    }
     blocks = [
         f"{name}\n{aligned(rows, sides, '  ')}" for name, (sides, rows) in sections.items() if rows
     ]
+    environment = [f"{n} {word}" for n, v in account["environment"].items() if (word := _word(v))]
     if environment:
-        words = ", ".join(f"{name} {_word(value)}" for name, value in environment.items())
-        blocks.append("environment\n" + wrapped(words, "  "))
+        blocks.append("environment\n" + wrapped(", ".join(environment), "  "))
     if account["command"]:  # in one line however long, so that it can be copied
         blocks.append(f"command\n{indent(account['command'], '  ')}")
     if account["parts"]:
@@ -108,12 +100,12 @@ def text(account: Mapping[str, Any]) -> str:
 
 def _opening(account: Mapping[str, Any]) -> str:
     step, steps, seconds = (account[name] for name in ("step", "steps", "seconds"))
-    reached = f"step {step}" if isinstance(step, int) else "no report yet"
     words = [
         account["experiment"],
         count(account["runs"], "run") if isinstance(account["runs"], int) else None,
         account["status"],
-        reached + (f" of {steps}" if steps not in (None, step) else ""),
+        ("no report yet" if step is None else f"step {step}")
+        + (f" of {steps}" if steps not in (None, step) else ""),
         f"in {duration(seconds)}" if seconds is not None else None,
         amount(account["size"], "B"),
         f"written {duration(account['age'])} ago",
@@ -134,10 +126,8 @@ def _metrics(run: Contents) -> dict[str, dict[str, Any]]:
 
 def _quarantine(folder: Path) -> list[dict[str, str]]:
     """Returns the names in quarantine, with the reasons written beside them."""
-    if not folder.is_dir():
-        return []
     entries = []
-    for path in sorted(each for each in folder.iterdir() if each.is_dir()):
+    for path in sorted(folder.glob("*/")):
         note = path.with_suffix(".txt")
         try:
             why = files.read(note, 1 << 16).decode(errors="replace") if note.is_file() else ""

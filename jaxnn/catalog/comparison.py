@@ -97,15 +97,13 @@ def differences(a: Side, b: Side, part: str = "") -> Iterator[Difference]:
     sections = {"config": (_config(a), _config(b))}
     if runs:
         sections["result"] = _results(a.contents, b.contents)
-    saved = [{name: each.manifest.get(name) for name in ("step", "value")} for each in (a, b)]
-    sections["checkpoint"] = (saved[0], saved[1])
+    sections["checkpoint"] = (_saved(a), _saved(b))
     if a.manifest and b.manifest:
         for name in ("identity", "environment"):
             sections[name] = (a.manifest[name], b.manifest[name])
     for section, (left, right) in sections.items():
-        for name in {**left, **right}:
-            if left.get(name) != right.get(name):
-                yield Difference(part + section, name, left.get(name), right.get(name))
+        for name in _differing(left, right):
+            yield Difference(part + section, name, left.get(name), right.get(name))
     if runs:
         yield from _rows(a.contents, b.contents, part + "metrics")
     if a.manifest and b.manifest:
@@ -127,6 +125,14 @@ def text(differences: Sequence[Difference]) -> str:
     return "\n\n".join([*blocks, end])
 
 
+def _differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    return [name for name in {**left, **right} if left.get(name) != right.get(name)]
+
+
+def _saved(side: Side) -> dict[str, Any]:
+    return {name: side.manifest.get(name) for name in ("step", "value")}
+
+
 def _config(side: Side) -> Mapping[str, Any]:
     return (side.contents.config if side.step is None else side.manifest["config"]) or {}
 
@@ -144,32 +150,26 @@ def _rows(a: Contents, b: Contents, section: str) -> Iterator[Difference]:
         if left["step"] != right["step"]:
             yield Difference(section, "step of a row", left["step"], right["step"])
             return
-        names = [n for n in {**left, **right} if n != "seconds" and left.get(n) != right.get(n)]
-        for name in names:
-            where = f"step {left['step']}, {name}"
-            yield Difference(section, where, left.get(name), right.get(name))
-        if names:
+        if names := [name for name in _differing(left, right) if name != "seconds"]:
+            for name in names:
+                where = f"step {left['step']}, {name}"
+                yield Difference(section, where, left.get(name), right.get(name))
             return
     if len(a.journal.rows) != len(b.journal.rows):
         yield Difference(section, "number of rows", len(a.journal.rows), len(b.journal.rows))
 
 
 def _arrays(a: Side, b: Side, section: str) -> Iterator[Difference]:
-    left, right = _leaves(a), _leaves(b)
-    differing = [name for name in {**left, **right} if left.get(name) != right.get(name)]
-    same_kind = [n for n in differing if n in left and n in right and left[n][0] == right[n][0]]
-    dtypes = {name: np.dtype(left[name][0].dtype) for name in same_kind}
-    floats = {name for name, dtype in dtypes.items() if jnp.issubdtype(dtype, jnp.inexact)}
+    digests = [{x["name"]: x for x in side.manifest["arrays"]} for side in (a, b)]
+    left, right = ({leaf.name: leaf for leaf in leaves_in(side.manifest)} for side in (a, b))
+    differing = _differing(*digests)
+    same_kind = [name for name in differing if left.get(name) == right.get(name)]
+    floats = {n for n in same_kind if jnp.issubdtype(np.dtype(left[n].dtype), jnp.inexact)}
     arrays = (_read(a), _read(b)) if floats else ({}, {})
     for name in differing:
-        one, other = (str(each[name][0]) if name in each else None for each in (left, right))
+        one, other = (str(each[name]) if name in each else None for each in (left, right))
         largest = _largest(arrays[0][name], arrays[1][name]) if name in floats else None
         yield Difference(section, name, one, other, largest)
-
-
-def _leaves(side: Side) -> dict[str, Any]:
-    leaves, arrays = leaves_in(side.manifest), side.manifest["arrays"]
-    return {leaf.name: (leaf, each["sha256"]) for leaf, each in zip(leaves, arrays)}
 
 
 def _read(side: Side) -> dict[str, np.ndarray]:
@@ -179,13 +179,9 @@ def _read(side: Side) -> dict[str, np.ndarray]:
     except CorruptCheckpoint:
         if path.is_dir():
             raise
-    raise InvalidValue(
-        "diff",
-        f"{path} has just been deleted by its run",
-        got="no such directory",
-        expected="a checkpoint that stays",
-        fix="Compare again",
-    )
+        wrong, got = f"{path} has just been deleted by its run", "no such directory"
+        fix, expected = "Compare again", "a checkpoint that stays"
+        raise InvalidValue("diff", wrong, got=got, expected=expected, fix=fix) from None
 
 
 def _largest(a: np.ndarray, b: np.ndarray) -> float | None:

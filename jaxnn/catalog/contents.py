@@ -101,7 +101,7 @@ def read(path: Path) -> Contents:
     """
     errors: dict[str, str] = {}
 
-    def tried(name):
+    def document(name):
         try:
             return json_files.read(path / name)
         except CorruptFile as error:
@@ -111,27 +111,28 @@ def read(path: Path) -> Contents:
     # Before the result is read, so that a run that ends meanwhile is not called stopped.
     writing = not (path / RESULT).exists() and written(path)
     finished = (path / RESULT).exists()
-    config, result = tried(CONFIG), tried(RESULT) if finished else None
-    speed = tried(SPEED) if (path / SPEED).exists() else None
+    config, result = document(CONFIG), document(RESULT) if finished else None
+    speed = document(SPEED) if (path / SPEED).exists() else None
     # Before the rows, of which there are then never fewer than when it was saved.
-    manifests, corrupt = _manifests(path)
+    manifests = {}
+    for folder in checkpoints.folders(path / CHECKPOINTS):
+        try:
+            manifests[int(folder.name)] = read_manifest(folder)
+        except (CorruptCheckpoint, OSError) as error:
+            if folder.is_dir():  # else the run has just deleted it
+                errors[f"checkpoint {int(folder.name)}"] = str(error)
     rows = journal.read(path)
     saved = next(iter(manifests.values()), {"rows": 0})["rows"]
-    error = journal_error(path, rows, saved, finished=finished)
-    errors |= corrupt | ({ROWS: error} if error else {})
+    if error := journal_error(path, rows, saved, finished=finished):
+        errors[ROWS] = error
     return Contents(path, config, result, speed or {}, rows, manifests, errors, writing)
 
 
 def journal_error(path: Path, rows: Journal, saved: int, *, finished: bool) -> str:
     """Returns the error of a journal, `""` if it has none.
 
-    In an unfinished run, rows after the newest checkpoint do not matter: they are cut on resuming.
-
-    Args:
-      path: of the run.
-      rows: its journal.
-      saved: the bytes of the journal at the newest checkpoint.
-      finished: whether the run is.
+    It must have all the bytes that it had when the newest checkpoint was `saved`. What follows does
+    not matter in an unfinished run, since it is cut on resuming.
     """
     if rows.size >= saved and not (finished and rows.error):
         return ""
@@ -161,16 +162,3 @@ def written(path: Path) -> bool | None:
     if who and who.get("host") != socket.gethostname():
         return None
     return not has_locks and alive(who.get("process"))  # on network drives without locks
-
-
-def _manifests(path: Path) -> tuple[dict[int, dict[str, Any]], dict[str, str]]:
-    """Returns the manifests of the checkpoints, the newest first, and errors of the others."""
-    manifests, corrupt = {}, {}
-    for folder in checkpoints.folders(path / CHECKPOINTS):
-        step = int(folder.name)
-        try:
-            manifests[step] = read_manifest(folder)
-        except (CorruptCheckpoint, OSError) as error:
-            if folder.is_dir():  # else the run has just deleted it
-                corrupt[f"checkpoint {step}"] = str(error)
-    return manifests, corrupt

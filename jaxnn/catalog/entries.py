@@ -4,6 +4,7 @@ A run may have parts, runs in folders below it, as a sweep has its groups. A fin
 line; an unfinished one also lists its parts.
 """
 
+import contextlib
 import difflib
 import os
 import time
@@ -87,11 +88,10 @@ def find(path: Path) -> Path:
     exists(path)
     if is_run(path):
         return path
-    outer = next((each for each in path.absolute().parents if is_run(each)), None)
     fix = "Name a directory that has a config.json and is written by fit"
-    if outer is not None:
-        fix = f"Did you mean {outer}?"
-    elif path.is_dir() and parts(path):
+    if outer := [each for each in path.absolute().parents if is_run(each)]:
+        fix = f"Did you mean {outer[0]}?"
+    elif parts(path):
         fix = f"See the runs in it with python -m jaxnn runs {path}"
     raise InvalidValue(
         "run directory",
@@ -125,30 +125,27 @@ def look(path: Path, name: str) -> Entry:
     try:
         return entry(read(path), name)
     except InvalidValue as error:
-        errors = {CHECKPOINTS: str(error)}
-        return Entry(
-            name=name, status="newer", age=_age(path), size=size(path), errors=errors, parts=[]
-        )
+        age, errors = _age(path), {CHECKPOINTS: str(error)}
+        return Entry(name=name, status="newer", age=age, size=size(path), errors=errors, parts=[])
 
 
 def entry(run: Contents, name: str) -> Entry:
     """Returns the entry of a run."""
     path = run.path
-    result, rows = run.result or {}, run.journal.rows or [{}]
+    result, last = run.result or {}, (run.journal.rows or [{}])[-1]
     inner = [look(part, part.relative_to(path).as_posix()) for part in parts(path)]
-    age = min([_age(path), *(part.age for part in inner)])
     identity = run.newest.get("identity", {})
     return Entry(
         name=name,
         status=run.status,
         experiment=result.get("experiment"),
-        step=_largest(result.get("steps", rows[-1].get("step"))),
+        step=_largest(result.get("steps", last.get("step"))),
         steps=identity.get("steps"),
         runs=result.get("runs") or result.get("members") or identity.get("members"),
         metric=run.metric,
         value=best(run.metric, run.last.get(run.metric)) if run.metric else None,
-        seconds=finite(result.get("seconds", rows[-1].get("seconds"))),
-        age=age,
+        seconds=finite(result.get("seconds", last.get("seconds"))),
+        age=min([_age(path), *(part.age for part in inner)]),
         size=size(path),
         errors=run.errors,
         parts=inner,
@@ -167,10 +164,8 @@ def size(folder: Path) -> int:
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 total += os.lstat(os.path.join(place, name)).st_size
-            except FileNotFoundError:
-                continue
     return total
 
 
@@ -191,10 +186,11 @@ def walk(entries: Sequence[Entry]) -> Iterator[Entry]:
 
 def _lines(entries: Sequence[Entry], indent: str) -> Iterator[tuple[str, ...]]:
     for each in entries:
-        runs = [count(each.runs, "run")] if isinstance(each.runs, int) else []
-        done = each.status == "done"
-        inner = [count(len(each.parts), "part")] if done and each.parts and not runs else []
-        notes = f" ({', '.join(runs + inner)})" if runs + inner else ""
+        done, notes = each.status == "done", ""
+        if isinstance(each.runs, int):
+            notes = f" ({count(each.runs, 'run')})"
+        elif done and each.parts:
+            notes = f" ({count(len(each.parts), 'part')})"
         yield (
             each.status,
             _steps(each),
@@ -218,13 +214,11 @@ def _steps(each: Entry) -> str:
 
 def _age(path: Path) -> float:
     """Returns the seconds since the run wrote."""
-    written = []
+    written = 0.0
     for name in (CONFIG, LOCK, ROWS, RESULT, CHECKPOINTS):
-        try:
-            written.append((path / name).stat().st_mtime)
-        except OSError:
-            continue
-    return max(0.0, time.time() - max(written, default=0.0))
+        with contextlib.suppress(OSError):
+            written = max(written, (path / name).stat().st_mtime)
+    return max(0.0, time.time() - written)
 
 
 def _largest(steps: Any) -> int | None:

@@ -15,7 +15,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,49 +52,6 @@ class Setting(NamedTuple):
     metrics: dict[str, float]
 
 
-def rows(
-    settings: Sequence[Mapping[str, Any]],
-    result: Mapping[str, Any],
-    history: Iterable[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """Returns a row for each run: its settings, status, steps, last metrics and best ones.
-
-    Args:
-      settings: the fields and the seed of each run.
-      result: of the population that they were, or of the one run.
-      history: its reports.
-
-    Raises:
-      InvalidValue: if it was a population of another size.
-    """
-    if result.get("members", 1) != len(settings):
-        raise InvalidValue(
-            "sweep",
-            "a group of runs did not train as one population",
-            got=f"{result.get('members', 1)} trained",
-            expected=f"{len(settings)}, one for each seed and each value of a hyper-parameter",
-            fix="Give all of them to fit: key=jaxnn.keys(seeds), hparams={'learning_rate': array}",
-        )
-    last = {name: _each(value) for name, value in result.items() if "/" in name}
-    reports = {name: [_each(row[name]) for row in history if name in row] for name in last}
-    best = {
-        f"best/{name}": _best(name, values)
-        for name, values in reports.items()
-        if values and not name.endswith("/learning_rate")
-    }
-    columns = {
-        "status": np.ravel(result.get("status", "done")).tolist(),
-        "steps": np.ravel(result["steps"]).tolist(),
-        # A watched metric has its best already, among all evaluations.
-        **{name: values.tolist() for name, values in {**best, **last}.items()},
-    }
-    names = sorted(columns, key=lambda name: name.startswith("best/"))
-    return [
-        {**setting, **{name: columns[name][i] for name in names}}
-        for i, setting in enumerate(settings)
-    ]
-
-
 class Table(NamedTuple):
     """The runs of a sweep, as `sweep.json` holds them.
 
@@ -107,6 +64,38 @@ class Table(NamedTuple):
     fields: list[str]
     groups: list[tuple[str, int]]
     rows: list[dict[str, Any]]
+
+
+def rows(
+    settings: Sequence[Mapping[str, Any]],
+    result: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Returns a row for each run: its settings, status, steps, last metrics and best ones.
+
+    The runs with these settings were one population, or a single run, with this result and these
+    reports.
+
+    Raises:
+      InvalidValue: if it was a population of another size.
+    """
+    if result.get("members", 1) != len(settings):
+        raise InvalidValue(
+            "sweep",
+            "a group of runs did not train as one population",
+            got=f"{result.get('members', 1)} trained",
+            expected=f"{len(settings)}, one for each seed and each value of a hyper-parameter",
+            fix="Give all of them to fit: key=jaxnn.keys(seeds), hparams={'learning_rate': array}",
+        )
+    columns = {"status": result.get("status", "done"), "steps": result["steps"]}
+    columns |= {name: np.array(value, float) for name, value in result.items() if "/" in name}
+    for name in [name for name in columns if "/" in name and not name.endswith("/learning_rate")]:
+        reports = [np.array(row[name], float) for row in history if name in row]
+        if reports:  # a watched metric has its best already, among all evaluations
+            columns.setdefault(f"best/{name}", _best(name, reports))
+    names = sorted(columns, key=lambda name: name.startswith("best/"))
+    values = zip(*(np.ravel(columns[name]).tolist() for name in names), strict=True)
+    return [{**each, **dict(zip(names, row))} for each, row in zip(settings, values, strict=True)]
 
 
 def encode(table: Table) -> bytes:
@@ -142,8 +131,7 @@ def read(file: Path) -> Table:
 
 def _cell(name: str, value: Any) -> Any:
     if "/" in name:
-        known = json_files.finite(value)
-        return np.nan if known is None else known
+        return json_files.number(value)
     if isinstance(value, list):
         return tuple(_cell(name, each) for each in value)
     if not isinstance(value, str | int | float | None):
@@ -197,30 +185,21 @@ def table(settings: Sequence[Setting], metric: str) -> str:
 
 def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str) -> Setting:
     finished = [row for row in rows if row["status"] != "diverged"]
-    names = [name for name in rows[0] if "/" in name]
-    arrays = {name: np.array([row[name] for row in finished], float) for name in names}
+    arrays = {n: np.array([row[n] for row in finished], float) for n in rows[0] if "/" in n}
     figures = {name: array[np.isfinite(array)] for name, array in arrays.items()}
+    means = {name: float(each.mean()) if len(each) else np.nan for name, each in figures.items()}
     ranked = figures[metric]
     return Setting(
         values=values,
-        mean=_mean(ranked),
+        mean=means[metric],
         deviation=float(ranked.std(ddof=1)) if len(ranked) > 1 else np.nan,
         best=float(_best(metric, ranked)) if len(ranked) else np.nan,
         runs=len(rows),
         diverged=len(rows) - len(finished),
-        metrics={name: _mean(each) for name, each in figures.items()},
+        metrics=means,
     )
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else np.nan
 
 
 def _best(name: str, values: Any) -> Any:
     """Returns the best of the values along the first axis, NaN only where all are."""
     return (np.fmin if lower_is_better(name) else np.fmax).reduce(np.asarray(values))
-
-
-def _each(value: Any) -> np.ndarray:
-    """Returns the values of the members, with NaN for `None`."""
-    return np.array([np.nan if v is None else v for v in np.ravel(value).tolist()], float)

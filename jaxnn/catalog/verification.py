@@ -1,9 +1,8 @@
 """Verifies that every file of a run is as it was written, to the last byte."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from jaxnn.catalog.contents import journal_error
 from jaxnn.catalog.entries import parts
@@ -40,26 +39,29 @@ def verify(path: Path) -> Iterator[Check]:
     for name in [CONFIG, RESULT] if finished else [CONFIG]:
         try:
             json_files.read(path / name)
+            yield Check(name, "good", "")
         except json_files.CorruptFile as error:
             yield Check(name, "corrupt", str(error))
-        else:
-            yield Check(name, "good", "")
     newest = None
     # The checkpoints before the rows, of which there are then never fewer than when it was saved.
     for folder in checkpoints.folders(path / CHECKPOINTS):
-        checked = _of_checkpoint(folder)
-        if checked is not None:
-            content, check = checked
-            newest = newest or content
-            yield check
+        what = f"checkpoint {int(folder.name)}"
+        try:
+            content = read_verified(folder)
+            arrays = checkpoints.read_checkpoint(folder, content)
+        except (CorruptCheckpoint, OSError) as error:
+            if folder.is_dir():  # else the run has just deleted it
+                yield Check(what, "corrupt", str(error))
+            continue
+        newest, size = newest or content, sum(array.nbytes for array in arrays.values())
+        yield Check(what, "good", f"{count(len(arrays), 'array')}, {amount(size, 'B')}")
     if newest is None and not inner:
         yield Check(CHECKPOINTS, "missing", "There is no good one from which the run could resume.")
     if (path / ROWS).exists() or newest or (finished and not inner):
         yield _of_rows(path, newest["rows"] if newest else 0, finished)
     for part in inner:
-        for check in verify(part):
-            name = f"{part.relative_to(path).as_posix()}/{check.what}"
-            yield Check(name, check.state, check.note)
+        name = part.relative_to(path).as_posix()
+        yield from (replace(check, what=f"{name}/{check.what}") for check in verify(part))
 
 
 def text(checks: Sequence[Check]) -> str:
@@ -73,18 +75,6 @@ def text(checks: Sequence[Check]) -> str:
     bad = sum(check.state != "good" for check in checks)
     lines += ["", f"{bad} of {len(checks)} not good" if bad else "all is good"]
     return "\n".join(lines)
-
-
-def _of_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, Check] | None:
-    """Returns the manifest and the state; `None` if it has just been deleted."""
-    what = f"checkpoint {int(folder.name)}"
-    try:
-        content = read_verified(folder)
-        arrays = checkpoints.read_checkpoint(folder, content)
-    except (CorruptCheckpoint, OSError) as error:
-        return (None, Check(what, "corrupt", str(error))) if folder.is_dir() else None
-    size = sum(array.nbytes for array in arrays.values())
-    return content, Check(what, "good", f"{count(len(arrays), 'array')}, {amount(size, 'B')}")
 
 
 def _of_rows(path: Path, saved: int, finished: bool) -> Check:

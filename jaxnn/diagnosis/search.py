@@ -10,17 +10,19 @@ from dataclasses import asdict
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxnn import metrics as measures
 from jaxnn.diagnosis.cause import nonfinite_of
 from jaxnn.diagnosis.replay import first_not_finite
-from jaxnn.driver.chunks import Training
+from jaxnn.driver.chunks import Progress, Training
 from jaxnn.driver.trial import is_good
 from jaxnn.loop._advance import stepped
 from jaxnn.loop._population import where
 from jaxnn.storage import files
-from jaxnn.storage.checkpointing import Checkpointer, RestoredRun
+from jaxnn.storage.checkpointing import Checkpointer
 from jaxnn.storage.checkpoints import QUARANTINE
 from jaxnn.storage.json_files import encode
 from jaxnn.typing import Any
@@ -33,28 +35,20 @@ def diagnose(
     metric: str,
     seconds: float,
 ) -> str:
-    """Finds out why a single run is not finite, and writes `quarantine/nan-STEP/report.json`.
+    """Returns why a single run is not finite, and writes `quarantine/nan-STEP/report.json`.
 
-    Args:
-      training: the run.
-      checkpointer: of the run.
-      rows: the reports, of which the last is not finite.
-      metric: which of its losses, or `"parameters"`.
-      seconds: the time that the run has taken.
-
-    Returns:
-      A few words that end a sentence.
+    The last of the reports `rows` is not finite: `metric` names its loss, or is `"a parameter"`.
+    The result is a few words that end a sentence.
     """
-    saved, row = checkpointer.newest(), rows[-1]
-    step, trial = (0, training.start().trial) if saved is None else (saved.step, saved.trial)
+    saved, row, data = checkpointer.newest(), rows[-1], training.data
+    step, trial = (saved[0]["step"], saved[1]) if saved else (0, training.start().trial)
     state = first_bad(training, trial, row["step"])
-    first = None if state is None else int(state.step)
-    data = training.data.shuffled(trial.order)
-    batch, finding = None, None
+    first, finding, batch = None, None, []
     if state is not None:
-        batch = data.batch(state.step)
-        finding = first_not_finite(training.learner.step, state, batch)
-        _save(training, checkpointer, saved, first, seconds, rows)
+        first, examples = int(state.step), data.shuffled(trial.order).batch(state.step)
+        finding, batch = first_not_finite(training.learner.step, state, examples), examples["index"]
+        if saved is None or first != step:  # else that state is saved already
+            _save(training, checkpointer, training.start(trial, step), first, seconds, rows)
     name = f"nan-{row['step'] if first is None else first}"
     folder = checkpointer.directory.path / QUARANTINE / name
     known = (folder / "report.json").exists()
@@ -64,7 +58,7 @@ def diagnose(
         "metric": metric,
         "value": nonfinite_of(row[metric]) if metric in row else None,
         "finding": finding and {**asdict(finding), "sentence": str(finding)},
-        "batch": [] if batch is None else np.asarray(batch["index"]).tolist(),
+        "batch": np.asarray(batch).tolist(),
         "epoch": row["epoch"] if first is None else first * data.batch_size / data.num_examples,
         "checkpoint": first,
         "replayed_from": step,
@@ -82,13 +76,13 @@ def diagnose(
 
 def first_bad(training: Training, trial: Any, end: int) -> Any:
     """Returns the state before the first step up to `end` that is not finite, `None` if all are."""
-    state, learner = jax.tree.map(jax.numpy.array, trial.state), training.learner
+    state, learner = jax.tree.map(jnp.array, trial.state), training.learner
     data = training.data.shuffled(trial.order)
     if training.form == "looped":
         state, good = _until_bad(learner, state, data, np.int32(end))
         return None if bool(good) else state
     while int(state.step) < end:
-        before = jax.tree.map(jax.numpy.array, state)
+        before = jax.tree.map(jnp.array, state)
         window = measures.empty(training.metrics)
         state, window, _ = stepped(learner, state, window, data)
         if not bool(_is_good(state, window)):
@@ -113,15 +107,12 @@ def _until_bad(learner, state, data, end):
 def _save(
     training: Training,
     checkpointer: Checkpointer,
-    saved: RestoredRun | None,
-    step: int | None,
+    start: Progress,
+    step: int,
     seconds: float,
     rows: list[dict[str, Any]],
 ) -> None:
-    """Saves the state before a step, the last good one, unless it is the one that was saved."""
-    if saved is not None and saved.step == step:
-        return
-    start = training.start() if saved is None else training.start(saved.trial, saved.step)
+    """Saves the state before a step, the last good one."""
     progress = deque(training.chunks(start, until=step), maxlen=1).pop() if step else start
     snapshot = checkpointer.snapshot(progress, now=True)
     if snapshot is not None:

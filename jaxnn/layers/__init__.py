@@ -12,13 +12,7 @@ from jaxnn.layers._dropout import dropout, stochastic_depth
 from jaxnn.layers._embedding import embedding, positions
 from jaxnn.layers._linear import linear
 from jaxnn.layers.convolution import conv, conv_transpose, depthwise_conv
-from jaxnn.layers.normalization import (
-    batch_norm,
-    group_norm,
-    layer_norm,
-    rms_norm,
-    standardize,
-)
+from jaxnn.layers.normalization import batch_norm, group_norm, layer_norm, rms_norm, standardize
 from jaxnn.layers.pooling import avg_pool, max_pool
 from jaxnn.layers.recurrent import gru, lstm
 

@@ -32,9 +32,8 @@ def activation(function: Callable[[Any], Any]) -> Network:
 
 def flatten() -> Network:
     """Makes one axis of all but the batch's: `[batch, ...] -> [batch, features]`."""
-    return describe(
-        stateless(
-            lambda params, inputs: inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
-        ),
-        "flatten",
-    )
+
+    def apply(params, inputs):
+        return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
+
+    return describe(stateless(apply), "flatten")

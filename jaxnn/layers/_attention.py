@@ -5,9 +5,7 @@ key decides how much of that place's value is taken:
 
     outputs = softmax(queries @ keys.T / sqrt(features of a head)) @ values
 
-in several heads at once, each with features of its own. Causal attention looks at no later place,
-as a model that writes text must; a window looks back only so far. With a pair of inputs, queries
-come from the first and keys and values from the second (cross attention).
+in several heads at once, each with features of its own.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = attention(8, heads=2, causal=True)
@@ -28,27 +26,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.calls import apply_part, init_part, part_key, passes_inputs
-from jaxnn.checks import InvalidValue, floating, is_concrete, positive, positive_integer
+from jaxnn.checks import InvalidValue, is_concrete, multiple, positive, positive_integer
 from jaxnn.checks import rate as check_rate
-from jaxnn.layers._linear import linear
+from jaxnn.layers._linear import check_sequences, linear
 from jaxnn.layers._memory import memory_length
 from jaxnn.layers.attending import attend, rotated
-from jaxnn.network import Network, Parts, collect
+from jaxnn.network import Network, Parts, collect, without_empty
 from jaxnn.typing import Any, Number
 
 
 class Shape(NamedTuple):
-    """What an attention is, beside the layers that make queries, keys, values and outputs.
-
-    Attributes:
-      heads: the number of heads of the queries.
-      kv_heads: that of the keys and values.
-      head_features: the features of a head.
-      causal: whether a place looks at itself and earlier ones only.
-      window: how many places it looks at.
-      rotary: the base of rotary positions.
-      dropout: the rate at which what is looked at is dropped in training.
-    """
+    """The arguments of `attention`, but for those of the layers that make queries and the rest."""
 
     heads: int
     kv_heads: int
@@ -102,15 +90,15 @@ def attention(
     heads = positive_integer("attention", "heads", heads)
     kv_heads = positive_integer("attention", "kv_heads", heads if kv_heads is None else kv_heads)
     if head_features is None:
-        _check_divides("features", features, "heads", heads)
+        multiple("attention", "features", features, "heads", heads)
         head_features = features // heads
-    _check_divides("heads", heads, "kv_heads", kv_heads)
+    multiple("attention", "heads", heads, "kv_heads", kv_heads)
     positive_integer("attention", "head_features", head_features)
     if window is not None:
         positive_integer("attention", "window", window)
     if rotary is not None:
         positive("attention", "rotary", rotary)
-        _check_divides("head_features", head_features, "the two sides that are rotated", 2)
+        multiple("attention", "head_features", head_features, "the sides of a plane", 2)
     check_rate("attention", "dropout", dropout)
     if window is not None and not causal:
         raise InvalidValue(
@@ -130,17 +118,13 @@ def attention(
 
 def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
     """Makes the network of its four layers."""
-    heads = {"query": shape.heads, "key": shape.kv_heads, "value": shape.kv_heads}
 
     def init(key, inputs):
         queries, memory = _pair(inputs)
-        results = [
-            init_part(name, child, key, queries if name == "query" else memory)
-            for name, child in children[:-1]
-        ]
         width = shape.heads * shape.head_features
         mixed = jax.ShapeDtypeStruct((*queries.shape[:-1], width), queries.dtype)
-        params, state = collect(children, [*results, init_part(*children[-1], key, mixed)])
+        given = zip(children, (queries, memory, memory, mixed))
+        params, state = collect({name: init_part(name, part, key, x) for (name, part), x in given})
         if (length := _memory_length(shape)) is not None:
             size = queries.shape[0], shape.kv_heads, length, shape.head_features
             empty = jnp.zeros(size, queries.dtype)
@@ -150,29 +134,34 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
         queries, memory = _pair(inputs)
-        states, split = [], {}
-        for name, child in children[:-1]:
-            given = queries if name == "query" else memory
-            rows, after = apply_part(name, child, params, state, given, key)
-            states.append(({}, after))
-            split[name] = split_heads(rows, heads[name])
-        q, k, v = split["query"], split["key"], split["value"]
-        reads_on = _memory_length(shape) is not None and key is None
-        position = state["position"] if reads_on else 0
+        split, after = [], {}
+        heads = shape.heads, shape.kv_heads, shape.kv_heads
+        for (name, child), given, count in zip(children, (queries, memory, memory), heads):
+            rows, after[name] = apply_part(name, child, params, state, given, key)
+            split.append(split_heads(rows, count))
+        q, k, v = split
+        remembers = _memory_length(shape) is not None and key is None
+        position = state["position"] if remembers else 0
         if shape.rotary is not None:
             q, k = (rotated(x, position, shape.rotary) for x in (q, k))
         cache = {name: state[name] for name in ("keys", "values", "position") if name in state}
-        if reads_on:
-            k, v, cache = _append(cache, k, v, q.shape[2])
+        if remembers:
+            k, v, cache = _append(cache, k, v)
         mixed = attend(
             q, k, v, causal=shape.causal, window=shape.window, position=position,
-            dropout=shape.dropout, key=part_key(key, "dropout"), remembers=reads_on,
+            dropout=shape.dropout, key=part_key(key, "dropout"), remembers=remembers,
         )  # fmt: skip
         rows = mixed.swapaxes(1, 2).reshape(*queries.shape[:-1], -1)
-        outputs, after = apply_part(*children[-1], params, state, rows, key)
-        return outputs, collect(children, [*states, ({}, after)])[1] | cache
+        outputs, after["output"] = apply_part(*children[-1], params, state, rows, key)
+        return outputs, without_empty(after) | cache
 
-    return Network(init, apply, Parts("attention", _shown(shape), children, flow="layer"))
+    # What is the default goes unsaid, as does a rate that is an array.
+    settings = tuple(
+        (name, value)
+        for name, value in shape._asdict().items()
+        if isinstance(value, int | float) and value != Shape._field_defaults.get(name)
+    )
+    return Network(init, apply, Parts("attention", settings, children, flow="layer"))
 
 
 def split_heads(rows: Any, heads: int) -> Any:
@@ -197,34 +186,16 @@ def _memory_length(shape: Shape) -> int | None:
     return length
 
 
-def _shown(shape: Shape) -> tuple[tuple[str, Any], ...]:
-    """Returns the settings that are not the default, but for a rate that is an array."""
-    defaults, plain = Shape._field_defaults, (int, float, type(None))
-    named = ((name, value) for name, value in shape._asdict().items() if isinstance(value, plain))
-    return tuple((name, value) for name, value in named if value != defaults.get(name))
-
-
 def _pair(inputs: Any) -> tuple[Any, Any]:
     """Returns what makes queries, and what makes keys and values."""
-    pair = inputs if isinstance(inputs, tuple | list) else (inputs, inputs)
-    shapes: list[Any] = [getattr(x, "shape", None) for x in pair]
-    are_sequences = len(pair) == 2 and all(shape and len(shape) == 3 for shape in shapes)
-    if not are_sequences or shapes[0][0] != shapes[1][0]:
-        raise InvalidValue(
-            "attention",
-            "the inputs are no sequences",
-            got="inputs of shape " + " and ".join(map(str, dict.fromkeys(shapes))),
-            expected="[batch, time, features], or a pair of those with one batch",
-            fix="Put embedding(...) before it for tokens [batch, time]",
-        )
-    for x in pair:
-        floating("attention", x)
+    pair = inputs if isinstance(inputs, tuple | list) and len(inputs) == 2 else (inputs, inputs)
+    check_sequences("attention", *pair)
     return pair[0], pair[1]
 
 
-def _append(cache: Any, k: Any, v: Any, time: int) -> tuple[Any, Any, dict[str, Any]]:
+def _append(cache: Any, k: Any, v: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Writes new keys and values behind those in the cache; returns all, and the new cache."""
-    length, position = cache["keys"].shape[2], cache["position"]
+    length, position, time = cache["keys"].shape[2], cache["position"], k.shape[2]
     last = time + (int(position) if is_concrete(position) else 0)
     if last > length:
         raise InvalidValue(
@@ -234,22 +205,9 @@ def _append(cache: Any, k: Any, v: Any, time: int) -> tuple[Any, Any, dict[str, 
             expected=f"at most {length} places",
             fix=f"Make a cache of at least {last}",
         )
-    after = {
-        name: lax.dynamic_update_slice(
-            cache[name], new.astype(cache[name].dtype), (0, 0, position, 0)
-        )
-        for name, new in (("keys", k), ("values", v))
-    }
-    moved = {"position": position + time}
-    return after["keys"].astype(k.dtype), after["values"].astype(v.dtype), after | moved
-
-
-def _check_divides(name: str, number: int, by: str, divisor: int) -> None:
-    if number % divisor:
-        raise InvalidValue(
-            "attention",
-            f"{name} do not divide by {by}",
-            got=f"{name}={number} and {by}={divisor}" if by.isidentifier() else f"{name}={number}",
-            expected=f"{name} divisible by {divisor}",
-            fix=f"Pass, say, {name}={max(1, round(number / divisor)) * divisor}",
-        )
+    keys, values = (
+        lax.dynamic_update_slice(old, new.astype(old.dtype), (0, 0, position, 0))
+        for old, new in ((cache["keys"], k), (cache["values"], v))
+    )
+    after = {"keys": keys, "values": values, "position": position + time}
+    return keys.astype(k.dtype), values.astype(v.dtype), after

@@ -6,8 +6,6 @@
 [[1.0, 1.0, 1.0, 1.0]]
 >>> sorted(set(layer.apply({}, {}, jnp.ones((1, 64)), key=jax.random.key(0))[0][0].tolist()))
 [0.0, 2.0]
-
-`stochastic_depth` drops an example as a whole, and so all that a branch would have added to it.
 """
 
 import jax
@@ -43,8 +41,7 @@ def stochastic_depth(rate: Number) -> Network:
     with that probability.
 
     Args:
-      rate: the probability of being dropped (not of surviving), in [0, 1); rounded to a multiple
-        of 2**-16. May be traced.
+      rate: the probability of being dropped (not of surviving), as in `dropout`.
 
     Raises:
       InvalidValue: if `rate` is outside [0, 1).
@@ -62,7 +59,7 @@ def _dropping(
     check_rate(kind, "rate", rate)
 
     def apply(params, state, inputs, *, key=None):
-        if key is None or (isinstance(rate, int | float) and rate == 0):
+        if key is None or is_zero(rate):
             return inputs, state
         # At least one level remains, so that a traced rate close to 1 does not divide by zero.
         level = jnp.maximum(jnp.round((1.0 - rate) * _LEVELS), 1.0)
@@ -70,8 +67,10 @@ def _dropping(
         scale = (_LEVELS / level).astype(inputs.dtype)
         return jnp.where(keep, inputs * scale, jnp.zeros_like(inputs)), state
 
-    def init(key, inputs):
-        return {}, {}
-
     shown = rate if isinstance(rate, int | float) else "traced"
-    return Network(init, apply, Parts(kind, (("rate", shown),)))
+    return Network(lambda key, inputs: ({}, {}), apply, Parts(kind, (("rate", shown),)))
+
+
+def is_zero(rate: Number) -> bool:
+    """Returns whether a rate is known to be 0, so that dropout at it can be left out."""
+    return isinstance(rate, int | float) and rate == 0

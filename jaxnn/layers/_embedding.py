@@ -11,8 +11,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxnn.checks import InvalidType, InvalidValue, floating, positive, positive_integer
-from jaxnn.layers._linear import flat_draw
+from jaxnn.checks import InvalidType, InvalidValue, positive, positive_integer
+from jaxnn.layers._linear import check_sequences, flat_draw
 from jaxnn.layers._memory import memory_length
 from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Number
@@ -81,15 +81,15 @@ def positions(length: int, *, scale: Number = 1.0) -> Network:
         return {"weight": rows * (scale / math.sqrt(features))}, state
 
     def apply(params, state, inputs, *, key=None):
-        floating("positions", inputs)
-        time = inputs.shape[1] if inputs.ndim == 3 else None
-        if time is None or time > length:
+        check_sequences("positions", inputs)
+        time = inputs.shape[1]
+        if time > length:
             raise InvalidValue(
                 "positions",
-                "the inputs are no sequences" if time is None else "the sequence is too long",
+                "the sequence is too long",
                 got=f"inputs of shape {inputs.shape} for {length} places",
                 expected=f"[batch, time, features] with time of at most {length}",
-                fix=f"Cut the sequences, or make {time} places" if time else "Give sequences",
+                fix=f"Cut the sequences, or make {time} places",
             )
         if key is not None or not _remembers(length):
             return inputs + params["weight"][None, :time].astype(inputs.dtype), state

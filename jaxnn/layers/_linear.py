@@ -108,6 +108,22 @@ def check_features(where: str, inputs, expected: int) -> None:
         )
 
 
+def check_sequences(where: str, *inputs: Any) -> None:
+    """Raises unless each is a `[batch, time, features]` of floats, and all have one batch."""
+    shapes: list[tuple[int, ...]] = [getattr(x, "shape", ()) for x in inputs]
+    if any(len(shape) != 3 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
+        raise InvalidValue(
+            where,
+            "the inputs are no sequences",
+            got="inputs of shape " + " and ".join(map(str, dict.fromkeys(shapes))),
+            expected="[batch, time, features]" + ", with one batch" * (len(inputs) > 1),
+            fix="Pass inputs[..., None] for sequences of single numbers, and put embedding(...)"
+            " first for symbols",
+        )
+    for x in inputs:
+        floating(where, x)
+
+
 def at_least_float32(dtype: Any) -> Any:
     """Returns the dtype to sum in: float32 for narrower ones, or the dtype itself."""
     return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.layers._dropout import dropout as dropout_layer
+from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.typing import Any, Array, Float, Int, Number
 
@@ -38,8 +39,6 @@ def attend(
 
     Args:
       q: queries; `heads` is a multiple of `kv_heads`, and head `i` looks at keys `i // multiple`.
-      k: keys.
-      v: values.
       causal: whether the query at place `i` looks at keys up to place `i` only.
       window: at how many of those, the last ones.
       position: the place of the first query.
@@ -47,7 +46,7 @@ def attend(
       key: of training; without it nothing is dropped.
       remembers: whether keys and values are a memory with places that are still empty.
     """
-    drops = key is not None and not (isinstance(dropout, int | float) and dropout == 0)
+    drops = key is not None and not is_zero(dropout)
     if not drops and not remembers:
         backend = jax.default_backend()
         if backend != "cpu":
@@ -78,13 +77,8 @@ def rotated(
 ) -> Float[Array, "batch heads time features"]:
     """Turns the features of each place by angles that grow with it, so that products tell distance.
 
-    Feature `i` and feature `i + features / 2` are the two sides of a plane that is turned by
-    `place * base ** (-2 i / features)`.
-
-    Args:
-      x: queries or keys; their features are even.
-      position: the place of the first.
-      base: of the angles, usually 10000.
+    `position` is the place of the first. Feature `i` and feature `i + features / 2`, of an even
+    number, are the two sides of a plane that is turned by `place * base ** (-2 i / features)`.
 
     Source: Su et al., RoFormer, 2021, eq. (15) and (34), https://arxiv.org/abs/2104.09864, with the
     planes of GPT-NeoX and Llama.

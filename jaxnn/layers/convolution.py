@@ -18,7 +18,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.checks import InvalidValue, floating, positive, positive_integer
+from jaxnn.checks import InvalidValue, floating, multiple, positive, positive_integer
 from jaxnn.layers._convolve import convolve
 from jaxnn.layers._linear import at_least_float32, initial_weight
 from jaxnn.layers._windows import Padding, Sizes, pad, per_axis, place_windows
@@ -53,30 +53,20 @@ def conv(
       scale: multiplies the initial weights, as in `linear`.
 
     Raises:
-      InvalidValue: if a size is not positive, or, when traced, if the channels do not divide into
-        the groups, or the inputs have no axis of space or do not fit the weights.
+      InvalidValue: if a size is not positive, features do not divide into the groups, or, when
+        traced, channels do not, or the inputs have no axis of space or do not fit the weights.
     """
     positive_integer("conv", "features", features)
     positive_integer("conv", "groups", groups)
+    multiple("conv", "features", features, "groups", groups)
     per_axis("conv", window=window, strides=strides, dilation=dilation)
-
-    def draw(key, sizes, channels):
-        if channels % groups or features % groups:
-            raise InvalidValue(
-                "conv",
-                "channels and features do not divide into the groups",
-                got=f"{channels} channels, features={features}, groups={groups}",
-                expected="channels and features divisible by groups",
-                fix=f"Pass, say, groups={math.gcd(channels, features)}",
-            )
-        return initial_weight(key, (*sizes, channels // groups, features), scale)
 
     def apply(inputs, weight):
         sizes = weight.shape[:-2]
         _, steps, pads, gaps = place_windows("conv", inputs, sizes, strides, padding, dilation)
         return convolve(inputs, weight, steps, pads, (1,) * len(sizes), gaps, groups)
 
-    layer = _layer("conv", window, bias, scale, draw, apply, lambda shape: shape[-2] * groups)
+    layer = _layer("conv", window, bias, scale, apply, lambda channels: (groups, features))
     return describe(layer, "conv", features=features, window=window)
 
 
@@ -102,9 +92,6 @@ def depthwise_conv(
     positive_integer("depthwise_conv", "multiplier", multiplier)
     per_axis("depthwise_conv", window=window, strides=strides, dilation=dilation)
 
-    def draw(key, sizes, channels):
-        return initial_weight(key, (*sizes, 1, channels * multiplier), scale)
-
     def apply(inputs, weight):
         # A sum of shifted inputs, which compilers make one loop of: on CPU thirty times as fast as
         # XLA's convolution in groups, and its gradient is not slower inside a loop.
@@ -124,9 +111,10 @@ def depthwise_conv(
             total = total + seen.astype(wide)[..., None] * node.astype(wide)
         return total.reshape(batch, *lengths, channels * multiplier).astype(inputs.dtype)
 
-    layer = _layer(
-        "depthwise_conv", window, bias, scale, draw, apply, lambda shape: shape[-1] // multiplier
-    )
+    def nodes(channels):
+        return channels, channels * multiplier
+
+    layer = _layer("depthwise_conv", window, bias, scale, apply, nodes)
     return describe(layer, "depthwise_conv", window=window, multiplier=multiplier)
 
 
@@ -151,7 +139,6 @@ def conv_transpose(
       strides: the distance between the windows of neighbouring inputs, in outputs.
       padding: `"SAME"` makes `length * stride` outputs of an axis, `"VALID"` all that some window
         reaches; or pairs (before, after) of zeros beside the inputs, once these are spread apart.
-      bias: whether each node adds a bias.
       scale: multiplies the initial weights; 1 keeps the variance of the inputs.
 
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016, section
@@ -160,12 +147,6 @@ def conv_transpose(
     positive_integer("conv_transpose", "features", features)
     per_axis("conv_transpose", window=window, strides=strides)
 
-    def draw(key, sizes, channels):
-        # Of the inputs under a window only one in `strides` is there, between zeros.
-        (steps,) = per_axis("conv_transpose", len(sizes), strides=strides)
-        sparsity = math.sqrt(math.prod(steps))
-        return initial_weight(key, (*sizes, channels, features), scale * sparsity)
-
     def apply(inputs, weight):
         sizes, ones = weight.shape[:-2], (1,) * (weight.ndim - 2)
         (steps,) = per_axis("conv_transpose", len(sizes), strides=strides)
@@ -173,7 +154,10 @@ def conv_transpose(
         _, _, pads, _ = place_windows("conv_transpose", inputs, sizes, 1, pads, spread=steps)
         return convolve(inputs, weight, ones, pads, steps, ones, 1)
 
-    layer = _layer("conv_transpose", window, bias, scale, draw, apply, lambda shape: shape[-2])
+    def nodes(channels):
+        return 1, features
+
+    layer = _layer("conv_transpose", window, bias, scale, apply, nodes, strides)
     return describe(layer, "conv_transpose", features=features, window=window, strides=strides)
 
 
@@ -194,13 +178,14 @@ def _layer(
     window: Sizes,
     bias: bool,
     scale: Number,
-    draw: Callable[..., Any],
-    convolve: Callable[..., Any],
-    channels: Callable[[Any], int],
+    convolve: Callable[[Any, Any], Any],
+    nodes: Callable[[int], tuple[int, int]],
+    strides: Sizes = 1,
 ) -> Network:
-    """Makes the layer `convolve(inputs, weight) + bias`, with the weight `draw(key, sizes, c)`.
+    """Makes the layer `convolve(inputs, weight) + bias`.
 
-    `channels` says how many of them the inputs have, by the shape of the weight.
+    `nodes(channels)` is the number of groups, and of nodes in all. Where inputs are spread apart,
+    only one in `strides` under a window is there, between zeros.
     """
     positive(where, "scale", scale)
 
@@ -215,20 +200,24 @@ def _layer(
                 fix="Reshape images to [batch, height, width, channels], grey ones with"
                 " images[..., None]",
             )
+        channels, (groups, features) = inputs.shape[-1], nodes(inputs.shape[-1])
+        multiple(where, "channels", channels, "groups", groups)
         (sizes,) = per_axis(where, space, window=window)
-        params = {"weight": draw(key, sizes, inputs.shape[-1])}
-        features = params["weight"].shape[-1]
-        return params | ({"bias": jnp.zeros(features, jnp.float32)} if bias else {})
+        spread = math.sqrt(math.prod(per_axis(where, space, strides=strides)[0]))
+        weight = initial_weight(key, (*sizes, channels // groups, features), scale * spread)
+        return {"weight": weight} | ({"bias": jnp.zeros(features, jnp.float32)} if bias else {})
 
     def apply(params, inputs):
         floating(where, inputs)
-        weight, expected = params["weight"], channels(params["weight"].shape)
-        if inputs.ndim != weight.ndim or inputs.shape[-1] != expected:
+        weight, channels = params["weight"], inputs.shape[-1]
+        groups, features = nodes(channels)
+        fits = (groups * weight.shape[-2], weight.shape[-1]) == (channels, features)
+        if inputs.ndim != weight.ndim or not fits:
             raise InvalidValue(
                 where,
                 "the inputs do not fit the weights",
                 got=f"inputs of shape {inputs.shape} and weight of shape {weight.shape}",
-                expected=f"[batch, {weight.ndim - 2} axes of space, {expected} channels]",
+                expected=f"[batch, {weight.ndim - 2} axes of space, the weights' channels]",
                 fix="Give inputs of the shape that init was given",
             )
         raw = convolve(inputs, weight)

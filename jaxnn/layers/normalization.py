@@ -8,12 +8,10 @@
 [[-1.0, 1.0]]
 """
 
-import math
-
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.checks import InvalidValue, floating, number, positive, positive_integer
+from jaxnn.checks import InvalidValue, floating, multiple, number, positive, positive_integer
 from jaxnn.layers._linear import at_least_float32, check_features
 from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Any, Number
@@ -43,9 +41,8 @@ def standardize(mean: Any, std: Any) -> Network:
         )
 
     def apply(params, inputs):
-        along = (1,) * (inputs.ndim - mean.ndim) + mean.shape
-        spread = (1,) * (inputs.ndim - std.ndim) + std.shape
-        return (inputs.astype(jnp.float32) - mean.reshape(along)) / std.reshape(spread)
+        centre, spread = (x.reshape((1,) * (inputs.ndim - x.ndim) + x.shape) for x in (mean, std))
+        return (inputs.astype(jnp.float32) - centre) / spread
 
     # Through text, since float(float32(4.88)) is 4.880000114440918.
     scalars = mean.ndim == std.ndim == 0
@@ -56,12 +53,8 @@ def standardize(mean: Any, std: Any) -> Network:
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
     """Normalizes each example over its last axis, then scales and shifts every feature.
 
-    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, with statistics in float32 at
-    least.
-
-    Args:
-      epsilon: added to the variance, above zero.
-      bias: whether every feature is shifted.
+    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, without `bias` if it is false,
+    and with statistics in float32 at least.
 
     Source: Ba et al., Layer Normalization, 2016, eq. (4), https://arxiv.org/abs/1607.06450.
     """
@@ -105,14 +98,8 @@ def _norm(
     positive(kind, "epsilon", epsilon)
 
     def init(key, inputs):
-        if groups and inputs.shape[-1] % groups:
-            raise InvalidValue(
-                kind,
-                "the features do not divide into the groups",
-                got=f"inputs of shape {inputs.shape} and groups={groups}",
-                expected="a number of groups that divides the number of features",
-                fix=f"Pass, say, groups={math.gcd(inputs.shape[-1], groups)}",
-            )
+        if groups:
+            multiple(kind, "features", inputs.shape[-1], "groups", groups)
         return _scale_and_bias(inputs, bias)
 
     def apply(params, inputs):

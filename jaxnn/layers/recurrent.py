@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.calls import apply_part, init_part, passes_inputs
-from jaxnn.checks import InvalidValue, floating, number, positive_integer
-from jaxnn.layers._linear import at_least_float32, flat_draw, linear
-from jaxnn.network import Network, Parts, collect
+from jaxnn.checks import number, positive_integer
+from jaxnn.layers._linear import at_least_float32, check_sequences, flat_draw, linear
+from jaxnn.network import Network, Parts, collect, without_empty
 from jaxnn.typing import Any, Callable, Number
 
 
@@ -55,8 +55,7 @@ def gru(features: int, *, reverse: bool = False) -> Network:
         candidate = jnp.tanh(x_candidate + reset * h_candidate)
         return (candidate + update * (state - candidate),)
 
-    parts = linear(3 * features), _recurrent(features, gates=3)
-    return _over_time("gru", features, reverse, step, 1, *parts)
+    return _over_time("gru", features, reverse, step, 3, 1, linear(3 * features))
 
 
 def lstm(features: int, *, reverse: bool = False, forget_bias: Number = 1.0) -> Network:
@@ -71,13 +70,12 @@ def lstm(features: int, *, reverse: bool = False, forget_bias: Number = 1.0) -> 
 
     Args:
       features: the number of units.
-      reverse: whether it runs from the last time step to the first; outputs keep their places.
+      reverse: as in `gru`.
       forget_bias: the initial bias of the forget gates; 1 makes cells remember at first, 0 is the
         default of Flax. May be traced.
 
     Raises:
-      InvalidValue: if `features` is not positive, or, when traced, if the inputs are not
-        `[batch, time, n]` or do not fit the weights.
+      InvalidValue: as `gru`.
 
     Source: Gers et al., Learning to Forget, Neural Computation 2000; Jozefowicz et al., An
     Empirical Exploration of Recurrent Network Architectures, ICML 2015, for the bias.
@@ -98,8 +96,7 @@ def lstm(features: int, *, reverse: bool = False, forget_bias: Number = 1.0) -> 
         is_forget = jnp.repeat(jnp.arange(4) == 1, features)
         return params | {"bias": jnp.where(is_forget, forget_bias, params["bias"])}, state
 
-    parts = entrance._replace(init=init), _recurrent(features, gates=4)
-    return _over_time("lstm", features, reverse, step, 2, *parts)
+    return _over_time("lstm", features, reverse, step, 4, 2, entrance._replace(init=init))
 
 
 def _over_time(
@@ -107,27 +104,27 @@ def _over_time(
     features: int,
     reverse: bool,
     step: Callable[..., Any],
+    gates: int,
     carried: int,
     entrance: Network,
-    hidden: Network,
 ) -> Network:
     """Runs `step(carry, before, hidden) -> carry` over time; the first of a carry is the output.
 
     `before` is what the entrance makes of the inputs, `hidden` what the hidden part makes of the
     last outputs. Steps compute in float32 at least; outputs have the dtype of `before`.
     """
+    hidden = _recurrent(features, gates)
     children = (("input", entrance), ("hidden", hidden))
 
     def init(key, inputs):
-        _check_rank(kind, inputs)
+        check_sequences(kind, inputs)
         last = jax.ShapeDtypeStruct((inputs.shape[0], features), jnp.float32)
-        pairs = zip(children, (inputs, last))
-        return collect(children, [init_part(*child, key, given) for child, given in pairs])
+        before = init_part("input", entrance, key, inputs)
+        return collect({"input": before, "hidden": init_part("hidden", hidden, key, last)})
 
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
-        _check_rank(kind, inputs)
-        floating(kind, inputs)
+        check_sequences(kind, inputs)
         # Time leads before the product, not after it: the inputs are fewer than the gates.
         x = inputs.swapaxes(0, 1)
         before, after = apply_part("input", entrance, params, state, x, key)
@@ -142,8 +139,8 @@ def _over_time(
         zeros = (jnp.zeros((inputs.shape[0], features), wide),) * carried
         _, outputs = lax.scan(at, zeros, before, reverse=reverse)
         # The hidden part runs many times in a step, and its state, if it has any, does not change.
-        states = (({}, after), ({}, state.get("hidden", {})))
-        return outputs.swapaxes(0, 1), collect(children, states)[1]
+        after = {"input": after, "hidden": state.get("hidden", {})}
+        return outputs.swapaxes(0, 1), without_empty(after)
 
     settings = (("features", features), *((("reverse", True),) if reverse else ()))
     return Network(init, apply, Parts(kind, settings, children, flow="layer"))
@@ -164,15 +161,3 @@ def _recurrent(features: int, gates: int) -> Network:
         return {"weight": jnp.moveaxis(q, 0, 1).reshape(features, gates * features)}, {}
 
     return linear(gates * features, bias=False)._replace(init=init)
-
-
-def _check_rank(kind: str, inputs) -> None:
-    if inputs.ndim != 3:
-        raise InvalidValue(
-            kind,
-            "the inputs are not sequences of vectors",
-            got=f"inputs of shape {inputs.shape}",
-            expected="[batch, time, features]",
-            fix="Pass inputs[..., None] for sequences of single numbers, and put embedding(...)"
-            " first for symbols",
-        )

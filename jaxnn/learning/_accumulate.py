@@ -1,7 +1,6 @@
 """Accumulation: the gradient of a large batch, summed up from parts that fit into memory.
 
-A step still reads one batch and adjusts the weights once, so that schedules, decay and averages
-count real updates, and metrics are those of the batch. Only the memory changes: what a network
+A step still reads one batch and adjusts the weights once. Only the memory changes: what a network
 keeps of its insides for the gradient is that of one part. Each part weighs as much as its examples,
 so the gradient is that of the whole batch, with masks and padding too.
 
@@ -22,9 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidValue, positive_integer
+from jaxnn.checks import multiple, positive_integer
 from jaxnn.learning._learner import Gradients, Learner, compute_gradients
-from jaxnn.typing import Any
 
 
 def accumulate(learner: Learner, parts: int) -> Learner:
@@ -46,7 +44,9 @@ def accumulate(learner: Learner, parts: int) -> Learner:
 
     def gradients(state, batch, part=None, factor=None):
         first = 0 if part is None else part * parts
-        split = jax.tree.map(lambda x: _split(x, parts), batch)
+        size = len(jax.tree.leaves(batch)[0])
+        multiple("accumulate", "batch_size", size, "parts", parts)
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
 
         def one(total, numbered):
             number, own = numbered
@@ -71,16 +71,3 @@ def accumulate(learner: Learner, parts: int) -> Learner:
         return total._replace(values=values)
 
     return learner._replace(gradients=gradients)
-
-
-def _split(x: Any, parts: int) -> Any:
-    """Parts the leading axis: `[batch, ...] -> [parts, batch / parts, ...]`."""
-    if x.shape[0] % parts:
-        raise InvalidValue(
-            "accumulate",
-            "the batch does not divide into the parts",
-            got=f"a batch of {x.shape[0]} and parts={parts}",
-            expected="a number of parts that divides the batch size",
-            fix=f"Make the batch size {-(-x.shape[0] // parts) * parts}",
-        )
-    return x.reshape(parts, -1, *x.shape[1:])

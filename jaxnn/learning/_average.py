@@ -22,7 +22,7 @@ from functools import wraps
 import jax
 import jax.numpy as jnp
 
-from jaxnn.checks import InvalidValue
+from jaxnn.checks import share
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.learning._learner import Learner, add_extra
 from jaxnn.typing import Number
@@ -47,14 +47,7 @@ def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
     Source: Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992 (the
     mean); Tarvainen and Valpola, Mean Teachers, NIPS 2017, section 2 (the decay, and its start).
     """
-    if not 0 < decay <= 1:
-        raise InvalidValue(
-            "average",
-            "decay is out of range",
-            got=f"decay={decay!r}",
-            expected="a number above 0 and at most 1",
-            fix="Pass decay=0.999, or 1.0 for the mean over all steps",
-        )
+    share("average", "decay", decay)
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
@@ -65,10 +58,10 @@ def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
     @wraps(learner.update)  # which keeps the mark of `guard`
     def update(state, batch, gradients):
         after, metrics = learner.update(state, batch, gradients)
-        share = jnp.maximum(1 - decay, 1 / after.step.astype(jnp.float32))
+        weight = jnp.maximum(1 - decay, 1 / after.step.astype(jnp.float32))
 
         def moved(average, params):
-            return average + (params.astype(average.dtype) - average) * share.astype(average.dtype)
+            return average + (params.astype(average.dtype) - average) * weight.astype(average.dtype)
 
         average = jax.tree.map(moved, state.extra["average"], after.params)
         return after._replace(extra={**after.extra, "average": average}), metrics

@@ -39,7 +39,12 @@ def ensemble(
     Source: Lakshminarayanan et al., Simple and Scalable Predictive Uncertainty Estimation using
     Deep Ensembles, NeurIPS 2017, section 2.4, https://arxiv.org/abs/1612.01474.
     """
-    choice("ensemble", "average", average, ("probabilities", "outputs", "none"))
+    combined = {
+        "probabilities": lambda x: jax.nn.logsumexp(jax.nn.log_softmax(x, -1), 0) - jnp.log(len(x)),
+        "outputs": lambda x: jnp.mean(x, 0),
+        "none": lambda x: jnp.moveaxis(x, 0, 1),
+    }
+    choice("ensemble", "average", average, combined)
     if jnp.ndim(states.step) != 1:
         raise InvalidType(
             "ensemble",
@@ -48,26 +53,12 @@ def ensemble(
             expected="states with a leading axis of members",
             fix="Train with key=jaxnn.keys(range(8)), and pass run.state or run.best",
         )
-    combined = {"probabilities": _log_mean_probability, "outputs": _mean, "none": _beside}[average]
 
     def init(key, inputs):
         return {}, {"members": states}
 
     def apply(params, state, inputs, *, key=None):
         outputs = jax.vmap(learner.predict, (0, None))(state["members"], inputs)
-        return jax.tree.map(combined, outputs), state
+        return jax.tree.map(combined[average], outputs), state
 
     return Network(init, apply)
-
-
-def _log_mean_probability(outputs):
-    log_probabilities = jax.nn.log_softmax(outputs, -1)
-    return jax.nn.logsumexp(log_probabilities, 0) - jnp.log(outputs.shape[0])
-
-
-def _mean(outputs):
-    return jnp.mean(outputs, 0)
-
-
-def _beside(outputs):
-    return jnp.moveaxis(outputs, 0, 1)

@@ -1,11 +1,7 @@
 """A guarded learner leaves out the steps that would spoil it, and continues from before them.
 
-One batch can end a run: an example that overflows, a label that is NaN, a gradient that is infinite
-once in a million. After it every parameter is NaN, and no later step mends that. A guarded learner
-looks at the gradient before it adjusts anything: if it is not finite, or if the loss is far above
-what it was recently, then parameters, optimizer and statistics stay as they were, and only the
-number of the step increases, so that the next batch is another one. How often that happens is a
-metric, `skipped`, to keep an eye on: a guard is no cure for a rate that is too high.
+One batch can end a run: after an infinite gradient every parameter is NaN, and no later step mends
+that. A guard is no cure for a rate that is too high: the metric `skipped` says how often it acts.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
@@ -39,19 +35,17 @@ MARK = "skips_steps"
 def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
     """Makes a learner that skips the steps whose loss or gradient is not finite, and spikes.
 
-    A skipped step changes nothing but `state.step` and the count in `state.extra["skipped"]`, and
-    its metrics have sums of 0: the mean over a window is that of the steps that were done. Finite
-    means that the square is, too, for optimizers square gradients. Statistics of the network count
-    like gradients. A learner that is guarded already is left as it is.
+    A skipped step changes nothing but `state.step`, so that the next batch is another one, and the
+    count in `state.extra["skipped"]`. Its metrics have sums of 0: the mean over a window is that of
+    the steps that were done, and the metric `skipped` is the share of the others. Finite means that
+    the square is, too, for optimizers square gradients. Statistics of the network count like
+    gradients. A learner that is guarded is left as it is.
 
     Args:
       learner: one that computes gradients.
       spike: by how many standard deviations a loss is a spike that is skipped too, measured against
         the mean and deviation of the loss of the last steps that were done, about 100; none are, by
         default. 6 is usual.
-
-    Returns:
-      A learner with one metric more, `skipped`: the share of steps that were.
 
     Raises:
       InvalidType: when traced, if the learner computes no gradients.
@@ -85,7 +79,9 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
         loss = require_gradients("guard", gradients).loss
         good = is_finite(gradients)
         if spike is not None:
-            good &= ~_is_spike(state.extra["loss"], loss.value(), spike)
+            recent = state.extra["loss"]
+            is_far = loss.value() - recent["mean"] > spike * jnp.sqrt(recent["variance"])
+            good &= ~(is_far & (recent["count"] >= MEMORY))
 
         def done():
             after, metrics = learner.update(state, batch, gradients)
@@ -114,11 +110,6 @@ def is_finite(gradients: Gradients) -> Bool[Array, ""]:
     squares = sum(jnp.vdot(x, x).astype(jnp.float32) for x in _floats(gradients.values))
     others = _floats((gradients.state, gradients.loss.sums))
     return jnp.isfinite(squares) & jnp.all(jnp.array([jnp.isfinite(x).all() for x in others]))
-
-
-def _is_spike(recent: dict[str, Any], loss: Any, spike: Number) -> Any:
-    far = loss - recent["mean"] > spike * jnp.sqrt(recent["variance"])
-    return far & (recent["count"] >= MEMORY)
 
 
 def _recent(recent: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:

@@ -83,13 +83,6 @@ class Gradients(NamedTuple):
 
 
 @runtime_checkable
-class Init(Protocol):
-    """Returns the state at step 0; reads only shapes and dtypes of the batch."""
-
-    def __call__(self, key: Any, hparams: Hparams, batch: Batch) -> Any: ...
-
-
-@runtime_checkable
 class ComputeGradients(Protocol):
     """Returns the gradients of a batch; `None` where `update` does the whole step.
 
@@ -102,73 +95,33 @@ class ComputeGradients(Protocol):
     ) -> Gradients | None: ...
 
 
-@runtime_checkable
-class Update(Protocol):
-    """Returns the state after a step, and the metrics of the step."""
-
-    def __call__(
-        self, state: Any, batch: Batch, gradients: Any
-    ) -> tuple[Any, dict[str, Metric]]: ...
-
-
-@runtime_checkable
-class Evaluate(Protocol):
-    """Returns the metrics of a batch that is not trained on."""
-
-    def __call__(self, state: Any, batch: Batch) -> dict[str, Metric]: ...
-
-
-@runtime_checkable
-class Predict(Protocol):
-    """Returns the outputs for inputs."""
-
-    def __call__(self, state: Any, inputs: Any) -> Any: ...
-
-
-@runtime_checkable
-class Check(Protocol):
-    """Raises on hyper-parameters and data that cannot be used, before anything compiles."""
-
-    def __call__(self, hparams: Hparams, arrays: Batch, state: Any, batch: Batch) -> None: ...
-
-
 def no_gradients(state: Any, batch: Batch, part: Any = None, factor: Any = None) -> None:
     """The `gradients` of a learner whose `update` does the whole step."""
     return None
 
 
-def _unchecked(hparams: Hparams, arrays: Batch, state: Any, batch: Batch) -> None:
-    return None
-
-
 class LearnerParts(NamedTuple):
-    """The parts of a learner, for pictures and reports; training never looks at them.
-
-    Attributes:
-      network: `(hparams) -> Network`.
-      objective: `(hparams) -> Objective`.
-    """
+    """The parts of a learner, for pictures and reports; training never looks at them."""
 
     network: Callable[[Hparams], Network]
     objective: Callable[[Hparams], Objective]
 
 
 class _Fields(NamedTuple):
-    init: Init
+    init: Callable[[Any, Hparams, Batch], Any]
     gradients: ComputeGradients
-    update: Update
-    evaluate: Evaluate
-    predict: Predict
-    check: Check = _unchecked
+    update: Callable[[Any, Batch, Any], tuple[Any, dict[str, Metric]]]
+    evaluate: Callable[[Any, Batch], dict[str, Metric]]
+    predict: Callable[[Any, Any], Any]
+    check: Callable[[Hparams, Batch, Any, Batch], None] = lambda hparams, arrays, state, batch: None
     eval_path: str = "params"
     parts: LearnerParts | None = None
 
 
 class Learner(_Fields):
-    """How parameters change.
+    """How parameters change. Any pytree with a field `step` is a state, such as `TrainState`.
 
-    Any pytree with a field `step` is a state; `TrainState` is the usual one. To change a step,
-    replace `gradients` or `update`: transforms and drivers compute with what stands there.
+    To change a step, replace `gradients` or `update`: transforms and drivers compute with these.
 
     Attributes:
       init: `(key, hparams, batch) -> state`; reads only shapes and dtypes of the batch.
@@ -218,26 +171,19 @@ class Learner(_Fields):
 def compute_gradients(
     where: str, learner: Learner, state: Any, batch: Batch, **arguments: Any
 ) -> Gradients:
-    """Computes gradients for a transform of the learner, which needs them.
+    """Computes gradients for the transform `where`, with what is given of `part` and `factor`.
 
-    Args:
-      where: the name of the transform.
-      learner: the learner that it changes.
-      state: of the learner.
-      batch: a batch, or a part of one.
-      arguments: `part` and `factor`, those that are not `None`.
-
-    Raises:
-      InvalidType: if the learner computes none, or does not take the arguments.
+    Raises `InvalidType` if the learner computes none, or does not take the arguments.
     """
     arguments = {name: value for name, value in arguments.items() if value is not None}
+    signature = inspect.signature(learner.gradients)
     try:
-        inspect.signature(learner.gradients).bind(state, batch, **arguments)
+        signature.bind(state, batch, **arguments)
     except TypeError:
         raise InvalidType(
             where,
             "the gradients of this learner are computed without what the transform passes",
-            got=f"gradients{inspect.signature(learner.gradients)}",
+            got=f"gradients{signature}",
             expected="gradients(state, batch, part=None, factor=None)",
             fix=f"Take {' and '.join(arguments)}, and pass them to the function that is replaced",
         ) from None
@@ -259,12 +205,7 @@ def require_gradients(where: str, gradients: Gradients | None) -> Gradients:
 
 
 def add_extra(where: str, state: Any, **arrays: Any) -> Any:
-    """Returns a state with arrays added to `extra`, by name.
-
-    Raises:
-      InvalidType: if the state has no `extra`.
-      InvalidValue: if another transform has added one of that name.
-    """
+    """Returns a state with arrays added to `extra`, by name; raises if it has no room for them."""
     extra = getattr(state, "extra", None)
     if not isinstance(extra, dict):
         raise InvalidType(

@@ -1,10 +1,8 @@
 """Loss scaling: float16 gradients are scaled to be large enough to be held, and no larger.
 
 In float16 a number below 6e-8 is 0, as many gradients are. So the loss is multiplied before it is
-differentiated, and the gradient divided after. The factor is as large as it can be: it doubles when
-2,000 steps have gone well, and is divided by two when a gradient overflows, in which case no
-parameter changes.
-bfloat16 has the range of float32 and needs none of this.
+differentiated, and the gradient divided after. The factor doubles after 2,000 good steps, and is
+halved when a gradient overflows. bfloat16 has the range of float32 and needs none of this.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
@@ -18,9 +16,6 @@ bfloat16 has the range of float32 and needs none of this.
     >>> state, metrics = line.step(state, batch)                # 2e4 * 32768 is too large
     >>> float(metrics["skipped"].value()), float(state.extra["loss_scale"]["factor"])
     (1.0, 16384.0)
-
-Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2,
-https://arxiv.org/abs/1710.03740; the figures are those of NVIDIA's and PyTorch's scalers.
 """
 
 from functools import wraps
@@ -44,6 +39,9 @@ def scale_loss(learner: Learner) -> Learner:
     Raises:
       InvalidType: when traced, if the learner computes no gradients, or none of a scaled loss.
       InvalidValue: when traced, if its loss is scaled already.
+
+    Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2,
+    https://arxiv.org/abs/1710.03740; the figures are those of NVIDIA's and PyTorch's scalers.
     """
     learner = guard(learner)
 

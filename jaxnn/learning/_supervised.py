@@ -1,21 +1,14 @@
 """The usual learner: it minimizes an objective over the parameters of a network.
 
-Network, objective and optimizer may each be a function of hyper-parameters, which are inputs of the
-compiled program:
-
-    learner(lambda h: mlp([64], 10, dropout=h["dropout"]),
-            classification(),
-            lambda h: optax.adamw(h["learning_rate"]))
-
-    >>> import jax, jax.numpy as jnp, optax
-    >>> from jaxnn.layers import linear
-    >>> from jaxnn.objectives import regression
-    >>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}
-    >>> line = learner(linear(1), regression(), optax.sgd(0.25))
-    >>> state = line.init(jax.random.key(0), {}, batch)
-    >>> state, metrics = line.step(state, batch)
-    >>> int(state.step), line.predict(state, batch["inputs"]).tolist()
-    (1, [[2.0]])
+>>> import jax, jax.numpy as jnp, optax
+>>> from jaxnn.layers import linear
+>>> from jaxnn.objectives import regression
+>>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}
+>>> line = learner(linear(1), regression(), optax.sgd(0.25))
+>>> state = line.init(jax.random.key(0), {}, batch)
+>>> state, metrics = line.step(state, batch)
+>>> int(state.step), line.predict(state, batch["inputs"]).tolist()
+(1, [[2.0]])
 """
 
 from functools import partial
@@ -44,10 +37,13 @@ def learner(
 ) -> Learner:
     """Makes the usual learner: minimizes the objective over the network's parameters.
 
-    Each argument is the thing itself or a function of one argument, the hyper-parameters, that
-    returns it. Called while tracing, such a function sees numbers that are inputs of the program:
-    other values compile nothing anew. A loss `(outputs, batch) -> values` may stand for the
-    objective.
+    Each argument is the thing itself or a function of the hyper-parameters that returns it. Called
+    while tracing, such a function sees numbers that are inputs of the program: other values compile
+    nothing anew. A loss `(outputs, batch) -> values` may stand for the objective.
+
+        learner(lambda h: mlp([64], 10, dropout=h["dropout"]),
+                classification(),
+                lambda h: optax.adamw(h["learning_rate"]))
 
     The optimizer is given the loss (`value`), the gradients (`grad`) and the loss as a function of
     the parameters (`value_fn`), as line searches and plateau schedules need.
@@ -103,9 +99,7 @@ def learner(
             value, rest = loss(params)
             return value if factor is None else value * factor, rest
 
-        (_, (outputs, after, measured)), values = jax.value_and_grad(scaled, has_aux=True)(
-            state.params
-        )
+        values, (outputs, after, measured) = jax.grad(scaled, has_aux=True)(state.params)
         if factor is not None:
             # In float32: the factor itself may be too large for half precision.
             values = jax.tree.map(
@@ -122,17 +116,12 @@ def learner(
                 value=total / jnp.where(weight > 0, weight, 1.0), grad=gradients.values,
                 value_fn=lambda params: problem(state, batch)[0](params)[0],
             )  # fmt: skip
-            _check_same_structure("updates", state.params, updates)
+            _check_same_structure(state.params, updates)
             params = optax.apply_updates(state.params, updates)
         rate = _learning_rate(opt_state, state.hparams)
         metrics = {"loss": gradients.loss, **gradients.metrics, **rate}
-        state = state._replace(
-            step=state.step + 1,
-            params=params,
-            state=gradients.state,
-            opt_state=opt_state,
-        )
-        return state, metrics
+        after = {"params": params, "state": gradients.state, "opt_state": opt_state}
+        return state._replace(step=state.step + 1, **after), metrics
 
     def evaluate(state, batch):
         goal = build_objective(state.hparams)
@@ -200,19 +189,15 @@ def _metrics(goal: Objective, outputs: Any, batch: Batch) -> dict[str, measures.
     return metrics
 
 
-def _check_same_structure(name: str, params: Any, updates: Any) -> None:
+def _check_same_structure(params: Any, updates: Any) -> None:
     ours, theirs = (
         {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
         for leaves in map(jax.tree.leaves_with_path, (params, updates))
     )
-    wrong = sorted(
-        path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)
-    )
-    if wrong:
-        path = wrong[0]
+    for path in sorted(path for path, _ in ours.items() ^ theirs.items()):
         raise InvalidType(
             "learner",
-            f"the optimizer's {name} do not fit the parameters",
+            "the optimizer's updates do not fit the parameters",
             got=f"{theirs.get(path, 'nothing')} at params{path}",
             expected=f"{ours.get(path, 'nothing')}, as in the parameters",
             fix="Return updates with the parameters' own structure and shapes from the"
@@ -225,8 +210,8 @@ def _learning_rate(opt_state: Any, hparams: Hparams) -> dict[str, measures.Metri
     rates = [rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate")]
     schedule = optax.ScaleByScheduleState
     parts = jax.tree.leaves(opt_state, is_leaf=lambda part: isinstance(part, schedule))
-    if not rates and "learning_rate" in hparams:
-        rates = [] if any(isinstance(p, schedule) for p in parts) else [hparams["learning_rate"]]
+    if not rates and not any(isinstance(part, schedule) for part in parts):
+        rates = [hparams["learning_rate"]] if "learning_rate" in hparams else []
     if len(rates) != 1:
         return {}
     return {"learning_rate": measures.mean(jnp.asarray(rates[0], jnp.float32), jnp.ones(()))}

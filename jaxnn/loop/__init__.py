@@ -6,11 +6,4 @@ from jaxnn.loop._run import run
 from jaxnn.loop._unroll import unroll
 from jaxnn.loop.statuses import STATUSES
 
-__all__ = [
-    "STATUSES",
-    "evaluate",
-    "population",
-    "predict",
-    "run",
-    "unroll",
-]
+__all__ = ["STATUSES", "evaluate", "population", "predict", "run", "unroll"]

@@ -1,8 +1,7 @@
 """Compiled training steps, for one run and for many, in both forms.
 
-Each program is compiled once per learner and shapes, for every driver. State and window are
-donated: training holds one copy of them. The step is returned apart, as something to wait for
-after donation.
+Each program is compiled once per learner and shapes. State and window are donated: training holds
+one copy of them. The step is returned apart, as something to wait for after donation.
 """
 
 from functools import partial
@@ -35,11 +34,6 @@ def advance(
     """Dispatches `n` compiled steps without waiting for them; `state` and `window` are used up.
 
     Args:
-      learner: how parameters change.
-      state: where to begin.
-      data: what to learn from.
-      n: the number of steps.
-      window: metrics of earlier steps.
       form: `"looped"` or `"stepped"`, see `run`.
       status: the status on the device, if the run may have stopped.
       width: how many members train at once; `None` for a single run.

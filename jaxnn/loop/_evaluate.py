@@ -65,8 +65,8 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
     positive_integer("predict", "batch_size", batch_size)
     inputs = stored("predict", {"inputs": inputs})["inputs"]
     count = jax.tree.leaves(inputs)[0].shape[0]
-    # The last batch is filled up with its last example, and few inputs to a power of two: so most
-    # numbers of inputs share a program.
+    # The last batch is filled up with its last example, and few inputs to a power of two, so that
+    # most numbers of inputs share a program.
     size = min(batch_size, 1 << (count - 1).bit_length())
     outputs = []
     for start in range(0, count, size):

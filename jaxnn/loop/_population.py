@@ -1,8 +1,5 @@
 """Populations: many training runs as one program, a transform of `run`.
 
-    runs = population(run)
-    states, windows = runs(learner, states, data, n)
-
 Every array of `states` and `windows` has a leading axis of members, and so has `data.key`, the
 order of each member's data; the data themselves are shared. Hyper-parameters are in the states, so
 members differ in them, in their seeds, or in both.
@@ -20,12 +17,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.checks import InvalidValue
-from jaxnn.loop._run import RunSteps, empty_window, trace_step
+from jaxnn.checks import multiple
+from jaxnn.loop._run import empty_window, trace_step
 from jaxnn.typing import Any, Callable
 
 
-def population(run: RunSteps, width: int = 1) -> Callable[..., Any]:
+def population(run: Callable[..., tuple[Any, Any]], width: int = 1) -> Callable[..., Any]:
     """Transforms `run` of one run to that of many.
 
     Args:
@@ -39,14 +36,7 @@ def population(run: RunSteps, width: int = 1) -> Callable[..., Any]:
 
     def runs(learner, states, data, n, windows=None, active=None):
         members = data.key.shape[0]
-        if members % width:
-            raise InvalidValue(
-                "population",
-                "members do not come in blocks of that width",
-                got=f"width={width} and {members} members",
-                expected="a width that divides the number of members",
-                fix=f"Pass width={max(w for w in range(1, width) if members % w == 0)}",
-            )
+        multiple("population", "members", members, "width", width)
         if windows is None:
             first = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), states)
             window = empty_window(trace_step(learner, first, data.shuffled(data.key[0]))[1][1])

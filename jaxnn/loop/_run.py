@@ -1,13 +1,12 @@
 """A training run is a pure function: `run(learner, state, data, n, window)` does `n` steps.
 
 The state is one pytree, the data an argument, the batch of a step a function of its number. So a
-run can be cut anywhere and gone on with, bit for bit, and it compiles whole: `n` is an input of the
-program, so one executable serves every length. Metrics are summed on the way in a `window`, and
-read as rarely as you like.
+run can be cut anywhere and resumed, bit for bit, and it compiles whole: `n` is an input of the
+program, so one executable serves every length. Metrics are summed in a `window`.
 
 The same step runs in two forms. *Looped*, the steps of a chunk are one loop inside the program:
-nothing waits on Python. *Stepped*, each is a program of its own, dispatched without waiting. The
-one form is as good as the other on GPU and TPU; on CPU a gradient of a native convolution is 5 to
+nothing waits on Python. *Stepped*, each is a program of its own, dispatched without waiting. On
+GPU and TPU both are equally fast; on CPU a gradient of a native convolution is 5 to
 25 times slower in a loop (`layers.conv` has none), so a learner that holds one is stepped.
 """
 
@@ -32,17 +31,6 @@ class Batches(Protocol):
 
     def batch(self, step: Any) -> Batch:
         """Returns the batch of a step, whose number may be traced."""
-        ...
-
-
-@runtime_checkable
-class RunSteps(Protocol):
-    """The type of `run`."""
-
-    def __call__(
-        self, learner: Learner, state: Any, data: Batches, n: Any, window: Any = None
-    ) -> tuple[Any, Any]:
-        """Does `n` steps; returns state and window."""
         ...
 
 
@@ -113,7 +101,6 @@ def _has_native_gradient(jaxpr: Any) -> bool:
             rank = len(numbers.lhs_spec)
             last = (0, rank - 1, *range(1, rank - 1))
             window = (rank - 1, rank - 2, *range(rank - 2))
-            orders = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
-            if orders != (last, window, last) or equation.params["batch_group_count"] != 1:
+            if numbers != (last, window, last) or equation.params["batch_group_count"] != 1:
                 return True
     return False

@@ -3,16 +3,8 @@
 `unroll(learner, steps)` is `run` for a number of steps that is known, as a function whose gradient
 can be taken: by the hyper-parameters, the initial parameters, the data, or what a network of your
 own makes of any of them. So a learning rate can be learned, or parameters from which few steps
-lead far (`experiments/learn_the_learning_rate.py`, `experiments/maml_sine.py`):
-
-    def outcome(hparams):
-        state = learner.init(key, hparams, data.in_order(0))
-        state, _ = unroll(learner, 100)(state, data)
-        return learner.evaluate(state, held_out)["loss"].value()
-
-    slopes = jax.grad(outcome)({"learning_rate": 0.1})
-
-Take the gradient by floats, as here: a state also holds its step and its key, which have none.
+lead far (`experiments/learn_the_learning_rate.py`, `experiments/maml_sine.py`). Take the gradient
+by floats, as here: a state also holds its step and its key, which have none.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.data import resident
@@ -47,20 +39,13 @@ from jaxnn.typing import Any, Callable
 def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, Any]]:
     """Makes `(state, data) -> (state, window)`: the steps of `run`, differentiable.
 
-    States and metrics are those of `run` but for rounding, most often to the bit.
+    `data` is anything that has `batch(step)`, such as `Resident`. States and metrics are those of
+    `run` but for rounding, most often to the bit.
 
     The gradient stores only every n-th state, with n about the square root of the steps, and
     the steps between are done again when it comes to them, each of them alone: memory grows with
     the square root of the steps, by states and not by what a step computes. A gradient takes the
     time of three runs and of their derivatives.
-
-    Args:
-      learner: how parameters change.
-      steps: the number of training steps.
-
-    Returns:
-      A pure function of a state and of anything that has `batch(step)`, such as `Resident`; it
-      returns the state after the steps, and the sums of their metrics, `{name: Metric}`.
 
     Raises:
       InvalidType: if `learner` is none, or `steps` is traced.

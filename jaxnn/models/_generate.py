@@ -21,7 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnn.checks import InvalidType, InvalidValue, is_concrete, kind, number, positive_integer
+from jaxnn.checks import (
+    InvalidType,
+    InvalidValue,
+    is_concrete,
+    kind,
+    number,
+    positive_integer,
+    share,
+)
 from jaxnn.layers._memory import remembering
 from jaxnn.network import Network
 from jaxnn.typing import Any, Array, Int, Number
@@ -76,7 +84,7 @@ def generate(
     positive_integer("generate", "length", length)
     number("generate", "temperature", temperature, low=0.0)
     if top_p is not None:
-        _check_share(top_p)
+        share("generate", "top_p", top_p)
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise InvalidType(
             "generate",
@@ -85,7 +93,15 @@ def generate(
             expected="a key of jax.random",
             fix="Pass key=jax.random.key(0)",
         )
-    prompt = _tokens(prompt)
+    prompt = prompt if hasattr(prompt, "dtype") else np.asarray(prompt)
+    if prompt.ndim != 2 or not np.issubdtype(prompt.dtype, np.integer) or not prompt.size:
+        raise InvalidType(
+            "generate",
+            "the prompt has the wrong type",
+            got=f"dtype {prompt.dtype} and shape {prompt.shape}",
+            expected="whole numbers [batch, time], at least one for each text",
+            fix="Pass prompt[None] for a single text, and a token to begin with",
+        )
     reads = int(prompt.shape[1] + length - 1)  # the last token is drawn and never read
     context = reads if context is None else positive_integer("generate", "context", context)
     if context < 2 <= reads:
@@ -97,7 +113,17 @@ def generate(
             fix="Pass the length of the sequences that the network was trained on",
         )
     context = min(context, reads)
-    _check_vocabulary(_check_reads_on(network, params, state, context), prompt, top_k)
+    vocabulary = _check_reads_on(network, params, state, context)
+    if is_concrete(prompt) and not (0 <= int(prompt.min()) <= int(prompt.max()) < vocabulary):
+        raise InvalidValue(
+            "generate",
+            "a token of the prompt is not in the vocabulary",
+            got=f"tokens from {prompt.min()} to {prompt.max()}",
+            expected=f"whole numbers from 0 to {vocabulary - 1}",
+            fix="Encode the prompt as the training data were",
+        )
+    if top_k is not None:
+        positive_integer("generate", "top_k", top_k, at_most=vocabulary)
     return _generate(
         network, top_k, length, context, params, state, jnp.asarray(prompt, jnp.int32), key,
         jnp.float32(temperature), None if top_p is None else jnp.float32(top_p),
@@ -119,22 +145,18 @@ def _generate(network, top_k, length, context, params, state, prompt, key, tempe
 
     def read(memory, tokens):
         logits, memory = reader.apply(params, memory, tokens)
-        return logits[:, -1], memory
+        return memory, logits[:, -1]
 
     def write(carry, number):
         memory, logits = carry
         token = draw(number, logits)
-        logits, memory = read(memory, token[:, None])
-        return (memory, logits), token
-
-    def begin(tokens):
-        logits, memory = read(_empty_memory(reader, state, batch), tokens)
-        return memory, logits
+        return read(memory, token[:, None]), token
 
     def piece(known, done, count):
         """Reads the known tokens, and writes `count` more, for which the memory has room."""
-        carry, tokens = lax.scan(write, begin(known), done + jnp.arange(count - 1))
-        last = draw(done + count - 1, carry[1])
+        start = read(_empty_memory(reader, state, batch), known)
+        (_, logits), tokens = lax.scan(write, start, done + jnp.arange(count - 1))
+        last = draw(done + count - 1, logits)
         return jnp.concatenate([tokens.T, last[:, None]], 1)
 
     half = max(1, context // 2)
@@ -147,11 +169,11 @@ def _generate(network, top_k, length, context, params, state, prompt, key, tempe
     room = context - half + 1
     known = jnp.concatenate([known, text], 1)[:, -half:]
 
-    def continued(known, done):
+    def resume(known, done):
         text = piece(known, done, room)
         return jnp.concatenate([known, text], 1)[:, -half:], text
 
-    _, pieces = lax.scan(continued, known, jnp.arange(done, length, room))
+    _, pieces = lax.scan(resume, known, jnp.arange(done, length, room))
     rest = jnp.moveaxis(pieces, 0, 1).reshape(batch, -1)
     return jnp.concatenate([text, rest], 1)[:, :length]
 
@@ -165,16 +187,16 @@ def _largest(logits, count):
     return jnp.where(chosen, logits, -jnp.inf)
 
 
-def _most_probable(logits, share):
-    """Leaves only the largest logits that together have at least the share of the probability."""
-    if share is None:
+def _most_probable(logits, probability):
+    """Leaves only the largest logits that together have at least the probability."""
+    if probability is None:
         return logits
     ordered = jnp.sort(logits, -1)[:, ::-1]
     chances = jax.nn.softmax(ordered, -1)
     before = jnp.cumsum(chances, -1) - chances  # of those that are likelier
-    lowest = jnp.min(jnp.where(before < share, ordered, jnp.inf), -1, keepdims=True)
+    lowest = jnp.min(jnp.where(before < probability, ordered, jnp.inf), -1, keepdims=True)
     # Rounding may make a sum that is not 1: all are all.
-    return jnp.where((logits < lowest) & (share < 1), -jnp.inf, logits)
+    return jnp.where((logits < lowest) & (probability < 1), -jnp.inf, logits)
 
 
 def _empty_memory(reader: Network, state: Any, batch: int) -> Any:
@@ -228,41 +250,3 @@ def _reading_error(network, count, params, state):
             pieces.append(logits)
     whole, pieces = whole.astype(jnp.float32), jnp.concatenate(pieces, 1).astype(jnp.float32)
     return jnp.abs(pieces - whole).max() / jnp.abs(whole).max(), whole[:, -1]
-
-
-def _tokens(prompt: Any) -> Any:
-    """Returns the prompt as an array, of whichever library."""
-    prompt = prompt if hasattr(prompt, "dtype") else np.asarray(prompt)
-    if prompt.ndim != 2 or not np.issubdtype(prompt.dtype, np.integer) or not prompt.size:
-        raise InvalidType(
-            "generate",
-            "the prompt has the wrong type",
-            got=f"dtype {prompt.dtype} and shape {prompt.shape}",
-            expected="whole numbers [batch, time], at least one for each text",
-            fix="Pass prompt[None] for a single text, and a token to begin with",
-        )
-    return prompt
-
-
-def _check_vocabulary(vocabulary: int, prompt: Any, top_k: Any) -> None:
-    if is_concrete(prompt) and not (0 <= int(prompt.min()) <= int(prompt.max()) < vocabulary):
-        raise InvalidValue(
-            "generate",
-            "a token of the prompt is not in the vocabulary",
-            got=f"tokens from {prompt.min()} to {prompt.max()}",
-            expected=f"whole numbers from 0 to {vocabulary - 1}",
-            fix="Encode the prompt as the training data were",
-        )
-    if top_k is not None:
-        positive_integer("generate", "top_k", top_k, at_most=vocabulary)
-
-
-def _check_share(top_p: Any) -> None:
-    if is_concrete(top_p) and not 0.0 < float(top_p) <= 1.0:
-        raise InvalidValue(
-            "generate",
-            "top_p is out of range",
-            got=f"top_p={top_p!r}",
-            expected="a probability above 0 and at most 1",
-            fix="Pass, say, top_p=0.9",
-        )

@@ -8,29 +8,9 @@ is to be next. Two forms of it, by `form`:
 - `"modern"`: rotary positions, RMS normalization, SwiGLU, no biases (as in Llama; Touvron et al.
   2023), with grouped queries if `kv_heads` says so.
 
->>> gpt(65, layers=1, heads=4, features=128, positions=64)
-gpt(vocabulary=65, layers=1, heads=4, features=128, form=gpt2)
-  tokens: embedding(symbols=65, features=128)
-  body: serial()
-    positions: positions(length=64)
-    block_1: serial()
-      look: residual()
-        branch: serial()
-          norm: layer_norm()
-          attention: attention(heads=4, kv_heads=4, head_features=32, causal=True)
-            query: linear(features=128)
-            key: linear(features=128)
-            value: linear(features=128)
-            output: linear(features=128)
-        shortcut: identity()
-      think: residual()
-        branch: serial()
-          norm: layer_norm()
-          hidden: linear(features=512)
-          activation: activation(function=gelu)
-          output: linear(features=128)
-        shortcut: identity()
-    norm: layer_norm()
+>>> network = gpt(65, layers=12, heads=4, features=128, positions=64, stacked=True)
+>>> [name for name, _ in dict(network.parts.children)["body"].parts.children]
+['positions', 'blocks', 'norm']
 """
 
 import math
@@ -43,6 +23,7 @@ from jaxnn.checks import choice, positive_integer
 from jaxnn.layers import activation, attention, embedding, layer_norm, linear, rms_norm
 from jaxnn.layers import dropout as dropout_layer
 from jaxnn.layers import positions as positions_layer
+from jaxnn.layers._dropout import is_zero
 from jaxnn.network import (
     Network,
     Parts,
@@ -52,6 +33,7 @@ from jaxnn.network import (
     parallel,
     residual,
     serial,
+    without_empty,
 )
 from jaxnn.transforms._repeat import repeat
 from jaxnn.typing import Number
@@ -119,8 +101,7 @@ def gpt(
         return linear(count, bias=bias, scale=deviation * math.sqrt(fan_in))
 
     def drops() -> list[tuple[str, Network]]:
-        none = isinstance(dropout, int | float) and dropout == 0
-        return [] if none else [("dropout", dropout_layer(dropout))]
+        return [] if is_zero(dropout) else [("dropout", dropout_layer(dropout))]
 
     def block() -> Network:
         looking = attention(
@@ -160,19 +141,19 @@ def _tied(*children: tuple[str, Network]) -> Network:
     (_, tokens), (_, body) = children
 
     def init(key, inputs):
-        params, state = init_part("tokens", tokens, key, inputs)
-        rows = output_shape(tokens, params, state, inputs)
-        return collect(children, [(params, state), init_part("body", body, key, rows)])
+        results = {"tokens": init_part("tokens", tokens, key, inputs)}
+        rows = output_shape(tokens, *results["tokens"], inputs)
+        return collect({**results, "body": init_part("body", body, key, rows)})
 
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
-        rows, first = apply_part("tokens", tokens, params, state, inputs, key)
-        features, second = apply_part("body", body, params, state, rows, key)
+        after = {}
+        rows, after["tokens"] = apply_part("tokens", tokens, params, state, inputs, key)
+        features, after["body"] = apply_part("body", body, params, state, rows, key)
         weight = params["tokens"]["weight"].astype(features.dtype)
         with jax.named_scope("output"):
             logits = features.reshape(-1, features.shape[-1]) @ weight.T
-        logits = logits.reshape(*features.shape[:-1], -1)
-        return logits, collect(children, [({}, first), ({}, second)])[1]
+        return logits.reshape(*features.shape[:-1], -1), without_empty(after)
 
     return Network(init, apply, Parts("tied", (), children))
 

@@ -17,6 +17,7 @@ import jax
 from jaxnn.layers import activation as activation_layer
 from jaxnn.layers import dropout as dropout_layer
 from jaxnn.layers import flatten, linear
+from jaxnn.layers._dropout import is_zero
 from jaxnn.network import Network, describe, serial
 from jaxnn.typing import Any, Callable, Number
 
@@ -45,7 +46,7 @@ def mlp(
     for number, features in enumerate(hidden, start=1):
         parts.append((f"hidden_{number}", linear(features, scale=scale)))
         parts.append((f"activation_{number}", activation_layer(activation)))
-        if not (isinstance(dropout, int | float) and dropout == 0):
+        if not is_zero(dropout):
             parts.append((f"dropout_{number}", dropout_layer(dropout)))
     parts.append(("output", linear(outputs, scale=scale)))
     return describe(serial(*parts), "mlp", hidden=tuple(hidden), outputs=outputs)

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 from jaxnn.checks import InvalidValue, choice, positive_integer, rate
 from jaxnn.layers import activation as activation_layer
 from jaxnn.layers import batch_norm, conv, linear, max_pool, stochastic_depth
+from jaxnn.layers._dropout import is_zero
 from jaxnn.models._convnet import image_channels
 from jaxnn.network import Network, describe, residual, serial, stateless
 from jaxnn.typing import Any, Callable, Number
 
 _WIDTHS = {"cifar": 16, "imagenet": 64}
-_RELU_SCALE = 2.0**0.5
 
 
 def resnet(
@@ -95,11 +95,12 @@ def resnet(
             number += 1
             strides = 2 if stage and not place else 1
             branch = _branch(inside, features, strides, bottleneck, activation)
-            if not (isinstance(drop, int | float) and drop == 0):
+            if not is_zero(drop):
                 branch.append(("drop", stochastic_depth(drop * (number / total))))
             shortcut = None
             if strides > 1 or given != features:
-                shortcut = (_padded if form == "cifar" else _projected)(features, strides)
+                projected = serial(("conv", _conv(features, 1, strides)), ("norm", batch_norm()))
+                shortcut = _padded(features, strides) if form == "cifar" else projected
             block = serial(
                 ("sum", residual(serial(*branch), shortcut)),
                 ("activation", activation_layer(activation)),
@@ -121,32 +122,25 @@ def _branch(
         convolutions = [_conv(inside, 3, strides), _conv(features, 3)]
     parts: list[tuple[str, Network]] = []
     for number, convolution in enumerate(convolutions, start=1):
-        last = number == len(convolutions)
-        parts.append((f"conv_{number}", convolution))
-        parts.append((f"norm_{number}", batch_norm(scale=0.0 if last else 1.0)))
-        if not last:
-            parts.append((f"activation_{number}", activation_layer(activation)))
-    return parts
+        parts += [
+            (f"conv_{number}", convolution),
+            (f"norm_{number}", batch_norm(scale=0.0 if number == len(convolutions) else 1.0)),
+            (f"activation_{number}", activation_layer(activation)),
+        ]
+    return parts[:-1]  # the last activation is after the sum
 
 
 def _conv(features: int, window: int, strides: int = 1) -> Network:
     # Padded alike on both sides, which "SAME" is not where there are strides.
     padding = [(window // 2, window // 2)] * 2
-    return conv(
-        features, window, strides=strides, padding=padding, bias=False, scale=_RELU_SCALE
-    )  # fmt: skip
-
-
-def _projected(features: int, strides: int) -> Network:
-    return serial(("conv", _conv(features, 1, strides)), ("norm", batch_norm()))
+    return conv(features, window, strides=strides, padding=padding, bias=False, scale=2.0**0.5)
 
 
 def _padded(features: int, strides: int) -> Network:
     """Skips pixels, and adds channels of zeros at the end: a shortcut without parameters."""
 
     def apply(params, images):
-        strided = images[:, ::strides, ::strides]
         more = features - images.shape[-1]
-        return jnp.pad(strided, ((0, 0), (0, 0), (0, 0), (0, more)))
+        return jnp.pad(images[:, ::strides, ::strides], ((0, 0), (0, 0), (0, 0), (0, more)))
 
     return describe(stateless(apply), "padded", features=features, strides=strides)

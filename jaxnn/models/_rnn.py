@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from jaxnn.checks import InvalidValue, choice, kind
 from jaxnn.layers import dropout as dropout_layer
 from jaxnn.layers import gru, linear, lstm
+from jaxnn.layers._dropout import is_zero
 from jaxnn.network import Network, describe, serial, stateless
 from jaxnn.typing import Number
 
@@ -56,10 +57,9 @@ def rnn(
     parts: list[tuple[str, Network]] = []
     for number, features in enumerate(hidden, start=1):
         parts.append((f"{cell}_{number}", _CELLS[cell](features)))
-        if not (isinstance(dropout, int | float) and dropout == 0):
+        if not is_zero(dropout):
             parts.append((f"dropout_{number}", dropout_layer(dropout)))
     if not every_step:
         parts.append(("last", describe(stateless(lambda params, x: x[:, -1]), "last")))
     parts.append(("output", linear(outputs)))
-    settings = {"hidden": tuple(hidden), "outputs": outputs, "cell": cell}
-    return describe(serial(*parts), "rnn", **settings)
+    return describe(serial(*parts), "rnn", hidden=tuple(hidden), outputs=outputs, cell=cell)

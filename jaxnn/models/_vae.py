@@ -3,13 +3,7 @@
 It consists of two networks, of any kind. The encoder gives the mean and the logarithm of the
 variance of a normal distribution over a few latent variables; the decoder takes such variables and
 gives the reconstruction. Trained by `elbo`, the decoder alone makes new examples, of draws from the
-standard normal distribution:
-
-    decoder = mlp([500], 28 * 28)
-    network = vae(mlp([500], 2 * 20), decoder)
-    ...
-    draws = jax.random.normal(key, (100, 20))
-    logits, _ = decoder.apply(run.state.params["decoder"], {}, draws)
+standard normal distribution: `decoder.apply(run.state.params["decoder"], {}, draws)`.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
@@ -25,13 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.calls import apply_part, init_part, part_key, passes_inputs
-from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.network import (
-    Network,
-    Parts,
-    collect,
-    output_shape,
-)
+from jaxnn.checks import InvalidValue, kind
+from jaxnn.network import Network, Parts, collect, output_shape, without_empty
 
 
 def vae(encoder: Network, decoder: Network) -> Network:
@@ -56,14 +45,7 @@ def vae(encoder: Network, decoder: Network) -> Network:
     """
     children = (("encoder", encoder), ("decoder", decoder))
     for name, part in children:
-        if not isinstance(part, Network):
-            raise InvalidType(
-                "vae",
-                f"the {name} is not a network",
-                got=f"a {type(part).__name__}",
-                expected="a Network",
-                fix="Pass vae(mlp([500], 2 * 20), mlp([500], 28 * 28))",
-            )
+        kind("vae", name, part, Network, fix="Pass vae(mlp([500], 2 * 20), mlp([500], 28 * 28))")
 
     def init(key, inputs):
         encoded = init_part("encoder", encoder, key, inputs)
@@ -72,7 +54,7 @@ def vae(encoder: Network, decoder: Network) -> Network:
         latents = jax.ShapeDtypeStruct((code.shape[0], code.shape[1] // 2), code.dtype)
         decoded = init_part("decoder", decoder, key, latents)
         _check_size(output_shape(decoder, *decoded, latents), inputs)
-        return collect(children, [encoded, decoded])
+        return collect({"encoder": encoded, "decoder": decoded})
 
     @passes_inputs
     def apply(params, state, inputs, *, key=None):
@@ -90,7 +72,7 @@ def vae(encoder: Network, decoder: Network) -> Network:
             "mean": mean,
             "log_variance": log_variance,
         }
-        return outputs, collect(children, [({}, encoded), ({}, decoded)])[1]
+        return outputs, without_empty({"encoder": encoded, "decoder": decoded})
 
     return Network(init, apply, Parts("vae", (), children))
 

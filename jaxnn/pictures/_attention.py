@@ -13,7 +13,7 @@ Each row is a place that asks, each column a place that is looked at; a row sums
 [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.3..., 0.3..., 0.3...]]
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -24,9 +24,9 @@ from jaxnn.calls import join
 from jaxnn.checks import InvalidValue, kind
 from jaxnn.layers._attention import Shape, split_heads
 from jaxnn.layers.attending import attend, rotated
-from jaxnn.network import Network
+from jaxnn.network import Network, walk
 from jaxnn.pictures import scheme
-from jaxnn.pictures.arguments import check_each, check_shapes
+from jaxnn.pictures.arguments import check_shapes, names_of
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Float, Params, State
 
@@ -54,7 +54,7 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
     )
     count, queries, keys = weights.shape
     places = max(queries, keys)
-    check_each("attention", "tokens", tokens, places, "places")
+    names_of("attention", "tokens", tokens, places, "places")
     shown = weights[:HEADS]
     columns = min(len(shown), 1 if places > 96 else 2 if len(shown) <= 4 else 4)
     side = (scheme.WIDTH - 1.0) / columns  # inches
@@ -113,7 +113,11 @@ def attention_weights(
       InvalidValue: if there is no attention in it, or one that does not call its `query` and `key`.
     """
     kind("attention_weights", "network", network, Network, fix="Pass a network, such as gpt(65)")
-    layers = dict(_attentions(network))
+    layers = {
+        path: Shape(**dict(part.parts.settings))
+        for path, part in walk(network)
+        if part.parts.kind == "attention"
+    }
     if not layers:
         raise InvalidValue(
             "attention_weights",
@@ -128,13 +132,6 @@ def attention_weights(
         path: _weights(shape, rows[join(path, "query")], rows[join(path, "key")])
         for path, shape in layers.items()
     }
-
-
-def _attentions(network: Network, path: str = "") -> Iterator[tuple[str, Shape]]:
-    if network.parts.kind == "attention":
-        yield path, Shape(**dict(network.parts.settings))
-    for name, child in network.parts.children:
-        yield from _attentions(child, join(path, name))
 
 
 @partial(jax.jit, static_argnums=0)

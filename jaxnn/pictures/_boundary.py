@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue, kind
+from jaxnn.checks import kind
 from jaxnn.pictures import scheme
-from jaxnn.pictures.arguments import check_each, check_shapes, classes_of, log_softmax, logits_of
+from jaxnn.pictures.arguments import check_shapes, classes_of, log_softmax, logits_of, names_of
 from jaxnn.pictures.scheme import COLOURS, INK, MARK, PAPER
 from jaxnn.typing import Any, Callable
 
@@ -23,13 +23,7 @@ MARKERS = "os^Dvphd"
 MARGIN = 0.12  # beyond the examples, of their range
 
 
-def boundary(
-    predict: Any,
-    inputs: Any,
-    labels: Any,
-    *,
-    names: Sequence[str] | None = None,
-) -> Any:
+def boundary(predict: Any, inputs: Any, labels: Any, *, names: Sequence[str] | None = None) -> Any:
     """Returns a matplotlib `Figure` of the decision surface, with examples on it.
 
     Args:
@@ -40,10 +34,9 @@ def boundary(
       names: of the classes.
 
     Raises:
-      InvalidType: if `predict` is no function, labels are no whole numbers, or inputs are not
-        finite.
-      InvalidValue: if the inputs are not two numbers each, there are as many labels not, or there
-        are more classes than colours.
+      InvalidType: if `predict` is no function, or labels are no whole numbers.
+      InvalidValue: if the inputs are not two finite numbers each, there are as many labels not, or
+        there are more classes than colours.
     """
     from matplotlib.colors import to_rgb
 
@@ -51,37 +44,18 @@ def boundary(
     inputs, labels = np.asarray(inputs, float), np.asarray(labels)
     check_shapes(
         "boundary",
-        inputs.ndim == 2
-        and inputs.shape[1] == 2
-        and labels.shape == (len(inputs),)
-        and len(inputs),
-        expected="[examples, 2] and [examples], at least one",
+        inputs.shape == (labels.size, 2) and labels.size and np.isfinite(inputs).all(),
+        expected="inputs [examples, 2], all finite, and labels [examples], at least one",
         fix="Pass data with two features, or draw examples(...) of others",
         inputs=inputs,
         labels=labels,
     )
-    if not np.isfinite(inputs).all():
-        raise InvalidType(
-            "boundary",
-            "inputs are not finite",
-            got=f"{(~np.isfinite(inputs)).sum()} numbers that are not",
-            expected="finite numbers",
-            fix="Leave those examples out",
-        )
     limits = [scheme.widened(column.min(), column.max(), MARGIN) for column in inputs.T]
     x, y = (np.linspace(*ends, CELLS) for ends in limits)
     logits = _logits(predict, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
     classes = logits.shape[1]
-    if classes > len(COLOURS):
-        raise InvalidValue(
-            "boundary",
-            "there are more classes than colours that can be distinguished",
-            got=f"{classes} classes",
-            expected=f"at most {len(COLOURS)}",
-            fix="Draw those that matter",
-        )
     labels = classes_of("boundary", "labels", labels, classes)
-    check_each("boundary", "names", names, classes, "classes")
+    said = names_of("boundary", "names", names, classes)
     probabilities = np.exp(log_softmax(logits))
     palette = np.array([to_rgb(colour) for colour in COLOURS[:classes]])
     # Nothing is known at 1 / classes: there the surface has the colour of paper.
@@ -108,7 +82,7 @@ def boundary(
         axes.scatter(
             *shown[own == number].T, s=26 if few else 10, marker=MARKERS[number],
             color=COLOURS[number], edgecolors=PAPER, linewidths=0.7, zorder=3,
-            label=f"class {number}" if names is None else names[number], gid=f"examples:{number}",
+            label=f"class {number}" if names is None else said[number], gid=f"examples:{number}",
         )  # fmt: skip
     if wrong.any():
         axes.scatter(
@@ -132,8 +106,9 @@ def _logits(predict: Callable[[Any], Any], inputs: np.ndarray) -> np.ndarray:
     logits = logits_of(outputs)
     check_shapes(
         "boundary",
-        logits.ndim == 2 and len(logits) == len(inputs),
-        expected="logits of classes, [examples, classes], or one for each example",
+        logits.ndim == 2 and len(logits) == len(inputs) and logits.shape[1] <= len(COLOURS),
+        expected=f"logits [examples, classes] of at most {len(COLOURS)} classes, for which there"
+        " are colours, or one for each example",
         fix="Let predict be lambda x: network.apply(params, state, x)[0], or run.predict",
         outputs=outputs,
         inputs=inputs,

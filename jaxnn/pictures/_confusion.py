@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnn.checks import InvalidValue
 from jaxnn.pictures import scheme
-from jaxnn.pictures.arguments import check_each, check_shapes, classes_of
+from jaxnn.pictures.arguments import check_shapes, classes_of, names_of
 from jaxnn.typing import Any, Int
 
 MOST = 1000  # classes
@@ -42,8 +41,8 @@ def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None)
         not as many as the classes.
     """
     pair = (
-        classes_of("confusion", "labels", labels),
-        classes_of("confusion", "predictions", predictions),
+        classes_of("confusion", "labels", labels, MOST),
+        classes_of("confusion", "predictions", predictions, MOST),
     )
     check_shapes(
         "confusion",
@@ -54,14 +53,6 @@ def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None)
         predictions=predictions,
     )
     classes = max(2, len(names or ()), 1 + np.max(pair))
-    if classes > MOST:
-        raise InvalidValue(
-            "confusion",
-            "there are too many classes to be drawn",
-            got=f"{classes:,}",
-            expected=f"at most {MOST:,}",
-            fix="Draw those that matter, with the others as one",
-        )
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, pair, 1)
     return confusion_matrix(counts, names)
@@ -83,24 +74,21 @@ def confusion_matrix(
 
     counts = np.asarray(counts, float)
     classes = len(counts) if counts.ndim else 0
-    known = counts.shape == (classes, classes) and classes and (counts >= 0).all()
-    if not known or not 0 < counts.sum() < np.inf:
-        raise InvalidValue(
-            "confusion_matrix",
-            "these are no counts of classes taken for classes",
-            got=f"an array of shape {counts.shape}"
-            + (f" with sum {counts.sum():g}" if known else ""),
-            expected="[classes, classes], not negative, some above 0",
-            fix="Pass labels and predictions to confusion",
-        )
-    check_each("confusion_matrix", "names", names, classes, "classes")
+    check_shapes(
+        "confusion_matrix",
+        counts.shape == (classes, classes) and (counts >= 0).all() and 0 < counts.sum() < np.inf,
+        expected="[classes, classes], not negative, with a finite sum above 0",
+        fix="Pass labels and predictions to confusion",
+        counts=counts,
+    )
+    labels = names_of("confusion_matrix", "names", names, classes)
     counts = np.rint(counts).astype(int)
     of_class = counts.sum(1, keepdims=True)
     right = np.eye(classes, dtype=bool)[..., None]
     opacity = (counts / np.maximum(of_class, 1)) ** FADING
     cells = np.dstack([np.where(right, to_rgb(RIGHT), to_rgb(WRONG)), opacity])
 
-    labels = [scheme.elided(str(name), 12) for name in (names or range(classes))]
+    labels = [scheme.elided(name, 12) for name in labels]
     longest = LETTER * max(map(len, labels))  # points
     width = min(scheme.WIDTH - MARGIN - longest / 72, LARGEST * classes)
     side = 72 * width / classes  # points, of a cell
@@ -123,9 +111,7 @@ def confusion_matrix(
     axes.set_ylabel("true class")
     written = _write(axes, counts, opacity, side)
     total, hits = int(counts.sum()), int(np.trace(counts))
-    share = (
-        f"{100 * hits / total:.3g} %" if hits == total or hits < 0.9995 * total else "over 99.9 %"
-    )
+    share = "over 99.9 %" if 0.9995 <= hits / total < 1 else f"{100 * hits / total:.3g} %"
     title = f"{hits:,} of {total:,} right: {share}"
     scheme.titled(axes, title + ("" if written else f"\n{classes} classes, too many for numbers"))
     _key(key)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxnn.checks import choice, positive_integer
-from jaxnn.pictures.arguments import check_each, check_shapes, classes_of, log_softmax, logits_of
+from jaxnn.pictures.arguments import check_shapes, classes_of, log_softmax, logits_of, names_of
 from jaxnn.pictures.scheme import COLOURS, FAINT, INK, MARK
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted
 from jaxnn.typing import Any
@@ -78,10 +78,9 @@ def examples(
         outputs=logits,
     )
     labels = classes_of("examples", "labels", labels, logits.shape[1])
-    check_each("examples", "names", names, logits.shape[1], "classes")
+    said = names_of("examples", "names", names, logits.shape[1])
     places = chosen(logits, labels, kind)[:count]
     probabilities = np.exp(log_softmax(logits[places]))
-    said = list(map(str, range(logits.shape[1]) if names is None else names))
     known = inputs[np.isfinite(inputs)]
     ends = (known.min(), known.max()) if known.size else (0, 1)
     columns = min(COLUMNS, len(places))
@@ -132,14 +131,11 @@ def _image(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
 def _bars(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
     left, top, side, high = frame
     low, largest = min(ends[0], 0.0), max(ends[1], 0.0)
-    unit = high / ((largest - low) or 1.0)
-    values, each, zero = (
-        np.nan_to_num(example.astype(float)),
-        side / len(example),
-        top + unit * largest,
-    )
-    x, colours = left + each * (np.arange(len(values)) + 0.5), np.where(values > 0, *COLOURS[:2])
-    sheet.axes.bar(x, -unit * values, 0.75 * each, zero, color=colours, zorder=2)
+    unit, each = high / ((largest - low) or 1.0), side / len(example)
+    zero, values = top + unit * largest, np.nan_to_num(example.astype(float))
+    places, colours = np.arange(len(values)) + 0.5, np.where(values > 0, *COLOURS[:2])
+    heights = -unit * values
+    sheet.axes.bar(left + each * places, heights, 0.75 * each, zero, color=colours, zorder=2)
     sheet.line([left, left + side], [zero, zero], FAINT, 0.5, gid=gid, zorder=3)
 
 

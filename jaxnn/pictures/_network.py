@@ -16,11 +16,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnn.checks import InvalidValue
 from jaxnn.network import Network
 from jaxnn.pictures import blocks
 from jaxnn.pictures import diagram as diagrams
-from jaxnn.pictures.arguments import check_each
+from jaxnn.pictures.arguments import leaf_of, names_of
 from jaxnn.pictures.scheme import FAINT, INK, LABEL, MARK, PAPER, SIGNED, number, signed, words
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of
 from jaxnn.typing import Any, Params
@@ -77,13 +76,16 @@ def draw(
     """
     if not diagram.layers:
         return blocks.draw(diagram.outline, diagram.why)
-    check_each("draw", "names", names, diagram.layers[-1].width, "nodes")
+    names = names_of("draw", "names", names, diagram.layers[-1].width, "nodes")
     pairs = list(zip(diagram.layers, diagram.layers[1:]))
-    weights = [_checked("wires", wires, b.leaf, (len(a.shown), len(b.shown))) for a, b in pairs]
+    weights = [
+        np.asarray(leaf_of("draw", "wires", wires, b.leaf, (len(a.shown), len(b.shown))), float)
+        for a, b in pairs
+    ]
     fills = {
-        layer.leaf: _checked("biases", biases, layer.leaf, (len(layer.shown),))
-        for layer in diagram.layers[1:]
-        if biases and layer.leaf in biases
+        b.leaf: np.asarray(leaf_of("draw", "biases", biases, b.leaf, (len(b.shown),)), float)
+        for _, b in pairs
+        if biases and b.leaf in biases
     }
     largest, brightest = scale or _largest(weights), bias_scale or _largest(fills.values())
     columns, height = _columns(diagram.layers)
@@ -197,8 +199,7 @@ def _ends(sheet: Sheet, layers, columns: list[_Column], names: Any) -> None:
     if layers[-1].width > 1:
         x = last.x + last.radius + 3
         for node, y in zip(layers[-1].shown, last.nodes):
-            label = str(node if names is None else names[node])
-            sheet.text(x, y, fitted(label, POINTS - x - 1), ha="left")
+            sheet.text(x, y, fitted(names[node], POINTS - x - 1), ha="left")
 
 
 def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> None:
@@ -238,19 +239,6 @@ def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list
             said = f"1 {one} is" if lost == 1 else f"{lost:,} {many} are"
             remarks.append((f"{said} not finite: {how}.", MARK))
     return remarks
-
-
-def _checked(what: str, arrays: Mapping[str, Any], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(arrays[leaf], float) if leaf in arrays else None
-    if array is None or array.shape != shape:
-        raise InvalidValue(
-            "draw",
-            f"the {what} are not those of the diagram",
-            got=f"{', '.join(arrays) or 'none'}" if array is None else f"shape {array.shape}",
-            expected=f"{leaf} of shape {shape}",
-            fix=f"Pass what {what}(diagram, params) returns",
-        )
-    return array
 
 
 def _largest(arrays) -> float:

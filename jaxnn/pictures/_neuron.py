@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxnn.checks import kind
 from jaxnn.pictures._network import colour_and_width
-from jaxnn.pictures.arguments import check_each, check_shapes
+from jaxnn.pictures.arguments import check_shapes, names_of
 from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER, number
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, wrapped
 from jaxnn.typing import Any, Callable
@@ -31,29 +31,17 @@ _HEADS = 45.0  # points, for what the sums are
 
 
 class Term(NamedTuple):
-    """What one wire brings to the sum.
+    """What one wire brings to the sum: an input's product, or the rest, the sum of several."""
 
-    Attributes:
-      name: of the input, or how many inputs are in this one wire.
-      value: of the input; NaN of several.
-      weight: of the wire; NaN of several.
-      product: of the two, or the sum of several products.
-      is_rest: whether it is of several inputs.
-    """
-
-    name: str
-    value: float
+    name: str  # of the input, or how many there are
+    value: float  # of the input; NaN of several, as the weight
     weight: float
     product: float
     is_rest: bool = False
 
 
 def neuron(
-    weights: Any,
-    bias: Any,
-    inputs: Any,
-    activation: Any,
-    names: Sequence[str] | None = None,
+    weights: Any, bias: Any, inputs: Any, activation: Any, names: Sequence[str] | None = None
 ) -> Any:
     """Returns a matplotlib `Figure` of one node, with what it computes of one example.
 
@@ -81,7 +69,7 @@ def neuron(
         inputs=inputs,
         bias=bias,
     )
-    check_each("neuron", "names", names, len(inputs), "inputs")
+    names_of("neuron", "names", names, len(inputs), "inputs")
     wires = terms(weights, inputs, names=names)
     bias, total = float(np.asarray(bias, float).reshape(())), float((weights * inputs).sum())
     raw = total + bias
@@ -117,14 +105,7 @@ def neuron(
 def terms(
     weights: Any, inputs: Any, *, most: int = MOST, names: Sequence[str] | None = None
 ) -> list[Term]:
-    """Returns what each wire brings to the sum, and as the last one what all others bring.
-
-    Args:
-      weights: of the node, one for each input.
-      inputs: of one example.
-      most: the number of wires.
-      names: of the inputs; by default x1, x2, ...
-    """
+    """Returns what each of at most `most` wires brings to the sum, the last one all others."""
     weights, inputs = np.asarray(weights, float), np.asarray(inputs, float)
     products = weights * inputs
     own = len(products) if len(products) <= most else most - 1

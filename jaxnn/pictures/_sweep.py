@@ -4,6 +4,7 @@ sweep({"learning_rate": rates, "seed": seeds}, losses, "test/loss").savefig("los
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,12 +48,14 @@ def sweep(
             fix="Pass run.table's columns, and one of them as values",
         )
     varied = [column for column in columns if len(set(columns[column])) > 1] or list(columns)[:1]
-    x = _Axis(varied[0], columns[varied[0]])
-    y = _Axis(*((varied[1], columns[varied[1]]) if varied[1:] else ("", [0] * len(values))))
+    x = _axis(varied[0], columns[varied[0]])
+    y = _axis(varied[1], columns[varied[1]]) if varied[1:] else _axis("", [0] * len(values))
     means, pairs = _means(x, y, np.asarray(values, float))
     figure, axes = scheme.canvas(height=0.8 * scheme.WIDTH)
-    axes.grid(False)
-    shown, explained = (_cells if pairs.all() else _points)(axes, x, y, means, pairs, name)
+    are_cells = bool(pairs.all())
+    shown, explained = (_cells if are_cells else _points)(axes, x, y, means, pairs, name)
+    _label(axes, "x", x, are_cells)
+    _label(axes, "y", y, are_cells)
     scheme.key(figure, shown, name, ax=axes, fraction=0.05, pad=0.03)
     # What varies along with the axes, as random draws do, is the same in all runs of a cell.
     over = [c for c in varied[2:] if len(set(zip(x.index, y.index, columns[c]))) > pairs.sum()]
@@ -62,15 +65,45 @@ def sweep(
     return figure
 
 
-def _cells(axes, x: "_Axis", y: "_Axis", means, pairs, name: str) -> tuple[Any, list[Any]]:
+class _Axis(NamedTuple):
+    """A column as an axis: its distinct values in order, and where each of them is."""
+
+    name: str
+    values: list[Any]
+    are_numbers: bool
+    index: np.ndarray  # of the value of each run
+    places: np.ndarray  # of the values, among points
+    is_log: bool
+
+
+def _axis(name: str, column: Sequence[Any]) -> _Axis:
+    are_numbers = all(isinstance(value, int | float | np.number) for value in column)
+    values = sorted(set(column)) if are_numbers else list(dict.fromkeys(column))
+    index = np.array([values.index(value) for value in column])
+    places = np.array(values if are_numbers else range(len(values)), float)
+    return _Axis(name, values, are_numbers, index, places, are_numbers and _is_spread(places))
+
+
+def _is_spread(numbers: np.ndarray) -> bool:
+    return bool(numbers.min() > 0 and numbers.max() > SPREAD * np.median(numbers))
+
+
+def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean of each pair, NaN where there is none, and which pairs were tried."""
+    shape, at = (len(y.values), len(x.values)), (y.index, x.index)
+    total, count, pairs = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
+    np.add.at(total, at, np.where(np.isfinite(values), values, 0.0))
+    np.add.at(count, at, np.isfinite(values))
+    pairs[at] = True
+    return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0), pairs
+
+
+def _cells(axes, x: _Axis, y: _Axis, means, pairs, name: str) -> tuple[Any, list[Any]]:
     """Draws the means as cells side by side; returns what has colours, and what to explain."""
     from matplotlib.patches import Patch
 
-    shown = axes.imshow(
-        np.ma.masked_invalid(means), origin="lower", aspect="auto", **_colours(means, name)
-    )
-    _label(axes.xaxis, x, cells=True)
-    _label(axes.yaxis, y, cells=True)
+    known = np.ma.masked_invalid(means)
+    shown = axes.imshow(known, origin="lower", aspect="auto", **_colours(means, name))
     up, right = np.indices(means.shape)
     explained = _ring(axes, right, up, means, name)
     if np.isnan(means).any():
@@ -79,22 +112,12 @@ def _cells(axes, x: "_Axis", y: "_Axis", means, pairs, name: str) -> tuple[Any, 
     return shown, explained
 
 
-def _points(axes, x: "_Axis", y: "_Axis", means, pairs, name: str) -> tuple[Any, list[Any]]:
+def _points(axes, x: _Axis, y: _Axis, means, pairs, name: str) -> tuple[Any, list[Any]]:
     """Draws the means as points where their numbers are; returns the same."""
-    right, up = np.meshgrid(x.scaled, y.scaled)
+    right, up = np.meshgrid(x.places, y.places)
     known, lost = np.isfinite(means), pairs & np.isnan(means)
-    colours = _colours(means, name)
-    shown = axes.scatter(
-        right[known],
-        up[known],
-        c=means[known],
-        s=28,
-        linewidths=0.4,
-        edgecolors=scheme.FAINT,
-        **colours,
-    )
-    _label(axes.xaxis, x, cells=False)
-    _label(axes.yaxis, y, cells=False)
+    style = {"s": 28, "linewidths": 0.4, "edgecolors": scheme.FAINT, **_colours(means, name)}
+    shown = axes.scatter(right[known], up[known], c=means[known], **style)
     explained = _ring(axes, right, up, means, name)
     if lost.any():
         crosses = {"marker": "x", "color": scheme.FAINT, "s": 24, "linewidths": 1.0}
@@ -113,80 +136,36 @@ def _ring(axes, right, up, means, name: str) -> list[Any]:
     )  # fmt: skip
 
 
-class _Axis:
-    """A column as an axis: its distinct values in order, and where each of them is."""
-
-    def __init__(self, name: str, column: Sequence[Any]):
-        self.name = name
-        self.numbers = all(isinstance(value, int | float | np.number) for value in column)
-        distinct = dict.fromkeys(column)
-        self.values = sorted(distinct) if self.numbers else list(distinct)
-        self.index = np.array([self.values.index(value) for value in column])
-        places = np.array(self.values if self.numbers else range(len(self.values)), float)
-        self.log = self.numbers and _spread(places)
-        self.scaled = np.log10(places) if self.log else places
-
-    def ticks(self) -> tuple[np.ndarray, list[str], np.ndarray]:
-        """Returns scaled places of ticks, their labels, and places of ticks without a label."""
-        from matplotlib.ticker import LogLocator, MaxNLocator
-
-        labels = [f"{v:.3g}" if self.numbers else str(v) for v in self.values]
-        if not self.numbers or len(" ".join(labels)) <= LETTERS:
-            return self.scaled, labels, np.array([])
-        low, high = self.values[0], self.values[-1]
-
-        def inside(ticks):
-            margin = 1e-9 * (high - low)
-            return ticks[(ticks >= low - margin) & (ticks <= high + margin)]
-
-        if not self.log:
-            whole = all(float(value).is_integer() for value in self.values)
-            ticks = inside(MaxNLocator(5, integer=whole).tick_values(low, high))
-            return ticks, [f"{tick:.4g}" for tick in ticks], np.array([])
-        minor = inside(LogLocator(subs=range(2, 10)).tick_values(low, high))
-        ticks = inside(LogLocator(numticks=99).tick_values(low, high))
-        if len(ticks) > 2:
-            powers = np.log10(ticks)
-            return powers, [scheme.power_of_ten(round(power)) for power in powers], np.log10(minor)
-        ticks = inside(LogLocator(subs=(1, 3)).tick_values(low, high))
-        return np.log10(ticks), [f"{tick:.3g}" for tick in ticks], np.log10(minor)
-
-
-def _spread(numbers: np.ndarray) -> bool:
-    return bool(numbers.min() > 0 and numbers.max() > SPREAD * np.median(numbers))
-
-
-def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean of each pair, NaN where there is none, and which pairs were tried."""
-    shape, at = (len(y.values), len(x.values)), (y.index, x.index)
-    total, count, pairs = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
-    np.add.at(total, at, np.where(np.isfinite(values), values, 0.0))
-    np.add.at(count, at, np.isfinite(values))
-    pairs[at] = True
-    return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0), pairs
-
-
 def _colours(means: np.ndarray, name: str) -> dict[str, Any]:
     from matplotlib.colors import LogNorm, Normalize
 
     known = means[np.isfinite(means)] if np.isfinite(means).any() else np.array([0.0, 1.0])
-    low, high = known.min(), known.max()
     # A loss spans many sizes, since some runs come close to diverging.
-    log = lower_is_better(name) and _spread(known)
-    return {
-        "cmap": scheme.AMOUNT + "_r" * lower_is_better(name),
-        "norm": LogNorm(low, high) if log else Normalize(low, high),
-    }
+    norm = LogNorm if lower_is_better(name) and _is_spread(known) else Normalize
+    cmap = scheme.AMOUNT + "_r" * lower_is_better(name)
+    return {"cmap": cmap, "norm": norm(known.min(), known.max())}
 
 
-def _label(axis: Any, column: _Axis, *, cells: bool) -> None:
-    """Names an axis and puts its ticks where they are among cells or points."""
-    ticks, labels, minor = column.ticks() if column.name else (np.array([]), [], np.array([]))
-    if cells:
-        numbers = np.arange(len(column.values))
-        ticks, minor = (np.interp(at, column.scaled, numbers) for at in (ticks, minor))
-    slanted = not column.numbers and axis.axis_name == "x" and len(" ".join(labels)) > LETTERS
-    slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-    axis.set_ticks(ticks, labels, **slant)
-    axis.set_ticks(minor, minor=True)
+def _label(axes: Any, side: str, column: _Axis, are_cells: bool) -> None:
+    """Names an axis and as many of its cells as there is room for, or round numbers on it."""
+    axis = axes.xaxis if side == "x" else axes.yaxis
     axis.set_label_text(scheme.words(column.name))
+    if column.are_numbers and not are_cells:
+        if column.is_log:
+            axes.set(**{f"{side}scale": "log"})
+            scheme.logarithmic(axis, column.values[0], column.values[-1])
+        else:
+            scheme.linear(axis)
+        return
+    labels, count, slant, every = list(map(str, column.values)), len(column.values), {}, 1
+    if column.are_numbers:
+        digits = [None if float(value).is_integer() else 3 for value in column.values]
+        labels = list(map(scheme.number, column.values, digits))
+        steps = [n for n in range(1, count) if len(" ".join(labels[::n])) <= LETTERS]
+        # Equal parts of a logarithmic range: its ends are often round, and then what is between.
+        equal = [n for n in steps if (count - 1) % n == 0 and n < count - 1 and column.is_log]
+        every = (equal or steps or [count])[0]
+    elif side == "x" and len(" ".join(labels)) > LETTERS:
+        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    places = range(0, count, every) if column.name else []
+    axis.set_ticks(places, labels[::every] if column.name else [], **slant)

@@ -1,21 +1,16 @@
 """What several pictures do with their arguments: labels, logits, names, and shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.names import listing
 from jaxnn.typing import Any
 
 
 def classes_of(where: str, name: str, values: Any, classes: float = np.inf) -> np.ndarray:
-    """Returns numbers of classes, `[examples]`, as integers.
-
-    Args:
-      where: the picture.
-      name: of the argument, such as `"labels"`.
-      values: from 0, in any dtype.
-      classes: how many there are.
+    """Returns numbers of classes, `[examples]` in any dtype, as integers below `classes`.
 
     Raises:
       InvalidType: if these are no whole numbers.
@@ -50,8 +45,10 @@ def check_shapes(where: str, fits: Any, expected: str, fix: str, **arrays: Any) 
         raise InvalidValue(where, wrong, got=" and ".join(shapes), expected=expected, fix=fix)
 
 
-def check_each(where: str, name: str, values: Sequence[Any] | None, count: int, of: str) -> None:
-    """Raises `InvalidValue` unless there are no values, or one for each of the `count`."""
+def names_of(
+    where: str, name: str, values: Sequence[Any] | None, count: int, of: str = "classes"
+) -> list[str]:
+    """Returns names for each of the `count`, or their numbers; raises if they are not as many."""
     if values is not None and len(values) != count:
         raise InvalidValue(
             where,
@@ -60,14 +57,27 @@ def check_each(where: str, name: str, values: Sequence[Any] | None, count: int, 
             expected="one for each",
             fix=f"Pass all in their order, or leave {name} out",
         )
+    return list(map(str, range(count) if values is None else values))
+
+
+def leaf_of(where: str, what: str, leaves: Mapping[str, Any], leaf: str, shape: Any) -> Any:
+    """Returns the leaf of a name; raises `InvalidValue` unless it is there and has the shape."""
+    if leaf not in leaves or np.shape(leaves[leaf]) != shape:
+        raise InvalidValue(
+            where,
+            f"the {what} are not those of the network",
+            got=f"shape {np.shape(leaves[leaf])}" if leaf in leaves else listing(leaves, 6),
+            expected=f"{leaf} of shape {shape}",
+            fix="Pass those of the network that is drawn, from its run.state.params",
+        )
+    return leaves[leaf]
 
 
 def logits_of(outputs: Any) -> np.ndarray:
     """Returns logits `[examples, classes]`; one logit of each example is that of class 1."""
     logits = np.asarray(outputs, float)
-    logits = logits[:, None] if logits.ndim == 1 else logits
-    if logits.ndim == 2 and logits.shape[1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], 1)
+    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
+        return np.stack([np.zeros(len(logits)), logits.ravel()], 1)
     return logits
 
 

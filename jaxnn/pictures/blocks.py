@@ -36,12 +36,7 @@ class _Row(NamedTuple):
 
 
 def draw(parts: Sequence[Part], why: str = "") -> Any:
-    """Returns a matplotlib `Figure` of a network as blocks.
-
-    Args:
-      parts: from the inputs to the outputs.
-      why: a remark for the foot of the picture.
-    """
+    """Returns a matplotlib `Figure` of a network as blocks, with a remark at its foot."""
     depth, most = _depth(parts), 999
     rows = [*_rows(parts, depth, most)]
     while _places(rows)[1] > TALLEST and most > 2:
@@ -79,12 +74,8 @@ def _rows(parts: Sequence[Part], limit: int, most: int, depth: int = 0) -> Itera
         times = f" × {part.times}" if part.times > 1 else ""
         room = POINTS - 2 * EDGE - SHAPES - 2 * depth * INSET - 18
         title = fitted(part.title, room - width_of(times)) + times
-        if not text:
-            lines = [title]
-        elif width_of(f"{title}  {text}") <= room:
-            lines = [f"{title}  {text}"]
-        else:
-            lines = [title, *wrapped(text, room)]
+        line = f"{title}  {text}" if text else title
+        lines = [line] if width_of(line) <= room else [title, *wrapped(text, room)]
         yield _Row(part, lines if part.title or times else lines[-1:], depth, len(inside))
         yield from inside
 

@@ -30,7 +30,8 @@ from jaxnn.calls import intercept, join
 from jaxnn.checks import Invalid, InvalidValue, kind
 from jaxnn.names import listing, named_leaves
 from jaxnn.network import Network, Parts, output_shape
-from jaxnn.pictures.outline import Part, outline
+from jaxnn.pictures.arguments import leaf_of
+from jaxnn.pictures.outline import Part, listed, outline
 from jaxnn.pictures.scheme import words
 from jaxnn.typing import Any, Params
 
@@ -39,36 +40,21 @@ DEEPEST = 6  # columns of nodes that a picture has room for
 
 
 class Layer(NamedTuple):
-    """A column of nodes.
+    """A column of nodes."""
 
-    Attributes:
-      name: of the part, or `"input"`.
-      width: the number of its nodes.
-      shown: which of them are drawn, ascending.
-      leaf: the name of its weights `[in, out]` in the parameters; `""` of the input layer. Its
-        biases are at the same path, as `bias`.
-      activation: what follows the sums: `"relu"`, or `""` for nothing.
-    """
-
-    name: str
-    width: int
-    shown: tuple[int, ...]
-    leaf: str = ""
-    activation: str = ""
+    name: str  # of the part, or "input"
+    width: int  # the number of its nodes
+    shown: tuple[int, ...]  # which of them are drawn, ascending
+    leaf: str = ""  # the name of its weights [in, out]; its biases are at the same path, as `bias`
+    activation: str = ""  # what follows the sums
 
 
 class Diagram(NamedTuple):
-    """A network as columns of nodes, or else as an outline of its parts.
-
-    Attributes:
-      layers: the columns, from the input; `()` where it is drawn as blocks.
-      outline: its parts, from the input; `()` where it is drawn as nodes.
-      why: the reason for blocks, a sentence; `""` where it is drawn as nodes.
-    """
+    """A network from its input on: as columns of nodes, or else as an outline of its parts."""
 
     layers: tuple[Layer, ...]
     outline: tuple[Part, ...]
-    why: str = ""
+    why: str = ""  # it is drawn as blocks, a sentence
 
 
 def diagram(network: Network, inputs: Any, arrays: tuple[Any, Any] | None = None) -> Diagram:
@@ -93,25 +79,20 @@ def diagram(network: Network, inputs: Any, arrays: tuple[Any, Any] | None = None
 def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
     """Returns the weights between the nodes that are shown, `{leaf: [before, shown]}`.
 
-    Args:
-      diagram: of the network.
-      params: its parameters; may be traced.
-
     Raises:
-      InvalidValue: if they are not those of the network that the diagram is of.
+      InvalidValue: if the parameters, which may be traced, are not those of the network.
     """
     leaves = named_leaves(params)
     values = {}
     for before, layer in zip(diagram.layers, diagram.layers[1:]):
-        weight = _leaf(leaves, layer.leaf, (before.width, layer.width))
+        shape = before.width, layer.width
+        weight = leaf_of("wires", "parameters", leaves, layer.leaf, shape)
         values[layer.leaf] = weight[_places(before)[:, None], _places(layer)[None]]
     return values
 
 
 def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
-    """Returns the biases of the nodes that are shown, by the `leaf` of their layers.
-
-    A layer without biases is left out.
+    """Returns the biases of the nodes that are shown, by the `leaf` of layers that have any.
 
     Raises:
       InvalidValue: as `wires`.
@@ -119,7 +100,8 @@ def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
     leaves, values = named_leaves(params), {}
     for layer in diagram.layers[1:]:
         if (name := layer.leaf.removesuffix("weight") + "bias") in leaves:
-            values[layer.leaf] = _leaf(leaves, name, (layer.width,))[_places(layer)]
+            bias = leaf_of("biases", "parameters", leaves, name, (layer.width,))
+            values[layer.leaf] = bias[_places(layer)]
     return values
 
 
@@ -131,7 +113,7 @@ def _places(layer: Layer) -> np.ndarray:
 def to_json(diagram: Diagram) -> dict[str, Any]:
     """Returns a diagram as what JSON can hold."""
     return {
-        "layers": [layer._asdict() | {"shown": list(layer.shown)} for layer in diagram.layers],
+        "layers": [layer._asdict() for layer in diagram.layers],
         "outline": [part.to_json() for part in diagram.outline],
         "why": diagram.why,
     }
@@ -144,16 +126,11 @@ def from_json(content: dict[str, Any]) -> Diagram:
 
 
 class _Call(NamedTuple):
-    """What is known of a part that was called.
+    """What is known of a part that was called."""
 
-    Attributes:
-      output: the shape of its output, or a pytree of shapes.
-      between: whether it may stand between two layers of nodes: it is described, has no matrix of
-        weights, and as many numbers come out as go in.
-      computes: whether it computes anything in inference, more than another shape.
-    """
-
-    output: Any
+    output: Any  # the shape of its output, or a pytree of shapes
+    # Whether it may stand between two layers of nodes: it is described, has no matrix of weights,
+    # and as many numbers come out as go in; and whether it computes more than another shape.
     between: bool
     computes: bool
 
@@ -169,7 +146,8 @@ def _calls(
             outputs, after = part.apply(params, state, inputs, key=key)
             described = part.parts != Parts() and not part.parts.children
             is_layer = described and all(x.ndim < 2 for x in jax.tree.leaves(params))
-            between = is_layer and _count(inputs) == _count(outputs)
+            sizes = (sum(x.size for x in jax.tree.leaves(tree)) for tree in (inputs, outputs))
+            between = is_layer and next(sizes) == next(sizes)
             program = between and jax.make_jaxpr(part.apply)(params, state, inputs)
             calls[path] = _Call(
                 jax.tree.map(lambda x: tuple(x.shape), outputs),
@@ -198,10 +176,6 @@ def _calls(
 
 
 _RESHAPING = ("reshape", "broadcast_in_dim", "expand_dims", "squeeze")
-
-
-def _count(tree: Any) -> int:
-    return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
 
 
 def _layers(network: Network, params: Any, calls: dict[str, _Call], inputs: Any) -> tuple[Any, str]:
@@ -240,8 +214,7 @@ def _layers(network: Network, params: Any, calls: dict[str, _Call], inputs: Any)
             layers.append(Layer(name, width, _shown(width), leaf))
         elif calls[path].computes:
             function = dict(part.parts.settings).get("function", words(part.parts.kind))
-            after = ", ".join(filter(None, (layers[-1].activation, function)))
-            layers[-1] = layers[-1]._replace(activation=after)
+            layers[-1] = layers[-1]._replace(activation=listed(layers[-1].activation, function))
     return tuple(layers), ""
 
 
@@ -287,16 +260,3 @@ def _shown(width: int, shape: tuple[int, ...] = ()) -> tuple[int, ...]:
         first = (shape[0] // 2) * shape[1] + (shape[1] - wide) // 2
         return tuple(pixel * channels for pixel in range(first, first + wide))
     return (*range(SOME), *range(width - SOME, width))
-
-
-def _leaf(leaves: dict[str, Any], name: str, shape: tuple[int, ...]) -> Any:
-    if name not in leaves or jnp.shape(leaves[name]) != shape:
-        got = f"shape {jnp.shape(leaves[name])}" if name in leaves else listing(leaves, 6)
-        raise InvalidValue(
-            "wires",
-            f"the parameters are not those of the network: {name}",
-            got=got,
-            expected=f"{name} of shape {shape}",
-            fix="Pass the params of the very network that was drawn, such as run.state.params",
-        )
-    return leaves[name]

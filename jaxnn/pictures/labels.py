@@ -11,6 +11,7 @@ as long as the names can be distinguished.
 
 from collections import Counter
 from collections.abc import Sequence
+from os.path import commonprefix
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from jaxnn.pictures.scheme import INK, TICK, elided, words
 from jaxnn.typing import Any
 
 MOST = 64  # parts that are tried, however many a file of anybody's has
-Parts = list[tuple[str, ...]]  # of each name
 
 
 def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
@@ -31,93 +31,72 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
     ['hidden 1', 'output']
     """
     parts = _trimmed([tuple(name.split("/")) for name in names])
-    if _excess(parts, letters):
+
+    def excess(gone: Sequence[str]) -> float:
+        """How many letters there are too many; infinite if names cannot be distinguished."""
+        labels = [_label(name, gone) for name in parts]
+        if not all(labels) or len(set(labels)) < len(set(names)):
+            return np.inf
+        return sum(max(0, len(label) - letters) for label in labels)
+
+    if excess(()):
         parts = _telling(parts)
-    count, gone = len(set(names)), []
-    for part in _commonest(parts):
-        more = _without(parts, [*gone, part])
-        apart = all(more) and len(set(_labels(more))) == count
-        if apart and _excess(more, letters) < _excess(_without(parts, gone), letters):
+    times = Counter(part for name in parts for part in dict.fromkeys(name))
+    gone: list[str] = []
+    for part, count in times.most_common(MOST):
+        if count > 1 and excess([*gone, part]) < excess(gone):
             gone.append(part)
     # What need not have gone, since what went after it has left room enough, is taken back.
     for part in reversed(gone):
         fewer = [each for each in gone if each != part]
-        less = _without(parts, fewer)
-        apart = len(set(_labels(less))) == count
-        if apart and _excess(less, letters) == _excess(_without(parts, gone), letters):
-            gone = fewer
-    parts = _without(parts, gone)
-    labels = [elided(label, letters) for label in _labels(parts)]
-    return _numbered(names, labels, letters)
+        gone = fewer if excess(fewer) == excess(gone) else gone
+    labels = [elided(_label(name, gone), letters) for name in parts]
+    # Those that several names have are numbered.
+    owners: dict[str, list[str]] = {}
+    for name, label in dict.fromkeys(zip(names, labels)):
+        owners.setdefault(label, []).append(name)
+    for place, (name, label) in enumerate(zip(names, labels)):
+        if len(owners[label]) > 1:
+            mark = f" ({owners[label].index(name) + 1})"
+            labels[place] = elided(label, letters - len(mark)) + mark
+    return labels
 
 
-def _trimmed(parts: Parts) -> Parts:
-    """Returns names without what all of them begin or end with."""
-    for end, rest in ((-1, slice(-1)), (0, slice(1, None))):
-        while (
-            all(len(name) > 1 for name in parts)
-            and len({name[end] for name in parts}) == 1
-            and not (end == 0 and any(name[1].isdigit() for name in parts))
-        ):
-            parts = [name[rest] for name in parts]
-    return parts
+def _trimmed(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Returns names without what all of them begin or end with, but for what a number counts."""
+    end = len(commonprefix([name[:0:-1] for name in parts]))
+    parts = [name[: len(name) - end] for name in parts]
+    shared = len(commonprefix([name[:-1] for name in parts]))
+    counting = (i for i in range(shared) if any(name[i + 1].isdigit() for name in parts))
+    begin = next(counting, shared)
+    return [name[begin:] for name in parts]
 
 
-def _telling(parts: Parts) -> Parts:
+def _telling(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Returns names without what follows from what stands before it: in one place, it is all."""
-    after: dict[tuple[str, ...], set[str]] = {}
+    after: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for name in parts:
-        for place, each in enumerate((*name, "")):
-            after.setdefault(name[:place], set()).add(each)
+        for place in range(len(name) + 1):
+            after.setdefault(name[:place], set()).add(name[place : place + 1])
     return [
         tuple(
-            each
-            for place, each in enumerate(name)
+            part
+            for place, part in enumerate(name)
             if not place or len(after[name[:place]]) > 1 or _counts(name, place)
         )
         for name in parts
     ]
 
 
-def _commonest(parts: Parts) -> list[str]:
-    """Returns what several names have, the commonest first."""
-    times = Counter(each for name in parts for each in dict.fromkeys(name))
-    return [part for part, count in times.most_common() if count > 1][:MOST]
-
-
-def _without(parts: Parts, gone: Sequence[str]) -> Parts:
-    """Returns names without some of their parts, but for numbers and what they count."""
-    return [
-        tuple(each for place, each in enumerate(name) if each not in gone or _counts(name, place))
-        for name in parts
-    ]
+def _label(name: tuple[str, ...], gone: Sequence[str]) -> str:
+    """Returns a name without some of its parts, but for numbers and what they count."""
+    places = enumerate(name)
+    return words("/".join(part for i, part in places if part not in gone or _counts(name, i)))
 
 
 def _counts(name: tuple[str, ...], place: int) -> bool:
     """Whether a part of a name has a number, or is followed by one."""
     return name[place][-1:].isdigit() or "".join(name[place + 1 : place + 2]).isdigit()
-
-
-def _excess(parts: Parts, letters: int) -> int:
-    """Returns how many letters there are too many."""
-    return sum(max(0, len(label) - letters) for label in _labels(parts))
-
-
-def _labels(parts: Parts) -> list[str]:
-    return [words("/".join(name)) for name in parts]
-
-
-def _numbered(names: Sequence[str], labels: list[str], letters: int) -> list[str]:
-    """Returns labels of which those that several names have are numbered."""
-    having: dict[str, list[str]] = {}
-    for name, label in zip(names, labels):
-        having.setdefault(label, []).append(name)
-    numbered = []
-    for name, label in zip(names, labels):
-        others = [*dict.fromkeys(having[label])]
-        mark = f" ({others.index(name) + 1})" if len(others) > 1 else ""
-        numbered.append(elided(label, letters - len(mark)) + mark)
-    return numbered
 
 
 SPACING = 1.25  # of lines of text
@@ -147,19 +126,13 @@ def ends(axes: Any, endings: list[End]) -> bool:
     order = np.argsort(at[:, 1], kind="stable")
     heights = apart(at[order, 1], step)
     for end, (x, y), height in zip((endings[i] for i in order), at[order], heights):
-        leader = {
-            "color": end.colour,
-            "clip_on": False,
-            "transform": axes.transAxes,
-            "gid": "leader",
-        }
-        axes.plot([1.005, 1.035], [y, height], linewidth=0.7, **leader)
+        inside = {"transform": axes.transAxes}
+        leader = {"color": end.colour, "clip_on": False, "linewidth": 0.7, **inside}
+        axes.plot([1.005, 1.035], [y, height], **leader)
         if x < 0.99:
-            axes.plot([x, 1.005], [y, y], linewidth=0.7, linestyle=(0, (1, 2)), **leader)
-        axes.text(
-            1.045, height, end.text,
-            fontsize=TICK, color=INK, va="center_baseline", transform=axes.transAxes,
-        )  # fmt: skip
+            axes.plot([x, 1.005], [y, y], linestyle=(0, (1, 2)), **leader)
+        style = {"fontsize": TICK, "color": INK, "parse_math": False, **inside}
+        axes.text(1.045, height, end.text, va="center_baseline", **style)
     return True
 
 

@@ -9,14 +9,13 @@ histogram. A gradient that vanishes or explodes on its way through the network i
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.checks import InvalidType, InvalidValue, kind
 from jaxnn.pictures import scheme
 from jaxnn.pictures.labels import shortened
-from jaxnn.pictures.series import gaps
+from jaxnn.pictures.series import mark_gaps
 from jaxnn.typing import Any
 
 BINS = 49  # at most: odd, such that what is constant stands in the middle of one
@@ -55,30 +54,12 @@ def activations(moments: Any) -> Any:
     return _histograms("activations", moments, "output")
 
 
-class Moments(NamedTuple):
-    """What was seen of each layer at some steps.
-
-    Attributes:
-      steps: ascending; of one moment that has no step, `[nan]`.
-      values: of each layer, in order, for each step: numbers, or `None` where it was not seen.
-    """
-
-    steps: list[float]
-    values: dict[str, list[Any]]
-
-
-def read(where: str, moments: Any) -> Moments:
-    """Returns the moments in order, of one as of many; raises as `weights` does."""
-    if not isinstance(moments, Mapping):
-        raise InvalidType(
-            where,
-            "the moments have the wrong type",
-            got=f"a {type(moments).__name__}",
-            expected="a dict",
-            fix="Write {step: {name: values}}",
-        )
+def _read(where: str, moments: Any) -> tuple[list[float], dict[str, list[Any]]]:
+    """Returns the steps, ascending, or `[nan]`; and the values of each layer at each, if any."""
+    kind(where, "moments", moments, Mapping, fix="Write {step: {name: values}}")
     nested = [isinstance(value, Mapping) for value in moments.values()]
-    if any(nested) and not (all(nested) and all(_is_number(step) for step in moments)):
+    are_steps = all(isinstance(s, int | float | np.number) and np.isfinite(s) for s in moments)
+    if any(nested) and not (all(nested) and are_steps):
         raise InvalidType(
             where,
             "the moments have the wrong type",
@@ -92,7 +73,7 @@ def read(where: str, moments: Any) -> Moments:
     values = {
         name: [_values(where, name, by_step[step].get(name)) for step in steps] for name in names
     }
-    values = {name: each for name, each in values.items() if any(v is not None for v in each)}
+    values = {name: each for name, each in values.items() if any(map(len, each))}
     if not values:
         raise InvalidValue(
             where,
@@ -101,18 +82,12 @@ def read(where: str, moments: Any) -> Moments:
             expected="{step: {name: values}}",
             fix="Pass at least one layer's values",
         )
-    return Moments([float(step) for step in steps], values)
-
-
-def _is_number(step: Any) -> bool:
-    return isinstance(step, int | float | np.number) and bool(np.isfinite(step))
+    return [float(step) for step in steps], values
 
 
 def _values(where: str, name: str, values: Any) -> Any:
-    if values is None:
-        return None
     try:
-        flat = np.asarray(values).astype(np.float64).ravel()  # of bfloat16 too
+        return np.asarray([] if values is None else values).astype(np.float64).ravel()
     except (TypeError, ValueError):
         raise InvalidType(
             where,
@@ -121,47 +96,39 @@ def _values(where: str, name: str, values: Any) -> Any:
             expected="an array",
             fix="Pass {name: values}, as jaxnn.names.named_leaves gives them",
         ) from None
-    return flat if flat.size else None
 
 
 def _histograms(where: str, moments: Any, of: str) -> Any:
-    steps, values = read(where, moments)
-    names = list(values)
-    titles = dict(zip(names, shortened(names, 20)))
-    if len(names) > MOST:
-        names = [names[i] for i in np.linspace(0, len(names) - 1, MOST).round().astype(int)]
-    columns = min(2, len(names))
-    rows = -(-len(names) // columns)
-    once = len(steps) == 1
-    figure, grid = scheme.canvas(
-        height=PANEL * rows + 0.55, rows=rows, columns=columns, sharex=not once, squeeze=False
-    )
-    for axes, name in zip(grid.flat, names):
+    steps, values = _read(where, moments)
+    titles = dict(zip(values, shortened(list(values), 20)))
+    places = np.linspace(0, len(values) - 1, min(MOST, len(values))).round().astype(int)
+    shown = [list(values.items())[place] for place in places]
+    columns, once = min(2, len(shown)), len(steps) == 1
+    figure, panels = scheme.panels(len(shown), columns, PANEL, 0.55, sharex=not once)
+    for axes, (name, each) in zip(panels, shown):
         scheme.titled(axes, titles[name])
-        (_histogram if once else _bands)(
-            axes, *((values[name][0],) if once else (steps, values[name]))
-        )
-    for axes in grid.flat[len(names) :]:
-        axes.set_axis_off()
+        if once:
+            _histogram(axes, each[0])
+        else:
+            _bands(axes, steps, each)
     step = "" if np.isnan(steps[0]) else f" at step {scheme.number(steps[0])}"
-    for axes in grid.flat[: len(names)][-columns:]:  # the lowest of each column
+    for axes in panels[-columns:]:  # the lowest of each column
         axes.tick_params(labelbottom=True)
         axes.set_xlabel(of + step if once else "training steps")
     figure.supylabel(f"share of the {of}s" if once else of, fontsize=scheme.LABEL, color=scheme.INK)
-    remarks = [f"Lines: the median, a half and nine tenths of the {of}s." if not once else ""]
-    if any(v is not None and not np.isfinite(v).all() for name in names for v in values[name]):
-        remarks.append("×: some are not finite.")
-    if len(names) < len(values):
-        remarks.append(f"{len(names)} of {len(values)} layers.")
-    scheme.noted(figure, " ".join(filter(None, remarks)))
+    finite = all(np.isfinite(v).all() for _, each in shown for v in each)
+    scheme.noted(
+        figure,
+        "" if once else f"Lines: the median, a half and nine tenths of the {of}s.",
+        "" if finite else "×: some are not finite.",
+        f"{MOST} of {len(values)} layers." if len(values) > MOST else "",
+    )
     return figure
 
 
 def _reach(known: Any) -> tuple[float, float]:
     """Returns the values between which nearly all lie, with a margin."""
-    low, high = map(float, np.quantile(known, REACH)) if len(known) else (0.0, 1.0)
-    margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-    return low - margin, high + margin
+    return scheme.widened(*np.quantile(known, REACH), 0.08) if len(known) else (-0.08, 1.08)
 
 
 def _bins(count: int) -> int:
@@ -173,30 +140,29 @@ def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
     """Draws a layer's numbers over the steps."""
     from matplotlib.colors import to_rgb
 
-    finite = [np.array([]) if v is None else v[np.isfinite(v)] for v in values_at]
+    finite = [v[np.isfinite(v)] for v in values_at]
     low, high = _reach(np.concatenate(finite))
     edges = np.linspace(low, high, 1 + _bins(max(map(len, finite))))
     cells = np.zeros((len(edges) - 1, len(steps), 4))
     cells[..., :3] = to_rgb(scheme.COLOURS[0])
     for column, values in enumerate(finite):
-        cells[:, column, 3] = np.histogram(values, edges)[0] / max(len(values), 1)
-    peaks = cells[..., 3].max(0)
-    cells[..., 3] = 0.85 * (cells[..., 3] / np.maximum(peaks, 1e-12)) ** FADING
-    between = (np.array(steps[1:]) + np.array(steps[:-1])) / 2
-    sides = np.concatenate([steps[:1], between, steps[-1:]])
-    axes.pcolormesh(sides, edges, cells, linewidth=0, rasterized=True)
+        shares = np.histogram(values, edges)[0] / max(len(values), 1)
+        cells[:, column, 3] = 0.85 * (shares / max(shares.max(), 1e-12)) ** FADING
+    axes.pcolormesh(_sides(steps), edges, cells, linewidth=0, rasterized=True)
     lines = np.array([np.quantile(v, QUANTILES) if len(v) else 5 * [np.nan] for v in finite])
     for line, width in zip(lines.T, (0.4, 0.7, 1.2, 0.7, 0.4)):
         axes.plot(steps, line, color=scheme.INK, linewidth=width, gid="quantile")
-    lost = [v is not None and not np.isfinite(v).all() for v in values_at]
-    down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": scheme.MARK}
-    for begin, end in gaps(steps, np.where(lost, np.nan, 0.0)):
-        axes.plot([begin, end], [0, 0], linewidth=1.4, zorder=3, **down)
-        axes.plot(begin, 0, "x", markersize=4.5, markeredgewidth=1.2, zorder=4, **down)
+    mark_gaps(axes, steps, [not np.isfinite(v).all() for v in values_at])
     axes.set_xlim(steps[0], steps[-1])
     axes.set_ylim(low, high)
     scheme.linear(axes.xaxis, 4, whole=True)
     scheme.linear(axes.yaxis, 4)
+
+
+def _sides(steps: Any) -> np.ndarray:
+    """Returns where the cells of steps begin and end: half-way to the next ones."""
+    at = np.array(steps)
+    return np.concatenate([at[:1], (at[1:] + at[:-1]) / 2, at[-1:]])
 
 
 def _histogram(axes: Any, values: Any) -> None:
@@ -237,23 +203,21 @@ def gradient_flow(sizes: Any) -> Any:
       InvalidType: if the sizes are something else.
       InvalidValue: if there are none, or one is negative or no single number.
     """
-    steps, values_of = read("gradient_flow", sizes)
-    names = list(values_of)
-    table = np.full((len(names), len(steps)), np.nan)
-    seen = np.zeros(table.shape, bool)
-    for row, name in enumerate(names):
-        for column, value in enumerate(values_of[name]):
-            if value is not None:
+    steps, values = _read("gradient_flow", sizes)
+    names = list(values)
+    table = np.full((len(names), len(steps)), np.nan)  # infinite where a size is not finite
+    for row, (name, each) in enumerate(values.items()):
+        for column, value in enumerate(each):
+            if len(value):
                 _check(name, value)
-                table[row, column], seen[row, column] = value[0], True
-    table[~np.isfinite(table)] = np.nan
+                table[row, column] = value[0] if np.isfinite(value[0]) else np.inf
     high = max(0.4, min(HIGHEST, LINE * len(names)))
     if len(steps) == 1:
         figure, axes = scheme.canvas(height=high + 0.75)
         _dots(axes, table[:, 0], steps[0])
     else:
         figure, (axes, key) = scheme.canvas(height=high + 1.15, rows=2, height_ratios=[high, 0.07])
-        shown = _cells(axes, table, seen, steps)
+        shown = _cells(axes, table, steps)
         bar = scheme.key(figure, shown, SIZE, cax=key, orientation="horizontal")
         scheme.logarithmic(bar.ax.xaxis, *_limits(table))
     every = max(1, int(np.ceil(LINE * len(names) / HIGHEST)))
@@ -261,12 +225,12 @@ def gradient_flow(sizes: Any) -> Any:
     axes.tick_params(axis="y", length=0, labelcolor=scheme.INK, pad=5)
     axes.set_ylim(len(names) - 0.5, -0.5)  # the input is above, as a network is read
     scheme.titled(axes, "layers, from the input to the output")
-    remarks = [
+    scheme.noted(
+        figure,
         "○: zero." if (table == 0).any() else "",
-        "×: not finite." if (seen & np.isnan(table)).any() else "",
+        "×: not finite." if np.isinf(table).any() else "",
         f"One of {every} layers is named." if every > 1 else "",
-    ]
-    scheme.noted(figure, " ".join(filter(None, remarks)))
+    )
     return figure
 
 
@@ -283,7 +247,7 @@ def _check(name: str, value: Any) -> None:
 
 def _limits(table: Any) -> tuple[float, float]:
     """Returns the least and the largest of the sizes above 0, some decades apart at most."""
-    known = table[table > 0]
+    known = table[(table > 0) & np.isfinite(table)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.1, 1.0)
     low = max(low, high / 10**DECADES)
     return (low, high) if low < high else (low / 2, high * 2)
@@ -293,43 +257,37 @@ def _dots(axes: Any, sizes: Any, step: float) -> None:
     """Draws a dot for each layer, on a line from the left that the eye follows."""
     low, high = _limits(sizes)
     low, high = low / 2, high * 2
-    rows = np.arange(len(sizes))
-    known, zero, lost = sizes > 0, sizes == 0, np.isnan(sizes)
+    rows, known = np.arange(len(sizes)), (sizes > 0) & np.isfinite(sizes)
     axes.set_xscale("log")
     axes.hlines(rows[known], low, sizes[known], color=scheme.GRID, linewidth=1.0)
     axes.plot(sizes[known], rows[known], "o", color=scheme.COLOURS[0], markersize=4, gid="size")
-    place = {
-        "transform": axes.get_yaxis_transform(),
-        "clip_on": False,
-        "markerfacecolor": scheme.PAPER,
-    }
-    for at, mark in ((rows[zero], "o"), (rows[lost], "x")):
-        if len(at):
-            axes.plot(np.zeros(len(at)), at, mark, color=scheme.MARK, markersize=4, **place)
+    at_left = {"transform": axes.get_yaxis_transform(), "markerfacecolor": scheme.PAPER}
+    _marks(axes, sizes, np.zeros(len(sizes)), rows, markersize=4, **at_left)
     axes.set_xlim(low, high)
     scheme.logarithmic(axes.xaxis, low, high)
     axes.set_xlabel(SIZE + ("" if np.isnan(step) else f" at step {scheme.number(step)}"))
 
 
-def _cells(axes: Any, table: Any, seen: Any, steps: list[float]) -> Any:
+def _cells(axes: Any, table: Any, steps: list[float]) -> Any:
     """Draws a cell for each layer and step, bright being large; returns what has the colours."""
     from matplotlib.colors import LogNorm
 
-    at = np.array(steps)
-    between = (at[1:] + at[:-1]) / 2
-    sides = np.concatenate([at[:1], between, at[-1:]])
-    rows = np.arange(len(table) + 1) - 0.5
+    sides, rows = _sides(steps), np.arange(len(table) + 1) - 0.5
+    known = (table > 0) & np.isfinite(table)
     shown = axes.pcolormesh(
-        sides, rows, np.ma.masked_where(~(table > 0), table),
+        sides, rows, np.ma.masked_where(~known, table),
         cmap=scheme.AMOUNT, norm=LogNorm(*_limits(table)), rasterized=True,
     )  # fmt: skip
-    middle = (sides[1:] + sides[:-1]) / 2
-    for what, mark in ((seen & (table == 0), "o"), (seen & np.isnan(table), "x")):
-        down, across = np.nonzero(what)
-        fill = {"markerfacecolor": "none", "markersize": 3, "markeredgewidth": 0.8}
-        if len(down):
-            axes.plot(middle[across], down, mark, color=scheme.MARK, clip_on=False, **fill)
-    axes.set_xlim(at[0], at[-1])
+    x, y = np.meshgrid((sides[1:] + sides[:-1]) / 2, rows[1:] - 0.5)
+    _marks(axes, table, x, y, markersize=3, markerfacecolor="none", markeredgewidth=0.8)
+    axes.set_xlim(sides[0], sides[-1])
     scheme.linear(axes.xaxis, whole=True)
     axes.set_xlabel("training steps")
     return shown
+
+
+def _marks(axes: Any, sizes: Any, x: Any, y: Any, **how: Any) -> None:
+    """Marks what is zero or not finite."""
+    for which, mark in ((sizes == 0, "o"), (np.isinf(sizes), "x")):
+        if which.any():
+            axes.plot(x[which], y[which], mark, color=scheme.MARK, clip_on=False, **how)

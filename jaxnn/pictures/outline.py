@@ -38,22 +38,12 @@ _COLOURS = {
 
 
 class Part(NamedTuple):
-    """A part of a network.
+    """A part of a network, or several equal ones that follow each other."""
 
-    Attributes:
-      title: its name, or its kind if the name says nothing; of a repeated part, the names of the
-        first and the last.
-      kind: such as `"conv"`.
-      text: its kind and settings in words: `"conv, 3×3, 32 channels, relu"`.
-      output: the shape of its output, or a pytree of shapes; `None` if it is not known.
-      times: how often it is there, one after the other.
-      children: the parts inside.
-    """
-
-    title: str
+    title: str  # its name, or its kind if the name says nothing; the names of the first and last
     kind: str
-    text: str = ""
-    output: Any = None
+    text: str = ""  # its kind and settings in words: "conv, 3×3, 32 channels, relu"
+    output: Any = None  # the shape of its output, or a pytree of shapes, where it is known
     times: int = 1
     children: tuple["Part", ...] = ()
 
@@ -124,12 +114,12 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
     )
     if len(children) == 1 and not children[0][0]:
         (inner,) = inside
-        text = ", ".join(filter(None, (inner.text, "" if kind == "repeat" else words(kind))))
+        text = listed(inner.text, "" if kind == "repeat" else words(kind))
         title = inner.title if name.isdigit() or not name else words(name)
         return inner._replace(
             title=title, text=text, output=output, times=inner.times * parts.times
         )
-    text = ", ".join(filter(None, (words(kind), _settings(kind, settings, output))))
+    text = listed(words(kind), _settings(kind, settings, output))
     part = Part(name, kind, text, output, parts.times, inside)
     if kind == "residual":
         branch, shortcut = inside
@@ -145,8 +135,8 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
         part = part._replace(kind="serial", text="", children=(*_merged(inside), last))
     elif kind == "vae":
         latents = output["mean"] if isinstance(output, dict) else None
-        draw = Part("latents", "draw of a normal distribution", "", latents)
-        draw = draw._replace(text=draw.kind)
+        drawn = "draw of a normal distribution"
+        draw = Part("latents", drawn, drawn, latents)
         part = part._replace(kind="serial", text="", children=(inside[0], draw, *inside[1:]))
     elif parts.flow == "serial":
         part = part._replace(kind="serial", text="", children=_merged(inside))
@@ -160,23 +150,22 @@ def _titled(part: Part) -> Part:
         return part._replace(title=name)
     if _is_plain(name) or name.startswith(kind):
         return part._replace(title=kind if _is_plain(name) else name)
-    return part._replace(title=name, text=", ".join(filter(None, (kind, part.text))))
+    return part._replace(title=name, text=listed(kind, part.text))
 
 
 def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Returns parts in a row: plain containers dissolved, minor parts and repeats merged."""
     merged: list[Part] = []
     for part in parts:
+        last = merged[-1] if merged else None
         if part.kind in ("channels", "identity") and len(parts) > 1:
             continue  # only gives an array another shape
         if part.kind == "serial" and part.times == 1 and _is_plain(part.title):
             merged += part.children
-        elif part.kind in MINOR and merged and not merged[-1].children:
-            last = merged[-1]
-            text = ", ".join(filter(None, (last.text, _minor(part))))
+        elif part.kind in MINOR and last and not last.children:
+            text = listed(last.text, _minor(part))
             merged[-1] = last._replace(text=text, output=part.output)
-        elif merged and part.children and _same(merged[-1], part):
-            last = merged[-1]
+        elif last and part.children and last == part._replace(title=last.title, times=last.times):
             title = _range(last.title.split(" to ")[0], part.title)
             merged[-1] = last._replace(title=title, times=last.times + part.times)
         else:
@@ -188,8 +177,9 @@ def _is_plain(name: str) -> bool:
     return name.isdigit() or name in _PLAIN
 
 
-def _same(first: Part, second: Part) -> bool:
-    return first._replace(title="", times=1) == second._replace(title="", times=1)
+def listed(*texts: str) -> str:
+    """Returns the texts that are not empty, with commas."""
+    return ", ".join(filter(None, texts))
 
 
 def _range(first: str, last: str) -> str:
@@ -237,12 +227,13 @@ def _settings(kind: str, settings: dict[str, Any], output: Any) -> str:
             rate = settings.get("rate")
             return f"rate {rate:.3g}" if isinstance(rate, int | float) else ""
         case "attention":
-            heads = settings["heads"]
-            groups = settings.get("kv_heads", heads)
-            facts = [f"{heads} heads", "causal" if settings.get("causal") else ""]
-            facts.append(f"{groups} of keys" if groups != heads else "")
-            facts.append(f"window {settings['window']}" if settings.get("window") else "")
-            return ", ".join(filter(None, facts))
+            heads, groups = settings["heads"], settings.get("kv_heads", settings["heads"])
+            return listed(
+                f"{heads} heads",
+                "causal" if settings.get("causal") else "",
+                f"{groups} of keys" if groups != heads else "",
+                f"window {settings['window']}" if settings.get("window") else "",
+            )
         case "gru" | "lstm":
             return f"{settings['features']} unit{'s' * (settings['features'] != 1)}"
         case "embedding":

@@ -29,7 +29,7 @@ GRID = "#e4e7eb"
 PAPER = "#ffffff"
 NAMES = {"ink": INK, "faint": FAINT, "grid": GRID, "paper": PAPER}  # in a page: var(--ink), ...
 
-LIGHT, DARK = "#fefefe", "#1d2025"  # on what has a colour of its own, on any page
+LIGHT = "#fefefe"  # on what has a colour of its own, on any page
 
 # Chosen by search: in OKLab, the nearest two are 0.10 apart for eyes that see all colours as for
 # those that see no red or no green (as Machado et al., 2009, simulate them). In order of use.
@@ -80,12 +80,8 @@ def canvas(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(
-        figsize=(width, 0.66 * width if height is None else height),
-        dpi=200,
-        facecolor=PAPER,
-        layout="constrained",
-    )
+    size = width, 0.66 * width if height is None else height
+    figure = Figure(figsize=size, dpi=200, facecolor=PAPER, layout="constrained")
     axes = figure.subplots(rows, columns, **sharing)
     for one in figure.axes:
         styled(one)
@@ -93,15 +89,7 @@ def canvas(
 
 
 def panels(count: int, columns: int, high: float, more: float, **sharing: Any) -> tuple[Any, Any]:
-    """Returns a figure and the axes of so many panels, in rows that are `high` inches each.
-
-    Args:
-      count: of panels.
-      columns: of panels; the last row may have fewer.
-      high: inches, of a row.
-      more: inches, of the figure, for what is above and below the panels.
-      **sharing: as `Figure.subplots` takes it.
-    """
+    """Returns a figure and its panels, in rows of `high` inches, with `more` for what is beside."""
     rows = -(-count // columns)
     height = high * rows + more
     figure, grid = canvas(height=height, rows=rows, columns=columns, squeeze=False, **sharing)
@@ -128,10 +116,7 @@ def styled(axes: Any, *, grid: bool = False) -> Any:
 
 
 def titled(axes: Any, title: str) -> None:
-    """Writes a title over the left end of axes: of panels of curves, what goes up there.
-
-    There it is level, is read first, and takes no width.
-    """
+    """Writes a title over the left end of axes, where it is read first and takes no width."""
     # At a height that is given: else all numbers of both axes are measured again to find one.
     axes.set_title(title, loc="left", y=1.0, fontsize=LABEL, color=INK, pad=4)
 
@@ -158,14 +143,7 @@ def linear(axis: Any, most: int = 5, *, whole: bool = False) -> None:
 
 
 def key(figure: Any, shown: Any, name: str, **where: Any) -> Any:
-    """Draws the bar that says what the colours of a picture mean, and returns it.
-
-    Args:
-      figure: of matplotlib.
-      shown: what has the colours.
-      name: of what they mean.
-      **where: as `Figure.colorbar` takes it.
-    """
+    """Draws the bar that says what colours mean, and returns it; `where` is for matplotlib."""
     bar = figure.colorbar(shown, **where)
     styled(bar.ax)
     bar.ax.spines[:].set_visible(False)

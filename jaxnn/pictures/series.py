@@ -6,12 +6,14 @@
 ([1.0, 2.0], [[2.0], [nan]])
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.pictures.scheme import MARK
 from jaxnn.typing import Any, Float
 
 POINTS = 400  # of a line: more than a column of text can show
@@ -19,12 +21,7 @@ ABOUT = ("step", "epoch", "seconds", "running")  # what rows say beside their me
 
 
 class Series(NamedTuple):
-    """A metric over training steps, NaN where it is not finite.
-
-    Attributes:
-      steps: at which it was measured.
-      values: of each member; a run that is no population has one.
-    """
+    """A metric over training steps, NaN where it is not finite; a run that is alone is a member."""
 
     steps: Float[np.ndarray, "rows"]
     values: Float[np.ndarray, "rows members"]
@@ -63,12 +60,9 @@ def series(where: str, rows: Any) -> dict[str, Series]:
 
 
 def _series(points: list[tuple[float, list[float]]]) -> Series:
-    values = np.full((len(points), max(len(numbers) for _, numbers in points)), np.nan)
-    points = sorted(points, key=lambda point: point[0])
-    for row, (_, numbers) in enumerate(points):
-        values[row, : len(numbers)] = numbers
-    values[~np.isfinite(values)] = np.nan
-    return Series(np.array([step for step, _ in points]), values)
+    steps, members = zip(*sorted(points, key=lambda point: point[0]))
+    values = np.array([*itertools.zip_longest(*members, fillvalue=np.nan)]).T
+    return Series(np.array(steps), np.where(np.isfinite(values), values, np.nan))
 
 
 def _numbers(value: Any) -> list[float] | None:
@@ -102,8 +96,12 @@ def thin(*columns: Float[np.ndarray, "rows"], points: int = POINTS) -> Any:
     return np.array(sorted(places))
 
 
-def gaps(steps: Any, values: Any) -> list[tuple[float, float]]:
-    """Returns the first and the last step of each stretch of values that are not finite."""
-    lost = np.concatenate([[0], np.isnan(values).astype(int), [0]])
-    begins, ends = np.flatnonzero(np.diff(lost) == 1), np.flatnonzero(np.diff(lost) == -1)
-    return [(float(steps[i]), float(steps[j - 1])) for i, j in zip(begins, ends)]
+def mark_gaps(axes: Any, steps: Any, lost: Any) -> None:
+    """Draws a cross on the axis where values cease to be finite, and a bar until they are again."""
+    steps, changes = np.asarray(steps), np.flatnonzero(np.diff([False, *lost, False]))
+    down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": MARK}
+    cross = {"markersize": 4.5, "markeredgewidth": 1.2, "zorder": 4, "gid": "not finite"}
+    for begin, end in zip(changes[::2], changes[1::2] - 1):
+        bar = steps[[begin, end]]
+        axes.plot(bar, [0, 0], linewidth=1.4, solid_capstyle="butt", zorder=3, **down)
+        axes.plot(steps[begin], 0, "x", **cross, **down)

@@ -17,13 +17,7 @@ POINTS = 72 * WIDTH  # the width of a column
 
 
 class Sheet:
-    """A figure as wide as a column.
-
-    Attributes:
-      height: in points.
-      figure: of matplotlib.
-      axes: which fill it, and cannot be seen.
-    """
+    """A figure as wide as a column, with axes that fill it and cannot be seen."""
 
     def __init__(self, height: float):
         from matplotlib.figure import Figure

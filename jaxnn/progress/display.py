@@ -214,6 +214,6 @@ def _figure(name: str, value: float | list[float]) -> str:
 
 
 def _spread(name: str, values: list[float]) -> tuple[float, float]:
-    """Returns the mean and the best of the finite values of the members of a population."""
+    """Returns the mean and the best of the finite values of all members."""
     finite = [figure for figure in values if math.isfinite(figure)] or [math.nan]
     return sum(finite) / len(finite), (min if lower_is_better(name) else max)(finite)

@@ -23,6 +23,7 @@ from jaxnn.report.phrases import (
     percent,
     spaced,
 )
+from jaxnn.report.sections import under
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
 
@@ -160,11 +161,11 @@ def _overfitting(source: Source) -> Iterator[Advice]:
 
 
 def _dead(source: Source) -> Iterator[Advice]:
-    last = source.recorded.frames[-1].arrays if source.recorded.frames else {}
     dead = [
-        f"{percent(float(share))} of the nodes of {spaced(name.removeprefix('quiet/'))}"
-        for name, share in last.items()
-        if name.startswith("quiet/") and share.ndim == 0 and share >= DEAD
+        f"{percent(float(share))} of the nodes of {spaced(name)}"
+        for frame in source.recorded.frames[-1:]
+        for name, share in under(frame, "quiet/").items()
+        if share.ndim == 0 and share >= DEAD
     ]
     if dead:
         yield Advice(

@@ -1,7 +1,7 @@
 """What runs have in common, as far as it was recorded: what is missing is unknown, not equal.
 
 A metric of one run is better than that of another only where both are of the same examples, and a
-loss only where it is the same function. Checkpoints know what a run was trained on, by digests.
+loss only where it is the same function. Checkpoints identify the data of a run by digests.
 """
 
 import re
@@ -13,11 +13,11 @@ from jaxnn.catalog import entries as catalog
 from jaxnn.checks import InvalidValue
 from jaxnn.formatting import brief
 from jaxnn.markup import cut
-from jaxnn.report.phrases import display_name, listed, setting, spaced
+from jaxnn.report.phrases import display_name, examples_of, listed, setting, spaced
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, setting_words, settings
 
-# What an identity holds beside hyper-parameters.
+# The parts of an identity beside hyper-parameters.
 _OTHERS = {"every", "evaluate_every", "members", "watch", "names", "key", "program", "data"}
 _HASH = re.compile(r"[0-9a-f]{10}(-\d+)?")  # a directory that nobody has named
 _PROGRAM = "the program, which is the network, the loss and the optimizer"
@@ -25,9 +25,9 @@ _LETTERS = 36  # of the settings in a name
 
 
 def identity(source: Source) -> dict[str, Any]:
-    """Returns what the checkpoints tell of a run, of a sweep what all of its parts have in common.
+    """Returns what the checkpoints say of a run, of a sweep what all of its parts have in common.
 
-    `{}` is of a run without a checkpoint.
+    It is `{}` for a run without a checkpoint.
     """
     known = source.contents.newest.get("identity")
     if known is not None:
@@ -36,9 +36,8 @@ def identity(source: Source) -> dict[str, Any]:
         parts = [contents.read(path) for path in catalog.parts(source.contents.path) if source.many]
     except InvalidValue:  # a newer jaxnn has written one
         return {}
-    each = [part.newest.get("identity", {}) for part in parts]
-    first = each[0] if each else {}
-    return {n: v for n, v in first.items() if all(n in e and e[n] == v for e in each)}
+    first, *others = [part.newest.get("identity", {}) for part in parts] or [{}]
+    return {n: v for n, v in first.items() if all(n in each and each[n] == v for each in others)}
 
 
 def is_sweep(source: Source) -> bool:
@@ -59,8 +58,8 @@ def chosen(source: Source) -> dict[str, Any]:
     }
     values |= source.config
     if is_sweep(source):
-        values |= settings(source)[0].values
-        values["seed"] = list(dict.fromkeys(row["seed"] for row in source.table))
+        seeds = list(dict.fromkeys(row["seed"] for row in source.table))
+        values |= settings(source)[0].values | {"seed": seeds}
         values = {n: value for n, value in values.items() if n not in ("sweep", "seeds")}
     return values
 
@@ -79,11 +78,11 @@ def labelled(runs: dict[str, Source]) -> dict[str, Source]:
 
 
 def _label(name: str, source: Source, fields: Sequence[str]) -> str:
-    path = source.contents.path.resolve()
+    path, values = source.contents.path.resolve(), chosen(source)
     if not _HASH.fullmatch(path.name):
         return name
-    values = chosen(source)
-    words = [f"{spaced(f)} {setting(values[f])}" for f in fields if _is_short(values.get(f))]
+    short = [f for f in fields if isinstance(values.get(f), str | int | float)]
+    words = [f"{spaced(field)} {setting(values[field])}" for field in short]
     while len(", ".join(words)) > _LETTERS:
         words.pop()
     what = str(source.about.experiment or path.parent.name) + " sweep" * is_sweep(source)
@@ -104,19 +103,13 @@ def short(names: Sequence[str]) -> dict[str, str]:
     return next(labels for labels in each if len(set(labels.values())) == len(names))
 
 
-def _is_short(value: Any) -> bool:
-    return isinstance(value, str | int | float)
-
-
 def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:
     """Returns in what runs differ, are the same, and may be either, beside hyper-parameters."""
     each = [identity(source) for source in runs.values()]
     parts = dict.fromkeys(name for known in each for name in known if name.startswith("data "))
-    names = {"data": "the training examples"}
-    names |= {part: examples_of(part.removeprefix("data ")) for part in parts}
-    names["program"] = _PROGRAM
+    names = {name: f"the {examples_of(name.removeprefix('data '))}" for name in parts}
     differ, same, unknown = [], [], []
-    for name, words in names.items():
+    for name, words in ({"data": "the training examples"} | names | {"program": _PROGRAM}).items():
         # A run of which something is known, but not this, was trained without it.
         values = [known.get(name, "none" if known else None) for known in each]
         distinct = {str(value) for value in values if value is not None}
@@ -127,18 +120,19 @@ def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:
 def obstacle(runs: dict[str, Source], metric: str) -> str | None:
     """Returns why the runs cannot be ranked by a metric; `None` if nothing is known against it."""
     part, _, name = metric.partition("/")
-    key = "data" if part == "train" else f"data {part}"
-    data = _known(runs, lambda source: identity(source).get(key))
+    data = _known(runs, lambda source: _data(source, part))
     if len(data) > 1:
-        return f"{examples_of(part)} are not the same"
+        return f"the {examples_of(part)} are not the same"
     experiments = _known(runs, lambda source: source.about.experiment)
     if not data and len(experiments) > 1:
         names = listed([cut(each, 60) for each in sorted(experiments)])
         return f"they are of different experiments, {names}"
     if not name.endswith("loss"):
         return None
-    kinds = _known(runs, lambda s: s.recorded.about.get("kind"))
-    if len(kinds) > 1 or len({_measured(source, part) for source in runs.values()}) > 1:
+    kinds = _known(runs, lambda source: source.recorded.about.get("kind"))
+    # The other metrics tell a loss from another one.
+    reported = {frozenset(_metrics(source, part)) for source in runs.values()}
+    if len(kinds) > 1 or len(reported) > 1:
         return "they report different metrics, so that their losses need not be the same function"
     return None
 
@@ -146,8 +140,7 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
 def unsure(runs: dict[str, Source], metric: str) -> list[str]:
     """Returns the runs of which it is not known on what examples a metric was measured."""
     part = metric.partition("/")[0]
-    key = "data" if part == "train" else f"data {part}"
-    return [name for name, source in runs.items() if identity(source).get(key) is None]
+    return [name for name, source in runs.items() if _data(source, part) is None]
 
 
 def best_setting(source: Source) -> str:
@@ -165,13 +158,11 @@ def _known(runs: dict[str, Source], of: Callable[[Source], Any]) -> set[str]:
     return {str(value) for value in map(of, runs.values()) if value is not None}
 
 
-def _measured(source: Source, part: str) -> frozenset[str]:
-    """Returns the metrics of a part of the data, which tell its loss from another one."""
+def _data(source: Source, part: str) -> Any:
+    """Returns the digest of a part of the data, `None` where it is not known."""
+    return identity(source).get("data" if part == "train" else f"data {part}")
+
+
+def _metrics(source: Source, part: str) -> list[str]:
     names = (name.partition("/") for name in source.last)
-    return frozenset(name for at, _, name in names if at == part and name != "learning_rate")
-
-
-def examples_of(part: str) -> str:
-    """Returns which examples a part of the data is."""
-    words = {"train": "the training examples", "test": "the held-out examples"}
-    return words.get(part, f"the {spaced(part)} examples")
+    return [name for at, _, name in names if at == part and name != "learning_rate"]

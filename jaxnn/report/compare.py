@@ -17,6 +17,7 @@ from jaxnn.report.page import page
 from jaxnn.report.phrases import (
     BLANK,
     display_name,
+    examples_of,
     figure,
     listed,
     percent,
@@ -25,7 +26,7 @@ from jaxnn.report.phrases import (
     time,
     value_of,
 )
-from jaxnn.report.sections import Section, drawn, lettered, rendered, shortened
+from jaxnn.report.sections import drawn, lettered, rendered, section, shortened
 from jaxnn.report.source import Source, read
 from jaxnn.storage import files
 
@@ -33,7 +34,7 @@ FILE = "compare.html"
 
 
 def write_comparison(paths: Sequence[str | Path], out: str | Path = FILE) -> Path:
-    """Writes a page that compares runs, and returns where.
+    """Writes a page that compares runs, and returns its path.
 
     Args:
       paths: the directories of at least two runs.
@@ -63,11 +64,9 @@ def named(paths: Sequence[Path]) -> dict[str, Source]:
             expected="the directories of at least two runs, each of them once",
             fix="Name them, as in python -m jaxnn compare runs/one runs/other",
         )
-    depth = next(
-        depth
-        for depth in range(1, max(len(path.parts) for path in whole) + 1)
-        if len({path.parts[-depth:] for path in whole}) == len(whole)
-    )
+    depth = 1
+    while len({path.parts[-depth:] for path in whole}) < len(whole):
+        depth += 1
     return alike.labelled({"/".join(path.parts[-depth:]).lstrip("/"): read(path) for path in whole})
 
 
@@ -94,35 +93,9 @@ def check_comparable(runs: dict[str, Source]) -> list[str]:
 def of_runs(runs: dict[str, Source]) -> Markup:
     """Returns the page of several runs."""
     common = check_comparable(runs)
-    metric = next(
-        (s.contents.metric for s in runs.values() if s.contents.metric in common), common[0]
-    )
-    shown = rendered(
-        [
-            Section(
-                "results",
-                "Results",
-                "A row for each run, and the last value of each metric. For many members, that is"
-                " the value of the network in the middle, of a sweep the mean of its best setting."
-                " The best of a column is marked where all of it can be compared.",
-                lambda: _results(runs, metric, common),
-            ),
-            Section(
-                "curves",
-                "How the training went",
-                "The curves of all runs together; held-out examples are those that no network"
-                " trains on.",
-                lambda: _curves(runs, metric, common),
-            ),
-            Section(
-                "differences",
-                "What was chosen differently",
-                "Hyper-parameters are what people set before training. Those that all runs share"
-                " are left out.",
-                lambda: _differences(runs),
-            ),
-        ]
-    )
+    ranking = (source.contents.metric for source in runs.values())
+    metric = next((name for name in ranking if name in common), common[0])
+    shown = rendered([_results, _curves, _differences], runs, metric, common)
     return page(f"{len(runs)} runs compared", sentence(runs, metric), ["comparison"], shown)
 
 
@@ -135,38 +108,42 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
     if None not in obstacles:
         return f"These {len(runs)} runs cannot be ranked: {obstacles[0]}."
     metric = wanted[obstacles.index(None)]
-    values = {name: middle(source.last[metric]) for name, source in runs.items()}
+    values = {name: median(source.last[metric]) for name, source in runs.items()}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     if not finite:
         return f"None of the {len(runs)} runs has a finite {display_name(metric)}."
     best = (min if lower_is_better(metric) else max)(finite, key=finite.__getitem__)
     equal = sum(value == finite[best] for value in finite.values())
+    what, whose, average = f"Of {len(runs)} runs, {cut(best, 90)} is the best", "its", ""
     if equal > 1:
-        what = f"{equal} of {len(runs)} runs are equally good"
-    else:
-        what = f"Of {len(runs)} runs, {cut(best, 90)} is the best"
-    whose = "their" if equal > 1 else "its"
-    average = " on average" if equal == 1 and alike.is_sweep(runs[best]) else ""
+        what, whose = f"{equal} of {len(runs)} runs are equally good", "their"
+    elif alike.is_sweep(runs[best]):
+        average = " on average"
     if metric.endswith("/accuracy"):
         return f"{what}: {percent(finite[best])} right{average}, by {whose} {display_name(metric)}."
     return f"{what}: {whose} {display_name(metric)} is {figure(metric, finite[best])}{average}."
 
 
-def middle(value: Any) -> float:
+def median(value: Any) -> float:
     """Returns a metric of a run; for a population, that of the member in the middle."""
     values = np.asarray(value, float)
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else math.nan
 
 
+@section("results", "Results")
 def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
+    """A row for each run, and the last value of each metric. For many members, that is the value of
+    the network in the middle, of a sweep the mean of its best setting. The best of a column is
+    marked where all of it can be compared.
+    """
     names = [metric, *[name for name in common if name != metric]]
-    columns = {name: [middle(s.last[name]) for s in runs.values()] for name in names}
+    columns = {name: [median(s.last[name]) for s in runs.values()] for name in names}
     obstacles = {name: alike.obstacle(runs, name) for name in names}
     best = {
         name: (np.nanmin if lower_is_better(name) else np.nanmax)(values)
         for name, values in columns.items()
-        if np.isfinite(values).any() and not obstacles[name] and name.count("/learning_rate") == 0
+        if np.isfinite(values).any() and not obstacles[name] and "/learning_rate" not in name
     }
     rows = []
     for place, (name, source) in enumerate(runs.items()):
@@ -176,102 +153,86 @@ def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
             shown = value_of(each, value)
             top = value == best.get(each)
             cells.append(element("b", f"★{BLANK}", shown, title="the best") if top else shown)
+        counts = [row["steps"] for row in source.table if isinstance(row.get("steps"), int)]
+        of = f"{len(source.table)}{BLANK}×{BLANK}" if counts else ""  # each of many networks
         seconds = source.about.seconds
-        cells += [_steps(source), time(seconds) if seconds is not None else ""]
+        cells += [
+            f"{of}{max(counts, default=source.step):,}",
+            "" if seconds is None else time(seconds),
+        ]
         rows.append(cells)
-    heads = ["run", "status", *[display_name(name) for name in names], "training steps", "time"]
+    heads = ["run", "status", *map(display_name, names), "training steps", "time"]
     title = "Results of the runs" + ("; ★ marks the best" if best else "")
-    return join(table(title, heads, rows), *_remarks(runs, metric, obstacles))
-
-
-def _steps(source: Source) -> str:
-    """Returns the training steps, of many networks those of each."""
-    counts = {row["steps"] for row in source.table if isinstance(row.get("steps"), int)}
-    if not counts:
-        return f"{source.step:,}"
-    return f"{len(source.table)}{BLANK}×{BLANK}{max(counts):,}"
+    remarks = [element("p", words) for words in _remarks(runs, metric, obstacles)]
+    return join(table(title, heads, rows), *remarks)
 
 
 def _remarks(
     runs: dict[str, Source], metric: str, obstacles: dict[str, str | None]
-) -> Iterator[Markup]:
+) -> Iterator[str]:
     for words in dict.fromkeys(filter(None, obstacles.values())):
         names = [display_name(name) for name, why in obstacles.items() if why == words]
-        yield element("p", f"None is the best by its {listed(names, 'or')}: {words}.")
+        yield f"None is the best by its {listed(names, 'or')}: {words}."
     unsure = alike.unsure(runs, metric)
     if unsure and not obstacles[metric]:
         of = listed([cut(name, 60) for name in unsure])
-        words = (
+        yield (
             f"On which examples the {display_name(metric)} was measured is not recorded of {of}."
+            " They are taken for the same here."
         )
-        yield element("p", words, " They are taken for the same here.")
     programs = {str(alike.identity(source).get("program")) for source in runs.values()}
-    if len(programs) > 1 and any(
-        name.endswith("loss") and not obstacles[name] for name in obstacles
-    ):
-        words = (
+    losses = [name for name, why in obstacles.items() if name.endswith("loss") and not why]
+    if len(programs) > 1 and losses:
+        yield (
             "Whether their losses are the same function is not recorded, since their programs are"
             " not known to be the same."
         )
-        yield element("p", words)
     for name, source in runs.items():
         if alike.is_sweep(source):
-            words = f"The numbers of {cut(name, 90)} are {alike.best_setting(source)}."
-            yield element("p", words, " One run alone had no such choice.")
+            numbers = f"The numbers of {cut(name, 90)} are {alike.best_setting(source)}."
+            yield f"{numbers} One run alone had no such choice."
 
 
+@section("curves", "How the training went")
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
+    """The curves of all runs together; held-out examples are those that no network trains on."""
     names = alike.short(list(runs))
     rows_of = {lettered(names[n]): shortened(s.rows) for n, s in runs.items() if s.rows}
-    if len(rows_of) < len(runs):
-        missing = [cut(name, 90) for name in runs if lettered(names[name]) not in rows_of]
-        note = element("p", f"Without curves of its own: {', '.join(missing)}.", class_="missing")
-    else:
-        note = None
-    part = metric.partition("/")[0]
-    wanted = [lettered(name) for name in common if name.partition("/")[0] == part]
+    missing = [cut(name, 90) for name in runs if lettered(names[name]) not in rows_of]
+    words = f"Without curves of its own: {', '.join(missing)}."
+    note = element("p", words, class_="missing") if missing else None
     if not rows_of:
         return note
-    words = f"Measured on {alike.examples_of(part)}."
-    return join(
-        drawn(curves(rows_of, wanted), "curves-picture", "How the metrics of the runs went", words),
-        note,
-    )
+    part = metric.partition("/")[0]
+    wanted = [lettered(name) for name in common if name.partition("/")[0] == part]
+    caption, title = f"Measured on the {examples_of(part)}.", "How the metrics of the runs went"
+    return join(drawn(curves(rows_of, wanted), "curves-picture", title, caption), note)
 
 
-def _differences(runs: dict[str, Source]) -> Markup:
-    chosen_by = {name: alike.chosen(source) for name, source in runs.items()}
+@section("differences", "What was chosen differently")
+def _differences(runs: dict[str, Source], *_: Any) -> Markup:
+    """Hyper-parameters are what people set before training. Those that all runs share are left
+    out.
+    """
     fields = alike.differing(runs)
-    bare = [cut(name, 60) for name, source in runs.items() if not source.contents.config]
+    bare = [cut(name, 60) for name, source in runs.items() if not source.config]
     differ, same, unknown = alike.facts(runs)
-    lines = []
-    if differ:
-        lines.append(f"They {'also ' if fields else ''}differ in {listed(differ)}.")
-    if unknown:
-        lines.append(f"Not known to be the same: {listed(unknown)}. No checkpoint of each tells.")
-    if same:
-        lines.append(f"The same: {listed(same)}.")
-    if bare:
-        lines.append(
-            f"The hyper-parameters of {listed(bare)} were not recorded: pass config= to fit."
-        )
     if not (fields or differ or unknown or bare):
         return element("p", "Nothing: their hyper-parameters, examples and program are the same.")
-    said = [element("p", line) for line in lines]
+    also = "also " if fields else ""
+    lines = (
+        (differ, f"They {also}differ in {listed(differ)}."),
+        (unknown, f"Not known to be the same: {listed(unknown)}. No checkpoint of each tells."),
+        (same, f"The same: {listed(same)}."),
+        (bare, f"The hyper-parameters of {listed(bare)} were not recorded: pass config= to fit."),
+    )
+    notes = [element("p", line) for names, line in lines if names]
     if not fields:
-        return join(*said)
-    rows = [
-        [
-            quoted(spaced(field)),
-            *[quoted(_said(chosen_by[name], field, s)) for name, s in runs.items()],
-        ]
-        for field in fields
-    ]
+        return join(*notes)
+    rows = [[quoted(spaced(field))] for field in fields]
+    for source in runs.values():
+        values, other = alike.chosen(source), "–" if source.config else "not recorded"
+        for row, field in zip(rows, fields):
+            row.append(quoted(setting(values[field]) if field in values else other))
     heads = ["name", *[quoted(name) for name in runs]]
-    return join(table("Hyper-parameters that differ", heads, rows), *said)
-
-
-def _said(chosen: dict[str, Any], field: str, source: Source) -> str:
-    if field in chosen:
-        return setting(chosen[field])
-    return "–" if source.contents.config else "not recorded"
+    return join(table("Hyper-parameters that differ", heads, rows), *notes)

@@ -25,13 +25,13 @@ from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._network import draw
 from jaxnn.report.examples import names_of
-from jaxnn.report.sections import WRONG, shortened, some
+from jaxnn.report.sections import WRONG, shortened, some, under
 from jaxnn.report.source import Source, read
 from jaxnn.storage import files, json_files
 from jaxnn.storage.directory import ROWS
 from jaxnn.storage.recording import Frame
 
-MEMBERS = 32  # of a population or a sweep, that have events: nobody sees more lines
+MEMBERS = 32  # that have events: nobody tells more lines apart
 DRAWN = 5  # moments of the training at which the network is drawn
 BARS = 30
 FILE = "events.out.tfevents.0.jaxnn"
@@ -112,21 +112,13 @@ def _of_member(value: Any, member: int) -> Any:
 
 def _write(file: Path, source: Source, network: _Network) -> None:
     """Writes the events of a network in the order of their steps, the hyper-parameters first."""
-    from tensorboardX import summary
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.record_writer import RecordWriter
 
-    clock = _Clock(source, network.rows)
-    events = [Event(wall_time=clock(0), file_version="brain.Event:2")]
-    settings = {_text(key): _setting(value) for key, value in network.settings.items()}
-    if settings:
-        _, started, _ = summary.hparams(settings, {})  # TensorBoard derives the columns of all runs
-        events.append(Event(wall_time=clock(0), step=0, summary=started))
-    summaries = [*_scalars(network.rows)]
-    if not source.many:
-        summaries += [*_speed(source), *_histograms(source), *_pictures(source)]
-    for step, shown in sorted(summaries, key=lambda each: each[0]):
-        events.append(Event(wall_time=clock(step), step=step, summary=shown))
+    clock = _clock(source, network.rows)
+    summaries = sorted(_summaries(source, network), key=lambda each: each[0])
+    events = [Event(wall_time=clock(step), step=step, summary=shown) for step, shown in summaries]
+    events.insert(0, Event(wall_time=clock(0), file_version="brain.Event:2"))
     # Not its `SummaryWriter`: that writes from a thread, whose errors reach nobody.
     draft = file.with_name(f"{files.DRAFT}{file.name}")
     records = RecordWriter(str(draft))
@@ -137,28 +129,25 @@ def _write(file: Path, source: Source, network: _Network) -> None:
     files.rename(draft, file)
 
 
-def _scalars(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Any]]:
+def _summaries(source: Source, network: _Network) -> Iterator[tuple[int, Any]]:
+    """Yields `(step, summary)` of everything there is to show of a network."""
+    from matplotlib.image import imread
     from tensorboardX import summary
 
-    for row in rows:
+    settings = {_text(key): _setting(value) for key, value in network.settings.items()}
+    if settings:
+        # The session alone: from those of all runs TensorBoard derives the columns.
+        yield 0, summary.hparams(settings, {})[1]
+    for row in network.rows:
         for name, value in row.items():
             is_metric = "/" in name and (value is None or isinstance(value, int | float))
             if is_metric and 0 <= row["step"] < 2**63:
                 yield row["step"], summary.scalar(_text(name), json_files.number(value))
-
-
-def _speed(source: Source) -> Iterator[tuple[int, Any]]:
-    """Yields the figures of the machine, which describe the run as a whole."""
-    from tensorboardX import summary
-
+    if source.many:
+        return
     for name, value in source.contents.speed.items():
         if (number := json_files.finite(value)) is not None:
             yield source.step, summary.scalar(f"speed/{_text(name)}", number)
-
-
-def _histograms(source: Source) -> Iterator[tuple[int, Any]]:
-    from tensorboardX import summary
-
     for step, arrays in source.recorded.frames:
         for name, array in arrays.items():
             if name.startswith(("params/", "activations/")):
@@ -166,19 +155,12 @@ def _histograms(source: Source) -> Iterator[tuple[int, Any]]:
                 values = values[np.isfinite(values)]
                 if values.size:
                     yield step, summary.histogram(_text(name), values, BARS)
-
-
-def _pictures(source: Source) -> Iterator[tuple[int, Any]]:
-    """Yields the pictures that can be drawn."""
-    from matplotlib.image import imread
-    from tensorboardX import summary
-
     for name, step, draw_it in _drawings(source):
         file = io.BytesIO()
         try:
             draw_it().savefig(file, format="png", dpi=200)
         except (Invalid, *WRONG):
-            continue
+            continue  # what cannot be drawn is left out
         file.seek(0)
         yield step, summary.image(name, imread(file), dataformats="HWC")
 
@@ -196,26 +178,18 @@ def _drawings(source: Source) -> Iterator[tuple[str, int, Callable[[], Any]]]:
 
 
 def _network(diagram: dict[str, Any], frame: Frame) -> Any:
-    wires, biases = (
-        {name.removeprefix(kind): x for name, x in frame.arrays.items() if name.startswith(kind)}
-        for kind in ("wires/", "biases/")
-    )
+    wires, biases = (under(frame, kind) for kind in ("wires/", "biases/"))
     return draw(diagrams.from_json(diagram), wires, biases=biases)
 
 
-class _Clock:
-    """The time of day of a step: the reports say how long after the beginning they were."""
-
-    def __init__(self, source: Source, rows: Sequence[Mapping[str, Any]]):
-        known = [(row["step"], json_files.finite(row.get("seconds"))) for row in rows]
-        known = [(0, 0.0), *((step, seconds) for step, seconds in known if seconds is not None)]
-        self.steps, self.seconds = zip(*known)
-        # The last report was written last.
-        file = source.contents.path / ROWS
-        self.began = (file.stat().st_mtime if file.exists() else 0.0) - self.seconds[-1]
-
-    def __call__(self, step: int) -> float:
-        return self.began + float(np.interp(step, self.steps, self.seconds))
+def _clock(source: Source, rows: Sequence[Mapping[str, Any]]) -> Callable[[int], float]:
+    """Returns what gives the time of day of a step: reports have the seconds since the start."""
+    known = [(row["step"], json_files.finite(row.get("seconds"))) for row in rows]
+    known = [(0, 0.0), *(each for each in known if each[1] is not None)]
+    steps, seconds = np.array(known, float).T
+    file = source.contents.path / ROWS
+    written = file.stat().st_mtime if file.exists() else 0.0  # as the last report was
+    return lambda step: float(np.interp(step, steps, written - seconds[-1] + seconds))
 
 
 def _setting(value: Any) -> bool | float | str:

@@ -16,7 +16,7 @@ from jaxnn.report.examples import BARS, cards, names_of, probabilities
 from jaxnn.report.network import wiring
 from jaxnn.report.packed import levels, shares, stacked
 from jaxnn.report.phrases import figure, is_share, spaced, sure, value_of
-from jaxnn.report.sections import section
+from jaxnn.report.sections import filled, section
 from jaxnn.report.source import Source
 from jaxnn.storage.recording import Frame, Recording
 
@@ -86,8 +86,7 @@ def learning(source: Source) -> Markup | None:
     }
     pictures = [each[0] for each in (wires, filters, surface) if each]
     return join(
-        _panel(source, moments, epochs, losses),
-        _chart(moments),
+        filled("learning.html", **_panel(source, moments, epochs, losses), **_chart(moments)),
         element("div", *pictures, class_=f"inner of-{len(pictures)}") if pictures else None,
         examples and examples[0],
         block(payload, "recorded"),
@@ -107,7 +106,7 @@ def _moments(recorded: Recording) -> Moments | None:
 
 def _panel(
     source: Source, moments: Moments, epochs: list[float] | None, losses: list[str] | None
-) -> Markup:
+) -> dict[str, Any]:
     """Returns what stands over the slider: at which moment, and how good the network was."""
     about, end, last = source.recorded.about, source.recorded.end, moments.steps[-1]
     probe = about.get("probe") or {}
@@ -127,68 +126,46 @@ def _panel(
             "As it is right after the step: the curves further down, and the results, are means"
             " over the steps since the report before."
         )
-    step, planned = element("b", f"{last:,}", id="at-step"), f" of {source.steps or last:,}"
     epoch = epochs and element("span", f"{epochs[-1]:.1f}", id="at-epoch")
-    value = element("b", value_of(moments.name, float(moments.values[-1])), id="at-value")
     loss = losses and moments.name != "loss" and element("span", losses[-1], id="at-loss")
-    return element(
-        "div",
-        element("button", "▶ Play", type="button", id="play"),
-        element(
-            "div",
-            element("p", "Training step ", step, planned, class_="when"),
-            epoch and element("p", epoch, " passes over the data", class_="pass"),
-        ),
-        element(
-            "div",
-            element("p", value, class_="value"),
-            element("p", what, class_="pass"),
-            element("p", "loss ", loss, class_="pass") if loss else None,
-            class_="how",
-        ),
-        element("p", role="status", id="said", class_="unseen"),
-        note and element("p", note, class_="pass"),
-        class_="panel",
-    )
+    return {
+        "step": f"{last:,}",
+        "planned": f"{source.steps or last:,}",
+        "passes": epoch and element("p", epoch, " passes over the data", class_="pass"),
+        "value": value_of(moments.name, float(moments.values[-1])),
+        "what": what,
+        "loss": element("p", "loss ", loss, class_="pass") if loss else None,
+        "note": note and element("p", note, class_="pass"),
+    }
 
 
-def _chart(moments: Moments) -> Markup:
-    """Returns the curve of the metric with a mark on it, over the slider itself."""
+def _chart(moments: Moments) -> dict[str, Any]:
+    """Returns the curve of the metric with a mark on it, and the slider."""
     last, heights = len(moments.steps) - 1, moments.heights
     lines, pen = [], "M"
     for x, y in zip(np.linspace(0, 1000, last + 1), heights):
         if np.isfinite(y):
             lines.append(f"{pen}{x:.0f} {100 - 100 * y:.1f}h0")  # a place between gaps is a dot
         pen = "L" if np.isfinite(y) else "M"
-    curve = element("path", d="".join(lines), class_="line")
-    fit = {"viewBox": "0 0 1000 100", "preserveAspectRatio": "none"}
     low, top = (figure(moments.name, end) for end in moments.ends)
     words = ("", " right") if moments.name == "accuracy" else (f" {spaced(moments.name)}", "")
     height = f"Upwards:{words[0]} from {low} to {top}{words[1]}"
-    height = height if low != top else f"{words[0].strip()} {top}"
-    down = round(100 - 100 * float(np.nan_to_num(heights[last])), 2)
-    chart = element(
-        "div",
-        element("svg", curve, **fit, aria_hidden="true"),
-        element("span", height, class_="top"),
-        element("i", id="mark", style=f"left:100%;top:{down}%"),
-        class_="line-of",
-    )
     apart = np.diff(moments.steps)
     uneven = apart.max() > 2 * apart.min()
-    below = "training steps" + (", closer together at the beginning" if uneven else "")
     every = max(1, -(-last // 6))
     ticks = [
         element("span", f"{moments.steps[at]:,}", style=f"left:{100 * at / last:.2f}%")
         for at in sorted({*range(0, last - every // 2, every), last})
     ]
-    slider = element(
-        "input", type="range", id="moment", min=0, max=last, value=last, step=1,
-        aria_label="Moment of the training", aria_valuetext=f"training step {moments.steps[last]}",
-    )  # fmt: skip
-    labels = element("div", *ticks, class_="ticks", aria_hidden="true")
-    unit = element("p", below, class_="unit", aria_hidden="true")
-    return element("div", chart, slider, labels, unit, class_="slider")
+    return {
+        "curve": "".join(lines),
+        "height": height if low != top else f"{words[0].strip()} {top}",
+        "down": round(100 - 100 * float(np.nan_to_num(heights[last])), 2),
+        "last": last,
+        "plain": moments.steps[last],
+        "ticks": join(*ticks),
+        "unit": "training steps" + (", closer together at the beginning" if uneven else ""),
+    }
 
 
 def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:

@@ -1,6 +1,6 @@
 """The network: its nodes and wires or its parts, its weights, activations and gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from jaxnn.pictures.outline import Part
 from jaxnn.report.examples import names_of
 from jaxnn.report.packed import levels, stacked
 from jaxnn.report.phrases import BLANK
-from jaxnn.report.sections import drawn, lettered, section, some
+from jaxnn.report.sections import drawn, lettered, section, some, under
 from jaxnn.report.source import Source
 from jaxnn.storage.recording import Recording
 
@@ -32,8 +32,7 @@ def _weights(source: Source) -> Markup | None:
     weights of that layer have that value: they begin small and alike, and spread as the network
     learns.
     """
-    moments = _moments(source, "params/")
-    return drawn(weights(moments), "weights-picture", "Weights over time") if moments else None
+    return _over_time(source, "weights", "params/", weights)
 
 
 @section("activations", "What its nodes give")
@@ -41,9 +40,7 @@ def _activations(source: Source) -> Markup | None:
     """An activation is what a node passes on. Where all of a layer's are 0, or all at one end, its
     nodes tell examples apart no more.
     """
-    moments = _moments(source, "activations/")
-    title = "Activations over time"
-    return drawn(activations(moments), "activations-picture", title) if moments else None
+    return _over_time(source, "activations", "activations/", activations)
 
 
 @section("gradients", "How far the gradient reaches")
@@ -51,25 +48,30 @@ def _gradients(source: Source) -> Markup | None:
     """The gradient says how each weight should change; bright is much. It is computed from the
     output back to the input: if it fades on the way, the first layers hardly learn.
     """
-    moments = {
-        step: {name: float(array) for name, array in leaves.items() if array.ndim == 0}
-        for step, leaves in _moments(source, "gradients/").items()
-    }
-    title = "Gradients over time"
-    return drawn(gradient_flow(moments), "gradients-picture", title) if moments else None
+
+    def scalars(moments):
+        sizes = {
+            step: {n: float(a) for n, a in m.items() if not a.ndim} for step, m in moments.items()
+        }
+        return gradient_flow(sizes)
+
+    return _over_time(source, "gradients", "gradients/", scalars)
 
 
-def _moments(source: Source, prefix: str) -> dict[int, dict[str, np.ndarray]]:
-    """Returns the arrays of each layer at some moments; of its parameters the weights, if any."""
-    # Names stay whole, so that no two become the same; the picture finds labels for all of them.
+def _over_time(source: Source, name: str, prefix: str, draw_it: Callable) -> Markup | None:
+    """Returns the picture of the arrays of each layer at some moments, if there are any.
+
+    Of the parameters of a layer, they are the weights, if it has any.
+    """
     moments = {}
-    for step, arrays in some(source.recorded.frames, TIMES):
-        named = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        leaves = {lettered(name, LETTERS): array for name, array in named.items()}
-        weights = {name: array for name, array in leaves.items() if name.endswith("weight")}
+    for frame in some(source.recorded.frames, TIMES):
+        # Names stay whole, so that no two become the same; the picture finds labels for all.
+        leaves = {lettered(n, LETTERS): array for n, array in under(frame, prefix).items()}
         if leaves:
-            moments[step] = weights or leaves
-    return moments
+            kernels = {n: array for n, array in leaves.items() if n.endswith("weight")}
+            moments[frame.step] = kernels or leaves
+    title = f"{name.capitalize()} over time"
+    return drawn(draw_it(moments), f"{name}-picture", title) if moments else None
 
 
 @section("network", "The network")

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxnn import display
 from jaxnn.catalog import sweeps
 from jaxnn.checks import Invalid
@@ -19,8 +21,7 @@ from jaxnn.report.sections import drawn, shortened
 
 # The names that pictures have for the colours of a page: here they are those of the notebook.
 _COLOURS = "--ink: currentColor; --faint: currentColor; --grid: rgb(128 128 128 / 0.3)"
-# As many rows as can be taken in at a glance; `str` and `sweep.csv` have them all.
-SHOWN = 10
+SHOWN = 10  # rows at a glance; `str` and `sweep.json` have them all
 
 
 def run(
@@ -30,25 +31,20 @@ def run(
     members: int | None,
 ) -> Markup:
     """Returns a run, or a population, as HTML."""
-    steps = result.get("steps")
-    steps = max(steps, default=0) if isinstance(steps, list) else steps
-    what = f"{count(members, 'network')}, " if members is not None else ""
-    summary = f"{what}{count(steps or 0, 'step')} in {duration(result.get('seconds') or 0.0)}"
+    title = f"{result.get('experiment', 'run')}: "
+    title += "" if members is None else f"{count(members, 'network')}, "
+    title += count(int(np.max(result.get("steps") or 0)), "step")
+    title += f" in {duration(result.get('seconds') or 0.0)}"
     lost = str(result.get("status")).count("diverged")
-    summary += f", {'diverged' if members is None else f'{lost} diverged'}" if lost else ""
-    pieces = [element("div", f"{result.get('experiment', 'run')}: {summary}")]
+    title += f", {'' if members is None else f'{lost} '}diverged" if lost else ""
     metrics = {k: v for k, v in result.items() if "/" in k and not k.startswith("select/")}
-    if members is None:
-        lines = [(k, _word(v)) for k, v in metrics.items()]
-        pieces.append(display.columns(("metric", "last"), lines))
-    else:
-        lines = [(k, *map(_word, _spread(v))) for k, v in metrics.items()]
-        pieces.append(display.columns(("metric", "least", "median", "most"), lines))
-    pieces += filter(None, [_curves(history)])
-    if out is not None:
-        page = out / "report.html"
-        pieces.append(element("div", page if page.exists() else out))
-    return display.block(*pieces)
+    heads = ("metric", "last") if members is None else ("metric", "least", "median", "most")
+    lines = [
+        (name, *map(_word, [value] if members is None else _spread(value)))
+        for name, value in metrics.items()
+    ]
+    table = display.columns(heads, lines)
+    return display.block(element("div", title), table, _curves(history), _place(out))
 
 
 def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path) -> Markup:
@@ -58,18 +54,25 @@ def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Pat
     fields = names[: names.index("seed")] if "seed" in names else []
     runs, seconds = result.get("runs", len(rows)), result.get("seconds", 0.0)
     title = f"{result.get('experiment', 'sweep')}: {count(runs, 'run')} in {duration(seconds)}"
-    pieces = [element("div", f"{title}; {metric}, best first")]
     settings = sweeps.summary(rows, fields, metric) if metric in names else []
     lines = [
         (*map(_word, each.values.values()), _word(each.mean), _word(each.best), each.runs)
-        for each in settings
+        for each in settings[:SHOWN]
     ]
     heads = (*fields, "mean", "best", "runs")
-    pieces.append(display.columns(heads, lines[:SHOWN], left=len(fields)))
-    if len(lines) > SHOWN:
-        pieces.append(element("div", f"and {len(lines) - SHOWN} more settings"))
-    page = out / "report.html"
-    return display.block(*pieces, element("div", page if page.exists() else out))
+    more = len(settings) - SHOWN
+    return display.block(
+        element("div", f"{title}; {metric}, best first"),
+        display.columns(heads, lines, left=len(fields)),
+        element("div", f"and {more} more settings") if more > 0 else None,
+        _place(out),
+    )
+
+
+def _place(out: Path | None) -> Markup | None:
+    """Returns the path of the page of a run, or of its directory if it has none."""
+    page = out and out / "report.html"
+    return page and element("div", page if page.exists() else out)
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> Markup | None:
@@ -84,13 +87,10 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> Markup | None:
     return element("div", picture, style=f"max-width: 30em; {_COLOURS}")
 
 
-def _spread(values: Any) -> tuple[float, float, float]:
+def _spread(values: Any) -> list[float]:
     """Returns the least, the median and the most of what is finite."""
-    finite = sorted(each for each in values if each is not None and math.isfinite(each))
-    if not finite:
-        return math.nan, math.nan, math.nan
-    middle = (finite[(len(finite) - 1) // 2] + finite[len(finite) // 2]) / 2
-    return finite[0], middle, finite[-1]
+    finite = [each for each in values if each is not None and math.isfinite(each)] or [math.nan]
+    return [float(of(finite)) for of in (np.min, np.median, np.max)]
 
 
 def _word(value: Any) -> str:

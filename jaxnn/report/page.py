@@ -16,7 +16,7 @@ from jaxnn.markup import Markup, cut, element, join, listing, quoted
 from jaxnn.report import description, network, results, sweep_page
 from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
-from jaxnn.report.sections import Section, rendered, section
+from jaxnn.report.sections import Section, filled, rendered, section
 from jaxnn.report.source import Source, read
 from jaxnn.report.story import sentence
 from jaxnn.storage import files
@@ -79,36 +79,18 @@ def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, M
       shown: the sections with their content.
     """
     folder = resources.files("jaxnn.report")
-    style, script = ((folder / name).read_text() for name in ("page.css", "page.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline';"
-    policy += " img-src data:; base-uri 'none'; form-action 'none'"
-    links = [element("a", each.title, href=f"#{each.name}") for each, _ in shown]
+    style, script = (Markup((folder / f).read_text("utf-8")) for f in ("page.css", "page.js"))
     # No line ends inside of a word.
     words = [element("span", w, class_="whole") if "-" in w else w for w in heading.split(" ")]
-    written = f"Written by jaxnn, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("link", rel="icon", href="data:,"),
-        element("title", cut(title)),
-        element("style", Markup(style)),
+    return filled(
+        "page.html",
+        title=cut(title),
+        style=style,
+        script=script,
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        facts=listing(filter(None, facts), " · "),
+        heading=listing(words, " "),
+        links=join(*[element("a", each.title, href=f"#{each.name}") for each, _ in shown]),
+        sections=join(*[content for _, content in shown]),
+        time=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
     )
-    body = element(
-        "body",
-        element("a", "Skip to the report", href="#main", class_="skip"),
-        element(
-            "header",
-            element("p", listing(filter(None, facts), " · "), class_="facts"),
-            element("h1", listing(words, " ")),
-            element("nav", *links, aria_label="Contents"),
-            element("button", "Dark", type="button", id="theme", aria_pressed="false"),
-        ),
-        element("main", *[content for _, content in shown], id="main"),
-        element("footer", written, " This page is one file, and needs no network."),
-        element("script", Markup(script)),
-    )
-    return join(Markup("<!DOCTYPE html>\n"), element("html", head, body, lang="en"), Markup("\n"))

@@ -11,14 +11,16 @@ section is left out, and a sentence says why. The rest of the page stands.
 """
 
 import re
+import string
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnn.checks import Explained
-from jaxnn.markup import Markup, cut, element
+from jaxnn.markup import Markup, cut, element, join
 from jaxnn.pictures import scheme
 from jaxnn.storage.recording import Frame
 
@@ -62,10 +64,22 @@ def rendered(sections: Iterable[Section], *about: Any) -> list[tuple[Section, Ma
     return shown
 
 
+def filled(file: str, **values: Any) -> Markup:
+    """Returns the HTML of a file of this package, with values in the places of their `$names`."""
+    template = string.Template((resources.files("jaxnn.report") / file).read_text("utf-8"))
+    return Markup(template.substitute({name: join(value) for name, value in values.items()}))
+
+
 def some(frames: Sequence[Frame], count: int) -> list[Frame]:
     """Returns at most so many of the recorded moments, the first and the last among them."""
     places = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
     return [frames[place] for place in places]
+
+
+def under(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
+    """Returns the arrays of a moment whose names begin so, by the rest of their names."""
+    names = (name for name in frame.arrays if name.startswith(prefix))
+    return {name.removeprefix(prefix): frame.arrays[name] for name in names}
 
 
 def lettered(name: str, letters: int = 40) -> str:

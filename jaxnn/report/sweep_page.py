@@ -21,7 +21,7 @@ SHOWN = 50  # rows of a table; all of them are in sweep.json
 
 
 def sections(source: Source) -> list[Section]:
-    """Returns the sections of a sweep, or of a population of networks that only seeds set apart."""
+    """Returns the sections of a sweep, or of networks that only seeds set apart."""
     if not source.fields:
         return [_networks, _bands]
     return [_map._replace(lead=f"{_cells(source)} {_map.lead}"), _ranking, _curves, _runs]
@@ -77,17 +77,27 @@ def _ranking(source: Source) -> Markup:
     """
     metric, ranking = ranked(source) or "", settings(source)
     diverged = any(each.diverged for each in ranking)
+    heads = ["mean", "deviation", "best network", "networks", *["diverged"] * diverged]
     rows = []
-    for place, each in enumerate(ranking[:SHOWN], 1):
-        cells = [quoted(brief(value)) for value in each.values.values()]
+    for each in ranking:
         spread = value_of(metric, each.deviation) if np.isfinite(each.deviation) else ""
         figures = [value_of(metric, each.mean), spread, value_of(metric, each.best), each.runs]
-        rows.append([str(place), *cells, *figures, *([each.diverged] if diverged else [])])
-    fields = [quoted(spaced(name)) for name in source.fields]
-    heads = ["place", *fields, "mean", "deviation", "best network", "networks"]
-    heads += ["diverged"] if diverged else []
-    title = f"Settings by their {display_name(metric)}"
-    return join(table(title, heads, rows), _more(len(ranking)))
+        figures += [each.diverged] if diverged else []
+        rows.append([*each.values.values(), *figures])
+    return _table(source, f"Settings by their {display_name(metric)}", heads, rows)
+
+
+def _table(source: Source, title: str, heads: list[str], rows: list[list[Any]]) -> Markup:
+    """Returns a table with the fields of a sweep and other columns, of which it has the first."""
+    fields = len(source.fields)
+    lines = [
+        [str(place), *[quoted(brief(value)) for value in row[:fields]], *row[fields:]]
+        for place, row in enumerate(rows[:SHOWN], 1)
+    ]
+    names = [quoted(spaced(name)) for name in source.fields]
+    more = len(rows) - SHOWN
+    note = element("p", f"And {more:,} more.", class_="more") if more > 0 else None
+    return join(table(title, ["place", *names, *heads], lines), note)
 
 
 @section("ranking", "The networks, best first")
@@ -103,18 +113,14 @@ def _networks(source: Source) -> Markup:
     )
     names = [n for n in source.table[0] if "/" in n and not n.startswith("best/")]
     names.sort(key=lambda name: name != metric)
-    columns = [*source.fields, "seed", "status"]
     rows = [
-        [
-            str(place),
-            *[quoted(brief(row[name])) for name in columns],
-            *[value_of(name, row[name]) for name in names],
-        ]
-        for place, row in enumerate(order[:SHOWN], 1)
+        [row[name] for name in source.fields]
+        + [quoted(brief(row[name])) for name in ("seed", "status")]
+        + [value_of(name, row[name]) for name in names]
+        for row in order
     ]
-    fields = [quoted(spaced(name)) for name in source.fields]
-    heads = ["place", *fields, "seed", "status", *map(display_name, names)]
-    return join(table("Networks, the best first", heads, rows), _more(len(order)))
+    heads = ["seed", "status", *map(display_name, names)]
+    return _table(source, "Networks, the best first", heads, rows)
 
 
 @section("runs", "Every network")
@@ -123,10 +129,6 @@ def _runs(source: Source) -> Markup:
     count = len(source.table)
     which = f"the {SHOWN} best of" if count > SHOWN else "all"
     return folded(f"Show {which} {count} networks", _networks.make(source))
-
-
-def _more(count: int) -> Markup | None:
-    return element("p", f"And {count - SHOWN:,} more.", class_="more") if count > SHOWN else None
 
 
 @section("curves", "How the training went")

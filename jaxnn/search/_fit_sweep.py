@@ -29,7 +29,7 @@ from jaxnn.formatting import brief
 from jaxnn.pictures._sweep import sweep as heat_map
 from jaxnn.runs.output import NotFinite, write_report
 from jaxnn.search._sweep import Sweep
-from jaxnn.storage.directory import Directory, RunDirectory, destination, finished, open_directory
+from jaxnn.storage.directory import Directory, destination, finished, open_directory
 from jaxnn.typing import Any
 
 
@@ -66,12 +66,14 @@ def fit_sweep(
 ) -> Swept:
     """Trains the runs of a sweep, group by group, and returns the `Swept`.
 
+    A group has no page of its own, since that of the sweep has all runs;
+    `dataclasses.replace(out, report=True)` makes one.
+
     Args:
       sweep: which runs.
       train: `(values, runs, out)`: trains the runs of a group with `fit`, as one population, into
         `out`, a `Directory` inside that of the sweep; `values` are those of the structural fields,
-        and the rest is in `runs.key` and `runs.hparams`. A group has no page of its own, since that
-        of the sweep has all runs; `dataclasses.replace(out, report=True)` makes one.
+        and the rest is in `runs.key` and `runs.hparams`.
       out: the directory to write, a path or a `Directory`.
       structural: the fields that are no inputs of the compiled program.
       metric: by what settings are ranked, lower or higher being better by its name; by default the
@@ -107,8 +109,7 @@ def fit_sweep(
                 print(f"{path.name}: {len(runs)} runs", flush=True)
             if finished(path) is None:
                 train(values, runs, replace(group, path=path))
-            trained = finished(path)
-            if trained is None:
+            if (trained := finished(path)) is None:
                 raise InvalidValue(
                     "fit_sweep",
                     "a group left no result",
@@ -126,7 +127,7 @@ def fit_sweep(
             directory.write("sweep.csv", sweeps.to_csv(rows))
             _metric(metric, result)  # so that an unknown one is said after the first group
         ranked = _metric(metric, results[0])
-        _draw(directory, sweep, rows, ranked)
+        directory.write("sweep.png", _picture(sweep, rows, ranked))
         settings = sweeps.summary(rows, sweep.fields, ranked)
         if not quiet:
             print(sweeps.table(settings, ranked))
@@ -166,7 +167,7 @@ def _metric(metric: str | None, result: dict[str, Any]) -> str:
     return metric
 
 
-def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> None:
+def _picture(sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> bytes:
     values = [np.nan if row["status"] == "diverged" else row[metric] for row in rows]
     columns = {
         field: [brief(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
@@ -174,4 +175,4 @@ def _draw(directory: RunDirectory, sweep: Sweep, rows: list[dict[str, Any]], met
     }
     file = io.BytesIO()
     heat_map(columns, values, metric).savefig(file, format="png", dpi=300)
-    directory.write("sweep.png", file.getvalue())
+    return file.getvalue()

@@ -57,16 +57,16 @@ class Sweep:
         Raises:
           InvalidType: if a field is not of numbers.
         """
-        for name in self.fields:
-            for value in self.columns[name]:
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise InvalidType(
-                        "sweep",
-                        f"{name} cannot be an input of the compiled program",
-                        got=f"{name}={value!r}",
-                        expected="numbers",
-                        fix=f"Train group by group, as sweep.groups([{name!r}]) gives them",
-                    )
+        values = [(name, value) for name in self.fields for value in self.columns[name]]
+        for name, value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InvalidType(
+                    "sweep",
+                    f"{name} cannot be an input of the compiled program",
+                    got=f"{name}={value!r}",
+                    expected="numbers",
+                    fix=f"Train group by group, as sweep.groups([{name!r}]) gives them",
+                )
         return {name: np.array(self.columns[name], np.float32) for name in self.fields}
 
     def settings(self) -> list[dict[str, Any]]:
@@ -109,13 +109,15 @@ def sweep(
     Raises:
       Invalid: if a field has no values, or they cannot be used.
     """
-    axes: dict[str, dict[str, list[Any]]] = {}
-    for name, values in fields.items():
-        if isinstance(values, Draws):
-            axes.setdefault("random", {})[name] = values.values(name, draw_seed)
-        else:
-            axes[f"field {name}"] = {name: listed(name, values)}
-    counts = {name: len(values) for name, values in axes.get("random", {}).items()}
+    if "seed" in fields:
+        raise InvalidValue(
+            "sweep",
+            "seeds are not a field",
+            got="a field named seed",
+            expected="the seeds apart from the fields",
+            fix="Pass seeds=8 or seeds=[3, 5]; on the command line --seeds 8",
+        )
+    counts = {name: draws.count for name, draws in fields.items() if isinstance(draws, Draws)}
     if len(set(counts.values())) > 1:
         raise InvalidValue(
             "sweep",
@@ -124,15 +126,17 @@ def sweep(
             expected="one count",
             fix=f"Draw {max(counts.values())} of each",
         )
-    axes["seed"] = {"seed": _seeds(fields, seeds)}
-    lengths = [len(next(iter(axis.values()))) for axis in axes.values()]
-    places = np.indices(lengths).reshape(len(lengths), -1)
-    columns = {
-        name: [values[i] for i in place]
-        for axis, place in zip(axes.values(), places)
-        for name, values in axis.items()
+    values = {
+        name: each.values(name, draw_seed) if name in counts else listed(name, each)
+        for name, each in fields.items()
     }
-    return Sweep({name: columns[name] for name in (*fields, "seed")})
+    values["seed"] = _seeds(seeds)
+    # One axis of the product for each field, and one for all random fields.
+    axes = {name: "random" if name in counts else f"field {name}" for name in values}
+    lengths = {axis: len(values[name]) for name, axis in axes.items()}
+    places = np.indices([*lengths.values()]).reshape(len(lengths), -1)
+    place_of = dict(zip(lengths, places))
+    return Sweep({name: [values[name][i] for i in place_of[axes[name]]] for name in values})
 
 
 def keys(seed: Any) -> Key[Array, "*runs"]:
@@ -146,15 +150,7 @@ def keys(seed: Any) -> Key[Array, "*runs"]:
     return jax.vmap(jax.random.key)(np.asarray(seed, np.uint32))
 
 
-def _seeds(fields: Mapping[str, Any], seeds: Any) -> list[int]:
-    if "seed" in fields:
-        raise InvalidValue(
-            "sweep",
-            "seeds are not a field",
-            got="a field named seed",
-            expected="the seeds apart from the fields",
-            fix="Pass seeds=8 or seeds=[3, 5]; on the command line --seeds 8",
-        )
+def _seeds(seeds: Any) -> list[int]:
     if isinstance(seeds, int | np.integer):
         return list(range(positive_integer("sweep", "seeds", seeds)))
     which = [int(seed) for seed in seeds]

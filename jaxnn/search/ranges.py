@@ -8,9 +8,9 @@
 ('learning_rate', [0.001, 0.01, 0.1])
 """
 
-import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +23,7 @@ from jaxnn.typing import Any
 class Draws:
     """Numbers to be drawn at random, as `random_range` and `log_random_range` return.
 
-    Attributes:
-      low: the lower bound.
-      high: the upper bound.
-      count: how many.
-      log: whether their logarithms are evenly distributed, or they themselves.
+    `count` numbers between `low` and `high`: they, or with `log` their logarithms, are uniform.
     """
 
     low: float
@@ -64,17 +60,13 @@ def log_random_range(low: float, high: float, count: int) -> Draws:
 
 
 RANGES = {
-    "linear": linear_range,
-    "log": log_range,
-    "lograndom": log_random_range,
-    "random": random_range,
-}
+    "linear": linear_range, "log": log_range,
+    "lograndom": log_random_range, "random": random_range,
+}  # fmt: skip
 
 
 def parse(text: str) -> tuple[str, Any]:
-    """Returns the name of a field and its values, from the form in which one types them.
-
-    That is `FIELD=KIND:LOW:HIGH:COUNT`, with one of the `RANGES`, or `FIELD=VALUE,VALUE,...`.
+    """Parses `FIELD=KIND:LOW:HIGH:COUNT`, with one of the `RANGES`, or `FIELD=VALUE,VALUE,...`.
 
     >>> parse("hidden=32,64x64"), parse("model=mlp,convnet")
     (('hidden', [32, (64, 64)]), ('model', ['mlp', 'convnet']))
@@ -86,10 +78,10 @@ def parse(text: str) -> tuple[str, Any]:
     if not (name and equals and values):
         raise _unreadable(text, "no field with values")
     if ":" not in values:
-        listed = [value.strip() for value in values.split(",")]
-        if "" in listed:
+        given = [_value(value.strip()) for value in values.split(",")]
+        if "" in given:
             raise _unreadable(text, "an empty value")
-        return name, [_value(value) for value in listed]
+        return name, given
     kind, *bounds = (part.strip() for part in values.split(":"))
     choice("sweep", "range", kind, RANGES)
     figures = [_value(bound) for bound in bounds]
@@ -120,9 +112,9 @@ def listed(name: str, values: Any) -> list[Any]:
                 f"{name} has a value that could change",
                 got=f"{name}={value!r}",
                 expected="numbers, words or tuples",
-                fix="Write a tuple in its place: (64, 64)",
+                fix="Write a tuple instead: (64, 64)",
             )
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, float):
             number("sweep", name, value)
     if len(set(values)) < max(1, len(values)):
         raise InvalidValue(
@@ -137,10 +129,8 @@ def listed(name: str, values: Any) -> list[Any]:
 
 def _value(text: str) -> Any:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            pass
     if re.fullmatch(r"\d+(x\d+)+", text):
         return tuple(map(int, text.split("x")))
     return {"true": True, "false": False}.get(text.lower(), text)

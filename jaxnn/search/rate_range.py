@@ -67,12 +67,9 @@ def learning_rate_range(
     rates = np.geomspace(low, high, count, dtype=np.float32)
     total = steps_of(steps, data, name="steps")
     begin = max(1, total - -(-total // 4))
-    run = fit(
-        learner, data, steps=total, every=begin, key=key, hparams={**(hparams or {}), name: rates},
-        quiet=True,
-    )  # fmt: skip
+    hparams = {**(hparams or {}), name: rates}
+    run = fit(learner, data, steps=total, every=begin, key=key, hparams=hparams, quiet=True)
     losses = np.array(run.history[-1]["train/loss"])
     losses = np.where(np.isfinite(losses), losses, np.inf)
-    beside = np.pad(losses, 1, mode="edge")
-    smooth = np.median(np.stack([beside[:-2], losses, beside[2:]]), 0)
-    return RateRange(rates, losses, float(rates[np.argmin(smooth)]))
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(losses, 1, mode="edge"), 3)
+    return RateRange(rates, losses, float(rates[np.argmin(np.median(windows, 1))]))

@@ -20,7 +20,7 @@ from jaxnn.loop._population import where
 from jaxnn.loop.statuses import DIVERGED, DROPPED, EMPTY, RUNNING
 from jaxnn.metrics import lower_is_better
 from jaxnn.scale.layout import rows
-from jaxnn.typing import Any, Array, Bool, Int
+from jaxnn.typing import Array, Bool, Int
 
 
 def successive_halving(
@@ -96,22 +96,40 @@ def population_based_training(
         positive(asker, "factors", factor)
     for name, (least, most) in explore.items():
         number(asker, f"explore[{name!r}]", least, high=most)
+    if not explore:
+        raise InvalidValue(
+            asker,
+            "there is nothing to explore",
+            got="explore={}",
+            expected="at least one hyper-parameter with its bounds",
+            fix="Pass explore={'learning_rate': (1e-5, 1.0)}",
+        )
 
     def select(key, trials):
-        _check_explorable(trials, explore)
+        given = getattr(trials.state, "hparams", None)
+        if given is None or not hasattr(trials.state, "key"):
+            raise InvalidType(
+                asker,
+                "the learner's state has no hyper-parameters",
+                got=f"a {type(trials.state).__name__}",
+                expected="a TrainState, as learner(...) makes it",
+                fix="Write a selection of your own: (key, trials) -> trials",
+            )
+        for name in explore:
+            choice(asker, "the hyper-parameter to explore", name, given)
         running, diverged = trials.status == RUNNING, trials.status == DIVERGED
         rank, members = ranks(trials, metric, running, lower), jnp.sum(running)
         some = jnp.maximum(1, (share * members).astype(jnp.int32))
         worst = running & (rank >= members - some) & (members > 1)
         loses = worst | (diverged & (members > 0))
-        draws = jax.vmap(lambda member: jax.random.fold_in(key, member))(trials.member)
+        draws = jax.vmap(jax.random.fold_in, (None, 0))(key, trials.member)
         better = jax.vmap(lambda key: jax.random.randint(key, (), 0, some))(draws)
         source = jnp.argsort(rank)[better]
         state = trials.state
         copied = rows(state, source)
         hparams = dict(copied.hparams)
         for place, (name, bounds) in enumerate(explore.items(), 1):
-            keys = jax.vmap(lambda key, n=place: jax.random.fold_in(key, n))(draws)
+            keys = jax.vmap(jax.random.fold_in, (0, None))(draws, place)
             up = jax.vmap(jax.random.bernoulli)(keys)
             hparams[name] = jnp.clip(hparams[name] * jnp.where(up, *factors[::-1]), *bounds)
         # Randomness stays a member's own.
@@ -139,25 +157,3 @@ def ranks(
     lower = lower_is_better(metric) if lower is None else lower
     worse = jnp.where(jnp.isnan(value), jnp.inf, value if lower else -value)
     return jnp.argsort(jnp.lexsort((trials.member, worse, ~among)))
-
-
-def _check_explorable(trials: Trial, explore: Mapping[str, Any]) -> None:
-    given = getattr(trials.state, "hparams", None)
-    if given is None or not hasattr(trials.state, "key"):
-        raise InvalidType(
-            "population_based_training",
-            "the learner's state has no hyper-parameters",
-            got=f"a {type(trials.state).__name__}",
-            expected="a TrainState, as learner(...) makes it",
-            fix="Write a selection of your own: (key, trials) -> trials",
-        )
-    for name in explore:
-        choice("population_based_training", "the hyper-parameter to explore", name, given)
-    if not explore:
-        raise InvalidValue(
-            "population_based_training",
-            "there is nothing to explore",
-            got="explore={}",
-            expected="at least one hyper-parameter with its bounds",
-            fix="Pass explore={'learning_rate': (1e-5, 1.0)}",
-        )

@@ -13,14 +13,14 @@ class Background:
 
     def __init__(self):
         self._executor = futures.ThreadPoolExecutor(1, "jaxnn background")
-        self._job: futures.Future[None] | None = None
+        self._job: futures.Future[object] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether the job is still running."""
         return self._job is not None and not self._job.done()
 
-    def start(self, work: Callable[[], None]) -> None:
+    def start(self, work: Callable[[], object]) -> None:
         """Waits for the job before, raises its error, and starts `work`."""
         self.wait()
         self._job = self._executor.submit(work)

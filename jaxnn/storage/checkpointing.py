@@ -11,7 +11,8 @@ import time
 import warnings
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,17 +77,24 @@ class Checkpointer:
         self.config = plain(config)
         self.environment = plain(environment(training))
         self.folder = directory.path / CHECKPOINTS
+        self.lower = training.watch is None or training.watch.lower
         self.background = Background()
         self.saved_at = time.monotonic()
         self.saved_step = -1
         self.corrupt = 0
         # The engine takes a fifth of a second to import, which compiling hides.
-        self.background.start(_import_engine)
+        self.background.start(partial(import_module, "orbax.checkpoint"))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """The run's identity, see `identity`."""
         return plain(identity(self.training))
+
+    def prepare(self) -> None:
+        """Compiles the copy of the state in the background, so that the first save need not."""
+        if self.training.layout.members is None:  # members are copied in the layout that they have
+            like = jax.eval_shape(self.training.whole)
+            self.background.start(lambda: _lower(like).compile())
 
     def restore(self, resume: bool, allow_change: Collection[str]) -> RestoredRun | None:
         """Restores the run from its newest good checkpoint; returns `None` where it starts.
@@ -95,9 +103,21 @@ class Checkpointer:
           NoCheckpoint: if `resume` demands a checkpoint and there is none.
           Invalid: if the checkpoint is that of another run.
         """
-        newest = self._newest(allow_change)
+        newest = self.newest(allow_change)
         if newest is None:
-            return self._start(resume)
+            if resume:
+                raise NoCheckpoint(
+                    "fit",
+                    f"{self.directory.path} has no checkpoint to resume from",
+                    got=f"{self.corrupt} corrupt, now in quarantine" if self.corrupt else "none",
+                    expected="a good one",
+                    fix="Leave out resume (--resume), to start over",
+                )
+            if self.corrupt or (self.directory.path / RESULT).exists():
+                warnings.warn("no checkpoint is good: the run starts over", Caution, stacklevel=2)
+            self.directory.unfinish()
+            self.directory.cut(0)
+            return None
         content, trial = newest
         before, now = content["environment"], self.environment
         changes = [f"{n} {before.get(n)} -> {now[n]}" for n in now if before.get(n) != now[n]]
@@ -110,30 +130,21 @@ class Checkpointer:
             self.directory.unfinish()
         return RestoredRun(trial, content["step"], content["seconds"], rows)
 
-    def prepare(self) -> None:
-        """Compiles the copy of the state in the background, so that the first save need not."""
-        if self.training.layout.members is None:  # members are copied in the layout that they have
-            like = jax.eval_shape(self.training.whole)
-            self.background.start(lambda: _lower(like).compile() and None)
-
-    def newest(self) -> RestoredRun | None:
-        """Returns the newest good checkpoint, without rows; the journal is not cut."""
-        newest = self._newest(None)
-        return newest and RestoredRun(newest[1], newest[0]["step"], newest[0]["seconds"], [])
-
-    def _newest(self, allow_change: Collection[str] | None) -> tuple[dict[str, Any], Trial] | None:
+    def newest(
+        self, allow_change: Collection[str] | None = None
+    ) -> tuple[dict[str, Any], Trial] | None:
         """Returns manifest and trial of the newest good checkpoint, with the allowed changes.
 
-        `None` allows every change.
+        By default every change is allowed. The journal is not cut.
         """
         changes: dict[str, Any] = {}
 
         def check(content: Mapping[str, Any]) -> None:
-            same_jax = content["environment"].get("jax") == self.environment["jax"]
-            allowed = allow_change
+            saved, allowed = content["identity"], allow_change
             if allowed is None or self._config_implies_more(content["config"]):
-                allowed = {*content["identity"], *self.identity}
-            changes.update(check_identity(content["identity"], self.identity, allowed, same_jax))
+                allowed = {*saved, *self.identity}
+            same_jax = content["environment"].get("jax") == self.environment["jax"]
+            changes.update(check_identity(saved, self.identity, allowed, same_jax))
 
         def on_corrupt(path: Path, error: CorruptCheckpoint) -> None:
             self.corrupt += 1
@@ -153,39 +164,25 @@ class Checkpointer:
         changed = {name for name in {**before, **now} if before.get(name) != now.get(name)}
         return not changed <= set(self.training.hparams)
 
-    def _start(self, resume: bool) -> None:
-        if resume:
-            raise NoCheckpoint(
-                "fit",
-                f"{self.directory.path} has no checkpoint to resume from",
-                got=f"{self.corrupt} corrupt, now in quarantine" if self.corrupt else "none",
-                expected="a good one",
-                fix="Leave out resume (--resume), to start over",
-            )
-        if self.corrupt or (self.directory.path / RESULT).exists():
-            warnings.warn("no checkpoint is good: the run starts over", Caution, stacklevel=3)
-        self.directory.unfinish()
-        self.directory.cut(0)
-
     def _changed(self, trial: Trial, changes: Collection[str]) -> Trial:
         """Returns the trial with the hyper-parameters and the key that were changed on purpose."""
-        new = {}
+        state = trial.state
         given = [name for name in self.training.hparams if name in changes]
-        if given and not hasattr(trial.state, "hparams"):
+        if given and not hasattr(state, "hparams"):
             raise InvalidType(
                 "fit",
                 "the learner's state has no field for its hyper-parameters",
-                got=f"a {type(trial.state).__name__}, and another {', '.join(given)}",
+                got=f"a {type(state).__name__}, and another {', '.join(given)}",
                 expected="a state with a field hparams",
                 fix="Name another directory (--out), to start over",
             )
         if given:
-            new["hparams"] = dict(self.training.hparams)
+            state = state._replace(hparams=dict(self.training.hparams))
         if "key" in changes:
             fresh = self.training.whole()
             trial = trial._replace(order=fresh.order)
-            new |= {"key": fresh.state.key} if hasattr(trial.state, "key") else {}
-        return trial._replace(state=trial.state._replace(**new)) if new else trial
+            state = state._replace(key=fresh.state.key) if hasattr(state, "key") else state
+        return trial._replace(state=state)
 
     def snapshot(self, progress: Progress, *, now: bool = False) -> Snapshot | None:
         """Copies the state if it is time to save, without waiting for the device."""
@@ -194,9 +191,8 @@ class Checkpointer:
         every, step = self.saving.every, progress.step
         before = (step - 1) // self.training.every * self.training.every
         permanent = bool(every and progress.metrics and step // every > before // every)
-        if step == self.saved_step or not (
-            now or permanent or (waited and not self.background.busy)
-        ):
+        due = now or permanent or (waited and not self.background.busy)
+        if step == self.saved_step or not due:
             return None
         self.saved_at, self.saved_step = time.monotonic(), step
         arrays, good = _duplicate(progress.trial)
@@ -231,8 +227,7 @@ class Checkpointer:
             except OSError:
                 self.directory.check_owner()  # a new owner has removed the draft
                 raise
-            lower = self.training.watch is None or self.training.watch.lower
-            checkpoints.retain(self.folder, self.saving, lower)
+            checkpoints.retain(self.folder, self.saving, self.lower)
 
         self.background.start(work)
 
@@ -240,10 +235,8 @@ class Checkpointer:
         """Returns the last value of the watched metric, that of the best member in a population."""
         watch = self.training.watch
         values = [row[watch.metric] for row in rows if watch.metric in row] if watch else []
-        if watch is None or not values:
-            return None
-        finite = [value for value in np.ravel(values[-1]).tolist() if math.isfinite(value)]
-        return (min if watch.lower else max)(finite, default=None)
+        finite = [value for value in np.ravel(values[-1:]).tolist() if math.isfinite(value)]
+        return (min if self.lower else max)(finite, default=None)
 
     def wait(self) -> None:
         """Waits until the last save is on the disk, and raises its error."""
@@ -260,7 +253,3 @@ def _duplicate(trial):
 
 
 _lower = _duplicate.lower
-
-
-def _import_engine() -> None:
-    import orbax.checkpoint  # noqa: F401

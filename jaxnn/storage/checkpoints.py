@@ -9,6 +9,7 @@ corrupt one is moved to `quarantine`, never deleted, and the next older one is u
 deleted only after a newer one has been read back.
 """
 
+import itertools
 import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.checks import Explained, number, positive_integer
+from jaxnn.checks import number, positive_integer
 from jaxnn.storage import files
-from jaxnn.storage.engine import check_shapes, read_arrays, write_arrays
+from jaxnn.storage.engine import read_arrays, write_arrays
 from jaxnn.storage.manifest import (
     FILE,
     CorruptCheckpoint,
@@ -98,13 +99,8 @@ def write_checkpoint(
 ) -> None:
     """Writes a checkpoint, reads it back, and renames it to its final name.
 
-    Args:
-      folder: the folder of checkpoints.
-      step: the training steps done.
-      leaves: descriptions of the arrays.
-      arrays: on any devices; they must not change meanwhile.
-      fields: of the manifest.
-      before: is called right before the rename.
+    The `arrays` that the `leaves` describe may be on any devices; they must not change meanwhile.
+    `fields` are those of the manifest. `before` is called right before the rename.
 
     Raises:
       OSError: if it cannot be written, or reads back differently.
@@ -116,7 +112,12 @@ def write_checkpoint(
         draft.mkdir()
         write_arrays(draft / ARRAYS, arrays)
         digests = [_digest(np.asarray(array)) for array in arrays]
-        _read_back(draft, leaves, digests)
+        try:
+            for number, array in read_arrays(draft / ARRAYS, leaves):
+                if _digest(array) != digests[number]:
+                    raise ValueError(f"{leaves[number].name} does not read back as written")
+        except ValueError as error:
+            raise OSError(f"the draft {draft} cannot be used: {error}") from error
         content = encode_manifest({"step": step, **fields}, leaves, digests, draft)
         files.write(draft / FILE, content)
         read_manifest(draft)  # would be refused later too
@@ -127,34 +128,18 @@ def write_checkpoint(
         raise
 
 
-def _read_back(draft: Path, leaves: Sequence[Leaf], digests: Sequence[str]) -> None:
-    """Raises `OSError` unless the draft reads back as it was written."""
-    try:
-        shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
-        for number, array in read_arrays(draft / ARRAYS, shapes):
-            if _digest(array) != digests[number]:
-                raise OSError(f"{leaves[number].name} does not read back as written: {draft}")
-    except ValueError as error:
-        raise OSError(f"the draft does not read back: {draft}: {error}") from error
-
-
 def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) -> Any:
-    """Reads the arrays of a checkpoint.
+    """Reads the arrays of a checkpoint, given its folder and its manifest.
 
-    Args:
-      path: the folder of the checkpoint.
-      content: its manifest.
-      like: a tree of arrays or shapes with the structure of the result; by default the result is a
-        dict by name, with random keys as numbers.
+    Returns a tree with the structure of `like`, whose leaves are arrays or shapes. By default it
+    returns a dict by name, with random keys as numbers.
 
     Raises:
       CorruptCheckpoint: if an array is not as it was written.
     """
     leaves = leaves_in(content)
-    shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
     try:
-        check_shapes(path / ARRAYS, shapes)
-        arrays = [array for _, array in sorted(read_arrays(path / ARRAYS, shapes))]
+        arrays = [array for _, array in sorted(read_arrays(path / ARRAYS, leaves))]
     except Exception as error:  # the engine raises all kinds
         raise corrupt(path, f"arrays that cannot be read ({error})", "arrays") from error
     for leaf, array, each in zip(leaves, arrays, content["arrays"]):
@@ -167,15 +152,18 @@ def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) ->
 
 
 def verified(
-    folder: Path, on_corrupt: Callable[[Path, CorruptCheckpoint], None]
+    folder: Path,
+    on_corrupt: Callable[[Path, CorruptCheckpoint], None],
+    read: Callable[[Path], dict[str, Any]] = read_verified,
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yields `(path, manifest)` of the checkpoints whose files are as written, the newest first.
 
-    `on_corrupt` is called with each of the others.
+    `on_corrupt` is called with each of the others. With `read_manifest` to `read`, the manifests
+    alone are verified.
     """
     for path in folders(folder):
         try:
-            content = read_verified(path)
+            content = read(path)
         except CorruptCheckpoint as error:
             on_corrupt(path, error)
         else:
@@ -188,16 +176,10 @@ def newest(
     check: Callable[[Mapping[str, Any]], None],
     on_corrupt: Callable[[Path, CorruptCheckpoint], None],
 ) -> tuple[dict[str, Any], Any] | None:
-    """Reads the newest good checkpoint.
+    """Returns `(manifest, tree)` of the newest good checkpoint, `None` if none is good.
 
-    Args:
-      folder: the folder of checkpoints.
-      like: a tree of shapes with the structure of the result.
-      check: is called with the manifest, and raises if the checkpoint cannot be used.
-      on_corrupt: is called with each newer one that is corrupt.
-
-    Returns:
-      `(manifest, tree)`, or `None` if none is good.
+    The tree has the structure of `like`, a tree of shapes. `check` is called with the manifest, and
+    raises if the checkpoint cannot be used; `on_corrupt` with each newer one that is corrupt.
 
     Raises:
       InvalidType: if it holds other arrays, or `like` has dtypes that no checkpoint can hold.
@@ -220,23 +202,17 @@ def quarantine(path: Path, why: object) -> Path:
     if place.is_symlink():
         place.unlink()  # may lead anywhere
     place.mkdir(exist_ok=True)
-    number = 1
-    while (place / f"{path.name}-{number}").exists():
-        number += 1
-    target = place / f"{path.name}-{number}"
+    targets = (place / f"{path.name}-{number}" for number in itertools.count(1))
+    target = next(target for target in targets if not target.exists())
     files.rename(path, target)
     files.write(target.with_suffix(".txt"), f"{why}\n".encode(errors="replace"))
     return target
 
 
 def retain(folder: Path, saving: Saving, lower: bool) -> None:
-    """Deletes the checkpoints that are not retained."""
-    known: dict[int, Mapping[str, Any]] = {}
-    for step in steps(folder):
-        try:
-            known[step] = read_manifest(folder / name(step))
-        except Explained:
-            continue  # the run that resumes reports it
+    """Deletes the checkpoints that are not retained; a run that resumes reports corrupt ones."""
+    manifests = verified(folder, lambda path, error: None, read_manifest)
+    known = {int(path.name): content for path, content in manifests}
     for step in known.keys() - retained_steps(known, saving, lower):
         files.remove(folder / name(step))
 

@@ -143,17 +143,14 @@ class RunDirectory:
     def append(self, row: Mapping[str, Any]) -> None:
         """Appends a row to the journal, in one write."""
         self.check_owner()
-        file = os.open(self.path / ROWS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            line = json_files.encode(row) + b"\n"
-            if os.write(file, line) < len(line):
+        line = json_files.encode(row) + b"\n"
+        with open(self.path / ROWS, "ab", buffering=0) as file:
+            if os.write(file.fileno(), line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path / ROWS))
-            self.ends[row["step"]] = os.lseek(file, 0, os.SEEK_CUR)
-        finally:
-            os.close(file)
+            self.ends[row["step"]] = file.tell()
 
     def size(self, step: int) -> int:
-        """Returns the bytes of the rows up to a step, forced to the disk."""
+        """Forces the rows to the disk, and returns the bytes of those up to a step."""
         if (self.path / ROWS).exists():
             files.force(self.path / ROWS)
         return max((end for each, end in self.ends.items() if each <= step), default=0)
@@ -181,8 +178,7 @@ class RunDirectory:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes `result.json`, which finishes the run."""
-        if (self.path / ROWS).exists():
-            files.force(self.path / ROWS)
+        self.size(0)  # forces the rows to the disk
         self.write_json(RESULT, result)
 
     @property

@@ -1,10 +1,11 @@
 """The manifest of a checkpoint: a description of every array, and digests that reveal corruption.
 
-It has the sha256 of each array's bytes as they were in memory, so that no storage can change one
-unnoticed; the sha256 of each file; and last its own. Nothing in it is trusted before these agree,
-and no name in it chooses where anything is written.
+It has the sha256 of each array's bytes in memory, so that no storage can change one unnoticed; the
+sha256 of each file; and last its own. Nothing in it is trusted before these agree, and no name in
+it chooses where anything is written.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ _FIELDS = {
     "config": dict,
     "identity": dict,
     "environment": dict,
+    "eval_path": str,
 }
 
 
@@ -65,6 +67,11 @@ class Leaf:
         """Its bytes."""
         return int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
 
+    @property
+    def is_storable(self) -> bool:
+        """Whether a checkpoint can hold arrays of this dtype."""
+        return self.dtype in _DTYPES and self.keys in (None, *_KEYS)
+
     def __str__(self) -> str:
         return f"{self.keys + ' keys as ' if self.keys else ''}{self.dtype}{list(self.shape)}"
 
@@ -76,14 +83,13 @@ def leaves_of(tree: Any) -> list[Leaf]:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
             data = jax.eval_shape(jax.random.key_data, array)
-            impl = str(jax.random.key_impl(array)) if isinstance(array, jax.Array) else None
-            impl = impl or _impl(array.dtype)
-            return Leaf(name, str(data.dtype), data.shape, impl)
+            return Leaf(name, str(data.dtype), data.shape, _impl(array.dtype))
         return Leaf(name, str(array.dtype), tuple(array.shape))
 
     return [leaf(path, array) for path, array in jax.tree.leaves_with_path(tree)]
 
 
+@functools.cache
 def _impl(dtype: Any) -> str:
     for impl in _KEYS:
         if jax.eval_shape(lambda i=impl: jax.random.key(0, impl=i)).dtype == dtype:
@@ -113,7 +119,7 @@ def _is_absent(leaf: Leaf, names: set[str]) -> bool:
 def check_dtypes(leaves: Sequence[Leaf]) -> None:
     """Raises `InvalidType` unless a checkpoint can hold arrays of these dtypes."""
     for leaf in leaves:
-        if leaf.dtype not in _DTYPES or leaf.keys not in (None, *_KEYS):
+        if not leaf.is_storable:
             raise InvalidType(
                 "checkpoint",
                 f"{leaf.name} has a dtype that no checkpoint can hold",
@@ -127,19 +133,20 @@ def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> No
     """Raises `InvalidType`, naming the first difference, unless a checkpoint holds these arrays."""
     names = {leaf.name for leaf in saved}
     wanted = [leaf for leaf in wanted if not _is_absent(leaf, names)]
+    if list(saved) == list(wanted):
+        return
     got, expected = ({leaf.name: leaf for leaf in leaves} for leaves in (saved, wanted))
     differs = [name for name in [*expected, *got] if got.get(name) != expected.get(name)]
-    if differs or list(saved) != list(wanted):
-        # The state says more than the metrics that follow from it.
-        name = next((n for n in differs if n.startswith("state/")), next(iter(differs), ""))
-        raise InvalidType(
-            "checkpoint",
-            f"{where} is that of another network, optimizer, population or of other metrics",
-            got=f"{got.get(name, 'nothing')} at {name}" if differs else "arrays in another order",
-            expected=f"{expected.get(name, 'nothing')} there" if differs else "the same order",
-            fix="Train with the network and optimizer that wrote it, name another directory"
-            " (--out), or load the parameters that fit with jaxnn.warm_start",
-        )
+    # The state says more than the metrics that follow from it.
+    name = min(differs, key=lambda name: not name.startswith("state/"), default="")
+    raise InvalidType(
+        "checkpoint",
+        f"{where} is that of another network, optimizer, population or of other metrics",
+        got=f"{got.get(name, 'nothing')} at {name}" if differs else "arrays in another order",
+        expected=f"{expected.get(name, 'nothing')} there" if differs else "the same order",
+        fix="Train with the network and optimizer that wrote it, name another directory"
+        " (--out), or load the parameters that fit with jaxnn.warm_start",
+    )
 
 
 def encode_manifest(
@@ -203,14 +210,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         content = decode(files.read(folder / FILE))
-        own = content.pop("sha256")
-        intact = own == _own(content)
+        intact = content.pop("sha256") == _own(content)
     except (*_PARSE_ERRORS, FileNotFoundError, NotADirectoryError) as error:
         raise corrupt(folder, f"{FILE} that cannot be read ({error})", "the manifest") from None
-    except OSError as error:
+    except OSError:
         if (folder / FILE).is_symlink():
             raise corrupt(folder, f"{FILE} that is a symbolic link", "a file") from None
-        raise error
+        raise
     if not intact:
         raise corrupt(folder, f"{FILE} with other bytes", "those that were written")
     number = content.get("format")
@@ -242,24 +248,23 @@ def _check_content(content: dict[str, Any]) -> None:
 
     So no file can ask for more memory than it has bytes.
     """
+    content = {"eval_path": "", **content}  # which manifests before 2026-12 lack
     for name, kind in _FIELDS.items():
         value = content.get(name)
         negative = isinstance(value, int) and value < 0
         # Python takes a boolean for an int.
         if not isinstance(value, kind) or isinstance(value, bool) or negative:
             raise ValueError(f"without {name}")
-    if not isinstance(content.get("eval_path", ""), str):
-        raise ValueError("eval_path is not a string")
+    leaves, sizes = leaves_in(content), {each["name"]: each["size"] for each in content["files"]}
     for each in (*content["arrays"], *content["files"]):
         if not isinstance(each["name"], str) or not isinstance(each["sha256"], str):
             raise ValueError("a name or a digest is not a string")
-    for leaf in leaves_in(content):
-        if leaf.dtype not in _DTYPES or leaf.keys not in (None, *_KEYS):
+    for leaf in leaves:
+        if not leaf.is_storable:
             raise ValueError(f"{leaf.name} has the dtype {leaf}")
         if not all(type(n) is int and n >= 0 for n in leaf.shape):
             raise ValueError(f"{leaf.name} has the shape {leaf.shape}")
-    sizes = {each["name"]: each["size"] for each in content["files"]}
-    if sum(leaf.size for leaf in leaves_in(content)) > sum(sizes.values()):
+    if sum(leaf.size for leaf in leaves) > sum(sizes.values()):
         raise ValueError("its arrays are larger than its files")
     if len(sizes) < len(content["files"]) or not all(map(files.is_safe, sizes)):
         raise ValueError("a file has a name that is not allowed")

@@ -15,7 +15,7 @@ that holds its own state. Combinators and transforms pass it on like any state, 
 stacks it, and at the top it is taken out again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import jax
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxnn.calls import apply_inner, does_pass_inputs, inside, join
 from jaxnn.checks import InvalidValue, kind
 from jaxnn.names import listing, picked
-from jaxnn.network import Network, wrap
+from jaxnn.network import Network, walk, wrap
 from jaxnn.typing import Any
 
 
@@ -32,7 +32,6 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
     """Gives the outputs of parts beside those of the network: `(outputs, {path: its outputs})`.
 
     Args:
-      network: any network.
       patterns: the paths of parts, in which `*` stands for any characters. Of a part inside
         `repeat` the outputs of all layers are given, `[batch, layers, ...]`; of one inside other
         transforms its own, as it computes them. The path of the whole is `""`.
@@ -42,7 +41,7 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
       InvalidValue: if a pattern matches no part; the parts are listed.
     """
     kind("capture", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
-    paths = picked("capture", patterns, dict.fromkeys(_paths(network)))
+    paths = picked("capture", patterns, dict.fromkeys(path for path, _ in walk(network)))
     owner = object()
 
     def apply(params, state, inputs, *, key=None):
@@ -60,13 +59,7 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
             )
         return (outputs, {path: captured[path] for path in paths}), after
 
-    return wrap(network, network.init, apply, "capture", patterns=tuple(patterns))
-
-
-def _paths(network: Network, path: str = "") -> Iterator[str]:
-    for name, child in network.parts.children:
-        yield from _paths(child, join(path, name))
-    yield path
+    return wrap(network, "capture", apply, None, patterns=tuple(patterns))
 
 
 @dataclass(frozen=True)
@@ -106,7 +99,11 @@ def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
             inner = clean(node.state)
             if node.owner is not owner:
                 return replace(node, state=inner)
-            captured.setdefault(node.path, node.batch_first())  # the innermost first
+            leaves, structure = jax.tree.flatten(node.outputs)
+            # The axes of layers, which a loop puts in front, go after the batch.
+            moved = (jnp.moveaxis(x, x.ndim - rank, 0) for x, rank in zip(leaves, node.ranks))
+            # The innermost comes first.
+            captured.setdefault(node.path, jax.tree.unflatten(structure, moved))
             return inner
         if not isinstance(node, dict):
             return node
@@ -131,9 +128,3 @@ class _Captured:
     owner: Any = field(metadata={"static": True})
     path: str = field(metadata={"static": True})
     ranks: tuple[int, ...] = field(metadata={"static": True})
-
-    def batch_first(self) -> Any:
-        """Returns the outputs with the axes of layers, which a loop puts in front, after one."""
-        leaves, structure = jax.tree.flatten(self.outputs)
-        moved = [jnp.moveaxis(x, x.ndim - rank, 0) for x, rank in zip(leaves, self.ranks)]
-        return jax.tree.unflatten(structure, moved)

@@ -1,7 +1,7 @@
 """Parameters that training leaves as they are: they become state.
 
-What is no parameter has no gradient, no place in the optimizer's memory and no weight decay, and
-costs none of these. Rules over names say what is frozen; usually it comes from somewhere:
+What is no parameter has no gradient, no place in the optimizer's memory and no weight decay.
+Usually it comes from somewhere:
 
     started = warm_start(mlp([64, 64], 3), params, inputs, {"output": None})
     freeze(started.network, {"output": False, "*": True})
@@ -20,11 +20,9 @@ in inference is given no key, in the network before:
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
 >>> network = freeze(mlp([8], 2), {"hidden_*": True})
->>> params, state = network.init(jax.random.key(0), jnp.ones((1, 4)))
->>> jax.tree.map(jnp.shape, params)
-{'output': {'bias': (2,), 'weight': (8, 2)}}
->>> jax.tree.map(jnp.shape, state)
-{'frozen': {'hidden_1': {'bias': (8,), 'weight': (4, 8)}}}
+>>> jax.tree.map(jnp.shape, network.init(jax.random.key(0), jnp.ones((1, 4))))
+({'output': {'bias': (2,), 'weight': (8, 2)}}, \
+{'frozen': {'hidden_1': {'bias': (8,), 'weight': (4, 8)}}})
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,9 +30,8 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from jaxnn.calls import apply_inner
-from jaxnn.checks import kind
 from jaxnn.names import chosen, named_leaves, pairs_of
-from jaxnn.network import Network, wrap
+from jaxnn.network import Network, without_empty, wrap
 from jaxnn.typing import Any, Callable
 
 
@@ -45,7 +42,6 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
     each only if there is any. Nodes that are left without parameters are left out.
 
     Args:
-      network: any network.
       rules: `{pattern: whether it is frozen}` over the names of the parameters, as in
         `jaxnn.names`: the first that matches counts, and what none matches is trained.
 
@@ -53,23 +49,22 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
       InvalidType: if the network or a rule has the wrong type.
       InvalidValue: when initialised, if a rule matches nothing; the names are listed.
     """
-    kind("freeze", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     rules = pairs_of("freeze", rules)
 
     def init(key, inputs):
         params, state = network.init(key, inputs)
-        names = chosen("freeze", rules, named_leaves(params))
+        names = set(chosen("freeze", rules, named_leaves(params)))
         trained = filter_leaves(params, lambda name: name not in names)
         frozen = filter_leaves(params, names.__contains__)
-        return trained, without_empty(frozen=frozen, network=state)
+        return trained, without_empty({"frozen": frozen, "network": state})
 
     def apply(params, state, inputs, *, key=None):
         frozen = state.get("frozen", {})
         whole = merge(frozen, params)
         outputs, after = apply_inner(network, whole, state.get("network", {}), inputs, key)
-        return outputs, without_empty(frozen=frozen, network=after)
+        return outputs, without_empty({"frozen": frozen, "network": after})
 
-    return wrap(network, init, apply, "freeze", rules=tuple(rules))
+    return wrap(network, "freeze", apply, init, rules=tuple(rules))
 
 
 def filter_leaves(tree: Any, keep: Callable[[str], bool]) -> Any:
@@ -88,8 +83,7 @@ def filter_leaves(tree: Any, keep: Callable[[str], bool]) -> Any:
 def _prune(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
-    pruned = {key: _prune(value) for key, value in tree.items()}
-    return {key: value for key, value in pruned.items() if jax.tree.leaves(value)}
+    return without_empty({key: _prune(value) for key, value in tree.items()})
 
 
 def merge(left: Any, right: Any) -> Any:
@@ -108,8 +102,3 @@ def merge(left: Any, right: Any) -> Any:
     nodes, structure = jax.tree.flatten(left, is_leaf=lambda node: node is not left)
     others = jax.tree.leaves(right, is_leaf=lambda node: node is not right)
     return jax.tree.unflatten(structure, map(merge, nodes, others))
-
-
-def without_empty(**trees: Any) -> dict[str, Any]:
-    """Returns the trees that have arrays, by name."""
-    return {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}

@@ -4,11 +4,7 @@ To each chosen weight `[..., n, m]` is added a product of two thin matrices, `do
 and `up` `[..., rank, m]`, and only these are trained. `up` starts at 0, so at first nothing is
 changed. The weights themselves are state, and usually come from somewhere:
 
-    started = warm_start(model, params, inputs)
-    adapted = lora(started.network, {"*/weight": True}, rank=8)
-
-The parameters are then the adapters alone, to save and to load; `merge_lora` adds them to the
-weights.
+    adapted = lora(warm_start(model, params, inputs).network, {"*/weight": True}, rank=8)
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
@@ -28,11 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.calls import apply_inner, part_key
-from jaxnn.checks import InvalidValue, kind, positive, positive_integer
+from jaxnn.checks import InvalidValue, positive, positive_integer
 from jaxnn.layers._linear import flat_draw
 from jaxnn.names import chosen, listing, named_leaves, pairs_of
-from jaxnn.network import Network, wrap
-from jaxnn.transforms._freeze import filter_leaves, without_empty
+from jaxnn.network import Network, without_empty, wrap
+from jaxnn.transforms._freeze import filter_leaves
 from jaxnn.typing import Any, Number, Params, State
 
 
@@ -50,7 +46,6 @@ def lora(
     last only if there is any.
 
     Args:
-      network: any network.
       rules: `{pattern: whether it is adapted}` over the names of the parameters, as in
         `jaxnn.names`: the first that matches counts, and what none matches stays as it is. Of more
         than two axes all but the last two are a batch of matrices: the layers of `repeat`, or the
@@ -68,7 +63,6 @@ def lora(
     Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, section 4.1,
     https://arxiv.org/abs/2106.09685.
     """
-    kind("lora", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     rules = pairs_of("lora", rules)
     rank = positive_integer("lora", "rank", rank)
     positive("lora", "scale", scale)
@@ -78,41 +72,33 @@ def lora(
         weights = _weights(rules, base)
         adapters = _adapters(part_key(key, "lora"), weights, rank)
         adapted = filter_leaves(base, weights.__contains__)
-        params = jax.tree.unflatten(
-            jax.tree.structure(adapted), [adapters[name] for name in named_leaves(adapted)]
-        )
+        ordered = [adapters[name] for name in named_leaves(adapted)]
+        params = jax.tree.unflatten(jax.tree.structure(adapted), ordered)
         factor = jnp.asarray(scale / rank, jnp.float32)
-        return params, without_empty(base=base, scale=factor, network=state)
+        return params, without_empty({"base": base, "scale": factor, "network": state})
 
     def apply(params, state, inputs, *, key=None):
         outputs, after = apply_inner(network, *merge_lora(params, state), inputs, key)
-        return outputs, without_empty(base=state["base"], scale=state["scale"], network=after)
+        return outputs, without_empty(
+            {"base": state["base"], "scale": state["scale"], "network": after}
+        )
 
     shown = scale if isinstance(scale, int | float) else "traced"
-    return wrap(network, init, apply, "lora", rules=tuple(rules), rank=rank, scale=shown)
+    return wrap(network, "lora", apply, init, rules=tuple(rules), rank=rank, scale=shown)
 
 
 def merge_lora(params: Params, state: State) -> tuple[Params, State]:
-    """Returns `(params, state)` of the network inside `lora`, the adapters added to its weights.
-
-    Args:
-      params: the adapters, as `lora` initialises them and training adjusts them.
-      state: what goes with them.
-    """
-    return _sums(state["base"], params, state["scale"]), state.get("network", {})
-
-
-def _sums(base: Any, adapters: Any, scale: Any) -> Any:
-    by_name, sums = named_leaves(adapters), []
-    for name, weight in named_leaves(base).items():
+    """Returns `(params, state)` of the network inside `lora`, the adapters added to its weights."""
+    by_name, sums = named_leaves(params), []
+    for name, weight in named_leaves(state["base"]).items():
         down, up = (by_name.get(f"{name}/{side}".lstrip("/")) for side in ("down", "up"))
         if down is not None and up is not None:
-            change = down @ up
+            change, scale = down @ up, state["scale"]
             # Inside `repeat` each layer has a scale.
-            factor = scale.reshape(scale.shape + (1,) * (change.ndim - scale.ndim))
-            weight = weight + (factor.astype(change.dtype) * change).astype(weight.dtype)
+            scale = scale.reshape(scale.shape + (1,) * (change.ndim - scale.ndim))
+            weight = weight + (scale.astype(change.dtype) * change).astype(weight.dtype)
         sums.append(weight)
-    return jax.tree.unflatten(jax.tree.structure(base), sums)
+    return jax.tree.unflatten(jax.tree.structure(state["base"]), sums), state.get("network", {})
 
 
 def _weights(rules: Any, base: Any) -> dict[str, Any]:
@@ -120,14 +106,12 @@ def _weights(rules: Any, base: Any) -> dict[str, Any]:
     leaves = named_leaves(base)
     weights = {name: leaves[name] for name in chosen("lora", rules, leaves)}
     matrices = [name for name, leaf in leaves.items() if leaf.ndim > 1]
-    wrong = [name for name, leaf in weights.items() if leaf.ndim < 2]
+    wrong = [f"{name} of shape {x.shape}" for name, x in weights.items() if x.ndim < 2]
     if wrong or not weights:
         raise InvalidValue(
             "lora",
             "a parameter that is chosen is no matrix" if wrong else "no weight is chosen",
-            got=f"{wrong[0]} of shape {weights[wrong[0]].shape}"
-            if wrong
-            else f"rules {dict(rules)}",
+            got=wrong[0] if wrong else f"rules {dict(rules)}",
             expected=f"some of {listing(matrices)}",
             fix="Choose weights alone: {'*weight': True}",
         )

@@ -17,10 +17,12 @@ computations into one again, and nothing is saved.)
 [[True, True]]
 """
 
+from functools import partial
+
 import jax
 
 from jaxnn.calls import apply_inner
-from jaxnn.checks import choice, kind
+from jaxnn.checks import choice
 from jaxnn.network import Network, wrap
 from jaxnn.typing import Callable
 
@@ -34,7 +36,6 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
     """Computes a network as it is, and again when the gradient is taken, instead of keeping it.
 
     Args:
-      network: any network.
       policy: what is stored beside the inputs: `"nothing"`, `"dots"` (the results of matrix
         products), `"dots_with_no_batch_dims"` (those of products with weights, not those between
         activations as in attention), `"everything"` (as without `remat`), or any policy of
@@ -47,16 +48,13 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
     Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016,
     https://arxiv.org/abs/1604.06174.
     """
-    kind("remat", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     if not callable(policy):
         choice("remat", "policy", policy, _POLICIES)
     saved = policy if callable(policy) else _POLICIES[policy]
 
     def apply(params, state, inputs, *, key=None):
-        def plain(params, state, inputs, key):
-            return apply_inner(network, params, state, inputs, key)
-
-        return jax.checkpoint(plain, policy=saved)(params, state, inputs, key)
+        plain = jax.checkpoint(partial(apply_inner, network), policy=saved)
+        return plain(params, state, inputs, key)
 
     shown = getattr(policy, "__name__", policy)
-    return wrap(network, network.init, apply, "remat", policy=shown)
+    return wrap(network, "remat", apply, None, policy=shown)

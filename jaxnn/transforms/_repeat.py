@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.calls import apply_inner, frames
-from jaxnn.checks import InvalidValue, kind, positive_integer
+from jaxnn.checks import InvalidValue, positive_integer
 from jaxnn.network import Network, wrap
 from jaxnn.typing import Any
 
@@ -40,14 +40,14 @@ def repeat(network: Network, times: int) -> Network:
       InvalidValue: if `times` is not positive; when traced, if the outputs of a layer could not be
         the inputs of the next.
     """
-    kind("repeat", "network", network, Network, fix="Pass a layer, such as residual(linear(64))")
     times = positive_integer("repeat", "times", times)
 
     def init(key, inputs):
         # A loop too: the draws of one layer are compiled, and each layer is as it would be alone.
-        return jax.lax.map(
-            lambda number: network.init(jax.random.fold_in(key, number), inputs), jnp.arange(times)
-        )
+        def layer(number):
+            return network.init(jax.random.fold_in(key, number), inputs)
+
+        return jax.lax.map(layer, jnp.arange(times))
 
     def apply(params, state, inputs, *, key=None):
         def call(inputs, own):
@@ -62,13 +62,11 @@ def repeat(network: Network, times: int) -> Network:
 
         layers = (jnp.arange(times), params, state)
         if frames():  # one of them may change in which dtype a layer computes
-            form, _ = jax.eval_shape(
-                lambda layers: call(inputs, jax.tree.map(lambda x: x[0], layers)), layers
-            )
-            inputs = _in_dtypes_of(form, inputs)
+            first = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), layers)
+            inputs = _in_dtypes_of(jax.eval_shape(call, inputs, first)[0], inputs)
         return jax.lax.scan(layer, inputs, layers)
 
-    whole = wrap(network, init, apply, "repeat", times=times)
+    whole = wrap(network, "repeat", apply, init, times=times)
     return whole._replace(parts=whole.parts._replace(times=times))
 
 

@@ -2,13 +2,7 @@
 
 Its `init` gives arrays of the other network in place of those that it would draw; all else is as it
 was. So whatever initialises the network begins from them, an optimizer that keeps averages of the
-parameters as well:
-
-    started = warm_start(
-        mlp([64, 64], 3), params, inputs, {"hidden_1": "layers/first", "output": None}
-    )
-    print(started.table)
-    run = fit(learner(started.network, ...), ...)
+parameters as well.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
@@ -37,28 +31,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, kind
+from jaxnn.formatting import aligned
 from jaxnn.names import Match, listing, matched, named_leaves, nearest
 from jaxnn.network import Network
 from jaxnn.typing import Any, Array, Callable, Params, State
 
 
 class Origin(NamedTuple):
-    """Where a leaf of the new network comes from, or that a leaf of the source is not used.
+    """Where a leaf of the new network comes from, or that a leaf of the source is not used."""
 
-    Attributes:
-      name: of the leaf in the new network; `""` for one of the source that is not used.
-      tree: what the leaf is part of, `"params"` or `"state"`.
-      shape: its shape.
-      origin: `"taken"` as it is, `"changed"` by a function of the rules, `"initialised"` as without
-        a source, or `"not used"`.
-      source: the name of the leaf in the source; `""` for one that is initialised.
-    """
-
-    name: str
+    name: str  # in the new network; "" for a leaf of the source that is not used
     tree: Literal["params", "state"]
     shape: tuple[int, ...]
-    origin: Literal["taken", "changed", "initialised", "not used"]
-    source: str
+    origin: Literal["taken", "changed", "initialised", "not used"]  # changed by a rule's function
+    source: str  # its name in the source; "" for one that is initialised
 
 
 @dataclass(frozen=True)
@@ -69,23 +55,14 @@ class Origins:
     unused: tuple[Origin, ...]
 
     def __str__(self) -> str:
-        lines = [Origin._fields, *(tuple(map(str, row)) for row in (*self.rows, *self.unused))]
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-            for line in lines
-        )
+        rows = (tuple(map(str, row)) for row in (*self.rows, *self.unused))
+        return aligned([Origin._fields, *rows], "<<<<<")
 
     __repr__ = __str__
 
 
 class WarmStart(NamedTuple):
-    """A network that starts from another one's parameters.
-
-    Attributes:
-      network: as it was given, but for `init`.
-      table: the origin of every leaf.
-    """
+    """A network that starts from another one's parameters, and the origin of every leaf."""
 
     network: Network
     table: Origins
@@ -101,7 +78,7 @@ class _Taking(NamedTuple):
 
     def value(self, leaf: Any) -> Any:
         """Returns the array for a leaf of the new network: a copy, since it may be donated."""
-        # By way of the host: where the source lies, on which devices, is no matter of the program.
+        # By way of the host: on which devices the source lies is no matter of the program.
         array = jnp.array(np.asarray(self.array))
         return array if self.change is None else self.change(array, leaf.shape)
 
@@ -127,10 +104,9 @@ def warm_start(
       leaf for that shape, such as `resize(0)` or `lambda array, shape: array.T`.
     - a pair `(name, function)`: both.
 
-    What the network keeps beside its parameters, such as the running statistics of `batch_norm`,
-    belongs to the parameters: it is taken from the source's `state` in the same way, by the same
-    rules. Without it, normalized features would be far off until the statistics have
-    converged again; so a network with a state needs the source's, or `{}` where there is none.
+    What the network keeps beside its parameters, such as the running statistics of `batch_norm`, is
+    taken from the source's `state` in the same way: without it, normalized features would be far
+    off until the statistics have converged again.
 
     A network built from hyper-parameters may be started within the function that builds it, which
     is then traced: `learner(lambda h: warm_start(mlp([64], 10, dropout=h["dropout"]), params,
@@ -142,14 +118,11 @@ def warm_start(
 
     Args:
       network: the new network, any `Network`.
-      params: of the source, by name: a pytree of arrays.
+      params: of the source: a pytree of arrays.
       inputs: an example of what the network gets, arrays or `jax.ShapeDtypeStruct`s, with the batch
         in front.
       rules: what not to take by name: `{pattern: what}`, or pairs; the first that matches counts.
-      state: of the source, by name; needed if the network has a state, may be `{}`.
-
-    Returns:
-      The network, and a table of what is taken and what is not, to print or to read.
+      state: of the source; needed if the network has a state, `{}` where there is none.
 
     Raises:
       InvalidType: if an argument has the wrong type, or a leaf has another dtype.
@@ -159,9 +132,8 @@ def warm_start(
     """
     fix = "Pass mlp([64], 10), from_flax(model), or what a function of hyper-parameters returns"
     kind("warm_start", "network", network, Network, fix=fix)
-    ours = [
-        *map(named_leaves, jax.eval_shape(lambda x: network.init(jax.random.key(0), x), inputs))
-    ]
+    shapes = jax.eval_shape(network.init, jax.random.key(0), inputs)
+    ours = [named_leaves(tree) for tree in shapes]
     theirs = [named_leaves(params), named_leaves(state)]
     if ours[1] and state is None:
         raise InvalidValue(
@@ -199,11 +171,9 @@ def resize(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:
 
     For parameters that are samples of something smooth, such as the embeddings of the positions in
     a longer sequence, `{"positions": resize(0)}`, or of the patches `[rows, columns, features]` of
-    a larger image, `resize(0, 1)`. Nodes, features and classes have no order: between two of them
-    there is nothing to interpolate.
-
-    Positions are the centres of equal intervals, as pixels are; to have fewer of them averages over
-    their neighbours. `jax.image.resize(..., "linear")` says more.
+    a larger image, `resize(0, 1)`; not for nodes, features or classes, which have no order. It is
+    `jax.image.resize(..., "linear")`: positions are the centres of equal intervals, and fewer of
+    them are averages over neighbours.
 
     Args:
       *axes: which may have another length, from 0.
@@ -271,13 +241,13 @@ def _taking(name: str, match: Match | None, source: dict[str, Any]) -> _Taking |
 
 
 def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
-    array, source, change = taking.array, taking.source, taking.change
-    if change is None:
-        dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
-        got, wrong = jax.ShapeDtypeStruct(np.shape(array), dtype), f"the source of {name}"
-    else:
+    source, change = taking.source, taking.change
+    got, wrong = taking.array, f"the source of {name}"
+    if change is not None:
         got = jax.eval_shape(lambda: taking.value(leaf))
         wrong = f"what the rule {taking.pattern!r} makes for {name}"
+    elif not hasattr(got, "dtype"):
+        got = np.asarray(got)
     if not hasattr(got, "shape"):
         raise InvalidType(
             "warm_start",
@@ -286,31 +256,25 @@ def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
             expected=f"an array of shape {leaf.shape}",
             fix="Return the array alone from the function",
         )
-    if got.shape != leaf.shape:
-        fix = (
-            f"Begin the rules with {name!r}: None to initialise it, or say with a function (array,"
-            " shape) -> array what to make of it, such as resize(0) of positions"
-        )
-        if got.shape[1:] == leaf.shape:
+    for aspect, error in (("shape", InvalidValue), ("dtype", InvalidType)):
+        if getattr(got, aspect) == getattr(leaf, aspect):
+            continue
+        fix = f"Begin the rules with {name!r}: None to initialise it, or say with a function"
+        fix += " (array, shape) -> array what to make of it, such as resize(0) of positions"
+        if change:
+            fix = f"Return an array of that {aspect} from the function"
+        elif aspect == "dtype":
+            rule = f"lambda array, shape: array.astype('{leaf.dtype}')"
+            rule = rule if source == name else f"({source!r}, {rule})"
+            fix = f"Begin the rules with {name!r}: {rule} to convert it"
+        elif got.shape[1:] == leaf.shape:
             fix = "Pass one member of the population: jax.tree.map(lambda x: x[0], params)"
-        raise InvalidValue(
+        raise error(
             "warm_start",
-            f"{wrong} has another shape",
-            got=f"{source!r} of shape {got.shape}",
-            expected=f"shape {leaf.shape}",
-            fix="Return an array of that shape from the function" if change else fix,
-        )
-    if got.dtype != leaf.dtype:
-        convert = f"lambda array, shape: array.astype('{leaf.dtype}')"
-        rule = convert if source == name else f"({source!r}, {convert})"
-        raise InvalidType(
-            "warm_start",
-            f"{wrong} has another dtype",
-            got=f"{source!r} of dtype {got.dtype}",
-            expected=f"dtype {leaf.dtype}",
-            fix="Return an array of that dtype from the function"
-            if change
-            else f"Begin the rules with {name!r}: {rule} to convert it",
+            f"{wrong} has another {aspect}",
+            got=f"{source!r} of {aspect} {getattr(got, aspect)}",
+            expected=f"{aspect} {getattr(leaf, aspect)}",
+            fix=fix,
         )
 
 
@@ -335,14 +299,13 @@ def _replaced(drawn: Any, shapes: dict[str, Any], takings: dict[str, _Taking]) -
 def _origins(ours: Any, theirs: Any, takings: Any) -> Origins:
     rows, unused = [], []
     for tree, new, source, taken in zip(("params", "state"), ours, theirs, takings):
+        left = dict(source)
         for name, leaf in new.items():
             origin, of = "initialised", ""
             if name in taken:
                 origin = "taken" if taken[name].change is None else "changed"
                 of = taken[name].source
+                left.pop(of, None)
             rows.append(Origin(name, tree, leaf.shape, origin, of))
-        used = {taking.source for taking in taken.values()}
-        for name, leaf in source.items():
-            if name not in used:
-                unused.append(Origin("", tree, np.shape(leaf), "not used", name))
+        unused += [Origin("", tree, np.shape(x), "not used", name) for name, x in left.items()]
     return Origins(tuple(rows), tuple(unused))

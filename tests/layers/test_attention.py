@@ -155,15 +155,19 @@ def whole(*shape):
 ERRORS = [
     (
         lambda: jaxnn.attention(10, heads=4),
-        ["attention: features do not divide by heads", "features=10 and heads=4", "features=8"],
+        [
+            "attention: features is not a multiple of heads",
+            "features=10 and heads=4",
+            "features=12, or heads=2",
+        ],
     ),
     (
         lambda: jaxnn.attention(8, heads=4, kv_heads=3),
-        ["heads do not divide by kv_heads", "heads=4 and kv_heads=3", "heads divisible by 3"],
+        ["heads is not a multiple of kv_heads", "heads=4 and kv_heads=3", "kv_heads=1"],
     ),
     (
         lambda: jaxnn.attention(9, heads=3, rotary=100.0),
-        ["head_features do not divide", "head_features=3", "head_features=4"],
+        ["head_features is not a multiple", "head_features=3", "head_features=4"],
     ),
     (lambda: jaxnn.attention(8, heads=0), ["heads is out of range", "heads=0"]),
     (

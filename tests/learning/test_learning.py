@@ -304,7 +304,7 @@ MISTAKES = [
     (lambda: jaxnn.accumulate(plain(), 0), "accumulate: parts is out of range. Got parts=0"),
     (
         lambda: steps(jaxnn.accumulate(plain(), 5), [BATCH]),
-        r"does not divide into the parts. Got a batch of 12 and parts=5; .* Make the batch size 15",
+        r"is not a multiple of parts. Got batch_size=12 and parts=5; .* batch_size=15, or parts=1",
     ),
     (lambda: jaxnn.average(plain(), decay=0.0), "average: decay is out of range. Got decay=0.0"),
     (lambda: jaxnn.average(plain(), decay=1.5), "average: decay is out of range"),

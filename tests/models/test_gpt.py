@@ -270,7 +270,7 @@ def test_a_wrapper_that_drops_the_memory_is_refused():
     ("settings", "words"),
     [
         ({"form": "gpt3"}, "form is unknown"),
-        ({"heads": 5}, "features do not divide by heads"),
+        ({"heads": 5}, "features is not a multiple of heads"),
         ({"layers": 0}, "layers is out of range"),
         ({"dropout": -0.1}, "dropout is out of range"),
     ],

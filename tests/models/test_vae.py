@@ -102,7 +102,7 @@ CASES = {
     ),
     "a size in the place of a decoder": (
         lambda: jaxnn.vae(jaxnn.mlp([4], 4), 10),
-        InvalidType, r"the decoder is not a network. Got a int", r"Pass vae\(mlp",
+        InvalidType, r"vae: decoder has the wrong type. Got a int", r"Pass vae\(mlp",
     ),
 }  # fmt: skip
 

@@ -26,8 +26,8 @@ def test_the_cells_are_the_counts():
     legible(figure)
     axes, key = figure.axes
     expected = sklearn.metrics.confusion_matrix(labels, predictions)
-    found = written(axes)  # across is predicted, down is true
-    assert found == {(j, i): str(n) for (i, j), n in np.ndenumerate(expected) if n}
+    shown = written(axes)  # across is predicted, down is true
+    assert shown == {(j, i): str(n) for (i, j), n in np.ndenumerate(expected) if n}
     right = int(np.trace(expected))
     assert axes.get_title(loc="left") == f"{right} of 360 right: {right / 3.6:.3g} %"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
@@ -68,8 +68,8 @@ def test_names_stand_at_their_classes():
 def test_large_counts_are_shortened_and_classes_without_examples_are_said():
     figure = confusion_matrix([[1_200_000, 34_567, 0], [9_999, 5, 0], [0, 0, 0]])
     said = legible(figure)
-    found = written(figure.axes[0])
-    assert found == {(0, 0): "1.2M", (1, 0): "35k", (0, 1): "9999", (1, 1): "5"}
+    shown = written(figure.axes[0])
+    assert shown == {(0, 0): "1.2M", (1, 0): "35k", (0, 1): "9999", (1, 1): "5"}
     assert "1 of the classes have no example." in said
 
 
@@ -85,8 +85,8 @@ def test_all_right_is_a_hundred_per_cent_and_nearly_all_is_not():
     (lambda: confusion([0, 1], np.zeros((2, 3))), InvalidType, r"outputs\.argmax\(-1\)"),
     (lambda: confusion([0.5, 1.0], [0, 1]), InvalidType, r"labels are no classes"),
     (lambda: confusion([0, 1], [0, 2], ["a", "b"]), InvalidValue, r"2 names for 3 classes"),
-    (lambda: confusion([0, 5000], [0, 1]), InvalidValue, r"too many classes.*5,001"),
-    (lambda: confusion_matrix([[0, 0], [0, 0]]), InvalidValue, r"sum 0"),
+    (lambda: confusion([0, 5000], [0, 1]), InvalidValue, r"labels from 0 to 5000.* to 999"),
+    (lambda: confusion_matrix([[0, 0], [0, 0]]), InvalidValue, r"finite sum above 0"),
     (lambda: confusion_matrix([1, 2]), InvalidValue, r"shape \(2,\); expected \[classes, classes"),
 ])  # fmt: skip
 def test_mistakes_are_answered(call, error, message):

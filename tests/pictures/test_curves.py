@@ -94,8 +94,8 @@ def test_a_population_is_its_median_in_bands():
     bands = [band.get_paths()[0].vertices for band in figure.axes[0].collections]
     for band, (low, high) in zip(bands, ((0, 1), (0.25, 0.75))):
         expected = np.nanquantile(values[2], [low, high])
-        found = sorted(set(np.round(band[band[:, 0] == 30][:, 1], 9)))
-        np.testing.assert_allclose(found, expected, atol=1e-8)
+        edges = sorted(set(np.round(band[band[:, 0] == 30][:, 1], 9)))
+        np.testing.assert_allclose(edges, expected, atol=1e-8)
     remarks = " ".join(said).replace("\n", " ")
     assert "median of 9 members" in remarks and "1 of 9 are not finite at the end." in remarks
 
@@ -140,8 +140,8 @@ def test_evaluation_may_be_rarer_than_training():
 def test_thousands_of_rows_are_few_points_and_no_peak_is_lost():
     values = np.random.default_rng(0).random(5_000)
     values[1_777], values[2_345], values[3_000] = 9.0, -9.0, NAN
-    kept = thin(values)
-    assert len(kept) <= 1.1 * POINTS and {0, 1_777, 2_345, 3_000, 4_999} <= set(kept.tolist())
+    places = thin(values)
+    assert len(places) <= 1.1 * POINTS and {0, 1_777, 2_345, 3_000, 4_999} <= set(places.tolist())
     assert thin(values[:POINTS]).tolist() == list(range(POINTS))
     rows = [{"step": step, "train/loss": value} for step, value in enumerate(values.tolist())]
     figure = curves(rows)
@@ -165,13 +165,13 @@ def test_settings_of_matplotlib_are_left_alone():
 
 @pytest.mark.parametrize("call, error, message", [
     (lambda: curves([]), InvalidValue, r"nothing to draw. Got no rows; .* every='5%'"),
-    (lambda: curves({}), InvalidValue, r"Got no run; .*run\.history"),
+    (lambda: curves({}), InvalidValue, r"Got no rows; .* every='5%'"),
     (lambda: curves([{"step": 1, "epoch": 0.1, "device": "cpu"}]),
      InvalidValue, r"Got rows with step, epoch, device; expected rows with a step and"),
     (lambda: curves([{"train/loss": 1.0}]), InvalidValue, r"rows with train/loss"),
     (lambda: curves(history(2), "los"), InvalidValue, r"metrics='los'.*Did you mean 'loss'"),
     (lambda: curves(history(2), ["test/accuraci"]), InvalidValue, r"Did you mean 'test/accuracy'"),
-    (lambda: curves(history(2), []), InvalidType, r"Write metrics=\['train/loss'\]"),
+    (lambda: curves(history(2), []), InvalidValue, r"metrics='\[\]'; expected one of accuracy, "),
     (lambda: curves("metrics.jsonl"), InvalidType, r"Got a str; .*json\.loads"),
     (lambda: curves([1, 2]), InvalidType, r"Got a list; expected a list of dicts"),
     (lambda: curves({"mine": history(2), "empty": []}), InvalidValue, r"curves of 'empty'"),

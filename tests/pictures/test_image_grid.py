@@ -18,11 +18,11 @@ def sheet(images, **options):
 
 
 def test_images_stand_in_rows_with_gaps_between_them():
-    found, figure = sheet(IMAGES, columns=2)
-    assert found.shape == (3 * 3 + 2, 2 * 4 + 1)
-    np.testing.assert_array_equal(found[4:7, 5:9], IMAGES[3])
-    np.testing.assert_array_equal(found[8:11, :4], IMAGES[4])
-    assert (found[3] == 1).all() and (found[:, 4] == 1).all() and (found[8:, 4:] == 1).all()
+    pixels, figure = sheet(IMAGES, columns=2)
+    assert pixels.shape == (3 * 3 + 2, 2 * 4 + 1)
+    np.testing.assert_array_equal(pixels[4:7, 5:9], IMAGES[3])
+    np.testing.assert_array_equal(pixels[8:11, :4], IMAGES[4])
+    assert (pixels[3] == 1).all() and (pixels[:, 4] == 1).all() and (pixels[8:, 4:] == 1).all()
     width, height = figure.get_size_inches()
     assert np.isclose(height / width, (3 * 3) / (2 * 4))
 

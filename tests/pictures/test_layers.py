@@ -74,8 +74,8 @@ def test_layers_that_are_too_many_are_left_out_and_it_is_said():
 
 
 def test_what_is_not_finite_or_constant_or_missing_is_an_honest_picture():
-    moments = {0: {"b": np.zeros(4), "late": None}, 5: {"b": np.full(4, NAN), "late": np.ones(3)},
-               9: {"b": np.zeros(4), "late": np.ones(3)}}  # fmt: skip
+    moments = {0: {"b": np.zeros(4), "new": None}, 5: {"b": np.full(4, NAN), "new": np.ones(3)},
+               9: {"b": np.zeros(4), "new": np.ones(3)}}  # fmt: skip
     figure = weights(moments)
     said = legible(figure)
     assert np.isnan(quantiles(figure.axes[0])[2].get_ydata()).tolist() == [False, True, False]
@@ -117,8 +117,9 @@ def test_gradients_at_one_step_are_dots():
 
 
 @pytest.mark.parametrize("over", [False, True])
-def test_a_gradient_that_is_zero_or_not_finite_is_marked(over):
-    sizes = {"a": 0.1, "b": 0.0, "c": NAN, "d": 1e-30}
+@pytest.mark.parametrize("lost", [NAN, float("inf")])
+def test_a_gradient_that_is_zero_or_not_finite_is_marked(over, lost):
+    sizes = {"a": 0.1, "b": 0.0, "c": lost, "d": 1e-30}
     figure = gradient_flow({1: sizes, 2: {"a": 1.0, "b": 1.0, "c": 1.0}} if over else sizes)
     said = legible(figure)
     marks = {line.get_marker(): line for line in figure.axes[0].lines if line.get_gid() != "size"}
@@ -138,7 +139,7 @@ def test_networks_of_any_depth(layers):
     (lambda: weights({}), InvalidValue, r"weights: there is nothing to draw. Got no moment"),
     (lambda: weights({0: {}}), InvalidValue, r"moments without any numbers"),
     (lambda: activations({0: {"a": np.zeros(0)}}), InvalidValue, r"activations: .*nothing to draw"),
-    (lambda: weights([1, 2]), InvalidType, r"Got a list; expected a dict"),
+    (lambda: weights([1, 2]), InvalidType, r"Got a list; expected a Mapping"),
     (lambda: weights({"layer": {"weight": np.ones(2)}}), InvalidType, r"Name leaves as in"),
     (lambda: weights({0: {"a": np.ones(2)}, 1: np.ones(2)}), InvalidType, r"Got keys 0, 1"),
     (lambda: weights({0: {"a": "many"}}), InvalidType, r"the values of a are no numbers"),

@@ -15,7 +15,7 @@ from jaxnn import InvalidType, InvalidValue
 from jaxnn.pictures._network import colour_and_width, draw, network
 from jaxnn.pictures.diagram import biases, diagram, from_json, to_json, wires
 from jaxnn.pictures.scheme import MARK, SIGNED, WIDTH, svg
-from tests.figures import legible, same, texts
+from tests.figures import by_gid, legible, same, texts
 from tests.mistakes import judge
 
 IMAGES = jax.ShapeDtypeStruct((1, 8, 8), jnp.uint8)
@@ -36,24 +36,19 @@ def params_of(network, inputs, seed=0):
     return jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), shapes)
 
 
-def by_gid(figure, prefix):
-    found = figure.findobj(lambda artist: (artist.get_gid() or "").startswith(prefix))
-    return {artist.get_gid(): artist for artist in found}
-
-
 def test_the_layers_are_those_of_the_network():
-    found = diagram(DIGITS, IMAGES)
-    assert [layer[:2] + layer[3:] for layer in found.layers] == [
+    plan = diagram(DIGITS, IMAGES)
+    assert [layer[:2] + layer[3:] for layer in plan.layers] == [
         ("input", 64, "", "standardize"),
         ("hidden_1", 64, "layers/hidden_1/weight", "relu"),
         ("hidden_2", 20, "layers/hidden_2/weight", "relu"),
         ("output", 10, "layers/output/weight", ""),
     ]
     # Of an image its middle, where something is; of nodes the first and the last.
-    assert found.layers[0].shown == tuple(range(32, 40))
-    assert found.layers[1].shown == (0, 1, 2, 3, 4, 5, 58, 59, 60, 61, 62, 63)
-    assert found.layers[3].shown == tuple(range(10))
-    assert found.outline == () and found.why == ""
+    assert plan.layers[0].shown == tuple(range(32, 40))
+    assert plan.layers[1].shown == (0, 1, 2, 3, 4, 5, 58, 59, 60, 61, 62, 63)
+    assert plan.layers[3].shown == tuple(range(10))
+    assert plan.outline == () and plan.why == ""
 
 
 @pytest.mark.parametrize("shape, first", [((28, 28), 400), ((32, 32, 3), (16 * 32 + 10) * 3)])
@@ -74,9 +69,9 @@ def test_normalization_and_parts_without_names_are_understood():
 
 
 def test_wires_are_the_weights_by_indexing_in_a_program_too():
-    params, found = params_of(DIGITS, IMAGES), diagram(DIGITS, IMAGES)
-    drawn = jax.jit(lambda p: (wires(found, p), biases(found, p)))(params)
-    for layer, before in zip(found.layers[1:], found.layers):
+    params, plan = params_of(DIGITS, IMAGES), diagram(DIGITS, IMAGES)
+    drawn = jax.jit(lambda p: (wires(plan, p), biases(plan, p)))(params)
+    for layer, before in zip(plan.layers[1:], plan.layers):
         part = params["layers"][layer.name]
         expected = part["weight"][np.ix_(before.shown, layer.shown)]
         np.testing.assert_array_equal(drawn[0][layer.leaf], expected)
@@ -87,23 +82,23 @@ def test_wires_are_the_weights_by_indexing_in_a_program_too():
 
 @pytest.mark.parametrize("network", [DIGITS, VAE])
 def test_a_diagram_survives_json(network):
-    found = diagram(network, np.ones((1, 8, 8)))
-    again = from_json(json.loads(json.dumps(to_json(found))))
-    assert again == found
-    assert jax.tree.structure(again) == jax.tree.structure(found)
+    plan = diagram(network, np.ones((1, 8, 8)))
+    again = from_json(json.loads(json.dumps(to_json(plan))))
+    assert again == plan
+    assert jax.tree.structure(again) == jax.tree.structure(plan)
 
 
 def test_every_node_and_wire_is_drawn_with_the_width_and_colour_of_its_weight():
     params = params_of(DIGITS, IMAGES)
-    found = diagram(DIGITS, IMAGES)
+    plan = diagram(DIGITS, IMAGES)
     figure = network(DIGITS, params, IMAGES)
     lines, nodes = by_gid(figure, "wire:"), by_gid(figure, "node:")
-    shown = [len(layer.shown) for layer in found.layers]
+    shown = [len(layer.shown) for layer in plan.layers]
     assert len(nodes) == sum(shown) == 8 + 12 + 12 + 10
     assert len(lines) == sum(a * b for a, b in zip(shown, shown[1:])) == 360
-    weights = {leaf: np.asarray(weight) for leaf, weight in wires(found, params).items()}
+    weights = {leaf: np.asarray(weight) for leaf, weight in wires(plan, params).items()}
     scale = max(abs(weight).max() for weight in weights.values())
-    for number, layer in enumerate(found.layers[1:], start=1):
+    for number, layer in enumerate(plan.layers[1:], start=1):
         weight = weights[layer.leaf]
         own = np.array([
             [lines[f"wire:{number}:{i}:{j}"] for j in range(weight.shape[1])]
@@ -150,10 +145,10 @@ def test_a_small_network_is_drawn_whole():
 
 
 def test_names_of_outputs_and_a_scale_of_ones_own():
-    found = diagram(jaxnn.linear(2), np.ones((1, 1)))
+    plan = diagram(jaxnn.linear(2), np.ones((1, 1)))
     shown = {"weight": [[0.5, -4.0]]}
     fills = {"weight": [0.0, 0.5]}
-    figure = draw(found, shown, biases=fills, scale=1.0, bias_scale=0.5, names=["cat", "$d$"])
+    figure = draw(plan, shown, biases=fills, scale=1.0, bias_scale=0.5, names=["cat", "$d$"])
     assert {"cat", "$d$", "1", "0.5"} <= set(texts(figure))
     assert to_hex(by_gid(figure, "node:")["node:1:1"].get_facecolor()) == SIGNED[2]
     widths = [by_gid(figure, "wire:")[f"wire:1:0:{j}"].get_linewidth() for j in (0, 1)]
@@ -217,12 +212,12 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_blocks_are_legible_and_say_why_they_are_blocks(name):
     network, inputs = NETWORKS[name]
-    found = diagram(network, inputs)
-    assert found.layers == () and found.why.startswith("Drawn as blocks: ")
-    figure = draw(found, {})
+    plan = diagram(network, inputs)
+    assert plan.layers == () and plan.why.startswith("Drawn as blocks: ")
+    figure = draw(plan, {})
     legible(figure)
     assert figure.get_figwidth() == WIDTH and figure.get_figheight() < 9.5
-    assert found.why in " ".join(texts(figure)).replace("\n", " ")
+    assert plan.why in " ".join(texts(figure)).replace("\n", " ")
 
 
 @pytest.mark.parametrize("name", ["convnet", "vae", "rnn", "resnet_imagenet", "deep"])
@@ -274,15 +269,15 @@ def test_the_pictures_of_a_gpt_and_of_a_convnet_are_as_they_were():
 
 def test_a_resnet_has_its_shortcuts_and_says_what_it_sums_up():
     network = jaxnn.resnet([3, 3, 3], 10)
-    found = diagram(network, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
-    stages = [part for part in found.outline if part.title.startswith("stage")]
+    plan = diagram(network, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+    stages = [part for part in plan.outline if part.title.startswith("stage")]
     assert [[p.title for p in stage.children] for stage in stages] == [
         ["block 1 to 3"], ["block 1", "block 2 to 3"], ["block 1", "block 2 to 3"],
     ]  # fmt: skip
     assert [stage.output for stage in stages] == [(1, 32, 32, 16), (1, 16, 16, 32), (1, 8, 8, 64)]
     total = stages[1].children[0].children[0]
     assert total.text == "residual: adds its inputs, by padded, features 32, strides 2"
-    figure = draw(found, {})
+    figure = draw(plan, {})
     seen = " ".join(texts(figure)).replace("\n", " ")
     assert "Of dashed blocks the inside is not drawn." in seen
     assert "block 1 to 3 × 3" in seen and "residual: adds its inputs: 2 conv" in seen
@@ -296,12 +291,12 @@ def test_a_network_that_says_nothing_is_one_block_that_says_so():
         def __call__(self, x):
             return self.layer(x)
 
-    found = diagram(jaxnn.from_flax(Model, outputs=3), ROW)
-    assert found.why == "Model does not describe its parts."
-    assert [part[:4] for part in found.outline] == [
+    plan = diagram(jaxnn.from_flax(Model, outputs=3), ROW)
+    assert plan.why == "Model does not describe its parts."
+    assert [part[:4] for part in plan.outline] == [
         ("input", "input", "", (1, 8)), ("Model", "Model", "outputs 3", (1, 3)),
     ]  # fmt: skip
-    figure = draw(found, {})
+    figure = draw(plan, {})
     legible(figure)
     assert "Model" in texts(figure)
 
@@ -334,7 +329,7 @@ def test_a_network_without_parameters_is_drawn():
 # --- Mistakes ----------------------------------------------------------------------------------
 
 V, T = InvalidValue, InvalidType
-FOUND = diagram(XOR, PAIR)
+PLAN = diagram(XOR, PAIR)
 PARAMS = params_of(XOR, PAIR)
 CASES = {
     "no network": (
@@ -347,19 +342,19 @@ CASES = {
     ),
     "no parameters": (
         lambda: network(XOR, {}, PAIR),
-        V, r"not those of the network: hidden_1/weight. Got none", r"run\.state\.params",
+        V, r"not those of the network. Got none; expected hidden_1/weight", r"run\.state\.params",
     ),
     "other parameters": (
         lambda: network(XOR, PARAMS, np.ones((1, 3))),
         V, r"Got shape \(2, 3\)", r"run\.state\.params",
     ),
     "no wires": (
-        lambda: draw(FOUND, {}),
-        V, r"draw: the wires are not those of the diagram. Got none", r"Pass what wires\(diagram",
+        lambda: draw(PLAN, {}),
+        V, r"draw: the wires are not those of the network. Got none", r"run\.state\.params",
     ),
     "other biases": (
-        lambda: draw(FOUND, wires(FOUND, PARAMS), biases={"output/weight": np.ones(2)}),
-        V, r"the biases are not those of the diagram. Got shape \(2,\)", r"Pass what biases\(",
+        lambda: draw(PLAN, wires(PLAN, PARAMS), biases={"output/weight": np.ones(2)}),
+        V, r"the biases are not those of the network. Got shape \(2,\)", r"run\.state\.params",
     ),
     "other names": (
         lambda: network(XOR, PARAMS, PAIR, names=["no", "yes"]),
@@ -376,6 +371,6 @@ def test_a_mistake_is_answered_before_anything_compiles(name, compilations):
 def test_parts_inside_parts_are_all_drawn_where_there_is_room():
     convnet, inputs = NETWORKS["convnet"]
     inside = jaxnn.serial(("pixels", jaxnn.standardize(0.0, 1.0)), ("layers", convnet))
-    found = texts(draw(diagram(inside, inputs), {}))
-    assert {"conv 1", "conv 2", "hidden", "output"} <= set(found)
-    assert not [words for words in found if words.startswith("…")]
+    seen = texts(draw(diagram(inside, inputs), {}))
+    assert {"conv 1", "conv 2", "hidden", "output"} <= set(seen)
+    assert not [words for words in seen if words.startswith("…")]

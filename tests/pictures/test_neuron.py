@@ -11,15 +11,10 @@ import jaxnn
 from jaxnn import InvalidType, InvalidValue
 from jaxnn.pictures._neuron import neuron, terms
 from jaxnn.pictures.scheme import MARK, SIGNED, WIDTH
-from tests.figures import legible, same, texts
+from tests.figures import by_gid, legible, same, texts
 from tests.mistakes import judge
 
 WEIGHTS, INPUTS, BIAS = [0.5, -0.25, 0.75], [1.5, 2.0, -1.0], 0.5
-
-
-def by_gid(figure, prefix):
-    found = figure.findobj(lambda artist: (artist.get_gid() or "").startswith(prefix))
-    return {artist.get_gid(): artist for artist in found}
 
 
 def many(count=64, seed=0):
@@ -72,17 +67,17 @@ def test_wires_and_the_point_are_where_they_belong():
 
 def test_of_many_inputs_the_strongest_are_drawn_and_all_add_up():
     weights, inputs = many()
-    found = terms(weights, inputs)
+    wires = terms(weights, inputs)
     products = weights * inputs
     strongest = set(np.argsort(-np.abs(products))[:6].tolist())
-    assert {int(term.name[1:]) - 1 for term in found[:-1]} == strongest
-    assert found[-1].name == "58 more"
-    assert sum(term.product for term in found) == pytest.approx(products.sum())
+    assert {int(term.name[1:]) - 1 for term in wires[:-1]} == strongest
+    assert wires[-1].name == "58 more"
+    assert sum(term.product for term in wires) == pytest.approx(products.sum())
     figure = neuron(weights, -0.125, inputs, jax.nn.relu)
     legible(figure)
     seen = texts(figure)
     assert len(by_gid(figure, "input:")) == 6 and len(by_gid(figure, "wire:")) == 7
-    rest = products.sum() - sum(term.product for term in found[:-1])
+    rest = products.sum() - sum(term.product for term in wires[:-1])
     (said,) = [text for text in seen if text.startswith("58 more")]
     assert float(said.split()[-1].replace("−", "-")) == pytest.approx(rest, rel=0.01)
     # The numbers of the sum, read from the picture, give its result.

@@ -102,7 +102,7 @@ CASES = {
     ),
     "a rule that says how much": (
         lambda: traced(jaxnn.freeze(MODEL, {"*": 1})),
-        T, r"a rule says neither yes nor no. Got '\*': 1; expected True or False",
+        T, r"the rule '\*' has the wrong type. Got a int; expected a bool",
         r"Write \{'\*': True\}",
     ),
     "rules of the wrong type": (
@@ -144,7 +144,7 @@ CASES = {
     "repeat: many networks": (
         lambda: jaxnn.repeat([MODEL], 2),
         T, r"repeat: network has the wrong type. Got a list",
-        r"Pass a layer, such as residual",
+        r"Pass a network, such as mlp",
     ),
     "remat: no network": (lambda: jaxnn.remat(3), T, r"Got a int", r"Pass a network"),
     "mixed_precision: no network": (
