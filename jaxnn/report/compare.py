@@ -44,10 +44,11 @@ def write_comparison(paths: Sequence[str | Path], out: str | Path = FILE) -> Pat
       InvalidValue: if these are not two runs or more, or have no metric in common.
       OSError: if the file cannot be written.
     """
-    runs = named([Path(path) for path in paths])
+    runs = named([Path(path).expanduser() for path in paths])
     check_comparable(runs)
-    files.write(Path(out), of_runs(runs).encode(errors="replace"))
-    return Path(out)
+    file = Path(out).expanduser()
+    files.write(file, of_runs(runs).encode(errors="replace"))
+    return file
 
 
 def named(paths: Sequence[Path]) -> dict[str, Source]:

@@ -67,6 +67,8 @@ class Directory:
                 expected="a list of names",
                 fix="Pass, say, allow_change=['learning_rate']",
             )
+        if str(path).startswith("~"):
+            object.__setattr__(self, "path", Path(path).expanduser())
 
 
 def destination(out: str | Path | Directory) -> Directory:
