@@ -48,7 +48,7 @@ def test_the_command_line_reads_it(home, words):
 
 def test_pages_are_written_there(home):
     assert page.write(RUN, "~/page.html") == home / "page.html"
-    assert compare.write([RUN, RUN], "~/both.html") == home / "both.html"
+    assert compare.write_comparison([RUN, RUN], "~/both.html") == home / "both.html"
 
 
 @pytest.mark.usefixtures("cache_options")
