@@ -207,9 +207,10 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
     if watch is not None and _of(watch.metric, ["train", *parts]):
         value, sign = metrics[watch.metric], -1.0 if watch.lower else 1.0
         measured, first = going & ~diverged, best.step == 0
-        least = jnp.where(first, -jnp.inf, sign * best.value + watch.margin)
-        improved = measured & (sign * value > least)
-        waited = jnp.where(improved, 0, best.waited + going)
+        beaten = first & (sign * value > -jnp.inf)
+        beaten |= ~first & (sign * value > sign * best.value + watch.margin)
+        improved = measured & beaten
+        waited = jnp.where(improved, 0, best.waited + going.astype(jnp.int32))
         value, step = where(improved, (value, state.step), (best.value, best.step))
         latest = where(improved | (measured & first), state, best.state)
         best = Best(value, step, waited, latest)

@@ -110,7 +110,9 @@ def learner(
     def update(state, batch, gradients):
         tx = optax.with_extra_args_support(build_optimizer(state.hparams))
         total, weight = gradients.loss.sums
-        with jax.named_scope("optimizer"):  # `replay` and profiles tell it from the gradient so
+        # `replay` and profiles tell it from the gradient by its name. Optax mixes dtypes: its Adam
+        # raises a float to an integer power.
+        with jax.named_scope("optimizer"), jax.numpy_dtype_promotion("standard"):
             updates, opt_state = tx.update(
                 gradients.values, state.opt_state, state.params,
                 value=total / jnp.where(weight > 0, weight, 1.0), grad=gradients.values,
