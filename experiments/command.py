@@ -160,7 +160,8 @@ def _parse(name: str, config_type: type, main: Callable, options_type: type) -> 
 def collect_seldom() -> None:
     """Reduces garbage collection: what is imported and traced is hardly ever garbage."""
     gc.freeze()
-    gc.set_threshold(10_000)
+    gc.enable()
+    gc.set_threshold(100_000)
     atexit.register(gc.freeze)  # what is left goes with the process
 
 

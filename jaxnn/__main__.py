@@ -1,16 +1,8 @@
 """Looks at runs, from any shell: which there are, and how they went.
 
-    python -m jaxnn runs           # a table of the runs in the directory `runs`
-    python -m jaxnn show RUN       # its configuration, results and files
-    python -m jaxnn verify RUN     # whether every file is as it was written
-    python -m jaxnn diff RUN RUN   # the differences; RUN@STEP is a checkpoint
-    python -m jaxnn diagnose RUN   # why a loss was not finite
-    python -m jaxnn watch RUN      # shows a run while it trains
-    python -m jaxnn report RUN     # a page with its story, RUN/report.html
-    python -m jaxnn compare RUN RUN ...  # a page with several, compare.html
-    python -m jaxnn tensorboard RUN      # event files, RUN/tensorboard
+    python -m jaxnn show runs/digits
 
-Only these pages and event files are written, and nothing that a run names is
+Only pages and event files are written, and nothing that a run names is
 imported: a run from a stranger may be looked at, and so may one that trains.
 Exit codes: 0 fine, 1 something differs, 2 bad input, 4 something is corrupt
 or missing (for watch: a result), 6 storage.

@@ -143,8 +143,8 @@ def multiple(where: str, name: str, value: int, of: str, divisor: int) -> None:
         )
 
 
-def kind(where: str, name: str, value: Any, expected: type, *, fix: str) -> None:
-    """Raises `InvalidType` unless `value` is an instance of `expected`."""
+def kind(where: str, name: str, value: Any, expected: Any, *, fix: str) -> None:
+    """Raises `InvalidType` unless `value` is an instance of `expected`, a class or `Callable`."""
     if not isinstance(value, expected):
         raise InvalidType(
             where,

@@ -13,8 +13,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# What is longer is cut in its middle: it is nothing that anybody reads.
-LETTERS = 160
 _VOID = {"br", "hr", "img", "input", "link", "meta"}
 # Control characters, lone surrogates, and marks that change the direction of text.
 _CONTROLS = re.compile(
@@ -61,8 +59,8 @@ def escaped(value: Any) -> Markup:
     return Markup(html.escape(_CONTROLS.sub("\ufffd", str(value))))
 
 
-def cut(text: Any, letters: int = LETTERS) -> str:
-    """Returns a text of at most so many letters, and none that no page may have.
+def cut(text: Any, letters: int = 160) -> str:
+    """Returns a text of at most so many letters, cut in its middle, and none that no page may have.
 
     >>> cut("from the first to the last", 13)
     'from t…e last'
@@ -72,12 +70,12 @@ def cut(text: Any, letters: int = LETTERS) -> str:
     return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
 
 
-def quoted(text: Any, **attributes: Any) -> Markup:
+def quoted(text: Any) -> Markup:
     """Returns what a run says, apart from the words beside it."""
-    return element("bdi", cut(text), **attributes)
+    return element("bdi", cut(text))
 
 
-def folded(summary: str, content: Markup) -> Markup:
+def folded(summary: str, content: Any) -> Markup:
     """Returns content that opens when its summary is clicked."""
     return element("details", element("summary", summary), content)
 
@@ -91,15 +89,15 @@ def block(content: Any, name: str) -> Markup:
 
 
 def table(
-    caption: Any, heads: Sequence[Any], rows: Iterable[Sequence[Any]], *, numbers: bool = True
+    caption: str | None,
+    heads: Sequence[Any],
+    rows: Iterable[Sequence[Any]],
+    *,
+    numbers: bool = True,
 ) -> Markup:
     """Returns a table that scrolls by itself where it is wider than the page.
 
-    Args:
-      caption: its title; `None` for a table without one.
-      heads: of the columns.
-      rows: their cells, the first of which is the name of the row.
-      numbers: whether the other cells are numbers, which are aligned to the right.
+    The first cell of a row is its name; the others are aligned to the right if they are `numbers`.
     """
     head = element("tr", *[element("th", each, scope="col") for each in heads])
     lines = [
@@ -110,6 +108,4 @@ def table(
     class_ = "numbers" if numbers else None
     inner = element("table", *parts, element("tbody", *lines), class_=class_)
     # Reached by keyboard, since that is how it is scrolled without a mouse.
-    label = re.sub(r"<[^>]*>", "", caption) if isinstance(caption, Markup) else caption
-    label = label and html.unescape(label)
-    return element("div", inner, class_="wide", role="region", tabindex="0", aria_label=label)
+    return element("div", inner, class_="wide", role="region", tabindex="0", aria_label=caption)

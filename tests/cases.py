@@ -19,6 +19,7 @@ class Case:
       data: what it is tried on: the inputs of a network, the fields of the data of the others.
       exempt: the laws that do not hold for it, and why.
       facts: what else a law needs to know about it.
+      slow: whether its laws are slow, and others like it are tried among the quick tests.
       nightly: whether its laws are for the night, since others like it are tried by day.
     """
 
@@ -27,6 +28,7 @@ class Case:
     data: Any
     exempt: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    slow: bool = False
     nightly: bool = False
 
     @property
@@ -52,7 +54,7 @@ def held(cases: list[Case], law: str, *, seldom: Container[str] = ()) -> Any:
             return pytest.mark.skip(reason=case.exempt[law])
         if case.name in seldom:
             return pytest.mark.nightly
-        return pytest.mark.nightly if case.nightly else ()
+        return pytest.mark.nightly if case.nightly else pytest.mark.slow if case.slow else ()
 
     return pytest.mark.parametrize(
         "case", [pytest.param(case, id=case.name, marks=marks(case)) for case in cases]

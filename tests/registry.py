@@ -145,6 +145,7 @@ NETWORKS = [
         "gpt",
         lambda: jaxnn.gpt(7, layers=2, heads=2, features=4, positions=5, dropout=0.1),
         whole(7, 3, 5),
+        slow=True,
     ),
     Case(
         "gpt_modern",
@@ -152,6 +153,7 @@ NETWORKS = [
             7, layers=2, heads=2, features=8, form="modern", kv_heads=1, stacked=True
         ),
         whole(7, 3, 5),
+        slow=True,
     ),
     Case("convnet", lambda: jaxnn.convnet([2, 3], 5, 4, dropout=0.2), real(3, 8, 8)),
     Case("rnn", lambda: jaxnn.rnn([3], 2, cell="lstm", dropout=0.2), real(4, 3, 2)),
@@ -160,6 +162,7 @@ NETWORKS = [
         "resnet",
         lambda: jaxnn.resnet([1, 1], 3, width=2, activation=jnp.tanh, drop=0.3),
         real(3, 4, 4),
+        slow=True,
     ),
     Case(
         "resnet_imagenet",
@@ -167,6 +170,7 @@ NETWORKS = [
             [1, 1], 3, form="imagenet", width=2, bottleneck=True, activation=jnp.tanh
         ),
         real(3, 16, 16, 2),
+        slow=True,
     ),
     Case("vae", lambda: jaxnn.vae(jaxnn.mlp([3], 2 * 2), jaxnn.mlp([4], 2 * 3)), real(4, 2, 3)),
     Case("nnx", lambda: from_flax(NnxModel, outputs=3), real(4, 6, 6, 1), _ONE_PART | _MIXED),
@@ -239,7 +243,10 @@ OBJECTIVES = [
     Case("elbo", lambda: jaxnn.objectives.elbo(beta=2.0), _CODED),
     Case("elbo_gaussian", lambda: jaxnn.objectives.elbo(likelihood="gaussian"), _CODED),
     Case(
-        "distilled", lambda: jaxnn.objectives.distill(jaxnn.classification(), made.teacher), _TAUGHT
+        "distilled",
+        lambda: jaxnn.objectives.distill(jaxnn.classification(), made.teacher),
+        _TAUGHT,
+        slow=True,
     ),
 ]
 
@@ -284,6 +291,7 @@ LEARNERS = [
         _learned(made.two_convolutions, made.adam),
         _classified(IMAGES) | WEIGHTED,
         facts={"hparams": _SLOW, "ours": True},
+        slow=True,
     ),
     Case(
         "batch_norm",

@@ -5,13 +5,4 @@ from jaxnn.driver.chunks import Progress, Training
 from jaxnn.driver.members import Execution
 from jaxnn.driver.trial import Best, Select, Trial, Watch
 
-__all__ = [
-    "Best",
-    "Execution",
-    "Progress",
-    "Select",
-    "Training",
-    "Trial",
-    "Watch",
-    "train",
-]
+__all__ = ["Best", "Execution", "Progress", "Select", "Training", "Trial", "Watch", "train"]

@@ -53,8 +53,8 @@ def conv(
       scale: multiplies the initial weights, as in `linear`.
 
     Raises:
-      InvalidValue: if a size is not positive, features do not divide into the groups, or, when
-        traced, channels do not, or the inputs have no axis of space or do not fit the weights.
+      InvalidValue: if a size or `scale` is not positive, features do not divide into the groups,
+        or, when traced, channels do not, or the inputs have no axis of space or do not fit.
     """
     positive_integer("conv", "features", features)
     positive_integer("conv", "groups", groups)

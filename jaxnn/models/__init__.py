@@ -1,12 +1,11 @@
 """Models: networks of the usual shapes, those of Flax, and text from a network."""
 
-from jaxnn.models._convnet import convnet
 from jaxnn.models._generate import generate
 from jaxnn.models._gpt import gpt
-from jaxnn.models._mlp import mlp
 from jaxnn.models._resnet import resnet
 from jaxnn.models._rnn import rnn
 from jaxnn.models._vae import vae
+from jaxnn.models.feedforward import convnet, mlp
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
 
 __all__ = [

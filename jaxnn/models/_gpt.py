@@ -35,7 +35,7 @@ from jaxnn.network import (
     serial,
     without_empty,
 )
-from jaxnn.transforms._repeat import repeat
+from jaxnn.transforms.depth import repeat
 from jaxnn.typing import Number
 
 

@@ -20,7 +20,7 @@ from jaxnn.checks import InvalidValue, choice, positive_integer, rate
 from jaxnn.layers import activation as activation_layer
 from jaxnn.layers import batch_norm, conv, linear, max_pool, stochastic_depth
 from jaxnn.layers._dropout import is_zero
-from jaxnn.models._convnet import image_channels
+from jaxnn.models.feedforward import image_channels
 from jaxnn.network import Network, describe, residual, serial, stateless
 from jaxnn.typing import Any, Callable, Number
 

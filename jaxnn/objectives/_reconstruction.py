@@ -133,10 +133,7 @@ def _gaussian(means: Any, targets: Any) -> Any:
     return 0.5 * (targets - means) ** 2 + 0.5 * log(2 * pi)
 
 
-_LIKELIHOODS = {
-    "bernoulli": optax.losses.sigmoid_binary_cross_entropy,
-    "gaussian": _gaussian,
-}
+_LIKELIHOODS = {"bernoulli": optax.losses.sigmoid_binary_cross_entropy, "gaussian": _gaussian}
 
 
 def _check_outputs(outputs: Any, targets: Any) -> None:

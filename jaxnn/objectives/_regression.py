@@ -21,9 +21,7 @@ def absolute_error(predictions: Any, targets: Any) -> Any:
     return jnp.abs(predictions - targets)
 
 
-def regression(
-    error: Callable[[Any, Any], Any] = optax.losses.squared_error,
-) -> Objective:
+def regression(error: Callable[[Any, Any], Any] = optax.losses.squared_error) -> Objective:
     """Prediction of real numbers: an error for each, and R^2 and the mean absolute error.
 
     Outputs and labels have one shape, `[batch]` or `[batch, ...]`, or outputs have one axis of

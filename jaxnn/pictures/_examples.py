@@ -125,7 +125,7 @@ def _image(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
     low, largest = ends
     pixels = np.nan_to_num(example.astype(float)).squeeze(2 if example.shape[2:] == (1,) else ())
     pixels = np.clip((pixels - low) / ((largest - low) or 1.0), 0, 1)
-    sheet.image(*frame, pixels, cmap="gray", vmin=0, vmax=1, gid=gid, zorder=2)
+    sheet.image(*frame, pixels=pixels, cmap="gray", vmin=0, vmax=1, gid=gid, zorder=2)
 
 
 def _bars(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
@@ -133,7 +133,7 @@ def _bars(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
     low, largest = min(ends[0], 0.0), max(ends[1], 0.0)
     unit, each = high / ((largest - low) or 1.0), side / len(example)
     zero, values = top + unit * largest, np.nan_to_num(example.astype(float))
-    places, colours = np.arange(len(values)) + 0.5, np.where(values > 0, *COLOURS[:2])
+    places, colours = np.arange(len(values)) + 0.5, np.where(values > 0, COLOURS[0], COLOURS[1])
     heights = -unit * values
     sheet.axes.bar(left + each * places, heights, 0.75 * each, zero, color=colours, zorder=2)
     sheet.line([left, left + side], [zero, zero], FAINT, 0.5, gid=gid, zorder=3)

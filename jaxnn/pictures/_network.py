@@ -10,7 +10,7 @@ Every wire and every node has a name in the SVG, by which a page can find it: `w
 one from node 0 to node 3, among those that are drawn, into layer 1; `node:1:3` is that node.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -125,7 +125,7 @@ class _Column(NamedTuple):
 
     x: float
     nodes: np.ndarray
-    gaps: list[tuple[float, int]]
+    gaps: Sequence[tuple[float, int]]
     radius: float
 
 
@@ -143,7 +143,7 @@ def _columns(layers: tuple[diagrams.Layer, ...]) -> tuple[list[_Column], float]:
     columns = []
     for place, (counts, begin) in enumerate(zip(missing, begins)):
         y = height / 2 + step * (begin - begin[-1] / 2)
-        gaps = [(top - step * GAP / 2, count) for top, count in zip(y, counts) if count]
+        gaps = [(top - step * GAP / 2, int(count)) for top, count in zip(y, counts) if count]
         columns.append(_Column(SIDE + apart * place, y[:-1] + step / 2, gaps, radius))
     return columns, height
 

@@ -208,7 +208,8 @@ def _sums(wires, total: float, bias: float, raw: float, output: float, name: str
         pieces.append(piece.replace(" ", "\N{NO-BREAK SPACE}"))
         shown += _rounded(first) * _rounded(value)
     pieces.append(f"{_equals(shown, total)}\N{NO-BREAK SPACE}{figure(total)}")
-    first, *others = wrapped(" ".join(pieces), POINTS - 16 - _HEADS)
+    room = 0.94 * (POINTS - 16 - _HEADS)  # pixels make some letters wider
+    first, *others = wrapped(" ".join(pieces), room)
     added = f"{figure(total)} {'−' if bias < 0 else '+'} {figure(abs(bias))}"
     added += f" {_equals(_rounded(total) + _rounded(bias), raw)} {figure(raw)}"
     exact = "≈" if abs(_rounded(output) - output) > 1e-6 else "="

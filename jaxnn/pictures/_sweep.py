@@ -58,7 +58,7 @@ def sweep(
     _label(axes, "y", y, are_cells)
     scheme.key(figure, shown, name, ax=axes, fraction=0.05, pad=0.03)
     # What varies along with the axes, as random draws do, is the same in all runs of a cell.
-    over = [c for c in varied[2:] if len(set(zip(x.index, y.index, columns[c]))) > pairs.sum()]
+    over = [c for c in varied[2:] if len(set(zip(x.places, y.places, columns[c]))) > pairs.sum()]
     if over:
         scheme.titled(axes, "mean over " + ", ".join(map(scheme.words, over)))
     scheme.legend(figure, "outside lower center", 2, handles=explained)
@@ -71,17 +71,17 @@ class _Axis(NamedTuple):
     name: str
     values: list[Any]
     are_numbers: bool
-    index: np.ndarray  # of the value of each run
-    places: np.ndarray  # of the values, among points
+    places: np.ndarray  # of the runs, among the values
+    numbers: np.ndarray  # that the values are among points
     is_log: bool
 
 
 def _axis(name: str, column: Sequence[Any]) -> _Axis:
     are_numbers = all(isinstance(value, int | float | np.number) for value in column)
     values = sorted(set(column)) if are_numbers else list(dict.fromkeys(column))
-    index = np.array([values.index(value) for value in column])
-    places = np.array(values if are_numbers else range(len(values)), float)
-    return _Axis(name, values, are_numbers, index, places, are_numbers and _is_spread(places))
+    places = np.array([values.index(value) for value in column])
+    numbers = np.array(values if are_numbers else range(len(values)), float)
+    return _Axis(name, values, are_numbers, places, numbers, are_numbers and _is_spread(numbers))
 
 
 def _is_spread(numbers: np.ndarray) -> bool:
@@ -90,7 +90,7 @@ def _is_spread(numbers: np.ndarray) -> bool:
 
 def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean of each pair, NaN where there is none, and which pairs were tried."""
-    shape, at = (len(y.values), len(x.values)), (y.index, x.index)
+    shape, at = (len(y.values), len(x.values)), (y.places, x.places)
     total, count, pairs = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
     np.add.at(total, at, np.where(np.isfinite(values), values, 0.0))
     np.add.at(count, at, np.isfinite(values))
@@ -114,7 +114,7 @@ def _cells(axes, x: _Axis, y: _Axis, means, pairs, name: str) -> tuple[Any, list
 
 def _points(axes, x: _Axis, y: _Axis, means, pairs, name: str) -> tuple[Any, list[Any]]:
     """Draws the means as points where their numbers are; returns the same."""
-    right, up = np.meshgrid(x.places, y.places)
+    right, up = np.meshgrid(x.numbers, y.numbers)
     known, lost = np.isfinite(means), pairs & np.isnan(means)
     style = {"s": 28, "linewidths": 0.4, "edgecolors": scheme.FAINT, **_colours(means, name)}
     shown = axes.scatter(right[known], up[known], c=means[known], **style)

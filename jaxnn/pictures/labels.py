@@ -43,13 +43,15 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
         parts = _telling(parts)
     times = Counter(part for name in parts for part in dict.fromkeys(name))
     gone: list[str] = []
+    least = excess(gone)
     for part, count in times.most_common(MOST):
-        if count > 1 and excess([*gone, part]) < excess(gone):
-            gone.append(part)
+        now = excess([*gone, part]) if count > 1 else least
+        if now < least:
+            least, gone = now, [*gone, part]
     # What need not have gone, since what went after it has left room enough, is taken back.
     for part in reversed(gone):
         fewer = [each for each in gone if each != part]
-        gone = fewer if excess(fewer) == excess(gone) else gone
+        gone = fewer if excess(fewer) == least else gone
     labels = [elided(_label(name, gone), letters) for name in parts]
     # Those that several names have are numbered.
     owners: dict[str, list[str]] = {}

@@ -128,7 +128,8 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
 
 def _reach(known: Any) -> tuple[float, float]:
     """Returns the values between which nearly all lie, with a margin."""
-    return scheme.widened(*np.quantile(known, REACH), 0.08) if len(known) else (-0.08, 1.08)
+    low, high = np.quantile(known, REACH) if len(known) else (0.0, 1.0)
+    return scheme.widened(low, high, 0.08)
 
 
 def _bins(count: int) -> int:

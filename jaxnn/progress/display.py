@@ -3,7 +3,8 @@
 On a terminal, and in a notebook that has ipywidgets, it stays in place, drawn by rich:
 
     step 1200/4000 ━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━ 2,345 steps/s, 0:00:01 left
-    train/loss 0.25, test/accuracy 0.981, loss █▆▅▄▃▂▂▁▁, memory 1.2 GB, peak 1.4 GB
+    train/loss 0.25, test/accuracy 0.981
+    loss █▆▅▄▃▂▂▁▁, memory 1.2 GB, peak 1.4 GB
 
 Elsewhere, in a pipe or in the log of a cluster, it is a line now and then:
 
@@ -55,8 +56,7 @@ def shown(
 ) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
     """Shows the progress of a run of `total` steps; yields `show(step, metrics)`.
 
-    `rate` returns the steps per second, if they are known yet. Empty metrics leave those that were
-    shown before.
+    `rate` returns the steps per second, if they are known yet; empty metrics leave the last ones.
     """
     if quiet:
         yield lambda step, metrics: None
@@ -107,7 +107,8 @@ def _in_place(console: Any) -> Iterator[Draw]:
         step = _words(console, _step(moment))
         pace = _words(console, *_pace(moment)) or ("" if moment.step else "compiling")
         bar.update(task, completed=moment.step, total=moment.total, step=step, pace=pace)
-        words.plain = _words(console, describe(moment.metrics), line, *_memory(moment))
+        metrics, more = describe(moment.metrics), _words(console, line, *_memory(moment))
+        words.plain = "\n".join(filter(None, [_words(console, metrics), more]))
 
     with Live(Group(bar, words), console=console, refresh_per_second=4):
         yield draw
@@ -171,17 +172,12 @@ def sparkline(values: Iterable[float]) -> str:
     """
     heights = np.array([*values], float)
     finite = np.isfinite(heights)
-    if finite.any() and heights[finite].max() > 20 * heights[finite].min() > 0:
-        heights = np.log(heights, where=finite, out=heights)
-    low, high = (
-        heights.min(initial=np.inf, where=finite),
-        heights.max(initial=-np.inf, where=finite),
-    )
-    scale = (len(BLOCKS) - 1) / ((high - low) or 1.0)
-    return "".join(
-        BLOCKS[round((height - low) * scale)] if known else "✗"
-        for height, known in zip(heights, finite)
-    )
+    letters, known = np.full(len(heights), "✗"), heights[finite]
+    if known.size:
+        known = np.log(known) if known.max() > 20 * known.min() > 0 else known
+        share = (known - known.min()) / (np.ptp(known) or 1.0)
+        letters[finite] = np.array([*BLOCKS])[np.round(share * (len(BLOCKS) - 1)).astype(int)]
+    return "".join(letters)
 
 
 def _words(console: Any, *parts: str) -> str:
@@ -197,20 +193,19 @@ def describe(metrics: Mapping[str, Any]) -> str:
     Metrics are the names with a slash, but for the learning rate. For a population: the members
     that run and those that have stopped, and the mean and the best of each metric.
     """
-    shown = {k: v for k, v in metrics.items() if "/" in k and not k.endswith("/learning_rate")}
-    shown = {k: v for k, v in shown.items() if not k.startswith("select/")}
-    running = metrics.get("running")
-    members = max((len(v) for v in shown.values() if isinstance(v, list)), default=0)
-    counts = [] if running is None else [f"{running} running"]
-    counts += [f"{members - running} stopped"] if running is not None and members > running else []
-    return ", ".join(counts + [f"{name} {_figure(name, value)}" for name, value in shown.items()])
-
-
-def _figure(name: str, value: float | list[float]) -> str:
-    if not isinstance(value, list):
-        return f"{value:.4g}"
-    mean, best = _spread(name, value)
-    return f"{mean:.4g} (best {best:.4g})"
+    words, members, running = [], 0, metrics.get("running")
+    for name, value in metrics.items():
+        if "/" not in name or name.endswith("/learning_rate") or name.startswith("select/"):
+            continue
+        if isinstance(value, list):
+            members = max(members, len(value))
+            words.append("{} {:.4g} (best {:.4g})".format(name, *_spread(name, value)))
+        else:
+            words.append(f"{name} {value:.4g}")
+    if running is not None:
+        stopped = [f"{members - running} stopped"] if members > running else []
+        words = [f"{running} running", *stopped, *words]
+    return ", ".join(words)
 
 
 def _spread(name: str, values: list[float]) -> tuple[float, float]:

@@ -14,15 +14,7 @@ from jaxnn.catalog.failures import reports
 from jaxnn.checks import Explained
 from jaxnn.formatting import count
 from jaxnn.markup import cut
-from jaxnn.report.phrases import (
-    BLANK,
-    display_name,
-    examples_of,
-    figure,
-    listed,
-    percent,
-    spaced,
-)
+from jaxnn.report.phrases import BLANK, display_name, examples_of, figure, listed, percent, spaced
 from jaxnn.report.sections import under
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings

@@ -120,7 +120,7 @@ def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:
 def obstacle(runs: dict[str, Source], metric: str) -> str | None:
     """Returns why the runs cannot be ranked by a metric; `None` if nothing is known against it."""
     part, _, name = metric.partition("/")
-    data = _known(runs, lambda source: _data(source, part))
+    data = _known(runs, lambda source: data_of(source, part))
     if len(data) > 1:
         return f"the {examples_of(part)} are not the same"
     experiments = _known(runs, lambda source: source.about.experiment)
@@ -135,12 +135,6 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
     if len(kinds) > 1 or len(reported) > 1:
         return "they report different metrics, so that their losses need not be the same function"
     return None
-
-
-def unsure(runs: dict[str, Source], metric: str) -> list[str]:
-    """Returns the runs of which it is not known on what examples a metric was measured."""
-    part = metric.partition("/")[0]
-    return [name for name, source in runs.items() if _data(source, part) is None]
 
 
 def best_setting(source: Source) -> str:
@@ -158,7 +152,7 @@ def _known(runs: dict[str, Source], of: Callable[[Source], Any]) -> set[str]:
     return {str(value) for value in map(of, runs.values()) if value is not None}
 
 
-def _data(source: Source, part: str) -> Any:
+def data_of(source: Source, part: str) -> Any:
     """Returns the digest of a part of the data, `None` where it is not known."""
     return identity(source).get("data" if part == "train" else f"data {part}")
 

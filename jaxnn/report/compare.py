@@ -30,10 +30,8 @@ from jaxnn.report.sections import drawn, lettered, rendered, section, shortened
 from jaxnn.report.source import Source, read
 from jaxnn.storage import files
 
-FILE = "compare.html"
 
-
-def write_comparison(paths: Sequence[str | Path], out: str | Path = FILE) -> Path:
+def write_comparison(paths: Sequence[str | Path], out: str | Path = "compare.html") -> Path:
     """Writes a page that compares runs, and returns its path.
 
     Args:
@@ -44,10 +42,9 @@ def write_comparison(paths: Sequence[str | Path], out: str | Path = FILE) -> Pat
       InvalidValue: if these are not two runs or more, or have no metric in common.
       OSError: if the file cannot be written.
     """
-    runs = named([Path(path).expanduser() for path in paths])
-    check_comparable(runs)
+    page = of_runs(named([Path(path).expanduser() for path in paths]))
     file = Path(out).expanduser()
-    files.write(file, of_runs(runs).encode(errors="replace"))
+    files.write(file, page.encode(errors="replace"))
     return file
 
 
@@ -156,11 +153,7 @@ def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
             cells.append(element("b", f"★{BLANK}", shown, title="the best") if top else shown)
         counts = [row["steps"] for row in source.table if isinstance(row.get("steps"), int)]
         of = f"{len(source.table)}{BLANK}×{BLANK}" if counts else ""  # each of many networks
-        seconds = source.about.seconds
-        cells += [
-            f"{of}{max(counts, default=source.step):,}",
-            "" if seconds is None else time(seconds),
-        ]
+        cells += [f"{of}{max(counts, default=source.step):,}", time(source.about.seconds)]
         rows.append(cells)
     heads = ["run", "status", *map(display_name, names), "training steps", "time"]
     title = "Results of the runs" + ("; ★ marks the best" if best else "")
@@ -174,7 +167,8 @@ def _remarks(
     for words in dict.fromkeys(filter(None, obstacles.values())):
         names = [display_name(name) for name, why in obstacles.items() if why == words]
         yield f"None is the best by its {listed(names, 'or')}: {words}."
-    unsure = alike.unsure(runs, metric)
+    part = metric.partition("/")[0]
+    unsure = [name for name, source in runs.items() if alike.data_of(source, part) is None]
     if unsure and not obstacles[metric]:
         of = listed([cut(name, 60) for name in unsure])
         yield (
@@ -212,9 +206,7 @@ def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup |
 
 @section("differences", "What was chosen differently")
 def _differences(runs: dict[str, Source], *_: Any) -> Markup:
-    """Hyper-parameters are what people set before training. Those that all runs share are left
-    out.
-    """
+    """People set hyper-parameters before training. Those that all runs share are left out."""
     fields = alike.differing(runs)
     bare = [cut(name, 60) for name, source in runs.items() if not source.config]
     differ, same, unknown = alike.facts(runs)

@@ -8,6 +8,7 @@ from jaxnn.markup import Markup, element, join, listing
 from jaxnn.pictures.scheme import COLOURS
 from jaxnn.report.examples import names_of, probabilities
 from jaxnn.report.packed import shares, stacked, text
+from jaxnn.report.sections import filled
 from jaxnn.storage.recording import Recording
 
 FINE = 32  # points along each side that a page carries; a browser blends them
@@ -20,7 +21,7 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         return None
     every = max(1, outputs.shape[1] // FINE)
     outputs = outputs[:, ::every, ::every]
-    chances = probabilities(outputs, about.get("classes"))
+    chances = probabilities(outputs, about)
     if chances is not None and chances.shape[-1] <= len(COLOURS):
         classes = np.nan_to_num(chances).argmax(-1)
         least = 1 / chances.shape[-1]
@@ -46,15 +47,7 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
     if points:
         whole = "filled with the colour of what it is" if points[0][2] >= 0 else "in black"
         rings = f" Each ring is an example, {whole}."
-    label = "What the network says for every pair of inputs"
-    words = f"{label}: to the right the first one, upwards the second."
-    picture = element(
-        "figure",
-        element("h3", "What it decides"),
-        _framed(element("canvas", id="surface", role="img", aria_label=label), recorded),
-        element("figcaption", words, key, rings),
-        class_="surface",
-    )
+    picture = filled("surface.html", map=_map(recorded), key=key, rings=rings)
     payload = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
     return picture, payload | {"points": points}
 
@@ -63,8 +56,10 @@ def _dot(place: int) -> Markup:
     return element("i", style=f"background:{COLOURS[place]}")
 
 
-def _framed(canvas: Markup, recorded: Recording) -> Markup:
-    """Returns the map with its axes: which input, and from where to where."""
+def _map(recorded: Recording) -> Markup:
+    """Returns the map with its axes, where they are known: which input, and from where to where."""
+    label = "What the network says for every pair of inputs"
+    canvas = element("canvas", id="surface", role="img", aria_label=label)
     bounds = recorded.about.get("plot_bounds") or []
     if len(bounds) != 2:
         return canvas

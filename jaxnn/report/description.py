@@ -18,12 +18,9 @@ def _parts(source: Source) -> Markup | None:
             quoted(each.name),
             each.status,
             f"{each.step:,}" if each.step is not None else "",
-            *(
-                [display_name(each.metric), value_of(each.metric, each.value)]
-                if each.metric
-                else ["", ""]
-            ),
-            time(each.seconds) if each.seconds is not None else "",
+            each.metric and display_name(each.metric),
+            each.metric and value_of(each.metric, each.value),
+            time(each.seconds),
         ]
         for each in source.about.parts
     ]
@@ -33,9 +30,7 @@ def _parts(source: Source) -> Markup | None:
 
 @section("hyperparameters", "What was chosen")
 def _chosen(source: Source) -> Markup | None:
-    """Hyper-parameters are what people set before the training, as the training sets the
-    weights.
-    """
+    """People set hyper-parameters before the training, as the training sets the weights."""
     known = source.contents.newest.get("identity", {})
     shown = source.config or {n: known[n] for n in ("steps", "batch_size") if n in known}
     if not shown:
@@ -64,15 +59,11 @@ def _speed(source: Source) -> Markup | None:
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     places = (
         ("compiled", "compile_seconds", lambda v: f"{compilations} programs, {time(v)}"),
-        (
-            "training steps in a second, without compiling",
-            "steps_per_second",
-            lambda v: f"{v:,.0f}",
-        ),
+        ("training steps in a second, without compiling", "steps_per_second", "{:,.0f}".format),
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),
-        ("waiting for data", "", None),
+        ("waiting for data", "", str),
         (f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B")),
     )
     rows = []
@@ -80,7 +71,7 @@ def _speed(source: Source) -> Markup | None:
         rows.append(["time in all", time(source.about.seconds)])
     for name, key, words in places:
         value = speed.get(key)
-        if words is None and speed:
+        if not key and speed:
             rows.append([name, "none: they are on the device"])
         elif isinstance(value, int | float) and not isinstance(value, bool):
             rows.append([name, words(value)])
@@ -100,10 +91,10 @@ def _operations(value: float) -> str:
 def _again(source: Source) -> Markup | None:
     """The same code, hyper-parameters, versions and device give the same numbers."""
     path = source.contents.path
-    known = account.account(path)
-    parts = [element("p", known["next"])]
-    if known["command"]:
-        parts.append(_code(cut(known["command"], COMMAND), "The command that started this run"))
+    story = account.account(path)
+    parts = [element("p", story["next"])]
+    if story["command"]:
+        parts.append(_code(cut(story["command"], COMMAND), "The command that started this run"))
     seeds = [row["seed"] for row in source.table] or [source.config.get("seed")]
     seeds = [*dict.fromkeys(seed for seed in seeds if isinstance(seed, int))]
     if seeds:
@@ -112,8 +103,10 @@ def _again(source: Source) -> Markup | None:
     commands = [f"python -m jaxnn {name} {path}" for name in ("show", "verify", "report")]
     lines = "\n".join(cut(each, 400) for each in commands)
     parts.append(_code(lines, "Commands that look at this run"))
-    if source.environment:
-        rows = [[spaced(name), quoted(setting(v))] for name, v in source.environment.items()]
+    known = {n: source.result[n] for n in ("device", "jax", "form") if n in source.result}
+    known |= source.contents.newest.get("environment", {})
+    rows = [[spaced(n), quoted(setting(v))] for n, v in known.items() if v not in (None, "")]
+    if rows:
         versions = table("Trained with", ["what", "version or value"], rows, numbers=False)
         parts.append(folded("Versions and device", versions))
     return join(*parts)

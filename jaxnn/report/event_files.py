@@ -11,7 +11,7 @@ encodes the events, and neither TensorFlow nor TensorBoard itself is imported.
 import importlib.util
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,8 @@ from jaxnn.storage.recording import Frame
 MEMBERS = 32  # that have events: nobody tells more lines apart
 DRAWN = 5  # moments of the training at which the network is drawn
 BARS = 30
+Rows = Sequence[Mapping[str, Any]]
+Clock = Callable[[int], float]
 FILE = "events.out.tfevents.0.jaxnn"
 
 
@@ -46,11 +48,7 @@ class Written(NamedTuple):
 
 
 def write(path: Path, out: Path | None = None) -> Written:
-    """Writes the events of a run, or of every run below a directory.
-
-    Args:
-      path: the run, or the directory.
-      out: where to write; `tensorboard` in that directory by default.
+    """Writes the events of a run, or of every run below a directory, to `path/tensorboard`.
 
     Raises:
       InvalidValue: if there is no run, or tensorboardX is not installed.
@@ -72,36 +70,29 @@ def write(path: Path, out: Path | None = None) -> Written:
         source = read(run)
         networks = [*_networks(source)]
         left_out += len(source.table) - len(networks) if source.many else 0
-        for network in networks:
-            place = f"{name}/{network.name}".rstrip("/")
+        for member, rows, settings in networks:
+            place = f"{name}/{member}".rstrip("/")
             files.make(out / place)
-            _write(out / place / FILE, source, network)
+            _write(out / place / FILE, _clock(source, rows), _summaries(source, rows, settings))
             names.append(place)
     return Written(out, names, left_out)
 
 
-class _Network(NamedTuple):
-    """What TensorBoard takes for a run: one network, alone or of many."""
+def _networks(source: Source) -> Iterator[tuple[str, Rows, dict[str, Any]]]:
+    """Yields the name, the reports and the settings of each network that has events.
 
-    name: str
-    rows: Sequence[Mapping[str, Any]]
-    settings: Mapping[str, Any]
-
-
-def _networks(source: Source) -> Iterator[_Network]:
-    """Yields the network of a run, or the first `MEMBERS` of a sweep or a population."""
-    config = source.config
+    It is what TensorBoard takes for a run: a single one, or one of the first `MEMBERS` of many.
+    """
     if not source.many:
-        yield _Network("", source.rows, config)
-    fixed = {n: v for n, v in config.items() if not isinstance(v, list)}
+        yield "", source.rows, source.config
+    columns = [*source.fields, "seed"]
+    fixed = {n: v for n, v in source.config.items() if not isinstance(v, list)}
     for rows, places in source.groups:
         for member, place in enumerate(places):
             if place < MEMBERS:
                 own = [{n: _of_member(v, member) for n, v in row.items()} for row in rows]
-                settings = {
-                    name: source.table[place].get(name) for name in (*source.fields, "seed")
-                }
-                yield _Network(f"{place:03d}", own, {**fixed, **settings})
+                settings = {name: source.table[place].get(name) for name in columns}
+                yield f"{place:03d}", own, fixed | settings
 
 
 def _of_member(value: Any, member: int) -> Any:
@@ -110,15 +101,14 @@ def _of_member(value: Any, member: int) -> Any:
     return value
 
 
-def _write(file: Path, source: Source, network: _Network) -> None:
-    """Writes the events of a network in the order of their steps, the hyper-parameters first."""
-    from tensorboardX.proto.event_pb2 import Event
+def _write(file: Path, clock: Clock, summaries: Iterable[tuple[int, Any]]) -> None:
+    """Writes the events of a network in the order of their steps."""
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
     from tensorboardX.record_writer import RecordWriter
 
-    clock = _clock(source, network.rows)
-    summaries = sorted(_summaries(source, network), key=lambda each: each[0])
-    events = [Event(wall_time=clock(step), step=step, summary=shown) for step, shown in summaries]
-    events.insert(0, Event(wall_time=clock(0), file_version="brain.Event:2"))
+    events = [Event(wall_time=clock(0), file_version="brain.Event:2")]
+    for step, shown in sorted(summaries, key=lambda each: each[0]):
+        events.append(Event(wall_time=clock(step), step=step, summary=shown))
     # Not its `SummaryWriter`: that writes from a thread, whose errors reach nobody.
     draft = file.with_name(f"{files.DRAFT}{file.name}")
     records = RecordWriter(str(draft))
@@ -129,16 +119,16 @@ def _write(file: Path, source: Source, network: _Network) -> None:
     files.rename(draft, file)
 
 
-def _summaries(source: Source, network: _Network) -> Iterator[tuple[int, Any]]:
+def _summaries(source: Source, rows: Rows, settings: dict[str, Any]) -> Iterator[tuple[int, Any]]:
     """Yields `(step, summary)` of everything there is to show of a network."""
     from matplotlib.image import imread
     from tensorboardX import summary
 
-    settings = {_text(key): _setting(value) for key, value in network.settings.items()}
     if settings:
+        hparams = {_text(key): _setting(value) for key, value in settings.items()}
         # The session alone: from those of all runs TensorBoard derives the columns.
-        yield 0, summary.hparams(settings, {})[1]
-    for row in network.rows:
+        yield 0, summary.hparams(hparams, {})[1]
+    for row in rows:
         for name, value in row.items():
             is_metric = "/" in name and (value is None or isinstance(value, int | float))
             if is_metric and 0 <= row["step"] < 2**63:
@@ -182,7 +172,7 @@ def _network(diagram: dict[str, Any], frame: Frame) -> Any:
     return draw(diagrams.from_json(diagram), wires, biases=biases)
 
 
-def _clock(source: Source, rows: Sequence[Mapping[str, Any]]) -> Callable[[int], float]:
+def _clock(source: Source, rows: Rows) -> Clock:
     """Returns what gives the time of day of a step: reports have the seconds since the start."""
     known = [(row["step"], json_files.finite(row.get("seconds"))) for row in rows]
     known = [(0, 0.0), *(each for each in known if each[1] is not None)]

@@ -52,9 +52,7 @@ class Moments(NamedTuple):
 
 @section("learning", "Watch it learn")
 def learning(source: Source) -> Markup | None:
-    """Move the slider through the training, or press play: everything here is as it was at that
-    moment.
-    """
+    """Move the slider through the training, or press play: everything here is as it was then."""
     moments, frames = _moments(source.recorded), source.recorded.frames
     if moments is None:
         return None
@@ -178,7 +176,7 @@ def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
     outputs, labels = outputs[:, :count], probe["labels"][:count]
     labels = labels.reshape(count, -1)[:, 0] if about.get("classes") else labels
     index = probe["index"][:count] if "index" in probe else None
-    chances, names = probabilities(outputs, about.get("classes")), names_of(about)
+    chances, names = probabilities(outputs, about), names_of(about)
     payload: dict[str, Any] = {"names": names}
     if chances is not None:
         finite = np.isfinite(chances).all(-1)
@@ -213,26 +211,9 @@ def _filters(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:
         high, wide = high // 2, wide // 2
         filters = filters[:, :, : 2 * high, : 2 * wide]
         filters = filters.reshape(*filters.shape[:2], high, 2, wide, 2).mean((3, 5))
-    size = filters[:, 0].size
-    count = max(1, min(filters.shape[1], FILTERS, PIXELS // size))
+    count = max(1, min(every, FILTERS, PIXELS // filters[:, 0].size))
     count -= count % 8 if 8 < count < every else 0
     filters = filters[:, :count]
     scale = float(np.nanpercentile(np.abs(filters), SATURATED)) if filters.size else 1.0
-    words = f"The weights of {count} nodes of the first layer, as images"
-    label = f"{words}: which pixels speak for a node and which against it"
-    picture = element(
-        "figure",
-        element("h3", "What its first layer looks for"),
-        element("canvas", id="filters", role="img", aria_label=label),
-        element(
-            "figcaption",
-            f"{words}. A pixel in ",
-            element("span", "blue", class_="plus"),
-            " speaks for the node, one in ",
-            element("span", "orange", class_="minus"),
-            " against it.",
-            " Each is the mean of four pixels of an input." if small else None,
-        ),
-        class_="filters",
-    )
-    return picture, levels(filters, scale)
+    size = " Each is the mean of four pixels of an input." if small else None
+    return filled("filters.html", count=count, size=size), levels(filters, scale)

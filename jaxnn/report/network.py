@@ -48,14 +48,7 @@ def _gradients(source: Source) -> Markup | None:
     """The gradient says how each weight should change; bright is much. It is computed from the
     output back to the input: if it fades on the way, the first layers hardly learn.
     """
-
-    def scalars(moments):
-        sizes = {
-            step: {n: float(a) for n, a in m.items() if not a.ndim} for step, m in moments.items()
-        }
-        return gradient_flow(sizes)
-
-    return _over_time(source, "gradients", "gradients/", scalars)
+    return _over_time(source, "gradients", "gradients/", gradient_flow)
 
 
 def _over_time(source: Source, name: str, prefix: str, draw_it: Callable) -> Markup | None:

@@ -21,8 +21,6 @@ from jaxnn.report.source import Source, read
 from jaxnn.report.story import sentence
 from jaxnn.storage import files
 
-FILE = "report.html"
-
 
 def write(path: str | Path, out: str | Path | None = None) -> Path:
     """Writes the report of a run, and returns its path.
@@ -36,7 +34,7 @@ def write(path: str | Path, out: str | Path | None = None) -> Path:
       OSError: if the file cannot be written.
     """
     path = Path(path).expanduser()
-    file = path / FILE if out is None else Path(out).expanduser()
+    file = path / "report.html" if out is None else Path(out).expanduser()
     source = read(path)
     files.write(file, of_run(source).encode(errors="replace"))
     return file
@@ -45,6 +43,7 @@ def write(path: str | Path, out: str | Path | None = None) -> Path:
 def of_run(source: Source) -> Markup:
     """Returns the page of a run."""
     about = source.about
+    name = str(about.experiment or source.contents.path.resolve().name)
     done = f"step {source.step:,}"
     outcome = results.sections(source)
     if source.many:
@@ -52,8 +51,8 @@ def of_run(source: Source) -> Markup:
         done = f"{len(source.table):,} networks, up to {most:,} steps each"
         outcome = sweep_page.sections(source)
     sections = [learning, _advice, *outcome, *network.SECTIONS, *description.SECTIONS]
-    facts = [about.experiment and quoted(source.name), about.status, done]
-    return page(f"{source.name}: report", sentence(source), facts, rendered(sections, source))
+    facts = [about.experiment and quoted(name), about.status, done]
+    return page(f"{name}: report", sentence(source), facts, rendered(sections, source))
 
 
 @section("advice", "What stands out")
@@ -71,14 +70,7 @@ def _advice(source):
 
 
 def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, Markup]]) -> Markup:
-    """Returns a page.
-
-    Args:
-      title: of the window.
-      heading: the result, in one sentence.
-      facts: what stands over that in small letters.
-      shown: the sections with their content.
-    """
+    """Returns a page: the title of its window, its heading, `facts` over that, and sections."""
     folder = resources.files("jaxnn.report")
     style, script = (Markup((folder / f).read_text("utf-8")) for f in ("page.css", "page.js"))
     # No line ends inside of a word.

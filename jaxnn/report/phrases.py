@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from jaxnn import formatting
-from jaxnn.formatting import brief
+from jaxnn.formatting import brief, duration
 from jaxnn.markup import Markup, cut, element
 
 BLANK = "\u00a0"  # between a number and its sign, where no line ends
@@ -71,9 +71,9 @@ def spaced(name: str) -> str:
     return cut(name, 80).replace("_", " ")
 
 
-def time(seconds: float) -> str:
-    """Returns a time in words, in one line."""
-    return formatting.duration(seconds, in_words=True).replace(" ", BLANK)
+def time(seconds: float | None) -> str:
+    """Returns a time in words, in one line; nothing if it is not known."""
+    return "" if seconds is None else duration(seconds, in_words=True).replace(" ", BLANK)
 
 
 def setting(value: Any) -> str:

@@ -93,13 +93,9 @@ def shortened(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def drawn(figure: Any, name: str, title: str, caption: Any = None) -> Markup:
-    """Returns a picture in a page.
+    """Returns a figure of matplotlib in a page.
 
-    Args:
-      figure: of matplotlib.
-      name: of the picture, which no other one on the page has.
-      title: what it shows, for those who do not see it.
-      caption: what stands under it.
+    No other one on the page has its `name`; its `title` is for those who do not see it.
     """
     seen: set[str] = set()
 

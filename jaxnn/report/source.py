@@ -75,11 +75,6 @@ class Source:
         return "diverged" in (self.contents.status, self.result.get("status"))
 
     @property
-    def name(self) -> str:
-        """The name of its experiment, or of its directory."""
-        return str(self.about.experiment or self.contents.path.resolve().name)
-
-    @property
     def step(self) -> int:
         """The training steps done."""
         return self.about.step or 0
@@ -90,14 +85,6 @@ class Source:
         moments = self.recorded.about.get("moments")
         last = moments[-1:] if isinstance(moments, list) else []
         return next((n for n in (self.about.steps, *last) if isinstance(n, int) and n), None)
-
-    @property
-    def environment(self) -> dict[str, Any]:
-        """The device and the versions."""
-        names = ("device", "jax", "form")
-        known = {name: self.result[name] for name in names if name in self.result}
-        known |= self.contents.newest.get("environment", {})
-        return {name: value for name, value in known.items() if value not in (None, "")}
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the steps at which a metric was reported, and its values, NaN if not finite."""

@@ -8,16 +8,7 @@ import numpy as np
 from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief, count
 from jaxnn.metrics import lower_is_better
-from jaxnn.report.phrases import (
-    display_name,
-    examples_of,
-    figure,
-    is_share,
-    listed,
-    percent,
-    spaced,
-    time,
-)
+from jaxnn.report.phrases import display_name, examples_of, figure, is_share, listed, spaced, time
 from jaxnn.report.source import Source
 
 
@@ -40,7 +31,9 @@ def sentence(source: Source) -> str:
     about = source.recorded.about
     if metric.rpartition("/")[2] == "accuracy" and (not about or about.get("classes")):
         early = "When it was stopped, the " if status == "stopped" else early
-        what = f"{early}network gets {percent(value)} of the {_examples(source, metric)} right"
+        what = (
+            f"{early}network gets {figure(metric, value)} of the {_examples(source, metric)} right"
+        )
     else:
         what = f"{early}{display_name(metric)} is {figure(metric, value)}"
     planned, seconds = source.steps, source.about.seconds
@@ -83,12 +76,8 @@ def _sweep(source: Source) -> str:
     ranking = settings(source)
     best = ranking[0]
     seeds = f", on average of {best.runs} seeds" if best.runs > 1 else ""
-    share = metric.endswith("accuracy")
-    reached = (
-        f"{percent(best.mean)} {of}"
-        if share
-        else f"{display_name(metric)} {figure(metric, best.mean)}"
-    )
+    mean = figure(metric, best.mean)
+    reached = f"{mean} {of}" if metric.endswith("accuracy") else f"{display_name(metric)} {mean}"
     what = f"Of {len(ranking)} settings, {setting_words(best.values)} was the best"
     return f"{what}: {reached}{seeds}."
 

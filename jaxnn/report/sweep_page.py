@@ -72,7 +72,7 @@ def _best(source: Source, metric: str) -> Iterator[Markup]:
 
 @section("ranking", "The settings, best first")
 def _ranking(source: Source) -> Markup:
-    """A hyper-parameter is what people set before training. Means are over seeds: the same network,
+    """People set hyper-parameters before training. Means are over seeds: the same network,
     begun from other random weights; a difference that is smaller than the deviation is chance.
     """
     metric, ranking = ranked(source) or "", settings(source)
@@ -150,11 +150,8 @@ def _curves(source: Source) -> Markup | None:
     ranking = settings(source)
     for setting in ranking[:CURVES]:
         for rows, places in source.groups:
-            mine = [
-                member
-                for member, place in enumerate(places)
-                if setting.values.items() <= source.table[place].items()
-            ]
+            values = setting.values.items()
+            mine = [i for i, place in enumerate(places) if values <= source.table[place].items()]
             if mine:
                 name = ", ".join(brief(value) for value in setting.values.values())
                 if len(setting.values) == 1:  # else it would stand beside its metric bare

@@ -4,10 +4,4 @@ from jaxnn.runs._fit import Run, fit
 from jaxnn.runs._load import Loaded, load
 from jaxnn.runs.output import NotFinite
 
-__all__ = [
-    "Loaded",
-    "NotFinite",
-    "Run",
-    "fit",
-    "load",
-]
+__all__ = ["Loaded", "NotFinite", "Run", "fit", "load"]

@@ -22,7 +22,6 @@ from typing import Literal, get_args
 from jaxnn.checks import choice, kind
 from jaxnn.data._resident import Resident
 from jaxnn.data.durations import Duration, Every
-from jaxnn.diagnosis.search import diagnose
 from jaxnn.driver._train import train
 from jaxnn.driver.chunks import Progress, Training
 from jaxnn.driver.members import Execution
@@ -214,6 +213,8 @@ def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:
     name = bad[0] if bad else "a parameter"
     why, fix = "", "Lower the learning rate, or clip the gradients with clip_by_global_norm(1.0)"
     if checkpointer is not None:
+        from jaxnn.diagnosis.search import diagnose  # rarely needed, and slow to import
+
         checkpointer.wait()
         why = f", {diagnose(history.training, checkpointer, history.rows, name, history.seconds)}"
         fix += f", and see python -m jaxnn diagnose {checkpointer.directory.path}"

@@ -66,10 +66,7 @@ def environment(training: Training) -> dict[str, Any]:
 
 
 def check_identity(
-    saved: Mapping[str, Any],
-    now: Mapping[str, Any],
-    allow_change: Collection[str],
-    same_jax: bool,
+    saved: Mapping[str, Any], now: Mapping[str, Any], allow_change: Collection[str], same_jax: bool
 ) -> dict[str, tuple[Any, Any]]:
     """Returns the changed fields, `{name: (saved, now)}`.
 

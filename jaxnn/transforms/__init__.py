@@ -4,9 +4,8 @@ from jaxnn.transforms._capture import capture
 from jaxnn.transforms._freeze import freeze
 from jaxnn.transforms._lora import lora, merge_lora
 from jaxnn.transforms._mixed_precision import mixed_precision
-from jaxnn.transforms._remat import remat
-from jaxnn.transforms._repeat import repeat
 from jaxnn.transforms._warm_start import WarmStart, resize, warm_start
+from jaxnn.transforms.depth import remat, repeat
 
 __all__ = [
     "WarmStart",

@@ -15,19 +15,29 @@ import jaxnn
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
+def run_examples(count):
+    """Runs the first examples of the README, of which each goes on from the one before."""
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", README, re.S)[:count]:
+        assert 4 <= len([line for line in code.splitlines() if line.strip()]) <= 22
+        exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
 @pytest.mark.usefixtures("optimized", "cache_options")  # training takes its time
 def test_the_example_trains_and_predicts(capsys):
-    code, many, _ = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert 15 <= len([line for line in code.splitlines() if line.strip()]) <= 22
-    names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    names = run_examples(1)
     assert names["run"].result["test/accuracy"] > 0.95
     # Its last line prints eight readings beside the truth; nearly all agree.
     read = names["run"].predict(names["test"]["inputs"][:8]).argmax(-1)
     assert np.mean(read == names["test"]["labels"][:8]) > 0.7
     assert str(read) in capsys.readouterr().out
-    # The second example goes on from the first.
-    exec(compile(many, "README.md", "exec"), names)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("optimized", "cache_options")
+def test_the_example_of_a_sweep_trains_many(capsys):
+    names = run_examples(2)
     assert float(capsys.readouterr().out.splitlines()[-1]) > 0.97
     assert len(names["population"].result["status"]) == 128
 

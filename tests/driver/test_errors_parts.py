@@ -109,6 +109,12 @@ CASES = {
         lambda: init_and_apply(jaxnn.conv(4, 3, groups=2), (1, 6, 6, 3)),
         V, r"conv: channels .* channels=3 and groups=2", r"or groups=1",
     ),
+    "groups that do not divide the features": (
+        lambda: jaxnn.conv(3, 3, groups=2), V, r"features=3 and groups=2", r"Pass, say, features=4",
+    ),
+    "convolutions of no scale": (
+        lambda: jaxnn.conv(3, 3, scale=0), V, r"conv: scale .* scale=0", r"Pass, say, scale=",
+    ),
     "images without channels": (
         lambda: init_and_apply(jaxnn.conv(4, 3), (1, 6)),
         V, r"no axis of space. Got inputs of shape \(1, 6\)",

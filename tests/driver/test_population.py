@@ -58,7 +58,7 @@ def in_a_loop(n):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *map(numbers, runs))
 
 
-@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("width", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_population_is_a_loop_over_runs(width):
     states, data = started()
     after = compiled(width)(classifier(), states, data, 7)
@@ -87,7 +87,7 @@ def test_a_population_lowers_for_every_platform(width):
     assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
-@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("width", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_inactive_members_keep_every_bit(width):
     states, data = started()
     states, windows = compiled(width)(classifier(), states, data, 3)
@@ -101,7 +101,7 @@ def test_inactive_members_keep_every_bit(width):
 
 def test_a_width_that_does_not_divide_the_members_is_refused():
     states, data = started()
-    with pytest.raises(jaxnn.InvalidValue, match="width=3 and 4 members"):
+    with pytest.raises(jaxnn.InvalidValue, match="members=4 and width=3"):
         population(run, 3)(classifier(), states, data, 1)
 
 
@@ -179,6 +179,7 @@ def test_each_member_stops_and_keeps_its_best_as_its_single_run_does(devices):
     assert run.result["status"].count("stopped") >= 3 and "done" in run.result["status"]
 
 
+@pytest.mark.slow
 def test_rows_keep_the_last_values_of_a_stopped_member():
     run = together()
     names = [name for name in run.history[0] if "/" in name]
@@ -200,6 +201,7 @@ def test_predictions_have_an_axis_of_members_before_that_of_examples(devices):
         assert_same_bits(outputs[member], alone(member).predict(inputs, batch_size=8))
 
 
+@pytest.mark.slow
 def test_one_key_or_one_number_is_that_of_all_members():
     options = {"steps": 8, "devices": jax.devices()[:1]}
     by_rate = fit(ALL[:3], key=KEYS[0], **options)

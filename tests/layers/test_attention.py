@@ -107,11 +107,12 @@ def test_the_fused_products_of_other_devices_are_the_same(settings):
 def test_read_piece_by_piece_it_is_the_same(settings, pieces):
     network = jaxnn.attention(8, causal=True, **settings)
     params, state = made(network, INPUTS)
-    whole, _ = network.apply(params, state, INPUTS)
+    whole, _ = jax.jit(network.apply)(params, state, INPUTS)
     reader, read, found = remembering(network, 7), 0, []
     _, state = reader.init(jax.random.key(0), INPUTS[:, :1])
+    apply = jax.jit(reader.apply)
     for length in pieces:
-        outputs, state = reader.apply(params, state, INPUTS[:, read : read + length])
+        outputs, state = apply(params, state, INPUTS[:, read : read + length])
         found.append(outputs)
         read += length
     assert_close(np.concatenate(found, 1), whole)
@@ -215,6 +216,6 @@ def test_a_piece_longer_than_the_cache_is_refused():
     params, state = made(reader, INPUTS[:, :1])
     with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 6 places for a"):
         reader.apply(params, state, INPUTS)
-    _, state = reader.apply(params, state, INPUTS[:, :3])
+    _, state = jax.jit(reader.apply)(params, state, INPUTS[:, :3])
     with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 5 places for a"):
         reader.apply(params, state, INPUTS[:, :2])

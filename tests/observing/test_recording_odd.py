@@ -14,6 +14,7 @@ from jaxnn.observing import recorder as recorders
 from jaxnn.storage import recording
 from tests.options import grouped
 
+pytestmark = pytest.mark.slow
 POINTS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 CLASSES = POINTS[:, :3].argmax(-1).astype(np.int32)
 

@@ -87,12 +87,12 @@ def test_on_a_terminal_there_is_a_bar_the_pace_the_metrics_a_sparkline_and_the_m
         show(100, {"train/loss": 0.25, "test/accuracy": 0.75})
         show(200, {})  # the metrics stay
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", file.getvalue())
-    bar, words = text.splitlines()[-2:]
+    bar, metrics, more = (line.strip() for line in text.splitlines()[-3:])
     assert "\x1b[" in file.getvalue()
-    assert re.fullmatch(r"step 200/200 ━{40} 50 steps/s, 0:00:00 left", bar.strip())
+    assert re.fullmatch(r"step 200/200 ━{40} 50 steps/s, 0:00:00 left", bar)
+    assert metrics == "train/loss 0.25, test/accuracy 0.75"
     memory = r"memory [\d.]+ [kMG]B, peak [\d.]+ [kMG]B"
-    metrics = "train/loss 0.25, test/accuracy 0.75"
-    assert re.fullmatch(f"{metrics}, loss █▁, {memory}", words.strip())
+    assert re.fullmatch(f"loss █▁, {memory}", more)
 
 
 def test_the_peak_of_the_memory_and_losses_that_are_not_finite_are_shown(terminal):
@@ -100,7 +100,7 @@ def test_the_peak_of_the_memory_and_losses_that_are_not_finite_are_shown(termina
     with screen() as draw:
         draw(Moment(1, 2, metrics={"test/loss": [3.0, math.nan, 5.0]}))
         draw(Moment(2, 2, metrics={"test/loss": [math.inf]}, memory=lambda: Used(5, 6, "device")))
-    assert "test/loss nan (best nan), loss ▁✗, device memory 5 B, peak 6 B" in file.getvalue()
+    assert "test/loss nan (best nan)\nloss ▁✗, device memory 5 B, peak 6 B" in file.getvalue()
 
 
 def test_until_the_first_step_it_says_that_it_compiles(terminal):

@@ -30,7 +30,7 @@ def made(outputs, accuracy=5 / 6, truth=TRUTH, end=True):
 
 
 def chances(recorded):
-    return probabilities(recorded.frames[-1].arrays["outputs"], recorded.about["classes"])[:, 1]
+    return probabilities(recorded.frames[-1].arrays["outputs"], recorded.about)[:, 1]
 
 
 @pytest.mark.parametrize("end", [True, False])
