@@ -142,7 +142,12 @@ def begin(
     def of_slot(slot):
         member = jnp.minimum(slot, members - 1)
         status = jnp.where(slot < members, RUNNING, EMPTY).astype(jnp.int8)
-        return one(key[member] if key.shape else key, rows(hparams, member), slot, status)
+        return one(
+            key[member] if key.shape else key,
+            rows(jax.tree.map(jnp.asarray, hparams), member),
+            slot,
+            status,
+        )
 
     return lax.map(of_slot, slots)
 

@@ -1,4 +1,4 @@
-"""Which values of a metric are good is said by the metric, or else by `Watch`, and never guessed."""
+"""Which values of a metric are good is said by the metric, or else by `Watch`; never guessed."""
 
 import inspect
 import math

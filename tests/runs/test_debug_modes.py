@@ -108,7 +108,8 @@ def trained(kind, out):
         out=jaxnn.Directory(out / "run", report=True) if kind == "directory" else None,
     )  # fmt: skip
     run.predict(fields["inputs"])
-    assert np.isfinite(jaxnn.evaluate(learner, run.best, data)["loss"]).all() or key.shape
+    if kind != "population":
+        assert np.isfinite(jaxnn.evaluate(learner, run.best, data)["loss"])
     return [row["test/loss"] for row in run.history]
 
 
