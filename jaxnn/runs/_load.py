@@ -18,9 +18,10 @@ from jaxnn.checks import Caution, InvalidType, choice
 from jaxnn.driver.trial import Watch
 from jaxnn.network import Network
 from jaxnn.runs import prediction
-from jaxnn.storage import checkpoints
-from jaxnn.storage.directory import CHECKPOINTS, NoCheckpoint
+from jaxnn.storage import checkpoints, files
+from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, NoCheckpoint
 from jaxnn.storage.manifest import FILE, read_verified
+from jaxnn.tables import Columns
 from jaxnn.typing import Any, Params, State
 
 
@@ -39,6 +40,7 @@ class Loaded(NamedTuple):
       member: the number of the best member, by the watched metric, or else by accuracy or loss;
         `None` for a single run.
       predictor: the prediction program of the run.
+      columns: those of the table that it was trained on, if it was one.
     """
 
     step: Any
@@ -48,12 +50,17 @@ class Loaded(NamedTuple):
     raw_params: Params
     member: int | None
     predictor: prediction.Predictor
+    columns: Columns | None
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs for any number of inputs, as NumPy arrays: those of `Run.predict`.
 
+        A run that was trained on a table takes its rows, as `read_table` reads them, and returns a
+        table of predictions: classes by name, numbers in the unit of the labels.
+
         Args:
-          inputs: such as the run was trained on, `[examples, ...]`, with any number of examples.
+          inputs: such as the run was trained on, `[examples, ...]`, with any number of examples; or
+            the rows of a table: a file, a data frame, a dict of columns.
           batch_size: the most examples that the device computes at once.
 
         Raises:
@@ -62,7 +69,10 @@ class Loaded(NamedTuple):
           InvalidType: if the inputs do not have the structure and shapes of training.
           InvalidValue: if their numbers do not fit into the dtype of training.
         """
-        return self.predictor(inputs, batch_size)
+        if self.columns is None:
+            return self.predictor(inputs, batch_size)
+        rows = self.columns.encode(inputs, labels=False)
+        return self.columns.decode(self.predictor(rows["inputs"], batch_size))
 
 
 def load(
@@ -85,7 +95,7 @@ def load(
       InvalidValue: if `network` is not the one that was trained.
       NoProgram: if there is a `network`, and no prediction program to compare it with.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     choice("load", "which", which, ("best", "latest"))
     content, arrays = _read(path)
     prefix = "best/state" if which == "best" and "best/step" in arrays else "state"
@@ -110,15 +120,21 @@ def load(
     if member is not None:
         own = {name: array[member] for name, array in own.items()}
     predictor = prediction.Predictor(folder, own)
-    loaded = Loaded(
-        arrays[f"{prefix}/step"], params, state, content["config"], raw, member, predictor
-    )
+    step, config = arrays[f"{prefix}/step"], content["config"]
+    loaded = Loaded(step, params, state, config, raw, member, predictor, _columns(folder))
     if network is not None:
         of = () if member is None else member
         prediction.check_network(
             predictor, network, *jax.tree.map(lambda x: x[of], (params, state))
         )
     return loaded
+
+
+def _columns(run: Path) -> Columns | None:
+    """Returns the columns of the table that a run was trained on, if it was one."""
+    if not (run / COLUMNS).exists():
+        return None
+    return Columns.from_json(files.read(run / COLUMNS).decode())
 
 
 def _best_member(content: dict[str, Any], arrays: dict[str, Any], prefix: str) -> int | None:

@@ -22,7 +22,8 @@ from jaxnn.loop._evaluate import in_batches
 from jaxnn.loop._run import initial
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
-from jaxnn.storage import program_file
+from jaxnn.storage import files, program_file
+from jaxnn.storage.directory import COLUMNS
 from jaxnn.storage.program_file import FILE
 from jaxnn.typing import Any, Callable
 
@@ -90,7 +91,7 @@ class Predictor:
           InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
         """
         names, wanted = self.signature
-        inputs = stored({"inputs": inputs})["inputs"]
+        inputs = stored("predict", {"inputs": inputs})["inputs"]
         shapes = [jax.tree.map(lambda x: x.shape[1:], tree) for tree in (inputs, wanted)]
         if shapes[0] != shapes[1]:
             raise InvalidType(
@@ -133,11 +134,14 @@ def _call(program: Any, arrays: Any, inputs: Any) -> Any:
 
 
 def write(run: Path, training: Training) -> None:
-    """Writes the program of a run, or warns with a `Caution` why it has none.
+    """Writes the program of a run, or warns with a `Caution` why it has none; and its columns.
 
     Raises:
       OSError: if it cannot be written.
     """
+    columns = training.data.columns
+    if columns is not None:
+        files.write(run / COLUMNS, columns.to_json().encode())
     try:
         content = export(training).serialize()
     except Exception as error:

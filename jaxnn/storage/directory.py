@@ -22,6 +22,7 @@ from jaxnn.storage.lock import LOCK, DirectoryInUse, in_use, locked, owner
 from jaxnn.storage.recording import FOLDER
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", journal.FILE, "result.json", "checkpoints"
+COLUMNS = "columns.json"  # of the table that was trained on
 SPEED = "speed.json"  # numbers of the machine, which differ from run to run
 
 
@@ -68,6 +69,8 @@ class Directory:
                 expected="a list of names",
                 fix="Pass, say, allow_change=['learning_rate']",
             )
+        if str(path).startswith("~"):
+            object.__setattr__(self, "path", Path(path).expanduser())
 
 
 def destination(out: str | Path | Directory) -> Directory:

@@ -77,7 +77,8 @@ def check_identity(
     """
     watch = now.get("watch")
     # Checkpoints before 2026-12 have it as a string.
-    if saved.get("watch") == str(Watch(**watch) if watch else None):
+    older = [Watch(**watch), Watch(**{**watch, "better": None})] if watch else [None]
+    if saved.get("watch") in [*map(str, older), *(each and asdict(each) for each in older)]:
         saved = {**saved, "watch": watch}
     pairs = {name: (saved.get(name), now.get(name)) for name in {**saved, **now}}
     changes = {name: (before, after) for name, (before, after) in pairs.items() if before != after}
