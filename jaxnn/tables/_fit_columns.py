@@ -165,6 +165,14 @@ def _task(table: Any, targets: Sequence[str], task: str | None) -> str | None:
             fix="Predict one column, or make a column of booleans of each class",
         )
     column = table[targets[0]]
+    if column.dtype.is_temporal():
+        raise InvalidType(
+            "fit_columns",
+            "dates cannot be predicted as they are",
+            got=f"labels={column.name!r} of {column.dtype}",
+            expected="a column of numbers, text or booleans",
+            fix=f"Make it a number, such as days: (table[{column.name!r}] - start).dt.total_days()",
+        )
     if column.dtype.is_float() or column.dtype.is_decimal():
         return "regression"
     if column.dtype.is_integer() and column.n_unique() > 20:

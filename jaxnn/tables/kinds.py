@@ -89,24 +89,17 @@ class Real:
       name: of the column.
       scale: its mean, deviation and fill.
       missing: how many were missing in the training part.
-      whole: whether all are whole numbers in the table.
     """
 
     kind: ClassVar[str] = "number"
     name: str
     scale: Scale
     missing: int
-    whole: bool
 
     @classmethod
     def fit(cls, column: Any, fill: str) -> "Real":
         """Returns the kind of a column of the training part."""
-        real = cls(
-            column.name,
-            Scale.fit(column, fill),
-            column.null_count(),
-            column.dtype.is_integer(),
-        )
+        real = cls(column.name, Scale.fit(column, fill), column.null_count())
         real._check_exact(column)
         return real
 

@@ -368,6 +368,7 @@ MISTAKES = {
         lambda: jaxnn.fit_columns(XY | {"z": [1, 2]}, labels=["x", "y"]),
         "fit together",
     ),
+    "dates": (lambda: jaxnn.fit_columns(TABLE, labels="since"), "dt.total_days()"),
     "lists": (lambda: jaxnn.fit_columns(polars.DataFrame({"x": [[1], [2]]})), "ignore=['x']"),
     "outputs": (
         lambda: jaxnn.fit_columns(XY, labels="y").decode(np.zeros((2, 3))),
