@@ -14,7 +14,7 @@ for evaluation the examples come in order, and the last batch is padded with exa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
@@ -48,7 +48,7 @@ class Resident:
     arrays: dict[str, Any]
     key: Any  # a key, or [members] of them; or their shapes, where a program is only compiled
     batch_size: int
-    columns: Any = None
+    columns: Any = field(default=None, kw_only=True)
 
     @property
     def num_examples(self) -> int:
@@ -124,7 +124,7 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
         )
     placed = jax.tree.map(jnp.asarray, stored("resident", arrays))
     columns = getattr(arrays, "columns", None)
-    return Resident(placed, jax.random.key(0), int(batch_size), columns)
+    return Resident(placed, jax.random.key(0), int(batch_size), columns=columns)
 
 
 def stored(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

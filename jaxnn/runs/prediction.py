@@ -161,6 +161,7 @@ def export(training: Training) -> jax.export.Exported:
     state = jax.eval_shape(partial(initial, learner), key, hparams, data)
     structure, names = jax.tree.structure(state), [*named_leaves(state)]
     leaves = jax.tree.leaves(state)
+    batch = jax.eval_shape(lambda data: data.in_order(0), data)
 
     def predict(arrays, inputs):
         # What the program does not read may be anything.
@@ -169,7 +170,7 @@ def export(training: Training) -> jax.export.Exported:
 
     def of(count, platforms):
         inputs = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), data.examples["inputs"]
+            lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), batch["inputs"]
         )
         used = _used(predict, dict(zip(names, leaves)), inputs)
         return jax.export.export(jax.jit(predict), platforms=platforms)(used, inputs)
