@@ -12,6 +12,7 @@ import optax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue
+from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, labels_of, weights_of
 from jaxnn.typing import Any, Batch
 
@@ -62,7 +63,7 @@ def multi_label() -> Objective:
                 fix="Write 1.0 where a mark applies, and 0.0 elsewhere",
             )
 
-    return Objective(loss, metrics, check=check)
+    return Objective(shield(loss), shield(metrics), check=check)
 
 
 def _logits_and_labels(outputs: Any, batch: Batch) -> tuple[Any, Any]:
