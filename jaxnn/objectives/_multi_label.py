@@ -12,6 +12,7 @@ import optax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue
+from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, labels_of, weights_of
 from jaxnn.typing import Any, Batch
 
@@ -42,9 +43,9 @@ def multi_label() -> Objective:
         both = jnp.where(answers & truth, weights, 0.0)
         either = jnp.where(answers, weights, 0.0) + jnp.where(truth, weights, 0.0)
         return {
-            "accuracy": measures.mean(right, weights),
-            "exact_match": measures.mean(right.all(-1), weights[..., 0]),
-            "f1": measures.Metric((2.0 * jnp.sum(both), jnp.sum(either)), measures.ratio),
+            "accuracy": measures.mean(right, weights, better="higher"),
+            "exact_match": measures.mean(right.all(-1), weights[..., 0], better="higher"),
+            "f1": measures.Metric((2.0 * jnp.sum(both), jnp.sum(either)), measures.ratio, "higher"),
         }
 
     def check(outputs, arrays):
@@ -62,7 +63,7 @@ def multi_label() -> Objective:
                 fix="Write 1.0 where a mark applies, and 0.0 elsewhere",
             )
 
-    return Objective(loss, metrics, check=check)
+    return Objective(shield(loss), shield(metrics), check=check)
 
 
 def _logits_and_labels(outputs: Any, batch: Batch) -> tuple[Any, Any]:
