@@ -43,9 +43,9 @@ def multi_label() -> Objective:
         both = jnp.where(answers & truth, weights, 0.0)
         either = jnp.where(answers, weights, 0.0) + jnp.where(truth, weights, 0.0)
         return {
-            "accuracy": measures.mean(right, weights),
-            "exact_match": measures.mean(right.all(-1), weights[..., 0]),
-            "f1": measures.Metric((2.0 * jnp.sum(both), jnp.sum(either)), measures.ratio),
+            "accuracy": measures.mean(right, weights, better="higher"),
+            "exact_match": measures.mean(right.all(-1), weights[..., 0], better="higher"),
+            "f1": measures.Metric((2.0 * jnp.sum(both), jnp.sum(either)), measures.ratio, "higher"),
         }
 
     def check(outputs, arrays):

@@ -1,19 +1,12 @@
 """What a network says about a table: its objective, and its outputs in the words of the labels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue
-from jaxnn.objectives import (
-    Objective,
-    absolute_error,
-    classification,
-    multi_label,
-    regression,
-    weights_of,
-)
+from jaxnn.objectives import Objective, classification, multi_label, regression
 from jaxnn.tables._read_table import import_polars
 from jaxnn.tables.categories import Category
 from jaxnn.tables.kinds import Real
@@ -34,21 +27,21 @@ def objective_of(labels: Labels, task: str | None) -> Objective:
     if task == "multi_label":
         return multi_label()
     base = regression()
-    deviations = np.asarray([label.scale.deviation for label in labels], np.float32)
     names = ["mae"] if len(labels) == 1 else [f"mae_{label.name}" for label in labels]
 
-    def loss(outputs, batch):
-        return base.loss(outputs.reshape(batch["labels"].shape), batch)
-
     def metrics(outputs, batch):
-        outputs = outputs.reshape(batch["labels"].shape)
-        errors = absolute_error(outputs, batch["labels"])
-        errors = errors.reshape(len(errors), -1) * deviations[None]
-        weights = weights_of(batch, errors[:, 0])
-        maes = {name: measures.mean(errors[:, i], weights) for i, name in enumerate(names)}
+        predictions, targets = (x.reshape(len(x), -1) for x in (outputs, batch["labels"]))
+
+        def mae(i):
+            batch_of_one = {**batch, "labels": targets[:, i : i + 1]}
+            metric = base.metrics(predictions[:, i : i + 1], batch_of_one)["mae"]
+            total, weight = metric.sums
+            return replace(metric, sums=(total * labels[i].scale.deviation, weight))
+
+        maes = {name: mae(i) for i, name in enumerate(names)}
         return {"r2": base.metrics(outputs, batch)["r2"], **maes}
 
-    return base._replace(loss=loss, metrics=metrics)
+    return base._replace(metrics=metrics)
 
 
 def decoded(labels: Labels, task: str | None, outputs: Any) -> Any:

@@ -22,7 +22,8 @@ def test_the_loss_is_the_mean_of_log_losses():
     values, weights = jaxnn.multi_label().loss(LOGITS, BATCH)
     shares = 1 / (1 + np.exp(-np.asarray(LOGITS, np.float64)))
     expected = [log_loss(y, p, labels=[0, 1]) for y, p in zip(np.asarray(LABELS), shares)]
-    assert_close(values, np.float32(expected))
+    counts = np.asarray(WEIGHTS) != 0
+    assert_close(values[counts], np.float32(expected)[counts])
     assert_close(weights, WEIGHTS)
 
 
