@@ -21,7 +21,7 @@ def test_the_error_says_how_much_is_needed_and_what_to_do(tmp_path, monkeypatch,
     with pytest.raises(OSError, match="the disk is full") as caught:
         checkpoints.write_checkpoint(tmp_path, 3, leaves_of(arrays), arrays, {})
     words = str(caught.value)
-    assert "8 kB for the checkpoint of step 3" in words and "the run resumes" in words
+    assert "8.0 kB for the checkpoint of step 3" in words and "the run resumes" in words
     assert "__lock" not in words and not list(tmp_path.iterdir())
 
 
