@@ -17,11 +17,11 @@ def test_the_error_says_how_much_is_needed_and_what_to_do(tmp_path, monkeypatch,
         raise error
 
     monkeypatch.setattr(checkpoints, "write_arrays", refuse)
-    arrays = [np.zeros((1000, 2), np.float32)]
+    arrays = [np.zeros((10_000, 2), np.float32)]
     with pytest.raises(OSError, match="the disk is full") as caught:
         checkpoints.write_checkpoint(tmp_path, 3, leaves_of(arrays), arrays, {})
     words = str(caught.value)
-    assert "8.0 kB for the checkpoint of step 3" in words and "the run resumes" in words
+    assert "80.0 kB for the checkpoint of step 3" in words and "the run resumes" in words
     assert "__lock" not in words and not list(tmp_path.iterdir())
 
 
