@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import Learner
+from jaxnn.loop._evaluate import in_batches
 from jaxnn.metrics import values
 from jaxnn.names import named_leaves
 from jaxnn.pictures.diagram import Diagram, biases, wires
@@ -229,14 +230,8 @@ def final_predictions(
     wide = jax.eval_shape(partial(_answers, learner), state, data, spread(data, 1))[0].size
     count = max(1, min(count, NUMBERS // max(1, wide)))
     index = spread(data, count)
-    size = min(data.batch_size, count)
-    batches = []
-    for start in range(0, count, size):
-        # The last batch is filled up with its last example.
-        places = np.minimum(np.arange(start, start + size), count - 1)
-        answers = jax.device_get(_answers(learner, state, data, index[places]))
-        batches.append([part[: count - start] for part in answers])
-    outputs, labels, weights = (np.concatenate(each) for each in zip(*batches))
+    answer = partial(_answers, learner, state, data)
+    outputs, labels, weights = in_batches(answer, index, min(data.batch_size, count))
     counted = weights.reshape(count, -1).any(1)
     if kind == "regression":
         truth, predicted = (x.reshape(count, -1)[counted][:POINTS, 0] for x in (labels, outputs))

@@ -7,6 +7,7 @@ with or without a time) if all of its values are, and text otherwise.
 import csv
 import gzip
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -75,7 +76,8 @@ def read_text(
     ]  # fmt: skip
     if delimiter is None:
         named = {"\t": "tab"}.get(cut, repr(cut))
-        print(f"{path.name}: {table.height:,} rows of {len(names)} columns, delimiter {named}")
+        words = f"{path.name}: {table.height:,} rows of {len(names)} columns, delimiter {named}"
+        print(words, file=sys.stderr)  # an answer of a command may go to the other stream
     return polars.DataFrame(columns)
 
 

@@ -30,9 +30,9 @@ def test_delimiters_are_detected_and_said(tmp_path, delimiter, capsys):
     table = read(tmp_path, text)
     assert table.equals(people(40))
     named = "tab" if delimiter == "\t" else repr(delimiter)
-    assert capsys.readouterr().out == f"rows.csv: 40 rows of 8 columns, delimiter {named}\n"
+    assert capsys.readouterr().err == f"rows.csv: 40 rows of 8 columns, delimiter {named}\n"
     assert read(tmp_path, text, delimiter=delimiter).equals(people(40))
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 def test_types_are_those_of_all_values(tmp_path):
