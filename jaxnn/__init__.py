@@ -15,6 +15,7 @@ from jaxnn.data import (
     Windows,
     datasets,
     examples,
+    folds,
     resident,
     split,
     windows,
@@ -50,12 +51,20 @@ from jaxnn.metrics import Metric
 from jaxnn.models import convnet, from_flax, generate, gpt, mlp, resnet, rnn, vae
 from jaxnn.names import param_labels
 from jaxnn.network import Network, parallel, residual, serial, stateless
-from jaxnn.objectives import Objective, classification, next_token, objective, regression
+from jaxnn.objectives import (
+    Objective,
+    classification,
+    multi_label,
+    next_token,
+    objective,
+    regression,
+)
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import Directory, DirectoryInUse, NoCheckpoint
 from jaxnn.summary import Table, table
+from jaxnn.tables import Columns, fit_columns, fold_table, read_table, split_table
 from jaxnn.transforms import capture, freeze, lora, mixed_precision, remat, repeat, warm_start
 
 __version__ = "0.1.0"
@@ -63,6 +72,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Caution",
     "Characters",
+    "Columns",
     "Directory",
     "DirectoryInUse",
     "Duration",
@@ -106,8 +116,11 @@ __all__ = [
     "evaluate",
     "examples",
     "fit",
+    "fit_columns",
     "fit_sweep",
     "flatten",
+    "fold_table",
+    "folds",
     "freeze",
     "from_flax",
     "generate",
@@ -128,6 +141,7 @@ __all__ = [
     "mixed_precision",
     "mlp",
     "models",
+    "multi_label",
     "next_token",
     "objective",
     "objectives",
@@ -137,6 +151,7 @@ __all__ = [
     "pictures",
     "population",
     "predict",
+    "read_table",
     "regression",
     "remat",
     "repeat",
@@ -149,6 +164,7 @@ __all__ = [
     "search",
     "serial",
     "split",
+    "split_table",
     "standardize",
     "stateless",
     "sweep",

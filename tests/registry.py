@@ -172,6 +172,11 @@ NETWORKS = [
         real(3, 16, 16, 2),
         slow=True,
     ),
+    Case(
+        "tabular",
+        lambda: jaxnn.models.tabular([3, 4], [6], 2, width=3, dropout=0.2),
+        {"numbers": real(4, 5), "categories": whole(3, 4, 2)},
+    ),
     Case("vae", lambda: jaxnn.vae(jaxnn.mlp([3], 2 * 2), jaxnn.mlp([4], 2 * 3)), real(4, 2, 3)),
     Case("nnx", lambda: from_flax(NnxModel, outputs=3), real(4, 6, 6, 1), _ONE_PART | _MIXED),
     Case(
@@ -187,6 +192,7 @@ NETWORKS = [
 
 _CLASSES = {"inputs": real(8, 2), "outputs": real(8, 4), "labels": whole(4, 8)}
 _NUMBERS = {"inputs": real(8, 2), "outputs": real(8, 3), "labels": real(8, 3, seed=1)}
+_MARKS = {**_NUMBERS, "labels": whole(2, 8, 3, dtype=np.float32)}
 _CODED = {
     "inputs": np.abs(np.tanh(real(8, 2, 3))),
     "outputs": {
@@ -205,12 +211,15 @@ _TEXT = _TOKENS | {"inputs": whole(4, 8, 6)}
 _BATCHWISE = {
     "additive": "a loss over a whole batch is not a sum over examples, which is its point",
     "unweighted": "a loss over a whole batch minds the weights itself",
+    "shielded": "a loss over a whole batch minds the weights itself",
+    "apart": "a loss over a whole batch mixes examples, which is its point",
 }
 
 _COMPARED = {
     "additive": "each example is compared with the others of its batch, which is its point",
     "unweighted": "an example that is there twice is also a wrong answer to itself; that weight 0"
     " counts for nothing is in test_objectives_more.py",
+    "apart": "each example is compared with the others of its batch, which is its point",
 }
 
 
@@ -227,6 +236,7 @@ OBJECTIVES = [
         "regression_absolute", lambda: jaxnn.regression(jaxnn.objectives.absolute_error), _NUMBERS
     ),
     Case("regression_huber", lambda: jaxnn.regression(optax.losses.huber_loss), _NUMBERS),
+    Case("multi_label", lambda: jaxnn.multi_label(), _MARKS),
     Case("plain_loss", lambda: jaxnn.objective(made.pinball), _NUMBERS),
     Case(
         "augmented", lambda: jaxnn.objectives.augment(jaxnn.classification(), made.noisy), _CLASSES
@@ -258,7 +268,6 @@ def _classified(inputs):
     return {"inputs": inputs, "labels": whole(3, EXAMPLES)}
 
 
-_STATISTICS = {"weightless": "the statistics of a batch are over all its examples"}
 _FAST = {"learning_rate": 0.1}
 _SLOW = {"learning_rate": 0.01}
 
@@ -295,8 +304,7 @@ LEARNERS = [
         "batch_norm",
         _learned(made.normalized),
         _classified(VECTORS),
-        _STATISTICS,
-        {"hparams": _FAST},
+        facts={"hparams": _FAST},
     ),
     Case(
         "dropout",
@@ -323,15 +331,13 @@ LEARNERS = [
         "nnx",
         _learned(lambda: from_flax(NnxModel, outputs=3), made.adam),
         _classified(IMAGES),
-        _STATISTICS,
-        {"hparams": _SLOW, "loss": 0.4},
+        facts={"hparams": _SLOW, "loss": 0.4},
     ),
     Case(
         "linen",
         _learned(lambda: from_flax(LinenModel(outputs=3))),
         _classified(VECTORS),
-        _STATISTICS,
-        {"hparams": _FAST, "loss": 0.4},
+        facts={"hparams": _FAST, "loss": 0.4},
     ),
     Case(
         "guarded",

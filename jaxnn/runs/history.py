@@ -1,12 +1,14 @@
 """The history of a run: what it reports, as rows of numbers on the host, and its result."""
 
 import time
+import warnings
 
 import jax
 import numpy as np
 
+from jaxnn.checks import Caution
 from jaxnn.driver.chunks import Progress, Training
-from jaxnn.loop.statuses import RUNNING, STATUSES
+from jaxnn.loop.statuses import DIVERGED, RUNNING, STATUSES
 from jaxnn.storage.checkpointing import RestoredRun
 from jaxnn.typing import Any
 
@@ -60,7 +62,9 @@ class History:
         )
         watch, figures = self.training.watch, {}
         if watch is not None:
-            figures = {f"best/{watch.metric}": _plain(best.value), "best/step": _plain(best.step)}
+            value = np.where(np.asarray(best.step) > 0, np.asarray(best.value), np.nan)
+            figures = {f"best/{watch.metric}": _plain(value), "best/step": _plain(best.step)}
+            self._warn_unless_measured(figures)
         return {
             "experiment": name,
             **self.members,
@@ -73,6 +77,18 @@ class History:
             "device": self.training.devices[0].device_kind,
             "jax": jax.__version__,
         }
+
+    def _warn_unless_measured(self, figures: dict[str, Any]) -> None:
+        """Warns if the watched metric of a run that has not diverged never was a number."""
+        name, steps = next(iter(figures)).removeprefix("best/"), np.ravel(figures["best/step"])
+        never = (steps == 0) & (np.ravel(self.status) != DIVERGED)
+        if never.any():
+            whose = f" of {never.sum()} of {never.size} members" if self.members else ""
+            text = (
+                f"the watched metric {name}{whose} was not a number at any evaluation, so the last"
+                " state stands for the best. Watch a metric that is defined on these data"
+            )
+            warnings.warn(text, Caution, stacklevel=3)
 
 
 def _plain(value: Any) -> Any:

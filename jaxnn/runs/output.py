@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxnn.checks import Caution, Explained
 from jaxnn.driver.chunks import Progress, Training
 from jaxnn.observing.recorder import Observation, Recorder, recorder_of
+from jaxnn.runs import prediction
 from jaxnn.runs.history import History
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
 from jaxnn.storage.checkpoints import Saving
@@ -62,10 +63,9 @@ class Output:
             self.checkpointer.save(copies[1], history.seconds, history.rows)
 
     def flush(self, progress: Progress, history: History) -> None:
-        """Saves the last state, and waits until all is on the disk."""
+        """Begins to save the last state; the directory is not left before it is on the disk."""
         if self.checkpointer:
             self.save((None, self.checkpointer.snapshot(progress, now=True)), history)
-            self.checkpointer.wait()
 
     def finish(self, progress: Progress, result: Any, speed: Any) -> tuple[Any, Any]:
         """Writes result and speed; returns them, or those of a run that was finished before."""
@@ -76,6 +76,7 @@ class Output:
             return self.before[0], directory.speed
         if self.recorder:
             self.recorder.end(progress)
+        self.checkpointer.wait()  # a run that has a result has its last checkpoint
         directory.write_json(SPEED, speed)
         directory.finish(result)
         if directory.asked.report:
@@ -99,6 +100,8 @@ def open_output(
             try:
                 restored = checkpointer.restore(out.resume, out.allow_change)
                 checkpointer.prepare()
+                if finished(path) is None:
+                    prediction.write(path, training)
                 step = restored and restored.step
                 with recorder_of(directory, training, step, out.report) as recorder:
                     yield Output(checkpointer, recorder, restored)

@@ -84,7 +84,9 @@ def weighed(outputs):
         return jnp.sum(values * jnp.cos(features)[None])
     count = jnp.arange(values.shape[1])[None]
     place = outputs.places() if isinstance(outputs, Masked) else count
-    return jnp.sum(values * jnp.cos(7.0 * place.astype(jnp.float32)[..., None] + features[None, None]))
+    return jnp.sum(
+        values * jnp.cos(7.0 * place.astype(jnp.float32)[..., None] + features[None, None])
+    )
 
 
 @cache
