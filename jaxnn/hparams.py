@@ -21,6 +21,7 @@ import inspect
 
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.objectives import Objective, objective
+from jaxnn.objectives._places import of_places
 from jaxnn.typing import Any, Callable, Hparams
 
 
@@ -45,7 +46,7 @@ def builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hpara
                     " optax.adam(h['learning_rate'])",
                 }[name],
             )
-        return built
+        return of_places(built) if isinstance(built, Objective) else built
 
     if isinstance(given, kind) or not _takes_hparams(given):
         built = checked(given)

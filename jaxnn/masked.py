@@ -67,13 +67,12 @@ class Masked:
     @classmethod
     def from_lengths(cls, values: Any, lengths: Any) -> "Masked":
         """Makes it of values `[batch, time, ...]`, the first `lengths` `[batch]` of which exist."""
-        places = np.arange(values.shape[1], dtype=np.int32)[None]
-        return cls(values, places < lengths[:, None])
+        return cls(values, mask_of({"inputs": values, "lengths": lengths}))
 
     @classmethod
     def from_segments(cls, values: Any, segments: Any) -> "Masked":
         """Makes it of values and `segments` `[batch, time]`, which are 0 where a place is empty."""
-        return cls(values, segments != 0, segments)
+        return cls(values, mask_of({"segments": segments}), segments)
 
     def with_values(self, values: Any) -> "Masked":
         """Returns other values, `[batch, time, ...]`, at the same places."""
@@ -170,28 +169,25 @@ def refuse_masked(where: str, inputs: Any) -> None:
 
 # --- Batches -----------------------------------------------------------------------------------
 
-_MAKE = {"mask": Masked, "lengths": Masked.from_lengths, "segments": Masked.from_segments}
+_FIELDS = ("mask", "lengths", "segments")
 
 
 def mask_inputs(batch: Batch) -> Batch:
     """Returns a batch whose `mask`, `lengths` or `segments`, if it has any, are in its inputs."""
-    for name in _MAKE.keys() & batch.keys():
-        rest = {field: x for field, x in batch.items() if field != name}
-        values, places = batch["inputs"], batch[name]
-        places = places.astype(bool) if name == "mask" else places
-        return {**rest, "inputs": _MAKE[name](values, places)}
-    return batch
+    mask = mask_of(batch)
+    if mask is None:
+        return batch
+    rest = {name: field for name, field in batch.items() if name not in _FIELDS}
+    return {**rest, "inputs": Masked(batch["inputs"], mask, batch.get("segments"))}
 
 
-def weigh_places(outputs: Any, batch: Batch) -> tuple[Any, Batch]:
-    """Returns outputs as one array, and the batch with a weight of 0 for each empty place."""
-    if not isinstance(outputs, Masked):
-        return outputs, batch
-    mask = outputs.mask
-    weights = jnp.asarray(batch.get("weights", jnp.ones(mask.shape)), jnp.float32)
-    rank = max(mask.ndim, weights.ndim)
-    mask, weights = (x.reshape(x.shape + (1,) * (rank - x.ndim)) for x in (mask, weights))
-    return outputs.values, {**batch, "weights": jnp.where(mask, weights, 0.0)}
+def mask_of(batch: Batch) -> Any:
+    """Returns which places of the inputs of a batch exist, `[batch, time]`; `None` for all."""
+    if "mask" in batch:
+        return batch["mask"].astype(bool)
+    if "lengths" in batch:
+        return np.arange(batch["inputs"].shape[1], dtype=np.int32)[None] < batch["lengths"][:, None]
+    return batch["segments"] != 0 if "segments" in batch else None
 
 
 def check_places(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,11 +197,10 @@ def check_places(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
       InvalidValue: if there is more than one of them, the inputs are not one array `[examples,
         time, ...]`, a shape does not fit, or a number is out of range.
     """
-    names = sorted(_MAKE.keys() & arrays.keys())
-    if not names:
+    names = sorted(arrays.keys() & {*_FIELDS})
+    if not names or "inputs" not in arrays:
         return dict(arrays)
     name, inputs = names[0], arrays["inputs"]
-    inputs = np.asarray(inputs) if isinstance(inputs, list) else inputs
     shape, field = tuple(getattr(inputs, "shape", ())), np.asarray(arrays[name])
     if len(names) > 1 or len(shape) < 2 or field.shape != shape[: 1 if name == "lengths" else 2]:
         raise InvalidValue(
@@ -234,8 +229,8 @@ def check_places(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
         )
     if name == "segments":
         _check_segments(where, field)
-    field = field.astype(bool if name == "mask" else np.int32)
-    return {**arrays, name: field, "inputs": _MAKE[name](inputs, field).values}
+    fields = {**arrays, name: field.astype(bool if name == "mask" else np.int32)}
+    return {**fields, "inputs": mask_inputs(fields)["inputs"].values}
 
 
 def _check_segments(where: str, segments: np.ndarray) -> None:

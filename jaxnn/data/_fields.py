@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.masked import check_places
 from jaxnn.typing import Any
 
 # Up to here float32 holds every whole number.
@@ -36,8 +37,8 @@ def read_fields(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
       InvalidType: if a field does not hold numbers, or has the name `index`, which jaxnn adds.
-      InvalidValue: if values are masked, too large, or whole numbers that float32 cannot hold, or a
-        weight is negative or not finite.
+      InvalidValue: if values are masked, too large, or whole numbers that float32 cannot hold, a
+        weight is negative or not finite, or `mask`, `lengths` or `segments` do not fit the inputs.
     """
     if "index" in fields:
         raise InvalidType(
@@ -52,7 +53,7 @@ def read_fields(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     )
     if "weights" in read:
         _check_weights(where, read["weights"])
-    return read
+    return check_places(where, read)
 
 
 def path_name(path: Any) -> str:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, number, positive
+from jaxnn.masked import Masked, values_of
 from jaxnn.objectives._classification import check_labels, cross_entropy, logits_and_labels
 from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, weights_of
@@ -40,7 +41,7 @@ def next_token(*, label_smoothing: Number = 0.0, bytes_per_token: float = 1.0) -
     positive("next_token", "bytes_per_token", bytes_per_token)
 
     def prepare(key, batch):
-        tokens = batch["inputs"]
+        tokens = values_of(batch["inputs"])
         whole = hasattr(tokens, "dtype") and jnp.issubdtype(tokens.dtype, jnp.integer)
         if not whole or tokens.ndim != 2 or tokens.shape[1] < 2:
             shown = f"{tokens.dtype}{list(tokens.shape)}" if hasattr(tokens, "dtype") else "a tree"
@@ -52,7 +53,10 @@ def next_token(*, label_smoothing: Number = 0.0, bytes_per_token: float = 1.0) -
                 fix="Cut the text into windows that are one token longer than what the network"
                 " reads",
             )
-        return {**batch, "inputs": tokens[:, :-1], "labels": tokens[:, 1:]}
+        inputs = tokens[:, :-1]
+        if isinstance(batch["inputs"], Masked):
+            inputs = _that_continue(batch["inputs"])
+        return {**batch, "inputs": inputs, "labels": tokens[:, 1:]}
 
     def loss(outputs, batch):
         logits, labels = logits_and_labels("next_token", outputs, batch)
@@ -73,3 +77,16 @@ def next_token(*, label_smoothing: Number = 0.0, bytes_per_token: float = 1.0) -
         check_labels("next_token", outputs.shape[-1], arrays, "inputs")
 
     return Objective(shield(loss), shield(metrics), prepare, check)
+
+
+def _that_continue(tokens: Masked) -> Masked:
+    """Returns the tokens but for the last, at the places where the next one is of their sequence.
+
+    So it is that of each sequence alone: its last token is not read, and the first of the next
+    sequence in the row is not its label.
+    """
+    mask, segments = tokens.mask, tokens.segments
+    exists = mask[:, :-1] & mask[:, 1:]
+    if segments is not None:
+        exists, segments = exists & (segments[:, :-1] == segments[:, 1:]), segments[:, :-1]
+    return Masked(tokens.values[:, :-1], exists, segments)
