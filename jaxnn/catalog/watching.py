@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnn.catalog import entries as catalog
+from jaxnn.catalog import outcome
 from jaxnn.catalog.contents import has_diverged, written
 from jaxnn.checks import Explained
 from jaxnn.formatting import count, duration
@@ -155,8 +156,7 @@ def ending(update: Update, run: str = "RUN") -> str:
         runs, seconds = result.get("runs") or result.get("members"), finite(result.get("seconds"))
         words = [f"with {count(runs, 'run')}"] if isinstance(runs, int) else []
         words += [f"in {duration(seconds)}"] if seconds is not None else []
-        metrics = {name: v for name, v in result.items() if not name.startswith("best/")}
-        return f"{' '.join(['done', *words])}: {describe(metrics)}".removesuffix(": ")
+        return f"{' '.join(['done', *words])}: {outcome.sentence(result)}".removesuffix(": ")
     of = "" if moment.total is None else f" of {moment.total}"
     words = f"{update.status} at step {moment.step}{of}"
     if update.status == "diverged":

@@ -48,7 +48,8 @@ class Run:
     """A finished training run.
 
     Attributes:
-      result: flat: `experiment`, `steps`, `seconds` and the last value of each metric.
+      result: flat: `experiment`, `steps`, `seconds`, the last value of each metric, and if one was
+        watched `best/step` and the value of each metric then: `best/test/accuracy`.
       history: a row for each report, as in `metrics.jsonl`.
       state: the state at the end, or the states of all members, stacked.
       best: the state of the best evaluation, if a metric was watched; else `state`.

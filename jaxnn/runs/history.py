@@ -5,6 +5,7 @@ import time
 import jax
 import numpy as np
 
+from jaxnn.catalog import outcome
 from jaxnn.driver.chunks import Progress, Training
 from jaxnn.loop.statuses import RUNNING, STATUSES
 from jaxnn.storage.checkpointing import RestoredRun
@@ -53,14 +54,16 @@ class History:
         return row
 
     def result(self, name: str, progress: Progress) -> dict[str, Any]:
-        """Returns the result: the last value of each metric, and that of the best evaluation."""
+        """Returns the result: the last value of each metric, and that of the best state."""
         # No more than these: a copy of all states might not fit into memory.
         steps, best = progress.placed.ordered(
             lambda trial: (trial.state.step, trial.best and trial.best._replace(state=None))
         )
         watch, figures = self.training.watch, {}
         if watch is not None:
-            figures = {f"best/{watch.metric}": _plain(best.value), "best/step": _plain(best.step)}
+            step = _plain(best.step)
+            known = outcome.at_steps(self.rows, step) | {watch.metric: _plain(best.value)}
+            figures = {f"best/{name}": value for name, value in known.items()} | {"best/step": step}
         return {
             "experiment": name,
             **self.members,

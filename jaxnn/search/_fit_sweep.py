@@ -40,7 +40,8 @@ class Swept:
     Attributes:
       result: flat: `experiment`, `runs`, `groups`, `steps` and `seconds` in all, how many
         `diverged`, the `metric` by which settings are ranked, the fields of the best setting
-        (`best/learning_rate`), and the mean over its seeds of each metric.
+        (`best/learning_rate`), and the mean over its seeds of each metric, with
+        those of the best states (`best/test/accuracy`) if a metric is watched.
       rows: for each run its fields, seed, status, steps and metrics, as in `sweep.csv`.
       out: the directory.
     """
@@ -117,10 +118,10 @@ def fit_sweep(
                     expected="the run directory of the group",
                     fix="In train(values, runs, out), pass out to fit: fit(..., out=out)",
                 )
-            result, history = trained
+            result = trained[0]
             results.append(result)
             settings = [values | setting for setting in runs.settings()]
-            rows += sweeps.rows(settings, result, history)
+            rows += sweeps.rows(settings, result)
             done.append((path.name, len(runs)))
             fields = [name for name in settings[0] if name != "seed"]
             directory.write(sweeps.FILE, sweeps.encode(sweeps.Table(fields, done, rows)))
@@ -149,7 +150,7 @@ def fit_sweep(
             "diverged": sum(setting.diverged for setting in settings),
             "metric": ranked,
             **{f"best/{field}": value for field, value in best.values.items()},
-            **{k: v for k, v in best.metrics.items() if not k.startswith("best/")},
+            **best.metrics,
             "device": results[0]["device"],
             "jax": results[0]["jax"],
         }
@@ -168,7 +169,10 @@ def _metric(metric: str | None, result: dict[str, Any]) -> str:
 
 
 def _picture(sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> bytes:
-    values = [np.nan if row["status"] == "diverged" else row[metric] for row in rows]
+    values = [
+        np.nan if row["status"] == "diverged" else row[sweeps.outcome_name(row, metric)]
+        for row in rows
+    ]
     columns = {
         field: [brief(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
         for field in sweep.columns
