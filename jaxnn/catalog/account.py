@@ -32,9 +32,9 @@ def account(path: Path) -> dict[str, Any]:
     """Returns the account of a run.
 
     It has the fields of its `Entry`; its `config` and its `command`; for each of its `metrics` the
-    `last` value, the `best`, and the `step` of that (of the best state, if a metric is watched); its `speed`; its `checkpoints`; the names in
-    `quarantine`, with reasons; the `environment` of the newest checkpoint; and `next`, a sentence
-    on what can be done with it.
+    `last` value, the `best`, and the `step` of that, of the best state if a metric is watched; its
+    `speed`; its `checkpoints`; the names in `quarantine`, with reasons; the `environment` of the
+    newest checkpoint; and `next`, a sentence on what can be done with it.
 
     Raises:
       InvalidValue: if it was written by a newer jaxnn.

@@ -34,7 +34,7 @@ class Entry:
       steps: the planned steps, if a checkpoint has them.
       runs: the number of runs in it, if more than one.
       metric: the name of the metric that ranks it.
-      value: of that metric at the best state if one is watched, else the last; for a population
+      value: of that metric, of the best state if one is watched, else the last; for a population
         that of the best member.
       seconds: the time it took.
       age: the seconds since the last write.

@@ -149,7 +149,7 @@ class Recorder:
 
     @_tolerant
     def end(self, progress: Progress) -> None:
-        """Writes the last observation and the final predictions."""
+        """Writes the last observation, and the final predictions of the best state."""
         last = int(progress.state.step)  # of a run that ended early
         if not (self.folder / recording.frame_name(last)).exists():
             self.keep(self._observe(progress, last))
@@ -157,7 +157,7 @@ class Recorder:
         data = probe_data(self.training)
         most = MOST if self.training.evaluations else self.schedule.probed
         predictions = final_predictions(
-            self.training.learner, progress.state, data, self.plan.kind, most
+            self.training.learner, progress.best, data, self.plan.kind, most
         )
         recording.write(self.folder, recording.END, predictions)
 

@@ -101,19 +101,24 @@ def _examples(source: Source) -> Markup | None:
 
 @section("numbers", "All results")
 def _numbers(source: Source) -> Markup | None:
-    """The last value of each metric, the best it ever had, and at which training step."""
-    rows = []
+    """The result is the best state if a metric is watched, else the last; beside it the best value
+    that each metric ever had, at some moment of the training.
+    """
+    rows, watched = [], source.contents.best_step
     for name, last in source.last.items():
         if not isinstance(last, float):
             continue
         at, values = source.series(name)
-        best, step = last, source.step
+        top, step = last, source.step
         if np.isfinite(values).any():
             place = int((np.nanargmin if lower_is_better(name) else np.nanargmax)(values))
-            best, step = float(values[place]), int(at[place])
-        cells = [value_of(name, best), f"{step:,}"]
+            top, step = float(values[place]), int(at[place])
+        cells = [value_of(name, top), f"{step:,}"]
         if name.endswith("/learning_rate"):
             cells = ["", ""]  # none is the best
-        rows.append([display_name(name), value_of(name, last), *cells])
-    heads = ["metric", "last", "best", "at training step"]
+        result = source.outcome.get(name)
+        best = [] if watched is None else [value_of(name, result) if name in source.outcome else ""]
+        rows.append([display_name(name), *best, value_of(name, last), *cells])
+    best = [] if watched is None else [f"best state, step {watched:,}"]
+    heads = ["metric", *best, f"last, step {source.step:,}", "best ever", "at training step"]
     return table("Results", heads, rows) if rows else None

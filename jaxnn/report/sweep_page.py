@@ -14,7 +14,7 @@ from jaxnn.pictures._sweep import sweep
 from jaxnn.report.phrases import display_name, figure, listed, spaced, value_of
 from jaxnn.report.sections import Section, drawn, lettered, section, shortened
 from jaxnn.report.source import Source
-from jaxnn.report.story import ranked, setting_words, settings
+from jaxnn.report.story import ranked, setting_words, settings, value
 
 CURVES = 5  # settings whose curves are drawn, the best
 SHOWN = 50  # rows of a table; all of them are in sweep.json
@@ -32,7 +32,7 @@ def _map(source: Source) -> Markup:
     """The brighter, the better; the ring marks the best."""
     metric = ranked(source) or ""
     lost = [row["status"] == "diverged" for row in source.table]
-    values = [math.nan if gone else row[metric] for gone, row in zip(lost, source.table)]
+    values = [math.nan if gone else value(r, metric) for gone, r in zip(lost, source.table)]
     columns = {name: [row[name] for row in source.table] for name in (*source.fields, "seed")}
     caption = join(*[element("p", line) for line in _best(source, metric)])
     return drawn(sweep(columns, values, metric), "map-picture", display_name(metric), caption)
@@ -63,11 +63,13 @@ def _best(source: Source, metric: str) -> Iterator[Markup]:
     reached = f"{display_name(metric)} {figure(metric, best.mean)}"
     yield join("The best setting: ", words, f", with {reached}{average}.")
     rows = [row for row in source.table if row["status"] != "diverged"]
-    rows = [row for row in rows if math.isfinite(row[metric])]
+    rows = [row for row in rows if math.isfinite(value(row, metric))]
     if len(rows) > 1 and len(settings(source)) < len(source.table):
-        row = (min if lower_is_better(metric) else max)(rows, key=lambda row: row[metric])
+        row = (min if lower_is_better(metric) else max)(rows, key=lambda row: value(row, metric))
         which = quoted(setting_words({name: row[name] for name in (*source.fields, "seed")}))
-        yield join("The best single network: ", figure(metric, row[metric]), ", of ", which, ".")
+        yield join(
+            "The best single network: ", figure(metric, value(row, metric)), ", of ", which, "."
+        )
 
 
 @section("ranking", "The settings, best first")
@@ -109,14 +111,18 @@ def _networks(source: Source) -> Markup:
     sign = 1.0 if lower_is_better(metric) else -1.0
     order = sorted(
         source.table,
-        key=lambda row: (row["status"] == "diverged", math.isnan(row[metric]), sign * row[metric]),
+        key=lambda row: (
+            row["status"] == "diverged",
+            math.isnan(value(row, metric)),
+            sign * value(row, metric),
+        ),
     )
     names = [n for n in source.table[0] if "/" in n and not n.startswith("best/")]
     names.sort(key=lambda name: name != metric)
     rows = [
         [row[name] for name in source.fields]
         + [quoted(brief(row[name])) for name in ("seed", "status")]
-        + [value_of(name, row[name]) for name in names]
+        + [value_of(name, value(row, name)) for name in names]
         for row in order
     ]
     heads = ["seed", "status", *map(display_name, names)]

@@ -119,7 +119,7 @@ def seeds(out):
     result["test/accuracy"] = ends
     write(out / "population", {}, rows, result)
     found = [{"learning_rate": rate, "seed": seed} for rate in (0.01, 0.1) for seed in (4, 5)]
-    table = sweeps.Table(["learning_rate"], [("population", 4)], sweeps.rows(found, result, rows))
+    table = sweeps.Table(["learning_rate"], [("population", 4)], sweeps.rows(found, result))
     (out / sweeps.FILE).write_bytes(sweeps.encode(table))
     result = {"experiment": "small", "runs": 4, "steps": 200, "seconds": 1.0}
     config = {"learning_rate": 0.003, "seed": 0, "hidden": [8]}

@@ -40,7 +40,7 @@ def sweep(out, reached=REACHED, rates=RATES):
             for rate in rates
             for seed in (0, 1)
         ]
-        table += sweeps.rows(found, result, rows)
+        table += sweeps.rows(found, result)
     groups = [(name, 2 * len(rates)) for name in ("hidden=8", "hidden=16x16")]
     table_of = sweeps.Table(["hidden", "learning_rate"], groups, table)
     (out / sweeps.FILE).write_bytes(sweeps.encode(table_of))
