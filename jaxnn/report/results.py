@@ -6,7 +6,7 @@ from jaxnn.markup import Markup, element, join, table
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._confusion import confusion
 from jaxnn.pictures._curves import curves
-from jaxnn.pictures.scheme import COLOURS, FAINT, canvas
+from jaxnn.pictures.scheme import FAINT, INK, canvas
 from jaxnn.report.examples import cards, names_of
 from jaxnn.report.phrases import display_name, listed, value_of
 from jaxnn.report.sections import Section, drawn, lettered, section, shortened
@@ -75,7 +75,7 @@ def _fit(source: Source) -> Markup | None:
     figure, axes = canvas(height=3.2)
     both = np.concatenate([truth[good], said[good]])
     axes.plot(*[[both.min(), both.max()]] * 2, color=FAINT, linewidth=0.8)
-    axes.plot(truth[good], said[good], ".", color=COLOURS[0], markersize=3, alpha=0.6)
+    axes.plot(truth[good], said[good], ".", color=INK, markersize=3, alpha=0.6)
     axes.set(xlabel="what it is", ylabel="what the network says")
     lost = len(good) - int(good.sum())
     caption = f"{lost} predictions are not finite." if lost else None

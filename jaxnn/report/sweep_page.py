@@ -159,13 +159,10 @@ def _curves(source: Source) -> Markup | None:
             values = setting.values.items()
             mine = [i for i, place in enumerate(places) if values <= source.table[place].items()]
             if mine:
-                name = ", ".join(brief(value) for value in setting.values.values())
-                if len(setting.values) == 1:  # else it would stand beside its metric bare
-                    name = f"{spaced(source.fields[0]).split()[-1]} {name}"
-                rows_of[lettered(name)] = shortened([_only(row, mine) for row in rows])
-    names = listed([spaced(name) for name in source.fields])
+                name = lettered(setting_words(setting.values, ", "), 48)
+                rows_of[name] = shortened([_only(row, mine) for row in rows])
     which = "All" if len(rows_of) == len(ranking) else f"The {len(rows_of)} best"
-    caption = f"{which} settings; a line is named by its {names}."
+    caption = f"{which} settings, the best first."
     title = "How the metrics of the best settings went"
     return drawn(curves(rows_of), "curves-picture", title, caption) if rows_of else None
 
