@@ -159,7 +159,7 @@ def collect_seldom() -> None:
     """Reduces garbage collection: what is imported and traced is hardly ever garbage."""
     gc.freeze()
     gc.enable()
-    gc.set_threshold(100_000)
+    gc.set_threshold(300_000)
     atexit.register(gc.freeze)  # what is left goes with the process
 
 

@@ -90,6 +90,8 @@ def learner(
 
         return loss, goal, batch
 
+    # Traced once for its shapes, as is `predict`, whatever programs it is part of.
+    @partial(jax.jit, inline=True)
     def gradients(state, batch, part=None, factor=None):
         loss, goal, batch = problem(state, batch, part)
 
@@ -128,7 +130,6 @@ def learner(
         loss = measures.mean(*goal.loss(outputs, batch))
         return {"loss": loss, **_metrics(goal, outputs, batch)}
 
-    # Traced once for its shapes, whatever programs it is part of.
     @partial(jax.jit, inline=True)
     def predict(state, inputs):
         net = build_network(state.hparams)

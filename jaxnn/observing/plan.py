@@ -29,7 +29,6 @@ from jaxnn.observing.observation import (
     is_one,
     spread,
     take,
-    weighted,
 )
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
@@ -129,18 +128,19 @@ def plan(
     """Returns what to observe, and how the network is drawn, as far as both are known."""
     data, learner = probe_data(training), training.learner
     state = jax.eval_shape(training.trials).state
-    batch = jax.eval_shape(lambda data: weighted(data.take(jnp.arange(2))), data)
+    # A batch of evaluation, for whose shapes all has been traced before.
+    batch = jax.eval_shape(lambda data: data.in_order(0), data)
     inputs = jax.eval_shape(partial(inputs_of, learner), state, batch)
     outputs = jax.eval_shape(learner.predict, state, inputs)
-    metrics = jax.eval_shape(learner.evaluate, state, batch)
-    kind = _kind(batch, outputs, metrics) if is_one(outputs, batch) else "other"
+    kind = _kind(batch, outputs, training.names) if is_one(outputs, batch) else "other"
     if bound is None:
         return Plan(kind), None
     drawn = _drawn(bound)
     leaves = len(jax.tree.leaves(bound.state.params))
     # Points of a map are no examples: what an objective does to examples it cannot do to them.
     plain = bound.objective.prepare is Objective._field_defaults["prepare"]
-    mapped = chosen.mapped and plain and is_one(outputs, batch) and outputs.size <= 2 * FILTERS
+    small = is_one(outputs, batch) and outputs.size <= FILTERS * outputs.shape[0]
+    mapped = chosen.mapped and plain and small
     return Plan(
         kind,
         chosen.gradients,
@@ -209,12 +209,13 @@ def _plot_bounds(data: Resident) -> tuple[tuple[float, float], ...]:
     return tuple((float(a), float(b)) for a, b in zip(low - margin, high + margin))
 
 
-def _kind(batch: Batch, outputs: Any, metrics: Any) -> Kind:
+def _kind(batch: Batch, outputs: Any, metrics: list[str]) -> Kind:
     labels: Any = batch.get("labels")
     if not hasattr(labels, "ndim"):
         return "other"
     whole = jnp.issubdtype(labels.dtype, jnp.integer)
-    if whole and labels.ndim == 1 and outputs.ndim == 2 and "accuracy" in metrics:
+    has_accuracy = any(name.endswith("/accuracy") for name in metrics)
+    if whole and labels.ndim == 1 and outputs.ndim == 2 and has_accuracy:
         return "classification" if outputs.shape[1] > 1 else "other"
     same = outputs.shape[1:] in (labels.shape[1:], (*labels.shape[1:], 1))
     return "regression" if not whole and same and labels.ndim <= 2 else "other"

@@ -62,10 +62,9 @@ class Output:
             self.checkpointer.save(copies[1], history.seconds, history.rows)
 
     def flush(self, progress: Progress, history: History) -> None:
-        """Saves the last state, and waits until all is on the disk."""
+        """Begins to save the last state; the directory is not left before it is on the disk."""
         if self.checkpointer:
             self.save((None, self.checkpointer.snapshot(progress, now=True)), history)
-            self.checkpointer.wait()
 
     def finish(self, progress: Progress, result: Any, speed: Any) -> tuple[Any, Any]:
         """Writes result and speed; returns them, or those of a run that was finished before."""
@@ -76,6 +75,7 @@ class Output:
             return self.before[0], directory.speed
         if self.recorder:
             self.recorder.end(progress)
+        self.checkpointer.wait()  # a run that has a result has its last checkpoint
         directory.write_json(SPEED, speed)
         directory.finish(result)
         if directory.asked.report:
