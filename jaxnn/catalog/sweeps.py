@@ -160,6 +160,15 @@ def summary(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: st
     return sorted(settings, key=rank)
 
 
+def best_row(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str) -> int:
+    """Returns the place of the best run of the best setting."""
+    best, name = summary(rows, fields, metric)[0], outcome_name(rows[0], metric)
+    mine = [place for place, row in enumerate(rows) if best.values.items() <= row.items()]
+    sign = 1.0 if lower_is_better(metric) else -1.0
+    finished = [place for place in mine if rows[place]["status"] != "diverged"]
+    return min(finished or mine, key=lambda i: (np.isnan(rows[i][name]), sign * rows[i][name]))
+
+
 def table(settings: Sequence[Setting], metric: str) -> str:
     """Returns a table of the settings, the first `SHOWN` of them."""
     rows = [[*settings[0].values, "mean", "deviation", "best run", "runs", "diverged"]]

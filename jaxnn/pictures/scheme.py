@@ -47,13 +47,13 @@ COLOURS = (
 # One colour means one thing: blue and orange are signs, and of a run's data training is faint.
 CLASSES = (
     "#7e79f5",  # violet
-    "#9aa81f",  # olive
+    "#a3a281",  # khaki
     "#71516e",  # plum
-    "#188d7c",  # teal
-    "#c48cd5",  # orchid
-    "#c03809",  # brick
-    "#84a98b",  # sage
-    "#d4a72c",  # gold
+    "#d67dc7",  # pink
+    "#b61e2d",  # crimson
+    "#6635e4",  # indigo
+    "#8f6d74",  # rose
+    "#f67e01",  # amber
 )
 RIGHT, WRONG = COLOURS[2], COLOURS[3]
 AMONG = COLOURS[5]  # how many there are of something

@@ -24,7 +24,7 @@ def sections(source: Source) -> list[Section]:
     first, others = _curves, ""
     if any(name.startswith("test/") for name in source.last):
         others = " The curves called test are of held-out examples, which it never trains on."
-    return [first._replace(lead=first.lead + others), _confusion, _fit, _examples, _numbers]
+    return [first._replace(lead=first.lead + others), *PREDICTIONS, _numbers]
 
 
 @section("curves", "How the training went")
@@ -97,6 +97,9 @@ def _examples(source: Source) -> Markup | None:
         row = element("div", *figures, class_="examples")
         shown.append(element("div", element("h3", title), row))
     return join(*shown) or None
+
+
+PREDICTIONS = (_confusion, _fit, _examples)
 
 
 @section("numbers", "All results")

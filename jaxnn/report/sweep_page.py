@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief
-from jaxnn.markup import Markup, element, folded, join, quoted, table
+from jaxnn.markup import Markup, cut, element, folded, join, quoted, table
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._sweep import sweep
+from jaxnn.report import results
+from jaxnn.report.description import alone, code
 from jaxnn.report.phrases import display_name, figure, listed, spaced, value_of
 from jaxnn.report.sections import Section, drawn, lettered, section, shortened
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, setting_words, settings, value
+from jaxnn.storage import command as commands
 
 CURVES = 5  # settings whose curves are drawn, the best
 SHOWN = 50  # rows of a table; all of them are in sweep.json
@@ -24,7 +28,24 @@ def sections(source: Source) -> list[Section]:
     """Returns the sections of a sweep, or of networks that only seeds set apart."""
     if not source.fields:
         return [_networks, _bands]
-    return [_map._replace(lead=f"{_cells(source)} {_map.lead}"), _ranking, _curves, _runs]
+    tried = _map._replace(lead=f"{_cells(source)} {_map.lead}")
+    return [_winner, *results.PREDICTIONS, tried, _ranking, _curves, _runs]
+
+
+@section("winner", "The best setting")
+def _winner(source: Source) -> Markup | None:
+    """Hyper-parameters that did best on average; what is shown of a network is of the best one with
+    them.
+    """
+    metric = ranked(source) or ""
+    row = source.table[sweeps.best_row(source.table, source.fields, metric)]
+    values = {name: row[name] for name in (*source.fields, "seed")}
+    command = alone(commands.read(source.contents.path), values)
+    return join(
+        *[element("p", line) for line in _best(source, metric)],
+        command and element("p", "Trained alone, with a page of its own:"),
+        command and code(cut(command, 2000), "The command that trains the best network alone"),
+    )
 
 
 @section("map", "What was tried, and how well it did")
@@ -34,8 +55,7 @@ def _map(source: Source) -> Markup:
     lost = [row["status"] == "diverged" for row in source.table]
     values = [math.nan if gone else value(r, metric) for gone, r in zip(lost, source.table)]
     columns = {name: [row[name] for row in source.table] for name in (*source.fields, "seed")}
-    caption = join(*[element("p", line) for line in _best(source, metric)])
-    return drawn(sweep(columns, values, metric), "map-picture", display_name(metric), caption)
+    return drawn(sweep(columns, values, metric), "map-picture", display_name(metric))
 
 
 def _cells(source: Source) -> str:
