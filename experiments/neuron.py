@@ -48,7 +48,8 @@ def loss(outputs, batch):
 def metrics(outputs, batch):
     """The accuracy: the share of rows where the sigmoid is on the right side of a half."""
     right = (outputs[:, 0] > 0) == (batch["labels"] > 0)
-    return {"accuracy": jaxnn.metrics.mean(right, jaxnn.objectives.weights_of(batch, right))}
+    weights = jaxnn.objectives.weights_of(batch, right)
+    return {"accuracy": jaxnn.metrics.mean(right, weights, better="higher")}
 
 
 def learn(config: Config, network: jaxnn.Network, gate: str, **options) -> jaxnn.Run:

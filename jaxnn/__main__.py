@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 def runs(directory: str) -> Answer:
     """Lists the runs below a directory, the one that was last written to first."""
-    folder = Path(directory)
+    folder = Path(directory).expanduser()
     catalog.exists(folder)
     os.scandir(folder).close()  # raises if it cannot be read
     paths = catalog.below(folder)
@@ -49,13 +49,13 @@ def runs(directory: str) -> Answer:
 
 def show(run: str) -> Answer:
     """Shows the configuration of a run, its results and its files."""
-    document = account.account(catalog.find(Path(run)))
+    document = account.account(catalog.find(Path(run).expanduser()))
     return Answer(4 if document["errors"] else 0, document, account.text(document))
 
 
 def verify(run: str) -> Answer:
     """Reads every file of a run and every array of its checkpoints, and says what is corrupt."""
-    checks = list(verification.verify(catalog.find(Path(run))))
+    checks = list(verification.verify(catalog.find(Path(run).expanduser())))
     good = all(check.state == "good" for check in checks)
     document = {"run": run, "good": good, "checks": [asdict(check) for check in checks]}
     return Answer(0 if good else 4, document, verification.text(checks))
@@ -71,7 +71,7 @@ def diff(a: str, b: str) -> Answer:
 
 def diagnose(run: str) -> Answer:
     """Says why a loss was not finite: which step, which examples, which operation."""
-    known = failures.reports(catalog.find(Path(run)))
+    known = failures.reports(catalog.find(Path(run).expanduser()))
     text = "\n\n\n".join(map(failures.text, known))
     text = text or "nothing to diagnose: no number was not finite"
     return Answer(0 if known else 4, {"run": run, "reports": known}, text)
@@ -81,7 +81,7 @@ def report(run: str, out: str | None) -> Answer:
     """Writes a page with the story of a run, and prints its path."""
     from jaxnn import report as pages
 
-    file = pages.write(catalog.find(Path(run)), out)
+    file = pages.write(catalog.find(Path(run).expanduser()), out)
     return Answer(0, {"run": run, "report": str(file)}, str(file))
 
 
@@ -100,10 +100,10 @@ def watch(run: str, lines: bool) -> Answer:
     """
     try:
         if not lines:
-            update = watching.show(Path(run))
+            update = watching.show(Path(run).expanduser())
             return Answer(0 if update.status == "done" else 4, {}, watching.ending(update, run))
         status = ""
-        for line in watching.lines(Path(run)):
+        for line in watching.lines(Path(run).expanduser()):
             print(line, flush=True)
             status = json.loads(line).get("status", "")
         return Answer(0 if status == "done" else 4, {}, "")
@@ -115,7 +115,9 @@ def tensorboard(run: str, out: str | None) -> Answer:
     """Writes event files for TensorBoard, of a run or of every run below a directory."""
     from jaxnn.report import event_files
 
-    done = event_files.write(Path(run), None if out is None else Path(out))
+    done = event_files.write(
+        Path(run).expanduser(), None if out is None else Path(out).expanduser()
+    )
     more = f", the first of each population; {done.left_out} more have none" * bool(done.left_out)
     text = f"{count(len(done.runs), 'run')}{more}\ntensorboard --logdir {done.out}"
     document = {"run": run, "out": str(done.out), "runs": done.runs, "left_out": done.left_out}

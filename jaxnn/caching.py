@@ -33,7 +33,7 @@ def compile_cache(path: str | Path | None = None) -> Path:
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     present = jax.config.values["jax_compilation_cache_dir"]
-    folder = Path(path or present or Path(home, "jaxnn", "compiled"))
+    folder = Path(path or present or Path(home, "jaxnn", "compiled")).expanduser()
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Small programs are most of what a small network compiles.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -205,12 +205,15 @@ _TEXT = _TOKENS | {"inputs": whole(4, 8, 6)}
 _BATCHWISE = {
     "additive": "a loss over a whole batch is not a sum over examples, which is its point",
     "unweighted": "a loss over a whole batch minds the weights itself",
+    "shielded": "a loss over a whole batch minds the weights itself",
+    "apart": "a loss over a whole batch mixes examples, which is its point",
 }
 
 _COMPARED = {
     "additive": "each example is compared with the others of its batch, which is its point",
     "unweighted": "an example that is there twice is also a wrong answer to itself; that weight 0"
     " counts for nothing is in test_objectives_more.py",
+    "apart": "each example is compared with the others of its batch, which is its point",
 }
 
 
@@ -258,7 +261,6 @@ def _classified(inputs):
     return {"inputs": inputs, "labels": whole(3, EXAMPLES)}
 
 
-_STATISTICS = {"weightless": "the statistics of a batch are over all its examples"}
 _FAST = {"learning_rate": 0.1}
 _SLOW = {"learning_rate": 0.01}
 
@@ -295,8 +297,7 @@ LEARNERS = [
         "batch_norm",
         _learned(made.normalized),
         _classified(VECTORS),
-        _STATISTICS,
-        {"hparams": _FAST},
+        facts={"hparams": _FAST},
     ),
     Case(
         "dropout",
@@ -323,15 +324,13 @@ LEARNERS = [
         "nnx",
         _learned(lambda: from_flax(NnxModel, outputs=3), made.adam),
         _classified(IMAGES),
-        _STATISTICS,
-        {"hparams": _SLOW, "loss": 0.4},
+        facts={"hparams": _SLOW, "loss": 0.4},
     ),
     Case(
         "linen",
         _learned(lambda: from_flax(LinenModel(outputs=3))),
         _classified(VECTORS),
-        _STATISTICS,
-        {"hparams": _FAST, "loss": 0.4},
+        facts={"hparams": _FAST, "loss": 0.4},
     ),
     Case(
         "guarded",

@@ -24,7 +24,7 @@ _NEXT = {
     "unfinished": "It may be running, on {host}. If not, the same command {resumes}.",
     "corrupt": "See python -m jaxnn verify {path}.",
 }
-_SAVED = ("step", "saved (UTC)", "size", "value", "permanent")
+_SAVED: tuple[str, ...] = ("step", "saved (UTC)", "size", "value", "permanent")
 SHOWN = 4  # of a longer list, such as the hyper-parameters of all members
 
 

@@ -68,8 +68,8 @@ def side(name: str) -> Side:
       CorruptFile: if it is corrupt.
     """
     run, at, step = name.rpartition("@")
-    run = name if not at or Path(name).exists() else run
-    contents = read(find(Path(run)))
+    run = name if not at or Path(name).expanduser().exists() else run
+    contents = read(find(Path(run).expanduser()))
     for words in contents.errors.values():
         raise CorruptFile(words)
     manifests = {str(each): manifest for each, manifest in contents.manifests.items()}

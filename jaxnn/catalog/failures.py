@@ -39,11 +39,9 @@ _ADVICE = {
     **dict.fromkeys(_LARGER, _LARGE),
     "argument": "Look at {where}, which was not finite before the step began.",
 }
-
-
-# The fourth root of the largest number of a dtype: larger ones may overflow when multiplied.
+# The fourth root of the largest number of a dtype: larger ones may overflow when multiplied. That
+# of float32 is also that of bfloat16.
 _OVERFLOWS = {"float16": 6.5e4**0.25, "float64": 1.7e308**0.25}
-_OVERFLOWS_FLOAT32 = 3.3e38**0.25  # and those of bfloat16
 
 
 def reports(path: Path) -> list[dict[str, Any]]:
@@ -83,9 +81,8 @@ def text(report: Mapping[str, Any]) -> str:
 
 def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
     step, before, finding = report["step"], report["replayed_from"], report["finding"]
-    value = report["value"] or "not finite"
-    reported = f"{report['metric']} was {value} at step {report.get('reported', step)}"
-    yield f"{report['run']}\n{reported}, which ended the run."
+    reported = f"was {report['value'] or 'not finite'} at step {report.get('reported', step)}"
+    yield f"{report['run']}\n{report['metric']} {reported}, which ended the run."
     if step is None:
         yield wrapped(
             "No step of the training is to blame: repeated one by one from step"
@@ -125,23 +122,25 @@ def _about(finding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "iteration", ", ".join(map(str, finding["iterations"]))
     for name in ("inputs", "outputs"):
         for place, array in enumerate(finding[name]):
-            yield (
-                ("" if place else name),
-                str(ArraySummary(**array | {"shape": tuple(array["shape"])})),
-            )
+            array = ArraySummary(**array | {"shape": tuple(array["shape"])})
+            yield "" if place else name, str(array)
     if finding.get("then"):
         yield "then", f"{finding['then']} turned it into NaN"
 
 
 def _advice(report: Mapping[str, Any], finding: Mapping[str, Any]) -> Iterator[str]:
-    largest, dtype = _largest(finding)
-    overflow = finding.get("gave") in ("inf", "-inf") and largest > _OVERFLOWS.get(
-        dtype, _OVERFLOWS_FLOAT32
-    )
-    if overflow and finding["operation"] not in ("argument", *_LARGER):
-        yield _GROWN.format(operation=finding["operation"], dtype=dtype, largest=largest)
-    elif finding.get("operation") in _ADVICE:
-        yield _ADVICE[finding["operation"]].format(**finding)
+    operation = finding.get("operation")
+    sizes = [
+        (max(abs(each["low"]), abs(each["high"])), each["dtype"])
+        for each in finding.get("inputs", ())
+        if each["low"] is not None
+    ]
+    largest, dtype = max(sizes, default=(0.0, ""))
+    grown = finding.get("gave") in ("inf", "-inf") and largest > _OVERFLOWS.get(dtype, 3.3e38**0.25)
+    if grown and operation not in ("argument", *_LARGER):
+        yield _GROWN.format(operation=operation, dtype=dtype, largest=largest)
+    elif operation in _ADVICE:
+        yield _ADVICE[operation].format(**finding)
     rate, saved = report["learning_rate"], report["checkpoint"]
     lower = "Lower the learning rate"
     if rate is not None:
@@ -154,13 +153,3 @@ def _advice(report: Mapping[str, Any], finding: Mapping[str, Any]) -> Iterator[s
     yield lower + "."
     yield "Clip the gradients: optax.chain(optax.clip_by_global_norm(1.0), optimizer)."
     yield 'Skip such steps: fit(..., not_finite="skip").'
-
-
-def _largest(finding: Mapping[str, Any]) -> tuple[float, str]:
-    """Returns the largest absolute value among the inputs of an operation, and its dtype."""
-    sizes = [
-        (max(abs(each["low"]), abs(each["high"])), each["dtype"])
-        for each in finding.get("inputs", ())
-        if each["low"] is not None
-    ]
-    return max(sizes, default=(0.0, ""))

@@ -46,12 +46,7 @@ class Update(NamedTuple):
 
 
 class Watched:
-    """A run that is read again and again.
-
-    Attributes:
-      path: its directory.
-      rows: the reports that were read.
-    """
+    """A run in the directory `path`, whose `update` reads what is new; `rows` are its reports."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -63,7 +58,12 @@ class Watched:
         """Reads what is new."""
         # The status first, so that the last rows of a run that ends meanwhile are read.
         status, result = _status(self.path)
-        new = self._new_rows()
+        file = self.path / ROWS
+        if file.exists() and file.stat().st_size < self.read:  # it resumed from a checkpoint
+            self.read, self.rows = 0, []
+        new = journal.read(self.path, self.read)
+        self.read = max(self.read, new.size)
+        self.rows += new.rows
         rows = [with_nan(row) for row in self.rows[-RECENT:]]
         last = rows[-1] if rows else {}
         if status == "stopped" and has_diverged(self.rows):
@@ -71,19 +71,8 @@ class Watched:
         self.steps = self.steps or _planned_steps(self.path)
         rate = _rate(rows) if status in ("running", "done") else None  # else no time is left
         memory = partial(used_by, owner(self.path).get("process", -1))
-        moment = Moment(last.get("step", 0), self.steps, rate, last, memory, bool(new))
-        return Update(status, new, moment, result)
-
-    def _new_rows(self) -> list[dict[str, Any]]:
-        try:
-            if (self.path / ROWS).stat().st_size < self.read:  # it resumed from a checkpoint
-                self.read, self.rows = 0, []
-        except OSError:
-            return []
-        new = journal.read(self.path, self.read)
-        self.read = max(self.read, new.size)
-        self.rows += new.rows
-        return new.rows
+        moment = Moment(last.get("step", 0), self.steps, rate, last, memory, bool(new.rows))
+        return Update(status, new.rows, moment, result)
 
 
 def follow(path: Path, wait: float = WAIT) -> Iterator[Update]:
@@ -111,12 +100,9 @@ def follow(path: Path, wait: float = WAIT) -> Iterator[Update]:
 
 def _follow_part(path: Path, part: Path, before: int, wait: float) -> Iterator[Update]:
     """Yields the updates of a group of a sweep, until the group or the sweep has ended."""
-    name = part.relative_to(path).as_posix()
-    watched = Watched(part)
-    running = True
+    name, watched, running = part.relative_to(path).as_posix(), Watched(part), True
     while running:
-        whole = _status(path)[0]
-        update = watched.update()
+        whole, update = _status(path)[0], watched.update()
         # Between two groups of a running sweep, no process writes to the next one.
         running = whole == "running" and update.status in ("running", "stopped")
         if update.rows:
@@ -143,9 +129,8 @@ def show(path: Path, wait: float = WAIT) -> Update:
 def lines(path: Path, wait: float = WAIT) -> Iterator[str]:
     """Yields a line of JSON for each report of a run, and a last one with its status and result."""
     for update in follow(path, wait):
-        documents = [*update.rows]
-        if update.status != "running":
-            documents.append({"status": update.status, "result": update.result or None})
+        last = {"status": update.status, "result": update.result or None}
+        documents = update.rows + [last] * (update.status != "running")
         yield from (json_files.encode(each).decode() for each in documents)
 
 
@@ -167,20 +152,19 @@ def ending(update: Update, run: str = "RUN") -> str:
 def _status(path: Path) -> tuple[str, dict[str, Any]]:
     """Returns the status and the result of a run, by its lock and its result alone."""
     writes = written(path)
-    if (path / RESULT).exists():
-        try:
-            return "done", json_files.read(path / RESULT)
-        except json_files.CorruptFile:
-            return "corrupt", {}
-    return ("stopped" if writes is False else "running"), {}
+    if not (path / RESULT).exists():
+        return "stopped" if writes is False else "running", {}
+    try:
+        return "done", json_files.read(path / RESULT)
+    except json_files.CorruptFile:
+        return "corrupt", {}
 
 
 def _planned_steps(path: Path) -> int | None:
     """Returns the planned steps of a run, if a checkpoint or the recording has them."""
-    folder = path / CHECKPOINTS
     try:
-        if saved := checkpoints.steps(folder):
-            steps = read_manifest(folder / checkpoints.name(saved[0]))["identity"].get("steps")
+        if saved := checkpoints.folders(path / CHECKPOINTS):
+            steps = read_manifest(saved[0])["identity"].get("steps")
         else:
             steps = max(json_files.read(path / recording.FOLDER / recording.ABOUT)["moments"])
     except (Explained, OSError, ValueError, TypeError, KeyError):
@@ -190,10 +174,9 @@ def _planned_steps(path: Path) -> int | None:
 
 def _rate(rows: list[dict[str, Any]]) -> float | None:
     """Returns steps per second over the reports."""
-    if not rows:
-        return None
     first = rows[0] if len(rows) > 1 else {"step": 0, "seconds": 0.0}
-    began, ended = (finite(row.get("seconds")) for row in (first, rows[-1]))
+    last = rows[-1] if rows else first
+    began, ended = (finite(row.get("seconds")) for row in (first, last))
     if began is None or ended is None or ended <= began:
         return None
-    return (rows[-1]["step"] - first["step"]) / (ended - began)
+    return (last["step"] - first["step"]) / (ended - began)

@@ -16,51 +16,70 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice
+from jaxnn.data._fields import as_numpy, computed, read_fields, same_length, to_float32, to_integers
 from jaxnn.typing import Any
 
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 
 
-def examples(source: Any, *, labels: str | None = None) -> dict[str, np.ndarray]:
+def examples(
+    source: Any, *, labels: str | int | None = None, header: int | None = 0
+) -> dict[str, Any]:
     """Returns your data as a dict of NumPy arrays with one leading axis, the examples.
 
     Args:
       source: one of
-        a dict of arrays, `inputs` among them;
+        a dict of arrays, or of pytrees of arrays, `inputs` among them;
         a tuple of arrays `(inputs, labels)`, or one array alone, which is `inputs`;
         the path of a `.npz` file, whose fields are such a dict (no pickled objects);
         the path of a `.csv` file: UTF-8, commas, a header row, then numbers;
-        a dataframe of numbers: pandas, polars, pyarrow, or whatever has `columns` (or
-        `column_names`) and gives `frame[name]` as something that NumPy reads.
+        a dataframe of numbers: pandas, polars, pyarrow, lazy ones too, or whatever has `columns`
+        (or `column_names`) and gives `frame[name]` as something that NumPy reads.
       labels: the column of the csv file or dataframe that holds the labels; all others are
         features. Without it there are only `inputs`.
+      header: the row of the csv file that names the columns, 0; `None` where there is none, and
+        the columns are `"0"`, `"1"` and so on.
 
     Returns:
       The fields, arrays [n, ...]. From a csv file or dataframe: `inputs` float32 [n, features],
       columns in their order, and `labels` [n], int32 where all are whole numbers stored or
       written as such, else float32. From arrays: as stored (uint8 images stay uint8, and nothing
-      is copied), but float64 becomes float32, and labels of booleans or 64-bit integers int32.
+      is copied), but in the byte order of the machine; float64 and long doubles become float32, and
+      labels of booleans or 64-bit integers int32.
 
     Raises:
       InvalidType: if the source is of no such kind, or a field does not hold numbers.
-      InvalidValue: if a file cannot be read, a field or a value is missing, there is no example,
-        fields differ in length, `labels` names no column, or a number does not fit.
+      InvalidValue: if a file cannot be read, a field or a value is missing or masked, there is no
+        example, fields differ in length, `labels` names no column, a header is all numbers, a
+        number does not fit, a column of whole numbers cannot be held by float32, or a weight is
+        negative or not finite.
 
     Example:
       >>> examples({"inputs": np.zeros((2, 3)), "labels": np.array([0, 1])})["labels"]
       array([0, 1], dtype=int32)
     """
+    source = computed(source)
+    labels = None if labels is None else str(labels)
+    if header not in (0, None):
+        raise InvalidValue(
+            "examples",
+            "header is neither the first row nor none",
+            got=f"header={header!r}",
+            expected="0 or None",
+            fix="Pass header=None for a file without names of columns",
+        )
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
+        path = Path(source).expanduser()
         choice("examples", "the ending of the path", path.suffix.lower(), (".csv", ".npz"))
         if path.suffix.lower() == ".csv":
-            return _checked(_from_csv(path, labels))
+            return _checked(_from_csv(path, labels, header is not None))
         fields = _from_npz(path)
     elif hasattr(source, "column_names") or hasattr(source, "columns"):
         return _checked(_from_frame(source, labels))
@@ -90,7 +109,7 @@ def examples(source: Any, *, labels: str | None = None) -> dict[str, np.ndarray]
     return _checked(fields)
 
 
-def _checked(fields: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
     if "inputs" not in fields:
         raise InvalidValue(
             "examples",
@@ -99,63 +118,9 @@ def _checked(fields: Mapping[str, Any]) -> dict[str, np.ndarray]:
             expected="a field named inputs",
             fix="Name the array that the network reads 'inputs'",
         )
-    arrays = {name: _array(name, field) for name, field in fields.items()}
+    arrays = jax.tree.map(np.asarray, read_fields("examples", fields))
     same_length("examples", arrays)
     return arrays
-
-
-def _array(name: str, field: Any) -> np.ndarray:
-    try:
-        array = np.asarray(field)
-    except (TypeError, ValueError):  # rows of different lengths
-        array = np.asarray(None)
-    # Asked of JAX, which unlike NumPy counts bfloat16 among the numbers.
-    if array.dtype != np.bool_ and not jax.numpy.issubdtype(array.dtype, np.number):
-        raise InvalidType(
-            "examples",
-            f"{name} does not hold numbers",
-            got=f"dtype {array.dtype}",
-            expected="numbers or booleans, in rows of one length",
-            fix="Number the classes: names, labels = numpy.unique(labels, return_inverse=True)"
-            if name == "labels"
-            else f"Turn {name} into one array of numbers: pad, encode or drop the rest",
-        )
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # JAX refuses the other order
-    if array.dtype.kind == "f" and array.dtype.itemsize > 4:
-        return _narrow(name, array, np.float32)
-    if name == "labels" and (array.dtype in (np.bool_, np.int64, np.uint64)):
-        return _narrow(name, array, np.int32)
-    return array
-
-
-def _narrow(name: str, array: np.ndarray, dtype: type[np.float32 | np.int32]) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):
-        narrow = array.astype(dtype)
-    fits = np.isinf(narrow) == np.isinf(array) if dtype is np.float32 else narrow == array
-    if np.all(fits):
-        return narrow
-    raise InvalidValue(
-        "examples",
-        f"{name} holds a number too large for {np.dtype(dtype)}",
-        got=f"{array[~fits].flat[0]} in dtype {array.dtype}",
-        expected=f"numbers within {np.dtype(dtype)}, in which they are stored",
-        fix="Number the classes from 0" if dtype is np.int32 else f"Rescale the {name}",
-    )
-
-
-def same_length(where: str, arrays: Mapping[str, np.ndarray], least: int = 1) -> int:
-    """Returns the number of examples; raises `InvalidValue` unless all fields have as many."""
-    lengths = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
-    if len(lengths) != 1 or min(lengths) < least:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-        raise InvalidValue(
-            where,
-            "the fields do not hold examples along one leading axis",
-            got=f"shapes {shapes}" if shapes else "no field",
-            expected=f"the same first number everywhere, at least {least}",
-            fix="Give every field one entry for each example",
-        )
-    return lengths.pop()
 
 
 def _from_npz(path: Path) -> dict[str, np.ndarray]:
@@ -175,18 +140,27 @@ def _from_npz(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _from_csv(path: Path, labels: str | None) -> dict[str, np.ndarray]:
+def _from_csv(path: Path, labels: str | None, named: bool) -> dict[str, np.ndarray]:
     rows: list[list[float]] = []
     whole = True
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream)
-            header = [name.strip() for name in next(reader, [])]
+            first = next((row for row in reader if row or named), [])
+            header = [name.strip() if named else str(i) for i, name in enumerate(first)]
             _check_columns(header, labels)
+            if named and all(map(_is_number, header)):
+                raise InvalidValue(
+                    "examples",
+                    f"the header of {path.name} is all numbers, as an example is",
+                    got=f"{', '.join(header)} in the first row",
+                    expected="the names of the columns",
+                    fix="Pass header=None if the first row is an example, or name the columns",
+                )
             target = header.index(labels) if labels is not None else None
             # Counted by lines, as an editor does: a field in quotes may hold line breaks.
-            row = reader.line_num + 1
-            for texts in reader:
+            row = reader.line_num + named
+            for texts in reader if named else chain([first], reader):
                 if texts:
                     rows.append(_numbers(path.name, row, header, texts))
                     whole &= target is not None and _WHOLE.fullmatch(texts[target]) is not None
@@ -201,8 +175,15 @@ def _from_csv(path: Path, labels: str | None) -> dict[str, np.ndarray]:
         ) from None
     columns = dict(zip(header, np.asarray(rows).reshape(len(rows), len(header)).T, strict=True))
     if labels is not None and whole:
-        columns[labels] = _narrow("labels", columns[labels], np.int32)
+        columns[labels] = to_integers("examples", "labels", columns[labels], np.int32)
     return _table(columns, labels)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return "_" not in text and math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _numbers(file: str, row: int, header: list[str], texts: list[str]) -> list[float]:
@@ -240,7 +221,7 @@ def _from_frame(frame: Any, labels: str | None) -> dict[str, np.ndarray]:
 
 
 def _column(name: str, values: Any) -> np.ndarray:
-    column = np.asarray(values)
+    column = as_numpy("examples", f"column {name!r}", values)
     numeric = column.ndim == 1 and column.dtype.kind in "biuf"
     if numeric and np.all(np.isfinite(column)):
         return column
@@ -269,9 +250,15 @@ def _check_columns(names: list[str], labels: str | None) -> None:
 
 
 def _table(columns: Mapping[str, np.ndarray], labels: str | None) -> dict[str, np.ndarray]:
-    features = [column.astype(np.float64) for name, column in columns.items() if name != labels]
+    def real(name, field):
+        return to_float32("examples", field, columns[name], name)
+
+    features = [real(name, "inputs") for name in columns if name != labels]
     table = {"inputs": np.stack(features, axis=1)}
     if labels is not None:
         marks = columns[labels]
-        table["labels"] = marks if marks.dtype.kind == "f" else _narrow("labels", marks, np.int32)
+        whole = marks.dtype.kind != "f"
+        table["labels"] = (
+            to_integers("examples", "labels", marks, np.int32) if whole else real(labels, "labels")
+        )
     return table

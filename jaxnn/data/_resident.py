@@ -23,6 +23,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
+from jaxnn.data._fields import read_fields, same_length
 from jaxnn.data.order import epoch_and_place, permute
 from jaxnn.typing import Any, Batch
 
@@ -101,11 +102,12 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
         than the data; an evaluation batch that is larger is cut to the data.
 
     Raises:
-      InvalidValue: if there are no examples, fields differ in length, or a number is not finite.
+      InvalidValue: if there are no examples, fields differ in length, values are masked, a number
+        is not finite, too large, or a whole one that float32 cannot hold, or a weight is negative.
       InvalidType: if `inputs` are missing or a field does not hold numbers.
     """
     positive_integer("resident", "batch_size", batch_size)
-    if not isinstance(arrays, Mapping) or "inputs" not in arrays or "index" in arrays:
+    if not isinstance(arrays, Mapping) or "inputs" not in arrays:
         raise InvalidType(
             "resident",
             "the data must be named fields",
@@ -114,46 +116,33 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
             fix="Pass {'inputs': inputs, 'labels': labels}, or examples(...) for files and"
             " data frames",
         )
-    placed = jax.tree.map(jnp.asarray, stored(arrays))
+    placed = jax.tree.map(jnp.asarray, stored("resident", arrays))
     return Resident(placed, jax.random.key(0), int(batch_size))
 
 
-def stored(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields as arrays in their storage dtype, checked as `resident` says."""
-    # A list of numbers is one field, not a pytree of scalars.
-    fields = jax.tree.map_with_path(_storable, dict(arrays), is_leaf=lambda x: isinstance(x, list))
-    lengths = {
-        jax.tree_util.keystr(path): leaf.shape[0]
-        for path, leaf in jax.tree.leaves_with_path(fields)
-    }
-    if len(set(lengths.values())) != 1 or not all(lengths.values()):
-        raise InvalidValue(
-            "resident",
-            "fields differ in length" if all(lengths.values()) else "the data are empty",
-            got=", ".join(f"{name} with {n} examples" for name, n in lengths.items()),
-            expected="the same number of examples in every field, at least one",
-            fix="Give every field one row per example",
-        )
+def stored(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields as arrays in their dtype on the device, checked as `resident` says."""
+    fields = jax.tree.map_with_path(partial(_storable, where), read_fields(where, arrays))
+    same_length(where, fields)
     return fields
 
 
-def _storable(path: Any, leaf: Any) -> Any:
+def _storable(where: str, path: Any, array: Any) -> Any:
     name = jax.tree_util.keystr(path)
-    array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-    if array.ndim == 0 or not (array.dtype == jnp.bfloat16 or array.dtype.kind in "biuf"):
+    if array.ndim == 0:
         raise InvalidType(
-            "resident",
+            where,
             f"field {name} does not hold numbers for each example",
             got=f"dtype {array.dtype} and shape {array.shape}",
             expected="an array [examples, ...] of numbers",
             fix="Convert it with np.asarray(values, np.float32); number classes from 0",
         )
-    narrower = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}.get(array.dtype.name)
+    narrower = {"int64": np.int32, "uint64": np.uint32}.get(array.dtype.name)
     if narrower:
-        limits = np.iinfo(narrower) if array.dtype.kind in "iu" and array.size else None
-        if limits and (array.min() < limits.min or array.max() > limits.max):
+        limits = np.iinfo(narrower)
+        if array.size and (array.min() < limits.min or array.max() > limits.max):
             raise InvalidValue(
-                "resident",
+                where,
                 f"field {name} holds numbers that are too large for {narrower.__name__}",
                 got=f"numbers from {array.min()} to {array.max()}",
                 expected=f"numbers from {limits.min} to {limits.max}",
@@ -165,7 +154,7 @@ def _storable(path: Any, leaf: Any) -> Any:
         finite = np.isfinite(np.asarray(array, np.float32))
         place = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise InvalidValue(
-            "resident",
+            where,
             f"field {name} has numbers that are not finite",
             got=f"{np.asarray(array)[place]} at {list(place)}, and {(~finite).sum() - 1} more",
             expected="finite numbers",

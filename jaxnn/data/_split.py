@@ -9,20 +9,22 @@
 import math
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 from jaxnn.checks import InvalidValue, choice, number
-from jaxnn.data._examples import same_length
+from jaxnn.data._fields import read_fields, same_length
 from jaxnn.typing import Any
 
 
 def split(
     arrays: Mapping[str, Any], fraction: float, *, seed: int = 0, stratify: str | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns `(rest, held_out)`: every example in exactly one of them, both shuffled.
 
     Args:
-      arrays: fields along one leading axis of n examples, at least 2.
+      arrays: fields along one leading axis of n examples, at least 2, each an array or a pytree of
+        them; they are checked and converted as by `examples`.
       fraction: the held-out share, between 0 and 1: n * fraction examples, rounded to the
         nearest, but at least one example in either part.
       seed: a whole number from 0 up; the same seed gives the same split.
@@ -32,8 +34,9 @@ def split(
         lie in `rest` alone, and a class of a single example lies in one part alone.
 
     Raises:
-      InvalidValue: if `fraction` or `stratify` cannot be used, fields differ in length, or there
-        are fewer than two examples.
+      InvalidValue: if `fraction` or `stratify` cannot be used, fields differ in length, there are
+        fewer than two examples, or values cannot be stored, as `examples` says.
+      InvalidType: if a field does not hold numbers.
 
     Example:
       >>> rest, held_out = split({"inputs": np.arange(10)}, 0.3)
@@ -41,7 +44,7 @@ def split(
       (7, 3)
     """
     number("split", "fraction", fraction, low=0.0, high=1.0, open_low=True)
-    fields = {name: np.asarray(array) for name, array in arrays.items()}
+    fields = jax.tree.map(np.asarray, read_fields("split", arrays))
     count = same_length("split", fields, least=2)
     # Without strata all examples are one class, and one rule serves both.
     classes = np.zeros(count, np.intp) if stratify is None else _classes(fields, stratify)
@@ -59,15 +62,14 @@ def split(
     starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
     rank[np.argsort(shuffled, kind="stable")] = np.arange(count) - starts
     held = rank < quotas[shuffled]
-    return (
-        {name: array[order[~held]] for name, array in fields.items()},
-        {name: array[order[held]] for name, array in fields.items()},
-    )
+    return tuple(jax.tree.map(lambda x, at=order[part]: x[at], fields) for part in (~held, held))
 
 
-def _classes(fields: Mapping[str, np.ndarray], stratify: str) -> np.ndarray:
+def _classes(fields: Mapping[str, Any], stratify: str) -> np.ndarray:
     choice("split", "stratify", stratify, fields)
     values = fields[stratify]
+    if not isinstance(values, np.ndarray):
+        values = np.empty((0, 0))
     if values.ndim != 1 or values.dtype.kind not in "biu":
         raise InvalidValue(
             "split",

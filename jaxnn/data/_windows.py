@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
+from jaxnn.data._fields import computed
 from jaxnn.data._resident import Resident, stored
 from jaxnn.typing import Any, Batch
 
@@ -85,12 +86,13 @@ def windows(sequence: Any, length: int, *, batch_size: int, stride: int = 1) -> 
         than that, is in no window.
 
     Raises:
-      InvalidValue: if a number is not positive, the sequence is shorter than a window, or a number
-        in it is not finite.
+      InvalidValue: if a number is not positive, the sequence is shorter than a window, or its
+        numbers cannot be stored, as `resident` says.
       InvalidType: if it holds no numbers.
     """
     for name, number in (("length", length), ("batch_size", batch_size), ("stride", stride)):
         positive_integer("windows", name, number)
+    sequence = computed(sequence)
     if isinstance(sequence, str | Mapping) or not np.size(sequence):
         raise InvalidType(
             "windows",
@@ -99,7 +101,7 @@ def windows(sequence: Any, length: int, *, batch_size: int, stride: int = 1) -> 
             expected="one array [time, ...] of numbers",
             fix="Pass Characters(text).encode(text) for a text",
         )
-    arrays = jax.tree.map(jnp.asarray, stored({"inputs": sequence}))
+    arrays = jax.tree.map(jnp.asarray, stored("windows", {"inputs": sequence}))
     time = arrays["inputs"].shape[0]
     if time < length:
         raise InvalidValue(

@@ -44,7 +44,7 @@ def permute(
     base = _hash(_hash(epoch ^ low) + high)
 
     def exchange(number, place):
-        salt = number.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)
+        salt = jnp.uint32(number) * jnp.uint32(0x9E3779B9)
         pivot = _hash(base + salt) % size
         partner = pivot + size - place
         partner = jnp.where(partner >= size, partner - size, partner)
@@ -54,7 +54,7 @@ def permute(
     return lax.fori_loop(0, ROUNDS, exchange, place)
 
 
-def epoch_and_place(step: Int[Array, ""], batch_size: int, n: int) -> tuple[Array, Array]:
+def epoch_and_place(step: Int[Array, ""] | int, batch_size: int, n: int) -> tuple[Array, Array]:
     """Returns the epoch and place, uint32 `[batch_size]`, of every example of a training batch.
 
     Batches are always full and run on across the borders of epochs: example `i` of a batch is
@@ -62,7 +62,7 @@ def epoch_and_place(step: Int[Array, ""], batch_size: int, n: int) -> tuple[Arra
     divided by `n` as it is formed, one bit of `batch_size` at a time.
     """
     size = jnp.uint32(n)
-    step = step.astype(jnp.uint32)
+    step = jnp.asarray(step).astype(jnp.uint32)
     rounds, rest = step // size, step % size
     epoch, place = jnp.uint32(0), jnp.uint32(0)
     for bit in f"{batch_size:b}":

@@ -11,7 +11,7 @@ layer, the phase of training, and the line of Python:
 import os
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,8 +44,8 @@ class ArraySummary:
         if self.low is not None:
             low, high = f"{self.low:.4g}", f"{self.high:.4g}"
             text += f" of {low}" if low == high else f" from {low} to {high}"
-        counts = {"NaN": self.nans, "infinite": self.infinities}
-        return ", ".join([text, *(f"{count} {name}" for name, count in counts.items() if count)])
+        text += f", {self.nans} NaN" if self.nans else ""
+        return text + (f", {self.infinities} infinite" if self.infinities else "")
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ class Finding:
 def nonfinite_of(value: Any) -> str:
     """Returns the first of `"NaN"`, `"inf"` and `"-inf"` that an array holds, or `""`."""
     value = value if hasattr(value, "dtype") else np.asarray(value)
-    if not jnp.issubdtype(value.dtype, np.inexact):
-        return ""
-    numbers = np.asarray(value)
-    if np.isfinite(numbers).all():
+    if (
+        not jnp.issubdtype(value.dtype, np.inexact)
+        or np.isfinite(numbers := np.asarray(value)).all()
+    ):
         return ""
     return "NaN" if np.isnan(numbers).any() else "inf" if (numbers == np.inf).any() else "-inf"
 
@@ -106,15 +106,15 @@ def summary_of(value: Any) -> ArraySummary:
     >>> str(summary_of(np.array([1.5, -2.0, np.nan], np.float32))), str(summary_of(np.int32(3)))
     ('float32[3] from -2 to 1.5, 1 NaN', 'int32[] of 3')
     """
-    summary = ArraySummary(str(value.dtype), tuple(value.shape))
+    dtype, shape = str(value.dtype), tuple(value.shape)
     if not jnp.issubdtype(value.dtype, np.number):
-        return summary
+        return ArraySummary(dtype, shape)
     numbers = np.asarray(value)
     numbers = np.abs(numbers) if np.iscomplexobj(numbers) else numbers.astype(np.float64)
     finite = numbers[np.isfinite(numbers)]
-    ends = {"low": float(finite.min()), "high": float(finite.max())} if finite.size else {}
-    counts = {"nans": np.isnan(numbers).sum(), "infinities": np.isinf(numbers).sum()}
-    return replace(summary, **ends, **{name: int(count) for name, count in counts.items()})
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (None, None)
+    nans, infinities = int(np.isnan(numbers).sum()), int(np.isinf(numbers).sum())
+    return ArraySummary(dtype, shape, low, high, nans, infinities)
 
 
 def layer_of(scopes: str) -> str:
@@ -145,15 +145,12 @@ def line_of(equation: Any) -> str:
     A compiled function is traced once, for all callers: only lines inside it count. Those of its
     first caller may follow after `_infer_params`.
     """
+    modules = [sys.modules[name] for name in ("jax", "flax") if name in sys.modules]
+    libraries = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in modules)
     for frame in getattr(equation.source_info.traceback, "frames", []):
         name = frame.function_name.rsplit(".", 1)[-1]
         if name == "_infer_params":
             break
-        if not frame.file_name.startswith(_libraries()):
+        if not frame.file_name.startswith(libraries):
             return f"{os.path.basename(frame.file_name)}:{frame.line_num} ({name})"
     return ""
-
-
-def _libraries() -> tuple[str, ...]:
-    names = [name for name in ("jax", "flax") if name in sys.modules]
-    return tuple(os.path.dirname(str(sys.modules[name].__file__)) + os.sep for name in names)

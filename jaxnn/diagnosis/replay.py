@@ -39,19 +39,16 @@ _ENTERED = {*_CALLS, "cond", "scan", "while"}
 
 
 def first_not_finite(function: Callable[..., Any], *arguments: Any) -> Finding | None:
-    """Finds the first operation whose NaN or infinity reaches the outputs of a function.
+    """Returns the first operation whose NaN or infinity reaches the outputs of a function.
 
-    All intermediate values stay in memory until the search ends: many times the memory of the
-    compiled program.
+    `None` if all outputs are finite; if arithmetic gave none of their infinities; or if the
+    operations one by one give finite numbers, although the compiled program, which may order them
+    differently, did not. All intermediate values stay in memory until the search ends: many times
+    the memory of the compiled program. Nothing is donated, whatever the function says.
 
     Args:
       function: any function of pytrees of arrays, such as the `step` of a learner.
-      *arguments: its arguments; nothing is donated, whatever the function says.
-
-    Returns:
-      The `Finding`. `None` if all outputs are finite; if arithmetic gave none of their infinities;
-      or if the operations one by one give finite numbers, although the compiled program, which may
-      order them differently, did not.
+      *arguments: its arguments.
     """
     program = jax.make_jaxpr(function)(*arguments)
     values = jax.tree.leaves(arguments)
@@ -61,20 +58,15 @@ def first_not_finite(function: Callable[..., Any], *arguments: Any) -> Finding |
     findings = _search(program, values, _Place(), itertools.repeat(False))
     first = next(findings, None)
     if first is None:
-        return _bad_argument(arguments) if "NaN" in bad else None
+        for path, value in jax.tree.leaves_with_path(arguments) if "NaN" in bad else ():
+            if nonfinite_of(value) == "NaN":
+                where, held = jax.tree_util.keystr(path), summary_of(np.asarray(value))
+                return Finding("argument", "NaN", "", "forward", where, (), (held,))
+        return None
     if first.gave != "NaN" and "NaN" in bad:
         nan = next((finding for finding in findings if finding.gave == "NaN"), None)
         return replace(first, then=f"{nan.operation} at {nan.where}" if nan else "")
     return first
-
-
-def _bad_argument(arguments: Any) -> Finding | None:
-    """Returns the first argument that holds NaN."""
-    for path, value in jax.tree.leaves_with_path(arguments):
-        if nonfinite_of(value) == "NaN":
-            where, held = jax.tree_util.keystr(path), summary_of(np.asarray(value))
-            return Finding("argument", "NaN", "", "forward", where, (), (held,))
-    return None
 
 
 # --- Searching a program -----------------------------------------------------------------------
@@ -101,28 +93,19 @@ def _search(
     for equation in jaxpr.eqns:
         values |= zip(equation.outvars, _results(jaxpr, equation, _operands(equation, values)))
     held = {variable: nonfinite_of(value) for variable, value in values.items()}
-    for suspect in _suspects(jaxpr, held, for_gradient):
-        inputs = _operands(suspect.equation, values)
-        outputs = [values[variable] for variable in suspect.equation.outvars]
-        yield from _findings(suspect, inputs, outputs, place)
+    for equation, only, alone in _suspects(jaxpr, held, for_gradient):
+        inputs = _operands(equation, values)
+        outputs = [values[variable] for variable in equation.outvars]
+        yield from _findings(equation, inputs, outputs, place, only, alone)
 
 
-class _Suspect(NamedTuple):
-    """An operation that may have caused the bad outputs of its program.
-
-    Attributes:
-      equation: the operation.
-      for_gradient: for each of its results, whether only gradients use it.
-      alone: whether none of its operands explains its result.
-    """
-
-    equation: JaxprEqn
-    for_gradient: list[bool]
-    alone: bool
-
-
-def _suspects(jaxpr: Jaxpr, held: dict[Any, str], for_gradient: Iterable[bool]) -> list[_Suspect]:
+def _suspects(
+    jaxpr: Jaxpr, held: dict[Any, str], for_gradient: Iterable[bool]
+) -> list[tuple[JaxprEqn, list[bool], bool]]:
     """Returns the possible causes of a program's bad outputs, in the order of its operations.
+
+    Each is an operation; for each of its results, whether only gradients use it; and whether none
+    of its operands explains its result.
 
     Goes backwards: the operation that gave a wanted bad value is a suspect, unless its operands
     explain the value; then those are wanted. NaN explains NaN, and infinity infinity. A constant
@@ -150,13 +133,19 @@ def _suspects(jaxpr: Jaxpr, held: dict[Any, str], for_gradient: Iterable[bool]) 
             literals = [atom.val for atom in equation.invars if isinstance(atom, Literal)]
             alone = not causes and not any(map(nonfinite_of, literals))
         if alone or equation.primitive.name in _ENTERED:
-            suspects.append(_Suspect(equation, only, alone))
+            suspects.append((equation, only, alone))
     return suspects[::-1]
 
 
-def _findings(suspect: _Suspect, inputs: Any, outputs: Any, place: _Place) -> Iterator[Finding]:
+def _findings(
+    equation: JaxprEqn,
+    inputs: Any,
+    outputs: Any,
+    place: _Place,
+    for_gradient: list[bool],
+    alone: bool,
+) -> Iterator[Finding]:
     """Yields the findings inside an operation; if there are none, the operation itself."""
-    equation, for_gradient, alone = suspect
     scopes = f"{place.scopes}/{equation.source_info.name_stack}".strip("/")
     line = line_of(equation) or place.line
     inside = False

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxnn import metrics as measures
 from jaxnn.diagnosis.cause import nonfinite_of
 from jaxnn.diagnosis.replay import first_not_finite
 from jaxnn.driver.chunks import Progress, Training
@@ -82,7 +83,7 @@ def first_bad(training: Training, trial: Any, end: int) -> Any:
         return None if bool(good) else state
     while int(state.step) < end:
         before = jax.tree.map(jnp.array, state)
-        window = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), training.metrics)
+        window = measures.empty(training.metrics)
         state, window, _ = stepped(learner, state, window, data)
         if not bool(_is_good(state, window)):
             return before

@@ -42,6 +42,7 @@ from jaxnn.driver.trial import Select, Watch, prefix_names
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import evaluated
 from jaxnn.loop._run import best_form, initial, trace_step
+from jaxnn.metrics.metric import Better
 from jaxnn.typing import Any, Array, Hparams, Key
 
 
@@ -77,7 +78,8 @@ def train(
       every: the time between reports, a `Duration`, or an `Every`, which may evaluate more rarely;
         an epoch, or the whole run if that is shorter, by default.
       evaluate: data to evaluate on; under the name `test` unless given by name.
-      watch: the metric that decides which state is best; a `Watch` may also say how patient to be.
+      watch: the metric that decides which state is best; a `Watch` may also say which values are
+        good, where the metric does not, and how patient to be.
       select: acts on a population after each evaluation, purely: `(key, trials) -> trials`, such as
         `successive_halving` and `population_based_training`.
       execution: the form of the steps, and where members train.
@@ -112,7 +114,7 @@ def train(
     program, (after, metrics) = trace_step(learner, state, data)
     _check_carry(state, after)
     _check_metrics("step", metrics)
-    names = list(prefix_names("train", metrics))
+    reported = prefix_names("train", metrics)
     for name, part in evaluations.items():
         with _about(name):
             batch = jax.eval_shape(lambda data: data.in_order(0), part)
@@ -120,7 +122,7 @@ def train(
                 learner.check(hparams, part.examples, state, batch)
             evaluated_metrics = jax.eval_shape(partial(evaluated, learner), state, part, 0)
             _check_metrics("evaluate", evaluated_metrics)
-        names += prefix_names(name, evaluated_metrics)
+        reported |= prefix_names(name, evaluated_metrics)
     execution = execution or Execution()
     form = execution.form or best_form(program)
     training = Training(
@@ -135,8 +137,8 @@ def train(
         form=form,
         program=program,
         metrics=metrics,
-        names=names,
-        watch=watched(watch, names),
+        names=list(reported),
+        watch=watched(watch, {name: _direction(name, each) for name, each in reported.items()}),
         select=select,
         layout=laid_out(members, execution, form),
         width=execution.width,
@@ -146,13 +148,19 @@ def train(
     return training
 
 
+def _direction(name: str, metric: measures.Metric) -> Better | None:
+    """Returns which values of a metric are good; those of a loss are low."""
+    return metric.better or ("lower" if name.endswith("/loss") else None)
+
+
 def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any]) -> None:
     kind("train", "learner", learner, Learner, fix="Pass learner(network, objective, optimizer)")
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=64)"
     kind("train", "data", data, Resident, fix=fix)
     for name, part in evaluations.items():
         kind("train", f"evaluate[{name!r}]", part, Resident, fix=fix)
-    for name, why in {"train": "training", "select": "selection"}.items():
+    taken = {"train": "training", "select": "selection", "best": "evaluation"}
+    for name, why in taken.items():
         if name in evaluations:
             raise InvalidValue(
                 "train",

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from jaxnn import display
+from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
 from jaxnn.driver.placement import Placed, restored
@@ -213,7 +214,7 @@ class Training:
 
     def trials(self, slots: Any = None) -> Trial:
         """Returns the trial at the beginning, or those in these slots."""
-        window = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.metrics)
+        window = measures.empty(self.metrics)
         return begin(
             self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, self.data,
             slots, self.layout.members,
@@ -295,6 +296,7 @@ class Training:
     ) -> tuple[Placed, dict[str, Any]]:
         """Evaluates what is due, and returns the metrics of a report too."""
         before = (step - 1) // self.every * self.every
+        first = min(-(-self.evaluate_every // self.every) * self.every, self.steps)
         due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
         width = placed.layout.width
         parts = [
@@ -305,6 +307,14 @@ class Training:
         names = [name for name in self.names if due or name.startswith("train/")]
         values = placed.ordered(lambda trial: {name: trial.metrics[name] for name in names})
         metrics = {name: values[name] for name in names}
+        if first > self.every and placed.layout.members is not None:
+            # A member that had stopped before the first evaluation has none.
+            done = placed.ordered(lambda trial: trial.state.step) >= first
+            metrics |= {
+                name: jnp.where(done, value, jnp.nan)
+                for name, value in metrics.items()
+                if not name.startswith("train/")
+            }
         if self.select is not None and due and step < self.steps:
             placed = self._selected(placed, step)
             state = placed.ordered(

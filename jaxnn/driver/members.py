@@ -1,7 +1,7 @@
 """Checks before training: the number of members, their layout, their memory, their selection."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import jax
@@ -12,6 +12,7 @@ from jaxnn.checks import InvalidType, InvalidValue, choice, kind, number, positi
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.trial import Watch
 from jaxnn.loop._run import Form
+from jaxnn.metrics.metric import Better
 from jaxnn.scale.layout import Layout
 from jaxnn.scale.memory import available, size
 from jaxnn.typing import Any, Hparams
@@ -140,18 +141,28 @@ def laid_out(members: int | None, execution: Execution, form: Form) -> Layout:
     return Layout(members, chosen, width or (1 if one_by_one else members))
 
 
-def watched(watch: Watch | str | None, names: list[str]) -> Watch | None:
-    """Returns the `Watch`, checked against the metrics that there will be."""
+def watched(watch: Watch | str | None, directions: Mapping[str, Better | None]) -> Watch | None:
+    """Returns the `Watch`, with its direction, checked against the metrics that there will be."""
     if watch is None:
         return None
     watch = Watch(watch) if isinstance(watch, str) else watch
     kind("train", "watch", watch, Watch, fix="Pass watch='test/accuracy' or Watch(...)")
-    choice("train", "watch", watch.metric, names)
+    choice("train", "watch", watch.metric, directions)
     choice("train", "better", watch.better or "lower", ("lower", "higher"))
     if watch.patience is not None:
         positive_integer("train", "patience", watch.patience)
     number("train", "margin", watch.margin, low=0.0)
-    return watch
+    better = watch.better or directions[watch.metric]
+    if better is None:
+        raise InvalidValue(
+            "train",
+            f"nothing says which values of {watch.metric} are good",
+            got=f"watch={watch.metric!r}, whose metric has better=None",
+            expected="a metric that says it, as all in jaxnn.metrics do, or a Watch that does",
+            fix=f"Pass watch=Watch({watch.metric!r}, better='higher') or better='lower', or make"
+            " the metric with mean(numbers, weights, better=...)",
+        )
+    return replace(watch, better=better)
 
 
 def check_room(training: Training) -> None:

@@ -8,7 +8,7 @@ stops on its own account, without asking the host. Trials stack: many are a popu
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxnn.loop._evaluate import evaluation
 from jaxnn.loop._population import in_blocks, where
 from jaxnn.loop._run import initial
 from jaxnn.loop.statuses import DIVERGED, EMPTY, RUNNING, STOPPED
+from jaxnn.metrics.metric import Better
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any, Array, Int, Key, PyTree
 
@@ -33,20 +34,18 @@ class Watch:
       metric: the name of a metric, `"test/accuracy"`.
       patience: the number of its reports without a new best after which a run stops; never, if
         `None`.
-      better: `"lower"` or `"higher"`; by default lower for a loss or an error.
+      better: `"lower"` or `"higher"`; by default what the metric itself says, if it does.
       margin: by how much a new best must beat the one before.
     """
 
     metric: str
     patience: int | None = None
-    better: Literal["lower", "higher"] | None = None
+    better: Better | None = None
     margin: float = 0.0
 
     @property
     def lower(self) -> bool:
-        """Whether lower is better."""
-        if self.better is None:
-            return measures.lower_is_better(self.metric)
+        """Whether lower is better; known once `better` is, as it is of a `Training`."""
         return self.better == "lower"
 
 
@@ -55,9 +54,9 @@ class Best(NamedTuple):
 
     Attributes:
       value: the watched metric.
-      step: when.
+      step: when; 0 where it has not been a number yet.
       waited: evaluations since then.
-      state: the learner's state then.
+      state: the learner's state then; before, that of the last evaluation.
     """
 
     value: Array
@@ -74,7 +73,7 @@ class Trial(NamedTuple):
       window: sums of the metrics of the steps since the last report.
       order: the key of the order of its data.
       status: one of `STATUSES`, by number.
-      metrics: the last value of each metric, NaN before the first.
+      metrics: the last value of each metric, 0 before the first.
       best: the best evaluation, `None` unless a metric is watched.
       member: its number in the population.
       parent: the number of the member that its state came from at the last selection.
@@ -133,9 +132,8 @@ def begin(
         state = initial(learner, key, hparams, data.shuffled(order))
         best = None
         if watch is not None:
-            worst = jnp.float32(jnp.inf if watch.lower else -jnp.inf)
-            best = Best(worst, jnp.int32(0), jnp.int32(0), state)
-        metrics = {name: jnp.float32(jnp.nan) for name in names}
+            best = Best(jnp.float32(0), jnp.int32(0), jnp.int32(0), state)
+        metrics = {name: jnp.float32(0) for name in names}
         return Trial(state, window, order, status, metrics, best, member, member)
 
     if slots is None:
@@ -144,7 +142,12 @@ def begin(
     def of_slot(slot):
         member = jnp.minimum(slot, members - 1)
         status = jnp.where(slot < members, RUNNING, EMPTY).astype(jnp.int8)
-        return one(key[member] if key.shape else key, rows(hparams, member), slot, status)
+        return one(
+            key[member] if key.shape else key,
+            rows(jax.tree.map(jnp.asarray, hparams), member),
+            slot,
+            status,
+        )
 
     return lax.map(of_slot, slots)
 
@@ -208,9 +211,14 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
     status = jnp.where(diverged, jnp.int8(DIVERGED), status)
     if watch is not None and _of(watch.metric, ["train", *parts]):
         value, sign = metrics[watch.metric], -1.0 if watch.lower else 1.0
-        improved = going & ~diverged & (sign * value > sign * best.value + watch.margin)
-        waited = jnp.where(improved, 0, best.waited + going)
-        best = where(improved, Best(value, state.step, waited, state), best._replace(waited=waited))
+        measured, first = going & ~diverged, best.step == 0
+        beaten = first & (sign * value > -jnp.inf)
+        beaten |= ~first & (sign * value > sign * best.value + watch.margin)
+        improved = measured & beaten
+        waited = jnp.where(improved, 0, best.waited + going.astype(jnp.int32))
+        value, step = where(improved, (value, state.step), (best.value, best.step))
+        latest = where(improved | (measured & first), state, best.state)
+        best = Best(value, step, waited, latest)
         if watch.patience is not None:
             ended = (status == RUNNING) & (waited >= watch.patience)
             status = jnp.where(ended, jnp.int8(STOPPED), status)
@@ -220,11 +228,10 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
 def is_good(state: Any, window: dict[str, measures.Metric]) -> Array:
     """Returns whether losses and parameters are finite, and no number of the state is NaN.
 
-    Elsewhere an infinite number may be meant: it is what a best loss begins with.
+    Elsewhere an infinite number may be meant: an optimizer may begin a best loss with it.
     """
-    # The sums of losses, since a mean of no examples is NaN without anything being wrong.
-    losses = [metric.sums for name, metric in window.items() if name.endswith("loss")]
-    good = [jnp.isfinite(x).all() for x in jax.tree.leaves(losses)]
+    losses = [metric for name, metric in window.items() if name.endswith("loss")]
+    good = [measures.has_value(metric) for metric in losses]
     good += [~jnp.isnan(x).any() for x in _floats(state)]
     good += [jnp.isfinite(x).all() for x in _floats(getattr(state, "params", ()))]
     return jnp.all(jnp.array(good, bool))

@@ -206,7 +206,7 @@ def _append(cache: Any, k: Any, v: Any) -> tuple[Any, Any, dict[str, Any]]:
             fix=f"Make a cache of at least {last}",
         )
     keys, values = (
-        lax.dynamic_update_slice(old, new.astype(old.dtype), (0, 0, position, 0))
+        lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, 2)
         for old, new in ((cache["keys"], k), (cache["values"], v))
     )
     after = {"keys": keys, "values": values, "position": position + time}

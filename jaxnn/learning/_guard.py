@@ -119,7 +119,7 @@ def _recent(recent: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:
     """
     total, weight = loss.sums
     counts = weight > 0  # a batch whose weights are all 0 has no loss
-    count = recent["count"] + counts
+    count = recent["count"] + counts.astype(jnp.float32)
     share = jnp.where(counts, jnp.maximum(1 / jnp.maximum(count, 1), 1 / MEMORY), 0.0)
     step = total / jnp.where(counts, weight, 1.0) - recent["mean"]
     return {
@@ -130,7 +130,7 @@ def _recent(recent: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:
 
 
 def _share(skipped: float) -> measures.Metric:
-    return measures.mean(jnp.float32(skipped), jnp.ones(()))
+    return measures.mean(jnp.float32(skipped), jnp.ones(()), better="lower")
 
 
 def _floats(tree: Any) -> list[Any]:

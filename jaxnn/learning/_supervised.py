@@ -23,6 +23,7 @@ from jaxnn.hparams import builder, check_read
 from jaxnn.learning._learner import INIT, STEPS, Gradients, Learner, LearnerParts, TrainState
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
+from jaxnn.objectives._examples import shield, shielded_batch, try_examples
 from jaxnn.typing import Any, Batch, Callable, Hparams
 
 # The names of the metrics that the learner and its transforms report themselves.
@@ -78,20 +79,19 @@ def learner(
         net, goal = build_network(state.hparams), build_objective(state.hparams)
         key = jax.random.fold_in(jax.random.fold_in(state.key, STEPS), state.step)
         prepare_key, apply_key = jax.random.split(key)
-        batch = goal.prepare(prepare_key, batch)
+        _, batch = shielded_batch(None, goal.prepare(prepare_key, batch))
         apply_key = apply_key if part is None else jax.random.fold_in(apply_key, part)
 
         def loss(params):
             outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
-            measured = measures.mean(*goal.loss(outputs, batch))
+            # Of a loss made by hand, the shield is here alone.
+            measured = measures.mean(*shield(goal.loss)(outputs, batch), better="lower")
             total, weight = measured.sums
             # A batch whose weights are all 0 has nothing to say: its gradient is 0, not NaN.
             return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
 
         return loss, goal, batch
 
-    # Traced once for its shapes, as is `predict`, whatever programs it is part of.
-    @partial(jax.jit, inline=True)
     def gradients(state, batch, part=None, factor=None):
         loss, goal, batch = problem(state, batch, part)
 
@@ -110,7 +110,9 @@ def learner(
     def update(state, batch, gradients):
         tx = optax.with_extra_args_support(build_optimizer(state.hparams))
         total, weight = gradients.loss.sums
-        with jax.named_scope("optimizer"):  # `replay` and profiles tell it from the gradient so
+        # `replay` and profiles tell it from the gradient by its name. Optax mixes dtypes: its Adam
+        # raises a float to an integer power.
+        with jax.named_scope("optimizer"), jax.numpy_dtype_promotion("standard"):
             updates, opt_state = tx.update(
                 gradients.values, state.opt_state, state.params,
                 value=total / jnp.where(weight > 0, weight, 1.0), grad=gradients.values,
@@ -127,9 +129,10 @@ def learner(
         goal = build_objective(state.hparams)
         batch = goal.prepare(None, batch)
         outputs = predict(state, batch["inputs"])
-        loss = measures.mean(*goal.loss(outputs, batch))
+        loss = measures.mean(*shield(goal.loss)(outputs, batch), better="lower")
         return {"loss": loss, **_metrics(goal, outputs, batch)}
 
+    # Traced once for its shapes, whatever programs it is part of.
     @partial(jax.jit, inline=True)
     def predict(state, inputs):
         net = build_network(state.hparams)
@@ -148,7 +151,11 @@ def learner(
             goal.loss(outputs, batch)
             return outputs
 
-        goal.check(jax.eval_shape(outputs, state, batch), arrays)
+        shapes = jax.eval_shape(outputs, state, batch)
+        if goal.check is None:
+            try_examples(goal, shapes, arrays, jax.tree.leaves(batch)[0].shape[0])
+        else:
+            goal.check(shapes, arrays)
         if set(hparams) - read:
             # A schedule reads its hyper-parameters only when it is called: in a step.
             jax.eval_shape(lambda s, b: update(s, b, gradients(s, b)), state, batch)
@@ -172,7 +179,7 @@ def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> 
 
 
 def _metrics(goal: Objective, outputs: Any, batch: Batch) -> dict[str, measures.Metric]:
-    metrics = goal.metrics(outputs, batch)
+    metrics = shield(goal.metrics)(outputs, batch)
     for name in RESERVED & metrics.keys():
         raise InvalidValue(
             "learner",

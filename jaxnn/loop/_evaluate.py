@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -22,8 +21,7 @@ def evaluation(learner: Learner, state: Any, data: Resident) -> dict[str, Any]:
         return measures.merge(sums, evaluated(learner, state, data, number))
 
     sums = jax.eval_shape(partial(evaluated, learner), state, data, 0)
-    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
-    return measures.values(lax.fori_loop(0, data.num_batches, add, empty))
+    return measures.values(lax.fori_loop(0, data.num_batches, add, measures.empty(sums)))
 
 
 @partial(jax.jit, static_argnums=0, inline=True)
@@ -65,7 +63,7 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
       InvalidValue: if there are no examples, or a number is not finite.
     """
     positive_integer("predict", "batch_size", batch_size)
-    inputs = stored({"inputs": inputs})["inputs"]
+    inputs = stored("predict", {"inputs": inputs})["inputs"]
     count = jax.tree.leaves(inputs)[0].shape[0]
     # The last batch is filled up with its last example, and few inputs to a power of two, so that
     # most numbers of inputs share a program.

@@ -15,7 +15,6 @@ from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxnn import metrics as measures
@@ -64,7 +63,7 @@ def trace_step(learner: Learner, state: Any, data: Batches) -> tuple[Any, tuple[
 
 def empty_window(metrics: Any) -> Any:
     """Returns a window with no steps in it, for the shapes of the metrics of a step."""
-    return jax.device_put(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics))
+    return jax.device_put(measures.empty(metrics))
 
 
 def one_step(learner: Learner, data: Batches, state: Any, window: Any) -> tuple[Any, Any]:

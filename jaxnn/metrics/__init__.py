@@ -2,7 +2,8 @@
 
 Adding the sums of two batches gives the sums of both together; `value()` finishes them. So a mean
 over an epoch, an evaluation in padded batches and one over eight devices are all the same number,
-and none needs the predictions to be stored. Every sum is weighted: padding has weight 0.
+and none needs the predictions to be stored. Every sum is weighted: padding has weight 0. Sums are
+compensated, so that they stay exact for any number of examples.
 
     >>> import jax.numpy as jnp
     >>> first = mean(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]))
@@ -20,7 +21,16 @@ from jaxnn.metrics.answers import (
     f1,
     top_k,
 )
-from jaxnn.metrics.metric import Metric, lower_is_better, mean, merge, ratio, values
+from jaxnn.metrics.metric import (
+    Metric,
+    empty,
+    has_value,
+    lower_is_better,
+    mean,
+    merge,
+    ratio,
+    values,
+)
 from jaxnn.metrics.predictions import bits_per_byte, perplexity, r_squared
 
 __all__ = [
@@ -31,7 +41,9 @@ __all__ = [
     "calibration_error",
     "confusion",
     "disagreement",
+    "empty",
     "f1",
+    "has_value",
     "lower_is_better",
     "mean",
     "merge",

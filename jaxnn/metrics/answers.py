@@ -24,7 +24,7 @@ def accuracy(
     weights: Float[Array, "*shape"],
 ) -> Metric:
     """The share of examples whose largest logit is that of the label."""
-    return mean(jnp.argmax(logits, -1) == labels, weights)
+    return mean(jnp.argmax(logits, -1) == labels, weights, better="higher")
 
 
 def top_k(
@@ -35,7 +35,8 @@ def top_k(
 ) -> Metric:
     """The share of examples whose label is among the `k` largest logits; of equals the first."""
     _, best = jax.lax.top_k(logits, k)
-    return mean(jnp.any(best == labels[..., None].astype(best.dtype), -1), weights)
+    right = jnp.any(best == labels[..., None].astype(best.dtype), -1)
+    return mean(right, weights, better="higher")
 
 
 def confusion(
@@ -83,7 +84,8 @@ def f1(
 
     right = counted(labels, jnp.where(answers == labels, weights, 0.0))
     finish = _f1_of_two if classes == 2 else _f1_of_each
-    return Metric((right, counted(answers, weights) + counted(labels, weights)), finish)
+    either = counted(answers, weights) + counted(labels, weights)
+    return Metric((right, either), finish, "higher")
 
 
 def _f1_of_two(sums: tuple[Any, Any]) -> Any:
@@ -138,7 +140,7 @@ def auc(
         parted = jnp.where(jax.nn.one_hot(part, bins, dtype=bool), mine[..., None], 0.0)
         return jnp.sum(parted, range(labels.ndim))
 
-    return Metric((counted(0), counted(1)), _area)
+    return Metric((counted(0), counted(1)), _area, "higher")
 
 
 def _area(sums: tuple[Any, Any]) -> Any:
@@ -175,7 +177,8 @@ def calibration_error(
     # Confidence and accuracy of a part have one denominator, so that their difference is one sum.
     counted = jnp.where(weights != 0, weights * gaps, 0.0)
     parted = jnp.where(jax.nn.one_hot(part, bins, dtype=bool), counted[..., None], 0.0)
-    return Metric((jnp.sum(parted, range(labels.ndim)), jnp.sum(weights)), _calibration)
+    sums = jnp.sum(parted, range(labels.ndim)), jnp.sum(weights)
+    return Metric(sums, _calibration, "lower")
 
 
 def _calibration(sums: tuple[Any, Any]) -> Any:
@@ -198,4 +201,4 @@ def disagreement(
     each = jax.nn.softmax(logits.astype(jnp.float32), -1)
     # The same number as the difference of entropies, without its cancellation.
     apart = jax.scipy.special.rel_entr(each, jnp.mean(each, 0, keepdims=True))
-    return mean(jnp.mean(jnp.sum(apart, -1), 0), weights)
+    return mean(jnp.mean(jnp.sum(apart, -1), 0), weights, better="lower")

@@ -1,6 +1,7 @@
 """The sums themselves: what they are, how they merge, and the mean that most metrics are.
 
 >>> import jax.numpy as jnp
+import numpy as np
 >>> parts = [mean(jnp.array(numbers), jnp.ones(len(numbers))) for numbers in ([1.0, 2.0], [6.0])]
 >>> float(merge(*parts).value())
 3.0
@@ -8,14 +9,24 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
+from jaxnn.checks import InvalidValue
 from jaxnn.typing import Any, Array, Callable, Float, Shaped
 
+Better = Literal["lower", "higher"]
 
-@partial(jax.tree_util.register_dataclass, data_fields=["sums"], meta_fields=["finish"])
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["sums", "compensation"],
+    meta_fields=["finish", "better"],
+)
 @dataclass(frozen=True)
 class Metric:
     """Sums over examples, and the function that makes a value of them.
@@ -24,10 +35,18 @@ class Metric:
       sums: a pytree of arrays that are summed over examples.
       finish: `(sums) -> value`, a scalar; defined at the top level of a module, so that the
         metrics of two batches are pytrees of one structure.
+      better: which values are good, `"lower"` or `"higher"`; `None` where that is unknown.
+      compensation: what rounding has left out of the sums; 0 of a single batch.
     """
 
     sums: Any
     finish: Callable[[Any], Any] = field(repr=False)
+    better: Better | None = None
+    compensation: Any = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if self.compensation is None:
+            object.__setattr__(self, "compensation", jax.tree.map(jnp.zeros_like, self.sums))
 
     def value(self) -> Any:
         """Returns the metric's value, a scalar; NaN where no example had any weight."""
@@ -35,13 +54,56 @@ class Metric:
 
 
 def merge(left: Any, right: Any) -> Any:
-    """Returns the metrics of both: leafwise addition, of one `Metric` or a dict of them."""
-    return jax.tree.map(jnp.add, left, right)
+    """Returns the metrics of both: leafwise addition, of one `Metric` or a dict of them.
+
+    Sums keep what rounding leaves out of them, so that any number of merges is as exact as one:
+    a float32 count alone ends at 2**24.
+    """
+    return jax.tree.map(_merged, left, right, is_leaf=lambda x: isinstance(x, Metric))
+
+
+def _merged(left: Any, right: Any) -> Any:
+    if not isinstance(left, Metric):
+        return jnp.add(left, right)
+    ours, theirs = ((metric.sums, metric.compensation) for metric in (left, right))
+    pairs = jax.tree.map(_add_exactly, *ours, *theirs)
+    sums, compensation = jax.tree.transpose(
+        jax.tree.structure(left.sums), jax.tree.structure((0, 0)), pairs
+    )
+    return Metric(sums, left.finish, left.better, compensation)
+
+
+def _add_exactly(a: Any, low_a: Any, b: Any, low_b: Any) -> tuple[Any, Any]:
+    """Adds two numbers that are each the sum of a high and a low part.
+
+    Source: Dekker, A Floating-Point Technique for Extending the Available Precision, 1971; the
+    error of one sum is Knuth's, The Art of Computer Programming, volume 2, section 4.2.2.
+    """
+    total = a + b
+    part = total - a
+    low = (a - (total - part)) + (b - part) + low_a + low_b
+    # The low part of an infinite sum would be NaN.
+    low = lax.stop_gradient(jnp.where(jnp.isfinite(total), low, 0))
+    high = total + low
+    return high, lax.stop_gradient(low - (high - total))
+
+
+def empty(metrics: Any) -> Any:
+    """Returns the sums of no examples, on the host, for metrics or their shapes."""
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics)
 
 
 def values(metrics: dict[str, Metric]) -> dict[str, Any]:
     """Returns the value of each metric."""
     return {name: metric.value() for name, metric in metrics.items()}
+
+
+def has_value(metric: Metric) -> Any:
+    """Returns whether the value of a metric is finite, or no example had any weight."""
+    value = metric.value()
+    leaves = jax.tree.leaves(metric.sums)
+    empty = jnp.all(jnp.array([jnp.all(x == 0) for x in leaves], bool))
+    return jnp.isfinite(value).all() | empty
 
 
 def lower_is_better(name: str) -> bool:
@@ -59,11 +121,35 @@ _LOW = (
 )  # fmt: skip
 
 
-def mean(numbers: Shaped[Array, "*shape"], weights: Float[Array, "*shape"]) -> Metric:
-    """The weighted mean: `sum(weights * numbers) / sum(weights)`."""
-    # A number of weight 0 may be anything, even NaN: it is a padded or masked place.
+def mean(
+    numbers: Shaped[Array, "..."],
+    weights: Float[Array, "..."],
+    *,
+    better: Better | None = None,
+) -> Metric:
+    """The weighted mean: `sum(weights * numbers) / sum(weights)`.
+
+    Args:
+      numbers: one for each example, or for each of its places.
+      weights: one for each number; a number of weight 0 may be anything, even NaN.
+      better: which means are good, `"lower"` or `"higher"`.
+
+    Raises:
+      InvalidValue: if numbers and weights differ in shape, which would mix examples.
+    """
+    numbers, weights = jnp.asarray(numbers), jnp.asarray(weights)
+    if numbers.shape != weights.shape:
+        raise InvalidValue(
+            "mean",
+            "numbers and weights differ in shape",
+            got=f"numbers of shape {numbers.shape} and weights of shape {weights.shape}",
+            expected="one weight for each number",
+            fix="Compare outputs and labels of one shape, labels[:, None] for a network with one"
+            " output, and take the weights by weights_of(batch, numbers)",
+        )
     counted = jnp.where(weights != 0, numbers.astype(jnp.float32), 0.0)
-    return Metric((jnp.sum(counted * weights), jnp.sum(weights)), ratio)
+    weights = weights.astype(jnp.float32)
+    return Metric((jnp.sum(counted * weights), jnp.sum(weights)), ratio, better)
 
 
 def ratio(sums: tuple[Any, Any]) -> Any:

@@ -33,7 +33,7 @@ def r_squared(
     known = jnp.where(weights != 0, targets, 0.0)
     errors = jnp.where(weights != 0, targets - predictions, 0.0)
     sums = (weights, weights * known, weights * known**2, weights * errors**2)
-    return Metric(jax.tree.map(lambda x: jnp.sum(x, 0), sums), _explained)
+    return Metric(jax.tree.map(lambda x: jnp.sum(x, 0), sums), _explained, "higher")
 
 
 def _explained(sums: Any) -> Any:
@@ -52,7 +52,7 @@ def perplexity(
     From 1 for certainty; `classes` for one who knows nothing. A geometric mean over examples, so
     the perplexity of two batches is not the mean of theirs: it is that of their summed losses.
     """
-    return Metric(_cross_entropy(logits, labels, weights).sums, _exponential)
+    return Metric(_cross_entropy(logits, labels, weights).sums, _exponential, "lower")
 
 
 def bits_per_byte(
@@ -77,7 +77,7 @@ def bits_per_byte(
     """
     positive("bits_per_byte", "bytes_per_token", bytes_per_token)
     loss, weight = _cross_entropy(logits, labels, weights).sums
-    return Metric((loss / (log(2) * bytes_per_token), weight), ratio)
+    return Metric((loss / (log(2) * bytes_per_token), weight), ratio, "lower")
 
 
 def _cross_entropy(logits: Any, labels: Any, weights: Any) -> Metric:

@@ -16,6 +16,7 @@ import optax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, is_concrete, number, positive_integer
+from jaxnn.objectives._examples import is_own, shield, try_examples
 from jaxnn.objectives._objective import Objective, labels_of, weights_of
 from jaxnn.typing import Any, Batch, Callable, Number
 
@@ -79,10 +80,12 @@ def classification(
             positive_integer("classification", "top_k", k, at_most=classes)
         for name, measure in own.items():
             _check_one_number(name, measure, outputs)
+        if any(map(is_own, own.values())):
+            try_examples(Objective(loss, measured), outputs, arrays, outputs.shape[0])
         if "labels" in arrays and arrays["labels"].shape[1:] == outputs.shape[1:-1]:
             check_labels("classification", classes, arrays)  # or `prepare` makes the labels
 
-    return Objective(loss, measured, check=check)
+    return Objective(shield(loss), shield(measured), check=check)
 
 
 def cross_entropy(logits: Any, labels: Any, smoothing: Number = 0.0) -> Any:

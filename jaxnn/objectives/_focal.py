@@ -17,6 +17,7 @@ import numpy as np
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, number, positive
 from jaxnn.objectives._classification import check_labels, cross_entropy, logits_and_labels
+from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, weights_of
 from jaxnn.typing import Number
 
@@ -65,7 +66,7 @@ def focal(*, gamma: Number = 2.0, alpha: Sequence[float] | np.ndarray | None = N
         if "labels" in arrays and arrays["labels"].shape[1:] == outputs.shape[1:-1]:
             check_labels("focal", outputs.shape[-1], arrays)
 
-    return Objective(loss, metrics, check=check)
+    return Objective(shield(loss), shield(metrics), check=check)
 
 
 def _check_factors(classes: int, alpha: Sequence[float] | np.ndarray | None) -> None:

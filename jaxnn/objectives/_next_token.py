@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, number, positive
 from jaxnn.objectives._classification import check_labels, cross_entropy, logits_and_labels
+from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, weights_of
 from jaxnn.typing import Number
 
@@ -71,4 +72,4 @@ def next_token(*, label_smoothing: Number = 0.0, bytes_per_token: float = 1.0) -
         # The whole data may also be one long text, of which windows are taken.
         check_labels("next_token", outputs.shape[-1], arrays, "inputs")
 
-    return Objective(loss, metrics, prepare, check)
+    return Objective(shield(loss), shield(metrics), prepare, check)

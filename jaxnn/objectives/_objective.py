@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.objectives._examples import shield
 from jaxnn.typing import Any, Array, Batch, Callable, Float
 
 
@@ -50,7 +51,8 @@ def _unprepared(key: Any, batch: Batch) -> Batch:
     return batch
 
 
-def _unchecked(outputs: Any, arrays: Batch) -> None:
+def no_check(outputs: Any, arrays: Batch) -> None:
+    """The `check` of an objective that needs none, not even a trial of its examples."""
     return None
 
 
@@ -59,19 +61,21 @@ class Objective(NamedTuple):
 
     Attributes:
       loss: `(outputs, batch) -> (values, weights)`, of one shape, `[batch, ...]`. The learner
-        minimizes `sum(values * weights) / sum(weights)`.
+        minimizes `sum(values * weights) / sum(weights)`. Of examples of weight 0 it is given zeros.
       metrics: `(outputs, batch) -> {name: Metric}`, reported beside the loss.
       prepare: `(key, batch) -> batch`, before anything else: augmentation, masking, noise. As
         everywhere, a key means training and `None` inference; randomness about an example comes
         from `example_keys`, so that it does not depend on how examples were batched.
-      check: `(outputs, arrays) -> None`, once before anything compiles, with the shapes of outputs
-        and the whole data; raises on data that nothing can be learned from.
+      check: `(outputs, arrays) -> None`, once before training, with the shapes of outputs and the
+        whole data; raises on data that nothing can be learned from. Without one, loss and metrics
+        are tried on two examples of the data: what is computed of the one may not depend on the
+        other. A loss over a whole batch has `no_check`, as `batchwise` gives it.
     """
 
     loss: Loss
     metrics: Measure = _no_metrics
     prepare: Prepare = _unprepared
-    check: CheckData = _unchecked
+    check: CheckData | None = None
 
 
 def objective(
@@ -90,7 +94,8 @@ def objective(
 
     Raises:
       InvalidType: if one of them is not a function.
-      InvalidValue: when traced, if the values do not begin with the batch's axis.
+      InvalidValue: when traced, if the values do not begin with the batch's axis; before training,
+        if what is computed of an example depends on the others.
     """
     for name, function in {"loss": loss, "metrics": metrics, "prepare": prepare}.items():
         if not callable(function):
@@ -106,6 +111,7 @@ def objective(
     def weighted(outputs, batch):
         result = loss(outputs, batch)
         if isinstance(result, tuple):
+            _check_pair(getattr(loss, "__name__", "loss"), result)
             return result
         examples = jax.tree.leaves(batch["inputs"])[0].shape[0]
         if jnp.shape(result)[:1] != (examples,):
@@ -119,7 +125,19 @@ def objective(
             )
         return result, weights_of(batch, result)
 
-    return Objective(weighted, metrics, prepare)
+    return Objective(shield(weighted), shield(metrics), prepare)
+
+
+def _check_pair(where: str, pair: tuple[Any, ...]) -> None:
+    shapes = [jnp.shape(x) for x in pair if hasattr(x, "shape")]
+    if len(pair) != 2 or len(shapes) != 2 or shapes[0] != shapes[1]:
+        raise InvalidValue(
+            where,
+            "the loss must give one value and one weight for each example",
+            got=f"{len(pair)} values, of shapes {', '.join(map(str, shapes)) or 'unknown'}",
+            expected="a pair (values, weights) of one shape",
+            fix="Return values, weights_of(batch, values)",
+        )
 
 
 def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
@@ -127,7 +145,7 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
 
     Such as a contrastive loss, where each example is compared with the others. The scalar stands
     for all the examples of the batch. It cannot be split into micro-batches, and of a padded batch
-    the loss itself must mind `batch["weights"]`.
+    the loss itself must mind `batch["weights"]`; in training it is given zeros where they are 0.
     """
 
     def weighted(outputs, batch):
@@ -143,7 +161,7 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
         examples = jax.tree.leaves(batch["inputs"])[0].shape[0]
         return value, jnp.sum(batch["weights"]) if "weights" in batch else jnp.float32(examples)
 
-    return Objective(weighted)
+    return Objective(weighted, check=no_check)
 
 
 def augment(base: Objective, augment: Callable[[Any, Any], Any]) -> Objective:

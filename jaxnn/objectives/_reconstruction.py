@@ -19,9 +19,10 @@ import optax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue, choice, number
-from jaxnn.objectives._objective import Objective, weights_of
+from jaxnn.objectives._examples import is_own, shield
+from jaxnn.objectives._objective import Objective, no_check, weights_of
 from jaxnn.objectives._regression import regression
-from jaxnn.typing import Any, Callable, Number
+from jaxnn.typing import Any, Batch, Callable, Number
 
 
 def _as_they_are(inputs: Any) -> Any:
@@ -53,8 +54,9 @@ def reconstruction(
         return {**batch, "labels": targets(batch["inputs"])}
 
     return Objective(
-        lambda outputs, batch: base.loss(outputs, labelled(batch)),
-        lambda outputs, batch: base.metrics(outputs, labelled(batch)),
+        shield(lambda outputs, batch: base.loss(outputs, labelled(batch))),
+        shield(lambda outputs, batch: base.metrics(outputs, labelled(batch))),
+        check=None if is_own(error) or is_own(targets) else no_check,
     )
 
 
@@ -110,18 +112,18 @@ def elbo(
         errors, kl = parts(outputs, batch)
         weights = weights_of(batch, errors)
         return {
-            "reconstruction_error": measures.mean(errors, weights),
-            "kl": measures.mean(kl, weights),
+            "reconstruction_error": measures.mean(errors, weights, better="lower"),
+            "kl": measures.mean(kl, weights, better="lower"),
         }
 
     def check(outputs, arrays):
         if likelihood == "bernoulli" and targets is _as_they_are:
-            _check_from_0_to_1("inputs", np.asarray(arrays["inputs"]))
+            _check_from_0_to_1("inputs", arrays["inputs"], arrays)
         elif likelihood == "bernoulli":
             some = jax.tree.map(lambda x: x[:_CHECKED], arrays["inputs"])
-            _check_from_0_to_1("targets", np.asarray(targets(some)))
+            _check_from_0_to_1("targets", targets(some), arrays)
 
-    return Objective(loss, metrics, check=check)
+    return Objective(shield(loss), shield(metrics), check=check)
 
 
 _CHECKED = 1000
@@ -166,8 +168,11 @@ def _check_outputs(outputs: Any, targets: Any) -> None:
         )
 
 
-def _check_from_0_to_1(name: str, numbers: Any) -> None:
-    low, high = numbers.min(), numbers.max()
+def _check_from_0_to_1(name: str, numbers: Any, arrays: Batch) -> None:
+    numbers = np.asarray(numbers)
+    if "weights" in arrays:
+        numbers = numbers[np.asarray(arrays["weights"])[: len(numbers)] != 0]
+    low, high = numbers.min(initial=1.0), numbers.max(initial=0.0)
     if low < 0 or high > 1:
         raise InvalidValue(
             "elbo",

@@ -11,7 +11,8 @@ import optax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue
-from jaxnn.objectives._objective import Objective, labels_of, weights_of
+from jaxnn.objectives._examples import is_own, shield
+from jaxnn.objectives._objective import Objective, labels_of, no_check, weights_of
 from jaxnn.typing import Any, Batch, Callable
 
 
@@ -23,7 +24,8 @@ def absolute_error(predictions: Any, targets: Any) -> Any:
 def regression(error: Callable[[Any, Any], Any] = optax.losses.squared_error) -> Objective:
     """Prediction of real numbers: an error for each, and R^2 and the mean absolute error.
 
-    Outputs and labels have one shape, `[batch]` or `[batch, ...]`; the loss of an example is the
+    Outputs and labels have one shape, `[batch]` or `[batch, ...]`, or outputs have one axis of
+    length 1 more: labels `[batch]` do for a network with one output. The loss of an example is the
     mean of its errors. Reports `r2` and `mae`, in the units of the labels.
 
     Args:
@@ -31,13 +33,15 @@ def regression(error: Callable[[Any, Any], Any] = optax.losses.squared_error) ->
         `absolute_error`, `optax.losses.huber_loss`, or your own.
 
     Raises:
-      InvalidValue: when traced, if outputs and labels have different shapes.
+      InvalidValue: when traced, if outputs and labels have different shapes, or `error` does not
+        give an error for each of them; before training, if an `error` of your own mixes examples.
       InvalidType: when traced, if labels are not floating-point numbers.
     """
 
     def loss(outputs, batch):
         predictions, targets = _predictions_and_targets(outputs, batch)
         errors = error(predictions.astype(jnp.float32), targets)
+        _check_elementwise(error, errors, targets)
         # With a weight for each value, [batch, time], there is a loss for each.
         weighted = batch["weights"].ndim if "weights" in batch else 1
         losses = errors.mean(tuple(range(weighted, errors.ndim)))
@@ -49,23 +53,35 @@ def regression(error: Callable[[Any, Any], Any] = optax.losses.squared_error) ->
         weights = weights_of(batch, targets)
         return {
             "r2": measures.r_squared(predictions, targets, weights),
-            "mae": measures.mean(absolute_error(predictions, targets), weights),
+            "mae": measures.mean(absolute_error(predictions, targets), weights, better="lower"),
         }
 
-    return Objective(loss, metrics)
+    return Objective(shield(loss), shield(metrics), check=None if is_own(error) else no_check)
+
+
+def _check_elementwise(error: Callable[[Any, Any], Any], errors: Any, targets: Any) -> None:
+    if jnp.shape(errors) != targets.shape:
+        raise InvalidValue(
+            "regression",
+            "the error is not elementwise",
+            got=f"{getattr(error, '__name__', 'error')} of shape {jnp.shape(errors)} for targets of"
+            f" shape {targets.shape}",
+            expected="one error for each target",
+            fix="Leave out the mean: regression takes it of the errors of each example",
+        )
 
 
 def _predictions_and_targets(outputs: Any, batch: Batch) -> tuple[Any, Any]:
     fix = "Convert labels with .astype(np.float32), or use classification() for classes"
     labels = labels_of("regression", outputs, batch, jnp.floating, "floating-point numbers", fix)
+    if outputs.shape == (*labels.shape, 1):
+        labels = labels[..., None]
     if outputs.shape != labels.shape:
         raise InvalidValue(
             "regression",
             "outputs and labels have different shapes",
             got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
-            expected="equal shapes",
-            fix="Pass labels[:, None] for a network with one output"
-            if outputs.shape == (*labels.shape, 1)
-            else "Give the network one output for each number to predict",
+            expected="equal shapes, or labels [batch] for outputs [batch, 1]",
+            fix="Give the network one output for each number to predict",
         )
     return outputs, labels.astype(jnp.float32)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, positive
 from jaxnn.objectives._classification import cross_entropy
-from jaxnn.objectives._objective import Objective, weights_of
+from jaxnn.objectives._examples import shield
+from jaxnn.objectives._objective import Objective, no_check, weights_of
 from jaxnn.typing import Any, Number
 
 
@@ -64,7 +65,7 @@ def info_nce(*, temperature: Number = 0.1, symmetric: bool = True) -> Objective:
         logits, weights = similarities(outputs, batch)
         return {"accuracy": measures.accuracy(logits, jnp.arange(len(logits)), weights)}
 
-    return Objective(loss, metrics)
+    return Objective(shield(loss), shield(metrics), check=no_check)
 
 
 def _unit(vectors: Any) -> Any:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, number, positive
+from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, weights_of
 from jaxnn.typing import Any, Callable, Number
 
@@ -65,10 +66,10 @@ def distill(
 
     def metrics(outputs, batch):
         same = jnp.argmax(outputs, -1) == jnp.argmax(batch["teacher"], -1)
-        agreement = measures.mean(same, weights_of(batch, same))
+        agreement = measures.mean(same, weights_of(batch, same), better="higher")
         return {**base.metrics(outputs, batch), "agreement": agreement}
 
-    return Objective(loss, metrics, prepare, base.check)
+    return Objective(shield(loss), shield(metrics), prepare, base.check)
 
 
 def _check_shapes(outputs: Any, teacher: Any) -> None:

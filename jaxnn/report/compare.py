@@ -42,9 +42,10 @@ def write_comparison(paths: Sequence[str | Path], out: str | Path = "compare.htm
       InvalidValue: if these are not two runs or more, or have no metric in common.
       OSError: if the file cannot be written.
     """
-    page = of_runs(named([Path(path) for path in paths]))
-    files.write(Path(out), page.encode(errors="replace"))
-    return Path(out)
+    page = of_runs(named([Path(path).expanduser() for path in paths]))
+    file = Path(out).expanduser()
+    files.write(file, page.encode(errors="replace"))
+    return file
 
 
 def named(paths: Sequence[Path]) -> dict[str, Source]:

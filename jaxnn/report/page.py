@@ -33,8 +33,9 @@ def write(path: str | Path, out: str | Path | None = None) -> Path:
       InvalidValue: if there is no run, or a newer jaxnn has written it.
       OSError: if the file cannot be written.
     """
-    file = Path(out) if out is not None else Path(path) / "report.html"
-    source = read(Path(path))
+    path = Path(path).expanduser()
+    file = path / "report.html" if out is None else Path(out).expanduser()
+    source = read(path)
     files.write(file, of_run(source).encode(errors="replace"))
     return file
 

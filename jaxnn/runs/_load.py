@@ -53,7 +53,7 @@ def load(path: str | Path, which: Literal["best", "latest"] = "best") -> Loaded:
       CorruptCheckpoint: if the one that is named is not as it was written.
       InvalidType: if the run was one of a learner with another state than `TrainState`.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     choice("load", "which", which, ("best", "latest"))
     content, arrays = _read(path)
     prefix = "best/state" if which == "best" and "best/step" in arrays else "state"

@@ -1,13 +1,15 @@
 """The history of a run: what it reports, as rows of numbers on the host, and its result."""
 
 import time
+import warnings
 
 import jax
 import numpy as np
 
 from jaxnn.catalog import outcome
+from jaxnn.checks import Caution
 from jaxnn.driver.chunks import Progress, Training
-from jaxnn.loop.statuses import RUNNING, STATUSES
+from jaxnn.loop.statuses import DIVERGED, RUNNING, STATUSES
 from jaxnn.storage.checkpointing import RestoredRun
 from jaxnn.typing import Any
 
@@ -62,8 +64,11 @@ class History:
         watch, figures = self.training.watch, {}
         if watch is not None:
             step = _plain(best.step)
-            known = outcome.at_steps(self.rows, step) | {watch.metric: _plain(best.value)}
-            figures = {f"best/{name}": value for name, value in known.items()} | {"best/step": step}
+            value = np.where(np.asarray(best.step) > 0, np.asarray(best.value), np.nan)
+            known = {watch.metric: None, **outcome.at_steps(self.rows, step)}
+            known[watch.metric] = _plain(value)
+            figures = {f"best/{name}": each for name, each in known.items()} | {"best/step": step}
+            self._warn_unless_measured(figures)
         return {
             "experiment": name,
             **self.members,
@@ -76,6 +81,18 @@ class History:
             "device": self.training.devices[0].device_kind,
             "jax": jax.__version__,
         }
+
+    def _warn_unless_measured(self, figures: dict[str, Any]) -> None:
+        """Warns if the watched metric of a run that has not diverged never was a number."""
+        name, steps = next(iter(figures)).removeprefix("best/"), np.ravel(figures["best/step"])
+        never = (steps == 0) & (np.ravel(self.status) != DIVERGED)
+        if never.any():
+            whose = f" of {never.sum()} of {never.size} members" if self.members else ""
+            text = (
+                f"the watched metric {name}{whose} was not a number at any evaluation, so the last"
+                " state stands for the best. Watch a metric that is defined on these data"
+            )
+            warnings.warn(text, Caution, stacklevel=3)
 
 
 def _plain(value: Any) -> Any:

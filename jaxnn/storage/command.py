@@ -6,6 +6,7 @@ It stands in `command.txt`, for information alone: no run depends on it, and one
 none.
 """
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -29,7 +30,10 @@ def current() -> str | None:
     if spec is not None and spec.name != "__main__":
         program = ["python", "-m", spec.name.removesuffix(".__main__")]
     elif script.endswith(".py"):
-        program = ["python", _script_path(Path(script))]
+        path, here = Path(script), Path.cwd()
+        # Without folders outside the current one.
+        outside = path.is_absolute() and not path.is_relative_to(here)
+        program = ["python", path.name if outside else os.path.relpath(path)]
     else:
         return None
     return shlex.join([*program, *arguments])
@@ -41,11 +45,3 @@ def read(run: Path) -> str | None:
         return files.read(run / FILE, LARGEST).decode(errors="replace").strip() or None
     except (OSError, ValueError):
         return None
-
-
-def _script_path(script: Path) -> str:
-    """Returns the path of a script, without folders outside the current one."""
-    if not script.is_absolute():
-        return str(script)
-    here = Path.cwd()
-    return str(script.relative_to(here)) if script.is_relative_to(here) else script.name

@@ -6,6 +6,7 @@ process writes to a directory at a time; the system frees the lock, whatever end
 
 import errno
 import hashlib
+import itertools
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ class Directory:
                 expected="a list of names",
                 fix="Pass, say, allow_change=['learning_rate']",
             )
+        if str(path).startswith("~"):
+            object.__setattr__(self, "path", Path(path).expanduser())
 
 
 def destination(out: str | Path | Directory) -> Directory:
@@ -80,8 +83,7 @@ class NoCheckpoint(Explained):
 
 def digest(config: Any) -> str:
     """Returns ten hexadecimal digits that identify a configuration."""
-    text = json_files.encode(plain(config), sort_keys=True)
-    return hashlib.sha256(text).hexdigest()[:10]
+    return hashlib.sha256(json_files.encode(plain(config), sort_keys=True)).hexdigest()[:10]
 
 
 def finished(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
@@ -111,17 +113,10 @@ def corrupt_journal(path: Path, written: Journal, expected: str) -> CorruptFile:
 
 
 class RunDirectory:
-    """An open run directory; see `open_directory`.
-
-    Attributes:
-      path: of the directory.
-      asked: what was asked of it.
-    """
+    """An open run directory: its `path`, and the `Directory` that was `asked` for."""
 
     def __init__(self, path: Path, token: str, asked: Directory):
-        self.path = path
-        self.token = token
-        self.asked = asked
+        self.path, self.token, self.asked = path, token, asked
         self.ends: dict[int, int] = {}  # the byte at which the row of each step ends
 
     def part(self, name: str) -> Directory:
@@ -195,9 +190,9 @@ class RunDirectory:
         """Writes the command line of the run; `None` deletes it."""
         if line is not None:
             self.write(command.FILE, f"{line}\n".encode(errors="backslashreplace"))
-        elif (self.path / command.FILE).exists():
+        else:
             self.check_owner()
-            (self.path / command.FILE).unlink()
+            (self.path / command.FILE).unlink(missing_ok=True)
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file whole or not at all, even if the machine stops."""
@@ -218,10 +213,8 @@ class RunDirectory:
 def open_directory(out: str | Path | Directory, config: Any = None) -> Iterator[RunDirectory]:
     """Opens a run directory for one writer, and writes `config.json` and `command.txt`.
 
-    Args:
-      out: the directory of a new or unfinished run; if the run there is finished, the first free
-        one of `out-2`, `out-3`, ... is opened, unless it is to be resumed.
-      config: the configuration, unless `out` has one.
+    If the run in `out` is finished, the first free one of `out-2`, `out-3`, ... is opened, unless
+    it is to be resumed. `config` is the configuration, unless `out` has one.
 
     Raises:
       InvalidValue: if `out` holds other files, or a run with another configuration.
@@ -273,11 +266,8 @@ def open_directory(out: str | Path | Directory, config: Any = None) -> Iterator[
 def unfinished(path: Path) -> Path:
     """Returns `path`, or the first free one of `path-2`, ... if the run there is finished."""
     path = path if path.name else path.resolve()  # "." has no name
-    candidate, number = path, 1
-    while (candidate / RESULT).exists():
-        number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate
+    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], others) if not (each / RESULT).exists())
 
 
 def _config(path: Path) -> Any:

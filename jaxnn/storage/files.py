@@ -5,12 +5,14 @@ Deletion first renames to a name that nothing reads. A stop leaves only drafts a
 which the next writer removes.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import stat
 import uuid
+from io import BufferedReader
 from pathlib import Path
 
 DRAFT, TRASH = ".draft-", ".trash-"
@@ -72,18 +74,15 @@ def discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def sweep(folder: Path) -> None:
     """Removes the drafts and trash of writers that were stopped."""
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if path.name.startswith((DRAFT, TRASH)):
-                discard(path)
+    for path in folder.glob(".*"):
+        if path.name.startswith((DRAFT, TRASH)):
+            discard(path)
 
 
 def is_safe(name: str) -> bool:
@@ -98,9 +97,8 @@ def read(path: Path, at_most: int = 1 << 28, start: int = 0) -> bytes:
       OSError: if it does not exist, is a symbolic link, or cannot be read.
       ValueError: if it is a folder or a pipe, or larger than `at_most` bytes.
     """
-    number = _open(path)
-    with open(number, "rb") as file:
-        if os.fstat(number).st_size > at_most:
+    with _open(path) as file:
+        if os.fstat(file.fileno()).st_size > at_most:
             raise ValueError(f"{path.name} is larger than {at_most:,} bytes")
         file.seek(start)
         return file.read()
@@ -108,15 +106,14 @@ def read(path: Path, at_most: int = 1 << 28, start: int = 0) -> bytes:
 
 def digest(path: Path) -> tuple[int, str]:
     """Returns the size of a file in bytes, and its sha256."""
-    number = _open(path)
-    with open(number, "rb") as file:
-        return os.fstat(number).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    with _open(path) as file:
+        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(path: Path) -> int:
+def _open(path: Path) -> BufferedReader:
     """Opens a regular file; a pipe would block."""
     number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
         raise ValueError(f"{path.name} is not a file")
-    return number
+    return open(number, "rb")

@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.data._resident import Resident
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.trial import Watch
 from jaxnn.typing import Any
@@ -42,8 +41,11 @@ def identity(training: Training) -> dict[str, Any]:
         "watch": training.watch and asdict(training.watch),
         "names": training.names,
         "key": _digest(jax.random.key_data(training.key)),
-        "data": _data_digest(training.data),
-        **{f"data {name}": _data_digest(part) for name, part in training.evaluations.items()},
+        "data": _digest(*jax.tree.leaves(training.data.arrays)),
+        **{
+            f"data {name}": _digest(*jax.tree.leaves(part.arrays))
+            for name, part in training.evaluations.items()
+        },
         "program": _program_digest(training),
     }
 
@@ -75,19 +77,17 @@ def check_identity(
     """
     watch = now.get("watch")
     # Checkpoints before 2026-12 have it as a string.
-    if saved.get("watch") == str(Watch(**watch) if watch else None):
+    older = [Watch(**watch), Watch(**{**watch, "better": None})] if watch else [None]
+    if saved.get("watch") in [*map(str, older), *(each and asdict(each) for each in older)]:
         saved = {**saved, "watch": watch}
-    changes = {
-        n: (saved.get(n), now.get(n)) for n in {**saved, **now} if saved.get(n) != now.get(n)
-    }
+    pairs = {name: (saved.get(name), now.get(name)) for name in {**saved, **now}}
+    changes = {name: (before, after) for name, (before, after) in pairs.items() if before != after}
     if not same_jax:
         changes.pop("program", None)  # another version prints the same program differently
     refused = [name for name in changes if name not in allow_change]
     if refused:
         names = [*filter(None, allow_change), *refused]
-        labels = {
-            name: f"{name} ({_MEANING[name]})" if name in _MEANING else name for name in changes
-        }
+        labels = {n: f"{n} ({_MEANING[n]})" if n in _MEANING else n for n in refused}
         raise InvalidValue(
             "fit",
             "the run in the directory was started with something else",
@@ -112,10 +112,6 @@ def _digest(*arrays: Any) -> str:
         total.update(f"{array.dtype}{array.shape}".encode())
         total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return total.hexdigest()[:16]
-
-
-def _data_digest(data: Resident) -> str:
-    return _digest(*jax.tree.leaves(data.arrays))
 
 
 def _program_digest(training: Training) -> str:

@@ -36,12 +36,9 @@ class Journal(NamedTuple):
 def read(run: Path, start: int = 0) -> Journal:
     """Reads the journal of a run, empty if there is none, from the byte `start` on."""
     try:
-        content = files.read(run / FILE, start=start)
-    except FileNotFoundError:
-        return Journal([], [], "")
+        return parse(files.read(run / FILE, start=start), start)
     except (ValueError, OSError) as error:
-        return Journal([], [], str(error))
-    return parse(content, start)
+        return Journal([], [], "" if isinstance(error, FileNotFoundError) else str(error))
 
 
 def parse(content: bytes, start: int = 0) -> Journal:

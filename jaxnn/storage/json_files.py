@@ -27,9 +27,7 @@ class CorruptFile(Explained):
 def encode(value: Any, **options: Any) -> bytes:
     """Returns the JSON text of a value, with `null` for numbers that are not finite.
 
-    Args:
-      value: dicts, lists, strings and numbers.
-      **options: of `json.dumps`, such as `indent`.
+    It consists of dicts, lists, strings and numbers. `options` are those of `json.dumps`.
 
     Raises:
       ValueError: if it is nested too deeply.
@@ -50,10 +48,10 @@ def decode(content: bytes) -> Any:
     """
 
     def unique(pairs):
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
+        if len(fields := dict(pairs)) < len(pairs):
+            names = [name for name, _ in pairs]
             raise ValueError(f"a name is there twice: {max(names, key=names.count)!r}")
-        return dict(pairs)
+        return fields
 
     def refuse(name):
         raise ValueError(f"{name} is not a number in JSON")
@@ -94,9 +92,8 @@ def read(file: Path) -> dict[str, Any]:
 def plain(config: Any, default: Callable[[Any], Any] | None = None) -> dict[str, Any]:
     """Returns a mapping or a dataclass as JSON holds it; NaN and infinities are words in it.
 
-    Args:
-      config: the mapping or dataclass; `None` stands for an empty one.
-      default: converts other objects; by default arrays become lists, and the rest strings.
+    `None` is an empty one. `default` converts other objects: by default arrays become lists, and
+    the rest strings.
     """
     if not (dataclasses.is_dataclass(config) or isinstance(config, Mapping | None)):
         raise InvalidType(
@@ -107,7 +104,8 @@ def plain(config: Any, default: Callable[[Any], Any] | None = None) -> dict[str,
             fix="Pass config={'learning_rate': 0.01}, or a dataclass with such fields",
         )
     fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config or {})  # pyright: ignore
-    return json.loads(json.dumps(fields, default=default or _from_array), parse_constant=str)
+    default = default or (lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
+    return json.loads(json.dumps(fields, default=default), parse_constant=str)
 
 
 def finite(value: Any) -> float | None:
@@ -134,7 +132,3 @@ def _with_null(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_with_null(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _from_array(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)

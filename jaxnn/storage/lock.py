@@ -21,6 +21,8 @@ from jaxnn.storage import files
 from jaxnn.storage.json_files import decode, encode
 
 LOCK = ".lock"
+# Of network drives that have no locks: there the token alone must do.
+NO_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 
 
 class DirectoryInUse(Explained):
@@ -41,8 +43,7 @@ def locked(path: Path) -> Iterator[str]:
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise in_use(path, "another process is writing there") from None
-            # Some network drives have no locks: there the token alone must do.
-            if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
+            if error.errno not in NO_LOCKS:
                 raise
         token = uuid.uuid4().hex
         lock.truncate(0)
@@ -78,21 +79,18 @@ def alive(process: Any) -> bool:
 
 def in_use(path: Path, wrong: str) -> DirectoryInUse:
     """Returns the error about a directory in use, which names the process that has it."""
-    who, end = owner(path), time.monotonic() + 5
-    # The holder of the lock may not have written its name yet.
-    while _is_over(who) and time.monotonic() < end:
-        time.sleep(0.01)
+    here, end = socket.gethostname(), time.monotonic() + 5
+    while True:
         who = owner(path)
-    name = f", process {who.get('process')} on {who.get('host')}" if who else ""
+        ended = who.get("host", here) == here and not alive(who.get("process"))
+        # The holder of the lock may not have written its name yet.
+        if not ended or time.monotonic() > end:
+            break
+        time.sleep(0.01)
     return DirectoryInUse(
         "run directory",
         wrong,
-        got=f"{path}{name}",
+        got=f"{path}, process {who.get('process')} on {who.get('host')}" if who else f"{path}",
         expected="a directory that no run is using",
         fix="Wait for that run to end, or name another directory (--out)",
     )
-
-
-def _is_over(who: dict[str, Any]) -> bool:
-    here = who.get("host", socket.gethostname()) == socket.gethostname()
-    return here and not alive(who.get("process"))

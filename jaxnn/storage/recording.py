@@ -27,15 +27,16 @@ from jaxnn.storage import files, json_files
 FOLDER, ABOUT, PROBE, END = "recording", "about.json", "probe.npz", "end.npz"
 FORMAT = 1
 LARGEST = 1 << 26  # bytes of a file
+# What NumPy and the modules below it raise of a corrupt file.
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError)
+_UNREADABLE += (zipfile.BadZipFile, zlib.error)
 _FRAME = re.compile(r"step-(\d{9,})\.npz")
 
 
 class Frame(NamedTuple):
-    """The observation at one moment.
+    """The observation after so many training steps.
 
-    Attributes:
-      step: the training steps done.
-      arrays: by name, such as `metrics/loss`, `params/hidden_1/weight`, `activations/hidden_1`.
+    Its arrays have names such as `metrics/loss`, `params/hidden_1/weight`, `activations/hidden_1`.
     """
 
     step: int
@@ -96,8 +97,7 @@ def write(folder: Path, name: str, arrays: Mapping[str, Any]) -> None:
     content = io.BytesIO()
     plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
     # NumPy's files know no bfloat16.
-    plain = {n: x.astype(np.float32) if x.dtype.kind == "V" else x for n, x in plain.items()}
-    np.savez(content, **plain)
+    np.savez(content, **{n: x.astype("f4") if x.dtype.kind == "V" else x for n, x in plain.items()})
     files.write(folder / name, content.getvalue(), forced=False)
 
 
@@ -118,8 +118,5 @@ def _arrays(file: Path) -> dict[str, np.ndarray] | None:
                 return None
         with np.load(content, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (
-        OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile,
-        zlib.error,
-    ):  # fmt: skip
+    except _UNREADABLE:
         return None

@@ -131,7 +131,7 @@ def test_overflow_in_a_convolution():
     )  # fmt: skip
     finding = stepped(network, change=lambda s: _scaled(s, "conv", 1e15), batch=IMAGES)
     assert fields(finding, "operation", "phase") == ("conv_general_dilated", "forward")
-    assert finding.layer == "conv" and finding.where.startswith("convolution.py:")
+    assert finding.layer == "conv" and finding.where.startswith("_convolve.py:")
 
 
 def _scaled(state, name, factor):

@@ -68,10 +68,10 @@ CASES = {
         V, r"outputs of shape \(4, 3\) and labels of shape \(4, 3\)",
         r"not one-hot: labels\.argmax\(-1\)",
     ),
-    "labels without the axis of outputs": (
-        lambda: train(ROW, parts=(jaxnn.mlp([8], 1), jaxnn.regression())),
-        V, r"outputs of shape \(4, 1\) and labels of shape \(4,\)",
-        r"Pass labels\[:, None\] for a network with one output",
+    "labels without the axis of two outputs": (
+        lambda: train(ROW, parts=(jaxnn.mlp([8], 2), jaxnn.regression())),
+        V, r"outputs of shape \(4, 2\) and labels of shape \(4,\)",
+        r"Give the network one output for each number",
     ),
     "outputs too wide for the labels": (
         lambda: train(COLUMN, parts=(jaxnn.mlp([8], 2), jaxnn.regression())),
@@ -105,23 +105,23 @@ CASES = {
     ),
     "no examples": (
         lambda: data(inputs=INPUTS[:0], labels=LABELS[:0]),
-        V, r"the data are empty. Got \['inputs'\] with 0 examples, \['labels'\] with 0 examples",
-        r"Give every field one row per example",
+        V, r"the data are empty. Got shapes inputs \[0, 4\], labels \[0\]: 0 examples",
+        r"Give every field one entry for each example",
     ),
     "fields of different lengths": (
         lambda: data(labels=LABELS[:11]),
-        V, r"\['inputs'\] with 12 examples, \['labels'\] with 11 examples",
-        r"Give every field one row per example",
+        V, r"inputs \[12, 4\], labels \[11\]: 11 examples, 12 examples",
+        r"Give every field one entry for each example",
     ),
     "text": (
         lambda: data(labels=np.array(["cat"] * 12)),
-        T, r"field \['labels'\] does not hold numbers for each example. Got dtype <U3",
-        r"number classes from 0",
+        T, r"labels does not hold numbers. Got dtype <U3",
+        r"Number the classes: names, labels = numpy\.unique",
     ),
     "numbers above 32 bits": (
         lambda: data(labels=LABELS + 2**40),
-        V, r"too large for int32. Got numbers from 1099511627776 to 1099511627778",
-        r"Subtract a constant, or convert to float32",
+        V, r"labels holds a number too large for int32. Got 1099511627776 in dtype int64",
+        r"Number the classes from 0",
     ),
     "data without names": (
         lambda: jaxnn.resident(INPUTS, batch_size=4),
@@ -171,7 +171,7 @@ CASES = {
     "predict of nothing": (
         lambda: jaxnn.predict(*state(), INPUTS[:0]),
         V, r"the data are empty",
-        r"Give every field one row per example",
+        r"Give every field one entry for each example",
     ),
     # How much, how often, how long.
     "a batch larger than the data": (

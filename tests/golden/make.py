@@ -60,9 +60,15 @@ def shapes(kind: str) -> Any:
 
 
 def digest(tree: Any) -> str:
-    """Returns a digest of the names, the kinds and the bytes of all arrays."""
+    """Returns a digest of the names, the kinds and the bytes of all arrays.
+
+    The compensation of sums is as old as format 1 is not: it is 0 of a run that has just begun one.
+    """
     total = sha256()
     for leaf, array in zip(leaves_of(tree), jax.tree.leaves(numbers(tree)), strict=True):
+        if "/compensation" in leaf.name:
+            assert not array.any()
+            continue
         total.update(f"{leaf.name} {leaf}".encode() + array.tobytes())
     return total.hexdigest()
 

@@ -189,11 +189,18 @@ def test_padding(case):
 def test_weightless(case):
     """Examples of weight 0 change nothing, whatever they hold; a run with no others is finite."""
 
+    def spoil(x, rows):
+        """Infinite and undefined numbers, and classes that there are not."""
+        if x.dtype == jnp.uint8:
+            return x.at[rows].set(255)
+        bad = jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else -100
+        return x.at[rows].set(bad).at[-1].set(jnp.nan if bad > 0 else 10**6)
+
     def after(kept, rest):
         state, data, window = begin(case)
         weights = jnp.float32(np.arange(data.num_examples) < kept)
         keep = np.arange(data.num_examples) < rest
-        fields = jax.tree.map(lambda x: x.at[~keep].set(1), data.arrays)
+        fields = jax.tree.map(lambda x: spoil(x, ~keep) if rest < 32 else x, data.arrays)
         data = replace(data, arrays=fields | {"weights": weights})
         return numbers(advance(case.thing, state, data, 5, window, "looped")[:2])
 

@@ -65,6 +65,14 @@ def test_regression(error, by_hand):
     assert_close(flat, wanted[:, 0])
 
 
+def test_labels_without_an_axis_do_for_one_output():
+    goal, one = jaxnn.regression(), {"labels": TARGETS[:, 0], "weights": LABELS.astype(jnp.float32)}
+    whole = {**one, "labels": TARGETS[:, :1]}
+    for function in (goal.loss, goal.metrics):
+        batches = ({"inputs": LOGITS, **batch} for batch in (one, whole))
+        assert_same_bits(*(function(PREDICTIONS[:, :1], batch) for batch in batches))
+
+
 def test_names_of_metrics():
     batch = {"inputs": LOGITS, "labels": LABELS}
     found = jaxnn.classification(top_k=(2, 3)).metrics(LOGITS, batch)
@@ -125,12 +133,14 @@ MATCHED = {"inputs": LOGITS, "labels": LABELS}
         (jaxnn.classification(), LOGITS, {"labels": LABELS[:5]}, InvalidValue, "one-hot"),
         (jaxnn.classification(), LOGITS, {}, InvalidValue, "labels"),
         (jaxnn.regression(), TARGETS, {"labels": LABELS}, InvalidType, "float32"),
+        (jaxnn.regression(), TARGETS[:, :1], {"labels": TARGETS}, InvalidValue, "one output"),
+        (jaxnn.regression(), TARGETS[:, 0], {"labels": TARGETS[:, :1]}, InvalidValue, "one output"),
         (
-            jaxnn.regression(),
-            TARGETS[:, :1],
-            {"labels": TARGETS[:, 0]},
+            jaxnn.regression(lambda p, t: jnp.mean((p - t) ** 2)),
+            TARGETS,
+            {"labels": TARGETS},
             InvalidValue,
-            r"\[:, None\]",
+            "Leave out the mean",
         ),
         (jaxnn.objective(lambda o, b: jnp.mean(o)), LOGITS, MATCHED, InvalidValue, "batchwise"),
         (jaxnn.objectives.batchwise(lambda o, b: o[:, 0]), LOGITS, MATCHED, InvalidValue, "mean"),
@@ -170,7 +180,7 @@ def test_regression_with_a_weight_for_each_value():
     weights = jnp.abs(TARGETS) * jnp.array([[1.0, 0.0, 2.0]] * 9)
     batch = {"labels": TARGETS, "weights": weights}
     values, given = losses(jaxnn.regression(), PREDICTIONS, **batch)
-    assert_close(values, np.square(PREDICTIONS - TARGETS))
+    assert_close(values * weights, np.square(PREDICTIONS - TARGETS) * weights)
     assert_close(given, weights)
     total = losses(
         jaxnn.objectives.batchwise(lambda outputs, batch: outputs.sum()), PREDICTIONS, **batch

@@ -1,0 +1,184 @@
+"""What holds of every example: weight 0 shields from it, and it is apart from the others.
+
+Shielded, an example of weight 0 has zeros in the place of whatever stands there, before anything
+is computed of it: 0 times an infinite gradient would be NaN.
+
+    >>> import jax, jax.numpy as jnp
+    >>> plain = lambda outputs, batch: jnp.sum(batch["weights"] * jnp.log(outputs))
+    >>> batch = {"weights": jnp.array([1.0, 0.0])}
+    >>> [jax.grad(f)(jnp.array([2.0, 0.0]), batch).tolist() for f in (plain, shield(plain))]
+    [[0.5, nan], [0.5, 0.0]]
+"""
+
+from functools import partial, wraps
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn import metrics as measures
+from jaxnn.checks import Invalid, InvalidValue
+from jaxnn.typing import Any, Batch, Callable
+
+# Rows among which the second example of a trial is looked for, and the fields of one value a place.
+_ROWS = 64
+_VALUES = ("labels", "teacher")
+
+
+def shield(function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
+    """Returns a function of `(outputs, batch)` that sees zeros where the batch has weight 0."""
+
+    @wraps(function)
+    def shielded(outputs, batch):
+        return function(*shielded_batch(outputs, batch))
+
+    return shielded
+
+
+def shielded_batch(outputs: Any, batch: Batch) -> tuple[Any, Batch]:
+    """Returns outputs and batch with zeros at the examples, and places of them, of weight 0.
+
+    Outputs and labels are 0 at each place that has weight 0, other fields where all places of an
+    example have.
+    """
+    if "weights" not in batch:
+        return outputs, batch
+    present = jnp.asarray(batch["weights"]) != 0
+    rows = present.any(range(1, present.ndim))
+
+    def of(tree, present):
+        return jax.tree.map(partial(_shielded, present), tree)
+
+    fields = {
+        name: field
+        if name in ("weights", "index")
+        else of(field, present if name in _VALUES else rows)
+        for name, field in batch.items()
+    }
+    return of(outputs, present), fields
+
+
+def _shielded(present: Any, x: Any) -> Any:
+    shape = jnp.shape(x)
+    axes = 0
+    while axes < min(present.ndim, len(shape)) and shape[axes] == present.shape[axes]:
+        axes += 1
+    if axes == 0 or not jnp.issubdtype(x.dtype, np.generic):  # is not of examples, or is a key
+        return x
+    present = present.any(range(axes, present.ndim))
+    return jnp.where(present.reshape(present.shape + (1,) * (len(shape) - axes)), x, _zero(x))
+
+
+def _zero(x: Any) -> Any:
+    return jnp.zeros((), x.dtype)
+
+
+def try_examples(objective: Any, outputs: Any, arrays: Batch, batch_size: int) -> None:
+    """Tries an objective on two examples of the data, together and each alone.
+
+    Args:
+      objective: whose loss and metrics are tried, with arbitrary outputs from 0.1 to 0.9.
+      outputs: shapes of the outputs of a batch; where they are not of its examples, as of several
+        views of each, nothing is tried.
+      arrays: the whole data.
+      batch_size: the examples of that batch.
+
+    Raises:
+      InvalidValue: if there is not a loss for each example, or what is computed of an example
+        depends on the others.
+    """
+    leaves = jax.tree.leaves(outputs)
+    if not leaves or any(leaf.shape[:1] != (batch_size,) for leaf in leaves):
+        return
+    draw, batch = np.random.default_rng(0), _two(arrays)
+    drawn = jax.tree.map(
+        lambda x: draw.uniform(0.1, 0.9, (2, *x.shape[1:])).astype(x.dtype), outputs
+    )
+    with_batch = drawn, batch
+    pairs = [with_batch, *(jax.tree.map(lambda x, i=i: x[i : i + 1], with_batch) for i in (0, 1))]
+    try:
+        shapes = jax.eval_shape(partial(_tried.__wrapped__, objective), pairs)[0]
+    except Invalid:
+        raise
+    except Exception as error:
+        raise _mixed(
+            "the loss of an example", "a batch of examples", f"an error ({error})"
+        ) from error
+    _check_shapes([losses.shape for losses, _ in shapes[:2]])
+    (together, *alone), metrics = jax.device_get(_tried(objective, pairs))
+    for place, one in enumerate(alone):
+        for name, both, single in zip(("loss", "weight"), together, one):
+            if not _close(both[place], single[0]):
+                raise _mixed(f"the {name} of an example", both[place], single[0])
+    for name, (whole, merged) in metrics.items():
+        if not _close(whole, merged):
+            raise _mixed(f"the metric {name!r} of two examples", whole, merged)
+
+
+@partial(jax.jit, static_argnums=0)
+def _tried(objective: Any, pairs: Any) -> Any:
+    """Returns losses and weights of each pair; metrics of the first, and of the others merged."""
+    losses, metrics = [], []
+    for outputs, batch in pairs:
+        batch = objective.prepare(None, batch)
+        outputs, batch = shielded_batch(outputs, batch)
+        losses.append(objective.loss(outputs, batch))
+        metrics.append(objective.metrics(outputs, batch))
+    whole, *parts = metrics
+    merged = measures.values(measures.merge(*parts))
+    return losses, {name: (metric.value(), merged[name]) for name, metric in whole.items()}
+
+
+def _check_shapes(shapes: list[tuple[int, ...]]) -> None:
+    both, one = shapes
+    if both[:1] != (2,) or one[:1] != (1,) or both[1:] != one[1:]:
+        raise InvalidValue(
+            "loss",
+            "the loss must give one value for each example, and mixes them",
+            got=f"values of shape {both} for 2 examples and {one} for 1",
+            expected="shapes (2, ...) and (1, ...), alike but for the first number",
+            fix="Compare outputs and labels of one shape, labels[:, None] for a network with one"
+            " output, or pass batchwise(loss) for a loss over a whole batch",
+        )
+
+
+def _mixed(what: str, together: Any, alone: Any) -> InvalidValue:
+    return InvalidValue(
+        "loss",
+        f"{what} depends on the other examples of the batch",
+        got=f"{_figure(together)} for two examples together and {_figure(alone)} for each alone",
+        expected="the same, so that padding, accumulation and many devices change nothing",
+        fix="Compare outputs and labels of one shape, labels[:, None] for a network with one"
+        " output, or pass batchwise(loss) for a loss over a whole batch",
+    )
+
+
+def _figure(value: Any) -> str:
+    return value if isinstance(value, str) else np.array2string(np.asarray(value), precision=4)
+
+
+def _two(arrays: Batch) -> Batch:
+    """Returns two examples, with different labels where the first have any."""
+
+    def first(x):
+        # Arrays on a CPU are not copied.
+        return np.asarray(x if getattr(x, "nbytes", 0) < 1 << 27 else x[:_ROWS])[:_ROWS]
+
+    head = jax.tree.map(first, {name: field for name, field in arrays.items() if name != "index"})
+    count = len(jax.tree.leaves(head)[0])
+    differs = np.zeros(count, bool)
+    for x in jax.tree.leaves(head.get("labels", ())):
+        differs |= (x != x[:1]).reshape(count, -1).any(1)
+    rows = [0, int(differs.argmax()) or min(1, count - 1)]
+    batch = jax.tree.map(lambda x: x[rows], head)
+    weights = {"weights": np.ones_like(batch["weights"])} if "weights" in batch else {}
+    return {**batch, **weights, "index": np.array([0, 1], np.int32)}
+
+
+def is_own(function: Callable[..., Any]) -> bool:
+    """Whether a function is a user's own, of which nothing is known."""
+    return not getattr(function, "__module__", "").startswith(("jaxnn.", "optax."))
+
+
+def _close(a: Any, b: Any) -> bool:
+    return np.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
