@@ -32,6 +32,7 @@ from jaxnn.observing.plan import (
     BoundNetwork,
     Schedule,
     bind,
+    kind_of,
     plan,
     probe,
     probe_data,
@@ -208,7 +209,7 @@ def record_best(run: Path, training: Training, state: Any) -> None:
       training: of the population.
       state: of the one member.
     """
-    kind, data = plan(training, None, schedule(training))[0].kind, probe_data(training)
+    kind, data = kind_of(training, state)[0], probe_data(training)
     most = MOST if training.evaluations else PROBED
     predictions = final_predictions(training.learner, state, data, kind, most)
     confusion = predictions.get("confusion")

@@ -63,7 +63,7 @@ def _speed(source: Source) -> Markup | None:
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     places = (
         ("compiled", "compile_seconds", lambda v: f"{compilations} programs, {time(v)}"),
-        ("training steps in a second, without compiling", "steps_per_second", "{:,.0f}".format),
+        ("training steps in a second, without compiling", "steps_per_second", _rate),
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),
@@ -83,6 +83,10 @@ def _speed(source: Source) -> Markup | None:
             rows.append([name, "not known: nor is what it can do at most"])
     rows.append(["in its directory", amount(source.about.size, "B")])
     return table("What it took", ["what", "how much"], rows)
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _operations(value: float) -> str:

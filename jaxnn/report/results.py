@@ -108,6 +108,7 @@ def _numbers(source: Source) -> Markup | None:
     that each metric ever had, at some moment of the training.
     """
     rows, watched = [], source.contents.best_step
+    watched = None if watched == source.step else watched  # both states are one
     for name, last in source.last.items():
         if not isinstance(last, float):
             continue

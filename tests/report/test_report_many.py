@@ -63,7 +63,7 @@ def test_the_page_of_a_sweep_says_which_setting_was_best(swept):
         " examples right, on average of 2 seeds."
     )
     names = [each["id"] for each in page.all("section")]
-    assert names[:5] == ["advice", "map", "ranking", "curves", "runs"]
+    assert names[:6] == ["advice", "winner", "map", "ranking", "curves", "runs"]
     assert not [each for each in page.elements if each.get("class") == "missing"]
     assert [each.title for each in advice(source)] == ["2 of 12 networks diverged"]
     best = settings(source)[0]
