@@ -20,7 +20,7 @@ _NEXT = {
     "done": "It is finished: the same command starts another run beside it.",
     "running": "It is running: process {process} on {host} writes there.",
     "diverged": "See python -m jaxnn diagnose {path}; the same command {resumes}.",
-    "stopped": "To resume it, give the same command as before: it {resumes}.",
+    "interrupted": "To resume it, give the same command as before: it {resumes}.",
     "unfinished": "It may be running, on {host}. If not, the same command {resumes}.",
     "corrupt": "See python -m jaxnn verify {path}.",
 }

@@ -54,7 +54,7 @@ class Contents:
     def status(self) -> str:
         """The state of the run.
 
-        `done`, `running`, `diverged` (its loss was not finite), `stopped` (unfinished, and no
+        `done`, `running`, `diverged` (its loss was not finite), `interrupted` (unfinished, no
         process writes), `unfinished` (started on another machine, of which nothing is known here),
         or `corrupt` (its configuration or its result cannot be read).
         """
@@ -64,7 +64,7 @@ class Contents:
             return "done"
         if self.written is not False:
             return "running" if self.written else "unfinished"
-        return "diverged" if has_diverged(self.journal.rows) else "stopped"
+        return "diverged" if has_diverged(self.journal.rows) else "interrupted"
 
     @property
     def newest(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def read(path: Path) -> Contents:
             errors[name] = str(error)
             return None
 
-    # Before the result is read, so that a run that ends meanwhile is not called stopped.
+    # Before the result is read, so that a run that ends meanwhile is not called interrupted.
     writing = not (path / RESULT).exists() and written(path)
     finished = (path / RESULT).exists()
     config, result = document(CONFIG), document(RESULT) if finished else None

@@ -204,7 +204,10 @@ def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup |
         return note
     part = metric.partition("/")[0]
     wanted = [lettered(name) for name in common if name.partition("/")[0] == part]
-    caption, title = f"Measured on the {examples_of(part)}, to the last report.", "How the metrics of the runs went"
+    caption, title = (
+        f"Measured on the {examples_of(part)}, to the last report.",
+        "How the metrics of the runs went",
+    )
     return join(drawn(curves(rows_of, wanted), "curves-picture", title, caption), note)
 
 

@@ -37,7 +37,7 @@ def sentence(source: Source) -> str:
     what = clause(values, metric, source.recorded, _examples(source, metric))
     status = source.contents.status
     early = "So far the" if status in ("running", "unfinished") else "The"
-    early = "When it was stopped, the" if status == "stopped" else early
+    early = "When it was interrupted, the" if status == "interrupted" else early
     planned, seconds = source.steps, source.about.seconds
     done = count(source.step, "training step")
     if planned and planned != source.step:
