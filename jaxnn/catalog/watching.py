@@ -1,8 +1,8 @@
 """Watches a run from another process, by its files alone, until it ends.
 
 It reads the journal as it grows, the planned steps where a checkpoint or a recording has them, and
-`result.json`, which ends the run. A run that no process writes was interrupted. The groups of a sweep
-are watched one after another.
+`result.json`, which ends the run. A run that no process writes was interrupted. The groups of a
+sweep are watched one after another.
 """
 
 import time
@@ -32,8 +32,8 @@ class Update(NamedTuple):
     """The state of a run at one time.
 
     Attributes:
-      status: `running`, or how it ended: `done`, `diverged`, `interrupted`, `corrupt`. A run on another
-        machine is running until it has a result, since this one cannot see it stop.
+      status: `running`, or how it ended: `done`, `diverged`, `interrupted`, `corrupt`. A run on
+        another machine is running until it has a result, since this one cannot see it stop.
       rows: those that are new.
       moment: its progress, for the screen.
       result: that of a finished run.
