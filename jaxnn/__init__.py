@@ -49,12 +49,20 @@ from jaxnn.metrics import Metric
 from jaxnn.models import convnet, from_flax, generate, gpt, mlp, resnet, rnn, vae
 from jaxnn.names import param_labels
 from jaxnn.network import Network, parallel, residual, serial, stateless
-from jaxnn.objectives import Objective, classification, next_token, objective, regression
+from jaxnn.objectives import (
+    Objective,
+    classification,
+    multi_label,
+    next_token,
+    objective,
+    regression,
+)
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import Directory, DirectoryInUse, NoCheckpoint
 from jaxnn.summary import Table, table
+from jaxnn.tables import Columns, fit_columns, fold_table, read_table, split_table
 from jaxnn.transforms import capture, freeze, lora, mixed_precision, remat, repeat, warm_start
 
 __version__ = "0.1.0"
@@ -62,6 +70,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Caution",
     "Characters",
+    "Columns",
     "Directory",
     "DirectoryInUse",
     "Duration",
@@ -104,8 +113,10 @@ __all__ = [
     "evaluate",
     "examples",
     "fit",
+    "fit_columns",
     "fit_sweep",
     "flatten",
+    "fold_table",
     "freeze",
     "from_flax",
     "generate",
@@ -126,6 +137,7 @@ __all__ = [
     "mixed_precision",
     "mlp",
     "models",
+    "multi_label",
     "next_token",
     "objective",
     "objectives",
@@ -134,6 +146,7 @@ __all__ = [
     "pictures",
     "population",
     "predict",
+    "read_table",
     "regression",
     "remat",
     "repeat",
@@ -146,6 +159,7 @@ __all__ = [
     "search",
     "serial",
     "split",
+    "split_table",
     "standardize",
     "stateless",
     "sweep",

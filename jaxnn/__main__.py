@@ -22,7 +22,7 @@ from jaxnn.catalog import account, comparison, failures, verification, watching
 from jaxnn.catalog import entries as catalog
 from jaxnn.checks import Explained, Invalid
 from jaxnn.formatting import count, printable
-from jaxnn.storage import json_files
+from jaxnn.storage import files, json_files
 
 
 class Answer(NamedTuple):
@@ -111,6 +111,20 @@ def watch(run: str, lines: bool) -> Answer:
         return Answer(0, {}, "")
 
 
+def predict(run: str, file: str, out: str | None) -> Answer:
+    """Predicts for the rows of a file with the best state of a run, as csv."""
+    from jaxnn.runs import load, rows  # with all that computes
+
+    loaded = load(catalog.find(Path(run)))
+    names, predictions = rows.predictions(loaded, Path(file))
+    text = rows.csv(names, predictions)
+    if out is not None:
+        files.write(Path(out), text.encode())
+        text = f"{count(len(predictions), 'row')} in {out}"
+    document = {"run": run, "columns": names, "predictions": predictions}
+    return Answer(0, document, text.rstrip("\n"))
+
+
 def tensorboard(run: str, out: str | None) -> Answer:
     """Writes event files for TensorBoard, of a run or of every run below a directory."""
     from jaxnn.report import event_files
@@ -140,6 +154,11 @@ COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
     compare: {
         "runs": {"metavar": "RUN", "nargs": "+", "help": "the directories of two runs or more"},
         "--out": {"metavar": "FILE", "default": "compare.html", "help": "the file to write"},
+    },
+    predict: RUN
+    | {
+        "file": {"help": "csv, parquet, npz or npy with rows such as it was trained on"},
+        "--out": {"metavar": "FILE", "help": "the csv file to write"},
     },
     tensorboard: {
         "run": {"help": "its directory, or one with runs in it"},

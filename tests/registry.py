@@ -172,6 +172,11 @@ NETWORKS = [
         real(3, 16, 16, 2),
         slow=True,
     ),
+    Case(
+        "tabular",
+        lambda: jaxnn.models.tabular([3, 4], [6], 2, width=3, dropout=0.2),
+        {"numbers": real(4, 5), "categories": whole(3, 4, 2)},
+    ),
     Case("vae", lambda: jaxnn.vae(jaxnn.mlp([3], 2 * 2), jaxnn.mlp([4], 2 * 3)), real(4, 2, 3)),
     Case("nnx", lambda: from_flax(NnxModel, outputs=3), real(4, 6, 6, 1), _ONE_PART | _MIXED),
     Case(
@@ -187,6 +192,7 @@ NETWORKS = [
 
 _CLASSES = {"inputs": real(8, 2), "outputs": real(8, 4), "labels": whole(4, 8)}
 _NUMBERS = {"inputs": real(8, 2), "outputs": real(8, 3), "labels": real(8, 3, seed=1)}
+_MARKS = {**_NUMBERS, "labels": whole(2, 8, 3, dtype=np.float32)}
 _CODED = {
     "inputs": np.abs(np.tanh(real(8, 2, 3))),
     "outputs": {
@@ -230,6 +236,7 @@ OBJECTIVES = [
         "regression_absolute", lambda: jaxnn.regression(jaxnn.objectives.absolute_error), _NUMBERS
     ),
     Case("regression_huber", lambda: jaxnn.regression(optax.losses.huber_loss), _NUMBERS),
+    Case("multi_label", lambda: jaxnn.multi_label(), _MARKS),
     Case("plain_loss", lambda: jaxnn.objective(made.pinball), _NUMBERS),
     Case(
         "augmented", lambda: jaxnn.objectives.augment(jaxnn.classification(), made.noisy), _CLASSES

@@ -39,6 +39,7 @@ ROOMS = [
     ("hparams",),
     ("learning",),
     ("data",),
+    ("tables",),
     ("scale",),
     ("loop",),
     ("driver",),
@@ -146,12 +147,12 @@ def test_nothing_is_promised_configured_or_pickled(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_what_is_heavy_is_imported_where_it_is_used(module):
     top = {name.split(".")[0] for name, _ in imports(MODULES[module], top_level_only=True)}
-    heavy = {"flax", "rich", "tyro", "pooch", "orbax", "matplotlib", "pandas", "grain"}
+    heavy = {"flax", "rich", "tyro", "pooch", "orbax", "matplotlib", "pandas", "grain", "polars"}
     assert not top & (heavy | {"tensorboard", "tensorboardX"})
 
 
 def test_importing_jaxnn_loads_nothing_heavy():
-    heavy = ["flax", "grain", "matplotlib", "orbax", "pandas", "pooch", "rich", "tyro"]
+    heavy = ["flax", "grain", "matplotlib", "orbax", "pandas", "polars", "pooch", "rich", "tyro"]
     code = f"import json, sys, jaxnn; print(json.dumps([n for n in {heavy} if n in sys.modules]))"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

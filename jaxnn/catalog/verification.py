@@ -7,8 +7,8 @@ from pathlib import Path
 from jaxnn.catalog.contents import journal_error
 from jaxnn.catalog.entries import parts
 from jaxnn.formatting import aligned, amount, count, wrapped
-from jaxnn.storage import checkpoints, journal, json_files
-from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
+from jaxnn.storage import checkpoints, journal, json_files, program_file
+from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, CONFIG, RESULT, ROWS
 from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 
 
@@ -36,12 +36,18 @@ def verify(path: Path) -> Iterator[Check]:
       InvalidValue: if a checkpoint was written by a newer jaxnn.
     """
     finished, inner = (path / RESULT).exists(), parts(path)
-    for name in [CONFIG, RESULT] if finished else [CONFIG]:
+    columns = [COLUMNS] * (path / COLUMNS).exists()
+    for name in [CONFIG, *columns, *[RESULT] * finished]:
         try:
             json_files.read(path / name)
             yield Check(name, "good", "")
         except json_files.CorruptFile as error:
             yield Check(name, "corrupt", str(error))
+    try:
+        if program_file.read(path) is not None:
+            yield Check(program_file.FILE, "good", "")
+    except (json_files.CorruptFile, OSError) as error:
+        yield Check(program_file.FILE, "corrupt", str(error))
     newest = None
     # The checkpoints before the rows, of which there are then never fewer than when it was saved.
     for folder in checkpoints.folders(path / CHECKPOINTS):

@@ -14,7 +14,7 @@ for evaluation the examples come in order, and the last batch is padded with exa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
@@ -29,7 +29,10 @@ from jaxnn.typing import Any, Batch
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["arrays", "key"], meta_fields=["batch_size"]
+    jax.tree_util.register_dataclass,
+    data_fields=["arrays", "key"],
+    meta_fields=["batch_size"],
+    drop_fields=["columns"],  # no program reads it
 )
 @dataclass(frozen=True, repr=False)
 class Resident:
@@ -39,11 +42,13 @@ class Resident:
       arrays: the fields, each `[examples, ...]` or a pytree of such arrays.
       key: chooses the order of training batches; one, or one for each member.
       batch_size: examples in a batch, over all devices together.
+      columns: of the table that the examples were encoded from (`jaxnn.tables.Columns`), if any.
     """
 
     arrays: dict[str, Any]
     key: Any  # a key, or [members] of them; or their shapes, where a program is only compiled
     batch_size: int
+    columns: Any = field(default=None, kw_only=True)
 
     @property
     def num_examples(self) -> int:
@@ -96,7 +101,8 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
 
     Args:
       arrays: the fields, `{"inputs": ..., "labels": ...}`, each an array `[examples, ...]` or a
-        pytree of them. `weights`, if there, are the weights of the examples. Float64 is stored as
+        pytree of them; or those of a table, as `Columns.encode` gives them. `weights`, if there,
+        are the weights of the examples. Float64 is stored as
         float32 and int64 as int32; everything else keeps its dtype, images their bytes.
       batch_size: examples in a batch, over all devices together. A training batch cannot be larger
         than the data; an evaluation batch that is larger is cut to the data.
@@ -117,7 +123,8 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
             " data frames",
         )
     placed = jax.tree.map(jnp.asarray, stored("resident", arrays))
-    return Resident(placed, jax.random.key(0), int(batch_size))
+    columns = getattr(arrays, "columns", None)
+    return Resident(placed, jax.random.key(0), int(batch_size), columns=columns)
 
 
 def stored(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Normalization: bring numbers to mean 0 and deviation 1, over the data, a batch or an example.
 
 >>> import jax.numpy as jnp
->>> standardize(mean=2.0, std=4.0).apply({}, {}, jnp.array([[2, 10]]))[0].tolist()
+>>> network = standardize(mean=2.0, std=4.0)
+>>> _, state = network.init(None, None)
+>>> network.apply({}, state, jnp.array([[2, 10]]))[0].tolist()
 [[0.0, 2.0]]
 >>> params = {"scale": jnp.ones(2), "bias": jnp.zeros(2)}
 >>> layer_norm().apply(params, {}, jnp.array([[1.0, 3.0]]))[0].round(3).tolist()
@@ -21,7 +23,9 @@ def standardize(mean: Any, std: Any) -> Network:
     """Computes `(inputs - mean) / std` in float32; for raw data, such as bytes, at the entrance.
 
     Being part of the network, it is there wherever the network is used: data stay in their storage
-    dtype, and predictions take raw inputs.
+    dtype, and predictions take raw inputs. Both numbers are state: a checkpoint holds them, and a
+    network that is built again with others and given that state computes with those it was fitted
+    with.
 
     Args:
       mean: a number, or an array that broadcasts to one example, in the units of the inputs.
@@ -40,14 +44,20 @@ def standardize(mean: Any, std: Any) -> Network:
             fix="Leave out constant features, or pass std=np.maximum(std, 1e-6)",
         )
 
-    def apply(params, inputs):
-        centre, spread = (x.reshape((1,) * (inputs.ndim - x.ndim) + x.shape) for x in (mean, std))
-        return (inputs.astype(jnp.float32) - centre) / spread
+    def init(key, inputs):
+        return {}, {"mean": jnp.asarray(mean), "std": jnp.asarray(std)}
+
+    def apply(params, state, inputs, *, key=None):
+        centre, spread = (
+            x.reshape((1,) * (inputs.ndim - x.ndim) + x.shape)
+            for x in (state["mean"], state["std"])
+        )
+        return (inputs.astype(jnp.float32) - centre) / spread, state
 
     # Through text, since float(float32(4.88)) is 4.880000114440918.
     scalars = mean.ndim == std.ndim == 0
     settings = {"mean": float(str(mean)), "std": float(str(std))} if scalars else {}
-    return describe(stateless(apply), "standardize", **settings)
+    return describe(Network(init, apply), "standardize", **settings)
 
 
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:

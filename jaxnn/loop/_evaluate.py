@@ -10,7 +10,7 @@ from jaxnn import metrics as measures
 from jaxnn.checks import kind, positive_integer
 from jaxnn.data._resident import Resident, stored
 from jaxnn.learning._learner import Learner
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Callable
 
 
 @partial(jax.jit, static_argnums=0)
@@ -62,16 +62,32 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
     Raises:
       InvalidValue: if there are no examples, or a number is not finite.
     """
-    positive_integer("predict", "batch_size", batch_size)
     inputs = stored("predict", {"inputs": inputs})["inputs"]
+    return in_batches(
+        partial(_predict, learner, state), inputs, batch_size, axis=np.ndim(state.step)
+    )
+
+
+def in_batches(
+    function: Callable[[Any], Any], inputs: Any, batch_size: int, *, axis: int = 0, full=False
+) -> Any:
+    """Returns a function's outputs for any number of examples, computed batch by batch, as NumPy.
+
+    Args:
+      function: from a batch of inputs to a batch of outputs.
+      inputs: a pytree of arrays `[examples, ...]`.
+      batch_size: the most examples of a batch.
+      axis: of the examples in the outputs.
+      full: whether every batch is of that size, and few inputs are not one of fewer.
+    """
+    positive_integer("predict", "batch_size", batch_size)
     count = jax.tree.leaves(inputs)[0].shape[0]
     # The last batch is filled up with its last example, and few inputs to a power of two, so that
     # most numbers of inputs share a program.
-    size = min(batch_size, 1 << (count - 1).bit_length())
+    size = batch_size if full else min(batch_size, 1 << (count - 1).bit_length())
     outputs = []
     for start in range(0, count, size):
         place = np.minimum(np.arange(start, start + size), count - 1)
-        outputs.append(_predict(learner, state, jax.tree.map(lambda x, p=place: x[p], inputs)))
-    axis = np.ndim(state.step)
+        outputs.append(function(jax.tree.map(lambda x, p=place: x[p], inputs)))
     whole = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *outputs)
     return jax.tree.map(lambda x: x[(slice(None),) * axis + (slice(count),)], whole)

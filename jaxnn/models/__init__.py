@@ -4,6 +4,7 @@ from jaxnn.models._generate import generate
 from jaxnn.models._gpt import gpt
 from jaxnn.models._resnet import resnet
 from jaxnn.models._rnn import rnn
+from jaxnn.models._tabular import tabular
 from jaxnn.models._vae import vae
 from jaxnn.models.feedforward import convnet, mlp
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
@@ -17,6 +18,7 @@ __all__ = [
     "mlp",
     "resnet",
     "rnn",
+    "tabular",
     "to_flax",
     "vae",
 ]

@@ -18,6 +18,7 @@ loss that is defined only over a whole batch says so: `batchwise(loss)`.
 
 from jaxnn.objectives._classification import classification
 from jaxnn.objectives._focal import focal
+from jaxnn.objectives._multi_label import multi_label
 from jaxnn.objectives._next_token import next_token
 from jaxnn.objectives._objective import (
     Objective,
@@ -43,6 +44,7 @@ __all__ = [
     "example_keys",
     "focal",
     "info_nce",
+    "multi_label",
     "next_token",
     "objective",
     "reconstruction",

@@ -11,6 +11,7 @@ is computed of it: 0 times an infinite gradient would be NaN.
 """
 
 from functools import partial, wraps
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +26,17 @@ _ROWS = 64
 _VALUES = ("labels", "teacher")
 
 
-def shield(function: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch], Any]:
+Function = TypeVar("Function", bound=Callable[[Any, Batch], Any])
+
+
+def shield(function: Function) -> Function:
     """Returns a function of `(outputs, batch)` that sees zeros where the batch has weight 0."""
 
     @wraps(function)
     def shielded(outputs, batch):
         return function(*shielded_batch(outputs, batch))
 
-    return shielded
+    return cast(Function, shielded)
 
 
 def shielded_batch(outputs: Any, batch: Batch) -> tuple[Any, Batch]:
@@ -97,7 +101,7 @@ def try_examples(objective: Any, outputs: Any, arrays: Batch, batch_size: int) -
     with_batch = drawn, batch
     pairs = [with_batch, *(jax.tree.map(lambda x, i=i: x[i : i + 1], with_batch) for i in (0, 1))]
     try:
-        shapes = jax.eval_shape(partial(_tried.__wrapped__, objective), pairs)[0]
+        shapes = jax.eval_shape(partial(_try, objective), pairs)[0]
     except Invalid:
         raise
     except Exception as error:
@@ -115,8 +119,7 @@ def try_examples(objective: Any, outputs: Any, arrays: Batch, batch_size: int) -
             raise _mixed(f"the metric {name!r} of two examples", whole, merged)
 
 
-@partial(jax.jit, static_argnums=0)
-def _tried(objective: Any, pairs: Any) -> Any:
+def _try(objective: Any, pairs: Any) -> Any:
     """Returns losses and weights of each pair; metrics of the first, and of the others merged."""
     losses, metrics = [], []
     for outputs, batch in pairs:
@@ -127,6 +130,9 @@ def _tried(objective: Any, pairs: Any) -> Any:
     whole, *parts = metrics
     merged = measures.values(measures.merge(*parts))
     return losses, {name: (metric.value(), merged[name]) for name, metric in whole.items()}
+
+
+_tried = jax.jit(_try, static_argnums=0)
 
 
 def _check_shapes(shapes: list[tuple[int, ...]]) -> None:

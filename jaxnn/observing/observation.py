@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import Learner
+from jaxnn.loop._evaluate import in_batches
 from jaxnn.metrics import values
 from jaxnn.names import named_leaves
 from jaxnn.pictures.diagram import Diagram, biases, wires
@@ -201,6 +202,8 @@ def _small(seen: dict[str, Array]) -> dict[str, Array]:
 
 EXAMPLES = 8  # of the best, the worst and the most uncertain
 MOST = 10_000  # examples at most
+NUMBERS = 1 << 24  # outputs of all of them together
+CLASSES = 1000  # at most, of which the confusion is counted
 POINTS = 1000  # of them those that a picture of truth and prediction has
 LARGEST = 65_536  # bytes of an example that is recorded
 
@@ -210,9 +213,9 @@ def final_predictions(
 ) -> dict[str, np.ndarray]:
     """Returns arrays by name, as `jaxnn.storage.recording` writes them.
 
-    For classification the confusion matrix, and the examples with the highest loss, the lowest,
-    and the least difference between the two likeliest classes. For regression the true and the
-    predicted numbers, the first of each example.
+    For classification the confusion matrix, of up to `CLASSES`, and the examples with the highest
+    loss, the lowest, and the least difference between the two likeliest classes. For regression
+    the true and the predicted numbers, the first of each example.
 
     Args:
       learner: of the run.
@@ -224,15 +227,11 @@ def final_predictions(
     if kind == "other":
         return {}
     count = min(most, data.num_examples)
+    wide = jax.eval_shape(partial(_answers, learner), state, data, spread(data, 1))[0].size
+    count = max(1, min(count, NUMBERS // max(1, wide)))
     index = spread(data, count)
-    size = min(data.batch_size, count)
-    batches = []
-    for start in range(0, count, size):
-        # The last batch is filled up with its last example.
-        places = np.minimum(np.arange(start, start + size), count - 1)
-        answers = jax.device_get(_answers(learner, state, data, index[places]))
-        batches.append([part[: count - start] for part in answers])
-    outputs, labels, weights = (np.concatenate(each) for each in zip(*batches))
+    answer = partial(_answers, learner, state, data)
+    outputs, labels, weights = in_batches(answer, index, min(data.batch_size, count))
     counted = weights.reshape(count, -1).any(1)
     if kind == "regression":
         truth, predicted = (x.reshape(count, -1)[counted][:POINTS, 0] for x in (labels, outputs))
@@ -255,11 +254,12 @@ def _classified(
     shifted = outputs - outputs.max(-1, keepdims=True)
     chances = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
     loss = np.log(np.exp(shifted).sum(-1)) - shifted[rows, labels]
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, outputs.argmax(-1)), 1)
+    arrays: dict[str, np.ndarray] = {}
+    if classes <= CLASSES:
+        arrays["confusion"] = np.zeros((classes, classes), np.int64)
+        np.add.at(arrays["confusion"], (labels, outputs.argmax(-1)), 1)
     likeliest = np.sort(chances, -1)
     orders = {"worst": -loss, "best": loss, "uncertain": likeliest[:, -1] - likeliest[:, -2]}
-    arrays: dict[str, np.ndarray] = {"confusion": confusion}
     for name, order in orders.items():
         chosen = np.argsort(order, kind="stable")[:EXAMPLES]
         fields = {"index": index, "labels": labels, "outputs": outputs, "loss": loss}

@@ -1,6 +1,7 @@
-"""Loading what a run has learned, without the program that trained it.
+"""Loading what a run has learned, without the code that trained it.
 
 loaded = load("runs/mnist/3fc2a81b90")
+outputs = loaded.predict(images)
 started = warm_start(network, loaded.params, inputs, state=loaded.state)
 """
 
@@ -9,18 +10,25 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
+import numpy as np
 
+from jaxnn import metrics as measures
+from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import Caution, InvalidType, choice
-from jaxnn.storage import checkpoints
-from jaxnn.storage.directory import CHECKPOINTS, NoCheckpoint
+from jaxnn.driver.trial import Watch
+from jaxnn.network import Network
+from jaxnn.runs import prediction
+from jaxnn.storage import checkpoints, files
+from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, NoCheckpoint
 from jaxnn.storage.manifest import FILE, read_verified
+from jaxnn.tables import Columns
 from jaxnn.typing import Any, Params, State
 
 
 class Loaded(NamedTuple):
     """What a run has learned, on the host.
 
-    For a population, every array has a leading axis of members.
+    For a population, every array has a leading axis of members, of which the best one predicts.
 
     Attributes:
       step: the training steps done; for the best state, when it was the best.
@@ -29,6 +37,10 @@ class Loaded(NamedTuple):
       state: the network's other arrays, in the same form.
       config: the configuration of the run.
       raw_params: the parameters that training adjusts: `params`, unless a transform averages them.
+      member: the number of the best member, by the watched metric, or else by accuracy or loss;
+        `None` for a single run.
+      predictor: the prediction program of the run.
+      columns: those of the table that it was trained on, if it was one.
     """
 
     step: Any
@@ -36,22 +48,52 @@ class Loaded(NamedTuple):
     state: State
     config: dict[str, Any]
     raw_params: Params
+    member: int | None
+    predictor: prediction.Predictor
+    columns: Columns | None
+
+    def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
+        """Returns the outputs for any number of inputs, as NumPy arrays: those of `Run.predict`.
+
+        A run that was trained on a table takes its rows, as `read_table` reads them, and returns a
+        table of predictions: classes by name, numbers in the unit of the labels.
+
+        Args:
+          inputs: such as the run was trained on, `[examples, ...]`, with any number of examples; or
+            the rows of a table: a file, a data frame, a dict of columns.
+          batch_size: the most examples that the device computes at once.
+
+        Raises:
+          NoProgram: if the run directory has no prediction program, or this version of JAX cannot
+            read it.
+          InvalidType: if the inputs do not have the structure and shapes of training.
+          InvalidValue: if their numbers do not fit into the dtype of training.
+        """
+        if self.columns is None:
+            return self.predictor(inputs, batch_size)
+        rows = self.columns.encode(inputs, labels=False)
+        return self.columns.decode(self.predictor(rows["inputs"], batch_size))
 
 
-def load(path: str | Path, which: Literal["best", "latest"] = "best") -> Loaded:
+def load(
+    path: str | Path, which: Literal["best", "latest"] = "best", *, network: Network | None = None
+) -> Loaded:
     """Loads parameters from the newest good checkpoint of a run, or from one checkpoint.
 
-    Nothing but arrays and numbers is read, nothing is executed, and nothing in the directory is
-    changed.
+    Nothing in the directory is changed, and nothing but its prediction program is executed: matrix
+    products and the like, no Python.
 
     Args:
       path: a run directory, or the folder of one of its checkpoints.
       which: the parameters of the best evaluation, if the run watches a metric, or the latest.
+      network: to be compared with the one that was trained, by the outputs of both.
 
     Raises:
       NoCheckpoint: if there is no checkpoint that is good.
       CorruptCheckpoint: if the one that is named is not as it was written.
       InvalidType: if the run was one of a learner with another state than `TrainState`.
+      InvalidValue: if `network` is not the one that was trained.
+      NoProgram: if there is a `network`, and no prediction program to compare it with.
     """
     path = Path(path).expanduser()
     choice("load", "which", which, ("best", "latest"))
@@ -71,7 +113,41 @@ def load(path: str | Path, which: Literal["best", "latest"] = "best") -> Loaded:
     )
     if eval_path != "params":  # an average may have more digits than what it averages
         params = jax.tree.map(lambda value, own: value.astype(own.dtype), params, raw)
-    return Loaded(arrays[f"{prefix}/step"], params, state, content["config"], raw)
+    folder = path.parent.parent if (path / FILE).exists() else path
+    member = _best_member(content, arrays, prefix)
+    own = {name.removeprefix(f"{prefix}/"): array for name, array in arrays.items()
+           if name.startswith(f"{prefix}/")}  # fmt: skip
+    if member is not None:
+        own = {name: array[member] for name, array in own.items()}
+    predictor = prediction.Predictor(folder, own)
+    step, config = arrays[f"{prefix}/step"], content["config"]
+    loaded = Loaded(step, params, state, config, raw, member, predictor, _columns(folder))
+    if network is not None:
+        of = () if member is None else member
+        prediction.check_network(
+            predictor, network, *jax.tree.map(lambda x: x[of], (params, state))
+        )
+    return loaded
+
+
+def _columns(run: Path) -> Columns | None:
+    """Returns the columns of the table that a run was trained on, if it was one."""
+    if not (run / COLUMNS).exists():
+        return None
+    return Columns.from_json(files.read(run / COLUMNS).decode())
+
+
+def _best_member(content: dict[str, Any], arrays: dict[str, Any], prefix: str) -> int | None:
+    """Returns the number of the member with the best metric; `None` for a single run."""
+    if not np.ndim(arrays[f"{prefix}/step"]):
+        return None
+    watch = content["identity"].get("watch")
+    if prefix == "best/state" and isinstance(watch, dict):
+        values, lower = arrays["best/value"], Watch(**watch).lower
+    else:
+        name = next(name for name in METRICS if f"metrics/{name}" in arrays)
+        values, lower = arrays[f"metrics/{name}"], measures.lower_is_better(name)
+    return int(np.nanargmin(values) if lower else np.nanargmax(values))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxnn.checks import Caution, Explained
 from jaxnn.driver.chunks import Progress, Training
 from jaxnn.observing.recorder import Observation, Recorder, recorder_of
+from jaxnn.runs import prediction
 from jaxnn.runs.history import History
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
 from jaxnn.storage.checkpoints import Saving
@@ -99,6 +100,8 @@ def open_output(
             try:
                 restored = checkpointer.restore(out.resume, out.allow_change)
                 checkpointer.prepare()
+                if finished(path) is None:
+                    prediction.write(path, training)
                 step = restored and restored.step
                 with recorder_of(directory, training, step, out.report) as recorder:
                     yield Output(checkpointer, recorder, restored)

@@ -22,6 +22,7 @@ from jaxnn.storage.lock import LOCK, DirectoryInUse, in_use, locked, owner
 from jaxnn.storage.recording import FOLDER
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", journal.FILE, "result.json", "checkpoints"
+COLUMNS = "columns.json"  # of the table that was trained on
 SPEED = "speed.json"  # numbers of the machine, which differ from run to run
 
 

@@ -165,11 +165,13 @@ def test_dropout_traced_and_at_its_ends(key):
 
 def test_standardize():
     images = whole(256, 6, 5, 2, dtype=np.uint8)
-    one = applied(jaxnn.standardize(100, 50), {}, images)[0]
+    layer = jaxnn.standardize(100, 50)
+    one = applied(layer, {}, images, layer.init(None, images)[1])[0]
     assert one.dtype == jnp.float32
     assert_close(one, (images.astype(np.float32) - 100) / 50)
     mean, std = images.mean(0), images.std(0)
-    outputs = np.asarray(applied(jaxnn.standardize(mean, std), {}, images)[0])
+    layer = jaxnn.standardize(mean, std)
+    outputs = np.asarray(applied(layer, {}, images, layer.init(None, images)[1])[0])
     np.testing.assert_allclose(outputs.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(outputs.std(0), 1, atol=1e-6)
 

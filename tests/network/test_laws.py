@@ -24,10 +24,18 @@ KEY = jax.random.key(3)
 strict = pytest.mark.usefixtures("strict")
 
 
+def shapes_of(inputs):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
+
+
+def examples_in(inputs):
+    return len(jax.tree.leaves(inputs)[0])
+
+
 @cache
 def initial(case):
     """Returns the network's own `(params, state)`."""
-    shape = jax.ShapeDtypeStruct(case.data.shape, case.data.dtype)
+    shape = shapes_of(case.data)
     return jax.jit(lambda key: case.thing.init(key, shape))(jax.random.key(1))
 
 
@@ -72,14 +80,14 @@ def test_shapes(case, key):
         ran = compiled(case)(params, state, case.data, key=given)
         traced = jax.eval_shape(lambda: case.thing.apply(params, state, case.data, key=given))
         chex.assert_trees_all_equal_shapes_and_dtypes(traced, ran)
-        assert all(len(leaf) == len(case.data) for leaf in jax.tree.leaves(ran[0]))
+        assert all(len(leaf) == examples_in(case.data) for leaf in jax.tree.leaves(ran[0]))
 
 
 @strict
 @held(NETWORKS, "init")
 def test_init(case, key):
     """Init reads nothing but shapes and dtypes, and gives nested dicts of typed arrays."""
-    shape = jax.ShapeDtypeStruct(case.data.shape, case.data.dtype)
+    shape = shapes_of(case.data)
     of_shapes = program(lambda key, inputs: case.thing.init(key, shape), key, case.data)
     assert program(case.thing.init, key, case.data) == of_shapes
     for path, leaf in jax.tree.leaves_with_path(initial(case)):
@@ -122,7 +130,10 @@ def test_examples(case):
     """In inference a batch is its examples one by one."""
     params, state = made(case)
     batch, _ = compiled(case)(params, state, case.data)
-    alone = [compiled(case)(params, state, case.data[i : i + 1])[0] for i in range(len(case.data))]
+    singles = [
+        jax.tree.map(lambda x: x[i : i + 1], case.data) for i in range(examples_in(case.data))
+    ]
+    alone = [compiled(case)(params, state, each)[0] for each in singles]
     assert_close(jax.tree.map(lambda *parts: np.concatenate(parts), *alone), batch)
 
 

@@ -69,7 +69,9 @@ def test_what_computes_in_float32_gets_every_digit_of_raw_inputs():
     params = {"1": {"weight": jnp.ones((1, 1)), "bias": jnp.zeros(1)}}
     for first in (exact, jaxnn.remat(jaxnn.serial(exact)), half):
         network = jaxnn.mixed_precision(jaxnn.serial(first, jaxnn.linear(1)))
-        assert network.apply(params, {}, jnp.full((1, 1), 10003.0))[0].tolist() == [[3.0]]
+        inputs = jnp.full((1, 1), 10003.0)
+        _, state = network.init(jax.random.key(0), inputs)
+        assert network.apply(params, state, inputs)[0].tolist() == [[3.0]]
 
 
 @pytest.mark.parametrize("layer", [jaxnn.layers.gru(4), jaxnn.layers.lstm(4)], ids=["gru", "lstm"])

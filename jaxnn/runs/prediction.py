@@ -1,0 +1,224 @@
+"""The prediction program of a run: its directory predicts without the code that trained it.
+
+`fit` writes `predict.bin` (`jax.export`): the learner's `predict` for every platform and any
+number of examples, with the arrays it reads as arguments, by the names that checkpoints give them.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import Caution, Explained, InvalidType, InvalidValue
+from jaxnn.data._resident import stored
+from jaxnn.driver.chunks import Training
+from jaxnn.loop._evaluate import in_batches
+from jaxnn.loop._run import initial
+from jaxnn.names import named_leaves
+from jaxnn.network import Network
+from jaxnn.storage import files, program_file
+from jaxnn.storage.directory import COLUMNS
+from jaxnn.storage.program_file import FILE
+from jaxnn.typing import Any, Callable
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+# Examples of each call of a program whose number of examples cannot be free.
+FIXED = 64
+# Examples by which two networks are compared.
+TRIED = 4
+
+
+class NoProgram(Explained):
+    """A run directory has no program that this version of JAX can predict with."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The prediction program of a run directory, which is read when it is used, with its arrays.
+
+    Attributes:
+      run: the run directory.
+      arrays: of the state, by the names that the program gives them, `{"params/0/weight": ...}`.
+    """
+
+    run: Path
+    arrays: Mapping[str, Any] = field(repr=False)
+
+    @cached_property
+    def program(self) -> jax.export.Exported:
+        """The program: `(arrays, inputs) -> outputs`.
+
+        Raises:
+          NoProgram: if there is none, or this version of JAX cannot read it.
+          CorruptFile: if it is not as it was written.
+        """
+        fix = "Apply the network: network.apply(loaded.params, loaded.state, inputs)"
+        content = program_file.read(self.run)
+        if content is None:
+            raise NoProgram(
+                "load",
+                "the run has no program to predict with",
+                got=f"no {FILE} in {self.run}",
+                expected="one, which fit writes",
+                fix=fix,
+            )
+        try:
+            return jax.export.deserialize(bytearray(content))
+        except Exception as error:
+            raise NoProgram(
+                "load",
+                f"{self.run / FILE} cannot be read by jax {jax.__version__}",
+                got=str(error).splitlines()[0],
+                expected="a program that a version of jax of at most six months before wrote",
+                fix=f"Use the version that the run names. {fix}",
+            ) from error
+
+    @property
+    def signature(self) -> tuple[dict[str, Any], Any]:
+        """The shapes and dtypes of arrays and inputs; the first axis is `FIXED`, or free."""
+        return jax.tree.unflatten(self.program.in_tree, self.program.in_avals)[0]
+
+    def __call__(self, inputs: Any, batch_size: int) -> Any:
+        """Returns the outputs for any number of inputs, as NumPy arrays.
+
+        Raises:
+          InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
+        """
+        names, wanted = self.signature
+        inputs = stored("predict", {"inputs": inputs})["inputs"]
+        shapes = [jax.tree.map(lambda x: x.shape[1:], tree) for tree in (inputs, wanted)]
+        if shapes[0] != shapes[1]:
+            raise InvalidType(
+                "predict",
+                "the inputs are not such as the run was trained on",
+                got=f"examples of {_described(inputs)}",
+                expected=f"examples of {_described(wanted)}",
+                fix="Pass an axis of examples first, and then what the data of the training had",
+            )
+        inputs = jax.tree.map(_convert, inputs, wanted)
+        count = jax.tree.leaves(wanted)[0].shape[0]
+        call = partial(_call, self.program, {name: self.arrays[name] for name in names})
+        if isinstance(count, int):
+            return in_batches(call, inputs, count, full=True)
+        return in_batches(call, inputs, batch_size)
+
+
+def _convert(array: Any, wanted: Any) -> Any:
+    """Returns the array in the dtype of training, if that changes no number."""
+    same = array.dtype == wanted.dtype or jnp.issubdtype(wanted.dtype, jnp.floating)
+    converted = array.astype(wanted.dtype)
+    if not same and not (converted == array).all():
+        raise InvalidValue(
+            "predict",
+            f"the inputs do not fit into {wanted.dtype}, in which the run was trained",
+            got=f"{array.dtype} from {array.min()} to {array.max()}",
+            expected=f"numbers that {wanted.dtype} holds",
+            fix="Prepare the inputs as those of the training were",
+        )
+    return converted
+
+
+def _described(inputs: Any) -> str:
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape[1:])}", inputs))
+
+
+@partial(jax.jit, static_argnums=0)
+def _call(program: Any, arrays: Any, inputs: Any) -> Any:
+    return program.call(arrays, inputs)
+
+
+def write(run: Path, training: Training) -> None:
+    """Writes the program of a run, or warns with a `Caution` why it has none; and its columns.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    columns = training.data.columns
+    if columns is not None:
+        files.write(run / COLUMNS, columns.to_json().encode())
+    try:
+        content = export(training).serialize()
+    except Exception as error:
+        (run / FILE).unlink(missing_ok=True)
+        why = str(error).splitlines()[0]
+        text = f"the run directory has no program to predict with: it cannot be exported ({why})"
+        warnings.warn(text, Caution, stacklevel=2)
+    else:
+        program_file.write(run, bytes(content))
+
+
+def export(training: Training) -> jax.export.Exported:
+    """Returns the prediction program of a run, or of one member."""
+    learner, data = training.learner, training.data
+    hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in training.hparams}
+    key = jax.ShapeDtypeStruct((), training.key.dtype)
+    state = jax.eval_shape(partial(initial, learner), key, hparams, data)
+    structure, names = jax.tree.structure(state), [*named_leaves(state)]
+    leaves = jax.tree.leaves(state)
+    batch = jax.eval_shape(lambda data: data.in_order(0), data)
+
+    def predict(arrays, inputs):
+        # What the program does not read may be anything.
+        whole = [arrays.get(name, leaf) for name, leaf in zip(names, leaves)]
+        return learner.predict(jax.tree.unflatten(structure, whole), inputs)
+
+    def of(count, platforms):
+        inputs = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), batch["inputs"]
+        )
+        used = _used(predict, dict(zip(names, leaves)), inputs)
+        return jax.export.export(jax.jit(predict), platforms=platforms)(used, inputs)
+
+    (free,) = jax.export.symbolic_shape("examples")
+    here = (jax.default_backend(),)
+    # A network may compute with the number of examples, or with what only one platform has.
+    for count, platforms in ((free, PLATFORMS), (FIXED, PLATFORMS), (free, here)):
+        try:
+            return of(count, platforms)
+        except Exception:
+            continue
+    return of(FIXED, here)
+
+
+def check_network(predictor: Predictor, network: Network, params: Any, state: Any) -> None:
+    """Raises `InvalidValue` unless the outputs of a network are those of the trained one."""
+    inputs = jax.tree.map(_sample, predictor.signature[1])
+    wanted = predictor(inputs, TRIED)
+    outputs = network.apply(params, state, inputs)[0]
+    same = jax.tree.structure(outputs) == jax.tree.structure(wanted)
+    pairs = zip(jax.tree.leaves(outputs), jax.tree.leaves(wanted)) if same else []
+    if not same or not all(x.shape == y.shape and np.allclose(x, y, 1e-2, 1e-3) for x, y in pairs):
+        raise InvalidValue(
+            "load",
+            "the network is not the one that was trained",
+            got=f"outputs {_described(outputs)}, {_first(outputs)}",
+            expected=f"outputs {_described(wanted)}, {_first(wanted)}",
+            fix="Build it with the settings of the run, which loaded.config has",
+        )
+
+
+def _first(outputs: Any) -> str:
+    return np.array2string(np.ravel(jax.tree.leaves(outputs)[0])[:4], precision=4)
+
+
+def _sample(leaf: Any) -> np.ndarray:
+    """Returns a few numbers of the shape and dtype of the inputs of training."""
+    shape = (TRIED, *leaf.shape[1:])
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return np.sin(numbers).astype(leaf.dtype)
+    return (numbers % 2).astype(leaf.dtype)
+
+
+def _used(function: Callable[..., Any], arrays: dict[str, Any], inputs: Any) -> dict[str, Any]:
+    """Returns those arrays that the function reads."""
+    jaxpr = jax.make_jaxpr(function)(arrays, inputs).jaxpr
+    read = {id(var) for equation in jaxpr.eqns for var in equation.invars}
+    read |= {id(var) for var in jaxpr.outvars}
+    return {n: arrays[n] for n, var in zip(sorted(arrays), jaxpr.invars) if id(var) in read}

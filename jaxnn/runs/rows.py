@@ -1,0 +1,48 @@
+"""Predictions for the rows of a file, as a table of plain values."""
+
+import csv as writer
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxnn.checks import InvalidValue
+from jaxnn.data import examples
+from jaxnn.runs._load import Loaded
+from jaxnn.typing import Any
+
+
+def predictions(loaded: Loaded, file: Path) -> tuple[list[str], list[list[Any]]]:
+    """Returns names and rows: what `Columns.decode` gives for a table, else the outputs.
+
+    Args:
+      loaded: a run.
+      file: a table, as `read_table` reads it, if the run was trained on one; or `.npy`, or what
+        `examples` reads.
+
+    Raises:
+      InvalidValue: if the outputs of a row are not one array.
+    """
+    if loaded.columns is not None:
+        table = loaded.predict(file)
+        return list(table.columns), [list(row) for row in table.rows()]
+    inputs = np.load(file) if file.suffix == ".npy" else examples(file)["inputs"]
+    outputs = loaded.predict(inputs)
+    if not isinstance(outputs, np.ndarray):
+        raise InvalidValue(
+            "predict",
+            "the outputs are more than one array",
+            got=f"a {type(outputs).__name__}",
+            expected="an array with a row for each row of the file",
+            fix="Use jaxnn.load(run).predict(inputs)",
+        )
+    flat = outputs.reshape(len(outputs), -1)
+    return [f"output_{place}" for place in range(flat.shape[1])], flat.tolist()
+
+
+def csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns rows as csv, with a header."""
+    text = io.StringIO()
+    writer.writer(text, lineterminator="\n").writerows([names, *rows])
+    return text.getvalue()

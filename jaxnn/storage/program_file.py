@@ -1,0 +1,35 @@
+"""The file of a run's prediction program: its sha256, a line feed, and what `jax.export` wrote."""
+
+import hashlib
+from pathlib import Path
+
+from jaxnn.storage import files
+from jaxnn.storage.json_files import CorruptFile
+
+FILE = "predict.bin"
+
+
+def write(run: Path, content: bytes) -> None:
+    """Writes the program of a run."""
+    files.write(run / FILE, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def read(run: Path) -> bytes | None:
+    """Returns the program of a run, `None` if it has none.
+
+    Raises:
+      CorruptFile: if it is not as it was written.
+    """
+    try:
+        digest, _, content = files.read(run / FILE).partition(b"\n")
+    except FileNotFoundError:
+        return None
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise CorruptFile(
+            "run directory",
+            f"{run / FILE} is corrupt",
+            got=f"{len(content):,} bytes of another digest",
+            expected="the bytes that were written",
+            fix="Delete it: the run writes it again when it resumes",
+        )
+    return content

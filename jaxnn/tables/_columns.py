@@ -1,0 +1,331 @@
+"""How the columns of a table are encoded: fitted on the training part, saved with a run.
+
+>>> from jaxnn.tables import fit_columns
+>>> table = {"size": [1.0, 2.0, 3.0], "city": ["Ulm", "Bonn", "Ulm"], "dear": ["no", "no", "yes"]}
+>>> columns = fit_columns(table, labels="dear")
+>>> columns
+column  kind      encoding                                missing  classes
+size    number    standardized: mean 2, deviation 0.8165        0
+city    category  index of 3, the last for unknown              0  2: Bonn, Ulm
+dear    labels    numbered for classification                   0  2: no, yes
+>>> columns.encode(table)["labels"].tolist()
+[0, 0, 1]
+>>> columns.decode([[2.0, 1.0]]).columns
+['dear', 'probability of no', 'probability of yes']
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxnn import display
+from jaxnn.checks import InvalidValue
+from jaxnn.models import tabular
+from jaxnn.network import Network
+from jaxnn.objectives import Objective
+from jaxnn.tables._read_table import read_table
+from jaxnn.tables.categories import Category
+from jaxnn.tables.kinds import Date, Ignored, Real, Scale, numbers
+from jaxnn.tables.predictions import decoded, num_outputs, objective_of
+from jaxnn.typing import Any
+
+_KINDS = {kind.kind: kind for kind in (Real, Date, Category, Ignored)}
+_ROWS = 1 << 16
+_HEADS = ("column", "kind", "encoding", "missing", "classes")
+
+
+class Examples(dict):
+    """Arrays for training, by field, with the `columns` that encoded them.
+
+    Attributes:
+      columns: what encoded them, and decodes what is predicted of such.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any], columns: "Columns"):
+        super().__init__(arrays)
+        self.columns = columns
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How the columns of a table are encoded and decoded; plain data.
+
+    Attributes:
+      inputs: the columns that are read, in their order.
+      labels: the columns that are predicted.
+      task: `"classification"`, `"regression"` or `"multi_label"`; `None` without labels.
+      weights: the column with the weights of the rows, if there is one.
+      rows: how many rows they were fitted on.
+    """
+
+    inputs: tuple[Real | Date | Category | Ignored, ...]
+    labels: tuple[Real | Category, ...]
+    task: str | None
+    weights: str | None
+    rows: int
+
+    def encode(self, rows: Any, *, labels: bool | None = None, balanced: bool = False) -> Examples:
+        """Returns the arrays of rows, with these as the attribute `columns`.
+
+        Args:
+          rows: whatever `read_table` reads, with the columns that these were fitted on; others are
+            ignored.
+          labels: whether the labels are encoded too; by default if the rows have them.
+          balanced: whether each row weighs `n / (classes * rows of its class)`, by the counts of
+            the training part: for training, and not for evaluation.
+
+        Returns:
+          `inputs`: float32 `[n, features]`, or, with categories that are indices, a dict of
+          `numbers` float32 `[n, features]` and `categories` int32 `[n, columns]`. `labels`: class
+          numbers int32 `[n]`, standardized numbers float32 `[n]` or `[n, columns]`, or marks
+          float32 `[n, columns]`. `weights` float32 `[n]` if there is such a column, or `balanced`.
+
+        Raises:
+          InvalidValue: if a column is lacking, a label is missing or unknown, a weight is negative
+            or missing, or a number cannot be encoded.
+          InvalidType: if a column does not hold what it held in the training part.
+        """
+        table = self._table(rows)
+        names = [label.name for label in self.labels]
+        present = bool(names) and set(names) <= set(table.columns)
+        labels = present if labels is None else labels
+        used = [column for column in self.inputs if not isinstance(column, Ignored)]
+        self._check_present(table, [c.name for c in used] + (names if labels else []))
+        arrays: dict[str, Any] = {"inputs": self._inputs(table, used)}
+        if labels:
+            arrays["labels"] = self._labels(table)
+        weights = self._weights(table) if self.weights in table.columns else None
+        if balanced:
+            self._check_balanced(labels)
+            counts = np.asarray(self.labels[0].counts, np.float64)
+            factors = counts.sum() / (len(counts) * counts)
+            weights = factors[arrays["labels"]] * (1.0 if weights is None else weights)
+        if weights is not None:
+            arrays["weights"] = weights.astype(np.float32)
+        return Examples(arrays, self)
+
+    def decode(self, outputs: Any) -> Any:
+        """Returns a polars `DataFrame` of predictions, a row for each of the outputs.
+
+        Args:
+          outputs: of a network: logits `[n, classes]`, numbers `[n]` or `[n, columns]`, or logits
+            of marks `[n, columns]`.
+
+        Returns:
+          For classes their names, under the name of the label, and the probability of each; for
+          numbers those in the unit of the label; for marks true or false, and the probability.
+        """
+        return decoded(self.labels, self.task, outputs)
+
+    def network(self, hidden: Sequence[int] = (64, 64), **options: Any) -> Network:
+        """Returns `jaxnn.models.tabular` for these columns: an MLP with embeddings of categories.
+
+        Args:
+          hidden: the number of nodes of each hidden layer.
+          options: as in `jaxnn.models.tabular`.
+        """
+        return tabular(self.sizes, hidden, self.outputs, **options)
+
+    def objective(self) -> Objective:
+        """Returns the objective of the labels; errors are reported in the unit of the labels."""
+        return objective_of(self.labels, self.task)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of indices of each category that is one."""
+        return tuple(column.size for column in self.inputs if _is_index(column))
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network for the labels has."""
+        return num_outputs(self.labels, self.task)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the numbers of the inputs, indicators last."""
+        pairs = [c.names for c in self.inputs if not (isinstance(c, Ignored) or _is_index(c))]
+        return tuple(name for place in (0, 1) for pair in pairs for name in pair[place])
+
+    def to_json(self) -> str:
+        """Returns these columns as JSON; `from_json` gives equal ones."""
+        parts = {
+            place: [{"kind": c.kind, **dataclasses.asdict(c)} for c in getattr(self, place)]
+            for place in ("inputs", "labels")
+        }
+        rest = {"format": 1, "task": self.task, "weights": self.weights, "rows": self.rows}
+        return json.dumps({**rest, **parts}, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Columns":
+        """Returns the columns that `to_json` wrote.
+
+        Raises:
+          InvalidValue: if it did not.
+        """
+        try:
+            content = json.loads(text)
+            if content["format"] != 1:
+                raise ValueError(f"format {content['format']}")
+            return cls(
+                tuple(_from_dict(column) for column in content["inputs"]),
+                tuple(_from_dict(column) for column in content["labels"]),
+                content["task"],
+                content["weights"],
+                content["rows"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidValue(
+                "from_json",
+                "the text does not describe columns",
+                got=f"{type(error).__name__}: {error}",
+                expected="what Columns.to_json wrote, format 1",
+                fix="Write it again: columns.to_json()",
+            ) from None
+
+    def _table(self, rows: Any) -> Any:
+        table = read_table(rows)
+        texts = [
+            column.name
+            for column in (*self.inputs, *self.labels)
+            if isinstance(column, Category) and column.dtype == "text"
+            if column.name in table.columns and table[column.name].dtype.is_numeric()
+        ]
+        # Of text that looks like numbers, such as 007, the file has more than the table.
+        if texts and isinstance(rows, str | os.PathLike):
+            return read_table(rows, text=texts)
+        return table
+
+    def _check_present(self, table: Any, names: Sequence[str]) -> None:
+        lacking = [name for name in names if name not in table.columns]
+        if lacking:
+            raise InvalidValue(
+                "encode",
+                "the rows lack columns",
+                got=f"columns {', '.join(table.columns)}",
+                expected=f"also {', '.join(lacking)}",
+                fix="Add them, with None where a value is not known",
+            )
+
+    def _inputs(self, table: Any, used: Sequence[Any]) -> Any:
+        """Returns the inputs; some rows at a time, which stay in the processor's cache."""
+        numbers = np.empty((table.height, len(self.features)), np.float32)
+        indices = np.empty((table.height, len(self.sizes)), np.int32)
+        for start in range(0, table.height, _ROWS):
+            rows = table[start : start + _ROWS]
+            values, indicators, codes = [], [], []
+            for column in used:
+                if _is_index(column):
+                    codes.append(column.indices(rows[column.name]))
+                else:
+                    more, missing = column.encode(rows[column.name])
+                    values += more
+                    indicators += missing
+            for array, columns in ((numbers, values + indicators), (indices, codes)):
+                if columns:
+                    array[start : start + _ROWS] = np.array(columns).T
+        return {"numbers": numbers, "categories": indices} if self.sizes else numbers
+
+    def _labels(self, table: Any) -> np.ndarray:
+        for label in self.labels:
+            column = table[label.name]
+            gaps = column.null_count()
+            if gaps:
+                raise InvalidValue(
+                    "encode",
+                    f"labels are missing in column {label.name!r}",
+                    got=f"{gaps} of {len(column)} rows without one",
+                    expected="a label in every row, for training and evaluation",
+                    fix=f"Drop those rows, table.drop_nulls({label.name!r}), or pass labels=False",
+                )
+        if self.task == "regression":
+            arrays = [label.encode(table[label.name])[0][0] for label in self.labels]
+            return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
+        if self.task == "multi_label":
+            marks = [label.indices(table[label.name]) for label in self.labels]
+        else:
+            marks = [self.labels[0].indices(table[self.labels[0].name])]
+        for label, codes in zip(self.labels, marks):
+            if (codes == len(label.values)).any():
+                row = int(np.argmax(codes == len(label.values)))
+                raise InvalidValue(
+                    "encode",
+                    f"column {label.name!r} holds a label that training has not seen",
+                    got=f"{table[label.name][row]!r} in row {row} (from 0)",
+                    expected="one of " + ", ".join(label.labels),
+                    fix="Split the table with stratify=, or pass labels=False",
+                )
+        return marks[0] if self.task == "classification" else np.stack(marks, 1).astype(np.float32)
+
+    def _weights(self, table: Any) -> np.ndarray:
+        weights = numbers(table[self.weights])
+        if not (weights >= 0).all():
+            raise InvalidValue(
+                "encode",
+                f"weights in column {self.weights!r} are negative or missing",
+                got=f"{weights[~(weights >= 0)][0]}",
+                expected="0 or more in every row",
+                fix="Correct them; 0 leaves a row out",
+            )
+        return weights
+
+    def _check_balanced(self, labels: bool) -> None:
+        if self.task != "classification" or not labels:
+            raise InvalidValue(
+                "encode",
+                "only classes can be balanced",
+                got=f"balanced=True for {self.task if labels else 'rows without labels'}",
+                expected="rows with labels of a classification",
+                fix="Leave balanced= away",
+            )
+
+    def __str__(self) -> str:
+        lines = [_HEADS, *self._cells()]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        sides = "<<<><"
+        return "\n".join(
+            "  ".join(f"{c:{s}{w}}" for c, s, w in zip(line, sides, widths)).rstrip()
+            for line in lines
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return display.block(display.columns(_HEADS, self._cells(), left=3))
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        tasks = {"classification": "numbered", "multi_label": "marks", "regression": "standardized"}
+        rows = [(c.name, c.kind, c.words, f"{c.missing:,}", _classes(c)) for c in self.inputs]
+        for label in self.labels:
+            words = label.words if isinstance(label, Real) else tasks[self.task]
+            words = f"{words} for {self.task.replace('_', ' ')}"
+            rows.append((label.name, "labels", words, f"{label.missing:,}", _classes(label)))
+        if self.weights:
+            rows.append((self.weights, "weights", "as they are", "0", ""))
+        return rows
+
+
+def _is_index(column: Any) -> bool:
+    return isinstance(column, Category) and not column.one_hot
+
+
+def _classes(column: Any) -> str:
+    if not isinstance(column, Category):
+        return ""
+    names = column.labels
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)}: {shown}"
+
+
+def _from_dict(content: dict[str, Any]) -> Any:
+    content = dict(content)
+    kind = _KINDS[content.pop("kind")]
+    if "scale" in content:
+        content["scale"] = Scale(**content["scale"])
+    if "scales" in content:
+        content["scales"] = tuple(Scale(**scale) for scale in content["scales"])
+    content = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return kind(**content)

@@ -1,0 +1,173 @@
+"""One way in for every table: a file, a data frame of any library, or columns by name.
+
+>>> read_table({"size": [1.5, None], "city": ["Bonn", "Ulm"]}).rows()
+[(1.5, 'Bonn'), (None, 'Ulm')]
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue, choice
+from jaxnn.tables.text import check_names, read_text, typed
+from jaxnn.typing import Any
+
+_TEXT = (".csv", ".tsv", ".txt", ".gz")
+_BINARY = {".parquet": "read_parquet", ".arrow": "read_ipc", ".feather": "read_ipc"}
+
+
+def read_table(
+    source: Any,
+    *,
+    delimiter: str | None = None,
+    header: bool | None = True,
+    text: Sequence[str] = (),
+    dates: Mapping[str, str] | None = None,
+    missing: Sequence[str] = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "?"),
+    encoding: str = "utf-8",
+) -> Any:
+    """Returns a table as a polars `DataFrame`, in which missing values, NaN too, are null.
+
+    Args:
+      source: a `.csv`, `.tsv` or `.txt` file (also `.gz`), a `.parquet`, `.arrow` or `.feather`
+        file; a frame of polars (lazy ones are collected), pandas or pyarrow; a dict of columns; or
+        a list of dicts, one for each row.
+      delimiter: what stands between the fields of a text file; without it, whichever of `,`, `;`,
+        tab and `|` cuts all of the first lines into equally many fields.
+      header: whether the first line of a text file names the columns. With `None` or `False` they
+        are `column_1`, `column_2`, ...
+      text: columns of a text file that stay text, such as postal codes with leading zeros.
+      dates: formats of columns that are not written as `2026-11-28`: `{"day": "%d/%m/%Y"}`.
+      missing: what stands for a missing value in a text file.
+      encoding: of a text file.
+
+    Raises:
+      InvalidValue: if a file cannot be read or is empty, its rows differ in length, its header is
+        all numbers, or names of columns are missing or repeated; or if polars is not installed.
+      InvalidType: if the source is no table, or a column mixes types.
+    """
+    polars = import_polars("read_table")
+    if isinstance(source, str | os.PathLike):
+        path = Path(source).expanduser()
+        choice("read_table", "the ending of the path", path.suffix, (*_TEXT, *_BINARY))
+        if path.suffix in _TEXT:
+            table = read_text(polars, path, delimiter, bool(header), text, missing, encoding, dates)
+        else:
+            table = _binary(polars, path)
+    elif isinstance(source, polars.LazyFrame):
+        table = source.collect()
+    elif isinstance(source, polars.DataFrame):
+        table = source
+    elif type(source).__module__.startswith("pyarrow"):
+        table = polars.from_arrow(source)
+    elif hasattr(source, "columns") and hasattr(source, "dtypes"):
+        names = [str(name) for name in source.columns]
+        check_names(names)
+        table = polars.DataFrame(
+            [_column(polars, name, _pandas(source.iloc[:, i])) for i, name in enumerate(names)]
+        )
+    elif isinstance(source, Mapping) and source:
+        table = _of_columns(polars, source)
+    elif isinstance(source, Sequence) and source and all(isinstance(r, Mapping) for r in source):
+        names = list(dict.fromkeys(name for row in source for name in row))
+        table = _of_columns(polars, {name: [row.get(name) for row in source] for name in names})
+    else:
+        raise InvalidType(
+            "read_table",
+            "the source is not a table",
+            got=f"a {type(source).__name__}",
+            expected="the path of a csv, parquet or Arrow file, a data frame, a dict of columns or"
+            " a list of dicts",
+            fix="Pass, say, {'size': sizes, 'city': cities}",
+        )
+    for name, pattern in (dates or {}).items():
+        choice("read_table", "a column of dates", name, table.columns)
+        table = table.with_columns(typed(polars, table[name], {name: pattern}))
+    return table.with_columns(polars.selectors.float().fill_nan(None))
+
+
+def import_polars(where: str) -> Any:
+    """Returns the module polars; raises `InvalidValue`, with what to install, if there is none."""
+    try:
+        import polars
+    except ImportError:
+        raise InvalidValue(
+            where,
+            "tables are read by polars, which is not installed",
+            got="no module named polars",
+            expected="the extra [data] of jaxnn",
+            fix="pip install 'jaxnn-toolkit[data]'",
+        ) from None
+    return polars
+
+
+def _binary(polars: Any, path: Path) -> Any:
+    try:
+        return getattr(polars, _BINARY[path.suffix])(path)
+    except (OSError, polars.exceptions.PolarsError) as error:
+        raise InvalidValue(
+            "read_table",
+            f"{path.name} cannot be read",
+            got=f"{path} ({str(error).splitlines()[0]})",
+            expected=f"a whole {path.suffix} file",
+            fix="Correct the path, or write the file again",
+        ) from None
+
+
+def _of_columns(polars: Any, columns: Mapping[Any, Any]) -> Any:
+    check_names([str(name) for name in columns])
+    table = [_column(polars, str(name), values) for name, values in columns.items()]
+    if len({len(column) for column in table}) > 1:
+        raise InvalidValue(
+            "read_table",
+            "the columns differ in length",
+            got=", ".join(f"{column.name} with {len(column)} rows" for column in table),
+            expected="one value for each row in every column",
+            fix="Write None where a value is missing",
+        )
+    return polars.DataFrame(table)
+
+
+def _column(polars: Any, name: str, values: Any) -> Any:
+    """Returns a column of anything that holds one value for each row; masked ones are missing."""
+    if isinstance(values, polars.Series):
+        return values.alias(name)
+    hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    if hidden is not None or hasattr(values, "__array__"):
+        values = np.asarray(values)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+        if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8):
+            values = values.astype(np.float32 if values.dtype.itemsize < 4 else np.float64)
+        if values.dtype.kind in "mM":
+            values = values.astype(f"{values.dtype.kind}8[us]")
+    if isinstance(values, np.ndarray) and values.dtype.kind in "OUS":
+        values = values.tolist()
+    try:
+        if np.ndim(values) != 1:
+            raise TypeError(f"{np.ndim(values)} axes")
+        column = polars.Series(name, values)
+    except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError) as error:
+        raise InvalidType(
+            "read_table",
+            f"column {name!r} cannot be read",
+            got=f"a {type(values).__name__} ({str(error).splitlines()[0]})",
+            expected="one number, text, boolean or date for each row, all of one type",
+            fix="Convert its values to one type: [str(value) for value in values]",
+        ) from None
+    if hidden is not None and hidden.any():
+        column = polars.select(
+            polars.when(polars.Series(hidden)).then(None).otherwise(column).alias(name)
+        ).to_series()
+    return column
+
+
+def _pandas(column: Any) -> Any:
+    """Returns a column of pandas for NumPy, or as a list with `None` where a value is missing."""
+    kind = getattr(column.dtype, "kind", "O")
+    if isinstance(column.dtype, np.dtype) and kind in "biufmM":
+        return column.to_numpy()
+    if kind == "M":  # with a time zone: the same instants, in UTC
+        return column.to_numpy("datetime64[ns]")
+    return column.astype(object).where(column.notna(), None).tolist()

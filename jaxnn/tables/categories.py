@@ -1,0 +1,137 @@
+"""Names as numbers: the categories of a column, numbered in their order, or one-hot.
+
+They are those of scikit-learn's `OrdinalEncoder` and `OneHotEncoder(handle_unknown="ignore")`.
+
+>>> import polars
+>>> cities = Category.fit(polars.Series("city", ["Ulm", "Bonn", "Ulm"]))
+>>> cities.values, cities.indices(polars.Series(["Ulm", "Jena", None])).tolist()
+(('Bonn', 'Ulm'), [1, 2, 2])
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from jaxnn.checks import InvalidType
+from jaxnn.typing import Any
+
+
+@dataclass(frozen=True)
+class Category:
+    """A column of names: numbered from 0 in their order, or one-hot.
+
+    The index after the known ones stands for what training has not seen. One-hot, that is a row of
+    zeros.
+
+    Attributes:
+      name: of the column.
+      values: the names in their order, `None` last if some were missing in the training part.
+      dtype: of what they are names: `"text"`, `"whole"`, `"real"` or `"boolean"`.
+      one_hot: whether it becomes a column of 0 and 1 for each name.
+      missing: how many were missing in the training part.
+      counts: how often each name occurs in the training part.
+    """
+
+    kind: ClassVar[str] = "category"
+    name: str
+    values: tuple[str | int | float | bool | None, ...]
+    dtype: str
+    one_hot: bool
+    missing: int
+    counts: tuple[int, ...]
+
+    @classmethod
+    def fit(cls, column: Any, one_hot: bool = False) -> "Category":
+        """Returns the kind of a column of the training part."""
+        dtype = category_dtype(column)
+        counted = _cast(column, dtype).rename("value").value_counts().sort("value", nulls_last=True)
+        values, counts = tuple(counted["value"].to_list()), tuple(counted["count"].to_list())
+        return cls(column.name, values, dtype, one_hot, column.null_count(), counts)
+
+    @property
+    def size(self) -> int:
+        """The number of indices: those of the names, and one for what training has not seen."""
+        return len(self.values) + 1
+
+    def indices(self, column: Any) -> np.ndarray:
+        """Returns the index of each row, int32."""
+        import polars
+
+        values, unknown = _cast(column, self.dtype), len(self.values)
+        known = polars.Series([value for value in self.values if value is not None])
+        numbers = polars.Series(np.arange(len(known), dtype=np.int32))
+        codes = values.replace_strict(known, numbers, default=unknown, return_dtype=polars.Int32)
+        codes = codes.to_numpy().copy()
+        # What a cast has lost is unknown, and not missing.
+        absent = (values.is_null() & column.is_null()).to_numpy()
+        codes[absent] = unknown - (None in self.values)
+        return codes
+
+    def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns `(a column for each name, [])`."""
+        codes = self.indices(column)
+        return [(codes == i).astype(np.float32) for i in range(len(self.values))], []
+
+    @property
+    def names(self) -> tuple[list[str], list[str]]:
+        """The names of the columns of a one-hot category."""
+        return [f"{self.name} = {value}" for value in self.labels], []
+
+    @property
+    def labels(self) -> list[str]:
+        """The names as text."""
+        return ["missing" if value is None else str(value) for value in self.values]
+
+    @property
+    def words(self) -> str:
+        """The encoding in words."""
+        how = "one-hot" if self.one_hot else f"index of {self.size}, the last for unknown"
+        return how + ("; missing is a name" if self.missing else "")
+
+
+def category_dtype(column: Any) -> str:
+    """Returns of what type the names of a category are."""
+    import polars
+
+    dtype = column.dtype
+    if dtype == polars.Boolean:
+        return "boolean"
+    if dtype.is_integer():
+        return "whole"
+    if dtype.is_numeric():
+        return "real"
+    if dtype.is_temporal() or dtype in (
+        polars.String,
+        polars.Categorical,
+        polars.Enum,
+        polars.Null,
+    ):
+        return "text"
+    raise InvalidType(
+        "fit_columns",
+        f"column {column.name!r} cannot be read",
+        got=f"a column of {dtype}",
+        expected="numbers, text, booleans or dates",
+        fix=f"Leave it out: ignore=[{column.name!r}]",
+    )
+
+
+def _cast(column: Any, dtype: str) -> Any:
+    """Returns a column in the type of a category's names; what has no such value is null."""
+    import polars
+
+    if dtype == "text":
+        return column.cast(polars.String)
+    if dtype == "boolean" and column.dtype == polars.String:
+        words = column.str.to_lowercase()
+        known = polars.Series(["true", "false"])
+        return (words == "true").set(~words.is_in(known).fill_null(False), None)
+    target = {"whole": polars.Int64, "real": polars.Float64, "boolean": polars.Boolean}[dtype]
+    if column.dtype == polars.Boolean and dtype == "whole":
+        return column.cast(polars.Int64)
+    cast = column.cast(target, strict=False)
+    if column.dtype.is_numeric():  # 1.5 is not the name 1, and 2 is not true
+        same = cast.cast(column.dtype, strict=False) == column
+        cast = cast.set(~same.fill_null(True), None)
+    return cast

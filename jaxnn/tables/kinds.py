@@ -1,0 +1,278 @@
+"""What becomes of a column that is no category: a number, numbers of a date, or nothing.
+
+Each kind is fitted on the column of the training part, is plain data afterwards, and encodes the
+same column of other rows. Numbers are those of scikit-learn's `StandardScaler`, then
+`SimpleImputer(add_indicator=True)`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.formatting import brief
+from jaxnn.tables.text import typed
+from jaxnn.typing import Any, Callable
+
+
+def _days(column: Any) -> Any:
+    """Returns the time of the day, in days."""
+    seconds = column.dt.epoch("s") % 86400
+    return seconds / 86400
+
+
+def _cycle(turns: Any) -> tuple[Any, Any]:
+    """Returns places on a circle, on which 23:59 is beside 0:00."""
+    return (2 * np.pi * turns).sin(), (2 * np.pi * turns).cos()
+
+
+# What a column of dates may become; hours and what is smaller only of times.
+PARTS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "time": lambda column: (column.dt.epoch("us") / 1e6,),  # seconds
+    "year": lambda column: (column.dt.year(),),
+    "month": lambda column: (column.dt.month(),),
+    "day": lambda column: (column.dt.day(),),
+    "weekday": lambda column: (column.dt.weekday(),),  # Monday is 1
+    "day_of_year": lambda column: (column.dt.ordinal_day(),),
+    "hour": lambda column: (column.dt.hour(),),
+    "minute": lambda column: (column.dt.minute(),),
+    "time_of_day": lambda column: _cycle(_days(column)),
+    "time_of_week": lambda column: _cycle((column.dt.weekday() - 1 + _days(column)) / 7),
+    "time_of_year": lambda column: _cycle((column.dt.ordinal_day() - 1 + _days(column)) / 365.25),
+}
+_CYCLES = ("time_of_day", "time_of_week", "time_of_year")
+OF_TIMES = ("hour", "minute", "time_of_day")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A mean and a deviation, in float64, and what stands for a missing number.
+
+    Attributes:
+      mean: of the numbers of the training part.
+      deviation: their standard deviation (over n); 1 where all are equal.
+      fill: what a missing number is replaced by.
+    """
+
+    mean: float
+    deviation: float
+    fill: float
+
+    @classmethod
+    def fit(cls, column: Any, fill: str = "mean") -> "Scale":
+        """Returns the scale of a column of numbers, some of which may be missing."""
+        column = as_numbers(column)
+        mean, deviation, low, high = column.mean(), column.std(ddof=0), column.min(), column.max()
+        if np.isinf([low, high]).any():
+            raise infinite(column)
+        if low == high:
+            mean, deviation = low, 1.0
+        return cls(mean, deviation, mean if fill == "mean" else column.median())
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Returns the numbers in deviations from the mean, float32; what is missing is filled."""
+        missing = np.isnan(values)
+        values = np.where(missing, self.fill, values) if missing.any() else values
+        return ((values - self.mean) / self.deviation).astype(np.float32)
+
+    def decode(self, values: np.ndarray) -> np.ndarray:
+        """Returns encoded numbers in their own unit, float64."""
+        return np.asarray(values, np.float64) * self.deviation + self.mean
+
+
+@dataclass(frozen=True)
+class Real:
+    """A column of numbers: standardized, with an indicator if some are missing in training.
+
+    Attributes:
+      name: of the column.
+      scale: its mean, deviation and fill.
+      missing: how many were missing in the training part.
+    """
+
+    kind: ClassVar[str] = "number"
+    name: str
+    scale: Scale
+    missing: int
+
+    @classmethod
+    def fit(cls, column: Any, fill: str) -> "Real":
+        """Returns the kind of a column of the training part."""
+        real = cls(column.name, Scale.fit(column, fill), column.null_count())
+        real._check_exact(column)
+        return real
+
+    def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns `([numbers], [indicator])`, the second empty if none was missing in training."""
+        values = numbers(column)
+        self._check_exact(column)
+        return [self.scale.encode(values)], [
+            np.isnan(values).astype(np.float32)
+        ] if self.missing else []
+
+    def _check_exact(self, column: Any) -> None:
+        """Raises where float32 takes two whole numbers for one."""
+        if not column.dtype.is_integer() or column.null_count() == len(column):
+            return
+        low, high = column.min(), column.max()
+        # A float32 has 24 bits, a float64 53.
+        if max(high - self.scale.mean, self.scale.mean - low) < 2**22 and max(-low, high) < 2**52:
+            return
+        rounded = np.rint(self.scale.decode(self.scale.encode(numbers(column))))
+        back = type(column)(column.name, rounded).cast(column.dtype, strict=False)
+        wrong = ((back != column).fill_null(True)) & column.is_not_null()
+        if wrong.any():
+            raise InvalidValue(
+                "fit_columns",
+                f"column {self.name!r} holds whole numbers that float32 cannot tell apart",
+                got=f"{column.filter(wrong)[0]}, in a column from {low} to {high}",
+                expected="whole numbers of at most 24 bits from the smallest to the largest",
+                fix=f"Leave it out, ignore=[{self.name!r}], or give it as a category,"
+                f" kinds={{{self.name!r}: 'category'}}, or as float64 where rounding is meant",
+            )
+
+    @property
+    def names(self) -> tuple[list[str], list[str]]:
+        """The names of the numbers and of the indicator."""
+        return [self.name], [f"{self.name} is missing"] if self.missing else []
+
+    @property
+    def words(self) -> str:
+        """The encoding in words."""
+        scale = f"mean {brief(self.scale.mean)}, deviation {brief(self.scale.deviation)}"
+        filled = f"; missing: {brief(self.scale.fill)}, and an indicator" if self.missing else ""
+        return f"standardized: {scale}{filled}"
+
+
+@dataclass(frozen=True)
+class Date:
+    """A column of dates or times: some of its parts as standardized numbers.
+
+    Attributes:
+      name: of the column.
+      parts: names among `PARTS`.
+      scales: the scale of each of their numbers.
+      missing: how many were missing in the training part.
+    """
+
+    kind: ClassVar[str] = "date"
+    name: str
+    parts: tuple[str, ...]
+    scales: tuple[Scale, ...]
+    missing: int
+
+    @classmethod
+    def fit(cls, column: Any, parts: tuple[str, ...], fill: str) -> "Date":
+        """Returns the kind of a column of the training part."""
+        scales = tuple(Scale.fit(each, fill) for part in parts for each in PARTS[part](column))
+        return cls(column.name, parts, scales, column.null_count())
+
+    def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns `(numbers, [indicator])`, the second empty if none was missing in training."""
+        if not column.dtype.is_temporal():
+            column = as_dates(column)
+        each = [number for part in self.parts for number in PARTS[part](column)]
+        encoded = [scale.encode(numbers(number)) for scale, number in zip(self.scales, each)]
+        missing = column.is_null().to_numpy().astype(np.float32)
+        return encoded, [missing] if self.missing else []
+
+    @property
+    def names(self) -> tuple[list[str], list[str]]:
+        """The names of the numbers and of the indicator."""
+        indicator = [f"{self.name} is missing"] if self.missing else []
+        ends = {part: ("",) for part in PARTS} | dict.fromkeys(_CYCLES, (" sine", " cosine"))
+        return [f"{self.name} ({p}{end})" for p in self.parts for end in ends[p]], indicator
+
+    @property
+    def words(self) -> str:
+        """The encoding in words."""
+        return ", ".join(self.parts) + ": standardized" + "; an indicator" * bool(self.missing)
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A column that training does not read.
+
+    Attributes:
+      name: of the column.
+      reason: why.
+      missing: how many were missing in the training part.
+    """
+
+    kind: ClassVar[str] = "left out"
+    name: str
+    reason: str
+    missing: int
+
+    @property
+    def words(self) -> str:
+        """The reason in words."""
+        return self.reason
+
+
+def numbers(column: Any) -> np.ndarray:
+    """Returns a column as float64 in which what is missing is NaN.
+
+    Raises:
+      InvalidType: if it does not hold numbers.
+      InvalidValue: if one is infinite.
+    """
+    column = as_numbers(column)
+    values = (column.fill_null(np.nan) if column.null_count() else column).to_numpy()
+    if np.isinf(values).any():
+        raise infinite(column)
+    return values
+
+
+def infinite(column: Any) -> InvalidValue:
+    """Returns what is said of a column with numbers that are not finite."""
+    wrong = column.filter(column.is_infinite())
+    return InvalidValue(
+        "columns",
+        f"column {column.name!r} holds a number that is not finite",
+        got=f"{wrong[0]} in {len(wrong)} rows",
+        expected="finite numbers, or missing ones",
+        fix="Correct it, or write it as missing",
+    )
+
+
+def as_numbers(column: Any) -> Any:
+    """Returns a column as float64; raises `InvalidType` if it does not hold numbers."""
+    import polars
+
+    if column.dtype == polars.String:
+        read = column.str.strip_chars().cast(polars.Float64, strict=False)
+        if read.null_count() == column.null_count():
+            column = read.fill_nan(None)
+    if column.dtype in (polars.Null, polars.Boolean):
+        column = column.cast(polars.Float64)
+    if column.dtype == polars.Duration:
+        column = column.dt.total_microseconds() / 1e6
+    if not column.dtype.is_numeric():
+        raise InvalidType(
+            "columns",
+            f"column {column.name!r} does not hold numbers",
+            got=f"{column.dtype}, such as {column.drop_nulls().head(1).to_list()}",
+            expected="numbers, as in the rows that the columns were fitted on",
+            fix="Correct those values, or write them as missing",
+        )
+    return column.cast(polars.Float64)
+
+
+def as_dates(column: Any) -> Any:
+    """Returns a column of text as dates; raises `InvalidType` if a value is none."""
+    import polars
+
+    dates = column if column.dtype == polars.Null else typed(polars, column, {})
+    if dates.null_count() == len(dates):
+        return dates.cast(polars.Datetime)
+    if not dates.dtype.is_temporal():
+        raise InvalidType(
+            "columns",
+            f"column {column.name!r} does not hold dates",
+            got=f"{column.dtype}, such as {column.drop_nulls().head(1).to_list()}",
+            expected="dates, as in the rows that the columns were fitted on",
+            fix="Write them as 2026-11-28, or read them by read_table(..., dates=...)",
+        )
+    return dates
