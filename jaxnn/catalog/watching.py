@@ -174,8 +174,9 @@ def _planned_steps(path: Path) -> int | None:
 
 def _rate(rows: list[dict[str, Any]]) -> float | None:
     """Returns steps per second over the reports."""
-    first = rows[0] if len(rows) > 1 else {"step": 0, "seconds": 0.0}
-    last = rows[-1] if rows else first
+    if len(rows) < 2:  # the time until the first report has that of compiling in it
+        return None
+    first, last = rows[0], rows[-1]
     began, ended = (finite(row.get("seconds")) for row in (first, last))
     if began is None or ended is None or ended <= began:
         return None

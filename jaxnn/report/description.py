@@ -55,14 +55,14 @@ def _chosen(source: Source) -> Markup | None:
 
 @section("speed", "Time and memory")
 def _speed(source: Source) -> Markup | None:
-    """What it took on this machine. Compiling happens once, and counts only in the time in all;
-    steps in a second are those between the first chunk of steps and the last.
+    """What it took on this machine. Compiling happens once, and is a part of the time in all; steps
+    in a second are those between the first chunk of steps and the last, without it.
     """
     speed = source.contents.speed
-    compilations = speed.get("compilations", "?")
+    programs = f"{speed.get('compilations', '?')} programs"
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     places = (
-        ("compiled", "compile_seconds", lambda v: f"{compilations} programs, {time(v)}"),
+        ("of that, waiting for compilation", "compile_seconds", lambda v: f"{time(v)}, {programs}"),
         ("training steps in a second, without compiling", "steps_per_second", _rate),
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),

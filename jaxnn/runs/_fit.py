@@ -140,7 +140,7 @@ def fit(
     directory = None if out is None else destination(out)
     speed = Speed(training)
     with open_output(training, directory, hparams, saving) as output:
-        history = History(training, output.restored)
+        history = History(training, output.restored, speed.began)
         progress = start = _start(training, output, quiet)
         with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:
 

@@ -22,11 +22,11 @@ class History:
       status: that of the last report.
     """
 
-    def __init__(self, training: Training, restored: RestoredRun | None):
+    def __init__(self, training: Training, restored: RestoredRun | None, began: float):
         self.training = training
         self.rows: list[dict[str, Any]] = restored.rows if restored else []
         self.status: Any = _plain(restored.trial.status) if restored else RUNNING
-        self.began = time.perf_counter() - (restored.seconds if restored else 0.0)
+        self.began = began - (restored.seconds if restored else 0.0)
         members = training.layout.members
         self.members = {} if members is None else {"members": members}
 

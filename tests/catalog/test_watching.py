@@ -103,7 +103,7 @@ def test_of_a_sweep_its_groups_are_seen_one_after_the_other(place, capsys):
         assert [each.status for each in looks] == ["done"]
     assert main(["watch", str(place)]) == 0
     *groups, end = capsys.readouterr().out.splitlines()
-    form = "{}, after {}: step 4, train/loss 0.375 (best 0.25), 4 steps/s"
+    form = "{}, after {}: step 4, train/loss 0.375 (best 0.25)"
     assert groups == [form.format("hidden=4", "0 groups"), form.format("hidden=5", "1 group")]
     assert end == "done with 6 runs in 7.2 s"
 
