@@ -2,8 +2,11 @@
 
 import threading
 
+import jax
+import optax
 import pytest
 
+import jaxnn
 from jaxnn.driver import speed
 from jaxnn.driver.speed import Speed
 
@@ -11,10 +14,13 @@ from jaxnn.driver.speed import Speed
 @pytest.fixture
 def clock(monkeypatch):
     """Returns the time of day, as a list of one number, and a `Speed` with no compilations yet."""
+    data = jaxnn.resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
+    line = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1))
+    training = jaxnn.train(line, data, steps=4, key=jax.random.key(0))
     now = [0.0]
     monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(speed, "_compilations", [])
-    return now, Speed(None)
+    return now, Speed(training)
 
 
 def compile_until(now, end, *, other=False):
