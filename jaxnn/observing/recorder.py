@@ -212,13 +212,11 @@ def record_best(run: Path, training: Training, state: Any) -> None:
     kind, data = kind_of(training, state)[0], probe_data(training)
     most = MOST if training.evaluations else PROBED
     predictions = final_predictions(training.learner, state, data, kind, most)
-    confusion = predictions.get("confusion")
     about = {
         "format": recording.FORMAT,
         "moments": [],
         "probe": {"of": next(iter(training.evaluations), "train")},
         "kind": kind,
-        "classes": None if confusion is None else len(confusion),
     }
     folder = run / recording.FOLDER
     folder.mkdir(exist_ok=True)

@@ -34,7 +34,7 @@ def _parts(source: Source) -> Markup | None:
 
 @section("hyperparameters", "What was chosen")
 def _chosen(source: Source) -> Markup | None:
-    """People set hyper-parameters before the training, as the training sets the weights."""
+    """Hyper-parameters: people set them before the training, as the training sets the weights."""
     known = source.contents.newest.get("identity", {})
     shown = source.config or {n: known[n] for n in ("steps", "batch_size") if n in known}
     if not shown:

@@ -29,7 +29,7 @@ def sections(source: Source) -> list[Section]:
 
 @section("curves", "How the training went")
 def _curves(source: Source) -> Markup | None:
-    """Each curve goes from the first training step to the last. The loss is what training makes
+    """Learning curves go from the first training step to the last. The loss is what training makes
     small: how wrong the network is.
     """
     if not source.rows:
@@ -40,10 +40,13 @@ def _curves(source: Source) -> Markup | None:
 
 @section("confusion", "What it takes for what")
 def _confusion(source: Source) -> Markup | None:
-    """A row for what an example is, a column for what the network says it is: what is right stands
-    on the diagonal, and anything beside it is a mistake.
+    """The confusion matrix: a row for what an example is, a column for what the network says it is.
+    What is right stands on the diagonal, and anything beside it is a mistake.
     """
-    counts = source.recorded.end.get("confusion")
+    counts, outputs = map(source.recorded.end.get, ("confusion", "worst/outputs"))
+    if counts is None and outputs is not None:
+        words = f"Left out: {outputs.shape[-1]:,} classes are too many to record."
+        return element("p", words, class_="missing")
     if counts is None or counts.ndim != 2 or not counts.sum():
         return None
     names = names_of(source.recorded.about)
@@ -62,8 +65,8 @@ def _confusion(source: Source) -> Markup | None:
 
 @section("fit", "What it says, and what is so")
 def _fit(source: Source) -> Markup | None:
-    """Each point is a held-out example: to the right what it is, upwards what the network says. On
-    the line both are the same.
+    """Predictions over labels: each point is a held-out example, to the right what it is, upwards
+    what the network says. On the line both are the same.
     """
     end = source.recorded.end
     if source.recorded.about.get("classes") or not {"truth", "predicted"} <= end.keys():
