@@ -149,7 +149,9 @@ def test_an_interrupted_run_shows_its_best_state_so_far(stopped, tmp_path):
     watch = {"metric": "test/loss", "better": None, "margin": 0.0}
     step = outcome.best_steps(rows, watch)
     assert step == min(rows, key=lambda row: row["test/loss"])["step"]
-    many = [{**row, "test/loss": [row["test/loss"], -row["test/loss"]]} for row in rows]
+    many = [
+        {"step": row["step"], "test/loss": [row["test/loss"], -row["test/loss"]]} for row in rows
+    ]
     worst = max(rows, key=lambda row: row["test/loss"])["step"]
     assert outcome.best_steps(many, watch) == [step, worst]
     assert outcome.best_steps([{"step": 3, "test/loss": None}], watch) == 0
