@@ -35,6 +35,7 @@ from jaxnn.driver.members import (
     check_room,
     check_selection,
     counted,
+    directed,
     laid_out,
     watched,
 )
@@ -123,6 +124,7 @@ def train(
             evaluated_metrics = jax.eval_shape(partial(evaluated, learner), state, part, 0)
             _check_metrics("evaluate", evaluated_metrics)
         reported |= prefix_names(name, evaluated_metrics)
+    directions = {name: _direction(name, metric) for name, metric in reported.items()}
     execution = execution or Execution()
     form = execution.form or best_form(program)
     training = Training(
@@ -138,8 +140,8 @@ def train(
         program=program,
         metrics=metrics,
         names=list(reported),
-        watch=watched(watch, {name: _direction(name, each) for name, each in reported.items()}),
-        select=select,
+        watch=watched(watch, directions),
+        select=directed(select, directions),
         layout=laid_out(members, execution, form),
         width=execution.width,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice, kind, number, positive_integer
 from jaxnn.driver.chunks import Training
-from jaxnn.driver.trial import Watch
+from jaxnn.driver.trial import Select, Watch
 from jaxnn.loop._run import Form
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.layout import Layout
@@ -163,6 +163,26 @@ def watched(watch: Watch | str | None, directions: Mapping[str, Better | None]) 
             " the metric with mean(numbers, weights, better=...)",
         )
     return replace(watch, better=better)
+
+
+# The attribute of a selection that ranks by a metric and leaves its direction to that.
+OPEN = "open_direction"
+
+
+def directed(select: Select | None, directions: Mapping[str, Better | None]) -> Select | None:
+    """Returns the selection, with the direction of its metric if it has left that open."""
+    metric, again = getattr(select, OPEN, (None, None))
+    if metric not in directions:
+        return select
+    if directions[metric] is None:
+        raise InvalidValue(
+            "train",
+            f"nothing says which values of {metric} are good",
+            got=f"a selection by {metric!r}, whose metric has better=None",
+            expected="a metric that says it, as all in jaxnn.metrics do, or a selection that does",
+            fix="Pass lower=True or lower=False to the selection",
+        )
+    return again(lower=directions[metric] == "lower")
 
 
 def check_room(training: Training) -> None:

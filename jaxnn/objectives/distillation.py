@@ -67,7 +67,16 @@ def distill(
     def metrics(outputs, batch):
         same = jnp.argmax(outputs, -1) == jnp.argmax(batch["teacher"], -1)
         agreement = measures.mean(same, weights_of(batch, same), better="higher")
-        return {**base.metrics(outputs, batch), "agreement": agreement}
+        others = base.metrics(outputs, batch)
+        if "agreement" in others:
+            raise InvalidValue(
+                "distill",
+                "the base reports a metric of the name that distill gives its own",
+                got="a metric named 'agreement'",
+                expected="another name",
+                fix="Name it, say, 'own_agreement'",
+            )
+        return {**others, "agreement": agreement}
 
     return Objective(shield(loss), shield(metrics), prepare, base.check)
 

@@ -202,6 +202,8 @@ def _small(seen: dict[str, Array]) -> dict[str, Array]:
 
 EXAMPLES = 8  # of the best, the worst and the most uncertain
 MOST = 10_000  # examples at most
+NUMBERS = 1 << 24  # outputs of all of them together
+CLASSES = 1000  # at most, of which the confusion is counted
 POINTS = 1000  # of them those that a picture of truth and prediction has
 LARGEST = 65_536  # bytes of an example that is recorded
 
@@ -211,9 +213,9 @@ def final_predictions(
 ) -> dict[str, np.ndarray]:
     """Returns arrays by name, as `jaxnn.storage.recording` writes them.
 
-    For classification the confusion matrix, and the examples with the highest loss, the lowest,
-    and the least difference between the two likeliest classes. For regression the true and the
-    predicted numbers, the first of each example.
+    For classification the confusion matrix, of up to `CLASSES`, and the examples with the highest
+    loss, the lowest, and the least difference between the two likeliest classes. For regression
+    the true and the predicted numbers, the first of each example.
 
     Args:
       learner: of the run.
@@ -225,6 +227,8 @@ def final_predictions(
     if kind == "other":
         return {}
     count = min(most, data.num_examples)
+    wide = jax.eval_shape(partial(_answers, learner), state, data, spread(data, 1))[0].size
+    count = max(1, min(count, NUMBERS // max(1, wide)))
     index = spread(data, count)
     answer = partial(_answers, learner, state, data)
     outputs, labels, weights = in_batches(answer, index, min(data.batch_size, count))
@@ -250,11 +254,12 @@ def _classified(
     shifted = outputs - outputs.max(-1, keepdims=True)
     chances = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
     loss = np.log(np.exp(shifted).sum(-1)) - shifted[rows, labels]
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, outputs.argmax(-1)), 1)
+    arrays: dict[str, np.ndarray] = {}
+    if classes <= CLASSES:
+        arrays["confusion"] = np.zeros((classes, classes), np.int64)
+        np.add.at(arrays["confusion"], (labels, outputs.argmax(-1)), 1)
     likeliest = np.sort(chances, -1)
     orders = {"worst": -loss, "best": loss, "uncertain": likeliest[:, -1] - likeliest[:, -2]}
-    arrays: dict[str, np.ndarray] = {"confusion": confusion}
     for name, order in orders.items():
         chosen = np.argsort(order, kind="stable")[:EXAMPLES]
         fields = {"index": index, "labels": labels, "outputs": outputs, "loss": loss}

@@ -10,17 +10,19 @@ another. Trials come in any order, and some slots are empty: what is decided sho
 
 import math
 from collections.abc import Mapping
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidType, InvalidValue, choice, number, positive, positive_integer
+from jaxnn.driver.members import OPEN
 from jaxnn.driver.trial import Select, Trial
 from jaxnn.loop._population import where
 from jaxnn.loop.statuses import DIVERGED, DROPPED, EMPTY, RUNNING
 from jaxnn.metrics import lower_is_better
 from jaxnn.scale.layout import rows
-from jaxnn.typing import Array, Bool, Int
+from jaxnn.typing import Array, Bool, Callable, Int
 
 
 def successive_halving(
@@ -37,7 +39,7 @@ def successive_halving(
       metric: the metric that decides, `"test/accuracy"`.
       steps: how long the last member trains.
       keep: the share of the members that survives.
-      lower: whether lower is better; by default as the metric's name says.
+      lower: whether lower is better; by default as the metric itself says.
 
     Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter
     Optimization, AISTATS 2016, algorithm 1, https://arxiv.org/abs/1502.07943.
@@ -58,7 +60,7 @@ def successive_halving(
         dropped = running & (ranks(trials, metric, running, lower) >= left)
         return trials._replace(status=jnp.where(dropped, jnp.int8(DROPPED), trials.status))
 
-    return select
+    return _open(select, metric, lower, partial(successive_halving, metric, steps, keep=keep))
 
 
 def population_based_training(
@@ -81,7 +83,7 @@ def population_based_training(
       explore: the hyper-parameters to change, with the least and the greatest value of each.
       share: how many are replaced each time, at most a half.
       factors: what a hyper-parameter is multiplied by.
-      lower: whether lower is better; by default as the metric's name says.
+      lower: whether lower is better; by default as the metric itself says.
 
     Raises:
       InvalidValue: if a number is out of range, or a hyper-parameter to explore was not given.
@@ -141,6 +143,14 @@ def population_based_training(
             parent=jnp.where(loses, trials.member[source], trials.member),
         )
 
+    again = partial(population_based_training, metric, explore, share=share, factors=factors)
+    return _open(select, metric, lower, again)
+
+
+def _open(select: Select, metric: str, lower: bool | None, again: Callable[..., Select]) -> Select:
+    """Marks a selection whose direction is open; `train` asks the metric for it."""
+    if lower is None:
+        setattr(select, OPEN, (metric, cache(again)))
     return select
 
 

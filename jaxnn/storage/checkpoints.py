@@ -9,8 +9,10 @@ corrupt one is moved to `quarantine`, never deleted, and the next older one is u
 deleted only after a newer one has been read back.
 """
 
+import errno
 import itertools
 import math
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn.checks import number, positive_integer
+from jaxnn.formatting import amount
 from jaxnn.storage import files
 from jaxnn.storage.engine import read_arrays, write_arrays
 from jaxnn.storage.manifest import (
@@ -123,9 +126,25 @@ def write_checkpoint(
         read_manifest(draft)  # would be refused later too
         before()
         files.rename(draft, folder / name(step))
-    except BaseException:
+    except BaseException as error:
         files.discard(draft)
+        if isinstance(error, OSError) and _is_full(error):
+            raise OSError(_full(folder, step, leaves)) from error
         raise
+
+
+def _is_full(error: OSError) -> bool:
+    # The engine says it in words alone.
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+
+
+def _full(folder: Path, step: int, leaves: Sequence[Leaf]) -> str:
+    need, free = sum(leaf.size for leaf in leaves), shutil.disk_usage(folder).free
+    return (
+        f"checkpoint: the disk is full. Got {amount(free, 'B')} free at {folder}; expected some"
+        f" {amount(need, 'B')} for the checkpoint of step {step}. Free so much, and do the same"
+        " again: the run resumes from its newest checkpoint, if it has one"
+    )
 
 
 def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) -> Any:

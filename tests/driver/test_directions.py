@@ -124,3 +124,16 @@ def test_a_member_that_stops_before_the_first_evaluation_has_no_value():
         key=jax.random.key(0), hparams={"learning_rate": rates},
     )  # fmt: skip
     assert math.isfinite(run.result["test/loss"][0])
+
+
+def test_a_selection_asks_the_metric_too():
+    keep = jaxnn.search.successive_halving
+    options = {"key": jaxnn.keys([0, 1, 2]), "measured": {"ppl": metrics.perplexity}}
+    statuses = [
+        trained(None, select=keep("test/ppl", 12, **how), **options).result["status"]
+        for how in ({}, {"lower": True}, {"lower": False})
+    ]
+    assert statuses[0] == statuses[1] != statuses[2]
+    options["measured"] = {"ppl": silent}
+    with pytest.raises(jaxnn.InvalidValue, match="which values of test/ppl .*lower=True or low"):
+        trained(None, select=keep("test/ppl", 12), **options)

@@ -196,3 +196,19 @@ def test_the_check_of_labels_leaves_out_what_does_not_count():
     check(outputs, {"tokens": np.array([[9, 9]])})
     with pytest.raises(InvalidValue, match=r"labels\[2\]=-1"):
         check(outputs, {"labels": np.array([0, 3, -1]), "weights": np.array([0.0, 1.0, 1.0])})
+
+
+@pytest.mark.parametrize("name", ["loss", "learning_rate", "skipped", "accuracy", "agreement"])
+def test_a_metric_may_not_take_the_name_of_another(name):
+    def measured(logits, labels, weights):
+        return jaxnn.metrics.accuracy(logits, labels, weights)
+
+    def train():
+        goal = jaxnn.classification(metrics={name: measured})
+        goal = jaxnn.objectives.distill(goal, lambda inputs: 0.0 * inputs)
+        learner = jaxnn.learner(jaxnn.linear(4), goal, optax.sgd(0.1))
+        data = jaxnn.resident({"inputs": LOGITS, "labels": LABELS}, batch_size=3)
+        jaxnn.train(learner, data, steps=1, key=KEY)
+
+    with pytest.raises(InvalidValue, match=f"Name it, say, 'own_{name}'"):
+        train()

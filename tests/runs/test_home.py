@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from pathlib import Path
 
 import jax
@@ -48,7 +49,9 @@ def test_the_command_line_reads_it(home, words):
 
 def test_pages_are_written_there(home):
     assert page.write(RUN, "~/page.html") == home / "page.html"
-    assert compare.write_comparison([RUN, RUN], "~/both.html") == home / "both.html"
+    shutil.copytree(home / "runs/mine", home / "runs/other")
+    both = [RUN, "~/runs/other"]
+    assert compare.write_comparison(both, "~/both.html") == home / "both.html"
 
 
 @pytest.mark.usefixtures("cache_options")
