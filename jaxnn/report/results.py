@@ -6,7 +6,7 @@ from jaxnn.markup import Markup, element, join, table
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._confusion import confusion
 from jaxnn.pictures._curves import curves
-from jaxnn.pictures.scheme import COLOURS, FAINT, canvas
+from jaxnn.pictures.scheme import FAINT, INK, canvas
 from jaxnn.report.examples import cards, names_of
 from jaxnn.report.phrases import display_name, listed, value_of
 from jaxnn.report.sections import Section, drawn, lettered, section, shortened
@@ -24,7 +24,7 @@ def sections(source: Source) -> list[Section]:
     first, others = _curves, ""
     if any(name.startswith("test/") for name in source.last):
         others = " The curves called test are of held-out examples, which it never trains on."
-    return [first._replace(lead=first.lead + others), _confusion, _fit, _examples, _numbers]
+    return [first._replace(lead=first.lead + others), *PREDICTIONS, _numbers]
 
 
 @section("curves", "How the training went")
@@ -75,7 +75,7 @@ def _fit(source: Source) -> Markup | None:
     figure, axes = canvas(height=3.2)
     both = np.concatenate([truth[good], said[good]])
     axes.plot(*[[both.min(), both.max()]] * 2, color=FAINT, linewidth=0.8)
-    axes.plot(truth[good], said[good], ".", color=COLOURS[0], markersize=3, alpha=0.6)
+    axes.plot(truth[good], said[good], ".", color=INK, markersize=3, alpha=0.6)
     axes.set(xlabel="what it is", ylabel="what the network says")
     lost = len(good) - int(good.sum())
     caption = f"{lost} predictions are not finite." if lost else None
@@ -99,21 +99,30 @@ def _examples(source: Source) -> Markup | None:
     return join(*shown) or None
 
 
+PREDICTIONS = (_confusion, _fit, _examples)
+
+
 @section("numbers", "All results")
 def _numbers(source: Source) -> Markup | None:
-    """The last value of each metric, the best it ever had, and at which training step."""
-    rows = []
+    """The result is the best state if a metric is watched, else the last; beside it the best value
+    that each metric ever had, at some moment of the training.
+    """
+    rows, watched = [], source.contents.best_step
+    watched = None if watched == source.step else watched  # both states are one
     for name, last in source.last.items():
         if not isinstance(last, float):
             continue
         at, values = source.series(name)
-        best, step = last, source.step
+        top, step = last, source.step
         if np.isfinite(values).any():
             place = int((np.nanargmin if lower_is_better(name) else np.nanargmax)(values))
-            best, step = float(values[place]), int(at[place])
-        cells = [value_of(name, best), f"{step:,}"]
+            top, step = float(values[place]), int(at[place])
+        cells = [value_of(name, top), f"{step:,}"]
         if name.endswith("/learning_rate"):
             cells = ["", ""]  # none is the best
-        rows.append([display_name(name), value_of(name, last), *cells])
-    heads = ["metric", "last", "best", "at training step"]
+        result = source.outcome.get(name)
+        best = [] if watched is None else [value_of(name, result) if name in source.outcome else ""]
+        rows.append([display_name(name), *best, value_of(name, last), *cells])
+    best = [] if watched is None else [f"best state, step {watched:,}"]
+    heads = ["metric", *best, f"last, step {source.step:,}", "best ever", "at training step"]
     return table("Results", heads, rows) if rows else None

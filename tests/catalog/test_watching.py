@@ -70,7 +70,7 @@ def test_a_line_that_is_being_written_is_not_read_yet(place):
 
 
 @pytest.mark.parametrize(
-    ("last", "status"), [({}, "stopped"), ({"step": 99, "train/loss": None}, "diverged")]
+    ("last", "status"), [({}, "interrupted"), ({"step": 99, "train/loss": None}, "diverged")]
 )
 def test_a_run_that_nobody_writes_has_ended(place, call, last, status):
     with open_directory(place, {}) as directory:
@@ -117,7 +117,7 @@ def test_a_group_that_was_left_and_goes_on_is_waited_for(place):
         with open_directory(place / "left", {}) as group:
             group.append(ROWS[1])
         assert next(looks).rows[0]["step"] == 8
-    assert [each.status for each in looks] == ["stopped"]
+    assert [each.status for each in looks] == ["interrupted"]
 
 
 def test_whether_another_machine_has_stopped_cannot_be_told(place):
@@ -209,4 +209,4 @@ def test_ctrl_c_ends_watching_quietly_and_a_kill_of_the_run_is_seen(place):
         run.wait()
     out, errors = second.communicate(timeout=120)
     assert (second.returncode, errors) == (4, "")
-    assert out.splitlines()[-1].startswith("stopped at step ")
+    assert out.splitlines()[-1].startswith("interrupted at step ")
