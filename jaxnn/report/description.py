@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxnn.catalog import account
 from jaxnn.formatting import amount
-from jaxnn.markup import Markup, cut, element, folded, join, quoted, table
+from jaxnn.markup import Markup, cut, element, folded, join, listing, quoted, table
 from jaxnn.report.phrases import display_name, percent, setting, spaced, time, value_of
 from jaxnn.report.sections import section
 from jaxnn.report.source import Source
@@ -148,7 +148,9 @@ def _again(source: Source) -> Markup | None:
 
 def code(lines: str, label: str) -> Markup:
     """Returns lines to copy, which scroll by themselves."""
-    code = element("code", lines)
+    # A line may end between words, and inside of none of them.
+    words = [element("span", w, class_="whole") if "-" in w else w for w in lines.split(" ")]
+    code = element("code", listing(words, " "))
     return element("pre", code, tabindex="0", role="region", aria_label=label)
 
 

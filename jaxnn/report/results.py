@@ -58,7 +58,9 @@ def _confusion(source: Source) -> Markup | None:
     order = np.argsort(wrong, axis=None)[::-1][:3]
     most = [np.unravel_index(place, counts.shape) for place in order if wrong.flat[place] > 1]
     words = [f"{names[i]} taken for {names[j]} ({int(counts[i, j])})" for i, j in most if names]
-    caption = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} are right."
+    best = source.contents.best_step
+    state = f" in the best state, of step {best:,}" if best not in (None, source.step) else ""
+    caption = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} are right{state}."
     caption += f" Most often {listed(words)}." if words else ""
     return drawn(figure, "confusion-picture", "What the network takes for what", caption)
 

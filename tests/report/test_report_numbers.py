@@ -62,7 +62,7 @@ def regressed(out):
 def written(out):
     tokens = jaxnn.Characters(TEXT)
     data = tokens.encode(TEXT)
-    model = jaxnn.gpt(len(tokens), layers=1, heads=2, features=16, positions=17)
+    model = jaxnn.gpt(len(tokens), layers=1, heads=2, features=16, positions=16)
     return jaxnn.fit(
         jaxnn.learner(model, jaxnn.next_token(), optax.adam(0.01)),
         jaxnn.windows(data[:800], 17, batch_size=8), steps=20, every=5, quiet=True,
