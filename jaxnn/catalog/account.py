@@ -127,10 +127,10 @@ def _metrics(run: Contents) -> dict[str, dict[str, Any]]:
             steps = np.ravel(run.best_step).tolist()
             values = [*zip(steps, np.ravel(run.outcome.get(name)).tolist())]
         else:
-            values = [(row["step"], best(name, row.get(name))) for row in run.journal.rows]
-        top = best(name, [value for _, value in values])
+            values = [(row["step"], best(run, name, row.get(name))) for row in run.journal.rows]
+        top = best(run, name, [value for _, value in values])
         step = next((step for step, value in values if value == top), None)
-        metrics[name] = {"last": best(name, last), "best": top, "step": step}
+        metrics[name] = {"last": best(run, name, last), "best": top, "step": step}
     return metrics
 
 

@@ -99,6 +99,12 @@ class Contents:
         wanted = (ranked, str(self.watch.get("metric")), *METRICS, *known)
         return next((name for name in wanted if name in known), None)
 
+    def is_lower_better(self, metric: str) -> bool:
+        """Whether lower values of a metric are better."""
+        if self.watch.get("metric") == metric and self.watch.get("better"):
+            return self.watch["better"] == "lower"
+        return outcome.is_lower_better(self._known, metric)
+
     @property
     def _known(self) -> dict[str, Any]:
         """Its result, or what that would be now."""

@@ -63,6 +63,27 @@ def sentence(result: Mapping[str, Any], part: str = "") -> str:
     return f"{words} ({where}; last: {describe(ends)})"
 
 
+def directions(known: Mapping[str, str | None], watch: Any = None) -> dict[str, dict[str, str]]:
+    """Returns what a result says of its metrics' directions: where their names mislead.
+
+    >>> directions({"test/ppl": "lower", "test/loss": "lower", "test/own": None})
+    {'better': {'test/ppl': 'lower'}}
+    """
+    known = {**known, **({watch.metric: watch.better} if watch else {})}
+    misleading = {
+        name: better
+        for name, better in known.items()
+        if better and (better == "lower") != lower_is_better(name)
+    }
+    return {"better": misleading} if misleading else {}
+
+
+def is_lower_better(result: Mapping[str, Any], metric: str) -> bool:
+    """Whether lower is better, as a result says it, or else by the name of the metric."""
+    better = (result.get("better") or {}).get(metric)
+    return lower_is_better(metric) if better is None else better == "lower"
+
+
 def at_steps(rows: Sequence[Mapping[str, Any]], steps: Any) -> dict[str, Any]:
     """Returns the metrics of the report at a step, for members those at the step of each.
 

@@ -142,16 +142,19 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return file.getvalue().encode()
 
 
-def summary(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str) -> list[Setting]:
-    """Returns the settings, the one with the best mean first.
+def summary(
+    rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str, lower: bool | None = None
+) -> list[Setting]:
+    """Returns the settings, the one with the best mean first; `lower` is by default by the name.
 
     Those of which more than half of the runs diverged come last, whatever the others reached.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in fields), []).append(row)
-    settings = [_setting(dict(zip(fields, v)), group, metric) for v, group in groups.items()]
-    sign = 1.0 if lower_is_better(metric) else -1.0
+    lower = lower_is_better(metric) if lower is None else lower
+    settings = [_setting(dict(zip(fields, v)), each, metric, lower) for v, each in groups.items()]
+    sign = 1.0 if lower else -1.0
 
     def rank(setting):
         unreliable = 2 * setting.diverged > setting.runs
@@ -160,11 +163,13 @@ def summary(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: st
     return sorted(settings, key=rank)
 
 
-def best_row(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str) -> int:
+def best_row(
+    rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str, lower: bool
+) -> int:
     """Returns the place of the best run of the best setting."""
-    best, name = summary(rows, fields, metric)[0], outcome_name(rows[0], metric)
+    best, name = summary(rows, fields, metric, lower)[0], outcome_name(rows[0], metric)
     mine = [place for place, row in enumerate(rows) if best.values.items() <= row.items()]
-    sign = 1.0 if lower_is_better(metric) else -1.0
+    sign = 1.0 if lower else -1.0
     finished = [place for place in mine if rows[place]["status"] != "diverged"]
     return min(finished or mine, key=lambda i: (np.isnan(rows[i][name]), sign * rows[i][name]))
 
@@ -188,7 +193,9 @@ def outcome_name(row: Mapping[str, Any], metric: str) -> str:
     return f"{BEST}{metric}" if f"{BEST}{metric}" in row else metric
 
 
-def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str) -> Setting:
+def _setting(
+    values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str, lower: bool
+) -> Setting:
     finished = [row for row in rows if row["status"] != "diverged"]
     names = [name for name in rows[0] if "/" in name and name != STEP]
     arrays = {name: np.array([row[name] for row in finished], float) for name in names}
@@ -199,13 +206,8 @@ def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str)
         values=values,
         mean=means[outcome_name(rows[0], metric)],
         deviation=float(ranked.std(ddof=1)) if len(ranked) > 1 else np.nan,
-        best=float(_best(metric, ranked)) if len(ranked) else np.nan,
+        best=float((np.min if lower else np.max)(ranked)) if len(ranked) else np.nan,
         runs=len(rows),
         diverged=len(rows) - len(finished),
         metrics=means,
     )
-
-
-def _best(name: str, values: Any) -> Any:
-    """Returns the best of the values along the first axis, NaN only where all are."""
-    return (np.fmin if lower_is_better(name) else np.fmax).reduce(np.asarray(values))

@@ -10,7 +10,6 @@ import numpy as np
 from jaxnn.catalog import entries as catalog
 from jaxnn.checks import InvalidValue
 from jaxnn.markup import Markup, cut, element, join, quoted, table
-from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._curves import curves
 from jaxnn.report import alike
 from jaxnn.report.page import page
@@ -110,7 +109,8 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     if not finite:
         return f"None of the {len(runs)} runs has a finite {display_name(metric)}."
-    best = (min if lower_is_better(metric) else max)(finite, key=finite.__getitem__)
+    lower = next(iter(runs.values())).contents.is_lower_better(metric)
+    best = (min if lower else max)(finite, key=finite.__getitem__)
     equal = sum(value == finite[best] for value in finite.values())
     what, whose, average = f"Of {len(runs)} runs, {cut(best, 90)} is the best", "its", ""
     if equal > 1:
@@ -138,8 +138,9 @@ def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
     names = [metric, *[name for name in common if name != metric]]
     columns = {name: [median(s.outcome[name]) for s in runs.values()] for name in names}
     obstacles = {name: alike.obstacle(runs, name) for name in names}
+    one = next(iter(runs.values())).contents
     best = {
-        name: (np.nanmin if lower_is_better(name) else np.nanmax)(values)
+        name: (np.nanmin if one.is_lower_better(name) else np.nanmax)(values)
         for name, values in columns.items()
         if np.isfinite(values).any() and not obstacles[name] and "/learning_rate" not in name
     }

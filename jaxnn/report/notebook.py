@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn import display
-from jaxnn.catalog import sweeps
+from jaxnn.catalog import outcome, sweeps
 from jaxnn.checks import Invalid
 from jaxnn.formatting import brief, count, duration
 from jaxnn.markup import Markup, element
@@ -54,7 +54,8 @@ def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Pat
     fields = names[: names.index("seed")] if "seed" in names else []
     runs, seconds = result.get("runs", len(rows)), result.get("seconds", 0.0)
     title = f"{result.get('experiment', 'sweep')}: {count(runs, 'run')} in {duration(seconds)}"
-    settings = sweeps.summary(rows, fields, metric) if metric in names else []
+    lower = outcome.is_lower_better(result, metric)
+    settings = sweeps.summary(rows, fields, metric, lower) if metric in names else []
     lines = [
         (*map(_word, each.values.values()), _word(each.mean), _word(each.best), each.runs)
         for each in settings[:SHOWN]

@@ -3,7 +3,6 @@
 import numpy as np
 
 from jaxnn.markup import Markup, element, join, table
-from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._confusion import confusion
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures.scheme import FAINT, INK, canvas
@@ -120,7 +119,9 @@ def _numbers(source: Source) -> Markup | None:
         at, values = source.series(name)
         top, step = last, source.step
         if np.isfinite(values).any():
-            place = int((np.nanargmin if lower_is_better(name) else np.nanargmax)(values))
+            place = int(
+                (np.nanargmin if source.contents.is_lower_better(name) else np.nanargmax)(values)
+            )
             top, step = float(values[place]), int(at[place])
         cells = [value_of(name, top), f"{step:,}"]
         if name.endswith("/learning_rate"):

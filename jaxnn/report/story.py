@@ -8,7 +8,6 @@ import numpy as np
 
 from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief, count
-from jaxnn.metrics import lower_is_better
 from jaxnn.report.headline import clause, largest_class, reached
 from jaxnn.report.phrases import (
     display_name,
@@ -84,7 +83,9 @@ def value(row: dict[str, Any], metric: str) -> Any:
 
 def settings(source: Source) -> list[sweeps.Setting]:
     """Returns the settings of a sweep, the best first."""
-    return sweeps.summary(source.table, source.fields, ranked(source) or "")
+    metric = ranked(source) or ""
+    lower = source.contents.is_lower_better(metric)
+    return sweeps.summary(source.table, source.fields, metric, lower)
 
 
 def setting_words(values: dict[str, Any], between: str = " and ") -> str:
@@ -111,7 +112,9 @@ def _sweep(source: Source) -> str:
     of = f"of the {examples_of(metric.partition('/')[0])} right"
     if not source.fields:
         middle = figure(metric, float(np.median(finite)))
-        best = figure(metric, float((np.min if lower_is_better(metric) else np.max)(finite)))
+        best = figure(
+            metric, float((np.min if source.contents.is_lower_better(metric) else np.max)(finite))
+        )
         what = f"{len(source.table)} networks, the same but for their seeds"
         if is_share(metric):
             return f"{what}, get {middle} {of} in the middle, and the best of them {best}."

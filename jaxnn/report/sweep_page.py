@@ -9,7 +9,6 @@ import numpy as np
 from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief
 from jaxnn.markup import Markup, cut, element, folded, join, quoted, table
-from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._sweep import sweep
 from jaxnn.report import results
@@ -38,7 +37,8 @@ def _winner(source: Source) -> Markup | None:
     them.
     """
     metric = ranked(source) or ""
-    row = source.table[sweeps.best_row(source.table, source.fields, metric)]
+    lower = source.contents.is_lower_better(metric)
+    row = source.table[sweeps.best_row(source.table, source.fields, metric, lower)]
     values = {name: row[name] for name in (*source.fields, "seed")}
     command = alone(commands.read(source.contents.path), values)
     return join(
@@ -55,7 +55,11 @@ def _map(source: Source) -> Markup:
     lost = [row["status"] == "diverged" for row in source.table]
     values = [math.nan if gone else value(r, metric) for gone, r in zip(lost, source.table)]
     columns = {name: [row[name] for row in source.table] for name in (*source.fields, "seed")}
-    return drawn(sweep(columns, values, metric), "map-picture", display_name(metric))
+    return drawn(
+        sweep(columns, values, metric, source.contents.is_lower_better(metric)),
+        "map-picture",
+        display_name(metric),
+    )
 
 
 def _cells(source: Source) -> str:
@@ -85,7 +89,9 @@ def _best(source: Source, metric: str) -> Iterator[Markup]:
     rows = [row for row in source.table if row["status"] != "diverged"]
     rows = [row for row in rows if math.isfinite(value(row, metric))]
     if len(rows) > 1 and len(settings(source)) < len(source.table):
-        row = (min if lower_is_better(metric) else max)(rows, key=lambda row: value(row, metric))
+        row = (min if source.contents.is_lower_better(metric) else max)(
+            rows, key=lambda row: value(row, metric)
+        )
         which = quoted(setting_words({name: row[name] for name in (*source.fields, "seed")}))
         yield join(
             "The best single network: ", figure(metric, value(row, metric)), ", of ", which, "."
@@ -128,7 +134,7 @@ def _networks(source: Source) -> Markup:
     apart is what chance does.
     """
     metric = ranked(source) or ""
-    sign = 1.0 if lower_is_better(metric) else -1.0
+    sign = 1.0 if source.contents.is_lower_better(metric) else -1.0
     order = sorted(
         source.table,
         key=lambda row: (

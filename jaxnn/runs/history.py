@@ -77,6 +77,7 @@ class History:
             "status": jax.tree.map(lambda n: "done" if n == RUNNING else STATUSES[n], self.status),
             **{k: v for row in self.rows for k, v in row.items() if "/" in k},
             **figures,
+            **outcome.directions(self.training.directions, watch),
             "form": self.training.form,
             "device": self.training.devices[0].device_kind,
             "jax": jax.__version__,

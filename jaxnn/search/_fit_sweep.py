@@ -24,7 +24,7 @@ from urllib.parse import quote
 import jax
 import numpy as np
 
-from jaxnn.catalog import sweeps
+from jaxnn.catalog import outcome, sweeps
 from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import Caution, InvalidValue, choice
 from jaxnn.formatting import brief
@@ -84,8 +84,8 @@ def fit_sweep(
         and the rest is in `runs.key` and `runs.hparams`.
       out: the directory to write, a path or a `Directory`.
       structural: the fields that are no inputs of the compiled program.
-      metric: by what settings are ranked, lower or higher being better by its name; by default the
-        first of `RANKING` that is reported, a validation set before the test set.
+      metric: by what settings are ranked, lower or higher being better as it says, or by its name;
+        by default the first of `RANKING` that is reported, a validation set before the test set.
       quiet: whether to print nothing.
 
     Raises:
@@ -136,11 +136,12 @@ def fit_sweep(
             directory.write(sweeps.FILE, sweeps.encode(sweeps.Table(fields, done, rows)))
             directory.write("sweep.csv", sweeps.to_csv(rows))
             ranked = _metric(metric, results[0])  # an unknown one is said after the first group
-            place = sweeps.best_row(rows, fields, ranked)
+            lower = outcome.is_lower_better(result, ranked)
+            place = sweeps.best_row(rows, fields, ranked, lower)
             if place >= len(rows) - len(runs):
                 winner = trained_now, place - len(rows) + len(runs)
-        directory.write("sweep.png", _picture(sweep, rows, ranked))
-        settings = sweeps.summary(rows, sweep.fields, ranked)
+        directory.write("sweep.png", _picture(sweep, rows, ranked, lower))
+        settings = sweeps.summary(rows, sweep.fields, ranked, lower)
         if not quiet:
             print(sweeps.table(settings, ranked))
         best = settings[0]
@@ -162,6 +163,7 @@ def fit_sweep(
             "metric": ranked,
             **{f"best/{field}": value for field, value in best.values.items()},
             **best.metrics,
+            **({"better": results[0]["better"]} if "better" in results[0] else {}),
             "device": results[0]["device"],
             "jax": results[0]["jax"],
         }
@@ -195,7 +197,7 @@ def _record(directory: Path, run: Any, member: int) -> None:
         warnings.warn(text, Caution, stacklevel=3)
 
 
-def _picture(sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> bytes:
+def _picture(sweep: Sweep, rows: list[dict[str, Any]], metric: str, lower: bool) -> bytes:
     values = [
         np.nan if row["status"] == "diverged" else row[sweeps.outcome_name(row, metric)]
         for row in rows
@@ -205,5 +207,5 @@ def _picture(sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> bytes:
         for field in sweep.columns
     }
     file = io.BytesIO()
-    heat_map(columns, values, metric).savefig(file, format="png", dpi=300)
+    heat_map(columns, values, metric, lower).savefig(file, format="png", dpi=300)
     return file.getvalue()

@@ -233,3 +233,29 @@ def test_times_add_up(stopped):
     speed = json.loads((out / "speed.json").read_text())
     assert 0 < speed["compile_seconds"] <= run.result["seconds"]
     assert "of that, waiting for compilation" in page.text("speed")
+
+
+def test_a_sweep_is_ranked_by_the_direction_of_its_metric_and_not_by_its_name(tmp_path):
+    """A perplexity by another name, which does not say that lower is better."""
+    train, test = classified()
+
+    def trained(values, runs, out):
+        objective = jaxnn.classification(metrics={"puzzled": jaxnn.metrics.perplexity})
+        learner = jaxnn.learner(jaxnn.linear(3), objective, lambda h: optax.sgd(h["learning_rate"]))
+        return jaxnn.fit(
+            learner, jaxnn.resident(train, batch_size=60), steps=8, every=4, quiet=True,
+            evaluate=jaxnn.resident(test, batch_size=60), key=runs.key, hparams=runs.hparams,
+            out=out,
+        )  # fmt: skip
+
+    rates = jaxnn.sweep({"learning_rate": [1e-3, 1e-2, 0.3]})
+    out = jaxnn.Directory(tmp_path / "sweep", report=True)
+    done = jaxnn.fit_sweep(rates, trained, out=out, metric="test/puzzled", quiet=True)
+    best = min(done.rows, key=lambda row: row["test/puzzled"])
+    assert done.result["best/learning_rate"] == best["learning_rate"] == 0.3
+    assert done.result["better"]["test/puzzled"] == "lower"
+    page = Page((tmp_path / "sweep" / "report.html").read_text())
+    assert "learning rate 0.3 was the best" in heading(page)
+    assert "learning rate 0.3" in page.text("winner")
+    assert entries.look(tmp_path / "sweep", "sweep").value == best["test/puzzled"]
+    assert f"best: {best['test/puzzled']:.4g}" in page.text("map")
