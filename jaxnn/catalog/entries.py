@@ -34,7 +34,8 @@ class Entry:
       steps: the planned steps, if a checkpoint has them.
       runs: the number of runs in it, if more than one.
       metric: the name of the metric that ranks it.
-      value: the last value of that metric, for a population that of the best member.
+      value: of that metric, of the best state if one is watched, else the last; for a population
+        that of the best member.
       seconds: the time it took.
       age: the seconds since the last write.
       size: its bytes, with those of its parts.
@@ -143,7 +144,7 @@ def entry(run: Contents, name: str) -> Entry:
         steps=identity.get("steps"),
         runs=result.get("runs") or result.get("members") or identity.get("members"),
         metric=run.metric,
-        value=best(run.metric, run.last.get(run.metric)) if run.metric else None,
+        value=best(run.metric, run.outcome.get(run.metric)) if run.metric else None,
         seconds=finite(result.get("seconds", last.get("seconds"))),
         age=min([_age(path), *(part.age for part in inner)]),
         size=size(path),

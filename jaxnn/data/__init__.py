@@ -2,7 +2,7 @@
 
 from jaxnn.data._examples import examples
 from jaxnn.data._resident import Resident, resident
-from jaxnn.data._split import split
+from jaxnn.data._split import folds, split
 from jaxnn.data._windows import Windows, windows
 from jaxnn.data.characters import Characters
 from jaxnn.data.durations import Duration, Every, steps_of
@@ -14,6 +14,7 @@ __all__ = [
     "Resident",
     "Windows",
     "examples",
+    "folds",
     "resident",
     "split",
     "steps_of",

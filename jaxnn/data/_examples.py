@@ -207,7 +207,8 @@ def _numbers(file: str, row: int, header: list[str], texts: list[str]) -> list[f
                 f"row {row}, column {name!r} of {file} does not hold a number",
                 got=repr(text) if text.strip() else "an empty field",
                 expected="a finite number, with a decimal point",
-                fix="Correct it (write a class as its number), or remove that row or column",
+                fix="Correct it (write a class as its number), or remove that row or column; or"
+                " read the table by jaxnn.read_table, which takes text, dates and missing values",
             )
         values.append(value)
     return values
@@ -232,7 +233,8 @@ def _column(name: str, values: Any) -> np.ndarray:
         f"column {name!r} does not hold numbers alone",
         got=f"dtype {column.dtype}{value}",
         expected="a finite number in every row, in a numeric dtype",
-        fix="Fill or drop missing values, number the classes, and drop columns of text",
+        fix="Fill or drop missing values, number the classes, and drop columns of text; or give"
+        " the frame to jaxnn.fit_columns, which takes them all",
     )
 
 

@@ -65,6 +65,11 @@ class Source:
         return {name: number(value) for name, value in self.contents.last.items()}
 
     @property
+    def outcome(self) -> dict[str, Any]:
+        """The metrics of the best state if a metric is watched, else the last ones."""
+        return {name: number(value) for name, value in self.contents.outcome.items()}
+
+    @property
     def many(self) -> bool:
         """Whether it is a sweep or a population, and no single run."""
         return bool(self.table)
@@ -146,8 +151,11 @@ def _population(content: Contents) -> tuple[list, list, list] | None:
     settings = [{n: columns[n][i] for n in fields} | {"seed": seeds[i]} for i in range(members)]
     now = {"members": members, "steps": [last.get("step", 0)] * members}
     result = content.result or {**now, "status": ["running"] * members, **last}
+    if content.best_step is not None:
+        best = {**content.outcome, "step": content.best_step}
+        result = {**result, **{f"best/{name}": value for name, value in best.items()}}
     try:
-        table = sweeps.rows(settings, result, content.journal.rows)
+        table = sweeps.rows(settings, result)
     except (ValueError, TypeError, KeyError, IndexError):
         return None
     return table, fields, [(content.journal.rows, [*range(members)])]

@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import polars
 import pytest
 from sklearn.impute import SimpleImputer
@@ -44,6 +45,10 @@ def flat(arrays):
     return {**arrays, **inputs}
 
 
+def frame_of(table):
+    return pandas.DataFrame(table.to_dict(as_series=False))
+
+
 def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
@@ -74,7 +79,7 @@ def test_constant_and_large_numbers_are_those_of_scikit_learn():
 
 def test_categories_are_those_of_scikit_learn():
     names = ["city", "member", "quality"]
-    train, test = (part[names].to_pandas().astype(object) for part in (TRAIN, TEST))
+    train, test = (frame_of(part[names]).astype(object) for part in (TRAIN, TEST))
     train, test = (frame.where(frame.notna(), None) for frame in (train, test))
     columns = jaxnn.fit_columns(TRAIN[names])
     ordinal = OrdinalEncoder(encoded_missing_value=4).fit(train)
@@ -150,7 +155,7 @@ def test_encoding_reads_every_source_alike(tmp_path):
     expected = flat(columns.encode(TEST, labels=False))
     TEST.write_csv(tmp_path / "rows.csv")
     TEST.write_parquet(tmp_path / "rows.parquet")
-    sources = [TEST.to_pandas(), TEST.to_dicts(), TEST.to_dict(), TEST.lazy()]
+    sources = [frame_of(TEST), TEST.to_dicts(), TEST.to_dict(), TEST.lazy()]
     for source in [*sources, tmp_path / "rows.csv", tmp_path / "rows.parquet"]:
         encoded = flat(columns.encode(source, labels=False))
         assert all(np.array_equal(expected[name], encoded[name]) for name in expected)

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas
 import polars
 import pytest
 from sklearn.model_selection import TimeSeriesSplit
@@ -21,7 +22,9 @@ def test_every_row_is_in_one_part(way):
     rest, held = jaxnn.split_table(TABLE, 0.3, seed=3, **WAYS[way])
     assert polars.concat([rest, held]).sort("id").equals(TABLE)
     assert abs(held.height - 0.3 * 201) <= (9 if way in ("group", "time") else 1)
-    again = jaxnn.split_table(TABLE.to_pandas(), 0.3, seed=3, **WAYS[way])
+    again = jaxnn.split_table(
+        pandas.DataFrame(TABLE.to_dict(as_series=False)), 0.3, seed=3, **WAYS[way]
+    )
     assert again[0]["id"].equals(rest["id"]) and again[1]["id"].equals(held["id"])
 
 
@@ -84,10 +87,10 @@ MISTAKES = {
     "text as time": (lambda: jaxnn.split_table(TABLE, 0.2, time="city"), "does not order the rows"),
     "one group": (
         lambda: jaxnn.split_table({"g": [1, 1]}, 0.5, group="g"),
-        "all rows are of one g",
+        "are of one group",
     ),
-    "one time": (lambda: jaxnn.split_table({"g": [1, 1]}, 0.5, time="g"), "all rows are of one g"),
-    "one row": (lambda: jaxnn.split_table({"g": [1]}, 0.5), "two rows at least"),
+    "one time": (lambda: jaxnn.split_table({"g": [1, 1]}, 0.5, time="g"), "are of one time"),
+    "one row": (lambda: jaxnn.split_table({"g": [1]}, 0.5), "two at least"),
     "one fold": (lambda: list(jaxnn.fold_table(TABLE, 1)), "at least 2"),
     "many folds": (lambda: list(jaxnn.fold_table(TABLE, 24, group="family")), "fewer folds"),
     "ties": (lambda: list(jaxnn.fold_table({"t": [1, 1, 1, 1, 2, 3]}, 2, time="t")), "of one time"),
