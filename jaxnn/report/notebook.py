@@ -37,12 +37,16 @@ def run(
     title += f" in {duration(result.get('seconds') or 0.0)}"
     lost = str(result.get("status")).count("diverged")
     title += f", {'' if members is None else f'{lost} '}diverged" if lost else ""
-    metrics = {k: v for k, v in result.items() if "/" in k and not k.startswith("select/")}
-    heads = ("metric", "last") if members is None else ("metric", "least", "median", "most")
+    reached, ends = outcome.outcome(result, history), outcome.last(result)
+    best = outcome.STEP in result
+    heads = ("metric", *(["best state"] if best else []), "last")
     lines = [
-        (name, *map(_word, [value] if members is None else _spread(value)))
-        for name, value in metrics.items()
+        (name, *([_word(reached.get(name, math.nan))] if best else []), _word(value))
+        for name, value in ends.items()
     ]
+    if members is not None:
+        heads = ("metric", "least", "median", "most")
+        lines = [(name, *map(_word, _spread(value))) for name, value in reached.items()]
     table = display.columns(heads, lines)
     return display.block(element("div", title), table, _curves(history), _place(out))
 
