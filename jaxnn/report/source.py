@@ -15,6 +15,7 @@ from jaxnn.catalog.contents import Contents
 from jaxnn.catalog.contents import read as read_contents
 from jaxnn.catalog.entries import Entry
 from jaxnn.report.examples import with_classes
+from jaxnn.report.units import in_units
 from jaxnn.storage import json_files, recording
 from jaxnn.storage.json_files import number
 from jaxnn.storage.recording import Recording
@@ -110,7 +111,7 @@ def read(path: Path) -> Source:
     recorded, folder = recording.read(content.path), content.path / recording.FOLDER
     if recorded is None and folder.is_dir():
         errors[recording.FOLDER] = "what was recorded during the training cannot be read"
-    recorded = with_classes(recorded) if recorded else NOTHING
+    recorded = with_classes(in_units(recorded, content.path)) if recorded else NOTHING
     missing = len(recording.steps(folder)) - len(recorded.frames) if recorded.about else 0
     if missing:
         errors[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"

@@ -1,7 +1,7 @@
 """The result of a run in one sentence, and what must be known to read it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ def sentence(source: Source) -> str:
         done = count(source.step, "training step")
         return f"The training diverged: after {done} its loss was no number any more."
     values = {name: _middle(value) for name, value in source.outcome.items()}
+    metric = reported(values, metric)
     what = clause(values, metric, source.recorded, _examples(source, metric))
     status = source.contents.status
     early = "So far the" if status in ("running", "unfinished") else "The"
@@ -56,18 +57,19 @@ def notes(source: Source) -> Iterator[str]:
     if source.many and source.fields:
         yield _choice(source, metric)
     values = {name: _middle(value) for name, value in source.last.items()}
-    best, part = source.contents.best_step, metric.partition("/")[0]
+    best, watched = source.contents.best_step, source.contents.watch.get("metric", metric)
+    metric = metric if source.many else reported(values, metric)
     if isinstance(best, int) and 0 < best != source.step and not source.many:
         last = clause(values, metric, source.recorded)
-        watched = source.contents.watch.get("metric", metric)
         yield (
             f"The best state is that of the best {display_name(str(watched))}: predict uses it."
             f" In the last state, of step {source.step:,}, the {last}."
         )
     share = largest_class(source.recorded)
+    part = str((source.recorded.about.get("probe") or {}).get("of") or metric.partition("/")[0])
     if share is not None and f"{part}/accuracy" in values:
         words = "always saying it gets that many right"
-        yield f"The largest class is {percent(share)} of these examples: {words}."
+        yield f"The largest class is {percent(share)} of the {examples_of(part)}: {words}."
 
 
 def ranked(source: Source) -> str | None:
@@ -94,13 +96,13 @@ def setting_words(values: dict[str, Any], between: str = " and ") -> str:
     return listed(words) if between == " and " else between.join(words)
 
 
-def reported(source: Source, metric: str) -> str:
-    """Returns the metric that is reported of the best setting: that of the test set, if any."""
-    names = [name for name in source.table[0] if name.startswith("test/")]
-    if metric.startswith("test/") or not names:
+def reported(names: Iterable[str], metric: str) -> str:
+    """Returns the metric to report: that of the test set, if another part has chosen the best."""
+    tested = [name for name in names if name.startswith("test/")]
+    if metric.startswith("test/") or not tested:
         return metric
-    wanted = (f"test/{metric.partition('/')[2]}", "test/accuracy", "test/loss", *names)
-    return next(name for name in wanted if name in names)
+    wanted = (f"test/{metric.partition('/')[2]}", "test/accuracy", "test/loss", *tested)
+    return next(name for name in wanted if name in tested)
 
 
 def _sweep(source: Source) -> str:
@@ -123,7 +125,7 @@ def _sweep(source: Source) -> str:
     best = ranking[0]
     seeds = f", on average of {best.runs} seeds" if best.runs > 1 else ""
     means = {n: best.metrics[sweeps.outcome_name(best.metrics, n)] for n in _names(best.metrics)}
-    what = reached(means, reported(source, metric), source.recorded)
+    what = reached(means, reported(means, metric), source.recorded)
     chosen = setting_words(best.values)
     return f"Of {len(ranking)} settings, {chosen} was the best: {what}{seeds}."
 
@@ -136,7 +138,7 @@ def _choice(source: Source, metric: str) -> str:
     """Returns what ranked the settings, and whether the figure that is reported has chosen."""
     by = f"Settings are ranked by their {display_name(metric)}"
     part = metric.partition("/")[0]
-    if reported(source, metric).partition("/")[0] != part:
+    if reported(source.table[0], metric).partition("/")[0] != part:
         return f"{by}; the held-out examples that are reported had no part in the choice."
     return (
         f"{by}, the same that are reported here: the best of many is a little lucky. A part of its"

@@ -15,6 +15,7 @@ from jaxnn import report
 from jaxnn.__main__ import main
 from jaxnn.catalog import account, entries, outcome
 from jaxnn.formatting import brief, percent
+from jaxnn.report import source as sources
 from jaxnn.storage import recording
 from tests.report.test_report import Page, plain
 
@@ -119,7 +120,7 @@ def test_the_result_of_a_run_that_stopped_early_is_its_best_state(stopped):
     last = plain(percent(rows[-1]["test/accuracy"]))
     assert f"In the last state, of step {rows[-1]['step']}, the network gets {last}" in notes(page)
     largest = np.bincount(test["labels"]).max() / len(test["labels"])
-    assert f"The largest class is {plain(percent(float(largest)))} of these" in notes(page)
+    assert f"The largest class is {plain(percent(float(largest)))} of the held" in notes(page)
     assert set(figures(page, "numbers")) >= {best["test/accuracy"], rows[-1]["test/accuracy"]}
     counts = recording.read(out).end["confusion"]
     assert np.trace(counts) / counts.sum() == pytest.approx(accuracy) and counts.sum() == 120
@@ -259,3 +260,31 @@ def test_a_sweep_is_ranked_by_the_direction_of_its_metric_and_not_by_its_name(tm
     assert "learning rate 0.3" in page.text("winner")
     assert entries.look(tmp_path / "sweep", "sweep").value == best["test/puzzled"]
     assert f"best: {best['test/puzzled']:.4g}" in page.text("map")
+
+
+def test_a_table_is_shown_in_its_units_and_by_the_set_that_chose_nothing(tmp_path):
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=200)
+    table = {"x": x, "price": 3000 + 500 * x + draws.normal(size=200)}
+    train, test = jaxnn.split_table(table, 0.4)
+    val, test = jaxnn.split_table(test, 0.5)
+    columns = jaxnn.fit_columns(train, labels="price")
+    parts = {
+        name: jaxnn.resident(columns.encode(part), batch_size=40)
+        for name, part in (("validation", val), ("test", test))
+    }
+    learner = jaxnn.learner(columns.network([8]), columns.objective(), optax.adam(0.05))
+    run = jaxnn.fit(
+        learner, jaxnn.resident(columns.encode(train), batch_size=40), steps=60, every=6,
+        key=jax.random.key(0), evaluate=parts, watch="validation/loss", quiet=True,
+        out=jaxnn.Directory(tmp_path / "run", report=True),
+    )  # fmt: skip
+    page = Page((run.out / "report.html").read_text())
+    error = brief(run.result["best/test/mae"])
+    assert f"mean absolute error of {error}, in labels' units, on held-out" in heading(page)
+    seen = sources.read(run.out).recorded
+    truth = np.sort(seen.end["truth"])
+    np.testing.assert_allclose(truth, np.sort(np.asarray(val["price"], float)), rtol=1e-4)
+    assert np.abs(seen.end["predicted"] - seen.end["truth"]).mean() == pytest.approx(
+        run.result["best/validation/mae"], rel=1e-3
+    )
