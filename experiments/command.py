@@ -24,8 +24,8 @@ import tyro
 
 import jaxnn
 from experiments.fields import filled, hparams, swept
+from jaxnn.catalog import outcome
 from jaxnn.formatting import brief
-from jaxnn.progress.display import describe
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.scale import devices
 from jaxnn.storage.directory import digest
@@ -135,13 +135,11 @@ def _policy(options: Options) -> dict[str, Any]:
 def _reached(result: dict[str, Any]) -> str:
     """Returns what a run or a sweep came to, in words."""
     if "runs" not in result:
-        metrics = {k: v for k, v in result.items() if k.startswith("test/")} or {
-            k: v for k, v in result.items() if k.startswith("train/")
-        }
-        return describe(metrics)
+        return outcome.sentence(result, "test/") or outcome.sentence(result, "train/")
     best = {k.removeprefix("best/"): v for k, v in result.items() if k.startswith("best/")}
+    best = {field: value for field, value in best.items() if "/" not in field}
     where = ", ".join(f"{field}={brief(value)}" for field, value in best.items())
-    figure = f"{result['metric']} {brief(result[result['metric']])}"
+    figure = f"{result['metric']} {brief(outcome.outcome(result)[result['metric']])}"
     diverged = f" ({result['diverged']} diverged)" if result["diverged"] else ""
     runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}{diverged}"
     return f"{runs}, best setting {where}: {figure}" if best else f"{runs}, {figure}"

@@ -25,7 +25,7 @@ import optax
 
 import jaxnn
 from experiments.command import command
-from jaxnn.storage import checkpoints
+from jaxnn.storage import checkpoints, program_file
 from jaxnn.storage.background import Background
 from jaxnn.storage.command import FILE as COMMAND
 from jaxnn.storage.directory import RunDirectory
@@ -246,7 +246,7 @@ def ending(child: Child, out: Path) -> Ending:
 
 def ended(out: Path, digests: dict[str, str]) -> Ending:
     """Returns what a run came to, which has left nothing but what it has to."""
-    names = {path.name for path in out.iterdir()} - {FOLDER, COMMAND}
+    names = {path.name for path in out.iterdir()} - {FOLDER, COMMAND, program_file.FILE}
     files = {"config.json", "metrics.jsonl", "result.json", "speed.json"}
     assert names == {".lock", "checkpoints", *files}
     assert all(path.name.isdecimal() for path in (out / "checkpoints").iterdir())

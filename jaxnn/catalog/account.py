@@ -6,6 +6,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+import numpy as np
+
 from jaxnn.catalog.contents import Contents, read
 from jaxnn.catalog.entries import Entry, best, entry, listing, size
 from jaxnn.formatting import aligned, amount, brief, count, duration, wrapped
@@ -18,7 +20,7 @@ _NEXT = {
     "done": "It is finished: the same command starts another run beside it.",
     "running": "It is running: process {process} on {host} writes there.",
     "diverged": "See python -m jaxnn diagnose {path}; the same command {resumes}.",
-    "stopped": "To resume it, give the same command as before: it {resumes}.",
+    "interrupted": "To resume it, give the same command as before: it {resumes}.",
     "unfinished": "It may be running, on {host}. If not, the same command {resumes}.",
     "corrupt": "See python -m jaxnn verify {path}.",
 }
@@ -30,9 +32,9 @@ def account(path: Path) -> dict[str, Any]:
     """Returns the account of a run.
 
     It has the fields of its `Entry`; its `config` and its `command`; for each of its `metrics` the
-    `last` value, the `best`, and the `step` of that; its `speed`; its `checkpoints`; the names in
-    `quarantine`, with reasons; the `environment` of the newest checkpoint; and `next`, a sentence
-    on what can be done with it.
+    `last` value, the `best`, and the `step` of that, of the best state if a metric is watched; its
+    `speed`; its `checkpoints`; the names in `quarantine`, with reasons; the `environment` of the
+    newest checkpoint; and `next`, a sentence on what can be done with it.
 
     Raises:
       InvalidValue: if it was written by a newer jaxnn.
@@ -46,6 +48,7 @@ def account(path: Path) -> dict[str, Any]:
         "config": run.config,
         "command": command.read(path),
         "metrics": _metrics(run),
+        "best_is": "best" if run.best_step is None else "best state",
         "speed": {name: value for name, value in run.speed.items() if value is not None},
         "checkpoints": [
             {
@@ -65,7 +68,7 @@ def account(path: Path) -> dict[str, Any]:
 
 def text(account: Mapping[str, Any]) -> str:
     """Returns an account as text."""
-    metrics, saved = [("", "last", "best", "at step")], [_SAVED]
+    metrics, saved = [("", "last", account["best_is"], "at step")], [_SAVED]
     for name, each in account["metrics"].items():
         last = _word(each["last"]) or "not finite"
         metrics.append((name, last, _word(each["best"]), _word(each["step"])))
@@ -114,13 +117,20 @@ def _opening(account: Mapping[str, Any]) -> str:
 
 
 def _metrics(run: Contents) -> dict[str, dict[str, Any]]:
-    """Returns for each metric its last value, the best, and the first step that had that."""
+    """Returns for each metric its last value, that of the best state, and the step of that.
+
+    If no metric is watched, the best is the best value that was reported, and its first step.
+    """
     metrics = {}
     for name, last in run.last.items():
-        values = {row["step"]: best(name, row.get(name)) for row in run.journal.rows}
-        top = best(name, list(values.values()))
-        step = next((step for step, value in values.items() if value == top), None)
-        metrics[name] = {"last": best(name, last), "best": top, "step": step}
+        if run.best_step is not None:
+            steps = np.ravel(run.best_step).tolist()
+            values = [*zip(steps, np.ravel(run.outcome.get(name)).tolist())]
+        else:
+            values = [(row["step"], best(run, name, row.get(name))) for row in run.journal.rows]
+        top = best(run, name, [value for _, value in values])
+        step = next((step for step, value in values if value == top), None)
+        metrics[name] = {"last": best(run, name, last), "best": top, "step": step}
     return metrics
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxnn.catalog import outcome
 from jaxnn.storage import checkpoints, journal, json_files
 from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS, SPEED, corrupt_journal
 from jaxnn.storage.journal import Journal
@@ -53,7 +54,7 @@ class Contents:
     def status(self) -> str:
         """The state of the run.
 
-        `done`, `running`, `diverged` (its loss was not finite), `stopped` (unfinished, and no
+        `done`, `running`, `diverged` (its loss was not finite), `interrupted` (unfinished, no
         process writes), `unfinished` (started on another machine, of which nothing is known here),
         or `corrupt` (its configuration or its result cannot be read).
         """
@@ -63,7 +64,7 @@ class Contents:
             return "done"
         if self.written is not False:
             return "running" if self.written else "unfinished"
-        return "diverged" if has_diverged(self.journal.rows) else "stopped"
+        return "diverged" if has_diverged(self.journal.rows) else "interrupted"
 
     @property
     def newest(self) -> dict[str, Any]:
@@ -73,18 +74,45 @@ class Contents:
     @property
     def last(self) -> dict[str, Any]:
         """The last value of each metric."""
-        rows = [*self.journal.rows, self.result or {}]
-        known = {name: value for row in rows for name, value in row.items() if "/" in name}
-        return {k: v for k, v in known.items() if not k.startswith(("best/", "select/"))}
+        return outcome.last(self._known)
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """The metrics of the best state if a metric is watched, else the last ones."""
+        return outcome.outcome(self._known, self.journal.rows)
+
+    @property
+    def best_step(self) -> Any:
+        """The step of the best state, a list for a population; `None` if no metric is watched."""
+        return self._known.get(outcome.STEP)
+
+    @property
+    def watch(self) -> dict[str, Any]:
+        """The fields of the `Watch` of the run, `{}` if it has none or no checkpoint has it."""
+        watch = self.newest.get("identity", {}).get("watch")
+        return watch if isinstance(watch, dict) else {}
 
     @property
     def metric(self) -> str | None:
         """The metric that ranks the run: that of a sweep, the watched one, or the usual."""
-        ranked = str((self.result or {}).get("metric"))
-        watch = self.newest.get("identity", {}).get("watch")
-        watched = str(watch.get("metric")) if isinstance(watch, dict) else ""
-        wanted = (ranked, watched, *METRICS, *self.last)
-        return next((name for name in wanted if name in self.last), None)
+        ranked, known = str((self.result or {}).get("metric")), self.outcome
+        wanted = (ranked, str(self.watch.get("metric")), *METRICS, *known)
+        return next((name for name in wanted if name in known), None)
+
+    def is_lower_better(self, metric: str) -> bool:
+        """Whether lower values of a metric are better."""
+        if self.watch.get("metric") == metric and self.watch.get("better"):
+            return self.watch["better"] == "lower"
+        return outcome.is_lower_better(self._known, metric)
+
+    @property
+    def _known(self) -> dict[str, Any]:
+        """Its result, or what that would be now."""
+        rows = self.journal.rows
+        known = {name: value for row in rows for name, value in row.items()} | (self.result or {})
+        if self.result is None and self.watch and rows:
+            known[outcome.STEP] = outcome.best_steps(rows, self.watch)
+        return known
 
 
 def has_diverged(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -108,7 +136,7 @@ def read(path: Path) -> Contents:
             errors[name] = str(error)
             return None
 
-    # Before the result is read, so that a run that ends meanwhile is not called stopped.
+    # Before the result is read, so that a run that ends meanwhile is not called interrupted.
     writing = not (path / RESULT).exists() and written(path)
     finished = (path / RESULT).exists()
     config, result = document(CONFIG), document(RESULT) if finished else None

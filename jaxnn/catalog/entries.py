@@ -16,7 +16,6 @@ from typing import Any
 from jaxnn.catalog.contents import Contents, read
 from jaxnn.checks import InvalidValue
 from jaxnn.formatting import aligned, amount, brief, count, duration
-from jaxnn.metrics import lower_is_better
 from jaxnn.storage.checkpoints import QUARANTINE
 from jaxnn.storage.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
 from jaxnn.storage.json_files import finite
@@ -34,7 +33,8 @@ class Entry:
       steps: the planned steps, if a checkpoint has them.
       runs: the number of runs in it, if more than one.
       metric: the name of the metric that ranks it.
-      value: the last value of that metric, for a population that of the best member.
+      value: of that metric, of the best state if one is watched, else the last; for a population
+        that of the best member.
       seconds: the time it took.
       age: the seconds since the last write.
       size: its bytes, with those of its parts.
@@ -143,7 +143,7 @@ def entry(run: Contents, name: str) -> Entry:
         steps=identity.get("steps"),
         runs=result.get("runs") or result.get("members") or identity.get("members"),
         metric=run.metric,
-        value=best(run.metric, run.last.get(run.metric)) if run.metric else None,
+        value=best(run, run.metric, run.outcome.get(run.metric)) if run.metric else None,
         seconds=finite(result.get("seconds", last.get("seconds"))),
         age=min([_age(path), *(part.age for part in inner)]),
         size=size(path),
@@ -152,11 +152,11 @@ def entry(run: Contents, name: str) -> Entry:
     )
 
 
-def best(metric: str, value: Any) -> float | None:
+def best(run: Contents, metric: str, value: Any) -> float | None:
     """Returns a value of a metric, for a population that of the best member."""
     values = [finite(each) for each in (value if isinstance(value, list) else [value])]
     known = [each for each in values if each is not None]
-    return (min if lower_is_better(metric) else max)(known, default=None)
+    return (min if run.is_lower_better(metric) else max)(known, default=None)
 
 
 def size(folder: Path) -> int:

@@ -3,10 +3,9 @@
 >>> settings = [{"learning_rate": rate, "seed": seed} for rate in (0.1, 0.01) for seed in (0, 1)]
 >>> result = {"members": 4, "status": ["done"] * 3 + ["diverged"], "steps": [8, 8, 8, 4]}
 >>> result |= {"test/loss": [3, 2, 1, None]}
->>> table = rows(settings, result, [{"test/loss": [1, 4, 5, 6]}, {"test/loss": [3, 2, 1, None]}])
+>>> table = rows(settings, result)
 >>> table[0]
-{'learning_rate': 0.1, 'seed': 0, 'status': 'done', 'steps': 8, 'test/loss': 3.0, \
-'best/test/loss': 1.0}
+{'learning_rate': 0.1, 'seed': 0, 'status': 'done', 'steps': 8, 'test/loss': 3.0}
 >>> for setting in summary(table, ["learning_rate"], "test/loss"):
 ...     print(setting.values, setting.mean, setting.best, setting.diverged)
 {'learning_rate': 0.01} 1.0 1.0 1
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnn.catalog.outcome import BEST, STEP
 from jaxnn.checks import InvalidValue
 from jaxnn.formatting import aligned, brief
 from jaxnn.metrics import lower_is_better
@@ -66,15 +66,10 @@ class Table(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def rows(
-    settings: Sequence[Mapping[str, Any]],
-    result: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """Returns a row for each run: its settings, status, steps, last metrics and best ones.
+def rows(settings: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a row for each run: its settings, status, steps, and metrics as in its result.
 
-    The runs with these settings were one population, or a single run, with this result and these
-    reports.
+    The runs with these settings were one population, or a single run, with this result.
 
     Raises:
       InvalidValue: if it was a population of another size.
@@ -89,10 +84,6 @@ def rows(
         )
     columns = {"status": result.get("status", "done"), "steps": result["steps"]}
     columns |= {name: np.array(value, float) for name, value in result.items() if "/" in name}
-    for name in [name for name in columns if "/" in name and not name.endswith("/learning_rate")]:
-        reports = [np.array(row[name], float) for row in history if name in row]
-        if reports:  # a watched metric has its best already, among all evaluations
-            columns.setdefault(f"best/{name}", _best(name, reports))
     names = sorted(columns, key=lambda name: name.startswith("best/"))
     values = zip(*(np.ravel(columns[name]).tolist() for name in names), strict=True)
     return [{**each, **dict(zip(names, row))} for each, row in zip(settings, values, strict=True)]
@@ -151,22 +142,36 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return file.getvalue().encode()
 
 
-def summary(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str) -> list[Setting]:
-    """Returns the settings, the one with the best mean first.
+def summary(
+    rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str, lower: bool | None = None
+) -> list[Setting]:
+    """Returns the settings, the one with the best mean first; `lower` is by default by the name.
 
     Those of which more than half of the runs diverged come last, whatever the others reached.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in fields), []).append(row)
-    settings = [_setting(dict(zip(fields, v)), group, metric) for v, group in groups.items()]
-    sign = 1.0 if lower_is_better(metric) else -1.0
+    lower = lower_is_better(metric) if lower is None else lower
+    settings = [_setting(dict(zip(fields, v)), each, metric, lower) for v, each in groups.items()]
+    sign = 1.0 if lower else -1.0
 
     def rank(setting):
         unreliable = 2 * setting.diverged > setting.runs
         return np.isnan(setting.mean), unreliable, sign * setting.mean
 
     return sorted(settings, key=rank)
+
+
+def best_row(
+    rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str, lower: bool
+) -> int:
+    """Returns the place of the best run of the best setting."""
+    best, name = summary(rows, fields, metric, lower)[0], outcome_name(rows[0], metric)
+    mine = [place for place, row in enumerate(rows) if best.values.items() <= row.items()]
+    sign = 1.0 if lower else -1.0
+    finished = [place for place in mine if rows[place]["status"] != "diverged"]
+    return min(finished or mine, key=lambda i: (np.isnan(rows[i][name]), sign * rows[i][name]))
 
 
 def table(settings: Sequence[Setting], metric: str) -> str:
@@ -183,23 +188,26 @@ def table(settings: Sequence[Setting], metric: str) -> str:
     return "\n".join([f"{metric}, best first", aligned(rows, ">" * len(rows[0])), *rest])
 
 
-def _setting(values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str) -> Setting:
+def outcome_name(row: Mapping[str, Any], metric: str) -> str:
+    """Returns the column of the best states' values of a metric, if there is one, else its own."""
+    return f"{BEST}{metric}" if f"{BEST}{metric}" in row else metric
+
+
+def _setting(
+    values: dict[str, Any], rows: list[Mapping[str, Any]], metric: str, lower: bool
+) -> Setting:
     finished = [row for row in rows if row["status"] != "diverged"]
-    arrays = {n: np.array([row[n] for row in finished], float) for n in rows[0] if "/" in n}
+    names = [name for name in rows[0] if "/" in name and name != STEP]
+    arrays = {name: np.array([row[name] for row in finished], float) for name in names}
     figures = {name: array[np.isfinite(array)] for name, array in arrays.items()}
     means = {name: float(each.mean()) if len(each) else np.nan for name, each in figures.items()}
-    ranked = figures[metric]
+    ranked = figures[outcome_name(rows[0], metric)]
     return Setting(
         values=values,
-        mean=means[metric],
+        mean=means[outcome_name(rows[0], metric)],
         deviation=float(ranked.std(ddof=1)) if len(ranked) > 1 else np.nan,
-        best=float(_best(metric, ranked)) if len(ranked) else np.nan,
+        best=float((np.min if lower else np.max)(ranked)) if len(ranked) else np.nan,
         runs=len(rows),
         diverged=len(rows) - len(finished),
         metrics=means,
     )
-
-
-def _best(name: str, values: Any) -> Any:
-    """Returns the best of the values along the first axis, NaN only where all are."""
-    return (np.fmin if lower_is_better(name) else np.fmax).reduce(np.asarray(values))

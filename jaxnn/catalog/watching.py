@@ -1,8 +1,8 @@
 """Watches a run from another process, by its files alone, until it ends.
 
 It reads the journal as it grows, the planned steps where a checkpoint or a recording has them, and
-`result.json`, which ends the run. A run that no process writes has stopped. The groups of a sweep
-are watched one after another.
+`result.json`, which ends the run. A run that no process writes was interrupted. The groups of a
+sweep are watched one after another.
 """
 
 import time
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnn.catalog import entries as catalog
+from jaxnn.catalog import outcome
 from jaxnn.catalog.contents import has_diverged, written
 from jaxnn.checks import Explained
 from jaxnn.formatting import count, duration
@@ -31,8 +32,8 @@ class Update(NamedTuple):
     """The state of a run at one time.
 
     Attributes:
-      status: `running`, or how it ended: `done`, `diverged`, `stopped`, `corrupt`. A run on another
-        machine is running until it has a result, since this one cannot see it stop.
+      status: `running`, or how it ended: `done`, `diverged`, `interrupted`, `corrupt`. A run on
+        another machine is running until it has a result, since this one cannot see it stop.
       rows: those that are new.
       moment: its progress, for the screen.
       result: that of a finished run.
@@ -65,7 +66,7 @@ class Watched:
         self.rows += new.rows
         rows = [with_nan(row) for row in self.rows[-RECENT:]]
         last = rows[-1] if rows else {}
-        if status == "stopped" and has_diverged(self.rows):
+        if status == "interrupted" and has_diverged(self.rows):
             status = "diverged"
         self.steps = self.steps or _planned_steps(self.path)
         rate = _rate(rows) if status in ("running", "done") else None  # else no time is left
@@ -103,7 +104,7 @@ def _follow_part(path: Path, part: Path, before: int, wait: float) -> Iterator[U
     while running:
         whole, update = _status(path)[0], watched.update()
         # Between two groups of a running sweep, no process writes to the next one.
-        running = whole == "running" and update.status in ("running", "stopped")
+        running = whole == "running" and update.status in ("running", "interrupted")
         if update.rows:
             yield update._replace(
                 status="running",
@@ -140,8 +141,7 @@ def ending(update: Update, run: str = "RUN") -> str:
         runs, seconds = result.get("runs") or result.get("members"), finite(result.get("seconds"))
         words = [f"with {count(runs, 'run')}"] if isinstance(runs, int) else []
         words += [f"in {duration(seconds)}"] if seconds is not None else []
-        metrics = {name: v for name, v in result.items() if not name.startswith("best/")}
-        return f"{' '.join(['done', *words])}: {describe(metrics)}".removesuffix(": ")
+        return f"{' '.join(['done', *words])}: {outcome.sentence(result)}".removesuffix(": ")
     of = "" if moment.total is None else f" of {moment.total}"
     words = f"{update.status} at step {moment.step}{of}"
     if update.status == "diverged":
@@ -153,7 +153,7 @@ def _status(path: Path) -> tuple[str, dict[str, Any]]:
     """Returns the status and the result of a run, by its lock and its result alone."""
     writes = written(path)
     if not (path / RESULT).exists():
-        return "stopped" if writes is False else "running", {}
+        return "interrupted" if writes is False else "running", {}
     try:
         return "done", json_files.read(path / RESULT)
     except json_files.CorruptFile:
@@ -174,8 +174,9 @@ def _planned_steps(path: Path) -> int | None:
 
 def _rate(rows: list[dict[str, Any]]) -> float | None:
     """Returns steps per second over the reports."""
-    first = rows[0] if len(rows) > 1 else {"step": 0, "seconds": 0.0}
-    last = rows[-1] if rows else first
+    if len(rows) < 2:  # the time until the first report has that of compiling in it
+        return None
+    first, last = rows[0], rows[-1]
     began, ended = (finite(row.get("seconds")) for row in (first, last))
     if began is None or ended is None or ended <= began:
         return None

@@ -140,6 +140,7 @@ def train(
         program=program,
         metrics=metrics,
         names=list(reported),
+        directions=directions,
         watch=watched(watch, directions),
         select=directed(select, directions),
         layout=laid_out(members, execution, form),

@@ -96,6 +96,7 @@ class Training:
       program: that of a step, as it was traced.
       metrics: the shapes of the metrics of a step.
       names: of all metrics that reports give.
+      directions: which values of each of them are good, as far as that is known.
       watch: the policy for the best state and the end, if any.
       select: acts on the members after each evaluation, if anything.
       layout: where the members are.
@@ -114,6 +115,7 @@ class Training:
     program: Any = field(repr=False)
     metrics: Any = field(repr=False)
     names: list[str] = field(default_factory=list)
+    directions: dict[str, Any] = field(default_factory=dict)
     watch: Watch | None = None
     select: Callable[[Any, Trial], Trial] | None = None
     layout: Layout = Layout()

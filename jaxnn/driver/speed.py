@@ -18,7 +18,15 @@ from jaxnn.scale.memory import used
 from jaxnn.typing import Any
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
-_compilations: list[tuple[float, int]] = []  # of this process: the seconds of each, its thread
+
+
+class _Compilation(NamedTuple):
+    began: float
+    ended: float
+    thread: int
+
+
+_compilations: list[_Compilation] = []  # of this process
 _listening: list[bool] = []
 
 # The speed that is shown is that of so many of the last chunks.
@@ -39,7 +47,8 @@ class Speed:
             jax.monitoring.register_event_duration_secs_listener(_listen)
             _listening.append(True)
         self.training = training
-        self.began = len(_compilations)
+        self.began = time.perf_counter()
+        self.compiled = len(_compilations)  # before
         self.marks: list[_Mark] = []
 
     def at(self, step: int) -> None:
@@ -48,8 +57,14 @@ class Speed:
             self.marks.append(_Mark(step, time.perf_counter(), len(_compilations)))
 
     def recent(self) -> float | None:
-        """Returns the steps a second of the last chunks, or `None` before the second of them."""
+        """Returns the steps a second of the last chunks, or `None` before the second of them.
+
+        They are those since the last compilation, in any thread, if there are two.
+        """
         marks = self.marks[-RECENT:]
+        ended = max((each.ended for each in _compilations[self.compiled :]), default=0.0)
+        since = [mark for mark in marks if mark.seconds >= ended]
+        marks = since if len(since) > 1 else marks
         return _rate(marks, marks[-1].step - marks[0].step) if marks else None
 
     def summary(self, steps: Any) -> dict[str, Any]:
@@ -69,12 +84,11 @@ class Speed:
         peak = peak_flops(devices[0].device_kind)
         achieved = rate and rate * flops
         # What another thread compiles meanwhile is not waited for.
-        mine, compiled = threading.get_ident(), _compilations[self.began :]
-        waited = sum(seconds for seconds, thread in compiled if thread == mine)
+        compiled = _compilations[self.compiled :]
         memory = used()
         return {
             "compilations": len(compiled),
-            "compile_seconds": round(waited, 3),
+            "compile_seconds": round(_waited(compiled), 3),
             "steps_per_second": rate and round(rate, 1),
             "flops_per_step": flops,
             "flops_per_second": achieved and round(achieved),
@@ -90,11 +104,16 @@ def _rate(marks: list[_Mark], steps: int) -> float | None:
     if not marks or marks[-1].step == marks[0].step:
         return None
     between = _compilations[marks[0].compilations : marks[-1].compilations]
+    return steps / max(marks[-1].seconds - marks[0].seconds - _waited(between), 1e-9)
+
+
+def _waited(compilations: list[_Compilation]) -> float:
+    """Returns the seconds that compiling took in this thread."""
     mine = threading.get_ident()
-    waited = sum(seconds for seconds, thread in between if thread == mine)
-    return steps / max(marks[-1].seconds - marks[0].seconds - waited, 1e-9)
+    return sum(each.ended - each.began for each in compilations if each.thread == mine)
 
 
 def _listen(event: str, duration_secs: float, **details: Any) -> None:
     if event == _COMPILED:
-        _compilations.append((duration_secs, threading.get_ident()))
+        now = time.perf_counter()
+        _compilations.append(_Compilation(now - duration_secs, now, threading.get_ident()))

@@ -126,13 +126,8 @@ def plan(
     training: Training, bound: BoundNetwork | None, chosen: Schedule
 ) -> tuple[Plan, Diagram | None]:
     """Returns what to observe, and how the network is drawn, as far as both are known."""
-    data, learner = probe_data(training), training.learner
-    state = jax.eval_shape(training.trials).state
-    # A batch of evaluation, for whose shapes all has been traced before.
-    batch = jax.eval_shape(lambda data: data.in_order(0), data)
-    inputs = jax.eval_shape(partial(inputs_of, learner), state, batch)
-    outputs = jax.eval_shape(learner.predict, state, inputs)
-    kind = _kind(batch, outputs, training.names) if is_one(outputs, batch) else "other"
+    data = probe_data(training)
+    kind, batch, outputs = kind_of(training, jax.eval_shape(training.trials).state)
     if bound is None:
         return Plan(kind), None
     drawn = _drawn(bound)
@@ -150,6 +145,17 @@ def plan(
         _filters(bound),
         _plot_bounds(data) if mapped else (),
     ), drawn
+
+
+def kind_of(training: Training, state: Any) -> tuple[Kind, Batch, Any]:
+    """Returns what the outputs are for a state of one run, and the shapes of batch and outputs."""
+    learner = training.learner
+    # A batch of evaluation, for whose shapes all has been traced before.
+    batch = jax.eval_shape(lambda data: data.in_order(0), probe_data(training))
+    inputs = jax.eval_shape(partial(inputs_of, learner), state, batch)
+    outputs = jax.eval_shape(learner.predict, state, inputs)
+    kind = _kind(batch, outputs, training.names) if is_one(outputs, batch) else "other"
+    return kind, batch, outputs
 
 
 def probe_data(training: Training) -> Resident:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial, wraps
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -26,7 +27,17 @@ from jaxnn.observing.observation import (
     final_predictions,
     observe,
 )
-from jaxnn.observing.plan import BoundNetwork, Schedule, bind, plan, probe, probe_data, schedule
+from jaxnn.observing.plan import (
+    PROBED,
+    BoundNetwork,
+    Schedule,
+    bind,
+    kind_of,
+    plan,
+    probe,
+    probe_data,
+    schedule,
+)
 from jaxnn.pictures import scheme
 from jaxnn.pictures.diagram import Diagram, to_json
 from jaxnn.storage import files, json_files, recording
@@ -149,7 +160,7 @@ class Recorder:
 
     @_tolerant
     def end(self, progress: Progress) -> None:
-        """Writes the last observation and the final predictions."""
+        """Writes the last observation, and the final predictions of the best state."""
         last = int(progress.state.step)  # of a run that ended early
         if not (self.folder / recording.frame_name(last)).exists():
             self.keep(self._observe(progress, last))
@@ -157,7 +168,7 @@ class Recorder:
         data = probe_data(self.training)
         most = MOST if self.training.evaluations else self.schedule.probed
         predictions = final_predictions(
-            self.training.learner, progress.state, data, self.plan.kind, most
+            self.training.learner, progress.best, data, self.plan.kind, most
         )
         recording.write(self.folder, recording.END, predictions)
 
@@ -188,6 +199,29 @@ class Recorder:
             recording.cut(folder, -1)  # of other steps or data: no part of this recording
         recording.write(folder, recording.PROBE, shown)
         files.write(folder / recording.ABOUT, json_files.encode(about))
+
+
+def record_best(run: Path, training: Training, state: Any) -> None:
+    """Records the final predictions of one state of a population, and nothing before them.
+
+    Args:
+      run: the directory to which the recording belongs.
+      training: of the population.
+      state: of the one member.
+    """
+    kind, data = kind_of(training, state)[0], probe_data(training)
+    most = MOST if training.evaluations else PROBED
+    predictions = final_predictions(training.learner, state, data, kind, most)
+    about = {
+        "format": recording.FORMAT,
+        "moments": [],
+        "probe": {"of": next(iter(training.evaluations), "train")},
+        "kind": kind,
+    }
+    folder = run / recording.FOLDER
+    folder.mkdir(exist_ok=True)
+    recording.write(folder, recording.END, predictions)
+    files.write(folder / recording.ABOUT, json_files.encode(about))
 
 
 def _same(before: recording.Recording, about: Any, shown: Any) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxnn.checks import kind
 from jaxnn.pictures import scheme
 from jaxnn.pictures.arguments import check_shapes, classes_of, log_softmax, logits_of, names_of
-from jaxnn.pictures.scheme import COLOURS, INK, MARK, PAPER
+from jaxnn.pictures.scheme import CLASSES, INK, MARK, PAPER
 from jaxnn.typing import Any, Callable
 
 CELLS = 160  # from side to side
@@ -57,7 +57,7 @@ def boundary(predict: Any, inputs: Any, labels: Any, *, names: Sequence[str] | N
     labels = classes_of("boundary", "labels", labels, classes)
     said = names_of("boundary", "names", names, classes)
     probabilities = np.exp(log_softmax(logits))
-    palette = np.array([to_rgb(colour) for colour in COLOURS[:classes]])
+    palette = np.array([to_rgb(colour) for colour in CLASSES[:classes]])
     # Nothing is known at 1 / classes: there the surface has the colour of paper.
     sure = (probabilities.max(1) - 1 / classes) / (1 - 1 / classes)
     shade = (0.08 + 0.5 * sure)[:, None]
@@ -81,7 +81,7 @@ def boundary(predict: Any, inputs: Any, labels: Any, *, names: Sequence[str] | N
     for number in np.unique(own):
         axes.scatter(
             *shown[own == number].T, s=26 if few else 10, marker=MARKERS[number],
-            color=COLOURS[number], edgecolors=PAPER, linewidths=0.7, zorder=3,
+            color=CLASSES[number], edgecolors=PAPER, linewidths=0.7, zorder=3,
             label=f"class {number}" if names is None else said[number], gid=f"examples:{number}",
         )  # fmt: skip
     if wrong.any():
@@ -106,8 +106,8 @@ def _logits(predict: Callable[[Any], Any], inputs: np.ndarray) -> np.ndarray:
     logits = logits_of(outputs)
     check_shapes(
         "boundary",
-        logits.ndim == 2 and len(logits) == len(inputs) and logits.shape[1] <= len(COLOURS),
-        expected=f"logits [examples, classes] of at most {len(COLOURS)} classes, for which there"
+        logits.ndim == 2 and len(logits) == len(inputs) and logits.shape[1] <= len(CLASSES),
+        expected=f"logits [examples, classes] of at most {len(CLASSES)} classes, for which there"
         " are colours, or one for each example",
         fix="Let predict be lambda x: network.apply(params, state, x)[0], or run.predict",
         outputs=outputs,

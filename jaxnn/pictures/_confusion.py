@@ -20,7 +20,7 @@ LARGEST = 0.75  # inches, of a cell
 KEY = 0.24  # inches, the height of what says what colours mean
 LETTER = 0.62 * scheme.TICK  # points, about the width of one
 LINE = 1.35 * scheme.TICK  # points, the height of a line
-RIGHT, WRONG = scheme.COLOURS[0], scheme.COLOURS[1]
+RIGHT, WRONG = scheme.RIGHT, scheme.WRONG
 FADING = 0.5  # the power of a share that is its opacity: a share of 1 % is seen
 
 

@@ -3,7 +3,8 @@
     curves(run.history).savefig("curves.svg")
     curves({"small": small.history, "large": large.history}, "loss", units={"loss": "nats"})
 
-Training and evaluation share the axes of their metric, and lines are named at their ends. A
+Training and evaluation share the axes of their metric: training is dashed. Lines are named at their
+ends, those of runs with long names in a legend, in the order of the runs. A
 population is a line, its median, in two bands: a half of the members, and all of them. What is not
 finite is a gap in the line and a cross below it.
 """
@@ -23,6 +24,7 @@ SPREAD = 30.0  # of the largest value to the least, from which a scale is logari
 PANEL = 1.15  # inches, of height
 MOST = 12  # panels
 LETTERS = 16  # of a run's name at the end of its line
+LONGEST = 48  # letters of a name in a legend
 SPLITS = {"train": "training"}  # words for parts of the data that have a verb for a name
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -31,7 +33,8 @@ class _Line(NamedTuple):
     name: str
     colour: str
     series: Series
-    thin: bool  # beside a line that matters more
+    dashed: bool  # of training
+    named: bool  # not beside another line of its run
 
 
 def curves(
@@ -39,8 +42,8 @@ def curves(
 ) -> Any:
     """Returns a matplotlib `Figure` of metrics over training steps, a panel for each metric.
 
-    Of one run, training and evaluation have a colour each. Of several, each run has one, and its
-    training is a thinner line. Where a metric spans a factor of 30, its scale is logarithmic.
+    Of one run, training and evaluation have a colour each. Of several, each run has one. Training
+    is dashed. Where a metric spans a factor of 30, its scale is logarithmic.
 
     Args:
       rows: `run.history` or the rows of `metrics.jsonl`; or those of several runs by name.
@@ -74,7 +77,7 @@ def curves(
     population = f"Line: the median of {members} members. Bands: a half of them, and all."
     scheme.noted(
         figure,
-        "Thin: training." if any(line.thin for line in lines) else "",
+        "Dashed: training." if not all(line.named for line in lines) else "",
         population if members > 1 else "",
         f"{lost} of {members} are not finite at the end." if lost else "",
         "×: not finite." if any(np.isnan(each).all(1).any() for each in values) else "",
@@ -91,21 +94,23 @@ def _panels(
     """Returns the lines of each metric, by its name without the part of the data."""
     names = list(dict.fromkeys(name for each in by_run.values() for name in each))
     chosen = names if metrics is None else _chosen(names, metrics)
-    # Evaluation, which counts, has the first colour, whatever the order of the rows.
+    # Evaluation, which counts, is in ink, whatever the order of the rows.
     splits = sorted(dict.fromkeys(map(_split, names)), key=lambda split: split == "train")
     palette = [*scheme.COLOURS, scheme.FAINT]
+    own = dict(zip(splits, (scheme.INK, *scheme.CLASSES)), train=scheme.FAINT)  # of one run
     panels: dict[str, list[_Line]] = {_metric(name): [] for name in chosen}
     for panel, lines in panels.items():
-        own = [name for name in chosen if _metric(name) == panel]
+        these = [name for name in chosen if _metric(name) == panel]
         for number, (run, each) in enumerate(by_run.items()):
-            parts = {_split(name): each[name] for name in own if name in each}
-            has_thin = "train" in parts and len(parts) > 1 and len(by_run) > 1
+            parts = {_split(name): each[name] for name in these if name in each}
+            beside = "train" in parts and len(parts) > 1 and len(by_run) > 1
             for split in sorted(parts, key=splits.index, reverse=True):
-                place = splits.index(split) if len(by_run) == 1 else number
-                colour = palette[min(place, len(palette) - 1)]
-                is_named = not run or len(parts) - has_thin > 1
+                colour = palette[min(number, len(palette) - 1)]
+                colour = own.get(split, scheme.FAINT) if len(by_run) == 1 else colour
+                is_named = not run or len(parts) - beside > 1
                 name = f"{run} {SPLITS.get(split, split) if is_named else ''}".strip()
-                lines.append(_Line(name, colour, parts[split], has_thin and split == "train"))
+                trains = split == "train"
+                lines.append(_Line(name, colour, parts[split], trains, not (beside and trains)))
     return {panel: lines for panel, lines in panels.items() if lines}
 
 
@@ -159,7 +164,7 @@ def _line(axes: Any, line: _Line) -> None:
     if many:
         for bottom, top, alpha in ((low, high, 0.13), (lower, upper, 0.25)):
             axes.fill_between(x, bottom, top, color=line.colour, alpha=alpha, linewidth=0)
-    style = {"linewidth": 0.7, "alpha": 0.75} if line.thin else {"linewidth": 1.3}
+    style = {"linestyle": (0, (3, 1.5)), "linewidth": 1.0} if line.dashed else {"linewidth": 1.3}
     axes.plot(x, middle, color=line.colour, solid_capstyle="round", gid="curve", **style)
     finite = np.concatenate([[False], ~np.isnan(middle), [False]])
     alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
@@ -173,21 +178,25 @@ def _name(figure: Any, panels: list[tuple[Any, list[_Line]]]) -> None:
     from matplotlib.lines import Line2D
 
     scheme.laid_out(figure)  # from here on, the height of the axes is known
-    missing: dict[str, str] = {}
-    for axes, lines in panels:
+    named = {line.name: line.colour for _, lines in panels for line in lines if line.named}
+    long = max(map(len, named)) > LETTERS
+    missing: dict[str, str] = named if long else {}
+    for axes, lines in [] if long else panels:
         at_end = []
         for line in lines:
             steps, values = line.series
             finite = np.flatnonzero(np.isfinite(values).any(1))
-            if len(finite) and not line.thin:
+            if len(finite) and line.named:
                 value = float(np.nanmedian(values[finite[-1]]))
                 text = scheme.number(value, 3 if abs(value) < 0.01 else 4)
-                text = f"{scheme.elided(line.name, LETTERS)} {text}".strip()
+                text = f"{line.name} {text}".strip()
                 at_end.append(End(float(steps[finite[-1]]), value, line.colour, text))
         if at_end and not ends(axes, at_end):
-            missing |= {line.name: line.colour for line in lines if not line.thin}
+            missing |= {line.name: line.colour for line in lines if line.named}
     if missing:
         wide, high = figure.get_size_inches()
-        figure.set_size_inches(wide, high + 0.15 * -(-len(missing) // 2))
-        handles = [Line2D([], [], color=colour, label=name) for name, colour in missing.items()]
-        scheme.legend(figure, "outside upper left", 2, handles=handles, handlelength=1.2)
+        columns = 1 if max(map(len, missing)) > 2 * LETTERS else 2
+        figure.set_size_inches(wide, high + 0.15 * -(-len(missing) // columns))
+        names = {scheme.elided(name, LONGEST): colour for name, colour in missing.items()}
+        handles = [Line2D([], [], color=colour, label=name) for name, colour in names.items()]
+        scheme.legend(figure, "outside upper left", columns, handles=handles, handlelength=1.2)

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxnn.checks import choice, positive_integer
 from jaxnn.pictures.arguments import check_shapes, classes_of, log_softmax, logits_of, names_of
-from jaxnn.pictures.scheme import COLOURS, FAINT, INK, MARK
+from jaxnn.pictures.scheme import FAINT, INK, MARK, SIGNED
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted
 from jaxnn.typing import Any
 
@@ -133,7 +133,7 @@ def _bars(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
     low, largest = min(ends[0], 0.0), max(ends[1], 0.0)
     unit, each = high / ((largest - low) or 1.0), side / len(example)
     zero, values = top + unit * largest, np.nan_to_num(example.astype(float))
-    places, colours = np.arange(len(values)) + 0.5, np.where(values > 0, COLOURS[0], COLOURS[1])
+    places, colours = np.arange(len(values)) + 0.5, np.where(values > 0, SIGNED[2], SIGNED[0])
     heights = -unit * values
     sheet.axes.bar(left + each * places, heights, 0.75 * each, zero, color=colours, zorder=2)
     sheet.line([left, left + side], [zero, zero], FAINT, 0.5, gid=gid, zorder=3)

@@ -24,6 +24,7 @@ def sweep(
     columns: Mapping[str, Sequence[Any]],
     values: Sequence[float] | Num[np.ndarray, "runs"],
     name: str,
+    lower: bool | None = None,
 ) -> Any:
     """Returns a matplotlib `Figure` of a metric over the first two columns that vary.
 
@@ -33,7 +34,8 @@ def sweep(
     Args:
       columns: what was varied, by name: numbers or words, `[runs]` each.
       values: the metric of each run, NaN of those that diverged.
-      name: of the metric, by which low or high is good: `"test/loss"`.
+      name: of the metric: `"test/loss"`.
+      lower: whether low is good; by default as the name says.
 
     Raises:
       InvalidValue: if there is no run, or the columns and the values are not of as many.
@@ -53,7 +55,8 @@ def sweep(
     means, pairs = _means(x, y, np.asarray(values, float))
     figure, axes = scheme.canvas(height=0.8 * scheme.WIDTH)
     are_cells = bool(pairs.all())
-    shown, explained = (_cells if are_cells else _points)(axes, x, y, means, pairs, name)
+    lower = lower_is_better(name) if lower is None else lower
+    shown, explained = (_cells if are_cells else _points)(axes, x, y, means, pairs, lower)
     _label(axes, "x", x, are_cells)
     _label(axes, "y", y, are_cells)
     scheme.key(figure, shown, name, ax=axes, fraction=0.05, pad=0.03)
@@ -98,51 +101,51 @@ def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0), pairs
 
 
-def _cells(axes, x: _Axis, y: _Axis, means, pairs, name: str) -> tuple[Any, list[Any]]:
+def _cells(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, list[Any]]:
     """Draws the means as cells side by side; returns what has colours, and what to explain."""
     from matplotlib.patches import Patch
 
     known = np.ma.masked_invalid(means)
-    shown = axes.imshow(known, origin="lower", aspect="auto", **_colours(means, name))
+    shown = axes.imshow(known, origin="lower", aspect="auto", **_colours(means, lower))
     up, right = np.indices(means.shape)
-    explained = _ring(axes, right, up, means, name)
+    explained = _ring(axes, right, up, means, lower)
     if np.isnan(means).any():
         axes.patch.set(**NONE)  # seen where there is no colour
         explained.append(Patch(label="diverged", **NONE))
     return shown, explained
 
 
-def _points(axes, x: _Axis, y: _Axis, means, pairs, name: str) -> tuple[Any, list[Any]]:
+def _points(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, list[Any]]:
     """Draws the means as points where their numbers are; returns the same."""
     right, up = np.meshgrid(x.numbers, y.numbers)
     known, lost = np.isfinite(means), pairs & np.isnan(means)
-    style = {"s": 28, "linewidths": 0.4, "edgecolors": scheme.FAINT, **_colours(means, name)}
+    style = {"s": 28, "linewidths": 0.4, "edgecolors": scheme.FAINT, **_colours(means, lower)}
     shown = axes.scatter(right[known], up[known], c=means[known], **style)
-    explained = _ring(axes, right, up, means, name)
+    explained = _ring(axes, right, up, means, lower)
     if lost.any():
         crosses = {"marker": "x", "color": scheme.FAINT, "s": 24, "linewidths": 1.0}
         explained.append(axes.scatter(right[lost], up[lost], label="diverged", **crosses))
     return shown, explained
 
 
-def _ring(axes, right, up, means, name: str) -> list[Any]:
+def _ring(axes, right, up, means, lower: bool) -> list[Any]:
     """Marks the best of the means, if there is any."""
     if np.isnan(means).all():
         return []
-    best = (np.nanargmin if lower_is_better(name) else np.nanargmax)(means)
+    best = (np.nanargmin if lower else np.nanargmax)(means)
     return axes.plot(
         right.flat[best], up.flat[best], "o", label=f"best: {means.flat[best]:.4g}",
         markersize=6, markerfacecolor="none", markeredgecolor=scheme.MARK, markeredgewidth=1.2,
     )  # fmt: skip
 
 
-def _colours(means: np.ndarray, name: str) -> dict[str, Any]:
+def _colours(means: np.ndarray, lower: bool) -> dict[str, Any]:
     from matplotlib.colors import LogNorm, Normalize
 
     known = means[np.isfinite(means)] if np.isfinite(means).any() else np.array([0.0, 1.0])
     # A loss spans many sizes, since some runs come close to diverging.
-    norm = LogNorm if lower_is_better(name) and _is_spread(known) else Normalize
-    cmap = scheme.AMOUNT + "_r" * lower_is_better(name)
+    norm = LogNorm if lower and _is_spread(known) else Normalize
+    cmap = scheme.AMOUNT + "_r" * lower
     return {"cmap": cmap, "norm": norm(known.min(), known.max())}
 
 

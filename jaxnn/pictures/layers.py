@@ -145,7 +145,7 @@ def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
     low, high = _reach(np.concatenate(finite))
     edges = np.linspace(low, high, 1 + _bins(max(map(len, finite))))
     cells = np.zeros((len(edges) - 1, len(steps), 4))
-    cells[..., :3] = to_rgb(scheme.COLOURS[0])
+    cells[..., :3] = to_rgb(scheme.AMONG)
     for column, values in enumerate(finite):
         shares = np.histogram(values, edges)[0] / max(len(values), 1)
         cells[:, column, 3] = 0.85 * (shares / max(shares.max(), 1e-12)) ** FADING
@@ -172,7 +172,7 @@ def _histogram(axes: Any, values: Any) -> None:
     low, high = _reach(known)
     shares, edges = np.histogram(known, np.linspace(low, high, 1 + _bins(len(known))))
     shares = shares / max(len(values), 1)
-    axes.stairs(shares, edges, fill=True, color=scheme.COLOURS[0], alpha=0.8)
+    axes.stairs(shares, edges, fill=True, color=scheme.AMONG, alpha=0.8)
     if len(known):
         axes.axvline(np.median(known), color=scheme.INK, linewidth=1.0, gid="quantile")
     if len(known) < len(values):
@@ -261,7 +261,7 @@ def _dots(axes: Any, sizes: Any, step: float) -> None:
     rows, known = np.arange(len(sizes)), (sizes > 0) & np.isfinite(sizes)
     axes.set_xscale("log")
     axes.hlines(rows[known], low, sizes[known], color=scheme.GRID, linewidth=1.0)
-    axes.plot(sizes[known], rows[known], "o", color=scheme.COLOURS[0], markersize=4, gid="size")
+    axes.plot(sizes[known], rows[known], "o", color=scheme.AMONG, markersize=4, gid="size")
     at_left = {"transform": axes.get_yaxis_transform(), "markerfacecolor": scheme.PAPER}
     _marks(axes, sizes, np.zeros(len(sizes)), rows, markersize=4, **at_left)
     axes.set_xlim(low, high)

@@ -31,9 +31,9 @@ MINOR = (
 )  # fmt: skip
 _PLAIN = ("", "body", "branch", "layers")  # names that say nothing
 _COLOURS = {
-    "linear": COLOURS[0], "conv": COLOURS[2], "depthwise_conv": COLOURS[2],
+    "linear": COLOURS[7], "conv": COLOURS[2], "depthwise_conv": COLOURS[2],
     "conv_transpose": COLOURS[2], "attention": COLOURS[4], "gru": COLOURS[6], "lstm": COLOURS[6],
-    "embedding": COLOURS[1], "positions": COLOURS[1], "draw of a normal distribution": COLOURS[5],
+    "embedding": COLOURS[3], "positions": COLOURS[3], "draw of a normal distribution": COLOURS[5],
 }  # fmt: skip
 
 

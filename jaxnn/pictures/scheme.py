@@ -44,6 +44,20 @@ COLOURS = (
     "#84a98b",  # sage
 )
 
+# One colour means one thing: blue and orange are signs, and of a run's data training is faint.
+CLASSES = (
+    "#7e79f5",  # violet
+    "#a3a281",  # khaki
+    "#71516e",  # plum
+    "#d67dc7",  # pink
+    "#b61e2d",  # crimson
+    "#6635e4",  # indigo
+    "#8f6d74",  # rose
+    "#f67e01",  # amber
+)
+RIGHT, WRONG = COLOURS[2], COLOURS[3]
+AMONG = COLOURS[5]  # how many there are of something
+
 SIGNED = ("#c8641b", "#f2f0ec", "#2c67ab")  # negative, zero, positive
 AMOUNT = "viridis"  # little is dark, much is bright
 MARK = "#c2255c"  # what must be seen: the best of many, or where numbers ceased to be finite

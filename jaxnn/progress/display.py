@@ -10,6 +10,7 @@ Elsewhere, in a pipe or in the log of a cluster, it is a line now and then:
 
 >>> with shown(total=200, rate=lambda: 50.0) as show:
 ...     show(100, {"train/loss": 0.25})
+compiling
 step 100/200, train/loss 0.25, 50 steps/s, 0:00:02 left
 """
 
@@ -123,7 +124,11 @@ def _in_lines(console: Any) -> Iterator[Draw]:
         nonlocal last, skipped
         skipped = moment if moment.report else skipped
         gap = (moment.total or 0) / LINES
-        due = last is None or not last <= moment.step < last + gap or moment.step == moment.total
+        due = last in (None, -1) or not last <= moment.step < last + gap
+        due = due or moment.step == moment.total
+        if last is None and not (moment.step or moment.report):
+            print("compiling", flush=True)
+            last = -1
         if moment.report and (due or ends):
             last, skipped = moment.step, None
             words = _step(moment), describe(moment.metrics), *_pace(moment)

@@ -214,10 +214,10 @@ def _edge(source: Source) -> Iterator[Advice]:
 
 def _ended(source: Source) -> Iterator[Advice]:
     status = source.contents.status
-    if status == "stopped":
+    if status == "interrupted":
         planned = f" of {source.steps:,}" if source.steps else ""
         yield Advice(
-            "It was stopped before its end",
+            "It was interrupted before its end",
             f"It came to step {source.step:,}{planned}.",
             "Give the same command again: it resumes from the newest checkpoint.",
         )

@@ -158,5 +158,5 @@ def data_of(source: Source, part: str) -> Any:
 
 
 def _metrics(source: Source, part: str) -> list[str]:
-    names = (name.partition("/") for name in source.last)
+    names = (name.partition("/") for name in source.outcome)
     return [name for at, _, name in names if at == part and name != "learning_rate"]

@@ -10,7 +10,6 @@ import numpy as np
 from jaxnn.catalog import entries as catalog
 from jaxnn.checks import InvalidValue
 from jaxnn.markup import Markup, cut, element, join, quoted, table
-from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._curves import curves
 from jaxnn.report import alike
 from jaxnn.report.page import page
@@ -74,11 +73,11 @@ def check_comparable(runs: dict[str, Source]) -> list[str]:
     Raises:
       InvalidValue: if there is none.
     """
-    each = [source.last for source in runs.values()]
+    each = [source.outcome for source in runs.values()]
     common = [name for name in each[0] if all(name in last for last in each)]
     if common:
         return common
-    have = "; ".join(f"{cut(n, 60)}: {', '.join(s.last) or 'none'}" for n, s in runs.items())
+    have = "; ".join(f"{cut(n, 60)}: {', '.join(s.outcome) or 'none'}" for n, s in runs.items())
     raise InvalidValue(
         "compare",
         "these runs have no metric in common",
@@ -106,11 +105,12 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
     if None not in obstacles:
         return f"These {len(runs)} runs cannot be ranked: {obstacles[0]}."
     metric = wanted[obstacles.index(None)]
-    values = {name: median(source.last[metric]) for name, source in runs.items()}
+    values = {name: median(source.outcome[metric]) for name, source in runs.items()}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     if not finite:
         return f"None of the {len(runs)} runs has a finite {display_name(metric)}."
-    best = (min if lower_is_better(metric) else max)(finite, key=finite.__getitem__)
+    lower = next(iter(runs.values())).contents.is_lower_better(metric)
+    best = (min if lower else max)(finite, key=finite.__getitem__)
     equal = sum(value == finite[best] for value in finite.values())
     what, whose, average = f"Of {len(runs)} runs, {cut(best, 90)} is the best", "its", ""
     if equal > 1:
@@ -131,15 +131,16 @@ def median(value: Any) -> float:
 
 @section("results", "Results")
 def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
-    """A row for each run, and the last value of each metric. For many members, that is the value of
-    the network in the middle, of a sweep the mean of its best setting. The best of a column is
-    marked where all of it can be compared.
+    """A row for each run, with the metrics of its best state if it watches one, else of its last.
+    For many members, that is the value of the network in the middle, of a sweep the mean of its
+    best setting. The best of a column is marked where all of it can be compared.
     """
     names = [metric, *[name for name in common if name != metric]]
-    columns = {name: [median(s.last[name]) for s in runs.values()] for name in names}
+    columns = {name: [median(s.outcome[name]) for s in runs.values()] for name in names}
     obstacles = {name: alike.obstacle(runs, name) for name in names}
+    one = next(iter(runs.values())).contents
     best = {
-        name: (np.nanmin if lower_is_better(name) else np.nanmax)(values)
+        name: (np.nanmin if one.is_lower_better(name) else np.nanmax)(values)
         for name, values in columns.items()
         if np.isfinite(values).any() and not obstacles[name] and "/learning_rate" not in name
     }
@@ -167,6 +168,10 @@ def _remarks(
     for words in dict.fromkeys(filter(None, obstacles.values())):
         names = [display_name(name) for name, why in obstacles.items() if why == words]
         yield f"None is the best by its {listed(names, 'or')}: {words}."
+    best = {n: s.contents.best_step for n, s in runs.items() if s.contents.best_step is not None}
+    if best:
+        of = [f"{cut(n, 60)}" + (f" (step {at:,})" * isinstance(at, int)) for n, at in best.items()]
+        yield f"Of {listed(of)} the numbers are those of the best state, which predict uses."
     part = metric.partition("/")[0]
     unsure = [name for name, source in runs.items() if alike.data_of(source, part) is None]
     if unsure and not obstacles[metric]:
@@ -200,7 +205,10 @@ def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup |
         return note
     part = metric.partition("/")[0]
     wanted = [lettered(name) for name in common if name.partition("/")[0] == part]
-    caption, title = f"Measured on the {examples_of(part)}.", "How the metrics of the runs went"
+    caption, title = (
+        f"Measured on the {examples_of(part)}, to the last report.",
+        "How the metrics of the runs went",
+    )
     return join(drawn(curves(rows_of, wanted), "curves-picture", title, caption), note)
 
 

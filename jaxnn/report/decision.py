@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn.markup import Markup, element, join, listing
-from jaxnn.pictures.scheme import COLOURS
+from jaxnn.pictures.scheme import CLASSES, SIGNED
 from jaxnn.report.examples import names_of, probabilities
 from jaxnn.report.packed import shares, stacked, text
 from jaxnn.report.sections import filled
@@ -21,13 +21,13 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         return None
     every = max(1, outputs.shape[1] // FINE)
     outputs = outputs[:, ::every, ::every]
-    chances = probabilities(outputs, about)
-    if chances is not None and chances.shape[-1] <= len(COLOURS):
+    chances, names = probabilities(outputs, about), []
+    if chances is not None and chances.shape[-1] <= len(CLASSES):
         classes = np.nan_to_num(chances).argmax(-1)
         least = 1 / chances.shape[-1]
         strength = (chances.max(-1) - least) / (1 - least)
         names = names_of(about)[: chances.shape[-1]]
-        dots = listing((join(_dot(place), f" {name}") for place, name in enumerate(names)), ", ")
+        dots = listing((join(_dot(CLASSES[i]), f" {name}") for i, name in enumerate(names)), ", ")
         key = join(" The colours: ", dots, ". The stronger, the surer.")
     elif outputs.shape[-1] == 1:
         values = outputs[..., 0]
@@ -37,8 +37,12 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         key = join(f" The stronger the colour, the larger: from {low:.3g} to {high:.3g}.")
         if low < 0 < high:  # of which the sign is to be seen
             classes, strength = values < 0, np.abs(values) / max(-low, high)
-            key = join(" The colours: ", _dot(0), f" above 0, up to {high:.3g}, ", _dot(1))
-            key = join(key, f" below 0, down to −{-low:.3g}. The stronger, the farther from 0.")
+            key = join(" The colours: ", _dot(SIGNED[2]), f" above 0, up to {high:.3g}, ")
+            key = join(
+                key,
+                _dot(SIGNED[0]),
+                f" below 0, down to −{-low:.3g}. The stronger, the farther from 0.",
+            )
         if finite.size < values.size:
             key = join(key, " At some moments it is not finite: nothing is drawn there.")
     else:
@@ -49,11 +53,12 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         rings = f" Each ring is an example, {whole}."
     picture = filled("surface.html", map=_map(recorded), key=key, rings=rings)
     payload = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
+    payload["colours"] = [*CLASSES] if names else [SIGNED[2], SIGNED[0]]
     return picture, payload | {"points": points}
 
 
-def _dot(place: int) -> Markup:
-    return element("i", style=f"background:{COLOURS[place]}")
+def _dot(colour: str) -> Markup:
+    return element("i", style=f"background:{colour}")
 
 
 def _map(recorded: Recording) -> Markup:

@@ -1,8 +1,12 @@
 """What a run consists of: its parts, hyper-parameters, machine, and how to do it again."""
 
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
 from jaxnn.catalog import account
 from jaxnn.formatting import amount
-from jaxnn.markup import Markup, cut, element, folded, join, quoted, table
+from jaxnn.markup import Markup, cut, element, folded, join, listing, quoted, table
 from jaxnn.report.phrases import display_name, percent, setting, spaced, time, value_of
 from jaxnn.report.sections import section
 from jaxnn.report.source import Source
@@ -30,7 +34,7 @@ def _parts(source: Source) -> Markup | None:
 
 @section("hyperparameters", "What was chosen")
 def _chosen(source: Source) -> Markup | None:
-    """People set hyper-parameters before the training, as the training sets the weights."""
+    """Hyper-parameters: people set them before the training, as the training sets the weights."""
     known = source.contents.newest.get("identity", {})
     shown = source.config or {n: known[n] for n in ("steps", "batch_size") if n in known}
     if not shown:
@@ -51,15 +55,15 @@ def _chosen(source: Source) -> Markup | None:
 
 @section("speed", "Time and memory")
 def _speed(source: Source) -> Markup | None:
-    """What it took on this machine. Compiling happens once, and counts only in the time in all;
-    steps in a second are those between the first chunk of steps and the last.
+    """What it took on this machine. Compiling happens once, and is a part of the time in all; steps
+    in a second are those between the first chunk of steps and the last, without it.
     """
     speed = source.contents.speed
-    compilations = speed.get("compilations", "?")
+    programs = f"{speed.get('compilations', '?')} programs"
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     places = (
-        ("compiled", "compile_seconds", lambda v: f"{compilations} programs, {time(v)}"),
-        ("training steps in a second, without compiling", "steps_per_second", "{:,.0f}".format),
+        ("of that, waiting for compilation", "compile_seconds", lambda v: f"{time(v)}, {programs}"),
+        ("training steps in a second, without compiling", "steps_per_second", _rate),
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),
@@ -81,10 +85,40 @@ def _speed(source: Source) -> Markup | None:
     return table("What it took", ["what", "how much"], rows)
 
 
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def _operations(value: float) -> str:
     units = (("trillion", 1e12), ("billion", 1e9), ("million", 1e6))
     unit, size = next((each for each in units if value >= each[1]), ("", 1.0))
     return f"{value / size:,.{1 if unit else 0}f} {unit}".strip()
+
+
+def alone(command: str | None, values: Mapping[str, Any]) -> str | None:
+    """Returns the command that trains one network of a sweep; `None` unless it is an experiment's.
+
+    >>> alone("python -m experiments.digits --sweep rate=1,2 --seeds=2 --epochs 3", {"rate": 2})
+    'python -m experiments.digits --epochs 3 --rate 2'
+    """
+    try:
+        words = shlex.split(command or "")
+    except ValueError:
+        return None
+    if words[:2] != ["python", "-m"] or not words[2:3] or not words[2].startswith("experiments."):
+        return None
+    flags = {f"--{name}".replace("_", "-"): value for name, value in values.items()}
+    gone = {"--sweep", "--seeds", "--metric", "--out", "--resume", "--allow-change", *flags}
+    left, skips = words[:3], False
+    for word in words[3:]:
+        if word.startswith("--"):
+            skips = word.partition("=")[0] in gone
+        left += [] if skips else [word]
+    for flag, value in flags.items():
+        each = value if isinstance(value, list | tuple) else [value]
+        bare = f"--no-{flag[2:]}" if value is False else flag
+        left += [bare, *(str(one) for one in each if not isinstance(one, bool))]
+    return shlex.join(left)
 
 
 @section("again", "Do it again")
@@ -94,7 +128,7 @@ def _again(source: Source) -> Markup | None:
     story = account.account(path)
     parts = [element("p", story["next"])]
     if story["command"]:
-        parts.append(_code(cut(story["command"], COMMAND), "The command that started this run"))
+        parts.append(code(cut(story["command"], COMMAND), "The command that started this run"))
     seeds = [row["seed"] for row in source.table] or [source.config.get("seed")]
     seeds = [*dict.fromkeys(seed for seed in seeds if isinstance(seed, int))]
     if seeds:
@@ -102,7 +136,7 @@ def _again(source: Source) -> Markup | None:
         parts.append(element("p", f"{words} {setting(seeds)}."))
     commands = [f"python -m jaxnn {name} {path}" for name in ("show", "verify", "report")]
     lines = "\n".join(cut(each, 400) for each in commands)
-    parts.append(_code(lines, "Commands that look at this run"))
+    parts.append(code(lines, "Commands that look at this run"))
     known = {n: source.result[n] for n in ("device", "jax", "form") if n in source.result}
     known |= source.contents.newest.get("environment", {})
     rows = [[spaced(n), quoted(setting(v))] for n, v in known.items() if v not in (None, "")]
@@ -112,9 +146,11 @@ def _again(source: Source) -> Markup | None:
     return join(*parts)
 
 
-def _code(lines: str, label: str) -> Markup:
+def code(lines: str, label: str) -> Markup:
     """Returns lines to copy, which scroll by themselves."""
-    code = element("code", lines)
+    # A line may end between words, and inside of none of them.
+    words = [element("span", w, class_="whole") if "-" in w else w for w in lines.split(" ")]
+    code = element("code", listing(words, " "))
     return element("pre", code, tabindex="0", role="region", aria_label=label)
 
 

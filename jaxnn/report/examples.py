@@ -134,10 +134,11 @@ def with_classes(recorded: Recording) -> Recording:
     last = recorded.frames[-1].arrays if recorded.frames else {}
     outputs, labels = last.get("outputs"), recorded.probe.get("labels")
     known, end = {"classes": None}, recorded.end
-    if outputs is None or labels is None:
+    given = end.get("worst/outputs", outputs)  # of very many classes, nothing else is recorded
+    if recorded.about.get("kind") == "classification" and given is not None:
+        known = {"classes": max(2, *given.shape[1:])}
+    elif outputs is None or labels is None:
         pass
-    elif recorded.about.get("kind") == "classification":
-        known = {"classes": max(2, *outputs.shape[1:])}
     elif (
         outputs.size == labels.size == len(outputs)
         and np.isin(labels, (0, 1)).all()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnn.markup import Markup, block, element, join
-from jaxnn.pictures.scheme import COLOURS, MARK, SIGNED
+from jaxnn.pictures.scheme import MARK, SIGNED
 from jaxnn.report.decision import decision
 from jaxnn.report.examples import BARS, cards, names_of, probabilities
 from jaxnn.report.network import wiring
@@ -80,7 +80,6 @@ def learning(source: Source) -> Markup | None:
         "wires": wires and wires[1],
         "filters": filters and filters[1],
         "surface": surface and surface[1],
-        "classes": list(COLOURS),
     }
     pictures = [each[0] for each in (wires, filters, surface) if each]
     return join(

@@ -28,9 +28,9 @@ MOST = 100  # parts in one box
 
 @section("weights", "Its weights over time")
 def _weights(source: Source) -> Markup | None:
-    """A weight is the number on a wire, which training changes. The darker a place, the more
-    weights of that layer have that value: they begin small and alike, and spread as the network
-    learns.
+    """The distribution of weights: a weight is the number on a wire, which training changes. The
+    darker a place, the more weights of that layer have that value: they begin small and alike, and
+    spread as the network learns.
     """
     return _over_time(source, "weights", "params/", weights)
 
@@ -45,8 +45,9 @@ def _activations(source: Source) -> Markup | None:
 
 @section("gradients", "How far the gradient reaches")
 def _gradients(source: Source) -> Markup | None:
-    """The gradient says how each weight should change; bright is much. It is computed from the
-    output back to the input: if it fades on the way, the first layers hardly learn.
+    """Gradient flow: the gradient says how each weight should change; bright is much. It is
+    computed from the output back to the input: if it fades on the way, the first layers hardly
+    learn.
     """
     return _over_time(source, "gradients", "gradients/", gradient_flow)
 

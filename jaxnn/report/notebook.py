@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn import display
-from jaxnn.catalog import sweeps
+from jaxnn.catalog import outcome, sweeps
 from jaxnn.checks import Invalid
 from jaxnn.formatting import brief, count, duration
 from jaxnn.markup import Markup, element
@@ -37,12 +37,16 @@ def run(
     title += f" in {duration(result.get('seconds') or 0.0)}"
     lost = str(result.get("status")).count("diverged")
     title += f", {'' if members is None else f'{lost} '}diverged" if lost else ""
-    metrics = {k: v for k, v in result.items() if "/" in k and not k.startswith("select/")}
-    heads = ("metric", "last") if members is None else ("metric", "least", "median", "most")
+    reached, ends = outcome.outcome(result, history), outcome.last(result)
+    best = outcome.STEP in result
+    heads = ("metric", *(["best state"] if best else []), "last")
     lines = [
-        (name, *map(_word, [value] if members is None else _spread(value)))
-        for name, value in metrics.items()
+        (name, *([_word(reached.get(name, math.nan))] if best else []), _word(value))
+        for name, value in ends.items()
     ]
+    if members is not None:
+        heads = ("metric", "least", "median", "most")
+        lines = [(name, *map(_word, _spread(value))) for name, value in reached.items()]
     table = display.columns(heads, lines)
     return display.block(element("div", title), table, _curves(history), _place(out))
 
@@ -54,7 +58,8 @@ def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Pat
     fields = names[: names.index("seed")] if "seed" in names else []
     runs, seconds = result.get("runs", len(rows)), result.get("seconds", 0.0)
     title = f"{result.get('experiment', 'sweep')}: {count(runs, 'run')} in {duration(seconds)}"
-    settings = sweeps.summary(rows, fields, metric) if metric in names else []
+    lower = outcome.is_lower_better(result, metric)
+    settings = sweeps.summary(rows, fields, metric, lower) if metric in names else []
     lines = [
         (*map(_word, each.values.values()), _word(each.mean), _word(each.best), each.runs)
         for each in settings[:SHOWN]

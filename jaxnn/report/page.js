@@ -120,7 +120,7 @@
     };
   };
 
-  const surface = ({ strength, of, points }) => {
+  const surface = ({ strength, of, points, colours: palette }) => {
     const [, high, wide] = strength.shape;
     const canvas = $("surface");
     const side = 480;
@@ -129,7 +129,7 @@
     const small = new OffscreenCanvas(wide, high);
     const stronger = moments(strength, Uint8Array);
     const decided = moments({ data: of, shape: strength.shape }, Uint8Array);
-    const colours = timeline.classes.map(rgb);
+    const colours = palette.map(rgb);
     return (now) => {
       const image = new ImageData(wide, high);
       const classes = decided(now);
@@ -144,7 +144,7 @@
       points.forEach(([x, y, label]) => {
         pen.beginPath();
         pen.arc(x * side, (1 - y) * side, 10, 0, 7);
-        pen.fillStyle = label < 0 ? "#24282e" : timeline.classes[label % timeline.classes.length];
+        pen.fillStyle = label < 0 ? "#24282e" : palette[label % palette.length];
         pen.fill();
         for (const [wide, colour] of [[5, "#24282e"], [3, "#ffffff"]]) { // seen on every colour
           pen.lineWidth = wide;

@@ -18,7 +18,7 @@ from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
 from jaxnn.report.sections import Section, filled, rendered, section
 from jaxnn.report.source import Source, read
-from jaxnn.report.story import sentence
+from jaxnn.report.story import notes, sentence
 from jaxnn.storage import files
 
 
@@ -52,7 +52,8 @@ def of_run(source: Source) -> Markup:
         outcome = sweep_page.sections(source)
     sections = [learning, _advice, *outcome, *network.SECTIONS, *description.SECTIONS]
     facts = [about.experiment and quoted(name), about.status, done]
-    return page(f"{name}: report", sentence(source), facts, rendered(sections, source))
+    shown = rendered(sections, source)
+    return page(f"{name}: report", sentence(source), facts, shown, notes(source))
 
 
 @section("advice", "What stands out")
@@ -69,8 +70,14 @@ def _advice(source):
     return element("ul", *items, class_="advice")
 
 
-def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, Markup]]) -> Markup:
-    """Returns a page: the title of its window, its heading, `facts` over that, and sections."""
+def page(
+    title: str,
+    heading: str,
+    facts: Iterable,
+    shown: list[tuple[Section, Markup]],
+    notes: Iterable[str] = (),
+) -> Markup:
+    """Returns a page: the title of its window, `facts`, a heading with `notes`, and sections."""
     folder = resources.files("jaxnn.report")
     style, script = (Markup((folder / f).read_text("utf-8")) for f in ("page.css", "page.js"))
     # No line ends inside of a word.
@@ -83,6 +90,7 @@ def page(title: str, heading: str, facts: Iterable, shown: list[tuple[Section, M
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         facts=listing(filter(None, facts), " · "),
         heading=listing(words, " "),
+        notes=join(*[element("p", note, class_="note") for note in notes]),
         links=join(*[element("a", each.title, href=f"#{each.name}") for each, _ in shown]),
         sections=join(*[content for _, content in shown]),
         time=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",

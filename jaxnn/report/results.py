@@ -3,10 +3,9 @@
 import numpy as np
 
 from jaxnn.markup import Markup, element, join, table
-from jaxnn.metrics import lower_is_better
 from jaxnn.pictures._confusion import confusion
 from jaxnn.pictures._curves import curves
-from jaxnn.pictures.scheme import COLOURS, FAINT, canvas
+from jaxnn.pictures.scheme import FAINT, INK, canvas
 from jaxnn.report.examples import cards, names_of
 from jaxnn.report.phrases import display_name, listed, value_of
 from jaxnn.report.sections import Section, drawn, lettered, section, shortened
@@ -24,12 +23,12 @@ def sections(source: Source) -> list[Section]:
     first, others = _curves, ""
     if any(name.startswith("test/") for name in source.last):
         others = " The curves called test are of held-out examples, which it never trains on."
-    return [first._replace(lead=first.lead + others), _confusion, _fit, _examples, _numbers]
+    return [first._replace(lead=first.lead + others), *PREDICTIONS, _numbers]
 
 
 @section("curves", "How the training went")
 def _curves(source: Source) -> Markup | None:
-    """Each curve goes from the first training step to the last. The loss is what training makes
+    """Learning curves go from the first training step to the last. The loss is what training makes
     small: how wrong the network is.
     """
     if not source.rows:
@@ -40,10 +39,13 @@ def _curves(source: Source) -> Markup | None:
 
 @section("confusion", "What it takes for what")
 def _confusion(source: Source) -> Markup | None:
-    """A row for what an example is, a column for what the network says it is: what is right stands
-    on the diagonal, and anything beside it is a mistake.
+    """The confusion matrix: a row for what an example is, a column for what the network says it is.
+    What is right stands on the diagonal, and anything beside it is a mistake.
     """
-    counts = source.recorded.end.get("confusion")
+    counts, outputs = map(source.recorded.end.get, ("confusion", "worst/outputs"))
+    if counts is None and outputs is not None:
+        words = f"Left out: {outputs.shape[-1]:,} classes are too many to record."
+        return element("p", words, class_="missing")
     if counts is None or counts.ndim != 2 or not counts.sum():
         return None
     names = names_of(source.recorded.about)
@@ -55,15 +57,17 @@ def _confusion(source: Source) -> Markup | None:
     order = np.argsort(wrong, axis=None)[::-1][:3]
     most = [np.unravel_index(place, counts.shape) for place in order if wrong.flat[place] > 1]
     words = [f"{names[i]} taken for {names[j]} ({int(counts[i, j])})" for i, j in most if names]
-    caption = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} are right."
+    best = source.contents.best_step
+    state = f" in the best state, of step {best:,}" if best not in (None, source.step) else ""
+    caption = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} are right{state}."
     caption += f" Most often {listed(words)}." if words else ""
     return drawn(figure, "confusion-picture", "What the network takes for what", caption)
 
 
 @section("fit", "What it says, and what is so")
 def _fit(source: Source) -> Markup | None:
-    """Each point is a held-out example: to the right what it is, upwards what the network says. On
-    the line both are the same.
+    """Predictions over labels: each point is a held-out example, to the right what it is, upwards
+    what the network says. On the line both are the same.
     """
     end = source.recorded.end
     if source.recorded.about.get("classes") or not {"truth", "predicted"} <= end.keys():
@@ -75,7 +79,7 @@ def _fit(source: Source) -> Markup | None:
     figure, axes = canvas(height=3.2)
     both = np.concatenate([truth[good], said[good]])
     axes.plot(*[[both.min(), both.max()]] * 2, color=FAINT, linewidth=0.8)
-    axes.plot(truth[good], said[good], ".", color=COLOURS[0], markersize=3, alpha=0.6)
+    axes.plot(truth[good], said[good], ".", color=INK, markersize=3, alpha=0.6)
     axes.set(xlabel="what it is", ylabel="what the network says")
     lost = len(good) - int(good.sum())
     caption = f"{lost} predictions are not finite." if lost else None
@@ -99,21 +103,32 @@ def _examples(source: Source) -> Markup | None:
     return join(*shown) or None
 
 
+PREDICTIONS = (_confusion, _fit, _examples)
+
+
 @section("numbers", "All results")
 def _numbers(source: Source) -> Markup | None:
-    """The last value of each metric, the best it ever had, and at which training step."""
-    rows = []
+    """The result is the best state if a metric is watched, else the last; beside it the best value
+    that each metric ever had, at some moment of the training.
+    """
+    rows, watched = [], source.contents.best_step
+    watched = None if watched == source.step else watched  # both states are one
     for name, last in source.last.items():
         if not isinstance(last, float):
             continue
         at, values = source.series(name)
-        best, step = last, source.step
+        top, step = last, source.step
         if np.isfinite(values).any():
-            place = int((np.nanargmin if lower_is_better(name) else np.nanargmax)(values))
-            best, step = float(values[place]), int(at[place])
-        cells = [value_of(name, best), f"{step:,}"]
+            place = int(
+                (np.nanargmin if source.contents.is_lower_better(name) else np.nanargmax)(values)
+            )
+            top, step = float(values[place]), int(at[place])
+        cells = [value_of(name, top), f"{step:,}"]
         if name.endswith("/learning_rate"):
             cells = ["", ""]  # none is the best
-        rows.append([display_name(name), value_of(name, last), *cells])
-    heads = ["metric", "last", "best", "at training step"]
+        result = source.outcome.get(name)
+        best = [] if watched is None else [value_of(name, result) if name in source.outcome else ""]
+        rows.append([display_name(name), *best, value_of(name, last), *cells])
+    best = [] if watched is None else [f"best state, step {watched:,}"]
+    heads = ["metric", *best, f"last, step {source.step:,}", "best ever", "at training step"]
     return table("Results", heads, rows) if rows else None

@@ -15,6 +15,7 @@ from jaxnn.catalog.contents import Contents
 from jaxnn.catalog.contents import read as read_contents
 from jaxnn.catalog.entries import Entry
 from jaxnn.report.examples import with_classes
+from jaxnn.report.units import in_units
 from jaxnn.storage import json_files, recording
 from jaxnn.storage.json_files import number
 from jaxnn.storage.recording import Recording
@@ -65,6 +66,11 @@ class Source:
         return {name: number(value) for name, value in self.contents.last.items()}
 
     @property
+    def outcome(self) -> dict[str, Any]:
+        """The metrics of the best state if a metric is watched, else the last ones."""
+        return {name: number(value) for name, value in self.contents.outcome.items()}
+
+    @property
     def many(self) -> bool:
         """Whether it is a sweep or a population, and no single run."""
         return bool(self.table)
@@ -105,7 +111,7 @@ def read(path: Path) -> Source:
     recorded, folder = recording.read(content.path), content.path / recording.FOLDER
     if recorded is None and folder.is_dir():
         errors[recording.FOLDER] = "what was recorded during the training cannot be read"
-    recorded = with_classes(recorded) if recorded else NOTHING
+    recorded = with_classes(in_units(recorded, content.path)) if recorded else NOTHING
     missing = len(recording.steps(folder)) - len(recorded.frames) if recorded.about else 0
     if missing:
         errors[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
@@ -146,8 +152,11 @@ def _population(content: Contents) -> tuple[list, list, list] | None:
     settings = [{n: columns[n][i] for n in fields} | {"seed": seeds[i]} for i in range(members)]
     now = {"members": members, "steps": [last.get("step", 0)] * members}
     result = content.result or {**now, "status": ["running"] * members, **last}
+    if content.best_step is not None:
+        best = {**content.outcome, "step": content.best_step}
+        result = {**result, **{f"best/{name}": value for name, value in best.items()}}
     try:
-        table = sweeps.rows(settings, result, content.journal.rows)
+        table = sweeps.rows(settings, result)
     except (ValueError, TypeError, KeyError, IndexError):
         return None
     return table, fields, [(content.journal.rows, [*range(members)])]

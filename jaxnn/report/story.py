@@ -1,14 +1,24 @@
-"""The result of a run in one sentence."""
+"""The result of a run in one sentence, and what must be known to read it."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief, count
-from jaxnn.metrics import lower_is_better
-from jaxnn.report.phrases import display_name, examples_of, figure, is_share, listed, spaced, time
+from jaxnn.report.headline import clause, largest_class, reached
+from jaxnn.report.phrases import (
+    display_name,
+    examples_of,
+    figure,
+    is_share,
+    listed,
+    percent,
+    spaced,
+    time,
+)
 from jaxnn.report.source import Source
 
 
@@ -19,28 +29,47 @@ def sentence(source: Source) -> str:
     metric = source.contents.metric
     if metric is None:
         return "Nothing has been reported of this run yet."
-    share = f"{metric.partition('/')[0]}/accuracy"  # is easier to grasp than a loss
-    metric = share if metric.endswith("/loss") and share in source.last else metric
     if source.diverged:
         done = count(source.step, "training step")
         return f"The training diverged: after {done} its loss was no number any more."
-    value = source.last[metric]
-    value = value if isinstance(value, float) else float(np.nanmedian(value))
+    values = {name: _middle(value) for name, value in source.outcome.items()}
+    metric = reported(values, metric)
+    what = clause(values, metric, source.recorded, _examples(source, metric))
     status = source.contents.status
-    early = "So far the " if status in ("running", "unfinished") else "The "
-    about = source.recorded.about
-    if metric.rpartition("/")[2] == "accuracy" and (not about or about.get("classes")):
-        early = "When it was stopped, the " if status == "stopped" else early
-        what = (
-            f"{early}network gets {figure(metric, value)} of the {_examples(source, metric)} right"
-        )
-    else:
-        what = f"{early}{display_name(metric)} is {figure(metric, value)}"
+    early = "So far the" if status in ("running", "unfinished") else "The"
+    early = "When it was interrupted, the" if status == "interrupted" else early
     planned, seconds = source.steps, source.about.seconds
     done = count(source.step, "training step")
     if planned and planned != source.step:
         done = f"{source.step:,} of {planned:,} training steps"
-    return f"{what}, after {done}" + (f" in {time(seconds)}." if seconds is not None else ".")
+    took = f"after {done}" + (f" in {time(seconds)}" if seconds is not None else "")
+    best = source.contents.best_step
+    if isinstance(best, int) and 0 < best != source.step:
+        took = f"in its best state, of step {best:,}; it ended {took}"
+    return f"{early} {what}, {took}."
+
+
+def notes(source: Source) -> Iterator[str]:
+    """Yields what must be known to read the sentence: ranking, last state, largest class."""
+    metric = ranked(source) if source.many else source.contents.metric
+    if metric is None or source.diverged:
+        return
+    if source.many and source.fields:
+        yield _choice(source, metric)
+    values = {name: _middle(value) for name, value in source.last.items()}
+    best, watched = source.contents.best_step, source.contents.watch.get("metric", metric)
+    metric = metric if source.many else reported(values, metric)
+    if isinstance(best, int) and 0 < best != source.step and not source.many:
+        last = clause(values, metric, source.recorded)
+        yield (
+            f"The best state is that of the best {display_name(str(watched))}: predict uses it."
+            f" In the last state, of step {source.step:,}, the {last}."
+        )
+    share = largest_class(source.recorded)
+    part = str((source.recorded.about.get("probe") or {}).get("of") or metric.partition("/")[0])
+    if share is not None and f"{part}/accuracy" in values:
+        words = "always saying it gets that many right"
+        yield f"The largest class is {percent(share)} of the {examples_of(part)}: {words}."
 
 
 def ranked(source: Source) -> str | None:
@@ -49,26 +78,45 @@ def ranked(source: Source) -> str | None:
     return next((n for n in names if n is not None and n in (source.table or [{}])[0]), None)
 
 
+def value(row: dict[str, Any], metric: str) -> Any:
+    """Returns a metric of a run in a table, that of its best state if it has one."""
+    return row[sweeps.outcome_name(row, metric)]
+
+
 def settings(source: Source) -> list[sweeps.Setting]:
     """Returns the settings of a sweep, the best first."""
-    return sweeps.summary(source.table, source.fields, ranked(source) or "")
+    metric = ranked(source) or ""
+    lower = source.contents.is_lower_better(metric)
+    return sweeps.summary(source.table, source.fields, metric, lower)
 
 
-def setting_words(values: dict[str, Any]) -> str:
+def setting_words(values: dict[str, Any], between: str = " and ") -> str:
     """Returns a setting as one says it: "learning rate 0.003"."""
-    return listed([f"{spaced(name)} {brief(value)}" for name, value in values.items()])
+    words = [f"{spaced(name)} {brief(value)}" for name, value in values.items()]
+    return listed(words) if between == " and " else between.join(words)
+
+
+def reported(names: Iterable[str], metric: str) -> str:
+    """Returns the metric to report: that of the test set, if another part has chosen the best."""
+    tested = [name for name in names if name.startswith("test/")]
+    if metric.startswith("test/") or not tested:
+        return metric
+    wanted = (f"test/{metric.partition('/')[2]}", "test/accuracy", "test/loss", *tested)
+    return next(name for name in wanted if name in tested)
 
 
 def _sweep(source: Source) -> str:
     metric = ranked(source) or ""
-    runs = [row[metric] for row in source.table if row["status"] != "diverged"]
+    runs = [value(row, metric) for row in source.table if row["status"] != "diverged"]
     finite = np.array([v for v in runs if isinstance(v, float) and math.isfinite(v)])
     if not len(finite):
         return f"All {len(source.table)} networks diverged: no loss was a number at the end."
-    of = f"of the {_examples(source, metric)} right"
+    of = f"of the {examples_of(metric.partition('/')[0])} right"
     if not source.fields:
         middle = figure(metric, float(np.median(finite)))
-        best = figure(metric, float((np.min if lower_is_better(metric) else np.max)(finite)))
+        best = figure(
+            metric, float((np.min if source.contents.is_lower_better(metric) else np.max)(finite))
+        )
         what = f"{len(source.table)} networks, the same but for their seeds"
         if is_share(metric):
             return f"{what}, get {middle} {of} in the middle, and the best of them {best}."
@@ -76,18 +124,43 @@ def _sweep(source: Source) -> str:
     ranking = settings(source)
     best = ranking[0]
     seeds = f", on average of {best.runs} seeds" if best.runs > 1 else ""
-    mean = figure(metric, best.mean)
-    reached = f"{mean} {of}" if metric.endswith("accuracy") else f"{display_name(metric)} {mean}"
-    what = f"Of {len(ranking)} settings, {setting_words(best.values)} was the best"
-    return f"{what}: {reached}{seeds}."
+    means = {n: best.metrics[sweeps.outcome_name(best.metrics, n)] for n in _names(best.metrics)}
+    what = reached(means, reported(means, metric), source.recorded)
+    chosen = setting_words(best.values)
+    return f"Of {len(ranking)} settings, {chosen} was the best: {what}{seeds}."
+
+
+def _names(metrics: dict[str, Any]) -> list[str]:
+    return [name for name in metrics if not name.startswith("best/")]
+
+
+def _choice(source: Source, metric: str) -> str:
+    """Returns what ranked the settings, and whether the figure that is reported has chosen."""
+    by = f"Settings are ranked by their {display_name(metric)}"
+    part = metric.partition("/")[0]
+    if reported(source.table[0], metric).partition("/")[0] != part:
+        return f"{by}; the held-out examples that are reported had no part in the choice."
+    return (
+        f"{by}, the same that are reported here: the best of many is a little lucky. A part of its"
+        " own to rank by, evaluate={'validation': ..., 'test': ...}, gives a figure without that."
+    )
+
+
+def _middle(value: Any) -> Any:
+    """Returns a metric, for a population that of the member in the middle."""
+    if not isinstance(value, list):
+        return value
+    values = np.asarray(value, float)
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else math.nan
 
 
 def _examples(source: Source, metric: str) -> str:
     """Returns which examples a metric is of, and how many, if that is known."""
-    counts, number = source.recorded.end.get("confusion"), ""
+    counts, number, part = source.recorded.end.get("confusion"), "", metric.partition("/")[0]
     if counts is not None and counts.ndim == 2 and counts.sum() > 0:
         right = np.trace(counts) / counts.sum()
-        # Of a run whose best state was saved, or of very many examples, it is of others.
-        if np.isclose(right, source.last.get(metric, np.nan), atol=1e-6):
+        # Of very many examples, the final predictions are of some.
+        if np.isclose(right, source.outcome.get(f"{part}/accuracy", np.nan), atol=1e-6):
             number = f"{int(counts.sum()):,} "
-    return number + examples_of(metric.partition("/")[0])
+    return number + examples_of(part)

@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief
-from jaxnn.markup import Markup, element, folded, join, quoted, table
-from jaxnn.metrics import lower_is_better
+from jaxnn.markup import Markup, cut, element, folded, join, quoted, table
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._sweep import sweep
+from jaxnn.report import results
+from jaxnn.report.description import alone, code
 from jaxnn.report.phrases import display_name, figure, listed, spaced, value_of
 from jaxnn.report.sections import Section, drawn, lettered, section, shortened
 from jaxnn.report.source import Source
-from jaxnn.report.story import ranked, setting_words, settings
+from jaxnn.report.story import ranked, setting_words, settings, value
+from jaxnn.storage import command as commands
 
 CURVES = 5  # settings whose curves are drawn, the best
 SHOWN = 50  # rows of a table; all of them are in sweep.json
@@ -24,7 +27,25 @@ def sections(source: Source) -> list[Section]:
     """Returns the sections of a sweep, or of networks that only seeds set apart."""
     if not source.fields:
         return [_networks, _bands]
-    return [_map._replace(lead=f"{_cells(source)} {_map.lead}"), _ranking, _curves, _runs]
+    tried = _map._replace(lead=f"{_cells(source)} {_map.lead}")
+    return [_winner, *results.PREDICTIONS, tried, _ranking, _curves, _runs]
+
+
+@section("winner", "The best setting")
+def _winner(source: Source) -> Markup | None:
+    """Hyper-parameters that did best on average; what is shown of a network is of the best one with
+    them.
+    """
+    metric = ranked(source) or ""
+    lower = source.contents.is_lower_better(metric)
+    row = source.table[sweeps.best_row(source.table, source.fields, metric, lower)]
+    values = {name: row[name] for name in (*source.fields, "seed")}
+    command = alone(commands.read(source.contents.path), values)
+    return join(
+        *[element("p", line) for line in _best(source, metric)],
+        command and element("p", "Trained alone, with a page of its own:"),
+        command and code(cut(command, 2000), "The command that trains the best network alone"),
+    )
 
 
 @section("map", "What was tried, and how well it did")
@@ -32,10 +53,13 @@ def _map(source: Source) -> Markup:
     """The brighter, the better; the ring marks the best."""
     metric = ranked(source) or ""
     lost = [row["status"] == "diverged" for row in source.table]
-    values = [math.nan if gone else row[metric] for gone, row in zip(lost, source.table)]
+    values = [math.nan if gone else value(r, metric) for gone, r in zip(lost, source.table)]
     columns = {name: [row[name] for row in source.table] for name in (*source.fields, "seed")}
-    caption = join(*[element("p", line) for line in _best(source, metric)])
-    return drawn(sweep(columns, values, metric), "map-picture", display_name(metric), caption)
+    return drawn(
+        sweep(columns, values, metric, source.contents.is_lower_better(metric)),
+        "map-picture",
+        display_name(metric),
+    )
 
 
 def _cells(source: Source) -> str:
@@ -63,11 +87,15 @@ def _best(source: Source, metric: str) -> Iterator[Markup]:
     reached = f"{display_name(metric)} {figure(metric, best.mean)}"
     yield join("The best setting: ", words, f", with {reached}{average}.")
     rows = [row for row in source.table if row["status"] != "diverged"]
-    rows = [row for row in rows if math.isfinite(row[metric])]
+    rows = [row for row in rows if math.isfinite(value(row, metric))]
     if len(rows) > 1 and len(settings(source)) < len(source.table):
-        row = (min if lower_is_better(metric) else max)(rows, key=lambda row: row[metric])
+        row = (min if source.contents.is_lower_better(metric) else max)(
+            rows, key=lambda row: value(row, metric)
+        )
         which = quoted(setting_words({name: row[name] for name in (*source.fields, "seed")}))
-        yield join("The best single network: ", figure(metric, row[metric]), ", of ", which, ".")
+        yield join(
+            "The best single network: ", figure(metric, value(row, metric)), ", of ", which, "."
+        )
 
 
 @section("ranking", "The settings, best first")
@@ -106,17 +134,21 @@ def _networks(source: Source) -> Markup:
     apart is what chance does.
     """
     metric = ranked(source) or ""
-    sign = 1.0 if lower_is_better(metric) else -1.0
+    sign = 1.0 if source.contents.is_lower_better(metric) else -1.0
     order = sorted(
         source.table,
-        key=lambda row: (row["status"] == "diverged", math.isnan(row[metric]), sign * row[metric]),
+        key=lambda row: (
+            row["status"] == "diverged",
+            math.isnan(value(row, metric)),
+            sign * value(row, metric),
+        ),
     )
     names = [n for n in source.table[0] if "/" in n and not n.startswith("best/")]
     names.sort(key=lambda name: name != metric)
     rows = [
         [row[name] for name in source.fields]
         + [quoted(brief(row[name])) for name in ("seed", "status")]
-        + [value_of(name, row[name]) for name in names]
+        + [value_of(name, value(row, name)) for name in names]
         for row in order
     ]
     heads = ["seed", "status", *map(display_name, names)]
@@ -153,13 +185,10 @@ def _curves(source: Source) -> Markup | None:
             values = setting.values.items()
             mine = [i for i, place in enumerate(places) if values <= source.table[place].items()]
             if mine:
-                name = ", ".join(brief(value) for value in setting.values.values())
-                if len(setting.values) == 1:  # else it would stand beside its metric bare
-                    name = f"{spaced(source.fields[0]).split()[-1]} {name}"
-                rows_of[lettered(name)] = shortened([_only(row, mine) for row in rows])
-    names = listed([spaced(name) for name in source.fields])
+                name = lettered(setting_words(setting.values, ", "), 48)
+                rows_of[name] = shortened([_only(row, mine) for row in rows])
     which = "All" if len(rows_of) == len(ranking) else f"The {len(rows_of)} best"
-    caption = f"{which} settings; a line is named by its {names}."
+    caption = f"{which} settings, the best first."
     title = "How the metrics of the best settings went"
     return drawn(curves(rows_of), "curves-picture", title, caption) if rows_of else None
 

@@ -48,7 +48,8 @@ class Run:
     """A finished training run.
 
     Attributes:
-      result: flat: `experiment`, `steps`, `seconds` and the last value of each metric.
+      result: flat: `experiment`, `steps`, `seconds`, the last value of each metric, and if one was
+        watched `best/step` and the value of each metric then: `best/test/accuracy`.
       history: a row for each report, as in `metrics.jsonl`.
       state: the state at the end, or the states of all members, stacked.
       best: the state of the best evaluation, if a metric was watched; else `state`.
@@ -56,6 +57,7 @@ class Run:
       out: the run directory, if there is one.
       members: how many members; `None` for a single run.
       speed: how fast it was, as in `speed.json`.
+      training: the training that was done, with its data.
     """
 
     result: dict[str, Any]
@@ -66,6 +68,7 @@ class Run:
     out: Path | None
     members: int | None = None
     speed: dict[str, Any] = field(default_factory=dict, repr=False)
+    training: Training | None = field(default=None, repr=False)
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
         """Returns the best state's outputs for any number of inputs, as NumPy arrays.
@@ -137,7 +140,7 @@ def fit(
     directory = None if out is None else destination(out)
     speed = Speed(training)
     with open_output(training, directory, hparams, saving) as output:
-        history = History(training, output.restored)
+        history = History(training, output.restored, speed.began)
         progress = start = _start(training, output, quiet)
         with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:
 
@@ -176,7 +179,7 @@ def fit(
         result, figures = output.finish(progress, result, speed.summary(result["steps"]))
     return Run(
         result, history.rows, progress.state, progress.best, learner, output.path,
-        training.layout.members, figures,
+        training.layout.members, figures, training,
     )  # fmt: skip
 
 

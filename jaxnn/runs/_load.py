@@ -15,7 +15,7 @@ import numpy as np
 from jaxnn import metrics as measures
 from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import Caution, InvalidType, choice
-from jaxnn.driver.trial import Watch
+from jaxnn.loop.statuses import DIVERGED
 from jaxnn.network import Network
 from jaxnn.runs import prediction
 from jaxnn.storage import checkpoints, files
@@ -143,11 +143,14 @@ def _best_member(content: dict[str, Any], arrays: dict[str, Any], prefix: str) -
         return None
     watch = content["identity"].get("watch")
     if prefix == "best/state" and isinstance(watch, dict):
-        values, lower = arrays["best/value"], Watch(**watch).lower
+        name, values, known = watch["metric"], arrays["best/value"], arrays["best/step"] > 0
     else:
-        name = next(name for name in METRICS if f"metrics/{name}" in arrays)
-        values, lower = arrays[f"metrics/{name}"], measures.lower_is_better(name)
-    return int(np.nanargmin(values) if lower else np.nanargmax(values))
+        watch, name = {}, next(name for name in METRICS if f"metrics/{name}" in arrays)
+        # A member that has diverged may have none.
+        values, known = arrays[f"metrics/{name}"], arrays["status"] != DIVERGED
+    better = watch.get("better") or ("lower" if measures.lower_is_better(name) else "higher")
+    worse = np.where(known & ~np.isnan(values), values if better == "lower" else -values, np.inf)
+    return int(np.argmin(worse))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

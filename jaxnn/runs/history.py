@@ -6,6 +6,7 @@ import warnings
 import jax
 import numpy as np
 
+from jaxnn.catalog import outcome
 from jaxnn.checks import Caution
 from jaxnn.driver.chunks import Progress, Training
 from jaxnn.loop.statuses import DIVERGED, RUNNING, STATUSES
@@ -21,11 +22,11 @@ class History:
       status: that of the last report.
     """
 
-    def __init__(self, training: Training, restored: RestoredRun | None):
+    def __init__(self, training: Training, restored: RestoredRun | None, began: float):
         self.training = training
         self.rows: list[dict[str, Any]] = restored.rows if restored else []
         self.status: Any = _plain(restored.trial.status) if restored else RUNNING
-        self.began = time.perf_counter() - (restored.seconds if restored else 0.0)
+        self.began = began - (restored.seconds if restored else 0.0)
         members = training.layout.members
         self.members = {} if members is None else {"members": members}
 
@@ -55,15 +56,18 @@ class History:
         return row
 
     def result(self, name: str, progress: Progress) -> dict[str, Any]:
-        """Returns the result: the last value of each metric, and that of the best evaluation."""
+        """Returns the result: the last value of each metric, and that of the best state."""
         # No more than these: a copy of all states might not fit into memory.
         steps, best = progress.placed.ordered(
             lambda trial: (trial.state.step, trial.best and trial.best._replace(state=None))
         )
         watch, figures = self.training.watch, {}
         if watch is not None:
+            step = _plain(best.step)
             value = np.where(np.asarray(best.step) > 0, np.asarray(best.value), np.nan)
-            figures = {f"best/{watch.metric}": _plain(value), "best/step": _plain(best.step)}
+            known = {watch.metric: None, **outcome.at_steps(self.rows, step)}
+            known[watch.metric] = _plain(value)
+            figures = {f"best/{name}": each for name, each in known.items()} | {"best/step": step}
             self._warn_unless_measured(figures)
         return {
             "experiment": name,
@@ -73,6 +77,7 @@ class History:
             "status": jax.tree.map(lambda n: "done" if n == RUNNING else STATUSES[n], self.status),
             **{k: v for row in self.rows for k, v in row.items() if "/" in k},
             **figures,
+            **outcome.directions(self.training.directions, watch),
             "form": self.training.form,
             "device": self.training.devices[0].device_kind,
             "jax": jax.__version__,

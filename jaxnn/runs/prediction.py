@@ -22,6 +22,7 @@ from jaxnn.loop._evaluate import in_batches
 from jaxnn.loop._run import initial
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
+from jaxnn.observing.observation import inputs_of
 from jaxnn.storage import files, program_file
 from jaxnn.storage.directory import COLUMNS
 from jaxnn.storage.program_file import FILE
@@ -162,6 +163,7 @@ def export(training: Training) -> jax.export.Exported:
     structure, names = jax.tree.structure(state), [*named_leaves(state)]
     leaves = jax.tree.leaves(state)
     batch = jax.eval_shape(lambda data: data.in_order(0), data)
+    given = jax.eval_shape(partial(inputs_of, learner), state, batch)  # of a text, all but the last
 
     def predict(arrays, inputs):
         # What the program does not read may be anything.
@@ -169,9 +171,7 @@ def export(training: Training) -> jax.export.Exported:
         return learner.predict(jax.tree.unflatten(structure, whole), inputs)
 
     def of(count, platforms):
-        inputs = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), batch["inputs"]
-        )
+        inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), given)
         used = _used(predict, dict(zip(names, leaves)), inputs)
         return jax.export.export(jax.jit(predict), platforms=platforms)(used, inputs)
 

@@ -15,22 +15,29 @@ that was interrupted resumes there, in the middle of its group.
 """
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
+import jax
 import numpy as np
 
-from jaxnn.catalog import sweeps
+from jaxnn.catalog import outcome, sweeps
 from jaxnn.catalog.contents import METRICS
-from jaxnn.checks import InvalidValue, choice
+from jaxnn.checks import Caution, InvalidValue, choice
 from jaxnn.formatting import brief
+from jaxnn.observing.recorder import record_best
 from jaxnn.pictures._sweep import sweep as heat_map
+from jaxnn.runs._fit import Run
 from jaxnn.runs.output import NotFinite, write_report
 from jaxnn.search._sweep import Sweep
 from jaxnn.storage.directory import Directory, destination, finished, open_directory
 from jaxnn.typing import Any
+
+# What settings are ranked by, the first of these that is reported.
+RANKING = ("validation/accuracy", "validation/loss", *METRICS)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class Swept:
     Attributes:
       result: flat: `experiment`, `runs`, `groups`, `steps` and `seconds` in all, how many
         `diverged`, the `metric` by which settings are ranked, the fields of the best setting
-        (`best/learning_rate`), and the mean over its seeds of each metric.
+        (`best/learning_rate`), and the mean over its seeds of each metric, with
+        those of the best states (`best/test/accuracy`) if a metric is watched.
       rows: for each run its fields, seed, status, steps and metrics, as in `sweep.csv`.
       out: the directory.
     """
@@ -76,8 +84,8 @@ def fit_sweep(
         and the rest is in `runs.key` and `runs.hparams`.
       out: the directory to write, a path or a `Directory`.
       structural: the fields that are no inputs of the compiled program.
-      metric: by what settings are ranked, lower or higher being better by its name; by default the
-        first of `METRICS` that is reported.
+      metric: by what settings are ranked, lower or higher being better as it says, or by its name;
+        by default the first of `RANKING` that is reported, a validation set before the test set.
       quiet: whether to print nothing.
 
     Raises:
@@ -101,14 +109,16 @@ def fit_sweep(
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     done: list[tuple[str, int]] = []
+    winner: tuple[Any, int] = (None, 0)  # the run of its group, if that was trained just now
     with open_directory(out, config) as directory:
         for values, runs in groups:
             named = ",".join(f"{field}={brief(value, 15)}" for field, value in values.items())
             path = directory.path / (quote(named, safe="=,") or "population")
             if not quiet and values:
                 print(f"{path.name}: {len(runs)} runs", flush=True)
+            trained_now = None
             if finished(path) is None:
-                train(values, runs, replace(group, path=path))
+                trained_now = train(values, runs, replace(group, path=path))
             if (trained := finished(path)) is None:
                 raise InvalidValue(
                     "fit_sweep",
@@ -117,18 +127,21 @@ def fit_sweep(
                     expected="the run directory of the group",
                     fix="In train(values, runs, out), pass out to fit: fit(..., out=out)",
                 )
-            result, history = trained
+            result = trained[0]
             results.append(result)
             settings = [values | setting for setting in runs.settings()]
-            rows += sweeps.rows(settings, result, history)
+            rows += sweeps.rows(settings, result)
             done.append((path.name, len(runs)))
             fields = [name for name in settings[0] if name != "seed"]
             directory.write(sweeps.FILE, sweeps.encode(sweeps.Table(fields, done, rows)))
             directory.write("sweep.csv", sweeps.to_csv(rows))
-            _metric(metric, result)  # so that an unknown one is said after the first group
-        ranked = _metric(metric, results[0])
-        directory.write("sweep.png", _picture(sweep, rows, ranked))
-        settings = sweeps.summary(rows, sweep.fields, ranked)
+            ranked = _metric(metric, results[0])  # an unknown one is said after the first group
+            lower = outcome.is_lower_better(result, ranked)
+            place = sweeps.best_row(rows, fields, ranked, lower)
+            if place >= len(rows) - len(runs):
+                winner = trained_now, place - len(rows) + len(runs)
+        directory.write("sweep.png", _picture(sweep, rows, ranked, lower))
+        settings = sweeps.summary(rows, sweep.fields, ranked, lower)
         if not quiet:
             print(sweeps.table(settings, ranked))
         best = settings[0]
@@ -149,10 +162,13 @@ def fit_sweep(
             "diverged": sum(setting.diverged for setting in settings),
             "metric": ranked,
             **{f"best/{field}": value for field, value in best.values.items()},
-            **{k: v for k, v in best.metrics.items() if not k.startswith("best/")},
+            **best.metrics,
+            **({"better": results[0]["better"]} if "better" in results[0] else {}),
             "device": results[0]["device"],
             "jax": results[0]["jax"],
         }
+        if directory.asked.report:
+            _record(directory.path, *winner)
         directory.finish(result)
         if directory.asked.report:
             write_report(directory.path)
@@ -162,17 +178,34 @@ def fit_sweep(
 def _metric(metric: str | None, result: dict[str, Any]) -> str:
     names = [name for name in result if "/" in name and not name.startswith("best/")]
     if metric is None:
-        return next((name for name in METRICS if name in names), names[0])
+        return next((name for name in RANKING if name in names), names[0])
     choice("fit_sweep", "metric", metric, names)
     return metric
 
 
-def _picture(sweep: Sweep, rows: list[dict[str, Any]], metric: str) -> bytes:
-    values = [np.nan if row["status"] == "diverged" else row[metric] for row in rows]
+def _record(directory: Path, run: Any, member: int) -> None:
+    """Records what the best network predicts, for the page; a page can do without it."""
+    if not isinstance(run, Run) or run.training is None:
+        return
+    state = run.best
+    if run.members is not None:
+        state = jax.tree.map(lambda array: array[member], state)
+    try:
+        record_best(directory, run.training, state)
+    except Exception as error:
+        text = f"what the best network predicts is not on the page ({error})"
+        warnings.warn(text, Caution, stacklevel=3)
+
+
+def _picture(sweep: Sweep, rows: list[dict[str, Any]], metric: str, lower: bool) -> bytes:
+    values = [
+        np.nan if row["status"] == "diverged" else row[sweeps.outcome_name(row, metric)]
+        for row in rows
+    ]
     columns = {
         field: [brief(v) if isinstance(v, tuple) else v for v in (row[field] for row in rows)]
         for field in sweep.columns
     }
     file = io.BytesIO()
-    heat_map(columns, values, metric).savefig(file, format="png", dpi=300)
+    heat_map(columns, values, metric, lower).savefig(file, format="png", dpi=300)
     return file.getvalue()

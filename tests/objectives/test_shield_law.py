@@ -127,7 +127,9 @@ def test_metrics_are_shielded(name, spoil):
     assert_close(found, wanted)
 
 
-@pytest.mark.parametrize("goal", [jaxnn.objectives.elbo(), jaxnn.classification()], ids=str)
+@pytest.mark.parametrize(
+    "goal", [jaxnn.objectives.elbo(), jaxnn.classification()], ids=["elbo", "classification"]
+)
 def test_the_check_of_the_data_leaves_out_what_has_weight_0(goal):
     outputs = jax.ShapeDtypeStruct((2, 2), jnp.float32)
     data = {"inputs": np.float32([[0, 1], [9, 9]]), "labels": np.int32([1, -100])}

@@ -36,7 +36,7 @@ def test_the_cells_are_the_counts():
     shares = expected / expected.sum(1, keepdims=True)
     np.testing.assert_allclose(cells[..., 3], np.sqrt(shares))
     for (i, j), _ in np.ndenumerate(expected):
-        colour = scheme.COLOURS[0 if i == j else 1]
+        colour = scheme.RIGHT if i == j else scheme.WRONG
         assert tuple(np.round(cells[i, j, :3] * 255)) == tuple(bytes.fromhex(colour[1:]))
     assert key.get_xlabel() == "share of the true class"
     same(figure, "confusion")

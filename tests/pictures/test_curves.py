@@ -50,7 +50,8 @@ def test_the_lines_are_the_rows_and_are_named_where_they_end():
         for line, split in ((training, "train"), (test, "test")):
             np.testing.assert_array_equal(line.get_xdata(), column(rows, "step"))
             np.testing.assert_array_equal(line.get_ydata(), column(rows, f"{split}/{name}"))
-        assert (test.get_color(), training.get_color()) == scheme.COLOURS[:2]
+        assert (test.get_color(), training.get_color()) == (scheme.INK, scheme.FAINT)
+        assert training.is_dashed() and not test.is_dashed()
         last = rows[-1][f"test/{name}"]
         ends = [text for text in said if text.startswith("test ")]
         assert any(float(text.split()[-1]) == pytest.approx(last, rel=1e-3) for text in ends)
@@ -58,15 +59,15 @@ def test_the_lines_are_the_rows_and_are_named_where_they_end():
     same(figure, "curves")
 
 
-def test_several_runs_have_a_colour_each_and_their_training_is_thin():
+def test_several_runs_have_a_colour_each_and_their_training_is_dashed():
     runs = {"small": history(10), "large": history(20, rate=0.03, seed=1)}
     figure = curves(runs, "loss")
     said = legible(figure)
     drawn = lines(figure.axes[0])
     assert [line.get_color() for line in drawn] == [c for c in scheme.COLOURS[:2] for _ in "12"]
-    assert drawn[0].get_linewidth() < drawn[1].get_linewidth()
+    assert [line.is_dashed() for line in drawn] == [True, False, True, False]
     assert [len(line.get_xdata()) for line in drawn] == [10, 10, 20, 20]
-    assert "Thin: training." in said
+    assert "Dashed: training." in said
     assert [sum(text.startswith(name) for text in said) for name in runs] == [1, 1]
     same(figure, "curves_runs")
 

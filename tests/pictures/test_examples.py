@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 import jaxnn
 from jaxnn import InvalidType, InvalidValue
 from jaxnn.pictures import attention, attention_weights, boundary, examples, filters
-from jaxnn.pictures.scheme import AMOUNT, COLOURS, MARK, SIGNED, WIDTH
+from jaxnn.pictures.scheme import AMOUNT, CLASSES, MARK, SIGNED, WIDTH
 from tests.figures import by_gid, legible, same, texts
 from tests.mistakes import judge
 
@@ -229,7 +229,7 @@ def test_the_surface_has_the_colour_of_the_predicted_class():
             int(160 * (v - low) / (high - low))
             for v, low, high in ((x, left, right), (y, bottom, top))
         )
-        colour = np.array(to_rgb(COLOURS[int(x != y)]))
+        colour = np.array(to_rgb(CLASSES[int(x != y)]))
         # Almost sure, so 0.58 of the colour on white.
         np.testing.assert_allclose(pixels[row, column], 0.58 * colour + 0.42, atol=0.02)
     np.testing.assert_allclose(pixels[80, 80], 0.92, atol=0.08)  # nothing is sure in the middle

@@ -68,13 +68,14 @@ def contrast(a, b):
 def test_everybody_can_tell_the_colours_apart(eyes):
     assert len(scheme.COLOURS) == 8 and nearest(scheme.COLOURS, eyes) > 0.095
     assert nearest(scheme.SIGNED, eyes) > 0.2
+    assert nearest((*scheme.CLASSES, scheme.SIGNED[0], scheme.SIGNED[2]), eyes) > 0.09
     # The measure tells: matplotlib's own ten fail it.
     tab = matplotlib.colormaps["tab10"].colors
     assert min(nearest(tab, each) for each in EYES) < 0.04
 
 
 def test_colours_stand_out_on_white_and_on_dark():
-    for colour in (*scheme.COLOURS, scheme.MARK):
+    for colour in (*scheme.COLOURS, *scheme.CLASSES, scheme.MARK):
         assert contrast(colour, "white") > 2.5 and contrast(colour, DARK_PAGE) > 2.5
     assert contrast(scheme.INK, scheme.PAPER) > 7 and contrast(scheme.FAINT, scheme.PAPER) > 4.5
     assert contrast("white", "black") == pytest.approx(21)

@@ -26,7 +26,8 @@ def test_off_a_terminal_there_are_plain_lines_and_not_many(capsys, every):
             show(step, {})  # chunks between reports print nothing
             show(step, {"train/loss": 1 / step})
             rate[0] = 50.0
-    lines = capsys.readouterr().out.splitlines()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "compiling"
     assert min(len(steps), LINES) - 2 <= len(lines) <= LINES + 1
     assert lines[0] == f"step {every}/1000, train/loss {1 / every:.4g}"
     form = r"step \d+/1000, train/loss [\d.e-]+, 50 steps/s, 0:00:\d\d left"
@@ -124,7 +125,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(terminal, monkeypatch
     terminal()
     with shown(200, rate=lambda: None) as show:
         show(200, {"train/loss": 0.5})
-    assert capsys.readouterr().out == "step 200/200, train/loss 0.5\n"
+    assert capsys.readouterr().out == "compiling\nstep 200/200, train/loss 0.5\n"
 
 
 MOMENTS = [
@@ -162,7 +163,7 @@ def test_a_notebook_without_widgets_gets_lines(terminal, monkeypatch, capsys):
     monkeypatch.setattr("jaxnn.progress.display.find_spec", lambda name: None)
     with shown(200, rate=lambda: None) as show:
         show(200, {"train/loss": 0.5})
-    assert capsys.readouterr().out == "step 200/200, train/loss 0.5\n"
+    assert capsys.readouterr().out == "compiling\nstep 200/200, train/loss 0.5\n"
 
 
 def test_quiet_says_nothing(capsys):

@@ -280,9 +280,9 @@ def test_an_unfinished_run_says_how_far_it_came(tmp_path):
     digits(tmp_path, finished=False, steps=120)
     page = page_of(tmp_path)
     heading = plain(page.all("h1")[0]["text"])
-    assert heading.startswith("When it was stopped, the network gets ")
+    assert heading.startswith("When it was interrupted, the network gets ")
     assert "after 120 of 240 training steps in 0.8 seconds" in heading
-    assert "It was stopped before its end" in advised(tmp_path)
+    assert "It was interrupted before its end" in advised(tmp_path)
     assert "learning" in [each["id"] for each in page.all("section")]
 
 

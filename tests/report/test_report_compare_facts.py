@@ -119,7 +119,7 @@ def seeds(out):
     result["test/accuracy"] = ends
     write(out / "population", {}, rows, result)
     found = [{"learning_rate": rate, "seed": seed} for rate in (0.01, 0.1) for seed in (4, 5)]
-    table = sweeps.Table(["learning_rate"], [("population", 4)], sweeps.rows(found, result, rows))
+    table = sweeps.Table(["learning_rate"], [("population", 4)], sweeps.rows(found, result))
     (out / sweeps.FILE).write_bytes(sweeps.encode(table))
     result = {"experiment": "small", "runs": 4, "steps": 200, "seconds": 1.0}
     config = {"learning_rate": 0.003, "seed": 0, "hidden": [8]}
@@ -128,8 +128,10 @@ def seeds(out):
 
 
 def test_the_best_network_of_a_sweep_is_not_its_best_setting(tmp_path):
-    told = plain(seeds(tmp_path).text("map"))
+    page = seeds(tmp_path)
+    told = plain(page.text("map"))
     assert "Every cell is one network" in told and "Every cell is a setting" not in told
+    told = plain(page.text("winner"))
     assert "best setting: learning rate 0.1, with accuracy on held-out examples 87.5 %" in told
     assert "on average of 2 networks" in told
     assert "best single network: 95.0 %, of learning rate 0.1 and seed 5" in told

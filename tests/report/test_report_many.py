@@ -40,7 +40,7 @@ def sweep(out, reached=REACHED, rates=RATES):
             for rate in rates
             for seed in (0, 1)
         ]
-        table += sweeps.rows(found, result, rows)
+        table += sweeps.rows(found, result)
     groups = [(name, 2 * len(rates)) for name in ("hidden=8", "hidden=16x16")]
     table_of = sweeps.Table(["hidden", "learning_rate"], groups, table)
     (out / sweeps.FILE).write_bytes(sweeps.encode(table_of))
@@ -63,7 +63,7 @@ def test_the_page_of_a_sweep_says_which_setting_was_best(swept):
         " examples right, on average of 2 seeds."
     )
     names = [each["id"] for each in page.all("section")]
-    assert names[:5] == ["advice", "map", "ranking", "curves", "runs"]
+    assert names[:6] == ["advice", "winner", "map", "ranking", "curves", "runs"]
     assert not [each for each in page.elements if each.get("class") == "missing"]
     assert [each.title for each in advice(source)] == ["2 of 12 networks diverged"]
     best = settings(source)[0]

@@ -360,8 +360,10 @@ def test_a_gan_fits_like_any_other_learner(tmp_path):
 
 def test_progress_is_shown_unless_quiet(capsys):
     fit(quiet=False)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("step 6/20, train/loss ") and len(lines) == 4
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert (
+        first == "compiling" and lines[0].startswith("step 6/20, train/loss ") and len(lines) == 4
+    )
     assert "train/accuracy" in lines[0] and "learning_rate" not in lines[0]
     fit(quiet=True)
     assert capsys.readouterr() == ("", "")

@@ -91,3 +91,20 @@ def test_nothing_to_load_is_explained(tmp_path):
         jaxnn.NoCheckpoint, match="has no checkpoint to load. Got no such directory"
     ):
         jaxnn.load(tmp_path / "nowhere")
+
+
+def test_the_best_member_is_one_that_has_been_measured(tmp_path):
+    """One that diverged before its first evaluation has no metric, and is never the best."""
+    data = jaxnn.resident({"inputs": real(32, 4), "labels": real(32, 1)}, batch_size=8)
+    learner = jaxnn.learner(
+        jaxnn.linear(1), jaxnn.regression(), lambda h: optax.sgd(h["learning_rate"])
+    )
+    rates = {"learning_rate": np.float32([1e25, 0.1, 0.001])}
+    for watch in (None, "test/loss"):
+        out = tmp_path / str(watch)
+        run = jaxnn.fit(
+            learner, data, steps=40, key=jax.random.key(0), hparams=rates, evaluate=data,
+            every=jaxnn.Every(4, 8), watch=watch, out=out, quiet=True,
+        )  # fmt: skip
+        assert run.result["status"][0] == "diverged" and np.isnan(run.result["test/loss"][0])
+        assert jaxnn.load(out).member == int(np.nanargmin(run.result["test/loss"]))

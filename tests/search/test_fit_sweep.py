@@ -74,7 +74,7 @@ def test_a_row_is_what_its_run_reached(trained):
     (row,) = [r for r in rows if (r["learning_rate"], r["width"], r["seed"]) == ("0.1", "8", "1")]
     member = 3  # of the group: rates, and seeds fastest
     assert float(row["test/loss"]) == history[-1][member]
-    assert float(row["best/test/loss"]) == min(report[member] for report in history)
+    assert not [name for name in row if name.startswith("best/")]  # nothing is watched
     assert (row["status"], row["steps"]) == ("done", "12")
     assert "best/train/learning_rate" not in row
     diverged = [row for row in rows if row["learning_rate"] == "1e+30"]

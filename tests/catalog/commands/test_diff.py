@@ -85,7 +85,7 @@ def test_of_an_unfinished_run_the_rows_and_the_status_differ(trained, query):
     _, answer = query("diff", trained.place / "one", trained.place / "deep/cut")
     by_name = {(d["section"], d["name"]): d for d in answer["differences"]}
     status, rows = by_name["result", "status"], by_name["metrics", "number of rows"]
-    assert (status["a"], status["b"]) == ("done", "stopped")
+    assert (status["a"], status["b"]) == ("done", "interrupted")
     assert rows["a"] == 5 > rows["b"]
     assert not [name for section, name in by_name if section == "identity"]
 

@@ -18,7 +18,7 @@ def test_runs_lists_every_run_under_its_path(trained, query):
     assert code == 0 and answer["directory"] == str(trained.place)
     assert set(runs) == {"deep/cut", "one", "twin", "other", "lost", "swept"}
     assert {name: run["status"] for name, run in runs.items()} == {
-        "deep/cut": "stopped", "one": "done", "twin": "done", "other": "done",
+        "deep/cut": "interrupted", "one": "done", "twin": "done", "other": "done",
         "lost": "diverged", "swept": "done",
     }  # fmt: skip
     one = runs["one"]
@@ -52,7 +52,7 @@ def test_of_an_unfinished_sweep_the_parts_are_shown(copy, call):
     _, output, _ = call("runs", copy("one").parent)
     lines = output.splitlines()
     place = next(number for number, line in enumerate(lines) if line.endswith("  swept"))
-    assert lines[place].startswith("stopped")
+    assert lines[place].startswith("interrupted")
     assert lines[place + 1].endswith("    hidden=4 (4 runs)")
     assert lines[place + 2].endswith("    hidden=5 (4 runs)")
 
@@ -80,7 +80,7 @@ def test_the_table_is_aligned_and_fits_a_terminal(trained, call, query):
 
 def test_a_held_lock_means_running_and_another_machine_that_nobody_knows(copy, query):
     path = copy("deep/cut")
-    assert query("show", path)[1]["status"] == "stopped"
+    assert query("show", path)[1]["status"] == "interrupted"
     with open(path / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert query("show", path)[1]["status"] == "running"
@@ -90,7 +90,7 @@ def test_a_held_lock_means_running_and_another_machine_that_nobody_knows(copy, q
     assert answer["status"] == "unfinished" and "elsewhere" in answer["next"]
 
 
-@pytest.mark.parametrize(("alive", "status"), [(True, "running"), (False, "stopped")])
+@pytest.mark.parametrize(("alive", "status"), [(True, "running"), (False, "interrupted")])
 def test_without_locks_the_owner_decides(copy, query, monkeypatch, alive, status):
     process = os.getpid() if alive else 2**22 + 1
 

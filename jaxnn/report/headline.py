@@ -1,0 +1,70 @@
+"""The figures of a task, as its field gives them.
+
+A classification has its accuracy, a regression R² and its error in the unit of the labels, and a
+text perplexity and bits per character; anything else the metric that ranks the run.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jaxnn.report.phrases import display_name, examples_of, figure
+from jaxnn.storage.recording import Recording
+
+BYTES = 256  # tokens of a vocabulary of bytes or characters, at most
+
+
+def reached(
+    values: Mapping[str, Any], metric: str, recorded: Recording, examples: str | None = None
+) -> str:
+    """Returns the figures of a task on a part of the data, as what a network "gets" or "reaches".
+
+    Args:
+      values: the metrics, by name.
+      metric: that ranks the run, `"test/loss"`; its part of the data is the part.
+      recorded: says what kind of network it is.
+      examples: the words for the part, with their number if that is known.
+    """
+    part = metric.partition("/")[0]
+    on = examples or examples_of(part)
+
+    def named(*names):
+        shown = [figure(f"{part}/{name}", values.get(f"{part}/{name}")) for name in names]
+        return shown if all(f"{part}/{name}" in values for name in names) else None
+
+    if text := named("perplexity", "bits_per_byte"):
+        return f"perplexity {text[0]}, {text[1]} {_unit(values, part, recorded)}, on {on}"
+    classes = not recorded.about or recorded.about.get("classes")
+    if (share := named("accuracy")) and classes:
+        return f"{share[0]} of the {on} right"
+    if real := named("r2", "mae"):
+        return f"R² {real[0]} and a mean absolute error of {real[1]}, in labels' units, on {on}"
+    return f"{display_name(metric)} {figure(metric, values.get(metric))}"
+
+
+def clause(values: Mapping[str, Any], metric: str, *about: Any) -> str:
+    """Returns `reached` with a subject and a verb, to be said after "the"."""
+    what, name = reached(values, metric, *about), f"{display_name(metric)} "
+    if what.startswith(name):
+        return f"{name}is {what.removeprefix(name)}"
+    return f"network {'gets' if what.endswith(' right') else 'reaches'} {what}"
+
+
+def largest_class(recorded: Recording) -> float | None:
+    """Returns the share of the most frequent class among the examples of the final predictions."""
+    counts = recorded.end.get("confusion")
+    if counts is None or counts.ndim != 2 or not counts.sum():
+        return None
+    return float(counts.sum(1).max() / counts.sum())
+
+
+def _unit(values: Mapping[str, Any], part: str, recorded: Recording) -> str:
+    """Returns what `bits_per_byte` counts: bits per token, unless tokens have a length in bytes."""
+    perplexity, bits = (values[f"{part}/{name}"] for name in ("perplexity", "bits_per_byte"))
+    real = all(isinstance(each, float) and each > 0 for each in (perplexity, bits))
+    if not real or not math.isclose(math.log2(perplexity), bits, rel_tol=1e-3):
+        return "bits per byte"
+    rows = (recorded.about.get("table") or {}).get("rows") or [{}]
+    output = rows[-1].get("output") or []
+    few = isinstance(output, list) and output and output[-1] <= BYTES
+    return "bits per character" if few else "bits per token"

@@ -1,0 +1,37 @@
+"""A recording of the rows of a table: names of classes, and numbers in the units of the table."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxnn.storage import json_files
+from jaxnn.storage.directory import COLUMNS
+from jaxnn.storage.recording import Recording
+
+SCALED = ("labels", "outputs", "boundary", "truth", "predicted")
+
+
+def in_units(recorded: Recording, run: Path) -> Recording:
+    """Returns a recording with the names of the labels' classes, or with labels in their unit.
+
+    A run that was not trained on a table has its recording as it is.
+    """
+    try:
+        labels = json_files.read(run / COLUMNS)["labels"] if (run / COLUMNS).exists() else []
+    except (json_files.CorruptFile, KeyError, TypeError):
+        return recorded
+    label = labels[0] if isinstance(labels, list) and len(labels) == 1 else {}
+    names, scale = label.get("values"), label.get("scale") or {}
+    if isinstance(names, list):
+        return recorded._replace(about={**recorded.about, "names": [str(name) for name in names]})
+    mean, deviation = (json_files.finite(scale.get(name)) for name in ("mean", "deviation"))
+    if recorded.about.get("kind") != "regression" or mean is None or deviation is None:
+        return recorded
+
+    def unscaled(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: x * deviation + mean if n in SCALED else x for n, x in arrays.items()}
+
+    frames = [frame._replace(arrays=unscaled(frame.arrays)) for frame in recorded.frames]
+    return recorded._replace(
+        frames=frames, probe=unscaled(recorded.probe), end=unscaled(recorded.end)
+    )
