@@ -30,7 +30,7 @@ def builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hpara
 
     def checked(built):
         if kind is Objective and not isinstance(built, Objective) and _is_loss(built):
-            return objective(built)
+            return of_places(objective(built))
         if not isinstance(built, kind):
             raise InvalidType(
                 "learner",
