@@ -54,7 +54,7 @@ def attend(
         backend = jax.default_backend()
         if backend != "cpu":
             kernel = "cudnn" if _is_for_cudnn(q, k) else "xla"
-            return _fused(q, k, v, seen, causal, window, kernel)
+            return _fused(q, k, v, causal, window, kernel, seen)
     batch, heads, time, features = q.shape
     kv_heads, memory = k.shape[1:3]
     group = heads // kv_heads
@@ -154,7 +154,7 @@ def _is_for_cudnn(q: Any, k: Any) -> bool:
 
 
 def _fused(
-    q: Any, k: Any, v: Any, seen: Any, causal: bool, window: int | None, implementation: Any
+    q: Any, k: Any, v: Any, causal: bool, window: int | None, implementation: Any, seen: Any = None
 ) -> Any:
     if seen is not None:
         seen, causal, window = seen[:, None], False, None
