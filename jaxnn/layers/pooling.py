@@ -122,8 +122,8 @@ def _at(edge: int) -> Any:
     def pick(x, mask):
         if mask is None:
             return x[:, edge]
-        found = jnp.argmax(mask if edge == 0 else mask[:, ::-1], axis=1, keepdims=True)
-        place = found if edge == 0 else x.shape[1] - 1 - found
+        index = jnp.argmax(mask if edge == 0 else mask[:, ::-1], axis=1, keepdims=True)
+        place = index if edge == 0 else x.shape[1] - 1 - index
         # Where nothing exists all values are 0, and so is the one that is taken.
         return jnp.take_along_axis(x, place, axis=1)[:, 0]
 
