@@ -45,6 +45,7 @@ def of_places(base: Objective) -> Objective:
             if mask is not None and mask.shape == shape[:2]:
                 arrays = _weighed(mask, arrays)
             outputs = outputs.values
+        assert base.check is not None
         base.check(outputs, arrays)
 
     return Objective(loss, metrics, prepare, None if base.check is None else check)
