@@ -14,8 +14,9 @@ for evaluation the examples come in order, and the last batch is padded with exa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +30,7 @@ from jaxnn.typing import Any, Batch
 
 
 @partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["arrays", "key"],
-    meta_fields=["batch_size"],
-    drop_fields=["columns"],  # no program reads it
+    jax.tree_util.register_dataclass, data_fields=["arrays", "key"], meta_fields=["batch_size"]
 )
 @dataclass(frozen=True, repr=False)
 class Resident:
@@ -48,7 +46,7 @@ class Resident:
     arrays: dict[str, Any]
     key: Any  # a key, or [members] of them; or their shapes, where a program is only compiled
     batch_size: int
-    columns: Any = field(default=None, kw_only=True)
+    columns: ClassVar[Any] = None  # no field of the pytree: no program reads it
 
     @property
     def num_examples(self) -> int:
@@ -67,7 +65,7 @@ class Resident:
 
     def shuffled(self, key: Any) -> "Resident":
         """Returns the same data with the order of training batches chosen by `key`."""
-        return replace(self, key=key)
+        return _with_columns(replace(self, key=key), self.columns)
 
     def batch(self, step: Any) -> Batch:
         """Returns the training batch of a step: fields and `index`, each `[batch_size, ...]`."""
@@ -123,8 +121,13 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
             " data frames",
         )
     placed = jax.tree.map(jnp.asarray, stored("resident", arrays))
-    columns = getattr(arrays, "columns", None)
-    return Resident(placed, jax.random.key(0), int(batch_size), columns=columns)
+    data = Resident(placed, jax.random.key(0), int(batch_size))
+    return _with_columns(data, getattr(arrays, "columns", None))
+
+
+def _with_columns(data: Resident, columns: Any) -> Resident:
+    object.__setattr__(data, "columns", columns)  # jax 0.7.2 cannot leave a field out of a pytree
+    return data
 
 
 def stored(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

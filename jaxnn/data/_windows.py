@@ -31,7 +31,6 @@ from jaxnn.typing import Any, Batch
     jax.tree_util.register_dataclass,
     data_fields=["arrays", "key"],
     meta_fields=["batch_size", "length", "stride"],
-    drop_fields=["columns"],
 )
 @dataclass(frozen=True, repr=False)
 class Windows(Resident):

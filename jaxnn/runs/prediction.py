@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export as jax_export
 
 from jaxnn.checks import Caution, Explained, InvalidType, InvalidValue
 from jaxnn.data._resident import stored
@@ -52,7 +53,7 @@ class Predictor:
     arrays: Mapping[str, Any] = field(repr=False)
 
     @cached_property
-    def program(self) -> jax.export.Exported:
+    def program(self) -> jax_export.Exported:
         """The program: `(arrays, inputs) -> outputs`.
 
         Raises:
@@ -70,7 +71,7 @@ class Predictor:
                 fix=fix,
             )
         try:
-            return jax.export.deserialize(bytearray(content))
+            return jax_export.deserialize(bytearray(content))
         except Exception as error:
             raise NoProgram(
                 "load",
@@ -154,7 +155,7 @@ def write(run: Path, training: Training) -> None:
         program_file.write(run, bytes(content))
 
 
-def export(training: Training) -> jax.export.Exported:
+def export(training: Training) -> jax_export.Exported:
     """Returns the prediction program of a run, or of one member."""
     learner, data = training.learner, training.data
     hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in training.hparams}
@@ -173,9 +174,9 @@ def export(training: Training) -> jax.export.Exported:
     def of(count, platforms):
         inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), given)
         used = _used(predict, dict(zip(names, leaves)), inputs)
-        return jax.export.export(jax.jit(predict), platforms=platforms)(used, inputs)
+        return jax_export.export(jax.jit(predict), platforms=platforms)(used, inputs)
 
-    (free,) = jax.export.symbolic_shape("examples")
+    (free,) = jax_export.symbolic_shape("examples")
     here = (jax.default_backend(),)
     # A network may compute with the number of examples, or with what only one platform has.
     for count, platforms in ((free, PLATFORMS), (FIXED, PLATFORMS), (free, here)):

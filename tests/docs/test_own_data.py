@@ -1,6 +1,8 @@
 """The page about tables is run as it stands."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import polars
@@ -25,3 +27,10 @@ def test_the_example_goes_from_a_file_to_predictions(tmp_path, monkeypatch, caps
     assert names["run"].result["test/accuracy"] > 0.55  # a third of them stays
     printed = capsys.readouterr().out
     assert "probability of leaves" in printed and "shape: (5, 4)" in printed
+    own = names["columns"].encode("new.csv", labels=False)["inputs"]
+    here = names["columns"].decode(names["run"].predict(own))
+    command = [sys.executable, "-m", "jaxnn", "predict", "runs/customers", "new.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    there = polars.read_csv(done.stdout.encode())
+    assert there["status"].to_list() == here["status"].to_list()
+    assert there.columns == here.columns
