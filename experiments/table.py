@@ -43,7 +43,7 @@ class Config:
 def parts(config: Config, table):
     """Returns training, validation and test rows, shares of 64, 16 and 20 percent."""
     stratify = None
-    if not (config.group or config.time or len(config.labels) > 1):
+    if not (config.group or config.time) and len(config.labels) == 1:
         task = jaxnn.fit_columns(table, labels=config.labels).task
         stratify = config.labels[0] if task == "classification" else None
     seed = config.seed if isinstance(config.seed, int) else 0  # many seeds share one split

@@ -35,7 +35,7 @@ def write(path: Path, rows: int) -> None:
 
     draw = np.random.default_rng(0)
     colours = np.array(["red", "green", "blue", "yellow"])
-    columns = {f"x{i}": draw.normal(size=rows).round(4) for i in range(20)}
+    columns: dict[str, np.ndarray] = {f"x{i}": draw.normal(size=rows).round(4) for i in range(20)}
     columns |= {f"k{i}": draw.integers(0, 1000, rows) for i in range(5)}
     columns |= {f"c{i}": colours[draw.integers(0, 4, rows)] for i in range(3)}
     days = draw.integers(0, 1000, rows).astype("timedelta64[D]")

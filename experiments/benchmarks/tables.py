@@ -10,6 +10,7 @@ share. The scores, accuracy or R2 on the rows of the fold, become part of the re
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -105,12 +106,12 @@ def written() -> None:
     """Writes three tables of scikit-learn, and two as real ones are."""
     from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
-    wine = load_wine(as_frame=True).frame
+    sets: list[Any] = [load_wine(as_frame=True), load_breast_cancer(as_frame=True)]
+    sets.append(load_diabetes(as_frame=True, scaled=False))
+    wine, cancer, diabetes = (one.frame for one in sets)
     wine["class"] = np.array(["barolo", "grignolino", "barbera"])[wine.pop("target")]
     wine = wine.rename(columns={"od280/od315_of_diluted_wines": "od280_od315"})
-    cancer = load_breast_cancer(as_frame=True).frame
     cancer["diagnosis"] = np.array(["malignant", "benign"])[cancer.pop("target")]
-    diabetes = load_diabetes(as_frame=True, scaled=False).frame
     diabetes = diabetes.rename(columns={"target": "progression"})
     wine.to_csv(FOLDER / "wine.csv", index=False)
     cancer.to_csv(FOLDER / "breast_cancer.csv", index=False)

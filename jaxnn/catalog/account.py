@@ -125,7 +125,7 @@ def _metrics(run: Contents) -> dict[str, dict[str, Any]]:
     for name, last in run.last.items():
         if run.best_step is not None:
             steps = np.ravel(run.best_step).tolist()
-            values = [*zip(steps, np.ravel(run.outcome.get(name)).tolist())]
+            values = [*zip(steps, np.ravel(np.asarray(run.outcome.get(name))).tolist())]
         else:
             values = [(row["step"], best(run, name, row.get(name))) for row in run.journal.rows]
         top = best(run, name, [value for _, value in values])

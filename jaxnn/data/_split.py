@@ -114,7 +114,7 @@ def _fields_and_codes(
     return fields, codes
 
 
-def _codes(where: str, fields: Fields, way: str, name: str | None) -> np.ndarray:
+def _codes(where: str, fields: Fields, way: str, name: Any) -> np.ndarray:
     choice(where, way, name, fields)
     values = fields[name]
     if not isinstance(values, np.ndarray):

@@ -124,7 +124,9 @@ def train(
             evaluated_metrics = jax.eval_shape(partial(evaluated, learner), state, part, 0)
             _check_metrics("evaluate", evaluated_metrics)
         reported |= prefix_names(name, evaluated_metrics)
-    directions = {name: _direction(name, metric) for name, metric in reported.items()}
+    directions: dict[str, Any] = {
+        name: _direction(name, metric) for name, metric in reported.items()
+    }
     execution = execution or Execution()
     form = execution.form or best_form(program)
     training = Training(

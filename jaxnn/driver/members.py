@@ -171,7 +171,8 @@ OPEN = "open_direction"
 
 def directed(select: Select | None, directions: Mapping[str, Better | None]) -> Select | None:
     """Returns the selection, with the direction of its metric if it has left that open."""
-    metric, again = getattr(select, OPEN, (None, None))
+    opened: Any = getattr(select, OPEN, (None, None))
+    metric, again = opened
     if metric not in directions:
         return select
     if directions[metric] is None:

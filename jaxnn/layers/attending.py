@@ -69,9 +69,9 @@ def attend(
         apart = scores.reshape(batch, kv_heads, group, time, memory)
         scores = jnp.where(seen[:, None, None], apart, lowest).reshape(scores.shape)
     elif causal:
-        seen = _seen(time, memory, window, position)
-        seen = jnp.broadcast_to(seen[None, None], (1, group, time, memory))
-        scores = jnp.where(seen.reshape(1, group * time, memory), scores, lowest)
+        before: Any = _seen(time, memory, window, position)
+        before = jnp.broadcast_to(before[None, None], (1, group, time, memory))
+        scores = jnp.where(before.reshape(1, group * time, memory), scores, lowest)
     weights = jax.nn.softmax(scores, -1).astype(v.dtype)
     if drops:
         weights, _ = dropout_layer(dropout).apply({}, {}, weights, key=key)
@@ -99,7 +99,7 @@ def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Any:
         seen = seen & (other[:, None] <= time[..., None])
         if window is not None:
             seen = seen & (other[:, None] > time[..., None] - window)
-    segments = [getattr(x, "segments", None) for x in pair]
+    segments: list[Any] = [getattr(x, "segments", None) for x in pair]
     if all(x is not None for x in segments):
         seen = seen & (segments[0][..., None] == segments[1][:, None])
     return jnp.broadcast_to(seen, (*arrays[0].shape[:2], arrays[1].shape[1]))

@@ -109,6 +109,7 @@ def fit_sweep(
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     done: list[tuple[str, int]] = []
+    ranked, lower = "", True  # known after the first group
     winner: tuple[Any, int] = (None, 0)  # the run of its group, if that was trained just now
     with open_directory(out, config) as directory:
         for values, runs in groups:

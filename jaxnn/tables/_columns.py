@@ -62,8 +62,8 @@ class Columns:
       rows: how many rows they were fitted on.
     """
 
-    inputs: tuple[Real | Date | Category | Ignored, ...]
-    labels: tuple[Real | Category, ...]
+    inputs: tuple[Any, ...]  # Real, Date, Category or Ignored
+    labels: tuple[Any, ...]  # Real, or Category for classes
     task: str | None
     weights: str | None
     rows: int
@@ -300,8 +300,8 @@ class Columns:
         tasks = {"classification": "numbered", "multi_label": "marks", "regression": "standardized"}
         rows = [(c.name, c.kind, c.words, f"{c.missing:,}", _classes(c)) for c in self.inputs]
         for label in self.labels:
-            words = label.words if isinstance(label, Real) else tasks[self.task]
-            words = f"{words} for {self.task.replace('_', ' ')}"
+            words = label.words if isinstance(label, Real) else tasks[str(self.task)]
+            words = f"{words} for {str(self.task).replace('_', ' ')}"
             rows.append((label.name, "labels", words, f"{label.missing:,}", _classes(label)))
         if self.weights:
             rows.append((self.weights, "weights", "as they are", "0", ""))

@@ -77,7 +77,7 @@ def fit_columns(
             fix="Shorten ignore=, or say what a column is: kinds={'name': 'category'}",
         )
     task = _task(table, targets, task)
-    fitted = tuple(_label(table[name], task, fill) for name in targets)
+    fitted = tuple(_label(table[name], str(task), fill) for name in targets)
     columns = Columns(tuple(inputs), fitted, task, weights, table.height)
     if weights:
         columns._weights(table)

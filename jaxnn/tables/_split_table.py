@@ -77,7 +77,7 @@ def fold_table(
         yield table[rest], table[held_out]
 
 
-def _codes(where: str, table: Any, way: str | None, name: str | None) -> np.ndarray:
+def _codes(where: str, table: Any, way: str | None, name: Any) -> np.ndarray:
     """Returns a whole number for each row: of its class, group or time; all 0 without them."""
     if way is None:
         return np.zeros(table.height, np.intp)

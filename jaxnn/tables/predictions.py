@@ -8,11 +8,9 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.objectives import Objective, classification, multi_label, regression
 from jaxnn.tables._read_table import import_polars
-from jaxnn.tables.categories import Category
-from jaxnn.tables.kinds import Real
 from jaxnn.typing import Any
 
-Labels = Sequence[Real | Category]
+Labels = Sequence[Any]  # Real, or Category for classes
 
 
 def num_outputs(labels: Labels, task: str | None) -> int:
