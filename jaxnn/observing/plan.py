@@ -5,6 +5,7 @@ moments and the number of examples. Observing costs a small share of the trainin
 length and however large the network.
 """
 
+import inspect
 import math
 from functools import partial
 from typing import NamedTuple
@@ -133,7 +134,8 @@ def plan(
     drawn = _drawn(bound)
     leaves = len(jax.tree.leaves(bound.state.params))
     # Points of a map are no examples: what an objective does to examples it cannot do to them.
-    plain = bound.objective.prepare is Objective._field_defaults["prepare"]
+    own, default = bound.objective.prepare, Objective._field_defaults["prepare"]
+    plain = inspect.unwrap(own) is inspect.unwrap(default)
     small = is_one(outputs, batch) and outputs.size <= FILTERS * outputs.shape[0]
     mapped = chosen.mapped and plain and small
     return Plan(

@@ -21,6 +21,7 @@ from jaxnn.data._resident import stored
 from jaxnn.driver.chunks import Training
 from jaxnn.loop._evaluate import in_batches
 from jaxnn.loop._run import initial
+from jaxnn.masked import Masked
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
 from jaxnn.observing.observation import inputs_of
@@ -34,6 +35,15 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 FIXED = 64
 # Examples by which two networks are compared.
 TRIED = 4
+
+
+# Inputs and outputs may be sequences of different lengths.
+jax_export.register_pytree_node_serialization(
+    Masked,
+    serialized_name="jaxnn.Masked",
+    serialize_auxdata=lambda data: b"",
+    deserialize_auxdata=lambda data: (),
+)
 
 
 class NoProgram(Explained):
@@ -94,7 +104,10 @@ class Predictor:
         """
         names, wanted = self.signature
         inputs = stored("predict", {"inputs": inputs})["inputs"]
-        shapes = [jax.tree.map(lambda x: x.shape[1:], tree) for tree in (inputs, wanted)]
+        shapes = [
+            (jax.tree.structure(tree), [x.shape[1:] for x in jax.tree.leaves(tree)])
+            for tree in (inputs, wanted)
+        ]
         if shapes[0] != shapes[1]:
             raise InvalidType(
                 "predict",

@@ -158,3 +158,15 @@ def test_what_cannot_be_exported_is_said(tmp_path):
 
     with pytest.warns(jaxnn.Caution, match="no program to predict with"):
         trained(tmp_path, network, data=data, objective=jaxnn.regression(), change=unseen)
+
+
+def test_sequences_of_different_lengths_are_predicted(tmp_path):
+    inputs, lengths = real(8, 4, 3), np.array([1, 2, 3, 4] * 2)
+    data = jaxnn.resident(
+        {"inputs": inputs, "labels": whole(2, 8), "lengths": lengths}, batch_size=4
+    )
+    run = trained(tmp_path, jaxnn.rnn([3], 2), data=data)
+    masked = jaxnn.Masked.from_lengths(inputs, lengths)
+    np.testing.assert_allclose(jaxnn.load(tmp_path).predict(masked), run.predict(masked), rtol=1e-6)
+    with pytest.raises(jaxnn.InvalidType, match="not such as the run was trained on"):
+        jaxnn.load(tmp_path).predict(inputs)
