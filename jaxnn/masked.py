@@ -243,7 +243,7 @@ def _check_segments(where: str, segments: np.ndarray) -> None:
             "the places of a sequence do not stand side by side",
             got=f"segment {number} in several pieces of row {row}",
             expected="one number for each sequence of a row, in one piece",
-            fix="Number the sequences of a row 1, 2, 3, as jaxnn.data.pack does",
+            fix="Number the sequences of a row 1, 2, 3, and side by side",
         )
 
 
