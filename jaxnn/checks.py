@@ -155,6 +155,11 @@ def kind(where: str, name: str, value: Any, expected: Any, *, fix: str) -> None:
         )
 
 
+def first_place(wrong: Any) -> tuple[int, ...]:
+    """Returns the place of the first true value of an array of booleans, for an error."""
+    return tuple(int(i) for i in np.argwhere(wrong)[0])
+
+
 def choice(where: str, name: str, value: str, choices: Iterable[str]) -> None:
     """Raises `InvalidValue`, with the nearest valid name, unless `value` is one of `choices`."""
     valid = sorted(choices)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.checks import InvalidType, InvalidValue, first_place
 from jaxnn.typing import Any, Array, Batch, Bool, Callable, Int
 
 N = TypeVar("N", bound=Any)  # a Network, whose file imports this one
@@ -215,7 +215,7 @@ def check_places(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     most = {"mask": 1, "lengths": shape[1], "segments": np.iinfo(np.int32).max}[name]
     outside = ~((field == np.floor(field)) & (field >= 0) & (field <= most))
     if outside.any():
-        place = tuple(int(i) for i in np.argwhere(outside)[0])
+        place = first_place(outside)
         raise InvalidValue(
             where,
             f"{name} is out of range",

@@ -38,7 +38,8 @@ def examples(
       source: one of
         a dict of arrays, or of pytrees of arrays, `inputs` among them;
         a tuple of arrays `(inputs, labels)`, or one array alone, which is `inputs`;
-        the path of a `.npz` file, whose fields are such a dict (no pickled objects);
+        the path of a `.npz` file, whose fields are such a dict, or of a `.npy` file, which is
+        `inputs` (no pickled objects);
         the path of a `.csv` file: UTF-8, commas, a header row, then numbers;
         a dataframe of numbers: pandas, polars, pyarrow, lazy ones too, or whatever has `columns`
         (or `column_names`) and gives `frame[name]` as something that NumPy reads.
@@ -77,10 +78,10 @@ def examples(
         )
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
-        choice("examples", "the ending of the path", path.suffix.lower(), (".csv", ".npz"))
+        choice("examples", "the ending of the path", path.suffix.lower(), (".csv", ".npy", ".npz"))
         if path.suffix.lower() == ".csv":
             return _checked(_from_csv(path, labels, header is not None))
-        fields = _from_npz(path)
+        fields = _from_numpy(path)
     elif hasattr(source, "column_names") or hasattr(source, "columns"):
         return _checked(_from_frame(source, labels))
     elif isinstance(source, Mapping):
@@ -123,8 +124,10 @@ def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
     return arrays
 
 
-def _from_npz(path: Path) -> dict[str, np.ndarray]:
+def _from_numpy(path: Path) -> dict[str, np.ndarray]:
     try:
+        if path.suffix.lower() == ".npy":
+            return {"inputs": np.load(path, allow_pickle=False)}
         with zipfile.ZipFile(path):
             pass  # np.load would take anything else for a pickle, and complain of that
         with np.load(path, allow_pickle=False) as archive:
@@ -134,7 +137,7 @@ def _from_npz(path: Path) -> dict[str, np.ndarray]:
             "examples",
             f"{path.name} cannot be read",
             got=f"{path} ({error})",
-            expected="a whole .npz file without pickled objects, whose code reading would run",
+            expected="a whole file without pickled objects, whose code reading would run",
             fix="Correct the path, or save numbers alone: "
             "numpy.savez(path, inputs=numpy.asarray(inputs, numpy.float32), labels=labels)",
         ) from None

@@ -15,7 +15,7 @@ from typing import NoReturn
 import jax
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.checks import InvalidType, InvalidValue, first_place
 from jaxnn.masked import check_places
 from jaxnn.typing import Any
 
@@ -136,7 +136,7 @@ def computed(source: Any) -> Any:
 
 def _refuse_masked(where: str, name: str, array: np.ma.MaskedArray) -> NoReturn:
     masked = np.ma.getmaskarray(array)
-    place = [int(i) for i in np.argwhere(masked)[0]]
+    place = [*first_place(masked)]
     raise InvalidValue(
         where,
         f"{name} has masked values, which training would read as if they were none",
@@ -168,7 +168,7 @@ def _check_whole(where: str, name: str, array: Any, narrow: Any, column: str | N
     whole = np.all(~np.isfinite(array) | (array == np.rint(array)), axes)
     rounded = (narrow.astype(array.dtype) != array) & np.isfinite(array) & whole
     if rounded.any():
-        place = tuple(int(i) for i in np.argwhere(rounded)[0])
+        place = first_place(rounded)
         shown = f"{name}[{', '.join(map(str, place))}]"
         raise InvalidValue(
             where,
@@ -215,7 +215,7 @@ def _check_weights(where: str, weights: Any) -> None:
     values = np.asarray(weights, np.float32)
     wrong = ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        place = first_place(wrong)
         raise InvalidValue(
             where,
             "a weight is negative or not finite",

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidValue, is_concrete, number, positive_integer
+from jaxnn.checks import InvalidValue, first_place, is_concrete, number, positive_integer
 from jaxnn.objectives._examples import is_own, shield, try_examples
 from jaxnn.objectives._objective import Objective, labels_of, weights_of
 from jaxnn.typing import Any, Batch, Callable, Number
@@ -133,7 +133,7 @@ def check_labels(where: str, classes: int, arrays: Batch, field: str = "labels")
     if weights.shape == labels.shape[: weights.ndim]:
         outside &= (weights != 0).reshape(weights.shape + (1,) * (labels.ndim - weights.ndim))
     if outside.any():
-        place = tuple(int(i) for i in np.argwhere(outside)[0])
+        place = first_place(outside)
         raise InvalidValue(
             where,
             f"{'labels' if field == 'labels' else 'tokens'} are out of range",

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidValue
+from jaxnn.checks import InvalidValue, first_place
 from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, labels_of, weights_of
 from jaxnn.typing import Any, Batch
@@ -54,7 +54,7 @@ def multi_label() -> Objective:
         weights = np.asarray(arrays.get("weights", np.ones(len(labels))))
         outside &= (weights != 0).reshape(weights.shape + (1,) * (labels.ndim - weights.ndim))
         if outside.any():
-            place = tuple(int(i) for i in np.argwhere(outside)[0])
+            place = first_place(outside)
             raise InvalidValue(
                 "multi_label",
                 "labels are out of range",

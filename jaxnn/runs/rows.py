@@ -18,8 +18,8 @@ def predictions(loaded: Loaded, file: Path) -> tuple[list[str], list[list[Any]]]
 
     Args:
       loaded: a run.
-      file: a table, as `read_table` reads it, if the run was trained on one; or `.npy`, or what
-        `examples` reads.
+      file: a table, as `read_table` reads it, if the run was trained on one; else what `examples`
+        reads.
 
     Raises:
       InvalidValue: if the outputs of a row are not one array.
@@ -27,8 +27,7 @@ def predictions(loaded: Loaded, file: Path) -> tuple[list[str], list[list[Any]]]
     if loaded.columns is not None:
         table = loaded.predict(file)
         return list(table.columns), [list(row) for row in table.rows()]
-    inputs = np.load(file) if file.suffix == ".npy" else examples(file)["inputs"]
-    outputs = loaded.predict(inputs)
+    outputs = loaded.predict(examples(file)["inputs"])
     if not isinstance(outputs, np.ndarray):
         raise InvalidValue(
             "predict",

@@ -107,9 +107,7 @@ class Real:
         """Returns `([numbers], [indicator])`, the second empty if none was missing in training."""
         values = numbers(column)
         self._check_exact(column)
-        return [self.scale.encode(values)], [
-            np.isnan(values).astype(np.float32)
-        ] if self.missing else []
+        return [self.scale.encode(values)], _indicator(self, np.isnan(values))
 
     def _check_exact(self, column: Any) -> None:
         """Raises where float32 takes two whole numbers for one."""
@@ -135,7 +133,7 @@ class Real:
     @property
     def names(self) -> tuple[list[str], list[str]]:
         """The names of the numbers and of the indicator."""
-        return [self.name], [f"{self.name} is missing"] if self.missing else []
+        return [self.name], _indicator_names(self)
 
     @property
     def words(self) -> str:
@@ -174,15 +172,15 @@ class Date:
             column = as_dates(column)
         each = [number for part in self.parts for number in PARTS[part](column)]
         encoded = [scale.encode(numbers(number)) for scale, number in zip(self.scales, each)]
-        missing = column.is_null().to_numpy().astype(np.float32)
-        return encoded, [missing] if self.missing else []
+        return encoded, _indicator(self, column.is_null().to_numpy())
 
     @property
     def names(self) -> tuple[list[str], list[str]]:
         """The names of the numbers and of the indicator."""
-        indicator = [f"{self.name} is missing"] if self.missing else []
         ends = {part: ("",) for part in PARTS} | dict.fromkeys(_CYCLES, (" sine", " cosine"))
-        return [f"{self.name} ({p}{end})" for p in self.parts for end in ends[p]], indicator
+        return [f"{self.name} ({p}{end})" for p in self.parts for end in ends[p]], _indicator_names(
+            self
+        )
 
     @property
     def words(self) -> str:
@@ -209,6 +207,15 @@ class Ignored:
     def words(self) -> str:
         """The reason in words."""
         return self.reason
+
+
+def _indicator(kind: Real | Date, missing: np.ndarray) -> list[np.ndarray]:
+    """Returns the column that marks what is missing, if anything was in the training part."""
+    return [missing.astype(np.float32)] if kind.missing else []
+
+
+def _indicator_names(kind: Real | Date) -> list[str]:
+    return [f"{kind.name} is missing"] if kind.missing else []
 
 
 def numbers(column: Any) -> np.ndarray:
