@@ -22,6 +22,7 @@ from tests import registry
 from tests.cases import LAWS, held
 from tests.loop import test_unroll
 from tests.network import test_laws
+from tests.objectives import test_example_law, test_shield_law
 from tests.registry import BATCH, LEARNERS
 from tests.trees import assert_close, assert_same_bits, numbers
 
@@ -260,4 +261,5 @@ def test_exemptions_name_laws():
     cases = [*registry.NETWORKS, *registry.OBJECTIVES, *registry.LEARNERS]
     assert test_laws.NETWORKS is registry.NETWORKS
     assert test_unroll.LEARNERS is registry.LEARNERS
+    assert test_example_law.OBJECTIVES is test_shield_law.OBJECTIVES is registry.OBJECTIVES
     assert {law for case in cases for law in case.exempt} <= LAWS
