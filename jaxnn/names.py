@@ -147,7 +147,11 @@ def pairs_of(where: str, rules: Any) -> list[tuple[str, Any]]:
 
 
 def matched(
-    where: str, rules: Mapping[str, Any] | Sequence[tuple[str, Any]], names: Iterable[str]
+    where: str,
+    rules: Mapping[str, Any] | Sequence[tuple[str, Any]],
+    names: Iterable[str],
+    *,
+    strict: bool = True,
 ) -> dict[str, Match]:
     """Returns what the rules say of each name, in the order of the rules; nothing of some.
 
@@ -155,6 +159,7 @@ def matched(
       where: what the rules are for, the name at the head of an error.
       rules: `{pattern: value}`, or pairs `(pattern, value)`; of those that match, the first counts.
       names: of the leaves, as `named_leaves` gives them.
+      strict: whether a rule that decides about no leaf is a mistake.
 
     Raises:
       InvalidType: if the rules are something else.
@@ -162,11 +167,11 @@ def matched(
     """
     names, matches = list(names), {}
     for pattern, value in pairs_of(where, rules):
-        hits = _hits(where, pattern, names)
+        hits = _hits(where, pattern, names, strict=strict)
         fresh = {
             name: hit._replace(value=value) for name, hit in hits.items() if name not in matches
         }
-        if not fresh:
+        if strict and not fresh:
             earlier = list(dict.fromkeys(repr(matches[name].pattern) for name in hits))
             raise InvalidValue(
                 where,
@@ -272,11 +277,13 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(nodes), n=1, cutoff=0.5)), None)
 
 
-def _hits(where: str, pattern: str, names: list[str], *, nodes: bool = True) -> dict[str, Match]:
+def _hits(
+    where: str, pattern: str, names: list[str], *, nodes: bool = True, strict: bool = True
+) -> dict[str, Match]:
     """Returns how the pattern matches those of the names that it does."""
     matches = ((name, match_name(pattern, name, nodes=nodes)) for name in names)
     hits = {name: match for name, match in matches if match is not None}
-    if not hits:
+    if strict and not hits:
         near = nearest(pattern, names)
         raise InvalidValue(
             where,
