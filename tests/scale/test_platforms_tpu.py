@@ -1,4 +1,4 @@
-"""The TPU's own compiler, which needs no TPU, compiles what is trained, and says how much it needs."""
+"""The TPU's own compiler, which needs no TPU, compiles what is trained and says what it needs."""
 
 import json
 import os
