@@ -4,7 +4,18 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 `Objective` what a good output is, a `Learner` how parameters change. `train` and `fit` run them.
 """
 
-from jaxnn import data, layers, learning, metrics, models, objectives, pictures, search, transforms
+from jaxnn import (
+    data,
+    layers,
+    learning,
+    metrics,
+    models,
+    objectives,
+    pictures,
+    scale,
+    search,
+    transforms,
+)
 from jaxnn.caching import compile_cache
 from jaxnn.checks import Caution, Invalid, InvalidType, InvalidValue
 from jaxnn.data import (
@@ -160,6 +171,7 @@ __all__ = [
     "resnet",
     "rnn",
     "run",
+    "scale",
     "scale_loss",
     "search",
     "serial",

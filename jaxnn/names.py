@@ -104,7 +104,11 @@ def pairs_of(where: str, rules: Any) -> list[tuple[str, Any]]:
 
 
 def matched(
-    where: str, rules: Mapping[str, Any] | Sequence[tuple[str, Any]], names: Iterable[str]
+    where: str,
+    rules: Mapping[str, Any] | Sequence[tuple[str, Any]],
+    names: Iterable[str],
+    *,
+    strict: bool = True,
 ) -> dict[str, Match]:
     """Returns what the rules say of each name, in the order of the rules; nothing of some.
 
@@ -112,6 +116,7 @@ def matched(
       where: what the rules are for, the name at the head of an error.
       rules: `{pattern: value}`, or pairs `(pattern, value)`; of those that match, the first counts.
       names: of the leaves, as `named_leaves` gives them.
+      strict: whether a rule that decides about no leaf is a mistake.
 
     Raises:
       InvalidType: if the rules are something else.
@@ -119,13 +124,13 @@ def matched(
     """
     names, matches = list(names), {}
     for pattern, value in pairs_of(where, rules):
-        hits = _hits(where, pattern, names)
+        hits = _hits(where, pattern, names, strict=strict)
         fresh = {
             name: Match(pattern, value, tuple(captured), under)
             for name, (*captured, under) in hits.items()
             if name not in matches
         }
-        if not fresh:
+        if strict and not fresh:
             earlier = list(dict.fromkeys(repr(matches[name].pattern) for name in hits))
             raise InvalidValue(
                 where,
@@ -232,13 +237,13 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def _hits(
-    where: str, pattern: str, names: list[str], *, nodes: bool = True
+    where: str, pattern: str, names: list[str], *, nodes: bool = True, strict: bool = True
 ) -> dict[str, tuple[str, ...]]:
     """Returns what each `*` stands for in the names that match, and the rest under a node."""
     rest = "(|/.*)" if nodes else "()"
     expression = re.compile("(.*)".join(map(re.escape, pattern.split("*"))) + rest, re.DOTALL)
     hits = {name: hit.groups() for name in names if (hit := expression.fullmatch(name))}
-    if not hits:
+    if strict and not hits:
         near = nearest(pattern, names)
         raise InvalidValue(
             where,
