@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
-from jaxnn.scale.layout import Layout, rows
+from jaxnn.scale.layout import Layout, on_device, rows
 from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Callable
 
@@ -66,12 +66,16 @@ def trial_shardings(placement: Placement, trial: Trial) -> Trial:
     return whole._replace(state=state, best=best)
 
 
-def spread(placement: Placement, trial: Trial) -> Trial:
-    """Returns copies of a trial's arrays on a mesh."""
+def spread(placement: Placement, trial: Trial, *, copy: bool) -> Trial:
+    """Returns a trial's arrays on a mesh; copies of those that lie there already, if wanted."""
     shardings = trial_shardings(placement, trial)
-    return jax.tree.map(
-        lambda x, place: jax.device_put(x, place, may_alias=False), trial, shardings
-    )
+    there = jax.tree.map(on_device, trial, shardings)
+    return _copies(there) if copy else there
+
+
+@jax.jit
+def _copies(tree):
+    return jax.tree.map(jnp.copy, tree)
 
 
 @jax.jit

@@ -112,12 +112,14 @@ def report(name: str, value: Any) -> list[Any] | None:
 
 
 def any_process(name: str, flag: bool) -> bool:
-    """Returns, in the first process, whether any process has ever called this with a true flag."""
-    if count() == 1:
-        return flag
-    if flag and not is_first():
+    """Returns whether any process has a true flag, as far as the first one knows; see `agree`."""
+    if count() > 1 and flag and not is_first():
         client().key_value_set(f"jaxnn/flag/{name}/{index()}", "1", allow_overwrite=True)
-    return flag or bool(is_first() and client().key_value_dir_get(f"jaxnn/flag/{name}/"))
+
+    def known() -> bool:
+        return flag or (count() > 1 and bool(client().key_value_dir_get(f"jaxnn/flag/{name}/")))
+
+    return agree(name, known)
 
 
 def client() -> Any:

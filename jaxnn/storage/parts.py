@@ -74,4 +74,4 @@ def put(array: np.ndarray, sharding: Any) -> Any:
     """Returns a whole array with each device's part of it there; on the host if that is `None`."""
     if sharding is None:
         return array
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    return jax.make_array_from_callback(array.shape, sharding, lambda i: np.array(array[i]))

@@ -131,7 +131,7 @@ def read_all(
         parts = dict(zip(wanted, _read_parts(folder, leaf, shards, wanted)))
         arrays.append(
             jax.make_array_from_callback(
-                leaf.shape, place, lambda i, p=parts, n=leaf.shape: p[bounds_of(i, n)]
+                leaf.shape, place, lambda i, p=parts, n=leaf.shape: np.array(p[bounds_of(i, n)])
             )
         )
     return arrays
