@@ -27,6 +27,8 @@ from jaxnn.data import (
     datasets,
     examples,
     folds,
+    pack,
+    pad,
     resident,
     split,
     windows,
@@ -70,12 +72,13 @@ from jaxnn.objectives import (
     objective,
     regression,
 )
+from jaxnn.reading import read_table
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import Directory, DirectoryInUse, NoCheckpoint
 from jaxnn.summary import Table, table
-from jaxnn.tables import Columns, fit_columns, fold_table, read_table, split_table
+from jaxnn.tables import Columns, fit_columns, fold_table, split_table
 from jaxnn.transforms import capture, freeze, lora, mixed_precision, remat, repeat, warm_start
 
 __version__ = "0.1.0"
@@ -156,6 +159,8 @@ __all__ = [
     "next_token",
     "objective",
     "objectives",
+    "pack",
+    "pad",
     "parallel",
     "param_labels",
     "per_place",

@@ -39,6 +39,7 @@ ROOMS = [
     ("objectives",),
     ("hparams",),
     ("learning",),
+    ("reading",),
     ("data",),
     ("tables",),
     ("scale",),

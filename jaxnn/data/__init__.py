@@ -6,6 +6,7 @@ from jaxnn.data._split import folds, split
 from jaxnn.data._windows import Windows, windows
 from jaxnn.data.characters import Characters
 from jaxnn.data.durations import Duration, Every, steps_of
+from jaxnn.data.sequences import pack, pad
 
 __all__ = [
     "Characters",
@@ -15,6 +16,8 @@ __all__ = [
     "Windows",
     "examples",
     "folds",
+    "pack",
+    "pad",
     "resident",
     "split",
     "steps_of",
