@@ -43,6 +43,7 @@ from jaxnn.scale.watch import together
 from jaxnn.storage.checkpointing import Checkpointer
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import Directory, destination
+from jaxnn.storage.identity import check_processes
 from jaxnn.typing import Any, Array, Hparams, Key
 
 NotFinitePolicy = Literal["stop", "skip"]
@@ -88,6 +89,7 @@ class Run:
         return notebook.run(self.result, self.history, self.out, self.members)
 
 
+@together(exit_code)
 def fit(
     learner: Learner,
     data: Resident,
@@ -147,7 +149,8 @@ def fit(
     directory = None if out is None else destination(out)
     quiet = quiet or not processes.is_first()
     speed = Speed(training)
-    with together(exit_code), open_output(training, directory, hparams, saving) as output:
+    check_processes(training, directory and directory.config)
+    with open_output(training, directory, hparams, saving) as output:
         history = History(training, output.restored, speed.began)
         progress = start = _start(training, output, quiet)
         with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:

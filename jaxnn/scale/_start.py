@@ -24,7 +24,7 @@ from jaxnn.typing import Any
 # Seconds without a heartbeat until jax ends all processes, after `watch` should have done it; and
 # until a process of this machine, or another one, must have come.
 HEARTBEAT, WAIT_HERE, WAIT = 28, 20.0, 300.0
-_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -95,7 +95,7 @@ def _checked(given: tuple[Any, Any, Any]) -> _Place:
 
 
 def _from_variables() -> _Place | None:
-    address, *numbers = (os.environ.get(name) for name in _VARIABLES)
+    address, *numbers = (os.environ.get(name) for name in VARIABLES)
     if None in numbers:
         return None  # jax reads the address too, beside what it detects
     whole = [int(n) if str(n).isdecimal() else n for n in numbers]
