@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import IO
+from typing import IO, Any
 
 from jaxnn.scale._start import VARIABLES, free_port
 from jaxnn.scale.watch import INTERRUPTED
@@ -43,15 +43,20 @@ def run(count: int) -> int:
     return 0
 
 
-def _start(address: str, count: int, number: int, said: IO[str]) -> subprocess.Popen[bytes]:
+def _module() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else ""
+
+
+def _start(address: str, count: int, number: int, said: IO[str]) -> subprocess.Popen[Any]:
     place = dict(zip(VARIABLES, (address, str(count), str(number))))
-    command = [sys.executable, "-m", str(sys.modules["__main__"].__spec__.name), *sys.argv[1:]]
-    quiet = {} if number == 0 else {"stdout": subprocess.DEVNULL, "stderr": said}
+    command = [sys.executable, "-m", _module(), *sys.argv[1:]]
+    quiet: dict[str, Any] = {} if number == 0 else {"stdout": subprocess.DEVNULL, "stderr": said}
     # In a group of its own, so that Ctrl-C reaches each once, through this process.
     return subprocess.Popen(command, env=os.environ | place, process_group=0, **quiet)
 
 
-def _await(children: list[subprocess.Popen[bytes]]) -> None:
+def _await(children: list[subprocess.Popen[Any]]) -> None:
     """Waits until all have ended; ends those that stay behind when one has failed."""
     failed = None
     while any(child.poll() is None for child in children):

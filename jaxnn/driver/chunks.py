@@ -20,7 +20,7 @@ from jaxnn import display
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
-from jaxnn.driver.placement import Placed, restored, spread, trial_shardings
+from jaxnn.driver.placement import Placed, laid_out, shapes_on
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
@@ -28,7 +28,7 @@ from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.markup import element
 from jaxnn.scale import processes
-from jaxnn.scale.layout import Layout, on_device
+from jaxnn.scale.layout import Layout
 from jaxnn.scale.memory import available, needed
 from jaxnn.typing import Any, Callable
 
@@ -142,15 +142,7 @@ class Training:
           consume: whether arrays of the trial may be used up, where they lie on the mesh already.
         """
         layout = self._fitted()
-        if layout.placement is not None:
-            first = self.trials() if trial is None else trial
-            parts = [spread(layout.placement, first, copy=not (trial is None or consume))]
-        else:
-            parts = [
-                self.trials(slots) if trial is None else restored(trial, slots, layout.members)
-                for slots, _ in layout.places
-            ]
-            parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
+        parts = laid_out(layout, self.trials, trial, consume=consume)
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
         placed = placed.rebalanced(np.arange(layout.slots) < count)
@@ -238,14 +230,7 @@ class Training:
 
     def whole_shapes(self) -> Trial:
         """Returns the shapes and dtypes of `whole`, with shardings if the run is on a mesh."""
-        trial = jax.eval_shape(self.whole)
-        if self.layout.placement is None:
-            return trial
-        shardings = trial_shardings(self.layout.placement, trial)
-        return jax.tree.map(
-            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-            trial, shardings,
-        )  # fmt: skip
+        return shapes_on(self.layout.placement, jax.eval_shape(self.whole))
 
     def lowered(self) -> Any:
         """Returns the program that trains a single run, to be compiled; training then finds it."""

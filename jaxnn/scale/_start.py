@@ -24,6 +24,7 @@ from jaxnn.typing import Any
 # Seconds without a heartbeat until jax ends all processes, after `watch` should have done it; and
 # until a process of this machine, or another one, must have come.
 HEARTBEAT, WAIT_HERE, WAIT = 28, 20.0, 300.0
+PREEMPTION = "jax_enable_preemption_service"
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
@@ -62,8 +63,9 @@ def start(
     """
     if processes.client() is not None:
         return
-    # Its handler of SIGTERM would take the place of the one that saves the run.
-    jax.config.update("jax_enable_preemption_service", False)
+    if PREEMPTION in jax.config.values:
+        # Its handler of SIGTERM would replace the one that saves the run.
+        jax.config.update(PREEMPTION, False)
     given = (coordinator_address, num_processes, process_id)
     place = _checked(given) if given != (None,) * 3 else _from_variables() or _from_ray()
     if place is not None and place.num_processes == 1:
@@ -95,11 +97,11 @@ def _checked(given: tuple[Any, Any, Any]) -> _Place:
 
 
 def _from_variables() -> _Place | None:
-    address, *numbers = (os.environ.get(name) for name in VARIABLES)
-    if None in numbers:
+    address, count, index = (os.environ.get(name) for name in VARIABLES)
+    if count is None or index is None:
         return None  # jax reads the address too, beside what it detects
-    whole = [int(n) if str(n).isdecimal() else n for n in numbers]
-    return _checked((address, *whole))
+    count, index = (int(text) if text.isdecimal() else text for text in (count, index))
+    return _checked((address, count, index))
 
 
 def _from_ray() -> _Place | None:

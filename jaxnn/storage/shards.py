@@ -128,13 +128,19 @@ def read_all(
             continue
         indices = place.addressable_devices_indices_map(leaf.shape).values()
         wanted = list({bounds_of(index, leaf.shape): None for index in indices})
-        parts = dict(zip(wanted, _read_parts(folder, leaf, shards, wanted)))
         arrays.append(
-            jax.make_array_from_callback(
-                leaf.shape, place, lambda i, p=parts, n=leaf.shape: np.array(p[bounds_of(i, n)])
-            )
+            _placed(dict(zip(wanted, _read_parts(folder, leaf, shards, wanted))), leaf, place)
         )
     return arrays
+
+
+def _placed(parts: dict[Bounds, np.ndarray], leaf: Leaf, place: Any) -> Any:
+    """Returns the array whose parts lie as `place` says, each device with a copy of its own."""
+
+    def part(index: Any) -> np.ndarray:
+        return np.array(parts[bounds_of(index, leaf.shape)])
+
+    return jax.make_array_from_callback(leaf.shape, place, part)
 
 
 def _read_parts(
