@@ -36,7 +36,7 @@ def on_mesh(
     if members is not None and processes.count() > 1:
         raise InvalidValue(
             "train",
-            "the members of a population train in one process",
+            "all members train in one process",
             got=f"{members} members and {processes.count()} processes",
             expected="one process, which has them on all of its devices",
             fix="Give each process members and a run of its own, without jaxnn.scale.start(), or"

@@ -68,11 +68,9 @@ def start(
         jax.config.update(PREEMPTION, False)
     given = (coordinator_address, num_processes, process_id)
     place = _checked(given) if given != (None,) * 3 else _from_variables() or _from_ray()
-    if place is not None and place.num_processes == 1:
-        return
-    if place is None:
-        _detect(WAIT if wait is None else wait)
-    else:
+    if place is None and _in_cluster():
+        _initialize(initialization_timeout=int(wait or WAIT))
+    elif place is not None and place.num_processes > 1:
         host = place.coordinator_address.rpartition(":")[0]
         _connect(place, wait or (WAIT_HERE if host in _LOCAL else WAIT))
     if processes.count() > 1:
@@ -131,13 +129,12 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def _detect(wait: float) -> None:
-    """Connects as a cluster says that jax knows, if there is one."""
-    try:
-        _initialize(initialization_timeout=int(wait))
-    except ValueError as error:
-        if "coordinator_address" not in str(error):
-            raise
+def _in_cluster() -> bool:
+    """Returns whether this process runs in a cluster that jax detects."""
+    from jax._src.clusters import ClusterEnv  # jax tells it by an error alone, or connects at once
+
+    kinds = [kind for kind in ClusterEnv._cluster_types if not kind.opt_in_only_method]
+    return any(kind.is_env_present() for kind in kinds)
 
 
 def _connect(place: _Place, wait: float) -> None:

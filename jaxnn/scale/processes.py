@@ -36,7 +36,7 @@ class ProcessLost(Explained, RuntimeError):
 
 
 def count() -> int:
-    """Returns the number of processes that take part; 1 unless `jaxnn.scale.start` found more."""
+    """Returns the number of processes that take part; 1 without `jaxnn.scale.start`."""
     return _state().num_processes if client() is not None else 1
 
 
