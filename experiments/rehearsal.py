@@ -20,7 +20,7 @@ _PATIENCE = 25.0
 
 
 def is_child() -> bool:
-    """Returns whether this process has been told its place among others."""
+    """Returns whether this process has a place among others."""
     return all(name in os.environ for name in VARIABLES)
 
 
