@@ -4,7 +4,19 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 `Objective` what a good output is, a `Learner` how parameters change. `train` and `fit` run them.
 """
 
-from jaxnn import data, layers, learning, metrics, models, objectives, pictures, search, transforms
+from jaxnn import (
+    data,
+    layers,
+    learning,
+    metrics,
+    models,
+    objectives,
+    pictures,
+    pretrained,
+    scale,
+    search,
+    transforms,
+)
 from jaxnn.caching import compile_cache
 from jaxnn.checks import Caution, Invalid, InvalidType, InvalidValue
 from jaxnn.data import (
@@ -61,12 +73,13 @@ from jaxnn.objectives import (
     objective,
     regression,
 )
+from jaxnn.reading import read_table
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import Directory, DirectoryInUse, NoCheckpoint
 from jaxnn.summary import Table, table
-from jaxnn.tables import Columns, fit_columns, fold_table, read_table, split_table
+from jaxnn.tables import Columns, fit_columns, fold_table, split_table
 from jaxnn.transforms import capture, freeze, lora, mixed_precision, remat, repeat, warm_start
 
 __version__ = "0.1.0"
@@ -155,6 +168,7 @@ __all__ = [
     "pictures",
     "population",
     "predict",
+    "pretrained",
     "read_table",
     "regression",
     "remat",
@@ -164,6 +178,7 @@ __all__ = [
     "resnet",
     "rnn",
     "run",
+    "scale",
     "scale_loss",
     "search",
     "serial",

@@ -20,13 +20,14 @@ from jaxnn import display
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
-from jaxnn.driver.placement import Placed, restored
+from jaxnn.driver.placement import Placed, restored, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.markup import element
+from jaxnn.scale.devices import devices_of
 from jaxnn.scale.layout import Layout, on_device
 from jaxnn.scale.memory import available, needed
 from jaxnn.typing import Any, Callable
@@ -142,7 +143,10 @@ class Training:
             self.trials(slots) if trial is None else restored(trial, slots, layout.members)
             for slots, _ in layout.places
         ]
-        parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
+        if layout.placement is None:
+            parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
+        else:
+            parts = [spread(layout.placement, part) for part in parts]
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
         placed = placed.rebalanced(np.arange(layout.slots) < count)
@@ -207,7 +211,8 @@ class Training:
     @property
     def devices(self) -> tuple[Any, ...]:
         """The devices that train."""
-        return self.layout.devices or tuple(jax.devices()[:1])
+        placement = self.layout.placement
+        return placement.devices if placement else self.layout.devices or devices_of(self.data)
 
     @property
     def _can_stop(self) -> bool:

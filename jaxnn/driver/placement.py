@@ -9,6 +9,7 @@ import numpy as np
 from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
 from jaxnn.scale.layout import Layout, rows
+from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Callable
 
 
@@ -51,6 +52,26 @@ def restored(trial: Trial, slots: Any, members: int | None) -> Trial:
     part = rows(trial, np.minimum(slots, members - 1))
     status = np.where(slots < members, np.asarray(part.status), EMPTY).astype(np.int8)
     return part._replace(status=status, member=slots)
+
+
+def trial_shardings(placement: Placement, trial: Trial) -> Trial:
+    """Returns the sharding of each array of a trial on a mesh: states by the rules, all else whole.
+
+    Args:
+      placement: the mesh and the rules.
+      trial: of a single run, or its shapes.
+    """
+    state, whole = placement.shardings(trial.state), placement.replicated(trial)
+    best = whole.best and whole.best._replace(state=state)
+    return whole._replace(state=state, best=best)
+
+
+def spread(placement: Placement, trial: Trial) -> Trial:
+    """Returns copies of a trial's arrays on a mesh."""
+    shardings = trial_shardings(placement, trial)
+    return jax.tree.map(
+        lambda x, place: jax.device_put(x, place, may_alias=False), trial, shardings
+    )
 
 
 @jax.jit

@@ -24,6 +24,7 @@ from jax import lax
 from jaxnn.layers._dropout import dropout as dropout_layer
 from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
+from jaxnn.layers._rotary import Rotary, speeds
 from jaxnn.masked import Masked
 from jaxnn.typing import Any, Array, Float, Int, Number
 
@@ -136,14 +137,14 @@ def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Visi
 def rotated(
     x: Float[Array, "batch heads time features"],
     position: Int[Array, ""] | int,
-    base: float,
+    rotary: float | Rotary,
     places: Int[Array, "batch time"] | None = None,
 ) -> Float[Array, "batch heads time features"]:
     """Turns the features of each place by angles that grow with it, so that products tell distance.
 
     `position` is the place of the first; or `places`, below `time`, are those of all. Feature `i`
     and feature `i + features / 2`, of an even number, are the two sides of a plane that is turned
-    by `place * base ** (-2 i / features)`.
+    by `place * base ** (-2 i / features)`, or slower where `rotary` is stretched.
 
     Source: Su et al., RoFormer, 2021, eq. (15) and (34), https://arxiv.org/abs/2104.09864, with the
     planes of GPT-NeoX and Llama.
@@ -151,8 +152,7 @@ def rotated(
     time, half = x.shape[2], x.shape[3] // 2
     exact = at_least_float32(x.dtype)
     row = (position + lax.iota(jnp.int32, time)).astype(exact)
-    speeds = base ** (-jnp.arange(half, dtype=exact) / half)
-    angles = row[:, None] * speeds[None]
+    angles = row[:, None] * speeds(rotary, half, exact)[None]
     cos, sin = (f(angles)[None, None] for f in (jnp.cos, jnp.sin))
     if places is not None:
         cos, sin = (jnp.take(table[0, 0], places, axis=0)[:, None] for table in (cos, sin))

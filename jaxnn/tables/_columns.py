@@ -26,11 +26,11 @@ from jaxnn.checks import InvalidValue
 from jaxnn.models import tabular
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
-from jaxnn.tables._read_table import read_like
+from jaxnn.reading._read_table import read_like
+from jaxnn.reading.options import Reading
 from jaxnn.tables.categories import Category
 from jaxnn.tables.kinds import Date, Ignored, Real, Scale, numbers
 from jaxnn.tables.predictions import decoded, num_outputs, objective_of
-from jaxnn.tables.reading import Reading
 from jaxnn.typing import Any
 
 _KINDS = {kind.kind: kind for kind in (Real, Date, Category, Ignored)}

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from jaxnn.checks import InvalidType, InvalidValue, choice
+from jaxnn.reading._read_table import import_polars, read_table
+from jaxnn.reading.options import Reading, reading_of
 from jaxnn.tables._columns import Columns
-from jaxnn.tables._read_table import import_polars, read_table
 from jaxnn.tables.categories import Category
 from jaxnn.tables.kinds import OF_TIMES, PARTS, Date, Ignored, Real, as_dates
-from jaxnn.tables.reading import Reading, reading_of
 from jaxnn.typing import Any
 
 _DATES = ("time", "time_of_year", "weekday", "time_of_day")

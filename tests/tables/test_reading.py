@@ -10,9 +10,9 @@ import pytest
 
 import jaxnn
 from jaxnn.checks import Caution, Invalid
-from jaxnn.tables import reading
+from jaxnn.reading import options
+from tests.reading.test_read_table import read, written
 from tests.tables.made import people
-from tests.tables.test_read_table import read, written
 
 polars = pytest.importorskip("polars")
 
@@ -99,7 +99,7 @@ def test_the_reading_may_be_named_for_frames_of_another_library(tmp_path):
 
 
 def test_the_last_file_with_all_columns_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "_READ", {})
+    monkeypatch.setattr(options, "_READ", {})
     for delimiter in (",", ";"):
         text = people(20).write_csv(separator=delimiter)
         table = jaxnn.read_table(written(tmp_path, text))

@@ -153,10 +153,10 @@ def test_what_numpy_holds():
 
 
 MISTAKES = {
-    "empty": ("", "it is empty"),
-    "no rows": ("a,b\n", "no row below the header"),
+    "empty": ("", "rows.csv is empty. Got no line"),
+    "no rows": ("a,b\n", "rows.csv is empty. Got no row below the header"),
     "short row": ("a,b,c\n1,2,3\n4,5\n6,7,8\n", "row 3 of rows.csv has the wrong length"),
-    "long row": ("a,b\n1,2\n4,5,6\n", "cannot be read"),
+    "long row": ("a,b\n1,2\n4,5,6\n", "row 3 of rows.csv has the wrong length. Got 3 fields"),
     "cut off": ("a,b,c\n1,2,3\n4,5", "row 3 of rows.csv has the wrong length. Got 2 fields"),
     "same names": ("a,a\n1,2\n", "each name once"),
     "no name": ("a,\n1,2\n", "each name once"),

@@ -4,6 +4,7 @@ Types are read, never guessed from a part: a column is numbers, booleans or date
 with or without a time) if all of its values are, and text otherwise.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -14,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidValue, choice
-from jaxnn.tables.dtypes import check_one_mark, is_number, typed
-from jaxnn.tables.reading import Reading
+from jaxnn.reading.dtypes import check_one_mark, is_number, typed
+from jaxnn.reading.options import Reading
 from jaxnn.typing import Any
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -56,13 +57,14 @@ def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
         except polars.exceptions.ComputeError:  # a later row is of another type: read all as text
             table = polars.read_csv(content, infer_schema=False, **options)
     except (OSError, UnicodeError, polars.exceptions.PolarsError) as error:
+        _check_lengths(path, content, cut, len(names))
         raise _unreadable(path, error, reading) from None
     table = table.rename(dict(zip(table.columns, names)))
     empty = table.select(polars.all_horizontal(polars.all().is_null())).to_series()
-    if _blank_lines(path, content, cut, table, reading.header, int(empty.sum())):
+    if _blank_lines(path, content, cut, table, reading, int(empty.sum())):
         table = table.filter(~empty)
     if not table.height:
-        raise _unreadable(path, "no row below the header" if reading.header else "no row", reading)
+        raise _empty(path, "no row below the header")
     marks = {"decimal": reading.decimal, "comma": cut != ","}
     columns = [
         column if column.name in reading.text else typed(polars, column, dates, **marks)
@@ -108,14 +110,15 @@ def _first_lines(path: Path, content: Path | bytes, reading: Reading) -> list[st
     try:
         with _opened(content) as file:
             start = file.read(_HEAD)
-    except OSError as error:
+        if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise _unreadable(path, "its first bytes are those of UTF-16", reading, "utf-16")
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)  # it may end in a letter
+    except (OSError, UnicodeError) as error:
         raise _unreadable(path, error, reading) from None
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise _unreadable(path, "its first bytes are those of UTF-16", reading, "utf-16")
-    whole = start.decode("utf-8", "ignore").lstrip("\ufeff").splitlines()
+    whole = text.splitlines(keepends=True)
     whole = [line for line in (whole[:-1] if len(start) == _HEAD else whole) if line.strip()]
     if not whole:
-        raise _unreadable(path, "it is empty", reading)
+        raise _empty(path, "no line with text")
     return whole[:1000]
 
 
@@ -156,7 +159,7 @@ def check_names(names: list[str]) -> None:
 
 
 def _blank_lines(
-    path: Path, content: Path | bytes, cut: str, table: Any, header: bool, empty: int
+    path: Path, content: Path | bytes, cut: str, table: Any, reading: Reading, empty: int
 ) -> bool:
     """Returns whether the empty rows are blank lines.
 
@@ -165,23 +168,27 @@ def _blank_lines(
     between = table.width - 1
     if not between:
         return False
-    lacking = (table.height + header) * between - _count(content, cut)
+    lacking = (table.height + reading.header) * between - _count(content, cut)
     if lacking % between == 0 and 0 <= lacking // between <= empty:
         return lacking // between == empty
-    number, fields = 0, 0
+    _check_lengths(path, content, cut, table.width)
+    raise _unreadable(path, "its rows differ in length", reading)
+
+
+def _check_lengths(path: Path, content: Path | bytes, cut: str, width: int) -> None:
+    """Raises `InvalidValue` if a row has another number of fields than the first."""
     with _opened(content) as file:
-        reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), delimiter=cut)
-        for row in reader:
-            number, fields = reader.line_num, len(row)
-            if row and fields != table.width:
-                break
-    raise InvalidValue(
-        "read_table",
-        f"row {number} of {path.name} has the wrong length",
-        got=f"{fields} fields",
-        expected=f"{table.width}, as in the first row",
-        fix="Correct that row, or name the delimiter: delimiter=';'",
-    )
+        reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", "replace", ""), delimiter=cut)
+        wrong = ((reader.line_num, len(row)) for row in reader if row and len(row) != width)
+        number, fields = next(wrong, (0, 0))
+    if number:
+        raise InvalidValue(
+            "read_table",
+            f"row {number} of {path.name} has the wrong length",
+            got=f"{fields} fields",
+            expected=f"{width}, as in the first row",
+            fix="Correct that row, or name the delimiter: delimiter=';'",
+        )
 
 
 def _count(content: Path | bytes, cut: str) -> int:
@@ -196,6 +203,16 @@ def _count(content: Path | bytes, cut: str) -> int:
                 quoted = inside[-1]
             total += int(np.count_nonzero(here))
     return total
+
+
+def _empty(path: Path, why: str) -> InvalidValue:
+    return InvalidValue(
+        "read_table",
+        f"{path.name} is empty",
+        got=why,
+        expected="a row at least below the names of the columns",
+        fix="Correct the path, or write the file again",
+    )
 
 
 def _unreadable(

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice
-from jaxnn.tables.dtypes import typed
-from jaxnn.tables.reading import MISSING, Reading, remember
-from jaxnn.tables.text import check_names, first_fields, read_text
+from jaxnn.reading.dtypes import typed
+from jaxnn.reading.options import MISSING, Reading, remember
+from jaxnn.reading.text import check_names, first_fields, read_text
 from jaxnn.typing import Any
 
 _TEXT = (".csv", ".tsv", ".txt", ".gz")
