@@ -41,6 +41,7 @@ ROOMS = [
     ("learning",),
     ("data",),
     ("tables",),
+    ("streams",),
     ("scale",),
     ("loop",),
     ("driver",),

@@ -81,8 +81,8 @@ def order_on_host(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the examples of training batches, and their epochs, computed by NumPy.
 
-    They are those that `permute` and `epoch_and_place` give on the device, bit for bit, so that data
-    that are read on the host come in the same order.
+    They are those that `permute` and `epoch_and_place` give on the device, bit for bit, so that
+    data that are read on the host come in the same order.
 
     Args:
       key: the two words of the key of the order, `jax.random.key_data`.

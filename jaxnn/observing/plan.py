@@ -33,6 +33,7 @@ from jaxnn.observing.observation import (
 )
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
+from jaxnn.streams._stream import Stream
 from jaxnn.summary import Table, table_of
 from jaxnn.typing import Any, Batch
 
@@ -77,7 +78,7 @@ def bind(training: Training) -> BoundNetwork | None:
         network = parts.network(training.hparams)
         inputs = jax.eval_shape(
             lambda state, data: inputs_of(training.learner, state, data.take(jnp.arange(1))),
-            state, training.data,
+            state, training.sample,
         )  # fmt: skip
         goal = parts.objective(training.hparams)
         return BoundNetwork(
@@ -114,7 +115,7 @@ def schedule(training: Training) -> Schedule:
     gradients = training.learner.parts is not None and MOMENTS * per_step <= budget / 2
     left = budget / MOMENTS - per_step * gradients
     per_example = per_step / training.data.batch_size / 3  # backward takes twice as many
-    mapped = _is_plane(training.data) and SIDE**2 * per_example <= left / 2
+    mapped = _is_plane(training.sample) and SIDE**2 * per_example <= left / 2
     left -= SIDE**2 * per_example * mapped
     probed = int(left / per_example) if per_example else PROBED
     count = MOMENTS if probed >= SHOWN else max(2, MOMENTS * probed // SHOWN)
@@ -162,7 +163,8 @@ def kind_of(training: Training, state: Any) -> tuple[Kind, Batch, Any]:
 
 def probe_data(training: Training) -> Resident:
     """Returns the data of the first evaluation, or else those of the training."""
-    return next(iter(training.evaluations.values()), training.data)
+    data = next(iter(training.evaluations.values()), training.sample)
+    return data.sample() if isinstance(data, Stream) else data
 
 
 def probe(data: Resident, count: int) -> Batch:

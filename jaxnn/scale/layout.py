@@ -69,7 +69,11 @@ class Layout:
 
     def copies(self, tree: Any) -> list[Any]:
         """Returns the tree, such as data, on each device."""
-        return [on_device(tree, device) for _, device in self.places]
+        return self.put([tree] * len(self.places))
+
+    def put(self, parts: list[Any]) -> list[Any]:
+        """Returns the part of each device, on it."""
+        return [on_device(part, device) for part, (_, device) in zip(parts, self.places)]
 
     def cut(self, tree: Any) -> list[Any]:
         """Returns the part of each device, without copying."""

@@ -17,6 +17,7 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.trial import Watch
+from jaxnn.streams._stream import Stream
 from jaxnn.typing import Any
 
 # The words for each digest in an error.
@@ -41,11 +42,8 @@ def identity(training: Training) -> dict[str, Any]:
         "watch": training.watch and asdict(training.watch),
         "names": training.names,
         "key": _digest(jax.random.key_data(training.key)),
-        "data": _digest(*jax.tree.leaves(training.data.arrays)),
-        **{
-            f"data {name}": _digest(*jax.tree.leaves(part.arrays))
-            for name, part in training.evaluations.items()
-        },
+        "data": _fingerprint(training.data),
+        **{f"data {name}": _fingerprint(part) for name, part in training.evaluations.items()},
         "program": _program_digest(training),
     }
 
@@ -104,6 +102,12 @@ def _short(value: Any, other: Any) -> str:
         value = {name: x for name, x in value.items() if x != other.get(name)}
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _fingerprint(data: Any) -> str:
+    """Returns a digest of data, of a stream that of its source."""
+    stream = isinstance(data, Stream)
+    return data.fingerprint() if stream else _digest(*jax.tree.leaves(data.arrays))
 
 
 def _digest(*arrays: Any) -> str:

@@ -26,10 +26,11 @@ from functools import cached_property, partial
 from typing import ClassVar, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import Invalid, InvalidValue, choice, number, positive_integer
-from jaxnn.data._resident import stored
+from jaxnn.data._resident import Resident, stored
 from jaxnn.data.order import order_on_host
 from jaxnn.streams.source import check_source, fingerprint, read_rows, stacked
 from jaxnn.typing import Any, Batch
@@ -125,6 +126,21 @@ class Stream:
             fields, _ = self.fields(pool, index, np.zeros_like(index), (0, 0))
         return fields
 
+    def sample(self) -> "Sample":
+        """Returns `examples` on the device, which stand for all where all would be looked at."""
+        arrays = dict(self.examples)
+        numbers = arrays.pop("index")
+        size = min(self.batch_size, len(numbers))
+        return Sample(jax.tree.map(jnp.asarray, arrays), self.key, size, jnp.asarray(numbers))
+
+    def shapes(self) -> Block:
+        """Returns the shapes of a block."""
+        arrays = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((self.block, self.batch_size, *x.shape[1:]), x.dtype),
+            dict(self.examples),
+        )
+        return Block(arrays, jax.ShapeDtypeStruct((), np.int32))
+
     def read(self, step: int) -> Block:
         """Returns the block of training batches that begins with that of a step."""
         words = np.asarray(jax.random.key_data(self.key))
@@ -137,6 +153,11 @@ class Stream:
         with ThreadPoolExecutor(self.workers) as pool:
             arrays, _ = self.evaluation(pool, first)
         return Block(arrays, np.int32(first))
+
+    def first(self, words: Any) -> dict[str, Any]:
+        """Returns the first training batch in some order, `[1, batch_size, ...]`."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            return replace(self, block=1).training(pool, words, 0)[0]
 
     # What the feed asks for, in a thread of its own.
 
@@ -237,6 +258,26 @@ class Stream:
         return f"Stream({self.num_examples} examples in batches of {self.batch_size}: {fields})"
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["arrays", "key", "numbers"],
+    meta_fields=["batch_size"],
+)
+@dataclass(frozen=True, repr=False)
+class Sample(Resident):
+    """Some examples of a stream; as `Resident`, of which it is one.
+
+    Attributes:
+      numbers: of the examples in the stream.
+    """
+
+    numbers: Any
+
+    def take(self, index: Any) -> Batch:
+        """Returns examples by their place in the sample; their `index` is that in the stream."""
+        return {**super().take(index), "index": jnp.take(self.numbers, index, mode="clip")}
+
+
 def stream(
     source: Any,
     *,
@@ -274,7 +315,7 @@ def stream(
     choice("stream", "on_error", on_error, get_args(OnError))
     check_source(source)
     numbers = map(int, (block, ahead, workers))
-    return Stream(source, int(batch_size), read, *numbers, on_error, float(timeout))
+    return Stream(source, int(batch_size), read, *numbers, on_error, float(timeout))  # pyright: ignore
 
 
 def _random(words: Any, index: int, epoch: int) -> np.random.Generator:

@@ -28,21 +28,18 @@ class Feed:
       skipped: examples that could not be read, so far.
     """
 
-    def __init__(self, read: Read, put: Callable[[Any, int], Any], block: int, ahead: int,
-                 workers: int, timeout: float, last: int):  # fmt: skip
+    def __init__(self, read: Read, put: Callable[[Any, int], Any], settings: Any, last: int):
         """Begins to read nothing: the first call of `at` says where.
 
         Args:
           read: `(pool, first) -> (fields, skipped)`, the block that begins with a batch.
           put: `(fields, first) -> block` on the device.
-          block: batches in a block.
-          ahead: blocks that are read before they are needed.
-          workers: threads of the pool.
-          timeout: seconds after which a block that does not come is an error.
+          settings: a stream, whose `block`, `ahead`, `workers` and `timeout` are taken.
           last: the number of batches, past which nothing is read ahead.
         """
-        self._read, self._put = read, put
-        self._block, self._ahead, self._timeout, self._last = block, ahead, timeout, last
+        self._read, self._put, self._last = read, put, last
+        self._block, self._ahead = settings.block, settings.ahead
+        self._timeout, workers = settings.timeout, settings.workers
         self._thread = ThreadPoolExecutor(1, "jaxnn-stream")
         self._pool = ThreadPoolExecutor(workers, "jaxnn-read")
         self._pending: deque[tuple[int, Future]] = deque()
@@ -63,7 +60,7 @@ class Feed:
         first = step // self._block * self._block
         if self._current[0] != first:
             if not self._pending or self._pending[0][0] != first:
-                self._forget()
+                self.forget()
                 self._schedule(first)
             _, future = self._pending.popleft()
             following = first + self._block
@@ -78,7 +75,7 @@ class Feed:
 
     def close(self) -> None:
         """Ends the threads once what they read now is read."""
-        self._forget()
+        self.forget()
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -89,7 +86,9 @@ class Feed:
 
         self._pending.append((first, self._thread.submit(work)))
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drops what has been read ahead: something else is wanted."""
+        self._current = -1, None
         for _, future in self._pending:
             future.cancel()
         self._pending.clear()

@@ -1,6 +1,7 @@
 """Blocks are read ahead, in order, from any step, and what goes wrong is said."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,8 +9,8 @@ from jaxnn.streams.feed import Feed, Stalled
 
 
 def feed(read, **changes):
-    settings = {"block": 4, "ahead": 2, "workers": 1, "timeout": 20.0, "last": 40} | changes
-    return Feed(read, lambda fields, first: fields, **settings)
+    settings = {"block": 4, "ahead": 2, "workers": 1, "timeout": 20.0} | changes
+    return Feed(read, lambda fields, first: fields, SimpleNamespace(**settings), 40)
 
 
 def test_blocks_come_in_order_and_from_any_step():
