@@ -4,7 +4,20 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 `Objective` what a good output is, a `Learner` how parameters change. `train` and `fit` run them.
 """
 
-from jaxnn import data, layers, learning, metrics, models, objectives, pictures, search, transforms
+from jaxnn import (
+    data,
+    layers,
+    learning,
+    metrics,
+    models,
+    objectives,
+    pictures,
+    pretrained,
+    scale,
+    search,
+    streams,
+    transforms,
+)
 from jaxnn.caching import compile_cache
 from jaxnn.checks import Caution, Invalid, InvalidType, InvalidValue
 from jaxnn.data import (
@@ -16,6 +29,8 @@ from jaxnn.data import (
     datasets,
     examples,
     folds,
+    pack,
+    pad,
     resident,
     split,
     windows,
@@ -59,12 +74,14 @@ from jaxnn.objectives import (
     objective,
     regression,
 )
+from jaxnn.reading import read_table
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import Directory, DirectoryInUse, NoCheckpoint
+from jaxnn.streams import Stream, stream
 from jaxnn.summary import Table, table
-from jaxnn.tables import Columns, fit_columns, fold_table, read_table, split_table
+from jaxnn.tables import Columns, fit_columns, fold_table, split_table
 from jaxnn.transforms import capture, freeze, lora, mixed_precision, remat, repeat, warm_start
 
 __version__ = "0.1.0"
@@ -90,6 +107,7 @@ __all__ = [
     "Objective",
     "Progress",
     "Resident",
+    "Stream",
     "Run",
     "Saving",
     "Sweep",
@@ -145,12 +163,15 @@ __all__ = [
     "next_token",
     "objective",
     "objectives",
+    "pack",
+    "pad",
     "parallel",
     "param_labels",
     "per_place",
     "pictures",
     "population",
     "predict",
+    "pretrained",
     "read_table",
     "regression",
     "remat",
@@ -160,10 +181,13 @@ __all__ = [
     "resnet",
     "rnn",
     "run",
+    "scale",
     "scale_loss",
     "search",
     "serial",
     "split",
+    "stream",
+    "streams",
     "split_table",
     "standardize",
     "stateless",

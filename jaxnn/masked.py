@@ -85,6 +85,19 @@ class Masked:
         first = 0 if begins is None else lax.cummax(jnp.where(begins, count, 0), axis=1)
         return jnp.maximum(count - first, 0)
 
+    def sequences(self) -> list[np.ndarray]:
+        """Returns each sequence alone, `[time, ...]`, as NumPy arrays.
+
+        They are in the order of the rows; or, with segments, of their numbers.
+        """
+        values, mask = np.asarray(self.values), np.asarray(self.mask)
+        if self.segments is None:
+            return [row[here] for row, here in zip(values, mask)]
+        numbers = np.asarray(self.segments)[mask]
+        order = np.argsort(numbers, kind="stable")
+        _, first = np.unique(numbers[order], return_index=True)
+        return np.split(values[mask][order], first[1:])
+
     def begins(self, *, reverse: bool = False) -> Bool[Array, "batch time"] | None:
         """Returns where a sequence begins (or ends) beside another; `None` if rows hold one."""
         if self.segments is None:

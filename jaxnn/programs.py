@@ -17,13 +17,16 @@ def operations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
     """Yields `(equation, times)` for every operation, those of inner functions and loops included.
 
     A `scan` does its operations as often as it is long; a `while` loop, whose length is not known,
-    and each branch of a `cond` count once.
+    and each branch of a `cond` count once. Of alternatives for several platforms, which compute the
+    same, only the first counts.
     """
     for equation in jaxpr.eqns:
         yield equation, times
         params = equation.params
         turns = params["length"] if equation.primitive.name == "scan" else 1
-        for value in params.values():
+        for name, value in params.items():
+            if name == "branches" and params.get("branches_platforms"):
+                value = value[:1]
             for inner in value if isinstance(value, tuple | list) else (value,):
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):

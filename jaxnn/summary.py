@@ -170,7 +170,8 @@ def flops(function: Any, *arguments: Any) -> int:
     """Counts the FLOPs of a function of arrays: two for each product of a matrix product.
 
     Those of convolutions are counted in the same way, and nothing else. A loop of known length
-    counts every turn, a `while` loop one, a `cond` all its branches.
+    counts every turn, a `while` loop one, a `cond` all its branches, and `lax.platform_dependent`
+    the first of its alternatives.
 
     >>> import jax.numpy as jnp
     >>> flops(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 4)))

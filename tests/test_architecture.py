@@ -39,10 +39,12 @@ ROOMS = [
     ("objectives",),
     ("hparams",),
     ("learning",),
+    ("reading",),
     ("data",),
     ("tables",),
     ("streams",),
     ("scale",),
+    ("pretrained",),
     ("loop",),
     ("driver",),
     ("pictures",),
@@ -56,6 +58,7 @@ ROOMS = [
     ("search",),
     ("__main__",),
 ]
+PRETRAINED = {"gguf", "huggingface_hub", "jinja2", "tokenizers", "torch", "transformers"}
 ALIASES = {"Duration", "STATUSES", "Select"}
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 
@@ -150,11 +153,12 @@ def test_nothing_is_promised_configured_or_pickled(module):
 def test_what_is_heavy_is_imported_where_it_is_used(module):
     top = {name.split(".")[0] for name, _ in imports(MODULES[module], top_level_only=True)}
     heavy = {"flax", "rich", "tyro", "pooch", "orbax", "matplotlib", "pandas", "grain", "polars"}
-    assert not top & (heavy | {"tensorboard", "tensorboardX"})
+    assert not top & (heavy | {"tensorboard", "tensorboardX"} | PRETRAINED)
 
 
 def test_importing_jaxnn_loads_nothing_heavy():
     heavy = ["flax", "grain", "matplotlib", "orbax", "pandas", "polars", "pooch", "rich", "tyro"]
+    heavy += sorted(PRETRAINED)
     code = f"import json, sys, jaxnn; print(json.dumps([n for n in {heavy} if n in sys.modules]))"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -1,8 +1,8 @@
 """Characters as tokens: the different characters of a text, numbered in their order.
 
 >>> alphabet = Characters("to be or not")
->>> len(alphabet), alphabet.encode("boot").tolist(), alphabet.decode([1, 5, 5, 7])
-(8, [1, 5, 5, 7], 'boot')
+>>> len(alphabet), alphabet.encode("boot").tolist(), alphabet.decode([1, 4, 4, 6])
+(7, [1, 4, 4, 6], 'boot')
 """
 
 from collections.abc import Iterable

@@ -17,8 +17,9 @@ from jax import lax
 from jaxnn import metrics as measures
 from jaxnn.diagnosis.cause import nonfinite_of
 from jaxnn.diagnosis.replay import first_not_finite
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
 from jaxnn.driver.feeding import feeding
+from jaxnn.driver.placement import Progress
 from jaxnn.driver.trial import is_good
 from jaxnn.loop._advance import stepped
 from jaxnn.loop._population import where

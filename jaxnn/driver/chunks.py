@@ -20,8 +20,9 @@ from jaxnn import display
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
-from jaxnn.driver.feeding import Feeding, evaluate_streams, feeding, first_batches, traced
-from jaxnn.driver.placement import Placed, restored
+from jaxnn.data.protocol import Data
+from jaxnn.driver.feeding import Whole, evaluate_streams, feeding, first_batches, traced
+from jaxnn.driver.placement import Placed, Progress, restored, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
@@ -30,52 +31,12 @@ from jaxnn.loop.statuses import RUNNING
 from jaxnn.markup import element
 from jaxnn.scale.layout import Layout, on_device
 from jaxnn.scale.memory import available, needed
-from jaxnn.streams._stream import Stream
+from jaxnn.streams._stream import Stream, sample
 from jaxnn.typing import Any, Callable
 
 # Long enough that starting a program costs nothing (a convnet's first touch of its memory: 15 ms),
 # short enough that a signal is served at once.
 CHUNK_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-      step: training steps done.
-      metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
-        Scalars, or `[members]`. Those of training are over the steps since the
-        report before. Empty between reports.
-      status: how the run stands, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
-      placed: the trials, where they are.
-      idle: whether the last steps did nothing, since all had stopped before them.
-    """
-
-    step: int
-    metrics: dict[str, Any]
-    status: Any
-    placed: Placed = field(repr=False)
-    idle: bool = False
-
-    @property
-    def trial(self) -> Trial:
-        """All that is known, one pytree, members in their order.
-
-        Valid until the next iteration, which uses up its arrays; keep a copy,
-        `jax.tree.map(jnp.copy, progress.trial)`.
-        """
-        return self.placed.ordered(lambda trial: trial)
-
-    @property
-    def state(self) -> Any:
-        """The learner's state, or states, valid as `trial` is."""
-        return self.placed.ordered(lambda trial: trial.state)
-
-    @property
-    def best(self) -> Any:
-        """The state of the best evaluation so far, if a metric is watched; else as `state`."""
-        return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
 
 
 @dataclass(frozen=True)
@@ -108,8 +69,8 @@ class Training:
     """
 
     learner: Learner
-    data: Resident | Stream = field(repr=False)
-    evaluations: dict[str, Resident | Stream] = field(repr=False)
+    data: Data = field(repr=False)
+    evaluations: dict[str, Data] = field(repr=False)
     key: Any = field(repr=False)
     hparams: dict[str, Any]
     steps: int
@@ -125,12 +86,12 @@ class Training:
     layout: Layout = Layout()
     width: int | None = None
     evaluated: dict[str, Any] = field(default_factory=dict, repr=False)
-    feeds: list[Feeding] = field(default_factory=list, repr=False)
+    feeds: list[Whole] = field(default_factory=list, repr=False)
 
     @cached_property
     def sample(self) -> Resident:
         """Data that stand for those of the training; of a stream, some of its examples."""
-        return self.data.sample() if isinstance(self.data, Stream) else self.data
+        return sample(self.data)
 
     def __iter__(self) -> Iterator[Progress]:
         return (progress for progress in self.chunks(self.start()) if progress.metrics)
@@ -153,7 +114,10 @@ class Training:
             self.trials(slots) if trial is None else restored(trial, slots, layout.members)
             for slots, _ in layout.places
         ]
-        parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
+        if layout.placement is None:
+            parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
+        else:
+            parts = [spread(layout.placement, part) for part in parts]
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
         placed = placed.rebalanced(np.arange(layout.slots) < count)
@@ -179,7 +143,7 @@ class Training:
             feed.close()
 
     def _chunks(
-        self, progress: Progress, last: int, moments: Sequence[int], feed: Feeding
+        self, progress: Progress, last: int, moments: Sequence[int], feed: Whole
     ) -> Iterator[Progress]:
         placed, step = progress.placed, progress.step
         resident = {n: x for n, x in self.evaluations.items() if not isinstance(x, Stream)}
@@ -231,7 +195,8 @@ class Training:
     @property
     def devices(self) -> tuple[Any, ...]:
         """The devices that train."""
-        return self.layout.devices or tuple(jax.devices()[:1])
+        placement = self.layout.placement
+        return placement.devices if placement else self.layout.devices or (jax.devices()[0],)
 
     @property
     def _can_stop(self) -> bool:

@@ -1,39 +1,38 @@
 """Where a training takes its batches from: data on the device, or a stream that is read ahead."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax.core import Tracer
 
-from jaxnn import metrics as measures
-from jaxnn.data._resident import Resident
 from jaxnn.driver.placement import Placed
 from jaxnn.learning._learner import ORDER, Learner
-from jaxnn.loop._evaluate import evaluated
-from jaxnn.loop._population import in_blocks
+from jaxnn.loop._evaluate import add_batches
 from jaxnn.scale.layout import Layout
 from jaxnn.streams._stream import Block, Stream
 from jaxnn.streams.feed import Feed
 from jaxnn.typing import Any
 
-Data = Resident | Stream
 ENDLESS = 1 << 62
 
 
-class Feeding(Protocol):
-    """The batches of a training, on every device that trains.
+class Whole:
+    """All batches, on every device; what a stream gives in blocks."""
 
-    Attributes:
-      waited: seconds that the devices had no work because the data had not come.
-      skipped: examples that could not be read.
-    """
+    def __init__(self, layout: Layout, data: Any):
+        self.parts = layout.copies(data)
 
-    waited: float
-    skipped: int
+    @property
+    def waited(self) -> float:
+        """Seconds that the devices had no work because the data had not come."""
+        return 0.0
+
+    @property
+    def skipped(self) -> int:
+        """Examples that could not be read."""
+        return 0
 
     def at(
         self, step: int, orders: list[Any], is_idle: Callable[[], bool] = lambda: True
@@ -45,30 +44,13 @@ class Feeding(Protocol):
           orders: the keys of the order of the data, of each device.
           is_idle: whether the devices have done all that they were given.
         """
-        ...
+        return [data.shuffled(order) for data, order in zip(self.parts, orders)], ENDLESS
 
     def close(self) -> None:
         """Ends what reads ahead."""
-        ...
 
 
-class Whole:
-    """All batches, on every device."""
-
-    waited, skipped = 0.0, 0
-
-    def __init__(self, layout: Layout, data: Any):
-        self.parts = layout.copies(data)
-
-    def at(self, step, orders, is_idle=lambda: True):
-        """Returns all the data."""
-        return [data.shuffled(order) for data, order in zip(self.parts, orders)], ENDLESS
-
-    def close(self):
-        """Does nothing."""
-
-
-class Streamed:
+class Streamed(Whole):
     """Blocks of a stream; the members of a population have blocks of their own."""
 
     def __init__(self, layout: Layout, stream: Stream, last: int):
@@ -77,11 +59,18 @@ class Streamed:
         self.words: list[np.ndarray] = []
         self.feed = Feed(self._read, self._put, stream, last)
 
-    waited = property(lambda self: self.feed.waited)
-    skipped = property(lambda self: self.feed.skipped)
+    @property
+    def waited(self) -> float:
+        """See `Whole`."""
+        return self.feed.waited
+
+    @property
+    def skipped(self) -> int:
+        """See `Whole`."""
+        return self.feed.skipped
 
     def at(self, step, orders, is_idle=lambda: True):
-        """Returns the block with the batch of a step."""
+        """See `Whole`."""
         if any(new is not old for new, old in zip(orders, self.orders or [None])):
             words = [np.asarray(jax.random.key_data(order)) for order in orders]
             if self.words and not all(map(np.array_equal, words, self.words)):
@@ -90,7 +79,7 @@ class Streamed:
         return self.feed.at(step, is_idle)
 
     def close(self):
-        """Ends the threads that read."""
+        """See `Whole`."""
         self.feed.close()
 
     def _read(self, pool, first):
@@ -108,11 +97,18 @@ class Streamed:
 
     def _put(self, parts, first):
         places = None if self.layout.members is None else np.arange(len(self.words[0]))
-        blocks = [Block(fields, np.int32(first), places) for fields in parts]
-        return self.layout.put(blocks)
+        return put_blocks(self.layout, parts, first, places)
 
 
-def feeding(layout: Layout, data: Any, last: int) -> Feeding:
+def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any = None) -> list[Block]:
+    """Returns the blocks of each device on it; on a mesh the one block, divided by its rows."""
+    if layout.placement is not None:
+        (fields,) = parts
+        return [Block(layout.placement.batches(fields), np.int32(first))]
+    return layout.put([Block(fields, np.int32(first), places) for fields in parts])
+
+
+def feeding(layout: Layout, data: Any, last: int) -> Whole:
     """Returns the batches of a training up to a step."""
     return Streamed(layout, data, last) if isinstance(data, Stream) else Whole(layout, data)
 
@@ -128,7 +124,7 @@ def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:
         member = jnp.minimum(slots, members - 1)
         key = jnp.broadcast_to(key, (members,))[member]
     orders = jax.vmap(_order)(key) if key.shape else _order(key)
-    if isinstance(orders, jax.core.Tracer):
+    if isinstance(orders, Tracer):
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), data.shapes().arrays)
         first = jax.tree.map(lambda x: x[:1], zeros)
         return (
@@ -205,8 +201,11 @@ def sums_of(
     learner: Learner, layout: Layout, states: list[Any], data: Stream, shapes: Any
 ) -> list[dict[str, Any]]:
     """Evaluates on a stream; returns the sums of the metrics on each device."""
-    blocks = Feed(data.evaluation, lambda fields, first: layout.put(
-        [Block(fields, np.int32(first))] * len(states)), data, data.num_batches)  # fmt: skip
+
+    def put(fields, first):
+        return put_blocks(layout, [fields] * len(states), first)
+
+    blocks = Feed(data.evaluation, put, data, data.num_batches)
     members = () if layout.members is None else (layout.slots // len(states),)
     empty = jax.tree.map(lambda x: np.zeros((*members, *x.shape), x.dtype), shapes)
     sums = layout.put([empty] * len(states))
@@ -216,21 +215,10 @@ def sums_of(
             parts, end = blocks.at(number)
             count = np.int32(min(end, data.num_batches) - number)
             sums = [
-                _added(learner, layout.width, *each, count) for each in zip(sums, states, parts)
+                add_batches(learner, layout.width, *each, count)
+                for each in zip(sums, states, parts)
             ]
             number = end
     finally:
         blocks.close()
     return sums
-
-
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-def _added(learner, width, sums, state, block, count):
-    def one(sums, state):
-        def add(number, sums):
-            batch_metrics = evaluated(learner, state, block, block.first + number)
-            return measures.merge(sums, batch_metrics)
-
-        return lax.fori_loop(0, count, add, sums)
-
-    return in_blocks(jax.vmap(one) if (width or 1) > 1 else one, width)(sums, state)

@@ -1,6 +1,6 @@
-"""The trials of a run where they are: a part on each device, and in which slot each member is."""
+"""Where a run stands: its trials, a part on each device, and in which slot each member is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
 from jaxnn.scale.layout import Layout, rows
+from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Callable
 
 
@@ -44,6 +45,46 @@ class Placed:
         return replace(placed, busy=[np.flatnonzero(share) for share in shares])
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+      step: training steps done.
+      metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
+        Scalars, or `[members]`. Those of training are over the steps since the
+        report before. Empty between reports.
+      status: how the run stands, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
+      placed: the trials, where they are.
+      idle: whether the last steps did nothing, since all had stopped before them.
+    """
+
+    step: int
+    metrics: dict[str, Any]
+    status: Any
+    placed: Placed = field(repr=False)
+    idle: bool = False
+
+    @property
+    def trial(self) -> Trial:
+        """All that is known, one pytree, members in their order.
+
+        Valid until the next iteration, which uses up its arrays; keep a copy,
+        `jax.tree.map(jnp.copy, progress.trial)`.
+        """
+        return self.placed.ordered(lambda trial: trial)
+
+    @property
+    def state(self) -> Any:
+        """The learner's state, or states, valid as `trial` is."""
+        return self.placed.ordered(lambda trial: trial.state)
+
+    @property
+    def best(self) -> Any:
+        """The state of the best evaluation so far, if a metric is watched; else as `state`."""
+        return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
+
+
 def restored(trial: Trial, slots: Any, members: int | None) -> Trial:
     """Returns copies of the saved trials of these slots; those past the last member are empty."""
     if members is None:
@@ -51,6 +92,26 @@ def restored(trial: Trial, slots: Any, members: int | None) -> Trial:
     part = rows(trial, np.minimum(slots, members - 1))
     status = np.where(slots < members, np.asarray(part.status), EMPTY).astype(np.int8)
     return part._replace(status=status, member=slots)
+
+
+def trial_shardings(placement: Placement, trial: Trial) -> Trial:
+    """Returns the sharding of each array of a trial on a mesh: states by the rules, all else whole.
+
+    Args:
+      placement: the mesh and the rules.
+      trial: of a single run, or its shapes.
+    """
+    state, whole = placement.shardings(trial.state), placement.replicated(trial)
+    best = whole.best and whole.best._replace(state=state)
+    return whole._replace(state=state, best=best)
+
+
+def spread(placement: Placement, trial: Trial) -> Trial:
+    """Returns copies of a trial's arrays on a mesh."""
+    shardings = trial_shardings(placement, trial)
+    return jax.tree.map(
+        lambda x, place: jax.device_put(x, place, may_alias=False), trial, shardings
+    )
 
 
 @jax.jit

@@ -1,9 +1,11 @@
-"""The products of attention, in a form that suits the device at hand.
+"""The products of attention: one formula for every device, and cuDNN's kernel where it is better.
 
-On CPU, and wherever weights are dropped or a memory is read, they are two batched matrix products
-over `[batch * heads, time, features]`. Elsewhere they are JAX's own: on NVIDIA's GPUs from Ampere
-on, in half precision, cuDNN's kernel, which never holds the scores (it can be differentiated once,
-and not twice as `unroll` does); else XLA's. All are one formula, with the softmax in float32:
+They are two batched matrix products over `[batch, heads, time, features]`, whose axes of batch and
+heads stay apart, so that a mesh may split either of them. The softmax is in float32.
+
+On NVIDIA's GPUs from Ampere on, in half precision, cuDNN's kernel computes the same without storing
+the scores; it can be differentiated once, and not twice as `unroll` does. JAX traces it only where
+such a GPU is. The platform that a program is lowered for decides which of the two it contains.
 
     >>> import jax, jax.numpy as jnp
     >>> keys = jnp.array([[[[0.0], [0.0]]]])                    # [batch, heads, time, features]
@@ -12,6 +14,7 @@ and not twice as `unroll` does); else XLA's. All are one formula, with the softm
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +23,7 @@ from jax import lax
 from jaxnn.layers._dropout import dropout as dropout_layer
 from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
+from jaxnn.layers._rotary import Rotary, speeds
 from jaxnn.masked import Masked, values_of
 from jaxnn.typing import Any, Array, Bool, Float, Int, Number
 
@@ -50,33 +54,34 @@ def attend(
       remembers: whether keys and values are a memory with places that are still empty.
     """
     drops = key is not None and not is_zero(dropout)
-    if not drops and not remembers:
-        backend = jax.default_backend()
-        if backend != "cpu":
-            kernel = "cudnn" if _is_for_cudnn(q, k) else "xla"
-            return _fused(q, k, v, causal, window, kernel, seen)
-    batch, heads, time, features = q.shape
-    kv_heads, memory = k.shape[1:3]
-    group = heads // kv_heads
-    # The queries of a group share their keys, so that one product serves them all.
-    q = q.reshape(batch * kv_heads, group * time, features)
-    k, v = (x.reshape(batch * kv_heads, memory, -1) for x in (k, v))
-    exact = at_least_float32(q.dtype)
-    scores = jnp.einsum("bqf,bkf->bqk", q, k, preferred_element_type=exact)
-    scores = scores * (1.0 / math.sqrt(features))
-    lowest = jnp.finfo(scores.dtype).min
-    if seen is not None:
-        apart = scores.reshape(batch, kv_heads, group, time, memory)
-        scores = jnp.where(seen[:, None, None], apart, lowest).reshape(scores.shape)
-    elif causal:
-        before: Any = _seen(time, memory, window, position)
-        before = jnp.broadcast_to(before[None, None], (1, group, time, memory))
-        scores = jnp.where(before.reshape(1, group * time, memory), scores, lowest)
-    weights = jax.nn.softmax(scores, -1).astype(v.dtype)
-    if drops:
-        weights, _ = dropout_layer(dropout).apply({}, {}, weights, key=key)
-    mixed = jnp.einsum("bqk,bkf->bqf", weights, v)
-    return mixed.reshape(batch, heads, time, -1)
+
+    def products(q, k, v, seen):
+        batch, heads, time, features = q.shape
+        kv_heads, memory = k.shape[1:3]
+        group = heads // kv_heads
+        # The queries of a group share their keys, so that one product serves them all.
+        q = q.reshape(batch, kv_heads, group * time, features)
+        exact = at_least_float32(q.dtype)
+        scores = jnp.einsum("bhqf,bhkf->bhqk", q, k, preferred_element_type=exact)
+        scores = scores * (1.0 / math.sqrt(features))
+        lowest = jnp.finfo(scores.dtype).min
+        if seen is not None:
+            apart = scores.reshape(batch, kv_heads, group, time, memory)
+            scores = jnp.where(seen[:, None, None], apart, lowest).reshape(scores.shape)
+        elif causal:
+            before: Any = _seen(time, memory, window, position)
+            before = jnp.broadcast_to(before[None, None, None], (1, 1, group, time, memory))
+            scores = jnp.where(before.reshape(1, 1, group * time, memory), scores, lowest)
+        weights = jax.nn.softmax(scores, -1).astype(v.dtype)
+        if drops:
+            weights, _ = dropout_layer(dropout).apply({}, {}, weights, key=key)
+        mixed = jnp.einsum("bhqk,bhkf->bhqf", weights, v)
+        return mixed.reshape(batch, heads, time, -1)
+
+    if drops or remembers or not _is_for_cudnn(q, k):
+        return products(q, k, v, seen)
+    kernel = partial(_fused, causal=causal, window=window)
+    return lax.platform_dependent(q, k, v, seen, cuda=kernel, default=products)
 
 
 def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Any:
@@ -108,14 +113,14 @@ def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Any:
 def rotated(
     x: Float[Array, "batch heads time features"],
     position: Int[Array, ""] | int,
-    base: float,
+    rotary: float | Rotary,
     places: Int[Array, "batch time"] | None = None,
 ) -> Float[Array, "batch heads time features"]:
     """Turns the features of each place by angles that grow with it, so that products tell distance.
 
     `position` is the place of the first; or `places`, below `time`, are those of all. Feature `i`
     and feature `i + features / 2`, of an even number, are the two sides of a plane that is turned
-    by `place * base ** (-2 i / features)`.
+    by `place * base ** (-2 i / features)`, or slower where `rotary` is stretched.
 
     Source: Su et al., RoFormer, 2021, eq. (15) and (34), https://arxiv.org/abs/2104.09864, with the
     planes of GPT-NeoX and Llama.
@@ -123,8 +128,7 @@ def rotated(
     time, half = x.shape[2], x.shape[3] // 2
     exact = at_least_float32(x.dtype)
     row = (position + lax.iota(jnp.int32, time)).astype(exact)
-    speeds = base ** (-jnp.arange(half, dtype=exact) / half)
-    angles = row[:, None] * speeds[None]
+    angles = row[:, None] * speeds(rotary, half, exact)[None]
     cos, sin = (f(angles)[None, None] for f in (jnp.cos, jnp.sin))
     if places is not None:
         cos, sin = (jnp.take(table[0, 0], places, axis=0)[:, None] for table in (cos, sin))
@@ -142,20 +146,23 @@ def _seen(time: int, memory: int, window: int | None, position: Any) -> Any:
 
 
 def _is_for_cudnn(q: Any, k: Any) -> bool:
-    """Whether cuDNN's kernel takes it: half precision, sizes and GPUs that it supports."""
-    device, features = jax.config.jax_default_device or jax.devices()[0], q.shape[-1]  # pyright: ignore
+    """Whether cuDNN's kernel takes it on the GPUs here: half precision, and sizes it supports."""
+    features = q.shape[-1]
     is_half = q.dtype in (jnp.bfloat16, jnp.float16)
     even = q.shape[2] % 2 == 0 and k.shape[2] % 2 == 0
+    return is_half and even and features % 8 == 0 and features <= 128 and _has_ampere()
+
+
+def _has_ampere() -> bool:
+    """Whether this machine has GPUs of NVIDIA, all of them from Ampere on."""
     try:
-        ampere = float(device.compute_capability) >= 8.0
-    except (AttributeError, TypeError, ValueError):  # another maker's, or no GPU
-        ampere = False
-    return ampere and is_half and even and features % 8 == 0 and features <= 128
+        gpus = jax.local_devices(backend="cuda")
+    except RuntimeError:  # JAX has no such platform here
+        return False
+    return all(float(gpu.compute_capability) >= 8.0 for gpu in gpus)
 
 
-def _fused(
-    q: Any, k: Any, v: Any, causal: bool, window: int | None, implementation: Any, seen: Any = None
-) -> Any:
+def _fused(q: Any, k: Any, v: Any, seen: Any, *, causal: bool, window: int | None) -> Any:
     if seen is not None:
         seen, causal, window = seen[:, None], False, None
     mixed = jax.nn.dot_product_attention(
@@ -163,6 +170,6 @@ def _fused(
         mask=seen,
         is_causal=causal,
         local_window_size=None if window is None else (window - 1, 0),
-        implementation=implementation,
+        implementation="cudnn",
     )
     return mixed.swapaxes(1, 2)

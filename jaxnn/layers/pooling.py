@@ -12,9 +12,12 @@
 """
 
 import functools
+import math
 import operator
+from functools import partial
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxnn.checks import InvalidValue, choice, floating
@@ -35,7 +38,7 @@ def max_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = 
     Raises:
       InvalidValue: if a size is not positive, or, when traced, if no window fits in the inputs.
     """
-    return _pool("max_pool", window, strides, padding, jnp.maximum, -jnp.inf, mean=False)
+    return _pool("max_pool", window, strides, padding)
 
 
 def avg_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Network:
@@ -44,29 +47,49 @@ def avg_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = 
     Padding counts as zeros in the mean, as in Flax's default. The arguments and errors are those
     of `max_pool`.
     """
-    return _pool("avg_pool", window, strides, padding, operator.add, 0.0, mean=True)
+    return _pool("avg_pool", window, strides, padding)
 
 
-def _pool(kind, window, strides, padding, merge, neutral, mean):
+def _pool(kind, window, strides, padding):
     strides = window if strides is None else strides
     per_axis(kind, window=window, strides=strides)
 
     def apply(params, inputs):
         floating(kind, inputs)
         sizes, steps, pads, _ = place_windows(kind, inputs, window, strides, padding)
-        x = pad(inputs, pads, neutral)
-        # One axis at a time, as shifted slices: on CPU a gradient step of a small convnet takes
-        # half the time that it takes with lax.reduce_window, whose gradient is a scatter.
-        for axis, (size, step) in enumerate(zip(sizes, steps), start=1):
-            last = x.shape[axis] - size
-            slices = [
-                lax.slice_in_dim(x, start, last + start + 1, step, axis) for start in range(size)
-            ]
-            x = functools.reduce(merge, slices)
-            x = x / size if mean else x
-        return x
+        given = {"kind": kind, "sizes": sizes, "steps": steps, "pads": pads}
+        return lax.platform_dependent(
+            inputs, cpu=partial(_by_slices, **given), default=partial(_by_windows, **given)
+        )
 
     return describe(stateless(apply), kind, window=window)
+
+
+def _by_slices(x: Any, *, kind: str, sizes, steps, pads) -> Any:
+    """Pools one axis after another, as shifted slices.
+
+    On CPU a gradient step of a small convnet takes half the time so that it takes with windows.
+    """
+    merge, neutral = (jnp.maximum, -jnp.inf) if kind == "max_pool" else (operator.add, 0.0)
+    x = pad(x, pads, neutral)
+    for axis, (size, step) in enumerate(zip(sizes, steps), start=1):
+        last = x.shape[axis] - size
+        slices = [lax.slice_in_dim(x, start, last + start + 1, step, axis) for start in range(size)]
+        x = functools.reduce(merge, slices)
+        x = x / size if kind == "avg_pool" else x
+    return x
+
+
+def _by_windows(x: Any, *, kind: str, sizes, steps, pads) -> Any:
+    """Pools windows as a whole: a TPU moves a quarter of the bytes that slices take there.
+
+    Of numbers that are equally large, the first gets all of the gradient, and not each a part.
+    """
+    reducer, neutral = (lax.max, -np.inf) if kind == "max_pool" else (lax.add, 0.0)
+    ends = ((0, 0), *pads, (0, 0))
+    first = np.asarray(neutral, x.dtype)
+    x = lax.reduce_window(x, first, reducer, (1, *sizes, 1), (1, *steps, 1), ends)
+    return x / math.prod(sizes) if kind == "avg_pool" else x
 
 
 def over_time(how: str = "mean") -> Network:

@@ -33,7 +33,7 @@ from jaxnn.observing.observation import (
 )
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
-from jaxnn.streams._stream import Stream
+from jaxnn.streams._stream import sample
 from jaxnn.summary import Table, table_of
 from jaxnn.typing import Any, Batch
 
@@ -163,8 +163,7 @@ def kind_of(training: Training, state: Any) -> tuple[Kind, Batch, Any]:
 
 def probe_data(training: Training) -> Resident:
     """Returns the data of the first evaluation, or else those of the training."""
-    data = next(iter(training.evaluations.values()), training.sample)
-    return data.sample() if isinstance(data, Stream) else data
+    return sample(next(iter(training.evaluations.values()), training.sample))
 
 
 def probe(data: Resident, count: int) -> Batch:

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from jaxnn.checks import Caution, Invalid
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.observing.observation import (
     MOST,
     SHOWN,

@@ -19,12 +19,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
+from jax.sharding import Mesh
+
 from jaxnn.checks import choice, kind
-from jaxnn.data._resident import Resident
 from jaxnn.data.durations import Duration, Every
+from jaxnn.data.protocol import Data
 from jaxnn.driver._train import train
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
 from jaxnn.driver.members import Execution
+from jaxnn.driver.placement import Progress
 from jaxnn.driver.speed import Speed
 from jaxnn.driver.trial import Select, Watch
 from jaxnn.learning._guard import guard
@@ -85,16 +88,18 @@ class Run:
 
 def fit(
     learner: Learner,
-    data: Resident,
+    data: Data,
     *,
     steps: Duration,
     key: Key[Array, "*members"],
     hparams: Hparams | None = None,
     every: Duration | Every | None = None,
-    evaluate: Resident | Mapping[str, Resident] | None = None,
+    evaluate: Data | Mapping[str, Data] | None = None,
     watch: Watch | str | None = None,
     select: Select | None = None,
     execution: Execution | None = None,
+    mesh: Mesh | None = None,
+    rules: Any = None,
     out: str | Path | Directory | None = None,
     saving: Saving | None = None,
     not_finite: NotFinitePolicy = "stop",
@@ -102,7 +107,7 @@ def fit(
 ) -> Run:
     """Trains to the end and returns the `Run`.
 
-    The arguments up to `execution` are those of `train`.
+    The arguments up to `rules` are those of `train`.
 
     For a population (see `train`), result and history hold a list over members in place of each
     number, and a member whose loss is not finite ends alone.
@@ -135,7 +140,7 @@ def fit(
     learner = _guard_once(learner) if not_finite == "skip" else learner
     training = train(
         learner, data, steps=steps, key=key, hparams=hparams, every=every, evaluate=evaluate,
-        watch=watch, select=select, execution=execution,
+        watch=watch, select=select, execution=execution, mesh=mesh, rules=rules,
     )  # fmt: skip
     directory = None if out is None else destination(out)
     speed = Speed(training)

@@ -154,7 +154,7 @@ def write(run: Path, training: Training) -> None:
     Raises:
       OSError: if it cannot be written.
     """
-    columns = training.data.columns
+    columns = training.sample.columns
     if columns is not None:
         files.write(run / COLUMNS, columns.to_json().encode())
     try:

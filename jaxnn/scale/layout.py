@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Int
 
 
@@ -30,11 +31,13 @@ class Layout:
       devices: which share them; none for a single run.
       width: how many train at once on a device, evened out: 1 is one after another; `None` for a
         single run.
+      placement: where a run lies on a mesh, if it does; then no `devices` are named.
     """
 
     members: int | None = None
     devices: tuple[Any, ...] = ()
     width: int | None = None
+    placement: Placement | None = None
 
     def __post_init__(self):
         if self.members is not None and self.width is not None:
@@ -68,11 +71,13 @@ class Layout:
         return NamedSharding(mesh, PartitionSpec("members"))
 
     def copies(self, tree: Any) -> list[Any]:
-        """Returns the tree, such as data, on each device."""
+        """Returns the tree, such as data, on each device, or whole on every device of a mesh."""
         return self.put([tree] * len(self.places))
 
     def put(self, parts: list[Any]) -> list[Any]:
-        """Returns the part of each device, on it."""
+        """Returns the part of each device, on it; on a mesh the one part, whole on every device."""
+        if self.placement is not None:
+            return [on_device(part, self.placement.whole) for part in parts]
         return [on_device(part, device) for part, (_, device) in zip(parts, self.places)]
 
     def cut(self, tree: Any) -> list[Any]:

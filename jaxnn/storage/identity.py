@@ -17,7 +17,6 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.trial import Watch
-from jaxnn.streams._stream import Stream
 from jaxnn.typing import Any
 
 # The words for each digest in an error.
@@ -105,9 +104,10 @@ def _short(value: Any, other: Any) -> str:
 
 
 def _fingerprint(data: Any) -> str:
-    """Returns a digest of data, of a stream that of its source."""
-    stream = isinstance(data, Stream)
-    return data.fingerprint() if stream else _digest(*jax.tree.leaves(data.arrays))
+    """Returns a digest of data: their own, or of all arrays."""
+    if hasattr(data, "fingerprint"):
+        return data.fingerprint()
+    return _digest(*jax.tree.leaves(getattr(data, "arrays", data.examples)))
 
 
 def _digest(*arrays: Any) -> str:

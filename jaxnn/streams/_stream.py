@@ -32,6 +32,7 @@ import numpy as np
 from jaxnn.checks import Invalid, InvalidValue, choice, number, positive_integer
 from jaxnn.data._resident import Resident, stored
 from jaxnn.data.order import order_on_host
+from jaxnn.data.protocol import Data
 from jaxnn.streams.source import check_source, fingerprint, read_rows, stacked
 from jaxnn.typing import Any, Batch
 
@@ -125,13 +126,6 @@ class Stream:
         with ThreadPoolExecutor(self.workers) as pool:
             fields, _ = self.fields(pool, index, np.zeros_like(index), (0, 0))
         return fields
-
-    def sample(self) -> "Sample":
-        """Returns `examples` on the device, which stand for all where all would be looked at."""
-        arrays = dict(self.examples)
-        numbers = arrays.pop("index")
-        size = min(self.batch_size, len(numbers))
-        return Sample(jax.tree.map(jnp.asarray, arrays), self.key, size, jnp.asarray(numbers))
 
     def shapes(self) -> Block:
         """Returns the shapes of a block."""
@@ -276,6 +270,20 @@ class Sample(Resident):
     def take(self, index: Any) -> Batch:
         """Returns examples by their place in the sample; their `index` is that in the stream."""
         return {**super().take(index), "index": jnp.take(self.numbers, index, mode="clip")}
+
+
+def sample(data: Data) -> Resident:
+    """Returns data on the device that stand for all, where all would be looked at.
+
+    Those that are `Resident` stand for themselves.
+    """
+    if isinstance(data, Resident):
+        return data
+    arrays = dict(data.examples)
+    count = jax.tree.leaves(arrays["inputs"])[0].shape[0]
+    numbers = jnp.asarray(arrays.pop("index", np.arange(count)))
+    arrays = jax.tree.map(jnp.asarray, arrays)
+    return Sample(arrays, jax.random.key(0), min(data.batch_size, count), numbers)
 
 
 def stream(

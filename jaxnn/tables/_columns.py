@@ -16,7 +16,6 @@ dear    labels    numbered for classification                   0  2: no, yes
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +26,8 @@ from jaxnn.checks import InvalidValue
 from jaxnn.models import tabular
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
-from jaxnn.tables._read_table import read_table
+from jaxnn.reading._read_table import read_like
+from jaxnn.reading.options import Reading
 from jaxnn.tables.categories import Category
 from jaxnn.tables.kinds import Date, Ignored, Real, Scale, numbers
 from jaxnn.tables.predictions import decoded, num_outputs, objective_of
@@ -60,6 +60,7 @@ class Columns:
       task: `"classification"`, `"regression"` or `"multi_label"`; `None` without labels.
       weights: the column with the weights of the rows, if there is one.
       rows: how many rows they were fitted on.
+      reading: how the text file was read that they came from; later files are read alike.
     """
 
     inputs: tuple[Any, ...]  # Real, Date, Category or Ignored
@@ -67,13 +68,14 @@ class Columns:
     task: str | None
     weights: str | None
     rows: int
+    reading: Reading | None = None
 
     def encode(self, rows: Any, *, labels: bool | None = None, balanced: bool = False) -> Examples:
         """Returns the arrays of rows, with these as the attribute `columns`.
 
         Args:
           rows: whatever `read_table` reads, with the columns that these were fitted on; others are
-            ignored.
+            ignored. A text file is read as the one was that these were fitted on.
           labels: whether the labels are encoded too; by default if the rows have them.
           balanced: whether each row weighs `n / (classes * rows of its class)`, by the counts of
             the training part: for training, and not for evaluation.
@@ -157,6 +159,7 @@ class Columns:
             for place in ("inputs", "labels")
         }
         rest = {"format": 1, "task": self.task, "weights": self.weights, "rows": self.rows}
+        rest["reading"] = None if self.reading is None else self.reading.to_dict()
         return json.dumps({**rest, **parts}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -176,6 +179,7 @@ class Columns:
                 content["task"],
                 content["weights"],
                 content["rows"],
+                content["reading"] and Reading.from_dict(content["reading"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidValue(
@@ -187,17 +191,13 @@ class Columns:
             ) from None
 
     def _table(self, rows: Any) -> Any:
-        table = read_table(rows)
+        """Returns rows as a table: names stay text, also where they look like numbers, as 007."""
         texts = [
             column.name
             for column in (*self.inputs, *self.labels)
             if isinstance(column, Category) and column.dtype == "text"
-            if column.name in table.columns and table[column.name].dtype.is_numeric()
         ]
-        # Of text that looks like numbers, such as 007, the file has more than the table.
-        if texts and isinstance(rows, str | os.PathLike):
-            return read_table(rows, text=texts)
-        return table
+        return read_like(rows, self.reading, texts, [label.name for label in self.labels])
 
     def _check_present(self, table: Any, names: Sequence[str]) -> None:
         lacking = [name for name in names if name not in table.columns]

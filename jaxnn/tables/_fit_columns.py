@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from jaxnn.checks import InvalidType, InvalidValue, choice
+from jaxnn.reading._read_table import import_polars, read_table
+from jaxnn.reading.options import Reading, reading_of
 from jaxnn.tables._columns import Columns
-from jaxnn.tables._read_table import import_polars, read_table
 from jaxnn.tables.categories import Category
 from jaxnn.tables.kinds import OF_TIMES, PARTS, Date, Ignored, Real, as_dates
 from jaxnn.typing import Any
@@ -25,6 +26,7 @@ def fit_columns(
     one_hot: bool = False,
     dates: Sequence[str] | Mapping[str, Sequence[str]] = _DATES,
     fill: str = "mean",
+    reading: Mapping[str, Any] | None = None,
 ) -> Columns:
     """Returns how the columns of a table are encoded, fitted on its training part.
 
@@ -47,6 +49,9 @@ def fit_columns(
         `"time_of_day"`, `"time_of_week"`, `"time_of_year"`, each a sine and a cosine, for which
         midnight is beside midnight. Days have no hours: what is of times alone is left out.
       fill: what stands for a missing number, `"mean"` or `"median"`.
+      reading: options of `read_table` for files that are encoded later, in this process or by
+        `python -m jaxnn predict`; by default those of the last file that was read with these
+        columns.
 
     Raises:
       InvalidValue: if a name or an option is unknown, there is nothing to read, labels are missing
@@ -78,7 +83,9 @@ def fit_columns(
         )
     task = _task(table, targets, task)
     fitted = tuple(_label(table[name], str(task), fill) for name in targets)
-    columns = Columns(tuple(inputs), fitted, task, weights, table.height)
+    used = [c.name for c in (*inputs, *fitted) if not isinstance(c, Ignored)]
+    known = reading_of(used) if reading is None else Reading.of(**reading)
+    columns = Columns(tuple(inputs), fitted, task, weights, table.height, known)
     if weights:
         columns._weights(table)
     if targets:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidValue, choice
 from jaxnn.data.partitions import held_out_in_folds, held_out_once, one_way
-from jaxnn.tables._read_table import read_table
+from jaxnn.reading._read_table import read_table
 from jaxnn.typing import Any
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.formatting import brief
-from jaxnn.tables.text import typed
+from jaxnn.reading.dtypes import typed
 from jaxnn.typing import Any, Callable
 
 

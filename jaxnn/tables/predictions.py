@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidValue
 from jaxnn.objectives import Objective, classification, multi_label, regression
-from jaxnn.tables._read_table import import_polars
+from jaxnn.reading._read_table import import_polars
 from jaxnn.typing import Any
 
 Labels = Sequence[Any]  # Real, or Category for classes

@@ -7,7 +7,9 @@ import optax
 import pytest
 
 import jaxnn
-from tests.trees import assert_same_bits
+from jaxnn import Masked
+from jaxnn.objectives._places import of_places
+from tests.trees import assert_close, assert_same_bits
 
 TEXT = np.arange(23, dtype=np.uint8)
 KEY = jax.random.key(0)
@@ -98,3 +100,41 @@ def test_characters_come_back():
     assert list(characters.all) == sorted(set(text))
     wide = "".join(map(chr, range(300)))
     assert jaxnn.Characters(wide).encode(wide).dtype == np.uint16
+
+
+SEGMENTS = np.repeat([1, 2, 3, 4], [6, 1, 9, 7])
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_windows_of_documents_carry_their_segments(stride):
+    data = jaxnn.windows(TEXT, 5, stride=stride, batch_size=2, segments=SEGMENTS)
+    view = np.lib.stride_tricks.sliding_window_view
+    fields = {"inputs": view(TEXT, 5)[::stride], "segments": view(SEGMENTS, 5)[::stride]}
+    wanted = jaxnn.resident(fields, batch_size=2)
+    for number in range(data.num_batches):
+        assert_same_bits(data.in_order(number), wanted.in_order(number))
+    assert set(data.examples) == {"inputs", "segments"}
+
+
+def test_no_prediction_crosses_a_border():
+    """Windows of the text side by side: each token is predicted, but the first of a document."""
+    data = jaxnn.windows(TEXT[:21], 5, stride=4, batch_size=1, segments=SEGMENTS[:21])
+    network = jaxnn.gpt(23, layers=1, heads=2, features=8, positions=4)
+    learner = jaxnn.learner(network, jaxnn.next_token(), optax.sgd(0.1))
+    predicted = []
+    for number in range(data.num_batches):
+        batch = of_places(jaxnn.next_token()).prepare(None, data.in_order(number))
+        predicted += np.asarray(batch["labels"])[np.asarray(batch["inputs"].mask)].tolist()
+    firsts = {0, 6, 7, 16}
+    assert predicted == [i for i in range(21) if i not in firsts]
+    state = learner.init(KEY, {}, data.in_order(0))
+    learner.check({}, data.examples, state, data.in_order(0))
+    alone = learner.predict(state, jnp.asarray(TEXT[None, 7:9]))
+    row = Masked.from_segments(jnp.asarray(TEXT[None, 5:9]), jnp.asarray(SEGMENTS[None, 5:9]))
+    assert_close(learner.predict(state, row).values[:, 2:], alone, 1e-6)
+
+
+@pytest.mark.parametrize("segments", [[1, 2], SEGMENTS[:, None], -SEGMENTS, SEGMENTS % 3 + 1])
+def test_segments_that_do_not_fit_are_refused(segments):
+    with pytest.raises(jaxnn.InvalidValue, match="windows: .*segment"):
+        jaxnn.windows(TEXT, 5, batch_size=1, segments=segments)

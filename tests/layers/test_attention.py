@@ -1,6 +1,10 @@
 """Attention against Flax, and against the formula written out place by place."""
 
+import re
+from functools import partial
+
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -92,14 +96,49 @@ def test_it_is_the_formula(settings):
     )
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_the_fused_products_of_other_devices_are_the_same(settings):
+def heads_of(settings, dtype=jnp.float32):
+    """Returns queries, keys and values of a causal attention."""
+    sizes = (settings["heads"], settings["kv_heads"], settings["kv_heads"])
     features = 8 // settings["heads"]
-    q = jnp.asarray(real(2, settings["heads"], 6, features))
-    k, v = (jnp.asarray(real(2, settings["kv_heads"], 6, features, seed=s)) for s in (1, 2))
-    window = settings.get("window")
-    expected = attending.attend(q, k, v, causal=True, window=window)
-    assert_close(attending._fused(q, k, v, True, window, "xla"), expected)
+    return [jnp.asarray(real(2, n, 6, features, seed=s), dtype) for s, n in enumerate(sizes)]
+
+
+@pytest.fixture
+def kernel_by_xla(monkeypatch):
+    """Lets XLA compute what cuDNN's kernel does, where there is none."""
+    products = jax.nn.dot_product_attention
+
+    def by_xla(*arrays, implementation, **options):
+        assert implementation == "cudnn"
+        return products(*arrays, implementation="xla", **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", by_xla)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_the_kernel_computes_the_same(settings, kernel_by_xla):
+    window, arrays = settings.get("window"), heads_of(settings)
+    expected = attending.attend(*arrays, causal=True, window=window)
+    assert_close(attending._fused(*arrays, None, causal=True, window=window), expected)
+
+
+def test_the_platform_of_the_program_decides_between_kernel_and_formula(kernel_by_xla, monkeypatch):
+    arrays = heads_of({"heads": 1, "kv_heads": 1}, jnp.bfloat16)
+
+    def compiled_anew():
+        return jax.jit(partial(attending.attend, causal=True))
+
+    def program(platform):
+        exported = jax.export.export(compiled_anew(), platforms=[platform])(*arrays)
+        return re.sub("loc\\(.*\\)|@\\w+|#.*", "", exported.mlir_module())
+
+    formula = {platform: program(platform) for platform in ("cpu", "cuda", "tpu")}
+    assert formula["cpu"] == formula["cuda"] == formula["tpu"]
+    monkeypatch.setattr(attending, "_has_ampere", lambda: True)
+    assert program("cuda") != formula["cuda"]
+    outputs = compiled_anew()(*arrays)
+    expected = attending.attend(*map(jnp.float32, arrays), causal=True)
+    assert_close(outputs.astype(jnp.float32), expected, 0.02)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

@@ -1,5 +1,7 @@
 """Every layer against the same layer of Flax, with the same parameters, and against its formula."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from flax import linen, nnx
 
 import jaxnn
+from jaxnn.layers.pooling import _by_slices, _by_windows
 from tests.registry import real, whole
 from tests.trees import assert_close
 
@@ -86,6 +89,30 @@ def test_pooling(window, strides, padding):
         outputs = applied(ours(window, strides=strides, padding=padding), {}, IMAGES - 9)[0]
         wanted = jax.jit(lambda x, theirs=theirs: theirs(x, window, **options))(IMAGES - 9)
         assert_close(outputs, wanted)
+
+
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_pooling_is_the_same_on_every_platform(kind, dtype):
+    """In values, slopes of slopes and members side by side: by slices on CPU, else by windows."""
+    given = {"kind": kind, "sizes": (3, 2), "steps": (2, 1), "pads": ((1, 0), (0, 1))}
+    numbers = np.random.default_rng(0).permutation(1008) / 64 - 8  # of which no two are equal
+    members = jnp.asarray(numbers.reshape(2, 3, 7, 6, 4), dtype)
+
+    def summary(pool):
+        def scalar(x):
+            return jnp.sum(jnp.sin(pool(x, **given).astype(jnp.float32)))
+
+        def along_its_slope(x):
+            return jnp.sum(jax.grad(scalar)(x).astype(jnp.float32) ** 2)
+
+        return jax.vmap(lambda x: (pool(x, **given), jax.grad(scalar)(x)))(members), (
+            jax.vmap(jax.grad(along_its_slope))(members)
+        )
+
+    by_slices, by_windows = (jax.jit(partial(summary, p))() for p in (_by_slices, _by_windows))
+    assert_close(by_windows, by_slices, 1e-5 if dtype == "float32" else 0.01)
+    assert by_windows[0][0].dtype == by_slices[0][0].dtype == dtype
 
 
 def test_pooling_in_one_and_three_dimensions():

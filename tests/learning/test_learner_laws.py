@@ -5,19 +5,17 @@ from functools import cache
 
 import chex
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxnn
 from jaxnn import metrics as measures
-from jaxnn.data._resident import Resident
 from jaxnn.driver._train import train
 from jaxnn.driver.chunks import Training
 from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._evaluate import evaluation
-from jaxnn.loop._run import empty_window, run
+from jaxnn.loop._run import empty_window
 from tests import registry
 from tests.cases import LAWS, held
 from tests.loop import test_unroll
@@ -210,23 +208,6 @@ def test_weightless(case):
     state, window = after(0, 32)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
     assert window["loss"].sums[1] == 0
-
-
-@held(LEARNERS, "platforms")
-def test_platforms(case):
-    """A whole run, from a seed to metrics, lowers for CPU, GPU and TPU."""
-
-    def program(seed, arrays, n):
-        data = Resident(arrays, jax.random.key(seed), BATCH)
-        hparams = {k: jnp.float32(v) for k, v in case.facts.get("hparams", {}).items()}
-        state = case.thing.init(jax.random.key(seed), hparams, data.batch(jnp.int32(0)))
-        state, window = run(case.thing, state, data, n)
-        outputs = case.thing.predict(state, data.in_order(jnp.int32(0))["inputs"])
-        return measures.values(window), evaluation(case.thing, state, data), outputs
-
-    arguments = jax.ShapeDtypeStruct((), jnp.int32), planned(case).data.arrays, jnp.int32(3)
-    exported = jax.export.export(jax.jit(program), platforms=["cpu", "cuda", "tpu"])(*arguments)
-    assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
 @held(LEARNERS, "hparams_are_inputs")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn.checks import Invalid
+from jaxnn.checks import Caution, Invalid
 from tests.tables.made import people
 
 pandas = pytest.importorskip("pandas")
@@ -60,7 +60,8 @@ def test_nan_is_missing_in_every_source(tmp_path):
 
 def test_the_type_of_a_late_row_counts(tmp_path):
     rows = ["n,t,gap"] + ["1,2,"] * 11_000 + ["1.5,word,7"]
-    table = read(tmp_path, "\n".join(rows))
+    with pytest.warns(Caution, match=r"column 't' is text, because of 1 of 11,001 values: 'word'"):
+        table = read(tmp_path, "\n".join(rows))
     assert table.dtypes == [polars.Float64, polars.String, polars.Int64]
     assert table["n"][-1] == 1.5 and table["t"][0] == "2" and table["gap"][-1] == 7
 
@@ -68,7 +69,9 @@ def test_the_type_of_a_late_row_counts(tmp_path):
 def test_a_decimal_comma_is_read_between_semicolons(tmp_path):
     table = read(tmp_path, "a;b\n1,5;x\n-2;y\n;z\n")
     assert table["a"].to_list() == [1.5, -2.0, None]
-    assert read(tmp_path, 'a,b\n"1,500",x\n"2,500",y\n')["a"].dtype == polars.String
+    with pytest.raises(Invalid, match="column 'a' can be read in two ways"):
+        read(tmp_path, 'a,b\n"1,500",x\n"2,500",y\n')
+    assert read(tmp_path, 'a,b\n"1,5",x\n')["a"].dtype == polars.String
 
 
 def test_text_stays_text_where_it_should(tmp_path):
@@ -150,10 +153,10 @@ def test_what_numpy_holds():
 
 
 MISTAKES = {
-    "empty": ("", "it is empty"),
-    "no rows": ("a,b\n", "no row below the header"),
+    "empty": ("", "rows.csv is empty. Got no line"),
+    "no rows": ("a,b\n", "rows.csv is empty. Got no row below the header"),
     "short row": ("a,b,c\n1,2,3\n4,5\n6,7,8\n", "row 3 of rows.csv has the wrong length"),
-    "long row": ("a,b\n1,2\n4,5,6\n", "cannot be read"),
+    "long row": ("a,b\n1,2\n4,5,6\n", "row 3 of rows.csv has the wrong length. Got 3 fields"),
     "cut off": ("a,b,c\n1,2,3\n4,5", "row 3 of rows.csv has the wrong length. Got 2 fields"),
     "same names": ("a,a\n1,2\n", "each name once"),
     "no name": ("a,\n1,2\n", "each name once"),
@@ -171,7 +174,8 @@ def test_files_that_cannot_be_read(tmp_path, text, words):
     [
         ("nowhere.csv", "cannot be read"),
         ("nowhere.parquet", "cannot be read"),
-        ("rows.xlsx", "the ending of the path"),
+        ("rows.json", "the ending of the path"),
+        ("rows.xlsx", "read_table(pandas.read_excel(path))"),
         (3, "not a table"),
         ({"a": [1, 2], "b": [1]}, "a with 2 rows, b with 1 rows"),
         ({"a": [1, "x"]}, "column 'a' cannot be read"),

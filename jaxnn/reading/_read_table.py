@@ -6,12 +6,15 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice
-from jaxnn.tables.text import check_names, read_text, typed
+from jaxnn.reading.dtypes import typed
+from jaxnn.reading.options import MISSING, Reading, remember
+from jaxnn.reading.text import check_names, first_fields, read_text
 from jaxnn.typing import Any
 
 _TEXT = (".csv", ".tsv", ".txt", ".gz")
@@ -25,8 +28,9 @@ def read_table(
     header: bool | None = True,
     text: Sequence[str] = (),
     dates: Mapping[str, str] | None = None,
-    missing: Sequence[str] = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "?"),
+    missing: Sequence[str] = MISSING,
     encoding: str = "utf-8",
+    decimal: str | None = None,
 ) -> Any:
     """Returns a table as a polars `DataFrame`, in which missing values, NaN too, are null.
 
@@ -42,18 +46,23 @@ def read_table(
       dates: formats of columns that are not written as `2026-11-28`: `{"day": "%d/%m/%Y"}`.
       missing: what stands for a missing value in a text file.
       encoding: of a text file.
+      decimal: the mark before the decimals of a text file, `"."` or `","`; the other one may then
+        part thousands. Without it a comma is one between other delimiters, where all numbers of a
+        column agree.
 
     Raises:
       InvalidValue: if a file cannot be read or is empty, its rows differ in length, its header is
-        all numbers, or names of columns are missing or repeated; or if polars is not installed.
+        all numbers, numbers can be read in two ways, or names of columns are missing or repeated;
+        or if polars is not installed.
       InvalidType: if the source is no table, or a column mixes types.
     """
     polars = import_polars("read_table")
+    reading = Reading.of(delimiter, header, text, dates, missing, encoding, decimal)
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
-        choice("read_table", "the ending of the path", path.suffix, (*_TEXT, *_BINARY))
-        if path.suffix in _TEXT:
-            table = read_text(polars, path, delimiter, bool(header), text, missing, encoding, dates)
+        if _is_text(path):
+            table, reading = read_text(polars, path, reading)
+            remember(reading)
         else:
             table = _binary(polars, path)
     elif isinstance(source, polars.LazyFrame):
@@ -85,7 +94,64 @@ def read_table(
     for name, pattern in (dates or {}).items():
         choice("read_table", "a column of dates", name, table.columns)
         table = table.with_columns(typed(polars, table[name], {name: pattern}))
+    return _without_nan(polars, table)
+
+
+def _without_nan(polars: Any, table: Any) -> Any:
     return table.with_columns(polars.selectors.float().fill_nan(None))
+
+
+def read_like(
+    source: Any, reading: Reading | None, text: Sequence[str] = (), labels: Sequence[str] = ()
+) -> Any:
+    """Returns a table as `read_table` does, a text file as an earlier one was read.
+
+    Args:
+      source: whatever `read_table` reads.
+      reading: how the earlier one was read; `None` if it was no text file.
+      text: columns that stay text, beside those of the reading.
+      labels: columns that a file without a header may lack.
+
+    Raises:
+      InvalidValue: as `read_table` does, or if a file without a header has other columns than the
+        earlier one.
+    """
+    if not isinstance(source, str | os.PathLike) or not _is_text(Path(source)):
+        return read_table(source)
+    polars, path = import_polars("read_table"), Path(source).expanduser()
+    reading = (reading or Reading()).with_text(text)
+    known, heads = set(reading.names), first_fields(path, reading)
+    # Of equals the first: the delimiter of the earlier file.
+    delimiter = max(heads, key=lambda cut: len(known.intersection(heads[cut])))
+    fields = heads[delimiter]
+    header = reading.header or bool(known.intersection(fields))
+    names = fields if header else _names(path, len(fields), reading, labels)
+    reading = replace(
+        reading,
+        delimiter=delimiter,
+        header=header,
+        text=tuple(name for name in reading.text if name in names),
+        dates=tuple(pair for pair in reading.dates if pair[0] in names),
+        names=() if header else tuple(names),
+    )
+    return _without_nan(polars, read_text(polars, path, reading)[0])
+
+
+def _names(path: Path, count: int, reading: Reading, labels: Sequence[str]) -> list[str]:
+    """Returns the names of the columns of a file without a header, with or without its labels."""
+    names = list(reading.names)
+    if len(names) == count:
+        return names
+    others = [name for name in names if name not in labels]
+    if len(others) == count:
+        return others
+    raise InvalidValue(
+        "read_table",
+        f"{path.name} has other columns than the file that was trained on, and no header",
+        got=f"{count} columns",
+        expected=f"{len(names)}, or {len(others)} without {', '.join(labels)}",
+        fix=f"Give all of them, in the same order, or a header: {','.join(names[:3])},...",
+    )
 
 
 def import_polars(where: str) -> Any:
@@ -103,9 +169,24 @@ def import_polars(where: str) -> Any:
     return polars
 
 
+def _is_text(path: Path) -> bool:
+    """Returns whether a file is one of text; raises if it is none that can be read."""
+    ending = path.suffix.lower()
+    if ending.startswith(".xls") or ending == ".ods":
+        raise InvalidValue(
+            "read_table",
+            f"{path.name} is a spreadsheet, of many tables and formats",
+            got=f"a file ending in {ending}",
+            expected="a table: " + ", ".join((*_TEXT, *_BINARY)),
+            fix="Save the sheet as csv, or pass a frame: read_table(pandas.read_excel(path))",
+        )
+    choice("read_table", "the ending of the path", ending, (*_TEXT, *_BINARY))
+    return ending in _TEXT
+
+
 def _binary(polars: Any, path: Path) -> Any:
     try:
-        return getattr(polars, _BINARY[path.suffix])(path)
+        return getattr(polars, _BINARY[path.suffix.lower()])(path)
     except (OSError, polars.exceptions.PolarsError) as error:
         raise InvalidValue(
             "read_table",

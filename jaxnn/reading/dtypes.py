@@ -1,0 +1,188 @@
+"""The type of a column of text: numbers, booleans or dates if all of its values are, else text.
+
+A number has one reading, or is refused: `1,234` is 1.234 in Bonn and 1234 in Boston.
+"""
+
+import re
+import warnings
+from collections.abc import Mapping
+
+from jaxnn.checks import Caution, InvalidValue
+from jaxnn.typing import Any
+
+_DATES = (
+    (r"\d{4}-\d{2}-\d{2}", "Date", "%Y-%m-%d"),
+    (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}", "Datetime", "%Y-%m-%d %H:%M"),
+    (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?Z?", "Datetime", "%Y-%m-%d %H:%M:%S%.f"),
+)
+_GROUPED = r"^[+-]?\d{1,3}([.,]\d{3})+([.,]\d+)?$"  # 1,234 or 1.234.567,89
+_DECIMAL_COMMA = r"^[+-]?\d+(,\d+)?$"
+_WHOLE = r"^[+-]?\d+$"
+# Of text that is a number but for the marks.
+_MARKED = {
+    ",": r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$",
+    ".": r"^[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?([eE][+-]?\d+)?$",
+}
+_SAMPLE, _NEARLY = 1000, 0.9
+
+
+def typed(
+    polars: Any,
+    column: Any,
+    dates: Mapping[str, str],
+    *,
+    decimal: str | None = None,
+    comma: bool = False,
+) -> Any:
+    """Returns a column of text as numbers, booleans or dates if all its values are such.
+
+    Args:
+      polars: the module.
+      column: of any type; what is not text stays as it is.
+      dates: formats of dates by the name of a column.
+      decimal: the decimal mark, `None` to detect it.
+      comma: whether a comma may be a decimal mark where none is named.
+
+    Raises:
+      InvalidValue: if a date is not of its format, or numbers could be read in two ways.
+    """
+    if column.dtype != polars.String:
+        return column
+    if column.name in dates:
+        return _dated(polars, column, dates[column.name])
+    plain = column.str.strip_chars()
+    values = plain.drop_nulls()
+    first = values.first() if len(values) else ""
+    numbers = _numbers(polars, plain, values, first, decimal, comma)
+    if numbers is not None:
+        return numbers
+    if first.lower() in ("true", "false"):
+        words = plain.str.to_lowercase()
+        if words.drop_nulls().is_in(["true", "false"]).all():
+            return words == "true"
+    for pattern, kind, form in _DATES:
+        if re.fullmatch(pattern, first):
+            stamps = plain.str.replace("T", " ", literal=True).str.strip_suffix("Z")
+            read = stamps.str.strptime(getattr(polars, kind), form, strict=False)
+            if read.null_count() == column.null_count():
+                return read
+    _caution_of_nearly_numbers(polars, values)
+    return column
+
+
+def _numbers(
+    polars: Any, plain: Any, values: Any, first: str, decimal: str | None, comma: bool
+) -> Any:
+    """Returns the numbers of a column, or nothing if it has other values."""
+    # What the first value cannot be, the others need not be tried for.
+    if decimal != ",":
+        for kind, read in ((polars.Int64, int), (polars.Float64, float)):
+            if _is(first, read):
+                numbers = plain.cast(kind, strict=False)
+                if numbers.null_count() == plain.null_count():
+                    # Whole numbers of more than 64 bits are names.
+                    too_long = kind == polars.Float64 and values.str.contains(_WHOLE).all()
+                    return None if too_long else numbers
+    if not re.fullmatch(r"[+-]?\d[\d.,]*([eE][+-]?\d+)?", first):
+        return None
+    if decimal is not None:
+        if not values.str.contains(_MARKED[decimal]).all():
+            return None
+        other = "," if decimal == "." else "."
+        marked = plain.str.replace_all(other, "", literal=True)
+        marked = marked.str.replace(decimal, ".", literal=True)
+        whole = not values.str.contains(f"[{decimal}eE]").any()
+        numbers = marked.cast(polars.Int64 if whole else polars.Float64, strict=False)
+        return numbers if numbers.null_count() == plain.null_count() else None
+    with_mark = values.filter(values.str.contains(r"[.,]"))
+    if len(with_mark) and with_mark.str.contains(_GROUPED).all():
+        if values.str.contains(rf"{_GROUPED}|{_WHOLE}").all():
+            raise _two_readings(plain.name, with_mark[0])
+    if comma and values.str.contains(_DECIMAL_COMMA).all():
+        return plain.str.replace(",", ".", literal=True).cast(polars.Float64)
+    return None
+
+
+def _is(text: str, kind: Any) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_number(text: str) -> bool:
+    """Returns whether text is a number."""
+    return _is(text, float)
+
+
+def _two_readings(name: str, value: str) -> InvalidValue:
+    return InvalidValue(
+        "read_table",
+        f"the numbers in column {name!r} can be read in two ways",
+        got=f"{value!r}, and no other value tells",
+        expected="numbers such as 1234 or 1234.5, or the mark before their decimals",
+        fix=f"Name it: decimal='.' or decimal=','; or text=[{name!r}] if they are names",
+    )
+
+
+def check_one_mark(polars: Any, before: Any, after: Any) -> None:
+    """Raises `InvalidValue` if decimal commas were detected beside decimal points.
+
+    Args:
+      polars: the module.
+      before: the table as polars reads it.
+      after: the same with the types of `typed`.
+    """
+
+    def marked(mark: str) -> list[str]:
+        texts = [x for x in before if x.dtype == polars.String and after[x.name].dtype.is_float()]
+        return [x.name for x in texts if x.str.contains(mark, literal=True).any()]
+
+    commas = marked(",")
+    points = [x.name for x in before if x.dtype.is_float()] + marked(".")
+    if commas and points:
+        comma, point = (before[name].drop_nulls()[0] for name in (commas[0], points[0]))
+        raise InvalidValue(
+            "read_table",
+            f"column {commas[0]!r} has decimal commas, and column {points[0]!r} decimal points",
+            got=f"such as {comma} and {point}",
+            expected="one decimal mark in a file",
+            fix=f"Name it, decimal=','; or text=[{points[0]!r}] if those are no numbers",
+        )
+
+
+def _dated(polars: Any, column: Any, form: str) -> Any:
+    times = any(part in form for part in ("%H", "%I", "%T", "%R"))
+    values = column.str.strptime(polars.Datetime if times else polars.Date, form, strict=False)
+    wrong = values.is_null() & column.is_not_null()
+    if wrong.any():
+        raise InvalidValue(
+            "read_table",
+            f"column {column.name!r} holds a value that is not a date of that format",
+            got=f"{column.filter(wrong)[0]!r} with dates={{{column.name!r}: {form!r}}}",
+            expected="dates as the format says",
+            fix="Correct the format, or the values",
+        )
+    return values
+
+
+def _caution_of_nearly_numbers(polars: Any, values: Any) -> None:
+    """Warns of a column that a few values keep from being numbers: it is text, and seldom meant."""
+
+    def share(some: Any) -> Any:
+        return some.cast(polars.Float64, strict=False).is_not_null()
+
+    if not len(values) or share(values.head(_SAMPLE)).mean() < _NEARLY:
+        return
+    numeric = share(values)
+    others = values.filter(~numeric)
+    if len(others) and numeric.mean() >= _NEARLY:
+        names = others.unique(maintain_order=True).to_list()
+        shown = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+        text = (
+            f"read_table: column {values.name!r} is text, because of {len(others):,} of"
+            f" {len(values):,} values: {shown}. If they stand for missing numbers, pass"
+            f" missing=['', 'NA', {names[0]!r}]; if it is meant as text, text=[{values.name!r}]"
+        )
+        warnings.warn(text, Caution, stacklevel=2)

@@ -1,0 +1,227 @@
+"""Tables in text files: the delimiter, the header, and rows of one length.
+
+Types are read, never guessed from a part: a column is numbers, booleans or dates (`2026-11-28`,
+with or without a time) if all of its values are, and text otherwise.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from jaxnn.checks import InvalidValue, choice
+from jaxnn.reading.dtypes import check_one_mark, is_number, typed
+from jaxnn.reading.options import Reading
+from jaxnn.typing import Any
+
+DELIMITERS = (",", ";", "\t", "|")
+_HEAD, _CHUNK, _ROWS = 1 << 16, 1 << 18, 10_000
+
+
+def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
+    """Returns the table of a text file, and how it was read: with the delimiter and the names.
+
+    Raises:
+      InvalidValue: if it cannot be read so.
+    """
+    content = _content(path, reading)
+    lines = _first_lines(path, content, reading)
+    cut = _delimiter(lines) if reading.delimiter is None else reading.delimiter
+    names = [name.strip() for name in next(csv.reader(lines, delimiter=cut))]
+    if reading.header:
+        _check_header(path, names)
+    else:
+        numbered = [f"column_{number}" for number in range(1, len(names) + 1)]
+        names = list(reading.names) or numbered
+    dates = dict(reading.dates)
+    for name in (*reading.text, *dates):
+        choice("read_table", "a column of the file", name, names)
+    options = {
+        "separator": cut,
+        "has_header": reading.header,
+        "new_columns": names,
+        "null_values": list(reading.missing),
+    }
+    strings = dict.fromkeys((*reading.text, *dates), polars.String)
+    inferred = {"infer_schema_length": _ROWS, "schema_overrides": strings}
+    if reading.decimal == ",":  # polars would take 1.234 for a number below 2
+        inferred = {"infer_schema": False}
+    try:
+        try:
+            table = polars.read_csv(content, **inferred, **options)
+        except polars.exceptions.ComputeError:  # a later row is of another type: read all as text
+            table = polars.read_csv(content, infer_schema=False, **options)
+    except (OSError, UnicodeError, polars.exceptions.PolarsError) as error:
+        _check_lengths(path, content, cut, len(names))
+        raise _unreadable(path, error, reading) from None
+    table = table.rename(dict(zip(table.columns, names)))
+    empty = table.select(polars.all_horizontal(polars.all().is_null())).to_series()
+    if _blank_lines(path, content, cut, table, reading, int(empty.sum())):
+        table = table.filter(~empty)
+    if not table.height:
+        raise _empty(path, "no row below the header")
+    marks = {"decimal": reading.decimal, "comma": cut != ","}
+    columns = [
+        column if column.name in reading.text else typed(polars, column, dates, **marks)
+        for column in table
+    ]
+    whole = polars.DataFrame(columns)
+    if reading.decimal is None and cut != ",":
+        check_one_mark(polars, table, whole)
+    if reading.delimiter is None:
+        named = {"\t": "tab"}.get(cut, repr(cut))
+        words = f"{path.name}: {table.height:,} rows of {len(names)} columns, delimiter {named}"
+        print(words, file=sys.stderr)  # an answer of a command may go to the other stream
+    return whole, replace(reading, delimiter=cut, names=tuple(names))
+
+
+def first_fields(path: Path, reading: Reading) -> dict[str, list[str]]:
+    """Returns the fields of the first line by delimiter: that of the reading, and the detected."""
+    lines = _first_lines(path, _content(path, reading), reading)
+    cuts = [reading.delimiter] if reading.delimiter else []
+    return {
+        cut: [name.strip() for name in next(csv.reader(lines, delimiter=cut))]
+        for cut in (*cuts, _delimiter(lines))
+    }
+
+
+def _content(path: Path, reading: Reading) -> Path | bytes:
+    """Returns the path of a file in UTF-8, or the content of any other in UTF-8."""
+    if reading.is_utf_8 and path.suffix.lower() != ".gz":
+        return path
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            content = file.read()
+        return content if reading.is_utf_8 else content.decode(reading.encoding).encode()
+    except (OSError, EOFError, UnicodeError, LookupError) as error:
+        raise _unreadable(path, error, reading) from None
+
+
+def _opened(content: Path | bytes) -> Any:
+    return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+
+
+def _first_lines(path: Path, content: Path | bytes, reading: Reading) -> list[str]:
+    try:
+        with _opened(content) as file:
+            start = file.read(_HEAD)
+        if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise _unreadable(path, "its first bytes are those of UTF-16", reading, "utf-16")
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)  # it may end in a letter
+    except (OSError, UnicodeError) as error:
+        raise _unreadable(path, error, reading) from None
+    whole = text.splitlines(keepends=True)
+    whole = [line for line in (whole[:-1] if len(start) == _HEAD else whole) if line.strip()]
+    if not whole:
+        raise _empty(path, "no line with text")
+    return whole[:1000]
+
+
+def _delimiter(lines: list[str]) -> str:
+    """Returns what cuts the lines into equally many fields, the most fields of all candidates."""
+    counts = {}
+    for cut in DELIMITERS:
+        rows = [len(row) for row in csv.reader(lines, delimiter=cut) if row]
+        # The first row decides, and a later one may be wrong: then it is refused by its number.
+        same = sum(length == rows[0] for length in rows) / len(rows)
+        counts[cut] = (same, rows[0]) if rows[0] > 1 else (0.0, 1)
+    best = max(counts, key=lambda cut: (counts[cut][0] > 0.9, counts[cut][1] * counts[cut][0]))
+    return best if counts[best][1] > 1 else ","
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    if all(map(is_number, names)):
+        raise InvalidValue(
+            "read_table",
+            f"the header of {path.name} is all numbers",
+            got=", ".join(names[:6]) + (", ..." if len(names) > 6 else ""),
+            expected="names of columns in the first line",
+            fix="Read a file without a header by header=None, or add a line of names",
+        )
+    check_names(names)
+
+
+def check_names(names: list[str]) -> None:
+    """Raises `InvalidValue` unless every column has a name of its own."""
+    if len(set(names)) < len(names) or "" in names:
+        raise InvalidValue(
+            "read_table",
+            "columns do not have names of their own",
+            got="columns " + ", ".join(map(repr, names)),
+            expected="every column with a name, each name once",
+            fix="Rename them, or read a file without a header by header=None",
+        )
+
+
+def _blank_lines(
+    path: Path, content: Path | bytes, cut: str, table: Any, reading: Reading, empty: int
+) -> bool:
+    """Returns whether the empty rows are blank lines.
+
+    Raises if a row has fewer fields than the others: polars would take them for missing.
+    """
+    between = table.width - 1
+    if not between:
+        return False
+    lacking = (table.height + reading.header) * between - _count(content, cut)
+    if lacking % between == 0 and 0 <= lacking // between <= empty:
+        return lacking // between == empty
+    _check_lengths(path, content, cut, table.width)
+    raise _unreadable(path, "its rows differ in length", reading)
+
+
+def _check_lengths(path: Path, content: Path | bytes, cut: str, width: int) -> None:
+    """Raises `InvalidValue` if a row has another number of fields than the first."""
+    with _opened(content) as file:
+        reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", "replace", ""), delimiter=cut)
+        wrong = ((reader.line_num, len(row)) for row in reader if row and len(row) != width)
+        number, fields = next(wrong, (0, 0))
+    if number:
+        raise InvalidValue(
+            "read_table",
+            f"row {number} of {path.name} has the wrong length",
+            got=f"{fields} fields",
+            expected=f"{width}, as in the first row",
+            fix="Correct that row, or name the delimiter: delimiter=';'",
+        )
+
+
+def _count(content: Path | bytes, cut: str) -> int:
+    """Returns how many delimiters a file has outside of quotes."""
+    total, quoted = 0, np.uint8(0)
+    with _opened(content) as file:
+        while len(chunk := np.frombuffer(file.read(_CHUNK), np.uint8)):
+            here = chunk == ord(cut)
+            if quoted or (chunk == ord('"')).any():
+                inside = np.bitwise_xor.accumulate((chunk == ord('"')).view(np.uint8)) ^ quoted
+                here &= inside == 0
+                quoted = inside[-1]
+            total += int(np.count_nonzero(here))
+    return total
+
+
+def _empty(path: Path, why: str) -> InvalidValue:
+    return InvalidValue(
+        "read_table",
+        f"{path.name} is empty",
+        got=why,
+        expected="a row at least below the names of the columns",
+        fix="Correct the path, or write the file again",
+    )
+
+
+def _unreadable(
+    path: Path, error: Any, reading: Reading, encoding: str = "latin-1"
+) -> InvalidValue:
+    return InvalidValue(
+        "read_table",
+        f"{path.name} cannot be read",
+        got=f"{path} ({(str(error).splitlines() or [''])[0]})",
+        expected=f"a text file in {reading.encoding} with a row in each line",
+        fix=f"Correct the path or the file, or name its encoding: encoding={encoding!r}",
+    )
