@@ -29,6 +29,7 @@ from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.markup import element
+from jaxnn.scale.devices import devices_of
 from jaxnn.scale.layout import Layout, on_device
 from jaxnn.scale.memory import available, needed
 from jaxnn.streams._stream import Stream, sample
@@ -196,7 +197,7 @@ class Training:
     def devices(self) -> tuple[Any, ...]:
         """The devices that train."""
         placement = self.layout.placement
-        return placement.devices if placement else self.layout.devices or (jax.devices()[0],)
+        return placement.devices if placement else self.layout.devices or devices_of(self.data)
 
     @property
     def _can_stop(self) -> bool:

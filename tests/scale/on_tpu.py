@@ -1,0 +1,133 @@
+"""Compiles programs for TPUs that are not here: `python -m tests.scale.on_tpu CASE`, by libtpu.
+
+It prints a line of JSON for each program: the bytes of a device that its arguments and its
+temporary arrays take, the bytes that it moves, and the seconds that compiling took. What does not
+fit into the memory of the chip is an error of the compiler. Nothing runs.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes may compile
+    "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0",  # in seconds, to somewhat larger programs
+}
+if __name__ == "__main__":
+    os.environ.update(ENVIRONMENT)
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+from jax.experimental import topologies  # noqa: E402
+from jax.sharding import SingleDeviceSharding  # noqa: E402
+
+import jaxnn  # noqa: E402
+from jaxnn.driver.chunks import Training  # noqa: E402
+from jaxnn.loop._advance import looped  # noqa: E402
+from jaxnn.loop._run import best_form  # noqa: E402
+
+
+def chip(name: str = "v5e") -> Any:
+    """Returns a device of a TPU with one chip."""
+    one = {"chips_per_host_bounds": (1, 1, 1)}
+    return topologies.get_topology_desc(f"{name}:1x1", platform="tpu", **one).devices[0]
+
+
+def placed(tree: Any, sharding: Any) -> Any:
+    """Returns the shapes of arrays, as arrays that are placed so."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def compiled(lowered: Any) -> dict[str, Any]:
+    """Compiles a lowered program, and returns its figures."""
+    began = time.perf_counter()
+    program = lowered.compile()
+    memory, cost = program.memory_analysis(), program.cost_analysis()
+    return {
+        "arguments": memory.argument_size_in_bytes,
+        "temporary": memory.temp_size_in_bytes,
+        "moved": round(cost["bytes accessed"]),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def loop_of(training: Training, device: Any) -> Any:
+    """Lowers the program that trains, all members side by side, for a device."""
+    assert best_form(training.program, device.platform) == "looped"
+    members = training.layout.members
+    trial = training.shapes(members) if members else jax.eval_shape(training.whole)
+    trial, data = placed((trial, training.data), SingleDeviceSharding(device))
+    arguments = trial.state, trial.window, data.shuffled(trial.order), trial.status, np.int32(0)
+    return looped.lower(training.learner, members, *arguments)
+
+
+# --- Experiments -------------------------------------------------------------------------------
+
+
+def trainings(name: str, **changes: Any) -> list[Training]:
+    """Returns what an experiment would train, up to where it reads a result."""
+    planned: dict[str, Training] = {}
+
+    def fit(learner, data, *, out=None, quiet=False, saving=None, not_finite="stop", **options):
+        training = jaxnn.train(learner, data, **options)
+        planned.setdefault(str(training.program), training)
+        state = training.trials().state if training.layout.members is None else None
+        return SimpleNamespace(
+            state=state, best=state, result={}, out=None, members=training.layout.members
+        )
+
+    module = import_module(f"experiments.{name}")
+    config = replace(module.Config(), **changes)
+    jaxnn.fit = fit
+    with tempfile.TemporaryDirectory() as out, redirect_stdout(sys.stderr):
+        try:
+            module.main(config, jaxnn.Directory(Path(out) / "run", name, config))
+        except Exception:  # it reads a result, and there is none
+            if not planned:
+                raise
+    return [*planned.values()]
+
+
+def experiment(name: str, **changes: Any) -> Iterator[dict[str, Any]]:
+    """Compiles an experiment for one chip."""
+    for training in trainings(name, **changes):
+        yield compiled(loop_of(training, chip()))
+
+
+# --- Parts -------------------------------------------------------------------------------------
+
+
+def max_pool() -> Iterator[dict[str, Any]]:
+    """Compiles the gradient of pooling in the first block of a convolutional network."""
+    images = jax.ShapeDtypeStruct((128, 28, 28, 32), jnp.float32)
+    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(jaxnn.max_pool(2).apply({}, {}, x)[0])))
+    images = placed(images, SingleDeviceSharding(chip()))
+    yield compiled(jax.jit(gradient).lower(images))
+
+
+CASES = {
+    "max_pool": max_pool,
+    "mnist_convnet": partial(experiment, "mnist", model="convnet"),
+    "mnist_resnet": partial(experiment, "mnist", model="resnet"),
+    "char_gpt_gpu": partial(experiment, "char_gpt", preset="gpu"),
+}
+
+if __name__ == "__main__":
+    case = sys.argv[1]
+    for figures in CASES[case]() if case in CASES else experiment(case):
+        print(json.dumps({"case": case} | figures), flush=True)
