@@ -286,7 +286,7 @@ class Training:
         return replace(placed, parts=parts), tokens
 
     def _reported(
-        self, placed: Placed, evaluations: list[dict[str, Resident]], step: int
+        self, placed: Placed, evaluations: list[dict[str, Any]], step: int
     ) -> tuple[Placed, dict[str, Any]]:
         """Evaluates what is due, and returns the metrics of a report too."""
         before = (step - 1) // self.every * self.every
