@@ -22,15 +22,16 @@ from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
 from jaxnn.data.protocol import Data
 from jaxnn.driver.feeding import Whole, evaluate_streams, feeding, first_batches, traced
-from jaxnn.driver.placement import Placed, Progress, restored, spread
+from jaxnn.driver.placement import Placed, Progress, laid_out, shapes_on
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.markup import element
+from jaxnn.scale import processes
 from jaxnn.scale.devices import devices_of
-from jaxnn.scale.layout import Layout, on_device
+from jaxnn.scale.layout import Layout
 from jaxnn.scale.memory import available, needed
 from jaxnn.streams._stream import Stream, sample
 from jaxnn.typing import Any, Callable
@@ -103,22 +104,18 @@ class Training:
         hparams = jax.tree.map(jnp.asarray, self.hparams)
         return display.block(element("div", words), display.learner(self.learner.parts, hparams))
 
-    def start(self, trial: Trial | None = None, step: int = 0) -> Progress:
+    def start(
+        self, trial: Trial | None = None, step: int = 0, *, consume: bool = False
+    ) -> Progress:
         """Returns where the run begins, or where it resumes from a saved trial.
 
         Args:
           trial: as `Progress.trial` gives it, on any device or on the host.
           step: at which it was saved.
+          consume: whether arrays of the trial may be used up, where they lie on the mesh already.
         """
         layout = self._fitted()
-        parts = [
-            self.trials(slots) if trial is None else restored(trial, slots, layout.members)
-            for slots, _ in layout.places
-        ]
-        if layout.placement is None:
-            parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
-        else:
-            parts = [spread(layout.placement, part) for part in parts]
+        parts = laid_out(layout, self.trials, trial, consume=consume)
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
         placed = placed.rebalanced(np.arange(layout.slots) < count)
@@ -180,6 +177,7 @@ class Training:
                 elif now - waited > CHUNK_SECONDS:
                     length = max(1, length // 2)
                 waited = now
+                length = processes.agree("length", partial(int, length))
             # The status is read after the next chunk is dispatched, like all that the host reads.
             # A chunk under way when the last run stopped did nothing, and reports nothing.
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
@@ -217,6 +215,10 @@ class Training:
     def whole(self) -> Trial:
         """Returns the trial at the beginning, or those of all members, in their order."""
         return self.trials(self.layout.numbers)
+
+    def whole_shapes(self) -> Trial:
+        """Returns the shapes and dtypes of `whole`, with shardings if the run is on a mesh."""
+        return shapes_on(self.layout.placement, jax.eval_shape(self.whole))
 
     def lowered(self) -> Any:
         """Returns the program that trains a single run, to be compiled; training then finds it."""

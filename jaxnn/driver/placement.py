@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
-from jaxnn.scale.layout import Layout, rows
+from jaxnn.scale.layout import Layout, on_device, rows
 from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Callable
 
@@ -85,7 +85,27 @@ class Progress:
         return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
 
 
-def restored(trial: Trial, slots: Any, members: int | None) -> Trial:
+def laid_out(
+    layout: Layout, begin: Callable[..., Trial], saved: Trial | None, *, consume: bool
+) -> list[Trial]:
+    """Returns the trials that a run begins with, or resumes with, a part on each device.
+
+    Args:
+      layout: where they are to be.
+      begin: returns those at the beginning, given the slots of a part, or of a single run.
+      saved: those to resume with, on any device or the host, if any.
+      consume: whether arrays of these may be used up, instead of copies.
+    """
+    if layout.placement is not None:
+        there = _spread(layout.placement, begin() if saved is None else saved)
+        return [there if saved is None or consume else _copies(there)]
+    return [
+        on_device(begin(slots) if saved is None else _restored(saved, slots, layout.members), to)
+        for slots, to in layout.places
+    ]
+
+
+def _restored(trial: Trial, slots: Any, members: int | None) -> Trial:
     """Returns copies of the saved trials of these slots; those past the last member are empty."""
     if members is None:
         return jax.tree.map(jnp.array, trial)
@@ -106,12 +126,24 @@ def trial_shardings(placement: Placement, trial: Trial) -> Trial:
     return whole._replace(state=state, best=best)
 
 
-def spread(placement: Placement, trial: Trial) -> Trial:
-    """Returns copies of a trial's arrays on a mesh."""
-    shardings = trial_shardings(placement, trial)
+def shapes_on(placement: Placement | None, trial: Trial) -> Trial:
+    """Returns the shapes of a trial with their shardings, if it lies on a mesh."""
+    if placement is None:
+        return trial
     return jax.tree.map(
-        lambda x, place: jax.device_put(x, place, may_alias=False), trial, shardings
-    )
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        trial, trial_shardings(placement, trial),
+    )  # fmt: skip
+
+
+def _spread(placement: Placement, trial: Trial) -> Trial:
+    """Returns a trial's arrays on a mesh."""
+    return jax.tree.map(on_device, trial, trial_shardings(placement, trial))
+
+
+@jax.jit
+def _copies(tree):
+    return jax.tree.map(jnp.copy, tree)
 
 
 @jax.jit

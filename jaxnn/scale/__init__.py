@@ -7,6 +7,7 @@ the line that a user writes.
 
 from jaxnn.scale._mesh import mesh
 from jaxnn.scale._shard import shard
+from jaxnn.scale._start import start
 from jaxnn.scale.rules import Rules, fsdp, largest, replicated, split
 
-__all__ = ["Rules", "fsdp", "largest", "mesh", "replicated", "shard", "split"]
+__all__ = ["Rules", "fsdp", "largest", "mesh", "replicated", "shard", "split", "start"]

@@ -14,7 +14,7 @@ from functools import partial
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Int
@@ -132,9 +132,22 @@ def _taken(tree, source, sharding):
 
 
 def on_device(tree: Any, device: Any) -> Any:
-    """Returns the tree on a device, or where it is if that is `None`."""
+    """Returns the tree on a device or with a sharding, or where it is if that is `None`."""
     # Leaf by leaf: as a whole, jax 0.7.2 makes trees of placeholders too, which checks refuse.
-    return jax.tree.map(lambda x: jax.device_put(x, device), tree)
+    return jax.tree.map(lambda x: _put(x, device), tree)
+
+
+def _put(array: Any, device: Any) -> Any:
+    if not isinstance(device, Sharding) or device.is_fully_addressable:
+        return jax.device_put(array, device)
+    # Every process has the array, and puts what falls to its devices there, without a message.
+    if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(device, array.ndim):
+        return array
+    if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(array), device)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, device, lambda index: np.array(whole[index]))
 
 
 def rows(tree: Any, index: Any) -> Any:
