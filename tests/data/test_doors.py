@@ -121,7 +121,9 @@ def test_labels_and_trees_that_are_not_finite_are_refused(door):
     images = np.zeros((3, 2, 2), np.float32)
     images[2, 1, 0] = np.nan
     words = r"inputs/image has numbers.*Got nan at \[2, 1, 0\], 1 of them in 1 of 3 examples;.*"
-    with pytest.raises(InvalidValue, match=words + r"numpy.isfinite\(inputs/image\).all\(\(1, 2\)\)"):
+    with pytest.raises(
+        InvalidValue, match=words + r"numpy.isfinite\(inputs/image\).all\(\(1, 2\)\)"
+    ):
         FIELDS[door]({"inputs": {"image": images}})
     with pytest.raises(InvalidValue, match=r"labels has.*numpy.isfinite\(labels\), or fill"):
         FIELDS[door]({"inputs": np.ones((3, 2)), "labels": [0.5, np.nan, 1.0]})
