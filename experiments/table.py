@@ -21,6 +21,7 @@ from jaxnn.checks import InvalidValue, choice
 from jaxnn.formatting import count
 from jaxnn.reading._read_table import import_polars
 from jaxnn.reading.options import MISSING
+from jaxnn.tables import Category
 
 LEAST = 3  # rows of a class: of fewer, none may be left to train on
 
@@ -88,7 +89,7 @@ def parts(config: Config, table):
     return train, validation, test
 
 
-def check_counts(label: jaxnn.tables.Category) -> None:
+def check_counts(label: Category) -> None:
     """Raises `InvalidValue` if a class has too few rows to be in each of the three parts."""
     rare = [f"{name} ({n})" for name, n in zip(label.labels, label.counts) if n < LEAST]
     if rare:
