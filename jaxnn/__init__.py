@@ -4,7 +4,19 @@ Three nouns, and functions from one to the same: a `Network` is how inputs becom
 `Objective` what a good output is, a `Learner` how parameters change. `train` and `fit` run them.
 """
 
-from jaxnn import data, layers, learning, metrics, models, objectives, pictures, search, transforms
+from jaxnn import (
+    data,
+    layers,
+    learning,
+    metrics,
+    models,
+    objectives,
+    pictures,
+    pretrained,
+    scale,
+    search,
+    transforms,
+)
 from jaxnn.caching import compile_cache
 from jaxnn.checks import Caution, Invalid, InvalidType, InvalidValue
 from jaxnn.data import (
@@ -156,6 +168,7 @@ __all__ = [
     "pictures",
     "population",
     "predict",
+    "pretrained",
     "read_table",
     "regression",
     "remat",
@@ -165,6 +178,7 @@ __all__ = [
     "resnet",
     "rnn",
     "run",
+    "scale",
     "scale_loss",
     "search",
     "serial",

@@ -6,10 +6,11 @@ renaming or decaying them, rules say with which:
 
     {"layers/*/bias": "no decay", "layers": "decay", "*": "frozen"}
 
-A pattern is a name in which `*` stands for any characters, also for `/` and for none. It matches
-the leaf of that name, or the node of that name with all leaves under it, as `layers` does. Each
-rule must decide about some leaf: one that matches nothing, or nothing that earlier rules have left,
-is a mistake.
+A pattern is a name in which `*` stands for any characters, also for `/` and for none, and `{n}` for
+a whole number, `{n+1}` for one more than `n`: with `block_{n+1}` on one side of a renaming and
+`layers.{n}` on the other, blocks are numbered anew. A pattern matches the leaf of that name, or the
+node of that name with all leaves under it, as `layers` does. Each rule must decide about some leaf:
+one that matches nothing, or nothing that earlier rules have left, is a mistake.
 
 >>> tree = {"layers": [{"weight": 1.0, "bias": 2.0}], "head": {"weight": 3.0}}
 >>> named_leaves(tree)
@@ -19,6 +20,7 @@ is a mistake.
 """
 
 import difflib
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +32,8 @@ import optax
 from jaxnn.checks import InvalidType, InvalidValue, kind
 from jaxnn.typing import Any, Callable
 
+_NUMBER = re.compile(r"\{([a-z])([+-]\d+)?\}")  # `{n}`, `{n+1}`
+
 
 class Match(NamedTuple):
     """What the rules say of a name: the first pattern that matches, and what the rule gives it."""
@@ -38,6 +42,7 @@ class Match(NamedTuple):
     value: Any
     captured: tuple[str, ...]  # what each `*` of the pattern stands for
     under: str  # the rest of the name, "/weight", if the pattern matches a node above the leaf
+    numbers: Mapping[str, int] = {}  # what `{n}` stands for, by its letter
 
     def fill(self, where: str, template: str) -> str:
         """Returns the template with what was captured instead of its `*`, and what is under it.
@@ -49,6 +54,7 @@ class Match(NamedTuple):
           >>> Match("body/*", "layers/*", ("0",), "/weight").fill("rename", "layers/*")
           'layers/0/weight'
         """
+        template = _NUMBER.sub(self._number, template)
         pieces = template.split("*")
         captured = self.captured if len(pieces) > 1 else ()
         if len(pieces) != len(captured) + 1:
@@ -61,6 +67,43 @@ class Match(NamedTuple):
             )
         filled = itertools.zip_longest(pieces, captured, fillvalue="")
         return "".join(itertools.chain(*filled)) + self.under
+
+    def _number(self, hole: re.Match[str]) -> str:
+        letter, offset = hole[1], int(hole[2] or 0)
+        return str(self.numbers[letter] + offset) if letter in self.numbers else hole[0]
+
+
+def match_name(pattern: str, name: str, *, nodes: bool = True) -> Match | None:
+    """Returns how a pattern matches a name, or with `nodes` a node above it; `None` if it does not.
+
+    Example:
+      >>> match_name("layers.{n}.w", "layers.3.w").fill("rename", "block_{n+1}/weight")
+      'block_4/weight'
+    """
+    expression, offsets = _compiled(pattern, nodes)
+    hit = expression.fullmatch(name)
+    if hit is None:
+        return None
+    numbers = {letter: int(hit[letter]) - offset for letter, offset in offsets.items()}
+    *captured, under = (hit[i] for i in range(1, expression.groups + 1) if i not in _named(hit))
+    return Match(pattern, None, tuple(captured), under, numbers)
+
+
+def _named(hit: re.Match[str]) -> set[int]:
+    return {*hit.re.groupindex.values()}
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(pattern: str, nodes: bool) -> tuple[re.Pattern[str], dict[str, int]]:
+    """Returns a pattern as a regular expression, and what is added to the number of each letter."""
+    offsets = {letter: int(offset or 0) for letter, offset in _NUMBER.findall(pattern)}
+    pieces = []
+    for piece in re.split(r"(\*|\{[a-z](?:[+-]\d+)?\})", pattern):
+        hole = _NUMBER.fullmatch(piece)
+        seen = hole is not None and f"(?P<{hole[1]}>" in "".join(pieces)
+        number = hole and (f"(?P={hole[1]})" if seen else f"(?P<{hole[1]}>0|[1-9][0-9]*)")
+        pieces.append("(.*)" if piece == "*" else number or re.escape(piece))
+    return re.compile("".join(pieces) + ("(|/.*)" if nodes else "()"), re.DOTALL), offsets
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -104,7 +147,11 @@ def pairs_of(where: str, rules: Any) -> list[tuple[str, Any]]:
 
 
 def matched(
-    where: str, rules: Mapping[str, Any] | Sequence[tuple[str, Any]], names: Iterable[str]
+    where: str,
+    rules: Mapping[str, Any] | Sequence[tuple[str, Any]],
+    names: Iterable[str],
+    *,
+    strict: bool = True,
 ) -> dict[str, Match]:
     """Returns what the rules say of each name, in the order of the rules; nothing of some.
 
@@ -112,6 +159,7 @@ def matched(
       where: what the rules are for, the name at the head of an error.
       rules: `{pattern: value}`, or pairs `(pattern, value)`; of those that match, the first counts.
       names: of the leaves, as `named_leaves` gives them.
+      strict: whether a rule that decides about no leaf is a mistake.
 
     Raises:
       InvalidType: if the rules are something else.
@@ -119,13 +167,11 @@ def matched(
     """
     names, matches = list(names), {}
     for pattern, value in pairs_of(where, rules):
-        hits = _hits(where, pattern, names)
+        hits = _hits(where, pattern, names, strict=strict)
         fresh = {
-            name: Match(pattern, value, tuple(captured), under)
-            for name, (*captured, under) in hits.items()
-            if name not in matches
+            name: hit._replace(value=value) for name, hit in hits.items() if name not in matches
         }
-        if not fresh:
+        if strict and not fresh:
             earlier = list(dict.fromkeys(repr(matches[name].pattern) for name in hits))
             raise InvalidValue(
                 where,
@@ -232,13 +278,12 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def _hits(
-    where: str, pattern: str, names: list[str], *, nodes: bool = True
-) -> dict[str, tuple[str, ...]]:
-    """Returns what each `*` stands for in the names that match, and the rest under a node."""
-    rest = "(|/.*)" if nodes else "()"
-    expression = re.compile("(.*)".join(map(re.escape, pattern.split("*"))) + rest, re.DOTALL)
-    hits = {name: hit.groups() for name in names if (hit := expression.fullmatch(name))}
-    if not hits:
+    where: str, pattern: str, names: list[str], *, nodes: bool = True, strict: bool = True
+) -> dict[str, Match]:
+    """Returns how the pattern matches those of the names that it does."""
+    matches = ((name, match_name(pattern, name, nodes=nodes)) for name in names)
+    hits = {name: match for name, match in matches if match is not None}
+    if strict and not hits:
         near = nearest(pattern, names)
         raise InvalidValue(
             where,

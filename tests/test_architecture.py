@@ -43,6 +43,7 @@ ROOMS = [
     ("data",),
     ("tables",),
     ("scale",),
+    ("pretrained",),
     ("loop",),
     ("driver",),
     ("pictures",),
@@ -56,6 +57,8 @@ ROOMS = [
     ("search",),
     ("__main__",),
 ]
+CONFIGURE = ("jaxnn.caching", "jaxnn.scale._start")
+PRETRAINED = {"gguf", "huggingface_hub", "jinja2", "tokenizers", "torch", "transformers"}
 ALIASES = {"Duration", "STATUSES", "Select"}
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 
@@ -138,10 +141,11 @@ def test_nothing_is_promised_configured_or_pickled(module):
             if token.type == tokenize.COMMENT
         ]
     assert not [c for c in comments if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", c[0])]
-    # Only `compile_cache`, which says so, sets jax's configuration; experiments and tests may.
+    # Only `compile_cache` and `scale.start`, which are asked to, set jax's configuration;
+    # experiments and tests may.
     calls = [ast.unparse(n.func) for n in ast.walk(tree(path)) if isinstance(n, ast.Call)]
     configures = {call for call in calls if call.endswith("config.update")}
-    assert configures == ({"jax.config.update"} if module == "jaxnn.caching" else set())
+    assert configures == ({"jax.config.update"} if module in CONFIGURE else set())
     imported = {name.split(".")[0] for name, _ in imports(path)}
     assert not imported & {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 
@@ -150,11 +154,12 @@ def test_nothing_is_promised_configured_or_pickled(module):
 def test_what_is_heavy_is_imported_where_it_is_used(module):
     top = {name.split(".")[0] for name, _ in imports(MODULES[module], top_level_only=True)}
     heavy = {"flax", "rich", "tyro", "pooch", "orbax", "matplotlib", "pandas", "grain", "polars"}
-    assert not top & (heavy | {"tensorboard", "tensorboardX"})
+    assert not top & (heavy | {"tensorboard", "tensorboardX"} | PRETRAINED)
 
 
 def test_importing_jaxnn_loads_nothing_heavy():
     heavy = ["flax", "grain", "matplotlib", "orbax", "pandas", "polars", "pooch", "rich", "tyro"]
+    heavy += sorted(PRETRAINED)
     code = f"import json, sys, jaxnn; print(json.dumps([n for n in {heavy} if n in sys.modules]))"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

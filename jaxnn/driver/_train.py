@@ -17,12 +17,13 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxnn import metrics as measures
 from jaxnn.checks import Invalid, InvalidType, InvalidValue, kind
@@ -39,11 +40,14 @@ from jaxnn.driver.members import (
     laid_out,
     watched,
 )
+from jaxnn.driver.meshes import on_mesh
 from jaxnn.driver.trial import Select, Watch, prefix_names
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import evaluated
 from jaxnn.loop._run import best_form, initial, trace_step
 from jaxnn.metrics.metric import Better
+from jaxnn.scale.devices import devices_of
+from jaxnn.scale.placement import without_mesh
 from jaxnn.typing import Any, Array, Hparams, Key
 
 
@@ -59,6 +63,8 @@ def train(
     watch: Watch | str | None = None,
     select: Select | None = None,
     execution: Execution | None = None,
+    mesh: Mesh | None = None,
+    rules: Any = None,
 ) -> Training:
     """Checks everything, and returns a `Training` to iterate over: a `Progress` at every report.
 
@@ -84,6 +90,10 @@ def train(
       select: acts on a population after each evaluation, purely: `(key, trials) -> trials`, such as
         `successive_halving` and `population_based_training`.
       execution: the form of the steps, and where members train.
+      mesh: the devices that share the run, as `jaxnn.scale.mesh` arranges them; by default all
+        accelerators, if there are several and the batch divides.
+      rules: which parameters are split over the mesh, such as `jaxnn.scale.fsdp`; by default every
+        device has all of them (`replicated`). Rules alone ask for a mesh of all devices.
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used.
@@ -92,6 +102,7 @@ def train(
     evaluations = {name: part for name, part in evaluations.items() if part is not None}
     _check_kinds(learner, data, evaluations)
     members, given = counted(key, hparams or {})
+    learner = on_mesh(learner, data, members, mesh, rules)
     if data.batch_size > data.num_examples:
         raise InvalidValue(
             "train",
@@ -112,7 +123,9 @@ def train(
     batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), data)
     for hparams in extremes:
         learner.check(hparams, data.examples, state, batch)
-    program, (after, metrics) = trace_step(learner, state, data)
+    # What a run is does not depend on its mesh. Without one, a step is traced only once.
+    with without_mesh() if learner.placement else nullcontext():
+        program, (after, metrics) = trace_step(learner, state, data)
     _check_carry(state, after)
     _check_metrics("step", metrics)
     reported = prefix_names("train", metrics)
@@ -128,7 +141,9 @@ def train(
         name: _direction(name, metric) for name, metric in reported.items()
     }
     execution = execution or Execution()
-    form = execution.form or best_form(program)
+    placement = learner.placement
+    devices = placement.devices if placement else execution.devices or devices_of(data)
+    form = execution.form or best_form(program, devices[0].platform)
     training = Training(
         learner=learner,
         data=data,
@@ -145,7 +160,7 @@ def train(
         directions=directions,
         watch=watched(watch, directions),
         select=directed(select, directions),
-        layout=laid_out(members, execution, form),
+        layout=laid_out(members, execution, form, learner.placement),
         width=execution.width,
     )
     check_room(training)

@@ -15,6 +15,7 @@ from jaxnn.loop._run import Form
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.layout import Layout
 from jaxnn.scale.memory import available, size
+from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Hparams
 
 
@@ -110,7 +111,9 @@ class Execution:
             positive_integer("Execution", "width", self.width)
 
 
-def laid_out(members: int | None, execution: Execution, form: Form) -> Layout:
+def laid_out(
+    members: int | None, execution: Execution, form: Form, placement: Placement | None
+) -> Layout:
     """Returns where the members will be."""
     width, devices = execution.width, execution.devices
     if members is None:
@@ -122,7 +125,7 @@ def laid_out(members: int | None, execution: Execution, form: Form) -> Layout:
                 expected="neither of them, or a population",
                 fix="Pass keys or hyper-parameters with an axis of members: key=jaxnn.keys(seeds)",
             )
-        return Layout()
+        return Layout(placement=placement)
     chosen = tuple(devices if devices is not None else jax.local_devices())[:members]
     if not chosen:
         raise InvalidValue(

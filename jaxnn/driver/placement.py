@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
-from jaxnn.scale.layout import Layout, rows
+from jaxnn.scale.layout import Layout, on_device, rows
+from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Callable
 
 
@@ -44,13 +45,65 @@ class Placed:
         return replace(placed, busy=[np.flatnonzero(share) for share in shares])
 
 
-def restored(trial: Trial, slots: Any, members: int | None) -> Trial:
+def laid_out(
+    layout: Layout, begin: Callable[..., Trial], saved: Trial | None, *, consume: bool
+) -> list[Trial]:
+    """Returns the trials that a run begins with, or resumes with, a part on each device.
+
+    Args:
+      layout: where they are to be.
+      begin: returns those at the beginning, given the slots of a part, or of a single run.
+      saved: those to resume with, on any device or the host, if any.
+      consume: whether arrays of these may be used up, instead of copies.
+    """
+    if layout.placement is not None:
+        there = _spread(layout.placement, begin() if saved is None else saved)
+        return [there if saved is None or consume else _copies(there)]
+    return [
+        on_device(begin(slots) if saved is None else _restored(saved, slots, layout.members), to)
+        for slots, to in layout.places
+    ]
+
+
+def _restored(trial: Trial, slots: Any, members: int | None) -> Trial:
     """Returns copies of the saved trials of these slots; those past the last member are empty."""
     if members is None:
         return jax.tree.map(jnp.array, trial)
     part = rows(trial, np.minimum(slots, members - 1))
     status = np.where(slots < members, np.asarray(part.status), EMPTY).astype(np.int8)
     return part._replace(status=status, member=slots)
+
+
+def trial_shardings(placement: Placement, trial: Trial) -> Trial:
+    """Returns the sharding of each array of a trial on a mesh: states by the rules, all else whole.
+
+    Args:
+      placement: the mesh and the rules.
+      trial: of a single run, or its shapes.
+    """
+    state, whole = placement.shardings(trial.state), placement.replicated(trial)
+    best = whole.best and whole.best._replace(state=state)
+    return whole._replace(state=state, best=best)
+
+
+def shapes_on(placement: Placement | None, trial: Trial) -> Trial:
+    """Returns the shapes of a trial with their shardings, if it lies on a mesh."""
+    if placement is None:
+        return trial
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        trial, trial_shardings(placement, trial),
+    )  # fmt: skip
+
+
+def _spread(placement: Placement, trial: Trial) -> Trial:
+    """Returns a trial's arrays on a mesh."""
+    return jax.tree.map(on_device, trial, trial_shardings(placement, trial))
+
+
+@jax.jit
+def _copies(tree):
+    return jax.tree.map(jnp.copy, tree)
 
 
 @jax.jit

@@ -19,21 +19,25 @@ Source: Vaswani et al., Attention Is All You Need, NIPS 2017, eq. (1) and sectio
 https://arxiv.org/abs/1706.03762.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.calls import apply_part, init_part, part_key, passes_inputs
-from jaxnn.checks import InvalidValue, is_concrete, multiple, positive, positive_integer
+from jaxnn.calls import apply_inner, apply_part, init_part, part_key, passes_inputs
+from jaxnn.checks import InvalidValue, choice, is_concrete, multiple, positive_integer
 from jaxnn.checks import rate as check_rate
 from jaxnn.layers._linear import check_sequences, linear
 from jaxnn.layers._memory import memory_length
+from jaxnn.layers._rotary import Rotary, rotary_of
 from jaxnn.layers.attending import attend, rotated, visible
 from jaxnn.masked import Masked, put_back, refuse_masked, values_of
-from jaxnn.network import Network, Parts, collect, without_empty
+from jaxnn.network import Network, Parts, collect, without_empty, wrap
 from jaxnn.typing import Any, Number
+
+_TURNED = ("query", "key")  # what rotary positions turn, and a norm normalizes
 
 
 class Shape(NamedTuple):
@@ -44,7 +48,7 @@ class Shape(NamedTuple):
     head_features: int
     causal: bool = False
     window: int | None = None
-    rotary: float | None = None
+    rotary: float | Rotary | None = None
     dropout: Number = 0.0
 
 
@@ -56,9 +60,10 @@ def attention(
     head_features: int | None = None,
     causal: bool = False,
     window: int | None = None,
-    rotary: float | None = None,
+    rotary: float | Rotary | None = None,
+    norm: Network | None = None,
     dropout: Number = 0.0,
-    bias: bool = True,
+    bias: bool | Collection[str] = True,
     scale: Number = 1.0,
     output_scale: Number = 1.0,
 ) -> Network:
@@ -72,9 +77,12 @@ def attention(
       head_features: the features of a head; by default `features / heads`.
       causal: whether a place looks at itself and earlier ones only.
       window: how many places it looks at, itself and those right before; by default all.
-      rotary: the base of rotary positions, usually 10000; without it attention knows no order.
+      rotary: rotary positions, by their base, usually 10000, or a `Rotary`; without them attention
+        knows no order.
+      norm: normalizes the queries, and the keys, of each head, such as `rms_norm()`: the parts
+        `query_norm` and `key_norm`.
       dropout: the rate at which what is looked at is dropped in training; may be traced.
-      bias: whether nodes add a bias.
+      bias: whether nodes add a bias, or the names of the layers whose nodes do.
       scale: multiplies the initial weights of queries, keys and values; may be traced.
       output_scale: multiplies those of the outputs; may be traced.
 
@@ -100,9 +108,13 @@ def attention(
     if window is not None:
         positive_integer("attention", "window", window)
     if rotary is not None:
-        positive("attention", "rotary", rotary)
+        rotary_of("attention", rotary)
         multiple("attention", "head_features", head_features, "the sides of a plane", 2)
     check_rate("attention", "dropout", dropout)
+    layers = ("query", "key", "value", "output")
+    biased = () if bias is False else layers if bias is True else tuple(bias)
+    for name in biased:
+        choice("attention", "bias", name, layers)
     if window is not None and not causal:
         raise InvalidValue(
             "attention",
@@ -114,19 +126,26 @@ def attention(
     width = {"query": heads, "key": kv_heads, "value": kv_heads}
     return _attention(
         Shape(heads, kv_heads, head_features, causal, window, rotary, dropout),
-        *((name, linear(n * head_features, bias=bias, scale=scale)) for name, n in width.items()),
-        ("output", linear(features, bias=bias, scale=output_scale)),
+        *(
+            (name, linear(n * head_features, bias=name in biased, scale=scale))
+            for name, n in width.items()
+        ),
+        ("output", linear(features, bias="output" in biased, scale=output_scale)),
+        *(() if norm is None else ((f"{n}_norm", _of_each_head(norm, width[n])) for n in _TURNED)),
     )
 
 
 def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
-    """Makes the network of its four layers."""
+    """Makes the network of its four layers, and of the two norms if it has them."""
+    norms = dict(children[4:])
 
     def init(key, inputs):
         queries, memory = map(values_of, _pair(inputs))
-        width = shape.heads * shape.head_features
-        mixed = jax.ShapeDtypeStruct((*queries.shape[:-1], width), queries.dtype)
-        given = zip(children, (queries, memory, memory, mixed))
+        mixed, keys = (
+            jax.ShapeDtypeStruct((*x.shape[:-1], count * shape.head_features), x.dtype)
+            for x, count in ((queries, shape.heads), (memory, shape.kv_heads))
+        )
+        given = zip(children, (queries, memory, memory, mixed, mixed, keys))
         params, state = collect({name: init_part(name, part, key, x) for (name, part), x in given})
         if (length := _memory_length(shape)) is not None:
             size = queries.shape[0], shape.kv_heads, length, shape.head_features
@@ -142,6 +161,8 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
         heads = shape.heads, shape.kv_heads, shape.kv_heads
         for (name, child), given, count in zip(children, (queries, memory, memory), heads):
             rows, after[name] = apply_part(name, child, params, state, given, key)
+            if (name := f"{name}_norm") in norms:
+                rows, after[name] = apply_part(name, norms[name], params, state, rows, key)
             split.append(split_heads(rows, count))
         q, k, v = split
         remembers = _memory_length(shape) is not None and key is None
@@ -162,23 +183,37 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
         if remembers:
             k, v, cache = _append(cache, k, v)
         seen = visible(*pair, shape.causal, shape.window)
-        if isinstance(pair[1], Masked):  # what sees nothing takes zeros
-            v = jnp.where(pair[1].mask[:, None, :, None], v, jnp.zeros_like(v))
         mixed = attend(
             q, k, v, seen=seen, causal=shape.causal, window=shape.window, position=position,
             dropout=shape.dropout, key=part_key(key, "dropout"), remembers=remembers,
         )  # fmt: skip
         rows = mixed.swapaxes(1, 2).reshape(*queries.shape[:-1], -1)
-        outputs, after["output"] = apply_part(*children[-1], params, state, rows, key)
+        outputs, after["output"] = apply_part(*children[3], params, state, rows, key)
         return put_back(pair[0], outputs), without_empty(after) | cache
 
     # What is the default goes unsaid, as does a rate that is an array.
     settings = tuple(
         (name, value)
         for name, value in shape._asdict().items()
-        if isinstance(value, int | float) and value != Shape._field_defaults.get(name)
+        if isinstance(value, int | float | Rotary) and value != Shape._field_defaults.get(name)
     )
     return Network(init, apply, Parts("attention", settings, children, flow="layer"))
+
+
+def _of_each_head(norm: Network, heads: int) -> Network:
+    """Normalizes the features of each head of `[batch, time, heads * features]`."""
+
+    def split(x):
+        return x.reshape(*x.shape[:-1], heads, -1)
+
+    def init(key, inputs):
+        return norm.init(key, jax.eval_shape(split, inputs))
+
+    def apply(params, state, inputs, *, key=None):
+        outputs, after = apply_inner(norm, params, state, split(inputs), key)
+        return outputs.reshape(inputs.shape), after
+
+    return wrap(norm, "of_each_head", apply, init, heads=heads)
 
 
 def split_heads(rows: Any, heads: int) -> Any:

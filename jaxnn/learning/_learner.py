@@ -116,6 +116,7 @@ class _Fields(NamedTuple):
     check: Callable[[Hparams, Batch, Any, Batch], None] = lambda hparams, arrays, state, batch: None
     eval_path: str = "params"
     parts: LearnerParts | None = None
+    placement: Any = None
 
 
 class Learner(_Fields):
@@ -135,6 +136,7 @@ class Learner(_Fields):
         cannot be used.
       eval_path: where in the state the parameters stand that it evaluates and predicts with.
       parts: its network and objective, where they are known.
+      placement: where its states and batches lie, if `jaxnn.scale.shard` has spread it over a mesh.
     """
 
     __slots__ = ()

@@ -15,6 +15,7 @@ Each row is a place that asks, each column a place that is looked at; a row sums
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ import numpy as np
 
 from jaxnn.calls import join
 from jaxnn.checks import InvalidValue, kind
-from jaxnn.layers._attention import Shape, split_heads
+from jaxnn.layers._attention import _TURNED, Shape, split_heads
 from jaxnn.layers.attending import attend, rotated
 from jaxnn.network import Network, walk
 from jaxnn.pictures import scheme
@@ -126,12 +127,16 @@ def attention_weights(
             expected="a network with attention(...) inside",
             fix="Pass one such as gpt(65)",
         )
-    sides = [join(path, side) for path in layers for side in ("query", "key")]
-    (_, rows), _ = jax.jit(capture(network, sides).apply)(params, state or {}, inputs)
-    return {
-        path: _weights(shape, rows[join(path, "query")], rows[join(path, "key")])
-        for path, shape in layers.items()
+    # What is compared comes from the layers, or from the norms after them.
+    parts = {path for path, _ in walk(network)}
+    sides = {
+        path: [join(path, f"{n}_norm" if join(path, f"{n}_norm") in parts else n) for n in _TURNED]
+        for path in layers
     }
+    (_, rows), _ = jax.jit(capture(network, [*chain(*sides.values())]).apply)(
+        params, state or {}, inputs
+    )
+    return {path: _weights(layers[path], *(rows[x] for x in sides[path])) for path in layers}
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,1 +1,13 @@
-"""Devices: what there is to compute on."""
+"""Scale: what there is to compute on, and how one run is spread over it.
+
+A mesh is a transform of the learner: `shard(learner, mesh, rules)` says where the state and the
+batch lie, and XLA divides the same step among the devices. `fit(..., mesh=mesh(), rules=fsdp)` is
+the line that a user writes.
+"""
+
+from jaxnn.scale._mesh import mesh
+from jaxnn.scale._shard import shard
+from jaxnn.scale._start import start
+from jaxnn.scale.rules import Rules, fsdp, largest, replicated, split
+
+__all__ = ["Rules", "fsdp", "largest", "mesh", "replicated", "shard", "split", "start"]

@@ -14,8 +14,9 @@ from functools import partial
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Int
 
 
@@ -30,11 +31,13 @@ class Layout:
       devices: which share them; none for a single run.
       width: how many train at once on a device, evened out: 1 is one after another; `None` for a
         single run.
+      placement: where a run lies on a mesh, if it does; then no `devices` are named.
     """
 
     members: int | None = None
     devices: tuple[Any, ...] = ()
     width: int | None = None
+    placement: Placement | None = None
 
     def __post_init__(self):
         if self.members is not None and self.width is not None:
@@ -68,7 +71,9 @@ class Layout:
         return NamedSharding(mesh, PartitionSpec("members"))
 
     def copies(self, tree: Any) -> list[Any]:
-        """Returns the tree, such as data, on each device."""
+        """Returns the tree, such as data, on each device, or whole on every device of a mesh."""
+        if self.placement is not None:
+            return [on_device(tree, self.placement.whole)]
         return [on_device(tree, device) for _, device in self.places]
 
     def cut(self, tree: Any) -> list[Any]:
@@ -123,9 +128,22 @@ def _taken(tree, source, sharding):
 
 
 def on_device(tree: Any, device: Any) -> Any:
-    """Returns the tree on a device, or where it is if that is `None`."""
+    """Returns the tree on a device or with a sharding, or where it is if that is `None`."""
     # Leaf by leaf: as a whole, jax 0.7.2 makes trees of placeholders too, which checks refuse.
-    return jax.tree.map(lambda x: jax.device_put(x, device), tree)
+    return jax.tree.map(lambda x: _put(x, device), tree)
+
+
+def _put(array: Any, device: Any) -> Any:
+    if not isinstance(device, Sharding) or device.is_fully_addressable:
+        return jax.device_put(array, device)
+    # Every process has the array, and puts what falls to its devices there, without a message.
+    if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(device, array.ndim):
+        return array
+    if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(array), device)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, device, lambda index: np.array(whole[index]))
 
 
 def rows(tree: Any, index: Any) -> Any:

@@ -1,0 +1,208 @@
+"""Loading: a model of others as a network, its parameters, its tokenizer and its configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.checks import InvalidValue
+from jaxnn.formatting import amount
+from jaxnn.names import named_leaves
+from jaxnn.network import Network
+from jaxnn.pretrained.families import bert, gpt2, llama, resnet, vit
+from jaxnn.pretrained.families.family import Plan
+from jaxnn.pretrained.rules import Link, check_links, link
+from jaxnn.pretrained.settings import Settings
+from jaxnn.pretrained.source import Source, open_source
+from jaxnn.scale import memory
+from jaxnn.typing import Any, Callable, Params, State
+
+STATE = "state:"  # before the names of arrays of the state
+_ALL = [each.family for each in (gpt2, llama, bert, vit, resnet)]
+FAMILIES = {name: family for family in _ALL for name in family.model_types}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model that others have trained.
+
+    Attributes:
+      network: that computes what theirs does.
+      params: its parameters.
+      state: its state, `{}` for most.
+      tokenizer: from text to the network's inputs and back; `None` where a model has none.
+      config: what the source says of the model, as transformers writes it.
+      source: the files, and where their tensors belong, for `save`.
+    """
+
+    network: Network
+    params: Params
+    state: State
+    tokenizer: Any
+    config: dict[str, Any]
+    source: tuple[Source, tuple[Link, ...]] = field(repr=False)
+
+    def __repr__(self) -> str:
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        return f"Pretrained({self.config.get('model_type')}, {count:,} parameters)"
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: Any = None,
+    stacked: bool = False,
+    sharding: Callable[[str, tuple[int, ...]], Any] | Any = None,
+) -> Pretrained:
+    """Loads a model from a folder, or from a file of safetensors or GGUF.
+
+    The files are mapped, and each tensor is read when its array is made: beside the parameters it
+    takes the memory of the two largest arrays. Nothing is downloaded, and no code from the files
+    runs: pickles are refused.
+
+        model = load("SmolLM2-135M-Instruct")
+        logits, _ = model.network.apply(model.params, model.state, tokens)
+
+    Args:
+      path: a folder as Hugging Face's `save_pretrained` writes it, with `config.json`; a file of
+        safetensors with a `config.json` beside it; or a GGUF file.
+      dtype: of the parameters; by default that of the source, and float32 where that has weights in
+        few bits.
+      stacked: whether the blocks are one block that is repeated, see `gpt`.
+      sharding: where arrays are put: a `jax.sharding.Sharding`, or a function of the name and the
+        shape of an array that returns one; by default on the first device.
+
+    Raises:
+      InvalidValue: if the model is of no known family; if a key of its configuration may alter
+        numbers and is not understood; if a tensor would not be used, is missing, or has another
+        shape; if a file is corrupt, or a pickle; if there is less memory than it takes.
+    """
+    source = open_source(Path(path).expanduser())
+    plan = plan_of(source, stacked)
+    links = tuple(link(plan.rows, _shapes(source), prefix=plan.prefix))
+    forms = array_forms(source, stacked)
+    check_links(links, forms)
+    dtypes = _dtypes(source, links, None if dtype is None else jnp.dtype(dtype))
+    _check_memory(source, forms, dtypes, sharding)
+    arrays = {}
+    for name, form in forms.items():
+        array = _array(name, form.shape, dtypes[name], links, source.tensors)
+        arrays[name] = jax.device_put(array, _where(sharding, name, form.shape))
+        del array
+    params = {name: x for name, x in arrays.items() if not name.startswith(STATE)}
+    state = {name.removeprefix(STATE): x for name, x in arrays.items() if name not in params}
+    return Pretrained(
+        plan.network, _nested(params), _nested(state), None, source.config, (source, links)
+    )
+
+
+def plan_of(source: Source, stacked: bool) -> Plan:
+    """Returns the network of a source and its rules; raises if its family is not known."""
+    settings = Settings(source.path.name, source.config, source.steps)
+    plan = settings.choice("model_type", FAMILIES).plan(settings, stacked)
+    settings.finish()
+    return plan
+
+
+def array_forms(source: Source, stacked: bool) -> dict[str, Any]:
+    """Returns the shapes of all arrays of a network by name, those of its state among them."""
+    # Of blocks that are one it is known as fast as of one block.
+    plan = plan_of(source, True)
+    params, state = jax.eval_shape(plan.network.init, jax.random.key(0), plan.inputs)
+    forms = named_leaves(params) | {f"{STATE}{n}": x for n, x in named_leaves(state).items()}
+    apart = _unstacked(forms)
+    if stacked and len(apart) == len(forms):
+        raise InvalidValue(
+            "pretrained.load",
+            "the model has no blocks that could be stacked",
+            got=f"stacked=True for a {source.config['model_type']}",
+            expected="a transformer",
+            fix="Leave stacked out",
+        )
+    return forms if stacked else apart
+
+
+def _unstacked(forms: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the forms with `block_1`, `block_2`, ... instead of the layers of `blocks`."""
+    apart = {}
+    for name, form in forms.items():
+        before, blocks, after = name.partition("/blocks/")
+        layers = range(1, form.shape[0] + 1) if blocks else ()
+        one = jax.ShapeDtypeStruct(form.shape[1:], form.dtype)
+        apart |= {f"{before}/block_{n}/{after}": one for n in layers} or {name: form}
+    return apart
+
+
+def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in source.tensors.items()}
+
+
+def _dtypes(source: Source, links: tuple[Link, ...], dtype: Any) -> dict[str, Any]:
+    """Returns the dtype of each array; raises if a tensor does not hold floats."""
+    dtypes = {}
+    for each in links:
+        for name in each.ours if each.change.is_read else ():
+            own = jnp.dtype(source.tensors[each.theirs].dtype)
+            if not jnp.issubdtype(own, jnp.floating):
+                raise InvalidValue(
+                    "pretrained.load",
+                    f"{each.theirs} does not hold floating-point numbers",
+                    got=f"dtype {own}",
+                    expected="float32, bfloat16 or float16",
+                    fix="Load the weights as they were before they were quantized",
+                )
+            dtypes[name] = own if dtype is None or name.startswith(STATE) else dtype
+    return dtypes
+
+
+def _check_memory(
+    source: Source, forms: Mapping[str, Any], dtypes: Mapping[str, Any], sharding: Any
+) -> None:
+    """Raises if the arrays are larger than the memory that is free, before one of them is read."""
+    sizes = [form.size * dtypes[name].itemsize for name, form in forms.items()]
+    needed = sum(sizes) + 2 * max(sizes, default=0)
+    there = memory.available(jax.devices()[0])
+    if sharding is None and needed > there:
+        raise InvalidValue(
+            "pretrained.load",
+            "the model is larger than the memory that is free",
+            got=f"{amount(needed, 'B')} for {source.path.name}, of which the parameters take"
+            f" {amount(sum(sizes), 'B')}",
+            expected=f"at most {amount(there, 'B')}",
+            fix="Pass dtype=jnp.bfloat16, or sharding=... to put it on several devices",
+        )
+
+
+def _array(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    links: tuple[Link, ...],
+    tensors: Mapping[str, Any],
+) -> np.ndarray:
+    """Reads one array of the network, layer by layer into its place where they are stacked."""
+    array = np.empty(shape, dtype)
+    for each in links:
+        if each.change.is_read and name in each.ours:
+            part = each.change.split(tensors[each.theirs].read())[each.ours.index(name)]
+            array[... if each.layer is None else each.layer] = part
+    return array
+
+
+def _where(sharding: Any, name: str, shape: tuple[int, ...]) -> Any:
+    return sharding(name, shape) if callable(sharding) else sharding
+
+
+def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a tree of dicts of arrays by name."""
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *nodes, last = name.split("/")
+        node = tree
+        for each in nodes:
+            node = node.setdefault(each, {})
+        node[last] = array
+    return tree

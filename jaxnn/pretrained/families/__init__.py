@@ -1,0 +1,1 @@
+"""Families of models: how each reads its configuration, and its table of rules."""

@@ -1,0 +1,191 @@
+"""Rules between the tensors of a file and the arrays of a network, in both directions.
+
+A family of models is a table of rows `(theirs, ours, change)`: the name of a tensor in the file,
+with `{n}` for the number of a block; the name of the array in the network, several names where one
+tensor is several arrays, or `None` where the network has no use for it; and a change that can be
+undone. So what reads a model writes it too, bit for bit.
+
+>>> rows = [Row("h.{n}.weight", "block_{n+1}/weight", turned), Row("h.{n}.mask", None)]
+>>> links = link(rows, {"h.0.weight": (3, 2), "h.0.mask": (9, 9)})
+>>> [(each.theirs, each.ours) for each in links]
+[('h.0.weight', ('block_1/weight',)), ('h.0.mask', ())]
+>>> [array.shape for array in turned.split(np.ones((3, 2)))]
+[(2, 3)]
+
+Where `theirs` has a number and `ours` has none, the blocks are layers of one array.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.checks import InvalidValue
+from jaxnn.names import Match, listing, match_name
+from jaxnn.typing import Any, Callable
+
+
+class Change(NamedTuple):
+    """What turns a tensor into arrays of ours, and these into the tensor again.
+
+    Attributes:
+      split: tensor -> the arrays, without copying where NumPy can.
+      join: arrays, shape of the tensor -> tensor.
+      is_read: whether it is read at all; what is written again from an array read elsewhere is not.
+    """
+
+    split: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    join: Callable[[Sequence[np.ndarray], tuple[int, ...]], np.ndarray]
+    is_read: bool = True
+
+
+same = Change(lambda x: (x,), lambda xs, shape: xs[0])
+turned = Change(lambda x: (x.T,), lambda xs, shape: xs[0].T)
+# The kernels of a convolution, [outputs, inputs, height, width] in PyTorch.
+kernel = Change(lambda x: (x.transpose(2, 3, 1, 0),), lambda xs, shape: xs[0].transpose(3, 2, 0, 1))
+# The output weights, where they are the rows of the tokens and stand in the file all the same.
+again = Change(lambda x: (x,), lambda xs, shape: xs[0], is_read=False)
+
+
+def without_axes(count: int) -> Change:
+    """Returns the change of a tensor with so many axes of length 1 in front."""
+    return Change(lambda x: (x.reshape(x.shape[count:]),), lambda xs, shape: xs[0].reshape(shape))
+
+
+def parted(count: int) -> Change:
+    """Returns the change of one tensor into `count` arrays, side by side along the last axis."""
+    return Change(lambda x: tuple(np.split(x, count, -1)), lambda xs, shape: np.concatenate(xs, -1))
+
+
+class Row(NamedTuple):
+    """A rule: the name of a tensor, that of the array or arrays it becomes, and the change."""
+
+    theirs: str
+    ours: str | tuple[str, ...] | None
+    change: Change = same
+
+
+class Link(NamedTuple):
+    """A tensor of a file, and where in the network it belongs."""
+
+    theirs: str
+    shape: tuple[int, ...]
+    ours: tuple[str, ...]
+    layer: int | None  # the place along the first axis of ours, if the blocks are stacked
+    change: Change
+
+
+def link(
+    rows: Sequence[Row], shapes: Mapping[str, tuple[int, ...]], *, prefix: str = ""
+) -> list[Link]:
+    """Returns where each tensor belongs, in the order of the file.
+
+    Args:
+      rows: of the family; the first that matches counts.
+      shapes: of the tensors, by name.
+      prefix: what may stand before all names, as in files of a model with a head.
+
+    Raises:
+      InvalidValue: if some tensor is in no row, so that it would not be used.
+    """
+    links, unused = [], []
+    for name, shape in shapes.items():
+        hit = _first(rows, name, prefix)
+        if hit is None:
+            unused.append(name)
+            continue
+        row, match = hit
+        targets = (row.ours,) if isinstance(row.ours, str) else row.ours or ()
+        names = tuple(match.fill("pretrained", target) for target in targets)
+        free = match.numbers and targets and not any("{" in target for target in targets)
+        layer = next(iter(match.numbers.values())) if free else None
+        links.append(Link(name, shape, names, layer, row.change))
+    if unused:
+        raise InvalidValue(
+            "pretrained.load",
+            "the weights have tensors that the network has no use for",
+            got=listing(f"{name} {shapes[name]}" for name in unused),
+            expected="a model in which each tensor is used",
+            fix="Load the plain model of its family, or one with a head that is supported",
+        )
+    return links
+
+
+def _first(rows: Iterable[Row], name: str, prefix: str) -> tuple[Row, Match] | None:
+    for row in rows:
+        for each in {name, name.removeprefix(prefix)}:
+            if (match := match_name(row.theirs, each, nodes=False)) is not None:
+                return row, match
+    return None
+
+
+def check_links(links: Sequence[Link], forms: Mapping[str, Any]) -> None:
+    """Raises unless the tensors fill all arrays of the network, each with its shape, once.
+
+    Args:
+      links: of the tensors of a source.
+      forms: the arrays of the network by name, each with a `shape`.
+    """
+    places: dict[str, dict[int | None, str]] = {name: {} for name in forms}
+    for each in (each for each in links if each.ours and each.change.is_read):
+        parts = _parts(each, np.broadcast_to(np.float32(0), each.shape))
+        for name, part in zip(each.ours, parts, strict=True):
+            _check_place(each, name, part.shape, forms.get(name), places.get(name, {}))
+            places[name][each.layer] = each.theirs
+    missing = []
+    for name, filled in places.items():
+        whole = {None} if not filled or None in filled else {*range(forms[name].shape[0])}
+        missing += [name if n is None else f"{name} of block {n}" for n in whole - filled.keys()]
+    if missing:
+        raise InvalidValue(
+            "pretrained.load",
+            "the weights have no tensor for some arrays of the network",
+            got=f"nothing for {listing(missing, 6)}",
+            expected="a tensor for each, as the configuration says",
+            fix="Load the config.json that belongs to these weights, and all of their files",
+        )
+
+
+def _check_place(
+    each: Link, name: str, shape: tuple[int, ...], form: Any, filled: Mapping[int | None, str]
+) -> None:
+    """Raises unless a tensor fits its place in the network, which is empty."""
+    stacked = each.layer is not None
+    if form is None or (each.layer is not None and each.layer >= form.shape[0]):
+        raise InvalidValue(
+            "pretrained.load",
+            "the weights have more blocks than the configuration says",
+            got=each.theirs,
+            expected=f"no {name}" + f" of block {each.layer}" * stacked,
+            fix="Load the config.json that belongs to these weights",
+        )
+    expected = form.shape[1:] if stacked else form.shape
+    if shape != expected:
+        raise InvalidValue(
+            "pretrained.load",
+            f"{each.theirs} has another shape than the configuration says",
+            got=f"shape {each.shape}",
+            expected=f"one that gives {name} its shape {expected}",
+            fix="Load the config.json that belongs to these weights",
+        )
+    if each.layer in filled:
+        raise InvalidValue(
+            "pretrained.load",
+            "two tensors are one array of the network",
+            got=f"{filled[each.layer]} and {each.theirs}",
+            expected="one tensor for each array",
+            fix="Load the files of one model alone",
+        )
+
+
+def _parts(each: Link, tensor: np.ndarray) -> tuple[np.ndarray, ...]:
+    try:
+        return each.change.split(tensor)
+    except ValueError as error:  # axes that cannot be split or turned
+        raise InvalidValue(
+            "pretrained.load",
+            f"{each.theirs} has another shape than the configuration says",
+            got=f"shape {each.shape}",
+            expected=f"one that becomes {', '.join(each.ours)} ({error})",
+            fix="Load the config.json that belongs to these weights",
+        ) from None

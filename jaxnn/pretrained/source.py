@@ -1,0 +1,158 @@
+"""Where a model comes from: a folder, or a file of safetensors or GGUF."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxnn.checks import InvalidValue
+from jaxnn.names import listing
+from jaxnn.pretrained.gguf_file import read_gguf
+from jaxnn.pretrained.gguf_models import as_model
+from jaxnn.pretrained.json_source import read_json
+from jaxnn.pretrained.safetensors_file import read_safetensors
+from jaxnn.pretrained.stored import Stored, corrupt
+from jaxnn.typing import Any
+
+INDEX, WEIGHTS, CONFIG = "model.safetensors.index.json", "model.safetensors", "config.json"
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5", ".npy", ".npz"}
+
+
+class Source(NamedTuple):
+    """A model as it lies on disk.
+
+    Attributes:
+      path: the folder or file.
+      config: what config.json says, or what a file's settings amount to.
+      tensors: by name, not yet read.
+      steps: what follows the model: how tokens are pooled, `"normalize"`; none for most.
+      settings: of a GGUF file, its tokenizer among them; `None` where it is a folder.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    tensors: Mapping[str, Stored]
+    steps: tuple[str, ...] = ()
+    settings: dict[str, Any] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder with what belongs to the weights."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+
+def open_source(path: Path) -> Source:
+    """Opens a model, and checks its files, before anything large is read.
+
+    Raises:
+      InvalidValue: if there is nothing, nothing but pickles, or a file is corrupt.
+    """
+    if path.suffix == ".gguf" and path.is_file():
+        file = read_gguf(path)
+        return Source(path, *as_model(path, file), settings=file.settings)
+    if path.suffix == ".safetensors" and path.is_file():
+        return Source(path, read_json(path.parent / CONFIG), read_safetensors(path)[0])
+    if path.is_file():
+        pickled = path.suffix in _PICKLES
+        raise InvalidValue(
+            "pretrained.load",
+            f"a {path.suffix or 'file without a suffix'} is not read"
+            + (", since reading a pickle runs whatever its author wrote" if pickled else ""),
+            got=str(path),
+            expected="a folder, a .safetensors or a .gguf file",
+            fix="Ask for the safetensors of the same model, or convert it on a machine of its own",
+        )
+    if not path.is_dir():
+        raise InvalidValue(
+            "pretrained.load",
+            "there is nothing to load",
+            got=f"{path}, which is not there",
+            expected="a folder, a .safetensors or a .gguf file",
+            fix="Fetch it first: jaxnn.pretrained.download('owner/name', revision='...')",
+        )
+    return _open_folder(path)
+
+
+def _open_folder(path: Path) -> Source:
+    if (path / INDEX).is_file():
+        return Source(path, read_json(path / CONFIG), _shards(path), _steps(path))
+    if (path / WEIGHTS).is_file():
+        tensors, _ = read_safetensors(path / WEIGHTS)
+        return Source(path, read_json(path / CONFIG), tensors, _steps(path))
+    files = sorted(each for each in path.iterdir() if each.suffix == ".gguf")
+    if len(files) == 1:
+        return open_source(files[0])
+    names = [each.name for each in path.iterdir() if each.suffix in {*_PICKLES, ".gguf"}]
+    raise InvalidValue(
+        "pretrained.load",
+        "the folder has no weights that are read",
+        got=f"{path} with {listing(sorted(names))}",
+        expected=f"{WEIGHTS}, or {INDEX} and its shards, or one .gguf file",
+        fix="Name the one .gguf file to load"
+        if len(files) > 1
+        else "Ask for the safetensors of the same model: a pickle runs whatever its author wrote",
+    )
+
+
+def _shards(path: Path) -> dict[str, Stored]:
+    """Returns the tensors of all files of an index, which has to say where each one is."""
+    index = read_json(path / INDEX).get("weight_map")
+    if not isinstance(index, dict) or not all(isinstance(x, str) for x in index.values()):
+        raise corrupt(path / INDEX, "it has no map of weights", repr(index)[:80], "{name: file}")
+    tensors: dict[str, Stored] = {}
+    for name in dict.fromkeys(index.values()):
+        # Only files of this folder: a name is not to lead elsewhere.
+        if Path(name).name != name or not (path / name).is_file():
+            raise corrupt(path / INDEX, "it names a file that is not there", name, "a shard")
+        inside, _ = read_safetensors(path / name)
+        expected = {tensor for tensor, file in index.items() if file == name}
+        if inside.keys() != expected:
+            got = listing(sorted(inside.keys() ^ expected), 4)
+            raise corrupt(path / name, "it is not what the index says", got, "the same tensors")
+        tensors |= inside
+    return tensors
+
+
+_POOLINGS = {"cls_token": "first", "mean_tokens": "mean", "max_tokens": "max"}
+
+
+def _steps(path: Path) -> tuple[str, ...]:
+    """Returns what sentence-transformers does with the features of the tokens, in order."""
+    if not (path / "modules.json").is_file():
+        return ()
+    steps = []
+    for module in read_json(path / "modules.json", list):
+        kind = str(module.get("type", "") if isinstance(module, dict) else "").rpartition(".")[2]
+        if kind == "Pooling":
+            steps.append(_pooling(path, str(module.get("path", ""))))
+        elif kind == "Normalize":
+            steps.append("normalize")
+        elif kind != "Transformer":
+            raise _unknown(path / "modules.json", f"the module {kind or module!r}")
+    return tuple(steps)
+
+
+def _pooling(path: Path, folder: str) -> str:
+    file = path / folder / CONFIG
+    if Path(folder).name != folder:
+        raise _unknown(path / "modules.json", f"the folder {folder!r}")
+    settings = read_json(file)
+    known = {"word_embedding_dimension", "include_prompt", "embedding_dimension", "pooling_mode"}
+    prefix = "pooling_mode_"
+    chosen = [name.removeprefix(prefix) for name, on in settings.items() if on is True]
+    chosen = [name for name in chosen if name != "include_prompt"]
+    if isinstance(settings.get("pooling_mode"), str):
+        chosen = [{"cls": "cls_token"}.get(mode := settings["pooling_mode"], f"{mode}_tokens")]
+    left = [name for name in settings if not name.startswith(prefix) and name not in known]
+    if len(chosen) != 1 or chosen[0] not in _POOLINGS or left:
+        raise _unknown(file, f"{settings}"[:200])
+    return _POOLINGS[chosen[0]]
+
+
+def _unknown(file: Path, what: str) -> InvalidValue:
+    return InvalidValue(
+        "pretrained.load",
+        f"{file.name} has a step that is not known",
+        got=what,
+        expected="a Transformer, one Pooling (cls, mean or max), and Normalize",
+        fix="Load the folder without modules.json, and put the step after its network",
+    )

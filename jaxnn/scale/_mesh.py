@@ -1,0 +1,91 @@
+"""Meshes: devices in rows and columns, whose axes have names.
+
+>>> mesh(1)
+Mesh('data': 1, 'model': 1, axis_types=(Auto, Auto))
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from jaxnn.checks import InvalidValue, positive_integer
+from jaxnn.typing import Any
+
+DATA, MODEL = "data", "model"
+
+
+def mesh(data: int = -1, model: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
+    """Arranges devices for one run: a batch is divided along `data`, wide layers along `model`.
+
+    Both axes are of the type `Auto`: XLA decides how a program is divided, and a network needs no
+    change. Devices of several slices, between which the network is slow, are neighbours along
+    `model` within a slice, and slices follow one another along `data`.
+
+    Args:
+      data: the number of devices that share a batch; -1 for as many as there are.
+      model: the number of devices that share each parameter that `tensor` rules split.
+      devices: all of every process, by default. A mesh may leave the last ones out, unless they
+        belong to several processes.
+
+    Raises:
+      InvalidValue: if `data * model` does not divide the number of devices.
+    """
+    available = list(jax.devices() if devices is None else devices)
+    count = len(available)
+    positive_integer("mesh", "model", model)
+    if data != -1:
+        positive_integer("mesh", "data", data)
+    wanted = count // model if data == -1 else data
+    one_process = len({device.process_index for device in available}) == 1
+    if not wanted or count % (wanted * model) or (wanted * model != count and not one_process):
+        raise InvalidValue(
+            "mesh",
+            "the mesh does not divide the devices",
+            got=f"data={data} and model={model} for {count} devices",
+            expected=f"numbers whose product divides {count}"
+            if one_process
+            else f"numbers whose product is {count}, as every process takes part",
+            fix=_nearest(wanted, model, count, data == -1),
+        )
+    return Mesh(
+        _arranged(available[: wanted * model], wanted, model),
+        (DATA, MODEL),
+        axis_types=(AxisType.Auto,) * 2,
+    )
+
+
+def _nearest(data: int, model: int, count: int, open_data: bool) -> str:
+    """Returns the fix: the nearest numbers that divide the devices."""
+    models = divisors(count) if open_data or model > count else [model]
+    model = min(models, key=lambda number: (count % number > 0, abs(number - model)))
+    if open_data or count % model:
+        fits = nearest(model, divisors(count))
+        return f"Pass {' or '.join(f'model={number}' for number in fits)}"
+    fits = nearest(data, divisors(count // model))
+    return f"Pass {' or '.join(f'data={number}' for number in fits)}"
+
+
+def divisors(number: int) -> list[int]:
+    """Returns the numbers that divide a number."""
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def nearest(number: int, choices: Sequence[int]) -> list[int]:
+    """Returns the nearest choice at or below a number, and the nearest above, where they exist."""
+    below = [choice for choice in choices if choice <= number]
+    above = [choice for choice in choices if choice > number]
+    return [*below[-1:], *above[:1]]
+
+
+def _arranged(devices: list[Any], data: int, model: int) -> np.ndarray:
+    """Returns the devices `[data, model]`, near each other where they exchange most."""
+    from jax.experimental import mesh_utils
+
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices > 1 and data % slices == 0:
+        return mesh_utils.create_hybrid_device_mesh(
+            (data // slices, model), (slices, 1), devices=devices
+        )
+    return mesh_utils.create_device_mesh((data, model), devices=devices)

@@ -1,0 +1,124 @@
+"""`shard`: a learner whose state and batches lie on a mesh; the step is the same.
+
+Nothing else changes: the sharded learner computes what the learner computes, XLA divides the work
+and adds the messages. Whoever trains, evaluates, saves or resumes it sees one learner.
+
+>>> import jax, jax.numpy as jnp, optax
+>>> from jaxnn.layers import linear
+>>> from jaxnn.learning import learner
+>>> from jaxnn.objectives import regression
+>>> from jaxnn.scale import fsdp, mesh
+>>> line = shard(learner(linear(1), regression(), optax.sgd(0.25)), mesh(1), fsdp)
+>>> batch = {"inputs": jnp.array([[1.0]]), "labels": jnp.array([[2.0]])}
+>>> state, _ = line.step(line.init(jax.random.key(0), {}, batch), batch)
+>>> line.predict(state, batch["inputs"]).tolist()
+[[2.0]]
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, wraps
+
+from jax.sharding import Mesh
+
+from jaxnn.calls import inside
+from jaxnn.checks import InvalidValue, choice, kind
+from jaxnn.learning._learner import Gradients, Learner
+from jaxnn.scale.placement import Placement, is_placed
+from jaxnn.scale.rules import Rules, replicated, rules_of
+from jaxnn.typing import Any
+
+
+def shard(
+    learner: Learner,
+    mesh: Mesh,
+    rules: Rules | Mapping[str, Any] | Sequence[tuple[str, Any]] = replicated,
+) -> Learner:
+    """Spreads a learner over the devices of a mesh.
+
+    The state lies by the rules, before and after each step; the batch is divided by its rows along
+    `data`, and so are the outputs of each part of the network, so that weights are collected part
+    by part and activations stay where they are.
+
+    Args:
+      learner: any; transforms of it apply before or after.
+      mesh: as `jaxnn.scale.mesh` makes it.
+      rules: `{pattern: split}` over the names of the parameters; the first match counts.
+
+    Raises:
+      InvalidType: if an argument has the wrong type.
+      InvalidValue: if the learner has a mesh, or a rule uses an axis twice or that the mesh lacks;
+        when traced, if a rule matches nothing, or splits an axis that does not divide.
+    """
+    kind("shard", "learner", learner, Learner, fix="Pass learner(network, objective, optimizer)")
+    kind("shard", "mesh", mesh, Mesh, fix="Pass mesh=jaxnn.scale.mesh()")
+    if learner.placement is not None:
+        raise InvalidValue(
+            "shard",
+            "the learner has a mesh already",
+            got=f"a learner on {learner.placement.mesh.shape}",
+            expected="one without a mesh",
+            fix="Apply shard once",
+        )
+    checked = rules_of("shard", rules)
+    for over in {split.over for _, splits in checked.pairs for split in splits}:
+        choice("shard", "the axis of a rule", over, mesh.axis_names)
+    return _sharded(learner, Placement(mesh, checked))
+
+
+@lru_cache(32)  # an equal learner compiles nothing again
+def _sharded(learner: Learner, placement: Placement) -> Learner:
+    place, rows = placement.constrain, placement.rows
+
+    @contextmanager
+    def spread():
+        if is_placed():
+            with inside(_Rows(placement)):
+                yield
+        else:
+            yield
+
+    def init(key, hparams, batch):
+        return place(learner.init(key, hparams, batch))
+
+    @wraps(learner.gradients)
+    def gradients(state, batch, **arguments):
+        with spread():
+            computed = learner.gradients(place(state), rows(batch), **arguments)
+        if not isinstance(computed, Gradients):
+            return computed
+        return computed._replace(values=place(computed.values))
+
+    @wraps(learner.update)  # which keeps the mark of `guard`
+    def update(state, batch, gradients):
+        with spread():
+            after, metrics = learner.update(place(state), rows(batch), gradients)
+        return place(after), metrics
+
+    def evaluate(state, batch):
+        with spread():
+            return learner.evaluate(place(state), rows(batch))
+
+    def predict(state, inputs):
+        with spread():
+            return rows(learner.predict(place(state), rows(inputs)))
+
+    return learner._replace(
+        init=init, gradients=gradients, update=update, evaluate=evaluate, predict=predict,
+        placement=placement,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Holds what goes into each part, and what comes out of it, to the rows of the batch."""
+
+    placement: Placement
+
+    def enter(self, name: str) -> "_Rows":
+        return self
+
+    def __call__(self, part, proceed, params, state, inputs, key):
+        outputs, after = proceed(params, state, self.placement.rows(inputs), key)
+        return self.placement.rows(outputs), after

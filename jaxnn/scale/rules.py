@@ -1,0 +1,141 @@
+"""Rules: which axis of which parameter is split over which axis of the mesh.
+
+Rules are `{pattern: split}` over the names of parameters (`jaxnn.names`); the first match wins, and
+what no rule matches lies whole on every device. What belongs to a parameter, such as its average
+or the optimizer's moments of it, lies as the parameter does.
+
+    {"tokens/weight": split(0, "model"), "*/bias": None, "*": largest("data")}
+
+A pattern matches the name of a parameter, `hidden_1/weight`. The ready ones are `replicated` and
+`fsdp`.
+
+>>> rules_of("shard", fsdp)
+Rules(fsdp: * -> largest(data, at_least=16384))
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jax.sharding import PartitionSpec
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.names import pairs_of
+from jaxnn.scale._mesh import DATA
+from jaxnn.typing import Any
+
+# Smaller arrays are not worth the message that would collect them.
+AT_LEAST = 2**14
+
+
+@dataclass(frozen=True)
+class Split:
+    """One axis of an array, split over an axis of the mesh.
+
+    Attributes:
+      axis: which, counted from the end if negative; `None` for the largest that divides.
+      over: the axis of the mesh.
+      at_least: the entries of an array from which on its largest axis is split.
+    """
+
+    axis: int | None
+    over: str
+    at_least: int = 0
+
+    def __str__(self) -> str:
+        if self.axis is None:
+            return f"largest({self.over}, at_least={self.at_least})"
+        return f"split({self.axis}, {self.over})"
+
+
+def split(axis: int, over: str) -> Split:
+    """Splits an axis of a parameter over an axis of the mesh, as in `split(-1, "model")`."""
+    return Split(axis, over)
+
+
+def largest(over: str, *, at_least: int = AT_LEAST) -> Split:
+    """Splits the largest axis that divides and is not split yet, if there is one.
+
+    Args:
+      over: the axis of the mesh.
+      at_least: arrays of fewer entries are left whole.
+    """
+    return Split(None, over, at_least)
+
+
+@dataclass(frozen=True, repr=False)
+class Rules:
+    """Rules that are checked.
+
+    Attributes:
+      pairs: of a pattern and its splits; the first match counts.
+      name: how they are called.
+      strict: whether a pattern that matches nothing, and an axis that does not divide, is a
+        mistake. In ready rules, which are for many networks, it is not.
+    """
+
+    pairs: tuple[tuple[str, tuple[Split, ...]], ...]
+    name: str = "rules"
+    strict: bool = True
+
+    def __repr__(self) -> str:
+        lines = [f"{pattern} -> {_words(splits)}" for pattern, splits in self.pairs]
+        return f"Rules({self.name}: {'; '.join(lines)})"
+
+
+def _words(splits: tuple[Split, ...]) -> str:
+    return " and ".join(map(str, splits)) or "whole"
+
+
+def rules_of(where: str, rules: Any) -> Rules:
+    """Returns rules as they may be written, `{pattern: split}` for instance, as `Rules`.
+
+    Raises:
+      InvalidType: if they are something else.
+      InvalidValue: if one of them uses an axis twice.
+    """
+    if isinstance(rules, Rules):
+        return rules
+    pairs = [(pattern, _splits(where, value)) for pattern, value in pairs_of(where, rules)]
+    for pattern, splits in pairs:
+        overs = [split.over for split in splits]
+        axes = [split.axis for split in splits if split.axis is not None]
+        if len(set(overs)) < len(overs) or len(set(axes)) < len(axes):
+            raise InvalidValue(
+                where,
+                "a rule uses an axis twice",
+                got=f"{pattern!r}: {_words(splits)}",
+                expected="different axes of the array, over different axes of the mesh",
+                fix=f"Write {{{pattern!r}: [split(-1, 'model'), largest('data')]}}",
+            )
+    return Rules(tuple(pairs))
+
+
+def _splits(where: str, value: Any) -> tuple[Split, ...]:
+    """Returns the splits of a rule: of one, several, none or a `PartitionSpec`."""
+    if value is None or isinstance(value, Split):
+        return () if value is None else (value,)
+    if isinstance(value, PartitionSpec):
+        axes = [(axis, over) for axis, over in enumerate(value) if over is not None]
+        if all(isinstance(over, str) for _, over in axes):
+            return tuple(Split(axis, str(over)) for axis, over in axes)
+    elif isinstance(value, Sequence) and all(isinstance(each, Split) for each in value):
+        return tuple(value)
+    raise InvalidType(
+        where,
+        "the value of a rule has the wrong type",
+        got=repr(value),
+        expected="split(axis, over), largest(over), several of them, or None",
+        fix="Write {'head/weight': split(-1, 'model'), '*': largest('data')}",
+    )
+
+
+def ready(name: str, rules: Mapping[str, Any]) -> Rules:
+    """Returns rules for many networks: they pass over what is not there or does not divide."""
+    return Rules(rules_of(name, rules).pairs, name, strict=False)
+
+
+replicated = ready("replicated", {"*": None})
+"""Every device holds the whole state; the batch is divided (data parallel)."""
+
+fsdp = ready("fsdp", {"*": largest(DATA)})
+"""Every device holds its share of each large array (fully sharded data parallel, ZeRO 3)."""

@@ -1,0 +1,39 @@
+"""Runs a function in a process with simulated devices, and compares what training came to."""
+
+import json
+import multiprocessing
+
+import jax
+import numpy as np
+
+from tests import compiling
+
+
+def on_devices(count, function, place, *arguments):
+    """Returns what `function(*arguments)` returns, as JSON, in a process with so many devices."""
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=_child, args=(count, function, place, arguments))
+    process.start()
+    process.join(300)
+    assert process.exitcode == 0
+    return json.loads((place / "result.json").read_text())
+
+
+def _child(count, function, place, arguments):
+    jax.config.update("jax_num_cpu_devices", count)
+    jax.config.update("jax_enable_compilation_cache", False)
+    compiling.fast()
+    (place / "result.json").write_text(json.dumps(function(*arguments)))
+
+
+def differences(params, loss, reference, begun, reference_loss):
+    """Returns the relative errors of an update and of a loss."""
+    update = norm(params, reference) / norm(reference, begun)
+    return {"update": update, "loss": abs(float(loss) / float(reference_loss) - 1)}
+
+
+def norm(tree, other):
+    """Returns the norm of the difference of two trees of floats."""
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+    squares = (np.sum(np.square(np.asarray(x, np.float64) - np.asarray(y))) for x, y in pairs)
+    return float(np.sqrt(sum(squares)))
