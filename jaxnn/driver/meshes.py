@@ -4,7 +4,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxnn.checks import InvalidValue
-from jaxnn.data._resident import Resident
+from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
 from jaxnn.scale import processes
 from jaxnn.scale._mesh import DATA, divisors, nearest
@@ -15,14 +15,14 @@ from jaxnn.typing import Any
 
 
 def on_mesh(
-    learner: Learner, data: Resident, members: int | None, mesh: Mesh | None, rules: Any
+    learner: Learner, data: Data, members: int | None, mesh: Mesh | None, rules: Any
 ) -> Learner:
     """Returns the learner spread over the mesh that a run is given, or over all accelerators.
 
     Args:
       learner: what trains; one that has a mesh already stays as it is.
       data: what is trained on.
-      members: of a population, which is shared out over devices, a member on each.
+      members: their number, if it is a population; devices share its members out.
       mesh: what was asked for.
       rules: what was asked for; without a mesh they ask for one of all devices.
 
