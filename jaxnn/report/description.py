@@ -67,7 +67,8 @@ def _speed(source: Source) -> Markup | None:
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),
-        ("waiting for data", "", str),
+        ("waiting for data", "data_wait_seconds", lambda v: _waiting(v, speed)),
+        ("examples that could not be read", "examples_skipped", lambda v: f"{v:,}"),
         (f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B")),
     )
     rows = []
@@ -75,14 +76,21 @@ def _speed(source: Source) -> Markup | None:
         rows.append(["time in all", time(source.about.seconds)])
     for name, key, words in places:
         value = speed.get(key)
-        if not key and speed:
+        if key == "data_wait_seconds" and speed and key not in speed:
             rows.append([name, "none: they are on the device"])
+        elif key == "examples_skipped" and not value:
+            continue
         elif isinstance(value, int | float) and not isinstance(value, bool):
             rows.append([name, words(value)])
         elif key == "share_of_peak" and key in speed and value is None:
             rows.append([name, "not known: nor is what it can do at most"])
     rows.append(["in its directory", amount(source.about.size, "B")])
     return table("What it took", ["what", "how much"], rows)
+
+
+def _waiting(value: float, speed: Mapping[str, Any]) -> str:
+    share = speed.get("data_wait_share")
+    return f"{time(value)}, {percent(share)} of it" if isinstance(share, float) else time(value)
 
 
 def _rate(value: float) -> str:
