@@ -18,9 +18,8 @@ from jax.sharding import SingleDeviceSharding
 
 from jaxnn import display
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
-from jaxnn.driver.placement import Placed, restored, spread
+from jaxnn.driver.placement import Placed, fitted, placed_trial, restored, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
@@ -28,7 +27,8 @@ from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.markup import element
 from jaxnn.scale.layout import Layout, on_device
-from jaxnn.scale.memory import available, needed
+from jaxnn.scale.placement import forget_other_meshes
+from jaxnn.scale.resident import placed_shapes
 from jaxnn.typing import Any, Callable
 
 # Long enough that starting a program costs nothing (a convnet's first touch of its memory: 15 ms),
@@ -138,6 +138,8 @@ class Training:
           step: at which it was saved.
         """
         layout = self._fitted()
+        if layout.placement is not None:
+            forget_other_meshes(layout.placement.mesh)
         parts = [
             self.trials(slots) if trial is None else restored(trial, slots, layout.members)
             for slots, _ in layout.places
@@ -230,10 +232,17 @@ class Training:
         """Returns the trial at the beginning, or those of all members, in their order."""
         return self.trials(self.layout.numbers)
 
+    def trial_shapes(self) -> Trial:
+        """Returns the shapes of `whole`, with the sharding of each array on a mesh."""
+        shapes, placement = jax.eval_shape(self.whole), self.layout.placement
+        return shapes if placement is None else placed_trial(placement, shapes)
+
     def lowered(self) -> Any:
         """Returns the program that trains a single run, to be compiled; training then finds it."""
-        trial = jax.eval_shape(self.whole)
-        data = self.data.shuffled(trial.order)
+        trial, data = self.trial_shapes(), self.data
+        if self.layout.placement is not None:
+            data = placed_shapes(self.layout.placement, data)
+        data = data.shuffled(trial.order)
         if self.form == "stepped":
             return stepped.lower(self.learner, trial.state, trial.window, data)
         status = trial.status if self._can_stop else None
@@ -246,22 +255,9 @@ class Training:
         Raises:
           InvalidValue: if that is fewer than were asked for.
         """
-        layout = self.layout
-        while layout.width and layout.width > 1 and self.form == "looped":
-            device = layout.devices[0]
-            need, have = needed(self._compiled(layout)), available(device)
-            if need <= have:
-                break
-            layout = replace(layout, width=max(1, int(layout.width * have / need)))
-        if self.width is not None and layout.width != self.layout.width:
-            raise InvalidValue(
-                "train",
-                "so many members side by side do not fit into the memory of a device",
-                got=f"width={self.width}",
-                expected=f"width of at most {layout.width}",
-                fix=f"Pass width={layout.width}, or leave it out",
-            )
-        return layout
+        if self.form == "stepped":
+            return self.layout
+        return fitted(self.layout, self.width, self._compiled)
 
     def _compiled(self, layout: Layout) -> Any:
         """Returns the program that trains the members of a device; training then finds it again."""
@@ -334,10 +330,14 @@ class Training:
         key = self.key[0] if self.key.shape else self.key
         key = jax.random.fold_in(jax.random.fold_in(key, SELECT), step)
         trials = placed.layout.join(placed.parts)
+        if (placement := placed.layout.placement) is not None:
+            trials = _select(self.select, None, key, trials)
+            return replace(placed, parts=[spread(placement, trials)])
         trials = _select(self.select, placed.layout.sharding, key, trials)
         return replace(placed, parts=placed.layout.cut(trials))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _select(select, sharding, key, trials):
-    return jax.lax.with_sharding_constraint(select(key, trials), sharding)
+    trials = select(key, trials)
+    return trials if sharding is None else jax.lax.with_sharding_constraint(trials, sharding)

@@ -52,7 +52,7 @@ def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
                 fix="Use linear(features) for real-valued inputs, or convert with"
                 " .astype(np.int32)",
             )
-        return jnp.take(params["weight"], inputs, axis=0, mode="clip")
+        return jnp.take(params["weight"], inputs.astype(jnp.int32), axis=0, mode="clip")
 
     layer = per_place(stateless(apply, init))
     return describe(layer, "embedding", symbols=symbols, features=features)

@@ -10,6 +10,7 @@ from jaxnn import metrics as measures
 from jaxnn.checks import kind, positive_integer
 from jaxnn.data._resident import Resident, stored
 from jaxnn.learning._learner import Learner
+from jaxnn.scale.placement import collected
 from jaxnn.typing import Any, Callable
 
 
@@ -44,8 +45,10 @@ def evaluate(learner: Learner, state: Any, data: Resident) -> dict[str, float]:
 @partial(jax.jit, static_argnums=0)
 def _predict(learner, state, inputs):
     if state.step.ndim:
-        return lax.map(lambda member: learner.predict(member, inputs), state)
-    return learner.predict(state, inputs)
+        outputs = lax.map(lambda member: learner.predict(member, inputs), state)
+    else:
+        outputs = learner.predict(state, inputs)
+    return collected(learner, outputs)
 
 
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:

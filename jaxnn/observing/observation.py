@@ -20,6 +20,7 @@ from jaxnn.loop._evaluate import in_batches
 from jaxnn.metrics import values
 from jaxnn.names import named_leaves
 from jaxnn.pictures.diagram import Diagram, biases, wires
+from jaxnn.scale.placement import collected
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Batch
 
@@ -90,7 +91,7 @@ def observe(
     if is_one(outputs, batch) and outputs.size <= WIDEST * outputs.shape[0]:
         seen["outputs"] = outputs[:SHOWN]
     if learner.parts is None or not plan.sample:
-        return _small(seen)
+        return collected(learner, _small(seen))
     params = learner.eval_params(state)
     leaves = named_leaves(params)
     seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
@@ -105,7 +106,7 @@ def observe(
         seen["filters"] = _images(plan.filters, leaves[plan.filters.leaf])
     if plan.plot_bounds:
         seen["boundary"] = learner.predict(state, plot_points(plan)).reshape(SIDE, SIDE, -1)
-    return _small(seen)
+    return collected(learner, _small(seen))
 
 
 def plot_points(plan: Plan) -> Array:
@@ -244,7 +245,8 @@ def final_predictions(
 def _answers(learner: Learner, state: Any, data: Resident, index: Any) -> Any:
     batch = weighted(data.take(index))
     outputs = learner.predict(state, inputs_of(learner, state, batch))
-    return outputs.astype(np.float32), batch["labels"], batch["weights"]
+    answers = outputs.astype(np.float32), batch["labels"], batch["weights"]
+    return collected(learner, answers)
 
 
 def _classified(

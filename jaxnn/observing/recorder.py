@@ -133,7 +133,7 @@ class Recorder:
         bound = bind(training)
         self.plan, drawn = plan(training, bound, self.schedule)
         self.batch = probe(probe_data(training), self.schedule.probed)
-        state = jax.eval_shape(training.whole).state
+        state = training.trial_shapes().state
         arguments = state, self.batch, training.data
         try:
             observation = observe.lower(training.learner, self.plan, *arguments)

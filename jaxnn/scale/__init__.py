@@ -7,6 +7,19 @@ the line that a user writes.
 
 from jaxnn.scale._mesh import mesh
 from jaxnn.scale._shard import shard
-from jaxnn.scale.rules import Rules, fsdp, largest, replicated, split
+from jaxnn.scale.rules import Rules, fsdp, largest, replicated, split, tensor, tensor_fsdp
+from jaxnn.scale.shares import Shares, shares
 
-__all__ = ["Rules", "fsdp", "largest", "mesh", "replicated", "shard", "split"]
+__all__ = [
+    "Rules",
+    "Shares",
+    "fsdp",
+    "largest",
+    "mesh",
+    "replicated",
+    "shard",
+    "shares",
+    "split",
+    "tensor",
+    "tensor_fsdp",
+]

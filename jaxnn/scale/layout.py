@@ -16,7 +16,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from jaxnn.data._resident import Resident
 from jaxnn.scale.placement import Placement
+from jaxnn.scale.resident import placed_data
 from jaxnn.typing import Any, Int
 
 
@@ -31,7 +33,8 @@ class Layout:
       devices: which share them; none for a single run.
       width: how many train at once on a device, evened out: 1 is one after another; `None` for a
         single run.
-      placement: where a run lies on a mesh, if it does; then no `devices` are named.
+      placement: where a run, or each member after the other, lies on a mesh, if it does; then no
+        `devices` are named.
     """
 
     members: int | None = None
@@ -41,7 +44,7 @@ class Layout:
 
     def __post_init__(self):
         if self.members is not None and self.width is not None:
-            share = -(-self.members // len(self.devices))
+            share = -(-self.members // max(1, len(self.devices)))
             blocks = -(-share // min(self.width, share))
             object.__setattr__(self, "width", -(-share // blocks))
 
@@ -59,8 +62,10 @@ class Layout:
     @property
     def places(self) -> list[tuple[Any, Any]]:
         """The slots of each part, and its device."""
-        slots = np.arange(self.slots, dtype=np.int32).reshape(max(1, len(self.devices)), -1)
-        return list(zip(slots, self.devices)) or [(None, None)]
+        if self.members is None:
+            return [(None, None)]
+        devices = self.devices or (None,)
+        return list(zip(np.arange(self.slots, dtype=np.int32).reshape(len(devices), -1), devices))
 
     @property
     def sharding(self) -> Any:
@@ -71,9 +76,13 @@ class Layout:
         return NamedSharding(mesh, PartitionSpec("members"))
 
     def copies(self, tree: Any) -> list[Any]:
-        """Returns the tree, such as data, on each device, or whole on every device of a mesh."""
-        if self.placement is not None:
-            return [on_device(tree, self.placement.whole)]
+        """Returns data, one or several by name, on each device, or on the mesh."""
+        if (placement := self.placement) is not None:
+            return [
+                placed_data(placement, tree)
+                if isinstance(tree, Resident)
+                else {name: placed_data(placement, data) for name, data in tree.items()}
+            ]
         return [on_device(tree, device) for _, device in self.places]
 
     def cut(self, tree: Any) -> list[Any]:

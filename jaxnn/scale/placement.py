@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn.checks import InvalidValue
-from jaxnn.names import matched, named_leaves
+from jaxnn.names import listing, matched, named_leaves
 from jaxnn.scale._mesh import DATA
 from jaxnn.scale.rules import Rules, Split
 from jaxnn.typing import Any
@@ -27,6 +27,21 @@ def without_mesh() -> Iterator[None]:
 def is_placed() -> bool:
     """Returns whether learners are traced with their mesh."""
     return not _IGNORED.value
+
+
+_meshes: dict[tuple[Any, ...], Mesh] = {}
+
+
+def forget_other_meshes(mesh: Mesh) -> None:
+    """Forgets what is compiled if it may be for another mesh of the same devices.
+
+    JAX takes arrays that lie whole on either for the same, and a program gives back arrays on the
+    mesh that it was compiled for: what combines these with arrays of this mesh then fails.
+    """
+    devices = tuple(sorted(device.id for device in mesh.devices.flat))
+    if _meshes.setdefault(devices, mesh) != mesh:
+        _meshes[devices] = mesh
+        jax.clear_caches()
 
 
 @dataclass(frozen=True)
@@ -65,8 +80,17 @@ class Placement:
         """
         leaves = named_leaves(state)
         params = named_leaves(getattr(state, "params", state))
-        owners = {name: _owner(name, params) for name in leaves}
+        owners = {name: owner_of(name, params) for name in leaves}
         matches = matched("shard", self.rules.pairs, owners.values(), strict=self.rules.strict)
+        if not matches and self.rules.pairs:
+            raise InvalidValue(
+                "shard",
+                f"the rules {self.rules.name} match no parameter",
+                got=f"parameters {listing(params)}",
+                expected="names that one of their patterns matches",
+                fix="Write rules for this network, {'layer/weight': split(-1, 'model')}, or pass"
+                " fsdp",
+            )
         shardings = []
         for name, leaf in leaves.items():
             owner = owners[name]
@@ -105,11 +129,28 @@ class Placement:
                 axes[axis] = split.over
         return PartitionSpec(*axes)
 
+    def placed(self, state: Any) -> Any:
+        """Returns the shapes of a state, or of parameters, with the sharding of each array."""
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            state,
+            self.shardings(state),
+        )
+
     def constrain(self, state: Any) -> Any:
         """Returns a state, or parameters, held to their place inside a program."""
         if not is_placed():
             return state
         return jax.lax.with_sharding_constraint(state, self.shardings(state))
+
+    def collect(self, tree: Any) -> Any:
+        """Returns arrays held whole on every device, inside a program.
+
+        What a program gives back it may otherwise split in a way that no mesh has a name for.
+        """
+        if not is_placed():
+            return tree
+        return jax.lax.with_sharding_constraint(tree, self.replicated(tree))
 
     def rows(self, batch: Any) -> Any:
         """Returns a batch divided by its rows, inside a program."""
@@ -121,7 +162,12 @@ class Placement:
         )
 
 
-def _owner(name: str, params: Mapping[str, Any]) -> str:
+def collected(learner: Any, tree: Any) -> Any:
+    """Returns what a program computes for the host, whole on every device if there is a mesh."""
+    return tree if learner.placement is None else learner.placement.collect(tree)
+
+
+def owner_of(name: str, params: Mapping[str, Any]) -> str:
     """Returns the parameter that an array of the state belongs to, its longest end; else itself."""
     end = name
     while end not in params:
