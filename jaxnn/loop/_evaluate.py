@@ -10,7 +10,7 @@ from jaxnn import metrics as measures
 from jaxnn.checks import kind, positive_integer
 from jaxnn.data._resident import Resident, stored
 from jaxnn.learning._learner import Learner
-from jaxnn.scale.placement import collected
+from jaxnn.scale.placement import collected, copied
 from jaxnn.typing import Any, Callable
 
 
@@ -66,9 +66,11 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
       InvalidValue: if there are no examples, or a number is not finite.
     """
     inputs = stored("predict", {"inputs": inputs})["inputs"]
-    return in_batches(
-        partial(_predict, learner, state), inputs, batch_size, axis=np.ndim(state.step)
-    )
+
+    def outputs(batch: Any) -> Any:
+        return _predict(learner, state, copied(learner, batch))
+
+    return in_batches(outputs, inputs, batch_size, axis=np.ndim(state.step))
 
 
 def in_batches(

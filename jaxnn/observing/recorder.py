@@ -40,6 +40,7 @@ from jaxnn.observing.plan import (
 )
 from jaxnn.pictures import scheme
 from jaxnn.pictures.diagram import Diagram, to_json
+from jaxnn.scale.placement import copied
 from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
 from jaxnn.storage.directory import DirectoryInUse, RunDirectory, finished
@@ -132,9 +133,10 @@ class Recorder:
         own.start(lambda: lowered.compile() and None)
         bound = bind(training)
         self.plan, drawn = plan(training, bound, self.schedule)
-        self.batch = probe(probe_data(training), self.schedule.probed)
+        self.data = copied(training.learner, training.data)
+        self.batch = copied(training.learner, probe(probe_data(training), self.schedule.probed))
         state = training.trial_shapes().state
-        arguments = state, self.batch, training.data
+        arguments = state, self.batch, self.data
         try:
             observation = observe.lower(training.learner, self.plan, *arguments)
         except Invalid:  # the outputs of some part cannot be captured
@@ -165,7 +167,7 @@ class Recorder:
         if not (self.folder / recording.frame_name(last)).exists():
             self.keep(self._observe(progress, last))
         self.directory.check_owner()
-        data = probe_data(self.training)
+        data = copied(self.training.learner, probe_data(self.training))
         most = MOST if self.training.evaluations else self.schedule.probed
         predictions = final_predictions(
             self.training.learner, progress.best, data, self.plan.kind, most
@@ -179,8 +181,8 @@ class Recorder:
 
     def _observe(self, progress: Progress, step: int) -> Observation:
         self.background.wait()
-        learner, data = self.training.learner, self.training.data
-        return Observation(step, observe(learner, self.plan, progress.state, self.batch, data))
+        learner, state = self.training.learner, progress.state
+        return Observation(step, observe(learner, self.plan, state, self.batch, self.data))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
         """Compiles the observation beside the training's own programs, and writes what is observed.

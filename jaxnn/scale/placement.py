@@ -153,18 +153,32 @@ class Placement:
         return jax.lax.with_sharding_constraint(tree, self.replicated(tree))
 
     def rows(self, batch: Any) -> Any:
-        """Returns a batch divided by its rows, inside a program."""
+        """Returns a batch divided by its rows, inside a program; fewer than devices stay whole."""
         if not is_placed() or self.mesh.shape[DATA] == 1:
             return batch
-        sharding = NamedSharding(self.mesh, PartitionSpec(DATA))
-        return jax.tree.map(
-            lambda x: jax.lax.with_sharding_constraint(x, sharding) if x.ndim else x, batch
-        )
+
+        def held(x: Any) -> Any:
+            if not x.ndim or x.shape[0] < self.mesh.shape[DATA]:
+                return x
+            # What lies along `model` XLA decides: the nodes of a split layer, for one.
+            spec = PartitionSpec(DATA, *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 1))
+            return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
+
+        return jax.tree.map(held, batch)
 
 
 def collected(learner: Any, tree: Any) -> Any:
     """Returns what a program computes for the host, whole on every device if there is a mesh."""
     return tree if learner.placement is None else learner.placement.collect(tree)
+
+
+def copied(learner: Any, tree: Any) -> Any:
+    """Returns arrays of the host whole on every device of the learner's mesh, if it has one.
+
+    What lies nowhere yet, XLA may otherwise split in a way that no mesh has a name for.
+    """
+    placement = learner.placement
+    return tree if placement is None else jax.device_put(tree, placement.whole)
 
 
 def owner_of(name: str, params: Mapping[str, Any]) -> str:
