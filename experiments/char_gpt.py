@@ -83,8 +83,9 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     model, length = network(config, len(characters)), size.context + 1
     data = jaxnn.windows(tokens[:border], length, batch_size=size.batch_size)
     held_out = jaxnn.windows(tokens[border:], length, stride=size.context, batch_size=64)
+    objective = jaxnn.next_token(vocabulary=characters.all)
     run = jaxnn.fit(
-        jaxnn.learner(model, jaxnn.next_token(), optimizer(config, steps)),
+        jaxnn.learner(model, objective, optimizer(config, steps)),
         data,
         steps=steps,
         key=jaxnn.keys(config.seed),

@@ -46,6 +46,7 @@ from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import evaluated
 from jaxnn.loop._run import best_form, initial, trace_step
 from jaxnn.metrics.metric import Better
+from jaxnn.scale.devices import devices_of
 from jaxnn.scale.placement import without_mesh
 from jaxnn.typing import Any, Array, Hparams, Key
 
@@ -140,7 +141,9 @@ def train(
         name: _direction(name, metric) for name, metric in reported.items()
     }
     execution = execution or Execution()
-    form = execution.form or best_form(program)
+    placement = learner.placement
+    devices = placement.devices if placement else execution.devices or devices_of(data)
+    form = execution.form or best_form(program, devices[0].platform)
     training = Training(
         learner=learner,
         data=data,

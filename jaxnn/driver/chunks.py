@@ -19,14 +19,16 @@ from jax.sharding import SingleDeviceSharding
 from jaxnn import display
 from jaxnn import metrics as measures
 from jaxnn.data._resident import Resident
-from jaxnn.driver.placement import Placed, fitted, placed_trial, restored, spread
+from jaxnn.driver.placement import Placed, fitted, laid_out, shapes_on, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.markup import element
-from jaxnn.scale.layout import Layout, on_device
+from jaxnn.scale import processes
+from jaxnn.scale.devices import devices_of
+from jaxnn.scale.layout import Layout
 from jaxnn.scale.placement import forget_other_meshes
 from jaxnn.scale.resident import placed_shapes
 from jaxnn.typing import Any, Callable
@@ -130,24 +132,20 @@ class Training:
         hparams = jax.tree.map(jnp.asarray, self.hparams)
         return display.block(element("div", words), display.learner(self.learner.parts, hparams))
 
-    def start(self, trial: Trial | None = None, step: int = 0) -> Progress:
+    def start(
+        self, trial: Trial | None = None, step: int = 0, *, consume: bool = False
+    ) -> Progress:
         """Returns where the run begins, or where it resumes from a saved trial.
 
         Args:
           trial: as `Progress.trial` gives it, on any device or on the host.
           step: at which it was saved.
+          consume: whether arrays of the trial may be used up, where they lie on the mesh already.
         """
         layout = self._fitted()
         if layout.placement is not None:
             forget_other_meshes(layout.placement.mesh)
-        parts = [
-            self.trials(slots) if trial is None else restored(trial, slots, layout.members)
-            for slots, _ in layout.places
-        ]
-        if layout.placement is None:
-            parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
-        else:
-            parts = [spread(layout.placement, part) for part in parts]
+        parts = laid_out(layout, self.trials, trial, consume=consume)
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
         placed = placed.rebalanced(np.arange(layout.slots) < count)
@@ -196,6 +194,7 @@ class Training:
                 elif now - waited > CHUNK_SECONDS:
                     length = max(1, length // 2)
                 waited = now
+                length = processes.agree("length", partial(int, length))
             # The status is read after the next chunk is dispatched, like all that the host reads.
             # A chunk under way when the last run stopped did nothing, and reports nothing.
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
@@ -213,7 +212,7 @@ class Training:
     def devices(self) -> tuple[Any, ...]:
         """The devices that train."""
         placement = self.layout.placement
-        return placement.devices if placement else self.layout.devices or (jax.devices()[0],)
+        return placement.devices if placement else self.layout.devices or devices_of(self.data)
 
     @property
     def _can_stop(self) -> bool:
@@ -232,14 +231,13 @@ class Training:
         """Returns the trial at the beginning, or those of all members, in their order."""
         return self.trials(self.layout.numbers)
 
-    def trial_shapes(self) -> Trial:
-        """Returns the shapes of `whole`, with the sharding of each array on a mesh."""
-        shapes, placement = jax.eval_shape(self.whole), self.layout.placement
-        return shapes if placement is None else placed_trial(placement, shapes)
+    def whole_shapes(self) -> Trial:
+        """Returns the shapes and dtypes of `whole`, with shardings if the run is on a mesh."""
+        return shapes_on(self.layout.placement, jax.eval_shape(self.whole))
 
     def lowered(self) -> Any:
         """Returns the program that trains a single run, to be compiled; training then finds it."""
-        trial, data = self.trial_shapes(), self.data
+        trial, data = self.whole_shapes(), self.data
         if self.layout.placement is not None:
             data = placed_shapes(self.layout.placement, data)
         data = data.shuffled(trial.order)

@@ -6,6 +6,7 @@ from jax.sharding import Mesh
 from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import Learner
+from jaxnn.scale import processes
 from jaxnn.scale._mesh import DATA, divisors, nearest
 from jaxnn.scale._mesh import mesh as all_devices
 from jaxnn.scale._shard import shard
@@ -32,6 +33,15 @@ def on_mesh(
         mesh = all_devices()
     if mesh is None and learner.placement is None and members is None:
         mesh = _accelerators(data.batch_size)
+    if members is not None and processes.count() > 1:
+        raise InvalidValue(
+            "train",
+            "all members train in one process",
+            got=f"{members} members and {processes.count()} processes",
+            expected="one process, which has them on all of its devices",
+            fix="Give each process members and a run of its own, without jaxnn.scale.start(), or"
+            " train the members one by one, each in all processes",
+        )
     if mesh is not None:
         learner = shard(learner, mesh, replicated if rules is None else rules)
     if learner.placement is None:
@@ -54,7 +64,8 @@ def _accelerators(batch_size: int) -> Mesh | None:
     """Returns a mesh of all accelerators of every process, or `None` for a single device."""
     devices = jax.devices()
     # The cores of a CPU already share the work of one device.
-    asked = devices[0].platform != "cpu" or jax.process_count() > 1
-    if asked and len(devices) > 1 and batch_size % len(devices) == 0:
+    if processes.count() > 1:
+        return all_devices()
+    if devices[0].platform != "cpu" and len(devices) > 1 and batch_size % len(devices) == 0:
         return all_devices()
     return None

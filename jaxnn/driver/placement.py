@@ -12,7 +12,7 @@ from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
 from jaxnn.scale.layout import Layout, rows
 from jaxnn.scale.memory import available, needed
-from jaxnn.scale.placement import Placement
+from jaxnn.scale.placement import Placement, on_device
 from jaxnn.typing import Any, Callable
 
 
@@ -48,7 +48,28 @@ class Placed:
         return replace(placed, busy=[np.flatnonzero(share) for share in shares])
 
 
-def restored(trial: Trial, slots: Any, members: int | None) -> Trial:
+def laid_out(
+    layout: Layout, begin: Callable[..., Trial], saved: Trial | None, *, consume: bool
+) -> list[Trial]:
+    """Returns the trials that a run begins with, or resumes with, a part on each device.
+
+    Args:
+      layout: where they are to be.
+      begin: returns those at the beginning, given the slots of a part, or of a single run.
+      saved: those to resume with, on any device or the host, if any.
+      consume: whether arrays of these may be used up, instead of copies.
+    """
+    if layout.placement is not None:
+        ((slots, _),) = layout.places
+        there = spread(layout.placement, begin(slots) if saved is None else saved)
+        return [there if saved is None or consume else _copies(there)]
+    return [
+        on_device(begin(slots) if saved is None else _restored(saved, slots, layout.members), to)
+        for slots, to in layout.places
+    ]
+
+
+def _restored(trial: Trial, slots: Any, members: int | None) -> Trial:
     """Returns copies of the saved trials of these slots; those past the last member are empty."""
     if members is None:
         return jax.tree.map(jnp.array, trial)
@@ -106,21 +127,24 @@ def leading(sharding: NamedSharding, axes: int) -> NamedSharding:
     return NamedSharding(sharding.mesh, spec)
 
 
-def placed_trial(placement: Placement, trial: Trial) -> Trial:
-    """Returns the shapes of a trial with the sharding of each array."""
+def shapes_on(placement: Placement | None, trial: Trial) -> Trial:
+    """Returns the shapes of a trial with their shardings, if it lies on a mesh."""
+    if placement is None:
+        return trial
     return jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        trial,
-        trial_shardings(placement, trial),
-    )
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        trial, trial_shardings(placement, trial),
+    )  # fmt: skip
 
 
 def spread(placement: Placement, trial: Trial) -> Trial:
-    """Returns copies of a trial's arrays on a mesh."""
-    shardings = trial_shardings(placement, trial)
-    return jax.tree.map(
-        lambda x, place: jax.device_put(x, place, may_alias=False), trial, shardings
-    )
+    """Returns a trial's arrays on a mesh."""
+    return jax.tree.map(on_device, trial, trial_shardings(placement, trial))
+
+
+@jax.jit
+def _copies(tree):
+    return jax.tree.map(jnp.copy, tree)
 
 
 @jax.jit

@@ -78,7 +78,13 @@ def _steps(learner, state, window, data, n, status):
     before = None if status is None else _copy((state, window))
     token = None
     for _ in range(n):
+        previous = token
         state, window, token = stepped(learner, state, window, data)
+        # Programs that exchange messages wait for each other, in the threads of the host where
+        # devices are simulated: with many of them pending, XLA aborts the process. One ahead
+        # keeps the devices as busy.
+        if previous is not None and len(previous.sharding.device_set) > 1:
+            jax.block_until_ready(previous)
     if status is not None:
         state, window = _unless_stopped(status, (state, window), before)
     return state, window, token

@@ -154,7 +154,7 @@ def _generate(network, top_k, length, context, params, state, prompt, key, tempe
 
     def piece(known, done, count):
         """Reads the known tokens, and writes `count` more, for which the memory has room."""
-        start = read(_empty_memory(reader, state, batch), known)
+        start = read(empty_memory(reader, state, batch), known)
         (_, logits), tokens = lax.scan(write, start, done + jnp.arange(count - 1))
         last = draw(done + count - 1, logits)
         return jnp.concatenate([tokens.T, last[:, None]], 1)
@@ -199,7 +199,7 @@ def _most_probable(logits, probability):
     return jnp.where((logits < lowest) & (probability < 1), -jnp.inf, logits)
 
 
-def _empty_memory(reader: Network, state: Any, batch: int) -> Any:
+def empty_memory(reader: Network, state: Any, batch: int) -> Any:
     """Returns the network's own state, with an empty memory where it has none."""
     tokens = jax.ShapeDtypeStruct((batch, 1), jnp.int32)
     return _update(reader.init(jax.random.key(0), tokens)[1], state)
@@ -233,7 +233,7 @@ def _check_reads_on(network: Network, params: Any, state: Any, context: int) -> 
 def _reading_error(network, count, params, state):
     """Returns how far logits of tokens read in two pieces are from those read whole, and these."""
     reader, half = remembering(network, count), max(1, count // 2)
-    memory, pieces = _empty_memory(reader, state, 1), []
+    memory, pieces = empty_memory(reader, state, 1), []
     tokens = jnp.arange(count, dtype=jnp.int32)[None] % 2
     whole, _ = network.apply(params, state, tokens)
     if not hasattr(whole, "shape"):

@@ -26,6 +26,7 @@ def classification(
     label_smoothing: Number = 0.0,
     top_k: int | Sequence[int] = (),
     metrics: Mapping[str, Callable[[Any, Any, Any], measures.Metric]] | None = None,
+    names: Sequence[str] = (),
 ) -> Objective:
     """Cross-entropy (nats) between logits and whole-number labels, and the accuracy.
 
@@ -38,10 +39,11 @@ def classification(
       top_k: one or several numbers of guesses allowed.
       metrics: more to report, by name, each `(logits, labels, weights) -> Metric` with one number
         as its value: `{"f1": jaxnn.metrics.f1}`.
+      names: of the classes, for pages.
 
     Raises:
       InvalidValue: if labels are out of range, shapes do not match, the value of a metric is not
-        one number, or its name is taken.
+        one number, its name is taken, or there is not one of `names` for each class.
       InvalidType: if labels are not integers.
 
     Source: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
@@ -76,6 +78,14 @@ def classification(
 
     def check(outputs, arrays):
         classes = outputs.shape[-1]
+        if names and len(names) != classes:
+            raise InvalidValue(
+                "classification",
+                "there must be a name for each class",
+                got=f"{len(names)} names and {classes} classes",
+                expected=f"{classes} names",
+                fix="Give the network an output for each class, or leave out names",
+            )
         for k in guesses:
             positive_integer("classification", "top_k", k, at_most=classes)
         for name, measure in own.items():
@@ -85,7 +95,7 @@ def classification(
         if "labels" in arrays and arrays["labels"].shape[1:] == outputs.shape[1:-1]:
             check_labels("classification", classes, arrays)  # or `prepare` makes the labels
 
-    return Objective(shield(loss), shield(measured), check=check)
+    return Objective(shield(loss), shield(measured), check=check, names=tuple(names))
 
 
 def cross_entropy(logits: Any, labels: Any, smoothing: Number = 0.0) -> Any:

@@ -9,10 +9,12 @@ place apart. Outputs are logits `[batch, length, vocabulary]`.
 ([[5, 6]], [[6, 7]])
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidType, number, positive
+from jaxnn.checks import InvalidType, InvalidValue, number, positive
 from jaxnn.masked import Masked, values_of
 from jaxnn.objectives._classification import check_labels, cross_entropy, logits_and_labels
 from jaxnn.objectives._examples import shield
@@ -20,7 +22,12 @@ from jaxnn.objectives._objective import Objective, weights_of
 from jaxnn.typing import Number
 
 
-def next_token(*, label_smoothing: Number = 0.0, bytes_per_token: float = 1.0) -> Objective:
+def next_token(
+    *,
+    label_smoothing: Number = 0.0,
+    bytes_per_token: float = 1.0,
+    vocabulary: Sequence[str] = (),
+) -> Objective:
     """Cross-entropy (nats per token) between logits and the token that comes next.
 
     The data's `inputs` are integers `[batch, length + 1]`, of which the network is given all but
@@ -31,6 +38,8 @@ def next_token(*, label_smoothing: Number = 0.0, bytes_per_token: float = 1.0) -
       label_smoothing: as in `classification`.
       bytes_per_token: the mean length of a token in bytes, for `bits_per_byte`. With 1, for tokens
         that are longer than a byte, what is reported under that name is bits per token.
+      vocabulary: the text of each token, such as `Characters(text).all`. With it, the page of a run
+        shows what the network writes while it learns.
 
     Raises:
       InvalidType: when traced, if tokens are not whole numbers `[batch, length + 1]`.
@@ -75,8 +84,16 @@ def next_token(*, label_smoothing: Number = 0.0, bytes_per_token: float = 1.0) -
     def check(outputs, arrays):
         # The whole data may also be one long text, of which windows are taken.
         check_labels("next_token", outputs.shape[-1], arrays, "inputs")
+        if len(vocabulary) > outputs.shape[-1]:
+            raise InvalidValue(
+                "next_token",
+                "the vocabulary has more tokens than the network has outputs",
+                got=f"{len(vocabulary):,} tokens and {outputs.shape[-1]:,} outputs",
+                expected="at least one output for each token",
+                fix="Give the network an output for each token of the vocabulary",
+            )
 
-    return Objective(shield(loss), shield(metrics), prepare, check)
+    return Objective(shield(loss), shield(metrics), prepare, check, tuple(vocabulary))
 
 
 def _that_continue(tokens: Masked) -> Masked:

@@ -70,12 +70,14 @@ class Objective(NamedTuple):
         whole data; raises on data that nothing can be learned from. Without one, loss and metrics
         are tried on two examples of the data: what is computed of the one may not depend on the
         other. A loss over a whole batch has `no_check`, as `batchwise` gives it.
+      names: of what each output stands for, a class or a token, for pages; `()` if unknown.
     """
 
     loss: Loss
     metrics: Measure = _no_metrics
     prepare: Prepare = _unprepared
     check: CheckData | None = None
+    names: tuple[str, ...] = ()
 
 
 def objective(

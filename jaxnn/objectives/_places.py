@@ -48,7 +48,7 @@ def of_places(base: Objective) -> Objective:
         assert base.check is not None
         base.check(outputs, arrays)
 
-    return Objective(loss, metrics, prepare, None if base.check is None else check)
+    return Objective(loss, metrics, prepare, None if base.check is None else check, base.names)
 
 
 def weigh_places(outputs: Any, batch: Batch) -> tuple[Any, Batch]:

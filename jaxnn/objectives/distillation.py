@@ -78,7 +78,7 @@ def distill(
             )
         return {**others, "agreement": agreement}
 
-    return Objective(shield(loss), shield(metrics), prepare, base.check)
+    return Objective(shield(loss), shield(metrics), prepare, base.check, base.names)
 
 
 def _check_shapes(outputs: Any, teacher: Any) -> None:

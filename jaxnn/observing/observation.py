@@ -19,6 +19,7 @@ from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import in_batches
 from jaxnn.metrics import values
 from jaxnn.names import named_leaves
+from jaxnn.observing.writing import Writing, write
 from jaxnn.pictures.diagram import Diagram, biases, wires
 from jaxnn.scale.placement import collected
 from jaxnn.transforms._capture import capture
@@ -59,6 +60,7 @@ class Plan(NamedTuple):
       nodes: how the network is drawn, where that is as nodes.
       filters: the weights that make images, if there are any.
       plot_bounds: where two inputs are mapped, their least and largest values, `((x, x), (y, y))`.
+      writing: what a language model writes.
     """
 
     kind: Kind
@@ -68,6 +70,7 @@ class Plan(NamedTuple):
     nodes: Diagram | None = None
     filters: Filters | None = None
     plot_bounds: tuple[tuple[float, float], ...] = ()
+    writing: Writing | None = None
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -106,6 +109,9 @@ def observe(
         seen["filters"] = _images(plan.filters, leaves[plan.filters.leaf])
     if plan.plot_bounds:
         seen["boundary"] = learner.predict(state, plot_points(plan)).reshape(SIDE, SIDE, -1)
+    if plan.writing is not None:
+        network = learner.parts.network(state.hparams)
+        seen |= write(network, plan.writing, params, state.state, inputs, outputs, state.key)
     return collected(learner, _small(seen))
 
 
@@ -171,8 +177,10 @@ def _captured(
 
 
 def agreeing(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Returns the arrays of a moment, without captured outputs that do not agree."""
-    prefixes = (AGREES,) if arrays.get(AGREES, True) else (AGREES, "activations/", "quiet/")
+    """Returns the arrays of a moment, without captured outputs or a text that do not agree."""
+    prefixes = AGREES, f"text/{AGREES}"
+    prefixes += () if arrays.get(AGREES, True) else ("activations/", "quiet/")
+    prefixes += () if arrays.get(f"text/{AGREES}", True) else ("text",)
     return {name: x for name, x in arrays.items() if not name.startswith(prefixes)}
 
 

@@ -31,6 +31,7 @@ from jaxnn.observing.observation import (
     spread,
     take,
 )
+from jaxnn.observing.writing import TEXTS, Writing
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
 from jaxnn.summary import Table, table_of
@@ -95,12 +96,14 @@ class Schedule(NamedTuple):
       probed: how many examples the network is evaluated on.
       gradients: whether gradients are observed.
       mapped: whether the outputs are mapped over two inputs.
+      writing: what a language model writes.
     """
 
     moments: tuple[int, ...]
     probed: int
     gradients: bool
     mapped: bool
+    writing: Writing | None
 
 
 def schedule(training: Training) -> Schedule:
@@ -116,11 +119,13 @@ def schedule(training: Training) -> Schedule:
     per_example = per_step / training.data.batch_size / 3  # backward takes twice as many
     mapped = _is_plane(training.data) and SIDE**2 * per_example <= left / 2
     left -= SIDE**2 * per_example * mapped
+    writing = _writing(training, left / per_example / 2) if per_example else None
+    left -= writing.reads / writing.context * per_example if writing else 0
     probed = int(left / per_example) if per_example else PROBED
     count = MOMENTS if probed >= SHOWN else max(2, MOMENTS * probed // SHOWN)
     steps = {round(training.steps * (i / (count - 1)) ** 2) for i in range(count)}
     probed = min(max(probed, SHOWN), PROBED, probe_data(training).num_examples)
-    return Schedule((*sorted(steps),), probed, gradients, mapped)
+    return Schedule((*sorted(steps),), probed, gradients, mapped, writing)
 
 
 def plan(
@@ -146,6 +151,7 @@ def plan(
         drawn if drawn is not None and drawn.layers else None,
         _filters(bound),
         _plot_bounds(data) if mapped else (),
+        chosen.writing,
     ), drawn
 
 
@@ -160,9 +166,18 @@ def kind_of(training: Training, state: Any) -> tuple[Kind, Batch, Any]:
     return kind, batch, outputs
 
 
+def probed_part(training: Training) -> str:
+    """Returns which part of the data is observed: that of which results are reported.
+
+    That is the test set, or else the first of the evaluations, or else the training data.
+    """
+    parts = training.evaluations
+    return "test" if "test" in parts else next(iter(parts), "train")
+
+
 def probe_data(training: Training) -> Resident:
-    """Returns the data of the first evaluation, or else those of the training."""
-    return next(iter(training.evaluations.values()), training.data)
+    """Returns the data that is observed."""
+    return training.evaluations.get(probed_part(training), training.data)
 
 
 def probe(data: Resident, count: int) -> Batch:
@@ -201,6 +216,21 @@ def _filters(bound: BoundNetwork) -> Filters | None:
         return None
     count = min(FILTERS, weight.shape[-1], PIXELS // math.prod(image))
     return Filters(leaf, image, count) if count else None
+
+
+def _writing(training: Training, most: float) -> Writing | None:
+    """Returns what a language model writes, at the cost of reading so many examples at most."""
+    parts = training.learner.parts
+    names = parts.objective(training.hparams).names if parts else ()
+    _, batch, logits = kind_of(training, jax.eval_shape(training.trials).state)
+    tokens: Any = batch.get("inputs")
+    if not names or getattr(tokens, "ndim", 0) != 2 or getattr(logits, "ndim", 0) != 3:
+        return None
+    whole, context = jnp.issubdtype(tokens.dtype, jnp.integer), logits.shape[1]
+    if not whole or context < 4 or logits.shape[2] < len(names):
+        return None
+    plans = (Writing(texts, context) for texts in range(TEXTS, 0, -1))
+    return next((each for each in plans if each.reads / context <= most), None)
 
 
 def _is_plane(data: Resident) -> bool:

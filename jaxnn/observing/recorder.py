@@ -36,8 +36,10 @@ from jaxnn.observing.plan import (
     plan,
     probe,
     probe_data,
+    probed_part,
     schedule,
 )
+from jaxnn.observing.writing import prompts, spelled
 from jaxnn.pictures import scheme
 from jaxnn.pictures.diagram import Diagram, to_json
 from jaxnn.scale.placement import copied
@@ -132,10 +134,11 @@ class Recorder:
         lowered = training.lowered()
         own.start(lambda: lowered.compile() and None)
         bound = bind(training)
+        self.vocabulary = bound.objective.names if bound else ()
         self.plan, drawn = plan(training, bound, self.schedule)
         self.data = copied(training.learner, training.data)
         self.batch = copied(training.learner, probe(probe_data(training), self.schedule.probed))
-        state = training.trial_shapes().state
+        state = training.whole_shapes().state
         arguments = state, self.batch, self.data
         try:
             observation = observe.lower(training.learner, self.plan, *arguments)
@@ -151,21 +154,24 @@ class Recorder:
         """Observes the network if the step is a moment, without waiting for the device."""
         if progress.step not in self.moments or progress.idle:
             return None
-        return self._observe(progress, progress.step)
+        return self._observe(progress.state, progress.step)
 
     @_tolerant
     def keep(self, observation: Observation) -> None:
         """Writes an observation."""
         self.directory.check_owner()
         arrays = agreeing(jax.device_get(observation.arrays))
+        if "text" in arrays:
+            arrays["text"] = spelled(arrays["text"], self.vocabulary)
         recording.write(self.folder, recording.frame_name(observation.step), arrays)
 
     @_tolerant
     def end(self, progress: Progress) -> None:
-        """Writes the last observation, and the final predictions of the best state."""
-        last = int(progress.state.step)  # of a run that ended early
-        if not (self.folder / recording.frame_name(last)).exists():
-            self.keep(self._observe(progress, last))
+        """Writes observations of the last and the best state, and what the best one predicts."""
+        for state in (progress.state, progress.best):
+            step = int(state.step)  # of a run that ended early
+            if not (self.folder / recording.frame_name(step)).exists():
+                self.keep(self._observe(state, step))
         self.directory.check_owner()
         data = copied(self.training.learner, probe_data(self.training))
         most = MOST if self.training.evaluations else self.schedule.probed
@@ -179,9 +185,9 @@ class Recorder:
         """Waits for background work."""
         self.background.wait()
 
-    def _observe(self, progress: Progress, step: int) -> Observation:
+    def _observe(self, state: Any, step: int) -> Observation:
         self.background.wait()
-        learner, state = self.training.learner, progress.state
+        learner = self.training.learner
         return Observation(step, observe(learner, self.plan, state, self.batch, self.data))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
@@ -194,6 +200,9 @@ class Recorder:
         shown = {name: np.asarray(self.batch[name][:SHOWN]) for name in ("index", "labels")
                  if hasattr(self.batch.get(name), "shape")}  # fmt: skip
         shown |= examples(probe_data(training), shown["index"])
+        if self.plan.writing is not None and bound is not None:
+            inputs = bound.objective.prepare(None, self.batch)["inputs"]
+            shown["text"] = spelled(prompts(self.plan.writing, inputs), self.vocabulary)
         about = _about(training, bound, drawn, self.plan, self.schedule)
         self.directory.check_owner()
         before = recording.read(self.directory.path)
@@ -217,7 +226,7 @@ def record_best(run: Path, training: Training, state: Any) -> None:
     about = {
         "format": recording.FORMAT,
         "moments": [],
-        "probe": {"of": next(iter(training.evaluations), "train")},
+        "probe": {"of": probed_part(training)},
         "kind": kind,
     }
     folder = run / recording.FOLDER
@@ -239,7 +248,7 @@ def _same(before: recording.Recording, about: Any, shown: Any) -> bool:
 def _about(
     training: Training, bound: BoundNetwork | None, drawn: Any, plan: Plan, schedule: Schedule
 ) -> dict[str, Any]:
-    of = next(iter(training.evaluations), "train")
+    of = probed_part(training)
     shown = min(SHOWN, schedule.probed)
     about = {
         "format": recording.FORMAT,
@@ -250,5 +259,6 @@ def _about(
         "plot_bounds": plan.plot_bounds,
         "diagram": drawn and to_json(drawn),
         "table": bound and bound.table.as_json(),
+        "names": [*bound.objective.names] if bound and plan.kind == "classification" else None,
     }
     return json_files.plain(about, default=str)

@@ -12,7 +12,7 @@ from jaxnn.checks import InvalidValue
 from jaxnn.formatting import amount
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
-from jaxnn.pretrained.families import llama
+from jaxnn.pretrained.families import bert, gpt2, llama, resnet, vit
 from jaxnn.pretrained.families.family import Plan
 from jaxnn.pretrained.rules import Link, check_links, link
 from jaxnn.pretrained.settings import Settings
@@ -20,7 +20,9 @@ from jaxnn.pretrained.source import Source, open_source
 from jaxnn.scale import memory
 from jaxnn.typing import Any, Callable, Params, State
 
-FAMILIES = {name: each.family for each in (llama,) for name in each.family.model_types}
+STATE = "state:"  # before the names of arrays of the state
+_ALL = [each.family for each in (gpt2, llama, bert, vit, resnet)]
+FAMILIES = {name: family for family in _ALL for name in family.model_types}
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ def load(
         array = _array(name, form.shape, dtypes[name], links, source.tensors)
         arrays[name] = jax.device_put(array, _where(sharding, name, form.shape))
         del array
-    params = {name: x for name, x in arrays.items() if not name.startswith(_STATE)}
-    state = {name.removeprefix(_STATE): x for name, x in arrays.items() if name not in params}
+    params = {name: x for name, x in arrays.items() if not name.startswith(STATE)}
+    state = {name.removeprefix(STATE): x for name, x in arrays.items() if name not in params}
     return Pretrained(
         plan.network, _nested(params), _nested(state), None, source.config, (source, links)
     )
@@ -99,13 +101,10 @@ def load(
 
 def plan_of(source: Source, stacked: bool) -> Plan:
     """Returns the network of a source and its rules; raises if its family is not known."""
-    settings = Settings(source.path.name, source.config)
+    settings = Settings(source.path.name, source.config, source.steps)
     plan = settings.choice("model_type", FAMILIES).plan(settings, stacked)
     settings.finish()
     return plan
-
-
-_STATE = "state:"
 
 
 def array_forms(source: Source, stacked: bool) -> dict[str, Any]:
@@ -113,8 +112,17 @@ def array_forms(source: Source, stacked: bool) -> dict[str, Any]:
     # Of blocks that are one it is known as fast as of one block.
     plan = plan_of(source, True)
     params, state = jax.eval_shape(plan.network.init, jax.random.key(0), plan.inputs)
-    forms = named_leaves(params) | {f"{_STATE}{n}": x for n, x in named_leaves(state).items()}
-    return forms if stacked else _unstacked(forms)
+    forms = named_leaves(params) | {f"{STATE}{n}": x for n, x in named_leaves(state).items()}
+    apart = _unstacked(forms)
+    if stacked and len(apart) == len(forms):
+        raise InvalidValue(
+            "pretrained.load",
+            "the model has no blocks that could be stacked",
+            got=f"stacked=True for a {source.config['model_type']}",
+            expected="a transformer",
+            fix="Leave stacked out",
+        )
+    return forms if stacked else apart
 
 
 def _unstacked(forms: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +154,7 @@ def _dtypes(source: Source, links: tuple[Link, ...], dtype: Any) -> dict[str, An
                     expected="float32, bfloat16 or float16",
                     fix="Load the weights as they were before they were quantized",
                 )
-            dtypes[name] = own if dtype is None or name.startswith(_STATE) else dtype
+            dtypes[name] = own if dtype is None or name.startswith(STATE) else dtype
     return dtypes
 
 

@@ -49,10 +49,14 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 class Settings:
-    """The keys of a configuration, and which of them somebody has read."""
+    """The keys of a configuration, and which of them somebody has read.
 
-    def __init__(self, source: str, values: Mapping[str, Any]):
+    `steps` are what follows the model, as sentence-transformers has it.
+    """
+
+    def __init__(self, source: str, values: Mapping[str, Any], steps: tuple[str, ...] = ()):
         self.source, self.values, self.read = source, dict(values), set[str]()
+        self.steps = steps
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
         """Returns the value of a key, which is read; raises if there is none and no default."""
@@ -92,6 +96,14 @@ class Settings:
             expected = "one of " + ", ".join(map(repr, choices))
             raise self.wrong(f"this {name} is not supported", f"{name}={value!r}", expected)
         return choices[value]
+
+    def architecture(self, choices: Mapping[str, T], default: str) -> T:
+        """Returns what the one class stands for whose weights these are."""
+        names = self.take("architectures", None) or [default]
+        if not isinstance(names, list) or len(names) != 1 or names[0] not in choices:
+            expected = "one of " + ", ".join(choices)
+            raise self.wrong("this architecture is not supported", str(names)[:200], expected)
+        return choices[names[0]]
 
     def expect(self, name: str, *allowed: Any) -> None:
         """Raises if a key is there with another value than those."""

@@ -5,13 +5,15 @@ text perplexity and bits per character; anything else the metric that ranks the 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jaxnn.report.phrases import display_name, examples_of, figure
 from jaxnn.storage.recording import Recording
 
 BYTES = 256  # tokens of a vocabulary of bytes or characters, at most
+# The figure of a task, and the one beside it, the first pair that is reported.
+PAIRS = (("perplexity", "bits_per_byte"), ("accuracy", "loss"), ("mae", "r2"), ("loss", ""))
 
 
 def reached(
@@ -33,7 +35,7 @@ def reached(
         return shown if all(f"{part}/{name}" in values for name in names) else None
 
     if text := named("perplexity", "bits_per_byte"):
-        return f"perplexity {text[0]}, {text[1]} {_unit(values, part, recorded)}, on {on}"
+        return f"perplexity {text[0]}, {text[1]} {bits(recorded, values, part)}, on {on}"
     classes = not recorded.about or recorded.about.get("classes")
     if (share := named("accuracy")) and classes:
         return f"{share[0]} of the {on} right"
@@ -50,6 +52,16 @@ def clause(values: Mapping[str, Any], metric: str, *about: Any) -> str:
     return f"network {'gets' if what.endswith(' right') else 'reaches'} {what}"
 
 
+def leading(names: Collection[str]) -> tuple[str, str]:
+    """Returns which of the metrics is the figure of the task, and the one beside it, or `""`.
+
+    >>> leading(["accuracy", "loss"]), leading(["loss", "own"]), leading(["own"])
+    (('accuracy', 'loss'), ('loss', ''), ('own', ''))
+    """
+    known = (pair for pair in PAIRS if {*filter(None, pair)} <= {*names})
+    return next(known, (min(names, default=""), ""))
+
+
 def largest_class(recorded: Recording) -> float | None:
     """Returns the share of the most frequent class among the examples of the final predictions."""
     counts = recorded.end.get("confusion")
@@ -58,13 +70,20 @@ def largest_class(recorded: Recording) -> float | None:
     return float(counts.sum(1).max() / counts.sum())
 
 
-def _unit(values: Mapping[str, Any], part: str, recorded: Recording) -> str:
+def bits(recorded: Recording, values: Mapping[str, Any], part: str) -> str:
     """Returns what `bits_per_byte` counts: bits per token, unless tokens have a length in bytes."""
-    perplexity, bits = (values[f"{part}/{name}"] for name in ("perplexity", "bits_per_byte"))
+    perplexity, bits = (
+        values.get(f"{part}/{name}", math.nan) for name in ("perplexity", "bits_per_byte")
+    )
     real = all(isinstance(each, float) and each > 0 for each in (perplexity, bits))
     if not real or not math.isclose(math.log2(perplexity), bits, rel_tol=1e-3):
         return "bits per byte"
+    return f"bits per {token(recorded)}"
+
+
+def token(recorded: Recording) -> str:
+    """Returns what a token of a text is: a character, if there are no more kinds of them."""
     rows = (recorded.about.get("table") or {}).get("rows") or [{}]
     output = rows[-1].get("output") or []
     few = isinstance(output, list) and output and output[-1] <= BYTES
-    return "bits per character" if few else "bits per token"
+    return "character" if few else "token"

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.markup import Markup, block, element, join
+from jaxnn.formatting import count
+from jaxnn.markup import Markup, block, element, folded, join
 from jaxnn.pictures.scheme import MARK, SIGNED
 from jaxnn.report.decision import decision
 from jaxnn.report.examples import BARS, cards, names_of, probabilities
+from jaxnn.report.headline import leading, token
 from jaxnn.report.network import wiring
 from jaxnn.report.packed import levels, shares, stacked
-from jaxnn.report.phrases import figure, is_share, spaced, sure, value_of
+from jaxnn.report.phrases import display_name, examples_of, figure, is_share, sure, value_of
 from jaxnn.report.sections import filled, section
 from jaxnn.report.source import Source
 from jaxnn.storage.recording import Frame, Recording
@@ -23,15 +25,28 @@ from jaxnn.storage.recording import Frame, Recording
 EXAMPLES = 12
 PIXELS = 250_000  # of all filters at all moments; a page is to be small
 FILTERS = 32
+LETTERS = 80  # of the beginning of a text, the last ones
 SATURATED = 99.0  # percentile of the sizes of weights that has the full colour
 
 
 class Moments(NamedTuple):
-    """The training steps of the moments, and a metric, NaN where it is not finite."""
+    """The moments of a recording, with the figure of the task, NaN where it is not finite.
+
+    `second` is the figure beside it, if there is one. `best` is the place of the best state, which
+    is the result, among the moments; the last one where no metric is watched.
+    """
 
     steps: list[int]
     name: str
     values: np.ndarray
+    second: str
+    seconds: np.ndarray | None
+    best: int
+
+    @property
+    def last(self) -> int:
+        """The place of the last state."""
+        return len(self.steps) - 1
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -49,19 +64,25 @@ class Moments(NamedTuple):
         heights = (self.values - low) / ((high - low) or 1.0)
         return np.clip(heights, 0, 1) if is_share(self.name) else heights
 
+    @property
+    def states(self) -> list[str]:
+        """What the state of each moment is, if it is a special one."""
+        words = {self.best: "the best state: the result", self.last: "the last state"}
+        words = words if self.best != self.last else {}
+        return [words.get(place, "") for place in range(len(self.steps))]
+
 
 @section("learning", "Watch it learn")
 def learning(source: Source) -> Markup | None:
     """Move the slider through the training, or press play: everything here is as it was then."""
-    moments, frames = _moments(source.recorded), source.recorded.frames
+    moments, recorded = _moments(source), source.recorded
     if moments is None:
         return None
-    examples, wires = _examples(source.recorded), wiring(source.recorded)
+    frames, at = recorded.frames, moments.best
+    shown, wires = _examples(recorded, at), wiring(recorded, at)
     filters, surface = _filters(frames), None
     if "boundary" in frames[-1].arrays:
-        surface = decision(source.recorded)
-    loss = stacked(frames, "metrics/loss")
-    losses = None if loss is None else [figure("loss", float(each)) for each in loss]
+        surface = decision(recorded)
     row = source.rows[-1] if source.rows else {}
     epochs = None
     if row.get("step") and isinstance(row.get("epoch"), int | float):
@@ -70,102 +91,165 @@ def learning(source: Source) -> Markup | None:
         "steps": moments.steps,
         "planned": source.steps or moments.steps[-1],
         "epochs": epochs,
+        "states": moments.states,
         "share": is_share(moments.name),
         "figures": [figure(moments.name, float(value)) for value in moments.values],
         "values": [float(v) if np.isfinite(v) else None for v in moments.values],
         "heights": [round(h, 4) if np.isfinite(h) else None for h in moments.heights],
-        "losses": losses,
+        "seconds": _seconds(moments),
         "colours": [*SIGNED, MARK],
-        "examples": examples and examples[1],
+        "examples": shown and shown[1],
         "wires": wires and wires[1],
         "filters": filters and filters[1],
         "surface": surface and surface[1],
     }
     pictures = [each[0] for each in (wires, filters, surface) if each]
     return join(
-        filled("learning.html", **_panel(source, moments, epochs, losses), **_chart(moments)),
+        filled("learning.html", **_panel(source, moments, epochs), **_chart(moments)),
+        _written(recorded, at),
         element("div", *pictures, class_=f"inner of-{len(pictures)}") if pictures else None,
-        examples and examples[0],
+        shown and shown[0],
         block(payload, "recorded"),
     )
 
 
-def _moments(recorded: Recording) -> Moments | None:
-    """Returns the moments with the accuracy, or else the loss, or else another metric."""
-    names = {name for frame in recorded.frames for name in frame.arrays}
-    metrics = sorted(name for name in names if name.startswith("metrics/"))
-    metrics.sort(key=lambda n: (n != "metrics/accuracy", n != "metrics/loss"))
-    values = stacked(recorded.frames, metrics[0]) if metrics else None
-    if len(recorded.frames) < 2 or values is None or values.ndim != 1:
+def _moments(source: Source) -> Moments | None:
+    """Returns the moments with the figure of the task."""
+    frames = source.recorded.frames
+    names = {name for frame in frames for name in frame.arrays if name.startswith("metrics/")}
+    first, second = leading([name.removeprefix("metrics/") for name in names])
+    values = stacked(frames, f"metrics/{first}")
+    if len(frames) < 2 or values is None or values.ndim != 1:
         return None
-    return Moments([frame.step for frame in recorded.frames], metrics[0].partition("/")[2], values)
+    steps, best = [frame.step for frame in frames], source.contents.best_step
+    seconds = stacked(frames, f"metrics/{second}") if second else None
+    place = steps.index(best) if best in steps and best else len(steps) - 1
+    return Moments(steps, first, values, second, seconds, place)
 
 
-def _panel(
-    source: Source, moments: Moments, epochs: list[float] | None, losses: list[str] | None
-) -> dict[str, Any]:
+def _seconds(moments: Moments) -> list[str] | None:
+    if moments.seconds is None:
+        return None
+    return [figure(moments.second, float(each)) for each in moments.seconds]
+
+
+def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict[str, Any]:
     """Returns what stands over the slider: at which moment, and how good the network was."""
-    about, end, last = source.recorded.about, source.recorded.end, moments.steps[-1]
+    about, end, at = source.recorded.about, source.recorded.end, moments.best
     probe = about.get("probe") or {}
     count, held_out = probe.get("count"), probe.get("of") != "train"
     # Of so many examples are the results further down.
     whole = int(end["confusion"].sum()) if "confusion" in end else len(end.get("truth", ()))
     is_sample = held_out and isinstance(count, int) and count < whole
-    what = "right" if moments.name == "accuracy" and about.get("classes") else spaced(moments.name)
+    what = display_name(moments.name)
+    what = "right" if moments.name == "accuracy" and about.get("classes") else what
     if isinstance(count, int):
-        which = "held-out" if held_out else "training"
-        what += f" of {'a sample of ' * is_sample}{count:,} {which} examples"
-    note = None
+        which = examples_of(str(probe.get("of")))
+        what += f" of {'a sample of ' * is_sample}{count:,} {which}"
+    notes = []
     if is_sample:
-        note = "The results further down are of more of them, so they differ a little."
+        notes.append("The results further down are of more of them, so they differ a little.")
     elif not held_out:
-        note = (
+        notes.append(
             "As it is right after the step: the curves further down, and the results, are means"
             " over the steps since the report before."
         )
-    epoch = epochs and element("span", f"{epochs[-1]:.1f}", id="at-epoch")
-    loss = losses and moments.name != "loss" and element("span", losses[-1], id="at-loss")
+    if at != moments.last:
+        notes.append(
+            f"The result is the best state, of step {moments.steps[at]:,}, marked by a ring; the"
+            f" slider ends at the last one, of step {moments.steps[-1]:,}."
+        )
+    seconds, second = _seconds(moments), display_name(moments.second)
+    if moments.second == "bits_per_byte":
+        second = f"bits per {token(source.recorded)}"
+    epoch = epochs and element("span", f"{epochs[at]:.1f}", id="at-epoch")
+    passes = epoch and element("p", epoch, " passes over the data", class_="pass")
+    state = (
+        element("p", moments.states[at], id="at-state", class_="pass")
+        if any(moments.states)
+        else None
+    )
     return {
-        "step": f"{last:,}",
-        "planned": f"{source.steps or last:,}",
-        "passes": epoch and element("p", epoch, " passes over the data", class_="pass"),
-        "value": value_of(moments.name, float(moments.values[-1])),
+        "step": f"{moments.steps[at]:,}",
+        "planned": f"{source.steps or moments.steps[-1]:,}",
+        "passes": join(passes, state),
+        "value": value_of(moments.name, float(moments.values[at])),
         "what": what,
-        "loss": element("p", "loss ", loss, class_="pass") if loss else None,
-        "note": note and element("p", note, class_="pass"),
+        "second": seconds
+        and element("p", f"{second} ", element("span", seconds[at], id="at-second"), class_="pass"),
+        "note": element("p", " ".join(notes), class_="pass wholly") if notes else None,
     }
 
 
 def _chart(moments: Moments) -> dict[str, Any]:
-    """Returns the curve of the metric with a mark on it, and the slider."""
-    last, heights = len(moments.steps) - 1, moments.heights
+    """Returns the curve of the figure with marks on it, and the slider."""
+    last, heights, at = moments.last, moments.heights, moments.best
     lines, pen = [], "M"
     for x, y in zip(np.linspace(0, 1000, last + 1), heights):
         if np.isfinite(y):
             lines.append(f"{pen}{x:.0f} {100 - 100 * y:.1f}h0")  # a place between gaps is a dot
         pen = "L" if np.isfinite(y) else "M"
     low, top = (figure(moments.name, end) for end in moments.ends)
-    words = ("", " right") if moments.name == "accuracy" else (f" {spaced(moments.name)}", "")
+    name = display_name(moments.name)
+    words = ("", " right") if moments.name == "accuracy" else (f" {name}", "")
     height = f"Upwards:{words[0]} from {low} to {top}{words[1]}"
-    apart = np.diff(moments.steps)
+    apart = np.diff([step for place, step in enumerate(moments.steps) if place != at or at == last])
     uneven = apart.max() > 2 * apart.min()
     every = max(1, -(-last // 6))
     ticks = [
-        element("span", f"{moments.steps[at]:,}", style=f"left:{100 * at / last:.2f}%")
-        for at in sorted({*range(0, last - every // 2, every), last})
+        element("span", f"{moments.steps[place]:,}", style=f"left:{100 * place / last:.2f}%")
+        for place in sorted({*range(0, last - every // 2, every), last})
     ]
+    down = round(100 - 100 * float(np.nan_to_num(heights[at])), 2)
+    place = f"left:{100 * at / last:.2f}%;top:{down}%"
     return {
         "curve": "".join(lines),
         "height": height if low != top else f"{words[0].strip()} {top}",
-        "down": round(100 - 100 * float(np.nan_to_num(heights[last])), 2),
+        "place": place,
+        "best": element("i", class_="best", style=place) if at != last else None,
         "last": last,
-        "plain": moments.steps[last],
+        "at": at,
+        "plain": moments.steps[at],
         "ticks": join(*ticks),
         "unit": "training steps" + (", closer together at the beginning" if uneven else ""),
     }
 
 
-def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
+def _written(recorded: Recording, at: int) -> Markup | None:
+    """Returns what a language model writes: at one moment, and folded at all of them."""
+    frames = [frame for frame in recorded.frames if "text" in frame.arrays]
+    begins = recorded.probe.get("text")
+    if begins is None or len(frames) != len(recorded.frames) or begins.dtype.kind != "U":
+        return None
+    begins = [str(each)[-LETTERS:] for each in begins.ravel()]
+
+    def texts(frame):
+        for begin, text in zip(begins, frame.arrays["text"].ravel()):
+            own = element("span", str(text), class_="own")
+            yield element("p", element("span", begin, class_="given"), own, class_="text")
+
+    of = examples_of(str((recorded.about.get("probe") or {}).get("of")))
+    each = token(recorded)
+    lead = (
+        f"It continues the grey beginnings, which are of the {of}: each next {each} is drawn from"
+        " the probabilities that the network gives. The luck of the draw is the same at every"
+        " moment, so what differs was learned."
+    )
+    moments = [
+        element("li", element("h4", f"After {count(frame.step, 'step')}"), *texts(frame))
+        for frame in frames
+    ]
+    return element(
+        "div",
+        element("h3", "What it writes"),
+        element("p", lead),
+        element("div", *texts(frames[at]), id="written"),
+        folded("At every moment", element("ol", *moments, id="texts")),
+        class_="written",
+    )
+
+
+def _examples(recorded: Recording, at: int) -> tuple[Markup, dict[str, Any]] | None:
     """Returns some examples, and what the network said of them at each moment."""
     probe, about = recorded.probe, recorded.about
     outputs = stacked(recorded.frames, "outputs")
@@ -188,7 +272,7 @@ def _examples(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         payload["numbers"] = [[figure("", float(each)) for each in row] for row in numbers]
     else:
         return None
-    drawn = cards(about, probe["inputs"][:count], labels, outputs[-1], index)
+    drawn = cards(about, probe["inputs"][:count], labels, outputs[at], index)
     trained = (about.get("probe") or {}).get("of") == "train"
     which = "examples of the training data" if trained else "examples it never trained on"
     head = element("h3", f"What it says of {count} {which}")

@@ -105,10 +105,10 @@ def _part(row: dict[str, Any]) -> list[Any]:
     ]
 
 
-def wiring(recorded: Recording) -> tuple[Markup, list[dict[str, Any]]] | None:
+def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] | None:
     """Returns the nodes and wires of a network, if it is drawn as such, and they were recorded.
 
-    That is the picture of the last moment, and for each layer the names of its wires and nodes
+    That is the picture of the moment `at`, and for each layer the names of its wires and nodes
     there with their values at all moments: `[moments, from, to]` and `[moments, to]`.
     """
     diagram = _diagram(recorded)
@@ -129,8 +129,8 @@ def wiring(recorded: Recording) -> tuple[Markup, list[dict[str, Any]]] | None:
     names = [lettered(name) for name in names_of(recorded.about)]
     figure = draw(
         diagram,
-        {leaf: each[-1] for leaf, each in wires.items()},
-        biases={leaf: each[-1] for leaf, each in biases.items()} or None,
+        {leaf: each[at] for leaf, each in wires.items()},
+        biases={leaf: each[at] for leaf, each in biases.items()} or None,
         scale=thickest,
         names=names if len(names) == layers[-1].width else None,
     )

@@ -155,9 +155,16 @@
     };
   };
 
+  // What is written at every moment stands folded in the page.
+  const texts = (moments_of) => (at) => {
+    const own = moments_of.children[at].querySelectorAll(".own");
+    $("written").querySelectorAll(".own").forEach((text, place) => { text.textContent = own[place].textContent; });
+  };
+
   if (timeline && slider) {
     const parts = { examples, wires, filters, surface };
     const shows = Object.keys(parts).filter((name) => timeline[name]).map((name) => parts[name](timeline[name]));
+    if ($("texts")) shows.push(texts($("texts")));
     const write = (id, words) => { if ($(id)) $(id).textContent = words; };
     const mark = $("mark");
     const play = $("play");
@@ -170,7 +177,8 @@
       const named = `training step ${step}: ${timeline.figures[at]}${timeline.share ? " right" : ""}`;
       write("at-step", step);
       write("at-epoch", timeline.epochs ? timeline.epochs[at].toFixed(1) : "");
-      write("at-loss", timeline.losses ? timeline.losses[at] : "");
+      write("at-second", timeline.seconds ? timeline.seconds[at] : "");
+      write("at-state", timeline.states[at]);
       const value = $("at-value").firstChild;
       value.textContent = timeline.figures[at];
       value.value = timeline.values[at] ?? "";

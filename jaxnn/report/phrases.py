@@ -57,7 +57,7 @@ def display_name(name: str) -> str:
     if name.endswith("/learning_rate"):
         return "learning rate"
     part, _, metric = name.removeprefix("best/").partition("/")
-    words = _METRICS.get(metric) or spaced(metric or part)
+    words = _METRICS.get(metric or part) or spaced(metric or part)
     return f"{best}{words}" + (f" on {examples_of(part)}" if metric else "")
 
 

@@ -7,6 +7,7 @@ from jaxnn.pictures._confusion import confusion
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures.scheme import FAINT, INK, canvas
 from jaxnn.report.examples import cards, names_of
+from jaxnn.report.headline import bits
 from jaxnn.report.phrases import display_name, listed, value_of
 from jaxnn.report.sections import Section, drawn, lettered, section, shortened
 from jaxnn.report.source import Source
@@ -33,8 +34,17 @@ def _curves(source: Source) -> Markup | None:
     """
     if not source.rows:
         return None
-    figure = curves(shortened(source.rows))
+    rows = [{_named(source, name): value for name, value in row.items()} for row in source.rows]
+    figure = curves(shortened(rows))
     return drawn(figure, "curves-picture", "How the metrics went during the training")
+
+
+def _named(source: Source, name: str) -> str:
+    """Returns the name of a metric, of bits per byte what they are bits of."""
+    part, _, metric = name.partition("/")
+    if metric != "bits_per_byte":
+        return name
+    return f"{part}/{bits(source.recorded, source.last, part)}"
 
 
 @section("confusion", "What it takes for what")
@@ -128,7 +138,7 @@ def _numbers(source: Source) -> Markup | None:
             cells = ["", ""]  # none is the best
         result = source.outcome.get(name)
         best = [] if watched is None else [value_of(name, result) if name in source.outcome else ""]
-        rows.append([display_name(name), *best, value_of(name, last), *cells])
+        rows.append([display_name(_named(source, name)), *best, value_of(name, last), *cells])
     best = [] if watched is None else [f"best state, step {watched:,}"]
     heads = ["metric", *best, f"last, step {source.step:,}", "best ever", "at training step"]
     return table("Results", heads, rows) if rows else None

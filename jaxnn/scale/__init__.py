@@ -7,6 +7,7 @@ the line that a user writes.
 
 from jaxnn.scale._mesh import mesh
 from jaxnn.scale._shard import shard
+from jaxnn.scale._start import start
 from jaxnn.scale.rules import Rules, fsdp, largest, replicated, split, tensor, tensor_fsdp
 from jaxnn.scale.shares import Shares, shares
 
@@ -20,6 +21,7 @@ __all__ = [
     "shard",
     "shares",
     "split",
+    "start",
     "tensor",
     "tensor_fsdp",
 ]

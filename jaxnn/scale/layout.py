@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jaxnn.data._resident import Resident
-from jaxnn.scale.placement import Placement
+from jaxnn.scale.placement import Placement, on_device
 from jaxnn.scale.resident import placed_data
 from jaxnn.typing import Any, Int
 
@@ -134,12 +134,6 @@ def _ordered(leaf: Any) -> list[Any]:
 def _taken(tree, source, sharding):
     taken = rows(tree, source)
     return jax.lax.with_sharding_constraint(taken, sharding)
-
-
-def on_device(tree: Any, device: Any) -> Any:
-    """Returns the tree on a device, or where it is if that is `None`."""
-    # Leaf by leaf: as a whole, jax 0.7.2 makes trees of placeholders too, which checks refuse.
-    return jax.tree.map(lambda x: jax.device_put(x, device), tree)
 
 
 def rows(tree: Any, index: Any) -> Any:

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxnn.checks import InvalidValue
 from jaxnn.names import listing, matched, named_leaves
@@ -178,7 +180,26 @@ def copied(learner: Any, tree: Any) -> Any:
     What lies nowhere yet, XLA may otherwise split in a way that no mesh has a name for.
     """
     placement = learner.placement
-    return tree if placement is None else jax.device_put(tree, placement.whole)
+    return tree if placement is None else on_device(tree, placement.whole)
+
+
+def on_device(tree: Any, device: Any) -> Any:
+    """Returns the tree on a device or with a sharding, or where it is if that is `None`."""
+    # Leaf by leaf: as a whole, jax 0.7.2 makes trees of placeholders too, which checks refuse.
+    return jax.tree.map(lambda x: _put(x, device), tree)
+
+
+def _put(array: Any, device: Any) -> Any:
+    if not isinstance(device, Sharding) or device.is_fully_addressable:
+        return jax.device_put(array, device)
+    # Every process has the array, and puts what falls to its devices there, without a message.
+    if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(device, array.ndim):
+        return array
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(array), device)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, device, lambda index: np.array(whole[index]))
 
 
 def owner_of(name: str, params: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxnn.data._resident import Resident
 from jaxnn.scale._mesh import DATA
 from jaxnn.scale.memory import size
-from jaxnn.scale.placement import Placement
+from jaxnn.scale.placement import Placement, on_device
 from jaxnn.typing import Any
 
 # Rows from another device cost a message at each step, and a copy on each device its memory.
@@ -22,8 +22,8 @@ MOST_WHOLE = 2**30
 def placed_data(placement: Placement, data: Resident) -> Resident:
     """Returns the data on a mesh; rows that are split are filled up, with what no batch reads."""
     padding, sharding = _layout(placement, data)
-    arrays = jax.tree.map(lambda x: jax.device_put(_filled(x, padding), sharding), data.arrays)
-    key = jax.device_put(data.key, placement.whole)
+    arrays = jax.tree.map(lambda x: on_device(_filled(x, padding), sharding), data.arrays)
+    key = on_device(data.key, placement.whole)
     return replace(data, arrays=arrays, key=key, padding=padding)
 
 

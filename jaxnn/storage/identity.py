@@ -17,6 +17,8 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.trial import Watch
+from jaxnn.scale import processes
+from jaxnn.storage.json_files import plain
 from jaxnn.typing import Any
 
 # The words for each digest in an error.
@@ -65,6 +67,33 @@ def environment(training: Training) -> dict[str, Any]:
         "threefry_partitionable": bool(jax.config.values["jax_threefry_partitionable"]),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def check_processes(training: Training, config: Any) -> None:
+    """Raises `InvalidValue`, naming what differs, unless all processes train the same.
+
+    Args:
+      training: of this process.
+      config: its configuration, as JSON holds it.
+    """
+    if processes.count() == 1:
+        return
+    saying = {"jax", "jaxlib", "flax", "optax", "numpy", "x64", "threefry_partitionable"}
+    versions = {n: x for n, x in environment(training).items() if n in saying}
+    mine = plain({**versions, **identity(training), "configuration": plain(config or {})})
+    first, *others = processes.collect("identity", mine)
+    for number, other in enumerate(others, 1):
+        differs = [name for name in {**first, **other} if first.get(name) != other.get(name)]
+        if differs:
+            labels = {n: f"{n} ({_MEANING[n]})" if n in _MEANING else n for n in differs}
+            pairs = {n: (first.get(n), other.get(n)) for n in differs}
+            raise InvalidValue(
+                "fit",
+                f"process {number} trains something else than process 0",
+                got=", ".join(f"{labels[n]} {_short(*pairs[n][::-1])}" for n in differs),
+                expected=", ".join(f"{labels[n]} {_short(*pairs[n])}" for n in differs),
+                fix="Start all processes with the same code, data, options and versions",
+            )
 
 
 def check_identity(

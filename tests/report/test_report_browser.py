@@ -82,7 +82,7 @@ def shown(page):
         """() => ({
           step: document.getElementById("at-step").textContent,
           accuracy: document.querySelector("#at-value data").value,
-          loss: document.getElementById("at-loss").textContent,
+          loss: document.getElementById("at-second").textContent,
           guesses: [...document.querySelectorAll(".live .guess bdi")].map((e) => e.textContent),
           marks: [...document.querySelectorAll(".live .mark")].map((e) => e.textContent),
           wires: [...document.querySelectorAll('[id^="net-wire:3:"] path')].map((e) =>
@@ -214,7 +214,7 @@ def test_a_phone_has_room_for_it(name, opened):
 def test_paper_has_all_of_it_and_no_controls(opened):
     page = opened("population")
     page.emulate_media(media="print")
-    assert page.eval_on_selector_all("details", "all => all.every((each) => each.open)")
+    page.wait_for_function("[...document.querySelectorAll('details')].every((each) => each.open)")
     for control in ("button", "nav"):
         assert not page.is_visible(control)
     page = opened("digits")
