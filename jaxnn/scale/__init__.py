@@ -7,9 +7,9 @@ the line that a user writes.
 
 from jaxnn.scale._mesh import mesh
 from jaxnn.scale._shard import shard
+from jaxnn.scale._shares import Shares, shares
 from jaxnn.scale._start import start
 from jaxnn.scale.rules import Rules, fsdp, largest, replicated, split, tensor, tensor_fsdp
-from jaxnn.scale.shares import Shares, shares
 
 __all__ = [
     "Rules",
