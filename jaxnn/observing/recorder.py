@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from jaxnn.checks import Caution, Invalid
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.observing.observation import (
     MOST,
     SHOWN,
@@ -136,7 +137,7 @@ class Recorder:
         bound = bind(training)
         self.vocabulary = bound.objective.names if bound else ()
         self.plan, drawn = plan(training, bound, self.schedule)
-        self.data = copied(training.learner, training.data)
+        self.data = copied(training.learner, training.sample)
         self.batch = copied(training.learner, probe(probe_data(training), self.schedule.probed))
         state = training.whole_shapes().state
         arguments = state, self.batch, self.data

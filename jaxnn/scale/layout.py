@@ -77,13 +77,15 @@ class Layout:
 
     def copies(self, tree: Any) -> list[Any]:
         """Returns data, one or several by name, on each device, or on the mesh."""
-        if (placement := self.placement) is not None:
-            return [
-                placed_data(placement, tree)
-                if isinstance(tree, Resident)
-                else {name: placed_data(placement, data) for name, data in tree.items()}
-            ]
-        return [on_device(tree, device) for _, device in self.places]
+        if self.placement is not None:
+            return [_on_mesh(self.placement, tree)]
+        return self.put([tree] * len(self.places))
+
+    def put(self, parts: list[Any]) -> list[Any]:
+        """Returns the part of each device, on it; on a mesh the one part, whole on every device."""
+        if self.placement is not None:
+            return [on_device(part, self.placement.whole) for part in parts]
+        return [on_device(part, device) for part, (_, device) in zip(parts, self.places)]
 
     def cut(self, tree: Any) -> list[Any]:
         """Returns the part of each device, without copying."""
@@ -124,6 +126,13 @@ class Layout:
             order += mine + idle[:short]
             idle = idle[short:]
         return np.array(order, np.int32)
+
+
+def _on_mesh(placement: Placement, tree: Any) -> Any:
+    """Returns data, one or several by name, on a mesh."""
+    if isinstance(tree, Resident):
+        return placed_data(placement, tree)
+    return {name: _on_mesh(placement, data) for name, data in tree.items()}
 
 
 def _ordered(leaf: Any) -> list[Any]:

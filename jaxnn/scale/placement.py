@@ -68,6 +68,15 @@ class Placement:
         """The sharding of an array that lies whole on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
+    def batches(self, tree: Any) -> Any:
+        """Returns arrays `[batches, rows, ...]` of the host on the mesh, divided by their rows."""
+        sharding = NamedSharding(self.mesh, PartitionSpec(None, DATA))
+
+        def put(x):
+            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+        return jax.tree.map(put, tree)
+
     def replicated(self, tree: Any) -> Any:
         """Returns for each leaf that it lies whole on every device."""
         return jax.tree.map(lambda _: self.whole, tree)
@@ -153,6 +162,12 @@ class Placement:
         if not is_placed():
             return tree
         return jax.lax.with_sharding_constraint(tree, self.replicated(tree))
+
+    def rows_at(self, axis: int, shape: tuple[int, ...]) -> NamedSharding:
+        """Returns how an array lies that is divided by its rows along an axis, if they divide."""
+        if len(shape) <= axis or shape[axis] % self.mesh.shape[DATA]:
+            return self.whole
+        return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, DATA))
 
     def rows(self, batch: Any) -> Any:
         """Returns a batch divided by its rows, inside a program; fewer than devices stay whole."""
