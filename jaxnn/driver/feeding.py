@@ -106,11 +106,11 @@ def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any = None)
     """Returns the blocks of each device on it; on a mesh the one block, divided by its rows."""
     if (placement := layout.placement) is not None:
         axis = 1 if places is None else 2
-        divided = [
-            jax.tree.map(lambda x: on_device(x, placement.rows_at(axis, x.shape)), fields)
-            for fields in parts
-        ]
-        return [Block(fields, np.int32(first), places) for fields in divided]
+
+        def divided(x: Any) -> Any:
+            return on_device(x, placement.rows_at(axis, x.shape))
+
+        return [Block(jax.tree.map(divided, fields), np.int32(first), places) for fields in parts]
     return layout.put([Block(fields, np.int32(first), places) for fields in parts])
 
 
