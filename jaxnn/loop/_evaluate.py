@@ -44,8 +44,10 @@ def evaluate(learner: Learner, state: Any, data: Resident) -> dict[str, float]:
 @partial(jax.jit, static_argnums=0)
 def _predict(learner, state, inputs):
     if state.step.ndim:
-        return lax.map(lambda member: learner.predict(member, inputs), state)
-    return learner.predict(state, inputs)
+        outputs = lax.map(lambda member: learner.predict(member, inputs), state)
+    else:
+        outputs = learner.predict(state, inputs)
+    return outputs if learner.placement is None else learner.placement.collected(outputs)
 
 
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:

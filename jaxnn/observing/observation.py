@@ -85,6 +85,13 @@ def observe(
       batch: the examples that on which the network is evaluated.
       data: what is trained on, for the gradients of a batch from all over it.
     """
+    seen = _seen(learner, plan, state, batch, data)
+    return seen if learner.placement is None else learner.placement.collected(seen)
+
+
+def _seen(
+    learner: Learner, plan: Plan, state: Any, batch: Batch, data: Resident
+) -> dict[str, Array]:
     seen = {f"metrics/{name}": x for name, x in values(learner.evaluate(state, batch)).items()}
     inputs = inputs_of(learner, state, batch)
     outputs = learner.predict(state, inputs)

@@ -105,6 +105,10 @@ class Placement:
                 axes[axis] = split.over
         return PartitionSpec(*axes)
 
+    def collected(self, tree: Any) -> Any:
+        """Returns arrays whole on every device, inside a program, for every process to read."""
+        return jax.lax.with_sharding_constraint(tree, self.whole)
+
     def constrain(self, state: Any) -> Any:
         """Returns a state, or parameters, held to their place inside a program."""
         if not is_placed():

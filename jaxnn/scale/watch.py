@@ -110,14 +110,16 @@ def leave(code: int, wait: float = GRACE + 2) -> NoReturn:
     """Ends this process at once; the first one, whose service the others ask, after them.
 
     Args:
-      code: with which it exits.
+      code: with which it exits, unless another one was announced.
       wait: seconds at most that the first one waits for the others.
     """
     sys.stdout.flush()
-    _leave_word()
-    if processes.is_first():
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            missing, why = _missing(wait), _announced()
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        why = _announced()
+        code = code if why is None else why["code"]
+        _leave_word()
+        if processes.is_first():
+            missing = _missing(wait)
             if why is not None and why["words"] is None:
                 print(_words(missing), file=sys.stderr)
     sys.stderr.flush()
