@@ -60,6 +60,7 @@ def command(
     main: Callable[..., jaxnn.Run | jaxnn.search.Swept],
     *,
     sweeps: bool = False,
+    check: Callable[[], Any] | None = None,
 ) -> None:
     """Runs an experiment from the command line.
 
@@ -68,6 +69,7 @@ def command(
       main: `(config, out, not_finite=...)`: trains into `out`, a `Directory` with all that the
         command line says about it, and returns its `Run`.
       sweeps: whether `main`, called with `(config, out)`, makes many runs by itself.
+      check: raises `Invalid` if what the experiment needs is not installed.
     """
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -76,6 +78,8 @@ def command(
     name = Path(inspect.getfile(main)).stem
     try:
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
+        if check is not None:
+            check()
         if options.processes > 1 and not rehearsal.is_child():
             raise SystemExit(rehearsal.run(options.processes))
         start()

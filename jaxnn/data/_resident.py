@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnn.checks import InvalidType, InvalidValue, first_place, positive_integer
+from jaxnn.checks import InvalidType, InvalidValue, positive_integer
 from jaxnn.data._fields import read_fields, same_length
 from jaxnn.data.order import epoch_and_place, permute
 from jaxnn.typing import Any, Batch
@@ -159,16 +159,4 @@ def _storable(where: str, path: Any, array: Any) -> Any:
                 fix="Subtract a constant, or convert to float32",
             )
         array = array.astype(narrower)
-    isfinite = jnp.isfinite if isinstance(array, jax.Array) else np.isfinite
-    if jnp.issubdtype(array.dtype, jnp.floating) and not bool(isfinite(array).all()):
-        finite = np.isfinite(np.asarray(array, np.float32))
-        place = first_place(~finite)
-        raise InvalidValue(
-            where,
-            f"field {name} has numbers that are not finite",
-            got=f"{np.asarray(array)[place]} at {list(place)}, and {(~finite).sum() - 1} more",
-            expected="finite numbers",
-            fix="Remove those examples, or replace what is missing, for instance with"
-            " np.nan_to_num",
-        )
     return array

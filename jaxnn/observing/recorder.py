@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from jaxnn.checks import Caution, Invalid
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.observing.observation import (
     MOST,
     SHOWN,
@@ -143,10 +144,10 @@ class Recorder:
         self.vocabulary = bound.objective.names if bound else ()
         self.plan, drawn = plan(training, bound, self.schedule)
         self.batch = probe(probe_data(training), self.schedule.probed)
-        (self.data,) = training.layout.copies(training.data)
+        (self.sample,) = training.layout.copies(training.sample)
         if training.layout.placement is not None:
             self.batch = on_device(self.batch, training.layout.placement.whole)
-        arguments = training.whole_shapes().state, self.batch, self.data
+        arguments = training.whole_shapes().state, self.batch, self.sample
         try:
             observation = observe.lower(training.learner, self.plan, *arguments)
         except Invalid:  # the outputs of some part cannot be captured
@@ -204,7 +205,7 @@ class Recorder:
     def _observe(self, state: Any, step: int) -> Observation:
         self.background.wait()
         learner = self.training.learner
-        return Observation(step, observe(learner, self.plan, state, self.batch, self.data))
+        return Observation(step, observe(learner, self.plan, state, self.batch, self.sample))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
         """Compiles the observation beside the training's own programs, and writes what is observed.
