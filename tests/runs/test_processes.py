@@ -43,7 +43,7 @@ def close(a, b):
 
 
 def stopped(group, out, steps=8):
-    """Sends SIGTERM to the first process once a checkpoint of so many steps is there."""
+    """Sends SIGTERM to the last process once a checkpoint of so many steps is there."""
     until = time.monotonic() + 200
     while not [p for p in out.glob("checkpoints/[0-9]*") if int(p.name) >= steps]:
         assert time.monotonic() < until and group.children[0].process.is_alive(), group.said
@@ -59,16 +59,26 @@ def test_so_many_processes_train_as_two_do(count, whole, tmp_path):
     close(ended(tmp_path / "run"), whole)
 
 
+LEGS = {
+    "2 processes to 1": [(2, 1), (1, 1)],
+    "1 process to 2": [(1, 2), (2, 1)],
+    "4 processes to 2": [(4, 1), (2, 2)],
+    "8 devices to 4 to 1 to 8": [(1, 8), (1, 4), (1, 1), (1, 8)],
+}
+
+
 @pytest.mark.parametrize("split", (True, False), ids=("fsdp", "replicated"))
-@pytest.mark.parametrize("counts", ((2, 1), (1, 2), (4, 2)), ids=("2-1", "1-2", "4-2"))
-def test_a_signal_to_any_process_saves_and_others_resume(counts, split, whole, tmp_path):
+@pytest.mark.parametrize("legs", LEGS)
+def test_a_run_resumes_in_other_processes_on_other_devices(legs, split, whole, tmp_path):
     out, option = tmp_path / "run", [] if split else ["--no-split"]
-    group = together.start(counts[0], out, *option, pace=0.2)
-    stopped(group, out)
-    said = [text for text in group.said if "interrupted" in text]
-    assert len(said) == 1 and "the same command resumes" in said[0], group.said
-    group = together.start(counts[1], out, *option)
-    assert group.codes() == [0] * counts[1], group.said
+    *first, last = LEGS[legs]
+    for number, (count, devices) in enumerate(first, 1):
+        group = together.start(count, out, *option, devices=devices, pace=0.2)
+        stopped(group, out, steps=8 * number)
+        said = [text for text in group.said if "interrupted" in text]
+        assert len(said) == 1 and "the same command resumes" in said[0], group.said
+    group = together.start(last[0], out, *option, devices=last[1])
+    assert group.codes() == [0] * last[0], group.said
     close(ended(out), whole)
 
 
