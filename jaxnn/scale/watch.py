@@ -31,11 +31,15 @@ _ENDED, _LEFT, _ALIVE = "jaxnn/ended", "jaxnn/left", "jaxnn/alive"
 # Errors of this process alone, whatever the others do.
 _OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
 
+_begun = threading.Event()
 _prints = threading.Event()  # whether it falls to this process to say why
 
 
 def begin() -> None:
-    """Starts the thread, and makes an uncaught exception end all processes."""
+    """Starts the thread, and makes an uncaught exception end all processes; does so once."""
+    if processes.count() == 1 or _begun.is_set():
+        return
+    _begun.set()
     threading.Thread(target=_watch, name="jaxnn watch", daemon=True).start()
     atexit.register(_leave_word)
     show = sys.excepthook

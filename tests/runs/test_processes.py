@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from jaxnn.storage import checkpoints
 from tests import together
 from tests.together import SOON, ended
 
@@ -42,10 +43,15 @@ def close(a, b):
     assert (error / scale) ** 0.5 < 1e-4
 
 
-def stopped(group, out, steps=8):
-    """Sends SIGTERM to the last process once a checkpoint of so many steps is there."""
+def newest(out):
+    """Returns the step of the newest checkpoint of a run, 0 if there is none."""
+    return max(checkpoints.steps(out / "checkpoints"), default=0)
+
+
+def stopped(group, out, after):
+    """Sends SIGTERM to the last process once there is a checkpoint of a step after this one."""
     until = time.monotonic() + 200
-    while not [p for p in out.glob("checkpoints/[0-9]*") if int(p.name) >= steps]:
+    while newest(out) <= after:
         assert time.monotonic() < until and group.children[0].process.is_alive(), group.said
         time.sleep(0.02)
     os.kill(group.children[-1].process.pid, signal.SIGTERM)
@@ -72,9 +78,10 @@ LEGS = {
 def test_a_run_resumes_in_other_processes_on_other_devices(legs, split, whole, tmp_path):
     out, option = tmp_path / "run", [] if split else ["--no-split"]
     *first, last = LEGS[legs]
-    for number, (count, devices) in enumerate(first, 1):
-        group = together.start(count, out, *option, devices=devices, pace=0.2)
-        stopped(group, out, steps=8 * number)
+    for count, devices in first:
+        before = newest(out)
+        group = together.start(count, out, *option, devices=devices, pace=0.5)
+        stopped(group, out, after=before)
         said = [text for text in group.said if "interrupted" in text]
         assert len(said) == 1 and "the same command resumes" in said[0], group.said
     group = together.start(last[0], out, *option, devices=last[1])
