@@ -51,7 +51,7 @@ class Whole:
 
 
 class Streamed(Whole):
-    """Blocks of a stream; the members of a population have blocks of their own."""
+    """Blocks of a stream; each member of many has blocks of its own."""
 
     def __init__(self, layout: Layout, stream: Stream, last: int):
         self.layout, self.stream = layout, stream

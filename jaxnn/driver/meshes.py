@@ -22,7 +22,7 @@ def on_mesh(
     Args:
       learner: what trains; one that has a mesh already stays as it is.
       data: what is trained on.
-      members: of a population, which is shared out over devices, a member on each.
+      members: their number, if it is a population; devices share its members out.
       mesh: what was asked for.
       rules: what was asked for; without a mesh they ask for one of all devices.
 

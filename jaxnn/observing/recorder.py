@@ -238,7 +238,7 @@ def _cut(folder: Path, step: int | None) -> None:
 
 
 def record_best(run: Path, training: Training, state: Any) -> None:
-    """Records the final predictions of one state of a population, and nothing before them.
+    """Records the final predictions of one member's state, and nothing before them.
 
     Args:
       run: the directory to which the recording belongs.

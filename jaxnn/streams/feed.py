@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Late
+from concurrent.futures import TimeoutError as NotYet
 from typing import Any
 
 from jaxnn.checks import Explained
@@ -111,7 +111,7 @@ class Feed:
                 )
             try:
                 return future.result(0.0005 if idle_since is None else 0.1)
-            except Late:
+            except NotYet:
                 if future.done():  # the reader itself timed out
                     break
             finally:
