@@ -18,13 +18,17 @@ import tyro
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2.jax import JaxTrainer
+import ray  # pyright: ignore[reportMissingImports]
+from ray.train import (  # pyright: ignore[reportMissingImports]
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+)
+from ray.train.v2.jax import JaxTrainer  # pyright: ignore[reportMissingImports]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Job:
     """What Ray is asked for, and the hyper-parameters."""
 
     out: Path = Path("runs/on_ray")  # run directory, on storage that all workers share
@@ -62,23 +66,23 @@ def worker(config: dict) -> None:
     ray.train.report({name: x for name, x in run.result.items() if name.endswith("loss")})
 
 
-def main(config: Config) -> None:
+def main(job: Job) -> None:
     """Starts the workers, and waits for them."""
-    settings = {**asdict(config), "out": str(config.out.absolute())}
-    resources = {"use_gpu": config.platform == "cuda", "use_tpu": config.platform == "tpu"}
+    settings = {**asdict(job), "out": str(job.out.absolute())}
+    resources = {"use_gpu": job.platform == "cuda", "use_tpu": job.platform == "tpu"}
     trainer = JaxTrainer(
         worker,
         train_loop_config=settings,
-        scaling_config=ScalingConfig(num_workers=config.workers, **resources),
+        scaling_config=ScalingConfig(num_workers=job.workers, **resources),
         run_config=RunConfig(
-            name=config.out.name,
-            storage_path=str(config.out.absolute().parent / "ray"),
-            failure_config=FailureConfig(max_failures=config.restarts),
+            name=job.out.name,
+            storage_path=str(job.out.absolute().parent / "ray"),
+            failure_config=FailureConfig(max_failures=job.restarts),
         ),
     )
     trainer.fit()
-    print(f"The run is in {config.out}: python -m jaxnn show {config.out}")
+    print(f"The run is in {job.out}: python -m jaxnn show {job.out}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(Job, description=__doc__))

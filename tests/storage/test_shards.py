@@ -61,9 +61,11 @@ def like(count):
 
 def restored(folder, wanted, corrupt=None):
     corrupt = [] if corrupt is None else corrupt
-    return checkpoints.newest(
+    found = checkpoints.newest(
         folder, wanted, lambda content: None, lambda path, error: corrupt.append(str(error))
     )
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("before", (1, 2))
