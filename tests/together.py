@@ -37,6 +37,7 @@ class Config:
     split: bool = True  # whether each process has a share of the state (FSDP)
     steps: int = 40  # how long
     every: int = 4  # steps between reports
+    members: int = 0  # of a population; 0 is a single run
     odd: str = ""  # NAME:PROCESS, what is different in one process
 
 
@@ -60,7 +61,7 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         jaxnn.resident(arrays, batch_size=64),
         steps=config.steps,
         every=config.every,
-        key=jax.random.key(odd == "key"),
+        key=jaxnn.keys(range(config.members)) if config.members else jax.random.key(odd == "key"),
         hparams={"learning_rate": 0.01},
         evaluate=jaxnn.resident(arrays, batch_size=512),
         watch="test/loss",

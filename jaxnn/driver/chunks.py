@@ -18,11 +18,10 @@ from jax.sharding import SingleDeviceSharding
 
 from jaxnn import display
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
 from jaxnn.data.protocol import Data
 from jaxnn.driver.feeding import Whole, evaluate_streams, feeding, first_batches, traced
-from jaxnn.driver.placement import Placed, Progress, laid_out, shapes_on
+from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
@@ -32,7 +31,7 @@ from jaxnn.markup import element
 from jaxnn.scale import processes
 from jaxnn.scale.devices import devices_of
 from jaxnn.scale.layout import Layout
-from jaxnn.scale.memory import available, needed
+from jaxnn.scale.placement import forget_other_meshes
 from jaxnn.streams._stream import Stream, sample
 from jaxnn.typing import Any, Callable
 
@@ -115,6 +114,8 @@ class Training:
           consume: whether arrays of the trial may be used up, where they lie on the mesh already.
         """
         layout = self._fitted()
+        if layout.placement is not None:
+            forget_other_meshes(layout.placement.mesh)
         parts = laid_out(layout, self.trials, trial, consume=consume)
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
@@ -222,8 +223,8 @@ class Training:
 
     def lowered(self) -> Any:
         """Returns the program that trains a single run, to be compiled; training then finds it."""
-        trial = jax.eval_shape(self.whole)
-        data = traced(self.data, trial.order)
+        trial = self.whole_shapes()
+        data = traced(self.data, trial.order, self.layout.placement)
         if self.form == "stepped":
             return stepped.lower(self.learner, trial.state, trial.window, data)
         status = trial.status if self._can_stop else None
@@ -236,22 +237,9 @@ class Training:
         Raises:
           InvalidValue: if that is fewer than were asked for.
         """
-        layout = self.layout
-        while layout.width and layout.width > 1 and self.form == "looped":
-            device = layout.devices[0]
-            need, have = needed(self._compiled(layout)), available(device)
-            if need <= have:
-                break
-            layout = replace(layout, width=max(1, int(layout.width * have / need)))
-        if self.width is not None and layout.width != self.layout.width:
-            raise InvalidValue(
-                "train",
-                "so many members side by side do not fit into the memory of a device",
-                got=f"width={self.width}",
-                expected=f"width of at most {layout.width}",
-                fix=f"Pass width={layout.width}, or leave it out",
-            )
-        return layout
+        if self.form == "stepped":
+            return self.layout
+        return fitted(self.layout, self.width, self._compiled)
 
     def _compiled(self, layout: Layout) -> Any:
         """Returns the program that trains the members of a device; training then finds it again."""
@@ -326,6 +314,9 @@ class Training:
         key = self.key[0] if self.key.shape else self.key
         key = jax.random.fold_in(jax.random.fold_in(key, SELECT), step)
         trials = placed.layout.join(placed.parts)
+        if (placement := placed.layout.placement) is not None:
+            trials = _select(self.select, None, key, trials)
+            return replace(placed, parts=[spread(placement, trials)])
         trials = _select(self.select, placed.layout.sharding, key, trials)
         return replace(placed, parts=placed.layout.cut(trials))
 
@@ -337,4 +328,5 @@ def _are_ready(tokens: list[Any] | None) -> bool:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _select(select, sharding, key, trials):
-    return jax.lax.with_sharding_constraint(select(key, trials), sharding)
+    trials = select(key, trials)
+    return trials if sharding is None else jax.lax.with_sharding_constraint(trials, sharding)

@@ -11,6 +11,8 @@ from jaxnn.driver.placement import Placed
 from jaxnn.learning._learner import ORDER, Learner
 from jaxnn.loop._evaluate import add_batches
 from jaxnn.scale.layout import Layout
+from jaxnn.scale.placement import Placement, on_device
+from jaxnn.scale.resident import placed_shapes
 from jaxnn.streams._stream import Block, Stream
 from jaxnn.streams.feed import Feed
 from jaxnn.typing import Any
@@ -102,9 +104,13 @@ class Streamed(Whole):
 
 def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any = None) -> list[Block]:
     """Returns the blocks of each device on it; on a mesh the one block, divided by its rows."""
-    if layout.placement is not None:
-        (fields,) = parts
-        return [Block(layout.placement.batches(fields), np.int32(first))]
+    if (placement := layout.placement) is not None:
+        axis = 1 if places is None else 2
+
+        def divided(x: Any) -> Any:
+            return on_device(x, placement.rows_at(axis, x.shape))
+
+        return [Block(jax.tree.map(divided, fields), np.int32(first), places) for fields in parts]
     return layout.put([Block(fields, np.int32(first), places) for fields in parts])
 
 
@@ -141,16 +147,26 @@ def _order(key: Any) -> Any:
     return jax.random.fold_in(key, ORDER)
 
 
-def traced(data: Any, order: Any = None) -> Any:
+def traced(data: Any, order: Any = None, placement: Placement | None = None) -> Any:
     """Returns what the program of a step takes: data, or the shapes of a block of a stream.
 
     Args:
       data: of a training.
       order: the key of the order, or those of the members.
+      placement: of a run on a mesh, if shardings are wanted.
     """
     if not isinstance(data, Stream):
+        data = data if placement is None else placed_shapes(placement, data)
         return data if order is None else data.shuffled(order)
     block = data.shapes()
+    if placement is not None:
+        arrays = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=placement.rows_at(1, x.shape)
+            ),
+            block.arrays,
+        )
+        return Block(arrays, block.first)
     if order is None or not order.shape:
         return block
     (members,) = order.shape

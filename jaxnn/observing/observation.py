@@ -21,6 +21,7 @@ from jaxnn.metrics import values
 from jaxnn.names import named_leaves
 from jaxnn.observing.writing import Writing, write
 from jaxnn.pictures.diagram import Diagram, biases, wires
+from jaxnn.scale.placement import collected
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Batch
 
@@ -85,13 +86,6 @@ def observe(
       batch: the examples that on which the network is evaluated.
       data: what is trained on, for the gradients of a batch from all over it.
     """
-    seen = _seen(learner, plan, state, batch, data)
-    return seen if learner.placement is None else learner.placement.collected(seen)
-
-
-def _seen(
-    learner: Learner, plan: Plan, state: Any, batch: Batch, data: Resident
-) -> dict[str, Array]:
     seen = {f"metrics/{name}": x for name, x in values(learner.evaluate(state, batch)).items()}
     inputs = inputs_of(learner, state, batch)
     outputs = learner.predict(state, inputs)
@@ -100,7 +94,7 @@ def _seen(
     if is_one(outputs, batch) and outputs.size <= WIDEST * outputs.shape[0]:
         seen["outputs"] = outputs[:SHOWN]
     if learner.parts is None or not plan.sample:
-        return _small(seen)
+        return collected(learner, _small(seen))
     params = learner.eval_params(state)
     leaves = named_leaves(params)
     seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
@@ -118,7 +112,7 @@ def _seen(
     if plan.writing is not None:
         network = learner.parts.network(state.hparams)
         seen |= write(network, plan.writing, params, state.state, inputs, outputs, state.key)
-    return _small(seen)
+    return collected(learner, _small(seen))
 
 
 def plot_points(plan: Plan) -> Array:
@@ -259,7 +253,8 @@ def final_predictions(
 def _answers(learner: Learner, state: Any, data: Resident, index: Any) -> Any:
     batch = weighted(data.take(index))
     outputs = learner.predict(state, inputs_of(learner, state, batch))
-    return outputs.astype(np.float32), batch["labels"], batch["weights"]
+    answers = outputs.astype(np.float32), batch["labels"], batch["weights"]
+    return collected(learner, answers)
 
 
 def _classified(

@@ -44,7 +44,7 @@ from jaxnn.observing.writing import prompts, spelled
 from jaxnn.pictures import scheme
 from jaxnn.pictures.diagram import Diagram, to_json
 from jaxnn.scale import processes
-from jaxnn.scale.layout import on_device
+from jaxnn.scale.placement import copied
 from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
 from jaxnn.storage.directory import DirectoryInUse, RunDirectory, finished
@@ -143,11 +143,10 @@ class Recorder:
         bound = bind(training)
         self.vocabulary = bound.objective.names if bound else ()
         self.plan, drawn = plan(training, bound, self.schedule)
-        self.batch = probe(probe_data(training), self.schedule.probed)
-        (self.sample,) = training.layout.copies(training.sample)
-        if training.layout.placement is not None:
-            self.batch = on_device(self.batch, training.layout.placement.whole)
-        arguments = training.whole_shapes().state, self.batch, self.sample
+        self.data = copied(training.learner, training.sample)
+        self.batch = copied(training.learner, probe(probe_data(training), self.schedule.probed))
+        state = training.whole_shapes().state
+        arguments = state, self.batch, self.data
         try:
             observation = observe.lower(training.learner, self.plan, *arguments)
         except Invalid:  # the outputs of some part cannot be captured
@@ -186,7 +185,7 @@ class Recorder:
     @_tolerant
     def _end(self, states: dict[int, Any], best: Any) -> None:
         observations = [self._observe(state, step) for step, state in states.items()]
-        (data,) = self.training.layout.copies(probe_data(self.training))
+        data = copied(self.training.learner, probe_data(self.training))
         most = MOST if self.training.evaluations else self.schedule.probed
         learner, kind = self.training.learner, self.plan.kind
         predictions = final_predictions(learner, best, data, kind, most)
@@ -205,7 +204,7 @@ class Recorder:
     def _observe(self, state: Any, step: int) -> Observation:
         self.background.wait()
         learner = self.training.learner
-        return Observation(step, observe(learner, self.plan, state, self.batch, self.sample))
+        return Observation(step, observe(learner, self.plan, state, self.batch, self.data))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
         """Compiles the observation beside the training's own programs, and writes what is observed.

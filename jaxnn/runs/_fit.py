@@ -191,7 +191,7 @@ def fit(
         result = history.result((directory and directory.name) or "run", progress)
         result, figures = output.finish(progress, result, speed.summary(result["steps"]))
     return Run(
-        result, history.rows, progress.state, progress.best, learner, output.path,
+        result, history.rows, progress.state, progress.best, training.learner, output.path,
         training.layout.members, figures, training,
     )  # fmt: skip
 

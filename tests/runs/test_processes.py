@@ -65,6 +65,19 @@ def test_so_many_processes_train_as_two_do(count, whole, tmp_path):
     close(ended(tmp_path / "run"), whole)
 
 
+def test_members_train_once_in_all_processes(tmp_path):
+    endings = []
+    for count in (TWO, 1):
+        out = tmp_path / f"run{count}"
+        group = together.start(count, out, "--members", "2", "--steps", "12", devices=TWO // count)
+        assert group.codes() == [0] * count, group.said
+        endings.append(ended(out))
+    two, one = endings
+    assert two.result["members"] == one.result["members"] == 2
+    assert np.allclose(two.result["train/loss"], one.result["train/loss"], rtol=1e-6)
+    assert two.arrays["state/step"].tolist() == [12, 12]
+
+
 LEGS = {
     "2 processes to 1": [(2, 1), (1, 1)],
     "1 process to 2": [(1, 2), (2, 1)],
