@@ -211,7 +211,7 @@ class Recorder:
 
 
 def record_best(run: Path, training: Training, state: Any) -> None:
-    """Records the final predictions of one state of a population, and nothing before them.
+    """Records the final predictions of one member, and nothing before them.
 
     Args:
       run: the directory to which the recording belongs.
