@@ -183,8 +183,6 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
         if remembers:
             k, v, cache = _append(cache, k, v)
         seen = visible(*pair, shape.causal, shape.window)
-        if isinstance(pair[1], Masked):  # what sees nothing takes zeros
-            v = jnp.where(pair[1].mask[:, None, :, None], v, jnp.zeros_like(v))
         mixed = attend(
             q, k, v, seen=seen, causal=shape.causal, window=shape.window, position=position,
             dropout=shape.dropout, key=part_key(key, "dropout"), remembers=remembers,

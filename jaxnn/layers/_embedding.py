@@ -52,7 +52,9 @@ def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
                 fix="Use linear(features) for real-valued inputs, or convert with"
                 " .astype(np.int32)",
             )
-        return jnp.take(params["weight"], inputs, axis=0, mode="clip")
+        # The TPU's compiler aborts on narrower numbers where a table is divided over devices.
+        rows = inputs if inputs.dtype.itemsize >= 4 else inputs.astype(jnp.int32)
+        return jnp.take(params["weight"], rows, axis=0, mode="clip")
 
     layer = per_place(stateless(apply, init))
     return describe(layer, "embedding", symbols=symbols, features=features)

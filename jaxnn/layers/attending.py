@@ -14,6 +14,7 @@ such a GPU is. The platform that a program is lowered for decides which of the t
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -24,8 +25,37 @@ from jaxnn.layers._dropout import dropout as dropout_layer
 from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.layers._rotary import Rotary, speeds
-from jaxnn.masked import Masked, values_of
-from jaxnn.typing import Any, Array, Bool, Float, Int, Number
+from jaxnn.masked import Masked
+from jaxnn.typing import Any, Array, Float, Int, Number
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["present", "places", "segments"],
+    meta_fields=["alone"],
+)
+@dataclass(frozen=True)
+class Visibility:
+    """Which keys each query sees, where sequences are `Masked`, beside `causal` and `window`.
+
+    They are vectors and no matrix `[batch, time, memory]`: compared as the scores are computed,
+    they cost next to nothing.
+
+    Attributes:
+      present: which keys exist, bool `[batch, memory]`.
+      places: a pair, those of queries `[batch, time]` and of keys `[batch, memory]` in their
+        sequences, where those of the axes do not tell.
+      segments: such a pair of the sequences that they are of.
+      alone: whether some query may see nothing, and be no empty one.
+    """
+
+    present: Any = None
+    places: Any = None
+    segments: Any = None
+    alone: bool = False
+
+
+_ALL = Visibility()
 
 
 def attend(
@@ -33,7 +63,7 @@ def attend(
     k: Float[Array, "batch kv_heads memory features"],
     v: Float[Array, "batch kv_heads memory values"],
     *,
-    seen: Bool[Array, "batch time memory"] | None = None,
+    seen: Visibility = _ALL,
     causal: bool = False,
     window: int | None = None,
     position: Int[Array, ""] | int = 0,
@@ -45,7 +75,7 @@ def attend(
 
     Args:
       q: queries; `heads` is a multiple of `kv_heads`, and head `i` looks at keys `i // multiple`.
-      seen: which keys each query looks at, as of `visible`; instead of `causal` and `window`.
+      seen: as of `visible`.
       causal: whether the query at place `i` looks at keys up to place `i` only.
       window: at how many of those, the last ones.
       position: the place of the first query.
@@ -64,18 +94,20 @@ def attend(
         exact = at_least_float32(q.dtype)
         scores = jnp.einsum("bhqf,bhkf->bhqk", q, k, preferred_element_type=exact)
         scores = scores * (1.0 / math.sqrt(features))
-        lowest = jnp.finfo(scores.dtype).min
-        if seen is not None:
-            apart = scores.reshape(batch, kv_heads, group, time, memory)
-            scores = jnp.where(seen[:, None, None], apart, lowest).reshape(scores.shape)
-        elif causal:
-            before: Any = _seen(time, memory, window, position)
-            before = jnp.broadcast_to(before[None, None, None], (1, 1, group, time, memory))
-            scores = jnp.where(before.reshape(1, 1, group * time, memory), scores, lowest)
+        lowest = float(jnp.finfo(scores.dtype).min)
+        if seen.present is not None:
+            # Half of the lowest, so that the sum with a score is finite: its weight is 0 exactly.
+            bias = jnp.where(seen.present, 0.0, 0.5 * lowest).astype(scores.dtype)
+            scores = scores + bias[:, None, None]
+        sees = _seen(time, memory, group, seen, causal, window, position)
+        if sees is not None:
+            scores = jnp.where(sees, scores, lowest)
         weights = jax.nn.softmax(scores, -1).astype(v.dtype)
         if drops:
             weights, _ = dropout_layer(dropout).apply({}, {}, weights, key=key)
         mixed = jnp.einsum("bhqk,bhkf->bhqf", weights, v)
+        if seen.alone:
+            mixed = jnp.where(_any(sees, seen.present), mixed, jnp.zeros_like(mixed))
         return mixed.reshape(batch, heads, time, -1)
 
     if drops or remembers or not _is_for_cudnn(q, k):
@@ -84,30 +116,22 @@ def attend(
     return lax.platform_dependent(q, k, v, seen, cuda=kernel, default=products)
 
 
-def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Any:
-    """Returns which places of a memory each query sees, bool `[batch, time, memory]`.
-
-    `None` if neither is `Masked`, so that all rows are alike.
-    """
+def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Visibility:
+    """Returns what each query sees, where one of them is `Masked`."""
     pair = queries, memory
-    if not any(isinstance(x, Masked) for x in pair):
-        return None
-    arrays = [values_of(x) for x in pair]
-    seen = jnp.ones((arrays[0].shape[0], 1, arrays[1].shape[1]), bool)
-    if isinstance(memory, Masked):
-        seen = memory.mask[:, None]
-    if causal:
-        time, other = (
+    own = queries is memory
+    present = memory.mask if isinstance(memory, Masked) else None
+    places = segments = None
+    if any(isinstance(x, Masked) for x in pair) and causal and not (own and window is None):
+        # The order of places is that of the axis, but distances are not, or those of two sequences.
+        places = tuple(
             x.places() if isinstance(x, Masked) else lax.iota(jnp.int32, x.shape[1])[None]
             for x in pair
         )
-        seen = seen & (other[:, None] <= time[..., None])
-        if window is not None:
-            seen = seen & (other[:, None] > time[..., None] - window)
-    segments: list[Any] = [getattr(x, "segments", None) for x in pair]
-    if all(x is not None for x in segments):
-        seen = seen & (segments[0][..., None] == segments[1][:, None])
-    return jnp.broadcast_to(seen, (*arrays[0].shape[:2], arrays[1].shape[1]))
+    if all(getattr(x, "segments", None) is not None for x in pair):
+        segments = queries.segments, memory.segments
+    alone = not own and (present is not None or segments is not None)
+    return Visibility(present, places, segments, alone)
 
 
 def rotated(
@@ -137,12 +161,35 @@ def rotated(
     return turned.astype(x.dtype)
 
 
-def _seen(time: int, memory: int, window: int | None, position: Any) -> Any:
-    """Returns which keys each query looks at, `[time, memory]`."""
-    place = (position + lax.iota(jnp.int32, time))[:, None]
-    other = lax.iota(jnp.int32, memory)[None]
-    seen = other <= place
-    return seen if window is None else seen & (other > place - window)
+def _seen(
+    time: int, memory: int, group: int, seen: Visibility, causal: bool, window: Any, position: Any
+) -> Any:
+    """Returns which keys each query looks at, of those that exist; `None` for all.
+
+    It broadcasts to `[batch, kv_heads, group * time, memory]`.
+    """
+    looks = None
+    if causal:
+        # Compilers drop the repetition of queries where there is one group.
+        places = seen.places or (
+            (position + lax.iota(jnp.int32, time))[None],
+            lax.iota(jnp.int32, memory)[None],
+        )
+        place, other = jnp.tile(places[0], (1, group))[:, None, :, None], places[1][:, None, None]
+        looks = other <= place
+        if window is not None:
+            looks = looks & (other > place - window)
+    if seen.segments is not None:
+        ours, theirs = seen.segments
+        same = jnp.tile(ours, (1, group))[:, None, :, None] == theirs[:, None, None]
+        looks = same if looks is None else looks & same
+    return looks
+
+
+def _any(looks: Any, present: Any) -> Any:
+    """Returns which queries see a key that exists, `[batch, 1, group * time, 1]`."""
+    present = True if present is None else present[:, None, None]
+    return jnp.any(present if looks is None else looks & present, -1, keepdims=True)
 
 
 def _is_for_cudnn(q: Any, k: Any) -> bool:
@@ -162,14 +209,22 @@ def _has_ampere() -> bool:
     return all(float(gpu.compute_capability) >= 8.0 for gpu in gpus)
 
 
-def _fused(q: Any, k: Any, v: Any, seen: Any, *, causal: bool, window: int | None) -> Any:
-    if seen is not None:
-        seen, causal, window = seen[:, None], False, None
+def _fused(q: Any, k: Any, v: Any, seen: Visibility, *, causal: bool, window: int | None) -> Any:
+    mask: Any = None
+    if jax.tree.leaves(seen):
+        looks = _seen(q.shape[2], k.shape[2], 1, seen, causal, window, 0)
+        present = True if seen.present is None else seen.present[:, None, None]
+        mask = present if looks is None else looks & present
+        mask = jnp.broadcast_to(mask, (q.shape[0], 1, q.shape[2], k.shape[2]))
+        causal, window = False, None
     mixed = jax.nn.dot_product_attention(
         *(x.swapaxes(1, 2) for x in (q, k, v)),
-        mask=seen,
+        mask=mask,
         is_causal=causal,
         local_window_size=None if window is None else (window - 1, 0),
         implementation="cudnn",
     )
-    return mixed.swapaxes(1, 2)
+    mixed = mixed.swapaxes(1, 2)
+    if seen.alone:
+        mixed = jnp.where(mask.any(-1, keepdims=True), mixed, jnp.zeros_like(mixed))
+    return mixed

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import population, where
 from jaxnn.loop._run import Form, one_step, run
@@ -22,7 +21,7 @@ from jaxnn.typing import Any
 def advance(
     learner: Learner,
     state: Any,
-    data: Resident,
+    data: Any,
     n: int,
     window: Any,
     form: Form,
@@ -78,7 +77,13 @@ def _steps(learner, state, window, data, n, status):
     before = None if status is None else _copy((state, window))
     token = None
     for _ in range(n):
+        previous = token
         state, window, token = stepped(learner, state, window, data)
+        # Programs that exchange messages wait for each other, in the threads of the host where
+        # devices are simulated: with many of them pending, XLA aborts the process. One ahead
+        # keeps the devices as busy.
+        if previous is not None and len(previous.sharding.device_set) > 1:
+            jax.block_until_ready(previous)
     if status is not None:
         state, window = _unless_stopped(status, (state, window), before)
     return state, window, token

@@ -87,10 +87,12 @@ def step(learner, state, data):
     return learner.step(state, data.batch(state.step))
 
 
-def best_form(program: Any) -> Form:
-    """Returns the form for the program of a step: stepped for native convolutions on CPU."""
-    on_cpu = jax.default_backend() == "cpu"
-    return "stepped" if on_cpu and _has_native_gradient(program) else "looped"
+def best_form(program: Any, platform: str) -> Form:
+    """Returns the form for the program of a step: stepped for native convolutions on CPU.
+
+    `platform` is that of the devices that train, whatever the default backend is.
+    """
+    return "stepped" if platform == "cpu" and _has_native_gradient(program) else "looped"
 
 
 def _has_native_gradient(jaxpr: Any) -> bool:

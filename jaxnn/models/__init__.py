@@ -1,5 +1,6 @@
 """Models: networks of the usual shapes, those of Flax, and text from a network."""
 
+from jaxnn.models._encoder import bert, exact_gelu, vit
 from jaxnn.models._generate import generate
 from jaxnn.models._gpt import gpt
 from jaxnn.models._resnet import resnet
@@ -10,7 +11,9 @@ from jaxnn.models.feedforward import convnet, mlp
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
 
 __all__ = [
+    "bert",
     "convnet",
+    "exact_gelu",
     "flax_parameters",
     "from_flax",
     "generate",
@@ -21,4 +24,5 @@ __all__ = [
     "tabular",
     "to_flax",
     "vae",
+    "vit",
 ]

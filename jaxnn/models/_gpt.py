@@ -28,6 +28,7 @@ from jaxnn.layers import positions as positions_layer
 from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._rotary import Rotary
 from jaxnn.masked import put_back, values_of
+from jaxnn.models._transformer import block, blocks
 from jaxnn.network import (
     Network,
     Parts,
@@ -35,11 +36,9 @@ from jaxnn.network import (
     describe,
     output_shape,
     parallel,
-    residual,
     serial,
     without_empty,
 )
-from jaxnn.transforms.depth import repeat
 from jaxnn.typing import Any, Callable, Number
 
 # What may add a bias; the first four are layers of attention.
@@ -67,6 +66,7 @@ def gpt(
     bias: bool | Collection[str] = True,
     tied: bool = True,
     stacked: bool = False,
+    remat: str | None = None,
 ) -> Network:
     """Makes logits of the next token at every place: `[batch, time] -> [batch, time, vocabulary]`.
 
@@ -99,6 +99,8 @@ def gpt(
         `output`.
       stacked: whether the blocks are one block that is repeated, with parameters in one array for
         all: it compiles in the time of one, and runs as fast on accelerators, slower on CPU.
+      remat: the policy by which each block is computed again for its gradient, to save memory, such
+        as `"nothing"` (see `remat`); by default what the gradient needs is stored.
 
     Raises:
       InvalidValue: if a size is not positive, heads do not divide, or, when traced, a sequence is
@@ -133,7 +135,7 @@ def gpt(
     def drops() -> list[tuple[str, Network]]:
         return [] if is_zero(dropout) else [("dropout", dropout_layer(dropout))]
 
-    def block() -> Network:
+    def make() -> Network:
         looking = attention(
             features, heads=heads, kv_heads=kv_heads, head_features=head_features, causal=True,
             window=window, rotary=rotary if modern else None, norm=norm() if head_norm else None,
@@ -148,18 +150,12 @@ def gpt(
             nonlinearity = ("activation", nonlinear(activation))
             thinking = [("hidden", nodes("hidden", hidden, features)), nonlinearity]
         output = [("output", nodes("output", features, hidden, ends))]
-        return serial(
-            ("look", residual(serial(("norm", norm()), ("attention", looking), *drops()))),
-            ("think", residual(serial(("norm", norm()), *thinking, *output, *drops()))),
-        )
+        return block(looking, [*thinking, *output], norm, drops())
 
-    if stacked:
-        blocks = [("blocks", repeat(block(), layers))]
-    else:
-        blocks = [(f"block_{number}", block()) for number in range(1, layers + 1)]
+    body_blocks = blocks(make, layers, stacked, remat)
     scale = deviation * math.sqrt(features)
     places = [] if modern else [("positions", positions_layer(positions, scale=scale))]
-    body = serial(*places, *drops(), *blocks, ("norm", norm()))
+    body = serial(*places, *drops(), *body_blocks, ("norm", norm()))
     children = ("tokens", embedding(vocabulary, features, scale=scale)), ("body", body)
     output = linear(vocabulary, bias=False, scale=scale)
     network = _tied(*children) if tied else serial(*children, ("output", output))

@@ -12,15 +12,19 @@ from jaxnn.checks import InvalidValue
 from jaxnn.formatting import amount
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
-from jaxnn.pretrained.families import llama
-from jaxnn.pretrained.families.family import Plan
+from jaxnn.pretrained.families import bert, gpt2, llama, resnet, vit
+from jaxnn.pretrained.families.family import TOKENS, Plan
+from jaxnn.pretrained.gguf_tokenizer import gguf_tokenizer
 from jaxnn.pretrained.rules import Link, check_links, link
 from jaxnn.pretrained.settings import Settings
 from jaxnn.pretrained.source import Source, open_source
+from jaxnn.pretrained.tokenizer import Tokenizer, check_fits, read_tokenizer
 from jaxnn.scale import memory
 from jaxnn.typing import Any, Callable, Params, State
 
-FAMILIES = {name: each.family for each in (llama,) for name in each.family.model_types}
+STATE = "state:"  # before the names of arrays of the state
+_ALL = [each.family for each in (gpt2, llama, bert, vit, resnet)]
+FAMILIES = {name: family for family in _ALL for name in family.model_types}
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Pretrained:
       network: that computes what theirs does.
       params: its parameters.
       state: its state, `{}` for most.
-      tokenizer: from text to the network's inputs and back; `None` where a model has none.
+      tokenizer: from text to the network's inputs and back; `None` where it has none.
       config: what the source says of the model, as transformers writes it.
       source: the files, and where their tensors belong, for `save`.
     """
@@ -39,7 +43,7 @@ class Pretrained:
     network: Network
     params: Params
     state: State
-    tokenizer: Any
+    tokenizer: Tokenizer | None
     config: dict[str, Any]
     source: tuple[Source, tuple[Link, ...]] = field(repr=False)
 
@@ -57,7 +61,7 @@ def load(
 ) -> Pretrained:
     """Loads a model from a folder, or from a file of safetensors or GGUF.
 
-    The files are mapped, and each tensor is read when its array is made: beside the parameters it
+    The files are mapped, and each tensor is read when its array is built: beside the parameters it
     takes the memory of the two largest arrays. Nothing is downloaded, and no code from the files
     runs: pickles are refused.
 
@@ -85,27 +89,37 @@ def load(
     check_links(links, forms)
     dtypes = _dtypes(source, links, None if dtype is None else jnp.dtype(dtype))
     _check_memory(source, forms, dtypes, sharding)
+    tokenizer = _tokenizer(source, plan)
     arrays = {}
     for name, form in forms.items():
         array = _array(name, form.shape, dtypes[name], links, source.tensors)
         arrays[name] = jax.device_put(array, _where(sharding, name, form.shape))
         del array
-    params = {name: x for name, x in arrays.items() if not name.startswith(_STATE)}
-    state = {name.removeprefix(_STATE): x for name, x in arrays.items() if name not in params}
+    params = {name: x for name, x in arrays.items() if not name.startswith(STATE)}
+    state = {name.removeprefix(STATE): x for name, x in arrays.items() if name not in params}
     return Pretrained(
-        plan.network, _nested(params), _nested(state), None, source.config, (source, links)
+        plan.network, _nested(params), _nested(state), tokenizer, source.config, (source, links)
     )
+
+
+def _tokenizer(source: Source, plan: Plan) -> Tokenizer | None:
+    if source.settings is not None:
+        tokenizer = gguf_tokenizer(source.path, source.settings)
+    elif plan.inputs is TOKENS:
+        tokenizer = read_tokenizer(source.folder, source.config)
+    else:
+        tokenizer = None
+    if tokenizer is not None:
+        check_fits(tokenizer, source.config["vocab_size"])
+    return tokenizer
 
 
 def plan_of(source: Source, stacked: bool) -> Plan:
     """Returns the network of a source and its rules; raises if its family is not known."""
-    settings = Settings(source.path.name, source.config)
+    settings = Settings(source.path.name, source.config, source.steps)
     plan = settings.choice("model_type", FAMILIES).plan(settings, stacked)
     settings.finish()
     return plan
-
-
-_STATE = "state:"
 
 
 def array_forms(source: Source, stacked: bool) -> dict[str, Any]:
@@ -113,8 +127,17 @@ def array_forms(source: Source, stacked: bool) -> dict[str, Any]:
     # Of blocks that are one it is known as fast as of one block.
     plan = plan_of(source, True)
     params, state = jax.eval_shape(plan.network.init, jax.random.key(0), plan.inputs)
-    forms = named_leaves(params) | {f"{_STATE}{n}": x for n, x in named_leaves(state).items()}
-    return forms if stacked else _unstacked(forms)
+    forms = named_leaves(params) | {f"{STATE}{n}": x for n, x in named_leaves(state).items()}
+    apart = _unstacked(forms)
+    if stacked and len(apart) == len(forms):
+        raise InvalidValue(
+            "pretrained.load",
+            "the model has no blocks that could be stacked",
+            got=f"stacked=True for a {source.config['model_type']}",
+            expected="a transformer",
+            fix="Leave stacked out",
+        )
+    return forms if stacked else apart
 
 
 def _unstacked(forms: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +169,7 @@ def _dtypes(source: Source, links: tuple[Link, ...], dtype: Any) -> dict[str, An
                     expected="float32, bfloat16 or float16",
                     fix="Load the weights as they were before they were quantized",
                 )
-            dtypes[name] = own if dtype is None or name.startswith(_STATE) else dtype
+            dtypes[name] = own if dtype is None or name.startswith(STATE) else dtype
     return dtypes
 
 

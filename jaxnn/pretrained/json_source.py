@@ -11,11 +11,11 @@ from jaxnn.typing import Any
 MOST_BYTES = 256 * 2**20
 
 
-def parse_json(path: Path, text: bytes, what: str = "it") -> dict[str, Any]:
-    """Returns the object that a text in JSON is.
+def parse_json(path: Path, text: bytes, what: str = "it", kind: type = dict) -> Any:
+    """Returns the object (or list) that a text in JSON is.
 
     Raises:
-      InvalidValue: if it is not valid JSON, nests too deep, has one key twice, or is not an object.
+      InvalidValue: if it is not valid JSON, nests too deep, has one key twice, or has another form.
     """
 
     def unique(pairs):
@@ -33,13 +33,13 @@ def parse_json(path: Path, text: bytes, what: str = "it") -> dict[str, Any]:
         ) from None
     except ValueError as error:  # not JSON, or not UTF-8
         raise corrupt(path, f"{what} is not valid JSON", str(error)[:200], "an object") from None
-    if not isinstance(value, dict):
-        raise corrupt(path, f"{what} is not an object", type(value).__name__, "{...}")
+    if not isinstance(value, kind):
+        raise corrupt(path, f"{what} has the wrong form", type(value).__name__, kind.__name__)
     return value
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the object in a file of JSON, as `parse_json`; raises if there is no such file."""
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Returns the object or list in a file of JSON, as `parse_json`; raises if there is none."""
     if not path.is_file():
         raise InvalidValue(
             "pretrained.load",
@@ -50,4 +50,4 @@ def read_json(path: Path) -> dict[str, Any]:
         )
     if path.stat().st_size > MOST_BYTES:
         raise corrupt(path, "it is too large", f"{path.stat().st_size} bytes", f"{MOST_BYTES}")
-    return parse_json(path, path.read_bytes())
+    return parse_json(path, path.read_bytes(), kind=kind)

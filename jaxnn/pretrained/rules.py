@@ -43,13 +43,13 @@ same = Change(lambda x: (x,), lambda xs, shape: xs[0])
 turned = Change(lambda x: (x.T,), lambda xs, shape: xs[0].T)
 # The kernels of a convolution, [outputs, inputs, height, width] in PyTorch.
 kernel = Change(lambda x: (x.transpose(2, 3, 1, 0),), lambda xs, shape: xs[0].transpose(3, 2, 0, 1))
-# A tensor with axes of length 1 in front.
-squeezed = Change(
-    lambda x: (x.reshape([n for n in x.shape if n != 1] or [1]),),
-    lambda xs, shape: xs[0].reshape(shape),
-)
 # The output weights, where they are the rows of the tokens and stand in the file all the same.
 again = Change(lambda x: (x,), lambda xs, shape: xs[0], is_read=False)
+
+
+def without_axes(count: int) -> Change:
+    """Returns the change of a tensor with so many axes of length 1 in front."""
+    return Change(lambda x: (x.reshape(x.shape[count:]),), lambda xs, shape: xs[0].reshape(shape))
 
 
 def parted(count: int) -> Change:
@@ -127,7 +127,7 @@ def check_links(links: Sequence[Link], forms: Mapping[str, Any]) -> None:
       forms: the arrays of the network by name, each with a `shape`.
     """
     places: dict[str, dict[int | None, str]] = {name: {} for name in forms}
-    for each in (each for each in links if each.change.is_read):
+    for each in (each for each in links if each.ours and each.change.is_read):
         parts = _parts(each, np.broadcast_to(np.float32(0), each.shape))
         for name, part in zip(each.ours, parts, strict=True):
             _check_place(each, name, part.shape, forms.get(name), places.get(name, {}))

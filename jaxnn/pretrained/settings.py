@@ -49,10 +49,14 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 class Settings:
-    """The keys of a configuration, and which of them somebody has read."""
+    """The keys of a configuration, and which of them somebody has read.
 
-    def __init__(self, source: str, values: Mapping[str, Any]):
+    `steps` are what follows the model, as sentence-transformers has it.
+    """
+
+    def __init__(self, source: str, values: Mapping[str, Any], steps: tuple[str, ...] = ()):
         self.source, self.values, self.read = source, dict(values), set[str]()
+        self.steps = steps
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
         """Returns the value of a key, which is read; raises if there is none and no default."""
@@ -62,12 +66,13 @@ class Settings:
             raise self.wrong(f"the key {name} is missing", "no such key", f"{name}, as written")
         return value
 
-    def integer(self, name: str, default: Any = _REQUIRED) -> int:
-        """Returns a whole number of at least 1."""
+    def integer(self, name: str, default: Any = _REQUIRED, most: int = 2**24) -> int:
+        """Returns a whole number from 1 to `most`."""
         value = self.take(name, default)
         value = default if value is None and default is not _REQUIRED else value
-        if type(value) is not int or not 1 <= value < 2**40:
-            raise self.wrong(f"{name} is not valid", f"{name}={value!r}", "a whole number from 1")
+        if type(value) is not int or not 1 <= value <= most:
+            expected = f"a whole number from 1 to {most}"
+            raise self.wrong(f"{name} is not valid", f"{name}={value!r}"[:200], expected)
         return value
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:
@@ -77,6 +82,10 @@ class Settings:
         if not valid or not (0 < value < math.inf):
             raise self.wrong(f"{name} is not valid", f"{name}={value!r}", "a number above 0")
         return float(value)
+
+    def layers(self, name: str) -> int:
+        """Returns the number of blocks, of which no model has very many."""
+        return self.integer(name, most=4096)
 
     def flag(self, name: str, default: bool) -> bool:
         """Returns a boolean."""
@@ -92,6 +101,14 @@ class Settings:
             expected = "one of " + ", ".join(map(repr, choices))
             raise self.wrong(f"this {name} is not supported", f"{name}={value!r}", expected)
         return choices[value]
+
+    def architecture(self, choices: Mapping[str, T], default: str) -> T:
+        """Returns what the one class stands for whose weights these are."""
+        names = self.take("architectures", None) or [default]
+        if not isinstance(names, list) or len(names) != 1 or names[0] not in choices:
+            expected = "one of " + ", ".join(choices)
+            raise self.wrong("this architecture is not supported", str(names)[:200], expected)
+        return choices[names[0]]
 
     def expect(self, name: str, *allowed: Any) -> None:
         """Raises if a key is there with another value than those."""

@@ -24,12 +24,14 @@ class Source(NamedTuple):
       path: the folder or file.
       config: what config.json says, or what a file's settings amount to.
       tensors: by name, not yet read.
+      steps: what follows the model: how tokens are pooled, `"normalize"`; none for most.
       settings: of a GGUF file, its tokenizer among them; `None` where it is a folder.
     """
 
     path: Path
     config: dict[str, Any]
     tensors: Mapping[str, Stored]
+    steps: tuple[str, ...] = ()
     settings: dict[str, Any] | None = None
 
     @property
@@ -46,7 +48,7 @@ def open_source(path: Path) -> Source:
     """
     if path.suffix == ".gguf" and path.is_file():
         file = read_gguf(path)
-        return Source(path, *as_model(path, file), file.settings)
+        return Source(path, *as_model(path, file), settings=file.settings)
     if path.suffix == ".safetensors" and path.is_file():
         return Source(path, read_json(path.parent / CONFIG), read_safetensors(path)[0])
     if path.is_file():
@@ -72,9 +74,10 @@ def open_source(path: Path) -> Source:
 
 def _open_folder(path: Path) -> Source:
     if (path / INDEX).is_file():
-        return Source(path, read_json(path / CONFIG), _shards(path))
+        return Source(path, read_json(path / CONFIG), _shards(path), _steps(path))
     if (path / WEIGHTS).is_file():
-        return Source(path, read_json(path / CONFIG), read_safetensors(path / WEIGHTS)[0])
+        tensors, _ = read_safetensors(path / WEIGHTS)
+        return Source(path, read_json(path / CONFIG), tensors, _steps(path))
     files = sorted(each for each in path.iterdir() if each.suffix == ".gguf")
     if len(files) == 1:
         return open_source(files[0])
@@ -107,3 +110,49 @@ def _shards(path: Path) -> dict[str, Stored]:
             raise corrupt(path / name, "it is not what the index says", got, "the same tensors")
         tensors |= inside
     return tensors
+
+
+_POOLINGS = {"cls_token": "first", "mean_tokens": "mean", "max_tokens": "max"}
+
+
+def _steps(path: Path) -> tuple[str, ...]:
+    """Returns what sentence-transformers does with the features of the tokens, in order."""
+    if not (path / "modules.json").is_file():
+        return ()
+    steps = []
+    for module in read_json(path / "modules.json", list):
+        kind = str(module.get("type", "") if isinstance(module, dict) else "").rpartition(".")[2]
+        if kind == "Pooling":
+            steps.append(_pooling(path, str(module.get("path", ""))))
+        elif kind == "Normalize":
+            steps.append("normalize")
+        elif kind != "Transformer":
+            raise _unknown(path / "modules.json", f"the module {kind or module!r}")
+    return tuple(steps)
+
+
+def _pooling(path: Path, folder: str) -> str:
+    file = path / folder / CONFIG
+    if Path(folder).name != folder:
+        raise _unknown(path / "modules.json", f"the folder {folder!r}")
+    settings = read_json(file)
+    known = {"word_embedding_dimension", "include_prompt", "embedding_dimension", "pooling_mode"}
+    prefix = "pooling_mode_"
+    chosen = [name.removeprefix(prefix) for name, on in settings.items() if on is True]
+    chosen = [name for name in chosen if name != "include_prompt"]
+    if isinstance(settings.get("pooling_mode"), str):
+        chosen = [{"cls": "cls_token"}.get(mode := settings["pooling_mode"], f"{mode}_tokens")]
+    left = [name for name in settings if not name.startswith(prefix) and name not in known]
+    if len(chosen) != 1 or chosen[0] not in _POOLINGS or left:
+        raise _unknown(file, f"{settings}"[:200])
+    return _POOLINGS[chosen[0]]
+
+
+def _unknown(file: Path, what: str) -> InvalidValue:
+    return InvalidValue(
+        "pretrained.load",
+        f"{file.name} has a step that is not known",
+        got=what,
+        expected="a Transformer, one Pooling (cls, mean or max), and Normalize",
+        fix="Load the folder without modules.json, and put the step after its network",
+    )

@@ -11,6 +11,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from jaxnn.typing import Any
+
 # What is there when the machine has an accelerator, whether or not jax can use it.
 _DEVICE_FILES = {"TPU": ("/dev/accel0", "/dev/vfio/0"), "GPU": ("/dev/nvidia0", "/dev/kfd")}
 _VARIABLES = {"TPU": ("TPU_ACCELERATOR_TYPE", "COLAB_TPU_ADDR"), "GPU": ("COLAB_GPU",)}
@@ -28,6 +30,15 @@ def describe() -> str:
     precision = jax.config.values["jax_default_matmul_precision"]
     products = f", products in {precision}" if precision else ""
     return f"{named}, {count}, {numbers}{products}, jax {jax.__version__}"
+
+
+def devices_of(tree: Any) -> tuple[Any, ...]:
+    """Returns the devices that hold the arrays of a tree; without any, the default device."""
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(sharding := getattr(leaf, "sharding", None), jax.sharding.Sharding):
+            return tuple(sharding.device_set)
+    default: Any = jax.config.values["jax_default_device"]  # a device, the name of one, or nothing
+    return (default if hasattr(default, "platform") else jax.devices(default)[0],)
 
 
 def idle_accelerator(

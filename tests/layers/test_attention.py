@@ -119,7 +119,38 @@ def kernel_by_xla(monkeypatch):
 def test_the_kernel_computes_the_same(settings, kernel_by_xla):
     window, arrays = settings.get("window"), heads_of(settings)
     expected = attending.attend(*arrays, causal=True, window=window)
-    assert_close(attending._fused(*arrays, None, causal=True, window=window), expected)
+    everything = attending.Visibility()
+    assert_close(attending._fused(*arrays, everything, causal=True, window=window), expected)
+
+
+HOLES = np.array([[1, 0, 1, 1, 0, 1], [1, 1, 1, 0, 0, 0]], bool)
+ROWS = np.array([[1, 1, 2, 2, 2, 0], [3, 3, 3, 3, 4, 4]], np.int32)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kind", ["holes", "segments", "other_segments", "memory"])
+@pytest.mark.parametrize("window", [None, 2])
+def test_the_kernel_sees_the_same_places(kind, causal, window, kernel_by_xla):
+    if window is not None and not causal:
+        return
+    q, k, v = heads_of(SETTINGS[0])
+    given = jnp.zeros((2, 6, 1))
+    queries = memory = jaxnn.Masked(given, jnp.asarray(HOLES))
+    if kind != "holes":
+        queries = memory = jaxnn.Masked.from_segments(given, jnp.asarray(ROWS))
+    if kind == "other_segments":  # of which some queries see none
+        memory = jaxnn.Masked.from_segments(given, jnp.asarray(ROWS[:, ::-1] % 4))
+    if kind == "memory":
+        memory = jaxnn.Masked(given, jnp.asarray([[True] * 6, [False] * 6]))
+    seen = attending.visible(queries, memory, causal, window)
+    options = {"causal": causal, "window": window}
+    formula = attending.attend(q, k, v, seen=seen, **options)
+    kernel = attending._fused(q, k, v, seen, **options)
+    exists = queries.mask[:, None, :, None]
+    assert_close(*(jnp.where(exists, x, 0) for x in (kernel, formula)))
+    if kind in ("other_segments", "memory"):
+        nothing = np.asarray(formula == 0).all((1, 3))
+        assert nothing[1].any() and not nothing[0].all()
 
 
 def test_the_platform_of_the_program_decides_between_kernel_and_formula(kernel_by_xla, monkeypatch):

@@ -3,9 +3,13 @@
 import re
 
 import jax
+import numpy as np
+import optax
 import pytest
 
-from jaxnn.scale.devices import describe, idle_accelerator
+import jaxnn
+from jaxnn.scale.devices import describe, devices_of, idle_accelerator
+from tests.driver.test_train import native_conv
 
 
 def test_the_line_says_platform_devices_precision_and_version():
@@ -73,3 +77,21 @@ def test_no_warning_where_there_is_none_or_the_cpu_was_asked_for(tmp_path, monke
     assert idle_accelerator(promised, tmp_path) is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert idle_accelerator({"COLAB_GPU": "1"}, tmp_path) is None
+
+
+def test_the_devices_of_a_tree_are_those_that_hold_it():
+    first, second = jax.devices("cpu")[:2]
+    assert devices_of({"a": 1.0, "b": jax.device_put(1.0, second)}) == (second,)
+    assert devices_of({}) == devices_of(np.ones(2)) == (jax.devices()[0],)
+    for default, device in ((second, second), ("cpu", first)):
+        with jax.default_device(default):
+            assert devices_of({}) == (device,)
+
+
+def test_where_the_data_are_decides_the_form_and_not_the_default_backend(monkeypatch, key):
+    network = jaxnn.serial(native_conv(4), jaxnn.flatten(), jaxnn.linear(2))
+    learner = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.1))
+    images = {"inputs": np.zeros((8, 6, 6, 1), np.float32), "labels": np.zeros(8, np.int32)}
+    data = jaxnn.resident(images, batch_size=4)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert jaxnn.train(learner, data, steps=1, key=key).form == "stepped"

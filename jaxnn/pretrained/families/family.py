@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn.models import exact_gelu
 from jaxnn.network import Network
 from jaxnn.pretrained.rules import Row
 from jaxnn.pretrained.settings import Settings
@@ -44,12 +45,26 @@ def blocks(stacked: bool, path: str = "body") -> str:
     return f"{path}/blocks" if stacked else f"{path}/block_{{n+1}}"
 
 
-GELU = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+ACTIVATIONS = {
+    "gelu": exact_gelu,
     "gelu_new": jax.nn.gelu,
     "gelu_pytorch_tanh": jax.nn.gelu,
     "gelu_fast": jax.nn.gelu,
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
+    "tanh": jnp.tanh,
 }
+
+
+def labels_of(settings: Settings) -> int:
+    """Returns how many classes a head tells apart."""
+    labels = settings.take("id2label", None)
+    if isinstance(labels, dict) and labels:
+        return len(labels)
+    return settings.integer("num_labels", 2)
+
+
+def images(size: int, channels: int) -> jax.ShapeDtypeStruct:
+    """Returns an example of images."""
+    return jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)

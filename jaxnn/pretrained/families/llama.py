@@ -2,7 +2,7 @@
 
 from jaxnn.layers._rotary import Rotary
 from jaxnn.models import gpt
-from jaxnn.pretrained.families.family import GELU, Family, Plan, blocks
+from jaxnn.pretrained.families.family import ACTIVATIONS, Family, Plan, blocks
 from jaxnn.pretrained.rules import Row, again, turned
 from jaxnn.pretrained.settings import Settings
 
@@ -18,10 +18,10 @@ _ARCHITECTURES = {
 def _plan(settings: Settings, stacked: bool) -> Plan:
     """Reads the configuration of a decoder with rotary positions and SwiGLU."""
     kind = settings.choice("model_type", {name: name for name in _ARCHITECTURES})
-    settings.expect("architectures", [_ARCHITECTURES[kind]], None)
+    settings.architecture({_ARCHITECTURES[kind]: kind}, _ARCHITECTURES[kind])
     settings.take("max_position_embeddings", None)  # rotary positions have no limit of their own
     features, heads = settings.integer("hidden_size"), settings.integer("num_attention_heads")
-    vocabulary, layers = settings.integer("vocab_size"), settings.integer("num_hidden_layers")
+    vocabulary, layers = settings.integer("vocab_size"), settings.layers("num_hidden_layers")
     bias = _biases(settings, kind)
     tied = settings.flag("tie_word_embeddings", False)
     network = gpt(
@@ -36,7 +36,7 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
         rotary=_rotary(settings),
         head_norm=kind == "qwen3",
         hidden=settings.integer("intermediate_size"),
-        activation=settings.choice("hidden_act", GELU),
+        activation=settings.choice("hidden_act", ACTIVATIONS),
         epsilon=settings.number("rms_norm_eps", 1e-6),
         bias=bias,
         tied=tied,

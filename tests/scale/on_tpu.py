@@ -1,0 +1,167 @@
+"""Compiles programs for TPUs that are not here: `python -m tests.scale.on_tpu CASE`, by libtpu.
+
+It prints a line of JSON for each program: the bytes of a device that its arguments and its
+temporary arrays take, the bytes that it moves, and the seconds that compiling took. What does not
+fit into the memory of the chip is an error of the compiler. Nothing runs.
+"""
+
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes may compile
+    "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0",  # in seconds, to somewhat larger programs
+}
+if __name__ == "__main__":
+    os.environ.update(ENVIRONMENT)
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+from jax.experimental import topologies  # noqa: E402
+from jax.sharding import SingleDeviceSharding  # noqa: E402
+
+import jaxnn  # noqa: E402
+from jaxnn.driver.chunks import Training  # noqa: E402
+from jaxnn.loop._advance import looped  # noqa: E402
+from jaxnn.loop._run import best_form  # noqa: E402
+
+
+def chip(name: str = "v5e") -> Any:
+    """Returns a device of a TPU with one chip."""
+    one = {"chips_per_host_bounds": (1, 1, 1)}
+    return topologies.get_topology_desc(f"{name}:1x1", platform="tpu", **one).devices[0]
+
+
+def placed(tree: Any, sharding: Any) -> Any:
+    """Returns the shapes of arrays, as arrays that are placed so."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def compiled(lowered: Any) -> dict[str, Any]:
+    """Compiles a lowered program, and returns its figures."""
+    began = time.perf_counter()
+    program = lowered.compile()
+    memory, cost = program.memory_analysis(), program.cost_analysis()
+    return {
+        "arguments": memory.argument_size_in_bytes,
+        "temporary": memory.temp_size_in_bytes,
+        "moved": round(cost["bytes accessed"]),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def loop_of(training: Training, device: Any) -> Any:
+    """Lowers the program that trains, all members side by side, for a device."""
+    assert best_form(training.program, device.platform) == "looped"
+    members = training.layout.members
+    trial = training.shapes(members) if members else jax.eval_shape(training.whole)
+    trial, data = placed((trial, training.data), SingleDeviceSharding(device))
+    arguments = trial.state, trial.window, data.shuffled(trial.order), trial.status, np.int32(0)
+    return looped.lower(training.learner, members, *arguments)
+
+
+# --- Experiments -------------------------------------------------------------------------------
+
+
+def trainings(name: str, **changes: Any) -> list[Training]:
+    """Returns what an experiment would train, up to where it reads a result."""
+    planned: dict[str, Training] = {}
+
+    def fit(learner, data, *, out=None, quiet=False, saving=None, not_finite="stop", **options):
+        training = jaxnn.train(learner, data, **options)
+        planned.setdefault(str(training.program), training)
+        state = training.trials().state if training.layout.members is None else None
+        return SimpleNamespace(
+            state=state, best=state, result={}, out=None, members=training.layout.members
+        )
+
+    module = import_module(f"experiments.{name}")
+    config = replace(module.Config(), **changes)
+    jaxnn.fit = fit
+    with tempfile.TemporaryDirectory() as out, redirect_stdout(sys.stderr):
+        try:
+            module.main(config, jaxnn.Directory(Path(out) / "run", name, config))
+        except Exception:  # it reads a result, and there is none
+            if not planned:
+                raise
+    return [*planned.values()]
+
+
+def experiment(name: str, **changes: Any) -> Iterator[dict[str, Any]]:
+    """Compiles an experiment for one chip."""
+    for training in trainings(name, **changes):
+        yield compiled(loop_of(training, chip()))
+
+
+# --- Models on many chips ------------------------------------------------------------------------
+
+
+def loop_on_mesh(learner: jaxnn.Learner, data: Any) -> Any:
+    """Lowers the program that trains a learner on its mesh."""
+    placement = learner.placement
+    training = jaxnn.train(learner, data, steps=1000, every=1000, key=jax.random.key(0))
+    trial = jax.eval_shape(training.whole)
+    state = jax.tree.map(placed, trial.state, placement.shardings(trial.state))
+    window, data = placed((trial.window, data.shuffled(trial.order)), placement.whole)
+    return looped.lower(learner, None, state, window, data, None, np.int32(0))
+
+
+def gpt2(
+    topology: str, batch_size: int, mesh: tuple[int, int], rules: Any, **settings: Any
+) -> Iterator[dict[str, Any]]:
+    """Compiles a GPT-2 in bfloat16, which computes its blocks again for their gradients."""
+    devices = topologies.get_topology_desc(topology, platform="tpu").devices
+    network = jaxnn.mixed_precision(jaxnn.gpt(50304, stacked=True, remat="nothing", **settings))
+    learner = jaxnn.learner(network, jaxnn.next_token(), optax.adamw(3e-4))
+    learner = jaxnn.scale.shard(learner, jaxnn.scale.mesh(*mesh, devices=devices), rules)
+    tokens = jaxnn.windows(np.zeros(2**20, np.uint16), 1025, batch_size=batch_size)
+    lowered = loop_on_mesh(learner, tokens)
+    state = jax.tree.leaves(lowered.in_avals[0][0])
+    size = sum(math.prod(leaf.shape) * getattr(leaf.dtype, "itemsize", 4) for leaf in state)
+    yield compiled(lowered) | {"state": size, "devices": len(devices)}
+
+
+# --- Parts -------------------------------------------------------------------------------------
+
+
+def max_pool() -> Iterator[dict[str, Any]]:
+    """Compiles the gradient of pooling in the first block of a convolutional network."""
+    images = jax.ShapeDtypeStruct((128, 28, 28, 32), jnp.float32)
+    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(jaxnn.max_pool(2).apply({}, {}, x)[0])))
+    images = placed(images, SingleDeviceSharding(chip()))
+    yield compiled(jax.jit(gradient).lower(images))
+
+
+XL = {"layers": 48, "heads": 25, "features": 1600}
+
+CASES = {
+    "gpt2": partial(gpt2, "v5e:2x4", 64, (8, 1), jaxnn.scale.fsdp),
+    "gpt2_xl": partial(gpt2, "v5e:4x4", 64, (16, 1), jaxnn.scale.fsdp, **XL),
+    "max_pool": max_pool,
+    "mnist_convnet": partial(experiment, "mnist", model="convnet"),
+    "mnist_resnet": partial(experiment, "mnist", model="resnet"),
+    "char_gpt_gpu": partial(experiment, "char_gpt", preset="gpu"),
+}
+
+if __name__ == "__main__":
+    case = sys.argv[1]
+    for figures in CASES[case]() if case in CASES else experiment(case):
+        print(json.dumps({"case": case} | figures), flush=True)
