@@ -96,14 +96,18 @@ class Speed:
         """Returns the numbers, `None` for those that are unknown.
 
         Steps a second are those between the first chunk and the last, evaluations and all, without
-        the time that compiling took; of all members together. Operations are those of the matrix
-        products and convolutions of a step. The devices' share of waiting for data that are read
+        the time that compiling took; of all members together. The first chunk is what is done after
+        `first_seconds`, at step `first_steps`; all is done after `seconds`, without what the run
+        took before it resumed. Operations are those of the matrix products and
+        convolutions of a step. The devices' share of waiting for data that are read
         while they train is of the time in all, without compiling.
 
         Args:
           steps: that the run has done, or those of each member.
         """
         first = self.marks[0].step if self.marks else 0
+        times = [mark.seconds - self.began for mark in (self.marks[:1] + self.marks[-1:])]
+        started, ended = (round(each, 3) for each in times) if times else (None, None)
         rate = _rate(self.marks, int(np.maximum(np.ravel(steps) - first, 0).sum()))
         flops = 2 * products(self.training.program.jaxpr)
         devices = self.training.devices
@@ -123,6 +127,9 @@ class Speed:
         return {
             "compilations": len(compiled),
             "compile_seconds": round(_waited(compiled), 3),
+            "first_steps": first,
+            "first_seconds": started,
+            "seconds": ended,
             "steps_per_second": rate and round(rate, 1),
             "flops_per_step": flops,
             "flops_per_second": achieved and round(achieved),
