@@ -145,7 +145,7 @@ def test_rows_of_large_data_are_split_in_their_order(tmp_path):
 def transformed():
     """Transforms of networks and learners on a mesh, in either order."""
     half = jaxnn.mixed_precision(network())
-    frozen = jaxnn.lora(network(), {"layers/*/weight": 4, "layers/*/bias": False})
+    frozen = jaxnn.lora(network(), {"*/weight": True}, rank=4)
     layouts = both()
     plain = jaxnn.learner(network(), jaxnn.classification(), adam)
     results = {}
