@@ -255,7 +255,7 @@ class Stream:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["arrays", "key", "numbers"],
-    meta_fields=["batch_size"],
+    meta_fields=["batch_size", "padding"],
 )
 @dataclass(frozen=True, repr=False)
 class Sample(Resident):
