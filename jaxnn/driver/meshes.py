@@ -25,7 +25,8 @@ def on_mesh(
     Args:
       learner: what trains; one that has a mesh already stays as it is.
       data: what is trained on.
-      members: their number, for a population; by default it is shared out over devices.
+      members: their number, for a population; by default it is shared out over devices, but in
+        several processes each member trains on all of them, one after the other.
       mesh: what was asked for.
       rules: what was asked for; without a mesh they ask for one of all devices.
 
@@ -34,17 +35,9 @@ def on_mesh(
     """
     if mesh is None and rules is not None:
         mesh = all_devices()
-    if mesh is None and learner.placement is None and members is None:
+    alone = processes.count() == 1
+    if mesh is None and learner.placement is None and not (alone and members is not None):
         mesh = _accelerators(data.batch_size)
-    if members is not None and processes.count() > 1:
-        raise InvalidValue(
-            "train",
-            "all members train in one process",
-            got=f"{members} members and {processes.count()} processes",
-            expected="one process, which has them on all of its devices",
-            fix="Give each process members and a run of its own, without jaxnn.scale.start(), or"
-            " train the members one by one, each in all processes",
-        )
     if mesh is not None:
         learner = shard(learner, mesh, replicated if rules is None else rules)
     if learner.placement is None:

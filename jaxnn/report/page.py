@@ -51,7 +51,8 @@ def of_run(source: Source) -> Markup:
         done = f"{len(source.table):,} networks, up to {most:,} steps each"
         outcome = sweep_page.sections(source)
     sections = [learning, _advice, *outcome, *network.SECTIONS, *description.SECTIONS]
-    facts = [about.experiment and quoted(name), about.status, done]
+    early = source.result.get("status") == "stopped"
+    facts = [about.experiment and quoted(name), "stopped early" if early else about.status, done]
     shown = rendered(sections, source)
     return page(f"{name}: report", sentence(source), facts, shown, notes(source))
 

@@ -1,4 +1,4 @@
-"""A recording of the rows of a table: names of classes, and numbers in the units of the table."""
+"""A recording of the rows of a table: names of classes and columns, and numbers in their units."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +17,11 @@ def in_units(recorded: Recording, run: Path) -> Recording:
     A run that was not trained on a table has its recording as it is.
     """
     try:
-        labels = json_files.read(run / COLUMNS)["labels"] if (run / COLUMNS).exists() else []
-    except (json_files.CorruptFile, KeyError, TypeError):
+        columns = json_files.read(run / COLUMNS) if (run / COLUMNS).exists() else {}
+        inputs, labels = _inputs(columns.get("inputs", [])), columns.get("labels", [])
+    except (json_files.CorruptFile, KeyError, TypeError, AttributeError):
         return recorded
+    recorded = recorded._replace(about={**recorded.about, "columns": inputs})
     label = labels[0] if isinstance(labels, list) and len(labels) == 1 else {}
     names, scale = label.get("values"), label.get("scale") or {}
     if isinstance(names, list):
@@ -35,3 +37,17 @@ def in_units(recorded: Recording, run: Path) -> Recording:
     return recorded._replace(
         frames=frames, probe=unscaled(recorded.probe), end=unscaled(recorded.end)
     )
+
+
+def _inputs(columns: Any) -> list[tuple[str, float, float]] | None:
+    """Returns name, mean and deviation of each input; `None` unless all are plain numbers."""
+    known = []
+    for column in columns:
+        if column["kind"] == "ignored":
+            continue
+        scale = column.get("scale") or {}
+        mean, deviation = (json_files.finite(scale.get(n)) for n in ("mean", "deviation"))
+        if column["kind"] != "number" or mean is None or deviation is None:
+            return None
+        known.append((str(column["name"]), mean, deviation))
+    return known

@@ -157,7 +157,8 @@ def fit(
     with open_output(training, directory, hparams, saving) as output:
         history = History(training, output.restored, speed.began)
         progress = start = _start(training, output, quiet)
-        with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:
+        screen = shown(training.steps, rate=speed.recent, waiting=speed.waiting, quiet=quiet)
+        with signals() as stopped, screen as show:
 
             def process_report(progress, copies):
                 row = history.add(progress) if progress.metrics else None
