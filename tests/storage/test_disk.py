@@ -77,7 +77,7 @@ def test_each_call_to_the_disk_fails_once_and_nothing_is_lost(name, tmp_path, ca
     assert times
     errors = cycle(ERRORS.get(name, EVERY))
     with counted(
-        P9=f"injected failures ({name}), each reported with exit code 6, nothing lost"
+        P9=f"injected failures ({name}), each reported, nothing lost"
     ) as tried:
         for number in times:
             out, error = tmp_path / f"{number}" / "run", next(errors)
@@ -86,7 +86,10 @@ def test_each_call_to_the_disk_fails_once_and_nothing_is_lost(name, tmp_path, ca
                 code, said = call(out)
             # Of a folder that is there already, no error matters.
             harmless = name == "mkdir" and code == 0
-            assert harmless or (code == 6 and "storage: " in said), (number, error, code, said)
+            # A save that is not the last one is tried again.
+            continued = code == 0 and "training continues" in said
+            ends = code == 6 and "storage: " in said
+            assert harmless or continued or ends, (number, error, code, said)
             assert f"fault: {error}" in said
             tried.append(number)
             step = sound(out, whole)
