@@ -42,6 +42,7 @@ ROOMS = [
     ("reading",),
     ("data",),
     ("tables",),
+    ("streams",),
     ("scale",),
     ("pretrained",),
     ("loop",),

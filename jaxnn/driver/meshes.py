@@ -4,7 +4,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxnn.checks import InvalidValue
-from jaxnn.data._resident import Resident
+from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
 from jaxnn.scale import processes
 from jaxnn.scale._mesh import DATA, divisors, nearest
@@ -15,7 +15,7 @@ from jaxnn.typing import Any
 
 
 def on_mesh(
-    learner: Learner, data: Resident, members: int | None, mesh: Mesh | None, rules: Any
+    learner: Learner, data: Data, members: int | None, mesh: Mesh | None, rules: Any
 ) -> Learner:
     """Returns the learner spread over the mesh that a run is given, or over all accelerators.
 

@@ -1,6 +1,6 @@
-"""The trials of a run where they are: a part on each device, and in which slot each member is."""
+"""Where a run stands: its trials, a part on each device, and in which slot each member is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,46 @@ class Placed:
             placed = replace(self, parts=self.layout.moved(self.parts, order), slot=slot)
         shares = active.reshape(len(self.parts), -1)
         return replace(placed, busy=[np.flatnonzero(share) for share in shares])
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+      step: training steps done.
+      metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
+        Scalars, or `[members]`. Those of training are over the steps since the
+        report before. Empty between reports.
+      status: how the run stands, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
+      placed: the trials, where they are.
+      idle: whether the last steps did nothing, since all had stopped before them.
+    """
+
+    step: int
+    metrics: dict[str, Any]
+    status: Any
+    placed: Placed = field(repr=False)
+    idle: bool = False
+
+    @property
+    def trial(self) -> Trial:
+        """All that is known, one pytree, members in their order.
+
+        Valid until the next iteration, which uses up its arrays; keep a copy,
+        `jax.tree.map(jnp.copy, progress.trial)`.
+        """
+        return self.placed.ordered(lambda trial: trial)
+
+    @property
+    def state(self) -> Any:
+        """The learner's state, or states, valid as `trial` is."""
+        return self.placed.ordered(lambda trial: trial.state)
+
+    @property
+    def best(self) -> Any:
+        """The state of the best evaluation so far, if a metric is watched; else as `state`."""
+        return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
 
 
 def laid_out(

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from jaxnn.checks import Caution, Invalid
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.observing.observation import (
     MOST,
     SHOWN,
@@ -137,7 +138,7 @@ class Recorder:
         self.plan, drawn = plan(training, bound, self.schedule)
         self.batch = probe(probe_data(training), self.schedule.probed)
         state = jax.eval_shape(training.whole).state
-        arguments = state, self.batch, training.data
+        arguments = state, self.batch, training.sample
         try:
             observation = observe.lower(training.learner, self.plan, *arguments)
         except Invalid:  # the outputs of some part cannot be captured
@@ -185,7 +186,7 @@ class Recorder:
 
     def _observe(self, state: Any, step: int) -> Observation:
         self.background.wait()
-        learner, data = self.training.learner, self.training.data
+        learner, data = self.training.learner, self.training.sample
         return Observation(step, observe(learner, self.plan, state, self.batch, data))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:

@@ -22,11 +22,12 @@ from typing import Literal, get_args
 from jax.sharding import Mesh
 
 from jaxnn.checks import choice, kind
-from jaxnn.data._resident import Resident
 from jaxnn.data.durations import Duration, Every
+from jaxnn.data.protocol import Data
 from jaxnn.driver._train import train
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
 from jaxnn.driver.members import Execution
+from jaxnn.driver.placement import Progress
 from jaxnn.driver.speed import Speed
 from jaxnn.driver.trial import Select, Watch
 from jaxnn.learning._guard import guard
@@ -92,13 +93,13 @@ class Run:
 @together(exit_code)
 def fit(
     learner: Learner,
-    data: Resident,
+    data: Data,
     *,
     steps: Duration,
     key: Key[Array, "*members"],
     hparams: Hparams | None = None,
     every: Duration | Every | None = None,
-    evaluate: Resident | Mapping[str, Resident] | None = None,
+    evaluate: Data | Mapping[str, Data] | None = None,
     watch: Watch | str | None = None,
     select: Select | None = None,
     execution: Execution | None = None,

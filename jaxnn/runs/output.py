@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jaxnn.checks import Caution, Explained
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.observing.recorder import Observation, Recorder, recorder_of
 from jaxnn.runs import prediction
 from jaxnn.runs.history import History

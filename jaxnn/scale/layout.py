@@ -72,9 +72,13 @@ class Layout:
 
     def copies(self, tree: Any) -> list[Any]:
         """Returns the tree, such as data, on each device, or whole on every device of a mesh."""
+        return self.put([tree] * len(self.places))
+
+    def put(self, parts: list[Any]) -> list[Any]:
+        """Returns the part of each device, on it; on a mesh the one part, whole on every device."""
         if self.placement is not None:
-            return [on_device(tree, self.placement.whole)]
-        return [on_device(tree, device) for _, device in self.places]
+            return [on_device(part, self.placement.whole) for part in parts]
+        return [on_device(part, device) for part, (_, device) in zip(parts, self.places)]
 
     def cut(self, tree: Any) -> list[Any]:
         """Returns the part of each device, without copying."""

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import Caution, InvalidType
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.driver.trial import Trial, is_good
 from jaxnn.scale import processes
 from jaxnn.storage import checkpoints

@@ -43,11 +43,8 @@ def identity(training: Training) -> dict[str, Any]:
         "watch": training.watch and asdict(training.watch),
         "names": training.names,
         "key": _digest(jax.random.key_data(training.key)),
-        "data": _digest(*jax.tree.leaves(training.data.arrays)),
-        **{
-            f"data {name}": _digest(*jax.tree.leaves(part.arrays))
-            for name, part in training.evaluations.items()
-        },
+        "data": _fingerprint(training.data),
+        **{f"data {name}": _fingerprint(part) for name, part in training.evaluations.items()},
         "program": _program_digest(training),
     }
 
@@ -133,6 +130,13 @@ def _short(value: Any, other: Any) -> str:
         value = {name: x for name, x in value.items() if x != other.get(name)}
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _fingerprint(data: Any) -> str:
+    """Returns a digest of data: their own, or of all arrays."""
+    if hasattr(data, "fingerprint"):
+        return data.fingerprint()
+    return _digest(*jax.tree.leaves(getattr(data, "arrays", data.examples)))
 
 
 def _digest(*arrays: Any) -> str:
