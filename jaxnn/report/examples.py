@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn.formatting import brief
-from jaxnn.markup import Markup, cut, element, quoted
+from jaxnn.markup import Markup, cut, element, join, quoted
 from jaxnn.report.packed import pixels, png
 from jaxnn.report.phrases import sure
 from jaxnn.storage.recording import Recording
@@ -102,6 +102,9 @@ def label_word(label: Any, names: Sequence[str]) -> str:
 def _numbers(values: Any, most: int) -> str:
     """Returns numbers, at most so many and how many there are."""
     array = np.asarray(values).ravel()
+    if array.dtype.kind == "U":  # columns of a table
+        shown = [quoted(cut(str(each), 40)) for each in array[:most]]
+        return join(*shown[:1], *[join(element("br"), each) for each in shown[1:]])
     shown = ", ".join(brief(float(each), 3) for each in array[:most])
     return f"{shown}, … ({array.size:,})" if array.size > most else shown
 

@@ -1,4 +1,4 @@
-"""What is made of columns: scikit-learn's numbers, the same for any rows, by JSON too."""
+"""What columns become: scikit-learn's numbers, the same for any rows, by JSON too."""
 
 import re
 
@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import jaxnn
 from jaxnn.checks import Caution, Invalid
-from tests.tables.made import CITIES, people
+from tests.tables.people import CITIES, people
 
 TABLE = people()
 TRAIN, TEST = jaxnn.split_table(TABLE, 0.25, stratify="quality")
@@ -49,8 +49,8 @@ def frame_of(table):
     return pandas.DataFrame(table.to_dict(as_series=False))
 
 
-def close(found, expected):
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 # --- scikit-learn --------------------------------------------------------------------------------
