@@ -10,8 +10,8 @@ _HEADS = ["column", "kind", "encoding", "missing", "classes"]
 
 @section("columns", "What the columns became")
 def _columns(source: Source) -> Markup | None:
-    """A network computes with numbers close to 0. What each column became was decided by the training
-    rows alone, and is the same for new rows.
+    """A network computes with numbers close to 0. What each column became was decided by the
+    training rows alone, and is the same for new rows.
     """
     columns = source.columns
     if columns is None:
