@@ -22,38 +22,23 @@ def on_mesh(
     Args:
       learner: what trains; one that has a mesh already stays as it is.
       data: what is trained on.
-      members: of a population, which is shared out over devices, a member on each.
+      members: their number, for a population; by default it is shared out over devices, but in
+        several processes each member trains on all of them, one after the other.
       mesh: what was asked for.
       rules: what was asked for; without a mesh they ask for one of all devices.
 
     Raises:
-      InvalidValue: if the mesh does not divide the batch, or a population is given one.
+      InvalidValue: if the mesh does not divide the batch.
     """
     if mesh is None and rules is not None:
         mesh = all_devices()
-    if mesh is None and learner.placement is None and members is None:
+    alone = processes.count() == 1
+    if mesh is None and learner.placement is None and not (alone and members is not None):
         mesh = _accelerators(data.batch_size)
-    if members is not None and processes.count() > 1:
-        raise InvalidValue(
-            "train",
-            "all members train in one process",
-            got=f"{members} members and {processes.count()} processes",
-            expected="one process, which has them on all of its devices",
-            fix="Give each process members and a run of its own, without jaxnn.scale.start(), or"
-            " train the members one by one, each in all processes",
-        )
     if mesh is not None:
         learner = shard(learner, mesh, replicated if rules is None else rules)
     if learner.placement is None:
         return learner
-    if members is not None:
-        raise InvalidValue(
-            "train",
-            "a population is shared out over devices by members, and not by a mesh",
-            got=f"{members} members and a mesh of {dict(learner.placement.mesh.shape)}",
-            expected="one of them",
-            fix="Leave the mesh out, or train the members one by one, each on the mesh",
-        )
     count, size = learner.placement.mesh.shape[DATA], data.batch_size
     if size % count:
         below = size // count * count

@@ -12,6 +12,7 @@ from jaxnn.data._resident import stored
 from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import in_blocks
+from jaxnn.scale.placement import collected, copied
 from jaxnn.streams._stream import Stream
 from jaxnn.typing import Any, Callable
 
@@ -70,8 +71,10 @@ def evaluate(learner: Learner, state: Any, data: Data) -> dict[str, float]:
 @partial(jax.jit, static_argnums=0)
 def _predict(learner, state, inputs):
     if state.step.ndim:
-        return lax.map(lambda member: learner.predict(member, inputs), state)
-    return learner.predict(state, inputs)
+        outputs = lax.map(lambda member: learner.predict(member, inputs), state)
+    else:
+        outputs = learner.predict(state, inputs)
+    return collected(learner, outputs)
 
 
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
@@ -89,9 +92,11 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
       InvalidValue: if there are no examples, or a number is not finite.
     """
     inputs = stored("predict", {"inputs": inputs})["inputs"]
-    return in_batches(
-        partial(_predict, learner, state), inputs, batch_size, axis=np.ndim(state.step)
-    )
+
+    def outputs(batch: Any) -> Any:
+        return _predict(learner, state, copied(learner, batch))
+
+    return in_batches(outputs, inputs, batch_size, axis=np.ndim(state.step))
 
 
 def in_batches(

@@ -152,9 +152,10 @@ def gpt(
         output = [("output", nodes("output", features, hidden, ends))]
         return block(looking, [*thinking, *output], norm, drops())
 
+    body_blocks = blocks(make, layers, stacked, remat)
     scale = deviation * math.sqrt(features)
     places = [] if modern else [("positions", positions_layer(positions, scale=scale))]
-    body = serial(*places, *drops(), *blocks(make, layers, stacked, remat), ("norm", norm()))
+    body = serial(*places, *drops(), *body_blocks, ("norm", norm()))
     children = ("tokens", embedding(vocabulary, features, scale=scale)), ("body", body)
     output = linear(vocabulary, bias=False, scale=scale)
     network = _tied(*children) if tied else serial(*children, ("output", output))

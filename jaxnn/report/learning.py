@@ -13,7 +13,7 @@ from jaxnn.formatting import count
 from jaxnn.markup import Markup, block, element, folded, join
 from jaxnn.pictures.scheme import MARK, SIGNED
 from jaxnn.report.decision import decision
-from jaxnn.report.examples import BARS, cards, names_of, probabilities
+from jaxnn.report.examples import cards, has_bars, names_of, probabilities
 from jaxnn.report.headline import leading, token
 from jaxnn.report.network import wiring
 from jaxnn.report.packed import levels, shares, stacked
@@ -267,7 +267,7 @@ def _examples(recorded: Recording, at: int) -> tuple[Markup, dict[str, Any]] | N
         guesses = np.where(finite, np.nan_to_num(chances).argmax(-1), -1)
         payload |= {"labels": labels.astype(int).tolist(), "guesses": guesses.tolist()}
         payload["sure"] = [[sure(float(p)) for p in row] for row in np.nan_to_num(chances.max(-1))]
-        payload["chances"] = shares(chances) if len(names) <= BARS else None
+        payload["chances"] = shares(chances) if has_bars(names) else None
     elif outputs[0, 0].size == 1:
         numbers = outputs.reshape(len(outputs), count)
         payload["numbers"] = [[figure("", float(each)) for each in row] for row in numbers]

@@ -50,15 +50,10 @@ def of_run(source: Source) -> Markup:
         most = max(row["steps"] for row in source.table)
         done = f"{len(source.table):,} networks, up to {most:,} steps each"
         outcome = sweep_page.sections(source)
-    sections = [
-        learning,
-        _advice,
-        *outcome,
-        *columns.SECTIONS,
-        *network.SECTIONS,
-        *description.SECTIONS,
-    ]
-    facts = [about.experiment and quoted(name), about.status, done]
+    what = [*columns.SECTIONS, *network.SECTIONS, *description.SECTIONS]
+    sections = [learning, _advice, *outcome, *what]
+    early = source.result.get("status") == "stopped"
+    facts = [about.experiment and quoted(name), "stopped early" if early else about.status, done]
     shown = rendered(sections, source)
     return page(f"{name}: report", sentence(source), facts, shown, notes(source))
 

@@ -154,7 +154,8 @@ def fit(
     with open_output(training, directory, hparams, saving) as output:
         history = History(training, output.restored, speed.began)
         progress = start = _start(training, output, quiet)
-        with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:
+        screen = shown(training.steps, rate=speed.recent, waiting=speed.waiting, quiet=quiet)
+        with signals() as stopped, screen as show:
 
             def process_report(progress, copies):
                 row = history.add(progress) if progress.metrics else None
@@ -191,7 +192,7 @@ def fit(
         result = history.result((directory and directory.name) or "run", progress)
         result, figures = output.finish(progress, result, speed.summary(result["steps"]))
     return Run(
-        result, history.rows, progress.state, progress.best, learner, output.path,
+        result, history.rows, progress.state, progress.best, training.learner, output.path,
         training.layout.members, figures, training,
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """Tables of Arrow and Parquet files, whose rows are read when they are needed.
 
 Arrow files are mapped into memory. Parquet is compressed by groups of rows, of which the last few
-are kept: rows from all over a large file cost a group each, so write such data as Arrow, or with
-`python -m jaxnn pack`.
+stay decoded: rows from all over a large file cost a group each, so write such data as Arrow, or
+with `python -m jaxnn pack`.
 """
 
 from functools import lru_cache

@@ -56,7 +56,7 @@ def images(folder: Any, size: int | tuple[int, int], *, mode: str = "RGB") -> Im
     Args:
       folder: whose folders are the classes, numbered in the order of their names.
       size: height and width of what is read, or one number for both. An image is scaled until it
-        covers that, and the rest is cut off around its centre.
+        covers that, and cropped to its centre.
       mode: `"RGB"`, or `"L"` for shades of grey.
 
     Returns:

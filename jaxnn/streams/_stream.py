@@ -10,12 +10,12 @@ nothing is remembered: a run that resumes at any step reads on from there at onc
     >>> data
     Stream(5 examples in batches of 2: inputs float32[1], labels float32[1])
     >>> from jaxnn.data import resident
-    >>> kept = resident({"inputs": [[float(i)] for i in range(5)]}, batch_size=2)
+    >>> memory = resident({"inputs": [[float(i)] for i in range(5)]}, batch_size=2)
     >>> order = jax.random.key(3)
     >>> block = data.shuffled(order).read(4)
     >>> [block.batch(step)["index"].tolist() for step in (4, 7)]
     [[3, 1], [2, 2]]
-    >>> [kept.shuffled(order).batch(step)["index"].tolist() for step in (4, 7)]
+    >>> [memory.shuffled(order).batch(step)["index"].tolist() for step in (4, 7)]
     [[3, 1], [2, 2]]
 """
 
@@ -255,7 +255,7 @@ class Stream:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["arrays", "key", "numbers"],
-    meta_fields=["batch_size"],
+    meta_fields=["batch_size", "padding"],
 )
 @dataclass(frozen=True, repr=False)
 class Sample(Resident):

@@ -176,13 +176,13 @@ def find(where: str, paths: Any, suffixes: Sequence[str]) -> list[Path]:
       InvalidValue: if there are none, or one is missing.
     """
     several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    found: list[Path] = []
+    files: list[Path] = []
     for entry in several:
         path = Path(entry)
         if path.is_dir():
-            found += sorted(x for x in path.iterdir() if x.suffix in suffixes)
+            files += sorted(x for x in path.iterdir() if x.suffix in suffixes)
         elif any(c in path.name for c in "*?["):
-            found += sorted(path.parent.glob(path.name))
+            files += sorted(path.parent.glob(path.name))
         elif not path.is_file():
             raise InvalidValue(
                 where,
@@ -192,8 +192,8 @@ def find(where: str, paths: Any, suffixes: Sequence[str]) -> list[Path]:
                 fix="Check the path",
             )
         else:
-            found.append(path)
-    if not found:
+            files.append(path)
+    if not files:
         raise InvalidValue(
             where,
             "no file to read",
@@ -201,7 +201,7 @@ def find(where: str, paths: Any, suffixes: Sequence[str]) -> list[Path]:
             expected=f"at least one file that ends in {', '.join(suffixes)}",
             fix="Name the files, or a folder that holds them",
         )
-    return found
+    return files
 
 
 def check_source(source: Any) -> None:
@@ -227,5 +227,5 @@ def check_source(source: Any) -> None:
             "the source is empty",
             got=f"a {type(source).__name__} of length 0",
             expected="at least one example",
-            fix="Check what it was made of",
+            fix="Check where it comes from",
         )

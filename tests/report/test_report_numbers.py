@@ -1,6 +1,7 @@
 """The numbers on the pages of real runs, recomputed from their files and by `predict`."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from jaxnn.catalog import account, entries, outcome
 from jaxnn.formatting import brief, percent
 from jaxnn.report import source as sources
 from jaxnn.storage import recording
+from tests.recorded import write
 from tests.report.test_report import Page, plain
 
 # A rate so high that the best state is not the last, nor the first that is reported.
@@ -284,8 +286,41 @@ def test_the_examples_of_a_sweep_are_those_of_its_best_network(swept):
 def test_times_add_up(stopped):
     out, run, page = stopped
     speed = json.loads((out / "speed.json").read_text())
-    assert 0 < speed["compile_seconds"] <= run.result["seconds"]
-    assert "of that, waiting for compilation" in page.text("speed")
+    assert 0 < speed["first_seconds"] <= speed["seconds"]
+    assert speed["seconds"] == pytest.approx(run.result["seconds"], rel=0.05, abs=0.05)
+    rows = cells(page, "speed")
+    whole, first, rest = (
+        float(plain(value).removesuffix(" seconds").removesuffix(" second"))
+        for name, value in rows.items()
+        if name.startswith(("time in all", "of that"))
+    )
+    assert whole == pytest.approx(first + rest)
+    assert whole == pytest.approx(run.result["seconds"], abs=0.5)
+    assert 0 < first == pytest.approx(speed["first_seconds"], abs=0.5)
+
+
+def cells(page, name):
+    """Returns the first two cells of each row in a section."""
+    at = page.elements.index(next(e for e in page.elements if e.get("id") == name))
+    after = itertools.takewhile(lambda e: e["tag"] != "section", page.elements[at + 1 :])
+    texts = [e["text"] for e in after if e["tag"] in ("td", "th")]
+    return dict(zip(texts[::2], texts[1::2]))
+
+
+def test_the_time_before_a_run_resumed_is_a_part_of_it(tmp_path):
+    rows = [{"step": 10, "epoch": 1.0, "seconds": 9.0, "train/loss": 1.0}]
+    write(tmp_path, {}, rows, {"steps": 10, "seconds": 9.0, "status": "done", "train/loss": 1.0})
+    speed = {"first_steps": 4, "first_seconds": 2.04, "seconds": 3.52, "compilations": 5}
+    (tmp_path / "speed.json").write_text(json.dumps(speed))
+    rows = cells(Page(report.write(tmp_path).read_text()), "speed")
+    assert {
+        name: plain(value) for name, value in rows.items() if name.startswith(("of", "time"))
+    } == {
+        "time in all": "9 seconds",
+        "of that, before it resumed": "5.5 seconds",
+        "of that, until step 4 was done, 5 programs compiled": "2 seconds",
+        "of that, the steps after, up to step 10": "1.5 seconds",
+    }
 
 
 def test_a_sweep_is_ranked_by_the_direction_of_its_metric_and_not_by_its_name(tmp_path):
