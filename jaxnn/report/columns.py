@@ -20,9 +20,7 @@ def _columns(source: Source) -> Markup | None:
         [quoted(name), kind, quoted(words), missing, quoted(classes)]
         for name, kind, words, missing, classes in columns.described()
     ]
-    shown = table(
-        f"Columns of {columns.rows:,} training rows", _HEADS, rows[:_SHOWN], class_=None
-    )
+    shown = table(f"Columns of {columns.rows:,} training rows", _HEADS, rows[:_SHOWN], class_=None)
     more = rows[_SHOWN:]
     rest = folded(f"{len(more)} more", table(None, _HEADS, more, class_=None)) if more else None
     return join(shown, rest)
