@@ -23,6 +23,7 @@ OVERFIT = 0.20  # by which share a loss on other examples is above its lowest
 PARTED = 2.0  # how many times as large it is as that on training examples, if curves part
 GAP = 0.10  # between the accuracies on training examples and on others
 DEAD = 0.10  # the share of a layer's nodes that are silent
+WAITING = 0.05  # the share of the time that the devices waited for data
 FLAT = 0.01  # the share by which a loss still falls in the last third
 
 
@@ -236,4 +237,23 @@ def _ended(source: Source) -> Iterator[Advice]:
         )
 
 
-RULES = (_corrupt, _diverged, _ended, _skipped, _overfitting, _plateau, _dead, _edge)
+def _waiting(source: Source) -> Iterator[Advice]:
+    speed = source.contents.speed
+    share, skipped = speed.get("data_wait_share"), speed.get("examples_skipped")
+    if isinstance(share, float) and share > WAITING:
+        yield Advice(
+            f"It waited for data {percent(share)} of the time",
+            "The devices had nothing to do because the next examples had not been read yet.",
+            "Read with more threads (workers= of stream), further ahead (ahead=), or do what read="
+            " does once and for all: python -m jaxnn pack writes decoded examples to a file. Files"
+            " on a network come faster from a local disk.",
+        )
+    if isinstance(skipped, int) and skipped > 0:
+        yield Advice(
+            f"{skipped:,} examples could not be read",
+            "They were counted and left out, as on_error='skip' asks.",
+            "With on_error='raise' the run ends at the first and names its file.",
+        )
+
+
+RULES = (_corrupt, _diverged, _ended, _skipped, _waiting, _overfitting, _plateau, _dead, _edge)

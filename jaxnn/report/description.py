@@ -66,14 +66,21 @@ def _speed(source: Source) -> Markup | None:
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),
+        ("waiting for data", "data_wait_seconds", lambda v: _waiting(v, speed)),
+        ("examples that could not be read", "examples_skipped", lambda v: f"{v:,}"),
         (f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B")),
     )
     for name, key, words in places:
         value = finite(speed.get(key))
-        if value is not None:
+        if value is not None and (value or key != "examples_skipped"):
             rows.append([name, words(value)])
     rows.append(["size of its directory", amount(source.about.size, "B")])
     return table("What it took", ["what", "how much"], rows)
+
+
+def _waiting(value: float, speed: Mapping[str, Any]) -> str:
+    share = speed.get("data_wait_share")
+    return f"{time(value)}, {percent(share)} of it" if isinstance(share, float) else time(value)
 
 
 def _times(source: Source) -> list[list[Any]]:

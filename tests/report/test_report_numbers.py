@@ -401,7 +401,7 @@ def test_a_table_is_shown_in_its_units_and_by_the_set_that_chose_nothing(tmp_pat
     )  # fmt: skip
     page = Page((run.out / "report.html").read_text())
     error = brief(run.result["best/test/mae"])
-    assert f"mean absolute error of {error}, in labels' units, on held-out" in heading(page)
+    assert f"mean absolute error of {error}, in the unit of price, on held-out" in heading(page)
     seen = sources.read(run.out).recorded
     truth = np.sort(seen.end["truth"])
     np.testing.assert_allclose(truth, np.sort(np.asarray(test["price"], float)), rtol=1e-4)

@@ -92,6 +92,15 @@ def test_of_the_device_is_said_what_is_known(tmp_path):
     said = page(tmp_path, rows, steps_per_second=1234.0, share_of_peak=None)
     assert "share of what the device can do" not in said
     assert "training steps in a second, without compiling 1,234" in said
+    assert "waiting for data" not in said
+    assert "could not be read" not in said
+    said = page(tmp_path, rows, data_wait_seconds=2.0, data_wait_share=0.2, examples_skipped=3)
+    said = said.replace("\u00a0", " ")
+    assert "waiting for data 2 seconds, 20.0 % of it" in said
+    assert "It waited for data 20.0 % of the time" in said and "workers= of stream" in said
+    assert "3 examples could not be read" in said
+    said = page(tmp_path, rows, data_wait_seconds=0.0, data_wait_share=0.0, examples_skipped=0)
+    assert "It waited" not in said and "could not be read" not in said
     said = page(tmp_path, rows, share_of_peak=0.25)
     assert "share of what the device can do 25.0 %" in said.replace("\u00a0", " ")
 
