@@ -274,11 +274,11 @@ def _about(
     training: Training, bound: BoundNetwork | None, drawn: Any, plan: Plan, schedule: Schedule
 ) -> dict[str, Any]:
     of = probed_part(training)
-    shown = min(SHOWN, schedule.probed)
+    shown, whole = min(SHOWN, schedule.probed), probe_data(training).num_examples
     about = {
         "format": recording.FORMAT,
         "moments": schedule.moments,
-        "probe": {"of": of, "count": schedule.probed, "shown": shown},
+        "probe": {"of": of, "count": schedule.probed, "shown": shown, "all": whole},
         "kind": plan.kind,
         "filters": plan.filters and asdict(plan.filters),
         "plot_bounds": plan.plot_bounds,
