@@ -17,17 +17,19 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import jax
 import tyro
 
 import jaxnn
+from experiments import rehearsal
 from experiments.fields import filled, hparams, swept
 from jaxnn.catalog import outcome
 from jaxnn.formatting import brief
 from jaxnn.runs._fit import NotFinitePolicy
-from jaxnn.scale import devices
+from jaxnn.runs.exit_codes import exit_code
+from jaxnn.scale import devices, processes, start, watch
 from jaxnn.storage.directory import digest
 from jaxnn.storage.json_files import plain
 
@@ -40,6 +42,7 @@ class Options:
     resume: bool = False  # require an unfinished run; without it, one may begin
     allow_change: str = ""  # what may differ from that run, as FIELD,FIELD
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
+    processes: int = 1  # rehearse on this machine a run of so many processes, a device each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,7 @@ def command(
     main: Callable[..., jaxnn.Run | jaxnn.search.Swept],
     *,
     sweeps: bool = False,
+    check: Callable[[], Any] | None = None,
 ) -> None:
     """Runs an experiment from the command line.
 
@@ -65,6 +69,7 @@ def command(
       main: `(config, out, not_finite=...)`: trains into `out`, a `Directory` with all that the
         command line says about it, and returns its `Run`.
       sweeps: whether `main`, called with `(config, out)`, makes many runs by itself.
+      check: raises `Invalid` if what the experiment needs is not installed.
     """
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -73,6 +78,13 @@ def command(
     name = Path(inspect.getfile(main)).stem
     try:
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
+        if check is not None:
+            check()
+        if options.processes > 1 and not rehearsal.is_child():
+            raise SystemExit(rehearsal.run(options.processes))
+        start()
+        if not processes.is_first():
+            sys.stdout = open(os.devnull, "w")
         many = isinstance(options, SweepOptions) and (options.sweep or options.seeds is not None)
         if options.compile_cache:
             jaxnn.compile_cache()
@@ -86,18 +98,11 @@ def command(
             done = _sweep(name, config, main, options)
         else:
             done = main(config, _directory(name, config, options), **_policy(options))
-    except jaxnn.Invalid as error:
-        _leave(2, error)
-    except jaxnn.NotFinite as error:
-        _leave(3, error)
-    except jaxnn.NoCheckpoint as error:
-        _leave(4, error)
-    except jaxnn.DirectoryInUse as error:
-        _leave(5, error)
-    except OSError as error:
-        _leave(6, f"storage: {error}")
-    except KeyboardInterrupt as error:
-        _leave(75, f"interrupted: {error}" if str(error) else "interrupted")
+    except (Exception, KeyboardInterrupt) as error:
+        code = exit_code(error)
+        if code == 1:
+            raise  # a defect, with its traceback
+        watch.end(code, _words(error))
     page = f"{done.out}/report.html"
     see = page if os.path.exists(page) else done.out
     print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {see}")
@@ -176,6 +181,8 @@ def _warn(message, category, filename, lineno, file=None, line=None) -> None:
     print(message if category is jaxnn.Caution else words, file=sys.stderr, flush=True)
 
 
-def _leave(code: int, words: Any) -> NoReturn:
-    print(words, file=sys.stderr, flush=True)
-    raise SystemExit(code)
+def _words(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted: {error}" if str(error) else "interrupted"
+    own = isinstance(error, OSError) and not isinstance(error, jaxnn.DirectoryInUse)
+    return f"storage: {error}" if own else str(error)

@@ -9,6 +9,7 @@ stop early, another to report. By default: 178 wines of three grapes, by 13 chem
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import optax
@@ -16,7 +17,13 @@ import optax
 import jaxnn
 from experiments.command import command
 from experiments.fields import Hparam, hparams
-from jaxnn.checks import choice
+from jaxnn.checks import InvalidValue, choice
+from jaxnn.formatting import count
+from jaxnn.reading._read_table import import_polars
+from jaxnn.reading.options import MISSING
+from jaxnn.tables import Category
+
+LEAST = 3  # rows of a class: of fewer, none may be left to train on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +33,7 @@ class Config:
     data: Path = Path(__file__).parent / "tables" / "wine.csv"  # a csv, parquet or Arrow file
     labels: tuple[str, ...] = ("class",)  # the column to predict, or several
     ignore: tuple[str, ...] = ()  # columns to leave out
+    kinds: tuple[tuple[str, str], ...] = ()  # COLUMN number, category, one_hot or date
     dates: tuple[str, ...] = ("time", "time_of_year", "weekday", "time_of_day")  # of dates
     group: str | None = None  # rows with the same value of this column stay together
     time: str | None = None  # hold out the latest rows by this column
@@ -39,13 +47,41 @@ class Config:
     patience: int = 15  # percents of these without a better validation loss before it stops
     seed: int = 0  # decides the split, initialisation, order of the rows and dropout
 
+    # How a text file is read, and later files by `python -m jaxnn predict`.
+    delimiter: str | None = None  # between the fields, None to detect it
+    header: bool = True  # whether the first line names the columns
+    text: tuple[str, ...] = ()  # columns that stay text, such as postal codes
+    date_formats: tuple[tuple[str, str], ...] = ()  # COLUMN FORMAT, such as day %d/%m/%Y
+    missing: tuple[str, ...] = ()  # what stands for a missing value, beside NA, ? and the like
+    encoding: str = "utf-8"  # such as latin-1
+    decimal: str | None = None  # the mark before decimals, None to detect it
+
+
+def read(config: Config):
+    """Returns the table of the file, without the rows that have no answer."""
+    options = {
+        name: getattr(config, name)
+        for name in ("delimiter", "header", "text", "encoding", "decimal")
+    }
+    missing, dates = (*MISSING, *config.missing), dict(config.date_formats)
+    table = jaxnn.read_table(config.data, dates=dates, missing=missing, **options)
+    for name in config.labels:
+        choice("table", "labels", name, table.columns)
+    answered = table.drop_nulls(config.labels)
+    if answered.height < table.height:
+        lacking = count(table.height - answered.height, "row")
+        print(f"{lacking} of {table.height:,} without {' or '.join(config.labels)} left out")
+    return answered
+
 
 def parts(config: Config, table):
     """Returns training, validation and test rows, shares of 64, 16 and 20 percent."""
     stratify = None
     if not (config.group or config.time) and len(config.labels) == 1:
-        task = jaxnn.fit_columns(table, labels=config.labels).task
-        stratify = config.labels[0] if task == "classification" else None
+        columns = jaxnn.fit_columns(table, labels=config.labels, kinds=dict(config.kinds))
+        if columns.task == "classification":
+            stratify = config.labels[0]
+            check_counts(columns.labels[0])
     seed = config.seed if isinstance(config.seed, int) else 0  # many seeds share one split
     how = {"seed": seed, "stratify": stratify, "group": config.group, "time": config.time}
     rest, test = jaxnn.split_table(table, 0.2, **how)
@@ -53,10 +89,27 @@ def parts(config: Config, table):
     return train, validation, test
 
 
+def check_counts(label: Category) -> None:
+    """Raises `InvalidValue` if a class has too few rows to be in each of the three parts."""
+    rare = [f"{name} ({n})" for name, n in zip(label.labels, label.counts) if n < LEAST]
+    if rare:
+        raise InvalidValue(
+            "table",
+            f"column {label.name!r} has classes of too few rows",
+            got=", ".join(rare[:5]) + (", ..." if len(rare) > 5 else ""),
+            expected=f"{LEAST} rows of each class at least: to train on, to stop by and to test",
+            fix="Unite rare classes, drop their rows, or predict another column",
+        )
+
+
 def trained(config: Config, train, held_out, **options) -> tuple[jaxnn.Columns, jaxnn.Run]:
     """Returns the columns of the training rows, and a run that stopped at the best validation."""
     columns = jaxnn.fit_columns(
-        train, labels=config.labels, ignore=config.ignore, dates=config.dates
+        train,
+        labels=config.labels,
+        ignore=config.ignore,
+        dates=config.dates,
+        kinds=dict(config.kinds),
     )
     examples = columns.encode(train, balanced=config.balanced)
     data = jaxnn.resident(examples, batch_size=min(config.batch_size, train.height))
@@ -88,11 +141,7 @@ def trained(config: Config, train, held_out, **options) -> tuple[jaxnn.Columns, 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains until validation rows are predicted no better, and predicts the test rows."""
-    table = jaxnn.read_table(config.data)
-    for name in config.labels:
-        choice("table", "labels", name, table.columns)
-    table = table.drop_nulls(config.labels)  # a row without an answer teaches nothing
-    train, validation, test = parts(config, table)
+    train, validation, test = parts(config, read(config))
     held_out = {"validation": validation, "test": test}
     columns, run = trained(config, train, held_out, out=out, **options)
     print(columns)
@@ -104,4 +153,4 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
 
 
 if __name__ == "__main__":
-    command(Config, main)
+    command(Config, main, check=partial(import_polars, "table"))

@@ -15,6 +15,7 @@ from jaxnn import (
     pretrained,
     scale,
     search,
+    streams,
     transforms,
 )
 from jaxnn.caching import compile_cache
@@ -78,6 +79,7 @@ from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import Directory, DirectoryInUse, NoCheckpoint
+from jaxnn.streams import Stream, stream
 from jaxnn.summary import Table, table
 from jaxnn.tables import Columns, fit_columns, fold_table, split_table
 from jaxnn.transforms import capture, freeze, lora, mixed_precision, remat, repeat, warm_start
@@ -107,6 +109,7 @@ __all__ = [
     "Resident",
     "Run",
     "Saving",
+    "Stream",
     "Sweep",
     "Table",
     "TrainState",
@@ -186,6 +189,8 @@ __all__ = [
     "split_table",
     "standardize",
     "stateless",
+    "stream",
+    "streams",
     "sweep",
     "table",
     "train",

@@ -150,7 +150,7 @@ def kind(where: str, name: str, value: Any, expected: Any, *, fix: str) -> None:
             where,
             f"{name} has the wrong type",
             got=f"a {type(value).__name__}",
-            expected=f"a {expected.__name__}",
+            expected=f"a {getattr(expected, '__name__', expected)}",
             fix=fix,
         )
 

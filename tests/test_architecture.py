@@ -42,6 +42,7 @@ ROOMS = [
     ("reading",),
     ("data",),
     ("tables",),
+    ("streams",),
     ("scale",),
     ("pretrained",),
     ("loop",),
@@ -57,6 +58,7 @@ ROOMS = [
     ("search",),
     ("__main__",),
 ]
+CONFIGURE = ("jaxnn.caching", "jaxnn.scale._start")
 PRETRAINED = {"gguf", "huggingface_hub", "jinja2", "tokenizers", "torch", "transformers"}
 ALIASES = {"Duration", "STATUSES", "Select"}
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
@@ -140,10 +142,11 @@ def test_nothing_is_promised_configured_or_pickled(module):
             if token.type == tokenize.COMMENT
         ]
     assert not [c for c in comments if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", c[0])]
-    # Only `compile_cache`, which says so, sets jax's configuration; experiments and tests may.
+    # Only `compile_cache` and `scale.start`, which are asked to, set jax's configuration;
+    # experiments and tests may.
     calls = [ast.unparse(n.func) for n in ast.walk(tree(path)) if isinstance(n, ast.Call)]
     configures = {call for call in calls if call.endswith("config.update")}
-    assert configures == ({"jax.config.update"} if module == "jaxnn.caching" else set())
+    assert configures == ({"jax.config.update"} if module in CONFIGURE else set())
     imported = {name.split(".")[0] for name, _ in imports(path)}
     assert not imported & {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 

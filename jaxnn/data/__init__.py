@@ -6,10 +6,12 @@ from jaxnn.data._split import folds, split
 from jaxnn.data._windows import Windows, windows
 from jaxnn.data.characters import Characters
 from jaxnn.data.durations import Duration, Every, steps_of
+from jaxnn.data.protocol import Data
 from jaxnn.data.sequences import pack, pad
 
 __all__ = [
     "Characters",
+    "Data",
     "Duration",
     "Every",
     "Resident",

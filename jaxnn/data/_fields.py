@@ -37,8 +37,8 @@ def read_fields(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
       InvalidType: if a field does not hold numbers, or has the name `index`, which jaxnn adds.
-      InvalidValue: if values are masked, too large, or whole numbers that float32 cannot hold, a
-        weight is negative or not finite, or `mask`, `lengths` or `segments` do not fit the inputs.
+      InvalidValue: if values are masked, not finite, too large, or whole numbers that float32
+        cannot hold, a weight is negative, or `mask`, `lengths` or `segments` do not fit the inputs.
     """
     if "index" in fields:
         raise InvalidType(
@@ -53,7 +53,10 @@ def read_fields(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     )
     if "weights" in read:
         _check_weights(where, read["weights"])
-    return check_places(where, read)
+    read = check_places(where, read)  # which fills empty places
+    for path, leaf in jax.tree.leaves_with_path(read):
+        _check_finite(where, path_name(path), leaf)
+    return read
 
 
 def path_name(path: Any) -> str:
@@ -201,6 +204,37 @@ def _refuse_large(where: str, name: str, value: Any, dtype: Any, given: Any) -> 
         expected=f"numbers within {dtype}, in which they are stored",
         fix="Number the classes from 0" if dtype.kind in "iu" else f"Rescale the {name}",
     )
+
+
+def _check_finite(where: str, name: str, array: Any) -> None:
+    """Raises `InvalidValue`, with the columns, if a number is NaN or infinite."""
+    if not jax.numpy.issubdtype(array.dtype, np.floating) or not array.size:
+        return
+    if isinstance(array, jax.Array):
+        if bool(jax.numpy.isfinite(array).all()):
+            return
+        array = np.asarray(array)
+    with np.errstate(invalid="ignore"):
+        if np.isfinite(array.min()) and np.isfinite(array.max()):  # without an array of booleans
+            return
+    wrong = ~np.isfinite(np.asarray(array, np.float32))
+    place, count = first_place(wrong), int(wrong.sum())
+    rows = wrong.reshape(len(wrong), -1).any(1) if wrong.ndim else wrong
+    columns = f", columns {_some(np.flatnonzero(wrong.any(0)))}" if wrong.ndim == 2 else ""
+    axes = {1: "", 2: ".all(1)"}.get(array.ndim, f".all({tuple(range(1, array.ndim))})")
+    raise InvalidValue(
+        where,
+        f"{name} has numbers that are not finite",
+        got=f"{array[place]} at {list(place)}, {count:,} of them in {int(rows.sum()):,} of"
+        f" {rows.size:,} examples{columns}",
+        expected="finite numbers",
+        fix=f"Keep the other examples, numpy.isfinite({name}){axes}, or fill in numbers, for"
+        " instance with np.nan_to_num; in a table jaxnn.fit_columns does",
+    )
+
+
+def _some(numbers: Any, most: int = 5) -> str:
+    return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
 
 
 def _check_weights(where: str, weights: Any) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.data._resident import Resident
+from jaxnn.data.protocol import Data
 
 Duration = int | np.integer | str
 """A number of steps, or `"300 steps"`, `"10 epochs"`, `"50000 examples"`, `"5%"` of the run."""
@@ -44,7 +44,7 @@ _FORM = re.compile(rf"\s*{_NUMBER}\s*(steps?|epochs?|examples?|%)\s*", re.I)
 
 
 def steps_of(
-    duration: Duration, data: Resident, *, total: int | None = None, name: str = "duration"
+    duration: Duration, data: Data, *, total: int | None = None, name: str = "duration"
 ) -> int:
     """Returns a duration in training steps, rounded up, at least 1.
 

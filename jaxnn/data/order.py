@@ -14,9 +14,10 @@ microseconds for a batch of 128 here.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxnn.typing import Array, Int, Key, UInt32
+from jaxnn.typing import Any, Array, Int, Key, UInt32
 
 ROUNDS = 24
 
@@ -75,12 +76,51 @@ def epoch_and_place(step: Int[Array, ""] | int, batch_size: int, n: int) -> tupl
     return epoch + places // size, places % size
 
 
-def _hash(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
-    """Mixes 32 bits so that every bit of the result depends on every bit of `x`.
+def order_on_host(
+    key: Any, step: int, count: int, batch_size: int, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the examples of training batches, and their epochs, computed by NumPy.
+
+    They are those that `permute` and `epoch_and_place` give on the device, bit for bit, so that
+    data that are read on the host come in the same order.
+
+    Args:
+      key: the two words of the key of the order, `jax.random.key_data`.
+      step: of the first batch.
+      count: how many batches.
+      batch_size: examples in a batch.
+      n: the number of examples, below 2**31.
+
+    Returns:
+      `(index, epoch)`: int64 and uint32, `[count, batch_size]` each.
+    """
+    position = np.arange(count * batch_size, dtype=np.uint64) + np.uint64(step * batch_size)
+    epoch, place = position // np.uint64(n), (position % np.uint64(n)).astype(np.uint32)
+    first, last = int(epoch[0]), int(epoch[-1])
+    low, high = np.asarray(key, np.uint32).reshape(-1)[:2]
+    size, one = np.uint32(n), np.uint32(1)
+    epochs = np.arange(first, last + 1, dtype=np.uint64).astype(np.uint32)
+    base = _hash(_hash(epochs ^ low) + high)
+    salts = np.arange(ROUNDS, dtype=np.uint32)[:, None] * np.uint32(0x9E3779B9)
+    # A few numbers for each epoch and round, and not for each example: two of three hashes.
+    pivots, seeds = _hash(base + salts) % size, _hash(base ^ ~salts)
+    which = (epoch - np.uint64(first)).astype(np.intp) if last > first else slice(None)
+    for pivot, seed in zip(pivots, seeds):
+        pivot, seed = pivot[which], seed[which]
+        partner = pivot + size - place
+        partner = np.where(partner >= size, partner - size, partner)
+        bit = _hash(np.maximum(place, partner) ^ seed) & one
+        place = np.where(bit == one, partner, place)
+    shape = count, batch_size
+    return place.astype(np.int64).reshape(shape), epoch.astype(np.uint32).reshape(shape)
+
+
+def _hash(x: Any) -> Any:
+    """Mixes 32 bits so that every bit of the result depends on every bit of `x`, uint32 arrays.
 
     Source: the constants of Wellons, Prospecting for Hash Functions, 2018 ("lowbias32"),
     https://nullprogram.com/blog/2018/07/31/.
     """
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)

@@ -17,7 +17,9 @@ from jax import lax
 from jaxnn import metrics as measures
 from jaxnn.diagnosis.cause import nonfinite_of
 from jaxnn.diagnosis.replay import first_not_finite
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.feeding import feeding
+from jaxnn.driver.placement import Progress
 from jaxnn.driver.trial import is_good
 from jaxnn.loop._advance import stepped
 from jaxnn.loop._population import where
@@ -45,7 +47,10 @@ def diagnose(
     state = first_bad(training, trial, row["step"])
     first, finding, batch = None, None, []
     if state is not None:
-        first, examples = int(state.step), data.shuffled(trial.order).batch(state.step)
+        first = int(state.step)
+        feed = feeding(training.layout, data, first + 1)
+        examples = feed.at(first, [trial.order])[0][0].batch(state.step)
+        feed.close()
         finding, batch = first_not_finite(training.learner.step, state, examples), examples["index"]
         if saved is None or first != step:  # else that state is saved already
             _save(training, checkpointer, training.start(trial, step), first, seconds, rows)
@@ -77,17 +82,23 @@ def diagnose(
 def first_bad(training: Training, trial: Any, end: int) -> Any:
     """Returns the state before the first step up to `end` that is not finite, `None` if all are."""
     state, learner = jax.tree.map(jnp.array, trial.state), training.learner
-    data = training.data.shuffled(trial.order)
-    if training.form == "looped":
-        state, good = _until_bad(learner, state, data, np.int32(end))
-        return None if bool(good) else state
-    while int(state.step) < end:
-        before = jax.tree.map(jnp.array, state)
-        window = measures.empty(training.metrics)
-        state, window, _ = stepped(learner, state, window, data)
-        if not bool(_is_good(state, window)):
-            return before
-    return None
+    feed = feeding(training.layout, training.data, end)
+    try:
+        while int(state.step) < end:
+            (data,), border = feed.at(int(state.step), [trial.order])
+            if training.form == "looped":
+                state, good = _until_bad(learner, state, data, np.int32(min(end, border)))
+                if not bool(good):
+                    return state
+                continue
+            before = jax.tree.map(jnp.array, state)
+            window = measures.empty(training.metrics)
+            state, window, _ = stepped(learner, state, window, data)
+            if not bool(_is_good(state, window)):
+                return before
+        return None
+    finally:
+        feed.close()
 
 
 _is_good = jax.jit(is_good)

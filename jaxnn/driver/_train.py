@@ -27,9 +27,10 @@ from jax.sharding import Mesh
 
 from jaxnn import metrics as measures
 from jaxnn.checks import Invalid, InvalidType, InvalidValue, kind
-from jaxnn.data._resident import Resident
 from jaxnn.data.durations import Duration, Every, steps_of
+from jaxnn.data.protocol import Data
 from jaxnn.driver.chunks import Training
+from jaxnn.driver.feeding import traced, traced_in_order
 from jaxnn.driver.members import (
     Execution,
     bounds,
@@ -53,13 +54,13 @@ from jaxnn.typing import Any, Array, Hparams, Key
 
 def train(
     learner: Learner,
-    data: Resident,
+    data: Data,
     *,
     steps: Duration,
     key: Key[Array, "*members"],
     hparams: Hparams | None = None,
     every: Duration | Every | None = None,
-    evaluate: Resident | Mapping[str, Resident] | None = None,
+    evaluate: Data | Mapping[str, Data] | None = None,
     watch: Watch | str | None = None,
     select: Select | None = None,
     execution: Execution | None = None,
@@ -119,23 +120,26 @@ def train(
     between = steps_of(between, data, total=total, name="Every(evaluate)")
     extremes = bounds(given)
     first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
-    state = jax.eval_shape(partial(initial, learner), *first, data)
-    batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), data)
+    batches = traced(data)
+    state = jax.eval_shape(partial(initial, learner), *first, batches)
+    batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), batches)
     for hparams in extremes:
         learner.check(hparams, data.examples, state, batch)
     # What a run is does not depend on its mesh. Without one, a step is traced only once.
     with without_mesh() if learner.placement else nullcontext():
-        program, (after, metrics) = trace_step(learner, state, data)
+        program, (after, metrics) = trace_step(learner, state, batches)
     _check_carry(state, after)
     _check_metrics("step", metrics)
-    reported = prefix_names("train", metrics)
+    reported, shapes = prefix_names("train", metrics), {}
     for name, part in evaluations.items():
         with _about(name):
-            batch = jax.eval_shape(lambda data: data.in_order(0), part)
+            batches = traced_in_order(part)
+            batch = jax.eval_shape(lambda data: data.in_order(0), batches)
             for hparams in extremes:
                 learner.check(hparams, part.examples, state, batch)
-            evaluated_metrics = jax.eval_shape(partial(evaluated, learner), state, part, 0)
+            evaluated_metrics = jax.eval_shape(partial(evaluated, learner), state, batches, 0)
             _check_metrics("evaluate", evaluated_metrics)
+            shapes[name] = evaluated_metrics
         reported |= prefix_names(name, evaluated_metrics)
     directions: dict[str, Any] = {
         name: _direction(name, metric) for name, metric in reported.items()
@@ -162,6 +166,7 @@ def train(
         select=directed(select, directions),
         layout=laid_out(members, execution, form, learner.placement),
         width=execution.width,
+        evaluated=shapes,
     )
     check_room(training)
     check_selection(training)
@@ -176,9 +181,10 @@ def _direction(name: str, metric: measures.Metric) -> Better | None:
 def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any]) -> None:
     kind("train", "learner", learner, Learner, fix="Pass learner(network, objective, optimizer)")
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=64)"
-    kind("train", "data", data, Resident, fix=fix)
+    fix += ", or for data that do not fit stream(source, batch_size=64)"
+    kind("train", "data", data, Data, fix=fix)
     for name, part in evaluations.items():
-        kind("train", f"evaluate[{name!r}]", part, Resident, fix=fix)
+        kind("train", f"evaluate[{name!r}]", part, Data, fix=fix)
     taken = {"train": "training", "select": "selection", "best": "evaluation"}
     for name, why in taken.items():
         if name in evaluations:

@@ -9,7 +9,7 @@ members have stopped, the others are shared out anew, so that no device is left 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -18,63 +18,26 @@ from jax.sharding import SingleDeviceSharding
 
 from jaxnn import display
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
-from jaxnn.driver.placement import Placed, restored, spread
+from jaxnn.data.protocol import Data
+from jaxnn.driver.feeding import Whole, evaluate_streams, feeding, first_batches, traced
+from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
 from jaxnn.markup import element
+from jaxnn.scale import processes
 from jaxnn.scale.devices import devices_of
-from jaxnn.scale.layout import Layout, on_device
-from jaxnn.scale.memory import available, needed
+from jaxnn.scale.layout import Layout
+from jaxnn.scale.placement import forget_other_meshes
+from jaxnn.streams._stream import Stream, sample
 from jaxnn.typing import Any, Callable
 
 # Long enough that starting a program costs nothing (a convnet's first touch of its memory: 15 ms),
 # short enough that a signal is served at once.
 CHUNK_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-      step: training steps done.
-      metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
-        Scalars, or `[members]`. Those of training are over the steps since the
-        report before. Empty between reports.
-      status: how the run stands, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
-      placed: the trials, where they are.
-      idle: whether the last steps did nothing, since all had stopped before them.
-    """
-
-    step: int
-    metrics: dict[str, Any]
-    status: Any
-    placed: Placed = field(repr=False)
-    idle: bool = False
-
-    @property
-    def trial(self) -> Trial:
-        """All that is known, one pytree, members in their order.
-
-        Valid until the next iteration, which uses up its arrays; keep a copy,
-        `jax.tree.map(jnp.copy, progress.trial)`.
-        """
-        return self.placed.ordered(lambda trial: trial)
-
-    @property
-    def state(self) -> Any:
-        """The learner's state, or states, valid as `trial` is."""
-        return self.placed.ordered(lambda trial: trial.state)
-
-    @property
-    def best(self) -> Any:
-        """The state of the best evaluation so far, if a metric is watched; else as `state`."""
-        return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
 
 
 @dataclass(frozen=True)
@@ -102,11 +65,13 @@ class Training:
       select: acts on the members after each evaluation, if anything.
       layout: where the members are.
       width: how many members side by side were asked for.
+      evaluated: the shapes of the metrics of a batch of each evaluation.
+      feeds: where its batches came from, so far.
     """
 
     learner: Learner
-    data: Resident = field(repr=False)
-    evaluations: dict[str, Resident] = field(repr=False)
+    data: Data = field(repr=False)
+    evaluations: dict[str, Data] = field(repr=False)
     key: Any = field(repr=False)
     hparams: dict[str, Any]
     steps: int
@@ -121,6 +86,13 @@ class Training:
     select: Callable[[Any, Trial], Trial] | None = None
     layout: Layout = Layout()
     width: int | None = None
+    evaluated: dict[str, Any] = field(default_factory=dict, repr=False)
+    feeds: list[Whole] = field(default_factory=list, repr=False)
+
+    @cached_property
+    def sample(self) -> Resident:
+        """Data that stand for those of the training; of a stream, some of its examples."""
+        return sample(self.data)
 
     def __iter__(self) -> Iterator[Progress]:
         return (progress for progress in self.chunks(self.start()) if progress.metrics)
@@ -131,22 +103,20 @@ class Training:
         hparams = jax.tree.map(jnp.asarray, self.hparams)
         return display.block(element("div", words), display.learner(self.learner.parts, hparams))
 
-    def start(self, trial: Trial | None = None, step: int = 0) -> Progress:
+    def start(
+        self, trial: Trial | None = None, step: int = 0, *, consume: bool = False
+    ) -> Progress:
         """Returns where the run begins, or where it resumes from a saved trial.
 
         Args:
           trial: as `Progress.trial` gives it, on any device or on the host.
           step: at which it was saved.
+          consume: whether arrays of the trial may be used up, where they lie on the mesh already.
         """
         layout = self._fitted()
-        parts = [
-            self.trials(slots) if trial is None else restored(trial, slots, layout.members)
-            for slots, _ in layout.places
-        ]
-        if layout.placement is None:
-            parts = [on_device(part, device) for part, (_, device) in zip(parts, layout.places)]
-        else:
-            parts = [spread(layout.placement, part) for part in parts]
+        if layout.placement is not None:
+            forget_other_meshes(layout.placement.mesh)
+        parts = laid_out(layout, self.trials, trial, consume=consume)
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
         placed = placed.rebalanced(np.arange(layout.slots) < count)
@@ -163,10 +133,20 @@ class Training:
           moments: steps, in their order, at which a chunk is to end too; one at 0 is a chunk
             without steps.
         """
-        placed, step = progress.placed, progress.step
         last = self.steps if until is None else until
-        data = placed.layout.copies(self.data)
-        evaluations = placed.layout.copies(self.evaluations)
+        feed = feeding(progress.placed.layout, self.data, last)
+        self.feeds.append(feed)
+        try:
+            yield from self._chunks(progress, last, moments, feed)
+        finally:
+            feed.close()
+
+    def _chunks(
+        self, progress: Progress, last: int, moments: Sequence[int], feed: Whole
+    ) -> Iterator[Progress]:
+        placed, step = progress.placed, progress.step
+        resident = {n: x for n, x in self.evaluations.items() if not isinstance(x, Stream)}
+        evaluations = placed.layout.copies(resident)
         length, tokens, status = 1, None, None
         ahead = [moment for moment in moments if moment > step or moment == step == 0]
         if step and self._can_stop:
@@ -179,6 +159,9 @@ class Training:
             border = min(self.steps, (step // self.every + 1) * self.every)
             n = min(length, border - step, (ahead[0] if ahead else last) - step, last - step)
             previous = tokens
+            orders = [trial.order for trial in placed.parts]
+            data, end = feed.at(step, orders, partial(_are_ready, tokens))
+            n = min(n, end - step)
             placed, tokens = self._advanced(placed, data, n)
             step += n
             if ahead and ahead[0] == step:
@@ -195,6 +178,7 @@ class Training:
                 elif now - waited > CHUNK_SECONDS:
                     length = max(1, length // 2)
                 waited = now
+                length = processes.agree("length", partial(int, length))
             # The status is read after the next chunk is dispatched, like all that the host reads.
             # A chunk under way when the last run stopped did nothing, and reports nothing.
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
@@ -221,20 +205,26 @@ class Training:
 
     def trials(self, slots: Any = None) -> Trial:
         """Returns the trial at the beginning, or those in these slots."""
-        window = measures.empty(self.metrics)
+        window, members = measures.empty(self.metrics), self.layout.members
+        batches = first_batches(self.data, self.key, slots, members)
+        data = self.data if batches is None else None
         return begin(
-            self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, self.data,
-            slots, self.layout.members,
+            self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, data,
+            slots, members, batches,
         )  # fmt: skip
 
     def whole(self) -> Trial:
         """Returns the trial at the beginning, or those of all members, in their order."""
         return self.trials(self.layout.numbers)
 
+    def whole_shapes(self) -> Trial:
+        """Returns the shapes and dtypes of `whole`, with shardings if the run is on a mesh."""
+        return shapes_on(self.layout.placement, jax.eval_shape(self.whole))
+
     def lowered(self) -> Any:
         """Returns the program that trains a single run, to be compiled; training then finds it."""
-        trial = jax.eval_shape(self.whole)
-        data = self.data.shuffled(trial.order)
+        trial = self.whole_shapes()
+        data = traced(self.data, trial.order, self.layout.placement)
         if self.form == "stepped":
             return stepped.lower(self.learner, trial.state, trial.window, data)
         status = trial.status if self._can_stop else None
@@ -247,22 +237,9 @@ class Training:
         Raises:
           InvalidValue: if that is fewer than were asked for.
         """
-        layout = self.layout
-        while layout.width and layout.width > 1 and self.form == "looped":
-            device = layout.devices[0]
-            need, have = needed(self._compiled(layout)), available(device)
-            if need <= have:
-                break
-            layout = replace(layout, width=max(1, int(layout.width * have / need)))
-        if self.width is not None and layout.width != self.layout.width:
-            raise InvalidValue(
-                "train",
-                "so many members side by side do not fit into the memory of a device",
-                got=f"width={self.width}",
-                expected=f"width of at most {layout.width}",
-                fix=f"Pass width={layout.width}, or leave it out",
-            )
-        return layout
+        if self.form == "stepped":
+            return self.layout
+        return fitted(self.layout, self.width, self._compiled)
 
     def _compiled(self, layout: Layout) -> Any:
         """Returns the program that trains the members of a device; training then finds it again."""
@@ -274,8 +251,8 @@ class Training:
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
             )
 
-        trial, data = there((self.shapes(share), self.data))
-        ordered = data.shuffled(trial.order)
+        trial = self.shapes(share)
+        trial, ordered = there((trial, traced(self.data, trial.order)))
         arguments = trial.state, trial.window, ordered, trial.status, np.int32(0)
         return looped.lower(self.learner, layout.width, *arguments).compile()
 
@@ -283,7 +260,7 @@ class Training:
         """Returns the shapes and dtypes of the trials of so many members."""
         return jax.eval_shape(self.trials, np.zeros(count, np.int32))
 
-    def _advanced(self, placed: Placed, data: list[Resident], n: int) -> tuple[Placed, list[Any]]:
+    def _advanced(self, placed: Placed, data: list[Any], n: int) -> tuple[Placed, list[Any]]:
         """Dispatches `n` steps on every device; returns what to wait for too."""
         parts, tokens = [], []
         for trial, mine, busy in zip(placed.parts, data, placed.busy):
@@ -291,7 +268,7 @@ class Training:
             # A selection may have started a member again, which the host does not know yet.
             busy = busy if self.select is None else None
             state, window, token = advance(
-                self.learner, trial.state, mine.shuffled(trial.order), n, trial.window, self.form,
+                self.learner, trial.state, mine, n, trial.window, self.form,
                 status=status, width=placed.layout.width, busy=busy,
             )  # fmt: skip
             parts.append(trial._replace(state=state, window=window))
@@ -299,16 +276,18 @@ class Training:
         return replace(placed, parts=parts), tokens
 
     def _reported(
-        self, placed: Placed, evaluations: list[dict[str, Resident]], step: int
+        self, placed: Placed, evaluations: list[dict[str, Any]], step: int
     ) -> tuple[Placed, dict[str, Any]]:
         """Evaluates what is due, and returns the metrics of a report too."""
         before = (step - 1) // self.every * self.every
         first = min(-(-self.evaluate_every // self.every) * self.every, self.steps)
         due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
         width = placed.layout.width
+        streams = self.evaluations if due else {}
+        sums = evaluate_streams(self.learner, placed, streams, self.evaluated)
         parts = [
-            report(self.learner, self.watch, width, trial, mine if due else {})
-            for trial, mine in zip(placed.parts, evaluations)
+            report(self.learner, self.watch, width, trial, mine if due else {}, own)
+            for trial, mine, own in zip(placed.parts, evaluations, sums)
         ]
         placed = replace(placed, parts=parts)
         names = [name for name in self.names if due or name.startswith("train/")]
@@ -335,10 +314,19 @@ class Training:
         key = self.key[0] if self.key.shape else self.key
         key = jax.random.fold_in(jax.random.fold_in(key, SELECT), step)
         trials = placed.layout.join(placed.parts)
+        if (placement := placed.layout.placement) is not None:
+            trials = _select(self.select, None, key, trials)
+            return replace(placed, parts=[spread(placement, trials)])
         trials = _select(self.select, placed.layout.sharding, key, trials)
         return replace(placed, parts=placed.layout.cut(trials))
 
 
+def _are_ready(tokens: list[Any] | None) -> bool:
+    """Whether all that was dispatched is done."""
+    return all(token.is_ready() for token in tokens or ())
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _select(select, sharding, key, trials):
-    return jax.lax.with_sharding_constraint(select(key, trials), sharding)
+    trials = select(key, trials)
+    return trials if sharding is None else jax.lax.with_sharding_constraint(trials, sharding)

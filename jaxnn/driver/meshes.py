@@ -4,8 +4,9 @@ import jax
 from jax.sharding import Mesh
 
 from jaxnn.checks import InvalidValue
-from jaxnn.data._resident import Resident
+from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
+from jaxnn.scale import processes
 from jaxnn.scale._mesh import DATA, divisors, nearest
 from jaxnn.scale._mesh import mesh as all_devices
 from jaxnn.scale._shard import shard
@@ -14,36 +15,37 @@ from jaxnn.typing import Any
 
 
 def on_mesh(
-    learner: Learner, data: Resident, members: int | None, mesh: Mesh | None, rules: Any
+    learner: Learner, data: Data, members: int | None, mesh: Mesh | None, rules: Any
 ) -> Learner:
     """Returns the learner spread over the mesh that a run is given, or over all accelerators.
 
     Args:
       learner: what trains; one that has a mesh already stays as it is.
       data: what is trained on.
-      members: of a population, which is shared out over devices, a member on each.
+      members: their number, for a population; by default it is shared out over devices.
       mesh: what was asked for.
       rules: what was asked for; without a mesh they ask for one of all devices.
 
     Raises:
-      InvalidValue: if the mesh does not divide the batch, or a population is given one.
+      InvalidValue: if the mesh does not divide the batch.
     """
     if mesh is None and rules is not None:
         mesh = all_devices()
     if mesh is None and learner.placement is None and members is None:
         mesh = _accelerators(data.batch_size)
+    if members is not None and processes.count() > 1:
+        raise InvalidValue(
+            "train",
+            "all members train in one process",
+            got=f"{members} members and {processes.count()} processes",
+            expected="one process, which has them on all of its devices",
+            fix="Give each process members and a run of its own, without jaxnn.scale.start(), or"
+            " train the members one by one, each in all processes",
+        )
     if mesh is not None:
         learner = shard(learner, mesh, replicated if rules is None else rules)
     if learner.placement is None:
         return learner
-    if members is not None:
-        raise InvalidValue(
-            "train",
-            "a population is shared out over devices by members, and not by a mesh",
-            got=f"{members} members and a mesh of {dict(learner.placement.mesh.shape)}",
-            expected="one of them",
-            fix="Leave the mesh out, or train the members one by one, each on the mesh",
-        )
     count, size = learner.placement.mesh.shape[DATA], data.batch_size
     if size % count:
         below = size // count * count
@@ -62,7 +64,8 @@ def _accelerators(batch_size: int) -> Mesh | None:
     """Returns a mesh of all accelerators of every process, or `None` for a single device."""
     devices = jax.devices()
     # The cores of a CPU already share the work of one device.
-    asked = devices[0].platform != "cpu" or jax.process_count() > 1
-    if asked and len(devices) > 1 and batch_size % len(devices) == 0:
+    if processes.count() > 1:
+        return all_devices()
+    if devices[0].platform != "cpu" and len(devices) > 1 and batch_size % len(devices) == 0:
         return all_devices()
     return None

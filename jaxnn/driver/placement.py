@@ -1,15 +1,18 @@
-"""The trials of a run where they are: a part on each device, and in which slot each member is."""
+"""Where a run stands: its trials, a part on each device, and in which slot each member is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxnn.checks import InvalidValue
 from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
 from jaxnn.scale.layout import Layout, rows
-from jaxnn.scale.placement import Placement
+from jaxnn.scale.memory import available, needed
+from jaxnn.scale.placement import Placement, on_device
 from jaxnn.typing import Any, Callable
 
 
@@ -45,7 +48,68 @@ class Placed:
         return replace(placed, busy=[np.flatnonzero(share) for share in shares])
 
 
-def restored(trial: Trial, slots: Any, members: int | None) -> Trial:
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+      step: training steps done.
+      metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
+        Scalars, or `[members]`. Those of training are over the steps since the
+        report before. Empty between reports.
+      status: how the run stands, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
+      placed: the trials, where they are.
+      idle: whether the last steps did nothing, since all had stopped before them.
+    """
+
+    step: int
+    metrics: dict[str, Any]
+    status: Any
+    placed: Placed = field(repr=False)
+    idle: bool = False
+
+    @property
+    def trial(self) -> Trial:
+        """All that is known, one pytree, members in their order.
+
+        Valid until the next iteration, which uses up its arrays; keep a copy,
+        `jax.tree.map(jnp.copy, progress.trial)`.
+        """
+        return self.placed.ordered(lambda trial: trial)
+
+    @property
+    def state(self) -> Any:
+        """The learner's state, or states, valid as `trial` is."""
+        return self.placed.ordered(lambda trial: trial.state)
+
+    @property
+    def best(self) -> Any:
+        """The state of the best evaluation so far, if a metric is watched; else as `state`."""
+        return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
+
+
+def laid_out(
+    layout: Layout, begin: Callable[..., Trial], saved: Trial | None, *, consume: bool
+) -> list[Trial]:
+    """Returns the trials that a run begins with, or resumes with, a part on each device.
+
+    Args:
+      layout: where they are to be.
+      begin: returns those at the beginning, given the slots of a part, or of a single run.
+      saved: those to resume with, on any device or the host, if any.
+      consume: whether arrays of these may be used up, instead of copies.
+    """
+    if layout.placement is not None:
+        ((slots, _),) = layout.places
+        there = spread(layout.placement, begin(slots) if saved is None else saved)
+        return [there if saved is None or consume else _copies(there)]
+    return [
+        on_device(begin(slots) if saved is None else _restored(saved, slots, layout.members), to)
+        for slots, to in layout.places
+    ]
+
+
+def _restored(trial: Trial, slots: Any, members: int | None) -> Trial:
     """Returns copies of the saved trials of these slots; those past the last member are empty."""
     if members is None:
         return jax.tree.map(jnp.array, trial)
@@ -54,24 +118,73 @@ def restored(trial: Trial, slots: Any, members: int | None) -> Trial:
     return part._replace(status=status, member=slots)
 
 
+def fitted(layout: Layout, width: int | None, compiled: Callable[[Layout], Any]) -> Layout:
+    """Returns the layout with as many members side by side as memory allows.
+
+    Args:
+      layout: with as many as there would be.
+      width: how many were asked for, if any.
+      compiled: returns the program of a layout.
+
+    Raises:
+      InvalidValue: if that is fewer than were asked for.
+    """
+    asked = layout.width
+    while layout.width and layout.width > 1:
+        need, have = needed(compiled(layout)), available(layout.devices[0])
+        if need <= have:
+            break
+        layout = replace(layout, width=max(1, int(layout.width * have / need)))
+    if width is not None and layout.width != asked:
+        raise InvalidValue(
+            "train",
+            "so many members side by side do not fit into the memory of a device",
+            got=f"width={width}",
+            expected=f"width of at most {layout.width}",
+            fix=f"Pass width={layout.width}, or leave it out",
+        )
+    return layout
+
+
 def trial_shardings(placement: Placement, trial: Trial) -> Trial:
     """Returns the sharding of each array of a trial on a mesh: states by the rules, all else whole.
 
     Args:
       placement: the mesh and the rules.
-      trial: of a single run, or its shapes.
+      trial: of a single run, or of all members, whose axis is not split; or its shapes.
     """
-    state, whole = placement.shardings(trial.state), placement.replicated(trial)
+    state, whole = trial.state, placement.replicated(trial)
+    if members := len(trial.member.shape):
+        state = jax.eval_shape(lambda state: rows(state, 0), state)
+    state = jax.tree.map(lambda x: leading(x, members), placement.shardings(state))
     best = whole.best and whole.best._replace(state=state)
     return whole._replace(state=state, best=best)
 
 
-def spread(placement: Placement, trial: Trial) -> Trial:
-    """Returns copies of a trial's arrays on a mesh."""
-    shardings = trial_shardings(placement, trial)
+def leading(sharding: NamedSharding, axes: int) -> NamedSharding:
+    """Returns the sharding with so many axes before it, which are not split."""
+    spec = PartitionSpec(*(None,) * axes, *sharding.spec)
+    return NamedSharding(sharding.mesh, spec)
+
+
+def shapes_on(placement: Placement | None, trial: Trial) -> Trial:
+    """Returns the shapes of a trial with their shardings, if it lies on a mesh."""
+    if placement is None:
+        return trial
     return jax.tree.map(
-        lambda x, place: jax.device_put(x, place, may_alias=False), trial, shardings
-    )
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        trial, trial_shardings(placement, trial),
+    )  # fmt: skip
+
+
+def spread(placement: Placement, trial: Trial) -> Trial:
+    """Returns a trial's arrays on a mesh."""
+    return jax.tree.map(on_device, trial, trial_shardings(placement, trial))
+
+
+@jax.jit
+def _copies(tree):
+    return jax.tree.map(jnp.copy, tree)
 
 
 @jax.jit

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import metrics as measures
-from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import ORDER, Learner
 from jaxnn.loop._evaluate import evaluation
 from jaxnn.loop._population import in_blocks, where
@@ -23,6 +22,7 @@ from jaxnn.loop._run import initial
 from jaxnn.loop.statuses import DIVERGED, EMPTY, RUNNING, STOPPED
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.layout import rows
+from jaxnn.streams._stream import Block
 from jaxnn.typing import Any, Array, Int, Key, PyTree
 
 
@@ -106,9 +106,10 @@ def begin(
     window: Any,
     key: Any,
     hparams: Any,
-    data: Resident,
+    data: Any,
     slots: Any = None,
     members: Any = None,
+    batches: Any = None,
 ) -> Trial:
     """Returns the trial that a run begins with, or the trials of all members.
 
@@ -122,14 +123,16 @@ def begin(
       window: an empty one, of one run.
       key: of the run, or one for each member.
       hparams: of the run, or of all members.
-      data: what will be trained on.
+      data: what will be trained on, or `None`.
       slots: the numbers of the members; `None` for a single run.
       members: how many there are; slots past the last are `EMPTY`, and begin as the last does.
+      batches: in place of data the first batches, `[1, ...]`, or `[slots, 1, ...]`.
     """
 
-    def one(key, hparams, member, status):
+    def one(key, hparams, member, status, batches):
         order = jax.random.fold_in(key, ORDER)
-        state = initial(learner, key, hparams, data.shuffled(order))
+        first = data.shuffled(order) if batches is None else Block(batches, jnp.int32(0))
+        state = initial(learner, key, hparams, first)
         best = None
         if watch is not None:
             best = Best(jnp.float32(0), jnp.int32(0), jnp.int32(0), state)
@@ -137,9 +140,10 @@ def begin(
         return Trial(state, window, order, status, metrics, best, member, member)
 
     if slots is None:
-        return one(key, hparams, jnp.int32(0), jnp.int8(RUNNING))
+        return one(key, hparams, jnp.int32(0), jnp.int8(RUNNING), batches)
 
-    def of_slot(slot):
+    def of_slot(given):
+        slot, batches = given
         member = jnp.minimum(slot, members - 1)
         status = jnp.where(slot < members, RUNNING, EMPTY).astype(jnp.int8)
         return one(
@@ -147,13 +151,19 @@ def begin(
             rows(jax.tree.map(jnp.asarray, hparams), member),
             slot,
             status,
+            batches,
         )
 
-    return lax.map(of_slot, slots)
+    return lax.map(of_slot, (slots, batches))
 
 
 def report(
-    learner: Learner, watch: Watch | None, width: int | None, trial: Trial, parts: dict[str, Any]
+    learner: Learner,
+    watch: Watch | None,
+    width: int | None,
+    trial: Trial,
+    parts: dict[str, Any],
+    sums: dict[str, Any],
 ) -> Trial:
     """Evaluates and brings a trial up to date, without waiting; uses up its window and its best.
 
@@ -163,38 +173,39 @@ def report(
       width: how many members to evaluate at once; `None` for a single run.
       trial: one, or those of all members.
       parts: the data to evaluate on, by name.
+      sums: of the metrics over what has been evaluated already, by name.
 
     Returns:
       The trial, with an empty window.
     """
     used, rest = (trial.window, trial.best), (trial.state, trial.status, trial.metrics)
-    window, known = _report(learner, watch, width, used, *rest, parts)
+    window, known = _report(learner, watch, width, used, *rest, parts, sums)
     return trial._replace(window=window, **dict(zip(("status", "metrics", "best"), known)))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def _report(learner, watch, width, used, state, status, metrics, parts):
+def _report(learner, watch, width, used, state, status, metrics, parts, sums):
     window, best = used
     stops = width is not None or bool(watch and watch.patience)
 
-    def one(carry, state):
+    def one(carry, state, sums):
         window, status, *known = carry
         # A run that nothing stops trains on after an infinite loss, and reports it.
         known = status if stops else jnp.int8(RUNNING), *known
-        known = _known(learner, watch, parts, window, state, *known)
+        known = _known(learner, watch, parts, sums, window, state, *known)
         return jax.tree.map(jnp.zeros_like, window), *known
 
-    def some(carry, state):
+    def some(carry, *given):
         # Side by side, all that is in `one` is done for those that have stopped too.
         going = (carry[1] == RUNNING).any()
-        return lax.cond(going, jax.vmap(one), lambda carry, state: carry, carry, state)
+        return lax.cond(going, jax.vmap(one), lambda carry, *_: carry, carry, *given)
 
     over = in_blocks(some if (width or 1) > 1 else one, width)
-    window, *known = over((window, status, metrics, best), state)
+    window, *known = over((window, status, metrics, best), state, sums)
     return window, tuple(known)
 
 
-def _known(learner, watch, parts, window, state, status, metrics, best):
+def _known(learner, watch, parts, sums, window, state, status, metrics, best):
     """Returns status, metrics and best after a report; those of a run that has ended stay."""
     going = status == RUNNING
 
@@ -202,14 +213,17 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
         values = prefix_names("train", measures.values(window))
         for name, part in parts.items():
             values |= prefix_names(name, evaluation(learner, state, part))
+        for name, total in sums.items():
+            values |= prefix_names(name, measures.values(total))
         return metrics | {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
 
     metrics = lax.cond(going, measured, lambda: metrics)
-    losses = [x for name, x in metrics.items() if name.endswith("loss") and _of(name, parts)]
+    names = [*parts, *sums]
+    losses = [x for name, x in metrics.items() if name.endswith("loss") and _of(name, names)]
     finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(losses)]
     diverged = going & ~(is_good(state, window) & jnp.all(jnp.array(finite, bool)))
     status = jnp.where(diverged, jnp.int8(DIVERGED), status)
-    if watch is not None and _of(watch.metric, ["train", *parts]):
+    if watch is not None and _of(watch.metric, ["train", *names]):
         value, sign = metrics[watch.metric], -1.0 if watch.lower else 1.0
         measured, first = going & ~diverged, best.step == 0
         beaten = first & (sign * value > -jnp.inf)
@@ -218,6 +232,8 @@ def _known(learner, watch, parts, window, state, status, metrics, best):
         waited = jnp.where(improved, 0, best.waited + going.astype(jnp.int32))
         value, step = where(improved, (value, state.step), (best.value, best.step))
         latest = where(improved | (measured & first), state, best.state)
+        if learner.placement is not None:
+            latest = learner.placement.constrain(latest)
         best = Best(value, step, waited, latest)
         if watch.patience is not None:
             ended = (status == RUNNING) & (waited >= watch.patience)

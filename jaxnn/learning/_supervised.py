@@ -84,7 +84,7 @@ def learner(
 
         def loss(params):
             outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
-            # Of a loss made by hand, the shield is here alone.
+            # Of a loss written by hand, the shield is here alone.
             measured = measures.mean(*shield(goal.loss)(outputs, batch), better="lower")
             total, weight = measured.sums
             # A batch whose weights are all 0 has nothing to say: its gradient is 0, not NaN.

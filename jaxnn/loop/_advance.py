@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.data._resident import Resident
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import population, where
 from jaxnn.loop._run import Form, one_step, run
@@ -22,7 +21,7 @@ from jaxnn.typing import Any
 def advance(
     learner: Learner,
     state: Any,
-    data: Resident,
+    data: Any,
     n: int,
     window: Any,
     form: Form,

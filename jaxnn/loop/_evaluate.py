@@ -8,13 +8,17 @@ from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import kind, positive_integer
-from jaxnn.data._resident import Resident, stored
+from jaxnn.data._resident import stored
+from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
+from jaxnn.loop._population import in_blocks
+from jaxnn.scale.placement import collected, copied
+from jaxnn.streams._stream import Stream
 from jaxnn.typing import Any, Callable
 
 
 @partial(jax.jit, static_argnums=0)
-def evaluation(learner: Learner, state: Any, data: Resident) -> dict[str, Any]:
+def evaluation(learner: Learner, state: Any, data: Any) -> dict[str, Any]:
     """Returns the metrics over all the data as arrays on the device, without waiting for them."""
 
     def add(number, sums):
@@ -30,22 +34,47 @@ def evaluated(learner, state, data, number):
     return learner.evaluate(state, data.in_order(number))
 
 
-def evaluate(learner: Learner, state: Any, data: Resident) -> dict[str, float]:
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def add_batches(learner, width, sums, state, block, count):
+    """Adds the metrics of the first batches of a block; of members, `width` at once."""
+
+    def one(sums, state):
+        def add(number, sums):
+            return measures.merge(sums, evaluated(learner, state, block, block.first + number))
+
+        return lax.fori_loop(0, count, add, sums)
+
+    return in_blocks(jax.vmap(one) if (width or 1) > 1 else one, width)(sums, state)
+
+
+def evaluate(learner: Learner, state: Any, data: Data) -> dict[str, float]:
     """Returns every metric over all the data, `{"loss": ..., "accuracy": ...}`.
 
     The last batch is padded with examples of weight 0, so that the result is that of one batch
     with all the examples, whatever the batch size.
     """
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=1024)"
-    kind("evaluate", "data", data, Resident, fix=fix)
-    return {name: float(value) for name, value in evaluation(learner, state, data).items()}
+    kind("evaluate", "data", data, Data, fix=fix)
+    if not isinstance(data, Stream):
+        return {name: float(value) for name, value in evaluation(learner, state, data).items()}
+    sums: Any = None
+    for first in range(0, data.num_batches, data.block):
+        block = data.read_in_order(first)
+        if sums is None:
+            shapes = jax.eval_shape(partial(evaluated, learner), state, block, first)
+            sums = measures.empty(shapes)
+        count = np.int32(min(data.block, data.num_batches - first))
+        sums = add_batches(learner, None, sums, state, block, count)
+    return {name: float(value) for name, value in measures.values(sums).items()}
 
 
 @partial(jax.jit, static_argnums=0)
 def _predict(learner, state, inputs):
     if state.step.ndim:
-        return lax.map(lambda member: learner.predict(member, inputs), state)
-    return learner.predict(state, inputs)
+        outputs = lax.map(lambda member: learner.predict(member, inputs), state)
+    else:
+        outputs = learner.predict(state, inputs)
+    return collected(learner, outputs)
 
 
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
@@ -63,9 +92,11 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
       InvalidValue: if there are no examples, or a number is not finite.
     """
     inputs = stored("predict", {"inputs": inputs})["inputs"]
-    return in_batches(
-        partial(_predict, learner, state), inputs, batch_size, axis=np.ndim(state.step)
-    )
+
+    def outputs(batch: Any) -> Any:
+        return _predict(learner, state, copied(learner, batch))
+
+    return in_batches(outputs, inputs, batch_size, axis=np.ndim(state.step))
 
 
 def in_batches(

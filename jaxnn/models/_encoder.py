@@ -45,6 +45,7 @@ def bert(
     epsilon: float = 1e-12,
     dropout: Number = 0.0,
     stacked: bool = False,
+    remat: str | None = None,
 ) -> Network:
     """Makes features of every token of a text: `[batch, time] -> [batch, time, features]`.
 
@@ -64,6 +65,7 @@ def bert(
       epsilon: of the normalizations.
       dropout: the rate of dropout of tokens, attention and branches; may be traced.
       stacked: whether the blocks are one block that is repeated, see `gpt`.
+      remat: the policy by which blocks are computed again for the gradient, see `gpt`.
 
     Raises:
       InvalidValue: if a size is not positive, heads do not divide, or, when traced, a text is
@@ -80,7 +82,7 @@ def bert(
         ("positions", positions_layer(positions)),
         ("norm", layer_norm(epsilon=epsilon)),
         *_drops(dropout),
-        ("body", serial(*blocks(make, layers, stacked))),
+        ("body", serial(*blocks(make, layers, stacked, remat))),
     )
     return describe(
         network, "bert", vocabulary=vocabulary, layers=layers, heads=heads, features=features
@@ -101,6 +103,7 @@ def vit(
     dropout: Number = 0.0,
     bias: bool = True,
     stacked: bool = False,
+    remat: str | None = None,
 ) -> Network:
     """Makes logits of an image `[batch, height, width, channels]`, which it reads by patches.
 
@@ -120,6 +123,7 @@ def vit(
       dropout: the rate of dropout of patches, attention and branches; may be traced.
       bias: whether the layers of queries, keys and values add a bias.
       stacked: whether the blocks are one block that is repeated, see `gpt`.
+      remat: the policy by which blocks are computed again for the gradient, see `gpt`.
 
     Raises:
       InvalidValue: if a size is not positive, heads do not divide, or, when traced, an image has
@@ -139,7 +143,7 @@ def vit(
         ("class", class_token()),
         ("positions", positions_layer(patches + 1)),
         *_drops(dropout),
-        ("body", serial(*blocks(make, layers, stacked))),
+        ("body", serial(*blocks(make, layers, stacked, remat))),
         ("norm", layer_norm(epsilon=epsilon)),
         ("pool", over_time("first")),
         *head,

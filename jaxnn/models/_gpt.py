@@ -66,6 +66,7 @@ def gpt(
     bias: bool | Collection[str] = True,
     tied: bool = True,
     stacked: bool = False,
+    remat: str | None = None,
 ) -> Network:
     """Makes logits of the next token at every place: `[batch, time] -> [batch, time, vocabulary]`.
 
@@ -98,6 +99,8 @@ def gpt(
         `output`.
       stacked: whether the blocks are one block that is repeated, with parameters in one array for
         all: it compiles in the time of one, and runs as fast on accelerators, slower on CPU.
+      remat: the policy by which each block is computed again for its gradient, to save memory, such
+        as `"nothing"` (see `remat`); by default what the gradient needs is stored.
 
     Raises:
       InvalidValue: if a size is not positive, heads do not divide, or, when traced, a sequence is
@@ -149,9 +152,10 @@ def gpt(
         output = [("output", nodes("output", features, hidden, ends))]
         return block(looking, [*thinking, *output], norm, drops())
 
+    body_blocks = blocks(make, layers, stacked, remat)
     scale = deviation * math.sqrt(features)
     places = [] if modern else [("positions", positions_layer(positions, scale=scale))]
-    body = serial(*places, *drops(), *blocks(make, layers, stacked), ("norm", norm()))
+    body = serial(*places, *drops(), *body_blocks, ("norm", norm()))
     children = ("tokens", embedding(vocabulary, features, scale=scale)), ("body", body)
     output = linear(vocabulary, bias=False, scale=scale)
     network = _tied(*children) if tied else serial(*children, ("output", output))

@@ -12,7 +12,7 @@ branch (Xiong et al. 2020; GPT-2, ViT, Llama) or after each sum (Vaswani et al. 
 from collections.abc import Sequence
 
 from jaxnn.network import Network, residual, serial
-from jaxnn.transforms.depth import repeat
+from jaxnn.transforms import depth
 from jaxnn.typing import Callable
 
 Named = tuple[str, Network]
@@ -44,8 +44,17 @@ def block(
     return serial(("look", branch(("attention", looking))), ("think", branch(*thinking)))
 
 
-def blocks(make: Callable[[], Network], layers: int, stacked: bool = False) -> list[Named]:
-    """Makes `layers` blocks: `block_1`, `block_2`, ..., or `blocks`, one that is repeated."""
+def blocks(
+    make: Callable[[], Network], layers: int, stacked: bool = False, remat: str | None = None
+) -> list[Named]:
+    """Makes `layers` blocks: `block_1`, `block_2`, ..., or `blocks`, one that is repeated.
+
+    With a policy of `remat`, the gradient computes each block a second time.
+    """
+
+    def layer() -> Network:
+        return make() if remat is None else depth.remat(make(), remat)
+
     if stacked:
-        return [("blocks", repeat(make(), layers))]
-    return [(f"block_{number}", make()) for number in range(1, layers + 1)]
+        return [("blocks", depth.repeat(layer(), layers))]
+    return [(f"block_{number}", layer()) for number in range(1, layers + 1)]

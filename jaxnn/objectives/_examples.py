@@ -1,6 +1,6 @@
 """What holds of every example: weight 0 shields from it, and it is apart from the others.
 
-Shielded, an example of weight 0 has zeros in the place of whatever stands there, before anything
+Shielded, an example of weight 0 has zeros instead of whatever stands there, before anything
 is computed of it: 0 times an infinite gradient would be NaN.
 
     >>> import jax, jax.numpy as jnp

@@ -55,7 +55,7 @@ def weigh_places(outputs: Any, batch: Batch) -> tuple[Any, Batch]:
     """Returns outputs as one array, and the batch with a weight of 0 for each empty place."""
     if not isinstance(outputs, Masked):
         return outputs, batch
-    # A loss made by hand has no shield of its own.
+    # A loss written by hand has no shield of its own.
     return shielded_batch(outputs.values, _weighed(outputs.mask, batch))
 
 

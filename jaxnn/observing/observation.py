@@ -21,6 +21,7 @@ from jaxnn.metrics import values
 from jaxnn.names import named_leaves
 from jaxnn.observing.writing import Writing, write
 from jaxnn.pictures.diagram import Diagram, biases, wires
+from jaxnn.scale.placement import collected
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Batch
 
@@ -93,7 +94,7 @@ def observe(
     if is_one(outputs, batch) and outputs.size <= WIDEST * outputs.shape[0]:
         seen["outputs"] = outputs[:SHOWN]
     if learner.parts is None or not plan.sample:
-        return _small(seen)
+        return collected(learner, _small(seen))
     params = learner.eval_params(state)
     leaves = named_leaves(params)
     seen |= {f"params/{name}": _sampled(plan, leaf) for name, leaf in leaves.items()}
@@ -111,7 +112,7 @@ def observe(
     if plan.writing is not None:
         network = learner.parts.network(state.hparams)
         seen |= write(network, plan.writing, params, state.state, inputs, outputs, state.key)
-    return _small(seen)
+    return collected(learner, _small(seen))
 
 
 def plot_points(plan: Plan) -> Array:
@@ -252,7 +253,8 @@ def final_predictions(
 def _answers(learner: Learner, state: Any, data: Resident, index: Any) -> Any:
     batch = weighted(data.take(index))
     outputs = learner.predict(state, inputs_of(learner, state, batch))
-    return outputs.astype(np.float32), batch["labels"], batch["weights"]
+    answers = outputs.astype(np.float32), batch["labels"], batch["weights"]
+    return collected(learner, answers)
 
 
 def _classified(

@@ -34,6 +34,7 @@ from jaxnn.observing.observation import (
 from jaxnn.observing.writing import TEXTS, Writing
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
+from jaxnn.streams._stream import sample
 from jaxnn.summary import Table, table_of
 from jaxnn.typing import Any, Batch
 
@@ -78,7 +79,7 @@ def bind(training: Training) -> BoundNetwork | None:
         network = parts.network(training.hparams)
         inputs = jax.eval_shape(
             lambda state, data: inputs_of(training.learner, state, data.take(jnp.arange(1))),
-            state, training.data,
+            state, training.sample,
         )  # fmt: skip
         goal = parts.objective(training.hparams)
         return BoundNetwork(
@@ -117,7 +118,7 @@ def schedule(training: Training) -> Schedule:
     gradients = training.learner.parts is not None and MOMENTS * per_step <= budget / 2
     left = budget / MOMENTS - per_step * gradients
     per_example = per_step / training.data.batch_size / 3  # backward takes twice as many
-    mapped = _is_plane(training.data) and SIDE**2 * per_example <= left / 2
+    mapped = _is_plane(training.sample) and SIDE**2 * per_example <= left / 2
     left -= SIDE**2 * per_example * mapped
     writing = _writing(training, left / per_example / 2) if per_example else None
     left -= writing.reads / writing.context * per_example if writing else 0
@@ -177,7 +178,7 @@ def probed_part(training: Training) -> str:
 
 def probe_data(training: Training) -> Resident:
     """Returns the data that is observed."""
-    return training.evaluations.get(probed_part(training), training.data)
+    return sample(training.evaluations.get(probed_part(training), training.sample))
 
 
 def probe(data: Resident, count: int) -> Batch:

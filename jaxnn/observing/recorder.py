@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from jaxnn.checks import Caution, Invalid
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.observing.observation import (
     MOST,
     SHOWN,
@@ -42,6 +43,7 @@ from jaxnn.observing.plan import (
 from jaxnn.observing.writing import prompts, spelled
 from jaxnn.pictures import scheme
 from jaxnn.pictures.diagram import Diagram, to_json
+from jaxnn.scale.placement import copied
 from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
 from jaxnn.storage.directory import DirectoryInUse, RunDirectory, finished
@@ -135,9 +137,10 @@ class Recorder:
         bound = bind(training)
         self.vocabulary = bound.objective.names if bound else ()
         self.plan, drawn = plan(training, bound, self.schedule)
-        self.batch = probe(probe_data(training), self.schedule.probed)
-        state = jax.eval_shape(training.whole).state
-        arguments = state, self.batch, training.data
+        self.data = copied(training.learner, training.sample)
+        self.batch = copied(training.learner, probe(probe_data(training), self.schedule.probed))
+        state = training.whole_shapes().state
+        arguments = state, self.batch, self.data
         try:
             observation = observe.lower(training.learner, self.plan, *arguments)
         except Invalid:  # the outputs of some part cannot be captured
@@ -171,7 +174,7 @@ class Recorder:
             if not (self.folder / recording.frame_name(step)).exists():
                 self.keep(self._observe(state, step))
         self.directory.check_owner()
-        data = probe_data(self.training)
+        data = copied(self.training.learner, probe_data(self.training))
         most = MOST if self.training.evaluations else self.schedule.probed
         predictions = final_predictions(
             self.training.learner, progress.best, data, self.plan.kind, most
@@ -185,8 +188,8 @@ class Recorder:
 
     def _observe(self, state: Any, step: int) -> Observation:
         self.background.wait()
-        learner, data = self.training.learner, self.training.data
-        return Observation(step, observe(learner, self.plan, state, self.batch, data))
+        learner = self.training.learner
+        return Observation(step, observe(learner, self.plan, state, self.batch, self.data))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
         """Compiles the observation beside the training's own programs, and writes what is observed.
@@ -211,7 +214,7 @@ class Recorder:
 
 
 def record_best(run: Path, training: Training, state: Any) -> None:
-    """Records the final predictions of one state of a population, and nothing before them.
+    """Records the final predictions of one member's state, and nothing before them.
 
     Args:
       run: the directory to which the recording belongs.

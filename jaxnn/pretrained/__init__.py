@@ -6,5 +6,6 @@ llama.cpp; `save` writes such a folder.
 
 from jaxnn.pretrained._load import Pretrained, load
 from jaxnn.pretrained._save import save
+from jaxnn.pretrained.tokenizer import Tokenizer
 
-__all__ = ["Pretrained", "load", "save"]
+__all__ = ["Pretrained", "Tokenizer", "load", "save"]

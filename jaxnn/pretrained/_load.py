@@ -13,10 +13,12 @@ from jaxnn.formatting import amount
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
 from jaxnn.pretrained.families import bert, gpt2, llama, resnet, vit
-from jaxnn.pretrained.families.family import Plan
+from jaxnn.pretrained.families.family import TOKENS, Plan
+from jaxnn.pretrained.gguf_tokenizer import gguf_tokenizer
 from jaxnn.pretrained.rules import Link, check_links, link
 from jaxnn.pretrained.settings import Settings
 from jaxnn.pretrained.source import Source, open_source
+from jaxnn.pretrained.tokenizer import Tokenizer, check_fits, read_tokenizer
 from jaxnn.scale import memory
 from jaxnn.typing import Any, Callable, Params, State
 
@@ -33,7 +35,7 @@ class Pretrained:
       network: that computes what theirs does.
       params: its parameters.
       state: its state, `{}` for most.
-      tokenizer: from text to the network's inputs and back; `None` where a model has none.
+      tokenizer: from text to the network's inputs and back; `None` where it has none.
       config: what the source says of the model, as transformers writes it.
       source: the files, and where their tensors belong, for `save`.
     """
@@ -41,7 +43,7 @@ class Pretrained:
     network: Network
     params: Params
     state: State
-    tokenizer: Any
+    tokenizer: Tokenizer | None
     config: dict[str, Any]
     source: tuple[Source, tuple[Link, ...]] = field(repr=False)
 
@@ -59,7 +61,7 @@ def load(
 ) -> Pretrained:
     """Loads a model from a folder, or from a file of safetensors or GGUF.
 
-    The files are mapped, and each tensor is read when its array is made: beside the parameters it
+    The files are mapped, and each tensor is read when its array is built: beside the parameters it
     takes the memory of the two largest arrays. Nothing is downloaded, and no code from the files
     runs: pickles are refused.
 
@@ -87,6 +89,7 @@ def load(
     check_links(links, forms)
     dtypes = _dtypes(source, links, None if dtype is None else jnp.dtype(dtype))
     _check_memory(source, forms, dtypes, sharding)
+    tokenizer = _tokenizer(source, plan)
     arrays = {}
     for name, form in forms.items():
         array = _array(name, form.shape, dtypes[name], links, source.tensors)
@@ -95,8 +98,20 @@ def load(
     params = {name: x for name, x in arrays.items() if not name.startswith(STATE)}
     state = {name.removeprefix(STATE): x for name, x in arrays.items() if name not in params}
     return Pretrained(
-        plan.network, _nested(params), _nested(state), None, source.config, (source, links)
+        plan.network, _nested(params), _nested(state), tokenizer, source.config, (source, links)
     )
+
+
+def _tokenizer(source: Source, plan: Plan) -> Tokenizer | None:
+    if source.settings is not None:
+        tokenizer = gguf_tokenizer(source.path, source.settings)
+    elif plan.inputs is TOKENS:
+        tokenizer = read_tokenizer(source.folder, source.config)
+    else:
+        tokenizer = None
+    if tokenizer is not None:
+        check_fits(tokenizer, source.config["vocab_size"])
+    return tokenizer
 
 
 def plan_of(source: Source, stacked: bool) -> Plan:

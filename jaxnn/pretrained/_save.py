@@ -36,7 +36,7 @@ def save(model: Pretrained, folder: str | Path, *, shard_bytes: int = 5 * 10**9)
 
     Args:
       model: as `load` gives it, with the parameters to write.
-      folder: is made, or written into; its weights are replaced once all are there.
+      folder: where to write; weights that it has are replaced once all are there.
       shard_bytes: the size of a file at most, unless one tensor is larger.
 
     Raises:

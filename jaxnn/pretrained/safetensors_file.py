@@ -79,7 +79,7 @@ def _field(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], Any, int
 
 
 def _reader(data: np.ndarray, shape: tuple[int, ...], dtype: Any, begin: int, stop: int) -> Any:
-    # Where they do not lie at a multiple of their size, a copy is made.
+    # Where they do not lie at a multiple of their size, they are copied.
     def read() -> np.ndarray:
         part = data[begin:stop]
         if part.ctypes.data % jnp.dtype(dtype).itemsize:

@@ -66,12 +66,13 @@ class Settings:
             raise self.wrong(f"the key {name} is missing", "no such key", f"{name}, as written")
         return value
 
-    def integer(self, name: str, default: Any = _REQUIRED) -> int:
-        """Returns a whole number of at least 1."""
+    def integer(self, name: str, default: Any = _REQUIRED, most: int = 2**24) -> int:
+        """Returns a whole number from 1 to `most`."""
         value = self.take(name, default)
         value = default if value is None and default is not _REQUIRED else value
-        if type(value) is not int or not 1 <= value < 2**40:
-            raise self.wrong(f"{name} is not valid", f"{name}={value!r}", "a whole number from 1")
+        if type(value) is not int or not 1 <= value <= most:
+            expected = f"a whole number from 1 to {most}"
+            raise self.wrong(f"{name} is not valid", f"{name}={value!r}"[:200], expected)
         return value
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:
@@ -81,6 +82,10 @@ class Settings:
         if not valid or not (0 < value < math.inf):
             raise self.wrong(f"{name} is not valid", f"{name}={value!r}", "a number above 0")
         return float(value)
+
+    def layers(self, name: str) -> int:
+        """Returns the number of blocks, of which no model has very many."""
+        return self.integer(name, most=4096)
 
     def flag(self, name: str, default: bool) -> bool:
         """Returns a boolean."""

@@ -15,14 +15,14 @@ _DATES = (
     (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}", "Datetime", "%Y-%m-%d %H:%M"),
     (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?Z?", "Datetime", "%Y-%m-%d %H:%M:%S%.f"),
 )
-_GROUPED = r"^[+-]?\d{1,3}([.,]\d{3})+([.,]\d+)?$"  # 1,234 or 1.234.567,89
-_DECIMAL_COMMA = r"^[+-]?\d+(,\d+)?$"
 _WHOLE = r"^[+-]?\d+$"
-# Of text that is a number but for the marks.
+ZERO_FIRST = r"^\s*[+-]?0\d"  # 007 is a name
+# Numbers as they are written with each decimal mark, and with the other mark between thousands.
 _MARKED = {
-    ",": r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$",
     ".": r"^[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?([eE][+-]?\d+)?$",
+    ",": r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$",
 }
+_OTHER_DATES = r"\d{1,2}([./-])\d{1,2}\1\d{4}( \d{1,2}:\d{2}(:\d{2})?)?"  # 28/11/2026
 _SAMPLE, _NEARLY = 1000, 0.9
 
 
@@ -66,6 +66,8 @@ def typed(
             read = stamps.str.strptime(getattr(polars, kind), form, strict=False)
             if read.null_count() == column.null_count():
                 return read
+    if re.fullmatch(_OTHER_DATES, first):
+        _caution_of_dates(polars, values, first)
     _caution_of_nearly_numbers(polars, values)
     return column
 
@@ -82,25 +84,22 @@ def _numbers(
                 if numbers.null_count() == plain.null_count():
                     # Whole numbers of more than 64 bits are names.
                     too_long = kind == polars.Float64 and values.str.contains(_WHOLE).all()
-                    return None if too_long else numbers
+                    names = too_long or values.str.contains(ZERO_FIRST).any()
+                    return None if names else numbers
     if not re.fullmatch(r"[+-]?\d[\d.,]*([eE][+-]?\d+)?", first):
         return None
-    if decimal is not None:
-        if not values.str.contains(_MARKED[decimal]).all():
-            return None
-        other = "," if decimal == "." else "."
-        marked = plain.str.replace_all(other, "", literal=True)
-        marked = marked.str.replace(decimal, ".", literal=True)
-        whole = not values.str.contains(f"[{decimal}eE]").any()
-        numbers = marked.cast(polars.Int64 if whole else polars.Float64, strict=False)
-        return numbers if numbers.null_count() == plain.null_count() else None
-    with_mark = values.filter(values.str.contains(r"[.,]"))
-    if len(with_mark) and with_mark.str.contains(_GROUPED).all():
-        if values.str.contains(rf"{_GROUPED}|{_WHOLE}").all():
-            raise _two_readings(plain.name, with_mark[0])
-    if comma and values.str.contains(_DECIMAL_COMMA).all():
-        return plain.str.replace(",", ".", literal=True).cast(polars.Float64)
-    return None
+    marks = [decimal] if decimal else [".", ","] if comma else ["."]
+    marks = [mark for mark in marks if values.str.contains(_MARKED[mark]).all()]
+    if not marks or values.str.contains(rf"{ZERO_FIRST}\d*$").any():
+        return None
+    if decimal is None and values.str.contains(_MARKED[","]).all() and "." in marks:
+        raise _two_readings(plain.name, values.filter(values.str.contains("[.,]"))[0])
+    [mark] = marks
+    bare = plain.str.replace_all("," if mark == "." else ".", "", literal=True)
+    whole = not values.str.contains(f"[{mark}eE]").any()
+    numbers = bare.str.replace(mark, ".", literal=True)
+    numbers = numbers.cast(polars.Int64 if whole else polars.Float64, strict=False)
+    return numbers if numbers.null_count() == plain.null_count() else None
 
 
 def _is(text: str, kind: Any) -> bool:
@@ -135,12 +134,15 @@ def check_one_mark(polars: Any, before: Any, after: Any) -> None:
       after: the same with the types of `typed`.
     """
 
-    def marked(mark: str) -> list[str]:
-        texts = [x for x in before if x.dtype == polars.String and after[x.name].dtype.is_float()]
-        return [x.name for x in texts if x.str.contains(mark, literal=True).any()]
+    def written(mark: str, other: str) -> list[str]:
+        texts = [x for x in before if x.dtype == polars.String and after[x.name].dtype.is_numeric()]
+        plain = [x.str.strip_chars().drop_nulls() for x in texts]
+        fits, misfits = _MARKED[mark], _MARKED[other]
+        return [x.name for x in plain
+                if x.str.contains(fits).all() and not x.str.contains(misfits).all()]  # fmt: skip
 
-    commas = marked(",")
-    points = [x.name for x in before if x.dtype.is_float()] + marked(".")
+    commas = written(",", ".")
+    points = [x.name for x in before if x.dtype.is_float()] + written(".", ",")
     if commas and points:
         comma, point = (before[name].drop_nulls()[0] for name in (commas[0], points[0]))
         raise InvalidValue(
@@ -165,6 +167,20 @@ def _dated(polars: Any, column: Any, form: str) -> Any:
             fix="Correct the format, or the values",
         )
     return values
+
+
+def _caution_of_dates(polars: Any, values: Any, first: str) -> None:
+    """Warns of a column of dates that is text: which number is the month is not guessed."""
+    mark = first.lstrip("0123456789")[0]
+    day = first.split(" ")
+    clock = {0: "", 1: " %H:%M", 2: " %H:%M:%S"}[day[1].count(":") if len(day) > 1 else 0]
+    forms = [mark.join(order) + clock for order in (("%d", "%m", "%Y"), ("%m", "%d", "%Y"))]
+    kind = polars.Datetime if clock else polars.Date
+    fitting = [f for f in forms if not values.str.strptime(kind, f, strict=False).null_count()]
+    if fitting:
+        options = " or ".join(f"dates={{{values.name!r}: {form!r}}}" for form in fitting)
+        text = f"read_table: column {values.name!r} is text such as {first!r}; for dates, {options}"
+        warnings.warn(text, Caution, stacklevel=2)
 
 
 def _caution_of_nearly_numbers(polars: Any, values: Any) -> None:

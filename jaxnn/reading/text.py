@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidValue, choice
-from jaxnn.reading.dtypes import check_one_mark, is_number, typed
+from jaxnn.reading.dtypes import ZERO_FIRST, check_one_mark, is_number, typed
 from jaxnn.reading.options import Reading
 from jaxnn.typing import Any
 
@@ -34,6 +34,7 @@ def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
     cut = _delimiter(lines) if reading.delimiter is None else reading.delimiter
     names = [name.strip() for name in next(csv.reader(lines, delimiter=cut))]
     if reading.header:
+        names = [names[0] or "column_1", *names[1:]]  # numbers of rows, as pandas writes them
         _check_header(path, names)
     else:
         numbered = [f"column_{number}" for number in range(1, len(names) + 1)]
@@ -61,7 +62,10 @@ def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
         raise _unreadable(path, error, reading) from None
     table = table.rename(dict(zip(table.columns, names)))
     empty = table.select(polars.all_horizontal(polars.all().is_null())).to_series()
-    if _blank_lines(path, content, cut, table, reading, int(empty.sum())):
+    delimiters, padded = _scan(content, cut)
+    if padded:
+        table = _with_names(polars, content, table, options)
+    if _blank_lines(path, content, cut, table, reading, delimiters, int(empty.sum())):
         table = table.filter(~empty)
     if not table.height:
         raise _empty(path, "no row below the header")
@@ -84,10 +88,8 @@ def first_fields(path: Path, reading: Reading) -> dict[str, list[str]]:
     """Returns the fields of the first line by delimiter: that of the reading, and the detected."""
     lines = _first_lines(path, _content(path, reading), reading)
     cuts = [reading.delimiter] if reading.delimiter else []
-    return {
-        cut: [name.strip() for name in next(csv.reader(lines, delimiter=cut))]
-        for cut in (*cuts, _delimiter(lines))
-    }
+    fields = {cut: next(csv.reader(lines, delimiter=cut)) for cut in (*cuts, _delimiter(lines))}
+    return {cut: [name.strip() for name in each] for cut, each in fields.items()}
 
 
 def _content(path: Path, reading: Reading) -> Path | bytes:
@@ -158,8 +160,26 @@ def check_names(names: list[str]) -> None:
         )
 
 
+def _with_names(polars: Any, content: Path | bytes, table: Any, options: Any) -> Any:
+    """Returns a table in which whole numbers are text where some have leading zeros: 007."""
+    places = [i for i, dtype in enumerate(table.dtypes) if dtype.is_integer()]
+    if not places:
+        return table
+    names = [table.columns[i] for i in places]
+    options = {name: option for name, option in options.items() if name != "new_columns"}
+    texts = polars.read_csv(content, columns=places, infer_schema=False, **options)
+    texts.columns = names
+    return table.with_columns(x for x in texts if x.str.contains(ZERO_FIRST).any())
+
+
 def _blank_lines(
-    path: Path, content: Path | bytes, cut: str, table: Any, reading: Reading, empty: int
+    path: Path,
+    content: Path | bytes,
+    cut: str,
+    table: Any,
+    reading: Reading,
+    delimiters: int,
+    empty: int,
 ) -> bool:
     """Returns whether the empty rows are blank lines.
 
@@ -168,7 +188,7 @@ def _blank_lines(
     between = table.width - 1
     if not between:
         return False
-    lacking = (table.height + reading.header) * between - _count(content, cut)
+    lacking = (table.height + reading.header) * between - delimiters
     if lacking % between == 0 and 0 <= lacking // between <= empty:
         return lacking // between == empty
     _check_lengths(path, content, cut, table.width)
@@ -191,9 +211,9 @@ def _check_lengths(path: Path, content: Path | bytes, cut: str, width: int) -> N
         )
 
 
-def _count(content: Path | bytes, cut: str) -> int:
-    """Returns how many delimiters a file has outside of quotes."""
-    total, quoted = 0, np.uint8(0)
+def _scan(content: Path | bytes, cut: str) -> tuple[int, bool]:
+    """Returns how many delimiters there are outside of quotes, and if a field begins as 007."""
+    total, quoted, padded, last = 0, np.uint8(0), False, np.frombuffer(b"\n\n", np.uint8)
     with _opened(content) as file:
         while len(chunk := np.frombuffer(file.read(_CHUNK), np.uint8)):
             here = chunk == ord(cut)
@@ -202,7 +222,13 @@ def _count(content: Path | bytes, cut: str) -> int:
                 here &= inside == 0
                 quoted = inside[-1]
             total += int(np.count_nonzero(here))
-    return total
+            if not padded:
+                before = np.concatenate([last, chunk])
+                first, zero, digit = before[:-2], before[1:-1] == ord("0"), before[2:] - ord("0")
+                zero &= digit < 10  # what is below 0 is large as an unsigned byte
+                zero &= (first < ord("#")) | (first == ord(cut))  # after an end, a space, a quote
+                padded, last = bool(zero.any()), before[-2:]
+    return total, padded
 
 
 def _empty(path: Path, why: str) -> InvalidValue:

@@ -22,11 +22,12 @@ from typing import Literal, get_args
 from jax.sharding import Mesh
 
 from jaxnn.checks import choice, kind
-from jaxnn.data._resident import Resident
 from jaxnn.data.durations import Duration, Every
+from jaxnn.data.protocol import Data
 from jaxnn.driver._train import train
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
 from jaxnn.driver.members import Execution
+from jaxnn.driver.placement import Progress
 from jaxnn.driver.speed import Speed
 from jaxnn.driver.trial import Select, Watch
 from jaxnn.learning._guard import guard
@@ -34,12 +35,16 @@ from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import predict
 from jaxnn.loop.statuses import DIVERGED, RUNNING
 from jaxnn.progress.display import shown
+from jaxnn.runs.exit_codes import exit_code
 from jaxnn.runs.history import History
 from jaxnn.runs.output import NotFinite, Output, open_output
 from jaxnn.runs.signals import signals
+from jaxnn.scale import processes
+from jaxnn.scale.watch import together
 from jaxnn.storage.checkpointing import Checkpointer
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import Directory, destination
+from jaxnn.storage.identity import check_processes
 from jaxnn.typing import Any, Array, Hparams, Key
 
 NotFinitePolicy = Literal["stop", "skip"]
@@ -85,15 +90,16 @@ class Run:
         return notebook.run(self.result, self.history, self.out, self.members)
 
 
+@together(exit_code)
 def fit(
     learner: Learner,
-    data: Resident,
+    data: Data,
     *,
     steps: Duration,
     key: Key[Array, "*members"],
     hparams: Hparams | None = None,
     every: Duration | Every | None = None,
-    evaluate: Resident | Mapping[str, Resident] | None = None,
+    evaluate: Data | Mapping[str, Data] | None = None,
     watch: Watch | str | None = None,
     select: Select | None = None,
     execution: Execution | None = None,
@@ -142,7 +148,9 @@ def fit(
         watch=watch, select=select, execution=execution, mesh=mesh, rules=rules,
     )  # fmt: skip
     directory = None if out is None else destination(out)
+    quiet = quiet or not processes.is_first()
     speed = Speed(training)
+    check_processes(training, directory and directory.config)
     with open_output(training, directory, hparams, saving) as output:
         history = History(training, output.restored, speed.began)
         progress = start = _start(training, output, quiet)
@@ -158,22 +166,23 @@ def fit(
 
             # A report is read, and a copy written, after the next chunk is dispatched: the
             # device never waits for the host.
-            pending = None
+            pending, stopping = None, False
             for progress in training.chunks(start, moments=output.moments):
                 if pending is not None:
                     process_report(*pending)
-                ends = stopped.is_set() or progress.step == training.steps
+                stopping = processes.any_process("stop", stopped.is_set())
+                ends = stopping or progress.step == training.steps
                 pending = progress, output.copy(progress, ends=ends)
                 # Not before: the first copy waits for a program to compile.
                 speed.at(progress.step)
                 show(progress.step, {})
-                if stopped.is_set():
+                if stopping:
                     break
             if pending is not None:
                 process_report(*pending)
             speed.at(progress.step)
             output.flush(progress, history)
-        if stopped.is_set() and progress.step < training.steps and history.is_running:
+        if stopping and progress.step < training.steps and history.is_running:
             words = f"stopped at step {progress.step} of {training.steps}"
             if output.path:
                 page = f"python -m jaxnn report {output.path} makes a page of it so far"
@@ -182,7 +191,7 @@ def fit(
         result = history.result((directory and directory.name) or "run", progress)
         result, figures = output.finish(progress, result, speed.summary(result["steps"]))
     return Run(
-        result, history.rows, progress.state, progress.best, learner, output.path,
+        result, history.rows, progress.state, progress.best, training.learner, output.path,
         training.layout.members, figures, training,
     )  # fmt: skip
 
@@ -195,7 +204,7 @@ def _start(training: Training, output: Output, quiet: bool) -> Progress:
         return training.start()
     if not quiet and restored.step < training.steps:
         print(f"resumes at step {restored.step} of {training.steps}", flush=True)
-    return training.start(restored.trial, restored.step)
+    return training.start(restored.trial, restored.step, consume=True)
 
 
 # An equal learner compiles nothing again: `fit` guards the same one alike.
@@ -219,7 +228,7 @@ def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     name = bad[0] if bad else "a parameter"
     why, fix = "", "Lower the learning rate, or clip the gradients with clip_by_global_norm(1.0)"
-    if checkpointer is not None:
+    if checkpointer is not None and processes.count() == 1:
         from jaxnn.diagnosis.search import diagnose  # rarely needed, and slow to import
 
         checkpointer.wait()

@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxnn.catalog import outcome
 from jaxnn.checks import Caution
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.loop.statuses import DIVERGED, RUNNING, STATUSES
 from jaxnn.storage.checkpointing import RestoredRun
 from jaxnn.typing import Any

@@ -6,13 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jaxnn.checks import Caution, Explained
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.observing.recorder import Observation, Recorder, recorder_of
 from jaxnn.runs import prediction
 from jaxnn.runs.history import History
+from jaxnn.scale import processes
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
 from jaxnn.storage.checkpoints import Saving
-from jaxnn.storage.directory import SPEED, Directory, finished, open_directory
+from jaxnn.storage.directory import SPEED, Directory, finished
+from jaxnn.storage.following import open_shared
 from jaxnn.typing import Any, Hparams
 
 Copies = tuple[Observation | None, Snapshot | None]
@@ -43,7 +46,8 @@ class Output:
         self.restored = restored
         self.path = checkpointer and checkpointer.directory.path
         self.moments = recorder.moments if recorder else ()
-        self.before = self.path and finished(self.path)  # a finished run is returned as it is
+        # A finished run is returned as it is.
+        self.before = processes.agree("before", lambda: self.path and finished(self.path))
 
     def copy(self, progress: Progress, *, ends: bool) -> Copies:
         """Copies what is due to be written, without waiting for the device."""
@@ -77,11 +81,15 @@ class Output:
         if self.recorder:
             self.recorder.end(progress)
         self.checkpointer.wait()  # a run that has a result has its last checkpoint
-        directory.write_json(SPEED, speed)
-        directory.finish(result)
-        if directory.asked.report:
-            write_report(directory.path)
-        return result, speed
+
+        def write() -> tuple[Any, Any]:
+            directory.write_json(SPEED, speed)
+            directory.finish(result)
+            if directory.asked.report:
+                write_report(directory.path)
+            return result, speed
+
+        return processes.agree("finish", write)
 
 
 @contextmanager
@@ -94,16 +102,17 @@ def open_output(
         return
     path = None
     try:
-        with open_directory(out, hparams) as directory:
+        with open_shared(out, hparams) as directory:
             path = directory.path
             checkpointer = Checkpointer(directory, training, saving, directory.asked.config)
             try:
                 restored = checkpointer.restore(out.resume, out.allow_change)
                 checkpointer.prepare()
-                if finished(path) is None:
+                if processes.is_first() and finished(path) is None:
                     prediction.write(path, training)
                 step = restored and restored.step
-                with recorder_of(directory, training, step, out.report) as recorder:
+                report = out.report and processes.count() == 1
+                with recorder_of(directory, training, step, report) as recorder:
                     yield Output(checkpointer, recorder, restored)
                 checkpointer.wait()
             except BaseException as error:
@@ -113,7 +122,7 @@ def open_output(
                     error.add_note(f"Besides, a checkpoint could not be saved: {another}")
                 raise
     except NotFinite:
-        if out.report and path is not None:
+        if out.report and path is not None and processes.is_first():
             write_report(path)  # a report of a locked directory would say that the run is running
         raise
 

@@ -154,7 +154,7 @@ def write(run: Path, training: Training) -> None:
     Raises:
       OSError: if it cannot be written.
     """
-    columns = training.data.columns
+    columns = training.sample.columns
     if columns is not None:
         files.write(run / COLUMNS, columns.to_json().encode())
     try:
@@ -170,7 +170,7 @@ def write(run: Path, training: Training) -> None:
 
 def export(training: Training) -> jax_export.Exported:
     """Returns the prediction program of a run, or of one member."""
-    learner, data = training.learner, training.data
+    learner, data = training.learner, training.sample
     hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in training.hparams}
     key = jax.ShapeDtypeStruct((), training.key.dtype)
     state = jax.eval_shape(partial(initial, learner), key, hparams, data)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.checks import positive, positive_integer
-from jaxnn.data._resident import Resident
 from jaxnn.data.durations import Duration, steps_of
+from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
 from jaxnn.runs._fit import fit
 from jaxnn.typing import Array, Float, Hparams, Key
@@ -29,7 +29,7 @@ class RateRange(NamedTuple):
 
 def learning_rate_range(
     learner: Learner,
-    data: Resident,
+    data: Data,
     *,
     key: Key[Array, ""],
     hparams: Hparams | None = None,

@@ -21,8 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import Caution, InvalidType
-from jaxnn.driver.chunks import Progress, Training
+from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import Progress
 from jaxnn.driver.trial import Trial, is_good
+from jaxnn.scale import processes
 from jaxnn.storage import checkpoints
 from jaxnn.storage.background import Background
 from jaxnn.storage.checkpoints import Saving
@@ -34,7 +36,7 @@ from jaxnn.typing import Any
 
 
 class Snapshot(NamedTuple):
-    """A copy of a run's state, on its devices.
+    """A copy of a run's state, on its devices: each process has its part.
 
     Attributes:
       step: the training steps done.
@@ -55,7 +57,7 @@ class RestoredRun(NamedTuple):
     """A run as its checkpoint has it.
 
     Attributes:
-      trial: the state of the training, on the host.
+      trial: the state of the training, on the devices of its mesh, if there is one, or the host.
       step: the training steps done.
       seconds: the time that the run had taken.
       rows: its reports.
@@ -93,7 +95,7 @@ class Checkpointer:
     def prepare(self) -> None:
         """Compiles the copy of the state in the background, so that the first save need not."""
         if self.training.layout.members is None:  # members are copied in the layout that they have
-            like = jax.eval_shape(self.training.whole)
+            like = self.training.whole_shapes()
             self.background.start(lambda: _lower(like).compile())
 
     def restore(self, resume: bool, allow_change: Collection[str]) -> RestoredRun | None:
@@ -113,7 +115,7 @@ class Checkpointer:
                     expected="a good one",
                     fix="Leave out resume (--resume), to start over",
                 )
-            if self.corrupt or (self.directory.path / RESULT).exists():
+            if processes.is_first() and (self.corrupt or (self.directory.path / RESULT).exists()):
                 warnings.warn("no checkpoint is good: the run starts over", Caution, stacklevel=2)
             self.directory.unfinish()
             self.directory.cut(0)
@@ -124,7 +126,8 @@ class Checkpointer:
         if changes:
             text = f"resuming is valid, but may not be bit for bit: {', '.join(changes)}"
             warnings.warn(text, Caution, stacklevel=2)
-        rows = [with_nan(row) for row in self.directory.cut(content["rows"])]
+        rows = processes.agree("rows", lambda: self.directory.cut(content["rows"]))
+        rows = [with_nan(row) for row in rows]
         self.saved_step = content["step"]
         if content["step"] < self.training.steps:
             self.directory.unfinish()
@@ -151,7 +154,7 @@ class Checkpointer:
             place = checkpoints.quarantine(path, error)
             warnings.warn(f"{error} It is now in {place}.", Caution, stacklevel=2)
 
-        like = jax.eval_shape(self.training.whole)
+        like = self.training.whole_shapes()
         newest = checkpoints.newest(self.folder, like, check, on_corrupt)
         return newest and (newest[0], self._changed(newest[1], changes))
 
@@ -187,11 +190,10 @@ class Checkpointer:
     def snapshot(self, progress: Progress, *, now: bool = False) -> Snapshot | None:
         """Copies the state if it is time to save, without waiting for the device."""
         self.background.check()
-        waited = time.monotonic() - self.saved_at >= self.saving.seconds
         every, step = self.saving.every, progress.step
         before = (step - 1) // self.training.every * self.training.every
         permanent = bool(every and progress.metrics and step // every > before // every)
-        due = now or permanent or (waited and not self.background.busy)
+        due = now or permanent or processes.agree("save", self._waited)
         if step == self.saved_step or not due:
             return None
         self.saved_at, self.saved_step = time.monotonic(), step
@@ -199,6 +201,11 @@ class Checkpointer:
         if self.training.layout.members is not None:
             good = True  # a member that has diverged ends alone
         return Snapshot(step, leaves_of(progress.trial), arrays, good, permanent)
+
+    def _waited(self) -> bool:
+        """Whether it is time for the next save, and the one before is done."""
+        waited = time.monotonic() - self.saved_at >= self.saving.seconds
+        return waited and not self.background.busy
 
     def save(self, snapshot: Snapshot, seconds: float, rows: list[dict[str, Any]]) -> None:
         """Saves a snapshot in the background, once the rows up to its step are written."""
@@ -227,7 +234,8 @@ class Checkpointer:
             except OSError:
                 self.directory.check_owner()  # a new owner has removed the draft
                 raise
-            checkpoints.retain(self.folder, self.saving, self.lower)
+            if processes.is_first():
+                checkpoints.retain(self.folder, self.saving, self.lower)
 
         self.background.start(work)
 

@@ -1,7 +1,8 @@
 """Checkpoints: an envelope for the engine that loses nothing, whatever happens.
 
-    checkpoints/000000000500/manifest.json    a description of everything, with digests
-    checkpoints/000000000500/arrays/          the files of Orbax
+    checkpoints/000000000500/manifest.json      a description of everything, with digests
+    checkpoints/000000000500/arrays/            the files of Orbax, or
+    checkpoints/000000000500/shards-00000.bin   the parts that each process holds of the arrays
 
 A checkpoint is written as a draft, read back, compared, forced to the disk, and only then renamed:
 a checkpoint with a name is whole. A run resumes from the newest; no pointer could name another. A
@@ -24,7 +25,8 @@ import numpy as np
 
 from jaxnn.checks import number, positive_integer
 from jaxnn.formatting import amount
-from jaxnn.storage import files
+from jaxnn.scale import processes
+from jaxnn.storage import files, shards
 from jaxnn.storage.engine import read_arrays, write_arrays
 from jaxnn.storage.manifest import (
     FILE,
@@ -34,12 +36,15 @@ from jaxnn.storage.manifest import (
     check_same,
     corrupt,
     encode_manifest,
+    entry_of,
     leaves_in,
     leaves_of,
     read_manifest,
     read_verified,
+    shardings_of,
     unflatten,
 )
+from jaxnn.storage.parts import put
 
 ARRAYS, QUARANTINE = "arrays", "quarantine"
 
@@ -102,37 +107,54 @@ def write_checkpoint(
 ) -> None:
     """Writes a checkpoint, reads it back, and renames it to its final name.
 
-    The `arrays` that the `leaves` describe may be on any devices; they must not change meanwhile.
-    `fields` are those of the manifest. `before` is called right before the rename.
+    All processes of a run call it; the first one writes the manifest. The `arrays` that the
+    `leaves` describe may be on any devices; they must not change meanwhile. `fields` are those of
+    the manifest. `before` is called right before the rename.
 
     Raises:
       OSError: if it cannot be written, or reads back differently.
       CorruptCheckpoint: if an array has a dtype that would be refused later.
     """
     files.make(folder)
-    draft = folder / f"{files.DRAFT}{name(step)}-{uuid.uuid4().hex[:8]}"
-    try:
-        draft.mkdir()
-        write_arrays(draft / ARRAYS, arrays)
-        digests = [_digest(np.asarray(array)) for array in arrays]
-        try:
-            for number, array in read_arrays(draft / ARRAYS, leaves):
-                if _digest(array) != digests[number]:
-                    raise ValueError(f"{leaves[number].name} does not read back as written")
-        except OSError:
-            raise
-        except Exception as error:  # the engine raises all kinds, as of a draft that was removed
-            raise OSError(f"the draft {draft} cannot be used: {error}") from error
-        content = encode_manifest({"step": step, **fields}, leaves, digests, draft)
-        files.write(draft / FILE, content)
+    number = processes.agree("draft", lambda: uuid.uuid4().hex[:8])
+    draft = folder / f"{files.DRAFT}{name(step)}-{number}"
+
+    def publish(entries: Sequence[Mapping[str, Any]]) -> None:
+        files.write(draft / FILE, encode_manifest({"step": step, **fields}, entries, draft))
         read_manifest(draft)  # would be refused later too
         before()
         files.rename(draft, folder / name(step))
+
+    try:
+        if processes.count() == 1 and all(map(shards.is_whole, arrays)):
+            draft.mkdir()
+            publish(_write_whole(draft, leaves, arrays))
+        else:
+            draft.mkdir(exist_ok=True)
+            parts = shards.write_all(draft, leaves, arrays)
+            processes.agree("saved", lambda: publish(parts()))
     except BaseException as error:
         files.discard(draft)
         if isinstance(error, OSError) and _is_full(error):
             raise OSError(_full(folder, step, leaves)) from error
         raise
+
+
+def _write_whole(
+    draft: Path, leaves: Sequence[Leaf], arrays: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """Writes whole arrays, reads them back, and returns their entries in the manifest."""
+    write_arrays(draft / ARRAYS, arrays)
+    digests = [_digest(np.asarray(array)) for array in arrays]
+    try:
+        for number, array in read_arrays(draft / ARRAYS, leaves):
+            if _digest(array) != digests[number]:
+                raise ValueError(f"{leaves[number].name} does not read back as written")
+    except OSError:
+        raise
+    except Exception as error:  # the engine raises all kinds, as of a draft that was removed
+        raise OSError(f"the draft {draft} cannot be used: {error}") from error
+    return [entry_of(leaf, digest) for leaf, digest in zip(leaves, digests)]
 
 
 def _is_full(error: OSError) -> bool:
@@ -152,24 +174,40 @@ def _full(folder: Path, step: int, leaves: Sequence[Leaf]) -> str:
 def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) -> Any:
     """Reads the arrays of a checkpoint, given its folder and its manifest.
 
-    Returns a tree with the structure of `like`, whose leaves are arrays or shapes. By default it
-    returns a dict by name, with random keys as numbers.
+    Returns a tree with the structure of `like`, whose leaves are arrays or shapes. Where one of
+    these has a sharding the array is put there, each device with its part, else it is on the host.
+    By default it returns a dict by name, with random keys as numbers.
 
     Raises:
       CorruptCheckpoint: if an array is not as it was written.
     """
     leaves = leaves_in(content)
+    places = shardings_of(like, leaves)
     try:
-        arrays = [array for _, array in sorted(read_arrays(path / ARRAYS, leaves))]
+        if any("shards" in entry for entry in content["arrays"]):
+            arrays = shards.read_all(path, content["arrays"], leaves, places)
+        else:
+            arrays = _read_whole(path, content["arrays"], leaves, places)
+    except CorruptCheckpoint:
+        raise
     except Exception as error:  # the engine raises all kinds
         raise corrupt(path, f"arrays that cannot be read ({error})", "arrays") from error
-    for leaf, array, each in zip(leaves, arrays, content["arrays"]):
-        same = (str(array.dtype), array.shape) == (leaf.dtype, leaf.shape)
-        if not same or _digest(array) != each["sha256"]:
-            raise corrupt(path, f"other bytes at {leaf.name}", "those that were written")
     if like is None:
         return {leaf.name: array for leaf, array in zip(leaves, arrays)}
     return unflatten(like, leaves, arrays)
+
+
+def _read_whole(
+    path: Path, entries: Sequence[Mapping[str, Any]], leaves: Sequence[Leaf], places: Sequence[Any]
+) -> list[Any]:
+    arrays: list[Any] = [None] * len(leaves)
+    for at, array in read_arrays(path / ARRAYS, leaves):
+        leaf = leaves[at]
+        same = (str(array.dtype), array.shape) == (leaf.dtype, leaf.shape)
+        if not same or _digest(array) != entries[at]["sha256"]:
+            raise corrupt(path, f"other bytes at {leaf.name}", "those that were written")
+        arrays[at] = put(array, places[at])
+    return arrays
 
 
 def verified(
@@ -199,21 +237,42 @@ def newest(
 ) -> tuple[dict[str, Any], Any] | None:
     """Returns `(manifest, tree)` of the newest good checkpoint, `None` if none is good.
 
-    The tree has the structure of `like`, a tree of shapes. `check` is called with the manifest, and
-    raises if the checkpoint cannot be used; `on_corrupt` with each newer one that is corrupt.
+    All processes of a run call it: the first one chooses, and each reads what it needs.
+
+    Args:
+      folder: of the checkpoints.
+      like: the tree to return, of shapes; where they have shardings, arrays are put there.
+      check: is called with the manifest, and raises if the checkpoint cannot be used.
+      on_corrupt: is called with each newer one that is corrupt, by the first process.
 
     Raises:
       InvalidType: if it holds other arrays, or `like` has dtypes that no checkpoint can hold.
     """
     wanted = leaves_of(like)
     check_dtypes(wanted)
-    for path, content in verified(folder, on_corrupt):
-        check_same(path, leaves_in(content), wanted)
-        check(content)
+    candidates = verified(folder, on_corrupt)
+
+    def following() -> int | None:
+        path, content = next(candidates, (None, {}))
+        if path is not None:
+            check_same(path, leaves_in(content), wanted)
+        return path and int(path.name)
+
+    while (step := processes.agree("candidate", following)) is not None:
+        path = folder / name(step)
+        tree, error, content = None, None, {}
         try:
-            return content, read_checkpoint(path, content, like)
-        except CorruptCheckpoint as error:
-            on_corrupt(path, error)
+            content = read_manifest(path)
+            check(content)
+            tree = read_checkpoint(path, content, like)
+        except CorruptCheckpoint as wrong:
+            error = str(wrong)
+        for wrong in filter(None, processes.collect("restored", error)):
+            if processes.is_first():
+                on_corrupt(path, CorruptCheckpoint(wrong))
+            break
+        else:
+            return content, tree
     return None
 
 

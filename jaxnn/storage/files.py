@@ -97,7 +97,7 @@ def read(path: Path, at_most: int = 1 << 28, start: int = 0) -> bytes:
       OSError: if it does not exist, is a symbolic link, or cannot be read.
       ValueError: if it is a folder or a pipe, or larger than `at_most` bytes.
     """
-    with _open(path) as file:
+    with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > at_most:
             raise ValueError(f"{path.name} is larger than {at_most:,} bytes")
         file.seek(start)
@@ -106,12 +106,12 @@ def read(path: Path, at_most: int = 1 << 28, start: int = 0) -> bytes:
 
 def digest(path: Path) -> tuple[int, str]:
     """Returns the size of a file in bytes, and its sha256."""
-    with _open(path) as file:
+    with open_regular(path) as file:
         return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(path: Path) -> BufferedReader:
-    """Opens a regular file; a pipe would block."""
+def open_regular(path: Path) -> BufferedReader:
+    """Opens a file, never through a symbolic link; a pipe would block."""
     number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)

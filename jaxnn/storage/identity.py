@@ -17,6 +17,8 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.trial import Watch
+from jaxnn.scale import processes
+from jaxnn.storage.json_files import plain
 from jaxnn.typing import Any
 
 # The words for each digest in an error.
@@ -41,11 +43,8 @@ def identity(training: Training) -> dict[str, Any]:
         "watch": training.watch and asdict(training.watch),
         "names": training.names,
         "key": _digest(jax.random.key_data(training.key)),
-        "data": _digest(*jax.tree.leaves(training.data.arrays)),
-        **{
-            f"data {name}": _digest(*jax.tree.leaves(part.arrays))
-            for name, part in training.evaluations.items()
-        },
+        "data": _fingerprint(training.data),
+        **{f"data {name}": _fingerprint(part) for name, part in training.evaluations.items()},
         "program": _program_digest(training),
     }
 
@@ -65,6 +64,33 @@ def environment(training: Training) -> dict[str, Any]:
         "threefry_partitionable": bool(jax.config.values["jax_threefry_partitionable"]),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def check_processes(training: Training, config: Any) -> None:
+    """Raises `InvalidValue`, naming what differs, unless all processes train the same.
+
+    Args:
+      training: of this process.
+      config: its configuration, as JSON holds it.
+    """
+    if processes.count() == 1:
+        return
+    saying = {"jax", "jaxlib", "flax", "optax", "numpy", "x64", "threefry_partitionable"}
+    versions = {n: x for n, x in environment(training).items() if n in saying}
+    mine = plain({**versions, **identity(training), "configuration": plain(config or {})})
+    first, *others = processes.collect("identity", mine)
+    for number, other in enumerate(others, 1):
+        differs = [name for name in {**first, **other} if first.get(name) != other.get(name)]
+        if differs:
+            labels = {n: f"{n} ({_MEANING[n]})" if n in _MEANING else n for n in differs}
+            pairs = {n: (first.get(n), other.get(n)) for n in differs}
+            raise InvalidValue(
+                "fit",
+                f"process {number} trains something else than process 0",
+                got=", ".join(f"{labels[n]} {_short(*pairs[n][::-1])}" for n in differs),
+                expected=", ".join(f"{labels[n]} {_short(*pairs[n])}" for n in differs),
+                fix="Start all processes with the same code, data, options and versions",
+            )
 
 
 def check_identity(
@@ -104,6 +130,13 @@ def _short(value: Any, other: Any) -> str:
         value = {name: x for name, x in value.items() if x != other.get(name)}
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _fingerprint(data: Any) -> str:
+    """Returns a digest of data: their own, or of all arrays."""
+    if hasattr(data, "fingerprint"):
+        return data.fingerprint()
+    return _digest(*jax.tree.leaves(getattr(data, "arrays", data.examples)))
 
 
 def _digest(*arrays: Any) -> str:

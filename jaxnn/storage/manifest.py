@@ -3,11 +3,13 @@
 It has the sha256 of each array's bytes in memory, so that no storage can change one unnoticed; the
 sha256 of each file; and last its own. Nothing in it is trusted before these agree, and no name in
 it chooses where anything is written.
+
+Format 1 has arrays that are whole, as Orbax writes them; format 2 arrays in parts (see `shards`).
 """
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ import numpy as np
 from jaxnn.checks import Explained, InvalidType, InvalidValue
 from jaxnn.storage import files
 from jaxnn.storage.json_files import decode, encode
+from jaxnn.storage.parts import Shard, check_parts, from_json, put
 
-FORMAT = 1
+FORMAT = 2
 FILE = "manifest.json"
 _PARSE_ERRORS = (ValueError, TypeError, KeyError, AttributeError)
 _DTYPES = frozenset(
@@ -97,7 +100,7 @@ def _impl(dtype: Any) -> str:
     return str(dtype)
 
 
-def unflatten(like: Any, leaves: Sequence[Leaf], arrays: Sequence[np.ndarray]) -> Any:
+def unflatten(like: Any, leaves: Sequence[Leaf], arrays: Sequence[Any]) -> Any:
     """Returns the tree with the structure of `like` that holds these arrays, with typed keys."""
     saved = iter(
         jax.random.wrap_key_data(jnp.asarray(array), impl=leaf.keys) if leaf.keys else array
@@ -105,10 +108,21 @@ def unflatten(like: Any, leaves: Sequence[Leaf], arrays: Sequence[np.ndarray]) -
     )
     names = {leaf.name for leaf in leaves}
     whole = [
-        np.zeros(leaf.shape, leaf.dtype) if _is_absent(leaf, names) else next(saved)
-        for leaf in leaves_of(like)
+        put(np.zeros(leaf.shape, leaf.dtype), place) if _is_absent(leaf, names) else next(saved)
+        for leaf, place in zip(leaves_of(like), map(_sharding, jax.tree.leaves(like)))
     ]
     return jax.tree.unflatten(jax.tree.structure(like), whole)
+
+
+def shardings_of(like: Any, leaves: Sequence[Leaf]) -> list[Any]:
+    """Returns for each saved array where `like` wants it: `None` is the host."""
+    wanted = zip(leaves_of(like), map(_sharding, jax.tree.leaves(like)))
+    places = {leaf.name: place for leaf, place in wanted}
+    return [places.get(leaf.name) for leaf in leaves]
+
+
+def _sharding(leaf: Any) -> Any:
+    return leaf.sharding if isinstance(leaf, jax.ShapeDtypeStruct) else None
 
 
 def _is_absent(leaf: Leaf, names: set[str]) -> bool:
@@ -150,20 +164,56 @@ def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> No
 
 
 def encode_manifest(
-    fields: dict[str, Any], leaves: Sequence[Leaf], digests: Sequence[str], folder: Path
+    fields: dict[str, Any], arrays: Sequence[Mapping[str, Any]], folder: Path
 ) -> bytes:
-    """Returns the manifest of the files in a folder, and forces all of them to the disk."""
+    """Returns the manifest of the files in a folder, and forces all of them to the disk.
+
+    Args:
+      fields: of the manifest.
+      arrays: the entries of the arrays, as `entry_of` makes them.
+      folder: of the checkpoint.
+    """
+    parts = _digests_of_parts(arrays)
     entries = []
     for path in sorted(folder.rglob("*")):
         files.force(path)
         if path.is_file():
-            size, sha256 = files.digest(path)
             name = path.relative_to(folder).as_posix()
-            entries.append({"name": name, "size": size, "sha256": sha256})
+            # Its writer has read it back: the first process need not read what all have written.
+            known = (path.stat().st_size, parts[name]) if name in parts else files.digest(path)
+            entries.append({"name": name, "size": known[0], "sha256": known[1]})
     files.force(folder)
-    arrays = [{**asdict(leaf), "sha256": sha} for leaf, sha in zip(leaves, digests, strict=True)]
-    content = {"format": FORMAT, **fields, "arrays": arrays, "files": entries}
+    number = 2 if any("shards" in each for each in arrays) else 1
+    content = {"format": number, **fields, "arrays": [*arrays], "files": entries}
     return encode({**content, "sha256": _own(content)}, indent=1)
+
+
+def entry_of(leaf: Leaf, sha256: str) -> dict[str, Any]:
+    """Returns the entry of a whole array."""
+    return {**asdict(leaf), "sha256": sha256}
+
+
+def entry_of_parts(leaf: Leaf, shards: Sequence[Shard]) -> dict[str, Any]:
+    """Returns the entry of an array in parts."""
+    ordered = sorted(shards, key=lambda shard: shard.bounds)
+    digest = ordered[0].sha256 if len(ordered) == 1 else _joined(each.sha256 for each in ordered)
+    return {**entry_of(leaf, digest), "shards": [each.as_json() for each in ordered]}
+
+
+def _joined(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _digests_of_parts(arrays: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns a digest of all parts in each of their files, by its name."""
+    within: dict[str, list[Shard]] = {}
+    for each in arrays:
+        for shard in map(from_json, each.get("shards", [])):
+            within.setdefault(shard.file, []).append(shard)
+    return {
+        name: _joined(each.sha256 for each in sorted(shards, key=lambda shard: shard.offset))
+        for name, shards in within.items()
+    }
 
 
 def _own(content: dict[str, Any]) -> str:
@@ -174,6 +224,8 @@ def _own(content: dict[str, Any]) -> str:
 def read_verified(folder: Path) -> dict[str, Any]:
     """Reads the manifest of a checkpoint, and verifies every file.
 
+    Of a file with parts of arrays it verifies the size: its bytes are verified when they are read.
+
     Raises:
       CorruptCheckpoint: if one is not as it was written.
       InvalidValue: if it was written by a newer jaxnn.
@@ -183,6 +235,7 @@ def read_verified(folder: Path) -> dict[str, Any]:
     if content["step"] != int(folder.name):
         raise corrupt(folder, f"the manifest of step {content['step']}", "that of its own step")
     wanted = {each["name"]: each for each in content["files"]}
+    parts = _digests_of_parts(content["arrays"])
     entries = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
     there = {path.relative_to(folder).as_posix(): path for path in entries}
     there.pop(FILE)
@@ -196,7 +249,7 @@ def read_verified(folder: Path) -> dict[str, Any]:
         size = there[name].stat().st_size
         if size != wanted[name]["size"]:
             raise corrupt(folder, f"{name} of {size:,} bytes", f"{wanted[name]['size']:,} bytes")
-        if files.digest(there[name]) != (size, wanted[name]["sha256"]):
+        if name not in parts and files.digest(there[name]) != (size, wanted[name]["sha256"]):
             raise corrupt(folder, f"{name} with other bytes", "the bytes that were written")
     return content
 
@@ -266,6 +319,11 @@ def _check_content(content: dict[str, Any]) -> None:
             raise ValueError(f"{leaf.name} has the shape {leaf.shape}")
     if sum(leaf.size for leaf in leaves) > sum(sizes.values()):
         raise ValueError("its arrays are larger than its files")
+    if len({"shards" in each for each in content["arrays"]}) > 1:
+        raise ValueError("some of its arrays are in parts")
+    for leaf, each in zip(leaves, content["arrays"]):
+        if "shards" in each:
+            check_parts(leaf, [from_json(shard) for shard in each["shards"]], sizes)
     if len(sizes) < len(content["files"]) or not all(map(files.is_safe, sizes)):
         raise ValueError("a file has a name that is not allowed")
 

@@ -1,5 +1,6 @@
 """One door for data: the same checks and conversions wherever examples come in."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -101,6 +102,39 @@ def test_numbers_that_are_none_are_refused(door):
     for given in (np.array(["a", "b"]), np.array([1j, 2j]), np.array(["2020"], "M8[D]")):
         with pytest.raises(InvalidType, match=r"does not hold numbers. Got dtype"):
             WORDS[door](given)
+
+
+@doors
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "jax"])
+def test_numbers_that_are_not_finite_are_refused(door, bad, dtype):
+    given = real(6, 4).astype("float32" if dtype == "jax" else dtype)
+    given[[1, 4, 4], [3, 1, 3]] = bad
+    given = jnp.asarray(given) if dtype == "jax" else given
+    words = rf"Got {bad} at \[1, 3\], 3 of them in 2 of 6 examples, columns 1, 3; expected finite"
+    with pytest.raises(InvalidValue, match=words):
+        WORDS[door](given)
+
+
+@field_doors
+def test_labels_and_trees_that_are_not_finite_are_refused(door):
+    images = np.zeros((3, 2, 2), np.float32)
+    images[2, 1, 0] = np.nan
+    words = r"inputs/image has numbers.*Got nan at \[2, 1, 0\], 1 of them in 1 of 3 examples;.*"
+    with pytest.raises(
+        InvalidValue, match=words + r"numpy.isfinite\(inputs/image\).all\(\(1, 2\)\)"
+    ):
+        FIELDS[door]({"inputs": {"image": images}})
+    with pytest.raises(InvalidValue, match=r"labels has.*numpy.isfinite\(labels\), or fill"):
+        FIELDS[door]({"inputs": np.ones((3, 2)), "labels": [0.5, np.nan, 1.0]})
+
+
+@field_doors
+def test_empty_places_may_hold_anything(door):
+    inputs = np.ones((4, 3, 2))
+    inputs[:, 2] = np.nan
+    read = FIELDS[door]({"inputs": inputs, "lengths": [2, 1, 2, 0]})["inputs"]
+    assert np.isfinite(np.asarray(read)).all()
 
 
 @field_doors

@@ -247,10 +247,6 @@ def test_labels_only_with_columns():
         examples((ONES, ONES), labels="y")
 
 
-def test_infinite_numbers_in_arrays_are_kept():
-    assert examples(np.array([np.inf, -np.inf, np.nan]))["inputs"][0] == np.inf
-
-
 def numbered(classes):
     order = np.arange(len(classes))
     return {"inputs": order, "labels": np.asarray(classes), "twice": order * 2}

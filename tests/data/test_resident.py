@@ -86,7 +86,11 @@ def test_fields_may_be_trees_and_lists():
         ({"inputs": real(0, 2)}, InvalidValue, "empty"),
         ({"inputs": np.array(["a", "b"])}, InvalidType, "does not hold numbers"),
         ({"inputs": np.float32(3)}, InvalidType, "does not hold numbers"),
-        ({"inputs": np.float32([1, np.nan, np.inf])}, InvalidValue, r"nan at \[1\], and 1 more"),
+        (
+            {"inputs": np.float32([1, np.nan, np.inf])},
+            InvalidValue,
+            r"nan at \[1\], 2 of them in 2 of 3",
+        ),
         ({"inputs": np.int64([1, 2**40])}, InvalidValue, "too large"),
     ],
 )

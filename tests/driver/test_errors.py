@@ -95,13 +95,13 @@ CASES = {
     ),
     "a missing value": (
         lambda: data(inputs=np.where(np.arange(48).reshape(12, 4) == 9, np.nan, INPUTS)),
-        V, r"field \['inputs'\] has numbers that are not finite. Got nan at \[2, 1\], and 0 more",
-        r"Remove those examples, or replace what is missing, for instance with np\.nan_to_num",
+        V, r"inputs has numbers that are not finite. Got nan at \[2, 1\], 1 of them in 1 of 12",
+        r"Keep the other examples, numpy\.isfinite\(inputs\)\.all\(1\), or fill in numbers",
     ),
     "an infinite value": (
         lambda: data(labels=np.array([0, np.inf] * 6)),
-        V, r"field \['labels'\] .* Got inf at \[1\], and 5 more",
-        r"Remove those examples",
+        V, r"labels has .* Got inf at \[1\], 6 of them in 6 of 12 examples",
+        r"Keep the other examples, numpy\.isfinite\(labels\), or",
     ),
     "no examples": (
         lambda: data(inputs=INPUTS[:0], labels=LABELS[:0]),

@@ -47,6 +47,21 @@ def test_its_sizes_are_the_published_ones(settings, parameters):
     assert sum(math.prod(x.shape) for x in jax.tree.leaves(params)) == parameters
 
 
+@pytest.mark.parametrize("stacked", [False, True], ids=["apart", "stacked"])
+def test_blocks_computed_again_give_the_same_and_store_their_inputs_alone(stacked):
+    tokens = jnp.asarray(whole(7, 2, 12))
+
+    def saved(remat):
+        network, params, state = small(positions=12, stacked=stacked, remat=remat)
+        loss = lambda params: jnp.mean(network.apply(params, state, tokens)[0] ** 2)  # noqa: E731
+        _, pull = jax.vjp(loss, params)
+        return jax.grad(loss)(params), sum(x.size for x in jax.tree.leaves(pull))
+
+    (plain, many), (again, few) = saved(None), saved("nothing")
+    assert_close(again, plain)
+    assert few < 0.6 * many
+
+
 def test_weights_start_small_and_those_at_the_ends_of_branches_smaller():
     network = jaxnn.gpt(65, layers=8, heads=4, features=128, positions=64)
     params, _ = network.init(KEY, jax.ShapeDtypeStruct((1, 8), jnp.int32))

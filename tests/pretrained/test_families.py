@@ -7,7 +7,7 @@ import pytest
 from jaxnn import pretrained
 from jaxnn.masked import Masked, values_of
 from tests.pretrained.models_to_load import ALL, IMAGES, saved
-from tests.pretrained.peers import tokens_of
+from tests.pretrained.peers import peer, tokens_of
 
 
 @pytest.fixture(scope="module", params=ALL)
@@ -25,7 +25,7 @@ def inputs_of(name):
 
 
 def outputs_of(model, name, inputs, **more):
-    import torch
+    torch = peer("torch")
 
     with torch.no_grad():
         if name in IMAGES:
@@ -53,7 +53,7 @@ def test_outputs_are_those_of_transformers(case, stacked):
 
 @pytest.mark.parametrize("case", ["bert", "bert_classes"], indirect=True)
 def test_types_and_empty_places_are_those_of_transformers(case):
-    import torch
+    torch = peer("torch")
 
     name, folder, model = case
     loaded = pretrained.load(folder)

@@ -11,6 +11,7 @@ from jaxnn import pretrained
 from jaxnn.checks import InvalidValue
 from jaxnn.pretrained.source import open_source
 from tests.pretrained.models_to_load import ALL, saved
+from tests.pretrained.peers import peer
 
 
 def bits(folder):
@@ -27,7 +28,7 @@ def case(request, tmp_path_factory):
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["blocks", "stacked"])
 def test_what_is_saved_again_has_the_same_bits(case, stacked, tmp_path):
-    import torch
+    torch = peer("torch")
 
     name, folder, model = case
     if stacked and name.startswith("resnet"):
@@ -41,7 +42,7 @@ def test_what_is_saved_again_has_the_same_bits(case, stacked, tmp_path):
 
 @pytest.mark.parametrize("name", ["gpt2", "llama_tied", "bert_classes", "vit"])
 def test_bfloat16_and_shards_come_back(name, tmp_path):
-    import torch
+    torch = peer("torch")
 
     model = saved(name, tmp_path / "whole").to(torch.bfloat16)
     model.save_pretrained(tmp_path / "source", max_shard_size="4KB")

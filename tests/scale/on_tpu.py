@@ -6,6 +6,7 @@ fit into the memory of the chip is an error of the compiler. Nothing runs.
 """
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -33,6 +34,7 @@ if __name__ == "__main__":
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+import optax  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from jax.sharding import SingleDeviceSharding  # noqa: E402
 
@@ -109,6 +111,34 @@ def experiment(name: str, **changes: Any) -> Iterator[dict[str, Any]]:
         yield compiled(loop_of(training, chip()))
 
 
+# --- Models on many chips ------------------------------------------------------------------------
+
+
+def loop_on_mesh(learner: jaxnn.Learner, data: Any) -> Any:
+    """Lowers the program that trains a learner on its mesh."""
+    placement = learner.placement
+    training = jaxnn.train(learner, data, steps=1000, every=1000, key=jax.random.key(0))
+    trial = jax.eval_shape(training.whole)
+    state = jax.tree.map(placed, trial.state, placement.shardings(trial.state))
+    window, data = placed((trial.window, data.shuffled(trial.order)), placement.whole)
+    return looped.lower(learner, None, state, window, data, None, np.int32(0))
+
+
+def gpt2(
+    topology: str, batch_size: int, mesh: tuple[int, int], rules: Any, **settings: Any
+) -> Iterator[dict[str, Any]]:
+    """Compiles a GPT-2 in bfloat16, which computes its blocks again for their gradients."""
+    devices = topologies.get_topology_desc(topology, platform="tpu").devices
+    network = jaxnn.mixed_precision(jaxnn.gpt(50304, stacked=True, remat="nothing", **settings))
+    learner = jaxnn.learner(network, jaxnn.next_token(), optax.adamw(3e-4))
+    learner = jaxnn.scale.shard(learner, jaxnn.scale.mesh(*mesh, devices=devices), rules)
+    tokens = jaxnn.windows(np.zeros(2**20, np.uint16), 1025, batch_size=batch_size)
+    lowered = loop_on_mesh(learner, tokens)
+    state = jax.tree.leaves(lowered.in_avals[0][0])
+    size = sum(math.prod(leaf.shape) * getattr(leaf.dtype, "itemsize", 4) for leaf in state)
+    yield compiled(lowered) | {"state": size, "devices": len(devices)}
+
+
 # --- Parts -------------------------------------------------------------------------------------
 
 
@@ -120,7 +150,11 @@ def max_pool() -> Iterator[dict[str, Any]]:
     yield compiled(jax.jit(gradient).lower(images))
 
 
+XL = {"layers": 48, "heads": 25, "features": 1600}
+
 CASES = {
+    "gpt2": partial(gpt2, "v5e:2x4", 64, (8, 1), jaxnn.scale.fsdp),
+    "gpt2_xl": partial(gpt2, "v5e:4x4", 64, (16, 1), jaxnn.scale.fsdp, **XL),
     "max_pool": max_pool,
     "mnist_convnet": partial(experiment, "mnist", model="convnet"),
     "mnist_resnet": partial(experiment, "mnist", model="resnet"),

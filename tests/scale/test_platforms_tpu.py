@@ -51,3 +51,15 @@ def test_an_experiment_fits_on_one_chip(name):
     programs = figures(name)
     assert programs
     assert all(each["arguments"] + each["temporary"] < 4e9 for each in programs)
+
+
+V5E = 15.75 * 2**30  # bytes of a chip
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2_xl"])
+def test_a_large_gpt_fits_on_many_chips(name):
+    """Sharded fully, each chip holds its share of the state, and a few blocks at a time."""
+    (program,) = figures(name)
+    data = 2 * 2**20
+    assert program["arguments"] - data < 1.05 * program["state"] / program["devices"]
+    assert program["arguments"] + program["temporary"] < V5E / 2

@@ -152,6 +152,9 @@ def test_names_stay_text_in_new_files(tmp_path):
         ("1.5|2", ".", [1.5, 2]),
         ("0,5|1e3", ",", [0.5, 1000]),
         ("1,5|12,25", None, [1.5, 12.25]),
+        ("1.234,5|-7|850,25", None, [1234.5, -7, 850.25]),
+        ("1.234.567|2", None, [1234567, 2]),
+        ("1,234.5|2", None, [1234.5, 2]),
     ],
 )
 def test_decimal_marks(tmp_path, text, decimal, expected):
@@ -159,7 +162,7 @@ def test_decimal_marks(tmp_path, text, decimal, expected):
     assert read(tmp_path, f"a;b\n{rows};x\n", decimal=decimal)["a"].to_list() == expected
 
 
-@pytest.mark.parametrize("text", ["1,234|2,345", "950|1,234", "1.234.567|2"])
+@pytest.mark.parametrize("text", ["1,234|2,345", "950|1,234"])
 def test_numbers_that_can_be_read_in_two_ways_are_refused(tmp_path, text):
     rows = text.replace("|", ";x\n")
     with pytest.raises(Invalid, match=r"column 'a' can be read in two ways.*decimal='\.'"):
@@ -180,6 +183,28 @@ def test_a_few_words_among_numbers_are_said(tmp_path):
         read(tmp_path, f"a,b\n{rows}\n")
     assert read(tmp_path, f"a,b\n{rows}\n", missing=["unknown", "-"])["a"].null_count() == 2
     assert read(tmp_path, f"a,b\n{rows}\n", text=["a"])["a"].null_count() == 0
+
+
+def test_dates_of_other_forms_are_said(tmp_path):
+    with pytest.warns(
+        Caution, match=r"column 'a' is text such as '01/02/2026'.*%d/%m/%Y.* or .*%m"
+    ):
+        read(tmp_path, "a,b\n01/02/2026,1\n03/04/2026,2\n")
+    with pytest.warns(Caution, match=r"for dates, dates=\{'a': '%d.%m.%Y %H:%M'\}$"):
+        read(tmp_path, "a,b\n01.02.2026 10:30,1\n13.04.2026 11:30,2\n")
+
+
+@pytest.mark.parametrize("late", [0, 12_000])
+def test_leading_zeros_make_names(tmp_path, late):
+    rows = "\n".join(["53111,1,0.5,x"] * late + ["01234,2,0.25,y", '"99999",3,-0.5,z'])
+    table = read(tmp_path, f"zip,n,x,t\n{rows}\n")
+    assert table["zip"].to_list()[late:] == ["01234", "99999"]
+    assert [str(dtype) for dtype in table.dtypes[1:]] == ["Int64", "Float64", "String"]
+    assert read(tmp_path, "a,b\n0,00:30\n-5,01:30\n")["a"].to_list() == [0, -5]
+
+
+def test_numbers_of_rows_have_a_name(tmp_path):
+    assert read(tmp_path, ",a\n0,5\n1,6\n").columns == ["column_1", "a"]
 
 
 def test_whole_numbers_of_more_than_64_bits_are_names(tmp_path):

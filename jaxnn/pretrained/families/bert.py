@@ -21,7 +21,7 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
     features = settings.integer("hidden_size")
     body = bert(
         settings.integer("vocab_size"),
-        layers=settings.integer("num_hidden_layers"),
+        layers=settings.layers("num_hidden_layers"),
         heads=settings.integer("num_attention_heads"),
         features=features,
         hidden=settings.integer("intermediate_size"),

@@ -1,4 +1,4 @@
-"""GPT-2: learned positions, and queries, keys and values made by one layer."""
+"""GPT-2: learned positions, and one layer for queries, keys and values."""
 
 from jaxnn.models import gpt
 from jaxnn.pretrained.families.family import ACTIVATIONS, Family, Plan, blocks
@@ -19,7 +19,7 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
     tied = settings.flag("tie_word_embeddings", True)
     network = gpt(
         vocabulary,
-        layers=settings.integer("n_layer"),
+        layers=settings.layers("n_layer"),
         heads=settings.integer("n_head"),
         features=features,
         positions=settings.integer("n_positions"),

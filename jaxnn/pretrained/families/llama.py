@@ -21,7 +21,7 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
     settings.architecture({_ARCHITECTURES[kind]: kind}, _ARCHITECTURES[kind])
     settings.take("max_position_embeddings", None)  # rotary positions have no limit of their own
     features, heads = settings.integer("hidden_size"), settings.integer("num_attention_heads")
-    vocabulary, layers = settings.integer("vocab_size"), settings.integer("num_hidden_layers")
+    vocabulary, layers = settings.integer("vocab_size"), settings.layers("num_hidden_layers")
     bias = _biases(settings, kind)
     tied = settings.flag("tie_word_embeddings", False)
     network = gpt(

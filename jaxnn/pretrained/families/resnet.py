@@ -16,7 +16,8 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
     width, depths = settings.integer("embedding_size"), settings.take("depths")
     kinds = {"basic": False, "bottleneck": True}
     bottleneck = settings.choice("layer_type", kinds, "bottleneck")
-    if not isinstance(depths, list) or not all(type(n) is int and 0 < n < 1000 for n in depths):
+    valid = isinstance(depths, list) and 0 < len(depths) <= 16
+    if not valid or not all(type(n) is int and 0 < n < 1000 for n in depths):
         raise settings.wrong("depths is not valid", f"{depths}"[:80], "a list of whole numbers")
     widths = [width * 2**stage * (4 if bottleneck else 1) for stage in range(len(depths))]
     settings.expect("hidden_sizes", widths)

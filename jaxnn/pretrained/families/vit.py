@@ -35,7 +35,7 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
         labels,
         patch=patch,
         patches=(size // patch) ** 2,
-        layers=settings.integer("num_hidden_layers"),
+        layers=settings.layers("num_hidden_layers"),
         heads=settings.integer("num_attention_heads"),
         features=settings.integer("hidden_size"),
         hidden=settings.integer("intermediate_size"),

@@ -1,0 +1,81 @@
+"""A rehearsal of a run of several processes on one machine: `--processes 4`.
+
+Each process is a command of its own, with one device, and finds the others over the loopback, as it
+would find them in a cluster. One of them speaks: the first, or the one that fails.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO, Any
+
+from jaxnn.scale._start import VARIABLES, free_port
+from jaxnn.scale.watch import INTERRUPTED
+
+# Seconds that the others have to leave after the first of them has ended with an error.
+_PATIENCE = 25.0
+
+
+def is_child() -> bool:
+    """Returns whether this process has a place among others."""
+    return all(name in os.environ for name in VARIABLES)
+
+
+def run(count: int) -> int:
+    """Runs the command of this process in so many processes; returns the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    address = f"127.0.0.1:{free_port()}"
+    with tempfile.TemporaryFile("w+") as said:
+        children = [_start(address, count, number, said) for number in range(count)]
+        try:
+            _await(children)
+        except KeyboardInterrupt:
+            # A terminal has signalled all of them; a single signal to this process is passed on.
+            for child in children:
+                child.send_signal(signal.SIGTERM)
+            _await(children)
+        codes = [child.wait() for child in children]
+        if any(codes):
+            return _explain(codes, said)
+    return 0
+
+
+def _module() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else ""
+
+
+def _start(address: str, count: int, number: int, said: IO[str]) -> subprocess.Popen[Any]:
+    place = dict(zip(VARIABLES, (address, str(count), str(number))))
+    command = [sys.executable, "-m", _module(), *sys.argv[1:]]
+    quiet: dict[str, Any] = {} if number == 0 else {"stdout": subprocess.DEVNULL, "stderr": said}
+    # In a group of its own, so that Ctrl-C reaches each once, through this process.
+    return subprocess.Popen(command, env=os.environ | place, process_group=0, **quiet)
+
+
+def _await(children: list[subprocess.Popen[Any]]) -> None:
+    """Waits until all have ended; ends those that stay behind when one has failed."""
+    failed = None
+    while any(child.poll() is None for child in children):
+        if failed is None and any(child.poll() for child in children):
+            failed = time.monotonic()
+        if failed is not None and time.monotonic() > failed + _PATIENCE:
+            for child in children:
+                child.kill()
+        time.sleep(0.05)
+
+
+def _explain(codes: list[int], said: IO[str]) -> int:
+    """Returns the exit code of the whole, and prints why it is not 0 if the first has not."""
+    killed = [number for number, code in enumerate(codes) if code == -signal.SIGKILL]
+    if killed:
+        which = ", ".join(map(str, killed))
+        words = f"process {which} of {len(codes)} was killed, and the others have ended"
+        print(f"{words}; the same command resumes the run", file=sys.stderr)
+        return INTERRUPTED
+    said.seek(0)
+    print(said.read(), end="", file=sys.stderr)
+    return next(code for code in codes if code > 0)

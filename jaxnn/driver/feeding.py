@@ -1,0 +1,240 @@
+"""Where a training takes its batches from: data on the device, or a stream that is read ahead."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxnn.driver.placement import Placed
+from jaxnn.learning._learner import ORDER, Learner
+from jaxnn.loop._evaluate import add_batches
+from jaxnn.scale.layout import Layout
+from jaxnn.scale.placement import Placement, on_device
+from jaxnn.scale.resident import placed_shapes
+from jaxnn.streams._stream import Block, Stream
+from jaxnn.streams.feed import Feed
+from jaxnn.typing import Any
+
+ENDLESS = 1 << 62
+
+
+class Whole:
+    """All batches, on every device; what a stream gives in blocks."""
+
+    def __init__(self, layout: Layout, data: Any):
+        self.parts = layout.copies(data)
+
+    @property
+    def waited(self) -> float:
+        """Seconds that the devices had no work because the data had not come."""
+        return 0.0
+
+    @property
+    def skipped(self) -> int:
+        """Examples that could not be read."""
+        return 0
+
+    def at(
+        self, step: int, orders: list[Any], is_idle: Callable[[], bool] = lambda: True
+    ) -> tuple[list[Any], int]:
+        """Returns the data of each device that have the batch of a step, and where they end.
+
+        Args:
+          step: whose batch comes next.
+          orders: the keys of the order of the data, of each device.
+          is_idle: whether the devices have done all that they were given.
+        """
+        return [data.shuffled(order) for data, order in zip(self.parts, orders)], ENDLESS
+
+    def close(self) -> None:
+        """Ends what reads ahead."""
+
+
+class Streamed(Whole):
+    """Blocks of a stream; each member of many has blocks of its own."""
+
+    def __init__(self, layout: Layout, stream: Stream, last: int):
+        self.layout, self.stream = layout, stream
+        self.orders: list[Any] = []
+        self.words: list[np.ndarray] = []
+        self.feed = Feed(self._read, self._put, stream, last)
+
+    @property
+    def waited(self) -> float:
+        """See `Whole`."""
+        return self.feed.waited
+
+    @property
+    def skipped(self) -> int:
+        """See `Whole`."""
+        return self.feed.skipped
+
+    def at(self, step, orders, is_idle=lambda: True):
+        """See `Whole`."""
+        if any(new is not old for new, old in zip(orders, self.orders or [None])):
+            words = [np.asarray(jax.random.key_data(order)) for order in orders]
+            if self.words and not all(map(np.array_equal, words, self.words)):
+                self.feed.forget()  # members have moved
+            self.orders, self.words = orders, words
+        return self.feed.at(step, is_idle)
+
+    def close(self):
+        """See `Whole`."""
+        self.feed.close()
+
+    def _read(self, pool, first):
+        """Returns what each device trains on, `[members, ...]` or of a single run."""
+        parts, skipped = [], 0
+        for words in self.words:
+            reads = [
+                self.stream.training(pool, own, first) for own in words.reshape(-1, words.shape[-1])
+            ]
+            skipped += sum(count for _, count in reads)
+            fields = [fields for fields, _ in reads]
+            single = words.ndim == 1
+            parts.append(fields[0] if single else jax.tree.map(lambda *xs: np.stack(xs), *fields))
+        return parts, skipped
+
+    def _put(self, parts, first):
+        places = None if self.layout.members is None else np.arange(len(self.words[0]))
+        return put_blocks(self.layout, parts, first, places)
+
+
+def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any = None) -> list[Block]:
+    """Returns the blocks of each device on it; on a mesh the one block, divided by its rows."""
+    if (placement := layout.placement) is not None:
+        axis = 1 if places is None else 2
+
+        def divided(x: Any) -> Any:
+            return on_device(x, placement.rows_at(axis, x.shape))
+
+        return [Block(jax.tree.map(divided, fields), np.int32(first), places) for fields in parts]
+    return layout.put([Block(fields, np.int32(first), places) for fields in parts])
+
+
+def feeding(layout: Layout, data: Any, last: int) -> Whole:
+    """Returns the batches of a training up to a step."""
+    return Streamed(layout, data, last) if isinstance(data, Stream) else Whole(layout, data)
+
+
+def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:
+    """Returns the first batch of a stream for the members in some slots; `None` of other data.
+
+    Where only shapes are wanted, that is under `jax.eval_shape`, nothing is read.
+    """
+    if not isinstance(data, Stream):
+        return None
+    if members is not None:
+        member = jnp.minimum(slots, members - 1)
+        key = jnp.broadcast_to(key, (members,))[member]
+    orders = jax.vmap(_order)(key) if key.shape else _order(key)
+    if isinstance(orders, Tracer):
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), data.shapes().arrays)
+        first = jax.tree.map(lambda x: x[:1], zeros)
+        return (
+            first
+            if members is None
+            else jax.tree.map(lambda x: x[None].repeat(len(slots), 0), first)
+        )
+    words = np.asarray(jax.random.key_data(orders))
+    batches = [data.first(own) for own in words.reshape(-1, words.shape[-1])]
+    return batches[0] if members is None else jax.tree.map(lambda *xs: np.stack(xs), *batches)
+
+
+def _order(key: Any) -> Any:
+    return jax.random.fold_in(key, ORDER)
+
+
+def traced(data: Any, order: Any = None, placement: Placement | None = None) -> Any:
+    """Returns what the program of a step takes: data, or the shapes of a block of a stream.
+
+    Args:
+      data: of a training.
+      order: the key of the order, or those of the members.
+      placement: of a run on a mesh, if shardings are wanted.
+    """
+    if not isinstance(data, Stream):
+        data = data if placement is None else placed_shapes(placement, data)
+        return data if order is None else data.shuffled(order)
+    block = data.shapes()
+    if placement is not None:
+        arrays = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=placement.rows_at(1, x.shape)
+            ),
+            block.arrays,
+        )
+        return Block(arrays, block.first)
+    if order is None or not order.shape:
+        return block
+    (members,) = order.shape
+    arrays = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), block.arrays
+    )
+    return Block(arrays, block.first, jax.ShapeDtypeStruct((members,), np.int32))
+
+
+def traced_in_order(data: Any) -> Any:
+    """Returns what the program of an evaluation takes, or its shapes."""
+    if not isinstance(data, Stream):
+        return data
+    block = data.shapes()
+    size = min(data.batch_size, data.num_examples)
+    arrays = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((len(x.shape) and x.shape[0], size, *x.shape[2:]), x.dtype),
+        block.arrays,
+    )
+    shape = (data.block, size, *getattr(arrays.get("weights"), "shape", (0, 0))[2:])
+    return Block({**arrays, "weights": jax.ShapeDtypeStruct(shape, np.float32)}, block.first)
+
+
+def evaluate_streams(
+    learner: Learner, placed: Placed, evaluations: dict[str, Any], shapes: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Evaluates on those of the data that are streams.
+
+    Args:
+      learner: that evaluates.
+      placed: the trials.
+      evaluations: the data, by name.
+      shapes: of the metrics of a batch of each.
+
+    Returns:
+      The sums of the metrics on each device, by name.
+    """
+    sums: list[dict[str, Any]] = [{} for _ in placed.parts]
+    for name, data in evaluations.items():
+        if isinstance(data, Stream):
+            states = [trial.state for trial in placed.parts]
+            over = sums_of(learner, placed.layout, states, data, shapes[name])
+            sums = [own | {name: more} for own, more in zip(sums, over)]
+    return sums
+
+
+def sums_of(
+    learner: Learner, layout: Layout, states: list[Any], data: Stream, shapes: Any
+) -> list[dict[str, Any]]:
+    """Evaluates on a stream; returns the sums of the metrics on each device."""
+
+    def put(fields, first):
+        return put_blocks(layout, [fields] * len(states), first)
+
+    blocks = Feed(data.evaluation, put, data, data.num_batches)
+    members = () if layout.members is None else (layout.slots // len(states),)
+    empty = jax.tree.map(lambda x: np.zeros((*members, *x.shape), x.dtype), shapes)
+    sums = layout.put([empty] * len(states))
+    try:
+        number = 0
+        while number < data.num_batches:
+            parts, end = blocks.at(number)
+            count = np.int32(min(end, data.num_batches) - number)
+            sums = [
+                add_batches(learner, layout.width, *each, count)
+                for each in zip(sums, states, parts)
+            ]
+            number = end
+    finally:
+        blocks.close()
+    return sums

@@ -1,0 +1,138 @@
+"""The tokenizer inside a GGUF file: its symbols, its merges, and by name how text is split first.
+
+That name, `pre`, stands for a piece of llama.cpp's source. Those here are known to split as the
+model's author does; any other is refused, since a text that is split otherwise becomes other
+tokens, and the model is worse without a word.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxnn.checks import InvalidValue
+from jaxnn.pretrained.packages import package
+from jaxnn.pretrained.stored import corrupt
+from jaxnn.pretrained.tokenizer import Tokenizer
+from jaxnn.typing import Any
+
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class _Split(NamedTuple):
+    """How text is split before symbols are merged.
+
+    Attributes:
+      digits: whether every digit stands alone, before all else.
+      pattern: the pieces; `None` for those of GPT-2.
+      normal: the form of Unicode, if any.
+      whole: whether a piece that is a symbol is not merged from smaller ones.
+    """
+
+    digits: bool = False
+    pattern: str | None = None
+    normal: str | None = None
+    whole: bool = False
+
+
+PRE = {
+    "gpt-2": _Split(),
+    "gpt2": _Split(),
+    "smollm": _Split(digits=True),
+    "llama-bpe": _Split(pattern=_WORDS.replace("DIGITS", "{1,3}"), whole=True),
+    "llama3": _Split(pattern=_WORDS.replace("DIGITS", "{1,3}"), whole=True),
+    "qwen2": _Split(pattern=_WORDS.replace("DIGITS", ""), normal="NFC"),
+}
+_CONTROL, _USER = 3, 4  # types of symbols that are matched whole
+
+
+def gguf_tokenizer(path: Path, settings: Mapping[str, Any]) -> Tokenizer | None:
+    """Returns the tokenizer of a file; `None` if it has none.
+
+    Raises:
+      InvalidValue: if it is of a kind that is not known, or not whole.
+    """
+    tokens, kind = _of(settings, "tokens"), _of(settings, "model")
+    if tokens is None and kind is None:
+        return None
+    pre = _of(settings, "pre")
+    if kind != "gpt2" or pre not in PRE:
+        raise InvalidValue(
+            "pretrained.load",
+            "how the tokenizer of the file splits text is not known",
+            got=f"model={kind!r} and pre={pre!r}",
+            expected="model='gpt2' with pre one of " + ", ".join(PRE),
+            fix="Load the folder of the same model, with its tokenizer.json",
+        )
+    tokens = _list(path, settings, "tokens", str)
+    types = _list(path, settings, "token_type", int)
+    pairs = [tuple(merge.split(" ")) for merge in _list(path, settings, "merges", str)]
+    if len(types) != len(tokens) or len({*tokens}) < len(tokens) or {*map(len, pairs)} - {2}:
+        got = f"{len(tokens)} tokens, {len(types)} types, {len(pairs)} merges"
+        raise corrupt(path, "its tokenizer is not whole", got, "a type for each of unequal tokens")
+    inner = _built(path, tokens, types, pairs, PRE[pre])
+    marks = {name: _of(settings, f"{name}_token_id") for name in ("bos", "eos", "eot")}
+    wrong = {name: x for name, x in marks.items() if x is not None and not 0 <= x < len(tokens)}
+    if wrong:
+        raise corrupt(path, "its tokenizer is not whole", f"{wrong}", "numbers of tokens")
+    if _of(settings, "add_bos_token") and marks["bos"] is not None:
+        processors = package("tokenizers.processors", "the model's tokenizer")
+        first = tokens[marks["bos"]]
+        inner.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A", pair=f"{first} $A $B", special_tokens=[(first, marks["bos"])]
+        )
+    names = {
+        f"{name}_token": tokens[marks[name]] if marks[name] is not None else ""
+        for name in ("bos", "eos")
+    }
+    stop = tuple(dict.fromkeys(marks[x] for x in ("eos", "eot") if marks[x] is not None))
+    template = settings.get("tokenizer.chat_template")
+    return Tokenizer(
+        inner,
+        stop=stop,
+        template=template if isinstance(template, str) else None,
+        names=names,
+    )
+
+
+def _of(settings: Mapping[str, Any], name: str) -> Any:
+    return settings.get(f"tokenizer.ggml.{name}")
+
+
+def _list(path: Path, settings: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    values = _of(settings, name)
+    if not isinstance(values, list) or not all(type(x) is kind for x in values):
+        got = type(values).__name__
+        raise corrupt(path, f"its tokenizer has no {name}", got, f"a list of {kind.__name__}")
+    return values
+
+
+def _built(path: Path, tokens: list[str], types: list[int], merges: list[Any], split: _Split):
+    """Returns the tokenizer of the library."""
+    library = package("tokenizers", "the model's tokenizer")
+    splits, byte_level = library.pre_tokenizers, library.pre_tokenizers.ByteLevel
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    try:
+        model = library.models.BPE(vocab=vocabulary, merges=merges, ignore_merges=split.whole)
+    except Exception as error:  # the library raises no class of its own
+        got = str(error)[:200]
+        raise corrupt(path, "its tokenizer is not whole", got, "merges of tokens") from None
+    inner = library.Tokenizer(model)
+    steps = [splits.Digits(individual_digits=True)] if split.digits else []
+    if split.pattern is not None:
+        steps.append(splits.Split(library.Regex(split.pattern), behavior="isolated"))
+    steps.append(byte_level(add_prefix_space=False, use_regex=split.pattern is None))
+    inner.pre_tokenizer = splits.Sequence(steps)
+    if split.normal is not None:
+        inner.normalizer = getattr(library.normalizers, split.normal)()
+    inner.decoder = library.decoders.ByteLevel()
+    inner.add_tokens(
+        [
+            library.AddedToken(token, special=number == _CONTROL, normalized=False)
+            for token, number in zip(tokens, types)
+            if number in (_CONTROL, _USER)
+        ]
+    )
+    return inner

@@ -1,0 +1,167 @@
+"""Tokenizers: from text to the numbers that a network reads, and back."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.masked import Masked
+from jaxnn.pretrained.chat import render
+from jaxnn.pretrained.json_source import MOST_BYTES, read_json
+from jaxnn.pretrained.packages import package
+from jaxnn.pretrained.stored import corrupt
+from jaxnn.typing import Any
+
+
+class Tokenizer:
+    """Turns text into tokens as the model's author does.
+
+    Attributes:
+      symbols: how many tokens it knows.
+      stop: the tokens that end a text.
+      template: of a conversation, in Jinja; `None` where the model has none.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        *,
+        stop: tuple[int, ...] = (),
+        template: str | None = None,
+        names: Mapping[str, str] | None = None,
+        length: int | None = None,
+    ):
+        self._inner, self._names = inner, dict(names or {})
+        self.stop, self.template = stop, template
+        self.symbols = 1 + max(inner.get_vocab(with_added_tokens=True).values(), default=-1)
+        # A file may say to pad to a length that suits somebody's benchmark.
+        inner.no_padding()
+        inner.no_truncation()
+        if length is not None:
+            inner.enable_truncation(length)
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.symbols:,} symbols)"
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Returns the tokens of a text.
+
+        Args:
+          text: any.
+          special: whether those are added that the model expects, such as one for the beginning.
+        """
+        return self._encoded([text], special)[0].ids
+
+    def batch(self, texts: Sequence[Any], *, special: bool = True) -> Any:
+        """Returns `Masked` tokens of several texts, int32 `[batch, time]`, padded at the end.
+
+        Of pairs of texts it returns `{"tokens": ..., "types": ...}`.
+        """
+        texts = [tuple(x) if isinstance(x, list | tuple) else x for x in texts]
+        encoded = self._encoded(texts, special)
+        lengths = np.array([len(each.ids) for each in encoded], np.int32)
+
+        def padded(rows):
+            values = np.zeros((len(lengths), max(1, lengths.max(initial=1))), np.int32)
+            for row, tokens in zip(values, rows, strict=True):
+                row[: len(tokens)] = tokens
+            return Masked.from_lengths(values, lengths)
+
+        tokens = padded([each.ids for each in encoded])
+        if not texts or isinstance(texts[0], str):
+            return tokens
+        return {"tokens": tokens, "types": padded([each.type_ids for each in encoded])}
+
+    def decode(self, tokens: Any, *, special: bool = False) -> str:
+        """Returns the text of tokens, with special ones as they are written if `special`."""
+        return self._inner.decode([int(x) for x in tokens], skip_special_tokens=not special)
+
+    def chat_text(self, messages: Sequence[Mapping[str, Any]], *, answer: bool = True) -> str:
+        """Returns a conversation as the model has been trained to read it.
+
+        Args:
+          messages: `{"role": "user", "content": "..."}`, in order.
+          answer: whether it ends with the beginning of an answer, for `generate`.
+
+        Raises:
+          InvalidValue: if the model has no template, or the template refuses the messages.
+        """
+        return render(self.template, messages, answer, self._names)
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], *, answer: bool = True) -> list[int]:
+        """Returns the tokens of `chat_text`."""
+        return self.encode(self.chat_text(messages, answer=answer), special=False)
+
+    def _encoded(self, texts: list[Any], special: bool) -> list[Any]:
+        for text in texts:
+            pair = isinstance(text, tuple) and len(text) == 2
+            if not all(isinstance(x, str) for x in (text if pair else (text,))):
+                raise InvalidType(
+                    "Tokenizer",
+                    "it reads text alone",
+                    got=f"a {type(text).__name__}",
+                    expected="a text, or a pair of texts",
+                    fix="Pass str(text)",
+                )
+        return self._inner.encode_batch(texts, add_special_tokens=special)
+
+
+def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
+    """Returns the tokenizer of a folder, by its `tokenizer.json`; `None` if it has none."""
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return None
+    if file.stat().st_size > MOST_BYTES:
+        raise corrupt(file, "it is too large", f"{file.stat().st_size} bytes", f"{MOST_BYTES}")
+    library = package("tokenizers", "the model's tokenizer")
+    try:
+        inner = library.Tokenizer.from_str(file.read_text())
+    except Exception as error:  # the library raises no class of its own
+        raise corrupt(file, "it is no tokenizer", str(error)[:200], "one of tokenizers") from None
+    about, sentences = (_optional(folder / name) for name in ("tokenizer_config.json", _LENGTH))
+    generation = _optional(folder / "generation_config.json")
+    ends = generation.get("eos_token_id", config.get("eos_token_id"))
+    ends = ends if isinstance(ends, list) else [ends]
+    names = {f"{name}_token": _content(about.get(f"{name}_token")) for name in ("bos", "eos")}
+    if ends == [None]:
+        ends = [inner.token_to_id(names["eos_token"])]
+    template = about.get("chat_template")
+    if (folder / "chat_template.jinja").is_file():
+        template = (folder / "chat_template.jinja").read_text()
+    if isinstance(template, list):  # several by name
+        named = {x.get("name"): x.get("template") for x in template if isinstance(x, dict)}
+        template = named.get("default")
+    length = sentences.get("max_seq_length")
+    return Tokenizer(
+        inner,
+        stop=tuple(x for x in ends if type(x) is int),
+        template=template if isinstance(template, str) else None,
+        names=names,
+        length=length if type(length) is int and length > 0 else None,
+    )
+
+
+_LENGTH = "sentence_bert_config.json"
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _content(token: Any) -> str:
+    """Returns a token that is text, or an object that says how it is matched."""
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else ""
+
+
+def check_fits(tokenizer: Tokenizer, rows: int) -> None:
+    """Raises unless all tokens have a row in the network."""
+    if tokenizer.symbols > rows:
+        raise InvalidValue(
+            "pretrained.load",
+            "the tokenizer does not fit the model",
+            got=f"{tokenizer.symbols:,} tokens for {rows:,} rows",
+            expected="a row for each token",
+            fix="Copy the tokenizer.json that belongs to these weights into their folder",
+        )

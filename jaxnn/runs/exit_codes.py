@@ -1,0 +1,27 @@
+"""The exit code of a command for each error: what a script or a cluster does next depends on it.
+
+>>> exit_code(Invalid("fit: ...")), exit_code(KeyboardInterrupt()), exit_code(KeyError("a"))
+(2, 75, 1)
+"""
+
+from jaxnn.checks import Invalid
+from jaxnn.runs.output import NotFinite
+from jaxnn.scale.processes import ProcessLost
+from jaxnn.scale.watch import INTERRUPTED
+from jaxnn.storage.directory import NoCheckpoint
+from jaxnn.storage.lock import DirectoryInUse
+
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (Invalid, 2),
+    (NotFinite, 3),
+    (NoCheckpoint, 4),
+    (DirectoryInUse, 5),
+    (OSError, 6),
+    (KeyboardInterrupt, INTERRUPTED),
+    (ProcessLost, INTERRUPTED),
+)
+
+
+def exit_code(error: BaseException) -> int:
+    """Returns the exit code for an error, 1 for one that is a defect."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), 1)

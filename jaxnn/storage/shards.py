@@ -1,0 +1,179 @@
+"""Arrays that lie in parts on many devices: each process writes its own, and reads what it needs.
+
+A process appends the bytes of its parts to one file, `shards-00002.bin`; the manifest says of each
+where it begins in the array and in the file, and its sha256. Of a part that several devices hold,
+one writes it. Nothing is collected: a host holds its own parts, and one array more while it reads.
+An array is read onto any other devices from the parts that overlap with what is wanted.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnn.scale import processes
+from jaxnn.storage import files
+from jaxnn.storage.manifest import Leaf, entry_of_parts
+from jaxnn.storage.parts import Bounds, Shard, bounds_of, from_json
+
+
+def is_whole(array: Any) -> bool:
+    """Returns whether each device that has something of an array has all of it."""
+    return not isinstance(array, jax.Array) or array.is_fully_replicated
+
+
+def write_all(
+    draft: Path, leaves: Sequence[Leaf], arrays: Sequence[Any]
+) -> Callable[[], list[dict[str, Any]]]:
+    """Writes the parts of this process; returns what gives the first one the manifest's entries.
+
+    The processes wait for each other's files, and for nothing on the devices.
+
+    Raises:
+      OSError: by the returned function, if any process could not write.
+    """
+    try:
+        parts = [[shard.as_json() for shard in mine] for mine in _write(draft, arrays)]
+        outcome = {"parts": parts, "error": None}
+    except OSError as error:
+        outcome = {"parts": [], "error": str(error)}
+    outcomes = processes.report("shards", outcome)
+
+    def entries() -> list[dict[str, Any]]:
+        for number, each in enumerate(outcomes or []):
+            if each["error"] is not None:
+                raise OSError(f"process {number} could not write its part: {each['error']}")
+        every = zip(leaves, *(each["parts"] for each in outcomes or []))
+        return [
+            entry_of_parts(leaf, [from_json(shard) for own in mine for shard in own])
+            for leaf, *mine in every
+        ]
+
+    return entries
+
+
+def _write(draft: Path, arrays: Sequence[Any]) -> list[list[Shard]]:
+    """Writes the parts of arrays that fall to this process; returns those of each array."""
+    path = draft / f"shards-{processes.index():05d}.bin"
+    parts: list[list[Shard]] = []
+    offset = 0
+    with open(path, "wb") as file:
+        for array in arrays:
+            parts.append([])
+            for bounds, data in _own(array):
+                content = _bytes(np.asarray(data))
+                file.write(content)
+                digest = sha256(content).hexdigest()
+                parts[-1].append(Shard(path.name, offset, bounds, digest))
+                offset += content.nbytes
+        file.flush()
+        os.fsync(file.fileno())
+    with open(path, "rb") as file:
+        for array, mine in zip(arrays, parts):
+            for shard in mine:
+                size = int(np.prod(shard.shape, dtype=object)) * array.dtype.itemsize
+                if sha256(_read(file, shard.offset, size)).hexdigest() != shard.sha256:
+                    raise OSError(f"{path.name} does not read back as written")
+    return parts
+
+
+def _own(array: Any) -> Iterator[tuple[Bounds, Any]]:
+    """Yields the parts that this process writes: of equal ones, a single device has number 0."""
+    for shard in array.addressable_shards:
+        if shard.replica_id == 0 and shard.data.size:
+            yield bounds_of(shard.index, array.shape), shard.data
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    # Viewed as bytes, since bfloat16 has no buffer of its own.
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _read(file: Any, offset: int, size: int) -> bytearray:
+    content = bytearray(size)
+    file.seek(offset)
+    if file.readinto(content) != size:
+        raise ValueError(f"{Path(file.name).name} is too short")
+    return content
+
+
+def read_all(
+    folder: Path,
+    entries: Sequence[Mapping[str, Any]],
+    leaves: Sequence[Leaf],
+    places: Sequence[Any],
+) -> list[Any]:
+    """Reads arrays, one after another: of each the parts that this process needs.
+
+    Args:
+      folder: of the checkpoint.
+      entries: of the arrays in its manifest.
+      leaves: the same, as they describe them.
+      places: the sharding of each; `None` for a whole array on the host.
+
+    Raises:
+      ValueError: if a part is not as it was written, or is missing.
+      OSError: if a file cannot be read.
+    """
+    arrays = []
+    for entry, leaf, place in zip(entries, leaves, places):
+        shards = [from_json(shard) for shard in entry["shards"]]
+        if place is None:
+            whole = tuple((0, n) for n in leaf.shape)
+            arrays += _read_parts(folder, leaf, shards, [whole])
+            continue
+        indices = place.addressable_devices_indices_map(leaf.shape).values()
+        wanted = list({bounds_of(index, leaf.shape): None for index in indices})
+        arrays.append(
+            _placed(dict(zip(wanted, _read_parts(folder, leaf, shards, wanted))), leaf, place)
+        )
+    return arrays
+
+
+def _placed(parts: dict[Bounds, np.ndarray], leaf: Leaf, place: Any) -> Any:
+    """Returns the array whose parts lie as `place` says, each device with a copy of its own."""
+
+    def part(index: Any) -> np.ndarray:
+        return np.array(parts[bounds_of(index, leaf.shape)])
+
+    return jax.make_array_from_callback(leaf.shape, place, part)
+
+
+def _read_parts(
+    folder: Path, leaf: Leaf, shards: Sequence[Shard], wanted: Sequence[Bounds]
+) -> list[np.ndarray]:
+    """Returns an array for each of the wanted bounds, from the parts that overlap with it."""
+    dtype = np.dtype(leaf.dtype)
+    parts = [np.zeros([end - start for start, end in bounds], dtype) for bounds in wanted]
+    missing = [part.size for part in parts]
+    for shard in shards:
+        overlaps = [_overlap(shard.bounds, bounds) for bounds in wanted]
+        if all(overlap is None for overlap in overlaps):
+            continue
+        size = int(np.prod(shard.shape, dtype=object)) * dtype.itemsize
+        with files.open_regular(folder / shard.file) as file:
+            content = _read(file, shard.offset, size)
+        if sha256(content).hexdigest() != shard.sha256:
+            raise ValueError(f"other bytes at {leaf.name} in {shard.file}")
+        data = np.frombuffer(content, dtype).reshape(shard.shape)
+        for number, (bounds, overlap) in enumerate(zip(wanted, overlaps)):
+            if overlap is not None:
+                source, target = (_within(overlap, each) for each in (shard.bounds, bounds))
+                parts[number][target] = data[source]
+                missing[number] -= data[source].size
+    if any(missing):
+        raise ValueError(f"parts of {leaf.name} are missing")
+    return parts
+
+
+def _overlap(a: Bounds, b: Bounds) -> Bounds | None:
+    both = tuple((max(x[0], y[0]), min(x[1], y[1])) for x, y in zip(a, b))
+    return both if all(start < end for start, end in both) else None
+
+
+def _within(bounds: Bounds, outer: Bounds) -> tuple[slice, ...]:
+    return tuple(slice(start - low, end - low) for (start, end), (low, _) in zip(bounds, outer))

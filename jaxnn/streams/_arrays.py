@@ -1,0 +1,173 @@
+"""Arrays in files, `.npy` and `.npz`, of which only the rows that are needed are read.
+
+A file of `numpy.savez` holds its fields by name; what `numpy.save` wrote is one field. Many files
+are read as one, one after another.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.streams.source import Files, Rows, digest
+from jaxnn.typing import Any
+
+
+class Arrays(Rows):
+    """The rows of arrays in files, one file after another."""
+
+    def __init__(self, files: list[Files], parts: list[dict[str, np.ndarray]]):
+        self.files, self.parts = files, parts
+        counts = [len(next(iter(part.values()))) for part in parts]
+        self._starts = np.cumsum([0, *counts])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def rows(self, index: np.ndarray) -> dict[str, Any]:
+        """Returns the rows with these numbers."""
+        index = np.asarray(index)
+        which = np.searchsorted(self._starts, index, "right") - 1
+        result = {
+            name: np.empty((len(index), *array.shape[1:]), array.dtype)
+            for name, array in self.parts[0].items()
+        }
+        for number in np.unique(which):
+            mine = np.flatnonzero(which == number)
+            places = index[mine] - self._starts[number]
+            for name, array in self.parts[number].items():
+                result[name][mine] = array[places]
+        return result
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the files and their fields."""
+        fields = jax.tree.map(lambda x: f"{x.dtype}{x.shape}", self.parts)
+        return digest(fields, *[files.fingerprint() for files in self.files])
+
+    def __repr__(self) -> str:
+        count = len(self.parts)
+        fields = ", ".join(f"{k} {v.dtype}{list(v.shape[1:])}" for k, v in self.parts[0].items())
+        return f"Arrays({len(self):,} examples in {count} file{'s' * (count > 1)}: {fields})"
+
+
+def arrays(paths: Any) -> Arrays:
+    """Opens arrays in files, of which nothing is read until it is needed.
+
+    Args:
+      paths: `.npz` files, each with all the fields: a file, a folder, a pattern with `*`, or a list
+        of them; or `{"inputs": paths, "labels": paths}` of `.npy` files, a field each, in the same
+        order.
+
+    Returns:
+      A source whose examples are a row of each field.
+
+    Raises:
+      InvalidValue: if there is no file, one is truncated or compressed (its rows have no place
+        of their own), or the fields of a file differ in length.
+      InvalidType: if files differ in fields, dtypes or shapes.
+    """
+    if isinstance(paths, Mapping):
+        files = [Files("arrays", path, (".npy",)) for path in paths.values()]
+        columns = [[_mapped(path) for path in each.paths] for each in files]
+        counts = {name: len(column) for name, column in zip(paths, columns)}
+        if len(set(counts.values())) > 1:
+            raise InvalidValue(
+                "arrays",
+                "the fields have different numbers of files",
+                got=", ".join(f"{count} of {name}" for name, count in counts.items()),
+                expected="as many of each",
+                fix="Name the files of each field in the same order",
+            )
+        parts = [dict(zip(paths, part)) for part in zip(*columns)]
+        names = [str(path) for path in files[0].paths]
+    else:
+        files = [Files("arrays", paths, (".npz", ".npy"))]
+        names = [str(path) for path in files[0].paths]
+        parts = [_fields(path) for path in files[0].paths]
+    for name, part in zip(names, parts):
+        _check(name, part, names[0], parts[0])
+    return Arrays(files, parts)
+
+
+def _check(name: str, part: dict[str, Any], first_name: str, first: dict[str, Any]) -> None:
+    lengths = {field: len(array) if array.ndim else 0 for field, array in part.items()}
+    if len(set(lengths.values())) != 1 or min(lengths.values()) < 1:
+        raise InvalidValue(
+            "arrays",
+            "the fields of a file do not hold examples along one leading axis",
+            got=f"{name} with {', '.join(f'{k} {list(v.shape)}' for k, v in part.items())}",
+            expected="the same first number everywhere, at least 1",
+            fix="Write every field with one entry for each example",
+        )
+    here, there = (
+        {field: f"{array.dtype}{list(array.shape[1:])}" for field, array in each.items()}
+        for each in (part, first)
+    )
+    if here != there:
+        raise InvalidType(
+            "arrays",
+            "the files have different fields",
+            got=f"{here} in {name}",
+            expected=f"{there}, as in {first_name}",
+            fix="Write all files with the same fields, dtypes and shapes",
+        )
+
+
+def _fields(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".npy":
+        return {"inputs": _mapped(path)}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            return {x.filename.removesuffix(".npy"): _member(path, x) for x in members}
+    except zipfile.BadZipFile as error:
+        raise _corrupt(path, error) from None
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise _corrupt(path, error) from None
+
+
+def _member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
+    """Maps an array that lies uncompressed in an archive."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise InvalidValue(
+            "arrays",
+            "a file is compressed, so that a row has no place of its own in it",
+            got=f"{path}",
+            expected="an archive without compression",
+            fix="Write it with numpy.savez instead of numpy.savez_compressed",
+        )
+    with path.open("rb") as file:
+        file.seek(member.header_offset + 26)
+        name, extra = np.frombuffer(file.read(4), "<u2")
+        file.seek(member.header_offset + 30 + int(name) + int(extra))
+        try:
+            version = np.lib.format.read_magic(file)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, fortran, dtype = read(file)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects")
+            order = "F" if fortran else "C"
+            return np.memmap(path, dtype, "r", file.tell(), shape, order)
+        except (ValueError, KeyError, OSError) as error:
+            raise _corrupt(path, error) from None
+
+
+def _corrupt(path: Path, error: Exception) -> InvalidValue:
+    return InvalidValue(
+        "arrays",
+        "a file cannot be read",
+        got=f"{path}: {error}",
+        expected="a file that numpy.save or numpy.savez wrote, whole",
+        fix="Write or copy it again",
+    )

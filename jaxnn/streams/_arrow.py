@@ -1,0 +1,133 @@
+"""Tables of Arrow and Parquet files, whose rows are read when they are needed.
+
+Arrow files are mapped into memory. Parquet is compressed by groups of rows, of which the last few
+stay decoded: rows from all over a large file cost a group each, so write such data as Arrow, or
+with `python -m jaxnn pack`.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.streams.source import Files, Rows, digest
+from jaxnn.typing import Any
+
+_GROUPS = 8  # of Parquet, that stay decoded
+
+
+class Arrow(Rows):
+    """The rows of tables in files, by column."""
+
+    def __init__(self, files: Files, counts: list[int], read: Any, schema: str):
+        self.files, self.read, self.schema = files, read, schema
+        self._starts = np.cumsum([0, *counts])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def rows(self, index: np.ndarray) -> dict[str, Any]:
+        """Returns the rows with these numbers, an array for each column."""
+        index = np.asarray(index)
+        which = np.searchsorted(self._starts, index, "right") - 1
+        result: dict[str, Any] = {}
+        for group in np.unique(which):
+            mine = np.flatnonzero(which == group)
+            for name, values in self.read(int(group), index[mine] - self._starts[group]).items():
+                if name not in result:
+                    result[name] = np.empty((len(index), *values.shape[1:]), values.dtype)
+                result[name][mine] = values
+        return result
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the files and their schema."""
+        return digest(self.files.fingerprint(), self.schema)
+
+    def __repr__(self) -> str:
+        return f"Arrow({len(self):,} rows in {len(self.files.paths)} files: {self.schema})"
+
+
+def arrow(paths: Any) -> Arrow:
+    """Opens Arrow (`.arrow`, `.feather`) or Parquet (`.parquet`) files.
+
+    Name the fields by the columns, or rename them in `read`. A column of lists of one length is an
+    array.
+
+    Args:
+      paths: a file, a folder, a pattern with `*`, or a list of them.
+
+    Raises:
+      InvalidValue: if there is no file, or one cannot be read.
+      InvalidType: if the files have different columns.
+      ImportError: if pyarrow is not installed, which the extra `[data]` brings.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ImportError("arrow: needs pyarrow. Install jaxnn-toolkit[data].") from None
+    files = Files("arrow", paths, (".arrow", ".feather", ".parquet"))
+    counts, groups, schemas = [], [], []
+    for path in files.paths:
+        try:
+            if path.suffix == ".parquet":
+                file = pq.ParquetFile(path)
+                sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+                groups += [(path, file, i) for i in range(len(sizes))]
+                schemas.append(file.schema_arrow)
+            else:
+                file = pa.ipc.open_file(pa.memory_map(str(path)))
+                sizes = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
+                groups += [(path, file, i) for i in range(len(sizes))]
+                schemas.append(file.schema)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InvalidValue(
+                "arrow",
+                "a file cannot be read",
+                got=f"{path}: {error}",
+                expected="a whole Arrow or Parquet file",
+                fix="Write or copy it again",
+            ) from None
+        counts += sizes
+        if not schemas[-1].equals(schemas[0], check_metadata=False):
+            raise InvalidType(
+                "arrow",
+                "the files have different columns",
+                got=f"{_words(schemas[-1])} in {path}",
+                expected=f"{_words(schemas[0])}, as in {files.paths[0]}",
+                fix="Write all files with the same columns",
+            )
+
+    @lru_cache(_GROUPS)
+    def whole(group):
+        _, file, number = groups[group]
+        return pa.Table.from_batches(file.read_row_group(number).combine_chunks().to_batches())
+
+    def read(group, index):
+        path, file, number = groups[group]
+        is_parquet = path.suffix == ".parquet"
+        table = whole(group) if is_parquet else pa.Table.from_batches([file.get_batch(number)])
+        taken = table.take(pa.array(index))
+        return {name: _numpy(path, name, taken[name]) for name in taken.column_names}
+
+    return Arrow(files, counts, read, _words(schemas[0]))
+
+
+def _words(schema: Any) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
+
+
+def _numpy(path: Path, name: str, column: Any) -> np.ndarray:
+    if column.null_count:
+        raise InvalidValue(
+            "arrow",
+            "a value is missing",
+            got=f"{column.null_count} of column {name!r} in {path}",
+            expected="a value in every row",
+            fix="Fill them in before the file is written",
+        )
+    values = column.to_numpy()
+    if values.dtype == object and len(values) and isinstance(values[0], np.ndarray):
+        return np.stack(values)
+    return values

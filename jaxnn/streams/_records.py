@@ -1,0 +1,122 @@
+"""ArrayRecord files: records with an index, as Grain reads them and `python -m jaxnn pack` writes.
+
+A record that jaxnn wrote is the fields of an example. Those of other programs are bytes, which
+`read` decodes: `stream(records(paths), read=lambda example, random: parse(example["record"]))`.
+"""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from jaxnn.checks import InvalidValue
+from jaxnn.streams.source import Files, Rows, digest, stacked
+from jaxnn.typing import Any
+
+_MAGIC = b"PK\x03\x04"  # of an archive of arrays, as numpy.savez writes
+
+
+class Records(Rows):
+    """The records of files, one file after another."""
+
+    def __init__(self, files: Files, readers: list[Any]):
+        self.files, self.readers = files, readers
+        self._starts = np.cumsum([0, *(reader.num_records() for reader in readers)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def rows(self, index: np.ndarray) -> dict[str, Any]:
+        """Returns the examples with these numbers."""
+        index = np.asarray(index)
+        which = np.searchsorted(self._starts, index, "right") - 1
+        examples: list[Any] = [None] * len(index)
+        for number in np.unique(which):
+            mine = np.flatnonzero(which == number)
+            places = (index[mine] - self._starts[number]).tolist()
+            for place, record in zip(mine, self.readers[number].read(places)):
+                examples[place] = unpack(record)
+        return stacked(examples)
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the files."""
+        return digest(self.files.fingerprint())
+
+    def __repr__(self) -> str:
+        return f"Records({len(self):,} in {len(self.readers)} files)"
+
+
+def records(paths: Any) -> Records:
+    """Opens ArrayRecord files, of which a record is read when it is needed.
+
+    Args:
+      paths: a file, a folder, a pattern with `*`, or a list of them (`.arrayrecord`).
+
+    Raises:
+      InvalidValue: if there is no file, or one cannot be read.
+      ImportError: if array_record is not installed, which the extra `[data]` brings.
+    """
+    module = _module()
+    files = Files("records", paths, (".arrayrecord", ".array_record"))
+    readers = []
+    for path in files.paths:
+        try:
+            reader = module.ArrayRecordReader(str(path), options="index_storage_option:in_memory")
+            if not reader.ok() or not reader.num_records():
+                raise ValueError("it holds no record")
+            readers.append(reader)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise InvalidValue(
+                "records",
+                "a file cannot be read",
+                got=f"{path}: {error}",
+                expected="a whole ArrayRecord file",
+                fix="Write it again with python -m jaxnn pack",
+            ) from None
+    return Records(files, readers)
+
+
+def write_records(examples: Iterable[Any], path: str | Path) -> int:
+    """Writes examples to an ArrayRecord file, one record each; returns how many.
+
+    Args:
+      examples: anything that yields dicts of arrays and numbers, of any length.
+      path: of the file, which appears under its name once it is whole.
+    """
+    path, count = Path(path), 0
+    partial = path.with_name(f"{path.name}.partial")
+    writer = _module().ArrayRecordWriter(str(partial), "group_size:1")
+    try:
+        for example in examples:
+            file = io.BytesIO()
+            np.savez(file, **example)
+            writer.write(file.getvalue())
+            count += 1
+        writer.close()
+        if not count:
+            raise InvalidValue(
+                "pack", "there is no example", got="a source that yields nothing",
+                expected="at least one", fix="Check the source",
+            )  # fmt: skip
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def unpack(record: bytes) -> dict[str, Any]:
+    """Returns the fields of a record, or its bytes as `record` if jaxnn did not write it."""
+    if not record.startswith(_MAGIC):
+        return {"record": record}
+    with np.load(io.BytesIO(record), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _module() -> Any:
+    try:
+        from array_record.python import array_record_module  # pyright: ignore
+    except ImportError:
+        words = "records: needs array_record. Install jaxnn-toolkit[data]."
+        raise ImportError(words) from None
+    return array_record_module

@@ -1,0 +1,120 @@
+"""Tokens in files, as nanoGPT and many others prepare them: numbers one after the other.
+
+>>> import tempfile
+>>> path = Path(tempfile.mkdtemp()) / "train.bin"
+>>> np.arange(10, dtype=np.uint16).tofile(path)
+>>> source = tokens(path, 5, stride=2)
+>>> len(source), source[2]["inputs"].tolist()
+(3, [4, 5, 6, 7, 8])
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue, positive_integer
+from jaxnn.streams.source import Files, Rows, digest
+from jaxnn.typing import Any
+
+
+class Tokens(Rows):
+    """Windows of the tokens of some files, which are read as one long sequence."""
+
+    def __init__(self, files: Files, parts: list[np.ndarray], length: int, stride: int):
+        self.files, self.parts, self.length, self.stride = files, parts, length, stride
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return 1 + (int(self._starts[-1]) - self.length) // self.stride
+
+    def rows(self, index: np.ndarray) -> dict[str, Any]:
+        """Returns the windows with these numbers, `{"inputs": [windows, length]}`."""
+        starts = np.asarray(index) * self.stride
+        inputs = np.empty((len(starts), self.length), self.parts[0].dtype)
+        which = np.searchsorted(self._starts, starts, "right") - 1
+        for row, start, number in zip(inputs, starts, which):
+            place, done = start - self._starts[number], 0
+            while done < self.length:  # a window may reach into the next file
+                piece = self.parts[number][place : place + self.length - done]
+                row[done : done + len(piece)] = piece
+                done, number, place = done + len(piece), number + 1, 0
+        return {"inputs": inputs}
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the files and of how they are cut."""
+        return digest(self.files.fingerprint(), self.parts[0].dtype.str, self.length, self.stride)
+
+    def __repr__(self) -> str:
+        count, files = int(self._starts[-1]), len(self.parts)
+        return (
+            f"Tokens({count:,} in {files} file{'s' * (files > 1)}: {len(self):,} windows of"
+            f" {self.length})"
+        )
+
+
+def tokens(paths: Any, length: int, *, stride: int = 1, dtype: Any = None) -> Tokens:
+    """Opens files of tokens, of which nothing is read until it is needed.
+
+    Args:
+      paths: a file, a folder, a pattern with `*`, or a list of them; `.bin` files hold nothing but
+        the tokens, `.npy` files an array `[time]`.
+      length: the places of a window; `context + 1` to predict the next token.
+      stride: the distance from one window to the next; `context` for evaluation, so that each token
+        is predicted once.
+      dtype: of the tokens in `.bin` files; uint16 if it is not given. `.npy` files say it.
+
+    Returns:
+      A source whose examples are `{"inputs": [length]}`.
+
+    Raises:
+      InvalidValue: if there is no file, a file ends within a token, the dtypes differ, or there are
+        fewer tokens than a window has.
+    """
+    positive_integer("tokens", "length", length)
+    positive_integer("tokens", "stride", stride)
+    files = Files("tokens", paths, (".bin", ".npy"))
+    parts = [_opened(path, dtype) for path in files.paths]
+    if len({part.dtype for part in parts}) > 1:
+        kinds = [f"{path.name} {part.dtype}" for path, part in zip(files.paths, parts)]
+        raise InvalidType(
+            "tokens",
+            "the files hold tokens of different dtypes",
+            got=", ".join(kinds[:4]),
+            expected="one dtype",
+            fix="Write them again with the same tokenizer",
+        )
+    total = sum(map(len, parts))
+    if total < length:
+        raise InvalidValue(
+            "tokens",
+            "the files hold fewer tokens than a window",
+            got=f"{total} tokens and length={length}",
+            expected=f"at least {length}",
+            fix="Name more files, or pass a shorter length",
+        )
+    return Tokens(files, parts, int(length), int(stride))
+
+
+def _opened(path: Path, dtype: Any) -> np.ndarray:
+    if path.suffix == ".npy":
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise InvalidType(
+                "tokens",
+                "a file does not hold tokens",
+                got=f"{path} with {array.dtype}{list(array.shape)}",
+                expected="whole numbers [time]",
+                fix="Save the tokens as one array of one axis",
+            )
+        return array
+    dtype = np.dtype(np.uint16 if dtype is None else dtype)
+    size = path.stat().st_size
+    if size == 0 or size % dtype.itemsize:
+        raise InvalidValue(
+            "tokens",
+            "a file is empty" if not size else "a file ends within a token",
+            got=f"{path} of {size} bytes",
+            expected=f"a multiple of {dtype.itemsize} bytes, those of a token in {dtype}",
+            fix="Write it again, or pass the dtype that it was written in",
+        )
+    return np.memmap(path, dtype, "r")

@@ -1,0 +1,120 @@
+"""Blocks of a stream, read and put on the device ahead of the training, in a thread of its own.
+
+The device should never wait. How long it did is counted: a program that was given no work has ended
+before the next block came.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from typing import Any
+
+from jaxnn.checks import Explained
+
+Read = Callable[[ThreadPoolExecutor, int], tuple[Any, int]]
+
+
+class Stalled(Explained, OSError):
+    """A block of a stream did not come in time."""
+
+
+class Feed:
+    """The blocks of a stream, one after another; any step can be asked for.
+
+    Attributes:
+      waited: seconds that the device had no work, as far as the host saw.
+      skipped: examples that could not be read, so far.
+    """
+
+    def __init__(self, read: Read, put: Callable[[Any, int], Any], settings: Any, last: int):
+        """Begins to read nothing: the first call of `at` says where.
+
+        Args:
+          read: `(pool, first) -> (fields, skipped)`, the block that begins with a batch.
+          put: `(fields, first) -> block` on the device.
+          settings: a stream, whose `block`, `ahead`, `workers` and `timeout` are taken.
+          last: the number of batches, past which nothing is read ahead.
+        """
+        self._read, self._put, self._last = read, put, last
+        self._block, self._ahead = settings.block, settings.ahead
+        self._timeout, workers = settings.timeout, settings.workers
+        self._thread = ThreadPoolExecutor(1, "jaxnn-stream")
+        self._pool = ThreadPoolExecutor(workers, "jaxnn-read")
+        self._pending: deque[tuple[int, Future]] = deque()
+        self._current: tuple[int, Any] = (-1, None)
+        self.waited, self.skipped = 0.0, 0
+
+    def at(self, step: int, is_idle: Callable[[], bool] = lambda: True) -> tuple[Any, int]:
+        """Returns the block with the batch of a step, and the step after its last.
+
+        Args:
+          step: whose batch is wanted.
+          is_idle: whether the device has done all that it was given.
+
+        Raises:
+          Invalid: if an example cannot be read.
+          Stalled: if the block does not come in time.
+        """
+        first = step // self._block * self._block
+        if self._current[0] != first:
+            if not self._pending or self._pending[0][0] != first:
+                self.forget()
+                self._schedule(first)
+            _, future = self._pending.popleft()
+            following = first + self._block
+            while len(self._pending) < self._ahead and following < self._last:
+                if all(number != following for number, _ in self._pending):
+                    self._schedule(following)
+                following += self._block
+            block, skipped = self._wait(future, is_idle, first)
+            self.skipped += skipped
+            self._current = first, block
+        return self._current[1], first + self._block
+
+    def close(self) -> None:
+        """Ends the threads once what they read now is read."""
+        self.forget()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _schedule(self, first: int) -> None:
+        def work():
+            fields, skipped = self._read(self._pool, first)
+            return self._put(fields, first), skipped
+
+        self._pending.append((first, self._thread.submit(work)))
+
+    def forget(self) -> None:
+        """Drops what has been read ahead: something else is wanted."""
+        self._current = -1, None
+        for _, future in self._pending:
+            future.cancel()
+        self._pending.clear()
+
+    def _wait(self, future: Future, is_idle: Callable[[], bool], first: int) -> Any:
+        began = time.perf_counter()
+        idle_since = None
+        while not future.done():
+            now = time.perf_counter()
+            if idle_since is None and is_idle():
+                idle_since = now
+            if now - began > self._timeout:
+                raise Stalled(
+                    "stream",
+                    "the data do not come",
+                    got=f"nothing for {self._timeout:g} seconds, at batch {first}",
+                    expected="a block of batches",
+                    fix="See whether the disk, or what read calls, hangs; pass a longer timeout if"
+                    " it is only slow",
+                )
+            try:
+                return future.result(0.0005 if idle_since is None else 0.1)
+            except NotYet:
+                if future.done():  # the reader itself timed out
+                    break
+            finally:
+                if future.done() and idle_since is not None:
+                    self.waited += time.perf_counter() - idle_since
+        return future.result()

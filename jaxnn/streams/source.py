@@ -1,0 +1,231 @@
+"""What a stream reads from: anything with `len` and random access, and what it asks of it.
+
+A list of dicts is a source, so is a dataset of PyTorch or Hugging Face, and a user's own class. One
+that can read many examples at once says so by a method `rows`, which all of jaxnn's have:
+
+    >>> source = [{"inputs": [0.0, 1.0], "labels": 0}, {"inputs": [2.0, 3.0], "labels": 1}]
+    >>> read_rows(source, np.array([1, 1]))["labels"].tolist()
+    [1, 1]
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.typing import Any
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Examples that are read when they are needed.
+
+    An example is a dict of fields, `{"inputs": ..., "labels": ...}`. Also understood, where they
+    are there: `rows(index)`, the examples of these numbers as a dict of arrays `[examples, ...]`;
+    `fingerprint()`, a short text that changes when the examples do.
+    """
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Returns an example."""
+        ...
+
+
+class Rows:
+    """A source that reads many examples at once, by `rows`; one is the first of one."""
+
+    def rows(self, index: np.ndarray) -> dict[str, Any]:
+        """Returns the examples with these numbers, `[examples, ...]` each field."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        rows = self.rows(np.array([index % len(self)]))
+        return jax.tree.map(lambda x: x[0], rows)
+
+
+def read_rows(source: Any, index: np.ndarray) -> dict[str, Any]:
+    """Returns the examples of a source with these numbers, `[examples, ...]` each field."""
+    if hasattr(source, "rows"):
+        return source.rows(index)
+    return stacked([source[int(i)] for i in index])
+
+
+def stacked(examples: Sequence[Any]) -> Any:
+    """Returns examples as arrays with a leading axis.
+
+    Raises:
+      InvalidValue: if their fields or shapes differ.
+    """
+    first = jax.tree.structure(examples[0], is_leaf=_is_array)
+    for example in examples:
+        if (other := jax.tree.structure(example, is_leaf=_is_array)) != first:
+            raise InvalidValue(
+                "stream",
+                "examples of one source have different fields",
+                got=f"{other} beside {first}",
+                expected="the same fields in each",
+                fix="Let the source, or read, give every example the same fields",
+            )
+    try:
+        return jax.tree.map(lambda *xs: np.stack(xs), *examples, is_leaf=_is_array)
+    except ValueError:
+        shapes = sorted({str(jax.tree.map(np.shape, x, is_leaf=_is_array)) for x in examples})
+        raise InvalidValue(
+            "stream",
+            "examples of one batch have different shapes",
+            got=" and ".join(shapes[:3]),
+            expected="one shape for each field",
+            fix="Pad, crop or resize them in read",
+        ) from None
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, list | tuple) and not any(isinstance(part, dict) for part in x)
+
+
+def fingerprint(source: Any) -> str:
+    """Returns a short text that changes when the examples of a source do, as far as is seen.
+
+    A source may say it itself. Else it is of the length and of the first and the last example:
+    reading everything would take as long as training on it.
+    """
+    if hasattr(source, "fingerprint"):
+        return str(source.fingerprint())
+    ends = [read_rows(source, np.array([i])) for i in (0, len(source) - 1)]
+    return digest(type(source).__name__, len(source), *jax.tree.leaves(ends))
+
+
+def digest(*parts: Any) -> str:
+    """Returns a short digest of texts, numbers and arrays."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, bytes | np.ndarray):
+            array = np.frombuffer(part, np.uint8) if isinstance(part, bytes) else part
+            total.update(f"{array.dtype}{array.shape}".encode())
+            total.update(np.ascontiguousarray(array).tobytes())
+        else:
+            total.update(repr(part).encode())
+    return total.hexdigest()[:16]
+
+
+class Files:
+    """The files of a source as they were when it was opened.
+
+    Attributes:
+      paths: of the files, in their order.
+    """
+
+    def __init__(self, where: str, paths: str | os.PathLike | Iterable, suffixes: Sequence[str]):
+        self.where, self.paths = where, find(where, paths, suffixes)
+        self._known = [_known(path) for path in self.paths]
+
+    def check(self) -> None:
+        """Raises `InvalidValue` if a file is not as it was when it was opened."""
+        for path, known in zip(self.paths, self._known):
+            try:
+                now = _known(path)
+            except OSError:
+                now = None
+            if now != known:
+                raise InvalidValue(
+                    self.where,
+                    "a file changed while it was read",
+                    got=f"{path}, of {known[0]} bytes when it was opened"
+                    + (f" and {now[0]} now" if now else ", which is gone"),
+                    expected="files that stay as they are while a run reads them",
+                    fix="Start the run again once the file is whole",
+                )
+
+    def fingerprint(self) -> str:
+        """Returns a digest of names, sizes, and the first and last bytes of the files."""
+        return digest(*[(path.name, path.stat().st_size, ends(path)) for path in self.paths])
+
+
+def _known(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def ends(path: Path, size: int = 4096) -> bytes:
+    """Returns the first and the last bytes of a file."""
+    with path.open("rb") as file:
+        first = file.read(size)
+        file.seek(max(0, path.stat().st_size - size))
+        return first + file.read()
+
+
+def find(where: str, paths: Any, suffixes: Sequence[str]) -> list[Path]:
+    """Returns the files that are named: a file, a folder, a pattern with `*`, or a list of them.
+
+    Those of a folder or pattern come sorted by name.
+
+    Raises:
+      InvalidValue: if there are none, or one is missing.
+    """
+    several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    files: list[Path] = []
+    for entry in several:
+        path = Path(entry)
+        if path.is_dir():
+            files += sorted(x for x in path.iterdir() if x.suffix in suffixes)
+        elif any(c in path.name for c in "*?["):
+            files += sorted(path.parent.glob(path.name))
+        elif not path.is_file():
+            raise InvalidValue(
+                where,
+                "there is no such file",
+                got=f"{path}",
+                expected=f"a file, a folder of {', '.join(suffixes)} files, or a pattern",
+                fix="Check the path",
+            )
+        else:
+            files.append(path)
+    if not files:
+        raise InvalidValue(
+            where,
+            "no file to read",
+            got=f"{', '.join(map(str, several)) or 'an empty list'}",
+            expected=f"at least one file that ends in {', '.join(suffixes)}",
+            fix="Name the files, or a folder that holds them",
+        )
+    return files
+
+
+def check_source(source: Any) -> None:
+    """Raises unless `source` has `len`, random access and at least one example."""
+    if isinstance(source, dict) or not (
+        hasattr(source, "__len__") and hasattr(source, "__getitem__")
+    ):
+        is_iterator = hasattr(source, "__next__") or hasattr(source, "__iter__")
+        raise InvalidType(
+            "stream",
+            "the source has no random access",
+            got=f"a {type(source).__name__}",
+            expected="an object with len(source) and source[i]",
+            fix="Write what it yields to a file once, python -m jaxnn pack SOURCE FILE, and stream"
+            " that"
+            if is_iterator and not isinstance(source, dict)
+            else "For arrays in memory use resident(arrays, batch_size=64), or give a list of"
+            " examples, such as those that jaxnn.streams opens from files",
+        )
+    if not len(source):
+        raise InvalidValue(
+            "stream",
+            "the source is empty",
+            got=f"a {type(source).__name__} of length 0",
+            expected="at least one example",
+            fix="Check where it comes from",
+        )

@@ -1,0 +1,129 @@
+"""Files that are missing, cut off, of other kinds, or that change."""
+
+import numpy as np
+import pytest
+
+from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.streams import arrays, arrow, images, records, stream, tokens
+
+
+def cut(path, share=0.5):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def npz(folder, name="0.npz", **fields):
+    path = folder / name
+    np.savez(path, **(fields or {"inputs": np.zeros((50, 30))}))
+    return path
+
+
+@pytest.mark.parametrize("opened", [arrays, arrow, records, lambda p: tokens(p, 5)])
+def test_a_folder_without_files_is_refused(opened, tmp_path):
+    with pytest.raises(InvalidValue, match="no file to read.*at least one file that ends in"):
+        opened(tmp_path)
+    with pytest.raises(InvalidValue, match="no such file"):
+        opened(tmp_path / "gone.bin")
+
+
+def test_truncated_and_compressed_archives_are_refused(tmp_path):
+    path = npz(tmp_path)
+    cut(path)
+    with pytest.raises(InvalidValue, match="0.npz: .*whole"):
+        arrays(path)
+    np.savez_compressed(path, inputs=np.zeros(9))
+    with pytest.raises(InvalidValue, match="compressed.*numpy.savez instead"):
+        arrays(path)
+    np.savez(path, inputs=np.array([{}], object))
+    with pytest.raises(InvalidValue, match="Python objects"):
+        arrays(path)
+
+
+def test_fields_of_all_files_must_agree(tmp_path):
+    npz(tmp_path, "0.npz", inputs=np.zeros((3, 2), np.float32), labels=np.zeros(3, np.int32))
+    npz(tmp_path, "1.npz", inputs=np.zeros((3, 4), np.float32), labels=np.zeros(3, np.int32))
+    with pytest.raises(InvalidType, match=r"different fields.*\[4\].*1.npz.*\[2\]"):
+        arrays(tmp_path)
+    npz(tmp_path, "1.npz", inputs=np.zeros((3, 2), np.float32), labels=np.zeros(2, np.int32))
+    with pytest.raises(InvalidValue, match=r"leading axis.*labels \[2\]"):
+        arrays(tmp_path)
+
+
+def test_tokens_must_be_whole_and_of_one_dtype(tmp_path):
+    path = tmp_path / "0.bin"
+    path.write_bytes(b"123")
+    with pytest.raises(InvalidValue, match="ends within a token.*3 bytes.*multiple of 2"):
+        tokens(path, 1)
+    path.write_bytes(b"12")
+    with pytest.raises(InvalidValue, match="fewer tokens than a window.*1 tokens and length=5"):
+        tokens(path, 5)
+    np.save(tmp_path / "1.npy", np.arange(9, dtype=np.uint32))
+    with pytest.raises(InvalidType, match="different dtypes.*0.bin uint16, 1.npy uint32"):
+        tokens(tmp_path, 5)
+    np.save(tmp_path / "1.npy", np.zeros((3, 3)))
+    with pytest.raises(InvalidType, match="does not hold tokens.*float64"):
+        tokens(tmp_path / "1.npy", 5)
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
+    path = tmp_path / "0.bin"
+    np.arange(100, dtype=np.uint16).tofile(path)
+    data = stream(tokens(path, 5), batch_size=2)
+    data.read(0)
+    np.arange(90, dtype=np.uint16).tofile(path)
+    with pytest.raises(InvalidValue, match="changed while it was read.*200 bytes.*180 now"):
+        data.read(0)
+    path.unlink()
+    with pytest.raises(InvalidValue, match="gone"):
+        data.read(0)
+
+
+def test_another_file_has_another_fingerprint(tmp_path):
+    def made(last):
+        path = npz(tmp_path, inputs=np.append(np.zeros(5000), last))
+        return stream(arrays(path), batch_size=1).fingerprint()
+
+    assert made(1.0) == made(1.0) != made(2.0)
+
+
+def test_truncated_tables_and_records_are_refused(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pytest.importorskip("pyarrow").table({"inputs": [1.0, None]})
+    path = tmp_path / "0.parquet"
+    parquet.write_table(table, path)
+    with pytest.raises(InvalidValue, match="missing.*1 of column 'inputs'"):
+        stream(arrow(path), batch_size=1).examples
+    cut(path)
+    with pytest.raises(InvalidValue, match="0.parquet: .*whole"):
+        arrow(path)
+    path = tmp_path / "0.arrayrecord"
+    path.write_bytes(b"nothing of the kind" * 100)
+    pytest.importorskip("array_record")
+    with pytest.raises(InvalidValue, match="0.arrayrecord"):
+        records(path)
+
+
+def test_folders_of_images_need_classes_and_images(tmp_path):
+    with pytest.raises(InvalidValue, match="no classes"):
+        images(tmp_path, 8)
+    (tmp_path / "cats").mkdir()
+    with pytest.raises(InvalidValue, match="no image of the class cats"):
+        images(tmp_path, 8)
+    (tmp_path / "cats" / "1.png").write_bytes(b"no image")
+    source = images(tmp_path, 8)
+    with pytest.raises(InvalidValue, match=r"example 0 \(.*1.png\) cannot be read.*identify"):
+        stream(source, batch_size=1).read(0)
+    with pytest.raises(InvalidValue, match="mode"):
+        images(tmp_path, 8, mode="BGR")
+
+
+def test_images_are_scaled_to_cover_and_cut_around_the_centre(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "a").mkdir()
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 200
+    image.fromarray(wide).save(tmp_path / "a" / "wide.png")
+    inputs = images(tmp_path, 5)[0]["inputs"]
+    assert inputs.shape == (5, 5, 3) and inputs.dtype == np.uint8 and inputs[:, 1:4].min() == 200
+    grey = images(tmp_path, (6, 3), mode="L")[0]["inputs"]
+    assert grey.shape == (6, 3, 1)
