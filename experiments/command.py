@@ -94,10 +94,11 @@ def command(
         warning = devices.idle_accelerator()
         if warning:
             print(warning, file=sys.stderr, flush=True)
-        if many:
-            done = _sweep(name, config, main, options)
-        else:
-            done = main(config, _directory(name, config, options), **_policy(options))
+        with watch.together(exit_code):
+            if many:
+                done = _sweep(name, config, main, options)
+            else:
+                done = main(config, _directory(name, config, options), **_policy(options))
     except (Exception, KeyboardInterrupt) as error:
         code = exit_code(error)
         if code == 1:

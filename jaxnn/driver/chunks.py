@@ -20,7 +20,14 @@ from jaxnn import display
 from jaxnn import metrics as measures
 from jaxnn.data._resident import Resident
 from jaxnn.data.protocol import Data
-from jaxnn.driver.feeding import Whole, evaluate_streams, feeding, first_batches, traced
+from jaxnn.driver.feeding import (
+    Whole,
+    are_ready,
+    evaluate_streams,
+    feeding,
+    first_batches,
+    traced,
+)
 from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
@@ -33,6 +40,7 @@ from jaxnn.scale.devices import devices_of
 from jaxnn.scale.layout import Layout
 from jaxnn.scale.placement import forget_other_meshes
 from jaxnn.streams._stream import Stream, sample
+from jaxnn.streams.feed import Meter
 from jaxnn.typing import Any, Callable
 
 # Long enough that starting a program costs nothing (a convnet's first touch of its memory: 15 ms),
@@ -66,7 +74,7 @@ class Training:
       layout: where the members are.
       width: how many members side by side were asked for.
       evaluated: the shapes of the metrics of a batch of each evaluation.
-      feeds: where its batches came from, so far.
+      meter: what reading its data has cost, so far.
     """
 
     learner: Learner
@@ -87,7 +95,7 @@ class Training:
     layout: Layout = Layout()
     width: int | None = None
     evaluated: dict[str, Any] = field(default_factory=dict, repr=False)
-    feeds: list[Whole] = field(default_factory=list, repr=False)
+    meter: Meter = field(default_factory=Meter, repr=False)
 
     @cached_property
     def sample(self) -> Resident:
@@ -134,8 +142,7 @@ class Training:
             without steps.
         """
         last = self.steps if until is None else until
-        feed = feeding(progress.placed.layout, self.data, last)
-        self.feeds.append(feed)
+        feed = feeding(progress.placed.layout, self.data, last, self.meter)
         try:
             yield from self._chunks(progress, last, moments, feed)
         finally:
@@ -160,7 +167,7 @@ class Training:
             n = min(length, border - step, (ahead[0] if ahead else last) - step, last - step)
             previous = tokens
             orders = [trial.order for trial in placed.parts]
-            data, end = feed.at(step, orders, partial(_are_ready, tokens))
+            data, end = feed.at(step, orders, partial(are_ready, tokens))
             n = min(n, end - step)
             placed, tokens = self._advanced(placed, data, n)
             step += n
@@ -284,7 +291,7 @@ class Training:
         due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
         width = placed.layout.width
         streams = self.evaluations if due else {}
-        sums = evaluate_streams(self.learner, placed, streams, self.evaluated)
+        sums = evaluate_streams(self.learner, placed, streams, self.evaluated, self.meter)
         parts = [
             report(self.learner, self.watch, width, trial, mine if due else {}, own)
             for trial, mine, own in zip(placed.parts, evaluations, sums)
@@ -319,11 +326,6 @@ class Training:
             return replace(placed, parts=[spread(placement, trials)])
         trials = _select(self.select, placed.layout.sharding, key, trials)
         return replace(placed, parts=placed.layout.cut(trials))
-
-
-def _are_ready(tokens: list[Any] | None) -> bool:
-    """Whether all that was dispatched is done."""
-    return all(token.is_ready() for token in tokens or ())
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,6 +1,7 @@
 """Where a training takes its batches from: data on the device, or a stream that is read ahead."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxnn.scale.layout import Layout
 from jaxnn.scale.placement import Placement, on_device
 from jaxnn.scale.resident import placed_shapes
 from jaxnn.streams._stream import Block, Stream
-from jaxnn.streams.feed import Feed
+from jaxnn.streams.feed import Feed, Meter
 from jaxnn.typing import Any
 
 ENDLESS = 1 << 62
@@ -25,16 +26,6 @@ class Whole:
 
     def __init__(self, layout: Layout, data: Any):
         self.parts = layout.copies(data)
-
-    @property
-    def waited(self) -> float:
-        """Seconds that the devices had no work because the data had not come."""
-        return 0.0
-
-    @property
-    def skipped(self) -> int:
-        """Examples that could not be read."""
-        return 0
 
     def at(
         self, step: int, orders: list[Any], is_idle: Callable[[], bool] = lambda: True
@@ -55,21 +46,11 @@ class Whole:
 class Streamed(Whole):
     """Blocks of a stream; each member of many has blocks of its own."""
 
-    def __init__(self, layout: Layout, stream: Stream, last: int):
+    def __init__(self, layout: Layout, stream: Stream, last: int, meter: Meter | None):
         self.layout, self.stream = layout, stream
         self.orders: list[Any] = []
         self.words: list[np.ndarray] = []
-        self.feed = Feed(self._read, self._put, stream, last)
-
-    @property
-    def waited(self) -> float:
-        """See `Whole`."""
-        return self.feed.waited
-
-    @property
-    def skipped(self) -> int:
-        """See `Whole`."""
-        return self.feed.skipped
+        self.feed = Feed(self._read, self._put, stream, last, meter)
 
     def at(self, step, orders, is_idle=lambda: True):
         """See `Whole`."""
@@ -102,6 +83,12 @@ class Streamed(Whole):
         return put_blocks(self.layout, parts, first, places)
 
 
+def are_ready(arrays: Any) -> bool:
+    """Returns whether all that was dispatched is done; random keys do not say."""
+    leaves = jax.tree.leaves(arrays)
+    return all(leaf.is_ready() for leaf in leaves if hasattr(leaf, "is_ready"))
+
+
 def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any = None) -> list[Block]:
     """Returns the blocks of each device on it; on a mesh the one block, divided by its rows."""
     if (placement := layout.placement) is not None:
@@ -114,9 +101,9 @@ def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any = None)
     return layout.put([Block(fields, np.int32(first), places) for fields in parts])
 
 
-def feeding(layout: Layout, data: Any, last: int) -> Whole:
+def feeding(layout: Layout, data: Any, last: int, meter: Meter | None = None) -> Whole:
     """Returns the batches of a training up to a step."""
-    return Streamed(layout, data, last) if isinstance(data, Stream) else Whole(layout, data)
+    return Streamed(layout, data, last, meter) if isinstance(data, Stream) else Whole(layout, data)
 
 
 def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:
@@ -191,7 +178,11 @@ def traced_in_order(data: Any) -> Any:
 
 
 def evaluate_streams(
-    learner: Learner, placed: Placed, evaluations: dict[str, Any], shapes: dict[str, Any]
+    learner: Learner,
+    placed: Placed,
+    evaluations: dict[str, Any],
+    shapes: dict[str, Any],
+    meter: Meter | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluates on those of the data that are streams.
 
@@ -200,6 +191,7 @@ def evaluate_streams(
       placed: the trials.
       evaluations: the data, by name.
       shapes: of the metrics of a batch of each.
+      meter: adds up what reading costs.
 
     Returns:
       The sums of the metrics on each device, by name.
@@ -208,27 +200,33 @@ def evaluate_streams(
     for name, data in evaluations.items():
         if isinstance(data, Stream):
             states = [trial.state for trial in placed.parts]
-            over = sums_of(learner, placed.layout, states, data, shapes[name])
+            over = sums_of(learner, placed.layout, states, data, shapes[name], meter)
             sums = [own | {name: more} for own, more in zip(sums, over)]
     return sums
 
 
 def sums_of(
-    learner: Learner, layout: Layout, states: list[Any], data: Stream, shapes: Any
+    learner: Learner,
+    layout: Layout,
+    states: list[Any],
+    data: Stream,
+    shapes: Any,
+    meter: Meter | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluates on a stream; returns the sums of the metrics on each device."""
 
     def put(fields, first):
         return put_blocks(layout, [fields] * len(states), first)
 
-    blocks = Feed(data.evaluation, put, data, data.num_batches)
+    blocks = Feed(data.evaluation, put, data, data.num_batches, meter)
     members = () if layout.members is None else (layout.slots // len(states),)
     empty = jax.tree.map(lambda x: np.zeros((*members, *x.shape), x.dtype), shapes)
     sums = layout.put([empty] * len(states))
     try:
         number = 0
         while number < data.num_batches:
-            parts, end = blocks.at(number)
+            # The states are those of the training, which may not be done yet.
+            parts, end = blocks.at(number, partial(are_ready, (states, sums)))
             count = np.int32(min(end, data.num_batches) - number)
             sums = [
                 add_batches(learner, layout.width, *each, count)

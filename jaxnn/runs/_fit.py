@@ -27,6 +27,7 @@ from jaxnn.data.protocol import Data
 from jaxnn.driver._train import train
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.members import Execution
+from jaxnn.driver.meshes import devices_line
 from jaxnn.driver.placement import Progress
 from jaxnn.driver.speed import Speed
 from jaxnn.driver.trial import Select, Watch
@@ -148,13 +149,16 @@ def fit(
         watch=watch, select=select, execution=execution, mesh=mesh, rules=rules,
     )  # fmt: skip
     directory = None if out is None else destination(out)
+    if not quiet and processes.is_first() and (line := devices_line(training)):
+        print(line, flush=True)
     quiet = quiet or not processes.is_first()
     speed = Speed(training)
     check_processes(training, directory and directory.config)
     with open_output(training, directory, hparams, saving) as output:
         history = History(training, output.restored, speed.began)
         progress = start = _start(training, output, quiet)
-        with signals() as stopped, shown(training.steps, rate=speed.recent, quiet=quiet) as show:
+        screen = shown(training.steps, rate=speed.recent, waiting=speed.waiting, quiet=quiet)
+        with signals() as stopped, screen as show:
 
             def process_report(progress, copies):
                 row = history.add(progress) if progress.metrics else None

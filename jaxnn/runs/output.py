@@ -111,8 +111,7 @@ def open_output(
                 if processes.is_first() and finished(path) is None:
                     prediction.write(path, training)
                 step = restored and restored.step
-                report = out.report and processes.count() == 1
-                with recorder_of(directory, training, step, report) as recorder:
+                with recorder_of(directory, training, step, out.report) as recorder:
                     yield Output(checkpointer, recorder, restored)
                 checkpointer.wait()
             except BaseException as error:

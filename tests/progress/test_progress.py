@@ -187,6 +187,14 @@ def test_a_population_is_described_by_its_counts_and_the_mean_and_best_of_its_me
     assert describe(row | {"running": 3}).startswith("3 running, train/loss")
 
 
+def test_waiting_for_data_is_shown_where_it_matters(capsys):
+    for share in (None, 0.001, 0.25):
+        with shown(10, rate=lambda: 5.0, waiting=lambda: share) as show:
+            show(10, {"train/loss": 0.5})
+        line = capsys.readouterr().out
+        assert ("left, waiting for data 25%" in line) is (share == 0.25)
+
+
 def test_the_rate_is_that_of_recent_chunks_and_without_compiling(monkeypatch):
     now = [0.0]
     clock = types.SimpleNamespace(perf_counter=lambda: now[0])
