@@ -16,6 +16,7 @@ import itertools
 import math
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -109,6 +110,11 @@ def depthwise_conv(
     return describe(layer, "depthwise_conv", window=window, multiplier=multiplier)
 
 
+# Of these two forms one is lowered, but both are differentiated: jitted, they are traced once.
+_PLACES = ("steps", "pads", "gaps")
+
+
+@partial(jax.jit, static_argnames=_PLACES)
 def _by_shifts(inputs: Any, weight: Any, *, steps, pads, gaps) -> Any:
     """Convolves each channel by a sum of shifted inputs, which compilers make one loop of.
 
@@ -130,6 +136,7 @@ def _by_shifts(inputs: Any, weight: Any, *, steps, pads, gaps) -> Any:
     return total.reshape(batch, *lengths, channels * multiplier).astype(inputs.dtype)
 
 
+@partial(jax.jit, static_argnames=_PLACES)
 def _by_groups(inputs: Any, weight: Any, *, steps, pads, gaps) -> Any:
     """Convolves each channel as a group: a TPU moves a third of the bytes of a sum of shifts."""
     return lax.conv_general_dilated(
