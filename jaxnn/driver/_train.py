@@ -17,7 +17,7 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -48,7 +48,7 @@ from jaxnn.loop._evaluate import evaluated
 from jaxnn.loop._run import best_form, initial, trace_step
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.devices import devices_of
-from jaxnn.scale.placement import without_mesh
+from jaxnn.scale.placement import alone
 from jaxnn.streams._stream import Stream
 from jaxnn.streams.ranges import Ranges
 from jaxnn.streams.source import place_of
@@ -138,8 +138,8 @@ def train(
             ranges[name] = Ranges(check_arrays, part.examples, partial(place_of, part.source))
 
     check("train", data, batch)
-    # What a run is does not depend on its mesh. Without one, a step is traced only once.
-    with without_mesh() if learner.placement else nullcontext():
+    # What a run is does not depend on its mesh.
+    with alone(learner):
         program, (after, metrics) = trace_step(learner, state, batches)
     _check_carry(state, after)
     _check_metrics("step", metrics)
