@@ -149,7 +149,8 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     print(columns)
     if not run.members:
         predictions = columns.decode(run.predict(columns.encode(test)["inputs"]))
-        predictions.write_csv(f"{run.out}/predictions.csv")
+        if jaxnn.scale.is_first():  # of several processes one writes
+            predictions.write_csv(f"{run.out}/predictions.csv")
         print(test.select(config.labels).rename("true {}".format).hstack(predictions).head(4))
     return run
 

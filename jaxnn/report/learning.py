@@ -85,7 +85,7 @@ def learning(source: Source) -> Markup | None:
         surface = decision(recorded)
     row = source.rows[-1] if source.rows else {}
     epochs = None
-    if row.get("step") and isinstance(row.get("epoch"), int | float):
+    if row.get("step") and isinstance(row.get("epoch"), int | float) and row["epoch"] >= 0.1:
         epochs = [round(step * row["epoch"] / row["step"], 2) for step in moments.steps]
     payload = {
         "steps": moments.steps,
@@ -139,7 +139,7 @@ def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict
     probe = about.get("probe") or {}
     count, held_out = probe.get("count"), probe.get("of") != "train"
     # Of so many examples are the results further down.
-    whole = int(end["confusion"].sum()) if "confusion" in end else len(end.get("truth", ()))
+    whole = int(end["confusion"].sum()) if "confusion" in end else probe.get("all") or 0
     is_sample = held_out and isinstance(count, int) and count < whole
     what = display_name(moments.name)
     what = "right" if moments.name == "accuracy" and about.get("classes") else what
