@@ -93,19 +93,29 @@ def table(
     heads: Sequence[Any],
     rows: Iterable[Sequence[Any]],
     *,
-    numbers: bool = True,
+    class_: str | None = "numbers",
 ) -> Markup:
     """Returns a table that scrolls by itself where it is wider than the page.
 
-    The first cell of a row is its name; the others are aligned to the right if they are `numbers`.
+    The first cell of a row is its name. By its class, the others are aligned to the right, as
+    numbers are.
+
+    Args:
+      caption: says what it is, to those who hear the page.
+      heads: of the columns.
+      rows: their cells; an element `td` stays as it is.
+      class_: of the table.
     """
     head = element("tr", *[element("th", each, scope="col") for each in heads])
     lines = [
-        element("tr", element("th", first, scope="row"), *[element("td", each) for each in rest])
-        for first, *rest in rows
+        element("tr", element("th", first, scope="row"), *map(_cell, rest)) for first, *rest in rows
     ]
     parts = caption and element("caption", caption), element("thead", head)
-    class_ = "numbers" if numbers else None
     inner = element("table", *parts, element("tbody", *lines), class_=class_)
     # Reached by keyboard, since that is how it is scrolled without a mouse.
     return element("div", inner, class_="wide", role="region", tabindex="0", aria_label=caption)
+
+
+def _cell(content: Any) -> Markup:
+    is_cell = isinstance(content, Markup) and content.startswith("<td")
+    return content if is_cell else element("td", content)

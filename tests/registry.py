@@ -362,7 +362,7 @@ LEARNERS = [
         lambda: scale_loss(_learned(lambda: mixed_precision(jaxnn.mlp([32], 3), jnp.float16))()),
         _classified(VECTORS) | WEIGHTED,
         {"gradient": "float16 is too coarse for differences"},
-        {"hparams": _FAST},
+        {"hparams": _FAST, "half": True},
     ),
     Case(
         "gan",

@@ -14,7 +14,7 @@ for evaluation the examples come in order, and the last batch is padded with exa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -30,7 +30,9 @@ from jaxnn.typing import Any, Batch
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["arrays", "key"], meta_fields=["batch_size"]
+    jax.tree_util.register_dataclass,
+    data_fields=["arrays", "key"],
+    meta_fields=["batch_size", "padding"],
 )
 @dataclass(frozen=True, repr=False)
 class Resident:
@@ -40,18 +42,20 @@ class Resident:
       arrays: the fields, each `[examples, ...]` or a pytree of such arrays.
       key: chooses the order of training batches; one, or one for each member.
       batch_size: examples in a batch, over all devices together.
+      padding: rows at the end that are no examples, where a mesh needs a number that it divides.
       columns: of the table that the examples were encoded from (`jaxnn.tables.Columns`), if any.
     """
 
     arrays: dict[str, Any]
     key: Any  # a key, or [members] of them; or their shapes, where a program is only compiled
     batch_size: int
+    padding: int = field(default=0, kw_only=True)
     columns: ClassVar[Any] = None  # no field of the pytree: no program reads it
 
     @property
     def num_examples(self) -> int:
         """The number of examples."""
-        return jax.tree.leaves(self.arrays)[0].shape[0]
+        return jax.tree.leaves(self.arrays)[0].shape[0] - self.padding
 
     @property
     def examples(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from jaxnn.typing import Any, Batch
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["arrays", "key"],
-    meta_fields=["batch_size", "length", "stride"],
+    meta_fields=["batch_size", "padding", "length", "stride"],
 )
 @dataclass(frozen=True, repr=False)
 class Windows(Resident):
@@ -53,7 +53,8 @@ class Windows(Resident):
     @property
     def num_examples(self) -> int:
         """The number of windows."""
-        return 1 + (self.arrays["inputs"].shape[0] - self.length) // self.stride
+        places = self.arrays["inputs"].shape[0] - self.padding
+        return 1 + (places - self.length) // self.stride
 
     @property
     def examples(self) -> dict[str, Any]:

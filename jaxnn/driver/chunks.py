@@ -18,11 +18,17 @@ from jax.sharding import SingleDeviceSharding
 
 from jaxnn import display
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
 from jaxnn.data.protocol import Data
-from jaxnn.driver.feeding import Whole, evaluate_streams, feeding, first_batches, traced
-from jaxnn.driver.placement import Placed, Progress, laid_out, shapes_on
+from jaxnn.driver.feeding import (
+    Whole,
+    are_ready,
+    evaluate_streams,
+    feeding,
+    first_batches,
+    traced,
+)
+from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
@@ -32,8 +38,11 @@ from jaxnn.markup import element
 from jaxnn.scale import processes
 from jaxnn.scale.devices import devices_of
 from jaxnn.scale.layout import Layout
-from jaxnn.scale.memory import available, needed
-from jaxnn.streams._stream import Stream, sample
+from jaxnn.scale.placement import forget_other_meshes
+from jaxnn.streams._sample import sample
+from jaxnn.streams._stream import Stream
+from jaxnn.streams.feed import Meter
+from jaxnn.streams.ranges import Ranges
 from jaxnn.typing import Any, Callable
 
 # Long enough that starting a program costs nothing (a convnet's first touch of its memory: 15 ms),
@@ -67,7 +76,8 @@ class Training:
       layout: where the members are.
       width: how many members side by side were asked for.
       evaluated: the shapes of the metrics of a batch of each evaluation.
-      feeds: where its batches came from, so far.
+      meter: what reading its data has cost, so far.
+      ranges: check what is read of streams; of the training data that named `train`.
     """
 
     learner: Learner
@@ -88,7 +98,8 @@ class Training:
     layout: Layout = Layout()
     width: int | None = None
     evaluated: dict[str, Any] = field(default_factory=dict, repr=False)
-    feeds: list[Whole] = field(default_factory=list, repr=False)
+    meter: Meter = field(default_factory=Meter, repr=False)
+    ranges: dict[str, Ranges] = field(default_factory=dict, repr=False)
 
     @cached_property
     def sample(self) -> Resident:
@@ -115,6 +126,8 @@ class Training:
           consume: whether arrays of the trial may be used up, where they lie on the mesh already.
         """
         layout = self._fitted()
+        if layout.placement is not None:
+            forget_other_meshes(layout.placement.mesh)
         parts = laid_out(layout, self.trials, trial, consume=consume)
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
@@ -133,8 +146,9 @@ class Training:
             without steps.
         """
         last = self.steps if until is None else until
-        feed = feeding(progress.placed.layout, self.data, last)
-        self.feeds.append(feed)
+        feed = feeding(
+            progress.placed.layout, self.data, last, self.meter, self.ranges.get("train")
+        )
         try:
             yield from self._chunks(progress, last, moments, feed)
         finally:
@@ -159,7 +173,7 @@ class Training:
             n = min(length, border - step, (ahead[0] if ahead else last) - step, last - step)
             previous = tokens
             orders = [trial.order for trial in placed.parts]
-            data, end = feed.at(step, orders, partial(_are_ready, tokens))
+            data, end = feed.at(step, orders, partial(are_ready, tokens))
             n = min(n, end - step)
             placed, tokens = self._advanced(placed, data, n)
             step += n
@@ -222,8 +236,8 @@ class Training:
 
     def lowered(self) -> Any:
         """Returns the program that trains a single run, to be compiled; training then finds it."""
-        trial = jax.eval_shape(self.whole)
-        data = traced(self.data, trial.order)
+        trial = self.whole_shapes()
+        data = traced(self.data, trial.order, self.layout.placement)
         if self.form == "stepped":
             return stepped.lower(self.learner, trial.state, trial.window, data)
         status = trial.status if self._can_stop else None
@@ -236,22 +250,9 @@ class Training:
         Raises:
           InvalidValue: if that is fewer than were asked for.
         """
-        layout = self.layout
-        while layout.width and layout.width > 1 and self.form == "looped":
-            device = layout.devices[0]
-            need, have = needed(self._compiled(layout)), available(device)
-            if need <= have:
-                break
-            layout = replace(layout, width=max(1, int(layout.width * have / need)))
-        if self.width is not None and layout.width != self.layout.width:
-            raise InvalidValue(
-                "train",
-                "so many members side by side do not fit into the memory of a device",
-                got=f"width={self.width}",
-                expected=f"width of at most {layout.width}",
-                fix=f"Pass width={layout.width}, or leave it out",
-            )
-        return layout
+        if self.form == "stepped":
+            return self.layout
+        return fitted(self.layout, self.width, self._compiled)
 
     def _compiled(self, layout: Layout) -> Any:
         """Returns the program that trains the members of a device; training then finds it again."""
@@ -296,7 +297,9 @@ class Training:
         due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
         width = placed.layout.width
         streams = self.evaluations if due else {}
-        sums = evaluate_streams(self.learner, placed, streams, self.evaluated)
+        sums = evaluate_streams(
+            self.learner, placed, streams, self.evaluated, self.meter, self.ranges
+        )
         parts = [
             report(self.learner, self.watch, width, trial, mine if due else {}, own)
             for trial, mine, own in zip(placed.parts, evaluations, sums)
@@ -326,15 +329,14 @@ class Training:
         key = self.key[0] if self.key.shape else self.key
         key = jax.random.fold_in(jax.random.fold_in(key, SELECT), step)
         trials = placed.layout.join(placed.parts)
+        if (placement := placed.layout.placement) is not None:
+            trials = _select(self.select, None, key, trials)
+            return replace(placed, parts=[spread(placement, trials)])
         trials = _select(self.select, placed.layout.sharding, key, trials)
         return replace(placed, parts=placed.layout.cut(trials))
 
 
-def _are_ready(tokens: list[Any] | None) -> bool:
-    """Whether all that was dispatched is done."""
-    return all(token.is_ready() for token in tokens or ())
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _select(select, sharding, key, trials):
-    return jax.lax.with_sharding_constraint(select(key, trials), sharding)
+    trials = select(key, trials)
+    return trials if sharding is None else jax.lax.with_sharding_constraint(trials, sharding)

@@ -1,6 +1,7 @@
 """Where a training takes its batches from: data on the device, or a stream that is read ahead."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,11 @@ from jaxnn.driver.placement import Placed
 from jaxnn.learning._learner import ORDER, Learner
 from jaxnn.loop._evaluate import add_batches
 from jaxnn.scale.layout import Layout
+from jaxnn.scale.placement import Placement, on_device
+from jaxnn.scale.resident import placed_shapes
 from jaxnn.streams._stream import Block, Stream
-from jaxnn.streams.feed import Feed
+from jaxnn.streams.feed import Feed, Meter
+from jaxnn.streams.ranges import Ranges
 from jaxnn.typing import Any
 
 ENDLESS = 1 << 62
@@ -23,16 +27,6 @@ class Whole:
 
     def __init__(self, layout: Layout, data: Any):
         self.parts = layout.copies(data)
-
-    @property
-    def waited(self) -> float:
-        """Seconds that the devices had no work because the data had not come."""
-        return 0.0
-
-    @property
-    def skipped(self) -> int:
-        """Examples that could not be read."""
-        return 0
 
     def at(
         self, step: int, orders: list[Any], is_idle: Callable[[], bool] = lambda: True
@@ -53,21 +47,19 @@ class Whole:
 class Streamed(Whole):
     """Blocks of a stream; each member of many has blocks of its own."""
 
-    def __init__(self, layout: Layout, stream: Stream, last: int):
-        self.layout, self.stream = layout, stream
+    def __init__(
+        self,
+        layout: Layout,
+        stream: Stream,
+        last: int,
+        meter: Meter | None,
+        ranges: Ranges | None,
+    ):
+        self.layout, self.stream, self.ranges = layout, stream, ranges
+        self.rows = local_rows(layout, stream.batch_size)
         self.orders: list[Any] = []
         self.words: list[np.ndarray] = []
-        self.feed = Feed(self._read, self._put, stream, last)
-
-    @property
-    def waited(self) -> float:
-        """See `Whole`."""
-        return self.feed.waited
-
-    @property
-    def skipped(self) -> int:
-        """See `Whole`."""
-        return self.feed.skipped
+        self.feed = Feed(self._read, self._put, stream, last, meter)
 
     def at(self, step, orders, is_idle=lambda: True):
         """See `Whole`."""
@@ -87,30 +79,93 @@ class Streamed(Whole):
         parts, skipped = [], 0
         for words in self.words:
             reads = [
-                self.stream.training(pool, own, first) for own in words.reshape(-1, words.shape[-1])
+                self.stream.training(pool, own, first, self.rows)
+                for own in words.reshape(-1, words.shape[-1])
             ]
             skipped += sum(count for _, count in reads)
-            fields = [fields for fields, _ in reads]
+            fields = [_checked(self.ranges, fields) for fields, _ in reads]
             single = words.ndim == 1
             parts.append(fields[0] if single else jax.tree.map(lambda *xs: np.stack(xs), *fields))
         return parts, skipped
 
     def _put(self, parts, first):
         places = None if self.layout.members is None else np.arange(len(self.words[0]))
-        return put_blocks(self.layout, parts, first, places)
+        return put_blocks(self.layout, parts, first, places, self.stream.batch_size)
 
 
-def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any = None) -> list[Block]:
-    """Returns the blocks of each device on it; on a mesh the one block, divided by its rows."""
-    if layout.placement is not None:
-        (fields,) = parts
-        return [Block(layout.placement.batches(fields), np.int32(first))]
-    return layout.put([Block(fields, np.int32(first), places) for fields in parts])
+def _checked(ranges: Ranges | None, fields: Any) -> Any:
+    if ranges is not None:
+        ranges.check(fields)
+    return fields
 
 
-def feeding(layout: Layout, data: Any, last: int) -> Whole:
-    """Returns the batches of a training up to a step."""
-    return Streamed(layout, data, last) if isinstance(data, Stream) else Whole(layout, data)
+def local_rows(layout: Layout, size: int) -> Any:
+    """Returns the rows of a batch of some size that lie on the devices of this process."""
+    if layout.placement is None:
+        return slice(None)
+    sharding = layout.placement.rows_at(0, (size,))
+    if sharding.is_fully_addressable or sharding.is_fully_replicated:
+        return slice(None)
+    numbers = np.arange(size)
+    parts = sharding.addressable_devices_indices_map((size,)).values()
+    return np.unique(np.concatenate([numbers[index] for index in parts]))
+
+
+def are_ready(arrays: Any) -> bool:
+    """Returns whether all that was dispatched is done; random keys do not say."""
+    leaves = jax.tree.leaves(arrays)
+    return all(leaf.is_ready() for leaf in leaves if hasattr(leaf, "is_ready"))
+
+
+def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any, size: int) -> list[Block]:
+    """Returns the blocks of each device on it; on a mesh the one block, divided by its rows.
+
+    Args:
+      layout: of the devices.
+      parts: the fields that each device trains on; on a mesh those of `local_rows`.
+      first: the number of the first batch.
+      places: of the members, if there are any.
+      size: of a batch.
+    """
+    placement = layout.placement
+    if placement is None:
+        return layout.put([Block(fields, np.int32(first), places) for fields in parts])
+    axis, rows = 1 if places is None else 2, local_rows(layout, size)
+
+    def divided(x: Any) -> Any:
+        if isinstance(rows, slice):
+            return on_device(x, placement.rows_at(axis, x.shape))
+        shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+
+        def local(index):
+            start, stop, _ = index[axis].indices(size)
+            first, last = np.searchsorted(rows, (start, stop))
+            return x[(*index[:axis], slice(first, last), *index[axis + 1 :])]
+
+        return jax.make_array_from_callback(shape, placement.rows_at(axis, shape), local)
+
+    return [Block(jax.tree.map(divided, fields), np.int32(first), places) for fields in parts]
+
+
+def feeding(
+    layout: Layout,
+    data: Any,
+    last: int,
+    meter: Meter | None = None,
+    ranges: Ranges | None = None,
+) -> Whole:
+    """Returns the batches of a training up to a step.
+
+    Args:
+      layout: of the devices that train.
+      data: what is trained on.
+      last: the step.
+      meter: adds up what reading costs.
+      ranges: checks what is read.
+    """
+    if not isinstance(data, Stream):
+        return Whole(layout, data)
+    return Streamed(layout, data, last, meter, ranges)
 
 
 def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:
@@ -141,16 +196,26 @@ def _order(key: Any) -> Any:
     return jax.random.fold_in(key, ORDER)
 
 
-def traced(data: Any, order: Any = None) -> Any:
+def traced(data: Any, order: Any = None, placement: Placement | None = None) -> Any:
     """Returns what the program of a step takes: data, or the shapes of a block of a stream.
 
     Args:
       data: of a training.
       order: the key of the order, or those of the members.
+      placement: of a run on a mesh, if shardings are wanted.
     """
     if not isinstance(data, Stream):
+        data = data if placement is None else placed_shapes(placement, data)
         return data if order is None else data.shuffled(order)
     block = data.shapes()
+    if placement is not None:
+        arrays = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=placement.rows_at(1, x.shape)
+            ),
+            block.arrays,
+        )
+        return Block(arrays, block.first)
     if order is None or not order.shape:
         return block
     (members,) = order.shape
@@ -175,7 +240,12 @@ def traced_in_order(data: Any) -> Any:
 
 
 def evaluate_streams(
-    learner: Learner, placed: Placed, evaluations: dict[str, Any], shapes: dict[str, Any]
+    learner: Learner,
+    placed: Placed,
+    evaluations: dict[str, Any],
+    shapes: dict[str, Any],
+    meter: Meter | None = None,
+    ranges: dict[str, Ranges] | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluates on those of the data that are streams.
 
@@ -184,6 +254,8 @@ def evaluate_streams(
       placed: the trials.
       evaluations: the data, by name.
       shapes: of the metrics of a batch of each.
+      meter: adds up what reading costs.
+      ranges: check what is read, by name.
 
     Returns:
       The sums of the metrics on each device, by name.
@@ -192,27 +264,41 @@ def evaluate_streams(
     for name, data in evaluations.items():
         if isinstance(data, Stream):
             states = [trial.state for trial in placed.parts]
-            over = sums_of(learner, placed.layout, states, data, shapes[name])
+            over = sums_of(
+                learner, placed.layout, states, data, shapes[name], meter, (ranges or {}).get(name)
+            )
             sums = [own | {name: more} for own, more in zip(sums, over)]
     return sums
 
 
 def sums_of(
-    learner: Learner, layout: Layout, states: list[Any], data: Stream, shapes: Any
+    learner: Learner,
+    layout: Layout,
+    states: list[Any],
+    data: Stream,
+    shapes: Any,
+    meter: Meter | None = None,
+    ranges: Ranges | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluates on a stream; returns the sums of the metrics on each device."""
 
     def put(fields, first):
-        return put_blocks(layout, [fields] * len(states), first)
+        return put_blocks(layout, [fields] * len(states), first, None, size)
 
-    blocks = Feed(data.evaluation, put, data, data.num_batches)
+    def read(pool, first):
+        fields, skipped = data.evaluation(pool, first, local_rows(layout, size))
+        return _checked(ranges, fields), skipped
+
+    size = min(data.batch_size, data.num_examples)
+    blocks = Feed(read, put, data, data.num_batches, meter)
     members = () if layout.members is None else (layout.slots // len(states),)
     empty = jax.tree.map(lambda x: np.zeros((*members, *x.shape), x.dtype), shapes)
     sums = layout.put([empty] * len(states))
     try:
         number = 0
         while number < data.num_batches:
-            parts, end = blocks.at(number)
+            # The states are those of the training, which may not be done yet.
+            parts, end = blocks.at(number, partial(are_ready, (states, sums)))
             count = np.int32(min(end, data.num_batches) - number)
             sums = [
                 add_batches(learner, layout.width, *each, count)

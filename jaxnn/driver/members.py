@@ -10,11 +10,12 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice, kind, number, positive_integer
 from jaxnn.driver.chunks import Training
+from jaxnn.driver.placement import trial_shardings
 from jaxnn.driver.trial import Select, Watch
 from jaxnn.loop._run import Form
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.layout import Layout
-from jaxnn.scale.memory import available, size
+from jaxnn.scale.memory import available, device_size, size
 from jaxnn.scale.placement import Placement
 from jaxnn.typing import Any, Hparams
 
@@ -126,6 +127,16 @@ def laid_out(
                 fix="Pass keys or hyper-parameters with an axis of members: key=jaxnn.keys(seeds)",
             )
         return Layout(placement=placement)
+    if placement is not None:
+        if (width or 1) > 1 or devices is not None:
+            raise InvalidValue(
+                "train",
+                "members on a mesh train one after another, each on the whole mesh",
+                got=f"width={width}, devices={devices} and a mesh of {dict(placement.mesh.shape)}",
+                expected="neither of them with a mesh",
+                fix="Leave them out, or leave the mesh out for a member on each device",
+            )
+        return Layout(members, (), 1, placement)
     chosen = tuple(devices if devices is not None else jax.local_devices())[:members]
     if not chosen:
         raise InvalidValue(
@@ -196,8 +207,11 @@ def check_room(training: Training) -> None:
         return
     one = training.shapes(1)
     # Twice, since putting members in order makes a copy of them.
-    each, have = 2 * size(one), available(layout.devices[0])
-    if each * layout.slots // len(layout.devices) > have:
+    held = size(one)
+    if layout.placement is not None:
+        held = device_size(one, trial_shardings(layout.placement, one))
+    each, have = 2 * held, available(training.devices[0])
+    if each * layout.slots // max(1, len(layout.devices)) > have:
         raise InvalidValue(
             "train",
             "the population does not fit into memory",

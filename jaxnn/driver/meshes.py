@@ -1,15 +1,20 @@
 """The mesh of a run: the one that is asked for, or all accelerators where the batch divides."""
 
+from collections.abc import Sequence
+
 import jax
 from jax.sharding import Mesh
 
 from jaxnn.checks import InvalidValue
 from jaxnn.data.protocol import Data
+from jaxnn.driver.chunks import Training
+from jaxnn.formatting import amount
 from jaxnn.learning._learner import Learner
 from jaxnn.scale import processes
 from jaxnn.scale._mesh import DATA, divisors, nearest
 from jaxnn.scale._mesh import mesh as all_devices
 from jaxnn.scale._shard import shard
+from jaxnn.scale.memory import device_size
 from jaxnn.scale.rules import replicated
 from jaxnn.typing import Any
 
@@ -22,38 +27,23 @@ def on_mesh(
     Args:
       learner: what trains; one that has a mesh already stays as it is.
       data: what is trained on.
-      members: their number, if it is a population; devices share its members out.
+      members: their number, for a population; by default it is shared out over devices, but in
+        several processes each member trains on all of them, one after the other.
       mesh: what was asked for.
       rules: what was asked for; without a mesh they ask for one of all devices.
 
     Raises:
-      InvalidValue: if the mesh does not divide the batch, or a population is given one.
+      InvalidValue: if the mesh does not divide the batch.
     """
     if mesh is None and rules is not None:
         mesh = all_devices()
-    if mesh is None and learner.placement is None and members is None:
+    alone = processes.count() == 1
+    if mesh is None and learner.placement is None and not (alone and members is not None):
         mesh = _accelerators(data.batch_size)
-    if members is not None and processes.count() > 1:
-        raise InvalidValue(
-            "train",
-            "all members train in one process",
-            got=f"{members} members and {processes.count()} processes",
-            expected="one process, which has them on all of its devices",
-            fix="Give each process members and a run of its own, without jaxnn.scale.start(), or"
-            " train the members one by one, each in all processes",
-        )
     if mesh is not None:
         learner = shard(learner, mesh, replicated if rules is None else rules)
     if learner.placement is None:
         return learner
-    if members is not None:
-        raise InvalidValue(
-            "train",
-            "a population is shared out over devices by members, and not by a mesh",
-            got=f"{members} members and a mesh of {dict(learner.placement.mesh.shape)}",
-            expected="one of them",
-            fix="Leave the mesh out, or train the members one by one, each on the mesh",
-        )
     count, size = learner.placement.mesh.shape[DATA], data.batch_size
     if size % count:
         below = size // count * count
@@ -70,10 +60,27 @@ def on_mesh(
 
 def _accelerators(batch_size: int) -> Mesh | None:
     """Returns a mesh of all accelerators of every process, or `None` for a single device."""
-    devices = jax.devices()
+    several = processes.count() > 1 or uses_all(jax.devices(), batch_size)
+    return all_devices() if several else None
+
+
+def uses_all(devices: Sequence[Any], batch_size: int) -> bool:
+    """Returns whether a run uses all devices of its own accord: several, which divide the batch."""
     # The cores of a CPU already share the work of one device.
-    if processes.count() > 1:
-        return all_devices()
-    if devices[0].platform != "cpu" and len(devices) > 1 and batch_size % len(devices) == 0:
-        return all_devices()
-    return None
+    return devices[0].platform != "cpu" and len(devices) > 1 and batch_size % len(devices) == 0
+
+
+def devices_line(training: Training) -> str | None:
+    """Returns what a run computes on, where there is a choice; `None` of the only device."""
+    devices, placement = jax.devices(), training.layout.placement
+    platform = devices[0].platform
+    if placement is None:
+        if platform == "cpu" or len(devices) == 1 or training.layout.members is not None:
+            return None
+        reason = f"batch_size={training.data.batch_size} is not a multiple of {len(devices)}"
+        return f"uses 1 of {len(devices)} {platform} devices, for {reason}"
+    state = training.whole_shapes().state
+    held = amount(device_size(state, jax.tree.map(lambda x: x.sharding, state)), "B")
+    axes = ", ".join(f"{name}={count}" for name, count in placement.mesh.shape.items())
+    many = f"{len(placement.devices)} of {len(devices)} {platform} device{'s'[: len(devices) > 1]}"
+    return f"uses {many}: {axes}, {placement.rules.name}; {held} of state on each"

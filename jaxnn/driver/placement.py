@@ -5,11 +5,14 @@ from dataclasses import dataclass, field, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxnn.checks import InvalidValue
 from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
-from jaxnn.scale.layout import Layout, on_device, rows
-from jaxnn.scale.placement import Placement
+from jaxnn.scale.layout import Layout, rows
+from jaxnn.scale.memory import available, needed
+from jaxnn.scale.placement import Placement, on_device
 from jaxnn.typing import Any, Callable
 
 
@@ -80,6 +83,12 @@ class Progress:
         return self.placed.ordered(lambda trial: trial.state)
 
     @property
+    def is_valid(self) -> bool:
+        """Whether its arrays are still there: an iteration has not used them up."""
+        leaves = jax.tree.leaves([part.state for part in self.placed.parts])
+        return not any(leaf.is_deleted() for leaf in leaves if hasattr(leaf, "is_deleted"))
+
+    @property
     def best(self) -> Any:
         """The state of the best evaluation so far, if a metric is watched; else as `state`."""
         return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
@@ -97,7 +106,8 @@ def laid_out(
       consume: whether arrays of these may be used up, instead of copies.
     """
     if layout.placement is not None:
-        there = _spread(layout.placement, begin() if saved is None else saved)
+        ((slots, _),) = layout.places
+        there = spread(layout.placement, begin(slots) if saved is None else saved)
         return [there if saved is None or consume else _copies(there)]
     return [
         on_device(begin(slots) if saved is None else _restored(saved, slots, layout.members), to)
@@ -114,16 +124,53 @@ def _restored(trial: Trial, slots: Any, members: int | None) -> Trial:
     return part._replace(status=status, member=slots)
 
 
+def fitted(layout: Layout, width: int | None, compiled: Callable[[Layout], Any]) -> Layout:
+    """Returns the layout with as many members side by side as memory allows.
+
+    Args:
+      layout: with as many as there would be.
+      width: how many were asked for, if any.
+      compiled: returns the program of a layout.
+
+    Raises:
+      InvalidValue: if that is fewer than were asked for.
+    """
+    asked = layout.width
+    while layout.width and layout.width > 1:
+        need, have = needed(compiled(layout)), available(layout.devices[0])
+        if need <= have:
+            break
+        layout = replace(layout, width=max(1, int(layout.width * have / need)))
+    if width is not None and layout.width != asked:
+        raise InvalidValue(
+            "train",
+            "so many members side by side do not fit into the memory of a device",
+            got=f"width={width}",
+            expected=f"width of at most {layout.width}",
+            fix=f"Pass width={layout.width}, or leave it out",
+        )
+    return layout
+
+
 def trial_shardings(placement: Placement, trial: Trial) -> Trial:
     """Returns the sharding of each array of a trial on a mesh: states by the rules, all else whole.
 
     Args:
       placement: the mesh and the rules.
-      trial: of a single run, or its shapes.
+      trial: of a single run, or of all members, whose axis is not split; or its shapes.
     """
-    state, whole = placement.shardings(trial.state), placement.replicated(trial)
+    state, whole = trial.state, placement.replicated(trial)
+    if members := len(trial.member.shape):
+        state = jax.eval_shape(lambda state: rows(state, 0), state)
+    state = jax.tree.map(lambda x: leading(x, members), placement.shardings(state))
     best = whole.best and whole.best._replace(state=state)
     return whole._replace(state=state, best=best)
+
+
+def leading(sharding: NamedSharding, axes: int) -> NamedSharding:
+    """Returns the sharding with so many axes before it, which are not split."""
+    spec = PartitionSpec(*(None,) * axes, *sharding.spec)
+    return NamedSharding(sharding.mesh, spec)
 
 
 def shapes_on(placement: Placement | None, trial: Trial) -> Trial:
@@ -136,7 +183,7 @@ def shapes_on(placement: Placement | None, trial: Trial) -> Trial:
     )  # fmt: skip
 
 
-def _spread(placement: Placement, trial: Trial) -> Trial:
+def spread(placement: Placement, trial: Trial) -> Trial:
     """Returns a trial's arrays on a mesh."""
     return jax.tree.map(on_device, trial, trial_shardings(placement, trial))
 

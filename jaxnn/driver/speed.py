@@ -6,6 +6,7 @@ they have a file of their own, `speed.json`, beside the result.
 
 import threading
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from jaxnn.driver.chunks import Training
 from jaxnn.programs import products
 from jaxnn.scale.devices import peak_flops
 from jaxnn.scale.memory import used
+from jaxnn.streams._stream import Stream
 from jaxnn.typing import Any
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -37,6 +39,7 @@ class _Mark(NamedTuple):
     step: int
     seconds: float
     compilations: int
+    waited: float
 
 
 class Speed:
@@ -50,34 +53,61 @@ class Speed:
         self.began = time.perf_counter()
         self.compiled = len(_compilations)  # before
         self.marks: list[_Mark] = []
+        self.meter = replace(training.meter)  # before
 
     def at(self, step: int) -> None:
         """Takes the time at a step, once there has been one."""
         if step:
-            self.marks.append(_Mark(step, time.perf_counter(), len(_compilations)))
+            waited = self.training.meter.waited
+            self.marks.append(_Mark(step, time.perf_counter(), len(_compilations), waited))
 
     def recent(self) -> float | None:
         """Returns the steps a second of the last chunks, or `None` before the second of them.
 
         They are those since the last compilation, in any thread, if there are two.
         """
+        marks = self._recent()
+        return _rate(marks, marks[-1].step - marks[0].step) if marks else None
+
+    def waiting(self) -> float | None:
+        """Returns the share of the time of the same chunks that the devices waited for data.
+
+        It is `None` where the data are on the devices.
+        """
+        marks = self._recent()
+        if not self._reads or len(marks) < 2:
+            return None
+        waited = marks[-1].waited - marks[0].waited
+        return min(1.0, waited / max(marks[-1].seconds - marks[0].seconds, 1e-9))
+
+    @property
+    def _reads(self) -> bool:
+        """Whether data are read while the run trains."""
+        data = self.training.data, *self.training.evaluations.values()
+        return any(isinstance(each, Stream) for each in data)
+
+    def _recent(self) -> list[_Mark]:
         marks = self.marks[-RECENT:]
         ended = max((each.ended for each in _compilations[self.compiled :]), default=0.0)
         since = [mark for mark in marks if mark.seconds >= ended]
-        marks = since if len(since) > 1 else marks
-        return _rate(marks, marks[-1].step - marks[0].step) if marks else None
+        return since if len(since) > 1 else marks
 
     def summary(self, steps: Any) -> dict[str, Any]:
         """Returns the numbers, `None` for those that are unknown.
 
         Steps a second are those between the first chunk and the last, evaluations and all, without
-        the time that compiling took; of all members together. Operations are those of the matrix
-        products and convolutions of a step.
+        the time that compiling took; of all members together. The first chunk is what is done after
+        `first_seconds`, at step `first_steps`; all is done after `seconds`, without what the run
+        took before it resumed. Operations are those of the matrix products and
+        convolutions of a step. The devices' share of waiting for data that are read
+        while they train is of the time in all, without compiling.
 
         Args:
           steps: that the run has done, or those of each member.
         """
         first = self.marks[0].step if self.marks else 0
+        times = [mark.seconds - self.began for mark in (self.marks[:1] + self.marks[-1:])]
+        started, ended = (round(each, 3) for each in times) if times else (None, None)
         rate = _rate(self.marks, int(np.maximum(np.ravel(steps) - first, 0).sum()))
         flops = 2 * products(self.training.program.jaxpr)
         devices = self.training.devices
@@ -86,9 +116,20 @@ class Speed:
         # What another thread compiles meanwhile is not waited for.
         compiled = _compilations[self.compiled :]
         memory = used()
+        seconds = time.perf_counter() - self.began - _waited(compiled)
+        meter = self.training.meter
+        waited = meter.waited - self.meter.waited
+        reading = {
+            "data_wait_seconds": round(waited, 3),
+            "data_wait_share": round(min(1.0, waited / max(seconds, 1e-9)), 4),
+            "examples_skipped": meter.skipped - self.meter.skipped,
+        }
         return {
             "compilations": len(compiled),
             "compile_seconds": round(_waited(compiled), 3),
+            "first_steps": first,
+            "first_seconds": started,
+            "seconds": ended,
             "steps_per_second": rate and round(rate, 1),
             "flops_per_step": flops,
             "flops_per_second": achieved and round(achieved),
@@ -96,6 +137,7 @@ class Speed:
             "share_of_peak": peak and achieved and round(achieved / (peak * len(devices)), 4),
             "memory_bytes": memory.peak,
             "memory_of": memory.of,
+            **(reading if self._reads else {}),
         }
 
 

@@ -232,6 +232,8 @@ def _known(learner, watch, parts, sums, window, state, status, metrics, best):
         waited = jnp.where(improved, 0, best.waited + going.astype(jnp.int32))
         value, step = where(improved, (value, state.step), (best.value, best.step))
         latest = where(improved | (measured & first), state, best.state)
+        if learner.placement is not None:
+            latest = learner.placement.constrain(latest)
         best = Best(value, step, waited, latest)
         if watch.patience is not None:
             ended = (status == RUNNING) & (waited >= watch.patience)

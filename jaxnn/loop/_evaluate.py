@@ -8,10 +8,12 @@ from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import kind, positive_integer
-from jaxnn.data._resident import stored
+from jaxnn.data._resident import Resident, stored
 from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import in_blocks
+from jaxnn.scale.placement import collected, copied
+from jaxnn.scale.resident import placed_data
 from jaxnn.streams._stream import Stream
 from jaxnn.typing import Any, Callable
 
@@ -54,11 +56,13 @@ def evaluate(learner: Learner, state: Any, data: Data) -> dict[str, float]:
     """
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=1024)"
     kind("evaluate", "data", data, Data, fix=fix)
+    if isinstance(data, Resident) and learner.placement is not None:
+        data = placed_data(learner.placement, data)
     if not isinstance(data, Stream):
         return {name: float(value) for name, value in evaluation(learner, state, data).items()}
     sums: Any = None
     for first in range(0, data.num_batches, data.block):
-        block = data.read_in_order(first)
+        block = copied(learner, data.read_in_order(first))
         if sums is None:
             shapes = jax.eval_shape(partial(evaluated, learner), state, block, first)
             sums = measures.empty(shapes)
@@ -70,8 +74,10 @@ def evaluate(learner: Learner, state: Any, data: Data) -> dict[str, float]:
 @partial(jax.jit, static_argnums=0)
 def _predict(learner, state, inputs):
     if state.step.ndim:
-        return lax.map(lambda member: learner.predict(member, inputs), state)
-    return learner.predict(state, inputs)
+        outputs = lax.map(lambda member: learner.predict(member, inputs), state)
+    else:
+        outputs = learner.predict(state, inputs)
+    return collected(learner, outputs)
 
 
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
@@ -89,9 +95,11 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
       InvalidValue: if there are no examples, or a number is not finite.
     """
     inputs = stored("predict", {"inputs": inputs})["inputs"]
-    return in_batches(
-        partial(_predict, learner, state), inputs, batch_size, axis=np.ndim(state.step)
-    )
+
+    def outputs(batch: Any) -> Any:
+        return _predict(learner, state, copied(learner, batch))
+
+    return in_batches(outputs, inputs, batch_size, axis=np.ndim(state.step))
 
 
 def in_batches(

@@ -81,7 +81,7 @@ def bits_per_byte(
 
 
 def _cross_entropy(logits: Any, labels: Any, weights: Any) -> Metric:
-    logits = logits.astype(jnp.float32)
+    logits, labels = logits.astype(jnp.float32), labels.astype(jnp.int32)
     return mean(optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels), weights)
 
 

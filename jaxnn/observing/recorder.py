@@ -43,9 +43,12 @@ from jaxnn.observing.plan import (
 from jaxnn.observing.writing import prompts, spelled
 from jaxnn.pictures import scheme
 from jaxnn.pictures.diagram import Diagram, to_json
+from jaxnn.scale import processes
+from jaxnn.scale.placement import copied
 from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
-from jaxnn.storage.directory import DirectoryInUse, RunDirectory, finished
+from jaxnn.storage.directory import RunDirectory, finished
+from jaxnn.storage.lock import DirectoryInUse
 from jaxnn.typing import Any, Callable
 
 
@@ -86,6 +89,8 @@ def recorder_of(
 ) -> Iterator["Recorder | None"]:
     """Yields the recorder of a run, and waits for its background work in the end.
 
+    All processes of a run observe, as one program does it on all devices; the first one writes.
+
     Args:
       directory: of the run.
       training: the run; populations and finished runs are not recorded.
@@ -101,7 +106,7 @@ def recorder_of(
         finally:
             recorder.close()
     else:
-        recording.cut(directory.path / recording.FOLDER, -1 if step is None else step)
+        _cut(directory.path / recording.FOLDER, step)
         yield None
 
 
@@ -121,12 +126,15 @@ class Recorder:
         self.ended = False
         self.background = Background()
         self._begin(step)
+        # Chunks of the training end at these steps: they must be those of all processes.
+        self.moments = tuple(processes.agree("moments", lambda: self.moments))
 
     @_tolerant
     def _begin(self, step: int | None) -> None:
-        self.folder.mkdir(exist_ok=True)
-        files.sweep(self.folder)
-        recording.cut(self.folder, -1 if step is None else step)
+        if processes.is_first():
+            self.folder.mkdir(exist_ok=True)
+            files.sweep(self.folder)
+        _cut(self.folder, step)
         self.schedule = schedule(self.training)
         self.moments = self.schedule.moments
         # While this is traced, for which Python is needed, the training's own program compiles.
@@ -136,9 +144,10 @@ class Recorder:
         bound = bind(training)
         self.vocabulary = bound.objective.names if bound else ()
         self.plan, drawn = plan(training, bound, self.schedule)
-        self.batch = probe(probe_data(training), self.schedule.probed)
-        state = jax.eval_shape(training.whole).state
-        arguments = state, self.batch, training.sample
+        (self.data,) = training.layout.copies(training.sample)
+        self.batch = copied(training.learner, probe(probe_data(training), self.schedule.probed))
+        state = training.whole_shapes().state
+        arguments = state, self.batch, self.data
         try:
             observation = observe.lower(training.learner, self.plan, *arguments)
         except Invalid:  # the outputs of some part cannot be captured
@@ -148,46 +157,55 @@ class Recorder:
         Background().start(scheme.preload)  # for the report, while programs compile
         own.wait()
 
-    @_tolerant
     def look(self, progress: Progress) -> Observation | None:
         """Observes the network if the step is a moment, without waiting for the device."""
         if progress.step not in self.moments or progress.idle:
             return None
+        # What ends the recording in one process ends it in all: none observes alone.
+        self.ended = processes.any_process("recorder", self.ended)
         return self._observe(progress.state, progress.step)
 
     @_tolerant
     def keep(self, observation: Observation) -> None:
         """Writes an observation."""
+        if not processes.is_first():
+            return
         self.directory.check_owner()
         arrays = agreeing(jax.device_get(observation.arrays))
         if "text" in arrays:
             arrays["text"] = spelled(arrays["text"], self.vocabulary)
         recording.write(self.folder, recording.frame_name(observation.step), arrays)
 
-    @_tolerant
     def end(self, progress: Progress) -> None:
         """Writes observations of the last and the best state, and what the best one predicts."""
-        for state in (progress.state, progress.best):
-            step = int(state.step)  # of a run that ended early
-            if not (self.folder / recording.frame_name(step)).exists():
-                self.keep(self._observe(state, step))
-        self.directory.check_owner()
-        data = probe_data(self.training)
+        self.ended = processes.any_process("recorder", self.ended)
+        states = {int(state.step): state for state in (progress.state, progress.best)}
+        written = processes.agree("frames", lambda: recording.steps(self.folder))
+        self._end({n: state for n, state in states.items() if n not in written}, progress.best)
+
+    @_tolerant
+    def _end(self, states: dict[int, Any], best: Any) -> None:
+        observations = [self._observe(state, step) for step, state in states.items()]
+        (data,) = self.training.layout.copies(probe_data(self.training))
         most = MOST if self.training.evaluations else self.schedule.probed
-        predictions = final_predictions(
-            self.training.learner, progress.best, data, self.plan.kind, most
-        )
-        recording.write(self.folder, recording.END, predictions)
+        learner, kind = self.training.learner, self.plan.kind
+        predictions = final_predictions(learner, best, data, kind, most)
+        for observation in observations:
+            self.keep(observation)
+        if processes.is_first():
+            self.directory.check_owner()
+            recording.write(self.folder, recording.END, predictions)
 
     @_tolerant
     def close(self) -> None:
         """Waits for background work."""
         self.background.wait()
 
+    @_tolerant
     def _observe(self, state: Any, step: int) -> Observation:
         self.background.wait()
-        learner, data = self.training.learner, self.training.sample
-        return Observation(step, observe(learner, self.plan, state, self.batch, data))
+        learner = self.training.learner
+        return Observation(step, observe(learner, self.plan, state, self.batch, self.data))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
         """Compiles the observation beside the training's own programs, and writes what is observed.
@@ -195,6 +213,8 @@ class Recorder:
         To trace it there too would cost more: two threads that trace wait for each other.
         """
         observation.compile()
+        if not processes.is_first():
+            return
         training, folder = self.training, self.folder
         shown = {name: np.asarray(self.batch[name][:SHOWN]) for name in ("index", "labels")
                  if hasattr(self.batch.get(name), "shape")}  # fmt: skip
@@ -211,6 +231,12 @@ class Recorder:
         files.write(folder / recording.ABOUT, json_files.encode(about))
 
 
+def _cut(folder: Path, step: int | None) -> None:
+    """Removes what was recorded after the step at which a run resumes; all of a new run."""
+    if processes.is_first():
+        recording.cut(folder, -1 if step is None else step)
+
+
 def record_best(run: Path, training: Training, state: Any) -> None:
     """Records the final predictions of one member's state, and nothing before them.
 
@@ -219,7 +245,8 @@ def record_best(run: Path, training: Training, state: Any) -> None:
       training: of the population.
       state: of the one member.
     """
-    kind, data = kind_of(training, state)[0], probe_data(training)
+    data = copied(training.learner, probe_data(training))
+    kind = kind_of(training, state)[0]
     most = MOST if training.evaluations else PROBED
     predictions = final_predictions(training.learner, state, data, kind, most)
     about = {
@@ -228,6 +255,8 @@ def record_best(run: Path, training: Training, state: Any) -> None:
         "probe": {"of": probed_part(training)},
         "kind": kind,
     }
+    if not processes.is_first():
+        return
     folder = run / recording.FOLDER
     folder.mkdir(exist_ok=True)
     recording.write(folder, recording.END, predictions)
@@ -248,11 +277,11 @@ def _about(
     training: Training, bound: BoundNetwork | None, drawn: Any, plan: Plan, schedule: Schedule
 ) -> dict[str, Any]:
     of = probed_part(training)
-    shown = min(SHOWN, schedule.probed)
+    shown, whole = min(SHOWN, schedule.probed), probe_data(training).num_examples
     about = {
         "format": recording.FORMAT,
         "moments": schedule.moments,
-        "probe": {"of": of, "count": schedule.probed, "shown": shown},
+        "probe": {"of": of, "count": schedule.probed, "shown": shown, "all": whole},
         "kind": plan.kind,
         "filters": plan.filters and asdict(plan.filters),
         "plot_bounds": plan.plot_bounds,

@@ -1,9 +1,9 @@
 """What a language model writes at a moment: it continues texts of the data it is observed on.
 
 Each text begins with the first half of what the network reads at once. The network reads that, and
-goes on token by token, with a memory, as `jaxnn.generate` does; when the memory is full, it starts
-again from the last half of what is there. The draws depend on the key of the run alone, so that two
-moments differ by what was learned between them.
+continues token by token, with a memory, as `jaxnn.generate` does; when the memory is full, it
+starts again from the last half of what is there. The draws depend on the key of the run alone, so
+that two moments differ by what was learned between them.
 """
 
 from typing import NamedTuple

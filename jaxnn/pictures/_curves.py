@@ -21,10 +21,10 @@ from jaxnn.pictures.series import Series, mark_gaps, series, thin
 from jaxnn.typing import Any
 
 SPREAD = 30.0  # of the largest value to the least, from which a scale is logarithmic
-PANEL = 1.15  # inches, of height
+PANEL, MANY = 1.15, 1.5  # inches, of height, for one run and for several
 MOST = 12  # panels
 LETTERS = 16  # of a run's name at the end of its line
-LONGEST = 48  # letters of a name in a legend
+LONGEST, NARROW = 48, 24  # letters of a name in a legend, and of one that stands beside another
 SPLITS = {"train": "training"}  # words for parts of the data that have a verb for a name
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -63,7 +63,8 @@ def curves(
     }
     panels = _panels(by_run, metrics)
     shown = dict(list(panels.items())[:MOST])
-    figure, grid = scheme.panels(len(shown), 1, PANEL, 0.55, sharex=True)
+    high = PANEL if len(runs) == 1 else MANY
+    figure, grid = scheme.panels(len(shown), 1, high, 0.55, sharex=True)
     last = max(line.series.steps.max() for lines in shown.values() for line in lines)
     for axes, (name, lines) in zip(grid, shown.items()):
         unit = (units or {}).get(name)
@@ -195,7 +196,7 @@ def _name(figure: Any, panels: list[tuple[Any, list[_Line]]]) -> None:
             missing |= {line.name: line.colour for line in lines if line.named}
     if missing:
         wide, high = figure.get_size_inches()
-        columns = 1 if max(map(len, missing)) > 2 * LETTERS else 2
+        columns = 1 if max(map(len, missing)) > NARROW else 2
         figure.set_size_inches(wide, high + 0.15 * -(-len(missing) // columns))
         names = {scheme.elided(name, LONGEST): colour for name, colour in missing.items()}
         handles = [Line2D([], [], color=colour, label=name) for name, colour in names.items()]

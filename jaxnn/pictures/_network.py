@@ -6,8 +6,8 @@ A wire is as wide as its weight is large, and its colour says the sign. Of a wid
 are drawn, and the picture says how many are not. A network that is more than a chain of linear
 layers is drawn as blocks (`jaxnn.pictures.blocks`), and the picture says why.
 
-Every wire and every node has a name in the SVG, by which a page can find it: `wire:1:0:3` is the
-one from node 0 to node 3, among those that are drawn, into layer 1; `node:1:3` is that node.
+The wires into layer 1 are a group in the SVG, `wires:1`, in the order in which they are drawn, and
+its nodes are the group `nodes:1`: so a page can find each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ from jaxnn.typing import Any, Params
 
 THIN, WIDE = 0.2, 2.4  # points, of a wire of weight 0 and of the largest one
 SIDE = 30.0  # points left and right of the columns
+MARGIN = 75.0  # points right of them at most, for long names
 FOOT, KEY, LINE = 33.0, 18.0, 10.0  # points for the names of layers, the key, and a remark
 TALL, LOW, HIGH = 180.0, 11.5, 30.0  # points: of the columns, and from node to node
 GAP = 2.6  # the room of nodes that are not drawn, in that of one that is
@@ -88,7 +89,8 @@ def draw(
         if biases and b.leaf in biases
     }
     largest, brightest = scale or _largest(weights), bias_scale or _largest(fills.values())
-    columns, height = _columns(diagram.layers)
+    right = max(map(width_of, names or [""])) + 14 if diagram.layers[-1].width > 1 else 0
+    columns, height = _columns(diagram.layers, float(np.clip(right, SIDE, MARGIN)))
     remarks = _remarks(diagram.layers, weights, list(fills.values()))
     sheet = Sheet(height + FOOT + KEY + LINE * len(remarks))
     room = columns[1].x - columns[0].x - 3
@@ -129,8 +131,8 @@ class _Column(NamedTuple):
     radius: float
 
 
-def _columns(layers: tuple[diagrams.Layer, ...]) -> tuple[list[_Column], float]:
-    """Returns the places of all nodes, and the height that they take."""
+def _columns(layers: tuple[diagrams.Layer, ...], right: float) -> tuple[list[_Column], float]:
+    """Returns the places of all nodes, and the height; `right` is the room behind the last."""
     # How many nodes are not drawn before each one that is, and after the last; and where, in steps
     # from the top, each one begins and the last one ends.
     missing = [np.diff([-1, *layer.shown, layer.width]) - 1 for layer in layers]
@@ -138,7 +140,7 @@ def _columns(layers: tuple[diagrams.Layer, ...]) -> tuple[list[_Column], float]:
     rows = max(each[-1] for each in begins)
     step = np.clip(TALL / rows, LOW, HIGH)
     height = max(step * rows, 60.0) + 8
-    apart = (POINTS - 2 * SIDE) / (len(layers) - 1)
+    apart = (POINTS - SIDE - right) / (len(layers) - 1)
     radius = min(0.36 * step, 0.2 * apart, 9.0)
     columns = []
     for place, (counts, begin) in enumerate(zip(missing, begins)):
@@ -148,33 +150,44 @@ def _columns(layers: tuple[diagrams.Layer, ...]) -> tuple[list[_Column], float]:
     return columns, height
 
 
+def drawn_order(weight: Any) -> np.ndarray:
+    """Returns the order in which the wires of a layer are drawn: what stands out comes last.
+
+    These are places in the flat array; in an SVG they are the paths of the group `wires:1`.
+    """
+    sizes = np.where(np.isfinite(weight), np.abs(weight), np.inf)
+    return np.argsort(sizes, axis=None, kind="stable")
+
+
 def _wires(sheet: Sheet, layer: int, weight, before: _Column, after: _Column, scale: float) -> None:
-    order = np.argsort(np.abs(np.nan_to_num(weight, posinf=0, neginf=0)), axis=None)
-    for rank, (i, j) in enumerate(zip(*np.unravel_index(order, weight.shape))):
-        colour, width = colour_and_width(weight[i, j], scale)
-        known = np.isfinite(weight[i, j])
-        sheet.line(
-            [before.x, after.x], [before.nodes[i], after.nodes[j]], colour, width,
-            linestyle="-" if known else (0, (1.5, 1.5)),
-            zorder=1 + rank / len(order) if known else 2.5,
-            gid=f"wire:{layer}:{i}:{j}",
-        )  # fmt: skip
+    order = drawn_order(weight)
+    looks = [colour_and_width(value, scale) for value in weight.ravel()[order]]
+    ends = zip(*np.unravel_index(order, weight.shape))
+    sheet.lines(
+        [[(before.x, before.nodes[i]), (after.x, after.nodes[j])] for i, j in ends],
+        [colour for colour, _ in looks],
+        [width for _, width in looks],
+        ["-" if known else (0, (1.5, 1.5)) for known in np.isfinite(weight.ravel()[order])],
+        gid=f"wires:{layer}", zorder=1,
+    )  # fmt: skip
 
 
 def _nodes(sheet: Sheet, layer: int, column: _Column, fill, scale: float, room: float) -> None:
     shades = signed()
-    for place, y in enumerate(column.nodes):
-        value = 0.0 if fill is None else fill[place]
-        known = np.isfinite(value)
-        colour = PAPER if fill is None else shades(0.5 + 0.5 * value / (scale or 1.0))
-        sheet.circle(
-            column.x, y, column.radius, colour if known else PAPER, INK if known else MARK,
-            gid=f"node:{layer}:{place}", zorder=3,
-        )  # fmt: skip
+    values = np.zeros(len(column.nodes)) if fill is None else np.asarray(fill)
+    known = np.isfinite(values)
+    colours = [
+        PAPER if fill is None or not finite else shades(0.5 + 0.5 * value / (scale or 1.0))
+        for value, finite in zip(values, known)
+    ]
+    sheet.circles(
+        [(column.x, y) for y in column.nodes], column.radius, colours,
+        [INK if finite else MARK for finite in known], gid=f"nodes:{layer}", zorder=3,
+    )  # fmt: skip
     for y, count in column.gaps:
         for dot in (-1, 0, 1):
             sheet.circle(column.x, y - 5 + 3.2 * dot, 0.55, FAINT, FAINT, zorder=4)
-        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.2, "alpha": 0.95}
         said = f"{count:,} more"
         said = said if width_of(said) < room else said.replace(" ", "\n")
         low = y + (6 if " " in said else 9.5)

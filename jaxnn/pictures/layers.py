@@ -103,7 +103,7 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
     titles = dict(zip(values, shortened(list(values), 20)))
     places = np.linspace(0, len(values) - 1, min(MOST, len(values))).round().astype(int)
     shown = [list(values.items())[place] for place in places]
-    columns, once = min(2, len(shown)), len(steps) == 1
+    columns, once = 3 if len(shown) in (3, 5, 6) else min(2, len(shown)), len(steps) == 1
     figure, panels = scheme.panels(len(shown), columns, PANEL, 0.55, sharex=not once)
     for axes, (name, each) in zip(panels, shown):
         scheme.titled(axes, titles[name])
@@ -156,7 +156,7 @@ def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
     mark_gaps(axes, steps, [not np.isfinite(v).all() for v in values_at])
     axes.set_xlim(steps[0], steps[-1])
     axes.set_ylim(low, high)
-    scheme.linear(axes.xaxis, 4, whole=True)
+    scheme.linear(axes.xaxis, 3, whole=True)
     scheme.linear(axes.yaxis, 4)
 
 

@@ -56,6 +56,22 @@ class Sheet:
         # Many times as fast as `plot`, which looks for limits and units.
         return self.axes.add_artist(Line2D(x, y, color=colour, linewidth=width, **how))
 
+    def lines(self, lines: Any, colours: Any, widths: Any, styles: Any, **how: Any) -> Any:
+        """Draws many lines through points, in their order, in a tenth of the time of each alone."""
+        from matplotlib.collections import LineCollection
+
+        how = {"colors": colours, "linewidths": widths, "linestyles": styles} | self._whole | how
+        return self.axes.add_artist(LineCollection(lines, **how))
+
+    def circles(self, places: Any, radius: float, fills: Any, edges: Any, **how: Any) -> Any:
+        """Draws many circles of a size, in their order."""
+        from matplotlib.collections import PatchCollection
+        from matplotlib.patches import Circle
+
+        how = {"facecolors": fills, "edgecolors": edges, "linewidths": 0.7} | self._whole | how
+        circles = PatchCollection([Circle(place, radius) for place in places], **how)
+        return self.axes.add_artist(circles)
+
     def circle(
         self, x: float, y: float, radius: float, fill: Any = PAPER, edge: Any = INK, **how: Any
     ) -> Any:

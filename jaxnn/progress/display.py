@@ -28,6 +28,7 @@ from jaxnn.formatting import amount, printable
 from jaxnn.metrics import lower_is_better
 from jaxnn.scale.memory import Used, used
 
+NOTED = 0.02  # the share of waiting for data from which on it is shown
 LINES = 20  # that a run writes off a terminal, however often it reports
 BLOCKS, WIDTH = "▁▂▃▄▅▆▇█", 20  # of a sparkline
 
@@ -36,7 +37,8 @@ class Moment(NamedTuple):
     """The progress of a run at a moment, `None` where it is not known.
 
     `rate` is in steps per second, `memory` reads what is in use, `report` says whether `metrics`
-    are new, and `name` is that of the run, if there are several.
+    are new, `name` is that of the run, if there are several, and `waiting` is the share of the time
+    that the devices wait for data.
     """
 
     step: int
@@ -46,6 +48,7 @@ class Moment(NamedTuple):
     memory: Callable[[], Used] | None = None
     report: bool = True
     name: str = ""
+    waiting: float | None = None
 
 
 Draw = Callable[[Moment], None]
@@ -53,11 +56,16 @@ Draw = Callable[[Moment], None]
 
 @contextmanager
 def shown(
-    total: int, *, rate: Callable[[], float | None], quiet: bool = False
+    total: int,
+    *,
+    rate: Callable[[], float | None],
+    waiting: Callable[[], float | None] = lambda: None,
+    quiet: bool = False,
 ) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
     """Shows the progress of a run of `total` steps; yields `show(step, metrics)`.
 
-    `rate` returns the steps per second, if they are known yet; empty metrics leave the last ones.
+    `rate` returns the steps per second, if they are known yet, and `waiting` the share of the time
+    that the devices wait for data; empty metrics leave the last ones.
     """
     if quiet:
         yield lambda step, metrics: None
@@ -68,7 +76,8 @@ def shown(
         def show(step, metrics):
             nonlocal known
             known = metrics or known
-            draw(Moment(step, total, rate(), known, used, bool(metrics)))
+            moment = Moment(step, total, rate(), known, used, bool(metrics), waiting=waiting())
+            draw(moment)
 
         draw(Moment(0, total, report=False))
         yield show
@@ -147,13 +156,16 @@ def _step(moment: Moment) -> str:
 
 
 def _pace(moment: Moment) -> list[str]:
-    """Returns the rate and the time left, as far as they are known."""
+    """Returns the rate, the time left and the wait for data, as far as they are known."""
     if not moment.rate or moment.rate <= 0:
         return []
+    share = moment.waiting or 0.0
+    waiting = [f"waiting for data {share:.0%}"] if share >= NOTED else []
     rate = f"{moment.rate:,.0f} steps/s" if moment.rate >= 10 else f"{moment.rate:.2g} steps/s"
     seconds = ((moment.total or 0) - moment.step) / moment.rate
     known = moment.total is not None and 0 <= seconds < 1e10
-    return [rate, f"{timedelta(seconds=round(seconds))} left"] if known else [rate]
+    left = [f"{timedelta(seconds=round(seconds))} left"] if known else []
+    return [rate, *left, *waiting]
 
 
 def _memory(moment: Moment) -> list[str]:

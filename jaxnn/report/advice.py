@@ -23,6 +23,7 @@ OVERFIT = 0.20  # by which share a loss on other examples is above its lowest
 PARTED = 2.0  # how many times as large it is as that on training examples, if curves part
 GAP = 0.10  # between the accuracies on training examples and on others
 DEAD = 0.10  # the share of a layer's nodes that are silent
+WAITING = 0.05  # the share of the time that the devices waited for data
 FLAT = 0.01  # the share by which a loss still falls in the last third
 
 
@@ -42,21 +43,22 @@ def advice(source: Source) -> list[Advice]:
 def otherwise(source: Source) -> str:
     """Returns what is known of a single run of which nothing stands out: no more than that."""
     parts = _held_out(source)
-    calm = "No warning: every number that was reported is finite."
+    calm = "Nothing: every number that was reported is finite."
     if not parts:
         return f"{calm} No examples were held out, so how it does on others is not known."
     seen, other = (source.last.get(f"{part}/loss") for part in ("train", parts[0]))
     if not isinstance(seen, float) or not isinstance(other, float):
         return calm
     at, values = source.series(f"{parts[0]}/loss")
-    calm += f" The {display_name('train/loss')} is {figure('loss', seen)}, and that on"
+    calm += f" At the end, the {display_name('train/loss')} is {figure('loss', seen)}, and that on"
     calm += f" {examples_of(parts[0])} {figure('loss', other)}"
     if len(values) and values.min() < other:
-        calm += f", after {figure('loss', float(values.min()))} at step {at[values.argmin()]:,}"
+        lowest = figure("loss", float(values.min()))
+        calm += f" (lowest at step {at[values.argmin()]:,}, {lowest})"
     if other > PARTED * seen > 0:
         calm += ": it knows the examples that it trained on better than others"
-    return f"{calm}. Of over-fitting this page warns when the second has risen by" + (
-        f" {100 * OVERFIT:.0f}{BLANK}% while the first fell."
+    return f"{calm}. It would be called over-fitting here if the second had risen by" + (
+        f" {100 * OVERFIT:.0f}{BLANK}% or more while the first fell."
     )
 
 
@@ -134,19 +136,19 @@ def _overfitting(source: Source) -> Iterator[Advice]:
         if falls and low > 0 and last > low * (1 + OVERFIT) and lowest < len(values) - 2:
             yield Advice(
                 "It over-fits: it learns its training examples by heart",
-                f"The loss on {part} examples was lowest at step {at[lowest]:,}"
+                f"The loss on {examples_of(part)} was lowest at step {at[lowest]:,}"
                 f" ({figure('loss', low)}), and rose to {figure('loss', last)}, while that on"
                 " training examples continued to fall.",
                 "Stop where it was lowest (watch=), train on more or altered examples, or hold the"
                 " network back: more dropout, weight decay, fewer nodes.",
             )
             return
-        seen, other = (source.last.get(f"{p}/accuracy") for p in ("train", part))
+        seen, other = (source.outcome.get(f"{p}/accuracy") for p in ("train", part))
         if isinstance(seen, float) and isinstance(other, float) and seen - other > GAP:
             yield Advice(
                 "It does much better on what it was trained on",
                 f"It gets {percent(seen)} of the training examples right, and {percent(other)} of"
-                f" the {part} examples.",
+                f" the {examples_of(part)}.",
                 "More or altered examples help most; then more dropout, weight decay, fewer nodes.",
             )
             return
@@ -212,6 +214,11 @@ def _edge(source: Source) -> Iterator[Advice]:
             )
 
 
+def _watched(source: Source) -> str:
+    metric = source.contents.watch.get("metric")
+    return f"the {display_name(metric)}" if isinstance(metric, str) else "what was watched"
+
+
 def _ended(source: Source) -> Iterator[Advice]:
     status = source.contents.status
     if status == "interrupted":
@@ -223,11 +230,30 @@ def _ended(source: Source) -> Iterator[Advice]:
         )
     elif source.result.get("status") == "stopped":
         yield Advice(
-            "It stopped early, as watch= asks",
-            f"After {count(source.step, 'training step')} what was watched had not become better"
+            "It stopped early, as it was asked to",
+            f"After {count(source.step, 'training step')} {_watched(source)} had not become better"
             " for a while.",
-            "The best state is saved: predict uses it. For longer, raise the patience of Watch.",
+            "The best state is saved: predict uses it. To train longer, raise Watch(patience=...).",
         )
 
 
-RULES = (_corrupt, _diverged, _ended, _skipped, _overfitting, _plateau, _dead, _edge)
+def _waiting(source: Source) -> Iterator[Advice]:
+    speed = source.contents.speed
+    share, skipped = speed.get("data_wait_share"), speed.get("examples_skipped")
+    if isinstance(share, float) and share > WAITING:
+        yield Advice(
+            f"It waited for data {percent(share)} of the time",
+            "The devices had nothing to do because the next examples had not been read yet.",
+            "Read with more threads (workers= of stream), further ahead (ahead=), or do what read="
+            " does once and for all: python -m jaxnn pack writes decoded examples to a file. Files"
+            " on a network come faster from a local disk.",
+        )
+    if isinstance(skipped, int) and skipped > 0:
+        yield Advice(
+            f"{skipped:,} examples could not be read",
+            "They were counted and left out, as on_error='skip' asks.",
+            "With on_error='raise' the run ends at the first and names its file.",
+        )
+
+
+RULES = (_corrupt, _diverged, _ended, _skipped, _waiting, _overfitting, _plateau, _dead, _edge)

@@ -10,6 +10,7 @@ from jaxnn.markup import Markup, cut, element, folded, join, listing, quoted, ta
 from jaxnn.report.phrases import display_name, percent, setting, spaced, time, value_of
 from jaxnn.report.sections import section
 from jaxnn.report.source import Source
+from jaxnn.storage.json_files import finite
 
 COMMAND = 4000  # letters, that one may wish to copy whole
 
@@ -40,6 +41,8 @@ def _chosen(source: Source) -> Markup | None:
     if not shown:
         return None
     words = {name: setting(value) for name, value in shown.items()}
+    if source.many:  # of these are the settings and the seeds that stand there one by one
+        words = {name: value for name, value in words.items() if name not in ("sweep", "seeds")}
     # What the networks of a sweep had, and not what it was begun with.
     for name in [*source.fields, *(["seed"] if source.many and "seed" in words else [])]:
         tried = [*dict.fromkeys(row[name] for row in source.table)]
@@ -47,42 +50,62 @@ def _chosen(source: Source) -> Markup | None:
         numbers = all(isinstance(value, int | float) for value in tried)
         if numbers and len(tried) > 1 and not all(isinstance(value, int) for value in tried):
             words[name] = f"{setting(min(tried))} to {setting(max(tried))}, {len(tried)} values"
-    rows = [[quoted(spaced(name)), quoted(value)] for name, value in words.items()]
-    chosen = table("Hyper-parameters", ["name", "value"], rows, numbers=False)
+    rows = [[quoted(spaced(name)), quoted(value)] for name, value in words.items() if value]
+    chosen = table("Hyper-parameters", ["name", "value"], rows, class_=None)
     more = "The rest is not recorded: give fit a Directory with config= to have it here."
     return chosen if source.config else join(chosen, element("p", more))
 
 
 @section("speed", "Time and memory")
 def _speed(source: Source) -> Markup | None:
-    """What it took on this machine. Compiling happens once, and is a part of the time in all; steps
-    in a second are those between the first chunk of steps and the last, without it.
-    """
-    speed = source.contents.speed
-    programs = f"{speed.get('compilations', '?')} programs"
+    """What it took on this machine."""
+    speed, rows = source.contents.speed, _times(source)
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     places = (
-        ("of that, waiting for compilation", "compile_seconds", lambda v: f"{time(v)}, {programs}"),
         ("training steps in a second, without compiling", "steps_per_second", _rate),
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),
-        ("waiting for data", "", str),
+        ("waiting for data", "data_wait_seconds", lambda v: _waiting(v, speed)),
+        ("examples that could not be read", "examples_skipped", lambda v: f"{v:,}"),
         (f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B")),
     )
-    rows = []
-    if source.about.seconds is not None:
-        rows.append(["time in all", time(source.about.seconds)])
     for name, key, words in places:
-        value = speed.get(key)
-        if not key and speed:
-            rows.append([name, "none: they are on the device"])
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        value = finite(speed.get(key))
+        if value is not None and (value or key != "examples_skipped"):
             rows.append([name, words(value)])
-        elif key == "share_of_peak" and key in speed and value is None:
-            rows.append([name, "not known: nor is what it can do at most"])
-    rows.append(["in its directory", amount(source.about.size, "B")])
+    rows.append(["size of its directory", amount(source.about.size, "B")])
     return table("What it took", ["what", "how much"], rows)
+
+
+def _waiting(value: float, speed: Mapping[str, Any]) -> str:
+    share = speed.get("data_wait_share")
+    return f"{time(value)}, {percent(share)} of it" if isinstance(share, float) else time(value)
+
+
+def _times(source: Source) -> list[list[Any]]:
+    """Returns the time in all, and parts of it that add up to it."""
+    speed, total = source.contents.speed, source.about.seconds
+    if total is None:
+        return []
+    rows = [["time in all", time(total)]]
+    names = ("first_steps", "first_seconds", "seconds")
+    steps, first, seconds = (finite(speed.get(name)) for name in names)
+    if steps is None or first is None or seconds is None or source.many:
+        return rows
+    before = total - min(seconds, total)
+    before = before if before > 0.01 * total + 0.1 else 0.0
+    # In the digits that are shown, such that what is read adds up.
+    unit = 0.1 if total < 9.95 else 1.0 if total < 60 else 1e-3
+    total, before, first = (round(each / unit) * unit for each in (total, before, first))
+    count, programs = int(steps), speed.get("compilations")
+    compiled = f", {programs} programs compiled" if isinstance(programs, int) else ""
+    rows += [["of that, before it resumed", time(before)]] if before else []
+    rows.append([f"of that, until step {count:,} was done{compiled}", time(first)])
+    rest = total - before - first
+    if source.step > count and rest >= 0:
+        rows.append([f"of that, the steps after, up to step {source.step:,}", time(rest)])
+    return rows
 
 
 def _rate(value: float) -> str:
@@ -141,7 +164,7 @@ def _again(source: Source) -> Markup | None:
     known |= source.contents.newest.get("environment", {})
     rows = [[spaced(n), quoted(setting(v))] for n, v in known.items() if v not in (None, "")]
     if rows:
-        versions = table("Trained with", ["what", "version or value"], rows, numbers=False)
+        versions = table("Trained with", ["what", "version or value"], rows, class_=None)
         parts.append(folded("Versions and device", versions))
     return join(*parts)
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from jaxnn.formatting import brief
-from jaxnn.markup import Markup, cut, element, quoted
+from jaxnn.markup import Markup, cut, element, join, quoted
 from jaxnn.report.packed import pixels, png
-from jaxnn.report.phrases import sure
+from jaxnn.report.phrases import number, sure
 from jaxnn.storage.recording import Recording
 
 BARS = 12  # classes that have a bar each; of more only the one that is said
-NUMBERS = 6  # of an example that is no image
+NUMBERS, COLUMNS = 6, 6  # of an example that is no image; of a row with names
 
 
 def probabilities(outputs: Any, about: dict[str, Any]) -> np.ndarray | None:
@@ -68,7 +68,7 @@ def cards(
         label = int(label.ravel()[0]) if about.get("classes") else label
         truth = label_word(label, names)
         where = f", number {int(index[place]):,} of the data" if index is not None else ""
-        seen = element("p", _numbers(inputs[place], NUMBERS), class_="inputs")
+        seen = element("p", _inputs(inputs[place]), class_="inputs")
         if images is not None:
             seen = element("img", src=png(images[place]), alt=f"An example{where}: it is {truth}")
         guess, mark, certainty, class_ = "?", "not finite", "", "mark"
@@ -96,19 +96,35 @@ def label_word(label: Any, names: Sequence[str]) -> str:
     array = np.asarray(label)
     if names and array.ndim == 0 and array.dtype.kind in "iu" and 0 <= int(array) < len(names):
         return names[int(array)]
-    return brief(array.reshape(()).item()) if array.size == 1 else _numbers(array, 3)
+    if array.size > 1 or array.dtype.kind not in "fiub":
+        return _numbers(array, 3) if array.size != 1 else brief(array.item())
+    return number(float(array.item()))
+
+
+def _inputs(values: np.ndarray) -> Any:
+    """Returns an example in words: its numbers, or the columns of a table by name."""
+    if values.dtype.kind != "U":
+        return _numbers(values, NUMBERS)
+    shown = [element("span", quoted(cut(str(each), 40))) for each in values[:COLUMNS]]
+    more = len(values) - COLUMNS
+    return join(*shown, element("span", f"… {more} more") if more > 0 else None)
 
 
 def _numbers(values: Any, most: int) -> str:
     """Returns numbers, at most so many and how many there are."""
     array = np.asarray(values).ravel()
-    shown = ", ".join(brief(float(each), 3) for each in array[:most])
+    shown = ", ".join(number(float(each), 3) for each in array[:most])
     return f"{shown}, … ({array.size:,})" if array.size > most else shown
+
+
+def has_bars(names: Sequence[str]) -> bool:
+    """Whether there is room for a bar for each class, with its name below."""
+    return 2 <= len(names) <= BARS and max(map(len, names)) <= 3
 
 
 def _bars(names: Sequence[str], chances: np.ndarray, label: int) -> Markup | None:
     """Returns the probabilities as bars; a screen reader has them in words already."""
-    if not 2 <= len(names) <= BARS or max(map(len, names)) > 3:
+    if not has_bars(names):
         return None
     heights = np.nan_to_num(chances)
     bars = []

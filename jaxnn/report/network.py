@@ -9,18 +9,20 @@ from jaxnn.formatting import amount
 from jaxnn.markup import Markup, cut, element, folded, join, quoted, table
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures import scheme
-from jaxnn.pictures._network import draw
-from jaxnn.pictures.layers import activations, gradient_flow, weights
+from jaxnn.pictures._network import draw, drawn_order
+from jaxnn.pictures.labels import shortened
+from jaxnn.pictures.layers import activations, weights
 from jaxnn.pictures.outline import Part
 from jaxnn.report.examples import names_of
 from jaxnn.report.packed import levels, stacked
-from jaxnn.report.phrases import BLANK
+from jaxnn.report.phrases import BLANK, number
 from jaxnn.report.sections import drawn, lettered, section, some, under
 from jaxnn.report.source import Source
 from jaxnn.storage.recording import Recording
 
 LONG = 20  # rows, from which a table is folded
 TIMES = 8  # of all moments, so many are drawn
+DECADES = 6.0  # below the largest gradient, from which a smaller one has no shade
 LETTERS = 400  # letters of a name, that nobody but a stranger exceeds
 NAME = "net"  # of the picture with nodes and wires
 MOST = 100  # parts in one box
@@ -29,8 +31,8 @@ MOST = 100  # parts in one box
 @section("weights", "Its weights over time")
 def _weights(source: Source) -> Markup | None:
     """The distribution of weights: a weight is the number on a wire, which training changes. The
-    darker a place, the more weights of that layer have that value: they begin small and alike, and
-    spread as the network learns.
+    stronger the colour, the more weights of that layer have that value: they begin small and alike,
+    and spread as the network learns.
     """
     return _over_time(source, "weights", "params/", weights)
 
@@ -45,18 +47,42 @@ def _activations(source: Source) -> Markup | None:
 
 @section("gradients", "How far the gradient reaches")
 def _gradients(source: Source) -> Markup | None:
-    """Gradient flow: the gradient says how each weight should change; bright is much. It is
-    computed from the output back to the input: if it fades on the way, the first layers hardly
-    learn.
+    """Gradient flow: the gradient says how each weight should change. A number is its root mean
+    square in a layer; the stronger the shade, the larger. It is computed from the output back to
+    the input: if it fades on the way, the first layers hardly learn.
     """
-    return _over_time(source, "gradients", "gradients/", gradient_flow)
+    moments = _moments(source, "gradients/")
+    names = list(dict.fromkeys(name for sizes in moments.values() for name in sizes))
+    sizes = np.array([[_size(at.get(name)) for at in moments.values()] for name in names])
+    known = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if not known.size:
+        return None
+    low, high = np.log([max(known.min(), known.max() / 10**DECADES), known.max()])
+    shades = (np.log(np.where(sizes > 0, sizes, 1e-300)) - low) / ((high - low) or 1.0)
+    rows = [
+        [
+            quoted(label),
+            *[
+                element("td", number(value, 2), style=f"--share:{np.clip(share, 0, 1):.2f}")
+                if np.isfinite(value)
+                else "not finite"
+                for value, share in zip(row, line)
+            ],
+        ]
+        for label, row, line in zip(shortened(names, 40), sizes, np.nan_to_num(shades))
+    ]
+    heads = ["layer", *[f"step {step:,}" for step in moments]]
+    gradients = table("Root mean square of the gradient", heads, rows, class_="cells shaded")
+    return folded(f"All {len(rows)} layers", gradients) if len(rows) > LONG else gradients
 
 
-def _over_time(source: Source, name: str, prefix: str, draw_it: Callable) -> Markup | None:
-    """Returns the picture of the arrays of each layer at some moments, if there are any.
+def _size(gradient: Any) -> float:
+    """Returns the size of a gradient that was recorded, NaN if it was not."""
+    return float(gradient) if gradient is not None and gradient.ndim == 0 else np.nan
 
-    Of the parameters of a layer, they are the weights, if it has any.
-    """
+
+def _moments(source: Source, prefix: str) -> dict[int, dict[str, Any]]:
+    """Returns the arrays of each layer at some moments: of its parameters the weights, if any."""
     moments = {}
     for frame in some(source.recorded.frames, TIMES):
         # Names stay whole, so that no two become the same; the picture finds labels for all.
@@ -64,7 +90,12 @@ def _over_time(source: Source, name: str, prefix: str, draw_it: Callable) -> Mar
         if leaves:
             kernels = {n: array for n, array in leaves.items() if n.endswith("weight")}
             moments[frame.step] = kernels or leaves
-    title = f"{name.capitalize()} over time"
+    return moments
+
+
+def _over_time(source: Source, name: str, prefix: str, draw_it: Callable) -> Markup | None:
+    """Returns the picture of the arrays of each layer at some moments, if there are any."""
+    moments, title = _moments(source, prefix), f"{name.capitalize()} over time"
     return drawn(draw_it(moments), f"{name}-picture", title) if moments else None
 
 
@@ -81,7 +112,7 @@ def _network(source: Source) -> Markup | None:
     if figures.get("total"):
         total = _part({**figures["total"], "part": "all of it", "kind": "", "times": 1})
         rows.append([element("b", cell) for cell in total])
-    parts = table("The parts of the network, from its input to its output", heads, rows)
+    parts = table("Parts, from the input to the output", heads, rows, class_="numbers kinds")
     return join(picture, folded(f"All {len(rows) - 1} parts", parts) if len(rows) > LONG else parts)
 
 
@@ -108,8 +139,8 @@ def _part(row: dict[str, Any]) -> list[Any]:
 def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] | None:
     """Returns the nodes and wires of a network, if it is drawn as such, and they were recorded.
 
-    That is the picture of the moment `at`, and for each layer the names of its wires and nodes
-    there with their values at all moments: `[moments, from, to]` and `[moments, to]`.
+    That is the picture of the moment `at`, and for each layer the names of the groups of its wires
+    and nodes there, with their values at all moments in the order of their paths.
     """
     diagram = _diagram(recorded)
     layers = diagram.layers[1:] if diagram else ()
@@ -127,7 +158,7 @@ def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] 
     # One scale for all moments: a wire of one width is of one weight at any time.
     thickest, brightest = _largest(wires), _largest(biases)
     names = [lettered(name) for name in names_of(recorded.about)]
-    figure = draw(
+    shown = draw(
         diagram,
         {leaf: each[at] for leaf, each in wires.items()},
         biases={leaf: each[at] for leaf, each in biases.items()} or None,
@@ -139,16 +170,18 @@ def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] 
         "A node adds up what its wires bring, each times its weight, and its own bias. Blue wires"
         " have positive weights, orange ones negative; the wider, the larger."
     )
-    picture = drawn(figure, NAME, f"The network as nodes and wires: {words}", caption)
-    payload = [
-        {
-            "wires": f"{NAME}-wire:{number}:",
-            "nodes": f"{NAME}-node:{number}:",
-            "weights": levels(wires[layer.leaf], thickest),
-        }
-        | ({"biases": levels(biases[layer.leaf], brightest)} if layer.leaf in biases else {})
-        for number, layer in enumerate(layers, start=1)
-    ]
+    picture = drawn(shown, NAME, f"The network as nodes and wires: {words}", caption)
+    payload = []
+    for place, layer in enumerate(layers, start=1):
+        order = drawn_order(wires[layer.leaf][at])
+        weights = wires[layer.leaf].reshape(len(recorded.frames), -1)[:, order]
+        nodes = biases.get(layer.leaf)
+        payload.append({
+            "wires": f"{NAME}-wires:{place}",
+            "nodes": f"{NAME}-nodes:{place}",
+            "weights": levels(weights, thickest),
+            "biases": None if nodes is None else levels(nodes, brightest),
+        })  # fmt: skip
     return element("div", element("h3", "Its nodes and wires"), picture), payload
 
 
@@ -196,7 +229,6 @@ def _boxes(parts: Sequence[Part]) -> Markup:
                 element("i", part.shape) if part.shape and not part.children else None,
             ),
             _boxes(part.children) if part.children else None,
-            style=f"--kind:{part.colour}" if not part.children else None,
         )
         for part in parts[:MOST]
     ]

@@ -74,14 +74,11 @@
 
   // As jaxnn.pictures draws them: a wire is 0.2 to 2.4 points wide, and 1 if its weight is lost.
   const wires = (layers) => {
-    const path = (id) => $(id)?.querySelector("path");
-    const range = (count) => [...Array(count).keys()];
+    const paths = (id) => $(id)?.querySelectorAll("path") ?? [];
     const shows = layers.map((layer) => {
-      const [, from, to] = layer.weights.shape;
+      const [lines, nodes] = [paths(layer.wires), paths(layer.nodes)];
       const weights = moments(layer.weights, Int8Array);
-      const lines = range(from).flatMap((i) => range(to).map((j) => path(`${layer.wires}${i}:${j}`)));
       const biases = layer.biases && moments(layer.biases, Int8Array);
-      const nodes = range(to).map((j) => path(`${layer.nodes}${j}`));
       return (at) => {
         weights(at).forEach((weight, place) => {
           const line = lines[place];

@@ -28,7 +28,17 @@ def figure(name: str, value: Any) -> str:
     """Returns the value of a metric."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "not finite"
-    return percent(value) if is_share(name) else brief(float(value))
+    return percent(value) if is_share(name) else number(float(value))
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Returns a number in so many figures, with a sign and separators as one prints them.
+
+    >>> number(-0.25), number(43040.4), number(2.5e-7)
+    ('−0.25', '43,040', '2.5e−07')
+    """
+    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else brief(value, digits)
+    return text.replace("-", "−")
 
 
 def percent(share: float) -> str:

@@ -2,21 +2,23 @@
 
 import numpy as np
 
-from jaxnn.markup import Markup, element, join, table
+from jaxnn.markup import Markup, element, join, quoted, table
+from jaxnn.pictures import scheme
 from jaxnn.pictures._confusion import confusion
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures.scheme import FAINT, INK, canvas
 from jaxnn.report.examples import cards, names_of
 from jaxnn.report.headline import bits
-from jaxnn.report.phrases import display_name, listed, value_of
+from jaxnn.report.phrases import display_name, examples_of, listed, percent, value_of
 from jaxnn.report.sections import Section, drawn, lettered, section, shortened
 from jaxnn.report.source import Source
 
 _KINDS = (
     ("worst", "Where it was most wrong"),
     ("uncertain", "Where it was least sure"),
-    ("best", "Where it was most right"),
+    ("best", "Where it was most surely right"),
 )
+CELLS = 30  # classes of which each pair has a cell; more are drawn
 
 
 def sections(source: Source) -> list[Section]:
@@ -34,9 +36,19 @@ def _curves(source: Source) -> Markup | None:
     """
     if not source.rows:
         return None
-    rows = [{_named(source, name): value for name, value in row.items()} for row in source.rows]
+    flat = {name for name in source.rows[-1] if _is_constant(source, name)}
+    rows = [
+        {_named(source, name): value for name, value in row.items() if name not in flat}
+        for row in source.rows
+    ]
     figure = curves(shortened(rows))
     return drawn(figure, "curves-picture", "How the metrics went during the training")
+
+
+def _is_constant(source: Source, name: str) -> bool:
+    """Whether it is a learning rate that never changed: it is among what was chosen."""
+    values = source.series(name)[1] if name.endswith("/learning_rate") else np.arange(2)
+    return len(np.unique(values)) < 2
 
 
 def _named(source: Source, name: str) -> str:
@@ -53,31 +65,55 @@ def _confusion(source: Source) -> Markup | None:
     What is right stands on the diagonal, and anything beside it is a mistake.
     """
     counts, outputs = map(source.recorded.end.get, ("confusion", "worst/outputs"))
-    if counts is None and outputs is not None:
+    if counts is None and outputs is not None and source.recorded.about.get("classes"):
         words = f"Left out: {outputs.shape[-1]:,} classes are too many to record."
         return element("p", words, class_="missing")
     if counts is None or counts.ndim != 2 or not counts.sum():
         return None
-    names = names_of(source.recorded.about)
-    labels, predictions = (
-        np.repeat(axis.ravel(), counts.ravel().astype(int)) for axis in np.indices(counts.shape)
-    )
-    figure = confusion(labels, predictions, [lettered(name) for name in names] or None)
+    names = names_of(source.recorded.about) or [*map(str, range(len(counts)))]
+    best = source.contents.best_step
+    state = f" in the best state, of step {best:,}" if best not in (None, source.step) else ""
+    words = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} are right{state}."
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     order = np.argsort(wrong, axis=None)[::-1][:3]
     most = [np.unravel_index(place, counts.shape) for place in order if wrong.flat[place] > 1]
-    words = [f"{names[i]} taken for {names[j]} ({int(counts[i, j])})" for i, j in most if names]
-    best = source.contents.best_step
-    state = f" in the best state, of step {best:,}" if best not in (None, source.step) else ""
-    caption = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} are right{state}."
-    caption += f" Most often {listed(words)}." if words else ""
-    return drawn(figure, "confusion-picture", "What the network takes for what", caption)
+    listed_words = [f"{names[i]} taken for {names[j]} ({int(counts[i, j])})" for i, j in most]
+    words += f" Most often {listed(listed_words)}." if most else ""
+    if len(counts) <= CELLS:
+        return join(element("p", words), _matrix(counts, names))
+    labels, predictions = (
+        np.repeat(axis.ravel(), counts.ravel().astype(int)) for axis in np.indices(counts.shape)
+    )
+    figure = confusion(labels, predictions, [lettered(name) for name in names])
+    return drawn(figure, "confusion-picture", "What the network takes for what", words)
+
+
+def _matrix(counts: np.ndarray, names: list[str]) -> Markup:
+    """Returns the counts as a table, a cell the stronger the larger its share of the row."""
+    totals = counts.sum(1)
+
+    def cell(i, j):
+        count = int(counts[i, j]) or None
+        side = "right" if i == j else "wrong"
+        style = f"--share:{count / totals[i]:.3f}" if count else None
+        return element("td", f"{count:,}" if count else "", class_=count and side, style=style)
+
+    rows = [
+        [
+            quoted(name),
+            *[cell(i, j) for j in range(len(names))],
+            percent(float(counts[i, i] / totals[i])) if totals[i] else "",
+        ]
+        for i, name in enumerate(names)
+    ]
+    heads = ["is ↓ said →", *map(quoted, names), "right"]
+    return table("Confusion matrix", heads, rows, class_="cells")
 
 
 @section("fit", "What it says, and what is so")
 def _fit(source: Source) -> Markup | None:
-    """Predictions over labels: each point is a held-out example, to the right what it is, upwards
-    what the network says. On the line both are the same.
+    """Predictions over labels: each point is an example, to the right what it is (the label),
+    upwards what the network says (the prediction). On the line both are the same.
     """
     end = source.recorded.end
     if source.recorded.about.get("classes") or not {"truth", "predicted"} <= end.keys():
@@ -90,9 +126,12 @@ def _fit(source: Source) -> Markup | None:
     both = np.concatenate([truth[good], said[good]])
     axes.plot(*[[both.min(), both.max()]] * 2, color=FAINT, linewidth=0.8)
     axes.plot(truth[good], said[good], ".", color=INK, markersize=3, alpha=0.6)
-    axes.set(xlabel="what it is", ylabel="what the network says")
-    lost = len(good) - int(good.sum())
-    caption = f"{lost} predictions are not finite." if lost else None
+    axes.set(xlabel="label", ylabel="prediction")
+    scheme.linear(axes.xaxis)
+    scheme.linear(axes.yaxis)
+    lost, of = len(good) - int(good.sum()), (source.recorded.about.get("probe") or {}).get("of")
+    caption = f"{int(good.sum()):,} {examples_of(str(of))}."
+    caption += f" {lost:,} predictions are not finite." if lost else ""
     return drawn(figure, "fit-picture", "Predictions over what is so", caption)
 
 
@@ -101,15 +140,27 @@ def _examples(source: Source) -> Markup | None:
     """A network is known best by its mistakes. Under each example stands what the network says, and
     how sure it is.
     """
-    shown = []
+    end, about = source.recorded.end, source.recorded.about
+    shown, before = [], np.zeros(0, int)
     for kind, title in _KINDS:
-        names = (f"{kind}/{name}" for name in ("inputs", "labels", "outputs", "index"))
-        inputs, labels, outputs, index = map(source.recorded.end.get, names)
+        names = (f"{kind}/{name}" for name in ("rows", "inputs", "labels", "outputs", "index"))
+        rows, inputs, labels, outputs, index = map(end.get, names)
+        inputs = inputs if rows is None else rows
         if inputs is None or labels is None or outputs is None or not len(inputs):
             continue
-        figures = cards(source.recorded.about, inputs, labels, outputs, index)
-        row = element("div", *figures, class_="examples")
-        shown.append(element("div", element("h3", title), row))
+        chosen = np.ones(len(labels), bool)
+        if kind == "worst" and about.get(
+            "classes"
+        ):  # of few mistakes, the least right ones are none
+            chosen = outputs.reshape(len(outputs), -1).argmax(-1) != labels.ravel()
+        if index is not None:  # each is shown once
+            chosen &= ~np.isin(index, before)
+            before = np.concatenate([before, index[chosen]])
+        if chosen.any():
+            arrays = (inputs[chosen], labels[chosen], outputs[chosen])
+            figures = cards(about, *arrays, None if index is None else index[chosen])
+            row = element("div", *figures, class_="examples")
+            shown.append(element("div", element("h3", title), row))
     return join(*shown) or None
 
 

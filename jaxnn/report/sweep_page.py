@@ -56,7 +56,7 @@ def _map(source: Source) -> Markup:
     values = [math.nan if gone else value(r, metric) for gone, r in zip(lost, source.table)]
     columns = {name: [row[name] for row in source.table] for name in (*source.fields, "seed")}
     return drawn(
-        sweep(columns, values, metric, source.contents.is_lower_better(metric)),
+        sweep(columns, values, display_name(metric), source.contents.is_lower_better(metric)),
         "map-picture",
         display_name(metric),
     )
@@ -105,7 +105,13 @@ def _ranking(source: Source) -> Markup:
     """
     metric, ranking = ranked(source) or "", settings(source)
     diverged = any(each.diverged for each in ranking)
-    heads = ["mean", "deviation", "best network", "networks", *["diverged"] * diverged]
+    heads = [
+        f"mean {spaced(metric.rpartition('/')[2])}",
+        "deviation",
+        "best network",
+        "networks",
+        *["diverged"] * diverged,
+    ]
     rows = []
     for each in ranking:
         spread = value_of(metric, each.deviation) if np.isfinite(each.deviation) else ""

@@ -7,7 +7,23 @@ the line that a user writes.
 
 from jaxnn.scale._mesh import mesh
 from jaxnn.scale._shard import shard
+from jaxnn.scale._shares import Shares, shares
 from jaxnn.scale._start import start
-from jaxnn.scale.rules import Rules, fsdp, largest, replicated, split
+from jaxnn.scale.processes import is_first
+from jaxnn.scale.rules import Rules, fsdp, largest, replicated, split, tensor, tensor_fsdp
 
-__all__ = ["Rules", "fsdp", "largest", "mesh", "replicated", "shard", "split", "start"]
+__all__ = [
+    "Rules",
+    "Shares",
+    "fsdp",
+    "is_first",
+    "largest",
+    "mesh",
+    "replicated",
+    "shard",
+    "shares",
+    "split",
+    "start",
+    "tensor",
+    "tensor_fsdp",
+]

@@ -1,7 +1,7 @@
 """Meshes: devices in rows and columns, whose axes have names.
 
->>> mesh(1)
-Mesh('data': 1, 'model': 1, axis_types=(Auto, Auto))
+>>> dict(mesh(1).shape)
+{'data': 1, 'model': 1}
 """
 
 from collections.abc import Sequence

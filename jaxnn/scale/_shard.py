@@ -25,6 +25,7 @@ from jax.sharding import Mesh
 from jaxnn.calls import inside
 from jaxnn.checks import InvalidValue, choice, kind
 from jaxnn.learning._learner import Gradients, Learner
+from jaxnn.scale._mesh import DATA
 from jaxnn.scale.placement import Placement, is_placed
 from jaxnn.scale.rules import Rules, replicated, rules_of
 from jaxnn.typing import Any
@@ -62,8 +63,22 @@ def shard(
             fix="Apply shard once",
         )
     checked = rules_of("shard", rules)
-    for over in {split.over for _, splits in checked.pairs for split in splits}:
+    overs = {split.over for _, splits in checked.pairs for split in splits}
+    for over in sorted(overs):
         choice("shard", "the axis of a rule", over, mesh.axis_names)
+    idle = [
+        f"{name}={count}"
+        for name, count in mesh.shape.items()
+        if count > 1 and name != DATA and name not in overs
+    ]
+    if idle:
+        raise InvalidValue(
+            "shard",
+            "no rule uses an axis of the mesh, along which all devices would compute the same",
+            got=f"a mesh with {', '.join(idle)} and the rules {checked.name}",
+            expected="rules that split some parameters over it, such as tensor",
+            fix="Pass rules=tensor, or mesh() for all devices along data",
+        )
     return _sharded(learner, Placement(mesh, checked))
 
 
@@ -94,11 +109,11 @@ def _sharded(learner: Learner, placement: Placement) -> Learner:
     def update(state, batch, gradients):
         with spread():
             after, metrics = learner.update(place(state), rows(batch), gradients)
-        return place(after), metrics
+        return place(after), placement.collect(metrics)
 
     def evaluate(state, batch):
         with spread():
-            return learner.evaluate(place(state), rows(batch))
+            return placement.collect(learner.evaluate(place(state), rows(batch)))
 
     def predict(state, inputs):
         with spread():

@@ -61,7 +61,8 @@ def start(
       ProcessLost: if process 0 does not come; if another one does not, process 0 prints why and
         all of them exit.
     """
-    if processes.client() is not None:
+    if processes.client() is not None:  # connected by a call before, or by Ray
+        watch.begin()
         return
     if PREEMPTION in jax.config.values:
         # Its handler of SIGTERM would replace the one that saves the run.
@@ -73,8 +74,7 @@ def start(
     elif place is not None and place.num_processes > 1:
         host = place.coordinator_address.rpartition(":")[0]
         _connect(place, wait or (WAIT_HERE if host in _LOCAL else WAIT))
-    if processes.count() > 1:
-        watch.begin()
+    watch.begin()
 
 
 def _checked(given: tuple[Any, Any, Any]) -> _Place:

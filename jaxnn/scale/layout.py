@@ -14,9 +14,11 @@ from functools import partial
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from jaxnn.scale.placement import Placement
+from jaxnn.data._resident import Resident
+from jaxnn.scale.placement import Placement, on_device
+from jaxnn.scale.resident import placed_data
 from jaxnn.typing import Any, Int
 
 
@@ -31,7 +33,8 @@ class Layout:
       devices: which share them; none for a single run.
       width: how many train at once on a device, evened out: 1 is one after another; `None` for a
         single run.
-      placement: where a run lies on a mesh, if it does; then no `devices` are named.
+      placement: where a run, or each member after the other, lies on a mesh, if it does; then no
+        `devices` are named.
     """
 
     members: int | None = None
@@ -41,7 +44,7 @@ class Layout:
 
     def __post_init__(self):
         if self.members is not None and self.width is not None:
-            share = -(-self.members // len(self.devices))
+            share = -(-self.members // max(1, len(self.devices)))
             blocks = -(-share // min(self.width, share))
             object.__setattr__(self, "width", -(-share // blocks))
 
@@ -59,8 +62,10 @@ class Layout:
     @property
     def places(self) -> list[tuple[Any, Any]]:
         """The slots of each part, and its device."""
-        slots = np.arange(self.slots, dtype=np.int32).reshape(max(1, len(self.devices)), -1)
-        return list(zip(slots, self.devices)) or [(None, None)]
+        if self.members is None:
+            return [(None, None)]
+        devices = self.devices or (None,)
+        return list(zip(np.arange(self.slots, dtype=np.int32).reshape(len(devices), -1), devices))
 
     @property
     def sharding(self) -> Any:
@@ -71,7 +76,9 @@ class Layout:
         return NamedSharding(mesh, PartitionSpec("members"))
 
     def copies(self, tree: Any) -> list[Any]:
-        """Returns the tree, such as data, on each device, or whole on every device of a mesh."""
+        """Returns data, one or several by name, on each device, or on the mesh."""
+        if self.placement is not None:
+            return [_on_mesh(self.placement, tree)]
         return self.put([tree] * len(self.places))
 
     def put(self, parts: list[Any]) -> list[Any]:
@@ -121,6 +128,13 @@ class Layout:
         return np.array(order, np.int32)
 
 
+def _on_mesh(placement: Placement, tree: Any) -> Any:
+    """Returns data, one or several by name, on a mesh."""
+    if isinstance(tree, Resident):
+        return placed_data(placement, tree)
+    return {name: _on_mesh(placement, data) for name, data in tree.items()}
+
+
 def _ordered(leaf: Any) -> list[Any]:
     return sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
 
@@ -129,25 +143,6 @@ def _ordered(leaf: Any) -> list[Any]:
 def _taken(tree, source, sharding):
     taken = rows(tree, source)
     return jax.lax.with_sharding_constraint(taken, sharding)
-
-
-def on_device(tree: Any, device: Any) -> Any:
-    """Returns the tree on a device or with a sharding, or where it is if that is `None`."""
-    # Leaf by leaf: as a whole, jax 0.7.2 makes trees of placeholders too, which checks refuse.
-    return jax.tree.map(lambda x: _put(x, device), tree)
-
-
-def _put(array: Any, device: Any) -> Any:
-    if not isinstance(device, Sharding) or device.is_fully_addressable:
-        return jax.device_put(array, device)
-    # Every process has the array, and puts what falls to its devices there, without a message.
-    if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(device, array.ndim):
-        return array
-    if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
-        data = _put(jax.random.key_data(array), device)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
-    whole = np.asarray(array)
-    return jax.make_array_from_callback(whole.shape, device, lambda index: np.array(whole[index]))
 
 
 def rows(tree: Any, index: Any) -> Any:

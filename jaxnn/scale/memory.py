@@ -1,5 +1,6 @@
 """Memory: what a device has, what a program needs, and how much of it fits."""
 
+import math
 import os
 import resource
 import sys
@@ -75,6 +76,15 @@ def _free() -> int:
 def size(tree: Any) -> int:
     """Returns the bytes of a tree of arrays, or of their shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def device_size(tree: Any, shardings: Any) -> int:
+    """Returns the bytes that a device holds of a tree of arrays, or of their shapes."""
+
+    def own(leaf: Any, sharding: Any) -> int:
+        return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+    return sum(jax.tree.leaves(jax.tree.map(own, tree, shardings)))
 
 
 def needed(compiled: Any) -> int:

@@ -6,8 +6,8 @@ or the optimizer's moments of it, lies as the parameter does.
 
     {"tokens/weight": split(0, "model"), "*/bias": None, "*": largest("data")}
 
-A pattern matches the name of a parameter, `hidden_1/weight`. The ready ones are `replicated` and
-`fsdp`.
+A pattern matches the name of a parameter, `hidden_1/weight`. Ready ones are `replicated`, `fsdp`,
+`tensor` and `tensor_fsdp`.
 
 >>> rules_of("shard", fsdp)
 Rules(fsdp: * -> largest(data, at_least=16384))
@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.names import pairs_of
-from jaxnn.scale._mesh import DATA
+from jaxnn.scale._mesh import DATA, MODEL
 from jaxnn.typing import Any
 
 # Smaller arrays are not worth the message that would collect them.
@@ -139,3 +139,34 @@ replicated = ready("replicated", {"*": None})
 
 fsdp = ready("fsdp", {"*": largest(DATA)})
 """Every device holds its share of each large array (fully sharded data parallel, ZeRO 3)."""
+
+
+_COLUMNS, _ROWS = split(-1, MODEL), split(-2, MODEL)
+
+# Of two layers in a row the first is split by its outputs and the second by its inputs, so that
+# only the sums of the second travel: attention by heads, hidden nodes, branches of convolutions.
+_TENSOR = {
+    "*attention/query": _COLUMNS,
+    "*attention/key": _COLUMNS,
+    "*attention/value": _COLUMNS,
+    "*hidden": _COLUMNS,
+    **{f"*hidden_*{digit}": _COLUMNS for digit in "13579"},
+    **{f"*hidden_*{digit}/weight": _ROWS for digit in "02468"},
+    "*branch/conv_1": _COLUMNS,
+    "*branch/norm_1": _COLUMNS,
+    "*branch/conv_2/weight": _ROWS,
+    "*output/weight": _ROWS,
+    "*tokens/weight": split(0, MODEL),
+}
+
+tensor = ready("tensor", _TENSOR)
+"""Every device computes its share of each wide layer of `gpt`, `resnet`, `mlp` and their like.
+
+Source: Shoeybi et al., Megatron-LM, 2019, section 3, https://arxiv.org/abs/1909.08053.
+"""
+
+tensor_fsdp = ready(
+    "tensor_fsdp",
+    {name: (rule, largest(DATA)) for name, rule in _TENSOR.items()} | {"*": largest(DATA)},
+)
+"""Both: `tensor` along `model`, and of what is left the largest axis along `data`."""

@@ -31,11 +31,15 @@ _ENDED, _LEFT, _ALIVE = "jaxnn/ended", "jaxnn/left", "jaxnn/alive"
 # Errors of this process alone, whatever the others do.
 _OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
 
+_begun = threading.Event()
 _prints = threading.Event()  # whether it falls to this process to say why
 
 
 def begin() -> None:
-    """Starts the thread, and makes an uncaught exception end all processes."""
+    """Starts the thread, and makes an uncaught exception end all processes; does so once."""
+    if processes.count() == 1 or _begun.is_set():
+        return
+    _begun.set()
     threading.Thread(target=_watch, name="jaxnn watch", daemon=True).start()
     atexit.register(_leave_word)
     show = sys.excepthook
@@ -110,14 +114,16 @@ def leave(code: int, wait: float = GRACE + 2) -> NoReturn:
     """Ends this process at once; the first one, whose service the others ask, after them.
 
     Args:
-      code: with which it exits.
+      code: with which it exits, unless another one was announced.
       wait: seconds at most that the first one waits for the others.
     """
     sys.stdout.flush()
-    _leave_word()
-    if processes.is_first():
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            missing, why = _missing(wait), _announced()
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        why = _announced()
+        code = code if why is None else why["code"]
+        _leave_word()
+        if processes.is_first():
+            missing = _missing(wait)
             if why is not None and why["words"] is None:
                 print(_words(missing), file=sys.stderr)
     sys.stderr.flush()

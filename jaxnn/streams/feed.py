@@ -7,28 +7,45 @@ before the next block came.
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
 from typing import Any
 
 from jaxnn.checks import Explained
+from jaxnn.streams.threads import Threads
 
-Read = Callable[[ThreadPoolExecutor, int], tuple[Any, int]]
+Read = Callable[[Threads, int], tuple[Any, int]]
 
 
 class Stalled(Explained, OSError):
     """A block of a stream did not come in time."""
 
 
-class Feed:
-    """The blocks of a stream, one after another; any step can be asked for.
+@dataclass
+class Meter:
+    """What the streams of a run cost, added up while it runs.
 
     Attributes:
-      waited: seconds that the device had no work, as far as the host saw.
-      skipped: examples that could not be read, so far.
+      waited: seconds that the devices had no work because the data had not come.
+      skipped: examples that could not be read.
     """
 
-    def __init__(self, read: Read, put: Callable[[Any, int], Any], settings: Any, last: int):
+    waited: float = 0.0
+    skipped: int = 0
+
+
+class Feed:
+    """The blocks of a stream, one after another; any step can be asked for."""
+
+    def __init__(
+        self,
+        read: Read,
+        put: Callable[[Any, int], Any],
+        settings: Any,
+        last: int,
+        meter: Meter | None = None,
+    ):
         """Begins to read nothing: the first call of `at` says where.
 
         Args:
@@ -36,15 +53,15 @@ class Feed:
           put: `(fields, first) -> block` on the device.
           settings: a stream, whose `block`, `ahead`, `workers` and `timeout` are taken.
           last: the number of batches, past which nothing is read ahead.
+          meter: adds up what the blocks cost.
         """
         self._read, self._put, self._last = read, put, last
         self._block, self._ahead = settings.block, settings.ahead
         self._timeout, workers = settings.timeout, settings.workers
-        self._thread = ThreadPoolExecutor(1, "jaxnn-stream")
-        self._pool = ThreadPoolExecutor(workers, "jaxnn-read")
+        self._thread, self._pool = Threads(1, "jaxnn-stream"), Threads(workers, "jaxnn-read")
         self._pending: deque[tuple[int, Future]] = deque()
         self._current: tuple[int, Any] = (-1, None)
-        self.waited, self.skipped = 0.0, 0
+        self.meter = Meter() if meter is None else meter
 
     def at(self, step: int, is_idle: Callable[[], bool] = lambda: True) -> tuple[Any, int]:
         """Returns the block with the batch of a step, and the step after its last.
@@ -69,15 +86,15 @@ class Feed:
                     self._schedule(following)
                 following += self._block
             block, skipped = self._wait(future, is_idle, first)
-            self.skipped += skipped
+            self.meter.skipped += skipped
             self._current = first, block
         return self._current[1], first + self._block
 
     def close(self) -> None:
         """Ends the threads once what they read now is read."""
         self.forget()
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
+        self._pool.close()
 
     def _schedule(self, first: int) -> None:
         def work():
@@ -116,5 +133,5 @@ class Feed:
                     break
             finally:
                 if future.done() and idle_since is not None:
-                    self.waited += time.perf_counter() - idle_since
+                    self.meter.waited += time.perf_counter() - idle_since
         return future.result()

@@ -34,6 +34,7 @@ from jaxnn.checks import InvalidType, InvalidValue, kind
 from jaxnn.formatting import aligned
 from jaxnn.names import Match, listing, matched, named_leaves, nearest
 from jaxnn.network import Network
+from jaxnn.transforms._numbered import check_all_blocks, lookup
 from jaxnn.typing import Any, Array, Callable, Params, State
 
 
@@ -75,6 +76,7 @@ class _Taking(NamedTuple):
     source: str
     array: Any
     change: Callable[[Any, tuple[int, ...]], Any] | None
+    leaves: tuple[str, ...]  # of the source: those of several blocks where they are stacked
 
     def value(self, leaf: Any) -> Any:
         """Returns the array for a leaf of the new network: a copy, since it may be donated."""
@@ -99,7 +101,9 @@ def warm_start(
 
     - `None`: to initialise.
     - a name, `"layers/*"`: to take the source's leaf of that name. A `*` in it stands for what the
-      `*` of the pattern matched: `{"body/*": "layers/*"}`.
+      `*` of the pattern matched: `{"body/*": "layers/*"}`; blocks are counted anew, stacked and
+      taken apart by `{"block_{n+1}": "layers/{n}"}`, `{"blocks": "layers/{n}"}` and
+      `{"block_{n+1}": "blocks[{n}]"}`, from the first to the last of the source.
     - a function `(array, shape) -> array`, of `jax.numpy`: to take what it makes of the source's
       leaf for that shape, such as `resize(0)` or `lambda array, shape: array.T`.
     - a pair `(name, function)`: both.
@@ -127,7 +131,8 @@ def warm_start(
     Raises:
       InvalidType: if an argument has the wrong type, or a leaf has another dtype.
       InvalidValue: if a leaf has another shape; if a rule matches nothing, or nothing that earlier
-        ones have left, or names a source that is not there; if a network with a state is given
+        ones have left, or names a source that is not there, or counts fewer blocks than the source
+        has; if a network with a state is given
         none; if nothing is taken. From the new `init`: if the inputs give other shapes.
     """
     fix = "Pass mlp([64], 10), from_flax(model), or what a function of hyper-parameters returns"
@@ -151,6 +156,8 @@ def warm_start(
     for new, taken in zip(ours, takings):
         for name, taking in taken.items():
             _check_fits(name, new[name], taking)
+    used = {leaf for taken in takings for taking in taken.values() for leaf in taking.leaves}
+    check_all_blocks(_templates(matches), theirs, used)
     if not any(takings):
         raise InvalidValue(
             "warm_start",
@@ -207,7 +214,7 @@ def resize(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:
 def _taking(name: str, match: Match | None, source: dict[str, Any]) -> _Taking | None:
     """Returns what a leaf takes by the rules, or by its name if no rule matches it."""
     if match is None:
-        return _Taking("", name, source[name], None) if name in source else None
+        return _Taking("", name, source[name], None, (name,)) if name in source else None
     wanted, change = name, None
     match match.value:
         case None:
@@ -227,7 +234,8 @@ def _taking(name: str, match: Match | None, source: dict[str, Any]) -> _Taking |
                 " array, or a pair (name, function)",
                 fix=f"Write {match.pattern!r}: None to initialise",
             )
-    if wanted not in source:
+    taken = lookup(wanted, source)
+    if taken is None:
         near = nearest(wanted, source)
         raise InvalidValue(
             "warm_start",
@@ -237,7 +245,16 @@ def _taking(name: str, match: Match | None, source: dict[str, Any]) -> _Taking |
             fix=(f"Did you mean {near!r}? Or put" if near else "Put")
             + f" {name!r}: None before that rule, to initialise it",
         )
-    return _Taking(match.pattern, wanted, source[wanted], change)
+    array, names = taken
+    return _Taking(match.pattern, wanted, array, change, tuple(names))
+
+
+def _templates(matches: Mapping[str, Match]) -> dict[str, str]:
+    """Returns the source's names in the rules, by pattern."""
+    pairs = (
+        (m.pattern, m.value[0] if isinstance(m.value, tuple) else m.value) for m in matches.values()
+    )
+    return {pattern: name for pattern, name in pairs if isinstance(name, str)}
 
 
 def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
@@ -305,7 +322,8 @@ def _origins(ours: Any, theirs: Any, takings: Any) -> Origins:
             if name in taken:
                 origin = "taken" if taken[name].change is None else "changed"
                 of = taken[name].source
-                left.pop(of, None)
+                for each in taken[name].leaves:
+                    left.pop(each, None)
             rows.append(Origin(name, tree, leaf.shape, origin, of))
         unused += [Origin("", tree, np.shape(x), "not used", name) for name, x in left.items()]
     return Origins(tuple(rows), tuple(unused))

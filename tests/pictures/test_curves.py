@@ -73,12 +73,12 @@ def test_several_runs_have_a_colour_each_and_their_training_is_dashed():
 
 
 def test_many_runs_have_a_legend_and_those_without_a_colour_are_said_to_be_grey():
-    figure = curves({f"run {n}": history(4, seed=n) for n in range(11)}, "test/loss")
+    figure = curves({f"run {n}": history(4, seed=n) for n in range(16)}, "test/loss")
     said = legible(figure)
     colours = [line.get_color() for line in lines(figure.axes[0])]
-    assert colours == [*scheme.COLOURS, *3 * [scheme.FAINT]]
-    assert {f"run {n}" for n in range(11)} <= set(said)
-    assert "The last 3 of 11 runs are grey." in said
+    assert colours == [*scheme.COLOURS, *8 * [scheme.FAINT]]
+    assert {f"run {n}" for n in range(16)} <= set(said)
+    assert "The last 8 of 16 runs are grey." in said
 
 
 def test_a_population_is_its_median_in_bands():

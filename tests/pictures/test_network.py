@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 import jaxnn
 from jaxnn import InvalidType, InvalidValue
-from jaxnn.pictures._network import colour_and_width, draw, network
+from jaxnn.pictures._network import colour_and_width, draw, drawn_order, network
 from jaxnn.pictures.diagram import biases, diagram, from_json, to_json, wires
 from jaxnn.pictures.scheme import MARK, SIGNED, WIDTH, svg
 from tests.figures import by_gid, legible, same, texts
@@ -34,6 +34,26 @@ def params_of(network, inputs, seed=0):
     random = np.random.default_rng(seed)
     shapes, _ = jax.eval_shape(network.init, jax.random.key(0), inputs)
     return jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), shapes)
+
+
+def drawn_wires(figure, layer, weight):
+    """Returns the colours, widths and ends of a layer's wires, `[from, to, ...]` each."""
+    group = by_gid(figure, "wires:")[f"wires:{layer}"]
+    places = np.argsort(drawn_order(np.asarray(weight)))
+    colours = np.array([to_hex(colour) for colour in group.get_edgecolors()])
+    ends = np.array(group.get_segments())
+    arrays = (colours[places], np.asarray(group.get_linewidths())[places], ends[places])
+    return [array.reshape(*np.shape(weight), *array.shape[1:]) for array in arrays]
+
+
+def drawn_nodes(figure, layer):
+    """Returns the centres, fills and edges of a layer's nodes."""
+    group = by_gid(figure, "nodes:")[f"nodes:{layer}"]
+    boxes = [path.get_extents() for path in group.get_paths()]
+    centres = [((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in boxes]
+    return np.array(centres), *(
+        [to_hex(c) for c in of] for of in (group.get_facecolors(), group.get_edgecolors())
+    )
 
 
 def test_the_layers_are_those_of_the_network():
@@ -92,26 +112,22 @@ def test_every_node_and_wire_is_drawn_with_the_width_and_colour_of_its_weight():
     params = params_of(DIGITS, IMAGES)
     plan = diagram(DIGITS, IMAGES)
     figure = network(DIGITS, params, IMAGES)
-    lines, nodes = by_gid(figure, "wire:"), by_gid(figure, "node:")
     shown = [len(layer.shown) for layer in plan.layers]
-    assert len(nodes) == sum(shown) == 8 + 12 + 12 + 10
-    assert len(lines) == sum(a * b for a, b in zip(shown, shown[1:])) == 360
+    nodes = [drawn_nodes(figure, place)[0] for place in range(4)]
+    assert [len(each) for each in nodes] == shown == [8, 12, 12, 10]
     weights = {leaf: np.asarray(weight) for leaf, weight in wires(plan, params).items()}
     scale = max(abs(weight).max() for weight in weights.values())
     for number, layer in enumerate(plan.layers[1:], start=1):
         weight = weights[layer.leaf]
-        own = np.array([
-            [lines[f"wire:{number}:{i}:{j}"] for j in range(weight.shape[1])]
-            for i in range(weight.shape[0])
-        ])  # fmt: skip
-        read = np.vectorize(lambda line: line.get_linewidth(), otypes=[float])
-        np.testing.assert_allclose(read(own), 0.2 + 2.2 * abs(weight) / scale, atol=1e-3)
-        colours = np.vectorize(lambda line: to_hex(line.get_color()), otypes=[str])(own)
+        colours, widths, ends = drawn_wires(figure, number, weight)
+        np.testing.assert_allclose(widths, 0.2 + 2.2 * abs(weight) / scale, atol=1e-3)
         np.testing.assert_array_equal(colours == SIGNED[2], weight > 0)
         np.testing.assert_array_equal(colours == SIGNED[0], weight < 0)
-        for (i, j), line in np.ndenumerate(own):
-            ends = nodes[f"node:{number - 1}:{i}"].center, nodes[f"node:{number}:{j}"].center
-            assert [tuple(end) for end in line.get_xydata()] == [tuple(map(float, e)) for e in ends]
+        expected = np.stack(np.broadcast_arrays(nodes[number - 1][:, None], nodes[number]), 2)
+        np.testing.assert_allclose(ends, expected, atol=1e-6)
+        # The widest are drawn last, over the others.
+        group = by_gid(figure, "wires:")[f"wires:{number}"]
+        assert (np.diff(group.get_linewidths()) >= 0).all()
 
 
 def test_what_is_left_out_is_counted_and_the_key_says_the_scale():
@@ -138,9 +154,8 @@ def test_a_small_network_is_drawn_whole():
     legible(figure)
     assert {"x1", "x2", "2 numbers", "3 nodes", "1 node", "tanh", "bias"} <= set(texts(figure))
     assert not [text for text in texts(figure) if "more" in text or "drawn" in text]
-    nodes = by_gid(figure, "node:")
-    assert to_hex(nodes["node:2:0"].get_facecolor()) == SIGNED[0]
-    assert to_hex(nodes["node:0:0"].get_facecolor()) == "#ffffff"
+    assert drawn_nodes(figure, 2)[1] == [SIGNED[0]]
+    assert drawn_nodes(figure, 0)[1] == 2 * ["#ffffff"]
     same(figure, "network")
 
 
@@ -150,9 +165,8 @@ def test_names_of_outputs_and_a_scale_of_ones_own():
     fills = {"weight": [0.0, 0.5]}
     figure = draw(plan, shown, biases=fills, scale=1.0, bias_scale=0.5, names=["cat", "$d$"])
     assert {"cat", "$d$", "1", "0.5"} <= set(texts(figure))
-    assert to_hex(by_gid(figure, "node:")["node:1:1"].get_facecolor()) == SIGNED[2]
-    widths = [by_gid(figure, "wire:")[f"wire:1:0:{j}"].get_linewidth() for j in (0, 1)]
-    assert widths == pytest.approx([1.3, 2.4])
+    assert drawn_nodes(figure, 1)[1][1] == SIGNED[2]
+    assert drawn_wires(figure, 1, shown["weight"])[1][0].tolist() == pytest.approx([1.3, 2.4])
 
 
 def test_what_is_not_finite_is_drawn_as_such_and_said():
@@ -161,9 +175,12 @@ def test_what_is_not_finite_is_drawn_as_such_and_said():
     params["hidden_1"]["bias"][0] = np.inf
     figure = network(XOR, params, PAIR)
     legible(figure)
-    line = by_gid(figure, "wire:")["wire:1:1:2"]
-    assert line.get_color() == MARK and line.get_linestyle() != "-"
-    assert to_hex(by_gid(figure, "node:")["node:1:0"].get_edgecolor()) == MARK
+    group = by_gid(figure, "wires:")["wires:1"]
+    assert to_hex(group.get_edgecolors()[-1]) == MARK
+    dotted = [style[1] is not None for style in group.get_linestyles()]
+    assert dotted == [False] * 5 + [True]
+    assert drawn_order(params["hidden_1"]["weight"])[-1] == 1 * 3 + 2
+    assert drawn_nodes(figure, 1)[2][0] == MARK
     said = {"1 weight is not finite: dotted.", "1 bias is not finite: a red ring."}
     assert said <= set(texts(figure))
     assert colour_and_width(np.nan, 1.0) == (MARK, 1.0)
@@ -171,8 +188,11 @@ def test_what_is_not_finite_is_drawn_as_such_and_said():
 
 def test_a_page_finds_every_wire_in_the_svg():
     page = svg(network(XOR, params_of(XOR, PAIR), PAIR), title="XOR", prefix="n")
-    assert len(set(re.findall(r'id="n-(wire:\d:\d:\d)"', page))) == 2 * 3 + 3
-    assert len(set(re.findall(r'id="n-(node:\d:\d)"', page))) == 6
+    groups = {
+        name: len(re.findall("<path", paths))
+        for name, paths in re.findall(r'<g id="n-(\w+:\d)">(.*?)</g>', page, re.DOTALL)
+    }
+    assert groups == {"wires:1": 6, "wires:2": 3, "nodes:0": 2, "nodes:1": 3, "nodes:2": 1}
 
 
 # --- Blocks ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ TEXTS = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized", "cache_options")
 @pytest.mark.parametrize("stacked", [False, True], ids=["blocks", "stacked"])
 def test_smollm_writes_what_transformers_writes(stacked):
     library = transformers()

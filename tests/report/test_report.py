@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ import pytest
 import jaxnn
 from jaxnn import report
 from jaxnn.__main__ import main
+from jaxnn.pictures._network import drawn_order
 from jaxnn.report import source as sources
 from jaxnn.report.advice import advice
 from jaxnn.report.packed import levels, pixels, png, shares
@@ -132,6 +134,8 @@ def test_what_the_script_is_given_is_what_was_recorded(made):
     for layer, name in zip(told["wires"], ("hidden_1", "hidden_2", "output"), strict=True):
         for leaf, key in (("wires", "weights"), ("biases", "biases")):
             truth = np.stack([f.arrays[f"{leaf}/layers/{name}/weight"] for f in frames])
+            if leaf == "wires":  # in the order in which the picture has them
+                truth = truth.reshape(len(frames), -1)[:, drawn_order(truth[-1])]
             np.testing.assert_allclose(unpacked(layer[key]), truth, atol=layer[key]["scale"] / 254)
     truth = np.stack([frame.arrays["outputs"] for frame in frames])[:, :12]
     assert told["examples"]["guesses"] == truth.argmax(-1).tolist()
@@ -149,12 +153,11 @@ def unpacked(packed):
 
 def test_every_wire_that_the_script_moves_is_in_the_picture(made):
     _, _, page = made
-    ids = {each["id"] for each in page.elements if "id" in each}
     for layer in json.loads(page.text("recorded"))["wires"]:
-        _, before, after = layer["weights"]["shape"]
-        for j in range(after):
-            assert f"{layer['nodes']}{j}" in ids
-            assert all(f"{layer['wires']}{i}:{j}" in ids for i in range(before))
+        for group, values in (("wires", "weights"), ("nodes", "biases")):
+            at = next(n for n, e in enumerate(page.elements) if e.get("id") == layer[group])
+            paths = itertools.takewhile(lambda e: e["tag"] == "path", page.elements[at + 1 :])
+            assert len([*paths]) == layer[values]["shape"][1]
 
 
 def test_the_page_is_one_file_that_may_do_nothing_else(made):
@@ -413,7 +416,7 @@ def test_dead_nodes_and_an_early_end_are_said(tmp_path):
     found = {each.title: each for each in advice(sources.read(tmp_path))}
     assert plain(found["Some nodes do nothing"].what).startswith("25.0 % of the nodes of hidden 1")
     assert "hidden 2" not in found["Some nodes do nothing"].what
-    assert "It stopped early, as watch= asks" in found
+    assert "It stopped early, as it was asked to" in found
 
 
 # --- Packing -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnn import report
+from jaxnn.pictures._network import drawn_order
 from jaxnn.storage import recording
 from tests.recorded import MOMENTS, curve, digits, write
 from tests.report.test_report import hostile
@@ -85,7 +86,7 @@ def shown(page):
           loss: document.getElementById("at-second").textContent,
           guesses: [...document.querySelectorAll(".live .guess bdi")].map((e) => e.textContent),
           marks: [...document.querySelectorAll(".live .mark")].map((e) => e.textContent),
-          wires: [...document.querySelectorAll('[id^="net-wire:3:"] path')].map((e) =>
+          wires: [...document.querySelectorAll('[id="net-wires:3"] path')].map((e) =>
             [getComputedStyle(e).stroke, parseFloat(getComputedStyle(e).strokeWidth)]),
           bars: [...document.querySelectorAll(".live .bars u")].map((e) =>
             e.getBoundingClientRect().height),
@@ -127,12 +128,10 @@ def test_the_slider_shows_the_moment(opened, places):
         for name, array in frame.arrays.items()
         if name.startswith("wires/")
     )
-    count = weights[0].size
+    order = drawn_order(weights[-1])
     for now, weight in zip(seen, weights):
-        order = {(i, j): weight[i, j] for i in range(8) for j in range(10)}
-        assert len(now["wires"]) == count
-        widths = sorted(0.2 + 2.2 * abs(each) / scale for each in order.values())
-        np.testing.assert_allclose(sorted(width for _, width in now["wires"]), widths, atol=0.02)
+        widths = 0.2 + 2.2 * np.abs(weight.ravel()[order]) / scale
+        np.testing.assert_allclose([width for _, width in now["wires"]], widths, atol=0.02)
         blue = sum(colour == "rgb(44, 103, 171)" for colour, _ in now["wires"])
         assert abs(blue - (weight >= 0).sum()) <= 2  # of those that are nearly 0
     heights = np.array(seen[-1]["bars"]).reshape(12, 10)

@@ -1,6 +1,7 @@
 """The numbers on the pages of real runs, recomputed from their files and by `predict`."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from jaxnn.catalog import account, entries, outcome
 from jaxnn.formatting import brief, percent
 from jaxnn.report import source as sources
 from jaxnn.storage import recording
+from tests.recorded import write
 from tests.report.test_report import Page, plain
 
 # A rate so high that the best state is not the last, nor the first that is reported.
@@ -33,11 +35,11 @@ def classified():
     return jaxnn.split({"inputs": inputs, "labels": labels}, 0.5)
 
 
-def early(out, **options):
+def early(out, hidden=16, **options):
     """Trains until patience ends."""
     train, test = classified()
     learner = jaxnn.learner(
-        jaxnn.mlp([16], 3), jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])
+        jaxnn.mlp([hidden], 3), jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])
     )
     return jaxnn.fit(
         learner, jaxnn.resident(train, batch_size=30), steps=400, every=4, quiet=True,
@@ -281,11 +283,77 @@ def test_the_examples_of_a_sweep_are_those_of_its_best_network(swept):
     assert f"seed {best['seed']}" in page.text("winner")
 
 
+def test_a_sweep_that_resumes_shows_the_winner_of_a_group_that_was_trained_before(tmp_path):
+    stops = True
+
+    def trained(values, runs, out):
+        if values["hidden"] == 4 and stops:
+            raise KeyboardInterrupt
+        return early(out, key=runs.key, hparams=runs.hparams, hidden=values["hidden"])
+
+    def swept():
+        return jaxnn.fit_sweep(
+            jaxnn.sweep({"hidden": [24, 4], "learning_rate": [0.03, 0.1]}), trained,
+            out=jaxnn.Directory(tmp_path / "run", report=True), structural=["hidden"],
+            metric="test/loss", quiet=True,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        swept()
+    stops = False
+    again = swept()
+    assert {row["hidden"] for row in again.rows} == {4, 24}
+    best = again.result["best/hidden"], again.result["best/learning_rate"]
+    assert best[0] == 24  # of the group that was trained before
+    row = next(r for r in again.rows if (r["hidden"], r["learning_rate"]) == best)
+    for file in (None, tmp_path / "later.html"):
+        page = Page((tmp_path / "run/report.html" if file is None
+                     else report.write(tmp_path / "run", file)).read_text())  # fmt: skip
+        assert [e["id"] for e in page.all("section")][1:4] == ["winner", "confusion", "examples"]
+        counts = recording.read(tmp_path / "run").end["confusion"]
+        assert np.trace(counts) / counts.sum() == pytest.approx(row["best/test/accuracy"])
+        diagonal = [int(e["text"]) for e in page.all("td", **{"class": "right"})]
+        assert sum(diagonal) == np.trace(counts)
+
+
 def test_times_add_up(stopped):
     out, run, page = stopped
     speed = json.loads((out / "speed.json").read_text())
-    assert 0 < speed["compile_seconds"] <= run.result["seconds"]
-    assert "of that, waiting for compilation" in page.text("speed")
+    assert 0 < speed["first_seconds"] <= speed["seconds"]
+    assert speed["seconds"] == pytest.approx(run.result["seconds"], rel=0.05, abs=0.05)
+    rows = cells(page, "speed")
+    whole, first, rest = (
+        float(plain(value).removesuffix(" seconds").removesuffix(" second"))
+        for name, value in rows.items()
+        if name.startswith(("time in all", "of that"))
+    )
+    assert whole == pytest.approx(first + rest)
+    assert whole == pytest.approx(run.result["seconds"], abs=0.5)
+    assert 0 < first == pytest.approx(speed["first_seconds"], abs=0.5)
+
+
+def cells(page, name):
+    """Returns the first two cells of each row in a section."""
+    at = page.elements.index(next(e for e in page.elements if e.get("id") == name))
+    after = itertools.takewhile(lambda e: e["tag"] != "section", page.elements[at + 1 :])
+    texts = [e["text"] for e in after if e["tag"] in ("td", "th")]
+    return dict(zip(texts[::2], texts[1::2]))
+
+
+def test_the_time_before_a_run_resumed_is_a_part_of_it(tmp_path):
+    rows = [{"step": 10, "epoch": 1.0, "seconds": 9.0, "train/loss": 1.0}]
+    write(tmp_path, {}, rows, {"steps": 10, "seconds": 9.0, "status": "done", "train/loss": 1.0})
+    speed = {"first_steps": 4, "first_seconds": 2.04, "seconds": 3.52, "compilations": 5}
+    (tmp_path / "speed.json").write_text(json.dumps(speed))
+    rows = cells(Page(report.write(tmp_path).read_text()), "speed")
+    assert {
+        name: plain(value) for name, value in rows.items() if name.startswith(("of", "time"))
+    } == {
+        "time in all": "9 seconds",
+        "of that, before it resumed": "5.5 seconds",
+        "of that, until step 4 was done, 5 programs compiled": "2 seconds",
+        "of that, the steps after, up to step 10": "1.5 seconds",
+    }
 
 
 def test_a_sweep_is_ranked_by_the_direction_of_its_metric_and_not_by_its_name(tmp_path):
@@ -333,7 +401,7 @@ def test_a_table_is_shown_in_its_units_and_by_the_set_that_chose_nothing(tmp_pat
     )  # fmt: skip
     page = Page((run.out / "report.html").read_text())
     error = brief(run.result["best/test/mae"])
-    assert f"mean absolute error of {error}, in labels' units, on held-out" in heading(page)
+    assert f"mean absolute error of {error}, in the unit of price, on held-out" in heading(page)
     seen = sources.read(run.out).recorded
     truth = np.sort(seen.end["truth"])
     np.testing.assert_allclose(truth, np.sort(np.asarray(test["price"], float)), rtol=1e-4)

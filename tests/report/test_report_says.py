@@ -56,13 +56,14 @@ def test_that_curves_part_is_said_with_their_numbers(tmp_path):
     rows = curve(12, train__loss=falling(0.01), test__loss=lambda t: 0.5 + (t - 0.8) ** 2)
     said = page(tmp_path, rows)
     assert "did not over-fit" not in said
-    assert "The loss on training examples is 0.00955, and that on held-out examples 0.54" in said
-    assert "after 0.5003 at step 100: it knows the examples that it trained on better" in said
+    assert "the loss on training examples is 0.00955, and that on held-out examples 0.54" in said
+    assert "(lowest at step 100, 0.5003): it knows the examples that it trained on better" in said
 
 
 def test_curves_that_do_not_part_are_not_said_to(tmp_path):
     said = page(tmp_path, curve(12, train__loss=falling(0.1), test__loss=falling(0.12)))
-    assert "No warning" in said and "knows the examples" not in said and "after 0." not in said
+    assert "Nothing: every number that was reported is finite" in said
+    assert "knows the examples" not in said and "(lowest at step" not in said
 
 
 def test_of_others_nothing_is_said_where_none_were_held_out(tmp_path):
@@ -86,12 +87,20 @@ def test_the_slider_says_that_it_asks_a_sample(tmp_path):
     assert "means over the steps since the report before" in page(tmp_path)
 
 
-def test_what_is_not_known_of_the_device_is_said_to_be(tmp_path):
+def test_of_the_device_is_said_what_is_known(tmp_path):
     rows = curve(4, train__loss=falling(0.1))
     said = page(tmp_path, rows, steps_per_second=1234.0, share_of_peak=None)
-    assert "share of what the device can do not known" in said
+    assert "share of what the device can do" not in said
     assert "training steps in a second, without compiling 1,234" in said
-    assert "waiting for data none: they are on the device" in said
+    assert "waiting for data" not in said
+    assert "could not be read" not in said
+    said = page(tmp_path, rows, data_wait_seconds=2.0, data_wait_share=0.2, examples_skipped=3)
+    said = said.replace("\u00a0", " ")
+    assert "waiting for data 2 seconds, 20.0 % of it" in said
+    assert "It waited for data 20.0 % of the time" in said and "workers= of stream" in said
+    assert "3 examples could not be read" in said
+    said = page(tmp_path, rows, data_wait_seconds=0.0, data_wait_share=0.0, examples_skipped=0)
+    assert "It waited" not in said and "could not be read" not in said
     said = page(tmp_path, rows, share_of_peak=0.25)
     assert "share of what the device can do 25.0 %" in said.replace("\u00a0", " ")
 

@@ -25,7 +25,7 @@ def test_blocks_come_in_order_and_from_any_step():
     assert got == [("block 0", 4)] * 2 + [("block 4", 8), ("block 8", 12)] + [("block 36", 40)] * 2
     blocks.close()
     assert asked.count(0) == asked.count(4) == asked.count(36) == 1 and max(asked) == 36
-    assert blocks.skipped == 4
+    assert blocks.meter.skipped == 4
 
 
 def test_two_blocks_are_read_ahead():
@@ -65,7 +65,7 @@ def test_what_does_not_come_is_an_error_and_waiting_is_counted():
     blocks.close()
     blocks = feed(lambda pool, first: (threading.Event().wait(0.1), 0))
     blocks.at(0, lambda: False)
-    assert blocks.waited == 0
+    assert blocks.meter.waited == 0
     blocks.at(20, lambda: True)
-    assert 0.05 < blocks.waited
+    assert 0.05 < blocks.meter.waited
     blocks.close()

@@ -328,3 +328,57 @@ def test_every_member_of_a_population_starts_there():
         params["hidden_1"], jax.tree.map(lambda x: np.stack([x] * 3), WIDER["hidden_1"])
     )
     assert len(np.unique(params["output"]["weight"][:, 0, 0])) == 3
+
+
+# --- Blocks with numbers -------------------------------------------------------------------------
+
+
+def deep(count, stacked=False):
+    block = jaxnn.serial(("nodes", jaxnn.linear(4)), ("activation", jaxnn.activation(jnp.tanh)))
+    if stacked:
+        return jaxnn.serial(("blocks", jaxnn.repeat(block, count)))
+    return jaxnn.serial(*((f"block_{n}", block) for n in range(1, count + 1)))
+
+
+def counted_from_zero(params):
+    """The parameters as another library would name them."""
+    return {f"layers/{n}".split("/")[1]: params[f"block_{n + 1}"] for n in range(len(params))}
+
+
+FOUR = jax.ShapeDtypeStruct((1, 4), jnp.float32)
+
+
+def test_blocks_are_counted_anew_stacked_and_taken_apart():
+    params, _ = deep(3).init(KEY, jnp.ones((1, 4)))
+    theirs = {"layers": counted_from_zero(params)}
+    renumbered = warm_start(deep(3), theirs, FOUR, {"block_{n+1}": "layers/{n}"})
+    assert_same_bits(initial(renumbered.network, inputs=jnp.ones((1, 4)))[0], params)
+    assert not renumbered.table.unused
+    stacked = warm_start(deep(3, True), theirs, FOUR, {"blocks": "layers/{n}"})
+    both = initial(stacked.network, inputs=jnp.ones((1, 4)))[0]
+    weights = jnp.stack([params[f"block_{n}"]["nodes"]["weight"] for n in (1, 2, 3)])
+    assert_same_bits(both["blocks"]["nodes"]["weight"], weights)
+    assert not stacked.table.unused
+    apart = warm_start(deep(3), both, FOUR, {"block_{n+1}": "blocks[{n}]"})
+    assert_same_bits(initial(apart.network, inputs=jnp.ones((1, 4)))[0], params)
+
+
+@pytest.mark.parametrize(
+    ("network", "rules", "words"),
+    [
+        (
+            deep(3),
+            {"block_{n+1}": "layers/{n}"},
+            "more blocks than the net.*layers/3/nodes/bias",
+        ),
+        (deep(5), {"block_{n+1}": "layers/{n}"}, "no leaf.*layers/4/nodes"),
+        (deep(3, True), {"blocks": "layers/{n}"}, r"another shape.*\(4, 4\)"),
+        (deep(3), {"block_{n}": "layers/{n}"}, "more blocks than the network.*layers/0"),
+    ],
+    ids=["fewer", "more", "stacked", "shifted"],
+)
+def test_a_source_with_other_blocks_than_the_network_is_refused(network, rules, words):
+    params, _ = deep(4).init(KEY, jnp.ones((1, 4)))
+    theirs = {"layers": counted_from_zero(params)}
+    with pytest.raises(jaxnn.InvalidValue, match=words):
+        warm_start(network, theirs, FOUR, rules)

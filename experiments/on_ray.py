@@ -1,0 +1,88 @@
+"""A digits network, trained by the workers of Ray: each is a process of one run.
+
+    pip install "jaxnn-toolkit[ray]"
+    python -m experiments.on_ray --workers 2 --out /shared/runs/digits
+
+Ray places the workers on the machines of its cluster, starts them, and starts all of them again
+when one is lost; `jaxnn.scale.start` takes rank, size and address from it. The run directory is on
+storage that all machines share: a run that is started again resumes there.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+
+# Both are read when Ray is imported: the second version of its trainers has the one for JAX.
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray  # pyright: ignore[reportMissingImports]
+from ray.train import (  # pyright: ignore[reportMissingImports]
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+)
+from ray.train.v2.jax import JaxTrainer  # pyright: ignore[reportMissingImports]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What Ray is asked for, and the hyper-parameters."""
+
+    out: Path = Path("runs/on_ray")  # run directory, on storage that all workers share
+    workers: int = 2  # processes, each with the devices of its machine
+    platform: str = "cpu"  # of the workers' devices: cpu, cuda or tpu
+    restarts: int = 3  # how often Ray starts all workers again when one is lost
+    steps: int = 500  # training steps
+    batch_size: int = 64  # examples in a training step, over all workers together
+    learning_rate: float = 3e-3  # peak step size of Adam
+    seed: int = 0  # decides initialisation and order of the data
+
+
+def worker(config: dict) -> None:
+    """Trains in one process of the run; jax is imported here, once its platform is set."""
+    os.environ["JAX_PLATFORMS"] = config["platform"]
+    import optax
+
+    import jaxnn
+
+    jaxnn.scale.start()
+    train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
+    network = jaxnn.serial(jaxnn.standardize(4.88, 6.02), jaxnn.mlp((64, 64), 10))
+    run = jaxnn.fit(
+        jaxnn.learner(
+            network, jaxnn.classification(), lambda hparams: optax.adam(hparams["learning_rate"])
+        ),
+        jaxnn.resident(train, batch_size=config["batch_size"]),
+        steps=config["steps"],
+        key=jaxnn.keys(config["seed"]),
+        hparams={"learning_rate": config["learning_rate"]},
+        evaluate=jaxnn.resident(test, batch_size=512),
+        rules=jaxnn.scale.fsdp,
+        out=config["out"],
+    )
+    ray.train.report({name: x for name, x in run.result.items() if name.endswith("loss")})
+
+
+def main(job: Job) -> None:
+    """Starts the workers, and waits for them."""
+    settings = {**asdict(job), "out": str(job.out.absolute())}
+    resources = {"use_gpu": job.platform == "cuda", "use_tpu": job.platform == "tpu"}
+    trainer = JaxTrainer(
+        worker,
+        train_loop_config=settings,
+        scaling_config=ScalingConfig(num_workers=job.workers, **resources),
+        run_config=RunConfig(
+            name=job.out.name,
+            storage_path=str(job.out.absolute().parent / "ray"),
+            failure_config=FailureConfig(max_failures=job.restarts),
+        ),
+    )
+    trainer.fit()
+    print(f"The run is in {job.out}: python -m jaxnn show {job.out}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Job, description=__doc__))

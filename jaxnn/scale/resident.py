@@ -1,0 +1,52 @@
+"""Where the data of a run lie on a mesh: whole on every device, or by their rows if they are large.
+
+Which examples make a batch does not depend on it: rows are split in their global order.
+"""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxnn.data._resident import Resident
+from jaxnn.scale._mesh import DATA
+from jaxnn.scale.memory import size
+from jaxnn.scale.placement import Placement, on_device
+from jaxnn.typing import Any
+
+# Rows from another device cost a message at each step, and a copy on each device its memory.
+MOST_WHOLE = 2**30
+
+
+def placed_data(placement: Placement, data: Resident) -> Resident:
+    """Returns the data on a mesh; rows that are split are filled up, with what no batch reads."""
+    padding, sharding = _layout(placement, data)
+    arrays = jax.tree.map(lambda x: on_device(_filled(x, padding), sharding), data.arrays)
+    key = on_device(data.key, placement.whole)
+    return replace(data, arrays=arrays, key=key, padding=padding)
+
+
+def placed_shapes(placement: Placement, data: Resident) -> Resident:
+    """Returns the shapes of what `placed_data` returns, with the sharding of each array."""
+    padding, sharding = _layout(placement, data)
+
+    def shape(x: Any, rows: int, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((x.shape[0] + rows, *x.shape[1:]), x.dtype, sharding=sharding)
+
+    arrays = jax.tree.map(lambda x: shape(x, padding, sharding), data.arrays)
+    key = jax.ShapeDtypeStruct(data.key.shape, data.key.dtype, sharding=placement.whole)
+    return replace(data, arrays=arrays, key=key, padding=padding)
+
+
+def _layout(placement: Placement, data: Resident) -> tuple[int, NamedSharding]:
+    """Returns the rows to fill up, and how each array lies."""
+    if size(data.arrays) <= MOST_WHOLE:
+        return 0, placement.whole
+    count = placement.mesh.shape[DATA]
+    rows = jax.tree.leaves(data.arrays)[0].shape[0]
+    return -rows % count, NamedSharding(placement.mesh, PartitionSpec(DATA))
+
+
+def _filled(array: Any, rows: int) -> Any:
+    return jnp.pad(array, [(0, rows), *[(0, 0)] * (array.ndim - 1)]) if rows else array

@@ -1,0 +1,186 @@
+"""Runs of several processes on this machine, which tests kill and start again.
+
+Each is forked from a server that has imported all, and finds the others over the loopback. What a
+run ends with is read from its directory: the arrays of its last checkpoint, its rows, its result.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import jaxnn
+from experiments.command import command
+from jaxnn import scale
+from jaxnn.scale._start import VARIABLES, free_port
+from jaxnn.storage import checkpoints, lock
+from jaxnn.storage.manifest import read_verified
+from tests import compiling
+from tests.harness import Child, process, timeless
+
+# All of a run of several processes must have ended so many seconds after one of them.
+SOON = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The hyper-parameters."""
+
+    split: bool = True  # whether each process has a share of the state (FSDP)
+    steps: int = 40  # how long
+    every: int = 4  # steps between reports
+    members: int = 0  # of a population; 0 is a single run
+    odd: str = ""  # NAME:PROCESS, what is different in one process
+
+
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
+    """Trains a network with dropout, batch norm and Adam in all processes."""
+    odd, _, number = config.odd.partition(":")
+    odd = odd if number == os.environ.get(VARIABLES[2]) else ""
+    config = replace(config, odd="")
+    draws = np.random.default_rng(odd == "data").normal(size=(1000, 4)).astype(np.float32)
+    arrays = {"inputs": draws, "labels": draws[:, :3].argmax(-1)}
+    network = jaxnn.serial(
+        jaxnn.linear(32), jaxnn.activation(jax.nn.relu), jaxnn.batch_norm(), jaxnn.dropout(0.2),
+        jaxnn.linear(16 if odd == "network" else 32), jaxnn.linear(3),
+    )  # fmt: skip
+    if odd == "defect":
+        raise RuntimeError("a defect")
+    if odd == "directory":
+        out = replace(out, path=Path(out.path).parent / "elsewhere" / Path(out.path).name)
+    return jaxnn.fit(
+        jaxnn.learner(network, jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])),
+        jaxnn.resident(arrays, batch_size=64),
+        steps=config.steps,
+        every=config.every,
+        key=jaxnn.keys(range(config.members)) if config.members else jax.random.key(odd == "key"),
+        hparams={"learning_rate": 0.01},
+        evaluate=jaxnn.resident(arrays, batch_size=512),
+        watch="test/loss",
+        rules={"*": scale.largest("data", at_least=32)} if config.split else None,
+        out=replace(out, report=False, config=config),
+        quiet=True,
+        saving=jaxnn.Saving(seconds=0.0),
+        **options,
+    )
+
+
+@dataclass
+class Group:
+    """The processes of a run."""
+
+    children: list[Child]
+
+    def codes(self, seconds: float = 200) -> list[int]:
+        """Waits until all have ended; returns their exit codes, of a signal the negative number."""
+        until = time.monotonic() + seconds
+        return [child.wait(max(0.1, until - time.monotonic())) for child in self.children]
+
+    def first_end(self, seconds: float = 200) -> None:
+        """Waits until one of them has ended."""
+        until = time.monotonic() + seconds
+        while all(child.process.is_alive() for child in self.children):
+            assert time.monotonic() < until, self.said
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """Ends all that still run."""
+        for child in self.children:
+            child.kill()
+
+    @property
+    def said(self) -> list[str]:
+        """What each of them has written to its outputs, without the lines of Gloo."""
+        return [
+            "".join(line for line in child.said.splitlines(True) if not line.startswith("[Gloo]"))
+            for child in self.children
+        ]
+
+
+def start(
+    count: int, out: Path, *options: str, devices: int = 1, pace: float = 0.0, name: str = "group"
+) -> Group:
+    """Starts a run in so many processes with so many devices each.
+
+    Args:
+      count: the number of processes.
+      out: its directory.
+      *options: of the command line.
+      devices: of each process.
+      pace: seconds that each report takes longer.
+      name: of this group beside others of the same directory.
+    """
+    address = f"127.0.0.1:{free_port()}"
+    arguments = ["--out", str(out), "--no-compile-cache", *options]
+    children = []
+    for number in range(count):
+        place = out.parent / f"{out.name}-{name}-{number}"
+        place.mkdir(parents=True, exist_ok=True)
+        where = dict(zip(VARIABLES, (address, str(count), str(number))))
+        started = process(_child, place, where, arguments, devices, pace)
+        children.append(Child(started, place))
+    return Group(children)
+
+
+def _child(
+    place: Path, where: dict[str, str], arguments: list[str], devices: int, pace: float
+) -> None:
+    said = os.open(place / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    os.environ.update(where)
+    jax.config.update("jax_num_cpu_devices", devices)
+    scale.start()
+    compiling.fast()
+    if pace:
+        from jaxnn.runs.history import History
+
+        def slow(self, progress, add=History.add):
+            time.sleep(pace)
+            return add(self, progress)
+
+        History.add = slow  # pyright: ignore
+    sys.argv = ["together", *arguments]
+    command(Config, main)
+    jax.distributed.shutdown()  # which the end of an interpreter does
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a run comes to, without what clocks say.
+
+    Attributes:
+      arrays: of its last checkpoint, by name.
+      rows: of `metrics.jsonl`.
+      result: of `result.json`.
+    """
+
+    arrays: dict[str, np.ndarray]
+    rows: list[str]
+    result: dict[str, Any]
+
+    @property
+    def bits(self) -> dict[str, str]:
+        """Returns a digest of each array."""
+        return {name: sha256(x.tobytes()).hexdigest()[:16] for name, x in self.arrays.items()}
+
+
+def ended(out: Path) -> Ending:
+    """Returns what a run came to, which has left nothing but what it has to."""
+    newest, *_ = checkpoints.folders(out / "checkpoints")
+    arrays = checkpoints.read_checkpoint(newest, read_verified(newest))
+    assert all(path.name.isdecimal() for path in (out / "checkpoints").iterdir())
+    assert not (out / "quarantine").exists()
+    assert not lock.owner(out)
+    result = json.loads((out / "result.json").read_text())
+    del result["seconds"]
+    rows = timeless((out / "metrics.jsonl").read_bytes())
+    return Ending(arrays, rows, result)
