@@ -1,5 +1,7 @@
 """The mesh of a run: the one that is asked for, or all accelerators where the batch divides."""
 
+from collections.abc import Sequence
+
 import jax
 from jax.sharding import Mesh
 
@@ -58,13 +60,14 @@ def on_mesh(
 
 def _accelerators(batch_size: int) -> Mesh | None:
     """Returns a mesh of all accelerators of every process, or `None` for a single device."""
-    devices = jax.devices()
+    several = processes.count() > 1 or uses_all(jax.devices(), batch_size)
+    return all_devices() if several else None
+
+
+def uses_all(devices: Sequence[Any], batch_size: int) -> bool:
+    """Returns whether a run uses all devices of its own accord: several, which divide the batch."""
     # The cores of a CPU already share the work of one device.
-    if processes.count() > 1:
-        return all_devices()
-    if devices[0].platform != "cpu" and len(devices) > 1 and batch_size % len(devices) == 0:
-        return all_devices()
-    return None
+    return devices[0].platform != "cpu" and len(devices) > 1 and batch_size % len(devices) == 0
 
 
 def devices_line(training: Training) -> str | None:

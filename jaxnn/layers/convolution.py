@@ -21,7 +21,7 @@ from jax import lax
 from jaxnn.checks import InvalidValue, floating, multiple, positive, positive_integer
 from jaxnn.layers._convolve import convolve
 from jaxnn.layers._linear import at_least_float32, initial_weight
-from jaxnn.layers._windows import Padding, Sizes, pad, per_axis, place_windows
+from jaxnn.layers._windows import Padding, Sizes, over_masked, pad, per_axis, place_windows
 from jaxnn.network import Network, describe, stateless
 from jaxnn.typing import Any, Callable, Number
 
@@ -40,7 +40,8 @@ def conv(
     """Applies `features` nodes to every window: `[batch, *space, c] -> [batch, *space, features]`.
 
     The number of axes of space is that of the inputs: one for signals, two for images, three for
-    volumes.
+    volumes. Of `Masked` sequences the first is time, and their empty places count as padding; with
+    strides they must be at the end.
 
     Args:
       features: the number of nodes, or output channels.
@@ -67,6 +68,7 @@ def conv(
         return convolve(inputs, weight, steps, pads, (1,) * len(sizes), gaps, groups)
 
     layer = _layer("conv", window, bias, scale, apply, lambda channels: (groups, features))
+    layer = over_masked(layer, "conv", window, strides, padding, dilation)
     return describe(layer, "conv", features=features, window=window)
 
 
@@ -115,6 +117,7 @@ def depthwise_conv(
         return channels, channels * multiplier
 
     layer = _layer("depthwise_conv", window, bias, scale, apply, nodes)
+    layer = over_masked(layer, "depthwise_conv", window, strides, padding, dilation)
     return describe(layer, "depthwise_conv", window=window, multiplier=multiplier)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn.checks import InvalidValue, choice, floating
-from jaxnn.layers._windows import Padding, Sizes, pad, per_axis, place_windows
+from jaxnn.layers._windows import Padding, Sizes, over_masked, pad, per_axis, place_windows
 from jaxnn.masked import Masked, values_of
 from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Any
@@ -29,6 +29,8 @@ from jaxnn.typing import Any
 
 def max_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Network:
     """Takes the largest number of each window: `[batch, *space, c] -> [batch, *smaller, c]`.
+
+    Of `Masked` sequences, whose empty places must be at the end, these count as padding.
 
     Args:
       window: its size, one number for all axes of space or one for each.
@@ -62,7 +64,9 @@ def _pool(kind, window, strides, padding):
             inputs, cpu=partial(_by_slices, **given), default=partial(_by_windows, **given)
         )
 
-    return describe(stateless(apply), kind, window=window)
+    empty = -jnp.inf if kind == "max_pool" else 0.0
+    layer = over_masked(stateless(apply), kind, window, strides, padding, empty=empty)
+    return describe(layer, kind, window=window)
 
 
 def _by_slices(x: Any, *, kind: str, sizes, steps, pads) -> Any:

@@ -47,7 +47,8 @@ from jaxnn.scale import processes
 from jaxnn.scale.placement import copied
 from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
-from jaxnn.storage.directory import DirectoryInUse, RunDirectory, finished
+from jaxnn.storage.directory import RunDirectory, finished
+from jaxnn.storage.lock import DirectoryInUse
 from jaxnn.typing import Any, Callable
 
 
@@ -143,7 +144,7 @@ class Recorder:
         bound = bind(training)
         self.vocabulary = bound.objective.names if bound else ()
         self.plan, drawn = plan(training, bound, self.schedule)
-        self.data = copied(training.learner, training.sample)
+        (self.data,) = training.layout.copies(training.sample)
         self.batch = copied(training.learner, probe(probe_data(training), self.schedule.probed))
         state = training.whole_shapes().state
         arguments = state, self.batch, self.data
@@ -185,7 +186,7 @@ class Recorder:
     @_tolerant
     def _end(self, states: dict[int, Any], best: Any) -> None:
         observations = [self._observe(state, step) for step, state in states.items()]
-        data = copied(self.training.learner, probe_data(self.training))
+        (data,) = self.training.layout.copies(probe_data(self.training))
         most = MOST if self.training.evaluations else self.schedule.probed
         learner, kind = self.training.learner, self.plan.kind
         predictions = final_predictions(learner, best, data, kind, most)
@@ -244,7 +245,8 @@ def record_best(run: Path, training: Training, state: Any) -> None:
       training: of the population.
       state: of the one member.
     """
-    kind, data = kind_of(training, state)[0], probe_data(training)
+    data = copied(training.learner, probe_data(training))
+    kind = kind_of(training, state)[0]
     most = MOST if training.evaluations else PROBED
     predictions = final_predictions(training.learner, state, data, kind, most)
     about = {
@@ -253,6 +255,8 @@ def record_best(run: Path, training: Training, state: Any) -> None:
         "probe": {"of": probed_part(training)},
         "kind": kind,
     }
+    if not processes.is_first():
+        return
     folder = run / recording.FOLDER
     folder.mkdir(exist_ok=True)
     recording.write(folder, recording.END, predictions)

@@ -8,6 +8,8 @@ from jax.sharding import PartitionSpec
 
 import jaxnn
 from jaxnn import scale
+from jaxnn.driver.meshes import uses_all
+from jaxnn.scale import _mesh
 
 LEARNER = jaxnn.learner(jaxnn.mlp([8], 3), jaxnn.classification(), optax.sgd(0.1))
 ARRAYS = {"inputs": np.ones((10, 4), np.float32), "labels": np.arange(10) % 3}
@@ -22,6 +24,40 @@ def devices(count, processes=1):
             self.process_index = number * processes // count
 
     return [Device(number) for number in range(count)]
+
+
+def test_slices_follow_one_another_along_data():
+    """Within a slice are the devices that share parameters, between slices the least is sent."""
+
+    class Device:
+        platform = device_kind = "gpu"
+
+        def __init__(self, number):
+            self.id, self.slice_index = number, number % 2
+            self.process_index = number // 4
+
+    arranged = _mesh._arranged([Device(number) for number in range(8)], 4, 2)
+    slices = [[device.slice_index for device in row] for row in arranged]
+    assert slices == [[0, 0], [0, 0], [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("platform", "count", "batch_size", "all_of_them"),
+    [
+        pytest.param("tpu", 8, 64, True, id="tpu"),
+        pytest.param("gpu", 2, 64, True, id="gpu"),
+        pytest.param("gpu", 1, 64, False, id="one"),
+        pytest.param("gpu", 8, 100, False, id="does not divide"),
+        pytest.param("cpu", 8, 64, False, id="cpu"),
+    ],
+)
+def test_a_run_uses_all_accelerators_that_divide_its_batch(
+    platform, count, batch_size, all_of_them
+):
+    chips = devices(count)
+    for chip in chips:
+        chip.platform = platform
+    assert uses_all(chips, batch_size) == all_of_them
 
 
 @pytest.mark.parametrize(
