@@ -67,7 +67,8 @@
       const mine = chances(at).subarray(place * classes, (place + 1) * classes);
       figure.querySelectorAll(".bars i").forEach((bar, number) => {
         bar.classList.toggle("guess", number === said);
-        bar.firstChild.style.setProperty("--share", (mine[number] / 254).toFixed(3));
+        const share = mine[number] === 255 ? 0 : mine[number] / 254; // not finite
+        bar.firstChild.style.setProperty("--share", share.toFixed(3));
       });
     });
   };
