@@ -105,10 +105,10 @@ def trainings(name: str, **changes: Any) -> list[Training]:
     return [*planned.values()]
 
 
-def experiment(name: str, **changes: Any) -> Iterator[dict[str, Any]]:
+def experiment(name: str, on: str = "v5e", **changes: Any) -> Iterator[dict[str, Any]]:
     """Compiles an experiment for one chip."""
     for training in trainings(name, **changes):
-        yield compiled(loop_of(training, chip()))
+        yield compiled(loop_of(training, chip(on)))
 
 
 # --- Models on many chips ------------------------------------------------------------------------
@@ -155,7 +155,9 @@ XL = {"layers": 48, "heads": 25, "features": 1600}
 CASES = {
     "gpt2": partial(gpt2, "v5e:2x4", 64, (8, 1), jaxnn.scale.fsdp),
     "gpt2_xl": partial(gpt2, "v5e:4x4", 64, (16, 1), jaxnn.scale.fsdp, **XL),
+    "gpt2_v6e": partial(gpt2, "v6e:2x4", 64, (8, 1), jaxnn.scale.fsdp),
     "max_pool": max_pool,
+    "mnist_convnet_v6e": partial(experiment, "mnist", "v6e", model="convnet"),
     "mnist_convnet": partial(experiment, "mnist", model="convnet"),
     "mnist_resnet": partial(experiment, "mnist", model="resnet"),
     "char_gpt_gpu": partial(experiment, "char_gpt", preset="gpu"),
