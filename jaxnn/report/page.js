@@ -156,7 +156,7 @@
   // What is written at every moment stands folded in the page.
   const texts = (moments_of) => (at) => {
     const own = moments_of.children[at].querySelectorAll(".own");
-    $("written").querySelectorAll(".own").forEach((text, place) => { text.textContent = own[place].textContent; });
+    $("written").querySelectorAll(".own").forEach((text, place) => { text.textContent = own[place]?.textContent ?? ""; });
   };
 
   if (timeline && slider) {
