@@ -78,4 +78,4 @@ def _explain(codes: list[int], said: IO[str]) -> int:
         return INTERRUPTED
     said.seek(0)
     print(said.read(), end="", file=sys.stderr)
-    return next(code for code in codes if code > 0)
+    return next((code for code in codes if code > 0), 1)

@@ -31,7 +31,7 @@ _ENDED, _LEFT, _ALIVE = "jaxnn/ended", "jaxnn/left", "jaxnn/alive"
 # Errors of this process alone, whatever the others do.
 _OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
 
-_begun = threading.Event()
+_begun, _stop = threading.Event(), threading.Event()
 _prints = threading.Event()  # whether it falls to this process to say why
 
 
@@ -40,8 +40,16 @@ def begin() -> None:
     if processes.count() == 1 or _begun.is_set():
         return
     _begun.set()
-    threading.Thread(target=_watch, name="jaxnn watch", daemon=True).start()
-    atexit.register(_leave_word)
+    thread = threading.Thread(target=_watch, name="jaxnn watch", daemon=True)
+    thread.start()
+
+    def finish():
+        # An interpreter that ends while the thread asks the service would abort.
+        _stop.set()
+        thread.join(5.0)
+        _leave_word()
+
+    atexit.register(finish)
     show = sys.excepthook
 
     def excepthook(kind, error, trace):
@@ -136,12 +144,13 @@ def _watch() -> None:
     number = 0
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         while (why := _announced()) is None:
+            if _stop.wait(PULSE):
+                return
             number += 1
             word = json.dumps([number, socket.gethostname()])
             client().key_value_set(f"{_ALIVE}/{processes.index()}", word, allow_overwrite=True)
             if processes.is_first() and _silent(beats):
                 announce(INTERRUPTED, None)
-            time.sleep(PULSE)
         processes.ended.set()
         time.sleep(GRACE)  # the main thread may be about to leave, with more to say
         leave(why["code"], wait=2.0)
