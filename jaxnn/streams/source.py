@@ -214,6 +214,17 @@ def find(where: str, paths: Any, suffixes: Sequence[str]) -> list[Path]:
     return files
 
 
+def missing(where: str, package: str) -> InvalidValue:
+    """Returns the error about a package that reads files and is not installed."""
+    return InvalidValue(
+        where,
+        f"such files are read by {package}, which is not installed",
+        got="no such package",
+        expected=f"{package}, which the extra [data] brings",
+        fix="pip install 'jaxnn-toolkit[data]'",
+    )
+
+
 def check_source(source: Any) -> None:
     """Raises unless `source` has `len`, random access and at least one example."""
     if isinstance(source, dict) or not (
