@@ -28,7 +28,8 @@ PROMISES = {
     "P7": "One process at a time writes to a run directory.",
     "P8": "Ctrl-C or SIGTERM saves within a chunk, about a second; a second one ends the process at"
     " once, and harms nothing.",
-    "P9": "A disk that is full or fails is an error, and costs no checkpoint.",
+    "P9": "A disk that is full or fails is reported, and costs no checkpoint. Training continues,"
+    " and ends with an error only if the last save, or a row, cannot be written.",
     "P10": "What is not a number becomes neither the newest nor the best checkpoint.",
     "P11": "A process waits for what is being saved, however it ends; a failed save is an error.",
     "P12": "Files are data: none of them runs code, or causes a write elsewhere.",

@@ -23,6 +23,7 @@ from jaxnn.driver.placement import Progress
 from jaxnn.driver.trial import is_good
 from jaxnn.loop._advance import stepped
 from jaxnn.loop._population import where
+from jaxnn.scale.placement import alone
 from jaxnn.storage import files
 from jaxnn.storage.checkpointing import Checkpointer
 from jaxnn.storage.checkpoints import QUARANTINE
@@ -51,7 +52,9 @@ def diagnose(
         feed = feeding(training.layout, data, first + 1)
         examples = feed.at(first, [trial.order])[0][0].batch(state.step)
         feed.close()
-        finding, batch = first_not_finite(training.learner.step, state, examples), examples["index"]
+        with alone(training.learner):
+            finding = first_not_finite(training.learner.step, state, examples)
+        batch = examples["index"]
         if saved is None or first != step:  # else that state is saved already
             _save(training, checkpointer, training.start(trial, step), first, seconds, rows)
     name = f"nan-{row['step'] if first is None else first}"

@@ -17,7 +17,7 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -48,7 +48,7 @@ from jaxnn.loop._evaluate import evaluated
 from jaxnn.loop._run import best_form, initial, trace_step
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.devices import devices_of
-from jaxnn.scale.placement import without_mesh
+from jaxnn.scale.placement import alone
 from jaxnn.typing import Any, Array, Hparams, Key
 
 
@@ -125,8 +125,8 @@ def train(
     batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), batches)
     for hparams in extremes:
         learner.check(hparams, data.examples, state, batch)
-    # What a run is does not depend on its mesh. Without one, a step is traced only once.
-    with without_mesh() if learner.placement else nullcontext():
+    # What a run is does not depend on its mesh.
+    with alone(learner):
         program, (after, metrics) = trace_step(learner, state, batches)
     _check_carry(state, after)
     _check_metrics("step", metrics)

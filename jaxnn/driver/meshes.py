@@ -1,15 +1,20 @@
 """The mesh of a run: the one that is asked for, or all accelerators where the batch divides."""
 
+from collections.abc import Sequence
+
 import jax
 from jax.sharding import Mesh
 
 from jaxnn.checks import InvalidValue
 from jaxnn.data.protocol import Data
+from jaxnn.driver.chunks import Training
+from jaxnn.formatting import amount
 from jaxnn.learning._learner import Learner
 from jaxnn.scale import processes
 from jaxnn.scale._mesh import DATA, divisors, nearest
 from jaxnn.scale._mesh import mesh as all_devices
 from jaxnn.scale._shard import shard
+from jaxnn.scale.memory import device_size
 from jaxnn.scale.rules import replicated
 from jaxnn.typing import Any
 
@@ -55,10 +60,27 @@ def on_mesh(
 
 def _accelerators(batch_size: int) -> Mesh | None:
     """Returns a mesh of all accelerators of every process, or `None` for a single device."""
-    devices = jax.devices()
+    several = processes.count() > 1 or uses_all(jax.devices(), batch_size)
+    return all_devices() if several else None
+
+
+def uses_all(devices: Sequence[Any], batch_size: int) -> bool:
+    """Returns whether a run uses all devices of its own accord: several, which divide the batch."""
     # The cores of a CPU already share the work of one device.
-    if processes.count() > 1:
-        return all_devices()
-    if devices[0].platform != "cpu" and len(devices) > 1 and batch_size % len(devices) == 0:
-        return all_devices()
-    return None
+    return devices[0].platform != "cpu" and len(devices) > 1 and batch_size % len(devices) == 0
+
+
+def devices_line(training: Training) -> str | None:
+    """Returns what a run computes on, where there is a choice; `None` of the only device."""
+    devices, placement = jax.devices(), training.layout.placement
+    platform = devices[0].platform
+    if placement is None:
+        if platform == "cpu" or len(devices) == 1 or training.layout.members is not None:
+            return None
+        reason = f"batch_size={training.data.batch_size} is not a multiple of {len(devices)}"
+        return f"uses 1 of {len(devices)} {platform} devices, for {reason}"
+    state = training.whole_shapes().state
+    held = amount(device_size(state, jax.tree.map(lambda x: x.sharding, state)), "B")
+    axes = ", ".join(f"{name}={count}" for name, count in placement.mesh.shape.items())
+    many = f"{len(placement.devices)} of {len(devices)} {platform} device{'s'[: len(devices) > 1]}"
+    return f"uses {many}: {axes}, {placement.rules.name}; {held} of state on each"

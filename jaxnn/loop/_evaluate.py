@@ -8,11 +8,12 @@ from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import kind, positive_integer
-from jaxnn.data._resident import stored
+from jaxnn.data._resident import Resident, stored
 from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import in_blocks
 from jaxnn.scale.placement import collected, copied
+from jaxnn.scale.resident import placed_data
 from jaxnn.streams._stream import Stream
 from jaxnn.typing import Any, Callable
 
@@ -55,11 +56,13 @@ def evaluate(learner: Learner, state: Any, data: Data) -> dict[str, float]:
     """
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=1024)"
     kind("evaluate", "data", data, Data, fix=fix)
+    if isinstance(data, Resident) and learner.placement is not None:
+        data = placed_data(learner.placement, data)
     if not isinstance(data, Stream):
         return {name: float(value) for name, value in evaluation(learner, state, data).items()}
     sums: Any = None
     for first in range(0, data.num_batches, data.block):
-        block = data.read_in_order(first)
+        block = copied(learner, data.read_in_order(first))
         if sums is None:
             shapes = jax.eval_shape(partial(evaluated, learner), state, block, first)
             sums = measures.empty(shapes)

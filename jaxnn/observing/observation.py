@@ -243,8 +243,14 @@ def final_predictions(
     outputs, labels, weights = in_batches(answer, index, min(data.batch_size, count))
     counted = weights.reshape(count, -1).any(1)
     if kind == "regression":
-        truth, predicted = (x.reshape(count, -1)[counted][:POINTS, 0] for x in (labels, outputs))
-        return {"truth": truth, "predicted": predicted}
+        truth, predicted = (x.reshape(count, -1)[counted] for x in (labels, outputs))
+        pairs = {"truth": truth[:POINTS, 0], "predicted": predicted[:POINTS, 0]}
+        if truth.shape[1] > 1 or data.columns is None:
+            return pairs
+        error = np.abs(truth - predicted)[:, 0]
+        orders = {"worst": -error, "best": error}
+        fields = {"index": index[counted], "labels": truth[:, 0], "outputs": predicted}
+        return pairs | _chosen(data, orders, {**fields, "loss": error})
     counted &= (labels >= 0) & (labels < outputs.shape[-1])
     return _classified(data, index[counted], labels[counted], outputs[counted])
 
@@ -270,17 +276,32 @@ def _classified(
         np.add.at(arrays["confusion"], (labels, outputs.argmax(-1)), 1)
     likeliest = np.sort(chances, -1)
     orders = {"worst": -loss, "best": loss, "uncertain": likeliest[:, -1] - likeliest[:, -2]}
+    fields = {"index": index, "labels": labels, "outputs": outputs, "loss": loss}
+    return arrays | _chosen(data, orders, fields)
+
+
+def _chosen(
+    data: Resident, orders: dict[str, np.ndarray], fields: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the fields and the inputs of the first examples of each order, by its name."""
+    arrays: dict[str, np.ndarray] = {}
     for name, order in orders.items():
-        chosen = np.argsort(order, kind="stable")[:EXAMPLES]
-        fields = {"index": index, "labels": labels, "outputs": outputs, "loss": loss}
-        arrays |= {f"{name}/{field}": values[chosen] for field, values in fields.items()}
-        arrays |= {f"{name}/{field}": x for field, x in examples(data, index[chosen]).items()}
+        places = np.argsort(order, kind="stable")[:EXAMPLES]
+        arrays |= {f"{name}/{field}": values[places] for field, values in fields.items()}
+        more = examples(data, fields["index"][places])
+        arrays |= {f"{name}/{field}": values for field, values in more.items()}
     return arrays
 
 
 def examples(data: Resident, index: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the inputs of some examples on the host, `{}` if they are large, or no one array."""
+    """Returns the inputs of some examples on the host, `{}` if they are large, or are a tree.
+
+    The two arrays of a table are `inputs/numbers` and `inputs/categories`.
+    """
     inputs = data.arrays["inputs"]
-    if not hasattr(inputs, "nbytes") or inputs.nbytes > LARGEST * data.num_examples:
+    if any(x.nbytes > LARGEST * data.num_examples for x in jax.tree.leaves(inputs)):
         return {}
-    return {"inputs": np.asarray(take(data, index)["inputs"])}
+    taken = take(data, index)["inputs"]
+    if isinstance(taken, dict) and data.columns is not None:
+        return {f"inputs/{name}": np.asarray(array) for name, array in taken.items()}
+    return {"inputs": np.asarray(taken)} if hasattr(taken, "nbytes") else {}

@@ -143,7 +143,7 @@ class Recorder:
         bound = bind(training)
         self.vocabulary = bound.objective.names if bound else ()
         self.plan, drawn = plan(training, bound, self.schedule)
-        self.data = copied(training.learner, training.sample)
+        (self.data,) = training.layout.copies(training.sample)
         self.batch = copied(training.learner, probe(probe_data(training), self.schedule.probed))
         state = training.whole_shapes().state
         arguments = state, self.batch, self.data
@@ -185,7 +185,7 @@ class Recorder:
     @_tolerant
     def _end(self, states: dict[int, Any], best: Any) -> None:
         observations = [self._observe(state, step) for step, state in states.items()]
-        data = copied(self.training.learner, probe_data(self.training))
+        (data,) = self.training.layout.copies(probe_data(self.training))
         most = MOST if self.training.evaluations else self.schedule.probed
         learner, kind = self.training.learner, self.plan.kind
         predictions = final_predictions(learner, best, data, kind, most)
@@ -244,7 +244,8 @@ def record_best(run: Path, training: Training, state: Any) -> None:
       training: of the population.
       state: of the one member.
     """
-    kind, data = kind_of(training, state)[0], probe_data(training)
+    data = copied(training.learner, probe_data(training))
+    kind = kind_of(training, state)[0]
     most = MOST if training.evaluations else PROBED
     predictions = final_predictions(training.learner, state, data, kind, most)
     about = {
@@ -273,11 +274,11 @@ def _about(
     training: Training, bound: BoundNetwork | None, drawn: Any, plan: Plan, schedule: Schedule
 ) -> dict[str, Any]:
     of = probed_part(training)
-    shown = min(SHOWN, schedule.probed)
+    shown, whole = min(SHOWN, schedule.probed), probe_data(training).num_examples
     about = {
         "format": recording.FORMAT,
         "moments": schedule.moments,
-        "probe": {"of": of, "count": schedule.probed, "shown": shown},
+        "probe": {"of": of, "count": schedule.probed, "shown": shown, "all": whole},
         "kind": plan.kind,
         "filters": plan.filters and asdict(plan.filters),
         "plot_bounds": plan.plot_bounds,

@@ -14,11 +14,11 @@ import numpy as np
 from jaxnn.formatting import brief
 from jaxnn.markup import Markup, cut, element, join, quoted
 from jaxnn.report.packed import pixels, png
-from jaxnn.report.phrases import number, spaced, sure
+from jaxnn.report.phrases import number, sure
 from jaxnn.storage.recording import Recording
 
 BARS = 12  # classes that have a bar each; of more only the one that is said
-NUMBERS, COLUMNS = 6, 4  # of an example that is no image; of a row with names
+NUMBERS, COLUMNS = 6, 6  # of an example that is no image; of a row with names
 
 
 def probabilities(outputs: Any, about: dict[str, Any]) -> np.ndarray | None:
@@ -68,7 +68,7 @@ def cards(
         label = int(label.ravel()[0]) if about.get("classes") else label
         truth = label_word(label, names)
         where = f", number {int(index[place]):,} of the data" if index is not None else ""
-        seen = element("p", _inputs(inputs[place], about.get("columns")), class_="inputs")
+        seen = element("p", _inputs(inputs[place]), class_="inputs")
         if images is not None:
             seen = element("img", src=png(images[place]), alt=f"An example{where}: it is {truth}")
         guess, mark, certainty, class_ = "?", "not finite", "", "mark"
@@ -101,16 +101,13 @@ def label_word(label: Any, names: Sequence[str]) -> str:
     return number(float(array.item()))
 
 
-def _inputs(values: np.ndarray, columns: Any) -> Any:
-    """Returns an example in words: its numbers, those of a table in their units behind names."""
-    if not columns or values.shape != (len(columns),):
+def _inputs(values: np.ndarray) -> Any:
+    """Returns an example in words: its numbers, or the columns of a table by name."""
+    if values.dtype.kind != "U":
         return _numbers(values, NUMBERS)
-    named = [
-        element("span", quoted(spaced(name)), " ", number(float(value) * deviation + mean, 3))
-        for value, (name, mean, deviation) in zip(values, columns[:COLUMNS])
-    ]
-    more = len(columns) - COLUMNS
-    return join(*named, element("span", f"… {more} more") if more > 0 else None)
+    shown = [element("span", quoted(cut(str(each), 40))) for each in values[:COLUMNS]]
+    more = len(values) - COLUMNS
+    return join(*shown, element("span", f"… {more} more") if more > 0 else None)
 
 
 def _numbers(values: Any, most: int) -> str:

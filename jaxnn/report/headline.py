@@ -40,7 +40,9 @@ def reached(
     if (share := named("accuracy")) and classes:
         return f"{share[0]} of the {on} right"
     if real := named("r2", "mae"):
-        return f"R² {real[0]} and a mean absolute error of {real[1]}, in labels' units, on {on}"
+        label = recorded.about.get("label")
+        unit = f"in the unit of {label}" if label else "in labels' units"
+        return f"R² {real[0]} and a mean absolute error of {real[1]}, {unit}, on {on}"
     return f"{display_name(metric)} {figure(metric, values.get(metric))}"
 
 

@@ -85,7 +85,7 @@ def learning(source: Source) -> Markup | None:
         surface = decision(recorded)
     row = source.rows[-1] if source.rows else {}
     epochs = None
-    if row.get("step") and isinstance(row.get("epoch"), int | float):
+    if row.get("step") and isinstance(row.get("epoch"), int | float) and row["epoch"] >= 0.1:
         epochs = [round(step * row["epoch"] / row["step"], 2) for step in moments.steps]
     payload = {
         "steps": moments.steps,
@@ -139,7 +139,7 @@ def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict
     probe = about.get("probe") or {}
     count, held_out = probe.get("count"), probe.get("of") != "train"
     # Of so many examples are the results further down.
-    whole = int(end["confusion"].sum()) if "confusion" in end else len(end.get("truth", ()))
+    whole = int(end["confusion"].sum()) if "confusion" in end else probe.get("all") or 0
     is_sample = held_out and isinstance(count, int) and count < whole
     what = display_name(moments.name)
     what = "right" if moments.name == "accuracy" and about.get("classes") else what
@@ -253,9 +253,10 @@ def _examples(recorded: Recording, at: int) -> tuple[Markup, dict[str, Any]] | N
     """Returns some examples, and what the network said of them at each moment."""
     probe, about = recorded.probe, recorded.about
     outputs = stacked(recorded.frames, "outputs")
-    if outputs is None or outputs.ndim < 2 or not {"inputs", "labels"} <= probe.keys():
+    inputs = probe.get("rows", probe.get("inputs"))
+    if outputs is None or outputs.ndim < 2 or inputs is None or "labels" not in probe:
         return None
-    count = min(EXAMPLES, outputs.shape[1], len(probe["inputs"]), len(probe["labels"]))
+    count = min(EXAMPLES, outputs.shape[1], len(inputs), len(probe["labels"]))
     outputs, labels = outputs[:, :count], probe["labels"][:count]
     labels = labels.reshape(count, -1)[:, 0] if about.get("classes") else labels
     index = probe["index"][:count] if "index" in probe else None
@@ -272,7 +273,7 @@ def _examples(recorded: Recording, at: int) -> tuple[Markup, dict[str, Any]] | N
         payload["numbers"] = [[figure("", float(each)) for each in row] for row in numbers]
     else:
         return None
-    drawn = cards(about, probe["inputs"][:count], labels, outputs[at], index)
+    drawn = cards(about, inputs[:count], labels, outputs[at], index)
     trained = (about.get("probe") or {}).get("of") == "train"
     which = "examples of the training data" if trained else "examples it never trained on"
     head = element("h3", f"What it says of {count} {which}")

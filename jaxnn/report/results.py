@@ -65,7 +65,7 @@ def _confusion(source: Source) -> Markup | None:
     What is right stands on the diagonal, and anything beside it is a mistake.
     """
     counts, outputs = map(source.recorded.end.get, ("confusion", "worst/outputs"))
-    if counts is None and outputs is not None:
+    if counts is None and outputs is not None and source.recorded.about.get("classes"):
         words = f"Left out: {outputs.shape[-1]:,} classes are too many to record."
         return element("p", words, class_="missing")
     if counts is None or counts.ndim != 2 or not counts.sum():
@@ -143,12 +143,15 @@ def _examples(source: Source) -> Markup | None:
     end, about = source.recorded.end, source.recorded.about
     shown, before = [], np.zeros(0, int)
     for kind, title in _KINDS:
-        names = (f"{kind}/{name}" for name in ("inputs", "labels", "outputs", "index"))
-        inputs, labels, outputs, index = map(end.get, names)
+        names = (f"{kind}/{name}" for name in ("rows", "inputs", "labels", "outputs", "index"))
+        rows, inputs, labels, outputs, index = map(end.get, names)
+        inputs = inputs if rows is None else rows
         if inputs is None or labels is None or outputs is None or not len(inputs):
             continue
         chosen = np.ones(len(labels), bool)
-        if kind == "worst":  # of few mistakes, the least right ones are none
+        if kind == "worst" and about.get(
+            "classes"
+        ):  # of few mistakes, the least right ones are none
             chosen = outputs.reshape(len(outputs), -1).argmax(-1) != labels.ravel()
         if index is not None:  # each is shown once
             chosen &= ~np.isin(index, before)

@@ -15,10 +15,11 @@ from jaxnn.catalog.contents import Contents
 from jaxnn.catalog.contents import read as read_contents
 from jaxnn.catalog.entries import Entry
 from jaxnn.report.examples import with_classes
-from jaxnn.report.units import in_units
+from jaxnn.report.units import columns_of, in_units
 from jaxnn.storage import json_files, recording
 from jaxnn.storage.json_files import number
 from jaxnn.storage.recording import Recording
+from jaxnn.tables import Columns
 
 NOTHING = Recording(about={}, probe={}, frames=[], end={})
 
@@ -35,6 +36,7 @@ class Source:
       fields: the columns of that in which the runs differ on purpose, without the seed.
       groups: the reports of each of the populations of a sweep, and their rows in the table.
       errors: what is corrupt beside `contents.errors`.
+      columns: those of the table that it was trained on, if it was one.
     """
 
     contents: Contents
@@ -44,6 +46,7 @@ class Source:
     fields: list[str] = field(default_factory=list)
     groups: list[tuple[list[dict[str, Any]], list[int]]] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
+    columns: Columns | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -111,12 +114,13 @@ def read(path: Path) -> Source:
     recorded, folder = recording.read(content.path), content.path / recording.FOLDER
     if recorded is None and folder.is_dir():
         errors[recording.FOLDER] = "what was recorded during the training cannot be read"
-    recorded = with_classes(in_units(recorded, content.path)) if recorded else NOTHING
+    columns = columns_of(content.path)
+    recorded = with_classes(in_units(recorded, columns)) if recorded else NOTHING
     missing = len(recording.steps(folder)) - len(recorded.frames) if recorded.about else 0
     if missing:
         errors[recording.FOLDER] = f"{missing} of the recorded moments cannot be read"
     table, fields, groups = _sweep(content, errors) or _population(content) or ([], [], [])
-    return Source(content, about, recorded, table, fields, groups, errors)
+    return Source(content, about, recorded, table, fields, groups, errors, columns)
 
 
 def _sweep(content: Contents, errors: dict[str, str]) -> tuple[list, list, list] | None:

@@ -1,53 +1,67 @@
-"""A recording of the rows of a table: names of classes and columns, and numbers in their units."""
+"""A recording of the rows of a table: columns by name, and numbers in their units."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxnn.storage import json_files
+import numpy as np
+
+from jaxnn.checks import Explained
+from jaxnn.storage import files
 from jaxnn.storage.directory import COLUMNS
 from jaxnn.storage.recording import Recording
+from jaxnn.tables import Columns, Real
+from jaxnn.tables.rows import rows_as_text
 
-SCALED = ("labels", "outputs", "boundary", "truth", "predicted")
+_SCALED = ("labels", "outputs", "boundary", "truth", "predicted")
+_KINDS = ("", "worst/", "best/", "uncertain/")
+SCALED = {f"{kind}{name}" for kind in _KINDS for name in _SCALED}
 
 
-def in_units(recorded: Recording, run: Path) -> Recording:
-    """Returns a recording with the names of the labels' classes, or with labels in their unit.
-
-    A run that was not trained on a table has its recording as it is.
-    """
+def columns_of(run: Path) -> Columns | None:
+    """Returns the columns of the table that a run was trained on, if it was one."""
     try:
-        columns = json_files.read(run / COLUMNS) if (run / COLUMNS).exists() else {}
-        inputs, labels = _inputs(columns.get("inputs", [])), columns.get("labels", [])
-    except (json_files.CorruptFile, KeyError, TypeError, AttributeError):
-        return recorded
-    recorded = recorded._replace(about={**recorded.about, "columns": inputs})
-    label = labels[0] if isinstance(labels, list) and len(labels) == 1 else {}
-    names, scale = label.get("values"), label.get("scale") or {}
-    if isinstance(names, list):
-        return recorded._replace(about={**recorded.about, "names": [str(name) for name in names]})
-    mean, deviation = (json_files.finite(scale.get(name)) for name in ("mean", "deviation"))
-    if recorded.about.get("kind") != "regression" or mean is None or deviation is None:
-        return recorded
+        return Columns.from_json(files.read(run / COLUMNS).decode())
+    except (OSError, UnicodeError, Explained):
+        return None
 
-    def unscaled(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        return {n: x * deviation + mean if n in SCALED else x for n, x in arrays.items()}
 
-    frames = [frame._replace(arrays=unscaled(frame.arrays)) for frame in recorded.frames]
+def in_units(recorded: Recording, columns: Columns | None) -> Recording:
+    """Returns a recording of a table with names of classes, labels in their unit, rows as text.
+
+    Examples get the field `rows`, texts `[examples, columns]`. Without columns it stays as it is.
+    """
+    if columns is None:
+        return recorded
+    label = columns.labels[0] if len(columns.labels) == 1 else None
+    about = recorded.about
+    if label is not None:
+        about = {**about, "label": label.name}
+    if label is not None and columns.task == "classification":
+        about["names"] = list(label.labels)
+    scale = label.scale if isinstance(label, Real) and about.get("kind") == "regression" else None
+
+    def read(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        known = {n: scale.decode(x) if scale and n in SCALED else x for n, x in arrays.items()}
+        return known | _rows(columns, arrays)
+
+    frames = [frame._replace(arrays=read(frame.arrays)) for frame in recorded.frames]
     return recorded._replace(
-        frames=frames, probe=unscaled(recorded.probe), end=unscaled(recorded.end)
+        about=about, frames=frames, probe=read(recorded.probe), end=read(recorded.end)
     )
 
 
-def _inputs(columns: Any) -> list[tuple[str, float, float]] | None:
-    """Returns name, mean and deviation of each input; `None` unless all are plain numbers."""
-    known = []
-    for column in columns:
-        if column["kind"] == "ignored":
-            continue
-        scale = column.get("scale") or {}
-        mean, deviation = (json_files.finite(scale.get(n)) for n in ("mean", "deviation"))
-        if column["kind"] != "number" or mean is None or deviation is None:
-            return None
-        known.append((str(column["name"]), mean, deviation))
-    return known
+def _rows(columns: Columns, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the rows as text of the inputs among some arrays."""
+    texts = {}
+    for kind in _KINDS:
+        tree = {name: arrays.get(f"{kind}inputs/{name}") for name in ("numbers", "categories")}
+        inputs = arrays.get(f"{kind}inputs")
+        if inputs is None and all(x is not None for x in tree.values()):
+            inputs = tree
+        if inputs is not None:
+            try:
+                texts[f"{kind}rows"] = np.array(rows_as_text(columns, inputs), str)
+            except (ValueError, IndexError, TypeError, KeyError):  # the file is of another table
+                continue
+    return texts

@@ -27,6 +27,7 @@ from jaxnn.data.protocol import Data
 from jaxnn.driver._train import train
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.members import Execution
+from jaxnn.driver.meshes import devices_line
 from jaxnn.driver.placement import Progress
 from jaxnn.driver.speed import Speed
 from jaxnn.driver.trial import Select, Watch
@@ -148,6 +149,8 @@ def fit(
         watch=watch, select=select, execution=execution, mesh=mesh, rules=rules,
     )  # fmt: skip
     directory = None if out is None else destination(out)
+    if not quiet and processes.is_first() and (line := devices_line(training)):
+        print(line, flush=True)
     quiet = quiet or not processes.is_first()
     speed = Speed(training)
     check_processes(training, directory and directory.config)

@@ -25,6 +25,7 @@ from jaxnn.masked import Masked
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
 from jaxnn.observing.observation import inputs_of
+from jaxnn.scale.placement import alone
 from jaxnn.storage import files, program_file
 from jaxnn.storage.directory import COLUMNS
 from jaxnn.storage.program_file import FILE
@@ -158,7 +159,8 @@ def write(run: Path, training: Training) -> None:
     if columns is not None:
         files.write(run / COLUMNS, columns.to_json().encode())
     try:
-        content = export(training).serialize()
+        with alone(training.learner):  # it is for any machine
+            content = export(training).serialize()
     except Exception as error:
         (run / FILE).unlink(missing_ok=True)
         why = str(error).splitlines()[0]

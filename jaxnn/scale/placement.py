@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import jax
@@ -24,6 +24,11 @@ def without_mesh() -> Iterator[None]:
     """Traces learners as they are without their mesh: what a run is does not depend on it."""
     with _IGNORED(True):
         yield
+
+
+def alone(learner: Any) -> AbstractContextManager[None]:
+    """Traces a learner without its mesh, if it has one; else nothing is traced anew."""
+    return without_mesh() if learner.placement else nullcontext()
 
 
 def is_placed() -> bool:

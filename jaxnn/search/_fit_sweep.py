@@ -33,6 +33,7 @@ from jaxnn.pictures._sweep import sweep as heat_map
 from jaxnn.runs._fit import Run
 from jaxnn.runs.output import NotFinite, write_report
 from jaxnn.search._sweep import Sweep
+from jaxnn.storage import recording
 from jaxnn.storage.directory import Directory, destination, finished, open_directory
 from jaxnn.typing import Any
 
@@ -110,7 +111,7 @@ def fit_sweep(
     results: list[dict[str, Any]] = []
     done: list[tuple[str, int]] = []
     ranked, lower = "", True  # known after the first group
-    winner: tuple[Any, int] = (None, 0)  # the run of its group, if that was trained just now
+    winner = Path()  # of the group with the best run
     with open_directory(out, config) as directory:
         for values, runs in groups:
             named = ",".join(f"{field}={brief(value, 15)}" for field, value in values.items())
@@ -138,9 +139,11 @@ def fit_sweep(
             directory.write("sweep.csv", sweeps.to_csv(rows))
             ranked = _metric(metric, results[0])  # an unknown one is said after the first group
             lower = outcome.is_lower_better(result, ranked)
-            place = sweeps.best_row(rows, fields, ranked, lower)
-            if place >= len(rows) - len(runs):
-                winner = trained_now, place - len(rows) + len(runs)
+            before = len(rows) - len(runs)
+            if directory.asked.report:
+                _record(path, trained_now, sweeps.best_row(rows[before:], fields, ranked, lower))
+            if sweeps.best_row(rows, fields, ranked, lower) >= before:
+                winner = path
         directory.write("sweep.png", _picture(sweep, rows, ranked, lower))
         settings = sweeps.summary(rows, sweep.fields, ranked, lower)
         if not quiet:
@@ -169,7 +172,7 @@ def fit_sweep(
             "jax": results[0]["jax"],
         }
         if directory.asked.report:
-            _record(directory.path, *winner)
+            recording.copy(winner, directory.path)
         directory.finish(result)
         if directory.asked.report:
             write_report(directory.path)
@@ -185,7 +188,10 @@ def _metric(metric: str | None, result: dict[str, Any]) -> str:
 
 
 def _record(directory: Path, run: Any, member: int) -> None:
-    """Records what the best network predicts, for the page; a page can do without it."""
+    """Records what the best network of a group predicts; a page can do without it.
+
+    That of the best group is copied to the sweep, also if the group was trained by an earlier call.
+    """
     if not isinstance(run, Run) or run.training is None:
         return
     state = run.best

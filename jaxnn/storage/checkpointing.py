@@ -44,6 +44,7 @@ class Snapshot(NamedTuple):
       arrays: the copies, random keys as numbers.
       good: whether the state is finite; known once the device is done.
       permanent: whether the checkpoint is never deleted.
+      final: whether a run that cannot save it ends with an error; another is tried again.
     """
 
     step: int
@@ -51,6 +52,7 @@ class Snapshot(NamedTuple):
     arrays: list[Any]
     good: Any
     permanent: bool
+    final: bool
 
 
 class RestoredRun(NamedTuple):
@@ -83,6 +85,8 @@ class Checkpointer:
         self.background = Background()
         self.saved_at = time.monotonic()
         self.saved_step = -1
+        self.is_final = False  # whether the last save is the final one
+        self.failed = ""  # what a save that was not final failed with
         self.corrupt = 0
         # The engine takes a fifth of a second to import, which compiling hides.
         self.background.start(partial(import_module, "orbax.checkpoint"))
@@ -190,6 +194,9 @@ class Checkpointer:
     def snapshot(self, progress: Progress, *, now: bool = False) -> Snapshot | None:
         """Copies the state if it is time to save, without waiting for the device."""
         self.background.check()
+        if now and progress.step == self.saved_step and not self.is_final:
+            self.background.wait()  # if that save fails, this is the last chance
+        self._warn_of_failure()
         every, step = self.saving.every, progress.step
         before = (step - 1) // self.training.every * self.training.every
         permanent = bool(every and progress.metrics and step // every > before // every)
@@ -200,7 +207,7 @@ class Checkpointer:
         arrays, good = _duplicate(progress.trial)
         if self.training.layout.members is not None:
             good = True  # a member that has diverged ends alone
-        return Snapshot(step, leaves_of(progress.trial), arrays, good, permanent)
+        return Snapshot(step, leaves_of(progress.trial), arrays, good, permanent, now)
 
     def _waited(self) -> bool:
         """Whether it is time for the next save, and the one before is done."""
@@ -211,6 +218,7 @@ class Checkpointer:
         """Saves a snapshot in the background, once the rows up to its step are written."""
         size = self.directory.size(rows[-1]["step"] if rows else 0)
         value = self._value(rows)
+        self.is_final = snapshot.final
 
         def work():
             if not bool(snapshot.good):
@@ -231,9 +239,13 @@ class Checkpointer:
                     self.folder, snapshot.step, snapshot.leaves, snapshot.arrays, fields,
                     before=self.directory.check_owner,
                 )  # fmt: skip
-            except OSError:
+            except OSError as error:
                 self.directory.check_owner()  # a new owner has removed the draft
-                raise
+                if snapshot.final or jax.process_count() > 1:  # processes save together
+                    raise
+                self.failed = f"step {snapshot.step} was not saved ({error})"
+                self.saved_step = -1 if self.saved_step == snapshot.step else self.saved_step
+                return
             if processes.is_first():
                 checkpoints.retain(self.folder, self.saving, self.lower)
 
@@ -249,6 +261,14 @@ class Checkpointer:
     def wait(self) -> None:
         """Waits until the last save is on the disk, and raises its error."""
         self.background.wait()
+        self._warn_of_failure()
+
+    def _warn_of_failure(self) -> None:
+        """Warns of a save that failed, in the thread that trains."""
+        if failed := self.failed:
+            self.failed = ""
+            text = f"{failed}; training continues, and the next save is tried as usual"
+            warnings.warn(text, Caution, stacklevel=3)
 
 
 @jax.jit

@@ -14,6 +14,7 @@ frame depends on its step alone, so a run that resumes writes the same ones agai
 import io
 import os
 import re
+import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -107,6 +108,12 @@ def cut(folder: Path, step: int) -> None:
         if each > step:
             (folder / frame_name(each)).unlink()
     (folder / END).unlink(missing_ok=True)
+
+
+def copy(run: Path, other: Path) -> None:
+    """Copies the recording of a run to another one, if it has any."""
+    if (run / FOLDER / ABOUT).is_file():
+        shutil.copytree(run / FOLDER, other / FOLDER, dirs_exist_ok=True, symlinks=True)
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray] | None:

@@ -283,7 +283,7 @@ class Columns:
             )
 
     def __str__(self) -> str:
-        lines = [_HEADS, *self._cells()]
+        lines = [_HEADS, *self.described()]
         widths = [max(map(len, column)) for column in zip(*lines)]
         sides = "<<<><"
         return "\n".join(
@@ -294,9 +294,10 @@ class Columns:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return display.block(display.columns(_HEADS, self._cells(), left=3))
+        return display.block(display.columns(_HEADS, self.described(), left=3))
 
-    def _cells(self) -> list[tuple[str, ...]]:
+    def described(self) -> list[tuple[str, ...]]:
+        """Returns name, kind, encoding, missing values and classes of each column, in words."""
         tasks = {"classification": "numbered", "multi_label": "marks", "regression": "standardized"}
         rows = [(c.name, c.kind, c.words, f"{c.missing:,}", _classes(c)) for c in self.inputs]
         for label in self.labels:

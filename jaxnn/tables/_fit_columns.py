@@ -1,17 +1,20 @@
 """Fitting: from a table, its training part alone, to the encoding of its columns."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from jaxnn.checks import InvalidType, InvalidValue, choice
+from jaxnn.checks import Caution, InvalidType, InvalidValue, choice
 from jaxnn.reading._read_table import import_polars, read_table
 from jaxnn.reading.options import Reading, reading_of
 from jaxnn.tables._columns import Columns
 from jaxnn.tables.categories import Category
+from jaxnn.tables.doubts import doubts
 from jaxnn.tables.kinds import OF_TIMES, PARTS, Date, Ignored, Real, as_dates
 from jaxnn.typing import Any
 
 _DATES = ("time", "time_of_year", "weekday", "time_of_day")
+_CLASSES = 20  # of more whole numbers, a label is an amount
 _TASKS = ("classification", "regression", "multi_label")
 
 
@@ -38,8 +41,8 @@ def fit_columns(
       labels: the column to predict, or several.
       weights: a column with the weight of each row, 0 or more.
       task: `"classification"`, `"regression"` or `"multi_label"`. By default text, booleans and at
-        most 20 different whole numbers are classes, other numbers a regression, and several columns
-        of booleans, or of 0 and 1, marks.
+        most 20 different whole numbers, or 0 and 1 however they are stored, are classes, other
+        numbers a regression, and several columns of booleans, or of 0 and 1, marks.
       kinds: `"number"`, `"category"`, `"one_hot"` or `"date"` for columns by name, where the type
         of the column says otherwise: `{"postal_code": "category"}`.
       ignore: columns to leave out.
@@ -53,18 +56,22 @@ def fit_columns(
         `python -m jaxnn predict`; by default those of the last file that was read with these
         columns.
 
+    Warns with a `Caution` of a column that numbers the rows, or tells the label.
+
     Raises:
-      InvalidValue: if a name or an option is unknown, there is nothing to read, labels are missing
-        or have a single class, or whole numbers are too large for float32.
+      InvalidValue: if a name or an option is unknown, there is nothing to read, labels are missing,
+        have a single class or one for most rows, or whole numbers are too large for float32.
       InvalidType: if a column cannot be what it should be.
     """
     table = read_table(train)
     targets = [labels] if isinstance(labels, str) else list(labels or ())
+    ignore = [ignore] if isinstance(ignore, str) else list(ignore)
     kinds = dict(kinds or {})
     for name in (*targets, *kinds, *ignore, *([weights] if weights else [])):
         choice("fit_columns", "a column", name, table.columns)
     for kind in kinds.values():
         choice("fit_columns", "a kind", kind, ("number", "category", "one_hot", "date"))
+    _check_targets(targets, kinds)
     choice("fit_columns", "fill", fill, ("mean", "median"))
     parts = {name: _parts(dates, name) for name in table.columns}
     inputs = []
@@ -90,7 +97,21 @@ def fit_columns(
         columns._weights(table)
     if targets:
         columns._labels(table)
+    for doubt in doubts(table, inputs, fitted):
+        warnings.warn(f"fit_columns: {doubt}", Caution, stacklevel=2)
     return columns
+
+
+def _check_targets(targets: Sequence[str], kinds: Mapping[str, str]) -> None:
+    twice = [name for name in targets if targets.count(name) > 1]
+    if twice or set(targets) & set(kinds):
+        raise InvalidValue(
+            "fit_columns",
+            "a label is named twice" if twice else "the kind of a label follows from the task",
+            got=f"labels={targets!r}" + (f" and kinds={dict(kinds)!r}" if not twice else ""),
+            expected="each label once, and kinds of other columns",
+            fix="Leave it out" if twice else "Pass task='classification' or task='regression'",
+        )
 
 
 def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...], fill: str) -> Any:
@@ -127,7 +148,18 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
 def _label(column: Any, task: str, fill: str) -> Any:
     if task == "regression":
         return Real.fit(column, fill)
+    if _is_whole(column):  # 1.0 is how pandas stores 1 beside a missing value
+        column = column.cast(int)
     label = Category.fit(column)
+    rows = len(column) - column.null_count()
+    if task == "classification" and len(label.values) > max(50, rows / 2):
+        raise InvalidValue(
+            "fit_columns",
+            f"the labels in column {column.name!r} are different in most rows",
+            got=f"{len(label.values):,} classes in {rows:,} rows",
+            expected="several rows of each class",
+            fix="Predict another column, or task='regression' if they are numbers",
+        )
     if task == "classification" and len(label.values) < 2:
         raise InvalidValue(
             "fit_columns",
@@ -180,16 +212,29 @@ def _task(table: Any, targets: Sequence[str], task: str | None) -> str | None:
             expected="a column of numbers, text or booleans",
             fix=f"Make it a number, such as days: (table[{column.name!r}] - start).dt.total_days()",
         )
-    if column.dtype.is_float() or column.dtype.is_decimal():
-        return "regression"
-    if column.dtype.is_integer() and column.n_unique() > 20:
-        return "regression"
-    return "classification"
+    if not column.dtype.is_numeric() or marks[0]:
+        return "classification"
+    few = _is_whole(column) and column.n_unique() <= _CLASSES
+    if few and column.dtype.is_float() and 10 * column.n_unique() <= len(column):
+        text = (
+            f"fit_columns: the labels in column {column.name!r} are {column.n_unique()} whole"
+            " numbers, and taken as amounts; if they are classes, task='classification'"
+        )
+        warnings.warn(text, Caution, stacklevel=3)
+    return "classification" if few and column.dtype.is_integer() else "regression"
+
+
+def _is_whole(column: Any) -> bool:
+    """Returns whether a column holds whole numbers alone, however they are stored."""
+    if not column.dtype.is_float():
+        return column.dtype.is_integer()
+    return bool((column == column.round()).all()) and not column.is_infinite().any()
 
 
 def _is_mark(column: Any) -> bool:
-    whole = column.dtype.is_integer() and set(column.unique()) <= {0, 1}
-    return str(column.dtype) == "Boolean" or whole
+    if not column.dtype.is_numeric():
+        return str(column.dtype) == "Boolean"
+    return bool(((column == 0) | (column == 1)).all())
 
 
 def _parts(dates: Any, name: str) -> tuple[str, ...]:

@@ -65,14 +65,14 @@ def test_masked_labels_and_lists_of_masked_values_are_refused():
 @pytest.mark.parametrize("dtype", [">f4", ">f8", "<f8", "longdouble", ">f2", ">i4", ">u2"])
 def test_other_byte_orders_and_long_doubles_are_converted(door, dtype):
     given = whole(9, 6, 2).astype(dtype)
-    found = WORDS[door](given)["inputs"]
-    assert found.dtype.isnative and found.dtype.itemsize <= 4
+    read = WORDS[door](given)["inputs"]
+    assert read.dtype.isnative and read.dtype.itemsize <= 4
     rows = given if door != "split" else given[np.argsort(given[:, 0], kind="stable")]
-    found = np.asarray(found)
+    read = np.asarray(read)
     if door != "split":
-        np.testing.assert_array_equal(found, rows)
+        np.testing.assert_array_equal(read, rows)
     else:
-        assert set(map(tuple, found.tolist())) <= set(map(tuple, given.astype(float).tolist()))
+        assert set(map(tuple, read.tolist())) <= set(map(tuple, given.astype(float).tolist()))
 
 
 @doors
@@ -167,9 +167,9 @@ TREE = {
 
 @field_doors
 def test_every_tree_is_read(door):
-    found = FIELDS[door](TREE)
-    assert found["inputs"]["image"].shape[1:] == (2, 2)
-    assert found["labels"].dtype == np.int32
+    read = FIELDS[door](TREE)
+    assert read["inputs"]["image"].shape[1:] == (2, 2)
+    assert read["labels"].dtype == np.int32
     short = {"inputs": TREE["inputs"], "labels": [0, 1, 0]}
     with pytest.raises(InvalidValue, match=r"inputs/image \[6, 2, 2\].* labels \[3\]"):
         FIELDS[door](short)
@@ -189,8 +189,8 @@ def test_a_split_of_trees_keeps_examples_together():
 
 def test_a_tuple_of_a_tree_and_labels():
     inputs = {"left": real(3, 2), "right": [1.0, 2.0, 3.0]}
-    found = jaxnn.examples((inputs, [0, 1, 0]))
-    assert found["inputs"]["right"].tolist() == [1, 2, 3]
+    read = jaxnn.examples((inputs, [0, 1, 0]))
+    assert read["inputs"]["right"].tolist() == [1, 2, 3]
 
 
 # --- Tables ------------------------------------------------------------------------------------
@@ -215,8 +215,8 @@ def test_a_column_of_stamps_is_refused_by_name(csv, stamps):
     for source in (csv(table), frame):
         with pytest.raises(InvalidValue, match=r"column 'stamp' holds whole numbers.*Got 1"):
             jaxnn.examples(source, labels="y")
-    kept = jaxnn.examples(frame, labels="stamp")["labels"]  # as integers
-    assert kept.dtype == np.int32 and kept.tolist() == list(stamps)
+    labels = jaxnn.examples(frame, labels="stamp")["labels"]  # as integers
+    assert labels.dtype == np.int32 and labels.tolist() == list(stamps)
 
 
 @pytest.mark.parametrize("header", ["5.1,3.5,0", "1,2,3", "-1e3,2.5, 7 "])
@@ -247,8 +247,8 @@ def test_lazy_frames_are_computed(tmp_path):
     data = jaxnn.examples(frame.lazy(), labels="y")
     assert data["inputs"].tolist() == [[0.5], [1.5]] and data["labels"].tolist() == [0, 1]
     for door in FIELDS.values():
-        found = door({"inputs": frame.lazy().select("x")})["inputs"]
-        assert found.shape[1:] == (1,)
+        read = door({"inputs": frame.lazy().select("x")})["inputs"]
+        assert read.shape[1:] == (1,)
     assert jaxnn.windows(frame.lazy(), 2, batch_size=1).arrays["inputs"].shape == (2, 2)
 
 

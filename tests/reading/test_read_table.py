@@ -8,7 +8,7 @@ import pytest
 
 import jaxnn
 from jaxnn.checks import Caution, Invalid
-from tests.tables.made import people
+from tests.tables.people import people
 
 pandas = pytest.importorskip("pandas")
 polars = pytest.importorskip("polars")

@@ -35,11 +35,11 @@ def classified():
     return jaxnn.split({"inputs": inputs, "labels": labels}, 0.5)
 
 
-def early(out, **options):
+def early(out, hidden=16, **options):
     """Trains until patience ends."""
     train, test = classified()
     learner = jaxnn.learner(
-        jaxnn.mlp([16], 3), jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])
+        jaxnn.mlp([hidden], 3), jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])
     )
     return jaxnn.fit(
         learner, jaxnn.resident(train, batch_size=30), steps=400, every=4, quiet=True,
@@ -283,6 +283,39 @@ def test_the_examples_of_a_sweep_are_those_of_its_best_network(swept):
     assert f"seed {best['seed']}" in page.text("winner")
 
 
+def test_a_sweep_that_resumes_shows_the_winner_of_a_group_that_was_trained_before(tmp_path):
+    stops = True
+
+    def trained(values, runs, out):
+        if values["hidden"] == 4 and stops:
+            raise KeyboardInterrupt
+        return early(out, key=runs.key, hparams=runs.hparams, hidden=values["hidden"])
+
+    def swept():
+        return jaxnn.fit_sweep(
+            jaxnn.sweep({"hidden": [24, 4], "learning_rate": [0.03, 0.1]}), trained,
+            out=jaxnn.Directory(tmp_path / "run", report=True), structural=["hidden"],
+            metric="test/loss", quiet=True,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        swept()
+    stops = False
+    again = swept()
+    assert {row["hidden"] for row in again.rows} == {4, 24}
+    best = again.result["best/hidden"], again.result["best/learning_rate"]
+    assert best[0] == 24  # of the group that was trained before
+    row = next(r for r in again.rows if (r["hidden"], r["learning_rate"]) == best)
+    for file in (None, tmp_path / "later.html"):
+        page = Page((tmp_path / "run/report.html" if file is None
+                     else report.write(tmp_path / "run", file)).read_text())  # fmt: skip
+        assert [e["id"] for e in page.all("section")][1:4] == ["winner", "confusion", "examples"]
+        counts = recording.read(tmp_path / "run").end["confusion"]
+        assert np.trace(counts) / counts.sum() == pytest.approx(row["best/test/accuracy"])
+        diagonal = [int(e["text"]) for e in page.all("td", **{"class": "right"})]
+        assert sum(diagonal) == np.trace(counts)
+
+
 def test_times_add_up(stopped):
     out, run, page = stopped
     speed = json.loads((out / "speed.json").read_text())
@@ -368,7 +401,7 @@ def test_a_table_is_shown_in_its_units_and_by_the_set_that_chose_nothing(tmp_pat
     )  # fmt: skip
     page = Page((run.out / "report.html").read_text())
     error = brief(run.result["best/test/mae"])
-    assert f"mean absolute error of {error}, in labels' units, on held-out" in heading(page)
+    assert f"mean absolute error of {error}, in the unit of price, on held-out" in heading(page)
     seen = sources.read(run.out).recorded
     truth = np.sort(seen.end["truth"])
     np.testing.assert_allclose(truth, np.sort(np.asarray(test["price"], float)), rtol=1e-4)

@@ -1,7 +1,10 @@
 """Runs a function in a process with simulated devices, and compares what training came to."""
 
 import json
+import logging
 import multiprocessing
+import re
+from contextlib import contextmanager
 from importlib import import_module
 
 import jax
@@ -28,6 +31,41 @@ def _child(count, module, name, place, arguments):
     compiling.fast()
     function = getattr(import_module(module), name)
     (place / "result.json").write_text(json.dumps(function(*arguments)))
+
+
+@contextmanager
+def programs():
+    """Gives a list to which the name of every program is added that is compiled."""
+    names = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            found = re.search(r"Finished XLA compilation of (?:jit\()?(\w+)", record.getMessage())
+            names.extend(found.groups() if found else ())
+
+    listener, log = Listener(), logging.getLogger("jax._src.dispatch")
+    log.addHandler(listener)
+    level, propagated = log.level, log.propagate
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    try:
+        yield names
+    finally:
+        log.removeHandler(listener)
+        log.setLevel(level)
+        log.propagate = propagated
+
+
+def collectives(text):
+    """Yields the kind and the shapes of each message in the text of a compiled program."""
+    for line in text.splitlines():
+        hit = re.search(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
+        if hit:
+            shapes = re.findall(r"\w+\[([\d,]*)\]", hit[1])
+            yield hit[2], [[int(n) for n in shape.split(",") if n] for shape in shapes]
+
+
+KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
 
 
 def differences(params, loss, reference, begun, reference_loss):

@@ -1,6 +1,5 @@
 """One run on eight simulated devices: what it comes to, what its program does, what is refused."""
 
-import re
 from collections import Counter
 
 import jax
@@ -12,7 +11,7 @@ import jaxnn
 from jaxnn import scale
 from jaxnn.scale.placement import without_mesh
 from jaxnn.storage.identity import identity
-from tests.scale.simulated import differences, on_devices
+from tests.scale.simulated import collectives, differences, on_devices, programs
 
 LAYOUTS = {
     "data parallel": (8, 1, scale.replicated),
@@ -50,7 +49,8 @@ def law():
     results = {}
     for name, (rows, columns, rules) in LAYOUTS.items():
         training = trained(data, mesh=scale.mesh(rows, columns), rules=rules)
-        (progress,) = training
+        with programs() as compiled:
+            (progress,) = training
         loss = "test/loss"
         results[name] = differences(
             progress.state.params, progress.metrics[loss], alone.state.params, begun,
@@ -59,12 +59,12 @@ def law():
         weight = progress.state.params["layers"]["hidden_1"]["weight"]
         moment = progress.state.opt_state[0].mu["layers"]["hidden_1"]["weight"]
         text = training.lowered().compile().as_text()
-        kinds = r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)\("
         results[name] |= {
             "devices": len(training.devices),
             "split": [list(weight.sharding.spec), list(moment.sharding.spec)],
             "share": weight.addressable_shards[0].data.size / weight.size,
-            "collectives": Counter(re.findall(kinds, text)),
+            "collectives": Counter(kind for kind, _ in collectives(text)),
+            "loops": compiled.count("looped"),
             "same": identity(training) == identity(trained(data)),
         }
     return results
@@ -88,6 +88,10 @@ def test_rules_say_where_parameters_and_their_moments_lie(results):
     assert [split[0] for split in splits] == [[], [None, "data"], ["data", "model"]]
     assert all(of_param == of_moment for of_param, of_moment in splits)
     assert [result["share"] for result in results.values()] == [1, 1 / 8, 1 / 8]
+
+
+def test_the_loop_is_compiled_once(results):
+    assert [result["loops"] for result in results.values()] == [1, 1, 1]
 
 
 def test_data_parallel_training_adds_up_gradients_once(results):

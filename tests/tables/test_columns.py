@@ -1,4 +1,4 @@
-"""What is made of columns: scikit-learn's numbers, the same for any rows, by JSON too."""
+"""What columns become: scikit-learn's numbers, the same for any rows, by JSON too."""
 
 import re
 
@@ -14,8 +14,8 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 import jaxnn
-from jaxnn.checks import Invalid
-from tests.tables.made import CITIES, people
+from jaxnn.checks import Caution, Invalid
+from tests.tables.people import CITIES, people
 
 TABLE = people()
 TRAIN, TEST = jaxnn.split_table(TABLE, 0.25, stratify="quality")
@@ -49,8 +49,8 @@ def frame_of(table):
     return pandas.DataFrame(table.to_dict(as_series=False))
 
 
-def close(found, expected):
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 # --- scikit-learn --------------------------------------------------------------------------------
@@ -59,10 +59,11 @@ def close(found, expected):
 @pytest.mark.parametrize("fill", ["mean", "median"])
 def test_numbers_are_those_of_scikit_learn(fill):
     names = ["age", "income", "id"]
-    columns = jaxnn.fit_columns(TRAIN[names], fill=fill)
+    train, test = (part[names].with_columns(polars.col("id") * 7) for part in (TRAIN, TEST))
+    columns = jaxnn.fit_columns(train, fill=fill)
     pipeline = make_pipeline(StandardScaler(), SimpleImputer(strategy=fill, add_indicator=True))
-    pipeline.fit(TRAIN[names].to_numpy())
-    for rows in (TRAIN, TEST):
+    pipeline.fit(train.to_numpy())
+    for rows in (train, test):
         close(columns.encode(rows)["inputs"], pipeline.transform(rows[names].to_numpy()))
     assert columns.features == ("age", "income", "id", "income is missing")
 
@@ -229,7 +230,7 @@ def test_the_table_says_what_is_made_of_each_column():
     assert "left out" in lines[3] and "as asked" in lines[3]
     assert re.search(r"labels +numbered for classification +0  2: 1, 2$", lines[4])
     assert columns._repr_html_().count("<tr>") == 5
-    texts = jaxnn.fit_columns({"a": range(60), "text": [f"w{i}" for i in range(60)]})
+    texts = jaxnn.fit_columns({"a": [0.5, 1.5] * 30, "text": [f"w{i}" for i in range(60)]})
     assert "60 different texts in 60 rows" in str(texts)
 
 
@@ -271,12 +272,25 @@ def test_cycles_end_where_they_begin():
         ([True, False], "classification"),
         ([3, 8], "classification"),
         ([3.0, 8.0], "regression"),
+        ([0.0, 1.0], "classification"),
         (range(30), "regression"),
     ],
 )
 def test_tasks_follow_from_the_labels(labels, task):
-    table = {"x": np.arange(len(labels)), "y": list(labels)}
+    table = {"x": np.arange(len(labels)) % 9, "y": list(labels)}
     assert jaxnn.fit_columns(table, labels="y").task == task
+
+
+def test_classes_that_pandas_stores_as_floats():
+    frame = pandas.DataFrame({"x": [0.5, 1.5, 2.5, 3.5] * 10, "y": [0, 1, 1, None] * 10})
+    columns = jaxnn.fit_columns(frame.dropna(), labels="y")
+    assert columns.labels[0].values == (0, 1)
+    rows = {"x": [1.0, 2.0], "y": [1.0, 0.0]}
+    assert columns.encode(rows)["labels"].tolist() == [1, 0]
+    with pytest.raises(Invalid, match=r"not seen. Got 0.5 in row 0"):
+        columns.encode({"x": [1.0], "y": [0.5]})
+    with pytest.warns(Caution, match="are 2 whole numbers, and taken as amounts"):
+        assert jaxnn.fit_columns(frame.dropna().assign(y=[3.0, 8.0] * 15), labels="y").task
 
 
 def test_classes_are_decoded_by_name():
@@ -337,7 +351,7 @@ MISTAKES = {
     "huge": (lambda: jaxnn.fit_columns({"key": [2**62, 2**62 + 1]}), "ignore=['key']"),
     "large label": (
         lambda: jaxnn.fit_columns(
-            {"x": range(30), "y": range(0, 30 << 24, 1 << 24)}, labels="y"
+            {"x": [0.5] * 30, "y": range(0, 30 << 24, 1 << 24)}, labels="y"
         ).encode({"x": [1], "y": [16777217]}),
         "column 'y' holds whole numbers",
     ),
@@ -374,6 +388,15 @@ MISTAKES = {
         "fit together",
     ),
     "dates": (lambda: jaxnn.fit_columns(TABLE, labels="since"), "dt.total_days()"),
+    "a class for each row": (
+        lambda: jaxnn.fit_columns(TABLE, labels="comment", ignore=["id"]),
+        "Got 240 classes in 240 rows",
+    ),
+    "kind of a label": (
+        lambda: jaxnn.fit_columns(XY, labels="y", kinds={"y": "category"}),
+        "Pass task='classification' or",
+    ),
+    "a label twice": (lambda: jaxnn.fit_columns(XY, labels=["y", "y"]), "a label is named twice"),
     "lists": (lambda: jaxnn.fit_columns(polars.DataFrame({"x": [[1], [2]]})), "ignore=['x']"),
     "outputs": (
         lambda: jaxnn.fit_columns(XY, labels="y").decode(np.zeros((2, 3))),
@@ -393,3 +416,27 @@ def test_stamps_that_differ_stay_different():
     stamps = {"stamp": [1_700_000_000, 1_700_000_001, 1_700_000_003], "id": [0, 16777216, 16777217]}
     inputs = jaxnn.fit_columns(stamps).encode(stamps)["inputs"]
     assert all(len(np.unique(inputs[:, i])) == 3 for i in range(2))
+
+
+# --- What is seldom meant ------------------------------------------------------------------------
+
+
+def test_a_column_that_numbers_the_rows_is_said():
+    with pytest.warns(Caution, match=r"'id' numbers the rows, as a key does.*ignore=\['id'\]"):
+        jaxnn.fit_columns(TRAIN, labels="quality")
+    jaxnn.fit_columns(TRAIN, labels="quality", ignore="id")
+
+
+@pytest.mark.parametrize(
+    "name, other, label",
+    [
+        ("rating", lambda t: t["quality"].str.to_uppercase(), "quality"),
+        ("cents", lambda t: t["income"] * 100, "income"),
+    ],
+)
+def test_a_label_under_another_name_is_said(name, other, label):
+    table = complete(TRAIN).drop("id")
+    table = table.with_columns(other(table).alias(name))
+    with pytest.warns(Caution, match=rf"column '{name}' tells the label '{label}'"):
+        jaxnn.fit_columns(table, labels=label)
+    jaxnn.fit_columns(table, labels=label, ignore=[name])

@@ -10,7 +10,7 @@ from sklearn.model_selection import TimeSeriesSplit
 
 import jaxnn
 from jaxnn.checks import Invalid
-from tests.tables.made import people
+from tests.tables.people import people
 
 TABLE = people(201).with_columns(family=np.arange(201) % 23, week=np.arange(201)[::-1] // 7)
 WAYS = {"share": {}, "class": {"stratify": "quality"}, "gaps": {"stratify": "city"}}
