@@ -235,18 +235,19 @@ def _plan(
     if context < reads:
         return _Plan(jnp.asarray(prompt, jnp.int32), length, context, drawing, True)
     time, most = bucket(prompt.shape[1]), bucket(length)
-    if not takes_masked(network) or not has_room(network, time + most):
+    padded = takes_masked(network) and has_room(network, time + most)
+    if not padded:
         time, most = int(prompt.shape[1]), length  # a program for exactly these
     # The last token that is drawn is remembered where the first of a longer text would be.
     room = time + most if has_room(network, time + most) else time + most - 1
-    return _Plan(_at_the_end(given, time), most, room, drawing, False)
+    return _Plan(_at_the_end(given, time, padded), most, room, drawing, False)
 
 
-def _at_the_end(prompt: Any, time: int) -> Any:
-    """Returns prompts at the end of rows of a length, `Masked` if some places are empty."""
+def _at_the_end(prompt: Any, time: int, padded: bool) -> Any:
+    """Returns prompts at the end of rows of a length, `Masked` if they are or if `padded`."""
     values = values_of(prompt)
     values = jnp.asarray(values if hasattr(values, "dtype") else np.asarray(values), jnp.int32)
-    if not isinstance(prompt, Masked) and values.shape[1] == time:
+    if not isinstance(prompt, Masked) and not padded:
         return values
     mask = prompt.mask if isinstance(prompt, Masked) else jnp.ones(values.shape, bool)
     if is_concrete(mask) and not bool(jnp.asarray(mask).any(1).all()):
