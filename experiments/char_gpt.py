@@ -102,7 +102,8 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
             key=jax.random.key(config.seed), temperature=config.temperature, context=size.context,
         )  # fmt: skip
         page = characters.decode(np.asarray(written[0]).tolist())
-        (run.out / "page.txt").write_text(page)
+        if jaxnn.scale.is_first():  # of several processes one writes
+            (run.out / "page.txt").write_text(page)
         print(page)
     return run
 

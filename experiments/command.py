@@ -26,7 +26,7 @@ import jaxnn
 from experiments import rehearsal
 from experiments.fields import filled, hparams, swept
 from jaxnn.catalog import outcome
-from jaxnn.formatting import brief
+from jaxnn.formatting import any_letters, brief
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.runs.exit_codes import exit_code
 from jaxnn.scale import devices, processes, start, watch
@@ -74,6 +74,7 @@ def command(
     # Before anything else, so that a stop while starting leaves with the right code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.showwarning = _warn
+    any_letters()
     collect_seldom()
     name = Path(inspect.getfile(main)).stem
     try:

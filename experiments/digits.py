@@ -60,7 +60,8 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         show(test, run)
         drawn = network(config, hparams(config))
         figure = jaxnn.pictures.network(drawn, run.state.params, test["inputs"])
-        figure.savefig(f"{run.out}/network.png")
+        if jaxnn.scale.is_first():  # of several processes one writes
+            figure.savefig(f"{run.out}/network.png")
         print(f"The trained network is drawn in {run.out}/network.png")
     return run
 

@@ -18,7 +18,7 @@ import jaxnn
 from experiments import mnist
 from experiments.command import command
 from jaxnn.metrics import calibration_error, disagreement
-from jaxnn.storage.directory import open_directory
+from jaxnn.storage.opening import open_directory
 
 
 @dataclass(frozen=True, kw_only=True)

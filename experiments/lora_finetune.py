@@ -18,7 +18,7 @@ import optax
 import jaxnn
 from experiments import char_gpt
 from experiments.command import command
-from jaxnn.storage.directory import open_directory
+from jaxnn.storage.opening import open_directory
 
 
 @dataclass(frozen=True, kw_only=True)

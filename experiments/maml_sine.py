@@ -21,7 +21,7 @@ import optax
 
 import jaxnn
 from experiments.command import command
-from jaxnn.storage.directory import open_directory
+from jaxnn.storage.opening import open_directory
 
 # What training sees of adapting: one step, through which gradients pass, or none.
 DESCENTS = {"maml": lambda inner: jaxnn.unroll(inner, 1), "plain": lambda _: lambda *given: given}

@@ -17,7 +17,7 @@ import optax
 import jaxnn
 from experiments import digits
 from experiments.command import command
-from jaxnn.storage.directory import open_directory
+from jaxnn.storage.opening import open_directory
 
 
 @dataclass(frozen=True, kw_only=True)

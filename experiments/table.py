@@ -8,6 +8,7 @@ stop early, another to report. By default: 178 wines of three grapes, by 13 chem
 (UCI, collected by M. Forina). Predictions of the reported part are in `predictions.csv`.
 """
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,7 +79,8 @@ def parts(config: Config, table):
     """Returns training, validation and test rows, shares of 64, 16 and 20 percent."""
     stratify = None
     if not (config.group or config.time) and len(config.labels) == 1:
-        columns = jaxnn.fit_columns(table, labels=config.labels, kinds=dict(config.kinds))
+        with warnings.catch_warnings(action="ignore"):  # those of the training rows are said later
+            columns = jaxnn.fit_columns(table, labels=config.labels)
         if columns.task == "classification":
             stratify = config.labels[0]
             check_counts(columns.labels[0])
@@ -147,7 +149,8 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     print(columns)
     if not run.members:
         predictions = columns.decode(run.predict(columns.encode(test)["inputs"]))
-        predictions.write_csv(f"{run.out}/predictions.csv")
+        if jaxnn.scale.is_first():  # of several processes one writes
+            predictions.write_csv(f"{run.out}/predictions.csv")
         print(test.select(config.labels).rename("true {}".format).hstack(predictions).head(4))
     return run
 

@@ -78,7 +78,8 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     )
     if not run.members and run.out is not None:
         images = image_grid(samples(config, run.state.params["layers"]["decoder"]))
-        images.savefig(run.out / "samples.png")
+        if jaxnn.scale.is_first():  # of several processes one writes
+            images.savefig(run.out / "samples.png")
     return run
 
 

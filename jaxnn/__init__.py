@@ -26,6 +26,7 @@ from jaxnn.data import (
     Every,
     Resident,
     Windows,
+    buckets,
     datasets,
     examples,
     folds,
@@ -78,7 +79,8 @@ from jaxnn.reading import read_table
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
 from jaxnn.storage.checkpoints import Saving
-from jaxnn.storage.directory import Directory, DirectoryInUse, NoCheckpoint
+from jaxnn.storage.directory import Directory, NoCheckpoint
+from jaxnn.storage.lock import DirectoryInUse
 from jaxnn.streams import Stream, stream
 from jaxnn.summary import Table, table
 from jaxnn.tables import Columns, fit_columns, fold_table, split_table
@@ -121,6 +123,7 @@ __all__ = [
     "average",
     "avg_pool",
     "batch_norm",
+    "buckets",
     "capture",
     "classification",
     "compile_cache",

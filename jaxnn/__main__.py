@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from jaxnn.catalog import account, comparison, failures, verification, watching
 from jaxnn.catalog import entries as catalog
 from jaxnn.checks import Explained, Invalid
-from jaxnn.formatting import count, printable
+from jaxnn.formatting import any_letters, count, printable
 from jaxnn.storage import files, json_files
 
 
@@ -169,6 +169,7 @@ COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command, prints its answer, and returns the exit code."""
+    any_letters("backslashreplace")  # predictions are read on, and ? would be a letter of theirs
     options = vars(_parser().parse_args(arguments))
     command, as_json = options.pop("command"), options.pop("json", False)
     try:

@@ -6,6 +6,8 @@ step     size
    5      9 B
 """
 
+import io
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -82,6 +84,17 @@ def count(number: int, noun: str) -> str:
     ('1 run', '2,000 steps')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def any_letters(errors: str = "replace") -> None:
+    """Makes the standard streams replace letters that their encoding lacks, instead of raising.
+
+    Args:
+      errors: how, `"replace"` by a question mark, or `"backslashreplace"` by their numbers.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def printable(text: str) -> str:

@@ -13,7 +13,7 @@ import optax
 import jaxnn
 from jaxnn.storage import checkpoints, files, manifest
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun
-from jaxnn.storage.directory import open_directory
+from jaxnn.storage.opening import open_directory
 from tests.options import grouped
 
 STEPS = (4, 8, 12)  # of the checkpoints

@@ -17,8 +17,9 @@ from jaxnn.catalog.contents import Contents, read
 from jaxnn.checks import InvalidValue
 from jaxnn.formatting import aligned, amount, brief, count, duration
 from jaxnn.storage.checkpoints import QUARANTINE
-from jaxnn.storage.directory import CHECKPOINTS, CONFIG, LOCK, RESULT, ROWS
+from jaxnn.storage.directory import CHECKPOINTS, CONFIG, RESULT, ROWS
 from jaxnn.storage.json_files import finite
+from jaxnn.storage.lock import LOCK
 
 
 @dataclass(frozen=True, kw_only=True)

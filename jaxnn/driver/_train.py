@@ -49,6 +49,9 @@ from jaxnn.loop._run import best_form, initial, trace_step
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.devices import devices_of
 from jaxnn.scale.placement import alone
+from jaxnn.streams._stream import Stream
+from jaxnn.streams.ranges import Ranges
+from jaxnn.streams.source import place_of
 from jaxnn.typing import Any, Array, Hparams, Key
 
 
@@ -127,8 +130,18 @@ def train(
     batches = traced(data)
     state = jax.eval_shape(partial(initial, learner), *first, batches, start)
     batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), batches)
-    for hparams in extremes:
-        learner.check(hparams, data.examples, state, batch)
+    ranges: dict[str, Ranges] = {}
+
+    def check(name, part, batch):
+        def check_arrays(arrays):
+            for hparams in extremes:
+                learner.check(hparams, arrays, state, batch)
+
+        check_arrays(part.examples)
+        if isinstance(part, Stream):
+            ranges[name] = Ranges(check_arrays, part.examples, partial(place_of, part.source))
+
+    check("train", data, batch)
     # What a run is does not depend on its mesh.
     with alone(learner):
         program, (after, metrics) = trace_step(learner, state, batches)
@@ -139,8 +152,7 @@ def train(
         with _about(name):
             batches = traced_in_order(part)
             batch = jax.eval_shape(lambda data: data.in_order(0), batches)
-            for hparams in extremes:
-                learner.check(hparams, part.examples, state, batch)
+            check(name, part, batch)
             evaluated_metrics = jax.eval_shape(partial(evaluated, learner), state, batches, 0)
             _check_metrics("evaluate", evaluated_metrics)
             shapes[name] = evaluated_metrics
@@ -172,6 +184,7 @@ def train(
         width=execution.width,
         evaluated=shapes,
         origin=start,
+        ranges=ranges,
     )
     check_room(training)
     check_selection(training)

@@ -39,8 +39,10 @@ from jaxnn.scale import processes
 from jaxnn.scale.devices import devices_of
 from jaxnn.scale.layout import Layout
 from jaxnn.scale.placement import forget_other_meshes
-from jaxnn.streams._stream import Stream, sample
+from jaxnn.streams._sample import sample
+from jaxnn.streams._stream import Stream
 from jaxnn.streams.feed import Meter
+from jaxnn.streams.ranges import Ranges
 from jaxnn.typing import Any, Callable
 
 # Long enough that starting a program costs nothing (a convnet's first touch of its memory: 15 ms),
@@ -76,6 +78,7 @@ class Training:
       origin: the parameters and the state that it begins with; `None` where they are drawn.
       evaluated: the shapes of the metrics of a batch of each evaluation.
       meter: what reading its data has cost, so far.
+      ranges: check what is read of streams; of the training data that named `train`.
     """
 
     learner: Learner
@@ -98,6 +101,7 @@ class Training:
     evaluated: dict[str, Any] = field(default_factory=dict, repr=False)
     origin: Any = field(default=None, repr=False)
     meter: Meter = field(default_factory=Meter, repr=False)
+    ranges: dict[str, Ranges] = field(default_factory=dict, repr=False)
 
     @cached_property
     def sample(self) -> Resident:
@@ -144,7 +148,9 @@ class Training:
             without steps.
         """
         last = self.steps if until is None else until
-        feed = feeding(progress.placed.layout, self.data, last, self.meter)
+        feed = feeding(
+            progress.placed.layout, self.data, last, self.meter, self.ranges.get("train")
+        )
         try:
             yield from self._chunks(progress, last, moments, feed)
         finally:
@@ -293,7 +299,9 @@ class Training:
         due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
         width = placed.layout.width
         streams = self.evaluations if due else {}
-        sums = evaluate_streams(self.learner, placed, streams, self.evaluated, self.meter)
+        sums = evaluate_streams(
+            self.learner, placed, streams, self.evaluated, self.meter, self.ranges
+        )
         parts = [
             report(self.learner, self.watch, width, trial, mine if due else {}, own)
             for trial, mine, own in zip(placed.parts, evaluations, sums)

@@ -16,6 +16,7 @@ from jaxnn.scale.placement import Placement, on_device
 from jaxnn.scale.resident import placed_shapes
 from jaxnn.streams._stream import Block, Stream
 from jaxnn.streams.feed import Feed, Meter
+from jaxnn.streams.ranges import Ranges
 from jaxnn.typing import Any
 
 ENDLESS = 1 << 62
@@ -46,8 +47,16 @@ class Whole:
 class Streamed(Whole):
     """Blocks of a stream; each member of many has blocks of its own."""
 
-    def __init__(self, layout: Layout, stream: Stream, last: int, meter: Meter | None):
-        self.layout, self.stream = layout, stream
+    def __init__(
+        self,
+        layout: Layout,
+        stream: Stream,
+        last: int,
+        meter: Meter | None,
+        ranges: Ranges | None,
+    ):
+        self.layout, self.stream, self.ranges = layout, stream, ranges
+        self.rows = local_rows(layout, stream.batch_size)
         self.orders: list[Any] = []
         self.words: list[np.ndarray] = []
         self.feed = Feed(self._read, self._put, stream, last, meter)
@@ -70,17 +79,36 @@ class Streamed(Whole):
         parts, skipped = [], 0
         for words in self.words:
             reads = [
-                self.stream.training(pool, own, first) for own in words.reshape(-1, words.shape[-1])
+                self.stream.training(pool, own, first, self.rows)
+                for own in words.reshape(-1, words.shape[-1])
             ]
             skipped += sum(count for _, count in reads)
-            fields = [fields for fields, _ in reads]
+            fields = [_checked(self.ranges, fields) for fields, _ in reads]
             single = words.ndim == 1
             parts.append(fields[0] if single else jax.tree.map(lambda *xs: np.stack(xs), *fields))
         return parts, skipped
 
     def _put(self, parts, first):
         places = None if self.layout.members is None else np.arange(len(self.words[0]))
-        return put_blocks(self.layout, parts, first, places)
+        return put_blocks(self.layout, parts, first, places, self.stream.batch_size)
+
+
+def _checked(ranges: Ranges | None, fields: Any) -> Any:
+    if ranges is not None:
+        ranges.check(fields)
+    return fields
+
+
+def local_rows(layout: Layout, size: int) -> Any:
+    """Returns the rows of a batch of some size that lie on the devices of this process."""
+    if layout.placement is None:
+        return slice(None)
+    sharding = layout.placement.rows_at(0, (size,))
+    if sharding.is_fully_addressable or sharding.is_fully_replicated:
+        return slice(None)
+    numbers = np.arange(size)
+    parts = sharding.addressable_devices_indices_map((size,)).values()
+    return np.unique(np.concatenate([numbers[index] for index in parts]))
 
 
 def are_ready(arrays: Any) -> bool:
@@ -89,21 +117,55 @@ def are_ready(arrays: Any) -> bool:
     return all(leaf.is_ready() for leaf in leaves if hasattr(leaf, "is_ready"))
 
 
-def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any = None) -> list[Block]:
-    """Returns the blocks of each device on it; on a mesh the one block, divided by its rows."""
-    if (placement := layout.placement) is not None:
-        axis = 1 if places is None else 2
+def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any, size: int) -> list[Block]:
+    """Returns the blocks of each device on it; on a mesh the one block, divided by its rows.
 
-        def divided(x: Any) -> Any:
+    Args:
+      layout: of the devices.
+      parts: the fields that each device trains on; on a mesh those of `local_rows`.
+      first: the number of the first batch.
+      places: of the members, if there are any.
+      size: of a batch.
+    """
+    placement = layout.placement
+    if placement is None:
+        return layout.put([Block(fields, np.int32(first), places) for fields in parts])
+    axis, rows = 1 if places is None else 2, local_rows(layout, size)
+
+    def divided(x: Any) -> Any:
+        if isinstance(rows, slice):
             return on_device(x, placement.rows_at(axis, x.shape))
+        shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
 
-        return [Block(jax.tree.map(divided, fields), np.int32(first), places) for fields in parts]
-    return layout.put([Block(fields, np.int32(first), places) for fields in parts])
+        def local(index):
+            start, stop, _ = index[axis].indices(size)
+            first, last = np.searchsorted(rows, (start, stop))
+            return x[(*index[:axis], slice(first, last), *index[axis + 1 :])]
+
+        return jax.make_array_from_callback(shape, placement.rows_at(axis, shape), local)
+
+    return [Block(jax.tree.map(divided, fields), np.int32(first), places) for fields in parts]
 
 
-def feeding(layout: Layout, data: Any, last: int, meter: Meter | None = None) -> Whole:
-    """Returns the batches of a training up to a step."""
-    return Streamed(layout, data, last, meter) if isinstance(data, Stream) else Whole(layout, data)
+def feeding(
+    layout: Layout,
+    data: Any,
+    last: int,
+    meter: Meter | None = None,
+    ranges: Ranges | None = None,
+) -> Whole:
+    """Returns the batches of a training up to a step.
+
+    Args:
+      layout: of the devices that train.
+      data: what is trained on.
+      last: the step.
+      meter: adds up what reading costs.
+      ranges: checks what is read.
+    """
+    if not isinstance(data, Stream):
+        return Whole(layout, data)
+    return Streamed(layout, data, last, meter, ranges)
 
 
 def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:
@@ -183,6 +245,7 @@ def evaluate_streams(
     evaluations: dict[str, Any],
     shapes: dict[str, Any],
     meter: Meter | None = None,
+    ranges: dict[str, Ranges] | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluates on those of the data that are streams.
 
@@ -192,6 +255,7 @@ def evaluate_streams(
       evaluations: the data, by name.
       shapes: of the metrics of a batch of each.
       meter: adds up what reading costs.
+      ranges: check what is read, by name.
 
     Returns:
       The sums of the metrics on each device, by name.
@@ -200,7 +264,9 @@ def evaluate_streams(
     for name, data in evaluations.items():
         if isinstance(data, Stream):
             states = [trial.state for trial in placed.parts]
-            over = sums_of(learner, placed.layout, states, data, shapes[name], meter)
+            over = sums_of(
+                learner, placed.layout, states, data, shapes[name], meter, (ranges or {}).get(name)
+            )
             sums = [own | {name: more} for own, more in zip(sums, over)]
     return sums
 
@@ -212,13 +278,19 @@ def sums_of(
     data: Stream,
     shapes: Any,
     meter: Meter | None = None,
+    ranges: Ranges | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluates on a stream; returns the sums of the metrics on each device."""
 
     def put(fields, first):
-        return put_blocks(layout, [fields] * len(states), first)
+        return put_blocks(layout, [fields] * len(states), first, None, size)
 
-    blocks = Feed(data.evaluation, put, data, data.num_batches, meter)
+    def read(pool, first):
+        fields, skipped = data.evaluation(pool, first, local_rows(layout, size))
+        return _checked(ranges, fields), skipped
+
+    size = min(data.batch_size, data.num_examples)
+    blocks = Feed(read, put, data, data.num_batches, meter)
     members = () if layout.members is None else (layout.slots // len(states),)
     empty = jax.tree.map(lambda x: np.zeros((*members, *x.shape), x.dtype), shapes)
     sums = layout.put([empty] * len(states))

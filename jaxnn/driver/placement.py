@@ -83,6 +83,12 @@ class Progress:
         return self.placed.ordered(lambda trial: trial.state)
 
     @property
+    def is_valid(self) -> bool:
+        """Whether its arrays are still there: an iteration has not used them up."""
+        leaves = jax.tree.leaves([part.state for part in self.placed.parts])
+        return not any(leaf.is_deleted() for leaf in leaves if hasattr(leaf, "is_deleted"))
+
+    @property
     def best(self) -> Any:
         """The state of the best evaluation so far, if a metric is watched; else as `state`."""
         return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)

@@ -1,4 +1,7 @@
-"""Where windows lie on the axes of space: sizes, strides, padding and dilation."""
+"""Where windows lie on the axes of space: sizes, strides, padding and dilation.
+
+The first of these axes is time where inputs are `Masked`: empty places count as padding.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import InvalidValue, positive_integer
-from jaxnn.typing import Any
+from jaxnn.masked import Masked, values_of
+from jaxnn.network import Network
+from jaxnn.typing import Any, Number
 
 Sizes = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
@@ -86,3 +91,76 @@ def pad(inputs: Any, pads: Pairs, value: float = 0.0) -> Any:
     """Returns the inputs with `value` beside them along each axis of space."""
     border = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
     return lax.pad(inputs, jnp.asarray(value, inputs.dtype), border)
+
+
+def over_masked(
+    network: Network,
+    where: str,
+    window: Sizes,
+    strides: Sizes,
+    padding: Padding,
+    dilation: Sizes = 1,
+    empty: Number = 0.0,
+) -> Network:
+    """Returns a network of windows that takes `Masked` inputs too.
+
+    A sequence gives what it gives alone if its places stand side by side, and begin the row where
+    there are strides: its empty places are `empty`, as its padding is, and an output exists where
+    it does for the sequence alone.
+
+    Raises:
+      InvalidValue: when traced, if a row holds several sequences, or the padding of `"SAME"`
+        depends on the length of a sequence.
+    """
+
+    def init(key, inputs):
+        return network.init(key, values_of(inputs))
+
+    def apply(params, state, inputs, *, key=None):
+        if not isinstance(inputs, Masked):
+            return network.apply(params, state, inputs, key=key)
+        x, mask = inputs.values, inputs.mask
+        first, last, step = _reach(where, inputs, window, strides, padding, dilation)
+        if empty:
+            here = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
+            x = jnp.where(here, x, jnp.asarray(empty, x.dtype))
+        outputs, after = network.apply(params, state, x, key=key)
+        ends = step * (outputs.shape[1] - 1) + 1
+        sides = (mask[:, place : place + ends : step] for place in (first, last))
+        # Behind the end there is nothing.
+        exists = [jnp.pad(x, ((0, 0), (0, outputs.shape[1] - x.shape[1]))) for x in sides]
+        return Masked(outputs, exists[0] & exists[1]), after
+
+    return network._replace(init=init, apply=apply)
+
+
+def _reach(where, inputs, window, strides, padding, dilation) -> tuple[int, int, int]:
+    """Returns the first and the last place that the first output needs, and the stride."""
+    sizes, steps, pads, gaps = place_windows(
+        where, inputs.values, window, strides, padding, dilation
+    )
+    step, reach, (before, after) = steps[0], (sizes[0] - 1) * gaps[0], pads[0]
+    same = isinstance(padding, str) and padding.upper() == "SAME"
+    last = 0 if same else reach - before - after
+    # What "SAME" adds is between these two, and half of it is in front.
+    differs = same and reach // 2 != max(reach + 1 - step, 0) // 2
+    if inputs.segments is not None:
+        problem, fix = (
+            "windows would reach over the borders between the sequences of a row",
+            ("Pad sequences, each in a row of its own"),
+        )
+    elif differs or last < 0:
+        problem, fix = (
+            "the padding depends on the length of a sequence, of which there are many",
+            (f"Pass padding=[({reach // 2}, {reach - reach // 2})], the same for each sequence"),
+        )
+    else:
+        return 0, last, step
+    raise InvalidValue(
+        where,
+        problem,
+        got=f"padding={padding!r} with strides {steps} and windows {sizes}, for Masked inputs"
+        + ("" if inputs.segments is None else " with segments"),
+        expected="one sequence in each row, and padding that is the same for all",
+        fix=fix,
+    )

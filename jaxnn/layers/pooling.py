@@ -16,12 +16,13 @@ import math
 import operator
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxnn.checks import InvalidValue, choice, floating
-from jaxnn.layers._windows import Padding, Sizes, pad, per_axis, place_windows
+from jaxnn.layers._windows import Padding, Sizes, over_masked, pad, per_axis, place_windows
 from jaxnn.masked import Masked, values_of
 from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Any
@@ -29,6 +30,8 @@ from jaxnn.typing import Any
 
 def max_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Network:
     """Takes the largest number of each window: `[batch, *space, c] -> [batch, *smaller, c]`.
+
+    Of `Masked` sequences, whose empty places must be at the end, these count as padding.
 
     Args:
       window: its size, one number for all axes of space or one for each.
@@ -62,9 +65,16 @@ def _pool(kind, window, strides, padding):
             inputs, cpu=partial(_by_slices, **given), default=partial(_by_windows, **given)
         )
 
-    return describe(stateless(apply), kind, window=window)
+    empty = -jnp.inf if kind == "max_pool" else 0.0
+    layer = over_masked(stateless(apply), kind, window, strides, padding, empty=empty)
+    return describe(layer, kind, window=window)
 
 
+# Of these two forms one is lowered, but both are differentiated: jitted, they are traced once.
+_PLACES = ("kind", "sizes", "steps", "pads")
+
+
+@partial(jax.jit, static_argnames=_PLACES)
 def _by_slices(x: Any, *, kind: str, sizes, steps, pads) -> Any:
     """Pools one axis after another, as shifted slices.
 
@@ -80,6 +90,7 @@ def _by_slices(x: Any, *, kind: str, sizes, steps, pads) -> Any:
     return x
 
 
+@partial(jax.jit, static_argnames=_PLACES)
 def _by_windows(x: Any, *, kind: str, sizes, steps, pads) -> Any:
     """Pools windows as a whole: a TPU moves a quarter of the bytes that slices take there.
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import metrics as measures
+from jaxnn.data._buckets import at_width
 from jaxnn.learning._given import given
 from jaxnn.learning._learner import Learner
 from jaxnn.programs import operations
@@ -86,7 +87,7 @@ def initial(learner, key, hparams, data, start=None):
 @partial(jax.jit, static_argnums=0, inline=True)
 def step(learner, state, data):
     """Does the step that comes next; returns the state and the metrics of the step."""
-    return learner.step(state, data.batch(state.step))
+    return at_width(data, data.batch(state.step), partial(learner.step, state))
 
 
 def best_form(program: Any, platform: str) -> Form:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.masked import put_back, values_of
 from jaxnn.objectives._examples import shield
 from jaxnn.typing import Any, Array, Batch, Callable, Float
 
@@ -171,7 +172,8 @@ def augment(base: Objective, augment: Callable[[Any, Any], Any]) -> Objective:
 
     Args:
       base: the objective whose batches are augmented.
-      augment: `(key, inputs) -> inputs` for one example, with a key of its own at every step.
+      augment: `(key, inputs) -> inputs` for one example, with a key of its own at every step. Of a
+        `Masked` sequence it is given the values, `[time, ...]`, and its empty places stay empty.
     """
 
     def prepare(key, batch):
@@ -179,8 +181,9 @@ def augment(base: Objective, augment: Callable[[Any, Any], Any]) -> Objective:
             return base.prepare(None, batch)
         # A key for each, or an augmentation of an augmented objective would repeat its draws.
         own, rest = jax.random.split(key)
-        inputs = jax.vmap(augment)(example_keys(own, batch), batch["inputs"])
-        return base.prepare(rest, {**batch, "inputs": inputs})
+        values = values_of(batch["inputs"])
+        changed = jax.vmap(augment)(example_keys(own, batch), values)
+        return base.prepare(rest, {**batch, "inputs": put_back(batch["inputs"], changed)})
 
     return base._replace(prepare=prepare)
 

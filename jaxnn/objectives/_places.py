@@ -11,9 +11,11 @@
 
 from functools import wraps
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.checks import InvalidType
 from jaxnn.masked import Masked, mask_inputs, mask_of
 from jaxnn.objectives._examples import shielded_batch
 from jaxnn.objectives._objective import Objective
@@ -43,7 +45,7 @@ def of_places(base: Objective) -> Objective:
         if isinstance(outputs, Masked):
             mask, shape = mask_of(arrays), np.shape(arrays.get("labels"))
             if mask is not None and mask.shape == shape[:2]:
-                arrays = _weighed(mask, arrays)
+                arrays = weigh(mask, arrays)
             outputs = outputs.values
         assert base.check is not None
         base.check(outputs, arrays)
@@ -54,12 +56,27 @@ def of_places(base: Objective) -> Objective:
 def weigh_places(outputs: Any, batch: Batch) -> tuple[Any, Batch]:
     """Returns outputs as one array, and the batch with a weight of 0 for each empty place."""
     if not isinstance(outputs, Masked):
+        _refuse_inside(outputs)
         return outputs, batch
     # A loss written by hand has no shield of its own.
-    return shielded_batch(outputs.values, _weighed(outputs.mask, batch))
+    return shielded_batch(outputs.values, weigh(outputs.mask, batch))
 
 
-def _weighed(mask: Any, batch: Batch) -> Batch:
+def _refuse_inside(outputs: Any) -> None:
+    leaves = jax.tree.leaves(outputs, is_leaf=lambda x: isinstance(x, Masked))
+    if any(isinstance(x, Masked) for x in leaves):
+        raise InvalidType(
+            "objective",
+            "the outputs are several, and some are sequences with empty places",
+            got=f"a {type(outputs).__name__} that holds Masked outputs",
+            expected="one Masked output, or arrays alone",
+            fix="Combine them into one, parallel(..., combine=...), or reduce each sequence by"
+            " over_time(...)",
+        )
+
+
+def weigh(mask: Any, batch: Batch) -> Batch:
+    """Returns the batch with a weight for each place, 0 where it is empty."""
     weights = jnp.asarray(batch.get("weights", jnp.ones(mask.shape)), jnp.float32)
     rank = max(mask.ndim, weights.ndim)
     mask, weights = (x.reshape(x.shape + (1,) * (rank - x.ndim)) for x in (mask, weights))

@@ -19,8 +19,10 @@ import optax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue, choice, number
-from jaxnn.objectives._examples import is_own, shield
+from jaxnn.masked import Masked, refuse_masked, values_of
+from jaxnn.objectives._examples import is_own, shield, shielded_batch
 from jaxnn.objectives._objective import Objective, no_check, weights_of
+from jaxnn.objectives._places import weigh
 from jaxnn.objectives._regression import regression
 from jaxnn.typing import Any, Batch, Callable, Number
 
@@ -50,12 +52,15 @@ def reconstruction(
     """
     base = regression(error)
 
-    def labelled(batch):
-        return {**batch, "labels": targets(batch["inputs"])}
+    def labelled(outputs, batch):
+        inputs = batch["inputs"]
+        if isinstance(inputs, Masked):  # the outputs may be of all places, as a decoder's
+            outputs, batch = shielded_batch(outputs, weigh(inputs.mask, batch))
+        return outputs, {**batch, "labels": targets(values_of(inputs))}
 
     return Objective(
-        shield(lambda outputs, batch: base.loss(outputs, labelled(batch))),
-        shield(lambda outputs, batch: base.metrics(outputs, labelled(batch))),
+        shield(lambda outputs, batch: base.loss(*labelled(outputs, batch))),
+        shield(lambda outputs, batch: base.metrics(*labelled(outputs, batch))),
         check=None if is_own(error) or is_own(targets) else no_check,
     )
 
@@ -95,6 +100,7 @@ def elbo(
     choice("elbo", "likelihood", likelihood, _LIKELIHOODS)
 
     def parts(outputs, batch):
+        refuse_masked("elbo", batch["inputs"])
         wanted = targets(batch["inputs"])
         _check_outputs(outputs, wanted)
         logits = outputs["reconstruction"].astype(jnp.float32)

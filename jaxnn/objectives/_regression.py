@@ -51,8 +51,13 @@ def regression(error: Callable[[Any, Any], Any] = optax.losses.squared_error) ->
         predictions, targets = _predictions_and_targets(outputs, batch)
         predictions = predictions.astype(jnp.float32)
         weights = weights_of(batch, targets)
+        given = predictions, targets, weights
+        if "weights" in batch and 1 < batch["weights"].ndim < targets.ndim:
+            # Places of sequences are as many examples of the same targets.
+            axes = batch["weights"].ndim
+            given = tuple(x.reshape(-1, *x.shape[axes:]) for x in given)
         return {
-            "r2": measures.r_squared(predictions, targets, weights),
+            "r2": measures.r_squared(*given),
             "mae": measures.mean(absolute_error(predictions, targets), weights, better="lower"),
         }
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, number, positive
+from jaxnn.masked import values_of
 from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, weights_of
 from jaxnn.typing import Any, Callable, Number
@@ -51,7 +52,9 @@ def distill(
 
     def prepare(key, batch):
         batch = base.prepare(key, batch)
-        return {**batch, "teacher": jax.lax.stop_gradient(teacher(batch["inputs"]))}
+        # Of sequences, at the places of the student's answers.
+        logits = values_of(teacher(batch["inputs"]))
+        return {**batch, "teacher": jax.lax.stop_gradient(logits)}
 
     def loss(outputs, batch):
         _check_shapes(outputs, batch["teacher"])

@@ -34,7 +34,7 @@ from jaxnn.observing.observation import (
 from jaxnn.observing.writing import TEXTS, Writing
 from jaxnn.pictures.diagram import Diagram, diagram
 from jaxnn.programs import products
-from jaxnn.streams._stream import sample
+from jaxnn.streams._sample import sample
 from jaxnn.summary import Table, table_of
 from jaxnn.typing import Any, Batch
 

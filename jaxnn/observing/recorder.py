@@ -47,7 +47,8 @@ from jaxnn.scale import processes
 from jaxnn.scale.placement import copied
 from jaxnn.storage import files, json_files, recording
 from jaxnn.storage.background import Background
-from jaxnn.storage.directory import DirectoryInUse, RunDirectory, finished
+from jaxnn.storage.directory import RunDirectory, finished
+from jaxnn.storage.lock import DirectoryInUse
 from jaxnn.typing import Any, Callable
 
 
@@ -254,6 +255,8 @@ def record_best(run: Path, training: Training, state: Any) -> None:
         "probe": {"of": probed_part(training)},
         "kind": kind,
     }
+    if not processes.is_first():
+        return
     folder = run / recording.FOLDER
     folder.mkdir(exist_ok=True)
     recording.write(folder, recording.END, predictions)

@@ -13,7 +13,7 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Literal, get_args
 
 from jax.sharding import Mesh
 
-from jaxnn.checks import choice, kind
+from jaxnn.checks import Invalid, choice, kind
 from jaxnn.data.durations import Duration, Every
 from jaxnn.data.protocol import Data
 from jaxnn.driver._train import train
@@ -46,6 +46,7 @@ from jaxnn.storage.checkpointing import Checkpointer
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import Directory, destination
 from jaxnn.storage.identity import check_processes
+from jaxnn.streams.feed import Stalled
 from jaxnn.typing import Any, Array, Hparams, Key
 
 NotFinitePolicy = Literal["stop", "skip"]
@@ -171,8 +172,8 @@ def fit(
 
             # A report is read, and a copy written, after the next chunk is dispatched: the
             # device never waits for the host.
-            pending, stopping = None, False
-            for progress in training.chunks(first, moments=output.moments):
+            pending, stopping, unread = None, False, []
+            for progress in _until_unread(training.chunks(first, moments=output.moments), unread):
                 if pending is not None:
                     process_report(*pending)
                 stopping = processes.any_process("stop", stopped.is_set())
@@ -183,10 +184,14 @@ def fit(
                 show(progress.step, {})
                 if stopping:
                     break
+            if unread and (not progress.step or not progress.is_valid or processes.count() > 1):
+                raise unread[0]
             if pending is not None:
                 process_report(*pending)
             speed.at(progress.step)
             output.flush(progress, history)
+            if unread:
+                raise _saved(unread[0], progress.step, output)
         if stopping and progress.step < training.steps and history.is_running:
             words = f"stopped at step {progress.step} of {training.steps}"
             if output.path:
@@ -199,6 +204,22 @@ def fit(
         result, history.rows, progress.state, progress.best, training.learner, output.path,
         training.layout.members, figures, training,
     )  # fmt: skip
+
+
+def _until_unread(chunks: Iterator[Progress], unread: list[Exception]) -> Iterator[Progress]:
+    """Yields chunks until the data of the next cannot be read, whose error it adds to a list."""
+    try:
+        yield from chunks
+    except (Invalid, Stalled) as error:  # all but the data was checked before
+        unread.append(error)
+
+
+def _saved(error: Exception, step: int, output: Output) -> Exception:
+    """Returns an error of the data, with what has become of the run."""
+    if output.path is None:
+        return error
+    words = f"{error} What was trained up to step {step} is saved: the same command resumes there."
+    return type(error)(words)
 
 
 def _start(training: Training, output: Output, quiet: bool) -> Progress:

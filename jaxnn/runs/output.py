@@ -15,7 +15,7 @@ from jaxnn.scale import processes
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import SPEED, Directory, finished
-from jaxnn.storage.following import open_shared
+from jaxnn.storage.opening import open_directory
 from jaxnn.typing import Any, Hparams
 
 Copies = tuple[Observation | None, Snapshot | None]
@@ -102,7 +102,7 @@ def open_output(
         return
     path = None
     try:
-        with open_shared(out, hparams) as directory:
+        with open_directory(out, hparams) as directory:
             path = directory.path
             checkpointer = Checkpointer(directory, training, saving, directory.asked.config)
             try:

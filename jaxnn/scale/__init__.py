@@ -9,12 +9,14 @@ from jaxnn.scale._mesh import mesh
 from jaxnn.scale._shard import shard
 from jaxnn.scale._shares import Shares, shares
 from jaxnn.scale._start import start
+from jaxnn.scale.processes import is_first
 from jaxnn.scale.rules import Rules, fsdp, largest, replicated, split, tensor, tensor_fsdp
 
 __all__ = [
     "Rules",
     "Shares",
     "fsdp",
+    "is_first",
     "largest",
     "mesh",
     "replicated",

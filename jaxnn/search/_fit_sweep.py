@@ -31,10 +31,14 @@ from jaxnn.formatting import brief
 from jaxnn.observing.recorder import record_best
 from jaxnn.pictures._sweep import sweep as heat_map
 from jaxnn.runs._fit import Run
+from jaxnn.runs.exit_codes import exit_code
 from jaxnn.runs.output import NotFinite, write_report
+from jaxnn.scale import processes
+from jaxnn.scale.watch import together
 from jaxnn.search._sweep import Sweep
 from jaxnn.storage import recording
-from jaxnn.storage.directory import Directory, destination, finished, open_directory
+from jaxnn.storage.directory import Directory, destination, finished
+from jaxnn.storage.opening import open_directory
 from jaxnn.typing import Any
 
 # What settings are ranked by, the first of these that is reported.
@@ -64,6 +68,7 @@ class Swept:
         return notebook.sweep(self.result, self.rows, self.out)
 
 
+@together(exit_code)
 def fit_sweep(
     sweep: Sweep,
     train: Callable[[dict[str, Any], Sweep, Directory], Any],
@@ -171,10 +176,10 @@ def fit_sweep(
             "device": results[0]["device"],
             "jax": results[0]["jax"],
         }
-        if directory.asked.report:
+        if directory.asked.report and processes.is_first():
             recording.copy(winner, directory.path)
         directory.finish(result)
-        if directory.asked.report:
+        if directory.asked.report and processes.is_first():
             write_report(directory.path)
     return Swept(result, rows, directory.path)
 

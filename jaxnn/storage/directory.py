@@ -6,20 +6,18 @@ process writes to a directory at a time; the system frees the lock, whatever end
 
 import errno
 import hashlib
-import itertools
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaxnn.checks import Explained, Invalid, InvalidType, InvalidValue
+from jaxnn.checks import Explained, InvalidType, InvalidValue
+from jaxnn.scale import processes
 from jaxnn.storage import command, files, journal, json_files
 from jaxnn.storage.journal import Journal
 from jaxnn.storage.json_files import CorruptFile, plain
-from jaxnn.storage.lock import LOCK, DirectoryInUse, in_use, locked, owner
-from jaxnn.storage.recording import FOLDER
+from jaxnn.storage.lock import in_use, owner
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", journal.FILE, "result.json", "checkpoints"
 COLUMNS = "columns.json"  # of the table that was trained on
@@ -134,7 +132,8 @@ class RunDirectory:
                 fix="Pass part('settings'), for example",
             )
         path = self.path / name
-        return replace(self.asked, path=path, resume=finished(path) is not None)
+        resume = processes.agree("part", lambda: finished(path) is not None)
+        return replace(self.asked, path=path, resume=resume)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Appends a row to the journal, in one write."""
@@ -208,116 +207,3 @@ class RunDirectory:
         """Raises `DirectoryInUse` if another process has taken the directory, locked or not."""
         if owner(self.path).get("token") != self.token:
             raise in_use(self.path, "another process has taken the directory")
-
-
-@contextmanager
-def open_directory(out: str | Path | Directory, config: Any = None) -> Iterator[RunDirectory]:
-    """Opens a run directory for one writer, and writes `config.json` and `command.txt`.
-
-    If the run in `out` is finished, the first free one of `out-2`, `out-3`, ... is opened, unless
-    it is to be resumed. `config` is the configuration, unless `out` has one.
-
-    Raises:
-      InvalidValue: if `out` holds other files, or a run with another configuration.
-      NoCheckpoint: if a run must be resumed and there is none.
-      DirectoryInUse: if another process is writing there.
-      OSError: if it cannot be written.
-    """
-    out = destination(out)
-    out = replace(out, config=config) if out.config is None else out
-    resume, allow_change, wanted = out.resume, out.allow_change, plain(out.config)
-    path = Path(out.path) if resume else unfinished(Path(out.path))
-    if resume and not (path / CONFIG).exists():
-        raise NoCheckpoint(
-            "run directory",
-            "there is no run to resume",
-            got=f"no run in {path}",
-            expected="the directory of a run",
-            fix="Leave out resume (--resume) to start one, or name its directory (--out)",
-        )
-    _check_ours(path, wanted, allow_change)
-    files.make(path)
-    with locked(path) as token:
-        # Checked again under the lock: another run may just have ended here.
-        _check_ours(path, wanted, allow_change)
-        if (path / RESULT).exists() and not resume:
-            raise DirectoryInUse(
-                "run directory",
-                "another process has just finished its run there",
-                got=str(path),
-                expected="a directory that no run is using",
-                fix="Start again: the run then takes a directory beside it",
-            )
-        directory = RunDirectory(path, token, out)
-        files.sweep(path)
-        files.sweep(path / CHECKPOINTS)
-        before, command_before = _config(path), command.read(path)
-        if before != wanted:
-            directory.write_json(CONFIG, wanted)
-            directory.write_command(command.current())
-        try:
-            yield directory
-        except Invalid:
-            if before not in (None, wanted):  # the change was refused
-                directory.write_json(CONFIG, before)
-                directory.write_command(command_before)
-            raise
-
-
-def unfinished(path: Path) -> Path:
-    """Returns `path`, or the first free one of `path-2`, ... if the run there is finished."""
-    path = path if path.name else path.resolve()  # "." has no name
-    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
-    return next(each for each in itertools.chain([path], others) if not (each / RESULT).exists())
-
-
-def _config(path: Path) -> Any:
-    try:
-        return json_files.decode(files.read(path / CONFIG))
-    except FileNotFoundError:
-        return None
-
-
-def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str]) -> None:
-    if path.exists() and not path.is_dir():
-        raise _not_ours(path, "a file")
-    if not path.exists() or not any(path.iterdir()):
-        return
-    for name in (LOCK, CONFIG, command.FILE, ROWS, RESULT, SPEED, CHECKPOINTS, FOLDER):
-        entry = path / name
-        right = entry.is_dir() if name in (CHECKPOINTS, FOLDER) else entry.is_file()
-        # A write to a symbolic link might land anywhere, and a pipe would block for ever.
-        if entry.is_symlink() or (entry.exists() and not right):
-            raise _not_ours(path, f"{name} that is a symbolic link, or not a file or folder")
-    if not (path / CONFIG).exists():
-        # A run that was stopped before it wrote its configuration leaves these alone.
-        others = {entry.name for entry in path.iterdir()} - {LOCK}
-        if [name for name in others if not name.startswith(files.DRAFT)]:
-            raise _not_ours(path, "a directory with other files and no config.json")
-        return
-    try:
-        before = _config(path)
-        assert isinstance(before, dict)
-    except (ValueError, AssertionError):
-        raise _not_ours(path, "a config.json that is not JSON") from None
-    changed = [f for f in {**before, **wanted} if before.get(f) != wanted.get(f)]
-    if set(changed) - set(allow_change):
-        names = [*dict.fromkeys([*filter(None, allow_change), *changed])]
-        raise InvalidValue(
-            "run directory",
-            f"{path} belongs to a run with another configuration",
-            got=", ".join(f"{f}={wanted.get(f)!r}" for f in changed),
-            expected=", ".join(f"{f}={before.get(f)!r}" for f in changed),
-            fix="Name another directory (--out), delete that one, or resume with the change"
-            f" (allow_change={names!r}, --allow-change {','.join(names)})",
-        )
-
-
-def _not_ours(path: Path, what: str) -> InvalidValue:
-    return InvalidValue(
-        "run directory",
-        f"{path} is not a run directory",
-        got=what,
-        expected="a new or empty directory, or that of an unfinished run",
-        fix="Name another directory (--out)",
-    )

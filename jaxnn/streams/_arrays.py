@@ -42,6 +42,12 @@ class Arrays(Rows):
                 result[name][mine] = array[places]
         return result
 
+    def place(self, index: int) -> str:
+        """Returns the file of an example, and which of its rows it is."""
+        number = int(np.searchsorted(self._starts, index, "right")) - 1
+        path = self.files[0].paths[number]
+        return f"row {index - self._starts[number]} of {path}"
+
     def fingerprint(self) -> str:
         """Returns a digest of the files and their fields."""
         fields = jax.tree.map(lambda x: f"{x.dtype}{x.shape}", self.parts)

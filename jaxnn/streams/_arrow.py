@@ -20,8 +20,8 @@ _GROUPS = 8  # of Parquet, that stay decoded
 class Arrow(Rows):
     """The rows of tables in files, by column."""
 
-    def __init__(self, files: Files, counts: list[int], read: Any, schema: str):
-        self.files, self.read, self.schema = files, read, schema
+    def __init__(self, files: Files, groups: list[Path], counts: list[int], read: Any, schema: str):
+        self.files, self.groups, self.read, self.schema = files, groups, read, schema
         self._starts = np.cumsum([0, *counts])
 
     def __len__(self) -> int:
@@ -39,6 +39,12 @@ class Arrow(Rows):
                     result[name] = np.empty((len(index), *values.shape[1:]), values.dtype)
                 result[name][mine] = values
         return result
+
+    def place(self, index: int) -> str:
+        """Returns the file of a row, and where in it."""
+        group = int(np.searchsorted(self._starts, index, "right")) - 1
+        first = self._starts[self.groups.index(self.groups[group])]
+        return f"row {index - first} of {self.groups[group]}"
 
     def fingerprint(self) -> str:
         """Returns a digest of the files and their schema."""
@@ -111,7 +117,7 @@ def arrow(paths: Any) -> Arrow:
         taken = table.take(pa.array(index))
         return {name: _numpy(path, name, taken[name]) for name in taken.column_names}
 
-    return Arrow(files, counts, read, _words(schemas[0]))
+    return Arrow(files, [path for path, *_ in groups], counts, read, _words(schemas[0]))
 
 
 def _words(schema: Any) -> str:

@@ -40,6 +40,10 @@ class Images:
         image = _decode(self.paths[index], self.size, self.mode)
         return {"inputs": image, "labels": self.labels[index]}
 
+    def place(self, index: int) -> str:
+        """Returns the file of an image."""
+        return str(self.paths[index])
+
     def fingerprint(self) -> str:
         """Returns a digest of names and sizes of all files."""
         files = [(*path.parts[-2:], os.path.getsize(path)) for path in self.paths]

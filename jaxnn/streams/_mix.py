@@ -38,6 +38,12 @@ class Several(Rows):
         back = np.argsort(np.concatenate(order))
         return jax.tree.map(lambda *xs: np.concatenate(xs)[back], *parts)
 
+    def place(self, index: int) -> str:
+        """Returns where the source has the example."""
+        which, inner = (int(x[0]) for x in self.locate(np.array([index])))
+        source = self.sources[which]
+        return source.place(inner) if hasattr(source, "place") else f"{inner} of source {which}"
+
     def fingerprint(self) -> str:
         """Returns a digest of all sources."""
         return digest(self.words, self.length, *map(fingerprint, self.sources))

@@ -39,6 +39,12 @@ class Records(Rows):
                 examples[place] = unpack(record)
         return stacked(examples)
 
+    def place(self, index: int) -> str:
+        """Returns the file of an example, and which of its rows it is."""
+        number = int(np.searchsorted(self._starts, index, "right")) - 1
+        path = self.files.paths[number]
+        return f"row {index - self._starts[number]} of {path}"
+
     def fingerprint(self) -> str:
         """Returns a digest of the files."""
         return digest(self.files.fingerprint())

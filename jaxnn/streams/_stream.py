@@ -20,20 +20,18 @@ nothing is remembered: a run that resumes at any step reads on from there at onc
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import ClassVar, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import Invalid, InvalidValue, choice, number, positive_integer
-from jaxnn.data._resident import Resident, stored
+from jaxnn.data._resident import stored
 from jaxnn.data.order import order_on_host
-from jaxnn.data.protocol import Data
-from jaxnn.streams.source import check_source, fingerprint, read_rows, stacked
+from jaxnn.streams.source import check_source, fingerprint, place_of, read_rows, stacked
+from jaxnn.streams.threads import Threads
 from jaxnn.typing import Any, Batch
 
 OnError = Literal["raise", "skip"]
@@ -123,7 +121,7 @@ class Stream:
     def take(self, index: Any) -> Batch:
         """Returns the examples with these numbers, as they are decoded in epoch 0, and `index`."""
         index = np.asarray(index)
-        with ThreadPoolExecutor(self.workers) as pool:
+        with Threads(self.workers, "jaxnn-read") as pool:
             fields, _ = self.fields(pool, index, np.zeros_like(index), (0, 0))
         return fields
 
@@ -138,41 +136,54 @@ class Stream:
     def read(self, step: int) -> Block:
         """Returns the block of training batches that begins with that of a step."""
         words = np.asarray(jax.random.key_data(self.key))
-        with ThreadPoolExecutor(self.workers) as pool:
+        with Threads(self.workers, "jaxnn-read") as pool:
             arrays, _ = self.training(pool, words, step)
         return Block(arrays, np.int32(step))
 
     def read_in_order(self, first: int) -> Block:
         """Returns the block of batches in order that begins with this one."""
-        with ThreadPoolExecutor(self.workers) as pool:
+        with Threads(self.workers, "jaxnn-read") as pool:
             arrays, _ = self.evaluation(pool, first)
         return Block(arrays, np.int32(first))
 
     def first(self, words: Any) -> dict[str, Any]:
         """Returns the first training batch in some order, `[1, batch_size, ...]`."""
-        with ThreadPoolExecutor(self.workers) as pool:
+        with Threads(self.workers, "jaxnn-read") as pool:
             return replace(self, block=1).training(pool, words, 0)[0]
 
     # What the feed asks for, in a thread of its own.
 
-    def training(self, pool: Any, words: Any, step: int) -> tuple[dict[str, Any], int]:
-        """Returns the training batches from a step on, and how many examples were skipped."""
+    def training(
+        self, pool: Any, words: Any, step: int, rows: Any = slice(None)
+    ) -> tuple[dict[str, Any], int]:
+        """Returns the training batches from a step on, and how many examples were skipped.
+
+        Args:
+          pool: the threads that read.
+          words: of the key of the order.
+          step: of the first batch.
+          rows: those of a batch that are read; the others are read by other processes.
+        """
         size, n = self.batch_size, self.num_examples
         index, epoch = order_on_host(words, step, self.block, size, n)
+        index, epoch = index[:, rows], epoch[:, rows]
         fields, skipped = self.fields(pool, index.ravel(), epoch.ravel(), words)
         shape = index.shape
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), fields), skipped
 
-    def evaluation(self, pool: Any, first: int) -> tuple[dict[str, Any], int]:
+    def evaluation(
+        self, pool: Any, first: int, rows: Any = slice(None)
+    ) -> tuple[dict[str, Any], int]:
         """Returns batches in order from a number on; what is past the end has weight 0."""
         size = min(self.batch_size, self.num_examples)
-        place = np.arange(first * size, (first + self.block) * size)
+        place = np.arange(first * size, (first + self.block) * size).reshape(self.block, size)
+        place = place[:, rows]
+        shape, place = place.shape, place.ravel()
         index = np.minimum(place, self.num_examples - 1)
         fields, skipped = self.fields(pool, index, np.zeros_like(index), (0, 0))
         weights = np.asarray(fields.get("weights", np.ones(len(place))), np.float32)
         inside = (place < self.num_examples).reshape((-1,) + (1,) * (weights.ndim - 1))
         fields["weights"] = np.where(inside, weights, np.float32(0))
-        shape = self.block, size
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), fields), skipped
 
     def fields(
@@ -186,7 +197,7 @@ class Stream:
             read, skipped = self._rows(index), 0
         else:
             one = partial(self._example, words)
-            examples = list(pool.map(one, index.tolist(), epoch.tolist()))
+            examples = pool.map(one, index.tolist(), epoch.tolist())
             skipped = sum(example is None for example in examples)
             read = stacked(self._filled(examples, skipped))
         read = stored("stream", read)
@@ -198,7 +209,12 @@ class Stream:
         except Invalid:
             raise
         except Exception as error:
-            raise self._unreadable(f"among {index[:3].tolist()}...", error) from error
+            for one in index.tolist():  # only one of them may be the reason
+                try:
+                    read_rows(self.source, np.array([one]))
+                except Exception as reason:
+                    raise self._unreadable(one, reason) from reason
+            raise self._unreadable(int(index[0]), error) from error
 
     def _example(self, words: Any, index: int, epoch: int) -> Any:
         try:
@@ -209,7 +225,7 @@ class Stream:
         except Exception as error:
             if self.on_error == "skip":
                 return None
-            raise self._unreadable(str(index), error) from error
+            raise self._unreadable(index, error) from error
 
     def _filled(self, examples: list[Any], skipped: int) -> list[Any]:
         """Returns the examples, where some may be skipped with weights: 0 for those that were."""
@@ -231,12 +247,10 @@ class Stream:
             for x in examples
         ]
 
-    def _unreadable(self, index: str, error: Exception) -> Exception:
-        name = getattr(self.source, "paths", None)
-        place = f" ({name[int(index)]})" if name is not None and index.isdigit() else ""
+    def _unreadable(self, index: int, error: Exception) -> Exception:
         return InvalidValue(
             "stream",
-            f"example {index}{place} cannot be read",
+            f"example {index}{place_of(self.source, index)} cannot be read",
             got=f"{type(error).__name__}: {error}",
             expected="an example",
             fix="Mend it, or pass on_error='skip', which counts such examples and trains without"
@@ -250,40 +264,6 @@ class Stream:
             if name != "index"
         )
         return f"Stream({self.num_examples} examples in batches of {self.batch_size}: {fields})"
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["arrays", "key", "numbers"],
-    meta_fields=["batch_size", "padding"],
-)
-@dataclass(frozen=True, repr=False)
-class Sample(Resident):
-    """Some examples of a stream; as `Resident`, of which it is one.
-
-    Attributes:
-      numbers: of the examples in the stream.
-    """
-
-    numbers: Any
-
-    def take(self, index: Any) -> Batch:
-        """Returns examples by their place in the sample; their `index` is that in the stream."""
-        return {**super().take(index), "index": jnp.take(self.numbers, index, mode="clip")}
-
-
-def sample(data: Data) -> Resident:
-    """Returns data on the device that stand for all, where all would be looked at.
-
-    Those that are `Resident` stand for themselves.
-    """
-    if isinstance(data, Resident):
-        return data
-    arrays = dict(data.examples)
-    count = jax.tree.leaves(arrays["inputs"])[0].shape[0]
-    numbers = jnp.asarray(arrays.pop("index", np.arange(count)))
-    arrays = jax.tree.map(jnp.asarray, arrays)
-    return Sample(arrays, jax.random.key(0), min(data.batch_size, count), numbers)
 
 
 def stream(

@@ -40,6 +40,12 @@ class Tokens(Rows):
                 done, number, place = done + len(piece), number + 1, 0
         return {"inputs": inputs}
 
+    def place(self, index: int) -> str:
+        """Returns the file in which a window begins."""
+        start = index * self.stride
+        number = int(np.searchsorted(self._starts, start, "right")) - 1
+        return f"from token {start - self._starts[number]} of {self.files.paths[number]}"
+
     def fingerprint(self) -> str:
         """Returns a digest of the files and of how they are cut."""
         return digest(self.files.fingerprint(), self.parts[0].dtype.str, self.length, self.stride)

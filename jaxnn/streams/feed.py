@@ -7,14 +7,15 @@ before the next block came.
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from typing import Any
 
 from jaxnn.checks import Explained
+from jaxnn.streams.threads import Threads
 
-Read = Callable[[ThreadPoolExecutor, int], tuple[Any, int]]
+Read = Callable[[Threads, int], tuple[Any, int]]
 
 
 class Stalled(Explained, OSError):
@@ -57,8 +58,7 @@ class Feed:
         self._read, self._put, self._last = read, put, last
         self._block, self._ahead = settings.block, settings.ahead
         self._timeout, workers = settings.timeout, settings.workers
-        self._thread = ThreadPoolExecutor(1, "jaxnn-stream")
-        self._pool = ThreadPoolExecutor(workers, "jaxnn-read")
+        self._thread, self._pool = Threads(1, "jaxnn-stream"), Threads(workers, "jaxnn-read")
         self._pending: deque[tuple[int, Future]] = deque()
         self._current: tuple[int, Any] = (-1, None)
         self.meter = Meter() if meter is None else meter
@@ -93,8 +93,8 @@ class Feed:
     def close(self) -> None:
         """Ends the threads once what they read now is read."""
         self.forget()
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
+        self._pool.close()
 
     def _schedule(self, first: int) -> None:
         def work():

@@ -27,7 +27,8 @@ class Source(Protocol):
 
     An example is a dict of fields, `{"inputs": ..., "labels": ...}`. Also understood, where they
     are there: `rows(index)`, the examples of these numbers as a dict of arrays `[examples, ...]`;
-    `fingerprint()`, a short text that changes when the examples do.
+    `fingerprint()`, a short text that changes when the examples do; `place(index)`, where an
+    example is stored, for errors.
     """
 
     def __len__(self) -> int:
@@ -61,6 +62,12 @@ def read_rows(source: Any, index: np.ndarray) -> dict[str, Any]:
     if hasattr(source, "rows"):
         return source.rows(index)
     return stacked([source[int(i)] for i in index])
+
+
+def place_of(source: Any, index: int) -> str:
+    """Returns where an example is stored, ` (row 3 of FILE)`, as far as the source says."""
+    words = source.place(index) if hasattr(source, "place") else ""
+    return f" ({words})" if words else ""
 
 
 def stacked(examples: Sequence[Any]) -> Any:
@@ -131,6 +138,9 @@ class Files:
     def __init__(self, where: str, paths: str | os.PathLike | Iterable, suffixes: Sequence[str]):
         self.where, self.paths = where, find(where, paths, suffixes)
         self._known = [_known(path) for path in self.paths]
+        # Of the files as they are now, whatever becomes of them.
+        ends = [(path.name, known[0], _ends(path)) for path, known in zip(self.paths, self._known)]
+        self._fingerprint = digest(*ends)
 
     def check(self) -> None:
         """Raises `InvalidValue` if a file is not as it was when it was opened."""
@@ -151,7 +161,7 @@ class Files:
 
     def fingerprint(self) -> str:
         """Returns a digest of names, sizes, and the first and last bytes of the files."""
-        return digest(*[(path.name, path.stat().st_size, ends(path)) for path in self.paths])
+        return self._fingerprint
 
 
 def _known(path: Path) -> tuple[int, int]:
@@ -159,7 +169,7 @@ def _known(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def ends(path: Path, size: int = 4096) -> bytes:
+def _ends(path: Path, size: int = 4096) -> bytes:
     """Returns the first and the last bytes of a file."""
     with path.open("rb") as file:
         first = file.read(size)

@@ -13,7 +13,7 @@ import pytest
 import jaxnn
 from jaxnn.__main__ import main
 from jaxnn.catalog import watching
-from jaxnn.storage.directory import open_directory
+from jaxnn.storage.opening import open_directory
 
 ROOT = Path(jaxnn.__file__).parents[1]
 ROWS = [{"step": 4 * n, "seconds": 2.0 * n, "train/loss": 1.0 / n} for n in range(1, 6)]

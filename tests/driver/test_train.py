@@ -15,6 +15,7 @@ from jax._src.array import ArrayImpl
 import jaxnn
 from jaxnn.driver import chunks as driver
 from jaxnn.learning._learner import ORDER
+from jaxnn.loop import STATUSES
 from tests.gan import CENTRES, NOISE, gan_data, gan_learner
 
 STEPS = 53
@@ -123,6 +124,17 @@ def test_evaluations_come_with_reports_and_at_the_end(every, evaluate_every, eva
     for _, row in reported:
         assert ("near/loss" in row) == ("far/loss" in row)
         assert {"train/loss", "train/accuracy"} <= row.keys()
+
+
+def test_the_status_of_a_report_is_that_of_its_moment():
+    reports = [*jaxnn.train(classifier(), quarters(100), key=jax.random.key(7), steps=6, every=2)]
+    assert [STATUSES[int(r.status)] for r in reports] == ["running"] * 3
+    stopped = jaxnn.train(
+        classifier(), quarters(100), key=jax.random.key(7), steps=60, every=1,
+        evaluate=quarters(100), watch=jaxnn.Watch("test/loss", better="higher", patience=2),
+    )  # fmt: skip
+    *before, last = [STATUSES[int(r.status)] for r in stopped]
+    assert set(before) == {"running"} and last == "stopped"
 
 
 def test_a_single_evaluation_is_called_test():

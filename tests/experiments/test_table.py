@@ -1,14 +1,20 @@
 """The experiment of tables: from each file that is here to predictions of the rows held out."""
 
+import sys
+import warnings
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import polars
 import pytest
 
 import jaxnn
 from experiments.benchmarks.tables import TABLES
-from experiments.table import main, parts
+from experiments.command import command
+from experiments.table import Config, main, parts, read
 from jaxnn.checks import InvalidValue
+from jaxnn.reading._read_table import import_polars
 
 SMALL = {"epochs": 3, "hidden": (8,)}
 
@@ -50,3 +56,87 @@ def test_an_unknown_column_is_named(tmp_path):
     with pytest.raises(InvalidValue, match="Did you mean 'status'"):
         config = replace(TABLES["customers"], labels=("statu",))
         main(config, jaxnn.Directory(tmp_path / "run", "table", config))
+
+
+def test_without_polars_one_line_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    monkeypatch.setattr(sys, "argv", ["table"])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit, match="2"):
+        command(Config, main, check=partial(import_polars, "table"))
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert "pip install 'jaxnn-toolkit[data]'" in shown.err
+
+
+MESSY = """Kunde;Größe;Tag;PLZ;Zufrieden;Umsatz;Urteil
+{}"""
+
+
+@pytest.fixture
+def messy(tmp_path):
+    """Returns the path of a file as a spreadsheet saves it in German, and how it is read."""
+    draw = np.random.default_rng(3)
+    lines = []
+    for row in range(150):
+        size, code = draw.normal(170, 10), draw.choice(["01234", "53111", "89073"])
+        revenue = f"{np.exp(draw.normal(7, 1)):,.2f}".translate(str.maketrans(",.", ".,"))
+        fields = [
+            str(1000 + row), f"{size:.1f}".replace(".", ","),
+            f"{draw.integers(1, 29)}.{draw.integers(1, 13)}.2025", code,
+            draw.choice(["ja", "nein", ""]), "-999" if row % 20 == 3 else revenue,
+            "" if row % 30 == 7 else ["schlecht", "gut"][int(size > 170)],
+        ]  # fmt: skip
+        lines.append(";".join(fields))
+    path = tmp_path / "messy.csv"
+    path.write_text(MESSY.format("\n".join(lines)), encoding="latin-1")
+    options = {
+        "encoding": "latin-1",
+        "date_formats": (("Tag", "%d.%m.%Y"),),
+        "missing": ("-999",),
+        "ignore": ("Kunde",),
+    }
+    return replace(Config(), data=path, labels=("Urteil",), **options, **SMALL)
+
+
+def test_a_file_as_spreadsheets_save_it(messy, tmp_path, capsys):
+    run = main(messy, jaxnn.Directory(tmp_path / "run", "table", messy))
+    printed = capsys.readouterr().out
+    assert "5 rows of 150 without Urteil left out" in printed
+    kinds = {c.name: c.kind for c in jaxnn.load(run.out).columns.inputs}
+    assert list(kinds.values()) == ["left out", "number", "date", "category", "category", "number"]
+    lines = messy.data.read_text("latin-1").splitlines()
+    new = tmp_path / "new.csv"
+    new.write_text("\n".join(line.rpartition(";")[0] for line in lines), encoding="latin-1")
+    there = jaxnn.load(run.out).predict(new)
+    table = read(messy)
+    here = jaxnn.load(run.out).predict(table)
+    answered = [bool(line.rpartition(";")[2]) for line in lines[1:]]
+    assert there.filter(answered).equals(here)
+
+
+@pytest.mark.filterwarnings("ignore::jaxnn.Caution")
+def test_mistakes_are_said_in_a_line(messy, tmp_path):
+    def out():
+        return jaxnn.Directory(tmp_path / "run", "table", messy)
+
+    lines = messy.data.read_text("latin-1").splitlines()
+    one = tmp_path / "one.csv"
+    for text, words in [
+        ("\n".join(lines[:2]), "labels in column 'Urteil' are all the same"),
+        ("\n".join([*lines, lines[1].rpartition(";")[0] + ";neu"]), "has classes of too few rows"),
+        ("\n".join(line.rpartition(";")[2] or "gut" for line in lines), "no column is left"),
+    ]:
+        one.write_text(text, encoding="latin-1")
+        with pytest.raises(InvalidValue, match=words):
+            config = replace(messy, data=one, ignore=(), date_formats=())
+            main(config, out())
+    for changes, words in [
+        ({"encoding": "utf-8"}, "encoding='latin-1'"),
+        ({"labels": ("urteil",)}, "Did you mean 'Urteil'"),
+        ({"data": tmp_path / "nowhere.csv"}, "cannot be read"),
+        ({"kinds": (("PLZ", "words"),)}, "a kind is unknown"),
+        ({"delimiter": ","}, "Did you mean|is unknown"),
+    ]:
+        with pytest.raises(InvalidValue, match=words):
+            main(replace(messy, **changes), out())

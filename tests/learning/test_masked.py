@@ -29,12 +29,38 @@ def pinball(outputs, batch):
     return jnp.maximum(0.9 * errors, -0.1 * errors)
 
 
+def teacher(inputs):
+    network = tagger()
+    return network.apply(*network.init(jax.random.key(5), jnp.ones((1, 5, 2))), inputs)[0]
+
+
+def twice(objective):
+    return jaxnn.objectives.augment(objective, lambda key, x: 2.0 * x)
+
+
+def autoencoder():
+    return jaxnn.serial(layers.gru(6), jaxnn.linear(2))
+
+
+TAGS = whole(3, 4, 5)
+BITS = np.float32(whole(2, 4, 5, 3))
+
+
 # Of each case: the network, the objective, inputs and labels, and whether labels are of places.
 CASES = {
     "classes": (lambda: jaxnn.rnn([8], 3), jaxnn.classification(), real(4, 5, 2), whole(3, 4)),
     "classes_of_places": (tagger, jaxnn.classification(), real(4, 5, 2), whole(3, 4, 5)),
     "numbers": (lambda: jaxnn.rnn([8], 1), jaxnn.regression(), real(4, 5, 2), real(4, 1)),
     "numbers_of_places": (tagger, jaxnn.regression(), real(4, 5, 2), real(4, 5, 3)),
+    "several_classes_of_places": (tagger, jaxnn.multi_label(), real(4, 5, 2), BITS),
+    "distilled": (
+        tagger,
+        jaxnn.objectives.distill(jaxnn.classification(), teacher),
+        real(4, 5, 2),
+        TAGS,
+    ),
+    "augmented": (tagger, twice(jaxnn.classification()), real(4, 5, 2), TAGS),
+    "reconstructed": (autoencoder, jaxnn.objectives.reconstruction(), real(4, 5, 2), None),
     "own_of_places": (tagger, pinball, real(4, 5, 2), real(4, 5, 3)),
     "focal_of_places": (tagger, jaxnn.objectives.focal(), real(4, 5, 2), whole(3, 4, 5)),
     "text": (gpt, jaxnn.next_token(), whole(7, 4, 5), None),
@@ -71,7 +97,7 @@ def alone(name):
     for i, length in enumerate(LENGTHS):
         if name == "text" and length < 2:
             continue
-        batch = {"inputs": inputs[i : i + 1, :length]}
+        batch = {"inputs": inputs[i : i + 1, :length], "index": np.arange(1)}
         if labels is not None:
             each = labels.shape[:2] == inputs.shape[:2]
             batch["labels"] = labels[i : i + 1, :length] if each else labels[i : i + 1]
@@ -192,3 +218,75 @@ def test_a_population_learns_from_lengths():
     *_, last = jaxnn.train(learner, data, key=jax.random.split(KEY, 2), **settings)
     *_, single = jaxnn.train(learner, data, key=jax.random.split(KEY, 2)[1], **settings)
     assert_close(jax.tree.map(lambda x: x[1], last.state.params), single.state.params, 1e-5)
+
+
+def test_r2_of_places_is_that_of_all_of_them():
+    """Each place is an example, and no place of a row a target of its own."""
+    learner = learner_of("numbers_of_places")
+    fields = {**fields_of("numbers_of_places", 0.0), "lengths": LENGTHS}
+    data = jaxnn.resident(fields, batch_size=4)
+    state = learner.init(KEY, {}, data.in_order(0))
+    pairs = [(learner.predict(state, b["inputs"])[0], b["labels"][0])
+             for b in alone("numbers_of_places")]  # fmt: skip
+    guesses, labels = (np.concatenate(side) for side in zip(*pairs))
+    wanted = 1 - ((guesses - labels) ** 2).sum(0) / ((labels - labels.mean(0)) ** 2).sum(0)
+    assert jaxnn.evaluate(learner, state, data)["r2"] == pytest.approx(wanted.mean(), rel=1e-5)
+
+
+def test_a_decoder_of_all_places_is_measured_at_those_that_exist():
+    """An autoencoder with one row of numbers for a whole sequence, whose outputs have no mask."""
+    network = jaxnn.serial(layers.over_time(), jaxnn.linear(2 * TIME), jaxnn.stateless(_rows))
+    learner = jaxnn.learner(network, jaxnn.objectives.reconstruction(), optax.sgd(0.1))
+    inputs = widened(real(4, 5, 2), 0.0)
+    batch = {"inputs": jnp.asarray(inputs), "lengths": jnp.asarray(LENGTHS)}
+    state = learner.init(KEY, {}, batch)
+    outputs = learner.predict(state, Masked.from_lengths(batch["inputs"], batch["lengths"]))
+    errors = np.square(outputs - inputs)[PLACES["mask"]]
+    assert_close(learner.gradients(state, batch).loss.value(), np.float32(errors.mean()), 1e-5)
+
+
+def _codes(params, x):
+    return {"reconstruction": x, "mean": x, "log_variance": x}
+
+
+def _rows(params, x):
+    return x.reshape(-1, TIME, 2)
+
+
+@pytest.mark.parametrize(
+    ("network", "goal", "words"),
+    [
+        (lambda: jaxnn.parallel(layers.gru(3), layers.gru(3)), jaxnn.regression(), "several"),
+        (
+            lambda: jaxnn.serial(layers.over_time(), jaxnn.stateless(_codes)),
+            jaxnn.objectives.elbo(likelihood="gaussian"),
+            "elbo: .*empty places",
+        ),
+    ],
+    ids=["two_outputs", "elbo"],
+)
+def test_an_objective_that_does_not_know_masks_refuses(network, goal, words):
+    learner = jaxnn.learner(network(), goal, optax.sgd(0.1))
+    batch = {"inputs": jnp.ones((4, TIME, 2)), "lengths": jnp.asarray(LENGTHS)}
+    batch |= {"labels": jnp.ones((4, TIME, 3)), "index": jnp.arange(4)}
+    state = learner.init(KEY, {}, batch)
+    with pytest.raises(jaxnn.InvalidType, match=words):
+        learner.gradients(state, batch)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_of_empty_sequences_teaches_nothing(name):
+    """Some, or all of them: what is computed is finite, also where JAX looks for NaN."""
+    learner = learner_of(name)
+    fields = {**fields_of(name, 0.0), "lengths": LENGTHS}
+    given = jaxnn.resident(fields, batch_size=4).in_order(0)
+    state = jax.jit(lambda: learner.init(KEY, {}, given))()
+    compute = jax.jit(learner.gradients)
+    for lengths in (np.int32([3, 0, 1, 0]), np.zeros(4, np.int32)):
+        batch = {**given, "lengths": jnp.asarray(lengths)}
+        with jax.debug_nans(True):
+            gradients = compute(state, batch)
+        assert all(np.isfinite(x) for x in gradients.loss.sums)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients.values))
+        if name not in ("classes", "numbers") and not lengths.any():  # those have outputs anyway
+            assert not any(np.any(x) for x in jax.tree.leaves(gradients.values))

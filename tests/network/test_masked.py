@@ -79,6 +79,8 @@ def params_of(case):
 def weighed(outputs):
     """Returns a sum in which each number of a sequence counts differently."""
     values = values_of(outputs).astype(jnp.float32)
+    if values.ndim > 3:
+        values = values.reshape(*values.shape[:2], -1)
     features = jnp.arange(values.shape[-1], dtype=jnp.float32)
     if values.ndim < 3:
         return jnp.sum(values * jnp.cos(features)[None])
@@ -230,6 +232,75 @@ def test_a_sequence_of_no_places_is_defined(case):
         if isinstance(outputs, Masked):
             assert_same_bits(outputs.mask, exists)
             assert not np.any(np.asarray(outputs.values, np.float32)[~np.asarray(exists)])
+
+
+# --- Windows over time ---------------------------------------------------------------------------
+
+CAUSAL = [(2, 0)]
+WINDOWS = [
+    Case("conv", lambda: jaxnn.conv(3, 3), REAL),
+    Case("conv_even", lambda: jaxnn.conv(3, 4), REAL),
+    Case("conv_valid", lambda: jaxnn.conv(3, 2, padding="VALID"), REAL),
+    Case("conv_causal", lambda: jaxnn.conv(3, 3, padding=CAUSAL, bias=False), REAL),
+    Case("conv_dilated", lambda: jaxnn.conv(3, 3, dilation=2), REAL),
+    Case("conv_of_images", lambda: jaxnn.conv(3, (3, 2), strides=(1, 2)), real(4, 5, 4, 2)),
+    Case("depthwise_conv", lambda: layers.depthwise_conv(3, multiplier=2), REAL),
+    Case("max_pool_overlap", lambda: jaxnn.max_pool(3, strides=1, padding="SAME"), -abs(REAL)),
+    Case("avg_pool_overlap", lambda: jaxnn.avg_pool(3, strides=1, padding=[(1, 1)]), REAL),
+    Case("deep", lambda: jaxnn.serial(jaxnn.conv(3, 3), jaxnn.conv(2, 3), layers.gru(3)), REAL),
+]
+STRIDES = [
+    Case("conv_strides", lambda: jaxnn.conv(3, 3, strides=2, padding=[(1, 1)]), REAL),
+    Case("conv_strides_valid", lambda: jaxnn.conv(3, 3, strides=2, padding="VALID"), REAL),
+    Case("conv_strides_same", lambda: jaxnn.conv(3, 4, strides=2), REAL),
+    Case("max_pool", lambda: jaxnn.max_pool(2), REAL),
+    Case("max_pool_same", lambda: jaxnn.max_pool(2, padding="SAME"), -abs(REAL)),
+    Case("avg_pool", lambda: jaxnn.avg_pool(2), REAL),
+]
+GIVEN = [(c, "right") for c in (*WINDOWS, *STRIDES)] + [(c, "left") for c in WINDOWS]
+
+
+@pytest.mark.parametrize(("case", "side"), GIVEN, ids=[f"{c.name}-{s}" for c, s in GIVEN])
+def test_windows_of_a_padded_sequence_see_what_they_see_alone(case, side):
+    """Outputs and gradients; where no window fits a short sequence, it has no output."""
+    inputs, given, fits = masked(case, side), sequences(case), []
+    params, state = params_of(case)
+    for sequence in given:
+        try:
+            jax.eval_shape(lambda x: case.thing.apply(params, state, x)[0], sequence)
+            fits.append(sequence)
+        except InvalidValue:
+            fits.append(None)
+    gradients, (outputs,) = program(case)(inputs)
+    slopes, wanted = program(case)([x for x in fits if x is not None])
+    rows = outputs.sequences()
+    assert not any(len(r) for r, x in zip(rows, fits) if x is None)
+    assert_close([r for r, x in zip(rows, fits) if x is not None], [x[0] for x in wanted], 2e-6)
+    assert_close(gradients, slopes, 2e-5)
+    assert not np.any(np.asarray(outputs.values)[~np.asarray(outputs.mask)])
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (jaxnn.conv(3, 3, strides=2), r"conv: .*depends on the length.*padding=\[\(1, 1\)\]"),
+        (jaxnn.max_pool(3, strides=2, padding="SAME"), "max_pool: .*depends on the length"),
+        (jaxnn.conv(3, 2, padding=[(2, 2)]), "conv: .*depends on the length"),
+    ],
+    ids=["conv", "max_pool", "more_padding_than_window"],
+)
+def test_windows_whose_padding_depends_on_the_length_are_refused(network, words):
+    params, state = network.init(jax.random.key(0), REAL)
+    inputs = Masked.from_lengths(jnp.asarray(REAL), jnp.array(LENGTHS))
+    with pytest.raises(InvalidValue, match=words):
+        network.apply(params, state, inputs)
+
+
+def test_windows_over_several_sequences_of_a_row_are_refused():
+    network = jaxnn.conv(3, 3)
+    params, state = network.init(jax.random.key(0), REAL)
+    with pytest.raises(InvalidValue, match="conv: windows would reach over the borders"):
+        network.apply(params, state, packed(WINDOWS[0]))
 
 
 def test_a_known_case_of_other_libraries():

@@ -1,8 +1,11 @@
 """How the progress of a run is shown: in lines, on a terminal, and in a notebook."""
 
+import contextlib
 import io
 import math
+import os
 import re
+import subprocess
 import sys
 import types
 
@@ -14,6 +17,7 @@ from rich.cells import cell_len
 
 import jaxnn
 from jaxnn.driver import speed
+from jaxnn.formatting import any_letters
 from jaxnn.progress.display import LINES, Moment, describe, screen, shown
 from jaxnn.scale.memory import Used, used, used_by
 
@@ -65,6 +69,51 @@ def test_any_encoding_can_show_it(monkeypatch, encoding, terminal):
     file.flush()
     text = bytes_.getvalue().decode(encoding)
     assert "step 3/7" in text and "e/" in text and ("日本" in text) == (encoding == "utf-8")
+
+
+@pytest.mark.parametrize("errors, shown", [("replace", "K?ln"), ("backslashreplace", r"K\xf6ln")])
+def test_letters_that_an_encoding_lacks_are_replaced(monkeypatch, errors, shown):
+    bytes_ = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_, encoding="ascii"))
+    any_letters(errors)
+    print("Köln", flush=True)
+    assert bytes_.getvalue().decode() == f"{shown}\n"
+
+
+PROGRAM = """
+import sys
+import jax, numpy, optax, jaxnn
+
+data = {"inputs": numpy.ones((4, 1), "f4"), "labels": numpy.ones((4, 1), "f4")}
+learner = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1))
+data = jaxnn.resident(data, batch_size=4)
+for encoding in sys.argv[1:]:
+    sys.stdout.reconfigure(encoding=encoding)
+    jaxnn.fit(learner, data, steps=3, every=1, key=jax.random.key(0))
+"""
+
+
+@pytest.mark.slow
+def test_a_training_is_shown_in_a_terminal_of_any_encoding():
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    encodings = ["latin-1", "ascii", "cp1252"]
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *encodings],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm"},
+        text=True,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # its end
+            while part := os.read(ours, 4096):
+                shown += part
+        os.close(ours)
+        errors = process.stderr.read()
+    assert process.returncode == 0, errors
+    assert shown.count(b"3/3") >= 3 or shown.count(b"train/loss") >= 3
 
 
 @pytest.fixture

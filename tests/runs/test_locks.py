@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from jaxnn.storage.directory import DirectoryInUse, open_directory
+from jaxnn.storage.lock import DirectoryInUse
+from jaxnn.storage.opening import open_directory
 from tests.harness import KILLED, context, counted, ending, process, start
 
 NUMBER = 8  # processes that start at once

@@ -9,7 +9,7 @@ import pytest
 
 import jaxnn
 from jaxnn import InvalidValue, sweep
-from jaxnn.storage.directory import open_directory
+from jaxnn.storage.opening import open_directory
 
 
 def regression(width, runs, out):

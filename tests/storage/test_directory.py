@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.storage.directory import DirectoryInUse, open_directory, unfinished
 from jaxnn.storage.json_files import plain
+from jaxnn.storage.lock import DirectoryInUse
+from jaxnn.storage.opening import open_directory, unfinished
 
 
 def test_a_run_that_finished_meanwhile_is_not_erased(tmp_path, monkeypatch):
@@ -14,7 +15,7 @@ def test_a_run_that_finished_meanwhile_is_not_erased(tmp_path, monkeypatch):
     with open_directory(path, {"seed": 0}) as directory:
         directory.append({"step": 1})
         directory.finish({"steps": 1})
-    monkeypatch.setattr("jaxnn.storage.directory.unfinished", lambda path: path)
+    monkeypatch.setattr("jaxnn.storage.opening.unfinished", lambda path: path)
     with pytest.raises(DirectoryInUse, match="Start again"):
         with open_directory(path, {"seed": 0}):
             pass

@@ -23,8 +23,8 @@ import jaxnn
 from jaxnn import InvalidType, Saving
 from jaxnn.storage import background, checkpoints, files, manifest
 from jaxnn.storage.checkpoints import retained_steps, steps
-from jaxnn.storage.directory import open_directory
 from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
+from jaxnn.storage.opening import open_directory
 from tests.envelopes import TREE, read, read_newest, write
 from tests.small import reseal, there
 from tests.trees import assert_same_bits

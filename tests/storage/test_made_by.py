@@ -16,7 +16,8 @@ from jaxnn import report
 from jaxnn.__main__ import main
 from jaxnn.checks import Invalid
 from jaxnn.storage import command
-from jaxnn.storage.directory import Directory, open_directory
+from jaxnn.storage.directory import Directory
+from jaxnn.storage.opening import open_directory
 from tests.recorded import digits, write
 from tests.report.test_report import Page
 

@@ -1,0 +1,101 @@
+"""Labels and tokens of a stream that are outside of what was checked before the run began.
+
+All examples are never there at once, so a run begins once some of them are checked. In each block
+that is read, the lowest and the highest numbers are compared with those that are known to be good;
+an example with a number beyond is checked as the first ones were.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnn.checks import Invalid
+
+_Range = tuple[float, float]
+_NONE: _Range = np.inf, -np.inf
+
+
+class Ranges:
+    """The whole numbers that are known to be good, by field."""
+
+    def __init__(
+        self,
+        check: Callable[[Any], None],
+        examples: Any,
+        place: Callable[[int], str] = lambda index: "",
+    ):
+        """Takes examples that are good.
+
+        Args:
+          check: raises `Invalid` if examples `[examples, ...]` are not good.
+          examples: some that are.
+          place: returns where an example is stored, for the error.
+        """
+        self._check, self._place = check, place
+        self._known = {name: _range(*each) for name, each in _numbers(examples).items()}
+
+    def check(self, fields: Any) -> None:
+        """Raises `Invalid` if an example is not good, and says which.
+
+        Args:
+          fields: of the examples, with their `index`, `[..., examples]`.
+        """
+        lead = fields["index"].ndim
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[lead:]), fields)
+        for name, (values, counts) in _numbers(flat).items():
+            low, high = _range(values, counts)
+            lowest, highest = self._known.get(name, _NONE)
+            per_example = values.size // len(values)
+            if low < lowest:
+                place = np.argmin(_only(values, counts, high))
+                self._check_one(flat, int(place) // per_example)
+            if high > highest:
+                place = np.argmax(_only(values, counts, low))
+                self._check_one(flat, int(place) // per_example)
+            self._known[name] = min(low, lowest), max(high, highest)
+
+    def _check_one(self, flat: Any, row: int) -> None:
+        """Checks the example of a row."""
+        twice = jax.tree.map(lambda x: np.repeat(x[row : row + 1], 2, 0), flat)
+        try:
+            self._check(twice)
+        except Invalid as error:
+            index = int(flat["index"][row])
+            raise type(error)(f"in example {index}{self._place(index)}, {error}") from error
+
+
+def _numbers(fields: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns labels and tokens by name, and which of them count, `None` if all do."""
+    result = {}
+    for field in fields.keys() & {"labels", "inputs"}:
+        for path, values in jax.tree.leaves_with_path(fields[field]):
+            values = np.asarray(values)
+            # Bytes are pixels, of which all are good.
+            if values.dtype.kind in "iu" and (field == "labels" or values.dtype.itemsize > 1):
+                counts = _counts(fields, values)
+                result[field + jax.tree_util.keystr(path)] = values, counts
+    return result
+
+
+def _counts(fields: Any, values: Any) -> Any:
+    """Returns which numbers count: those of a weight, and those that are not padding."""
+    counts = None
+    for name in fields.keys() & {"weights", "mask", "lengths"}:
+        each = np.asarray(fields[name])
+        if name == "lengths":
+            each = np.arange(values.shape[1]) < each[:, None] if values.ndim > 1 else each > 0
+        if each.shape == values.shape[: each.ndim]:
+            each = (each != 0).reshape(each.shape + (1,) * (values.ndim - each.ndim))
+            counts = each if counts is None else counts & each
+    return None if counts is None else np.broadcast_to(counts, values.shape)
+
+
+def _only(values: Any, counts: Any, other: Any) -> Any:
+    return values if counts is None else np.where(counts, values, other)
+
+
+def _range(values: Any, counts: Any) -> _Range:
+    counted = values if counts is None else values[counts]
+    return (int(counted.min()), int(counted.max())) if counted.size else _NONE
