@@ -1,5 +1,6 @@
 """Data: arrays on the device in an order that a key decides, and what becomes such arrays."""
 
+from jaxnn.data._buckets import Buckets, buckets
 from jaxnn.data._examples import examples
 from jaxnn.data._resident import Resident, resident
 from jaxnn.data._split import folds, split
@@ -10,12 +11,14 @@ from jaxnn.data.protocol import Data
 from jaxnn.data.sequences import pack, pad
 
 __all__ = [
+    "Buckets",
     "Characters",
     "Data",
     "Duration",
     "Every",
     "Resident",
     "Windows",
+    "buckets",
     "examples",
     "folds",
     "pack",

@@ -23,7 +23,10 @@ ROUNDS = 24
 
 
 def permute(
-    key: Key[Array, ""], epoch: UInt32[Array, "*shape"], place: UInt32[Array, "*shape"], n: int
+    key: Key[Array, ""],
+    epoch: UInt32[Array, "*shape"],
+    place: UInt32[Array, "*shape"],
+    n: UInt32[Array, ""] | int,
 ) -> UInt32[Array, "*shape"]:
     """Returns the example at each place of each epoch: a permutation of `0 .. n - 1` per epoch.
 
@@ -31,7 +34,7 @@ def permute(
       key: chooses the orders of all epochs.
       epoch: uint32 numbers of epochs.
       place: uint32 places in the epoch, below `n`.
-      n: the number of examples, below 2**31.
+      n: the number of examples, below 2**31; may be traced.
 
     The shuffle is "swap or not": a round pairs every place with another, `(k - place) mod n` for a
     random `k`, and a random bit decides for each pair whether the two are exchanged. Each round is
@@ -89,7 +92,7 @@ def order_on_host(
       step: of the first batch.
       count: how many batches.
       batch_size: examples in a batch.
-      n: the number of examples, below 2**31.
+      n: the number of examples, below 2**31; may be traced.
 
     Returns:
       `(index, epoch)`: int64 and uint32, `[count, batch_size]` each.

@@ -27,7 +27,7 @@ def convolve(inputs, weight, strides, padding, input_dilation, dilation, groups)
     forward mode use `lax.conv_general_dilated`.
     """
     return lax.conv_general_dilated(
-        inputs, weight, strides, padding, input_dilation, dilation, _dimensions(inputs.ndim), groups
+        inputs, weight, strides, padding, input_dilation, dilation, dimensions(inputs.ndim), groups
     )
 
 
@@ -80,7 +80,8 @@ def _swap_batch(inputs, groups):
     return split.reshape(channels // groups, *space, groups * n)
 
 
-def _dimensions(rank: int) -> tuple[str, str, str]:
+def dimensions(rank: int) -> tuple[str, str, str]:
+    """Returns the order of axes of inputs, weights and outputs, as `lax` understands it."""
     space = "DHW"[-(rank - 2) :]
     return f"N{space}C", f"{space}IO", f"N{space}C"
 
@@ -103,7 +104,7 @@ def conv_general_dilated(
     channels), one batch group and the default precision get the rule; all else goes to `lax`.
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    ours = lax.conv_dimension_numbers(lhs.shape, rhs.shape, _dimensions(lhs.ndim))
+    ours = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimensions(lhs.ndim))
     special = any(option not in (None, 1) for option in options.values())
     # Padding of another name, or by name for inputs that are dilated, is for lax to judge.
     dilated = any(gap != 1 for gap in lhs_dilation or ())

@@ -14,12 +14,14 @@
 
 import itertools
 import math
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import InvalidValue, floating, multiple, positive, positive_integer
-from jaxnn.layers._convolve import convolve
+from jaxnn.layers._convolve import convolve, dimensions
 from jaxnn.layers._linear import at_least_float32, initial_weight
 from jaxnn.layers._windows import Padding, Sizes, over_masked, pad, per_axis, place_windows
 from jaxnn.network import Network, describe, stateless
@@ -95,23 +97,13 @@ def depthwise_conv(
     per_axis("depthwise_conv", window=window, strides=strides, dilation=dilation)
 
     def apply(inputs, weight):
-        # A sum of shifted inputs, which compilers make one loop of: on CPU thirty times as fast as
-        # XLA's convolution in groups, and its gradient is not slower inside a loop.
-        sizes, steps, pads, gaps = place_windows(
+        _, steps, pads, gaps = place_windows(
             "depthwise_conv", inputs, weight.shape[:-2], strides, padding, dilation
         )
-        padded, wide = pad(inputs, pads), at_least_float32(inputs.dtype)
-        axes = [*zip(padded.shape[1:], sizes, steps, gaps)]
-        lengths = [(length - (size - 1) * gap - 1) // step + 1 for length, size, step, gap in axes]
-        batch, channels = inputs.shape[0], inputs.shape[-1]
-        total = jnp.zeros((batch, *lengths, channels, multiplier), wide)
-        for place in itertools.product(*map(range, sizes)):
-            starts = [at * gap for at, gap in zip(place, gaps)]
-            ends = [s + (n - 1) * step + 1 for s, n, step in zip(starts, lengths, steps)]
-            seen = lax.slice(padded, (0, *starts, 0), (batch, *ends, channels), (1, *steps, 1))
-            node = weight[place].reshape((1,) * (len(sizes) + 1) + (channels, multiplier))
-            total = total + seen.astype(wide)[..., None] * node.astype(wide)
-        return total.reshape(batch, *lengths, channels * multiplier).astype(inputs.dtype)
+        given = {"steps": steps, "pads": pads, "gaps": gaps}
+        return lax.platform_dependent(
+            inputs, weight, cpu=partial(_by_shifts, **given), default=partial(_by_groups, **given)
+        )
 
     def nodes(channels):
         return channels, channels * multiplier
@@ -119,6 +111,40 @@ def depthwise_conv(
     layer = _layer("depthwise_conv", window, bias, scale, apply, nodes)
     layer = over_masked(layer, "depthwise_conv", window, strides, padding, dilation)
     return describe(layer, "depthwise_conv", window=window, multiplier=multiplier)
+
+
+# Of these two forms one is lowered, but both are differentiated: jitted, they are traced once.
+_PLACES = ("steps", "pads", "gaps")
+
+
+@partial(jax.jit, static_argnames=_PLACES)
+def _by_shifts(inputs: Any, weight: Any, *, steps, pads, gaps) -> Any:
+    """Convolves each channel by a sum of shifted inputs, which compilers make one loop of.
+
+    On CPU it is thirty times as fast as XLA's convolution in groups, and its gradient is not slower
+    inside a loop.
+    """
+    padded, wide = pad(inputs, pads), at_least_float32(inputs.dtype)
+    sizes, batch, channels = weight.shape[:-2], inputs.shape[0], inputs.shape[-1]
+    multiplier = weight.shape[-1] // channels
+    axes = [*zip(padded.shape[1:], sizes, steps, gaps)]
+    lengths = [(length - (size - 1) * gap - 1) // step + 1 for length, size, step, gap in axes]
+    total = jnp.zeros((batch, *lengths, channels, multiplier), wide)
+    for place in itertools.product(*map(range, sizes)):
+        starts = [at * gap for at, gap in zip(place, gaps)]
+        ends = [s + (n - 1) * step + 1 for s, n, step in zip(starts, lengths, steps)]
+        seen = lax.slice(padded, (0, *starts, 0), (batch, *ends, channels), (1, *steps, 1))
+        node = weight[place].reshape((1,) * (len(sizes) + 1) + (channels, multiplier))
+        total = total + seen.astype(wide)[..., None] * node.astype(wide)
+    return total.reshape(batch, *lengths, channels * multiplier).astype(inputs.dtype)
+
+
+@partial(jax.jit, static_argnames=_PLACES)
+def _by_groups(inputs: Any, weight: Any, *, steps, pads, gaps) -> Any:
+    """Convolves each channel as a group: a TPU moves a third of the bytes of a sum of shifts."""
+    return lax.conv_general_dilated(
+        inputs, weight, steps, pads, None, gaps, dimensions(inputs.ndim), inputs.shape[-1]
+    )
 
 
 def conv_transpose(

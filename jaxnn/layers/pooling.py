@@ -16,6 +16,7 @@ import math
 import operator
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -69,6 +70,11 @@ def _pool(kind, window, strides, padding):
     return describe(layer, kind, window=window)
 
 
+# Of these two forms one is lowered, but both are differentiated: jitted, they are traced once.
+_PLACES = ("kind", "sizes", "steps", "pads")
+
+
+@partial(jax.jit, static_argnames=_PLACES)
 def _by_slices(x: Any, *, kind: str, sizes, steps, pads) -> Any:
     """Pools one axis after another, as shifted slices.
 
@@ -84,6 +90,7 @@ def _by_slices(x: Any, *, kind: str, sizes, steps, pads) -> Any:
     return x
 
 
+@partial(jax.jit, static_argnames=_PLACES)
 def _by_windows(x: Any, *, kind: str, sizes, steps, pads) -> Any:
     """Pools windows as a whole: a TPU moves a quarter of the bytes that slices take there.
 

@@ -46,7 +46,9 @@ def accumulate(learner: Learner, parts: int) -> Learner:
         first = 0 if part is None else part * parts
         size = len(jax.tree.leaves(batch)[0])
         multiple("accumulate", "batch_size", size, "parts", parts)
-        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+        # Each part has rows from all over the batch: where these are divided over devices, every
+        # device has its share of every part.
+        split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def one(total, numbered):
             number, own = numbered

@@ -8,6 +8,7 @@ from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.checks import kind, positive_integer
+from jaxnn.data._buckets import at_width
 from jaxnn.data._resident import Resident, stored
 from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
@@ -32,7 +33,7 @@ def evaluation(learner: Learner, state: Any, data: Any) -> dict[str, Any]:
 @partial(jax.jit, static_argnums=0, inline=True)
 def evaluated(learner, state, data, number):
     """Evaluates a batch; traced once for a learner, whatever programs it becomes part of."""
-    return learner.evaluate(state, data.in_order(number))
+    return at_width(data, data.in_order(number), partial(learner.evaluate, state))
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)

@@ -22,6 +22,7 @@ from jaxnn.typing import Any
 
 SPREAD = 30.0  # of the largest value to the least, from which a scale is logarithmic
 PANEL, MANY = 1.15, 1.5  # inches, of height, for one run and for several
+ABOVE = 0.35  # inches of a panel that are its title and the room below
 MOST = 12  # panels
 LETTERS = 16  # of a run's name at the end of its line
 LONGEST, NARROW = 48, 24  # letters of a name in a legend, and of one that stands beside another
@@ -85,7 +86,7 @@ def curves(
         f"The last {grey} of {len(runs)} runs are grey." if grey > 0 else "",
         f"{MOST} of {len(panels)} metrics: choose others by name." if len(panels) > MOST else "",
     )
-    _name(figure, list(zip(grid, shown.values())))
+    _name(figure, list(zip(grid, shown.values())), 72 * (high - ABOVE))
     return figure
 
 
@@ -174,11 +175,10 @@ def _line(axes: Any, line: _Line) -> None:
     mark_gaps(axes, steps, lost)
 
 
-def _name(figure: Any, panels: list[tuple[Any, list[_Line]]]) -> None:
-    """Names lines at their ends; where they do not fit, in a legend."""
+def _name(figure: Any, panels: list[tuple[Any, list[_Line]]], tall: float) -> None:
+    """Names lines at their ends, or in a legend if axes of `tall` points have no room."""
     from matplotlib.lines import Line2D
 
-    scheme.laid_out(figure)  # from here on, the height of the axes is known
     named = {line.name: line.colour for _, lines in panels for line in lines if line.named}
     long = max(map(len, named)) > LETTERS
     missing: dict[str, str] = named if long else {}
@@ -192,7 +192,7 @@ def _name(figure: Any, panels: list[tuple[Any, list[_Line]]]) -> None:
                 text = scheme.number(value, 3 if abs(value) < 0.01 else 4)
                 text = f"{line.name} {text}".strip()
                 at_end.append(End(float(steps[finite[-1]]), value, line.colour, text))
-        if at_end and not ends(axes, at_end):
+        if at_end and not ends(axes, at_end, tall):
             missing |= {line.name: line.colour for line in lines if line.named}
     if missing:
         wide, high = figure.get_size_inches()

@@ -113,14 +113,13 @@ class End(NamedTuple):
     text: str
 
 
-def ends(axes: Any, endings: list[End]) -> bool:
-    """Writes names right of axes, near the ends of their lines and clear of each other.
+def ends(axes: Any, endings: list[End], tall: float) -> bool:
+    """Writes names right of axes that are `tall` points high, near the ends of their lines.
 
-    The limits of the axes must be set. Returns whether the names fit: else nothing is written.
+    They are clear of each other. Returns whether the names fit: else nothing is written.
     """
-    figure = axes.figure
+    axes.autoscale_view()  # limits are not set before something asks for them
     place = axes.transData + axes.transAxes.inverted()
-    tall = axes.get_window_extent().height / figure.dpi * 72  # points
     step = SPACING * TICK / tall
     if not endings or len(endings) * step > 1.1:
         return False

@@ -85,7 +85,7 @@ def _diverged(source: Source) -> Iterator[Advice]:
             of = f"{len(lost)} of {len(source.table)}"
             yield Advice(
                 f"{of} networks diverged",
-                "Their loss grew until it was no number any more. They are left out of the means.",
+                "Their loss grew until it was no longer finite. They are left out of the means.",
                 "Steps were too large: try lower learning rates, or clip the gradients.",
             )
     elif source.diverged:
@@ -155,6 +155,8 @@ def _overfitting(source: Source) -> Iterator[Advice]:
 
 
 def _dead(source: Source) -> Iterator[Advice]:
+    if source.diverged:
+        return  # that is the reason
     dead = [
         f"{percent(float(share))} of the nodes of {spaced(name)}"
         for frame in source.recorded.frames[-1:]

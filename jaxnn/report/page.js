@@ -67,7 +67,8 @@
       const mine = chances(at).subarray(place * classes, (place + 1) * classes);
       figure.querySelectorAll(".bars i").forEach((bar, number) => {
         bar.classList.toggle("guess", number === said);
-        bar.firstChild.style.setProperty("--share", (mine[number] / 254).toFixed(3));
+        const share = mine[number] === 255 ? 0 : mine[number] / 254; // not finite
+        bar.firstChild.style.setProperty("--share", share.toFixed(3));
       });
     });
   };
@@ -155,7 +156,7 @@
   // What is written at every moment stands folded in the page.
   const texts = (moments_of) => (at) => {
     const own = moments_of.children[at].querySelectorAll(".own");
-    $("written").querySelectorAll(".own").forEach((text, place) => { text.textContent = own[place].textContent; });
+    $("written").querySelectorAll(".own").forEach((text, place) => { text.textContent = own[place]?.textContent ?? ""; });
   };
 
   if (timeline && slider) {

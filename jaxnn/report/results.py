@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxnn.markup import Markup, element, join, quoted, table
 from jaxnn.pictures import scheme
-from jaxnn.pictures._confusion import confusion
+from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures.scheme import FAINT, INK, canvas
 from jaxnn.report.examples import cards, names_of
@@ -81,10 +81,7 @@ def _confusion(source: Source) -> Markup | None:
     words += f" Most often {listed(listed_words)}." if most else ""
     if len(counts) <= CELLS:
         return join(element("p", words), _matrix(counts, names))
-    labels, predictions = (
-        np.repeat(axis.ravel(), counts.ravel().astype(int)) for axis in np.indices(counts.shape)
-    )
-    figure = confusion(labels, predictions, [lettered(name) for name in names])
+    figure = confusion_matrix(counts, [lettered(name) for name in names])
     return drawn(figure, "confusion-picture", "What the network takes for what", words)
 
 

@@ -31,7 +31,7 @@ def sentence(source: Source) -> str:
         return "Nothing has been reported of this run yet."
     if source.diverged:
         done = count(source.step, "training step")
-        return f"The training diverged: after {done} its loss was no number any more."
+        return f"The training diverged: after {done} its loss was no longer finite."
     values = {name: _middle(value) for name, value in source.outcome.items()}
     metric = reported(values, metric)
     what = clause(values, metric, source.recorded, _examples(source, metric))

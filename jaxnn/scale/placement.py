@@ -73,15 +73,6 @@ class Placement:
         """The sharding of an array that lies whole on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def batches(self, tree: Any) -> Any:
-        """Returns arrays `[batches, rows, ...]` of the host on the mesh, divided by their rows."""
-        sharding = NamedSharding(self.mesh, PartitionSpec(None, DATA))
-
-        def put(x):
-            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
-
-        return jax.tree.map(put, tree)
-
     def replicated(self, tree: Any) -> Any:
         """Returns for each leaf that it lies whole on every device."""
         return jax.tree.map(lambda _: self.whole, tree)

@@ -1,5 +1,7 @@
 """Transposed and depthwise convolution, group norm and stochastic depth: Flax, and by hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from flax import linen, nnx
 
 import jaxnn
 from jaxnn import InvalidValue, layers
+from jaxnn.layers.convolution import _by_groups, _by_shifts
 from tests.mistakes import judge
 from tests.registry import real
 from tests.trees import assert_close
@@ -100,6 +103,25 @@ def test_depthwise_conv(shape, window, options):
     assert_close(applied(layer, params, inputs), theirs(jnp.array(inputs)))
     drawn, _ = jax.eval_shape(layer.init, jax.random.key(0), inputs)
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
+
+
+def test_depthwise_conv_is_the_same_on_every_platform():
+    """By shifts on CPU, else by groups: values, slopes of slopes, and members side by side."""
+    members = jnp.array(real(2, 3, 8, 7, 3)), jnp.array(real(2, 3, 2, 1, 6, seed=1))
+    given = {"steps": (2, 1), "pads": ((1, 2), (0, 3)), "gaps": (1, 2)}
+
+    def summary(convolve):
+        def slopes(*arrays):
+            return jax.grad(lambda *x: jnp.sum(jnp.sin(convolve(*x, **given))), (0, 1))(*arrays)
+
+        def along_its_slope(*arrays):
+            return sum(jnp.sum(slope**2) for slope in slopes(*arrays))
+
+        every = partial(convolve, **given), slopes, jax.grad(along_its_slope)
+        return [jax.vmap(each)(*members) for each in every]
+
+    by_shifts, by_groups = (jax.jit(partial(summary, f))() for f in (_by_shifts, _by_groups))
+    assert_close(by_groups, by_shifts, 1e-4)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])

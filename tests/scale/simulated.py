@@ -40,8 +40,8 @@ def programs():
 
     class Listener(logging.Handler):
         def emit(self, record):
-            found = re.search(r"Finished XLA compilation of (?:jit\()?(\w+)", record.getMessage())
-            names.extend(found.groups() if found else ())
+            hit = re.search(r"Finished XLA compilation of (?:jit\()?(\w+)", record.getMessage())
+            names.extend(hit.groups() if hit else ())
 
     listener, log = Listener(), logging.getLogger("jax._src.dispatch")
     log.addHandler(listener)

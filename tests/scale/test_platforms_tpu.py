@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TRAINED = [experiment.name for experiment in experiments()]
-VARIANTS = {"mnist_convnet": "mnist", "mnist_resnet": "mnist", "char_gpt_gpu": "char_gpt"}
+VARIANTS = dict.fromkeys(("mnist_convnet", "mnist_convnet_v6e", "mnist_resnet"), "mnist")
+VARIANTS["char_gpt_gpu"] = "char_gpt"
 NIGHTLY = {"char_gpt_gpu", "lora_finetune"}  # a minute each
 
 
@@ -53,10 +54,10 @@ def test_an_experiment_fits_on_one_chip(name):
     assert all(each["arguments"] + each["temporary"] < 4e9 for each in programs)
 
 
-V5E = 15.75 * 2**30  # bytes of a chip
+V5E = 15.75 * 2**30  # the bytes of a chip; v6e has twice as many
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2_xl"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt2_tensor", "gpt2_two_slices", "gpt2_v6e", "gpt2_xl"])
 def test_a_large_gpt_fits_on_many_chips(name):
     """Sharded fully, each chip holds its share of the state, and a few blocks at a time."""
     (program,) = figures(name)
