@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
-from jaxnn.streams.source import MOST, Files, Rows, digest
+from jaxnn.streams.source import MOST, Files, Rows, digest, in_any_order
 from jaxnn.typing import Any
 
 
@@ -32,7 +32,7 @@ class Tokens(Rows):
         starts = np.asarray(index) * self.stride
         inputs = np.empty((len(starts), self.length), self.parts[0].dtype)
         which = np.searchsorted(self._starts, starts, "right") - 1
-        for row, start, number in zip(inputs, starts, which):
+        for row, start, number in zip(inputs, starts.tolist(), which.tolist()):
             place, done = start - self._starts[number], 0
             while done < self.length:  # a window may reach into the next file
                 piece = self.parts[number][place : place + self.length - done]
@@ -80,7 +80,7 @@ def tokens(paths: Any, length: int, *, stride: int | None = None, dtype: Any = N
     if stride is not None:
         positive_integer("tokens", "stride", stride)
     files = Files("tokens", paths, (".bin", ".npy"))
-    parts = [_opened(path, dtype) for path in files.paths]
+    parts = [in_any_order(_opened(path, dtype)) for path in files.paths]
     if len({part.dtype for part in parts}) > 1:
         kinds = [f"{path.name} {part.dtype}" for path, part in zip(files.paths, parts)]
         raise InvalidType(
@@ -103,7 +103,7 @@ def tokens(paths: Any, length: int, *, stride: int | None = None, dtype: Any = N
     return Tokens(files, parts, int(length), stride)
 
 
-def _opened(path: Path, dtype: Any) -> np.ndarray:
+def _opened(path: Path, dtype: Any) -> np.memmap:
     if path.suffix == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.ndim != 1 or array.dtype.kind not in "iu":
