@@ -31,6 +31,7 @@ from jaxnn.checks import (
     share,
 )
 from jaxnn.layers._memory import remembering
+from jaxnn.masked import refuse_masked
 from jaxnn.network import Network
 from jaxnn.typing import Any, Array, Int, Number
 
@@ -93,7 +94,7 @@ def generate(
             expected="a key of jax.random",
             fix="Pass key=jax.random.key(0)",
         )
-    prompt = prompt if hasattr(prompt, "dtype") else np.asarray(prompt)
+    prompt = prompt if hasattr(prompt, "dtype") else _one_array(prompt)
     if prompt.ndim != 2 or not np.issubdtype(prompt.dtype, np.integer) or not prompt.size:
         raise InvalidType(
             "generate",
@@ -250,3 +251,18 @@ def _reading_error(network, count, params, state):
             pieces.append(logits)
     whole, pieces = whole.astype(jnp.float32), jnp.concatenate(pieces, 1).astype(jnp.float32)
     return jnp.abs(pieces - whole).max() / jnp.abs(whole).max(), whole[:, -1]
+
+
+def _one_array(prompt: Any) -> np.ndarray:
+    """Returns the tokens of a prompt in lists; raises unless all texts are of one length."""
+    refuse_masked("generate", prompt)
+    try:
+        return np.asarray(prompt)
+    except ValueError:
+        raise InvalidType(
+            "generate",
+            "the prompts have different lengths",
+            got=f"texts of {', '.join(str(np.size(x)) for x in prompt)} tokens",
+            expected="whole numbers [batch, time]",
+            fix="Call it once for each length of a prompt",
+        ) from None

@@ -299,3 +299,18 @@ def test_a_sequence_longer_than_the_positions_is_refused():
     network, params, state = small(positions=12)
     with pytest.raises(jaxnn.InvalidValue, match="the sequence is too long"):
         network.apply(params, state, whole(7, 1, 13))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ([[1, 2], [3]], "different lengths.*texts of 2, 1 tokens"),
+        (jaxnn.Masked.from_lengths(np.ones((2, 3), np.int32), [1, 3]), "empty places"),
+    ],
+    ids=["lists", "masked"],
+)
+def test_prompts_of_different_lengths_are_refused(prompt, words):
+    network = jaxnn.gpt(7, layers=1, heads=2, features=8, positions=12)
+    params, state = network.init(jax.random.key(0), np.ones((1, 3), np.int32))
+    with pytest.raises(jaxnn.InvalidType, match=f"generate: .*{words}"):
+        jaxnn.generate(network, params, state, prompt, 4, key=jax.random.key(0))
