@@ -125,14 +125,14 @@ def loop_on_mesh(learner: jaxnn.Learner, data: Any) -> Any:
 
 
 def gpt2(
-    topology: str, batch_size: int, mesh: tuple[int, int], rules: Any, **settings: Any
+    topology: str, mesh: tuple[int, int], rules: Any, *, slices: int = 1, **settings: Any
 ) -> Iterator[dict[str, Any]]:
     """Compiles a GPT-2 in bfloat16, which computes its blocks again for their gradients."""
-    devices = topologies.get_topology_desc(topology, platform="tpu").devices
+    devices = topologies.get_topology_desc(topology, "tpu", num_slices=slices).devices
     network = jaxnn.mixed_precision(jaxnn.gpt(50304, stacked=True, remat="nothing", **settings))
     learner = jaxnn.learner(network, jaxnn.next_token(), optax.adamw(3e-4))
     learner = jaxnn.scale.shard(learner, jaxnn.scale.mesh(*mesh, devices=devices), rules)
-    tokens = jaxnn.windows(np.zeros(2**20, np.uint16), 1025, batch_size=batch_size)
+    tokens = jaxnn.windows(np.zeros(2**20, np.uint16), 1025, batch_size=64)
     lowered = loop_on_mesh(learner, tokens)
     state = jax.tree.leaves(lowered.in_avals[0][0])
     size = sum(math.prod(leaf.shape) * getattr(leaf.dtype, "itemsize", 4) for leaf in state)
@@ -153,9 +153,11 @@ def max_pool() -> Iterator[dict[str, Any]]:
 XL = {"layers": 48, "heads": 25, "features": 1600}
 
 CASES = {
-    "gpt2": partial(gpt2, "v5e:2x4", 64, (8, 1), jaxnn.scale.fsdp),
-    "gpt2_xl": partial(gpt2, "v5e:4x4", 64, (16, 1), jaxnn.scale.fsdp, **XL),
-    "gpt2_v6e": partial(gpt2, "v6e:2x4", 64, (8, 1), jaxnn.scale.fsdp),
+    "gpt2": partial(gpt2, "v5e:2x4", (8, 1), jaxnn.scale.fsdp),
+    "gpt2_tensor": partial(gpt2, "v5e:2x4", (4, 2), jaxnn.scale.tensor_fsdp),
+    "gpt2_two_slices": partial(gpt2, "v5e:2x4", (16, 1), jaxnn.scale.fsdp, slices=2),
+    "gpt2_xl": partial(gpt2, "v5e:4x4", (16, 1), jaxnn.scale.fsdp, **XL),
+    "gpt2_v6e": partial(gpt2, "v6e:2x4", (8, 1), jaxnn.scale.fsdp),
     "max_pool": max_pool,
     "mnist_convnet_v6e": partial(experiment, "mnist", "v6e", model="convnet"),
     "mnist_convnet": partial(experiment, "mnist", model="convnet"),

@@ -1,17 +1,15 @@
 """Where devices exchange messages, few programs of steps are pending at a time."""
 
-import multiprocessing
-
 import jax
 import numpy as np
 import optax
 import pytest
 
 import jaxnn
+from jaxnn import scale
 from jaxnn.loop._advance import advance
-from jaxnn.scale import fsdp, mesh, replicated
-from tests import compiling
 from tests.cases import real, whole
+from tests.scale.simulated import on_devices
 
 
 def training(count, steps, rules):
@@ -21,13 +19,13 @@ def training(count, steps, rules):
     return jaxnn.train(
         learner, jaxnn.resident(arrays, batch_size=32), steps=steps, every=steps,
         key=jax.random.key(0), execution=jaxnn.Execution(form="stepped"),
-        mesh=mesh(devices=jax.devices()[:count]), rules=rules,
+        mesh=scale.mesh(devices=jax.devices()[:count]), rules=rules,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("count", "steps"), [(1, []), (2, [1, 2, 3, 4, 5])], ids=["one", "two"])
 def test_each_step_is_waited_for_once_the_next_is_dispatched(count, steps, monkeypatch):
-    planned = training(count, 6, replicated)
+    planned = training(count, 6, scale.replicated)
     ((trial,), (data,)) = planned.start().placed.parts, planned.layout.copies(planned.data)
     waited_for, wait = [], jax.block_until_ready
     monkeypatch.setattr(jax, "block_until_ready", lambda token: waited_for.append(wait(token)))
@@ -36,22 +34,13 @@ def test_each_step_is_waited_for_once_the_next_is_dispatched(count, steps, monke
     assert list(map(int, waited_for)) == steps
 
 
-def child(rules, queue):
-    jax.config.update("jax_num_cpu_devices", 8)
-    compiling.fast()
-    queue.put([float(each.metrics["train/loss"]) for each in training(8, 1000, rules)])
+def losses(rules):
+    planned = training(8, 1000, getattr(scale, rules))
+    return [float(progress.metrics["train/loss"]) for progress in planned]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rules", [replicated, fsdp], ids=["replicated", "fsdp"])
-def test_a_thousand_steps_on_eight_simulated_devices_end(rules):
+@pytest.mark.parametrize("rules", ["replicated", "fsdp"])
+def test_a_thousand_steps_on_eight_simulated_devices_end(rules, tmp_path):
     """XLA aborts the process where a few dozen of their programs are pending at a time."""
-    start = multiprocessing.get_context("spawn")
-    queue = start.Queue()
-    process = start.Process(target=child, args=(rules, queue))
-    process.start()
-    process.join(300)
-    ended = process.exitcode == 0
-    process.kill()
-    assert ended
-    assert np.isfinite(queue.get()).all()
+    assert np.isfinite(on_devices(8, losses, tmp_path, rules)).all()

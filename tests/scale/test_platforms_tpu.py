@@ -57,7 +57,7 @@ def test_an_experiment_fits_on_one_chip(name):
 V5E = 15.75 * 2**30  # the bytes of a chip; v6e has twice as many
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2_v6e", "gpt2_xl"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt2_tensor", "gpt2_two_slices", "gpt2_v6e", "gpt2_xl"])
 def test_a_large_gpt_fits_on_many_chips(name):
     """Sharded fully, each chip holds its share of the state, and a few blocks at a time."""
     (program,) = figures(name)
