@@ -6,7 +6,8 @@
 The sizes, the optimizer and the schedule are those of nanoGPT's two examples for the same text
 (Karpathy 2022, https://github.com/karpathy/nanoGPT), whose validation losses are 1.88 and 1.4697
 nats per character, but for the rate: half of this one is nanoGPT's, with which both come to 1.90.
-Here the loss is over the whole last tenth of the text. The page is `page.txt` in the run directory.
+Here the loss is over the whole last tenth of the text. The page is `page.txt` in the run directory;
+`report.html` shows what it writes at moments of the training.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,9 @@
 
     python -m jaxnn show runs/digits
 
-Only pages and event files are written, and nothing that a run names is
-imported: a run from a stranger may be looked at, and so may one that trains.
+Beside `pack`, which writes examples, only pages and event files are written,
+and nothing that a run names is imported: a run from a stranger may be looked at,
+and so may one that trains.
 Exit codes: 0 fine, 1 something differs, 2 bad input, 4 something is corrupt
 or missing (for watch: a result), 6 storage.
 """
@@ -138,6 +139,19 @@ def tensorboard(run: str, out: str | None) -> Answer:
     return Answer(0, document, text)
 
 
+def pack(source: str, file: str) -> Answer:
+    """Writes examples to a file that jaxnn.streams.records reads, in any order, without loading it.
+
+    The source is a file or a folder of arrays, tables or records, or a function of yours that
+    yields examples, as MODULE:FUNCTION.
+    """
+    from jaxnn.streams import packing  # with all that computes
+
+    written = packing.pack(source, file)
+    document = {"source": source, "file": file, "examples": written}
+    return Answer(0, document, f"{count(written, 'example')} in {file}")
+
+
 RUN = {"run": {"help": "its directory"}}
 COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
     runs: {"directory": {"nargs": "?", "default": "runs", "help": "where they are (runs)"}},
@@ -159,6 +173,10 @@ COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
     | {
         "file": {"help": "csv, parquet, npz or npy with rows such as it was trained on"},
         "--out": {"metavar": "FILE", "help": "the csv file to write"},
+    },
+    pack: {
+        "source": {"help": "a file, a folder, or MODULE:FUNCTION"},
+        "file": {"help": "the file to write, FILE.arrayrecord"},
     },
     tensorboard: {
         "run": {"help": "its directory, or one with runs in it"},

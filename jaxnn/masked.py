@@ -20,6 +20,7 @@ In training a batch has one of the fields `mask` `[examples, time]`, `lengths` `
 several sequences in a row, `segments` `[examples, time]`; the learner makes `Masked` inputs of it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnn.checks import InvalidType, InvalidValue, first_place
+from jaxnn.checks import InvalidType, InvalidValue, first_place, is_concrete
 from jaxnn.typing import Any, Array, Batch, Bool, Callable, Int
 
 N = TypeVar("N", bound=Any)  # a Network, whose file imports this one
@@ -67,11 +68,13 @@ class Masked:
     @classmethod
     def from_lengths(cls, values: Any, lengths: Any) -> "Masked":
         """Makes it of values `[batch, time, ...]`, the first `lengths` `[batch]` of which exist."""
+        lengths = _whole("lengths", lengths, tuple(values.shape[:1]), values.shape[1])
         return cls(values, mask_of({"inputs": values, "lengths": lengths}))
 
     @classmethod
     def from_segments(cls, values: Any, segments: Any) -> "Masked":
         """Makes it of values and `segments` `[batch, time]`, which are 0 where a place is empty."""
+        segments = _whole("segments", segments, tuple(values.shape[:2]))
         return cls(values, mask_of({"segments": segments}), segments)
 
     def with_values(self, values: Any) -> "Masked":
@@ -258,6 +261,29 @@ def _check_segments(where: str, segments: np.ndarray) -> None:
             expected="one number for each sequence of a row, in one piece",
             fix="Number the sequences of a row 1, 2, 3, and side by side",
         )
+
+
+def _whole(name: str, numbers: Any, shape: tuple[int, ...], most: float = math.inf) -> Any:
+    """Returns whole numbers from 0 to `most` of a shape, or raises; traced ones may be any."""
+    numbers = numbers if hasattr(numbers, "dtype") else np.asarray(numbers)
+    whole = jnp.issubdtype(numbers.dtype, jnp.integer) and tuple(numbers.shape) == shape
+    if whole and not (is_concrete(numbers) and hasattr(numbers, "__array__")):
+        return numbers
+    outside = whole and ((np.asarray(numbers) < 0) | (np.asarray(numbers) > most))
+    if not whole or np.any(outside):
+        raise InvalidValue(
+            "Masked",
+            f"{name} do not fit the values",
+            got=f"{np.asarray(numbers)[outside][0]}"
+            if whole
+            else f"{name} {numbers.dtype}{list(numbers.shape)}",
+            expected=f"whole numbers {list(shape)} from 0"
+            + ("" if most == math.inf else f" to {most}"),
+            fix="Give each sequence the number of its places, at most those of the array"
+            if name == "lengths"
+            else "Number the sequences of a row from 1; 0 is an empty place",
+        )
+    return numbers
 
 
 def _check_form(values: Any, mask: Any, segments: Any) -> None:

@@ -37,6 +37,7 @@ KILLED = -signal.SIGKILL
 SECONDS = 0.0  # between two saves
 KINDS = ("single", "population", "patience", "stopping")
 RECORDED = "recorded"  # as single, and recorded
+STREAMED = "streamed"  # as single, on streams
 
 
 # --- A small run that has everything ---------------------------------------------------------
@@ -46,7 +47,7 @@ RECORDED = "recorded"  # as single, and recorded
 class Config:
     """The hyper-parameters."""
 
-    kind: str = "single"  # one of KINDS, or RECORDED
+    kind: str = "single"  # one of KINDS, RECORDED or STREAMED
     steps: int = 20  # how long
     every: int = 4  # steps between reports
 
@@ -62,12 +63,12 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     ends |= {"stopping": jaxnn.Watch("test/loss", patience=1)}
     run = jaxnn.fit(
         _learner(),
-        jaxnn.resident(arrays, batch_size=64),
+        _data(config.kind, arrays, 64),
         steps=config.steps,
         every=config.every,
         key=jaxnn.keys(range(3)) if many else jax.random.key(0),
         hparams={"learning_rate": rates if many else 0.01},
-        evaluate=jaxnn.resident(arrays, batch_size=512),
+        evaluate=_data(config.kind, arrays, 512),
         watch=ends.get(config.kind, "test/loss"),
         out=replace(out, report=config.kind == RECORDED),
         quiet=True,
@@ -76,6 +77,13 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     )
     DIGESTS.update(bits(run.state._asdict() | {"best": run.best}))
     return run
+
+
+def _data(kind: str, arrays: dict[str, Any], batch_size: int) -> Any:
+    if kind != STREAMED:
+        return jaxnn.resident(arrays, batch_size=batch_size)
+    rows = [{name: array[i] for name, array in arrays.items()} for i in range(1000)]
+    return jaxnn.stream(rows, batch_size=batch_size, block=2, workers=2)
 
 
 @cache  # one learner compiles once in a process

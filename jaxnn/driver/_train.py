@@ -69,6 +69,7 @@ def train(
     execution: Execution | None = None,
     mesh: Mesh | None = None,
     rules: Any = None,
+    start: Any = None,
 ) -> Training:
     """Checks everything, and returns a `Training` to iterate over: a `Progress` at every report.
 
@@ -98,6 +99,9 @@ def train(
         accelerators, if there are several and the batch divides.
       rules: which parameters are split over the mesh, such as `jaxnn.scale.fsdp`; by default every
         device has all of them (`replicated`). Rules alone ask for a mesh of all devices.
+      start: parameters and state to begin with, such as those of a pretrained model: what is there
+        replaces what the network draws, by name. They are arguments of the program, and may be
+        large.
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used.
@@ -124,7 +128,7 @@ def train(
     extremes = bounds(given)
     first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
     batches = traced(data)
-    state = jax.eval_shape(partial(initial, learner), *first, batches)
+    state = jax.eval_shape(partial(initial, learner), *first, batches, start)
     batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), batches)
     ranges: dict[str, Ranges] = {}
 
@@ -179,6 +183,7 @@ def train(
         layout=laid_out(members, execution, form, learner.placement),
         width=execution.width,
         evaluated=shapes,
+        origin=start,
         ranges=ranges,
     )
     check_room(training)

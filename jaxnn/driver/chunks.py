@@ -75,6 +75,7 @@ class Training:
       select: acts on the members after each evaluation, if anything.
       layout: where the members are.
       width: how many members side by side were asked for.
+      origin: the parameters and the state that it begins with; `None` where they are drawn.
       evaluated: the shapes of the metrics of a batch of each evaluation.
       meter: what reading its data has cost, so far.
       ranges: check what is read of streams; of the training data that named `train`.
@@ -98,6 +99,7 @@ class Training:
     layout: Layout = Layout()
     width: int | None = None
     evaluated: dict[str, Any] = field(default_factory=dict, repr=False)
+    origin: Any = field(default=None, repr=False)
     meter: Meter = field(default_factory=Meter, repr=False)
     ranges: dict[str, Ranges] = field(default_factory=dict, repr=False)
 
@@ -223,7 +225,7 @@ class Training:
         data = self.data if batches is None else None
         return begin(
             self.learner, self.watch, tuple(self.names), window, self.key, self.hparams, data,
-            slots, members, batches,
+            slots, members, batches, self.origin,
         )  # fmt: skip
 
     def whole(self) -> Trial:

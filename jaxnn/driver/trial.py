@@ -110,6 +110,7 @@ def begin(
     slots: Any = None,
     members: Any = None,
     batches: Any = None,
+    start: Any = None,
 ) -> Trial:
     """Returns the trial that a run begins with, or the trials of all members.
 
@@ -127,12 +128,13 @@ def begin(
       slots: the numbers of the members; `None` for a single run.
       members: how many there are; slots past the last are `EMPTY`, and begin as the last does.
       batches: in place of data the first batches, `[1, ...]`, or `[slots, 1, ...]`.
+      start: parameters and state to begin with, the same for all members; `None` to draw them.
     """
 
     def one(key, hparams, member, status, batches):
         order = jax.random.fold_in(key, ORDER)
         first = data.shuffled(order) if batches is None else Block(batches, jnp.int32(0))
-        state = initial(learner, key, hparams, first)
+        state = initial(learner, key, hparams, first, start)
         best = None
         if watch is not None:
             best = Best(jnp.float32(0), jnp.int32(0), jnp.int32(0), state)
@@ -179,7 +181,9 @@ def report(
       The trial, with an empty window.
     """
     used, rest = (trial.window, trial.best), (trial.state, trial.status, trial.metrics)
-    window, known = _report(learner, watch, width, used, *rest, parts, sums)
+    # A metric may be undefined, as R2 of equal labels is: that is a report, and no fault to find.
+    with jax.debug_nans(False), jax.debug_infs(False):
+        window, known = _report(learner, watch, width, used, *rest, parts, sums)
     return trial._replace(window=window, **dict(zip(("status", "metrics", "best"), known)))
 
 

@@ -32,11 +32,12 @@ from jaxnn.checks import rate as check_rate
 from jaxnn.layers._linear import check_sequences, linear
 from jaxnn.layers._memory import memory_length
 from jaxnn.layers._rotary import Rotary, rotary_of
-from jaxnn.layers.attending import attend, rotated, visible
+from jaxnn.layers.attending import Visibility, attend, rotated, visible
 from jaxnn.masked import Masked, put_back, refuse_masked, values_of
 from jaxnn.network import Network, Parts, collect, without_empty, wrap
 from jaxnn.typing import Any, Number
 
+_CACHE = ("keys", "values", "present", "position")
 _TURNED = ("query", "key")  # what rotary positions turn, and a norm normalizes
 
 
@@ -150,7 +151,9 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
         if (length := _memory_length(shape)) is not None:
             size = queries.shape[0], shape.kv_heads, length, shape.head_features
             empty = jnp.zeros(size, queries.dtype)
-            state |= {"keys": empty, "values": empty, "position": jnp.zeros((), jnp.int32)}
+            present = jnp.ones((queries.shape[0], length), bool)
+            state |= {"keys": empty, "values": empty, "present": present}
+            state |= {"position": jnp.zeros((), jnp.int32)}
         return params, state
 
     @passes_inputs
@@ -168,21 +171,23 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
         remembers = _memory_length(shape) is not None and key is None
         position = state["position"] if remembers else 0
         if remembers:
-            refuse_masked("attention", pair)
+            _check_padding(pair)
         if shape.rotary is not None:
             q, k = (
                 rotated(
                     x,
                     position,
                     shape.rotary,
-                    side.places() if isinstance(side, Masked) else None,
+                    side.places() if isinstance(side, Masked) and not remembers else None,
                 )
                 for x, side in zip((q, k), pair)
             )
-        cache = {name: state[name] for name in ("keys", "values", "position") if name in state}
+        cache = {name: state[name] for name in _CACHE if name in state}
         if remembers:
-            k, v, cache = _append(cache, k, v)
-        seen = visible(*pair, shape.causal, shape.window)
+            k, v, cache = _append(cache, k, v, pair[1])
+            seen = Visibility(present=cache["present"])
+        else:
+            seen = visible(*pair, shape.causal, shape.window)
         mixed = attend(
             q, k, v, seen=seen, causal=shape.causal, window=shape.window, position=position,
             dropout=shape.dropout, key=part_key(key, "dropout"), remembers=remembers,
@@ -245,8 +250,14 @@ def _pair(inputs: Any) -> tuple[Any, Any]:
     return pair[0], pair[1]
 
 
-def _append(cache: Any, k: Any, v: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """Writes new keys and values behind those in the cache; returns all, and the new cache."""
+def _check_padding(pair: tuple[Any, Any]) -> None:
+    """Raises unless a piece that is read has at most empty places in front, as `generate` pads."""
+    if pair[0] is not pair[1] or getattr(pair[0], "segments", None) is not None:
+        refuse_masked("attention", pair)
+
+
+def _append(cache: Any, k: Any, v: Any, piece: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Writes keys and values of a piece behind those in the cache; returns all, and the cache."""
     length, position, time = cache["keys"].shape[2], cache["position"], k.shape[2]
     last = time + (int(position) if is_concrete(position) else 0)
     if last > length:
@@ -261,5 +272,8 @@ def _append(cache: Any, k: Any, v: Any) -> tuple[Any, Any, dict[str, Any]]:
         lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, 2)
         for old, new in ((cache["keys"], k), (cache["values"], v))
     )
-    after = {"keys": keys, "values": values, "position": position + time}
+    present = cache["present"]
+    if isinstance(piece, Masked):
+        present = lax.dynamic_update_slice_in_dim(present, piece.mask, position, 1)
+    after = {"keys": keys, "values": values, "present": present, "position": position + time}
     return keys.astype(k.dtype), values.astype(v.dtype), after

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxnn.checks import InvalidType, InvalidValue, positive, positive_integer
 from jaxnn.layers._linear import check_sequences, flat_draw
 from jaxnn.layers._memory import memory_length
-from jaxnn.masked import Masked, per_place, put_back, refuse_masked, values_of
+from jaxnn.masked import Masked, per_place, put_back, values_of
 from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Number
 
@@ -80,10 +80,10 @@ def positions(length: int, *, scale: Number = 1.0) -> Network:
     positive("positions", "scale", scale)
 
     def init(key, inputs):
-        features = values_of(inputs).shape[-1]
+        batch, features = values_of(inputs).shape[0], values_of(inputs).shape[-1]
         rows = flat_draw(jax.random.normal, key, (length, features))
-        # Of a sequence that comes piece by piece: the place of the next piece.
-        state = {"position": jnp.zeros((), jnp.int32)} if _remembers(length) else {}
+        # Of sequences that come piece by piece: the place of the next piece of each.
+        state = {"position": jnp.zeros(batch, jnp.int32)} if _remembers(length) else {}
         return {"weight": rows * (scale / math.sqrt(features))}, state
 
     def apply(params, state, inputs, *, key=None):
@@ -99,10 +99,13 @@ def positions(length: int, *, scale: Number = 1.0) -> Network:
                 fix=f"Cut the sequences, or make {time} places",
             )
         if key is None and _remembers(length):
-            refuse_masked("positions", inputs)
-            place = state["position"] + jnp.arange(time, dtype=jnp.int32)
-            rows = jnp.take(params["weight"], place, axis=0, mode="clip")[None]
-            return x + rows.astype(x.dtype), {"position": state["position"] + time}
+            before, count, within = state["position"], time, jnp.arange(time, dtype=jnp.int32)[None]
+            if isinstance(inputs, Masked):
+                within, count = inputs.places(), inputs.mask.sum(1, dtype=jnp.int32)
+            place = before[:, None] + within
+            rows = jnp.take(params["weight"], place, axis=0, mode="clip")
+            after = {"position": before + count}
+            return put_back(inputs, x + rows.astype(x.dtype)), after
         if isinstance(inputs, Masked):
             rows = jnp.take(params["weight"], inputs.places(), axis=0, mode="clip")
         else:

@@ -20,6 +20,7 @@ import optax
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue, positive
 from jaxnn.hparams import builder, check_read
+from jaxnn.learning._given import with_given
 from jaxnn.learning._learner import INIT, STEPS, Gradients, Learner, LearnerParts, TrainState
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
@@ -63,7 +64,7 @@ def learner(
     def init(key, hparams, batch):
         net, goal = build_network(hparams), build_objective(hparams)
         inputs = jax.eval_shape(lambda b: goal.prepare(None, b), batch)["inputs"]
-        params, state = net.init(jax.random.fold_in(key, INIT), inputs)
+        params, state = with_given(*net.init(jax.random.fold_in(key, INIT), inputs))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,

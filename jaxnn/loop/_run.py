@@ -19,6 +19,7 @@ from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.data._buckets import at_width
+from jaxnn.learning._given import given
 from jaxnn.learning._learner import Learner
 from jaxnn.programs import operations
 from jaxnn.typing import Any, Batch
@@ -77,9 +78,10 @@ def one_step(learner: Learner, data: Batches, state: Any, window: Any) -> tuple[
 
 
 @partial(jax.jit, static_argnums=0, inline=True)
-def initial(learner, key, hparams, data):
-    """Returns the state that a run begins with."""
-    return learner.init(key, hparams, data.batch(jnp.int32(0)))
+def initial(learner, key, hparams, data, start=None):
+    """Returns the state that a run begins with, from `start` if that is given: params and state."""
+    with given(start):
+        return learner.init(key, hparams, data.batch(jnp.int32(0)))
 
 
 @partial(jax.jit, static_argnums=0, inline=True)

@@ -1,7 +1,7 @@
 """Models: networks of the usual shapes, those of Flax, and text from a network."""
 
 from jaxnn.models._encoder import bert, exact_gelu, vit
-from jaxnn.models._generate import generate
+from jaxnn.models._generate import generate, generate_tokens
 from jaxnn.models._gpt import gpt
 from jaxnn.models._resnet import resnet
 from jaxnn.models._rnn import rnn
@@ -17,6 +17,7 @@ __all__ = [
     "flax_parameters",
     "from_flax",
     "generate",
+    "generate_tokens",
     "gpt",
     "mlp",
     "resnet",

@@ -1,8 +1,8 @@
 """Writing: one token after the other, each drawn from what a network says of the tokens so far.
 
-The whole text is one compiled program. The network reads the prompt once, keeps the keys and values
-of its attention in a cache, and then reads one token at a time; what it writes is what it would
-write if it read everything anew for each token.
+The network reads the prompt once, keeps the keys and values of its attention in a cache, and then
+reads one token at a time; what it writes is what it would write if it read everything anew for each
+token. Prompts of different lengths are one batch, and other lengths compile nothing.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnn.models import gpt
@@ -11,15 +11,18 @@ write if it read everything anew for each token.
     >>> prompt = jnp.array([[1, 2, 3]])
     >>> generate(network, params, state, prompt, 8, key=jax.random.key(1)).shape
     (1, 8)
+    >>> arguments = (network, params, state, prompt, 8)
+    >>> len([token for token in generate_tokens(*arguments, key=jax.random.key(1))])
+    8
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxnn.checks import (
     InvalidType,
@@ -31,8 +34,19 @@ from jaxnn.checks import (
     share,
 )
 from jaxnn.layers._memory import remembering
+from jaxnn.masked import Masked, values_of
+from jaxnn.models._writing import (
+    begin,
+    bucket,
+    empty_memory,
+    has_room,
+    takes_masked,
+    write_all,
+    write_beyond,
+    write_one,
+)
 from jaxnn.network import Network
-from jaxnn.typing import Any, Array, Int, Number
+from jaxnn.typing import Any, Number
 
 
 def generate(
@@ -47,18 +61,20 @@ def generate(
     top_k: int | None = None,
     top_p: Number | None = None,
     context: int | None = None,
-) -> Int[Array, "batch length"]:
-    """Draws the `length` tokens that follow a prompt.
+    stop: Sequence[int] = (),
+) -> Any:
+    """Draws the tokens that follow a prompt, `length` of them or up to one that ends the text.
 
     Args:
       network: from tokens `[batch, time]` to logits `[batch, time, vocabulary]`, such as `gpt`.
         Only its `attention`, which must be causal, and its `positions` may tell one place from
         another: all else must treat every place alike. Unless they are traced, the parameters are
         tried on a few tokens, read whole and in two pieces: the logits must agree.
-      params: its parameters.
+      params: its parameters; what it remembers is in their precision.
       state: its state, `{}` for most.
-      prompt: whole numbers `[batch, time]`, at least one for each text.
-      length: how many tokens to draw.
+      prompt: whole numbers `[batch, time]`, at least one for each text; `Masked` for prompts of
+        different lengths, such as `Tokenizer.batch` gives.
+      length: how many tokens to draw at most.
       key: decides the draws.
       temperature: divides the logits, at least 0: below 1 the likelier become likelier still, and
         at 0 the likeliest is taken. May be traced.
@@ -67,9 +83,12 @@ def generate(
         traced.
       context: how many tokens the network looks back at most. When so many are read, it starts
         anew from the later half of them. By default it looks back to the beginning.
+      stop: the tokens that end a text, such as `Tokenizer.stop`. When all texts have ended, so
+        does the program.
 
     Returns:
-      The tokens after the prompt, int32.
+      The tokens after the prompt, int32 `[batch, length]`; with `stop`, `Masked`: those before the
+      one that ended the text.
 
     Raises:
       InvalidType: if the network does not give the same logits when it reads piece by piece, or
@@ -80,6 +99,93 @@ def generate(
     Source of top-p: Holtzman et al., The Curious Case of Neural Text Degeneration, ICLR 2020,
     section 3.1, https://arxiv.org/abs/1904.09751.
     """
+    plan = _plan(network, params, state, prompt, length, key, temperature, top_k, top_p, context)
+    stop = tuple(stop)
+    if plan.beyond:
+        if stop or isinstance(prompt, Masked):
+            raise InvalidValue(
+                "generate",
+                "beyond its context it writes prompts of one length, to their full length",
+                got=f"{plan.context} tokens of context" + ", and stop" * bool(stop),
+                expected="a context for all that is read and drawn",
+                fix="Leave context out, or ask for fewer tokens",
+            )
+        return write_beyond(
+            network, top_k, length, plan.context, params, state, plan.prompt, *plan.drawing
+        )
+    tokens, mask = write_all(
+        network, top_k, plan.most, plan.context, params, state, plan.prompt, jnp.int32(length),
+        jnp.asarray(stop, jnp.int32), *plan.drawing,
+    )  # fmt: skip
+    tokens, mask = tokens[:, :length], mask[:, :length]
+    return Masked(tokens, mask) if stop else tokens
+
+
+def generate_tokens(
+    network: Network,
+    params: Any,
+    state: Any,
+    prompt: Any,
+    length: int,
+    *,
+    key: Any,
+    temperature: Number | int = 1.0,
+    top_k: int | None = None,
+    top_p: Number | None = None,
+    stop: Sequence[int] = (),
+) -> Iterator[np.ndarray]:
+    """Yields the tokens of `generate` one after the other, int32 `[batch]`, as they are drawn.
+
+    The arguments are those of `generate`, all known. After the end of a text its tokens are those
+    of `stop` that ended it; after the end of all texts there are none.
+    """
+    plan = _plan(network, params, state, prompt, length, key, temperature, top_k, top_p, None)
+    memory, logits = begin(network, plan.context, params, state, plan.prompt)
+    ended: Any = np.zeros(len(logits), bool)
+    last = np.zeros(len(logits), np.int32)
+    for place in range(length):
+        token, memory, logits = write_one(
+            network, top_k, plan.context, params, memory, logits, plan.drawing[0],
+            jnp.int32(place), *plan.drawing[1:],
+        )  # fmt: skip
+        last = np.where(ended, last, np.asarray(token))
+        ended = ended | np.isin(last, tuple(stop))
+        yield last
+        if ended.all():
+            return
+
+
+class _Plan(NamedTuple):
+    """What is written: the prompt in the size of its program, and how tokens are drawn.
+
+    Attributes:
+      prompt: `Masked` with empty places in front, or whole, if it goes beyond its context.
+      most: the tokens of the program.
+      context: the places of its memory.
+      drawing: the key, the temperature and the probability.
+      beyond: whether more is read than is remembered.
+    """
+
+    prompt: Any
+    most: int
+    context: int
+    drawing: tuple[Any, Any, Any]
+    beyond: bool
+
+
+def _plan(
+    network: Any,
+    params: Any,
+    state: Any,
+    prompt: Any,
+    length: int,
+    key: Any,
+    temperature: Any,
+    top_k: Any,
+    top_p: Any,
+    context: int | None,
+) -> _Plan:
+    """Checks everything, and returns what is written."""
     kind("generate", "network", network, Network, fix="Pass a network such as gpt(...)")
     positive_integer("generate", "length", length)
     number("generate", "temperature", temperature, low=0.0)
@@ -93,6 +199,7 @@ def generate(
             expected="a key of jax.random",
             fix="Pass key=jax.random.key(0)",
         )
+    given, prompt = prompt, values_of(prompt)
     prompt = prompt if hasattr(prompt, "dtype") else np.asarray(prompt)
     if prompt.ndim != 2 or not np.issubdtype(prompt.dtype, np.integer) or not prompt.size:
         raise InvalidType(
@@ -124,93 +231,37 @@ def generate(
         )
     if top_k is not None:
         positive_integer("generate", "top_k", top_k, at_most=vocabulary)
-    return _generate(
-        network, top_k, length, context, params, state, jnp.asarray(prompt, jnp.int32), key,
-        jnp.float32(temperature), None if top_p is None else jnp.float32(top_p),
-    )  # fmt: skip
+    drawing = key, jnp.float32(temperature), None if top_p is None else jnp.float32(top_p)
+    if context < reads:
+        return _Plan(jnp.asarray(prompt, jnp.int32), length, context, drawing, True)
+    time, most = bucket(prompt.shape[1]), bucket(length)
+    padded = takes_masked(network) and has_room(network, time + most)
+    if not padded:
+        time, most = int(prompt.shape[1]), length  # a program for exactly these
+    # The last token that is drawn is remembered where the first of a longer text would be.
+    room = time + most if has_room(network, time + most) else time + most - 1
+    return _Plan(_at_the_end(given, time, padded), most, room, drawing, False)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _generate(network, top_k, length, context, params, state, prompt, key, temperature, top_p):
-    reader = remembering(network, context)
-    batch = prompt.shape[0]
-
-    def draw(number, logits):
-        logits = logits.astype(jnp.float32)
-        likeliest = jnp.argmax(logits, -1).astype(jnp.int32)
-        hot = jnp.where(temperature > 0, temperature, 1.0)
-        allowed = _most_probable(_largest(logits / hot, top_k), top_p)
-        drawn = jax.random.categorical(jax.random.fold_in(key, number), allowed).astype(jnp.int32)
-        return jnp.where(temperature > 0, drawn, likeliest)
-
-    def read(memory, tokens):
-        logits, memory = reader.apply(params, memory, tokens)
-        return memory, logits[:, -1]
-
-    def write(carry, number):
-        memory, logits = carry
-        token = draw(number, logits)
-        return read(memory, token[:, None]), token
-
-    def piece(known, done, count):
-        """Reads the known tokens, and writes `count` more, for which the memory has room."""
-        start = read(empty_memory(reader, state, batch), known)
-        (_, logits), tokens = lax.scan(write, start, done + jnp.arange(count - 1))
-        last = draw(done + count - 1, logits)
-        return jnp.concatenate([tokens.T, last[:, None]], 1)
-
-    half = max(1, context // 2)
-    known = prompt if prompt.shape[1] <= context else prompt[:, -half:]
-    done = min(length, context - known.shape[1] + 1)
-    text = piece(known, 0, done)
-    if done == length:
-        return text
-    # The memory was full: all other pieces begin with the last half, and are one loop.
-    room = context - half + 1
-    known = jnp.concatenate([known, text], 1)[:, -half:]
-
-    def resume(known, done):
-        text = piece(known, done, room)
-        return jnp.concatenate([known, text], 1)[:, -half:], text
-
-    _, pieces = lax.scan(resume, known, jnp.arange(done, length, room))
-    rest = jnp.moveaxis(pieces, 0, 1).reshape(batch, -1)
-    return jnp.concatenate([text, rest], 1)[:, :length]
-
-
-def _largest(logits, count):
-    """Leaves only the `count` largest logits."""
-    if count is None:
-        return logits
-    _, places = lax.top_k(logits, count)  # of equals the first, so that there are no more
-    chosen = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], places].set(True)
-    return jnp.where(chosen, logits, -jnp.inf)
-
-
-def _most_probable(logits, probability):
-    """Leaves only the largest logits that together have at least the probability."""
-    if probability is None:
-        return logits
-    ordered = jnp.sort(logits, -1)[:, ::-1]
-    chances = jax.nn.softmax(ordered, -1)
-    before = jnp.cumsum(chances, -1) - chances  # of those that are likelier
-    lowest = jnp.min(jnp.where(before < probability, ordered, jnp.inf), -1, keepdims=True)
-    # Rounding may make a sum that is not 1: all are all.
-    return jnp.where((logits < lowest) & (probability < 1), -jnp.inf, logits)
-
-
-def empty_memory(reader: Network, state: Any, batch: int) -> Any:
-    """Returns the network's own state, with an empty memory where it has none."""
-    tokens = jax.ShapeDtypeStruct((batch, 1), jnp.int32)
-    return _update(reader.init(jax.random.key(0), tokens)[1], state)
-
-
-def _update(tree: Any, other: Any) -> Any:
-    """Returns nested dicts with the leaves of both, those of `other` where both have one."""
-    if not isinstance(tree, Mapping):
-        return other
-    shared = {name: _update(tree[name], other[name]) for name in tree if name in other}
-    return {**tree, **other, **shared}
+def _at_the_end(prompt: Any, time: int, padded: bool) -> Any:
+    """Returns prompts at the end of rows of a length, `Masked` if they are or if `padded`."""
+    values = values_of(prompt)
+    values = jnp.asarray(values if hasattr(values, "dtype") else np.asarray(values), jnp.int32)
+    if not isinstance(prompt, Masked) and not padded:
+        return values
+    mask = prompt.mask if isinstance(prompt, Masked) else jnp.ones(values.shape, bool)
+    if is_concrete(mask) and not bool(jnp.asarray(mask).any(1).all()):
+        raise InvalidValue(
+            "generate",
+            "a prompt is empty",
+            got=f"prompts of {jnp.asarray(mask).sum(1).tolist()} tokens",
+            expected="at least one token for each text",
+            fix="Begin it with a token, such as the one for the beginning of a text",
+        )
+    order = jnp.argsort(mask, axis=1, stable=True)  # those that are empty come first
+    pads = ((0, 0), (time - values.shape[1], 0))
+    values, mask = (jnp.pad(jnp.take_along_axis(x, order, 1), pads) for x in (values, mask))
+    return Masked(values, mask)
 
 
 def _check_reads_on(network: Network, params: Any, state: Any, context: int) -> int:
@@ -233,7 +284,7 @@ def _check_reads_on(network: Network, params: Any, state: Any, context: int) -> 
 def _reading_error(network, count, params, state):
     """Returns how far logits of tokens read in two pieces are from those read whole, and these."""
     reader, half = remembering(network, count), max(1, count // 2)
-    memory, pieces = empty_memory(reader, state, 1), []
+    memory, pieces = empty_memory(reader, params, state, 1), []
     tokens = jnp.arange(count, dtype=jnp.int32)[None] % 2
     whole, _ = network.apply(params, state, tokens)
     if not hasattr(whole, "shape"):

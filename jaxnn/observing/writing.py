@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn.layers._memory import remembering
-from jaxnn.models._generate import empty_memory
+from jaxnn.models._writing import empty_memory
 from jaxnn.network import Network
 from jaxnn.typing import Any, Array
 
@@ -80,7 +80,7 @@ def write(
             token = jax.random.categorical(draws, logits / TEMPERATURE).astype(known.dtype)
             return (token, memory), (token, logits)
 
-        memory = empty_memory(reader, state, plan.texts)
+        memory = empty_memory(reader, params, state, plan.texts)
         _, memory = reader.apply(params, memory, known[:, :-1])
         start = known[:, -1], memory
         _, (tokens, logits) = lax.scan(read, start, jnp.arange(plan.piece))

@@ -107,6 +107,7 @@ def fit(
     execution: Execution | None = None,
     mesh: Mesh | None = None,
     rules: Any = None,
+    start: Any = None,
     out: str | Path | Directory | None = None,
     saving: Saving | None = None,
     not_finite: NotFinitePolicy = "stop",
@@ -114,7 +115,7 @@ def fit(
 ) -> Run:
     """Trains to the end and returns the `Run`.
 
-    The arguments up to `rules` are those of `train`.
+    The arguments up to `start` are those of `train`.
 
     For a population (see `train`), result and history hold a list over members in place of each
     number, and a member whose loss is not finite ends alone.
@@ -147,7 +148,7 @@ def fit(
     learner = _guard_once(learner) if not_finite == "skip" else learner
     training = train(
         learner, data, steps=steps, key=key, hparams=hparams, every=every, evaluate=evaluate,
-        watch=watch, select=select, execution=execution, mesh=mesh, rules=rules,
+        watch=watch, select=select, execution=execution, mesh=mesh, rules=rules, start=start,
     )  # fmt: skip
     directory = None if out is None else destination(out)
     if not quiet and processes.is_first() and (line := devices_line(training)):
@@ -157,7 +158,7 @@ def fit(
     check_processes(training, directory and directory.config)
     with open_output(training, directory, hparams, saving) as output:
         history = History(training, output.restored, speed.began)
-        progress = start = _start(training, output, quiet)
+        progress = first = _start(training, output, quiet)
         screen = shown(training.steps, rate=speed.recent, waiting=speed.waiting, quiet=quiet)
         with signals() as stopped, screen as show:
 
@@ -172,7 +173,7 @@ def fit(
             # A report is read, and a copy written, after the next chunk is dispatched: the
             # device never waits for the host.
             pending, stopping, unread = None, False, []
-            for progress in _until_unread(training.chunks(start, moments=output.moments), unread):
+            for progress in _until_unread(training.chunks(first, moments=output.moments), unread):
                 if pending is not None:
                     process_report(*pending)
                 stopping = processes.any_process("stop", stopped.is_set())

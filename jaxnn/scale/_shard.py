@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 
 from jaxnn.calls import inside
 from jaxnn.checks import InvalidValue, choice, kind
@@ -49,8 +49,9 @@ def shard(
 
     Raises:
       InvalidType: if an argument has the wrong type.
-      InvalidValue: if the learner has a mesh, or a rule uses an axis twice or that the mesh lacks;
-        when traced, if a rule matches nothing, or splits an axis that does not divide.
+      InvalidValue: if the learner has a mesh, the mesh has other axes, or a rule uses an axis twice
+        or that the mesh lacks; when traced, if a rule matches nothing, or splits an axis that does
+        not divide.
     """
     kind("shard", "learner", learner, Learner, fix="Pass learner(network, objective, optimizer)")
     kind("shard", "mesh", mesh, Mesh, fix="Pass mesh=jaxnn.scale.mesh()")
@@ -61,6 +62,15 @@ def shard(
             got=f"a learner on {learner.placement.mesh.shape}",
             expected="one without a mesh",
             fix="Apply shard once",
+        )
+    automatic = all(kind == AxisType.Auto for kind in mesh.axis_types)
+    if DATA not in mesh.axis_names or not automatic:
+        raise InvalidValue(
+            "shard",
+            "the mesh is not one that a learner can be spread over",
+            got=f"axes {mesh.axis_names} of the types {', '.join(map(str, mesh.axis_types))}",
+            expected=f"an axis {DATA!r}, and the type Auto for all of them",
+            fix="Pass mesh=jaxnn.scale.mesh()",
         )
     checked = rules_of("shard", rules)
     overs = {split.over for _, splits in checked.pairs for split in splits}
@@ -98,9 +108,9 @@ def _sharded(learner: Learner, placement: Placement) -> Learner:
         return place(learner.init(key, hparams, batch))
 
     @wraps(learner.gradients)
-    def gradients(state, batch, **arguments):
+    def gradients(state, batch, *arguments, **options):
         with spread():
-            computed = learner.gradients(place(state), rows(batch), **arguments)
+            computed = learner.gradients(place(state), rows(batch), *arguments, **options)
         if not isinstance(computed, Gradients):
             return computed
         return computed._replace(values=place(computed.values))

@@ -37,7 +37,8 @@ _FRAME = re.compile(r"step-(\d{9,})\.npz")
 class Frame(NamedTuple):
     """The observation after so many training steps.
 
-    Its arrays have names such as `metrics/loss`, `params/hidden_1/weight`, `activations/hidden_1`.
+    Its arrays have names such as `metrics/loss`, `params/hidden_1/weight`, `activations/hidden_1`,
+    and `text`, strings that a language model wrote.
     """
 
     step: int

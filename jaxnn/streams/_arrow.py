@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.streams.source import Files, Rows, digest
+from jaxnn.streams.source import Files, Rows, digest, missing
 from jaxnn.typing import Any
 
 _GROUPS = 8  # of Parquet, that stay decoded
@@ -64,15 +64,15 @@ def arrow(paths: Any) -> Arrow:
       paths: a file, a folder, a pattern with `*`, or a list of them.
 
     Raises:
-      InvalidValue: if there is no file, or one cannot be read.
+      InvalidValue: if there is no file, one cannot be read, or pyarrow is not installed, which the
+        extra `[data]` brings.
       InvalidType: if the files have different columns.
-      ImportError: if pyarrow is not installed, which the extra `[data]` brings.
     """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise ImportError("arrow: needs pyarrow. Install jaxnn-toolkit[data].") from None
+        raise missing("arrow", "pyarrow") from None
     files = Files("arrow", paths, (".arrow", ".feather", ".parquet"))
     counts, groups, schemas = [], [], []
     for path in files.paths:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.streams.source import Files, Rows, digest, stacked
+from jaxnn.streams.source import Files, Rows, digest, missing, stacked
 from jaxnn.typing import Any
 
 _MAGIC = b"PK\x03\x04"  # of an archive of arrays, as numpy.savez writes
@@ -60,8 +60,8 @@ def records(paths: Any) -> Records:
       paths: a file, a folder, a pattern with `*`, or a list of them (`.arrayrecord`).
 
     Raises:
-      InvalidValue: if there is no file, or one cannot be read.
-      ImportError: if array_record is not installed, which the extra `[data]` brings.
+      InvalidValue: if there is no file, one cannot be read, or array_record is not installed, which
+        the extra `[data]` brings.
     """
     module = _module()
     files = Files("records", paths, (".arrayrecord", ".array_record"))
@@ -123,6 +123,5 @@ def _module() -> Any:
     try:
         from array_record.python import array_record_module  # pyright: ignore
     except ImportError:
-        words = "records: needs array_record. Install jaxnn-toolkit[data]."
-        raise ImportError(words) from None
+        raise missing("records", "array_record") from None
     return array_record_module

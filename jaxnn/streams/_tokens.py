@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
-from jaxnn.streams.source import Files, Rows, digest
+from jaxnn.streams.source import MOST, Files, Rows, digest, in_any_order
 from jaxnn.typing import Any
 
 
@@ -32,7 +32,7 @@ class Tokens(Rows):
         starts = np.asarray(index) * self.stride
         inputs = np.empty((len(starts), self.length), self.parts[0].dtype)
         which = np.searchsorted(self._starts, starts, "right") - 1
-        for row, start, number in zip(inputs, starts, which):
+        for row, start, number in zip(inputs, starts.tolist(), which.tolist()):
             place, done = start - self._starts[number], 0
             while done < self.length:  # a window may reach into the next file
                 piece = self.parts[number][place : place + self.length - done]
@@ -58,7 +58,7 @@ class Tokens(Rows):
         )
 
 
-def tokens(paths: Any, length: int, *, stride: int = 1, dtype: Any = None) -> Tokens:
+def tokens(paths: Any, length: int, *, stride: int | None = None, dtype: Any = None) -> Tokens:
     """Opens files of tokens, of which nothing is read until it is needed.
 
     Args:
@@ -66,7 +66,7 @@ def tokens(paths: Any, length: int, *, stride: int = 1, dtype: Any = None) -> To
         the tokens, `.npy` files an array `[time]`.
       length: the places of a window; `context + 1` to predict the next token.
       stride: the distance from one window to the next; `context` for evaluation, so that each token
-        is predicted once.
+        is predicted once. By default 1, or as far as it takes for fewer than 2**31 windows.
       dtype: of the tokens in `.bin` files; uint16 if it is not given. `.npy` files say it.
 
     Returns:
@@ -77,9 +77,10 @@ def tokens(paths: Any, length: int, *, stride: int = 1, dtype: Any = None) -> To
         fewer tokens than a window has.
     """
     positive_integer("tokens", "length", length)
-    positive_integer("tokens", "stride", stride)
+    if stride is not None:
+        positive_integer("tokens", "stride", stride)
     files = Files("tokens", paths, (".bin", ".npy"))
-    parts = [_opened(path, dtype) for path in files.paths]
+    parts = [in_any_order(_opened(path, dtype)) for path in files.paths]
     if len({part.dtype for part in parts}) > 1:
         kinds = [f"{path.name} {part.dtype}" for path, part in zip(files.paths, parts)]
         raise InvalidType(
@@ -98,10 +99,11 @@ def tokens(paths: Any, length: int, *, stride: int = 1, dtype: Any = None) -> To
             expected=f"at least {length}",
             fix="Name more files, or pass a shorter length",
         )
-    return Tokens(files, parts, int(length), int(stride))
+    stride = -(-total // (MOST - 1)) if stride is None else int(stride)
+    return Tokens(files, parts, int(length), stride)
 
 
-def _opened(path: Path, dtype: Any) -> np.ndarray:
+def _opened(path: Path, dtype: Any) -> np.memmap:
     if path.suffix == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.ndim != 1 or array.dtype.kind not in "iu":

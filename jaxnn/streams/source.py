@@ -9,6 +9,7 @@ that can read many examples at once says so by a method `rows`, which all of jax
 """
 
 import hashlib
+import mmap
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.typing import Any
+
+MOST = 2**31 - 1  # examples of a source: their numbers are int32
 
 
 @runtime_checkable
@@ -164,6 +167,18 @@ class Files:
         return self._fingerprint
 
 
+def in_any_order(array: np.memmap) -> np.ndarray:
+    """Returns a mapped array whose small pieces are read one by one, far from each other.
+
+    The system then reads no more than they need. Taking a piece of a plain array costs half of what
+    it costs of a `memmap`.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if hasattr(mmap, "MADV_RANDOM") and mapped is not None:
+        mapped.madvise(mmap.MADV_RANDOM)
+    return np.asarray(array)
+
+
 def _known(path: Path) -> tuple[int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
@@ -214,6 +229,17 @@ def find(where: str, paths: Any, suffixes: Sequence[str]) -> list[Path]:
     return files
 
 
+def missing(where: str, package: str) -> InvalidValue:
+    """Returns the error about a package that reads files and is not installed."""
+    return InvalidValue(
+        where,
+        f"such files are read by {package}, which is not installed",
+        got="no such package",
+        expected=f"{package}, which the extra [data] brings",
+        fix="pip install 'jaxnn-toolkit[data]'",
+    )
+
+
 def check_source(source: Any) -> None:
     """Raises unless `source` has `len`, random access and at least one example."""
     if isinstance(source, dict) or not (
@@ -230,6 +256,14 @@ def check_source(source: Any) -> None:
             if is_iterator and not isinstance(source, dict)
             else "For arrays in memory use resident(arrays, batch_size=64), or give a list of"
             " examples, such as those that jaxnn.streams opens from files",
+        )
+    if len(source) > MOST:
+        raise InvalidValue(
+            "stream",
+            "the source has too many examples",
+            got=f"{len(source):,} of them",
+            expected=f"at most {MOST:,}",
+            fix="Stream a part of it, or windows of tokens that begin further apart (stride=)",
         )
     if not len(source):
         raise InvalidValue(

@@ -86,6 +86,17 @@ def shrunk(config):
     return replace(config, **{k: v for k, v in small.items() if hasattr(config, k)})
 
 
+def folder_of_images(place):
+    """Writes a few images of two classes to a folder, and returns it."""
+    image = pytest.importorskip("PIL.Image")
+    for part, count in (("train", 32), ("val", 6)):
+        for number in range(2 * count):
+            path = place / "images" / part / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.new("RGB", (9, 8), (number, 255 * (number % 2), 0)).save(path)
+    return place / "images"
+
+
 # Those that compile longer than others, though they do but two steps.
 FAST, NIGHTLY = {"digits", "mnist", "neuron"}, {"char_gpt", "lora_finetune"}
 
@@ -113,6 +124,8 @@ def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsy
         text = jaxnn.datasets.tiny_shakespeare()[:9000]
         monkeypatch.setattr(jaxnn.datasets, "tiny_shakespeare", lambda: text)
     config = shrunk(module.Config())
+    if name == "images":  # its own images are a download
+        config = replace(config, data=str(folder_of_images(tmp_path)), blocks=(1, 1), epochs=1)
     run = module.main(config, jaxnn.Directory(tmp_path / "run", name, config))
     assert isinstance(run, jaxnn.Run | jaxnn.search.Swept) and run.out == tmp_path / "run"
     result = json.loads((run.out / "result.json").read_text())

@@ -25,7 +25,7 @@ SMALL = {"epochs": 3, "hidden": (8,)}
 def test_held_out_rows_are_predicted_by_name(name, tmp_path, capsys):
     config = replace(TABLES[name], **SMALL, balanced=name == "customers")
     run = main(config, jaxnn.Directory(tmp_path / "run", "table", config))
-    predictions = polars.read_csv(run.out / "predictions.csv")
+    predictions = polars.read_csv(tmp_path / "run" / "predictions.csv")
     table = jaxnn.read_table(config.data)
     [label] = config.labels
     assert predictions.height == pytest.approx(0.2 * table.height, abs=1)
@@ -100,17 +100,20 @@ def messy(tmp_path):
 
 
 def test_a_file_as_spreadsheets_save_it(messy, tmp_path, capsys):
-    run = main(messy, jaxnn.Directory(tmp_path / "run", "table", messy))
+    out = tmp_path / "run"
+    main(messy, jaxnn.Directory(out, "table", messy))
     printed = capsys.readouterr().out
     assert "5 rows of 150 without Urteil left out" in printed
-    kinds = {c.name: c.kind for c in jaxnn.load(run.out).columns.inputs}
+    columns = jaxnn.load(out).columns
+    assert columns is not None
+    kinds = {c.name: c.kind for c in columns.inputs}
     assert list(kinds.values()) == ["left out", "number", "date", "category", "category", "number"]
     lines = messy.data.read_text("latin-1").splitlines()
     new = tmp_path / "new.csv"
     new.write_text("\n".join(line.rpartition(";")[0] for line in lines), encoding="latin-1")
-    there = jaxnn.load(run.out).predict(new)
+    there = jaxnn.load(out).predict(new)
     table = read(messy)
-    here = jaxnn.load(run.out).predict(table)
+    here = jaxnn.load(out).predict(table)
     answered = [bool(line.rpartition(";")[2]) for line in lines[1:]]
     assert there.filter(answered).equals(here)
 

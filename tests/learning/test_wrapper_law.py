@@ -33,7 +33,11 @@ TRANSFORMS = {
 CHAINS = [
     *((name,) for name in TRANSFORMS),
     *itertools.permutations(TRANSFORMS, 2),
+    ("shard",),
+    ("shard", "accumulate"),
+    ("average", "shard"),
 ]
+TRANSFORMS["shard"] = lambda learner: jaxnn.scale.shard(learner, jaxnn.scale.mesh(1))
 # A learner is guarded against spikes before anything else guards it: the other order is refused.
 REFUSED = {("guard", "spikes"), ("scale_loss", "spikes")}
 
@@ -169,7 +173,7 @@ def test_what_a_transform_cannot_use_is_refused_by_name(kind, chain):
         by_hand = base._replace(
             gradients=no_gradients, update=lambda state, batch, _: base.step(state, batch)
         )
-        needed = [name for name in chain if name != "average"]
+        needed = [name for name in chain if name not in ("average", "shard")]
     else:
         by_hand = base._replace(gradients=lambda state, batch: base.gradients(state, batch))
         needed = [name for name in chain if name in ("scale_loss", "accumulate")]

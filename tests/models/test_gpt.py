@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn.models._generate import _generate, _largest, _most_probable
+from jaxnn.layers._memory import remembering
+from jaxnn.masked import Masked
+from jaxnn.models._writing import _largest, _most_probable, empty_memory, write_all
 from tests.registry import whole
 from tests.trees import assert_close, assert_same_bits
 
@@ -158,13 +160,80 @@ def test_other_temperatures_and_texts_compile_nothing():
     options = {"top_k": 5, "top_p": 0.9}
     prompt = whole(7, 2, 4)
     jaxnn.generate(network, params, state, prompt, 6, key=KEY, temperature=0.5, **options)
-    programs = _generate._cache_size()
+    programs = write_all._cache_size()
     again = {"top_k": 5, "top_p": 0.5}
     key = jax.random.key(9)
     for temperature in (2.0, 1, jnp.float32(0.3)):
         options = {**again, "temperature": temperature}
         jaxnn.generate(network, params, state, prompt[::-1], 6, key=key, **options)
-    assert _generate._cache_size() == programs
+    assert write_all._cache_size() == programs
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_prompts_of_different_lengths_are_one_batch(form):
+    """Each text is what it is alone, whatever stands in the empty places."""
+    network, params, state = small(**FORMS[form] | {"positions": 40})
+    rows = [whole(7, 1, time) for time in (1, 3, 6)]
+    padded = np.full((3, 6), 6)
+    for row, alone in zip(padded, rows, strict=True):
+        row[: alone.shape[1]] = alone[0]
+    prompts = Masked.from_lengths(padded, np.array([1, 3, 6]))
+    texts = jaxnn.generate(network, params, state, prompts, 6, key=KEY, temperature=0)
+    for text, alone in zip(texts, rows, strict=True):
+        expected = recomputed(network, params, state, alone, 6, likeliest)
+        assert text.tolist() == expected[0].tolist()
+
+
+def test_prompts_and_texts_of_other_lengths_compile_nothing():
+    network, params, state = small(positions=64)
+    options = {"key": KEY, "temperature": 0}
+    jaxnn.generate(network, params, state, whole(7, 2, 4), 6, **options)
+    programs = write_all._cache_size()
+    for time, length in ((1, 16), (16, 1), (9, 9)):
+        text = jaxnn.generate(network, params, state, whole(7, 2, time), length, **options)
+        assert text.shape == (2, length)
+    assert write_all._cache_size() == programs
+
+
+def test_a_text_ends_at_its_stop_token():
+    network, params, state = small(positions=40)
+    prompt, options = whole(7, 3, 4), {"key": KEY, "temperature": 2.0}
+    whole_texts = jaxnn.generate(network, params, state, prompt, 16, **options)
+    stop = (int(whole_texts[0, 3]), 99)
+    texts = jaxnn.generate(network, params, state, prompt, 16, stop=stop, **options)
+    streamed = jaxnn.models.generate_tokens(
+        network, params, state, prompt, 16, stop=stop, **options
+    )
+    streamed = np.stack(list(streamed), 1)
+    for row in range(3):
+        tokens = whole_texts[row].tolist()
+        end = tokens.index(stop[0]) if stop[0] in tokens else 16
+        assert texts.mask[row].tolist() == [place < end for place in range(16)]
+        assert texts.values[row, :end].tolist() == tokens[:end]
+        assert texts.values[row, end:].tolist() == [0] * (16 - end)
+        count = min(end + 1, streamed.shape[1])
+        assert streamed[row, :count].tolist() == tokens[:count]
+    assert streamed.shape[1] <= 16
+
+
+def test_tokens_come_one_by_one_as_they_are_drawn():
+    network, params, state = small(positions=40)
+    arguments = (network, params, state, whole(7, 2, 4), 9)
+    together = jaxnn.generate(*arguments, key=KEY, temperature=0.7)
+    stream = jaxnn.models.generate_tokens(*arguments, key=KEY, temperature=0.7)
+    first = next(stream)
+    assert first.tolist() == together[:, 0].tolist()
+    assert np.stack(list(stream), 1).tolist() == together[:, 1:].tolist()
+
+
+def test_what_is_remembered_has_the_precision_of_the_parameters():
+    network, params, state = small()
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    memory = empty_memory(remembering(network, 8), half, state, 2)
+    floats = {x.dtype for x in jax.tree.leaves(memory) if jnp.issubdtype(x.dtype, jnp.floating)}
+    assert floats == {jnp.dtype(jnp.bfloat16)}
+    text = jaxnn.generate(network, half, state, whole(7, 2, 4), 5, key=KEY, temperature=0)
+    assert text.shape == (2, 5)
 
 
 def chances(network, params, state, **options):
@@ -221,6 +290,11 @@ ERRORS = [
     ({"prompt": [[0.5]]}, ["the prompt has the wrong type", "float64"]),
     ({"prompt": np.zeros((1, 0), int)}, ["the prompt has the wrong type", "shape (1, 0)"]),
     ({"prompt": "to be"}, ["the prompt has the wrong type", "shape ()"]),
+    (
+        {"prompt": Masked(np.zeros((1, 2), np.int32), np.zeros((1, 2), bool))},
+        ["a prompt is empty", "[0] tokens"],
+    ),
+    ({"stop": (1,), "length": 20, "context": 9}, ["beyond its context", "and stop"]),
     ({"key": 0}, ["key is not a key", "jax.random.key(0)"]),
 ]
 
@@ -229,7 +303,8 @@ ERRORS = [
 def test_mistakes_are_explained(change, words):
     network, params, state = small(positions=12)
     given = {"prompt": [[1, 2, 3, 4]], "length": 5, "key": KEY, **change}
-    given["prompt"] = np.asarray(given["prompt"])
+    if not isinstance(given["prompt"], Masked):
+        given["prompt"] = np.asarray(given["prompt"])
     prompt, length = given.pop("prompt"), given.pop("length")
     with pytest.raises(jaxnn.Invalid) as caught:
         jaxnn.generate(network, params, state, prompt, length, **given)

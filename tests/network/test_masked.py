@@ -367,6 +367,32 @@ def test_a_mask_that_does_not_fit_is_refused(arguments, error):
         Masked(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Masked.from_lengths(REAL, [1, 2, 9, 1]), "lengths do not fit.*Got 9.*0 to 5"),
+        (lambda: Masked.from_lengths(REAL, jnp.array([1, -2, 3, 1])), "lengths.*Got -2"),
+        (lambda: Masked.from_lengths(REAL, [1, 2]), r"lengths int64\[2\]; expected.*\[4\]"),
+        (lambda: Masked.from_lengths(REAL, np.ones(4)), r"lengths float64\[4\]"),
+        (lambda: Masked.from_segments(REAL, np.ones((4, 5))), r"segments float64\[4, 5\]"),
+        (lambda: Masked.from_segments(REAL, -np.ones((4, 5), int)), "segments.*Got -1"),
+    ],
+    ids=["too_long", "negative", "too_few", "floats", "segments_of_floats", "below_0"],
+)
+def test_lengths_and_segments_that_do_not_fit_are_refused(make, words):
+    with pytest.raises(InvalidValue, match=f"Masked: .*{words}"):
+        make()
+
+
+def test_lengths_may_be_a_list_or_traced():
+    wanted = [[True] * n + [False] * (5 - n) for n in LENGTHS]
+    assert Masked.from_lengths(REAL, [*LENGTHS]).mask.tolist() == wanted
+    traced = jax.jit(lambda n: Masked.from_lengths(jnp.asarray(REAL), n).mask)(jnp.array(LENGTHS))
+    assert traced.tolist() == wanted
+    shapes = jax.eval_shape(Masked.from_lengths, jnp.asarray(REAL), jnp.array(LENGTHS))
+    assert shapes.mask.shape == (4, 5)
+
+
 # --- Without masks -------------------------------------------------------------------------------
 
 

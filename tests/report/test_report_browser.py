@@ -138,6 +138,24 @@ def test_the_slider_shows_the_moment(opened, places):
     assert (heights.argmax(-1) == recorded.frames[-1].arrays["outputs"][:12].argmax(-1)).all()
 
 
+def test_the_slider_shows_what_was_written(opened, tmp_path):
+    run = tmp_path / "run"
+    digits(run)
+    recorded, folder = recording.read(run), run / recording.FOLDER
+    recording.write(folder, recording.PROBE, recorded.probe | {"text": np.array(["a ", "<b>"])})
+    for step, arrays in recorded.frames:
+        own = {"text": np.array([f"first {step}", f"</p>second {step}"])}
+        recording.write(folder, recording.frame_name(step), arrays | own)
+    page = opened(report.write(run))
+    for key, step in (("End", MOMENTS[-1]), ("Home", 0), ("ArrowRight", MOMENTS[1])):
+        page.focus("#moment")
+        page.keyboard.press(key)
+        texts = page.locator("#written .text").all_text_contents()
+        assert texts == [f"a first {step}", f"<b></p>second {step}"]
+    folded = page.locator("#texts .own").all_text_contents()  # without the script
+    assert folded[::2] == [f"first {step}" for step in MOMENTS]
+
+
 def test_it_plays_and_stops(opened):
     page = opened("digits")
     page.clock.install(time=0)

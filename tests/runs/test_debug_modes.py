@@ -139,6 +139,15 @@ def test_text_is_generated_in_every_mode(mode):
     assert tokens.shape == (2, 3)
 
 
+@pytest.mark.parametrize("mode", ["debug_nans", "debug_infs"])
+def test_a_metric_may_be_undefined_in_every_mode(mode):
+    data = jaxnn.resident({"inputs": real(4, 1), "labels": np.ones((4, 1))}, batch_size=4)
+    learner = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1))
+    with MODES[mode]():
+        run = jaxnn.fit(learner, data, steps=3, key=jax.random.key(0), evaluate=data, quiet=True)
+    assert np.isfinite(run.result["test/loss"]) and np.isnan(run.result["test/r2"])
+
+
 def test_a_batch_is_that_of_a_step_given_as_a_plain_number():
     data = jaxnn.resident(NUMBERS, batch_size=4)
     for mode in MODES.values():

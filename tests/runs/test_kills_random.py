@@ -8,6 +8,7 @@ from tests.harness import (
     KILLED,
     KINDS,
     RECORDED,
+    STREAMED,
     again,
     counted,
     ending,
@@ -16,7 +17,7 @@ from tests.harness import (
     start,
 )
 
-TRIED = (RECORDED, *KINDS)
+TRIED = (RECORDED, STREAMED, *KINDS)
 
 
 def killed_at_random(kills, kind, place, reference, seed):

@@ -151,7 +151,7 @@ def test_a_last_save_that_fails_is_an_error_and_nothing_is_lost(where, tmp_path,
         child = start(out, fault=(where, 1, "ENOSPC"), cache=reference.cache)
         assert child.wait() == 6, child.said
         tried.append(where)
-        assert "storage: [Errno 28] No space left on device" in child.said
+        assert "storage: checkpoint: the disk is full" in child.said
         assert 0 < sound(out, whole) < 20 and not (out / "result.json").exists()
         assert ending(start(out, cache=reference.cache), out) == whole
 

@@ -8,6 +8,7 @@ import pytest
 import jaxnn
 from jaxnn import scale
 from tests.cases import held, real, whole
+from tests.flax_models import NnxModel
 from tests.registry import LEARNERS
 from tests.scale.simulated import norm, on_devices
 
@@ -94,6 +95,18 @@ def law_of_model(name):
         "fsdp": LAYOUTS["fsdp"],
     }
     return law(learner, arrays, {}, layouts)
+
+
+def law_of_flax():
+    network = jaxnn.from_flax(NnxModel, outputs=3)
+    learner = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.1))
+    arrays = {"inputs": real(32, 6, 6, 1), "labels": whole(3, 32)}
+    return law(learner, arrays, {}, LAYOUTS)
+
+
+@pytest.mark.slow
+def test_a_flax_model_does_what_it_does_on_one_device(tmp_path):
+    check(on_devices(8, law_of_flax, tmp_path))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 import jaxnn
 from jaxnn import scale
@@ -115,6 +115,19 @@ def test_rules_for_other_networks_are_refused():
 def test_no_axis_of_the_mesh_is_idle():
     with pytest.raises(jaxnn.InvalidValue, match=r"model=2 and the rules fsdp.*rules=tensor"):
         scale.shard(LEARNER, scale.mesh(1, 2), scale.fsdp)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        pytest.param(("rows",), AxisType.Auto, id="names"),
+        pytest.param(("data",), AxisType.Explicit, id="explicit"),
+    ],
+)
+def test_a_mesh_of_ones_own_has_our_axes(names, kind):
+    own = jax.make_mesh((2,), names, axis_types=(kind,))
+    with pytest.raises(jaxnn.InvalidValue, match=r"an axis 'data'.*jaxnn.scale.mesh\(\)"):
+        scale.shard(LEARNER, own)
 
 
 def test_a_learner_has_one_mesh():

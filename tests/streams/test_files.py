@@ -65,6 +65,17 @@ def test_tokens_must_be_whole_and_of_one_dtype(tmp_path):
         tokens(tmp_path / "1.npy", 5)
 
 
+def test_windows_of_long_files_begin_so_far_apart_that_they_can_be_numbered(tmp_path):
+    path = tmp_path / "0.bin"
+    with path.open("wb") as file:
+        file.truncate(2 * 9_000_000_000)  # as many tokens as OpenWebText has; the file is sparse
+    source = tokens(path, 1025)
+    assert source.stride == 5 and len(source) < 2**31
+    assert stream(source, batch_size=2).read(10**9).arrays["inputs"].shape == (32, 2, 1025)
+    with pytest.raises(InvalidValue, match="too many examples.*stride="):
+        stream(tokens(path, 1025, stride=1), batch_size=2)
+
+
 def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
     path = tmp_path / "0.bin"
     np.arange(100, dtype=np.uint16).tofile(path)

@@ -9,6 +9,7 @@ from chex import assert_trees_all_equal
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.data import resident
 from jaxnn.streams import Stream, concatenate, mix, stream
+from jaxnn.streams.threads import Threads
 from tests.streams.sources import examples, fields, source  # noqa: F401 (a fixture)
 
 KEY = jax.random.fold_in(jax.random.key(7), 2)
@@ -133,3 +134,16 @@ def test_an_example_that_cannot_be_read_is_named_or_skipped():
 def test_what_cannot_be_streamed_is_said(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_the_rows_of_all_processes_are_the_global_batch(processes):
+    data, words = stream(examples(fields()), batch_size=8, block=3), np.array([3, 4], np.uint32)
+    with Threads(2, "test") as pool:
+        whole, _ = data.training(pool, words, 7)
+        ordered, _ = data.evaluation(pool, 0)
+        for rows in np.split(np.arange(8), processes):
+            part, _ = data.training(pool, words, 7, rows)
+            assert_trees_all_equal(part, jax.tree.map(lambda x: x[:, rows], whole))
+            part, _ = data.evaluation(pool, 0, rows)
+            assert_trees_all_equal(part, jax.tree.map(lambda x: x[:, rows], ordered))

@@ -1,0 +1,119 @@
+"""A residual network learns from a folder of images, which are decoded while it trains.
+
+    python -m experiments.images --data FOLDER        # FOLDER/train/CLASS/*.jpg, FOLDER/val/...
+    python -m experiments.images                      # CIFAR-10, in its original files (160 MB)
+    python -m experiments.images --data FOLDER --size 224 --blocks 3 4 6 3 --width 64   # ResNet-34
+
+Threads read and decode ahead; each image is shifted and mirrored at random on the device. SGD with
+momentum and a cosine schedule, as usual since He et al. 2016, https://arxiv.org/abs/1512.03385.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+import jaxnn
+from experiments.command import command
+from experiments.fields import Hparam, hparams
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+DIGEST = "md5:c32a1d4ab5d03f1284b67883e8d87530"  # as its page says
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The hyper-parameters."""
+
+    data: str | None = None  # folder with train/CLASS and val/CLASS (default: CIFAR-10)
+    size: int = 32  # height and width that images are brought to
+    blocks: tuple[int, ...] = (3, 3, 3)  # residual blocks in each stage
+    width: int = 16  # channels of the first stage
+    learning_rate: Hparam = 0.1  # peak step size
+    weight_decay: Hparam = 5e-4  # share of the weights taken off, times the step size, each step
+    batch_size: int = 128  # images in a training step
+    epochs: float = 30  # passes over the training images
+    shift: int = 4  # largest shift of a training image in pixels
+    workers: int = 8  # threads that decode
+    seed: int = 0  # decides initialisation, order and augmentation
+
+
+class Cifar:
+    """A file of CIFAR-10: of each image a byte for the class, then 32 x 32 of each colour."""
+
+    def __init__(self, path: Path):
+        self.records = np.memmap(path, np.uint8, "r").reshape(-1, 3073)
+        self.path = path
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int):
+        return {name: each[0] for name, each in self.rows(np.array([index])).items()}
+
+    def rows(self, index):
+        """Returns the images with these numbers, and their classes."""
+        records = self.records[index]
+        images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        return {"inputs": images, "labels": records[:, 0].astype(np.int32)}
+
+    def place(self, index: int) -> str:
+        """Returns where an image is stored."""
+        return f"image {index} of {self.path}"
+
+
+def sources(config: Config):
+    """Returns the training images, those to test on, and the number of classes."""
+    if config.data is not None:
+        train, val = (
+            jaxnn.streams.images(Path(config.data) / part, config.size) for part in ("train", "val")
+        )
+        return train, val, len(train.names)
+    import pooch  # only a download needs it
+
+    paths = sorted(map(Path, pooch.retrieve(URL, DIGEST, processor=pooch.Untar())))
+    train = [Cifar(path) for path in paths if path.match("data_batch_*.bin")]
+    (val,) = (Cifar(path) for path in paths if path.name == "test_batch.bin")
+    return jaxnn.streams.concatenate(train), val, 10
+
+
+def moved(most: int):
+    """Returns an augmentation: a shift by up to `most` pixels, and in half the cases a mirror."""
+
+    def move(key, image):
+        corner = jax.random.randint(key, (2,), 0, 2 * most + 1)
+        padded = jnp.pad(image, [(most, most), (most, most), (0, 0)])
+        image = lax.dynamic_slice(padded, (*corner, 0), image.shape)
+        return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, 1)), image[:, ::-1], image)
+
+    return move
+
+
+def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
+    """Trains on the training images and tests on the others."""
+    train, val, classes = sources(config)
+    data = jaxnn.stream(train, batch_size=config.batch_size, block=8, workers=config.workers)
+    test = jaxnn.stream(val, batch_size=min(256, len(val)), block=4, workers=config.workers)
+    decay = optax.cosine_decay_schedule(1.0, jaxnn.data.steps_of(f"{config.epochs} epochs", data))
+    form = "cifar" if config.size <= 64 else "imagenet"
+    layers = jaxnn.resnet(list(config.blocks), classes, form=form, width=config.width)
+    learner = jaxnn.learner(
+        jaxnn.serial(("pixels", jaxnn.standardize(120.0, 64.0)), ("layers", layers)),
+        jaxnn.objectives.augment(jaxnn.classification(), moved(config.shift)),
+        lambda h: optax.chain(
+            optax.add_decayed_weights(h["weight_decay"]),
+            optax.sgd(lambda step: h["learning_rate"] * decay(step), 0.9, nesterov=True),
+        ),
+    )
+    return jaxnn.fit(
+        learner, data, steps=f"{config.epochs} epochs", key=jaxnn.keys(config.seed),
+        hparams=hparams(config), evaluate=test, out=out, **options,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    command(Config, main)

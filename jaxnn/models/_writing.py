@@ -1,0 +1,201 @@
+"""The programs that write: what a network reads is remembered, and one token follows another.
+
+Texts of different lengths are moved to the end of their rows, with empty places in front, so that
+all of them continue at one place. The sizes of these programs are powers of two: a prompt of
+another length, or a text of another, compiles nothing.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn.checks import Invalid, InvalidValue
+from jaxnn.layers._memory import remembering
+from jaxnn.masked import Masked, values_of
+from jaxnn.network import Network
+from jaxnn.typing import Any
+
+LEAST = 16  # places, of the smallest program
+
+
+def bucket(count: int) -> int:
+    """Returns the size of the program for so many places: a power of two.
+
+    >>> bucket(1), bucket(17), bucket(64)
+    (16, 32, 64)
+    """
+    return max(LEAST, 1 << (count - 1).bit_length())
+
+
+@lru_cache(maxsize=256)
+def has_room(network: Network, context: int) -> bool:
+    """Returns whether a network can remember so many places, which learned positions limit."""
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    try:
+        jax.eval_shape(remembering(network, context).init, jax.random.key(0), tokens)
+    except InvalidValue:
+        return False
+    return True
+
+
+@lru_cache(maxsize=256)
+def takes_masked(network: Network) -> bool:
+    """Returns whether all parts of a network say what they do with empty places."""
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    padded = Masked(tokens, jax.ShapeDtypeStruct((1, 1), jnp.bool_))
+    reader = remembering(network, 2)
+    try:
+        params, state = jax.eval_shape(reader.init, jax.random.key(0), tokens)
+        jax.eval_shape(reader.apply, params, state, padded)
+    except Invalid:
+        return False
+    return True
+
+
+def draw(key: Any, number: Any, logits: Any, top_k: Any, temperature: Any, top_p: Any) -> Any:
+    """Returns the token of each text that follows, the `number`-th."""
+    logits = logits.astype(jnp.float32)
+    likeliest = jnp.argmax(logits, -1).astype(jnp.int32)
+    hot = jnp.where(temperature > 0, temperature, 1.0)
+    allowed = _most_probable(_largest(logits / hot, top_k), top_p)
+    drawn = jax.random.categorical(jax.random.fold_in(key, number), allowed).astype(jnp.int32)
+    return jnp.where(temperature > 0, drawn, likeliest)
+
+
+def _read(reader: Network, params: Any, memory: Any, tokens: Any) -> tuple[Any, Any]:
+    """Returns the memory after a piece, and the logits of what follows it."""
+    logits, memory = reader.apply(params, memory, tokens)
+    return memory, values_of(logits)[:, -1]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def begin(network, context, params, state, prompt):
+    """Reads prompts, `Masked` at the front; returns the memory and the logits of what follows."""
+    reader = remembering(network, context)
+    memory = empty_memory(reader, params, state, values_of(prompt).shape[0])
+    return _read(reader, params, memory, prompt)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def write_one(network, top_k, context, params, memory, logits, key, number, temperature, top_p):
+    """Draws a token of each text and reads it; returns it, the memory and the next logits."""
+    token = draw(key, number, logits, top_k, temperature, top_p)
+    memory, logits = _read(remembering(network, context), params, memory, token[:, None])
+    return token, memory, logits
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def write_all(
+    network, top_k, most, context, params, state, prompt, length, stop, key, temperature, top_p
+):
+    """Draws up to `length` tokens, of `most`; returns them, and which of them are of the texts."""
+    reader, batch = remembering(network, context), values_of(prompt).shape[0]
+    memory, logits = begin(network, context, params, state, prompt)
+
+    def is_running(carry):
+        number, _, _, _, _, ended = carry
+        return (number < length) & ~ended.all()
+
+    def step(carry):
+        number, memory, logits, tokens, mask, ended = carry
+        token = draw(key, number, logits, top_k, temperature, top_p)
+        ended = ended | (token[:, None] == stop[None]).any(1)
+        token = jnp.where(ended, 0, token)
+        tokens, mask = (
+            lax.dynamic_update_slice_in_dim(x, new[:, None], number, 1)
+            for x, new in ((tokens, token), (mask, ~ended))
+        )
+        # The last token is read too, and nobody asks what follows it: there is a place for it.
+        memory, logits = _read(reader, params, memory, token[:, None])
+        return number + 1, memory, logits, tokens, mask, ended
+
+    tokens, mask = jnp.zeros((batch, most), jnp.int32), jnp.zeros((batch, most), bool)
+    start = (jnp.int32(0), memory, logits, tokens, mask, jnp.zeros(batch, bool))
+    _, _, _, tokens, mask, _ = lax.while_loop(is_running, step, start)
+    return tokens, mask
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def write_beyond(network, top_k, length, context, params, state, prompt, key, temperature, top_p):
+    """Draws tokens where the network looks back at `context` of them, anew from the later half."""
+    reader = remembering(network, context)
+    batch = prompt.shape[0]
+
+    def write(carry, number):
+        memory, logits = carry
+        token = draw(key, number, logits, top_k, temperature, top_p)
+        return _read(reader, params, memory, token[:, None]), token
+
+    def piece(known, done, count):
+        """Reads the known tokens, and writes `count` more, for which the memory has room."""
+        start = _read(reader, params, empty_memory(reader, params, state, batch), known)
+        (_, logits), tokens = lax.scan(write, start, done + jnp.arange(count - 1))
+        last = draw(key, done + count - 1, logits, top_k, temperature, top_p)
+        return jnp.concatenate([tokens.T, last[:, None]], 1)
+
+    half = max(1, context // 2)
+    known = prompt if prompt.shape[1] <= context else prompt[:, -half:]
+    done = min(length, context - known.shape[1] + 1)
+    text = piece(known, 0, done)
+    if done == length:
+        return text
+    # The memory was full: all other pieces begin with the last half, and are one loop.
+    room = context - half + 1
+    known = jnp.concatenate([known, text], 1)[:, -half:]
+
+    def resume(known, done):
+        text = piece(known, done, room)
+        return jnp.concatenate([known, text], 1)[:, -half:], text
+
+    _, pieces = lax.scan(resume, known, jnp.arange(done, length, room))
+    rest = jnp.moveaxis(pieces, 0, 1).reshape(batch, -1)
+    return jnp.concatenate([text, rest], 1)[:, :length]
+
+
+def _largest(logits, count):
+    """Leaves only the `count` largest logits."""
+    if count is None:
+        return logits
+    _, places = lax.top_k(logits, count)  # of equals the first, so that there are no more
+    chosen = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], places].set(True)
+    return jnp.where(chosen, logits, -jnp.inf)
+
+
+def _most_probable(logits, probability):
+    """Leaves only the largest logits that together have at least the probability."""
+    if probability is None:
+        return logits
+    ordered = jnp.sort(logits, -1)[:, ::-1]
+    chances = jax.nn.softmax(ordered, -1)
+    before = jnp.cumsum(chances, -1) - chances  # of those that are likelier
+    lowest = jnp.min(jnp.where(before < probability, ordered, jnp.inf), -1, keepdims=True)
+    # Rounding may make a sum that is not 1: all are all.
+    return jnp.where((logits < lowest) & (probability < 1), -jnp.inf, logits)
+
+
+def empty_memory(reader: Network, params: Any, state: Any, batch: int) -> Any:
+    """Returns the network's own state, with an empty memory where it has none.
+
+    The memory is in the precision of the parameters, where they have one.
+    """
+    tokens = jax.ShapeDtypeStruct((batch, 1), jnp.int32)
+    memory = reader.init(jax.random.key(0), tokens)[1]
+    floats = [x for x in jax.tree.leaves(params) if jnp.issubdtype(x.dtype, jnp.floating)]
+    dtypes = {x.dtype for x in floats}
+    own = dtypes.pop() if len(dtypes) == 1 else None
+
+    def cast(x):
+        return x.astype(own or x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return _update(jax.tree.map(cast, memory), state)
+
+
+def _update(tree: Any, other: Any) -> Any:
+    """Returns nested dicts with the leaves of both, those of `other` where both have one."""
+    if not isinstance(tree, Mapping):
+        return other
+    shared = {name: _update(tree[name], other[name]) for name in tree if name in other}
+    return {**tree, **other, **shared}

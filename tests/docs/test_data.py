@@ -1,0 +1,22 @@
+"""The page about data is run as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+
+
+def test_every_source_is_shown_and_can_be_run(capsys):
+    pytest.importorskip("PIL")
+    names = {}
+    for code in BLOCKS:
+        if "pyarrow" in code:
+            pytest.importorskip("pyarrow")
+            pytest.importorskip("array_record")
+        exec(compile(code, "data.md", "exec"), names)
+    assert "Stream(100 examples in batches of 20" in capsys.readouterr().out
+    shown = {"tokens", "arrays", "images", "arrow", "records", "mix"}
+    assert all(f"streams.{name}(" in PAGE for name in shown)

@@ -1,0 +1,27 @@
+"""A file that is larger than memory allows trains: the README's example, on 20 GB of tokens."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+LIMIT = 2 * 10**9
+
+
+@pytest.mark.slow
+def test_the_example_for_large_data_needs_little_memory(tmp_path):
+    (code,) = (x for x in re.findall(r"```python\n(.*?)```", README, re.S) if "streams." in x)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    with (tmp_path / "train.bin").open("wb") as file:
+        file.truncate(20 * 10**9)  # sparse: it takes no room on the disk
+    code += "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert "waited for data" in done.stdout
+    size = int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+    assert size < LIMIT
