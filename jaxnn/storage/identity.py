@@ -27,6 +27,7 @@ _MEANING = {
     "data": "training data",
     "key": "key or seed",
     "names": "metrics",
+    "start": "parameters and state to start from",
 }
 
 
@@ -45,6 +46,7 @@ def identity(training: Training) -> dict[str, Any]:
         "key": _digest(jax.random.key_data(training.key)),
         "data": _fingerprint(training.data),
         **{f"data {name}": _fingerprint(part) for name, part in training.evaluations.items()},
+        **({} if training.origin is None else {"start": _origin(training.origin)}),
         "program": _program_digest(training),
     }
 
@@ -130,6 +132,12 @@ def _short(value: Any, other: Any) -> str:
         value = {name: x for name, x in value.items() if x != other.get(name)}
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _origin(start: Any) -> str:
+    """Returns a digest of what a run starts from, as far as this process holds it whole."""
+    leaves = jax.tree.leaves(start)
+    return _digest(*(x for x in leaves if getattr(x, "is_fully_addressable", True)))
 
 
 def _fingerprint(data: Any) -> str:

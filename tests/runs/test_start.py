@@ -9,6 +9,7 @@ import pytest
 import jaxnn
 from jaxnn.driver.trial import begin
 from jaxnn.learning import average
+from jaxnn.storage.identity import identity
 from tests.trees import assert_same_bits
 
 KEY = jax.random.key(0)
@@ -74,3 +75,12 @@ def test_other_parameters_compile_nothing():
 def test_what_does_not_fit_is_refused(start, words):
     with pytest.raises(jaxnn.Invalid, match=words):
         jaxnn.train(LINE, DATA, **ALL, start=start)
+
+
+def test_a_run_resumes_only_from_where_it_started():
+    def name_of(start):
+        return identity(jaxnn.train(LINE, DATA, **ALL, start=start)).get("start")
+
+    other = jax.tree.map(lambda x: x + 1, PARAMS)
+    assert name_of(None) is None
+    assert name_of((PARAMS, {})) == name_of((PARAMS, {})) != name_of((other, {}))
