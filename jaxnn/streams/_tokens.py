@@ -11,6 +11,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
 from jaxnn.streams.source import MOST, Files, Rows, digest, in_any_order
@@ -32,11 +33,21 @@ class Tokens(Rows):
         starts = np.asarray(index) * self.stride
         inputs = np.empty((len(starts), self.length), self.parts[0].dtype)
         which = np.searchsorted(self._starts, starts, "right") - 1
-        for row, start, number in zip(inputs, starts.tolist(), which.tolist()):
-            place, done = start - self._starts[number], 0
-            while done < self.length:  # a window may reach into the next file
+        inside = starts + self.length <= self._starts[which + 1]
+        for number in np.unique(which[inside]):
+            mine = np.flatnonzero(inside & (which == number))
+            # One gather for all of them: row by row it would take four times as long.
+            windows = sliding_window_view(np.asarray(self.parts[number]), self.length)
+            places = starts[mine] - self._starts[number]
+            if len(mine) == len(starts):
+                return {"inputs": windows[places]}
+            inputs[mine] = windows[places]
+        for row in np.flatnonzero(~inside):
+            number = which[row]
+            place, done = starts[row] - self._starts[number], 0
+            while done < self.length:  # a window reaches into the next file
                 piece = self.parts[number][place : place + self.length - done]
-                row[done : done + len(piece)] = piece
+                inputs[row, done : done + len(piece)] = piece
                 done, number, place = done + len(piece), number + 1, 0
         return {"inputs": inputs}
 
