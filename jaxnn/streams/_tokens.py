@@ -34,11 +34,11 @@ class Tokens(Rows):
         which = np.searchsorted(self._starts, starts, "right") - 1
         inside = starts + self.length <= self._starts[which + 1]
         if inside.all() and (which == which[0]).all():
-            return {"inputs": self._inside(which[0], starts)}
+            return {"inputs": self._inside(int(which[0]), starts)}
         inputs = np.empty((len(starts), self.length), self.parts[0].dtype)
         for number in np.unique(which[inside]):
             mine = np.flatnonzero(inside & (which == number))
-            inputs[mine] = self._inside(number, starts[mine])
+            inputs[mine] = self._inside(int(number), starts[mine])
         for row in np.flatnonzero(~inside):
             number = which[row]
             place, done = starts[row] - self._starts[number], 0
