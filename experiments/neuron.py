@@ -63,14 +63,6 @@ def learn(config: Config, network: jaxnn.Network, gate: str, **options) -> jaxnn
     )  # fmt: skip
 
 
-def draw(network: jaxnn.Network, run: jaxnn.Run, single: dict) -> None:
-    """Draws the node that has learned AND, and the network."""
-    w, (b,) = single["AND"]["weight"][:, 0], single["AND"]["bias"]
-    jaxnn.pictures.neuron(w, b, ROWS[3], jax.nn.sigmoid).savefig(f"{run.out}/neuron.png")
-    jaxnn.pictures.network(network, run.state.params, ROWS).savefig(f"{run.out}/network.png")
-    print(f"\nPictures: {run.out}/neuron.png (AND, by one) and {run.out}/network.png (XOR)")
-
-
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Solves XOR with a hidden layer, and tells the story that leads there."""
     network = jaxnn.mlp([config.hidden], 1, activation=jnp.tanh)
@@ -78,9 +70,14 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     if not run.members:
         node = jaxnn.serial(("neuron", jaxnn.linear(1)))
         single = {gate: learn(config, node, gate).state.params["neuron"] for gate in TRUTH}
-        if jaxnn.scale.is_first():
-            tell(single, run.state.params)
-            draw(network, run, single)
+        tell(single, run.state.params)
+        if jaxnn.scale.is_first():  # of several processes one writes
+            w, (b,) = single["AND"]["weight"][:, 0], single["AND"]["bias"]
+            jaxnn.pictures.neuron(w, b, ROWS[3], jax.nn.sigmoid).savefig(f"{run.out}/neuron.png")
+            jaxnn.pictures.network(network, run.state.params, ROWS).savefig(
+                f"{run.out}/network.png"
+            )
+            print(f"\nPictures: {run.out}/neuron.png (AND, by one) and {run.out}/network.png (XOR)")
     return run
 
 

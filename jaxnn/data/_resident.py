@@ -69,7 +69,7 @@ class Resident:
 
     def shuffled(self, key: Any) -> "Resident":
         """Returns the same data with the order of training batches chosen by `key`."""
-        return _with_columns(replace(self, key=key), self.columns)
+        return with_columns(replace(self, key=key), self.columns)
 
     def batch(self, step: Any) -> Batch:
         """Returns the training batch of a step: fields and `index`, each `[batch_size, ...]`."""
@@ -126,10 +126,11 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
         )
     placed = jax.tree.map(jnp.asarray, stored("resident", arrays))
     data = Resident(placed, jax.random.key(0), int(batch_size))
-    return _with_columns(data, getattr(arrays, "columns", None))
+    return with_columns(data, getattr(arrays, "columns", None))
 
 
-def _with_columns(data: Resident, columns: Any) -> Resident:
+def with_columns(data: Resident, columns: Any) -> Resident:
+    """Returns the data, which have columns from here on; a transform of pytrees drops them."""
     object.__setattr__(data, "columns", columns)  # jax 0.7.2 cannot leave a field out of a pytree
     return data
 

@@ -28,6 +28,8 @@ from jaxnn.learning._learner import Gradients, Learner, compute_gradients
 def accumulate(learner: Learner, parts: int) -> Learner:
     """Makes a learner that reads each training batch in `parts`, one after the other.
 
+    Part `i` has every `parts`-th row of the batch, from row `i` on.
+
     Statistics of the network, as of batch normalization, are those of one part after the other; a
     loss over a whole batch becomes one over a part. What optimizers search along with the loss
     itself (`optax.lbfgs`) is that of the whole batch at once, in its memory.

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxnn.checks import InvalidValue
+from jaxnn.data._resident import Resident, with_columns
 from jaxnn.names import listing, matched, named_leaves
 from jaxnn.scale._mesh import DATA
 from jaxnn.scale.rules import Rules, Split
@@ -197,7 +198,8 @@ def copied(learner: Any, tree: Any) -> Any:
 def on_device(tree: Any, device: Any) -> Any:
     """Returns the tree on a device or with a sharding, or where it is if that is `None`."""
     # Leaf by leaf: as a whole, jax 0.7.2 makes trees of placeholders too, which checks refuse.
-    return jax.tree.map(lambda x: _put(x, device), tree)
+    there = jax.tree.map(lambda x: _put(x, device), tree)
+    return with_columns(there, tree.columns) if isinstance(tree, Resident) else there
 
 
 def _put(array: Any, device: Any) -> Any:

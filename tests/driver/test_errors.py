@@ -135,12 +135,12 @@ CASES = {
     ),
     "raw arrays for training": (
         lambda: train({"inputs": INPUTS, "labels": LABELS}),
-        T, r"train: data has the wrong type. Got a dict; expected a Resident",
+        T, r"train: data has the wrong type. Got a dict; expected a Data",
         r"Pass resident\(\{'inputs': inputs, 'labels': labels\}, batch_size=64\)",
     ),
     "raw arrays for evaluation": (
         lambda: train(evaluate={"inputs": INPUTS, "labels": LABELS}),
-        T, r"evaluate\['inputs'\] has the wrong type. Got a ndarray; expected a Resident",
+        T, r"evaluate\['inputs'\] has the wrong type. Got a ndarray; expected a Data",
         r"Pass resident\(\{'inputs': inputs, 'labels': labels\}, batch_size=64\)",
     ),
     "raw arrays to evaluate()": (

@@ -254,7 +254,8 @@ def test_none_is_deleted_before_a_newer_one_was_read_back(tmp_path, monkeypatch)
 
     monkeypatch.setattr(checkpoints, "read_arrays", wrong)
     saving = Saving(every=2, best=0)
-    with pytest.raises(OSError, match="state/params/bias does not read back as written"):
+    words = "state/params/bias does not read back as written"
+    with pytest.warns(jaxnn.Caution, match=words), pytest.raises(OSError, match=words):
         jaxnn.fit(
             learner, data, steps=8, every=2, key=jax.random.key(0), out=out, saving=saving,
             quiet=True,
