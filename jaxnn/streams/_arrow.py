@@ -68,12 +68,12 @@ def arrow(paths: Any) -> Arrow:
         extra `[data]` brings.
       InvalidType: if the files have different columns.
     """
+    files = Files("arrow", paths, (".arrow", ".feather", ".parquet"))
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise missing("arrow", "pyarrow") from None
-    files = Files("arrow", paths, (".arrow", ".feather", ".parquet"))
     counts, groups, schemas = [], [], []
     for path in files.paths:
         try:

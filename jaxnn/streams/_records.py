@@ -63,8 +63,8 @@ def records(paths: Any) -> Records:
       InvalidValue: if there is no file, one cannot be read, or array_record is not installed, which
         the extra `[data]` brings.
     """
-    module = _module()
     files = Files("records", paths, (".arrayrecord", ".array_record"))
+    module = _module()
     readers = []
     for path in files.paths:
         try:
