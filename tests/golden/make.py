@@ -1,6 +1,6 @@
 """Small runs as each format of checkpoints has them, which every later jaxnn has to go on with.
 
-    python -m tests.golden.make
+    XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.golden.make
 
 writes `format-N` with the installed jaxnn, once for each format and never again. A run is as a kill
 in the middle leaves it; beside it is written what was kept, and what the run ends with.
@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 import jaxnn
+from jaxnn import scale
 from jaxnn.storage import checkpoints
 from jaxnn.storage.manifest import FORMAT, leaves_of
 from tests.trees import numbers
@@ -46,11 +47,11 @@ def arguments(kind: str) -> dict[str, Any]:
     }
 
 
-def resume(kind: str, out: Path, **options: Any) -> jaxnn.Run:
-    """Does the run of a kind, or the rest of it."""
+def resume(kind: str, out: Path, where: Any = None, **options: Any) -> jaxnn.Run:
+    """Does the run of a kind, or the rest of it; `where` may name a mesh and rules."""
     saving = jaxnn.Saving(every=KEPT)
     given = arguments(kind) | {"out": jaxnn.Directory(out, **options), "saving": saving}
-    return jaxnn.fit(LEARNER, DATA, **given, quiet=True)
+    return jaxnn.fit(LEARNER, DATA, **given, **(where or {}), quiet=True)
 
 
 def shapes(kind: str) -> Any:
@@ -83,7 +84,9 @@ def predicted(kind: str, state: Any) -> list:
 def make(kind: str, folder: Path) -> None:
     """Writes a run, and what is known of it."""
     out = folder / kind
-    run = resume(kind, out)
+    # Arrays in parts are those of format 2: every array that divides lies on four devices.
+    rules = {"*": scale.largest("data", at_least=1)}
+    run = resume(kind, out, {"mesh": scale.mesh(4), "rules": rules})
     path = out / "checkpoints" / checkpoints.name(KEPT)
     trial = checkpoints.read_checkpoint(path, checkpoints.read_verified(path), shapes(kind))
     expected = {

@@ -68,7 +68,7 @@ def test_training_twice_gives_the_same_and_leaves_what_was_given():
 @pytest.mark.slow
 def test_ctrl_c_ends_a_population_with_everything_written(tmp_path, monkeypatch):
     @contextmanager
-    def interrupting(steps, *, rate, quiet):
+    def interrupting(steps, **options):
         yield lambda step, row: step == 8 and row and signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(fitting, "shown", interrupting)

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from jaxnn.catalog.entries import below, parts
+from jaxnn.storage.manifest import FORMAT
 from tests.catalog.commands.runs import COMMANDS, ROOT, flip, largest, manifest_of, reseal
 
 pytestmark = pytest.mark.slow
@@ -35,7 +36,7 @@ def test_bad_input_is_a_line_and_2(trained, call, arguments, words):
 @pytest.mark.parametrize("command", ["show", "verify", "diff", "diagnose"])
 def test_a_newer_format_is_2(copy, call, command):
     path = copy("one")
-    reseal(manifest_of(path), format=2)
+    reseal(manifest_of(path), format=FORMAT + 1)
     code, output, errors = call(command, *[path] * (2 if command == "diff" else 1))
     assert code == 2 and output == "" and "Upgrade jaxnn" in errors
 

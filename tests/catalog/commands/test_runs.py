@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from jaxnn.storage.manifest import FORMAT
 from tests.catalog.commands.runs import manifest_of, reseal
 
 pytestmark = pytest.mark.slow
@@ -113,7 +114,7 @@ def test_what_other_tools_keep_is_no_run(tmp_path, call, query):
 
 def test_a_damaged_or_newer_run_does_not_hide_the_others(copy, query, call):
     (copy("one") / "config.json").write_text("{")
-    reseal(manifest_of(copy("other")), format=2)
+    reseal(manifest_of(copy("other")), format=FORMAT + 1)
     code, answer = query("runs", copy("twin").parent)
     runs = {run["name"]: run["status"] for run in answer["runs"]}
     assert code == 4 and runs == {"one": "corrupt", "other": "newer", "twin": "done"}
