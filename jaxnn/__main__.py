@@ -2,9 +2,9 @@
 
     python -m jaxnn show runs/digits
 
-Beside `pack`, which writes examples, only pages and event files are written, and
-nothing that a run names is imported: a run from a stranger may be looked at, and
-so may one that trains.
+Beside `pack`, which writes examples, only pages and event files are written,
+and nothing that a run names is imported: a run from a stranger may be looked
+at, and so may one that trains.
 Exit codes: 0 fine, 1 something differs, 2 bad input, 4 something is corrupt
 or missing (for watch: a result), 6 storage.
 """
