@@ -27,9 +27,9 @@ PLACES = {
     "after a row": 1,
     "copied": 2,
     "arrays begun": 2,
-    "reading back": 2,
+    "half of the trash": 3,  # of a kind that does not end before there is some
     "checkpoint unnamed": 2,
-    "half of the trash": 3,
+    "reading back": 1,
 }
 RARELY = ("dispatched", "evaluating", "after a row")  # where nothing else saves
 RESTARTS = ("restoring", "rows cut")

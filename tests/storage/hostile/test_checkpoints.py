@@ -6,6 +6,7 @@ import pytest
 import tensorstore
 
 from jaxnn import InvalidType, InvalidValue
+from jaxnn.storage.manifest import FORMAT
 from tests.small import NEWEST, contents, reseal, seal
 from tests.storage.hostile.harm import (
     HARM,
@@ -41,7 +42,7 @@ def test_another_thing_in_the_place_of_a_file(small, name, file):
 # --- What is not corrupt, but cannot be used ---------------------------------------------------
 
 OTHER = {
-    "a newer format": ({"format": 2}, InvalidValue, "written by a newer jaxnn"),
+    "a newer format": ({"format": FORMAT + 1}, InvalidValue, "written by a newer jaxnn"),
     "a format far away": ({"format": 10**30}, InvalidValue, "written by a newer jaxnn"),
     "another identity": ({"identity": {}}, InvalidValue, "was started with something else"),
     "a deep identity": (
