@@ -74,7 +74,8 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         if jaxnn.scale.is_first():  # of several processes one writes
             w, (b,) = single["AND"]["weight"][:, 0], single["AND"]["bias"]
             jaxnn.pictures.neuron(w, b, ROWS[3], jax.nn.sigmoid).savefig(f"{run.out}/neuron.png")
-            jaxnn.pictures.network(network, run.state.params, ROWS).savefig(run.out / "network.png")
+            picture = jaxnn.pictures.network(network, run.state.params, ROWS)
+            picture.savefig(f"{run.out}/network.png")
             print(f"\nPictures: {run.out}/neuron.png (AND, by one) and {run.out}/network.png (XOR)")
     return run
 

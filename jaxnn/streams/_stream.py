@@ -104,9 +104,13 @@ class Stream:
         """The number of batches that hold all examples once, the last one perhaps in part."""
         return -(-self.num_examples // self.batch_size)
 
-    @cached_property
+    @property
     def examples(self) -> Batch:
         """Some examples from all over the source, `[examples, ...]` each, on the host."""
+        return self._sampled
+
+    @cached_property
+    def _sampled(self) -> Batch:
         count = min(self.num_examples, _SAMPLE)
         return self.take(np.arange(count) * self.num_examples // count)
 
