@@ -22,6 +22,7 @@ from tests.loop import test_unroll
 from tests.network import test_laws
 from tests.objectives import test_example_law, test_shield_law
 from tests.registry import BATCH, LEARNERS
+from tests.scale import test_device_law
 from tests.trees import assert_close, assert_same_bits, numbers
 
 STEPS = 11  # 132 examples: 4 epochs of 32 and a part, in batches of 12
@@ -241,6 +242,6 @@ def test_exemptions_name_laws():
     """An exemption from a law that does not exist would exempt from nothing, unnoticed."""
     cases = [*registry.NETWORKS, *registry.OBJECTIVES, *registry.LEARNERS]
     assert test_laws.NETWORKS is registry.NETWORKS
-    assert test_unroll.LEARNERS is registry.LEARNERS
+    assert test_unroll.LEARNERS is test_device_law.LEARNERS is registry.LEARNERS
     assert test_example_law.OBJECTIVES is test_shield_law.OBJECTIVES is registry.OBJECTIVES
     assert {law for case in cases for law in case.exempt} <= LAWS
