@@ -20,7 +20,7 @@ TEXTS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # minutes on two cores
 @pytest.mark.usefixtures("optimized", "cache_options")
 @pytest.mark.parametrize("stacked", [False, True], ids=["blocks", "stacked"])
 def test_smollm_writes_what_transformers_writes(stacked):
