@@ -70,6 +70,8 @@ def test_a_package_that_is_not_there_is_named(opened, tmp_path, monkeypatch):
             raise ImportError(name)
         return whole(name, *arguments, **options)
 
+    for name in ("0.arrayrecord", "0.parquet"):
+        (tmp_path / name).touch()
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValueError, match=r"is not installed.*pip install 'jaxnn-toolkit\[data\]'"):
         opened(tmp_path)
