@@ -61,16 +61,14 @@ def network(config: Config, vocabulary: int) -> jaxnn.Network:
     )  # fmt: skip
 
 
-def optimizer(config: Config, steps: int):
+def optimizer(warm_up: int, steps: int, b2: float):
     """Returns AdamW with warm-up and a cosine to a tenth, and decay of matrices alone."""
-    shape = optax.warmup_cosine_decay_schedule(
-        0.0, 1.0, min(config.warm_up, steps // 2), steps, 0.1
-    )
+    shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, min(warm_up, steps // 2), steps, 0.1)
     matrices = jaxnn.param_labels({"*weight": True, "*": False})
     return lambda h: optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(
-            lambda step: h["learning_rate"] * shape(step), b2=0.99,
+            lambda step: h["learning_rate"] * shape(step), b2=b2,
             weight_decay=h["weight_decay"], mask=matrices,
         ),
     )  # fmt: skip
@@ -86,7 +84,7 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     held_out = jaxnn.windows(tokens[border:], length, stride=size.context, batch_size=64)
     objective = jaxnn.next_token(vocabulary=characters.all)
     run = jaxnn.fit(
-        jaxnn.learner(model, objective, optimizer(config, steps)),
+        jaxnn.learner(model, objective, optimizer(config.warm_up, steps, b2=0.99)),
         data,
         steps=steps,
         key=jaxnn.keys(config.seed),

@@ -16,9 +16,9 @@ from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 import jaxnn
+from experiments.char_gpt import optimizer
 from experiments.command import command
 from experiments.fields import Hparam, hparams
 
@@ -64,21 +64,6 @@ def network(config: Config) -> jaxnn.Network:
     return jaxnn.mixed_precision(model) if large else model
 
 
-def optimizer(config: Config, steps: int):
-    """Returns AdamW with warm-up and a cosine to a tenth, and decay of matrices alone."""
-    shape = optax.warmup_cosine_decay_schedule(
-        0.0, 1.0, min(config.warm_up, steps // 2), steps, 0.1
-    )
-    matrices = jaxnn.param_labels({"*weight": True, "*": False})
-    return lambda h: optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(
-            lambda step: h["learning_rate"] * shape(step), b2=0.95,
-            weight_decay=h["weight_decay"], mask=matrices,
-        ),
-    )  # fmt: skip
-
-
 def write_text(folder: Path) -> Path:
     """Writes the bytes of tiny Shakespeare as files of tokens, the last tenth for testing."""
     text = np.frombuffer(jaxnn.datasets.tiny_shakespeare().encode(), np.uint8).astype(np.uint16)
@@ -93,7 +78,9 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     size = PRESETS[config.preset]
     steps = size.steps if config.steps is None else config.steps
     batch_size = config.batch_size or size.batch_size
-    learner = jaxnn.learner(network(config), jaxnn.next_token(), optimizer(config, steps))
+    learner = jaxnn.learner(
+        network(config), jaxnn.next_token(), optimizer(config.warm_up, steps, b2=0.95)
+    )
     learner = jaxnn.accumulate(learner, config.parts) if config.parts > 1 else learner
     several = config.preset != "cpu" and len(jax.devices()) > 1
     with tempfile.TemporaryDirectory() as written:

@@ -54,7 +54,9 @@ def ours() -> tuple[Train, Callable[[], float], Callable[[int], float]]:
 
     text, held_out = tokens()
     model = network(Experiment(), 65)
-    learner = jaxnn.learner(model, jaxnn.next_token(), optimizer(Experiment(), STEPS))
+    learner = jaxnn.learner(
+        model, jaxnn.next_token(), optimizer(Experiment().warm_up, STEPS, b2=0.99)
+    )
     data = jaxnn.windows(text, SIZE.context + 1, batch_size=SIZE.batch_size)
     data = data.shuffled(jax.random.key(1))
     hparams = {name: jnp.float32(x) for name, x in (("learning_rate", RATE), ("weight_decay", 0.1))}

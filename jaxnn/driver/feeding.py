@@ -182,11 +182,9 @@ def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:
     if isinstance(orders, Tracer):
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), data.shapes().arrays)
         first = jax.tree.map(lambda x: x[:1], zeros)
-        return (
-            first
-            if members is None
-            else jax.tree.map(lambda x: x[None].repeat(len(slots), 0), first)
-        )
+        if members is None:
+            return first
+        return jax.tree.map(lambda x: x[None].repeat(len(slots), 0), first)
     words = np.asarray(jax.random.key_data(orders))
     batches = [data.first(own) for own in words.reshape(-1, words.shape[-1])]
     return batches[0] if members is None else jax.tree.map(lambda *xs: np.stack(xs), *batches)
@@ -229,14 +227,10 @@ def traced_in_order(data: Any) -> Any:
     """Returns what the program of an evaluation takes, or its shapes."""
     if not isinstance(data, Stream):
         return data
-    block = data.shapes()
-    size = min(data.batch_size, data.num_examples)
-    arrays = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((len(x.shape) and x.shape[0], size, *x.shape[2:]), x.dtype),
-        block.arrays,
-    )
-    shape = (data.block, size, *getattr(arrays.get("weights"), "shape", (0, 0))[2:])
-    return Block({**arrays, "weights": jax.ShapeDtypeStruct(shape, np.float32)}, block.first)
+    block = data.shapes(min(data.batch_size, data.num_examples))
+    like = block.arrays.get("weights", block.arrays["index"])
+    weights = jax.ShapeDtypeStruct(like.shape, np.float32)
+    return Block({**block.arrays, "weights": weights}, block.first)
 
 
 def evaluate_streams(

@@ -12,41 +12,24 @@ import jax
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.streams.source import Files, Rows, digest
+from jaxnn.streams.source import Files, Parts, digest
 from jaxnn.typing import Any
 
 
-class Arrays(Rows):
+class Arrays(Parts):
     """The rows of arrays in files, one file after another."""
 
     def __init__(self, files: list[Files], parts: list[dict[str, np.ndarray]]):
+        super().__init__(len(next(iter(part.values()))) for part in parts)
         self.files, self.parts = files, parts
-        counts = [len(next(iter(part.values()))) for part in parts]
-        self._starts = np.cumsum([0, *counts])
 
-    def __len__(self) -> int:
-        return int(self._starts[-1])
+    def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
+        """Returns rows of a file."""
+        return {name: np.asarray(array[index]) for name, array in self.parts[number].items()}
 
-    def rows(self, index: np.ndarray) -> dict[str, Any]:
-        """Returns the rows with these numbers."""
-        index = np.asarray(index)
-        which = np.searchsorted(self._starts, index, "right") - 1
-        result = {
-            name: np.empty((len(index), *array.shape[1:]), array.dtype)
-            for name, array in self.parts[0].items()
-        }
-        for number in np.unique(which):
-            mine = np.flatnonzero(which == number)
-            places = index[mine] - self._starts[number]
-            for name, array in self.parts[number].items():
-                result[name][mine] = array[places]
-        return result
-
-    def place(self, index: int) -> str:
+    def place_in(self, number: int, index: int) -> str:
         """Returns the file of an example, and which of its rows it is."""
-        number = int(np.searchsorted(self._starts, index, "right")) - 1
-        path = self.files[0].paths[number]
-        return f"row {index - self._starts[number]} of {path}"
+        return f"row {index} of {self.files[0].paths[number]}"
 
     def fingerprint(self) -> str:
         """Returns a digest of the files and their fields."""

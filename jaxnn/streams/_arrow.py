@@ -11,40 +11,28 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.streams.source import Files, Rows, digest, missing
+from jaxnn.streams.source import Files, Parts, digest, missing
 from jaxnn.typing import Any
 
 _GROUPS = 8  # of Parquet, that stay decoded
 
 
-class Arrow(Rows):
-    """The rows of tables in files, by column."""
+class Arrow(Parts):
+    """The rows of tables in files, by column, in the groups that the files have."""
 
     def __init__(self, files: Files, groups: list[Path], counts: list[int], read: Any, schema: str):
+        super().__init__(counts)
         self.files, self.groups, self.read, self.schema = files, groups, read, schema
-        self._starts = np.cumsum([0, *counts])
 
-    def __len__(self) -> int:
-        return int(self._starts[-1])
+    def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
+        """Returns rows of a group, an array for each column."""
+        return self.read(number, index)
 
-    def rows(self, index: np.ndarray) -> dict[str, Any]:
-        """Returns the rows with these numbers, an array for each column."""
-        index = np.asarray(index)
-        which = np.searchsorted(self._starts, index, "right") - 1
-        result: dict[str, Any] = {}
-        for group in np.unique(which):
-            mine = np.flatnonzero(which == group)
-            for name, values in self.read(int(group), index[mine] - self._starts[group]).items():
-                if name not in result:
-                    result[name] = np.empty((len(index), *values.shape[1:]), values.dtype)
-                result[name][mine] = values
-        return result
-
-    def place(self, index: int) -> str:
+    def place_in(self, number: int, index: int) -> str:
         """Returns the file of a row, and where in it."""
-        group = int(np.searchsorted(self._starts, index, "right")) - 1
-        first = self._starts[self.groups.index(self.groups[group])]
-        return f"row {index - first} of {self.groups[group]}"
+        path = self.groups[number]
+        before = self.starts[number] - self.starts[self.groups.index(path)]
+        return f"row {before + index} of {path}"
 
     def fingerprint(self) -> str:
         """Returns a digest of the files and their schema."""

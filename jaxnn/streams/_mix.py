@@ -10,62 +10,72 @@
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.streams.source import Rows, check_source, digest, fingerprint, read_rows
+from jaxnn.streams.source import Parts, check_source, digest, fingerprint, read_rows
 from jaxnn.typing import Any
 
 
-class Several(Rows):
-    """Sources as one: example `i` is example `place[i]` of source `which[i]`, both computed."""
+class Concatenated(Parts):
+    """Sources as one, one after another."""
 
-    def __init__(self, sources: Sequence[Any], length: int, locate: Any, words: str):
-        self.sources, self.length, self.locate, self.words = list(sources), length, locate, words
+    words = "concatenate"
 
-    def __len__(self) -> int:
-        return self.length
+    def __init__(self, sources: Sequence[Any]):
+        super().__init__(map(len, sources))
+        self.sources = list(sources)
 
-    def rows(self, index: np.ndarray) -> dict[str, Any]:
-        """Returns the examples with these numbers, from wherever they are."""
-        which, place = self.locate(np.asarray(index, np.int64))
-        parts, order = [], []
-        for number in np.unique(which):
-            mine = np.flatnonzero(which == number)
-            parts.append(read_rows(self.sources[number], place[mine]))
-            order.append(mine)
-        back = np.argsort(np.concatenate(order))
-        return jax.tree.map(lambda *xs: np.concatenate(xs)[back], *parts)
+    def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
+        """Returns examples of a source."""
+        return read_rows(self.sources[number], index)
 
-    def place(self, index: int) -> str:
+    def place_in(self, number: int, index: int) -> str:
         """Returns where the source has the example."""
-        which, inner = (int(x[0]) for x in self.locate(np.array([index])))
-        source = self.sources[which]
-        return source.place(inner) if hasattr(source, "place") else f"{inner} of source {which}"
+        source = self.sources[number]
+        return source.place(index) if hasattr(source, "place") else f"{index} of source {number}"
 
     def fingerprint(self) -> str:
         """Returns a digest of all sources."""
-        return digest(self.words, self.length, *map(fingerprint, self.sources))
+        return digest(self.words, len(self), *map(fingerprint, self.sources))
 
     def __repr__(self) -> str:
         return f"{self.words}({', '.join(map(repr, self.sources))})"
 
 
-def concatenate(sources: Sequence[Any]) -> Several:
+class Mixed(Concatenated):
+    """Sources as one, by a pattern that is repeated."""
+
+    def __init__(self, sources: Sequence[Any], counts: np.ndarray, length: int | None):
+        super().__init__(sources)
+        self.counts, self.pattern = counts, _pattern(counts)
+        numbers = range(len(counts))
+        same = [self.pattern == number for number in numbers]
+        self.before = np.stack([np.cumsum(own) - own for own in same])
+        self.sizes = np.diff(self.starts)
+        whole = int(np.ceil(self.sizes / counts).max()) * len(self.pattern)
+        self.length = whole if length is None else int(length)
+        self.words = f"mix{counts.tolist()}"
+
+    def __len__(self) -> int:
+        return self.length
+
+    def locate(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the source of each example, and its number there."""
+        turn, place = np.divmod(index, len(self.pattern))
+        which = self.pattern[place]
+        inner = turn * self.counts[which] + self.before[which, place]
+        return which, inner % self.sizes[which]
+
+
+def concatenate(sources: Sequence[Any]) -> Concatenated:
     """Returns sources as one, one after another."""
     for source in sources:
         check_source(source)
-    starts = np.cumsum([0, *map(len, sources)])
-
-    def locate(index):
-        which = np.searchsorted(starts, index, "right") - 1
-        return which, index - starts[which]
-
-    return Several(sources, int(starts[-1]), locate, "concatenate")
+    return Concatenated(sources)
 
 
-def mix(sources: Sequence[Any], weights: Sequence[float], *, length: int | None = None) -> Several:
+def mix(sources: Sequence[Any], weights: Sequence[float], *, length: int | None = None) -> Mixed:
     """Returns sources mixed by weights, as evenly as whole numbers allow.
 
     Among the first `n` examples each source has `n * weight`, within one. An example of a small
@@ -93,18 +103,7 @@ def mix(sources: Sequence[Any], weights: Sequence[float], *, length: int | None 
     # In whole thousandths of the smallest, so that the pattern repeats and can be looked up.
     counts = np.maximum(1, np.rint(shares / shares.sum() * 1000)).astype(np.int64)
     counts //= np.gcd.reduce(counts)
-    pattern = _pattern(counts)
-    before = np.stack([np.cumsum(pattern == k) - (pattern == k) for k in range(len(counts))])
-    sizes = np.array([len(source) for source in sources])
-    if length is None:
-        length = int(np.ceil(sizes / counts).max()) * len(pattern)
-
-    def locate(index):
-        turn, place = np.divmod(index, len(pattern))
-        which = pattern[place]
-        return which, (turn * counts[which] + before[which, place]) % sizes[which]
-
-    return Several(sources, int(length), locate, f"mix{counts.tolist()}")
+    return Mixed(sources, counts, length)
 
 
 def _pattern(counts: np.ndarray) -> np.ndarray:

@@ -11,39 +11,26 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.streams.source import Files, Rows, digest, missing, stacked
+from jaxnn.streams.source import Files, Parts, digest, missing, stacked
 from jaxnn.typing import Any
 
 _MAGIC = b"PK\x03\x04"  # of an archive of arrays, as numpy.savez writes
 
 
-class Records(Rows):
+class Records(Parts):
     """The records of files, one file after another."""
 
     def __init__(self, files: Files, readers: list[Any]):
+        super().__init__(reader.num_records() for reader in readers)
         self.files, self.readers = files, readers
-        self._starts = np.cumsum([0, *(reader.num_records() for reader in readers)])
 
-    def __len__(self) -> int:
-        return int(self._starts[-1])
+    def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
+        """Returns examples of a file."""
+        return stacked([unpack(record) for record in self.readers[number].read(index.tolist())])
 
-    def rows(self, index: np.ndarray) -> dict[str, Any]:
-        """Returns the examples with these numbers."""
-        index = np.asarray(index)
-        which = np.searchsorted(self._starts, index, "right") - 1
-        examples: list[Any] = [None] * len(index)
-        for number in np.unique(which):
-            mine = np.flatnonzero(which == number)
-            places = (index[mine] - self._starts[number]).tolist()
-            for place, record in zip(mine, self.readers[number].read(places)):
-                examples[place] = unpack(record)
-        return stacked(examples)
-
-    def place(self, index: int) -> str:
-        """Returns the file of an example, and which of its rows it is."""
-        number = int(np.searchsorted(self._starts, index, "right")) - 1
-        path = self.files.paths[number]
-        return f"row {index - self._starts[number]} of {path}"
+    def place_in(self, number: int, index: int) -> str:
+        """Returns the file of an example, and which of its records it is."""
+        return f"row {index} of {self.files.paths[number]}"
 
     def fingerprint(self) -> str:
         """Returns a digest of the files."""

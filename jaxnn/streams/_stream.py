@@ -129,10 +129,11 @@ class Stream:
             fields, _ = self.fields(pool, index, np.zeros_like(index), (0, 0))
         return fields
 
-    def shapes(self) -> Block:
-        """Returns the shapes of a block."""
+    def shapes(self, batch_size: int | None = None) -> Block:
+        """Returns the shapes of a block, of training unless the size of a batch is given."""
+        size = self.batch_size if batch_size is None else batch_size
         arrays = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((self.block, self.batch_size, *x.shape[1:]), x.dtype),
+            lambda x: jax.ShapeDtypeStruct((self.block, size, *x.shape[1:]), x.dtype),
             dict(self.examples),
         )
         return Block(arrays, jax.ShapeDtypeStruct((), np.int32))
@@ -306,8 +307,10 @@ def stream(
     number("stream", "timeout", timeout, low=0, open_low=True)
     choice("stream", "on_error", on_error, get_args(OnError))
     check_source(source)
-    numbers = map(int, (block, ahead, workers))
-    return Stream(source, int(batch_size), read, *numbers, on_error, float(timeout))  # pyright: ignore
+    return Stream(
+        source, int(batch_size), read, block=int(block), ahead=int(ahead), workers=int(workers),
+        on_error=on_error, timeout=float(timeout),
+    )  # fmt: skip
 
 
 def _random(words: Any, index: int, epoch: int) -> np.random.Generator:

@@ -11,6 +11,7 @@ that can read many examples at once says so by a method `rows`, which all of jax
 import hashlib
 import mmap
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -43,21 +44,63 @@ class Source(Protocol):
         ...
 
 
-class Rows:
+class Rows(ABC):
     """A source that reads many examples at once, by `rows`; one is the first of one."""
 
+    @abstractmethod
     def rows(self, index: np.ndarray) -> dict[str, Any]:
         """Returns the examples with these numbers, `[examples, ...]` each field."""
-        raise NotImplementedError
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"example {index} of {len(self)}")
         rows = self.rows(np.array([index % len(self)]))
         return jax.tree.map(lambda x: x[0], rows)
+
+
+class Parts(Rows):
+    """A source in parts, one after another, such as files.
+
+    Attributes:
+      starts: the first example of each part, and the end of the last.
+    """
+
+    def __init__(self, counts: Iterable[int]):
+        self.starts = np.cumsum([0, *counts])
+
+    @abstractmethod
+    def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
+        """Returns examples of one part, by their numbers in it."""
+
+    @abstractmethod
+    def place_in(self, number: int, index: int) -> str:
+        """Returns where an example of one part is stored, in words."""
+
+    def locate(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the part of each example, and its number there."""
+        which = np.searchsorted(self.starts, index, "right") - 1
+        return which, index - self.starts[which]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def rows(self, index: np.ndarray) -> dict[str, Any]:
+        """Returns the examples with these numbers, from wherever they are."""
+        which, places = self.locate(np.asarray(index, np.int64))
+        groups = [(int(n), np.flatnonzero(which == n)) for n in np.unique(which)]
+        reads = [self.read_part(number, places[mine]) for number, mine in groups]
+        if len(reads) == 1:
+            return reads[0]
+        back = np.argsort(np.concatenate([mine for _, mine in groups]))
+        return jax.tree.map(lambda *xs: np.concatenate(xs)[back], *reads)
+
+    def place(self, index: int) -> str:
+        """Returns where an example is stored, in words."""
+        (number,), (inner,) = self.locate(np.array([index]))
+        return self.place_in(int(number), int(inner))
 
 
 def read_rows(source: Any, index: np.ndarray) -> dict[str, Any]:
