@@ -37,6 +37,7 @@ from jaxnn.data import (
     windows,
 )
 from jaxnn.driver import Execution, Progress, Watch, train
+from jaxnn.exporting import Model, export, load_model
 from jaxnn.layers import (
     activation,
     attention,
@@ -103,6 +104,7 @@ __all__ = [
     "Learner",
     "Masked",
     "Metric",
+    "Model",
     "Network",
     "NoCheckpoint",
     "NotFinite",
@@ -136,6 +138,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "examples",
+    "export",
     "fit",
     "fit_columns",
     "fit_sweep",
@@ -155,6 +158,7 @@ __all__ = [
     "linear",
     "linear_range",
     "load",
+    "load_model",
     "log_range",
     "lora",
     "max_pool",

@@ -56,6 +56,7 @@ ROOMS = [
     ("report",),
     ("runs",),
     ("search",),
+    ("exporting",),
     ("__main__",),
 ]
 CONFIGURE = ("jaxnn.caching", "jaxnn.scale._start")
