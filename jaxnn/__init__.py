@@ -12,6 +12,7 @@ from jaxnn import (
     models,
     objectives,
     pictures,
+    planning,
     pretrained,
     scale,
     search,
@@ -75,6 +76,7 @@ from jaxnn.objectives import (
     objective,
     regression,
 )
+from jaxnn.planning import Plan, plan
 from jaxnn.reading import read_table
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
@@ -107,6 +109,7 @@ __all__ = [
     "NoCheckpoint",
     "NotFinite",
     "Objective",
+    "Plan",
     "Progress",
     "Resident",
     "Run",
@@ -172,6 +175,8 @@ __all__ = [
     "param_labels",
     "per_place",
     "pictures",
+    "plan",
+    "planning",
     "population",
     "predict",
     "pretrained",

@@ -47,6 +47,7 @@ ROOMS = [
     ("pretrained",),
     ("loop",),
     ("driver",),
+    ("planning",),
     ("pictures",),
     ("storage",),
     ("diagnosis",),
