@@ -56,6 +56,7 @@ ROOMS = [
     ("report",),
     ("runs",),
     ("search",),
+    ("serving",),
     ("__main__",),
 ]
 CONFIGURE = ("jaxnn.caching", "jaxnn.scale._start")
