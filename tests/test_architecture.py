@@ -56,6 +56,7 @@ ROOMS = [
     ("report",),
     ("runs",),
     ("search",),
+    ("sklearn",),
     ("__main__",),
 ]
 CONFIGURE = ("jaxnn.caching", "jaxnn.scale._start")
