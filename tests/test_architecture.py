@@ -57,6 +57,7 @@ ROOMS = [
     ("runs",),
     ("search",),
     ("serving",),
+    ("sklearn",),
     ("__main__",),
 ]
 CONFIGURE = ("jaxnn.caching", "jaxnn.scale._start")

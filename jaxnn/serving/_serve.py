@@ -30,7 +30,7 @@ def serve(
 
     Args:
       path: the directory of a run, or a model file.
-      host: the address that is listened at; by default only this machine can reach it.
+      host: the address to bind; by default only this machine can reach it.
       port: of the address; 0 takes any that is free.
       token: what requests must bear as `Authorization: Bearer TOKEN`; none by default.
 
@@ -111,7 +111,7 @@ def listen(host: str, port: int) -> socket.socket:
         used = error.errno == errno.EADDRINUSE
         raise InvalidValue(
             "serve",
-            f"port {port} is in use" if used else f"{host} port {port} cannot be listened at",
+            f"port {port} is in use" if used else f"{host} port {port} cannot be bound",
             got=str(error),
             expected="an address of this machine, and a port that is free",
             fix=f"Pass --port {port + 1 if used else 8000}, or --port 0 for any that is free",

@@ -21,7 +21,7 @@ def inputs(served: Served) -> str:
 
 
 def model(served: Served) -> dict[str, Any]:
-    """Returns what the model is, as JSON holds it; the page is made from it."""
+    """Returns what the model is, as JSON holds it; the page is built from it."""
     framing = served.framing
     return {
         "name": served.name,
