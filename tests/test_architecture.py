@@ -57,6 +57,8 @@ ROOMS = [
     ("report",),
     ("runs",),
     ("search",),
+    ("serving",),
+    ("sklearn",),
     ("__main__",),
 ]
 CONFIGURE = ("jaxnn.caching", "jaxnn.scale._start")
