@@ -12,6 +12,7 @@ from jaxnn import (
     models,
     objectives,
     pictures,
+    planning,
     pretrained,
     scale,
     search,
@@ -76,6 +77,7 @@ from jaxnn.objectives import (
     objective,
     regression,
 )
+from jaxnn.planning import Plan, plan
 from jaxnn.reading import read_table
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
@@ -109,6 +111,7 @@ __all__ = [
     "NoCheckpoint",
     "NotFinite",
     "Objective",
+    "Plan",
     "Progress",
     "Resident",
     "Run",
@@ -176,6 +179,8 @@ __all__ = [
     "param_labels",
     "per_place",
     "pictures",
+    "plan",
+    "planning",
     "population",
     "predict",
     "pretrained",

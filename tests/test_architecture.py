@@ -47,6 +47,7 @@ ROOMS = [
     ("pretrained",),
     ("loop",),
     ("driver",),
+    ("planning",),
     ("pictures",),
     ("storage",),
     ("diagnosis",),
@@ -57,6 +58,8 @@ ROOMS = [
     ("runs",),
     ("search",),
     ("exporting",),
+    ("serving",),
+    ("sklearn",),
     ("__main__",),
 ]
 CONFIGURE = ("jaxnn.caching", "jaxnn.scale._start")
