@@ -1,7 +1,8 @@
 """jaxnn: neural networks as pure functions, and training runs as one compiled program.
 
-Three nouns, and functions from one to the same: a `Network` is how inputs become outputs, an
-`Objective` what a good output is, a `Learner` how parameters change. `train` and `fit` run them.
+Everything is built from three pairs of pure functions. A `Network` maps inputs to outputs, an
+`Objective` measures how good outputs are, and a `Learner` updates parameters. `train` and `fit`
+run a learner on data.
 """
 
 from jaxnn import (

@@ -1,20 +1,20 @@
 """A neural network is two pure functions over its parameters: `init` and `apply`.
 
-Everything that is a network is this pair: one layer of nodes, many layers in a row, a model from
-another library. So networks are built from networks:
+Every network is such a pair: a single layer, a stack of layers, or a model from another library. So
+networks are built from networks:
 
     serial(linear(64), activation(jax.nn.relu), linear(10))     # one after the other
     residual(serial(...))                                       # inputs + network(inputs)
     parallel(left, right)                                       # side by side, on the same inputs
 
-The contract, which every network keeps (`tests/network/test_laws.py` holds them all to it):
+Every network satisfies this contract, which `tests/network/test_laws.py` tests:
 
-- `init` reads only the shapes and dtypes of `inputs`, and returns `(params, state)`: `params` is
-  what training adjusts, `state` is everything else that `apply` needs (running statistics), `{}`
-  for most. Both are plain nested dicts of arrays.
-- `apply(params, state, inputs, *, key=None)` returns `(outputs, state)`. A key means training:
-  it is the source of all randomness. No key means inference: nothing is random, and statistics are
-  used but not changed.
+- `init(key, inputs)` reads only the shapes and dtypes of `inputs`, and returns `(params, state)`.
+  `params` are the trainable arrays, `state` the non-trainable ones, such as running statistics
+  (often `{}`). Both are plain nested dicts of arrays.
+- `apply(params, state, inputs, *, key=None)` returns `(outputs, state)`. A key means training, and
+  is the source of all randomness. Without a key it is inference: deterministic, and the state does
+  not change.
 - The leading axis of inputs and outputs is the batch.
 
     >>> import jax, jax.numpy as jnp
@@ -44,7 +44,7 @@ Init = Callable[[Any, Any], tuple[Params, State]]
 
 @runtime_checkable
 class Apply(Protocol):
-    """The function that turns inputs into outputs."""
+    """The forward pass of a network."""
 
     def __call__(
         self, params: Params, state: State, inputs: Any, *, key: Any = None
@@ -54,16 +54,17 @@ class Apply(Protocol):
 
 
 class Parts(NamedTuple):
-    """The parts of a network, for tables and pictures; computing never looks at it.
+    """A description of a network's structure, for tables and pictures; computation ignores it.
 
     Attributes:
-      kind: what it is called, such as `"linear"`.
-      settings: what it was built with, `(("features", 64),)`.
-      children: the named networks inside it, in order. One whose name is `""` has the names of the
-        network that contains it, as inside a transform.
-      times: how many layers of the children there are, each with parameters of its own.
+      kind: the kind of network, such as `"linear"`.
+      settings: its arguments, such as `(("features", 64),)`.
+      children: the named sub-networks in order. The name `""` adds no level to parameter names, as
+        inside a transform.
+      times: the number of repetitions of the children, each with separate parameters.
       flow: how data flow through the children: `"serial"` from each to the next, `"parallel"` from
-        the inputs to each, `"layer"` through inner products of what is one layer, `""` otherwise.
+        the inputs to each, `"layer"` if the children are the projections inside one layer, and `""`
+        otherwise.
     """
 
     kind: str = "network"
@@ -74,12 +75,14 @@ class Parts(NamedTuple):
 
 
 class Network(NamedTuple):
-    """How inputs become outputs: the pair of pure functions described at the top of this file.
+    """A pair of pure functions, `init` and `apply`, that map inputs to outputs.
+
+    The contract of both functions is described in the docstring of this module.
 
     Attributes:
       init: `(key, inputs) -> (params, state)`.
       apply: `(params, state, inputs, *, key=None) -> (outputs, state)`.
-      parts: a static description of its parts.
+      parts: a static description of its structure.
     """
 
     init: Init
@@ -103,9 +106,9 @@ def _outline(network: Network, name: str = "", indent: str = "") -> list[str]:
 
 
 def describe(network: Network, kind: str, **settings: Any) -> Network:
-    """Returns the same network with another name and settings in its description.
+    """Returns the same network with a new kind and settings in its description.
 
-    Lists become tuples: as a static argument of a program a network is hashed.
+    Lists become tuples, since a network must be hashable to be a static argument of `jax.jit`.
     """
     fixed = ((name, tuple(x) if isinstance(x, list) else x) for name, x in settings.items())
     return network._replace(parts=network.parts._replace(kind=kind, settings=(*fixed,)))
@@ -114,11 +117,14 @@ def describe(network: Network, kind: str, **settings: Any) -> Network:
 def stateless(
     apply: Callable[[Any, Any], Any], init: Callable[[Any, Any], Any] = lambda key, inputs: {}
 ) -> Network:
-    """Makes a network of a pure function that has no state and needs no randomness.
+    """Returns a network from a pure function without state or randomness.
 
-    `apply` is `(params, inputs) -> outputs`, `init` is `(key, inputs) -> params`; without it the
-    network has no parameters. One that treats each place of a sequence alone takes `Masked` inputs
-    in `per_place(stateless(...))`.
+    If the function acts on each position of a sequence separately, wrap the network in
+    `per_place(stateless(...))` to accept `Masked` inputs.
+
+    Args:
+      apply: `(params, inputs) -> outputs`.
+      init: `(key, inputs) -> params`. By default the network has no parameters.
     """
 
     def whole(params, state, inputs, *, key=None):
@@ -129,10 +135,11 @@ def stateless(
 
 
 def wrap(network: Network, where: str, apply: Apply, init: Init | None, **settings: Any) -> Network:
-    """Makes the transform `where` of a network, in which parts and parameters keep their names.
+    """Returns a transformed network whose parts and parameters have the same names.
 
-    `apply` passes its inputs to the network by `apply_inner`; without an `init` the transform has
-    that of the network; `settings` are what it was built with. Raises unless it is a network.
+    `where` is the name of the transform and `settings` are its arguments. `apply` must call the
+    network with `apply_inner`. Without `init`, the network's `init` is used. Raises `InvalidType`
+    if `network` is not a `Network`.
     """
     kind(where, "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     init, children = init or network.init, (("", network),)
@@ -140,15 +147,15 @@ def wrap(network: Network, where: str, apply: Apply, init: Init | None, **settin
 
 
 def serial(*networks: Network | tuple[str, Network]) -> Network:
-    """Runs networks one after the other: the outputs of each are the inputs of the next.
+    """Composes networks sequentially: the outputs of each are the inputs of the next.
 
     Args:
-      *networks: the parts in order, each a network or a pair `(name, network)`. A part without a
-        name is called by its position, `"0"`, `"1"`, ...; its parameters are under that name.
+      *networks: the parts in order, each a network or a pair `(name, network)`. The default names
+        are the positions `"0"`, `"1"`, .... The parameters of a part are stored under its name.
 
     Raises:
       InvalidType: if a part is not a network.
-      InvalidValue: if two parts have the same name, or there are none.
+      InvalidValue: if two parts have the same name, or there are no parts.
     """
     children = _named_networks("serial", networks)
 
@@ -173,18 +180,18 @@ def parallel(
     *networks: Network | tuple[str, Network],
     combine: Callable[[tuple[Any, ...]], Any] | None = None,
 ) -> Network:
-    """Runs networks side by side on the same inputs.
+    """Applies networks to the same inputs in parallel.
 
     Args:
       *networks: the branches, each a network or a pair `(name, network)`.
-      combine: makes one output of the tuple of outputs, such as
-        `lambda outputs: jnp.concatenate(outputs, -1)`; without it the tuple is the output. Of
-        `Masked` outputs it combines the values, each place by itself.
+      combine: combines the tuple of outputs into one output, such as
+        `lambda outputs: jnp.concatenate(outputs, -1)`. By default the output is the tuple. For
+        `Masked` outputs it combines the values, position by position.
 
     Raises:
       InvalidType: if a branch is not a network.
-      InvalidValue: if two branches have the same name, or there are none; when traced, if `combine`
-        cannot take the outputs.
+      InvalidValue: if two branches have the same name, or there are no branches; when traced, if
+        `combine` raises an error for the outputs.
     """
     children = _named_networks("parallel", networks)
 
@@ -207,8 +214,9 @@ def residual(network: Network, shortcut: Network | None = None) -> Network:
     """Adds a network's outputs to its inputs: `inputs + network(inputs)`.
 
     Args:
-      network: its outputs must have the shape of its inputs (or of the shortcut's outputs).
-      shortcut: applied to the inputs before the sum, for instance to change their shape.
+      network: the residual branch; its outputs must have the shape of the shortcut's outputs.
+      shortcut: the network applied to the inputs before the sum, for instance to change their
+        shape; the identity by default.
 
     Raises:
       InvalidValue: when traced, if the two shapes differ.
@@ -242,7 +250,7 @@ def _combined(combine: Callable[[Any], Any] | None, outputs: dict[str, Any]) -> 
     try:
         return map_places(lambda *sides: combine(sides), *outputs.values())
     except (TypeError, ValueError) as error:
-        # What jax says of a traced value is not about the shapes of the branches.
+        # Errors about traced values are not about the shapes of the branches.
         if isinstance(error, Invalid | jax.errors.JAXTypeError):
             raise
         forms = [
@@ -251,15 +259,15 @@ def _combined(combine: Callable[[Any], Any] | None, outputs: dict[str, Any]) -> 
         ]
         raise InvalidValue(
             "parallel",
-            "the branches' outputs do not meet in combine",
+            "combine cannot combine the branches' outputs",
             got=f"branches {', '.join(forms)} ({str(error).splitlines()[0].rstrip('.')})",
-            expected="outputs that combine can take, usually equal but for their last axis",
-            fix="Make the shapes of the branches alike, or leave out combine to have a tuple",
+            expected="outputs that combine accepts, usually equal except for their last axis",
+            fix="Give the branches outputs of matching shapes, or leave out combine to get a tuple",
         ) from error
 
 
 def walk(network: Network, path: str = "") -> Iterator[tuple[str, Network]]:
-    """Yields each part with its path, those inside it before it; the path of the whole is `""`."""
+    """Yields `(path, part)` for each part in post-order; the path of the whole network is `""`."""
     for name, child in network.parts.children:
         yield from walk(child, join(path, name))
     yield path, network
@@ -289,20 +297,20 @@ def _named_networks(where: str, networks: Any) -> tuple[tuple[str, Network], ...
     if not names or len(set(names)) < len(names):
         raise InvalidValue(
             where,
-            "its parts need different names" if names else "it has no parts",
+            "parts must have distinct names" if names else "there are no parts",
             got=f"names={names}",
-            expected="at least one part, each with a name of its own",
+            expected="at least one part, each with a distinct name",
             fix=f"Write {where}(('hidden', linear(64)), ('output', linear(10)))",
         )
     return tuple(pairs)
 
 
 def collect(results: Mapping[str, tuple[Any, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the `params` and the `state` of parts by name, without those that have none."""
+    """Splits `{name: (params, state)}` into two dicts, without empty entries."""
     params, state = ({name: pair[side] for name, pair in results.items()} for side in (0, 1))
     return without_empty(params), without_empty(state)
 
 
 def without_empty(trees: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the trees that have arrays, by name."""
+    """Returns the trees that have at least one array, by name."""
     return {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}

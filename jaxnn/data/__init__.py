@@ -1,4 +1,4 @@
-"""Data: arrays on the device in an order that a key decides, and what becomes such arrays."""
+"""Data: arrays on the device in a keyed order, and functions that prepare such arrays."""
 
 from jaxnn.data._buckets import Buckets, buckets
 from jaxnn.data._examples import examples

@@ -1,8 +1,8 @@
-"""Data that live on the device, in their storage dtype, and are read inside the program.
+"""Data that live on the device in their storage dtype, and are indexed inside the program.
 
-Which examples make the batch of a step is a function of `(key, step)`, so the position in the data
-is one integer, the step. Training batches are always full and run on across the borders of epochs;
-for evaluation the examples come in order, and the last batch is padded with examples of weight 0.
+The batch of a step is a pure function of `(key, step)`, so the position in the data is one integer,
+the step. Training batches are always full, and may span two epochs. In evaluation, the examples
+come in order, and the last batch is padded with examples of weight 0.
 
     >>> import numpy as np
     >>> data = resident({"inputs": np.arange(5.0)[:, None]}, batch_size=2)
@@ -36,14 +36,14 @@ from jaxnn.typing import Any, Batch
 )
 @dataclass(frozen=True, repr=False)
 class Resident:
-    """Examples on the device: a pytree that is an argument of the program, never a constant in it.
+    """Examples on the device: a pytree that is an argument of the program, not a constant in it.
 
     Attributes:
       arrays: the fields, each `[examples, ...]` or a pytree of such arrays.
-      key: chooses the order of training batches; one, or one for each member.
-      batch_size: examples in a batch, over all devices together.
-      padding: rows at the end that are no examples, where a mesh needs a number that it divides.
-      columns: of the table that the examples were encoded from (`jaxnn.tables.Columns`), if any.
+      key: the key of the order of training batches; one key, or one for each member.
+      batch_size: the number of examples in a batch, over all devices.
+      padding: the number of padding rows at the end, which make the rows divisible over a mesh.
+      columns: the `jaxnn.tables.Columns` that the examples were encoded with, if any.
     """
 
     arrays: dict[str, Any]
@@ -64,11 +64,11 @@ class Resident:
 
     @property
     def num_batches(self) -> int:
-        """The number of batches that hold all examples once, the last one perhaps in part."""
+        """The number of batches in one pass over the examples; the last may be partial."""
         return -(-self.num_examples // self.batch_size)
 
     def shuffled(self, key: Any) -> "Resident":
-        """Returns the same data with the order of training batches chosen by `key`."""
+        """Returns the same data with the order of training batches determined by `key`."""
         return with_columns(replace(self, key=key), self.columns)
 
     def batch(self, step: Any) -> Batch:
@@ -77,7 +77,7 @@ class Resident:
         return self.take(permute(self.key, epoch, place, self.num_examples).astype(jnp.int32))
 
     def in_order(self, number: Any) -> Batch:
-        """Returns the batch `number` of the data in order; what is past the end has weight 0."""
+        """Returns batch `number` of the data in order; rows past the end have weight 0."""
         size = min(self.batch_size, self.num_examples)
         place = number * size + lax.iota(jnp.int32, size)
         batch = self.take(jnp.minimum(place, self.num_examples - 1))
@@ -86,7 +86,7 @@ class Resident:
         return {**batch, "weights": jnp.where(inside, weights, 0.0)}
 
     def take(self, index: Any) -> Batch:
-        """Returns the examples with these numbers: fields and `index`, each `[examples, ...]`."""
+        """Returns the examples at the given indices: fields and `index`, each `[examples, ...]`."""
         take = partial(jnp.take, indices=index, axis=0, mode="clip")
         return {**jax.tree.map(take, self.arrays), "index": index}
 
@@ -103,15 +103,16 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
 
     Args:
       arrays: the fields, `{"inputs": ..., "labels": ...}`, each an array `[examples, ...]` or a
-        pytree of them; or those of a table, as `Columns.encode` gives them. `weights`, if there,
-        are the weights of the examples. Float64 is stored as
-        float32 and int64 as int32; everything else keeps its dtype, images their bytes.
-      batch_size: examples in a batch, over all devices together. A training batch cannot be larger
-        than the data; an evaluation batch that is larger is cut to the data.
+        pytree of them, or the result of `Columns.encode`. The optional field `weights` holds the
+        weights of the examples. Float64 is stored as float32 and int64 as int32; other dtypes are
+        unchanged, so that images stay bytes.
+      batch_size: the number of examples in a batch, over all devices. A training batch must not be
+        larger than the data; a larger evaluation batch is truncated to the data.
 
     Raises:
       InvalidValue: if there are no examples, fields differ in length, values are masked, a number
-        is not finite, too large, or a whole one that float32 cannot hold, or a weight is negative.
+        is not finite, is too large, or is an integer that float32 cannot represent, or a weight is
+        negative.
       InvalidType: if `inputs` are missing or a field does not hold numbers.
     """
     positive_integer("resident", "batch_size", batch_size)
@@ -130,13 +131,13 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
 
 
 def with_columns(data: Resident, columns: Any) -> Resident:
-    """Returns the data, which have columns from here on; a transform of pytrees drops them."""
+    """Sets the columns of the data in place, and returns the data; pytree operations drop them."""
     object.__setattr__(data, "columns", columns)  # jax 0.7.2 cannot leave a field out of a pytree
     return data
 
 
 def stored(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields as arrays in their dtype on the device, checked as `resident` says."""
+    """Validates the fields and converts them to their storage dtypes, as `resident` documents."""
     fields = jax.tree.map_with_path(partial(_storable, where), read_fields(where, arrays))
     same_length(where, fields)
     return fields
@@ -147,7 +148,7 @@ def _storable(where: str, path: Any, array: Any) -> Any:
     if array.ndim == 0:
         raise InvalidType(
             where,
-            f"field {name} does not hold numbers for each example",
+            f"field {name} has no axis of examples",
             got=f"dtype {array.dtype} and shape {array.shape}",
             expected="an array [examples, ...] of numbers",
             fix="Convert it with np.asarray(values, np.float32); number classes from 0",
@@ -158,7 +159,7 @@ def _storable(where: str, path: Any, array: Any) -> Any:
         if array.size and (array.min() < limits.min or array.max() > limits.max):
             raise InvalidValue(
                 where,
-                f"field {name} holds numbers that are too large for {narrower.__name__}",
+                f"field {name} has numbers out of the range of {narrower.__name__}",
                 got=f"numbers from {array.min()} to {array.max()}",
                 expected=f"numbers from {limits.min} to {limits.max}",
                 fix="Subtract a constant, or convert to float32",

@@ -1,4 +1,4 @@
-"""Holding out a part of the examples, to test on what training has not seen.
+"""Splits of the examples into training and held-out parts.
 
 >>> data = {"inputs": np.arange(4), "labels": np.array([0, 1, 1, 0])}
 >>> rest, held_out = split(data, 0.5, stratify="labels")
@@ -28,26 +28,26 @@ def split(
     group: str | None = None,
     time: str | None = None,
 ) -> tuple[Fields, Fields]:
-    """Returns `(rest, held_out)`: every example in exactly one of them, both shuffled.
+    """Splits examples into `(rest, held_out)`; both parts are shuffled.
 
     Args:
-      arrays: fields along one leading axis of n examples, at least 2, each an array or a pytree of
-        them; they are checked and converted as by `examples`. For a table, see `split_table`.
-      fraction: the held-out share, between 0 and 1: n * fraction examples, rounded to the
-        nearest, but at least one example in either part.
-      seed: a whole number from 0 up; the same seed gives the same split.
-      stratify: a field of whole numbers, such as `"labels"`. Each of its classes is then held
-        out in the same share, to within one example: rounded down, then one more where most is
-        lacking (drawn by the seed among equals). So a class whose share is below one example may
-        lie in `rest` alone, and a class of a single example lies in one part alone.
-      group: a field of whole numbers: all examples with the same one are in the same part. The
-        share is the nearest that adding groups in a random order gives.
-      time: a field of numbers: the latest examples are held out, and those of the same time are in
-        the same part. Both parts are in the order of time.
+      arrays: a dict of fields, each an array `[n, ...]` or a pytree of them, with at least 2
+        examples. They are validated and converted as by `examples`. For a table, see `split_table`.
+      fraction: the held-out fraction, between 0 and 1. `n * fraction` is rounded to the nearest
+        integer, but each part has at least one example.
+      seed: a non-negative integer; the same seed gives the same split.
+      stratify: a field of integers, such as `"labels"`. The same fraction of each class is held
+        out, to within one example: counts are rounded down, and the classes with the largest
+        remainders get one more (ties are broken at random by the seed). So a class with less than
+        one held-out example may be only in `rest`, and a single example is in one part only.
+      group: a field of integers. All examples of a group are in the same part. Groups are added in
+        random order until the fraction is as close as possible.
+      time: a field of numbers. The latest examples are held out, and examples of the same time are
+        in the same part. Both parts are sorted by time.
 
     Raises:
-      InvalidValue: if an option cannot be used, fields differ in length, there are fewer than two
-        examples, or values cannot be stored, as `examples` says.
+      InvalidValue: if an option is invalid, fields differ in length, there are fewer than two
+        examples, or values cannot be stored (see `examples`).
       InvalidType: if a field does not hold numbers.
 
     Example:
@@ -70,17 +70,20 @@ def folds(
     group: str | None = None,
     time: str | None = None,
 ) -> Iterator[tuple[Fields, Fields]]:
-    """Yields `(rest, held_out)` for each fold: each example is held out once, by time later ones.
+    """Yields `(rest, held_out)` for each fold of a cross-validation.
+
+    Each example is held out once. With `time`, the examples of the first span are never held out.
 
     Args:
       arrays: as in `split`. For a table, see `fold_table`.
-      count: how many folds, at least 2.
+      count: the number of folds, at least 2.
       seed: as in `split`.
-      stratify: a field of whole numbers of which each is spread evenly, to within one example.
-      group: a field of whole numbers: all examples with the same one are in one fold; the largest
-        group first, each into the smallest fold.
-      time: a field of numbers: each fold is later than its rest, which are all earlier examples;
-        there are `count + 1` spans of about equally many.
+      stratify: a field of integers. Each class is spread evenly over the folds, to within one
+        example.
+      group: a field of integers. All examples of a group are in the same fold. Groups are assigned
+        in decreasing order of size, each to the smallest fold.
+      time: a field of numbers. The examples are divided by time into `count + 1` spans of about
+        equal size. Each span except the first is held out once, and its rest are all earlier spans.
 
     Raises:
       InvalidValue: as `split` does, or if there are too few examples, groups or times.
@@ -109,7 +112,7 @@ def _fields_and_codes(
         )
     fields = jax.tree.map(np.asarray, read_fields(where, arrays))
     count = same_length(where, fields, least=2)
-    # Without strata all examples are one class, and one rule serves both.
+    # Without stratification all examples form one class.
     codes = np.zeros(count, np.intp) if way is None else _codes(where, fields, way, name)
     return fields, codes
 
@@ -122,10 +125,10 @@ def _codes(where: str, fields: Fields, way: str, name: Any) -> np.ndarray:
     if values.ndim != 1 or values.dtype.kind not in ("biuf" if way == "time" else "biu"):
         raise InvalidValue(
             where,
-            f"{way}={name!r} names no {'times' if way == 'time' else 'classes'}",
+            f"field {name!r} cannot be used for {way}=",
             got=f"a field of dtype {values.dtype} and shape {values.shape}",
             expected=f"one {'number' if way == 'time' else 'whole number'} for each example",
-            fix=f"Leave {way}= away, or bin the values: numpy.digitize(values, edges)",
+            fix=f"Leave out {way}=, or bin the values: numpy.digitize(values, edges)",
         )
     return np.unique(values, return_inverse=True)[1]
 

@@ -1,7 +1,7 @@
-"""Windows of a text, or of any long sequence: each is an example, and the text is stored once.
+"""Windows of a text or another long sequence: each window is an example; the text is stored once.
 
-An example is `length` places in a row. Training takes them from anywhere, evaluation one after the
-other; which ones make the batch of a step is a function of `(key, step)`, as for all resident data.
+An example is `length` consecutive positions. Training reads windows in random order, evaluation in
+sequence. The batch of a step is a function of `(key, step)`, as for all resident data.
 
     >>> import numpy as np
     >>> text = windows(np.arange(10), 4, batch_size=2)
@@ -12,7 +12,7 @@ other; which ones make the batch of a step is a function of `(key, step)`, as fo
     >>> windows(np.arange(10), 4, stride=3, batch_size=2).in_order(1)["inputs"].tolist()
     [[6, 7, 8, 9], [6, 7, 8, 9]]
 
-Of several documents one behind the other, `segments` say which place is of which:
+For concatenated documents, `segments` hold the number of the document of each position:
 
     >>> text = windows([5, 6, 7, 8, 9], 4, batch_size=2, segments=[1, 1, 1, 2, 2])
     >>> text.in_order(0)["segments"].tolist()
@@ -40,11 +40,11 @@ from jaxnn.typing import Any, Batch
 )
 @dataclass(frozen=True, repr=False)
 class Windows(Resident):
-    """Windows of a sequence on the device; as `Resident`, of which it is one.
+    """Windows of a sequence on the device, a kind of `Resident`.
 
     Attributes:
-      length: the places of a window.
-      stride: the distance from one window to the next.
+      length: the number of positions in a window.
+      stride: the distance between the starts of consecutive windows.
     """
 
     length: int
@@ -58,7 +58,7 @@ class Windows(Resident):
 
     @property
     def examples(self) -> dict[str, Any]:
-        """Every place in some window, `{"inputs": [windows, length, ...]}`, on the host."""
+        """Windows that cover every position, `{"inputs": [windows, length, ...]}`, on the host."""
 
         def cut(x):
             whole = len(x) // self.length
@@ -68,7 +68,7 @@ class Windows(Resident):
         return {name: cut(np.asarray(field)) for name, field in self.arrays.items()}
 
     def take(self, index: Any) -> Batch:
-        """Returns the windows with these numbers: `inputs`, `segments` if any, and `index`."""
+        """Returns the windows at the given indices: `inputs`, `segments` if any, and `index`."""
         places = index[:, None] * self.stride + jnp.arange(self.length, dtype=jnp.int32)[None]
         fields = {
             name: jnp.take(field, places, axis=0, mode="clip")
@@ -87,27 +87,27 @@ class Windows(Resident):
 def windows(
     sequence: Any, length: int, *, batch_size: int, stride: int = 1, segments: Any = None
 ) -> Windows:
-    """Puts a long sequence on the device, whose windows are the examples.
+    """Puts a long sequence on the device; its windows are the examples.
 
-    Batches are `{"inputs": [batch_size, length, ...]}`. `next_token` reads of each window the next
-    token after each but the last: give it windows of `length=context + 1`, and for evaluation
-    `stride=context`, so that each token is predicted once.
+    Batches are `{"inputs": [batch_size, length, ...]}`. `next_token` predicts every token of a
+    window except the first. So use windows of `length=context + 1`, and `stride=context` for
+    evaluation, so that each token is predicted once.
 
     Args:
-      sequence: `[time, ...]` numbers, such as the tokens of a text, in their storage dtype.
-      length: the places of a window.
-      batch_size: windows in a batch, over all devices together.
-      stride: the distance from one window to the next. What is left at the end, of fewer places
-        than that, is in no window.
-      segments: for documents one behind the other, the number of that of each place, `[time]`
-        from 1, such as `np.repeat(np.arange(1, n + 1), lengths)`; 0 where a place is empty. Then
-        no place of a window looks into another document, and no prediction crosses a border.
-        Without them the sequence is one document.
+      sequence: numbers `[time, ...]`, such as the tokens of a text, in their storage dtype.
+      length: the number of positions in a window.
+      batch_size: the number of windows in a batch, over all devices.
+      stride: the distance between the starts of consecutive windows. Up to `stride - 1` positions
+        at the end of the sequence are in no window.
+      segments: for concatenated documents, the number of the document of each position, `[time]`,
+        counted from 1, such as `np.repeat(np.arange(1, n + 1), lengths)`; 0 marks padding.
+        Attention and predictions then never cross the boundary of a document. By default the
+        sequence is one document.
 
     Raises:
       InvalidValue: if a number is not positive, the sequence is shorter than a window, its numbers
-        cannot be stored, as `resident` says, or the segments do not fit.
-      InvalidType: if it holds no numbers.
+        cannot be stored (see `resident`), or `segments` has the wrong shape.
+      InvalidType: if the sequence does not hold numbers.
     """
     for name, number in (("length", length), ("batch_size", batch_size), ("stride", stride)):
         positive_integer("windows", name, number)
@@ -115,12 +115,12 @@ def windows(
     if isinstance(sequence, str | Mapping) or not np.size(sequence):
         raise InvalidType(
             "windows",
-            "this is no sequence of numbers",
+            "this is not a sequence of numbers",
             got=f"a {type(sequence).__name__} of length {len(sequence)}",
             expected="one array [time, ...] of numbers",
             fix="Pass Characters(text).encode(text) for a text",
         )
-    # Checked as one row, which they are.
+    # Checked as a batch of one row.
     fields = {"inputs": sequence} if segments is None else _with_segments(sequence, segments)
     arrays = jax.tree.map(jnp.asarray, stored("windows", fields))
     if segments is not None:
@@ -132,21 +132,21 @@ def windows(
             "the sequence is shorter than a window",
             got=f"{time} places and length={length}",
             expected=f"at least {length} places",
-            fix="Give a longer sequence, or shorter windows",
+            fix="Pass a longer sequence, or a smaller length",
         )
     return Windows(arrays, jax.random.key(0), int(batch_size), int(length), int(stride))
 
 
 def _with_segments(sequence: Any, segments: Any) -> dict[str, Any]:
-    """Returns both as a row, in which the door for data checks them."""
+    """Returns both as a batch of one row, so that they pass the checks for masked inputs."""
     sequence = as_numpy("windows", "the sequence", sequence)
     segments = as_numpy("windows", "segments", segments)
     if segments.shape != sequence.shape[:1]:
         raise InvalidValue(
             "windows",
-            "segments do not fit the sequence",
+            "segments do not match the sequence",
             got=f"segments {list(segments.shape)} and a sequence {list(sequence.shape)}",
-            expected="the number of a document for each place, [time]",
+            expected="the number of a document for each position, [time]",
             fix="Pass np.repeat(np.arange(1, n + 1), lengths) for n documents of these lengths",
         )
     return {"inputs": sequence[None], "segments": segments[None]}

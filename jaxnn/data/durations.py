@@ -1,4 +1,4 @@
-"""Durations: how long to train, and how often to report, in the unit that is natural.
+"""Durations of training and intervals of reports, in steps, epochs, examples or per cent.
 
 >>> import numpy as np
 >>> from jaxnn.data import resident
@@ -21,18 +21,19 @@ from jaxnn.checks import InvalidValue
 from jaxnn.data.protocol import Data
 
 Duration = int | np.integer | str
-"""A number of steps, or `"300 steps"`, `"10 epochs"`, `"50000 examples"`, `"5%"` of the run."""
+"""A number of steps, or a string: `"300 steps"`, `"10 epochs"`, `"50000 examples"`, or `"5%"` of
+the run."""
 
 
 @dataclass(frozen=True)
 class Every:
-    """When a run reports and evaluates; `every="1 epoch"` is short for `Every("1 epoch")`.
+    """The intervals of reports and evaluations; `every="1 epoch"` means `Every("1 epoch")`.
 
     Attributes:
-      report: the time between reports; an epoch, or the whole run if that is shorter, by default.
-        There is always one at the end.
-      evaluate: the time between evaluations: one comes with the first report after so many steps,
-        and with the last. At each report by default.
+      report: the interval between reports. The default is one epoch, or the whole run if that is
+        shorter. The last step is always reported.
+      evaluate: the interval between evaluations. Evaluation happens at the first report after each
+        interval, and at the last report. The default is every report.
     """
 
     report: Duration | None = None
@@ -46,16 +47,16 @@ _FORM = re.compile(rf"\s*{_NUMBER}\s*(steps?|epochs?|examples?|%)\s*", re.I)
 def steps_of(
     duration: Duration, data: Data, *, total: int | None = None, name: str = "duration"
 ) -> int:
-    """Returns a duration in training steps, rounded up, at least 1.
+    """Converts a duration to a number of training steps, rounded up, at least 1.
 
     Args:
-      duration: see `Duration`.
-      data: whose passes are epochs, and whose batches are steps.
-      total: the steps of the whole run, of which a percentage is taken.
-      name: what an error calls the duration.
+      duration: a `Duration`.
+      data: the training data, which define the lengths of an epoch and of a step.
+      total: the number of steps of the whole run, for percentages.
+      name: the name of the duration in error messages.
 
     Raises:
-      InvalidValue: if it is not above zero, or has no unit that is known.
+      InvalidValue: if the duration is not positive, or its unit is unknown.
     """
     if isinstance(duration, str):
         form = _FORM.fullmatch(re.sub("[_,](?=[0-9]{3})", "", duration))
@@ -75,7 +76,7 @@ def steps_of(
     if steps < 1:
         raise InvalidValue(
             "steps_of",
-            f"{name} is not a duration above zero",
+            f"{name} is not a positive duration",
             got=f"{name}={duration!r}",
             expected="a number of steps, or '300 steps', '10 epochs', '50000 examples'"
             + (" or '5%'" if total else " (a share, '5%', only for parts of a run)"),

@@ -1,6 +1,6 @@
-"""What training asks of data. `Resident` gives it, `Windows`, streams, and a class of your own.
+"""The protocol of training data; `Resident`, `Windows`, `Stream` and custom classes implement it.
 
-Data of your own live on the device: a pytree, the argument of the compiled program, that computes
+A custom class is a pytree on the device. It is an argument of the compiled program, and computes
 the batch of any step.
 
     >>> import dataclasses, jax, jax.numpy as jnp
@@ -32,34 +32,35 @@ from jaxnn.typing import Any
 
 @runtime_checkable
 class Data(Protocol):
-    """Examples to train and to evaluate on.
+    """Examples for training and evaluation.
 
-    Data on the device also have `batch(step)`, the training batch of a step, and
-    `in_order(number)`, that batch of an evaluation; both pure, with numbers that may be traced.
-    `columns`, if there, describe the table that the examples were, and `fingerprint()` gives a text
-    that changes when the examples do; a run resumes only with the same.
+    Data on the device also have two pure methods, whose arguments may be traced: `batch(step)`
+    returns the training batch of a step, and `in_order(number)` an evaluation batch. Two attributes
+    are optional: `columns` describe the table that the examples were encoded from, and
+    `fingerprint()` returns a string that changes when the examples change; a run resumes only if it
+    has not changed.
     """
 
     @property
     def batch_size(self) -> int:
-        """Examples in a batch, over all devices together."""
+        """The number of examples in a batch, over all devices."""
         ...
 
     @property
     def num_examples(self) -> int:
-        """Examples in an epoch."""
+        """The number of examples in an epoch."""
         ...
 
     @property
     def num_batches(self) -> int:
-        """The batches of an evaluation."""
+        """The number of batches in an evaluation."""
         ...
 
     @property
     def examples(self) -> Mapping[str, Any]:
-        """The examples, or some that stand for all, `[examples, ...]` each field."""
+        """The fields of all examples or of a representative sample, `[examples, ...]` each."""
         ...
 
     def shuffled(self, key: Any) -> Any:
-        """Returns the same data with the order, or the draws, chosen by `key`."""
+        """Returns the same data with the order, or the random draws, determined by `key`."""
         ...

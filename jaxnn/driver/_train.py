@@ -1,4 +1,4 @@
-"""Training on the host: something to iterate over, so that a plain `for` loop is the callback.
+"""`train`: returns an iterator over a training run, so that a plain `for` loop needs no callbacks.
 
 for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"):
     print(progress.step, progress.metrics["train/loss"])
@@ -71,40 +71,42 @@ def train(
     rules: Any = None,
     start: Any = None,
 ) -> Training:
-    """Checks everything, and returns a `Training` to iterate over: a `Progress` at every report.
+    """Returns a `Training`: an iterator that trains and yields a `Progress` at every report.
 
-    With keys `[members]`, or hyper-parameters `[members]`, it trains a population: as many runs in
-    one program, whatever each of them holds. What is reported of one run as a number is then an
-    array `[members]`. A member that has stopped keeps every bit while the others train.
+    If `key` or a hyper-parameter is an array `[members]`, it trains a population: one run per
+    member, all in one compiled program. Each metric is then an array `[members]`. The state of a
+    member that has stopped does not change while the others train.
 
-    This call checks everything, by tracing but without compiling; training begins with the
-    loop.
+    The call validates all arguments by tracing the program, without compiling it. Training starts
+    with the iteration.
 
     Args:
-      learner: how parameters change.
-      data: what to learn from.
-      steps: how long, as a `Duration`: `1000`, `"10 epochs"`.
-      key: decides everything that is random: initialisation, order of the data, dropout. An array
-        of keys for a population.
-      hparams: the hyper-parameters, by name a number, or an array of one for each member.
-      every: the time between reports, a `Duration`, or an `Every`, which may evaluate more rarely;
-        an epoch, or the whole run if that is shorter, by default.
-      evaluate: data to evaluate on; under the name `test` unless given by name.
-      watch: the metric that decides which state is best; a `Watch` may also say which values are
-        good, where the metric does not, and how patient to be.
-      select: acts on a population after each evaluation, purely: `(key, trials) -> trials`, such as
-        `successive_halving` and `population_based_training`.
-      execution: the form of the steps, and where members train.
-      mesh: the devices that share the run, as `jaxnn.scale.mesh` arranges them; by default all
-        accelerators, if there are several and the batch divides.
-      rules: which parameters are split over the mesh, such as `jaxnn.scale.fsdp`; by default every
-        device has all of them (`replicated`). Rules alone ask for a mesh of all devices.
-      start: parameters and state to begin with, such as those of a pretrained model: what is there
-        replaces what the network draws, by name. They are arguments of the program, and may be
-        large.
+      learner: the learner to train.
+      data: the training data.
+      steps: the length of the run, a `Duration`, such as `1000` or `"10 epochs"`.
+      key: the source of all randomness: initialisation, data order and dropout. For a population,
+        an array of keys.
+      hparams: the hyper-parameters by name, each a number or an array `[members]`.
+      every: the interval between reports, a `Duration`, or an `Every` to evaluate less often. The
+        default is one epoch, or the whole run if that is shorter.
+      evaluate: the evaluation data, one dataset or a dict of them. The name of a single dataset is
+        `test`.
+      watch: the metric that determines the best state. A `Watch` also sets the direction, if the
+        metric has none, and the patience for early stopping.
+      select: a pure function `(key, trials) -> trials` that is applied to a population after each
+        evaluation, such as `successive_halving` or `population_based_training`.
+      execution: how steps are compiled, and how members are assigned to devices.
+      mesh: the devices that share the run, from `jaxnn.scale.mesh`. The default is all
+        accelerators, if there are several and their number divides the batch size.
+      rules: the sharding rules of the parameters, such as `jaxnn.scale.fsdp`. The default,
+        `replicated`, copies them to every device. Without `mesh`, rules imply a mesh of all
+        devices.
+      start: initial values `(params, state)`, such as those of a pretrained model. They replace the
+        initialised arrays of the same names. They are arguments of the program, not constants, so
+        they may be large.
 
     Raises:
-      Invalid: before anything compiles, if something given cannot be used.
+      Invalid: if an argument is invalid; raised before anything compiles.
     """
     evaluations = dict(evaluate) if isinstance(evaluate, Mapping) else {"test": evaluate}
     evaluations = {name: part for name, part in evaluations.items() if part is not None}
@@ -142,7 +144,7 @@ def train(
             ranges[name] = Ranges(check_arrays, part.examples, partial(place_of, part.source))
 
     check("train", data, batch)
-    # What a run is does not depend on its mesh.
+    # The identity of a run does not depend on its mesh.
     with alone(learner):
         program, (after, metrics) = trace_step(learner, state, batches)
     _check_carry(state, after)
@@ -192,7 +194,7 @@ def train(
 
 
 def _direction(name: str, metric: measures.Metric) -> Better | None:
-    """Returns which values of a metric are good; those of a loss are low."""
+    """Returns the direction in which a metric improves; lower is better for a loss."""
     return metric.better or ("lower" if name.endswith("/loss") else None)
 
 
@@ -208,7 +210,7 @@ def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any]) -> None:
         if name in evaluations:
             raise InvalidValue(
                 "train",
-                f"the name {name} is that of the metrics of {why}",
+                f"the name {name} is reserved for the metrics of {why}",
                 got=f"evaluate with the names {', '.join(evaluations)}",
                 expected="other names",
                 fix=f"Write evaluate={{'{why}': data, ...}}",
@@ -217,7 +219,7 @@ def _check_kinds(learner: Any, data: Any, evaluations: dict[str, Any]) -> None:
 
 @contextmanager
 def _about(name: str) -> Iterator[None]:
-    """Says of an error which evaluation data it is about."""
+    """Adds the name of the evaluation data to an error message."""
     try:
         yield
     except Invalid as error:
@@ -229,8 +231,8 @@ def _check_metrics(function: str, metrics: Any) -> None:
     if wrong or not metrics:
         raise InvalidType(
             "train",
-            f"the learner's {function} must give metrics by name",
-            got=f"{wrong[0]!r}, which is no Metric" if wrong else "no metric",
+            f"the learner's {function} must return metrics by name",
+            got=f"{wrong[0]!r}, which is not a Metric" if wrong else "no metric",
             expected="a dict with a Metric for each name, at least one",
             fix="Return {'loss': jaxnn.metrics.mean(values, weights)}",
         )
@@ -238,7 +240,7 @@ def _check_metrics(function: str, metrics: Any) -> None:
         if "<" in getattr(metric.finish, "__qualname__", ""):
             raise InvalidType(
                 "train",
-                f"the metric {name!r} is finished by a new function at every call",
+                f"the metric {name!r} has a `finish` function that is new at every call",
                 got=f"finish={metric.finish.__qualname__}",
                 expected="a function at the top level of a module",
                 fix="Move it there: def finish(sums): ...",
@@ -246,7 +248,7 @@ def _check_metrics(function: str, metrics: Any) -> None:
 
 
 def _check_carry(before: Any, after: Any) -> None:
-    """Raises unless a step gives back a state of the shapes and dtypes that it was given."""
+    """Raises unless a step returns a state with the structure, shapes and dtypes of its input."""
     wanted, got = (
         {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
         for leaves in map(jax.tree.leaves_with_path, (before, after))

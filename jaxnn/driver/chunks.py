@@ -1,9 +1,9 @@
-"""A training that is ready to go: the loop on the host that dispatches chunks of steps.
+"""The training loop on the host, which dispatches chunks of steps to the devices.
 
-Steps are dispatched in chunks of half a second to a second, always one ahead of the device, which
-never waits for the host. Reports, evaluations and the end come at absolute steps: how chunks fall
-changes nothing. A population is dispatched in the same way, the same program to each device; where
-members have stopped, the others are shared out anew, so that no device is left idle.
+A chunk takes half a second to a second. One chunk is always dispatched ahead, so that the device
+never waits for the host. Reports, evaluations and the end happen at fixed steps, regardless of the
+chunks' boundaries. For a population, the same program is dispatched to each device. When members
+stop, the others are redistributed, so that no device is idle.
 """
 
 import time
@@ -45,40 +45,41 @@ from jaxnn.streams.feed import Meter
 from jaxnn.streams.ranges import Ranges
 from jaxnn.typing import Any, Callable
 
-# Long enough that starting a program costs nothing (a convnet's first touch of its memory: 15 ms),
-# short enough that a signal is served at once.
+# Long enough to amortise the start of a program (the first touch of a convnet's memory: 15 ms),
+# short enough to respond to a signal at once.
 CHUNK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Training:
-    """A run that is ready to start, as `train` returns it: all is checked, nothing is compiled.
+    """A validated run that is ready to start, as returned by `train`; nothing is compiled yet.
 
-    Iterating over it trains from the beginning and yields a `Progress` at every report; `start` and
-    `chunks` also resume a run.
+    Iteration trains from the first step and yields a `Progress` at every report. `start` and
+    `chunks` can also resume a run.
 
     Attributes:
-      learner: how parameters change.
-      data: what is trained on, in an order that is the trial's.
-      evaluations: data to evaluate on, by name.
-      key: decides everything that is random; one, or `[members]`.
-      hparams: the hyper-parameters, float32; scalars, or `[members]` each.
+      learner: the learner to train.
+      data: the training data; the trial holds the key of their order.
+      evaluations: the evaluation data by name.
+      key: the source of all randomness; one key, or `[members]` of them.
+      hparams: the hyper-parameters in float32, each a scalar or `[members]`.
       steps: the step at which the run ends.
-      every: steps between reports.
-      evaluate_every: steps between evaluations.
-      form: how steps are dispatched.
-      program: that of a step, as it was traced.
+      every: the number of steps between reports.
+      evaluate_every: the number of steps between evaluations.
+      form: the form of the steps, `"looped"` or `"stepped"`.
+      program: the jaxpr of a step.
       metrics: the shapes of the metrics of a step.
-      names: of all metrics that reports give.
-      directions: which values of each of them are good, as far as that is known.
-      watch: the policy for the best state and the end, if any.
-      select: acts on the members after each evaluation, if anything.
-      layout: where the members are.
-      width: how many members side by side were asked for.
-      origin: the parameters and the state that it begins with; `None` where they are drawn.
+      names: the names of all reported metrics.
+      directions: whether lower or higher is better for each metric; `None` if unknown.
+      watch: the metric that determines the best state, and the patience, if any.
+      select: the selection that is applied to members after each evaluation, if any.
+      layout: the assignment of members to devices.
+      width: the requested number of members that train in parallel on a device.
+      origin: the initial parameters and state, if they are given; `None` if the learner initialises
+        them.
       evaluated: the shapes of the metrics of a batch of each evaluation.
-      meter: what reading its data has cost, so far.
-      ranges: check what is read of streams; of the training data that named `train`.
+      meter: the time spent on reading data so far.
+      ranges: range checks of streamed data, by the name of the data; training data are `train`.
     """
 
     learner: Learner
@@ -105,7 +106,7 @@ class Training:
 
     @cached_property
     def sample(self) -> Resident:
-        """Data that stand for those of the training; of a stream, some of its examples."""
+        """A sample of the training data on the device: all resident data, or part of a stream."""
         return sample(self.data)
 
     def __iter__(self) -> Iterator[Progress]:

@@ -1,4 +1,4 @@
-"""Checks before training: the number of members, their layout, their memory, their selection."""
+"""Checks before training: the number of members, and their layout, memory and selection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +21,9 @@ from jaxnn.typing import Any, Hparams
 
 
 def counted(key: Any, hparams: Hparams) -> tuple[int | None, dict[str, np.ndarray]]:
-    """Returns the number of members, and the hyper-parameters of each of them.
+    """Returns the number of members, and the hyper-parameters broadcast to all members.
 
-    Where neither key nor hyper-parameters have an axis there is one run, and no members.
+    The number is `None` for a single run: neither the key nor a hyper-parameter has an axis.
     """
     dtype = getattr(key, "dtype", np.dtype(object))
     if not jnp.issubdtype(dtype, jax.dtypes.prng_key) or len(key.shape) > 1:
@@ -31,7 +31,7 @@ def counted(key: Any, hparams: Hparams) -> tuple[int | None, dict[str, np.ndarra
             "train",
             "key is not a random key",
             got=f"a key of shape {key.shape}" if hasattr(key, "shape") else f"key={key!r}",
-            expected="one key, as jax.random.key makes it, or an array [members] of keys",
+            expected="one key, as from jax.random.key, or an array [members] of keys",
             fix="Pass key=jax.random.key(0), with any seed, or key=jaxnn.keys(seeds)",
         )
     given = {name: _numbers(name, value) for name, value in hparams.items()}
@@ -43,10 +43,10 @@ def counted(key: Any, hparams: Hparams) -> tuple[int | None, dict[str, np.ndarra
     if set(counts.values()) != {members} or members == 0:
         raise InvalidValue(
             "train",
-            "the members of the population cannot be counted",
+            "key and hyper-parameters have different numbers of members",
             got=", ".join(f"{count} of {name}" for name, count in counts.items()),
-            expected="as many keys as values of each hyper-parameter, or a single one of them",
-            fix="Pass arrays of one length; sweep(...) makes all combinations of some values",
+            expected="arrays of the same length, at least 1, or single values",
+            fix="Pass arrays of one length; sweep(...) returns all combinations of some values",
         )
     return members, {n: np.broadcast_to(value, (members,)) for n, value in given.items()}
 
@@ -59,24 +59,24 @@ def _numbers(name: str, value: Any) -> np.ndarray:
             f"hyper-parameter {name} is not a number",
             got=f"{name}={value!r}",
             expected="a number: hyper-parameters are inputs of the compiled program",
-            fix="Choose what is not a number outside, when the network is built",
+            fix="Use other values outside of the program, when the network is built",
         )
     if array.ndim > 1:
         raise InvalidType(
             "train",
-            f"hyper-parameter {name} is neither a number nor one for each member",
+            f"hyper-parameter {name} is neither a number nor an array of one axis",
             got=f"{name} of shape {array.shape}",
             expected="a number, or an array [members]",
-            fix="Pass an array of one axis; sweep(...) makes all combinations of some values",
+            fix="Pass an array of one axis; sweep(...) returns all combinations of some values",
         )
     with np.errstate(over="ignore"):
         single = array.astype(np.float32)
-    # What float32 cannot hold would train as infinity, or as 0.
+    # A number outside the range of float32 would become infinity or 0.
     lost = ~np.isfinite(single) | ((single == 0) & (array != 0))
     for figure in array[lost].ravel()[:1]:
         raise InvalidValue(
             "train",
-            f"hyper-parameter {name} is no number in float32",
+            f"hyper-parameter {name} is out of the range of float32",
             got=f"{name}={float(figure)!r}",
             expected="a finite number",
             fix=f"Pass, say, {name}=0.001",
@@ -85,21 +85,23 @@ def _numbers(name: str, value: Any) -> np.ndarray:
 
 
 def bounds(hparams: dict[str, Any]) -> list[dict[str, float]]:
-    """Returns the least and the greatest values, as what holds for these holds for all between."""
-    # As one types them: 0.3 and not 0.30000001192092896.
+    """Returns the lowest and highest values: if both are valid, so are all values in between."""
+    # As typed by the user: 0.3, not 0.30000001192092896.
     least, most = ({n: float(str(f(v))) for n, v in hparams.items()} for f in (np.min, np.max))
     return [least] if least == most else [least, most]
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How steps are executed: their form, and where members train.
+    """How training steps are compiled, and how members are assigned to devices.
 
     Attributes:
-      form: `"looped"` or `"stepped"`, see `run`; by default what suits the learner and the device.
-      width: how many members train side by side on a device; 1, one after another, gives each the
-        bits of its single run. By default 1 on CPU, and elsewhere as many as memory holds.
-      devices: which share a population; all of them by default.
+      form: `"looped"` or `"stepped"`, see `run`. The default is the faster one for the learner and
+        the device.
+      width: the number of members that train in parallel on a device. With 1, members train one
+        after another, and each has the same bits as its single run. The default is 1 on CPU, and
+        elsewhere the most that memory holds.
+      devices: the devices that share a population; all by default.
     """
 
     form: Form | None = None
@@ -115,7 +117,7 @@ class Execution:
 def laid_out(
     members: int | None, execution: Execution, form: Form, placement: Placement | None
 ) -> Layout:
-    """Returns where the members will be."""
+    """Returns the layout of the members over devices."""
     width, devices = execution.width, execution.devices
     if members is None:
         if width is not None or devices is not None:

@@ -1,4 +1,4 @@
-"""Where a run stands: its trials, a part on each device, and in which slot each member is."""
+"""The progress of a run: its trials on each device, and the slot of each member."""
 
 from dataclasses import dataclass, field, replace
 
@@ -18,13 +18,13 @@ from jaxnn.typing import Any, Callable
 
 @dataclass(frozen=True)
 class Placed:
-    """The trials of a run, a part on each device.
+    """The trials of a run, partitioned over devices.
 
     Attributes:
-      layout: how they are laid out.
-      parts: the trials of each device; of one run, the trial.
-      slot: where each member is, over all parts.
-      busy: the slots of each part that may still be running, as far as the host knows.
+      layout: the layout of the trials.
+      parts: the trials on each device; for a single run, its trial.
+      slot: the slot of each member, counted over all parts.
+      busy: the slots of each part that may still be running, to the knowledge of the host.
     """
 
     layout: Layout
@@ -33,13 +33,13 @@ class Placed:
     busy: list[np.ndarray]
 
     def ordered(self, get: Callable[[Trial], Any]) -> Any:
-        """Returns something of all trials, in the order of the members."""
+        """Returns `get` of all trials, in the order of the members."""
         tree = self.layout.join([get(part) for part in self.parts])
         in_order = np.array_equal(self.slot, np.arange(self.layout.slots))
         return tree if in_order else _rows(tree, self.slot)
 
     def rebalanced(self, active: np.ndarray) -> "Placed":
-        """Returns the trials, shared out anew where that saves time, given the active slots."""
+        """Returns the trials, redistributed over devices if that saves time."""
         placed, order = self, self.layout.packed(active)
         if order is not None:
             active, slot = active[order], np.argsort(order)[self.slot]
@@ -50,16 +50,16 @@ class Placed:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """The progress of a run at a report or at the end of a chunk.
 
     Attributes:
-      step: training steps done.
-      metrics: `{"train/loss": ..., "test/accuracy": ...}`, on the device; reading one waits for it.
-        Scalars, or `[members]`. Those of training are over the steps since the
-        report before. Empty between reports.
-      status: how the run stands, a number of `jaxnn.loop.STATUSES`, or `[members]` of them.
-      placed: the trials, where they are.
-      idle: whether the last steps did nothing, since all had stopped before them.
+      step: the number of completed training steps.
+      metrics: `{"train/loss": ..., "test/accuracy": ...}`, scalars or `[members]`, on the device;
+        reading one waits for it. Training metrics cover the steps since the previous report. Empty
+        between reports.
+      status: the index of the run's status in `jaxnn.loop.STATUSES`, or `[members]` of them.
+      placed: the trials on their devices.
+      idle: whether the last steps did nothing, because all runs had stopped before.
     """
 
     step: int
@@ -70,9 +70,9 @@ class Progress:
 
     @property
     def trial(self) -> Trial:
-        """All that is known, one pytree, members in their order.
+        """The `Trial` as one pytree, with members in order.
 
-        Valid until the next iteration, which uses up its arrays; keep a copy,
+        It is valid until the next iteration, which donates its arrays. To keep it, copy it with
         `jax.tree.map(jnp.copy, progress.trial)`.
         """
         return self.placed.ordered(lambda trial: trial)

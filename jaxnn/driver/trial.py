@@ -1,8 +1,7 @@
-"""A trial is one training run with what is known of it so far, as one pytree of arrays.
+"""A trial is the state of a training run with its metrics, status and best state, as one pytree.
 
-Beside the learner's state it holds the last metrics, whether the run is running, and the best
-state so far. A report brings these up to date inside a compiled program, so that a run of many
-stops on its own account, without asking the host. Trials stack: many are a population.
+A report updates these inside a compiled program, so that a member of a population stops without
+involving the host. Stacked trials form a population.
 """
 
 from collections.abc import Iterable
@@ -28,14 +27,14 @@ from jaxnn.typing import Any, Array, Int, Key, PyTree
 
 @dataclass(frozen=True)
 class Watch:
-    """Which metric decides what is best, and how long to wait for something better.
+    """The metric that determines the best state, and the patience for early stopping.
 
     Attributes:
-      metric: the name of a metric, `"test/accuracy"`.
-      patience: the number of its reports without a new best after which a run stops; never, if
-        `None`.
-      better: `"lower"` or `"higher"`; by default what the metric itself says, if it does.
-      margin: by how much a new best must beat the one before.
+      metric: the name of a metric, such as `"test/accuracy"`.
+      patience: the number of evaluations without a new best value after which a run stops. `None`
+        disables early stopping.
+      better: `"lower"` or `"higher"`. The default is the direction of the metric, if it has one.
+      margin: the amount by which a value must improve on the best one to count as a new best.
     """
 
     metric: str
@@ -45,7 +44,7 @@ class Watch:
 
     @property
     def lower(self) -> bool:
-        """Whether lower is better; known once `better` is, as it is of a `Training`."""
+        """Whether lower is better; valid only if `better` is set, as it is in a `Training`."""
         return self.better == "lower"
 
 
@@ -53,10 +52,10 @@ class Best(NamedTuple):
     """The best evaluation so far.
 
     Attributes:
-      value: the watched metric.
-      step: when; 0 where it has not been a number yet.
-      waited: evaluations since then.
-      state: the learner's state then; before, that of the last evaluation.
+      value: the value of the watched metric.
+      step: the step of that evaluation; 0 if the metric has been NaN so far.
+      waited: the number of evaluations since then.
+      state: the learner's state at that step; before the first best, at the last evaluation.
     """
 
     value: Array
@@ -66,17 +65,17 @@ class Best(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One training run and what is known of it. For a population, every array has a leading axis.
+    """One training run. For a population, every array has a leading axis of members.
 
     Attributes:
-      state: the learner's.
-      window: sums of the metrics of the steps since the last report.
-      order: the key of the order of its data.
-      status: one of `STATUSES`, by number.
-      metrics: the last value of each metric, 0 before the first.
-      best: the best evaluation, `None` unless a metric is watched.
-      member: its number in the population.
-      parent: the number of the member that its state came from at the last selection.
+      state: the learner's state.
+      window: sums of the metrics over the steps since the last report.
+      order: the key of the data order.
+      status: the index of the status in `STATUSES`.
+      metrics: the last value of each metric; 0 before the first report.
+      best: the best evaluation; `None` unless a metric is watched.
+      member: the number of the member in the population.
+      parent: the number of the member whose state was copied at the last selection.
     """
 
     state: Any

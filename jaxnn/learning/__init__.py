@@ -1,4 +1,4 @@
-"""Learners: how parameters change, and transforms from one learner to another."""
+"""Learners, which update parameters, and transforms that map a learner to a learner."""
 
 from jaxnn.learning._accumulate import accumulate
 from jaxnn.learning._average import average

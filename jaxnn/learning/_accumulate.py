@@ -1,8 +1,8 @@
-"""Accumulation: the gradient of a large batch, summed up from parts that fit into memory.
+"""Gradient accumulation: sums the gradient of a large batch over parts that fit into memory.
 
-A step still reads one batch and adjusts the weights once. Only the memory changes: what a network
-keeps of its insides for the gradient is that of one part. Each part weighs as much as its examples,
-so the gradient is that of the whole batch, with masks and padding too.
+A step still reads one batch and updates the weights once. Only the memory changes: the activations
+that are stored for the backward pass are those of one part. Parts are weighted by their example
+weights, so the gradient equals that of the whole batch, including masks and padding.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
@@ -26,21 +26,22 @@ from jaxnn.learning._learner import Gradients, Learner, compute_gradients
 
 
 def accumulate(learner: Learner, parts: int) -> Learner:
-    """Makes a learner that reads each training batch in `parts`, one after the other.
+    """Returns a learner that computes the gradient of each batch in `parts`, one after the other.
 
-    Part `i` has every `parts`-th row of the batch, from row `i` on.
+    Part `i` has every `parts`-th row of the batch, starting at row `i`.
 
-    Statistics of the network, as of batch normalization, are those of one part after the other; a
-    loss over a whole batch becomes one over a part. What optimizers search along with the loss
-    itself (`optax.lbfgs`) is that of the whole batch at once, in its memory.
+    Running statistics, such as those of batch normalization, are updated by each part in turn. A
+    loss over a whole batch, such as a contrastive one, becomes a loss over each part. Optimizers
+    that evaluate the loss themselves (`optax.lbfgs`) evaluate it on the whole batch, which needs
+    the memory of the whole batch.
 
     Args:
-      learner: one that computes gradients.
-      parts: a number that divides the batch size.
+      learner: a learner that computes gradients.
+      parts: the number of parts; it must divide the batch size.
 
     Raises:
-      InvalidType: when traced, if the learner computes no gradients, or none of a part.
-      InvalidValue: if `parts` is not positive, or, when traced, does not divide the batch.
+      InvalidType: when traced, if the learner computes no gradients or does not accept `part`.
+      InvalidValue: if `parts` is not positive, or, when traced, does not divide the batch size.
     """
     positive_integer("accumulate", "parts", parts)
 
@@ -48,8 +49,8 @@ def accumulate(learner: Learner, parts: int) -> Learner:
         first = 0 if part is None else part * parts
         size = len(jax.tree.leaves(batch)[0])
         multiple("accumulate", "batch_size", size, "parts", parts)
-        # Each part has rows from all over the batch: where these are divided over devices, every
-        # device has its share of every part.
+        # Rows are interleaved, so that when a batch is sharded, every device holds an equal share
+        # of every part.
         split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def one(total, numbered):

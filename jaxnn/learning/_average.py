@@ -1,7 +1,7 @@
-"""An averaged learner predicts with the mean of the parameters it has had, not with the last ones.
+"""Parameter averaging: evaluates and predicts with an average of the parameters over training.
 
-Steps on batches jump about the bottom of a valley; their mean lies lower. Training continues from
-the last parameters, as ever; evaluation and prediction use the mean, which is stored beside them.
+Noisy steps oscillate around a minimum; their mean has a lower loss. Training itself is unchanged.
+Evaluation and prediction use the average, which is stored next to the parameters.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
@@ -29,20 +29,22 @@ from jaxnn.typing import Number
 
 
 def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
-    """Makes a learner that evaluates and predicts with an average of its parameters.
+    """Returns a learner that evaluates and predicts with an average of its parameters.
 
-    The average is `average + (params - average) * max(1 - decay, 1 / steps)` after every step: a
-    plain mean at first, so that where training began does not count, and then one in which what
-    was `1 / (1 - decay)` steps ago counts a third. It is in `state.extra["average"]`, float32 at
-    least. Statistics of the network are those of the last step.
+    Every step updates `average <- average + (params - average) * max(1 - decay, 1 / steps)`. At
+    first this is the plain mean, so the initial parameters have no weight; later it is an
+    exponential moving average with a time constant of `1 / (1 - decay)` steps. The average is
+    stored in `state.extra["average"]`, in float32 or wider. Running statistics of the network are
+    not averaged.
 
     Args:
-      learner: one whose state has `params` and `extra`, as `TrainState` has.
-      decay: a number in (0, 1], not a hyper-parameter; at 1 it is the mean over all steps.
+      learner: a learner whose state has `params` and `extra`, such as `TrainState`.
+      decay: a number in (0, 1], not a hyper-parameter. With 1, the average is the mean over all
+        steps.
 
     Raises:
       InvalidType: when traced, if the state has no `extra`.
-      InvalidValue: if `decay` is out of range, or, when traced, if it has an average already.
+      InvalidValue: if `decay` is out of range, or, when traced, if the learner is averaged already.
 
     Source: Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992 (the
     mean); Tarvainen and Valpola, Mean Teachers, NIPS 2017, section 2 (the decay, and its start).
@@ -51,7 +53,7 @@ def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
 
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
-        # A copy, since training uses up the arrays of its state, each once.
+        # A copy, since training donates the arrays of its state, each only once.
         average = jax.tree.map(lambda x: jnp.array(x, at_least_float32(x.dtype)), state.params)
         return add_extra("average", state, average=average)
 

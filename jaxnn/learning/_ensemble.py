@@ -1,4 +1,4 @@
-"""An ensemble: many trained networks that answer together, as one `Network`.
+"""Ensembles: combine the predictions of many trained networks in one `Network`.
 
 run = fit(..., key=keys(range(8)))
 network = ensemble(run.learner, run.best)
@@ -21,19 +21,19 @@ def ensemble(
     *,
     average: Literal["probabilities", "outputs", "none"] = "probabilities",
 ) -> Network:
-    """Returns the network that answers with the average of what members predict.
+    """Returns a network that averages the predictions of the members.
 
-    It has no parameters to train: the members are its state.
+    The network has no trainable parameters: the members' states are its state.
 
     Args:
-      learner: that trained the members.
-      states: of the members, stacked: `run.state` or `run.best` of many members.
-      average: of `"probabilities"`, the mean over members of softmax(outputs), returned as its
-        logarithm, so that the outputs are logits; of `"outputs"`, their mean, as for regression
-        or logits; `"none"` returns outputs `[batch, members, ...]`, for a look at each.
+      learner: the learner that trained the members.
+      states: the members' states, stacked: `run.state` or `run.best` of a population.
+      average: `"probabilities"` averages softmax(outputs) over members and returns the logarithm,
+        so that the outputs are logits; `"outputs"` averages the outputs themselves, for regression
+        or logits; `"none"` returns the outputs of all members, `[batch, members, ...]`.
 
     Raises:
-      InvalidType: if the states are those of one run.
+      InvalidType: if the states are those of a single run.
       InvalidValue: if `average` is unknown.
 
     Source: Lakshminarayanan et al., Simple and Scalable Predictive Uncertainty Estimation using

@@ -1,8 +1,8 @@
-"""Where a run begins: parameters and state that are given, instead of those that are drawn.
+"""Initial parameters and state that replace the initialised ones, as for a pretrained model.
 
-They are arguments of the program that initialises a run, and no constants of it, however large they
-are. The learner takes them where it initialises its network, so that whatever is computed from
-parameters, such as averages of them, begins with them too.
+They are arguments of the program that initialises a run, not constants in it, since they may be
+large. The learner uses them when it initialises its network, so that arrays computed from the
+parameters, such as averages, start from them too.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.names import listing, named_leaves, nearest
 from jaxnn.typing import Any
 
-# Only within the trace of one program: what is read there are its arguments.
+# Set only while one program is traced, so that the values read there are its arguments.
 _GIVEN: ContextVar[Any] = ContextVar("given", default=None)
 
 
 @contextmanager
 def given(start: Any) -> Iterator[None]:
-    """Gives the networks that are initialised meanwhile `(params, state)`; `None` for nothing."""
+    """Sets the initial `(params, state)` of networks initialised in the context, or `None`."""
     token = _GIVEN.set(start)
     try:
         yield
@@ -30,11 +30,11 @@ def given(start: Any) -> Iterator[None]:
 
 
 def with_given(params: Any, state: Any) -> tuple[Any, Any]:
-    """Returns what a network draws, with the leaves that are given instead, by their names.
+    """Returns initialised `params` and `state`, with leaves of the same name replaced by `start`.
 
     Raises:
-      InvalidType: if a leaf has another dtype, or what is given is not a pair.
-      InvalidValue: if there is no leaf of a name, or it has another shape.
+      InvalidType: if a leaf has a different dtype, or `start` is not a pair.
+      InvalidValue: if `start` has an unknown name, or a leaf has a different shape.
     """
     start = _GIVEN.get()
     if start is None:
@@ -57,19 +57,19 @@ def _replaced(what: str, drawn: Any, start: Any) -> Any:
             near = nearest(name, leaves)
             raise InvalidValue(
                 "train",
-                f"start has {what} that the network has not",
+                f"start has {what} that the network does not have",
                 got=name,
                 expected=f"some of {listing(leaves)}",
-                fix=f"Did you mean {near!r}?" if near else "Give the names of the network",
+                fix=f"Did you mean {near!r}?" if near else "Use the names of the network",
             )
         for aspect, error in (("shape", InvalidValue), ("dtype", InvalidType)):
             if getattr(leaf, aspect) != getattr(leaves[name], aspect):
                 raise error(
                     "train",
-                    f"start has {name} with another {aspect} than the network",
+                    f"start has {name} with a {aspect} that differs from the network's",
                     got=f"{getattr(leaf, aspect)}",
                     expected=f"{getattr(leaves[name], aspect)}",
-                    fix="Leave it out to have it drawn, or convert it before",
+                    fix="Leave it out to have it initialised, or convert it first",
                 )
     new = [own.get(name, leaf) for name, leaf in leaves.items()]
     return jax.tree.unflatten(jax.tree.structure(drawn), new)

@@ -1,7 +1,7 @@
-"""A guarded learner leaves out the steps that would spoil it, and continues from before them.
+"""A guarded learner skips steps whose loss or gradient is not finite, and optionally loss spikes.
 
-One batch can end a run: after an infinite gradient every parameter is NaN, and no later step mends
-that. A guard is no cure for a rate that is too high: the metric `skipped` says how often it acts.
+A single batch can ruin a run: after an infinite gradient every parameter is NaN, and stays NaN. A
+guard does not fix a learning rate that is too high: the metric `skipped` reports how often it acts.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
@@ -26,30 +26,30 @@ from jaxnn.checks import InvalidValue, positive
 from jaxnn.learning._learner import Gradients, Learner, add_extra, require_gradients
 from jaxnn.typing import Any, Array, Bool, Number
 
-# The recent loss is a mean over about so many steps, and means nothing before as many are done.
+# The time constant of the running loss, in steps. Spikes are not skipped before that many steps.
 MEMORY = 100
-# An attribute of the `update` of a guarded learner, and of those that wrap it.
+# An attribute of the `update` of a guarded learner, and of functions that wrap it.
 MARK = "skips_steps"
 
 
 def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
-    """Makes a learner that skips the steps whose loss or gradient is not finite, and spikes.
+    """Returns a learner that skips steps whose loss or gradient is not finite, and loss spikes.
 
-    A skipped step changes nothing but `state.step`, so that the next batch is another one, and the
-    count in `state.extra["skipped"]`. Its metrics have sums of 0: the mean over a window is that of
-    the steps that were done, and the metric `skipped` is the share of the others. Finite means that
-    the square is, too, for optimizers square gradients. Statistics of the network count like
-    gradients. A learner that is guarded is left as it is.
+    A skipped step changes only `state.step`, so that the next step reads another batch, and the
+    counter `state.extra["skipped"]`. Its metrics have zero weight: the mean over a window covers
+    the steps that were taken, and the metric `skipped` is the fraction that was skipped. The
+    squares of gradients must be finite too, since optimizers square them, and so must the
+    network's statistics. A guarded learner is returned unchanged.
 
     Args:
-      learner: one that computes gradients.
-      spike: by how many standard deviations a loss is a spike that is skipped too, measured against
-        the mean and deviation of the loss of the last steps that were done, about 100; none are, by
-        default. 6 is usual.
+      learner: a learner that computes gradients.
+      spike: skip losses that exceed the mean by this many standard deviations. Both are running
+        statistics of the loss over about the last 100 steps that were taken. `None` skips no
+        spikes; 6 is typical.
 
     Raises:
       InvalidType: when traced, if the learner computes no gradients.
-      InvalidValue: if `spike` is not positive, or the learner is guarded without it.
+      InvalidValue: if `spike` is not positive, or the learner is already guarded without it.
     """
     guarded = hasattr(learner.update, MARK)
     if guarded and spike is None:
@@ -59,7 +59,7 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
     if guarded:
         raise InvalidValue(
             "guard",
-            "the learner is guarded already, but not against these spikes",
+            "the learner is already guarded, but without this spike threshold",
             got=f"spike={spike}",
             expected="a learner that is not guarded, or no spike",
             fix="Guard first: scale_loss(guard(learner, spike=6.0))",
@@ -68,7 +68,7 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
     def init(key, hparams, batch):
         state = learner.init(key, hparams, batch)
         added: dict[str, Any] = {}
-        # A guard inside an `update` that was replaced by hand shares the count.
+        # A guard inside a replaced `update` shares the counter.
         if "skipped" not in getattr(state, "extra", {}):
             added["skipped"] = jnp.zeros((), jnp.int32)
         if spike is not None:
@@ -105,15 +105,15 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
 
 
 def is_finite(gradients: Gradients) -> Bool[Array, ""]:
-    """Whether loss, gradients and their squares, and the network's statistics are finite."""
-    # A sum costs a fifth of looking at each number.
+    """Returns whether loss, gradients, their squares and the network's statistics are finite."""
+    # A sum costs a fifth of checking each number.
     squares = sum(jnp.vdot(x, x).astype(jnp.float32) for x in _floats(gradients.values))
     others = _floats((gradients.state, gradients.loss.sums))
     return jnp.isfinite(squares) & jnp.all(jnp.array([jnp.isfinite(x).all() for x in others]))
 
 
 def _recent(recent: dict[str, Any], loss: measures.Metric) -> dict[str, Any]:
-    """Returns mean and variance with one loss more, the older ones weighing less and less.
+    """Updates the exponentially weighted mean and variance with one loss.
 
     Source: Finch, Incremental calculation of weighted mean and variance, 2009, section 9.
     """

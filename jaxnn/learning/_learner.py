@@ -1,10 +1,10 @@
-"""A learner is how parameters change: a few pure functions, two of which make a training step.
+"""A learner updates parameters. It is a tuple of pure functions, two of which form a training step.
 
-`gradients` compares predictions with known outcomes, `update` adjusts the weights, and
-`learner.step(state, batch)` is the one after the other. `learner(network, objective, optimizer)`
-makes the usual learner. What does not fit it (two optimizers, a GAN, reinforcement learning) is the
-same functions written by hand; whatever trains, sweeps, saves or resumes a learner asks for nothing
-else. Where a step is not a gradient and an update, `update` is the whole step:
+`gradients` compares predictions with labels, `update` adjusts the weights, and
+`learner.step(state, batch)` calls both in turn. `learner(network, objective, optimizer)` returns
+the standard supervised learner. For other algorithms (two optimizers, a GAN, reinforcement
+learning), write these functions yourself: training, sweeps, checkpoints and resuming require
+nothing else. If a step is not a gradient followed by an update, `update` does the whole step:
 
     >>> import jax.numpy as jnp
     >>> from jaxnn.metrics import mean
@@ -45,16 +45,16 @@ INIT, STEPS, ORDER, SELECT = 0, 1, 2, 3
 
 
 class TrainState(NamedTuple):
-    """All that a training run is, as one pytree of arrays.
+    """The complete state of a training run, as one pytree of arrays.
 
     Attributes:
-      step: the number of training steps done.
-      params: what training adjusts.
-      state: the network's other arrays, such as running statistics.
-      opt_state: the optimizer's memory.
-      key: the run's key; randomness is derived from it and `step`.
+      step: the number of completed training steps.
+      params: the trainable parameters.
+      state: the network's non-trainable arrays, such as running statistics.
+      opt_state: the state of the optimizer.
+      key: the PRNG key of the run. All randomness is derived from it and `step`.
       hparams: the hyper-parameters, by name.
-      extra: the arrays that transforms of the learner add, by name.
+      extra: the arrays that learner transforms add, by name.
     """
 
     step: Int[Array, ""]
@@ -67,12 +67,12 @@ class TrainState(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The result of comparing predictions with known outcomes.
+    """The gradients of one batch, with its loss and metrics.
 
     Attributes:
-      values: the gradient of the loss, in the structure of the parameters.
-      state: the network's state after.
-      loss: the mean that was differentiated, a `jaxnn.metrics.mean`.
+      values: the gradient of the loss, with the tree structure of the parameters.
+      state: the network's state after the forward pass.
+      loss: the mean loss that was differentiated, a `jaxnn.metrics.mean`.
       metrics: the other metrics of the batch, `{name: Metric}`.
     """
 
@@ -84,10 +84,11 @@ class Gradients(NamedTuple):
 
 @runtime_checkable
 class ComputeGradients(Protocol):
-    """Returns the gradients of a batch; `None` where `update` does the whole step.
+    """Computes the gradients of a batch; returns `None` if `update` does the whole step.
 
-    A batch that is read in parts passes the number of each as `part`, so that no two draw the same.
-    The loss is multiplied by `factor` before it is differentiated and the gradient divided after.
+    When a batch is split into parts, `part` is the index of the part, so that each part draws
+    different random numbers. The loss is multiplied by `factor` before differentiation, and the
+    gradient is divided by it afterwards.
     """
 
     def __call__(
@@ -96,12 +97,12 @@ class ComputeGradients(Protocol):
 
 
 def no_gradients(state: Any, batch: Batch, part: Any = None, factor: Any = None) -> None:
-    """The `gradients` of a learner whose `update` does the whole step."""
+    """Returns `None`: the `gradients` of a learner whose `update` does the whole step."""
     return None
 
 
 class LearnerParts(NamedTuple):
-    """The parts of a learner, for pictures and reports; training never looks at them."""
+    """The network and objective of a learner, for pictures and reports. Training ignores them."""
 
     network: Callable[[Hparams], Network]
     objective: Callable[[Hparams], Objective]
@@ -120,23 +121,23 @@ class _Fields(NamedTuple):
 
 
 class Learner(_Fields):
-    """How parameters change. Any pytree with a field `step` is a state, such as `TrainState`.
+    """Pure functions that initialise, update and evaluate a training state.
 
-    To change a step, replace `gradients` or `update`: transforms and drivers compute with these.
+    The state is any pytree with a field `step`, such as `TrainState`. To change a training step,
+    replace `gradients` or `update`: transforms and training loops call these two.
 
     Attributes:
       init: `(key, hparams, batch) -> state`; reads only shapes and dtypes of the batch.
-      gradients: `(state, batch, part=None, factor=None) -> Gradients`, or `None` where `update`
+      gradients: `(state, batch, part=None, factor=None) -> Gradients`; returns `None` if `update`
         does the whole step (`no_gradients`).
-      update: `(state, batch, gradients) -> (state, {name: Metric})`: adjusts the weights.
+      update: `(state, batch, gradients) -> (state, {name: Metric})`; adjusts the weights.
       evaluate: `(state, batch) -> {name: Metric}`.
       predict: `(state, inputs) -> outputs`.
-      check: `(hparams, arrays, state, batch) -> None`, with the whole data, and the shapes of the
-        state and of a batch; raises, before anything compiles, on hyper-parameters and data that
-        cannot be used.
-      eval_path: where in the state the parameters stand that it evaluates and predicts with.
-      parts: its network and objective, where they are known.
-      placement: where its states and batches lie, if `jaxnn.scale.shard` has spread it over a mesh.
+      check: `(hparams, arrays, state, batch) -> None`; raises on invalid hyper-parameters or data
+        before anything compiles. `arrays` are the whole data; `state` and `batch` are shapes.
+      eval_path: the path in the state of the parameters used for evaluation and prediction.
+      parts: the network and objective, if known.
+      placement: the shardings of states and batches, if `jaxnn.scale.shard` was applied.
     """
 
     __slots__ = ()
@@ -145,7 +146,7 @@ class Learner(_Fields):
         if "step" in changes:
             raise InvalidType(
                 "Learner",
-                "step is not a field, but gradients and then update",
+                "step is not a field: it calls gradients, then update",
                 got="_replace(step=...)",
                 expected="_replace(update=...), _replace(gradients=...) or both",
                 fix="Wrap update: (state, batch, gradients) -> (state, metrics); gradients may be"
@@ -154,11 +155,11 @@ class Learner(_Fields):
         return super()._replace(**changes)
 
     def step(self, state: Any, batch: Batch) -> tuple[Any, dict[str, Metric]]:
-        """Does one training step: computes the gradients of a batch, and updates the state."""
+        """Performs one training step: computes the gradients of a batch and updates the state."""
         return self.update(state, batch, self.gradients(state, batch))
 
     def eval_params(self, state: Any) -> Params:
-        """Returns the parameters that it evaluates and predicts with, such as an average."""
+        """Returns the parameters used for evaluation and prediction, such as an average."""
         if self.eval_path == "params":
             return state.params
         values = state
@@ -173,9 +174,9 @@ class Learner(_Fields):
 def compute_gradients(
     where: str, learner: Learner, state: Any, batch: Batch, **arguments: Any
 ) -> Gradients:
-    """Computes gradients for the transform `where`, with what is given of `part` and `factor`.
+    """Computes gradients for the transform `where`, passing `part` and `factor` if given.
 
-    Raises `InvalidType` if the learner computes none, or does not take the arguments.
+    Raises `InvalidType` if the learner computes no gradients or does not accept the arguments.
     """
     arguments = {name: value for name, value in arguments.items() if value is not None}
     signature = inspect.signature(learner.gradients)
@@ -184,10 +185,10 @@ def compute_gradients(
     except TypeError:
         raise InvalidType(
             where,
-            "the gradients of this learner are computed without what the transform passes",
+            "the learner's gradients function does not accept the arguments of the transform",
             got=f"gradients{signature}",
             expected="gradients(state, batch, part=None, factor=None)",
-            fix=f"Take {' and '.join(arguments)}, and pass them to the function that is replaced",
+            fix=f"Accept {' and '.join(arguments)}, and pass them to the original function",
         ) from None
     return require_gradients(where, learner.gradients(state, batch, **arguments))
 
@@ -197,30 +198,30 @@ def require_gradients(where: str, gradients: Gradients | None) -> Gradients:
     if gradients is None:
         raise InvalidType(
             where,
-            "the step of this learner is one piece",
+            "this learner computes no gradients",
             got="a Learner whose gradients are None",
-            expected="Gradients, as of learner(network, objective, optimizer)",
+            expected="Gradients, as returned by learner(network, objective, optimizer).gradients",
             fix="Return Gradients(values, state, loss, metrics) from gradients and leave the rest"
-            f" to update, or do in update what {where} does",
+            f" to update, or implement {where} in update",
         )
     return gradients
 
 
 def add_extra(where: str, state: Any, **arrays: Any) -> Any:
-    """Returns a state with arrays added to `extra`, by name; raises if it has no room for them."""
+    """Returns a state with named arrays added to `extra`; raises if it has no `extra` dict."""
     extra = getattr(state, "extra", None)
     if not isinstance(extra, dict):
         raise InvalidType(
             where,
-            "the state of this learner has no place for arrays of transforms",
+            "the state of this learner cannot store the arrays of a transform",
             got=f"a {type(state).__name__} without `extra`",
             expected="a state with a dict `extra`, as TrainState has",
-            fix="Add a field `extra`, {} at first, to the state, or use TrainState",
+            fix="Add a field `extra`, initially {}, to the state, or use TrainState",
         )
     for name in arrays.keys() & extra:
         raise InvalidValue(
             where,
-            f"the learner has {name!r} in its state already",
+            f"the learner's state already has {name!r}",
             got=f"a state whose extra has {', '.join(sorted(extra))}",
             expected=f"one without {name!r}",
             fix=f"Apply {where} once",

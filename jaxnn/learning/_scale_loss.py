@@ -1,8 +1,9 @@
-"""Loss scaling: float16 gradients are scaled to be large enough to be held, and no larger.
+"""Dynamic loss scaling, which keeps float16 gradients from underflowing.
 
-In float16 a number below 6e-8 is 0, as many gradients are. So the loss is multiplied before it is
-differentiated, and the gradient divided after. The factor doubles after 2,000 good steps, and is
-halved when a gradient overflows. bfloat16 has the range of float32 and needs none of this.
+In float16, numbers below 6e-8 round to 0, and many gradients are smaller. So the loss is multiplied
+by a factor before differentiation, and the gradient is divided by it afterwards. The factor doubles
+after 2,000 finite steps, and halves when a gradient overflows. bfloat16 has the range of float32
+and needs no loss scaling.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.layers import linear
@@ -29,16 +30,16 @@ FIRST, PATIENCE = 2.0**15, 2000
 
 
 def scale_loss(learner: Learner) -> Learner:
-    """Makes a learner that scales its loss, and skips the steps whose gradient overflows.
+    """Returns a learner that scales its loss, and skips steps whose gradient overflows.
 
-    It is a `guard` learner, whose factor is `state.extra["loss_scale"]["factor"]`.
+    The learner is also guarded (see `guard`). The factor is `state.extra["loss_scale"]["factor"]`.
 
     Args:
-      learner: one that computes gradients, of a network that computes in float16.
+      learner: a learner that computes gradients, of a network that computes in float16.
 
     Raises:
-      InvalidType: when traced, if the learner computes no gradients, or none of a scaled loss.
-      InvalidValue: when traced, if its loss is scaled already.
+      InvalidType: when traced, if the learner computes no gradients or does not accept `factor`.
+      InvalidValue: when traced, if the loss is already scaled.
 
     Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2,
     https://arxiv.org/abs/1710.03740; the figures are those of NVIDIA's and PyTorch's scalers.

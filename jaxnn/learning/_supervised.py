@@ -1,4 +1,4 @@
-"""The usual learner: it minimizes an objective over the parameters of a network.
+"""The supervised learner, which minimizes an objective over the parameters of a network.
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from jaxnn.layers import linear
@@ -36,27 +36,36 @@ def learner(
     objective: Objective | Callable[..., Any],
     optimizer: optax.GradientTransformation | Callable[[Hparams], optax.GradientTransformation],
 ) -> Learner:
-    """Makes the usual learner: minimizes the objective over the network's parameters.
+    """Returns a learner that minimizes the objective over the network's parameters.
 
-    Each argument is the thing itself or a function of the hyper-parameters that returns it. Called
-    while tracing, such a function sees numbers that are inputs of the program: other values compile
-    nothing anew. A loss `(outputs, batch) -> values` may stand for the objective.
+    Each argument may also be a function of the hyper-parameters that returns it. The function is
+    called during tracing, with hyper-parameters that are inputs of the program, so that other
+    values do not trigger recompilation. A loss function `(outputs, batch) -> values` may be passed
+    instead of an objective.
 
         learner(lambda h: mlp([64], 10, dropout=h["dropout"]),
                 classification(),
                 lambda h: optax.adamw(h["learning_rate"]))
 
-    The optimizer is given the loss (`value`), the gradients (`grad`) and the loss as a function of
-    the parameters (`value_fn`), as line searches and plateau schedules need.
+    The optimizer's `update` receives the loss (`value`), the gradients (`grad`) and the loss as a
+    function of the parameters (`value_fn`), which line searches and plateau schedules need.
 
-    Metrics of a step are the loss, the objective's own, and the `learning_rate` where it is known:
-    the optimizer's state has one, or the hyper-parameters do and no schedule scales it.
+    The metrics of a step are the loss, the objective's metrics, and the `learning_rate` if it is
+    known: from the optimizer's state, or from the hyper-parameters if no schedule scales it.
+
+    Args:
+      network: a `Network`, or a function `hparams -> Network`.
+      objective: an `Objective`, a function `hparams -> Objective`, or a loss function.
+      optimizer: an optax optimizer, or a function `hparams -> optimizer`.
+
+    Returns:
+      A `Learner` whose state is a `TrainState`.
 
     Raises:
       InvalidType: if an argument has the wrong type, or, when traced, if `apply` does not return a
         pair, or the optimizer changes the structure of the parameters.
     """
-    read: set[str] = set()  # the hyper-parameters that something was seen to read
+    read: set[str] = set()  # the hyper-parameters that a function has read
     build_network = builder("network", network, Network, read)
     build_objective = builder("objective", objective, Objective, read)
     build_optimizer = builder("optimizer", optimizer, optax.GradientTransformation, read)
@@ -85,10 +94,10 @@ def learner(
 
         def loss(params):
             outputs, after = _apply(net, params, state.state, batch["inputs"], apply_key)
-            # Of a loss written by hand, the shield is here alone.
+            # A user-defined loss is shielded only here.
             measured = measures.mean(*shield(goal.loss)(outputs, batch), better="lower")
             total, weight = measured.sums
-            # A batch whose weights are all 0 has nothing to say: its gradient is 0, not NaN.
+            # The gradient of a batch whose weights are all 0 is 0, not NaN.
             return total / jnp.where(weight > 0, weight, 1.0), (outputs, after, measured)
 
         return loss, goal, batch
@@ -111,8 +120,8 @@ def learner(
     def update(state, batch, gradients):
         tx = optax.with_extra_args_support(build_optimizer(state.hparams))
         total, weight = gradients.loss.sums
-        # `replay` and profiles tell it from the gradient by its name. Optax mixes dtypes: its Adam
-        # raises a float to an integer power.
+        # `replay` and profiles distinguish it from the gradient by this name. Optax mixes dtypes:
+        # its Adam raises a float to an integer power.
         with jax.named_scope("optimizer"), jax.numpy_dtype_promotion("standard"):
             updates, opt_state = tx.update(
                 gradients.values, state.opt_state, state.params,
@@ -133,7 +142,7 @@ def learner(
         loss = measures.mean(*shield(goal.loss)(outputs, batch), better="lower")
         return {"loss": loss, **_metrics(goal, outputs, batch)}
 
-    # Traced once for its shapes, whatever programs it is part of.
+    # Traced once for each set of shapes, regardless of the programs that call it.
     @partial(jax.jit, inline=True)
     def predict(state, inputs):
         net = build_network(state.hparams)
@@ -174,7 +183,7 @@ def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> 
             "the network's apply must return two values",
             got="one array" if hasattr(result, "shape") else f"a {type(result).__name__}",
             expected="a pair (outputs, state)",
-            fix="Write `return outputs, state` in apply, or make the network with stateless()",
+            fix="Write `return outputs, state` in apply, or create the network with stateless()",
         )
     return result
 
@@ -200,16 +209,16 @@ def _check_same_structure(params: Any, updates: Any) -> None:
     for path in sorted(path for path, _ in ours.items() ^ theirs.items()):
         raise InvalidType(
             "learner",
-            "the optimizer's updates do not fit the parameters",
+            "the optimizer's updates do not match the parameters",
             got=f"{theirs.get(path, 'nothing')} at params{path}",
             expected=f"{ours.get(path, 'nothing')}, as in the parameters",
-            fix="Return updates with the parameters' own structure and shapes from the"
+            fix="Return updates with the structure and shapes of the parameters from the"
             " optimizer's update",
         )
 
 
 def _learning_rate(opt_state: Any, hparams: Hparams) -> dict[str, measures.Metric]:
-    """The optimizer's own learning rate; that of `hparams` where no schedule scales it."""
+    """Returns the optimizer's learning rate, or that of `hparams` if no schedule scales it."""
     rates = [rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate")]
     schedule = optax.ScaleByScheduleState
     parts = jax.tree.leaves(opt_state, is_leaf=lambda part: isinstance(part, schedule))

@@ -1,4 +1,4 @@
-"""A training run is a pure function, and its compiled forms."""
+"""Training runs as pure functions, and their compiled forms."""
 
 from jaxnn.loop._evaluate import evaluate, predict
 from jaxnn.loop._population import population

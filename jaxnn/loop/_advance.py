@@ -1,7 +1,8 @@
-"""Compiled training steps, for one run and for many, in both forms.
+"""Compiled training steps, for one run and for populations, in both forms.
 
-Each program is compiled once per learner and shapes. State and window are donated: training holds
-one copy of them. The step is returned apart, as something to wait for after donation.
+Each program is compiled once per learner and shapes. State and window are donated, so that training
+holds one copy of them. The step is also returned separately, as a token to wait for, since donated
+arrays cannot be waited for.
 """
 
 from functools import partial
@@ -30,13 +31,13 @@ def advance(
     width: int | None = None,
     busy: Any = None,
 ) -> tuple[Any, Any, Any]:
-    """Dispatches `n` compiled steps without waiting for them; `state` and `window` are used up.
+    """Dispatches `n` compiled steps asynchronously; `state` and `window` are donated.
 
     Args:
       form: `"looped"` or `"stepped"`, see `run`.
       status: the status on the device, if the run may have stopped.
-      width: how many members train at once; `None` for a single run.
-      busy: the slots of a stepped population that may still be running; all, by default.
+      width: the number of members that train in parallel; `None` for a single run.
+      busy: the slots of a stepped population that may still be running; all by default.
 
     Returns:
       `(state, window, token)`: the token is ready when the steps are done.
@@ -45,7 +46,7 @@ def advance(
         return looped(learner, width, state, window, data, status, np.int32(n))
     if width is None:
         return _steps(learner, state, window, data, n, status)
-    # Member after member, since a loop inside the program is what this form is there to avoid.
+    # One member after another: the stepped form must not loop inside the program.
     for slot in map(np.int32, range(data.key.shape[0]) if busy is None else busy):
         own, key, going = _slot((state, window), data.key, status, slot)
         *own, _ = _steps(learner, *own, data.shuffled(key), n, going)
@@ -55,7 +56,7 @@ def advance(
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
 def looped(learner, width, state, window, data, status, n):
-    """Does `n` steps of one run, or of every member."""
+    """Performs `n` steps of one run, or of every member."""
     active = None if status is None else status == RUNNING
     if width is None:
         n = n if active is None else jnp.where(active, n, 0)
@@ -67,13 +68,13 @@ def looped(learner, width, state, window, data, status, n):
 
 @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def stepped(learner, state, window, data):
-    """Does one step of one run."""
+    """Performs one step of one run."""
     state, window = one_step(learner, data, state, window)
     return state, window, state.step + 0
 
 
 def _steps(learner, state, window, data, n, status):
-    """Does `n` steps of one run, and undoes them if it had stopped: each is the same program."""
+    """Performs `n` steps of one run, and reverts them if the run had stopped."""
     before = None if status is None else _copy((state, window))
     token = None
     for _ in range(n):

@@ -21,7 +21,7 @@ from jaxnn.typing import Any, Callable
 
 @partial(jax.jit, static_argnums=0)
 def evaluation(learner: Learner, state: Any, data: Any) -> dict[str, Any]:
-    """Returns the metrics over all the data as arrays on the device, without waiting for them."""
+    """Dispatches the evaluation of a dataset; returns the metrics as arrays on the device."""
 
     def add(number, sums):
         return measures.merge(sums, evaluated(learner, state, data, number))
@@ -32,13 +32,13 @@ def evaluation(learner: Learner, state: Any, data: Any) -> dict[str, Any]:
 
 @partial(jax.jit, static_argnums=0, inline=True)
 def evaluated(learner, state, data, number):
-    """Evaluates a batch; traced once for a learner, whatever programs it becomes part of."""
+    """Evaluates a batch; traced once for a learner, regardless of the calling program."""
     return at_width(data, data.in_order(number), partial(learner.evaluate, state))
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def add_batches(learner, width, sums, state, block, count):
-    """Adds the metrics of the first batches of a block; of members, `width` at once."""
+    """Adds the metrics of the first `count` batches of a block, for `width` members in parallel."""
 
     def one(sums, state):
         def add(number, sums):
@@ -50,10 +50,15 @@ def add_batches(learner, width, sums, state, block, count):
 
 
 def evaluate(learner: Learner, state: Any, data: Data) -> dict[str, float]:
-    """Returns every metric over all the data, `{"loss": ..., "accuracy": ...}`.
+    """Returns every metric over a dataset, `{"loss": ..., "accuracy": ...}`.
 
-    The last batch is padded with examples of weight 0, so that the result is that of one batch
-    with all the examples, whatever the batch size.
+    The last batch is padded with examples of weight 0. So the result equals that of one batch with
+    all the examples, regardless of the batch size.
+
+    Args:
+      learner: the learner that computes the metrics.
+      state: the state to evaluate.
+      data: the evaluation data, such as `Resident` or `Stream`.
     """
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=1024)"
     kind("evaluate", "data", data, Data, fix=fix)
@@ -82,15 +87,15 @@ def _predict(learner, state, inputs):
 
 
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
-    """Returns the outputs for any number of inputs, as NumPy arrays with the same leading axis.
+    """Returns the outputs for any number of inputs, as NumPy arrays `[examples, ...]`.
 
-    For stacked states, those of members, the outputs have an axis of members before that.
+    For the stacked states of a population, outputs are `[members, examples, ...]`.
 
     Args:
-      learner: predicts the outputs.
-      state: with the parameters.
+      learner: the learner that computes the outputs.
+      state: the state with the trained parameters.
       inputs: an array `[examples, ...]`, or a pytree of them.
-      batch_size: the most examples that the device computes at once.
+      batch_size: the maximum number of examples that are computed at once.
 
     Raises:
       InvalidValue: if there are no examples, or a number is not finite.
@@ -106,14 +111,14 @@ def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024
 def in_batches(
     function: Callable[[Any], Any], inputs: Any, batch_size: int, *, axis: int = 0, full=False
 ) -> Any:
-    """Returns a function's outputs for any number of examples, computed batch by batch, as NumPy.
+    """Applies a function to any number of examples batch by batch; returns NumPy arrays.
 
     Args:
-      function: from a batch of inputs to a batch of outputs.
+      function: maps a batch of inputs to a batch of outputs.
       inputs: a pytree of arrays `[examples, ...]`.
-      batch_size: the most examples of a batch.
-      axis: of the examples in the outputs.
-      full: whether every batch is of that size, and few inputs are not one of fewer.
+      batch_size: the maximum batch size.
+      axis: the axis of examples in the outputs.
+      full: whether every batch is padded to `batch_size`, even if there are fewer inputs.
     """
     positive_integer("predict", "batch_size", batch_size)
     count = jax.tree.leaves(inputs)[0].shape[0]

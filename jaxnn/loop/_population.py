@@ -1,14 +1,14 @@
-"""Populations: many training runs as one program, a transform of `run`.
+"""Populations: `population` transforms `run` to train many members in one program.
 
-Every array of `states` and `windows` has a leading axis of members, and so has `data.key`, the
-order of each member's data; the data themselves are shared. Hyper-parameters are in the states, so
-members differ in them, in their seeds, or in both.
+Every array in `states` and `windows` has a leading axis of members, and so does `data.key`, the
+data order of each member. The data themselves are shared. Hyper-parameters are part of the states,
+so members may differ in hyper-parameters, in seeds, or in both.
 
-One after another (`width=1`), members have the bits of their single runs, and need no memory but
-that of their states: the loop over members updates these in place. That is as fast as anything on a
-CPU. On GPU and TPU a small network leaves most of the chip idle, and many members side by side
-(`jax.vmap` over `width` of them) cost little more than one; sums are then taken in another order,
-so that members agree with single runs to rounding only.
+With `width=1`, members train one after another. Each has the same bits as its single run, and the
+loop updates the states in place, so no other memory is needed. On a CPU this is the fastest choice.
+On GPU and TPU a small network leaves most of the chip idle, and training many members in parallel
+(`jax.vmap` over `width` of them) costs little more than training one. Sums are then evaluated in
+another order, so members agree with single runs only up to rounding.
 """
 
 from functools import partial
@@ -23,15 +23,15 @@ from jaxnn.typing import Any, Callable
 
 
 def population(run: Callable[..., tuple[Any, Any]], width: int = 1) -> Callable[..., Any]:
-    """Transforms `run` of one run to that of many.
+    """Transforms a function that trains one run into a function that trains many.
 
     Args:
-      run: as `jaxnn.run`.
-      width: how many members to train at once; divides their number.
+      run: a function with the signature of `jaxnn.run`.
+      width: the number of members that train in parallel; it must divide the number of members.
 
     Returns:
-      `(learner, states, data, n, windows=None, active=None) -> (states, windows)`. Where `active`,
-      booleans `[members]`, is false, nothing changes.
+      A function `(learner, states, data, n, windows=None, active=None) -> (states, windows)`.
+      Members for which `active`, booleans `[members]`, is false do not change.
     """
 
     def runs(learner, states, data, n, windows=None, active=None):
@@ -48,7 +48,7 @@ def population(run: Callable[..., tuple[Any, Any]], width: int = 1) -> Callable[
 
             def one(carry, key, active):
                 after = run(learner, carry[0], data.shuffled(key), count, carry[1])
-                # Side by side, a member that has stopped is computed too, and must not change.
+                # Under vmap a stopped member is computed too, and must not change.
                 return after if width == 1 else where(active, after, carry)
 
             return (one if width == 1 else jax.vmap(one))(carry, keys, active)
@@ -59,14 +59,15 @@ def population(run: Callable[..., tuple[Any, Any]], width: int = 1) -> Callable[
 
 
 def where(condition: Any, new: Any, old: Any) -> Any:
-    """Returns one tree or the other."""
+    """Selects between two trees leafwise."""
     return jax.tree.map(partial(jnp.where, condition), new, old)
 
 
 def in_blocks(some: Callable[..., Any], width: int | None) -> Callable[..., Any]:
-    """Returns `(carry, *others) -> carry` over a leading axis, `width` at a time, in place.
+    """Returns a function that maps `some` over blocks of `width` rows, updating `carry` in place.
 
-    `some` sees the leading axis only where `width` is above 1. Without a width there is none.
+    `some` receives a leading axis only if `width` is above 1. If `width` is `None`, there is no
+    leading axis, and `some` is returned.
     """
     if width is None:
         return some

@@ -1,10 +1,11 @@
-"""Training as a differentiable function: gradients reach what came before it, through every step.
+"""Differentiable training: backpropagates through every step of a run.
 
-`unroll(learner, steps)` is `run` for a number of steps that is known, as a function whose gradient
-can be taken: by the hyper-parameters, the initial parameters, the data, or what a network of your
-own makes of any of them. So a learning rate can be learned, or parameters from which few steps
-lead far (`experiments/learn_the_learning_rate.py`, `experiments/maml_sine.py`). Take the gradient
-by floats, as here: a state also holds its step and its key, which have none.
+`unroll(learner, steps)` is `run` with a static number of steps, as a differentiable function. Its
+gradient can be taken with respect to the hyper-parameters, the initial parameters, the data, or the
+inputs of a network that computes any of them. This allows learning a learning rate, or initial
+parameters from which a few steps suffice (`experiments/learn_the_learning_rate.py`,
+`experiments/maml_sine.py`). Differentiate with respect to floats, as here, not a whole state: its
+step and key have no gradient.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from jaxnn.data import resident
@@ -21,8 +22,9 @@ by floats, as here: a state also holds its step and its key, which have none.
     >>> [float(x) for x in jax.value_and_grad(left)(0.25)]         # -(1 - 2r)^3, 6 (1 - 2r)^2
     [-0.125, 1.5]
 
-Optimizers that divide by a root have no slope where a gradient has always been 0, as behind a dead
-relu or a black pixel: `optax.adam(rate, eps_root=1e-8)` has, and without it such a gradient is NaN.
+Optimizers that divide by a square root are not differentiable where a gradient has always been 0,
+as behind a dead ReLU or a black pixel: the gradient through them is NaN. Use
+`optax.adam(rate, eps_root=1e-8)`.
 """
 
 from math import isqrt
@@ -37,19 +39,26 @@ from jaxnn.typing import Any, Callable
 
 
 def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, Any]]:
-    """Makes `(state, data) -> (state, window)`: the steps of `run`, differentiable.
+    """Returns a differentiable function `(state, data) -> (state, window)` that runs the steps.
 
-    `data` is anything that has `batch(step)`, such as `Resident`. States and metrics are those of
-    `run` but for rounding, most often to the bit.
+    Its results equal those of `run` up to rounding, and usually bit for bit.
 
-    The gradient stores only every n-th state, with n about the square root of the steps, and
-    the steps between are done again when it comes to them, each of them alone: memory grows with
-    the square root of the steps, by states and not by what a step computes. A gradient takes the
-    time of three runs and of their derivatives.
+    The backward pass stores only every n-th state, with n about the square root of `steps`, and
+    recomputes the steps in between, one at a time. So memory grows with the square root of the
+    steps, in units of one state, and not with the activations of a step. A gradient takes about the
+    time of three runs plus their derivatives.
+
+    Args:
+      learner: the learner to train.
+      steps: the number of steps, a static integer.
+
+    Returns:
+      A function `(state, data) -> (state, window)`. `data` is anything with `batch(step)`, such as
+      `Resident`.
 
     Raises:
-      InvalidType: if `learner` is none, or `steps` is traced.
-      InvalidValue: if `steps` is not a whole number above zero.
+      InvalidType: if `learner` is not a `Learner`, or `steps` is traced.
+      InvalidValue: if `steps` is not a positive integer.
 
     Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, section 4;
     https://arxiv.org/abs/1604.06174.
@@ -67,7 +76,7 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, 
         def part(carry, _):
             return lax.scan(alone, carry, length=length)
 
-        # A loop keeps what its body is given: prevent_cse is for what is not in a loop.
+        # Inside scan, CSE cannot undo the checkpointing, so prevent_cse is not needed.
         alone = jax.checkpoint(step, prevent_cse=False)
         window = empty_window(trace_step(learner, state, data)[1][1])
         carry = state, window

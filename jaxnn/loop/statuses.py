@@ -1,6 +1,7 @@
-"""How a run stands, by number, as compiled programs and files hold it."""
+"""The status of a run, as an integer that compiled programs and files store."""
 
 RUNNING, STOPPED, DROPPED, DIVERGED, EMPTY = range(5)
 STATUSES = ("running", "stopped", "dropped", "diverged", "empty")
-"""How a run stands, by number: it is running, or has done all its steps; its patience ended, a
-selection dropped it, or its loss was not finite. `empty` is a slot that only fills up a device."""
+"""The names of the statuses, by number. `running` includes runs that have completed all steps.
+A run is `stopped` when its patience ends, `dropped` by a selection, and `diverged` when its loss is
+not finite. An `empty` slot is padding, so that every device has the same number of slots."""

@@ -1,4 +1,4 @@
-"""`fit`: trains to the end, shows how it goes, and keeps a record in a run directory.
+"""`fit`: trains to the end, shows progress, and saves the run in a run directory.
 
 >>> import jax, optax
 >>> from jaxnn.data import resident
@@ -57,16 +57,17 @@ class Run:
     """A finished training run.
 
     Attributes:
-      result: flat: `experiment`, `steps`, `seconds`, the last value of each metric, and if one was
-        watched `best/step` and the value of each metric then: `best/test/accuracy`.
+      result: a flat dict: `experiment`, `steps`, `seconds` and the last value of each metric. If a
+        metric was watched, also `best/step` and the value of each metric at that step, such as
+        `best/test/accuracy`.
       history: a row for each report, as in `metrics.jsonl`.
-      state: the state at the end, or the states of all members, stacked.
-      best: the state of the best evaluation, if a metric was watched; else `state`.
-      learner: what was trained.
-      out: the run directory, if there is one.
-      members: how many members; `None` for a single run.
-      speed: how fast it was, as in `speed.json`.
-      training: the training that was done, with its data.
+      state: the final state, or the stacked states of all members.
+      best: the state of the best evaluation if a metric was watched, else `state`.
+      learner: the trained learner.
+      out: the run directory, if any.
+      members: the number of members; `None` for a single run.
+      speed: timing figures, as in `speed.json`.
+      training: the `Training` that was run, with its data.
     """
 
     result: dict[str, Any]
@@ -80,9 +81,9 @@ class Run:
     training: Training | None = field(default=None, repr=False)
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
-        """Returns the best state's outputs for any number of inputs, as NumPy arrays.
+        """Returns the outputs of the best state for any number of inputs, as NumPy arrays.
 
-        Outputs of members have a leading axis of members.
+        For a population, the outputs have a leading axis of members.
         """
         return predict(self.learner, self.best, inputs, batch_size=batch_size)
 
@@ -113,31 +114,32 @@ def fit(
     not_finite: NotFinitePolicy = "stop",
     quiet: bool = False,
 ) -> Run:
-    """Trains to the end and returns the `Run`.
+    """Trains to the end and returns a `Run`.
 
-    The arguments up to `start` are those of `train`.
+    The arguments up to `start` are documented in `train`.
 
-    For a population (see `train`), result and history hold a list over members in place of each
-    number, and a member whose loss is not finite ends alone.
+    For a population (see `train`), each number in the result and the history is a list over
+    members, and a member whose loss is not finite stops alone.
 
-    With a directory, the run is saved in it (see `Saving`): the same call after a stop, whatever
-    stopped it, resumes from the newest good checkpoint, and ends with the bits and the rows of a
-    run that nothing stopped. Ctrl-C, or SIGTERM, saves after the current chunk and ends the run; a
-    second one ends it at once.
+    With `out`, the run saves checkpoints (see `Saving`). After an interruption, the same call
+    resumes from the newest valid checkpoint, and ends with the same bits and rows as an
+    uninterrupted run. Ctrl-C or SIGTERM saves a checkpoint after the current chunk and ends the
+    run; a second signal ends it at once.
 
     Args:
-      out: the run directory to write, a path or a `Directory`, which also says the run's name and
-        configuration and how to resume it. `None` writes nothing.
-      saving: when checkpoints are saved, and which are retained; `Saving()` by default.
-      not_finite: what to do about a step that is not finite: stop, say why (see `python -m jaxnn
-        diagnose`) and keep the state before it; or skip it, see `guard`.
-      quiet: whether to show no progress.
+      out: the run directory to write, a path or a `Directory`, which also sets the name, the
+        configuration and how to resume. With `None`, nothing is written.
+      saving: when to save checkpoints, and which to retain; `Saving()` by default.
+      not_finite: what to do if a step is not finite. `"stop"` ends the run with a diagnosis (see
+        `python -m jaxnn diagnose`) and retains the state before the step; `"skip"` skips the step
+        (see `guard`).
+      quiet: if true, no progress is shown.
 
     Raises:
-      Invalid: before anything compiles, if something given cannot be used, or is of another run
-        than the one that is there.
-      NotFinite: if a loss of a single run is infinite or not a number.
-      NoCheckpoint: if `resume` demands a run, and there is none.
+      Invalid: if an argument is invalid, or `out` holds a different run; raised before anything
+        compiles.
+      NotFinite: if the loss of a single run is not finite.
+      NoCheckpoint: if `resume` requires an existing run, and there is none.
       KeyboardInterrupt: if a signal ended the run.
       DirectoryInUse: if another process is writing to `out`.
       OSError: if `out` cannot be written.
@@ -207,15 +209,15 @@ def fit(
 
 
 def _until_unread(chunks: Iterator[Progress], unread: list[Exception]) -> Iterator[Progress]:
-    """Yields chunks until the data of the next cannot be read, whose error it adds to a list."""
+    """Yields chunks until data cannot be read, and then adds the error to `unread`."""
     try:
         yield from chunks
-    except (Invalid, Stalled) as error:  # all but the data was checked before
+    except (Invalid, Stalled) as error:  # everything but the data was checked before
         unread.append(error)
 
 
 def _saved(error: Exception, step: int, output: Output) -> Exception:
-    """Returns an error of the data, with what has become of the run."""
+    """Adds to an error of the data that the run is saved and can resume."""
     if output.path is None:
         return error
     words = f"{error} What was trained up to step {step} is saved: the same command resumes there."
@@ -223,8 +225,8 @@ def _saved(error: Exception, step: int, output: Output) -> Exception:
 
 
 def _start(training: Training, output: Output, quiet: bool) -> Progress:
-    """Returns where the run starts, or where it resumes."""
-    # Its copy of the state on the host is not needed any more.
+    """Returns the initial progress of the run, or the restored one."""
+    # Release the copy of the state on the host.
     restored, output.restored = output.restored, None
     if restored is None:
         return training.start()
@@ -233,7 +235,7 @@ def _start(training: Training, output: Output, quiet: bool) -> Progress:
     return training.start(restored.trial, restored.step, consume=True)
 
 
-# An equal learner compiles nothing again: `fit` guards the same one alike.
+# Cached, since an equal learner is not compiled again.
 _guard_once = lru_cache(32)(guard)
 
 
@@ -243,7 +245,7 @@ def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:
     if history.status == RUNNING and row.get("train/skipped") == 1.0:
         raise NotFinite(
             "fit",
-            "no step is finite any more",
+            "no step is finite",
             got=f"every step skipped since the last report, at step {row['step']}",
             expected="a step that is finite",
             fix="Leave out not_finite='skip', to see the reason",

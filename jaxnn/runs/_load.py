@@ -1,4 +1,4 @@
-"""Loading what a run has learned, without the code that trained it.
+"""Loads the parameters of a run, without the code that trained it.
 
 loaded = load("runs/mnist/3fc2a81b90")
 outputs = loaded.predict(images)
@@ -26,21 +26,21 @@ from jaxnn.typing import Any, Params, State
 
 
 class Loaded(NamedTuple):
-    """What a run has learned, on the host.
+    """The parameters of a run, on the host, with its prediction program.
 
-    For a population, every array has a leading axis of members, of which the best one predicts.
+    For a population, every array has a leading axis of members, and the best member predicts.
 
     Attributes:
-      step: the training steps done; for the best state, when it was the best.
-      params: the parameters that the run evaluates and predicts with, as nested dicts by name:
-        with `average`, the average.
-      state: the network's other arrays, in the same form.
+      step: the step of the loaded state.
+      params: the parameters that the run evaluates and predicts with, as nested dicts by name. With
+        `average`, they are the average.
+      state: the network's non-trainable arrays, as nested dicts.
       config: the configuration of the run.
-      raw_params: the parameters that training adjusts: `params`, unless a transform averages them.
+      raw_params: the trained parameters; they equal `params` unless a transform averages them.
       member: the number of the best member, by the watched metric, or else by accuracy or loss;
         `None` for a single run.
       predictor: the prediction program of the run.
-      columns: those of the table that it was trained on, if it was one.
+      columns: the columns of the table that the run was trained on, if any.
     """
 
     step: Any
@@ -53,21 +53,21 @@ class Loaded(NamedTuple):
     columns: Columns | None
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
-        """Returns the outputs for any number of inputs, as NumPy arrays: those of `Run.predict`.
+        """Returns the outputs for any number of inputs, as `Run.predict` does.
 
-        A run that was trained on a table takes its rows, as `read_table` reads them, and returns a
-        table of predictions: classes by name, numbers in the unit of the labels.
+        If the run was trained on a table, the inputs are rows of a table, and the result is a table
+        of predictions, with classes by name and numbers in the units of the labels.
 
         Args:
-          inputs: such as the run was trained on, `[examples, ...]`, with any number of examples; or
-            the rows of a table: a file, a data frame, a dict of columns.
-          batch_size: the most examples that the device computes at once.
+          inputs: arrays `[examples, ...]` like the training inputs; or a table: a file, a data
+            frame or a dict of columns.
+          batch_size: the maximum number of examples that are computed at once.
 
         Raises:
           NoProgram: if the run directory has no prediction program, or this version of JAX cannot
             read it.
-          InvalidType: if the inputs do not have the structure and shapes of training.
-          InvalidValue: if their numbers do not fit into the dtype of training.
+          InvalidType: if the structure or shapes of the inputs differ from training.
+          InvalidValue: if a number is out of the range of the training dtype.
         """
         if self.columns is None:
             return self.predictor(inputs, batch_size)
@@ -78,22 +78,23 @@ class Loaded(NamedTuple):
 def load(
     path: str | Path, which: Literal["best", "latest"] = "best", *, network: Network | None = None
 ) -> Loaded:
-    """Loads parameters from the newest good checkpoint of a run, or from one checkpoint.
+    """Loads the parameters of a run from its newest valid checkpoint, or from a given checkpoint.
 
-    Nothing in the directory is changed, and nothing but its prediction program is executed: matrix
-    products and the like, no Python.
+    The directory is not modified. No Python code from it is executed: the prediction program
+    consists of array operations only.
 
     Args:
-      path: a run directory, or the folder of one of its checkpoints.
-      which: the parameters of the best evaluation, if the run watches a metric, or the latest.
-      network: to be compared with the one that was trained, by the outputs of both.
+      path: a run directory, or the directory of one of its checkpoints.
+      which: `"best"` loads the state of the best evaluation if the run watches a metric, else the
+        latest state; `"latest"` loads the latest state.
+      network: a network to compare with the trained one, by their outputs.
 
     Raises:
-      NoCheckpoint: if there is no checkpoint that is good.
-      CorruptCheckpoint: if the one that is named is not as it was written.
-      InvalidType: if the run was one of a learner with another state than `TrainState`.
-      InvalidValue: if `network` is not the one that was trained.
-      NoProgram: if there is a `network`, and no prediction program to compare it with.
+      NoCheckpoint: if there is no valid checkpoint.
+      CorruptCheckpoint: if the given checkpoint is corrupt.
+      InvalidType: if the run's state has no `params`, as `TrainState` has.
+      InvalidValue: if `network` differs from the trained network.
+      NoProgram: if `network` is given, and there is no prediction program to compare it with.
     """
     path = Path(path).expanduser()
     choice("load", "which", which, ("best", "latest"))
@@ -102,16 +103,16 @@ def load(
     if f"{prefix}/step" not in arrays or not any(n.startswith(f"{prefix}/params") for n in arrays):
         raise InvalidType(
             "load",
-            "the run has no parameters by that name",
+            "the state of the run has no params",
             got=f"arrays {', '.join(list(arrays)[:4])}, ...",
-            expected="those of a state with params, such as TrainState",
+            expected="a state with params, such as TrainState",
             fix="Read them with jaxnn.storage.checkpoints.read_checkpoint",
         )
     eval_path = content.get("eval_path", "params")
     raw, params, state = (
         _nested(arrays, f"{prefix}/{name}/") for name in ("params", eval_path, "state")
     )
-    if eval_path != "params":  # an average may have more digits than what it averages
+    if eval_path != "params":  # an average may have a wider dtype than the parameters
         params = jax.tree.map(lambda value, own: value.astype(own.dtype), params, raw)
     folder = path.parent.parent if (path / FILE).exists() else path
     member = _best_member(content, arrays, prefix)
@@ -131,7 +132,7 @@ def load(
 
 
 def _columns(run: Path) -> Columns | None:
-    """Returns the columns of the table that a run was trained on, if it was one."""
+    """Returns the columns of the table that a run was trained on, if any."""
     if not (run / COLUMNS).exists():
         return None
     return Columns.from_json(files.read(run / COLUMNS).decode())
@@ -146,7 +147,7 @@ def _best_member(content: dict[str, Any], arrays: dict[str, Any], prefix: str) -
         name, values, known = watch["metric"], arrays["best/value"], arrays["best/step"] > 0
     else:
         watch, name = {}, next(name for name in METRICS if f"metrics/{name}" in arrays)
-        # A member that has diverged may have none.
+        # A diverged member may have no value.
         values, known = arrays[f"metrics/{name}"], arrays["status"] != DIVERGED
     better = watch.get("better") or ("lower" if measures.lower_is_better(name) else "higher")
     worse = np.where(known & ~np.isnan(values), values if better == "lower" else -values, np.inf)
@@ -170,12 +171,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         f"{path} has no checkpoint to load",
         got=f"{corrupt} corrupt" if corrupt else "none" if path.is_dir() else "no such directory",
         expected="the directory of a run, or of one of its checkpoints",
-        fix="Name that of a run that has saved one: a run saves at its end, and every minute",
+        fix="Pass the directory of a run with a checkpoint: runs save every minute and at the end",
     )
 
 
 def _nested(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Returns nested dicts of the arrays whose names begin so."""
+    """Returns the arrays whose names start with `prefix` as nested dicts."""
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
         if name.startswith(prefix):

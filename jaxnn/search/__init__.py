@@ -1,4 +1,4 @@
-"""Many runs, and what is learned from them."""
+"""Hyper-parameter search: sweeps, learning-rate range tests, and selection in populations."""
 
 from jaxnn.search._fit_sweep import Swept, fit_sweep
 from jaxnn.search._sweep import Sweep, keys, sweep

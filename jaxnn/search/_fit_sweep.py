@@ -9,9 +9,9 @@
     sweep = jaxnn.sweep({"rate": rates, "hidden": [(64,), (64, 64)]}, seeds=8)
     jaxnn.fit_sweep(sweep, train, structural=["hidden"], out="runs/mine")
 
-Its directory holds that of each group's `fit`, `sweep.csv` with a row for each run, a picture of
-them, `sweep.png`, last `result.json`, and a page about all of them, `report.html`. A sweep
-that was interrupted resumes there, in the middle of its group.
+The directory holds a run directory for each group, `sweep.csv` with a row for each run, a plot
+`sweep.png`, `result.json` and a report `report.html`. The same call resumes an interrupted sweep,
+even in the middle of a group.
 """
 
 import io
@@ -41,7 +41,7 @@ from jaxnn.storage.directory import Directory, destination, finished
 from jaxnn.storage.opening import open_directory
 from jaxnn.typing import Any
 
-# What settings are ranked by, the first of these that is reported.
+# Settings are ranked by the first of these metrics that is reported.
 RANKING = ("validation/accuracy", "validation/loss", *METRICS)
 
 
@@ -50,12 +50,12 @@ class Swept:
     """A finished sweep.
 
     Attributes:
-      result: flat: `experiment`, `runs`, `groups`, `steps` and `seconds` in all, how many
-        `diverged`, the `metric` by which settings are ranked, the fields of the best setting
-        (`best/learning_rate`), and the mean over its seeds of each metric, with
-        those of the best states (`best/test/accuracy`) if a metric is watched.
-      rows: for each run its fields, seed, status, steps and metrics, as in `sweep.csv`.
-      out: the directory.
+      result: a flat dict: `experiment`, `runs`, `groups`, the total `steps` and `seconds`, the
+        number of `diverged` runs, the `metric` that ranks settings, the fields of the best setting
+        (`best/learning_rate`), and the mean of each metric over its seeds. If a metric is watched,
+        those of the best states (`best/test/accuracy`) are included.
+      rows: the fields, seed, status, steps and metrics of each run, as in `sweep.csv`.
+      out: the directory of the sweep.
     """
 
     result: dict[str, Any]
@@ -78,35 +78,35 @@ def fit_sweep(
     metric: str | None = None,
     quiet: bool = False,
 ) -> Swept:
-    """Trains the runs of a sweep, group by group, and returns the `Swept`.
+    """Trains the runs of a sweep, group by group, and returns a `Swept`.
 
-    A group has no page of its own, since that of the sweep has all runs;
-    `dataclasses.replace(out, report=True)` makes one.
+    The report of the sweep covers all runs, so groups have no reports of their own. To write one
+    for a group, pass `dataclasses.replace(out, report=True)` to `fit`.
 
     Args:
-      sweep: which runs.
-      train: `(values, runs, out)`: trains the runs of a group with `fit`, as one population, into
-        `out`, a `Directory` inside that of the sweep; `values` are those of the structural fields,
-        and the rest is in `runs.key` and `runs.hparams`.
+      sweep: the runs to train.
+      train: `(values, runs, out)`, a function that trains the runs of one group with `fit`, as one
+        population. `values` are the values of the structural fields; the seeds and the other
+        fields are in `runs.key` and `runs.hparams`; `out` is the `Directory` of the group.
       out: the directory to write, a path or a `Directory`.
-      structural: the fields that are no inputs of the compiled program.
-      metric: by what settings are ranked, lower or higher being better as it says, or by its name;
-        by default the first of `RANKING` that is reported, a validation set before the test set.
-      quiet: whether to print nothing.
+      structural: the fields that are not inputs of the compiled program, such as layer sizes.
+      metric: the metric to rank settings by. The default is the first of `RANKING` that is
+        reported, which prefers a validation set to the test set.
+      quiet: if true, nothing is printed.
 
     Raises:
-      Invalid: if the metric is none, as far as it is known before training, or a field is unknown.
+      Invalid: if a field or the metric is unknown. Metric names are known after the first group.
       NotFinite: if every run diverged.
-      NoCheckpoint: if `resume` demands a sweep, and there is none.
+      NoCheckpoint: if `resume` requires an existing sweep, and there is none.
       DirectoryInUse: if another process is writing to `out`.
       OSError: if `out` cannot be written.
     """
     if metric is not None and len(metric.split("/")) < 2:
         raise InvalidValue(
             "fit_sweep",
-            "metric names no metric",
+            "metric is not the name of a metric",
             got=f"metric={metric!r}",
-            expected="the name of the data and that of the metric, as in test/accuracy",
+            expected="the names of a dataset and a metric, as in test/accuracy",
             fix=f"Pass test/{metric}, or train/{metric}",
         )
     groups = sweep.groups(structural)
@@ -142,7 +142,7 @@ def fit_sweep(
             fields = [name for name in settings[0] if name != "seed"]
             directory.write(sweeps.FILE, sweeps.encode(sweeps.Table(fields, done, rows)))
             directory.write("sweep.csv", sweeps.to_csv(rows))
-            ranked = _metric(metric, results[0])  # an unknown one is said after the first group
+            ranked = _metric(metric, results[0])  # raises for an unknown name
             lower = outcome.is_lower_better(result, ranked)
             before = len(rows) - len(runs)
             if directory.asked.report:
@@ -193,9 +193,9 @@ def _metric(metric: str | None, result: dict[str, Any]) -> str:
 
 
 def _record(directory: Path, run: Any, member: int) -> None:
-    """Records what the best network of a group predicts; a page can do without it.
+    """Records the predictions of a group's best network; the report can do without them.
 
-    That of the best group is copied to the sweep, also if the group was trained by an earlier call.
+    The record of the best group is copied to the sweep, even if an earlier call trained the group.
     """
     if not isinstance(run, Run) or run.training is None:
         return
@@ -205,7 +205,7 @@ def _record(directory: Path, run: Any, member: int) -> None:
     try:
         record_best(directory, run.training, state)
     except Exception as error:
-        text = f"what the best network predicts is not on the page ({error})"
+        text = f"the report lacks the predictions of the best network ({error})"
         warnings.warn(text, Caution, stacklevel=3)
 
 

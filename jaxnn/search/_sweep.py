@@ -1,4 +1,4 @@
-"""A sweep says which runs to train: a column for each hyper-parameter, and a row for each run.
+"""A sweep lists the runs to train: one column per hyper-parameter, one row per run.
 
 >>> from jaxnn.search.ranges import log_range
 >>> runs = sweep({"learning_rate": log_range(1e-3, 1e-1, 3), "batch_size": [32, 64]}, seeds=2)
@@ -7,8 +7,9 @@
 >>> runs.settings()[0]
 {'learning_rate': 0.001, 'batch_size': 32, 'seed': 0}
 
-Numbers are inputs of the compiled program, so that many runs train as one population. What changes
-shapes is not: it makes groups, and each of them compiles once.
+Numeric hyper-parameters are inputs of the compiled program, so that many runs train as one
+population. Values that change shapes, such as a batch size, are not: they split the sweep into
+groups, each of which compiles once.
 
 >>> for values, group in runs.groups(["batch_size"]):
 ...     print(values, len(group), list(group.hparams))
@@ -29,10 +30,10 @@ from jaxnn.typing import Any, Array, Float, Int, Key
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs to train; `sweep` returns one.
+    """The runs to train, as returned by `sweep`.
 
     Attributes:
-      columns: the value that each run has of each field, and last of `seed`.
+      columns: the values of each field, one per run, by name; the last column is `seed`.
     """
 
     columns: dict[str, list[Any]]
@@ -42,20 +43,20 @@ class Sweep:
 
     @property
     def fields(self) -> list[str]:
-        """What is swept beside the seed."""
+        """The names of the swept fields, without the seed."""
         return [name for name in self.columns if name != "seed"]
 
     @property
     def key(self) -> Key[Array, "runs"]:
-        """The keys of the runs, for `fit`."""
+        """The PRNG keys of the runs, the `key` argument of `fit`."""
         return keys(self.columns["seed"])
 
     @property
     def hparams(self) -> dict[str, Float[np.ndarray, "runs"]]:
-        """The hyper-parameters of the runs, for `fit`.
+        """The hyper-parameters of the runs, the `hparams` argument of `fit`.
 
         Raises:
-          InvalidType: if a field is not of numbers.
+          InvalidType: if the values of a field are not numbers.
         """
         values = [(name, value) for name in self.fields for value in self.columns[name]]
         for name, value in values:
@@ -70,13 +71,15 @@ class Sweep:
         return {name: np.array(self.columns[name], np.float32) for name in self.fields}
 
     def settings(self) -> list[dict[str, Any]]:
-        """Returns the fields and the seed of each run."""
+        """Returns a dict of the fields and the seed for each run."""
         return [dict(zip(self.columns, row)) for row in zip(*self.columns.values())]
 
     def groups(self, names: Iterable[str]) -> list[tuple[dict[str, Any], "Sweep"]]:
-        """Returns each combination of values of some fields, and the runs that have them.
+        """Groups the runs by the values of the named fields.
 
-        They come in the order in which they first appear. Their sweeps lack these fields.
+        Returns:
+          Pairs `(values, sweep)`, one for each combination of values, in order of first appearance.
+          The sweep holds the runs of the group, without the named fields.
         """
         names = list(names)
         for name in names:
@@ -96,34 +99,35 @@ def sweep(
     seeds: int | Iterable[int] | Int[np.ndarray, "seeds"] = 1,
     draw_seed: int = 0,
 ) -> Sweep:
-    """Returns every combination of the values of all fields, each with every seed, seeds fastest.
+    """Returns the product of the values of all fields and seeds; the seed varies fastest.
 
-    Random fields are drawn together: as many points as each has draws. Unlike a grid of as many
-    runs, this tries a new value of every field in every point.
+    Random fields are drawn jointly: draw `i` of each of them forms point `i` of a random search.
+    Unlike a grid of the same size, this tries a new value of every field at every point.
 
     Args:
-      fields: the values of each field by name: a list, or one of the ranges.
-      seeds: how many seeds, counted from 0, or which.
-      draw_seed: decides the random draws, of each field together with its name.
+      fields: the values of each field by name: a list, or a range such as `log_range(...)`.
+      seeds: the number of seeds, counted from 0, or the seeds themselves.
+      draw_seed: the seed of random fields; each field also uses its name, so that draws of
+        different fields are independent.
 
     Raises:
-      Invalid: if a field has no values, or they cannot be used.
+      Invalid: if a field has no values, or its values are invalid.
     """
     if "seed" in fields:
         raise InvalidValue(
             "sweep",
             "seeds are not a field",
             got="a field named seed",
-            expected="the seeds apart from the fields",
+            expected="seeds as a separate argument",
             fix="Pass seeds=8 or seeds=[3, 5]; on the command line --seeds 8",
         )
     counts = {name: draws.count for name, draws in fields.items() if isinstance(draws, Draws)}
     if len(set(counts.values())) > 1:
         raise InvalidValue(
             "sweep",
-            "random fields are drawn together, but not as many of each",
+            "random fields have different numbers of draws",
             got=", ".join(f"{count} of {name}" for name, count in counts.items()),
-            expected="one count",
+            expected="the same count for each",
             fix=f"Draw {max(counts.values())} of each",
         )
     values = {
@@ -140,7 +144,7 @@ def sweep(
 
 
 def keys(seed: Any) -> Key[Array, "*runs"]:
-    """Returns the random key of a seed, or those of a list or an array of seeds.
+    """Returns the PRNG key of a seed, or an array of keys for a sequence of seeds.
 
     >>> print(keys([3, 4])[1] == keys(4))
     True
@@ -157,9 +161,9 @@ def _seeds(seeds: Any) -> list[int]:
     if not which or len(set(which)) < len(which) or min(which) < 0 or max(which) >= 2**32:
         raise InvalidValue(
             "sweep",
-            "seeds cannot be used",
+            "seeds are invalid",
             got=f"seeds={which}",
-            expected="at least one whole number from 0 to 2**32 - 1, and each of them once",
-            fix="Pass seeds=8 for those from 0 to 7",
+            expected="one or more distinct whole numbers from 0 to 2**32 - 1",
+            fix="Pass seeds=8 for the seeds 0 to 7",
         )
     return which

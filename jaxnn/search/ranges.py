@@ -1,4 +1,4 @@
-"""The values that a hyper-parameter takes in a sweep: even steps, random draws, or a list.
+"""The values of a hyper-parameter in a sweep: an evenly spaced range, random draws, or a list.
 
 >>> linear_range(0, 0.5, 3)
 [0.0, 0.25, 0.5]
@@ -21,9 +21,13 @@ from jaxnn.typing import Any
 
 @dataclass(frozen=True)
 class Draws:
-    """Numbers to be drawn at random, as `random_range` and `log_random_range` return.
+    """Numbers to draw at random, as returned by `random_range` and `log_random_range`.
 
-    `count` numbers between `low` and `high`: they, or with `log` their logarithms, are uniform.
+    Attributes:
+      low: the lower bound.
+      high: the upper bound.
+      count: the number of draws.
+      log: whether the logarithms are uniform, instead of the numbers.
     """
 
     low: float
@@ -32,7 +36,7 @@ class Draws:
     log: bool
 
     def values(self, name: str, seed: int) -> list[float]:
-        """Returns the numbers for a field of this name: the same ones for the same seed."""
+        """Draws the numbers for the field `name`; the same name and seed give the same numbers."""
         shares = np.random.default_rng([seed, *name.encode()]).random(self.count)
         if not self.log:
             return (self.low + shares * (self.high - self.low)).tolist()
@@ -45,17 +49,17 @@ def linear_range(low: float, high: float, count: int) -> list[float]:
 
 
 def log_range(low: float, high: float, count: int) -> list[float]:
-    """Returns `count` numbers from `low` to `high`, each the same multiple of the one before."""
+    """Returns `count` numbers from `low` to `high`, evenly spaced on a log scale."""
     return np.geomspace(*_bounds("log_range", low, high, count, log=True)).tolist()
 
 
 def random_range(low: float, high: float, count: int) -> Draws:
-    """Returns `count` numbers between `low` and `high`, to be drawn by `sweep`."""
+    """Returns `count` uniform draws between `low` and `high`; `sweep` draws them."""
     return Draws(*_bounds("random_range", low, high, count), log=False)
 
 
 def log_random_range(low: float, high: float, count: int) -> Draws:
-    """Returns `count` numbers between `low` and `high`, whose logarithms will be drawn."""
+    """Returns `count` log-uniform draws between `low` and `high`; `sweep` draws them."""
     return Draws(*_bounds("log_random_range", low, high, count, log=True), log=True)
 
 
@@ -66,13 +70,13 @@ RANGES = {
 
 
 def parse(text: str) -> tuple[str, Any]:
-    """Parses `FIELD=KIND:LOW:HIGH:COUNT`, with one of the `RANGES`, or `FIELD=VALUE,VALUE,...`.
+    """Parses `FIELD=RANGE:LOW:HIGH:COUNT`, with one of `RANGES`, or `FIELD=VALUE,VALUE,...`.
 
     >>> parse("hidden=32,64x64"), parse("model=mlp,convnet")
     (('hidden', [32, (64, 64)]), ('model', ['mlp', 'convnet']))
 
     Raises:
-      InvalidValue: if it has another form.
+      InvalidValue: if the text has neither form.
     """
     name, equals, values = (part.strip() for part in text.partition("="))
     if not (name and equals and values):
@@ -91,10 +95,10 @@ def parse(text: str) -> tuple[str, Any]:
 
 
 def listed(name: str, values: Any) -> list[Any]:
-    """Returns the values of a field as a list of Python's own numbers, words or tuples.
+    """Returns the values of a field as a list of Python numbers, strings or tuples.
 
     Raises:
-      Invalid: if they are no list, or are none, or the same twice, or cannot be compared.
+      Invalid: if they are not a list, are empty or repeated, or are not hashable.
     """
     values = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(values, Sequence) or isinstance(values, str):
@@ -109,9 +113,9 @@ def listed(name: str, values: Any) -> list[Any]:
         if isinstance(value, list | dict | set):
             raise InvalidType(
                 "sweep",
-                f"{name} has a value that could change",
+                f"{name} has a mutable value",
                 got=f"{name}={value!r}",
-                expected="numbers, words or tuples",
+                expected="numbers, strings or tuples",
                 fix="Write a tuple instead: (64, 64)",
             )
         if isinstance(value, float):
@@ -121,7 +125,7 @@ def listed(name: str, values: Any) -> list[Any]:
             "sweep",
             f"{name} has a value twice" if values else f"{name} has no values",
             got=f"{name}={values!r}",
-            expected="at least one value, and each of them once",
+            expected="one or more distinct values",
             fix="To repeat runs, pass seeds=8" if values else f"Leave {name} out",
         )
     return list(values)

@@ -1,4 +1,4 @@
-"""How large a learning rate may be: a short run at each of many rates, all in one program."""
+"""The learning-rate range test: a short run at each of many rates, all in one program."""
 
 from typing import NamedTuple
 
@@ -16,10 +16,10 @@ class RateRange(NamedTuple):
     """The result of a range test.
 
     Attributes:
-      rates: the learning rates, rising.
-      losses: the training loss at the end of each run, infinite where it diverged.
-      best: the rate with the lowest loss, each loss taken as the median of it and its neighbours.
-        That is about the highest useful rate: long runs want less, half of it or a tenth.
+      rates: the learning rates in increasing order.
+      losses: the training loss at the end of each run; infinite if it diverged.
+      best: the rate with the lowest loss, after a median filter over neighbouring rates. It is
+        about the highest useful rate: long runs need a lower one, a half or a tenth of it.
     """
 
     rates: Float[np.ndarray, "count"]
@@ -39,24 +39,24 @@ def learning_rate_range(
     steps: Duration = 100,
     name: str = "learning_rate",
 ) -> RateRange:
-    """Trains briefly at rates from `low` to `high`, evenly spaced in their logarithm.
+    """Trains briefly at rates from `low` to `high`, evenly spaced on a log scale.
 
-    All runs have the same initial weights and the same data in the same order, so that they differ
-    in their rate alone. A loss is that of the last quarter of the steps.
+    All runs use the same initial weights and the same data order, so that they differ only in the
+    learning rate. The reported loss is the mean over the last quarter of the steps.
 
     Args:
-      learner: reads the rate as `hparams[name]`.
-      data: what to learn from.
-      key: decides everything that is random.
+      learner: the learner, which reads the rate from `hparams[name]`.
+      data: the training data.
+      key: the source of all randomness.
       hparams: the other hyper-parameters.
-      low: the least rate, above 0.
-      high: the greatest.
-      count: how many rates.
-      steps: how long each run is.
-      name: the hyper-parameter that is tried, the learning rate.
+      low: the lowest rate, positive.
+      high: the highest rate.
+      count: the number of rates.
+      steps: the length of each run.
+      name: the name of the learning rate among the hyper-parameters.
 
     Raises:
-      Invalid: before anything compiles, if something given cannot be used.
+      Invalid: if an argument is invalid; raised before anything compiles.
 
     Source: after Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section
     3.3, https://arxiv.org/abs/1506.01186, which raises the rate within a single run.

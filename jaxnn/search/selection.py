@@ -1,11 +1,11 @@
-"""Selection: a pure function from population to population, between two stretches of training.
+"""Selection: a pure function `(key, trials) -> trials` that is applied to a population in training.
 
     fit(..., key=keys(range(64)), hparams=..., select=successive_halving("test/accuracy", steps))
 
-After each evaluation it is called with a key and the trials of the population, whose arrays have a
-leading axis, and returns trials of the same form: some of them dropped, or with the state of
-another. Trials come in any order, and some slots are empty: what is decided should depend on their
-`metrics`, `status` and `member`, not on their place.
+It is called after each evaluation with a key and the stacked trials of the population. It returns
+trials with the same structure and shapes, in which some are dropped or have copied the state of
+another. Trials come in any order, and some slots are empty: a selection should depend on their
+`metrics`, `status` and `member`, not on their position.
 """
 
 import math
@@ -28,18 +28,19 @@ from jaxnn.typing import Array, Bool, Callable, Int
 def successive_halving(
     metric: str, steps: int, *, keep: float = 0.5, lower: bool | None = None
 ) -> Select:
-    """Stops the worst members again and again, until one is left for the last stretch.
+    """Returns a selection that repeatedly drops the worst members, until one is left.
 
-    Of `n` members there are `r = ceil(log(n) / log(1 / keep))` cuts, at the shares `keep**r`, ...,
-    `keep` of the steps; after cut `i` the best `ceil(n * keep**i)` survive. All take
-    `(1 + r * (1 - keep)) / n` of the steps of the full sweep: of 64 members, halved, a sixteenth.
-    A cut happens at the first evaluation after it: evaluate at least that often.
+    With `n` members there are `r = ceil(log(n) / log(1 / keep))` cuts, at the fractions `keep**r`,
+    ..., `keep` of the steps. After cut `i`, the best `ceil(n * keep**i)` members survive. In total
+    this takes `(1 + r * (1 - keep)) / n` of the steps of the full sweep: for 64 members and
+    `keep=0.5`, a sixteenth. A cut happens at the first evaluation at or after its step, so evaluate
+    at least that often.
 
     Args:
-      metric: the metric that decides, `"test/accuracy"`.
-      steps: how long the last member trains.
-      keep: the share of the members that survives.
-      lower: whether lower is better; by default as the metric itself says.
+      metric: the metric to rank members by, such as `"test/accuracy"`.
+      steps: the number of steps that the last member trains.
+      keep: the fraction of members that survives each cut.
+      lower: whether lower values are better. The default is the direction of the metric.
 
     Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter
     Optimization, AISTATS 2016, algorithm 1, https://arxiv.org/abs/1502.07943.
@@ -51,7 +52,7 @@ def successive_halving(
     def select(key, trials):
         running = trials.status == RUNNING
         members = jnp.sum(trials.status != EMPTY)
-        # What is whole in exact numbers must not be rounded up, or down, by an error of rounding.
+        # Rounding errors must not move a value that is exactly an integer to the next one.
         small = 1e-4
         cuts = jnp.ceil(jnp.log(members) / per_cut - small)
         step = jnp.max(jnp.where(running, trials.state.step, 1))
@@ -71,22 +72,23 @@ def population_based_training(
     factors: tuple[float, float] = (0.8, 1.25),
     lower: bool | None = None,
 ) -> Select:
-    """Replaces the worst members by copies of the best ones with other hyper-parameters.
+    """Returns a selection that replaces the worst members by perturbed copies of the best.
 
-    At each evaluation the worst `share` of the members, and all that have diverged, each take the
-    state of one of the best `share`, drawn at random (exploit), and multiply each hyper-parameter
-    to explore by one of two factors, drawn too (explore). So training finds a schedule.
-    What they took and from whom is reported: `select/parent`, `select/learning_rate`.
+    After each evaluation, the worst `share` of the members and all diverged members each copy the
+    state of a random member among the best `share` (exploit). They then multiply each
+    hyper-parameter in `explore` by one of the two factors, chosen at random (explore). Training
+    thus discovers a schedule. The metrics `select/parent` and `select/learning_rate` report the
+    copied member and the new value.
 
     Args:
-      metric: the metric that decides, `"test/accuracy"`.
-      explore: the hyper-parameters to change, with the least and the greatest value of each.
-      share: how many are replaced each time, at most a half.
-      factors: what a hyper-parameter is multiplied by.
-      lower: whether lower is better; by default as the metric itself says.
+      metric: the metric to rank members by, such as `"test/accuracy"`.
+      explore: the hyper-parameters to perturb, each with its lower and upper bound.
+      share: the fraction of members that is replaced each time, at most 0.5.
+      factors: the factors that a hyper-parameter is multiplied by.
+      lower: whether lower values are better. The default is the direction of the metric.
 
     Raises:
-      InvalidValue: if a number is out of range, or a hyper-parameter to explore was not given.
+      InvalidValue: if a number is out of range, or a hyper-parameter in `explore` is unknown.
       InvalidType: if the learner's state is not a `TrainState`.
 
     Source: Jaderberg et al., Population Based Training of Neural Networks, 2017, section 4,
@@ -114,7 +116,7 @@ def population_based_training(
                 asker,
                 "the learner's state has no hyper-parameters",
                 got=f"a {type(trials.state).__name__}",
-                expected="a TrainState, as learner(...) makes it",
+                expected="a TrainState, as in learner(...)",
                 fix="Write a selection of your own: (key, trials) -> trials",
             )
         for name in explore:
@@ -134,7 +136,7 @@ def population_based_training(
             keys = jax.vmap(jax.random.fold_in, (0, None))(draws, place)
             up = jax.vmap(jax.random.bernoulli)(keys)
             hparams[name] = jnp.clip(hparams[name] * jnp.where(up, *factors[::-1]), *bounds)
-        # Randomness stays a member's own.
+        # Each member keeps its own key.
         copied = copied._replace(hparams=hparams, key=state.key)
         return trials._replace(
             state=jax.vmap(where)(loses, copied, state),
@@ -148,7 +150,7 @@ def population_based_training(
 
 
 def _open(select: Select, metric: str, lower: bool | None, again: Callable[..., Select]) -> Select:
-    """Marks a selection whose direction is open; `train` asks the metric for it."""
+    """Marks a selection without a direction; `train` then uses the direction of the metric."""
     if lower is None:
         setattr(select, OPEN, (metric, cache(again)))
     return select
@@ -157,10 +159,10 @@ def _open(select: Select, metric: str, lower: bool | None, again: Callable[..., 
 def ranks(
     trials: Trial, metric: str, among: Bool[Array, "slots"], lower: bool | None = None
 ) -> Int[Array, "slots"]:
-    """Returns the place of each trial in the order of a metric, the best being 0.
+    """Returns the rank of each trial by a metric; the best has rank 0.
 
-    Those not `among` the ranked come last, before them those whose metric is NaN; equal ones come
-    in the order of their member numbers.
+    Trials that are not in `among` come last, preceded by those whose metric is NaN. Ties are broken
+    by member number.
     """
     choice("select", "metric", metric, trials.metrics)
     value = trials.metrics[metric]

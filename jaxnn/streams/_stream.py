@@ -1,8 +1,8 @@
-"""Data that need not fit into memory: read while they are trained on, in the order of `Resident`.
+"""Data that need not fit into memory: they are read during training, in the order of `Resident`.
 
-Which examples make the batch of a step is the same function of `(key, step)` as for `Resident`, but
-computed on the host, which reads them and puts blocks of batches on the device ahead of time. So
-nothing is remembered: a run that resumes at any step reads on from there at once.
+The batch of a step is the same function of `(key, step)` as for `Resident`. It is computed on the
+host, which reads the examples and puts blocks of batches on the device ahead of time. A stream has
+no state: a run that resumes at any step continues to read from there at once.
 
     >>> import jax
     >>> source = [{"inputs": [float(i)], "labels": [2.0 * i]} for i in range(5)]
@@ -35,19 +35,19 @@ from jaxnn.streams.threads import Threads
 from jaxnn.typing import Any, Batch
 
 OnError = Literal["raise", "skip"]
-_SAMPLE = 256  # examples that stand for all, where all are looked at
+_SAMPLE = 256  # the size of the sample that represents all examples in checks
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["arrays", "first", "key"], meta_fields=[])
 @dataclass(frozen=True)
 class Block:
-    """Batches that follow one another, on the device.
+    """Consecutive batches on the device.
 
     Attributes:
-      arrays: the fields and `index`, `[batches, batch_size, ...]`, or with an axis of members
-        before that.
+      arrays: the fields and `index`, `[batches, batch_size, ...]`; with separate batches for each
+        member, `[members, batches, batch_size, ...]`.
       first: the number of the first batch.
-      key: `None`; or the places of the members, `[members]`, each of which has batches of its own.
+      key: the indices of the members, `[members]`, if members have separate batches; else `None`.
     """
 
     arrays: dict[str, Any]
@@ -55,13 +55,13 @@ class Block:
     key: Any = None
 
     def batch(self, step: Any) -> Batch:
-        """Returns the batch of a step that is in the block."""
+        """Returns the batch of a step within the block."""
         return jax.tree.map(lambda x: x[step - self.first], self.arrays)
 
     in_order = batch
 
     def shuffled(self, key: Any) -> "Block":
-        """Returns the batches of the member at this place."""
+        """Returns the batches of the member with index `key`."""
         if self.key is None:
             return self
         return replace(self, arrays=jax.tree.map(lambda x: x[key], self.arrays), key=None)
@@ -69,18 +69,18 @@ class Block:
 
 @dataclass(frozen=True, repr=False)
 class Stream:
-    """Examples that are read from a source while they are trained on.
+    """Examples that are read from a source during training.
 
     Attributes:
-      source: what is read.
-      batch_size: examples in a batch, over all devices together.
+      source: the source of the examples.
+      batch_size: the number of examples in a batch, over all devices.
       decode: `(example, random) -> example`, or `None`.
-      block: batches that are put on the device at once.
-      ahead: blocks that are read before they are needed.
-      workers: threads that read and decode.
-      on_error: what to do about an example that cannot be read.
-      timeout: seconds after which a block that does not come is an error.
-      key: chooses the order of training batches.
+      block: the number of batches that are put on the device at once.
+      ahead: the number of blocks that are prefetched.
+      workers: the number of threads that read and decode.
+      on_error: `"raise"` or `"skip"`, for an example that cannot be read.
+      timeout: the seconds to wait for a block before raising an error.
+      key: the key of the order of training batches.
     """
 
     source: Any
@@ -101,12 +101,12 @@ class Stream:
 
     @property
     def num_batches(self) -> int:
-        """The number of batches that hold all examples once, the last one perhaps in part."""
+        """The number of batches in one pass over the examples; the last may be partial."""
         return -(-self.num_examples // self.batch_size)
 
     @property
     def examples(self) -> Batch:
-        """Some examples from all over the source, `[examples, ...]` each, on the host."""
+        """A sample of evenly spaced examples of the source, `[examples, ...]` each, on the host."""
         return self._sampled
 
     @cached_property
@@ -115,22 +115,22 @@ class Stream:
         return self.take(np.arange(count) * self.num_examples // count)
 
     def shuffled(self, key: Any) -> "Stream":
-        """Returns the same data with the order of training batches chosen by `key`."""
+        """Returns the same data with the order of training batches determined by `key`."""
         return replace(self, key=key)
 
     def fingerprint(self) -> str:
-        """Returns a short text that changes when the examples do, as far as is seen."""
+        """Returns a short string that changes when a change of the source is detected."""
         return fingerprint(self.source)
 
     def take(self, index: Any) -> Batch:
-        """Returns the examples with these numbers, as they are decoded in epoch 0, and `index`."""
+        """Returns the examples at the given indices, decoded as in epoch 0, with `index`."""
         index = np.asarray(index)
         with Threads(self.workers, "jaxnn-read") as pool:
             fields, _ = self.fields(pool, index, np.zeros_like(index), (0, 0))
         return fields
 
     def shapes(self, batch_size: int | None = None) -> Block:
-        """Returns the shapes of a block, of training unless the size of a batch is given."""
+        """Returns the shapes of a block, with the training batch size by default."""
         size = self.batch_size if batch_size is None else batch_size
         arrays = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((self.block, size, *x.shape[1:]), x.dtype),
@@ -139,35 +139,35 @@ class Stream:
         return Block(arrays, jax.ShapeDtypeStruct((), np.int32))
 
     def read(self, step: int) -> Block:
-        """Returns the block of training batches that begins with that of a step."""
+        """Returns a block of training batches that starts at a step."""
         words = np.asarray(jax.random.key_data(self.key))
         with Threads(self.workers, "jaxnn-read") as pool:
             arrays, _ = self.training(pool, words, step)
         return Block(arrays, np.int32(step))
 
     def read_in_order(self, first: int) -> Block:
-        """Returns the block of batches in order that begins with this one."""
+        """Returns a block of batches in order that starts at batch `first`."""
         with Threads(self.workers, "jaxnn-read") as pool:
             arrays, _ = self.evaluation(pool, first)
         return Block(arrays, np.int32(first))
 
     def first(self, words: Any) -> dict[str, Any]:
-        """Returns the first training batch in some order, `[1, batch_size, ...]`."""
+        """Returns the first training batch in the order of a key, `[1, batch_size, ...]`."""
         with Threads(self.workers, "jaxnn-read") as pool:
             return replace(self, block=1).training(pool, words, 0)[0]
 
-    # What the feed asks for, in a thread of its own.
+    # The feed calls these in a separate thread.
 
     def training(
         self, pool: Any, words: Any, step: int, rows: Any = slice(None)
     ) -> tuple[dict[str, Any], int]:
-        """Returns the training batches from a step on, and how many examples were skipped.
+        """Returns a block of training batches, and the number of skipped examples.
 
         Args:
           pool: the threads that read.
-          words: of the key of the order.
-          step: of the first batch.
-          rows: those of a batch that are read; the others are read by other processes.
+          words: the key data of the order.
+          step: the step of the first batch.
+          rows: the rows of each batch that this process reads.
         """
         size, n = self.batch_size, self.num_examples
         index, epoch = order_on_host(words, step, self.block, size, n)
@@ -179,7 +179,7 @@ class Stream:
     def evaluation(
         self, pool: Any, first: int, rows: Any = slice(None)
     ) -> tuple[dict[str, Any], int]:
-        """Returns batches in order from a number on; what is past the end has weight 0."""
+        """Returns a block of batches in order; rows past the end have weight 0."""
         size = min(self.batch_size, self.num_examples)
         place = np.arange(first * size, (first + self.block) * size).reshape(self.block, size)
         place = place[:, rows]
@@ -194,10 +194,10 @@ class Stream:
     def fields(
         self, pool: Any, index: np.ndarray, epoch: np.ndarray, words: Any
     ) -> tuple[dict[str, Any], int]:
-        """Returns examples as `Resident` stores them, with `index`, and how many were skipped."""
+        """Returns examples in storage dtypes with `index`, and the number of skipped examples."""
         for files in _files(self.source):
             files.check()
-        # An example that occurs twice is read twice: its augmentation is another.
+        # An example that occurs twice is read twice, since its augmentation differs.
         if self.decode is None and hasattr(self.source, "rows") and self.on_error == "raise":
             read, skipped = self._rows(index), 0
         else:
@@ -214,7 +214,7 @@ class Stream:
         except Invalid:
             raise
         except Exception as error:
-            for one in index.tolist():  # only one of them may be the reason
+            for one in index.tolist():  # find the example that cannot be read
                 try:
                     read_rows(self.source, np.array([one]))
                 except Exception as reason:
@@ -233,15 +233,15 @@ class Stream:
             raise self._unreadable(index, error) from error
 
     def _filled(self, examples: list[Any], skipped: int) -> list[Any]:
-        """Returns the examples, where some may be skipped with weights: 0 for those that were."""
+        """Adds weights if examples may be skipped; skipped ones become zeros of weight 0."""
         if self.on_error == "raise":
             return examples
         if skipped == len(examples):
             raise InvalidValue(
                 "stream",
-                "not one example of a block can be read",
-                got=f"{skipped} that were skipped, of {self.source!r}",
-                expected="some that can be read",
+                "no example of a block can be read",
+                got=f"{skipped} skipped examples of {self.source!r}",
+                expected="at least one readable example",
                 fix="Pass on_error='raise' to see why",
             )
         zero = jax.tree.map(np.zeros_like, next(x for x in examples if x is not None))
@@ -258,8 +258,7 @@ class Stream:
             f"example {index}{place_of(self.source, index)} cannot be read",
             got=f"{type(error).__name__}: {error}",
             expected="an example",
-            fix="Mend it, or pass on_error='skip', which counts such examples and trains without"
-            " them",
+            fix="Repair it, or pass on_error='skip' to count such examples and train without them",
         )
 
     def __repr__(self) -> str:
@@ -282,20 +281,21 @@ def stream(
     on_error: OnError = "raise",
     timeout: float = 300.0,
 ) -> Stream:
-    """Returns data that are read from a source while they are trained on.
+    """Returns data that are read from a source during training.
 
     Args:
-      source: anything with `len(source)` and `source[i]`, an example: a dict of fields such as
-        `{"inputs": ..., "labels": ...}`. `jaxnn.streams` opens files: `tokens`, `arrays`, `images`,
-        `arrow`, `records`; `mix` and `concatenate` make one of many.
-      batch_size: examples in a batch, over all devices together.
-      read: `(example, random) -> example`, decodes and augments on the host, in threads; `random`
-        is a NumPy generator that depends on the run's key, the example and the epoch alone.
-      block: batches that are put on the device at once.
-      ahead: blocks that are read before they are needed.
-      workers: threads that read and decode.
-      on_error: what to do about an example that cannot be read: raise, or skip: it has weight 0.
-      timeout: seconds after which a block that does not come is an error.
+      source: an object with `len(source)` and `source[i]`, which returns an example: a dict of
+        fields such as `{"inputs": ..., "labels": ...}`. `jaxnn.streams` opens files (`tokens`,
+        `arrays`, `images`, `arrow`, `records`), and combines sources (`mix`, `concatenate`).
+      batch_size: the number of examples in a batch, over all devices.
+      read: `(example, random) -> example`, a function that decodes and augments on the host, in
+        threads. `random` is a NumPy generator that depends only on the run's key, the example and
+        the epoch.
+      block: the number of batches that are put on the device at once.
+      ahead: the number of blocks that are prefetched.
+      workers: the number of threads that read and decode.
+      on_error: what to do if an example cannot be read: `"raise"`, or `"skip"` to give it weight 0.
+      timeout: the seconds to wait for a block before raising an error.
 
     Raises:
       InvalidType: if the source has no random access, or an example is not a dict of numbers.
@@ -320,7 +320,7 @@ def _random(words: Any, index: int, epoch: int) -> np.random.Generator:
 
 
 def _files(source: Any) -> list[Any]:
-    """Returns the files of a source, to check that they are as they were."""
+    """Returns the files of a source, to check that they have not changed."""
     files = getattr(source, "files", [])
     own = files if isinstance(files, list) else [files]
     inner = [file for each in getattr(source, "sources", []) for file in _files(each)]

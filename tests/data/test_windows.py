@@ -74,7 +74,7 @@ MISTAKES = [
     ),
     (lambda: jaxnn.windows(np.array(["a"]), 1, batch_size=1), "does not hold numbers"),
     (lambda: jaxnn.windows("text", 2, batch_size=1), r"Got a str of length 4; .* Characters\(text"),
-    (lambda: jaxnn.windows({"a": [1]}, 1, batch_size=1), "no sequence of numbers. Got a dict"),
+    (lambda: jaxnn.windows({"a": [1]}, 1, batch_size=1), "not a sequence of numbers. Got a dict"),
     (lambda: jaxnn.windows([], 1, batch_size=1), "Got a list of length 0"),
     (lambda: jaxnn.Characters("abc").decode([-1]), "no character. Got -1; .* from 0 to 2"),
     (lambda: jaxnn.Characters(""), "Characters: there are no characters"),

@@ -160,7 +160,7 @@ CASES = {
     ),
     "evaluation under the name of training": (
         lambda: train(evaluate={"train": DATA}),
-        V, r"the name train is that of the metrics of training",
+        V, r"the name train is reserved for the metrics of training",
         r"Write evaluate=\{'training': data, \.\.\.\}",
     ),
     "predict with another shape": (
@@ -243,7 +243,7 @@ CASES = {
     "a hyper-parameter that is a word": (
         lambda: train(hparams={"activation": "relu"}),
         T, r"activation='relu'; expected a number: hyper-parameters are inputs of the compiled",
-        r"Choose what is not a number outside, when the network is built",
+        r"Use other values outside of the program, when the network is built",
     ),
     "a hyper-parameter that is missing": (
         lambda: train(parts=(None, None, lambda h: optax.sgd(h["learning_rate"]))),

@@ -86,10 +86,10 @@ CASES = {
     ),
     "a name twice": (
         lambda: jaxnn.serial(("hidden", jaxnn.linear(3)), ("hidden", jaxnn.linear(3))),
-        V, r"need different names. Got names=\['hidden', 'hidden'\]",
+        V, r"must have distinct names. Got names=\['hidden', 'hidden'\]",
         r"Write serial\(\('hidden', linear\(64\)\), \('output', linear\(10\)\)\)",
     ),
-    "no parts": (lambda: jaxnn.parallel(), V, r"it has no parts", r"Write parallel\(\('hidden'"),
+    "no parts": (lambda: jaxnn.parallel(), V, r"there are no parts", r"Write parallel\(\('hidden'"),
     "a function among networks": (
         lambda: jaxnn.serial(jaxnn.linear(3), jnp.tanh),
         T, r"part '1' is not a network",
@@ -164,12 +164,12 @@ CASES = {
     "an apply of one value": (
         lambda: train(parts=(lone_apply(),)),
         T, r"apply must return two values. Got one array; expected a pair",
-        r"Write `return outputs, state` in apply, or make the network with stateless\(\)",
+        r"Write `return outputs, state` in apply, or create the network with stateless\(\)",
     ),
     "an optimizer that loses a parameter": (
         lambda: train(parts=(None, None, thriftless())),
         T, r"Got nothing at params\['hidden_1'\]\['bias'\]; expected \(8,\)",
-        r"Return updates with the parameters' own structure",
+        r"Return updates with the structure",
     ),
     "a state that changes its dtype": (
         lambda: train(parts=(widening(),)),
@@ -208,7 +208,7 @@ CASES = {
     ),
     "metrics that are numbers": (
         lambda: train(parts=changed(update=scalar_metrics)),
-        T, r"the learner's step must give metrics by name. Got 'loss', which is no Metric",
+        T, r"the learner's step must return metrics by name. Got 'loss', which is not a Metric",
         r"Return \{'loss': jaxnn\.metrics\.mean\(values, weights\)\}",
     ),
     "no metrics": (
@@ -218,7 +218,7 @@ CASES = {
     ),
     "evaluation metrics that are numbers": (
         lambda: train(parts=changed(evaluate=lambda s, b: {"loss": 0.0}), evaluate=DATA),
-        T, r"in the data 'test', train: the learner's evaluate must give metrics",
+        T, r"in the data 'test', train: the learner's evaluate must return metrics",
         r"Return \{'loss':",
     ),
 }  # fmt: skip

@@ -50,7 +50,7 @@ CASES = {
     # Who the members are.
     "more keys than learning rates": (
         lambda: train(key=KEYS, hparams=RATES, parts=PARTS),
-        V, r"Got 3 of learning_rate, 4 of key; expected as many keys as values of each",
+        V, r"Got 3 of learning_rate, 4 of key; expected arrays of the same length",
         r"Pass arrays of one length; sweep\(",
     ),
     "hyper-parameters of two lengths": (
@@ -68,7 +68,7 @@ CASES = {
     ),
     "hyper-parameters of two axes": (
         lambda: train(hparams=TABLE, parts=PARTS),
-        T, r"learning_rate is neither a number nor one for each member. Got .* of shape \(",
+        T, r"learning_rate is neither a number nor an array of one axis. Got .* of shape \(",
         r"Pass an array of one axis; sweep\(",
     ),
     "a learning rate of zero among others": (
@@ -187,7 +187,7 @@ CASES = {
     ),
     "evaluation under the name of selection": (
         lambda: train(key=KEYS, evaluate={"select": DATA}),
-        V, r"the name select is that of the metrics of selection",
+        V, r"the name select is reserved for the metrics of selection",
         r"Write evaluate=\{'selection': data, \.\.\.\}",
     ),
 }  # fmt: skip

@@ -205,7 +205,7 @@ def test_evaluate_and_predict_agree_with_numpy(key, batch_size):
 
 
 def test_mistakes_are_raised_at_the_call_not_at_the_first_report(key):
-    with pytest.raises(jaxnn.InvalidValue, match="duration above zero"):
+    with pytest.raises(jaxnn.InvalidValue, match="positive duration"):
         jaxnn.train(classifier(), quarters(32), steps=0, key=key)
 
 

@@ -183,7 +183,7 @@ def test_a_run_goes_on_past_steps_that_are_skipped():
 def test_what_is_guarded_is_not_guarded_twice():
     once = guard(made("loss")[0], spike=6.0)
     assert guard(once) is once
-    with pytest.raises(jaxnn.InvalidValue, match="guarded already, but not against these spikes"):
+    with pytest.raises(jaxnn.InvalidValue, match="guarded, but without this spike threshold"):
         guard(once, spike=3.0)
 
 
@@ -201,7 +201,7 @@ def test_a_learner_whose_step_is_one_piece_is_refused(compilations):
     data, key = jaxnn.resident(batches[0], batch_size=3), jax.random.key(0)
     case = (
         lambda: jaxnn.train(guard(one_piece), data, steps=3, key=key),
-        InvalidType, "guard: the step of this learner is one piece. Got a Learner whose gradients",
+        InvalidType, "guard: this learner computes no gradients. Got a Learner whose gradients",
         r"Return Gradients\(values, state, loss, metrics\) .* or do in update what guard does",
     )  # fmt: skip
     judge(case, compilations)

@@ -275,23 +275,23 @@ def without_part(learner):
 MISTAKES = [
     (
         lambda: gan_steps(jaxnn.accumulate(gan_learner(), 2)),
-        "accumulate: the step of this learner is one piece. Got a Learner whose gradients are None",
+        "accumulate: this learner computes no gradients. Got a Learner whose gradients are None",
     ),
     (
         lambda: gan_steps(jaxnn.guard(gan_learner())),
-        "guard: the state of this learner has no place for arrays .* Got a GanState without",
+        "guard: the state of this learner cannot store the arrays .* Got a GanState without",
     ),
     (
         lambda: gan_steps(jaxnn.average(gan_learner())),
-        "average: the state of this learner has no place for arrays .* Got a GanState without",
+        "average: the state of this learner cannot store the arrays .* Got a GanState without",
     ),
     (
         lambda: steps(jaxnn.average(jaxnn.average(plain())), [BATCH]),
-        "average: the learner has 'average' in its state already.* Apply average once",
+        "average: the learner's state already has 'average'.* Apply average once",
     ),
     (
         lambda: steps(jaxnn.scale_loss(jaxnn.scale_loss(plain())), [BATCH]),
-        "scale_loss: the learner has 'loss_scale' in its state already",
+        "scale_loss: the learner's state already has 'loss_scale'",
     ),
     (
         lambda: steps(jaxnn.accumulate(without_part(plain()), 2), [BATCH]),

@@ -163,9 +163,9 @@ def test_models_compute_what_they_say(key):
 def test_errors(combinator, key):
     with pytest.raises(InvalidValue, match="no parts"):
         combinator()
-    with pytest.raises(InvalidValue, match="different names"):
+    with pytest.raises(InvalidValue, match="distinct names"):
         combinator(("a", jaxnn.linear(1)), ("a", jaxnn.linear(2)))
-    with pytest.raises(InvalidValue, match="different names"):
+    with pytest.raises(InvalidValue, match="distinct names"):
         combinator(("1", jaxnn.linear(1)), jaxnn.linear(2))
     network = jaxnn.residual(jaxnn.linear(4))
     with pytest.raises(InvalidValue, match="shortcut=linear"):

@@ -144,10 +144,10 @@ CASES = {
     "a value twice": (lambda: sweep({"rate": [1, 1.0]}), V, "value twice", "pass seeds=8"),
     "one word": (lambda: sweep({"model": "mlp"}), T, "not a list", r"model=\['mlp'\]"),
     "one number": (lambda: sweep({"rate": 0.1}), T, "not a list", r"rate=\[0.1\]"),
-    "lists of nodes": (lambda: sweep({"hidden": [[64, 64]]}), T, "could change", "tuple"),
+    "lists of nodes": (lambda: sweep({"hidden": [[64, 64]]}), T, "mutable value", "tuple"),
     "no seeds": (lambda: sweep({}, seeds=0), V, "seeds=0", "seeds=1"),
     "an empty list of seeds": (lambda: sweep({}, seeds=[]), V, r"seeds=\[\]", "seeds=8"),
-    "a seed twice": (lambda: sweep({}, seeds=[3, 3]), V, "each of them once", "seeds=8"),
+    "a seed twice": (lambda: sweep({}, seeds=[3, 3]), V, "distinct whole numbers", "seeds=8"),
     "a seed below zero": (lambda: sweep({}, seeds=[-1]), V, "from 0 to", "seeds=8"),
     "a field of seeds": (lambda: sweep({"seed": [1, 2]}), V, "named seed", "--seeds 8"),
     "unequal draws": (

@@ -42,12 +42,12 @@ CASES = {
     "branches that cannot be joined": (
         lambda: traced(joined(("left", jaxnn.linear(3)), ("flat", jaxnn.flatten())), 2, 5, 4),
         V, r"branches left \(\(2, 5, 3\), 'float32'\), flat \(\(2, 20\), 'float32'\) \(.+\); exp",
-        r"Make the shapes of the branches alike",
+        r"Give the branches outputs of matching shapes",
     ),
     "branches that cannot be summed": (
         lambda: traced(sums(jaxnn.linear(3), ("wide", jaxnn.linear(4)))),
         V, r"parallel: .+ branches 0 \(\(2, 3\), 'float32'\), wide \(\(2, 4\), 'float32'\)",
-        r"leave out combine to have a tuple",
+        r"leave out combine to get a tuple",
     ),
     "a repeated layer that is wider": (
         lambda: traced(jaxnn.repeat(jaxnn.linear(5), 3)),
