@@ -1,11 +1,11 @@
-"""Attention: every place of a sequence looks at others, and takes from them what it asks for.
+"""Multi-head attention over sequences.
 
-Each place makes a query, a key and a value, all three by layers of nodes. How well a query fits a
-key decides how much of that place's value is taken:
+Linear layers compute a query, a key and a value for each position. Each output is an average of the
+values, weighted by the similarity of the query to the keys:
 
-    outputs = softmax(queries @ keys.T / sqrt(features of a head)) @ values
+    outputs = softmax(queries @ keys.T / sqrt(head_features)) @ values
 
-in several heads at once, each with features of its own.
+This happens in several heads in parallel, each with separate features.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = attention(8, heads=2, causal=True)
@@ -38,11 +38,11 @@ from jaxnn.network import Network, Parts, collect, without_empty, wrap
 from jaxnn.typing import Any, Number
 
 _CACHE = ("keys", "values", "present", "position")
-_TURNED = ("query", "key")  # what rotary positions turn, and a norm normalizes
+_TURNED = ("query", "key")  # rotary positions and `norm` apply to these
 
 
 class Shape(NamedTuple):
-    """The arguments of `attention`, but for those of the layers that make queries and the rest."""
+    """The arguments of `attention`, without those of its linear layers."""
 
     heads: int
     kv_heads: int
@@ -68,32 +68,36 @@ def attention(
     scale: Number = 1.0,
     output_scale: Number = 1.0,
 ) -> Network:
-    """Attends within `[batch, time, n]`, or from the first of a pair of those to the second.
+    """Returns a multi-head attention layer.
+
+    Its inputs are `[batch, time, n]` for self-attention, or a pair of such arrays, in which the
+    first attends to the second. Its parts are the linear layers `query`, `key`, `value` and
+    `output`. In `Masked` sequences, padding is never attended to, packed sequences do not attend to
+    each other, and positions are counted without padding. A query that attends to nothing returns
+    zeros.
 
     Args:
-      features: those of the outputs, `[batch, time, features]`.
-      heads: the number of heads of the queries.
-      kv_heads: that of the keys and values, each of which serves `heads / kv_heads` heads of
-        queries (grouped-query attention); by default as many.
-      head_features: the features of a head; by default `features / heads`.
-      causal: whether a place looks at itself and earlier ones only.
-      window: how many places it looks at, itself and those right before; by default all.
-      rotary: rotary positions, by their base, usually 10000, or a `Rotary`; without them attention
-        knows no order.
-      norm: normalizes the queries, and the keys, of each head, such as `rms_norm()`: the parts
-        `query_norm` and `key_norm`.
-      dropout: the rate at which what is looked at is dropped in training; may be traced.
-      bias: whether nodes add a bias, or the names of the layers whose nodes do.
-      scale: multiplies the initial weights of queries, keys and values; may be traced.
-      output_scale: multiplies those of the outputs; may be traced.
-
-    Its parts are the layers `query`, `key`, `value` and `output`. An empty place of a `Masked`
-    sequence is looked at by none, and of several sequences in a row none looks at another; places
-    count without empty ones. A query that sees nothing takes zeros.
+      features: the number of output features, `[batch, time, features]`.
+      heads: the number of query heads.
+      kv_heads: the number of key and value heads, each shared by `heads / kv_heads` query heads
+        (grouped-query attention); `heads` by default.
+      head_features: the number of features of a head; `features / heads` by default.
+      causal: whether a position attends only to itself and earlier positions.
+      window: the number of positions that each position attends to, counting itself and those right
+        before; all by default.
+      rotary: rotary position embeddings, given by their base, usually 10000, or a `Rotary`. By
+        default attention does not depend on positions.
+      norm: a normalization, such as `rms_norm()`, of the queries and keys of each head. Its parts
+        are named `query_norm` and `key_norm`.
+      dropout: the dropout rate of the attention weights; may be traced.
+      bias: whether the linear layers have a bias, or the names of those that do.
+      scale: a factor of the initial weights of queries, keys and values; may be traced.
+      output_scale: a factor of the initial weights of the output layer; may be traced.
 
     Raises:
-      InvalidValue: if heads do not divide, a number is out of range, or a window is not causal;
-        when traced, if the inputs do not fit.
+      InvalidValue: if `heads` does not divide `features` or is not a multiple of `kv_heads`, a
+        number is out of range, or a window is not causal; when traced, if the inputs have the wrong
+        shape.
 
     Source of grouped queries: Ainslie et al., GQA, EMNLP 2023, https://arxiv.org/abs/2305.13245; of
     the window: Beltagy et al., Longformer, 2020, section 3.1, https://arxiv.org/abs/2004.05150.
@@ -119,7 +123,7 @@ def attention(
     if window is not None and not causal:
         raise InvalidValue(
             "attention",
-            "a window is one of earlier places",
+            "a window requires causal attention",
             got=f"window={window} and causal=False",
             expected="causal=True with a window",
             fix="Pass causal=True, or leave window out",
@@ -137,7 +141,7 @@ def attention(
 
 
 def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
-    """Makes the network of its four layers, and of the two norms if it has them."""
+    """Builds the network from its four linear layers, and the two norms if any."""
     norms = dict(children[4:])
 
     def init(key, inputs):
@@ -196,7 +200,7 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
         outputs, after["output"] = apply_part(*children[3], params, state, rows, key)
         return put_back(pair[0], outputs), without_empty(after) | cache
 
-    # What is the default goes unsaid, as does a rate that is an array.
+    # Omits defaults, and rates that are arrays.
     settings = tuple(
         (name, value)
         for name, value in shape._asdict().items()
@@ -244,7 +248,7 @@ def _memory_length(shape: Shape) -> int | None:
 
 
 def _pair(inputs: Any) -> tuple[Any, Any]:
-    """Returns what makes queries, and what makes keys and values."""
+    """Returns the inputs of the queries, and those of the keys and values."""
     pair = inputs if isinstance(inputs, tuple | list) and len(inputs) == 2 else (inputs, inputs)
     check_sequences("attention", *map(values_of, pair))
     return pair[0], pair[1]
@@ -257,7 +261,7 @@ def _check_padding(pair: tuple[Any, Any]) -> None:
 
 
 def _append(cache: Any, k: Any, v: Any, piece: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """Writes keys and values of a piece behind those in the cache; returns all, and the cache."""
+    """Appends keys and values of a chunk to the cache; returns all keys, values and the cache."""
     length, position, time = cache["keys"].shape[2], cache["position"], k.shape[2]
     last = time + (int(position) if is_concrete(position) else 0)
     if last > length:
@@ -266,7 +270,7 @@ def _append(cache: Any, k: Any, v: Any, piece: Any) -> tuple[Any, Any, dict[str,
             "the cache is too short",
             got=f"{last} places for a cache of {length}",
             expected=f"at most {length} places",
-            fix=f"Make a cache of at least {last}",
+            fix=f"Create a cache of at least {last}",
         )
     keys, values = (
         lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, 2)

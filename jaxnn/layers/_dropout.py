@@ -1,4 +1,4 @@
-"""Dropout: in training, some numbers are dropped by chance; in inference, none are.
+"""Dropout: sets random inputs to zero in training, and is the identity in inference.
 
 >>> import jax, jax.numpy as jnp
 >>> layer = dropout(0.5)
@@ -16,39 +16,39 @@ from jaxnn.masked import per_place
 from jaxnn.network import Network, Parts
 from jaxnn.typing import Callable, Number
 
-# 16 random bits decide about a number: half the cost of 32, and a rate is met within 1e-5.
+# 16 random bits per number: half the cost of 32, and the rate is exact to 1e-5.
 _LEVELS = 1 << 16
 
 
 def dropout(rate: Number) -> Network:
-    """Sets a share of the inputs to zero and divides the rest by `1 - rate`.
+    """Sets random inputs to zero in training and divides the rest by `1 - rate`.
 
     Args:
-      rate: the probability of being dropped (not of staying), in [0, 1); rounded to a multiple
-        of 2**-16. May be traced.
+      rate: the probability of dropping (not of keeping), in [0, 1), rounded to a multiple of
+        2**-16. May be traced.
 
     Raises:
       InvalidValue: if `rate` is outside [0, 1).
 
-    Source: Srivastava et al., Dropout, JMLR 2014, section 4; scaled in training, as everyone does.
+    Source: Srivastava et al., Dropout, JMLR 2014, section 4; scaled in training, as is usual.
     """
     return _dropping("dropout", rate, lambda shape: shape)
 
 
 def stochastic_depth(rate: Number) -> Network:
-    """Sets a share of the examples to zero and divides the rest by `1 - rate`.
+    """Sets random examples to zero in training and divides the rest by `1 - rate`.
 
-    It goes at the end of the branch inside `residual`: in training each example skips the branch
-    with that probability.
+    Put it at the end of the branch inside `residual`: in training, each example then skips the
+    branch with probability `rate`.
 
     Args:
-      rate: the probability of being dropped (not of surviving), as in `dropout`.
+      rate: the probability of dropping (not of keeping), as in `dropout`.
 
     Raises:
       InvalidValue: if `rate` is outside [0, 1).
 
     Source: Huang et al., Deep Networks with Stochastic Depth, ECCV 2016, section 3,
-    https://arxiv.org/abs/1603.09382; there a whole batch is dropped, and inference is scaled.
+    https://arxiv.org/abs/1603.09382. The paper drops whole batches, and scales in inference.
     """
     return _dropping("stochastic_depth", rate, lambda shape: (*shape[:1], *(1 for _ in shape[1:])))
 
@@ -56,7 +56,7 @@ def stochastic_depth(rate: Number) -> Network:
 def _dropping(
     kind: str, rate: Number, alike: Callable[[tuple[int, ...]], tuple[int, ...]]
 ) -> Network:
-    """Drops at random, a decision for each place of a shape that broadcasts to the inputs'."""
+    """Drops at random, with one draw for each element of the shape `alike(inputs.shape)`."""
     check_rate(kind, "rate", rate)
 
     def apply(params, state, inputs, *, key=None):

@@ -1,4 +1,4 @@
-"""Embedding: a row of parameters for every symbol, looked up by its number, or for every place.
+"""Embeddings: a learned vector for every symbol, looked up by its number, or for every position.
 
 >>> import jax, jax.numpy as jnp
 >>> table = {"weight": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
@@ -20,15 +20,16 @@ from jaxnn.typing import Number
 
 
 def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
-    """Looks up `[...]` whole numbers below `symbols` as rows: `[...] -> [..., features]`.
+    """Returns an embedding layer, which maps integers below `symbols` to rows of a learned table.
 
-    The rows start as normal draws of deviation `scale / sqrt(features)`, as in Flax. A number
-    outside the table reads its nearest row: inside a compiled program it cannot raise.
+    Shapes are `[...] -> [..., features]`. Rows are initialised from a normal distribution with
+    standard deviation `scale / sqrt(features)`, as in Flax. Out-of-range integers are clipped to
+    the nearest row, since a compiled program cannot raise.
 
     Args:
       symbols: the number of rows.
       features: the length of a row.
-      scale: multiplies the initial rows; may be traced.
+      scale: a factor of the initial rows; may be traced.
 
     Raises:
       InvalidValue: if a number is not positive.
@@ -61,15 +62,14 @@ def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
 
 
 def positions(length: int, *, scale: Number = 1.0) -> Network:
-    """Adds to each place of a sequence a row that is learned for it: `[batch, time, features]`.
+    """Adds a learned position embedding to each position of a sequence, `[batch, time, features]`.
 
-    Empty places of `Masked` sequences do not count: the first that exists has the first row.
-
-    The rows start as those of `embedding`.
+    Padding of `Masked` sequences is not counted: the first real position uses the first row. Rows
+    are initialised as in `embedding`.
 
     Args:
-      length: the number of places, the longest sequence.
-      scale: multiplies the initial rows; may be traced.
+      length: the maximum length of a sequence.
+      scale: a factor of the initial rows; may be traced.
 
     Raises:
       InvalidValue: if a number is not positive; when traced, if a sequence is longer than `length`.

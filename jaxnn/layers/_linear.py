@@ -1,7 +1,7 @@
-"""A layer of nodes: each weighs its inputs, sums them and adds its bias.
+"""A linear layer of nodes, each of which computes a weighted sum of its inputs plus a bias.
 
-One node computes `sum(weight * inputs) + bias`. A layer of them is one matrix product, column `j`
-of `weight` being the weights of node `j`. An activation after it makes it the textbook's layer.
+One node computes `sum(weight * inputs) + bias`. A layer of nodes is one matrix product; column `j`
+of `weight` holds the weights of node `j`. The textbook layer is this followed by an activation.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = linear(2)
@@ -30,17 +30,17 @@ _CUT_NORMAL_DEVIATION = 0.87962566103423978
 
 
 def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
-    """Makes `features` nodes: `outputs = inputs @ weight + bias`, `[..., n] -> [..., features]`.
+    """Returns a linear layer: `outputs = inputs @ weight + bias`, `[..., n] -> [..., features]`.
 
     Args:
       features: the number of nodes.
       bias: whether each node adds a bias.
-      scale: multiplies the initial weights; 1 keeps the variance of the inputs (the default of
-        Flax), `sqrt(2)` makes up for a ReLU (He et al. 2015). May be traced.
+      scale: a factor of the initial weights. 1 preserves the variance of the inputs (the default of
+        Flax); `sqrt(2)` compensates for a ReLU (He et al. 2015). May be traced.
 
     Raises:
-      InvalidValue: if `features` or `scale` is not positive, or, when traced, if the inputs have
-        another number of features than the weights.
+      InvalidValue: if `features` or `scale` is not positive, or, when traced, if the number of
+        input features differs from that of the weights.
     """
     positive_integer("linear", "features", features)
     positive("linear", "scale", scale)
@@ -66,7 +66,7 @@ def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
 
 
 def initial_weight(key, shape: tuple[int, ...], scale: Number = 1.0) -> Float[Array, "..."]:
-    """Draws weights `[..., n, features]` of variance `scale**2 / fan_in`, normal, cut at two sigma.
+    """Draws weights `[..., n, features]` of variance `scale**2 / fan_in`, truncated at 2 sigma.
 
     The fan-in is the number of inputs of one node: the product of all axes but the last.
 
@@ -104,20 +104,20 @@ def check_features(where: str, inputs, expected: int) -> None:
     if inputs.shape[-1] != expected:
         raise InvalidValue(
             where,
-            "the inputs have another number of features than the parameters",
+            "the inputs and the parameters have different numbers of features",
             got=f"inputs of shape {inputs.shape}",
             expected=f"shape (..., {expected}), as when the parameters were initialised",
-            fix="Give inputs with those features, or make the parameters again with init",
+            fix="Pass inputs with those features, or initialise the parameters again with init",
         )
 
 
 def check_sequences(where: str, *inputs: Any) -> None:
-    """Raises unless each is a `[batch, time, features]` of floats, and all have one batch."""
+    """Raises unless all inputs are floats `[batch, time, features]` with the same batch size."""
     shapes: list[tuple[int, ...]] = [getattr(x, "shape", ()) for x in inputs]
     if any(len(shape) != 3 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
         raise InvalidValue(
             where,
-            "the inputs are no sequences",
+            "the inputs are not sequences",
             got="inputs of shape " + " and ".join(map(str, dict.fromkeys(shapes))),
             expected="[batch, time, features]" + ", with one batch" * (len(inputs) > 1),
             fix="Pass inputs[..., None] for sequences of single numbers, and put embedding(...)"

@@ -1,9 +1,9 @@
-"""A metric is a pytree of sums: exact however the examples were cut into batches.
+"""A metric is a pytree of sums, so its value does not depend on how examples are batched.
 
-Adding the sums of two batches gives the sums of both together; `value()` finishes them. So a mean
-over an epoch, an evaluation in padded batches and one over eight devices are all the same number,
-and none needs the predictions to be stored. Every sum is weighted: padding has weight 0. Sums are
-compensated, so that they stay exact for any number of examples.
+Metrics of two batches merge by adding their sums, and `value()` computes the final value. So an
+epoch, an evaluation in padded batches and one over eight devices give the same number, and
+predictions need not be stored. Sums are weighted, and padding has weight 0. They use compensated
+summation, so that they stay exact for any number of examples.
 
     >>> import jax.numpy as jnp
     >>> first = mean(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]))

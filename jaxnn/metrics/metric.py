@@ -1,4 +1,4 @@
-"""The sums themselves: what they are, how they merge, and the mean that most metrics are.
+"""The `Metric` type, merging of metrics, and the weighted mean.
 
 >>> import jax.numpy as jnp
 import numpy as np
@@ -29,14 +29,14 @@ Better = Literal["lower", "higher"]
 )
 @dataclass(frozen=True)
 class Metric:
-    """Sums over examples, and the function that makes a value of them.
+    """Sums over examples, and a function that computes a value from them.
 
     Attributes:
       sums: a pytree of arrays that are summed over examples.
-      finish: `(sums) -> value`, a scalar; defined at the top level of a module, so that the
-        metrics of two batches are pytrees of one structure.
-      better: which values are good, `"lower"` or `"higher"`; `None` where that is unknown.
-      compensation: what rounding has left out of the sums; 0 of a single batch.
+      finish: `sums -> value`, a scalar. It must be defined at the top level of a module, so that
+        the metrics of two batches have the same tree structure.
+      better: the direction of the metric, `"lower"` or `"higher"`; `None` if unknown.
+      compensation: the rounding errors of the sums; 0 for a single batch.
     """
 
     sums: Any
@@ -49,15 +49,15 @@ class Metric:
             object.__setattr__(self, "compensation", jax.tree.map(jnp.zeros_like, self.sums))
 
     def value(self) -> Any:
-        """Returns the metric's value, a scalar; NaN where no example had any weight."""
+        """Returns the value of the metric, a scalar; NaN if all weights are 0."""
         return self.finish(self.sums)
 
 
 def merge(left: Any, right: Any) -> Any:
-    """Returns the metrics of both: leafwise addition, of one `Metric` or a dict of them.
+    """Merges two metrics, or two dicts of metrics, by adding their sums.
 
-    Sums keep what rounding leaves out of them, so that any number of merges is as exact as one:
-    a float32 count alone ends at 2**24.
+    The addition is compensated for rounding errors, so that any number of merges is as exact as
+    one. (A plain float32 count would stop at 2**24.)
     """
     return jax.tree.map(_merged, left, right, is_leaf=lambda x: isinstance(x, Metric))
 
@@ -89,7 +89,7 @@ def _add_exactly(a: Any, low_a: Any, b: Any, low_b: Any) -> tuple[Any, Any]:
 
 
 def empty(metrics: Any) -> Any:
-    """Returns the sums of no examples, on the host, for metrics or their shapes."""
+    """Returns empty metrics with zero sums, on the host, given metrics or their shapes."""
     return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics)
 
 
@@ -99,7 +99,7 @@ def values(metrics: dict[str, Metric]) -> dict[str, Any]:
 
 
 def has_value(metric: Metric) -> Any:
-    """Returns whether the value of a metric is finite, or no example had any weight."""
+    """Returns whether the value of a metric is finite, or all weights are 0."""
     value = metric.value()
     leaves = jax.tree.leaves(metric.sums)
     empty = jnp.all(jnp.array([jnp.all(x == 0) for x in leaves], bool))
@@ -107,7 +107,7 @@ def has_value(metric: Metric) -> Any:
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether a metric of this name is good when it is low, as losses and errors are.
+    """Returns whether lower is better for a metric of this name, as for losses and errors.
 
     >>> lower_is_better("test/loss"), lower_is_better("test/accuracy")
     (True, False)
@@ -127,15 +127,15 @@ def mean(
     *,
     better: Better | None = None,
 ) -> Metric:
-    """The weighted mean: `sum(weights * numbers) / sum(weights)`.
+    """Returns the weighted mean, `sum(weights * numbers) / sum(weights)`, as a `Metric`.
 
     Args:
-      numbers: one for each example, or for each of its places.
-      weights: one for each number; a number of weight 0 may be anything, even NaN.
-      better: which means are good, `"lower"` or `"higher"`.
+      numbers: one number for each example, or for each position.
+      weights: the weight of each number; numbers of weight 0 are ignored, even NaN.
+      better: the direction of the metric, `"lower"` or `"higher"`.
 
     Raises:
-      InvalidValue: if numbers and weights differ in shape, which would mix examples.
+      InvalidValue: if numbers and weights differ in shape, since broadcasting would mix examples.
     """
     numbers, weights = jnp.asarray(numbers), jnp.asarray(weights)
     if numbers.shape != weights.shape:
@@ -145,7 +145,7 @@ def mean(
             got=f"numbers of shape {numbers.shape} and weights of shape {weights.shape}",
             expected="one weight for each number",
             fix="Compare outputs and labels of one shape, labels[:, None] for a network with one"
-            " output, and take the weights by weights_of(batch, numbers)",
+            " output, and get the weights from weights_of(batch, numbers)",
         )
     counted = jnp.where(weights != 0, numbers.astype(jnp.float32), 0.0)
     weights = weights.astype(jnp.float32)
@@ -153,5 +153,5 @@ def mean(
 
 
 def ratio(sums: tuple[Any, Any]) -> Any:
-    """Finishes a mean: the sum of the numbers over the sum of the weights."""
+    """Divides the first sum by the second; the `finish` function of a mean."""
     return sums[0] / sums[1]

@@ -1,13 +1,13 @@
-"""What a good output is: a loss for every example, metrics to report, and a way to prepare batches.
+"""Objectives: a loss for every example, metrics to report, and a function that prepares batches.
 
-A loss gives one value per example (or per token), with the weight of each, never the mean: so it is
-exact under masks, padding, accumulation and many devices. A loss of your own is one plain function:
+A loss returns one value and one weight per example (or per token), never the mean. So it is exact
+under masks, padding, gradient accumulation and sharding. A custom loss is one plain function:
 
     def loss(outputs, batch):                       # [batch, ...] -> [batch]
         return jnp.abs(outputs - batch["labels"])
 
-Hand it to `learner` as it is, or to `objective(loss, metrics=...)` to report more than the loss. A
-loss that is defined only over a whole batch says so: `batchwise(loss)`.
+Pass it to `learner` directly, or to `objective(loss, metrics=...)` to report metrics too. Wrap a
+loss that is defined only over a whole batch in `batchwise(loss)`.
 
     >>> import jax.numpy as jnp
     >>> batch = {"labels": jnp.array([1, 0])}

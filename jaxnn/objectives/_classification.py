@@ -1,4 +1,4 @@
-"""Prediction of classes: the cross-entropy between logits and whole-number labels.
+"""Classification: the cross-entropy between logits and integer labels.
 
 >>> import jax.numpy as jnp
 >>> batch = {"inputs": jnp.zeros((2, 1)), "labels": jnp.array([1, 0])}
@@ -28,22 +28,22 @@ def classification(
     metrics: Mapping[str, Callable[[Any, Any, Any], measures.Metric]] | None = None,
     names: Sequence[str] = (),
 ) -> Objective:
-    """Cross-entropy (nats) between logits and whole-number labels, and the accuracy.
+    """Returns the objective for classification: cross-entropy (nats), and the accuracy.
 
-    Outputs are logits `[batch, ..., classes]`, labels integers `[batch, ...]` from 0 to
-    `classes - 1`. Reports `accuracy`, and `top_5` for `top_k=5`.
+    Outputs are logits `[batch, ..., classes]`, and labels are integers `[batch, ...]` from 0 to
+    `classes - 1`. The metrics are `accuracy`, and for example `top_5` for `top_k=5`.
 
     Args:
-      label_smoothing: the share of each label's probability that is spread evenly over all
-        classes, in [0, 1). May be traced. It is part of the loss in evaluation too.
-      top_k: one or several numbers of guesses allowed.
-      metrics: more to report, by name, each `(logits, labels, weights) -> Metric` with one number
-        as its value: `{"f1": jaxnn.metrics.f1}`.
-      names: of the classes, for pages.
+      label_smoothing: the fraction of each label's probability that is spread evenly over all
+        classes, in [0, 1). May be traced. It applies in evaluation too.
+      top_k: one or several values of k, for top-k accuracy.
+      metrics: additional metrics by name, each `(logits, labels, weights) -> Metric` with a scalar
+        value, such as `{"f1": jaxnn.metrics.f1}`.
+      names: the names of the classes, for reports.
 
     Raises:
       InvalidValue: if labels are out of range, shapes do not match, the value of a metric is not
-        one number, its name is taken, or there is not one of `names` for each class.
+        a scalar, its name is already used, or the number of `names` is not that of the classes.
       InvalidType: if labels are not integers.
 
     Source: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
@@ -56,7 +56,7 @@ def classification(
     for name in own.keys() & {"accuracy", *(f"top_{k}" for k in guesses)}:
         raise InvalidValue(
             "classification",
-            "a metric has the name of one that is reported already",
+            "a metric has the name of a built-in metric",
             got=f"metrics with {name!r}",
             expected="another name",
             fix=f"Name it, say, 'own_{name}'",
@@ -81,7 +81,7 @@ def classification(
         if names and len(names) != classes:
             raise InvalidValue(
                 "classification",
-                "there must be a name for each class",
+                "the number of names must equal the number of classes",
                 got=f"{len(names)} names and {classes} classes",
                 expected=f"{classes} names",
                 fix="Give the network an output for each class, or leave out names",
@@ -115,7 +115,7 @@ def cross_entropy(logits: Any, labels: Any, smoothing: Number = 0.0) -> Any:
 
 
 def logits_and_labels(where: str, outputs: Any, batch: Batch) -> tuple[Any, Any]:
-    """Returns outputs `[batch, ..., classes]` and labels `[batch, ...]`, if they are that.
+    """Validates outputs `[batch, ..., classes]` and labels `[batch, ...]`, and returns both.
 
     Raises:
       InvalidValue: if there are no labels, or shapes do not match.
@@ -136,7 +136,7 @@ def logits_and_labels(where: str, outputs: Any, batch: Batch) -> tuple[Any, Any]
 
 
 def check_labels(where: str, classes: int, arrays: Batch, field: str = "labels") -> None:
-    """Raises `InvalidValue` if a number in the field, of weight above 0, is of no class."""
+    """Raises `InvalidValue` if a label with nonzero weight is not a class number."""
     labels = np.asarray(arrays[field])
     outside = (labels < 0) | (labels >= classes)
     weights = np.asarray(arrays.get("weights", np.ones(len(labels))))
@@ -164,5 +164,5 @@ def _check_one_number(name: str, measure: Callable[..., measures.Metric], logits
             f"the metric {name!r} is not one number",
             got=f"a value of shape {shape}",
             expected="shape (), for reports",
-            fix="Measure it after training, of the logits that jaxnn.predict gives",
+            fix="Compute it after training, from the logits that jaxnn.predict returns",
         )

@@ -1,4 +1,4 @@
-"""Prediction of marks that do not exclude each other: a probability for each, by a sigmoid.
+"""Multi-label classification: an independent sigmoid probability for each label.
 
 >>> import jax.numpy as jnp
 >>> batch = {"inputs": jnp.zeros((1, 1)), "labels": jnp.array([[1.0, 0.0]])}
@@ -18,12 +18,12 @@ from jaxnn.typing import Any, Batch
 
 
 def multi_label() -> Objective:
-    """Binary cross-entropy (nats) of each mark, and how many marks and examples are right.
+    """Returns the objective for multi-label classification: binary cross-entropy in nats.
 
-    Outputs are logits `[batch, marks]`, labels floating-point numbers of that shape: 1 where a mark
-    applies and 0 where it does not, or a probability. The loss of an example is the mean over its
-    marks. Reports `accuracy`, the share of marks that are right, `exact_match`, the share of
-    examples of which all are, and `f1`, over all marks together ("micro").
+    Outputs are logits `[batch, marks]`. Labels are floating-point numbers of the same shape: 1 if a
+    mark applies, 0 if it does not, or a probability. The loss of an example is the mean over its
+    marks. The metrics are `accuracy`, the fraction of correct marks, `exact_match`, the fraction of
+    examples whose marks are all correct, and `f1`, micro-averaged over all marks.
 
     Raises:
       InvalidValue: if labels are outside [0, 1], or outputs and labels have different shapes.

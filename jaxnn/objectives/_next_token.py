@@ -1,4 +1,4 @@
-"""Language modelling: of each token of a text the next one is predicted.
+"""Language modelling: predicts the next token at each position of a text.
 
 Data are windows of tokens, `[batch, length + 1]`; `prepare` cuts them into inputs and labels, one
 place apart. Outputs are logits `[batch, length, vocabulary]`.
@@ -28,23 +28,23 @@ def next_token(
     bytes_per_token: float = 1.0,
     vocabulary: Sequence[str] = (),
 ) -> Objective:
-    """Cross-entropy (nats per token) between logits and the token that comes next.
+    """Returns the objective for next-token prediction: cross-entropy in nats per token.
 
-    The data's `inputs` are integers `[batch, length + 1]`, of which the network is given all but
-    the last; `weights`, if there, are those of examples, or of the `length` labels. Reports
-    `accuracy`, `perplexity` and `bits_per_byte`, the last two without smoothing.
+    The `inputs` of the data are integers `[batch, length + 1]`; the network reads all tokens except
+    the last. The optional `weights` are those of the examples, or of the `length` labels. The
+    metrics are `accuracy`, `perplexity` and `bits_per_byte`, the last two without smoothing.
 
     Args:
       label_smoothing: as in `classification`.
-      bytes_per_token: the mean length of a token in bytes, for `bits_per_byte`. With 1, for tokens
-        that are longer than a byte, what is reported under that name is bits per token.
-      vocabulary: the text of each token, such as `Characters(text).all`. With it, the page of a run
-        shows what the network writes while it learns.
+      bytes_per_token: the mean length of a token in bytes, for `bits_per_byte`. With 1,
+        `bits_per_byte` reports bits per token.
+      vocabulary: the text of each token, such as `Characters(text).all`. If given, the report of a
+        run shows text that the network generates during training.
 
     Raises:
-      InvalidType: when traced, if tokens are not whole numbers `[batch, length + 1]`.
-      InvalidValue: if a token of the data is outside of the vocabulary, which is as many tokens as
-        there are outputs.
+      InvalidType: when traced, if tokens are not integers `[batch, length + 1]`.
+      InvalidValue: if a token is not below the number of outputs, or the vocabulary is larger than
+        that.
     """
     number("next_token", "label_smoothing", label_smoothing, low=0.0, high=1.0)
     positive("next_token", "bytes_per_token", bytes_per_token)

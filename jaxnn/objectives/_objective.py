@@ -1,7 +1,7 @@
-"""The noun: a loss for every example, metrics to report, and a way to prepare batches.
+"""The `Objective` type: a loss for every example, metrics, and a function that prepares batches.
 
-`objective(loss)` and `batchwise(loss)` make one of a plain function, `augment(base, augment)` one
-of another. `weights_of`, `example_keys` and `labels_of` are what a loss of your own may need.
+`objective(loss)` and `batchwise(loss)` create one from a plain function, and `augment` from another
+objective. `weights_of`, `example_keys` and `labels_of` are helpers for custom losses.
 """
 
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -18,28 +18,28 @@ from jaxnn.typing import Any, Array, Batch, Callable, Float
 
 @runtime_checkable
 class Loss(Protocol):
-    """Returns values and weights of one shape, `[batch, ...]`."""
+    """Returns losses and weights of the same shape, `[batch, ...]`."""
 
     def __call__(self, outputs: Any, batch: Batch) -> tuple[Any, Any]: ...
 
 
 @runtime_checkable
 class Measure(Protocol):
-    """Returns metrics by name, reported beside the loss."""
+    """Returns metrics by name, reported in addition to the loss."""
 
     def __call__(self, outputs: Any, batch: Batch) -> dict[str, measures.Metric]: ...
 
 
 @runtime_checkable
 class Prepare(Protocol):
-    """Returns the batch as network and loss read it; without a key it is that of inference."""
+    """Returns the batch as the network and the loss read it; `key` is `None` in inference."""
 
     def __call__(self, key: Any, batch: Batch) -> Batch: ...
 
 
 @runtime_checkable
 class CheckData(Protocol):
-    """Raises on data that nothing can be learned from: shapes of outputs, and all arrays."""
+    """Raises on invalid data, given the shapes of the outputs and all arrays of the data."""
 
     def __call__(self, outputs: Any, arrays: Batch) -> None: ...
 
@@ -53,25 +53,26 @@ def _unprepared(key: Any, batch: Batch) -> Batch:
 
 
 def no_check(outputs: Any, arrays: Batch) -> None:
-    """The `check` of an objective that needs none, not even a trial of its examples."""
+    """The `check` of an objective that needs no check and no trial on examples."""
     return None
 
 
 class Objective(NamedTuple):
-    """What a good output is.
+    """A loss with its metrics and its preparation of batches.
 
     Attributes:
-      loss: `(outputs, batch) -> (values, weights)`, of one shape, `[batch, ...]`. The learner
-        minimizes `sum(values * weights) / sum(weights)`. Of examples of weight 0 it is given zeros.
-      metrics: `(outputs, batch) -> {name: Metric}`, reported beside the loss.
-      prepare: `(key, batch) -> batch`, before anything else: augmentation, masking, noise. As
-        everywhere, a key means training and `None` inference; randomness about an example comes
-        from `example_keys`, so that it does not depend on how examples were batched.
-      check: `(outputs, arrays) -> None`, once before training, with the shapes of outputs and the
-        whole data; raises on data that nothing can be learned from. Without one, loss and metrics
-        are tried on two examples of the data: what is computed of the one may not depend on the
-        other. A loss over a whole batch has `no_check`, as `batchwise` gives it.
-      names: of what each output stands for, a class or a token, for pages; `()` if unknown.
+      loss: `(outputs, batch) -> (values, weights)`, both of the same shape, `[batch, ...]`. The
+        learner minimizes `sum(values * weights) / sum(weights)`. Examples of weight 0 are passed to
+        it as zeros.
+      metrics: `(outputs, batch) -> {name: Metric}`, reported in addition to the loss.
+      prepare: `(key, batch) -> batch`, applied first: augmentation, masking, noise. A key means
+        training and `None` inference. Derive the randomness of an example from `example_keys`, so
+        that it does not depend on batching.
+      check: `(outputs, arrays) -> None`, called once before training with the shapes of the outputs
+        and the whole data; raises on invalid data. Without a check, loss and metrics are tried on
+        two examples, to verify that the results for one do not depend on the other. A loss over a
+        whole batch uses `no_check`, as `batchwise` does.
+      names: the name of each output, a class or a token, for reports; `()` if unknown.
     """
 
     loss: Loss
@@ -87,18 +88,19 @@ def objective(
     metrics: Measure = _no_metrics,
     prepare: Prepare = _unprepared,
 ) -> Objective:
-    """Makes an objective of a plain loss.
+    """Returns an objective for a loss function.
 
     Args:
-      loss: `(outputs, batch) -> values`, one for each example, `[batch, ...]`, or a pair
-        `(values, weights)`. Values alone are weighted by the batch's `weights`, if it has any.
+      loss: `(outputs, batch) -> values`, one value for each example, `[batch, ...]`, or a pair
+        `(values, weights)`. Without weights, the values are weighted by the batch's `weights`, if
+        any.
       metrics: as in `Objective`.
       prepare: as in `Objective`.
 
     Raises:
-      InvalidType: if one of them is not a function.
-      InvalidValue: when traced, if the values do not begin with the batch's axis; before training,
-        if what is computed of an example depends on the others.
+      InvalidType: if an argument is not a function.
+      InvalidValue: when traced, if the leading axis of the values is not the batch; before
+        training, if the value of an example depends on other examples.
     """
     for name, function in {"loss": loss, "metrics": metrics, "prepare": prepare}.items():
         if not callable(function):
@@ -107,8 +109,7 @@ def objective(
                 f"{name} is not a function",
                 got=f"{name}={function!r}",
                 expected=f"a function of ({'key' if name == 'prepare' else 'outputs'}, batch)",
-                fix="Pass a function of your own"
-                + ("" if name == "loss" else f", or leave out {name}"),
+                fix="Pass a function" + ("" if name == "loss" else f", or leave out {name}"),
             )
 
     def weighted(outputs, batch):
@@ -144,11 +145,12 @@ def _check_pair(where: str, pair: tuple[Any, ...]) -> None:
 
 
 def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
-    """Makes an objective of a loss over a whole batch, `(outputs, batch) -> scalar`.
+    """Returns an objective for a loss over a whole batch, `(outputs, batch) -> scalar`.
 
-    Such as a contrastive loss, where each example is compared with the others. The scalar stands
-    for all the examples of the batch. It cannot be split into micro-batches, and of a padded batch
-    the loss itself must mind `batch["weights"]`; in training it is given zeros where they are 0.
+    An example is a contrastive loss, which compares each example with the others. The scalar is
+    weighted by the number of examples. It cannot be accumulated over micro-batches, and for a
+    padded batch the loss itself must apply `batch["weights"]`. In training, examples of weight 0
+    are passed as zeros.
     """
 
     def weighted(outputs, batch):
@@ -168,18 +170,18 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
 
 
 def augment(base: Objective, augment: Callable[[Any, Any], Any]) -> Objective:
-    """Changes every training input at random, inside the compiled program; evaluation is as it was.
+    """Augments training inputs at random, inside the compiled program; evaluation is unchanged.
 
     Args:
       base: the objective whose batches are augmented.
-      augment: `(key, inputs) -> inputs` for one example, with a key of its own at every step. Of a
-        `Masked` sequence it is given the values, `[time, ...]`, and its empty places stay empty.
+      augment: `(key, inputs) -> inputs` for one example, with a new key at every step. For a
+        `Masked` sequence it receives the values, `[time, ...]`; padding remains padding.
     """
 
     def prepare(key, batch):
         if key is None:
             return base.prepare(None, batch)
-        # A key for each, or an augmentation of an augmented objective would repeat its draws.
+        # Split, or nested augmentations would repeat the same draws.
         own, rest = jax.random.split(key)
         values = values_of(batch["inputs"])
         changed = jax.vmap(augment)(example_keys(own, batch), values)
@@ -191,17 +193,17 @@ def augment(base: Objective, augment: Callable[[Any, Any], Any]) -> Objective:
 def example_keys(key: Any, batch: Batch) -> Any:
     """Returns a key for each example, `[batch]`, that depends only on `key` and its `index`.
 
-    Without a key (inference) a fixed one stands in, so that noise that belongs to the objective is
-    the same at every evaluation, however the examples are batched.
+    In inference, when `key` is `None`, a fixed key is used, so that noise in the objective is the
+    same at every evaluation, regardless of batching.
     """
     key = jax.random.key(0) if key is None else key
     return jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
 
 
 def weights_of(batch: Batch, values: Any) -> Float[Array, "..."]:
-    """Returns the batch's `weights` in the shape of `values`; ones where it has none.
+    """Returns the batch's `weights` broadcast to the shape of `values`, or ones.
 
-    `weights` may have fewer axes than `values`, `[batch]` for `[batch, time]`: it is repeated.
+    `weights` may have fewer axes than `values`, such as `[batch]` for `[batch, time]`.
     """
     if "weights" not in batch:
         return jnp.ones(jnp.shape(values))
@@ -210,7 +212,7 @@ def weights_of(batch: Batch, values: Any) -> Float[Array, "..."]:
     if weights.shape != shape[: weights.ndim]:
         raise InvalidValue(
             "weights",
-            "the batch's weights do not fit the values of the loss",
+            "the batch's weights do not match the values of the loss",
             got=f"weights of shape {weights.shape} and values of shape {shape}",
             expected="the leading axes of the values",
             fix="Give one weight per example, [batch], or one per value",
@@ -221,7 +223,7 @@ def weights_of(batch: Batch, values: Any) -> Float[Array, "..."]:
 
 
 def labels_of(where: str, outputs: Any, batch: Batch, kind: Any, numbers: str, fix: str) -> Any:
-    """Returns the labels, if they hold numbers of that kind and the outputs are one array."""
+    """Returns the labels after validating their dtype, and that the outputs are one array."""
     if "labels" not in batch:
         raise InvalidValue(
             where,

@@ -1,4 +1,4 @@
-"""Prediction of real numbers: an error for each, of any elementwise kind.
+"""Regression: an elementwise error between predictions and real-valued labels.
 
 >>> import jax.numpy as jnp
 >>> batch = {"inputs": jnp.zeros((2, 1)), "labels": jnp.array([1.0, 2.0])}
@@ -17,24 +17,25 @@ from jaxnn.typing import Any, Batch, Callable
 
 
 def absolute_error(predictions: Any, targets: Any) -> Any:
-    """The absolute difference, elementwise; for `regression`, beside those of `optax.losses`."""
+    """Returns the elementwise absolute difference, an `error` for `regression`."""
     return jnp.abs(predictions - targets)
 
 
 def regression(error: Callable[[Any, Any], Any] = optax.losses.squared_error) -> Objective:
-    """Prediction of real numbers: an error for each, and R^2 and the mean absolute error.
+    """Returns the objective for regression: an elementwise error, R^2 and mean absolute error.
 
-    Outputs and labels have one shape, `[batch]` or `[batch, ...]`, or outputs have one axis of
-    length 1 more: labels `[batch]` do for a network with one output. The loss of an example is the
-    mean of its errors. Reports `r2` and `mae`, in the units of the labels.
+    Outputs and labels have the same shape, `[batch]` or `[batch, ...]`. Outputs may have an
+    additional last axis of length 1, so that labels `[batch]` suit a network with one output. The
+    loss of an example is the mean of its errors. The metrics are `r2`, and `mae` in the units of
+    the labels.
 
     Args:
-      error: `(predictions, targets) -> errors`, elementwise: `optax.losses.squared_error`,
-        `absolute_error`, `optax.losses.huber_loss`, or your own.
+      error: an elementwise function `(predictions, targets) -> errors`, such as
+        `optax.losses.squared_error`, `absolute_error` or `optax.losses.huber_loss`.
 
     Raises:
-      InvalidValue: when traced, if outputs and labels have different shapes, or `error` does not
-        give an error for each of them; before training, if an `error` of your own mixes examples.
+      InvalidValue: when traced, if outputs and labels have different shapes, or `error` is not
+        elementwise; before training, if a custom `error` mixes examples.
       InvalidType: when traced, if labels are not floating-point numbers.
     """
 

@@ -1,4 +1,4 @@
-"""Contrastive learning: two views of one thing are to be closer than views of different things.
+"""Contrastive learning: makes two views of the same example closer than views of different ones.
 
 >>> import jax.numpy as jnp
 >>> queries, keys = jnp.eye(2), jnp.eye(2)                      # each nearest to its own
@@ -20,20 +20,20 @@ from jaxnn.typing import Any, Number
 
 
 def info_nce(*, temperature: Number = 0.1, symmetric: bool = True) -> Objective:
-    """Cross-entropy (nats) of finding each query's own key among all keys of the batch.
+    """Returns the InfoNCE objective: classifies each query's key among all keys of the batch.
 
     Outputs are a pair `(queries, keys)`, `[batch, features]` each, such as those of a network
-    `parallel(...)`; row `i` of the one belongs to row `i` of the other. Similarity is the cosine,
-    divided by the temperature. Reports `accuracy`, the share of queries whose nearest key is their
-    own.
+    `parallel(...)`; row `i` of the queries matches row `i` of the keys. Logits are cosine
+    similarities divided by the temperature, and the loss is in nats. The metric is `accuracy`, the
+    fraction of queries whose nearest key is the matching one.
 
-    The loss of an example depends on the others of its batch, so it differs between batch sizes
-    (its lowest value for no information is `log(batch)`), and it cannot be split into
-    micro-batches. Examples of weight 0 are not among the others.
+    The loss of an example depends on the other examples in its batch, so it depends on the batch
+    size (it is `log(batch)` without information), and it cannot be accumulated over micro-batches.
+    Examples of weight 0 are excluded.
 
     Args:
-      temperature: small values look at the nearest wrong keys only. May be traced.
-      symmetric: whether the keys look for their queries too, and the loss is the mean of both.
+      temperature: small values emphasise the nearest wrong keys. May be traced.
+      symmetric: whether to average the loss with that of classifying each key's query.
 
     Raises:
       InvalidValue: if the temperature is not above zero.

@@ -1,4 +1,4 @@
-"""Distillation: a network learns from what another one answers, beside the labels.
+"""Distillation: trains a network on the outputs of another network, in addition to the labels.
 
 >>> import jax.numpy as jnp
 >>> from jaxnn.objectives import classification
@@ -26,24 +26,25 @@ def distill(
     temperature: Number = 2.0,
     share: Number = 0.5,
 ) -> Objective:
-    """Adds to a loss how far the outputs are from a teacher's, as distributions over classes.
+    """Adds to an objective the divergence of the outputs from those of a teacher.
 
     The loss is `(1 - share) * base + share * temperature**2 * KL(teacher || student)`, in nats, of
-    the softmax of logits divided by the temperature. (The paper writes the cross-entropy in place
-    of the divergence: the gradient is the same, but this is 0 where both agree.) Reports what
-    `base` does, and `agreement`, the share of examples where both answer the same class.
+    the softmax of logits divided by the temperature. (The paper uses the cross-entropy instead of
+    the divergence. The gradient is the same, but the divergence is 0 where both agree.) The metrics
+    are those of `base`, and `agreement`, the fraction of examples for which both predict the same
+    class.
 
     Args:
-      base: the objective for the labels, whose outputs are logits `[batch, ..., classes]`.
-      teacher: `inputs -> logits`, of the inputs as the student sees them, augmented too:
-        `lambda inputs: learner.predict(state, inputs)`. Its arrays are constants of the compiled
-        program, and no gradient reaches them.
-      temperature: above 1 the wrong classes tell more. May be traced.
-      share: of the teacher in the loss, from 0 to 1. May be traced.
+      base: the objective for the labels; its outputs are logits `[batch, ..., classes]`.
+      teacher: `inputs -> logits`, such as `lambda inputs: learner.predict(state, inputs)`. It reads
+        the same inputs as the student, including augmentation. Its arrays are constants of the
+        compiled program, without gradients.
+      temperature: values above 1 give more weight to the wrong classes. May be traced.
+      share: the weight of the teacher in the loss, from 0 to 1. May be traced.
 
     Raises:
       InvalidValue: if a number is out of range, or, when traced, the teacher's logits do not have
-        the shape of the outputs, or `base` does not give a loss for each answer.
+        the shape of the outputs, or `base` does not return a loss for each prediction.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2.
     """

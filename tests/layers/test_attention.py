@@ -248,7 +248,7 @@ ERRORS = [
     (lambda: jaxnn.attention(8, heads=2, dropout=1.0), ["dropout is out of range"]),
     (
         lambda: jaxnn.attention(8, heads=2).init(jax.random.key(0), real(2, 8)),
-        ["the inputs are no sequences", "shape (2, 8)", "[batch, time, features]"],
+        ["the inputs are not sequences", "shape (2, 8)", "[batch, time, features]"],
     ),
     (
         lambda: jaxnn.attention(8, heads=2).init(jax.random.key(0), (real(2, 3, 8), real(1, 3, 8))),
@@ -269,7 +269,7 @@ ERRORS = [
     ),
     (
         lambda: jaxnn.layers.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 8)),
-        ["the inputs are no sequences"],
+        ["the inputs are not sequences"],
     ),
 ]
 

@@ -202,6 +202,6 @@ def test_a_learner_whose_step_is_one_piece_is_refused(compilations):
     case = (
         lambda: jaxnn.train(guard(one_piece), data, steps=3, key=key),
         InvalidType, "guard: this learner computes no gradients. Got a Learner whose gradients",
-        r"Return Gradients\(values, state, loss, metrics\) .* or do in update what guard does",
+        r"Return Gradients\(values, state, loss, metrics\) .* or implement guard in update",
     )  # fmt: skip
     judge(case, compilations)
