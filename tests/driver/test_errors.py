@@ -151,7 +151,7 @@ CASES = {
     "evaluation data of another shape": (
         lambda: train(evaluate={"held_out": NARROW}),
         V, r"in the data 'held_out', linear: .* Got inputs of shape \(4, 3\); expected .*, 4\)",
-        r"Give inputs with those features",
+        r"Pass inputs with those features",
     ),
     "evaluation labels out of range": (
         lambda: train(evaluate=NEGATIVE),
@@ -166,7 +166,7 @@ CASES = {
     "predict with another shape": (
         lambda: jaxnn.predict(*state(), INPUTS[:, :3]),
         V, r"Got inputs of shape \(\d+, 3\); expected shape \(\.\.\., 4\)",
-        r"Give inputs with those features, or make the parameters again with init",
+        r"Pass inputs with those features, or initialise the parameters again with init",
     ),
     "predict of nothing": (
         lambda: jaxnn.predict(*state(), INPUTS[:0]),

@@ -243,7 +243,7 @@ ERRORS = [
     (lambda: jaxnn.attention(8, heads=0), ["heads is out of range", "heads=0"]),
     (
         lambda: jaxnn.attention(8, heads=2, window=3),
-        ["a window is one of earlier places", "causal"],
+        ["a window requires causal attention", "causal"],
     ),
     (lambda: jaxnn.attention(8, heads=2, dropout=1.0), ["dropout is out of range"]),
     (

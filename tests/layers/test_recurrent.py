@@ -195,10 +195,10 @@ CASES = {
         T, r"gru: inputs are not floating-point numbers",
         r"standardize",
     ),
-    "another number of features": (
+    "different numbers of features": (
         lambda: jax.eval_shape(jaxnn.layers.gru(UNITS).apply, parameters(3), {}, real(3, 5, 7)),
         V, r"inputs of shape \(5, 3, 7\)",
-        r"Give inputs with those features",
+        r"Pass inputs with those features",
     ),
 }  # fmt: skip
 

@@ -131,7 +131,7 @@ CASES = {
             DATA, parts=(None, jaxnn.classification(metrics={"matrix": measures.confusion}))
         ),
         V, r"the metric 'matrix' is not one number. Got a value of shape \(3, 3\)",
-        r"Measure it after training",
+        r"Compute it after training",
     ),
 }  # fmt: skip
 
