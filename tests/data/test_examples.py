@@ -299,7 +299,7 @@ def test_split_by_negative_and_boolean_classes():
         (numbered([0, 1]), {"fraction": 1.0}, "Pass, say, fraction=0.5"),
         (numbered([0, 1]), {"stratify": "label"}, "Did you mean 'labels'"),
         (numbered([0.5, 1.5]), {"stratify": "labels"}, "bin the values: numpy.digitize"),
-        ({"inputs": np.ones((3, 2), int)}, {"stratify": "inputs"}, "Leave stratify= away"),
+        ({"inputs": np.ones((3, 2), int)}, {"stratify": "inputs"}, "Leave out stratify="),
         (numbered([0]), {}, r"at least 2\. Give every field"),
         ({"inputs": np.ones(3), "labels": np.ones(2)}, {}, "Give every field"),
         ({}, {}, "no field"),

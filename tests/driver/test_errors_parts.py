@@ -159,7 +159,7 @@ CASES = {
     "metrics that are no function": (
         lambda: jaxnn.objective(batch_mean, metrics=None),  # pyright: ignore
         T, r"objective: metrics is not a function. Got metrics=None; .* a function of \(outputs",
-        r"Pass a function of your own, or leave out metrics",
+        r"Pass a function, or leave out metrics",
     ),
     "an apply of one value": (
         lambda: train(parts=(lone_apply(),)),
