@@ -84,7 +84,7 @@ def test_fields_may_be_trees_and_lists():
         ({"inputs": real(3), "index": whole(3, 3)}, InvalidType, "index"),
         ({"inputs": real(3), "labels": real(4)}, InvalidValue, "4 examples"),
         ({"inputs": real(0, 2)}, InvalidValue, "empty"),
-        ({"inputs": np.array(["a", "b"])}, InvalidType, "has no axis of examples"),
+        ({"inputs": np.array(["a", "b"])}, InvalidType, "does not hold numbers"),
         ({"inputs": np.float32(3)}, InvalidType, "has no axis of examples"),
         (
             {"inputs": np.float32([1, np.nan, np.inf])},
