@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.catalog import entries
-from jaxnn.runs import load
+from jaxnn.runs import layers, load
 from jaxnn.serving.batching import BUCKETS
 from jaxnn.serving.drawing import Framing, framing
 from jaxnn.storage import files, recording
@@ -80,7 +80,7 @@ def open_model(path: str | Path) -> Served:
         task,
         _classes(about, task, outputs),
         columns,
-        None,
+        _layers(run, predictor),
         framing(inputs, recording.probe(run).get("inputs")) if image else None,
         buckets,
         {name: x for name, x in results.items() if "/" in name and isinstance(x, float)},
@@ -116,6 +116,19 @@ def warm(served: Served) -> None:
 
 def _zeros(example: Any, count: int) -> np.ndarray:
     return np.zeros((count, *(1 if n is None else n for n in example.shape)), example.dtype)
+
+
+def _layers(run: Path, predictor: Any) -> Callable[[Any], dict[str, np.ndarray]] | None:
+    """Returns what computes the outputs of layers; `None` if the run has no program for it."""
+    program = layers.read(run)
+    if program is None:
+        return None
+    (names, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
+    if not set(names) <= set(predictor.arrays):
+        return None
+    arrays = jax.device_put({name: predictor.arrays[name] for name in names})
+    call = jax.jit(program.call)
+    return lambda inputs: layers.named(call(arrays, inputs))
 
 
 def _task(about: dict[str, Any], results: dict[str, Any], inputs: Any, outputs: Any) -> str | None:
