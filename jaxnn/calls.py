@@ -36,6 +36,7 @@ from jaxnn.typing import Any, Callable
 N = TypeVar("N", bound=Any)  # a Network, whose file imports this one
 _FRAMES = jax.make_user_context(())
 _PASSING: WeakSet[Any] = WeakSet()
+_MULTIPLYING: WeakSet[Any] = WeakSet()
 
 
 @runtime_checkable
@@ -135,8 +136,27 @@ def passes_inputs(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 def does_pass_inputs(part: Any) -> bool:
     """Returns whether the `apply` of a network has the mark of `passes_inputs`."""
+    return _is_in(_PASSING, part)
+
+
+def multiplies_by_weight(network: N) -> N:
+    """Marks a network that multiplies by its parameter `weight` with `@`, and does nothing else.
+
+    `lora` computes a change of that weight beside it. Of the weight, `apply` may read the shape and
+    the dtype, too.
+    """
+    _MULTIPLYING.add(network.apply)
+    return network
+
+
+def does_multiply_by_weight(part: Any) -> bool:
+    """Returns whether a network has the mark of `multiplies_by_weight`."""
+    return _is_in(_MULTIPLYING, part)
+
+
+def _is_in(marked: WeakSet[Any], part: Any) -> bool:
     try:
-        return part.apply in _PASSING
+        return part.apply in marked
     except TypeError:  # neither hashable nor ours
         return False
 

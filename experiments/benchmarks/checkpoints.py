@@ -8,7 +8,6 @@ verify it and compile; and last a state of about 1 GB is saved, and the memory o
 """
 
 import multiprocessing
-import resource
 import shutil
 import statistics
 import sys
@@ -23,7 +22,7 @@ import optax
 
 import jaxnn
 from jaxnn.scale import devices
-from jaxnn.scale.memory import size
+from jaxnn.scale.memory import size, used_by
 from jaxnn.storage.checkpointing import Checkpointer
 
 
@@ -124,7 +123,7 @@ def peak(saves: bool) -> None:
         out = jaxnn.Directory(Path(place) / "run", report=False) if saves else None
         jaxnn.fit(train, data, steps=2, key=jax.random.key(0), quiet=True, out=out)
     seconds = time.perf_counter() - began
-    most = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    most = used_by().peak or 0
     print(
         f"state of {total / 1e9:.2f} GB, two steps and {'a' if saves else 'no'} save:"
         f" {seconds:.1f} s, {most / total:.2f} times the memory of the state",

@@ -19,6 +19,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxnn.calls import multiplies_by_weight
 from jaxnn.checks import InvalidValue, floating, positive, positive_integer
 from jaxnn.masked import per_place
 from jaxnn.network import Network, describe, stateless
@@ -60,7 +61,8 @@ def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
             raw = raw + params["bias"][None]
         return raw.reshape(*inputs.shape[:-1], features)
 
-    return describe(per_place(stateless(apply, init)), "linear", features=features)
+    layer = multiplies_by_weight(per_place(stateless(apply, init)))
+    return describe(layer, "linear", features=features)
 
 
 def initial_weight(key, shape: tuple[int, ...], scale: Number = 1.0) -> Float[Array, "..."]:

@@ -284,6 +284,7 @@ def test_the_total_of_a_table_is_what_is_trained_and_kept():
     inputs = jax.ShapeDtypeStruct((1, 4), jnp.float32)
     network = jaxnn.lora(jaxnn.mixed_precision(jaxnn.linear(8)), {"weight": True}, rank=2)
     made = jaxnn.table(network, inputs)
-    assert [row[3:] for row in made.rows] == [(40, 160, 16, 64, 1)]
+    # The layer computes with its adapters, 4 x 2 and 2 x 8, beside its weight.
+    assert [row[3:] for row in made.rows] == [(64, 256, 16, 2 * (32 + 8 + 16), 1)]
     assert made.total[3:5] == (24, 4 * (24 + 40 + 1))
-    assert made.total.flops == 2 * (32 + 4 * 2 * 8)
+    assert made.total.flops == 2 * (32 + 8 + 16)

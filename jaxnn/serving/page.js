@@ -1,0 +1,2 @@
+<!DOCTYPE html>
+<html lang="en"><title>jaxnn</title><p>POST /predict</p></html>

@@ -1,0 +1,6 @@
+"""Estimators for scikit-learn: networks that its pipelines, cross-validation and searches take."""
+
+from jaxnn.sklearn._classifier import Classifier
+from jaxnn.sklearn._regressor import Regressor
+
+__all__ = ["Classifier", "Regressor"]
