@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
+from jaxnn.calls import part_key
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
 from jaxnn.network import serial
 from tests.flax_networks import CNN, IMAGES, KEY, ROWS
@@ -113,7 +114,7 @@ def test_linen_with_the_inverse_switch_and_another_stream():
     params, state = network.init(KEY, ROWS)
     equal(params, model.init(KEY, ROWS)["params"])
     assert state == {}
-    streams = {"dropout": KEY, "noise": jax.random.fold_in(KEY, 1)}
+    streams = {"dropout": KEY, "noise": part_key(KEY, "noise")}
     expected = model.apply({"params": params}, ROWS, deterministic=False, rngs=streams)
     equal(network.apply(params, state, ROWS, key=KEY), (expected, {}))
     equal(network.apply(params, state, ROWS), (model.apply({"params": params}, ROWS), {}))

@@ -11,12 +11,12 @@ from flax import linen as nn
 from flax import nnx
 
 import jaxnn
+from jaxnn.calls import part_key
 from jaxnn.checks import Invalid
 from jaxnn.models.flax import from_flax
 from tests.models import flax_calls as models
 from tests.models.flax_calls import KEY, LENGTHS, ROWS, TOKENS
 
-NOISE = jax.random.fold_in(KEY, 1)  # what streams other than dropout begin with
 CAUSAL = jnp.tril(jnp.ones((4, 6, 6)))
 PLACES = jnp.arange(6)[None]
 TEXT = {"token_ids": TOKENS, "lengths": LENGTHS}
@@ -130,7 +130,7 @@ def test_a_model_that_draws_in_inference():
     other = jax.random.key(5)
     network = from_flax(models.Drawing(), inference_key=other)
     params, state = network.init(KEY, (ROWS, ROWS))
-    for key, drawn in ((KEY, NOISE), (None, jax.random.fold_in(other, 1))):
+    for key, drawn in ((KEY, part_key(KEY, "lstm")), (None, part_key(other, "lstm"))):
         expected = models.Drawing().apply({"params": params}, ROWS, ROWS, rngs={"lstm": drawn})
         equal(network.apply(params, state, (ROWS, ROWS), key=key)[0], expected)
 

@@ -36,7 +36,7 @@ def from_flax(
 
     In inference the state is returned as given, but for caches, which advance. In training NNX
     stream number i, by name, is `fold_in(key, i)`; the Linen stream `dropout` is the key, any other
-    starts from `fold_in(key, 1)`. An axis name of the model, as in `BatchNorm(axis_name="batch")`,
+    is `jaxnn.calls.part_key(key, name)`. An axis name, as in `BatchNorm(axis_name="batch")`,
     stands for all devices: a batch is one array.
 
     Args:

@@ -6,11 +6,13 @@ whose values are given beside the outputs.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from contextlib import contextmanager
 
 import jax
 
+from jaxnn.calls import part_key
 from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.models.flax import library
 from jaxnn.models.flax.axes import AxisNames
@@ -35,7 +37,7 @@ CACHE, INTERMEDIATES = "cache", "intermediates"
 def linen_network(where: str, model: Any, options: Options) -> Network:
     """Makes a network of a Linen module."""
     calling = _read_call(where, model, options)
-    sown, axes = sown_names(where, options.sown), AxisNames()
+    sown, axes, streams = sown_names(where, options.sown), AxisNames(), ["dropout"]
 
     def run(function: Callable[..., Any], inputs: Any, key: Any) -> Any:
         settings: Any = values(calling.settings, key is not None)
@@ -60,7 +62,6 @@ def linen_network(where: str, model: Any, options: Options) -> Network:
 
     def apply(params, state, inputs, *, key=None):
         variables, drawn = {"params": params, **state}, calling.key(key)
-        rngs = {} if drawn is None else {"dropout": drawn, "params": jax.random.fold_in(drawn, 1)}
         # In training all that the model makes is seen, so that nothing is dropped in silence.
         unseen = {"params", INTERMEDIATES} - {*sown}
         mutable: Any = library.core.DenyList(unseen)
@@ -69,12 +70,13 @@ def linen_network(where: str, model: Any, options: Options) -> Network:
 
         def compute(module, method):
             def once():
+                rngs = {} if drawn is None else {name: stream(drawn, name) for name in streams}
                 with _watching(calling, key):
                     return module.apply(
                         variables, inputs, rngs=rngs, mutable=mutable, method=method
                     )
 
-            return axes(once)
+            return axes(lambda: _learn_streams(once, streams, drawn))
 
         outputs, after = run(compute, inputs, key)
         after = library.core.unfreeze(after)
@@ -90,6 +92,27 @@ def linen_network(where: str, model: Any, options: Options) -> Network:
     defaults = {field.name: field.default for field in dataclasses.fields(model)}
     given = {name: value for name, value in fields.items() if value is not defaults[name]}
     return described(Network(init, apply), type(model), given)
+
+
+def stream(key: Any, name: str) -> Any:
+    """Returns the key of a random stream: of `dropout` the key itself, else one of its name."""
+    return key if name == "dropout" else part_key(key, name)
+
+
+def _learn_streams(function: Callable[[], Any], streams: list[str], key: Any) -> Any:
+    """Calls a function again with each random stream that it asks for; they are added to a list.
+
+    Without the stream that it names, a model would share that of the parameters, of which a loop
+    (`nn.scan`) gives the same numbers in each turn.
+    """
+    while True:
+        try:
+            return function()
+        except library.errors.InvalidRngError as error:
+            name = re.search(r'needs PRNG for "(\w+)"', str(error))
+            if key is None or not name or name[1] in streams:
+                raise
+            streams.append(name[1])
 
 
 def collections(
