@@ -89,6 +89,8 @@ def explicit_padding(where: str, padding: Padding, space, window, strides, dilat
 
 def pad(inputs: Any, pads: Pairs, value: float = 0.0) -> Any:
     """Returns the inputs with `value` beside them along each axis of space."""
+    if not any(map(any, pads)):
+        return inputs  # padding by nothing is an operation, too, which ONNX does not know
     border = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
     return lax.pad(inputs, jnp.asarray(value, inputs.dtype), border)
 
