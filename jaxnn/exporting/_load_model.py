@@ -133,7 +133,7 @@ class Model:
         return write_tokens(self.program, prompt, length, drawing, stop)
 
     def _text(self, tokens: Any) -> str:
-        return self._tokenizer().decode(tokens)
+        return self._tokenizer().decode([int(token) for token in tokens])
 
     def _tokenizer(self) -> Tokens:
         if self.tokenizer is None:

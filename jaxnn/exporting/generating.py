@@ -38,7 +38,7 @@ class Drawing:
 
 
 def write_tokens(
-    program: Executable, prompt: Sequence[int], length: int, drawing: Drawing, stop: Sequence[int]
+    program: Executable, prompt: Any, length: int, drawing: Drawing, stop: Sequence[int]
 ) -> Iterator[int]:
     """Yields up to `length` tokens that follow a prompt, and ends before one of `stop`.
 
