@@ -8,8 +8,8 @@ from jaxnn.catalog.contents import journal_error
 from jaxnn.catalog.entries import parts
 from jaxnn.formatting import aligned, amount, count, wrapped
 from jaxnn.storage import checkpoints, journal, json_files, program_file
-from jaxnn.storage.base import CorruptBase
 from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, CONFIG, RESULT, ROWS
+from jaxnn.storage.frozen import CorruptBase
 from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 
 

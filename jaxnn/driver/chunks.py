@@ -134,8 +134,7 @@ class Training:
         if layout.placement is not None:
             forget_other_meshes(layout.placement.mesh)
         parts = laid_out(layout, self.trials, trial, consume=consume)
-        if layout.members is None:
-            parts = [shared(part, self.fixed, self.origin) for part in parts]
+        parts = [shared(part, self.fixed, self.origin) for part in parts]
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
         placed = placed.rebalanced(np.arange(layout.slots) < count)

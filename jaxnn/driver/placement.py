@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxnn.checks import InvalidValue
 from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
-from jaxnn.loop.unchanged import joined, split
+from jaxnn.loop.unchanged import filled, split
 from jaxnn.names import named_leaves
 from jaxnn.scale.layout import Layout, rows
 from jaxnn.scale.memory import available, needed
@@ -118,7 +118,7 @@ def laid_out(
 
 
 def shared(trial: Trial, fixed: tuple[int, ...], origin: Any) -> Trial:
-    """Returns the trial of a single run with one copy of each array that no step changes.
+    """Returns a trial with one copy of each array that no step changes; those of members as given.
 
     Args:
       trial: as the run begins or resumes.
@@ -126,7 +126,7 @@ def shared(trial: Trial, fixed: tuple[int, ...], origin: Any) -> Trial:
       origin: the parameters and state that the run began with, if they were given: where they lie
         on the same devices, the caller's own arrays are used, and not copied.
     """
-    if not fixed:
+    if not fixed or trial.member.shape:
         return trial
     state, constants = split(trial.state, fixed)
     names = [*named_leaves(trial.state)]
@@ -137,9 +137,9 @@ def shared(trial: Trial, fixed: tuple[int, ...], origin: Any) -> Trial:
             own = on_device(own, copy.sharding)
             constants[number] = own if bool(_are_equal(own, copy)) else copy
     best = trial.best and trial.best._replace(
-        state=joined(split(trial.best.state, fixed)[0], constants)
+        state=filled(split(trial.best.state, fixed)[0], constants)
     )
-    return trial._replace(state=joined(state, constants), best=best)
+    return trial._replace(state=filled(state, constants), best=best)
 
 
 @jax.jit

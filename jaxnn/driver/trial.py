@@ -20,7 +20,7 @@ from jaxnn.loop._evaluate import evaluation
 from jaxnn.loop._population import in_blocks, where
 from jaxnn.loop._run import initial
 from jaxnn.loop.statuses import DIVERGED, EMPTY, RUNNING, STOPPED
-from jaxnn.loop.unchanged import joined, split
+from jaxnn.loop.unchanged import filled, split
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.layout import rows
 from jaxnn.streams._stream import Block
@@ -195,7 +195,7 @@ def report(
             learner, watch, width, fixed, used, *rest, parts, sums
         )
     if constants:
-        best = best._replace(state=joined(best.state, constants))
+        best = best._replace(state=filled(best.state, constants))
     return trial._replace(window=window, status=status, metrics=metrics, best=best)
 
 
@@ -203,7 +203,7 @@ def report(
 def _report(learner, watch, width, fixed, used, state, status, metrics, parts, sums):
     window, best = used
     if fixed and best is not None:
-        best = best._replace(state=joined(best.state, split(state, fixed)[1]))
+        best = best._replace(state=filled(best.state, split(state, fixed)[1]))
     stops = width is not None or bool(watch and watch.patience)
 
     def one(carry, state, sums):

@@ -14,7 +14,7 @@ from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import population, where
 from jaxnn.loop._run import Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
-from jaxnn.loop.unchanged import joined, split
+from jaxnn.loop.unchanged import filled, split
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any
 
@@ -52,7 +52,7 @@ def advance(
             rest, window, token = looped(learner, None, fixed, rest, window, *arguments)
         else:
             rest, window, token = _steps(learner, fixed, rest, window, data, n, status, constants)
-        return joined(rest, constants), window, token
+        return filled(rest, constants), window, token
     if form == "looped":
         return looped(learner, width, (), state, window, data, status, np.int32(n))
     # Member after member, since a loop inside the program is what this form is there to avoid.
@@ -67,7 +67,7 @@ def advance(
 def looped(learner, width, fixed, state, window, data, status, n, constants=()):
     """Does `n` steps of one run, or of every member."""
     active = None if status is None else status == RUNNING
-    state = joined(state, constants)
+    state = filled(state, constants)
     if width is None:
         n = n if active is None else jnp.where(active, n, 0)
         state, window = run(learner, state, data, n, window)
@@ -79,7 +79,7 @@ def looped(learner, width, fixed, state, window, data, status, n, constants=()):
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
 def stepped(learner, fixed, state, window, data, constants=()):
     """Does one step of one run."""
-    state, window = one_step(learner, data, joined(state, constants), window)
+    state, window = one_step(learner, data, filled(state, constants), window)
     return split(state, fixed)[0], window, state.step + 0
 
 

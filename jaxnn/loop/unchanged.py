@@ -8,7 +8,7 @@ them has holes in their places.
 >>> rest, constants = split({"adapter": jnp.ones(2), "base": jnp.zeros(3)}, (1,))
 >>> len(jax.tree.leaves(rest)), len(constants)
 (1, 1)
->>> sorted(joined(rest, constants))
+>>> sorted(filled(rest, constants))
 ['adapter', 'base']
 """
 
@@ -60,11 +60,11 @@ def split(tree: Any, places: Sequence[int]) -> tuple[Any, list[Any]]:
     return jax.tree.unflatten(structure, leaves), constants
 
 
-def joined(tree: Any, constants: Sequence[Any]) -> Any:
+def filled(tree: Any, constants: Sequence[Any]) -> Any:
     """Returns a tree with these arrays in its holes."""
     if not constants:
         return tree
     given = iter(constants)
     leaves, structure = jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, _Hole))
-    filled = [next(given) if isinstance(leaf, _Hole) else leaf for leaf in leaves]
-    return jax.tree.unflatten(structure, filled)
+    leaves = [next(given) if isinstance(leaf, _Hole) else leaf for leaf in leaves]
+    return jax.tree.unflatten(structure, leaves)

@@ -28,9 +28,9 @@ from jaxnn.loop.unchanged import split
 from jaxnn.scale import processes
 from jaxnn.storage import checkpoints
 from jaxnn.storage.background import Background
-from jaxnn.storage.base import write_base
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import CHECKPOINTS, RESULT, NoCheckpoint, RunDirectory
+from jaxnn.storage.frozen import write_base
 from jaxnn.storage.identity import check_identity, environment, identity
 from jaxnn.storage.json_files import plain, with_nan
 from jaxnn.storage.manifest import CorruptCheckpoint, Leaf, leaves_of

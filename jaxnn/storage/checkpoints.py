@@ -3,7 +3,7 @@
     checkpoints/000000000500/manifest.json      a description of everything, with digests
     checkpoints/000000000500/arrays/            the files of Orbax, or
     checkpoints/000000000500/shards-00000.bin   the parts that each process holds of the arrays
-    checkpoints/base/                           arrays that no step changes, see `base`
+    checkpoints/base/                           arrays that no step changes, see `frozen`
 
 A checkpoint is written as a draft, read back, compared, forced to the disk, and only then renamed:
 a checkpoint with a name is whole. A run resumes from the newest; no pointer could name another. A
@@ -28,8 +28,8 @@ from jaxnn.checks import number, positive_integer
 from jaxnn.formatting import amount
 from jaxnn.scale import processes
 from jaxnn.storage import files, shards
-from jaxnn.storage.base import CorruptBase, check_base, discard_unused, read_base
 from jaxnn.storage.engine import read_arrays, write_arrays
+from jaxnn.storage.frozen import CorruptBase, check_base, discard_unused, read_base
 from jaxnn.storage.manifest import (
     FILE,
     CorruptCheckpoint,

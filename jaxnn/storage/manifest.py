@@ -5,7 +5,7 @@ sha256 of each file; and last its own. Nothing in it is trusted before these agr
 it chooses where anything is written.
 
 Format 1 has arrays that are whole, as Orbax writes them; format 2 arrays in parts (see `shards`);
-format 3 refers to some arrays in the base of the run (see `base`).
+format 3 refers to some arrays in the base of the run (see `frozen`).
 """
 
 import functools

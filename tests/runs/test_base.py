@@ -14,7 +14,7 @@ import jaxnn
 from jaxnn.catalog.verification import verify
 from jaxnn.learning import accumulate, average, guard
 from jaxnn.storage import checkpoints
-from jaxnn.storage.base import CorruptBase
+from jaxnn.storage.frozen import CorruptBase
 from jaxnn.storage.manifest import read_manifest
 from tests.trees import assert_same_bits
 
@@ -52,6 +52,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRAPPERS)
 @pytest.mark.parametrize("form", ["looped", "stepped"])
 def test_the_caller_s_own_weights_are_trained_with(name, form):
@@ -68,6 +69,7 @@ def test_the_caller_s_own_weights_are_trained_with(name, form):
     assert not PARAMS["hidden_1"]["weight"].is_deleted()
 
 
+@pytest.mark.slow
 def test_a_run_has_the_bits_of_one_that_copies(tmp_path):
     """The caller's arrays as NumPy's, so that the run has copies; and a drawn base."""
     one = fitted(None, watch="train/loss")
@@ -110,6 +112,7 @@ def stopped(out, at=4):
     (out / "result.json").unlink()
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_the_bits_of_one_that_nothing_stopped(tmp_path):
     whole = fitted(tmp_path / "whole")
     stopped(tmp_path / "run")
@@ -120,6 +123,7 @@ def test_a_run_resumes_with_the_bits_of_one_that_nothing_stopped(tmp_path):
     assert base_of(tmp_path / "run")[0].stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_all_arrays_resumes_too(tmp_path, monkeypatch):
     """As they were saved before there was a base."""
     monkeypatch.setattr("jaxnn.loop.unchanged.LEAST", 1 << 40)
@@ -148,6 +152,7 @@ HARM = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HARM)
 def test_a_base_that_is_not_there_is_an_error_and_nothing_is_lost(name, tmp_path):
     """Older checkpoints have the same base: to skip this one would lose the run."""
@@ -166,6 +171,7 @@ def test_a_base_that_is_not_there_is_an_error_and_nothing_is_lost(name, tmp_path
     assert "corrupt" in {check.state for check in verify(tmp_path / "run")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [
     lambda part: part.__setitem__(0, "../../../secret"), lambda part: part.__setitem__(1, 4),
     lambda part: part[2][0].__setitem__(1, 1 << 40), lambda part: part.__setitem__(0, "0" * 64),
@@ -185,6 +191,7 @@ def test_a_manifest_cannot_lead_elsewhere(change, tmp_path):
         read_manifest(folder)
 
 
+@pytest.mark.slow
 def test_members_share_nothing_but_save_it_once(tmp_path):
     keys = jax.random.split(jax.random.key(0), 2)
     whole = fitted(tmp_path / "whole", key=keys)
@@ -200,9 +207,30 @@ def test_members_share_nothing_but_save_it_once(tmp_path):
     assert_same_bits(run.state, whole.state)
 
 
+@pytest.mark.slow
 def test_what_is_not_used_any_more_is_deleted(tmp_path):
     fitted(tmp_path / "run")
     other = tmp_path / "run" / "checkpoints" / "base" / ("0" * 64)
     other.write_bytes(b"of a run that started over")
     checkpoints.retain(tmp_path / "run" / "checkpoints", jaxnn.Saving(), True)
     assert not other.exists() and len(base_of(tmp_path / "run")) == 1
+
+
+@pytest.mark.slow
+def test_on_a_mesh_each_part_is_a_file_and_resumes_on_another(tmp_path):
+    if len(jax.devices()) < 2:
+        pytest.skip("one device: others are simulated where tests run in parallel")
+    count = max(n for n in (2, 4) if n <= len(jax.devices()))
+    fsdp = [("*", jaxnn.scale.largest("data", at_least=1 << 10))]
+    spread = {"mesh": jaxnn.scale.mesh(data=count), "rules": fsdp}
+    whole = fitted(tmp_path / "whole", **spread)
+    files = base_of(tmp_path / "whole")
+    assert len(files) == count and sum(x.stat().st_size for x in files) == 4 * 256 * 128
+    content = read_manifest(checkpoints.folders(tmp_path / "whole" / "checkpoints")[0])
+    assert content["format"] == 3
+    stopped(tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = fitted(tmp_path / "run", **spread)
+    for one, other in zip(jax.tree.leaves(run.state.params), jax.tree.leaves(whole.state.params)):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
