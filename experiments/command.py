@@ -23,10 +23,12 @@ import jax
 import tyro
 
 import jaxnn
-from experiments import rehearsal
+from experiments import planned, rehearsal
 from experiments.fields import filled, hparams, swept
 from jaxnn.catalog import outcome
 from jaxnn.formatting import any_letters, brief
+from jaxnn.planning import compilers
+from jaxnn.planning.hardware import hardware
 from jaxnn.runs._fit import NotFinitePolicy
 from jaxnn.runs.exit_codes import exit_code
 from jaxnn.scale import devices, processes, start, watch
@@ -43,6 +45,7 @@ class Options:
     allow_change: str = ""  # what may differ from that run, as FIELD,FIELD
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
     processes: int = 1  # rehearse on this machine a run of so many processes, a device each
+    plan: str | None = None  # train nothing: say what it takes on v5e-1, v5e:4x4, a100x8, cpu, ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,8 @@ def command(
         config, options = _parse(name, config_type, main, Options if sweeps else SweepOptions)
         if check is not None:
             check()
+        if options.plan is not None:
+            return _show_plans(name, main, config, options.plan)
         if options.processes > 1 and not rehearsal.is_child():
             raise SystemExit(rehearsal.run(options.processes))
         start()
@@ -108,6 +113,13 @@ def command(
     page = f"{done.out}/report.html"
     see = page if os.path.exists(page) else done.out
     print(f"{name}: {_reached(done.result)} in {done.result['seconds']:.1f} s; see {see}")
+
+
+def _show_plans(name: str, main: Callable, config: Any, target: str) -> None:
+    """Prints what each program of the experiment takes on some hardware."""
+    compilers.devices_of(hardware(target))  # what is unknown or missing is said at once
+    for number, plan in enumerate(planned.plans(main, config, target)):
+        print("\n" * bool(number) + f"{name}: {plan}", flush=True)
 
 
 def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.search.Swept:

@@ -12,6 +12,7 @@ from jaxnn import (
     models,
     objectives,
     pictures,
+    planning,
     pretrained,
     scale,
     search,
@@ -37,6 +38,7 @@ from jaxnn.data import (
     windows,
 )
 from jaxnn.driver import Execution, Progress, Watch, train
+from jaxnn.exporting import Model, export, load_model
 from jaxnn.layers import (
     activation,
     attention,
@@ -75,6 +77,7 @@ from jaxnn.objectives import (
     objective,
     regression,
 )
+from jaxnn.planning import Plan, plan
 from jaxnn.reading import read_table
 from jaxnn.runs import NotFinite, Run, fit, load
 from jaxnn.search import Sweep, fit_sweep, keys, linear_range, log_range, sweep
@@ -103,10 +106,12 @@ __all__ = [
     "Learner",
     "Masked",
     "Metric",
+    "Model",
     "Network",
     "NoCheckpoint",
     "NotFinite",
     "Objective",
+    "Plan",
     "Progress",
     "Resident",
     "Run",
@@ -136,6 +141,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "examples",
+    "export",
     "fit",
     "fit_columns",
     "fit_sweep",
@@ -155,6 +161,7 @@ __all__ = [
     "linear",
     "linear_range",
     "load",
+    "load_model",
     "log_range",
     "lora",
     "max_pool",
@@ -172,6 +179,8 @@ __all__ = [
     "param_labels",
     "per_place",
     "pictures",
+    "plan",
+    "planning",
     "population",
     "predict",
     "pretrained",

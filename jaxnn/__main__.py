@@ -10,6 +10,7 @@ or missing (for watch: a result), 6 storage.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 from jaxnn.catalog import account, comparison, failures, verification, watching
 from jaxnn.catalog import entries as catalog
-from jaxnn.checks import Explained, Invalid
+from jaxnn.checks import Explained, Invalid, InvalidValue
 from jaxnn.formatting import any_letters, count, printable
 from jaxnn.storage import files, json_files
 
@@ -152,6 +153,25 @@ def pack(source: str, file: str) -> Answer:
     return Answer(0, document, f"{count(written, 'example')} in {file}")
 
 
+def serve(model: str, host: str, port: int, token: str | None) -> Answer:
+    """Serves a model over HTTP: predictions for programs, and a page on which to try it.
+
+    Needs the extra [serve]. It ends at SIGTERM or Ctrl-C, when it has answered what it accepted.
+    """
+    if missing := [n for n in ("starlette", "uvicorn") if importlib.util.find_spec(n) is None]:
+        raise InvalidValue(
+            "serve",
+            "a package is missing",
+            got=f"no {' and no '.join(missing)}",
+            expected="Starlette and uvicorn",
+            fix="Install them: pip install 'jaxnn-toolkit[serve]'",
+        )
+    from jaxnn import serving  # with all that computes
+
+    serving.serve(model, host, port, token)
+    return Answer(0, {}, "")
+
+
 RUN = {"run": {"help": "its directory"}}
 COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
     runs: {"directory": {"nargs": "?", "default": "runs", "help": "where they are (runs)"}},
@@ -173,6 +193,12 @@ COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
     | {
         "file": {"help": "csv, parquet, npz or npy with rows such as it was trained on"},
         "--out": {"metavar": "FILE", "help": "the csv file to write"},
+    },
+    serve: {
+        "model": {"help": "the directory of a run, or a model file"},
+        "--host": {"default": "127.0.0.1", "help": "the address to listen at (127.0.0.1)"},
+        "--port": {"type": int, "default": 8000, "help": "0 takes any that is free (8000)"},
+        "--token": {"metavar": "T", "help": "what requests must bear (none)"},
     },
     pack: {
         "source": {"help": "a file, a folder, or MODULE:FUNCTION"},

@@ -35,18 +35,20 @@ def operations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
 
 def products(jaxpr: Any) -> int:
     """Counts the products in matrix products and convolutions, each as often as it is done."""
-    total = 0
-    for equation, times in operations(jaxpr):
-        params = equation.params
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            each = math.prod(left[axis] for axis in contracted)
-        elif equation.primitive.name == "conv_general_dilated":
-            # The products of one output: the window times the channels of its group.
-            weight, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
-            each = math.prod(weight) // weight[spec[0]]
-        else:
-            continue
-        total += times * each * math.prod(equation.outvars[0].aval.shape)
-    return total
+    return sum(times * products_of(equation) for equation, times in operations(jaxpr))
+
+
+def products_of(equation: Any) -> int:
+    """Counts the products of one operation: of a matrix product or a convolution; else none."""
+    params = equation.params
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        each = math.prod(left[axis] for axis in contracted)
+    elif equation.primitive.name == "conv_general_dilated":
+        # The products of one output: the window times the channels of its group.
+        weight, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
+        each = math.prod(weight) // weight[spec[0]]
+    else:
+        return 0
+    return each * math.prod(equation.outvars[0].aval.shape)

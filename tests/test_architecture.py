@@ -47,6 +47,7 @@ ROOMS = [
     ("pretrained",),
     ("loop",),
     ("driver",),
+    ("planning",),
     ("pictures",),
     ("storage",),
     ("diagnosis",),
@@ -56,6 +57,9 @@ ROOMS = [
     ("report",),
     ("runs",),
     ("search",),
+    ("exporting",),
+    ("serving",),
+    ("sklearn",),
     ("__main__",),
 ]
 CONFIGURE = ("jaxnn.caching", "jaxnn.scale._start")

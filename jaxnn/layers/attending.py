@@ -26,7 +26,7 @@ from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.layers._rotary import Rotary, speeds
 from jaxnn.masked import Masked
-from jaxnn.typing import Any, Array, Float, Int, Number
+from jaxnn.typing import Any, Array, Float, Int, Number, Size
 
 
 @partial(
@@ -162,7 +162,7 @@ def rotated(
 
 
 def _seen(
-    time: int, memory: int, group: int, seen: Visibility, causal: bool, window: Any, position: Any
+    time: Size, memory: Size, group: int, seen: Visibility, causal: bool, window: Any, position: Any
 ) -> Any:
     """Returns which keys each query looks at, of those that exist; `None` for all.
 

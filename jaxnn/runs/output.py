@@ -9,7 +9,7 @@ from jaxnn.checks import Caution, Explained
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.placement import Progress
 from jaxnn.observing.recorder import Observation, Recorder, recorder_of
-from jaxnn.runs import prediction
+from jaxnn.runs import layers, prediction
 from jaxnn.runs.history import History
 from jaxnn.scale import processes
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
@@ -115,6 +115,8 @@ def open_output(
                 checkpointer.prepare()
                 if processes.is_first() and finished(path) is None:
                     prediction.write(path, training)
+                    if out.report and training.layout.members is None:
+                        layers.write(path, training)
                 step = restored and restored.step
                 with recorder_of(directory, training, step, out.report) as recorder:
                     yield Output(checkpointer, recorder, restored)

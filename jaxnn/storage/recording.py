@@ -74,6 +74,11 @@ def read(run: Path) -> Recording | None:
     return Recording(about, probe, frames(folder), end)
 
 
+def probe(run: Path) -> dict[str, np.ndarray]:
+    """Returns the observed examples of a run, `{}` if there are none that can be read."""
+    return _arrays(run / FOLDER / PROBE) or {}
+
+
 def frames(folder: Path) -> list[Frame]:
     """Returns the frames in the folder of a recording, in the order of their steps."""
     read = ((step, _arrays(folder / frame_name(step))) for step in steps(folder))

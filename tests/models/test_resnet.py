@@ -1,8 +1,9 @@
-"""Residual networks: published sizes, how blocks begin, and what their shortcuts are."""
+"""Residual networks: published sizes, what they learn at first, and what their shortcuts are."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxnn
@@ -46,10 +47,13 @@ def test_each_stage_halves_the_image_and_doubles_the_channels():
     ]  # fmt: skip
 
 
-def test_blocks_begin_as_their_shortcuts(key):
+def test_a_block_without_its_branch_is_its_shortcut(key):
     """So the outputs are those of the entrance: skipped pixels, zeros in the new channels."""
     network, images = jaxnn.resnet([2, 1], 3, width=4), real(2, 6, 6, 2)
     params, state = jax.jit(network.init)(key, images)
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, x: x * ("norm_2" not in jax.tree_util.keystr(path)), params
+    )
     entered = images
     parts = dict(network.parts.children)
     for name in ("conv", "norm", "activation"):
@@ -58,6 +62,18 @@ def test_blocks_begin_as_their_shortcuts(key):
     features[:, :4] = np.asarray(entered)[:, ::2, ::2].mean((1, 2))
     wanted = features @ params["output"]["weight"]  # the biases begin as zeros
     assert_close(jax.jit(network.apply)(params, state, images)[0], wanted)
+
+
+def test_short_runs_evaluate_as_they_train(key):
+    """Running statistics that lag behind fail this."""
+    labels = np.arange(256) % 2
+    images = 30 + 20 * real(256, 8, 8, 1)
+    images += 20 * labels[:, None, None, None] * np.indices((8, 8, 1))[0]
+    data = jaxnn.resident({"inputs": images, "labels": labels}, batch_size=32)
+    learner = jaxnn.learner(jaxnn.resnet([1], 2, width=4), jaxnn.classification(), optax.adam(1e-2))
+    for progress in jaxnn.train(learner, data, steps=30, key=key, evaluate=data):
+        last = progress
+    assert last.metrics["test/accuracy"] > 0.95
 
 
 def test_stochastic_depth_grows_with_depth():

@@ -1,0 +1,72 @@
+"""What an experiment would train: `--plan HARDWARE` compiles it for hardware that is not there.
+
+The experiment is run up to where it reads a result, with a `fit` that trains nothing.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jaxnn
+from jaxnn import planning
+
+# What `fit` alone takes, and what says where the experiment would train.
+_OF_FIT = ("out", "quiet", "saving", "not_finite", "execution")
+
+
+def plans(
+    main: Callable[..., Any], config: Any, hardware: str, *, fast: bool = False
+) -> Iterator[planning.Plan]:
+    """Yields the plan of each program that an experiment trains with, large or small.
+
+    Args:
+      main: that of the experiment.
+      config: its configuration.
+      hardware: a name, see `jaxnn.plan`.
+      fast: see `jaxnn.plan`.
+    """
+    for learner, data, options in fits(main, config):
+        yield jaxnn.plan(learner, data, hardware, fast=fast, **options)
+
+
+def fits(main: Callable[..., Any], config: Any) -> list[tuple[Any, Any, dict[str, Any]]]:
+    """Returns what an experiment gives to `fit`, as far as it gets without a result.
+
+    It is `(learner, data, options)`, the options being those that `jaxnn.plan` takes.
+    """
+    given: dict[str, tuple[Any, Any, dict[str, Any]]] = {}
+
+    def fit(learner, data, **options):
+        options = {k: v for k, v in options.items() if k not in _OF_FIT and v is not None}
+        rules, mesh = options.pop("rules", None), options.pop("mesh", None)
+        training = jaxnn.train(learner, data, **options)
+        taken = {k: v for k, v in options.items() if k in ("hparams", "key", "start")}
+        taken |= {"rules": rules} if rules is not None else {}
+        taken |= {"model": mesh.shape["model"]} if mesh is not None else {}
+        given.setdefault(str(training.program), (learner, data, taken))
+        state = training.trials().state if training.layout.members is None else None
+        members = training.layout.members
+        return SimpleNamespace(state=state, best=state, result={}, out=None, members=members)
+
+    with tempfile.TemporaryDirectory() as folder, _instead(fit), redirect_stdout(StringIO()):
+        try:
+            main(config, jaxnn.Directory(Path(folder) / "run", "plan", config))
+        except Exception:  # it reads a result, and there is none
+            if not given:
+                raise
+    return [*given.values()]
+
+
+@contextmanager
+def _instead(fit: Callable[..., Any]) -> Iterator[None]:
+    """Makes experiments call another `fit`, which they find in the package when they call it."""
+    ours = jaxnn.fit
+    jaxnn.fit = fit
+    try:
+        yield
+    finally:
+        jaxnn.fit = ours

@@ -1,0 +1,158 @@
+"""Compilers for devices that are not there, as JAX gives them without the devices.
+
+TPU programs are compiled by libtpu (the extra `[tpu]`), those of GPUs by XLA's CUDA plug-in, whose
+two wheels need neither a driver nor CUDA's libraries. Each is loaded when it is first asked for.
+"""
+
+import os
+import time
+from functools import partial
+from importlib.util import find_spec
+
+import jax
+import numpy as np
+
+from jaxnn.checks import Invalid, InvalidValue
+from jaxnn.planning.hardware import Hardware
+from jaxnn.typing import Any
+
+# Without them libtpu asks the network which TPU this is, and refuses a second process.
+_LIBTPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+_CUDA = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+
+
+class NoCompiler(Invalid, ImportError):
+    """The compiler for some hardware is not installed; the message says what to install."""
+
+
+def devices_of(hardware: Hardware) -> list[Any]:
+    """Returns devices that programs are compiled for; nothing runs on them, but on a CPU's.
+
+    Raises:
+      NoCompiler: if the compiler is not installed.
+      InvalidValue: if the compiler knows no such topology.
+    """
+    if hardware.platform == "cpu":
+        return jax.devices("cpu")[:1]
+    check_compiler(hardware)
+    from jax.experimental import topologies
+
+    try:
+        if hardware.platform == "tpu":
+            for name, value in _LIBTPU.items():
+                os.environ.setdefault(name, value)
+            one = {"chips_per_host_bounds": (1, 1, 1)} if hardware.devices == 1 else {}
+            name = f"{hardware.kind}:{hardware.topology}"
+            return list(topologies.get_topology_desc(name, platform="tpu", **one).devices)
+        shape = f"1x1x{hardware.devices}"
+        config = target_config(hardware.kind)
+        options = {"target_config": config, "topology": shape}
+        return list(topologies.get_topology_desc("", platform="cuda", **options).devices)
+    except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
+        raise InvalidValue(
+            "plan",
+            "the compiler knows no such hardware",
+            got=f"hardware={hardware.name!r}: {str(error).splitlines()[0][:200]}",
+            expected="a topology that can be built",
+            fix="Pass, say, hardware='v5e:4x4' or 'a100x8'",
+        ) from error
+
+
+def check_compiler(hardware: Hardware) -> None:
+    """Raises `NoCompiler` unless the compiler for some hardware is installed."""
+    version = jax.__version__
+    if hardware.platform == "tpu" and find_spec("libtpu") is None:
+        raise NoCompiler(
+            "plan",
+            "the compiler for TPUs is not installed",
+            got=f"hardware={hardware.name!r} and no package libtpu",
+            expected="libtpu, which also compiles where there is no TPU",
+            fix=f'Install it: pip install "jax[tpu]=={version}"',
+        )
+    if hardware.platform == "cuda" and not any(map(find_spec, _CUDA)):
+        raise NoCompiler(
+            "plan",
+            "the compiler for GPUs is not installed",
+            got=f"hardware={hardware.name!r} and no package jax-cuda12-plugin",
+            expected="two packages, which need neither a GPU nor CUDA",
+            fix="Install them: pip install --no-deps"
+            f" jax-cuda12-pjrt=={version} jax-cuda12-plugin=={version}",
+        )
+
+
+class _Card(tuple):
+    """Compute capability, multiprocessors, float32 lanes, shared memory, L2 and clock in GHz."""
+
+
+# How XLA divides the work follows from these: NVIDIA's CUDA programming guide and data sheets.
+_CARDS = {
+    "v100": _Card(((7, 0), 80, 64, 98304, 6, 1.53, 900, 32)),
+    "t4": _Card(((7, 5), 40, 64, 65536, 4, 1.59, 320, 16)),
+    "l4": _Card(((8, 9), 58, 128, 101376, 48, 2.04, 300, 24)),
+    "a100-40": _Card(((8, 0), 108, 64, 166912, 40, 1.41, 1555, 40)),
+    "a100": _Card(((8, 0), 108, 64, 166912, 40, 1.41, 2039, 80)),
+    "h100": _Card(((9, 0), 132, 128, 232448, 50, 1.98, 3350, 80)),
+    "h200": _Card(((9, 0), 132, 128, 232448, 50, 1.98, 4800, 141)),
+}
+
+
+def target_config(kind: str) -> str:
+    """Returns what the compiler must know of a card: a `GpuTargetConfigProto` as text."""
+    (major, minor), cores, lanes, shared, l2, clock, bandwidth, gigabytes = _CARDS[kind]
+    threads = 1024 if (major, minor) == (7, 5) else 1536 if (major, minor) == (8, 9) else 2048
+    extension = "feature_extension: ACCELERATED_FEATURES" if major == 9 else ""
+    return f"""
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: {threads}
+  shared_memory_per_block: 49152 shared_memory_per_core: {shared + 1024}
+  shared_memory_per_block_optin: {shared} core_count: {cores} fpus_per_core: {lanes}
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  memory_bandwidth: {bandwidth}000000000 l2_cache_size: {l2 * 2**20} clock_rate_ghz: {clock}
+  device_memory_size: {gigabytes}000000000
+  cuda_compute_capability {{ major: {major} minor: {minor} {extension} }}
+  runtime_version: "12.8.0" driver_version: "12.8.0" dnn_version: "9.10.0"
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
+device_description_str: "{kind}"
+"""
+
+
+def cpu_peaks(working_set: int, seconds: float = 0.2) -> tuple[float, float]:
+    """Measures this machine: operations a second of float32 products, and bytes a second.
+
+    Args:
+      working_set: the bytes over which a step goes again and again; where they fit into a cache,
+        they are read and written faster.
+      seconds: that each of the two measurements takes.
+    """
+    device = jax.devices("cpu")[0]
+
+    def best(function, *arrays):
+        arrays = function(*jax.device_put(arrays, device))
+        least, began = float("inf"), time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            start = time.perf_counter()
+            arrays = jax.block_until_ready(function(*arrays))
+            least = min(least, time.perf_counter() - start)
+        return least
+
+    square = np.ones((1024, 1024), np.float32)
+    products = 2 * 1024**3 / best(jax.jit(lambda x, y: (x, x @ y)), square, square)
+    size = min(max(working_set, 2**16), 2**28) // 8
+    turns = max(1, 2**24 // size)
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def add(x, y):
+        return jax.lax.fori_loop(0, turns, lambda _, pair: (pair[1], pair[0] + pair[1]), (x, y))
+
+    pair = np.zeros((2, size), np.float32)
+    moved = 3 * 4 * size * turns / best(add, *pair)
+    return products, moved

@@ -1,0 +1,52 @@
+"""Which part of a network an operation belongs to, from the name that JAX gives it.
+
+>>> part_of("jit(looped)/while/body/transpose(jvp(body))/blocks/while/body/closed_call/norm/mul")
+'gradient of body/blocks/norm'
+>>> part_of("jit(looped)/while/body/optimizer/add"), part_of("jit(looped)/while/body/mul")
+('optimizer', '')
+"""
+
+import re
+
+_WRAPPED = re.compile(r"^(transpose|jvp|vmap|remat|checkpoint|rematted_computation)\((.*)\)$")
+_STRUCTURE = re.compile(r"^(jit|pjit|xla_call|custom_jvp_call|custom_vjp_call)(\(.*\))?$")
+_LOOPS = ("while", "closed_call", "checkpoint", "rematted_computation", "scan")
+_SUBSCRIPTS = re.compile(r"[,>{}]|->")
+
+
+def part_of(op_name: str) -> str:
+    """Returns the part of an operation: `"body/norm"`, `"gradient of body/norm"`, `"optimizer"`.
+
+    It is `""` for what is outside of all parts: batches, losses, metrics.
+    """
+    path, backward = scopes(op_name)
+    return ("gradient of " if backward and path else "") + "/".join(path)
+
+
+def scopes(op_name: str) -> tuple[list[str], bool]:
+    """Returns the names of the scopes of an operation, and whether it is part of a gradient."""
+    names, backward, loop = [], False, False
+    for word in _split(op_name)[:-1]:
+        while match := _WRAPPED.match(word):
+            backward |= match.group(1) == "transpose"
+            word = match.group(2)
+        structure = _STRUCTURE.match(word) or not word or _SUBSCRIPTS.search(word)
+        # A part may be called `body`, as that of `gpt` is: the body of a loop follows a `while`.
+        in_loop = word in _LOOPS or (loop and word in ("body", "cond"))
+        if not structure and not in_loop:
+            names.append(word)
+        loop = word == "while"
+    return names, backward
+
+
+def _split(path: str) -> list[str]:
+    """Returns the words between slashes that are not in parentheses."""
+    words, depth, word = [], 0, ""
+    for letter in path:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "/" and depth == 0:
+            words.append(word)
+            word = ""
+        else:
+            word += letter
+    return [*words, word]

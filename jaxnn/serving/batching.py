@@ -1,0 +1,166 @@
+"""Micro-batches: requests that come within 2 ms of each other are computed together.
+
+A batch is padded to the next of a few sizes, whose programs are compiled before the first request.
+What waits is bounded: a request for which there is no room is refused at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jaxnn.serving.refusals import busy
+from jaxnn.typing import Any, Callable
+
+BUCKETS = (1, 8, 64)
+WAIT = 0.002  # seconds for which a batch waits for more
+MOST = 4096  # examples that wait at most
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """Examples of a request, which are computed in one batch."""
+
+    inputs: Any
+    count: int
+    shapes: Any
+    answer: asyncio.Future[Any]
+
+
+class Batcher:
+    """Computes the outputs of requests, several at once, in a thread of its own.
+
+    Args:
+      predict: from a tree of arrays, `[examples, ...]`, to one of outputs.
+      buckets: the numbers of examples that it is called with, ascending.
+      most: how many examples wait at most.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Any], Any],
+        buckets: Sequence[int] = BUCKETS,
+        most: int = MOST,
+    ):
+        self.buckets = tuple(buckets)
+        self.batches = 0
+        self._predict, self._most = predict, most
+        self._waiting: deque[_Waiting] = deque()
+        self._count = 0
+        self._arrived = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "predict")
+        self._task: asyncio.Task[None] | None = None
+
+    async def __call__(self, inputs: Any) -> Any:
+        """Returns the outputs of examples, when their batches have been computed.
+
+        Raises:
+          Refused: if too many examples wait.
+        """
+        count = size(inputs)
+        if self._count and self._count + count > self._most:
+            raise busy(f"{self._count:,} examples in the queue", f"at most {self._most:,}")
+        largest = self.buckets[-1]
+        parts = [self._put(_rows(inputs, at, at + largest)) for at in range(0, count, largest)]
+        self._arrived.set()
+        try:
+            outputs = await asyncio.gather(*parts)
+        finally:
+            for part in parts:
+                part.cancel()  # what nobody waits for is not computed
+        return outputs[0] if len(outputs) == 1 else concatenated(outputs)
+
+    def start(self) -> None:
+        """Begins to compute; the event loop must run."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Computes what waits, and ends."""
+        while self._count:
+            await asyncio.sleep(WAIT)
+        if self._task is not None:
+            self._task.cancel()
+        self._thread.shutdown()
+
+    def _put(self, inputs: Any) -> asyncio.Future[Any]:
+        answer = asyncio.get_running_loop().create_future()
+        shapes = jax.tree.map(lambda x: (x.shape[1:], x.dtype), inputs)
+        waiting = _Waiting(inputs, size(inputs), shapes, answer)
+        self._waiting.append(waiting)
+        self._count += waiting.count
+        return answer
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._arrived.wait()
+            if self._examples() < self.buckets[-1]:
+                await asyncio.sleep(WAIT)
+            batch = self._take()
+            if not self._waiting:
+                self._arrived.clear()
+            if not batch:
+                continue
+            self.batches += 1
+            try:
+                outputs = await loop.run_in_executor(self._thread, self._compute, batch)
+            except Exception as error:
+                outputs = [error] * len(batch)
+            for waiting, output in zip(batch, outputs):
+                self._count -= waiting.count
+                if waiting.answer.done():
+                    continue
+                if isinstance(output, Exception):
+                    waiting.answer.set_exception(output)
+                else:
+                    waiting.answer.set_result(output)
+
+    def _examples(self) -> int:
+        return sum(waiting.count for waiting in self._waiting)
+
+    def _take(self) -> list[_Waiting]:
+        """Returns what is computed next: the first that wait, of one shape."""
+        batch: list[_Waiting] = []
+        count = 0
+        while self._waiting:
+            first = self._waiting[0]
+            if first.answer.cancelled():
+                self._count -= self._waiting.popleft().count
+                continue
+            fits = count + first.count <= self.buckets[-1]
+            if batch and not (fits and first.shapes == batch[0].shapes):
+                break
+            batch.append(self._waiting.popleft())
+            count += first.count
+        return batch
+
+    def _compute(self, batch: list[_Waiting]) -> list[Any]:
+        inputs = concatenated([waiting.inputs for waiting in batch])
+        outputs = self._predict(padded(inputs, self.buckets))
+        ends = np.cumsum([waiting.count for waiting in batch]).tolist()
+        return [_rows(outputs, end - each.count, end) for each, end in zip(batch, ends)]
+
+
+def size(inputs: Any) -> int:
+    """Returns the number of examples of a tree of arrays."""
+    return len(jax.tree.leaves(inputs)[0])
+
+
+def padded(inputs: Any, buckets: Sequence[int]) -> Any:
+    """Returns examples with the last one repeated up to the next bucket."""
+    count = size(inputs)
+    more = next(bucket for bucket in buckets if bucket >= count) - count
+    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], more, 0)]), inputs)
+
+
+def concatenated(trees: Sequence[Any]) -> Any:
+    """Returns the examples of several trees, one after the other."""
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trees)
+
+
+def _rows(tree: Any, start: int, end: int) -> Any:
+    return jax.tree.map(lambda x: x[start:end], tree)

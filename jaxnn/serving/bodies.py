@@ -1,0 +1,149 @@
+"""Bodies of requests: read up to a limit and within a time, then parsed as JSON without surprises.
+
+Hostile ones end here: too many bytes, nesting that no model has, numbers that are not finite,
+content that is compressed.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from jaxnn.serving.refusals import Refused, busy
+
+LARGEST = 4 << 20  # bytes of a body
+ALL = 64 << 20  # bytes of all bodies that are held at a time
+SECONDS = 10.0  # in which a body must arrive
+DEEPEST = 32  # lists within lists
+
+_held = 0
+
+
+async def read(request: Request, types: tuple[str, ...], seconds: float | None = None) -> bytes:
+    """Returns the body of a request of one of these types.
+
+    Raises:
+      Refused: if it is too large, too slow, compressed, or of another type.
+    """
+    global _held
+    seconds = SECONDS if seconds is None else seconds
+    type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if type_ not in types:
+        raise Refused(
+            415,
+            "the body has another type",
+            got=f"Content-Type {type_!r}",
+            expected=" or ".join(types),
+            fix=f"Send the header Content-Type: {types[0]}",
+        )
+    coding = request.headers.get("content-encoding", "identity").lower()
+    if coding != "identity":
+        raise Refused(
+            415,
+            "the body is compressed",
+            got=f"Content-Encoding {coding!r}",
+            expected="a body as it is",
+            fix="Send it without Content-Encoding",
+        )
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > LARGEST:
+        raise _too_large(f"{int(declared):,} bytes")
+    content = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                content += part
+                _held += len(part)
+                if len(content) > LARGEST:
+                    raise _too_large(f"more than {LARGEST:,} bytes")
+                if _held > ALL:
+                    raise busy(f"{_held:,} bytes of bodies", f"at most {ALL:,}")
+    except TimeoutError:
+        raise Refused(
+            408,
+            "the body did not arrive in time",
+            got=f"{len(content):,} bytes in {seconds:g} s",
+            expected=f"all of it within {seconds:g} s",
+            fix="Send it again, or fewer examples at a time",
+        ) from None
+    except ClientDisconnect:
+        raise Refused(
+            400, "the body was cut off", got=f"{len(content):,} bytes", expected="all of it",
+            fix="Send it again",
+        ) from None  # fmt: skip
+    finally:
+        _held -= len(content)
+    return bytes(content)
+
+
+def parse(content: bytes) -> dict[str, Any]:
+    """Returns the JSON object of a body.
+
+    Raises:
+      Refused: if it is something else, or has numbers that are not finite.
+    """
+    fix = 'Send an object, such as {"inputs": [...]}; see /docs'
+    try:
+        value = json.loads(content.decode("utf-8"), parse_constant=_not_finite, parse_float=_real)
+    except UnicodeDecodeError as error:
+        raise _malformed(f"byte {error.start} is not UTF-8", fix) from None
+    except RecursionError:
+        raise _malformed(f"lists or objects in more than {DEEPEST} others", fix) from None
+    except ValueError as error:
+        raise _malformed(str(error)[:200] or "nothing", fix) from None
+    if not isinstance(value, dict):
+        raise Refused(
+            422, "the body is not an object", got=f"a JSON {_json_type(value)}",
+            expected="a JSON object", fix=fix,
+        )  # fmt: skip
+    return value
+
+
+def fields(body: dict[str, Any], known: tuple[str, ...], one_of: tuple[str, ...]) -> str:
+    """Returns which of `one_of` a body has; the others that it has must be among `known`.
+
+    Raises:
+      Refused: if it has none or several of them, or others.
+    """
+    named = [name for name in one_of if name in body]
+    others = [name for name in body if name not in (*known, *one_of)]
+    if len(named) != 1 or others:
+        raise Refused(
+            422,
+            "the body has other fields",
+            got=", ".join(repr(name[:40]) for name in list(body)[:8]) or "none",
+            expected=f"one of {', '.join(one_of)}" + f"; also {', '.join(known)}" * bool(known),
+            fix=f'Send {{"{one_of[0]}": [...]}}; see /docs',
+        )
+    return named[0]
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text[:40]}, which is beyond what a float holds")
+    return value
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"{text}, which is not finite; JSON knows only finite numbers, and null")
+
+
+def _malformed(got: str, fix: str) -> Refused:
+    return Refused(400, "the body is not JSON", got=got, expected="JSON in UTF-8", fix=fix)
+
+
+def _json_type(value: Any) -> str:
+    names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
+
+
+def _too_large(got: str) -> Refused:
+    return Refused(
+        413,
+        "the body is too large",
+        got=got,
+        expected=f"at most {LARGEST:,} bytes",
+        fix="Send fewer examples at a time",
+    )

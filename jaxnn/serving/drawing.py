@@ -1,0 +1,168 @@
+"""What a hand draws, as the images of training are: of their size, place, thickness and range.
+
+MNIST scales a digit into 20x20 pixels and puts its centre of mass into the middle of 28x28; the UCI
+digits fill the whole height of 8x8. A network reads drawings that are framed as it has learned.
+
+>>> import numpy as np
+>>> stroke = [[0.1, 0.1], [0.1, 0.3]]  # a short line in a corner
+>>> image = drawn(Framing((28, 28), 1.0, 20 / 28, 0.1), [stroke])
+>>> rows = np.flatnonzero(image.sum(1) > 0.5)
+>>> int(rows.min()), int(rows.max())
+(4, 23)
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.serving.refusals import Refused
+from jaxnn.typing import Any
+
+FINE = 8  # points of a drawing for each pixel, along each side
+STROKES, POINTS = 200, 20_000  # of a drawing, at most
+SMALLEST = 0.12  # of the canvas: what is smaller is not drawn larger, so that a dot stays a dot
+
+
+class Framing(NamedTuple):
+    """How the images of training are framed.
+
+    Attributes:
+      shape: of an image, `(height, width)` or `(height, width, channels)`.
+      high: the value of full ink.
+      extent: the longer side of what is drawn, of the shorter side of the image.
+      pen: the width of a stroke, of the same.
+      inverted: whether ink is low and paper high.
+    """
+
+    shape: tuple[int, ...]
+    high: float
+    extent: float
+    pen: float
+    inverted: bool = False
+
+
+def framing(example: Any, examples: Any = None) -> Framing:
+    """Returns how images are framed, from some of them if there are any.
+
+    Args:
+      example: the shape and dtype of an image.
+      examples: images of training, `[examples, height, width, ...]`.
+    """
+    shape, small = example.shape, min(example.shape[:2])
+    real = np.issubdtype(example.dtype, np.floating)
+    high, extent, inverted = 1.0 if real else 255.0, 20 / 28, False
+    if small <= 16:  # without room for a margin
+        extent = 1.0
+        high = high if real else 16.0
+    if examples is not None and len(examples) and np.asarray(examples).shape[1:] == shape:
+        images = np.asarray(examples, np.float64)
+        top = float(images.max())
+        high = next((each for each in (1.0, 16.0, 255.0) if top <= each), top)
+        images = images.reshape(*images.shape[:3], -1).mean(-1) / high
+        edge = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], 1)
+        inverted = bool(np.median(edge) > 0.5)
+        ink = 1 - images if inverted else images
+        sides = [max(_extent(each, axis) for axis in (0, 1)) for each in ink if each.max() > 0.3]
+        extent = float(np.clip(np.median(sides) / small, 0.4, 1.0)) if sides else extent
+    return Framing(shape, high, extent, 0.1 if small > 16 else 0.14, inverted)
+
+
+def drawn(framing: Framing, strokes: Any) -> np.ndarray:
+    """Returns strokes as an image in the form of training, float32.
+
+    Args:
+      framing: how the images of training are framed.
+      strokes: lists of points `[x, y]`, of 0 to 1 from the upper left corner of the canvas.
+
+    Raises:
+      Refused: if they are something else.
+    """
+    from PIL import Image, ImageDraw
+
+    lines = _checked(strokes)
+    height, width = framing.shape[:2]
+    small = min(height, width)
+    points = np.concatenate(lines)
+    low, high = points.min(0), points.max(0)
+    longest = max(float((high - low).max()), SMALLEST)
+    pen = framing.pen * small * FINE
+    scale = (framing.extent * small * FINE - pen) / longest
+    size = np.array([width, height]) * FINE
+    # Twice as large as the image, so that nothing is cut off before it is centred.
+    canvas = Image.new("L", tuple((2 * size).tolist()))
+    brush = ImageDraw.Draw(canvas)
+    for line in lines:
+        path = (line - (low + high) / 2) * scale + size
+        ends = [tuple(point) for point in path.tolist()]
+        if len(ends) > 1:
+            brush.line(ends, fill=255, width=round(pen), joint="curve")
+        for x, y in (ends[0], ends[-1]):
+            brush.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), fill=255)
+    bitmap = np.asarray(canvas, np.float32) / 255
+    return framed(framing, bitmap)
+
+
+def framed(framing: Framing, bitmap: np.ndarray) -> np.ndarray:
+    """Returns a fine bitmap, of twice the size of the image, centred and in the form of training.
+
+    The centre of mass comes into the middle, as far as that leaves all of the drawing inside.
+    """
+    height, width = framing.shape[:2]
+    corner = []
+    for axis, size in ((0, height * FINE), (1, width * FINE)):
+        mass = bitmap.sum(1 - axis)
+        at = np.flatnonzero(mass > 0)
+        centre = float((mass * np.arange(len(mass))).sum() / mass.sum()) + 0.5
+        first = round(centre - size / 2)
+        # Between these, all is inside.
+        first = min(max(first, int(at[-1]) + 1 - size), int(at[0]))
+        corner.append(min(max(first, 0), size))
+    top, left = corner
+    cut = bitmap[top : top + height * FINE, left : left + width * FINE]
+    image = cut.reshape(height, FINE, width, FINE).mean((1, 3), dtype=np.float32)
+    image = (1 - image if framing.inverted else image) * np.float32(framing.high)
+    if len(framing.shape) == 3:
+        image = np.repeat(image[..., None], framing.shape[2], 2)
+    return image
+
+
+def _extent(image: np.ndarray, axis: int) -> int:
+    at = np.flatnonzero(image.max(1 - axis) > 0.15)
+    return int(at[-1] - at[0]) + 1 if len(at) else 0
+
+
+def _checked(strokes: Any) -> list[np.ndarray]:
+    lines, points = [], 0
+    if isinstance(strokes, list) and 0 < len(strokes) <= STROKES:
+        for stroke in strokes:
+            line = _line(stroke)
+            points += 0 if line is None else len(line)
+            if line is None or points > POINTS:
+                break
+            lines.append(line)
+        else:
+            return lines
+    raise Refused(
+        422,
+        "the strokes are not strokes",
+        got=f"a {type(strokes).__name__}" + f" of {len(strokes)}" * isinstance(strokes, list | str),
+        expected=f"1 to {STROKES} lists of points [x, y], from 0 to 1, {POINTS:,} in all",
+        fix='Send {"strokes": [[[0.2, 0.5], [0.8, 0.5]]]} for a line from left to right',
+    )
+
+
+def _line(stroke: Any) -> np.ndarray | None:
+    try:
+        line = np.asarray(stroke)
+    except (ValueError, OverflowError):
+        return None
+    good = line.dtype.kind in "if" and line.ndim == 2 and line.shape[1] == 2 and len(line)
+    return line.astype(np.float64) if good and bool((abs(line - 0.5) <= 1).all()) else None
+
+
+def rounded(image: np.ndarray, dtype: Any) -> np.ndarray:
+    """Returns an image in the dtype of training."""
+    whole = np.issubdtype(dtype, np.integer)
+    high = np.iinfo(dtype).max if whole else math.inf
+    return np.clip(np.rint(image) if whole else image, 0, high).astype(dtype)

@@ -1,0 +1,261 @@
+"""From what a request says to the arrays that a model reads, or to an error that says why not.
+
+An example or a list of them as `inputs`, rows of a table as `rows`, PNG files as `images` (base64)
+or as the body itself, and what was drawn by hand as `strokes`.
+"""
+
+import base64
+import binascii
+import io
+import math
+import warnings
+
+import jax
+import numpy as np
+
+from jaxnn.serving.refusals import Refused
+from jaxnn.serving.served import Served
+from jaxnn.typing import Any
+
+MOST = 4096  # examples of a request
+SIDE = 4096  # pixels of a picture, at most, along each side
+
+
+def inputs_of(served: Served, value: Any) -> Any:
+    """Returns the arrays of `inputs`: one example, or a list of them.
+
+    Raises:
+      Refused: if they are not such as the model takes.
+    """
+    if served.columns is not None and not isinstance(value, dict):
+        raise Refused(
+            422,
+            "the model reads rows of a table",
+            got=f"inputs as {_named(value)}",
+            expected=f"rows with the columns {', '.join(column_names(served))[:400]}",
+            fix='Send {"rows": [{"column": value, ...}]}; see /docs',
+        )
+    if hasattr(served.inputs, "shape"):
+        return _array(value, served.inputs, "inputs")
+    named = served.inputs if isinstance(served.inputs, dict) else None
+    if named is None or not isinstance(value, dict) or set(value) != set(named):
+        raise Refused(
+            422,
+            "the inputs have other parts",
+            got=f"inputs as {_named(value)}",
+            expected=str(jax.tree.map(described, served.inputs)),
+            fix="Send an array for each of them, by its name",
+        )
+    arrays = {name: _array(value[name], like, f"inputs/{name}") for name, like in named.items()}
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        raise Refused(
+            422, "the inputs have different numbers of examples", got=str(counts),
+            expected="the same of each", fix="Send each example's part of each",
+        )  # fmt: skip
+    return arrays
+
+
+def rows_of(served: Served, value: Any) -> Any:
+    """Returns the arrays of rows of a table: objects with a value for each column.
+
+    Raises:
+      Refused: if they are not such as the model takes.
+    """
+    import polars
+
+    if served.columns is None:
+        raise Refused(
+            422,
+            "the model reads no table",
+            got="rows",
+            expected=f"inputs of {jax.tree.map(described, served.inputs)}",
+            fix='Send {"inputs": [...]}; see /docs',
+        )
+    value = [value] if isinstance(value, dict) else value
+    plain = str | int | float | bool | None
+    if (
+        not isinstance(value, list)
+        or not 0 < len(value) <= MOST
+        or not all(isinstance(row, dict) for row in value)
+        or not all(isinstance(cell, plain) for row in value for cell in row.values())
+    ):
+        raise Refused(
+            422,
+            "the rows are not rows",
+            got=_named(value),
+            expected=f"1 to {MOST:,} objects, whose values are text, numbers, true, false or null",
+            fix='Send {"rows": [{"column": value, ...}]}; see /docs',
+        )
+    names = column_names(served)
+    unknown = sorted({name for row in value for name in row} - set(names) - set(labels(served)))
+    if unknown:
+        raise Refused(
+            422,
+            "the table has no such column",
+            got=repr(unknown[0][:80]),
+            expected=f"columns {', '.join(names)[:400]}",
+            fix="Leave it out, or correct its name",
+        )
+    table = {name: [row.get(name) for row in value] for name in names}
+    try:
+        frame = polars.DataFrame(table, strict=True)
+    except (TypeError, OverflowError, polars.exceptions.PolarsError) as error:
+        raise Refused(
+            422,
+            "a column has values of several types",
+            got=str(error).splitlines()[0][:200],
+            expected="text, or numbers, or null, of one type in each column",
+            fix="Send numbers without quotes, and dates as text: 2026-11-28",
+        ) from None
+    return served.columns.encode(frame, labels=False)["inputs"]
+
+
+def images_of(served: Served, value: Any) -> Any:
+    """Returns the arrays of PNG files in base64.
+
+    Raises:
+      Refused: if they are not pictures of the size that the model reads.
+    """
+    value = [value] if isinstance(value, str) else value
+    if not isinstance(value, list) or not 0 < len(value) <= MOST:
+        raise Refused(
+            422, "the images are not a list", got=_named(value),
+            expected=f"1 to {MOST:,} PNG files in base64", fix='Send {"images": ["iVBOR..."]}',
+        )  # fmt: skip
+    return np.concatenate([image_of(served, _decoded(each)) for each in value])
+
+
+def image_of(served: Served, content: bytes) -> Any:
+    """Returns the array of a PNG file, `[1, ...]`; its bytes 0 to 255 are the model's range.
+
+    Raises:
+      Refused: if it is not a picture of the size that the model reads.
+    """
+    from PIL import Image
+
+    if served.framing is None:
+        raise Refused(
+            422, "the model reads no images", got="an image",
+            expected=str(jax.tree.map(described, served.inputs)), fix="See /docs",
+        )  # fmt: skip
+    height, width = served.inputs.shape[:2]
+    channels = (*served.inputs.shape, 1)[2]
+    fix = f"Send a PNG of {width} x {height} pixels, or what is drawn as strokes; see /docs"
+    expected = f"a PNG of {width} x {height} pixels"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            picture = Image.open(io.BytesIO(content), formats=("PNG",))
+            if picture.size != (width, height):  # before anything is unpacked
+                got = f"{picture.size[0]} x {picture.size[1]} pixels"
+                raise Refused(422, "the image has another size", got=got, expected=expected,
+                              fix=fix)  # fmt: skip
+            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    except Refused:
+        raise
+    except Exception as error:  # Pillow raises of many kinds
+        got = f"{len(content):,} bytes ({type(error).__name__})"
+        raise Refused(
+            422, "the image cannot be read", got=got, expected=expected, fix=fix
+        ) from None
+    scaled = pixels.astype(np.float32) * (served.framing.high / 255)
+    whole = np.issubdtype(served.inputs.dtype, np.integer)
+    array = (np.rint(scaled) if whole else scaled).astype(served.inputs.dtype)
+    return array.reshape(1, *served.inputs.shape)
+
+
+def column_names(served: Served) -> list[str]:
+    """Returns the names of the columns that a model reads."""
+    columns = served.columns.inputs if served.columns is not None else ()
+    return [column.name for column in columns if column.kind != "left out"]
+
+
+def labels(served: Served) -> list[str]:
+    """Returns the names of the columns that a model predicts, or that its training ignored."""
+    if served.columns is None:
+        return []
+    ignored = [column.name for column in served.columns.inputs if column.kind == "left out"]
+    return [column.name for column in served.columns.labels] + ignored
+
+
+def described(example: Any) -> str:
+    """Returns a shape and dtype as people write it: `uint8[28, 28]`."""
+    sizes = ", ".join("any" if size is None else str(size) for size in example.shape)
+    return f"{np.dtype(example.dtype).name}[{sizes}]"
+
+
+def _array(value: Any, like: Any, name: str) -> np.ndarray:
+    """Returns numbers as an array of examples, in the dtype of the model."""
+    wanted = f"numbers {described(like)}, or a list of up to {MOST:,} such"
+    fix = "Send lists in lists, of these sizes"
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError, RecursionError):
+        array = np.asarray(None)  # lists of different lengths
+    if array.dtype.kind not in "iuf" or not isinstance(value, list) or _has_booleans(value):
+        raise Refused(422, f"{name} are not an array of numbers", got=_named(value),
+                      expected=wanted, fix=fix)  # fmt: skip
+    rank = len(like.shape)
+    array = array[None] if array.ndim == rank else array
+    sizes = array.shape[1:]
+    fits = (
+        len(sizes) == rank
+        and array.size
+        and all(n in (None, size) for n, size in zip(like.shape, sizes))
+    )
+    if not fits or len(array) > MOST:
+        raise Refused(422, f"{name} have another shape", got=f"{list(np.shape(value))}",
+                      expected=wanted, fix=fix)  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = array.astype(like.dtype)
+    if not _same(array, converted):
+        raise Refused(
+            422,
+            f"{name} do not fit into {np.dtype(like.dtype).name}, which the model reads",
+            got=f"numbers from {array.min():g} to {array.max():g}",
+            expected=f"numbers that {np.dtype(like.dtype).name} holds",
+            fix="Prepare the inputs as those of the training were",
+        )
+    return converted
+
+
+def _has_booleans(value: list[Any]) -> bool:
+    """Returns whether true or false is among numbers, which NumPy takes for 1 and 0."""
+    if isinstance(value[0] if value else None, list):
+        return any(map(_has_booleans, value))
+    return bool in set(map(type, value))
+
+
+def _same(array: np.ndarray, converted: np.ndarray) -> bool:
+    if np.issubdtype(converted.dtype, np.floating) or converted.dtype.kind == "V":
+        return bool(np.isfinite(converted.astype(np.float32)).all())
+    return bool((converted == array).all())
+
+
+def _decoded(text: Any) -> bytes:
+    try:
+        if not isinstance(text, str):
+            raise ValueError
+        return base64.b64decode(text.removeprefix("data:image/png;base64,"), validate=True)
+    except (ValueError, binascii.Error):
+        raise Refused(
+            422, "an image is not base64", got=_named(text), expected="a PNG file in base64",
+            fix="Encode its bytes: base64 -w0 image.png",
+        ) from None  # fmt: skip
+
+
+def _named(value: Any) -> str:
+    """Returns what a value is, in a few words."""
+    if isinstance(value, list):
+        sizes, inner = [len(value)], value
+        while isinstance(inner, list) and inner and isinstance(inner[0], list) and len(sizes) < 9:
+            inner = inner[0]
+            sizes.append(len(inner))
+        within = _named(inner[0]) if inner and not isinstance(inner[0], list) else "nothing"
+        return f"lists of {' x '.join(map(str, sizes))} ({within} first)"
+    if isinstance(value, dict):
+        return f"an object with {', '.join(repr(n[:40]) for n in list(value)[:5]) or 'nothing'}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number that is not finite"
+    return "null" if value is None else f"{str(value)[:40]!r}"

@@ -1,0 +1,94 @@
+"""A network that predicts numbers, as an estimator of scikit-learn.
+
+>>> import numpy as np
+>>> X = np.linspace(-1, 1, 50)[:, None]
+>>> regressor = Regressor((16,), learning_rate_init=0.02, random_state=0).fit(X, 2 * X[:, 0])
+>>> regressor.predict([[0.5]]).round(1).tolist()
+[1.0]
+"""
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import column_or_1d
+
+from jaxnn.sklearn.estimator import Estimator
+from jaxnn.typing import Any
+
+
+class Regressor(RegressorMixin, Estimator):
+    """A network for numbers: one for each example, or several.
+
+    Parameters have the names of scikit-learn's `MLPRegressor` where they mean the same, and all
+    but `class_weight` are those of `Classifier`.
+
+    Args:
+      loss: what is minimized: `squared_error`, `absolute_error`, `huber`, or an elementwise
+        function `(predictions, targets) -> errors` of jax.
+      **parameters: see `Classifier`. Early stopping watches R^2.
+
+    Attributes: those of `Classifier` without `classes_`.
+    """
+
+    _score = "r2"
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        loss: Any = "squared_error",
+        network: Any = None,
+        optimizer: Any = "adam",
+        learning_rate_init: Any = 1e-3,
+        alpha: Any = 1e-4,
+        dropout: Any = 0.0,
+        batch_size: Any = "auto",
+        max_iter: Any = 200,
+        tol: Any = 1e-4,
+        n_iter_no_change: Any = 10,
+        early_stopping: Any = False,
+        validation_fraction: Any = 0.1,
+        warm_start: Any = False,
+        random_state: Any = None,
+        verbose: Any = False,
+    ):
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            network=network,
+            optimizer=optimizer,
+            learning_rate_init=learning_rate_init,
+            alpha=alpha,
+            dropout=dropout,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.loss = loss
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Trains for one epoch on these examples, and resumes where the last call ended."""
+        return self._partial_fit(X, y, sample_weight)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Returns the predicted numbers, in the shape of the targets: `[n]` or `[n, targets]`."""
+        outputs = self._outputs(X).astype(np.float64)  # as scikit-learn demands
+        return outputs[:, 0] if self._is_single else outputs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _targets(self, y, weights, known):
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        self._is_single = y.ndim == 1
+        outputs = 1 if self._is_single else y.shape[1]
+        return np.asarray(y, np.float32), weights, self.loss, outputs

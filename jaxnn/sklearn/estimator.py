@@ -1,0 +1,276 @@
+"""What both estimators share: from `X` and `y` to a training, and from its state to outputs.
+
+An estimator is an adapter: `fit` is `train` on a learner that equal settings share, `predict` is
+`jaxnn.predict`. Between them it holds the training state on the host, which is also what pickles.
+"""
+
+import math
+
+import jax
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from jaxnn.checks import InvalidValue, number, positive, positive_integer, rate
+from jaxnn.data import resident
+from jaxnn.driver import Watch
+from jaxnn.learning import Learner
+from jaxnn.learning._learner import ORDER, TrainState
+from jaxnn.loop import predict, run
+from jaxnn.loop.statuses import DIVERGED, RUNNING
+from jaxnn.network import Network
+from jaxnn.runs import NotFinite
+from jaxnn.sklearn.outcome import BATCH, Outcome, Problem, solve
+from jaxnn.sklearn.population import outcome_of
+from jaxnn.sklearn.settings import Settings
+from jaxnn.typing import Any
+
+_advance = jax.jit(run, static_argnums=0)
+
+
+class Estimator(BaseEstimator):
+    """The parent of `Classifier` and `Regressor`; see there."""
+
+    # The metric of validation data that early stopping watches.
+    _score: str
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        network: Any = None,
+        optimizer: Any = "adam",
+        learning_rate_init: Any = 1e-3,
+        alpha: Any = 1e-4,
+        dropout: Any = 0.0,
+        batch_size: Any = "auto",
+        max_iter: Any = 200,
+        tol: Any = 1e-4,
+        n_iter_no_change: Any = 10,
+        early_stopping: Any = False,
+        validation_fraction: Any = 0.1,
+        warm_start: Any = False,
+        random_state: Any = None,
+        verbose: Any = False,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.network = network
+        self.optimizer = optimizer
+        self.learning_rate_init = learning_rate_init
+        self.alpha = alpha
+        self.dropout = dropout
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Trains on examples and their outcomes, and returns the estimator itself.
+
+        Args:
+          X: the features, `[n, features]`.
+          y: the outcomes.
+          sample_weight: the weight of each example in the loss, `[n]`.
+        """
+        warm = self.warm_start and hasattr(self, "_state")
+        problem = self._problem(X, y, sample_weight, first=not warm)
+        if warm:
+            self._check_settings("warm_start=True", problem)
+        if warm:
+            start = self._state.params, self._state.state
+            outcome = solve(problem, start=start, verbose=bool(self.verbose))
+        else:
+            outcome = outcome_of(problem, verbose=bool(self.verbose))
+        if outcome is not None:
+            self._set_fitted(problem, outcome)
+        return self
+
+    @property
+    def network_(self) -> Network:
+        """The network that was fitted."""
+        parts: Any = self.learner_.parts
+        return parts.network(self._fitted().hparams)
+
+    @property
+    def learner_(self) -> Learner:
+        """The learner that was fitted, for the functions of jaxnn."""
+        self._fitted()
+        return self._settings.learner()
+
+    @property
+    def params_(self) -> Any:
+        """The fitted parameters, a nested dict of arrays."""
+        return self._fitted().params
+
+    def _fitted(self) -> TrainState:
+        check_is_fitted(self)
+        key = jax.random.wrap_key_data(self._state.key)
+        return self._state._replace(key=key)
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Returns the outputs of the network, `[n, outputs]`."""
+        state = self._fitted()
+        X = validate_data(self, X, reset=False, dtype=np.float32)
+        filled = np.concatenate([X, np.zeros((-len(X) % BATCH, X.shape[1]), np.float32)])
+        return predict(self._settings.learner(), state, filled, batch_size=BATCH)[: len(X)]
+
+    # --- What fitting needs ------------------------------------------------------------------
+
+    def _targets(self, y: Any, weights: Any, known: bool) -> tuple[np.ndarray, Any, Any, int]:
+        """Returns labels and weights as the objective reads them, its task, and how many outputs.
+
+        Args:
+          y: the outcomes.
+          weights: of the examples, or `None`.
+          known: whether it is known already which outcomes there are.
+        """
+        raise NotImplementedError
+
+    def _check_data(self, X: Any, y: Any, first: bool) -> tuple[Any, Any]:
+        checked: Any = validate_data(self, X, y, reset=first, dtype=np.float32, multi_output=True)
+        return checked
+
+    def _problem(
+        self, X: Any, y: Any, sample_weight: Any, *, first: bool, whole: bool = False
+    ) -> Problem:
+        """Checks everything, and returns what to train.
+
+        Args:
+          X: the features.
+          y: the outcomes.
+          sample_weight: of each example.
+          first: whether this is the first fit, which sets the features.
+          whole: whether to train on all examples, and the outcomes are known already.
+        """
+        self._check_parameters()
+        X, y = self._check_data(X, y, first)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float32, ensure_non_negative=True
+            )
+        labels, weights, task, outputs = self._targets(y, sample_weight, whole or not first)
+        arrays = {"inputs": np.ascontiguousarray(X), "labels": labels}
+        if weights is not None:
+            arrays["weights"] = np.asarray(weights, np.float32)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        rows, validation = np.arange(len(X)), None
+        if self.early_stopping and not whole:
+            rows, validation = self._split(labels, seed)
+        size = min(200 if self.batch_size == "auto" else self.batch_size, len(rows))
+        hidden = np.ravel(self.hidden_layer_sizes).tolist()
+        settings = Settings(
+            network=self.network,
+            hidden=tuple(hidden),
+            activation=self.activation,
+            has_dropout=self.dropout != 0,
+            optimizer=self.optimizer,
+            task=task,
+            inputs=X.shape[1],
+            outputs=outputs,
+        )
+        hparams = settings.hparams(
+            # As in scikit-learn, the penalty of a batch is divided by its examples.
+            alpha=self.alpha / size,
+            learning_rate=self.learning_rate_init,
+            dropout=self.dropout,
+        )
+        metric = "train/loss" if validation is None else f"validation/{self._score}"
+        return Problem(
+            settings=settings,
+            arrays=arrays,
+            rows=rows,
+            validation=validation,
+            batch_size=size,
+            epoch=math.ceil(len(rows) / size),
+            epochs=self.max_iter,
+            watch=Watch(metric, patience=self.n_iter_no_change, margin=float(self.tol)),
+            hparams=hparams,
+            seed=seed,
+        )
+
+    def _split(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rows, validation = train_test_split(
+            np.arange(len(labels)),
+            test_size=self.validation_fraction,
+            random_state=seed,
+            stratify=labels if labels.dtype.kind == "i" else None,
+        )
+        return np.asarray(rows), np.asarray(validation)
+
+    def _check_parameters(self) -> None:
+        where = type(self).__name__
+        if self.batch_size != "auto":
+            positive_integer(where, "batch_size", self.batch_size)
+        positive_integer(where, "max_iter", self.max_iter)
+        if self.n_iter_no_change is not None:
+            positive_integer(where, "n_iter_no_change", self.n_iter_no_change)
+        positive(where, "learning_rate_init", self.learning_rate_init)
+        number(where, "alpha", self.alpha, low=0.0)
+        number(where, "tol", self.tol, low=0.0)
+        rate(where, "dropout", self.dropout)
+
+    def _set_fitted(self, problem: Problem, outcome: Outcome) -> None:
+        """Sets the attributes of a fitted estimator; raises `NotFinite` if the run diverged."""
+        epochs = max(1, math.ceil(outcome.step / problem.epoch))
+        curve = outcome.metrics["train/loss"][:epochs].tolist()
+        if outcome.status == DIVERGED:
+            raise NotFinite(
+                type(self).__name__,
+                "the loss or a parameter is not finite",
+                got=f"a loss of {curve[-1]} in epoch {epochs}",
+                expected="finite numbers",
+                fix="Lower learning_rate_init, or scale the features with StandardScaler",
+            )
+        self._settings, self._state = problem.settings, outcome.state
+        self.n_outputs_ = problem.settings.outputs
+        self.n_iter_, self.loss_curve_, self.loss_ = epochs, curve, curve[-1]
+        if problem.validation is not None:
+            scores = outcome.metrics[f"validation/{self._score}"][:epochs].tolist()
+            self.validation_scores_, self.best_validation_score_ = scores, max(scores)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
+        first = not hasattr(self, "_state")
+        problem = self._problem(X, y, sample_weight, first=first, whole=True)
+        learner = problem.settings.learner()
+        if first:
+            batch = {name: array[:1] for name, array in problem.arrays.items()}
+            batch["index"] = np.zeros(1, np.int32)
+            state = learner.init(jax.random.key(problem.seed), problem.hparams, batch)
+        else:
+            self._check_settings("partial_fit", problem)
+            hparams = {name: np.float32(value) for name, value in problem.hparams.items()}
+            state = self._fitted()._replace(hparams=hparams)
+        data = resident(problem.arrays, batch_size=problem.batch_size)
+        data = data.shuffled(jax.random.fold_in(state.key, ORDER))
+        state, window = _advance(learner, state, data, np.int32(problem.epoch))
+        curve = [] if first else self.loss_curve_
+        loss = np.asarray(window["loss"].value())
+        state = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
+        status = RUNNING if np.isfinite(loss) else DIVERGED
+        self._set_fitted(problem, Outcome(state, {"train/loss": loss[None]}, status, problem.epoch))
+        self.loss_curve_ = [*curve, self.loss_]
+        self.n_iter_ = len(self.loss_curve_)
+        return self
+
+    def _check_settings(self, what: str, problem: Problem) -> None:
+        """Raises `InvalidValue` if a fit that continues has other settings than the one before."""
+        before, now = self._settings, problem.settings
+        changed = [name for name in Settings._fields if getattr(before, name) != getattr(now, name)]
+        if changed:
+            name = changed[0]
+            raise InvalidValue(
+                type(self).__name__,
+                f"{what} continues with parameters that do not fit",
+                got=f"{name}={getattr(now, name)!r} after {name}={getattr(before, name)!r}",
+                expected="the network, the optimizer and the outcomes of the last fit",
+                fix="Call fit with warm_start=False, or clone(estimator)",
+            )

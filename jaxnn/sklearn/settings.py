@@ -1,0 +1,137 @@
+"""From the parameters of an estimator to a learner: equal settings share one, and its programs.
+
+Programs are compiled for a learner. Whatever is a number only (`alpha`, `learning_rate_init`,
+`dropout`) is a hyper-parameter of it, an input of the program; the rest is in `Settings`. So fits
+on data of the same shape compile once, in cross-validation and in a grid search too.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import optax
+
+from jaxnn.checks import InvalidType, choice
+from jaxnn.learning import Learner, learner
+from jaxnn.models import mlp
+from jaxnn.network import Network
+from jaxnn.objectives import Objective, classification, multi_label, regression
+from jaxnn.objectives._regression import absolute_error
+from jaxnn.typing import Any, Callable, Hparams
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "relu": jax.nn.relu,
+    "tanh": jax.nn.tanh,
+    "logistic": jax.nn.sigmoid,
+    "identity": lambda x: x,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+}
+OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "sgd": lambda learning_rate: optax.sgd(learning_rate, momentum=0.9, nesterov=True),
+    "lion": optax.lion,
+    "rmsprop": optax.rmsprop,
+}
+ERRORS: dict[str, Callable[[Any, Any], Any]] = {
+    "squared_error": optax.losses.squared_error,
+    "absolute_error": absolute_error,
+    "huber": optax.losses.huber_loss,
+}
+
+
+class Settings(NamedTuple):
+    """What a learner is built from, and its programs are compiled for.
+
+    Attributes:
+      network: a `Network`, or `(n_features, n_outputs) -> Network`; `None` for an `mlp`.
+      hidden: the nodes of the hidden layers of the `mlp`.
+      activation: the name of one of `ACTIVATIONS`, or a function.
+      has_dropout: whether the hidden layers drop out.
+      optimizer: the name of one of `OPTIMIZERS`, a transformation, or `learning_rate -> ` one.
+      task: `"classification"`, `"multi_label"`, the name of one of `ERRORS`, or an error function.
+      inputs: the number of features.
+      outputs: the number of outputs of the network.
+    """
+
+    network: Any
+    hidden: tuple[int, ...]
+    activation: Any
+    has_dropout: bool
+    optimizer: Any
+    task: Any
+    inputs: int
+    outputs: int
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether the optimizer takes the learning rate."""
+        return not isinstance(self.optimizer, optax.GradientTransformation)
+
+    def hparams(self, **numbers: Any) -> Hparams:
+        """Returns those of the numbers that the learner reads."""
+        unread = {"learning_rate"} - ({"learning_rate"} if self.has_rate else set())
+        unread |= set() if self.has_dropout else {"dropout"}
+        return {name: value for name, value in numbers.items() if name not in unread}
+
+    def learner(self) -> Learner:
+        """Returns the learner, the same for equal settings."""
+        return _learner(self)
+
+
+@lru_cache(256)
+def _learner(settings: Settings) -> Learner:
+    make: Any = settings.optimizer
+    if isinstance(make, str):
+        choice("optimizer", "optimizer", make, OPTIMIZERS)
+        make = OPTIMIZERS[make]
+
+    def optimizer(hparams: Hparams) -> optax.GradientTransformation:
+        inner = make(hparams["learning_rate"]) if settings.has_rate else make
+        decay = optax.add_decayed_weights(hparams["alpha"], _is_weight)
+        return optax.chain(decay, inner)
+
+    return learner(_network(settings), _objective(settings.task), optimizer)
+
+
+def _is_weight(params: Any) -> Any:
+    """Returns which parameters are weights; biases and scales are not penalized."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def _network(settings: Settings) -> Network | Callable[[Hparams], Network]:
+    given = settings.network
+    if isinstance(given, Network):
+        return given
+    if given is not None:
+        if not callable(given):
+            raise InvalidType(
+                "network",
+                "it is neither a network nor a function that makes one",
+                got=f"a {type(given).__name__}",
+                expected="a Network, or (n_features, n_outputs) -> Network",
+                fix="Pass lambda n_features, n_outputs: jaxnn.mlp([64], n_outputs)",
+            )
+        network: Any = given(settings.inputs, settings.outputs)
+        return network
+    function = settings.activation
+    if isinstance(function, str):
+        choice("activation", "activation", function, ACTIVATIONS)
+        function = ACTIVATIONS[function]
+
+    def build(hparams: Hparams) -> Network:
+        rate = hparams["dropout"] if settings.has_dropout else 0.0
+        return mlp(settings.hidden, settings.outputs, activation=function, dropout=rate)
+
+    return build
+
+
+def _objective(task: Any) -> Objective:
+    if task == "classification":
+        return classification()
+    if task == "multi_label":
+        return multi_label()
+    if isinstance(task, str):
+        choice("Regressor", "loss", task, ERRORS)
+        task = ERRORS[task]
+    return regression(task)
