@@ -96,7 +96,7 @@ def first_bad(training: Training, trial: Any, end: int) -> Any:
                 continue
             before = jax.tree.map(jnp.array, state)
             window = measures.empty(training.metrics)
-            state, window, _ = stepped(learner, (), state, window, data)
+            state, window, _ = stepped(learner, state, window, data)
             if not bool(_is_good(state, window)):
                 return before
         return None

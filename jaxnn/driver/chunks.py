@@ -246,10 +246,10 @@ class Training:
         data = traced(self.data, trial.order, self.layout.placement)
         rest, constants = split(trial.state, self.fixed)
         if self.form == "stepped":
-            return stepped.lower(self.learner, self.fixed, rest, trial.window, data, constants)
+            return stepped.lower(self.learner, rest, trial.window, data, constants)
         status = trial.status if self._can_stop else None
         arguments = rest, trial.window, data, status, np.int32(0), constants
-        return looped.lower(self.learner, None, self.fixed, *arguments)
+        return looped.lower(self.learner, None, *arguments)
 
     def _fitted(self) -> Layout:
         """Returns the layout with as many members side by side as memory allows.
@@ -274,7 +274,7 @@ class Training:
         trial = self.shapes(share)
         trial, ordered = there((trial, traced(self.data, trial.order)))
         arguments = trial.state, trial.window, ordered, trial.status, np.int32(0)
-        return looped.lower(self.learner, layout.width, (), *arguments).compile()
+        return looped.lower(self.learner, layout.width, *arguments).compile()
 
     def shapes(self, count: int) -> Trial:
         """Returns the shapes and dtypes of the trials of so many members."""

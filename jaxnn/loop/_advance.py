@@ -14,7 +14,7 @@ from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import population, where
 from jaxnn.loop._run import Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
-from jaxnn.loop.unchanged import filled, split
+from jaxnn.loop.unchanged import filled, holes, split
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any
 
@@ -49,12 +49,12 @@ def advance(
         rest, constants = split(state, fixed)
         if form == "looped":
             arguments = data, status, np.int32(n), constants
-            rest, window, token = looped(learner, None, fixed, rest, window, *arguments)
+            rest, window, token = looped(learner, None, rest, window, *arguments)
         else:
-            rest, window, token = _steps(learner, fixed, rest, window, data, n, status, constants)
+            rest, window, token = _steps(learner, rest, window, data, n, status, constants)
         return filled(rest, constants), window, token
     if form == "looped":
-        return looped(learner, width, (), state, window, data, status, np.int32(n))
+        return looped(learner, width, state, window, data, status, np.int32(n))
     # Member after member, since a loop inside the program is what this form is there to avoid.
     for slot in map(np.int32, range(data.key.shape[0]) if busy is None else busy):
         own, key, going = _slot((state, window), data.key, status, slot)
@@ -63,9 +63,10 @@ def advance(
     return state, window, _copy(state.step)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
-def looped(learner, width, fixed, state, window, data, status, n, constants=()):
-    """Does `n` steps of one run, or of every member."""
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+def looped(learner, width, state, window, data, status, n, constants=()):
+    """Does `n` steps of one run, or of every member; `constants` fill the holes of the state."""
+    fixed = holes(state)
     active = None if status is None else status == RUNNING
     state = filled(state, constants)
     if width is None:
@@ -76,20 +77,21 @@ def looped(learner, width, fixed, state, window, data, status, n, constants=()):
     return split(state, fixed)[0], window, state.step + 0
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
-def stepped(learner, fixed, state, window, data, constants=()):
-    """Does one step of one run."""
+@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def stepped(learner, state, window, data, constants=()):
+    """Does one step of one run; `constants` fill the holes of the state."""
+    fixed = holes(state)
     state, window = one_step(learner, data, filled(state, constants), window)
     return split(state, fixed)[0], window, state.step + 0
 
 
-def _steps(learner, fixed, state, window, data, n, status, constants=()):
+def _steps(learner, state, window, data, n, status, constants=()):
     """Does `n` steps of one run, and undoes them if it had stopped: each is the same program."""
     before = None if status is None else _copy((state, window))
     token = None
     for _ in range(n):
         previous = token
-        state, window, token = stepped(learner, fixed, state, window, data, constants)
+        state, window, token = stepped(learner, state, window, data, constants)
         # Programs that exchange messages wait for each other, in the threads of the host where
         # devices are simulated: with many of them pending, XLA aborts the process. One ahead
         # keeps the devices as busy.

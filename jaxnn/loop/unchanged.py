@@ -60,6 +60,12 @@ def split(tree: Any, places: Sequence[int]) -> tuple[Any, list[Any]]:
     return jax.tree.unflatten(structure, leaves), constants
 
 
+def holes(tree: Any) -> tuple[int, ...]:
+    """Returns the places of the holes of a tree."""
+    leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, _Hole))
+    return tuple(place for place, leaf in enumerate(leaves) if isinstance(leaf, _Hole))
+
+
 def filled(tree: Any, constants: Sequence[Any]) -> Any:
     """Returns a tree with these arrays in its holes."""
     if not constants:
