@@ -234,7 +234,7 @@ def export(training: Training) -> jax_export.Exported:
 
     def of(count, platforms):
         inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), given)
-        used = _used(predict, dict(zip(names, leaves)), inputs)
+        used = used_arrays(predict, dict(zip(names, leaves)), inputs)
         return jax_export.export(jax.jit(predict), platforms=platforms)(used, inputs)
 
     (free,) = jax_export.symbolic_shape("examples")
@@ -278,7 +278,9 @@ def sample_of(leaf: Any) -> np.ndarray:
     return (numbers % 2).astype(leaf.dtype)
 
 
-def _used(function: Callable[..., Any], arrays: dict[str, Any], inputs: Any) -> dict[str, Any]:
+def used_arrays(
+    function: Callable[..., Any], arrays: dict[str, Any], inputs: Any
+) -> dict[str, Any]:
     """Returns those arrays that the function reads."""
     jaxpr = jax.make_jaxpr(function)(arrays, inputs).jaxpr
     read = {id(var) for equation in jaxpr.eqns for var in equation.invars}
