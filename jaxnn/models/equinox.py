@@ -59,11 +59,10 @@ def from_equinox(
     build = _builder("from_equinox", model, arguments)
     shapes, static = _take_apart("from_equinox", build)
     module, has_state = shapes
-    kind, options = type(module), Options(call, {}, inference_key)
-    if call is None:
-        calling = read_call("from_equinox", kind, options)
-        inputs = {k: one for k, one in calling.inputs.items() if k not in ("state", "key")}
-        calling = replace(calling, inputs=inputs)
+    kind, options = type(module), Options(None if call is None else lambda module, inputs: inputs, {})
+    calling = read_call("from_equinox", kind, options)
+    inputs = {k: one for k, one in calling.inputs.items() if k not in ("state", "key")}
+    calling = replace(calling, inputs=inputs)
     takes = call_parameters(kind) if call is None else inspect.signature(call).parameters
 
     def init(key, inputs):
@@ -121,10 +120,10 @@ def to_equinox(model: Any, /, params: Params, state: State | None = None, **argu
       InvalidType: as `from_equinox`.
       InvalidValue: as `from_equinox`.
     """
-    equinox, state = _equinox(), state or {}
+    equinox, own = _equinox(), dict(state or {})
     _, static = _take_apart("to_equinox", _builder("to_equinox", model, arguments))
-    module = equinox.nn.inference_mode(_combined(params, state, static))
-    return (module, state["state"]) if "state" in state else module
+    module = equinox.nn.inference_mode(_combined(params, own, static))
+    return (module, own["state"]) if "state" in own else module
 
 
 def _builder(where: str, model: Any, arguments: dict[str, Any]) -> Callable[[Any], Any]:
