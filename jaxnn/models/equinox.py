@@ -59,8 +59,8 @@ def from_equinox(
     build = _builder("from_equinox", model, arguments)
     shapes, static = _take_apart("from_equinox", build)
     module, has_state = shapes
-    kind, options = type(module), Options(None if call is None else lambda module, inputs: inputs, {})
-    calling = read_call("from_equinox", kind, options)
+    kind, stand_in = type(module), None if call is None else lambda module, inputs: inputs
+    calling = read_call("from_equinox", kind, Options(stand_in, {}))
     inputs = {k: one for k, one in calling.inputs.items() if k not in ("state", "key")}
     calling = replace(calling, inputs=inputs)
     takes = call_parameters(kind) if call is None else inspect.signature(call).parameters
