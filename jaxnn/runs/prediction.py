@@ -25,9 +25,10 @@ from jaxnn.masked import Masked
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
 from jaxnn.observing.observation import inputs_of
+from jaxnn.observing.plan import bind, kind_of
 from jaxnn.scale.placement import alone
-from jaxnn.storage import files, program_file
-from jaxnn.storage.directory import COLUMNS
+from jaxnn.storage import files, json_files, program_file
+from jaxnn.storage.directory import COLUMNS, MEANING
 from jaxnn.storage.program_file import FILE
 from jaxnn.typing import Any, Callable
 
@@ -214,6 +215,19 @@ def write(run: Path, training: Training) -> None:
         warnings.warn(text, Caution, stacklevel=2)
     else:
         program_file.write(run, bytes(content))
+    files.write(run / MEANING, json_files.encode(_meaning(training), indent=1))
+
+
+def _meaning(training: Training) -> dict[str, Any]:
+    """Returns what the outputs of a run are, and the names that its objective has for them."""
+    try:
+        state = jax.eval_shape(training.trials).state
+        if training.layout.members is not None:
+            state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
+        kind, bound = kind_of(training, state)[0], bind(training)
+    except Exception:  # a learner of one's own says what it likes
+        return {"kind": "other", "names": []}
+    return {"kind": kind, "names": [*bound.objective.names] if bound else []}
 
 
 def export(training: Training) -> jax_export.Exported:
