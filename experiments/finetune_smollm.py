@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import jaxnn
-from experiments.carried import carried
+from experiments.carried import carried, tokenizer_of
 from experiments.command import command
 from jaxnn.storage.opening import open_directory
 
@@ -45,12 +45,12 @@ def model_of(config: Config) -> jaxnn.pretrained.Pretrained:
 
 def written(model: jaxnn.pretrained.Pretrained, config: Config) -> str:
     """Returns a continuation of the prompt."""
-    prompt = np.array([model.tokenizer.encode(config.prompt)], np.int32)
+    prompt = np.array([tokenizer_of(model).encode(config.prompt)], np.int32)
     tokens = jaxnn.generate(
         model.network, model.params, model.state, prompt, config.page, temperature=0.8,
         key=jax.random.key(config.seed),
     )  # fmt: skip
-    return config.prompt + model.tokenizer.decode(np.asarray(tokens[0]).tolist())
+    return config.prompt + tokenizer_of(model).decode(np.asarray(tokens[0]).tolist())
 
 
 def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
@@ -59,7 +59,8 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
     text = jaxnn.datasets.tiny_shakespeare()
     border = int(0.9 * len(text))
     train, test = (
-        np.array(model.tokenizer.encode(part), np.int32) for part in (text[:border], text[border:])
+        np.array(tokenizer_of(model).encode(part), np.int32)
+        for part in (text[:border], text[border:])
     )
     bytes_per_token = len(text[border:].encode()) / len(test)
     test = test[: config.held_out * config.context + 1]
