@@ -145,7 +145,7 @@ export const layers = (model) => {
   look();
   drawSeen();
   model.layers.forEach((layer, at) => { stages[at] = stage(layer); });
-  if (model.layers.length) root.append(element("p", { className: "note", textContent: "The stronger the colour, the more a node puts out." }));
+  if (model.layers.length) seen.root.append(element("p", { className: "note", textContent: "Each node below weighs what is before it. The stronger its colour, the more it puts out." }));
   requestAnimationFrame(again);
   return { root, show, rest };
 };
