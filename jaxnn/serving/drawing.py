@@ -2,7 +2,8 @@
 
 MNIST scales a digit into 20x20 pixels and puts its centre of mass into the middle of 28x28. The UCI
 digits fill the whole height of 8x8, are about as wide as each other, and have as much ink: so
-drawings for such small images are set straighter, stretched, and drawn with the pen that takes. A network reads drawings that are framed as it has learned.
+drawings for such small images are set straighter, stretched, and drawn with the pen that takes.
+A network reads drawings that are framed as it has learned.
 
 >>> import numpy as np
 >>> stroke = [[0.1, 0.1], [0.1, 0.3]]  # a short line in a corner
@@ -102,9 +103,7 @@ def drawn(framing: Framing, strokes: Any) -> np.ndarray:
     return framed(framing, bitmap)
 
 
-def _scaled(
-    framing: Framing, lines: list[np.ndarray], side: int
-) -> tuple[list[np.ndarray], float]:
+def _scaled(framing: Framing, lines: list[np.ndarray], side: int) -> tuple[list[np.ndarray], float]:
     """Returns strokes around 0, whose longer side is that of training, and the width of the pen."""
     low, high = _box(lines)
     pen = PEN * side

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import date, timedelta
 
 import numpy as np
 import optax
@@ -204,7 +205,7 @@ def flowers(tmp_path_factory):
     table = {
         "size": size.tolist(),
         "colour": [("red", "blue")[n] for n in random.integers(2, size=200)],
-        "seen": [f"2026-{1 + n:02d}-15" for n in random.integers(12, size=200)],
+        "seen": [date(2026, 1, 1) + timedelta(int(n)) for n in random.integers(365, size=200)],
         "kind": [("daisy", "rose")[int(n > 5)] for n in size],
     }
     columns = jaxnn.fit_columns(table, labels="kind")

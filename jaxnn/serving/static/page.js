@@ -90,7 +90,8 @@ const facts = (model) => {
     : model.kind === "table" ? `reads ${model.columns.length} columns`
     : model.kind === "tokens" ? "writes text" : "reads numbers";
   const of = Object.entries(model.results).find(([name]) => /(^|\/)test\/accuracy$/.test(name));
-  const right = of && `${(100 * of[1]).toFixed(1)} % right on held-out examples`;
+  const what = model.kind === "tokens" ? "of held-out tokens foreseen" : "right on held-out examples";
+  const right = of && `${(100 * of[1]).toFixed(1)} % ${what}`;
   return [model.name, reads, right].filter(Boolean).join(" · ");
 };
 

@@ -4,7 +4,7 @@ import { ask, element, say } from "./page.js";
 export const writes = (model, main, head) => {
   head("Begin a text, and let it write on");
   main.className = "writing";
-  const prompt = element("textarea", { id: "prompt", rows: 3, value: model.beginning ?? "", spellcheck: false });
+  const prompt = element("textarea", { id: "prompt", rows: 3, value: "The ", spellcheck: false });
   const range = (id, name, low, high, step, value) => {
     const input = element("input", { type: "range", id, min: low, max: high, step, value });
     const shown = element("output", { textContent: value });
