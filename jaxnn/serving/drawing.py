@@ -104,7 +104,7 @@ def drawn(framing: Framing, strokes: Any) -> np.ndarray:
 
 
 def _scaled(framing: Framing, lines: list[np.ndarray], side: int) -> tuple[list[np.ndarray], float]:
-    """Returns strokes around 0, whose longer side is that of training, and the width of the pen."""
+    """Returns centred strokes, whose longer side is that of training, and the width of the pen."""
     low, high = _box(lines)
     pen = PEN * side
     scale = (framing.extent * side - pen) / max(float((high - low).max()), SMALLEST)
@@ -114,14 +114,14 @@ def _scaled(framing: Framing, lines: list[np.ndarray], side: int) -> tuple[list[
 def _filling(
     framing: Framing, lines: list[np.ndarray], side: int
 ) -> tuple[list[np.ndarray], float]:
-    """Returns strokes around 0, upright, as high as the image, and the pen that takes its ink."""
+    """Returns centred strokes as high as the image, and the pen that takes the ink of training."""
     low, high = _box(lines)
     if (high - low).max() < SMALLEST:
         return _scaled(framing, lines, side)
     lines = _upright(lines)
     low, high = _box(lines)
     wide, tall = np.maximum(high - low, 1e-3)
-    pen = PENS[0] * side
+    pen, scaled = PENS[0] * side, lines
     for _ in range(4):  # the wider the pen, the shorter the strokes that fill the image
         inner = np.array([np.clip(wide / tall, *ASPECTS), 1.0]) * side - pen
         # A line stays a line: its width is that of the pen.

@@ -79,7 +79,7 @@ def test_sigterm_finishes_what_was_accepted(digits_run):
     with process(digits_run, "--port", 0) as (server, said):
         client = Client(int(re.search(r"http://127\.0\.0\.1:(\d+)/", said[1])[1]))
         assert "reads uint8[8, 8]" in said[0]
-        many = {"inputs": [IMAGE] * 1000}
+        many = {"inputs": [IMAGE] * 400}
         with ThreadPoolExecutor(8) as threads:
             answers = [threads.submit(client, "POST", "/predict", many) for _ in range(24)]
             while not any(each.done() for each in answers):

@@ -18,10 +18,10 @@ export const bars = (model) => {
   let rows = [];
 
   const row = (name) => {
-    const made = element("li", {}, element("span", { className: "name", textContent: name }),
+    const item = element("li", {}, element("span", { className: "name", textContent: name }),
       element("span", { className: "track" }, element("i")), element("span", { className: "share" }));
-    list.append(made);
-    return made;
+    list.append(item);
+    return item;
   };
   const fill = (pairs, best) => {
     if (rows.length !== pairs.length) {

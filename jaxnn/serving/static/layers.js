@@ -40,9 +40,9 @@ export const layers = (model) => {
     const count = layer.shape[0];
     const cut = count === (maps ? 16 : 128) ? "first " : ""; // the most that are sent
     const note = `${cut}${count} ${maps ? "filters" : "nodes"}`;
-    const made = picture(words(layer.name), note);
-    root.append(made.root);
-    return { ...made, maps, shape: layer.shape, now: new Float32Array(layer.shape.reduce((a, b) => a * b)), target: null };
+    const shown = picture(words(layer.name), note);
+    root.append(shown.root);
+    return { ...shown, maps, shape: layer.shape, now: new Float32Array(layer.shape.reduce((a, b) => a * b)), target: null };
   };
 
   const drawNodes = ({ canvas, now }) => {

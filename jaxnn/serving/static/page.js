@@ -47,9 +47,9 @@ export const latest = (show, fail) => {
 };
 
 export const element = (name, attributes = {}, ...children) => {
-  const made = Object.assign(document.createElement(name), attributes);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(name), attributes);
+  node.append(...children);
+  return node;
 };
 
 export const percent = (share) =>

@@ -1,4 +1,4 @@
-// A text that the model goes on with, piece by piece as it writes.
+// A text that the model continues, piece by piece as it writes.
 import { ask, element, say } from "./page.js";
 
 export const writes = (model, main, head) => {
