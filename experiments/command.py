@@ -118,8 +118,12 @@ def command(
 def _show_plans(name: str, main: Callable, config: Any, target: str) -> None:
     """Prints what each program of the experiment takes on some hardware."""
     compilers.devices_of(hardware(target))  # what is unknown or missing is said at once
-    for number, plan in enumerate(planned.plans(main, config, target)):
+    for number, (plan, proposals) in enumerate(planned.plans(main, config, target)):
         print("\n" * bool(number) + f"{name}: {plan}", flush=True)
+        if not plan.fits:
+            print("What fits:" if proposals else "Nothing that was tried fits.", flush=True)
+        for proposal in proposals:
+            print(f"  {proposal}", flush=True)
 
 
 def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.search.Swept:
