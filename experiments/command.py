@@ -55,6 +55,7 @@ class SweepOptions(Options):
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # FIELD=log:LOW:HIGH:COUNT or FIELD=A,B
     seeds: int | None = None  # train from so many seeds, counted from --seed
     not_finite: NotFinitePolicy = "stop"  # what to do about a step that is not finite
+    profile: str | None = None  # FIRST:LAST, steps of which to write a trace and a table of parts
     metric: str | None = None  # what a sweep is ranked by (default: test accuracy, or else loss)
 
 
@@ -152,7 +153,9 @@ def _directory(name: str, config: Any, options: Options) -> jaxnn.Directory:
 
 def _policy(options: Options) -> dict[str, Any]:
     """Returns the other options that `fit` has too."""
-    return {"not_finite": options.not_finite} if isinstance(options, SweepOptions) else {}
+    if not isinstance(options, SweepOptions):
+        return {}
+    return {"not_finite": options.not_finite, "profile": options.profile}
 
 
 def _reached(result: dict[str, Any]) -> str:

@@ -67,16 +67,16 @@ def propose(
     if several:
         tries.append(("rules=jaxnn.scale.fsdp and remat of each block", tries[-1][1], sharded))
     planned = [
-        (change, made, chosen, plan(made, data, hardware, fast=fast, **chosen))
-        for change, made, chosen in tries
+        (change, changed, chosen, plan(changed, data, hardware, fast=fast, **chosen))
+        for change, changed, chosen in tries
     ]
     fitting = [Proposal(change, each) for change, _, _, each in planned if each.fits]
-    change, made, chosen, _ = min(planned, key=lambda each: each[3].memory.peak)
+    change, changed, chosen, _ = min(planned, key=lambda each: each[3].memory.peak)
     ways = [("", learner, options)]
     if not fitting:
-        ways.append((f" with {change}", made, chosen))
-    for change, made, chosen in ways:
-        smaller = _largest(made, data, hardware, now.batch_size, fast, chosen)
+        ways.append((f" with {change}", changed, chosen))
+    for change, changed, chosen in ways:
+        smaller = _largest(changed, data, hardware, now.batch_size, fast, chosen)
         if smaller.fits:
             fitting.append(Proposal(f"batch_size={smaller.batch_size}{change}", smaller))
     return tuple(fitting)
