@@ -38,6 +38,7 @@ from jaxnn.data import (
     windows,
 )
 from jaxnn.driver import Execution, Progress, Watch, train
+from jaxnn.exporting import Model, export, load_model
 from jaxnn.layers import (
     activation,
     attention,
@@ -105,6 +106,7 @@ __all__ = [
     "Learner",
     "Masked",
     "Metric",
+    "Model",
     "Network",
     "NoCheckpoint",
     "NotFinite",
@@ -139,6 +141,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "examples",
+    "export",
     "fit",
     "fit_columns",
     "fit_sweep",
@@ -158,6 +161,7 @@ __all__ = [
     "linear",
     "linear_range",
     "load",
+    "load_model",
     "log_range",
     "lora",
     "max_pool",

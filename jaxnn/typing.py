@@ -25,6 +25,9 @@ Hparams: TypeAlias = Mapping[str, Any]
 Number: TypeAlias = float | Array
 """A number that may be a hyper-parameter, and so traced inside a compiled program."""
 
+Size: TypeAlias = Any
+"""A size of a shape: an int, or a symbol where a program for any size is lowered."""
+
 __all__ = [
     "Any",
     "Array",
@@ -40,6 +43,7 @@ __all__ = [
     "Params",
     "PyTree",
     "Shaped",
+    "Size",
     "State",
     "UInt32",
 ]

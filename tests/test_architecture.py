@@ -57,6 +57,7 @@ ROOMS = [
     ("report",),
     ("runs",),
     ("search",),
+    ("exporting",),
     ("serving",),
     ("sklearn",),
     ("__main__",),

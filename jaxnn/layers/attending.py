@@ -24,9 +24,10 @@ from jax import lax
 from jaxnn.layers._dropout import dropout as dropout_layer
 from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
+from jaxnn.layers._platforms import by_platform
 from jaxnn.layers._rotary import Rotary, speeds
 from jaxnn.masked import Masked
-from jaxnn.typing import Any, Array, Float, Int, Number
+from jaxnn.typing import Any, Array, Float, Int, Number, Size
 
 
 @partial(
@@ -113,7 +114,7 @@ def attend(
     if drops or remembers or not _is_for_cudnn(q, k):
         return products(q, k, v, seen)
     kernel = partial(_fused, causal=causal, window=window)
-    return lax.platform_dependent(q, k, v, seen, cuda=kernel, default=products)
+    return by_platform(q, k, v, seen, cuda=kernel, default=products)
 
 
 def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Visibility:
@@ -162,7 +163,7 @@ def rotated(
 
 
 def _seen(
-    time: int, memory: int, group: int, seen: Visibility, causal: bool, window: Any, position: Any
+    time: Size, memory: Size, group: int, seen: Visibility, causal: bool, window: Any, position: Any
 ) -> Any:
     """Returns which keys each query looks at, of those that exist; `None` for all.
 

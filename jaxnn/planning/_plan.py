@@ -27,6 +27,7 @@ from jaxnn.driver.feeding import traced
 from jaxnn.learning import Learner
 from jaxnn.loop._advance import looped, stepped
 from jaxnn.loop._run import best_form
+from jaxnn.loop.unchanged import split
 from jaxnn.names import named_leaves
 from jaxnn.planning.compilers import devices_of, measured_peaks
 from jaxnn.planning.figures import Buffer, Memory, Plan
@@ -173,12 +174,16 @@ def lower(training: Training, device: Any) -> tuple[Any, list[str], list[int]]:
         single = SingleDeviceSharding(device)
         trial = jax.eval_shape(training.whole) if members is None else training.shapes(members)
         trial, data = placed((trial, traced(training.data, trial.order)), single)
-    arguments = trial.state, trial.window, data
+    # What no step changes is an argument of its own.
+    fixed = training.fixed if members is None else ()
+    rest, constants = split(trial.state, fixed)
+    arguments = rest, trial.window, data
     if training.form == "stepped":
-        lowered = stepped.lower(training.learner, *arguments)
+        lowered = stepped.lower(training.learner, *arguments, constants)
     else:
         status = trial.status if training._can_stop else None
-        lowered = looped.lower(training.learner, members, *arguments, status, np.int32(0))
+        arguments = (*arguments, status, np.int32(0), constants)
+        lowered = looped.lower(training.learner, members, *arguments)
     arrays = {"state": trial.state, "window": trial.window, "data": getattr(data, "arrays", data)}
     leaves = named_leaves(arrays)
     names = [name.removeprefix("state/") for name in leaves]

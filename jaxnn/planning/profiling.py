@@ -70,8 +70,8 @@ class Profile:
         heads = ("part", "a step", "share", "FLOPs", "bytes", "of peak")
         rows = [
             (
-                each.part, seconds(each.seconds), percent(min(1.0, round(each.share, 6))), amount(each.flops),
-                amount(each.bytes, "B"),
+                each.part, seconds(each.seconds), percent(min(1.0, round(each.share, 6))),
+                amount(each.flops), amount(each.bytes, "B"),
                 "" if each.share_of_peak is None else percent(round(each.share_of_peak, 4)),
             )
             for each in self.parts

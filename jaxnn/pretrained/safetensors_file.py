@@ -28,17 +28,25 @@ NAMES = {jnp.dtype(dtype): name for name, dtype in DTYPES.items()}
 MOST_HEADER = 100 * 2**20  # bytes, as in the format's own reader
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+def read_safetensors(
+    path: Path, start: int = 0, size: int | None = None
+) -> tuple[dict[str, Stored], dict[str, str]]:
     """Returns the tensors of a file by name, and what it says of itself.
+
+    Args:
+      path: the file.
+      start: the byte at which the tensors' header begins, if the file is part of another.
+      size: the bytes of that part, by default to the end.
 
     Raises:
       InvalidValue: if the file is not what the format says: a length beyond the end, tensors that
         overlap or leave gaps, sizes that do not fit their shapes.
     """
-    size = path.stat().st_size
+    size = path.stat().st_size - start if size is None else size
     if size < 8:
         raise corrupt(path, "it is too short", f"{size} bytes", "8 bytes and a header at least")
     with path.open("rb") as file:
+        file.seek(start)
         length = int.from_bytes(file.read(8), "little")
         if length > min(MOST_HEADER, size - 8):
             got = f"{length} bytes of header in a file of {size}"
@@ -54,7 +62,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     if end != size - 8 - length:
         got = f"{size - 8 - length} bytes of data"
         raise corrupt(path, "its data are too short or too long", got, f"{end} bytes")
-    data = map_file(path)[8 + length :]
+    data = map_file(path)[start + 8 + length : start + size]
     tensors = {
         name: Stored(shape, dtype, _reader(data, shape, dtype, begin, stop), path)
         for name, (shape, dtype, begin, stop) in fields.items()

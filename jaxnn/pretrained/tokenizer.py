@@ -38,8 +38,30 @@ class Tokenizer:
         # A file may say to pad to a length that suits somebody's benchmark.
         inner.no_padding()
         inner.no_truncation()
+        self._length = length
         if length is not None:
             inner.enable_truncation(length)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as JSON holds it; `from_json` gives an equal one."""
+        rest = {"stop": self.stop, "template": self.template, "length": self._length}
+        return {"tokenizer": self._inner.to_str(), "names": self._names, **rest}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Tokenizer":
+        """Returns the tokenizer that `to_json` wrote.
+
+        Raises:
+          ValueError, KeyError or TypeError: if it did not.
+        """
+        inner = package("tokenizers", "the model's tokenizer").Tokenizer
+        try:
+            inner = inner.from_str(content["tokenizer"])
+        except Exception as error:  # the library raises no class of its own
+            raise ValueError(str(error)[:200]) from None
+        names, template, length = (content[name] for name in ("names", "template", "length"))
+        stop = tuple(int(token) for token in content["stop"])
+        return cls(inner, stop=stop, template=template, names=names, length=length)
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.symbols:,} symbols)"

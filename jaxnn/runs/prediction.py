@@ -95,7 +95,7 @@ class Predictor:
     @property
     def signature(self) -> tuple[dict[str, Any], Any]:
         """The shapes and dtypes of arrays and inputs; the first axis is `FIXED`, or free."""
-        return jax.tree.unflatten(self.program.in_tree, self.program.in_avals)[0]
+        return Executable(self.program, self.arrays).signature
 
     def __call__(self, inputs: Any, batch_size: int) -> Any:
         """Returns the outputs for any number of inputs, as NumPy arrays.
@@ -103,18 +103,43 @@ class Predictor:
         Raises:
           InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
         """
+        return Executable(self.program, self.arrays)("predict", inputs, batch_size)
+
+
+@dataclass(frozen=True)
+class Executable:
+    """A program `(arrays, inputs) -> outputs` with its arrays, for any number of inputs.
+
+    Attributes:
+      program: as jax calls it.
+      arrays: those that it reads, by name, and perhaps others.
+      limits: the least and the most that a free size can be, by its name.
+    """
+
+    program: jax_export.Exported
+    arrays: Mapping[str, Any] = field(repr=False)
+    limits: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+
+    @property
+    def signature(self) -> tuple[dict[str, Any], Any]:
+        """The shapes and dtypes of arrays and inputs; the first axis is `FIXED`, or free."""
+        return jax.tree.unflatten(self.program.in_tree, self.program.in_avals)[0]
+
+    def __call__(self, where: str, inputs: Any, batch_size: int) -> Any:
+        """Returns the outputs for any number of inputs, as NumPy arrays.
+
+        Raises:
+          InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
+          InvalidValue: if their numbers do not fit into its dtype.
+        """
         names, wanted = self.signature
-        inputs = stored("predict", {"inputs": inputs})["inputs"]
-        shapes = [
-            (jax.tree.structure(tree), [x.shape[1:] for x in jax.tree.leaves(tree)])
-            for tree in (inputs, wanted)
-        ]
-        if shapes[0] != shapes[1]:
+        inputs = stored(where, {"inputs": inputs})["inputs"]
+        if not self._takes(inputs, wanted):
             raise InvalidType(
-                "predict",
+                where,
                 "the inputs are not such as the run was trained on",
                 got=f"examples of {_described(inputs)}",
-                expected=f"examples of {_described(wanted)}",
+                expected=f"examples of {_described(wanted)}" + self._limits(),
                 fix="Pass an axis of examples first, and then what the data of the training had",
             )
         inputs = jax.tree.map(_convert, inputs, wanted)
@@ -123,6 +148,25 @@ class Predictor:
         if isinstance(count, int):
             return in_batches(call, inputs, count, full=True)
         return in_batches(call, inputs, batch_size)
+
+    def _takes(self, inputs: Any, wanted: Any) -> bool:
+        """Returns whether the program takes examples such as the inputs."""
+        if jax.tree.structure(inputs) != jax.tree.structure(wanted):
+            return False
+        return all(
+            len(x.shape) == len(like.shape) and all(map(self._fits, x.shape[1:], like.shape[1:]))
+            for x, like in zip(jax.tree.leaves(inputs), jax.tree.leaves(wanted))
+        )
+
+    def _fits(self, size: int, like: Any) -> bool:
+        if isinstance(like, int):
+            return size == like
+        low, high = self.limits.get(str(like), (1, None))
+        return low <= size and (high is None or size <= high)
+
+    def _limits(self) -> str:
+        words = [f"{name} up to {high}" for name, (_, high) in self.limits.items() if high]
+        return f", {', '.join(words)}" if words else ""
 
 
 def _convert(array: Any, wanted: Any) -> Any:
@@ -141,7 +185,9 @@ def _convert(array: Any, wanted: Any) -> Any:
 
 
 def _described(inputs: Any) -> str:
-    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape[1:])}", inputs))
+    return str(
+        jax.tree.map(lambda x: f"{x.dtype}[{', '.join(str(n) for n in x.shape[1:])}]", inputs)
+    )
 
 
 @partial(jax.jit, static_argnums=0)
@@ -188,7 +234,7 @@ def export(training: Training) -> jax_export.Exported:
 
     def of(count, platforms):
         inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), given)
-        used = _used(predict, dict(zip(names, leaves)), inputs)
+        used = used_arrays(predict, dict(zip(names, leaves)), inputs)
         return jax_export.export(jax.jit(predict), platforms=platforms)(used, inputs)
 
     (free,) = jax_export.symbolic_shape("examples")
@@ -204,7 +250,7 @@ def export(training: Training) -> jax_export.Exported:
 
 def check_network(predictor: Predictor, network: Network, params: Any, state: Any) -> None:
     """Raises `InvalidValue` unless the outputs of a network are those of the trained one."""
-    inputs = jax.tree.map(_sample, predictor.signature[1])
+    inputs = jax.tree.map(sample_of, predictor.signature[1])
     wanted = predictor(inputs, TRIED)
     outputs = network.apply(params, state, inputs)[0]
     same = jax.tree.structure(outputs) == jax.tree.structure(wanted)
@@ -223,7 +269,7 @@ def _first(outputs: Any) -> str:
     return np.array2string(np.ravel(jax.tree.leaves(outputs)[0])[:4], precision=4)
 
 
-def _sample(leaf: Any) -> np.ndarray:
+def sample_of(leaf: Any) -> np.ndarray:
     """Returns a few numbers of the shape and dtype of the inputs of training."""
     shape = (TRIED, *leaf.shape[1:])
     numbers = np.arange(math.prod(shape)).reshape(shape)
@@ -232,7 +278,9 @@ def _sample(leaf: Any) -> np.ndarray:
     return (numbers % 2).astype(leaf.dtype)
 
 
-def _used(function: Callable[..., Any], arrays: dict[str, Any], inputs: Any) -> dict[str, Any]:
+def used_arrays(
+    function: Callable[..., Any], arrays: dict[str, Any], inputs: Any
+) -> dict[str, Any]:
     """Returns those arrays that the function reads."""
     jaxpr = jax.make_jaxpr(function)(arrays, inputs).jaxpr
     read = {id(var) for equation in jaxpr.eqns for var in equation.invars}

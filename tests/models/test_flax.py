@@ -36,7 +36,7 @@ class Inverse(nn.Module):
 
 CASES = {
     "nnx": (CNN, {"features": 2}, IMAGES),
-    "linen": (Switched(), {}, ROWS),
+    "linen": (Switched(), {"sown": []}, ROWS),
     "linen_inverse": (Inverse(), {}, ROWS),
 }
 
@@ -89,7 +89,7 @@ def test_nnx_is_what_flax_computes_in_both_modes():
 
 
 def test_linen_is_what_flax_computes_in_both_modes():
-    model, network = Switched(), from_flax(Switched())
+    model, network = Switched(), from_flax(Switched(), sown=[])
     params, state = network.init(KEY, ROWS)
     variables = nn.meta.unbox(model.init(KEY, ROWS, train=False))
     equal((params, state), (variables["params"], {"batch_stats": variables["batch_stats"]}))
@@ -183,7 +183,7 @@ def test_round_trips_are_exact():
     module.train()
     assert (module(IMAGES) != module(IMAGES)).any()  # its random streams go on by themselves
 
-    params, state = from_flax(Switched()).init(KEY, ROWS)
+    params, state = from_flax(Switched(), sown=[]).init(KEY, ROWS)
     variables = to_flax(Switched(), params, state)
     assert Switched().apply(variables, ROWS, train=False).shape == (4, 3)
     equal(flax_parameters(variables), (params, state))

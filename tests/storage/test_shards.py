@@ -158,7 +158,7 @@ def test_a_disk_that_fails_leaves_no_draft(tmp_path, monkeypatch):
     def fails(array):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards, "_bytes", fails)
+    monkeypatch.setattr(shards, "as_bytes", fails)
     with pytest.raises(OSError, match="the disk is full"):
         saved(tmp_path / "run", 2)
     assert [path.name for path in (tmp_path / "run").iterdir()] == [checkpoints.name(4)]

@@ -1,0 +1,19 @@
+"""Models that leave: one file that predicts without the code that trained it."""
+
+from jaxnn.exporting._export import export
+from jaxnn.exporting._load_model import Model, load_model
+from jaxnn.exporting.description import CorruptModel, Description
+from jaxnn.exporting.onnx_file import NotTranslated
+from jaxnn.exporting.specs import Spec
+from jaxnn.exporting.verifying import WrongPredictions
+
+__all__ = [
+    "CorruptModel",
+    "Description",
+    "Model",
+    "NotTranslated",
+    "Spec",
+    "WrongPredictions",
+    "export",
+    "load_model",
+]

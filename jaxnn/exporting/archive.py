@@ -1,0 +1,240 @@
+"""The model file as a zip: entries that are stored, not compressed, each with its digest.
+
+An entry that is stored can be mapped: parameters are read where they are needed, and a file cannot
+claim to be larger than it is. Entries have the names that are listed here and no others. The
+comment of the zip holds the sha256 of `model.json`, which holds those of all other entries.
+"""
+
+import hashlib
+import os
+import re
+import struct
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnn.checks import InvalidValue
+from jaxnn.exporting.description import FORMAT, CorruptModel
+from jaxnn.names import named_leaves
+from jaxnn.pretrained.safetensors_file import read_safetensors, write_safetensors
+from jaxnn.storage import files, json_files
+from jaxnn.typing import Any
+
+MODEL, PARAMS, PROGRAM = "model.json", "params.safetensors", "program.stablehlo"
+EXAMPLES, TOKENIZER, ONNX = "examples.safetensors", "tokenizer.json", "program.onnx"
+REQUIRED = (MODEL, PARAMS, PROGRAM, EXAMPLES)
+ENTRIES = (*REQUIRED, TOKENIZER, ONNX)
+MOST_JSON = 64 << 20  # bytes of model.json
+MOST_CODE = 1 << 30  # bytes of a program, or of a tokenizer
+ALIGNED = 64  # bytes at whose multiples the content of an entry begins
+_COMMENT = re.compile(rb"jaxnn model (\d{1,6})\nsha256 ([0-9a-f]{64})\n")
+_DATE = (1980, 1, 1, 0, 0, 0)  # the same model is the same file
+
+
+class Place(NamedTuple):
+    """Where an entry lies in the file."""
+
+    start: int
+    size: int
+
+
+def write(path: Path, content: Mapping[str, Any], entries: Mapping[str, Any]) -> None:
+    """Writes a model file, whole or not at all.
+
+    Args:
+      path: the file; one that is there is replaced.
+      content: that of `model.json`, but for the digests.
+      entries: bytes, or a dict of arrays by name, of each other entry.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    folder = path.parent
+    with tempfile.TemporaryDirectory(dir=folder, prefix=files.DRAFT) as draft:
+        parts = {name: _draft(Path(draft) / name, entry) for name, entry in entries.items()}
+        digests = {name: files.digest(part)[1] for name, part in parts.items()}
+        text = json_files.encode({**content, "digests": digests}, indent=1)
+        (Path(draft) / MODEL).write_bytes(text)
+        whole = Path(draft) / "model.zip"
+        with zipfile.ZipFile(whole, "x", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            archive.comment = f"jaxnn model {FORMAT}\nsha256 {_sha256(text)}\n".encode()
+            for name in (MODEL, *parts):
+                _append(archive, name, Path(draft) / name)
+        files.force(whole)
+        files.rename(whole, path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as safetensors, whole or not at all; names are those of a run's state.
+
+    Raises:
+      OSError: if they cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=files.DRAFT) as draft:
+        whole = _draft(Path(draft) / path.name, arrays)
+        files.force(whole)
+        files.rename(whole, path)
+
+
+def _draft(path: Path, entry: Any) -> Path:
+    if isinstance(entry, bytes):
+        path.write_bytes(entry)
+        return path
+    forms = {name: (array.shape, array.dtype) for name, array in entry.items()}
+    write_safetensors(path, forms, map(np.asarray, entry.values()), {})
+    return path
+
+
+def _append(archive: zipfile.ZipFile, name: str, part: Path) -> None:
+    info = zipfile.ZipInfo(name, _DATE)
+    info.external_attr = 0o644 << 16
+    # An extra field of zeros moves the content to a multiple of `ALIGNED`.
+    size = part.stat().st_size
+    large = size * 1.05 > zipfile.ZIP64_LIMIT  # zipfile's own rule: sizes then take 20 bytes more
+    begin = archive.fp.tell() + 30 + len(name) + 4 + 20 * large  # pyright: ignore
+    padding = -begin % ALIGNED
+    info.extra = struct.pack("<HH", 0x4A4E, padding) + bytes(padding)
+    info.file_size = size
+    with archive.open(info, "w") as out, part.open("rb") as source:
+        while block := source.read(1 << 20):
+            out.write(block)
+
+
+class Archive:
+    """A model file that is open to be read; all that it says of itself is checked.
+
+    Attributes:
+      path: the file.
+      content: `model.json`.
+      places: of the entries.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.places = self._check_zip()
+        text = self.read(MODEL, MOST_JSON)
+        match = _COMMENT.fullmatch(self._comment)
+        if match is None:
+            raise self.corrupt("it has no digest", repr(self._comment[:60]), "one in its comment")
+        if int(match[1]) > FORMAT:
+            raise InvalidValue(
+                "load_model",
+                f"{path} is of a newer format than this version of jaxnn reads",
+                got=f"format {int(match[1])}",
+                expected=f"format {FORMAT} at most",
+                fix="Update jaxnn: pip install -U jaxnn-toolkit",
+            )
+        if _sha256(text) != match[2].decode():
+            raise self.corrupt(f"{MODEL} is not what was written", "another digest", match[2][:8])
+        try:
+            self.content = json_files.decode(text)
+            if not isinstance(self.content, dict):
+                raise ValueError(f"a {type(self.content).__name__}")
+        except ValueError as error:
+            raise self.corrupt(f"{MODEL} cannot be read", str(error), "a JSON object") from None
+        self._check_digests()
+
+    def corrupt(self, wrong: str, got: str, expected: Any) -> CorruptModel:
+        """Returns the error that the file is not what was written."""
+        expected = expected.decode() + "..." if isinstance(expected, bytes) else expected
+        return CorruptModel(
+            "load_model",
+            f"{self.path} is corrupt: {wrong}",
+            got=got,
+            expected=expected,
+            fix="Copy it again from where it was written, or export the run again",
+        )
+
+    def read(self, name: str, at_most: int = MOST_CODE) -> bytes:
+        """Returns the content of an entry."""
+        place = self.places[name]
+        if place.size > at_most:
+            raise self.corrupt(f"{name} is too large", f"{place.size:,} bytes", f"{at_most:,}")
+        with files.open_regular(self.path) as file:
+            file.seek(place.start)
+            return file.read(place.size)
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Returns the arrays of an entry by name, which are read when they are used."""
+        try:
+            tensors, _ = read_safetensors(self.path, *self.places[name])
+        except ValueError as error:
+            raise self.corrupt(f"{name} cannot be read", str(error), "safetensors") from None
+        return {name: tensor.read() for name, tensor in tensors.items()}
+
+    def _check_zip(self) -> dict[str, Place]:
+        """Returns where the entries are; raises unless they are stored, known, and inside."""
+        try:
+            with files.open_regular(self.path) as file:
+                size = os.fstat(file.fileno()).st_size
+                with zipfile.ZipFile(file) as archive:
+                    infos, self._comment = archive.infolist(), archive.comment
+                if len(infos) > len(ENTRIES):
+                    raise ValueError(f"{len(infos)} entries")
+                places = [(info.filename, self._place(file, info)) for info in infos]
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+            got = str(error) or type(error).__name__
+            raise self.corrupt("it is no model file", got, "a zip that jaxnn wrote") from None
+        end = 0
+        for name, place in sorted(places, key=lambda item: item[1].start):
+            if name not in ENTRIES:
+                raise self.corrupt("it has an entry that does not belong there", repr(name[:80]),
+                                   ", ".join(ENTRIES))  # fmt: skip
+            if place.start < end or place.start + place.size > size:
+                got = f"bytes {place.start} to {place.start + place.size} of {size}"
+                raise self.corrupt(f"{name} overlaps another entry", got, "one behind the other")
+            end = place.start + place.size
+        names = [name for name, _ in places]
+        if len(set(names)) < len(names) or not set(REQUIRED) <= set(names):
+            raise self.corrupt("entries are missing, or there twice", ", ".join(names) or "none",
+                               ", ".join(REQUIRED))  # fmt: skip
+        return dict(places)
+
+    def _place(self, file: Any, info: zipfile.ZipInfo) -> Place:
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise ValueError(f"{info.filename[:80]!r} is compressed or encrypted")
+        if info.compress_size != info.file_size:
+            raise ValueError(f"{info.filename[:80]!r} has two sizes")
+        file.seek(info.header_offset)
+        header = file.read(30)
+        if len(header) < 30 or header[:4] != b"PK\3\4":
+            raise ValueError(f"{info.filename[:80]!r} is not where it should be")
+        name, extra = struct.unpack("<HH", header[26:])
+        return Place(info.header_offset + 30 + name + extra, info.file_size)
+
+    def _check_digests(self) -> None:
+        digests = self.content.get("digests")
+        others = sorted(set(self.places) - {MODEL})
+        if not isinstance(digests, dict) or sorted(digests) != others:
+            raise self.corrupt("its digests are not those of its entries", str(digests)[:80],
+                               ", ".join(others))  # fmt: skip
+        for name in others:
+            start, size = self.places[name]
+            digest = hashlib.sha256()
+            with files.open_regular(self.path) as file:
+                file.seek(start)
+                while size and (block := file.read(min(size, 1 << 20))):
+                    digest.update(block)
+                    size -= len(block)
+            if digest.hexdigest() != digests[name]:
+                got = f"sha256 {digest.hexdigest()[:8]}..."
+                raise self.corrupt(f"{name} is not what was written", got,
+                                   f"{str(digests[name])[:8]}...")  # fmt: skip
+
+
+def arrays_of(tree: Any, prefix: str) -> dict[str, np.ndarray]:
+    """Returns the leaves of a tree as arrays by name, `{"inputs": ...}` for a single one."""
+    return dict(zip(names_of(tree, prefix), map(np.asarray, named_leaves(tree).values())))
+
+
+def names_of(tree: Any, prefix: str) -> list[str]:
+    """Returns the names of the leaves of a tree in a file."""
+    return [f"{prefix}/{name}".rstrip("/") for name in named_leaves(tree)]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

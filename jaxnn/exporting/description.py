@@ -1,0 +1,116 @@
+"""What a model takes and gives: `model.json`, the first entry of a model file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from jaxnn.checks import Explained
+from jaxnn.exporting import specs
+from jaxnn.tables import Columns
+from jaxnn.typing import Any
+
+FORMAT = 1
+Kind = Literal["image", "table", "tokens", "vector", "other"]
+Task = Literal["classification", "regression", "multi_label", "next_token"]
+
+
+class CorruptModel(Explained):
+    """A model file is not what was written."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model takes and gives.
+
+    Attributes:
+      name: what the model is called.
+      kind: what its inputs mean: `"image"` `[height, width]` or `[height, width, channels]`,
+        `"table"` rows of `columns`, `"tokens"` whole numbers, `"vector"` numbers, or `"other"`.
+      inputs: the shapes and dtypes of an example, without the axis of examples: a `Spec`, or a tree
+        of them; of a table, those that its rows are encoded to.
+      outputs: those of its outputs.
+      task: what its outputs mean: logits of classes or of marks, numbers, or logits of what
+        follows each token; `None` if that is not known.
+      classes: the names of the classes, in the order of the outputs.
+      columns: those of the table that the model was trained on.
+      stop: the tokens that end a text.
+      template: of a conversation, in Jinja.
+      limits: the least and the most that a free size can be: `{"length": (1, 64)}`.
+      batch: the number of examples that the program computes at once; `None` if it is free.
+      platforms: those that the program was lowered for.
+      results: what the model has reached: `{"best/test/accuracy": 0.98}`.
+      versions: of jax, jaxlib, and jaxnn, that wrote the file.
+      digests: the sha256 of each entry of the file.
+    """
+
+    name: str
+    kind: Kind
+    inputs: Any
+    outputs: Any
+    task: Task | None = None
+    classes: tuple[str, ...] | None = None
+    columns: Columns | None = None
+    stop: tuple[int, ...] = ()
+    template: str | None = None
+    limits: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    batch: int | None = None
+    platforms: tuple[str, ...] = ()
+    results: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as JSON holds it."""
+        columns = None if self.columns is None else self.columns.to_json()
+        rest = {"inputs": specs.to_json(self.inputs), "outputs": specs.to_json(self.outputs)}
+        return {**self.__dict__, **rest, "columns": columns}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Description":
+        """Returns what `to_json` wrote.
+
+        Raises:
+          ValueError, KeyError or TypeError: if it did not.
+        """
+        text, limits = content["columns"], content["limits"]
+        for name, types in _TYPES.items():
+            if not isinstance(content[name], types):
+                raise ValueError(f"{name} is a {type(content[name]).__name__}")
+        if content["kind"] not in get_args(Kind):
+            raise ValueError(f"kind {content['kind']!r}")
+        if content["task"] not in (None, *get_args(Task)):
+            raise ValueError(f"task {content['task']!r}")
+        classes = content["classes"]
+        return cls(
+            content["name"],
+            content["kind"],
+            specs.from_json(content["inputs"]),
+            specs.from_json(content["outputs"]),
+            content["task"],
+            None if classes is None else tuple(map(str, classes)),
+            None if text is None else Columns.from_json(text),
+            tuple(int(token) for token in content["stop"]),
+            content["template"],
+            {name: (int(low), None if high is None else int(high))
+             for name, (low, high) in limits.items()},
+            content["batch"],
+            tuple(map(str, content["platforms"])),
+            content["results"],
+            content["versions"],
+            content["digests"],
+        )  # fmt: skip
+
+
+_TYPES: dict[str, Any] = {
+    "name": str,
+    "classes": list | None,
+    "columns": str | None,
+    "stop": list,
+    "template": str | None,
+    "limits": dict,
+    "batch": int | None,
+    "platforms": list,
+    "results": dict,
+    "versions": dict,
+    "digests": dict,
+}

@@ -1,0 +1,103 @@
+"""A function that predicts, lowered with as many free sizes as it allows.
+
+The number of examples is free, and of tokens the length too, from 1 to what learned positions
+allow. What cannot be lowered so is lowered for a fixed number, which `Model.predict` fills up.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import export as jax_export
+
+from jaxnn.exporting.program import PLATFORMS, Program, program_of
+from jaxnn.typing import Any, Callable
+
+FIXED = 64  # examples of a program whose number of examples cannot be free
+LONGEST = 1 << 20  # tokens that are tried
+Predict = Callable[[Any, Any], Any]  # `(arrays, inputs) -> outputs`
+
+
+def lower(
+    predict: Predict, arrays: dict[str, Any], inputs: Any, *, sequences: bool = False
+) -> Program:
+    """Returns the program of a function `(arrays, inputs) -> outputs`.
+
+    Args:
+      predict: the function.
+      arrays: the shapes of what it may read, by name; what it does not read is left out.
+      inputs: the shapes of a batch.
+      sequences: whether the inputs are tokens `[examples, length]`, whose length may be free.
+
+    Raises:
+      Exception: of any kind, if jax cannot lower it.
+    """
+    used = _used(predict, arrays, inputs)
+    if sequences:
+        # Without a bound where there is none.
+        for constraints in (lambda: (), lambda: (f"length <= {_longest(predict, used, inputs)}",)):
+            try:
+                return _lowered(predict, used, inputs, "examples, length", constraints())
+            except Exception:
+                continue
+    for sizes in ("examples, ...", f"{FIXED}, ..."):
+        try:
+            return _lowered(predict, used, inputs, sizes)
+        except Exception as error:
+            failure = error
+    raise failure
+
+
+def _lowered(
+    predict: Predict, arrays: Any, inputs: Any, sizes: str, constraints: Sequence[str] = ()
+) -> Program:
+    scope = jax_export.SymbolicScope(constraints)
+
+    def free(x: Any) -> Any:
+        shape = jax_export.symbolic_shape(sizes, scope=scope, like=x.shape)
+        return jax.ShapeDtypeStruct(shape, x.dtype)
+
+    exported = jax_export.export(jax.jit(predict), platforms=PLATFORMS)(
+        arrays, jax.tree.map(free, inputs)
+    )
+    return program_of(exported, constraints)
+
+
+def _longest(predict: Predict, arrays: Any, inputs: Any) -> int:
+    """Returns the greatest length of tokens that a function takes."""
+
+    def takes(length: int) -> bool:
+        def sized(x):
+            return jax.ShapeDtypeStruct((x.shape[0], length, *x.shape[2:]), x.dtype)
+
+        try:
+            jax.eval_shape(predict, arrays, jax.tree.map(sized, inputs))
+        except Exception:
+            return False
+        return True
+
+    low = jax.tree.leaves(inputs)[0].shape[1]
+    high = 2 * low
+    while high <= LONGEST and takes(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if takes(middle) else (low, middle)
+    return low
+
+
+def _used(function: Predict, arrays: dict[str, Any], inputs: Any) -> dict[str, Any]:
+    """Returns those arrays that a function reads."""
+    jaxpr = jax.make_jaxpr(function)(arrays, inputs).jaxpr
+    read = {id(var) for equation in jaxpr.eqns for var in equation.invars}
+    read |= {id(var) for var in jaxpr.outvars}
+    return {n: arrays[n] for n, var in zip(sorted(arrays), jaxpr.invars) if id(var) in read}
+
+
+_spec = partial(jax.tree.map, lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype))
+
+
+def shapes(tree: Any) -> Any:
+    """Returns the shapes and dtypes of a tree of arrays."""
+    return _spec(tree)

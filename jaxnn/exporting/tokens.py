@@ -1,0 +1,53 @@
+"""Text and tokens in a model file: characters, or a tokenizer of the `tokenizers` package."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from jaxnn.checks import InvalidType
+from jaxnn.data import Characters
+from jaxnn.pretrained.tokenizer import Tokenizer
+from jaxnn.storage import json_files
+from jaxnn.typing import Any
+
+Tokens: TypeAlias = Characters | Tokenizer
+"""What turns text to tokens and back: both have `encode` and `decode`."""
+
+
+def characters_of(names: Sequence[str]) -> Characters | None:
+    """Returns the characters that the names of tokens are, if they are such."""
+    text = "".join(names)
+    if not text or len(text) != len(names) or Characters(text).all != text:
+        return None
+    return Characters(text)
+
+
+def write(tokens: Any) -> bytes:
+    """Returns the entry of a model file that holds what turns text to tokens.
+
+    Raises:
+      InvalidType: if it is neither characters nor a tokenizer.
+    """
+    if isinstance(tokens, Characters):
+        return json_files.encode({"characters": tokens.all})
+    if isinstance(tokens, Tokenizer):
+        return json_files.encode(tokens.to_json())
+    raise InvalidType(
+        "export",
+        "the tokenizer has the wrong type",
+        got=f"a {type(tokens).__name__}",
+        expected="jaxnn.Characters, or the tokenizer of a pretrained model",
+        fix="Pass tokenizer=jaxnn.Characters(text)",
+    )
+
+
+def read(content: bytes) -> Tokens:
+    """Returns what `write` wrote.
+
+    Raises:
+      ValueError, KeyError or TypeError: if it did not.
+      InvalidValue: if the package that reads it is not installed.
+    """
+    value = json_files.decode(content)
+    if isinstance(value, dict) and isinstance(value.get("characters"), str):
+        return Characters(value["characters"])
+    return Tokenizer.from_json(value)

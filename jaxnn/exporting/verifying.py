@@ -1,0 +1,46 @@
+"""The examples of a model file: what it predicted for them when it was written."""
+
+import jax
+import numpy as np
+
+from jaxnn.checks import Explained
+from jaxnn.exporting.program import Program
+from jaxnn.runs.prediction import Executable
+from jaxnn.typing import Any
+
+# By how much outputs may differ on another device, or by another version of XLA.
+RELATIVE, ABSOLUTE = 1e-2, 1e-3
+
+
+class WrongPredictions(Explained):
+    """A model does not predict on this machine what it predicted where it was written."""
+
+
+def predicted(program: Program, arrays: Any, inputs: Any) -> Any:
+    """Returns what a program predicts, on the host."""
+    return Executable(program.open(), dict(arrays))("export", inputs, 1024)
+
+
+def verify(path: Any, program: Executable, inputs: Any, outputs: Any) -> None:
+    """Raises `WrongPredictions` unless the outputs of inputs are these, as far as rounding goes."""
+    again = program("load_model", inputs, 1024)
+    pairs = list(zip(jax.tree.leaves(outputs), jax.tree.leaves(again)))
+    if not all(_is_close(a, b) for a, b in pairs):
+        first, second = next(pair for pair in pairs if not _is_close(*pair))
+        raise WrongPredictions(
+            "load_model",
+            f"{path} predicts other numbers for its examples than where it was written",
+            got=_start(second),
+            expected=_start(first),
+            fix="Use the version of jax that wrote it, or export the run again",
+        )
+
+
+def _is_close(a: Any, b: Any) -> bool:
+    a, b = (np.asarray(x, np.float64 if x.dtype.kind in "fV" else x.dtype) for x in (a, b))
+    scale = max(1.0, float(np.max(np.abs(a), initial=0.0))) if a.dtype.kind == "f" else 1.0
+    return a.shape == b.shape and np.allclose(a, b, RELATIVE, ABSOLUTE * scale, equal_nan=True)
+
+
+def _start(array: Any) -> str:
+    return np.array2string(np.ravel(np.asarray(array, np.float32))[:4], precision=5)
