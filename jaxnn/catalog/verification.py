@@ -9,6 +9,7 @@ from jaxnn.catalog.entries import parts
 from jaxnn.formatting import aligned, amount, count, wrapped
 from jaxnn.storage import checkpoints, journal, json_files, program_file
 from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, CONFIG, RESULT, ROWS
+from jaxnn.storage.frozen import CorruptBase
 from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 
 
@@ -55,7 +56,7 @@ def verify(path: Path) -> Iterator[Check]:
         try:
             content = read_verified(folder)
             arrays = checkpoints.read_checkpoint(folder, content)
-        except (CorruptCheckpoint, OSError) as error:
+        except (CorruptCheckpoint, CorruptBase, OSError) as error:
             if folder.is_dir():  # else the run has just deleted it
                 yield Check(what, "corrupt", str(error))
             continue

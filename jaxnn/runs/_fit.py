@@ -159,6 +159,7 @@ def fit(
     with open_output(training, directory, hparams, saving) as output:
         history = History(training, output.restored, speed.began)
         progress = first = _start(training, output, quiet)
+        output.begin(first)
         screen = shown(training.steps, rate=speed.recent, waiting=speed.waiting, quiet=quiet)
         with signals() as stopped, screen as show:
 

@@ -49,6 +49,11 @@ class Output:
         # A finished run is returned as it is.
         self.before = processes.agree("before", lambda: self.path and finished(self.path))
 
+    def begin(self, progress: Progress) -> None:
+        """Writes what the run does not change, before its first step."""
+        if self.checkpointer and not self.before:
+            self.checkpointer.save_base(progress)
+
     def copy(self, progress: Progress, *, ends: bool) -> Copies:
         """Copies what is due to be written, without waiting for the device."""
         observed = self.recorder and self.recorder.look(progress)
