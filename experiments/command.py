@@ -41,7 +41,7 @@ class Options:
     """The options of every experiment, besides its own fields."""
 
     out: Path | None = None  # run directory (default: runs/NAME/DIGEST of the configuration)
-    resume: bool = False  # require an unfinished run (default: start one if there is none)
+    resume: bool = False  # require an unfinished run, and fail if there is none
     allow_change: str = ""  # fields that may differ from the unfinished run: FIELD,FIELD
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
     processes: int = 1  # number of local processes, one device each, to rehearse a run
@@ -55,6 +55,7 @@ class SweepOptions(Options):
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # FIELD=log:LOW:HIGH:COUNT or FIELD=A,B
     seeds: int | None = None  # number of seeds, counted from --seed
     not_finite: NotFinitePolicy = "stop"  # action after a step that is not finite
+    profile: str | None = None  # FIRST:LAST, steps to profile with a trace and a table of parts
     metric: str | None = None  # metric that ranks a sweep (default: test accuracy, otherwise loss)
 
 
@@ -118,8 +119,12 @@ def command(
 def _show_plans(name: str, main: Callable, config: Any, target: str) -> None:
     """Prints the plan of each program of the experiment on some hardware."""
     compilers.devices_of(hardware(target))  # raises at once if something is unknown or missing
-    for number, plan in enumerate(planned.plans(main, config, target)):
+    for number, (plan, proposals) in enumerate(planned.plans(main, config, target)):
         print("\n" * bool(number) + f"{name}: {plan}", flush=True)
+        if not plan.fits:
+            print("What fits:" if proposals else "No tested configuration fits.", flush=True)
+        for proposal in proposals:
+            print(f"  {proposal}", flush=True)
 
 
 def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.search.Swept:
@@ -148,7 +153,9 @@ def _directory(name: str, config: Any, options: Options) -> jaxnn.Directory:
 
 def _policy(options: Options) -> dict[str, Any]:
     """Returns the options that are passed on to `fit`."""
-    return {"not_finite": options.not_finite} if isinstance(options, SweepOptions) else {}
+    if not isinstance(options, SweepOptions):
+        return {}
+    return {"not_finite": options.not_finite, "profile": options.profile}
 
 
 def _reached(result: dict[str, Any]) -> str:

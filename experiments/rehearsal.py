@@ -69,7 +69,7 @@ def _await(children: list[subprocess.Popen[Any]]) -> None:
 
 
 def _explain(codes: list[int], said: IO[str]) -> int:
-    """Returns the exit code of the command, and prints the error of a process other than the first."""
+    """Returns the exit code of the command, and prints the errors of the other processes."""
     killed = [number for number, code in enumerate(codes) if code == -signal.SIGKILL]
     if killed:
         which = ", ".join(map(str, killed))
