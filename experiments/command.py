@@ -55,6 +55,7 @@ class SweepOptions(Options):
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # FIELD=log:LOW:HIGH:COUNT or FIELD=A,B
     seeds: int | None = None  # train from so many seeds, counted from --seed
     not_finite: NotFinitePolicy = "stop"  # what to do about a step that is not finite
+    profile: str | None = None  # FIRST:LAST, steps of which to write a trace and a table of parts
     metric: str | None = None  # what a sweep is ranked by (default: test accuracy, or else loss)
 
 
@@ -118,8 +119,12 @@ def command(
 def _show_plans(name: str, main: Callable, config: Any, target: str) -> None:
     """Prints what each program of the experiment takes on some hardware."""
     compilers.devices_of(hardware(target))  # what is unknown or missing is said at once
-    for number, plan in enumerate(planned.plans(main, config, target)):
+    for number, (plan, proposals) in enumerate(planned.plans(main, config, target)):
         print("\n" * bool(number) + f"{name}: {plan}", flush=True)
+        if not plan.fits:
+            print("What fits:" if proposals else "Nothing that was tried fits.", flush=True)
+        for proposal in proposals:
+            print(f"  {proposal}", flush=True)
 
 
 def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.search.Swept:
@@ -148,7 +153,9 @@ def _directory(name: str, config: Any, options: Options) -> jaxnn.Directory:
 
 def _policy(options: Options) -> dict[str, Any]:
     """Returns the other options that `fit` has too."""
-    return {"not_finite": options.not_finite} if isinstance(options, SweepOptions) else {}
+    if not isinstance(options, SweepOptions):
+        return {}
+    return {"not_finite": options.not_finite, "profile": options.profile}
 
 
 def _reached(result: dict[str, Any]) -> str:

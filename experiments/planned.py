@@ -19,18 +19,19 @@ _OF_FIT = ("out", "quiet", "saving", "not_finite", "execution")
 
 
 def plans(
-    main: Callable[..., Any], config: Any, hardware: str, *, fast: bool = False
-) -> Iterator[planning.Plan]:
-    """Yields the plan of each program that an experiment trains with, large or small.
+    main: Callable[..., Any], config: Any, hardware: str
+) -> Iterator[tuple[planning.Plan, tuple[planning.Proposal, ...]]]:
+    """Yields the plan of each program that an experiment trains with, and what would fit if not.
 
     Args:
       main: that of the experiment.
       config: its configuration.
       hardware: a name, see `jaxnn.plan`.
-      fast: see `jaxnn.plan`.
     """
     for learner, data, options in fits(main, config):
-        yield jaxnn.plan(learner, data, hardware, fast=fast, **options)
+        plan = jaxnn.plan(learner, data, hardware, fast=True, **options)
+        proposals = () if plan.fits else planning.propose(learner, data, hardware, **options)
+        yield plan, proposals
 
 
 def fits(main: Callable[..., Any], config: Any) -> list[tuple[Any, Any, dict[str, Any]]]:
