@@ -35,6 +35,8 @@ from jaxnn.typing import Any, Callable
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Examples of each call of a program whose number of examples cannot be free.
 FIXED = 64
+# Primitives that call a function with just their inputs, by the names of versions of jax.
+CALLS = ("pjit", "jit")
 # Examples by which two networks are compared.
 TRIED = 4
 
@@ -297,6 +299,18 @@ def used_arrays(
 ) -> dict[str, Any]:
     """Returns those arrays that the function reads."""
     jaxpr = jax.make_jaxpr(function)(arrays, inputs).jaxpr
-    read = {id(var) for equation in jaxpr.eqns for var in equation.invars}
-    read |= {id(var) for var in jaxpr.outvars}
+    read = _read(jaxpr)
     return {n: arrays[n] for n, var in zip(sorted(arrays), jaxpr.invars) if id(var) in read}
+
+
+def _read(jaxpr: Any) -> set[int]:
+    """Returns the ids of the variables that equations read, within functions that they call too."""
+    read = {id(var) for var in jaxpr.outvars}
+    for equation in jaxpr.eqns:
+        called = equation.params.get("jaxpr") if equation.primitive.name in CALLS else None
+        inner = called.jaxpr if called is not None else None
+        within = None if inner is None else _read(inner)
+        for place, var in enumerate(equation.invars):
+            if inner is None or within is None or id(inner.invars[place]) in within:
+                read.add(id(var))
+    return read
