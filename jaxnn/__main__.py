@@ -215,7 +215,7 @@ COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
         "--out": {"metavar": "FILE", "help": "the csv file to write"},
     },
     serve: {
-        "model": {"help": "the directory of a run, or a model file"},
+        "model": {"help": "the directory of a run, or of runs, or a model file"},
         "--host": {"default": "127.0.0.1", "help": "the address to listen at (127.0.0.1)"},
         "--port": {"type": int, "default": 8000, "help": "0 takes any that is free (8000)"},
         "--token": {"metavar": "T", "help": "what requests must bear (none)"},

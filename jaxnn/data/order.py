@@ -58,9 +58,7 @@ def permute(
     return lax.fori_loop(0, ROUNDS, exchange, place)
 
 
-def epoch_and_place(
-    step: Int[Array, ""] | int, batch_size: int, n: UInt32[Array, ""] | int
-) -> tuple[Array, Array]:
+def epoch_and_place(step: Int[Array, ""] | int, batch_size: int, n: int) -> tuple[Array, Array]:
     """Returns the epoch and place, uint32 `[batch_size]`, of every example of a training batch.
 
     Batches are always full and run on across the borders of epochs: example `i` of a batch is

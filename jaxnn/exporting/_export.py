@@ -39,8 +39,8 @@ def export(
     *,
     inputs: Any = None,
     name: str | None = None,
-    kind: Kind | None = None,
-    task: Task | None = None,
+    kind: Kind | str | None = None,
+    task: Task | str | None = None,
     classes: Sequence[str] | None = None,
     tokenizer: Any = None,
     network: Network | None = None,
@@ -54,7 +54,7 @@ def export(
 
     Args:
       model: a `Run`, the directory of one, a `Pretrained`, or a tuple `(network, params, state)`.
-        Of a run, the best state; of a population, its best member.
+        Of a run, the best state; where it has members, that of the best one.
       path: the file to write, such as `model.jaxnn`.
       inputs: examples of inputs, the first two of which are in the file. By default those of the
         evaluation, where a run has any: they can be read by whoever has the file.
@@ -81,6 +81,8 @@ def export(
         source = source._replace(tokens=tokenizer)
     if classes is not None:
         source = source._replace(classes=tuple(map(str, classes)), task="classification")
+    if kind is not None:
+        choice("export", "kind", kind, get_args(Kind))
     if task is not None:
         choice("export", "task", task, get_args(Task))
         source = source._replace(task=task)
@@ -113,7 +115,7 @@ def _translated(source: Source, outputs: Any, about: dict[str, Any]) -> bytes:
     return translate(lambda inputs: predict(arrays, inputs), source.examples, outputs, about)
 
 
-def _described(source: Source, name: str | None, kind: Kind | None) -> Description:
+def _described(source: Source, name: str | None, kind: Any) -> Description:
     program, limits = source.program, {}
     for constraint in program.constraints:
         size, _, most = constraint.partition(" <= ")

@@ -26,7 +26,7 @@ from jaxnn.runs._load import Loaded, load
 from jaxnn.runs.prediction import sample_of
 from jaxnn.scale.placement import alone
 from jaxnn.storage import json_files, recording
-from jaxnn.storage.directory import RESULT
+from jaxnn.storage.directory import MEANING, RESULT
 from jaxnn.tables import Columns
 from jaxnn.typing import Any, Callable
 
@@ -142,7 +142,7 @@ def _of_run(run: Run, inputs: Any) -> Source:
 def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
     loaded = load(path, network=network)
     recorded = recording.read(path)
-    about = recorded.about if recorded else {}
+    about = json_files.read(path / MEANING) if (path / MEANING).exists() else {}
     predictor = loaded.predictor
     arrays, wanted = predictor.signature
     if inputs is None:
@@ -158,8 +158,8 @@ def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
         of = () if loaded.member is None else loaded.member
         params, state = jax.tree.map(lambda x: x[of], (loaded.params, loaded.state))
         source = source._replace(predict=lambda arrays, x: network.apply(params, state, x)[0])
-    names = about.get("names") or about.get("vocabulary") or ()
-    return _named(source, about.get("kind"), tuple(names), loaded.columns)
+    names = tuple(map(str, about.get("names") or ()))
+    return _named(source, about.get("kind"), names, loaded.columns)
 
 
 def _member(result: dict[str, Any], loaded: Loaded) -> dict[str, Any]:

@@ -288,6 +288,5 @@ def _about(
         "diagram": drawn and to_json(drawn),
         "table": bound and bound.table.as_json(),
         "names": [*bound.objective.names] if bound and plan.kind == "classification" else None,
-        "vocabulary": [*bound.objective.names] if bound and plan.kind == "other" else None,
     }
     return json_files.plain(about, default=str)

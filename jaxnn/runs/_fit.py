@@ -35,6 +35,7 @@ from jaxnn.learning._guard import guard
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import predict
 from jaxnn.loop.statuses import DIVERGED, RUNNING
+from jaxnn.planning.profiling import check_profile, profiled
 from jaxnn.progress.display import shown
 from jaxnn.runs.exit_codes import exit_code
 from jaxnn.runs.history import History
@@ -112,6 +113,7 @@ def fit(
     saving: Saving | None = None,
     not_finite: NotFinitePolicy = "stop",
     quiet: bool = False,
+    profile: str | None = None,
 ) -> Run:
     """Trains to the end and returns the `Run`.
 
@@ -132,6 +134,8 @@ def fit(
       not_finite: what to do about a step that is not finite: stop, say why (see `python -m jaxnn
         diagnose`) and keep the state before it; or skip it, see `guard`.
       quiet: whether to show no progress.
+      profile: steps of which to write a trace and a table of the time of each part of the network
+        into the directory, `"100:120"`.
 
     Raises:
       Invalid: before anything compiles, if something given cannot be used, or is of another run
@@ -151,6 +155,7 @@ def fit(
         watch=watch, select=select, execution=execution, mesh=mesh, rules=rules, start=start,
     )  # fmt: skip
     directory = None if out is None else destination(out)
+    profiled_steps = check_profile(training, profile, directory and Path(directory.path))
     if not quiet and processes.is_first() and (line := devices_line(training)):
         print(line, flush=True)
     quiet = quiet or not processes.is_first()
@@ -174,7 +179,8 @@ def fit(
             # A report is read, and a copy written, after the next chunk is dispatched: the
             # device never waits for the host.
             pending, stopping, unread = None, False, []
-            for progress in _until_unread(training.chunks(first, moments=output.moments), unread):
+            chunks = profiled(training, first, output.moments, profiled_steps, output.path)
+            for progress in _until_unread(chunks, unread):
                 if pending is not None:
                     process_report(*pending)
                 stopping = processes.any_process("stop", stopped.is_set())

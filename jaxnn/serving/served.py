@@ -64,14 +64,18 @@ class Served:
 
 
 def open_model(path: str | Path) -> Served:
-    """Returns the model in the directory of a run, or in a model file.
+    """Returns the model in a model file, in the directory of a run, or of the last run below one.
 
     Raises:
       InvalidValue, NoCheckpoint, NoProgram, CorruptModel or CorruptFile: if there is none to
         predict with.
     """
     path = Path(path).expanduser()
-    return _of_file(path) if path.is_file() else _of_run(entries.find(path))
+    if path.is_file():
+        return _of_file(path)
+    if path.is_dir() and not entries.is_run(path):
+        path = max(entries.below(path), key=lambda run: run.stat().st_mtime, default=path)
+    return _of_run(entries.find(path))
 
 
 def _of_file(path: Path) -> Served:
@@ -105,9 +109,11 @@ def _of_run(run: Path) -> Served:
     task = columns.task if columns is not None else _task(about, results, shapes, outputs)
     names = about.get("names") or about.get("vocabulary") or ()
     names = tuple(map(str, names)) if len(names) == getattr(outputs, "shape", (0,))[-1] else ()
+    if columns is not None and task == CLASSES:
+        names = tuple(columns.labels[0].labels)
     classes = names or tuple(map(str, range(outputs.shape[-1]))) if task == CLASSES else None
     return _served(
-        run.resolve().name,
+        str(results.get("experiment") or run.resolve().name),
         predictor,
         shapes,
         kind="table" if columns is not None else kind_of(jax.tree.map(example_of, shapes)),

@@ -22,7 +22,7 @@ from jaxnn.loop import predict, run
 from jaxnn.loop.statuses import DIVERGED, RUNNING
 from jaxnn.network import Network
 from jaxnn.runs import NotFinite
-from jaxnn.sklearn.outcome import BATCH, Outcome, Problem, solve
+from jaxnn.sklearn.outcome import BATCH, Outcome, Problem, digest_of, solve
 from jaxnn.sklearn.population import outcome_of
 from jaxnn.sklearn.settings import Settings
 from jaxnn.typing import Any
@@ -118,7 +118,8 @@ class Estimator(BaseEstimator):
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Returns the outputs of the network, `[n, outputs]`."""
-        state = self._fitted()
+        check_is_fitted(self)
+        state = self._state._replace(opt_state={})  # which takes time to bring to the device
         X = validate_data(self, X, reset=False, dtype=np.float32)
         filled = np.concatenate([X, np.zeros((-len(X) % BATCH, X.shape[1]), np.float32)])
         return predict(self._settings.learner(), state, filled, batch_size=BATCH)[: len(X)]
@@ -195,6 +196,7 @@ class Estimator(BaseEstimator):
             watch=Watch(metric, patience=self.n_iter_no_change, margin=float(self.tol)),
             hparams=hparams,
             seed=seed,
+            digest=digest_of([*arrays.values(), *([] if validation is None else [rows])]),
         )
 
     def _split(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

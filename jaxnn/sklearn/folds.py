@@ -1,4 +1,4 @@
-"""Data of a population whose members have examples of their own: the folds of a cross-validation.
+"""Data of members that have examples of their own each: the folds of a cross-validation.
 
 All examples are on the device once. A member's fold is a hyper-parameter of it, `fold`, which the
 learner knows and the data do not. So a batch of `Folds` is the data themselves with a number, and
@@ -20,8 +20,8 @@ from jaxnn.typing import Any, Batch
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["inputs", "rows", "fields", "counts", "key"],
-    meta_fields=["batch_size"],
+    data_fields=["inputs", "rows", "fields", "size", "key"],
+    meta_fields=["batch_size", "sizes"],
 )
 @dataclass(frozen=True)
 class Folds:
@@ -31,17 +31,21 @@ class Folds:
       inputs: of all examples, `[examples, ...]`.
       rows: the numbers of the examples of each fold, `[folds, places]`, filled up with any.
       fields: what else there is of the examples, by name, `[folds, places, ...]`.
-      counts: the examples of each fold, uint32 `[folds]`.
+      size: which of `sizes` is that of each fold, int32 `[folds]`.
       key: chooses the order of training batches.
       batch_size: examples in a batch.
+      sizes: how many examples a fold may have. They are constants of the program, with a branch for
+        each: divided by a number that is an input, the order of the data takes twice as long as
+        the training of a small network.
     """
 
     inputs: Any
     rows: Any
     fields: dict[str, Any]
-    counts: Any
+    size: Any
     key: Any
     batch_size: int
+    sizes: tuple[int, ...]
 
     @property
     def num_examples(self) -> int:
@@ -72,15 +76,19 @@ class Folds:
 
     def training(self, fold: Any, step: Any) -> Batch:
         """Returns the training batch of a step of a fold."""
-        count = self.counts[fold]
-        epoch, place = epoch_and_place(step, self.batch_size, count)
-        return self._take(fold, permute(self.key, epoch, place, count).astype(jnp.int32))
+
+        def index(count):
+            epoch, place = epoch_and_place(step, self.batch_size, count)
+            return permute(self.key, epoch, place, count).astype(jnp.int32)
+
+        branches = [partial(index, count) for count in self.sizes]
+        return self._take(fold, lax.switch(self.size[fold], branches))
 
     def evaluation(self, fold: Any, number: Any) -> Batch:
         """Returns a batch of a fold in order; what is past its end has weight 0."""
         size = min(self.batch_size, self.num_examples)
         place = number * size + lax.iota(jnp.int32, size)
-        count = self.counts[fold].astype(jnp.int32)
+        count = jnp.array(self.sizes, jnp.int32)[self.size[fold]]
         batch = self._take(fold, jnp.minimum(place, count - 1))
         weights = batch.get("weights", jnp.ones(size, jnp.float32))
         return {**batch, "weights": jnp.where(place < count, weights, 0.0)}

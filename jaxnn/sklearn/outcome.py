@@ -1,9 +1,8 @@
-"""A fit that is ready to start, and what comes of it: alone, or as a member of a population."""
+"""A fit that is ready to start, and what comes of it: alone, or with many others."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -39,6 +38,7 @@ class Problem:
       watch: decides when training stops.
       hparams: the hyper-parameters.
       seed: decides everything that is random.
+      digest: tells the examples, and which of them are held out, apart from others.
     """
 
     settings: Settings
@@ -51,6 +51,7 @@ class Problem:
     watch: Watch
     hparams: Hparams
     seed: int
+    digest: bytes
 
     @property
     def group(self) -> tuple[Any, ...]:
@@ -60,20 +61,19 @@ class Problem:
         steps = self.batch_size, self.epoch, self.epochs
         return (self.settings, fields, held, steps, self.watch, tuple(self.hparams))
 
-    @cached_property
-    def digest(self) -> bytes:
-        """What tells the examples apart from others, and their parts."""
-        digest = hashlib.blake2b(digest_size=16)
-        parts = [self.rows, self.validation] if self.validation is not None else []
-        for array in [*self.arrays.values(), *parts]:
-            digest.update(np.ascontiguousarray(array).data)
-            digest.update(str(array.shape).encode())
-        return digest.digest()
-
     @property
     def identity(self) -> tuple[Any, ...]:
         """Equal for problems of equal outcomes."""
         return self.group, self.digest, self.seed, tuple(self.hparams.values())
+
+
+def digest_of(arrays: Iterable[np.ndarray]) -> bytes:
+    """Returns some bytes that differ where arrays do."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
 
 
 class Outcome(NamedTuple):
@@ -172,9 +172,9 @@ def _folds(inputs: Any, parts: Iterable[tuple[Problem, Any]], batch_size: int) -
         if name != "inputs"
     }
     places = np.stack([filled(start + rows) for start, (_, rows) in zip(starts, parts)])
-    counts = np.array([len(rows) for _, rows in parts], np.uint32)
-    arrays = jnp.asarray(places.astype(np.int32)), fields, jnp.asarray(counts)
-    return Folds(inputs, *arrays, jax.random.key(0), batch_size)
+    sizes, size = np.unique([len(rows) for _, rows in parts], return_inverse=True)
+    arrays = jnp.asarray(places.astype(np.int32)), fields, jnp.asarray(size.astype(np.int32))
+    return Folds(inputs, *arrays, jax.random.key(0), batch_size, tuple(sizes.tolist()))
 
 
 def _trained(training: Training, *, held_out: bool, verbose: bool = False) -> tuple[Any, ...]:

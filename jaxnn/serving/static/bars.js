@@ -11,17 +11,17 @@ export const bars = (model) => {
   const sure = element("p", { className: "sure", id: "sure", textContent: "\u00a0" });
   root.append(element("div", { className: "answer" }, value, sure));
   const names = model.classes ?? [];
-  const upright = names.length > 1 && names.length <= MOST && names.every((name) => name.length <= 2);
+  const upright = model.kind === "image" && names.length > 1 && names.length <= MOST && names.every((name) => name.length <= 2);
   const list = element("ol", { className: upright ? "bars upright" : "bars", id: "bars" });
   list.setAttribute("aria-label", "Probabilities");
   root.append(list);
   let rows = [];
 
   const row = (name) => {
-    const made = element("li", {}, element("span", { className: "name", textContent: name }),
+    const item = element("li", {}, element("span", { className: "name", textContent: name }),
       element("span", { className: "track" }, element("i")), element("span", { className: "share" }));
-    list.append(made);
-    return made;
+    list.append(item);
+    return item;
   };
   const fill = (pairs, best) => {
     if (rows.length !== pairs.length) {

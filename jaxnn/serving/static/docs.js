@@ -2,10 +2,10 @@
 const token = sessionStorage.getItem("token");
 const headers = token ? { authorization: `Bearer ${token}` } : {};
 const element = (name, text, ...children) => {
-  const made = document.createElement(name);
-  if (text) made.textContent = text;
-  made.append(...children);
-  return made;
+  const node = document.createElement(name);
+  if (text) node.textContent = text;
+  node.append(...children);
+  return node;
 };
 
 const sample = (schema, name) => {

@@ -40,9 +40,9 @@ export const layers = (model) => {
     const count = layer.shape[0];
     const cut = count === (maps ? 16 : 128) ? "first " : ""; // the most that are sent
     const note = `${cut}${count} ${maps ? "filters" : "nodes"}`;
-    const made = picture(words(layer.name), note);
-    root.append(made.root);
-    return { ...made, maps, shape: layer.shape, now: new Float32Array(layer.shape.reduce((a, b) => a * b)), target: null };
+    const shown = picture(words(layer.name), note);
+    root.append(shown.root);
+    return { ...shown, maps, shape: layer.shape, now: new Float32Array(layer.shape.reduce((a, b) => a * b)), target: null };
   };
 
   const drawNodes = ({ canvas, now }) => {
@@ -145,7 +145,7 @@ export const layers = (model) => {
   look();
   drawSeen();
   model.layers.forEach((layer, at) => { stages[at] = stage(layer); });
-  if (model.layers.length) root.append(element("p", { className: "note", textContent: "The stronger the colour, the more a node puts out." }));
+  if (model.layers.length) seen.root.append(element("p", { className: "note", textContent: "Each node below weighs what is before it. The stronger its colour, the more it puts out." }));
   requestAnimationFrame(again);
   return { root, show, rest };
 };

@@ -47,9 +47,9 @@ export const latest = (show, fail) => {
 };
 
 export const element = (name, attributes = {}, ...children) => {
-  const made = Object.assign(document.createElement(name), attributes);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(name), attributes);
+  node.append(...children);
+  return node;
 };
 
 export const percent = (share) =>
@@ -90,7 +90,8 @@ const facts = (model) => {
     : model.kind === "table" ? `reads ${model.columns.length} columns`
     : model.kind === "tokens" ? "writes text" : "reads numbers";
   const of = Object.entries(model.results).find(([name]) => /(^|\/)test\/accuracy$/.test(name));
-  const right = of && `${(100 * of[1]).toFixed(1)} % right on held-out examples`;
+  const what = model.kind === "tokens" ? "of held-out tokens foreseen" : "right on held-out examples";
+  const right = of && `${(100 * of[1]).toFixed(1)} % ${what}`;
   return [model.name, reads, right].filter(Boolean).join(" · ");
 };
 

@@ -1,10 +1,10 @@
-// A text that the model goes on with, piece by piece as it writes.
+// A text that the model continues, piece by piece as it writes.
 import { ask, element, say } from "./page.js";
 
 export const writes = (model, main, head) => {
   head("Begin a text, and let it write on");
   main.className = "writing";
-  const prompt = element("textarea", { id: "prompt", rows: 3, value: model.beginning ?? "", spellcheck: false });
+  const prompt = element("textarea", { id: "prompt", rows: 3, value: "The ", spellcheck: false });
   const range = (id, name, low, high, step, value) => {
     const input = element("input", { type: "range", id, min: low, max: high, step, value });
     const shown = element("output", { textContent: value });
