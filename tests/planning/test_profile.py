@@ -102,7 +102,7 @@ def test_the_flops_of_a_loop_are_those_of_its_turns():
     network = jaxnn.gpt(16, layers=3, heads=2, features=8, positions=4, stacked=True)
     learner = jaxnn.learner(network, jaxnn.next_token(), optax.sgd(0.1))
     batch = {"inputs": jax.numpy.zeros((2, 5), "int32")}
-    state = learner.init(jax.random.key(0), {}, batch)
+    state = jax.eval_shape(learner.init, jax.random.key(0), {}, batch)
     program = jax.make_jaxpr(learner.gradients)(state, batch)
     sums = {}
     for name, number in flops_by_scope(program.jaxpr):
