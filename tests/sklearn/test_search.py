@@ -115,6 +115,7 @@ def test_early_stopping_stops_each_member_by_itself(alone):
     assert len(alone) == 8
 
 
+@pytest.mark.slow
 def test_folds_of_very_unequal_size_with_weights_and_metrics(alone):
     groups = np.repeat([0, 1, 2], [20, 30, 51])
     fit = {"groups": groups, "sample_weight": np.linspace(0.1, 2.0, len(X))}
@@ -148,6 +149,7 @@ def test_numbers_are_searched_too(alone):
     assert len(alone) == 1 + (16 + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
 @pytest.mark.filterwarnings("ignore:.*scores are non-finite:UserWarning")
 def test_a_setting_that_fails_fails_alone():
