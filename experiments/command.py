@@ -1,10 +1,10 @@
-"""The command line that every experiment has: its `Config` as options, a run directory, exit codes.
+"""The command line that every experiment has: options from `Config`, a run directory, exit codes.
 
     python -m experiments.digits --learning-rate 0.01
     python -m experiments.digits --sweep learning_rate=log:1e-4:1e-1:16 --seeds 8
 
-The same command after a stop, whatever stopped it, resumes where it was. Exit codes: 0 done, 2 bad
-input, 3 not finite, 4 nothing to resume, 5 directory in use, 6 storage, 75 interrupted and saved.
+After any interruption, the same command resumes the run. Exit codes: 0 finished, 2 bad input, 3 not
+finite, 4 nothing to resume, 5 directory in use, 6 storage, 75 interrupted and saved.
 """
 
 import atexit
@@ -38,14 +38,14 @@ from jaxnn.storage.json_files import plain
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every experiment takes beside its own fields."""
+    """The options of every experiment, besides its own fields."""
 
     out: Path | None = None  # run directory (default: runs/NAME/DIGEST of the configuration)
-    resume: bool = False  # require an unfinished run; without it, one may begin
-    allow_change: str = ""  # what may differ from that run, as FIELD,FIELD
+    resume: bool = False  # require an unfinished run, and fail if there is none
+    allow_change: str = ""  # fields that may differ from the unfinished run: FIELD,FIELD
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
-    processes: int = 1  # rehearse on this machine a run of so many processes, a device each
-    plan: str | None = None  # train nothing: say what it takes on v5e-1, v5e:4x4, a100x8, cpu, ...
+    processes: int = 1  # number of local processes, one device each, to rehearse a run
+    plan: str | None = None  # print memory and cost on v5e-1, v5e:4x4, a100x8, ...; train nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,10 @@ class SweepOptions(Options):
     """Options of an experiment that can train many networks."""
 
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # FIELD=log:LOW:HIGH:COUNT or FIELD=A,B
-    seeds: int | None = None  # train from so many seeds, counted from --seed
-    not_finite: NotFinitePolicy = "stop"  # what to do about a step that is not finite
-    metric: str | None = None  # what a sweep is ranked by (default: test accuracy, or else loss)
+    seeds: int | None = None  # number of seeds, counted from --seed
+    not_finite: NotFinitePolicy = "stop"  # action after a step that is not finite
+    profile: str | None = None  # FIRST:LAST, steps to profile with a trace and a table of parts
+    metric: str | None = None  # metric that ranks a sweep (default: test accuracy, otherwise loss)
 
 
 def command(
@@ -69,12 +70,12 @@ def command(
 
     Args:
       config_type: the type of its configuration.
-      main: `(config, out, not_finite=...)`: trains into `out`, a `Directory` with all that the
-        command line says about it, and returns its `Run`.
-      sweeps: whether `main`, called with `(config, out)`, makes many runs by itself.
+      main: `(config, out, not_finite=...)`: trains into `out`, a `Directory` with the options of
+        the command line, and returns a `Run`.
+      sweeps: whether `main`, called with `(config, out)`, trains several runs itself.
       check: raises `Invalid` if what the experiment needs is not installed.
     """
-    # Before anything else, so that a stop while starting leaves with the right code too.
+    # First, so that an interruption during the start has the right exit code too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.showwarning = _warn
     any_letters()
@@ -116,14 +117,18 @@ def command(
 
 
 def _show_plans(name: str, main: Callable, config: Any, target: str) -> None:
-    """Prints what each program of the experiment takes on some hardware."""
-    compilers.devices_of(hardware(target))  # what is unknown or missing is said at once
-    for number, plan in enumerate(planned.plans(main, config, target)):
+    """Prints the plan of each program of the experiment on some hardware."""
+    compilers.devices_of(hardware(target))  # raises at once if something is unknown or missing
+    for number, (plan, proposals) in enumerate(planned.plans(main, config, target)):
         print("\n" * bool(number) + f"{name}: {plan}", flush=True)
+        if not plan.fits:
+            print("What fits:" if proposals else "No tested configuration fits.", flush=True)
+        for proposal in proposals:
+            print(f"  {proposal}", flush=True)
 
 
 def _sweep(name: str, config: Any, main: Callable, options: SweepOptions) -> jaxnn.search.Swept:
-    """Trains a network for every combination, as few populations as shapes allow."""
+    """Trains a network for every combination, in as few populations as shapes allow."""
     sweep = swept(config, options.sweep, options.seeds)
     asked = {**plain(config), "sweep": options.sweep, "seeds": options.seeds or 1}
     return jaxnn.fit_sweep(
@@ -140,19 +145,21 @@ def _group(config: Any, out: jaxnn.Directory, main: Callable, options: SweepOpti
 
 
 def _directory(name: str, config: Any, options: Options) -> jaxnn.Directory:
-    """Returns what the options say about the run directory."""
+    """Returns the run directory of the options."""
     path = options.out or Path("runs") / name / digest(config)
     names = options.allow_change.split(",")
     return jaxnn.Directory(path, name, config, options.resume, names)
 
 
 def _policy(options: Options) -> dict[str, Any]:
-    """Returns the other options that `fit` has too."""
-    return {"not_finite": options.not_finite} if isinstance(options, SweepOptions) else {}
+    """Returns the options that are passed on to `fit`."""
+    if not isinstance(options, SweepOptions):
+        return {}
+    return {"not_finite": options.not_finite, "profile": options.profile}
 
 
 def _reached(result: dict[str, Any]) -> str:
-    """Returns what a run or a sweep came to, in words."""
+    """Returns the result of a run or a sweep, in words."""
     if "runs" not in result:
         return outcome.sentence(result, "test/") or outcome.sentence(result, "train/")
     best = {k.removeprefix("best/"): v for k, v in result.items() if k.startswith("best/")}
@@ -175,7 +182,7 @@ def _parse(name: str, config_type: type, main: Callable, options_type: type) -> 
 
 
 def collect_seldom() -> None:
-    """Reduces garbage collection: what is imported and traced is hardly ever garbage."""
+    """Reduces garbage collection, since imports and traces create hardly any garbage."""
     gc.freeze()
     gc.enable()
     gc.set_threshold(300_000)
@@ -190,7 +197,7 @@ def _use_every_core() -> None:
 
 
 def _warn(message, category, filename, lineno, file=None, line=None) -> None:
-    """Shows what is worth knowing about a run in its own words, without the line that said it."""
+    """Prints cautions about a run without the source line, and other warnings as usual."""
     words = warnings.formatwarning(message, category, filename, lineno, line)
     print(message if category is jaxnn.Caution else words, file=sys.stderr, flush=True)
 

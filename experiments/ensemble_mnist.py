@@ -1,10 +1,10 @@
-"""Eight networks answer together: more accurate than one of them, and they know when they differ.
+"""An ensemble of eight networks is more accurate than one, and measures its disagreement.
 
     python -m experiments.ensemble_mnist
 
-Eight MLPs for MNIST that differ in their seeds train as one population. The mean of their
-probabilities is tested against each alone: by accuracy, and by the calibration error, how far the
-probability of an answer is from the share of such answers that are right.
+Eight MLPs for MNIST with different seeds train as one population. The experiment averages their
+predicted probabilities, and compares the result with single networks by accuracy and by calibration
+error: the difference between the confidence of predictions and their accuracy.
 """
 
 from dataclasses import dataclass, replace
@@ -23,19 +23,19 @@ from jaxnn.storage.opening import open_directory
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The members, and how each trains."""
+    """The members, and their hyper-parameters."""
 
-    members: int = 8  # networks that answer together
+    members: int = 8  # networks in the ensemble
     dropout: float = 0.2  # probability of dropping a hidden node's output
     learning_rate: float = 1e-3  # peak step size of AdamW
-    weight_decay: float = 1e-2  # share of the weights taken off, times the step size, each step
-    batch_size: int = 128  # examples in a training step
+    weight_decay: float = 1e-2  # weight decay of AdamW, multiplied by the step size
+    batch_size: int = 128  # examples per training step
     epochs: float = 12  # passes over the training data
-    seed: int = 0  # of the first member; the others count on
+    seed: int = 0  # random seed of the first member; the others use the next integers
 
 
 def classification() -> jaxnn.Objective:
-    """Classification that reports the calibration error too."""
+    """Returns classification with the calibration error as an additional metric."""
     base = jaxnn.classification()
 
     def metrics(outputs, batch):
@@ -47,20 +47,20 @@ def classification() -> jaxnn.Objective:
 
 
 def differing(outputs, batch):
-    """Measures how members differ, of outputs `[batch, members, classes]`."""
+    """Returns the disagreement of members with outputs `[batch, members, classes]`."""
     weights = jaxnn.objectives.weights_of(batch, batch["labels"])
     return {"disagreement": disagreement(jnp.moveaxis(outputs, 1, 0), weights)}
 
 
 def evaluated(network: jaxnn.Network, objective, data: jaxnn.Resident) -> dict[str, float]:
-    """Returns the metrics of a network that is not trained any more."""
+    """Returns the metrics of a trained network."""
     judge = jaxnn.learner(network, objective, optax.identity())
     state = judge.init(jax.random.key(0), {}, data.in_order(0))
     return jaxnn.evaluate(judge, state, data)
 
 
 def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
-    """Trains the members, and tests them together and alone."""
+    """Trains the members, and evaluates them as an ensemble and one by one."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
     steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)

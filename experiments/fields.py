@@ -1,9 +1,9 @@
-"""The fields of a `Config`: which are inputs of the compiled program, and how a sweep fills them.
+"""The fields of a `Config`: inputs of the compiled program, and their values in a sweep.
 
-    learning_rate: Hparam = 1e-3  # an input: all its values train as one population
-    batch_size: int = 64  # compiled for each of its values
+    learning_rate: Hparam = 1e-3  # an input: all values train as one population
+    batch_size: int = 64  # a constant: each value is compiled separately
 
-A sweep replaces an input, and the seed, by an array: one `Config` then stands for many.
+A sweep replaces inputs and the seed by arrays, so that one `Config` represents many runs.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ def hparams(config: Any) -> dict[str, Any]:
 
 
 def swept(config: Any, specs: Sequence[str], seeds: int | None) -> jaxnn.Sweep:
-    """Returns the sweep over what was typed, such as `learning_rate=log:1e-4:1e-1:16`.
+    """Returns the sweep of command-line specifications such as `learning_rate=log:1e-4:1e-1:16`.
 
-    Seeds are counted from that of the configuration.
+    Seeds are counted from the configuration's seed.
 
     Raises:
-      Invalid: if a field is unknown, or there twice, or cannot have one of the values.
+      Invalid: if a field is unknown or repeated, or cannot have one of the values.
     """
     names = [field.name for field in fields(config)]
     swept_values: dict[str, Any] = {}
@@ -63,13 +63,13 @@ def swept(config: Any, specs: Sequence[str], seeds: int | None) -> jaxnn.Sweep:
 
 
 def filled(config: Any, values: dict[str, Any], runs: jaxnn.Sweep) -> Any:
-    """Returns the configuration of the runs of a group, with arrays where they differ."""
+    """Returns the configuration of a group of runs, with arrays for fields that differ."""
     arrays = {name: np.array(column) for name, column in runs.columns.items()}
     return replace(config, **values, **{k: v for k, v in arrays.items() if hasattr(config, k)})
 
 
 def _fitting(name: str, hint: Any, value: Any) -> Any:
-    """Returns a value in the type of its field."""
+    """Returns a value converted to the type of its field."""
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind is Literal:
         choice("sweep", name, str(value), parts)

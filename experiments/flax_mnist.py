@@ -1,15 +1,14 @@
-"""MNIST by a convolutional network that is written in Flax, and trained by jaxnn as it stands.
+"""An unmodified Flax convolutional network is trained on MNIST by jaxnn.
 
     python -m experiments.flax_mnist
 
-The class `CNN` is Flax NNX and knows nothing of jaxnn: two blocks of convolution, batch
-normalization and pooling, then a hidden layer with dropout. `from_flax` makes a network of it, with
-its batch statistics and random streams, and `to_flax` gives the trained model back.
+The class `CNN` is plain Flax NNX code: two blocks of convolution, batch normalization and pooling,
+followed by a hidden layer with dropout. `from_flax` converts it to a network, including its batch
+statistics and random streams, and `to_flax` converts the trained network back.
 
-On GPU and TPU it runs at full speed. On CPU, XLA runs the gradient of a Flax convolution up to 25
-times slower inside a compiled loop, so jaxnn dispatches such a model step by step there; with
-`conv_general_dilated=jaxnn.layers.conv_general_dilated`, which `nnx.Conv` takes, it is a loop
-again.
+On GPU and TPU the model runs at full speed. On CPU, XLA computes the gradient of a Flax convolution
+up to 25 times slower inside a compiled loop, so jaxnn dispatches such a model step by step. Pass
+`conv_general_dilated=jaxnn.layers.conv_general_dilated` to `nnx.Conv` to use a compiled loop again.
 """
 
 from dataclasses import dataclass
@@ -28,17 +27,17 @@ from jaxnn.models.flax import from_flax, to_flax
 class Config:
     """The hyper-parameters."""
 
-    channels: tuple[int, int] = (32, 64)  # nodes of the two convolutions
+    channels: tuple[int, int] = (32, 64)  # output channels of the two convolutions
     hidden: int = 128  # nodes of the hidden layer
     dropout: float = 0.3  # probability of dropping a hidden node's output
     learning_rate: Hparam = 2e-3  # peak step size of Adam
-    batch_size: int = 128  # examples in a training step
+    batch_size: int = 128  # examples per training step
     epochs: float = 3  # passes over the training data
-    seed: int = 0  # decides initialisation, order of the data and dropout
+    seed: int = 0  # random seed for initialization, order of the data and dropout
 
 
 class CNN(nnx.Module):
-    """A network as Flax users write it."""
+    """An ordinary Flax network."""
 
     def __init__(self, channels: tuple[int, int], hidden: int, dropout: float, *, rngs: nnx.Rngs):
         self.conv_1 = nnx.Conv(1, channels[0], kernel_size=(3, 3), rngs=rngs)
@@ -50,7 +49,7 @@ class CNN(nnx.Module):
         self.output = nnx.Linear(hidden, 10, rngs=rngs)
 
     def __call__(self, images):
-        """Takes bytes `[batch, 28, 28]`, and returns raw outputs `[batch, 10]`."""
+        """Returns raw outputs `[batch, 10]` for bytes `[batch, 28, 28]`."""
         x = images[..., None] / 255.0
         x = nnx.avg_pool(nnx.relu(self.norm_1(self.conv_1(x))), (2, 2), strides=(2, 2))
         x = nnx.avg_pool(nnx.relu(self.norm_2(self.conv_2(x))), (2, 2), strides=(2, 2))
@@ -86,7 +85,7 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
 
 
 def show(test, run: jaxnn.Run, sizes) -> None:
-    """Gives the trained model back to Flax, and prints what it reads."""
+    """Converts the trained model back to Flax, and prints its predictions."""
     model = to_flax(CNN, run.state.params, run.state.state, **sizes)
     images, labels = test["inputs"][:20], test["labels"][:20]
     print("the Flax model reads", *np.asarray(model(images).argmax(-1)))

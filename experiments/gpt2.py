@@ -1,12 +1,13 @@
-"""GPT-2 learns from files of tokens, which may be far larger than memory.
+"""GPT-2 learns from token files, which may be far larger than memory.
 
-    python -m experiments.gpt2                                 # small, on the text at hand
-    python -m experiments.gpt2 --preset gpu --data FOLDER      # GPT-2 of 124M parameters
+    python -m experiments.gpt2                                 # small, on tiny Shakespeare
+    python -m experiments.gpt2 --preset gpu --data FOLDER      # GPT-2 with 124M parameters
 
-`FOLDER` holds `train*.bin` and `val*.bin`, tokens of 16 bits one after the other, as nanoGPT's
-`prepare.py` writes them; without it the files are written from tiny Shakespeare, a token for each
-byte. Sizes, optimizer and schedule of the large presets are nanoGPT's for OpenWebText (Karpathy
-2022, https://github.com/karpathy/nanoGPT); several devices share the batch and the parameters.
+`FOLDER` contains `train*.bin` and `val*.bin`: flat arrays of 16-bit tokens, as nanoGPT's
+`prepare.py` writes them. By default, the experiment writes these files from tiny Shakespeare, with
+one token per byte. The large presets use nanoGPT's sizes, optimizer and schedule for OpenWebText
+(Karpathy 2022, https://github.com/karpathy/nanoGPT). Several devices share the batch and the
+parameters.
 """
 
 import tempfile
@@ -27,19 +28,19 @@ from experiments.fields import Hparam, hparams
 class Config:
     """The hyper-parameters."""
 
-    preset: Literal["cpu", "gpu", "tpu"] = "cpu"  # sizes for such a device
+    preset: Literal["cpu", "gpu", "tpu"] = "cpu"  # sizes for this type of device
     data: str | None = None  # folder with train*.bin and val*.bin (default: tiny Shakespeare)
     learning_rate: Hparam = 6e-4  # peak step size of AdamW
-    weight_decay: Hparam = 0.1  # share of the weights taken off, times the step size, each step
-    warm_up: int = 200  # steps until the step size is at its peak
-    steps: int | None = None  # training steps (default: those of the preset)
-    batch_size: int | None = None  # windows in a step, over all devices (default: the preset's)
-    parts: int = 1  # parts of a step, one after another, where memory is short
-    seed: int = 0  # decides initialisation and the order of the windows
+    weight_decay: Hparam = 0.1  # weight decay of AdamW, multiplied by the step size
+    warm_up: int = 200  # steps until the peak step size
+    steps: int | None = None  # training steps (default: from the preset)
+    batch_size: int | None = None  # windows per step, over all devices (default: from the preset)
+    parts: int = 1  # gradient accumulation: parts of a batch, to save memory
+    seed: int = 0  # random seed for initialization and the order of the windows
 
 
 class Size(NamedTuple):
-    """What a preset stands for."""
+    """The sizes of a preset."""
 
     vocabulary: int
     layers: int
@@ -55,7 +56,7 @@ PRESETS = {"cpu": Size(256, 2, 4, 64, 64, 12, 1000), "gpu": LARGE, "tpu": LARGE}
 
 
 def network(config: Config) -> jaxnn.Network:
-    """Returns the transformer; a large one in bfloat16, its blocks one program, computed twice."""
+    """Returns the transformer; large ones use bfloat16, stacked blocks and rematerialization."""
     size, large = PRESETS[config.preset], config.preset != "cpu"
     model = jaxnn.gpt(
         size.vocabulary, layers=size.layers, heads=size.heads, features=size.features,
@@ -65,7 +66,7 @@ def network(config: Config) -> jaxnn.Network:
 
 
 def write_text(folder: Path) -> Path:
-    """Writes the bytes of tiny Shakespeare as files of tokens, the last tenth for testing."""
+    """Writes tiny Shakespeare as token files, with the last tenth for testing."""
     text = np.frombuffer(jaxnn.datasets.tiny_shakespeare().encode(), np.uint8).astype(np.uint16)
     border = int(0.9 * len(text))
     text[:border].tofile(folder / "train.bin")
@@ -74,7 +75,7 @@ def write_text(folder: Path) -> Path:
 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
-    """Trains on windows of the files, and tests on those of the others."""
+    """Trains on windows of the training files, and evaluates on the validation files."""
     size = PRESETS[config.preset]
     steps = size.steps if config.steps is None else config.steps
     batch_size = config.batch_size or size.batch_size

@@ -1,11 +1,11 @@
-"""Sixty-four settings of a network for MNIST race: the worse half gives up, again and again.
+"""Successive halving tests sixty-four settings for MNIST: the worse half stops, again and again.
 
     python -m experiments.halving_mnist
 
-Learning rate, weight decay and dropout are drawn at random. All settings train as one population;
-after 1/64, 1/32, ..., 1/2 of the steps the worse half, by accuracy on 6,000 training images held
-back, is stopped. That takes a sixteenth of the steps of the full sweep. The winner alone is then
-tested on the real test images.
+Learning rate, weight decay and dropout are drawn at random. All settings train as one population.
+After 1/64, 1/32, ..., 1/2 of the steps, the half with the lower accuracy on 6,000 held-out training
+images is stopped. This takes a sixteenth of the steps of the full sweep. Only the winner is
+evaluated on the test images.
 """
 
 from dataclasses import dataclass, replace
@@ -21,20 +21,20 @@ from jaxnn.storage.opening import open_directory
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is tried, and how long the winner trains."""
+    """The search space, and the training of each setting."""
 
-    settings: int = 64  # drawn at random
-    learning_rates: tuple[float, float] = (1e-4, 3e-2)  # peak step size of AdamW, from and to
-    weight_decays: tuple[float, float] = (1e-4, 1.0)  # times the step size, from and to
-    dropouts: tuple[float, float] = (0.0, 0.5)  # probability of dropping a hidden node, from and to
-    held_back: float = 0.1  # share of the training images, which decides who stays
-    batch_size: int = 128  # examples in a training step
+    settings: int = 64  # number of random settings
+    learning_rates: tuple[float, float] = (1e-4, 3e-2)  # range of the peak step size of AdamW
+    weight_decays: tuple[float, float] = (1e-4, 1.0)  # range of the weight decay of AdamW
+    dropouts: tuple[float, float] = (0.0, 0.5)  # range of the dropout probability
+    held_back: float = 0.1  # fraction of the training images used for validation
+    batch_size: int = 128  # examples per training step
     epochs: float = 12  # passes over the training data
-    seed: int = 0  # decides the draws, initialisation, order of the data and dropout
+    seed: int = 0  # random seed for settings, initialization, data order and dropout
 
 
 def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
-    """Races the settings, and tests the winner."""
+    """Runs successive halving, and evaluates the winner."""
     train, test = jaxnn.datasets.mnist()
     train, validation = jaxnn.split(train, config.held_back, seed=config.seed, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)

@@ -1,11 +1,12 @@
-"""A residual network learns from a folder of images, which are decoded while it trains.
+"""A residual network learns from a folder of images, which are decoded during training.
 
     python -m experiments.images --data FOLDER        # FOLDER/train/CLASS/*.jpg, FOLDER/val/...
     python -m experiments.images                      # CIFAR-10, in its original files (160 MB)
     python -m experiments.images --data FOLDER --size 224 --blocks 3 4 6 3 --width 64   # ResNet-34
 
-Threads read and decode ahead; each image is shifted and mirrored at random on the device. SGD with
-momentum and a cosine schedule, as usual since He et al. 2016, https://arxiv.org/abs/1512.03385.
+Threads read and decode images ahead of training. The device shifts and mirrors each image at
+random. The optimizer is SGD with momentum and a cosine schedule; the network is that of He et al.
+2016, https://arxiv.org/abs/1512.03385.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from experiments.command import command
 from experiments.fields import Hparam, hparams
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-DIGEST = "md5:c32a1d4ab5d03f1284b67883e8d87530"  # as its page says
+DIGEST = "md5:c32a1d4ab5d03f1284b67883e8d87530"  # as published on the data set's page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +31,20 @@ class Config:
     """The hyper-parameters."""
 
     data: str | None = None  # folder with train/CLASS and val/CLASS (default: CIFAR-10)
-    size: int = 32  # height and width that images are brought to
-    blocks: tuple[int, ...] = (3, 3, 3)  # residual blocks in each stage
+    size: int = 32  # height and width of the resized images
+    blocks: tuple[int, ...] = (3, 3, 3)  # residual blocks per stage
     width: int = 16  # channels of the first stage
     learning_rate: Hparam = 0.1  # peak step size
-    weight_decay: Hparam = 5e-4  # share of the weights taken off, times the step size, each step
-    batch_size: int = 128  # images in a training step
+    weight_decay: Hparam = 5e-4  # weight decay, added to the gradient
+    batch_size: int = 128  # images per training step
     epochs: float = 30  # passes over the training images
     shift: int = 4  # largest shift of a training image in pixels
-    workers: int = 8  # threads that decode
-    seed: int = 0  # decides initialisation, order and augmentation
+    workers: int = 8  # decoding threads
+    seed: int = 0  # random seed for initialization, data order and augmentation
 
 
 class Cifar:
-    """A file of CIFAR-10: of each image a byte for the class, then 32 x 32 of each colour."""
+    """A CIFAR-10 file: one byte for the class of each image, then 32 x 32 bytes per colour."""
 
     def __init__(self, path: Path):
         self.records = np.memmap(path, np.uint8, "r").reshape(-1, 3073)
@@ -56,7 +57,7 @@ class Cifar:
         return {name: each[0] for name, each in self.rows(np.array([index])).items()}
 
     def rows(self, index):
-        """Returns the images with these numbers, and their classes."""
+        """Returns the images at these indices, and their classes."""
         records = self.records[index]
         images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return {"inputs": images, "labels": records[:, 0].astype(np.int32)}
@@ -67,13 +68,13 @@ class Cifar:
 
 
 def sources(config: Config):
-    """Returns the training images, those to test on, and the number of classes."""
+    """Returns the training images, the test images, and the number of classes."""
     if config.data is not None:
         train, val = (
             jaxnn.streams.images(Path(config.data) / part, config.size) for part in ("train", "val")
         )
         return train, val, len(train.names)
-    import pooch  # only a download needs it
+    import pooch  # only needed for a download
 
     paths = sorted(map(Path, pooch.retrieve(URL, DIGEST, processor=pooch.Untar())))
     train = [Cifar(path) for path in paths if path.match("data_batch_*.bin")]
@@ -82,7 +83,7 @@ def sources(config: Config):
 
 
 def moved(most: int):
-    """Returns an augmentation: a shift by up to `most` pixels, and in half the cases a mirror."""
+    """Returns an augmentation that shifts by up to `most` pixels and flips half of the images."""
 
     def move(key, image):
         corner = jax.random.randint(key, (2,), 0, 2 * most + 1)
@@ -94,7 +95,7 @@ def moved(most: int):
 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
-    """Trains on the training images and tests on the others."""
+    """Trains on the training images and evaluates on the test images."""
     train, val, classes = sources(config)
     data = jaxnn.stream(train, batch_size=config.batch_size, block=8, workers=config.workers)
     test = jaxnn.stream(val, batch_size=min(256, len(val)), block=4, workers=config.workers)

@@ -1,13 +1,13 @@
-"""A learning rate is learned by gradients through whole trainings, and compared with a sweep.
+"""Gradients through complete training runs learn a learning rate, and a sweep checks it.
 
     python -m experiments.learn_the_learning_rate
 
-A network of 64-64-10 nodes is trained on the digits by gradient descent with momentum. How its loss
-on held-out digits depends on the learning rate is differentiated through all the training steps
-(`jaxnn.unroll`), and descended: each outer step is a training from new weights, in a new order.
-Outside it is plain learning: of a network with one parameter, the logarithm of the rate, which
-makes predictions by training another network first. The rate that it ends at is compared with the
-best of a sweep, over seeds that neither has seen, on held-out digits and on test digits.
+A network of 64-64-10 nodes trains on the digits by gradient descent with momentum. The loss on
+held-out digits is differentiated with respect to the learning rate, through all training steps
+(`jaxnn.unroll`). Each outer step runs one training with new weights and a new order of the data.
+The outer problem is an ordinary learner: its network has one parameter, the logarithm of the rate,
+and trains another network before it predicts. The experiment compares the learned rate with the
+best rate of a sweep, on held-out and test digits, over seeds that neither of them used.
 """
 
 from dataclasses import dataclass, replace
@@ -24,23 +24,23 @@ from jaxnn.storage.opening import open_directory
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """How the rate is learned, and what is swept."""
+    """The outer training, the inner trainings and the sweep."""
 
-    first: float = 1e-3  # learning rate to begin with
-    outer_rate: float = 0.2  # peak step size of Adam, on the logarithm of the learning rate
-    steps: int = 150  # outer steps, a training each
-    momentum: float = 0.9  # of the gradient descent
-    batch_size: int = 64  # examples in a training step
-    epochs: float = 5  # passes over the training data, of each training
-    lowest: float = 1e-3  # learning rate of the sweep
-    highest: float = 1.0  # learning rate of the sweep
-    rates: int = 31  # learning rates from the lowest to the highest, in equal ratios
-    seeds: int = 8  # trainings of each rate in the sweep; twice as many in the comparison
-    seed: int = 0  # decides weights and orders
+    first: float = 1e-3  # initial learning rate
+    outer_rate: float = 0.2  # peak step size of Adam for the logarithm of the learning rate
+    steps: int = 150  # outer steps, each of which is one training
+    momentum: float = 0.9  # momentum of the inner gradient descent
+    batch_size: int = 64  # examples per training step
+    epochs: float = 5  # passes over the training data per training
+    lowest: float = 1e-3  # lowest learning rate of the sweep
+    highest: float = 1.0  # highest learning rate of the sweep
+    rates: int = 31  # number of learning rates, logarithmically spaced
+    seeds: int = 8  # trainings per rate in the sweep; twice as many in the comparison
+    seed: int = 0  # random seed for weights and data order
 
 
 def training(network: jaxnn.Learner, data: jaxnn.Resident, steps: int, first: float):
-    """A network whose parameter is the learning rate with which it trains before it predicts."""
+    """Returns a network that trains with its parameter, the learning rate, and then predicts."""
 
     def init(key, inputs):
         return {"log_rate": jnp.float32(np.log(first))}, {}

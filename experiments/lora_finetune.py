@@ -1,11 +1,12 @@
-"""A GPT that writes like Shakespeare learns another author's style, by few weights.
+"""A GPT that writes like Shakespeare learns another style with low-rank adapters (LoRA).
 
     python -m experiments.lora_finetune
 
-First `char_gpt` is trained; then it learns the pages of Python's own documentation, which lie
-in every installation (`pydoc_data`): by low-rank adapters of its matrices, which are a tenth of its
-weights, and by all of them. Characters that Shakespeare has not are left out of the pages. In the
-end the adapters are merged into the weights, and write `page.txt`.
+First, `char_gpt` is trained. Then it is fine-tuned on the pages of Python's own documentation,
+which are part of every installation (`pydoc_data`): once with low-rank adapters of its matrices,
+which have a tenth as many weights, and once with all weights. Characters that do not occur in
+Shakespeare are removed from the pages. Finally, the adapters are merged into the weights, and the
+merged network writes `page.txt`.
 """
 
 from dataclasses import dataclass, replace
@@ -25,24 +26,24 @@ from jaxnn.storage.opening import open_directory
 class Config:
     """The hyper-parameters."""
 
-    rank: int = 8  # of the adapters: each weight is adjusted by so many pairs of vectors
+    rank: int = 8  # rank of the adapters: pairs of vectors per weight matrix
     learning_rate: float = 5e-3  # step size of AdamW for the adapters
-    all_learning_rate: float = 1e-3  # that for all weights
-    batch_size: int = 12  # windows in a training step
-    steps: int = 1000  # training steps of either
-    base_steps: int | None = None  # those of the network that is adapted (default: char_gpt's)
-    page: int = 1000  # characters to write at the end
-    seed: int = 0  # decides initialisation, the windows of the texts and the page
+    all_learning_rate: float = 1e-3  # step size of AdamW for all weights
+    batch_size: int = 12  # windows per training step
+    steps: int = 1000  # training steps of each fine-tuning
+    base_steps: int | None = None  # training steps of the base network (default: char_gpt's)
+    page: int = 1000  # characters to generate at the end
+    seed: int = 0  # random seed for initialization, windows and the page
 
 
 def pages(characters: jaxnn.Characters) -> np.ndarray:
-    """Returns the documentation as tokens, without the characters that are not known."""
+    """Returns the documentation as tokens, without unknown characters."""
     known = set(characters.all)
     return characters.encode("".join(c for c in "\n".join(topics.values()) if c in known))
 
 
 def writing(model: jaxnn.Network, params, state, config: Config) -> str:
-    """Returns a page."""
+    """Returns a generated page."""
     characters = jaxnn.Characters(jaxnn.datasets.tiny_shakespeare())
     written = jaxnn.generate(
         model, params, state, characters.encode("\n")[None], config.page, temperature=0.8,
@@ -52,7 +53,7 @@ def writing(model: jaxnn.Network, params, state, config: Config) -> str:
 
 
 def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
-    """Trains on Shakespeare, and adapts to the first nine tenths of the other text."""
+    """Trains on Shakespeare, and fine-tunes on the first nine tenths of the other text."""
     characters = jaxnn.Characters(jaxnn.datasets.tiny_shakespeare())
     text, context = pages(characters), char_gpt.PRESETS["cpu"].context
     border = int(0.9 * len(text))

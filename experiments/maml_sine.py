@@ -2,12 +2,13 @@
 
     python -m experiments.maml_sine
 
-Model-agnostic meta-learning (Finn et al., ICML 2017, section 5.1). A task is a sine of an amplitude
-from 0.1 to 5 and a phase from 0 to pi, on inputs from -5 to 5. The network adapts its parameters to
-some points of a task by gradient descent, and then predicts others; training adjusts the parameters
-from which it begins, by gradients through that descent. Another one is trained on all tasks as if
-they were one, and adapted in the same way. Reported are the mean squared errors on 600 new tasks
-after 0, 1 and 10 steps. The paper's curve, on ten points, goes from 3 to some 0.5 and 0.1.
+Model-agnostic meta-learning (Finn et al., ICML 2017, section 5.1). A task is a sine with an
+amplitude from 0.1 to 5 and a phase from 0 to pi, on inputs from -5 to 5. The network adapts its
+parameters to some points of a task by gradient descent, and then predicts other points. Training
+optimizes the initial parameters, by gradients through this adaptation. As a baseline, a second
+network trains on all tasks as if they were one, and is adapted in the same way. The results are
+mean squared errors on 600 new tasks after 0, 1 and 10 steps. In the paper, with ten points, they
+go from 3 to about 0.5 and 0.1.
 """
 
 from dataclasses import dataclass, replace
@@ -23,25 +24,25 @@ import jaxnn
 from experiments.command import command
 from jaxnn.storage.opening import open_directory
 
-# What training sees of adapting: one step, through which gradients pass, or none.
+# The adaptation during training: one differentiable step, or none.
 DESCENTS = {"maml": lambda inner: jaxnn.unroll(inner, 1), "plain": lambda _: lambda *given: given}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The hyper-parameters: those of the paper, where it says them."""
+    """The hyper-parameters, from the paper where it states them."""
 
-    shots: int = 10  # points of a task that the network adapts to in training
-    inner_rate: float = 0.01  # step size of adapting
-    plain_rate: float = 0.01  # the same for the plainly trained: the best of 0.001 to 0.02
-    learning_rate: float = 1e-3  # step size of Adam, which trains the parameters to begin with
-    batch_size: int = 25  # tasks in a training step
+    shots: int = 10  # points per task to adapt to in training
+    inner_rate: float = 0.01  # step size of the adaptation
+    plain_rate: float = 0.01  # the same for the baseline: the best of 0.001 to 0.02
+    learning_rate: float = 1e-3  # step size of Adam for the initial parameters
+    batch_size: int = 25  # tasks per training step
     steps: int = 70_000  # training steps of each of the two networks
-    seed: int = 0  # decides initialisation and tasks
+    seed: int = 0  # random seed for initialization and tasks
 
 
 def adapting(shots: int, descend, rate) -> jaxnn.Network:
-    """A network whose parameters are adapted to points of a task, before it predicts others."""
+    """Returns a network that adapts to some points of a task, and then predicts others."""
     network = jaxnn.mlp([40, 40], 1)
     inner = jaxnn.learner(network, jaxnn.regression(), optax.sgd(rate))
 
@@ -60,7 +61,7 @@ def adapting(shots: int, descend, rate) -> jaxnn.Network:
 
 
 def sines(shots: int, queries: int) -> jaxnn.Objective:
-    """Draws a task for each example: new ones in every step of training, and others for tests."""
+    """Draws a task for each example: new tasks in every training step, and others for tests."""
 
     def task(key):
         amplitude, phase, inputs = jax.random.split(key, 3)
@@ -78,12 +79,12 @@ def sines(shots: int, queries: int) -> jaxnn.Objective:
 
 
 def adapted(shots: int, h) -> jaxnn.Network:
-    """The network of a test, where the number of steps is an input of the program."""
+    """Returns the network for a test, with the number of steps as an input of the program."""
     return adapting(shots, lambda inner: partial(jaxnn.run, inner, n=h["steps"]), h["rate"])
 
 
 def errors(networks) -> dict[str, float]:
-    """Returns the mean squared errors on new tasks, of `{name: (params, rate)}`."""
+    """Returns the mean squared errors on new tasks for `{name: (params, rate)}`."""
     tasks, result = jaxnn.resident({"inputs": np.zeros(600)}, batch_size=200), {}
     for shots in (5, 10):
         judge = jaxnn.learner(partial(adapted, shots), sines(shots, 100), optax.identity())

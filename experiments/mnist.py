@@ -4,9 +4,10 @@
     python -m experiments.mnist --model convnet     # two blocks of convolution and pooling
     python -m experiments.mnist --model resnet --learning-rate 3e-3 --epochs 16
 
-Trained on the 60,000 training images, tested on the real 10,000 test images. Dropout, AdamW with a
-cosine schedule; the convolutional network also sees every image shifted by up to two pixels, and
-the residual one, of three blocks, sees it turned, enlarged or shrunk as well.
+The network trains on the 60,000 training images and is evaluated on the official 10,000 test
+images. It uses dropout and AdamW with a cosine schedule. The convolutional network also shifts
+every training image by up to two pixels. The residual network, with three blocks, shifts, rotates
+and scales them.
 """
 
 from dataclasses import dataclass
@@ -27,18 +28,18 @@ from experiments.fields import Hparam, hparams
 class Config:
     """The hyper-parameters."""
 
-    model: Literal["mlp", "convnet", "resnet"] = "mlp"  # what to train
+    model: Literal["mlp", "convnet", "resnet"] = "mlp"  # network to train
     dropout: Hparam = 0.2  # probability of dropping a node's output, or a residual branch
     learning_rate: Hparam = 1e-3  # peak step size of AdamW
-    weight_decay: Hparam = 1e-2  # share of the weights taken off, times the step size, each step
-    batch_size: int = 128  # examples in a training step
+    weight_decay: Hparam = 1e-2  # weight decay of AdamW, multiplied by the step size
+    batch_size: int = 128  # examples per training step
     epochs: float = 12  # passes over the training data
     shift: int = 2  # largest shift of a training image in pixels (not mlp)
-    seed: int = 0  # decides initialisation, order of the data, dropout and shifts
+    seed: int = 0  # random seed for initialization, data order, dropout and shifts
 
 
 def network(config: Config, hparams) -> jaxnn.Network:
-    """Bytes come to mean 0 and deviation 1, the figures being those of the training images."""
+    """Standardizes bytes by the mean and deviation of the training images, then applies layers."""
     pixels = ("pixels", jaxnn.standardize(33.3, 78.6))
     if config.model == "resnet":
         layers = ("layers", jaxnn.resnet([1, 1, 1], 10, width=32, drop=hparams["dropout"]))
@@ -51,12 +52,12 @@ def network(config: Config, hparams) -> jaxnn.Network:
 
 
 def patches(images):
-    """Makes one place with four channels of 2x2 pixels, so that there is less to convolve."""
+    """Turns 2x2 pixels into four channels, to reduce the cost of the convolutions."""
     return images.reshape(-1, 14, 2, 14, 2).swapaxes(2, 3).reshape(-1, 14, 14, 4)
 
 
 def shifted(most: int):
-    """Returns an augmentation that moves an image by up to `most` pixels, each way alike."""
+    """Returns an augmentation that shifts an image by up to `most` pixels in each direction."""
 
     def shift(key, image):
         corner = jax.random.randint(key, (2,), 0, 2 * most + 1)
@@ -66,12 +67,12 @@ def shifted(most: int):
 
 
 def warped(most: float, turn: float = 0.2, zoom: float = 0.15):
-    """Returns an augmentation that moves an image, turns it (radians) and changes its size."""
+    """Returns an augmentation that shifts, rotates (by radians) and scales an image."""
 
     def warp(key, image):
         draws = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
         angle, size, down, right = draws * jnp.array([turn, zoom, most, most])
-        rows, columns = jnp.indices(image.shape) - 13.5  # from the middle
+        rows, columns = jnp.indices(image.shape) - 13.5  # from the centre
         place = (rows + 1j * columns) * jnp.exp(size + 1j * angle) + (down + 1j * right)
         at = [place.real + 13.5, place.imag + 13.5]
         return map_coordinates(image.astype(jnp.float32), at, order=1)
@@ -80,7 +81,7 @@ def warped(most: float, turn: float = 0.2, zoom: float = 0.15):
 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
-    """Trains on the training images and tests on the test images."""
+    """Trains on the training images and evaluates on the test images."""
     train, test = jaxnn.datasets.mnist()
     data = jaxnn.resident(train, batch_size=config.batch_size)
     steps = jaxnn.data.steps_of(f"{config.epochs} epochs", data)

@@ -2,10 +2,11 @@
 
     python -m experiments.neuron
 
-A neuron (in a layer, a node) weighs its inputs, sums them and adds a bias: its raw output. Then it
-applies an activation, here the sigmoid, which squeezes any number in between 0 and 1. Learning
-finds weights and a bias that give true answers, in numbers here, and drawn in `neuron.png` and
-`network.png`. Six hidden nodes solve XOR from all of 300 seeds, 4 from 48 of 50, 2 from only 22.
+A neuron (in a layer, a node) multiplies its inputs by weights, sums them and adds a bias: its raw
+output. Then it applies an activation, here the sigmoid, which squeezes any number into the range
+from 0 to 1. Training finds weights and a bias that give the right answers. The experiment prints
+them, and draws them in `neuron.png` and `network.png`. With six hidden nodes, all of 300 seeds
+solve XOR; with four, 48 of 50 do; with two, only 22.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from experiments.fields import Hparam, hparams
 
 ROWS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 TRUTH = {"AND": [0.0, 0.0, 0.0, 1.0], "OR": [0.0, 1.0, 1.0, 1.0], "XOR": [0.0, 1.0, 1.0, 0.0]}
-# What a node detects, by the rows that it is on in. No node can be on in just the rows of XOR.
+# What a node detects, by the rows in which it is on. No node can be on in exactly the XOR rows.
 DETECTS = {
     "0000": "nothing", "1111": "anything", "0001": "both (AND)", "0111": "at least one (OR)",
     "1000": "neither (NOR)", "1110": "not both (NAND)", "0011": "first", "0101": "second",
@@ -32,21 +33,21 @@ DETECTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The hyper-parameters: what you set, while training sets the weights."""
+    """The hyper-parameters: values that you set, while training sets the weights."""
 
     hidden: int = 6  # nodes of the hidden layer that solves XOR
     learning_rate: Hparam = 0.1  # step size of Adam
     steps: int = 500  # training steps, each on all four rows
-    seed: int = 0  # decides the weights to begin with
+    seed: int = 0  # random seed for the initial weights
 
 
 def loss(outputs, batch):
-    """How wrong a prediction is, in nats: -log of the sigmoid's probability for the truth."""
+    """Returns the loss in nats: -log of the sigmoid's probability of the label."""
     return optax.losses.sigmoid_binary_cross_entropy(outputs[:, 0], batch["labels"])
 
 
 def metrics(outputs, batch):
-    """The accuracy: the share of rows where the sigmoid is on the right side of a half."""
+    """Returns the accuracy: the fraction of rows where the sigmoid is on the right side of 0.5."""
     right = (outputs[:, 0] > 0) == (batch["labels"] > 0)
     weights = jaxnn.objectives.weights_of(batch, right)
     return {"accuracy": jaxnn.metrics.mean(right, weights, better="higher")}
@@ -64,14 +65,14 @@ def learn(config: Config, network: jaxnn.Network, gate: str, **options) -> jaxnn
 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
-    """Solves XOR with a hidden layer, and tells the story that leads there."""
+    """Solves XOR with a hidden layer, and prints what single neurons learn."""
     network = jaxnn.mlp([config.hidden], 1, activation=jnp.tanh)
     run = learn(config, network, "XOR", out=out, **options)
     if not run.members:
         node = jaxnn.serial(("neuron", jaxnn.linear(1)))
         single = {gate: learn(config, node, gate).state.params["neuron"] for gate in TRUTH}
         tell(single, run.state.params)
-        if jaxnn.scale.is_first():  # of several processes one writes
+        if jaxnn.scale.is_first():  # only one process writes
             w, (b,) = single["AND"]["weight"][:, 0], single["AND"]["bias"]
             jaxnn.pictures.neuron(w, b, ROWS[3], jax.nn.sigmoid).savefig(f"{run.out}/neuron.png")
             picture = jaxnn.pictures.network(network, run.state.params, ROWS)
@@ -81,7 +82,7 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
 
 
 def tell(single: dict, solved: dict) -> None:
-    """Shows what one neuron learned of each gate, and then how a hidden layer has solved XOR."""
+    """Prints what one neuron learned for each gate, and how a hidden layer solves XOR."""
     for gate, neuron in single.items():
         show(f"{gate} by one neuron", ROWS, "x", neuron, gate)
     print("""
@@ -103,7 +104,7 @@ A hidden layer helps. Each of its nodes is a neuron that draws a line of its own
 
 
 def show(title: str, inputs, name: str, neuron, gate: str) -> None:
-    """Prints what a neuron computes in each row, from its inputs to its prediction."""
+    """Prints the computation of a neuron for each row, from its inputs to its prediction."""
     weights, bias = np.asarray(neuron["weight"])[:, 0], np.asarray(neuron["bias"])[0]
     raws, truth = (inputs * weights).sum(1) + bias, np.array(TRUTH[gate])
     right, wrong = ((raws > 0) == (truth > 0)).sum(), loss(raws[:, None], {"labels": truth}).mean()

@@ -1,11 +1,11 @@
-"""A digits network, trained by the workers of Ray: each is a process of one run.
+"""Ray workers train a network on the digits: each worker is a process of one run.
 
     pip install "jaxnn-toolkit[ray]"
     python -m experiments.on_ray --workers 2 --out /shared/runs/digits
 
-Ray places the workers on the machines of its cluster, starts them, and starts all of them again
-when one is lost; `jaxnn.scale.start` takes rank, size and address from it. The run directory is on
-storage that all machines share: a run that is started again resumes there.
+Ray places the workers on the machines of its cluster, starts them, and restarts all of them if one
+fails. `jaxnn.scale.start` reads the rank, the number of workers and the address from Ray. The run
+directory is on storage that all machines share, so a restarted run resumes from it.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tyro
 
-# Both are read when Ray is imported: the second version of its trainers has the one for JAX.
+# Ray reads both variables on import. Only version 2 of its trainers supports JAX.
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -29,20 +29,20 @@ from ray.train.v2.jax import JaxTrainer  # pyright: ignore[reportMissingImports]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What Ray is asked for, and the hyper-parameters."""
+    """The Ray job, and the hyper-parameters."""
 
     out: Path = Path("runs/on_ray")  # run directory, on storage that all workers share
     workers: int = 2  # processes, each with the devices of its machine
-    platform: str = "cpu"  # of the workers' devices: cpu, cuda or tpu
-    restarts: int = 3  # how often Ray starts all workers again when one is lost
+    platform: str = "cpu"  # platform of the workers: cpu, cuda or tpu
+    restarts: int = 3  # how often Ray restarts all workers after a failure
     steps: int = 500  # training steps
-    batch_size: int = 64  # examples in a training step, over all workers together
+    batch_size: int = 64  # examples per training step, over all workers
     learning_rate: float = 3e-3  # peak step size of Adam
-    seed: int = 0  # decides initialisation and order of the data
+    seed: int = 0  # random seed for initialization and order of the data
 
 
 def worker(config: dict) -> None:
-    """Trains in one process of the run; jax is imported here, once its platform is set."""
+    """Trains in one process of the run. Imports jax only after its platform is set."""
     os.environ["JAX_PLATFORMS"] = config["platform"]
     import optax
 

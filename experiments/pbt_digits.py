@@ -1,11 +1,11 @@
-"""Networks that do badly copy those that do well, and change what they copied: a schedule evolves.
+"""Population-based training: weak networks copy strong ones and vary the copied hyper-parameters.
 
     python -m experiments.pbt_digits
 
-16 networks for the digits train with Adam at learning rates and dropout rates of their own. Every
-second epoch the worst quarter, by accuracy on a part of the training images, takes the weights of
-one of the best, and its hyper-parameters, changed by a factor. The same 16 settings train without
-that too. Both winners are tested on the held-out digits.
+16 networks for the digits train with Adam, each with its own learning rate and dropout rate. Every
+second epoch, the worst quarter by validation loss copies the weights and the hyper-parameters of
+one of the best, and multiplies the hyper-parameters by a factor. As a baseline, the same 16
+settings train without this selection. Both winners are evaluated on the held-out digits.
 """
 
 from dataclasses import dataclass, replace
@@ -22,19 +22,19 @@ from jaxnn.storage.opening import open_directory
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is tried, and how each network trains."""
+    """The search space, and the training of each network."""
 
     members: int = 16  # networks in the population
-    learning_rates: tuple[float, float] = (1e-4, 1e-1)  # step size of Adam, from and to
-    dropouts: tuple[float, float] = (0.0, 0.5)  # probability of dropping a hidden node, from and to
-    batch_size: int = 64  # examples in a training step
+    learning_rates: tuple[float, float] = (1e-4, 1e-1)  # range of the step size of Adam
+    dropouts: tuple[float, float] = (0.0, 0.5)  # range of the dropout probability
+    batch_size: int = 64  # examples per training step
     epochs: float = 40  # passes over the training data
-    every: float = 2  # epochs from one selection to the next
-    seed: int = 0  # decides the draws, initialisation, order of the data and dropout
+    every: float = 2  # epochs between selections
+    seed: int = 0  # random seed for settings, initialization, data order and dropout
 
 
 def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
-    """Trains the population with selection and without, and tests both winners."""
+    """Trains the population with and without selection, and evaluates both winners."""
     train, test = jaxnn.split(jaxnn.datasets.digits(), 0.2, stratify="labels")
     train, validation = jaxnn.split(train, 0.2, stratify="labels")
     data = jaxnn.resident(train, batch_size=config.batch_size)
@@ -86,7 +86,7 @@ def main(config: Config, out: jaxnn.Directory) -> jaxnn.Run:
 
 
 def schedule(run: jaxnn.Run, winner: int) -> list[tuple[float, float, float]]:
-    """Returns epoch, learning rate and dropout of the winner and those it descends from."""
+    """Returns epoch, learning rate and dropout of the winner and its ancestors."""
     settings, member = [], winner
     for row in reversed([row for row in run.history if "select/parent" in row]):
         hparams = [row[f"select/{name}"][member] for name in ("learning_rate", "dropout")]

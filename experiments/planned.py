@@ -1,6 +1,6 @@
-"""What an experiment would train: `--plan HARDWARE` compiles it for hardware that is not there.
+"""Plans an experiment: `--plan HARDWARE` compiles it for hardware that need not be present.
 
-The experiment is run up to where it reads a result, with a `fit` that trains nothing.
+Runs the experiment up to the point where it reads a result, with a `fit` that does not train.
 """
 
 import tempfile
@@ -14,29 +14,30 @@ from typing import Any
 import jaxnn
 from jaxnn import planning
 
-# What `fit` alone takes, and what says where the experiment would train.
+# Options that only `fit` takes, and those about the run directory and execution.
 _OF_FIT = ("out", "quiet", "saving", "not_finite", "execution")
 
 
 def plans(
-    main: Callable[..., Any], config: Any, hardware: str, *, fast: bool = False
-) -> Iterator[planning.Plan]:
-    """Yields the plan of each program that an experiment trains with, large or small.
+    main: Callable[..., Any], config: Any, hardware: str
+) -> Iterator[tuple[planning.Plan, tuple[planning.Proposal, ...]]]:
+    """Yields the plan of each program of an experiment, with proposals if it does not fit.
 
     Args:
-      main: that of the experiment.
-      config: its configuration.
+      main: the experiment's `main`.
+      config: the experiment's configuration.
       hardware: a name, see `jaxnn.plan`.
-      fast: see `jaxnn.plan`.
     """
     for learner, data, options in fits(main, config):
-        yield jaxnn.plan(learner, data, hardware, fast=fast, **options)
+        plan = jaxnn.plan(learner, data, hardware, fast=True, **options)
+        proposals = () if plan.fits else planning.propose(learner, data, hardware, **options)
+        yield plan, proposals
 
 
 def fits(main: Callable[..., Any], config: Any) -> list[tuple[Any, Any, dict[str, Any]]]:
-    """Returns what an experiment gives to `fit`, as far as it gets without a result.
+    """Returns the arguments of the experiment's calls of `fit`, up to where it needs a result.
 
-    It is `(learner, data, options)`, the options being those that `jaxnn.plan` takes.
+    Each entry is `(learner, data, options)`, with the options that `jaxnn.plan` takes.
     """
     given: dict[str, tuple[Any, Any, dict[str, Any]]] = {}
 
@@ -55,7 +56,7 @@ def fits(main: Callable[..., Any], config: Any) -> list[tuple[Any, Any, dict[str
     with tempfile.TemporaryDirectory() as folder, _instead(fit), redirect_stdout(StringIO()):
         try:
             main(config, jaxnn.Directory(Path(folder) / "run", "plan", config))
-        except Exception:  # it reads a result, and there is none
+        except Exception:  # the experiment reads a result that does not exist
             if not given:
                 raise
     return [*given.values()]
@@ -63,7 +64,7 @@ def fits(main: Callable[..., Any], config: Any) -> list[tuple[Any, Any, dict[str
 
 @contextmanager
 def _instead(fit: Callable[..., Any]) -> Iterator[None]:
-    """Makes experiments call another `fit`, which they find in the package when they call it."""
+    """Replaces `jaxnn.fit`, which experiments look up when they call it."""
     ours = jaxnn.fit
     jaxnn.fit = fit
     try:

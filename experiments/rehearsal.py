@@ -1,7 +1,7 @@
-"""A rehearsal of a run of several processes on one machine: `--processes 4`.
+"""Rehearses a run in several processes on one machine: `--processes 4`.
 
-Each process is a command of its own, with one device, and finds the others over the loopback, as it
-would find them in a cluster. One of them speaks: the first, or the one that fails.
+Each process runs the command with one device, and connects to the others over the loopback
+interface, as it would in a cluster. Only one process prints: the first, or the one that fails.
 """
 
 import os
@@ -15,17 +15,17 @@ from typing import IO, Any
 from jaxnn.scale._start import VARIABLES, free_port
 from jaxnn.scale.watch import INTERRUPTED
 
-# Seconds that the others have to leave after the first of them has ended with an error.
+# Seconds that the other processes have to exit after one has failed.
 _PATIENCE = 25.0
 
 
 def is_child() -> bool:
-    """Returns whether this process has a place among others."""
+    """Returns whether this process is one of several."""
     return all(name in os.environ for name in VARIABLES)
 
 
 def run(count: int) -> int:
-    """Runs the command of this process in so many processes; returns the exit code."""
+    """Runs this process's command in `count` processes; returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     address = f"127.0.0.1:{free_port()}"
     with tempfile.TemporaryFile("w+") as said:
@@ -33,7 +33,7 @@ def run(count: int) -> int:
         try:
             _await(children)
         except KeyboardInterrupt:
-            # A terminal has signalled all of them; a single signal to this process is passed on.
+            # Only this process receives the signal: pass it on.
             for child in children:
                 child.send_signal(signal.SIGTERM)
             _await(children)
@@ -52,12 +52,12 @@ def _start(address: str, count: int, number: int, said: IO[str]) -> subprocess.P
     place = dict(zip(VARIABLES, (address, str(count), str(number))))
     command = [sys.executable, "-m", _module(), *sys.argv[1:]]
     quiet: dict[str, Any] = {} if number == 0 else {"stdout": subprocess.DEVNULL, "stderr": said}
-    # In a group of its own, so that Ctrl-C reaches each once, through this process.
+    # In a separate process group, so that Ctrl-C reaches each child only through this process.
     return subprocess.Popen(command, env=os.environ | place, process_group=0, **quiet)
 
 
 def _await(children: list[subprocess.Popen[Any]]) -> None:
-    """Waits until all have ended; ends those that stay behind when one has failed."""
+    """Waits for all processes; kills those that are still running long after one has failed."""
     failed = None
     while any(child.poll() is None for child in children):
         if failed is None and any(child.poll() for child in children):
@@ -69,7 +69,7 @@ def _await(children: list[subprocess.Popen[Any]]) -> None:
 
 
 def _explain(codes: list[int], said: IO[str]) -> int:
-    """Returns the exit code of the whole, and prints why it is not 0 if the first has not."""
+    """Returns the exit code of the command, and prints the errors of the other processes."""
     killed = [number for number, code in enumerate(codes) if code == -signal.SIGKILL]
     if killed:
         which = ", ".join(map(str, killed))

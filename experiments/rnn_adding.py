@@ -3,9 +3,9 @@
     python -m experiments.rnn_adding
     python -m experiments.rnn_adding --cell lstm
 
-Each time step brings a number from 0 to 1 and a mark; one mark is in the first half of the sequence
-and one in the second, and the answer is the sum of the two marked numbers. Always to answer 1 has a
-squared error of 1/6 = 0.167, and that is what a network without a memory comes to (Hochreiter and
+Each time step has a number from 0 to 1 and a mark. One mark is in the first half of the sequence
+and one in the second, and the target is the sum of the two marked numbers. A constant prediction of
+1 has a squared error of 1/6 = 0.167, and a network without memory cannot do better (Hochreiter and
 Schmidhuber, Neural Computation 1997, section 5.4; as in Arjovsky et al., ICML 2016, section 5.2).
 """
 
@@ -24,19 +24,19 @@ from experiments.fields import Hparam, hparams
 class Config:
     """The hyper-parameters."""
 
-    cell: Literal["gru", "lstm"] = "gru"  # kind of the recurrent units
+    cell: Literal["gru", "lstm"] = "gru"  # type of the recurrent cell
     hidden: int = 64  # recurrent units
-    length: int = 200  # time steps of a sequence
-    sequences: int = 50_000  # to train on; a tenth as many to test on
+    length: int = 200  # time steps per sequence
+    sequences: int = 50_000  # training sequences; a tenth as many for testing
     learning_rate: Hparam = 5e-3  # peak step size of Adam
-    clip: float = 1.0  # largest norm of the gradient; larger ones are cut to it
-    batch_size: int = 100  # sequences in a training step
-    steps: int = 2000  # training steps; 500 are a pass over the training data
-    seed: int = 0  # decides the sequences, their order and the initialisation
+    clip: float = 1.0  # maximum global norm of the gradient
+    batch_size: int = 100  # sequences per training step
+    steps: int = 2000  # training steps; 500 are one pass over the training data
+    seed: int = 0  # random seed for sequences, their order and initialization
 
 
 def sequences(count: int, length: int, seed: int) -> dict[str, np.ndarray]:
-    """Draws sequences `[count, length, 2]` of numbers and marks, and the sums `[count, 1]`."""
+    """Returns random sequences `[count, length, 2]` of numbers and marks, and sums `[count, 1]`."""
     draws = np.random.default_rng(seed)
     numbers = draws.random((count, length), np.float32)
     half = length // 2
@@ -48,8 +48,8 @@ def sequences(count: int, length: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
-    """Trains on sequences, and tests on others."""
-    first_seed = int(np.min(config.seed))  # many runs share their sequences
+    """Trains on some sequences, and evaluates on others."""
+    first_seed = int(np.min(config.seed))  # the runs of a sweep share their sequences
     train = sequences(config.sequences, config.length, first_seed)
     test = sequences(config.sequences // 10, config.length, 1_000_000 + first_seed)
     data = jaxnn.resident(train, batch_size=config.batch_size)

@@ -2,9 +2,9 @@
 
     python -m experiments.sweep_digits
 
-A network of 64-64-10 nodes trains with Adam at 32 learning rates, from 8 seeds each. All runs are
-one compiled program, in which the learning rate is an input. The picture has a column for each
-learning rate and a row for each seed; the table takes the seeds together.
+A network of 64-64-10 nodes trains with Adam at 32 learning rates, with 8 seeds each. All runs are
+one compiled program with the learning rate as an input. The picture has a column for each learning
+rate and a row for each seed; the table averages over the seeds.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from experiments.command import command
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is tried, and how each network trains."""
+    """The sweep, and the training of each network."""
 
-    lowest: float = 1e-4  # learning rate, the step size of Adam
-    highest: float = 1e-1  # learning rate
-    rates: int = 32  # learning rates from the lowest to the highest, in equal ratios
-    seeds: int = 8  # runs of each learning rate
+    lowest: float = 1e-4  # lowest learning rate of Adam
+    highest: float = 1e-1  # highest learning rate of Adam
+    rates: int = 32  # number of learning rates, logarithmically spaced
+    seeds: int = 8  # runs per learning rate
     hidden: int = 64  # nodes of the hidden layer
-    batch_size: int = 64  # examples in a training step
+    batch_size: int = 64  # examples per training step
     epochs: float = 20  # passes over the training data
 
 

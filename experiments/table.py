@@ -1,11 +1,12 @@
-"""A network learns from a table of your own: numbers, categories, dates, gaps, and what to predict.
+"""A network learns from your own table: numbers, categories, dates, missing values, and a label.
 
     python -m experiments.table --data FILE --labels COLUMN
 
-FILE is csv (any delimiter), parquet or Arrow. Numbers are standardized, categories become rows of
-parameters, missing values are filled and marked, all by the training part. A part is held out to
-stop early, another to report. By default: 178 wines of three grapes, by 13 chemical measurements
-(UCI, collected by M. Forina). Predictions of the reported part are in `predictions.csv`.
+FILE is csv (any delimiter), parquet or Arrow. The encoding of the columns is fitted to the training
+rows: numbers are standardized, categories get embeddings, missing values are filled and marked. A
+validation part decides when to stop, and a test part is reported. The default table has 178 wines
+of three cultivars with 13 chemical measurements (UCI, collected by M. Forina). The predictions for
+the test part are saved in `predictions.csv`.
 """
 
 import warnings
@@ -24,42 +25,42 @@ from jaxnn.reading._read_table import import_polars
 from jaxnn.reading.options import MISSING
 from jaxnn.tables import Category
 
-LEAST = 3  # rows of a class: of fewer, none may be left to train on
+LEAST = 3  # minimum rows of a class, so that each part can have one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is predicted from what, and the hyper-parameters."""
+    """The table, its columns, and the hyper-parameters."""
 
     data: Path = Path(__file__).parent / "tables" / "wine.csv"  # a csv, parquet or Arrow file
-    labels: tuple[str, ...] = ("class",)  # the column to predict, or several
-    ignore: tuple[str, ...] = ()  # columns to leave out
+    labels: tuple[str, ...] = ("class",)  # columns to predict, usually one
+    ignore: tuple[str, ...] = ()  # columns to drop
     kinds: tuple[tuple[str, str], ...] = ()  # COLUMN number, category, one_hot or date
-    dates: tuple[str, ...] = ("time", "time_of_year", "weekday", "time_of_day")  # of dates
-    group: str | None = None  # rows with the same value of this column stay together
-    time: str | None = None  # hold out the latest rows by this column
-    balanced: bool = False  # whether rare classes weigh more in training
+    dates: tuple[str, ...] = ("time", "time_of_year", "weekday", "time_of_day")  # from dates
+    group: str | None = None  # keep rows with the same value of this column in the same part
+    time: str | None = None  # date column: hold out the latest rows
+    balanced: bool = False  # give rare classes more weight in training
     hidden: tuple[int, ...] = (64, 64)  # nodes of each hidden layer
     dropout: Hparam = 0.1  # probability of dropping a hidden node's output
     learning_rate: Hparam = 2e-3  # peak step size of AdamW
-    weight_decay: Hparam = 1e-2  # pull of weights toward zero, for a unit of learning rate
-    batch_size: int = 64  # rows in a training step
-    epochs: float = 100  # passes over the training rows, at most
-    patience: int = 15  # percents of these without a better validation loss before it stops
-    seed: int = 0  # decides the split, initialisation, order of the rows and dropout
+    weight_decay: Hparam = 1e-2  # weight decay of AdamW, multiplied by the step size
+    batch_size: int = 64  # rows per training step
+    epochs: float = 100  # maximum number of passes over the training rows
+    patience: int = 15  # stop after this percentage of epochs without a better validation loss
+    seed: int = 0  # random seed for the split, initialization, order of rows and dropout
 
-    # How a text file is read, and later files by `python -m jaxnn predict`.
-    delimiter: str | None = None  # between the fields, None to detect it
+    # How to read text files, now and later in `python -m jaxnn predict`.
+    delimiter: str | None = None  # between the fields; None detects it
     header: bool = True  # whether the first line names the columns
-    text: tuple[str, ...] = ()  # columns that stay text, such as postal codes
+    text: tuple[str, ...] = ()  # columns to read as text, such as postal codes
     date_formats: tuple[tuple[str, str], ...] = ()  # COLUMN FORMAT, such as day %d/%m/%Y
-    missing: tuple[str, ...] = ()  # what stands for a missing value, beside NA, ? and the like
+    missing: tuple[str, ...] = ()  # more markers of missing values, besides NA, ? and such
     encoding: str = "utf-8"  # such as latin-1
-    decimal: str | None = None  # the mark before decimals, None to detect it
+    decimal: str | None = None  # decimal mark; None detects it
 
 
 def read(config: Config):
-    """Returns the table of the file, without the rows that have no answer."""
+    """Returns the table of the file, without rows that lack a label."""
     options = {
         name: getattr(config, name)
         for name in ("delimiter", "header", "text", "encoding", "decimal")
@@ -76,15 +77,15 @@ def read(config: Config):
 
 
 def parts(config: Config, table):
-    """Returns training, validation and test rows, shares of 64, 16 and 20 percent."""
+    """Returns training, validation and test rows: 64, 16 and 20 percent."""
     stratify = None
     if not (config.group or config.time) and len(config.labels) == 1:
-        with warnings.catch_warnings(action="ignore"):  # those of the training rows are said later
+        with warnings.catch_warnings(action="ignore"):  # repeated for the training rows
             columns = jaxnn.fit_columns(table, labels=config.labels)
         if columns.task == "classification":
             stratify = config.labels[0]
             check_counts(columns.labels[0])
-    seed = config.seed if isinstance(config.seed, int) else 0  # many seeds share one split
+    seed = config.seed if isinstance(config.seed, int) else 0  # all seeds share one split
     how = {"seed": seed, "stratify": stratify, "group": config.group, "time": config.time}
     rest, test = jaxnn.split_table(table, 0.2, **how)
     train, validation = jaxnn.split_table(rest, 0.2, **how)
@@ -92,20 +93,20 @@ def parts(config: Config, table):
 
 
 def check_counts(label: Category) -> None:
-    """Raises `InvalidValue` if a class has too few rows to be in each of the three parts."""
+    """Raises `InvalidValue` if a class has too few rows for the three parts."""
     rare = [f"{name} ({n})" for name, n in zip(label.labels, label.counts) if n < LEAST]
     if rare:
         raise InvalidValue(
             "table",
             f"column {label.name!r} has classes of too few rows",
             got=", ".join(rare[:5]) + (", ..." if len(rare) > 5 else ""),
-            expected=f"{LEAST} rows of each class at least: to train on, to stop by and to test",
-            fix="Unite rare classes, drop their rows, or predict another column",
+            expected=f"at least {LEAST} rows of each class, for training, validation and testing",
+            fix="Merge rare classes, drop their rows, or predict another column",
         )
 
 
 def trained(config: Config, train, held_out, **options) -> tuple[jaxnn.Columns, jaxnn.Run]:
-    """Returns the columns of the training rows, and a run that stopped at the best validation."""
+    """Returns the fitted columns, and a run with early stopping on the validation loss."""
     columns = jaxnn.fit_columns(
         train,
         labels=config.labels,
@@ -142,14 +143,14 @@ def trained(config: Config, train, held_out, **options) -> tuple[jaxnn.Columns, 
 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
-    """Trains until validation rows are predicted no better, and predicts the test rows."""
+    """Trains until the validation loss stops improving, and predicts the test rows."""
     train, validation, test = parts(config, read(config))
     held_out = {"validation": validation, "test": test}
     columns, run = trained(config, train, held_out, out=out, **options)
     print(columns)
     if not run.members:
         predictions = columns.decode(run.predict(columns.encode(test)["inputs"]))
-        if jaxnn.scale.is_first():  # of several processes one writes
+        if jaxnn.scale.is_first():  # only one process writes
             predictions.write_csv(f"{run.out}/predictions.csv")
         print(test.select(config.labels).rename("true {}".format).hstack(predictions).head(4))
     return run

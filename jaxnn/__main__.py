@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from jaxnn.catalog import account, comparison, failures, verification, watching
 from jaxnn.catalog import entries as catalog
 from jaxnn.checks import Explained, Invalid, InvalidValue
-from jaxnn.formatting import any_letters, count, printable
+from jaxnn.formatting import amount, any_letters, count, printable
 from jaxnn.storage import files, json_files
 
 
@@ -127,6 +127,26 @@ def predict(run: str, file: str, out: str | None) -> Answer:
     return Answer(0, document, text.rstrip("\n"))
 
 
+def export(
+    run: str, file: str | None, onnx: bool, safetensors: bool, network: str | None
+) -> Answer:
+    """Writes a model file, which predicts without the code that trained the run."""
+    from jaxnn.exporting import export as write  # with all that computes
+    from jaxnn.streams.packing import function_of
+
+    ending = ".onnx" if onnx else ".safetensors" if safetensors else ".jaxnn"
+    folder = catalog.find(Path(run).expanduser())
+    out = Path(f"{folder.name or 'model'}{ending}") if file is None else Path(file)
+    if (onnx or safetensors) and out.suffix != ending:
+        out = out.with_name(out.name + ending)
+    own = None if network is None else function_of("export", network)()
+    write(folder, out, network=own)
+    size = out.stat().st_size
+    use = "" if onnx or safetensors else f"; jaxnn.load_model({str(out)!r}).predict(inputs)"
+    document = {"run": run, "file": str(out), "bytes": size}
+    return Answer(0, document, f"{out}, {amount(size, 'B')}{use}")
+
+
 def tensorboard(run: str, out: str | None) -> Answer:
     """Writes event files for TensorBoard, of a run or of every run below a directory."""
     from jaxnn.report import event_files
@@ -195,10 +215,20 @@ COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
         "--out": {"metavar": "FILE", "help": "the csv file to write"},
     },
     serve: {
-        "model": {"help": "the directory of a run, or a model file"},
+        "model": {"help": "the directory of a run, or of runs, or a model file"},
         "--host": {"default": "127.0.0.1", "help": "the address to listen at (127.0.0.1)"},
         "--port": {"type": int, "default": 8000, "help": "0 takes any that is free (8000)"},
         "--token": {"metavar": "T", "help": "what requests must bear (none)"},
+    },
+    export: RUN
+    | {
+        "file": {"nargs": "?", "help": "the file to write (RUN.jaxnn, in this directory)"},
+        "--onnx": {"action": "store_true", "help": "write ONNX, by the package jax2onnx"},
+        "--safetensors": {"action": "store_true", "help": "write parameters and state alone"},
+        "--network": {
+            "metavar": "MODULE:FUNCTION",
+            "help": "a function of yours that returns the network, which --onnx needs",
+        },
     },
     pack: {
         "source": {"help": "a file, a folder, or MODULE:FUNCTION"},

@@ -30,6 +30,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from weakref import WeakSet
 
 import jax
+from jax.core import Tracer
 
 from jaxnn.typing import Any, Callable
 
@@ -79,7 +80,23 @@ def apply_inner(network: Any, params: Any, state: Any, inputs: Any, key: Any) ->
 
 def init_part(name: str, part: Any, key: Any, inputs: Any) -> tuple[Any, Any]:
     """Initialises one part with the key of its name."""
+    if isinstance(key, Tracer):
+        inputs = as_arrays(inputs)
     return part.init(part_key(key, name), inputs)
+
+
+def as_arrays(inputs: Any) -> Any:
+    """Returns inputs with zeros instead of shapes: an `init` may compute with them.
+
+    Only their shapes and dtypes may matter, so a compiled program computes nothing of them.
+    """
+
+    def zeros(x):
+        is_shape = isinstance(x, jax.ShapeDtypeStruct)
+        is_number = is_shape and not jax.numpy.issubdtype(x.dtype, jax.dtypes.extended)
+        return jax.numpy.zeros(x.shape, x.dtype) if is_number else x
+
+    return jax.tree.map(zeros, inputs)
 
 
 def part_key(key: Any, name: str) -> Any:

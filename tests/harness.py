@@ -331,7 +331,7 @@ def sound(out: Path, whole: Ending) -> int:
 def of_kills(where: str) -> dict[str, str]:
     """Returns what kills prove, for `counted`."""
     return {
-        "P1": f"kills {where}, after which the same command ended with the same bits",
-        "P2": f"kills {where}, after which each checkpoint that is listed was whole",
-        "P6": f"kills {where}, after which no row was lost or there twice",
+        "P1": f"kills {where}, each resumed and ended with the same bits",
+        "P2": f"kills {where}, after which every listed checkpoint was complete",
+        "P6": f"kills {where}, after which no row was lost or duplicated",
     }

@@ -16,38 +16,39 @@ from pathlib import Path
 from typing import Any
 
 PROMISES = {
-    "P1": "A run that is killed ends, after the same command again, with the same bits as one that"
-    " nothing stopped.",
-    "P2": "A checkpoint that is listed is whole.",
-    "P3": "Corruption of a checkpoint is detected and reported; an older one is used, and nothing"
-    " is deleted.",
-    "P4": "What cannot be used is refused before anything compiles, with the fix.",
-    "P5": "Resuming with another network, optimizer, configuration or data is refused, unless it is"
-    " allowed.",
-    "P6": "No row of metrics is lost, and none is there twice.",
-    "P7": "One process at a time writes to a run directory.",
-    "P8": "Ctrl-C or SIGTERM saves within a chunk, about a second; a second one ends the process at"
-    " once, and harms nothing.",
-    "P9": "A disk that is full or fails is reported, and costs no checkpoint. Training continues,"
-    " and ends with an error only if the last save, or a row, cannot be written.",
-    "P10": "What is not a number becomes neither the newest nor the best checkpoint.",
-    "P11": "A process waits for what is being saved, however it ends; a failed save is an error.",
-    "P12": "Files are data: none of them runs code, or causes a write elsewhere.",
-    "P13": "What an older version wrote stays readable.",
-    "P14": "A run resumes with another number of devices, and warns that bits may differ.",
+    "P1": "A run that is killed and restarted with the same command ends with the same bits as an"
+    " uninterrupted run.",
+    "P2": "Every listed checkpoint is complete.",
+    "P3": "Corrupt checkpoints are detected and reported. The run uses an older one, and deletes"
+    " nothing.",
+    "P4": "Bad input raises an error that states the fix, before anything compiles.",
+    "P5": "A run does not resume with a different network, optimizer, configuration or data unless"
+    " you allow it.",
+    "P6": "No row of metrics is lost or duplicated.",
+    "P7": "Only one process at a time writes to a run directory.",
+    "P8": "Ctrl-C or SIGTERM saves within a chunk, about a second. A second signal ends the process"
+    " at once, without harm.",
+    "P9": "A full or failing disk is reported, and loses no checkpoint. Training continues, and"
+    " ends with an error only if it cannot write the last checkpoint or a row of metrics.",
+    "P10": "A state that is not finite never becomes the newest or the best checkpoint.",
+    "P11": "A process completes pending saves before it ends, however it ends. A failed save is an"
+    " error.",
+    "P12": "Files are data: reading them never runs code or writes elsewhere.",
+    "P13": "Newer versions read the runs of older versions.",
+    "P14": "A run resumes on a different number of devices, and warns that bits may differ.",
 }
 
 PAGE = """\
 # Reliability
 
-What a run directory promises, and how often each promise was put to the test. A stop of any kind
-costs at most the time since the last save, a minute by default; the same command then resumes. The
-page is written by `python -m tests.promises` from what the tests counted: a promise that was broken
-has its number in the column *broken*, one that nothing has tried a dash.
+This page lists what a run directory guarantees, how often the tests tried each guarantee, and how
+often it failed. An interruption of any kind loses at most the time since the last save, by default
+one minute, and the same command resumes the run. `python -m tests.promises` generates this page
+from the counts of the tests. A dash marks a guarantee that no test has tried.
 
 {table}
 
-Tried on {date} with Python {python} on {system}, {versions}.
+Tested on {date} with Python {python} on {system}, {versions}.
 """
 
 
@@ -92,7 +93,7 @@ def table(lines: Iterable[dict[str, Any]]) -> str:
         place[0] += line["count"]
         place[1] += line["bad"]
     rows = [
-        "| | promise | tried | broken | test |",
+        "| | guarantee | tried | broken | test |",
         "|---|---|--:|--:|---|",
     ]
     for promise, words in PROMISES.items():

@@ -1,10 +1,10 @@
 #!/bin/bash
 # One run on a Cloud TPU pod slice: docs/clusters/tpu_pod.sh NAME ZONE
-# Every host has a clone of jaxnn in ~/jaxnn, jax[tpu], and one Filestore share mounted at /shared.
+# Every host needs a clone of jaxnn in ~/jaxnn, jax[tpu], and the same Filestore share mounted at /shared.
 set -u
 NAME=$1 ZONE=$2
 
-# The same command on every host; each starts again for as long as it says that it can resume.
+# Runs the same command on every host, and restarts it while its exit code says that it can resume.
 gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all --command='
   cd ~/jaxnn
   until python -m experiments.char_gpt --out /shared/runs/char_gpt; do

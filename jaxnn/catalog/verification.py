@@ -8,7 +8,8 @@ from jaxnn.catalog.contents import journal_error
 from jaxnn.catalog.entries import parts
 from jaxnn.formatting import aligned, amount, count, wrapped
 from jaxnn.storage import checkpoints, journal, json_files, program_file
-from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, CONFIG, RESULT, ROWS
+from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, CONFIG, MEANING, RESULT, ROWS
+from jaxnn.storage.frozen import CorruptBase
 from jaxnn.storage.manifest import CorruptCheckpoint, read_verified
 
 
@@ -36,8 +37,8 @@ def verify(path: Path) -> Iterator[Check]:
       InvalidValue: if a checkpoint was written by a newer jaxnn.
     """
     finished, inner = (path / RESULT).exists(), parts(path)
-    columns = [COLUMNS] * (path / COLUMNS).exists()
-    for name in [CONFIG, *columns, *[RESULT] * finished]:
+    optional = [name for name in (COLUMNS, MEANING) if (path / name).exists()]
+    for name in [CONFIG, *optional, *[RESULT] * finished]:
         try:
             json_files.read(path / name)
             yield Check(name, "good", "")
@@ -55,7 +56,7 @@ def verify(path: Path) -> Iterator[Check]:
         try:
             content = read_verified(folder)
             arrays = checkpoints.read_checkpoint(folder, content)
-        except (CorruptCheckpoint, OSError) as error:
+        except (CorruptCheckpoint, CorruptBase, OSError) as error:
             if folder.is_dir():  # else the run has just deleted it
                 yield Check(what, "corrupt", str(error))
             continue

@@ -46,6 +46,7 @@ from jaxnn.driver.trial import Select, Watch, prefix_names
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import evaluated
 from jaxnn.loop._run import best_form, initial, trace_step
+from jaxnn.loop.unchanged import unchanged
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.devices import devices_of
 from jaxnn.scale.placement import alone
@@ -186,6 +187,8 @@ def train(
         width=execution.width,
         evaluated=shapes,
         origin=start,
+        # A selection may copy them from another member.
+        fixed=unchanged(program, state) if select is None else (),
         ranges=ranges,
     )
     check_room(training)

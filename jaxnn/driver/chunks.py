@@ -28,12 +28,13 @@ from jaxnn.driver.feeding import (
     first_batches,
     traced,
 )
-from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, spread
+from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, shared, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner
 from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
+from jaxnn.loop.unchanged import split
 from jaxnn.markup import element
 from jaxnn.scale import processes
 from jaxnn.scale.devices import devices_of
@@ -77,6 +78,7 @@ class Training:
       width: the requested number of members that train in parallel on a device.
       origin: the initial parameters and state, if they are given; `None` if the learner initialises
         them.
+      fixed: the places of the large leaves of the learner's state that no step changes.
       evaluated: the shapes of the metrics of a batch of each evaluation.
       meter: the time spent on reading data so far.
       ranges: range checks of streamed data, by the name of the data; training data are `train`.
@@ -101,6 +103,7 @@ class Training:
     width: int | None = None
     evaluated: dict[str, Any] = field(default_factory=dict, repr=False)
     origin: Any = field(default=None, repr=False)
+    fixed: tuple[int, ...] = field(default=(), repr=False)
     meter: Meter = field(default_factory=Meter, repr=False)
     ranges: dict[str, Ranges] = field(default_factory=dict, repr=False)
 
@@ -132,6 +135,7 @@ class Training:
         if layout.placement is not None:
             forget_other_meshes(layout.placement.mesh)
         parts = laid_out(layout, self.trials, trial, consume=consume)
+        parts = [shared(part, self.fixed, self.origin) for part in parts]
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
         placed = placed.rebalanced(np.arange(layout.slots) < count)
@@ -241,10 +245,11 @@ class Training:
         """Returns the program that trains a single run, to be compiled; training then finds it."""
         trial = self.whole_shapes()
         data = traced(self.data, trial.order, self.layout.placement)
+        rest, constants = split(trial.state, self.fixed)
         if self.form == "stepped":
-            return stepped.lower(self.learner, trial.state, trial.window, data)
+            return stepped.lower(self.learner, rest, trial.window, data, constants)
         status = trial.status if self._can_stop else None
-        arguments = trial.state, trial.window, data, status, np.int32(0)
+        arguments = rest, trial.window, data, status, np.int32(0), constants
         return looped.lower(self.learner, None, *arguments)
 
     def _fitted(self) -> Layout:
@@ -285,7 +290,7 @@ class Training:
             busy = busy if self.select is None else None
             state, window, token = advance(
                 self.learner, trial.state, mine, n, trial.window, self.form,
-                status=status, width=placed.layout.width, busy=busy,
+                status=status, width=placed.layout.width, busy=busy, fixed=self.fixed,
             )  # fmt: skip
             parts.append(trial._replace(state=state, window=window))
             tokens.append(token)
@@ -304,7 +309,7 @@ class Training:
             self.learner, placed, streams, self.evaluated, self.meter, self.ranges
         )
         parts = [
-            report(self.learner, self.watch, width, trial, mine if due else {}, own)
+            report(self.learner, self.watch, width, trial, mine if due else {}, own, self.fixed)
             for trial, mine, own in zip(placed.parts, evaluations, sums)
         ]
         placed = replace(placed, parts=parts)

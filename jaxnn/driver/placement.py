@@ -10,6 +10,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxnn.checks import InvalidValue
 from jaxnn.driver.trial import Trial
 from jaxnn.loop.statuses import EMPTY
+from jaxnn.loop.unchanged import filled, split
+from jaxnn.names import named_leaves
 from jaxnn.scale.layout import Layout, rows
 from jaxnn.scale.memory import available, needed
 from jaxnn.scale.placement import Placement, on_device
@@ -113,6 +115,36 @@ def laid_out(
         on_device(begin(slots) if saved is None else _restored(saved, slots, layout.members), to)
         for slots, to in layout.places
     ]
+
+
+def shared(trial: Trial, fixed: tuple[int, ...], origin: Any) -> Trial:
+    """Returns a trial with one copy of each array that no step changes; those of members as given.
+
+    Args:
+      trial: as the run begins or resumes.
+      fixed: the places of these arrays in the learner's state.
+      origin: the parameters and state that the run began with, if they were given: where they lie
+        on the same devices, the caller's own arrays are used, and not copied.
+    """
+    if not fixed or trial.member.shape:
+        return trial
+    state, constants = split(trial.state, fixed)
+    names = [*named_leaves(trial.state)]
+    given = {} if origin is None else named_leaves(dict(zip(("params", "state"), origin)))
+    for number, place in enumerate(fixed):
+        copy, own = constants[number], given.get(names[place])
+        if isinstance(own, jax.Array) and own.sharding.device_set == copy.sharding.device_set:
+            own = on_device(own, copy.sharding)
+            constants[number] = own if bool(_are_equal(own, copy)) else copy
+    best = trial.best and trial.best._replace(
+        state=filled(split(trial.best.state, fixed)[0], constants)
+    )
+    return trial._replace(state=filled(state, constants), best=best)
+
+
+@jax.jit
+def _are_equal(one, other):
+    return (one == other).all()
 
 
 def _restored(trial: Trial, slots: Any, members: int | None) -> Trial:

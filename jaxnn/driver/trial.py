@@ -19,6 +19,7 @@ from jaxnn.loop._evaluate import evaluation
 from jaxnn.loop._population import in_blocks, where
 from jaxnn.loop._run import initial
 from jaxnn.loop.statuses import DIVERGED, EMPTY, RUNNING, STOPPED
+from jaxnn.loop.unchanged import filled, split
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.layout import rows
 from jaxnn.streams._stream import Block
@@ -165,6 +166,7 @@ def report(
     trial: Trial,
     parts: dict[str, Any],
     sums: dict[str, Any],
+    fixed: tuple[int, ...] = (),
 ) -> Trial:
     """Evaluates and brings a trial up to date, without waiting; uses up its window and its best.
 
@@ -175,20 +177,32 @@ def report(
       trial: one, or those of all members.
       parts: the data to evaluate on, by name.
       sums: of the metrics over what has been evaluated already, by name.
+      fixed: the places of the leaves of a single run's state that no step changes.
 
     Returns:
       The trial, with an empty window.
     """
-    used, rest = (trial.window, trial.best), (trial.state, trial.status, trial.metrics)
+    best, constants = trial.best, []
+    fixed = fixed if width is None else ()
+    if best is not None and fixed:
+        best = best._replace(state=split(best.state, fixed)[0])
+        constants = split(trial.state, fixed)[1]
+    used, rest = (trial.window, best), (trial.state, trial.status, trial.metrics)
     # A metric may be undefined, as R2 of equal labels is: that is a report, and no fault to find.
     with jax.debug_nans(False), jax.debug_infs(False):
-        window, known = _report(learner, watch, width, used, *rest, parts, sums)
-    return trial._replace(window=window, **dict(zip(("status", "metrics", "best"), known)))
+        window, (status, metrics, best) = _report(
+            learner, watch, width, fixed, used, *rest, parts, sums
+        )
+    if constants:
+        best = best._replace(state=filled(best.state, constants))
+    return trial._replace(window=window, status=status, metrics=metrics, best=best)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def _report(learner, watch, width, used, state, status, metrics, parts, sums):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
+def _report(learner, watch, width, fixed, used, state, status, metrics, parts, sums):
     window, best = used
+    if fixed and best is not None:
+        best = best._replace(state=filled(best.state, split(state, fixed)[1]))
     stops = width is not None or bool(watch and watch.patience)
 
     def one(carry, state, sums):
@@ -204,8 +218,10 @@ def _report(learner, watch, width, used, state, status, metrics, parts, sums):
         return lax.cond(going, jax.vmap(one), lambda carry, *_: carry, carry, *given)
 
     over = in_blocks(some if (width or 1) > 1 else one, width)
-    window, *known = over((window, status, metrics, best), state, sums)
-    return window, tuple(known)
+    window, status, metrics, best = over((window, status, metrics, best), state, sums)
+    if fixed and best is not None:
+        best = best._replace(state=split(best.state, fixed)[0])
+    return window, (status, metrics, best)
 
 
 def _known(learner, watch, parts, sums, window, state, status, metrics, best):

@@ -3,6 +3,7 @@
 from jaxnn.exporting._export import export
 from jaxnn.exporting._load_model import Model, load_model
 from jaxnn.exporting.description import CorruptModel, Description
+from jaxnn.exporting.onnx_file import NotTranslated
 from jaxnn.exporting.specs import Spec
 from jaxnn.exporting.verifying import WrongPredictions
 
@@ -10,6 +11,7 @@ __all__ = [
     "CorruptModel",
     "Description",
     "Model",
+    "NotTranslated",
     "Spec",
     "WrongPredictions",
     "export",

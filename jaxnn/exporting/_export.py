@@ -18,14 +18,18 @@ from pathlib import Path
 from typing import get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.checks import InvalidValue, choice
 from jaxnn.exporting import archive, tokens
 from jaxnn.exporting.description import Description, Kind, Task
+from jaxnn.exporting.onnx_file import no_network, translate
 from jaxnn.exporting.sources import Source, is_text, source_of
 from jaxnn.exporting.specs import Spec, specs_of, to_json, without_examples
 from jaxnn.exporting.verifying import predicted
+from jaxnn.network import Network
+from jaxnn.storage import files
 from jaxnn.typing import Any
 
 
@@ -35,19 +39,22 @@ def export(
     *,
     inputs: Any = None,
     name: str | None = None,
-    kind: Kind | None = None,
-    task: Task | None = None,
+    kind: Kind | str | None = None,
+    task: Task | str | None = None,
     classes: Sequence[str] | None = None,
     tokenizer: Any = None,
+    network: Network | None = None,
 ) -> Path:
     """Writes a model file, which predicts by itself: `load_model(path).predict(inputs)`.
 
     It holds the program, for CPU, CUDA and TPU and any number of examples, the parameters, what
     inputs and outputs mean, and two examples with their outputs. It is written whole or not at all.
+    The ending of the path may ask for something else: `.onnx` for a program that ONNX runtimes
+    read (see docs/export.md), `.safetensors` for parameters and state alone.
 
     Args:
       model: a `Run`, the directory of one, a `Pretrained`, or a tuple `(network, params, state)`.
-        Of a run, the best state; of a population, its best member.
+        Of a run, the best state; where it has members, that of the best one.
       path: the file to write, such as `model.jaxnn`.
       inputs: examples of inputs, the first two of which are in the file. By default those of the
         evaluation, where a run has any: they can be read by whoever has the file.
@@ -56,6 +63,7 @@ def export(
       task: what outputs mean; by default that of the run.
       classes: the names of the classes, in the order of the outputs.
       tokenizer: `Characters`, or the tokenizer of a pretrained model, from text to tokens and back.
+      network: that of a run directory, which has none, for ONNX.
 
     Returns:
       The path.
@@ -64,35 +72,50 @@ def export(
       InvalidType: if the model has the wrong type, or no program that stands by itself.
       InvalidValue: if inputs or names do not fit the model.
       NoCheckpoint: if a directory has no checkpoint that is good.
+      NotTranslated: if the network cannot be translated to ONNX.
       OSError: if the file cannot be written.
     """
     path = _target(path)
-    source = source_of(model, inputs)
+    source = source_of(model, inputs, network)
     if tokenizer is not None:
         source = source._replace(tokens=tokenizer)
     if classes is not None:
         source = source._replace(classes=tuple(map(str, classes)), task="classification")
+    if kind is not None:
+        choice("export", "kind", kind, get_args(Kind))
     if task is not None:
         choice("export", "task", task, get_args(Task))
         source = source._replace(task=task)
     _check_classes(source)
-    entries: dict[str, Any] = {
-        archive.PARAMS: {name: np.asarray(source.arrays[name]) for name in source.arrays},
-        archive.PROGRAM: source.program.code,
-    }
-    outputs = predicted(source.program, source.arrays, source.examples)
+    arrays = {name: np.asarray(source.arrays[name]) for name in source.arrays}
+    if path.suffix == ".safetensors":
+        archive.write_arrays(path, arrays)
+        return path
+    outputs = predicted(source.program, arrays, source.examples)
+    description = _described(source, name, kind).to_json()
+    if path.suffix == ".onnx":
+        files.write(path, _translated(source, outputs, description))
+        return path
+    entries: dict[str, Any] = {archive.PARAMS: arrays, archive.PROGRAM: source.program.code}
     examples = archive.arrays_of(source.examples, "inputs")
     entries[archive.EXAMPLES] = examples | archive.arrays_of(outputs, "outputs")
     if source.tokens is not None:
         entries[archive.TOKENIZER] = tokens.write(source.tokens)
-    description = _described(source, name, kind)
-    content = {**description.to_json(), "program": source.program.to_json()}
+    content = {**description, "program": source.program.to_json()}
     content["examples"] = [to_json(specs_of(tree)) for tree in (source.examples, outputs)]
     archive.write(path, content, entries)
     return path
 
 
-def _described(source: Source, name: str | None, kind: Kind | None) -> Description:
+def _translated(source: Source, outputs: Any, about: dict[str, Any]) -> bytes:
+    predict = source.predict
+    if predict is None:
+        raise no_network()
+    arrays = {name: jnp.asarray(array) for name, array in source.arrays.items()}
+    return translate(lambda inputs: predict(arrays, inputs), source.examples, outputs, about)
+
+
+def _described(source: Source, name: str | None, kind: Any) -> Description:
     program, limits = source.program, {}
     for constraint in program.constraints:
         size, _, most = constraint.partition(" <= ")

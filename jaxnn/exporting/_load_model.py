@@ -1,14 +1,17 @@
 """`load_model`: opens a model file, and predicts by it."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
+import numpy as np
 
-from jaxnn.checks import Invalid, InvalidType
+from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.exporting import archive, tokens
 from jaxnn.exporting.archive import Archive
 from jaxnn.exporting.description import Description
+from jaxnn.exporting.generating import Drawing, write_tokens
 from jaxnn.exporting.program import Program, unsafe_calls
 from jaxnn.exporting.specs import from_json
 from jaxnn.exporting.tokens import Tokens
@@ -57,6 +60,91 @@ class Model:
             return self.program("predict", inputs, batch_size)
         rows = columns.encode(inputs, labels=False)
         return columns.decode(self.program("predict", rows["inputs"], batch_size))
+
+    def generate(
+        self,
+        prompt: Any,
+        length: int = 200,
+        *,
+        key: Any = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: Sequence[int] | None = None,
+    ) -> Any:
+        """Returns what follows a prompt: text after text, or tokens after tokens.
+
+        Args:
+          prompt: text, if the model has a tokenizer, or whole numbers `[time]`.
+          length: how many tokens to draw at most.
+          key: decides the draws; `jax.random.key(0)` by default.
+          temperature: divides the logits: at 0 the likeliest token is taken.
+          top_k: draws only from so many, the likeliest.
+          top_p: draws only from the likeliest that together have this probability.
+          stop: the tokens that end the text; `description.stop` by default.
+
+        Raises:
+          InvalidType: if the model does not write text.
+          InvalidValue: if a number is out of range, or the prompt cannot be encoded.
+        """
+        arguments = prompt, length, key, temperature, top_k, top_p, stop
+        tokens = np.array([*self._tokens(*arguments)], np.int32)
+        return self._text(tokens) if isinstance(prompt, str) else tokens
+
+    def generate_pieces(
+        self,
+        prompt: Any,
+        length: int = 200,
+        *,
+        key: Any = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: Sequence[int] | None = None,
+    ) -> Iterator[Any]:
+        """Yields what `generate` returns piece by piece, as it is drawn.
+
+        Of text, a piece is whatever characters are complete; of tokens, it is one token.
+        """
+        drawn = self._tokens(prompt, length, key, temperature, top_k, top_p, stop)
+        return self._pieces(drawn) if isinstance(prompt, str) else drawn
+
+    def _pieces(self, drawn: Iterator[int]) -> Iterator[str]:
+        tokens, shown = [], 0
+        for token in drawn:
+            tokens.append(token)
+            text = self._text(tokens)
+            # The bytes of a character may be several tokens, which until then read as this mark.
+            if not text.endswith("\ufffd") and len(text) > shown:
+                yield text[shown:]
+                shown = len(text)
+        if tokens and len(text := self._text(tokens)) > shown:
+            yield text[shown:]
+
+    def _tokens(
+        self, prompt: Any, length: int, key: Any, temperature: Any, top_k: Any, top_p: Any,
+        stop: Sequence[int] | None,
+    ) -> Iterator[int]:  # fmt: skip
+        if isinstance(prompt, str):
+            prompt = self._tokenizer().encode(prompt)
+        key = jax.random.key(0) if key is None else key
+        stop = self.description.stop if stop is None else stop
+        drawing = Drawing(key, temperature, top_k, top_p)
+        return write_tokens(self.program, prompt, length, drawing, stop)
+
+    def _text(self, tokens: Any) -> str:
+        return self._tokenizer().decode([int(token) for token in tokens])
+
+    def _tokenizer(self) -> Tokens:
+        if self.tokenizer is None:
+            raise InvalidValue(
+                "generate",
+                "the model has no tokenizer",
+                got="text",
+                expected="tokens, whole numbers [time]",
+                fix="Export it with tokenizer=jaxnn.Characters(text)",
+            )
+        return self.tokenizer
 
 
 def load_model(path: str | Path, *, check: bool = True) -> Model:
@@ -119,7 +207,7 @@ def _opened(path: Path, program: Program, description: Description) -> Any:
             fix="Use that version of jax, or a newer one",
         ) from error
     if calls:
-        raise Invalid(
+        raise InvalidValue(
             "load_model",
             f"the program of {path} calls what is not known to compute only",
             got=", ".join(calls)[:200],

@@ -68,6 +68,18 @@ def write(path: Path, content: Mapping[str, Any], entries: Mapping[str, Any]) ->
         files.rename(whole, path)
 
 
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as safetensors, whole or not at all; names are those of a run's state.
+
+    Raises:
+      OSError: if they cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=files.DRAFT) as draft:
+        whole = _draft(Path(draft) / path.name, arrays)
+        files.force(whole)
+        files.rename(whole, path)
+
+
 def _draft(path: Path, entry: Any) -> Path:
     if isinstance(entry, bytes):
         path.write_bytes(entry)

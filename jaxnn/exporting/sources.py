@@ -26,9 +26,9 @@ from jaxnn.runs._load import Loaded, load
 from jaxnn.runs.prediction import sample_of
 from jaxnn.scale.placement import alone
 from jaxnn.storage import json_files, recording
-from jaxnn.storage.directory import RESULT
+from jaxnn.storage.directory import MEANING, RESULT
 from jaxnn.tables import Columns
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Callable
 
 EXAMPLES = 2
 
@@ -46,6 +46,7 @@ class Source(NamedTuple):
       columns: those of the table that the model was trained on.
       tokens: from text to tokens and back.
       results: what the model has reached.
+      predict: the function `(arrays, inputs) -> outputs` that was lowered, if it is at hand.
     """
 
     name: str
@@ -57,12 +58,13 @@ class Source(NamedTuple):
     columns: Columns | None = None
     tokens: Tokens | None = None
     results: Mapping[str, Any] = {}
+    predict: Callable[[Any, Any], Any] | None = None
 
 
-def source_of(model: Any, inputs: Any) -> Source:
+def source_of(model: Any, inputs: Any, network: Network | None = None) -> Source:
     """Returns all that a model file holds of whatever `export` takes."""
     if isinstance(model, str | Path):
-        return _of_directory(Path(model).expanduser(), inputs)
+        return _of_directory(Path(model).expanduser(), inputs, network)
     if isinstance(model, Run):
         return _of_run(model, inputs)
     if isinstance(model, Pretrained):
@@ -93,13 +95,12 @@ def _of_network(network: Network, params: Any, state: Any, inputs: Any) -> Sourc
     inputs = _first(inputs)
     tree = {"params": params, "state": state}
     structure, arrays = jax.tree.structure(tree), named_leaves(tree)
+    names, forms = [*arrays], shapes(arrays)  # jax sorts the names of a dict
 
     def predict(arrays, inputs):
-        leaves = [arrays.get(name, like) for name, like in forms.items()]
-        own = jax.tree.unflatten(structure, leaves)
+        own = jax.tree.unflatten(structure, [arrays.get(name, forms[name]) for name in names])
         return network.apply(own["params"], own["state"], inputs)[0]
 
-    forms = shapes(arrays)
     return _lowered("model", predict, forms, arrays, inputs)
 
 
@@ -115,7 +116,7 @@ def _of_run(run: Run, inputs: Any) -> Source:
                 fix="Pass (network, params, state) of the best one, or train with fit(out=...) and"
                 " export the directory",
             )
-        return _of_directory(run.out, inputs)
+        return _of_directory(run.out, inputs, None)
     learner, state = run.learner, run.best
     bound = bind(training)
     if inputs is None:
@@ -124,10 +125,10 @@ def _of_run(run: Run, inputs: Any) -> Source:
         inputs = jax.device_get(inputs_of(learner, state, batch))
     inputs = _first(inputs)
     leaves, structure = named_leaves(state), jax.tree.structure(state)
-    forms = shapes(leaves)
+    order, forms = [*leaves], shapes(leaves)  # jax sorts the names of a dict
 
     def predict(arrays, inputs):
-        whole = [arrays.get(name, like) for name, like in forms.items()]
+        whole = [arrays.get(name, forms[name]) for name in order]
         return learner.predict(jax.tree.unflatten(structure, whole), inputs)
 
     with alone(learner):  # it is for any machine
@@ -138,10 +139,10 @@ def _of_run(run: Run, inputs: Any) -> Source:
     return _named(source, kind, names, training.sample.columns)._replace(results=results)
 
 
-def _of_directory(path: Path, inputs: Any) -> Source:
-    loaded = load(path)
+def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
+    loaded = load(path, network=network)
     recorded = recording.read(path)
-    about = recorded.about if recorded else {}
+    about = json_files.read(path / MEANING) if (path / MEANING).exists() else {}
     predictor = loaded.predictor
     arrays, wanted = predictor.signature
     if inputs is None:
@@ -153,8 +154,12 @@ def _of_directory(path: Path, inputs: Any) -> Source:
     program = _checked(lambda: program_of(predictor.program))
     own = {name: predictor.arrays[name] for name in arrays}
     source = Source(name, program, own, _first(inputs), results=_member(result, loaded))
-    names = about.get("names") or about.get("vocabulary") or ()
-    return _named(source, about.get("kind"), tuple(names), loaded.columns)
+    if network is not None:
+        of = () if loaded.member is None else loaded.member
+        params, state = jax.tree.map(lambda x: x[of], (loaded.params, loaded.state))
+        source = source._replace(predict=lambda arrays, x: network.apply(params, state, x)[0])
+    names = tuple(map(str, about.get("names") or ()))
+    return _named(source, about.get("kind"), names, loaded.columns)
 
 
 def _member(result: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
@@ -212,7 +217,8 @@ def _lowered(name: str, predict: Any, forms: Any, arrays: Any, inputs: Any) -> S
     sequences = len(leaves) == 1 and leaves[0].ndim == 2 and whole
     sequences &= not isinstance(inputs, Masked)
     program = _checked(partial(lower, predict, forms, shapes(inputs), sequences=sequences))
-    return Source(name, program, {name: arrays[name] for name in program.arrays}, inputs)
+    own = {name: arrays[name] for name in program.arrays}
+    return Source(name, program, own, inputs, predict=predict)
 
 
 def _checked(lower: Any) -> Program:

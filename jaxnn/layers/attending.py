@@ -24,6 +24,7 @@ from jax import lax
 from jaxnn.layers._dropout import dropout as dropout_layer
 from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
+from jaxnn.layers._platforms import by_platform
 from jaxnn.layers._rotary import Rotary, speeds
 from jaxnn.masked import Masked
 from jaxnn.typing import Any, Array, Float, Int, Number, Size
@@ -113,7 +114,7 @@ def attend(
     if drops or remembers or not _is_for_cudnn(q, k):
         return products(q, k, v, seen)
     kernel = partial(_fused, causal=causal, window=window)
-    return lax.platform_dependent(q, k, v, seen, cuda=kernel, default=products)
+    return by_platform(q, k, v, seen, cuda=kernel, default=products)
 
 
 def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Visibility:

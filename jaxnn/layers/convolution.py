@@ -23,6 +23,7 @@ from jax import lax
 from jaxnn.checks import InvalidValue, floating, multiple, positive, positive_integer
 from jaxnn.layers._convolve import convolve, dimensions
 from jaxnn.layers._linear import at_least_float32, initial_weight
+from jaxnn.layers._platforms import by_platform
 from jaxnn.layers._windows import Padding, Sizes, over_masked, pad, per_axis, place_windows
 from jaxnn.network import Network, describe, stateless
 from jaxnn.typing import Any, Callable, Number
@@ -101,7 +102,7 @@ def depthwise_conv(
             "depthwise_conv", inputs, weight.shape[:-2], strides, padding, dilation
         )
         given = {"steps": steps, "pads": pads, "gaps": gaps}
-        return lax.platform_dependent(
+        return by_platform(
             inputs, weight, cpu=partial(_by_shifts, **given), default=partial(_by_groups, **given)
         )
 

@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn.checks import InvalidValue, choice, floating
+from jaxnn.layers._platforms import by_platform
 from jaxnn.layers._windows import Padding, Sizes, over_masked, pad, per_axis, place_windows
 from jaxnn.masked import Masked, values_of
 from jaxnn.network import Network, Parts, describe, stateless
@@ -61,7 +62,7 @@ def _pool(kind, window, strides, padding):
         floating(kind, inputs)
         sizes, steps, pads, _ = place_windows(kind, inputs, window, strides, padding)
         given = {"kind": kind, "sizes": sizes, "steps": steps, "pads": pads}
-        return lax.platform_dependent(
+        return by_platform(
             inputs, cpu=partial(_by_slices, **given), default=partial(_by_windows, **given)
         )
 

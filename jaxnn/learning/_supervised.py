@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn import metrics as measures
+from jaxnn.calls import as_arrays
 from jaxnn.checks import InvalidType, InvalidValue, positive
 from jaxnn.hparams import builder, check_read
 from jaxnn.learning._given import with_given
@@ -73,7 +74,9 @@ def learner(
     def init(key, hparams, batch):
         net, goal = build_network(hparams), build_objective(hparams)
         inputs = jax.eval_shape(lambda b: goal.prepare(None, b), batch)["inputs"]
-        params, state = with_given(*net.init(jax.random.fold_in(key, INIT), inputs))
+        drawn = net.init(jax.random.fold_in(key, INIT), as_arrays(inputs))
+        params, state = with_given(*drawn)
+        _check_trained(net, params)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -173,6 +176,17 @@ def learner(
 
     parts = LearnerParts(build_network, build_objective)
     return Learner(init, gradients, update, evaluate, predict, check, parts=parts)
+
+
+def _check_trained(network: Network, params: Any) -> None:
+    if not jax.tree.leaves(params):
+        raise InvalidType(
+            "learner",
+            "the network has nothing to train",
+            got=f"{network.parts.kind} without parameters",
+            expected="at least one array in what init returns as params",
+            fix="Return (params, state) from init, and freeze fewer parameters",
+        )
 
 
 def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:

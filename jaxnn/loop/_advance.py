@@ -1,8 +1,7 @@
-"""Compiled training steps, for one run and for populations, in both forms.
+"""Compiled training steps, for one run and for many, in both forms.
 
-Each program is compiled once per learner and shapes. State and window are donated, so that training
-holds one copy of them. The step is also returned separately, as a token to wait for, since donated
-arrays cannot be waited for.
+Each program is compiled once per learner and shapes. State and window are donated: training holds
+one copy of them. The step is returned apart, as something to wait for after donation.
 """
 
 from functools import partial
@@ -15,6 +14,7 @@ from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import population, where
 from jaxnn.loop._run import Form, one_step, run
 from jaxnn.loop.statuses import RUNNING
+from jaxnn.loop.unchanged import filled, holes, split
 from jaxnn.scale.layout import rows
 from jaxnn.typing import Any
 
@@ -30,23 +30,32 @@ def advance(
     status: Any = None,
     width: int | None = None,
     busy: Any = None,
+    fixed: tuple[int, ...] = (),
 ) -> tuple[Any, Any, Any]:
-    """Dispatches `n` compiled steps asynchronously; `state` and `window` are donated.
+    """Dispatches `n` compiled steps without waiting for them; `state` and `window` are used up.
 
     Args:
       form: `"looped"` or `"stepped"`, see `run`.
       status: the status on the device, if the run may have stopped.
-      width: the number of members that train in parallel; `None` for a single run.
-      busy: the slots of a stepped population that may still be running; all by default.
+      width: how many members train at once; `None` for a single run.
+      busy: the slots of a stepped population that may still be running; all, by default.
+      fixed: the places of the leaves of a single run's state that no step changes: these are not
+        used up, and the state that is returned has the same arrays.
 
     Returns:
       `(state, window, token)`: the token is ready when the steps are done.
     """
+    if width is None:
+        rest, constants = split(state, fixed)
+        if form == "looped":
+            arguments = data, status, np.int32(n), constants
+            rest, window, token = looped(learner, None, rest, window, *arguments)
+        else:
+            rest, window, token = _steps(learner, rest, window, data, n, status, constants)
+        return filled(rest, constants), window, token
     if form == "looped":
         return looped(learner, width, state, window, data, status, np.int32(n))
-    if width is None:
-        return _steps(learner, state, window, data, n, status)
-    # One member after another: the stepped form must not loop inside the program.
+    # Member after member, since a loop inside the program is what this form is there to avoid.
     for slot in map(np.int32, range(data.key.shape[0]) if busy is None else busy):
         own, key, going = _slot((state, window), data.key, status, slot)
         *own, _ = _steps(learner, *own, data.shuffled(key), n, going)
@@ -55,31 +64,34 @@ def advance(
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
-def looped(learner, width, state, window, data, status, n):
-    """Performs `n` steps of one run, or of every member."""
+def looped(learner, width, state, window, data, status, n, constants=()):
+    """Does `n` steps of one run, or of every member; `constants` fill the holes of the state."""
+    fixed = holes(state)
     active = None if status is None else status == RUNNING
+    state = filled(state, constants)
     if width is None:
         n = n if active is None else jnp.where(active, n, 0)
         state, window = run(learner, state, data, n, window)
     else:
         state, window = population(run, width)(learner, state, data, n, window, active)
-    return state, window, state.step + 0
+    return split(state, fixed)[0], window, state.step + 0
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-def stepped(learner, state, window, data):
-    """Performs one step of one run."""
-    state, window = one_step(learner, data, state, window)
-    return state, window, state.step + 0
+def stepped(learner, state, window, data, constants=()):
+    """Does one step of one run; `constants` fill the holes of the state."""
+    fixed = holes(state)
+    state, window = one_step(learner, data, filled(state, constants), window)
+    return split(state, fixed)[0], window, state.step + 0
 
 
-def _steps(learner, state, window, data, n, status):
-    """Performs `n` steps of one run, and reverts them if the run had stopped."""
+def _steps(learner, state, window, data, n, status, constants=()):
+    """Does `n` steps of one run, and undoes them if it had stopped: each is the same program."""
     before = None if status is None else _copy((state, window))
     token = None
     for _ in range(n):
         previous = token
-        state, window, token = stepped(learner, state, window, data)
+        state, window, token = stepped(learner, state, window, data, constants)
         # Programs that exchange messages wait for each other, in the threads of the host where
         # devices are simulated: with many of them pending, XLA aborts the process. One ahead
         # keeps the devices as busy.

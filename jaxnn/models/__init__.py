@@ -7,6 +7,7 @@ from jaxnn.models._resnet import resnet
 from jaxnn.models._rnn import rnn
 from jaxnn.models._tabular import tabular
 from jaxnn.models._vae import vae
+from jaxnn.models.equinox import from_equinox, to_equinox
 from jaxnn.models.feedforward import convnet, mlp
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
 
@@ -15,6 +16,7 @@ __all__ = [
     "convnet",
     "exact_gelu",
     "flax_parameters",
+    "from_equinox",
     "from_flax",
     "generate",
     "generate_tokens",
@@ -23,6 +25,7 @@ __all__ = [
     "resnet",
     "rnn",
     "tabular",
+    "to_equinox",
     "to_flax",
     "vae",
     "vit",

@@ -1,8 +1,20 @@
 """Plans: what a step takes of memory, time and links, on hardware that need not be there."""
 
 from jaxnn.planning._plan import plan
+from jaxnn.planning._propose import Proposal, find_batch_size, propose
 from jaxnn.planning.compilers import NoCompiler
 from jaxnn.planning.figures import Buffer, Memory, Plan
 from jaxnn.planning.hardware import Chip, Hardware
 
-__all__ = ["Buffer", "Chip", "Hardware", "Memory", "NoCompiler", "Plan", "plan"]
+__all__ = [
+    "Buffer",
+    "Chip",
+    "Hardware",
+    "Memory",
+    "NoCompiler",
+    "Plan",
+    "Proposal",
+    "find_batch_size",
+    "plan",
+    "propose",
+]

@@ -27,8 +27,9 @@ from jaxnn.driver.feeding import traced
 from jaxnn.learning import Learner
 from jaxnn.loop._advance import looped, stepped
 from jaxnn.loop._run import best_form
+from jaxnn.loop.unchanged import split
 from jaxnn.names import named_leaves
-from jaxnn.planning.compilers import cpu_peaks, devices_of
+from jaxnn.planning.compilers import devices_of, measured_peaks
 from jaxnn.planning.figures import Buffer, Memory, Plan
 from jaxnn.planning.hardware import Chip, Hardware
 from jaxnn.planning.hardware import hardware as read_name
@@ -62,8 +63,8 @@ def plan(
       learner: how parameters change, without a mesh.
       data: what it learns from, or one batch, `{"inputs": ..., "labels": ...}`, as arrays or
         `jax.ShapeDtypeStruct`s; of a batch the arguments of the program are only that.
-      hardware: `"v5e-1"`, `"v6e-8"`, `"v5e:4x4"`, `"a100x8"`, `"h100"`, or `"cpu"`, which is this
-        machine, whose peaks are measured.
+      hardware: `"v5e-1"`, `"v6e-8"`, `"v5e:4x4"`, `"a100x8"`, `"h100"`, or `"cpu"` and
+        `"here"`, which are of this machine, whose peaks are measured.
       rules: which parameters are split over several devices, such as `jaxnn.scale.fsdp`.
       model: the devices along the axis `model` of the mesh, which `tensor` rules split over.
       hparams: the hyper-parameters; arrays of one for each member.
@@ -173,12 +174,16 @@ def lower(training: Training, device: Any) -> tuple[Any, list[str], list[int]]:
         single = SingleDeviceSharding(device)
         trial = jax.eval_shape(training.whole) if members is None else training.shapes(members)
         trial, data = placed((trial, traced(training.data, trial.order)), single)
-    arguments = trial.state, trial.window, data
+    # What no step changes is an argument of its own.
+    fixed = training.fixed if members is None else ()
+    rest, constants = split(trial.state, fixed)
+    arguments = rest, trial.window, data
     if training.form == "stepped":
-        lowered = stepped.lower(training.learner, *arguments)
+        lowered = stepped.lower(training.learner, *arguments, constants)
     else:
         status = trial.status if training._can_stop else None
-        lowered = looped.lower(training.learner, members, *arguments, status, np.int32(0))
+        arguments = (*arguments, status, np.int32(0), constants)
+        lowered = looped.lower(training.learner, members, *arguments)
     arrays = {"state": trial.state, "window": trial.window, "data": getattr(data, "arrays", data)}
     leaves = named_leaves(arrays)
     names = [name.removeprefix("state/") for name in leaves]
@@ -231,8 +236,9 @@ def largest(buffers: list[Buffer]) -> tuple[Buffer, ...]:
 
 
 def measured_chip(device: Any, working_set: int) -> Chip:
-    """Returns what this machine's CPU can do, as measured for a working set of so many bytes."""
-    flops, bandwidth = cpu_peaks(working_set)
+    """Returns what a device that is there can do, as measured for a working set of bytes."""
+    half, single, bandwidth = measured_peaks(device, working_set)
     memory = available(device)
+    name = f"{device.device_kind}, measured"
     source = "measured on this machine"
-    return Chip("CPU, measured", "cpu", flops, flops, memory, memory, bandwidth, bandwidth, source)
+    return Chip(name, device.platform, half, single, memory, memory, bandwidth, bandwidth, source)

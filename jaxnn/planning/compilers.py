@@ -37,8 +37,8 @@ def devices_of(hardware: Hardware) -> list[Any]:
       NoCompiler: if the compiler is not installed.
       InvalidValue: if the compiler knows no such topology.
     """
-    if hardware.platform == "cpu":
-        return jax.devices("cpu")[:1]
+    if hardware.chip is None:
+        return jax.devices("cpu" if hardware.kind == "cpu" else None)[:1]
     check_compiler(hardware)
     from jax.experimental import topologies
 
@@ -125,27 +125,34 @@ device_description_str: "{kind}"
 """
 
 
-def cpu_peaks(working_set: int, seconds: float = 0.2) -> tuple[float, float]:
-    """Measures this machine: operations a second of float32 products, and bytes a second.
+def measured_peaks(
+    device: Any, working_set: int, seconds: float = 0.2
+) -> tuple[float, float, float]:
+    """Measures a device: FLOPs a second of products in bfloat16 and float32, and bytes a second.
 
     Args:
+      device: one that is there.
       working_set: the bytes over which a step goes again and again; where they fit into a cache,
         they are read and written faster.
-      seconds: that each of the two measurements takes.
+      seconds: that each measurement takes.
     """
-    device = jax.devices("cpu")[0]
 
     def best(function, *arrays):
         arrays = function(*jax.device_put(arrays, device))
-        least, began = float("inf"), time.perf_counter()
-        while time.perf_counter() - began < seconds:
+        least, began, tries = float("inf"), time.perf_counter(), 0
+        while tries < 10 or time.perf_counter() - began < seconds:
+            tries += 1
             start = time.perf_counter()
             arrays = jax.block_until_ready(function(*arrays))
             least = min(least, time.perf_counter() - start)
         return least
 
-    square = np.ones((1024, 1024), np.float32)
-    products = 2 * 1024**3 / best(jax.jit(lambda x, y: (x, x @ y)), square, square)
+    width = 512 if device.platform == "cpu" else 8192
+    square = np.ones((width, width), np.float32)
+    multiply = jax.jit(lambda x, y: (x, x @ y))
+    single = 2 * width**3 / best(multiply, square, square)
+    small = square.astype(jax.numpy.bfloat16)
+    half = single if device.platform == "cpu" else 2 * width**3 / best(multiply, small, small)
     size = min(max(working_set, 2**16), 2**28) // 8
     turns = max(1, 2**24 // size)
 
@@ -153,6 +160,5 @@ def cpu_peaks(working_set: int, seconds: float = 0.2) -> tuple[float, float]:
     def add(x, y):
         return jax.lax.fori_loop(0, turns, lambda _, pair: (pair[1], pair[0] + pair[1]), (x, y))
 
-    pair = np.zeros((2, size), np.float32)
-    moved = 3 * 4 * size * turns / best(add, *pair)
-    return products, moved
+    moved = 3 * 4 * size * turns / best(add, *np.zeros((2, size), np.float32))
+    return half, single, moved

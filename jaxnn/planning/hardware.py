@@ -81,7 +81,7 @@ CHIPS = {
 _SHAPES = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8"}
 _SHAPES_3D = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4"}
 _THREE_AXES = ("v4", "v5p")
-KNOWN = ("cpu", "v5e-1", "v5e-8", "v5e:4x4", "v6e-1", "v6e-8", "v4-8", "v5p-8", "t4", "l4")
+KNOWN = ("here", "cpu", "v5e-1", "v5e-8", "v5e:4x4", "v6e-1", "v6e-8", "v4-8", "v5p-8", "t4", "l4")
 KNOWN = (*KNOWN, "v100x8", "a100x8", "a100-40x8", "h100x8", "h200x8")
 
 
@@ -90,7 +90,7 @@ class Hardware(NamedTuple):
 
     Attributes:
       name: as it was asked for.
-      kind: the key of the chip in the table, `"cpu"` for the machine at hand.
+      kind: the key of the chip in the table, `"cpu"` or `"here"` for the machine at hand.
       topology: how the chips are connected, `"4x4"`; for GPUs and CPU their number.
       chip: what each can do; `None` for the machine at hand, which is measured.
     """
@@ -102,8 +102,8 @@ class Hardware(NamedTuple):
 
     @property
     def platform(self) -> str:
-        """`"tpu"`, `"cuda"` or `"cpu"`."""
-        return self.chip.platform if self.chip else "cpu"
+        """`"tpu"`, `"cuda"`, `"cpu"`, or `"here"` for whatever is there."""
+        return self.chip.platform if self.chip else self.kind
 
     @property
     def devices(self) -> int:
@@ -114,7 +114,8 @@ class Hardware(NamedTuple):
 def hardware(name: Any) -> Hardware:
     """Reads the name of some hardware: `"v5e-1"`, `"v5e:4x4"`, `"a100x8"`, `"h100"`, `"cpu"`.
 
-    A TPU is named by its chips, `v5e-8`, or their topology, `v5e:2x4`; GPUs by their number.
+    A TPU is named by its chips, `v5e-8`, or their topology, `v5e:2x4`; GPUs by their number;
+    `"here"` is the first device of this process.
 
     Raises:
       InvalidType: if it is no name.
@@ -125,8 +126,8 @@ def hardware(name: Any) -> Hardware:
             "plan", "hardware has the wrong type", got=f"hardware={name!r}", expected="a name",
             fix="Pass hardware='v5e-1'",
         )  # fmt: skip
-    if name == "cpu":
-        return Hardware(name, "cpu", "1", None)
+    if name in ("cpu", "here"):
+        return Hardware(name, name, "1", None)
     kinds = "|".join(sorted(map(re.escape, CHIPS), key=len, reverse=True))
     matched = re.fullmatch(rf"({kinds})(?:-(\d+)|:(\d+(?:x\d+)+)|x(\d+))?", name)
     if not matched:

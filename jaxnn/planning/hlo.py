@@ -181,13 +181,43 @@ class Program:
             return instruction.bytes  # its operands are part of it
         return instruction.bytes + sum(each.bytes for each in inputs)
 
+    @cached_property
+    def op_names(self) -> dict[str, str]:
+        """What each instruction of a step computes, as JAX calls it, by the instruction's name.
+
+        Names inside a loop may be relative to it, and what XLA adds has none: the name is then
+        that of its operand, or of what is fused in it.
+        """
+        names: dict[str, str] = {}
+        loops: dict[str, str] = {}
+        for each, _, computation in self.executed():
+            inner = next(iter(each.called("calls")), "")
+            fused = self.computations[inner].instructions.values() if inner else ()
+            own = each.op_name or max((one.op_name for one in fused), key=len, default="")
+            own = own or next((names[one] for one in each.operands if names.get(one)), "")
+            within = loops.get(computation, "")
+            if own and "jit(" not in own and within:
+                own = f"{within}/{own}"
+            names[each.name] = own
+            if each.opcode == "while":
+                loops |= dict.fromkeys(each.called("body"), own)
+        return names
+
     def arrays(self) -> list[tuple[str, str, int]]:
         """Returns `(operation, shape, bytes)` of each array that a step makes in memory."""
         return [
-            (each.op_name, each.shape.split("{")[0], each.bytes)
+            (self.op_names[each.name], each.shape.split("{")[0], each.bytes)
             for each, _, _ in self.executed()
             if each.opcode not in _ALIASES and each.bytes and "(" not in each.shape[:1]
         ]
+
+    def traffic_by_name(self) -> dict[str, int]:
+        """Returns the bytes that a step reads and writes, by what JAX calls the operation."""
+        sums: dict[str, int] = {}
+        for each, times, name in self.executed():
+            own = self.op_names[each.name]
+            sums[own] = sums.get(own, 0) + times * self.traffic(each, name)
+        return sums
 
     def messages(self) -> list[Message]:
         """Returns what devices send each other in a step, by kind and number of devices."""

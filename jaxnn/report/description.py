@@ -7,9 +7,12 @@ from typing import Any
 from jaxnn.catalog import account
 from jaxnn.formatting import amount
 from jaxnn.markup import Markup, cut, element, folded, join, listing, quoted, table
+from jaxnn.planning.figures import seconds
+from jaxnn.planning.profiling import FILE as PROFILE
 from jaxnn.report.phrases import display_name, percent, setting, spaced, time, value_of
 from jaxnn.report.sections import section
 from jaxnn.report.source import Source
+from jaxnn.storage import json_files
 from jaxnn.storage.json_files import finite
 
 COMMAND = 4000  # letters, that one may wish to copy whole
@@ -54,6 +57,29 @@ def _chosen(source: Source) -> Markup | None:
     chosen = table("Hyper-parameters", ["name", "value"], rows, class_=None)
     more = "The rest is not recorded: give fit a Directory with config= to have it here."
     return chosen if source.config else join(chosen, element("p", more))
+
+
+@section("profile", "Where the time of a step goes")
+def _profile(source: Source) -> Markup | None:
+    """The parts of the network, gradients included, as some steps of the run were profiled."""
+    path = source.contents.path / PROFILE
+    if source.many or not path.exists():
+        return None
+    profile = json_files.read(path)
+    rows = [
+        [
+            quoted(each["part"]),
+            seconds(each["seconds"]),
+            percent(min(1.0, round(each["share"], 6))),
+            amount(each["flops"]) if each["flops"] else "",
+            amount(each["bytes"], "B") if each["bytes"] else "",
+            percent(each["share_of_peak"]) if each["share_of_peak"] else "",
+        ]
+        for each in profile["parts"]
+    ]
+    heads = ["part", "time", "share", "operations", "memory traffic", "of what the device can do"]
+    title = f"Steps {profile['first'] + 1:,} to {profile['last']:,}"
+    return table(title, heads, rows)
 
 
 @section("speed", "Time and memory")
@@ -177,4 +203,4 @@ def code(lines: str, label: str) -> Markup:
     return element("pre", code, tabindex="0", role="region", aria_label=label)
 
 
-SECTIONS = (_parts, _chosen, _speed, _again)
+SECTIONS = (_parts, _chosen, _profile, _speed, _again)

@@ -35,6 +35,7 @@ from jaxnn.learning._guard import guard
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._evaluate import predict
 from jaxnn.loop.statuses import DIVERGED, RUNNING
+from jaxnn.planning.profiling import check_profile, profiled
 from jaxnn.progress.display import shown
 from jaxnn.runs.exit_codes import exit_code
 from jaxnn.runs.history import History
@@ -113,6 +114,7 @@ def fit(
     saving: Saving | None = None,
     not_finite: NotFinitePolicy = "stop",
     quiet: bool = False,
+    profile: str | None = None,
 ) -> Run:
     """Trains to the end and returns a `Run`.
 
@@ -134,6 +136,8 @@ def fit(
         `python -m jaxnn diagnose`) and retains the state before the step; `"skip"` skips the step
         (see `guard`).
       quiet: if true, no progress is shown.
+      profile: steps of which to write a trace and a table of the time of each part of the network
+        into the directory, `"100:120"`.
 
     Raises:
       Invalid: if an argument is invalid, or `out` holds a different run; raised before anything
@@ -153,6 +157,7 @@ def fit(
         watch=watch, select=select, execution=execution, mesh=mesh, rules=rules, start=start,
     )  # fmt: skip
     directory = None if out is None else destination(out)
+    profiled_steps = check_profile(training, profile, directory and Path(directory.path))
     if not quiet and processes.is_first() and (line := devices_line(training)):
         print(line, flush=True)
     quiet = quiet or not processes.is_first()
@@ -161,6 +166,7 @@ def fit(
     with open_output(training, directory, hparams, saving) as output:
         history = History(training, output.restored, speed.began)
         progress = first = _start(training, output, quiet)
+        output.begin(first)
         screen = shown(training.steps, rate=speed.recent, waiting=speed.waiting, quiet=quiet)
         with signals() as stopped, screen as show:
 
@@ -175,7 +181,8 @@ def fit(
             # A report is read, and a copy written, after the next chunk is dispatched: the
             # device never waits for the host.
             pending, stopping, unread = None, False, []
-            for progress in _until_unread(training.chunks(first, moments=output.moments), unread):
+            chunks = profiled(training, first, output.moments, profiled_steps, output.path)
+            for progress in _until_unread(chunks, unread):
                 if pending is not None:
                     process_report(*pending)
                 stopping = processes.any_process("stop", stopped.is_set())

@@ -9,7 +9,7 @@ from jaxnn.checks import Caution, Explained
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.placement import Progress
 from jaxnn.observing.recorder import Observation, Recorder, recorder_of
-from jaxnn.runs import prediction
+from jaxnn.runs import layers, prediction
 from jaxnn.runs.history import History
 from jaxnn.scale import processes
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
@@ -48,6 +48,11 @@ class Output:
         self.moments = recorder.moments if recorder else ()
         # A finished run is returned as it is.
         self.before = processes.agree("before", lambda: self.path and finished(self.path))
+
+    def begin(self, progress: Progress) -> None:
+        """Writes what the run does not change, before its first step."""
+        if self.checkpointer and not self.before:
+            self.checkpointer.save_base(progress)
 
     def copy(self, progress: Progress, *, ends: bool) -> Copies:
         """Copies what is due to be written, without waiting for the device."""
@@ -110,6 +115,8 @@ def open_output(
                 checkpointer.prepare()
                 if processes.is_first() and finished(path) is None:
                     prediction.write(path, training)
+                    if out.report and training.layout.members is None:
+                        layers.write(path, training)
                 step = restored and restored.step
                 with recorder_of(directory, training, step, out.report) as recorder:
                     yield Output(checkpointer, recorder, restored)

@@ -25,15 +25,18 @@ from jaxnn.masked import Masked
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
 from jaxnn.observing.observation import inputs_of
+from jaxnn.observing.plan import bind, kind_of
 from jaxnn.scale.placement import alone
-from jaxnn.storage import files, program_file
-from jaxnn.storage.directory import COLUMNS
+from jaxnn.storage import files, json_files, program_file
+from jaxnn.storage.directory import COLUMNS, MEANING
 from jaxnn.storage.program_file import FILE
 from jaxnn.typing import Any, Callable
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Examples of each call of a program whose number of examples cannot be free.
 FIXED = 64
+# Primitives that call a function with just their inputs, by the names of versions of jax.
+CALLS = ("pjit", "jit")
 # Examples by which two networks are compared.
 TRIED = 4
 
@@ -214,6 +217,19 @@ def write(run: Path, training: Training) -> None:
         warnings.warn(text, Caution, stacklevel=2)
     else:
         program_file.write(run, bytes(content))
+    files.write(run / MEANING, json_files.encode(_meaning(training), indent=1))
+
+
+def _meaning(training: Training) -> dict[str, Any]:
+    """Returns what the outputs of a run are, and the names that its objective has for them."""
+    try:
+        state = jax.eval_shape(training.trials).state
+        if training.layout.members is not None:
+            state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
+        kind, bound = kind_of(training, state)[0], bind(training)
+    except Exception:  # a learner of one's own says what it likes
+        return {"kind": "other", "names": []}
+    return {"kind": kind, "names": [*bound.objective.names] if bound else []}
 
 
 def export(training: Training) -> jax_export.Exported:
@@ -234,7 +250,7 @@ def export(training: Training) -> jax_export.Exported:
 
     def of(count, platforms):
         inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), given)
-        used = _used(predict, dict(zip(names, leaves)), inputs)
+        used = used_arrays(predict, dict(zip(names, leaves)), inputs)
         return jax_export.export(jax.jit(predict), platforms=platforms)(used, inputs)
 
     (free,) = jax_export.symbolic_shape("examples")
@@ -278,9 +294,23 @@ def sample_of(leaf: Any) -> np.ndarray:
     return (numbers % 2).astype(leaf.dtype)
 
 
-def _used(function: Callable[..., Any], arrays: dict[str, Any], inputs: Any) -> dict[str, Any]:
+def used_arrays(
+    function: Callable[..., Any], arrays: dict[str, Any], inputs: Any
+) -> dict[str, Any]:
     """Returns those arrays that the function reads."""
     jaxpr = jax.make_jaxpr(function)(arrays, inputs).jaxpr
-    read = {id(var) for equation in jaxpr.eqns for var in equation.invars}
-    read |= {id(var) for var in jaxpr.outvars}
+    read = _read(jaxpr)
     return {n: arrays[n] for n, var in zip(sorted(arrays), jaxpr.invars) if id(var) in read}
+
+
+def _read(jaxpr: Any) -> set[int]:
+    """Returns the ids of the variables that equations read, within functions that they call too."""
+    read = {id(var) for var in jaxpr.outvars}
+    for equation in jaxpr.eqns:
+        called = equation.params.get("jaxpr") if equation.primitive.name in CALLS else None
+        inner = called.jaxpr if called is not None else None
+        within = None if inner is None else _read(inner)
+        for place, var in enumerate(equation.invars):
+            if inner is None or within is None or id(inner.invars[place]) in within:
+                read.add(id(var))
+    return read

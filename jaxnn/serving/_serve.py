@@ -16,7 +16,8 @@ import uvicorn
 from jaxnn.checks import InvalidValue
 from jaxnn.serving.app import application
 from jaxnn.serving.describing import inputs
-from jaxnn.serving.served import Served, open_model, warm
+from jaxnn.serving.served import Served, open_model
+from jaxnn.serving.warming import warm
 
 GRACE = 30  # seconds in which accepted requests are answered after a signal
 LOCALHOST = ("127.0.0.1", "::1", "localhost")
@@ -41,11 +42,11 @@ def serve(
     with listen(host, port) as listener:
         start = time.perf_counter()
         served = open_model(path)
-        warm(served)
+        writes = warm(served)
         seconds = time.perf_counter() - start
         address = _address(host, listener.getsockname()[1])
         say(served, address, token, seconds, host)
-        run(served, listener, token, local=host in LOCALHOST)
+        run(served, listener, token, local=host in LOCALHOST, writes=writes)
 
 
 class Server(uvicorn.Server):
@@ -72,10 +73,11 @@ def run(
     token: str | None = None,
     *,
     local: bool = True,
+    writes: bool = False,
     started: Callable[[Server], None] = lambda server: None,
 ) -> None:
     """Answers the requests of a socket until a signal, or until `started`'s server ends."""
-    app = application(served, token, local)
+    app = application(served, token, local, writes)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -11,11 +11,11 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from jaxnn.checks import Explained, Invalid
-from jaxnn.serving import answers, bodies, describing, drawing, pages, reading
+from jaxnn.serving import answers, bodies, describing, drawing, pages, reading, text
 from jaxnn.serving.batching import Batcher
 from jaxnn.serving.guard import Guard
 from jaxnn.serving.layers import layers_of
@@ -30,8 +30,10 @@ _FIELDS = ("inputs", "rows", "images", "strokes")
 class Service:
     """What answers the requests for one model."""
 
-    def __init__(self, served: Served, token: str | None = None, seconds: float = SECONDS):
-        self.served, self.token, self.seconds = served, token, seconds
+    def __init__(self, served: Served, *, protected: bool, writes: bool):
+        self.served, self.protected, self.writes = served, protected, writes
+        self.seconds = SECONDS
+        self.described = describing.model(served, writes)
         self.batcher = Batcher(served.predict, served.buckets)
 
     async def predict(self, request: Request) -> Response:
@@ -85,28 +87,38 @@ class Service:
                 headers={"Retry-After": "1"},
             ) from None  # fmt: skip
 
+    async def generate(self, request: Request) -> Response:
+        """Answers a prompt with what follows, piece by piece."""
+        body = bodies.parse(await bodies.read(request, (JSON,)))
+        bodies.fields(body, text.FIELDS, ("prompt",))
+        stream = text.events(self.served, text.wanted(self.served, body), self._outputs)
+        return StreamingResponse(stream, media_type="text/event-stream")
+
     async def health(self, request: Request) -> Response:
         """Says that it can predict: it is asked only after all is compiled."""
         return JSONResponse({"status": "ok"})
 
     async def model(self, request: Request) -> Response:
         """Says what the model takes and gives."""
-        return JSONResponse(describing.model(self.served))
+        return JSONResponse(self.described)
 
     async def openapi(self, request: Request) -> Response:
         """Describes all paths in OpenAPI."""
-        return JSONResponse(describing.openapi(self.served, self.token is not None))
+        return JSONResponse(describing.openapi(self.served, self.protected, self.writes))
 
 
-def application(served: Served, token: str | None = None, local: bool = True) -> Any:
+def application(
+    served: Served, token: str | None = None, local: bool = True, writes: bool = False
+) -> Any:
     """Returns the ASGI application that serves a model.
 
     Args:
       served: the model.
       token: what requests must bear, if anything.
       local: whether only requests to this machine's own name are answered.
+      writes: whether it writes text.
     """
-    service = Service(served, token)
+    service = Service(served, protected=token is not None, writes=writes)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -116,14 +128,15 @@ def application(served: Served, token: str | None = None, local: bool = True) ->
 
     routes = [
         Route("/predict", service.predict, methods=["POST"]),
+        *([Route("/generate", service.generate, methods=["POST"])] if writes else []),
         Route("/health", service.health),
         Route("/model", service.model),
         Route("/openapi.json", service.openapi),
-        *pages.routes(served),
+        *pages.routes(),
     ]
     errors: Any = {HTTPException: _http, Explained: _explained}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=errors)
-    return Guard(app, token, local)
+    return Guard(app, token, local, open_paths={*pages.files(), "/health"})
 
 
 def explained(error: Explained) -> tuple[int, str, dict[str, str]]:
@@ -134,12 +147,12 @@ def explained(error: Explained) -> tuple[int, str, dict[str, str]]:
 
 
 async def _explained(request: Request, error: Any) -> Response:
-    status, text, headers = explained(error)
-    return JSONResponse({"error": text}, status, headers)
+    status, said, headers = explained(error)
+    return JSONResponse({"error": said}, status, headers)
 
 
 async def _http(request: Request, error: Any) -> Response:
-    paths = "POST /predict, GET /health, /model, /openapi.json, /docs and /"
+    paths = "POST /predict and /generate, GET /health, /model, /openapi.json, /docs and /"
     what = {404: "there is no such path", 405: "the path takes another method"}
     wrong = what.get(error.status_code, str(error.detail))
     refused = Refused(

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from jaxnn.serving.bodies import LARGEST
+from jaxnn.serving.layers import shapes_of
 from jaxnn.serving.reading import MOST, column_names, described
 from jaxnn.serving.served import Served
 from jaxnn.typing import Any
@@ -20,7 +21,7 @@ def inputs(served: Served) -> str:
     return str(jax.tree.map(described, served.inputs))
 
 
-def model(served: Served) -> dict[str, Any]:
+def model(served: Served, writes: bool = False) -> dict[str, Any]:
     """Returns what the model is, as JSON holds it; the page is built from it."""
     framing = served.framing
     return {
@@ -32,13 +33,14 @@ def model(served: Served) -> dict[str, Any]:
         "columns": _columns(served),
         "labels": [c.name for c in served.columns.labels] if served.columns else None,
         "image": framing and {"high": framing.high, "inverted": framing.inverted},
-        "layers": served.layers is not None,
+        "writes": writes,
+        "layers": shapes_of(served),
         "results": dict(served.results or {}),
         "limits": {"bytes": LARGEST, "examples": MOST, "batches": list(served.buckets)},
     }
 
 
-def openapi(served: Served, protected: bool) -> dict[str, Any]:
+def openapi(served: Served, protected: bool, writes: bool = False) -> dict[str, Any]:
     """Returns the paths in OpenAPI 3.1."""
     bodies: dict[str, Any] = {}
     if served.columns is not None:
@@ -86,6 +88,8 @@ def openapi(served: Served, protected: bool) -> dict[str, Any]:
             ("/model", "What the model takes and gives"),
         )
     }
+    if writes:
+        paths["/generate"] = {"post": _generate(refusals)}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": served.name, "version": "1", "summary": f"Reads {inputs(served)}"},
@@ -97,6 +101,18 @@ def openapi(served: Served, protected: bool) -> dict[str, Any]:
         }
         document["security"] = [{"token": []}]
     return document
+
+
+def _generate(refusals: dict[str, Any]) -> dict[str, Any]:
+    numbers = {"length": _WHOLE, "temperature": _REAL, "top_k": _WHOLE, "seed": _WHOLE}
+    schema = {"type": "object", "required": ["prompt"], "properties": {"prompt": _TEXT} | numbers}
+    said = 'Events: data {"text": ...} for each piece, then done, or error'
+    good = {"description": said, "content": {"text/event-stream": {}}}
+    return {
+        "summary": "Writes what follows a prompt, piece by piece",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"200": good} | refusals,
+    }
 
 
 def _answer(served: Served) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """What a hand draws, as the images of training are: of their size, place, thickness and range.
 
-MNIST scales a digit into 20x20 pixels and puts its centre of mass into the middle of 28x28; the UCI
-digits fill the whole height of 8x8. A network reads drawings that are framed as it has learned.
+MNIST scales a digit into 20x20 pixels and puts its centre of mass into the middle of 28x28. The UCI
+digits fill the whole height of 8x8, are about as wide as each other, and have as much ink: so
+drawings for such small images are set straighter, stretched, and drawn with the pen that takes.
+A network reads drawings that are framed as it has learned.
 
 >>> import numpy as np
 >>> stroke = [[0.1, 0.1], [0.1, 0.3]]  # a short line in a corner
->>> image = drawn(Framing((28, 28), 1.0, 20 / 28, 0.1), [stroke])
+>>> image = drawn(Framing((28, 28), 1.0, 20 / 28), [stroke])
 >>> rows = np.flatnonzero(image.sum(1) > 0.5)
 >>> int(rows.min()), int(rows.max())
 (4, 23)
@@ -21,6 +23,10 @@ from jaxnn.typing import Any
 
 FINE = 8  # points of a drawing for each pixel, along each side
 STROKES, POINTS = 200, 20_000  # of a drawing, at most
+PEN = 0.1  # the width of a stroke, of the side of an image
+SMALL = 16  # pixels of a side, up to which images have no margin, and the same ink
+ASPECTS, INK = (0.5, 0.8), 0.305  # of such: width to height, and the share of the image
+PENS = (0.12, 0.32)  # the widths of their strokes, of the side
 SMALLEST = 0.12  # of the canvas: what is smaller is not drawn larger, so that a dot stays a dot
 
 
@@ -31,14 +37,14 @@ class Framing(NamedTuple):
       shape: of an image, `(height, width)` or `(height, width, channels)`.
       high: the value of full ink.
       extent: the longer side of what is drawn, of the shorter side of the image.
-      pen: the width of a stroke, of the same.
+      filled: whether what is drawn is upright, fills the image, and has the same ink in all.
       inverted: whether ink is low and paper high.
     """
 
     shape: tuple[int, ...]
     high: float
     extent: float
-    pen: float
+    filled: bool = False
     inverted: bool = False
 
 
@@ -51,10 +57,9 @@ def framing(example: Any, examples: Any = None) -> Framing:
     """
     shape, small = example.shape, min(example.shape[:2])
     real = np.issubdtype(example.dtype, np.floating)
-    high, extent, inverted = 1.0 if real else 255.0, 20 / 28, False
-    if small <= 16:  # without room for a margin
-        extent = 1.0
-        high = high if real else 16.0
+    filled, inverted = small <= SMALL, False
+    high = 1.0 if real else 16.0 if filled else 255.0
+    extent = 1.0 if filled else 20 / 28
     if examples is not None and len(examples) and np.asarray(examples).shape[1:] == shape:
         images = np.asarray(examples, np.float64)
         top = float(images.max())
@@ -65,7 +70,8 @@ def framing(example: Any, examples: Any = None) -> Framing:
         ink = 1 - images if inverted else images
         sides = [max(_extent(each, axis) for axis in (0, 1)) for each in ink if each.max() > 0.3]
         extent = float(np.clip(np.median(sides) / small, 0.4, 1.0)) if sides else extent
-    return Framing(shape, high, extent, 0.1 if small > 16 else 0.14, inverted)
+        filled = filled and extent > 0.95
+    return Framing(shape, high, extent, filled, inverted)
 
 
 def drawn(framing: Framing, strokes: Any) -> np.ndarray:
@@ -82,25 +88,69 @@ def drawn(framing: Framing, strokes: Any) -> np.ndarray:
 
     lines = _checked(strokes)
     height, width = framing.shape[:2]
-    small = min(height, width)
-    points = np.concatenate(lines)
-    low, high = points.min(0), points.max(0)
-    longest = max(float((high - low).max()), SMALLEST)
-    pen = framing.pen * small * FINE
-    scale = (framing.extent * small * FINE - pen) / longest
     size = np.array([width, height]) * FINE
+    lines, pen = (_filling if framing.filled else _scaled)(framing, lines, min(size.tolist()))
     # Twice as large as the image, so that nothing is cut off before it is centred.
     canvas = Image.new("L", tuple((2 * size).tolist()))
     brush = ImageDraw.Draw(canvas)
     for line in lines:
-        path = (line - (low + high) / 2) * scale + size
-        ends = [tuple(point) for point in path.tolist()]
+        ends = [tuple(point) for point in (line + size).tolist()]
         if len(ends) > 1:
             brush.line(ends, fill=255, width=round(pen), joint="curve")
         for x, y in (ends[0], ends[-1]):
             brush.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), fill=255)
     bitmap = np.asarray(canvas, np.float32) / 255
     return framed(framing, bitmap)
+
+
+def _scaled(framing: Framing, lines: list[np.ndarray], side: int) -> tuple[list[np.ndarray], float]:
+    """Returns centred strokes, whose longer side is that of training, and the width of the pen."""
+    low, high = _box(lines)
+    pen = PEN * side
+    scale = (framing.extent * side - pen) / max(float((high - low).max()), SMALLEST)
+    return [(line - (low + high) / 2) * scale for line in lines], pen
+
+
+def _filling(
+    framing: Framing, lines: list[np.ndarray], side: int
+) -> tuple[list[np.ndarray], float]:
+    """Returns centred strokes as high as the image, and the pen that takes the ink of training."""
+    low, high = _box(lines)
+    if (high - low).max() < SMALLEST:
+        return _scaled(framing, lines, side)
+    lines = _upright(lines)
+    low, high = _box(lines)
+    wide, tall = np.maximum(high - low, 1e-3)
+    pen, scaled = PENS[0] * side, lines
+    for _ in range(4):  # the wider the pen, the shorter the strokes that fill the image
+        inner = np.array([np.clip(wide / tall, *ASPECTS), 1.0]) * side - pen
+        # A line stays a line: its width is that of the pen.
+        scale = np.minimum(np.maximum(inner, 1) / (wide, tall), [4 * side / tall, np.inf])
+        scaled = [(line - (low + high) / 2) * scale for line in lines]
+        length = sum(np.hypot(*np.diff(line, axis=0).T).sum() for line in scaled)
+        pen = float(np.clip(INK * side * side / (length + side / 8), *np.array(PENS) * side))
+    return scaled, pen
+
+
+def _upright(lines: list[np.ndarray]) -> list[np.ndarray]:
+    """Returns strokes with half of their slant, which is their sideways trend towards the top.
+
+    Upright, a 7 is no 7; slanted as some people write, hardly anything is read.
+    """
+    middles = np.concatenate([(line[1:] + line[:-1]) / 2 for line in lines])
+    weights = np.concatenate([np.hypot(*np.diff(line, axis=0).T) for line in lines])
+    if weights.sum() < 1e-6:
+        return lines
+    x, y = (middles - np.average(middles, 0, weights)).T
+    spread = np.average(y * y, weights=weights)
+    slant = np.average(x * y, weights=weights) / spread if spread > 1e-6 else 0.0
+    slant = float(np.clip(slant / 2, -0.4, 0.4))
+    return [line - [[slant, 0.0]] * line[:, 1:] for line in lines]
+
+
+def _box(lines: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    points = np.concatenate(lines)
+    return points.min(0), points.max(0)
 
 
 def framed(framing: Framing, bitmap: np.ndarray) -> np.ndarray:

@@ -11,8 +11,6 @@ from typing import Any
 from jaxnn.serving.refusals import Refused
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
-# The page itself says nothing of the model: its script asks for that with the token.
-OPEN = ("/", "/health", "/docs", "/page.css", "/page.js", "/docs.js")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self';"
     " connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none';"
@@ -30,10 +28,12 @@ class Guard:
       app: what is asked if nothing speaks against it.
       token: what requests must bear, if anything.
       local: whether the server is for this machine alone.
+      open_paths: those that need no token. The page itself says nothing of the model: its script
+        asks for that with the token.
     """
 
-    def __init__(self, app: Any, token: str | None, local: bool):
-        self.app, self.token, self.local = app, token, local
+    def __init__(self, app: Any, token: str | None, local: bool, open_paths: set[str]):
+        self.app, self.token, self.local, self.open = app, token, local, open_paths
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers a request, or has the application answer it."""
@@ -78,7 +78,7 @@ class Guard:
                 expected=f"one of {', '.join(LOCAL)}",
                 fix="Call it by that name, or start it with --host 0.0.0.0", where="serve",
             )  # fmt: skip
-        if self.token is None or scope["path"] in OPEN:
+        if self.token is None or scope["path"] in self.open:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         same = hmac.compare_digest(given.strip().encode("latin-1"), self.token.encode())

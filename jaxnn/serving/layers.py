@@ -2,13 +2,12 @@
 
 import base64
 
+import jax
 import numpy as np
 
 from jaxnn.serving.served import Served
+from jaxnn.serving.warming import zeros
 from jaxnn.typing import Any
-
-NODES = 128  # of a layer that are shown, at most
-MAPS = 16  # of a convolutional layer
 
 
 def layers_of(served: Served, inputs: Any) -> list[dict[str, Any]]:
@@ -17,26 +16,23 @@ def layers_of(served: Served, inputs: Any) -> list[dict[str, Any]]:
     Signed bytes: -127 to 127 are minus to plus the largest. Of a convolutional layer, `maps` of
     `[maps, height, width]`.
     """
-    import jax
-
     if served.layers is None:
         return []
     one = jax.tree.map(lambda x: x[:1], inputs)
-    return [
-        shown for name, array in served.layers(one).items() if (shown := _shown(name, array[0]))
-    ]
+    return [_shown(name, array[0]) for name, array in served.layers(one).items()]
 
 
-def _shown(name: str, array: np.ndarray) -> dict[str, Any] | None:
+def shapes_of(served: Served) -> list[dict[str, Any]]:
+    """Returns the names and the shapes of the layers."""
+    shown = layers_of(served, zeros(served, 1))
+    return [{"name": layer["name"], "shape": layer["shape"]} for layer in shown]
+
+
+def _shown(name: str, array: np.ndarray) -> dict[str, Any]:
     array = np.nan_to_num(np.asarray(array, np.float32))
-    width = array.shape[-1] if array.ndim else 0
     if array.ndim == 3:
-        array = np.moveaxis(array[..., :MAPS], -1, 0)
-    elif array.ndim == 1:
-        array = array[:NODES]
-    else:
-        return None
+        array = np.moveaxis(array, -1, 0)
     high = float(abs(array).max())
     levels = np.rint(array / (high or 1.0) * 127).astype(np.int8)
     data = base64.b64encode(levels.tobytes()).decode()
-    return {"name": name, "shape": list(array.shape), "of": width, "high": high, "data": data}
+    return {"name": name, "shape": list(array.shape), "high": high, "data": data}

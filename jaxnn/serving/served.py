@@ -5,7 +5,8 @@ It comes from the directory of a run or from a model file; the rest of the room 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,12 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.catalog import entries
-from jaxnn.runs import load
+from jaxnn.exporting import load_model
+from jaxnn.exporting.tokens import characters_of
+from jaxnn.runs import layers, load
 from jaxnn.serving.batching import BUCKETS
 from jaxnn.serving.drawing import Framing, framing
 from jaxnn.storage import files, recording
 from jaxnn.tables import Columns
 from jaxnn.typing import Any, Callable
+
+CLASSES, TEXT = "classification", "next_token"
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,9 @@ class Served:
       task: `"classification"`, `"regression"`, `"multi_label"`, `"next_token"` or `None`.
       classes: the names of the classes or tokens, in the order of the outputs, if known.
       columns: those of the table that it was trained on, if it was one.
+      tokens: from text to tokens and back, for a model of text.
+      stop: the tokens that end a text.
+      limits: the least and the most that a free size can be, by its name.
       layers: from one example, `[1, ...]`, to what each layer puts out, by name; if it can.
       framing: how the images that it reads are framed, if it reads images.
       buckets: the numbers of examples that `predict` is called with.
@@ -46,44 +54,95 @@ class Served:
     task: str | None = None
     classes: tuple[str, ...] | None = None
     columns: Columns | None = None
+    tokens: Any = None
+    stop: tuple[int, ...] = ()
+    limits: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
     layers: Callable[[Any], dict[str, np.ndarray]] | None = None
     framing: Framing | None = None
     buckets: tuple[int, ...] = BUCKETS
-    results: Mapping[str, float] | None = None
+    results: Mapping[str, float] = field(default_factory=dict)
 
 
 def open_model(path: str | Path) -> Served:
-    """Returns the model in the directory of a run.
+    """Returns the model in a model file, in the directory of a run, or of the last run below one.
 
     Raises:
-      InvalidValue, NoCheckpoint, NoProgram or CorruptFile: if there is none to predict with.
+      InvalidValue, NoCheckpoint, NoProgram, CorruptModel or CorruptFile: if there is none to
+        predict with.
     """
-    run = entries.find(Path(path).expanduser())
+    path = Path(path).expanduser()
+    if path.is_file():
+        return _of_file(path)
+    if path.is_dir() and not entries.is_run(path):
+        path = max(entries.below(path), key=lambda run: run.stat().st_mtime, default=path)
+    return _of_run(entries.find(path))
+
+
+def _of_file(path: Path) -> Served:
+    model = load_model(path)
+    about = model.description
+    tokens = model.tokenizer
+    return _served(
+        about.name,
+        partial(model.program, "predict"),
+        model.program.signature[1],
+        kind=about.kind,
+        task=about.task,
+        classes=about.classes,
+        columns=about.columns,
+        tokens=tokens,
+        stop=about.stop,
+        limits=about.limits,
+        examples=model.examples[0],
+        results=about.results,
+    )
+
+
+def _of_run(run: Path) -> Served:
     loaded = load(run)
     predictor = loaded.predictor
-    shapes = predictor.signature[1]
     about = _json(run / recording.FOLDER / recording.ABOUT)
     results = _json(run / "result.json")
-    columns = loaded.columns
-    free = not isinstance(jax.tree.leaves(shapes)[0].shape[0], int)
-    buckets = BUCKETS if free else (jax.tree.leaves(shapes)[0].shape[0],)
+    shapes = predictor.signature[1]
     outputs = jax.tree.unflatten(predictor.program.out_tree, predictor.program.out_avals)
+    columns = loaded.columns
     task = columns.task if columns is not None else _task(about, results, shapes, outputs)
+    names = about.get("names") or about.get("vocabulary") or ()
+    names = tuple(map(str, names)) if len(names) == getattr(outputs, "shape", (0,))[-1] else ()
+    if columns is not None and task == CLASSES:
+        names = tuple(columns.labels[0].labels)
+    classes = names or tuple(map(str, range(outputs.shape[-1]))) if task == CLASSES else None
+    return _served(
+        str(results.get("experiment") or run.resolve().name),
+        predictor,
+        shapes,
+        kind="table" if columns is not None else kind_of(jax.tree.map(example_of, shapes)),
+        task=task,
+        classes=classes,
+        columns=columns,
+        tokens=characters_of(names) if task == TEXT else None,
+        layers=_layers(run, predictor),
+        examples=recording.probe(run).get("inputs"),
+        results=results,
+    )
+
+
+def _served(
+    name: str, predict: Any, shapes: Any, *, kind: str, examples: Any, results: Any, **more: Any
+) -> Served:
+    """Returns a model whose program takes such shapes: `[examples, ...]`."""
     inputs = jax.tree.map(example_of, shapes)
-    kind = "table" if columns is not None else kind_of(inputs)
-    image = kind == "image"
+    count = jax.tree.leaves(shapes)[0].shape[0]
+    buckets = (count,) if isinstance(count, int) else BUCKETS
     return Served(
-        run.resolve().name,
+        name,
         kind,
         inputs,
-        lambda inputs: predictor(inputs, buckets[-1]),
-        task,
-        _classes(about, task, outputs),
-        columns,
-        None,
-        framing(inputs, recording.probe(run).get("inputs")) if image else None,
-        buckets,
-        {name: x for name, x in results.items() if "/" in name and isinstance(x, float)},
+        lambda batch: predict(batch, buckets[-1]),
+        framing=framing(inputs, examples) if kind == "image" else None,
+        buckets=buckets,
+        results={name: x for name, x in results.items() if "/" in name and isinstance(x, float)},
+        **more,
     )
 
 
@@ -105,38 +164,28 @@ def kind_of(inputs: Any) -> str:
     return "vector" if len(shape) == 1 else "other"
 
 
-def warm(served: Served) -> None:
-    """Compiles the programs of all buckets, and of the layers, by calling them."""
-    for bucket in served.buckets:
-        inputs = jax.tree.map(lambda x, n=bucket: _zeros(x, n), served.inputs)
-        served.predict(inputs)
-    if served.layers is not None:
-        served.layers(jax.tree.map(lambda x: _zeros(x, 1), served.inputs))
-
-
-def _zeros(example: Any, count: int) -> np.ndarray:
-    return np.zeros((count, *(1 if n is None else n for n in example.shape)), example.dtype)
+def _layers(run: Path, predictor: Any) -> Callable[[Any], dict[str, np.ndarray]] | None:
+    """Returns what computes the outputs of layers; `None` if the run has no program for it."""
+    program = layers.read(run)
+    if program is None:
+        return None
+    (names, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
+    if not set(names) <= set(predictor.arrays):
+        return None
+    arrays = jax.device_put({name: predictor.arrays[name] for name in names})
+    call = jax.jit(program.call)
+    return lambda inputs: layers.named(call(arrays, inputs))
 
 
 def _task(about: dict[str, Any], results: dict[str, Any], inputs: Any, outputs: Any) -> str | None:
     known = about.get("kind")
-    if known in ("classification", "regression"):
+    if known in (CLASSES, "regression"):
         return known
     shape = getattr(outputs, "shape", ())
     if len(shape) == 3 and kind_of(jax.tree.map(example_of, inputs)) == "tokens":
-        return "next_token"
+        return TEXT
     accurate = any(name.endswith("accuracy") for name in results)
-    return "classification" if accurate and len(shape) == 2 and shape[1] != 1 else None
-
-
-def _classes(about: dict[str, Any], task: str | None, outputs: Any) -> tuple[str, ...] | None:
-    if task not in ("classification", "next_token"):
-        return None
-    count = outputs.shape[-1]
-    names = about.get("names") or ()
-    if len(names) == count:
-        return tuple(map(str, names))
-    return tuple(map(str, range(count))) if task == "classification" else None
+    return CLASSES if accurate and len(shape) == 2 and shape[1] != 1 else None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -139,8 +139,17 @@ class Classifier(ClassifierMixin, Estimator):
     def _targets(self, y, weights, known):
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
-        if not known:
+        if known:
+            self._check_labels(y)
+        else:
             self.classes_ = np.unique(y)
+        labels = np.searchsorted(self.classes_, y).astype(np.int32)
+        if self.class_weight is not None:
+            balance = compute_sample_weight(self.class_weight, y)
+            weights = balance if weights is None else weights * balance
+        return labels, weights, "classification", len(self.classes_)
+
+    def _check_labels(self, y: np.ndarray) -> None:
         unknown = np.setdiff1d(y, self.classes_)
         if unknown.size:
             raise InvalidValue(
@@ -150,8 +159,3 @@ class Classifier(ClassifierMixin, Estimator):
                 expected=f"those of classes_: {', '.join(map(str, self.classes_[:10]))}",
                 fix="Pass all classes to the first call of partial_fit, or call fit",
             )
-        labels = np.searchsorted(self.classes_, y).astype(np.int32)
-        if self.class_weight is not None:
-            balance = compute_sample_weight(self.class_weight, y)
-            weights = balance if weights is None else weights * balance
-        return labels, weights, "classification", len(self.classes_)

@@ -5,8 +5,6 @@ An estimator is an adapter: `fit` is `train` on a learner that equal settings sh
 """
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,45 +15,19 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from jaxnn.checks import InvalidValue, number, positive, positive_integer, rate
 from jaxnn.data import resident
-from jaxnn.driver import Watch, train
+from jaxnn.driver import Watch
 from jaxnn.learning import Learner
 from jaxnn.learning._learner import ORDER, TrainState
 from jaxnn.loop import predict, run
 from jaxnn.loop.statuses import DIVERGED, RUNNING
 from jaxnn.network import Network
 from jaxnn.runs import NotFinite
+from jaxnn.sklearn.outcome import BATCH, Outcome, Problem, digest_of, solve
+from jaxnn.sklearn.population import outcome_of
 from jaxnn.sklearn.settings import Settings
-from jaxnn.typing import Any, Hparams
-
-# Examples that are evaluated or predicted at once. There are never fewer, so that what is predicted
-# of an example has the same bits whatever the others are.
-BATCH = 256
+from jaxnn.typing import Any
 
 _advance = jax.jit(run, static_argnums=0)
-
-
-class Problem(NamedTuple):
-    """A fit that is ready to start.
-
-    Attributes:
-      settings: of the learner.
-      arrays: the fields of all examples, on the host.
-      rows: the examples to train on.
-      validation: those held out for early stopping; `None` without it.
-      batch_size: examples in a batch.
-      epoch: the steps of an epoch.
-      hparams: the hyper-parameters.
-      seed: decides everything that is random.
-    """
-
-    settings: Settings
-    arrays: dict[str, np.ndarray]
-    rows: np.ndarray
-    validation: np.ndarray | None
-    batch_size: int
-    epoch: int
-    hparams: Hparams
-    seed: int
 
 
 class Estimator(BaseEstimator):
@@ -113,37 +85,13 @@ class Estimator(BaseEstimator):
         problem = self._problem(X, y, sample_weight, first=not warm)
         if warm:
             self._check_settings("warm_start=True", problem)
-        parts = {"train": problem.rows, "validation": problem.validation}
-        data = {
-            name: resident(
-                {field: array[rows] for field, array in problem.arrays.items()},
-                batch_size=problem.batch_size if name == "train" else BATCH,
-            )
-            for name, rows in parts.items()
-            if rows is not None
-        }
-        training = train(
-            problem.settings.learner(),
-            data.pop("train"),
-            steps=problem.epoch * self.max_iter,
-            every=problem.epoch,
-            key=jax.random.key(problem.seed),
-            hparams=problem.hparams,
-            evaluate=data,
-            watch=self._watch(),
-            start=(self._state.params, self._state.state) if warm else None,
-        )
-        beginning = progress = training.start()
-        rows: list[Any] = []
-        for progress in training.chunks(beginning):
-            if progress.metrics:
-                rows.append(progress.metrics)
-            if progress.metrics and self.verbose:
-                words = (f"{name} {float(value):.4g}" for name, value in progress.metrics.items())
-                print(f"epoch {len(rows)}: {', '.join(words)}")
-        state = progress.best if self.early_stopping else progress.state
-        rows = jax.device_get(rows)
-        self._set_fitted(problem, state, rows, int(progress.status), int(progress.state.step))
+        if warm:
+            start = self._state.params, self._state.state
+            outcome = solve(problem, start=start, verbose=bool(self.verbose))
+        else:
+            outcome = outcome_of(problem, verbose=bool(self.verbose))
+        if outcome is not None:
+            self._set_fitted(problem, outcome)
         return self
 
     @property
@@ -170,7 +118,8 @@ class Estimator(BaseEstimator):
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Returns the outputs of the network, `[n, outputs]`."""
-        state = self._fitted()
+        check_is_fitted(self)
+        state = self._state._replace(opt_state={})  # which takes time to bring to the device
         X = validate_data(self, X, reset=False, dtype=np.float32)
         filled = np.concatenate([X, np.zeros((-len(X) % BATCH, X.shape[1]), np.float32)])
         return predict(self._settings.learner(), state, filled, batch_size=BATCH)[: len(X)]
@@ -235,8 +184,20 @@ class Estimator(BaseEstimator):
             learning_rate=self.learning_rate_init,
             dropout=self.dropout,
         )
-        epoch = math.ceil(len(rows) / size)
-        return Problem(settings, arrays, rows, validation, size, epoch, hparams, seed)
+        metric = "train/loss" if validation is None else f"validation/{self._score}"
+        return Problem(
+            settings=settings,
+            arrays=arrays,
+            rows=rows,
+            validation=validation,
+            batch_size=size,
+            epoch=math.ceil(len(rows) / size),
+            epochs=self.max_iter,
+            watch=Watch(metric, patience=self.n_iter_no_change, margin=float(self.tol)),
+            hparams=hparams,
+            seed=seed,
+            digest=digest_of([*arrays.values(), *([] if validation is None else [rows])]),
+        )
 
     def _split(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         rows, validation = train_test_split(
@@ -259,41 +220,24 @@ class Estimator(BaseEstimator):
         number(where, "tol", self.tol, low=0.0)
         rate(where, "dropout", self.dropout)
 
-    def _watch(self) -> Watch:
-        metric = f"validation/{self._score}" if self.early_stopping else "train/loss"
-        return Watch(metric, patience=self.n_iter_no_change, margin=float(self.tol))
-
-    def _set_fitted(
-        self, problem: Problem, state: Any, rows: list[Mapping[str, Any]], status: int, step: int
-    ) -> None:
-        """Sets the attributes of a fitted estimator.
-
-        Args:
-          problem: what was fitted.
-          state: to predict with.
-          rows: the metrics of each epoch.
-          status: how the run ended.
-          step: at which it ended.
-        """
-        if status == DIVERGED:
+    def _set_fitted(self, problem: Problem, outcome: Outcome) -> None:
+        """Sets the attributes of a fitted estimator; raises `NotFinite` if the run diverged."""
+        epochs = max(1, math.ceil(outcome.step / problem.epoch))
+        curve = outcome.metrics["train/loss"][:epochs].tolist()
+        if outcome.status == DIVERGED:
             raise NotFinite(
                 type(self).__name__,
-                "the loss is not finite",
-                got=f"{float(rows[-1]['train/loss'])} in epoch {len(rows)}",
-                expected="a finite loss",
+                "the loss or a parameter is not finite",
+                got=f"a loss of {curve[-1]} in epoch {epochs}",
+                expected="finite numbers",
                 fix="Lower learning_rate_init, or scale the features with StandardScaler",
             )
-        self._settings = problem.settings
-        self._state = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
+        self._settings, self._state = problem.settings, outcome.state
         self.n_outputs_ = problem.settings.outputs
-        self.n_iter_ = max(1, math.ceil(step / problem.epoch))
-        rows = rows[: self.n_iter_]
-        self.loss_curve_ = [float(row["train/loss"]) for row in rows]
-        self.loss_ = self.loss_curve_[-1]
+        self.n_iter_, self.loss_curve_, self.loss_ = epochs, curve, curve[-1]
         if problem.validation is not None:
-            scores = [float(row[f"validation/{self._score}"]) for row in rows]
-            self.validation_scores_ = scores
-            self.best_validation_score_ = max(scores)
+            scores = outcome.metrics[f"validation/{self._score}"][:epochs].tolist()
+            self.validation_scores_, self.best_validation_score_ = scores, max(scores)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         first = not hasattr(self, "_state")
@@ -310,10 +254,11 @@ class Estimator(BaseEstimator):
         data = resident(problem.arrays, batch_size=problem.batch_size)
         data = data.shuffled(jax.random.fold_in(state.key, ORDER))
         state, window = _advance(learner, state, data, np.int32(problem.epoch))
-        row = {"train/loss": window["loss"].value()}
         curve = [] if first else self.loss_curve_
-        status = RUNNING if np.isfinite(float(row["train/loss"])) else DIVERGED
-        self._set_fitted(problem, state, [row], status, problem.epoch)
+        loss = np.asarray(window["loss"].value())
+        state = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
+        status = RUNNING if np.isfinite(loss) else DIVERGED
+        self._set_fitted(problem, Outcome(state, {"train/loss": loss[None]}, status, problem.epoch))
         self.loss_curve_ = [*curve, self.loss_]
         self.n_iter_ = len(self.loss_curve_)
         return self

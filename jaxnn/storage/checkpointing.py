@@ -24,11 +24,13 @@ from jaxnn.checks import Caution, InvalidType
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.placement import Progress
 from jaxnn.driver.trial import Trial, is_good
+from jaxnn.loop.unchanged import split
 from jaxnn.scale import processes
 from jaxnn.storage import checkpoints
 from jaxnn.storage.background import Background
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import CHECKPOINTS, RESULT, NoCheckpoint, RunDirectory
+from jaxnn.storage.frozen import write_base
 from jaxnn.storage.identity import check_identity, environment, identity
 from jaxnn.storage.json_files import plain, with_nan
 from jaxnn.storage.manifest import CorruptCheckpoint, Leaf, leaves_of
@@ -40,8 +42,8 @@ class Snapshot(NamedTuple):
 
     Attributes:
       step: the training steps done.
-      leaves: descriptions of the arrays.
-      arrays: the copies, random keys as numbers.
+      leaves: descriptions of the arrays, those in the base of the run among them.
+      arrays: the copies of the others, random keys as numbers.
       good: whether the state is finite; known once the device is done.
       permanent: whether the checkpoint is never deleted.
       final: whether a run that cannot save it ends with an error; another is tried again.
@@ -86,6 +88,7 @@ class Checkpointer:
         self.saved_at = time.monotonic()
         self.saved_step = -1
         self.is_final = False  # whether the last save is the final one
+        self.base: dict[str, Any] = {}  # the entries of arrays that no step changes
         self.failed = ""  # what a save that was not final failed with
         self.corrupt = 0
         # The engine takes a fifth of a second to import, which compiling hides.
@@ -99,8 +102,28 @@ class Checkpointer:
     def prepare(self) -> None:
         """Compiles the copy of the state in the background, so that the first save need not."""
         if self.training.layout.members is None:  # members are copied in the layout that they have
-            like = self.training.whole_shapes()
-            self.background.start(lambda: _lower(like).compile())
+            like, fixed = self.training.whole_shapes(), self.training.fixed
+            self.background.start(lambda: _lower(like, fixed).compile())
+
+    def save_base(self, progress: Progress) -> None:
+        """Saves the arrays that no step changes, before the first step, unless they are there.
+
+        Raises:
+          OSError: if they cannot be written.
+        """
+        trial, fixed = progress.trial, self.training.fixed
+        leaves, arrays = leaves_of(trial.state), split(trial.state, fixed)[1]
+        leaves = [leaves[place] for place in fixed]
+        prefixes = ("state", "best/state") if trial.best else ("state",)
+        names = {f"{prefix}/{leaf.name}" for prefix in prefixes for leaf in leaves}
+        if names <= self.base.keys():
+            return
+        entries = write_base(self.folder, leaves, arrays)
+        self.base = {
+            f"{prefix}/{name}": {**entry, "name": f"{prefix}/{name}"}
+            for prefix in prefixes
+            for name, entry in entries.items()
+        }
 
     def restore(self, resume: bool, allow_change: Collection[str]) -> RestoredRun | None:
         """Restores the run from its newest good checkpoint; returns `None` where it starts.
@@ -133,6 +156,7 @@ class Checkpointer:
         rows = processes.agree("rows", lambda: self.directory.cut(content["rows"]))
         rows = [with_nan(row) for row in rows]
         self.saved_step = content["step"]
+        self.base = {each["name"]: each for each in content["arrays"] if "base" in each}
         if content["step"] < self.training.steps:
             self.directory.unfinish()
         return RestoredRun(trial, content["step"], content["seconds"], rows)
@@ -204,7 +228,7 @@ class Checkpointer:
         if step == self.saved_step or not due:
             return None
         self.saved_at, self.saved_step = time.monotonic(), step
-        arrays, good = _duplicate(progress.trial)
+        arrays, good = _duplicate(progress.trial, self.training.fixed)
         if self.training.layout.members is not None:
             good = True  # a member that has diverged ends alone
         return Snapshot(step, leaves_of(progress.trial), arrays, good, permanent, now)
@@ -237,7 +261,7 @@ class Checkpointer:
             try:
                 checkpoints.write_checkpoint(
                     self.folder, snapshot.step, snapshot.leaves, snapshot.arrays, fields,
-                    before=self.directory.check_owner,
+                    before=self.directory.check_owner, base=self.base,
                 )  # fmt: skip
             except OSError as error:
                 self.directory.check_owner()  # a new owner has removed the draft
@@ -271,13 +295,17 @@ class Checkpointer:
             warnings.warn(text, Caution, stacklevel=3)
 
 
-@jax.jit
-def _duplicate(trial):
+@partial(jax.jit, static_argnums=1)
+def _duplicate(trial, fixed):
+    """Returns copies of all arrays but those that no step changes, and whether all are finite."""
+
     def copy(array):
         is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
         return jax.random.key_data(array) if is_key else jnp.copy(array)
 
-    return [copy(array) for array in jax.tree.leaves(trial)], is_good(trial.state, trial.window)
+    best = trial.best and trial.best._replace(state=split(trial.best.state, fixed)[0])
+    rest = trial._replace(state=split(trial.state, fixed)[0], best=best)
+    return [copy(array) for array in jax.tree.leaves(rest)], is_good(trial.state, trial.window)
 
 
 _lower = _duplicate.lower

@@ -3,6 +3,7 @@
     checkpoints/000000000500/manifest.json      a description of everything, with digests
     checkpoints/000000000500/arrays/            the files of Orbax, or
     checkpoints/000000000500/shards-00000.bin   the parts that each process holds of the arrays
+    checkpoints/base/                           arrays that no step changes, see `frozen`
 
 A checkpoint is written as a draft, read back, compared, forced to the disk, and only then renamed:
 a checkpoint with a name is whole. A run resumes from the newest; no pointer could name another. A
@@ -28,6 +29,7 @@ from jaxnn.formatting import amount
 from jaxnn.scale import processes
 from jaxnn.storage import files, shards
 from jaxnn.storage.engine import read_arrays, write_arrays
+from jaxnn.storage.frozen import CorruptBase, check_base, discard_unused, read_base
 from jaxnn.storage.manifest import (
     FILE,
     CorruptCheckpoint,
@@ -104,22 +106,28 @@ def write_checkpoint(
     fields: Mapping[str, Any],
     *,
     before: Callable[[], None] = lambda: None,
+    base: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Writes a checkpoint, reads it back, and renames it to its final name.
 
     All processes of a run call it; the first one writes the manifest. The `arrays` that the
     `leaves` describe may be on any devices; they must not change meanwhile. `fields` are those of
-    the manifest. `before` is called right before the rename.
+    the manifest. `before` is called right before the rename. Of the leaves that are named in
+    `base`, which has their entries in the manifest, there are no arrays.
 
     Raises:
       OSError: if it cannot be written, or reads back differently.
       CorruptCheckpoint: if an array has a dtype that would be refused later.
     """
     files.make(folder)
+    base = base or {}
+    every, leaves = leaves, [leaf for leaf in leaves if leaf.name not in base]
     number = processes.agree("draft", lambda: uuid.uuid4().hex[:8])
     draft = folder / f"{files.DRAFT}{name(step)}-{number}"
 
     def publish(entries: Sequence[Mapping[str, Any]]) -> None:
+        known = {**base, **{entry["name"]: entry for entry in entries}}
+        entries = [known[leaf.name] for leaf in every]
         files.write(draft / FILE, encode_manifest({"step": step, **fields}, entries, draft))
         read_manifest(draft)  # would be refused later too
         before()
@@ -180,21 +188,27 @@ def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) ->
 
     Raises:
       CorruptCheckpoint: if an array is not as it was written.
+      CorruptBase: if that is one of the base of the run.
     """
     leaves = leaves_in(content)
-    places = shardings_of(like, leaves)
+    rows = [*zip(content["arrays"], leaves, shardings_of(like, leaves))]
+    in_base, own = ([row for row in rows if ("base" in row[0]) is base] for base in (True, False))
+    arrays: dict[str, Any] = {}
+    if in_base:
+        read = read_base(path, *map(list, zip(*in_base)))
+        arrays |= {leaf.name: array for (_, leaf, _), array in zip(in_base, read)}
     try:
-        if any("shards" in entry for entry in content["arrays"]):
-            arrays = shards.read_all(path, content["arrays"], leaves, places)
-        else:
-            arrays = _read_whole(path, content["arrays"], leaves, places)
+        if own:
+            whole = not any("shards" in entry for entry, *_ in own)
+            read = (_read_whole if whole else shards.read_all)(path, *map(list, zip(*own)))
+            arrays |= {leaf.name: array for (_, leaf, _), array in zip(own, read)}
     except CorruptCheckpoint:
         raise
     except Exception as error:  # the engine raises all kinds
         raise corrupt(path, f"arrays that cannot be read ({error})", "arrays") from error
     if like is None:
-        return {leaf.name: array for leaf, array in zip(leaves, arrays)}
-    return unflatten(like, leaves, arrays)
+        return {leaf.name: arrays[leaf.name] for leaf in leaves}
+    return unflatten(like, leaves, [arrays[leaf.name] for leaf in leaves])
 
 
 def _read_whole(
@@ -247,6 +261,7 @@ def newest(
 
     Raises:
       InvalidType: if it holds other arrays, or `like` has dtypes that no checkpoint can hold.
+      CorruptBase: if the base of the run is not as it was written; no older one is tried.
     """
     wanted = leaves_of(like)
     check_dtypes(wanted)
@@ -256,6 +271,7 @@ def newest(
         path, content = next(candidates, (None, {}))
         if path is not None:
             check_same(path, leaves_in(content), wanted)
+            check_base(path, [each for each in content["arrays"] if "base" in each])
         return path and int(path.name)
 
     while (step := processes.agree("candidate", following)) is not None:
@@ -265,9 +281,11 @@ def newest(
             content = read_manifest(path)
             check(content)
             tree = read_checkpoint(path, content, like)
-        except CorruptCheckpoint as wrong:
-            error = str(wrong)
-        for wrong in filter(None, processes.collect("restored", error)):
+        except (CorruptCheckpoint, CorruptBase) as wrong:
+            error = [isinstance(wrong, CorruptBase), str(wrong)]
+        for of_base, wrong in filter(None, processes.collect("restored", error)):
+            if of_base:
+                raise CorruptBase(wrong)
             if processes.is_first():
                 on_corrupt(path, CorruptCheckpoint(wrong))
             break
@@ -291,10 +309,14 @@ def quarantine(path: Path, why: object) -> Path:
 
 def retain(folder: Path, saving: Saving, lower: bool) -> None:
     """Deletes the checkpoints that are not retained; a run that resumes reports corrupt ones."""
-    manifests = verified(folder, lambda path, error: None, read_manifest)
+    corrupt_ones = []
+    manifests = verified(folder, lambda path, error: corrupt_ones.append(path), read_manifest)
     known = {int(path.name): content for path, content in manifests}
-    for step in known.keys() - retained_steps(known, saving, lower):
+    retained = retained_steps(known, saving, lower)
+    for step in known.keys() - retained:
         files.remove(folder / name(step))
+    if not corrupt_ones:
+        discard_unused(folder, [known[step] for step in retained])
 
 
 def retained_steps(

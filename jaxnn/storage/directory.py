@@ -21,6 +21,7 @@ from jaxnn.storage.lock import in_use, owner
 
 CONFIG, ROWS, RESULT, CHECKPOINTS = "config.json", journal.FILE, "result.json", "checkpoints"
 COLUMNS = "columns.json"  # of the table that was trained on
+MEANING = "predict.json"  # of the outputs: their kind, and the names of classes or tokens
 SPEED = "speed.json"  # numbers of the machine, which differ from run to run
 
 

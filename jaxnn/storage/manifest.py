@@ -4,7 +4,8 @@ It has the sha256 of each array's bytes in memory, so that no storage can change
 sha256 of each file; and last its own. Nothing in it is trusted before these agree, and no name in
 it chooses where anything is written.
 
-Format 1 has arrays that are whole, as Orbax writes them; format 2 arrays in parts (see `shards`).
+Format 1 has arrays that are whole, as Orbax writes them; format 2 arrays in parts (see `shards`);
+format 3 refers to some arrays in the base of the run (see `frozen`).
 """
 
 import functools
@@ -21,10 +22,11 @@ import numpy as np
 from jaxnn.checks import Explained, InvalidType, InvalidValue
 from jaxnn.storage import files
 from jaxnn.storage.json_files import decode, encode
-from jaxnn.storage.parts import Shard, check_parts, from_json, put
+from jaxnn.storage.parts import Shard, check_parts, check_whole_files, from_json, put
 
-FORMAT = 2
+FORMAT = 3
 FILE = "manifest.json"
+FOLDER = "base"  # beside the checkpoints
 _PARSE_ERRORS = (ValueError, TypeError, KeyError, AttributeError)
 _DTYPES = frozenset(
     "bool int4 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bfloat16 float16 float32"
@@ -184,6 +186,7 @@ def encode_manifest(
             entries.append({"name": name, "size": known[0], "sha256": known[1]})
     files.force(folder)
     number = 2 if any("shards" in each for each in arrays) else 1
+    number = 3 if any("base" in each for each in arrays) else number
     content = {"format": number, **fields, "arrays": [*arrays], "files": entries}
     return encode({**content, "sha256": _own(content)}, indent=1)
 
@@ -317,12 +320,15 @@ def _check_content(content: dict[str, Any]) -> None:
             raise ValueError(f"{leaf.name} has the dtype {leaf}")
         if not all(type(n) is int and n >= 0 for n in leaf.shape):
             raise ValueError(f"{leaf.name} has the shape {leaf.shape}")
-    if sum(leaf.size for leaf in leaves) > sum(sizes.values()):
+    own = [each for each in content["arrays"] if "base" not in each]
+    if sum(leaf.size for leaf in leaves_in({"arrays": own})) > sum(sizes.values()):
         raise ValueError("its arrays are larger than its files")
-    if len({"shards" in each for each in content["arrays"]}) > 1:
+    if len({"shards" in each for each in own}) > 1:
         raise ValueError("some of its arrays are in parts")
     for leaf, each in zip(leaves, content["arrays"]):
-        if "shards" in each:
+        if "base" in each:
+            check_whole_files(leaf, [from_json(part) for part in each["base"]])
+        elif "shards" in each:
             check_parts(leaf, [from_json(shard) for shard in each["shards"]], sizes)
     if len(sizes) < len(content["files"]) or not all(map(files.is_safe, sizes)):
         raise ValueError("a file has a name that is not allowed")

@@ -1,5 +1,6 @@
 """Parts of arrays: where they begin in the array and in a file, and on which devices they lie."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,16 @@ def check_parts(leaf: Any, shards: Sequence[Shard], sizes: Mapping[str, int]) ->
         size += part
     if size != leaf.size:
         raise ValueError(f"the parts of {leaf.name} have {size:,} bytes, not {leaf.size:,}")
+
+
+def check_whole_files(leaf: Any, parts: Sequence[Shard]) -> None:
+    """Raises `ValueError` unless parts are whole files, which are named by their digests."""
+    for part in parts:
+        if part.file != part.sha256 or part.offset or not re.fullmatch("[0-9a-f]{64}", part.file):
+            raise ValueError(f"a part of {leaf.name} has the name {part.file!r}")
+    itemsize = np.dtype(leaf.dtype).itemsize
+    sizes = {part.file: int(np.prod(part.shape, dtype=object)) * itemsize for part in parts}
+    check_parts(leaf, parts, sizes)
 
 
 def bounds_of(index: Sequence[slice], shape: Sequence[int]) -> Bounds:

@@ -9,25 +9,25 @@ from jaxnn.storage.json_files import CorruptFile
 FILE = "predict.bin"
 
 
-def write(run: Path, content: bytes) -> None:
+def write(run: Path, content: bytes, name: str = FILE) -> None:
     """Writes the program of a run."""
-    files.write(run / FILE, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    files.write(run / name, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
-def read(run: Path) -> bytes | None:
+def read(run: Path, name: str = FILE) -> bytes | None:
     """Returns the program of a run, `None` if it has none.
 
     Raises:
       CorruptFile: if it is not as it was written.
     """
     try:
-        digest, _, content = files.read(run / FILE).partition(b"\n")
+        digest, _, content = files.read(run / name).partition(b"\n")
     except FileNotFoundError:
         return None
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise CorruptFile(
             "run directory",
-            f"{run / FILE} is corrupt",
+            f"{run / name} is corrupt",
             got=f"{len(content):,} bytes of another digest",
             expected="the bytes that were written",
             fix="Delete it: the run writes it again when it resumes",

@@ -64,8 +64,8 @@ def _write(draft: Path, arrays: Sequence[Any]) -> list[list[Shard]]:
     with open(path, "wb") as file:
         for array in arrays:
             parts.append([])
-            for bounds, data in _own(array):
-                content = _bytes(np.asarray(data))
+            for bounds, data in own_parts(array):
+                content = as_bytes(np.asarray(data))
                 file.write(content)
                 digest = sha256(content).hexdigest()
                 parts[-1].append(Shard(path.name, offset, bounds, digest))
@@ -81,14 +81,15 @@ def _write(draft: Path, arrays: Sequence[Any]) -> list[list[Shard]]:
     return parts
 
 
-def _own(array: Any) -> Iterator[tuple[Bounds, Any]]:
+def own_parts(array: Any) -> Iterator[tuple[Bounds, Any]]:
     """Yields the parts that this process writes: of equal ones, a single device has number 0."""
     for shard in array.addressable_shards:
         if shard.replica_id == 0 and shard.data.size:
             yield bounds_of(shard.index, array.shape), shard.data
 
 
-def _bytes(array: np.ndarray) -> memoryview:
+def as_bytes(array: np.ndarray) -> memoryview:
+    """Returns the bytes of an array, without a copy if they lie in a row."""
     # Viewed as bytes, since bfloat16 has no buffer of its own.
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 

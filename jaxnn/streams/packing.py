@@ -43,8 +43,7 @@ def _examples(source: str) -> Iterable[Any]:
         opened = {_OPEN[suffix] for suffix in suffixes}
         if len(opened) == 1:
             return _each(opened.pop()(path))
-    name, colon, function = source.partition(":")
-    if not colon or path.exists():
+    if ":" not in source or path.exists():
         raise InvalidValue(
             "pack",
             "the source is not one that can be opened",
@@ -52,11 +51,21 @@ def _examples(source: str) -> Iterable[Any]:
             expected=f"a file or a folder of {', '.join(_OPEN)} files, or module:function",
             fix="Write a function that yields examples, and pass module:function",
         )
+    return function_of("pack", source)()
+
+
+def function_of(where: str, text: str) -> Any:
+    """Returns the function that `module:function` names.
+
+    Raises:
+      InvalidValue: if there is none.
+    """
+    name, _, function = text.partition(":")
     try:
-        return getattr(import_module(name), function)()
-    except (ImportError, AttributeError) as error:
+        return getattr(import_module(name), function)
+    except (ImportError, AttributeError, ValueError) as error:
         raise InvalidValue(
-            "pack", "there is no such function", got=f"{source} ({error})",
+            where, "there is no such function", got=f"{text} ({error})",
             expected="module:function, a module that can be imported from here",
             fix="Check both names, and run the command where the module is",
         ) from None  # fmt: skip

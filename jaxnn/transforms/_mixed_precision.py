@@ -119,3 +119,11 @@ def _float_dtype(compute: Any) -> Any:
         expected="jnp.bfloat16, jnp.float16 or jnp.float32",
         fix="Pass compute=jnp.bfloat16",
     )
+
+
+def computing_dtype() -> Any:
+    """Returns the dtype in which `mixed_precision` has layers compute here; `None` without it."""
+    for frame in reversed(frames()):
+        if isinstance(frame, _Precision):
+            return frame.dtype
+    return None

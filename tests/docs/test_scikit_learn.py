@@ -17,4 +17,5 @@ def test_the_page_runs_as_it_stands(capsys):
     for block in BLOCKS:
         exec(compile(block, "scikit-learn.md", "exec"), names)
     lines = capsys.readouterr().out.splitlines()
+    assert names["search"].best_params_["classifier__learning_rate_init"] == 1e-2
     assert float(lines[0]) > 0.9 and float(lines[1].split()[0]) > 0.95

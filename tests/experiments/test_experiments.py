@@ -15,9 +15,10 @@ import pytest
 
 import experiments
 import jaxnn
+from tests.pretrained.peers import minilm, smollm
 
 # What starts experiments, and a recipe that needs Ray.
-OTHERS = {"__main__", "command", "fields", "rehearsal", "on_ray"}
+OTHERS = {"__main__", "carried", "command", "fields", "rehearsal", "on_ray"}
 NAMES = [
     module.name
     for module in pkgutil.iter_modules(experiments.__path__)
@@ -86,6 +87,7 @@ def shrunk(config):
     """The same experiment, over in a few steps."""
     small = {"epochs": 0.05, "steps": 2, "batch_size": 32, "every": 0.02}
     small |= {"length": 12, "sequences": 640, "base_steps": 2, "page": 4}
+    small |= {"held_out": 2, "context": 16}
     small |= {"settings": 3, "members": 3, "rates": 3, "seeds": 2}
     return replace(config, **{k: v for k, v in small.items() if hasattr(config, k)})
 
@@ -101,8 +103,17 @@ def folder_of_images(place):
     return place / "images"
 
 
+def rated_sentences(place):
+    """Writes a few sentences as the source package of VADER has them, and returns the file."""
+    lines = [f"{n}\t{(-1) ** n * (n % 4)}.5\tA film of the year {1950 + n}" for n in range(40)]
+    (place / "sentences.txt").write_text("\n".join(lines))
+    return place / "sentences.txt"
+
+
 # Those that compile longer than others, though they do but two steps.
-FAST, NIGHTLY = {"digits", "mnist", "neuron"}, {"char_gpt", "lora_finetune"}
+FAST = {"digits", "mnist", "neuron"}
+NIGHTLY = {"char_gpt", "lora_finetune", "finetune_minilm", "finetune_smollm"}
+WEIGHTS = {"finetune_minilm": minilm, "finetune_smollm": smollm}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +138,11 @@ def test_an_experiment_shrunk_runs_to_its_end(name, tmp_path, monkeypatch, capsy
             pytest.skip("The plays are not here: set JAXNN_DATA to a folder that holds them")
         text = jaxnn.datasets.tiny_shakespeare()[:9000]
         monkeypatch.setattr(jaxnn.datasets, "tiny_shakespeare", lambda: text)
+    if name in WEIGHTS:
+        WEIGHTS[name]()  # skips without them
     config = shrunk(module.Config())
+    if name == "finetune_minilm":  # its own sentences are a download
+        config = replace(config, data=str(rated_sentences(tmp_path)), batch_size=8)
     if name == "images":  # its own images are a download
         config = replace(config, data=str(folder_of_images(tmp_path)), blocks=(1, 1), epochs=1)
     run = module.main(config, jaxnn.Directory(tmp_path / "run", name, config))

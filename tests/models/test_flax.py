@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
+from jaxnn.calls import part_key
 from jaxnn.models.flax import flax_parameters, from_flax, to_flax
 from jaxnn.network import serial
 from tests.flax_networks import CNN, IMAGES, KEY, ROWS
@@ -36,7 +37,7 @@ class Inverse(nn.Module):
 
 CASES = {
     "nnx": (CNN, {"features": 2}, IMAGES),
-    "linen": (Switched(), {}, ROWS),
+    "linen": (Switched(), {"sown": []}, ROWS),
     "linen_inverse": (Inverse(), {}, ROWS),
 }
 
@@ -89,7 +90,7 @@ def test_nnx_is_what_flax_computes_in_both_modes():
 
 
 def test_linen_is_what_flax_computes_in_both_modes():
-    model, network = Switched(), from_flax(Switched())
+    model, network = Switched(), from_flax(Switched(), sown=[])
     params, state = network.init(KEY, ROWS)
     variables = nn.meta.unbox(model.init(KEY, ROWS, train=False))
     equal((params, state), (variables["params"], {"batch_stats": variables["batch_stats"]}))
@@ -113,7 +114,7 @@ def test_linen_with_the_inverse_switch_and_another_stream():
     params, state = network.init(KEY, ROWS)
     equal(params, model.init(KEY, ROWS)["params"])
     assert state == {}
-    streams = {"dropout": KEY, "noise": jax.random.fold_in(KEY, 1)}
+    streams = {"dropout": KEY, "noise": part_key(KEY, "noise")}
     expected = model.apply({"params": params}, ROWS, deterministic=False, rngs=streams)
     equal(network.apply(params, state, ROWS, key=KEY), (expected, {}))
     equal(network.apply(params, state, ROWS), (model.apply({"params": params}, ROWS), {}))
@@ -183,7 +184,7 @@ def test_round_trips_are_exact():
     module.train()
     assert (module(IMAGES) != module(IMAGES)).any()  # its random streams go on by themselves
 
-    params, state = from_flax(Switched()).init(KEY, ROWS)
+    params, state = from_flax(Switched(), sown=[]).init(KEY, ROWS)
     variables = to_flax(Switched(), params, state)
     assert Switched().apply(variables, ROWS, train=False).shape == (4, 3)
     equal(flax_parameters(variables), (params, state))

@@ -205,7 +205,7 @@ def of_each(rows):
 def test_what_was_changed_is_named_and_refused(name, begun, tmp_path, compilations):
     changes, got, expected, which = (*SOFT[name], "one")[:4]
     out = begun(which, tmp_path)
-    with counted(P5="changes of a run that resumes: reported, and refused unless allowed") as tried:
+    with counted(P5="changes before resuming, each reported, and refused unless allowed") as tried:
         words, rest = refused(out, changes, InvalidValue, compilations)
         assert re.search(got, words), words
         assert re.search(expected, rest), rest
@@ -216,7 +216,7 @@ def test_what_was_changed_is_named_and_refused(name, begun, tmp_path, compilatio
 def test_an_array_that_does_not_fit_is_named_and_refused(name, begun, tmp_path, compilations):
     changes, got, expected, which = (*HARD[name], "one")[:4]
     out = begun(which, tmp_path)
-    with counted(P5="changes of the arrays of a run that resumes: reported, and refused") as tried:
+    with counted(P5="changes of arrays before resuming, each reported and refused") as tried:
         words, rest = refused(out, changes, InvalidType, compilations)
         assert re.search(got, words), words
         assert re.search(expected, rest), rest

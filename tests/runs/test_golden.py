@@ -41,7 +41,7 @@ def test_a_run_of_an_older_version_is_read_to_the_last_bit(number, kind):
         raise error
 
     path, expected = golden(number, kind)
-    with counted(P13="old runs, each read to the last bit") as count:
+    with counted(P13="old runs, each read bit for bit") as count:
         like = make.shapes(kind)
         content, trial = newest(path / "checkpoints", like, lambda content: None, on_corrupt)
         assert content["format"] == number and content["step"] == make.KEPT
@@ -62,7 +62,7 @@ def test_a_run_of_an_older_version_goes_on(number, kind, tmp_path):
     same = jax.__version__ != saved["environment"]["jax"] or (
         identity(training)["program"] == saved["identity"]["program"]
     )
-    with counted(P13="old runs, each resumed to its end") as count:
+    with counted(P13="old runs, each resumed and completed") as count:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", jaxnn.Caution)  # another machine, other versions
             run = make.resume(kind, out, resume=True, allow_change=[] if same else ["program"])

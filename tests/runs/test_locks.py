@@ -51,7 +51,9 @@ def competition(out):
 
 def trials(out, count):
     """Eight start, one wins and is killed, eight start again: the next one wins."""
-    with counted(P7=f"starts of {NUMBER} processes at once, each with exactly one winner") as tried:
+    with counted(
+        P7=f"simultaneous starts of {NUMBER} processes, each with exactly one winner"
+    ) as tried:
         for _ in range(count):
             holder = competition(out)
             tried.append(holder)
@@ -73,7 +75,9 @@ def test_of_eight_that_start_at_once_one_wins_again_and_again(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_at_once(tmp_path, reference):
     whole, out = reference("single"), tmp_path / "run"
-    with counted(P7="holders that were killed, after which the next one began at once") as tried:
+    with counted(
+        P7="killed lock holders, after each of which the next process started at once"
+    ) as tried:
         for number in range(2):
             child = start(out, fault=("checkpoint named", 2, "kill"), cache=reference.cache)
             assert child.wait() == KILLED, child.said
@@ -107,7 +111,9 @@ def test_where_locks_do_nothing_the_second_wins_and_the_first_harms_nothing(
             time.sleep(0.02)
         return child, waits
 
-    with counted(P7="second writers where locks do nothing, the first of which gave up") as tried:
+    with counted(
+        P7="second writers without working locks, after each of which the first stopped"
+    ) as tried:
         first, first_waits = started("first", at, 3)
         second, second_waits = started("second", "checkpoint named", 1)
         first_waits.unlink()

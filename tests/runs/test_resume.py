@@ -136,7 +136,7 @@ def quick(name, kinds):
 @quick("kind", [*KINDS])
 def test_a_run_that_is_stopped_five_times_ends_as_if_nothing_had_been(kind, tmp_path, stop):
     unbroken = ending(fit(tmp_path / "unbroken", saving=None, **KINDS[kind]))
-    with counted(P1="errors at named places of one process") as tried:
+    with counted(P1="errors injected at named places of one process") as tried:
         for place in STOPS[list(KINDS).index(kind) % 2 :: 2]:
             stop(lambda: fit(tmp_path / "run", **KINDS[kind]), *place)
             tried.append(place)

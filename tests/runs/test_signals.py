@@ -45,7 +45,7 @@ def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, tmp_path, ref
     kind = KINDS[[*PLACES, *RESTARTS].index(place) % len(KINDS)]
     whole, out, begun = reference(kind), tmp_path / "run", -1
     first = PLACES.get(place, 1)
-    with counted(P8="signals, each saved within a chunk, exit code 75") as tried:
+    with counted(P8="signals, each followed by a save within a chunk and exit code 75") as tried:
         if place in RESTARTS:
             fault = "after a row", 2, "kill"  # there is a checkpoint then that has a row
             child = start(out, "--kind", kind, fault=fault, cache=reference.cache)
@@ -73,7 +73,9 @@ def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, tmp_path, ref
 @pytest.mark.parametrize("numbers", ["SIGTERM SIGTERM", "SIGINT SIGTERM"])
 def test_a_second_signal_ends_the_process_at_once(place, numbers, tmp_path, reference):
     whole, out = reference("single"), tmp_path / "run"
-    with counted(P8="second signals, each at once and nothing harmed") as tried:
+    with counted(
+        P8="second signals, each of which stopped the process at once, without harm"
+    ) as tried:
         child = start(out, fault=(place, 3, numbers), cache=reference.cache)
         assert child.wait() == -signal.SIGTERM, child.said
         tried.append(place)
@@ -124,7 +126,7 @@ FULL = [("os:fsync", "before", LAST), ("file:write", "half", LAST), ("os:replace
 )
 def test_what_follows_a_run_cannot_take_its_last_checkpoint(after, code, tmp_path, reference):
     whole, out = reference("single"), tmp_path / "run"
-    with counted(P11="ends of scripts, none before what was being saved was saved") as tried:
+    with counted(P11="scripts that ended, each after its pending save") as tried:
         got, errors = script(out, reference, (FULL[0], 1, "sleep"), after=after)
         assert got == code, errors
         tried.append(after)
@@ -133,7 +135,7 @@ def test_what_follows_a_run_cannot_take_its_last_checkpoint(after, code, tmp_pat
 
 def test_an_error_in_the_middle_waits_for_what_is_being_saved(tmp_path, reference):
     whole, out = reference("single"), tmp_path / "run"
-    with counted(P11="errors in the middle, none before what was being saved was saved") as tried:
+    with counted(P11="scripts that failed, each after its pending save") as tried:
         # The first save, of an early chunk, is under way when the fifth has been dispatched.
         fault, slow = ("dispatched", 5, "RuntimeError"), (FIRST, 1, "sleep")
         code, errors = script(out, reference, slow, fault)
@@ -147,7 +149,7 @@ def test_an_error_in_the_middle_waits_for_what_is_being_saved(tmp_path, referenc
 @pytest.mark.parametrize("where", FULL)
 def test_a_last_save_that_fails_is_an_error_and_nothing_is_lost(where, tmp_path, reference):
     whole, out = reference("single"), tmp_path / "run"
-    with counted(P11="last saves that failed, each reported with exit code 6") as tried:
+    with counted(P11="failed last saves, each reported with exit code 6") as tried:
         child = start(out, fault=(where, 1, "ENOSPC"), cache=reference.cache)
         assert child.wait() == 6, child.said
         tried.append(where)
@@ -158,7 +160,7 @@ def test_a_last_save_that_fails_is_an_error_and_nothing_is_lost(where, tmp_path,
 
 def test_without_the_command_a_last_save_that_fails_raises(tmp_path, reference):
     whole, out = reference("single"), tmp_path / "run"
-    with counted(P11="last saves that failed in a script, each raised") as tried:
+    with counted(P11="failed last saves in a script, each raised as an error") as tried:
         code, errors = script(out, reference, (FULL[0], 1, "ENOSPC"))
         assert code == 1 and "OSError: [Errno 28] No space left on device" in errors, errors
         tried.append(code)

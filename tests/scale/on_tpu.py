@@ -9,15 +9,11 @@ import json
 import math
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 ENVIRONMENT = {
@@ -39,20 +35,16 @@ from jax.experimental import topologies  # noqa: E402
 from jax.sharding import SingleDeviceSharding  # noqa: E402
 
 import jaxnn  # noqa: E402
+from experiments import planned  # noqa: E402
 from jaxnn.driver.chunks import Training  # noqa: E402
-from jaxnn.loop._advance import looped  # noqa: E402
 from jaxnn.loop._run import best_form  # noqa: E402
+from jaxnn.planning._plan import lower, placed  # noqa: E402
 
 
 def chip(name: str = "v5e") -> Any:
     """Returns a device of a TPU with one chip."""
     one = {"chips_per_host_bounds": (1, 1, 1)}
     return topologies.get_topology_desc(f"{name}:1x1", platform="tpu", **one).devices[0]
-
-
-def placed(tree: Any, sharding: Any) -> Any:
-    """Returns the shapes of arrays, as arrays that are placed so."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def compiled(lowered: Any) -> dict[str, Any]:
@@ -69,59 +61,23 @@ def compiled(lowered: Any) -> dict[str, Any]:
 
 
 def loop_of(training: Training, device: Any) -> Any:
-    """Lowers the program that trains, all members side by side, for a device."""
+    """Lowers the program that trains, all members side by side, for a device or its mesh."""
     assert best_form(training.program, device.platform) == "looped"
-    members = training.layout.members
-    trial = training.shapes(members) if members else jax.eval_shape(training.whole)
-    trial, data = placed((trial, training.data), SingleDeviceSharding(device))
-    arguments = trial.state, trial.window, data.shuffled(trial.order), trial.status, np.int32(0)
-    return looped.lower(training.learner, members, *arguments)
+    return lower(training, device)[0]
 
 
 # --- Experiments -------------------------------------------------------------------------------
 
 
-def trainings(name: str, **changes: Any) -> list[Training]:
-    """Returns what an experiment would train, up to where it reads a result."""
-    planned: dict[str, Training] = {}
-
-    def fit(learner, data, *, out=None, quiet=False, saving=None, not_finite="stop", **options):
-        training = jaxnn.train(learner, data, **options)
-        planned.setdefault(str(training.program), training)
-        state = training.trials().state if training.layout.members is None else None
-        return SimpleNamespace(
-            state=state, best=state, result={}, out=None, members=training.layout.members
-        )
-
-    module = import_module(f"experiments.{name}")
-    config = replace(module.Config(), **changes)
-    jaxnn.fit = fit
-    with tempfile.TemporaryDirectory() as out, redirect_stdout(sys.stderr):
-        try:
-            module.main(config, jaxnn.Directory(Path(out) / "run", name, config))
-        except Exception:  # it reads a result, and there is none
-            if not planned:
-                raise
-    return [*planned.values()]
-
-
 def experiment(name: str, on: str = "v5e", **changes: Any) -> Iterator[dict[str, Any]]:
-    """Compiles an experiment for one chip."""
-    for training in trainings(name, **changes):
+    """Compiles what an experiment trains, up to where it reads a result, for one chip."""
+    module = import_module(f"experiments.{name}")
+    for learner, data, options in planned.fits(module.main, replace(module.Config(), **changes)):
+        training = jaxnn.train(learner, data, steps=1000, every=1000, **options)
         yield compiled(loop_of(training, chip(on)))
 
 
 # --- Models on many chips ------------------------------------------------------------------------
-
-
-def loop_on_mesh(learner: jaxnn.Learner, data: Any) -> Any:
-    """Lowers the program that trains a learner on its mesh."""
-    placement = learner.placement
-    training = jaxnn.train(learner, data, steps=1000, every=1000, key=jax.random.key(0))
-    trial = jax.eval_shape(training.whole)
-    state = jax.tree.map(placed, trial.state, placement.shardings(trial.state))
-    window, data = placed((trial.window, data.shuffled(trial.order)), placement.whole)
-    return looped.lower(learner, None, state, window, data, None, np.int32(0))
 
 
 def gpt2(
@@ -133,7 +89,8 @@ def gpt2(
     learner = jaxnn.learner(network, jaxnn.next_token(), optax.adamw(3e-4))
     learner = jaxnn.scale.shard(learner, jaxnn.scale.mesh(*mesh, devices=devices), rules)
     tokens = jaxnn.windows(np.zeros(2**20, np.uint16), 1025, batch_size=64)
-    lowered = loop_on_mesh(learner, tokens)
+    training = jaxnn.train(learner, tokens, steps=1000, every=1000, key=jax.random.key(0))
+    lowered = loop_of(training, devices[0])
     state = jax.tree.leaves(lowered.in_avals[0][0])
     size = sum(math.prod(leaf.shape) * getattr(leaf.dtype, "itemsize", 4) for leaf in state)
     yield compiled(lowered) | {"state": size, "devices": len(devices)}

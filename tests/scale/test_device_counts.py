@@ -88,7 +88,7 @@ def children(place, counts, resumed):
 def test_a_population_goes_on_with_any_number_of_devices(counts, tmp_path):
     begun, gone_on = (children(tmp_path, counts, resumed) for resumed in (False, True))
     assert begun[1]["unbroken"]["result"]["status"][:3] == ["done", "stopped", "diverged"]
-    with counted(P14="pairs of numbers of devices, with the same bits") as tried:
+    with counted(P14="pairs of device counts, each with the same bits") as tried:
         for before, after in product(counts, counts):
             results = gone_on[after][str(before)]
             (unbroken := dict(begun[before]["unbroken"])).pop("said")

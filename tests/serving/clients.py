@@ -40,7 +40,7 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(served, token=None, local=True):
+def serving(served, token=None, local=True, writes=False):
     """Serves a model in a thread, and gives a client of it."""
     servers = []
     with _serve.listen("127.0.0.1", 0) as listener:
@@ -48,7 +48,7 @@ def serving(served, token=None, local=True):
         thread = threading.Thread(
             target=_serve.run,
             args=(served, listener, token),
-            kwargs={"local": local, "started": servers.append},
+            kwargs={"local": local, "started": servers.append, "writes": writes},
         )
         thread.start()
         try:

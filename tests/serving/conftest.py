@@ -27,7 +27,8 @@ def digits_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def served(digits_run):
     """The run as the server has it, with all compiled."""
-    from jaxnn.serving.served import open_model, warm
+    from jaxnn.serving.served import open_model
+    from jaxnn.serving.warming import warm
 
     model = open_model(digits_run)
     warm(model)

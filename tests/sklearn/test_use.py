@@ -112,6 +112,7 @@ def test_weights_are_repetitions():
     )
 
 
+@pytest.mark.slow
 def test_balanced_classes_weigh_as_much():
     rare = np.flatnonzero(Y == 0)[5:]
     inputs, labels = np.delete(X, rare, 0), np.delete(Y, rare)
@@ -121,6 +122,7 @@ def test_balanced_classes_weigh_as_much():
     assert bits(balanced) == bits(by_hand) != bits(quick().fit(inputs, labels))
 
 
+@pytest.mark.slow
 def test_early_stopping_takes_the_best_epoch():
     classifier = quick(
         early_stopping=True, n_iter_no_change=3, max_iter=200, validation_fraction=0.3

@@ -226,7 +226,7 @@ ENDINGS = [("a bit flipped", "manifest.json"), ("deleted", "arrays/array_metadat
 
 @pytest.mark.parametrize("what, file", ENDINGS)
 def test_what_goes_on_after_damage_ends_as_if_there_was_none(small, what, file):
-    with counted(P3="corrupt runs that resumed and ended with the bits of the intact one") as count:
+    with counted(P3="corrupt runs that resumed and ended with the bits of the intact run") as count:
         (said,) = ends_as_the_whole(small, corrupt(small, what, file, 0))
         assert file in said
         count.append(what)
@@ -235,7 +235,7 @@ def test_what_goes_on_after_damage_ends_as_if_there_was_none(small, what, file):
 @pytest.mark.slow
 @pytest.mark.parametrize("what", [*OF_FILES, *OF_FOLDERS])
 def test_after_damage_of_every_kind_a_run_ends_as_if_there_was_none(small, what):
-    with counted(P3="corrupt runs that resumed and ended with the bits of the intact one") as count:
+    with counted(P3="corrupt runs that resumed and ended with the bits of the intact run") as count:
         if what in OF_FILES:
             out = corrupt(small, what, "arrays/ocdbt.process_0/manifest.ocdbt", 3)
         else:
@@ -255,7 +255,7 @@ def all_damaged(small):
 
 def test_where_all_are_damaged_the_run_begins_anew_and_says_so(small):
     out = all_damaged(small)
-    with counted(P3="corrupt runs that resumed and ended with the bits of the intact one") as count:
+    with counted(P3="corrupt runs that resumed and ended with the bits of the intact run") as count:
         *each, said = ends_as_the_whole(small, out)
         assert [NEWEST in each[0], BEFORE in each[1], len(each)] == [True, True, 3]
         assert said == "no checkpoint is good: the run starts over"

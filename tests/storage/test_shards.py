@@ -112,7 +112,7 @@ def test_every_byte_of_the_parts_counts(tmp_path):
     path = saved(tmp_path / "run", 2)
     file = path / "shards-00000.bin"
     content, whole = file.read_bytes(), read_verified(path)
-    with counted(P3="bytes of arrays in parts, each changed once") as tried:
+    with counted(P3="bytes of sharded arrays, each changed once") as tried:
         for place in range(len(content)):
             changed = bytearray(content)
             changed[place] ^= 1 << place % 8
@@ -158,7 +158,7 @@ def test_a_disk_that_fails_leaves_no_draft(tmp_path, monkeypatch):
     def fails(array):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards, "_bytes", fails)
+    monkeypatch.setattr(shards, "as_bytes", fails)
     with pytest.raises(OSError, match="the disk is full"):
         saved(tmp_path / "run", 2)
     assert [path.name for path in (tmp_path / "run").iterdir()] == [checkpoints.name(4)]

@@ -39,7 +39,7 @@ def newest(small):
 def refused(small, folder, words):
     """Asserts that a checkpoint is distinguished from a good one."""
     before = there(folder.parents[2])
-    with counted(P12="hostile files, each refused and harmless") as count:
+    with counted(P12="hostile files, each rejected without effect") as count:
         with pytest.raises(CorruptCheckpoint, match=words):
             read_checkpoint(folder, read_verified(folder), small.restored[12].trial)
         assert there(folder.parents[2]) == before
@@ -49,7 +49,7 @@ def refused(small, folder, words):
 def left_out(small, out, words):
     """Asserts that a run resumes from the checkpoint before."""
     before = outside(out)
-    with counted(P12="hostile files, each refused and harmless") as count:
+    with counted(P12="hostile files, each rejected without effect") as count:
         with pytest.warns(Caution, match=f"{NEWEST} is corrupt. Got .*{words}"):
             restored = small.restore(out)
         assert restored.step == 8
@@ -62,7 +62,7 @@ def left_out(small, out, words):
 def untouched(small, out, error, words):
     """Asserts that a run is refused, and left as it is."""
     before = there(out.parent)
-    with counted(P12="hostile files, each refused and harmless") as count:
+    with counted(P12="hostile files, each rejected without effect") as count:
         with pytest.raises(error, match=words):
             small.restore(out)
         assert there(out.parent) | {"run/.lock": b""} == before | {"run/.lock": b""}

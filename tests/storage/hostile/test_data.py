@@ -59,7 +59,7 @@ def test_data_that_are_hostile(small, name):
     path = small.copy([]) / "data.npz"
     DATA[name](path)
     before = there(path.parents[1])
-    with counted(P12="hostile files, each refused and harmless") as count:
+    with counted(P12="hostile files, each rejected without effect") as count:
         with pytest.raises(Invalid, match="examples: "):
             jaxnn.examples(path)
         assert there(path.parents[1]) == before

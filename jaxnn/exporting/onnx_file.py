@@ -1,0 +1,134 @@
+"""ONNX: a model for runtimes in other languages, translated by jax2onnx.
+
+The package is not one of jaxnn's: what it needs contradicts what checkpoints need. In an
+environment of its own, where it and jaxnn are installed, it translates a network or a run; a
+directory alone has no network to translate, and is given one.
+"""
+
+from importlib import import_module
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnn.checks import Explained, InvalidType, InvalidValue
+from jaxnn.exporting.archive import names_of
+from jaxnn.layers._platforms import for_translation
+from jaxnn.storage import json_files
+from jaxnn.typing import Any, Callable
+
+RELATIVE = 1e-4  # by which outputs of ONNX Runtime may differ, of the largest
+INSTALL = "pip install jax2onnx onnxruntime, in an environment of its own; see docs/export.md"
+
+
+class Input(NamedTuple):
+    """An input of an ONNX model, whose number of examples is free."""
+
+    shape: tuple[int | str, ...]
+    dtype: Any
+
+
+class NotTranslated(Explained):
+    """A model cannot be translated to ONNX, or does not compute the same there."""
+
+
+def translate(
+    predict: Callable[[Any], Any], examples: Any, outputs: Any, about: dict[str, Any]
+) -> bytes:
+    """Returns an ONNX file of a function of inputs.
+
+    Args:
+      predict: the function, of a batch of any number of examples.
+      examples: a few inputs.
+      outputs: what the function gives for them, and so must ONNX Runtime, if it is installed.
+      about: what the model takes and gives, which the file holds as the property `jaxnn`.
+
+    Raises:
+      InvalidValue: if jax2onnx is not installed.
+      NotTranslated: if it cannot translate an operation, or the outputs differ.
+    """
+    translator: Any = _package("jax2onnx")
+    structure = jax.tree.structure(examples)
+    leaves = [np.asarray(x) for x in jax.tree.leaves(examples)]
+    inputs = [Input(("examples", *x.shape[1:]), x.dtype) for x in leaves]
+
+    def flat(*arrays):
+        return tuple(jax.tree.leaves(predict(jax.tree.unflatten(structure, arrays))))
+
+    names = [names_of(tree, prefix) for tree, prefix in
+             ((examples, "inputs"), (outputs, "outputs"))]  # fmt: skip
+    try:
+        with for_translation():
+            model = translator.to_onnx(
+                flat, inputs, model_name="jaxnn", input_names=names[0], output_names=names[1]
+            )
+    except Exception as error:
+        raise NotTranslated(
+            "export",
+            "the network cannot be translated to ONNX",
+            got=f"{type(error).__name__}: {str(error).splitlines()[0][:300]}",
+            expected="operations that jax2onnx knows, for any number of examples",
+            fix="Export a model file, without --onnx, or replace the layer",
+        ) from error
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "jaxnn", json_files.encode(about).decode()
+    content = model.SerializeToString()
+    _check(content, leaves, jax.tree.leaves(outputs))
+    return content
+
+
+def _check(content: bytes, inputs: list[np.ndarray], outputs: list[Any]) -> None:
+    """Compares what ONNX Runtime computes, if it is installed, also for a single example."""
+    try:
+        runtime: Any = import_module("onnxruntime")
+    except ImportError:
+        return
+    try:
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        names = [each.name for each in session.get_inputs()]
+        for count in {1, len(inputs[0])}:
+            parts = [x[:count] for x in inputs]
+            computed = session.run(None, dict(zip(names, parts)))
+            worst = max(map(_difference, computed, [np.asarray(x)[:count] for x in outputs]))
+            if worst > RELATIVE:
+                raise ValueError(f"outputs that differ by {worst:.1e}")
+    except Exception as error:
+        raise NotTranslated(
+            "export",
+            "ONNX Runtime does not compute what the model computes",
+            got=f"{type(error).__name__}: {str(error).splitlines()[0][:300]}",
+            expected=f"the same outputs, within {RELATIVE:.0e} of the largest",
+            fix="Export a model file, without --onnx",
+        ) from error
+
+
+def _difference(computed: Any, expected: Any) -> float:
+    if computed.shape != expected.shape:
+        raise ValueError(f"outputs of shape {computed.shape} instead of {expected.shape}")
+    a, b = np.asarray(computed, np.float64), np.asarray(expected, np.float64)
+    return float(np.max(np.abs(a - b), initial=0.0) / max(1.0, np.max(np.abs(b), initial=0.0)))
+
+
+def _package(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InvalidValue(
+            "export",
+            f"models are translated to ONNX by {name}, which is not installed",
+            got=str(error),
+            expected="an environment that has it",
+            fix=INSTALL,
+        ) from None
+
+
+def no_network() -> InvalidType:
+    """Returns the error that there is only a program, and no network to translate."""
+    return InvalidType(
+        "export",
+        "a run directory has a program, and no network that can be translated to ONNX",
+        got="network=None",
+        expected="the network that was trained",
+        fix="Pass network=..., on the command line --network MODULE:FUNCTION, a function of yours"
+        " that returns it",
+    )

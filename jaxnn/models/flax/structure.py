@@ -1,0 +1,108 @@
+"""What NNX and Linen models have in common when they become networks."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.checks import Invalid, InvalidType, InvalidValue
+from jaxnn.models.flax.calling import Calling
+from jaxnn.names import listing
+from jaxnn.network import Network, describe
+from jaxnn.typing import Any
+
+
+def described(network: Network, kind: Any, settings: Mapping[str, Any]) -> Network:
+    """Returns the network with the name and the settings of a model in its description."""
+    shown = {name: getattr(value, "__name__", value) for name, value in settings.items()}
+    return describe(network, kind.__name__, **shown)
+
+
+def cast_like(old: Any, new: Any) -> Any:
+    """Returns the values of `new` in the structure and the dtypes of `old`, as a loop needs it."""
+    if isinstance(old, Mapping):
+        return {name: cast_like(value, new.get(name, value)) for name, value in old.items()}
+    return jnp.asarray(new, old.dtype)
+
+
+def sown_names(where: str, sown: Any, types: tuple[type, ...] = (str,)) -> tuple[Any, ...]:
+    """Returns what the user wants beside the outputs; raises `InvalidType` unless it is a list."""
+    if sown is None:
+        return ()
+    if isinstance(sown, str) or not all(isinstance(one, types) for one in sown):
+        raise InvalidType(
+            where,
+            "sown is not a list of names",
+            got=f"sown={sown!r}",
+            expected="the collections that the model sows into, or types of nnx.Variable",
+            fix='Write sown=["losses"], or for NNX sown=[nnx.Intermediate]',
+        )
+    return tuple(sown)
+
+
+def left_values(calling: Calling, values: str, name: str) -> Invalid:
+    """Returns the error of a model that makes values which nobody takes."""
+    return InvalidValue(
+        calling.where,
+        f"{calling.title} leaves values that nobody takes",
+        got=f"a {values}",
+        expected="sown=, which says what is done with them",
+        fix=f"Write sown=[{name}] to have (outputs, {{{name}: ...}}) as the outputs, or sown=[] to"
+        " drop them",
+    )
+
+
+def sown_nothing(calling: Calling, name: str, others: Any) -> Invalid:
+    """Returns the error of a name in `sown` that the model makes nothing of."""
+    return InvalidValue(
+        calling.where,
+        f"{calling.title} leaves no {name!r} in training",
+        got=f"sown={[*map(str, calling.options.sown)]}",
+        expected=f"some of {listing([*others])}",
+        fix="Name what the model sows, or makes in its call",
+    )
+
+
+def check_precision(
+    calling: Calling, path: str, layer: Any, own: list[Any], given: list[Any], dtype: Any
+) -> None:
+    """Raises `InvalidValue` if products of a layer are not computed in what `mixed_precision` says.
+
+    Args:
+      calling: the call of the model.
+      path: where the layer is.
+      layer: a module with a `dtype`, or `None` where its parameters and inputs say it.
+      own: its parameters.
+      given: what it is called with.
+      dtype: what `mixed_precision` says.
+    """
+    if not any(jnp.ndim(x) > 1 for x in own) or not hasattr(layer, "dtype"):
+        return
+    arrays = [x.dtype for x in (*own, *given) if hasattr(x, "dtype")]
+    floats = [each for each in arrays if jnp.issubdtype(each, jnp.floating)]
+    actual = jnp.result_type(*floats) if layer.dtype is None else jnp.dtype(layer.dtype)
+    if actual == dtype:
+        return
+    reason = "its inputs have that dtype" if layer.dtype is None else f"dtype={actual}"
+    raise InvalidValue(
+        calling.where,
+        "mixed_precision would round the weights of a layer that computes in a dtype of its own",
+        got=f"{path or calling.title}, which computes in {actual}: {reason}",
+        expected=f"layers with dtype=None, or dtype={dtype}, also before this one",
+        fix=f"Build {calling.title} so, or with dtype=jnp.{dtype} and leave out mixed_precision",
+    )
+
+
+def not_a_model(where: str, model: Any) -> Invalid:
+    """Returns the error of something that is no Flax model."""
+    expected = "an nnx.Module, its class, a function that makes one, or a Linen module"
+    fix = "Subclass flax.nnx.Module, or make a network of a function with stateless(...)"
+    return invalid(where, "this is not a Flax model", model, expected, fix)
+
+
+def invalid(where, wrong, given, expected, fix, error: Any = InvalidType) -> Invalid:
+    """Returns an error that describes what was given: a type, an array, or the keys of a dict."""
+    got = getattr(given, "__name__", f"a {type(given).__name__}")
+    got += f" of shape {jnp.shape(given)}" if isinstance(given, jax.Array) else ""
+    got = f"{{{', '.join(given)}}}" if isinstance(given, dict) else got
+    return error(where, wrong, got=got, expected=expected, fix=fix)

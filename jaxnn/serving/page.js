@@ -1,2 +1,0 @@
-<!DOCTYPE html>
-<html lang="en"><title>jaxnn</title><p>POST /predict</p></html>

@@ -1,0 +1,158 @@
+"""The frozen base of a run: large arrays that no step changes, each saved once, by its digest.
+
+    checkpoints/base/3fc2a8...         the bytes of an array, or of a part of one
+
+Its name is the sha256 of its bytes. The manifests of checkpoints refer to it, so that a run that
+adapts a large model takes the disk space of the model once, and checkpoints are small. A checkpoint
+without its base is of no use, and neither are the older ones: unlike a corrupt checkpoint it is not
+skipped, but an error that names the file.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnn.checks import InvalidValue
+from jaxnn.scale import processes
+from jaxnn.storage import files, shards
+from jaxnn.storage.manifest import FOLDER, Leaf, entry_of_parts
+from jaxnn.storage.parts import Shard, from_json
+
+
+class CorruptBase(InvalidValue):
+    """An array of the frozen base of a run is missing, or not as it was written."""
+
+
+def write_base(
+    checkpoints: Path, leaves: Sequence[Leaf], arrays: Sequence[Any]
+) -> dict[str, dict[str, Any]]:
+    """Writes arrays that are not there yet; returns their entries in a manifest, by name.
+
+    All processes of a run call it, each writes its own parts; the first one knows the entries.
+
+    Raises:
+      OSError: if one cannot be written, or reads back differently.
+    """
+    folder = checkpoints / FOLDER
+    files.make(checkpoints)
+    files.make(folder)
+    try:
+        parts = [[part.as_json() for part in _write(folder, array)] for array in arrays]
+        outcome = {"parts": parts, "error": None}
+    except OSError as error:
+        outcome = {"parts": [], "error": str(error)}
+    outcomes = processes.report("base", outcome) or []
+
+    def entries() -> dict[str, dict[str, Any]]:
+        for number, each in enumerate(outcomes):
+            if each["error"] is not None:
+                raise OSError(f"process {number} could not write the base: {each['error']}")
+        known = {}
+        for leaf, *mine in zip(leaves, *(each["parts"] for each in outcomes)):
+            entry = entry_of_parts(leaf, [from_json(part) for own in mine for part in own])
+            known[leaf.name] = {**entry, "base": entry["shards"]}
+            del known[leaf.name]["shards"]
+        return known
+
+    return processes.agree("base entries", entries)
+
+
+def _write(folder: Path, array: Any) -> list[Shard]:
+    """Writes the parts of an array that fall to this process, and returns them."""
+    if shards.is_whole(array):
+        whole = tuple((0, n) for n in array.shape)
+        own = [(whole, array)] if processes.is_first() else []
+    else:
+        own = shards.own_parts(array)
+    written = []
+    for bounds, data in own:
+        content = shards.as_bytes(np.asarray(data))
+        digest = sha256(content).hexdigest()
+        path = folder / digest
+        if not _is_intact(path, content.nbytes):
+            draft = path.with_name(f"{files.DRAFT}{processes.index()}-{digest}")
+            try:
+                with open(draft, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                files.rename(draft, path)
+            except OSError:
+                files.discard(draft)
+                raise
+            if not _is_intact(path, content.nbytes):
+                raise OSError(f"{path} does not read back as written")
+        written.append(Shard(digest, 0, bounds, digest))
+    return written
+
+
+def _is_intact(path: Path, size: int) -> bool:
+    """Returns whether a file has so many bytes, and those that its name says."""
+    try:
+        return files.digest(path) == (size, path.name)
+    except (OSError, ValueError):
+        return False
+
+
+def check_base(checkpoint: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Raises `CorruptBase` unless the base of a checkpoint is there, in its size."""
+    for name, path, size in _files(checkpoint, entries):
+        try:
+            there = path.lstat()
+        except OSError as error:
+            raise _error(checkpoint, name, str(error.strerror), f"{path}") from None
+        if path.is_symlink() or not path.is_file() or there.st_size != size:
+            got = f"{there.st_size:,} bytes" if path.is_file() else "something that is not a file"
+            raise _error(checkpoint, name, f"{got} at {path}", f"a file of {size:,} bytes")
+
+
+def read_base(
+    checkpoint: Path, entries: Sequence[Mapping[str, Any]], leaves: Sequence[Leaf], places: Any
+) -> list[Any]:
+    """Reads the arrays of the base of a checkpoint, and verifies their digests.
+
+    Raises:
+      CorruptBase: if one is missing, or has other bytes.
+    """
+    check_base(checkpoint, entries)
+    arrays = []
+    for entry, leaf, place in zip(entries, leaves, places):
+        parts = [{**entry, "shards": entry["base"]}]
+        try:
+            arrays += shards.read_all(checkpoint.parent / FOLDER, parts, [leaf], [place])
+        except (OSError, ValueError) as error:
+            expected = "the bytes that were written"
+            raise _error(checkpoint, leaf.name, str(error), expected) from None
+    return arrays
+
+
+def discard_unused(checkpoints: Path, manifests: Sequence[Mapping[str, Any]]) -> None:
+    """Deletes what no manifest of these refers to."""
+    used = {part[0] for each in manifests for entry in each["arrays"]
+            for part in entry.get("base", ())}  # fmt: skip
+    if (checkpoints / FOLDER).is_dir():
+        for path in (checkpoints / FOLDER).iterdir():
+            if path.name not in used:
+                files.discard(path)
+
+
+def _files(checkpoint: Path, entries: Sequence[Mapping[str, Any]]):
+    for entry in entries:
+        for part in map(from_json, entry["base"]):
+            size = int(np.prod(part.shape, dtype=object)) * np.dtype(entry["dtype"]).itemsize
+            yield entry["name"], checkpoint.parent / FOLDER / part.file, size
+
+
+def _error(checkpoint: Path, name: str, got: str, expected: str) -> CorruptBase:
+    return CorruptBase(
+        "checkpoint",
+        f"the frozen base of {checkpoint} is not there as it was written: {name}",
+        got=got,
+        expected=expected,
+        fix=f"Restore {checkpoint.parent / FOLDER} from a copy, or name another directory (--out),"
+        " to start over",
+    )

@@ -1,0 +1,59 @@
+"""Plans by the compilers of hardware that is not there, and the memory that a CPU really takes."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+needs_tpu = pytest.mark.skipif(find_spec("libtpu") is None, reason="libtpu is not installed")
+needs_gpu = pytest.mark.skipif(
+    find_spec("jax_cuda12_plugin") is None, reason="jax-cuda12-plugin is not installed"
+)
+
+
+def run(module, *arguments):
+    """Runs a module of these tests in a process of its own, and returns what it prints."""
+    command = [sys.executable, "-m", f"tests.planning.{module}", *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "name, devices",
+    [
+        pytest.param("v5e-1", 1, marks=needs_tpu),
+        pytest.param("v5e:4x4", 16, marks=needs_tpu),
+        pytest.param("a100x8", 8, marks=needs_gpu),
+        pytest.param("h100x1", 1, marks=needs_gpu),
+    ],
+)
+def test_a_plan_for_hardware_that_is_not_there(name, devices):
+    plan = run("on_hardware", name)
+    assert plan["devices"] == devices and plan["fits"] and plan["moved"] > 0
+    assert plan["memory"]["peak"] >= plan["memory"]["arguments"] > 0
+    messages = {each["kind"] for each in plan["messages"]}
+    assert ("all-gather" in messages) == (devices > 1)
+    assert ("links" in plan["times"]) == (devices > 1)
+    assert any("body/blocks" in each["name"] for each in plan["buffers"])
+
+
+@needs_tpu
+def test_a_program_that_does_not_fit_says_by_how_much():
+    plan = run("on_hardware", "v5e-1", "8192")
+    assert not plan["fits"] and plan["memory"]["peak"] > plan["usable"] and plan["moved"] is None
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="it reads /proc")
+def test_the_memory_of_a_plan_is_what_a_process_takes():
+    """Steps of an MLP of 768 nodes on 30,000 rows: half a gigabyte."""
+    used = run("memory_in_use")
+    assert used["peak"] - used["before"] == pytest.approx(used["planned"], rel=0.1)
