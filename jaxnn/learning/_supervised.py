@@ -76,7 +76,6 @@ def learner(
         inputs = jax.eval_shape(lambda b: goal.prepare(None, b), batch)["inputs"]
         drawn = net.init(jax.random.fold_in(key, INIT), as_arrays(inputs))
         params, state = with_given(*drawn)
-        _check_trained(net, params)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -176,17 +175,6 @@ def learner(
 
     parts = LearnerParts(build_network, build_objective)
     return Learner(init, gradients, update, evaluate, predict, check, parts=parts)
-
-
-def _check_trained(network: Network, params: Any) -> None:
-    if not jax.tree.leaves(params):
-        raise InvalidType(
-            "learner",
-            "the network has nothing to train",
-            got=f"{network.parts.kind} without parameters",
-            expected="at least one array in what init returns as params",
-            fix="Return (params, state) from init, and freeze fewer parameters",
-        )
 
 
 def _apply(network: Network, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:
