@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from jaxnn.exporting.program import PLATFORMS, Program, program_of
+from jaxnn.runs.prediction import used_arrays
 from jaxnn.typing import Any, Callable
 
 FIXED = 64  # examples of a program whose number of examples cannot be free
@@ -33,7 +34,7 @@ def lower(
     Raises:
       Exception: of any kind, if jax cannot lower it.
     """
-    used = _used(predict, arrays, inputs)
+    used = used_arrays(predict, arrays, inputs)
     if sequences:
         # Without a bound where there is none.
         for constraints in (lambda: (), lambda: (f"length <= {_longest(predict, used, inputs)}",)):
@@ -85,14 +86,6 @@ def _longest(predict: Predict, arrays: Any, inputs: Any) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if takes(middle) else (low, middle)
     return low
-
-
-def _used(function: Predict, arrays: dict[str, Any], inputs: Any) -> dict[str, Any]:
-    """Returns those arrays that a function reads."""
-    jaxpr = jax.make_jaxpr(function)(arrays, inputs).jaxpr
-    read = {id(var) for equation in jaxpr.eqns for var in equation.invars}
-    read |= {id(var) for var in jaxpr.outvars}
-    return {n: arrays[n] for n, var in zip(sorted(arrays), jaxpr.invars) if id(var) in read}
 
 
 _spec = partial(jax.tree.map, lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype))
