@@ -28,7 +28,7 @@ from experiments.command import command
 from jaxnn.storage import checkpoints, program_file
 from jaxnn.storage.background import Background
 from jaxnn.storage.command import FILE as COMMAND
-from jaxnn.storage.directory import RunDirectory
+from jaxnn.storage.directory import MEANING, RunDirectory
 from jaxnn.storage.recording import FOLDER
 from tests import compiling, failpoints
 from tests.promises import counted, figure  # noqa: F401  (what all of these tests need)
@@ -254,7 +254,7 @@ def ending(child: Child, out: Path) -> Ending:
 
 def ended(out: Path, digests: dict[str, str]) -> Ending:
     """Returns what a run came to, which has left nothing but what it has to."""
-    names = {path.name for path in out.iterdir()} - {FOLDER, COMMAND, program_file.FILE}
+    names = {path.name for path in out.iterdir()} - {FOLDER, COMMAND, MEANING, program_file.FILE}
     files = {"config.json", "metrics.jsonl", "result.json", "speed.json"}
     assert names == {".lock", "checkpoints", *files}
     assert all(path.name.isdecimal() for path in (out / "checkpoints").iterdir())

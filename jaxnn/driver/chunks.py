@@ -20,14 +20,7 @@ from jaxnn import display
 from jaxnn import metrics as measures
 from jaxnn.data._resident import Resident
 from jaxnn.data.protocol import Data
-from jaxnn.driver.feeding import (
-    Whole,
-    are_ready,
-    evaluate_streams,
-    feeding,
-    first_batches,
-    traced,
-)
+from jaxnn.driver.feeding import Whole, are_ready, evaluate_streams, feeding, first_batches, traced
 from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, shared, spread
 from jaxnn.driver.trial import Trial, Watch, begin, report
 from jaxnn.learning._learner import SELECT, Learner

@@ -18,7 +18,7 @@ import jaxnn
 from tests.pretrained.peers import minilm, smollm
 
 # What starts experiments, and a recipe that needs Ray.
-OTHERS = {"__main__", "carried", "command", "fields", "rehearsal", "on_ray"}
+OTHERS = {"__main__", "carried", "command", "fields", "rehearsal", "on_ray", "planned"}
 NAMES = [
     module.name
     for module in pkgutil.iter_modules(experiments.__path__)

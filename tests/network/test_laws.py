@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxnn import metrics as measures
 from jaxnn.calls import intercept, join
@@ -53,8 +54,10 @@ def compiled(case):
 
 
 def program(function, *arguments):
-    """Returns what is traced, as a text that is the same for the same computation."""
-    return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(function)(*arguments)))
+    """Returns what is traced and needed, as a text that is the same for the same computation."""
+    traced = jax.make_jaxpr(function)(*arguments).jaxpr
+    needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars), instantiate=True)
+    return re.sub("0x[0-9a-f]+", "", str(needed))
 
 
 def inexact(tree):

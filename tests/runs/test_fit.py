@@ -79,7 +79,7 @@ def names(out):
 def test_a_run_directory_holds_what_was_asked_what_happened_and_what_came_out(tmp_path):
     out = tmp_path / "deep" / "run"
     run = fit(out, evaluate=points(64), name="points", config=Config(), report=True)
-    data = ["config.json", "metrics.jsonl", "predict.bin"]
+    data = ["config.json", "metrics.jsonl", "predict.bin", "predict.json"]
     data += ["recording", "report.html", "result.json", "speed.json"]
     # That there is a command depends on how the tests were started.
     assert [each for each in names(out) if each != "command.txt"] == [".lock", "checkpoints", *data]
@@ -268,7 +268,14 @@ def test_a_signal_ends_the_run_with_everything_written(tmp_path, number):
     assert errors.rstrip().splitlines()[-1].startswith("KeyboardInterrupt: stopped at step ")
     rows = journal(tmp_path / "run")
     assert [row["step"] for row in rows] == [1000 * (n + 1) for n in range(len(rows))]
-    data = ["checkpoints", "config.json", "metrics.jsonl", "predict.bin", "recording"]
+    data = [
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "predict.bin",
+        "predict.json",
+        "recording",
+    ]
     assert names(tmp_path / "run") == [".lock", *data]
 
 

@@ -66,8 +66,11 @@ def test_other_parameters_compile_nothing():
     [
         (PARAMS, "start is not a pair"),
         (({"hidden_2": PARAMS["hidden_1"]}, {}), "parameters that the network does not have"),
-        (({"output": {"bias": jnp.zeros(3)}}, {}), "output/bias with another shape"),
-        (({"output": {"bias": jnp.zeros(2, jnp.bfloat16)}}, {}), "output/bias with another dtype"),
+        (({"output": {"bias": jnp.zeros(3)}}, {}), "output/bias with a shape that differs"),
+        (
+            ({"output": {"bias": jnp.zeros(2, jnp.bfloat16)}}, {}),
+            "output/bias with a dtype that differs",
+        ),
         ((PARAMS, {"mean": jnp.zeros(2)}), "state that the network does not have"),
     ],
     ids=["pair", "name", "shape", "dtype", "state"],

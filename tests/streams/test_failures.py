@@ -32,14 +32,20 @@ def trained(source, out=None, *, steps=60, evaluate=None, **options):
 
 
 def threads():
-    return [each for each in threading.enumerate() if each.name.startswith("jaxnn-")]
+    return {each for each in threading.enumerate() if each.name.startswith("jaxnn-")}
 
 
-def gone(seconds=10):
+def gone(before, seconds=10):
     end = time.monotonic() + seconds
-    while threads() and time.monotonic() < end:
+    while threads() - before and time.monotonic() < end:
         time.sleep(0.01)
-    return not threads()
+    return not threads() - before
+
+
+@pytest.fixture
+def before():
+    """The threads of streams that other tests of this process left open."""
+    return threads()
 
 
 class Disk(list):
@@ -70,7 +76,7 @@ def newest(out):
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
-def test_what_was_trained_is_saved_and_the_same_command_resumes(tmp_path, hangs):
+def test_what_was_trained_is_saved_and_the_same_command_resumes(tmp_path, before, hangs):
     whole, out = trained(ROWS, steps=60), tmp_path / "run"
     disk = Disk(ROWS)
     disk.limit, disk.hangs = 200, threading.Event() if hangs else None
@@ -82,16 +88,16 @@ def test_what_was_trained_is_saved_and_the_same_command_resumes(tmp_path, hangs)
     assert not step % 4, "all blocks that were read have been trained on"
     if hangs:
         disk.hangs.set()
-    assert gone()
+    assert gone(before)
     disk.limit = 10**9
     run = trained(disk, out)
     assert_trees_all_equal(run.state._replace(key=None), whole.state._replace(key=None))
     assert len(run.history) == len(whole.history)
 
 
-def test_no_thread_is_left_after_a_run():
+def test_no_thread_is_left_after_a_run(before):
     trained(ROWS, read=lambda example, random: example, evaluate=stream(ROWS, batch_size=8))
-    assert gone()
+    assert gone(before)
 
 
 def files(folder, wrong):
