@@ -140,12 +140,13 @@ def phase_of(scopes: str, for_gradient: bool = False) -> str:
 
 
 def line_of(equation: Any) -> str:
-    """Returns the innermost line of Python outside jax and Flax, `""` if none is known.
+    """Returns the innermost line of Python outside jax, Flax and its wrapper, `""` if unknown.
 
     A compiled function is traced once, for all callers: only lines inside it count. Those of its
     first caller may follow after `_infer_params`.
     """
-    modules = [sys.modules[name] for name in ("jax", "flax") if name in sys.modules]
+    names = ("jax", "flax", "equinox", "jaxnn.models.flax")
+    modules = [sys.modules[name] for name in names if name in sys.modules]
     libraries = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in modules)
     for frame in getattr(equation.source_info.traceback, "frames", []):
         name = frame.function_name.rsplit(".", 1)[-1]
