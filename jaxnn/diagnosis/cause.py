@@ -145,7 +145,7 @@ def line_of(equation: Any) -> str:
     A compiled function is traced once, for all callers: only lines inside it count. Those of its
     first caller may follow after `_infer_params`.
     """
-    names = ("jax", "flax", "equinox", "jaxnn.models.flax")
+    names = ("jax", "flax", "equinox", "jaxtyping", "jaxnn.models.flax")
     modules = [sys.modules[name] for name in names if name in sys.modules]
     libraries = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in modules)
     for frame in getattr(equation.source_info.traceback, "frames", []):
