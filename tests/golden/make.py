@@ -23,7 +23,8 @@ from jaxnn.storage.manifest import FORMAT, leaves_of
 from tests.trees import numbers
 
 FOLDER = Path(__file__).parent
-KINDS = ("single", "population")
+# Format 3 is that of a run with large arrays that training does not change, saved once.
+KINDS = {1: ("single", "population"), 2: ("single", "population"), 3: ("adapted",)}
 KEPT, LAST = 6, 12  # the step of the checkpoint, and of the end
 
 draws = np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32)
@@ -33,6 +34,17 @@ LEARNER = jaxnn.learner(
     jaxnn.classification(),
     lambda hparams: optax.adam(hparams["learning_rate"]),
 )
+# 72 kB of weights beside which adapters are trained.
+ADAPTED = jaxnn.learner(
+    jaxnn.lora(jaxnn.mlp([4608], 3), rank=2),
+    jaxnn.classification(),
+    lambda hparams: optax.adam(hparams["learning_rate"]),
+)
+
+
+def learner(kind: str) -> jaxnn.Learner:
+    """Returns the learner of the run of a kind."""
+    return ADAPTED if kind == "adapted" else LEARNER
 
 
 def arguments(kind: str) -> dict[str, Any]:
@@ -51,12 +63,12 @@ def resume(kind: str, out: Path, where: Any = None, **options: Any) -> jaxnn.Run
     """Does the run of a kind, or the rest of it; `where` may name a mesh and rules."""
     saving = jaxnn.Saving(every=KEPT)
     given = arguments(kind) | {"out": jaxnn.Directory(out, **options), "saving": saving}
-    return jaxnn.fit(LEARNER, DATA, **given, **(where or {}), quiet=True)
+    return jaxnn.fit(learner(kind), DATA, **given, **(where or {}), quiet=True)
 
 
 def shapes(kind: str) -> Any:
     """Returns the form of what is kept of a run."""
-    training = jaxnn.train(LEARNER, DATA, **arguments(kind))
+    training = jaxnn.train(learner(kind), DATA, **arguments(kind))
     return jax.eval_shape(training.whole)
 
 
@@ -76,7 +88,7 @@ def digest(tree: Any) -> str:
 
 def predicted(kind: str, state: Any) -> list:
     """Returns what a state predicts for a few inputs."""
-    predict = LEARNER.predict
+    predict = learner(kind).predict
     outputs = jax.vmap(predict, (0, None)) if kind == "population" else predict
     return np.asarray(outputs(state, draws[:2])).tolist()
 
@@ -86,7 +98,8 @@ def make(kind: str, folder: Path) -> None:
     out = folder / kind
     # Arrays in parts are those of format 2: every array that divides lies on four devices.
     rules = {"*": scale.largest("data", at_least=1)}
-    run = resume(kind, out, {"mesh": scale.mesh(4), "rules": rules})
+    parts = {"mesh": scale.mesh(4), "rules": rules}
+    run = resume(kind, out, None if kind == "adapted" else parts)
     path = out / "checkpoints" / checkpoints.name(KEPT)
     trial = checkpoints.read_checkpoint(path, checkpoints.read_verified(path), shapes(kind))
     expected = {
@@ -104,5 +117,5 @@ def make(kind: str, folder: Path) -> None:
 if __name__ == "__main__":
     target = FOLDER / f"format-{FORMAT}"
     target.mkdir()  # is never written again
-    for each in KINDS:
+    for each in KINDS[FORMAT]:
         make(each, target)

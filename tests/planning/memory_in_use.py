@@ -14,7 +14,7 @@ import jaxnn
 from jaxnn.scale.memory import used_by
 
 
-def main(rows: int = 30_000, width: int = 768) -> None:
+def main(rows: int = 60_000, width: int = 1024) -> None:
     """Plans a step of a wide network, then does some steps."""
     learner = jaxnn.learner(jaxnn.mlp([width, width], 10), jaxnn.classification(), optax.adam(1e-3))
     batch = {

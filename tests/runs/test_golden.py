@@ -19,7 +19,7 @@ from tests.golden import make
 from tests.promises import counted
 
 pytestmark = pytest.mark.slow
-RUNS = [(number, kind) for number in range(1, FORMAT + 1) for kind in make.KINDS]
+RUNS = [(number, kind) for number in range(1, FORMAT + 1) for kind in make.KINDS[number]]
 # Compiling a population takes longer.
 GOING = [pytest.param(*run, marks=pytest.mark.slow if "population" in run else ()) for run in RUNS]
 IDS = [f"format {number}: {kind}" for number, kind in RUNS]
@@ -47,7 +47,7 @@ def test_a_run_of_an_older_version_is_read_to_the_last_bit(number, kind):
         assert content["format"] == number and content["step"] == make.KEPT
         assert make.digest(trial) == expected["kept"]["digest"]
         predicted = make.predicted(kind, trial.state)
-        np.testing.assert_allclose(predicted, expected["kept"]["predicted"], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(predicted, expected["kept"]["predicted"], rtol=1e-6, atol=1e-6)
         count.append(kind)
 
 
@@ -57,7 +57,7 @@ def test_a_run_of_an_older_version_goes_on(number, kind, tmp_path):
     out = tmp_path / kind
     shutil.copytree(path, out)
     saved = read_verified(path / "checkpoints" / name(make.KEPT))
-    training = jaxnn.train(make.LEARNER, make.DATA, **make.arguments(kind))
+    training = jaxnn.train(make.learner(kind), make.DATA, **make.arguments(kind))
     # A newer jaxnn may do the same in another program, which it must then be allowed.
     same = jax.__version__ != saved["environment"]["jax"] or (
         identity(training)["program"] == saved["identity"]["program"]
