@@ -54,6 +54,6 @@ def test_a_program_that_does_not_fit_says_by_how_much():
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="it reads /proc")
 def test_the_memory_of_a_plan_is_what_a_process_takes():
-    """Steps of an MLP of 1,024 nodes on 60,000 rows: 1.3 GB, against which other memory is small."""
+    """Steps of an MLP of 1,024 nodes on 60,000 rows: 1.3 GB, beside which the rest is small."""
     used = run("memory_in_use")
     assert used["peak"] - used["before"] == pytest.approx(used["planned"], rel=0.1)
