@@ -1,6 +1,6 @@
 """Small random models of transformers, of every family, saved in folders."""
 
-from tests.pretrained.peers import shaken, transformers
+from tests.pretrained.peers import peer, shaken, transformers
 
 DECODER = dict(
     vocab_size=37, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
@@ -75,6 +75,7 @@ def saved(name, folder, **options):
     """Saves a random model in a folder, and returns it."""
     library = transformers()
     kind, head, settings = ALL[name]
+    peer("torch").manual_seed(0)
     model = getattr(library, kind + head)(getattr(library, f"{kind}Config")(**settings))
     # Where the numbers grow from block to block, or in products of norms, a smaller factor does.
     model = shaken(model, factor={"ResNet": 1.0, "Qwen3": 2.0}.get(kind, 3.0))
