@@ -1,6 +1,6 @@
 """Ray workers train a network on the digits: each worker is a process of one run.
 
-    pip install "jaxnn-toolkit[ray]"
+    pip install -e ".[ray]"
     python -m experiments.on_ray --workers 2 --out /shared/runs/digits
 
 Ray places the workers on the machines of its cluster, starts them, and restarts all of them if one
