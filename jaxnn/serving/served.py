@@ -20,6 +20,7 @@ from jaxnn.runs import layers, load
 from jaxnn.serving.batching import BUCKETS
 from jaxnn.serving.drawing import Framing, framing
 from jaxnn.storage import files, recording
+from jaxnn.storage.directory import MEANING
 from jaxnn.tables import Columns
 from jaxnn.typing import Any, Callable
 
@@ -107,7 +108,7 @@ def _of_run(run: Path) -> Served:
     outputs = jax.tree.unflatten(predictor.program.out_tree, predictor.program.out_avals)
     columns = loaded.columns
     task = columns.task if columns is not None else _task(about, results, shapes, outputs)
-    names = about.get("names") or about.get("vocabulary") or ()
+    names = _json(run / MEANING).get("names") or about.get("names") or ()
     names = tuple(map(str, names)) if len(names) == getattr(outputs, "shape", (0,))[-1] else ()
     if columns is not None and task == CLASSES:
         names = tuple(columns.labels[0].labels)
