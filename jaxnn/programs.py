@@ -22,15 +22,21 @@ def operations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
     """
     for equation in jaxpr.eqns:
         yield equation, times
-        params = equation.params
-        turns = params["length"] if equation.primitive.name == "scan" else 1
-        for name, value in params.items():
-            if name == "branches" and params.get("branches_platforms"):
-                value = value[:1]
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    yield from operations(inner, times * turns)
+        for inner, turns in inner_programs(equation):
+            yield from operations(inner, times * turns)
+
+
+def inner_programs(equation: Any) -> Iterator[tuple[Any, int]]:
+    """Yields the programs inside an operation, and how often it does each; see `operations`."""
+    params = equation.params
+    turns = params["length"] if equation.primitive.name == "scan" else 1
+    for name, value in params.items():
+        if name == "branches" and params.get("branches_platforms"):
+            value = value[:1]
+        for inner in value if isinstance(value, tuple | list) else (value,):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield inner, turns
 
 
 def products(jaxpr: Any) -> int:

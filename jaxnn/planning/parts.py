@@ -9,7 +9,7 @@
 import re
 from collections.abc import Iterator
 
-from jaxnn.programs import products_of
+from jaxnn.programs import inner_programs, products_of
 from jaxnn.typing import Any
 
 _WRAPPED = re.compile(r"^(transpose|jvp|vmap|remat|checkpoint|rematted_computation)\((.*)\)$")
@@ -62,12 +62,5 @@ def flops_by_scope(jaxpr: Any, scope: str = "", times: int = 1) -> Iterator[tupl
         own = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
         if products := products_of(equation):
             yield f"{own}/{equation.primitive.name}", 2 * times * products
-        params = equation.params
-        turns = params["length"] if equation.primitive.name == "scan" else 1
-        for name, value in params.items():
-            if name == "branches" and params.get("branches_platforms"):
-                value = value[:1]
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    yield from flops_by_scope(inner, own, times * turns)
+        for inner, turns in inner_programs(equation):
+            yield from flops_by_scope(inner, own, times * turns)
