@@ -38,7 +38,7 @@ CASES = {
     "numbers for tokens": (
         lambda: train(parts=(None, jaxnn.next_token())),
         T, r"not windows of tokens. Got inputs float32\[4, 4\]",
-        r"Cut the text into windows that are one token longer",
+        r"Cut the text into windows one token longer",
     ),
     "a token outside of the vocabulary": (
         lambda: train(
@@ -69,7 +69,7 @@ CASES = {
     ),
     "one view": (
         lambda: train(parts=(None, objectives.info_nce())),
-        T, r"not queries and their keys. Got a \w+ of arrays of shapes \(4, 3\)",
+        T, r"not a pair of queries and keys. Got a \w+ of arrays of shapes \(4, 3\)",
         r"parallel\(queries, keys\)",
     ),
     "views of two sizes": (
@@ -124,13 +124,13 @@ CASES = {
     ),
     "a teacher of other classes": (
         lambda: train(parts=(None, objectives.distill(jaxnn.classification(), jnp.sin))),
-        V, r"outputs \(4, 3\) and a teacher's \(4, 4\)", r"in the same order",
+        V, r"outputs of shape \(4, 3\) and a teacher's of shape \(4, 4\)", r"in the same order",
     ),
     "a report of a matrix": (
         lambda: train(
             DATA, parts=(None, jaxnn.classification(metrics={"matrix": measures.confusion}))
         ),
-        V, r"the metric 'matrix' is not one number. Got a value of shape \(3, 3\)",
+        V, r"the metric 'matrix' is not a scalar. Got a value of shape \(3, 3\)",
         r"Compute it after training",
     ),
 }  # fmt: skip
