@@ -247,7 +247,7 @@ CASES = {
     ),
     "a hyper-parameter that is missing": (
         lambda: train(parts=(None, None, lambda h: optax.sgd(h["learning_rate"]))),
-        V, r"the optimizer reads .* Got hparams with nothing; expected 'learning_rate' among them",
+        V, r"the optimizer reads .* Got hparams with nothing; expected 'learning_rate' in hparams",
         r"Pass hparams=\{'learning_rate': number\}\.",
     ),
     "a hyper-parameter nearly given": (
@@ -263,7 +263,7 @@ CASES = {
     "dropout below none": (lambda: jaxnn.dropout(-0.1), V, r"rate=-0\.1", r"say, rate=0\.5"),
     "a hyper-parameter that nothing reads": (
         lambda: train(hparams={"dropout": 0.3}),
-        V, r"read by nothing. Got dropout=0\.3; expected those that are read: none",
+        V, r"never read. Got dropout=0\.3; expected only the ones that are read: none",
         r"Leave it out, or read it",
     ),
     "a Flax model as it is": (
