@@ -1,7 +1,7 @@
 """Ensembles: combine the predictions of many trained networks in one `Network`.
 
-    run = fit(..., key=keys(range(8)))
-    network = ensemble(run.learner, run.best)
+run = fit(..., key=keys(range(8)))
+network = ensemble(run.learner, run.best)
 """
 
 from typing import Literal
