@@ -1,6 +1,6 @@
 """Parameter averaging: evaluates and predicts with an average of the parameters over training.
 
-Noisy steps oscillate around a minimum; their mean has a lower loss. Training itself is unchanged.
+Noisy steps oscillate about a minimum; their mean has a lower loss. Training itself is unchanged.
 Evaluation and prediction use the average, which is stored next to the parameters.
 
     >>> import jax, jax.numpy as jnp, optax

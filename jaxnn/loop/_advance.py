@@ -37,7 +37,7 @@ def advance(
 
     Args:
       learner: the learner to train.
-      state: the state of the run, or the stacked states of a population.
+      state: the state of a run, or the stacked states of all members.
       data: the training data.
       n: the number of steps.
       window: the sums of the metrics so far.

@@ -89,7 +89,7 @@ def _predict(learner, state, inputs):
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
     """Returns the outputs for any number of inputs, as NumPy arrays `[examples, ...]`.
 
-    For the stacked states of a population, outputs are `[members, examples, ...]`.
+    For a population, outputs are `[members, examples, ...]`.
 
     Args:
       learner: the learner that computes the outputs.

@@ -225,7 +225,7 @@ def _scan(content: Path | bytes, cut: str) -> tuple[int, bool]:
             if not padded:
                 before = np.concatenate([last, chunk])
                 first, zero, digit = before[:-2], before[1:-1] == ord("0"), before[2:] - ord("0")
-                zero &= digit < 10  # characters below "0" wrap around as unsigned bytes
+                zero &= digit < 10  # characters below "0" become large as unsigned bytes
                 zero &= (first < ord("#")) | (first == ord(cut))  # after a newline, space or quote
                 padded, last = bool(zero.any()), before[-2:]
     return total, padded

@@ -58,11 +58,11 @@ CASES = {
     ),
     "factors of other classes": (
         lambda: train(parts=(None, objectives.focal(alpha=(0.75, 0.25)))),
-        V, r"Got 3 outputs and 2 factors", r"alpha=\(0\.75, 0\.25\) a factor for each",
+        V, r"Got 3 outputs and 2 factors", r"alpha one factor per class",
     ),
     "one class alone": (
         lambda: train(parts=(jaxnn.mlp([3], 1), objectives.focal())),
-        V, r"Got 1 outputs; expected at least two", r"an output for each class",
+        V, r"Got 1 outputs; expected at least two", r"one output per class",
     ),
     "absolute zero": (
         lambda: objectives.info_nce(temperature=0.0), V, r"info_nce: temperature", r"Pass, say",
@@ -105,14 +105,14 @@ CASES = {
         lambda: objectives.elbo(targets=lambda inputs: inputs.astype(jnp.float32)).check(
             None, {"inputs": np.array([[0, 255]], np.uint8)}
         ),
-        V, r"targets are not probabilities.*Got targets from 0\.0 to 255\.0", r"Divide by",
+        V, r"targets are not probabilities.*Got targets from 0\.0 to 255\.0", r"Divide them by",
     ),
     "a base of one value": (
         lambda: traced(
             objectives.distill(batchwise(lambda outputs, batch: outputs.mean()), jnp.sin),
             LOGITS,
         ),
-        V, r"distill: .* losses of shape \(\) and distances of shape \(9,\)", r"no batchwise",
+        V, r"distill: .* losses of shape \(\) and divergences of shape \(9,\)", r"and batchwise",
     ),
     "a cold teacher": (
         lambda: objectives.distill(jaxnn.classification(), jnp.sin, temperature=0),
