@@ -228,6 +228,8 @@ def _work(contender: Contender, path: Path, cache: str | None, pipe: Any) -> Non
             else:
                 memory = peak_memory()
                 pipe.send((test(), memory))
+    except EOFError:
+        return  # the comparison ended early
     except Exception as error:  # of another library, which may not be there where it is read
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
