@@ -128,20 +128,47 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def per_place(network: N) -> N:
+def per_place(network: N, *, features: bool = False) -> N:
     """Returns a network that treats each place alone as one that takes `Masked` inputs too.
 
     It is given the values, `[batch, time, ...]`, and its outputs get the mask.
+
+    Args:
+      network: treats each place alone.
+      features: whether a place must have an axis of its own, `[batch, time, features]`. Without
+        one, what computes over the last axis would compute over time.
+
+    Raises:
+      InvalidValue: when traced, if it must and has none.
     """
 
+    kind = network.parts.kind
+
+    def values(inputs):
+        if features:
+            check_place_features("per_place" if kind == "network" else kind, inputs)
+        return values_of(inputs)
+
     def init(key, inputs):
-        return network.init(key, values_of(inputs))
+        return network.init(key, values(inputs))
 
     def apply(params, state, inputs, *, key=None):
-        outputs, after = network.apply(params, state, values_of(inputs), key=key)
+        outputs, after = network.apply(params, state, values(inputs), key=key)
         return put_back(inputs, outputs), after
 
     return network._replace(init=init, apply=apply)
+
+
+def check_place_features(where: str, inputs: Any) -> None:
+    """Raises `InvalidValue` if the places of `Masked` inputs are numbers without features."""
+    if isinstance(inputs, Masked) and len(inputs.values.shape) < 3:
+        raise InvalidValue(
+            where,
+            "the places of the sequences have no features",
+            got=f"Masked values of shape {tuple(inputs.values.shape)}",
+            expected="[batch, time, features]",
+            fix="Pass values[..., None] where each place is a single number",
+        )
 
 
 def values_of(inputs: Any) -> Any:
