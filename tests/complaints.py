@@ -1,4 +1,4 @@
-"""Public complaints about other libraries that were replayed here, and the tests that hold the answer.
+"""Public complaints about other libraries that were replayed here, and the tests of each answer.
 
 Each case is a kind of fault: a wrong number and no word (A), or an error that does not say what to
 do (B). `test_complaints.py` checks that each of the tests exists.

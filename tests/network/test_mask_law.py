@@ -1,4 +1,4 @@
-"""The law of masks over the whole registry: a padded sequence gives what it gives alone, or an error.
+"""The law of masks over the registry: a padded sequence gives what it gives alone, or an error.
 
 In `test_masked.py` are the networks that take masks, with gradients and sequences in a row. Here
 each network of the registry meets a mask: none computes with empty places without a word.

@@ -1,4 +1,4 @@
-"""A save or a row that fails is reported and tried again; only the last ends the run in an error."""
+"""A save or a row that fails is reported and tried again; only the last one ends in an error."""
 
 import errno
 import json
