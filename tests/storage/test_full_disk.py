@@ -11,6 +11,7 @@ import pytest
 
 import jaxnn
 from jaxnn.storage import checkpoints, directory
+from tests.harness import keep_pace
 from tests.trees import assert_same_bits
 
 STEPS = 6
@@ -22,6 +23,11 @@ def fit(out):
         jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1)), data, steps=STEPS,
         every=1, key=jax.random.key(0), quiet=True, out=out, saving=jaxnn.Saving(seconds=0.0),
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_saved(monkeypatch):
+    keep_pace(None, monkeypatch.setattr)
 
 
 @pytest.fixture
