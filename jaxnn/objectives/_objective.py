@@ -252,8 +252,8 @@ def labels_of(where: str, outputs: Any, batch: Batch, kind: Any, numbers: str, f
             where,
             "the batch has no labels",
             got="fields " + ", ".join(sorted(batch)),
-            expected="a field 'labels' beside 'inputs'",
-            fix="Add the known outcomes to the data under the name 'labels'",
+            expected="a field 'labels' in addition to 'inputs'",
+            fix="Add the labels to the data: {'inputs': inputs, 'labels': labels}",
         )
     labels = batch["labels"]
     for name, given in (("outputs", outputs), ("labels", labels)):
@@ -263,7 +263,7 @@ def labels_of(where: str, outputs: Any, batch: Batch, kind: Any, numbers: str, f
                 f"{name} are not one array",
                 got=f"a {type(given).__name__} of {len(jax.tree.leaves(given))} arrays",
                 expected="one array for the batch",
-                fix="Combine them into one, or write a loss of your own for all of them",
+                fix="Combine them into one array, or write a custom loss for all of them",
             )
     if not jnp.issubdtype(labels.dtype, kind):
         raise InvalidType(
