@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.streams.source import Files, Parts, digest, missing, stacked
+from jaxnn.streams.source import Files, Parts, missing, stacked
 from jaxnn.typing import Any
 
 _MAGIC = b"PK\x03\x04"  # of an archive of arrays, as numpy.savez writes

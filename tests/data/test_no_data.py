@@ -1,5 +1,7 @@
 """A learner that makes its own data trains on `None`: here a policy that learns by REINFORCE."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,7 @@ def reinforce():
 
 
 LEARNER = reinforce()
-SETTINGS = {"key": KEY, "hparams": {"rate": 0.1}, "quiet": True}
+SETTINGS: dict[str, Any] = {"key": KEY, "hparams": {"rate": 0.1}, "quiet": True}
 
 
 def plain(state):
