@@ -88,22 +88,20 @@ def test_run_fit_train_and_unroll_agree_and_resume(tmp_path):
     unrolled, _ = jax.jit(unroll(LEARNER, 20))(state, None)
     np.testing.assert_allclose(unrolled.params["weight"], after.params["weight"], rtol=1e-5)
     training = jaxnn.train(LEARNER, None, steps=20, key=KEY, hparams={"rate": 0.1})
-    for progress in training.chunks(training.start(), until=7):
-        saved = jax.tree.map(jnp.copy, progress.trial)
-    for progress in training.chunks(training.start(saved, 7)):
-        pass
-    assert_trees_all_equal(plain(progress.state), plain(whole.state))
+    *_, saved = (
+        jax.tree.map(jnp.copy, progress.trial)
+        for progress in training.chunks(training.start(), until=7)
+    )
+    *_, state = (progress.state for progress in training.chunks(training.start(saved, 7)))
+    assert_trees_all_equal(plain(state), plain(whole.state))
 
 
 @pytest.mark.parametrize("form", ["looped", "stepped"])
 def test_a_population_of_policies_trains(form):
-    execution = Execution(form=form)
     keys = jaxnn.keys([1, 2, 3])
-    run = jaxnn.fit(
-        LEARNER, None, steps=20, **SETTINGS | {"key": keys}, execution=execution,
-        evaluate={"test": None},
-    )  # fmt: skip
-    one = jaxnn.fit(LEARNER, None, steps=20, **SETTINGS | {"key": keys[1]}, execution=execution)
+    settings: dict[str, Any] = {**SETTINGS, "steps": 20, "execution": Execution(form=form)}
+    run = jaxnn.fit(LEARNER, None, **{**settings, "key": keys}, evaluate={"test": None})
+    one = jaxnn.fit(LEARNER, None, **{**settings, "key": keys[1]})
     own = jax.tree.map(lambda x: x[1], plain(run.state))
     assert_trees_all_equal(own, plain(one.state))
     assert len(run.result["test/reward"]) == 3
