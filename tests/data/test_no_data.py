@@ -46,7 +46,8 @@ def reinforce():
     def gradients(state, batch, part=None, factor=None):
         assert not batch
         played = play(state, jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step))
-        return policy.gradients(state, played, part, factor)._replace(metrics=reward(played))
+        computed: Any = policy.gradients(state, played, part, factor)
+        return computed._replace(metrics=reward(played))
 
     def evaluate(state, batch):
         return reward(play(state, jax.random.fold_in(state.key, 2), greedy=True))
