@@ -117,11 +117,11 @@ def predict(run: str, file: str, out: str | None) -> Answer:
     """Predicts for each row of a file with the best state of a run, and prints csv."""
     from jaxnn.runs import load, rows  # here, since it imports everything that computes
 
-    loaded = load(catalog.find(Path(run)))
-    names, predictions = rows.predictions(loaded, Path(file))
+    loaded = load(catalog.find(Path(run).expanduser()))
+    names, predictions = rows.predictions(loaded, Path(file).expanduser())
     text = rows.csv(names, predictions)
     if out is not None:
-        files.write(Path(out), text.encode())
+        files.write(Path(out).expanduser(), text.encode())
         text = f"{count(len(predictions), 'row')} in {out}"
     document = {"run": run, "columns": names, "predictions": predictions}
     return Answer(0, document, text.rstrip("\n"))
@@ -136,7 +136,7 @@ def export(
 
     ending = ".onnx" if onnx else ".safetensors" if safetensors else ".jaxnn"
     folder = catalog.find(Path(run).expanduser())
-    out = Path(f"{folder.name or 'model'}{ending}") if file is None else Path(file)
+    out = Path(f"{folder.name or 'model'}{ending}") if file is None else Path(file).expanduser()
     if (onnx or safetensors) and out.suffix != ending:
         out = out.with_name(out.name + ending)
     own = None if network is None else function_of("export", network)()

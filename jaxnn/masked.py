@@ -136,20 +136,47 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def per_place(network: N) -> N:
+def per_place(network: N, *, features: bool = False) -> N:
     """Makes a network that acts on each position separately accept `Masked` inputs.
 
     The network receives the values, `[batch, time, ...]`, and its outputs have the same mask.
+
+    Args:
+      network: acts on each position separately.
+      features: whether a position must have an axis of features, `[batch, time, features]`.
+        Without one, a network that acts on the last axis would act on time.
+
+    Raises:
+      InvalidValue: when traced, if `features` is true and the values have no such axis.
     """
 
+    kind = network.parts.kind
+
+    def values(inputs):
+        if features:
+            check_place_features("per_place" if kind == "network" else kind, inputs)
+        return values_of(inputs)
+
     def init(key, inputs):
-        return network.init(key, values_of(inputs))
+        return network.init(key, values(inputs))
 
     def apply(params, state, inputs, *, key=None):
-        outputs, after = network.apply(params, state, values_of(inputs), key=key)
+        outputs, after = network.apply(params, state, values(inputs), key=key)
         return put_back(inputs, outputs), after
 
     return network._replace(init=init, apply=apply)
+
+
+def check_place_features(where: str, inputs: Any) -> None:
+    """Raises `InvalidValue` if the places of `Masked` inputs are numbers without features."""
+    if isinstance(inputs, Masked) and len(inputs.values.shape) < 3:
+        raise InvalidValue(
+            where,
+            "the places of the sequences have no features",
+            got=f"Masked values of shape {tuple(inputs.values.shape)}",
+            expected="[batch, time, features]",
+            fix="Pass values[..., None] where each place is a single number",
+        )
 
 
 def values_of(inputs: Any) -> Any:
