@@ -5,6 +5,7 @@ The first of these axes is time where inputs are `Masked`: empty places count as
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -12,7 +13,7 @@ from jaxnn.checks import InvalidValue, positive_integer
 from jaxnn.layers._platforms import is_translated
 from jaxnn.masked import Masked, values_of
 from jaxnn.network import Network
-from jaxnn.typing import Any, Number
+from jaxnn.typing import Any, Callable, Number
 
 Sizes = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
@@ -109,9 +110,9 @@ def over_masked(
 ) -> Network:
     """Returns a network of windows that takes `Masked` inputs too.
 
-    A sequence gives what it gives alone if its places stand side by side, and begin the row where
-    there are strides: its empty places are `empty`, as its padding is, and an output exists where
-    it does for the sequence alone.
+    A sequence gives what it gives alone, wherever its places are: they are moved to the beginning
+    of the row, in front of empty ones, which are `empty`, as its padding is. Where each place has
+    an output, the outputs are at the places of the inputs, and else at the beginning of the row.
 
     Raises:
       InvalidValue: when traced, if a row holds several sequences, or the padding of `"SAME"`
@@ -125,13 +126,17 @@ def over_masked(
         if not isinstance(inputs, Masked):
             return network.apply(params, state, inputs, key=key)
         x, mask = inputs.values, inputs.mask
-        first, last, step = _reach(where, inputs, window, strides, padding, dilation)
+        last, step = _last_and_step(where, inputs, window, strides, padding, dilation)
+        first = _moved_to_front(mask)
+        x, mask = first((x, mask))
         if empty:
             here = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
             x = jnp.where(here, x, jnp.asarray(empty, x.dtype))
         outputs, after = network.apply(params, state, x, key=key)
+        if last == 0 and step == 1:
+            return inputs.with_values(_moved_back(inputs.mask)(outputs)), after
         ends = step * (outputs.shape[1] - 1) + 1
-        sides = (mask[:, place : place + ends : step] for place in (first, last))
+        sides = (mask[:, place : place + ends : step] for place in (0, last))
         # Behind the end there is nothing.
         exists = [jnp.pad(x, ((0, 0), (0, outputs.shape[1] - x.shape[1]))) for x in sides]
         return Masked(outputs, exists[0] & exists[1]), after
@@ -139,8 +144,34 @@ def over_masked(
     return network._replace(init=init, apply=apply)
 
 
-def _reach(where, inputs, window, strides, padding, dilation) -> tuple[int, int, int]:
-    """Returns the first and the last place that the first output needs, and the stride."""
+def _moved_to_front(mask: Any) -> Callable[[Any], Any]:
+    """Returns a function that moves the places of sequences to the beginning of their rows."""
+    return _moved(mask, lambda: jnp.argsort(~mask, axis=1, stable=True))
+
+
+def _moved_back(mask: Any) -> Callable[[Any], Any]:
+    """Returns a function that moves what is at the beginning of rows to the places of sequences."""
+    return _moved(mask, lambda: jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0))
+
+
+def _moved(mask: Any, order: Callable[[], Any]) -> Callable[[Any], Any]:
+    def take(tree):
+        index = order()
+        return jax.tree.map(
+            lambda x: jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), 1),
+            tree,
+        )
+
+    def move(tree):
+        # Padding is most often at the end, where nothing has to be moved.
+        is_first = jnp.all(mask[:, 1:] <= mask[:, :-1])
+        return lax.cond(is_first, lambda tree: tree, take, tree)
+
+    return move
+
+
+def _last_and_step(where, inputs, window, strides, padding, dilation) -> tuple[int, int]:
+    """Returns the last place that the first output needs, and the stride."""
     sizes, steps, pads, gaps = place_windows(
         where, inputs.values, window, strides, padding, dilation
     )
@@ -160,7 +191,7 @@ def _reach(where, inputs, window, strides, padding, dilation) -> tuple[int, int,
             (f"Pass padding=[({reach // 2}, {reach - reach // 2})], the same for each sequence"),
         )
     else:
-        return 0, last, step
+        return last, step
     raise InvalidValue(
         where,
         problem,

@@ -43,8 +43,7 @@ def conv(
     """Applies `features` nodes to every window: `[batch, *space, c] -> [batch, *space, features]`.
 
     The number of axes of space is that of the inputs: one for signals, two for images, three for
-    volumes. Of `Masked` sequences the first is time, and their empty places count as padding; with
-    strides they must be at the end.
+    volumes. Of `Masked` sequences the first is time, and their empty places count as padding.
 
     Args:
       features: the number of nodes, or output channels.

@@ -32,7 +32,7 @@ from jaxnn.typing import Any
 def max_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Network:
     """Takes the largest number of each window: `[batch, *space, c] -> [batch, *smaller, c]`.
 
-    Of `Masked` sequences, whose empty places must be at the end, these count as padding.
+    Empty places of `Masked` sequences count as padding.
 
     Args:
       window: its size, one number for all axes of space or one for each.

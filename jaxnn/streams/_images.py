@@ -77,7 +77,7 @@ def images(folder: Any, size: int | tuple[int, int], *, mode: str = "RGB") -> Im
     height, width = (size, size) if isinstance(size, int | np.integer) else size
     positive_integer("images", "size", height)
     positive_integer("images", "size", width)
-    root = Path(folder)
+    root = Path(folder).expanduser()
     if not root.is_dir():
         raise InvalidValue(
             "images", "there is no such folder", got=f"{root}",
