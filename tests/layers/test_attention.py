@@ -260,12 +260,12 @@ ERRORS = [
     ),
     (
         lambda: remembering(jaxnn.attention(8, heads=2), 4).init(jax.random.key(0), real(1, 2, 8)),
-        ["cannot read piece by piece", "causal=False"],
+        ["only causal attention can read a sequence in chunks", "causal=False"],
     ),
     (lambda: jaxnn.layers.positions(0), ["positions: length is out of range"]),
     (
         lambda: jaxnn.layers.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 5, 8)),
-        ["the sequence is too long", "shape (2, 5, 8) for 4 places", "make 5 places"],
+        ["the sequence is too long", "shape (2, 5, 8) for 4 positions", "positions(5)"],
     ),
     (
         lambda: jaxnn.layers.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 8)),

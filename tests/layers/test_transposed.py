@@ -205,7 +205,7 @@ CASES = {
         lambda: jax.eval_shape(
             layers.depthwise_conv(3, padding="VALID").apply, WEIGHTS, {}, real(2, 2, 6, 4)
         ),
-        InvalidValue, r"reaches over 3", r"padding='SAME'",
+        InvalidValue, r"of extent 3", r"padding='SAME'",
     ),
     "transposed without space": (
         lambda: shape(layers.conv_transpose(2, 3), real(2, 4)),

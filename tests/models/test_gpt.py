@@ -316,7 +316,7 @@ def test_mistakes_are_explained(change, words):
     [
         (
             jaxnn.serial(jaxnn.embedding(7, 4), jaxnn.attention(7, heads=1)),
-            "an attention to later places cannot read piece by piece",
+            "only causal attention can read a sequence in chunks",
         ),
         (
             jaxnn.serial(
