@@ -61,8 +61,8 @@ def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
             raw = raw + params["bias"][None]
         return raw.reshape(*inputs.shape[:-1], features)
 
-    layer = multiplies_by_weight(per_place(stateless(apply, init)))
-    return describe(layer, "linear", features=features)
+    layer = describe(stateless(apply, init), "linear", features=features)
+    return multiplies_by_weight(per_place(layer, features=True))
 
 
 def initial_weight(key, shape: tuple[int, ...], scale: Number = 1.0) -> Float[Array, "..."]:

@@ -5,6 +5,7 @@ The first spatial axis of `Masked` inputs is time; their empty positions count a
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -12,7 +13,7 @@ from jaxnn.checks import InvalidValue, positive_integer
 from jaxnn.layers._platforms import is_translated
 from jaxnn.masked import Masked, values_of
 from jaxnn.network import Network
-from jaxnn.typing import Any, Number
+from jaxnn.typing import Any, Callable, Number
 
 Sizes = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
@@ -114,9 +115,10 @@ def over_masked(
 ) -> Network:
     """Returns the network of a windowed layer, extended to `Masked` inputs.
 
-    Empty positions are set to `empty`, the value of the layer's own padding. The outputs of a
-    sequence, and the mask, then equal those of the sequence alone if its positions are contiguous
-    and, with strides, start at the beginning of the row.
+    Sequences are moved to the beginning of their rows, followed by padding that is set to `empty`,
+    the value of the layer's own padding, so that the outputs of each equal those of the sequence
+    alone. If every position has an output, outputs are moved back to the positions of the inputs;
+    otherwise they stay at the beginning of the row.
 
     Raises:
       InvalidValue: at trace time, if a row holds several sequences, or the padding `"SAME"` depends
@@ -130,13 +132,17 @@ def over_masked(
         if not isinstance(inputs, Masked):
             return network.apply(params, state, inputs, key=key)
         x, mask = inputs.values, inputs.mask
-        first, last, step = _reach(where, inputs, window, strides, padding, dilation)
+        last, step = _last_and_step(where, inputs, window, strides, padding, dilation)
+        first = _moved_to_front(mask)
+        x, mask = first((x, mask))
         if empty:
             here = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
             x = jnp.where(here, x, jnp.asarray(empty, x.dtype))
         outputs, after = network.apply(params, state, x, key=key)
+        if last == 0 and step == 1:
+            return inputs.with_values(_moved_back(inputs.mask)(outputs)), after
         ends = step * (outputs.shape[1] - 1) + 1
-        sides = (mask[:, place : place + ends : step] for place in (first, last))
+        sides = (mask[:, place : place + ends : step] for place in (0, last))
         # Positions beyond the end do not exist.
         exists = [jnp.pad(x, ((0, 0), (0, outputs.shape[1] - x.shape[1]))) for x in sides]
         return Masked(outputs, exists[0] & exists[1]), after
@@ -144,8 +150,34 @@ def over_masked(
     return network._replace(init=init, apply=apply)
 
 
-def _reach(where, inputs, window, strides, padding, dilation) -> tuple[int, int, int]:
-    """Returns the first and last position that the first output requires, and the stride.
+def _moved_to_front(mask: Any) -> Callable[[Any], Any]:
+    """Returns a function that moves sequences to the beginning of their rows."""
+    return _moved(mask, lambda: jnp.argsort(~mask, axis=1, stable=True))
+
+
+def _moved_back(mask: Any) -> Callable[[Any], Any]:
+    """Returns a function that moves sequences from the beginning of rows to their positions."""
+    return _moved(mask, lambda: jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0))
+
+
+def _moved(mask: Any, order: Callable[[], Any]) -> Callable[[Any], Any]:
+    def take(tree):
+        index = order()
+        return jax.tree.map(
+            lambda x: jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), 1),
+            tree,
+        )
+
+    def move(tree):
+        # Padding is usually at the end, and then nothing has to be moved.
+        is_first = jnp.all(mask[:, 1:] <= mask[:, :-1])
+        return lax.cond(is_first, lambda tree: tree, take, tree)
+
+    return move
+
+
+def _last_and_step(where, inputs, window, strides, padding, dilation) -> tuple[int, int]:
+    """Returns the last position that the first output requires, and the stride.
 
     Raises:
       InvalidValue: if the rows are packed, or the padding depends on the length of a sequence.
@@ -169,7 +201,7 @@ def _reach(where, inputs, window, strides, padding, dilation) -> tuple[int, int,
             f"Pass padding=[({reach // 2}, {reach - reach // 2})], the same for each sequence",
         )
     else:
-        return 0, last, step
+        return last, step
     raise InvalidValue(
         where,
         problem,

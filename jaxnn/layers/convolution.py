@@ -44,8 +44,7 @@ def conv(
 
     Each of the `features` nodes is applied to every window of the inputs. The inputs determine the
     number of spatial axes: one for signals, two for images, three for volumes. The first spatial
-    axis of `Masked` sequences is time; their empty positions count as padding, and must be at the
-    end if there are strides.
+    axis of `Masked` sequences is time; their empty positions count as padding.
 
     Args:
       features: the number of nodes, or output channels.

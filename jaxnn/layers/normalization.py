@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidValue, floating, multiple, number, positive, positive_integer
 from jaxnn.layers._linear import at_least_float32, check_features
-from jaxnn.masked import Masked, per_place, put_back, values_of
+from jaxnn.masked import Masked, check_place_features, per_place, put_back, values_of
 from jaxnn.network import Network, Parts, describe, stateless
 from jaxnn.typing import Any, Number
 
@@ -50,16 +50,29 @@ def standardize(mean: Any, std: Any) -> Network:
         return {}, {"mean": jnp.asarray(mean), "std": jnp.asarray(std)}
 
     def apply(params, state, inputs, *, key=None):
-        centre, spread = (
-            x.reshape((1,) * (inputs.ndim - x.ndim) + x.shape)
-            for x in (state["mean"], state["std"])
-        )
-        return (inputs.astype(jnp.float32) - centre) / spread, state
+        x, statistics = values_of(inputs), (state["mean"], state["std"])
+        if isinstance(inputs, Masked):
+            _check_alike_in_time(x, *statistics)
+        centre, spread = (y.reshape((1,) * (x.ndim - y.ndim) + y.shape) for y in statistics)
+        return put_back(inputs, (x.astype(jnp.float32) - centre) / spread), state
 
     # By way of text, since float(float32(4.88)) is 4.880000114440918.
     scalars = mean.ndim == std.ndim == 0
     settings = {"mean": float(str(mean)), "std": float(str(std))} if scalars else {}
-    return describe(per_place(Network(init, apply)), "standardize", **settings)
+    return describe(Network(init, apply), "standardize", **settings)
+
+
+def _check_alike_in_time(values: Any, *statistics: Any) -> None:
+    """Raises unless each place of a sequence is standardized alike."""
+    for x in statistics:
+        if x.ndim > values.ndim - 2 and x.shape[-(values.ndim - 1)] != 1:
+            raise InvalidValue(
+                "standardize",
+                "mean and std differ along time, and the places of sequences may be anywhere",
+                got=f"statistics of shape {x.shape} and Masked values of shape {values.shape}",
+                expected="the same for each place of a sequence",
+                fix="Compute them over the examples and time: one for each feature",
+            )
 
 
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
@@ -135,8 +148,8 @@ def _norm(
         x = x * _inverse_root((x * x).mean(axes, keepdims=True), epsilon)
         return _affine(x.reshape(inputs.shape), params).astype(inputs.dtype)
 
-    layer = stateless(apply, init)
-    return describe(layer if groups else per_place(layer), kind)
+    layer = describe(stateless(apply, init), kind)
+    return layer if groups else per_place(layer, features=True)
 
 
 def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number = 1.0) -> Network:
@@ -166,6 +179,7 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number =
     number("batch_norm", "scale", scale)
 
     def init(key, inputs):
+        check_place_features("batch_norm", inputs)
         inputs = values_of(inputs)
         features = inputs.shape[-1]
         state = {"mean": jnp.zeros(features, jnp.float32), "var": jnp.ones(features, jnp.float32)}
@@ -173,6 +187,7 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number =
         return params | {"scale": params["scale"] * scale}, state
 
     def apply(params, state, inputs, *, key=None):
+        check_place_features("batch_norm", inputs)
         x = _widened("batch_norm", params, values_of(inputs))
         if key is None:
             mean, var = state["mean"], state["var"]

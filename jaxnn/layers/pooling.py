@@ -32,8 +32,8 @@ from jaxnn.typing import Any
 def max_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Network:
     """Returns max pooling: `[batch, *space, c] -> [batch, *smaller, c]`.
 
-    Each output is the maximum of a window of one channel. Padding of `Masked` sequences must be at
-    the end.
+    Each output is the maximum of a window of one channel. Empty positions of `Masked` sequences
+    count as padding.
 
     Args:
       window: the size of the window, one number for all spatial axes or one for each.

@@ -1,4 +1,4 @@
-"""Evaluation and prediction over any number of examples, exact to the last one."""
+"""Evaluation and prediction over any number of examples, including a partial last batch."""
 
 from functools import partial
 
@@ -89,7 +89,7 @@ def _predict(learner, state, inputs):
 def predict(learner: Learner, state: Any, inputs: Any, *, batch_size: int = 1024) -> Any:
     """Returns the outputs for any number of inputs, as NumPy arrays `[examples, ...]`.
 
-    For the stacked states of a population, outputs are `[members, examples, ...]`.
+    For a population, outputs are `[members, examples, ...]`.
 
     Args:
       learner: the learner that computes the outputs.
@@ -122,8 +122,8 @@ def in_batches(
     """
     positive_integer("predict", "batch_size", batch_size)
     count = jax.tree.leaves(inputs)[0].shape[0]
-    # The last batch is filled up with its last example, and few inputs to a power of two, so that
-    # most numbers of inputs share a program.
+    # The last batch is padded with copies of the last example, and the size of a single batch is
+    # rounded up to a power of two, so that different numbers of inputs share a program.
     size = batch_size if full else min(batch_size, 1 << (count - 1).bit_length())
     outputs = []
     for start in range(0, count, size):

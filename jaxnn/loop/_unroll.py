@@ -14,12 +14,12 @@ step and key have no gradient.
     >>> from jaxnn.objectives import regression
     >>> data = resident({"inputs": [[1.0]], "labels": [[2.0]]}, batch_size=1)
     >>> line = learner(linear(1, bias=False), regression(), lambda h: optax.sgd(h["learning_rate"]))
-    >>> def left(rate):                           # of an error each step leaves 1 - 2 * rate
+    >>> def error(rate):                          # each step multiplies the error by 1 - 2 * rate
     ...     state = line.init(jax.random.key(0), {"learning_rate": rate}, data.in_order(0))
     ...     state = state._replace(params={"weight": jnp.ones((1, 1))})
     ...     state, _ = unroll(line, 3)(state, data)
     ...     return state.params["weight"][0, 0] - 2.0
-    >>> [float(x) for x in jax.value_and_grad(left)(0.25)]         # -(1 - 2r)^3, 6 (1 - 2r)^2
+    >>> [float(x) for x in jax.value_and_grad(error)(0.25)]         # -(1 - 2r)^3, 6 (1 - 2r)^2
     [-0.125, 1.5]
 
 Optimizers that divide by a square root are not differentiable where a gradient has always been 0,

@@ -240,9 +240,13 @@ class Checkpointer:
 
     def save(self, snapshot: Snapshot, seconds: float, rows: list[dict[str, Any]]) -> None:
         """Saves a snapshot in the background, once the rows up to its step are written."""
-        size = self.directory.size(rows[-1]["step"] if rows else 0)
-        value = self._value(rows)
         self.is_final = snapshot.final
+        try:
+            size = self.directory.size(rows[-1]["step"] if rows else 0)
+        except OSError as error:
+            self._try_again(snapshot, error)
+            return
+        value = self._value(rows)
 
         def work():
             if not bool(snapshot.good):
@@ -265,15 +269,19 @@ class Checkpointer:
                 )  # fmt: skip
             except OSError as error:
                 self.directory.check_owner()  # a new owner has removed the draft
-                if snapshot.final or jax.process_count() > 1:  # processes save together
-                    raise
-                self.failed = f"step {snapshot.step} was not saved ({error})"
-                self.saved_step = -1 if self.saved_step == snapshot.step else self.saved_step
+                self._try_again(snapshot, error)
                 return
             if processes.is_first():
                 checkpoints.retain(self.folder, self.saving, self.lower)
 
         self.background.start(work)
+
+    def _try_again(self, snapshot: Snapshot, error: OSError) -> None:
+        """Notes a save that failed, to be tried again; raises its error if it is the final one."""
+        if snapshot.final or jax.process_count() > 1:  # processes save together
+            raise error
+        self.failed = f"step {snapshot.step} was not saved ({error})"
+        self.saved_step = -1 if self.saved_step == snapshot.step else self.saved_step
 
     def _value(self, rows: list[dict[str, Any]]) -> float | None:
         """Returns the last value of the watched metric, that of the best member in a population."""

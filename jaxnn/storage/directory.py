@@ -7,12 +7,13 @@ process writes to a directory at a time; the system frees the lock, whatever end
 import errno
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaxnn.checks import Explained, InvalidType, InvalidValue
+from jaxnn.checks import Caution, Explained, InvalidType, InvalidValue
 from jaxnn.scale import processes
 from jaxnn.storage import command, files, journal, json_files
 from jaxnn.storage.journal import Journal
@@ -118,6 +119,8 @@ class RunDirectory:
     def __init__(self, path: Path, token: str, asked: Directory):
         self.path, self.token, self.asked = path, token, asked
         self.ends: dict[int, int] = {}  # the byte at which the row of each step ends
+        self.unwritten: dict[int, bytes] = {}  # rows that the disk refused, by step
+        self.torn: int | None = None  # the end of the last whole row, if a part of one follows
 
     def part(self, name: str) -> Directory:
         """Returns the directory of a part of this run, `fit(..., out=directory.part("settings"))`.
@@ -137,16 +140,49 @@ class RunDirectory:
         return replace(self.asked, path=path, resume=resume)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Appends a row to the journal, in one write."""
+        """Appends a row to the journal, in one write.
+
+        If the disk refuses it, this warns once, and the row is written with the next one. A
+        checkpoint is saved, and a run finished, only after all rows are written.
+        """
         self.check_owner()
-        line = json_files.encode(row) + b"\n"
+        was_refused = bool(self.unwritten)
+        self.unwritten[row["step"]] = json_files.encode(row) + b"\n"
+        try:
+            self._write_rows()
+        except OSError as error:
+            if not was_refused:
+                text = f"the row of step {row['step']} was not written ({error}); training"
+                text += " continues, and it is written with the next one"
+                warnings.warn(text, Caution, stacklevel=2)
+
+    def _write_rows(self) -> None:
+        """Writes all rows that are not in the journal yet.
+
+        Raises:
+          OSError: if the disk refuses them; they remain unwritten.
+        """
+        if not self.unwritten:
+            return
+        content = b"".join(self.unwritten.values())
         with open(self.path / ROWS, "ab", buffering=0) as file:
-            if os.write(file.fileno(), line) < len(line):
+            if self.torn is not None:
+                os.ftruncate(file.fileno(), self.torn)
+            self.torn = end = file.seek(0, os.SEEK_END)
+            if os.write(file.fileno(), content) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path / ROWS))
-            self.ends[row["step"]] = file.tell()
+            self.torn = None
+        for step, line in self.unwritten.items():
+            self.ends[step] = end = end + len(line)
+        self.unwritten = {}
 
     def size(self, step: int) -> int:
-        """Forces the rows to the disk, and returns the bytes of those up to a step."""
+        """Forces the rows to the disk, and returns the bytes of those up to a step.
+
+        Raises:
+          OSError: if a row cannot be written.
+        """
+        self._write_rows()
         if (self.path / ROWS).exists():
             files.force(self.path / ROWS)
         return max((end for each, end in self.ends.items() if each <= step), default=0)

@@ -77,7 +77,7 @@ def images(folder: Any, size: int | tuple[int, int], *, mode: str = "RGB") -> Im
     height, width = (size, size) if isinstance(size, int | np.integer) else size
     positive_integer("images", "size", height)
     positive_integer("images", "size", width)
-    root = Path(folder)
+    root = Path(folder).expanduser()
     classes = sorted(x for x in root.iterdir() if x.is_dir()) if root.is_dir() else []
     by_class = [
         sorted(x for x in each.rglob("*") if x.suffix.lower() in _SUFFIXES) for each in classes

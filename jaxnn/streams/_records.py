@@ -77,7 +77,7 @@ def write_records(examples: Iterable[Any], path: str | Path) -> int:
       examples: anything that yields dicts of arrays and numbers, of any length.
       path: of the file, which appears under its name once it is whole.
     """
-    path, count = Path(path), 0
+    path, count = Path(path).expanduser(), 0
     partial = path.with_name(f"{path.name}.partial")
     writer = _module().ArrayRecordWriter(str(partial), "group_size:1")
     try:

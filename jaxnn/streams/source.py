@@ -246,7 +246,7 @@ def find(where: str, paths: Any, suffixes: Sequence[str]) -> list[Path]:
     several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files: list[Path] = []
     for entry in several:
-        path = Path(entry)
+        path = Path(entry).expanduser()
         if path.is_dir():
             files += sorted(x for x in path.iterdir() if x.suffix in suffixes)
         elif any(c in path.name for c in "*?["):

@@ -184,7 +184,7 @@ CASES = {
     "an objective by name": (
         lambda: learner(objective="cross_entropy"),
         T, r"Got str 'cross_entropy'; expected Objective",
-        r"Pass classification\(\), regression\(\) or a loss of your own",
+        r"Pass classification\(\), regression\(\) or a custom loss",
     ),
     "an objective that was not called": (
         lambda: train(parts=(None, jaxnn.classification)),

@@ -129,7 +129,7 @@ CASES = {
         partial(fit, evaluate=DATA), T, "Got nothing at metrics/test/", "Train with the network",
     ),
     "resuming with a rate that nothing reads": (
-        partial(fit, hparams=RATE | {"decay": 0.1}), V, "read by nothing", "Leave it out",
+        partial(fit, hparams=RATE | {"decay": 0.1}), V, "never read", "Leave it out",
     ),
     # Sweeps.
     "a sweep by no metric": (

@@ -8,7 +8,8 @@ import pytest
 
 from jaxnn.storage.lock import DirectoryInUse
 from jaxnn.storage.opening import open_directory
-from tests.harness import KILLED, context, counted, ending, process, start
+from tests.forked import context, process
+from tests.harness import KILLED, counted, ending, start
 
 NUMBER = 8  # processes that start at once
 
