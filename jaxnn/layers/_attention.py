@@ -144,8 +144,9 @@ def attention(
         ),
         ("output", linear(features, bias="output" in biased, scale=output_scale)),
         *(
-            (f"{name}_norm", _of_each_head(norm, width[name]))
-            for name in (() if norm is None else _NORMALIZED)
+            ()
+            if norm is None
+            else ((f"{name}_norm", _of_each_head(norm, width[name])) for name in _NORMALIZED)
         ),
     )
 

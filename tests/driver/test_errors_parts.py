@@ -143,7 +143,7 @@ CASES = {
     "other channels": (
         lambda: train(IMAGES, parts=(jaxnn.convnet([4], 8, 3),), evaluate=GREY_IMAGES),
         V, r"conv: .* inputs of shape \(4, 6, 6, 1\) and weight of shape \(3, 3, 3, 4\)",
-        r"Give inputs of the shape that init was given",
+        r"Pass inputs of the shape that init was called",
     ),
     # Learners and their parts.
     "a loss without the axis of the batch": (

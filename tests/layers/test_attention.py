@@ -284,8 +284,8 @@ def test_mistakes_are_explained(mistake, words):
 def test_a_piece_longer_than_the_cache_is_refused():
     reader = remembering(jaxnn.attention(8, heads=2, causal=True), 4)
     params, state = made(reader, INPUTS[:, :1])
-    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 6 places for a"):
+    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 6 positions for a"):
         reader.apply(params, state, INPUTS)
     _, state = jax.jit(reader.apply)(params, state, INPUTS[:, :3])
-    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 5 places for a"):
+    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 5 positions for a"):
         reader.apply(params, state, INPUTS[:, :2])

@@ -199,7 +199,7 @@ CASES = {
     ),
     "depthwise with other channels": (
         lambda: jax.eval_shape(layers.depthwise_conv(3).apply, WEIGHTS, {}, real(2, 6, 6, 3)),
-        InvalidValue, r"weight of shape \(3, 3, 1, 4\)", r"Give inputs of the shape that init",
+        InvalidValue, r"weight of shape \(3, 3, 1, 4\)", r"Pass inputs of the shape that init",
     ),
     "depthwise with a window too large": (
         lambda: jax.eval_shape(
@@ -213,7 +213,7 @@ CASES = {
     ),
     "transposed with other channels": (
         lambda: jax.eval_shape(layers.conv_transpose(4, 3).apply, WEIGHTS, {}, real(2, 6, 6, 3)),
-        InvalidValue, r"weight of shape \(3, 3, 1, 4\)", r"Give inputs of the shape that init",
+        InvalidValue, r"weight of shape \(3, 3, 1, 4\)", r"Pass inputs of the shape that init",
     ),
     "transposed by a padding of another name": (
         lambda: jax.eval_shape(
