@@ -12,6 +12,7 @@ The concepts correspond as follows:
 `from_flax` returns a network; `to_flax` and `flax_parameters` convert parameters between the two,
 bit for bit. Names do not change, except that the index of a layer in a list becomes a string.
 
+    >>> import jax, jax.numpy as jnp
     >>> from flax import nnx
     >>> network = from_flax(nnx.Linear, in_features=2, out_features=3)
     >>> params, state = network.init(jax.random.key(0), jnp.ones((1, 2)))
