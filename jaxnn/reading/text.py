@@ -42,20 +42,17 @@ def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
     dates = dict(reading.dates)
     for name in (*reading.text, *dates):
         choice("read_table", "a column of the file", name, names)
-    options = {
-        "separator": cut,
-        "has_header": reading.header,
-        "new_columns": names,
-        "null_values": list(reading.missing),
-    }
+    options = {"separator": cut, "has_header": reading.header, "new_columns": names}
     strings = dict.fromkeys((*reading.text, *dates), polars.String)
     inferred = {"infer_schema_length": _ROWS, "schema_overrides": strings}
-    if reading.decimal == ",":  # polars would read 1.234 as 1.234 instead of 1234
+    if reading.decimal == ",":  # polars would take 1.234 for a number below 2
         inferred = {"infer_schema": False}
     try:
+        table = _read_without_words(polars, content, reading, {**inferred, **options})
+        options["null_values"] = list(reading.missing)
         try:
-            table = polars.read_csv(content, **inferred, **options)
-        except polars.exceptions.ComputeError:  # a later row has another type: read all as text
+            table = polars.read_csv(content, **inferred, **options) if table is None else table
+        except polars.exceptions.ComputeError:  # a later row is of another type: read all as text
             table = polars.read_csv(content, infer_schema=False, **options)
     except (OSError, UnicodeError, polars.exceptions.PolarsError) as error:
         _check_lengths(path, content, cut, len(names))
@@ -82,6 +79,23 @@ def read_text(polars: Any, path: Path, reading: Reading) -> tuple[Any, Reading]:
         words = f"{path.name}: {table.height:,} rows of {len(names)} columns, delimiter {named}"
         print(words, file=sys.stderr)  # commands write their results to stdout
     return whole, replace(reading, delimiter=cut, names=tuple(names))
+
+
+def _read_without_words(polars: Any, content: Path | bytes, reading: Reading, options: Any) -> Any:
+    """Returns the table, read without looking for words that stand for missing values in numbers.
+
+    That takes a quarter less time; `None` where they have to be looked for.
+    """
+    if any(is_number(word) and word not in ("NaN", "nan") for word in reading.missing):
+        return None
+    try:
+        table = polars.read_csv(content, **options)
+    except polars.exceptions.ComputeError:
+        return None
+    if any(column.is_nan().any() for column in table if column.dtype.is_float()):
+        return None  # it may be a column of whole numbers
+    texts = polars.selectors.string()
+    return table.with_columns(polars.when(~texts.is_in(reading.missing)).then(texts))
 
 
 def first_fields(path: Path, reading: Reading) -> dict[str, list[str]]:

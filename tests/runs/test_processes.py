@@ -115,9 +115,9 @@ def test_a_run_resumes_in_other_processes_on_other_devices(legs, split, whole, t
 
 
 DIFFERENT = {
-    "data": "process 1 trains something else than process 0. Got data (training data)",
-    "network": "process 1 trains something else than process 0. Got program (network, objective",
-    "key": "process 1 trains something else than process 0. Got key (key or seed)",
+    "data": "process 1 does not train the same run as process 0. Got data (training data)",
+    "network": "process 1 does not train the same run as process 0. Got program (network,",
+    "key": "process 1 does not train the same run as process 0. Got key (key or seed)",
     "directory": "does not see the directory of the first process",
 }
 

@@ -12,6 +12,7 @@ A Flax model has the parts of a network under other names:
 So `from_flax` gives a network like any other, and `to_flax` and `flax_parameters` carry parameters
 across, bit for bit. Names stay as they are; the number of a layer in a list is a string here.
 
+    >>> import jax, jax.numpy as jnp
     >>> from flax import nnx
     >>> network = from_flax(nnx.Linear, in_features=2, out_features=3)
     >>> params, state = network.init(jax.random.key(0), jnp.ones((1, 2)))
