@@ -39,8 +39,8 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
 
     Raises:
       InvalidType: if the network or the patterns have the wrong type.
-      InvalidValue: if a pattern matches no part (the parts are listed); by `apply`, if a part is not
-        called, or its state is dropped.
+      InvalidValue: if a pattern matches no part (the parts are listed); by `apply`, if a part is
+        not called, or its state is dropped.
     """
     kind("capture", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     paths = picked("capture", patterns, dict.fromkeys(path for path, _ in walk(network)))
