@@ -35,7 +35,7 @@ from jaxnn.layers._rotary import Rotary, rotary_of
 from jaxnn.layers.attending import Visibility, attend, rotated, visible
 from jaxnn.masked import Masked, put_back, refuse_masked, values_of
 from jaxnn.network import Network, Parts, collect, without_empty, wrap
-from jaxnn.typing import Any, Number
+from jaxnn.typing import Any, Number, Size
 
 _CACHE = ("keys", "values", "present", "position")
 _TURNED = ("query", "key")  # rotary positions and `norm` apply to these
@@ -230,7 +230,7 @@ def split_heads(rows: Any, heads: int) -> Any:
     return rows.reshape(*rows.shape[:-1], heads, -1).swapaxes(1, 2)
 
 
-def _memory_length(shape: Shape) -> int | None:
+def _memory_length(shape: Shape) -> Size | None:
     """Returns the places of the memory of an attention: keys and values, and its `position`.
 
     In a compiled program nothing can raise: there, what is read past the end takes the last places.

@@ -8,11 +8,12 @@ import jax
 
 from jaxnn.calls import apply_inner, passes_inputs
 from jaxnn.network import Network
+from jaxnn.typing import Size
 
 _LENGTH = jax.make_user_context(None)
 
 
-def remembering(network: Network, length: int) -> Network:
+def remembering(network: Network, length: Size) -> Network:
     """Returns the network with a memory of `length` places in each layer that has one.
 
     It reads on in inference: its state, which `init` makes for the batch of its inputs, holds what
@@ -35,6 +36,6 @@ def remembering(network: Network, length: int) -> Network:
     return network._replace(init=init, apply=apply)
 
 
-def memory_length() -> int | None:
+def memory_length() -> Size | None:
     """Returns how many places a layer has to remember; `None` where a sequence is read whole."""
     return _LENGTH.value
