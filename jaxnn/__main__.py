@@ -1,12 +1,12 @@
-"""Looks at runs, from any shell: which there are, and how they went.
+"""Inspects training runs, writes reports, and exports and serves models.
 
     python -m jaxnn show runs/digits
 
-Beside `pack`, which writes examples, only pages and event files are written,
-and nothing that a run names is imported: a run from a stranger may be looked
-at, and so may one that trains.
-Exit codes: 0 fine, 1 something differs, 2 bad input, 4 something is corrupt
-or missing (for watch: a result), 6 storage.
+No command changes a run, except that report and tensorboard write their files
+into its directory by default, and none imports code that a run names. So it is
+safe to inspect runs that are training, and runs from untrusted sources.
+Exit codes: 0 success, 1 the runs differ, 2 invalid input, 4 a file is corrupt
+or missing (for watch: no result), 6 a storage error.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from jaxnn.storage import files, json_files
 
 
 class Answer(NamedTuple):
-    """The answer of a command: its exit code, a document for `--json`, a text for people."""
+    """The result of a command: its exit code, a document for `--json`, and a text."""
 
     code: int
     document: dict[str, Any]
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 
 def runs(directory: str) -> Answer:
-    """Lists the runs below a directory, the one that was last written to first."""
+    """Lists the runs below a directory, the most recently modified first."""
     folder = Path(directory).expanduser()
     catalog.exists(folder)
     os.scandir(folder).close()  # raises if it cannot be read
@@ -56,7 +56,7 @@ def show(run: str) -> Answer:
 
 
 def verify(run: str) -> Answer:
-    """Reads every file of a run and every array of its checkpoints, and says what is corrupt."""
+    """Reads every file of a run and every array of its checkpoints, and reports corrupt ones."""
     checks = list(verification.verify(catalog.find(Path(run).expanduser())))
     good = all(check.state == "good" for check in checks)
     document = {"run": run, "good": good, "checks": [asdict(check) for check in checks]}
@@ -64,7 +64,7 @@ def verify(run: str) -> Answer:
 
 
 def diff(a: str, b: str) -> Answer:
-    """Lists the differences of two runs, or of two checkpoints, but for the time they took."""
+    """Lists the differences between two runs or two checkpoints, except for times."""
     differences = [*comparison.differences(comparison.side(a), comparison.side(b))]
     document = {"a": a, "b": b, "same": not differences}
     document["differences"] = [asdict(each) for each in differences]
@@ -72,7 +72,7 @@ def diff(a: str, b: str) -> Answer:
 
 
 def diagnose(run: str) -> Answer:
-    """Says why a loss was not finite: which step, which examples, which operation."""
+    """Reports which step, examples and operation caused a loss that is not finite."""
     known = failures.reports(catalog.find(Path(run).expanduser()))
     text = "\n\n\n".join(map(failures.text, known))
     text = text or "nothing to diagnose: no number was not finite"
@@ -80,7 +80,7 @@ def diagnose(run: str) -> Answer:
 
 
 def report(run: str, out: str | None) -> Answer:
-    """Writes a page with the story of a run, and prints its path."""
+    """Writes the report of a run as an HTML page, and prints its path."""
     from jaxnn import report as pages
 
     file = pages.write(catalog.find(Path(run).expanduser()), out)
@@ -88,7 +88,7 @@ def report(run: str, out: str | None) -> Answer:
 
 
 def compare(runs: list[str], out: str) -> Answer:
-    """Writes a page that shows several runs, and prints its path."""
+    """Writes an HTML page that compares several runs, and prints its path."""
     from jaxnn import report as pages
 
     file = pages.write_comparison(runs, out)
@@ -96,9 +96,9 @@ def compare(runs: list[str], out: str) -> Answer:
 
 
 def watch(run: str, lines: bool) -> Answer:
-    """Shows a run from its files until it ends; 4 if it ends without a result.
+    """Shows the progress of a run until it ends; exits with 4 if it ends without a result.
 
-    With --json, prints a line for each report, and a last one with its status and result.
+    With --json, prints a line for each report, and a last one with the status and the result.
     """
     try:
         if not lines:
@@ -114,14 +114,14 @@ def watch(run: str, lines: bool) -> Answer:
 
 
 def predict(run: str, file: str, out: str | None) -> Answer:
-    """Predicts for the rows of a file with the best state of a run, as csv."""
-    from jaxnn.runs import load, rows  # with all that computes
+    """Predicts for each row of a file with the best state of a run, and prints csv."""
+    from jaxnn.runs import load, rows  # here, since it imports everything that computes
 
-    loaded = load(catalog.find(Path(run)))
-    names, predictions = rows.predictions(loaded, Path(file))
+    loaded = load(catalog.find(Path(run).expanduser()))
+    names, predictions = rows.predictions(loaded, Path(file).expanduser())
     text = rows.csv(names, predictions)
     if out is not None:
-        files.write(Path(out), text.encode())
+        files.write(Path(out).expanduser(), text.encode())
         text = f"{count(len(predictions), 'row')} in {out}"
     document = {"run": run, "columns": names, "predictions": predictions}
     return Answer(0, document, text.rstrip("\n"))
@@ -130,13 +130,13 @@ def predict(run: str, file: str, out: str | None) -> Answer:
 def export(
     run: str, file: str | None, onnx: bool, safetensors: bool, network: str | None
 ) -> Answer:
-    """Writes a model file, which predicts without the code that trained the run."""
-    from jaxnn.exporting import export as write  # with all that computes
+    """Writes a model file, which makes predictions without the code that trained the run."""
+    from jaxnn.exporting import export as write
     from jaxnn.streams.packing import function_of
 
     ending = ".onnx" if onnx else ".safetensors" if safetensors else ".jaxnn"
     folder = catalog.find(Path(run).expanduser())
-    out = Path(f"{folder.name or 'model'}{ending}") if file is None else Path(file)
+    out = Path(f"{folder.name or 'model'}{ending}") if file is None else Path(file).expanduser()
     if (onnx or safetensors) and out.suffix != ending:
         out = out.with_name(out.name + ending)
     own = None if network is None else function_of("export", network)()
@@ -148,7 +148,7 @@ def export(
 
 
 def tensorboard(run: str, out: str | None) -> Answer:
-    """Writes event files for TensorBoard, of a run or of every run below a directory."""
+    """Writes TensorBoard event files for a run, or for every run below a directory."""
     from jaxnn.report import event_files
 
     done = event_files.write(
@@ -161,12 +161,12 @@ def tensorboard(run: str, out: str | None) -> Answer:
 
 
 def pack(source: str, file: str) -> Answer:
-    """Writes examples to a file that jaxnn.streams.records reads, in any order, without loading it.
+    """Writes examples to an ArrayRecord file, for random access by jaxnn.streams.records.
 
-    The source is a file or a folder of arrays, tables or records, or a function of yours that
-    yields examples, as MODULE:FUNCTION.
+    The source is a file or a folder of arrays, tables or records, or MODULE:FUNCTION, a function
+    that yields examples.
     """
-    from jaxnn.streams import packing  # with all that computes
+    from jaxnn.streams import packing
 
     written = packing.pack(source, file)
     document = {"source": source, "file": file, "examples": written}
@@ -174,9 +174,9 @@ def pack(source: str, file: str) -> Answer:
 
 
 def serve(model: str, host: str, port: int, token: str | None) -> Answer:
-    """Serves a model over HTTP: predictions for programs, and a page on which to try it.
+    """Serves a model over HTTP, with an endpoint for programs and a page to try it.
 
-    Needs the extra [serve]. It ends at SIGTERM or Ctrl-C, when it has answered what it accepted.
+    Requires the extra [serve]. On SIGTERM or Ctrl-C, it completes the accepted requests and exits.
     """
     if missing := [n for n in ("starlette", "uvicorn") if importlib.util.find_spec(n) is None]:
         raise InvalidValue(
@@ -186,20 +186,20 @@ def serve(model: str, host: str, port: int, token: str | None) -> Answer:
             expected="Starlette and uvicorn",
             fix="Install them: pip install 'jaxnn-toolkit[serve]'",
         )
-    from jaxnn import serving  # with all that computes
+    from jaxnn import serving
 
     serving.serve(model, host, port, token)
     return Answer(0, {}, "")
 
 
-RUN = {"run": {"help": "its directory"}}
+RUN = {"run": {"help": "the directory of the run"}}
 COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
-    runs: {"directory": {"nargs": "?", "default": "runs", "help": "where they are (runs)"}},
+    runs: {"directory": {"nargs": "?", "default": "runs", "help": "where to search (runs)"}},
     show: RUN,
     verify: RUN,
     diff: {
         "a": {"help": "the directory of a run, or with @STEP one of its checkpoints"},
-        "b": {"help": "the same of another one"},
+        "b": {"help": "the other run or checkpoint"},
     },
     diagnose: RUN,
     watch: RUN
@@ -211,23 +211,23 @@ COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
     },
     predict: RUN
     | {
-        "file": {"help": "csv, parquet, npz or npy with rows such as it was trained on"},
+        "file": {"help": "a csv, parquet, npz or npy file with the training columns"},
         "--out": {"metavar": "FILE", "help": "the csv file to write"},
     },
     serve: {
         "model": {"help": "the directory of a run, or of runs, or a model file"},
-        "--host": {"default": "127.0.0.1", "help": "the address to listen at (127.0.0.1)"},
-        "--port": {"type": int, "default": 8000, "help": "0 takes any that is free (8000)"},
-        "--token": {"metavar": "T", "help": "what requests must bear (none)"},
+        "--host": {"default": "127.0.0.1", "help": "the address to listen on (127.0.0.1)"},
+        "--port": {"type": int, "default": 8000, "help": "the port; 0 chooses a free one (8000)"},
+        "--token": {"metavar": "T", "help": "the bearer token that requests must have (none)"},
     },
     export: RUN
     | {
         "file": {"nargs": "?", "help": "the file to write (RUN.jaxnn, in this directory)"},
-        "--onnx": {"action": "store_true", "help": "write ONNX, by the package jax2onnx"},
-        "--safetensors": {"action": "store_true", "help": "write parameters and state alone"},
+        "--onnx": {"action": "store_true", "help": "write ONNX; requires jax2onnx"},
+        "--safetensors": {"action": "store_true", "help": "write only parameters and state"},
         "--network": {
             "metavar": "MODULE:FUNCTION",
-            "help": "a function of yours that returns the network, which --onnx needs",
+            "help": "a function that returns the network; required by --onnx",
         },
     },
     pack: {
@@ -235,15 +235,15 @@ COMMANDS: dict[Callable[..., Answer], dict[str, dict[str, Any]]] = {
         "file": {"help": "the file to write, FILE.arrayrecord"},
     },
     tensorboard: {
-        "run": {"help": "its directory, or one with runs in it"},
+        "run": {"help": "the directory of the run, or a directory of runs"},
         "--out": {"metavar": "DIR", "help": "the directory to write (RUN/tensorboard)"},
     },
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command, prints its answer, and returns the exit code."""
-    any_letters("backslashreplace")  # predictions are read on, and ? would be a letter of theirs
+    """Runs a command, prints its result, and returns the exit code."""
+    any_letters("backslashreplace")  # unlike "?", an escape cannot be mistaken for a prediction
     options = vars(_parser().parse_args(arguments))
     command, as_json = options.pop("command"), options.pop("json", False)
     try:
@@ -276,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
-    # Reading arrays starts a device, whose memory a running training may need.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # no traceback when `| head` closes the pipe
+    # Reading arrays initialises the device, whose memory a running training may need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     raise SystemExit(main())

@@ -1,10 +1,10 @@
-"""Calls of parts: how a transform reaches every part of a network while the network computes.
+"""Interception of submodule calls, which lets a transform change every part of a network.
 
-A network calls its parts through `apply_part`, and a transform calls the network inside it through
-`apply_inner`. What acts on each part (another precision, a table, captured outputs) acts there: it
-runs the network inside a *frame*, and every part that is called meanwhile, however deep, goes
-through the frame first. So there is one truth about what a network computes, its `apply`.
-`intercept` is the general frame: it changes parts by their path, the names from the outside in.
+A network calls its parts with `apply_part`, and a transform calls its inner network with
+`apply_inner`. A transform that acts on each part (mixed precision, a summary table, captured
+outputs) applies the network inside a *frame*. Every call of a part, however deeply nested, passes
+through the frame. So `apply` alone defines what a network computes. `intercept` is the general
+frame: it changes parts by their path, such as `"block/hidden"`.
 
 >>> import jax.numpy as jnp
 >>> from jaxnn.layers import activation, linear
@@ -17,8 +17,8 @@ through the frame first. So there is one truth about what a network computes, it
 >>> bool((changed.apply(params, state, jnp.ones((1, 3)))[0] == 2 * sums).all())
 True
 
-The frames are a context of JAX: local to a thread, and part of the key of every compiled function,
-so a function that was traced in one frame is traced anew in another.
+The active frames are a JAX user context: local to a thread, and part of the cache key of every
+jitted function, so that a function is traced separately inside each frame.
 """
 
 import zlib
@@ -42,24 +42,23 @@ _MULTIPLYING: WeakSet[Any] = WeakSet()
 
 @runtime_checkable
 class Frame(Protocol):
-    """What acts on every part that is called inside it; hashable, as part of compilation keys.
+    """Intercepts the calls of all parts inside it; hashable, since it is part of cache keys.
 
-    A function that JAX compiles is traced once for each key: a frame that acts alike everywhere
-    should not know the path.
+    A jitted function is traced once for each distinct frame, so a frame that treats all parts alike
+    should not store the path.
     """
 
     def enter(self, name: str) -> "Frame | None":
-        """Returns the frame for a part of that name, `""` for the network inside a transform."""
+        """Returns the frame for the part `name` (`""`: a transform's inner network), or `None`."""
         ...
 
     def __call__(
         self, part: Any, proceed: Callable[..., Any], params, state, inputs, key
     ) -> tuple[Any, Any]:
-        """Computes a part that is called, from its `params`, `state`, `inputs` and `key`.
+        """Computes the called part, and returns `(outputs, state)`.
 
-        `proceed(params, state, inputs, key, within=self) -> (outputs, state)` computes the part
-        through the frames that are further inside; `within` is the frame of its own parts, `None`
-        for none.
+        `proceed(params, state, inputs, key, within=self)` computes the part through the remaining
+        inner frames; `within` is the frame for the part's own parts, or `None`.
         """
         ...
 
@@ -67,28 +66,28 @@ class Frame(Protocol):
 def apply_part(
     name: str, part: Any, params: Any, state: Any, inputs: Any, key: Any
 ) -> tuple[Any, Any]:
-    """Applies one part to what is under its name; programs and profiles show the name."""
+    """Applies a part to the params and state under its name, in a named scope for profiles."""
     with jax.named_scope(name):
         own = params.get(name, {}), state.get(name, {})
         return _call(name, part, *own, inputs, part_key(key, name))
 
 
 def apply_inner(network: Any, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:
-    """Applies the network inside a transform, which has its path and its key."""
+    """Applies the inner network of a transform, with the path and key of the transform."""
     return _call("", network, params, state, inputs, key)
 
 
 def init_part(name: str, part: Any, key: Any, inputs: Any) -> tuple[Any, Any]:
-    """Initialises one part with the key of its name."""
+    """Initialises a part with a key derived from its name."""
     if isinstance(key, Tracer):
         inputs = as_arrays(inputs)
     return part.init(part_key(key, name), inputs)
 
 
 def as_arrays(inputs: Any) -> Any:
-    """Returns inputs with zeros instead of shapes: an `init` may compute with them.
+    """Replaces `ShapeDtypeStruct`s by zeros, so that `init` may compute with the inputs.
 
-    Only their shapes and dtypes may matter, so a compiled program computes nothing of them.
+    Since `init` depends only on shapes and dtypes, the compiler removes these computations.
     """
 
     def zeros(x):
@@ -105,11 +104,11 @@ def part_key(key: Any, name: str) -> Any:
 
 
 def intercept(network: N, change: Callable[[str, N], N]) -> N:
-    """Returns the network with `change(path, part)` applied instead of each part that it calls.
+    """Returns the network with each part that it calls replaced by `change(path, part)`.
 
-    `change` returns the part, or another network with the same parameters and state; the parts that
-    this one calls are intercepted too. The path of the whole is `""`; a transform and the network
-    inside it have one path, and both are changed. `init` stays as it is.
+    `change` returns the part itself, or a network with the same parameters and state, whose parts
+    are intercepted too. The path of the whole network is `""`. A transform and its inner network
+    have the same path, and both are changed. `init` is unchanged.
     """
 
     @passes_inputs
@@ -142,10 +141,10 @@ def join(path: str, name: str) -> str:
 
 
 def passes_inputs(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks an `apply` that computes nothing from its inputs itself: it passes them to its parts.
+    """Marks an `apply` that only passes its inputs to its parts, without computing with them.
 
-    `mixed_precision` rounds the inputs of every network without the mark, and `capture` takes the
-    outputs of what is inside one that has it.
+    `mixed_precision` casts the inputs of every network without this mark, and `capture` records the
+    outputs of the parts, not of the whole, of a network with it.
     """
     _PASSING.add(apply)
     return apply
@@ -157,10 +156,10 @@ def does_pass_inputs(part: Any) -> bool:
 
 
 def multiplies_by_weight(network: N) -> N:
-    """Marks a network that multiplies by its parameter `weight` with `@`, and does nothing else.
+    """Marks a network that uses its parameter `weight` only as the right operand of `@`.
 
-    `lora` computes a change of that weight beside it. Of the weight, `apply` may read the shape and
-    the dtype, too.
+    `lora` then adds a low-rank update to that product. `apply` may also read the shape and the
+    dtype of the weight.
     """
     _MULTIPLYING.add(network.apply)
     return network
@@ -174,27 +173,27 @@ def does_multiply_by_weight(part: Any) -> bool:
 def _is_in(marked: WeakSet[Any], part: Any) -> bool:
     try:
         return part.apply in marked
-    except TypeError:  # neither hashable nor ours
+    except TypeError:  # not hashable, so not marked
         return False
 
 
 def frames() -> tuple[Frame, ...]:
-    """Returns the frames that the caller is inside, the outermost first."""
+    """Returns the active frames, from the outermost to the innermost."""
     return _FRAMES.value
 
 
 @contextmanager
 def inside(frame: Frame, among: tuple[Frame, ...] | None = None) -> Iterator[None]:
-    """Adds a frame, further inside than all others, or than those of them that remain: `among`."""
+    """Makes `frame` the innermost frame in this context; `among` replaces the other frames."""
     with _FRAMES((*(_FRAMES.value if among is None else among), frame)):
         yield
 
 
 def keep_frames(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function as it is called inside the frames of now, also when it is called later.
+    """Returns a function that always runs inside the frames that are active now.
 
-    The rules of a `jax.custom_vjp` that calls parts need it: JAX traces them for a gradient, after
-    the network has been applied.
+    The rules of a `jax.custom_vjp` that calls parts need it, since JAX traces them later, for the
+    gradient.
     """
     now = _FRAMES.value
 
@@ -215,13 +214,13 @@ def _call(name: str, part: Any, params, state, inputs, key) -> tuple[Any, Any]:
 
 
 def _through(entered: list[Frame], part: Any, params, state, inputs, key) -> tuple[Any, Any]:
-    """Computes a part through frames, from inside those that are further out."""
+    """Computes a part through the entered frames, from the outermost to the innermost."""
     if not entered:
         return part.apply(params, state, inputs, key=key)
     first, *others = entered
 
     def proceed(params, state, inputs, key, within=first):
-        # What the frame itself has wrapped the part in, such as a transform, wraps this too.
+        # Frames that `first` has entered itself, for example with a transform, remain active.
         with _FRAMES((*_FRAMES.value, *(() if within is None else (within,)))):
             return _through(others, part, params, state, inputs, key)
 

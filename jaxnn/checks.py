@@ -1,8 +1,8 @@
-"""One style of error: what is wrong, what was got, what was expected, and the fix.
+"""Argument checks, which raise errors of one form: what is wrong, got, expected, and the fix.
 
-Every check raises while a network is built or traced, before anything compiles. The two
-exceptions are also a `ValueError` and a `TypeError`, so that callers need no import of ours;
-their common parent `Invalid` is how a command line tells a user's mistake from a defect.
+Checks raise while a network is built or traced, before anything compiles. `InvalidValue` is also a
+`ValueError` and `InvalidType` a `TypeError`. Their common base class, `Invalid`, distinguishes
+invalid input from a bug, for instance in exit codes.
 
     >>> positive_integer("linear", "features", 0)
     Traceback (most recent call last):
@@ -21,47 +21,47 @@ from jax.core import Tracer
 
 
 class Explained(Exception):
-    """An error that reads `where: wrong. Got ...; expected .... The fix.`, as all of jaxnn's do."""
+    """The base class of jaxnn's errors: `where: what is wrong. Got ...; expected .... The fix.`"""
 
     def __init__(self, where: str, wrong: str = "", *, got: str = "", expected: str = "", fix=""):
         end = "" if fix.endswith("?") else "."
-        # The text alone is what remains of an error that was sent between processes.
+        # Unpickling, as between processes, passes only the text.
         text = f"{where}: {wrong}. Got {got}; expected {expected}. {fix}{end}" if wrong else where
         super().__init__(text)
 
 
 class Invalid(Explained):
-    """Something given to jaxnn cannot be used; the message says what to give instead."""
+    """An argument is invalid; the message says how to correct it."""
 
 
 class InvalidValue(Invalid, ValueError):
-    """A value or a shape is wrong."""
+    """A value or a shape is invalid."""
 
 
 class InvalidType(Invalid, TypeError):
-    """A kind of thing, or the structure of a tree, is wrong."""
+    """A type, or the structure of a tree, is invalid."""
 
 
 class Caution(UserWarning):
-    """Something about a run is worth knowing, though nothing is wrong."""
+    """A warning about a run that is valid but may not do what was intended."""
 
 
 def is_concrete(value: Any) -> bool:
-    """Returns whether `value` is known now: a traced hyper-parameter is checked before tracing."""
+    """Returns whether `value` is known, not traced; hyper-parameters are checked before tracing."""
     return not isinstance(value, Tracer)
 
 
 def positive_integer(where: str, name: str, value: Any, *, at_most: float = np.inf) -> int:
-    """Returns `value` as an int; raises `InvalidValue` unless it is a whole number above zero."""
+    """Returns `value` as an int; raises `Invalid` unless it is a positive integer."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not is_concrete(value) or (isinstance(value, float) and value.is_integer()):
         raise InvalidType(
             where,
             f"{name} is not an int",
             got=f"{name}={value!r}" if is_concrete(value) else f"{name} as a traced number",
-            expected="an int: what sets a shape is built in, and cannot be a hyper-parameter",
-            fix=f"Write {name}={int(value) if is_concrete(value) else 8}, and make a learner for"
-            " each size that you try",
+            expected="a static int, since shapes cannot depend on a hyper-parameter",
+            fix=f"Write {name}={int(value) if is_concrete(value) else 8}, and create a learner for"
+            " each size",
         )
     if not whole or not 1 <= value <= at_most:
         bound = f" and at most {at_most}" if at_most < np.inf else ""
@@ -84,7 +84,10 @@ def number(
     high: float = np.inf,
     open_low: bool = False,
 ) -> None:
-    """Raises `InvalidValue` unless `value` is finite, from `low` to below `high`, or is traced."""
+    """Raises `InvalidValue` unless `value` is finite and in [low, high), or is traced.
+
+    With `open_low`, `low` itself is excluded.
+    """
     if not is_concrete(value):
         return
     try:
@@ -109,17 +112,17 @@ def number(
 
 
 def rate(where: str, name: str, value: Any) -> None:
-    """Raises `InvalidValue` unless `value` is a probability below one, or is traced."""
+    """Raises `InvalidValue` unless `value` is in [0, 1), or is traced."""
     number(where, name, value, low=0.0, high=1.0)
 
 
 def positive(where: str, name: str, value: Any) -> None:
-    """Raises `InvalidValue` unless `value` is finite and above zero, or is traced."""
+    """Raises `InvalidValue` unless `value` is finite and positive, or is traced."""
     number(where, name, value, low=0.0, open_low=True)
 
 
 def share(where: str, name: str, value: Any) -> None:
-    """Raises `InvalidValue` unless `value` is above 0 and at most 1, or is traced."""
+    """Raises `InvalidValue` unless `value` is in (0, 1], or is traced."""
     if is_concrete(value) and not 0.0 < float(value) <= 1.0:
         raise InvalidValue(
             where,
@@ -131,7 +134,7 @@ def share(where: str, name: str, value: Any) -> None:
 
 
 def multiple(where: str, name: str, value: int, of: str, divisor: int) -> None:
-    """Raises `InvalidValue` unless `value` is a multiple of `divisor`, which is called `of`."""
+    """Raises `InvalidValue` unless `value` is a multiple of `divisor`, whose name is `of`."""
     if value % divisor:
         raise InvalidValue(
             where,
@@ -156,12 +159,12 @@ def kind(where: str, name: str, value: Any, expected: Any, *, fix: str) -> None:
 
 
 def first_place(wrong: Any) -> tuple[int, ...]:
-    """Returns the place of the first true value of an array of booleans, for an error."""
+    """Returns the index of the first true element of a boolean array, for an error message."""
     return tuple(int(i) for i in np.argwhere(wrong)[0])
 
 
 def choice(where: str, name: str, value: str, choices: Iterable[str]) -> None:
-    """Raises `InvalidValue`, with the nearest valid name, unless `value` is one of `choices`."""
+    """Raises `InvalidValue` unless `value` is one of `choices`; suggests the most similar one."""
     valid = sorted(choices)
     if value in valid:
         return
@@ -176,7 +179,7 @@ def choice(where: str, name: str, value: str, choices: Iterable[str]) -> None:
 
 
 def floating(where: str, inputs: Any) -> None:
-    """Raises `InvalidType` unless `inputs` has a floating-point dtype, as arithmetic needs."""
+    """Raises `InvalidType` unless `inputs` has a floating-point dtype."""
     if not np.issubdtype(inputs.dtype, np.floating) and inputs.dtype != jax.numpy.bfloat16:
         raise InvalidType(
             where,

@@ -1,4 +1,4 @@
-"""How objects show themselves in a notebook: a little HTML in the page's own colours and letters.
+"""HTML representations of objects in notebooks, in the colours and fonts of the page.
 
 >>> columns(("part", "FLOPs"), [("<b>", "12")]).count("&lt;b&gt;")
 1
@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxnn.markup import Markup, element, join, table
 
-# A hundred lines are more than anybody reads in a notebook; `str` has all of them.
+# The maximum number of lines in a notebook; `str` returns all of them.
 LINES = 100
 _STYLE = """\
 .jaxnn { color: inherit; background: transparent; overflow-x: auto }
@@ -19,9 +19,9 @@ _STYLE = """\
 
 
 def columns(heads: Sequence[Any], rows: Iterable[Sequence[Any]], *, left: int = 1) -> Markup:
-    """Returns a table whose first `left` columns are text and the others numbers.
+    """Returns a table with `left` columns of text, followed by columns of numbers.
 
-    A last row that begins with "total" is bold.
+    A row whose first cell is "total" is bold.
     """
     rows = list(rows)
     if len(rows) > LINES:
@@ -39,7 +39,7 @@ def columns(heads: Sequence[Any], rows: Iterable[Sequence[Any]], *, left: int = 
 
 
 def outline(network: Any) -> Markup:
-    """Returns the parts of a network, a line for each, those inside another further right."""
+    """Returns the parts of a network, one per line, indented by depth."""
     lines = [*_lines(network, "", 0)]
     more = f"... {len(lines) - LINES:,} more" if len(lines) > LINES else None
     return join(*lines[:LINES], more and element("div", more))
@@ -60,22 +60,22 @@ def _lines(network: Any, name: str, depth: int) -> Iterator[Markup]:
 
 
 def _short(value: Any) -> str:
-    """Returns a setting in a word or two: a function by its name, and no more of an array."""
+    """Returns a setting as at most 60 characters; a function is represented by its name."""
     text = str(getattr(value, "__name__", value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def learner(parts: Any, hparams: Any) -> Markup:
-    """Returns the network of a learner, unless it needs hyper-parameters that are not given."""
+    """Returns the network of a learner, if it does not need other hyper-parameters."""
     if parts is None:
-        return element("div", "a learner that was written by hand")
+        return element("div", "a custom learner")
     try:
         network = parts.network(hparams)
     except Exception:  # a user's function may fail in any way without its hyper-parameters
-        return element("div", "a learner, whose network depends on hyper-parameters")
-    return join(element("div", "a learner of"), outline(network))
+        return element("div", "a learner whose network depends on hyper-parameters")
+    return join(element("div", "a learner for"), outline(network))
 
 
 def block(*pieces: Any) -> Markup:
-    """Returns pieces of HTML as one, which scrolls by itself where it is wider than the page."""
+    """Returns one element with all pieces, which scrolls if it is wider than the page."""
     return element("div", element("style", Markup(_STYLE)), *pieces, class_="jaxnn")

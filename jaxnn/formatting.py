@@ -1,4 +1,4 @@
-"""Numbers and tables as text: durations, amounts, counts, shares and values, in one place.
+"""Formats numbers and tables as text: durations, amounts, counts, percentages and values.
 
 >>> print(aligned([("step", "size"), ("45", amount(1_234_567, "B")), ("5", amount(9, "B"))], ">>"))
 step     size
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def aligned(rows: Iterable[Sequence[str]], sides: str, indent: str = "") -> str:
-    """Returns rows as lines whose cells are aligned, `<` to the left and `>` to the right."""
+    """Returns rows as lines with aligned columns; `sides` has `<` or `>` for each column."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join(
@@ -24,7 +24,7 @@ def aligned(rows: Iterable[Sequence[str]], sides: str, indent: str = "") -> str:
 
 
 def duration(seconds: float, *, in_words: bool = False) -> str:
-    """Returns a time in its largest unit.
+    """Returns a time in its largest suitable unit.
 
     >>> duration(3.86), duration(100), duration(7200), duration(1e6)
     ('3.9 s', '1.7 min', '2.0 h', '12 d')
@@ -41,7 +41,7 @@ def duration(seconds: float, *, in_words: bool = False) -> str:
 
 
 def amount(number: int, unit: str = "") -> str:
-    """Returns a number in three figures, with a prefix for thousands.
+    """Returns a number with three significant digits and an SI prefix.
 
     >>> amount(12, "B"), amount(1_234_567, "B"), amount(45_000)
     ('12 B', '1.23 MB', '45.0 k')
@@ -54,7 +54,7 @@ def amount(number: int, unit: str = "") -> str:
 
 
 def brief(value: Any, digits: int = 4) -> str:
-    """Returns a value with at most so many significant figures.
+    """Returns a value with at most `digits` significant digits.
 
     >>> brief(0.0031622776), brief((64, 64)), brief("mlp")
     ('0.003162', '64x64', 'mlp')
@@ -65,7 +65,7 @@ def brief(value: Any, digits: int = 4) -> str:
 
 
 def percent(share: float) -> str:
-    """Returns a share in percent; only all is 100 %, and only nothing is 0 %.
+    """Returns a fraction in percent; only 1 becomes 100 %, and only 0 becomes 0 %.
 
     >>> [percent(share) for share in (0.9972, 0.99999, 1.0, 0.0001)]
     ['99.7 %', '99.999 %', '100 %', '0.01 %']
@@ -78,7 +78,7 @@ def percent(share: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Returns a number of things.
+    """Returns a number with a noun, in the plural unless the number is 1.
 
     >>> count(1, "run"), count(2000, "step")
     ('1 run', '2,000 steps')
@@ -87,10 +87,10 @@ def count(number: int, noun: str) -> str:
 
 
 def any_letters(errors: str = "replace") -> None:
-    """Makes the standard streams replace letters that their encoding lacks, instead of raising.
+    """Makes the standard streams replace characters that they cannot encode, instead of raising.
 
     Args:
-      errors: how, `"replace"` by a question mark, or `"backslashreplace"` by their numbers.
+      errors: `"replace"` writes a question mark, `"backslashreplace"` an escape sequence.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -98,7 +98,7 @@ def any_letters(errors: str = "replace") -> None:
 
 
 def printable(text: str) -> str:
-    """Returns a text without control characters: anybody may have written a run directory.
+    """Replaces control characters, since the text of a run directory is not trusted.
 
     >>> printable("a\\x1b[31mb\\n")
     'a?[31mb\\n'
@@ -107,7 +107,7 @@ def printable(text: str) -> str:
 
 
 def wrapped(words: str, first: str = "", indent: str = "") -> str:
-    """Returns a paragraph in lines of at most 80 columns, except for longer words."""
+    """Wraps a paragraph into lines of at most 80 columns, without breaking words."""
     return textwrap.fill(
         words, 80, initial_indent=first, subsequent_indent=indent or first,
         break_long_words=False, break_on_hyphens=False,

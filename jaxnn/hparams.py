@@ -1,9 +1,9 @@
-"""What may be a function of hyper-parameters: it is called while tracing, with inputs as numbers.
+"""Arguments of `learner` that may be functions of the hyper-parameters.
 
-Network, objective and optimizer may each be given as they are, or as a function of one argument,
-the hyper-parameters by name. Called inside a program, such a function reads numbers that other
-values of may be passed without compiling anew. What is read is noted, so that a hyper-parameter
-that nothing reads, and one that is not there, are mistakes with a name:
+The network, objective and optimizer may each be passed directly, or as a function of one argument,
+the hyper-parameters by name. Such a function is called during tracing, with hyper-parameters that
+are inputs of the program, so that other values do not trigger recompilation. The names that it
+reads are recorded, to report hyper-parameters that are missing or never read:
 
     >>> from jaxnn.layers import dropout
     >>> from jaxnn.network import Network
@@ -26,7 +26,15 @@ from jaxnn.typing import Any, Callable, Hparams
 
 
 def builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hparams], Any]:
-    """Returns a function of hyper-parameters that makes `given`, and checks what it makes."""
+    """Returns a function of the hyper-parameters that builds `given` and checks its type.
+
+    Args:
+      name: the name of the argument, for errors.
+      given: an instance of `kind`, or a function `hparams -> instance`. For an `Objective`, also a
+        loss function.
+      kind: the expected class.
+      read: a set, to which the names of the hyper-parameters that are read are added.
+    """
 
     def checked(built):
         if kind is Objective and not isinstance(built, Objective) and _is_loss(built):
@@ -41,7 +49,7 @@ def builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hpara
                     "network": "Pass from_flax(model)"
                     if _is_flax(built)
                     else "Pass mlp([64], 10), serial(...) or from_flax(model)",
-                    "objective": "Pass classification(), regression() or a loss of your own",
+                    "objective": "Pass classification(), regression() or a custom loss",
                     "optimizer": "Pass optax.adam(1e-3), or lambda h:"
                     " optax.adam(h['learning_rate'])",
                 }[name],
@@ -55,7 +63,7 @@ def builder(name: str, given: Any, kind: Any, read: set[str]) -> Callable[[Hpara
 
 
 class _Given(dict):
-    """The hyper-parameters that were given; reading another one is an error that names them."""
+    """The given hyper-parameters; records which are read, and raises if one is missing."""
 
     def __init__(self, reader: str, hparams: Hparams, read: set[str]):
         super().__init__(hparams)
@@ -85,27 +93,30 @@ class _Given(dict):
             "learner",
             f"the {self.reader} reads a hyper-parameter that was not given",
             got=f"hparams with {', '.join(super().keys()) or 'nothing'}",
-            expected=f"{name!r} among them",
+            expected=f"{name!r} in hparams",
             fix=f"Pass hparams={{{name!r}: number}}"
             + (f", or read {near[0]!r}, which was given" if near else ""),
         )
 
 
 def check_read(hparams: Hparams, read: set[str]) -> None:
-    """Raises `InvalidValue` if a hyper-parameter was given that nothing was seen to read."""
+    """Raises `InvalidValue` if a hyper-parameter was given that no function reads."""
     unread = sorted(set(hparams) - read)
     if unread:
         raise InvalidValue(
             "learner",
-            "a hyper-parameter is read by nothing",
+            "a hyper-parameter is never read",
             got=f"{unread[0]}={hparams[unread[0]]!r}",
-            expected=f"those that are read: {', '.join(sorted(read)) or 'none'}",
+            expected=f"only the ones that are read: {', '.join(sorted(read)) or 'none'}",
             fix=f"Leave it out, or read it: optimizer=lambda h: optax.adam(h[{unread[0]!r}])",
         )
 
 
 def _takes_hparams(given: Any) -> bool:
-    """Whether one argument must be given, and it is not the rate of an optimizer not yet called."""
+    """Returns whether a function has one required argument, other than `learning_rate`.
+
+    A function of `learning_rate` is an optimizer that was passed without calling it.
+    """
     if not callable(given) or _is_flax(given):
         return False
     parameters = inspect.signature(given).parameters
@@ -118,13 +129,13 @@ def _takes_hparams(given: Any) -> bool:
 
 
 def _is_flax(given: Any) -> bool:
-    """Whether it is a Flax model or its class, recognised by name so that Flax is not imported."""
+    """Returns whether `given` is a Flax module or its class, without importing Flax."""
     kinds = (given if isinstance(given, type) else type(given)).__mro__
     return any(kind.__module__.startswith("flax.") for kind in kinds)
 
 
 def _is_loss(given: Any) -> bool:
-    """Whether it can be called with outputs and a batch."""
+    """Returns whether `given` can be called with outputs and a batch."""
     try:
         return callable(given) and bool(inspect.signature(given).bind(None, None))
     except TypeError:

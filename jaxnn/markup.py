@@ -1,10 +1,10 @@
-"""HTML that cannot be broken by what it says: text is escaped unless it is markup already.
+"""Safe construction of HTML: text is escaped unless it is already `Markup`.
 
 >>> element("p", "5 < 6 & ", element("b", "so on"), class_="note")
 '<p class="note">5 &lt; 6 &amp; <b>so on</b></p>'
 
-Names, labels and paths come from a run, that is from anybody. They are set apart from the words
-beside them (`<bdi>`), so that one written from right to left reverses nothing else.
+Names, labels and paths come from a run, so they are not trusted. They are isolated (`<bdi>`), so
+that right-to-left text in them does not reorder the text next to them.
 """
 
 import html
@@ -21,18 +21,19 @@ _CONTROLS = re.compile(
 
 
 class Markup(str):
-    """Text that is HTML."""
+    """A string that is HTML."""
 
     __slots__ = ()
 
 
 def element(name: str, /, *children: Any, **attributes: Any) -> Markup:
-    """Returns an element.
+    """Returns an HTML element.
 
     Args:
-      name: of the element.
-      children: `Markup` stays as it is, `None` is left out, anything else is text.
-      attributes: `class_` is `class` and `aria_label` is `aria-label`; `None` leaves one out.
+      name: the name of the element.
+      children: the content. `None` is left out, and everything except `Markup` is escaped.
+      attributes: the attributes; `class_` becomes `class`, `aria_label` becomes `aria-label`, and
+        attributes that are `None` are left out.
     """
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"'
@@ -44,23 +45,23 @@ def element(name: str, /, *children: Any, **attributes: Any) -> Markup:
 
 
 def join(*children: Any) -> Markup:
-    """Returns pieces as one piece of markup; what is no markup is text."""
+    """Concatenates pieces; everything except `Markup` is escaped, and `None` is left out."""
     given = (each for each in children if each is not None)
     return Markup("".join(c if isinstance(c, Markup) else escaped(c) for c in given))
 
 
 def listing(pieces: Iterable[Any], between: str) -> Markup:
-    """Returns pieces with something between them, as one piece of markup."""
+    """Concatenates pieces with `between` as a separator."""
     return Markup(escaped(between).join(join(each) for each in pieces))
 
 
 def escaped(value: Any) -> Markup:
-    """Returns text as markup, without the characters that no page may have."""
+    """Escapes text, and replaces characters that HTML does not allow."""
     return Markup(html.escape(_CONTROLS.sub("\ufffd", str(value))))
 
 
 def cut(text: Any, letters: int = 160) -> str:
-    """Returns a text of at most so many letters, cut in its middle, and none that no page may have.
+    """Shortens a text to at most `letters` characters by omitting its middle.
 
     >>> cut("from the first to the last", 13)
     'from t…e last'
@@ -71,17 +72,17 @@ def cut(text: Any, letters: int = 160) -> str:
 
 
 def quoted(text: Any) -> Markup:
-    """Returns what a run says, apart from the words beside it."""
+    """Returns untrusted text of a run, shortened, and isolated from the text next to it."""
     return element("bdi", cut(text))
 
 
 def folded(summary: str, content: Any) -> Markup:
-    """Returns content that opens when its summary is clicked."""
+    """Returns collapsed content, which a click on the summary shows."""
     return element("details", element("summary", summary), content)
 
 
 def block(content: Any, name: str) -> Markup:
-    """Returns JSON for the page's script: data, which nothing in it can end or run."""
+    """Returns JSON data for the page's script, escaped so that no text in it ends the element."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
@@ -95,16 +96,16 @@ def table(
     *,
     class_: str | None = "numbers",
 ) -> Markup:
-    """Returns a table that scrolls by itself where it is wider than the page.
+    """Returns a table that scrolls if it is wider than the page.
 
-    The first cell of a row is its name. By its class, the others are aligned to the right, as
-    numbers are.
+    The first cell of a row is its header. With the default class, the other cells are aligned to
+    the right.
 
     Args:
-      caption: says what it is, to those who hear the page.
-      heads: of the columns.
-      rows: their cells; an element `td` stays as it is.
-      class_: of the table.
+      caption: a description of the table, also for screen readers.
+      heads: the headers of the columns.
+      rows: the cells of each row; a `td` element is not wrapped again.
+      class_: the class of the table.
     """
     head = element("tr", *[element("th", each, scope="col") for each in heads])
     lines = [
@@ -112,7 +113,7 @@ def table(
     ]
     parts = caption and element("caption", caption), element("thead", head)
     inner = element("table", *parts, element("tbody", *lines), class_=class_)
-    # Reached by keyboard, since that is how it is scrolled without a mouse.
+    # It can be focused, so that it can be scrolled with the keyboard.
     return element("div", inner, class_="wide", role="region", tabindex="0", aria_label=caption)
 
 

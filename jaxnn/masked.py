@@ -1,6 +1,6 @@
-"""Sequences of different lengths: an array with empty places is a value, `Masked`.
+"""Sequences of different lengths, as a padded array with a mask: `Masked`.
 
-A batch is one array, so shorter sequences are padded, and a mask says which places there are:
+A batch is one array, so shorter sequences are padded. The mask is true at positions that exist:
 
     >>> import jax.numpy as jnp
     >>> values = jnp.array([[1.0, 2.0, 3.0], [4.0, jnp.nan, jnp.nan]])
@@ -8,16 +8,18 @@ A batch is one array, so shorter sequences are padded, and a mask says which pla
     >>> sequences.values.tolist(), sequences.mask.sum(1).tolist()
     ([[1.0, 2.0, 3.0], [4.0, 0.0, 0.0]], [3, 1])
 
-It is a pytree, and goes through a network as any input does. The law of every part: a sequence
-gives what it gives without its empty places, whatever stands in them. There are three kinds.
+`Masked` is a pytree, and an input of networks like any other. Every layer satisfies one law: the
+outputs for a sequence are those without padding, whatever the padding contains. There are three
+kinds of layers.
 
-- A part that treats each place alone (`linear`, `layer_norm`, `activation`) is given the values,
-  and the mask is put back: `per_place`.
-- A part that looks across places (`attention`, `gru`, `over_time`) takes the mask itself.
-- Any other refuses: a function that nobody asked about masks must not compute with padding.
+- A layer that acts on each position separately (`linear`, `layer_norm`, `activation`) receives the
+  values, and its outputs have the same mask: `per_place`.
+- A layer that combines positions (`attention`, `gru`, `over_time`) uses the mask itself.
+- Any other layer raises `InvalidType`, so that no layer computes with padding by accident.
 
-In training a batch has one of the fields `mask` `[examples, time]`, `lengths` `[examples]` or, for
-several sequences in a row, `segments` `[examples, time]`; the learner makes `Masked` inputs of it.
+In training, a batch has one of the fields `mask`, `[examples, time]`, `lengths`, `[examples]`, or,
+for several sequences per row, `segments`, `[examples, time]`. The learner then creates the `Masked`
+inputs.
 """
 
 import math
@@ -38,17 +40,17 @@ N = TypeVar("N", bound=Any)  # a Network, whose file imports this one
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """Sequences of which some places are empty; the values of those are 0, whatever was given.
+    """Padded sequences with a mask; values at masked positions are set to 0.
 
     Attributes:
-      values: `[batch, time, ...]`, one array.
-      mask: bool `[batch, time]`: which places there are. They may be any, also none.
-      segments: where a row holds several sequences, the number of that of each place, int
-        `[batch, time]` from 1; the places of a sequence stand side by side.
+      values: one array, `[batch, time, ...]`.
+      mask: booleans `[batch, time]`, true at positions that exist. Padding may be anywhere.
+      segments: if rows contain several sequences, the number of the sequence at each position, from
+        1, integers `[batch, time]`; the positions of a sequence are contiguous. `None` otherwise.
 
     Raises:
-      InvalidType: if the values are not one array, or the mask is not of booleans.
-      InvalidValue: if the mask or the segments have another shape than `values.shape[:2]`.
+      InvalidType: if the values are not one array, or the mask is not boolean.
+      InvalidValue: if the shape of the mask or the segments is not `values.shape[:2]`.
     """
 
     values: Any
@@ -58,7 +60,7 @@ class Masked:
     def __post_init__(self):
         _check_form(self.values, self.mask, self.segments)
         arrays = self.values, self.mask
-        if all(isinstance(x, np.ndarray | jax.Array) for x in arrays):  # and not shapes alone
+        if all(isinstance(x, np.ndarray | jax.Array) for x in arrays):  # they may be shapes
             on_host = all(isinstance(x, np.ndarray) for x in arrays)
             mask = self.mask.reshape(self.mask.shape + (1,) * (self.values.ndim - 2))
             zero = self.values.dtype.type(0)
@@ -67,31 +69,37 @@ class Masked:
 
     @classmethod
     def from_lengths(cls, values: Any, lengths: Any) -> "Masked":
-        """Makes it of values `[batch, time, ...]`, the first `lengths` `[batch]` of which exist."""
+        """Creates one from values `[batch, time, ...]` and the `lengths` `[batch]` of sequences.
+
+        Raises `InvalidValue` if `lengths` are not integers from 0 to `time`.
+        """
         lengths = _whole("lengths", lengths, tuple(values.shape[:1]), values.shape[1])
         return cls(values, mask_of({"inputs": values, "lengths": lengths}))
 
     @classmethod
     def from_segments(cls, values: Any, segments: Any) -> "Masked":
-        """Makes it of values and `segments` `[batch, time]`, which are 0 where a place is empty."""
+        """Creates one from values `[batch, time, ...]` and `segments` `[batch, time]`.
+
+        Segment 0 is padding. Raises `InvalidValue` if `segments` are not integers of at least 0.
+        """
         segments = _whole("segments", segments, tuple(values.shape[:2]))
         return cls(values, mask_of({"segments": segments}), segments)
 
     def with_values(self, values: Any) -> "Masked":
-        """Returns other values, `[batch, time, ...]`, at the same places."""
+        """Returns a copy with other values, `[batch, time, ...]`."""
         return Masked(values, self.mask, self.segments)
 
     def places(self) -> Int[Array, "batch time"]:
-        """Returns the number of each place in its sequence, from 0; empty ones do not count."""
+        """Returns each position's index in its sequence, from 0, not counting padding."""
         count = jnp.cumsum(self.mask, axis=1, dtype=jnp.int32) - 1
         begins = self.begins()
         first = 0 if begins is None else lax.cummax(jnp.where(begins, count, 0), axis=1)
         return jnp.maximum(count - first, 0)
 
     def sequences(self) -> list[np.ndarray]:
-        """Returns each sequence alone, `[time, ...]`, as NumPy arrays.
+        """Returns the sequences without padding, as a list of NumPy arrays `[time, ...]`.
 
-        They are in the order of the rows; or, with segments, of their numbers.
+        They are in the order of the rows, or, with segments, of the segment numbers.
         """
         values, mask = np.asarray(self.values), np.asarray(self.mask)
         if self.segments is None:
@@ -102,7 +110,7 @@ class Masked:
         return np.split(values[mask][order], first[1:])
 
     def begins(self, *, reverse: bool = False) -> Bool[Array, "batch time"] | None:
-        """Returns where a sequence begins (or ends) beside another; `None` if rows hold one."""
+        """Returns where a segment begins (with `reverse`, ends); `None` without segments."""
         if self.segments is None:
             return None
         left, right = self.segments[:, :-1], self.segments[:, 1:]
@@ -128,36 +136,63 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def per_place(network: N) -> N:
-    """Returns a network that treats each place alone as one that takes `Masked` inputs too.
+def per_place(network: N, *, features: bool = False) -> N:
+    """Makes a network that acts on each position separately accept `Masked` inputs.
 
-    It is given the values, `[batch, time, ...]`, and its outputs get the mask.
+    The network receives the values, `[batch, time, ...]`, and its outputs have the same mask.
+
+    Args:
+      network: acts on each position separately.
+      features: whether a position must have an axis of features, `[batch, time, features]`.
+        Without one, a network that acts on the last axis would act on time.
+
+    Raises:
+      InvalidValue: when traced, if `features` is true and the values have no such axis.
     """
 
+    kind = network.parts.kind
+
+    def values(inputs):
+        if features:
+            check_place_features("per_place" if kind == "network" else kind, inputs)
+        return values_of(inputs)
+
     def init(key, inputs):
-        return network.init(key, values_of(inputs))
+        return network.init(key, values(inputs))
 
     def apply(params, state, inputs, *, key=None):
-        outputs, after = network.apply(params, state, values_of(inputs), key=key)
+        outputs, after = network.apply(params, state, values(inputs), key=key)
         return put_back(inputs, outputs), after
 
     return network._replace(init=init, apply=apply)
 
 
+def check_place_features(where: str, inputs: Any) -> None:
+    """Raises `InvalidValue` if the places of `Masked` inputs are numbers without features."""
+    if isinstance(inputs, Masked) and len(inputs.values.shape) < 3:
+        raise InvalidValue(
+            where,
+            "the places of the sequences have no features",
+            got=f"Masked values of shape {tuple(inputs.values.shape)}",
+            expected="[batch, time, features]",
+            fix="Pass values[..., None] where each place is a single number",
+        )
+
+
 def values_of(inputs: Any) -> Any:
-    """Returns the values of `Masked` inputs, or the inputs."""
+    """Returns the values of `Masked` inputs, and other inputs unchanged."""
     return inputs.values if isinstance(inputs, Masked) else inputs
 
 
 def put_back(inputs: Any, values: Any) -> Any:
-    """Returns values `[batch, time, ...]` at the places of the inputs, if these are `Masked`."""
+    """Returns values `[batch, time, ...]` with the mask of the inputs, if these are `Masked`."""
     return inputs.with_values(values) if isinstance(inputs, Masked) else values
 
 
 def map_places(function: Callable[..., Any], *inputs: Any) -> Any:
-    """Applies a function that treats each place alone to arrays, or to the values of `Masked`.
+    """Applies a function that acts on each position separately to arrays or `Masked` values.
 
-    What it returns has the places that all of its inputs have.
+    The mask of the result is the conjunction of the masks of all inputs.
     """
     masked = [x for x in inputs if isinstance(x, Masked)]
     if not masked or len(masked) < len(inputs):
@@ -170,16 +205,16 @@ def map_places(function: Callable[..., Any], *inputs: Any) -> Any:
 
 
 def refuse_masked(where: str, inputs: Any) -> None:
-    """Raises `InvalidType` if the inputs are, or hold, sequences with empty places."""
+    """Raises `InvalidType` if the inputs are `Masked`, or a pytree that contains `Masked`."""
     leaves = jax.tree.leaves(inputs, is_leaf=lambda x: isinstance(x, Masked))
     if any(isinstance(x, Masked) for x in leaves):
         raise InvalidType(
             where,
-            "it does not say what it does with the empty places of a sequence",
+            "it does not support padded sequences",
             got="Masked inputs",
             expected="an array",
-            fix="Wrap it in per_place(...) if it treats each place alone, reduce the sequence"
-            " before it by over_time(...), or write a Network that takes Masked",
+            fix="Wrap it in per_place(...) if it acts on each position separately, reduce the"
+            " sequence first with over_time(...), or write a Network that accepts Masked",
         )
 
 
@@ -189,7 +224,7 @@ _FIELDS = ("mask", "lengths", "segments")
 
 
 def mask_inputs(batch: Batch) -> Batch:
-    """Returns a batch whose `mask`, `lengths` or `segments`, if it has any, are in its inputs."""
+    """Returns a batch with `Masked` inputs if it has a field `mask`, `lengths` or `segments`."""
     mask = mask_of(batch)
     if mask is None:
         return batch
@@ -198,7 +233,7 @@ def mask_inputs(batch: Batch) -> Batch:
 
 
 def mask_of(batch: Batch) -> Any:
-    """Returns which places of the inputs of a batch exist, `[batch, time]`; `None` for all."""
+    """Returns the mask of a batch's inputs, `[batch, time]`; `None` if there is no padding."""
     if "mask" in batch:
         return batch["mask"].astype(bool)
     if "lengths" in batch:
@@ -207,11 +242,11 @@ def mask_of(batch: Batch) -> Any:
 
 
 def check_places(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns data whose `mask`, `lengths` or `segments` were checked, with inputs of 0 elsewhere.
+    """Validates the `mask`, `lengths` or `segments` of data, and sets padding in the inputs to 0.
 
     Raises:
-      InvalidValue: if there is more than one of them, the inputs are not one array `[examples,
-        time, ...]`, a shape does not fit, or a number is out of range.
+      InvalidValue: if there is more than one of these fields, the inputs are not one array
+        `[examples, time, ...]`, a shape does not match, or a number is out of range.
     """
     names = sorted(arrays.keys() & {*_FIELDS})
     if not names or "inputs" not in arrays:
@@ -221,12 +256,12 @@ def check_places(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     if len(names) > 1 or len(shape) < 2 or field.shape != shape[: 1 if name == "lengths" else 2]:
         raise InvalidValue(
             where,
-            "which places of the sequences exist is not clear",
+            "the mask of the sequences is ambiguous",
             got=", ".join(f"{n} {list(np.shape(arrays[n]))}" for n in names)
             + f" and inputs {list(shape) if shape else 'that are a tree'}",
             expected="inputs [examples, time, ...], and one of mask [examples, time], lengths"
             " [examples] and segments [examples, time]",
-            fix="Give one of these fields, with a number for each place (or example) of the inputs",
+            fix="Pass one of these fields, with a number for each position (or example)",
         )
     most = {"mask": 1, "lengths": shape[1], "segments": np.iinfo(np.int32).max}[name]
     outside = ~((field == np.floor(field)) & (field >= 0) & (field <= most))
@@ -236,10 +271,10 @@ def check_places(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
             where,
             f"{name} is out of range",
             got=f"{field[place]} at {name}{list(place)}",
-            expected=f"whole numbers from 0 to {most}",
+            expected=f"integers from 0 to {most}",
             fix={
-                "mask": "Pass 1 where there is something, and 0 where there is padding",
-                "lengths": "Pass for each example the number of its first places that exist",
+                "mask": "Pass 1 for positions that exist, and 0 for padding",
+                "lengths": "Pass the length of each sequence",
                 "segments": "Number the sequences of a row from 1; 0 is padding",
             }[name],
         )
@@ -256,15 +291,15 @@ def _check_segments(where: str, segments: np.ndarray) -> None:
         row, number = pairs[:, counts > 1][:, 0]
         raise InvalidValue(
             where,
-            "the places of a sequence do not stand side by side",
+            "the positions of a segment are not contiguous",
             got=f"segment {number} in several pieces of row {row}",
-            expected="one number for each sequence of a row, in one piece",
-            fix="Number the sequences of a row 1, 2, 3, and side by side",
+            expected="a number for each sequence of a row, at contiguous positions",
+            fix="Number the sequences of each row 1, 2, 3 in order",
         )
 
 
 def _whole(name: str, numbers: Any, shape: tuple[int, ...], most: float = math.inf) -> Any:
-    """Returns whole numbers from 0 to `most` of a shape, or raises; traced ones may be any."""
+    """Validates that numbers are integers from 0 to `most` of this shape; traced values pass."""
     numbers = numbers if hasattr(numbers, "dtype") else np.asarray(numbers)
     whole = jnp.issubdtype(numbers.dtype, jnp.integer) and tuple(numbers.shape) == shape
     if whole and not (is_concrete(numbers) and hasattr(numbers, "__array__")):
@@ -273,15 +308,14 @@ def _whole(name: str, numbers: Any, shape: tuple[int, ...], most: float = math.i
     if not whole or np.any(outside):
         raise InvalidValue(
             "Masked",
-            f"{name} do not fit the values",
+            f"{name} do not match the values",
             got=f"{np.asarray(numbers)[outside][0]}"
             if whole
             else f"{name} {numbers.dtype}{list(numbers.shape)}",
-            expected=f"whole numbers {list(shape)} from 0"
-            + ("" if most == math.inf else f" to {most}"),
-            fix="Give each sequence the number of its places, at most those of the array"
+            expected=f"integers {list(shape)} from 0" + ("" if most == math.inf else f" to {most}"),
+            fix="Pass the length of each sequence, at most the length of the array"
             if name == "lengths"
-            else "Number the sequences of a row from 1; 0 is an empty place",
+            else "Number the sequences of a row from 1; 0 is padding",
         )
     return numbers
 
@@ -293,23 +327,23 @@ def _check_form(values: Any, mask: Any, segments: Any) -> None:
             "values and mask are not one array each",
             got=f"a {type(values).__name__} and a {type(mask).__name__}",
             expected="arrays [batch, time, ...] and [batch, time]",
-            fix="Mask each array of a tree by itself",
+            fix="Create a Masked for each array of a tree",
         )
     if mask.dtype != bool:
         raise InvalidType(
             "Masked",
-            "the mask is not of booleans",
+            "the mask is not boolean",
             got=f"dtype {mask.dtype}",
-            expected="bool, true where there is something",
+            expected="bool, true at positions that exist",
             fix="Pass mask.astype(bool), or Masked.from_lengths(values, lengths)",
         )
     shapes = {tuple(x.shape) for x in (mask, segments) if x is not None}
     if len(mask.shape) != 2 or shapes != {tuple(values.shape[:2])}:
         raise InvalidValue(
             "Masked",
-            "the mask does not fit the values",
+            "the mask does not match the values",
             got=f"values {list(values.shape)} and a mask {list(mask.shape)}"
             + (f" with segments {list(segments.shape)}" if segments is not None else ""),
             expected="[batch, time, ...] and [batch, time]",
-            fix="Give a mask with one boolean for each place",
+            fix="Pass a mask with one boolean for each position",
         )

@@ -1,16 +1,14 @@
-"""Names of the leaves of a tree, and rules over them: `{pattern: value}`, the first match wins.
+"""Names of the leaves of a pytree, and rules over them: `{pattern: value}`, the first match wins.
 
-A leaf is called by its path from the outside in, `layers/hidden_1/weight`: keys of dicts, numbers
-in sequences and fields of tuples, with `/` between. Whatever is to be done with leaves, freezing or
-renaming or decaying them, rules say with which:
+The name of a leaf is its path, such as `layers/hidden_1/weight`: dict keys, sequence indices and
+tuple fields, separated by `/`. Rules select leaves to freeze, rename or decay, for example:
 
     {"layers/*/bias": "no decay", "layers": "decay", "*": "frozen"}
 
-A pattern is a name in which `*` stands for any characters, also for `/` and for none, and `{n}` for
-a whole number, `{n+1}` for one more than `n`: with `block_{n+1}` on one side of a renaming and
-`layers.{n}` on the other, blocks are numbered anew. A pattern matches the leaf of that name, or the
-node of that name with all leaves under it, as `layers` does. Each rule must decide about some leaf:
-one that matches nothing, or nothing that earlier rules have left, is a mistake.
+A pattern matches a leaf, or a node together with all leaves below it, as `layers` does. In a
+pattern, `*` matches any characters, including `/` and none, and `{n}` matches an integer. `{n+1}`
+stands for `n` plus 1, so that a rule `"layers.{n}": "block_{n+1}"` renumbers blocks. A rule that
+matches nothing, or only leaves that earlier rules match, is an error.
 
 >>> tree = {"layers": [{"weight": 1.0, "bias": 2.0}], "head": {"weight": 3.0}}
 >>> named_leaves(tree)
@@ -36,19 +34,19 @@ _NUMBER = re.compile(r"\{([a-z])([+-]\d+)?\}")  # `{n}`, `{n+1}`
 
 
 class Match(NamedTuple):
-    """What the rules say of a name: the first pattern that matches, and what the rule gives it."""
+    """The match of a name: the first pattern that matches it, and the value of that rule."""
 
     pattern: str
     value: Any
-    captured: tuple[str, ...]  # what each `*` of the pattern stands for
+    captured: tuple[str, ...]  # the text that each `*` of the pattern matches
     under: str  # the rest of the name, "/weight", if the pattern matches a node above the leaf
-    numbers: Mapping[str, int] = {}  # what `{n}` stands for, by its letter
+    numbers: Mapping[str, int] = {}  # the value of each `{n}`, by its letter
 
     def fill(self, where: str, template: str) -> str:
-        """Returns the template with what was captured instead of its `*`, and what is under it.
+        """Substitutes the captured text and numbers in a template, and appends `under`.
 
         Raises:
-          InvalidValue: if it has neither as many `*` as the pattern nor none.
+          InvalidValue: if the template has some `*`, but not as many as the pattern.
 
         Example:
           >>> Match("body/*", "layers/*", ("0",), "/weight").fill("rename", "layers/*")
@@ -62,7 +60,7 @@ class Match(NamedTuple):
                 where,
                 "the two sides of a rule have different numbers of *",
                 got=f"{self.pattern!r}: {template!r}",
-                expected=f"{len(captured)} times * on the right, or none",
+                expected=f"{len(captured)} * on the right, or none",
                 fix="Write as many * on the right as on the left: 'body/*': 'layers/*'",
             )
         filled = itertools.zip_longest(pieces, captured, fillvalue="")
@@ -74,7 +72,7 @@ class Match(NamedTuple):
 
 
 def match_name(pattern: str, name: str, *, nodes: bool = True) -> Match | None:
-    """Returns how a pattern matches a name, or with `nodes` a node above it; `None` if it does not.
+    """Matches a pattern with a name or, if `nodes`, a node above it; returns `None` if it fails.
 
     Example:
       >>> match_name("layers.{n}.w", "layers.3.w").fill("rename", "block_{n+1}/weight")
@@ -95,7 +93,7 @@ def _named(hit: re.Match[str]) -> set[int]:
 
 @functools.lru_cache(maxsize=1024)
 def _compiled(pattern: str, nodes: bool) -> tuple[re.Pattern[str], dict[str, int]]:
-    """Returns a pattern as a regular expression, and what is added to the number of each letter."""
+    """Returns a pattern as a regular expression, and the offset of each numbered letter."""
     offsets = {letter: int(offset or 0) for letter, offset in _NUMBER.findall(pattern)}
     pieces = []
     for piece in re.split(r"(\*|\{[a-z](?:[+-]\d+)?\})", pattern):
@@ -110,7 +108,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     """Returns the leaves of a tree by name, in the order of the tree.
 
     Raises:
-      InvalidValue: if two leaves have one name, because a key has a `/` in it.
+      InvalidValue: if two leaves have the same name, because a key contains `/`.
     """
     leaves = jax.tree.leaves_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
@@ -118,19 +116,19 @@ def named_leaves(tree: Any) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidValue(
             "named_leaves",
-            "two leaves of a tree have one name",
+            "two leaves of a tree have the same name",
             got=f"{twice!r} twice",
-            expected="a name for each leaf",
+            expected="distinct names",
             fix="Use keys without a / in them",
         )
     return {name: leaf for name, (_, leaf) in zip(names, leaves)}
 
 
 def pairs_of(where: str, rules: Any) -> list[tuple[str, Any]]:
-    """Returns rules `{pattern: value}`, or pairs, as a list of pairs.
+    """Returns rules, `{pattern: value}` or pairs, as a list of pairs.
 
     Raises:
-      InvalidType: if they are something else.
+      InvalidType: if the rules have another form.
     """
     pairs = list(rules.items()) if isinstance(rules, Mapping) else rules
     if isinstance(pairs, list | tuple) and all(
@@ -141,7 +139,7 @@ def pairs_of(where: str, rules: Any) -> list[tuple[str, Any]]:
         where,
         "the rules have the wrong type",
         got=repr(rules),
-        expected="{pattern: value}, or a list of pairs (pattern, value), where patterns are text",
+        expected="{pattern: value}, or a list of pairs (pattern, value), with string patterns",
         fix="Write {'head': value, 'layers/*': value}",
     )
 
@@ -153,17 +151,17 @@ def matched(
     *,
     strict: bool = True,
 ) -> dict[str, Match]:
-    """Returns what the rules say of each name, in the order of the rules; nothing of some.
+    """Returns the match of each name that some rule matches, in the order of the rules.
 
     Args:
-      where: what the rules are for, the name at the head of an error.
-      rules: `{pattern: value}`, or pairs `(pattern, value)`; of those that match, the first counts.
-      names: of the leaves, as `named_leaves` gives them.
-      strict: whether a rule that decides about no leaf is a mistake.
+      where: the name of the caller, for errors.
+      rules: `{pattern: value}`, or pairs `(pattern, value)`; the first match wins.
+      names: the names of the leaves, as in `named_leaves`.
+      strict: whether unused rules are errors.
 
     Raises:
-      InvalidType: if the rules are something else.
-      InvalidValue: if a pattern matches no name, or none that an earlier one does not match.
+      InvalidType: if the rules have another form.
+      InvalidValue: if a pattern matches no name, or only names that earlier patterns match.
     """
     names, matches = list(names), {}
     for pattern, value in pairs_of(where, rules):
@@ -175,9 +173,9 @@ def matched(
             earlier = list(dict.fromkeys(repr(matches[name].pattern) for name in hits))
             raise InvalidValue(
                 where,
-                "a rule is never used, for earlier ones match all that it matches",
+                "a rule is never used, since earlier rules match all of its names",
                 got=f"{pattern!r} after {', '.join(earlier)}",
-                expected="rules from the special to the general: the first match counts",
+                expected="rules from the special to the general: the first match wins",
                 fix=f"Leave {pattern!r} out, or put it before {earlier[0]}",
             )
         matches |= fresh
@@ -187,11 +185,11 @@ def matched(
 def chosen(
     where: str, rules: Mapping[str, bool] | Sequence[tuple[str, bool]], names: Iterable[str]
 ) -> list[str]:
-    """Returns the names that rules `{pattern: bool}` choose, in their order; no unmatched ones.
+    """Returns the names that rules `{pattern: bool}` map to true; unmatched names are false.
 
     Raises:
-      InvalidType: if a rule says something else than True or False.
-      InvalidValue: as `matched`.
+      InvalidType: if the value of a rule is not a bool.
+      InvalidValue: as in `matched`.
     """
     names = list(names)
     matches = matched(where, rules, names)
@@ -201,12 +199,12 @@ def chosen(
 
 
 def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Returns the names that some pattern matches as a whole, in their order.
+    """Returns the names that some pattern matches completely, in their order.
 
-    Unlike in rules, the pattern of a node is not that of the names under it.
+    Unlike in rules, the pattern of a node does not match the names below it.
 
     Raises:
-      InvalidType: if the patterns are something else.
+      InvalidType: if the patterns are not strings.
       InvalidValue: if a pattern matches no name.
     """
     if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
@@ -214,7 +212,7 @@ def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[st
             where,
             "the patterns have the wrong type",
             got=repr(patterns),
-            expected="a list of names, in which * stands for any characters",
+            expected="a list of names, in which * matches any characters",
             fix="Write ['head', 'layers/*']",
         )
     names = list(names)
@@ -223,20 +221,23 @@ def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[st
 
 
 def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callable[[Any], Any]:
-    """Returns a function that gives each leaf of a tree the value of its rule, for Optax.
+    """Returns a function that labels each leaf of a tree with the value of its rule, for Optax.
 
-    Learning rates by name, and weight decay for all but biases and norms:
+    For example, different learning rates by name, and weight decay except for biases and norms:
 
         optax.partition({"slow": optax.adam(1e-4), "fast": optax.adam(1e-2)},
                         param_labels({"body": "slow", "*": "fast"}))
         optax.adamw(1e-3, mask=param_labels({"*/bias": False, "*/scale": False, "*": True}))
 
     Args:
-      rules: `{pattern: value}`, or pairs; the first that matches counts.
+      rules: `{pattern: value}`, or pairs; the first match wins.
+
+    Returns:
+      A function `tree -> labels`, with the structure of the tree.
 
     Raises:
-      InvalidType: if the rules are something else.
-      InvalidValue: from the function, if a leaf is matched by no rule, or a rule matches no leaf.
+      InvalidType: if the rules have another form.
+      InvalidValue: from the function, if no rule matches a leaf, or a rule matches no leaf.
 
     Example:
       >>> param_labels({"*/bias": False, "*": True})({"layer": {"bias": 1.0, "weight": 2.0}})
@@ -245,7 +246,7 @@ def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callab
     pairs_of("param_labels", rules)
 
     def label(tree: Any) -> Any:
-        # What an outer optimizer has masked out is named too: it may have a rule.
+        # Leaves that an outer optimizer has masked have names too, since rules may match them.
         structure = jax.tree.structure(tree, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
         names = list(named_leaves(jax.tree.unflatten(structure, range(structure.num_leaves))))
         matches = matched("param_labels", rules, names)
@@ -256,7 +257,7 @@ def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callab
                 "no rule matches some of the leaves",
                 got=f"nothing for {listing(left)}",
                 expected="a value for each leaf",
-                fix="End the rules with one for all others: '*'",
+                fix="Add a last rule for all other leaves: '*'",
             )
         return jax.tree.unflatten(structure, [matches[name].value for name in names])
 
@@ -264,14 +265,14 @@ def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callab
 
 
 def listing(names: Iterable[str], most: int = 20) -> str:
-    """Returns the names as words for an error; of very many, the first ones and how many more."""
+    """Returns names as a list for an error message, at most `most` of them."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) or "none") + more
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Returns the most similar of the names and of the nodes above them, if any is similar."""
+    """Returns the name, or node above a name, that is most similar; `None` if none is similar."""
     join = "{}/{}".format
     nodes = {node for path in names for node in itertools.accumulate(path.split("/"), join)}
     return next(iter(difflib.get_close_matches(name, sorted(nodes), n=1, cutoff=0.5)), None)
@@ -280,7 +281,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 def _hits(
     where: str, pattern: str, names: list[str], *, nodes: bool = True, strict: bool = True
 ) -> dict[str, Match]:
-    """Returns how the pattern matches those of the names that it does."""
+    """Returns the match of each name that the pattern matches."""
     matches = ((name, match_name(pattern, name, nodes=nodes)) for name in names)
     hits = {name: match for name, match in matches if match is not None}
     if strict and not hits:

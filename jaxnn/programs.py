@@ -1,4 +1,4 @@
-"""Looking into a traced program: every operation in it, however deep.
+"""Inspection of jaxprs: iterates over all operations and counts multiplications.
 
 >>> import jax, jax.numpy as jnp
 >>> def product(x):
@@ -14,11 +14,11 @@ from typing import Any
 
 
 def operations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
-    """Yields `(equation, times)` for every operation, those of inner functions and loops included.
+    """Yields `(equation, times)` for every operation, including those in inner functions and loops.
 
-    A `scan` does its operations as often as it is long; a `while` loop, whose length is not known,
-    and each branch of a `cond` count once. Of alternatives for several platforms, which compute the
-    same, only the first counts.
+    The operations of a `scan` count once per iteration. Those of a `while` loop, whose length is
+    unknown, and of each branch of a `cond` count once. If there are alternatives for several
+    platforms, only the first counts.
     """
     for equation in jaxpr.eqns:
         yield equation, times
@@ -27,7 +27,7 @@ def operations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
 
 
 def inner_programs(equation: Any) -> Iterator[tuple[Any, int]]:
-    """Yields the programs inside an operation, and how often it does each; see `operations`."""
+    """Yields the jaxprs inside an operation, and how often each is executed; see `operations`."""
     params = equation.params
     turns = params["length"] if equation.primitive.name == "scan" else 1
     for name, value in params.items():
@@ -40,19 +40,19 @@ def inner_programs(equation: Any) -> Iterator[tuple[Any, int]]:
 
 
 def products(jaxpr: Any) -> int:
-    """Counts the products in matrix products and convolutions, each as often as it is done."""
+    """Returns the number of scalar products in all matrix products and convolutions."""
     return sum(times * products_of(equation) for equation, times in operations(jaxpr))
 
 
 def products_of(equation: Any) -> int:
-    """Counts the products of one operation: of a matrix product or a convolution; else none."""
+    """Returns the number of scalar products in one matrix product or convolution, else 0."""
     params = equation.params
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         left = equation.invars[0].aval.shape
         each = math.prod(left[axis] for axis in contracted)
     elif equation.primitive.name == "conv_general_dilated":
-        # The products of one output: the window times the channels of its group.
+        # For one output: the size of the window times the input channels of its group.
         weight, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
         each = math.prod(weight) // weight[spec[0]]
     else:

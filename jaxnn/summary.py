@@ -1,4 +1,4 @@
-"""A network in figures: for each part its output, its parameters, and what computing it takes.
+"""Summary tables of networks: the output, parameters, memory and FLOPs of each part.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
@@ -10,9 +10,9 @@ activation_1  activation  (1, 32)           0      0 B        128 B       0
 output        linear      (1, 10)         330  1.32 kB         40 B     640
 total                     (1, 10)       2,410  9.64 kB        552 B  4.74 k
 
-FLOPs are those of matrix products and convolutions, two for each product of two numbers: it is
-multiplied and added. What else a network does, biases, activations, normalization, softmax, is
-little beside them and is not counted; neither are gradients, which take about twice as many again.
+FLOPs count matrix products and convolutions, with two FLOPs (a multiplication and an addition) for
+each product of two numbers. Biases, activations, normalization and softmax are small in comparison
+and are not counted. Neither are gradients, which take about twice as many FLOPs again.
 """
 
 import json
@@ -38,17 +38,16 @@ class Row(NamedTuple):
     """One part of a network.
 
     Attributes:
-      part: its name, with those of the parts that contain it: `"block/hidden_1"`.
-      kind: what it is, such as `"linear"`.
-      output: the shape of its output, or a pytree of shapes; inside a loop, of one turn: of one
-        layer of `repeat`, of one time step of `gru` and `lstm`.
-      parameters: the number of parameters that it computes with, frozen ones too, in all layers.
-      bytes: the memory of these and of its state.
-      activation_bytes: the memory of its outputs for these inputs, in all turns of the enclosing
-        it: what training keeps of it for the gradient, unless the compiler finds less to keep.
-      flops: two for each product in its matrix products and convolutions, for these inputs, in all
-        turns of the enclosing loops.
-      times: how many layers of it there are; 1 but inside `repeat`.
+      part: the path of the part, such as `"block/hidden_1"`.
+      kind: the kind of the part, such as `"linear"`.
+      output: the shape of its output, or a pytree of shapes. Inside a loop it is the output of one
+        iteration: of one layer of `repeat`, or one time step of `gru` and `lstm`.
+      parameters: the number of its parameters, including frozen ones, in all layers.
+      bytes: the memory of its parameters and state, in bytes.
+      activation_bytes: the memory of its outputs in all iterations, in bytes. Training stores them
+        for the backward pass, unless the compiler needs fewer.
+      flops: the FLOPs of its matrix products and convolutions, in all iterations.
+      times: the number of layers with this structure: 1 except inside `repeat`.
     """
 
     part: str
@@ -63,10 +62,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a network's parts, in the order in which they compute, and the total.
+    """A summary of a network: a row for each part, in the order of computation, and the total.
 
-    The total is of the network as a whole: the parameters that are trained, the memory of all that
-    it keeps, the outputs of all parts, and all products, also those that are between parts.
+    The total covers the whole network: its trainable parameters, the memory of its parameters and
+    state, the outputs of all parts, and all FLOPs, including those outside of parts.
+
+    Attributes:
+      rows: one `Row` per part.
+      total: the `Row` of the whole network.
     """
 
     rows: tuple[Row, ...]
@@ -81,7 +84,7 @@ class Table:
         return display.block(display.columns(_HEADS, self._cells(), left=3))
 
     def _cells(self) -> list[tuple[str, ...]]:
-        """Returns what one reads: names that a part shares with the one above are an indent."""
+        """Returns the cells as text; names shared with the row above become indentation."""
         lines, above = [], []
         for row in (*self.rows, self.total):
             names = row.part.split("/")
@@ -102,27 +105,27 @@ class Table:
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """Returns `{"rows": [...], "total": {...}}` of what JSON can hold; shapes are lists.
+        """Returns a JSON-serializable dict `{"rows": [...], "total": {...}}` of `Row` fields.
 
-        Its rows have the fields of `Row`.
+        Shapes become lists.
         """
         figures = {"rows": [row._asdict() for row in self.rows], "total": self.total._asdict()}
         return json.loads(json.dumps(figures, default=str))
 
 
 def table(network: Network, inputs: Any) -> Table:
-    """Returns the figures of every part of a network, without computing anything.
+    """Returns a summary table of a network, without computing anything.
 
     Args:
-      network: any network; one that does not describe its parts is a single part.
-      inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
+      network: the network; a custom network without submodules is a single part.
+      inputs: a batch of inputs, as arrays or `jax.ShapeDtypeStruct`s, `[batch, ...]`.
     """
     params, state = jax.eval_shape(network.init, jax.random.key(0), inputs)
     return table_of(network, params, state, inputs)
 
 
 def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
-    """Returns the `table` of a network whose parameters and state, or their shapes, are known."""
+    """Returns the `table` of a network with these parameters and state, as arrays or shapes."""
     open_calls: list[_Call] = []
     all_calls: list[_Call] = []
 
@@ -134,7 +137,7 @@ def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
             for outer in open_calls:
                 outer.is_layer = False
             call = _Call(math.prod(outer.turns for outer in open_calls), part.parts.times)
-            # As a function of its number it appears in the program, in its loops.
+            # The name of the jitted function identifies this call in the traced program.
             marked.__name__ = f"{_MARK}{len(all_calls)}"
             all_calls.append(call)
             open_calls.append(call)
@@ -167,11 +170,10 @@ def table_of(network: Network, params: Any, state: Any, inputs: Any) -> Table:
 
 
 def flops(function: Any, *arguments: Any) -> int:
-    """Counts the FLOPs of a function of arrays: two for each product of a matrix product.
+    """Returns the FLOPs of the matrix products and convolutions in a function of arrays.
 
-    Those of convolutions are counted in the same way, and nothing else. A loop of known length
-    counts every turn, a `while` loop one, a `cond` all its branches, and `lax.platform_dependent`
-    the first of its alternatives.
+    Each product of two numbers counts as two FLOPs. A `scan` counts every iteration, a `while` loop
+    one, a `cond` all its branches, and `lax.platform_dependent` the first of its alternatives.
 
     >>> import jax.numpy as jnp
     >>> flops(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 4)))
@@ -184,9 +186,9 @@ def flops(function: Any, *arguments: Any) -> int:
 class _Call:
     """A call of a part."""
 
-    times: int  # how many layers of it there are
-    turns: int  # how often it calls what is inside
-    is_layer: bool = True  # it calls no other part
+    times: int  # the number of layers of this part
+    turns: int  # how often it calls each of its parts
+    is_layer: bool = True  # whether it calls no other part
     row: Row | None = None
 
 

@@ -1,13 +1,11 @@
 """Runs in processes that tests kill, stop and starve, and what must hold of a run afterwards.
 
-A process is forked from a server that has imported all and started nothing, so it is there in a
-tenth of a second; it then does what a command does. What it ends with is compared with what the
-same command ends with when nothing stops it: the same bits, the same rows, the same result.
+A process is forked (`tests.forked`), and then does what a command does. What it ends with is
+compared with what the same command ends with when nothing stops it: the same bits, the same rows,
+the same result.
 """
 
 import json
-import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -31,6 +29,7 @@ from jaxnn.storage.command import FILE as COMMAND
 from jaxnn.storage.directory import MEANING, RunDirectory
 from jaxnn.storage.recording import FOLDER
 from tests import compiling, failpoints
+from tests.forked import process, redirect
 from tests.promises import counted, figure  # noqa: F401  (what all of these tests need)
 
 KILLED = -signal.SIGKILL
@@ -173,24 +172,8 @@ def start(
     return Child(process(_child, place, arguments, fault, pace, cache, before), place)
 
 
-def context() -> Any:
-    """Returns how processes are started: forked from a server that has imported all."""
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["jaxnn", "experiments.command", "orbax.checkpoint", __name__])
-    return found
-
-
-def process(function: Callable[..., None], *arguments: Any) -> Any:
-    """Starts a function in a process, which ends at the latest with this one."""
-    started = context().Process(target=function, args=arguments, daemon=True)
-    started.start()
-    return started
-
-
 def _child(place, arguments, fault, pace, cache, before) -> None:
-    said = os.open(place / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    redirect(place / "said")
     jax.config.update("jax_num_cpu_devices", 2)
     compiling.fast()
     # The page is made of what is kept, when all is done: it has tests of its own.

@@ -28,8 +28,9 @@ PROMISES = {
     "P7": "Only one process at a time writes to a run directory.",
     "P8": "Ctrl-C or SIGTERM saves within a chunk, about a second. A second signal ends the process"
     " at once, without harm.",
-    "P9": "A full or failing disk is reported, and loses no checkpoint. Training continues, and"
-    " ends with an error only if it cannot write the last checkpoint or a row of metrics.",
+    "P9": "A full or failing disk is reported, and loses no checkpoint and no row. Training"
+    " continues, tries again, and ends with an error only if it cannot write the last checkpoint or"
+    " the rows before it.",
     "P10": "A state that is not finite never becomes the newest or the best checkpoint.",
     "P11": "A process completes pending saves before it ends, however it ends. A failed save is an"
     " error.",

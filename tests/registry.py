@@ -137,6 +137,7 @@ NETWORKS = [
         {
             "inference": "what it reads goes into its memory, which is its point",
             "examples": "its memory is for a batch of the size that init was given",
+            "masked": "its memory is for a batch of the size that init was given",
         },
     ),
     Case("positions", lambda: jaxnn.layers.positions(5), real(3, 4, 2)),

@@ -1,6 +1,6 @@
 """Runs of several processes on this machine, which tests kill and start again.
 
-Each is forked from a server that has imported all, and finds the others over the loopback. What a
+Each is forked (`tests.forked`), and finds the others over the loopback. What a
 run ends with is read from its directory: the arrays of its last checkpoint, its rows, its result.
 """
 
@@ -24,10 +24,12 @@ from jaxnn.scale._start import VARIABLES, free_port
 from jaxnn.storage import checkpoints, lock
 from jaxnn.storage.manifest import read_verified
 from tests import compiling
-from tests.harness import Child, process, timeless
+from tests.forked import compiled, process, redirect
+from tests.harness import Child, timeless
 
-# All of a run of several processes must have ended so many seconds after one of them.
-SOON = 30.0
+# All of a run of several processes must have ended so many seconds after one of them: jax alone
+# would wait for longer.
+SOON = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Config:
     steps: int = 40  # how long
     every: int = 4  # steps between reports
     members: int = 0  # of a population; 0 is a single run
+    streamed: bool = False  # whether the data are read during training
     odd: str = ""  # NAME:PROCESS, what is different in one process
 
 
@@ -58,12 +61,12 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         out = replace(out, path=Path(out.path).parent / "elsewhere" / Path(out.path).name)
     return jaxnn.fit(
         jaxnn.learner(network, jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])),
-        jaxnn.resident(arrays, batch_size=64),
+        _data(config, arrays, 64),
         steps=config.steps,
         every=config.every,
         key=jaxnn.keys(range(config.members)) if config.members else jax.random.key(odd == "key"),
         hparams={"learning_rate": 0.01},
-        evaluate=jaxnn.resident(arrays, batch_size=512),
+        evaluate=_data(config, arrays, 512),
         watch="test/loss",
         rules={"*": scale.largest("data", at_least=32)} if config.split else None,
         out=replace(out, report=False, config=config),
@@ -71,6 +74,13 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         saving=jaxnn.Saving(seconds=0.0),
         **options,
     )
+
+
+def _data(config: Config, arrays: dict[str, Any], batch_size: int) -> Any:
+    if not config.streamed:
+        return jaxnn.resident(arrays, batch_size=batch_size)
+    rows = [{name: array[i] for name, array in arrays.items()} for i in range(1000)]
+    return jaxnn.stream(rows, batch_size=batch_size, block=3, workers=2)
 
 
 @dataclass
@@ -125,21 +135,25 @@ def start(
         place = out.parent / f"{out.name}-{name}-{number}"
         place.mkdir(parents=True, exist_ok=True)
         where = dict(zip(VARIABLES, (address, str(count), str(number))))
-        started = process(_child, place, where, arguments, devices, pace)
+        started = process(_child, place, where, compiled().name, arguments, devices, pace)
         children.append(Child(started, place))
     return Group(children)
 
 
 def _child(
-    place: Path, where: dict[str, str], arguments: list[str], devices: int, pace: float
+    place: Path,
+    where: dict[str, str],
+    cache: str,
+    arguments: list[str],
+    devices: int,
+    pace: float,
 ) -> None:
-    said = os.open(place / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    redirect(place / "said")
     os.environ.update(where)
     jax.config.update("jax_num_cpu_devices", devices)
     scale.start()
     compiling.fast()
+    jaxnn.compile_cache(cache)
     if pace:
         from jaxnn.runs.history import History
 

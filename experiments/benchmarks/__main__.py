@@ -1,58 +1,64 @@
-"""All comparisons in one run: prints a table for each, and writes them as JSON.
+"""jaxnn beside the same programs by hand and in other libraries: prints tables and writes them.
 
     pip install -e ".[bench]"
-    python -m experiments.benchmarks                      # all of them
-    python -m experiments.benchmarks --only mlp tiny      # some
+    python -m experiments.benchmarks                       # all works, about an hour on two cores
+    python -m experiments.benchmarks --only mlp cold       # some
+    python -m experiments.benchmarks --quick               # all, in small
 
-`mlp` and `tiny` are steps of a classifier beside the same one by hand and by other libraries;
-`memory` is the most that each of these processes took. What takes longer has a command of its own:
-`gpt`, `sweep`, `overhead`, `tables`, `recording`, `checkpoints` (`python -m
-experiments.benchmarks.gpt`).
+Contenders have a process each, take turns, and warm up apart; those whose packages are missing are
+left out, and named. The figures are written as JSON, into the file that is there from an earlier
+call, and as Markdown beside it.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-from experiments.benchmarks import classifiers
-from experiments.benchmarks.harness import about, compare, table
+import tyro
 
-WORKS = {"mlp": classifiers.mlp, "tiny": classifiers.tiny}
-UNITS = {"mlp": "ms", "tiny": "us"}
+from experiments.benchmarks import report
+from experiments.benchmarks.harness import compare
+from experiments.benchmarks.works import WORKS
+
+NAMES = "{" + ",".join(WORKS) + "}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """How to measure."""
+    """What to measure, and how."""
 
-    only: tuple[Literal["mlp", "tiny"], ...] = ("mlp", "tiny")  # which works
-    rounds: int = 7  # of each contender, after one that compiles
-    steps: int | None = None  # of a round (default: an epoch of MNIST, 2,000 of tiny)
+    only: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="{" + ",".join(WORKS) + "}")
+    ] = ()  # works
+    contenders: tuple[str, ...] = ()  # names of contenders; all by default
+    rounds: int | None = None  # of each contender, instead of what each work says
+    quick: bool = False  # do less of each work, once, to try it
     out: Path = Path("runs/benchmarks.json")  # where to write the figures
 
 
 def main(config: Config) -> None:
     """Measures, prints and writes."""
-    machine = about()
-    packages = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    print(f"{machine['date']}; {machine['machine']}; load {machine['load']}; {packages}")
-    figures = {"about": machine, "works": {}}
-    for name in config.only:
-        work = WORKS[name]() if config.steps is None else WORKS[name](config.steps)
-        rows = compare(classifiers.CONTENDERS, work, rounds=config.rounds, per_round=work.steps)
-        print(
-            f"\n{name}: {UNITS[name]} a step of {work.batch_size} examples, {config.rounds}"
-            f" rounds of {work.steps} steps\n{table(rows, UNITS[name])}",
-            flush=True,
+    unknown = [name for name in config.only if name not in WORKS]
+    if unknown:
+        raise SystemExit(f"no such work: {', '.join(unknown)}. There are {', '.join(WORKS)}.")
+    figures = json.loads(config.out.read_text()) if config.out.exists() else {}
+    for name in config.only or WORKS:
+        work, note = WORKS[name], report.about()
+        rows, absent = compare(
+            work, quick=config.quick, rounds=config.rounds, only=config.contenders
         )
-        figures["works"][name] = [row._asdict() for row in rows]
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    config.out.write_text(json.dumps(figures, indent=2) + "\n")
-    print(f"\nwritten to {config.out}")
+        figures[name] = report.summary(name, work, rows, absent, note)
+        packages = ", ".join(f"{package} {number}" for package, number in note["versions"].items())
+        print(f"\n{name}: {work.title}\n{report.text(report.cells(figures[name]))}")
+        for each, words in absent.items():
+            print(f'  {each} is left out: {words} not installed (pip install -e ".[bench]")')
+        print(f"  {note['date']}; {note['machine']}; load {note['load']}; {packages}", flush=True)
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        config.out.write_text(json.dumps(figures, indent=1) + "\n")
+        config.out.with_suffix(".md").write_text(report.markdown([*figures.values()]))
+    print(f"\n{report.text(report.bars([*figures.values()]))}\n\nwritten to {config.out}")
 
 
 if __name__ == "__main__":
-    import tyro
-
     main(tyro.cli(Config, prog="python -m experiments.benchmarks", description=__doc__))

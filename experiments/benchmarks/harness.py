@@ -1,154 +1,247 @@
 """How programs are compared: each in a process of its own, in turn, warm-up apart.
 
-A contender is a function at the top level of a module that takes the work and returns
-`(train, test, note)`: `train()` does a round of it, `test()` says what it has reached. Rounds are
-taken in turn, so that whatever else the machine does falls on all of them. A contender whose
-package is missing is left out, and named.
+A *work* is something to do, and its contenders are programs that do it. A contender is a function
+`given -> (train, test, note)`: `train()` does a round of the work (and returns its seconds, if only
+some of them count), `test()` returns what the program has learned, and `note` says what it is.
+Every contender has a process of its own, is given the same data, and has its packages imported
+before the clock starts. Rounds are taken in turn, in alternating order, so that whatever else the
+machine does affects all of them alike. A contender whose package is not installed is left out, and
+named.
 """
 
 import multiprocessing
 import os
-import platform
+import pickle
+import re
+import resource
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from jaxnn.formatting import aligned
+Figure = Literal["again", "first", "process", "memory"]
+Build = Callable[[Any], tuple[Callable[[], Any], Callable[[], float], str]]
 
-Contender = Callable[[Any], tuple[Callable[[], Any], Callable[[], float], str]]
+
+class Contender(NamedTuple):
+    """A program: `build(given)` returns `(train, test, note)`; `packages` are what it imports."""
+
+    build: Build
+    packages: tuple[str, ...]
 
 
-class Measured(NamedTuple):
-    """What a contender took.
+class Bar(NamedTuple):
+    """A limit of a ratio: the figure of `ours` is at most so many times that of `against`.
+
+    Attributes:
+      against: names of contenders, whose figures are added.
+      at_most: the limit of the ratio.
+      figure: what is compared, see `Measured`.
+      other: the figure of `against`, if it is another one.
+      ours: the name of the contender that is limited.
+    """
+
+    against: tuple[str, ...]
+    at_most: float
+    figure: Figure = "again"
+    other: Figure | None = None
+    ours: str = "jaxnn"
+
+
+class Work(NamedTuple):
+    """Something to do.
+
+    Attributes:
+      title: what is done, and what a figure is, such as `a step of 128 examples`.
+      given: `quick -> data` for all contenders; `data.steps`, if any, divides the time of a round.
+      contenders: by name; ratios are those to the first.
+      unit: of the figure: `s`, `ms` or `us`.
+      figure: what the table is about, see `Measured`.
+      rounds: how often each contender is measured.
+      fresh: whether each of these is a new process.
+      cached: whether the processes of a contender share a compile cache, which the first fills.
+      learned: the name of what `test` returns.
+      bars: limits of ratios.
+    """
+
+    title: str
+    given: Callable[[bool], Any]
+    contenders: Mapping[str, Contender]
+    unit: Literal["s", "ms", "us"] = "ms"
+    figure: Figure = "again"
+    rounds: int = 7
+    fresh: bool = False
+    cached: bool = False
+    learned: str = "accuracy"
+    bars: Sequence[Bar] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a contender took; all times are in seconds of wall time.
 
     Attributes:
       name: of the contender.
-      seconds: of each round, or of a step of it.
-      warm_up: seconds of importing, of setting up and of the first round, which compiles.
-      reached: what it learned, on test data.
-      memory: the most bytes that its process ever took.
       note: versions and settings.
+      process: from the start of each process to the end of its first round.
+      first: of setting up and the first round, which compiles; importing packages is left out.
+      again: of each later round, divided by its steps.
+      cpu: seconds of all cores in these rounds, divided by their steps.
+      cpu_process: seconds of all cores, until the end of the first round of each process.
+      memory: the largest resident set of each process, in bytes.
+      reached: what each process has learned.
     """
 
     name: str
-    seconds: list[float]
-    warm_up: float
-    reached: float
-    memory: int | None
-    note: str
+    note: str = ""
+    process: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+    again: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    cpu_process: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    reached: list[float] = field(default_factory=list)
 
-    @property
-    def median(self) -> float:
-        """The median of the seconds."""
-        return statistics.median(self.seconds)
+    def median(self, figure: str) -> float:
+        """Returns the median of a figure."""
+        return statistics.median(getattr(self, figure))
 
 
 def compare(
-    contenders: Mapping[str, tuple[Contender, str]], work: Any, *, rounds: int, per_round: int = 1
-) -> list[Measured]:
-    """Measures contenders on the same work, in turn.
+    work: Work, *, quick: bool = False, rounds: int | None = None, only: Sequence[str] = ()
+) -> tuple[list[Measured], dict[str, str]]:
+    """Measures the contenders of a work.
 
     Args:
-      contenders: by name, `(function, package)`.
-      work: what each of them is given; it is sent to their processes.
-      rounds: that each is measured, after one that is not.
-      per_round: by which the seconds of a round are divided, such as its steps.
+      work: what they do.
+      quick: whether to do less of it, to try it.
+      rounds: how often each is measured, instead of what the work says.
+      only: the names of the contenders to measure; all by default.
+
+    Returns:
+      What they took, and the missing packages of those that are left out, by name.
     """
-    context, pipes = multiprocessing.get_context("spawn"), {}
-    notes: dict[str, str] = {}
-    seconds: dict[str, list[float]] = {}
-    for name, (contender, package) in contenders.items():
-        if find_spec(package) is None:
-            words = f'{name} is left out: {package} is not installed (pip install -e ".[bench]")'
-            print(words, file=sys.stderr, flush=True)
-            continue
-        pipes[name], other = context.Pipe()
-        context.Process(target=_worker, args=(contender, work, other), daemon=True).start()
+    chosen = {name: each for name, each in work.contenders.items() if not only or name in only}
+    missing = {name: ", ".join(_missing(each.packages)) for name, each in chosen.items()}
+    rows = {name: Measured(name) for name in chosen if not missing[name]}
+    with tempfile.TemporaryDirectory() as folder:
+        given = work.given(quick)
+        path, steps = Path(folder, "given"), getattr(given, "steps", 1)
+        with path.open("wb") as file:
+            pickle.dump(given, file, protocol=5)
+
+        def start(name: str) -> Running:
+            cache = f"{folder}/{name}" if work.cached else None
+            return Running(rows[name], chosen[name], path, cache, steps)
+
+        if work.cached:
+            for name in rows:
+                start(name).leave()
         # One after the other, so that none starts while another one compiles.
-        notes[name], started = _received(name, pipes)
-        pipes[name].send("train")
-        seconds[name] = [started + _received(name, pipes)]
-    for _ in range(rounds):
-        for name in [*pipes]:
-            pipes[name].send("train")
-            seconds[name].append(_received(name, pipes))
-    measured = []
-    for name, pipe in [*pipes.items()]:
-        pipe.send("test")
-        reached, memory = _received(name, pipes)
-        pipe.send(None)
-        first, *others = seconds[name]
-        each = [taken / per_round for taken in others]
-        measured.append(Measured(name, each, first, reached, memory, notes[name]))
-    return measured
+        steady = {} if work.fresh else {name: start(name) for name in rows}
+        for number in range(rounds or (1 if quick else work.rounds)):
+            for name in [*rows][:: 1 if number % 2 == 0 else -1]:
+                running = start(name) if work.fresh else steady[name]
+                running.train()
+                if work.fresh:
+                    rows[name] = running.end()
+        for name, running in steady.items():
+            rows[name] = running.end()
+    return [*rows.values()], {name: words for name, words in missing.items() if words}
 
 
-def _received(name: str, pipes: dict[str, Any]) -> Any:
-    """Returns what a contender answers; one that failed ends the comparison."""
-    answer = pipes[name].recv()
-    if isinstance(answer, Exception):
-        raise SystemExit(f"{name}: {type(answer).__name__}: {answer}")
-    return answer
+def _missing(packages: Sequence[str]) -> list[str]:
+    return [package for package in packages if find_spec(package) is None]
 
 
-def _worker(contender: Contender, work: Any, pipe: Any) -> None:
-    try:
+class Running:
+    """A contender in a process of its own, which has done its first round."""
+
+    def __init__(self, row: Measured, contender: Contender, given: Path, cache: Any, steps: int):
+        self.row, self.steps = row, steps
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
         began = time.perf_counter()
-        train, test, note = contender(work)
-        pipe.send((note, time.perf_counter() - began))
-        for word in iter(pipe.recv, None):
-            began = time.perf_counter()
-            if word == "train":
-                train()
-                pipe.send(time.perf_counter() - began)
-            else:
-                from jaxnn.scale.memory import used_by
+        self.process = context.Process(target=_work, args=(contender, given, cache, other))
+        self.process.start()
+        other.close()
+        self.note, self.first, self.cpu = self._receive()
+        self.whole = time.perf_counter() - began
 
-                pipe.send((test(), used_by().peak))
+    def train(self) -> None:
+        """Does a round and adds what it takes to the row."""
+        self.pipe.send("train")
+        seconds, cpu = self._receive()
+        self.row.again.append(seconds / self.steps)
+        self.row.cpu.append(cpu / self.steps)
+
+    def end(self) -> Measured:
+        """Ends the process; returns the row with what it has learned and taken in all."""
+        self.pipe.send("test")
+        reached, memory = self._receive()
+        self.leave()
+        figures = {"process": self.whole, "first": self.first, "cpu_process": self.cpu}
+        figures |= {"memory": memory, "reached": reached}
+        for name, figure in figures.items():
+            getattr(self.row, name).append(figure)
+        return replace(self.row, note=self.note)
+
+    def leave(self) -> None:
+        """Ends the process."""
+        self.pipe.send(None)
+        self.process.join()
+
+    def _receive(self) -> Any:
+        try:
+            answer = self.pipe.recv()
+        except EOFError:
+            raise SystemExit(f"{self.row.name}: its process ended early") from None
+        if isinstance(answer, Exception):
+            raise SystemExit(f"{self.row.name}: {answer}")
+        return answer
+
+
+def _work(contender: Contender, path: Path, cache: str | None, pipe: Any) -> None:
+    os.environ["KERAS_BACKEND"] = "jax"  # read when Keras is imported
+    if cache is not None:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    try:
+        for package in contender.packages:
+            import_module(package)
+        with path.open("rb") as file:
+            given = pickle.load(file)  # noqa: S301, written by the process that started this one
+        began = time.perf_counter()
+        train, test, note = contender.build(given)
+        train()
+        pipe.send((note, time.perf_counter() - began, time.process_time()))
+        for word in iter(pipe.recv, None):
+            if word == "train":
+                began, cpu = time.perf_counter(), time.process_time()
+                own = train()
+                taken = time.perf_counter() - began if own is None else own
+                pipe.send((taken, time.process_time() - cpu))
+            else:
+                memory = peak_memory()
+                pipe.send((test(), memory))
+    except EOFError:
+        return  # the comparison ended early
     except Exception as error:  # of another library, which may not be there where it is read
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def table(rows: list[Measured], unit: str = "ms") -> str:
-    """Returns a line for each contender: median and spread, its ratio to the first, its memory."""
-    scale = {"s": 1.0, "ms": 1e3, "us": 1e6}[unit]
-    heads = ("", f"median, {unit}", "range", "ratio", "first, s", "memory, MB", "reached", "")
-    lines: list[tuple[str, ...]] = [heads]
-    for row in rows:
-        figures = [scale * each for each in row.seconds]
-        ratios = [own / first for own, first in zip(row.seconds, rows[0].seconds)]
-        lines.append(
-            (
-                row.name,
-                f"{scale * row.median:.4g}",
-                f"{min(figures):.4g} to {max(figures):.4g}",
-                f"{statistics.median(ratios):.2f}",
-                f"{row.warm_up:.1f}",
-                f"{row.memory / 1e6:.0f}" if row.memory else "",
-                f"{row.reached:.4f}",
-                row.note,
-            )
-        )
-    return aligned(lines, "<>>>>>><", "  ")
-
-
-def about() -> dict[str, Any]:
-    """Returns what the figures depend on: the machine and the versions of all packages."""
-    names = ("jax", "jaxlib", "flax", "optax", "equinox", "keras", "torch", "scikit-learn", "numpy")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python"
-        f" {platform.python_version()}",
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "versions": versions,
-        "date": time.strftime("%Y-%m-%d %H:%M"),
-    }
+def peak_memory() -> float:
+    """Returns the largest resident set of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # other than `getrusage`, it does not count the process that started it
+        (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+        return 1024.0 * int(kilobytes)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -1,1 +1,1 @@
-"""Reading the directories of runs."""
+"""Reads run directories, without the code that trained the runs."""

@@ -1,4 +1,4 @@
-"""The account of one run: its configuration, its results, and its files."""
+"""The account of a run: its configuration, results and files, as `python -m jaxnn show` prints."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -31,13 +31,14 @@ SHOWN = 4  # of a longer list, such as the hyper-parameters of all members
 def account(path: Path) -> dict[str, Any]:
     """Returns the account of a run.
 
-    It has the fields of its `Entry`; its `config` and its `command`; for each of its `metrics` the
-    `last` value, the `best`, and the `step` of that, of the best state if a metric is watched; its
-    `speed`; its `checkpoints`; the names in `quarantine`, with reasons; the `environment` of the
-    newest checkpoint; and `next`, a sentence on what can be done with it.
+    Returns:
+      A dict with the fields of its `Entry`; `config` and `command`; `metrics`, with the `last`
+      value of each metric, its `best` value, and the `step` of that (of the best state if a metric
+      is watched); `speed`; `checkpoints`; the names in `quarantine`, with reasons; the
+      `environment` of the newest checkpoint; and `next`, a sentence with possible next steps.
 
     Raises:
-      InvalidValue: if it was written by a newer jaxnn.
+      InvalidValue: if the run was written by a newer jaxnn.
     """
     run = read(path)
     about = entry(run, str(path))
@@ -117,9 +118,9 @@ def _opening(account: Mapping[str, Any]) -> str:
 
 
 def _metrics(run: Contents) -> dict[str, dict[str, Any]]:
-    """Returns for each metric its last value, that of the best state, and the step of that.
+    """Returns the last value of each metric, its best value, and the step of that.
 
-    If no metric is watched, the best is the best value that was reported, and its first step.
+    The best value is that of the best state if a metric is watched, else the best reported value.
     """
     metrics = {}
     for name, last in run.last.items():
@@ -135,7 +136,7 @@ def _metrics(run: Contents) -> dict[str, dict[str, Any]]:
 
 
 def _quarantine(folder: Path) -> list[dict[str, str]]:
-    """Returns the names in quarantine, with the reasons written beside them."""
+    """Returns the names in quarantine, with the recorded reasons."""
     entries = []
     for path in sorted(folder.glob("*/")):
         note = path.with_suffix(".txt")

@@ -1,7 +1,7 @@
-"""The differences of two runs, or of two checkpoints, down to the bits of every array.
+"""Compares two runs or two checkpoints, down to the bits of every array.
 
-Two runs are the same if they differ in nothing but their time. Arrays are compared by the digests
-in the manifests, and read only if these differ, to say by how much.
+Two runs are the same if they differ only in their times. Arrays are compared by the digests in the
+manifests, and read only if these differ, to compute the largest difference.
 """
 
 import json
@@ -27,12 +27,12 @@ WIDTH, SHOWN = 24, 20  # letters of a value, and lines of a section; --json has 
 
 @dataclass(frozen=True)
 class Side:
-    """A run, or a checkpoint of one.
+    """A run or a checkpoint to compare.
 
     Attributes:
-      contents: of the run.
-      step: of the checkpoint, if it is one.
-      manifest: of the checkpoint, or of the newest one of the run, `{}` if it has none.
+      contents: the contents of the run directory.
+      step: the step of the checkpoint; `None` for a run.
+      manifest: the manifest of the checkpoint, or of the run's newest one; `{}` if it has none.
     """
 
     contents: Contents
@@ -42,15 +42,15 @@ class Side:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference.
+    """A difference between two runs.
 
     Attributes:
       section: `config`, `result`, `metrics` (the first row that differs), `checkpoint`, `identity`,
-        `environment` or `arrays`, after the name of the part: `population/arrays`.
-      name: of the field, or of the array.
-      a: its value, or a description of the array; `None` where there is none.
-      b: the same of the other one.
-      largest: the largest absolute difference of two arrays of floats; `None` if not finite.
+        `environment` or `arrays`, preceded by the name of the part, as in `population/arrays`.
+      name: the name of the field or array.
+      a: the value in the first run, or a description of the array; `None` if it is missing.
+      b: the same for the second run.
+      largest: the largest absolute difference of two floating-point arrays; `None` if not finite.
     """
 
     section: str
@@ -64,7 +64,7 @@ def side(name: str) -> Side:
     """Reads the run `RUN`, or its checkpoint `RUN@STEP`.
 
     Raises:
-      InvalidValue: if it does not exist, or a newer jaxnn has written it.
+      InvalidValue: if it does not exist, or was written by a newer jaxnn.
       CorruptFile: if it is corrupt.
     """
     run, at, step = name.rpartition("@")
@@ -87,10 +87,10 @@ def side(name: str) -> Side:
 
 
 def differences(a: Side, b: Side, part: str = "") -> Iterator[Difference]:
-    """Yields the differences of two runs, with their parts, or of two checkpoints.
+    """Yields the differences between two runs, including their parts, or two checkpoints.
 
     Raises:
-      CorruptCheckpoint: if an array is not as it was written.
+      CorruptCheckpoint: if an array is corrupt.
       InvalidValue: if a part was written by a newer jaxnn, or a checkpoint has just been deleted.
     """
     runs = a.step is None and b.step is None
@@ -145,7 +145,7 @@ def _results(a: Contents, b: Contents) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _rows(a: Contents, b: Contents, section: str) -> Iterator[Difference]:
-    """Yields the differences in the first row that differs; the next ones follow from it."""
+    """Yields the differences in the first row that differs; later rows follow from it."""
     for left, right in zip(a.journal.rows, b.journal.rows):
         if left["step"] != right["step"]:
             yield Difference(section, "step of a row", left["step"], right["step"])

@@ -1,8 +1,7 @@
-"""The contents of a run directory, read without changing it.
+"""Reads the contents of a run directory, without changing it.
 
-Plain files hold all that is known of a run. Reading them needs neither its program nor a device,
-and may happen while the run writes: files that it has just deleted are skipped, and so is a row
-that it has not finished.
+This requires neither the program of the run nor a device, and works while the run is training:
+files that were just deleted are skipped, and so is an incomplete row.
 """
 
 import errno
@@ -31,14 +30,14 @@ class Contents:
     """The contents of a run directory.
 
     Attributes:
-      path: the directory.
-      config: its configuration; `None` if it cannot be read.
-      result: its result; `None` unless it is finished.
-      speed: numbers of the machine; `{}` unless it is finished.
-      journal: its rows.
-      manifests: of its checkpoints, by step, the newest first.
-      errors: what is corrupt, by the name of the file or the folder.
-      written: whether a process is writing there; `None` if this machine cannot know.
+      path: the path of the directory.
+      config: the configuration; `None` if it cannot be read.
+      result: the result; `None` unless the run is finished.
+      speed: the timings; `{}` unless the run is finished.
+      journal: the rows of metrics.
+      manifests: the manifests of the checkpoints by step, the newest first.
+      errors: the error for each corrupt file or folder, by name.
+      written: whether a process is writing to the directory; `None` if it is on another machine.
     """
 
     path: Path
@@ -157,10 +156,10 @@ def read(path: Path) -> Contents:
 
 
 def journal_error(path: Path, rows: Journal, saved: int, *, finished: bool) -> str:
-    """Returns the error of a journal, `""` if it has none.
+    """Returns the error of a journal, or `""` if it is intact.
 
-    It must have all the bytes that it had when the newest checkpoint was `saved`. What follows does
-    not matter in an unfinished run, since it is cut on resuming.
+    It must contain all bytes that it had when the newest checkpoint was `saved`. In an unfinished
+    run, later bytes do not matter, since they are truncated on resuming.
     """
     if rows.size >= saved and not (finished and rows.error):
         return ""
@@ -170,9 +169,9 @@ def journal_error(path: Path, rows: Journal, saved: int, *, finished: bool) -> s
 
 
 def written(path: Path) -> bool | None:
-    """Whether a process writes to a run directory, by its lock or else its owner.
+    """Returns whether a process is writing to a run directory, from its lock or its owner.
 
-    The lock is taken shared, and released at once.
+    The lock is acquired as a shared lock, and released immediately.
     """
     try:
         number = os.open(path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

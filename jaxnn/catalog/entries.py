@@ -1,7 +1,7 @@
-"""The catalog: the runs below a folder, and the state of each.
+"""The catalog: lists the runs below a folder, with the state of each.
 
-A run may have parts, runs in folders below it, as a sweep has its groups. A finished one takes one
-line; an unfinished one also lists its parts.
+A run may have parts, which are runs in folders below it, such as the groups of a sweep. The parts
+of a finished run are not listed.
 """
 
 import contextlib
@@ -27,20 +27,20 @@ class Entry:
     """A run in the catalog.
 
     Attributes:
-      name: its path below the folder of the catalog.
-      status: as in `Contents`, or `newer`: a newer jaxnn has written it.
-      experiment: its name, from its result.
-      step: the training steps done; for a finished sweep those of all runs.
-      steps: the planned steps, if a checkpoint has them.
-      runs: the number of runs in it, if more than one.
+      name: the path relative to the folder of the catalog.
+      status: as in `Contents`, or `newer` if it was written by a newer jaxnn.
+      experiment: the name in its result.
+      step: the number of completed training steps; for a finished sweep, of all runs together.
+      steps: the planned number of steps, if a checkpoint contains it.
+      runs: the number of runs, if more than one.
       metric: the name of the metric that ranks it.
-      value: of that metric, of the best state if one is watched, else the last; for a population
-        that of the best member.
-      seconds: the time it took.
-      age: the seconds since the last write.
-      size: its bytes, with those of its parts.
-      errors: what is corrupt, as in `Contents`.
-      parts: the runs inside it.
+      value: the value of that metric, for the best state if a metric is watched, else the last one;
+        for a population, that of the best member.
+      seconds: the training time in seconds.
+      age: the time since the last write in seconds.
+      size: the size in bytes, including its parts.
+      errors: the errors of corrupt files, as in `Contents`.
+      parts: the entries of its parts.
     """
 
     name: str
@@ -81,10 +81,10 @@ def is_run(path: Path) -> bool:
 
 
 def find(path: Path) -> Path:
-    """Returns the path of a run directory.
+    """Returns the path if it is a run directory.
 
     Raises:
-      InvalidValue: if it is not one.
+      InvalidValue: if it is not a run directory.
     """
     exists(path)
     if is_run(path):
@@ -104,7 +104,7 @@ def find(path: Path) -> Path:
 
 
 def exists(path: Path) -> None:
-    """Raises `InvalidValue`, with the most similar name, unless a path exists."""
+    """Raises `InvalidValue` unless a path exists; suggests the most similar name."""
     if path.exists():
         return
     missing = next(each for each in (path, *path.parents) if each.parent.is_dir())
@@ -154,7 +154,7 @@ def entry(run: Contents, name: str) -> Entry:
 
 
 def best(run: Contents, metric: str, value: Any) -> float | None:
-    """Returns a value of a metric, for a population that of the best member."""
+    """Returns the value of a metric; for a population, that of the best member."""
     values = [finite(each) for each in (value if isinstance(value, list) else [value])]
     known = [each for each in values if each is not None]
     return (min if run.is_lower_better(metric) else max)(known, default=None)
@@ -171,7 +171,7 @@ def size(folder: Path) -> int:
 
 
 def listing(entries: Sequence[Entry]) -> str:
-    """Returns the entries as a table, the one that was written last first."""
+    """Returns the entries as a table, the most recently modified first."""
     heads = ("status", "steps", "metric", "value", "time", "age", "size", "run")
     lines = [heads, *_lines(sorted(entries, key=lambda each: each.age), "")]
     errors = [words for each in walk(entries) for words in each.errors.values()]

@@ -1,7 +1,7 @@
-"""The reports that `fit` writes of losses that are not finite, as text with advice.
+"""Formats the reports that `fit` writes about losses that are not finite, with advice.
 
-A report names the first bad step, the operation and its layer, and what they were given. The advice
-follows from the kind of operation; a smaller step helps nearly always.
+A report contains the first bad step, the operation, its layer and its inputs. The advice depends on
+the operation; a lower learning rate almost always helps.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,13 +45,14 @@ _OVERFLOWS = {"float16": 6.5e4**0.25, "float64": 1.7e308**0.25}
 
 
 def reports(path: Path) -> list[dict[str, Any]]:
-    """Returns the reports of a run and of its parts, the newest of each first.
+    """Returns the reports of a run and its parts, the newest of each first.
 
-    Each has its `run`, its `path`, and the run's `learning_rate`, if it was one number.
+    Each report also has the `run`, its `path`, and the `learning_rate` of the run if it is a single
+    number.
 
     Raises:
-      CorruptFile: if one cannot be read.
-      InvalidValue: if a newer jaxnn has written the run.
+      CorruptFile: if a report cannot be read.
+      InvalidValue: if the run was written by a newer jaxnn.
     """
     written = (path / QUARANTINE).glob("nan-*/report.json")
     files = sorted(written, key=lambda file: file.stat().st_mtime, reverse=True)
@@ -62,10 +63,10 @@ def reports(path: Path) -> list[dict[str, Any]]:
 
 
 def text(report: Mapping[str, Any]) -> str:
-    """Returns a report as one reads it.
+    """Returns a report as text.
 
     Raises:
-      CorruptFile: if it is none.
+      CorruptFile: if the report has an invalid form.
     """
     try:
         return "\n\n".join(_blocks(report))

@@ -1,8 +1,8 @@
 """The outcome of a run: the metrics of its best state if a metric is watched, else its last ones.
 
-All that shows a result asks `outcome`: the catalog, pages, comparisons, and the last line of a
-command. A result has the last value of each metric under its name, and that of the best state,
-which `predict` uses, under `best/`:
+The catalog, reports, comparisons and the last line of a command all use `outcome`. A result
+contains the last value of each metric under its name, and the value for the best state, which
+`predict` uses, under `best/`:
 
 >>> outcome({"test/loss": 3.0, "best/test/loss": 1.0, "best/step": 40})
 {'test/loss': 1.0}
@@ -28,11 +28,11 @@ def last(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def best(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Returns the metrics of the best state, `{}` if no metric is watched.
+    """Returns the metrics of the best state; `{}` if no metric is watched.
 
     Args:
-      result: of a run, or of a sweep, which has the means of its best setting.
-      rows: the reports, which complete a result that has the watched metric alone.
+      result: the result of a run, or of a sweep, which contains the means of its best setting.
+      rows: the reports, for results that contain only the watched metric.
     """
     own = {name.removeprefix(BEST): v for name, v in result.items() if name.startswith(BEST)}
     own = {name: value for name, value in own.items() if "/" in name}
@@ -47,11 +47,11 @@ def outcome(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -
 
 
 def sentence(result: Mapping[str, Any], part: str = "") -> str:
-    """Returns the outcome in words, and behind it the last values if they are of another state.
+    """Returns the outcome as text, followed by the last values if they belong to another state.
 
     Args:
-      result: of a run.
-      part: the beginning of the names to show, `"test/"`; by default all.
+      result: the result of a run.
+      part: the prefix of the metrics to show, such as `"test/"`; by default all.
     """
     parts = {n: v for n, v in outcome(with_nan(result)).items() if n.startswith(part)}
     ends = {n: v for n, v in last(with_nan(result)).items() if n in parts}
@@ -64,7 +64,7 @@ def sentence(result: Mapping[str, Any], part: str = "") -> str:
 
 
 def directions(known: Mapping[str, str | None], watch: Any = None) -> dict[str, dict[str, str]]:
-    """Returns what a result says of its metrics' directions: where their names mislead.
+    """Returns the directions of metrics that differ from the default for their names.
 
     >>> directions({"test/ppl": "lower", "test/loss": "lower", "test/own": None})
     {'better': {'test/ppl': 'lower'}}
@@ -79,15 +79,15 @@ def directions(known: Mapping[str, str | None], watch: Any = None) -> dict[str, 
 
 
 def is_lower_better(result: Mapping[str, Any], metric: str) -> bool:
-    """Whether lower is better, as a result says it, or else by the name of the metric."""
+    """Returns whether lower is better, from the result or else from the name of the metric."""
     better = (result.get("better") or {}).get(metric)
     return lower_is_better(metric) if better is None else better == "lower"
 
 
 def at_steps(rows: Sequence[Mapping[str, Any]], steps: Any) -> dict[str, Any]:
-    """Returns the metrics of the report at a step, for members those at the step of each.
+    """Returns the metrics of the report at a step; for a population, at the step of each member.
 
-    Step 0 stands for a best state that never was, for which the last one is used.
+    Step 0 means that there is no best state; then the last report is used.
     """
     by_step = {row["step"]: last(row) for row in rows}
     by_step[0] = {name: value for row in rows for name, value in last(row).items()}
@@ -99,10 +99,10 @@ def at_steps(rows: Sequence[Mapping[str, Any]], steps: Any) -> dict[str, Any]:
 
 
 def best_steps(rows: Sequence[Mapping[str, Any]], watch: Mapping[str, Any]) -> Any:
-    """Returns the step of the best state so far, as `Watch` decides it; 0 if there is none.
+    """Returns the step of the best state so far, by the rules of `Watch`; 0 if there is none.
 
     Args:
-      rows: the reports; for a population a list of steps is returned.
+      rows: the reports; for a population, a list of steps is returned.
       watch: the fields of the `Watch`.
     """
     metric, better = str(watch.get("metric")), watch.get("better")

@@ -1,4 +1,4 @@
-"""The results of a sweep: a row for each run, and a summary of the seeds of each setting.
+"""The results of a sweep: a row for each run, and a summary of each setting over its seeds.
 
 >>> settings = [{"learning_rate": rate, "seed": seed} for rate in (0.1, 0.01) for seed in (0, 1)]
 >>> result = {"members": 4, "status": ["done"] * 3 + ["diverged"], "steps": [8, 8, 8, 4]}
@@ -31,16 +31,16 @@ SHOWN = 20  # settings; all of them are in the file
 
 
 class Setting(NamedTuple):
-    """The results of the runs with one setting, which differ in their seeds.
+    """The results of all runs with one setting, which differ in their seeds.
 
     Attributes:
-      values: of the fields that were swept.
-      mean: of the metric by which settings are ranked, over the runs that did not diverge.
-      deviation: its standard deviation over them, NaN of a single one.
-      best: its best value among them.
-      runs: how many there were.
-      diverged: how many of them diverged.
-      metrics: the mean of each metric, in the same way.
+      values: the values of the swept fields.
+      mean: the mean of the ranking metric over the runs that did not diverge.
+      deviation: its standard deviation over these runs; NaN for a single one.
+      best: its best value among these runs.
+      runs: the number of runs.
+      diverged: the number of diverged runs.
+      metrics: the mean of each metric over the runs that did not diverge.
     """
 
     values: dict[str, Any]
@@ -53,12 +53,12 @@ class Setting(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The runs of a sweep, as `sweep.json` holds them.
+    """The runs of a sweep, as saved in `sweep.json`.
 
     Attributes:
-      fields: the names of the fields that were swept, without the seed.
-      groups: the folder of each group that is done, and how many of the rows are its runs.
-      rows: see `rows`.
+      fields: the names of the swept fields, without the seed.
+      groups: pairs of the folder of a finished group and the number of its rows.
+      rows: the rows of all runs, see `rows`.
     """
 
     fields: list[str]
@@ -67,12 +67,14 @@ class Table(NamedTuple):
 
 
 def rows(settings: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns a row for each run: its settings, status, steps, and metrics as in its result.
+    """Returns a row for each run, with its settings, status, steps and metrics.
 
-    The runs with these settings were one population, or a single run, with this result.
+    Args:
+      settings: the setting of each run of a population, or of a single run.
+      result: the result of the population or run.
 
     Raises:
-      InvalidValue: if it was a population of another size.
+      InvalidValue: if the population has a different size.
     """
     if result.get("members", 1) != len(settings):
         raise InvalidValue(
@@ -98,7 +100,7 @@ def read(file: Path) -> Table:
     """Reads a table.
 
     Raises:
-      CorruptFile: if the file holds anything else.
+      CorruptFile: if the file does not contain a table.
     """
     content = json_files.read(file)
     try:
@@ -131,7 +133,7 @@ def _cell(name: str, value: Any) -> Any:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Returns rows as comma-separated values below their names; NaN leaves a cell empty."""
+    """Returns rows as comma-separated values with a header; cells with NaN are empty."""
     file = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(file, names, lineterminator="\n")
@@ -145,9 +147,10 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def summary(
     rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str, lower: bool | None = None
 ) -> list[Setting]:
-    """Returns the settings, the one with the best mean first; `lower` is by default by the name.
+    """Returns the settings, sorted by mean, the best first.
 
-    Those of which more than half of the runs diverged come last, whatever the others reached.
+    Settings with more than half of their runs diverged come last. `lower` is whether lower is
+    better; by default it depends on the name of the metric.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -166,7 +169,7 @@ def summary(
 def best_row(
     rows: Sequence[Mapping[str, Any]], fields: Sequence[str], metric: str, lower: bool
 ) -> int:
-    """Returns the place of the best run of the best setting."""
+    """Returns the index of the best run of the best setting."""
     best, name = summary(rows, fields, metric, lower)[0], outcome_name(rows[0], metric)
     mine = [place for place, row in enumerate(rows) if best.values.items() <= row.items()]
     sign = 1.0 if lower else -1.0
@@ -189,7 +192,7 @@ def table(settings: Sequence[Setting], metric: str) -> str:
 
 
 def outcome_name(row: Mapping[str, Any], metric: str) -> str:
-    """Returns the column of the best states' values of a metric, if there is one, else its own."""
+    """Returns the column of a metric for the best states, if there is one, else its own column."""
     return f"{BEST}{metric}" if f"{BEST}{metric}" in row else metric
 
 

@@ -1,4 +1,4 @@
-"""Verifies that every file of a run is as it was written, to the last byte."""
+"""Verifies every file of a run against its digest."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +18,9 @@ class Check:
     """The state of a file or a checkpoint.
 
     Attributes:
-      what: its name below the run: `checkpoint 45`, or in a part `population/checkpoint 45`.
+      what: its name, such as `checkpoint 45`, or in a part, `population/checkpoint 45`.
       state: `good`, `corrupt`, or `missing`.
-      note: its contents, or its error.
+      note: a description of its contents, or the error.
     """
 
     what: str
@@ -29,7 +29,7 @@ class Check:
 
 
 def verify(path: Path) -> Iterator[Check]:
-    """Yields the state of each file and checkpoint of a run, and of its parts.
+    """Yields the state of each file and checkpoint of a run and its parts.
 
     Every array of every checkpoint is read and compared with its digest.
 

@@ -1,8 +1,8 @@
-"""Watches a run from another process, by its files alone, until it ends.
+"""Watches a run from another process, through its files, until it ends.
 
-It reads the journal as it grows, the planned steps where a checkpoint or a recording has them, and
-`result.json`, which ends the run. A run that no process writes was interrupted. The groups of a
-sweep are watched one after another.
+The watcher follows the journal, reads the planned steps from a checkpoint or a recording, and stops
+when `result.json` appears. A run without a result and without a writing process was interrupted.
+The groups of a sweep are watched one after another.
 """
 
 import time
@@ -32,11 +32,11 @@ class Update(NamedTuple):
     """The state of a run at one time.
 
     Attributes:
-      status: `running`, or how it ended: `done`, `diverged`, `interrupted`, `corrupt`. A run on
-        another machine is running until it has a result, since this one cannot see it stop.
-      rows: those that are new.
-      moment: its progress, for the screen.
-      result: that of a finished run.
+      status: `running`, or how it ended: `done`, `diverged`, `interrupted` or `corrupt`. A run on
+        another machine counts as running until it has a result.
+      rows: the new rows since the last update.
+      moment: the progress, for the display.
+      result: the result of a finished run.
     """
 
     status: str
@@ -76,10 +76,10 @@ class Watched:
 
 
 def follow(path: Path, wait: float = WAIT) -> Iterator[Update]:
-    """Yields the updates of a run until it has ended; for a sweep, also those of its groups.
+    """Yields the updates of a run until it ends; for a sweep, also those of its groups.
 
     Raises:
-      InvalidValue: if there is no run.
+      InvalidValue: if the path is not a run.
     """
     path = catalog.find(path)
     watched, done = Watched(path), set()
@@ -116,7 +116,7 @@ def _follow_part(path: Path, part: Path, before: int, wait: float) -> Iterator[U
 
 
 def show(path: Path, wait: float = WAIT) -> Update:
-    """Shows a run on the screen until it has ended; returns the last update."""
+    """Displays a run until it ends; returns the last update."""
     update = None
     with screen() as draw:
         for update in follow(path, wait):
@@ -127,7 +127,7 @@ def show(path: Path, wait: float = WAIT) -> Update:
 
 
 def lines(path: Path, wait: float = WAIT) -> Iterator[str]:
-    """Yields a line of JSON for each report of a run, and a last one with its status and result."""
+    """Yields a JSON line for each report of a run, and a last one with the status and result."""
     for update in follow(path, wait):
         last = {"status": update.status, "result": update.result or None}
         documents = update.rows + [last] * (update.status != "running")
@@ -135,7 +135,7 @@ def lines(path: Path, wait: float = WAIT) -> Iterator[str]:
 
 
 def ending(update: Update, run: str = "RUN") -> str:
-    """Returns in a sentence how a run ended, and if it diverged which command says why."""
+    """Describes how a run ended in one sentence, with a command that explains a diverged run."""
     moment, result = update.moment, with_nan(update.result)
     if update.status == "done":
         runs, seconds = result.get("runs") or result.get("members"), finite(result.get("seconds"))
@@ -150,7 +150,7 @@ def ending(update: Update, run: str = "RUN") -> str:
 
 
 def _status(path: Path) -> tuple[str, dict[str, Any]]:
-    """Returns the status and the result of a run, by its lock and its result alone."""
+    """Returns the status and the result of a run, from its lock and its result file."""
     writes = written(path)
     if not (path / RESULT).exists():
         return "interrupted" if writes is False else "running", {}
@@ -161,7 +161,7 @@ def _status(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _planned_steps(path: Path) -> int | None:
-    """Returns the planned steps of a run, if a checkpoint or the recording has them."""
+    """Returns the planned steps of a run, if a checkpoint or the recording contains them."""
     try:
         if saved := checkpoints.folders(path / CHECKPOINTS):
             steps = read_manifest(saved[0])["identity"].get("steps")

@@ -1,7 +1,7 @@
-"""A finding: the operation that first gave NaN or an infinity, as the network's author knows it.
+"""Describes the operation that first computed NaN or infinity, in terms of the user's network.
 
-A traced program knows the scopes of each operation and the calls that led to it. These give the
-layer, the phase of training, and the line of Python:
+A traced program records the scopes and the traceback of each operation. These determine the layer,
+the phase of training, and the line of Python:
 
     >>> scopes = "transpose(jvp(layers))/hidden_2"
     >>> layer_of(scopes), phase_of(scopes)
@@ -21,15 +21,15 @@ from jaxnn.typing import Any
 
 @dataclass(frozen=True)
 class ArraySummary:
-    """What an array holds; as a string, a few words. Complex numbers count by absolute value.
+    """The shape, range and non-finite elements of an array; complex numbers by absolute value.
 
     Attributes:
-      dtype: of its elements.
-      shape: of the array.
-      low: the least finite element, `None` if there is none.
-      high: the greatest finite element.
-      nans: how many elements are NaN.
-      infinities: how many elements are infinite.
+      dtype: the dtype of the array.
+      shape: the shape of the array.
+      low: the smallest finite element; `None` if there is none.
+      high: the largest finite element; `None` if there is none.
+      nans: the number of NaN elements.
+      infinities: the number of infinite elements.
     """
 
     dtype: str
@@ -50,18 +50,18 @@ class ArraySummary:
 
 @dataclass(frozen=True)
 class Finding:
-    """The operation that first gave NaN or an infinity; as a string, one sentence about it.
+    """The operation that first computed NaN or infinity; `str` describes it in one sentence.
 
     Attributes:
-      operation: its name in `jax.lax`; `"argument"` if an argument held NaN from the beginning.
+      operation: the name of the primitive; `"argument"` if an argument already contained NaN.
       gave: `"NaN"`, `"inf"` or `"-inf"`.
-      layer: the names of the parts of the network that contain it, `"layers/hidden_2"`.
+      layer: the path of the part of the network, such as `"layers/hidden_2"`.
       phase: `"forward"`, `"backward"` (the gradient) or `"update"` (the optimizer).
       where: the line of Python, `"mlp.py:31 (apply)"`, or the argument, `"[1]['labels']"`.
-      inputs: its operands.
-      outputs: its results.
-      iterations: the iteration of each loop that contains it, from the outside in, counted from 0;
-        in a `scan` the index into the scanned arrays, even if it runs backwards.
+      inputs: the operands.
+      outputs: the results.
+      iterations: the iteration of each enclosing loop, the outermost first, counted from 0; in a
+        `scan`, the index into the scanned arrays, even if it runs in reverse.
       then: the operation that turned an infinity into NaN, if any: `"sub at loss.py:9 (loss)"`.
     """
 
@@ -90,7 +90,7 @@ class Finding:
 
 
 def nonfinite_of(value: Any) -> str:
-    """Returns the first of `"NaN"`, `"inf"` and `"-inf"` that an array holds, or `""`."""
+    """Returns the first of `"NaN"`, `"inf"` and `"-inf"` that an array contains, or `""`."""
     value = value if hasattr(value, "dtype") else np.asarray(value)
     if (
         not jnp.issubdtype(value.dtype, np.inexact)
@@ -101,7 +101,7 @@ def nonfinite_of(value: Any) -> str:
 
 
 def summary_of(value: Any) -> ArraySummary:
-    """Summarizes an array.
+    """Returns the `ArraySummary` of an array.
 
     >>> str(summary_of(np.array([1.5, -2.0, np.nan], np.float32))), str(summary_of(np.int32(3)))
     ('float32[3] from -2 to 1.5, 1 NaN', 'int32[] of 3')
@@ -118,7 +118,7 @@ def summary_of(value: Any) -> ArraySummary:
 
 
 def layer_of(scopes: str) -> str:
-    """Returns the names in a path of scopes, without transformations."""
+    """Returns the path of the layer in a path of scopes, without transformations."""
     names: list[str] = []
     for part in scopes.split("/"):
         # A gradient, and a forward pass repeated for one, start from the outermost part.
@@ -130,9 +130,10 @@ def layer_of(scopes: str) -> str:
 
 
 def phase_of(scopes: str, for_gradient: bool = False) -> str:
-    """Returns the phase of training of an operation, which only gradients use if `for_gradient`.
+    """Returns the phase of training of an operation, from its scopes.
 
-    `learner` gives the optimizer a scope of its own.
+    `for_gradient` is whether only gradients use its results. `learner` runs the optimizer in the
+    scope `optimizer`.
     """
     if re.match(r"(vmap\()*optimizer\b", scopes):
         return "update"
@@ -140,10 +141,10 @@ def phase_of(scopes: str, for_gradient: bool = False) -> str:
 
 
 def line_of(equation: Any) -> str:
-    """Returns the innermost line of Python outside jax, Flax and its wrapper, `""` if unknown.
+    """Returns the innermost line of Python outside of JAX and Flax; `""` if unknown.
 
-    A compiled function is traced once, for all callers: only lines inside it count. Those of its
-    first caller may follow after `_infer_params`.
+    A jitted function is traced once for all callers, so only lines inside it count. Its traceback
+    may continue with its first caller, after `_infer_params`.
     """
     names = ("jax", "flax", "equinox", "jaxtyping", "jaxnn.models.flax")
     modules = [sys.modules[name] for name in names if name in sys.modules]

@@ -1,11 +1,10 @@
-"""Finds where NaN comes from: repeats a computation, one operation at a time.
+"""Locates the origin of NaN by repeating a computation one operation at a time.
 
-NaN spreads: from one logarithm to the loss, every gradient and every parameter. A list of values
-that are not finite would be long; the useful answer is the operation that gave the first of them
-from finite numbers. `first_not_finite` traces a function, stores every intermediate value, and goes
-back from the bad outputs along the values that caused them. So it blames no infinity that is
-there on purpose, and none that reaches no output: a mask of `-inf` before a softmax, a best loss
-that begins at infinity, a logarithm whose NaN a `where` discards.
+NaN spreads from one logarithm to the loss, every gradient and every parameter. The useful answer is
+the operation that first computed it from finite numbers. `first_not_finite` traces a function,
+stores every intermediate value, and follows the non-finite outputs back to their causes. So it
+ignores intended infinities and those that do not reach an output: a mask of `-inf` before a
+softmax, a best loss that is initially infinite, a logarithm whose NaN a `where` discards.
 
     >>> import jax.numpy as jnp
     >>> def loss(x):
@@ -15,9 +14,9 @@ that begins at infinity, a logarithm whose NaN a `where` discards.
     >>> finding.operation, finding.gave, finding.layer, str(finding.inputs[0])
     ('log', '-inf', 'output', 'float32[3] from 0 to 2')
 
-The rule: NaN is always a fault; an infinity is one if arithmetic gave it from finite numbers, and
-it, or NaN that it caused, reaches an output. The search enters called functions, branches and loops
-only if they gave NaN or an infinity, and takes loops one iteration at a time.
+NaN is always reported. An infinity is reported if an operation computed it from finite numbers, and
+if it, or NaN that it caused, reaches an output. The search enters called functions, branches and
+loops only if their results are not finite, and repeats loops one iteration at a time.
 """
 
 import itertools
@@ -33,7 +32,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from jaxnn.diagnosis.cause import Finding, layer_of, line_of, nonfinite_of, phase_of, summary_of
 from jaxnn.typing import Any, Callable
 
-# Operations that run the one program inside them, once, on their own operands.
+# Operations that call one inner program once, with their own operands.
 _CALLS = {"jit", "closed_call", "core_call", "remat2", "custom_jvp_call", "custom_vjp_call"}
 _ENTERED = {*_CALLS, "cond", "scan", "while"}
 
@@ -41,14 +40,17 @@ _ENTERED = {*_CALLS, "cond", "scan", "while"}
 def first_not_finite(function: Callable[..., Any], *arguments: Any) -> Finding | None:
     """Returns the first operation whose NaN or infinity reaches the outputs of a function.
 
-    `None` if all outputs are finite; if arithmetic gave none of their infinities; or if the
-    operations one by one give finite numbers, although the compiled program, which may order them
-    differently, did not. All intermediate values stay in memory until the search ends: many times
-    the memory of the compiled program. Nothing is donated, whatever the function says.
+    The search stores all intermediate values until it ends, which takes many times the memory of
+    the compiled program. No arguments are donated.
 
     Args:
-      function: any function of pytrees of arrays, such as the `step` of a learner.
+      function: a function of pytrees of arrays, such as the `step` of a learner.
       *arguments: its arguments.
+
+    Returns:
+      A `Finding`, or `None`: if all outputs are finite, if no operation computed their infinities,
+      or if the operations give finite numbers when executed separately (the compiled program may
+      evaluate them in another order).
     """
     program = jax.make_jaxpr(function)(*arguments)
     values = jax.tree.leaves(arguments)
@@ -85,7 +87,7 @@ def _search(
 ) -> Iterator[Finding]:
     """Yields the findings in a program, in the order of its operations.
 
-    `for_gradient` holds for each output of the program whether only gradients use it.
+    `for_gradient` contains, for each output of the program, whether only gradients use it.
     """
     jaxpr = program.jaxpr
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, program.consts))
@@ -102,16 +104,16 @@ def _search(
 def _suspects(
     jaxpr: Jaxpr, held: dict[Any, str], for_gradient: Iterable[bool]
 ) -> list[tuple[JaxprEqn, list[bool], bool]]:
-    """Returns the possible causes of a program's bad outputs, in the order of its operations.
+    """Returns the possible causes of a program's non-finite outputs, in order.
 
-    Each is an operation; for each of its results, whether only gradients use it; and whether none
-    of its operands explains its result.
+    Each is a triple: an operation; for each of its results, whether only gradients use it; and
+    whether no operand explains its result.
 
-    Goes backwards: the operation that gave a wanted bad value is a suspect, unless its operands
-    explain the value; then those are wanted. NaN explains NaN, and infinity infinity. A constant
-    that is NaN explains nothing, since nothing before it is to blame; an infinite one does, since
-    it was written on purpose. An operation with a program inside is always a suspect: part of the
-    cause may be inside.
+    The search runs backwards. An operation that computed a wanted non-finite value is a suspect,
+    unless an operand explains it; then that operand is wanted. NaN explains NaN, and infinity
+    explains infinity. A NaN constant explains nothing, since no earlier operation can be the cause.
+    An infinite constant does, since it is intended. An operation with an inner program is always a
+    suspect, since part of the cause may be inside.
     """
     wanted = {variable for variable in _variables(jaxpr.outvars) if held[variable]}
     forward = {*_variables(atom for atom, only in zip(jaxpr.outvars, for_gradient) if not only)}
@@ -156,7 +158,7 @@ def _findings(
                 inside = True
                 yield finding
     gave = {nonfinite_of(output) for output in outputs}
-    # An infinity inside for which no operation is to blame was written there on purpose.
+    # An infinity inside that no operation computed is an intended constant.
     if alone and not inside and ("NaN" in gave or equation.primitive.name not in _ENTERED):
         yield Finding(
             operation=equation.params.get("name", equation.primitive.name).strip("_"),
@@ -181,7 +183,7 @@ def _whole(program: ClosedJaxpr, *arguments: Any) -> Any:
 def _results(jaxpr: Jaxpr, equation: JaxprEqn, operands: list[Any]) -> Any:
     """Runs one operation of a program."""
     if equation.primitive.name in _CALLS:
-        # Not the call itself, which may donate its operands.
+        # Executes the inner program, since the call itself may donate its operands.
         return _whole(_called(equation), *operands)
     given = {atom: value for atom, value in zip(equation.invars, operands) if _is_variable(atom)}
     alone = jaxpr.replace(constvars=(), invars=[*given], outvars=equation.outvars, eqns=[equation])
@@ -191,7 +193,7 @@ def _results(jaxpr: Jaxpr, equation: JaxprEqn, operands: list[Any]) -> Any:
 def _runs_inside(
     equation: JaxprEqn, operands: list[Any]
 ) -> Iterator[tuple[Any, ClosedJaxpr, Any, Any]]:
-    """Yields `(iteration, program, arguments, results)` for each run of a program inside."""
+    """Yields `(iteration, program, arguments, results)` for each call of an inner program."""
     name, params = equation.primitive.name, equation.params
     if name in _CALLS:
         program = _called(equation)

@@ -1,8 +1,8 @@
-"""When a loss is not finite: the step, the examples, the operation and its layer.
+"""Diagnoses a loss that is not finite: finds the step, the examples, the operation and its layer.
 
-A report covers many steps, so the first bad one is located by repeating them from the newest
-checkpoint, with a check after each. The state before it is saved as a checkpoint, from which the
-run can resume with a change, and that step is repeated operation by operation.
+A report covers many steps, so the steps since the newest checkpoint are repeated with a check after
+each. The state before the first bad step is saved as a checkpoint, from which the run can resume
+with a change, and that step is repeated operation by operation.
 """
 
 from collections import deque
@@ -38,10 +38,10 @@ def diagnose(
     metric: str,
     seconds: float,
 ) -> str:
-    """Returns why a single run is not finite, and writes `quarantine/nan-STEP/report.json`.
+    """Diagnoses a single run that is not finite, and writes `quarantine/nan-STEP/report.json`.
 
-    The last of the reports `rows` is not finite: `metric` names its loss, or is `"a parameter"`.
-    The result is a few words that end a sentence.
+    The last of the reports `rows` is not finite: `metric` is the name of its loss, or
+    `"a parameter"`. Returns the end of a sentence, such as `"first in step 12: log gave NaN ..."`.
     """
     saved, row, data = checkpointer.newest(), rows[-1], training.data
     step, trial = (saved[0]["step"], saved[1]) if saved else (0, training.start().trial)
@@ -54,7 +54,7 @@ def diagnose(
         feed.close()
         with alone(training.learner):
             finding = first_not_finite(training.learner.step, state, examples)
-        batch = examples["index"]
+        batch = examples.get("index", [])
         if saved is None or first != step:  # else that state is saved already
             _save(training, checkpointer, training.start(trial, step), first, seconds, rows)
     name = f"nan-{row['step'] if first is None else first}"
@@ -77,13 +77,13 @@ def diagnose(
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / "report.json", encode(report, indent=1))
     if first is None:
-        return f"no step from {step} to {row['step']} is to blame: look at what is evaluated"
-    why = f": {finding}" if finding else ", though its operations one by one are finite"
+        return f"no step from {step} to {row['step']} is the cause: check the evaluation data"
+    why = f": {finding}" if finding else ", although its operations are finite when run separately"
     return f"first in step {first}{', as before' if known else ''}{why}"
 
 
 def first_bad(training: Training, trial: Any, end: int) -> Any:
-    """Returns the state before the first step up to `end` that is not finite, `None` if all are."""
+    """Returns the state before the first non-finite step up to `end`; `None` if all are finite."""
     state, learner = jax.tree.map(jnp.array, trial.state), training.learner
     feed = feeding(training.layout, training.data, end)
     try:
@@ -126,7 +126,7 @@ def _save(
     seconds: float,
     rows: list[dict[str, Any]],
 ) -> None:
-    """Saves the state before a step, the last good one."""
+    """Saves the state before a step as a checkpoint."""
     progress = deque(training.chunks(start, until=step), maxlen=1).pop() if step else start
     snapshot = checkpointer.snapshot(progress, now=True)
     if snapshot is not None:

@@ -150,9 +150,11 @@ def _of_run(run: Run, inputs: Any) -> Source:
         }
         source = _with(source, leaves, **more)
     names = bound.objective.names if bound else ()
-    kind = kind_of(training, state)[0]
+    has_examples = training.data.num_examples > 0
+    kind = kind_of(training, state)[0] if has_examples else "other"
     results = {name: x for name, x in run.result.items() if name != "experiment"}
-    return _named(source, kind, names, training.sample.columns)._replace(results=results)
+    columns = training.sample.columns if has_examples else None
+    return _named(source, kind, names, columns)._replace(results=results)
 
 
 def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:

@@ -1,6 +1,6 @@
 """Parameter averaging: evaluates and predicts with an average of the parameters over training.
 
-Noisy steps oscillate around a minimum; their mean has a lower loss. Training itself is unchanged.
+Noisy steps oscillate about a minimum; their mean has a lower loss. Training itself is unchanged.
 Evaluation and prediction use the average, which is stored next to the parameters.
 
     >>> import jax, jax.numpy as jnp, optax
@@ -57,7 +57,7 @@ def average(learner: Learner, *, decay: Number = 0.999) -> Learner:
         average = jax.tree.map(lambda x: jnp.array(x, at_least_float32(x.dtype)), state.params)
         return add_extra("average", state, average=average)
 
-    @wraps(learner.update)  # which keeps the mark of `guard`
+    @wraps(learner.update)  # copies the mark of `guard`
     def update(state, batch, gradients):
         after, metrics = learner.update(state, batch, gradients)
         weight = jnp.maximum(1 - decay, 1 / after.step.astype(jnp.float32))

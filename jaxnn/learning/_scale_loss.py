@@ -42,7 +42,7 @@ def scale_loss(learner: Learner) -> Learner:
       InvalidValue: when traced, if the loss is already scaled.
 
     Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2,
-    https://arxiv.org/abs/1710.03740; the figures are those of NVIDIA's and PyTorch's scalers.
+    https://arxiv.org/abs/1710.03740; the constants agree with NVIDIA's and PyTorch's scalers.
     """
     learner = guard(learner)
 
@@ -56,7 +56,7 @@ def scale_loss(learner: Learner) -> Learner:
         factor = own if factor is None else own * factor
         return compute_gradients("scale_loss", learner, state, batch, part=part, factor=factor)
 
-    @wraps(learner.update)  # which keeps the mark of `guard`
+    @wraps(learner.update)  # copies the mark of `guard`
     def update(state, batch, gradients):
         after, metrics = learner.update(state, batch, gradients)
         factor, good = (state.extra["loss_scale"][name] for name in ("factor", "good"))

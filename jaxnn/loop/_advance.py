@@ -1,7 +1,8 @@
-"""Compiled training steps, for one run and for many, in both forms.
+"""Compiled training steps, for single runs and populations, in both forms.
 
-Each program is compiled once per learner and shapes. State and window are donated: training holds
-one copy of them. The step is returned apart, as something to wait for after donation.
+Each program is compiled once per learner and shapes. State and window are donated, so training
+stores one copy of them. Every program also returns a copy of the step number, as a token to wait
+for: the state itself may be donated to the next program by then.
 """
 
 from functools import partial
@@ -32,18 +33,23 @@ def advance(
     busy: Any = None,
     fixed: tuple[int, ...] = (),
 ) -> tuple[Any, Any, Any]:
-    """Dispatches `n` compiled steps without waiting for them; `state` and `window` are used up.
+    """Dispatches `n` compiled steps asynchronously; `state` and `window` are donated.
 
     Args:
+      learner: the learner to train.
+      state: the state of a run, or the stacked states of all members.
+      data: the training data.
+      n: the number of steps.
+      window: the sums of the metrics so far.
       form: `"looped"` or `"stepped"`, see `run`.
       status: the status on the device, if the run may have stopped.
-      width: how many members train at once; `None` for a single run.
-      busy: the slots of a stepped population that may still be running; all, by default.
-      fixed: the places of the leaves of a single run's state that no step changes: these are not
-        used up, and the state that is returned has the same arrays.
+      width: the number of members that train in parallel; `None` for a single run.
+      busy: the slots of a stepped population that may still be running; all by default.
+      fixed: the leaf indices of a single run's state that no step changes (see `unchanged`). These
+        arrays are not donated, and the returned state contains them.
 
     Returns:
-      `(state, window, token)`: the token is ready when the steps are done.
+      `(state, window, token)`; the token is ready when the steps are complete.
     """
     if width is None:
         rest, constants = split(state, fixed)
@@ -55,17 +61,17 @@ def advance(
         return filled(rest, constants), window, token
     if form == "looped":
         return looped(learner, width, state, window, data, status, np.int32(n))
-    # Member after member, since a loop inside the program is what this form is there to avoid.
+    # Members train one after another, since the stepped form avoids loops inside a program.
     for slot in map(np.int32, range(data.key.shape[0]) if busy is None else busy):
-        own, key, going = _slot((state, window), data.key, status, slot)
-        *own, _ = _steps(learner, *own, data.shuffled(key), n, going)
+        own, key, own_status = _slot((state, window), data.key, status, slot)
+        *own, _ = _steps(learner, *own, data.shuffled(key), n, own_status)
         state, window = _put((state, window), tuple(own), slot)
     return state, window, _copy(state.step)
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
 def looped(learner, width, state, window, data, status, n, constants=()):
-    """Does `n` steps of one run, or of every member; `constants` fill the holes of the state."""
+    """Performs `n` steps of one run or of every member; `constants` fill holes in the state."""
     fixed = holes(state)
     active = None if status is None else status == RUNNING
     state = filled(state, constants)
@@ -79,22 +85,22 @@ def looped(learner, width, state, window, data, status, n, constants=()):
 
 @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def stepped(learner, state, window, data, constants=()):
-    """Does one step of one run; `constants` fill the holes of the state."""
+    """Performs one step of a single run; `constants` fill holes in the state."""
     fixed = holes(state)
     state, window = one_step(learner, data, filled(state, constants), window)
     return split(state, fixed)[0], window, state.step + 0
 
 
 def _steps(learner, state, window, data, n, status, constants=()):
-    """Does `n` steps of one run, and undoes them if it had stopped: each is the same program."""
+    """Performs `n` steps of a single run, one program each; a stopped run does not change."""
     before = None if status is None else _copy((state, window))
     token = None
     for _ in range(n):
         previous = token
         state, window, token = stepped(learner, state, window, data, constants)
-        # Programs that exchange messages wait for each other, in the threads of the host where
-        # devices are simulated: with many of them pending, XLA aborts the process. One ahead
-        # keeps the devices as busy.
+        # With simulated devices, programs with collectives block host threads while they wait for
+        # each other. If many are pending, XLA aborts the process. Dispatching one step ahead is
+        # enough to keep the devices busy.
         if previous is not None and len(previous.sharding.device_set) > 1:
             jax.block_until_ready(previous)
     if status is not None:

@@ -14,12 +14,12 @@ step and key have no gradient.
     >>> from jaxnn.objectives import regression
     >>> data = resident({"inputs": [[1.0]], "labels": [[2.0]]}, batch_size=1)
     >>> line = learner(linear(1, bias=False), regression(), lambda h: optax.sgd(h["learning_rate"]))
-    >>> def left(rate):                           # of an error each step leaves 1 - 2 * rate
+    >>> def error(rate):                          # each step multiplies the error by 1 - 2 * rate
     ...     state = line.init(jax.random.key(0), {"learning_rate": rate}, data.in_order(0))
     ...     state = state._replace(params={"weight": jnp.ones((1, 1))})
     ...     state, _ = unroll(line, 3)(state, data)
     ...     return state.params["weight"][0, 0] - 2.0
-    >>> [float(x) for x in jax.value_and_grad(left)(0.25)]         # -(1 - 2r)^3, 6 (1 - 2r)^2
+    >>> [float(x) for x in jax.value_and_grad(error)(0.25)]         # -(1 - 2r)^3, 6 (1 - 2r)^2
     [-0.125, 1.5]
 
 Optimizers that divide by a square root are not differentiable where a gradient has always been 0,
@@ -38,7 +38,7 @@ from jaxnn.loop._run import Batches, empty_window, one_step, trace_step
 from jaxnn.typing import Any, Callable
 
 
-def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, Any]]:
+def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches | None], tuple[Any, Any]]:
     """Returns a differentiable function `(state, data) -> (state, window)` that runs the steps.
 
     Its results equal those of `run` up to rounding, and usually bit for bit.
@@ -54,7 +54,7 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, 
 
     Returns:
       A function `(state, data) -> (state, window)`. `data` is anything with `batch(step)`, such as
-      `Resident`.
+      `Resident`; `None` for a learner that makes its own.
 
     Raises:
       InvalidType: if `learner` is not a `Learner`, or `steps` is traced.
@@ -69,7 +69,7 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, 
     length = isqrt(steps)
     rest = steps % length if length > 1 else steps
 
-    def unrolled(state: Any, data: Batches) -> tuple[Any, Any]:
+    def unrolled(state: Any, data: Batches | None) -> tuple[Any, Any]:
         def step(carry, _):
             return one_step(learner, data, *carry), None
 

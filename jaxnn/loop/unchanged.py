@@ -1,8 +1,8 @@
-"""Arrays of a state that no step changes, such as frozen weights.
+"""Arrays in a state that no training step changes, such as frozen weights.
 
-The program of a step says which they are: it returns them as it was given them. Training holds one
-copy of them, the caller's own where it begins with given ones, and saves them once. A tree without
-them has holes in their places.
+They are inputs that the traced program of a step returns unchanged. Training removes them from the
+state, which leaves holes, and passes them separately without donation. So they are stored once on
+the device (also if the caller passed them as initial parameters), and saved once.
 
 >>> import jax.numpy as jnp
 >>> rest, constants = split({"adapter": jnp.ones(2), "base": jnp.zeros(3)}, (1,))
@@ -18,13 +18,13 @@ import jax
 
 from jaxnn.typing import Any
 
-# Smaller arrays cost more to tell apart than to copy.
+# The minimum size in bytes: for smaller arrays, copying is cheaper than the separation.
 LEAST = 1 << 16
 
 
 @jax.tree_util.register_static
 class _Hole:
-    """The place of an array that was taken out of a tree."""
+    """Marks the place of an array that was removed from a tree."""
 
     def __hash__(self):
         return hash(_Hole)
@@ -34,11 +34,11 @@ class _Hole:
 
 
 def unchanged(program: Any, state: Any) -> tuple[int, ...]:
-    """Returns the places of the leaves of a state that the program of a step returns unchanged.
+    """Returns the indices of the large leaves of a state that a step returns unchanged.
 
     Args:
-      program: of a step, `(state, data) -> (state, metrics)`, traced.
-      state: its arrays, or their shapes; only large ones count.
+      program: the traced program of a step, `(state, data) -> (state, metrics)`.
+      state: the state, as arrays or shapes.
     """
     leaves = jax.tree.leaves(state)
     pairs = zip(leaves, program.jaxpr.invars, program.jaxpr.outvars)
@@ -50,7 +50,7 @@ def unchanged(program: Any, state: Any) -> tuple[int, ...]:
 
 
 def split(tree: Any, places: Sequence[int]) -> tuple[Any, list[Any]]:
-    """Returns a tree with holes in these places, counted over its leaves, and what was there."""
+    """Replaces the leaves at these indices by holes; returns the tree and the removed leaves."""
     if not places:
         return tree, []
     leaves, structure = jax.tree.flatten(tree)
@@ -61,13 +61,13 @@ def split(tree: Any, places: Sequence[int]) -> tuple[Any, list[Any]]:
 
 
 def holes(tree: Any) -> tuple[int, ...]:
-    """Returns the places of the holes of a tree."""
+    """Returns the leaf indices of the holes in a tree."""
     leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, _Hole))
     return tuple(place for place, leaf in enumerate(leaves) if isinstance(leaf, _Hole))
 
 
 def filled(tree: Any, constants: Sequence[Any]) -> Any:
-    """Returns a tree with these arrays in its holes."""
+    """Returns the tree with its holes filled by these arrays, in order."""
     if not constants:
         return tree
     given = iter(constants)

@@ -1,12 +1,12 @@
-"""How good answers are, of logits and the true classes: the share that is right, and its relatives.
+"""Classification metrics: accuracy, F1, the area under the ROC curve, calibration and others.
 
-Each is a function `(logits, labels, weights) -> Metric`, so that one may stand for another:
+Each is a function `(logits, labels, weights) -> Metric`, for example for
 `classification(metrics={"f1": f1})`. Logits are `[..., classes]`, labels and weights `[...]`.
 
 >>> import jax.numpy as jnp
 >>> logits = jnp.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
 >>> labels = jnp.array([0, 0, 1])
->>> confusion(logits, labels, jnp.ones(3)).value().tolist()          # labels down, answers across
+>>> confusion(logits, labels, jnp.ones(3)).value().tolist()    # rows: labels; columns: predictions
 [[1.0, 1.0], [0.0, 1.0]]
 """
 
@@ -23,7 +23,7 @@ def accuracy(
     labels: Int[Array, "*shape"],
     weights: Float[Array, "*shape"],
 ) -> Metric:
-    """The share of examples whose largest logit is that of the label."""
+    """Returns the fraction of examples whose label has the largest logit."""
     return mean(jnp.argmax(logits, -1) == labels, weights, better="higher")
 
 
@@ -33,7 +33,10 @@ def top_k(
     weights: Float[Array, "*shape"],
     k: int,
 ) -> Metric:
-    """The share of examples whose label is among the `k` largest logits; of equals the first."""
+    """Returns the fraction of examples whose label is among the `k` largest logits.
+
+    Of equal logits, those of the lower class numbers count as larger.
+    """
     _, best = jax.lax.top_k(logits, k)
     right = jnp.any(best == labels[..., None].astype(best.dtype), -1)
     return mean(right, weights, better="higher")
@@ -44,19 +47,19 @@ def confusion(
     labels: Int[Array, "*shape"],
     weights: Float[Array, "*shape"],
 ) -> Metric:
-    """The confusion matrix: row `i`, column `j` is the weight of class `i` that was answered `j`.
+    """Returns the confusion matrix: entry `[i, j]` is the weight of class `i` predicted as `j`.
 
-    Its value is a matrix `[classes, classes]`, where reports of training want one number: look at
-    it after, with `confusion(logits, labels, weights).value()` of the logits that `predict` gives.
+    The value is a matrix `[classes, classes]`, not a scalar, so `classification` does not accept
+    it. Compute it after training, from the logits that `predict` returns.
     """
     classes = logits.shape[-1]
     answers = jax.nn.one_hot(jnp.argmax(logits, -1), classes).reshape(-1, classes)
     truth = (jax.nn.one_hot(labels, classes) * weights[..., None]).reshape(-1, classes)
-    # Weights are summed as they are, not rounded as accelerators round in products of matrices.
-    return Metric(jnp.matmul(truth.T, answers, precision="highest"), _as_it_is)
+    # Accelerators round the inputs of matrix products by default, and so would round the weights.
+    return Metric(jnp.matmul(truth.T, answers, precision="highest"), _identity)
 
 
-def _as_it_is(sums: Any) -> Any:
+def _identity(sums: Any) -> Any:
     return sums
 
 
@@ -65,13 +68,13 @@ def f1(
     labels: Int[Array, "*shape"],
     weights: Float[Array, "*shape"],
 ) -> Metric:
-    """F1, the harmonic mean of precision and recall: `2 * right / (answered + true)` of a class.
+    """Returns the F1 score, the harmonic mean of precision and recall, in [0, 1].
 
-    Of two classes it is that of class 1, the positive one; of more the mean of the F1 of every
-    class that is among the labels or the answers ("macro"), as scikit-learn's `f1_score` does by
-    `average="binary"` and `"macro"`. From 0 to 1. Where there is nothing to count, NaN (and not
-    0, as there): no example has any weight, or of two classes the labels and the answers have no
-    positive one.
+    For a class, F1 is `2 * correct / (predicted + actual)`, in numbers of examples. For two
+    classes, the value is the F1 of class 1; for more, the mean over all classes that occur among
+    labels or predictions. It equals scikit-learn's `f1_score` with `average="binary"` or `"macro"`,
+    except that it is NaN, not 0, if no example has weight, or, for two classes, if class 1 does not
+    occur.
 
     Source: van Rijsbergen, Information Retrieval, 1979, chapter 7.
     """
@@ -107,15 +110,16 @@ def auc(
     *,
     bins: int = 1000,
 ) -> Metric:
-    """The area under the ROC curve: how often class 1 scores above class 0, of all such pairs.
+    """Returns the area under the ROC curve for two classes, in [0, 1].
 
-    For two classes; the score is the difference `m` of the logits. Scores are put in `bins` parts
-    of equal width of `m / (1 + |m|)`, whose order is theirs, and a pair within one part counts
-    half: so the value is exact but for half the share of the pairs that are within one part, with
-    1000 bins some 0.001 where scores spread over a few units. NaN if a class is missing.
+    It is the probability that a random example of class 1 scores higher than one of class 0, where
+    the score `m` is the difference of the logits. Scores are counted in `bins` bins of equal width
+    in `m / (1 + |m|)`, and a pair in the same bin counts as one half. So the error is at most half
+    the fraction of pairs that share a bin: about 0.001 for 1000 bins and scores that spread over a
+    few units. The value is NaN if a class does not occur.
 
     Raises:
-      InvalidValue: if `bins` is not a whole number above zero, or there are not two classes.
+      InvalidValue: if `bins` is not a positive integer, or there are not two classes.
 
     Source: Hanley and McNeil, The Meaning and Use of the Area under a ROC Curve, Radiology 1982.
     """
@@ -126,13 +130,13 @@ def auc(
             "the area under the curve is defined for two classes",
             got=f"logits of shape {logits.shape}",
             expected="shape (..., 2)",
-            fix="Use f1 or top_k for several classes, or ask for one class against the rest",
+            fix="Use f1 or top_k for several classes, or compare one class with the rest",
         )
     margins = (logits[..., 1] - logits[..., 0]).astype(jnp.float32)
     bounded = jnp.clip(margins, -1e30, 1e30)
     place = 0.5 + 0.5 * bounded / (1.0 + jnp.abs(bounded))
     part = jnp.clip((place * bins).astype(jnp.int32), 0, bins - 1)
-    # What is not a number is in no part, and must be seen.
+    # NaN belongs to no bin, and must appear in the value.
     shielded = jnp.where(weights != 0, weights + 0.0 * place, 0.0)
 
     def counted(label):
@@ -156,15 +160,15 @@ def calibration_error(
     *,
     bins: int = 15,
 ) -> Metric:
-    """The expected calibration error: how far confidence is from the share that is right.
+    """Returns the expected calibration error: the mean gap between confidence and accuracy.
 
-    Confidence is the probability of the likeliest class. Examples are put in `bins` parts of
-    equal width, ((k - 1) / bins, k / bins], by their confidence; of each part, the mean confidence
-    and the accuracy differ by a gap, and the error is the mean of the gaps, weighted by the
-    examples in them. From 0 to 1, lower is better. It depends on `bins`: compare like with like.
+    The confidence is the probability of the predicted class. Examples are grouped by confidence
+    into `bins` bins of equal width, ((k - 1) / bins, k / bins]. The error is the absolute
+    difference between mean confidence and accuracy in each bin, averaged over bins with the weight
+    of their examples. It lies in [0, 1], and depends on `bins`.
 
     Raises:
-      InvalidValue: if `bins` is not a whole number above zero.
+      InvalidValue: if `bins` is not a positive integer.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. (3).
     """
@@ -172,9 +176,9 @@ def calibration_error(
     confidence = jnp.max(jax.nn.softmax(logits.astype(jnp.float32), -1), -1)
     right = jnp.argmax(logits, -1) == labels
     gaps = jnp.where(right, 1.0 - confidence, -confidence)
-    # Clipped, so that what is not a number is in some part, and seen in the error.
+    # Clipped, so that NaN is in some bin and appears in the value.
     part = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
-    # Confidence and accuracy of a part have one denominator, so that their difference is one sum.
+    # Confidence and accuracy of a bin have the same denominator, so their difference is one sum.
     counted = jnp.where(weights != 0, weights * gaps, 0.0)
     parted = jnp.where(jax.nn.one_hot(part, bins, dtype=bool), counted[..., None], 0.0)
     sums = jnp.sum(parted, range(labels.ndim)), jnp.sum(weights)
@@ -189,16 +193,15 @@ def _calibration(sums: tuple[Any, Any]) -> Any:
 def disagreement(
     logits: Float[Array, "members *shape classes"], weights: Float[Array, "*shape"]
 ) -> Metric:
-    """How much the members of an ensemble disagree: what knowing the member tells of the class.
+    """Returns the mutual information between the class and the member of an ensemble, in nats.
 
-    The mutual information between the prediction and the member, in nats: the entropy of the mean
-    of the members' probabilities, less the mean of their entropies; of the examples, the weighted
-    mean. From 0, where members say the same (however unsure they are), to log(members) or
-    log(classes), whichever is less, where each is sure of another class.
+    It is the entropy of the members' mean probabilities minus the mean of their entropies, averaged
+    over examples. It is 0 if all members agree, however uncertain they are, and at most the
+    smaller of log(members) and log(classes), if each member is certain of a different class.
 
     Source: Houlsby et al., Bayesian Active Learning for Classification, 2011, eq. (2).
     """
     each = jax.nn.softmax(logits.astype(jnp.float32), -1)
-    # The same number as the difference of entropies, without its cancellation.
+    # Equal to the difference of entropies, without cancellation.
     apart = jax.scipy.special.rel_entr(each, jnp.mean(each, 0, keepdims=True))
     return mean(jnp.mean(jnp.sum(apart, -1), 0), weights, better="lower")

@@ -1,7 +1,6 @@
 """The `Metric` type, merging of metrics, and the weighted mean.
 
 >>> import jax.numpy as jnp
-import numpy as np
 >>> parts = [mean(jnp.array(numbers), jnp.ones(len(numbers))) for numbers in ([1.0, 2.0], [6.0])]
 >>> float(merge(*parts).value())
 3.0

@@ -1,7 +1,7 @@
-"""How good predicted numbers and probabilities are: explained variance, perplexity, bits per byte.
+"""Metrics of predicted numbers and probabilities: R^2, perplexity and bits per byte.
 
 >>> import jax.numpy as jnp
->>> logits, labels = jnp.zeros((3, 4)), jnp.array([0, 1, 3])        # four tokens, all alike
+>>> logits, labels = jnp.zeros((3, 4)), jnp.array([0, 1, 3])        # four equally likely tokens
 >>> sums = logits, labels, jnp.ones(3)
 >>> float(perplexity(*sums).value()), float(bits_per_byte(*sums).value())
 (4.0, 2.0)
@@ -23,12 +23,12 @@ def r_squared(
     targets: Float[Array, "batch *features"],
     weights: Float[Array, "batch *features"],
 ) -> Metric:
-    """The share of the targets' variance that the predictions explain, R^2 = 1 - SSE / SST.
+    """Returns the coefficient of determination, R^2 = 1 - SSE / SST.
 
-    Of several targets, the mean of their R^2 (as scikit-learn's `r2_score` does). At most 1, and
-    below 0 where the mean of the targets is the better prediction. NaN where the targets do not
-    vary, or by less than a thousandth of their size, which float32 sums cannot tell: bring targets
-    whose mean is a hundred deviations away from 0 to mean 0 first.
+    For several targets, the value is the mean of their R^2, as in scikit-learn's `r2_score`. It is
+    at most 1, and negative if the mean of the targets would be a better prediction. It is NaN if
+    the targets do not vary, or by less than a thousandth of their size, which float32 sums cannot
+    resolve. So center targets whose mean is a hundred standard deviations or more away from 0.
     """
     known = jnp.where(weights != 0, targets, 0.0)
     errors = jnp.where(weights != 0, targets - predictions, 0.0)
@@ -47,10 +47,10 @@ def perplexity(
     labels: Int[Array, "*shape"],
     weights: Float[Array, "*shape"],
 ) -> Metric:
-    """The exponential of the mean cross-entropy: as unsure as a choice among so many, all alike.
+    """Returns the perplexity, the exponential of the mean cross-entropy.
 
-    From 1 for certainty; `classes` for one who knows nothing. A geometric mean over examples, so
-    the perplexity of two batches is not the mean of theirs: it is that of their summed losses.
+    It is 1 for certain and correct predictions, and `classes` for uniform ones. It is a geometric
+    mean over examples, so perplexities of batches must be merged, not averaged.
     """
     return Metric(_cross_entropy(logits, labels, weights).sums, _exponential, "lower")
 
@@ -62,18 +62,17 @@ def bits_per_byte(
     *,
     bytes_per_token: float = 1.0,
 ) -> Metric:
-    """The mean cross-entropy in bits, for each byte of the text: what compressing it would take.
+    """Returns the mean cross-entropy in bits per byte: the compression rate of the model.
 
     Args:
-      logits: of the next token, `[..., tokens]`.
-      labels: the tokens that came.
-      weights: of each.
-      bytes_per_token: the mean length of a token in bytes, 1 for bytes and plain characters. Of
-        longer tokens the value is bits per token unless their length is given; with it, values
-        can be compared between vocabularies.
+      logits: the logits of the next token, `[..., tokens]`.
+      labels: the next tokens, `[...]`.
+      weights: their weights, `[...]`.
+      bytes_per_token: the mean length of a token in bytes, which makes values comparable between
+        vocabularies. With the default of 1, the value is bits per token.
 
     Raises:
-      InvalidValue: if `bytes_per_token` is not above zero.
+      InvalidValue: if `bytes_per_token` is not positive.
     """
     positive("bits_per_byte", "bytes_per_token", bytes_per_token)
     loss, weight = _cross_entropy(logits, labels, weights).sums

@@ -43,7 +43,7 @@ def classification(
 
     Raises:
       InvalidValue: if labels are out of range, shapes do not match, the value of a metric is not
-        a scalar, its name is already used, or the number of `names` is not that of the classes.
+        a scalar, its name is already used, or the number of `names` is not the number of classes.
       InvalidType: if labels are not integers.
 
     Source: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
@@ -99,12 +99,12 @@ def classification(
 
 
 def cross_entropy(logits: Any, labels: Any, smoothing: Number = 0.0) -> Any:
-    """Returns `-log softmax(logits)[label]` in nats, `[...]` of logits `[..., classes]`, float32.
+    """Returns `-log softmax(logits)[label]` in nats, a float32 array `[...]`.
 
     Args:
-      logits: of any float dtype.
-      labels: whole numbers `[...]`.
-      smoothing: the share of each label's probability that is spread over all classes.
+      logits: `[..., classes]`, of any floating-point dtype.
+      labels: integers `[...]`.
+      smoothing: the fraction of each label's probability that is spread evenly over all classes.
     """
     logits = logits.astype(jnp.float32)
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -126,7 +126,7 @@ def logits_and_labels(where: str, outputs: Any, batch: Batch) -> tuple[Any, Any]
     if outputs.shape[:-1] != labels.shape:
         raise InvalidValue(
             where,
-            "outputs and labels do not fit together",
+            "outputs and labels have shapes that do not match",
             got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
             expected="outputs [batch, ..., classes] for labels [batch, ...]",
             fix="Pass labels as class numbers (not one-hot: labels.argmax(-1)), and give the"
@@ -148,7 +148,7 @@ def check_labels(where: str, classes: int, arrays: Batch, field: str = "labels")
             where,
             f"{'labels' if field == 'labels' else 'tokens'} are out of range",
             got=f"{field}[{', '.join(map(str, place))}]={labels[place]} with {classes} outputs",
-            expected=f"whole numbers from 0 to {classes - 1}",
+            expected=f"integers from 0 to {classes - 1}",
             fix=f"Number {'the classes' if field == 'labels' else 'tokens'} from 0, and give the"
             " network an output for each",
         )
@@ -161,7 +161,7 @@ def _check_one_number(name: str, measure: Callable[..., measures.Metric], logits
     if shape != ():
         raise InvalidValue(
             "classification",
-            f"the metric {name!r} is not one number",
+            f"the metric {name!r} is not a scalar",
             got=f"a value of shape {shape}",
             expected="shape (), for reports",
             fix="Compute it after training, from the logits that jaxnn.predict returns",

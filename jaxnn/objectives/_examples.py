@@ -1,7 +1,7 @@
-"""What holds of every example: weight 0 shields from it, and it is apart from the others.
+"""Two laws of losses: weight 0 excludes an example, and examples are independent of each other.
 
-Shielded, an example of weight 0 has zeros instead of whatever stands there, before anything
-is computed of it: 0 times an infinite gradient would be NaN.
+Multiplying a loss by weight 0 does not exclude it, since 0 times an infinite gradient is NaN. So
+`shield` replaces the values of such an example by zeros before anything is computed from them.
 
     >>> import jax, jax.numpy as jnp
     >>> plain = lambda outputs, batch: jnp.sum(batch["weights"] * jnp.log(outputs))
@@ -21,16 +21,16 @@ from jaxnn import metrics as measures
 from jaxnn.checks import Invalid, InvalidValue
 from jaxnn.typing import Any, Batch, Callable
 
-# Rows among which the second example of a trial is looked for, and the fields of one value a place.
+# The number of rows searched for the second example of a trial.
 _ROWS = 64
+# Fields with one value for each position of a sequence.
 _VALUES = ("labels", "teacher")
-
 
 Function = TypeVar("Function", bound=Callable[[Any, Batch], Any])
 
 
 def shield(function: Function) -> Function:
-    """Returns a function of `(outputs, batch)` that sees zeros where the batch has weight 0."""
+    """Wraps a function of `(outputs, batch)` so that it receives zeros where the weight is 0."""
 
     @wraps(function)
     def shielded(outputs, batch):
@@ -40,10 +40,10 @@ def shield(function: Function) -> Function:
 
 
 def shielded_batch(outputs: Any, batch: Batch) -> tuple[Any, Batch]:
-    """Returns outputs and batch with zeros at the examples, and places of them, of weight 0.
+    """Returns outputs and batch with zeros where the weight is 0.
 
-    Outputs and labels are 0 at each place that has weight 0, other fields where all places of an
-    example have.
+    Outputs and labels are zeroed at each position of weight 0; other fields only for examples whose
+    positions all have weight 0. `weights` and `index` are unchanged.
     """
     if "weights" not in batch:
         return outputs, batch
@@ -67,7 +67,7 @@ def _shielded(present: Any, x: Any) -> Any:
     axes = 0
     while axes < min(present.ndim, len(shape)) and shape[axes] == present.shape[axes]:
         axes += 1
-    if axes == 0 or not jnp.issubdtype(x.dtype, np.generic):  # is not of examples, or is a key
+    if axes == 0 or not jnp.issubdtype(x.dtype, np.generic):  # no axis of examples, or PRNG keys
         return x
     present = present.any(range(axes, present.ndim))
     return jnp.where(present.reshape(present.shape + (1,) * (len(shape) - axes)), x, _zero(x))
@@ -78,18 +78,21 @@ def _zero(x: Any) -> Any:
 
 
 def try_examples(objective: Any, outputs: Any, arrays: Batch, batch_size: int) -> None:
-    """Tries an objective on two examples of the data, together and each alone.
+    """Checks on two examples of the data that the loss treats examples independently.
+
+    Evaluates loss and metrics for both examples together and for each alone, with random outputs
+    from 0.1 to 0.9. Does nothing if the leading axis of the outputs is not the batch, for example
+    if there are several views of each example.
 
     Args:
-      objective: whose loss and metrics are tried, with arbitrary outputs from 0.1 to 0.9.
-      outputs: shapes of the outputs of a batch; where they are not of its examples, as of several
-        views of each, nothing is tried.
+      objective: the objective to check.
+      outputs: the shapes of the outputs for a batch.
       arrays: the whole data.
-      batch_size: the examples of that batch.
+      batch_size: the size of that batch.
 
     Raises:
-      InvalidValue: if there is not a loss for each example, or what is computed of an example
-        depends on the others.
+      InvalidValue: if the loss does not give one value for each example, or a loss, weight or
+        metric of an example depends on the others.
     """
     leaves = jax.tree.leaves(outputs)
     if not leaves or any(leaf.shape[:1] != (batch_size,) for leaf in leaves):
@@ -120,7 +123,7 @@ def try_examples(objective: Any, outputs: Any, arrays: Batch, batch_size: int) -
 
 
 def _try(objective: Any, pairs: Any) -> Any:
-    """Returns losses and weights of each pair; metrics of the first, and of the others merged."""
+    """Evaluates each `(outputs, batch)`; pairs metrics of the first with the others' merged."""
     losses, metrics = [], []
     for outputs, batch in pairs:
         batch = objective.prepare(None, batch)
@@ -142,7 +145,7 @@ def _check_shapes(shapes: list[tuple[int, ...]]) -> None:
             "loss",
             "the loss must give one value for each example, and mixes them",
             got=f"values of shape {both} for 2 examples and {one} for 1",
-            expected="shapes (2, ...) and (1, ...), alike but for the first number",
+            expected="shapes (2, ...) and (1, ...), equal except for the first axis",
             fix="Compare outputs and labels of one shape, labels[:, None] for a network with one"
             " output, or pass batchwise(loss) for a loss over a whole batch",
         )
@@ -153,7 +156,7 @@ def _mixed(what: str, together: Any, alone: Any) -> InvalidValue:
         "loss",
         f"{what} depends on the other examples of the batch",
         got=f"{_figure(together)} for two examples together and {_figure(alone)} for each alone",
-        expected="the same, so that padding, accumulation and many devices change nothing",
+        expected="the same value, regardless of padding, accumulation and sharding",
         fix="Compare outputs and labels of one shape, labels[:, None] for a network with one"
         " output, or pass batchwise(loss) for a loss over a whole batch",
     )
@@ -164,7 +167,7 @@ def _figure(value: Any) -> str:
 
 
 def _two(arrays: Batch) -> Batch:
-    """Returns two examples, with different labels where the first have any."""
+    """Returns two examples, with different labels if the first rows contain any."""
 
     def first(x):
         # Arrays on a CPU are not copied.
@@ -182,7 +185,7 @@ def _two(arrays: Batch) -> Batch:
 
 
 def is_own(function: Callable[..., Any]) -> bool:
-    """Whether a function is a user's own, of which nothing is known."""
+    """Returns whether a function is user-defined, so that it may mix examples."""
     return not getattr(function, "__module__", "").startswith(("jaxnn.", "optax."))
 
 

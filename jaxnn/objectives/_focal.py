@@ -1,8 +1,8 @@
-"""Classification where most examples are easy: the loss looks at those that are not yet right.
+"""The focal loss: a cross-entropy that gives less weight to well-classified examples.
 
 >>> import jax.numpy as jnp
 >>> batch = {"inputs": jnp.zeros((2, 1)), "labels": jnp.array([1, 1])}
->>> logits = jnp.array([[0.0, 0.0], [0.0, 4.0]])                # not sure; sure, and right
+>>> logits = jnp.array([[0.0, 0.0], [0.0, 4.0]])                # uncertain; confident
 >>> values, _ = focal(gamma=2.0).loss(logits, batch)
 >>> [f"{value:.6f}" for value in values]                        # cross-entropy: 0.693147, 0.018150
 ['0.173287', '0.000006']
@@ -23,18 +23,19 @@ from jaxnn.typing import Number
 
 
 def focal(*, gamma: Number = 2.0, alpha: Sequence[float] | np.ndarray | None = None) -> Objective:
-    """The focal loss, `-alpha[label] * (1 - p)**gamma * log(p)` with `p` the label's probability.
+    """Returns the focal loss, `-alpha[label] * (1 - p)**gamma * log(p)`, in nats.
 
-    Outputs are logits `[batch, ..., classes]`, at least two, labels integers `[batch, ...]`.
-    Reports `accuracy`. Of one logit `x` per example make two, `[0, x]`: then `p` is the sigmoid.
+    `p` is the probability of the label. Outputs are logits `[batch, ..., classes]` with at least
+    two classes, and labels are integers `[batch, ...]`. The metric is `accuracy`. For a network
+    with one logit `x` per example, use the logits `[0, x]`, so that `p` is the sigmoid of `x`.
 
     Args:
-      gamma: how much less the easy ones count; 0 is cross-entropy. May be traced.
-      alpha: a factor for each class, such as `(0.75, 0.25)`, the paper's for background and object.
-        Without it all are 1.
+      gamma: the exponent that reduces the loss of easy examples; 0 is cross-entropy. May be traced.
+      alpha: a positive factor for each class, such as the paper's `(0.75, 0.25)` for background and
+        object. By default all are 1.
 
     Raises:
-      InvalidValue: if `gamma` is negative, a factor is not above zero, labels are out of range, or
+      InvalidValue: if `gamma` is negative, a factor is not positive, labels are out of range, or
         shapes do not match.
       InvalidType: if labels are not integers.
 
@@ -49,7 +50,7 @@ def focal(*, gamma: Number = 2.0, alpha: Sequence[float] | np.ndarray | None = N
         classes = logits.shape[-1]
         _check_factors(classes, alpha)
         losses = cross_entropy(logits, labels)
-        # log(1 - p) of what the other classes have, for 1 - p itself would round to 0.
+        # log(1 - p), computed from the other logits, since 1 - p itself would round to 0.
         own = jax.nn.one_hot(labels, classes, dtype=bool)
         logits = logits.astype(jnp.float32)
         others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), -1)
@@ -73,9 +74,9 @@ def _check_factors(classes: int, alpha: Sequence[float] | np.ndarray | None) -> 
     if classes < 2 or (alpha is not None and len(alpha) != classes):
         raise InvalidValue(
             "focal",
-            "the classes do not fit",
+            "the number of outputs does not match the number of classes",
             got=f"{classes} outputs" + (f" and {len(alpha)} factors" if alpha is not None else ""),
-            expected="at least two outputs, and as many factors if any",
-            fix="Give the network an output for each class, and alpha=(0.75, 0.25) a factor for"
-            " each",
+            expected="at least two outputs, and one factor for each if alpha is given",
+            fix="Give the network one output per class, and alpha one factor per class, such as"
+            " alpha=(0.75, 0.25)",
         )

@@ -20,10 +20,10 @@ from jaxnn.typing import Any, Batch
 def multi_label() -> Objective:
     """Returns the objective for multi-label classification: binary cross-entropy in nats.
 
-    Outputs are logits `[batch, marks]`. Labels are floating-point numbers of the same shape: 1 if a
-    mark applies, 0 if it does not, or a probability. The loss of an example is the mean over its
-    marks. The metrics are `accuracy`, the fraction of correct marks, `exact_match`, the fraction of
-    examples whose marks are all correct, and `f1`, micro-averaged over all marks.
+    Outputs are logits `[batch, labels]`. Labels are floating-point numbers of the same shape: 1 if
+    a label applies, 0 if it does not, or a probability. The loss of an example is the mean over its
+    labels. The metrics are `accuracy`, the fraction of correct labels, `exact_match`, the fraction
+    of examples whose labels are all correct, and `f1`, micro-averaged over all labels.
 
     Raises:
       InvalidValue: if labels are outside [0, 1], or outputs and labels have different shapes.
@@ -60,7 +60,7 @@ def multi_label() -> Objective:
                 "labels are out of range",
                 got=f"labels[{', '.join(map(str, place))}]={labels[place]}",
                 expected="0, 1, or a probability between them",
-                fix="Write 1.0 where a mark applies, and 0.0 elsewhere",
+                fix="Write 1.0 where a label applies, and 0.0 elsewhere",
             )
 
     return Objective(shield(loss), shield(metrics), check=check)
@@ -72,9 +72,10 @@ def _logits_and_labels(outputs: Any, batch: Batch) -> tuple[Any, Any]:
     if outputs.shape != labels.shape or labels.ndim < 2:
         raise InvalidValue(
             "multi_label",
-            "outputs and labels do not fit together",
+            "outputs and labels have different shapes, or are not matrices",
             got=f"outputs of shape {outputs.shape} and labels of shape {labels.shape}",
-            expected="[batch, marks] for both",
-            fix="Give the network one output for each mark, and labels a column for each",
+            expected="[batch, labels] for both",
+            fix="Give the network one output for each possible label, and labels one column for"
+            " each",
         )
     return outputs.astype(jnp.float32), labels.astype(jnp.float32)

@@ -1,7 +1,7 @@
 """Language modelling: predicts the next token at each position of a text.
 
-Data are windows of tokens, `[batch, length + 1]`; `prepare` cuts them into inputs and labels, one
-place apart. Outputs are logits `[batch, length, vocabulary]`.
+Data are windows of tokens, `[batch, length + 1]`. `prepare` returns all tokens but the last as
+inputs, and all but the first as labels. Outputs are logits `[batch, length, vocabulary]`.
 
 >>> import jax.numpy as jnp
 >>> batch = next_token().prepare(None, {"inputs": jnp.array([[5, 6, 7]])})
@@ -59,12 +59,11 @@ def next_token(
                 "inputs are not windows of tokens",
                 got=f"inputs {shown}",
                 expected="integers [batch, length + 1], with a length of at least 1",
-                fix="Cut the text into windows that are one token longer than what the network"
-                " reads",
+                fix="Cut the text into windows one token longer than the network's inputs",
             )
         inputs = tokens[:, :-1]
         if isinstance(batch["inputs"], Masked):
-            inputs = _that_continue(batch["inputs"])
+            inputs = _with_next(batch["inputs"])
         return {**batch, "inputs": inputs, "labels": tokens[:, 1:]}
 
     def loss(outputs, batch):
@@ -82,7 +81,7 @@ def next_token(
         }
 
     def check(outputs, arrays):
-        # The whole data may also be one long text, of which windows are taken.
+        # The data may also be one long text, from which windows are drawn.
         check_labels("next_token", outputs.shape[-1], arrays, "inputs")
         if len(vocabulary) > outputs.shape[-1]:
             raise InvalidValue(
@@ -96,11 +95,11 @@ def next_token(
     return Objective(shield(loss), shield(metrics), prepare, check, tuple(vocabulary))
 
 
-def _that_continue(tokens: Masked) -> Masked:
-    """Returns the tokens but for the last, at the places where the next one is of their sequence.
+def _with_next(tokens: Masked) -> Masked:
+    """Returns all tokens but the last, masked where the next token is not of the same sequence.
 
-    So it is that of each sequence alone: its last token is not read, and the first of the next
-    sequence in the row is not its label.
+    So the loss of packed sequences is the same as of separate ones: the first token of a sequence
+    is never the label of the last token of the previous one.
     """
     mask, segments = tokens.mask, tokens.segments
     exists = mask[:, :-1] & mask[:, 1:]

@@ -8,10 +8,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.masked import put_back, values_of
+from jaxnn.masked import Masked, put_back, values_of
 from jaxnn.objectives._examples import shield
 from jaxnn.typing import Any, Array, Batch, Callable, Float
 
@@ -151,9 +152,22 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
     weighted by the number of examples. It cannot be accumulated over micro-batches, and for a
     padded batch the loss itself must apply `batch["weights"]`. In training, examples of weight 0
     are passed as zeros.
+
+    Raises:
+      InvalidValue: when traced, if the value is not a scalar, or a loss of places of sequences does
+        not read `batch["weights"]`, which are 0 where a place is empty.
     """
 
     def weighted(outputs, batch):
+        of_places = isinstance(batch["inputs"], Masked) and jnp.ndim(batch.get("weights", 0)) > 1
+        if of_places and not _reads_weights(loss, outputs, batch):
+            raise InvalidValue(
+                "batchwise",
+                "the loss does not read the weights, so that empty places of sequences would count",
+                got=f"outputs and weights of places, {list(jnp.shape(batch['weights']))}",
+                expected="a loss in which a place of weight 0 counts for nothing",
+                fix='Weigh what is summed by batch["weights"]',
+            )
         value = jnp.asarray(loss(outputs, batch))
         if value.shape != ():
             raise InvalidValue(
@@ -167,6 +181,15 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
         return value, jnp.sum(batch["weights"]) if "weights" in batch else jnp.float32(examples)
 
     return Objective(weighted, check=no_check)
+
+
+def _reads_weights(loss: Callable[[Any, Batch], Any], outputs: Any, batch: Batch) -> bool:
+    def of(weights: Any, outputs: Any, batch: Batch) -> Any:
+        return loss(outputs, {**batch, "weights": weights})
+
+    program = jax.make_jaxpr(of)(batch["weights"], outputs, batch).jaxpr
+    _, used = dce_jaxpr(program, [True] * len(program.outvars))
+    return used[0]
 
 
 def augment(base: Objective, augment: Callable[[Any, Any], Any]) -> Objective:
@@ -229,8 +252,8 @@ def labels_of(where: str, outputs: Any, batch: Batch, kind: Any, numbers: str, f
             where,
             "the batch has no labels",
             got="fields " + ", ".join(sorted(batch)),
-            expected="a field 'labels' beside 'inputs'",
-            fix="Add the known outcomes to the data under the name 'labels'",
+            expected="a field 'labels' in addition to 'inputs'",
+            fix="Add the labels to the data: {'inputs': inputs, 'labels': labels}",
         )
     labels = batch["labels"]
     for name, given in (("outputs", outputs), ("labels", labels)):
@@ -240,7 +263,7 @@ def labels_of(where: str, outputs: Any, batch: Batch, kind: Any, numbers: str, f
                 f"{name} are not one array",
                 got=f"a {type(given).__name__} of {len(jax.tree.leaves(given))} arrays",
                 expected="one array for the batch",
-                fix="Combine them into one, or write a loss of your own for all of them",
+                fix="Combine them into one array, or write a custom loss for all of them",
             )
     if not jnp.issubdtype(labels.dtype, kind):
         raise InvalidType(

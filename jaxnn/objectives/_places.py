@@ -1,10 +1,10 @@
-"""Objectives of places: those of a sequence that are empty weigh nothing.
+"""Objectives for sequences, in which padded positions have weight 0.
 
 >>> from jaxnn.objectives import classification
 >>> goal = of_places(classification())
 >>> batch = {"inputs": jnp.zeros((1, 3, 2)), "lengths": jnp.array([2])}
 >>> batch = goal.prepare(None, {**batch, "labels": jnp.array([[0, 1, -100]])})
->>> outputs = batch["inputs"]                                 # those of a network, at each place
+>>> outputs = batch["inputs"]                       # as from a network with one output per position
 >>> goal.loss(outputs, batch)[1].tolist()
 [[1.0, 1.0, 0.0]]
 """
@@ -23,10 +23,11 @@ from jaxnn.typing import Any, Batch
 
 
 def of_places(base: Objective) -> Objective:
-    """Returns an objective that makes `Masked` inputs of the field of a batch that says so.
+    """Returns an objective that accepts sequences of different lengths.
 
-    Where the outputs are `Masked` too, each place has a loss, and each that exists counts the same
-    but for `weights`. Where they are not, as after pooling over time, there is one for an example.
+    `prepare` turns the inputs into `Masked` inputs if the batch has a field such as `lengths`. If
+    the outputs are `Masked` too, the loss has a value for each position, with weight 0 for padding.
+    If they are arrays, as after pooling over time, the loss has one value per example.
     """
 
     @wraps(base.prepare)
@@ -54,11 +55,11 @@ def of_places(base: Objective) -> Objective:
 
 
 def weigh_places(outputs: Any, batch: Batch) -> tuple[Any, Batch]:
-    """Returns outputs as one array, and the batch with a weight of 0 for each empty place."""
+    """Returns outputs as one array, and the batch with weight 0 at padded positions."""
     if not isinstance(outputs, Masked):
         _refuse_inside(outputs)
         return outputs, batch
-    # A loss written by hand has no shield of its own.
+    # A user-defined loss is not shielded itself.
     return shielded_batch(outputs.values, weigh(outputs.mask, batch))
 
 
@@ -67,16 +68,16 @@ def _refuse_inside(outputs: Any) -> None:
     if any(isinstance(x, Masked) for x in leaves):
         raise InvalidType(
             "objective",
-            "the outputs are several, and some are sequences with empty places",
-            got=f"a {type(outputs).__name__} that holds Masked outputs",
-            expected="one Masked output, or arrays alone",
-            fix="Combine them into one, parallel(..., combine=...), or reduce each sequence by"
+            "several outputs contain Masked sequences",
+            got=f"a {type(outputs).__name__} that contains Masked outputs",
+            expected="one Masked output, or only arrays",
+            fix="Combine the outputs with parallel(..., combine=...), or reduce each sequence with"
             " over_time(...)",
         )
 
 
 def weigh(mask: Any, batch: Batch) -> Batch:
-    """Returns the batch with a weight for each place, 0 where it is empty."""
+    """Returns the batch with a weight for each position, 0 where the mask is false."""
     weights = jnp.asarray(batch.get("weights", jnp.ones(mask.shape)), jnp.float32)
     rank = max(mask.ndim, weights.ndim)
     mask, weights = (x.reshape(x.shape + (1,) * (rank - x.ndim)) for x in (mask, weights))

@@ -1,4 +1,4 @@
-"""Autoencoders: the inputs are their own labels, plainly or as a variational bound.
+"""Objectives for autoencoders, whose labels are the inputs: a plain error and the ELBO.
 
 >>> import jax.numpy as jnp
 >>> inputs = jnp.array([[0.0, 1.0]])
@@ -36,25 +36,26 @@ def reconstruction(
     *,
     targets: Callable[[Any], Any] = _as_they_are,
 ) -> Objective:
-    """Prediction of the inputs themselves: `regression` whose labels are the inputs.
+    """Returns the objective for an autoencoder: `regression` with the inputs as labels.
 
-    Outputs have the shape of the targets; the loss of an example is the mean of its errors.
-    Reports `r2` and `mae`.
+    Outputs have the shape of the targets, `[batch, ...]`. The loss of an example is the mean of its
+    errors. The metrics are `r2` and `mae`. Padded positions of `Masked` inputs have weight 0.
 
     Args:
-      error: `(predictions, targets) -> errors`, elementwise.
-      targets: what of the inputs is predicted, `inputs -> numbers`, such as
-        `lambda images: images.astype(jnp.float32) / 255` where inputs are bytes.
+      error: an elementwise function `(predictions, targets) -> errors`.
+      targets: a function `inputs -> targets`, the identity by default. For inputs in bytes, use
+        `lambda images: images.astype(jnp.float32) / 255`.
 
     Raises:
-      InvalidValue: when traced, if outputs and targets have different shapes.
+      InvalidValue: when traced, if outputs and targets have different shapes, or `error` is not
+        elementwise; before training, if a custom function mixes examples.
       InvalidType: when traced, if targets are not floating-point numbers.
     """
     base = regression(error)
 
     def labelled(outputs, batch):
         inputs = batch["inputs"]
-        if isinstance(inputs, Masked):  # the outputs may be of all places, as a decoder's
+        if isinstance(inputs, Masked):  # the outputs may be an array of all positions
             outputs, batch = shielded_batch(outputs, weigh(inputs.mask, batch))
         return outputs, {**batch, "labels": targets(values_of(inputs))}
 
@@ -71,27 +72,30 @@ def elbo(
     likelihood: str = "bernoulli",
     targets: Callable[[Any], Any] = _as_they_are,
 ) -> Objective:
-    """The negative evidence lower bound (nats per example) of a variational autoencoder.
+    """Returns the negative evidence lower bound of a variational autoencoder, in nats per example.
 
-    Outputs are a dict: `reconstruction`, of the shape of the inputs, and `mean` and
-    `log_variance`, `[batch, latent]`, of the normal distribution that the encoder gives. The prior
-    is the standard normal. Reports the two parts of the bound, `reconstruction_error` and `kl`.
+    Outputs are a dict with `reconstruction`, of the shape of the targets, and the `mean` and
+    `log_variance`, `[batch, latent]`, of the approximate posterior, a diagonal normal distribution.
+    The prior is the standard normal. The metrics are the two terms of the bound,
+    `reconstruction_error` and `kl`.
 
-    The bound has an expectation over the latent variables, of which the network draws one. Where it
-    draws none, as in inference, the value is that at their mean: near the bound, but none.
+    The network draws one sample of the latent variables to estimate the expectation in the bound.
+    In inference it uses their mean, so the value approximates the bound but does not bound the
+    likelihood.
 
     Args:
-      beta: the factor of the divergence; 1 is the bound. May be traced.
-      likelihood: of the inputs, given the latent variables: "bernoulli" for inputs from 0 to 1, of
-        which `reconstruction` is the logits; "gaussian" for real numbers, of which it is the mean,
-        with variance 1 (divide the inputs by the deviation that is meant).
+      beta: the factor of the KL divergence; 1 gives the bound. May be traced.
+      likelihood: the distribution of the targets given the latent variables. For `"bernoulli"`,
+        targets are in [0, 1] and `reconstruction` holds logits. For `"gaussian"`, `reconstruction`
+        holds means, and the variance is 1: divide the inputs by their noise's standard deviation.
       targets: as in `reconstruction`.
 
     Raises:
-      InvalidValue: if `likelihood` is unknown, `beta` is negative, shapes do not match, or what is
-        predicted by the Bernoulli likelihood is not from 0 to 1; of `targets` that are computed,
-        those of the first 1000 examples are looked at.
-      InvalidType: when traced, if outputs are not that dict, or targets are no real numbers.
+      InvalidValue: if `likelihood` is unknown, `beta` is negative, shapes do not match, or the
+        Bernoulli likelihood receives targets outside [0, 1]. (With a custom `targets`, only the
+        first 1000 examples are checked.)
+      InvalidType: when traced, if outputs are not such a dict, inputs are `Masked`, or targets are
+        not floating-point numbers.
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014, eq. (10); beta: Higgins
     et al., beta-VAE, ICLR 2017, eq. (4).
@@ -157,7 +161,7 @@ def _check_outputs(outputs: Any, targets: Any) -> None:
     if not jnp.issubdtype(targets.dtype, jnp.floating):
         raise InvalidType(
             "elbo",
-            "what is to be reconstructed is not floating-point numbers",
+            "targets are not floating-point numbers",
             got=f"dtype {targets.dtype}",
             expected="float32",
             fix="Pass targets=lambda inputs: inputs.astype(jnp.float32) / 255",
@@ -166,7 +170,7 @@ def _check_outputs(outputs: Any, targets: Any) -> None:
     if outputs["reconstruction"].shape != targets.shape or mean != variance or len(mean) != 2:
         raise InvalidValue(
             "elbo",
-            "shapes do not fit together",
+            "the shapes of the outputs do not match",
             got=f"reconstruction {outputs['reconstruction'].shape} of inputs {targets.shape}, mean"
             f" {mean}, log_variance {variance}",
             expected="a reconstruction of the inputs' shape, mean and log_variance [batch, latent]",
@@ -185,5 +189,5 @@ def _check_from_0_to_1(name: str, numbers: Any, arrays: Batch) -> None:
             f"{name} are not probabilities, as the Bernoulli likelihood needs",
             got=f"{name} from {low} to {high}",
             expected="numbers from 0 to 1",
-            fix="Divide by the largest, or pass likelihood='gaussian'",
+            fix="Divide them by their maximum, or pass likelihood='gaussian'",
         )

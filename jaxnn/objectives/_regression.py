@@ -22,7 +22,7 @@ def absolute_error(predictions: Any, targets: Any) -> Any:
 
 
 def regression(error: Callable[[Any, Any], Any] = optax.losses.squared_error) -> Objective:
-    """Returns the objective for regression: an elementwise error, R^2 and mean absolute error.
+    """Returns the objective for regression: the mean of an elementwise error.
 
     Outputs and labels have the same shape, `[batch]` or `[batch, ...]`. Outputs may have an
     additional last axis of length 1, so that labels `[batch]` suit a network with one output. The
@@ -43,7 +43,7 @@ def regression(error: Callable[[Any, Any], Any] = optax.losses.squared_error) ->
         predictions, targets = _predictions_and_targets(outputs, batch)
         errors = error(predictions.astype(jnp.float32), targets)
         _check_elementwise(error, errors, targets)
-        # With a weight for each value, [batch, time], there is a loss for each.
+        # Weights [batch, time] give a loss for each position.
         weighted = batch["weights"].ndim if "weights" in batch else 1
         losses = errors.mean(tuple(range(weighted, errors.ndim)))
         return losses, weights_of(batch, losses)
@@ -54,7 +54,7 @@ def regression(error: Callable[[Any, Any], Any] = optax.losses.squared_error) ->
         weights = weights_of(batch, targets)
         given = predictions, targets, weights
         if "weights" in batch and 1 < batch["weights"].ndim < targets.ndim:
-            # Places of sequences are as many examples of the same targets.
+            # Each position of a sequence counts as an example of the same targets.
             axes = batch["weights"].ndim
             given = tuple(x.reshape(-1, *x.shape[axes:]) for x in given)
         return {
@@ -73,7 +73,7 @@ def _check_elementwise(error: Callable[[Any, Any], Any], errors: Any, targets: A
             got=f"{getattr(error, '__name__', 'error')} of shape {jnp.shape(errors)} for targets of"
             f" shape {targets.shape}",
             expected="one error for each target",
-            fix="Leave out the mean: regression takes it of the errors of each example",
+            fix="Leave out the mean: regression averages the errors of each example itself",
         )
 
 

@@ -1,7 +1,7 @@
 """Contrastive learning: makes two views of the same example closer than views of different ones.
 
 >>> import jax.numpy as jnp
->>> queries, keys = jnp.eye(2), jnp.eye(2)                      # each nearest to its own
+>>> queries, keys = jnp.eye(2), jnp.eye(2)                      # each query equals its key
 >>> batch = {"inputs": queries}
 >>> values, weights = info_nce(temperature=0.1).loss((queries, keys), batch)
 >>> float(values.max()) < 1e-4
@@ -36,7 +36,7 @@ def info_nce(*, temperature: Number = 0.1, symmetric: bool = True) -> Objective:
       symmetric: whether to average the loss with that of classifying each key's query.
 
     Raises:
-      InvalidValue: if the temperature is not above zero.
+      InvalidValue: if the temperature is not positive.
       InvalidType: when traced, if outputs are not two arrays `[batch, features]` of one shape.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018,
@@ -69,7 +69,7 @@ def info_nce(*, temperature: Number = 0.1, symmetric: bool = True) -> Objective:
 
 
 def _unit(vectors: Any) -> Any:
-    """Returns the vectors at length 1; one of length 0 stays, with a finite gradient."""
+    """Normalizes vectors to length 1; a zero vector remains zero, with a finite gradient."""
     vectors = vectors.astype(jnp.float32)
     return vectors * jax.lax.rsqrt(jnp.sum(vectors**2, -1, keepdims=True) + 1e-12)
 
@@ -80,9 +80,9 @@ def _pair(outputs: Any) -> tuple[Any, Any]:
     if not pair or shapes[0] != shapes[1] or len(shapes[0]) != 2:
         raise InvalidType(
             "info_nce",
-            "the outputs are not queries and their keys",
+            "the outputs are not a pair of queries and keys",
             got=f"a {type(outputs).__name__} of arrays of shapes {', '.join(map(str, shapes))}",
-            expected="a pair of arrays [batch, features] of one shape",
+            expected="two arrays [batch, features] of the same shape",
             fix="Give the network two outputs, as parallel(queries, keys) does",
         )
     return outputs[0], outputs[1]

@@ -4,7 +4,7 @@
 >>> from jaxnn.objectives import classification
 >>> goal = distill(classification(), lambda inputs: 2 * inputs, share=1.0)
 >>> batch = goal.prepare(None, {"inputs": jnp.array([[1.0, 0.0]]), "labels": jnp.array([0])})
->>> goal.loss(jnp.array([[2.0, 0.0]]), batch)[0].tolist()       # it answers as its teacher does
+>>> goal.loss(jnp.array([[2.0, 0.0]]), batch)[0].tolist()       # equal to the teacher
 [0.0]
 """
 
@@ -53,7 +53,7 @@ def distill(
 
     def prepare(key, batch):
         batch = base.prepare(key, batch)
-        # Of sequences, at the places of the student's answers.
+        # The teacher's outputs for a sequence have the same positions as the student's.
         logits = values_of(teacher(batch["inputs"]))
         return {**batch, "teacher": jax.lax.stop_gradient(logits)}
 
@@ -75,7 +75,7 @@ def distill(
         if "agreement" in others:
             raise InvalidValue(
                 "distill",
-                "the base reports a metric of the name that distill gives its own",
+                "the base objective has a metric with a reserved name",
                 got="a metric named 'agreement'",
                 expected="another name",
                 fix="Name it, say, 'own_agreement'",
@@ -91,7 +91,7 @@ def _check_shapes(outputs: Any, teacher: Any) -> None:
         raise InvalidValue(
             "distill",
             "the teacher's logits do not have the shape of the outputs",
-            got=f"outputs {shapes[0]} and a teacher's {shapes[1]}",
+            got=f"outputs of shape {shapes[0]} and a teacher's of shape {shapes[1]}",
             expected="equal shapes [batch, ..., classes]",
             fix="Give both networks an output for each class, in the same order",
         )
@@ -101,9 +101,9 @@ def _check_losses(losses: Any, apart: Any) -> None:
     if jnp.shape(losses) != apart.shape:
         raise InvalidValue(
             "distill",
-            "the base does not give a loss for each answer",
-            got=f"losses of shape {jnp.shape(losses)} and distances of shape {apart.shape}",
+            "the base objective does not return a loss for each prediction",
+            got=f"losses of shape {jnp.shape(losses)} and divergences of shape {apart.shape}",
             expected="equal shapes [batch, ...]",
-            fix="Leave out the mean in the base: no batchwise(loss), whose one value stands for the"
-            " whole batch",
+            fix="Leave out the mean in the base objective, and batchwise(loss), which returns one"
+            " value for the whole batch",
         )

@@ -89,7 +89,9 @@ def draw(
         if biases and b.leaf in biases
     }
     largest, brightest = scale or _largest(weights), bias_scale or _largest(fills.values())
-    right = max(map(width_of, names or [""])) + 14 if diagram.layers[-1].width > 1 else 0
+    last = diagram.layers[-1]
+    shown = [names[number] for number in last.shown] if names else [""]  # of many classes a few
+    right = max(map(width_of, shown)) + 14 if last.width > 1 else 0
     columns, height = _columns(diagram.layers, float(np.clip(right, SIDE, MARGIN)))
     remarks = _remarks(diagram.layers, weights, list(fills.values()))
     sheet = Sheet(height + FOOT + KEY + LINE * len(remarks))

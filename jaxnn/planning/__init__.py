@@ -1,4 +1,4 @@
-"""Plans: what a step takes of memory, time and links, on hardware that need not be there."""
+"""Plans: the memory, time and communication of a training step, on hardware you need not have."""
 
 from jaxnn.planning._plan import plan
 from jaxnn.planning._propose import Proposal, find_batch_size, propose

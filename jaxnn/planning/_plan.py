@@ -1,4 +1,4 @@
-"""Plans: the real training step, compiled for hardware that need not be there, in figures.
+"""Plans: compiles the actual training step for some hardware, and analyses the program.
 
 >>> import numpy as np, optax
 >>> from jaxnn.layers import linear
@@ -57,33 +57,40 @@ def plan(
     start: Any = None,
     fast: bool = False,
 ) -> Plan:
-    """Compiles the training step for some hardware, which need not be there; nothing runs.
+    """Compiles the training step for some hardware, without running it.
+
+    The hardware need not be present: compilers for TPUs and GPUs run on any machine.
 
     Args:
-      learner: how parameters change, without a mesh.
-      data: what it learns from, or one batch, `{"inputs": ..., "labels": ...}`, as arrays or
-        `jax.ShapeDtypeStruct`s; of a batch the arguments of the program are only that.
-      hardware: `"v5e-1"`, `"v6e-8"`, `"v5e:4x4"`, `"a100x8"`, `"h100"`, or `"cpu"` and
-        `"here"`, which are of this machine, whose peaks are measured.
-      rules: which parameters are split over several devices, such as `jaxnn.scale.fsdp`.
-      model: the devices along the axis `model` of the mesh, which `tensor` rules split over.
-      hparams: the hyper-parameters; arrays of one for each member.
-      key: the key, or one for each member.
-      start: parameters and state to begin with, see `train`.
-      fast: whether the TPU's compiler may take less care: in a fraction of the time, to a program
-        that takes more memory.
+      learner: the learner, without a mesh.
+      data: the training data, or one batch, `{"inputs": ..., "labels": ...}`, of arrays or
+        `jax.ShapeDtypeStruct`s. With a batch, the memory of the data is only that of the batch.
+      hardware: a name such as `"v5e-1"`, `"v6e-8"`, `"v5e:4x4"`, `"a100x8"` or `"h100"`, or
+        `"cpu"` or `"here"` for this machine, whose peak rates are measured.
+      rules: the sharding rules of the parameters, such as `jaxnn.scale.fsdp`. By default they are
+        replicated.
+      model: the number of devices along the `model` axis of the mesh, for `tensor` rules.
+      hparams: the hyper-parameters; for a population, arrays with one value per member.
+      key: the PRNG key; for a population, an array with one key per member.
+      start: the initial parameters and state, as in `train`.
+      fast: whether to reduce the effort of the TPU compiler. It then takes a fraction of the time,
+        and the program needs more memory.
+
+    Returns:
+      A `Plan`. If the program does not fit, `Plan.fits` is false; this is not an error.
 
     Raises:
-      InvalidValue: if the hardware is unknown, or an argument cannot be used.
-      NoCompiler: if the compiler for that hardware is not installed.
+      InvalidValue: if the hardware is unknown, or an argument is invalid.
+      NoCompiler: if the compiler for the hardware is not installed.
     """
     target = read_name(hardware)
     devices = devices_of(target)
     data = as_data(data)
     if learner.placement is not None:
         raise InvalidValue(
-            "plan", "the learner has a mesh already", got="a learner that shard returned",
-            expected="one without a mesh", fix="Pass the learner, and rules=jaxnn.scale.fsdp",
+            "plan", "the learner already has a mesh", got="a learner that shard returned",
+            expected="a learner without a mesh",
+            fix="Pass the original learner, and rules=jaxnn.scale.fsdp",
         )  # fmt: skip
     key = jax.random.key(0) if key is None else key
     if target.devices > 1:
@@ -94,14 +101,14 @@ def plan(
 
 
 def as_data(data: Any) -> Data:
-    """Returns data, or a batch as data of which it is all: zeros, where only shapes are known."""
+    """Returns data unchanged, and a batch as a dataset of one batch, with zeros for shapes."""
     if not isinstance(data, Mapping):
         return data
     leaves = jax.tree.leaves(data)
     if not leaves or not all(getattr(leaf, "shape", ()) for leaf in leaves):
         raise InvalidType(
-            "plan", "the batch has no examples", got=f"a batch of the fields {', '.join(data)}",
-            expected="arrays or jax.ShapeDtypeStructs, [examples, ...] each",
+            "plan", "the batch has no examples", got=f"a batch with the fields {', '.join(data)}",
+            expected="arrays or jax.ShapeDtypeStructs of shape [examples, ...]",
             fix="Pass {'inputs': inputs, 'labels': labels}",
         )  # fmt: skip
     arrays = jax.tree.map(
@@ -113,7 +120,7 @@ def as_data(data: Any) -> Data:
 def plan_of(
     training: Training, target: Hardware, devices: list[Any], *, fast: bool = False
 ) -> Plan:
-    """Returns the plan of a training, whose learner is on a mesh of these devices, if several."""
+    """Returns the plan of a `Training`; for several devices, its learner has a mesh of them."""
     began = time.perf_counter()
     form = best_form(training.program, devices[0].platform)
     lowered, names, sizes = lower(replace(training, form=form), devices[0])
@@ -123,7 +130,7 @@ def plan_of(
     }
     options = {"exec_time_optimization_effort": -1.0} if fast and target.platform == "tpu" else {}
     arguments = sum(sizes)
-    # Data are read a batch at a time.
+    # The working set excludes the data, of which a step reads only one batch.
     used = sum(size for name, size in zip(names, sizes) if not name.startswith("data/"))
     chip = target.chip or measured_chip(devices[0], used)
     buffers = [Buffer(n, "argument", "", size) for n, size in zip(names, sizes)]
@@ -138,7 +145,7 @@ def plan_of(
         needed = exhausted(str(error))
         if needed is None:
             raise
-        # Where the temporary arrays alone are too many, it does not count the arguments.
+        # If the temporary arrays alone do not fit, the compiler does not count the arguments.
         temporary = needed if "temporaries" in str(error) else max(0, needed - arguments)
         memory = Memory(arguments, temporary, 0, arguments + temporary)
         return Plan(
@@ -161,10 +168,10 @@ def plan_of(
 
 
 def lower(training: Training, device: Any) -> tuple[Any, list[str], list[int]]:
-    """Lowers the program that trains, for a device or its mesh.
+    """Lowers the training program for a device, or for the learner's mesh.
 
     Returns:
-      The lowered program, the names of its large arguments, and the bytes a device of each.
+      The lowered program, the names of its arguments, and the bytes of each per device.
     """
     placement, members = training.layout.placement, training.layout.members
     if placement is not None:
@@ -174,7 +181,7 @@ def lower(training: Training, device: Any) -> tuple[Any, list[str], list[int]]:
         single = SingleDeviceSharding(device)
         trial = jax.eval_shape(training.whole) if members is None else training.shapes(members)
         trial, data = placed((trial, traced(training.data, trial.order)), single)
-    # What no step changes is an argument of its own.
+    # Arrays that no step changes are a separate argument.
     fixed = training.fixed if members is None else ()
     rest, constants = split(trial.state, fixed)
     arguments = rest, trial.window, data
@@ -191,19 +198,19 @@ def lower(training: Training, device: Any) -> tuple[Any, list[str], list[int]]:
 
 
 def placed(tree: Any, sharding: Any) -> Any:
-    """Returns the shapes of arrays, as arrays that are placed so."""
+    """Returns the shapes and dtypes of arrays, with a sharding."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def _own(leaf: Any) -> int:
-    """Returns the bytes of an array on a device."""
+    """Returns the bytes of an array on each device."""
     sharding = getattr(leaf, "sharding", None)
     shape = leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
     return int(np.prod(shape, dtype=np.int64)) * getattr(leaf.dtype, "itemsize", 4)
 
 
 def products_by_dtype(program: Any) -> dict[str, int]:
-    """Counts the products of a step by the dtype of their numbers."""
+    """Counts the scalar products of a step by the dtype of the operands."""
     counts: dict[str, int] = {}
     for equation, times in operations(program.jaxpr):
         if number := times * products_of(equation):
@@ -213,7 +220,7 @@ def products_by_dtype(program: Any) -> dict[str, int]:
 
 
 def exhausted(message: str) -> int | None:
-    """Returns the bytes that a program would take, from what a compiler says of one too large.
+    """Parses a compiler's out-of-memory message; returns the bytes needed, `None` if unknown.
 
     >>> exhausted("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.5G of 15.75G")
     22011707392
@@ -228,7 +235,7 @@ def exhausted(message: str) -> int | None:
 
 
 def largest(buffers: list[Buffer]) -> tuple[Buffer, ...]:
-    """Returns the largest of some buffers, those of one name and shape once."""
+    """Returns the largest buffers in decreasing order, without duplicates."""
     known: dict[tuple[str, str, int], Buffer] = {}
     for each in sorted(buffers, key=lambda each: (-each.bytes, not each.name)):
         known.setdefault((each.name, each.shape, each.bytes), each)
@@ -236,7 +243,7 @@ def largest(buffers: list[Buffer]) -> tuple[Buffer, ...]:
 
 
 def measured_chip(device: Any, working_set: int) -> Chip:
-    """Returns what a device that is there can do, as measured for a working set of bytes."""
+    """Measures the peak rates of a device of this machine, for a working set in bytes."""
     half, single, bandwidth = measured_peaks(device, working_set)
     memory = available(device)
     name = f"{device.device_kind}, measured"

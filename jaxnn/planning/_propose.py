@@ -1,4 +1,4 @@
-"""What would fit: a batch size, remat, sharding; and the largest batch that a device holds."""
+"""Proposes changes that make a step fit into memory, and finds the largest batch that fits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,11 +22,11 @@ TRIES = 6  # compilations for a batch size
 
 
 class Proposal(NamedTuple):
-    """A change with which a program fits, and its plan.
+    """A change that makes a program fit, and its plan.
 
     Attributes:
-      change: what to do, in words.
-      plan: of the changed program.
+      change: a description of the change, such as `"batch_size=512"`.
+      plan: the plan of the changed program.
     """
 
     change: str
@@ -45,17 +45,18 @@ def propose(
     fast: bool = True,
     **options: Any,
 ) -> tuple[Proposal, ...]:
-    """Returns changes with which a program fits, the least first; of what fits already, none.
+    """Returns changes that make a program fit, the smallest first; none if it already fits.
 
-    It tries to shard the parameters by `fsdp`, where there are several devices, to compute blocks
-    again for their gradients (see `remat`), both, and smaller batches with what helps most.
+    It tries to shard the parameters by `fsdp` if there are several devices, to rematerialize each
+    residual block in the backward pass (see `remat`), and both. It also proposes a smaller batch,
+    combined with the most effective of these changes if none of them suffices.
 
     Args:
-      learner: how parameters change.
-      data: what it learns from, or one batch.
-      hardware: its name, see `plan`.
-      fast: whether the TPU's compiler may take less care, see `plan`.
-      options: others of `plan`.
+      learner: the learner.
+      data: the training data, or one batch.
+      hardware: the name of the hardware, as in `plan`.
+      fast: whether to reduce the effort of the TPU compiler, as in `plan`.
+      options: other arguments of `plan`.
     """
     now = plan(learner, data, hardware, fast=fast, **options)
     if now.fits:
@@ -91,17 +92,18 @@ def find_batch_size(
     fast: bool = True,
     **options: Any,
 ) -> int:
-    """Finds about the largest batch whose step fits; nothing runs, so that nothing can fail.
+    """Returns approximately the largest batch size whose step fits into memory.
 
-    Memory grows with the batch nearly in a line, which two plans give; others check it.
+    Nothing is executed. Memory grows almost linearly with the batch size, so two plans give an
+    estimate, which further plans refine.
 
     Args:
-      learner: how parameters change.
-      data: what it learns from, or one batch, with any size of batch.
-      hardware: its name, see `plan`; the device at hand by default.
-      at_most: the largest size to return; by default the examples of the data.
-      fast: whether the TPU's compiler may take less care, see `plan`.
-      options: others of `plan`.
+      learner: the learner.
+      data: the training data, or one batch, of any size.
+      hardware: the name of the hardware, as in `plan`; by default the device of this machine.
+      at_most: the largest size to return; by default the number of examples in the data.
+      fast: whether to reduce the effort of the TPU compiler, as in `plan`.
+      options: other arguments of `plan`.
 
     Raises:
       InvalidValue: if not even the smallest batch fits.
@@ -116,8 +118,8 @@ def find_batch_size(
         "no batch fits",
         got=f"{amount(best.memory.peak, 'B')} for {best.batch_size} examples on {best.hardware}",
         expected=f"at most {amount(round(best.chip.usable), 'B')} on each device",
-        fix="Shard the parameters over more devices, rules=jaxnn.scale.fsdp, or make the network"
-        " smaller",
+        fix="Shard the parameters over more devices with rules=jaxnn.scale.fsdp, or use a smaller"
+        " network",
     )
 
 
@@ -139,13 +141,13 @@ def _largest(
             break
         now = _guess(tried) if len(tried) > 1 else now * 2 if planned.fits else now // 2
         whole = 8 * unit if now >= 64 * unit else unit
-        now = min(max(now // whole * whole, low + unit), high - unit)  # never what is known
+        now = min(max(now // whole * whole, low + unit), high - unit)  # never a size tried before
     fitting = [each for each in tried if each.fits]
     return max(fitting or tried, key=lambda each: each.batch_size if fitting else -each.batch_size)
 
 
 def _guess(tried: list[Plan]) -> int:
-    """Returns the batch that fits if memory grows in the line of the last two plans."""
+    """Returns the batch size that fits if memory grows linearly as in the last two plans."""
     one, two = sorted(tried[-2:], key=lambda each: each.batch_size)
     each = (two.memory.peak - one.memory.peak) / (two.batch_size - one.batch_size)
     room = one.chip.usable - one.memory.peak
@@ -153,14 +155,14 @@ def _guess(tried: list[Plan]) -> int:
 
 
 def resized(data: Any, size: int) -> Any:
-    """Returns data in batches of another size; of a batch its shapes."""
+    """Returns data with another batch size; for a single batch, its shapes."""
     if not isinstance(data, Mapping):
         return replace(data, batch_size=size)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), dict(data))
 
 
 def remat_blocks(learner: Learner) -> Learner:
-    """Computes each residual block again for its gradient, as `remat` inside a network does."""
+    """Rematerializes each residual block in the backward pass, like `remat` in a network."""
 
     @wraps(learner.gradients)
     def gradients(*arguments, **options):
@@ -172,7 +174,7 @@ def remat_blocks(learner: Learner) -> Learner:
 
 @dataclass(frozen=True)
 class _Remat:
-    """Keeps of a residual block its inputs alone."""
+    """A frame that stores only the inputs of each residual block for the backward pass."""
 
     def enter(self, name: str) -> "_Remat":
         return self
@@ -180,6 +182,6 @@ class _Remat:
     def __call__(self, part, proceed, params, state, inputs, key):
         if part.parts.kind != "residual":
             return proceed(params, state, inputs, key)
-        # Blocks inside are computed again with it.
+        # Inner blocks are recomputed with the outer one, so no frame is needed within it.
         again = jax.checkpoint(lambda *arguments: proceed(*arguments, within=None))
         return again(params, state, inputs, key)

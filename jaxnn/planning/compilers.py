@@ -1,7 +1,7 @@
-"""Compilers for devices that are not there, as JAX gives them without the devices.
+"""Ahead-of-time compilers for devices that are not present.
 
-TPU programs are compiled by libtpu (the extra `[tpu]`), those of GPUs by XLA's CUDA plug-in, whose
-two wheels need neither a driver nor CUDA's libraries. Each is loaded when it is first asked for.
+libtpu (the extra `[tpu]`) compiles TPU programs. XLA's CUDA plug-in, two wheels that need neither a
+driver nor the CUDA libraries, compiles GPU programs. Each is loaded on first use.
 """
 
 import os
@@ -16,7 +16,7 @@ from jaxnn.checks import Invalid, InvalidValue
 from jaxnn.planning.hardware import Hardware
 from jaxnn.typing import Any
 
-# Without them libtpu asks the network which TPU this is, and refuses a second process.
+# Without these, libtpu queries the network for its TPU type, and refuses a second process.
 _LIBTPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -31,11 +31,11 @@ class NoCompiler(Invalid, ImportError):
 
 
 def devices_of(hardware: Hardware) -> list[Any]:
-    """Returns devices that programs are compiled for; nothing runs on them, but on a CPU's.
+    """Returns the devices to compile for. Only those of this machine can run programs.
 
     Raises:
       NoCompiler: if the compiler is not installed.
-      InvalidValue: if the compiler knows no such topology.
+      InvalidValue: if the compiler does not support the topology.
     """
     if hardware.chip is None:
         return jax.devices("cpu" if hardware.kind == "cpu" else None)[:1]
@@ -56,7 +56,7 @@ def devices_of(hardware: Hardware) -> list[Any]:
     except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
         raise InvalidValue(
             "plan",
-            "the compiler knows no such hardware",
+            "the compiler does not support this hardware",
             got=f"hardware={hardware.name!r}: {str(error).splitlines()[0][:200]}",
             expected="a topology that can be built",
             fix="Pass, say, hardware='v5e:4x4' or 'a100x8'",
@@ -71,7 +71,7 @@ def check_compiler(hardware: Hardware) -> None:
             "plan",
             "the compiler for TPUs is not installed",
             got=f"hardware={hardware.name!r} and no package libtpu",
-            expected="libtpu, which also compiles where there is no TPU",
+            expected="libtpu, which does not need a TPU to compile",
             fix=f'Install it: pip install "jax[tpu]=={version}"',
         )
     if hardware.platform == "cuda" and not any(map(find_spec, _CUDA)):
@@ -89,7 +89,7 @@ class _Card(tuple):
     """Compute capability, multiprocessors, float32 lanes, shared memory, L2 and clock in GHz."""
 
 
-# How XLA divides the work follows from these: NVIDIA's CUDA programming guide and data sheets.
+# XLA chooses tile sizes from these. Source: NVIDIA's CUDA programming guide and data sheets.
 _CARDS = {
     "v100": _Card(((7, 0), 80, 64, 98304, 6, 1.53, 900, 32)),
     "t4": _Card(((7, 5), 40, 64, 65536, 4, 1.59, 320, 16)),
@@ -102,7 +102,7 @@ _CARDS = {
 
 
 def target_config(kind: str) -> str:
-    """Returns what the compiler must know of a card: a `GpuTargetConfigProto` as text."""
+    """Returns the description of a GPU for the compiler: a `GpuTargetConfigProto` as text."""
     (major, minor), cores, lanes, shared, l2, clock, bandwidth, gigabytes = _CARDS[kind]
     threads = 1024 if (major, minor) == (7, 5) else 1536 if (major, minor) == (8, 9) else 2048
     extension = "feature_extension: ACCELERATED_FEATURES" if major == 9 else ""
@@ -128,13 +128,16 @@ device_description_str: "{kind}"
 def measured_peaks(
     device: Any, working_set: int, seconds: float = 0.2
 ) -> tuple[float, float, float]:
-    """Measures a device: FLOPs a second of products in bfloat16 and float32, and bytes a second.
+    """Measures the peak rates of a device.
 
     Args:
-      device: one that is there.
-      working_set: the bytes over which a step goes again and again; where they fit into a cache,
-        they are read and written faster.
-      seconds: that each measurement takes.
+      device: a device of this machine.
+      working_set: the number of bytes that a step accesses repeatedly; if they fit into a cache,
+        the bandwidth is higher.
+      seconds: the minimum duration of each measurement.
+
+    Returns:
+      FLOP/s of matrix products in bfloat16, FLOP/s in float32, and the memory bandwidth in B/s.
     """
 
     def best(function, *arrays):

@@ -1,4 +1,4 @@
-"""The figures of a plan, and the table that shows them."""
+"""The `Plan`: memory, FLOPs, traffic and messages of a training step, and their tables."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,13 +13,13 @@ from jaxnn.typing import Any
 
 
 class Memory(NamedTuple):
-    """Bytes of a device that a program takes.
+    """The memory of a program on each device, in bytes.
 
     Attributes:
-      arguments: state and data, which are there all the time.
-      temporary: what it makes while it runs.
-      outputs: what it gives back beside the state, which is written in place.
-      peak: all of them together.
+      arguments: the state and the data, which stay in memory between steps.
+      temporary: intermediate arrays, such as activations and gradients.
+      outputs: the outputs, except the state, which is updated in place.
+      peak: the sum of all three.
     """
 
     arguments: int
@@ -29,13 +29,13 @@ class Memory(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """An array of a program, with its bytes on a device.
+    """An array of a program.
 
     Attributes:
-      name: of an argument its name, of a temporary the part of the network that makes it.
+      name: the name of an argument, or the part of the network that computes a temporary array.
       kind: `"argument"` or `"temporary"`.
-      shape: as the compiler writes it; `""` for arguments.
-      bytes: on each device.
+      shape: the shape in XLA's notation, such as `"f32[8,128]"`; `""` for arguments.
+      bytes: the size in bytes on each device.
     """
 
     name: str
@@ -46,21 +46,23 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training step takes on some hardware; figures are of a device if not said otherwise.
+    """The resources that a training step needs on some hardware.
 
     Attributes:
-      hardware: its name.
-      chip: what each device can do.
-      devices: their number.
-      batch_size: examples of a step, over all devices.
-      rules: how parameters are split, `None` on one device.
-      flops: of all products of a step, over all devices; of remat, those of computing again too.
-      flops_by_dtype: the same by the dtype of the numbers.
-      memory: the bytes that the program takes.
+      hardware: the name of the hardware.
+      chip: the peak rates and memory of each device.
+      devices: the number of devices.
+      batch_size: the number of examples per step, over all devices.
+      rules: the name of the sharding rules; `None` on one device.
+      flops: the FLOPs of matrix products and convolutions per step, over all devices, including
+        those that `remat` recomputes.
+      flops_by_dtype: the same, by the dtype of the operands.
+      memory: the memory of the program on each device.
       buffers: the largest arrays.
-      moved: bytes to and from memory in a step; `None` of a program that does not fit.
-      messages: what devices send each other in a step.
-      seconds: that making the plan took.
+      moved: the bytes that each device reads from and writes to memory per step; `None` if the
+        program does not fit.
+      messages: the collective operations of a step.
+      seconds: the time that planning took.
     """
 
     hardware: str
@@ -83,12 +85,12 @@ class Plan:
 
     @property
     def missing(self) -> int:
-        """The bytes that each device lacks; 0 if the program fits."""
+        """The additional bytes that each device would need; 0 if the program fits."""
         return max(0, round(self.memory.peak - self.chip.usable))
 
     @cached_property
     def times(self) -> dict[str, float]:
-        """The least seconds of a step that each resource allows: products, memory and links."""
+        """The minimum time of a step in seconds, by resource: products, memory and links."""
         products = sum(n / self.chip.peak(dtype) for dtype, n in self.flops_by_dtype.items())
         times = {"products": products / self.devices}
         if self.moved is not None:
@@ -99,9 +101,9 @@ class Plan:
 
     @property
     def step_seconds(self) -> float:
-        """The roofline: the time of the slowest resource, as if the others cost nothing.
+        """The minimum time of a step in seconds, by the roofline model.
 
-        Memory traffic counts what each operation reads and writes, as if there were no caches.
+        It is the time of the slowest resource. Memory traffic assumes that no reads are cached.
         """
         return max(self.times.values())
 
@@ -122,7 +124,7 @@ class Plan:
 
     @property
     def verdict(self) -> str:
-        """Whether it fits and how fast a step can be, in a line."""
+        """A sentence that says whether the program fits, and how fast a step can be."""
         peak, usable = amount(self.memory.peak, "B"), amount(round(self.chip.usable), "B")
         if not self.fits:
             return (
@@ -179,7 +181,7 @@ class Plan:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what JSON can hold: all figures by name."""
+        """Returns all figures by name, as a JSON-serializable dict."""
         return {
             "hardware": self.hardware, "devices": self.devices, "batch_size": self.batch_size,
             "rules": self.rules, "flops": self.flops, "flops_by_dtype": self.flops_by_dtype,
@@ -194,12 +196,12 @@ _TIMES = {"products": "products", "memory": "memory traffic", "links": "the link
 _BOUND = {
     "products": "matrix products",
     "memory": "memory traffic",
-    "links": "what devices send each other",
+    "links": "communication between devices",
 }
 
 
 def seconds(time: float) -> str:
-    """Returns a short time in its unit.
+    """Returns a time with three significant digits, in s, ms, us or ns.
 
     >>> seconds(0.0123), seconds(4e-6), seconds(2.5)
     ('12.3 ms', '4.00 us', '2.50 s')

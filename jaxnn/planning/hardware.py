@@ -1,4 +1,4 @@
-"""What devices can do at most: the figures of their makers, with their sources.
+"""Peak rates and memory of TPUs and GPUs, from the manufacturers' specifications.
 
 >>> hardware("v5e:4x4").devices, hardware("a100x8").chip.name, hardware("v6e-1").devices
 (16, 'NVIDIA A100 80GB', 1)
@@ -18,19 +18,19 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Chip:
-    """A device, and the most that it can do; rates are a second, and products dense.
+    """The peak rates and memory of a device.
 
     Attributes:
-      name: as its maker calls it.
+      name: the manufacturer's name.
       platform: `"tpu"`, `"cuda"` or `"cpu"`.
-      bf16: floating-point operations of products in bfloat16.
-      f32: of products of float32 numbers as JAX computes them by default: on TPU they are rounded
-        to bfloat16, on newer GPUs to TF32.
-      memory: bytes of memory.
-      usable: bytes of it that arrays may take.
-      bandwidth: bytes to and from memory.
-      link: bytes that it sends to other chips, over all its links together, in one direction.
-      source: where the figures are from.
+      bf16: FLOP/s of dense matrix products in bfloat16.
+      f32: FLOP/s of dense matrix products of float32 arrays at JAX's default precision, which is
+        bfloat16 on TPUs and TF32 on newer GPUs.
+      memory: the memory in bytes.
+      usable: the part of the memory that programs can use, in bytes.
+      bandwidth: the memory bandwidth in B/s.
+      link: the bandwidth to other chips in B/s, in one direction, over all links together.
+      source: the source of these figures.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Chip:
     source: str
 
     def peak(self, dtype: str) -> float:
-        """Returns the operations a second of products of a dtype."""
+        """Returns the peak FLOP/s of matrix products of a dtype."""
         return self.f32 if dtype in ("float32", "float64", "complex64") else self.bf16
 
 
@@ -57,13 +57,13 @@ def _tpu(name: str, bf16: float, gib: float, bandwidth: float, link: float, usab
 def _gpu(name: str, bf16: float, f32: float, gb: float, bandwidth: float, link: float) -> Chip:
     source = f"NVIDIA's data sheet of the {name.removeprefix('NVIDIA ')}"
     memory = gb * 1e9
-    # JAX takes three quarters of the memory of a GPU, see XLA_PYTHON_CLIENT_MEM_FRACTION.
+    # JAX uses three quarters of a GPU's memory by default, see XLA_PYTHON_CLIENT_MEM_FRACTION.
     peaks = 1e12 * bf16, 1e12 * f32
     return Chip(name, "cuda", *peaks, memory, 0.75 * memory, 1e9 * bandwidth, 1e9 * link, source)
 
 
-# What of a TPU's memory programs may take is what its compiler says. A link's figure is half of
-# the makers' where they count both directions.
+# The usable memory of a TPU is the limit in its compiler's messages. The link bandwidth is half of
+# the manufacturer's figure if that counts both directions.
 CHIPS = {
     "v4": _tpu("TPU v4", 275, 32, 1200, 150e9, 30.75),
     "v5e": _tpu("TPU v5e", 197, 16, 819, 100e9, 15.75),
@@ -77,7 +77,7 @@ CHIPS = {
     "h100": _gpu("NVIDIA H100 SXM", 989, 494.5, 80, 3350, 450),
     "h200": _gpu("NVIDIA H200 SXM", 989, 494.5, 141, 4800, 450),
 }
-# Chips of a TPU by their number, as Google sells them.
+# The default topology for each number of TPU chips, as in Google Cloud.
 _SHAPES = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8"}
 _SHAPES_3D = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4"}
 _THREE_AXES = ("v4", "v5p")
@@ -86,13 +86,13 @@ KNOWN = (*KNOWN, "v100x8", "a100x8", "a100-40x8", "h100x8", "h200x8")
 
 
 class Hardware(NamedTuple):
-    """Devices that a program is planned for.
+    """The devices of a plan.
 
     Attributes:
-      name: as it was asked for.
-      kind: the key of the chip in the table, `"cpu"` or `"here"` for the machine at hand.
-      topology: how the chips are connected, `"4x4"`; for GPUs and CPU their number.
-      chip: what each can do; `None` for the machine at hand, which is measured.
+      name: the name as given.
+      kind: a key of `CHIPS`, or `"cpu"` or `"here"` for this machine.
+      topology: the topology of a TPU, such as `"4x4"`; otherwise the number of devices.
+      chip: the peak rates of each device; `None` for this machine, which is measured.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Hardware(NamedTuple):
 
     @property
     def platform(self) -> str:
-        """`"tpu"`, `"cuda"`, `"cpu"`, or `"here"` for whatever is there."""
+        """`"tpu"`, `"cuda"`, `"cpu"`, or `"here"` for the default backend of this machine."""
         return self.chip.platform if self.chip else self.kind
 
     @property
@@ -112,18 +112,19 @@ class Hardware(NamedTuple):
 
 
 def hardware(name: Any) -> Hardware:
-    """Reads the name of some hardware: `"v5e-1"`, `"v5e:4x4"`, `"a100x8"`, `"h100"`, `"cpu"`.
+    """Parses the name of some hardware.
 
-    A TPU is named by its chips, `v5e-8`, or their topology, `v5e:2x4`; GPUs by their number;
-    `"here"` is the first device of this process.
+    TPUs are named by the number of chips, `"v5e-8"`, or their topology, `"v5e:2x4"`; GPUs by their
+    number, `"a100x8"` or `"h100"`. `"cpu"` and `"here"` are the first device of this process, for
+    `"here"` of the default backend.
 
     Raises:
-      InvalidType: if it is no name.
-      InvalidValue: if there is none of that name.
+      InvalidType: if the name is not a string.
+      InvalidValue: if the name is unknown.
     """
     if not isinstance(name, str):
         raise InvalidType(
-            "plan", "hardware has the wrong type", got=f"hardware={name!r}", expected="a name",
+            "plan", "hardware has the wrong type", got=f"hardware={name!r}", expected="a string",
             fix="Pass hardware='v5e-1'",
         )  # fmt: skip
     if name in ("cpu", "here"):
@@ -132,7 +133,7 @@ def hardware(name: Any) -> Hardware:
     matched = re.fullmatch(rf"({kinds})(?:-(\d+)|:(\d+(?:x\d+)+)|x(\d+))?", name)
     if not matched:
         choice("plan", "hardware", name, KNOWN)
-        raise AssertionError(name)  # all known names are read
+        raise AssertionError(name)  # the pattern matches all known names
     kind, chips, topology, count = matched.groups()
     chip = CHIPS[kind]
     if chip.platform == "cuda":
@@ -143,7 +144,7 @@ def hardware(name: Any) -> Hardware:
         if number not in shapes:
             raise InvalidValue(
                 "plan",
-                f"there is no {kind} with so many chips",
+                f"there is no {kind} with this number of chips",
                 got=f"hardware={name!r}",
                 expected=f"one of {', '.join(f'{kind}-{each}' for each in shapes)}",
                 fix=f"Pass hardware='{kind}-{min(shapes, key=lambda n: abs(n - number))}', or a"
@@ -157,7 +158,7 @@ def _gpus(name: str, kind: str, wrong: str | None, count: str | None) -> str:
     if wrong is not None or count == "0":
         raise InvalidValue(
             "plan",
-            "GPUs are named by their number",
+            "the number of GPUs has the wrong form",
             got=f"hardware={name!r}",
             expected=f"'{kind}' or '{kind}x8'",
             fix=f"Pass hardware='{kind}x{wrong if (wrong or '0').isdigit() and wrong else 8}'",
@@ -166,7 +167,7 @@ def _gpus(name: str, kind: str, wrong: str | None, count: str | None) -> str:
 
 
 def described(chip: Chip, devices: int) -> str:
-    """Returns a line of what some devices can do."""
+    """Describes the peak rates and memory of some devices in one line."""
     many = f"{devices} x " if devices > 1 else ""
     link = f", link {amount(round(chip.link), 'B/s')}" if devices > 1 else ""
     return (

@@ -1,7 +1,7 @@
-"""Reads a compiled program: what it moves, what it sends, and which arrays it makes.
+"""Parses compiled XLA programs: memory traffic, collective operations, and temporary arrays.
 
-A program of XLA is a text of computations, whose instructions name their operands. Whoever asks
-for the bytes of a loop wants each of its turns, and of a fusion what goes in and what comes out.
+The text of a program lists computations, whose instructions name their operands. Loops count once
+per iteration, and a fusion reads its inputs and writes its outputs.
 """
 
 import math
@@ -22,7 +22,7 @@ _GROUPS = re.compile(
     r"|mesh\[(?P<mesh>[^\]]*)\] \{(?P<axes>[^}]*)\})"
 )
 _BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128}
-# They give other names to what is there, or are counted where they begin.
+# These move no data, or are counted elsewhere: a `-done` with its start, a loop with its body.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",
     "replica-id", "opt-barrier", "iota", "while", "conditional", "call", "copy-done", "async-done",
@@ -37,11 +37,11 @@ class Instruction:
     """One instruction of a computation.
 
     Attributes:
-      name: of its result.
-      shape: of its result, as it is written.
-      opcode: such as `"fusion"`.
+      name: the name of its result.
+      shape: the shape of its result, as text.
+      opcode: the kind of operation, such as `"fusion"`.
       operands: the names of its operands.
-      rest: what is written after these.
+      rest: the text after the operands.
       is_root: whether it is the result of its computation.
     """
 
@@ -54,24 +54,24 @@ class Instruction:
 
     @cached_property
     def bytes(self) -> int:
-        """The bytes of its result in the memory of the device, not of what stays in a core."""
+        """The bytes of its result in device memory, without those in a core's fast memory."""
         return sum(sizes(self.shape))
 
     @property
     def op_name(self) -> str:
-        """The function and the part of the network that it computes, as JAX calls them."""
+        """The name that JAX gives to the operation, with its function and scopes."""
         match = _OP_NAME.search(self.rest)
         return match.group(1) if match else ""
 
     def called(self, attribute: str) -> list[str]:
-        """Returns the computations that it calls by an attribute."""
+        """Returns the names of the computations in an attribute, such as `body`."""
         match = re.search(rf"\b{attribute}=(\{{[^}}]*\}}|%[\w.-]+)", self.rest)
         return _NAME.findall(match.group(1)) if match else []
 
 
 @dataclass
 class Computation:
-    """The instructions of one computation, in their order, by name."""
+    """A computation: its instructions by name, in order."""
 
     name: str
     instructions: dict[str, Instruction] = field(default_factory=dict)
@@ -87,19 +87,19 @@ class Computation:
 
     @cached_property
     def root(self) -> Instruction:
-        """Its result."""
+        """The instruction that computes the result."""
         return next(each for each in self.instructions.values() if each.is_root)
 
 
 @dataclass(frozen=True)
 class Message:
-    """What devices send each other in one step.
+    """The collective operations of one kind in a step.
 
     Attributes:
-      kind: such as `"all-reduce"`.
-      count: how often.
-      bytes: the arrays, of each device, all together.
-      devices: how many take part in each.
+      kind: the kind of operation, such as `"all-reduce"`.
+      count: the number of operations.
+      bytes: the total size of the arrays on each device.
+      devices: the number of devices that take part in each operation.
     """
 
     kind: str
@@ -109,13 +109,13 @@ class Message:
 
     @property
     def sent(self) -> float:
-        """The bytes that a device sends in a ring."""
+        """The bytes that each device sends, with ring algorithms."""
         share = (self.devices - 1) / self.devices
         return self.bytes * (2 * share if self.kind == "all-reduce" else share)
 
 
 class Program:
-    """A compiled program, read from its text."""
+    """A compiled program, parsed from its text."""
 
     def __init__(self, text: str):
         self.computations: dict[str, Computation] = {}
@@ -134,14 +134,14 @@ class Program:
 
     @cached_property
     def step(self) -> str:
-        """The computation of one step: the body of the loop whose length is not known, if any."""
+        """The computation of one step: the body of the loop of unknown length, if any."""
         for each in self.computations[self.entry].instructions.values():
             if each.opcode == "while" and not _TRIPS.search(each.rest):
                 return each.called("body")[0]
         return self.entry
 
     def executed(self, name: str = "", times: int = 1) -> Iterator[tuple[Instruction, int, str]]:
-        """Yields each instruction of a step, how often it is done, and its computation."""
+        """Yields each instruction of a step, how often it is executed, and its computation."""
         name = name or self.step
         for each in self.computations[name].instructions.values():
             yield each, times, name
@@ -159,7 +159,7 @@ class Program:
                     yield from self.executed(branch, times)
 
     def moved(self) -> int:
-        """Returns the bytes that a step reads from memory and writes there."""
+        """Returns the bytes that a step reads from memory and writes to it."""
         return sum(times * self.traffic(each, name) for each, times, name in self.executed())
 
     def traffic(self, instruction: Instruction, name: str) -> int:
@@ -183,10 +183,10 @@ class Program:
 
     @cached_property
     def op_names(self) -> dict[str, str]:
-        """What each instruction of a step computes, as JAX calls it, by the instruction's name.
+        """The JAX operation that each instruction of a step computes, by the instruction's name.
 
-        Names inside a loop may be relative to it, and what XLA adds has none: the name is then
-        that of its operand, or of what is fused in it.
+        Names inside a loop may be relative to the loop. Instructions that XLA adds have no name;
+        they get the name of an operand, or of an instruction in their fusion.
         """
         names: dict[str, str] = {}
         loops: dict[str, str] = {}
@@ -204,7 +204,7 @@ class Program:
         return names
 
     def arrays(self) -> list[tuple[str, str, int]]:
-        """Returns `(operation, shape, bytes)` of each array that a step makes in memory."""
+        """Returns `(operation, shape, bytes)` for each array that a step allocates."""
         return [
             (self.op_names[each.name], each.shape.split("{")[0], each.bytes)
             for each, _, _ in self.executed()
@@ -212,7 +212,7 @@ class Program:
         ]
 
     def traffic_by_name(self) -> dict[str, int]:
-        """Returns the bytes that a step reads and writes, by what JAX calls the operation."""
+        """Returns the bytes that a step reads and writes, by the name of the JAX operation."""
         sums: dict[str, int] = {}
         for each, times, name in self.executed():
             own = self.op_names[each.name]
@@ -220,7 +220,7 @@ class Program:
         return sums
 
     def messages(self) -> list[Message]:
-        """Returns what devices send each other in a step, by kind and number of devices."""
+        """Returns the collective operations of a step, by kind and number of devices."""
         sums: dict[tuple[str, int], tuple[int, int]] = {}
         for kind, each, times in self._collectives():
             devices, parts = _group(each.rest), sizes(each.shape, anywhere=True)
@@ -235,12 +235,12 @@ class Program:
         return [Message(kind, *sums[kind, devices], devices) for kind, devices in sorted(sums)]
 
     def _collectives(self) -> Iterator[tuple[str, Instruction, int]]:
-        """Yields the kind of each message, its instruction, and how often it is sent."""
+        """Yields the kind of each collective, its instruction, and how often it is executed."""
         for each, times, _ in self.executed():
             inner = [each]
             for name in each.called("calls"):
                 inner += self.computations[name].instructions.values()
-            # A TPU's reduce-scatter is a fusion with an all-reduce inside.
+            # On TPU, a reduce-scatter is a fusion that contains an all-reduce.
             scatters = any("reduce-scatter" in name for name in (each.name, *each.called("calls")))
             for one in inner:
                 kind = one.opcode.removesuffix("-start")
@@ -279,9 +279,9 @@ def _shape_and_rest(text: str) -> tuple[str, str]:
 
 
 def sizes(shape: str, *, anywhere: bool = False) -> list[int]:
-    """Returns the bytes of each array of a shape; those in a TPU's own fast memory take none.
+    """Returns the bytes of each array of a shape; 0 for those in a TPU core's fast memory.
 
-    `anywhere` counts these too.
+    With `anywhere`, these count too.
 
     >>> sizes("(f32[2,3]{1,0}, bf16[4]{0:T(256)S(1)})")
     [24, 0]
@@ -296,7 +296,7 @@ def sizes(shape: str, *, anywhere: bool = False) -> list[int]:
 
 
 def _fused(computation: Computation) -> int:
-    """Returns the bytes that a fusion reads and writes: of a slice, no more than the slice."""
+    """Returns the bytes that a fusion reads and writes; a sliced array counts as its slice."""
     instructions, total = computation.instructions, 0
     for each in instructions.values():
         if each.opcode != "parameter" or not each.bytes:
@@ -311,7 +311,7 @@ def _fused(computation: Computation) -> int:
 
 
 def _read(name: str, user: Instruction, computation: Computation) -> int | None:
-    """Returns the bytes that a user reads of an array, `None` for all."""
+    """Returns the bytes of an array that a user reads; `None` if it reads the whole array."""
     if user.opcode in ("dynamic-slice", "gather", "slice") and user.operands[0] == name:
         return sum(sizes(user.shape, anywhere=True))
     if user.opcode == "dynamic-update-slice" and user.operands[0] == name:
@@ -333,7 +333,7 @@ def _written(output: Instruction, computation: Computation) -> int:
 
 
 def _group(text: str) -> int:
-    """Returns how many devices take part in a collective operation."""
+    """Returns the number of devices that take part in a collective operation."""
     match = _GROUPS.search(text)
     if not match:
         return 2 if "source_target_pairs" in text else 1

@@ -1,4 +1,4 @@
-"""Which part of a network an operation belongs to, from the name that JAX gives it.
+"""Maps operations of a compiled program to parts of the network, by their JAX names.
 
 >>> part_of("jit(looped)/while/body/transpose(jvp(body))/blocks/while/body/closed_call/norm/mul")
 'gradient of body/blocks/norm'
@@ -21,7 +21,7 @@ _SUBSCRIPTS = re.compile(r"[,>{}]|->")
 def part_of(op_name: str) -> str:
     """Returns the part of an operation: `"body/norm"`, `"gradient of body/norm"`, `"optimizer"`.
 
-    It is `""` for what is outside of all parts: batches, losses, metrics.
+    Operations outside of all parts, such as those of batches, losses and metrics, return `""`.
     """
     path, backward = scopes(op_name)
     return ("gradient of " if backward and path else "") + "/".join(path)
@@ -35,7 +35,7 @@ def scopes(op_name: str) -> tuple[list[str], bool]:
             backward |= match.group(1) == "transpose"
             word = match.group(2)
         structure = _STRUCTURE.match(word) or not word or _SUBSCRIPTS.search(word)
-        # A part may be called `body`, as that of `gpt` is: the body of a loop follows a `while`.
+        # A part may have the name `body`, as in `gpt`. The body of a loop follows a `while`.
         in_loop = word in _LOOPS or (loop and word in ("body", "cond"))
         if not structure and not in_loop:
             names.append(word)
@@ -44,7 +44,7 @@ def scopes(op_name: str) -> tuple[list[str], bool]:
 
 
 def _split(path: str) -> list[str]:
-    """Returns the words between slashes that are not in parentheses."""
+    """Splits a path at slashes outside of parentheses."""
     words, depth, word = [], 0, ""
     for letter in path:
         depth += {"(": 1, ")": -1}.get(letter, 0)
@@ -57,7 +57,7 @@ def _split(path: str) -> list[str]:
 
 
 def flops_by_scope(jaxpr: Any, scope: str = "", times: int = 1) -> Iterator[tuple[str, int]]:
-    """Yields the name of each product of a traced program, and its FLOPs, loops by their turns."""
+    """Yields the name and FLOPs of each matrix product and convolution in a traced program."""
     for equation in jaxpr.eqns:
         own = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
         if products := products_of(equation):

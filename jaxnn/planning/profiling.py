@@ -1,7 +1,7 @@
-"""Profiles: where the time of some training steps goes, by part of the network.
+"""Profiles the training steps of a run, by part of the network.
 
-The profiler of JAX writes a trace, which xprof, TensorBoard and Perfetto read; the table says the
-time, the FLOPs and the bytes of each part, and the share of the device's peak.
+The JAX profiler writes a trace for xprof, TensorBoard and Perfetto. A table lists the time, FLOPs
+and memory traffic of each part, and the fraction of the device's peak.
 """
 
 import json
@@ -31,15 +31,16 @@ BETWEEN, IDLE = "between the parts", "waiting"
 
 
 class PartProfile(NamedTuple):
-    """What a step spends in one part of the network, its gradient included.
+    """The profile of one part of the network in a step, including its gradient.
 
     Attributes:
-      part: its name, or `"optimizer"`, what is between the parts, and waiting.
-      seconds: of a step.
-      share: of the time of a step.
-      flops: of its products, in a step.
-      bytes: to and from memory, in a step.
-      share_of_peak: the FLOPs a second, as a share of what the device can do at most.
+      part: the name of the part, `"optimizer"`, `BETWEEN` for operations outside of all parts,
+        `IDLE` for the time in which nothing is computed, or `"total"`.
+      seconds: the time per step.
+      share: the fraction of the time of a step.
+      flops: the FLOPs of matrix products and convolutions per step.
+      bytes: the memory traffic per step.
+      share_of_peak: the FLOP/s as a fraction of the device's peak; `None` without products.
     """
 
     part: str
@@ -52,13 +53,13 @@ class PartProfile(NamedTuple):
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of some steps went.
+    """The profile of some training steps.
 
     Attributes:
-      first: the step before the first that was profiled.
-      last: the last of them.
-      step_seconds: the time of a step.
-      parts: of the network, in the order of their time.
+      first: the number of steps before the profiled ones.
+      last: the last profiled step.
+      step_seconds: the mean time of a step.
+      parts: the parts of the network, the slowest first, followed by `IDLE` and `"total"`.
     """
 
     first: int
@@ -80,15 +81,15 @@ class Profile:
         return f"{words}\n{aligned([heads, *rows], '<>>>>>', '  ')}"
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the figures as JSON can hold them."""
+        """Returns the profile as a JSON-serializable dict."""
         return {**asdict(self), "parts": [each._asdict() for each in self.parts]}
 
 
 def steps_of_profile(text: str | None, steps: int) -> tuple[int, int] | None:
-    """Reads a range of steps, `"100:120"`: those after step 100, up to 120.
+    """Parses a range of steps: `"100:120"` means the 20 steps after step 100.
 
     Raises:
-      InvalidValue: if it is none, or outside of the run.
+      InvalidValue: if the text has another form, or the steps are not in the run.
     """
     if text is None:
         return None
@@ -115,7 +116,7 @@ def check_profile(training: Training, text: str | None, path: Path | None) -> An
         alone = training.layout.members is None
         raise InvalidValue(
             "fit",
-            "a profile is of a single run, and written into its directory",
+            "a profile requires a single run with a directory",
             got="out=None" if alone else f"{training.layout.members} members",
             expected="one key, and a directory",
             fix="Pass out='runs/profiled'" if alone else "Pass key=jax.random.key(0)",
@@ -130,14 +131,14 @@ def profiled(
     steps: tuple[int, int] | None,
     path: Path | None,
 ) -> Iterator[Progress]:
-    """Yields the chunks of a training, and profiles some steps on the way.
+    """Yields the chunks of a training run, and profiles some of its steps.
 
     Args:
-      training: what trains.
-      first: where it begins.
-      moments: steps at which a chunk ends, see `Training.chunks`.
-      steps: the steps before the first and at the last that is profiled.
-      path: the run directory, in which the trace and the table are written.
+      training: the run.
+      first: the initial progress.
+      moments: the steps at which a chunk ends, as in `Training.chunks`.
+      steps: the range of steps to profile, `(first, last)`, as in `Profile`.
+      path: the run directory, where the trace and the table are written.
     """
     if steps is None or path is None or first.step > steps[0]:
         yield from training.chunks(first, moments=moments)
@@ -163,7 +164,7 @@ def profiled(
 
 
 def _start(folder: Path) -> None:
-    """Starts the profiler, without the calls of Python, which would be most of what it writes."""
+    """Starts the profiler without Python calls, which would be most of the trace."""
     folder.mkdir(parents=True, exist_ok=True)
     if options := getattr(jax.profiler, "ProfileOptions", None):
         options = options()
@@ -174,7 +175,7 @@ def _start(folder: Path) -> None:
 
 
 def summarize(training: Training, folder: Path, steps: tuple[int, int]) -> Profile:
-    """Returns the profile of a training from the trace of some of its steps."""
+    """Returns the profile of a run from the trace of some of its steps."""
     done = times(events(folder, f"jit_{training.form}"))
     program = Program(training.lowered().compile().as_text())
     device = training.devices[0]
@@ -197,13 +198,13 @@ def profile_of(
     """Returns a profile from the times of operations, the FLOPs and the bytes of a step.
 
     Args:
-      done: the times of the operations in all steps.
-      flops: of the products of a step, over all devices, by what JAX calls them.
-      moved: the bytes of a step, by the same.
-      names: what JAX calls each operation.
-      steps: the steps before the first and at the last.
-      peak: operations a second of a device.
-      devices: their number.
+      done: the total time of each operation over all profiled steps.
+      flops: pairs of the JAX name and the FLOPs of each product of a step, over all devices.
+      moved: the memory traffic of a step in bytes, by JAX name.
+      names: the JAX name of each operation.
+      steps: the range of profiled steps, `(first, last)`.
+      peak: the peak FLOP/s of a device.
+      devices: the number of devices.
     """
     count = steps[1] - steps[0]
     spent: dict[tuple[str, ...], float] = {}
@@ -245,7 +246,7 @@ def _path(name: str) -> tuple[str, ...]:
 
 
 def _depth(paths: Sequence[tuple[str, ...]]) -> int:
-    """Returns how many names of each path are shown, such that there are not too many rows."""
+    """Returns the maximum depth of paths for which there are at most `ROWS` rows."""
     deepest = max(map(len, paths), default=1)
     fitting = [n for n in range(1, deepest + 1) if len({path[:n] for path in paths}) <= ROWS]
     return max(fitting, default=1)

@@ -1,7 +1,7 @@
-"""Reads a trace of JAX's profiler: how long each operation of a program took.
+"""Reads the duration of each operation from a trace of the JAX profiler.
 
-Operations of one device may overlap, in threads of a CPU: a moment at which several compute is
-shared among them, so that the times of all operations add up to the time in which any computed.
+Operations of one device may overlap, in several threads of a CPU. The time of an overlap is divided
+equally among them, so that the times of all operations add up to the time in which any is active.
 """
 
 import gzip
@@ -15,14 +15,14 @@ from jaxnn.typing import Any
 
 
 class Event(NamedTuple):
-    """An operation that was done, in microseconds.
+    """One execution of an operation; times are in microseconds.
 
     Attributes:
-      name: of the instruction.
-      thread: that did it.
-      start: when it began.
-      end: when it was done.
-      run: the call of the program that it is part of.
+      name: the name of the instruction.
+      thread: the thread that executed it.
+      start: the start time.
+      end: the end time.
+      run: the identifier of the call of the program.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of the operations of a program.
+    """The times of the operations of a program, in seconds.
 
     Attributes:
-      operations: by the name of the instruction.
-      total: from the first to the last of them in each call of the program.
+      operations: the time of each instruction, by name.
+      total: the time from the start to the end of each call of the program, summed over calls.
     """
 
     operations: dict[str, float]
@@ -46,16 +46,16 @@ class Times:
 
     @property
     def idle(self) -> float:
-        """The seconds in which nothing was computed."""
+        """The time in which no operation is active, in seconds."""
         return max(0.0, self.total - sum(self.operations.values()))
 
 
 def events(folder: Path, module: str) -> list[Event]:
-    """Returns the operations of a compiled program in a trace, of its first device.
+    """Returns the operations of a compiled program on its first device, from a trace.
 
     Args:
-      folder: where the profiler wrote.
-      module: the name of the program, `"jit_looped"`.
+      folder: the folder of the trace.
+      module: the name of the program, such as `"jit_looped"`.
     """
     collected: dict[Any, list[Event]] = {}
     for path in sorted(folder.rglob("*.trace.json.gz")):
@@ -74,9 +74,9 @@ def events(folder: Path, module: str) -> list[Event]:
 
 
 def times(done: Iterable[Event]) -> Times:
-    """Returns how long each operation took, moments shared among those that overlap.
+    """Returns the time of each operation; the time of an overlap is divided equally.
 
-    Of operations inside one another, as those of a loop, the innermost computes.
+    Of nested operations, such as a loop and its body, only the innermost counts.
 
     >>> times([Event("loop", 0, 0, 4e6), Event("a", 0, 1e6, 3e6), Event("b", 1, 2e6, 6e6)])
     Times(operations={'loop': 1.5, 'a': 1.5, 'b': 3.0}, total=6.0)

@@ -1,12 +1,14 @@
 """Loading: a model of others as a network, its parameters, its tokenizer and its configuration."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxnn.checks import InvalidValue
 from jaxnn.formatting import amount
@@ -20,7 +22,10 @@ from jaxnn.pretrained.settings import Settings
 from jaxnn.pretrained.source import Source, open_source
 from jaxnn.pretrained.tokenizer import Tokenizer, check_fits, read_tokenizer
 from jaxnn.scale import memory
-from jaxnn.typing import Any, Callable, Params, State
+from jaxnn.scale._shard import placement_of
+from jaxnn.scale.placement import on_device
+from jaxnn.scale.rules import Rules, replicated
+from jaxnn.typing import Any, Params, State
 
 STATE = "state:"  # before the names of arrays of the state
 _ALL = [each.family for each in (gpt2, llama, bert, vit, resnet)]
@@ -57,7 +62,8 @@ def load(
     *,
     dtype: Any = None,
     stacked: bool = False,
-    sharding: Callable[[str, tuple[int, ...]], Any] | Any = None,
+    mesh: Mesh | None = None,
+    rules: Rules | Mapping[str, Any] | Sequence[tuple[str, Any]] = replicated,
 ) -> Pretrained:
     """Loads a model from a folder, or from a file of safetensors or GGUF.
 
@@ -74,13 +80,16 @@ def load(
       dtype: of the parameters; by default that of the source, and float32 where that has weights in
         few bits.
       stacked: whether the blocks are one block that is repeated, see `gpt`.
-      sharding: where arrays are put: a `jax.sharding.Sharding`, or a function of the name and the
-        shape of an array that returns one; by default on the first device.
+      mesh: the devices to load onto, see `jaxnn.scale.mesh`; by default the first device. Each
+        array is sent to its devices as soon as it is read.
+      rules: the rules for the sharding of the parameters on the mesh, as for `fit`.
 
     Raises:
+      InvalidType: if `mesh` or `rules` has the wrong type.
       InvalidValue: if the model is of no known family; if a key of its configuration may alter
         numbers and is not understood; if a tensor would not be used, is missing, or has another
-        shape; if a file is corrupt, or a pickle; if there is less memory than it takes.
+        shape; if a file is corrupt, or a pickle; if there is less memory than it takes; or
+        if `mesh` and `rules` do not match, as described for `jaxnn.scale.shard`.
     """
     source = open_source(Path(path).expanduser())
     plan = plan_of(source, stacked)
@@ -88,12 +97,13 @@ def load(
     forms = array_forms(source, stacked)
     check_links(links, forms)
     dtypes = _dtypes(source, links, None if dtype is None else jnp.dtype(dtype))
-    _check_memory(source, forms, dtypes, sharding)
+    shardings = _shardings(forms, mesh, rules)
+    _check_memory(source, forms, dtypes, shardings)
     tokenizer = _tokenizer(source, plan)
     arrays = {}
     for name, form in forms.items():
         array = _array(name, form.shape, dtypes[name], links, source.tensors)
-        arrays[name] = jax.device_put(array, _where(sharding, name, form.shape))
+        arrays[name] = on_device(array, shardings.get(name))
         del array
     params = {name: x for name, x in arrays.items() if not name.startswith(STATE)}
     state = {name.removeprefix(STATE): x for name, x in arrays.items() if name not in params}
@@ -173,21 +183,40 @@ def _dtypes(source: Source, links: tuple[Link, ...], dtype: Any) -> dict[str, An
     return dtypes
 
 
+def _shardings(forms: Mapping[str, Any], mesh: Mesh | None, rules: Any) -> dict[str, Any]:
+    """Returns the sharding of each array; without a mesh there are none."""
+    if mesh is None:
+        return {}
+    placement = placement_of("pretrained.load", mesh, rules)
+    state = {name: placement.whole for name in forms if name.startswith(STATE)}
+    params = {name: form for name, form in forms.items() if name not in state}
+    return state | placement.shardings(params)
+
+
 def _check_memory(
-    source: Source, forms: Mapping[str, Any], dtypes: Mapping[str, Any], sharding: Any
+    source: Source,
+    forms: Mapping[str, Any],
+    dtypes: Mapping[str, Any],
+    shardings: Mapping[str, Any],
 ) -> None:
-    """Raises if the arrays are larger than the memory that is free, before one of them is read."""
-    sizes = [form.size * dtypes[name].itemsize for name, form in forms.items()]
-    needed = sum(sizes) + 2 * max(sizes, default=0)
-    there = memory.available(jax.devices()[0])
-    if sharding is None and needed > there:
+    """Raises if the arrays need more memory than a device has free, before the first is read."""
+    shares = {name: shardings[name].shard_shape(forms[name].shape) for name in shardings}
+    sizes = {
+        name: math.prod(shares.get(name, form.shape)) * dtypes[name].itemsize
+        for name, form in forms.items()
+    }
+    largest = max((form.size * dtypes[name].itemsize for name, form in forms.items()), default=0)
+    needed = sum(sizes.values()) + 2 * largest
+    there = memory.available(jax.local_devices()[0])
+    if needed > there:
         raise InvalidValue(
             "pretrained.load",
             "the model is larger than the memory that is free",
             got=f"{amount(needed, 'B')} for {source.path.name}, of which the parameters take"
-            f" {amount(sum(sizes), 'B')}",
+            f" {amount(sum(sizes.values()), 'B')}",
             expected=f"at most {amount(there, 'B')}",
-            fix="Pass dtype=jnp.bfloat16, or sharding=... to put it on several devices",
+            fix="Pass dtype=jnp.bfloat16, or mesh=jaxnn.scale.mesh() and rules=jaxnn.scale.fsdp to"
+            " spread it over several devices",
         )
 
 
@@ -205,10 +234,6 @@ def _array(
             part = each.change.split(tensors[each.theirs].read())[each.ours.index(name)]
             array[... if each.layer is None else each.layer] = part
     return array
-
-
-def _where(sharding: Any, name: str, shape: tuple[int, ...]) -> Any:
-    return sharding(name, shape) if callable(sharding) else sharding
 
 
 def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:

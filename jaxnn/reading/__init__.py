@@ -1,4 +1,4 @@
-"""Reading: a file or a data frame of any library becomes one table, a polars `DataFrame`."""
+"""Reads tables from files and data frames of any library into a polars `DataFrame`."""
 
 from jaxnn.reading._read_table import read_table
 

@@ -1,4 +1,4 @@
-"""One way in for every table: a file, a data frame of any library, or columns by name.
+"""Reads a table from a file, a data frame of any library, or a dict of columns.
 
 >>> read_table({"size": [1.5, None], "city": ["Bonn", "Ulm"]}).rows()
 [(1.5, 'Bonn'), (None, 'Ulm')]
@@ -32,29 +32,29 @@ def read_table(
     encoding: str = "utf-8",
     decimal: str | None = None,
 ) -> Any:
-    """Returns a table as a polars `DataFrame`, in which missing values, NaN too, are null.
+    """Reads a table into a polars `DataFrame`, in which missing values and NaN are null.
 
     Args:
-      source: a `.csv`, `.tsv` or `.txt` file (also `.gz`), a `.parquet`, `.arrow` or `.feather`
-        file; a frame of polars (lazy ones are collected), pandas or pyarrow; a dict of columns; or
-        a list of dicts, one for each row.
-      delimiter: what stands between the fields of a text file; without it, whichever of `,`, `;`,
-        tab and `|` cuts all of the first lines into equally many fields.
-      header: whether the first line of a text file names the columns. With `None` or `False` they
-        are `column_1`, `column_2`, ...
-      text: columns of a text file that stay text, such as postal codes with leading zeros.
-      dates: formats of columns that are not written as `2026-11-28`: `{"day": "%d/%m/%Y"}`.
-      missing: what stands for a missing value in a text file.
-      encoding: of a text file.
-      decimal: the mark before the decimals of a text file, `"."` or `","`; the other one may then
-        part thousands. Without it a comma is one between other delimiters, where all numbers of a
-        column agree.
+      source: the path of a `.csv`, `.tsv` or `.txt` file (optionally `.gz`), or of a `.parquet`,
+        `.arrow` or `.feather` file; a polars, pandas or pyarrow data frame; a dict of columns; or a
+        list of dicts, one per row.
+      delimiter: the field delimiter of a text file. By default it is detected: one of `,`, `;`, tab
+        and `|` that splits the first lines into the same number of fields.
+      header: whether the first line of a text file contains the column names. If `None` or `False`,
+        the names are `column_1`, `column_2`, ....
+      text: columns of a text file to read as text, such as postal codes with leading zeros.
+      dates: date formats of columns that are not in ISO format: `{"day": "%d/%m/%Y"}`.
+      missing: the strings that represent missing values in a text file.
+      encoding: the encoding of a text file.
+      decimal: the decimal mark of a text file, `"."` or `","`; the other mark may then separate
+        thousands. By default, decimal commas are detected if the delimiter is not a comma and all
+        numbers of the column have them.
 
     Raises:
-      InvalidValue: if a file cannot be read or is empty, its rows differ in length, its header is
-        all numbers, numbers can be read in two ways, or names of columns are missing or repeated;
+      InvalidValue: if a file cannot be read or is empty, its rows differ in length, its header
+        consists of numbers, the decimal mark is ambiguous, or column names are missing or repeated;
         or if polars is not installed.
-      InvalidType: if the source is no table, or a column mixes types.
+      InvalidType: if the source is not a table, or a column mixes types.
     """
     polars = import_polars("read_table")
     reading = Reading.of(delimiter, header, text, dates, missing, encoding, decimal)
@@ -104,24 +104,24 @@ def _without_nan(polars: Any, table: Any) -> Any:
 def read_like(
     source: Any, reading: Reading | None, text: Sequence[str] = (), labels: Sequence[str] = ()
 ) -> Any:
-    """Returns a table as `read_table` does, a text file as an earlier one was read.
+    """Reads a table like `read_table`, with the options of an earlier text file.
 
     Args:
-      source: whatever `read_table` reads.
-      reading: how the earlier one was read; `None` if it was no text file.
-      text: columns that stay text, beside those of the reading.
-      labels: columns that a file without a header may lack.
+      source: a source that `read_table` accepts.
+      reading: the options of the earlier file; `None` if it was not a text file.
+      text: additional columns to read as text.
+      labels: columns that may be absent from a file without a header.
 
     Raises:
-      InvalidValue: as `read_table` does, or if a file without a header has other columns than the
-        earlier one.
+      InvalidValue: as in `read_table`, or if a file without a header has a different number of
+        columns than the earlier one.
     """
     if not isinstance(source, str | os.PathLike) or not _is_text(Path(source)):
         return read_table(source)
     polars, path = import_polars("read_table"), Path(source).expanduser()
     reading = (reading or Reading()).with_text(text)
     known, heads = set(reading.names), first_fields(path, reading)
-    # Of equals the first: the delimiter of the earlier file.
+    # Ties are resolved in favour of the first, the delimiter of the earlier file.
     delimiter = max(heads, key=lambda cut: len(known.intersection(heads[cut])))
     fields = heads[delimiter]
     header = reading.header or bool(known.intersection(fields))
@@ -147,15 +147,15 @@ def _names(path: Path, count: int, reading: Reading, labels: Sequence[str]) -> l
         return others
     raise InvalidValue(
         "read_table",
-        f"{path.name} has other columns than the file that was trained on, and no header",
+        f"{path.name} has no header, and its columns differ from those of the training file",
         got=f"{count} columns",
         expected=f"{len(names)}, or {len(others)} without {', '.join(labels)}",
-        fix=f"Give all of them, in the same order, or a header: {','.join(names[:3])},...",
+        fix=f"Write all columns in the same order, or add a header: {','.join(names[:3])},...",
     )
 
 
 def import_polars(where: str) -> Any:
-    """Returns the module polars; raises `InvalidValue`, with what to install, if there is none."""
+    """Returns the module polars; raises `InvalidValue` if it is not installed."""
     try:
         import polars
     except ImportError:
@@ -170,12 +170,12 @@ def import_polars(where: str) -> Any:
 
 
 def _is_text(path: Path) -> bool:
-    """Returns whether a file is one of text; raises if it is none that can be read."""
+    """Returns whether a path is a text file; raises `InvalidValue` if its format is unknown."""
     ending = path.suffix.lower()
     if ending.startswith(".xls") or ending == ".ods":
         raise InvalidValue(
             "read_table",
-            f"{path.name} is a spreadsheet, of many tables and formats",
+            f"{path.name} is a spreadsheet",
             got=f"a file ending in {ending}",
             expected="a table: " + ", ".join((*_TEXT, *_BINARY)),
             fix="Save the sheet as csv, or pass a frame: read_table(pandas.read_excel(path))",
@@ -192,7 +192,7 @@ def _binary(polars: Any, path: Path) -> Any:
             "read_table",
             f"{path.name} cannot be read",
             got=f"{path} ({str(error).splitlines()[0]})",
-            expected=f"a whole {path.suffix} file",
+            expected=f"a complete {path.suffix} file",
             fix="Correct the path, or write the file again",
         ) from None
 
@@ -206,13 +206,13 @@ def _of_columns(polars: Any, columns: Mapping[Any, Any]) -> Any:
             "the columns differ in length",
             got=", ".join(f"{column.name} with {len(column)} rows" for column in table),
             expected="one value for each row in every column",
-            fix="Write None where a value is missing",
+            fix="Write None for missing values",
         )
     return polars.DataFrame(table)
 
 
 def _column(polars: Any, name: str, values: Any) -> Any:
-    """Returns a column of anything that holds one value for each row; masked ones are missing."""
+    """Converts a sequence with one value per row to a polars series; masked values become null."""
     if isinstance(values, polars.Series):
         return values.alias(name)
     hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
@@ -245,7 +245,7 @@ def _column(polars: Any, name: str, values: Any) -> Any:
 
 
 def _pandas(column: Any) -> Any:
-    """Returns a column of pandas for NumPy, or as a list with `None` where a value is missing."""
+    """Converts a pandas column to a NumPy array, or to a list with `None` for missing values."""
     kind = getattr(column.dtype, "kind", "O")
     if isinstance(column.dtype, np.dtype) and kind in "biufmM":
         return column.to_numpy()

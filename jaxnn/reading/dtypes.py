@@ -1,6 +1,6 @@
-"""The type of a column of text: numbers, booleans or dates if all of its values are, else text.
+"""Infers the type of a text column: numbers, booleans or dates if all of its values are, else text.
 
-A number has one reading, or is refused: `1,234` is 1.234 in Bonn and 1234 in Boston.
+Ambiguous numbers are errors: `1,234` is 1.234 in Bonn and 1234 in Boston.
 """
 
 import re
@@ -16,8 +16,8 @@ _DATES = (
     (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?Z?", "Datetime", "%Y-%m-%d %H:%M:%S%.f"),
 )
 _WHOLE = r"^[+-]?\d+$"
-ZERO_FIRST = r"^\s*[+-]?0\d"  # 007 is a name
-# Numbers as they are written with each decimal mark, and with the other mark between thousands.
+ZERO_FIRST = r"^\s*[+-]?0\d"  # 007 is an identifier, not a number
+# Numbers with each decimal mark, optionally with the other mark between thousands.
 _MARKED = {
     ".": r"^[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?([eE][+-]?\d+)?$",
     ",": r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$",
@@ -34,17 +34,17 @@ def typed(
     decimal: str | None = None,
     comma: bool = False,
 ) -> Any:
-    """Returns a column of text as numbers, booleans or dates if all its values are such.
+    """Converts a text column to numbers, booleans or dates if all of its values allow it.
 
     Args:
       polars: the module.
-      column: of any type; what is not text stays as it is.
-      dates: formats of dates by the name of a column.
-      decimal: the decimal mark, `None` to detect it.
-      comma: whether a comma may be a decimal mark where none is named.
+      column: a column; columns that are not text are returned unchanged.
+      dates: date formats by column name.
+      decimal: the decimal mark; `None` to detect it.
+      comma: whether a comma may be detected as the decimal mark.
 
     Raises:
-      InvalidValue: if a date is not of its format, or numbers could be read in two ways.
+      InvalidValue: if a date does not match its format, or the decimal mark is ambiguous.
     """
     if column.dtype != polars.String:
         return column
@@ -75,14 +75,14 @@ def typed(
 def _numbers(
     polars: Any, plain: Any, values: Any, first: str, decimal: str | None, comma: bool
 ) -> Any:
-    """Returns the numbers of a column, or nothing if it has other values."""
-    # What the first value cannot be, the others need not be tried for.
+    """Returns the column as numbers, or `None` if some values are not numbers."""
+    # The first value is tested alone, since most columns of text fail there.
     if decimal != ",":
         for kind, read in ((polars.Int64, int), (polars.Float64, float)):
             if _is(first, read):
                 numbers = plain.cast(kind, strict=False)
                 if numbers.null_count() == plain.null_count():
-                    # Whole numbers of more than 64 bits are names.
+                    # Integers of more than 64 bits are identifiers.
                     too_long = kind == polars.Float64 and values.str.contains(_WHOLE).all()
                     names = too_long or values.str.contains(ZERO_FIRST).any()
                     return None if names else numbers
@@ -111,27 +111,27 @@ def _is(text: str, kind: Any) -> bool:
 
 
 def is_number(text: str) -> bool:
-    """Returns whether text is a number."""
+    """Returns whether a text is a number."""
     return _is(text, float)
 
 
 def _two_readings(name: str, value: str) -> InvalidValue:
     return InvalidValue(
         "read_table",
-        f"the numbers in column {name!r} can be read in two ways",
-        got=f"{value!r}, and no other value tells",
-        expected="numbers such as 1234 or 1234.5, or the mark before their decimals",
-        fix=f"Name it: decimal='.' or decimal=','; or text=[{name!r}] if they are names",
+        f"the decimal mark in column {name!r} is ambiguous",
+        got=f"{value!r}, and no other value resolves it",
+        expected="numbers such as 1234 or 1234.5, or a given decimal mark",
+        fix=f"Pass decimal='.' or decimal=','; or text=[{name!r}] if they are identifiers",
     )
 
 
 def check_one_mark(polars: Any, before: Any, after: Any) -> None:
-    """Raises `InvalidValue` if decimal commas were detected beside decimal points.
+    """Raises `InvalidValue` if some columns have decimal commas, and others decimal points.
 
     Args:
       polars: the module.
-      before: the table as polars reads it.
-      after: the same with the types of `typed`.
+      before: the table as read by polars.
+      after: the table with the types of `typed`.
     """
 
     def written(mark: str, other: str) -> list[str]:
@@ -149,8 +149,8 @@ def check_one_mark(polars: Any, before: Any, after: Any) -> None:
             "read_table",
             f"column {commas[0]!r} has decimal commas, and column {points[0]!r} decimal points",
             got=f"such as {comma} and {point}",
-            expected="one decimal mark in a file",
-            fix=f"Name it, decimal=','; or text=[{points[0]!r}] if those are no numbers",
+            expected="the same decimal mark in all columns",
+            fix=f"Pass decimal=','; or text=[{points[0]!r}] if those are not numbers",
         )
 
 
@@ -161,16 +161,16 @@ def _dated(polars: Any, column: Any, form: str) -> Any:
     if wrong.any():
         raise InvalidValue(
             "read_table",
-            f"column {column.name!r} holds a value that is not a date of that format",
+            f"a value in column {column.name!r} does not match the date format",
             got=f"{column.filter(wrong)[0]!r} with dates={{{column.name!r}: {form!r}}}",
-            expected="dates as the format says",
+            expected="dates in that format",
             fix="Correct the format, or the values",
         )
     return values
 
 
 def _caution_of_dates(polars: Any, values: Any, first: str) -> None:
-    """Warns of a column of dates that is text: which number is the month is not guessed."""
+    """Warns of a column of dates that is read as text, since the order of day and month varies."""
     mark = first.lstrip("0123456789")[0]
     day = first.split(" ")
     clock = {0: "", 1: " %H:%M", 2: " %H:%M:%S"}[day[1].count(":") if len(day) > 1 else 0]
@@ -184,7 +184,7 @@ def _caution_of_dates(polars: Any, values: Any, first: str) -> None:
 
 
 def _caution_of_nearly_numbers(polars: Any, values: Any) -> None:
-    """Warns of a column that a few values keep from being numbers: it is text, and seldom meant."""
+    """Warns of a column that is read as text only because of a few values."""
 
     def share(some: Any) -> Any:
         return some.cast(polars.Float64, strict=False).is_not_null()
@@ -198,7 +198,7 @@ def _caution_of_nearly_numbers(polars: Any, values: Any) -> None:
         shown = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
         text = (
             f"read_table: column {values.name!r} is text, because of {len(others):,} of"
-            f" {len(values):,} values: {shown}. If they stand for missing numbers, pass"
-            f" missing=['', 'NA', {names[0]!r}]; if it is meant as text, text=[{values.name!r}]"
+            f" {len(values):,} values: {shown}. If they represent missing numbers, pass"
+            f" missing=['', 'NA', {names[0]!r}]; if text is intended, text=[{values.name!r}]"
         )
         warnings.warn(text, Caution, stacklevel=2)

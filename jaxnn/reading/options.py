@@ -1,4 +1,4 @@
-"""How a text file is read: plain data, saved with the columns, so that new files are read alike."""
+"""The options for reading a text file, saved with the columns to read later files the same way."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,17 +13,17 @@ _UTF_8 = ("utf-8", "utf8")
 
 @dataclass(frozen=True)
 class Reading:
-    """How a text file is read; the arguments of `read_table`.
+    """The options for reading a text file; see the arguments of `read_table`.
 
     Attributes:
-      delimiter: what stands between the fields; `None` to detect it.
-      header: whether the first line names the columns.
-      text: columns that stay text.
-      dates: pairs of a column and the format of its dates.
-      missing: what stands for a missing value.
-      encoding: of the file.
+      delimiter: the field delimiter; `None` to detect it.
+      header: whether the first line contains the column names.
+      text: the columns to read as text.
+      dates: pairs of a column and its date format.
+      missing: the strings that represent missing values.
+      encoding: the encoding of the file.
       decimal: the decimal mark; `None` to detect it.
-      names: of the columns of the file that was read, empty before.
+      names: the column names, once a file was read.
     """
 
     delimiter: str | None = None
@@ -46,10 +46,10 @@ class Reading:
         encoding: str = "utf-8",
         decimal: str | None = None,
     ) -> "Reading":
-        """Returns the reading that `read_table` is asked for.
+        """Returns the options for arguments of `read_table`.
 
         Raises:
-          InvalidValue: if an option cannot be used.
+          InvalidValue: if an option is invalid.
         """
         if isinstance(text, str):
             text = (text,)
@@ -58,10 +58,10 @@ class Reading:
         if delimiter is not None and len(delimiter.encode()) != 1:
             raise InvalidValue(
                 "read_table",
-                "the delimiter is not one plain character",
+                "the delimiter is not a single ASCII character",
                 got=f"delimiter={delimiter!r}",
-                expected="such as ',', ';' or '\\t'",
-                fix="Leave delimiter= away, and it is detected",
+                expected="a character such as ',', ';' or '\\t'",
+                fix="Leave out delimiter= to detect it",
             )
         if decimal is not None:
             choice("read_table", "the decimal mark", decimal, (".", ","))
@@ -76,34 +76,34 @@ class Reading:
         return self.encoding.lower() in _UTF_8
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns it as plain data for JSON."""
+        """Returns the options as a JSON-serializable dict."""
         return {**dataclasses.asdict(self), "dates": dict(self.dates)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Reading":
-        """Returns the reading of which `to_dict` gave the content."""
+        """Returns the options from the result of `to_dict`."""
         options = {name: value for name, value in content.items() if name != "names"}
         return replace(cls.of(**options), names=tuple(content.get("names", ())))
 
     def with_text(self, names: Iterable[str]) -> "Reading":
-        """Returns this reading with more columns that stay text."""
+        """Returns options with additional columns to read as text, except columns of dates."""
         dated = dict(self.dates)
         more = (name for name in names if name not in dated)
         return replace(self, text=tuple(dict.fromkeys((*self.text, *more))))
 
 
-# The newest reading of files with these columns, in this process. Frames lose whatever is attached
-# to them by the first filter; the names of columns stay.
+# The options of the last file with these columns that this process read. A data frame would lose
+# attached options when it is filtered, but its column names remain.
 _READ: dict[tuple[str, ...], Reading] = {}
 
 
 def remember(reading: Reading) -> None:
-    """Remembers how a file was read, for `reading_of`."""
+    """Records the options of a file, for `reading_of`."""
     _READ.pop(reading.names, None)
     _READ[reading.names] = reading
 
 
 def reading_of(names: Iterable[str]) -> Reading | None:
-    """Returns how the last file that had all these columns was read in this process, if one was."""
+    """Returns the options of the last file with all these columns, or `None`."""
     wanted = set(names)
     return next((r for r in reversed(_READ.values()) if wanted <= set(r.names)), None)

@@ -81,7 +81,7 @@ class Predictor:
                 "load",
                 "the run has no program to predict with",
                 got=f"no {FILE} in {self.run}",
-                expected="one, which fit writes",
+                expected="one, which fit writes if it is given data",
                 fix=fix,
             )
         try:

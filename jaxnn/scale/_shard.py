@@ -54,7 +54,6 @@ def shard(
         not divide.
     """
     kind("shard", "learner", learner, Learner, fix="Pass learner(network, objective, optimizer)")
-    kind("shard", "mesh", mesh, Mesh, fix="Pass mesh=jaxnn.scale.mesh()")
     if learner.placement is not None:
         raise InvalidValue(
             "shard",
@@ -63,19 +62,25 @@ def shard(
             expected="one without a mesh",
             fix="Apply shard once",
         )
+    return _sharded(learner, placement_of("shard", mesh, rules))
+
+
+def placement_of(where: str, mesh: Mesh, rules: Any) -> Placement:
+    """Returns a mesh with its rules; raises, as described for `shard`, if they do not match."""
+    kind(where, "mesh", mesh, Mesh, fix="Pass mesh=jaxnn.scale.mesh()")
     automatic = all(kind == AxisType.Auto for kind in mesh.axis_types)
     if DATA not in mesh.axis_names or not automatic:
         raise InvalidValue(
-            "shard",
-            "the mesh is not one that a learner can be spread over",
+            where,
+            "the mesh is not one that arrays can be spread over",
             got=f"axes {mesh.axis_names} of the types {', '.join(map(str, mesh.axis_types))}",
             expected=f"an axis {DATA!r}, and the type Auto for all of them",
             fix="Pass mesh=jaxnn.scale.mesh()",
         )
-    checked = rules_of("shard", rules)
+    checked = rules_of(where, rules)
     overs = {split.over for _, splits in checked.pairs for split in splits}
     for over in sorted(overs):
-        choice("shard", "the axis of a rule", over, mesh.axis_names)
+        choice(where, "the axis of a rule", over, mesh.axis_names)
     idle = [
         f"{name}={count}"
         for name, count in mesh.shape.items()
@@ -83,13 +88,13 @@ def shard(
     ]
     if idle:
         raise InvalidValue(
-            "shard",
+            where,
             "no rule uses an axis of the mesh, along which all devices would compute the same",
             got=f"a mesh with {', '.join(idle)} and the rules {checked.name}",
             expected="rules that split some parameters over it, such as tensor",
             fix="Pass rules=tensor, or mesh() for all devices along data",
         )
-    return _sharded(learner, Placement(mesh, checked))
+    return Placement(mesh, checked)
 
 
 @lru_cache(32)  # an equal learner compiles nothing again

@@ -2,8 +2,9 @@
 
 >>> import numpy as np
 >>> from jaxnn.sklearn._classifier import Classifier
->>> X, y = np.linspace(-1, 1, 60)[:, None], np.arange(60) > 20
->>> estimator = Classifier((8,), max_iter=20, random_state=0)
+>>> X = np.linspace(-1, 1, 60)[:, None]
+>>> y = np.abs(X[:, 0]) > 0.5
+>>> estimator = Classifier((8,), max_iter=50, random_state=0)
 >>> search = GridSearch(estimator, {"learning_rate_init": [1e-5, 0.05]}, cv=3).fit(X, y)
 >>> search.best_params_
 {'learning_rate_init': 0.05}

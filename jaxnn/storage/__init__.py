@@ -1,1 +1,1 @@
-"""What is on the disk, written so that nothing is lost."""
+"""Files of a run: checkpoints, the journal and recordings, written atomically."""

@@ -1,14 +1,14 @@
-"""Work beside the training: one job at a time, and none of its errors is lost."""
+"""Runs one job at a time in a background thread, and reports its errors."""
 
 from collections.abc import Callable
 from concurrent import futures
 
 
 class Background:
-    """Runs one job at a time in a thread of its own.
+    """Runs one job at a time in a background thread.
 
-    An interpreter that exits waits for the job. Its error is raised by the next call, and at the
-    latest by `wait`.
+    The interpreter waits for the job before it exits. The next call of a method raises the job's
+    error, at the latest `wait`.
     """
 
     def __init__(self):
@@ -21,7 +21,7 @@ class Background:
         return self._job is not None and not self._job.done()
 
     def start(self, work: Callable[[], object]) -> None:
-        """Waits for the job before, raises its error, and starts `work`."""
+        """Waits for the previous job, raises its error, and starts `work`."""
         self.wait()
         self._job = self._executor.submit(work)
 

@@ -1,9 +1,9 @@
 """Saves checkpoints of a run while it trains, and restores it from the newest one.
 
-A checkpoint holds the whole `Trial`, members in their order, so it does not depend on devices. The
-position in the data is the step, and the journal is cut to its length at that time: a run that was
-stopped ends with the bits and the rows of one that was not. Training waits only while its state is
-copied on the device; writing happens in the background.
+A checkpoint contains the whole `Trial`, with members in order, so it does not depend on devices.
+The step determines the position in the data, and the journal is truncated to its length at that
+step. So an interrupted run ends with the same bits and rows as an uninterrupted one. Training waits
+only while its state is copied on the device; files are written in the background.
 """
 
 import math
@@ -38,15 +38,15 @@ from jaxnn.typing import Any
 
 
 class Snapshot(NamedTuple):
-    """A copy of a run's state, on its devices: each process has its part.
+    """A copy of a run's state on its devices; each process has its own part.
 
     Attributes:
-      step: the training steps done.
-      leaves: descriptions of the arrays, those in the base of the run among them.
-      arrays: the copies of the others, random keys as numbers.
-      good: whether the state is finite; known once the device is done.
+      step: the number of completed training steps.
+      leaves: the descriptions of all arrays, including those in the base of the run.
+      arrays: the copies of the arrays that are not in the base, with PRNG keys as integers.
+      good: whether the state is finite, as an array on the device.
       permanent: whether the checkpoint is never deleted.
-      final: whether a run that cannot save it ends with an error; another is tried again.
+      final: whether a failure to save it is an error; other saves are repeated later.
     """
 
     step: int
@@ -58,13 +58,13 @@ class Snapshot(NamedTuple):
 
 
 class RestoredRun(NamedTuple):
-    """A run as its checkpoint has it.
+    """A run restored from a checkpoint.
 
     Attributes:
-      trial: the state of the training, on the devices of its mesh, if there is one, or the host.
-      step: the training steps done.
-      seconds: the time that the run had taken.
-      rows: its reports.
+      trial: the training state, on the devices of the mesh if there is one, else on the host.
+      step: the number of completed training steps.
+      seconds: the training time up to the checkpoint.
+      rows: the reports up to the checkpoint.
     """
 
     trial: Trial
@@ -89,24 +89,24 @@ class Checkpointer:
         self.saved_step = -1
         self.is_final = False  # whether the last save is the final one
         self.base: dict[str, Any] = {}  # the entries of arrays that no step changes
-        self.failed = ""  # what a save that was not final failed with
+        self.failed = ""  # the message of a failed save that was not final
         self.corrupt = 0
-        # The engine takes a fifth of a second to import, which compiling hides.
+        # Importing Orbax takes 0.2 s; in the background it overlaps with compilation.
         self.background.start(partial(import_module, "orbax.checkpoint"))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The run's identity, see `identity`."""
+        """The identity of the run, see `jaxnn.storage.identity`."""
         return plain(identity(self.training))
 
     def prepare(self) -> None:
-        """Compiles the copy of the state in the background, so that the first save need not."""
-        if self.training.layout.members is None:  # members are copied in the layout that they have
+        """Compiles the copy of the state in the background, before the first save."""
+        if self.training.layout.members is None:  # the layout of members may still change
             like, fixed = self.training.whole_shapes(), self.training.fixed
             self.background.start(lambda: _lower(like, fixed).compile())
 
     def save_base(self, progress: Progress) -> None:
-        """Saves the arrays that no step changes, before the first step, unless they are there.
+        """Saves the arrays that no step changes before the first step, unless they are saved.
 
         Raises:
           OSError: if they cannot be written.
@@ -126,11 +126,11 @@ class Checkpointer:
         }
 
     def restore(self, resume: bool, allow_change: Collection[str]) -> RestoredRun | None:
-        """Restores the run from its newest good checkpoint; returns `None` where it starts.
+        """Restores the run from its newest intact checkpoint; returns `None` if there is none.
 
         Raises:
-          NoCheckpoint: if `resume` demands a checkpoint and there is none.
-          Invalid: if the checkpoint is that of another run.
+          NoCheckpoint: if `resume` requires a checkpoint and there is none.
+          Invalid: if the checkpoint belongs to a different run.
         """
         newest = self.newest(allow_change)
         if newest is None:
@@ -164,9 +164,9 @@ class Checkpointer:
     def newest(
         self, allow_change: Collection[str] | None = None
     ) -> tuple[dict[str, Any], Trial] | None:
-        """Returns manifest and trial of the newest good checkpoint, with the allowed changes.
+        """Returns the manifest and trial of the newest intact checkpoint, with allowed changes.
 
-        By default every change is allowed. The journal is not cut.
+        By default every change is allowed. The journal is not truncated.
         """
         changes: dict[str, Any] = {}
 
@@ -189,14 +189,15 @@ class Checkpointer:
     def _config_implies_more(self, before: Mapping[str, Any]) -> bool:
         """Whether a changed field of the configuration may change other parts of the identity.
 
-        The change was allowed when the directory was opened. A hyper-parameter changes only itself.
+        `open_directory` has already checked that the change is allowed. A changed hyper-parameter
+        changes nothing else.
         """
         now = self.config
         changed = {name for name in {**before, **now} if before.get(name) != now.get(name)}
         return not changed <= set(self.training.hparams)
 
     def _changed(self, trial: Trial, changes: Collection[str]) -> Trial:
-        """Returns the trial with the hyper-parameters and the key that were changed on purpose."""
+        """Returns the trial with the new values of changed hyper-parameters and of the key."""
         state = trial.state
         given = [name for name in self.training.hparams if name in changes]
         if given and not hasattr(state, "hparams"):
@@ -205,7 +206,7 @@ class Checkpointer:
                 "the learner's state has no field for its hyper-parameters",
                 got=f"a {type(state).__name__}, and another {', '.join(given)}",
                 expected="a state with a field hparams",
-                fix="Name another directory (--out), to start over",
+                fix="Choose another directory (--out) to start over",
             )
         if given:
             state = state._replace(hparams=dict(self.training.hparams))
@@ -230,23 +231,27 @@ class Checkpointer:
         self.saved_at, self.saved_step = time.monotonic(), step
         arrays, good = _duplicate(progress.trial, self.training.fixed)
         if self.training.layout.members is not None:
-            good = True  # a member that has diverged ends alone
+            good = True  # a diverged member stops without ending the run
         return Snapshot(step, leaves_of(progress.trial), arrays, good, permanent, now)
 
     def _waited(self) -> bool:
-        """Whether it is time for the next save, and the one before is done."""
+        """Whether the next save is due and the previous one is complete."""
         waited = time.monotonic() - self.saved_at >= self.saving.seconds
         return waited and not self.background.busy
 
     def save(self, snapshot: Snapshot, seconds: float, rows: list[dict[str, Any]]) -> None:
         """Saves a snapshot in the background, once the rows up to its step are written."""
-        size = self.directory.size(rows[-1]["step"] if rows else 0)
-        value = self._value(rows)
         self.is_final = snapshot.final
+        try:
+            size = self.directory.size(rows[-1]["step"] if rows else 0)
+        except OSError as error:
+            self._try_again(snapshot, error)
+            return
+        value = self._value(rows)
 
         def work():
             if not bool(snapshot.good):
-                return  # the next report says what is wrong
+                return  # the next report raises the error
             fields = {
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": seconds,
@@ -265,30 +270,34 @@ class Checkpointer:
                 )  # fmt: skip
             except OSError as error:
                 self.directory.check_owner()  # a new owner has removed the draft
-                if snapshot.final or jax.process_count() > 1:  # processes save together
-                    raise
-                self.failed = f"step {snapshot.step} was not saved ({error})"
-                self.saved_step = -1 if self.saved_step == snapshot.step else self.saved_step
+                self._try_again(snapshot, error)
                 return
             if processes.is_first():
                 checkpoints.retain(self.folder, self.saving, self.lower)
 
         self.background.start(work)
 
+    def _try_again(self, snapshot: Snapshot, error: OSError) -> None:
+        """Notes a save that failed, to be tried again; raises its error if it is the final one."""
+        if snapshot.final or jax.process_count() > 1:  # processes save together
+            raise error
+        self.failed = f"step {snapshot.step} was not saved ({error})"
+        self.saved_step = -1 if self.saved_step == snapshot.step else self.saved_step
+
     def _value(self, rows: list[dict[str, Any]]) -> float | None:
-        """Returns the last value of the watched metric, that of the best member in a population."""
+        """Returns the last value of the watched metric; for a population, of its best member."""
         watch = self.training.watch
         values = [row[watch.metric] for row in rows if watch.metric in row] if watch else []
         finite = [value for value in np.ravel(values[-1:]).tolist() if math.isfinite(value)]
         return (min if self.lower else max)(finite, default=None)
 
     def wait(self) -> None:
-        """Waits until the last save is on the disk, and raises its error."""
+        """Waits until the last save is on disk, and raises its error."""
         self.background.wait()
         self._warn_of_failure()
 
     def _warn_of_failure(self) -> None:
-        """Warns of a save that failed, in the thread that trains."""
+        """Warns of a failed save, in the training thread."""
         if failed := self.failed:
             self.failed = ""
             text = f"{failed}; training continues, and the next save is tried as usual"
@@ -297,7 +306,7 @@ class Checkpointer:
 
 @partial(jax.jit, static_argnums=1)
 def _duplicate(trial, fixed):
-    """Returns copies of all arrays but those that no step changes, and whether all are finite."""
+    """Copies all arrays except those that no step changes, and checks whether they are finite."""
 
     def copy(array):
         is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)

@@ -1,14 +1,14 @@
-"""Checkpoints: an envelope for the engine that loses nothing, whatever happens.
+"""Checkpoints, written atomically and verified with digests.
 
-    checkpoints/000000000500/manifest.json      a description of everything, with digests
+    checkpoints/000000000500/manifest.json      describes all arrays and files, with digests
     checkpoints/000000000500/arrays/            the files of Orbax, or
-    checkpoints/000000000500/shards-00000.bin   the parts that each process holds of the arrays
+    checkpoints/000000000500/shards-00000.bin   the parts of the arrays on each process
     checkpoints/base/                           arrays that no step changes, see `frozen`
 
-A checkpoint is written as a draft, read back, compared, forced to the disk, and only then renamed:
-a checkpoint with a name is whole. A run resumes from the newest; no pointer could name another. A
-corrupt one is moved to `quarantine`, never deleted, and the next older one is used. Older ones are
-deleted only after a newer one has been read back.
+A checkpoint is written as a draft, read back, compared, synced to disk, and only then renamed, so
+every checkpoint with a final name is complete. A run resumes from the newest one. A corrupt
+checkpoint is moved to `quarantine`, never deleted, and the previous one is used. Older checkpoints
+are deleted only after a newer one has been read back.
 """
 
 import errno
@@ -53,16 +53,18 @@ ARRAYS, QUARANTINE = "arrays", "quarantine"
 
 @dataclass(frozen=True)
 class Saving:
-    """When a run saves a checkpoint, and which checkpoints it retains.
+    """When a run saves checkpoints, and which checkpoints it retains.
 
-    It also saves one at the end, and when a signal ends it.
+    A run also saves a checkpoint at the end, and when a signal ends it.
 
     Attributes:
-      seconds: the time between two saves, which is the most that can be lost.
-      last: how many of the newest are retained.
-      best: how many of those with the best finite values of the watched metric are retained too.
-      every: the number of steps after which the next report is saved and never deleted; `None`
-        saves none in this way.
+      seconds: the time between saves in seconds, the maximum training time that a crash can lose.
+      last: the number of newest checkpoints to retain; at least two are always retained.
+      best: the number of checkpoints to retain in addition, by the watched metric.
+      every: if given, the first report after each `every` steps is saved permanently.
+
+    Raises:
+      InvalidValue: if a number is out of range.
     """
 
     seconds: float = 60.0
@@ -81,7 +83,7 @@ class Saving:
 
 
 def steps(folder: Path) -> list[int]:
-    """Returns the steps of the checkpoints in a folder, the newest first."""
+    """Returns the steps of the checkpoints in a folder, from the newest to the oldest."""
     if not folder.is_dir():
         return []
     names = (path.name for path in folder.iterdir())
@@ -89,12 +91,12 @@ def steps(folder: Path) -> list[int]:
 
 
 def folders(folder: Path) -> list[Path]:
-    """Returns the checkpoints in a folder, the newest first."""
+    """Returns the paths of the checkpoints in a folder, from the newest to the oldest."""
     return [folder / name(step) for step in steps(folder)]
 
 
 def name(step: int) -> str:
-    """Returns the name of the folder of a checkpoint."""
+    """Returns the folder name of the checkpoint of a step."""
     return f"{step:012d}"
 
 
@@ -110,14 +112,14 @@ def write_checkpoint(
 ) -> None:
     """Writes a checkpoint, reads it back, and renames it to its final name.
 
-    All processes of a run call it; the first one writes the manifest. The `arrays` that the
-    `leaves` describe may be on any devices; they must not change meanwhile. `fields` are those of
-    the manifest. `before` is called right before the rename. Of the leaves that are named in
-    `base`, which has their entries in the manifest, there are no arrays.
+    All processes of a run call this function; the first one writes the manifest with the given
+    `fields`. `leaves` describe all arrays, and `base` maps names of leaves to entries in the base
+    of the run. `arrays` are those of the other leaves, on any devices; they must not change until
+    the function returns. `before` is called right before the rename.
 
     Raises:
-      OSError: if it cannot be written, or reads back differently.
-      CorruptCheckpoint: if an array has a dtype that would be refused later.
+      OSError: if the checkpoint cannot be written, or reads back differently.
+      CorruptCheckpoint: if the manifest would be invalid, for example because of a dtype.
     """
     files.make(folder)
     base = base or {}
@@ -129,7 +131,7 @@ def write_checkpoint(
         known = {**base, **{entry["name"]: entry for entry in entries}}
         entries = [known[leaf.name] for leaf in every]
         files.write(draft / FILE, encode_manifest({"step": step, **fields}, entries, draft))
-        read_manifest(draft)  # would be refused later too
+        read_manifest(draft)  # raises if it is invalid
         before()
         files.rename(draft, folder / name(step))
 
@@ -160,35 +162,41 @@ def _write_whole(
                 raise ValueError(f"{leaves[number].name} does not read back as written")
     except OSError:
         raise
-    except Exception as error:  # the engine raises all kinds, as of a draft that was removed
+    except Exception as error:  # Orbax raises errors of any type, such as for a removed draft
         raise OSError(f"the draft {draft} cannot be used: {error}") from error
     return [entry_of(leaf, digest) for leaf, digest in zip(leaves, digests)]
 
 
 def _is_full(error: OSError) -> bool:
-    # The engine says it in words alone.
+    # Orbax reports it only in the message.
     return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 def _full(folder: Path, step: int, leaves: Sequence[Leaf]) -> str:
     need, free = sum(leaf.size for leaf in leaves), shutil.disk_usage(folder).free
     return (
-        f"checkpoint: the disk is full. Got {amount(free, 'B')} free at {folder}; expected some"
-        f" {amount(need, 'B')} for the checkpoint of step {step}. Free so much, and do the same"
-        " again: the run resumes from its newest checkpoint, if it has one"
+        f"checkpoint: the disk is full. Got {amount(free, 'B')} free at {folder}; expected about"
+        f" {amount(need, 'B')} for the checkpoint of step {step}. Free enough space and repeat the"
+        " call: the run resumes from its newest checkpoint, if it has one"
     )
 
 
 def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) -> Any:
-    """Reads the arrays of a checkpoint, given its folder and its manifest.
+    """Reads the arrays of a checkpoint.
 
-    Returns a tree with the structure of `like`, whose leaves are arrays or shapes. Where one of
-    these has a sharding the array is put there, each device with its part, else it is on the host.
-    By default it returns a dict by name, with random keys as numbers.
+    Args:
+      path: the folder of the checkpoint.
+      content: its manifest.
+      like: a tree of arrays or shapes. Arrays whose shape has a sharding are placed on these
+        devices, and others on the host.
+
+    Returns:
+      The arrays in a tree with the structure of `like`; by default, a dict by name, with PRNG keys
+      as integers.
 
     Raises:
-      CorruptCheckpoint: if an array is not as it was written.
-      CorruptBase: if that is one of the base of the run.
+      CorruptCheckpoint: if the bytes of an array have changed.
+      CorruptBase: if an array in the base of the run has changed.
     """
     leaves = leaves_in(content)
     rows = [*zip(content["arrays"], leaves, shardings_of(like, leaves))]
@@ -204,7 +212,7 @@ def read_checkpoint(path: Path, content: Mapping[str, Any], like: Any = None) ->
             arrays |= {leaf.name: array for (_, leaf, _), array in zip(own, read)}
     except CorruptCheckpoint:
         raise
-    except Exception as error:  # the engine raises all kinds
+    except Exception as error:  # Orbax raises errors of any type
         raise corrupt(path, f"arrays that cannot be read ({error})", "arrays") from error
     if like is None:
         return {leaf.name: arrays[leaf.name] for leaf in leaves}
@@ -229,10 +237,10 @@ def verified(
     on_corrupt: Callable[[Path, CorruptCheckpoint], None],
     read: Callable[[Path], dict[str, Any]] = read_verified,
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yields `(path, manifest)` of the checkpoints whose files are as written, the newest first.
+    """Yields `(path, manifest)` of each intact checkpoint, from the newest to the oldest.
 
-    `on_corrupt` is called with each of the others. With `read_manifest` to `read`, the manifests
-    alone are verified.
+    `on_corrupt` is called for each corrupt one. With `read=read_manifest`, only the manifests are
+    verified.
     """
     for path in folders(folder):
         try:
@@ -249,19 +257,20 @@ def newest(
     check: Callable[[Mapping[str, Any]], None],
     on_corrupt: Callable[[Path, CorruptCheckpoint], None],
 ) -> tuple[dict[str, Any], Any] | None:
-    """Returns `(manifest, tree)` of the newest good checkpoint, `None` if none is good.
+    """Returns `(manifest, tree)` of the newest intact checkpoint, or `None` if there is none.
 
-    All processes of a run call it: the first one chooses, and each reads what it needs.
+    All processes of a run call this function. The first one chooses the checkpoint, and each reads
+    the parts that it needs.
 
     Args:
-      folder: of the checkpoints.
-      like: the tree to return, of shapes; where they have shardings, arrays are put there.
-      check: is called with the manifest, and raises if the checkpoint cannot be used.
-      on_corrupt: is called with each newer one that is corrupt, by the first process.
+      folder: the folder of the checkpoints.
+      like: the tree to return, as shapes with optional shardings; see `read_checkpoint`.
+      check: a function of the manifest that raises if the checkpoint is not usable.
+      on_corrupt: is called by the first process for each newer checkpoint that is corrupt.
 
     Raises:
-      InvalidType: if it holds other arrays, or `like` has dtypes that no checkpoint can hold.
-      CorruptBase: if the base of the run is not as it was written; no older one is tried.
+      InvalidType: if the checkpoint contains different arrays, or `like` has unsupported dtypes.
+      CorruptBase: if the base of the run is corrupt. Older checkpoints are not tried then.
     """
     wanted = leaves_of(like)
     check_dtypes(wanted)
@@ -295,10 +304,10 @@ def newest(
 
 
 def quarantine(path: Path, why: object) -> Path:
-    """Moves a checkpoint to quarantine with the reason beside it; returns its new path."""
+    """Moves a checkpoint to quarantine, with a file that gives the reason; returns its new path."""
     place = path.parents[1] / QUARANTINE
     if place.is_symlink():
-        place.unlink()  # may lead anywhere
+        place.unlink()  # its target may be outside of the run directory
     place.mkdir(exist_ok=True)
     targets = (place / f"{path.name}-{number}" for number in itertools.count(1))
     target = next(target for target in targets if not target.exists())
@@ -308,7 +317,7 @@ def quarantine(path: Path, why: object) -> Path:
 
 
 def retain(folder: Path, saving: Saving, lower: bool) -> None:
-    """Deletes the checkpoints that are not retained; a run that resumes reports corrupt ones."""
+    """Deletes the checkpoints that are not retained, except corrupt ones."""
     corrupt_ones = []
     manifests = verified(folder, lambda path, error: corrupt_ones.append(path), read_manifest)
     known = {int(path.name): content for path, content in manifests}
@@ -322,19 +331,19 @@ def retain(folder: Path, saving: Saving, lower: bool) -> None:
 def retained_steps(
     manifests: Mapping[int, Mapping[str, Any]], saving: Saving, lower: bool
 ) -> set[int]:
-    """Returns the steps to retain: the newest, the best finite values, and the permanent ones.
+    """Returns the steps of the newest, the best, and the permanent checkpoints.
 
-    Of equal values the older is the better.
+    Only finite values are ranked; ties are resolved in favour of the older checkpoint.
     """
     values = {step: each.get("value") for step, each in manifests.items()}
     finite = {s: v for s, v in values.items() if v is not None and math.isfinite(v)}
     ranked = sorted(finite, key=lambda step: (finite[step] if lower else -finite[step], step))
     permanent = {step for step, each in manifests.items() if each.get("for_good")}
-    # Never fewer than two: the last one may turn out to be corrupt.
+    # At least two, since the newest may turn out to be corrupt.
     newest = sorted(manifests, reverse=True)[: max(2, saving.last)]
     return {*newest, *ranked[: saving.best], *permanent}
 
 
 def _digest(array: np.ndarray) -> str:
-    # Viewed as bytes, which is no copy, since bfloat16 has no buffer of its own.
+    # A view as bytes, without copying, since bfloat16 does not support the buffer protocol.
     return sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()

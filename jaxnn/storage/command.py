@@ -1,9 +1,8 @@
-"""The command line of a run: with it, the run can be repeated.
+"""The command line of a run, to repeat it.
 
     python -m experiments.mnist --model convnet
 
-It stands in `command.txt`, for information alone: no run depends on it, and one from a notebook has
-none.
+It is saved in `command.txt` for information only. Runs from a notebook have none.
 """
 
 import os
@@ -31,7 +30,7 @@ def current() -> str | None:
         program = ["python", "-m", spec.name.removesuffix(".__main__")]
     elif script.endswith(".py"):
         path, here = Path(script), Path.cwd()
-        # Without folders outside the current one.
+        # Folders outside of the current one are not recorded.
         outside = path.is_absolute() and not path.is_relative_to(here)
         program = ["python", path.name if outside else os.path.relpath(path)]
     else:
@@ -40,7 +39,7 @@ def current() -> str | None:
 
 
 def read(run: Path) -> str | None:
-    """Returns the command line of a run, `None` if it is not known."""
+    """Returns the command line of a run; `None` if it is unknown."""
     try:
         return files.read(run / FILE, LARGEST).decode(errors="replace").strip() or None
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
-"""The engine that puts arrays on the disk: Orbax, with arrays by number and without compression.
+"""Writes and reads whole arrays with Orbax, by number and without compression.
 
-Orbax stores arrays of any dtype and sharding, from one process or many; `checkpoints` adds what it
-lacks. It names arrays by their number in the tree alone, so no name in a file ever chooses where
-anything is written. It refuses empty arrays, which need no storage: a manifest has their shapes.
+Arrays are identified by their number in the tree, so no name in a file determines where anything is
+written. Orbax does not accept empty arrays; they need no storage, since the manifest contains their
+shapes.
 """
 
 import itertools
@@ -16,22 +16,22 @@ import numpy as np
 
 from jaxnn.storage.manifest import Leaf
 
-# Bytes of arrays that are read at once: verification then holds little more than these.
+# The number of bytes to read at once, which bounds the memory that verification needs.
 GROUP = 1 << 26
 
 
 @contextmanager
 def _engine() -> Iterator[tuple[Any, Any]]:
-    """Yields Orbax and a checkpointer."""
-    # Imported here: it takes a fifth of a second, which runs without checkpoints save.
+    """Yields the module Orbax and a checkpointer."""
+    # Imported here, since the import takes 0.2 s, which runs without checkpoints avoid.
     import orbax.checkpoint as ocp
 
-    # Its warnings concern its own options, and its errors are raised too: neither belongs in the
-    # middle of a progress display.
+    # Its warnings concern its own options, and its errors are also raised. Both would disturb the
+    # progress display.
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
-    # Compression takes 3 times as long, and random parameters do not compress.
+    # With compression, writing takes 3 times as long, and parameters hardly compress.
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)
     try:
         with ocp.Checkpointer(handler) as checkpointer:
@@ -41,7 +41,7 @@ def _engine() -> Iterator[tuple[Any, Any]]:
 
 
 def write_arrays(folder: Path, arrays: Sequence[Any]) -> None:
-    """Writes arrays to a new folder, without copying those on a CPU.
+    """Writes arrays to a new folder; arrays on a CPU are not copied.
 
     Raises:
       OSError: if they cannot be written.
@@ -50,12 +50,12 @@ def write_arrays(folder: Path, arrays: Sequence[Any]) -> None:
     try:
         with _engine() as (ocp, checkpointer):
             checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(tree))
-    except ValueError as error:  # of a full disk
+    except ValueError as error:  # raised if the disk is full
         raise OSError(f"{folder.parent.name} cannot be written: {error}") from error
 
 
 def read_arrays(folder: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields `(number, array)` for all arrays that `write_arrays` wrote, a group at a time.
+    """Yields `(number, array)` for all arrays that `write_arrays` has written, in groups.
 
     Raises:
       Exception: of any type, if files are corrupt.
@@ -79,9 +79,9 @@ def read_arrays(folder: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[int, np.
 
 
 def _check_shapes(saved: Any, stored: dict[int, Leaf]) -> None:
-    """Raises `ValueError` unless the engine's files have arrays of these shapes.
+    """Raises `ValueError` unless the arrays in Orbax's files have these shapes.
 
-    Orbax allocates the memory that its own files ask for, whatever it is asked to read.
+    Orbax allocates memory for the shapes in its files, regardless of the requested ones.
     """
     for number, leaf in stored.items():
         each = saved[str(number)]

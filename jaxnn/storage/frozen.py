@@ -1,11 +1,11 @@
-"""The frozen base of a run: large arrays that no step changes, each saved once, by its digest.
+"""The frozen base of a run: large arrays that no step changes, each saved once.
 
-    checkpoints/base/3fc2a8...         the bytes of an array, or of a part of one
+    checkpoints/base/3fc2a8...         the bytes of an array, or of a part of an array
 
-Its name is the sha256 of its bytes. The manifests of checkpoints refer to it, so that a run that
-adapts a large model takes the disk space of the model once, and checkpoints are small. A checkpoint
-without its base is of no use, and neither are the older ones: unlike a corrupt checkpoint it is not
-skipped, but an error that names the file.
+The file name is the sha256 of the bytes, and the manifests of all checkpoints refer to it. So a run
+that fine-tunes a large model stores the frozen weights once, and its checkpoints are small. No
+checkpoint can be used without its base, so a corrupt base is an error that names the file, while a
+corrupt checkpoint is skipped.
 """
 
 import os
@@ -24,18 +24,18 @@ from jaxnn.storage.parts import Shard, from_json
 
 
 class CorruptBase(InvalidValue):
-    """An array of the frozen base of a run is missing, or not as it was written."""
+    """A file in the frozen base of a run is missing or corrupt."""
 
 
 def write_base(
     checkpoints: Path, leaves: Sequence[Leaf], arrays: Sequence[Any]
 ) -> dict[str, dict[str, Any]]:
-    """Writes arrays that are not there yet; returns their entries in a manifest, by name.
+    """Writes arrays that are not in the base yet; returns their manifest entries by name.
 
-    All processes of a run call it, each writes its own parts; the first one knows the entries.
+    All processes of a run call this function, and each writes its own parts.
 
     Raises:
-      OSError: if one cannot be written, or reads back differently.
+      OSError: if an array cannot be written, or reads back differently.
     """
     folder = checkpoints / FOLDER
     files.make(checkpoints)
@@ -62,7 +62,7 @@ def write_base(
 
 
 def _write(folder: Path, array: Any) -> list[Shard]:
-    """Writes the parts of an array that fall to this process, and returns them."""
+    """Writes the parts of an array that this process is responsible for, and returns them."""
     if shards.is_whole(array):
         whole = tuple((0, n) for n in array.shape)
         own = [(whole, array)] if processes.is_first() else []
@@ -91,7 +91,7 @@ def _write(folder: Path, array: Any) -> list[Shard]:
 
 
 def _is_intact(path: Path, size: int) -> bool:
-    """Returns whether a file has so many bytes, and those that its name says."""
+    """Returns whether a file has this size, and the digest in its name."""
     try:
         return files.digest(path) == (size, path.name)
     except (OSError, ValueError):
@@ -99,7 +99,7 @@ def _is_intact(path: Path, size: int) -> bool:
 
 
 def check_base(checkpoint: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Raises `CorruptBase` unless the base of a checkpoint is there, in its size."""
+    """Raises `CorruptBase` unless all base files of a checkpoint exist and have the right size."""
     for name, path, size in _files(checkpoint, entries):
         try:
             there = path.lstat()
@@ -113,10 +113,10 @@ def check_base(checkpoint: Path, entries: Sequence[Mapping[str, Any]]) -> None:
 def read_base(
     checkpoint: Path, entries: Sequence[Mapping[str, Any]], leaves: Sequence[Leaf], places: Any
 ) -> list[Any]:
-    """Reads the arrays of the base of a checkpoint, and verifies their digests.
+    """Reads the base arrays of a checkpoint, and verifies their digests.
 
     Raises:
-      CorruptBase: if one is missing, or has other bytes.
+      CorruptBase: if a file is missing or corrupt.
     """
     check_base(checkpoint, entries)
     arrays = []
@@ -131,7 +131,7 @@ def read_base(
 
 
 def discard_unused(checkpoints: Path, manifests: Sequence[Mapping[str, Any]]) -> None:
-    """Deletes what no manifest of these refers to."""
+    """Deletes the base files that none of the manifests refer to."""
     used = {part[0] for each in manifests for entry in each["arrays"]
             for part in entry.get("base", ())}  # fmt: skip
     if (checkpoints / FOLDER).is_dir():
@@ -150,9 +150,9 @@ def _files(checkpoint: Path, entries: Sequence[Mapping[str, Any]]):
 def _error(checkpoint: Path, name: str, got: str, expected: str) -> CorruptBase:
     return CorruptBase(
         "checkpoint",
-        f"the frozen base of {checkpoint} is not there as it was written: {name}",
+        f"the frozen base of {checkpoint} is corrupt at {name}",
         got=got,
         expected=expected,
-        fix=f"Restore {checkpoint.parent / FOLDER} from a copy, or name another directory (--out),"
-        " to start over",
+        fix=f"Restore {checkpoint.parent / FOLDER} from a backup, or choose another directory"
+        " (--out) to start over",
     )

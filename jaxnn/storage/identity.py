@@ -1,7 +1,7 @@
-"""The identity of a run, in names, numbers and digests: a run resumes only with the same.
+"""The identity of a run: its settings, and digests of its data, program and key.
 
-Digests of data, program and key reveal a change before a single step is taken. A change of the
-environment is not an error, but may change bits.
+A run resumes only if its identity is unchanged, which is checked before the first step. A change of
+the environment is not an error, but may change results in the last bits.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from jaxnn.scale import processes
 from jaxnn.storage.json_files import plain
 from jaxnn.typing import Any
 
-# The words for each digest in an error.
+# The description of each digest in an error.
 _MEANING = {
     "program": "network, objective or optimizer",
     "data": "training data",
@@ -32,7 +32,7 @@ _MEANING = {
 
 
 def identity(training: Training) -> dict[str, Any]:
-    """Returns the fields that a run must have to be the same, as JSON holds them."""
+    """Returns the fields that identify a run, as JSON-serializable values."""
     hparams = {name: np.asarray(value) for name, value in training.hparams.items()}
     return {
         **{n: _digest(x) if x.ndim else float(str(x)) for n, x in hparams.items()},
@@ -52,7 +52,7 @@ def identity(training: Training) -> dict[str, Any]:
 
 
 def environment(training: Training) -> dict[str, Any]:
-    """Returns the fields that may change the bits of a run without changing its identity."""
+    """Returns the fields that may change the last bits of results, but not the identity."""
     devices = training.devices
     return {
         **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
@@ -69,11 +69,11 @@ def environment(training: Training) -> dict[str, Any]:
 
 
 def check_processes(training: Training, config: Any) -> None:
-    """Raises `InvalidValue`, naming what differs, unless all processes train the same.
+    """Raises `InvalidValue` with the differences, unless all processes train the same run.
 
     Args:
-      training: of this process.
-      config: its configuration, as JSON holds it.
+      training: the run of this process.
+      config: its configuration.
     """
     if processes.count() == 1:
         return
@@ -88,7 +88,7 @@ def check_processes(training: Training, config: Any) -> None:
             pairs = {n: (first.get(n), other.get(n)) for n in differs}
             raise InvalidValue(
                 "fit",
-                f"process {number} trains something else than process 0",
+                f"process {number} does not train the same run as process 0",
                 got=", ".join(f"{labels[n]} {_short(*pairs[n][::-1])}" for n in differs),
                 expected=", ".join(f"{labels[n]} {_short(*pairs[n])}" for n in differs),
                 fix="Start all processes with the same code, data, options and versions",
@@ -104,7 +104,7 @@ def check_identity(
       InvalidValue: if a field has changed that is not in `allow_change`.
     """
     watch = now.get("watch")
-    # Checkpoints before 2026-12 have it as a string.
+    # Checkpoints before 2026-12 store `watch` as a string.
     older = [Watch(**watch), Watch(**{**watch, "better": None})] if watch else [None]
     if saved.get("watch") in [*map(str, older), *(each and asdict(each) for each in older)]:
         saved = {**saved, "watch": watch}
@@ -118,10 +118,10 @@ def check_identity(
         labels = {n: f"{n} ({_MEANING[n]})" if n in _MEANING else n for n in refused}
         raise InvalidValue(
             "fit",
-            "the run in the directory was started with something else",
+            "the run in the directory was started with other settings",
             got=", ".join(f"{labels[n]} {_short(*changes[n][::-1])}" for n in refused),
             expected=", ".join(f"{labels[n]} {_short(*changes[n])}" for n in refused),
-            fix="Name another directory (--out), or resume with the change:"
+            fix="Choose another directory (--out), or resume with the change:"
             f" allow_change={names!r} (--allow-change {','.join(names)})",
         )
     return changes
@@ -135,13 +135,13 @@ def _short(value: Any, other: Any) -> str:
 
 
 def _origin(start: Any) -> str:
-    """Returns a digest of what a run starts from, as far as this process holds it whole."""
+    """Returns a digest of the initial parameters and state that this process can address fully."""
     leaves = jax.tree.leaves(start)
     return _digest(*(x for x in leaves if getattr(x, "is_fully_addressable", True)))
 
 
 def _fingerprint(data: Any) -> str:
-    """Returns a digest of data: their own, or of all arrays."""
+    """Returns the fingerprint of the data, or a digest of all arrays."""
     if hasattr(data, "fingerprint"):
         return data.fingerprint()
     return _digest(*jax.tree.leaves(getattr(data, "arrays", data.examples)))

@@ -92,5 +92,5 @@ def in_use(path: Path, wrong: str) -> DirectoryInUse:
         wrong,
         got=f"{path}, process {who.get('process')} on {who.get('host')}" if who else f"{path}",
         expected="a directory that no run is using",
-        fix="Wait for that run to end, or name another directory (--out)",
+        fix="Wait for that run to end, or choose another directory (--out)",
     )

@@ -160,7 +160,7 @@ def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> No
         f"{where} is that of another network, optimizer, population or of other metrics",
         got=f"{got.get(name, 'nothing')} at {name}" if differs else "arrays in another order",
         expected=f"{expected.get(name, 'nothing')} there" if differs else "the same order",
-        fix="Train with the network and optimizer that wrote it, name another directory"
+        fix="Train with the network and optimizer that wrote it, choose another directory"
         " (--out), or load the parameters that fit with jaxnn.warm_start",
     )
 
@@ -282,7 +282,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} was written by a newer jaxnn",
             got=f"format {number}",
             expected=f"format {FORMAT} or older",
-            fix="Upgrade jaxnn, or name another directory (--out)",
+            fix="Upgrade jaxnn, or choose another directory (--out)",
         )
     try:
         _check_content(content)

@@ -172,7 +172,7 @@ def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str
             f"{path} belongs to a run with another configuration",
             got=", ".join(f"{f}={wanted.get(f)!r}" for f in changed),
             expected=", ".join(f"{f}={before.get(f)!r}" for f in changed),
-            fix="Name another directory (--out), delete that one, or resume with the change"
+            fix="Choose another directory (--out), delete that one, or resume with the change"
             f" (allow_change={names!r}, --allow-change {','.join(names)})",
         )
 
@@ -183,7 +183,7 @@ def _not_ours(path: Path, what: str) -> InvalidValue:
         f"{path} is not a run directory",
         got=what,
         expected="a new or empty directory, or that of an unfinished run",
-        fix="Name another directory (--out)",
+        fix="Choose another directory (--out)",
     )
 
 

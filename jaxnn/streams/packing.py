@@ -36,7 +36,7 @@ def pack(source: str, file: str | Path) -> int:
 
 
 def _examples(source: str) -> Iterable[Any]:
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.exists():
         files = [path] if path.is_file() else sorted(path.iterdir())
         suffixes = {each.suffix for each in files} & _OPEN.keys()

@@ -1,13 +1,13 @@
-"""Tables: from a file or a data frame of mixed columns to arrays, and from outputs to answers.
+"""Tables: encodes mixed columns as arrays for training, and decodes outputs into predictions.
 
-A table is a polars `DataFrame`, whatever it was read from. What training makes of its columns is
-fitted on the training part, and is data that is saved with a run:
+A table is a polars `DataFrame`, whatever source it was read from. The encoding of its columns is
+fitted on the training rows and saved with a run:
 
     table = jaxnn.read_table("wine.csv")                  # a file, pandas, polars, Arrow, a dict
     train, test = split_table(table, 0.2, stratify="quality")
-    columns = fit_columns(train, labels="quality")        # means, fills, names of classes
+    columns = fit_columns(train, labels="quality")        # means, fill values, class names
     data = columns.encode(train)                          # {"inputs": ..., "labels": ...}
-    predictions = columns.decode(outputs)                 # classes by name, numbers in their unit
+    predictions = columns.decode(outputs)                 # class names, or numbers in their units
 """
 
 from jaxnn.tables._columns import Columns, Examples

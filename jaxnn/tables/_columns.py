@@ -1,4 +1,4 @@
-"""How the columns of a table are encoded: fitted on the training part, saved with a run.
+"""The encoding of the columns of a table, fitted on the training rows and saved with a run.
 
 >>> from jaxnn.tables import fit_columns
 >>> table = {"size": [1.0, 2.0, 3.0], "city": ["Ulm", "Bonn", "Ulm"], "dear": ["no", "no", "yes"]}
@@ -42,7 +42,7 @@ class Examples(dict):
     """Arrays for training, by field, with the `columns` that encoded them.
 
     Attributes:
-      columns: what encoded them, and decodes what is predicted of such.
+      columns: the `Columns` that encoded the arrays, which decode predictions too.
     """
 
     def __init__(self, arrays: Mapping[str, Any], columns: "Columns"):
@@ -52,15 +52,15 @@ class Examples(dict):
 
 @dataclass(frozen=True)
 class Columns:
-    """How the columns of a table are encoded and decoded; plain data.
+    """The encoding of the columns of a table, as returned by `fit_columns`.
 
     Attributes:
-      inputs: the columns that are read, in their order.
-      labels: the columns that are predicted.
+      inputs: the encodings of the input columns, in order.
+      labels: the encodings of the label columns.
       task: `"classification"`, `"regression"` or `"multi_label"`; `None` without labels.
-      weights: the column with the weights of the rows, if there is one.
-      rows: how many rows they were fitted on.
-      reading: how the text file was read that they came from; later files are read alike.
+      weights: the name of the column of row weights, or `None`.
+      rows: the number of training rows.
+      reading: the options of the text file that the table came from, also used for later files.
     """
 
     inputs: tuple[Any, ...]  # Real, Date, Category or Ignored
@@ -71,25 +71,26 @@ class Columns:
     reading: Reading | None = None
 
     def encode(self, rows: Any, *, labels: bool | None = None, balanced: bool = False) -> Examples:
-        """Returns the arrays of rows, with these as the attribute `columns`.
+        """Encodes rows as arrays for training or prediction.
 
         Args:
-          rows: whatever `read_table` reads, with the columns that these were fitted on; others are
-            ignored. A text file is read as the one was that these were fitted on.
-          labels: whether the labels are encoded too; by default if the rows have them.
-          balanced: whether each row weighs `n / (classes * rows of its class)`, by the counts of
-            the training part: for training, and not for evaluation.
+          rows: a source that `read_table` accepts, with the same columns as the training rows;
+            other columns are ignored. A text file is read with the options of the training file.
+          labels: whether to encode the labels. By default they are encoded if the rows have them.
+          balanced: whether to weight each row by `n / (classes * rows of its class)`, with the
+            counts of the training rows. Use it for training, not for evaluation.
 
         Returns:
-          `inputs`: float32 `[n, features]`, or, with categories that are indices, a dict of
-          `numbers` float32 `[n, features]` and `categories` int32 `[n, columns]`. `labels`: class
-          numbers int32 `[n]`, standardized numbers float32 `[n]` or `[n, columns]`, or marks
-          float32 `[n, columns]`. `weights` float32 `[n]` if there is such a column, or `balanced`.
+          A dict of arrays. `inputs` is float32 `[n, features]`, or, if some categories are
+          embedded, a dict of `numbers`, float32 `[n, features]`, and `categories`, int32
+          `[n, columns]`. `labels` are class numbers, int32 `[n]`; standardized numbers, float32
+          `[n]` or `[n, columns]`; or 0 and 1 for multi-label tasks, float32 `[n, columns]`.
+          `weights` is float32 `[n]`, if there is a column of weights or `balanced` is true.
 
         Raises:
-          InvalidValue: if a column is lacking, a label is missing or unknown, a weight is negative
+          InvalidValue: if a column is missing, a label is missing or unknown, a weight is negative
             or missing, or a number cannot be encoded.
-          InvalidType: if a column does not hold what it held in the training part.
+          InvalidType: if the type of a column differs from the training rows.
         """
         table = self._table(rows)
         names = [label.name for label in self.labels]
@@ -111,49 +112,54 @@ class Columns:
         return Examples(arrays, self)
 
     def decode(self, outputs: Any) -> Any:
-        """Returns a polars `DataFrame` of predictions, a row for each of the outputs.
+        """Decodes the outputs of a network into a polars `DataFrame` with one row per output.
 
         Args:
-          outputs: of a network: logits `[n, classes]`, numbers `[n]` or `[n, columns]`, or logits
-            of marks `[n, columns]`.
+          outputs: logits `[n, classes]`, numbers `[n]` or `[n, columns]`, or, for multi-label
+            tasks, logits `[n, columns]`.
 
         Returns:
-          For classes their names, under the name of the label, and the probability of each; for
-          numbers those in the unit of the label; for marks true or false, and the probability.
+          A data frame with a column for each label. For classification, it contains the name of
+          the predicted class, and a column with the probability of each class follows. For
+          regression, it contains numbers in the units of the label. For multi-label tasks, it
+          contains booleans, and a column of probabilities follows.
+
+        Raises:
+          InvalidValue: if the shape of the outputs does not match the labels.
         """
         return decoded(self.labels, self.task, outputs)
 
     def network(self, hidden: Sequence[int] = (64, 64), **options: Any) -> Network:
-        """Returns `jaxnn.models.tabular` for these columns: an MLP with embeddings of categories.
+        """Returns `jaxnn.models.tabular` for these columns: an MLP with embedded categories.
 
         Args:
-          hidden: the number of nodes of each hidden layer.
-          options: as in `jaxnn.models.tabular`.
+          hidden: the number of nodes in each hidden layer.
+          options: other arguments of `jaxnn.models.tabular`.
         """
         return tabular(self.sizes, hidden, self.outputs, **options)
 
     def objective(self) -> Objective:
-        """Returns the objective of the labels; errors are reported in the unit of the labels."""
+        """Returns the objective for the labels; it reports errors in the units of the labels."""
         return objective_of(self.labels, self.task)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The number of indices of each category that is one."""
+        """The number of indices of each embedded category."""
         return tuple(column.size for column in self.inputs if _is_index(column))
 
     @property
     def outputs(self) -> int:
-        """How many outputs a network for the labels has."""
+        """The number of outputs of a network for the labels."""
         return num_outputs(self.labels, self.task)
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of the numbers of the inputs, indicators last."""
+        """The names of the numeric inputs, followed by the indicators of missing values."""
         pairs = [c.names for c in self.inputs if not (isinstance(c, Ignored) or _is_index(c))]
         return tuple(name for place in (0, 1) for pair in pairs for name in pair[place])
 
     def to_json(self) -> str:
-        """Returns these columns as JSON; `from_json` gives equal ones."""
+        """Returns the columns as JSON text, the inverse of `from_json`."""
         parts = {
             place: [{"kind": c.kind, **dataclasses.asdict(c)} for c in getattr(self, place)]
             for place in ("inputs", "labels")
@@ -164,10 +170,10 @@ class Columns:
 
     @classmethod
     def from_json(cls, text: str) -> "Columns":
-        """Returns the columns that `to_json` wrote.
+        """Returns the columns from the text of `to_json`.
 
         Raises:
-          InvalidValue: if it did not.
+          InvalidValue: if the text has another format.
         """
         try:
             content = json.loads(text)
@@ -186,12 +192,12 @@ class Columns:
                 "from_json",
                 "the text does not describe columns",
                 got=f"{type(error).__name__}: {error}",
-                expected="what Columns.to_json wrote, format 1",
+                expected="the text of Columns.to_json, format 1",
                 fix="Write it again: columns.to_json()",
             ) from None
 
     def _table(self, rows: Any) -> Any:
-        """Returns rows as a table: names stay text, also where they look like numbers, as 007."""
+        """Reads rows as a table; text categories stay text even if they look like numbers (007)."""
         texts = [
             column.name
             for column in (*self.inputs, *self.labels)
@@ -204,14 +210,14 @@ class Columns:
         if lacking:
             raise InvalidValue(
                 "encode",
-                "the rows lack columns",
+                "columns are missing",
                 got=f"columns {', '.join(table.columns)}",
                 expected=f"also {', '.join(lacking)}",
-                fix="Add them, with None where a value is not known",
+                fix="Add them, with None for unknown values",
             )
 
     def _inputs(self, table: Any, used: Sequence[Any]) -> Any:
-        """Returns the inputs; some rows at a time, which stay in the processor's cache."""
+        """Encodes the inputs in blocks of rows that fit into the processor's cache."""
         numbers = np.empty((table.height, len(self.features)), np.float32)
         indices = np.empty((table.height, len(self.sizes)), np.int32)
         for start in range(0, table.height, _ROWS):
@@ -237,7 +243,7 @@ class Columns:
                 raise InvalidValue(
                     "encode",
                     f"labels are missing in column {label.name!r}",
-                    got=f"{gaps} of {len(column)} rows without one",
+                    got=f"{gaps} of {len(column)} rows without a label",
                     expected="a label in every row, for training and evaluation",
                     fix=f"Drop those rows, table.drop_nulls({label.name!r}), or pass labels=False",
                 )
@@ -253,7 +259,7 @@ class Columns:
                 row = int(np.argmax(codes == len(label.values)))
                 raise InvalidValue(
                     "encode",
-                    f"column {label.name!r} holds a label that training has not seen",
+                    f"column {label.name!r} has a label that is not in the training rows",
                     got=f"{table[label.name][row]!r} in row {row} (from 0)",
                     expected="one of " + ", ".join(label.labels),
                     fix="Split the table with stratify=, or pass labels=False",
@@ -267,8 +273,8 @@ class Columns:
                 "encode",
                 f"weights in column {self.weights!r} are negative or missing",
                 got=f"{weights[~(weights >= 0)][0]}",
-                expected="0 or more in every row",
-                fix="Correct them; 0 leaves a row out",
+                expected="a weight of at least 0 in every row",
+                fix="Correct them; a weight of 0 excludes a row",
             )
         return weights
 
@@ -278,8 +284,8 @@ class Columns:
                 "encode",
                 "only classes can be balanced",
                 got=f"balanced=True for {self.task if labels else 'rows without labels'}",
-                expected="rows with labels of a classification",
-                fix="Leave balanced= away",
+                expected="a classification task, and rows with labels",
+                fix="Leave out balanced=",
             )
 
     def __str__(self) -> str:
@@ -297,7 +303,7 @@ class Columns:
         return display.block(display.columns(_HEADS, self.described(), left=3))
 
     def described(self) -> list[tuple[str, ...]]:
-        """Returns name, kind, encoding, missing values and classes of each column, in words."""
+        """Returns the name, kind, encoding, missing values and classes of each column as text."""
         tasks = {"classification": "numbered", "multi_label": "marks", "regression": "standardized"}
         rows = [(c.name, c.kind, c.words, f"{c.missing:,}", _classes(c)) for c in self.inputs]
         for label in self.labels:

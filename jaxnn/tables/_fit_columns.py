@@ -1,4 +1,4 @@
-"""Fitting: from a table, its training part alone, to the encoding of its columns."""
+"""Fits the encoding of the columns of a table on its training rows."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from jaxnn.tables.kinds import OF_TIMES, PARTS, Date, Ignored, Real, as_dates
 from jaxnn.typing import Any
 
 _DATES = ("time", "time_of_year", "weekday", "time_of_day")
-_CLASSES = 20  # of more whole numbers, a label is an amount
+_CLASSES = 20  # integer labels with more distinct values are regression targets
 _TASKS = ("classification", "regression", "multi_label")
 
 
@@ -31,37 +31,41 @@ def fit_columns(
     fill: str = "mean",
     reading: Mapping[str, Any] | None = None,
 ) -> Columns:
-    """Returns how the columns of a table are encoded, fitted on its training part.
+    """Fits the encoding of the columns of a table on its training rows.
 
-    Numbers are standardized, text and booleans are categories, dates become numbers. A column of
-    text with mostly different values, or with none, is left out; the table of the columns says so.
+    Numbers are standardized, text and booleans become categories, and dates become numbers. Columns
+    of text with mostly distinct values, and empty columns, are ignored; printing the result shows
+    the reason. Issues a `Caution` for a column that looks like a row number, or that determines the
+    label.
 
     Args:
-      train: the rows that are trained on, whatever `read_table` reads.
-      labels: the column to predict, or several.
-      weights: a column with the weight of each row, 0 or more.
-      task: `"classification"`, `"regression"` or `"multi_label"`. By default text, booleans and at
-        most 20 different whole numbers, or 0 and 1 however they are stored, are classes, other
-        numbers a regression, and several columns of booleans, or of 0 and 1, marks.
-      kinds: `"number"`, `"category"`, `"one_hot"` or `"date"` for columns by name, where the type
-        of the column says otherwise: `{"postal_code": "category"}`.
-      ignore: columns to leave out.
-      one_hot: whether categories become columns of 0 and 1, so that inputs are one array.
-      dates: what becomes of dates, for all columns or by name: some of `"time"` (seconds),
-        `"year"`, `"month"`, `"day"`, `"weekday"`, `"day_of_year"`, `"hour"`, `"minute"`, and
-        `"time_of_day"`, `"time_of_week"`, `"time_of_year"`, each a sine and a cosine, for which
-        midnight is beside midnight. Days have no hours: what is of times alone is left out.
-      fill: what stands for a missing number, `"mean"` or `"median"`.
-      reading: options of `read_table` for files that are encoded later, in this process or by
-        `python -m jaxnn predict`; by default those of the last file that was read with these
-        columns.
+      train: the training rows, a source that `read_table` accepts.
+      labels: the name of the column to predict, or several names.
+      weights: the name of a column with the weight of each row, at least 0.
+      task: `"classification"`, `"regression"` or `"multi_label"`. By default, a column of text,
+        booleans, 0 and 1, or at most 20 distinct integers is a classification; other numbers are a
+        regression; and several columns of booleans, or of 0 and 1, are a multi-label task.
+      kinds: the kinds of columns whose type suggests another one, by name: `"number"`,
+        `"category"`, `"one_hot"` or `"date"`, as in `{"postal_code": "category"}`.
+      ignore: the columns to ignore.
+      one_hot: whether to encode categories one-hot instead of embedding them, so that the inputs
+        are one array.
+      dates: the parts of dates to encode, for all columns or by name: `"time"` (seconds), `"year"`,
+        `"month"`, `"day"`, `"weekday"`, `"day_of_year"`, `"hour"` and `"minute"`, and the cyclic
+        `"time_of_day"`, `"time_of_week"` and `"time_of_year"`, each a sine and a cosine. Columns of
+        dates without times ignore `"hour"`, `"minute"` and `"time_of_day"`.
+      fill: the replacement of missing numbers, `"mean"` or `"median"`.
+      reading: the `read_table` options for files that are encoded later, in this process or by
+        `python -m jaxnn predict`. By default these are the options of the last file that was read
+        with these columns.
 
-    Warns with a `Caution` of a column that numbers the rows, or tells the label.
+    Returns:
+      The fitted `Columns`.
 
     Raises:
-      InvalidValue: if a name or an option is unknown, there is nothing to read, labels are missing,
-        have a single class or one for most rows, or whole numbers are too large for float32.
-      InvalidType: if a column cannot be what it should be.
+      InvalidValue: if a name or an option is unknown, no input column remains, labels are missing,
+        have a single class or mostly distinct classes, or integers are too large for float32.
+      InvalidType: if a column cannot be converted to its kind.
     """
     table = read_table(train)
     targets = [labels] if isinstance(labels, str) else list(labels or ())
@@ -83,10 +87,10 @@ def fit_columns(
     if all(isinstance(column, Ignored) for column in inputs):
         raise InvalidValue(
             "fit_columns",
-            "no column is left to read",
+            "no input column remains",
             got=f"columns {', '.join(table.columns)}",
-            expected="one at least beside labels and weights",
-            fix="Shorten ignore=, or say what a column is: kinds={'name': 'category'}",
+            expected="at least one column in addition to labels and weights",
+            fix="Shorten ignore=, or pass the kind of a column: kinds={'name': 'category'}",
         )
     task = _task(table, targets, task)
     fitted = tuple(_label(table[name], str(task), fill) for name in targets)
@@ -107,9 +111,9 @@ def _check_targets(targets: Sequence[str], kinds: Mapping[str, str]) -> None:
     if twice or set(targets) & set(kinds):
         raise InvalidValue(
             "fit_columns",
-            "a label is named twice" if twice else "the kind of a label follows from the task",
+            "a label is repeated" if twice else "the kind of a label is determined by the task",
             got=f"labels={targets!r}" + (f" and kinds={dict(kinds)!r}" if not twice else ""),
-            expected="each label once, and kinds of other columns",
+            expected="distinct labels, and kinds of input columns only",
             fix="Leave it out" if twice else "Pass task='classification' or task='regression'",
         )
 
@@ -118,9 +122,9 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
     polars = import_polars("fit_columns")
     missing = column.null_count()
     if kind == "ignore":
-        return Ignored(column.name, "as asked", missing)
+        return Ignored(column.name, "requested", missing)
     if missing == len(column):
-        return Ignored(column.name, "there is no value", missing)
+        return Ignored(column.name, "no values", missing)
     if kind is None:
         if column.dtype.is_numeric() or column.dtype == polars.Duration:
             kind = "number"
@@ -140,7 +144,7 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
         if column.dtype == polars.Date:
             parts = tuple(part for part in parts if part not in OF_TIMES)
         if not parts:
-            return Ignored(column.name, "days have no hours", missing)
+            return Ignored(column.name, "dates without times have no such parts", missing)
         return Date.fit(column, parts, fill)
     return Category.fit(column, one_hot or kind == "one_hot")
 
@@ -148,24 +152,24 @@ def _input(column: Any, kind: str | None, one_hot: bool, parts: tuple[str, ...],
 def _label(column: Any, task: str, fill: str) -> Any:
     if task == "regression":
         return Real.fit(column, fill)
-    if _is_whole(column):  # 1.0 is how pandas stores 1 beside a missing value
+    if _is_whole(column):  # pandas stores integers as floats if a value is missing
         column = column.cast(int)
     label = Category.fit(column)
     rows = len(column) - column.null_count()
     if task == "classification" and len(label.values) > max(50, rows / 2):
         raise InvalidValue(
             "fit_columns",
-            f"the labels in column {column.name!r} are different in most rows",
+            f"the labels in column {column.name!r} are mostly distinct",
             got=f"{len(label.values):,} classes in {rows:,} rows",
-            expected="several rows of each class",
-            fix="Predict another column, or task='regression' if they are numbers",
+            expected="several rows for each class",
+            fix="Predict another column, or pass task='regression' if they are numbers",
         )
     if task == "classification" and len(label.values) < 2:
         raise InvalidValue(
             "fit_columns",
             f"the labels in column {column.name!r} are all the same",
-            got=f"the class {', '.join(label.labels)} alone",
-            expected="two classes at least",
+            got=f"only the class {', '.join(label.labels)}",
+            expected="at least two classes",
             fix="Split the table with stratify=, or predict another column",
         )
     if task == "multi_label":
@@ -173,10 +177,10 @@ def _label(column: Any, task: str, fill: str) -> Any:
         if not set(label.values) <= {*pair, None}:
             raise InvalidValue(
                 "fit_columns",
-                f"column {column.name!r} does not hold marks",
+                f"column {column.name!r} is not boolean",
                 got=f"the values {', '.join(label.labels[:5])}",
                 expected="true and false, or 1 and 0",
-                fix=f"Make it booleans: table[{column.name!r}] == {label.labels[-1]!r}",
+                fix=f"Convert it to booleans: table[{column.name!r}] == {label.labels[-1]!r}",
             )
         counts = dict(zip(label.values, label.counts))
         label = replace(label, values=pair, counts=tuple(counts.get(each, 0) for each in pair))
@@ -198,34 +202,36 @@ def _task(table: Any, targets: Sequence[str], task: str | None) -> str | None:
             return "regression"
         raise InvalidType(
             "fit_columns",
-            "the columns of labels do not fit together",
+            "the label columns have different types",
             got=", ".join(f"{name} of {table[name].dtype}" for name in targets),
             expected="several columns of booleans, or of numbers",
-            fix="Predict one column, or make a column of booleans of each class",
+            fix="Predict one column, or convert each class to a column of booleans",
         )
     column = table[targets[0]]
     if column.dtype.is_temporal():
         raise InvalidType(
             "fit_columns",
-            "dates cannot be predicted as they are",
+            "dates cannot be predicted directly",
             got=f"labels={column.name!r} of {column.dtype}",
             expected="a column of numbers, text or booleans",
-            fix=f"Make it a number, such as days: (table[{column.name!r}] - start).dt.total_days()",
+            fix=f"Convert it to numbers, such as days: (table[{column.name!r}] -"
+            " start).dt.total_days()",
         )
     if not column.dtype.is_numeric() or marks[0]:
         return "classification"
     few = _is_whole(column) and column.n_unique() <= _CLASSES
     if few and column.dtype.is_float() and 10 * column.n_unique() <= len(column):
         text = (
-            f"fit_columns: the labels in column {column.name!r} are {column.n_unique()} whole"
-            " numbers, and taken as amounts; if they are classes, task='classification'"
+            f"fit_columns: the labels in column {column.name!r} are {column.n_unique()} distinct"
+            " integers, stored as floats, and the task is a regression; if they are classes, pass"
+            " task='classification'"
         )
         warnings.warn(text, Caution, stacklevel=3)
     return "classification" if few and column.dtype.is_integer() else "regression"
 
 
 def _is_whole(column: Any) -> bool:
-    """Returns whether a column holds whole numbers alone, however they are stored."""
+    """Returns whether all values of a column are integers, even if stored as floats."""
     if not column.dtype.is_float():
         return column.dtype.is_integer()
     return bool((column == column.round()).all()) and not column.is_infinite().any()

@@ -1,4 +1,4 @@
-"""Holding out rows of a table: by share, by class, by group, by time, once or in folds.
+"""Splits the rows of a table, at random, by class, by group or by time, once or in folds.
 
 >>> train, test = split_table({"day": [3, 1, 2, 4], "size": [0.3, 0.1, 0.2, 0.4]}, 0.25, time="day")
 >>> train["day"].to_list(), test["day"].to_list()
@@ -24,20 +24,23 @@ def split_table(
     group: str | None = None,
     time: str | None = None,
 ) -> tuple[Any, Any]:
-    """Returns `(rest, held_out)`, two polars `DataFrame`s: every row is in exactly one.
+    """Splits a table into two polars `DataFrame`s, `(rest, held_out)`.
+
+    Rows are shuffled, except with `time`.
 
     Args:
-      table: whatever `read_table` reads.
-      fraction: the share that is held out, between 0 and 1, to the nearest row.
-      seed: a whole number; the same seed gives the same split.
-      stratify: a column of which each value is held out in the same share, to within one row.
-      group: a column of which all rows with the same value are in the same part. The share of rows
-        is the nearest that adding groups in a random order gives.
-      time: a column of dates or numbers: the latest rows are held out, and rows of the same time
-        are in the same part. Both parts are in the order of time, all others are shuffled.
+      table: a source that `read_table` accepts.
+      fraction: the fraction of rows to hold out, between 0 and 1, rounded to whole rows.
+      seed: an integer; the same seed gives the same split.
+      stratify: the name of a column; the same fraction of the rows with each of its values is held
+        out, to within one row.
+      group: the name of a column; all rows with the same value are in the same part. Groups are
+        added in random order until the fraction is as close as possible.
+      time: the name of a column of dates or numbers. The latest rows are held out, rows with the
+        same time are in the same part, and both parts are sorted by time.
 
     Raises:
-      InvalidValue: if an option cannot be used, or a part would be empty.
+      InvalidValue: if an option is invalid, or a part would be empty.
     """
     way, name = one_way("split_table", stratify=stratify, group=group, time=time)
     table = read_table(table)
@@ -55,20 +58,24 @@ def fold_table(
     group: str | None = None,
     time: str | None = None,
 ) -> Iterator[tuple[Any, Any]]:
-    """Yields `(rest, held_out)` for each fold: each row is held out once, by time the later ones.
+    """Yields `(rest, held_out)` for each fold of a cross-validation.
+
+    Each row is held out exactly once, except that with `time` the earliest rows are never held out.
 
     Args:
-      table: whatever `read_table` reads.
-      folds: how many, at least 2.
+      table: a source that `read_table` accepts.
+      folds: the number of folds, at least 2.
       seed: as in `split_table`.
-      stratify: a column of which each value is spread evenly over the folds, to within one row.
-      group: a column of which all rows with the same value are in one fold; the largest first, each
-        into the smallest fold.
-      time: a column of dates or numbers: each fold is later than the rows that it is held out from,
-        which are all earlier ones; there are `folds + 1` spans of about equally many rows.
+      stratify: the name of a column; the rows with each of its values are distributed evenly over
+        the folds, to within one row.
+      group: the name of a column; all rows with the same value are in the same fold. Groups are
+        assigned to the smallest fold, the largest group first.
+      time: the name of a column of dates or numbers. The rows are divided into `folds + 1` spans of
+        about equal size; each span but the first is held out in turn, and `rest` is all earlier
+        rows.
 
     Raises:
-      InvalidValue: if an option cannot be used, or there are too few rows, groups or times.
+      InvalidValue: if an option is invalid, or there are too few rows, groups or times.
     """
     way, name = one_way("fold_table", stratify=stratify, group=group, time=time)
     table = read_table(table)
@@ -78,7 +85,7 @@ def fold_table(
 
 
 def _codes(where: str, table: Any, way: str | None, name: Any) -> np.ndarray:
-    """Returns a whole number for each row: of its class, group or time; all 0 without them."""
+    """Returns an integer for each row that identifies its class, group or time; 0 without one."""
     if way is None:
         return np.zeros(table.height, np.intp)
     choice(where, way, name, table.columns)

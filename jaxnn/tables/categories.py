@@ -1,6 +1,6 @@
-"""Names as numbers: the categories of a column, numbered in their order, or one-hot.
+"""Encodes categorical columns as indices, or one-hot.
 
-They are those of scikit-learn's `OrdinalEncoder` and `OneHotEncoder(handle_unknown="ignore")`.
+The results equal scikit-learn's `OrdinalEncoder` and `OneHotEncoder(handle_unknown="ignore")`.
 
 >>> import polars
 >>> cities = Category.fit(polars.Series("city", ["Ulm", "Bonn", "Ulm"]))
@@ -19,18 +19,18 @@ from jaxnn.typing import Any
 
 @dataclass(frozen=True)
 class Category:
-    """A column of names: numbered from 0 in their order, or one-hot.
+    """A categorical column, encoded as indices from 0 in sorted order, or one-hot.
 
-    The index after the known ones stands for what training has not seen. One-hot, that is a row of
-    zeros.
+    Values that are not in the training rows have the index after the known ones; one-hot, they are
+    encoded as zeros.
 
     Attributes:
-      name: of the column.
-      values: the names in their order, `None` last if some were missing in the training part.
-      dtype: of what they are names: `"text"`, `"whole"`, `"real"` or `"boolean"`.
-      one_hot: whether it becomes a column of 0 and 1 for each name.
-      missing: how many were missing in the training part.
-      counts: how often each name occurs in the training part.
+      name: the name of the column.
+      values: the sorted categories, followed by `None` if values are missing in the training rows.
+      dtype: the type of the values: `"text"`, `"whole"` (integers), `"real"` or `"boolean"`.
+      one_hot: whether the column is encoded one-hot.
+      missing: the number of missing values in the training rows.
+      counts: the number of training rows of each category.
     """
 
     kind: ClassVar[str] = "category"
@@ -43,7 +43,7 @@ class Category:
 
     @classmethod
     def fit(cls, column: Any, one_hot: bool = False) -> "Category":
-        """Returns the kind of a column of the training part."""
+        """Fits the encoding on the training rows of a column."""
         dtype = category_dtype(column)
         counted = _cast(column, dtype).rename("value").value_counts().sort("value", nulls_last=True)
         values, counts = tuple(counted["value"].to_list()), tuple(counted["count"].to_list())
@@ -51,7 +51,7 @@ class Category:
 
     @property
     def size(self) -> int:
-        """The number of indices: those of the names, and one for what training has not seen."""
+        """The number of indices: one for each category, and one for unknown values."""
         return len(self.values) + 1
 
     def indices(self, column: Any) -> np.ndarray:
@@ -63,35 +63,35 @@ class Category:
         numbers = polars.Series(np.arange(len(known), dtype=np.int32))
         codes = values.replace_strict(known, numbers, default=unknown, return_dtype=polars.Int32)
         codes = codes.to_numpy().copy()
-        # What a cast has lost is unknown, and not missing.
+        # Values that cannot be cast are unknown, not missing.
         absent = (values.is_null() & column.is_null()).to_numpy()
         codes[absent] = unknown - (None in self.values)
         return codes
 
     def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Returns `(a column for each name, [])`."""
+        """Returns the one-hot encoding, `(columns, [])`, with one column per category."""
         codes = self.indices(column)
         return [(codes == i).astype(np.float32) for i in range(len(self.values))], []
 
     @property
     def names(self) -> tuple[list[str], list[str]]:
-        """The names of the columns of a one-hot category."""
+        """The names of the one-hot columns."""
         return [f"{self.name} = {value}" for value in self.labels], []
 
     @property
     def labels(self) -> list[str]:
-        """The names as text."""
+        """The categories as text."""
         return ["missing" if value is None else str(value) for value in self.values]
 
     @property
     def words(self) -> str:
-        """The encoding in words."""
+        """A description of the encoding."""
         how = "one-hot" if self.one_hot else f"index of {self.size}, the last for unknown"
-        return how + ("; missing is a name" if self.missing else "")
+        return how + ("; missing is a category" if self.missing else "")
 
 
 def category_dtype(column: Any) -> str:
-    """Returns of what type the names of a category are."""
+    """Returns the type of the values of a categorical column; see `Category.dtype`."""
     import polars
 
     dtype = column.dtype
@@ -110,15 +110,15 @@ def category_dtype(column: Any) -> str:
         return "text"
     raise InvalidType(
         "fit_columns",
-        f"column {column.name!r} cannot be read",
+        f"column {column.name!r} cannot be encoded",
         got=f"a column of {dtype}",
         expected="numbers, text, booleans or dates",
-        fix=f"Leave it out: ignore=[{column.name!r}]",
+        fix=f"Ignore it: ignore=[{column.name!r}]",
     )
 
 
 def _cast(column: Any, dtype: str) -> Any:
-    """Returns a column in the type of a category's names; what has no such value is null."""
+    """Casts a column to the type of the categories; values that cannot be cast become null."""
     import polars
 
     if dtype == "text":
@@ -131,7 +131,7 @@ def _cast(column: Any, dtype: str) -> Any:
     if column.dtype == polars.Boolean and dtype == "whole":
         return column.cast(polars.Int64)
     cast = column.cast(target, strict=False)
-    if column.dtype.is_numeric():  # 1.5 is not the name 1, and 2 is not true
+    if column.dtype.is_numeric():  # 1.5 is not the category 1, and 2 is not true
         same = cast.cast(column.dtype, strict=False) == column
         cast = cast.set(~same.fill_null(True), None)
     return cast

@@ -1,4 +1,4 @@
-"""What is seldom meant in a table: keys among the inputs, and the label under another name."""
+"""Detects input columns that are probably mistakes: row numbers, and copies of the label."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,17 +8,17 @@ from jaxnn.tables.categories import Category
 from jaxnn.tables.kinds import Ignored, Real, numbers
 from jaxnn.typing import Any
 
-_ROWS = 10_000  # are enough to compare two columns
-_LEAST = 20  # of fewer rows, nothing follows
+_ROWS = 10_000  # the number of rows used to compare two columns
+_LEAST = 20  # the minimum number of rows
 
 
 def doubts(table: Any, inputs: Sequence[Any], labels: Sequence[Any]) -> Iterator[str]:
-    """Yields a sentence for each column of the inputs that is probably not meant.
+    """Yields a warning for each input column that is probably a mistake.
 
     Args:
       table: the training rows.
-      inputs: how its columns are encoded.
-      labels: how the labels are.
+      inputs: the encodings of the input columns.
+      labels: the encodings of the labels.
     """
     if table.height < _LEAST:
         return
@@ -27,27 +27,27 @@ def doubts(table: Any, inputs: Sequence[Any], labels: Sequence[Any]) -> Iterator
         if isinstance(column, Ignored):
             continue
         name = column.name
-        leave = f"leave it out: ignore=[{name!r}]"
+        leave = f"ignore it: ignore=[{name!r}]"
         if isinstance(column, Real) and _is_key(table[name]):
-            yield f"column {name!r} numbers the rows, as a key does; if it is one, {leave}"
+            yield f"column {name!r} looks like a row number or key; if it is one, {leave}"
         for label in labels:
-            if _tells(few, column, label):
+            if _determines(few, column, label):
                 yield (
-                    f"column {name!r} tells the label {label.name!r}, which new rows do not have;"
-                    f" if they do not have it either, {leave}"
+                    f"column {name!r} determines the label {label.name!r}; if it is unknown when"
+                    f" you predict, {leave}"
                 )
 
 
 def _is_key(column: Any) -> bool:
-    """Returns whether the rows are numbered by a column, with gaps of rows that are held out."""
+    """Returns whether a column contains distinct, nearly consecutive integers."""
     if not column.dtype.is_integer() or column.null_count():
         return False
     values = column.max() - column.min() + 1
     return len(column) <= values <= 3 * len(column) and column.n_unique() == len(column)
 
 
-def _tells(few: Any, column: Any, label: Any) -> bool:
-    """Returns whether a column is the label in other words or another unit."""
+def _determines(few: Any, column: Any, label: Any) -> bool:
+    """Returns whether a column is the label with other names, or in another unit."""
     if isinstance(column, Category) and isinstance(label, Category):
         count = len(label.values)
         if not count == len(column.values) > 1:

@@ -1,8 +1,7 @@
-"""What becomes of a column that is no category: a number, numbers of a date, or nothing.
+"""Encodings of columns that are not categories: numbers, dates and ignored columns.
 
-Each kind is fitted on the column of the training part, is plain data afterwards, and encodes the
-same column of other rows. Numbers are those of scikit-learn's `StandardScaler`, then
-`SimpleImputer(add_indicator=True)`.
+Each is fitted on the training rows of a column, and then encodes the same column of other rows. The
+results equal scikit-learn's `StandardScaler` followed by `SimpleImputer(add_indicator=True)`.
 """
 
 from dataclasses import dataclass
@@ -17,17 +16,17 @@ from jaxnn.typing import Any, Callable
 
 
 def _days(column: Any) -> Any:
-    """Returns the time of the day, in days."""
+    """Returns the time of day as a fraction of a day."""
     seconds = column.dt.epoch("s") % 86400
     return seconds / 86400
 
 
 def _cycle(turns: Any) -> tuple[Any, Any]:
-    """Returns places on a circle, on which 23:59 is beside 0:00."""
+    """Returns the sine and cosine of an angle in turns, so that 23:59 is close to 0:00."""
     return (2 * np.pi * turns).sin(), (2 * np.pi * turns).cos()
 
 
-# What a column of dates may become; hours and what is smaller only of times.
+# The parts of a date or time, each one or several numbers.
 PARTS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "time": lambda column: (column.dt.epoch("us") / 1e6,),  # seconds
     "year": lambda column: (column.dt.year(),),
@@ -47,12 +46,12 @@ OF_TIMES = ("hour", "minute", "time_of_day")
 
 @dataclass(frozen=True)
 class Scale:
-    """A mean and a deviation, in float64, and what stands for a missing number.
+    """A standardization, with a replacement for missing numbers.
 
     Attributes:
-      mean: of the numbers of the training part.
-      deviation: their standard deviation (over n); 1 where all are equal.
-      fill: what a missing number is replaced by.
+      mean: the mean of the training rows.
+      deviation: their standard deviation (divided by n, not n - 1); 1 if all are equal.
+      fill: the replacement of missing numbers.
     """
 
     mean: float
@@ -61,7 +60,7 @@ class Scale:
 
     @classmethod
     def fit(cls, column: Any, fill: str = "mean") -> "Scale":
-        """Returns the scale of a column of numbers, some of which may be missing."""
+        """Fits the scale on a column of numbers, some of which may be missing."""
         column = as_numbers(column)
         mean, deviation, low, high = column.mean(), column.std(ddof=0), column.min(), column.max()
         if np.isinf([low, high]).any():
@@ -71,24 +70,24 @@ class Scale:
         return cls(mean, deviation, mean if fill == "mean" else column.median())
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Returns the numbers in deviations from the mean, float32; what is missing is filled."""
+        """Returns standardized numbers in float32, with missing ones replaced by `fill`."""
         missing = np.isnan(values)
         values = np.where(missing, self.fill, values) if missing.any() else values
         return ((values - self.mean) / self.deviation).astype(np.float32)
 
     def decode(self, values: np.ndarray) -> np.ndarray:
-        """Returns encoded numbers in their own unit, float64."""
+        """Returns standardized numbers in their original unit, in float64."""
         return np.asarray(values, np.float64) * self.deviation + self.mean
 
 
 @dataclass(frozen=True)
 class Real:
-    """A column of numbers: standardized, with an indicator if some are missing in training.
+    """A column of numbers, standardized, with an indicator if values are missing in training rows.
 
     Attributes:
-      name: of the column.
-      scale: its mean, deviation and fill.
-      missing: how many were missing in the training part.
+      name: the name of the column.
+      scale: its standardization.
+      missing: the number of missing values in the training rows.
     """
 
     kind: ClassVar[str] = "number"
@@ -98,19 +97,19 @@ class Real:
 
     @classmethod
     def fit(cls, column: Any, fill: str) -> "Real":
-        """Returns the kind of a column of the training part."""
+        """Fits the encoding on the training rows of a column."""
         real = cls(column.name, Scale.fit(column, fill), column.null_count())
         real._check_exact(column)
         return real
 
     def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Returns `([numbers], [indicator])`, the second empty if none was missing in training."""
+        """Returns `([numbers], [indicator])`, without indicator if no training value is missing."""
         values = numbers(column)
         self._check_exact(column)
         return [self.scale.encode(values)], _indicator(self, np.isnan(values))
 
     def _check_exact(self, column: Any) -> None:
-        """Raises where float32 takes two whole numbers for one."""
+        """Raises `InvalidValue` if two different integers are equal in float32."""
         if not column.dtype.is_integer() or column.null_count() == len(column):
             return
         low, high = column.min(), column.max()
@@ -123,11 +122,11 @@ class Real:
         if wrong.any():
             raise InvalidValue(
                 "fit_columns",
-                f"column {self.name!r} holds whole numbers that float32 cannot tell apart",
+                f"column {self.name!r} has integers that float32 cannot distinguish",
                 got=f"{column.filter(wrong)[0]}, in a column from {low} to {high}",
-                expected="whole numbers of at most 24 bits from the smallest to the largest",
-                fix=f"Leave it out, ignore=[{self.name!r}], or give it as a category,"
-                f" kinds={{{self.name!r}: 'category'}}, or as float64 where rounding is meant",
+                expected="integers that span at most 24 bits",
+                fix=f"Ignore it, ignore=[{self.name!r}], encode it as a category,"
+                f" kinds={{{self.name!r}: 'category'}}, or convert it to float64 to allow rounding",
             )
 
     @property
@@ -137,7 +136,7 @@ class Real:
 
     @property
     def words(self) -> str:
-        """The encoding in words."""
+        """A description of the encoding."""
         scale = f"mean {brief(self.scale.mean)}, deviation {brief(self.scale.deviation)}"
         filled = f"; missing: {brief(self.scale.fill)}, and an indicator" if self.missing else ""
         return f"standardized: {scale}{filled}"
@@ -145,13 +144,13 @@ class Real:
 
 @dataclass(frozen=True)
 class Date:
-    """A column of dates or times: some of its parts as standardized numbers.
+    """A column of dates or times, encoded as standardized numbers.
 
     Attributes:
-      name: of the column.
-      parts: names among `PARTS`.
-      scales: the scale of each of their numbers.
-      missing: how many were missing in the training part.
+      name: the name of the column.
+      parts: the encoded parts, names in `PARTS`.
+      scales: the standardization of each number.
+      missing: the number of missing values in the training rows.
     """
 
     kind: ClassVar[str] = "date"
@@ -162,12 +161,12 @@ class Date:
 
     @classmethod
     def fit(cls, column: Any, parts: tuple[str, ...], fill: str) -> "Date":
-        """Returns the kind of a column of the training part."""
+        """Fits the encoding on the training rows of a column."""
         scales = tuple(Scale.fit(each, fill) for part in parts for each in PARTS[part](column))
         return cls(column.name, parts, scales, column.null_count())
 
     def encode(self, column: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Returns `(numbers, [indicator])`, the second empty if none was missing in training."""
+        """Returns `(numbers, [indicator])`, without indicator if no training value is missing."""
         if not column.dtype.is_temporal():
             column = as_dates(column)
         each = [number for part in self.parts for number in PARTS[part](column)]
@@ -184,18 +183,18 @@ class Date:
 
     @property
     def words(self) -> str:
-        """The encoding in words."""
+        """A description of the encoding."""
         return ", ".join(self.parts) + ": standardized" + "; an indicator" * bool(self.missing)
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """A column that training does not read.
+    """A column that is not encoded.
 
     Attributes:
-      name: of the column.
-      reason: why.
-      missing: how many were missing in the training part.
+      name: the name of the column.
+      reason: the reason for ignoring it.
+      missing: the number of missing values in the training rows.
     """
 
     kind: ClassVar[str] = "left out"
@@ -205,12 +204,12 @@ class Ignored:
 
     @property
     def words(self) -> str:
-        """The reason in words."""
+        """The reason for ignoring the column."""
         return self.reason
 
 
 def _indicator(kind: Real | Date, missing: np.ndarray) -> list[np.ndarray]:
-    """Returns the column that marks what is missing, if anything was in the training part."""
+    """Returns the indicator of missing values, if any are missing in the training rows."""
     return [missing.astype(np.float32)] if kind.missing else []
 
 
@@ -219,11 +218,11 @@ def _indicator_names(kind: Real | Date) -> list[str]:
 
 
 def numbers(column: Any) -> np.ndarray:
-    """Returns a column as float64 in which what is missing is NaN.
+    """Returns a column as a float64 array, with NaN for missing values.
 
     Raises:
-      InvalidType: if it does not hold numbers.
-      InvalidValue: if one is infinite.
+      InvalidType: if the column does not contain numbers.
+      InvalidValue: if a number is infinite.
     """
     column = as_numbers(column)
     values = (column.fill_null(np.nan) if column.null_count() else column).to_numpy()
@@ -233,19 +232,19 @@ def numbers(column: Any) -> np.ndarray:
 
 
 def infinite(column: Any) -> InvalidValue:
-    """Returns what is said of a column with numbers that are not finite."""
+    """Returns the error for a column with infinite numbers."""
     wrong = column.filter(column.is_infinite())
     return InvalidValue(
         "columns",
-        f"column {column.name!r} holds a number that is not finite",
+        f"column {column.name!r} has a number that is not finite",
         got=f"{wrong[0]} in {len(wrong)} rows",
-        expected="finite numbers, or missing ones",
-        fix="Correct it, or write it as missing",
+        expected="finite numbers or missing values",
+        fix="Correct it, or replace it by None",
     )
 
 
 def as_numbers(column: Any) -> Any:
-    """Returns a column as float64; raises `InvalidType` if it does not hold numbers."""
+    """Casts a column to float64; raises `InvalidType` if it does not contain numbers."""
     import polars
 
     if column.dtype == polars.String:
@@ -259,16 +258,16 @@ def as_numbers(column: Any) -> Any:
     if not column.dtype.is_numeric():
         raise InvalidType(
             "columns",
-            f"column {column.name!r} does not hold numbers",
+            f"column {column.name!r} does not contain numbers",
             got=f"{column.dtype}, such as {column.drop_nulls().head(1).to_list()}",
-            expected="numbers, as in the rows that the columns were fitted on",
-            fix="Correct those values, or write them as missing",
+            expected="numbers, as in the training rows",
+            fix="Correct those values, or replace them by None",
         )
     return column.cast(polars.Float64)
 
 
 def as_dates(column: Any) -> Any:
-    """Returns a column of text as dates; raises `InvalidType` if a value is none."""
+    """Converts a column of text to dates; raises `InvalidType` if a value is not a date."""
     import polars
 
     dates = column if column.dtype == polars.Null else typed(polars, column, {})
@@ -277,9 +276,9 @@ def as_dates(column: Any) -> Any:
     if not dates.dtype.is_temporal():
         raise InvalidType(
             "columns",
-            f"column {column.name!r} does not hold dates",
+            f"column {column.name!r} does not contain dates",
             got=f"{column.dtype}, such as {column.drop_nulls().head(1).to_list()}",
-            expected="dates, as in the rows that the columns were fitted on",
-            fix="Write them as 2026-11-28, or read them by read_table(..., dates=...)",
+            expected="dates, as in the training rows",
+            fix="Write them as 2026-11-28, or pass their format: read_table(..., dates=...)",
         )
     return dates

@@ -1,4 +1,4 @@
-"""What a network says about a table: its objective, and its outputs in the words of the labels."""
+"""The objective for the labels of a table, and the decoding of outputs into predictions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +14,12 @@ Labels = Sequence[Any]  # Real, or Category for classes
 
 
 def num_outputs(labels: Labels, task: str | None) -> int:
-    """Returns how many outputs a network for the labels has."""
+    """Returns the number of outputs of a network for the labels."""
     return len(labels[0].values) if task == "classification" else len(labels)
 
 
 def objective_of(labels: Labels, task: str | None) -> Objective:
-    """Returns the objective of labels; errors are reported in their unit."""
+    """Returns the objective for the labels; it reports errors in the units of the labels."""
     if task == "classification":
         return classification()
     if task == "multi_label":
@@ -43,7 +43,7 @@ def objective_of(labels: Labels, task: str | None) -> Objective:
 
 
 def decoded(labels: Labels, task: str | None, outputs: Any) -> Any:
-    """Returns a data frame of predictions, as `Columns.decode` says."""
+    """Returns a data frame of predictions; see `Columns.decode`."""
     width = num_outputs(labels, task)
     polars = import_polars("decode")
     outputs = np.asarray(outputs, np.float64)
@@ -52,10 +52,10 @@ def decoded(labels: Labels, task: str | None, outputs: Any) -> Any:
     if not labels or outputs.ndim != 2 or outputs.shape[1] != width:
         raise InvalidValue(
             "decode",
-            "the outputs are not of these columns",
+            "the shape of the outputs does not match the labels",
             got=f"outputs of shape {outputs.shape}",
             expected=f"[rows, {width}]" if labels else "columns with labels",
-            fix="Pass what a network with columns.outputs outputs predicts",
+            fix="Pass the predictions of a network with columns.outputs outputs",
         )
     if task == "classification":
         [label] = labels

@@ -1,4 +1,4 @@
-"""Rows of a table as text, from what they were encoded to: how a page shows examples.
+"""Decodes encoded rows of a table into text, to show examples in a report.
 
 >>> from jaxnn.tables import fit_columns
 >>> table = {"size": [1.0, None, 3.0], "city": ["Ulm", "Bonn", "Ulm"]}
@@ -18,11 +18,11 @@ from jaxnn.tables.kinds import OF_TIMES, Date, Ignored
 
 
 def rows_as_text(columns: Columns, inputs: Any) -> list[list[str]]:
-    """Returns for each row the names and values of the columns that are read.
+    """Returns a list of `"name value"` texts for each row, one for each encoded column.
 
     Args:
-      columns: that encoded them.
-      inputs: as `Columns.encode` gives them, an array or a dict of `numbers` and `categories`.
+      columns: the columns that encoded the rows.
+      inputs: the inputs from `Columns.encode`, an array or a dict of `numbers` and `categories`.
     """
     tree = isinstance(inputs, Mapping)
     numbers = np.asarray(inputs["numbers"] if tree else inputs, np.float64)
@@ -53,7 +53,7 @@ def _names(column: Category, features: Mapping[str, np.ndarray], codes: Any) -> 
 
 def _amounts(column: Any, encoded: list[np.ndarray]) -> list[str]:
     if not isinstance(column, Date):
-        # What float32 adds to a number is far below its column's deviation.
+        # Rounds off the float32 error, which is far below the standard deviation of the column.
         unit = 10.0 ** (np.floor(np.log10(column.scale.deviation)) - 5)
         rounded = np.round(column.scale.decode(encoded[0]) / unit) * unit
         return [f"{value + 0.0:.6g}" for value in rounded]

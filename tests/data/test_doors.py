@@ -222,7 +222,7 @@ def test_a_column_of_stamps_is_refused_by_name(csv, stamps):
 @pytest.mark.parametrize("header", ["5.1,3.5,0", "1,2,3", "-1e3,2.5, 7 "])
 def test_a_header_of_numbers_is_an_example(csv, header):
     path = csv(f"{header}\n4.9,3.0,1\n")
-    with pytest.raises(InvalidValue, match=r"the header of table.csv is all numbers.*header=None"):
+    with pytest.raises(InvalidValue, match=r"header of table.csv consists of numbers.*header=None"):
         jaxnn.examples(path)
     data = jaxnn.examples(path, labels=2, header=None)
     assert data["inputs"].shape == (2, 2) and data["labels"].tolist()[1] == 1

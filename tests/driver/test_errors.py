@@ -40,7 +40,7 @@ CASES = {
     # What is learned from.
     "labels too large": (
         lambda: train(parts=(jaxnn.mlp([8], 2),)),
-        V, r"labels\[2\]=2 with 2 outputs; expected whole numbers from 0 to 1",
+        V, r"labels\[2\]=2 with 2 outputs; expected integers from 0 to 1",
         r"Number the classes from 0, and give the network an output for each",
     ),
     "labels below zero": (
@@ -61,7 +61,7 @@ CASES = {
     "no labels": (
         lambda: train(WITHOUT_LABELS),
         V, r"Got fields index, inputs; expected a field 'labels'|Got fields inputs; expected",
-        r"under the name 'labels'",
+        r"Add the labels to the data",
     ),
     "one-hot labels": (
         lambda: train(ONE_HOT),
@@ -81,7 +81,7 @@ CASES = {
     "several outputs": (
         lambda: train(parts=(jaxnn.parallel(jaxnn.linear(3), jaxnn.linear(3)),)),
         T, r"outputs are not one array. Got a tuple of 2 arrays",
-        r"Combine them into one, or write a loss of your own",
+        r"Combine them into one array, or write a custom loss",
     ),
     "weights that do not fit": (
         lambda: train(WRONG_WEIGHTS),
@@ -247,7 +247,7 @@ CASES = {
     ),
     "a hyper-parameter that is missing": (
         lambda: train(parts=(None, None, lambda h: optax.sgd(h["learning_rate"]))),
-        V, r"the optimizer reads .* Got hparams with nothing; expected 'learning_rate' among them",
+        V, r"the optimizer reads .* Got hparams with nothing; expected 'learning_rate' in hparams",
         r"Pass hparams=\{'learning_rate': number\}\.",
     ),
     "a hyper-parameter nearly given": (
@@ -263,7 +263,7 @@ CASES = {
     "dropout below none": (lambda: jaxnn.dropout(-0.1), V, r"rate=-0\.1", r"say, rate=0\.5"),
     "a hyper-parameter that nothing reads": (
         lambda: train(hparams={"dropout": 0.3}),
-        V, r"read by nothing. Got dropout=0\.3; expected those that are read: none",
+        V, r"never read. Got dropout=0\.3; expected only the ones that are read: none",
         r"Leave it out, or read it",
     ),
     "a Flax model as it is": (

@@ -90,13 +90,13 @@ CASES = {
     ),
     "a size for each member": (
         lambda: train(hparams={"width": [8, 16]}, parts=WIDE),
-        T, r"expected an int: what sets a shape is built in, and cannot be a hyper-parameter",
-        r"make a learner for each",
+        T, r"expected a static int, since shapes cannot depend on a hyper-parameter",
+        r"create a learner for each",
     ),
     "a size as a hyper-parameter": (
         lambda: train(hparams={"width": 8}, parts=WIDE),
-        T, r"expected an int: what sets a shape is built in, and cannot be a hyper-parameter",
-        r"make a learner for each",
+        T, r"expected a static int, since shapes cannot depend on a hyper-parameter",
+        r"create a learner for each",
     ),
     # Where they are.
     "a width for one run": (

@@ -128,7 +128,7 @@ def test_mistakes_are_said_in_a_line(messy, tmp_path):
     for text, words in [
         ("\n".join(lines[:2]), "labels in column 'Urteil' are all the same"),
         ("\n".join([*lines, lines[1].rpartition(";")[0] + ";neu"]), "has classes of too few rows"),
-        ("\n".join(line.rpartition(";")[2] or "gut" for line in lines), "no column is left"),
+        ("\n".join(line.rpartition(";")[2] or "gut" for line in lines), "no input column remains"),
     ]:
         one.write_text(text, encoding="latin-1")
         with pytest.raises(InvalidValue, match=words):

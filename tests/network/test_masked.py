@@ -299,7 +299,7 @@ def test_windows_whose_padding_depends_on_the_length_are_refused(network, words)
 def test_windows_over_several_sequences_of_a_row_are_refused():
     network = jaxnn.conv(3, 3)
     params, state = network.init(jax.random.key(0), REAL)
-    with pytest.raises(InvalidValue, match="conv: windows would reach over the borders"):
+    with pytest.raises(InvalidValue, match="conv: windows would overlap the boundaries"):
         network.apply(params, state, packed(WINDOWS[0]))
 
 
@@ -347,7 +347,7 @@ UNAWARE = {
 @pytest.mark.parametrize("network", UNAWARE.values(), ids=UNAWARE)
 def test_a_part_that_does_not_know_masks_refuses(network):
     inputs = Masked.from_lengths(jnp.asarray(REAL), jnp.array(LENGTHS))
-    with pytest.raises(InvalidType, match="empty places"):
+    with pytest.raises(InvalidType, match="padded sequences"):
         params, state = network.init(jax.random.key(0), REAL)
         network.apply(params, state, inputs)
 
@@ -370,7 +370,7 @@ def test_a_mask_that_does_not_fit_is_refused(arguments, error):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Masked.from_lengths(REAL, [1, 2, 9, 1]), "lengths do not fit.*Got 9.*0 to 5"),
+        (lambda: Masked.from_lengths(REAL, [1, 2, 9, 1]), "lengths do not match.*Got 9.*0 to 5"),
         (lambda: Masked.from_lengths(REAL, jnp.array([1, -2, 3, 1])), "lengths.*Got -2"),
         (lambda: Masked.from_lengths(REAL, [1, 2]), r"lengths int64\[2\]; expected.*\[4\]"),
         (lambda: Masked.from_lengths(REAL, np.ones(4)), r"lengths float64\[4\]"),

@@ -50,8 +50,8 @@ def test_labels_may_be_probabilities():
     "labels, error, words",
     [
         (LABELS.astype(jnp.int32), InvalidType, "astype"),
-        (LABELS[:, 0], InvalidValue, "one output for each mark"),
-        (LABELS[:, :2], InvalidValue, "one output for each mark"),
+        (LABELS[:, 0], InvalidValue, "one output for each possible label"),
+        (LABELS[:, :2], InvalidValue, "one output for each possible label"),
     ],
 )
 def test_labels_that_do_not_fit(labels, error, words):

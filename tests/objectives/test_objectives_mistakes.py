@@ -38,7 +38,7 @@ CASES = {
     "numbers for tokens": (
         lambda: train(parts=(None, jaxnn.next_token())),
         T, r"not windows of tokens. Got inputs float32\[4, 4\]",
-        r"Cut the text into windows that are one token longer",
+        r"Cut the text into windows one token longer",
     ),
     "a token outside of the vocabulary": (
         lambda: train(
@@ -58,18 +58,18 @@ CASES = {
     ),
     "factors of other classes": (
         lambda: train(parts=(None, objectives.focal(alpha=(0.75, 0.25)))),
-        V, r"Got 3 outputs and 2 factors", r"alpha=\(0\.75, 0\.25\) a factor for each",
+        V, r"Got 3 outputs and 2 factors", r"alpha one factor per class",
     ),
     "one class alone": (
         lambda: train(parts=(jaxnn.mlp([3], 1), objectives.focal())),
-        V, r"Got 1 outputs; expected at least two", r"an output for each class",
+        V, r"Got 1 outputs; expected at least two", r"one output per class",
     ),
     "absolute zero": (
         lambda: objectives.info_nce(temperature=0.0), V, r"info_nce: temperature", r"Pass, say",
     ),
     "one view": (
         lambda: train(parts=(None, objectives.info_nce())),
-        T, r"not queries and their keys. Got a \w+ of arrays of shapes \(4, 3\)",
+        T, r"not a pair of queries and keys. Got a \w+ of arrays of shapes \(4, 3\)",
         r"parallel\(queries, keys\)",
     ),
     "views of two sizes": (
@@ -105,14 +105,14 @@ CASES = {
         lambda: objectives.elbo(targets=lambda inputs: inputs.astype(jnp.float32)).check(
             None, {"inputs": np.array([[0, 255]], np.uint8)}
         ),
-        V, r"targets are not probabilities.*Got targets from 0\.0 to 255\.0", r"Divide by",
+        V, r"targets are not probabilities.*Got targets from 0\.0 to 255\.0", r"Divide them by",
     ),
     "a base of one value": (
         lambda: traced(
             objectives.distill(batchwise(lambda outputs, batch: outputs.mean()), jnp.sin),
             LOGITS,
         ),
-        V, r"distill: .* losses of shape \(\) and distances of shape \(9,\)", r"no batchwise",
+        V, r"distill: .* losses of shape \(\) and divergences of shape \(9,\)", r"and batchwise",
     ),
     "a cold teacher": (
         lambda: objectives.distill(jaxnn.classification(), jnp.sin, temperature=0),
@@ -124,13 +124,13 @@ CASES = {
     ),
     "a teacher of other classes": (
         lambda: train(parts=(None, objectives.distill(jaxnn.classification(), jnp.sin))),
-        V, r"outputs \(4, 3\) and a teacher's \(4, 4\)", r"in the same order",
+        V, r"outputs of shape \(4, 3\) and a teacher's of shape \(4, 4\)", r"in the same order",
     ),
     "a report of a matrix": (
         lambda: train(
             DATA, parts=(None, jaxnn.classification(metrics={"matrix": measures.confusion}))
         ),
-        V, r"the metric 'matrix' is not one number. Got a value of shape \(3, 3\)",
+        V, r"the metric 'matrix' is not a scalar. Got a value of shape \(3, 3\)",
         r"Compute it after training",
     ),
 }  # fmt: skip

@@ -39,9 +39,9 @@ def test_all_known_names_are_read_and_all_chips_have_a_source():
     [
         ("v7", "hardware is unknown.*one of .*v5e-1.*v6e-1"),
         ("a100x", "Did you mean 'a100x8'"),
-        ("v5e-3", "no v5e with so many chips.*v5e-1, v5e-4.*Pass hardware='v5e-4'"),
-        ("a100-3", "GPUs are named by their number.*Pass hardware='a100x3'"),
-        ("h100x0", "GPUs are named by their number"),
+        ("v5e-3", "no v5e with this number of chips.*v5e-1, v5e-4.*Pass hardware='v5e-4'"),
+        ("a100-3", "the number of GPUs has the wrong form.*Pass hardware='a100x3'"),
+        ("h100x0", "the number of GPUs has the wrong form"),
     ],
 )
 def test_unknown_hardware_is_an_error_that_lists_what_is_known(name, words):

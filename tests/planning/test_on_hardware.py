@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import result_of
+from tests.planning import on_hardware
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
@@ -18,13 +21,12 @@ needs_gpu = pytest.mark.skipif(
 )
 
 
-def run(module, *arguments):
-    """Runs a module of these tests in a process of its own, and returns what it prints."""
-    command = [sys.executable, "-m", f"tests.planning.{module}", *arguments]
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def planned(tmp_path):
+    """Returns a plan for some hardware, by a process of its own, since libtpu may abort it."""
+    return lambda name, batch_size=32: result_of(
+        on_hardware.planned, tmp_path, name, batch_size, fast=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,8 +38,8 @@ def run(module, *arguments):
         pytest.param("h100x1", 1, marks=needs_gpu),
     ],
 )
-def test_a_plan_for_hardware_that_is_not_there(name, devices):
-    plan = run("on_hardware", name)
+def test_a_plan_for_hardware_that_is_not_there(name, devices, planned):
+    plan = planned(name)
     assert plan["devices"] == devices and plan["fits"] and plan["moved"] > 0
     assert plan["memory"]["peak"] >= plan["memory"]["arguments"] > 0
     messages = {each["kind"] for each in plan["messages"]}
@@ -47,13 +49,17 @@ def test_a_plan_for_hardware_that_is_not_there(name, devices):
 
 
 @needs_tpu
-def test_a_program_that_does_not_fit_says_by_how_much():
-    plan = run("on_hardware", "v5e-1", "8192")
+def test_a_program_that_does_not_fit_says_by_how_much(planned):
+    plan = planned("v5e-1", 8192)
     assert not plan["fits"] and plan["memory"]["peak"] > plan["usable"] and plan["moved"] is None
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="it reads /proc")
 def test_the_memory_of_a_plan_is_what_a_process_takes():
     """Steps of an MLP of 1,024 nodes on 60,000 rows: 1.3 GB, beside which the rest is small."""
-    used = run("memory_in_use")
+    command = [sys.executable, "-m", "tests.planning.memory_in_use"]
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    used = json.loads(done.stdout.splitlines()[-1])
     assert used["peak"] - used["before"] == pytest.approx(used["planned"], rel=0.1)

@@ -94,5 +94,5 @@ def test_a_batch_has_examples(batch, words):
 def test_a_learner_with_a_mesh_is_refused():
     learner, batch = gpt(1, 16, 8, 4, 32)
     sharded = jaxnn.scale.shard(learner, jaxnn.scale.mesh(1))
-    with pytest.raises(jaxnn.InvalidValue, match="the learner has a mesh already"):
+    with pytest.raises(jaxnn.InvalidValue, match="the learner already has a mesh"):
         jaxnn.plan(sharded, batch)

@@ -69,7 +69,7 @@ def test_the_type_of_a_late_row_counts(tmp_path):
 def test_a_decimal_comma_is_read_between_semicolons(tmp_path):
     table = read(tmp_path, "a;b\n1,5;x\n-2;y\n;z\n")
     assert table["a"].to_list() == [1.5, -2.0, None]
-    with pytest.raises(Invalid, match="column 'a' can be read in two ways"):
+    with pytest.raises(Invalid, match="mark in column 'a' is ambiguous"):
         read(tmp_path, 'a,b\n"1,500",x\n"2,500",y\n')
     assert read(tmp_path, 'a,b\n"1,5",x\n')["a"].dtype == polars.String
 
@@ -159,8 +159,8 @@ MISTAKES = {
     "short row": ("a,b,c\n1,2,3\n4,5\n6,7,8\n", "row 3 of rows.csv has the wrong length"),
     "long row": ("a,b\n1,2\n4,5,6\n", "row 3 of rows.csv has the wrong length. Got 3 fields"),
     "cut off": ("a,b,c\n1,2,3\n4,5", "row 3 of rows.csv has the wrong length. Got 2 fields"),
-    "same names": ("a,a\n1,2\n", "each name once"),
-    "no name": ("a,\n1,2\n", "each name once"),
+    "same names": ("a,a\n1,2\n", "distinct name for every"),
+    "no name": ("a,\n1,2\n", "distinct name for every"),
 }
 
 

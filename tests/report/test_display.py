@@ -89,17 +89,17 @@ def test_a_setting_is_a_word_or_two():
 
 def test_a_learner_and_a_training_show_the_network():
     known = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1))
-    assert page(known).words.startswith("a learner of linear features=1")
+    assert page(known).words.startswith("a learner for linear features=1")
     made = jaxnn.learner(
         lambda h: jaxnn.serial(jaxnn.dropout(h["rate"]), jaxnn.linear(1)),
         jaxnn.regression(),
         optax.sgd(0.1),
     )
-    assert page(made).words == "a learner, whose network depends on hyper-parameters"
-    assert "written by hand" in page(known._replace(parts=None)).words
+    assert page(made).words == "a learner whose network depends on hyper-parameters"
+    assert "custom learner" in page(known._replace(parts=None)).words
     training = jaxnn.train(made, DATA, steps=2000, key=jax.random.key(0), hparams={"rate": 0.5})
     words = page(training).words
-    assert words.startswith("training for 2,000 steps of 2 examples a learner of serial 0 dropout")
+    assert words.startswith("training for 2,000 steps of 2 examples a learner for serial 0 dropout")
 
 
 def run(**changes):

@@ -73,13 +73,13 @@ CASES = {
     "a number for a directory": (lambda out: fit(3), T, "out=3;", "say, out='runs/mine'"),
     "a directory without a name": (lambda out: fit(""), T, "out='';", "say, out='runs/mine'"),
     "a name that no system takes": (lambda out: fit("a\0b"), T, r"out='a\\x00b'", "say, out="),
-    "a file for a directory": (in_file, V, "Got a file;", "Name another directory"),
+    "a file for a directory": (in_file, V, "Got a file;", "Choose another directory"),
     "a directory of something else": (
-        elsewhere, V, "a directory with other files and no config.json", "Name another directory",
+        elsewhere, V, "a directory with other files and no config.json", "Choose another directory",
     ),
-    "a configuration that is cut": (unreadable, V, "that is not JSON", "Name another directory"),
+    "a configuration that is cut": (unreadable, V, "that is not JSON", "Choose another directory"),
     "a configuration that is a list": (
-        partial(unreadable, text="[1]"), V, "Got a config.json that", "Name another directory",
+        partial(unreadable, text="[1]"), V, "Got a config.json that", "Choose another directory",
     ),
     # What it is.
     "a list as configuration": (
@@ -129,7 +129,7 @@ CASES = {
         partial(fit, evaluate=DATA), T, "Got nothing at metrics/test/", "Train with the network",
     ),
     "resuming with a rate that nothing reads": (
-        partial(fit, hparams=RATE | {"decay": 0.1}), V, "read by nothing", "Leave it out",
+        partial(fit, hparams=RATE | {"decay": 0.1}), V, "never read", "Leave it out",
     ),
     # Sweeps.
     "a sweep by no metric": (
@@ -139,7 +139,7 @@ CASES = {
         partial(sweep, structural=["width"]), V, "'?width'?", "rate",
     ),
     "a sweep in a directory of another": (
-        sweep, V, r"rate=\[0\.1, 0\.2\]", "Name another directory",
+        sweep, V, r"rate=\[0\.1, 0\.2\]", "Choose another directory",
     ),
     "a sweep that is to resume by a word": (
         partial(sweep, allow_change="rate"), T, "allow_change='rate'", "Pass, say, allow_change=",

@@ -160,7 +160,7 @@ def test_a_base_that_is_not_there_is_an_error_and_nothing_is_lost(name, tmp_path
     steps = checkpoints.steps(tmp_path / "run" / "checkpoints")
     (file,) = base_of(tmp_path / "run")
     HARM[name][0](file)
-    words = "the frozen base of .* is not there as it was written: state/state/base/hidden_1/weight"
+    words = "the frozen base of .* is corrupt at state/state/base/hidden_1/weight"
     for use in (fitted, jaxnn.load):
         with pytest.raises(CorruptBase, match=words) as error:
             use(tmp_path / "run")

@@ -140,7 +140,7 @@ def test_a_directory_of_something_else_is_refused_and_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("life's work")
     text = untouched(lambda: fit(tmp_path), tmp_path)
     assert f"{tmp_path} is not a run directory" in text
-    assert "Name another directory (--out)" in text
+    assert "Choose another directory (--out)" in text
 
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import jaxnn
@@ -57,3 +58,24 @@ def test_pages_are_written_there(home):
 @pytest.mark.usefixtures("cache_options")
 def test_the_compile_cache_is_there(home):
     assert jaxnn.compile_cache("~/compiled") == home / "compiled"
+
+
+def test_predictions_and_models_are_written_there(home):
+    np.save(home / "rows.npy", real(3, 2))
+    assert command.main(["predict", RUN, "~/rows.npy", "--out", "~/predictions.csv"]) == 0
+    assert len((home / "predictions.csv").read_text().splitlines()) == 4
+    assert command.main(["export", RUN, "~/model.jaxnn"]) == 0
+    assert jaxnn.load_model("~/model.jaxnn").predict(real(3, 2)).shape == (3, 3)
+
+
+def test_data_are_read_from_there(home):
+    np.savez(home / "data.npz", inputs=real(8, 2), labels=whole(3, 8))
+    np.arange(10, dtype=np.uint16).tofile(home / "tokens.bin")
+    (home / "data.csv").write_text("a,b\n1.5,0\n2.5,1\n")
+    assert len(jaxnn.examples("~/data.npz")["inputs"]) == 8
+    assert len(jaxnn.streams.arrays("~/data.npz")) == 8
+    assert len(jaxnn.streams.arrays("~/da*.npz")) == 8
+    assert len(jaxnn.streams.tokens("~/tokens.bin", 5)) > 0
+    pytest.importorskip("polars")
+    assert jaxnn.read_table("~/data.csv").height == 2
+    assert jaxnn.examples("~/data.csv", labels="b")["labels"].tolist() == [0, 1]

@@ -8,7 +8,8 @@ import pytest
 
 from jaxnn.storage.lock import DirectoryInUse
 from jaxnn.storage.opening import open_directory
-from tests.harness import KILLED, context, counted, ending, process, start
+from tests.forked import context, process
+from tests.harness import KILLED, counted, ending, start
 
 NUMBER = 8  # processes that start at once
 
@@ -42,7 +43,7 @@ def competition(out):
     for words in losers:
         assert "another process is writing there" in words
         assert f"process {winner} on {socket.gethostname()}" in words
-        assert "Wait for that run to end, or name another directory (--out)" in words
+        assert "Wait for that run to end, or choose another directory (--out)" in words
     for each in all_of_them:
         if each.pid != winner:
             each.join(120)

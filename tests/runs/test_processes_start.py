@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxnn.scale._start import VARIABLES, free_port
+from tests.forked import compiled, environment
 from tests.together import SOON
 
 pytestmark = pytest.mark.slow
@@ -69,9 +70,9 @@ def test_a_second_start_does_nothing():
 def rehearsed(out, *options):
     """Starts a rehearsal of four processes."""
     command = ["-m", "experiments.digits", "--processes", "4", "--out", str(out), "--epochs", "20"]
-    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    variables = environment(compiled().name) | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return subprocess.Popen(
-        [sys.executable, *command, "--no-compile-cache", *options], env=environment, cwd=ROOT,
+        [sys.executable, *command, "--no-compile-cache", *options], env=variables, cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

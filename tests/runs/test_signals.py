@@ -1,6 +1,5 @@
 """A signal saves and ends a run; what ends a process waits for what is being saved."""
 
-import os
 import re
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness
+from tests.forked import environment
 from tests.harness import KILLED, KINDS, again, counted, ending, sound, start
 
 pytestmark = pytest.mark.slow
@@ -103,15 +103,10 @@ run = harness.main(config, jaxnn.Directory(sys.argv[1], "small", config))
 
 def script(out, reference, *faults, after=""):
     """Runs a script of its own, as a user does; returns its exit code and its errors."""
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(reference.cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
     code = SCRIPT.format(faults=faults, after=after)
     done = subprocess.run(
         [sys.executable, "-c", code, str(out)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=environment(reference.cache), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return done.returncode, done.stderr
 

@@ -1,14 +1,11 @@
-"""Compiles programs for TPUs that are not here: `python -m tests.scale.on_tpu CASE`, by libtpu.
+"""Compiles programs for TPUs that are not here, by libtpu. Nothing runs.
 
-It prints a line of JSON for each program: the bytes of a device that its arguments and its
-temporary arrays take, the bytes that it moves, and the seconds that compiling took. What does not
-fit into the memory of the chip is an error of the compiler. Nothing runs.
+Figures of a program are the bytes of a device that its arguments and its temporary arrays take, the
+bytes that it moves, and the seconds that compiling took. What does not fit into the memory of the
+chip is an error of the compiler.
 """
 
-import json
 import math
-import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,29 +13,26 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+import jaxnn
+from experiments import planned
+from jaxnn.driver.chunks import Training
+from jaxnn.loop._run import best_form
+from jaxnn.planning._plan import lower, placed
+
+# Set before libtpu is loaded.
 ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes may compile
-    "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0",  # in seconds, to somewhat larger programs
 }
-if __name__ == "__main__":
-    os.environ.update(ENVIRONMENT)
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-from jax.experimental import topologies  # noqa: E402
-from jax.sharding import SingleDeviceSharding  # noqa: E402
-
-import jaxnn  # noqa: E402
-from experiments import planned  # noqa: E402
-from jaxnn.driver.chunks import Training  # noqa: E402
-from jaxnn.loop._run import best_form  # noqa: E402
-from jaxnn.planning._plan import lower, placed  # noqa: E402
 
 
 def chip(name: str = "v5e") -> Any:
@@ -122,7 +116,10 @@ CASES = {
     "char_gpt_gpu": partial(experiment, "char_gpt", preset="gpu"),
 }
 
-if __name__ == "__main__":
-    case = sys.argv[1]
-    for figures in CASES[case]() if case in CASES else experiment(case):
-        print(json.dumps({"case": case} | figures), flush=True)
+
+def figures(case: str) -> list[dict[str, Any]]:
+    """Compiles a case, or an experiment; returns the figures of each of its programs."""
+    jax.config.update("jax_platforms", "cpu")
+    # In seconds, to somewhat larger programs.
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    return list(CASES[case]() if case in CASES else experiment(case))

@@ -1,36 +1,18 @@
 """Runs a function in a process with simulated devices, and compares what training came to."""
 
-import json
 import logging
-import multiprocessing
 import re
 from contextlib import contextmanager
-from importlib import import_module
 
 import jax
 import numpy as np
 
-from tests import compiling
+from tests.forked import result_of
 
 
 def on_devices(count, function, place, *arguments):
     """Returns what `function(*arguments)` returns, as JSON, in a process with so many devices."""
-    # By its name, since its module may not be imported before there are devices.
-    named = function.__module__, function.__name__
-    context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_child, args=(count, *named, place, arguments))
-    process.start()
-    process.join(300)
-    assert process.exitcode == 0
-    return json.loads((place / "result.json").read_text())
-
-
-def _child(count, module, name, place, arguments):
-    jax.config.update("jax_num_cpu_devices", count)
-    jax.config.update("jax_enable_compilation_cache", False)
-    compiling.fast()
-    function = getattr(import_module(module), name)
-    (place / "result.json").write_text(json.dumps(function(*arguments)))
+    return result_of(function, place, *arguments, devices=count)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """A population that was begun on some devices resumes on others, to the same values."""
 
 import json
-import multiprocessing
 import shutil
 import warnings
 from functools import cache
@@ -14,6 +13,7 @@ import pytest
 
 import jaxnn
 from tests import compiling, failpoints
+from tests.forked import process
 from tests.harness import bits, counted, timeless
 
 COUNTS = (1, 2, 8)
@@ -44,10 +44,10 @@ def child(count, place, counts, resumed):
     results = {}
     if not resumed:
         results["unbroken"] = outcome(place / f"unbroken-{count}")
-        failpoints.arm("after a row", 2, "EIO")
+        failpoints.arm("after a row", 2, "RuntimeError")
         try:
             fit(place / f"begun-{count}")
-        except OSError:
+        except RuntimeError:
             results["stopped"] = True
     else:
         for before in counts:
@@ -71,12 +71,11 @@ def outcome(out):
 
 def children(place, counts, resumed):
     """Returns the results of a process on each number of devices; they run one after another."""
-    context, results = multiprocessing.get_context("forkserver"), {}
+    results = {}
     for count in counts:
-        process = context.Process(target=child, args=(count, place, counts, resumed))
-        process.start()
-        process.join(120)
-        assert process.exitcode == 0
+        forked = process(child, count, place, counts, resumed)
+        forked.join(300)
+        assert forked.exitcode == 0
         results[count] = json.loads((place / f"{resumed}-{count}.json").read_text())
     return results
 

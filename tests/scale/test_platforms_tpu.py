@@ -1,17 +1,15 @@
 """The TPU's own compiler, which needs no TPU, compiles what is trained and says what it needs."""
 
 import importlib.util
-import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from experiments.__main__ import experiments
-from tests.scale.on_tpu import ENVIRONMENT
+from tests.forked import result_of
+from tests.scale import on_tpu
 
 pytest.importorskip("libtpu")
 pytestmark = pytest.mark.slow
@@ -24,17 +22,15 @@ VARIANTS["char_gpt_gpu"] = "char_gpt"
 NIGHTLY = {"char_gpt_gpu", "lora_finetune"}  # a minute each
 
 
-def figures(case):
+@pytest.fixture
+def figures(tmp_path):
     """Compiles a case in a process of its own, since libtpu may abort it; returns its figures."""
-    command = [sys.executable, "-m", "tests.scale.on_tpu", case]
-    environment = {**os.environ, **ENVIRONMENT}
-    environment.pop("XLA_FLAGS", None)
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return lambda case: result_of(
+        on_tpu.figures, tmp_path, case, fast=False, variables=on_tpu.ENVIRONMENT
+    )
 
 
-def test_max_pool_moves_few_bytes():
+def test_max_pool_moves_few_bytes(figures):
     """Shifted slices, which suit a CPU, move 196 MB and take 42 MB beside their arguments."""
     (pooling,) = figures("max_pool")
     assert pooling["moved"] < 50e6 and pooling["temporary"] < 10e6
@@ -47,7 +43,7 @@ def test_max_pool_moves_few_bytes():
         for name in [*TRAINED, *VARIANTS]
     ],
 )
-def test_an_experiment_fits_on_one_chip(name):
+def test_an_experiment_fits_on_one_chip(name, figures):
     source = (ROOT / "experiments" / f"{VARIANTS.get(name, name)}.py").read_text()
     reads = any(f"datasets.{each}(" in source for each in ("mnist", "tiny_shakespeare"))
     if reads and not os.environ.get("JAXNN_DATA"):
@@ -64,7 +60,7 @@ V5E = 15.75 * 2**30  # the bytes of a chip; v6e has twice as many
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt2_tensor", "gpt2_two_slices", "gpt2_v6e", "gpt2_xl"])
-def test_a_large_gpt_fits_on_many_chips(name):
+def test_a_large_gpt_fits_on_many_chips(name, figures):
     """Sharded fully, each chip holds its share of the state, and a few blocks at a time."""
     (program,) = figures(name)
     data = 2 * 2**20

@@ -226,8 +226,8 @@ def test_the_table_says_what_is_made_of_each_column():
     lines = str(columns).splitlines()
     assert [line.split()[0] for line in lines] == ["column", "gap", "none", "name", "y"]
     assert "mean 2, deviation 1; missing: 2, and an indicator" in lines[1]
-    assert "left out" in lines[2] and "there is no value" in lines[2]
-    assert "left out" in lines[3] and "as asked" in lines[3]
+    assert "left out" in lines[2] and "no values" in lines[2]
+    assert "left out" in lines[3] and "requested" in lines[3]
     assert re.search(r"labels +numbered for classification +0  2: 1, 2$", lines[4])
     assert columns._repr_html_().count("<tr>") == 5
     texts = jaxnn.fit_columns({"a": [0.5, 1.5] * 30, "text": [f"w{i}" for i in range(60)]})
@@ -287,9 +287,9 @@ def test_classes_that_pandas_stores_as_floats():
     assert columns.labels[0].values == (0, 1)
     rows = {"x": [1.0, 2.0], "y": [1.0, 0.0]}
     assert columns.encode(rows)["labels"].tolist() == [1, 0]
-    with pytest.raises(Invalid, match=r"not seen. Got 0.5 in row 0"):
+    with pytest.raises(Invalid, match=r"not in the training rows. Got 0.5 in row 0"):
         columns.encode({"x": [1.0], "y": [0.5]})
-    with pytest.warns(Caution, match="are 2 whole numbers, and taken as amounts"):
+    with pytest.warns(Caution, match="are 2 distinct integers"):
         assert jaxnn.fit_columns(frame.dropna().assign(y=[3.0, 8.0] * 15), labels="y").task
 
 
@@ -334,7 +334,10 @@ MISTAKES = {
     ),
     "unknown kind": (lambda: jaxnn.fit_columns(XY, kinds={"x": "int"}), "a kind is unknown"),
     "unknown part": (lambda: jaxnn.fit_columns(XY, dates="monht"), "Did you mean 'month'?"),
-    "nothing left": (lambda: jaxnn.fit_columns(XY, labels="y", ignore=["x"]), "no column is left"),
+    "nothing left": (
+        lambda: jaxnn.fit_columns(XY, labels="y", ignore=["x"]),
+        "no input column remains",
+    ),
     "one class": (
         lambda: jaxnn.fit_columns({"x": [1.0, 2.0], "y": ["a", "a"]}, labels="y"),
         "are all the same",
@@ -343,17 +346,17 @@ MISTAKES = {
         lambda: jaxnn.fit_columns({"x": [1.0, 2.0, 3.0], "y": ["a", None, "b"]}, labels="y"),
         "table.drop_nulls('y')",
     ),
-    "infinite": (lambda: jaxnn.fit_columns({"x": [1.0, np.inf]}), "column 'x' holds a number that"),
+    "infinite": (lambda: jaxnn.fit_columns({"x": [1.0, np.inf]}), "column 'x' has a number that"),
     "large": (
         lambda: jaxnn.fit_columns({"key": [0, 10**9, 10**9 + 1]}),
-        "column 'key' holds whole numbers that float32 cannot tell apart",
+        "column 'key' has integers that float32 cannot distinguish",
     ),
     "huge": (lambda: jaxnn.fit_columns({"key": [2**62, 2**62 + 1]}), "ignore=['key']"),
     "large label": (
         lambda: jaxnn.fit_columns(
             {"x": [0.5] * 30, "y": range(0, 30 << 24, 1 << 24)}, labels="y"
         ).encode({"x": [1], "y": [16777217]}),
-        "column 'y' holds whole numbers",
+        "column 'y' has integers",
     ),
     "lacking column": (
         lambda: jaxnn.fit_columns(XY, labels="y").encode({"z": [1.0]}),
@@ -365,11 +368,11 @@ MISTAKES = {
     ),
     "no numbers": (
         lambda: jaxnn.fit_columns(XY, labels="y").encode({"x": ["much"]}),
-        "column 'x' does not hold numbers",
+        "column 'x' does not contain numbers",
     ),
     "no dates": (
         lambda: jaxnn.fit_columns(TABLE[["since"]]).encode({"since": ["soon"]}),
-        "column 'since' does not hold dates",
+        "column 'since' does not contain dates",
     ),
     "negative weight": (
         lambda: jaxnn.fit_columns({"x": [1.0, 2.0], "w": [1.0, -1.0]}, weights="w"),
@@ -381,11 +384,11 @@ MISTAKES = {
     ),
     "no marks": (
         lambda: jaxnn.fit_columns(XY, labels=["y"], task="multi_label"),
-        "does not hold marks",
+        "is not boolean",
     ),
     "mixed labels": (
         lambda: jaxnn.fit_columns(XY | {"z": [1, 2]}, labels=["x", "y"]),
-        "fit together",
+        "different types",
     ),
     "dates": (lambda: jaxnn.fit_columns(TABLE, labels="since"), "dt.total_days()"),
     "a class for each row": (
@@ -396,7 +399,7 @@ MISTAKES = {
         lambda: jaxnn.fit_columns(XY, labels="y", kinds={"y": "category"}),
         "Pass task='classification' or",
     ),
-    "a label twice": (lambda: jaxnn.fit_columns(XY, labels=["y", "y"]), "a label is named twice"),
+    "a label twice": (lambda: jaxnn.fit_columns(XY, labels=["y", "y"]), "a label is repeated"),
     "lists": (lambda: jaxnn.fit_columns(polars.DataFrame({"x": [[1], [2]]})), "ignore=['x']"),
     "outputs": (
         lambda: jaxnn.fit_columns(XY, labels="y").decode(np.zeros((2, 3))),
@@ -422,7 +425,7 @@ def test_stamps_that_differ_stay_different():
 
 
 def test_a_column_that_numbers_the_rows_is_said():
-    with pytest.warns(Caution, match=r"'id' numbers the rows, as a key does.*ignore=\['id'\]"):
+    with pytest.warns(Caution, match=r"'id' looks like a row number or key.*ignore=\['id'\]"):
         jaxnn.fit_columns(TRAIN, labels="quality")
     jaxnn.fit_columns(TRAIN, labels="quality", ignore="id")
 
@@ -437,6 +440,6 @@ def test_a_column_that_numbers_the_rows_is_said():
 def test_a_label_under_another_name_is_said(name, other, label):
     table = complete(TRAIN).drop("id")
     table = table.with_columns(other(table).alias(name))
-    with pytest.warns(Caution, match=rf"column '{name}' tells the label '{label}'"):
+    with pytest.warns(Caution, match=rf"column '{name}' determines the label '{label}'"):
         jaxnn.fit_columns(table, labels=label)
     jaxnn.fit_columns(table, labels=label, ignore=[name])

@@ -166,7 +166,7 @@ def test_decimal_marks(tmp_path, text, decimal, expected):
 @pytest.mark.parametrize("text", ["1,234|2,345", "950|1,234"])
 def test_numbers_that_can_be_read_in_two_ways_are_refused(tmp_path, text):
     rows = text.replace("|", ";x\n")
-    with pytest.raises(Invalid, match=r"column 'a' can be read in two ways.*decimal='\.'"):
+    with pytest.raises(Invalid, match=r"mark in column 'a' is ambiguous.*decimal='\.'"):
         read(tmp_path, f"a;b\n{rows};x\n")
     assert read(tmp_path, f"a;b\n{rows};x\n", text=["a"])["a"].to_list() == text.split("|")
 
@@ -216,7 +216,7 @@ def test_whole_numbers_of_more_than_64_bits_are_names(tmp_path):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"delimiter": "::"}, "the delimiter is not one plain character"),
+        ({"delimiter": "::"}, "the delimiter is not a single ASCII character"),
         ({"decimal": "'"}, "the decimal mark"),
     ],
 )

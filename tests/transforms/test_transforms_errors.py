@@ -113,7 +113,7 @@ CASES = {
     "labels: a leaf without one": (
         lambda: jaxnn.param_labels({"*/bias": 1})(PARAMS),
         V, r"Got nothing for body/weight",
-        r"End the rules with one for all others: '\*'",
+        r"Add a last rule for all other leaves: '\*'",
     ),
     "labels: a name that is not there": (
         lambda: jaxnn.param_labels({"head": 1, "*": 2})(PARAMS),

@@ -130,14 +130,14 @@ CASES = {
     ),
     "a rule that is never used": (
         lambda: start(PARAMS, {"*": "*", "output": None}), V,
-        "warm_start: a rule is never used, for earlier ones match all that it matches. Got 'output'"
-        " after '*'; expected rules from the special to the general: the first match counts. Leave"
+        "warm_start: a rule is never used, since earlier rules match all of its names. Got 'output'"
+        " after '*'; expected rules from the special to the general: the first match wins. Leave"
         " 'output' out, or put it before '*'.",
     ),
     "different numbers of stars": (
         lambda: start(PARAMS, {"output": "layers/*"}), V,
         "warm_start: the two sides of a rule have different numbers of *. Got 'output':"
-        " 'layers/*'; expected 0 times * on the right, or none. Write as many * on the right as on"
+        " 'layers/*'; expected 0 * on the right, or none. Write as many * on the right as on"
         " the left: 'body/*': 'layers/*'.",
     ),
     "nothing taken": (

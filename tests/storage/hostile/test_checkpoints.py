@@ -44,7 +44,7 @@ def test_another_thing_in_the_place_of_a_file(small, name, file):
 OTHER = {
     "a newer format": ({"format": FORMAT + 1}, InvalidValue, "written by a newer jaxnn"),
     "a format far away": ({"format": 10**30}, InvalidValue, "written by a newer jaxnn"),
-    "another identity": ({"identity": {}}, InvalidValue, "was started with something else"),
+    "another identity": ({"identity": {}}, InvalidValue, "was started with other settings"),
     "a deep identity": (
         {"identity": {"steps": json.loads("[" * 500 + "]" * 500)}}, InvalidValue, "something else",
     ),

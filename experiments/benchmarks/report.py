@@ -1,0 +1,156 @@
+"""What was measured, as tables, as Markdown and as JSON; and the ratios beside their bars."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from experiments.benchmarks.harness import Bar, Measured, Work
+
+PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "equinox", "turbanet", "keras", "torch", "scikit-learn",
+    "grain", "numpy",
+)  # fmt: skip
+SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6, "MB": 1e-6}
+
+
+def about() -> dict[str, Any]:
+    """Returns what the figures depend on: the machine, its load, and the versions of packages."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "versions": {"Python": platform.python_version(), **versions},
+    }
+
+
+def ratios(bar: Bar, rows: Mapping[str, Measured]) -> list[float]:
+    """Returns the ratio of each pair of rounds; none if a contender is absent."""
+    if not {bar.ours, *bar.against} <= rows.keys():
+        return []
+    ours = getattr(rows[bar.ours], bar.figure)
+    theirs = [getattr(rows[name], bar.other or bar.figure) for name in bar.against]
+    if bar.other not in (None, bar.figure):  # another kind of figure has no partner
+        return [each / sum(map(statistics.median, theirs)) for each in ours]
+    return [own / sum(others) for own, *others in zip(ours, *theirs)]
+
+
+def cpu_ratio(bar: Bar, rows: Mapping[str, Measured]) -> str:
+    """Returns the ratio of the medians of the time of all cores, where that is comparable."""
+    if not ratios(bar, rows) or bar.figure == "memory":
+        return ""
+    theirs = [rows[name].median(_cpu(bar.other or bar.figure)) for name in bar.against]
+    return format(rows[bar.ours].median(_cpu(bar.figure)) / sum(theirs), ".3g")
+
+
+def summary(name: str, work: Work, rows: Sequence[Measured], absent: Mapping[str, str], note: Any):
+    """Returns a work as it is written: plain numbers, texts and lists."""
+    by_name = {row.name: row for row in rows}
+    return {
+        "name": name,
+        "title": work.title,
+        "unit": work.unit,
+        "figure": work.figure,
+        "learned": work.learned,
+        "about": note,
+        "rows": [asdict(row) for row in rows],
+        "absent": dict(absent),
+        "bars": [
+            {**bar._asdict(), "ratios": ratios(bar, by_name), "cpu": cpu_ratio(bar, by_name)}
+            for bar in work.bars
+        ],
+    }
+
+
+def cells(work: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Returns the table of a work: its heads, and a line for each contender."""
+    unit, figure = work["unit"], work["figure"]
+    heads = ("", f"{unit} (range)", "ratio (range)", f"cpu {unit}", "first, s", "process, s")
+    lines: list[tuple[str, ...]] = [(*heads, "memory, MB", work["learned"], "")]
+    base = work["rows"][0][figure] if work["rows"] else []
+    for row in work["rows"]:
+        seconds = row[figure]
+        lines.append(
+            (
+                row["name"],
+                spread([SCALES[unit] * each for each in seconds]),
+                spread([own / first for own, first in zip(seconds, base)], ".2f"),
+                middle([SCALES[unit] * each for each in row[_cpu(figure)]]),
+                middle(row["first"], ".2f"),
+                middle(row["process"], ".2f"),
+                middle([each / 1e6 for each in row["memory"]], ".0f"),
+                middle(row["reached"], ".4f"),
+                row["note"],
+            )
+        )
+    return lines
+
+
+def _cpu(figure: str) -> str:
+    """Returns the time of all cores that belongs to a figure."""
+    return "cpu" if figure == "again" else "cpu_process"
+
+
+def bars(works: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Returns the ratios beside their bars, of all works."""
+    heads = ("work", "figure", "against", "ratio (range)", "ratio of cpu", "bar", "")
+    lines: list[tuple[str, ...]] = [heads]
+    for work in works:
+        for bar in work["bars"]:
+            figure = bar["figure"] if bar["other"] is None else f"{bar['figure']}, {bar['other']}"
+            ours = "" if bar["ours"] == "jaxnn" else f"{bar['ours']}: "
+            met = ""
+            if bar["ratios"]:
+                met = "met" if statistics.median(bar["ratios"]) <= bar["at_most"] else "missed"
+            line = (work["name"], figure, ours + " + ".join(bar["against"]))
+            ratio = spread(bar["ratios"], ".3g") if bar["ratios"] else "not measured"
+            lines.append((*line, ratio, bar["cpu"], f"{bar['at_most']:.3g}", met))
+    return lines
+
+
+def spread(figures: Sequence[float], style: str = ".4g") -> str:
+    """Returns the median, and the range in parentheses."""
+    if not figures:
+        return ""
+    low, high = (format(each, style) for each in (min(figures), max(figures)))
+    return f"{middle(figures, style)} ({low} to {high})"
+
+
+def middle(figures: Sequence[float], style: str = ".4g") -> str:
+    """Returns the median."""
+    return format(statistics.median(figures), style) if figures else ""
+
+
+def text(lines: Sequence[tuple[str, ...]]) -> str:
+    """Returns a table for a terminal."""
+    from jaxnn.formatting import aligned
+
+    return aligned([*lines], "<" + ">" * (len(lines[0]) - 2) + "<", "  ")
+
+
+def markdown(works: Sequence[Mapping[str, Any]]) -> str:
+    """Returns all tables as a page."""
+    parts = [_table(bars(works))]
+    for work in works:
+        note = work["about"]
+        packages = ", ".join(f"{name} {number}" for name, number in note["versions"].items())
+        parts.append(f"## {work['name']}\n\n{work['title']}")
+        parts.append(_table(cells(work)))
+        parts.append(f"{note['date']}; {note['machine']}; load {note['load']}; {packages}.")
+        parts += [f"Left out: {name} ({words})." for name, words in work["absent"].items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(lines: Sequence[tuple[str, ...]]) -> str:
+    rows = ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines]
+    return "\n".join([rows[0], "|" + "---|" * len(lines[0]), *rows[1:]])

@@ -1,0 +1,79 @@
+"""How the cost of a step grows: with the width, the depth, the data and the number of runs.
+
+Each contender is jaxnn itself, on four times as much of one of them, in turn with one time as much.
+"""
+
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Size(NamedTuple):
+    """The size of a work.
+
+    Attributes:
+      width: nodes of the hidden layers.
+      depth: the number of hidden layers.
+      examples: of the data.
+      runs: trained at once.
+    """
+
+    width: int = 128
+    depth: int = 1
+    examples: int = 2048
+    runs: int = 1
+
+
+class Given(NamedTuple):
+    """What everyone does.
+
+    Attributes:
+      features: of an example.
+      batch_size: examples in a step.
+      steps: of a round.
+    """
+
+    features: int
+    batch_size: int
+    steps: int
+
+
+def given(quick: bool) -> Given:
+    """Returns how much is done."""
+    return Given(64, 64, 20 if quick else 500)
+
+
+def ours(given: Given, size: Size):
+    """jaxnn: `run` of one network or of many."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    import jaxnn
+
+    draw = np.random.default_rng(0)
+    inputs = draw.normal(size=(size.examples, given.features)).astype(np.float32)
+    examples = {"inputs": inputs, "labels": (inputs[:, 0] > 0).astype(np.int32)}
+    network = jaxnn.mlp([size.width] * size.depth, 2)
+    learner = jaxnn.learner(network, jaxnn.classification(), optax.adam(1e-3))
+    data = jaxnn.resident(examples, batch_size=given.batch_size)
+
+    key = jax.random.key(0)
+    init, run = learner.init, jaxnn.run
+    if size.runs > 1:
+        key = jax.random.split(key, size.runs)
+        init, run = jax.vmap(init, (0, None, None)), jaxnn.population(jaxnn.run)
+    state = jax.jit(init)(key, {}, data.batch(jnp.int32(0)))
+    data, metrics = data.shuffled(key), {}
+    steps = jax.jit(run, static_argnums=0, donate_argnums=1)
+
+    def train():
+        nonlocal state, metrics
+        state, metrics = jax.block_until_ready(steps(learner, state, data, given.steps))
+
+    def test():
+        value = metrics["accuracy"].value
+        return float(np.mean(value()))
+
+    return train, test, f"jax {version('jax')}"
