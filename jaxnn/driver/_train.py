@@ -19,6 +19,7 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +114,7 @@ def train(
     """
     evaluations = dict(evaluate) if isinstance(evaluate, Mapping) else {"test": evaluate}
     own = data is None and evaluate is not None
-    data = as_data(data)
+    data = cast(Data, as_data(data))
     evaluations = {n: as_data(part) for n, part in evaluations.items() if own or part is not None}
     _check_kinds(learner, data, evaluations)
     members, given = counted(key, hparams or {})
