@@ -90,7 +90,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def plain(config: Any, default: Callable[[Any], Any] | None = None) -> dict[str, Any]:
-    """Returns a mapping or a dataclass as a JSON-serializable dict, with NaN and infinities as text.
+    """Returns a mapping or a dataclass as a JSON-serializable dict; NaN and infinities become text.
 
     `None` becomes an empty dict. `default` converts other objects: by default, arrays become lists
     and other objects strings.
