@@ -83,7 +83,7 @@ def write(path: Path, out: Path | None = None) -> Written:
 def _networks(source: Source) -> Iterator[tuple[str, Rows, dict[str, Any]]]:
     """Yields the name, reports and settings of each network that has events.
 
-    Each is a run in TensorBoard: a single run, or one of the first `MEMBERS` of a population.
+    Each is a run in TensorBoard: a single run, or one of the first `MEMBERS` members.
     """
     if not source.many:
         yield "", source.rows, source.config

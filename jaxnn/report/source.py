@@ -143,7 +143,7 @@ def _sweep(content: Contents, errors: dict[str, str]) -> tuple[list, list, list]
 
 
 def _population(content: Contents) -> tuple[list, list, list] | None:
-    """Returns the table of a population, its fields and its reports, in the form of a sweep."""
+    """Returns the table, fields and reports for a population, in the form of a sweep."""
     last = content.journal.rows[-1] if content.journal.rows else {}
     lists = [value for name, value in last.items() if "/" in name and isinstance(value, list)]
     members = (content.result or {}).get("members") or (len(lists[0]) if lists else None)
