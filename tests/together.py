@@ -40,6 +40,7 @@ class Config:
     steps: int = 40  # how long
     every: int = 4  # steps between reports
     members: int = 0  # of a population; 0 is a single run
+    streamed: bool = False  # whether the data are read during training
     odd: str = ""  # NAME:PROCESS, what is different in one process
 
 
@@ -60,12 +61,12 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         out = replace(out, path=Path(out.path).parent / "elsewhere" / Path(out.path).name)
     return jaxnn.fit(
         jaxnn.learner(network, jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])),
-        jaxnn.resident(arrays, batch_size=64),
+        _data(config, arrays, 64),
         steps=config.steps,
         every=config.every,
         key=jaxnn.keys(range(config.members)) if config.members else jax.random.key(odd == "key"),
         hparams={"learning_rate": 0.01},
-        evaluate=jaxnn.resident(arrays, batch_size=512),
+        evaluate=_data(config, arrays, 512),
         watch="test/loss",
         rules={"*": scale.largest("data", at_least=32)} if config.split else None,
         out=replace(out, report=False, config=config),
@@ -73,6 +74,13 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         saving=jaxnn.Saving(seconds=0.0),
         **options,
     )
+
+
+def _data(config: Config, arrays: dict[str, Any], batch_size: int) -> Any:
+    if not config.streamed:
+        return jaxnn.resident(arrays, batch_size=batch_size)
+    rows = [{name: array[i] for name, array in arrays.items()} for i in range(1000)]
+    return jaxnn.stream(rows, batch_size=batch_size, block=3, workers=2)
 
 
 @dataclass

@@ -62,7 +62,7 @@ def ours(given: Given):
     learner = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.1))
     examples = {"inputs": given.inputs, "labels": given.labels}
     data = jaxnn.resident(examples, batch_size=given.batch_size)
-    state = learner.init(jax.random.key(0), {}, data.batch(jnp.int32(0)))
+    state = jax.jit(learner.init)(jax.random.key(0), {}, data.batch(jnp.int32(0)))
     names = [name for name, layer in state.params.items() if layer]
     layers = {name: {"weight": w, "bias": b} for name, (w, b) in zip(names, given.weights)}
     state = state._replace(params=state.params | jax.device_put(layers))

@@ -93,6 +93,7 @@ class Measured:
       first: of setting up and the first round, which compiles; importing packages is left out.
       again: of each later round, divided by its steps.
       cpu: seconds of all cores in these rounds, divided by their steps.
+      cpu_process: seconds of all cores, until the end of the first round of each process.
       memory: the largest resident set of each process, in bytes.
       reached: what each process has learned.
     """
@@ -103,6 +104,7 @@ class Measured:
     first: list[float] = field(default_factory=list)
     again: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    cpu_process: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
     reached: list[float] = field(default_factory=list)
 
@@ -169,7 +171,7 @@ class Running:
         self.process = context.Process(target=_work, args=(contender, given, cache, other))
         self.process.start()
         other.close()
-        self.note, self.first = self._receive()
+        self.note, self.first, self.cpu = self._receive()
         self.whole = time.perf_counter() - began
 
     def train(self) -> None:
@@ -184,7 +186,8 @@ class Running:
         self.pipe.send("test")
         reached, memory = self._receive()
         self.leave()
-        figures = {"process": self.whole, "first": self.first, "memory": memory, "reached": reached}
+        figures = {"process": self.whole, "first": self.first, "cpu_process": self.cpu}
+        figures |= {"memory": memory, "reached": reached}
         for name, figure in figures.items():
             getattr(self.row, name).append(figure)
         return replace(self.row, note=self.note)
@@ -218,7 +221,7 @@ def _work(contender: Contender, path: Path, cache: str | None, pipe: Any) -> Non
         began = time.perf_counter()
         train, test, note = contender.build(given)
         train()
-        pipe.send((note, time.perf_counter() - began))
+        pipe.send((note, time.perf_counter() - began, time.process_time()))
         for word in iter(pipe.recv, None):
             if word == "train":
                 began, cpu = time.perf_counter(), time.process_time()
@@ -228,6 +231,8 @@ def _work(contender: Contender, path: Path, cache: str | None, pipe: Any) -> Non
             else:
                 memory = peak_memory()
                 pipe.send((test(), memory))
+    except EOFError:
+        return  # the comparison ended early
     except Exception as error:  # of another library, which may not be there where it is read
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 

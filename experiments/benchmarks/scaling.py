@@ -20,7 +20,7 @@ class Size(NamedTuple):
     """
 
     width: int = 128
-    depth: int = 2
+    depth: int = 1
     examples: int = 2048
     runs: int = 1
 
@@ -45,7 +45,7 @@ def given(quick: bool) -> Given:
 
 
 def ours(given: Given, size: Size):
-    """jaxnn: `run` of one network, or of a population."""
+    """jaxnn: `run` of one network or of many."""
     import jax
     import jax.numpy as jnp
     import optax

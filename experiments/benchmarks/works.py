@@ -50,7 +50,7 @@ DIGITS = {
 }
 SIZES = {"width": (128, 512), "depth": (2, 8), "examples": (2048, 8192), "runs": (8, 32)}
 GROWTH = {"width": 4, "depth": 4, "examples": 1, "runs": 4}  # a step sees as many examples
-convnet = partial(classifiers.mnist, channels=(32, 64), hidden=(128,))
+convnet = partial(classifiers.mnist, channels=(32, 64), hidden=(128,), steps=100)
 
 
 def fitting(given: Callable[[bool], Any], title: str, **options: Any) -> Work:
@@ -158,7 +158,7 @@ WORKS = {
             COMPILED: Contender(partial(evaluation.torch, compiled=True), ("torch",)),
         },
         learned="loss",
-        bars=(OVERHEAD, *(Bar((name,), 1.0) for name in (STEP, KERAS, TORCH, COMPILED))),
+        bars=(OVERHEAD, *(Bar((name,), 1.0) for name in (KERAS, TORCH, COMPILED))),
     ),
     "cold": Work(
         "the first epoch of `mlp` in a new process, initializing and compiling included",

@@ -2,6 +2,7 @@
 
 from jaxnn.data._buckets import Buckets, buckets
 from jaxnn.data._examples import examples
+from jaxnn.data._no_data import NoData
 from jaxnn.data._resident import Resident, resident
 from jaxnn.data._split import folds, split
 from jaxnn.data._windows import Windows, windows
@@ -16,6 +17,7 @@ __all__ = [
     "Data",
     "Duration",
     "Every",
+    "NoData",
     "Resident",
     "Windows",
     "buckets",

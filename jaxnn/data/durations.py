@@ -61,10 +61,19 @@ def steps_of(
     if isinstance(duration, str):
         form = _FORM.fullmatch(re.sub("[_,](?=[0-9]{3})", "", duration))
         number, unit = (float(form[1]), form[2].lower().rstrip("s")) if form else (0.0, "")
+        if unit in ("epoch", "example") and not data.batch_size:
+            raise InvalidValue(
+                "steps_of",
+                f"{name} is in {unit}s, but the learner makes its own data",
+                got=f"{name}={duration!r} and data=None",
+                expected="a number of steps" + (" or a share of the run, '5%'" if total else ""),
+                fix=f"Pass {name}=1000",
+            )
+        size = data.batch_size or math.inf
         per_unit = {
             "step": 1.0,
-            "epoch": data.num_examples / data.batch_size,
-            "example": 1.0 / data.batch_size,
+            "epoch": data.num_examples / size,
+            "example": 1.0 / size,
             "%": (total or 0) / 100.0,
         }.get(unit, 0.0)
         # Rounding first: 10 epochs of 49.9 steps are 499, though 10 * 49.9 may come out above.

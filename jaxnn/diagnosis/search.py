@@ -54,7 +54,7 @@ def diagnose(
         feed.close()
         with alone(training.learner):
             finding = first_not_finite(training.learner.step, state, examples)
-        batch = examples["index"]
+        batch = examples.get("index", [])
         if saved is None or first != step:  # else that state is saved already
             _save(training, checkpointer, training.start(trial, step), first, seconds, rows)
     name = f"nan-{row['step'] if first is None else first}"

@@ -19,6 +19,7 @@ for progress in train(learner, data, steps="10 epochs", key=key, every="1 epoch"
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ from jax.sharding import Mesh
 
 from jaxnn import metrics as measures
 from jaxnn.checks import Invalid, InvalidType, InvalidValue, kind
+from jaxnn.data._no_data import NoData, as_data
 from jaxnn.data.durations import Duration, Every, steps_of
 from jaxnn.data.protocol import Data
 from jaxnn.driver.chunks import Training
@@ -58,13 +60,13 @@ from jaxnn.typing import Any, Array, Hparams, Key
 
 def train(
     learner: Learner,
-    data: Data,
+    data: Data | None,
     *,
     steps: Duration,
     key: Key[Array, "*members"],
     hparams: Hparams | None = None,
     every: Duration | Every | None = None,
-    evaluate: Data | Mapping[str, Data] | None = None,
+    evaluate: Data | Mapping[str, Data | None] | None = None,
     watch: Watch | str | None = None,
     select: Select | None = None,
     execution: Execution | None = None,
@@ -83,15 +85,16 @@ def train(
 
     Args:
       learner: the learner to train.
-      data: the training data.
+      data: the training data. `None` for a learner that makes its own, as in reinforcement
+        learning: its batches are `{}`.
       steps: the length of the run, a `Duration`, such as `1000` or `"10 epochs"`.
       key: the source of all randomness: initialisation, data order and dropout. For a population,
         an array of keys.
       hparams: the hyper-parameters by name, each a number or an array `[members]`.
       every: the interval between reports, a `Duration`, or an `Every` to evaluate less often. The
-        default is one epoch, or the whole run if that is shorter.
+        default is one epoch, or the whole run if that is shorter; without data, a tenth of it.
       evaluate: the evaluation data, one dataset or a dict of them. The name of a single dataset is
-        `test`.
+        `test`. In the dict of a run with `data=None`, `None` evaluates on what the learner makes.
       watch: the metric that determines the best state. A `Watch` also sets the direction, if the
         metric has none, and the patience for early stopping.
       select: a pure function `(key, trials) -> trials` that is applied to a population after each
@@ -110,7 +113,9 @@ def train(
       Invalid: if an argument is invalid; raised before anything compiles.
     """
     evaluations = dict(evaluate) if isinstance(evaluate, Mapping) else {"test": evaluate}
-    evaluations = {name: part for name, part in evaluations.items() if part is not None}
+    own = data is None and evaluate is not None
+    data = cast(Data, as_data(data))
+    evaluations = {n: as_data(part) for n, part in evaluations.items() if own or part is not None}
     _check_kinds(learner, data, evaluations)
     members, given = counted(key, hparams or {})
     learner = on_mesh(learner, data, members, mesh, rules)
@@ -124,14 +129,16 @@ def train(
         )
     total = steps_of(steps, data, name="steps")
     times = every if isinstance(every, Every) else Every(every)
-    every = "1 epoch" if times.report is None else times.report
+    usual = "10%" if isinstance(data, NoData) else "1 epoch"
+    every = usual if times.report is None else times.report
     every = steps_of(every, data, total=total, name="every")
     between = every if times.evaluate is None else times.evaluate
     between = steps_of(between, data, total=total, name="Every(evaluate)")
     extremes = bounds(given)
     first = jax.ShapeDtypeStruct((), key.dtype), jax.tree.map(np.float32, extremes[0])
     batches = traced(data)
-    state = jax.eval_shape(partial(initial, learner), *first, batches, start)
+    with _needs_no_data(data):
+        state = jax.eval_shape(partial(initial, learner), *first, batches, start)
     batch = jax.eval_shape(lambda data: data.batch(jnp.int32(0)), batches)
     ranges: dict[str, Ranges] = {}
 
@@ -144,9 +151,10 @@ def train(
         if isinstance(part, Stream):
             ranges[name] = Ranges(check_arrays, part.examples, partial(place_of, part.source))
 
-    check("train", data, batch)
+    with _needs_no_data(data):
+        check("train", data, batch)
     # The identity of a run does not depend on its mesh.
-    with alone(learner):
+    with alone(learner), _needs_no_data(data):
         program, (after, metrics) = trace_step(learner, state, batches)
     _check_carry(state, after)
     _check_metrics("step", metrics)
@@ -227,6 +235,23 @@ def _about(name: str) -> Iterator[None]:
         yield
     except Invalid as error:
         raise type(error)(f"in the data {name!r}, {error}") from error
+
+
+@contextmanager
+def _needs_no_data(data: Data) -> Iterator[None]:
+    """Explains why a learner that reads its batches cannot train without data."""
+    try:
+        yield
+    except KeyError as error:
+        if not isinstance(data, NoData):
+            raise
+        raise InvalidType(
+            "train",
+            "the learner reads its data, and there are none",
+            got=f"data=None, and a learner that reads batch[{error}]",
+            expected="data; or a learner that makes its own, and reads nothing of the batch",
+            fix="Pass resident({'inputs': inputs, 'labels': labels}, batch_size=64)",
+        ) from error
 
 
 def _check_metrics(function: str, metrics: Any) -> None:

@@ -67,7 +67,8 @@ def _accelerators(batch_size: int) -> Mesh | None:
 def uses_all(devices: Sequence[Any], batch_size: int) -> bool:
     """Returns whether a run uses all devices of its own accord: several, which divide the batch."""
     # The cores of a CPU already share the work of one device.
-    return devices[0].platform != "cpu" and len(devices) > 1 and batch_size % len(devices) == 0
+    several = devices[0].platform != "cpu" and len(devices) > 1
+    return several and batch_size > 0 and batch_size % len(devices) == 0
 
 
 def devices_line(training: Training) -> str | None:
@@ -77,7 +78,9 @@ def devices_line(training: Training) -> str | None:
     if placement is None:
         if platform == "cpu" or len(devices) == 1 or training.layout.members is not None:
             return None
-        reason = f"batch_size={training.data.batch_size} is not a multiple of {len(devices)}"
+        size = training.data.batch_size
+        reason = f"batch_size={size} is not a multiple of {len(devices)}"
+        reason = reason if size else "the learner makes its own data; pass mesh= to use more"
         return f"uses 1 of {len(devices)} {platform} devices, for {reason}"
     state = training.whole_shapes().state
     held = amount(device_size(state, jax.tree.map(lambda x: x.sharding, state)), "B")

@@ -1,8 +1,8 @@
-"""Layers: the smallest networks, each checked against the same Flax layer.
+"""Layers: the smallest networks, each tested against the corresponding Flax layer.
 
-A node weighs its inputs, sums them and adds a bias; an activation makes its output of that sum.
-`linear` is a layer of nodes up to the sum, `activation` is the rest; the other files hold what
-stands between such layers. A layer is one function that returns a `Network`.
+Each layer is one function that returns a `Network`. A textbook layer of nodes is `linear`, which
+computes the weighted sums and adds the biases, followed by `activation`. The other layers stand
+between these.
 """
 
 from jaxnn.layers._activation import activation, flatten

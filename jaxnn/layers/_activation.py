@@ -1,4 +1,4 @@
-"""Activations, which make the output of a node of its sum, and `flatten`.
+"""Activations, which turn the raw output of a node into its output, and `flatten`.
 
 >>> import jax, jax.numpy as jnp
 >>> activation(jax.nn.relu).apply({}, {}, jnp.array([[-1.0, 2.0]]))[0].tolist()
@@ -14,10 +14,13 @@ from jaxnn.typing import Any, Callable
 
 
 def activation(function: Callable[[Any], Any]) -> Network:
-    """Applies a function of one array, such as `jax.nn.relu` or `jnp.tanh`, to the inputs.
+    """Returns a layer that applies `function` to its inputs, which may have any shape.
+
+    Args:
+      function: a function of one array, such as `jax.nn.relu` or `jnp.tanh`.
 
     Raises:
-      InvalidType: if `function` cannot be called.
+      InvalidType: if `function` is not callable, or is a `Network`.
     """
     if not callable(function) or isinstance(function, Network):
         raise InvalidType(
@@ -33,7 +36,7 @@ def activation(function: Callable[[Any], Any]) -> Network:
 
 
 def flatten() -> Network:
-    """Makes one axis of all but the batch's: `[batch, ...] -> [batch, features]`."""
+    """Returns a layer that merges all axes but the first: `[batch, ...] -> [batch, features]`."""
 
     def apply(params, inputs):
         return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))

@@ -35,14 +35,14 @@ from jaxnn.layers._rotary import Rotary, rotary_of
 from jaxnn.layers.attending import Visibility, attend, rotated, visible
 from jaxnn.masked import Masked, put_back, refuse_masked, values_of
 from jaxnn.network import Network, Parts, collect, without_empty, wrap
-from jaxnn.typing import Any, Number
+from jaxnn.typing import Any, Number, Size
 
 _CACHE = ("keys", "values", "present", "position")
-_TURNED = ("query", "key")  # rotary positions and `norm` apply to these
+_NORMALIZED = ("query", "key")  # the layers whose outputs `norm` normalizes
 
 
 class Shape(NamedTuple):
-    """The arguments of `attention`, without those of its linear layers."""
+    """The arguments of `attention`, except those of its linear layers."""
 
     heads: int
     kv_heads: int
@@ -70,34 +70,34 @@ def attention(
 ) -> Network:
     """Returns a multi-head attention layer.
 
-    Its inputs are `[batch, time, n]` for self-attention, or a pair of such arrays, in which the
-    first attends to the second. Its parts are the linear layers `query`, `key`, `value` and
-    `output`. In `Masked` sequences, padding is never attended to, packed sequences do not attend to
-    each other, and positions are counted without padding. A query that attends to nothing returns
-    zeros.
+    Inputs are `[batch, time, n]` for self-attention, or a pair of such arrays, of which the first
+    attends to the second. Outputs are `[batch, time, features]`. The parts are the linear layers
+    `query`, `key`, `value` and `output`. In `Masked` sequences, padding is never attended to,
+    packed sequences do not attend to each other, and positions are counted without padding. A query
+    that attends to nothing yields zeros.
 
     Args:
-      features: the number of output features, `[batch, time, features]`.
+      features: the number of output features.
       heads: the number of query heads.
       kv_heads: the number of key and value heads, each shared by `heads / kv_heads` query heads
         (grouped-query attention); `heads` by default.
       head_features: the number of features of a head; `features / heads` by default.
       causal: whether a position attends only to itself and earlier positions.
-      window: the number of positions that each position attends to, counting itself and those right
-        before; all by default.
+      window: the number of positions that each position attends to: itself and those right before
+        it. All by default. Requires `causal`.
       rotary: rotary position embeddings, given by their base, usually 10000, or a `Rotary`. By
-        default attention does not depend on positions.
+        default the layer has no position embeddings.
       norm: a normalization, such as `rms_norm()`, of the queries and keys of each head. Its parts
         are named `query_norm` and `key_norm`.
       dropout: the dropout rate of the attention weights; may be traced.
       bias: whether the linear layers have a bias, or the names of those that do.
-      scale: a factor of the initial weights of queries, keys and values; may be traced.
-      output_scale: a factor of the initial weights of the output layer; may be traced.
+      scale: multiplies the initial weights of queries, keys and values; may be traced.
+      output_scale: multiplies the initial weights of the output layer; may be traced.
 
     Raises:
-      InvalidValue: if `heads` does not divide `features` or is not a multiple of `kv_heads`, a
-        number is out of range, or a window is not causal; when traced, if the inputs have the wrong
-        shape.
+      InvalidValue: if `heads` does not divide `features` or is not a multiple of `kv_heads`, an
+        argument is out of range, or `window` is given without `causal`; at trace time, if the
+        inputs have the wrong shape.
 
     Source of grouped queries: Ainslie et al., GQA, EMNLP 2023, https://arxiv.org/abs/2305.13245; of
     the window: Beltagy et al., Longformer, 2020, section 3.1, https://arxiv.org/abs/2004.05150.
@@ -114,7 +114,14 @@ def attention(
         positive_integer("attention", "window", window)
     if rotary is not None:
         rotary_of("attention", rotary)
-        multiple("attention", "head_features", head_features, "the sides of a plane", 2)
+        if head_features % 2:
+            raise InvalidValue(
+                "attention",
+                "head_features is not a multiple of 2, as rotary requires",
+                got=f"head_features={head_features}",
+                expected="an even number, for pairs of features",
+                fix=f"Pass head_features={head_features + 1}, or leave rotary out",
+            )
     check_rate("attention", "dropout", dropout)
     layers = ("query", "key", "value", "output")
     biased = () if bias is False else layers if bias is True else tuple(bias)
@@ -136,12 +143,16 @@ def attention(
             for name, n in width.items()
         ),
         ("output", linear(features, bias="output" in biased, scale=output_scale)),
-        *(() if norm is None else ((f"{n}_norm", _of_each_head(norm, width[n])) for n in _TURNED)),
+        *(
+            ()
+            if norm is None
+            else ((f"{name}_norm", _of_each_head(norm, width[name])) for name in _NORMALIZED)
+        ),
     )
 
 
 def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
-    """Builds the network from its four linear layers, and the two norms if any."""
+    """Builds the network from its four linear layers, followed by the two norms, if any."""
     norms = dict(children[4:])
 
     def init(key, inputs):
@@ -200,7 +211,7 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
         outputs, after["output"] = apply_part(*children[3], params, state, rows, key)
         return put_back(pair[0], outputs), without_empty(after) | cache
 
-    # Omits defaults, and rates that are arrays.
+    # The description omits defaults, and rates that are arrays.
     settings = tuple(
         (name, value)
         for name, value in shape._asdict().items()
@@ -210,7 +221,7 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
 
 
 def _of_each_head(norm: Network, heads: int) -> Network:
-    """Normalizes the features of each head of `[batch, time, heads * features]`."""
+    """Wraps `norm` to normalize each head of `[batch, time, heads * features]` separately."""
 
     def split(x):
         return x.reshape(*x.shape[:-1], heads, -1)
@@ -226,58 +237,61 @@ def _of_each_head(norm: Network, heads: int) -> Network:
 
 
 def split_heads(rows: Any, heads: int) -> Any:
-    """Returns `[batch, time, heads * features]` as `[batch, heads, time, features]`."""
+    """Reshapes `[batch, time, heads * features]` to `[batch, heads, time, features]`."""
     return rows.reshape(*rows.shape[:-1], heads, -1).swapaxes(1, 2)
 
 
-def _memory_length(shape: Shape) -> int | None:
-    """Returns the places of the memory of an attention: keys and values, and its `position`.
+def _memory_length(shape: Shape) -> Size | None:
+    """Returns the length of the key-value cache, or `None` when there is none.
 
-    In a compiled program nothing can raise: there, what is read past the end takes the last places.
+    A compiled program cannot raise: there, tokens beyond the end overwrite the last positions.
+
+    Raises:
+      InvalidValue: if there is a cache and the attention is not causal.
     """
     length = memory_length()
     if length is not None and not shape.causal:
         raise InvalidValue(
             "attention",
-            "an attention to later places cannot read piece by piece",
+            "only causal attention can read a sequence in chunks",
             got="causal=False",
-            expected="a causal attention",
+            expected="causal=True",
             fix="Pass causal=True where the network is built",
         )
     return length
 
 
 def _pair(inputs: Any) -> tuple[Any, Any]:
-    """Returns the inputs of the queries, and those of the keys and values."""
+    """Returns the inputs of the queries, and the inputs of the keys and values."""
     pair = inputs if isinstance(inputs, tuple | list) and len(inputs) == 2 else (inputs, inputs)
     check_sequences("attention", *map(values_of, pair))
     return pair[0], pair[1]
 
 
 def _check_padding(pair: tuple[Any, Any]) -> None:
-    """Raises unless a piece that is read has at most empty places in front, as `generate` pads."""
+    """Raises if a `Masked` chunk is a pair or is packed: a cache supports padding only."""
     if pair[0] is not pair[1] or getattr(pair[0], "segments", None) is not None:
         refuse_masked("attention", pair)
 
 
-def _append(cache: Any, k: Any, v: Any, piece: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """Appends keys and values of a chunk to the cache; returns all keys, values and the cache."""
+def _append(cache: Any, k: Any, v: Any, chunk: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Appends the keys and values of a chunk; returns all keys, all values and the new cache."""
     length, position, time = cache["keys"].shape[2], cache["position"], k.shape[2]
     last = time + (int(position) if is_concrete(position) else 0)
     if last > length:
         raise InvalidValue(
             "attention",
             "the cache is too short",
-            got=f"{last} places for a cache of {length}",
-            expected=f"at most {length} places",
-            fix=f"Create a cache of at least {last}",
+            got=f"{last} positions for a cache of {length}",
+            expected=f"at most {length} positions",
+            fix=f"Create a cache of at least {last} positions",
         )
     keys, values = (
         lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, 2)
         for old, new in ((cache["keys"], k), (cache["values"], v))
     )
     present = cache["present"]
-    if isinstance(piece, Masked):
-        present = lax.dynamic_update_slice_in_dim(present, piece.mask, position, 1)
+    if isinstance(chunk, Masked):
+        present = lax.dynamic_update_slice_in_dim(present, chunk.mask, position, 1)
     after = {"keys": keys, "values": values, "present": present, "position": position + time}
     return keys.astype(k.dtype), values.astype(v.dtype), after

@@ -1,11 +1,11 @@
-"""The operation behind convolutions, with a gradient that is fast inside a loop too.
+"""The operation behind convolutions, with gradients that are fast inside a loop too.
 
-XLA runs the *gradients* of a convolution 5 to 25 times slower inside a loop than outside on CPU
-(https://github.com/jax-ml/jax/issues/12868): it writes them as convolutions with unusual orders of
-axes, and brings those into the form of its fast kernel only outside loops. A whole training run is
-a loop. So `convolve` carries its own gradient rule: both gradients are again ordinary convolutions
-(batch, space, channels), over operands transposed by hand. They are calls of `convolve` itself, and
-so have the same rule: differentiating twice works.
+On CPU, XLA runs the *gradients* of a convolution 5 to 25 times slower inside a loop than outside
+(https://github.com/jax-ml/jax/issues/12868): it expresses them as convolutions with unusual axis
+orders, which it rewrites for its fast kernel only outside loops. A whole training run is a loop.
+`convolve` therefore has its own gradient rule: both gradients are ordinary convolutions (batch,
+space, channels) of operands that are transposed explicitly. The rule calls `convolve` itself, so
+that it can be differentiated again.
 """
 
 from functools import partial
@@ -22,9 +22,9 @@ from jaxnn.typing import Any
 def convolve(inputs, weight, strides, padding, input_dilation, dilation, groups):
     """Convolves `[batch, *space, c]` with `[*window, c / groups, features]`.
 
-    `strides`, `input_dilation` and `dilation` (of the window) are tuples with a number for each
-    axis of space, `padding` a tuple of pairs. Reverse-mode differentiable any number of times; for
-    forward mode use `lax.conv_general_dilated`.
+    `strides`, `input_dilation` and `dilation` (of the window) are tuples with one number for each
+    spatial axis; `padding` is a tuple of pairs (before, after). It is reverse-mode differentiable
+    any number of times; for forward mode use `lax.conv_general_dilated`.
     """
     return lax.conv_general_dilated(
         inputs, weight, strides, padding, input_dilation, dilation, dimensions(inputs.ndim), groups
@@ -43,7 +43,7 @@ def _convolve_backward(strides, padding, input_dilation, dilation, groups, resid
     grown = [(grads.shape[1 + i] - 1) * strides[i] + 1 for i in axes]
     befores = [before for before, _ in padding]
 
-    # Inputs: the gradients, as far apart as the strides, with the flipped, channel-swapped weights.
+    # Inputs: convolve the gradients, dilated by the strides, with flipped, transposed weights.
     low = [reach[i] - befores[i] for i in axes]
     high = [lengths[i] - grown[i] - low[i] + reach[i] for i in axes]
     swapped = _swap_channels(weight, groups)
@@ -51,7 +51,7 @@ def _convolve_backward(strides, padding, input_dilation, dilation, groups, resid
         grads, swapped, input_dilation, tuple(zip(low, high)), strides, dilation, groups
     )
 
-    # Weights: the inputs with the gradients as a window, channels instead of the batch.
+    # Weights: convolve the inputs with the gradients as the window; channels act as the batch.
     high = [grown[i] + reach[i] - lengths[i] - befores[i] for i in axes]
     swapped, window = _swap_batch(inputs, groups), jnp.moveaxis(grads, 0, -2)
     weight_grads: Any = convolve(
@@ -81,7 +81,7 @@ def _swap_batch(inputs, groups):
 
 
 def dimensions(rank: int) -> tuple[str, str, str]:
-    """Returns the order of axes of inputs, weights and outputs, as `lax` understands it."""
+    """Returns the `lax` dimension numbers of inputs, weights and outputs of a rank."""
     space = "DHW"[-(rank - 2) :]
     return f"N{space}C", f"{space}IO", f"N{space}C"
 
@@ -97,16 +97,18 @@ def conv_general_dilated(
     feature_group_count=1,
     **options,
 ):
-    """Is `lax.conv_general_dilated` with the gradient rule of `convolve`, for other libraries.
+    """Computes `lax.conv_general_dilated`, with the gradient rule of `convolve`.
 
-    Flax takes it as `nnx.Conv(..., conv_general_dilated=jaxnn.layers.conv_general_dilated)`; the
-    model then trains at full speed in a loop on CPU. Only the usual order of axes (batch, space,
-    channels), one batch group and the default precision get the rule; all else goes to `lax`.
+    It is meant for other libraries: with
+    `nnx.Conv(..., conv_general_dilated=jaxnn.layers.conv_general_dilated)`, a Flax model trains at
+    full speed in a loop on CPU. Arguments are those of `lax.conv_general_dilated`. The rule applies
+    to the usual axis order (batch, space, channels), one batch group and the default precision;
+    other calls are passed on to `lax`, as they are.
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     ours = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimensions(lhs.ndim))
     special = any(option not in (None, 1) for option in options.values())
-    # Padding of another name, or by name for inputs that are dilated, is for lax to judge.
+    # lax interprets other named paddings, and named padding of dilated inputs.
     dilated = any(gap != 1 for gap in lhs_dilation or ())
     named = isinstance(padding, str) and (dilated or padding.upper() not in ("SAME", "VALID"))
     if numbers != ours or special or named:

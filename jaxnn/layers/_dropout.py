@@ -1,4 +1,4 @@
-"""Dropout: sets random inputs to zero in training, and is the identity in inference.
+"""Dropout, which sets random inputs to zero in training and is the identity in inference.
 
 >>> import jax, jax.numpy as jnp
 >>> layer = dropout(0.5)
@@ -16,12 +16,14 @@ from jaxnn.masked import per_place
 from jaxnn.network import Network, Parts
 from jaxnn.typing import Callable, Number
 
-# 16 random bits per number: half the cost of 32, and the rate is exact to 1e-5.
+# 16 random bits per number cost half as much as 32, and round the rate by less than 1e-5.
 _LEVELS = 1 << 16
 
 
 def dropout(rate: Number) -> Network:
-    """Sets random inputs to zero in training and divides the rest by `1 - rate`.
+    """Returns a layer that zeroes random inputs in training, and divides the rest by `1 - rate`.
+
+    Without a key, in inference, it is the identity. Inputs may have any shape.
 
     Args:
       rate: the probability of dropping (not of keeping), in [0, 1), rounded to a multiple of
@@ -30,16 +32,17 @@ def dropout(rate: Number) -> Network:
     Raises:
       InvalidValue: if `rate` is outside [0, 1).
 
-    Source: Srivastava et al., Dropout, JMLR 2014, section 4; scaled in training, as is usual.
+    Source: Srivastava et al., Dropout, JMLR 2014, section 4. The paper scales in inference; this
+    layer scales in training, as Flax and PyTorch do.
     """
-    return _dropping("dropout", rate, lambda shape: shape)
+    return _dropout("dropout", rate, lambda shape: shape)
 
 
 def stochastic_depth(rate: Number) -> Network:
-    """Sets random examples to zero in training and divides the rest by `1 - rate`.
+    """Returns a layer that zeroes random examples in training, and divides the rest by `1 - rate`.
 
-    Put it at the end of the branch inside `residual`: in training, each example then skips the
-    branch with probability `rate`.
+    Put it at the end of the branch of a `residual`: in training, each example then skips the
+    branch with probability `rate`. Inputs are `[batch, ...]`.
 
     Args:
       rate: the probability of dropping (not of keeping), as in `dropout`.
@@ -50,13 +53,13 @@ def stochastic_depth(rate: Number) -> Network:
     Source: Huang et al., Deep Networks with Stochastic Depth, ECCV 2016, section 3,
     https://arxiv.org/abs/1603.09382. The paper drops whole batches, and scales in inference.
     """
-    return _dropping("stochastic_depth", rate, lambda shape: (*shape[:1], *(1 for _ in shape[1:])))
+    return _dropout("stochastic_depth", rate, lambda shape: (*shape[:1], *(1 for _ in shape[1:])))
 
 
-def _dropping(
-    kind: str, rate: Number, alike: Callable[[tuple[int, ...]], tuple[int, ...]]
+def _dropout(
+    kind: str, rate: Number, noise_shape: Callable[[tuple[int, ...]], tuple[int, ...]]
 ) -> Network:
-    """Drops at random, with one draw for each element of the shape `alike(inputs.shape)`."""
+    """Builds a dropout layer whose mask has the shape `noise_shape(inputs.shape)`, broadcast."""
     check_rate(kind, "rate", rate)
 
     def apply(params, state, inputs, *, key=None):
@@ -64,7 +67,8 @@ def _dropping(
             return inputs, state
         # At least one level remains, so that a traced rate close to 1 does not divide by zero.
         level = jnp.maximum(jnp.round((1.0 - rate) * _LEVELS), 1.0)
-        keep = jax.random.bits(key, alike(inputs.shape), jnp.uint16).astype(jnp.float32) < level
+        bits = jax.random.bits(key, noise_shape(inputs.shape), jnp.uint16)
+        keep = bits.astype(jnp.float32) < level
         scale = (_LEVELS / level).astype(inputs.dtype)
         return jnp.where(keep, inputs * scale, jnp.zeros_like(inputs)), state
 
@@ -73,5 +77,5 @@ def _dropping(
 
 
 def is_zero(rate: Number) -> bool:
-    """Returns whether a rate is known to be 0, so that dropout at it can be left out."""
+    """Returns whether a rate is known to be 0, so that the dropout layer can be left out."""
     return isinstance(rate, int | float) and rate == 0

@@ -1,4 +1,4 @@
-"""Embeddings: a learned vector for every symbol, looked up by its number, or for every position.
+"""Embeddings: a learned vector for each symbol, looked up by its index, or for each position.
 
 >>> import jax, jax.numpy as jnp
 >>> table = {"weight": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
@@ -29,11 +29,11 @@ def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
     Args:
       symbols: the number of rows.
       features: the length of a row.
-      scale: a factor of the initial rows; may be traced.
+      scale: multiplies the initial rows; may be traced.
 
     Raises:
-      InvalidValue: if a number is not positive.
-      InvalidType: when traced, if the inputs are not integers.
+      InvalidValue: if an argument is not positive.
+      InvalidType: at trace time, if the inputs are not integers.
     """
     positive_integer("embedding", "symbols", symbols)
     positive_integer("embedding", "features", features)
@@ -47,13 +47,13 @@ def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
         if not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise InvalidType(
                 "embedding",
-                "inputs are not whole numbers",
+                "the inputs are not integers",
                 got=f"inputs of dtype {inputs.dtype} and shape {inputs.shape}",
-                expected="an integer dtype: each number chooses a row",
+                expected="an integer dtype: each integer selects a row",
                 fix="Use linear(features) for real-valued inputs, or convert with"
                 " .astype(np.int32)",
             )
-        # The TPU's compiler aborts on narrower numbers where a table is divided over devices.
+        # The TPU compiler aborts on narrower integers when the table is sharded over devices.
         rows = inputs if inputs.dtype.itemsize >= 4 else inputs.astype(jnp.int32)
         return jnp.take(params["weight"], rows, axis=0, mode="clip")
 
@@ -62,17 +62,18 @@ def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
 
 
 def positions(length: int, *, scale: Number = 1.0) -> Network:
-    """Adds a learned position embedding to each position of a sequence, `[batch, time, features]`.
+    """Returns a layer that adds a learned embedding to each position: `[batch, time, features]`.
 
-    Padding of `Masked` sequences is not counted: the first real position uses the first row. Rows
+    Padding of `Masked` sequences is not counted: the first token of each uses the first row. Rows
     are initialised as in `embedding`.
 
     Args:
       length: the maximum length of a sequence.
-      scale: a factor of the initial rows; may be traced.
+      scale: multiplies the initial rows; may be traced.
 
     Raises:
-      InvalidValue: if a number is not positive; when traced, if a sequence is longer than `length`.
+      InvalidValue: if an argument is not positive; at trace time, if a sequence is longer than
+        `length`.
 
     Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.5 (learned).
     """
@@ -82,8 +83,8 @@ def positions(length: int, *, scale: Number = 1.0) -> Network:
     def init(key, inputs):
         batch, features = values_of(inputs).shape[0], values_of(inputs).shape[-1]
         rows = flat_draw(jax.random.normal, key, (length, features))
-        # Of sequences that come piece by piece: the place of the next piece of each.
-        state = {"position": jnp.zeros(batch, jnp.int32)} if _remembers(length) else {}
+        # When sequences are read in chunks: the position of the next chunk of each sequence.
+        state = {"position": jnp.zeros(batch, jnp.int32)} if _reads_chunks(length) else {}
         return {"weight": rows * (scale / math.sqrt(features))}, state
 
     def apply(params, state, inputs, *, key=None):
@@ -94,16 +95,15 @@ def positions(length: int, *, scale: Number = 1.0) -> Network:
             raise InvalidValue(
                 "positions",
                 "the sequence is too long",
-                got=f"inputs of shape {x.shape} for {length} places",
+                got=f"inputs of shape {x.shape} for {length} positions",
                 expected=f"[batch, time, features] with time of at most {length}",
-                fix=f"Cut the sequences, or make {time} places",
+                fix=f"Shorten the sequences, or use positions({time})",
             )
-        if key is None and _remembers(length):
+        if key is None and _reads_chunks(length):
             before, count, within = state["position"], time, jnp.arange(time, dtype=jnp.int32)[None]
             if isinstance(inputs, Masked):
                 within, count = inputs.places(), inputs.mask.sum(1, dtype=jnp.int32)
-            place = before[:, None] + within
-            rows = jnp.take(params["weight"], place, axis=0, mode="clip")
+            rows = jnp.take(params["weight"], before[:, None] + within, axis=0, mode="clip")
             after = {"position": before + count}
             return put_back(inputs, x + rows.astype(x.dtype)), after
         if isinstance(inputs, Masked):
@@ -115,15 +115,15 @@ def positions(length: int, *, scale: Number = 1.0) -> Network:
     return Network(init, apply, Parts("positions", (("length", length),)))
 
 
-def _remembers(length: int) -> bool:
-    """Returns whether a sequence comes piece by piece; raises if it may be longer than `length`."""
-    read = memory_length()
-    if read is not None and read > length:
+def _reads_chunks(length: int) -> bool:
+    """Returns whether sequences are read in chunks; raises if there are too few positions."""
+    tokens = memory_length()
+    if tokens is not None and tokens > length:
         raise InvalidValue(
             "positions",
             "there are fewer positions than tokens to read",
-            got=f"{read} tokens to read and {length} positions",
+            got=f"{tokens} tokens to read and {length} positions",
             expected=f"at most {length} tokens",
-            fix=f"Pass context={length}, to continue from the last ones, or ask for fewer",
+            fix=f"Pass context={length} to continue from the last tokens, or ask for fewer tokens",
         )
-    return read is not None
+    return tokens is not None

@@ -1,7 +1,7 @@
 """A linear layer of nodes, each of which computes a weighted sum of its inputs plus a bias.
 
-One node computes `sum(weight * inputs) + bias`. A layer of nodes is one matrix product; column `j`
-of `weight` holds the weights of node `j`. The textbook layer is this followed by an activation.
+One node computes `sum(weight * inputs) + bias`. A layer of nodes is one matrix product: column `j`
+of `weight` holds the weights of node `j`. A textbook layer is `linear` followed by `activation`.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = linear(2)
@@ -25,8 +25,8 @@ from jaxnn.masked import per_place
 from jaxnn.network import Network, describe, stateless
 from jaxnn.typing import Any, Array, Callable, Float, Number
 
-# The standard deviation of a standard normal that is cut at -2 and 2.
-_CUT_NORMAL_DEVIATION = 0.87962566103423978
+# The standard deviation of a standard normal distribution truncated at -2 and 2.
+_TRUNCATED_NORMAL_STD = 0.87962566103423978
 
 
 def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
@@ -34,13 +34,13 @@ def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
 
     Args:
       features: the number of nodes.
-      bias: whether each node adds a bias.
-      scale: a factor of the initial weights. 1 preserves the variance of the inputs (the default of
-        Flax); `sqrt(2)` compensates for a ReLU (He et al. 2015). May be traced.
+      bias: whether each node adds a bias, initially 0.
+      scale: multiplies the initial weights. 1 preserves the variance of the inputs (Flax's
+        default); `sqrt(2)` compensates for a ReLU (He et al. 2015). May be traced.
 
     Raises:
-      InvalidValue: if `features` or `scale` is not positive, or, when traced, if the number of
-        input features differs from that of the weights.
+      InvalidValue: if `features` or `scale` is not positive; at trace time, if the inputs have no
+        axis of features, or a number of features that differs from the weights'.
     """
     positive_integer("linear", "features", features)
     positive("linear", "scale", scale)
@@ -55,7 +55,7 @@ def linear(features: int, *, bias: bool = True, scale: Number = 1.0) -> Network:
         weight = params["weight"]
         _check_rank(inputs)
         check_features("linear", inputs, weight.shape[0])
-        # XLA's CPU code for a 3-D product is up to twice as slow as for the same one in 2-D.
+        # On CPU, XLA computes a 3-D product up to twice as slowly as the same product in 2-D.
         raw = inputs.reshape(-1, weight.shape[0]) @ weight
         if bias:
             raw = raw + params["bias"][None]
@@ -72,16 +72,17 @@ def initial_weight(key, shape: tuple[int, ...], scale: Number = 1.0) -> Float[Ar
 
     Source: LeCun et al., Efficient BackProp, 1998, eq. (16).
     """
-    deviation = 1.0 / (math.sqrt(math.prod(shape[:-1])) * _CUT_NORMAL_DEVIATION)
+    std = 1.0 / (math.sqrt(math.prod(shape[:-1])) * _TRUNCATED_NORMAL_STD)
     draws = flat_draw(partial(jax.random.truncated_normal, lower=-2.0, upper=2.0), key, shape)
-    return draws * (deviation * scale)
+    return draws * (std * scale)
 
 
 def flat_draw(draw: Callable[..., Any], key, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Draws float32 numbers of any shape, as a part of a vector whose length is a power of two.
+    """Draws float32 numbers of any shape, as a slice of a vector whose length is a power of two.
 
-    Random bits are most of what the first step of a small network compiles, and compile three to
-    four times faster so (a convnet 0.5 s against 1.9 s, jax 0.10.2 on CPU), to the same numbers.
+    Random bits dominate the compilation of the first step of a small network. Drawn as a vector,
+    they compile three to four times faster (a convnet takes 0.5 s instead of 1.9 s; jax 0.10.2 on
+    CPU), and the numbers are the same.
     """
     count = math.prod(shape)
     length = 1 << max(10, (count - 1).bit_length())
@@ -112,7 +113,12 @@ def check_features(where: str, inputs, expected: int) -> None:
 
 
 def check_sequences(where: str, *inputs: Any) -> None:
-    """Raises unless all inputs are floats `[batch, time, features]` with the same batch size."""
+    """Raises unless all inputs are floats `[batch, time, features]` with the same batch size.
+
+    Raises:
+      InvalidValue: if an input has another rank, or the batch sizes differ.
+      InvalidType: if an input is not floating-point.
+    """
     shapes: list[tuple[int, ...]] = [getattr(x, "shape", ()) for x in inputs]
     if any(len(shape) != 3 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
         raise InvalidValue(
@@ -128,5 +134,5 @@ def check_sequences(where: str, *inputs: Any) -> None:
 
 
 def at_least_float32(dtype: Any) -> Any:
-    """Returns the dtype to sum in: float32 for narrower ones, or the dtype itself."""
+    """Returns the dtype to accumulate in: float32 for narrower dtypes, otherwise `dtype`."""
     return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype

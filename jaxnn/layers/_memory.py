@@ -1,26 +1,28 @@
-"""Memory: a network reads a sequence piece by piece, and computes what it computes of the whole.
+"""Memory, with which a network reads a sequence in chunks, with the outputs of the whole sequence.
 
-Layers that look at other places, or count them, ask `memory_length` whether to remember:
-`attention` and `positions` do. All others must treat every place alike.
+Layers that depend on other positions (`attention`) or count them (`positions`) call
+`memory_length` to learn whether to keep a cache. All other layers must treat every position alike.
 """
 
 import jax
 
 from jaxnn.calls import apply_inner, passes_inputs
 from jaxnn.network import Network
+from jaxnn.typing import Size
 
 _LENGTH = jax.make_user_context(None)
 
 
-def remembering(network: Network, length: int) -> Network:
-    """Returns the network with a memory of `length` places in each layer that has one.
+def remembering(network: Network, length: Size) -> Network:
+    """Returns the network with caches of `length` positions in the layers that need them.
 
-    It reads on in inference: its state, which `init` makes for the batch of its inputs, holds what
-    was read. With a key, in training, it is as it was. Parameters are those of the network.
+    In inference, each call of `apply` reads the next chunk; the state, which `init` creates for the
+    batch size of its inputs, holds the caches. In training (a key is given) nothing changes. The
+    parameters are those of `network`.
 
     Raises:
-      InvalidValue: from `init` and `apply`, if an attention is not causal, or there are fewer
-        learned positions; from `apply`, if the memory is too short.
+      InvalidValue: by `init` and `apply`, if an attention is not causal, or there are fewer learned
+        positions than `length`; by `apply`, if a cache is too short.
     """
 
     def init(key, inputs):
@@ -35,6 +37,6 @@ def remembering(network: Network, length: int) -> Network:
     return network._replace(init=init, apply=apply)
 
 
-def memory_length() -> int | None:
-    """Returns how many places a layer has to remember; `None` where a sequence is read whole."""
+def memory_length() -> Size | None:
+    """Returns the number of positions to cache, or `None` when sequences are read as a whole."""
     return _LENGTH.value

@@ -1,6 +1,6 @@
-"""Which implementation suits a device, is decided where a program is lowered.
+"""Implementations by platform, selected when a program is lowered.
 
-A program that is translated, as to ONNX, has the one for the CPU alone.
+A program that is translated to another format, such as ONNX, contains the CPU implementation only.
 """
 
 import jax
@@ -12,17 +12,17 @@ _ALONE = jax.make_user_context(False)
 
 
 def by_platform(*arguments: Any, default: Callable[..., Any], **others: Callable[..., Any]) -> Any:
-    """Returns what the implementation for the platform computes, or else the default."""
+    """Calls the implementation for the platform, such as `cpu=`, or else `default`."""
     if _ALONE.value:
         return others.get("cpu", default)(*arguments)
     return lax.platform_dependent(*arguments, default=default, **others)
 
 
 def is_translated() -> bool:
-    """Returns whether what is traced becomes a program of another language, such as ONNX."""
+    """Returns whether the traced program is to be translated to another format, such as ONNX."""
     return _ALONE.value
 
 
 def for_translation() -> Any:
-    """Returns an extent in which `by_platform` computes as on the CPU, whatever the platform."""
+    """Returns a context manager in which `by_platform` calls the CPU implementation only."""
     return _ALONE(True)

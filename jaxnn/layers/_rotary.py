@@ -1,9 +1,9 @@
-"""Rotary positions: at which speed each plane of the features turns from place to place.
+"""Rotary position embeddings: the angular frequency of each pair of features.
 
 >>> import jax.numpy as jnp
->>> speeds(Rotary(base=16.0), 2, jnp.float32).tolist()
+>>> frequencies(Rotary(base=16.0), 2, jnp.float32).tolist()
 [1.0, 0.25]
->>> speeds(Rotary(base=16.0, factor=2.0), 2, jnp.float32).tolist()
+>>> frequencies(Rotary(base=16.0, factor=2.0), 2, jnp.float32).tolist()
 [0.5, 0.125]
 """
 
@@ -17,19 +17,19 @@ from jaxnn.typing import Any, Array, Float
 
 
 class Rotary(NamedTuple):
-    """Rotary positions, and how they are stretched for sequences longer than those of training.
+    """The settings of rotary position embeddings, which may be scaled to longer sequences.
 
-    Plane `i` of `planes` turns by `base ** (-i / planes)` at each place. Stretched positions turn
-    slower by `factor`: all planes (Chen et al., 2023), or, with `low`, `high` and `length`, those
-    that turn less than `low` times over the `length` of training, none that turn more than `high`
-    times, and those between in proportion (Llama 3).
+    Pair `i` of `n` pairs of features is rotated by `base ** (-i / n)` radians per position. Scaling
+    divides these frequencies by `factor`: all of them (Chen et al. 2023), or, with `low`, `high`
+    and `length`, fully for pairs that complete fewer than `low` rotations over `length` positions,
+    not at all for more than `high` rotations, and in proportion between the two (Llama 3).
 
     Attributes:
       base: 10000 in the original paper; larger for longer sequences.
-      factor: how many times longer the sequences are.
-      low: turns over `length` below which a plane is slower by the whole factor.
-      high: turns from which a plane keeps its speed.
-      length: the places of a sequence in training.
+      factor: how many times longer the sequences are than those of training.
+      low: the number of rotations over `length` below which the whole factor applies.
+      high: the number of rotations over `length` from which a frequency is unchanged.
+      length: the length of the sequences of the original training, in positions.
 
     Source: Su et al., RoFormer, 2021, https://arxiv.org/abs/2104.09864; Chen et al., Extending
     Context Window of Large Language Models via Positional Interpolation, 2023, eq. (4),
@@ -44,7 +44,7 @@ class Rotary(NamedTuple):
 
 
 def rotary_of(where: str, rotary: float | Rotary) -> Rotary:
-    """Returns rotary positions of a base or a `Rotary`; raises `InvalidValue` if they are wrong."""
+    """Returns the `Rotary` of a base, or the given one; raises `InvalidValue` if it is invalid."""
     rotary = rotary if isinstance(rotary, Rotary) else Rotary(rotary)
     positive(where, "the base of rotary", rotary.base)
     positive(where, "the factor of rotary", rotary.factor)
@@ -54,22 +54,22 @@ def rotary_of(where: str, rotary: float | Rotary) -> Rotary:
     if len(given) not in (0, 3) or not (0 < low < high and length >= 1):  # pyright: ignore
         raise InvalidValue(
             where,
-            "it is not clear which planes of rotary are stretched",
+            "low, high and length of rotary do not fit together",
             got=f"low={rotary.low}, high={rotary.high}, length={rotary.length}",
             expected="all three, with 0 < low < high, or none of them",
-            fix="Pass Rotary(base, factor, low=1.0, high=4.0, length=8192), as Llama 3 has it",
+            fix="Pass Rotary(base, factor, low=1.0, high=4.0, length=8192), as Llama 3 does",
         )
     return rotary
 
 
-def speeds(rotary: float | Rotary, planes: int, dtype: Any) -> Float[Array, "planes"]:
-    """Returns the angle by which each of the planes turns from a place to the next."""
+def frequencies(rotary: float | Rotary, pairs: int, dtype: Any) -> Float[Array, "pairs"]:
+    """Returns the angle in radians by which each pair of features is rotated per position."""
     rotary = rotary if isinstance(rotary, Rotary) else Rotary(rotary)
-    plain = rotary.base ** (-jnp.arange(planes, dtype=dtype) / planes)
+    plain = rotary.base ** (-jnp.arange(pairs, dtype=dtype) / pairs)
     if rotary.factor == 1.0:
         return plain
     if rotary.low is None or rotary.high is None or rotary.length is None:
         return plain / rotary.factor
-    turns = plain * (rotary.length / (2 * math.pi))
-    share = jnp.clip((turns - rotary.low) / (rotary.high - rotary.low), 0.0, 1.0)
+    rotations = plain * (rotary.length / (2 * math.pi))
+    share = jnp.clip((rotations - rotary.low) / (rotary.high - rotary.low), 0.0, 1.0)
     return plain * (share + (1 - share) / rotary.factor)

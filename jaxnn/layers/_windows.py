@@ -1,6 +1,6 @@
-"""Where windows lie on the axes of space: sizes, strides, padding and dilation.
+"""Windows over spatial axes: sizes, strides, padding and dilation.
 
-The first of these axes is time where inputs are `Masked`: empty places count as padding.
+The first spatial axis of `Masked` inputs is time; their empty positions count as padding.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,12 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 def per_axis(where: str, space: int | None = None, **sizes: Sizes) -> list[tuple[int, ...]]:
-    """Returns each of the named sizes for every axis of space; raises unless all are positive.
+    """Returns each named size as a tuple with one number for each spatial axis.
 
-    Before the inputs are known there is no `space`, and any number of sizes will do.
+    `space` is the number of these axes; without it, any number of sizes is accepted.
+
+    Raises:
+      InvalidValue: if a size is not positive, or the number of sizes is not `space`.
     """
     checked = []
     for name, size in sizes.items():
@@ -33,8 +36,8 @@ def per_axis(where: str, space: int | None = None, **sizes: Sizes) -> list[tuple
             raise InvalidValue(
                 where,
                 f"{name} does not fit the inputs",
-                got=f"{name}={size!r} for {space} axes of space",
-                expected="one number, or one for each axis of space",
+                got=f"{name}={size!r} for {space} spatial axes",
+                expected="one number, or one for each spatial axis",
                 fix=f"Pass {name}={(1,) * space}, with your sizes",
             )
     return checked
@@ -49,10 +52,12 @@ def place_windows(
     dilation: Sizes = 1,
     spread: Sizes = 1,
 ) -> tuple[tuple[int, ...], tuple[int, ...], Pairs, tuple[int, ...]]:
-    """Returns window, strides, padding and dilation for each axis of space of `[batch, *space, c]`.
+    """Returns window, strides, padding and dilation for each spatial axis of `[batch, *space, c]`.
 
-    Neighbouring inputs are `spread` apart. Raises `InvalidValue` if a size does not fit the axes,
-    or no window fits in the padded inputs.
+    `spread` is the dilation of the inputs, as in a transposed convolution.
+
+    Raises:
+      InvalidValue: if a size does not fit the axes, or the window exceeds the padded inputs.
     """
     window, strides, dilation, spread = per_axis(
         where, inputs.ndim - 2, window=window, strides=strides, dilation=dilation, spread=spread
@@ -64,9 +69,9 @@ def place_windows(
         if length + sum(pair) < most:
             raise InvalidValue(
                 where,
-                "no window fits in the inputs",
-                got=f"a window that reaches over {most} and inputs of shape {inputs.shape}",
-                expected="windows no larger than the (padded) inputs",
+                "the window is larger than the inputs",
+                got=f"a window of extent {most} and inputs of shape {inputs.shape}",
+                expected="a window no larger than the padded inputs",
                 fix="Choose a smaller window, or padding='SAME'",
             )
     return window, strides, pads, dilation
@@ -82,18 +87,18 @@ def explicit_padding(where: str, padding: Padding, space, window, strides, dilat
     except (TypeError, ValueError):
         raise InvalidValue(
             where,
-            "padding is not understood",
+            "padding has the wrong form",
             got=f"padding={padding!r}",
-            expected="'SAME', 'VALID' or a pair (before, after) for each axis of space",
+            expected="'SAME', 'VALID' or a pair (before, after) for each spatial axis",
             fix="Pass padding='SAME'",
         ) from None
 
 
 def pad(inputs: Any, pads: Pairs, value: float = 0.0) -> Any:
-    """Returns the inputs with `value` beside them along each axis of space."""
+    """Pads the spatial axes of the inputs with `value`; a negative number of places crops them."""
     if not any(map(any, pads)):
         return inputs
-    if is_translated():  # translators know this form for any number of examples
+    if is_translated():  # translators support this form for a symbolic batch size
         return jnp.pad(inputs, ((0, 0), *pads, (0, 0)), constant_values=value)
     border = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
     return lax.pad(inputs, jnp.asarray(value, inputs.dtype), border)
@@ -108,15 +113,16 @@ def over_masked(
     dilation: Sizes = 1,
     empty: Number = 0.0,
 ) -> Network:
-    """Returns a network of windows that takes `Masked` inputs too.
+    """Returns the network of a windowed layer, extended to `Masked` inputs.
 
-    A sequence gives what it gives alone, wherever its places are: they are moved to the beginning
-    of the row, in front of empty ones, which are `empty`, as its padding is. Where each place has
-    an output, the outputs are at the places of the inputs, and else at the beginning of the row.
+    Sequences are moved to the beginning of their rows, followed by padding that is set to `empty`,
+    the value of the layer's own padding, so that the outputs of each equal those of the sequence
+    alone. If every position has an output, outputs are moved back to the positions of the inputs;
+    otherwise they stay at the beginning of the row.
 
     Raises:
-      InvalidValue: when traced, if a row holds several sequences, or the padding of `"SAME"`
-        depends on the length of a sequence.
+      InvalidValue: at trace time, if a row holds several sequences, or the padding `"SAME"` depends
+        on the length of a sequence.
     """
 
     def init(key, inputs):
@@ -137,7 +143,7 @@ def over_masked(
             return inputs.with_values(_moved_back(inputs.mask)(outputs)), after
         ends = step * (outputs.shape[1] - 1) + 1
         sides = (mask[:, place : place + ends : step] for place in (0, last))
-        # Behind the end there is nothing.
+        # Positions beyond the end do not exist.
         exists = [jnp.pad(x, ((0, 0), (0, outputs.shape[1] - x.shape[1]))) for x in sides]
         return Masked(outputs, exists[0] & exists[1]), after
 
@@ -145,12 +151,12 @@ def over_masked(
 
 
 def _moved_to_front(mask: Any) -> Callable[[Any], Any]:
-    """Returns a function that moves the places of sequences to the beginning of their rows."""
+    """Returns a function that moves sequences to the beginning of their rows."""
     return _moved(mask, lambda: jnp.argsort(~mask, axis=1, stable=True))
 
 
 def _moved_back(mask: Any) -> Callable[[Any], Any]:
-    """Returns a function that moves what is at the beginning of rows to the places of sequences."""
+    """Returns a function that moves sequences from the beginning of rows to their positions."""
     return _moved(mask, lambda: jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0))
 
 
@@ -163,7 +169,7 @@ def _moved(mask: Any, order: Callable[[], Any]) -> Callable[[Any], Any]:
         )
 
     def move(tree):
-        # Padding is most often at the end, where nothing has to be moved.
+        # Padding is usually at the end, and then nothing has to be moved.
         is_first = jnp.all(mask[:, 1:] <= mask[:, :-1])
         return lax.cond(is_first, lambda tree: tree, take, tree)
 
@@ -171,24 +177,28 @@ def _moved(mask: Any, order: Callable[[], Any]) -> Callable[[Any], Any]:
 
 
 def _last_and_step(where, inputs, window, strides, padding, dilation) -> tuple[int, int]:
-    """Returns the last place that the first output needs, and the stride."""
+    """Returns the last position that the first output requires, and the stride.
+
+    Raises:
+      InvalidValue: if the rows are packed, or the padding depends on the length of a sequence.
+    """
     sizes, steps, pads, gaps = place_windows(
         where, inputs.values, window, strides, padding, dilation
     )
     step, reach, (before, after) = steps[0], (sizes[0] - 1) * gaps[0], pads[0]
     same = isinstance(padding, str) and padding.upper() == "SAME"
     last = 0 if same else reach - before - after
-    # What "SAME" adds is between these two, and half of it is in front.
+    # "SAME" pads between max(reach + 1 - step, 0) and reach positions, half of them in front.
     differs = same and reach // 2 != max(reach + 1 - step, 0) // 2
     if inputs.segments is not None:
         problem, fix = (
-            "windows would reach over the borders between the sequences of a row",
-            ("Pad sequences, each in a row of its own"),
+            "windows would overlap the boundaries between the sequences of a row",
+            "Pad the sequences, each in its own row, instead of packing them",
         )
     elif differs or last < 0:
         problem, fix = (
-            "the padding depends on the length of a sequence, of which there are many",
-            (f"Pass padding=[({reach // 2}, {reach - reach // 2})], the same for each sequence"),
+            "the padding depends on the length of a sequence, and lengths differ",
+            f"Pass padding=[({reach // 2}, {reach - reach // 2})], the same for each sequence",
         )
     else:
         return last, step
@@ -197,6 +207,6 @@ def _last_and_step(where, inputs, window, strides, padding, dilation) -> tuple[i
         problem,
         got=f"padding={padding!r} with strides {steps} and windows {sizes}, for Masked inputs"
         + ("" if inputs.segments is None else " with segments"),
-        expected="one sequence in each row, and padding that is the same for all",
+        expected="one sequence in each row, and the same padding for all",
         fix=fix,
     )

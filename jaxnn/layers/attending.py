@@ -1,11 +1,12 @@
-"""The products of attention: one formula for every device, and cuDNN's kernel where it is better.
+"""Scaled dot-product attention: one implementation for all devices, or cuDNN's fused kernel.
 
-They are two batched matrix products over `[batch, heads, time, features]`, whose axes of batch and
-heads stay apart, so that a mesh may split either of them. The softmax is in float32.
+The general implementation is two batched matrix products of `[batch, heads, time, features]`. The
+batch and head axes are not merged, so that a mesh may shard either. The softmax is in float32.
 
-On NVIDIA's GPUs from Ampere on, in half precision, cuDNN's kernel computes the same without storing
-the scores; it can be differentiated once, and not twice as `unroll` does. JAX traces it only where
-such a GPU is. The platform that a program is lowered for decides which of the two it contains.
+On NVIDIA GPUs from Ampere on, in half precision, cuDNN's kernel computes the same without storing
+the scores. It can be differentiated once, but not twice, as `unroll` requires. JAX can trace it
+only on a machine with such a GPU; the platform that a program is lowered for selects one of the
+two.
 
     >>> import jax, jax.numpy as jnp
     >>> keys = jnp.array([[[[0.0], [0.0]]]])                    # [batch, heads, time, features]
@@ -25,7 +26,7 @@ from jaxnn.layers._dropout import dropout as dropout_layer
 from jaxnn.layers._dropout import is_zero
 from jaxnn.layers._linear import at_least_float32
 from jaxnn.layers._platforms import by_platform
-from jaxnn.layers._rotary import Rotary, speeds
+from jaxnn.layers._rotary import Rotary, frequencies
 from jaxnn.masked import Masked
 from jaxnn.typing import Any, Array, Float, Int, Number, Size
 
@@ -37,17 +38,17 @@ from jaxnn.typing import Any, Array, Float, Int, Number, Size
 )
 @dataclass(frozen=True)
 class Visibility:
-    """Which keys each query sees, where sequences are `Masked`, beside `causal` and `window`.
+    """The keys that each query of `Masked` sequences may attend to, besides `causal` and `window`.
 
-    They are vectors and no matrix `[batch, time, memory]`: compared as the scores are computed,
-    they cost next to nothing.
+    The fields are vectors instead of a matrix `[batch, time, memory]`: comparing them while the
+    scores are computed costs next to nothing.
 
     Attributes:
-      present: which keys exist, bool `[batch, memory]`.
-      places: a pair, those of queries `[batch, time]` and of keys `[batch, memory]` in their
-        sequences, where those of the axes do not tell.
-      segments: such a pair of the sequences that they are of.
-      alone: whether some query may see nothing, and be no empty one.
+      present: which keys are not padding, bool `[batch, memory]`.
+      places: the positions of the queries `[batch, time]` and of the keys `[batch, memory]` in
+        their sequences, as a pair, if they differ from the indices along the axes.
+      segments: the sequences that queries and keys belong to, as such a pair, if rows are packed.
+      alone: whether a query that is not padding may have no key to attend to.
     """
 
     present: Any = None
@@ -72,17 +73,23 @@ def attend(
     key: Any = None,
     remembers: bool = False,
 ) -> Float[Array, "batch heads time values"]:
-    """Returns for each query the mean of the values, weighted by how well it fits their keys.
+    """Returns, for each query, the mean of the values weighted by `softmax(q @ k.T / sqrt(n))`.
 
     Args:
-      q: queries; `heads` is a multiple of `kv_heads`, and head `i` looks at keys `i // multiple`.
-      seen: as of `visible`.
-      causal: whether the query at place `i` looks at keys up to place `i` only.
-      window: at how many of those, the last ones.
-      position: the place of the first query.
-      dropout: the rate of dropout of the weights.
-      key: of training; without it nothing is dropped.
-      remembers: whether keys and values are a memory with places that are still empty.
+      q: queries `[batch, heads, time, features]`. `heads` is a multiple of `kv_heads`; query head
+        `i` attends to key head `i // (heads / kv_heads)`.
+      k: keys `[batch, kv_heads, memory, features]`.
+      v: values `[batch, kv_heads, memory, values]`.
+      seen: the result of `visible`.
+      causal: whether the query at position `i` attends to the keys up to position `i` only.
+      window: the number of those keys that it attends to, the last ones; all by default.
+      position: the position of the first query.
+      dropout: the dropout rate of the weights.
+      key: the key for dropout; `None` in inference.
+      remembers: whether keys and values are a cache whose last positions are still empty.
+
+    Returns:
+      Outputs `[batch, heads, time, values]`, in the dtype of the values.
     """
     drops = key is not None and not is_zero(dropout)
 
@@ -97,7 +104,7 @@ def attend(
         scores = scores * (1.0 / math.sqrt(features))
         lowest = float(jnp.finfo(scores.dtype).min)
         if seen.present is not None:
-            # Half of the lowest, so that the sum with a score is finite: its weight is 0 exactly.
+            # Half of the lowest number keeps the sum with a score finite; the weight is exactly 0.
             bias = jnp.where(seen.present, 0.0, 0.5 * lowest).astype(scores.dtype)
             scores = scores + bias[:, None, None]
         sees = _seen(time, memory, group, seen, causal, window, position)
@@ -118,13 +125,14 @@ def attend(
 
 
 def visible(queries: Any, memory: Any, causal: bool, window: int | None) -> Visibility:
-    """Returns what each query sees, where one of them is `Masked`."""
+    """Returns the `Visibility` of the inputs of the queries, and of those of keys and values."""
     pair = queries, memory
     own = queries is memory
     present = memory.mask if isinstance(memory, Masked) else None
     places = segments = None
     if any(isinstance(x, Masked) for x in pair) and causal and not (own and window is None):
-        # The order of places is that of the axis, but distances are not, or those of two sequences.
+        # Axis indices give the order within one sequence, but neither distances, which padding
+        # changes, nor the positions of a second sequence.
         places = tuple(
             x.places() if isinstance(x, Masked) else lax.iota(jnp.int32, x.shape[1])[None]
             for x in pair
@@ -141,37 +149,43 @@ def rotated(
     rotary: float | Rotary,
     places: Int[Array, "batch time"] | None = None,
 ) -> Float[Array, "batch heads time features"]:
-    """Turns the features of each place by angles that grow with it, so that products tell distance.
+    """Applies rotary position embeddings, so that dot products depend on relative positions.
 
-    `position` is the place of the first; or `places`, below `time`, are those of all. Feature `i`
-    and feature `i + features / 2`, of an even number, are the two sides of a plane that is turned
-    by `place * base ** (-2 i / features)`, or slower where `rotary` is stretched.
+    Features `i` and `i + features / 2` form a pair, which is rotated by `position * base ** (-2 i /
+    features)` radians, or less if `rotary` is scaled. The number of features is even.
+
+    Args:
+      x: queries or keys `[batch, heads, time, features]`.
+      position: the position of the first time step.
+      rotary: the base, or the settings.
+      places: the positions of all time steps, below `time`, `[batch, time]`; they replace
+        `position`.
 
     Source: Su et al., RoFormer, 2021, eq. (15) and (34), https://arxiv.org/abs/2104.09864, with the
-    planes of GPT-NeoX and Llama.
+    pairs of GPT-NeoX and Llama.
     """
     time, half = x.shape[2], x.shape[3] // 2
     exact = at_least_float32(x.dtype)
     row = (position + lax.iota(jnp.int32, time)).astype(exact)
-    angles = row[:, None] * speeds(rotary, half, exact)[None]
+    angles = row[:, None] * frequencies(rotary, half, exact)[None]
     cos, sin = (f(angles)[None, None] for f in (jnp.cos, jnp.sin))
     if places is not None:
         cos, sin = (jnp.take(table[0, 0], places, axis=0)[:, None] for table in (cos, sin))
     left, right = jnp.split(x.astype(exact), 2, axis=-1)
-    turned = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
-    return turned.astype(x.dtype)
+    outputs = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
+    return outputs.astype(x.dtype)
 
 
 def _seen(
     time: Size, memory: Size, group: int, seen: Visibility, causal: bool, window: Any, position: Any
 ) -> Any:
-    """Returns which keys each query looks at, of those that exist; `None` for all.
+    """Returns which keys each query attends to, apart from `seen.present`; `None` means all.
 
-    It broadcasts to `[batch, kv_heads, group * time, memory]`.
+    The boolean result broadcasts to `[batch, kv_heads, group * time, memory]`.
     """
     looks = None
     if causal:
-        # Compilers drop the repetition of queries where there is one group.
+        # Compilers remove the tiling when there is one query per group.
         places = seen.places or (
             (position + lax.iota(jnp.int32, time))[None],
             lax.iota(jnp.int32, memory)[None],
@@ -188,13 +202,13 @@ def _seen(
 
 
 def _any(looks: Any, present: Any) -> Any:
-    """Returns which queries see a key that exists, `[batch, 1, group * time, 1]`."""
+    """Returns which queries have a key to attend to, bool `[batch, 1, group * time, 1]`."""
     present = True if present is None else present[:, None, None]
     return jnp.any(present if looks is None else looks & present, -1, keepdims=True)
 
 
 def _is_for_cudnn(q: Any, k: Any) -> bool:
-    """Whether cuDNN's kernel takes it on the GPUs here: half precision, and sizes it supports."""
+    """Returns whether cuDNN's kernel supports the dtype, the sizes and the GPUs of this machine."""
     features = q.shape[-1]
     is_half = q.dtype in (jnp.bfloat16, jnp.float16)
     even = q.shape[2] % 2 == 0 and k.shape[2] % 2 == 0
@@ -202,15 +216,16 @@ def _is_for_cudnn(q: Any, k: Any) -> bool:
 
 
 def _has_ampere() -> bool:
-    """Whether this machine has GPUs of NVIDIA, all of them from Ampere on."""
+    """Returns whether this machine has NVIDIA GPUs, all of them Ampere or newer."""
     try:
         gpus = jax.local_devices(backend="cuda")
-    except RuntimeError:  # JAX has no such platform here
+    except RuntimeError:  # there is no CUDA backend
         return False
     return all(float(gpu.compute_capability) >= 8.0 for gpu in gpus)
 
 
 def _fused(q: Any, k: Any, v: Any, seen: Visibility, *, causal: bool, window: int | None) -> Any:
+    """Computes `attend` by cuDNN's fused kernel."""
     mask: Any = None
     if jax.tree.leaves(seen):
         looks = _seen(q.shape[2], k.shape[2], 1, seen, causal, window, 0)

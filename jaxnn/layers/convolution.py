@@ -1,4 +1,4 @@
-"""Convolutions: the same nodes applied at every place of an image, a signal or a volume.
+"""Convolutions: the same nodes applied to every window of an image, a signal or a volume.
 
 >>> import jax, jax.numpy as jnp
 >>> def outputs(layer, inputs):
@@ -40,24 +40,26 @@ def conv(
     bias: bool = True,
     scale: Number = 1.0,
 ) -> Network:
-    """Applies `features` nodes to every window: `[batch, *space, c] -> [batch, *space, features]`.
+    """Returns a convolution: `[batch, *space, c] -> [batch, *space, features]`.
 
-    The number of axes of space is that of the inputs: one for signals, two for images, three for
-    volumes. Of `Masked` sequences the first is time, and their empty places count as padding.
+    Each of the `features` nodes is applied to every window of the inputs. The inputs determine the
+    number of spatial axes: one for signals, two for images, three for volumes. The first spatial
+    axis of `Masked` sequences is time; their empty positions count as padding.
 
     Args:
       features: the number of nodes, or output channels.
-      window: the size of the window, one number for all axes of space or one for each.
-      strides: the distance between windows.
-      padding: `"SAME"`, `"VALID"` (none), or pairs (before, after).
-      dilation: the distance between the inputs inside a window.
-      groups: channels are divided into so many groups, each with its own nodes.
-      bias: whether each node adds a bias.
-      scale: multiplies the initial weights, as in `linear`.
+      window: the size of the window, one number for all spatial axes or one for each.
+      strides: the distance between neighbouring windows.
+      padding: `"SAME"`, `"VALID"` (none), or a pair (before, after) for each spatial axis.
+      dilation: the distance between neighbouring inputs inside a window.
+      groups: the number of groups that the channels are divided into, each with its own nodes.
+      bias: whether each node adds a bias, initially 0.
+      scale: multiplies the initial weights, as in `linear`; may be traced.
 
     Raises:
-      InvalidValue: if a size or `scale` is not positive, features do not divide into the groups,
-        or, when traced, channels do not, or the inputs have no axis of space or do not fit.
+      InvalidValue: if a size or `scale` is not positive, or `groups` does not divide `features`;
+        at trace time, if `groups` does not divide the channels, or the inputs have no spatial axis
+        or do not fit the weights.
     """
     positive_integer("conv", "features", features)
     positive_integer("conv", "groups", groups)
@@ -84,12 +86,12 @@ def depthwise_conv(
     bias: bool = True,
     scale: Number = 1.0,
 ) -> Network:
-    """Applies `multiplier` nodes to each channel: `[batch, *space, c] -> [..., c * multiplier]`.
+    """Returns a depthwise convolution: `[batch, *space, c] -> [batch, *space, c * multiplier]`.
 
-    It is `conv` with a group for each channel, with the same arguments and errors; the outputs of a
-    channel are side by side. Followed by a layer that mixes the channels, `conv(features, 1)`, it
-    is a separable convolution: as wide a view as an ordinary one, for a small part of its weights
-    and products.
+    Each channel has `multiplier` nodes of its own, whose outputs are adjacent. The layer equals
+    `conv` with one group for each channel; the other arguments and errors are those of `conv`.
+    Followed by `conv(features, 1)`, which mixes the channels, it is a depthwise separable
+    convolution, with a small fraction of the weights and operations of an ordinary one.
 
     Source: Howard et al., MobileNets, 2017, section 3.1, https://arxiv.org/abs/1704.04861.
     """
@@ -113,15 +115,15 @@ def depthwise_conv(
     return describe(layer, "depthwise_conv", window=window, multiplier=multiplier)
 
 
-# Of these two forms one is lowered, but both are differentiated: jitted, they are traced once.
-_PLACES = ("steps", "pads", "gaps")
+# One of the two implementations is lowered, but both are differentiated: jit traces each once.
+_STATIC = ("steps", "pads", "gaps")
 
 
-@partial(jax.jit, static_argnames=_PLACES)
+@partial(jax.jit, static_argnames=_STATIC)
 def _by_shifts(inputs: Any, weight: Any, *, steps, pads, gaps) -> Any:
-    """Convolves each channel by a sum of shifted inputs, which compilers make one loop of.
+    """Convolves each channel as a sum of shifted inputs, which XLA fuses into one loop.
 
-    On CPU it is thirty times as fast as XLA's convolution in groups, and its gradient is not slower
+    On CPU this is thirty times as fast as XLA's grouped convolution, and its gradient is not slower
     inside a loop.
     """
     padded, wide = pad(inputs, pads), at_least_float32(inputs.dtype)
@@ -133,15 +135,15 @@ def _by_shifts(inputs: Any, weight: Any, *, steps, pads, gaps) -> Any:
     for place in itertools.product(*map(range, sizes)):
         starts = [at * gap for at, gap in zip(place, gaps)]
         ends = [s + (n - 1) * step + 1 for s, n, step in zip(starts, lengths, steps)]
-        seen = lax.slice(padded, (0, *starts, 0), (batch, *ends, channels), (1, *steps, 1))
+        shifted = lax.slice(padded, (0, *starts, 0), (batch, *ends, channels), (1, *steps, 1))
         node = weight[place].reshape((1,) * (len(sizes) + 1) + (channels, multiplier))
-        total = total + seen.astype(wide)[..., None] * node.astype(wide)
+        total = total + shifted.astype(wide)[..., None] * node.astype(wide)
     return total.reshape(batch, *lengths, channels * multiplier).astype(inputs.dtype)
 
 
-@partial(jax.jit, static_argnames=_PLACES)
+@partial(jax.jit, static_argnames=_STATIC)
 def _by_groups(inputs: Any, weight: Any, *, steps, pads, gaps) -> Any:
-    """Convolves each channel as a group: a TPU moves a third of the bytes of a sum of shifts."""
+    """Convolves each channel as a group, which moves a third of the bytes of the shifts on TPU."""
     return lax.conv_general_dilated(
         inputs, weight, steps, pads, None, gaps, dimensions(inputs.ndim), inputs.shape[-1]
     )
@@ -156,22 +158,22 @@ def conv_transpose(
     bias: bool = True,
     scale: Number = 1.0,
 ) -> Network:
-    """Paints `features` channels by windows: `[batch, *space, c] -> [batch, *larger, features]`.
+    """Returns a transposed convolution: `[batch, *space, c] -> [batch, *larger, features]`.
 
-    Each input paints a window of outputs, and windows that overlap add up: the convolution of
-    inputs that are spread apart, with zeros between them. Where a convolution with strides makes an
-    image smaller, this makes it larger. Other arguments and errors are those of `conv`.
+    Each input adds a multiple of the window to the outputs, and overlapping windows add up: the
+    layer convolves its inputs with `strides - 1` zeros inserted between them. It enlarges an image
+    where a convolution with strides reduces it. Other arguments and errors are those of `conv`.
 
     Args:
       features: the number of nodes, or output channels.
-      window: the size of the window.
-      strides: the distance between the windows of neighbouring inputs, in outputs.
-      padding: `"SAME"` makes `length * stride` outputs of an axis, `"VALID"` all that some window
-        reaches; or pairs (before, after) of zeros beside the inputs, once these are spread apart.
-      scale: multiplies the initial weights; 1 keeps the variance of the inputs.
+      window: the size of the window, one number for all spatial axes or one for each.
+      strides: the distance in outputs between the windows of neighbouring inputs.
+      padding: `"SAME"` gives `length * stride` outputs along an axis, `"VALID"` all outputs that a
+        window reaches; or pairs (before, after) of zeros beside the inputs with inserted zeros.
+      scale: multiplies the initial weights; 1 preserves the variance of the inputs.
 
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016, section
-    4, https://arxiv.org/abs/1603.07285. As in Flax, an input paints the window in reverse order.
+    4, https://arxiv.org/abs/1603.07285. As in Flax, each input adds the window in reverse order.
     """
     positive_integer("conv_transpose", "features", features)
     per_axis("conv_transpose", window=window, strides=strides)
@@ -191,9 +193,9 @@ def conv_transpose(
 
 
 def _transposed_padding(padding: Padding, window: Any, strides: Any) -> Padding:
-    """Returns pairs (before, after) for inputs that are spread apart, where padding has a name."""
+    """Returns pairs (before, after) for named padding of inputs with inserted zeros."""
     match padding.upper() if isinstance(padding, str) else padding:
-        # Spread apart, n inputs are n * stride - stride + 1 long; a window of k takes k - 1.
+        # n inputs and their zeros are n * stride - stride + 1 long; a window of k removes k - 1.
         case "VALID":
             return [(k - 1, max(k, s) - 1) for k, s in zip(window, strides)]
         case "SAME":
@@ -211,10 +213,10 @@ def _layer(
     nodes: Callable[[int], tuple[int, int]],
     strides: Sizes = 1,
 ) -> Network:
-    """Makes the layer `convolve(inputs, weight) + bias`.
+    """Returns the layer `convolve(inputs, weight) + bias`.
 
-    `nodes(channels)` is the number of groups, and of nodes in all. Where inputs are spread apart,
-    only one in `strides` under a window is there, between zeros.
+    `nodes(channels)` returns the number of groups and the total number of nodes. `strides` are
+    those of a transposed convolution, whose windows cover one input and zeros in every `strides`.
     """
     positive(where, "scale", scale)
 
@@ -223,7 +225,7 @@ def _layer(
         if space < 1:
             raise InvalidValue(
                 where,
-                "the inputs have no axis of space",
+                "the inputs have no spatial axis",
                 got=f"inputs of shape {inputs.shape}",
                 expected="[batch, *space, channels]",
                 fix="Reshape images to [batch, height, width, channels], grey ones with"
@@ -232,8 +234,8 @@ def _layer(
         channels, (groups, features) = inputs.shape[-1], nodes(inputs.shape[-1])
         multiple(where, "channels", channels, "groups", groups)
         (sizes,) = per_axis(where, space, window=window)
-        spread = math.sqrt(math.prod(per_axis(where, space, strides=strides)[0]))
-        weight = initial_weight(key, (*sizes, channels // groups, features), scale * spread)
+        gain = math.sqrt(math.prod(per_axis(where, space, strides=strides)[0]))
+        weight = initial_weight(key, (*sizes, channels // groups, features), scale * gain)
         return {"weight": weight} | ({"bias": jnp.zeros(features, jnp.float32)} if bias else {})
 
     def apply(params, inputs):
@@ -246,8 +248,8 @@ def _layer(
                 where,
                 "the inputs do not fit the weights",
                 got=f"inputs of shape {inputs.shape} and weight of shape {weight.shape}",
-                expected=f"[batch, {weight.ndim - 2} axes of space, the weights' channels]",
-                fix="Give inputs of the shape that init was given",
+                expected=f"[batch, {weight.ndim - 2} spatial axes, the weights' channels]",
+                fix="Pass inputs of the shape that init was called with",
             )
         raw = convolve(inputs, weight)
         return raw + params["bias"].reshape((1,) * (raw.ndim - 1) + (-1,)) if bias else raw

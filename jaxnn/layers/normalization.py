@@ -1,4 +1,4 @@
-"""Normalization: bring numbers to mean 0 and deviation 1, over the data, a batch or an example.
+"""Normalization: shift and scale to mean 0 and variance 1, over a data set, batch or example.
 
 >>> import jax.numpy as jnp
 >>> network = standardize(mean=2.0, std=4.0)
@@ -23,25 +23,24 @@ from jaxnn.typing import Any, Number
 
 
 def standardize(mean: Any, std: Any) -> Network:
-    """Computes `(inputs - mean) / std` in float32; for raw data, such as bytes, at the entrance.
+    """Returns a layer that computes `(inputs - mean) / std` in float32, for raw inputs.
 
-    Being part of the network, it is there wherever the network is used: data stay in their storage
-    dtype, and predictions take raw inputs. Both numbers are state: a checkpoint holds them, and a
-    network that is built again with others and given that state computes with those it was fitted
-    with.
+    As the first layer of a network, it lets data keep their storage dtype, such as bytes, and
+    predictions take raw inputs. `mean` and `std` are stored in the state: a checkpoint contains
+    them, and the state takes precedence over the arguments of a network that is built again.
 
     Args:
-      mean: a number, or an array that broadcasts to one example, in the units of the inputs.
-      std: likewise, above zero.
+      mean: the mean of the training data, a number or an array that broadcasts to one example.
+      std: the standard deviation, likewise; positive.
 
     Raises:
-      InvalidValue: if some `std` is not positive or some `mean` is not finite.
+      InvalidValue: if a `std` is not positive, or a `mean` or `std` is not finite.
     """
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     if not (np.isfinite(mean).all() and (std > 0).all() and np.isfinite(std).all()):
         raise InvalidValue(
             "standardize",
-            "mean and std must be finite, and std above zero",
+            "mean and std must be finite, and std positive",
             got=f"mean={mean.tolist()}, std={std.tolist()}",
             expected="numbers computed from the training data",
             fix="Leave out constant features, or pass std=np.maximum(std, 1e-6)",
@@ -57,7 +56,7 @@ def standardize(mean: Any, std: Any) -> Network:
         centre, spread = (y.reshape((1,) * (x.ndim - y.ndim) + y.shape) for y in statistics)
         return put_back(inputs, (x.astype(jnp.float32) - centre) / spread), state
 
-    # Through text, since float(float32(4.88)) is 4.880000114440918.
+    # By way of text, since float(float32(4.88)) is 4.880000114440918.
     scalars = mean.ndim == std.ndim == 0
     settings = {"mean": float(str(mean)), "std": float(str(std))} if scalars else {}
     return describe(Network(init, apply), "standardize", **settings)
@@ -77,10 +76,18 @@ def _check_alike_in_time(values: Any, *statistics: Any) -> None:
 
 
 def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
-    """Normalizes each example over its last axis, then scales and shifts every feature.
+    """Returns layer normalization: over the last axis of `[batch, ..., features]`.
 
-    `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, without `bias` if it is false,
-    and with statistics in float32 at least.
+    Computes `outputs = (x - mean) / sqrt(variance + epsilon) * scale + bias`, with one learned
+    `scale` and `bias` for each feature, and statistics in float32 or wider.
+
+    Args:
+      epsilon: added to the variance; positive.
+      bias: whether `bias` is added.
+
+    Raises:
+      InvalidValue: if `epsilon` is not positive; at trace time, if the number of features differs
+        from the parameters'.
 
     Source: Ba et al., Layer Normalization, 2016, eq. (4), https://arxiv.org/abs/1607.06450.
     """
@@ -88,7 +95,10 @@ def layer_norm(*, epsilon: float = 1e-6, bias: bool = True) -> Network:
 
 
 def rms_norm(*, epsilon: float = 1e-6) -> Network:
-    """Divides each example by its root mean square over the last axis, then scales every feature.
+    """Returns RMS normalization: over the last axis of `[batch, ..., features]`.
+
+    Computes `outputs = x / sqrt(mean(x**2) + epsilon) * scale`, with one learned `scale` for each
+    feature. The argument and errors are those of `layer_norm`.
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, eq. (4),
     https://arxiv.org/abs/1910.07467.
@@ -97,19 +107,19 @@ def rms_norm(*, epsilon: float = 1e-6) -> Network:
 
 
 def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
-    """Normalizes each example over groups of features, then scales and shifts every feature.
+    """Returns group normalization: over groups of features of `[batch, *space, features]`.
 
-    The statistics of a group are over its features and all axes between the batch and the features,
-    in float32 at least. One group is layer normalization of a whole image, a group for each feature
-    is instance normalization.
+    The statistics of a group are over its features and all spatial axes of an example, in float32
+    or wider; `scale` and `bias` are learned for each feature, as in `layer_norm`. One group for all
+    features is layer normalization of the whole image; one for each is instance normalization.
 
     Args:
-      groups: the number of groups, each of features that lie side by side.
-      epsilon: added to the variance, above zero.
+      groups: the number of groups, each of adjacent features.
+      epsilon: added to the variance; positive.
 
     Raises:
-      InvalidValue: if `groups` is not positive, or, when traced, if the features do not divide
-        into the groups.
+      InvalidValue: if `groups` or `epsilon` is not positive; at trace time, if `groups` does not
+        divide the number of features.
 
     Source: Wu and He, Group Normalization, ECCV 2018, eq. (7), https://arxiv.org/abs/1803.08494.
     """
@@ -120,7 +130,7 @@ def group_norm(groups: int, *, epsilon: float = 1e-6) -> Network:
 def _norm(
     kind: str, epsilon: float, bias: bool = True, centre: bool = True, groups: int | None = None
 ) -> Network:
-    """Normalizes over the last axis, or over groups of it and all axes but the batch's."""
+    """Normalizes over the last axis, or over groups of features and all spatial axes."""
     positive(kind, "epsilon", epsilon)
 
     def init(key, inputs):
@@ -143,18 +153,23 @@ def _norm(
 
 
 def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number = 1.0) -> Network:
-    """Normalizes every feature over the batch and all other axes, then scales and shifts it.
+    """Returns batch normalization: over all axes but the last of `[batch, ..., features]`.
 
-    In training (a key is given) the batch's own statistics are used, and running ones are stored in
-    `state`; in inference the running ones are used and not changed. Of `Masked` sequences they are
-    the statistics of the places that exist.
+    In training (a key is given), each feature is normalized by the statistics of the batch, which
+    also update the running statistics in `state`. In inference, the running statistics are used
+    and not changed. Padding of `Masked` sequences is excluded from the statistics. The outputs are
+    multiplied by a learned `scale`, and a learned `bias` is added.
 
     Args:
-      momentum: the share of the old running statistics that remains at a step, in [0, 1). As in
-        Flax and Keras; PyTorch's `momentum` is one minus this.
-      epsilon: added to the variance, above zero.
-      scale: the initial scale of every feature; 0 at the end of the branch of a `residual` begins
-        with the identity. May be traced.
+      momentum: the weight of the old running statistics in an update, in [0, 1). As in Flax and
+        Keras; PyTorch's `momentum` is one minus this.
+      epsilon: added to the variance; positive.
+      scale: the initial scale of each feature; 0 at the end of the branch of a `residual` makes
+        the block the identity at first. May be traced.
+
+    Raises:
+      InvalidValue: if `momentum` or `epsilon` is out of range; at trace time, if the number of
+        features differs from the parameters'.
 
     Source: Ioffe and Szegedy, Batch Normalization, ICML 2015, algorithm 1. The running variance is
     the biased one of the batch, as in Flax; PyTorch's is unbiased.
@@ -178,7 +193,7 @@ def batch_norm(*, momentum: float = 0.99, epsilon: float = 1e-5, scale: Number =
             mean, var = state["mean"], state["var"]
         else:
             mean = _mean(inputs, x)
-            # Not the mean of squares less the square of the mean: those cancel far from 0.
+            # The mean of the squares minus the squared mean would cancel far from 0.
             var = _mean(inputs, jnp.square(x - _last(mean, x)))
             state = {
                 "mean": momentum * state["mean"] + (1 - momentum) * mean,
@@ -197,14 +212,14 @@ def _scale_and_bias(inputs: Any, bias: bool = True) -> dict[str, Any]:
 
 
 def _widened(kind: str, params: Any, inputs: Any) -> Any:
-    """Returns the inputs in the dtype of the statistics; raises if they cannot be normalized."""
+    """Casts the inputs to the dtype of the statistics; raises if they cannot be normalized."""
     floating(kind, inputs)
     check_features(kind, inputs, params["scale"].shape[0])
     return inputs.astype(at_least_float32(inputs.dtype))
 
 
 def _mean(inputs: Any, x: Any) -> Any:
-    """Returns the mean of every feature, over the places of the inputs that exist."""
+    """Returns the mean of each feature over all axes but the last, without padding."""
     axes = tuple(range(x.ndim - 1))
     if not isinstance(inputs, Masked):
         return x.mean(axes)
@@ -217,7 +232,7 @@ def _inverse_root(variance, epsilon):
 
 
 def _last(vector, like):
-    """Gives a vector over features the rank and dtype of `like`."""
+    """Reshapes and casts a vector of features to the rank and dtype of `like`."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape).astype(like.dtype)
 
 

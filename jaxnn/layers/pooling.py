@@ -1,4 +1,4 @@
-"""Pooling: each output is the largest, or the mean, of a window of inputs, or of a whole sequence.
+"""Pooling: the maximum or the mean of each window of the inputs, or of a whole sequence.
 
 >>> import jax.numpy as jnp
 >>> image = jnp.arange(16.0).reshape(1, 4, 4, 1)
@@ -30,26 +30,29 @@ from jaxnn.typing import Any
 
 
 def max_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Network:
-    """Takes the largest number of each window: `[batch, *space, c] -> [batch, *smaller, c]`.
+    """Returns max pooling: `[batch, *space, c] -> [batch, *smaller, c]`.
 
-    Empty places of `Masked` sequences count as padding.
+    Each output is the maximum of a window of one channel. Empty positions of `Masked` sequences
+    count as padding.
 
     Args:
-      window: its size, one number for all axes of space or one for each.
-      strides: the distance of windows; that of the window by default, so that they do not overlap.
-      padding: `"VALID"` (none), `"SAME"`, or pairs (before, after). Padding is never the largest.
+      window: the size of the window, one number for all spatial axes or one for each.
+      strides: the distance between neighbouring windows; by default the size of the window, so that
+        windows do not overlap.
+      padding: `"VALID"` (none), `"SAME"`, or a pair (before, after) for each spatial axis. Padding
+        is never the maximum.
 
     Raises:
-      InvalidValue: if a size is not positive, or, when traced, if no window fits in the inputs.
+      InvalidValue: if a size is not positive; at trace time, if the window exceeds the inputs.
     """
     return _pool("max_pool", window, strides, padding)
 
 
 def avg_pool(window: Sizes, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Network:
-    """Takes the mean of each window: `[batch, *space, c] -> [batch, *smaller, c]`.
+    """Returns average pooling: `[batch, *space, c] -> [batch, *smaller, c]`.
 
-    Padding counts as zeros in the mean, as in Flax's default. The arguments and errors are those
-    of `max_pool`.
+    Each output is the mean of a window of one channel. Padding counts as zeros, as by default in
+    Flax. The arguments and errors are those of `max_pool`.
     """
     return _pool("avg_pool", window, strides, padding)
 
@@ -71,15 +74,15 @@ def _pool(kind, window, strides, padding):
     return describe(layer, kind, window=window)
 
 
-# Of these two forms one is lowered, but both are differentiated: jitted, they are traced once.
-_PLACES = ("kind", "sizes", "steps", "pads")
+# One of the two implementations is lowered, but both are differentiated: jit traces each once.
+_STATIC = ("kind", "sizes", "steps", "pads")
 
 
-@partial(jax.jit, static_argnames=_PLACES)
+@partial(jax.jit, static_argnames=_STATIC)
 def _by_slices(x: Any, *, kind: str, sizes, steps, pads) -> Any:
-    """Pools one axis after another, as shifted slices.
+    """Pools one axis after another, by combining shifted slices.
 
-    On CPU a gradient step of a small convnet takes half the time so that it takes with windows.
+    On CPU, a training step of a small convnet takes half as long as with `lax.reduce_window`.
     """
     merge, neutral = (jnp.maximum, -jnp.inf) if kind == "max_pool" else (operator.add, 0.0)
     x = pad(x, pads, neutral)
@@ -91,11 +94,11 @@ def _by_slices(x: Any, *, kind: str, sizes, steps, pads) -> Any:
     return x
 
 
-@partial(jax.jit, static_argnames=_PLACES)
+@partial(jax.jit, static_argnames=_STATIC)
 def _by_windows(x: Any, *, kind: str, sizes, steps, pads) -> Any:
-    """Pools windows as a whole: a TPU moves a quarter of the bytes that slices take there.
+    """Pools by `lax.reduce_window`, which moves a quarter of the bytes of the slices on TPU.
 
-    Of numbers that are equally large, the first gets all of the gradient, and not each a part.
+    The gradient of equal maxima goes to the first of them; in `_by_slices` they share it.
     """
     reducer, neutral = (lax.max, -np.inf) if kind == "max_pool" else (lax.add, 0.0)
     ends = ((0, 0), *pads, (0, 0))
@@ -105,16 +108,16 @@ def _by_windows(x: Any, *, kind: str, sizes, steps, pads) -> Any:
 
 
 def over_time(how: str = "mean") -> Network:
-    """Makes one of all places of a sequence: `[batch, time, ...] -> [batch, ...]`.
+    """Returns a layer that reduces the time axis: `[batch, time, ...] -> [batch, ...]`.
 
-    Of a `Masked` sequence only the places that exist count; one without any gives zeros.
+    Padding of `Masked` sequences is ignored; a sequence that is all padding yields zeros.
 
     Args:
-      how: `"mean"`, `"sum"`, `"max"`, or the `"first"` or `"last"` place.
+      how: `"mean"`, `"sum"`, `"max"`, or `"first"` or `"last"` for the values at that position.
 
     Raises:
-      InvalidValue: if `how` is unknown, or, when traced, if the inputs have no axis of time or a
-        row holds several sequences.
+      InvalidValue: if `how` is unknown; at trace time, if the inputs have no time axis, or a row
+        holds several sequences.
     """
     choice("over_time", "how", how, _OVER_TIME)
 
@@ -124,10 +127,12 @@ def over_time(how: str = "mean") -> Network:
         if x.ndim < 2 or segments:
             raise InvalidValue(
                 "over_time",
-                "a row holds several sequences" if segments else "the inputs have no axis of time",
+                "a row holds several sequences" if segments else "the inputs have no time axis",
                 got="Masked inputs with segments" if segments else f"inputs of shape {x.shape}",
                 expected="one sequence in each row, [batch, time, ...]",
-                fix="Pad sequences, each in a row of its own" if segments else "Put it elsewhere",
+                fix="Pad the sequences, each in its own row, instead of packing them"
+                if segments
+                else "Use over_time where the inputs still have a time axis",
             )
         if isinstance(inputs, Masked):
             mask = inputs.mask.reshape(inputs.mask.shape + (1,) * (x.ndim - 2))
@@ -159,7 +164,7 @@ def _at(edge: int) -> Any:
             return x[:, edge]
         index = jnp.argmax(mask if edge == 0 else mask[:, ::-1], axis=1, keepdims=True)
         place = index if edge == 0 else x.shape[1] - 1 - index
-        # Where nothing exists all values are 0, and so is the one that is taken.
+        # All values of a sequence that is all padding are 0, so any position will do.
         return jnp.take_along_axis(x, place, axis=1)[:, 0]
 
     return pick

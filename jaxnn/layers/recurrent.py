@@ -1,10 +1,10 @@
-"""Recurrent layers: a state is carried along time, and gates decide what it keeps.
+"""Recurrent layers: gates control what a state, carried from step to step, retains.
 
-A step at an empty place of a `Masked` sequence leaves the state as it is.
+The state does not change at padding of a `Masked` sequence.
 
-Everything that needs only the inputs is computed before the loop over time, as one matrix product
-over all time steps; the loop holds one product for all gates. Both products are parts of their own,
-`input` and `hidden`, each a `linear`, so that what changes `linear` layers changes these too.
+The product of the inputs and the weights is computed before the loop over time, for all time steps
+at once; the loop computes one product of the state for all gates. Both products are parts, `input`
+and `hidden`, of kind `linear`, so that transforms of linear layers apply to them as well.
 
 >>> import jax, jax.numpy as jnp
 >>> layer = gru(4)
@@ -26,30 +26,32 @@ from jaxnn.masked import Masked, put_back, values_of
 from jaxnn.network import Network, Parts, collect, without_empty
 from jaxnn.typing import Any, Callable, Number
 
-# Its sigmoid is 1, and that of its negative 0, in every dtype.
-_SHUT = 1e4
+# sigmoid(_SATURATED) is 1 and sigmoid(-_SATURATED) is 0, in every dtype.
+_SATURATED = 1e4
 
 
 def gru(features: int, *, reverse: bool = False) -> Network:
-    """Makes a layer of gated recurrent units: `[batch, time, n] -> [batch, time, features]`.
+    """Returns a layer of gated recurrent units: `[batch, time, n] -> [batch, time, features]`.
 
-    With `x` the product of the inputs and `h` that of the state, for all gates side by side:
+    With `x` the raw outputs of the part `input` and `h` those of the part `hidden`, each split into
+    the reset gate, the update gate and the candidate:
 
         reset, update = sigmoid(x_r + h_r), sigmoid(x_u + h_u)
         state = update * state + (1 - update) * tanh(x_c + reset * h_c)
 
-    The state begins as zeros, and is the output of each time step.
+    The initial state is zeros; the output of each time step is the new state.
 
     Args:
       features: the number of units.
-      reverse: whether it runs from the last time step to the first; outputs keep their places.
+      reverse: whether to run from the last time step to the first. Outputs stay in input order.
 
     Raises:
-      InvalidValue: if `features` is not positive, or, when traced, if the inputs are not
+      InvalidValue: if `features` is not positive; at trace time, if the inputs are not
         `[batch, time, n]` or do not fit the weights.
 
     Source: Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014, eq.
-    (5) to (8), https://arxiv.org/abs/1406.1078; the reset gate acts after the product, as in cuDNN.
+    (5) to (8), https://arxiv.org/abs/1406.1078. Unlike in the paper, the reset gate multiplies the
+    product with the weights, not the state, as in cuDNN.
     """
     positive_integer("gru", "features", features)
 
@@ -65,23 +67,24 @@ def gru(features: int, *, reverse: bool = False) -> Network:
 
 
 def lstm(features: int, *, reverse: bool = False, forget_bias: Number = 1.0) -> Network:
-    """Makes a layer of long short-term memory: `[batch, time, n] -> [batch, time, features]`.
+    """Returns a layer of long short-term memory: `[batch, time, n] -> [batch, time, features]`.
 
-    With `z` the sum of the products of the inputs and of the last outputs, for all gates:
+    With `z` the sum of the raw outputs of the parts `input` (of the inputs) and `hidden` (of the
+    previous outputs), split in the order input, forget, cell, output:
 
         cell = sigmoid(z_forget) * cell + sigmoid(z_input) * tanh(z_cell)
         outputs = sigmoid(z_output) * tanh(cell)
 
-    in `weight` in the order input, forget, cell, output. Cell and outputs begin as zeros.
+    The initial cell and outputs are zeros.
 
     Args:
       features: the number of units.
-      reverse: as in `gru`.
-      forget_bias: the initial bias of the forget gates; 1 makes cells remember at first, 0 is the
-        default of Flax. May be traced.
+      reverse: whether to run from the last time step to the first. Outputs stay in input order.
+      forget_bias: the initial bias of the forget gates; 1 makes cells remember at first, 0 is
+        Flax's default. May be traced.
 
     Raises:
-      InvalidValue: as `gru`.
+      InvalidValue: as in `gru`, and if `forget_bias` is not finite.
 
     Source: Gers et al., Learning to Forget, Neural Computation 2000; Jozefowicz et al., An
     Empirical Exploration of Recurrent Network Architectures, ICML 2015, for the bias.
@@ -91,9 +94,9 @@ def lstm(features: int, *, reverse: bool = False, forget_bias: Number = 1.0) -> 
 
     def step(carry, before, hidden):
         _, cell = carry
-        entering, forget, fresh, leaving = jnp.split(before + hidden, 4, -1)
-        cell = jax.nn.sigmoid(forget) * cell + jax.nn.sigmoid(entering) * jnp.tanh(fresh)
-        return jax.nn.sigmoid(leaving) * jnp.tanh(cell), cell
+        z_input, z_forget, z_cell, z_output = jnp.split(before + hidden, 4, -1)
+        cell = jax.nn.sigmoid(z_forget) * cell + jax.nn.sigmoid(z_input) * jnp.tanh(z_cell)
+        return jax.nn.sigmoid(z_output) * jnp.tanh(cell), cell
 
     entrance = linear(4 * features)
 
@@ -103,13 +106,12 @@ def lstm(features: int, *, reverse: bool = False, forget_bias: Number = 1.0) -> 
         return params | {"bias": jnp.where(is_forget, forget_bias, params["bias"])}, state
 
     def hold(before, exists):
-        # Gates that are shut and open to the last bit: the cell does not change, and no select of
-        # it is in the loop, where it takes a tenth of the time.
-        gate = jnp.repeat(jnp.array([-_SHUT, _SHUT, 0.0, 0.0], before.dtype), features)
+        # Saturated gates leave the cell exactly unchanged at padding. Selecting between the old and
+        # the new cell instead would take a tenth of the time of the loop.
+        gate = jnp.repeat(jnp.array([-_SATURATED, _SATURATED, 0.0, 0.0], before.dtype), features)
         return before + jnp.where(exists, jnp.zeros((), before.dtype), gate[None, None])
 
-    entrance_init = entrance._replace(init=init)
-    return _over_time("lstm", features, reverse, step, 4, 2, entrance_init, hold)
+    return _over_time("lstm", features, reverse, step, 4, 2, entrance._replace(init=init), hold)
 
 
 def _over_time(
@@ -122,11 +124,12 @@ def _over_time(
     entrance: Network,
     hold: Callable[[Any, Any], Any] | None = None,
 ) -> Network:
-    """Runs `step(carry, before, hidden) -> carry` over time; the first of a carry is the output.
+    """Runs `step(carry, before, hidden) -> carry` over time; the first array of a carry is output.
 
-    `before` is what the entrance makes of the inputs, `hidden` what the hidden part makes of the
-    last outputs. Steps compute in float32 at least; outputs have the dtype of `before`. With
-    `hold(before, exists) -> before` the rest of a carry does not change at an empty place.
+    `before` are the raw outputs of the part `input` at a time step, `hidden` those of the part
+    `hidden` for the previous outputs. Steps compute in float32 or wider; outputs have the dtype of
+    `before`. `hold(before, exists) -> before` changes `before` at padding so that the step leaves
+    the rest of the carry unchanged; without it, the old carry is selected there.
     """
     hidden = _recurrent(features, gates)
     children = (("input", entrance), ("hidden", hidden))
@@ -142,12 +145,12 @@ def _over_time(
     def apply(params, state, inputs, *, key=None):
         sequences = values_of(inputs)
         check_sequences(kind, sequences)
-        # Time leads before the product, not after it: the inputs are fewer than the gates.
+        # Transposing before the product is cheaper: the inputs are smaller than its outputs.
         x = sequences.swapaxes(0, 1)
         before, after = apply_part("input", entrance, params, state, x, key)
         dtype, wide = before.dtype, at_least_float32(before.dtype)
 
-        def at(carry, now):
+        def advance(carry, now):
             before, exists, begins = now
             if begins is not None:
                 carry = jax.tree.map(lambda x: jnp.where(begins, 0.0, x), carry)
@@ -165,8 +168,8 @@ def _over_time(
         exists, begins = _steps(inputs, reverse)
         if hold is not None and exists is not None:
             before = hold(before, exists)
-        _, outputs = lax.scan(at, zeros, (before, exists, begins), reverse=reverse)
-        # The hidden part runs many times in a step, and its state, if it has any, does not change.
+        _, outputs = lax.scan(advance, zeros, (before, exists, begins), reverse=reverse)
+        # The part `hidden` is applied at every time step; its state, if any, is left unchanged.
         after = {"input": after, "hidden": state.get("hidden", {})}
         return put_back(inputs, outputs.swapaxes(0, 1)), without_empty(after)
 
@@ -175,9 +178,9 @@ def _over_time(
 
 
 def _steps(inputs: Any, reverse: bool) -> tuple[Any, Any]:
-    """Returns `[time, batch, 1]`: where there is a step, and where a sequence begins by another.
+    """Returns which steps are not padding, and which begin another sequence: `[time, batch, 1]`.
 
-    `None` where each place is a step of the sequence of its row.
+    Both are `None` if the inputs are not `Masked`, the second if each row holds one sequence.
     """
     if not isinstance(inputs, Masked):
         return None, None
@@ -186,10 +189,12 @@ def _steps(inputs: Any, reverse: bool) -> tuple[Any, Any]:
 
 
 def _recurrent(features: int, gates: int) -> Network:
-    """Returns `linear` from the state to all gates, which begins orthogonal for each of them.
+    """Returns `linear` from the state to all gates, with orthogonal initial weights for each gate.
+
+    Repeated products with orthogonal weights neither grow nor vanish.
 
     Source: Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear neural
-    networks, ICLR 2014: repeated products then neither grow nor vanish.
+    networks, ICLR 2014.
     """
 
     def init(key, inputs):

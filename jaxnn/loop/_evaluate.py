@@ -9,7 +9,8 @@ from jax import lax
 from jaxnn import metrics as measures
 from jaxnn.checks import kind, positive_integer
 from jaxnn.data._buckets import at_width
-from jaxnn.data._resident import Resident, stored
+from jaxnn.data._no_data import as_data
+from jaxnn.data._resident import stored
 from jaxnn.data.protocol import Data
 from jaxnn.learning._learner import Learner
 from jaxnn.loop._population import in_blocks
@@ -49,7 +50,7 @@ def add_batches(learner, width, sums, state, block, count):
     return in_blocks(jax.vmap(one) if (width or 1) > 1 else one, width)(sums, state)
 
 
-def evaluate(learner: Learner, state: Any, data: Data) -> dict[str, float]:
+def evaluate(learner: Learner, state: Any, data: Data | None) -> dict[str, float]:
     """Returns every metric over a dataset, `{"loss": ..., "accuracy": ...}`.
 
     The last batch is padded with examples of weight 0. So the result equals that of one batch with
@@ -58,13 +59,15 @@ def evaluate(learner: Learner, state: Any, data: Data) -> dict[str, float]:
     Args:
       learner: the learner that computes the metrics.
       state: the state to evaluate.
-      data: the evaluation data, such as `Resident` or `Stream`.
+      data: the evaluation data, such as `Resident` or `Stream`; with `None`, the learner makes its
+        own, and evaluates one empty batch.
     """
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=1024)"
+    data = as_data(data)
     kind("evaluate", "data", data, Data, fix=fix)
-    if isinstance(data, Resident) and learner.placement is not None:
-        data = placed_data(learner.placement, data)
     if not isinstance(data, Stream):
+        if learner.placement is not None:
+            data = placed_data(learner.placement, data)
         return {name: float(value) for name, value in evaluation(learner, state, data).items()}
     sums: Any = None
     for first in range(0, data.num_batches, data.block):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.checks import multiple
+from jaxnn.data._no_data import NoData
 from jaxnn.loop._run import empty_window, trace_step
 from jaxnn.typing import Any, Callable
 
@@ -35,6 +36,8 @@ def population(run: Callable[..., tuple[Any, Any]], width: int = 1) -> Callable[
     """
 
     def runs(learner, states, data, n, windows=None, active=None):
+        # Of keys that nothing reads, their number matters.
+        data = NoData(states.step) if data is None else data
         members = data.key.shape[0]
         multiple("population", "members", members, "width", width)
         if windows is None:

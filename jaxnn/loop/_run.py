@@ -20,6 +20,7 @@ from jax import lax
 
 from jaxnn import metrics as measures
 from jaxnn.data._buckets import at_width
+from jaxnn.data._no_data import as_data
 from jaxnn.learning._given import given
 from jaxnn.learning._learner import Learner
 from jaxnn.programs import operations
@@ -37,7 +38,9 @@ class Batches(Protocol):
         ...
 
 
-def run(learner: Learner, state: Any, data: Batches, n: Any, window: Any = None) -> tuple[Any, Any]:
+def run(
+    learner: Learner, state: Any, data: Batches | None, n: Any, window: Any = None
+) -> tuple[Any, Any]:
     """Performs `n` training steps as a pure function.
 
     Running `a` steps and then `b` steps equals running `a + b` steps, bit for bit. Compile it for
@@ -46,7 +49,7 @@ def run(learner: Learner, state: Any, data: Batches, n: Any, window: Any = None)
     Args:
       learner: the learner to train.
       state: the initial state; its `step` determines the next batch.
-      data: the training data, such as `Resident`.
+      data: the training data, such as `Resident`; `None` for a learner that makes its own.
       n: the number of steps; may be traced.
       window: sums of metrics over earlier steps, to which those of these steps are added.
 
@@ -59,7 +62,7 @@ def run(learner: Learner, state: Any, data: Batches, n: Any, window: Any = None)
     return lax.fori_loop(0, n, lambda _, carry: one_step(learner, data, *carry), (state, window))
 
 
-def trace_step(learner: Learner, state: Any, data: Batches) -> tuple[Any, tuple[Any, Any]]:
+def trace_step(learner: Learner, state: Any, data: Batches | None) -> tuple[Any, tuple[Any, Any]]:
     """Traces one step; returns its jaxpr and the shapes of the `(state, metrics)` it returns."""
     program, shapes = jax.make_jaxpr(partial(step, learner), return_shape=True)(state, data)
     return program, shapes
@@ -70,7 +73,7 @@ def empty_window(metrics: Any) -> Any:
     return jax.device_put(measures.empty(metrics))
 
 
-def one_step(learner: Learner, data: Batches, state: Any, window: Any) -> tuple[Any, Any]:
+def one_step(learner: Learner, data: Batches | None, state: Any, window: Any) -> tuple[Any, Any]:
     """Performs one training step and adds its metrics to the window."""
     state, metrics = step(learner, state, data)
     return state, measures.merge(window, metrics)
@@ -83,12 +86,13 @@ def one_step(learner: Learner, data: Batches, state: Any, window: Any) -> tuple[
 def initial(learner, key, hparams, data, start=None):
     """Returns the initial state of a run; `start`, if given, is a pair `(params, state)`."""
     with given(start):
-        return learner.init(key, hparams, data.batch(jnp.int32(0)))
+        return learner.init(key, hparams, as_data(data).batch(jnp.int32(0)))
 
 
 @partial(jax.jit, static_argnums=0, inline=True)
 def step(learner, state, data):
     """Performs the next step; returns the state and the metrics of the step."""
+    data = as_data(data)
     return at_width(data, data.batch(state.step), partial(learner.step, state))
 
 

@@ -38,7 +38,7 @@ from jaxnn.loop._run import Batches, empty_window, one_step, trace_step
 from jaxnn.typing import Any, Callable
 
 
-def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, Any]]:
+def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches | None], tuple[Any, Any]]:
     """Returns a differentiable function `(state, data) -> (state, window)` that runs the steps.
 
     Its results equal those of `run` up to rounding, and usually bit for bit.
@@ -54,7 +54,7 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, 
 
     Returns:
       A function `(state, data) -> (state, window)`. `data` is anything with `batch(step)`, such as
-      `Resident`.
+      `Resident`; `None` for a learner that makes its own.
 
     Raises:
       InvalidType: if `learner` is not a `Learner`, or `steps` is traced.
@@ -69,7 +69,7 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches], tuple[Any, 
     length = isqrt(steps)
     rest = steps % length if length > 1 else steps
 
-    def unrolled(state: Any, data: Batches) -> tuple[Any, Any]:
+    def unrolled(state: Any, data: Batches | None) -> tuple[Any, Any]:
         def step(carry, _):
             return one_step(learner, data, *carry), None
 

@@ -1,4 +1,4 @@
-"""Models: networks of the usual shapes, those of Flax, and text from a network."""
+"""Models: common architectures, models of Flax and Equinox, and text generation."""
 
 from jaxnn.models._encoder import bert, exact_gelu, vit
 from jaxnn.models._generate import generate, generate_tokens

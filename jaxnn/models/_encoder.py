@@ -1,8 +1,8 @@
-"""Transformers that read: every place of a text, or of an image, looks at all others.
+"""Encoder transformers, whose attention is not causal, for texts and images.
 
-- `bert` reads tokens, and gives features for each (Devlin et al. 2019); `over_time` after it gives
-  those of a whole text.
-- `vit` reads an image as a sequence of patches, and gives logits (Dosovitskiy et al. 2021).
+- `bert` computes features of every token of a text (Devlin et al. 2019); followed by `over_time`,
+  features of the whole text.
+- `vit` computes logits of an image, a sequence of patches (Dosovitskiy et al. 2021).
 
 >>> network = bert(30522, layers=6, heads=12, features=384)
 >>> [name for name, _ in network.parts.children]
@@ -28,7 +28,7 @@ from jaxnn.typing import Any, Callable, Number
 
 
 def exact_gelu(x: Any) -> Any:
-    """Computes GELU by the error function, as PyTorch does by default; JAX's is approximate."""
+    """Computes GELU by the error function, PyTorch's default; JAX's is the tanh approximation."""
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -47,29 +47,29 @@ def bert(
     stacked: bool = False,
     remat: str | None = None,
 ) -> Network:
-    """Makes features of every token of a text: `[batch, time] -> [batch, time, features]`.
+    """Returns a BERT encoder: tokens `[batch, time]` to features `[batch, time, features]`.
 
-    Texts of different lengths are `Masked` inputs: no place looks at one that is empty. Where a
-    text has parts, such as a question and an answer, the inputs are
-    `{"tokens": ..., "types": ...}`, with the number of its part for every token.
+    Texts of different lengths are `Masked` inputs, whose padding is never attended to. If texts
+    have segments, such as a question and an answer, inputs are `{"tokens": ..., "types": ...}`,
+    where `types` `[batch, time]` is the segment of every token, from 0.
 
     Args:
       vocabulary: the number of tokens.
       layers: the number of blocks.
-      heads: of the attention.
+      heads: the number of attention heads.
       features: the width of the model.
-      hidden: the nodes between the layers of a block; 4 times the features, by default.
-      positions: the longest text.
-      types: the number of parts that a text may have.
-      activation: of the hidden nodes.
-      epsilon: of the normalizations.
-      dropout: the rate of dropout of tokens, attention and branches; may be traced.
-      stacked: whether the blocks are one block that is repeated, see `gpt`.
-      remat: the policy by which blocks are computed again for the gradient, see `gpt`.
+      hidden: the number of hidden nodes of a block; `4 * features` by default.
+      positions: the maximum length of a text, in tokens.
+      types: the maximum number of segments of a text.
+      activation: the activation of the hidden nodes.
+      epsilon: added to the variance in each normalization.
+      dropout: the dropout rate of embeddings, attention weights and branches; may be traced.
+      stacked: whether to `repeat` one block with stacked parameters, as in `gpt`.
+      remat: the `remat` policy with which the backward pass recomputes blocks, as in `gpt`.
 
     Raises:
-      InvalidValue: if a size is not positive, heads do not divide, or, when traced, a text is
-        longer than the positions.
+      InvalidValue: if a size is not positive, or `heads` does not divide `features`; at trace time,
+        if a text is longer than `positions`, or the inputs are a dict with other fields.
 
     Source: Devlin et al., BERT, NAACL 2019, section 3, https://arxiv.org/abs/1810.04805.
     """
@@ -105,29 +105,29 @@ def vit(
     stacked: bool = False,
     remat: str | None = None,
 ) -> Network:
-    """Makes logits of an image `[batch, height, width, channels]`, which it reads by patches.
+    """Returns a vision transformer: `[batch, height, width, channels] -> [batch, outputs]`.
 
-    A row of its own, the class token, stands before those of the patches; what it has become after
-    the blocks is what the last layer looks at.
+    An image is divided into patches, and each is mapped to a vector. A learned vector, the class
+    token, is put before them; the output layer takes its features after the last block.
 
     Args:
-      outputs: the number of output nodes; `None` for the features of the class token.
-      patch: the height and the width of a patch.
-      patches: how many an image has.
+      outputs: the number of output nodes; `None` returns the features of the class token.
+      patch: the height and width of a patch, in pixels.
+      patches: the number of patches of an image.
       layers: the number of blocks.
-      heads: of the attention.
+      heads: the number of attention heads.
       features: the width of the model.
-      hidden: the nodes between the layers of a block; 4 times the features, by default.
-      activation: of the hidden nodes.
-      epsilon: of the normalizations.
-      dropout: the rate of dropout of patches, attention and branches; may be traced.
-      bias: whether the layers of queries, keys and values add a bias.
-      stacked: whether the blocks are one block that is repeated, see `gpt`.
-      remat: the policy by which blocks are computed again for the gradient, see `gpt`.
+      hidden: the number of hidden nodes of a block; `4 * features` by default.
+      activation: the activation of the hidden nodes.
+      epsilon: added to the variance in each normalization.
+      dropout: the dropout rate of patches, attention weights and branches; may be traced.
+      bias: whether the query, key and value layers add a bias.
+      stacked: whether to `repeat` one block with stacked parameters, as in `gpt`.
+      remat: the `remat` policy with which the backward pass recomputes blocks, as in `gpt`.
 
     Raises:
-      InvalidValue: if a size is not positive, heads do not divide, or, when traced, an image has
-        another number of patches.
+      InvalidValue: if a size is not positive, or `heads` does not divide `features`; at trace time,
+        if an image has a different number of patches.
 
     Source: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, eq. (1) to (4),
     https://arxiv.org/abs/2010.11929.
@@ -152,10 +152,7 @@ def vit(
 
 
 def class_token() -> Network:
-    """Puts a row of parameters before a sequence: `[batch, t, features]` to `[batch, t + 1, ...]`.
-
-    The row starts at 0.
-    """
+    """Returns a layer that prepends a learned vector, initially 0, to `[batch, time, features]`."""
 
     def init(key, inputs):
         return {"weight": jnp.zeros(inputs.shape[-1], jnp.float32)}
@@ -179,12 +176,12 @@ def _maker(
     bias: bool = True,
     norm_first: bool = True,
 ) -> Callable[[], Network]:
-    """Returns what makes a block, all of whose places look at each other."""
+    """Returns a function that returns a new block with bidirectional attention."""
     biased = ("query", "key", "value", "output") if bias else ("output",)
 
     def make() -> Network:
-        looking = attention(features, heads=heads, dropout=dropout, bias=biased)
-        thinking = [
+        attend = attention(features, heads=heads, dropout=dropout, bias=biased)
+        feedforward = [
             ("hidden", linear(4 * features if hidden is None else hidden)),
             ("activation", nonlinear(activation)),
             ("output", linear(features)),
@@ -193,7 +190,7 @@ def _maker(
         def norm() -> Network:
             return layer_norm(epsilon=epsilon)
 
-        return block(looking, thinking, norm, _drops(dropout), norm_first=norm_first)
+        return block(attend, feedforward, norm, _drops(dropout), norm_first=norm_first)
 
     return make
 
@@ -203,7 +200,7 @@ def _drops(rate: Number) -> list[Named]:
 
 
 def _typed(tokens: Network, types: Network) -> Network:
-    """Looks up tokens, and adds the row of the part of the text that each belongs to."""
+    """Returns the sum of the embeddings of tokens and of the segments that they belong to."""
 
     def init(key, inputs):
         words, _ = _words_and_types(inputs)
@@ -219,7 +216,7 @@ def _typed(tokens: Network, types: Network) -> Network:
         words, kinds = _words_and_types(inputs)
         after = {}
         rows, after["tokens"] = apply_part("tokens", tokens, params, state, words, key)
-        if kinds is None:  # all are of the first part
+        if kinds is None:  # all tokens belong to the first segment
             kinds = map_places(jnp.zeros_like, words)
         more, after["types"] = apply_part("types", types, params, state, kinds, key)
         return map_places(jnp.add, rows, more), without_empty(after)
@@ -233,25 +230,25 @@ def _words_and_types(inputs: Any) -> tuple[Any, Any]:
     if inputs.keys() != {"tokens", "types"}:
         raise InvalidValue(
             "bert",
-            "the inputs have other fields than it reads",
+            "the inputs have the wrong fields",
             got=f"fields {', '.join(sorted(inputs))}",
-            expected="tokens and types, or tokens alone, not in a dict",
+            expected="tokens and types, or an array of tokens instead of a dict",
             fix="Pass {'tokens': tokens, 'types': types}",
         )
     return inputs["tokens"], inputs["types"]
 
 
 def _sequence(patches: int) -> Network:
-    """Makes a sequence of an image of patches, row by row."""
+    """Flattens `[batch, rows, columns, features]`, row by row, to `[batch, patches, features]`."""
 
     def apply(params, images):
         count = images.shape[1] * images.shape[2]
         if count != patches:
             raise InvalidValue(
                 "vit",
-                "the image has another number of patches",
+                "the image has the wrong number of patches",
                 got=f"{images.shape[1]} x {images.shape[2]} patches",
-                expected=f"{patches} patches in all",
+                expected=f"{patches} patches in total",
                 fix="Resize the images, or interpolate the positions: warm_start with resize(0)",
             )
         return images.reshape(images.shape[0], count, images.shape[-1])

@@ -1,8 +1,9 @@
-"""Writing: one token after the other, each drawn from what a network says of the tokens so far.
+"""Text generation: each token is sampled given the tokens so far.
 
-The network reads the prompt once, keeps the keys and values of its attention in a cache, and then
-reads one token at a time; what it writes is what it would write if it read everything anew for each
-token. Prompts of different lengths are one batch, and other lengths compile nothing.
+The network reads the prompt once, stores the keys and values of its attention in a cache, and then
+reads one token at a time, with the outputs that it would have if it read the whole text for each
+token. Prompts of different lengths form one batch, and lengths that round up to the same power of
+two share one compiled program.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnn.models import gpt
@@ -63,38 +64,38 @@ def generate(
     context: int | None = None,
     stop: Sequence[int] = (),
 ) -> Any:
-    """Draws the tokens that follow a prompt, `length` of them or up to one that ends the text.
+    """Samples the tokens that follow a prompt, up to `length` of them or to a `stop` token.
 
     Args:
-      network: from tokens `[batch, time]` to logits `[batch, time, vocabulary]`, such as `gpt`.
-        Only its `attention`, which must be causal, and its `positions` may tell one place from
-        another: all else must treat every place alike. Unless they are traced, the parameters are
-        tried on a few tokens, read whole and in two pieces: the logits must agree.
-      params: its parameters; what it remembers is in their precision.
-      state: its state, `{}` for most.
-      prompt: whole numbers `[batch, time]`, at least one for each text; `Masked` for prompts of
-        different lengths, such as `Tokenizer.batch` gives.
-      length: how many tokens to draw at most.
-      key: decides the draws.
-      temperature: divides the logits, at least 0: below 1 the likelier become likelier still, and
-        at 0 the likeliest is taken. May be traced.
-      top_k: draws only from so many, the likeliest.
-      top_p: draws only from the likeliest that together have this probability, in (0, 1]. May be
-        traced.
-      context: how many tokens the network looks back at most. When so many are read, it starts
-        anew from the later half of them. By default it looks back to the beginning.
-      stop: the tokens that end a text, such as `Tokenizer.stop`. When all texts have ended, so
-        does the program.
+      network: maps tokens `[batch, time]` to logits `[batch, time, vocabulary]`, such as `gpt`.
+        Outputs may depend on other positions through `attention`, which must be causal, and
+        `positions` only. Unless the parameters are traced, this is verified: a few tokens are read
+        as a whole and in two chunks, and the logits must agree.
+      params: the parameters of the network; the cache has their precision.
+      state: the state of the network, `{}` for most.
+      prompt: integers `[batch, time]`, at least one token for each text; `Masked` for prompts of
+        different lengths, as `Tokenizer.batch` returns.
+      length: the maximum number of tokens to sample.
+      key: the random key of the samples.
+      temperature: divides the logits; at least 0. Less than 1 favours probable tokens; at 0, the
+        most probable token is selected. May be traced.
+      top_k: samples from that many of the most probable tokens only.
+      top_p: samples from the most probable tokens whose cumulative probability reaches this number,
+        in (0, 1]. May be traced.
+      context: the maximum number of tokens that the network reads. When it has read them, it starts
+        again from the second half of them. By default it reads the whole text.
+      stop: the tokens that end a text, such as `Tokenizer.stop`. Generation ends when all texts
+        have ended.
 
     Returns:
-      The tokens after the prompt, int32 `[batch, length]`; with `stop`, `Masked`: those before the
-      one that ended the text.
+      The tokens after the prompt, int32 `[batch, length]`. With `stop`, they are `Masked`: the
+      token that ends a text, and those after it, are padding.
 
     Raises:
-      InvalidType: if the network does not give the same logits when it reads piece by piece, or
-        the prompt has the wrong type.
+      InvalidType: if the network computes other logits when it reads in chunks, or an argument has
+        the wrong type.
       InvalidValue: if a number is out of range, a token is not in the vocabulary, or the network
-        has fewer positions than prompt and `length` need.
+        has fewer positions than the prompt and `length` require.
 
     Source of top-p: Holtzman et al., The Curious Case of Neural Text Degeneration, ICLR 2020,
     section 3.1, https://arxiv.org/abs/1904.09751.
@@ -105,9 +106,9 @@ def generate(
         if stop or isinstance(prompt, Masked):
             raise InvalidValue(
                 "generate",
-                "beyond its context it writes prompts of one length, to their full length",
+                "beyond its context it supports neither stop nor Masked prompts",
                 got=f"{plan.context} tokens of context" + ", and stop" * bool(stop),
-                expected="a context for all that is read and drawn",
+                expected="a context of at least the tokens of the prompt and the sampled ones",
                 fix="Leave context out, or ask for fewer tokens",
             )
         return write_beyond(
@@ -134,10 +135,10 @@ def generate_tokens(
     top_p: Number | None = None,
     stop: Sequence[int] = (),
 ) -> Iterator[np.ndarray]:
-    """Yields the tokens of `generate` one after the other, int32 `[batch]`, as they are drawn.
+    """Yields the tokens of `generate` one by one, int32 `[batch]`, as they are sampled.
 
-    The arguments are those of `generate`, all known. After the end of a text its tokens are those
-    of `stop` that ended it; after the end of all texts there are none.
+    The arguments and errors are those of `generate`, but no argument may be traced. A text that has
+    ended repeats its `stop` token; the iterator ends when all texts have ended.
     """
     plan = _plan(network, params, state, prompt, length, key, temperature, top_k, top_p, None)
     memory, logits = begin(network, plan.context, params, state, plan.prompt)
@@ -156,14 +157,14 @@ def generate_tokens(
 
 
 class _Plan(NamedTuple):
-    """What is written: the prompt in the size of its program, and how tokens are drawn.
+    """The validated arguments of `generate`, with sizes rounded up to those of a compiled program.
 
     Attributes:
-      prompt: `Masked` with empty places in front, or whole, if it goes beyond its context.
-      most: the tokens of the program.
-      context: the places of its memory.
-      drawing: the key, the temperature and the probability.
-      beyond: whether more is read than is remembered.
+      prompt: the prompt, `Masked` with padding in front if the program allows it.
+      most: the number of tokens that the program can sample.
+      context: the length of the cache.
+      drawing: the key, the temperature and `top_p`.
+      beyond: whether more tokens are read than the cache holds.
     """
 
     prompt: Any
@@ -185,7 +186,7 @@ def _plan(
     top_p: Any,
     context: int | None,
 ) -> _Plan:
-    """Checks everything, and returns what is written."""
+    """Checks the arguments of `generate`, and returns the plan."""
     kind("generate", "network", network, Network, fix="Pass a network such as gpt(...)")
     positive_integer("generate", "length", length)
     number("generate", "temperature", temperature, low=0.0)
@@ -194,7 +195,7 @@ def _plan(
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise InvalidType(
             "generate",
-            "key is not a key",
+            "key is not a random key",
             got=f"a {type(key).__name__}",
             expected="a key of jax.random",
             fix="Pass key=jax.random.key(0)",
@@ -206,28 +207,28 @@ def _plan(
             "generate",
             "the prompt has the wrong type",
             got=f"dtype {prompt.dtype} and shape {prompt.shape}",
-            expected="whole numbers [batch, time], at least one for each text",
+            expected="integers [batch, time], at least one token for each text",
             fix="Pass prompt[None] for a single text, and a token to begin with",
         )
-    reads = int(prompt.shape[1] + length - 1)  # the last token is drawn and never read
+    reads = int(prompt.shape[1] + length - 1)  # the last token is sampled but not read
     context = reads if context is None else positive_integer("generate", "context", context)
     if context < 2 <= reads:
         raise InvalidValue(
             "generate",
-            "context is too short to continue from a half of it",
+            "context is too short to continue from its second half",
             got=f"context={context}",
             expected="at least 2",
             fix="Pass the length of the sequences that the network was trained on",
         )
     context = min(context, reads)
-    vocabulary = _check_reads_on(network, params, state, context)
+    vocabulary = _check_chunks(network, params, state, context)
     if is_concrete(prompt) and not (0 <= int(prompt.min()) <= int(prompt.max()) < vocabulary):
         raise InvalidValue(
             "generate",
             "a token of the prompt is not in the vocabulary",
             got=f"tokens from {prompt.min()} to {prompt.max()}",
-            expected=f"whole numbers from 0 to {vocabulary - 1}",
-            fix="Encode the prompt as the training data were",
+            expected=f"integers from 0 to {vocabulary - 1}",
+            fix="Encode the prompt with the tokenizer of the training data",
         )
     if top_k is not None:
         positive_integer("generate", "top_k", top_k, at_most=vocabulary)
@@ -237,14 +238,14 @@ def _plan(
     time, most = bucket(prompt.shape[1]), bucket(length)
     padded = takes_masked(network) and has_room(network, time + most)
     if not padded:
-        time, most = int(prompt.shape[1]), length  # a program for exactly these
-    # The last token that is drawn is remembered where the first of a longer text would be.
+        time, most = int(prompt.shape[1]), length  # a program for exactly these sizes
+    # The program reads the last token too, so the cache has a position for it where possible.
     room = time + most if has_room(network, time + most) else time + most - 1
     return _Plan(_at_the_end(given, time, padded), most, room, drawing, False)
 
 
 def _at_the_end(prompt: Any, time: int, padded: bool) -> Any:
-    """Returns prompts at the end of rows of a length, `Masked` if they are or if `padded`."""
+    """Returns prompts at the end of rows of length `time`, `Masked` if they are or if `padded`."""
     values = values_of(prompt)
     values = jnp.asarray(values if hasattr(values, "dtype") else np.asarray(values), jnp.int32)
     if not isinstance(prompt, Masked) and not padded:
@@ -256,48 +257,48 @@ def _at_the_end(prompt: Any, time: int, padded: bool) -> Any:
             "a prompt is empty",
             got=f"prompts of {jnp.asarray(mask).sum(1).tolist()} tokens",
             expected="at least one token for each text",
-            fix="Begin it with a token, such as the one for the beginning of a text",
+            fix="Begin it with a token, such as the beginning-of-text token",
         )
-    order = jnp.argsort(mask, axis=1, stable=True)  # those that are empty come first
+    order = jnp.argsort(mask, axis=1, stable=True)  # padding comes first
     pads = ((0, 0), (time - values.shape[1], 0))
     values, mask = (jnp.pad(jnp.take_along_axis(x, order, 1), pads) for x in (values, mask))
     return Masked(values, mask)
 
 
-def _check_reads_on(network: Network, params: Any, state: Any, context: int) -> int:
-    """Returns the number of logits; raises unless the network can read piece by piece."""
+def _check_chunks(network: Network, params: Any, state: Any, context: int) -> int:
+    """Returns the size of the vocabulary; raises unless the network can read in chunks."""
     error, logits = _reading_error(network, min(context, 4), params, state)
     if is_concrete(error) and error > 0.03:
         raise InvalidType(
             "generate",
-            "the network reads piece by piece otherwise than as a whole",
+            "the logits differ between reading in chunks and as a whole",
             got=f"{network.parts.kind}, whose logits differ by {float(error):.0%}",
-            expected="causal attention, positions, and layers that treat every place alike; and an"
-            " apply that returns the state of its parts",
-            fix="Apply the network to the whole text for each token, or replace the part that looks"
-            " at other places",
+            expected="causal attention, positions, and layers that treat every position alike; and"
+            " an apply that returns the state of its parts",
+            fix="Apply the network to the whole text for each token, or replace the part that mixes"
+            " positions",
         )
     return logits.shape[-1]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _reading_error(network, count, params, state):
-    """Returns how far logits of tokens read in two pieces are from those read whole, and these."""
+    """Returns the relative error of logits of tokens read in two chunks, and the last logits."""
     reader, half = remembering(network, count), max(1, count // 2)
-    memory, pieces = empty_memory(reader, params, state, 1), []
+    memory, chunks = empty_memory(reader, params, state, 1), []
     tokens = jnp.arange(count, dtype=jnp.int32)[None] % 2
     whole, _ = network.apply(params, state, tokens)
     if not hasattr(whole, "shape"):
         raise InvalidType(
             "generate",
-            "the network does not give logits alone",
+            "the outputs of the network are not one array of logits",
             got=f"a {type(whole).__name__}",
             expected="one array [batch, time, vocabulary]",
-            fix="Pass the network that was not changed by capture",
+            fix="Pass the network without capture",
         )
-    for piece in (tokens[:, :half], tokens[:, half:]):
-        if piece.size:
-            logits, memory = reader.apply(params, memory, piece)
-            pieces.append(logits)
-    whole, pieces = whole.astype(jnp.float32), jnp.concatenate(pieces, 1).astype(jnp.float32)
-    return jnp.abs(pieces - whole).max() / jnp.abs(whole).max(), whole[:, -1]
+    for chunk in (tokens[:, :half], tokens[:, half:]):
+        if chunk.size:
+            logits, memory = reader.apply(params, memory, chunk)
+            chunks.append(logits)
+    whole, logits = whole.astype(jnp.float32), jnp.concatenate(chunks, 1).astype(jnp.float32)
+    return jnp.abs(logits - whole).max() / jnp.abs(whole).max(), whole[:, -1]

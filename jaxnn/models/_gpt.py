@@ -1,12 +1,12 @@
-"""The transformer that writes: from the tokens so far to what comes next, at every place.
+"""The decoder-only transformer, which predicts the next token at every position.
 
-Tokens become rows of numbers; block after block, every place looks at earlier ones (`attention`)
-and thinks about what it saw (two layers of nodes); the last layer asks of every token how likely it
-is to be next. Two forms of it, by `form`:
+An embedding maps tokens to vectors; each block adds the outputs of causal attention and of a
+feedforward network; the last layer computes a logit for every token of the vocabulary. There are
+two forms:
 
 - `"gpt2"`: learned positions, layer normalization, GELU (Radford et al. 2019).
-- `"modern"`: rotary positions, RMS normalization, SwiGLU, no biases (as in Llama; Touvron et al.
-  2023), with grouped queries if `kv_heads` says so.
+- `"modern"`: rotary positions, RMS normalization, SwiGLU, no biases, as in Llama (Touvron et al.
+  2023), and optionally grouped-query attention (`kv_heads`).
 
 >>> network = gpt(65, layers=12, heads=4, features=128, positions=64, stacked=True)
 >>> [name for name, _ in dict(network.parts.children)["body"].parts.children]
@@ -41,7 +41,7 @@ from jaxnn.network import (
 )
 from jaxnn.typing import Any, Callable, Number
 
-# What may add a bias; the first four are layers of attention.
+# The layers that may add a bias; the first four belong to attention.
 _LAYERS = {"query": "query", "key": "key", "value": "value", "attention": "output"}
 _BIASED = (*_LAYERS, "hidden", "output", "norm")
 
@@ -68,43 +68,44 @@ def gpt(
     stacked: bool = False,
     remat: str | None = None,
 ) -> Network:
-    """Makes logits of the next token at every place: `[batch, time] -> [batch, time, vocabulary]`.
+    """Returns a decoder-only transformer: tokens `[batch, time]` to logits of the next token.
 
-    The defaults are those of the smallest GPT-2. The rows of the tokens are also the weights of the
-    output, if they are `tied` (Press and Wolf 2017). Weights start with deviation 0.02, those at
-    the end of a branch with `0.02 / sqrt(2 * layers)`.
+    Logits are `[batch, time, vocabulary]`. The defaults are those of the smallest GPT-2. If `tied`,
+    the embedding is also the weight of the output layer (Press and Wolf 2017). Initial weights have
+    standard deviation 0.02, those at the end of a branch `0.02 / sqrt(2 * layers)`.
 
     Args:
       vocabulary: the number of tokens.
       layers: the number of blocks.
-      heads: of the attention.
+      heads: the number of query heads.
       features: the width of the model.
-      positions: the longest sequence, of the form `"gpt2"`; the other one has no such limit.
+      positions: the maximum length of a sequence, in the form `"gpt2"`; `"modern"` has no limit.
       form: `"gpt2"` or `"modern"`.
-      kv_heads: the heads of keys and values; as many as of queries, by default.
-      head_features: the features of a head; `features / heads`, by default.
-      window: how far back a place looks; to the beginning, by default.
+      kv_heads: the number of key and value heads; `heads` by default.
+      head_features: the number of features of a head; `features / heads` by default.
+      window: the number of positions that each position attends to; all previous ones by default.
       rotary: the base of the rotary positions of the form `"modern"`, or a `Rotary`.
       head_norm: whether the queries and keys of each head are normalized, as in Qwen3.
-      hidden: the nodes between the layers of a block; 4 times the features, by default, or 8/3 of
-        them where SwiGLU has a third layer.
-      activation: of the hidden nodes; by default GELU, by its approximation with tanh as in GPT-2,
-        or SiLU for the gate of SwiGLU.
-      epsilon: of the normalizations.
-      dropout: the rate of dropout of tokens, attention and branches; may be traced.
-      bias: whether nodes and layer normalization add a bias, of the form `"gpt2"`; or the names of
-        those that do, in either form: `"query"`, `"key"`, `"value"`, `"attention"` (the outputs of
-        attention), `"hidden"`, `"output"` (of the hidden nodes) and `"norm"`.
-      tied: whether the rows of the tokens are the weights of the output; else these are the layer
-        `output`.
-      stacked: whether the blocks are one block that is repeated, with parameters in one array for
-        all: it compiles in the time of one, and runs as fast on accelerators, slower on CPU.
-      remat: the policy by which each block is computed again for its gradient, to save memory, such
-        as `"nothing"` (see `remat`); by default what the gradient needs is stored.
+      hidden: the number of hidden nodes of a block; `4 * features` by default, or about
+        `8 / 3 * features` in the form `"modern"`, where SwiGLU has a third layer.
+      activation: the activation of the hidden nodes; by default GELU in its tanh approximation, as
+        in GPT-2, or SiLU for the gate of SwiGLU.
+      epsilon: added to the variance in each normalization.
+      dropout: the dropout rate of embeddings, attention weights and branches; may be traced.
+      bias: whether layers and normalizations add a bias, in the form `"gpt2"`; or, in either form,
+        the names of those that do: `"query"`, `"key"`, `"value"`, `"attention"` (the outputs of
+        attention), `"hidden"`, `"output"` (of the feedforward network) and `"norm"`.
+      tied: whether the embedding is the weight of the output layer. Otherwise the layer `output`
+        has a weight of its own.
+      stacked: whether to `repeat` one block, whose parameters are stacked into one array for all
+        blocks. It compiles in the time of one block, and runs as fast on accelerators, but slower
+        on CPU.
+      remat: the `remat` policy with which the backward pass recomputes each block to save memory,
+        such as `"nothing"`; by default, all that the gradient needs is stored.
 
     Raises:
-      InvalidValue: if a size is not positive, heads do not divide, or, when traced, a sequence is
-        longer than the positions.
+      InvalidValue: if an argument is out of range or unknown, or the numbers of heads do not
+        divide; at trace time, if a sequence is longer than `positions`.
 
     Source: Radford et al., Language Models are Unsupervised Multitask Learners, 2019, section 2.3;
     Shazeer, GLU Variants Improve Transformer, 2020, eq. (6), https://arxiv.org/abs/2002.05202.
@@ -136,7 +137,7 @@ def gpt(
         return [] if is_zero(dropout) else [("dropout", dropout_layer(dropout))]
 
     def make() -> Network:
-        looking = attention(
+        attend = attention(
             features, heads=heads, kv_heads=kv_heads, head_features=head_features, causal=True,
             window=window, rotary=rotary if modern else None, norm=norm() if head_norm else None,
             dropout=dropout, bias=[_LAYERS[name] for name in bias if name in _LAYERS],
@@ -145,12 +146,12 @@ def gpt(
         if modern:
             gate = serial(nodes("hidden", hidden, features), ("activation", nonlinear(activation)))
             up = nodes("hidden", hidden, features)
-            thinking = [("hidden", parallel(("gate", gate), ("up", up), combine=_product))]
+            hidden_layers = [("hidden", parallel(("gate", gate), ("up", up), combine=_product))]
         else:
             nonlinearity = ("activation", nonlinear(activation))
-            thinking = [("hidden", nodes("hidden", hidden, features)), nonlinearity]
-        output = [("output", nodes("output", features, hidden, ends))]
-        return block(looking, [*thinking, *output], norm, drops())
+            hidden_layers = [("hidden", nodes("hidden", hidden, features)), nonlinearity]
+        output = ("output", nodes("output", features, hidden, ends))
+        return block(attend, [*hidden_layers, output], norm, drops())
 
     body_blocks = blocks(make, layers, stacked, remat)
     scale = deviation * math.sqrt(features)
@@ -166,7 +167,7 @@ def gpt(
 
 
 def _tied(*children: tuple[str, Network]) -> Network:
-    """Embeds tokens, applies a body, and asks of each token's row how well it fits the outcome."""
+    """Embeds tokens, applies the body, and multiplies its outputs with the transposed embedding."""
     (_, tokens), (_, body) = children
 
     def init(key, inputs):

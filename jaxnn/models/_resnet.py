@@ -1,6 +1,6 @@
-"""The residual network: each block adds what it computes to what it was given.
+"""Residual networks, in which each block adds its outputs to its inputs.
 
-Two forms are in use, and both are here, by the blocks of each stage:
+There are two forms, for small images and for ImageNet:
 
     resnet([3, 3, 3], 10)                                       # ResNet-20 for small images
     resnet([2, 2, 2, 2], 1000, form="imagenet")                 # ResNet-18
@@ -37,29 +37,29 @@ def resnet(
     activation: Callable[[Any], Any] = jax.nn.relu,
     drop: Number = 0.0,
 ) -> Network:
-    """Makes stages of residual blocks, then the mean over space and an output layer.
+    """Returns a residual network: `[batch, height, width, channels] -> [batch, outputs]`.
 
-    Every stage after the first has half the height and width, and twice the channels. Takes images
-    `[batch, height, width, channels]`, or grey ones `[batch, height, width]`.
+    It consists of stages of residual blocks, the mean over space and an output layer. Each stage
+    after the first has half the height and width, and twice the channels. Grey images may be
+    `[batch, height, width]`. Batch normalization averages over about the last ten batches
+    (`momentum=0.9`, as in torchvision and Flax's ImageNet example): with 0.99, the running
+    statistics lag for the first hundreds of steps.
 
     Args:
       blocks: the number of blocks of each stage.
       outputs: the number of output nodes.
-      form: `"cifar"` begins with a 3x3 convolution, and shortcuts that must change their shape skip
-        pixels and add channels of zeros; `"imagenet"` begins with a 7x7 convolution and
-        max-pooling, which make the image a fourth as wide, and such shortcuts are 1x1 convolutions.
-      width: the channels of the first stage; by default 16 and 64, as published.
-      bottleneck: whether a block is three convolutions, 1x1, 3x3 and 1x1, the last with four times
-        the channels, instead of two 3x3. The 3x3 one has the strides, as is usual since 2016.
-      activation: what follows every normalization, and every sum.
-      drop: the rate of stochastic depth at the last block; it grows in proportion from the first.
-        May be traced.
-
-    The running statistics are those of about the last ten batches (`momentum=0.9`, as those of
-    torchvision and of Flax's ImageNet example): with 0.99 they lag for the first hundreds of steps.
+      form: `"cifar"` begins with a 3x3 convolution; shortcuts between stages subsample pixels and
+        pad channels with zeros. `"imagenet"` begins with a 7x7 convolution and max pooling, which
+        reduce height and width to a fourth; shortcuts between stages are 1x1 convolutions.
+      width: the channels of the first stage; by default 16 (`"cifar"`) or 64 (`"imagenet"`).
+      bottleneck: whether a block consists of three convolutions, 1x1, 3x3 and 1x1, the last with
+        four times the channels, instead of two 3x3 convolutions. The 3x3 one has the strides.
+      activation: the activation after normalizations and sums.
+      drop: the stochastic depth rate of the last block; the rates of the blocks before it increase
+        linearly up to it. May be traced.
 
     Raises:
-      InvalidValue: if a size is not positive, `form` is unknown, or a rate is outside [0, 1).
+      InvalidValue: if a size is not positive, `form` is unknown, or `drop` is outside [0, 1).
 
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, sections 3.3 and
     4.2, https://arxiv.org/abs/1512.03385.
@@ -73,7 +73,7 @@ def resnet(
             "resnet",
             "blocks are not a number for each stage",
             got=f"blocks={blocks!r}",
-            expected="the number of blocks of each stage, of one at least",
+            expected="the number of blocks of each stage, of at least one stage",
             fix="Pass, say, blocks=[2, 2, 2, 2], which is ResNet-18",
         )
     for count in blocks:
@@ -86,7 +86,7 @@ def resnet(
     ]
     if form == "imagenet":
         parts.append(("pool", max_pool(3, strides=2, padding=[(1, 1)] * 2)))
-    given, number, total = width, 0, sum(blocks)
+    channels, number, total = width, 0, sum(blocks)
     for stage, count in enumerate(blocks):
         inside = width * 2**stage
         features = inside * (4 if bottleneck else 1)
@@ -98,7 +98,7 @@ def resnet(
             if not is_zero(drop):
                 branch.append(("drop", stochastic_depth(drop * (number / total))))
             shortcut = None
-            if strides > 1 or given != features:
+            if strides > 1 or channels != features:
                 projected = serial(("conv", _conv(features, 1, strides)), ("norm", _norm()))
                 shortcut = _padded(features, strides) if form == "cifar" else projected
             block = serial(
@@ -106,7 +106,7 @@ def resnet(
                 ("activation", activation_layer(activation)),
             )
             members.append((f"block_{place + 1}", block))
-            given = features
+            channels = features
         parts.append((f"stage_{stage + 1}", serial(*members)))
     mean = stateless(lambda params, images: images.mean((1, 2)))
     parts += [("mean", describe(mean, "mean_over_space")), ("output", linear(outputs))]
@@ -131,7 +131,7 @@ def _branch(
 
 
 def _conv(features: int, window: int, strides: int = 1) -> Network:
-    # Padded alike on both sides, which "SAME" is not where there are strides.
+    # Symmetric padding; with strides, "SAME" pads more at the end.
     padding = [(window // 2, window // 2)] * 2
     return conv(features, window, strides=strides, padding=padding, bias=False, scale=2.0**0.5)
 
@@ -141,7 +141,7 @@ def _norm() -> Network:
 
 
 def _padded(features: int, strides: int) -> Network:
-    """Skips pixels, and adds channels of zeros at the end: a shortcut without parameters."""
+    """Returns a shortcut without parameters: it subsamples pixels and appends channels of zeros."""
 
     def apply(params, images):
         more = features - images.shape[-1]

@@ -1,4 +1,4 @@
-"""The recurrent network: layers that carry a state along time, then an output layer.
+"""A recurrent network: GRU or LSTM layers followed by an output layer.
 
 >>> rnn([64], 1)
 rnn(hidden=(64,), outputs=1, cell=gru)
@@ -29,30 +29,30 @@ def rnn(
     every_step: bool = False,
     dropout: Number = 0.0,
 ) -> Network:
-    """Makes recurrent layers and an output layer: `[batch, time, n] -> [batch, outputs]`.
+    """Returns a recurrent network: `[batch, time, n] -> [batch, outputs]`.
 
     Args:
       hidden: the number of units of each recurrent layer.
       outputs: the number of output nodes: classes, or numbers to predict.
-      cell: what the units are, `"gru"` or `"lstm"`.
-      every_step: whether there are outputs at every time step, `[batch, time, outputs]`, in the
-        place of those at the last one.
-      dropout: the rate of dropout after every recurrent layer, not inside of it; may be traced.
+      cell: the kind of recurrent layer, `"gru"` or `"lstm"`.
+      every_step: whether to return outputs for every time step, `[batch, time, outputs]`, instead
+        of for the last one.
+      dropout: the dropout rate of the outputs of every recurrent layer; may be traced.
 
     Raises:
-      InvalidType: if `hidden` is no sequence.
-      InvalidValue: if there are no recurrent layers, a number of nodes is not positive, `cell` is
-        unknown, or a rate is outside [0, 1).
+      InvalidType: if `hidden` is not a sequence.
+      InvalidValue: if `hidden` is empty, a number of nodes is not positive, `cell` is unknown, or
+        `dropout` is outside [0, 1).
     """
     choice("rnn", "cell", cell, _CELLS)
     kind("rnn", "hidden", hidden, Sequence, fix=f"Pass the units of each layer: [{hidden}]")
     if not hidden:
         raise InvalidValue(
             "rnn",
-            "it has no recurrent layers, and so no memory",
+            "the network has no recurrent layers",
             got=f"hidden={hidden!r}",
             expected="the number of units of each recurrent layer",
-            fix="Pass, say, hidden=[64], or take an mlp",
+            fix="Pass, say, hidden=[64], or use mlp",
         )
     parts: list[tuple[str, Network]] = []
     for number, features in enumerate(hidden, start=1):

@@ -1,4 +1,4 @@
-"""A network for tables: embeddings of categories beside numbers, then an MLP.
+"""A network for tables: an MLP of numbers and of embeddings of categories.
 
 >>> tabular([3, 5], [16], 2, width=4)
 tabular(sizes=(3, 5), outputs=2, width=4)
@@ -30,22 +30,22 @@ from jaxnn.typing import Any
 def tabular(
     sizes: Sequence[int], hidden: Sequence[int], outputs: int, *, width: int = 8, **options: Any
 ) -> Network:
-    """Makes an MLP that reads numbers, and a row of parameters for each category.
+    """Returns an MLP of numbers and embedded categories, with outputs `[batch, outputs]`.
 
-    Inputs are `{"numbers": [batch, features], "categories": whole numbers [batch, columns]}`; or,
-    without categories, one array. The last row of each category stands for what training has not
-    seen: it starts at zero, and stays there unless it is trained.
+    Inputs are `{"numbers": [batch, features], "categories": integers [batch, columns]}`, or one
+    array if there are no categorical columns. The last row of each column's embedding is for values
+    that are not in the training data: it is initially 0, and stays 0 unless it is trained.
 
     Args:
-      sizes: how many rows each column of categories has, `columns.sizes`.
+      sizes: the number of embedding rows of each categorical column, such as `columns.sizes`.
       hidden: the number of nodes of each hidden layer.
       outputs: the number of output nodes.
-      width: the length of a row.
-      options: as in `mlp`: `activation`, `dropout`, `scale`.
+      width: the length of an embedding row.
+      **options: the arguments `activation`, `dropout` and `scale` of `mlp`.
 
     Raises:
-      InvalidValue: if a number is not positive.
-      InvalidType: when traced, if the inputs are not such a dict.
+      InvalidValue: if a size is not positive.
+      InvalidType: at trace time, if the inputs are not such a dict.
     """
     for size in sizes:
         positive_integer("tabular", "a size", size)

@@ -1,11 +1,11 @@
-"""Blocks of transformers: every place looks at others, then thinks about what it saw.
+"""Transformer blocks: attention followed by a feedforward network, each in a residual branch.
 
-A block is two branches beside the identity. Its normalizations stand at the beginning of each
-branch (Xiong et al. 2020; GPT-2, ViT, Llama) or after each sum (Vaswani et al. 2017; BERT).
+Normalization is at the beginning of each branch (Xiong et al. 2020; GPT-2, ViT, Llama) or after
+each sum (Vaswani et al. 2017; BERT).
 
 >>> from jaxnn.layers import activation, attention, layer_norm, linear
->>> thinking = [("hidden", linear(16)), ("output", linear(8))]
->>> blocks(lambda: block(attention(8, heads=2), thinking, layer_norm, []), 2)[0][0]
+>>> feedforward = [("hidden", linear(16)), ("output", linear(8))]
+>>> blocks(lambda: block(attention(8, heads=2), feedforward, layer_norm, []), 2)[0][0]
 'block_1'
 """
 
@@ -19,21 +19,21 @@ Named = tuple[str, Network]
 
 
 def block(
-    looking: Network,
-    thinking: Sequence[Named],
+    attention: Network,
+    feedforward: Sequence[Named],
     norm: Callable[[], Network],
     drops: Sequence[Named],
     *,
     norm_first: bool = True,
 ) -> Network:
-    """Makes a block of an attention and of the parts that think about what it saw.
+    """Returns a transformer block, whose parts are `look` (attention) and `think` (feedforward).
 
     Args:
-      looking: the attention.
-      thinking: parts in a row, the last of which has as many features as the inputs.
-      norm: makes a normalization.
-      drops: the dropout at the end of each branch, if there is any.
-      norm_first: whether branches begin with a normalization; else there is one after each sum.
+      attention: the attention layer.
+      feedforward: the layers of the feedforward network; the last has the features of the inputs.
+      norm: returns a new normalization layer.
+      drops: the dropout at the end of each branch, or an empty list.
+      norm_first: whether each branch begins with a normalization. Otherwise one follows each sum.
     """
 
     def branch(*parts: Named) -> Network:
@@ -41,15 +41,15 @@ def block(
             return residual(serial(("norm", norm()), *parts, *drops))
         return serial(("sum", residual(serial(*parts, *drops))), ("norm", norm()))
 
-    return serial(("look", branch(("attention", looking))), ("think", branch(*thinking)))
+    return serial(("look", branch(("attention", attention))), ("think", branch(*feedforward)))
 
 
 def blocks(
     make: Callable[[], Network], layers: int, stacked: bool = False, remat: str | None = None
 ) -> list[Named]:
-    """Makes `layers` blocks: `block_1`, `block_2`, ..., or `blocks`, one that is repeated.
+    """Returns `layers` blocks, `block_1`, `block_2`, ...; if `stacked`, one repeated `blocks`.
 
-    With a policy of `remat`, the gradient computes each block a second time.
+    If `remat` is a policy, the backward pass recomputes each block as the policy says.
     """
 
     def layer() -> Network:

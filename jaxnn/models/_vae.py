@@ -1,9 +1,9 @@
-"""The variational autoencoder: an encoder says where an example may lie, a decoder draws it again.
+"""The variational autoencoder, of two networks.
 
-It consists of two networks, of any kind. The encoder gives the mean and the logarithm of the
-variance of a normal distribution over a few latent variables; the decoder takes such variables and
-gives the reconstruction. Trained by `elbo`, the decoder alone makes new examples, of draws from the
-standard normal distribution: `decoder.apply(run.state.params["decoder"], {}, draws)`.
+The encoder computes the mean and the logarithm of the variance of a normal distribution over latent
+variables; the decoder computes a reconstruction from samples of them. Trained with the loss `elbo`,
+the decoder generates new examples from samples of the standard normal distribution:
+`decoder.apply(run.state.params["decoder"], {}, samples)`.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
@@ -24,21 +24,21 @@ from jaxnn.network import Network, Parts, collect, output_shape, without_empty
 
 
 def vae(encoder: Network, decoder: Network) -> Network:
-    """Makes an autoencoder with a normal distribution in its middle.
+    """Returns a variational autoencoder.
 
     Outputs are a dict: `mean` and `log_variance` of the latent variables, `[batch, latent]`, and
-    the `reconstruction`, in the shape of the inputs: what the decoder makes of latent variables,
-    such as logits of pixels. In training (a key is given) they are drawn, `mean + deviation *
-    noise`, so that gradients reach the encoder; in inference they are the mean.
+    `reconstruction`, the decoder's outputs (such as logits of pixels) in the shape of the inputs.
+    In training (a key is given) the decoder's inputs are samples, `mean + std * noise`, so that
+    gradients reach the encoder; in inference they are the mean.
 
     Args:
-      encoder: its outputs are `[batch, 2 * latent]`: the means, then the logarithms of variances.
-      decoder: takes `[batch, latent]`; its outputs have as many numbers as the inputs, and are
-        brought into their shape.
+      encoder: a network with outputs `[batch, 2 * latent]`: the means, then the log-variances.
+      decoder: a network with inputs `[batch, latent]`; its outputs have as many numbers for each
+        example as the inputs of the autoencoder, and are reshaped to their shape.
 
     Raises:
-      InvalidType: if one of the two is not a network.
-      InvalidValue: when traced, if the sizes do not fit.
+      InvalidType: if an argument is not a network.
+      InvalidValue: at trace time, if the sizes do not fit.
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014, section 2.4 and
     appendix C, https://arxiv.org/abs/1312.6114.
@@ -65,10 +65,10 @@ def vae(encoder: Network, decoder: Network) -> Network:
         if key is not None:
             noise = jax.random.normal(part_key(key, "latents"), mean.shape, mean.dtype)
             latents = mean + jnp.exp(0.5 * log_variance) * noise
-        drawn, decoded = apply_part("decoder", decoder, params, state, latents, key)
-        _check_size(drawn, inputs)
+        reconstruction, decoded = apply_part("decoder", decoder, params, state, latents, key)
+        _check_size(reconstruction, inputs)
         outputs = {
-            "reconstruction": drawn.reshape(inputs.shape),
+            "reconstruction": reconstruction.reshape(inputs.shape),
             "mean": mean,
             "log_variance": log_variance,
         }
@@ -88,12 +88,12 @@ def _check_code(code) -> None:
         )
 
 
-def _check_size(drawn, inputs) -> None:
-    if math.prod(drawn.shape) != math.prod(inputs.shape):
+def _check_size(outputs, inputs) -> None:
+    if math.prod(outputs.shape) != math.prod(inputs.shape):
         raise InvalidValue(
             "vae",
-            "the decoder's outputs do not fill the shape of the inputs",
-            got=f"outputs of shape {drawn.shape} for inputs of shape {inputs.shape}",
+            "the decoder's outputs cannot be reshaped to the shape of the inputs",
+            got=f"outputs of shape {outputs.shape} for inputs of shape {inputs.shape}",
             expected=f"{math.prod(inputs.shape[1:])} numbers for each example",
             fix=f"End the decoder with linear({math.prod(inputs.shape[1:])})",
         )

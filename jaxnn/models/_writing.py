@@ -1,8 +1,8 @@
-"""The programs that write: what a network reads is remembered, and one token follows another.
+"""The compiled programs of text generation, with a cache and one token at a time.
 
-Texts of different lengths are moved to the end of their rows, with empty places in front, so that
-all of them continue at one place. The sizes of these programs are powers of two: a prompt of
-another length, or a text of another, compiles nothing.
+Prompts of different lengths are moved to the end of their rows, with padding in front, so that all
+texts continue at the same position. Sizes are rounded up to powers of two, so that prompts and
+texts of other lengths use the same program.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from jaxnn.masked import Masked, values_of
 from jaxnn.network import Network
 from jaxnn.typing import Any
 
-LEAST = 16  # places, of the smallest program
+LEAST = 16  # tokens, the size of the smallest program
 
 
 def bucket(count: int) -> int:
-    """Returns the size of the program for so many places: a power of two.
+    """Returns the size of the program for `count` tokens: a power of two, at least `LEAST`.
 
     >>> bucket(1), bucket(17), bucket(64)
     (16, 32, 64)
@@ -32,7 +32,7 @@ def bucket(count: int) -> int:
 
 @lru_cache(maxsize=256)
 def has_room(network: Network, context: int) -> bool:
-    """Returns whether a network can remember so many places, which learned positions limit."""
+    """Returns whether a network can cache `context` tokens, which learned positions may limit."""
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     try:
         jax.eval_shape(remembering(network, context).init, jax.random.key(0), tokens)
@@ -43,37 +43,37 @@ def has_room(network: Network, context: int) -> bool:
 
 @lru_cache(maxsize=256)
 def takes_masked(network: Network) -> bool:
-    """Returns whether all parts of a network say what they do with empty places."""
+    """Returns whether all parts of a network support `Masked` inputs."""
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     padded = Masked(tokens, jax.ShapeDtypeStruct((1, 1), jnp.bool_))
     reader = remembering(network, 2)
     try:
         params, state = jax.eval_shape(reader.init, jax.random.key(0), tokens)
         jax.eval_shape(reader.apply, params, state, padded)
-    except Exception:  # a function of one's own fails in its own way
+    except Exception:  # a user's function may raise anything
         return False
     return True
 
 
 def draw(key: Any, number: Any, logits: Any, top_k: Any, temperature: Any, top_p: Any) -> Any:
-    """Returns the token of each text that follows, the `number`-th."""
+    """Samples the next token of each text, the `number`-th one, from logits `[batch, tokens]`."""
     logits = logits.astype(jnp.float32)
-    likeliest = jnp.argmax(logits, -1).astype(jnp.int32)
-    hot = jnp.where(temperature > 0, temperature, 1.0)
-    allowed = _most_probable(_largest(logits / hot, top_k), top_p)
-    drawn = jax.random.categorical(jax.random.fold_in(key, number), allowed).astype(jnp.int32)
-    return jnp.where(temperature > 0, drawn, likeliest)
+    greedy = jnp.argmax(logits, -1).astype(jnp.int32)
+    divisor = jnp.where(temperature > 0, temperature, 1.0)
+    allowed = _most_probable(_largest(logits / divisor, top_k), top_p)
+    sampled = jax.random.categorical(jax.random.fold_in(key, number), allowed).astype(jnp.int32)
+    return jnp.where(temperature > 0, sampled, greedy)
 
 
 def _read(reader: Network, params: Any, memory: Any, tokens: Any) -> tuple[Any, Any]:
-    """Returns the memory after a piece, and the logits of what follows it."""
+    """Reads a chunk of tokens; returns the memory, and the logits of the next token."""
     logits, memory = reader.apply(params, memory, tokens)
     return memory, values_of(logits)[:, -1]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def begin(network, context, params, state, prompt):
-    """Reads prompts, `Masked` at the front; returns the memory and the logits of what follows."""
+    """Reads prompts, with any padding in front; returns the memory and the next logits."""
     reader = remembering(network, context)
     memory = empty_memory(reader, params, state, values_of(prompt).shape[0])
     return _read(reader, params, memory, prompt)
@@ -81,7 +81,7 @@ def begin(network, context, params, state, prompt):
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def write_one(network, top_k, context, params, memory, logits, key, number, temperature, top_p):
-    """Draws a token of each text and reads it; returns it, the memory and the next logits."""
+    """Samples one token of each text and reads it; returns it, the memory and the next logits."""
     token = draw(key, number, logits, top_k, temperature, top_p)
     memory, logits = _read(remembering(network, context), params, memory, token[:, None])
     return token, memory, logits
@@ -91,7 +91,7 @@ def write_one(network, top_k, context, params, memory, logits, key, number, temp
 def write_all(
     network, top_k, most, context, params, state, prompt, length, stop, key, temperature, top_p
 ):
-    """Draws up to `length` tokens, of `most`; returns them, and which of them are of the texts."""
+    """Samples up to `length` tokens; returns them and their mask, both `[batch, most]`."""
     reader, batch = remembering(network, context), values_of(prompt).shape[0]
     memory, logits = begin(network, context, params, state, prompt)
 
@@ -108,7 +108,7 @@ def write_all(
             lax.dynamic_update_slice_in_dim(x, new[:, None], number, 1)
             for x, new in ((tokens, token), (mask, ~ended))
         )
-        # The last token is read too, and nobody asks what follows it: there is a place for it.
+        # The last token is read too, although its logits are not used: the cache has room for it.
         memory, logits = _read(reader, params, memory, token[:, None])
         return number + 1, memory, logits, tokens, mask, ended
 
@@ -120,7 +120,7 @@ def write_all(
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def write_beyond(network, top_k, length, context, params, state, prompt, key, temperature, top_p):
-    """Draws tokens where the network looks back at `context` of them, anew from the later half."""
+    """Samples `length` tokens with a cache of `context`, which restarts from its second half."""
     reader = remembering(network, context)
     batch = prompt.shape[0]
 
@@ -129,8 +129,8 @@ def write_beyond(network, top_k, length, context, params, state, prompt, key, te
         token = draw(key, number, logits, top_k, temperature, top_p)
         return _read(reader, params, memory, token[:, None]), token
 
-    def piece(known, done, count):
-        """Reads the known tokens, and writes `count` more, for which the memory has room."""
+    def segment(known, done, count):
+        """Reads the known tokens, and samples `count` more, for which the memory has room."""
         start = _read(reader, params, empty_memory(reader, params, state, batch), known)
         (_, logits), tokens = lax.scan(write, start, done + jnp.arange(count - 1))
         last = draw(key, done + count - 1, logits, top_k, temperature, top_p)
@@ -139,47 +139,47 @@ def write_beyond(network, top_k, length, context, params, state, prompt, key, te
     half = max(1, context // 2)
     known = prompt if prompt.shape[1] <= context else prompt[:, -half:]
     done = min(length, context - known.shape[1] + 1)
-    text = piece(known, 0, done)
+    text = segment(known, 0, done)
     if done == length:
         return text
-    # The memory was full: all other pieces begin with the last half, and are one loop.
+    # The memory is full: all other segments begin with its second half, in one loop.
     room = context - half + 1
     known = jnp.concatenate([known, text], 1)[:, -half:]
 
     def resume(known, done):
-        text = piece(known, done, room)
+        text = segment(known, done, room)
         return jnp.concatenate([known, text], 1)[:, -half:], text
 
-    _, pieces = lax.scan(resume, known, jnp.arange(done, length, room))
-    rest = jnp.moveaxis(pieces, 0, 1).reshape(batch, -1)
+    _, segments = lax.scan(resume, known, jnp.arange(done, length, room))
+    rest = jnp.moveaxis(segments, 0, 1).reshape(batch, -1)
     return jnp.concatenate([text, rest], 1)[:, :length]
 
 
 def _largest(logits, count):
-    """Leaves only the `count` largest logits."""
+    """Sets all but the `count` largest logits to -inf."""
     if count is None:
         return logits
-    _, places = lax.top_k(logits, count)  # of equals the first, so that there are no more
+    _, places = lax.top_k(logits, count)  # exactly `count`, also if logits are equal
     chosen = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], places].set(True)
     return jnp.where(chosen, logits, -jnp.inf)
 
 
 def _most_probable(logits, probability):
-    """Leaves only the largest logits that together have at least the probability."""
+    """Sets all logits to -inf but the largest, whose probabilities sum to `probability` or more."""
     if probability is None:
         return logits
     ordered = jnp.sort(logits, -1)[:, ::-1]
-    chances = jax.nn.softmax(ordered, -1)
-    before = jnp.cumsum(chances, -1) - chances  # of those that are likelier
+    probabilities = jax.nn.softmax(ordered, -1)
+    before = jnp.cumsum(probabilities, -1) - probabilities  # of more probable tokens
     lowest = jnp.min(jnp.where(before < probability, ordered, jnp.inf), -1, keepdims=True)
-    # Rounding may make a sum that is not 1: all are all.
+    # With probability 1 every token is allowed, although the sum may be rounded to less than 1.
     return jnp.where((logits < lowest) & (probability < 1), -jnp.inf, logits)
 
 
 def empty_memory(reader: Network, params: Any, state: Any, batch: int) -> Any:
-    """Returns the network's own state, with an empty memory where it has none.
+    """Returns the state of the network, extended by empty caches for `batch` texts.
 
-    The memory is in the precision of the parameters, where they have one.
+    The caches have the dtype of the parameters, if all of these have the same.
     """
     tokens = jax.ShapeDtypeStruct((batch, 1), jnp.int32)
     memory = reader.init(jax.random.key(0), tokens)[1]
@@ -194,7 +194,7 @@ def empty_memory(reader: Network, params: Any, state: Any, batch: int) -> Any:
 
 
 def _update(tree: Any, other: Any) -> Any:
-    """Returns nested dicts with the leaves of both, those of `other` where both have one."""
+    """Merges nested dicts; leaves of `other` replace those of `tree`."""
     if not isinstance(tree, Mapping):
         return other
     shared = {name: _update(tree[name], other[name]) for name in tree if name in other}

@@ -1,14 +1,14 @@
-"""The bridge to Equinox: a module is a `Network`, and comes back with what it learned.
+"""The bridge to Equinox: converts modules to networks, and back with trained parameters.
 
 | here              | Equinox                                                          |
 |-------------------|------------------------------------------------------------------|
-| `params`          | the module itself, with its floating-point arrays and no others  |
+| `params`          | the module with its floating-point arrays only                   |
 | `state`           | `{"state": eqx.nn.State, "buffers": its other arrays}`, if any    |
-| a batch           | `jax.vmap` over the module, with the axis name `"batch"`          |
-| a key: training   | a key for each example, if its call takes one                     |
+| a batch           | `jax.vmap` of the module, with the axis name `"batch"`            |
+| a key: training   | a key for each example, if the module's call takes one            |
 | no key: inference | `eqx.nn.inference_mode(module)`                                   |
 
-Parameters are any pytree: `freeze`, `lora` and rules name its leaves by its fields.
+The parameters are a module, a pytree whose leaves `freeze`, `lora` and rules name by their fields.
 """
 
 import inspect
@@ -34,27 +34,29 @@ def from_equinox(
     inference_key: Any = None,
     **arguments: Any,
 ) -> Network:
-    """Makes a network of an Equinox module, whose call takes one example.
+    """Converts an Equinox module, whose call takes one example, to a network.
 
         from_equinox(eqx.nn.MLP, in_size=4, out_size=3, width_size=32, depth=2)
         from_equinox(eqx.nn.make_with_state(Model))
 
-    A call that takes `state` is given it, and returns it; one that takes `key` is given a key for
-    each example. Inputs may be a tuple, or a dict whose keys are the names of its arguments.
+    If the module's call has an argument `state`, it receives the state and returns
+    `(outputs, state)`; if it has an argument `key`, it receives a key for each example. Inputs may
+    be an array, a tuple, or a dict whose keys are the names of the call's arguments.
 
     Args:
-      model: a class or function that makes an `eqx.Module`, or a pair `(module, eqx.nn.State)`:
+      model: a class or function that returns an `eqx.Module` or a pair `(module, eqx.nn.State)`:
         `init` calls `model(**arguments, key=key)`. Or the module or the pair itself: `init` copies
         its arrays, whatever the key.
-      call: `(module, inputs, **mode) -> outputs` calls the module on a whole batch. It may name
+      call: `(module, inputs, **mode) -> outputs` calls the module on a whole batch. It may take
         `key`, `training` and `state`; with `state` it returns `(outputs, state)`.
-      axis_name: what the axis of the batch is called, as in `eqx.nn.BatchNorm`.
-      inference_key: for a model that draws in inference too; without it, its key is `None` there.
-      **arguments: what the class or function is called with.
+      axis_name: the name of the batch axis, as in `eqx.nn.BatchNorm`.
+      inference_key: the key in inference, for a model that samples there too; `None` by default.
+      **arguments: the arguments of the class or function.
 
     Raises:
-      InvalidType: if `model` is not an Equinox model, or nothing of it can be trained.
-      InvalidValue: if there are arguments for a module.
+      InvalidType: if `model` is not an Equinox model, cannot be built, has a state that its call
+        does not take, or has no floating-point arrays.
+      InvalidValue: if there are `arguments` for a module.
     """
     build = _builder("from_equinox", model, arguments)
     shapes, static = _take_apart("from_equinox", build)
@@ -74,7 +76,7 @@ def from_equinox(
         module = _combined(params, state, static)
         module = equinox.nn.inference_mode(module, value=not training)
         drawn, own = inference_key if key is None else key, state.get("state")
-        # A copy, since a state can be used once.
+        # Equinox invalidates a state that was updated, so the call receives a copy.
         given = {"state": jax.tree.map(lambda x: x, own)} if "state" in takes else {}
         if call is not None:
             offered = {**given, "key": drawn, "training": training}
@@ -104,21 +106,27 @@ def from_equinox(
             "from_equinox",
             f"{kind.__name__} has a state that its call does not take",
             got=f"arguments {', '.join(takes)}",
-            expected="an argument `state`, and (outputs, state) as what it returns",
+            expected="an argument `state`, and a call that returns (outputs, state)",
             fix="Take state in its __call__, or in call=lambda module, inputs, state: ...",
         )
     return described(Network(init, apply), kind, arguments)
 
 
 def to_equinox(model: Any, /, params: Params, state: State | None = None, **arguments: Any) -> Any:
-    """Gives trained parameters back to Equinox, as a module in inference mode.
+    """Returns the Equinox module with trained parameters, in inference mode.
 
-    `model` and `**arguments` are what `from_equinox` was given. Of a model with a state it returns
-    `(module, eqx.nn.State)`, as Equinox does.
+    Args:
+      model: the model that was passed to `from_equinox`.
+      params: the trained parameters.
+      state: the trained state; `{}` by default.
+      **arguments: the arguments that were passed to `from_equinox`.
+
+    Returns:
+      The module, or `(module, eqx.nn.State)` for a model with a state.
 
     Raises:
-      InvalidType: as `from_equinox`.
-      InvalidValue: as `from_equinox`.
+      InvalidType: if `model` is not an Equinox model, or cannot be built.
+      InvalidValue: if there are `arguments` for a module.
     """
     equinox, own = _equinox(), dict(state or {})
     _, static = _take_apart("to_equinox", _builder("to_equinox", model, arguments))
@@ -132,10 +140,10 @@ def _builder(where: str, model: Any, arguments: dict[str, Any]) -> Callable[[Any
         if arguments:
             raise InvalidValue(
                 where,
-                f"{', '.join(arguments)}: no arguments are taken by a module",
+                f"a module takes no arguments, but {', '.join(arguments)} are given",
                 got=f"a {type(module).__name__}",
                 expected="a class or a function",
-                fix=f"Make the {type(module).__name__} with them, or leave them out",
+                fix=f"Build the {type(module).__name__} with them, or leave them out",
             )
         return lambda key: model
     if not callable(model):
@@ -144,7 +152,7 @@ def _builder(where: str, model: Any, arguments: dict[str, Any]) -> Callable[[Any
 
 
 def _take_apart(where: str, build: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """Returns the module with shapes and whether it has a state, and what is not an array."""
+    """Returns `(module of shapes, whether it has a state)`, and the module without arrays."""
     equinox = _equinox()
     try:
         built = equinox.filter_eval_shape(build, jax.random.key(0))
@@ -165,7 +173,7 @@ def _take_apart(where: str, build: Callable[[Any], Any]) -> tuple[Any, Any]:
             f"{type(module).__name__} has nothing to train",
             got="a module without floating-point arrays",
             expected="arrays in its fields",
-            fix="Make a network of a plain function with stateless(...)",
+            fix="Convert a plain function to a network with stateless(...)",
         )
     static = equinox.filter(module, _is_array, inverse=True)
     return (module, isinstance(built, tuple)), static
@@ -197,8 +205,8 @@ def _not_a_model(where: str, model: Any) -> InvalidType:
         where,
         "this is not an Equinox model",
         got=f"a {type(model).__name__}",
-        expected="an eqx.Module, its class, or a function that makes one",
-        fix="Subclass equinox.Module, or make a network of a function with stateless(...)",
+        expected="an eqx.Module, its class, or a function that returns one",
+        fix="Subclass equinox.Module, or convert a function to a network with stateless(...)",
     )
 
 
@@ -210,7 +218,7 @@ def _equinox() -> Any:
             "from_equinox",
             "Equinox is not installed",
             got="no package equinox",
-            expected="equinox, which makes the module",
+            expected="the package equinox",
             fix="pip install equinox",
         ) from error
     return equinox

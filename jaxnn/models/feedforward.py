@@ -1,4 +1,4 @@
-"""Networks without loops: the multi-layer perceptron, and the convolutional network.
+"""Feedforward networks: the multilayer perceptron, and a small convolutional network.
 
 >>> mlp([64, 32], 10)
 mlp(hidden=(64, 32), outputs=10)
@@ -32,17 +32,20 @@ def mlp(
     dropout: Number = 0.0,
     scale: Number = 1.0,
 ) -> Network:
-    """Makes hidden layers, each `linear` and an activation, and an output layer of raw outputs.
+    """Returns a multilayer perceptron: `[batch, ...] -> [batch, outputs]`.
+
+    It consists of hidden layers, each `linear` followed by an activation, and an output layer whose
+    raw outputs have no activation.
 
     Args:
-      hidden: the number of nodes of each hidden layer; none makes a linear model.
+      hidden: the number of nodes of each hidden layer; `[]` for a linear model.
       outputs: the number of output nodes: classes, or numbers to predict.
-      activation: what follows the sum of every hidden node.
-      dropout: the rate of dropout after every hidden layer; may be traced.
+      activation: the activation of every hidden layer.
+      dropout: the dropout rate after every hidden layer; may be traced.
       scale: multiplies the initial weights; may be traced.
 
     Raises:
-      InvalidValue: if a number of nodes is not positive, or a rate is outside [0, 1).
+      InvalidValue: if a number of nodes is not positive, or `dropout` is outside [0, 1).
     """
     parts: list[tuple[str, Network]] = [("flatten", flatten())]
     for number, features in enumerate(hidden, start=1):
@@ -63,20 +66,21 @@ def convnet(
     dropout: Number = 0.0,
     scale: Number = 1.0,
 ) -> Network:
-    """Makes a block of 3x3 convolution, activation and 2x2 max-pooling for each of `channels`.
+    """Returns a convolutional network: `[batch, height, width, channels] -> [batch, outputs]`.
+
+    It has one block of 3x3 convolution, activation and 2x2 max pooling for each of `channels`, then
+    a hidden layer and an output layer. Grey images may be `[batch, height, width]`.
 
     Args:
-      channels: the features of each block's convolution.
-      hidden: the number of nodes of the hidden layer after the blocks.
+      channels: the number of output channels of the convolution of each block.
+      hidden: the number of nodes of the hidden layer.
       outputs: the number of output nodes.
-      activation: what follows every convolution and the hidden layer.
-      dropout: the rate of dropout before the hidden layer and before the output; may be traced.
+      activation: the activation of every convolution and of the hidden layer.
+      dropout: the dropout rate before the hidden layer and before the output layer; may be traced.
       scale: multiplies the initial weights; may be traced.
 
-    Takes images `[batch, height, width, channels]`, or grey ones `[batch, height, width]`.
-
     Raises:
-      InvalidValue: if a size is not positive, or a rate is outside [0, 1).
+      InvalidValue: if a size is not positive, or `dropout` is outside [0, 1).
     """
     parts: list[tuple[str, Network]] = [("channels", image_channels())]
     for number, features in enumerate(channels, start=1):
@@ -97,7 +101,7 @@ def convnet(
 
 
 def image_channels() -> Network:
-    """Gives grey images `[batch, height, width]` an axis of one channel; others have theirs."""
+    """Returns a layer that adds a channel axis to grey images `[batch, height, width]`."""
     return describe(
         stateless(lambda params, images: images[..., None] if images.ndim == 3 else images),
         "channels",

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxnn.calls import join
 from jaxnn.checks import InvalidValue, kind
-from jaxnn.layers._attention import _TURNED, Shape, split_heads
+from jaxnn.layers._attention import _NORMALIZED, Shape, split_heads
 from jaxnn.layers.attending import attend, rotated
 from jaxnn.network import Network, walk
 from jaxnn.pictures import scheme
@@ -130,7 +130,9 @@ def attention_weights(
     # What is compared comes from the layers, or from the norms after them.
     parts = {path for path, _ in walk(network)}
     sides = {
-        path: [join(path, f"{n}_norm" if join(path, f"{n}_norm") in parts else n) for n in _TURNED]
+        path: [
+            join(path, f"{n}_norm" if join(path, f"{n}_norm") in parts else n) for n in _NORMALIZED
+        ]
         for path in layers
     }
     (_, rows), _ = jax.jit(capture(network, [*chain(*sides.values())]).apply)(

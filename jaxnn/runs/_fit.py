@@ -97,13 +97,13 @@ class Run:
 @together(exit_code)
 def fit(
     learner: Learner,
-    data: Data,
+    data: Data | None,
     *,
     steps: Duration,
     key: Key[Array, "*members"],
     hparams: Hparams | None = None,
     every: Duration | Every | None = None,
-    evaluate: Data | Mapping[str, Data] | None = None,
+    evaluate: Data | Mapping[str, Data | None] | None = None,
     watch: Watch | str | None = None,
     select: Select | None = None,
     execution: Execution | None = None,

@@ -45,10 +45,11 @@ class History:
         """Waits for the metrics of a report, and returns its row."""
         metrics = {name: _plain(value) for name, value in progress.metrics.items()}
         self.status = _plain(progress.status)
-        examples = progress.step * self.training.data.batch_size
+        data = self.training.data
+        epochs = progress.step * data.batch_size / (data.num_examples or 1)
         row = {
             "step": progress.step,
-            "epoch": round(examples / self.training.data.num_examples, 4),
+            **({"epoch": round(epochs, 4)} if data.num_examples else {}),
             "seconds": self.seconds,
             **({"running": self.status.count(RUNNING)} if self.members else {}),
             **metrics,

@@ -113,12 +113,14 @@ def open_output(
             try:
                 restored = checkpointer.restore(out.resume, out.allow_change)
                 checkpointer.prepare()
-                if processes.is_first() and finished(path) is None:
+                # Of a learner that makes its own data, nobody knows what its network reads.
+                wanted = out.report and training.data.num_examples > 0
+                if processes.is_first() and finished(path) is None and training.data.num_examples:
                     prediction.write(path, training)
-                    if out.report and training.layout.members is None:
+                    if wanted and training.layout.members is None:
                         layers.write(path, training)
                 step = restored and restored.step
-                with recorder_of(directory, training, step, out.report) as recorder:
+                with recorder_of(directory, training, step, wanted) as recorder:
                     yield Output(checkpointer, recorder, restored)
                 checkpointer.wait()
             except BaseException as error:

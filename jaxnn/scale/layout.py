@@ -9,6 +9,7 @@ many devices there are; nothing is copied when parts become one sharded array, o
     (6, 3)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +17,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from jaxnn.data._resident import Resident
 from jaxnn.scale.placement import Placement, on_device
 from jaxnn.scale.resident import placed_data
 from jaxnn.typing import Any, Int
@@ -130,9 +130,9 @@ class Layout:
 
 def _on_mesh(placement: Placement, tree: Any) -> Any:
     """Returns data, one or several by name, on a mesh."""
-    if isinstance(tree, Resident):
-        return placed_data(placement, tree)
-    return {name: _on_mesh(placement, data) for name, data in tree.items()}
+    if isinstance(tree, Mapping):
+        return {name: _on_mesh(placement, data) for name, data in tree.items()}
+    return placed_data(placement, tree)
 
 
 def _ordered(leaf: Any) -> list[Any]:

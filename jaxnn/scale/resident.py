@@ -19,16 +19,25 @@ from jaxnn.typing import Any
 MOST_WHOLE = 2**30
 
 
-def placed_data(placement: Placement, data: Resident) -> Resident:
-    """Returns the data on a mesh; rows that are split are filled up, with what no batch reads."""
+def placed_data(placement: Placement, data: Any) -> Any:
+    """Returns the data on a mesh; rows that are split are filled up, with what no batch reads.
+
+    Data of a user's own class are whole on every device.
+    """
+    if not isinstance(data, Resident):
+        return on_device(data, placement.whole)
     padding, sharding = _layout(placement, data)
     arrays = jax.tree.map(lambda x: on_device(_filled(x, padding), sharding), data.arrays)
     key = on_device(data.key, placement.whole)
     return replace(data, arrays=arrays, key=key, padding=padding)
 
 
-def placed_shapes(placement: Placement, data: Resident) -> Resident:
+def placed_shapes(placement: Placement, data: Any) -> Any:
     """Returns the shapes of what `placed_data` returns, with the sharding of each array."""
+    if not isinstance(data, Resident):
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement.whole), data
+        )
     padding, sharding = _layout(placement, data)
 
     def shape(x: Any, rows: int, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

@@ -20,16 +20,13 @@ class Arrays(Parts):
     """The rows of arrays in files, one file after another."""
 
     def __init__(self, files: list[Files], parts: list[dict[str, np.ndarray]]):
-        super().__init__(len(next(iter(part.values()))) for part in parts)
+        counts = (len(next(iter(part.values()))) for part in parts)
+        super().__init__(counts, files[0].paths)
         self.files, self.parts = files, parts
 
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
         """Returns rows of a file."""
         return {name: np.asarray(array[index]) for name, array in self.parts[number].items()}
-
-    def place_in(self, number: int, index: int) -> str:
-        """Returns the file of an example, and which of its rows it is."""
-        return f"row {index} of {self.files[0].paths[number]}"
 
     def fingerprint(self) -> str:
         """Returns a digest of the files and their fields."""

@@ -21,18 +21,12 @@ class Arrow(Parts):
     """The rows of tables in files, by column, in the groups that the files have."""
 
     def __init__(self, files: Files, groups: list[Path], counts: list[int], read: Any, schema: str):
-        super().__init__(counts)
-        self.files, self.groups, self.read, self.schema = files, groups, read, schema
+        super().__init__(counts, groups)
+        self.files, self.read, self.schema = files, read, schema
 
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
         """Returns rows of a group, an array for each column."""
         return self.read(number, index)
-
-    def place_in(self, number: int, index: int) -> str:
-        """Returns the file of a row, and where in it."""
-        path = self.groups[number]
-        before = self.starts[number] - self.starts[self.groups.index(path)]
-        return f"row {before + index} of {path}"
 
     def fingerprint(self) -> str:
         """Returns a digest of the files and their schema."""

@@ -78,7 +78,12 @@ def images(folder: Any, size: int | tuple[int, int], *, mode: str = "RGB") -> Im
     positive_integer("images", "size", height)
     positive_integer("images", "size", width)
     root = Path(folder).expanduser()
-    classes = sorted(x for x in root.iterdir() if x.is_dir()) if root.is_dir() else []
+    if not root.is_dir():
+        raise InvalidValue(
+            "images", "there is no such folder", got=f"{root}",
+            expected="a folder with a folder for each class", fix="Check the path",
+        )  # fmt: skip
+    classes = sorted(x for x in root.iterdir() if x.is_dir())
     by_class = [
         sorted(x for x in each.rglob("*") if x.suffix.lower() in _SUFFIXES) for each in classes
     ]
@@ -87,9 +92,9 @@ def images(folder: Any, size: int | tuple[int, int], *, mode: str = "RGB") -> Im
         raise InvalidValue(
             "images",
             f"there is no image of the class {empty[0]}" if empty else "there are no classes",
-            got=f"the folder {root}",
+            got=f"{root / empty[0]}, without images" if empty else f"{root}, without subfolders",
             expected=f"a folder for each class with images in it ({', '.join(sorted(_SUFFIXES))})",
-            fix="Move the images into FOLDER/CLASS/, or remove the empty folder",
+            fix="Remove the empty folder" if empty else "Move the images into FOLDER/CLASS/",
         )
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(x) for x in by_class])
     names = [each.name for each in classes]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.streams.source import Files, Parts, digest, missing, stacked
+from jaxnn.streams.source import Files, Parts, missing, stacked
 from jaxnn.typing import Any
 
 _MAGIC = b"PK\x03\x04"  # of an archive of arrays, as numpy.savez writes
@@ -21,20 +21,16 @@ class Records(Parts):
     """The records of files, one file after another."""
 
     def __init__(self, files: Files, readers: list[Any]):
-        super().__init__(reader.num_records() for reader in readers)
+        super().__init__((reader.num_records() for reader in readers), files.paths)
         self.files, self.readers = files, readers
 
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
         """Returns examples of a file."""
         return stacked([unpack(record) for record in self.readers[number].read(index.tolist())])
 
-    def place_in(self, number: int, index: int) -> str:
-        """Returns the file of an example, and which of its records it is."""
-        return f"row {index} of {self.files.paths[number]}"
-
     def fingerprint(self) -> str:
         """Returns a digest of the files."""
-        return digest(self.files.fingerprint())
+        return self.files.fingerprint()
 
     def __repr__(self) -> str:
         return f"Records({len(self):,} in {len(self.readers)} files)"
@@ -57,7 +53,7 @@ def records(paths: Any) -> Records:
         try:
             reader = module.ArrayRecordReader(str(path), options="index_storage_option:in_memory")
             if not reader.ok() or not reader.num_records():
-                raise ValueError("it holds no record")
+                raise ValueError("it is cut off, or holds no record")
             readers.append(reader)
         except (ValueError, RuntimeError, OSError) as error:
             raise InvalidValue(

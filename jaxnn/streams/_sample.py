@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.checks import InvalidValue
 from jaxnn.data._resident import Resident
 from jaxnn.data.protocol import Data
 from jaxnn.typing import Any, Batch
@@ -36,9 +37,20 @@ def sample(data: Data) -> Resident:
     """Returns data on the device that stand for all, where all would be looked at.
 
     Those that are `Resident` stand for themselves.
+
+    Raises:
+      InvalidValue: if there are none, since the learner makes its own.
     """
     if isinstance(data, Resident):
         return data
+    if not data.num_examples:
+        raise InvalidValue(
+            "sample",
+            "the learner makes its own data, so that there are no examples",
+            got="data=None",
+            expected="data with examples of what the network reads",
+            fix="Pass inputs",
+        )
     arrays = dict(data.examples)
     count = jax.tree.leaves(arrays["inputs"])[0].shape[0]
     numbers = jnp.asarray(arrays.pop("index", np.arange(count)))

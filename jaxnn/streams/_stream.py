@@ -30,7 +30,7 @@ import numpy as np
 from jaxnn.checks import Invalid, InvalidValue, choice, number, positive_integer
 from jaxnn.data._resident import stored
 from jaxnn.data.order import order_on_host
-from jaxnn.streams.source import check_source, fingerprint, place_of, read_rows, stacked
+from jaxnn.streams.source import check_source, explained, fingerprint, place_of, read_rows, stacked
 from jaxnn.streams.threads import Threads
 from jaxnn.typing import Any, Batch
 
@@ -205,8 +205,17 @@ class Stream:
             examples = pool.map(one, index.tolist(), epoch.tolist())
             skipped = sum(example is None for example in examples)
             read = stacked(self._filled(examples, skipped))
-        read = stored("stream", read)
-        return {**read, "index": index.astype(np.int32)}, skipped
+        return {**self._stored(read, index), "index": index.astype(np.int32)}, skipped
+
+    def _stored(self, read: Any, index: np.ndarray) -> dict[str, Any]:
+        """Returns examples in storage dtypes; an error names the example."""
+        try:
+            return stored("stream", read)
+        except Invalid:
+            for row, one in enumerate(index.tolist()):
+                with explained(one, place_of(self.source, one)):
+                    stored("stream", jax.tree.map(lambda x, n=row: x[n : n + 1], read))
+            raise
 
     def _rows(self, index: np.ndarray) -> dict[str, Any]:
         try:

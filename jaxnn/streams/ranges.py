@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnn.checks import Invalid
+from jaxnn.streams.source import explained
 
 _Range = tuple[float, float]
 _NONE: _Range = np.inf, -np.inf
@@ -59,11 +59,9 @@ class Ranges:
     def _check_one(self, flat: Any, row: int) -> None:
         """Checks the example of a row."""
         twice = jax.tree.map(lambda x: np.repeat(x[row : row + 1], 2, 0), flat)
-        try:
+        index = int(flat["index"][row])
+        with explained(index, self._place(index)):
             self._check(twice)
-        except Invalid as error:
-            index = int(flat["index"][row])
-            raise type(error)(f"in example {index}{self._place(index)}, {error}") from error
 
 
 def _numbers(fields: Any) -> dict[str, tuple[Any, Any]]:

@@ -12,14 +12,15 @@ import hashlib
 import mmap
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
-from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.typing import Any
 
 MOST = 2**31 - 1  # examples of a source: their numbers are int32
@@ -66,18 +67,21 @@ class Parts(Rows):
 
     Attributes:
       starts: the first example of each part, and the end of the last.
+      paths: the file of each part; several parts of a file follow each other.
     """
 
-    def __init__(self, counts: Iterable[int]):
-        self.starts = np.cumsum([0, *counts])
+    def __init__(self, counts: Iterable[int], paths: Sequence[Path] = ()):
+        self.starts, self.paths = np.cumsum([0, *counts]), paths
 
     @abstractmethod
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
         """Returns examples of one part, by their numbers in it."""
 
-    @abstractmethod
     def place_in(self, number: int, index: int) -> str:
-        """Returns where an example of one part is stored, in words."""
+        """Returns where an example of one part is stored: its file, and its row there."""
+        path = self.paths[number]
+        before = self.starts[number] - self.starts[self.paths.index(path)]
+        return f"row {before + index} of {path}"
 
     def locate(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the part of each example, and its number there."""
@@ -114,6 +118,15 @@ def place_of(source: Any, index: int) -> str:
     """Returns where an example is stored, ` (row 3 of FILE)`, as far as the source says."""
     words = source.place(index) if hasattr(source, "place") else ""
     return f" ({words})" if words else ""
+
+
+@contextmanager
+def explained(index: int, place: str) -> Iterator[None]:
+    """Adds to an error about an example which one it is, and where it is stored."""
+    try:
+        yield
+    except Invalid as error:
+        raise type(error)(f"in example {index}{place}, {error}") from error
 
 
 def stacked(examples: Sequence[Any]) -> Any:

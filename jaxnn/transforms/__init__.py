@@ -1,4 +1,4 @@
-"""Transforms: a network in, a network out, whose parts and parameters keep their names."""
+"""Transforms of networks: each returns a network whose parts and parameters keep their names."""
 
 from jaxnn.transforms._capture import capture
 from jaxnn.transforms._freeze import freeze

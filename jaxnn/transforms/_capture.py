@@ -1,6 +1,6 @@
-"""What happens inside: the outputs of named parts of a network, without touching the network.
+"""Captured outputs: the outputs of named parts of a network, without changes to the network.
 
-Each part is named by its path, as in a `table`.
+Parts are named by their paths, as in a `table`.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
@@ -10,9 +10,9 @@ Each part is named by its path, as in a `table`.
 >>> jax.tree.map(jnp.shape, inside)
 {'activation_1': (1, 8), 'activation_2': (1, 4)}
 
-How: the outputs of a captured part travel in the state that it returns, in a node `_Captured`
-that holds its own state. Combinators and transforms pass it on like any state, a `scan` over depth
-stacks it, and at the top it is taken out again.
+The outputs of a captured part are returned in its state, as a node `_Captured` that also holds the
+part's own state. Combinators and transforms pass it on like any state, and a `scan` over depth
+stacks it; `capture` extracts it from the state of the whole network.
 """
 
 from collections.abc import Sequence
@@ -29,16 +29,18 @@ from jaxnn.typing import Any
 
 
 def capture(network: Network, patterns: Sequence[str]) -> Network:
-    """Gives the outputs of parts beside those of the network: `(outputs, {path: its outputs})`.
+    """Returns a network with outputs `(outputs, {path: outputs of that part})`.
 
     Args:
-      patterns: the paths of parts, in which `*` stands for any characters. Of a part inside
-        `repeat` the outputs of all layers are given, `[batch, layers, ...]`; of one inside other
-        transforms its own, as it computes them. The path of the whole is `""`.
+      network: any network.
+      patterns: the paths of parts, in which `*` matches any characters. The outputs of a part
+        inside `repeat` are those of all layers, `[batch, layers, ...]`. The path of the whole
+        network is `""`.
 
     Raises:
       InvalidType: if the network or the patterns have the wrong type.
-      InvalidValue: if a pattern matches no part; the parts are listed.
+      InvalidValue: if a pattern matches no part (the parts are listed); by `apply`, if a part is
+        not called, or its state is dropped.
     """
     kind("capture", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     paths = picked("capture", patterns, dict.fromkeys(path for path, _ in walk(network)))
@@ -64,9 +66,9 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
 
 @dataclass(frozen=True)
 class _Capture:
-    """The frame in which parts return their outputs in their state too.
+    """The frame in which captured parts return their outputs in their state as well.
 
-    It is left where no path leads further, so that most functions are traced outside of it.
+    Parts that contain no captured path are computed outside of it, and so are not traced again.
     """
 
     owner: Any
@@ -80,7 +82,7 @@ class _Capture:
         return replace(self, paths=paths, path=path) if paths else None
 
     def __call__(self, part, proceed, params, state, inputs, key):
-        # Where a transform and the network inside have one path, the network inside is meant.
+        # A transform and the network inside it share a path; the network inside is captured.
         rest = self.paths if does_pass_inputs(part) else self.paths - {self.path}
         within = replace(self, paths=rest) if rest else None
         outputs, after = proceed(params, state, inputs, key, within=within)
@@ -100,15 +102,15 @@ def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
             if node.owner is not owner:
                 return replace(node, state=inner)
             leaves, structure = jax.tree.flatten(node.outputs)
-            # The axes of layers, which a loop puts in front, go after the batch.
+            # The axes of layers, which a loop puts in front, are moved after the batch axis.
             moved = (jnp.moveaxis(x, x.ndim - rank, 0) for x, rank in zip(leaves, node.ranks))
-            # The innermost comes first.
+            # The innermost node of a path is visited first, and takes precedence.
             captured.setdefault(node.path, jax.tree.unflatten(structure, moved))
             return inner
         if not isinstance(node, dict):
             return node
         parts = {name: (part, clean(part)) for name, part in node.items()}
-        # A part without a state has no entry in that of a combinator, but for captured outputs.
+        # Parts without a state have entries in the state of a combinator for captured outputs only.
         return {
             name: after
             for name, (before, after) in parts.items()
@@ -121,7 +123,7 @@ def _extract(state: Any, owner: Any) -> tuple[Any, dict[str, Any]]:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Captured:
-    """The outputs of a part, with its state; axes beyond the ranks were stacked since."""
+    """The outputs of a part and its state; `ranks` are those of the outputs before any stacking."""
 
     outputs: Any
     state: Any

@@ -1,14 +1,14 @@
-"""Parameters that training leaves as they are: they become state.
+"""Frozen parameters, which training does not change: they are moved to the state.
 
-What is no parameter has no gradient, no place in the optimizer's memory and no weight decay.
-Usually it comes from somewhere:
+Arrays in the state have no gradient, no optimizer state and no weight decay. Frozen parameters are
+usually those of another network:
 
     started = warm_start(mlp([64, 64], 3), params, inputs, {"output": None})
     freeze(started.network, {"output": False, "*": True})
 
-Only parameters stay. A part that is frozen still runs as in training: `batch_norm` takes the
-statistics of the batch and moves the running ones, and `dropout` drops. A part that should run as
-in inference is given no key, in the network before:
+Only parameters are frozen. The parts still compute as in training: `batch_norm` uses the statistics
+of the batch and updates the running ones, and `dropout` drops. To run a part as in inference,
+apply it without a key before freezing:
 
     def still(path, part):
         if path != "body":
@@ -36,18 +36,19 @@ from jaxnn.typing import Any, Callable
 
 
 def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, bool]]) -> Network:
-    """Moves the parameters that the rules choose into the state, where training leaves them alone.
+    """Moves the parameters that the rules select into the state, where training leaves them alone.
 
-    `params` are the others; `state` is `{"frozen": the chosen ones, "network": its own state}`,
-    each only if there is any. Nodes that are left without parameters are left out.
+    `params` are the remaining parameters, without nodes that have none left; `state` is
+    `{"frozen": the selected parameters, "network": its own state}`, without empty entries.
 
     Args:
-      rules: `{pattern: whether it is frozen}` over the names of the parameters, as in
-        `jaxnn.names`: the first that matches counts, and what none matches is trained.
+      network: any network.
+      rules: `{pattern: whether to freeze}` over the names of the parameters, as in `jaxnn.names`:
+        the first match counts, and parameters that no rule matches are trained.
 
     Raises:
       InvalidType: if the network or a rule has the wrong type.
-      InvalidValue: when initialised, if a rule matches nothing; the names are listed.
+      InvalidValue: by `init`, if a rule matches nothing; the names are listed.
     """
     rules = pairs_of("freeze", rules)
 
@@ -68,9 +69,9 @@ def freeze(network: Network, rules: Mapping[str, bool] | Sequence[tuple[str, boo
 
 
 def filter_leaves(tree: Any, keep: Callable[[str], bool]) -> Any:
-    """Returns a tree with the leaves whose names are to remain.
+    """Returns the tree with only the leaves for whose names `keep` is true.
 
-    Entries of dicts that are left without leaves are left out; elsewhere `None` stands for a leaf.
+    Entries of dicts without leaves are removed; in other containers `None` replaces a leaf.
 
     >>> filter_leaves({"a": {"b": 1, "c": [2, 3]}, "d": {"e": 4}}, lambda name: name == "a/c/1")
     {'a': {'c': [None, 3]}}
@@ -87,7 +88,7 @@ def _prune(tree: Any) -> Any:
 
 
 def merge(left: Any, right: Any) -> Any:
-    """Returns a tree with the leaves of both, which `filter_leaves` has taken from one tree.
+    """Merges two trees with disjoint leaves, which `filter_leaves` has selected from one tree.
 
     >>> merge({"a": {"b": 1}}, {"a": {"c": 2}, "d": 3})
     {'a': {'b': 1, 'c': 2}, 'd': 3}

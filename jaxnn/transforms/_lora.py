@@ -1,17 +1,17 @@
-"""Low-rank adaptation: a network is adjusted by few numbers, and its own weights stay as they are.
+"""Low-rank adaptation: fine-tuning with few parameters, without changes to the network's weights.
 
-To each chosen weight `[..., n, m]` is added a product of two thin matrices, `down` `[..., n, rank]`
-and `up` `[..., rank, m]`, and only these are trained. `up` starts at 0, so at first nothing is
-changed. The weights themselves are state, and usually those of a pretrained model:
+To each selected weight `[..., n, m]`, the product of two thin matrices is added, `down`
+`[..., n, rank]` and `up` `[..., rank, m]`, and only these are trained. `up` is initially 0, so that
+outputs are initially unchanged. The weights are state, usually those of a pretrained model:
 
     adapted = lora(model.network, rank=8)
     fit(learner(adapted, ...), ..., start=({}, {"base": model.params}))
 
-Layers of nodes compute `inputs @ weight + (inputs @ down) @ up`: the gradient of the weight, a
-third of the work of a training step, is never computed. With all matrices of a model of 135 million
-parameters adapted, a step takes 0.7 of the operations of training all weights, and less of the
-time, since the optimizer has little to do. Every other layer is given the sum of its weight and the
-change.
+Linear layers compute `inputs @ weight + (inputs @ down) @ up`, so that the gradient of the weight,
+a third of the work of a training step, is never computed. With all matrices of a model of 135
+million parameters adapted, a step takes 0.7 of the operations of training all weights, and less of
+the time, since the optimizer updates few parameters. All other layers receive the sum of the weight
+and the product.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
@@ -48,28 +48,30 @@ def lora(
     scale: Number = 16.0,
     kinds: Collection[str] | None = None,
 ) -> Network:
-    """Trains `weight + scale / rank * down @ up` instead of each weight that is chosen.
+    """Returns a network that uses `weight + scale / rank * down @ up` for each selected weight.
 
-    `params` are `{"down": ..., "up": ...}` at the place of each chosen weight; `state` is
+    `params` are `{"down": ..., "up": ...}` in place of each selected weight; `state` is
     `{"base": all parameters of the network, "scale": scale / rank, "network": its own state}`, the
-    last only if there is any.
+    last only if it is not empty.
 
     Args:
-      rules: `{pattern: whether it is adapted}` over the names of the parameters, as in
-        `jaxnn.names`: the first that matches counts, and what none matches stays as it is. Of more
-        than two axes all but the last two are a batch of matrices: the layers of `repeat`, or the
-        window of a convolution. So the bias of a repeated layer would pass for a matrix: choose
-        `"*/weight"`. By default the weights of all layers of the `kinds` are adapted.
-      rank: the number of columns of `down` and of rows of `up`; much smaller than those of the
+      network: any network.
+      rules: `{pattern: whether to adapt}` over the names of the parameters, as in `jaxnn.names`:
+        the first match counts, and parameters that no rule matches are unchanged. If a weight has
+        more than two axes, those before the last two are a batch of matrices: the layers of
+        `repeat`, or the window of a convolution. The bias of a repeated layer has two axes as well:
+        select `"*/weight"`. By default, the weights of all layers of the `kinds` are adapted.
+      rank: the number of columns of `down` and of rows of `up`, much smaller than those of the
         weights.
-      scale: how strongly the adapters count; may be traced. The paper's alpha.
-      kinds: the kinds of layers, as the description of the network names them, whose parameter
-        `weight` may be adapted: `("linear",)` without rules, and any with them.
+      scale: multiplies the product, divided by `rank`; may be traced. The paper's alpha.
+      kinds: the kinds of layers, as named in the description of the network, whose parameter
+        `weight` may be adapted: `("linear",)` by default without rules, any kind with rules.
 
     Raises:
       InvalidType: if the network or a rule has the wrong type, or `rank` is not an int.
-      InvalidValue: if `rank` or `scale` is not positive; when initialised, if a rule matches
-        nothing (the names are listed), no weight is chosen, or one has fewer than two axes.
+      InvalidValue: if `rank` or `scale` is not positive, or the network has no layer of a kind; by
+        `init`, if a rule matches nothing (the names are listed), no weight is selected, or one has
+        fewer than two axes.
 
     Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, section 4.1,
     https://arxiv.org/abs/2106.09685.
@@ -107,9 +109,9 @@ def lora(
 
 
 def merge_lora(params: Params, state: State) -> tuple[Params, State]:
-    """Returns `(params, state)` of the network inside `lora`, the adapters added to its weights.
+    """Returns `(params, state)` of the network inside `lora`, with adapters added to its weights.
 
-    With them the network itself computes what it computes with the adapters, within rounding.
+    With them, the network itself has the outputs of the adapted network, up to rounding.
     """
     adapted, own = _beside(params, state)
     return merge_low_rank(adapted), own
@@ -122,7 +124,7 @@ def _beside(params: Params, state: State) -> tuple[Params, State]:
         down, up = (by_name.get(f"{name}/{side}".lstrip("/")) for side in ("down", "up"))
         if down is not None and up is not None:
             scale = state["scale"]
-            # Inside `repeat` each layer has a scale.
+            # Inside `repeat`, each layer has its own scale.
             scale = scale.reshape(scale.shape + (1,) * (up.ndim - scale.ndim))
             weight = LowRank(weight, down, scale.astype(up.dtype) * up)
         leaves.append(weight)
@@ -131,7 +133,7 @@ def _beside(params: Params, state: State) -> tuple[Params, State]:
 
 
 def _weights_of(network: Network, kinds: Collection[str]) -> set[str]:
-    """Returns the names of the parameters `weight` of layers of these kinds."""
+    """Returns the names of the parameter `weight` of all layers of the given kinds."""
     if isinstance(kinds, str) or not all(isinstance(each, str) for each in kinds):
         raise InvalidType(
             "lora",
@@ -154,7 +156,7 @@ def _weights_of(network: Network, kinds: Collection[str]) -> set[str]:
 
 
 def _weights(rules: Any, base: Any, among: set[str] | None) -> dict[str, Any]:
-    """Returns the weights that the rules choose, by name; `among` these names, if it is given."""
+    """Returns the weights that the rules select, by name; only names in `among`, if given."""
     leaves = named_leaves(base)
     names = chosen("lora", rules, leaves)
     weights = {name: leaves[name] for name in names if among is None or name in among}
@@ -172,7 +174,7 @@ def _weights(rules: Any, base: Any, among: set[str] | None) -> dict[str, Any]:
 
 
 def _adapters(key: Any, weights: dict[str, Any], rank: int) -> dict[str, Any]:
-    """Draws `down` of variance `1 / n` for all weights at once, and makes each `up` of zeros."""
+    """Draws `down` with variance `1 / n` for all weights at once; each `up` is zeros."""
     shapes = {name: (*leaf.shape[:-1], rank) for name, leaf in weights.items()}
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
     draws = jnp.split(flat_draw(jax.random.normal, key, (int(ends[-1]),)), ends[:-1])

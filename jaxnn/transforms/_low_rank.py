@@ -1,13 +1,12 @@
-"""A matrix with a change of low rank, which is computed beside it and not added to it.
+"""A matrix plus a low-rank product, multiplied without computing the sum.
 
     inputs @ LowRank(weight, down, up) = inputs @ weight + (inputs @ down) @ up
 
-The sum of the two matrices is never computed, and neither is its gradient, which would cost a third
-of a training step: only the thin matrices have gradients.
+Neither the sum of the two matrices nor its gradient, which would cost a third of a training step,
+is computed: only the thin matrices have gradients.
 
-A layer that multiplies by its weight with `@`, and does nothing else to it, has the mark of
-`multiplies_by_weight`, and is given a `LowRank` instead of an array. Every other part is given the
-sum, so that it computes what it would with a changed weight.
+A layer that is marked by `multiplies_by_weight`, since it uses its weight for `@` only, receives a
+`LowRank` instead of an array. All other parts receive the sum.
 """
 
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from jaxnn.typing import Any, Array
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LowRank:
-    """A matrix `[..., n, m]`, and the product of two thin ones that is added to it.
+    """The sum of a matrix `[..., n, m]` and the product of two thin matrices.
 
     Attributes:
       weight: `[..., n, m]`.
@@ -33,7 +32,7 @@ class LowRank:
     down: Any
     up: Any
 
-    __array_ufunc__ = None  # an array of NumPy, too, leaves the product to it
+    __array_ufunc__ = None  # NumPy arrays defer to `__rmatmul__`
 
     def merged(self) -> Array:
         """Returns the sum, as one array."""
@@ -66,7 +65,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Beside:
-    """The frame in which layers that multiply by their weight are given a `LowRank`."""
+    """The frame in which layers marked by `multiplies_by_weight` receive a `LowRank`."""
 
     def enter(self, name: str) -> "Beside":
         return self

@@ -1,12 +1,12 @@
-"""Half of the memory: parameters stay in float32, and computing is done in bfloat16.
+"""Mixed precision: parameters are stored in float32, and layers compute in bfloat16.
 
-Every part of the network casts its parameters and its inputs. What a part computes in float32 for
-itself, as norms do their statistics, stays so, and what follows casts it again; state keeps its own
-dtypes; outputs, and with them losses and gradients, are float32.
+Each layer casts its parameters and its inputs. What a layer computes in float32 by itself, such as
+the statistics of a normalization, stays in float32, and the next layer casts it. State keeps its
+dtypes; outputs, and therefore losses and gradients, are float32.
 
-XLA for CPU has no bfloat16 of its own, and widens stored numbers before it uses them: there only
-float16 saves memory (twelve blocks of layer norm, 128 to 512 nodes, GELU and back on 2048 rows:
-220 MiB instead of 370), and nothing saves time.
+XLA for CPU emulates bfloat16 by widening stored numbers: there, only float16 saves memory (twelve
+blocks of layer norm, 128 to 512 nodes, GELU and back on 2048 rows: 220 MiB instead of 370), and
+neither saves time.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.layers import linear
@@ -15,11 +15,11 @@ float16 saves memory (twelve blocks of layer norm, 128 to 512 nodes, GELU and ba
 >>> layer.apply(params, {}, jnp.ones((1, 2)))[0]      # bfloat16 has 8 bits after the point
 Array([[2.]], dtype=float32)
 
-A part that is already in a precision keeps it, and raw inputs are not rounded for it:
+A part with its own precision keeps it, and its inputs are not rounded to the outer one:
 
     mixed_precision(serial(body, ("head", mixed_precision(linear(10), jnp.float32))))
 
-A network of your own that calls parts and computes between them gets rounded inputs.
+A custom network that calls parts and computes between them receives rounded inputs.
 """
 
 from dataclasses import dataclass, replace
@@ -34,14 +34,14 @@ from jaxnn.typing import Any
 
 
 def mixed_precision(network: Network, compute: Any = jnp.bfloat16) -> Network:
-    """Computes a network in another float dtype; parameters, state and outputs keep theirs.
+    """Returns a network that computes in another float dtype, with float32 parameters and outputs.
 
-    Integers and keys are left alone. With `jnp.float16`, whose smallest number is 6e-8, gradients
-    vanish unless the loss is scaled.
+    Integers and random keys are not cast. With `jnp.float16`, whose smallest number is 6e-8,
+    gradients underflow unless the loss is scaled.
 
     Args:
-      network: any network; raw data are best standardized before it.
-      compute: the dtype of parameters and activations while computing.
+      network: any network. Raw data should be standardized before it.
+      compute: the dtype of parameters and activations in computations.
 
     Raises:
       InvalidType: if the network has the wrong type, or `compute` is not a float dtype.
@@ -69,16 +69,16 @@ def mixed_precision(network: Network, compute: Any = jnp.bfloat16) -> Network:
 
 
 class _CallsParts(BaseException):
-    """A network that was taken for a layer calls a part; always caught where it was called."""
+    """Raised if a network that is computed as a layer calls a part; always caught by its frame."""
 
 
 @dataclass(frozen=True)
 class _Precision:
     """The frame in which layers compute in a dtype.
 
-    A network that passes its inputs to its parts leaves casting to them. Any other is computed as a
-    layer, with its parameters and inputs cast. If it then calls a part it is none, and only its
-    inputs are: a transform inside may still sum parameters.
+    A network that only passes its inputs to its parts leaves casting to them. Any other is computed
+    as a layer, with its parameters and inputs cast. If it then calls a part, it is not a layer, and
+    is computed again with only its inputs cast: a transform inside it may still sum parameters.
     """
 
     dtype: Any
@@ -122,7 +122,7 @@ def _float_dtype(compute: Any) -> Any:
 
 
 def computing_dtype() -> Any:
-    """Returns the dtype in which `mixed_precision` has layers compute here; `None` without it."""
+    """Returns the dtype of the innermost `mixed_precision` here, or `None` if there is none."""
     for frame in reversed(frames()):
         if isinstance(frame, _Precision):
             return frame.dtype

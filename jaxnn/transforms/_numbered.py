@@ -1,8 +1,8 @@
-"""Blocks with numbers: leaves of a source that are counted anew, stacked, or taken apart.
+"""Numbered blocks: leaves of a source that are renumbered, stacked or unstacked.
 
-A rule `"block_{n+1}": "layers/{n}"` numbers anew. Where only the source has a number,
-`"blocks": "layers/{n}"`, its leaves are the layers of one array; where it is in brackets,
-`"block_{n+1}": "blocks[{n}]"`, a leaf is one layer of the source's array.
+A rule `"block_{n+1}": "layers/{n}"` renumbers blocks. If only the source is numbered,
+`"blocks": "layers/{n}"`, its leaves are stacked into one array; if the number is in brackets,
+`"block_{n+1}": "blocks[{n}]"`, each leaf is one layer of the source's array.
 """
 
 import re
@@ -17,7 +17,7 @@ from jaxnn.typing import Any
 
 
 class Layers:
-    """Arrays of one form as the layers of one array, which is built when it is read."""
+    """Arrays of the same shape and dtype, stacked when the result is converted to NumPy."""
 
     def __init__(self, arrays: Sequence[Any]):
         self.arrays = arrays
@@ -38,10 +38,10 @@ class Layers:
 
 
 def lookup(template: str, source: Mapping[str, Any]) -> tuple[Any, list[str]] | None:
-    """Returns what a template means in a source, and the leaves that it is; `None` if nothing.
+    """Returns the array that a template refers to and the names of its leaves, or `None`.
 
     Args:
-      template: a name, of layers where `{n}` or `[3]` is in it.
+      template: the name of a leaf; `{n}` stacks numbered leaves, `[3]` selects a layer of a leaf.
       source: leaves by name.
     """
     if template in source:
@@ -63,12 +63,12 @@ def lookup(template: str, source: Mapping[str, Any]) -> tuple[Any, list[str]] | 
 def check_all_blocks(
     templates: Mapping[str, str], sources: Sequence[Mapping[str, Any]], used: set[str]
 ) -> None:
-    """Raises if a rule that counts blocks leaves some of the source's: there are more of them.
+    """Raises `InvalidValue` if a rule with `{n}` does not use all numbered blocks of the source.
 
     Args:
-      templates: the source's name in each rule, by pattern.
-      sources: leaves by name.
-      used: the names of those that are taken.
+      templates: the name in the source of each rule, by pattern.
+      sources: leaves by name, one mapping for each tree.
+      used: the names of the leaves that rules take.
     """
     names = [name for source in sources for name in source if name not in used]
     for pattern, template in templates.items():

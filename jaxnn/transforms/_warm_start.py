@@ -1,8 +1,8 @@
-"""Starting from what another network has learned: the same network, with another initialisation.
+"""Warm starts: a network that is initialised with the trained arrays of another network.
 
-Its `init` gives arrays of the other network in place of those that it would draw; all else is as it
-was. So whatever initialises the network begins from them, an optimizer that keeps averages of the
-parameters as well.
+Its `init` returns arrays of the other network instead of drawing them; nothing else changes.
+Everything that initialises the network therefore starts from them, including an optimizer that
+stores averages of the parameters.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
@@ -63,24 +63,24 @@ class Origins:
 
 
 class WarmStart(NamedTuple):
-    """A network that starts from another one's parameters, and the origin of every leaf."""
+    """A network that starts from parameters of another, and a table of the origin of every leaf."""
 
     network: Network
     table: Origins
 
 
 class _Taking(NamedTuple):
-    """That a leaf is to be as one of the source, or what a function makes of that."""
+    """An array of the source for a leaf of the new network, and a function that changes it."""
 
     pattern: str
     source: str
     array: Any
     change: Callable[[Any, tuple[int, ...]], Any] | None
-    leaves: tuple[str, ...]  # of the source: those of several blocks where they are stacked
+    leaves: tuple[str, ...]  # names in the source; several if blocks are stacked
 
     def value(self, leaf: Any) -> Any:
         """Returns the array for a leaf of the new network: a copy, since it may be donated."""
-        # By way of the host: on which devices the source lies is no matter of the program.
+        # By way of the host, so that the program does not depend on the devices of the source.
         array = jnp.array(np.asarray(self.array))
         return array if self.change is None else self.change(array, leaf.shape)
 
@@ -92,48 +92,48 @@ def warm_start(
     rules: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
     state: State | None = None,
 ) -> WarmStart:
-    """Makes a network start from parameters of another.
+    """Returns a network that is initialised with the parameters of another network, the source.
 
-    A leaf of the new network takes the leaf of the source that has its name, shape and dtype. If
-    the source has none of its name it is initialised as without a source; if that has another shape
-    or dtype, a rule must say what to do. The rules match names of the new network's leaves, see
-    `jaxnn.names`, and say one of:
+    By default, a leaf of the new network takes the leaf of the source with the same name, shape and
+    dtype. If the source has no leaf of that name, it is initialised as usual; if that leaf has
+    another shape or dtype, a rule is required. Rules match the names of the new network's leaves,
+    as in `jaxnn.names`, and have one of these values:
 
-    - `None`: to initialise.
-    - a name, `"layers/*"`: to take the source's leaf of that name. A `*` in it stands for what the
-      `*` of the pattern matched: `{"body/*": "layers/*"}`; blocks are counted anew, stacked and
-      taken apart by `{"block_{n+1}": "layers/{n}"}`, `{"blocks": "layers/{n}"}` and
+    - `None`: initialises the leaf.
+    - a name, `"layers/*"`: takes the source's leaf of that name. Each `*` stands for the characters
+      that the `*` of the pattern matched: `{"body/*": "layers/*"}`. Blocks are renumbered, stacked
+      and unstacked by `{"block_{n+1}": "layers/{n}"}`, `{"blocks": "layers/{n}"}` and
       `{"block_{n+1}": "blocks[{n}]"}`, from the first to the last of the source.
-    - a function `(array, shape) -> array`, of `jax.numpy`: to take what it makes of the source's
-      leaf for that shape, such as `resize(0)` or `lambda array, shape: array.T`.
+    - a function `(array, shape) -> array` of `jax.numpy`: converts the source's leaf to that shape,
+      such as `resize(0)` or `lambda array, shape: array.T`.
     - a pair `(name, function)`: both.
 
-    What the network keeps beside its parameters, such as the running statistics of `batch_norm`, is
-    taken from the source's `state` in the same way: without it, normalized features would be far
-    off until the statistics have converged again.
+    The network's state, such as the running statistics of `batch_norm`, is taken from the source's
+    `state` in the same way: without it, normalized features would be wrong until the statistics
+    have converged again.
 
-    A network built from hyper-parameters may be started within the function that builds it, which
-    is then traced: `learner(lambda h: warm_start(mlp([64], 10, dropout=h["dropout"]), params,
+    A network that depends on hyper-parameters can be started inside the function that builds it,
+    which is then traced: `learner(lambda h: warm_start(mlp([64], 10, dropout=h["dropout"]), params,
     inputs).network, ...)`.
 
-    The arrays are constants of the program that initialises the network: a second or so to compile
-    for every 100 MB, and as much in a compilation cache on disk. They are read then, not at this
-    call: do not change or donate them before.
+    The arrays become constants of the program that initialises the network, which costs about a
+    second of compilation for every 100 MB, and as much space in a compilation cache. They are read
+    then, not by this call: do not change or donate them before.
 
     Args:
-      network: the new network, any `Network`.
-      params: of the source: a pytree of arrays.
-      inputs: an example of what the network gets, arrays or `jax.ShapeDtypeStruct`s, with the batch
-        in front.
-      rules: what not to take by name: `{pattern: what}`, or pairs; the first that matches counts.
-      state: of the source; needed if the network has a state, `{}` where there is none.
+      network: the new network.
+      params: the parameters of the source, a pytree of arrays.
+      inputs: example inputs of the network `[batch, ...]`, arrays or `jax.ShapeDtypeStruct`s.
+      rules: `{pattern: value}`, or pairs, for leaves not to be taken by name; the first match
+        counts.
+      state: the state of the source; required if the network has a state, `{}` to initialise it.
 
     Raises:
       InvalidType: if an argument has the wrong type, or a leaf has another dtype.
-      InvalidValue: if a leaf has another shape; if a rule matches nothing, or nothing that earlier
-        ones have left, or names a source that is not there, or counts fewer blocks than the source
-        has; if a network with a state is given
-        none; if nothing is taken. From the new `init`: if the inputs give other shapes.
+      InvalidValue: if a leaf has another shape; if a rule matches nothing that earlier rules left,
+        names a leaf that the source lacks, or uses fewer blocks than the source has; if the network
+        has a state and `state` is not given; if nothing is taken. By the new `init`, if the inputs
+        lead to other shapes.
     """
     fix = "Pass mlp([64], 10), from_flax(model), or what a function of hyper-parameters returns"
     kind("warm_start", "network", network, Network, fix=fix)
@@ -174,19 +174,19 @@ def warm_start(
 
 
 def resize(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:
-    """Returns a rule that interpolates linearly along axes of positions.
+    """Returns a rule for `warm_start` that interpolates linearly along axes of positions.
 
-    For parameters that are samples of something smooth, such as the embeddings of the positions in
-    a longer sequence, `{"positions": resize(0)}`, or of the patches `[rows, columns, features]` of
-    a larger image, `resize(0, 1)`; not for nodes, features or classes, which have no order. It is
-    `jax.image.resize(..., "linear")`: positions are the centres of equal intervals, and fewer of
-    them are averages over neighbours.
+    It suits parameters that vary smoothly along an axis, such as position embeddings for longer
+    sequences, `{"positions": resize(0)}`, or embeddings `[rows, columns, features]` of the patches
+    of larger images, `resize(0, 1)`; it does not suit axes without an order, such as nodes,
+    features or classes. It computes `jax.image.resize(..., "linear")`: positions are the centres of
+    equal intervals, and a smaller number of them average over neighbours.
 
     Args:
-      *axes: which may have another length, from 0.
+      *axes: the axes whose lengths may differ, from 0.
 
     Raises:
-      InvalidValue: when traced, if another axis has another length.
+      InvalidValue: at trace time, if the length of another axis differs.
 
     Example:
       >>> resize(0)(jnp.array([[0.0], [4.0]]), (4, 1)).tolist()
@@ -212,7 +212,7 @@ def resize(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:
 
 
 def _taking(name: str, match: Match | None, source: dict[str, Any]) -> _Taking | None:
-    """Returns what a leaf takes by the rules, or by its name if no rule matches it."""
+    """Returns the array that a leaf takes by its rule, or by its name if no rule matches it."""
     if match is None:
         return _Taking("", name, source[name], None, (name,)) if name in source else None
     wanted, change = name, None
@@ -250,7 +250,7 @@ def _taking(name: str, match: Match | None, source: dict[str, Any]) -> _Taking |
 
 
 def _templates(matches: Mapping[str, Match]) -> dict[str, str]:
-    """Returns the source's names in the rules, by pattern."""
+    """Returns the name in the source of each rule that has one, by pattern."""
     pairs = (
         (m.pattern, m.value[0] if isinstance(m.value, tuple) else m.value) for m in matches.values()
     )
@@ -296,7 +296,7 @@ def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
 
 
 def _replaced(drawn: Any, shapes: dict[str, Any], takings: dict[str, _Taking]) -> Any:
-    """Returns the tree with what is taken in place of what was drawn."""
+    """Returns the initialised tree with the arrays of the source instead of its own."""
     leaves = []
     for name, leaf in named_leaves(drawn).items():
         if name in takings:

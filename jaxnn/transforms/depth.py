@@ -1,9 +1,9 @@
-"""Depth: the same network many times in a row as a loop, and computing again to save memory.
+"""Deep networks: one layer repeated in a loop, and rematerialization to save memory.
 
-In `repeat` every parameter has an axis of layers in front, and one `scan` goes over it. A program
-then knows one layer however deep the network is, and compiles as fast (the gradient of 4 blocks and
-of 48 in 1.2 s each, of 12 in `serial` in 2.3 s; jax 0.10.2 on two cores of a CPU). With `remat`
-inside, memory holds what the gradient of one layer needs, and the inputs of each:
+In `repeat`, every parameter has a leading axis of layers, and one `scan` loops over it. The program
+contains one layer, whatever the depth, and the time to compile does not grow with it (the gradient
+of 4 blocks and of 48 takes 1.2 s each, of 12 in `serial` 2.3 s; jax 0.10.2 on two cores of a CPU).
+With `remat` inside, only the inputs of each layer, and the intermediates of one, are in memory:
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.layers import activation, linear
@@ -33,25 +33,25 @@ _POLICIES = {
 
 
 def repeat(network: Network, times: int) -> Network:
-    """Runs a network `times` times in a row, as one loop over depth.
+    """Returns a network that applies `times` copies of `network` in sequence, as one loop.
 
-    Parameters and state are those of the network with an axis `[times, ...]` in front; layer `i` is
-    initialised and run with the key `fold_in(key, i)`. In `mixed_precision` the inputs of the loop
-    have the dtype of a layer's outputs.
+    Parameters and state are those of the network with a leading axis, `[times, ...]`; layer `i` is
+    initialised and applied with the key `fold_in(key, i)`. In `mixed_precision`, the inputs of the
+    loop are cast to the dtype of a layer's outputs.
 
     Args:
       network: the layer; its outputs have the shapes and dtypes of its inputs.
-      times: how many layers there are.
+      times: the number of layers.
 
     Raises:
       InvalidType: if the network has the wrong type, or `times` is not an int.
-      InvalidValue: if `times` is not positive; when traced, if the outputs of a layer could not be
-        the inputs of the next.
+      InvalidValue: if `times` is not positive; at trace time, if the outputs of a layer differ from
+        its inputs in shape, dtype or structure.
     """
     times = positive_integer("repeat", "times", times)
 
     def init(key, inputs):
-        # A loop too: the draws of one layer are compiled, and each layer is as it would be alone.
+        # A loop as well, so that one layer's init is compiled; its values are those of one layer.
         def layer(number):
             return network.init(jax.random.fold_in(key, number), inputs)
 
@@ -79,24 +79,25 @@ def repeat(network: Network, times: int) -> Network:
 
 
 def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Network:
-    """Computes a network as it is, and again when the gradient is taken, instead of keeping it.
+    """Returns a network whose intermediate values are recomputed in the backward pass.
 
-    The gradient goes through a network backwards, and needs what every operation got on the way
-    forwards. Of a network in `remat` only the inputs are stored, and what its policy says; the rest
-    is computed a second time, about a third more work in all. (Twelve blocks of layer norm, 128 to
-    512 nodes, GELU and back on 2048 rows: 52 MiB instead of 370, and 96 with the policy `"dots"`;
-    jax 0.10.2 on CPU. There, outside of a loop, XLA merges the two computations, and nothing is
-    saved.)
+    The backward pass needs the inputs of every operation of the forward pass. With `remat`, only
+    the inputs of the network, and the values that the policy saves, are stored; the others are
+    computed a second time, which adds about a third to the work. (Twelve blocks of layer norm, 128
+    to 512 nodes, GELU and back on 2048 rows need 52 MiB instead of 370, and 96 with the policy
+    `"dots"`; jax 0.10.2 on CPU. Outside of a loop, XLA for CPU merges the two computations, and
+    nothing is saved.)
 
     Args:
-      policy: what is stored beside the inputs: `"nothing"`, `"dots"` (the results of matrix
-        products), `"dots_with_no_batch_dims"` (those of products with weights, not those between
-        activations as in attention), `"everything"` (as without `remat`), or any policy of
+      network: any network.
+      policy: the values to save besides the inputs: `"nothing"`, `"dots"` (the results of matrix
+        products), `"dots_with_no_batch_dims"` (of products with weights, but not of products of
+        activations, as in attention), `"everything"` (as without `remat`), or any policy of
         `jax.checkpoint_policies`.
 
     Raises:
       InvalidType: if the network has the wrong type.
-      InvalidValue: if there is no policy of that name.
+      InvalidValue: if `policy` is an unknown name.
 
     Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016,
     https://arxiv.org/abs/1604.06174.
@@ -114,7 +115,7 @@ def remat(network: Network, policy: str | Callable[..., bool] = "nothing") -> Ne
 
 
 def _in_dtypes_of(form: Any, inputs: Any) -> Any:
-    """Returns the inputs in the float dtypes of outputs, as the carry of the loop needs."""
+    """Casts floating-point inputs to the dtypes of the outputs, as the carry of a loop requires."""
     if jax.tree.structure(form) != jax.tree.structure(inputs):
         return inputs
 

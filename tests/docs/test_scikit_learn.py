@@ -10,7 +10,6 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")
 def test_the_page_runs_as_it_stands(capsys):
     pytest.importorskip("sklearn")
     names = {}

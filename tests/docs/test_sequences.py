@@ -9,7 +9,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "sequences.md").read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized", "cache_options")
+@pytest.mark.usefixtures("cache_options")
 def test_the_lines_run_one_after_the_other_and_print_what_the_page_says(capsys):
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
     names = {}

@@ -71,7 +71,7 @@ CASES = {
     ),
     "numbers into an embedding": (
         lambda: train(parts=(jaxnn.serial(jaxnn.embedding(5, 3), jaxnn.flatten()),)),
-        T, r"embedding: inputs are not whole numbers. Got inputs of dtype float32",
+        T, r"embedding: the inputs are not integers. Got inputs of dtype float32",
         r"Use linear\(features\) for real-valued inputs",
     ),
     "no deviation": (
@@ -117,22 +117,22 @@ CASES = {
     ),
     "images without channels": (
         lambda: init_and_apply(jaxnn.conv(4, 3), (1, 6)),
-        V, r"no axis of space. Got inputs of shape \(1, 6\)",
+        V, r"no spatial axis. Got inputs of shape \(1, 6\)",
         r"\[batch, height, width, channels\], grey ones with images\[\.\.\., None\]",
     ),
     "a window for other axes": (
         lambda: init_and_apply(jaxnn.conv(4, (3, 3, 3)), (1, 6, 6, 3)),
-        V, r"window=\(3, 3, 3\) for 2 axes of space",
+        V, r"window=\(3, 3, 3\) for 2 spatial axes",
         r"Pass window=\(1, 1\), with your sizes",
     ),
     "a window too large": (
         lambda: init_and_apply(jaxnn.max_pool(7), (1, 6, 6, 3)),
-        V, r"reaches over 7 and inputs of shape \(1, 6, 6, 3\)",
+        V, r"of extent 7 and inputs of shape \(1, 6, 6, 3\)",
         r"Choose a smaller window, or padding='SAME'",
     ),
     "a convolution too large": (
         lambda: init_and_apply(jaxnn.conv(2, 7, padding="VALID"), (1, 6, 6, 3)),
-        V, r"reaches over 7 and inputs of shape \(1, 6, 6, 3\)",
+        V, r"of extent 7 and inputs of shape \(1, 6, 6, 3\)",
         r"Choose a smaller window, or padding='SAME'",
     ),
     "numbers without an axis of features": (
@@ -143,7 +143,7 @@ CASES = {
     "other channels": (
         lambda: train(IMAGES, parts=(jaxnn.convnet([4], 8, 3),), evaluate=GREY_IMAGES),
         V, r"conv: .* inputs of shape \(4, 6, 6, 1\) and weight of shape \(3, 3, 3, 4\)",
-        r"Give inputs of the shape that init was given",
+        r"Pass inputs of the shape that init was called",
     ),
     # Learners and their parts.
     "a loss without the axis of the batch": (

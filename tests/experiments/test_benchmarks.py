@@ -35,8 +35,8 @@ def one(quick):
 
 def test_a_table_has_medians_ranges_and_ratios_of_pairs():
     rows = [
-        Measured("ours", "jax", [9.0], [1.5], [1e-3, 2e-3, 3e-3], [2e-3], [1e8], [0.9]),
-        Measured("theirs", "", [8.0], [0.5], [2e-3, 4e-3, 9e-3], [4e-3], [2e8], [0.8]),
+        Measured("ours", "jax", [9.0], [1.5], [1e-3, 2e-3, 3e-3], [2e-3], [7.0], [1e8], [0.9]),
+        Measured("theirs", "", [8.0], [0.5], [2e-3, 4e-3, 9e-3], [4e-3], [6.0], [2e8], [0.8]),
     ]
     bars = (Bar(("theirs",), 0.6, ours="ours"), Bar(("theirs", "others"), 1.0, ours="ours"))
     work = Work("sleeping", one, {}, bars=bars)
@@ -47,8 +47,11 @@ def test_a_table_has_medians_ranges_and_ratios_of_pairs():
     assert ours[3:] == ("2", "1.50", "9.00", "100", "0.9000", "jax")
     assert theirs[1:3] == ("4 (2 to 9)", "2.00 (2.00 to 3.00)")
     _, first, second = report.bars([written])
-    assert first == ("work", "again", "ours: theirs", "0.5 (0.333 to 0.5)", "0.6", "met")
-    assert second[3:] == ("not measured", "1", "")
+    assert first == ("work", "again", "ours: theirs", "0.5 (0.333 to 0.5)", "0.5", "0.6", "met")
+    assert second[3:] == ("not measured", "", "1", "")
+    assert [report.verdict(r, 1.0) for r in ([0.9, 1.0], [0.9, 1.1], [1.1])] == [
+        "met", "undecided", "missed",
+    ]  # fmt: skip
     page = report.markdown([written])
     assert "| ours | 2 (1 to 3) |" in page and "Left out: others (torch)." in page
 

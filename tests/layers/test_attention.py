@@ -260,12 +260,12 @@ ERRORS = [
     ),
     (
         lambda: remembering(jaxnn.attention(8, heads=2), 4).init(jax.random.key(0), real(1, 2, 8)),
-        ["cannot read piece by piece", "causal=False"],
+        ["only causal attention can read a sequence in chunks", "causal=False"],
     ),
     (lambda: jaxnn.layers.positions(0), ["positions: length is out of range"]),
     (
         lambda: jaxnn.layers.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 5, 8)),
-        ["the sequence is too long", "shape (2, 5, 8) for 4 places", "make 5 places"],
+        ["the sequence is too long", "shape (2, 5, 8) for 4 positions", "positions(5)"],
     ),
     (
         lambda: jaxnn.layers.positions(4).apply({"weight": jnp.zeros((4, 8))}, {}, real(2, 8)),
@@ -284,8 +284,8 @@ def test_mistakes_are_explained(mistake, words):
 def test_a_piece_longer_than_the_cache_is_refused():
     reader = remembering(jaxnn.attention(8, heads=2, causal=True), 4)
     params, state = made(reader, INPUTS[:, :1])
-    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 6 places for a"):
+    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 6 positions for a"):
         reader.apply(params, state, INPUTS)
     _, state = jax.jit(reader.apply)(params, state, INPUTS[:, :3])
-    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 5 places for a"):
+    with pytest.raises(jaxnn.InvalidValue, match="the cache is too short. Got 5 positions for a"):
         reader.apply(params, state, INPUTS[:, :2])

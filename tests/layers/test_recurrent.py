@@ -175,7 +175,9 @@ CASES = {
         V, r"rnn: cell is unknown. Got cell='ltsm'",
         r"Did you mean 'lstm'\?",
     ),
-    "no layers": (lambda: jaxnn.rnn([], 1), V, r"rnn: .* no memory. Got hidden=\[\]", r"\[64\]"),
+    "no layers": (
+        lambda: jaxnn.rnn([], 1), V, r"rnn: .* no recurrent layers. Got hidden=\[\]", r"\[64\]",
+    ),
     "one number for the layers": (
         lambda: jaxnn.rnn(64, 1), T, r"rnn: hidden has the wrong type. Got a int", r"\[64\]",
     ),

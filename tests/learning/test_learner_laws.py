@@ -19,7 +19,7 @@ from jaxnn.loop._run import empty_window
 from tests import registry
 from tests.cases import LAWS, held
 from tests.loop import test_unroll
-from tests.network import test_laws
+from tests.network import test_laws, test_mask_law
 from tests.objectives import test_example_law, test_shield_law
 from tests.registry import BATCH, LEARNERS
 from tests.scale import test_device_law
@@ -241,7 +241,7 @@ def test_overfits(case):
 def test_exemptions_name_laws():
     """An exemption from a law that does not exist would exempt from nothing, unnoticed."""
     cases = [*registry.NETWORKS, *registry.OBJECTIVES, *registry.LEARNERS]
-    assert test_laws.NETWORKS is registry.NETWORKS
+    assert test_laws.NETWORKS is test_mask_law.NETWORKS is registry.NETWORKS
     assert test_unroll.LEARNERS is test_device_law.LEARNERS is registry.LEARNERS
     assert test_example_law.OBJECTIVES is test_shield_law.OBJECTIVES is registry.OBJECTIVES
     assert {law for case in cases for law in case.exempt} <= LAWS

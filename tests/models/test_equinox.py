@@ -111,7 +111,7 @@ def test_a_mistake_is_an_error_that_says_what_to_write():
     module = eqx.nn.MLP(**MLP, key=KEY)
     for mistake, fix in (
         (lambda: from_equinox(3), r"Got a int; .*Subclass equinox\.Module"),
-        (lambda: from_equinox(module, depth=2), r"Make the MLP with them"),
+        (lambda: from_equinox(module, depth=2), r"Build the MLP with them"),
         (lambda: from_equinox(eqx.nn.MLP, depth=2), r"cannot be built.*pass the module itself"),
         (lambda: from_equinox(eqx.nn.Dropout(0.1)), r"Dropout has nothing to train"),
         (

@@ -35,7 +35,11 @@ LINEAR = {"in_features": 2, "out_features": 3}
         (lambda: from_flax(dict), InvalidType, r"Got dict; .*Subclass flax\.nnx\.Module"),
         (lambda: from_flax(lambda rngs: 3), InvalidType, r"Got a int; .*Subclass flax\.nnx"),
         (lambda: from_flax(nn.Dense), InvalidType, r"Write from_flax\(Dense\(\.\.\.\)\)"),
-        (lambda: from_flax(nn.Dense(3), features=2), InvalidValue, r"features: .*Make the Dense"),
+        (
+            lambda: from_flax(nn.Dense(3), features=2),
+            InvalidValue,
+            r"features are given.*Build the Dense",
+        ),
         (
             lambda: from_flax(Wide),
             InvalidType,

@@ -295,7 +295,7 @@ ERRORS = [
         ["a prompt is empty", "[0] tokens"],
     ),
     ({"stop": (1,), "length": 20, "context": 9}, ["beyond its context", "and stop"]),
-    ({"key": 0}, ["key is not a key", "jax.random.key(0)"]),
+    ({"key": 0}, ["key is not a random key", "jax.random.key(0)"]),
 ]
 
 
@@ -316,17 +316,17 @@ def test_mistakes_are_explained(change, words):
     [
         (
             jaxnn.serial(jaxnn.embedding(7, 4), jaxnn.attention(7, heads=1)),
-            "an attention to later places cannot read piece by piece",
+            "only causal attention can read a sequence in chunks",
         ),
         (
             jaxnn.serial(
                 jaxnn.embedding(7, 4), jaxnn.attention(4, heads=1, causal=True), jaxnn.layers.gru(7)
             ),
-            "reads piece by piece otherwise than as a whole. Got serial, whose logits differ by",
+            "differ between reading in chunks and as a whole. Got serial, whose logits differ by",
         ),
         (
             jaxnn.capture(jaxnn.gpt(7, layers=1, heads=1, features=4), ["tokens"]),
-            "does not give logits alone. Got a tuple",
+            "are not one array of logits. Got a tuple",
         ),
     ],
 )

@@ -133,7 +133,7 @@ CASES = {
     ),
     "no stages": (
         lambda: jaxnn.resnet([], 10),
-        InvalidValue, r"blocks=\[\]; expected .* of one at least", r"Pass, say, blocks=",
+        InvalidValue, r"blocks=\[\]; expected .* of at least one", r"Pass, say, blocks=",
     ),
     "no width": (lambda: jaxnn.resnet([1], 3, width=0), InvalidValue, r"width=0", r"width=1"),
     "dropping everything": (

@@ -299,7 +299,7 @@ def test_windows_whose_padding_depends_on_the_length_are_refused(network, words)
 def test_windows_over_several_sequences_of_a_row_are_refused():
     network = jaxnn.conv(3, 3)
     params, state = network.init(jax.random.key(0), REAL)
-    with pytest.raises(InvalidValue, match="conv: windows would reach over the borders"):
+    with pytest.raises(InvalidValue, match="conv: windows would overlap the boundaries"):
         network.apply(params, state, packed(WINDOWS[0]))
 
 

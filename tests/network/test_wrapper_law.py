@@ -256,7 +256,7 @@ def test_generate_refuses_a_replacement_that_does_not_read_on():
         return jnp.cumsum(logits, 1), after
 
     params, state = GPT.init(KEY, TOKENS)
-    with pytest.raises(jaxnn.InvalidType, match="generate: the network reads piece by piece other"):
+    with pytest.raises(jaxnn.InvalidType, match="generate: the logits differ between reading"):
         jaxnn.generate(GPT._replace(apply=mean_so_far), params, state, TOKENS, 4, key=KEY)
 
 

@@ -93,9 +93,9 @@ def begun(tmp_path_factory):
 
     @cache
     def stopped(which):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError):
             keep_pace(None, patch.setattr)
-            failpoints.arm("after a row", 2, "EIO", patch.setattr)
+            failpoints.arm("after a row", 2, "RuntimeError", patch.setattr)
             fit(place / which, **(ONE if which == "one" else THREE))
         return place / which
 

@@ -86,8 +86,20 @@ LEGS = {
 }
 
 
-@pytest.mark.parametrize("split", (True, False), ids=("fsdp", "replicated"))
-@pytest.mark.parametrize("legs", LEGS)
+# A state that each process has whole is tried on two processes, and at night on all.
+RESUMED = [
+    pytest.param(
+        legs,
+        split,
+        id=f"{legs}-{'fsdp' if split else 'replicated'}",
+        marks=() if split or legs == "2 processes to 1" else pytest.mark.nightly,
+    )
+    for legs in LEGS
+    for split in (True, False)
+]
+
+
+@pytest.mark.parametrize(("legs", "split"), RESUMED)
 def test_a_run_resumes_in_other_processes_on_other_devices(legs, split, whole, tmp_path):
     out, option = tmp_path / "run", [] if split else ["--no-split"]
     *first, last = LEGS[legs]

@@ -144,7 +144,7 @@ def test_a_run_that_is_stopped_five_times_ends_as_if_nothing_had_been(kind, tmp_
 
 
 @pytest.mark.slow
-@held(LEARNERS, "resume")
+@held(LEARNERS, "resume", seldom={"convnet", "embedding", "nnx", "regression"})
 def test_resume(case, tmp_path, stop):
     """Training, saving, loading and training is training, for every learner there is."""
 

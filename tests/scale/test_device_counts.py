@@ -44,10 +44,10 @@ def child(count, place, counts, resumed):
     results = {}
     if not resumed:
         results["unbroken"] = outcome(place / f"unbroken-{count}")
-        failpoints.arm("after a row", 2, "EIO")
+        failpoints.arm("after a row", 2, "RuntimeError")
         try:
             fit(place / f"begun-{count}")
-        except OSError:
+        except RuntimeError:
             results["stopped"] = True
     else:
         for before in counts:

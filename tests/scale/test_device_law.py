@@ -21,6 +21,9 @@ LAYOUTS = {
     "fsdp": (8, 1, {"*": _LARGEST["data"]}),
     "4x2": (4, 2, {"*": [_LARGEST["model"], _LARGEST["data"]]}),
 }
+# Learners like others in what meshes do with them.
+SELDOM = {"averaged", "convnet", "nnx", "regression"}
+
 MODELS = {
     "gpt": (
         lambda: jaxnn.gpt(
@@ -110,7 +113,7 @@ def test_a_flax_model_does_what_it_does_on_one_device(tmp_path):
 
 
 @pytest.mark.slow
-@held(LEARNERS, "device")
+@held(LEARNERS, "device", seldom=SELDOM)
 def test_eight_devices_do_what_one_does(case, tmp_path):
     half = case.facts.get("half", False)  # whose last digit is a thousandth
     limits = {"loss": 1e-4, "update": 1e-3} if half else {}

@@ -39,6 +39,15 @@ def test_truncated_and_compressed_archives_are_refused(tmp_path):
         arrays(path)
 
 
+def test_a_number_that_is_not_finite_is_named_with_its_file(tmp_path):
+    inputs = np.ones((30, 2), np.float32)
+    for name in ("0.npz", "1.npz"):
+        npz(tmp_path, name, inputs=inputs)
+        inputs[21] = np.nan
+    with pytest.raises(InvalidValue, match=r"in example 51 \(row 21 of .*1.npz\), .*not finite"):
+        stream(arrays(tmp_path), batch_size=60).read(0)
+
+
 def test_fields_of_all_files_must_agree(tmp_path):
     npz(tmp_path, "0.npz", inputs=np.zeros((3, 2), np.float32), labels=np.zeros(3, np.int32))
     npz(tmp_path, "1.npz", inputs=np.zeros((3, 4), np.float32), labels=np.zeros(3, np.int32))
@@ -115,10 +124,12 @@ def test_truncated_tables_and_records_are_refused(tmp_path):
 
 
 def test_folders_of_images_need_classes_and_images(tmp_path):
-    with pytest.raises(InvalidValue, match="no classes"):
+    with pytest.raises(InvalidValue, match="no such folder"):
+        images(tmp_path / "gone", 8)
+    with pytest.raises(InvalidValue, match="no classes.*without subfolders.*FOLDER/CLASS"):
         images(tmp_path, 8)
     (tmp_path / "cats").mkdir()
-    with pytest.raises(InvalidValue, match="no image of the class cats"):
+    with pytest.raises(InvalidValue, match="no image of the class cats.*Remove"):
         images(tmp_path, 8)
     (tmp_path / "cats" / "1.png").write_bytes(b"no image")
     source = images(tmp_path, 8)

@@ -157,3 +157,13 @@ def test_data_of_ones_own_train_and_are_recorded(tmp_path):
     )
     assert run.result["test/loss"] < 0.01
     assert jaxnn.load(tmp_path).predict(np.float32([[0.5]])) == pytest.approx(np.sin(0.5), abs=0.1)
+
+
+def test_data_of_ones_own_train_on_a_mesh():
+    learner = jaxnn.learner(jaxnn.mlp([8], 1), jaxnn.regression(), optax.adam(1e-2))
+    data = Sines(jax.random.key(0))
+    one, several = (
+        jaxnn.fit(learner, data, steps=20, evaluate=data, key=KEY, mesh=mesh, quiet=True)
+        for mesh in (None, jaxnn.scale.mesh())
+    )
+    assert several.result["test/loss"] == pytest.approx(one.result["test/loss"], rel=1e-4)

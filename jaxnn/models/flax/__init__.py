@@ -1,6 +1,6 @@
-"""The bridge to Flax: any NNX or Linen model is a `Network`, and goes back with what it learned.
+"""The bridge to Flax: converts NNX and Linen models to networks, and back with trained parameters.
 
-A Flax model has the parts of a network under other names:
+The concepts correspond as follows:
 
 | here              | NNX                                    | Linen                          |
 |-------------------|----------------------------------------|--------------------------------|
@@ -9,8 +9,8 @@ A Flax model has the parts of a network under other names:
 | a key: training   | `model.train()`, streams from the key  | `train=True`, `rngs=...`       |
 | no key: inference | `model.eval()`; `nnx.Cache` advances   | `train=False`; `cache` advances |
 
-So `from_flax` gives a network like any other, and `to_flax` and `flax_parameters` carry parameters
-across, bit for bit. Names stay as they are; the number of a layer in a list is a string here.
+`from_flax` returns a network; `to_flax` and `flax_parameters` convert parameters between the two,
+bit for bit. Names do not change, except that the index of a layer in a list becomes a string.
 
     >>> import jax, jax.numpy as jnp
     >>> from flax import nnx
@@ -21,7 +21,7 @@ across, bit for bit. Names stay as they are; the number of a layer in a list is 
     >>> to_flax(nnx.Linear, params, in_features=2, out_features=3)(jnp.ones((1, 2))).shape
     (1, 3)
 
-How a model is called, and what else it may need, is said in `calling`.
+The module `calling` documents how a model is called.
 """
 
 from jaxnn.models.flax._from_flax import flax_parameters, from_flax, to_flax

@@ -1,4 +1,4 @@
-"""`from_flax`, and the way back."""
+"""The public functions of the bridge to Flax: `from_flax`, `to_flax` and `flax_parameters`."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -25,49 +25,51 @@ def from_flax(
     sown: Sequence[Any] | None = None,
     **arguments: Any,
 ) -> Network:
-    """Makes a network of a Flax model, as it is.
+    """Converts a Flax model to a network.
 
-    The model is called on the inputs. If it takes several, they are a tuple, or a dict whose keys
-    are their names. A model that takes `train`, `training`, `is_training`, or the inverse,
-    `deterministic` or `use_running_average`, receives the mode so. All else says `call`:
+    The model is called on the inputs; several inputs are a tuple, or a dict whose keys are the
+    names of the call's arguments. If the call has a flag `train`, `training` or `is_training`, or
+    the inverse, `deterministic` or `use_running_average`, the flag is set by the mode. For any
+    other model, pass `call`:
 
         from_flax(Classifier(), call=lambda module, x, **mode: module(x["text"], x["mask"], **mode))
         from_flax(Autoencoder(), call=lambda module, x, key=None: module.encode(x, key))
 
-    In inference the state is returned as given, but for caches, which advance. In training NNX
-    stream number i, by name, is `fold_in(key, i)`; the Linen stream `dropout` is the key, any other
+    Inference returns the state unchanged, except for caches, which advance. In training, the i-th
+    NNX stream (by name) is `fold_in(key, i)`; the Linen stream `dropout` is the key, and any other
     is `jaxnn.calls.part_key(key, name)`. An axis name, as in `BatchNorm(axis_name="batch")`,
-    stands for all devices: a batch is one array.
+    refers to all devices, since a batch is one array.
 
     Args:
-      model: a class or function that makes an `nnx.Module`: `init` calls
+      model: a class or function that returns an `nnx.Module`: `init` calls
         `model(**arguments, rngs=nnx.Rngs(key))`. Or an `nnx.Module`, to continue its training:
-        `init` copies its present parameters, whatever the key; the module itself is never changed.
-        Or a Linen module: `init` is its own, in inference mode, without `nn.Partitioned` boxes.
-      call: `(module, inputs, **mode) -> outputs` calls the module, for Linen bound to its
-        variables: with several inputs, keywords, other methods. It may name what it needs of the
-        mode: a flag by any of the names above, in the sense of that name; `key`, for randomness,
-        which in inference is `inference_key`; `rngs`, if an NNX model is called with them. `**mode`
-        takes the flags that the model has.
-      switch: the flag that says the mode, an argument of the call, a field of a Linen module or an
-        attribute of an NNX module: its name, if it is on in training, or
-        `{name: its value in training}`. `{}` if the model has none, and is to stay as it is.
+        `init` copies its current parameters, whatever the key; the module itself is not modified.
+        Or a Linen module: `init` calls its `init` in inference mode and removes `nn.Partitioned`
+        boxes.
+      call: `(module, inputs, **mode) -> outputs` calls the module (for Linen, bound to its
+        variables), for several inputs, keyword arguments or other methods. It may take any of the
+        flags above, with the meaning of its name; `key`, a random key, which is `inference_key` in
+        inference; and `rngs`, if an NNX model is called with them. `**mode` receives the flags of
+        the model.
+      switch: the flag for the mode, which is an argument of the call, a field of a Linen module or
+        an attribute of an NNX module: its name, if it is true in training, or
+        `{name: its value in training}`. `{}` leaves a model without modes as it is.
       inference: a second module, which predicts with the parameters of the first.
-      inference_key: for a model that draws in inference too; without it, that is an error.
-      sown: what the model leaves beside its outputs: for Linen collections, such as `"losses"`; for
-        NNX types of variables, or their names. Then the outputs are `(outputs, {name: values})`.
-        `nn.sow` into `"intermediates"` and `nnx.Intermediate` are dropped otherwise; any other is
-        an error, until `sown=[]`.
-      **arguments: what the class or function is called with.
+      inference_key: the key in inference, for a model that samples there too; required by those.
+      sown: the values that the model returns besides its outputs, as names of Linen collections,
+        such as `"losses"`, or as types or names of NNX variables. The outputs are then
+        `(outputs, {name: values})`. Otherwise, values in `"intermediates"` (`nn.sow`) and
+        `nnx.Intermediate` are dropped, and any others are an error; `sown=[]` drops them too.
+      **arguments: the arguments of the class or function.
 
     Raises:
       InvalidType: if `model` is not a Flax model, is a Linen class, or does not take `arguments`;
-        if nothing of it can be trained; if `call` cannot be called. From `init` and `apply`, if
-        the inputs do not fit, or, for NNX, if parameters are not the model's; they are named.
-      InvalidValue: if there are arguments for a model that is an instance already; if a boolean of
-        the call may be the mode. From `init` and `apply`, if the mode does not reach a layer, if
-        the model draws in inference, leaves values that nobody takes, or cannot be computed in the
-        precision of `mixed_precision`.
+        if it has nothing to train; if `call` has the wrong signature. By `init` and `apply`, if the
+        inputs do not fit or, for NNX, if parameters are missing or unknown.
+      InvalidValue: if there are `arguments` for an instance, or a boolean of the call may be a flag
+        for the mode. By `init` and `apply`, if the mode does not reach a layer, or the model
+        samples in inference, makes variables that are not `sown`, or does not follow
+        `mixed_precision`.
     """
     options = Options(call, switch, inference_key, sown, paired=inference is not None)
     network = _network(model, arguments, options)
@@ -79,7 +81,7 @@ def from_flax(
     def apply(params, state, inputs, *, key=None):
         return (predicting if key is None else network).apply(params, state, inputs, key=key)
 
-    # A Linen module for training may draw while it is initialised, as its authors do not.
+    # Flax users initialise a Linen module for inference, since one for training may need more rngs.
     return network._replace(init=(predicting if is_linen else network).init, apply=apply)
 
 
@@ -91,18 +93,21 @@ def _network(model: Any, arguments: dict[str, Any], options: Options) -> Network
 
 
 def to_flax(model: Any, /, params: Params, state: State | None = None, **arguments: Any) -> Any:
-    """Gives trained parameters, and their state, back to Flax; the inverse of `flax_parameters`.
+    """Returns a Flax model with trained parameters and state; the inverse of `flax_parameters`.
 
-    `model` and `**arguments` are what `from_flax` was given; no `state` is `{}`.
+    Args:
+      model: the model that was passed to `from_flax`.
+      params: the trained parameters.
+      state: the trained state; `{}` by default.
+      **arguments: the arguments that were passed to `from_flax`.
 
     Returns:
-      For NNX, a new `nnx.Module` in inference mode, ready to predict (call its `train()` to
-      continue training), with random streams from `key(0)`. For Linen,
-      `{"params": params, **state}`.
+      For NNX, a new `nnx.Module` in inference mode (call its `train()` to continue training), with
+      random streams from `key(0)`. For Linen, the variables `{"params": params, **state}`.
 
     Raises:
-      InvalidType: as `from_flax`; or, for NNX, if an array is missing or is not the model's.
-      InvalidValue: as `from_flax`; or, for NNX, if an array has another shape in the model.
+      InvalidType: as in `from_flax`; for NNX, also if an array is missing or not in the model.
+      InvalidValue: as in `from_flax`; for NNX, also if an array has another shape in the model.
     """
     if _is_linen("to_flax", model, arguments):
         return {"params": params, **(state or {})}
@@ -112,7 +117,7 @@ def to_flax(model: Any, /, params: Params, state: State | None = None, **argumen
 
 
 def flax_parameters(source: Any) -> tuple[Params, State]:
-    """Takes `(params, state)` out of a Flax model: its arrays themselves, not copies.
+    """Returns `(params, state)` of a Flax model: its arrays themselves, not copies.
 
     Args:
       source: an `nnx.Module`, or the variables of a Linen module, `{"params": ..., ...}`.
@@ -130,7 +135,7 @@ def flax_parameters(source: Any) -> tuple[Params, State]:
         return collections(source)
     expected = 'an nnx.Module, or variables {"params": ...} of a Linen module'
     fix = "Pass the module, or what Linen's init returned"
-    raise invalid("flax_parameters", "no Flax parameters are here", source, expected, fix)
+    raise invalid("flax_parameters", "source has no Flax parameters", source, expected, fix)
 
 
 def _is_linen(where: str, model: Any, arguments: dict[str, Any]) -> bool:
@@ -140,16 +145,16 @@ def _is_linen(where: str, model: Any, arguments: dict[str, Any]) -> bool:
     title = getattr(model, "__name__", repr(model))
     if isinstance(model, linen.Module | library.nnx.Module):
         if arguments:
-            wrong = f"{', '.join(arguments)}: no arguments are taken by an instance"
-            fix = f"Make the {type(model).__name__} with them, or leave them out"
+            wrong = f"an instance takes no arguments, but {', '.join(arguments)} are given"
+            fix = f"Build the {type(model).__name__} with them, or leave them out"
             raise invalid(where, wrong, model, "a class or a function", fix, InvalidValue)
         return isinstance(model, linen.Module)
     if kind and issubclass(kind, linen.Module):
-        wrong, expected = "a Linen class has no settings yet", "a Linen module, an instance of it"
+        wrong, expected = "model is a Linen class", "a Linen module, an instance of the class"
         raise invalid(where, wrong, model, expected, f"Write {where}({title}(...))")
     if not callable(model) or (kind and not issubclass(kind, library.nnx.Module)):
         raise not_a_model(where, model)
-    # The signature of an NNX class says nothing: it is that of its metaclass.
+    # The signature of an NNX class is that of its metaclass, so its constructor is inspected.
     signature = inspect.signature(kind.__init__ if kind else model)
     named = [*signature.parameters.values()][bool(kind) :]
     try:

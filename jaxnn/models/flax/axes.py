@@ -1,7 +1,7 @@
-"""Names of axes that a model averages over: it was written for several devices, or for `vmap`.
+"""Axis names that a model reduces over, if it was written for several devices or for `vmap`.
 
-`BatchNorm(axis_name="batch")` takes the mean of what each device has. Here a batch is one array,
-also where it is spread over a mesh, so an axis of length 1 stands for all devices together.
+`BatchNorm(axis_name="batch")` averages statistics over devices. Here a batch is one array, even if
+it is sharded over a mesh, so an axis of length 1 represents all devices together.
 """
 
 import re
@@ -16,13 +16,13 @@ _UNBOUND = re.compile(r"unbound axis name:? *'?([A-Za-z_]\w*)")
 
 
 class AxisNames:
-    """The names of axes that a model needs; they are learned when it is first traced."""
+    """The axis names that a model requires, collected from the errors of its first trace."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
     def __call__(self, function: Callable[[], T]) -> T:
-        """Returns what the function returns, arrays, where each name is that of an axis."""
+        """Calls `function`, which returns arrays, with each axis name bound."""
         while True:
             try:
                 return _named(function, tuple(self.names))

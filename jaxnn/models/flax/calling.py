@@ -1,16 +1,17 @@
-"""How a model is called: its inputs, its mode and its randomness, by the names that it gives them.
+"""How a model is called: its inputs, mode and randomness, passed by name.
 
-One function calls a model, whoever wrote it: `call(module, inputs, **mode)`. The module is what its
-author would call: an NNX module, or a Linen module that is bound to its variables. So several
-inputs, keyword inputs, masks, carries and other methods are one line:
+A model is called through a function `call(module, inputs, **mode)`. The module is an NNX module, or
+a Linen module that is bound to its variables. Several inputs, keyword inputs, masks, carries and
+other methods take one line each:
 
     from_flax(Classifier(), call=lambda module, x, **mode: module(x["tokens"], x["mask"], **mode))
     from_flax(Autoencoder(), call=lambda module, x, key: module.encode(x, key))
 
-`call` names what it needs of the mode: a flag by any of the usual names, in the sense of that name
-(`train`, `deterministic`), `key` for randomness, `rngs` for an NNX model that is called with them.
-`**mode` takes the flags of the model itself. Without a `call`, the model is called on the inputs
-with its flags; a dict of inputs becomes keywords if its keys are the names of the model's inputs.
+The arguments of `call` after the first two select what it receives: a flag by any of the usual
+names (`train`, `deterministic`), with the meaning of the name; `key`, a random key; `rngs`, for an
+NNX model that is called with them. `**mode` receives the model's own flags. Without `call`, the
+model is called on the inputs with its flags; a dict of inputs is passed as keyword arguments if its
+keys are the names of the model's inputs.
 """
 
 import inspect
@@ -28,27 +29,27 @@ from jaxnn.typing import Any, Callable
 
 
 class Options(NamedTuple):
-    """The arguments of `from_flax` of these names."""
+    """The arguments of `from_flax` with these names."""
 
     call: Callable[..., Any] | None = None
     switch: str | Mapping[str, bool] | None = None
     inference_key: Any = None
     sown: Any = None
-    paired: bool = False  # whether there is another module for the other mode
+    paired: bool = False  # whether there is a second module for inference
 
 
 @dataclass(frozen=True)
 class Calling:
-    """A model's call: `calling(module, inputs, key)`, where a key means training.
+    """The way to call a model: `calling(module, inputs, key)`, where a key means training.
 
     Attributes:
-      where: the function that speaks in errors.
+      where: the name of the public function, for errors.
       title: the name of the model.
-      inputs: the arguments of its `__call__` that are not of the mode, by name.
-      flags: the flags of its `__call__`, with their value in training.
-      settings: the flags that it is built with, with their value in training.
-      options: what the user says.
-      make_rngs: makes the `rngs` that the call of the model takes; `None` if it takes none.
+      inputs: the arguments of its `__call__` that are inputs, by name.
+      flags: the flags that are arguments of its `__call__`, with their values in training.
+      settings: the flags that are fields or attributes, with their values in training.
+      options: the user's options.
+      make_rngs: returns the `rngs` argument of the call for a key; `None` if it takes none.
     """
 
     where: str
@@ -60,7 +61,7 @@ class Calling:
     make_rngs: Callable[[Any], Any] | None = None
 
     def key(self, key: Any) -> Any:
-        """Returns the key of a call: in inference the one that the user gives it, or `None`."""
+        """Returns the key of a call: in inference the user's `inference_key`, or `None`."""
         return self.options.inference_key if key is None else key
 
     def __call__(self, module: Any, inputs: Any, key: Any) -> Any:
@@ -80,7 +81,7 @@ class Calling:
 
     @property
     def is_explicit(self) -> bool:
-        """Whether the user says how the mode reaches the model."""
+        """Whether the options determine how the mode reaches the model."""
         if self.options.call is None:
             return bool(self.options.switch) or self.options.paired
         named, takes_others = _mode_arguments(self.options.call)
@@ -88,11 +89,11 @@ class Calling:
 
     @property
     def is_left(self) -> bool:
-        """Whether the user says that the model has no mode."""
+        """Whether the options declare that the model has no mode (`switch={}`)."""
         return self.options.switch is not None and not self.options.switch
 
     def _spread(self, inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Returns the positional and the named arguments that the inputs are."""
+        """Converts the inputs to positional and keyword arguments of the model's call."""
         needed = [name for name, one in self.inputs.items() if one.default is one.empty]
         if isinstance(inputs, dict) and needed and {*needed} <= inputs.keys() <= {*self.inputs}:
             return (), inputs
@@ -104,7 +105,7 @@ class Calling:
                 self.where,
                 f"{self.title} is called with {len(needed)} inputs: {', '.join(needed)}",
                 got=f"inputs {got}",
-                expected=f"a dict with these keys{self._others(needed)}, or a call",
+                expected=f"a dict with these keys{self._others(needed)}, or an argument call",
                 fix=f"Pass inputs {{{', '.join(f'{name!r}: ...' for name in needed)}}}, or write"
                 f" {self.where}(..., call=lambda module, inputs, **mode:"
                 f" module({', '.join('...' for _ in needed)}, **mode))",
@@ -116,17 +117,18 @@ class Calling:
 
     def _others(self, needed: list[str]) -> str:
         others = [name for name in self.inputs if name not in needed]
-        return f" (and perhaps {', '.join(others)})" if others else ""
+        return f" (and optionally {', '.join(others)})" if others else ""
 
 
 def read_call(
     where: str, kind: type, options: Options, make_rngs: Callable[[Any], Any] | None = None
 ) -> Calling:
-    """Reads how a model is called from its class, and from what the user says of it.
+    """Determines how a model is called, from the signature of its class and the user's options.
 
     Raises:
-      InvalidType: if `call` is not a function of `(module, inputs)`, or the model cannot be called.
-      InvalidValue: if a flag may be one that nobody switches, or `call` takes what there is not.
+      InvalidType: if `call` is not a function of `(module, inputs)`, or the model has no call.
+      InvalidValue: if a boolean argument may be an undeclared flag for the mode, or `call` has an
+        unknown argument.
     """
     parameters = call_parameters(kind)
     if not any("__call__" in vars(each) for each in kind.__mro__) and options.call is None:
@@ -134,7 +136,7 @@ def read_call(
             where,
             f"{kind.__name__} has no __call__",
             got="no call",
-            expected="how it is called",
+            expected="an argument call that calls the model",
             fix=f"Write {where}(..., call=lambda module, inputs: module.method(inputs))",
         )
     chosen = chosen_flags(where, options.switch)
@@ -155,28 +157,28 @@ def read_call(
 
 
 def call_parameters(kind: type) -> dict[str, inspect.Parameter]:
-    """Returns the arguments with which instances of a class are called, by name."""
+    """Returns the parameters of the `__call__` of a class, by name, without `self`."""
     call = next((vars(each)["__call__"] for each in kind.__mro__ if "__call__" in vars(each)), None)
     return dict([*inspect.signature(call).parameters.items()][1:]) if call else {}
 
 
 def as_setting(calling: Calling, name: str) -> Calling:
-    """Returns the call of a model that is built with a flag which its call could take too."""
+    """Returns the calling with a flag of the call turned into a setting of the module."""
     flags, settings = dict(calling.flags), dict(calling.settings)
     settings[name] = flags.pop(name)
     return replace(calling, flags=flags, settings=settings)
 
 
 def unknown_setting(calling: Calling, name: str, names: Any) -> Invalid:
-    """Returns the error of a flag that a model has not."""
+    """Returns the error for a flag that the model does not have."""
     names = [*dict.fromkeys([*calling.inputs, *calling.flags, *names])]
     near = nearest(name, names)
     return InvalidValue(
         calling.where,
         f"{calling.title} has no flag {name!r}",
         got=f"switch={calling.options.switch!r}",
-        expected=f"an argument of its call, or a setting of it: {listing(names)}",
-        fix=f"Did you mean {near!r}?" if near else "Name the flag that says the mode, or use call=",
+        expected=f"an argument of its call, or one of its settings: {listing(names)}",
+        fix=f"Did you mean {near!r}?" if near else "Name the flag for the mode, or pass call=",
     )
 
 
@@ -205,7 +207,7 @@ def _check_call(calling: Calling) -> None:
             near = nearest(name, offered)
             raise InvalidValue(
                 calling.where,
-                "call takes what there is not",
+                "call has an unknown argument",
                 got=f"an argument {name!r}",
                 expected=f"some of {listing(sorted(offered))}, or **mode: the model's own flags",
                 fix=f"Did you mean {near!r}?" if near else f"Write {example}",
@@ -214,15 +216,15 @@ def _check_call(calling: Calling) -> None:
     if wants_key and calling.options.inference_key is None:
         raise InvalidValue(
             calling.where,
-            "call takes a key, and inference has none",
+            "call requires a key, but inference has none",
             got="an argument 'key'",
-            expected="inference_key, or key=None where inference draws nothing",
+            expected="inference_key, or key=None if inference samples nothing",
             fix=f"Write {calling.where}(..., inference_key=jax.random.key(0))",
         )
 
 
 def _mode_arguments(call: Any) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Returns the arguments of `call` after the first two, and whether it takes any others."""
+    """Returns the arguments of `call` after the first two, and whether it takes `**mode`."""
     arguments = [*inspect.signature(call).parameters.values()]
     first = sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in arguments)
     named = [*arguments[min(first, 2) : first], *(a for a in arguments if a.kind is a.KEYWORD_ONLY)]

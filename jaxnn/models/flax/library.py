@@ -1,6 +1,6 @@
-"""Flax itself, imported when something of it is first used: `library.nnx`, `library.linen`.
+"""Lazy imports of Flax's modules, as `library.nnx` and `library.linen`.
 
-So importing jaxnn does not import Flax.
+Importing jaxnn therefore does not import Flax.
 """
 
 from jaxnn.typing import Any
