@@ -45,11 +45,12 @@ PAGE = """\
 This page lists what a run directory guarantees, how often the tests tried each guarantee, and how
 often it failed. An interruption of any kind loses at most the time since the last save, by default
 one minute, and the same command resumes the run. `python -m tests.promises` generates this page
-from the counts of the tests. A dash marks a guarantee that no test has tried.
+from the counts of the tests; the tests of a row were last run on its date. A dash marks a guarantee
+that no test has tried.
 
 {table}
 
-Tested on {date} with Python {python} on {system}, {versions}.
+Generated on {date} with Python {python} on {system}, {versions}.
 """
 
 
@@ -66,6 +67,7 @@ def figure(promise: str, what: str, count: int, bad: int = 0) -> None:
     if "JAXNN_FIGURES" in os.environ:
         test = os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[0]
         line = {"promise": promise, "what": what, "count": count, "bad": bad, "test": test}
+        line["date"] = datetime.date.today().isoformat()
         with open(os.environ["JAXNN_FIGURES"], "a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -89,21 +91,24 @@ def counted(**what: str) -> Iterator[list[Any]]:
 def table(lines: Iterable[dict[str, Any]]) -> str:
     """Returns the table of all promises, figures of the same being added up."""
     sums: dict[tuple[str, str, str], list[int]] = {}
+    dates: dict[tuple[str, str, str], str] = {}
     for line in lines:
-        place = sums.setdefault((line["promise"], line["what"], line["test"]), [0, 0])
+        key = line["promise"], line["what"], line["test"]
+        place = sums.setdefault(key, [0, 0])
         place[0] += line["count"]
         place[1] += line["bad"]
+        dates[key] = max(dates.get(key, ""), line["date"])
     rows = [
-        "| | guarantee | tried | broken | test |",
-        "|---|---|--:|--:|---|",
+        "| | guarantee | tried | broken | last tried | test |",
+        "|---|---|--:|--:|---|---|",
     ]
     for promise, words in PROMISES.items():
-        rows.append(f"| {promise} | **{words}** | | | |")
+        rows.append(f"| {promise} | **{words}** | | | | |")
         mine = [(key, each) for key, each in sums.items() if key[0] == promise]
-        for (_, what, test), (count, bad) in sorted(mine):
-            rows.append(f"| | {what} | {count} | {bad} | `{test}` |")
+        for key, (count, bad) in sorted(mine):
+            rows.append(f"| | {key[1]} | {count} | {bad} | {dates[key]} | `{key[2]}` |")
         if not mine:
-            rows.append("| | | - | - | |")
+            rows.append("| | | - | - | | |")
     return "\n".join(rows)
 
 

@@ -25,10 +25,11 @@ from jaxnn.checks import InvalidValue, choice
 from jaxnn.exporting import archive, tokens
 from jaxnn.exporting.description import Description, Kind, Task
 from jaxnn.exporting.onnx_file import no_network, translate
-from jaxnn.exporting.sources import Source, is_text, source_of
+from jaxnn.exporting.sources import Source, source_of
 from jaxnn.exporting.specs import Spec, specs_of, to_json, without_examples
 from jaxnn.exporting.verifying import predicted
 from jaxnn.network import Network
+from jaxnn.runs.writing import is_text
 from jaxnn.storage import files
 from jaxnn.typing import Any
 
@@ -101,7 +102,10 @@ def export(
     entries[archive.EXAMPLES] = examples | archive.arrays_of(outputs, "outputs")
     if source.tokens is not None:
         entries[archive.TOKENIZER] = tokens.write(source.tokens)
-    content = {**description, "program": source.program.to_json()}
+    for each, program in source.more.items():
+        entries[archive.MORE[each]] = program.code
+    more = {each: program.to_json() for each, program in source.more.items()}
+    content = {**description, "program": source.program.to_json(), "programs": more}
     content["examples"] = [to_json(specs_of(tree)) for tree in (source.examples, outputs)]
     archive.write(path, content, entries)
     return path
@@ -126,7 +130,7 @@ def _described(source: Source, name: str | None, kind: Any) -> Description:
         kind or _kind(source),
         without_examples(program.inputs),
         without_examples(program.outputs),
-        source.task or ("next_token" if is_text(program) else None),  # pyright: ignore
+        source.task or ("next_token" if is_text(program.inputs, program.outputs) else None),  # pyright: ignore
         source.classes,
         source.columns,
         tuple(getattr(source.tokens, "stop", ())),
@@ -147,7 +151,9 @@ def _kind(source: Source) -> Kind:
     if not isinstance(inputs, Spec):
         return "other"
     shape, whole = inputs.shape[1:], np.issubdtype(np.dtype(inputs.dtype), np.integer)
-    if len(shape) == 1 and (is_text(source.program) or source.tokens or inputs.dtype == "int32"):
+    if len(shape) == 1 and (
+        is_text(inputs, source.program.outputs) or source.tokens or inputs.dtype == "int32"
+    ):
         return "tokens" if whole else "vector"
     if len(shape) == 1:
         return "vector"

@@ -1,7 +1,8 @@
 """`load_model`: opens a model file, and predicts by it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.exporting import archive, tokens
 from jaxnn.exporting.archive import Archive
 from jaxnn.exporting.description import Description
-from jaxnn.exporting.generating import Drawing, write_tokens
+from jaxnn.exporting.generating import Drawing, Writer, writer_of
 from jaxnn.exporting.program import Program, unsafe_calls
 from jaxnn.exporting.specs import from_json
 from jaxnn.exporting.tokens import Tokens
@@ -31,6 +32,7 @@ class Model:
       params: the arrays that the program reads, by name; they are read from the file when used.
       examples: `(inputs, outputs)` of two examples, as they were where the file was written.
       program: predicts: `(arrays, inputs) -> outputs`.
+      more: the programs that the file has besides, by name: see `layers` and `writer`.
     """
 
     path: Path
@@ -39,6 +41,27 @@ class Model:
     params: dict[str, Any] = field(repr=False)
     examples: tuple[Any, Any] = field(repr=False)
     program: Executable = field(repr=False)
+    more: Mapping[str, Program] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def layers(self) -> Executable | None:
+        """The program of what each layer puts out for one example, by name; `None` without it."""
+        return self._opened("layers")
+
+    @cached_property
+    def writer(self) -> Writer:
+        """What writes text.
+
+        Raises:
+          InvalidType: if the model does not write text.
+        """
+        return writer_of(self.program, self._opened("writer"))
+
+    def _opened(self, name: str) -> Executable | None:
+        program = self.more.get(name)
+        if program is None:
+            return None
+        return Executable(_opened(self.path, program, self.description), self.params)
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs for any number of inputs, as NumPy arrays, those of `Run.predict`.
@@ -88,8 +111,10 @@ class Model:
           InvalidValue: if a number is out of range, or the prompt cannot be encoded.
         """
         arguments = prompt, length, key, temperature, top_k, top_p, stop
-        tokens = np.array([*self._tokens(*arguments)], np.int32)
-        return self._text(tokens) if isinstance(prompt, str) else tokens
+        drawn = [*self._tokens(*arguments)]
+        if isinstance(prompt, str):
+            return self._tokenizer().decode(drawn)
+        return np.array(drawn, np.int32)
 
     def generate_pieces(
         self,
@@ -107,19 +132,7 @@ class Model:
         Of text, a piece is whatever characters are complete; of tokens, it is one token.
         """
         drawn = self._tokens(prompt, length, key, temperature, top_k, top_p, stop)
-        return self._pieces(drawn) if isinstance(prompt, str) else drawn
-
-    def _pieces(self, drawn: Iterator[int]) -> Iterator[str]:
-        tokens, shown = [], 0
-        for token in drawn:
-            tokens.append(token)
-            text = self._text(tokens)
-            # The bytes of a character may be several tokens, which until then read as this mark.
-            if not text.endswith("\ufffd") and len(text) > shown:
-                yield text[shown:]
-                shown = len(text)
-        if tokens and len(text := self._text(tokens)) > shown:
-            yield text[shown:]
+        return tokens.pieces(self._tokenizer(), drawn) if isinstance(prompt, str) else drawn
 
     def _tokens(
         self, prompt: Any, length: int, key: Any, temperature: Any, top_k: Any, top_p: Any,
@@ -129,11 +142,7 @@ class Model:
             prompt = self._tokenizer().encode(prompt)
         key = jax.random.key(0) if key is None else key
         stop = self.description.stop if stop is None else stop
-        drawing = Drawing(key, temperature, top_k, top_p)
-        return write_tokens(self.program, prompt, length, drawing, stop)
-
-    def _text(self, tokens: Any) -> str:
-        return self._tokenizer().decode([int(token) for token in tokens])
+        return self.writer.tokens(prompt, length, Drawing(key, temperature, top_k, top_p), stop)
 
     def _tokenizer(self) -> Tokens:
         if self.tokenizer is None:
@@ -182,7 +191,12 @@ def load_model(path: str | Path, *, check: bool = True) -> Model:
         tokenizer = None
         if archive.TOKENIZER in file.places:
             tokenizer = tokens.read(file.read(archive.TOKENIZER))
-        _check_arrays(program, params)
+        more = {
+            name: Program.from_json(each, file.read(archive.MORE[name]))
+            for name, each in file.content.get("programs", {}).items()
+        }
+        for each in (program, *more.values()):
+            _check_arrays(each, params)
     except Invalid:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -191,7 +205,7 @@ def load_model(path: str | Path, *, check: bool = True) -> Model:
     executable = Executable(_opened(path, program, description), params, description.limits)
     if check:
         verify(path, executable, *examples)
-    return Model(path, description, tokenizer, params, examples, executable)
+    return Model(path, description, tokenizer, params, examples, executable, more)
 
 
 def _opened(path: Path, program: Program, description: Description) -> Any:

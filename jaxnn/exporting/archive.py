@@ -25,9 +25,11 @@ from jaxnn.storage import files, json_files
 from jaxnn.typing import Any
 
 MODEL, PARAMS, PROGRAM = "model.json", "params.safetensors", "program.stablehlo"
-EXAMPLES, TOKENIZER, ONNX = "examples.safetensors", "tokenizer.json", "program.onnx"
+EXAMPLES, TOKENIZER = "examples.safetensors", "tokenizer.json"
+# Programs that some models have besides: see `Model.layers` and `Model.writer`.
+MORE = {"layers": "layers.stablehlo", "writer": "writer.stablehlo"}
 REQUIRED = (MODEL, PARAMS, PROGRAM, EXAMPLES)
-ENTRIES = (*REQUIRED, TOKENIZER, ONNX)
+ENTRIES = (*REQUIRED, TOKENIZER, *MORE.values())
 MOST_JSON = 64 << 20  # bytes of model.json
 MOST_CODE = 1 << 30  # bytes of a program, or of a tokenizer
 ALIGNED = 64  # bytes at whose multiples the content of an entry begins

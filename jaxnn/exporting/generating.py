@@ -1,12 +1,13 @@
-"""Writing with a model file: one token after the other, by the program that predicts.
+"""Writing with a model: one token after the other, each drawn from what it says of those so far.
 
-The program reads all tokens so far for each one that it draws, filled up to a power of two, so that
-few programs are compiled. What comes after a place changes nothing there, which is tried once. The
-draws are those of `jaxnn.generate` with the same key.
+A model of text has two programs. The writing program reads a piece of a text and remembers it, so
+that each token is read once. Where there is none, the program that predicts reads all tokens anew
+for each new one, filled up to a power of two; what comes after a place changes nothing there, which
+is tried once. The draws are those of `jaxnn.generate` with the same key.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import jax
@@ -17,6 +18,10 @@ from jaxnn.checks import InvalidType, InvalidValue, number, positive_integer, sh
 from jaxnn.models._writing import bucket, draw
 from jaxnn.runs.prediction import Executable
 from jaxnn.typing import Any
+
+PIECES = (512, 64, 8, 1)  # tokens that are read at once: a program for each, whatever the prompt is
+ROOM = 256  # places of a memory at least, where there is no bound: few sizes are compiled
+SAME = 0.03  # by which logits of a text that is read in pieces may differ, of the largest
 
 
 @dataclass(frozen=True)
@@ -36,78 +41,140 @@ class Drawing:
         if self.top_k is not None:
             positive_integer("generate", "top_k", self.top_k, at_most=vocabulary)
 
+    @property
+    def numbers(self) -> tuple[Any, Any]:
+        """The temperature and the probability, as programs read them."""
+        top_p = None if self.top_p is None else jnp.float32(self.top_p)
+        return jnp.float32(self.temperature), top_p
 
-def write_tokens(
-    program: Executable, prompt: Any, length: int, drawing: Drawing, stop: Sequence[int]
-) -> Iterator[int]:
-    """Yields up to `length` tokens that follow a prompt, and ends before one of `stop`.
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes text.
+
+    Attributes:
+      predict: gives logits `[examples, length, vocabulary]` for tokens `[examples, length]`.
+      steps: reads a piece of a text and remembers it, as `jaxnn.runs.writing` exports it.
+      context: how many tokens are read at most; `None` if there is no bound. When so many are read,
+        it starts anew from the later half of them.
+      vocabulary: how many tokens there are.
+    """
+
+    predict: Executable
+    steps: Executable | None
+    context: int | None
+    vocabulary: int
+    _arrays: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    def tokens(
+        self, prompt: Any, length: int, drawing: Drawing, stop: Sequence[int] = ()
+    ) -> Iterator[int]:
+        """Yields up to `length` tokens that follow a prompt, and ends before one of `stop`.
+
+        Raises:
+          InvalidValue: if the prompt is empty, or has a token that is not in the vocabulary; or a
+            number is out of range.
+        """
+        positive_integer("generate", "length", length)
+        drawing.check(self.vocabulary)
+        tokens = np.asarray(prompt)
+        if tokens.ndim != 1 or not tokens.size or not np.issubdtype(tokens.dtype, np.integer):
+            raise InvalidValue(
+                "generate",
+                "the prompt is not a text of at least one token",
+                got=f"{tokens.dtype} of shape {tokens.shape}",
+                expected="whole numbers [time], or text",
+                fix="Begin it with a token",
+            )
+        if not 0 <= tokens.min() <= tokens.max() < self.vocabulary:
+            raise InvalidValue(
+                "generate",
+                "a token of the prompt is not in the vocabulary",
+                got=f"tokens from {tokens.min()} to {tokens.max()}",
+                expected=f"whole numbers from 0 to {self.vocabulary - 1}",
+                fix="Encode the prompt as the training data were",
+            )
+        drawn = (self._anew if self.steps is None else self._remembering)(
+            tokens.tolist(), length, drawing
+        )
+        return _until(drawn, frozenset(stop))
+
+    def warm(self) -> None:
+        """Compiles what a prompt of any length needs, where the context is bounded."""
+        drawing = Drawing(jax.random.key(0))
+        for size in PIECES:
+            if size <= (self.context or PIECES[1]):
+                next(self.tokens(np.zeros(size, np.int32), 1, drawing))
+
+    def _recent(self, read: list[int]) -> list[int]:
+        if self.context is None or len(read) <= self.context:
+            return read
+        return read[-max(1, self.context // 2) :]
+
+    def _remembering(self, read: list[int], length: int, drawing: Drawing) -> Iterator[int]:
+        memory: Any = None
+        logits: Any = None
+        for place in range(length):
+            if memory is None or len(read) > (self.context or len(read)):
+                read = self._recent(read)
+                memory, logits = self._begin(read, length - place)
+            token = _draw(drawing.top_k, logits, drawing.key, np.int32(place), *drawing.numbers)
+            # The last token is read too, and nobody asks what follows it.
+            memory, logits = self._read(memory, token[None])
+            yield int(token[0])
+            read = [*read, int(token[0])]
+
+    def _begin(self, read: list[int], more: int) -> tuple[Any, Any]:
+        """Returns the memory of some tokens, with room for more, and the logits of the next."""
+        room = bucket(max(len(read) + more, ROOM))
+        room = room if self.context is None else min(room, self.context)
+        steps: Any = self.steps
+        memory, logits, start = empty_memory(steps, room), None, 0
+        for size in PIECES:
+            while len(read) - start >= size:
+                tokens = np.array([read[start : start + size]], np.int32)
+                memory, logits = self._read(memory, tokens, fresh=start == 0)
+                start += size
+        return memory, logits
+
+    def _read(self, memory: Any, tokens: Any, *, fresh: bool = False) -> tuple[Any, Any]:
+        steps: Any = self.steps
+        return _read(steps.program, self._on_device(steps), memory, np.bool_(fresh), tokens)
+
+    def _anew(self, read: list[int], length: int, drawing: Drawing) -> Iterator[int]:
+        arrays, (_, like) = self._on_device(self.predict), self.predict.signature
+        rows, size = (n if isinstance(n, int) else None for n in like.shape)
+        for place in range(length):
+            read = self._recent(read)
+            width = size or min(bucket(len(read)), self.context or len(read) * 2 + 16)
+            tokens = np.zeros((rows or 1, width), like.dtype)
+            tokens[:, : len(read)] = read
+            token = int(
+                _next(self.predict.program, drawing.top_k, arrays, tokens, np.int32(len(read) - 1),
+                      drawing.key, np.int32(place), *drawing.numbers)
+            )  # fmt: skip
+            yield token
+            read = [*read, token]
+
+    def _on_device(self, program: Executable) -> dict[str, Any]:
+        """Returns the arrays of a program on the device, where they remain."""
+        key = id(program)
+        if key not in self._arrays:
+            names = program.signature[0]
+            self._arrays[key] = jax.device_put({name: program.arrays[name] for name in names})
+        return self._arrays[key]
+
+
+def writer_of(predict: Executable, steps: Executable | None = None) -> Writer:
+    """Returns what writes with the programs of a model.
 
     Raises:
-      InvalidType: if the program does not give logits of what follows each token, from what is
-        before alone.
-      InvalidValue: if the prompt is empty, or has a token that is not in the vocabulary.
+      InvalidType: if it does not give logits of what follows each token, from what is before alone.
     """
-    positive_integer("generate", "length", length)
-    context, vocabulary = _checked(program)
-    drawing.check(vocabulary)
-    tokens = np.asarray(prompt)
-    if tokens.ndim != 1 or not tokens.size or not np.issubdtype(tokens.dtype, np.integer):
-        raise InvalidValue(
-            "generate",
-            "the prompt is not a text of at least one token",
-            got=f"{tokens.dtype} of shape {tokens.shape}",
-            expected="whole numbers [time], or text",
-            fix="Begin it with a token",
-        )
-    if not 0 <= tokens.min() <= tokens.max() < vocabulary:
-        raise InvalidValue(
-            "generate",
-            "a token of the prompt is not in the vocabulary",
-            got=f"tokens from {tokens.min()} to {tokens.max()}",
-            expected=f"whole numbers from 0 to {vocabulary - 1}",
-            fix="Encode the prompt as the training data were",
-        )
-    return _written(program, tokens.tolist(), length, drawing, frozenset(stop), context)
-
-
-def _written(
-    program: Executable, read: list[int], length: int, drawing: Drawing, stop: Any, context: Any
-) -> Iterator[int]:
-    names, like = program.signature
-    arrays = {name: jnp.asarray(program.arrays[name]) for name in names}
-    rows = like.shape[0] if isinstance(like.shape[0], int) else 1
-    temperature = jnp.float32(drawing.temperature)
-    top_p = None if drawing.top_p is None else jnp.float32(drawing.top_p)
-    for place in range(length):
-        if context is not None and len(read) > context:  # it starts anew from the later half
-            read = read[-max(1, context // 2) :]
-        size = like.shape[1] if isinstance(like.shape[1], int) else bucket(len(read))
-        size = size if context is None else min(size, context)
-        tokens = np.zeros((rows, size), like.dtype)
-        tokens[:, : len(read)] = read
-        token = int(
-            _next(program.program, drawing.top_k, arrays, tokens, np.int32(len(read) - 1),
-                  drawing.key, np.int32(place), temperature, top_p)
-        )  # fmt: skip
-        if token in stop:
-            return
-        yield token
-        read = [*read, token]
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _next(program, top_k, arrays, tokens, last, key, place, temperature, top_p):
-    logits = program.call(arrays, tokens)[:1]
-    logits = jax.lax.dynamic_index_in_dim(logits, last, 1, keepdims=False)
-    return draw(key, place, logits, top_k, temperature, top_p)[0]
-
-
-def _checked(program: Executable) -> tuple[int | None, int]:
-    """Returns how many tokens the program reads at most, and how many there are."""
-    outputs: Any = program.program.out_avals[0]
-    _, like = program.signature
+    outputs: Any = predict.program.out_avals[0]
+    _, like = predict.signature
     text = getattr(like, "ndim", 0) == 2 and outputs.ndim == 3
-    text &= len(program.program.out_avals) == 1
+    text &= len(predict.program.out_avals) == 1
     if not text or not jnp.issubdtype(like.dtype, jnp.integer):
         raise InvalidType(
             "generate",
@@ -117,27 +184,83 @@ def _checked(program: Executable) -> tuple[int | None, int]:
             fix="Use model.predict(inputs)",
         )
     size, vocabulary = like.shape[1], outputs.shape[2]
-    most = size if isinstance(size, int) else _most(program.limits, str(size))
-    _check_causal(program, 4 if most is None else min(4, most), size)
-    return most, vocabulary
+    context = size if isinstance(size, int) else _most(predict.limits, str(size))
+    count = 4 if context is None else min(4, context)
+    tokens = np.zeros((2, size if isinstance(size, int) else count), np.int32)
+    tokens[:, 1:count:2] = min(1, vocabulary - 1)
+    expected = _logits(predict, tokens, count)
+    return Writer(predict, steps if _agrees(steps, tokens[0, :count], expected) else None, context,
+                  vocabulary)  # fmt: skip
 
 
 def _most(limits: Mapping[str, tuple[int, int | None]], name: str) -> int | None:
     return limits.get(name, (1, None))[1]
 
 
-def _check_causal(program: Executable, count: int, size: Any) -> None:
-    width = size if isinstance(size, int) else count
-    if width < 2:
-        return
-    tokens = np.zeros((2, width), np.int32)
-    tokens[1, -1] = 1
-    one, other = program("generate", tokens, 2)[:, :-1].astype(np.float32)
-    if np.abs(one - other).max() > 1e-2 * max(1e-6, np.abs(one).max()):
+def _logits(predict: Executable, tokens: np.ndarray, count: int) -> np.ndarray:
+    """Returns the logits of the first tokens; raises if they depend on those that follow."""
+    other = tokens.copy()
+    other[1, -1] = 1 - other[0, -1]
+    one, two = predict("generate", other, 2).astype(np.float32)
+    difference = np.abs(one - two)[:-1].max(initial=0.0)
+    if difference > 1e-2 * max(1e-6, np.abs(one).max()):
         raise InvalidType(
             "generate",
             "what the model says of a token depends on those after it",
-            got=f"logits that differ by {np.abs(one - other).max():.3g}",
+            got=f"logits that differ by {difference:.3g}",
             expected="a model that reads from the first token to the last, as gpt does",
             fix="Use model.predict(tokens)",
         )
+    return one[:count]
+
+
+def _agrees(steps: Executable | None, tokens: np.ndarray, expected: np.ndarray) -> bool:
+    """Returns whether a text that is read in two pieces has the logits of the whole."""
+    if steps is None:
+        return False
+    arrays = {name: steps.arrays[name] for name in steps.signature[0]}
+    memory, half, fresh = empty_memory(steps, len(tokens)), max(1, len(tokens) // 2), True
+    for first, end in ((0, half), (half, len(tokens))):
+        if end > first:
+            piece = tokens[None, first:end].astype(np.int32)
+            memory, logits = _read(steps.program, arrays, memory, np.bool_(fresh), piece)
+            error = np.abs(np.asarray(logits, np.float32) - expected[end - 1]).max()
+            if not error <= SAME * np.abs(expected).max():
+                return False
+            fresh = False
+    return True
+
+
+def empty_memory(steps: Executable, room: int) -> Any:
+    """Returns a memory with room for so many tokens, to begin with."""
+    _, piece = steps.signature
+
+    def empty(x: Any) -> Any:
+        return jnp.zeros([n if isinstance(n, int) else room for n in x.shape], x.dtype)
+
+    return jax.tree.map(empty, piece["memory"])
+
+
+def _until(drawn: Iterator[int], stop: frozenset[int]) -> Iterator[int]:
+    for token in drawn:
+        if token in stop:
+            return
+        yield token
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _read(program, arrays, memory, fresh, tokens):
+    after = program.call(arrays, {"fresh": fresh, "memory": memory, "tokens": tokens})
+    return after["memory"], after["logits"]
+
+
+@partial(jax.jit, static_argnums=0)
+def _draw(top_k, logits, key, place, temperature, top_p):
+    return draw(key, place, logits[None], top_k, temperature, top_p)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _next(program, top_k, arrays, tokens, last, key, place, temperature, top_p):
+    logits = program.call(arrays, tokens)[:1]
+    logits = jax.lax.dynamic_index_in_dim(logits, last, 1, keepdims=False)
+    return draw(key, place, logits, top_k, temperature, top_p)[0]

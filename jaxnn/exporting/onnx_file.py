@@ -126,7 +126,8 @@ def no_network() -> InvalidType:
     """Returns the error that there is only a program, and no network to translate."""
     return InvalidType(
         "export",
-        "a run directory has a program, and no network that can be translated to ONNX",
+        "nothing translates the program of a run directory to ONNX, and it has no network that can"
+        " be translated",
         got="network=None",
         expected="the network that was trained",
         fix="Pass network=..., on the command line --network MODULE:FUNCTION, a function of yours"

@@ -1,6 +1,7 @@
 """What is exported: a run, its directory, a pretrained model, or a network with its arrays."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +13,7 @@ import numpy as np
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.data._resident import stored
 from jaxnn.exporting.lowering import lower, shapes
-from jaxnn.exporting.program import Program, program_of
-from jaxnn.exporting.specs import Spec
+from jaxnn.exporting.program import PLATFORMS, Program, program_of
 from jaxnn.exporting.tokens import Tokens, characters_of
 from jaxnn.masked import Masked
 from jaxnn.names import named_leaves
@@ -21,6 +21,7 @@ from jaxnn.network import Network
 from jaxnn.observing.observation import inputs_of
 from jaxnn.observing.plan import bind, kind_of, probe_data
 from jaxnn.pretrained import Pretrained
+from jaxnn.runs import layers, writing
 from jaxnn.runs._fit import Run
 from jaxnn.runs._load import Loaded, load
 from jaxnn.runs.prediction import sample_of
@@ -47,6 +48,7 @@ class Source(NamedTuple):
       tokens: from text to tokens and back.
       results: what the model has reached.
       predict: the function `(arrays, inputs) -> outputs` that was lowered, if it is at hand.
+      more: other programs, by name: of `layers`, and the `writer`.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Source(NamedTuple):
     tokens: Tokens | None = None
     results: Mapping[str, Any] = {}
     predict: Callable[[Any, Any], Any] | None = None
+    more: Mapping[str, Program] = {}
 
 
 def source_of(model: Any, inputs: Any, network: Network | None = None) -> Source:
@@ -97,11 +100,19 @@ def _of_network(network: Network, params: Any, state: Any, inputs: Any) -> Sourc
     structure, arrays = jax.tree.structure(tree), named_leaves(tree)
     names, forms = [*arrays], shapes(arrays)  # jax sorts the names of a dict
 
-    def predict(arrays, inputs):
+    def bind(arrays):
         own = jax.tree.unflatten(structure, [arrays.get(name, forms[name]) for name in names])
-        return network.apply(own["params"], own["state"], inputs)[0]
+        return network, own["params"], own["state"]
 
-    return _lowered("model", predict, forms, arrays, inputs)
+    def predict(arrays, inputs):
+        _, params, state = bind(arrays)
+        return network.apply(params, state, inputs)[0]
+
+    source = _lowered("model", predict, forms, arrays, inputs)
+    if writing.is_text(source.program.inputs, source.program.outputs):
+        return _with(source, arrays, writer=lambda: writing.exported(bind, forms, PLATFORMS))
+    one = jax.tree.map(lambda x: x[:1], inputs)
+    return _with(source, arrays, layers=lambda: layers.exported(bind, forms, one, PLATFORMS))
 
 
 def _of_run(run: Run, inputs: Any) -> Source:
@@ -133,6 +144,11 @@ def _of_run(run: Run, inputs: Any) -> Source:
 
     with alone(learner):  # it is for any machine
         source = _lowered(run.result.get("experiment", "run"), predict, forms, leaves, inputs)
+        more = {
+            "layers": partial(layers.export, training),
+            "writer": partial(writing.export, training),
+        }
+        source = _with(source, leaves, **more)
     names = bound.objective.names if bound else ()
     has_examples = training.data.num_examples > 0
     kind = kind_of(training, state)[0] if has_examples else "other"
@@ -161,7 +177,20 @@ def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
         params, state = jax.tree.map(lambda x: x[of], (loaded.params, loaded.state))
         source = source._replace(predict=lambda arrays, x: network.apply(params, state, x)[0])
     names = tuple(map(str, about.get("names") or ()))
+    source = _with(source, predictor.arrays, layers=partial(layers.read, path))
     return _named(source, about.get("kind"), names, loaded.columns)
+
+
+def _with(source: Source, arrays: Mapping[str, Any], **more: Callable[[], Any]) -> Source:
+    """Returns a source with more programs, of those that there are, and what they read."""
+    programs = {}
+    for name, exported in more.items():
+        with suppress(Exception):  # it predicts without them
+            program = program_of(exported())
+            if jax.tree.leaves(program.outputs) and set(program.arrays) <= set(arrays):
+                programs[name] = program
+    own = {name: arrays[name] for program in programs.values() for name in program.arrays}
+    return source._replace(more=programs, arrays={**source.arrays, **own})
 
 
 def _member(result: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
@@ -188,23 +217,13 @@ def _named(source: Source, kind: Any, names: Sequence[str], columns: Columns | N
         return source._replace(task=columns.task, classes=classes and tuple(classes),
                                columns=columns)  # fmt: skip
     width = getattr(outputs, "shape", (0,))[-1]
-    if is_text(source.program):
+    if writing.is_text(source.program.inputs, outputs):
         tokens = characters_of(names) if len(names) == width else None
         return source._replace(task="next_token", tokens=tokens)
     if kind == "classification":
         names = names if len(names) == width else [str(number) for number in range(width)]
         return source._replace(task="classification", classes=tuple(names))
     return source._replace(task="regression" if kind == "regression" else None)
-
-
-def is_text(program: Program) -> bool:
-    """Returns whether a program gives logits of what follows each token."""
-    inputs, outputs = program.inputs, program.outputs
-    if not (isinstance(inputs, Spec) and isinstance(outputs, Spec)):
-        return False
-    whole = jnp.issubdtype(jnp.dtype(inputs.dtype), jnp.integer)
-    two, three = inputs.shape, outputs.shape
-    return whole and len(two) == 2 and len(three) == 3 and three[:2] == two
 
 
 def _first(inputs: Any) -> Any:

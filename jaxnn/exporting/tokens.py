@@ -1,6 +1,6 @@
 """Text and tokens in a model file: characters, or a tokenizer of the `tokenizers` package."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from jaxnn.checks import InvalidType
@@ -19,6 +19,21 @@ def characters_of(names: Sequence[str]) -> Characters | None:
     if not text or len(text) != len(names) or Characters(text).all != text:
         return None
     return Characters(text)
+
+
+def pieces(tokens: Tokens, drawn: Iterable[int]) -> Iterator[str]:
+    """Yields the text of tokens as they are drawn, whatever characters are complete."""
+    read: list[int] = []
+    text, shown = "", 0
+    for token in drawn:
+        read.append(token)
+        text = tokens.decode(read)
+        # The bytes of a character may be several tokens, which until then read as this mark.
+        if not text.endswith("\ufffd") and len(text) > shown:
+            yield text[shown:]
+            shown = len(text)
+    if len(text) > shown:
+        yield text[shown:]
 
 
 def write(tokens: Any) -> bytes:

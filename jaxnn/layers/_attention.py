@@ -35,7 +35,7 @@ from jaxnn.layers._rotary import Rotary, rotary_of
 from jaxnn.layers.attending import Visibility, attend, rotated, visible
 from jaxnn.masked import Masked, put_back, refuse_masked, values_of
 from jaxnn.network import Network, Parts, collect, without_empty, wrap
-from jaxnn.typing import Any, Number
+from jaxnn.typing import Any, Number, Size
 
 _CACHE = ("keys", "values", "present", "position")
 _NORMALIZED = ("query", "key")  # the layers whose outputs `norm` normalizes
@@ -241,7 +241,7 @@ def split_heads(rows: Any, heads: int) -> Any:
     return rows.reshape(*rows.shape[:-1], heads, -1).swapaxes(1, 2)
 
 
-def _memory_length(shape: Shape) -> int | None:
+def _memory_length(shape: Shape) -> Size | None:
     """Returns the length of the key-value cache, or `None` when there is none.
 
     A compiled program cannot raise: there, tokens beyond the end overwrite the last positions.

@@ -8,11 +8,12 @@ import jax
 
 from jaxnn.calls import apply_inner, passes_inputs
 from jaxnn.network import Network
+from jaxnn.typing import Size
 
 _LENGTH = jax.make_user_context(None)
 
 
-def remembering(network: Network, length: int) -> Network:
+def remembering(network: Network, length: Size) -> Network:
     """Returns the network with caches of `length` positions in the layers that need them.
 
     In inference, each call of `apply` reads the next chunk; the state, which `init` creates for the
@@ -36,6 +37,6 @@ def remembering(network: Network, length: int) -> Network:
     return network._replace(init=init, apply=apply)
 
 
-def memory_length() -> int | None:
+def memory_length() -> Size | None:
     """Returns the number of positions to cache, or `None` when sequences are read as a whole."""
     return _LENGTH.value

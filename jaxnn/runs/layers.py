@@ -15,11 +15,9 @@ import numpy as np
 from jax import export as jax_export
 
 from jaxnn.driver.chunks import Training
-from jaxnn.loop._run import initial
-from jaxnn.names import named_leaves
 from jaxnn.network import walk
 from jaxnn.observing.observation import inputs_of
-from jaxnn.runs.prediction import PLATFORMS, used_arrays
+from jaxnn.runs.prediction import PLATFORMS, Bind, bound, used_arrays
 from jaxnn.scale.placement import alone
 from jaxnn.storage import program_file, recording
 from jaxnn.transforms._capture import capture
@@ -62,30 +60,38 @@ def named(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def export(training: Training) -> jax_export.Exported:
-    """Returns the layers program: `(arrays, inputs) -> {"00 name": outputs}`, for one example."""
-    learner, data = training.learner, training.sample
-    parts: Any = learner.parts
-    hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in training.hparams}
-    key = jax.ShapeDtypeStruct((), training.key.dtype)
-    state = jax.eval_shape(partial(initial, learner), key, hparams, data)
-    structure, leaves = jax.tree.structure(state), named_leaves(state)
+    """Returns the layers program of a run: `(arrays, inputs) -> {"00 name": outputs}`."""
+    bind, leaves, state = bound(training)
+    data = training.sample
     one = jax.eval_shape(lambda data: data.take(jnp.arange(1)), data)
-    inputs = jax.eval_shape(partial(inputs_of, learner), state, one)
-    paths = shown(parts.network(training.hparams))
+    inputs = jax.eval_shape(partial(inputs_of, training.learner), state, one)
+    return exported(bind, leaves, inputs)
+
+
+def exported(
+    bind: Bind, arrays: dict[str, Any], inputs: Any, platforms: tuple[str, ...] = PLATFORMS
+) -> jax_export.Exported:
+    """Returns the layers program of a network, for one example.
+
+    Args:
+      bind: from the arrays to the network, its parameters and its state.
+      arrays: the shapes of what it may read, by name.
+      inputs: the shapes of an example, `[1, ...]`.
+      platforms: those that it is lowered for.
+    """
 
     def layers(arrays, inputs):
-        whole = [arrays.get(name, leaf) for name, leaf in leaves.items()]
-        state = jax.tree.unflatten(structure, whole)
-        network = capture(parts.network(state.hparams), paths)
-        (_, captured), _ = network.apply(learner.eval_params(state), state.state, inputs)
-        each = {path: cut(output) for path, output in captured.items()}
+        network, params, state = bind(arrays)
+        captured = capture(network, shown(network))
+        (_, outputs), _ = captured.apply(params, state, inputs)
+        each = {path: cut(output) for path, output in outputs.items()}
         pairs = [(path, output) for path, output in each.items() if output is not None]
         return {f"{i:02d} {path}": output for i, (path, output) in enumerate(pairs)}
 
-    used = used_arrays(layers, leaves, inputs)
+    used = used_arrays(layers, arrays, inputs)
     # A network is built with them, even where it reads none.
-    used |= {name: leaf for name, leaf in leaves.items() if name.startswith("hparams/")}
-    return jax_export.export(jax.jit(layers), platforms=PLATFORMS)(used, inputs)
+    used |= {name: leaf for name, leaf in arrays.items() if name.startswith("hparams/")}
+    return jax_export.export(jax.jit(layers), platforms=platforms)(used, inputs)
 
 
 def shown(network: Any) -> tuple[str, ...]:

@@ -264,6 +264,27 @@ def export(training: Training) -> jax_export.Exported:
     return of(FIXED, here)
 
 
+Bind = Callable[[Any], tuple[Network, Any, Any]]
+"""From arrays by name to a network, its parameters and its state."""
+
+
+def bound(training: Training) -> tuple[Bind, dict[str, Any], Any]:
+    """Returns the `Bind` of a run, the shapes of its arrays by name, and those of its state."""
+    learner = training.learner
+    hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in training.hparams}
+    key = jax.ShapeDtypeStruct((), training.key.dtype)
+    state = jax.eval_shape(partial(initial, learner), key, hparams, training.sample)
+    structure, leaves = jax.tree.structure(state), named_leaves(state)
+
+    def bind(arrays):
+        # What a program does not read may be anything.
+        own = jax.tree.unflatten(structure, [arrays.get(n, leaf) for n, leaf in leaves.items()])
+        parts: Any = learner.parts
+        return parts.network(own.hparams), learner.eval_params(own), own.state
+
+    return bind, leaves, state
+
+
 def check_network(predictor: Predictor, network: Network, params: Any, state: Any) -> None:
     """Raises `InvalidValue` unless the outputs of a network are those of the trained one."""
     inputs = jax.tree.map(sample_of, predictor.signature[1])

@@ -42,11 +42,11 @@ def serve(
     with listen(host, port) as listener:
         start = time.perf_counter()
         served = open_model(path)
-        writes = warm(served)
+        warm(served, served.buckets[:1])
         seconds = time.perf_counter() - start
         address = _address(host, listener.getsockname()[1])
         say(served, address, token, seconds, host)
-        run(served, listener, token, local=host in LOCALHOST, writes=writes)
+        run(served, listener, token, local=host in LOCALHOST)
 
 
 class Server(uvicorn.Server):
@@ -73,11 +73,10 @@ def run(
     token: str | None = None,
     *,
     local: bool = True,
-    writes: bool = False,
     started: Callable[[Server], None] = lambda server: None,
 ) -> None:
     """Answers the requests of a socket until a signal, or until `started`'s server ends."""
-    app = application(served, token, local, writes)
+    app = application(served, token, local)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -21,6 +21,7 @@ from jaxnn.serving.guard import Guard
 from jaxnn.serving.layers import layers_of
 from jaxnn.serving.refusals import Refused
 from jaxnn.serving.served import Served
+from jaxnn.serving.warming import zeros
 
 SECONDS = 30.0  # in which a prediction is answered
 JSON, PNG = "application/json", "image/png"
@@ -30,11 +31,14 @@ _FIELDS = ("inputs", "rows", "images", "strokes")
 class Service:
     """What answers the requests for one model."""
 
-    def __init__(self, served: Served, *, protected: bool, writes: bool):
-        self.served, self.protected, self.writes = served, protected, writes
+    def __init__(self, served: Served, *, protected: bool):
+        self.served, self.protected = served, protected
         self.seconds = SECONDS
-        self.described = describing.model(served, writes)
-        self.batcher = Batcher(served.predict, served.buckets)
+        self.described = describing.model(served)
+        self.batcher = Batcher(served.predict, served.buckets, prepare=self._prepare)
+
+    def _prepare(self, bucket: int) -> None:
+        self.served.predict(zeros(self.served, bucket))
 
     async def predict(self, request: Request) -> Response:
         """Answers examples with outputs."""
@@ -91,11 +95,10 @@ class Service:
         """Answers a prompt with what follows, piece by piece."""
         body = bodies.parse(await bodies.read(request, (JSON,)))
         bodies.fields(body, text.FIELDS, ("prompt",))
-        stream = text.events(self.served, text.wanted(self.served, body), self._outputs)
-        return StreamingResponse(stream, media_type="text/event-stream")
+        return StreamingResponse(text.events(self.served, body), media_type="text/event-stream")
 
     async def health(self, request: Request) -> Response:
-        """Says that it can predict: it is asked only after all is compiled."""
+        """Says that it can predict: what a first request needs is compiled."""
         return JSONResponse({"status": "ok"})
 
     async def model(self, request: Request) -> Response:
@@ -104,21 +107,18 @@ class Service:
 
     async def openapi(self, request: Request) -> Response:
         """Describes all paths in OpenAPI."""
-        return JSONResponse(describing.openapi(self.served, self.protected, self.writes))
+        return JSONResponse(describing.openapi(self.served, self.protected))
 
 
-def application(
-    served: Served, token: str | None = None, local: bool = True, writes: bool = False
-) -> Any:
+def application(served: Served, token: str | None = None, local: bool = True) -> Any:
     """Returns the ASGI application that serves a model.
 
     Args:
       served: the model.
       token: what requests must bear, if anything.
       local: whether only requests to this machine's own name are answered.
-      writes: whether it writes text.
     """
-    service = Service(served, protected=token is not None, writes=writes)
+    service = Service(served, protected=token is not None)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -128,7 +128,7 @@ def application(
 
     routes = [
         Route("/predict", service.predict, methods=["POST"]),
-        *([Route("/generate", service.generate, methods=["POST"])] if writes else []),
+        *([Route("/generate", service.generate, methods=["POST"])] if served.writes else []),
         Route("/health", service.health),
         Route("/model", service.model),
         Route("/openapi.json", service.openapi),

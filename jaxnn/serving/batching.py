@@ -1,6 +1,7 @@
 """Micro-batches: requests that come within 2 ms of each other are computed together.
 
-A batch is padded to the next of a few sizes, whose programs are compiled before the first request.
+A batch is padded to the next of a few sizes. The program of the first size is there before the
+first request, and those of the others are compiled while requests are answered with what there is.
 What waits is bounded: a request for which there is no room is refused at once.
 """
 
@@ -38,6 +39,10 @@ class Batcher:
       predict: from a tree of arrays, `[examples, ...]`, to one of outputs.
       buckets: the numbers of examples that it is called with, ascending.
       most: how many examples wait at most.
+      prepare: compiles the program of a bucket; each is used from then on.
+
+    Attributes:
+      buckets: those that are used so far.
     """
 
     def __init__(
@@ -45,15 +50,18 @@ class Batcher:
         predict: Callable[[Any], Any],
         buckets: Sequence[int] = BUCKETS,
         most: int = MOST,
+        prepare: Callable[[int], None] | None = None,
     ):
-        self.buckets = tuple(buckets)
+        self.buckets = tuple(buckets[:1] if prepare else buckets)
         self.batches = 0
         self._predict, self._most = predict, most
+        self._prepare, self._coming = prepare, tuple(buckets[1:])
         self._waiting: deque[_Waiting] = deque()
         self._count = 0
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "predict")
         self._task: asyncio.Task[None] | None = None
+        self._growth: asyncio.Task[None] | None = None
 
     async def __call__(self, inputs: Any) -> Any:
         """Returns the outputs of examples, when their batches have been computed.
@@ -76,14 +84,23 @@ class Batcher:
 
     def start(self) -> None:
         """Begins to compute; the event loop must run."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._run())
+        if self._prepare is not None:
+            self._growth = loop.create_task(self._grow(self._prepare))
+
+    async def _grow(self, prepare: Callable[[int], None]) -> None:
+        for bucket in self._coming:
+            await asyncio.to_thread(prepare, bucket)
+            self.buckets = (*self.buckets, bucket)
 
     async def stop(self) -> None:
         """Computes what waits, and ends."""
         while self._count:
             await asyncio.sleep(WAIT)
-        if self._task is not None:
-            self._task.cancel()
+        for task in (self._task, self._growth):
+            if task is not None:
+                task.cancel()
         self._thread.shutdown()
 
     def _put(self, inputs: Any) -> asyncio.Future[Any]:

@@ -21,7 +21,7 @@ def inputs(served: Served) -> str:
     return str(jax.tree.map(described, served.inputs))
 
 
-def model(served: Served, writes: bool = False) -> dict[str, Any]:
+def model(served: Served) -> dict[str, Any]:
     """Returns what the model is, as JSON holds it; the page is built from it."""
     framing = served.framing
     return {
@@ -33,14 +33,14 @@ def model(served: Served, writes: bool = False) -> dict[str, Any]:
         "columns": _columns(served),
         "labels": [c.name for c in served.columns.labels] if served.columns else None,
         "image": framing and {"high": framing.high, "inverted": framing.inverted},
-        "writes": writes,
+        "writes": served.writes,
         "layers": shapes_of(served),
         "results": dict(served.results or {}),
         "limits": {"bytes": LARGEST, "examples": MOST, "batches": list(served.buckets)},
     }
 
 
-def openapi(served: Served, protected: bool, writes: bool = False) -> dict[str, Any]:
+def openapi(served: Served, protected: bool) -> dict[str, Any]:
     """Returns the paths in OpenAPI 3.1."""
     bodies: dict[str, Any] = {}
     if served.columns is not None:
@@ -88,7 +88,7 @@ def openapi(served: Served, protected: bool, writes: bool = False) -> dict[str, 
             ("/model", "What the model takes and gives"),
         )
     }
-    if writes:
+    if served.writes:
         paths["/generate"] = {"post": _generate(refusals)}
     document: dict[str, Any] = {
         "openapi": "3.1.0",

@@ -14,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.catalog import entries
+from jaxnn.checks import Invalid
 from jaxnn.exporting import load_model
+from jaxnn.exporting.generating import Writer, writer_of
 from jaxnn.exporting.tokens import characters_of
 from jaxnn.runs import layers, load
+from jaxnn.runs.prediction import Executable, Predictor
 from jaxnn.serving.batching import BUCKETS
 from jaxnn.serving.drawing import Framing, framing
 from jaxnn.storage import files, recording
@@ -42,6 +45,7 @@ class Served:
       tokens: from text to tokens and back, for a model of text.
       stop: the tokens that end a text.
       limits: the least and the most that a free size can be, by its name.
+      writer: writes text, if the model does.
       layers: from one example, `[1, ...]`, to what each layer puts out, by name; if it can.
       framing: how the images that it reads are framed, if it reads images.
       buckets: the numbers of examples that `predict` is called with.
@@ -58,10 +62,16 @@ class Served:
     tokens: Any = None
     stop: tuple[int, ...] = ()
     limits: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    writer: Writer | None = None
     layers: Callable[[Any], dict[str, np.ndarray]] | None = None
     framing: Framing | None = None
     buckets: tuple[int, ...] = BUCKETS
     results: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it writes text after text."""
+        return self.writer is not None and self.tokens is not None
 
 
 def open_model(path: str | Path) -> Served:
@@ -94,6 +104,8 @@ def _of_file(path: Path) -> Served:
         tokens=tokens,
         stop=about.stop,
         limits=about.limits,
+        writer=_writer(lambda: model.writer) if about.task == TEXT else None,
+        layers=_layers(model.layers),
         examples=model.examples[0],
         results=about.results,
     )
@@ -122,7 +134,8 @@ def _of_run(run: Path) -> Served:
         classes=classes,
         columns=columns,
         tokens=characters_of(names) if task == TEXT else None,
-        layers=_layers(run, predictor),
+        writer=_writer(partial(_writer_of, predictor)) if task == TEXT else None,
+        layers=_layers(_executable(layers.read(run), predictor)),
         examples=recording.probe(run).get("inputs"),
         results=results,
     )
@@ -165,17 +178,33 @@ def kind_of(inputs: Any) -> str:
     return "vector" if len(shape) == 1 else "other"
 
 
-def _layers(run: Path, predictor: Any) -> Callable[[Any], dict[str, np.ndarray]] | None:
-    """Returns what computes the outputs of layers; `None` if the run has no program for it."""
-    program = layers.read(run)
+def _layers(program: Executable | None) -> Callable[[Any], dict[str, np.ndarray]] | None:
+    """Returns what computes the outputs of layers; `None` if there is no program for it."""
     if program is None:
         return None
-    (names, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
-    if not set(names) <= set(predictor.arrays):
-        return None
-    arrays = jax.device_put({name: predictor.arrays[name] for name in names})
-    call = jax.jit(program.call)
+    arrays = jax.device_put({name: program.arrays[name] for name in program.signature[0]})
+    call = jax.jit(program.program.call)
     return lambda inputs: layers.named(call(arrays, inputs))
+
+
+def _writer_of(predictor: Predictor) -> Writer:
+    return writer_of(Executable(predictor.program, predictor.arrays))
+
+
+def _executable(program: Any, predictor: Predictor) -> Executable | None:
+    """Returns a program of a run with its arrays; `None` if the run does not have them all."""
+    if program is None:
+        return None
+    executable = Executable(program, predictor.arrays)
+    return executable if set(executable.signature[0]) <= set(predictor.arrays) else None
+
+
+def _writer(make: Callable[[], Writer]) -> Writer | None:
+    """Returns what writes; `None` if the model reads ahead."""
+    try:
+        return make()
+    except Invalid:
+        return None
 
 
 def _task(about: dict[str, Any], results: dict[str, Any], inputs: Any, outputs: Any) -> str | None:

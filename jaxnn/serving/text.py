@@ -1,125 +1,66 @@
-"""Text from a language model, token by token, as server-sent events.
+"""Text from a language model, as server-sent events: what the model's writer draws, in pieces."""
 
-The program of a model reads a window of tokens and gives logits for each place. A window has one
-size: what is not written yet is filled up, which a causal network does not look at. Tokens of
-several texts are computed in one batch, as other requests are.
-"""
-
+import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Iterator
 
+import jax
 import numpy as np
 
 from jaxnn.checks import Explained
+from jaxnn.exporting.generating import Drawing
+from jaxnn.exporting.tokens import pieces
 from jaxnn.serving.refusals import Refused
-from jaxnn.serving.served import TEXT, Served
-from jaxnn.typing import Any, Callable
+from jaxnn.serving.served import Served
+from jaxnn.typing import Any
 
-WINDOW = 128  # tokens that are read at once, where the length is free
 LONGEST = 2000  # tokens of an answer
 PROMPT = 20_000  # characters
 FIELDS = ("length", "temperature", "top_k", "seed")
 
 
-class Wanted(NamedTuple):
-    """What a request asks for."""
-
-    prompt: np.ndarray
-    length: int
-    temperature: float
-    top_k: int | None
-    seed: int
-
-
-def writes(served: Served) -> bool:
-    """Returns whether a model writes text: it has a tokenizer, and no token looks at later ones."""
-    if served.task != TEXT or served.tokens is None or served.kind != "tokens":
-        return False
-    window, half = window_of(served), window_of(served) // 2
-    tokens = np.zeros((served.buckets[0], window), served.inputs.dtype)
-    other = tokens.copy()
-    other[:, half:] = 1
-    first, second = (np.asarray(served.predict(x))[0] for x in (tokens, other))
-    return bool(np.allclose(first[:half], second[:half], 1e-3, 1e-3))
-
-
-def window_of(served: Served) -> int:
-    """Returns how many tokens are read at once."""
-    (size,) = served.inputs.shape
-    if size is not None:
-        return size
-    bounds = [high for _, high in served.limits.values() if high is not None]
-    return min([WINDOW, *bounds])
-
-
-def wanted(served: Served, body: dict[str, Any]) -> Wanted:
-    """Returns what a body asks for.
+def events(served: Served, body: dict[str, Any]) -> AsyncIterator[str]:
+    """Returns server-sent events: `data: {"text": ...}` for each piece, and `done` in the end.
 
     Raises:
-      Refused or InvalidValue: if it is not text that the model knows, or a number is out of range.
+      Refused or InvalidValue: if the prompt is not text that the model knows, or a number is out of
+        range.
     """
-    prompt = body["prompt"]
-    if not isinstance(prompt, str) or not 0 < len(prompt) <= PROMPT:
+    prompt, writer = body["prompt"], served.writer
+    if not isinstance(prompt, str) or not 0 < len(prompt) <= PROMPT or writer is None:
         raise Refused(
             422, "the prompt is not a text", got=f"{str(prompt)[:40]!r}", where="generate",
             expected=f"1 to {PROMPT:,} characters", fix='Send {"prompt": "Once"}',
         )  # fmt: skip
-    vocabulary = served.tokens.encode(prompt)
-    tokens = np.asarray(getattr(vocabulary, "ids", vocabulary), np.int64)
-    length = _number(body, "length", 200, 1, LONGEST, int)
+    encoded = served.tokens.encode(prompt)
+    tokens = np.asarray(getattr(encoded, "ids", encoded), np.int64)
+    length = int(_number(body, "length", 200, 1, LONGEST, int))
     temperature = _number(body, "temperature", 0.8, 0.0, 5.0, float)
-    top_k = _number(body, "top_k", 0, 0, 1 << 20, int)
-    seed = _number(body, "seed", 0, 0, (1 << 32) - 1, int)
-    return Wanted(tokens, int(length), temperature, int(top_k) or None, int(seed))
+    top_k = int(_number(body, "top_k", 0, 0, 1 << 20, int))
+    seed = int(_number(body, "seed", 0, 0, (1 << 32) - 1, int))
+    few = top_k if 0 < top_k < writer.vocabulary else None
+    drawing = Drawing(jax.random.key(seed), temperature, few)
+    return _events(served, writer.tokens(tokens, length, drawing, served.stop), length)
 
 
-async def events(
-    served: Served, ask: Wanted, predict: Callable[[Any], Awaitable[Any]]
-) -> AsyncIterator[str]:
-    """Yields server-sent events: `data: {"text": ...}` for each piece, and `done` in the end.
+async def _events(served: Served, drawn: Iterator[int], length: int) -> AsyncIterator[str]:
+    count = 0
 
-    Args:
-      served: the model.
-      ask: what is wanted.
-      predict: computes the outputs of inputs, with those of other requests.
-    """
-    random = np.random.default_rng(ask.seed)
-    tokens, window = ask.prompt.tolist(), window_of(served)
-    written: list[int] = []
-    sent, reason = "", "length"
+    def counted() -> Iterator[int]:
+        nonlocal count
+        for token in drawn:
+            count += 1
+            yield token
+
+    text = pieces(served.tokens, counted())
     try:
-        for _ in range(ask.length):
-            recent = tokens[-window:]
-            inputs = np.zeros((1, window), served.inputs.dtype)
-            inputs[0, : len(recent)] = recent
-            logits = np.asarray(await predict(inputs))[0, len(recent) - 1]
-            token = drawn(logits.astype(np.float64), ask, random)
-            if token in served.stop:
-                reason = "stop"
-                break
-            tokens.append(token)
-            written.append(token)
-            text = served.tokens.decode(written)
-            if len(text) > len(sent) and not text.endswith("\ufffd"):  # a letter may take several
-                yield f"data: {json.dumps({'text': text[len(sent) :]})}\n\n"
-                sent = text
+        while (piece := await asyncio.to_thread(next, text, None)) is not None:
+            yield f"data: {json.dumps({'text': piece})}\n\n"
     except Explained as error:
         yield f"event: error\ndata: {json.dumps({'error': str(error)})}\n\n"
     else:
-        said = {"tokens": len(written), "reason": reason}
+        said = {"tokens": count, "reason": "stop" if count < length else "length"}
         yield f"event: done\ndata: {json.dumps(said)}\n\n"
-
-
-def drawn(logits: np.ndarray, ask: Wanted, random: np.random.Generator) -> int:
-    """Returns the next token."""
-    if ask.temperature == 0:
-        return int(logits.argmax())
-    logits = logits / ask.temperature
-    if ask.top_k is not None and ask.top_k < len(logits):
-        logits = np.where(logits < np.sort(logits)[-ask.top_k], -np.inf, logits)
-    # The largest of logits with Gumbel noise is a draw from their softmax.
-    return int((logits - np.log(-np.log(random.random(len(logits)) + 1e-300))).argmax())
 
 
 def _number(

@@ -8,10 +8,11 @@
 """
 
 import numpy as np
-from scipy.special import softmax
+from scipy.sparse import issparse
+from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from jaxnn.checks import InvalidValue
@@ -20,7 +21,9 @@ from jaxnn.typing import Any
 
 
 class Classifier(ClassifierMixin, Estimator):
-    """A network for classes: two or more, of any type.
+    """A network for classes: two or more, of any type; or for several labels of each example.
+
+    Labels `[n, marks]` of zeros and ones are independent of each other: each has a probability.
 
     Parameters have the names of scikit-learn's `MLPClassifier` where they mean the same. What it
     has not: `network`, `optimizer`, `dropout` and `class_weight`.
@@ -46,10 +49,11 @@ class Classifier(ClassifierMixin, Estimator):
       warm_start: whether `fit` begins with the parameters of the last fit.
       random_state: an int for the same bits at each fit, a `RandomState`, or `None`.
       verbose: whether to print the loss of each epoch.
-      class_weight: `"balanced"`, or a dict of the weight of each class.
+      class_weight: `"balanced"`, or a dict of the weight of each class; of labels `[n, marks]` a
+        list of such, the product of which is the weight of an example.
 
     Attributes:
-      classes_: the labels, in order.
+      classes_: the labels, in order; of labels `[n, marks]` the numbers of the columns.
       n_features_in_: the number of features; `feature_names_in_` are their names, if they have any.
       n_outputs_: the outputs of the network.
       n_iter_: the epochs that were trained.
@@ -58,8 +62,6 @@ class Classifier(ClassifierMixin, Estimator):
         `best_validation_score_` is the best.
       params_: the fitted parameters; `network_` and `learner_` are what they belong to.
     """
-
-    _score = "accuracy"
 
     def __init__(
         self,
@@ -124,30 +126,60 @@ class Classifier(ClassifierMixin, Estimator):
         return self._partial_fit(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Returns the most probable label of each example."""
-        best = self._outputs(X).argmax(-1)
-        return self.classes_[best]
+        """Returns the most probable label of each example; of marks, zeros and ones."""
+        outputs = self._outputs(X)
+        return (outputs > 0).astype(int) if self._has_marks else self.classes_[outputs.argmax(-1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Returns the probability of each class, `[n, classes]`, in the order of `classes_`."""
-        return softmax(self._outputs(X), -1)
+        outputs = self._outputs(X)
+        return expit(outputs) if self._has_marks else softmax(outputs, -1)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Returns the logarithms of the probabilities."""
         return np.log(self.predict_proba(X))
 
+    @property
+    def _has_marks(self) -> bool:
+        return self._settings.task == "multi_label"
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
     def _targets(self, y, weights, known):
         check_classification_targets(y)
+        if type_of_target(y) == "multilabel-indicator":
+            return self._marks(y, weights, known)
         y = column_or_1d(y, warn=True)
         if known:
             self._check_labels(y)
         else:
             self.classes_ = np.unique(y)
         labels = np.searchsorted(self.classes_, y).astype(np.int32)
-        if self.class_weight is not None:
-            balance = compute_sample_weight(self.class_weight, y)
-            weights = balance if weights is None else weights * balance
-        return labels, weights, "classification", len(self.classes_)
+        return labels, self._weights(y, weights), "classification", len(self.classes_)
+
+    def _marks(self, y, weights, known):
+        marks = np.asarray(y.toarray() if issparse(y) else y, np.float32)
+        columns = np.arange(marks.shape[1])
+        if not known:
+            self.classes_ = columns
+        elif len(self.classes_) != len(columns):
+            raise InvalidValue(
+                "Classifier",
+                "there are other marks than before",
+                got=f"y with {len(columns)} columns",
+                expected=f"a column for each of the {len(self.classes_)} classes",
+                fix="Pass the labels as those of the first call were",
+            )
+        return marks, self._weights(marks, weights), "multi_label", len(columns)
+
+    def _weights(self, y: np.ndarray, weights: Any) -> Any:
+        if self.class_weight is None:
+            return weights
+        balance = compute_sample_weight(self.class_weight, y)
+        return balance if weights is None else weights * balance
 
     def _check_labels(self, y: np.ndarray) -> None:
         unknown = np.setdiff1d(y, self.classes_)

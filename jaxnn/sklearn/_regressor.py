@@ -29,8 +29,6 @@ class Regressor(RegressorMixin, Estimator):
     Attributes: those of `Classifier` without `classes_`.
     """
 
-    _score = "r2"
-
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),

@@ -28,13 +28,13 @@ from jaxnn.sklearn.settings import Settings
 from jaxnn.typing import Any
 
 _advance = jax.jit(run, static_argnums=0)
+# The metrics that early stopping watches, by the task; of numbers it is R^2. They are those that
+# `score` returns.
+SCORES = {"classification": "accuracy", "multi_label": "exact_match"}
 
 
 class Estimator(BaseEstimator):
     """The parent of `Classifier` and `Regressor`; see there."""
-
-    # The metric of validation data that early stopping watches.
-    _score: str
 
     def __init__(
         self,
@@ -184,7 +184,8 @@ class Estimator(BaseEstimator):
             learning_rate=self.learning_rate_init,
             dropout=self.dropout,
         )
-        metric = "train/loss" if validation is None else f"validation/{self._score}"
+        score = SCORES.get(task, "r2")
+        metric = "train/loss" if validation is None else f"validation/{score}"
         return Problem(
             settings=settings,
             arrays=arrays,
@@ -236,7 +237,7 @@ class Estimator(BaseEstimator):
         self.n_outputs_ = problem.settings.outputs
         self.n_iter_, self.loss_curve_, self.loss_ = epochs, curve, curve[-1]
         if problem.validation is not None:
-            scores = outcome.metrics[f"validation/{self._score}"][:epochs].tolist()
+            scores = outcome.metrics[problem.watch.metric][:epochs].tolist()
             self.validation_scores_, self.best_validation_score_ = scores, max(scores)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Any:

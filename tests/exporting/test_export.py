@@ -1,11 +1,14 @@
 """Model files: what is exported predicts the same numbers without the code that made it."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 import jaxnn
 from jaxnn.exporting import Spec
+from jaxnn.exporting.generating import Drawing
 from jaxnn.loop._evaluate import in_batches
 
 
@@ -60,3 +63,21 @@ def test_the_length_of_tokens_is_free_up_to_what_positions_allow(tmp_path):
         np.testing.assert_array_equal(loaded.predict(tokens), applied(model, tokens))
     with pytest.raises(jaxnn.InvalidType, match="length up to 5"):
         loaded.predict(np.zeros((1, 6), np.int32))
+
+
+def test_a_text_is_read_once_and_is_the_same_as_when_it_is_read_anew(tmp_path):
+    network = jaxnn.gpt(7, layers=1, heads=2, features=4, positions=12)
+    inputs = np.array([[1, 2, 3], [4, 5, 6]], np.int32)
+    model = bound(network, inputs)
+    loaded = jaxnn.load_model(jaxnn.export(model, tmp_path / "gpt.jaxnn", inputs=inputs))
+    assert loaded.writer.steps is not None
+    anew = replace(loaded.writer, steps=None)
+    # Beyond its twelve places it starts anew from the later half.
+    for prompt, length in (([3], 5), ([1] * 11, 9), ([2, 5] * 9, 20)):
+        drawing = Drawing(jax.random.key(length))
+        expected = [*anew.tokens(prompt, length, drawing)]
+        key = jax.random.key(length)
+        assert loaded.generate(prompt, length, key=key).tolist() == expected
+    first = loaded.generate([1], 6, key=jax.random.key(0)).tolist()
+    ended = loaded.generate([1], 6, key=jax.random.key(0), stop=[first[2]]).tolist()
+    assert ended == first[: first.index(first[2])]

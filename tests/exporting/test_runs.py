@@ -117,7 +117,7 @@ def test_a_table_takes_rows_and_gives_names(tmp_path):
         assert model.description.kind == "table" and model.description.classes == ("no", "yes")
         assert model.predict(rows).equals(jaxnn.load(run.out).predict(rows))
         assert model.predict(rows)["dear"].to_list()[:2] == ["no", "yes"]
-        with pytest.raises(jaxnn.InvalidValue, match="the rows lack columns"):
+        with pytest.raises(jaxnn.InvalidValue, match="columns are missing"):
             model.predict({"size": [1.0]})
         with pytest.raises(jaxnn.Invalid):
             model.predict({"size": ["large"], "city": ["Ulm"]})
@@ -140,6 +140,7 @@ def test_a_model_of_text_writes_what_generate_writes(tmp_path):
     for source in (run, run.out):
         model = jaxnn.load_model(jaxnn.export(source, tmp_path / "model.jaxnn"))
         assert model.description.task == "next_token"
+        assert (model.writer.steps is None) == (source is not run)  # a directory has no network
         assert model.generate("the", 40, key=jax.random.key(3)) == expected
         assert "".join(model.generate_pieces("the", 40, key=jax.random.key(3))) == expected
         with pytest.raises(jaxnn.InvalidValue, match="not in the vocabulary"):

@@ -40,7 +40,7 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(served, token=None, local=True, writes=False):
+def serving(served, token=None, local=True):
     """Serves a model in a thread, and gives a client of it."""
     servers = []
     with _serve.listen("127.0.0.1", 0) as listener:
@@ -48,7 +48,7 @@ def serving(served, token=None, local=True, writes=False):
         thread = threading.Thread(
             target=_serve.run,
             args=(served, listener, token),
-            kwargs={"local": local, "started": servers.append, "writes": writes},
+            kwargs={"local": local, "started": servers.append},
         )
         thread.start()
         try:

@@ -40,6 +40,10 @@ def test_a_model_file_answers_as_the_run_does(digits_run, served, tmp_path):
     with serving(other) as client:
         answer = client.predict({"inputs": IMAGES[:9].tolist()})
         np.testing.assert_allclose(answer["outputs"], served.predict(IMAGES[:9]), 1e-5, 1e-5)
+    # Its page shows the same layers.
+    shown, expected = other.layers(IMAGES[:1]), served.layers(IMAGES[:1])
+    assert [*shown] == [*expected] == ["1/activation_1"]
+    np.testing.assert_allclose(shown["1/activation_1"], expected["1/activation_1"], 1e-5, 1e-5)
 
 
 def test_the_last_run_of_a_folder_is_served(digits_run, tmp_path):
@@ -132,9 +136,8 @@ def writer(tmp_path_factory):
 @pytest.mark.slow
 def test_text_comes_in_pieces(writer):
     served = open_model(writer)
-    writes = warm(served)
-    assert writes
-    with serving(served, writes=writes) as client:
+    assert served.writes
+    with serving(served) as client:
         body = {"prompt": "ab", "length": 12, "temperature": 0}
         status, headers, content = client("POST", "/generate", body)
         assert status == 200 and headers["content-type"].startswith("text/event-stream")

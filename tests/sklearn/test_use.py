@@ -74,6 +74,22 @@ def test_labels_are_of_any_type():
     )
 
 
+def test_labels_may_be_several_of_each_example():
+    marks = np.stack([Y == 0, X[:, 0] > 0], 1).astype(int)
+    classifier = quick(max_iter=60).fit(X, marks)
+    assert classifier.classes_.tolist() == [0, 1] and classifier.score(X, marks) > 0.8
+    probabilities = classifier.predict_proba(X)
+    np.testing.assert_array_equal(classifier.predict(X), probabilities > 0.5)
+    sparse = pytest.importorskip("scipy.sparse").csr_matrix(marks)
+    same = quick(max_iter=60).fit(X, sparse)
+    np.testing.assert_array_equal(same.predict_proba(X), probabilities)
+    stopped = quick(early_stopping=True, max_iter=3).fit(X, marks)
+    assert len(stopped.validation_scores_) == 3
+    resumed = quick().partial_fit(X, marks, classes=[0, 1])
+    with pytest.raises(ValueError, match="other marks than before"):
+        resumed.partial_fit(X, np.ones((100, 3), int))
+
+
 def test_a_data_frame_gives_its_names():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=[f"x{i}" for i in range(6)])

@@ -1,0 +1,130 @@
+"""The writing program of a run: it reads a piece of a text, and remembers it for the next piece.
+
+A model file of text has it beside its prediction program, so that it writes as quickly as
+`generate` with the network at hand. The length of the piece and the places of the memory are free.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import export as jax_export
+
+from jaxnn.checks import InvalidType
+from jaxnn.driver.chunks import Training
+from jaxnn.layers._memory import remembering
+from jaxnn.models._writing import empty_memory
+from jaxnn.observing.observation import inputs_of
+from jaxnn.runs.prediction import PLATFORMS, Bind, bound, used_arrays
+from jaxnn.typing import Any
+
+LONGEST = 1 << 20  # places of a memory that are tried
+
+
+class Piece(NamedTuple):
+    """What the program reads, as a dict.
+
+    Attributes:
+      fresh: whether the memory is empty: it may hold anything then.
+      memory: what was read before, with places for what follows.
+      tokens: int32 `[1, length]`.
+    """
+
+    fresh: Any
+    memory: Any
+    tokens: Any
+
+
+def export(training: Training) -> jax_export.Exported | None:
+    """Returns the writing program of a run, `None` if it is not one on text."""
+    learner, data = training.learner, training.sample
+    if learner.parts is None:
+        return None
+    bind, leaves, state = bound(training)
+    batch = jax.eval_shape(lambda data: data.in_order(0), data)
+    inputs = jax.eval_shape(partial(inputs_of, learner), state, batch)
+    text = is_text(inputs, jax.eval_shape(learner.predict, state, inputs))
+    return exported(bind, leaves) if text else None
+
+
+def is_text(inputs: Any, outputs: Any) -> bool:
+    """Returns whether a function gives logits of what follows each token."""
+    if not (hasattr(inputs, "dtype") and hasattr(outputs, "dtype")):
+        return False
+    whole = jnp.issubdtype(jnp.dtype(inputs.dtype), jnp.integer)
+    two, three = tuple(inputs.shape), tuple(outputs.shape)
+    return whole and len(two) == 2 and len(three) == 3 and three[:2] == two
+
+
+def exported(
+    bind: Bind, arrays: Any, platforms: tuple[str, ...] = PLATFORMS
+) -> jax_export.Exported:
+    """Returns the program `(arrays, piece) -> {"logits": ..., "memory": ...}` of a network.
+
+    Args:
+      bind: from the arrays to the network, its parameters and its state.
+      arrays: the shapes of what it may read, by name.
+      platforms: those that it is lowered for.
+
+    Raises:
+      Exception: of any kind, if the network cannot read piece by piece, or jax cannot lower it.
+    """
+    most = _longest(bind, arrays)
+    bounds = () if most is None else (f"context <= {most}",)
+    scope = jax_export.SymbolicScope(("length <= context", *bounds))
+    sizes: Any = jax_export.symbolic_shape("length, context", scope=scope)
+    length, context = sizes
+
+    def empty(arrays, context):
+        network, params, state = bind(arrays)
+        return empty_memory(remembering(network, context), params, state, 1)
+
+    def step(arrays, piece):
+        network, params, state = bind(arrays)
+        memory = jax.tree.map(
+            lambda new, old: jnp.where(piece["fresh"], new, old),
+            empty(arrays, context),
+            piece["memory"],
+        )
+        reader = remembering(network, context)
+        logits, memory = reader.apply(params, memory, piece["tokens"])
+        return {"logits": logits[0, -1], "memory": memory}
+
+    memory = jax.eval_shape(partial(empty, context=context), arrays)
+    fresh, tokens = (jax.ShapeDtypeStruct(s, d) for s, d in (((), bool), ((1, length), jnp.int32)))
+    piece = Piece(fresh, memory, tokens)._asdict()
+    used = used_arrays(step, arrays, piece)
+    return jax_export.export(jax.jit(step), platforms=platforms)(used, piece)
+
+
+def _longest(bind: Bind, arrays: Any) -> int | None:
+    """Returns how many places a network can remember; `None` if there is no bound."""
+
+    def has_room(context):
+        def init(arrays):
+            network, _, _ = bind(arrays)
+            tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+            return remembering(network, context).init(jax.random.key(0), tokens)
+
+        try:
+            jax.eval_shape(init, arrays)
+        except Exception:
+            return False
+        return True
+
+    if has_room(LONGEST):
+        return None
+    if not has_room(2):
+        raise InvalidType(
+            "export",
+            "the network cannot read piece by piece",
+            got="no memory of two places",
+            expected="causal attention, and layers that treat every place alike",
+            fix="Predict with it, and do not write",
+        )
+    low, high = 2, LONGEST
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if has_room(middle) else (low, middle)
+    return low
