@@ -111,11 +111,18 @@ def bars(works: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             ours = "" if bar["ours"] == "jaxnn" else f"{bar['ours']}: "
             met = ""
             if bar["ratios"]:
-                met = "met" if statistics.median(bar["ratios"]) <= bar["at_most"] else "missed"
+                met = verdict(bar["ratios"], bar["at_most"])
             line = (work["name"], figure, ours + " + ".join(bar["against"]))
             ratio = spread(bar["ratios"], ".3g") if bar["ratios"] else "not measured"
             lines.append((*line, ratio, bar["cpu"], f"{bar['at_most']:.3g}", met))
     return lines
+
+
+def verdict(ratios: Sequence[float], at_most: float) -> str:
+    """Returns whether all ratios keep a bar; where only some of them do, nothing is decided."""
+    if min(ratios) <= at_most < max(ratios):
+        return "undecided"
+    return "met" if max(ratios) <= at_most else "missed"
 
 
 def spread(figures: Sequence[float], style: str = ".4g") -> str:

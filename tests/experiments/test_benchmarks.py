@@ -49,6 +49,9 @@ def test_a_table_has_medians_ranges_and_ratios_of_pairs():
     _, first, second = report.bars([written])
     assert first == ("work", "again", "ours: theirs", "0.5 (0.333 to 0.5)", "0.5", "0.6", "met")
     assert second[3:] == ("not measured", "", "1", "")
+    assert [report.verdict(r, 1.0) for r in ([0.9, 1.0], [0.9, 1.1], [1.1])] == [
+        "met", "undecided", "missed",
+    ]  # fmt: skip
     page = report.markdown([written])
     assert "| ours | 2 (1 to 3) |" in page and "Left out: others (torch)." in page
 
