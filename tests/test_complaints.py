@@ -8,10 +8,12 @@ import pytest
 from tests.complaints import COMPLAINTS
 
 
+def exists(test):
+    file, function = test.split("::")
+    path = Path(__file__).parent / file
+    return path.exists() and re.search(rf"^def {function}\(", path.read_text(), re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", COMPLAINTS)
-def test_a_complaint_has_its_tests(name):
-    assert COMPLAINTS[name].tests
-    for test in COMPLAINTS[name].tests:
-        file, function = test.split("::")
-        text = (Path(__file__).parent / file).read_text()
-        assert re.search(rf"^def {function}\(", text, re.MULTILINE), test
+def test_a_complaint_has_tests_that_are_there(name):
+    assert any(map(exists, COMPLAINTS[name].tests)), COMPLAINTS[name].tests

@@ -70,7 +70,7 @@ def rows(settings: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> li
     """Returns a row for each run, with its settings, status, steps and metrics.
 
     Args:
-      settings: the setting of each run of a population, or of a single run.
+      settings: the setting of each member, or of a single run.
       result: the result of the population or run.
 
     Raises:

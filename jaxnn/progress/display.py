@@ -1,12 +1,12 @@
-"""The progress of a run, on whatever shows it: a terminal, a notebook, or plain lines.
+"""The progress display of a run, in a terminal, in a notebook, or as plain lines.
 
-On a terminal, and in a notebook that has ipywidgets, it stays in place, drawn by rich:
+In a terminal, and in a notebook with ipywidgets, rich updates the display in place:
 
     step 1200/4000 ━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━ 2,345 steps/s, 0:00:01 left
     train/loss 0.25, test/accuracy 0.981
     loss █▆▅▄▃▂▂▁▁, memory 1.2 GB, peak 1.4 GB
 
-Elsewhere, in a pipe or in the log of a cluster, it is a line now and then:
+Elsewhere, in a pipe or the log of a cluster, it prints a line from time to time:
 
 >>> with shown(total=200, rate=lambda: 50.0) as show:
 ...     show(100, {"train/loss": 0.25})
@@ -28,17 +28,23 @@ from jaxnn.formatting import amount, printable
 from jaxnn.metrics import lower_is_better
 from jaxnn.scale.memory import Used, used
 
-NOTED = 0.02  # the share of waiting for data from which on it is shown
-LINES = 20  # that a run writes off a terminal, however often it reports
-BLOCKS, WIDTH = "▁▂▃▄▅▆▇█", 20  # of a sparkline
+NOTED = 0.02  # the minimum share of time waiting for data that is shown
+LINES = 20  # the approximate number of lines that a run prints outside of a terminal
+BLOCKS, WIDTH = "▁▂▃▄▅▆▇█", 20  # the characters and the width of a sparkline
 
 
 class Moment(NamedTuple):
-    """The progress of a run at a moment, `None` where it is not known.
+    """The progress of a run at one time; `None` for values that are unknown.
 
-    `rate` is in steps per second, `memory` reads what is in use, `report` says whether `metrics`
-    are new, `name` is that of the run, if there are several, and `waiting` is the share of the time
-    that the devices wait for data.
+    Attributes:
+      step: the number of completed steps.
+      total: the planned number of steps.
+      rate: the speed in steps per second.
+      metrics: the last reported metrics, by name.
+      memory: a function that returns the memory in use.
+      report: whether the metrics are new.
+      name: the name of the run, if there are several.
+      waiting: the fraction of time that devices wait for data.
     """
 
     step: int
@@ -62,10 +68,15 @@ def shown(
     waiting: Callable[[], float | None] = lambda: None,
     quiet: bool = False,
 ) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
-    """Shows the progress of a run of `total` steps; yields `show(step, metrics)`.
+    """Shows the progress of a run; yields `show(step, metrics)`.
 
-    `rate` returns the steps per second, if they are known yet, and `waiting` the share of the time
-    that the devices wait for data; empty metrics leave the last ones.
+    Args:
+      total: the number of steps.
+      rate: a function that returns the steps per second, or `None` if they are not known yet.
+      waiting: a function that returns the fraction of time that devices wait for data.
+      quiet: if true, nothing is shown.
+
+    If `show` receives empty metrics, the previous metrics remain visible.
     """
     if quiet:
         yield lambda step, metrics: None
@@ -85,8 +96,8 @@ def shown(
 
 @contextmanager
 def screen() -> Iterator[Draw]:
-    """Opens what there is to draw on, and yields `draw(moment)`."""
-    # Imported here: a tenth of a second that no library user pays who shows nothing.
+    """Opens the display, and yields `draw(moment)`."""
+    # Imported here, since the import takes 0.1 s, which runs without a display avoid.
     from rich.console import Console
 
     console = Console()
@@ -156,7 +167,7 @@ def _step(moment: Moment) -> str:
 
 
 def _pace(moment: Moment) -> list[str]:
-    """Returns the rate, the time left and the wait for data, as far as they are known."""
+    """Returns the rate, the remaining time and the wait for data, if they are known."""
     if not moment.rate or moment.rate <= 0:
         return []
     share = moment.waiting or 0.0
@@ -169,20 +180,20 @@ def _pace(moment: Moment) -> list[str]:
 
 
 def _memory(moment: Moment) -> list[str]:
-    """Returns the memory in use and its peak, as far as they are known."""
+    """Returns the memory in use and its peak, if they are known."""
     now, peak, of = moment.memory() if moment.memory else (None, None, "")
     name = "device memory" if of == "device" else "memory"
     return [f"{n} {amount(v, 'B')}" for n, v in ((name, now), ("peak", peak)) if v is not None]
 
 
 def _loss(metrics: Mapping[str, Any]) -> list[float]:
-    """Returns the loss of a report, that on training examples first; for a population, the mean."""
+    """Returns the loss of a report, preferably the training loss; for a population, its mean."""
     losses = [metrics[n] for n in ("train/loss", *metrics) if n.endswith("/loss") and n in metrics]
     return [_spread("loss", value)[0] if isinstance(value, list) else value for value in losses[:1]]
 
 
 def sparkline(values: Iterable[float]) -> str:
-    """Returns a letter for each value, the higher the more; a wide range is drawn by its logarithm.
+    """Returns a sparkline with a character for each value; wide ranges have a log scale.
 
     >>> sparkline([4.0, 3.0, math.nan, 1.0]), sparkline([1000.0, 100.0, 10.0, 1.0])
     ('█▆✗▁', '█▆▃▁')
@@ -198,17 +209,17 @@ def sparkline(values: Iterable[float]) -> str:
 
 
 def _words(console: Any, *parts: str) -> str:
-    """Joins what is not empty, on one line, in characters that the console can show."""
-    # A run may be a stranger's: nothing of it steers the terminal.
+    """Joins non-empty parts on one line, in characters that the console supports."""
+    # The text of a run is not trusted: control characters are removed.
     text = printable(", ".join(filter(None, parts))).replace("\n", " ")
     return text.encode(console.encoding, "replace").decode(console.encoding)
 
 
 def describe(metrics: Mapping[str, Any]) -> str:
-    """Returns the metrics of a row in words: `"train/loss 0.25, test/accuracy 0.981"`.
+    """Returns the metrics of a row as text: `"train/loss 0.25, test/accuracy 0.981"`.
 
-    Metrics are the names with a slash, but for the learning rate. For a population: the members
-    that run and those that have stopped, and the mean and the best of each metric.
+    Metrics are names with a slash, except the learning rate. For a population, the text contains
+    the numbers of running and stopped members, and the mean and the best value of each metric.
     """
     words, members, running = [], 0, metrics.get("running")
     for name, value in metrics.items():

@@ -1,4 +1,4 @@
-"""Reports: a page for every run, and one that compares several.
+"""HTML reports: a page for each run, and a page that compares several runs.
 
 from jaxnn import report
 report.write("runs/mine")      # writes runs/mine/report.html

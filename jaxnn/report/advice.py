@@ -1,7 +1,7 @@
-"""What stands out about a run, in plain words, and what to do about it.
+"""Detects problems of a run, and advises what to do about them.
 
-Each rule reads a `Source` and yields `Advice` where it applies. The thresholds are meant to be
-silent about a good run: what is always said is not read.
+Each rule reads a `Source` and yields `Advice` if it applies. The thresholds are chosen so that a
+good run receives no advice.
 """
 
 import math
@@ -28,7 +28,7 @@ FLAT = 0.01  # the share by which a loss still falls in the last third
 
 
 class Advice(NamedTuple):
-    """Something that stands out: in a few words, how that is seen, and what to try."""
+    """A problem of a run: a short title, the evidence, and a remedy."""
 
     title: str
     what: str
@@ -36,12 +36,12 @@ class Advice(NamedTuple):
 
 
 def advice(source: Source) -> list[Advice]:
-    """Returns all that stands out, what matters most first."""
+    """Returns all advice about a run, the most important first."""
     return [each for rule in RULES for each in rule(source)]
 
 
 def otherwise(source: Source) -> str:
-    """Returns what is known of a single run of which nothing stands out: no more than that."""
+    """Returns a summary for a single run without advice."""
     parts = _held_out(source)
     calm = "Nothing: every number that was reported is finite."
     if not parts:
@@ -63,7 +63,7 @@ def otherwise(source: Source) -> str:
 
 
 def _held_out(source: Source) -> list[str]:
-    """Returns the parts of the data that a loss was reported of, but for the training data."""
+    """Returns the evaluation datasets for which a loss was reported."""
     parts = [name.partition("/")[0] for name in source.contents.last if name.endswith("/loss")]
     return [part for part in parts if part != "train"]
 

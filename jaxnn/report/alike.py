@@ -1,7 +1,7 @@
-"""What runs have in common, as far as it was recorded: what is missing is unknown, not equal.
+"""Determines which settings and data several runs share; unrecorded settings count as unknown.
 
-A metric of one run is better than that of another only where both are of the same examples, and a
-loss only where it is the same function. Checkpoints identify the data of a run by digests.
+Metrics of two runs can be compared only if both were computed on the same examples, and losses only
+if they are the same function. Checkpoints identify the data of a run by digests.
 """
 
 import re
@@ -25,7 +25,7 @@ _LETTERS = 36  # of the settings in a name
 
 
 def identity(source: Source) -> dict[str, Any]:
-    """Returns what the checkpoints say of a run, of a sweep what all of its parts have in common.
+    """Returns the identity in the checkpoints of a run; for a sweep, the part that all runs share.
 
     It is `{}` for a run without a checkpoint.
     """
@@ -41,13 +41,13 @@ def identity(source: Source) -> dict[str, Any]:
 
 
 def is_sweep(source: Source) -> bool:
-    """Whether the metrics of it are the means of its best setting, as those of a sweep are."""
+    """Returns whether a run is a sweep, whose metrics are the means of its best setting."""
     summed = isinstance(source.result.get("runs"), int) and ranked(source) is not None
     return summed and bool(source.fields)
 
 
 def chosen(source: Source) -> dict[str, Any]:
-    """Returns the hyper-parameters of a run, of a sweep those of its best setting."""
+    """Returns the hyper-parameters of a run; for a sweep, those of its best setting."""
     known = identity(source)
     single = known.get("members") is None
     values = {
@@ -65,14 +65,14 @@ def chosen(source: Source) -> dict[str, Any]:
 
 
 def differing(runs: dict[str, Source]) -> list[str]:
-    """Returns the hyper-parameters of which it is not known that all of the runs have the same."""
+    """Returns the hyper-parameters that differ between the runs, or are unknown for some."""
     each = [chosen(source) for source in runs.values()]
     fields = list(dict.fromkeys(field for values in each for field in values))
     return [f for f in fields if len({brief(v[f], 9) if f in v else None for v in each}) > 1]
 
 
 def labelled(runs: dict[str, Source]) -> dict[str, Source]:
-    """Returns runs by names that say what they are, those by a hash with it at the end."""
+    """Returns the runs by descriptive names; a run named by a hash has the hash at the end."""
     fields = [name for name in differing(runs) if name != "steps"]
     return {_label(name, source, fields): source for name, source in runs.items()}
 
@@ -90,7 +90,7 @@ def _label(name: str, source: Source, fields: Sequence[str]) -> str:
 
 
 def short(names: Sequence[str]) -> dict[str, str]:
-    """Returns names that the ends of curves have room for.
+    """Returns shortened names that fit next to the ends of curves.
 
     >>> list(short(["digits · rate 1 (40f6b64188)", "mnist (2e31deccb8)"]).values())
     ['digits', 'mnist']
@@ -104,7 +104,7 @@ def short(names: Sequence[str]) -> dict[str, str]:
 
 
 def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:
-    """Returns in what runs differ, are the same, and may be either, beside hyper-parameters."""
+    """Returns the facts that differ, are equal, and are unknown, apart from hyper-parameters."""
     each = [identity(source) for source in runs.values()]
     parts = dict.fromkeys(name for known in each for name in known if name.startswith("data "))
     names = {name: f"the {examples_of(name.removeprefix('data '))}" for name in parts}
@@ -118,7 +118,7 @@ def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:
 
 
 def obstacle(runs: dict[str, Source], metric: str) -> str | None:
-    """Returns why the runs cannot be ranked by a metric; `None` if nothing is known against it."""
+    """Returns the reason why the runs cannot be ranked by a metric, or `None`."""
     part, _, name = metric.partition("/")
     data = _known(runs, lambda source: data_of(source, part))
     if len(data) > 1:
@@ -138,7 +138,7 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
 
 
 def best_setting(source: Source) -> str:
-    """Returns how the numbers of a sweep came to be."""
+    """Describes how the metrics of a sweep were computed."""
     ranking = settings(source)
     count = ranking[0].runs - ranking[0].diverged
     mean = f"the mean of {count} networks" if count > 1 else "one network"
@@ -153,7 +153,7 @@ def _known(runs: dict[str, Source], of: Callable[[Source], Any]) -> set[str]:
 
 
 def data_of(source: Source, part: str) -> Any:
-    """Returns the digest of a part of the data, `None` where it is not known."""
+    """Returns the digest of a dataset; `None` if it is unknown."""
     return identity(source).get("data" if part == "train" else f"data {part}")
 
 

@@ -1,4 +1,4 @@
-"""The table that a run was trained on: what became of each of its columns."""
+"""The section about the columns of the training table and their encodings."""
 
 from jaxnn.markup import Markup, folded, join, quoted, table
 from jaxnn.report.sections import section
@@ -10,8 +10,8 @@ _HEADS = ["column", "kind", "encoding", "missing", "classes"]
 
 @section("columns", "What the columns became")
 def _columns(source: Source) -> Markup | None:
-    """A network computes with numbers close to 0. What each column became was decided by the
-    training rows alone, and is the same for new rows.
+    """A network computes with numbers close to 0. The encoding of each column depends only on the
+    training rows, and is the same for new rows.
     """
     columns = source.columns
     if columns is None:

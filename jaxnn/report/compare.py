@@ -1,4 +1,4 @@
-"""Several runs on one page: their results, their curves together, and what differs."""
+"""The page that compares several runs: their results, curves and differences."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ def write_comparison(paths: Sequence[str | Path], out: str | Path = "compare.htm
       out: the file to write.
 
     Raises:
-      InvalidValue: if these are not two runs or more, or have no metric in common.
+      InvalidValue: if there are fewer than two runs, or they have no metric in common.
       OSError: if the file cannot be written.
     """
     page = of_runs(named([Path(path).expanduser() for path in paths]))
@@ -48,9 +48,9 @@ def write_comparison(paths: Sequence[str | Path], out: str | Path = "compare.htm
 
 
 def named(paths: Sequence[Path]) -> dict[str, Source]:
-    """Reads runs, and names each by the shortest end of its path that no other one has.
+    """Reads runs, and names each by the shortest unique suffix of its path.
 
-    One that is named by a hash has what it is before it.
+    A run named by a hash has a description before the hash.
     """
     whole = [catalog.find(path).resolve() for path in paths]
     if len(set(whole)) < 2 or len(set(whole)) < len(whole):
@@ -68,10 +68,10 @@ def named(paths: Sequence[Path]) -> dict[str, Source]:
 
 
 def check_comparable(runs: dict[str, Source]) -> list[str]:
-    """Returns the metrics that all of the runs have.
+    """Returns the metrics that all runs have in common.
 
     Raises:
-      InvalidValue: if there is none.
+      InvalidValue: if there are none.
     """
     each = [source.outcome for source in runs.values()]
     common = [name for name in each[0] if all(name in last for last in each)]
@@ -97,7 +97,7 @@ def of_runs(runs: dict[str, Source]) -> Markup:
 
 
 def sentence(runs: dict[str, Source], metric: str) -> str:
-    """Returns which run is the best, or why none can be called so."""
+    """Returns a sentence that names the best run, or explains why the runs cannot be ranked."""
     part = metric.partition("/")[0]
     others = [name for name in check_comparable(runs) if name.partition("/")[0] == part]
     wanted = [name for name in (metric, *others) if not name.endswith("/learning_rate")]
@@ -123,7 +123,7 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
 
 
 def median(value: Any) -> float:
-    """Returns a metric of a run; for a population, that of the member in the middle."""
+    """Returns a metric of a run; for a population, the median over its members."""
     values = np.asarray(value, float)
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else math.nan
@@ -131,9 +131,9 @@ def median(value: Any) -> float:
 
 @section("results", "Results")
 def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
-    """A row for each run, with the metrics of its best state if it watches one, else of its last.
-    For many members, that is the value of the network in the middle, of a sweep the mean of its
-    best setting. The best of a column is marked where all of it can be compared.
+    """A row for each run, with the metrics of its best state if it watches a metric, else of its
+    last state. For a population, these are medians over its networks, and for a sweep, means over
+    its best setting. The best value of a column is marked if all runs can be compared.
     """
     names = [metric, *[name for name in common if name != metric]]
     columns = {name: [median(s.outcome[name]) for s in runs.values()] for name in names}
@@ -195,7 +195,7 @@ def _remarks(
 
 @section("curves", "How the training went")
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
-    """The curves of all runs together; held-out examples are those that no network trains on."""
+    """The curves of all runs. Held-out examples are not used for training."""
     names = alike.short(list(runs))
     rows_of = {lettered(names[n]): shortened(s.rows) for n, s in runs.items() if s.rows}
     missing = [cut(name, 90) for name in runs if lettered(names[name]) not in rows_of]

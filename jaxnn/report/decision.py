@@ -1,4 +1,4 @@
-"""What a network with two inputs decides, everywhere in the plane, at each moment."""
+"""The decision map of a network with two inputs, at each recorded step."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ FINE = 32  # points along each side that a page carries; a browser blends them
 
 
 def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
-    """Returns the place of the map, and what is drawn there: the class and how sure it is."""
+    """Returns the element for the map, and its data: the class and its probability."""
     outputs, about = stacked(recorded.frames, "boundary"), recorded.about
     if outputs is None or outputs.ndim != 4 or 0 in outputs.shape:
         return None
@@ -62,7 +62,7 @@ def _dot(colour: str) -> Markup:
 
 
 def _map(recorded: Recording) -> Markup:
-    """Returns the map with its axes, where they are known: which input, and from where to where."""
+    """Returns the map with labels and ranges of its axes, if they are known."""
     label = "What the network says for every pair of inputs"
     canvas = element("canvas", id="surface", role="img", aria_label=label)
     bounds = recorded.about.get("plot_bounds") or []
@@ -78,7 +78,7 @@ def _map(recorded: Recording) -> Markup:
 
 
 def _points(recorded: Recording) -> list[list[float]]:
-    """Returns the examples that are shown: where they are, from 0 to 1, and their classes."""
+    """Returns the positions of the shown examples, from 0 to 1, and their classes."""
     bounds, probe = recorded.about.get("plot_bounds") or [], recorded.probe
     inputs, labels = probe.get("inputs"), probe.get("labels")
     if len(bounds) != 2 or inputs is None or labels is None or inputs.shape[1:] != (2,):

@@ -1,4 +1,4 @@
-"""What a run consists of: its parts, hyper-parameters, machine, and how to do it again."""
+"""The sections about a run's parts, hyper-parameters, speed, and how to repeat it."""
 
 import shlex
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def _chosen(source: Source) -> Markup | None:
 
 @section("profile", "Where the time of a step goes")
 def _profile(source: Source) -> Markup | None:
-    """The parts of the network, gradients included, as some steps of the run were profiled."""
+    """The time of each part of the network, including gradients, in some profiled steps."""
     path = source.contents.path / PROFILE
     if source.many or not path.exists():
         return None
@@ -84,7 +84,7 @@ def _profile(source: Source) -> Markup | None:
 
 @section("speed", "Time and memory")
 def _speed(source: Source) -> Markup | None:
-    """What it took on this machine."""
+    """The speed and memory of the run on its machine."""
     speed, rows = source.contents.speed, _times(source)
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     places = (
@@ -110,7 +110,7 @@ def _waiting(value: float, speed: Mapping[str, Any]) -> str:
 
 
 def _times(source: Source) -> list[list[Any]]:
-    """Returns the time in all, and parts of it that add up to it."""
+    """Returns the total time, and the parts that add up to it."""
     speed, total = source.contents.speed, source.about.seconds
     if total is None:
         return []
@@ -145,7 +145,7 @@ def _operations(value: float) -> str:
 
 
 def alone(command: str | None, values: Mapping[str, Any]) -> str | None:
-    """Returns the command that trains one network of a sweep; `None` unless it is an experiment's.
+    """Returns the command that trains one network of a sweep; `None` if it is not an experiment.
 
     >>> alone("python -m experiments.digits --sweep rate=1,2 --seeds=2 --epochs 3", {"rate": 2})
     'python -m experiments.digits --epochs 3 --rate 2'
@@ -196,7 +196,7 @@ def _again(source: Source) -> Markup | None:
 
 
 def code(lines: str, label: str) -> Markup:
-    """Returns lines to copy, which scroll by themselves."""
+    """Returns lines of code to copy, in an element that scrolls."""
     # A line may end between words, and inside of none of them.
     words = [element("span", w, class_="whole") if "-" in w else w for w in lines.split(" ")]
     code = element("code", listing(words, " "))

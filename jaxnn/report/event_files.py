@@ -1,11 +1,11 @@
-"""Event files, which TensorBoard shows: scalars, histograms, pictures and hyper-parameters of runs.
+"""Writes TensorBoard event files with scalars, histograms, pictures and hyper-parameters of runs.
 
     python -m jaxnn tensorboard runs/mine --out events
     tensorboard --logdir events
 
-They are written on request, from the files of a run; the run itself writes none. Each run has a
-folder with one file, which replaces an older one. This needs the extra `tensorboard`: tensorboardX
-encodes the events, and neither TensorFlow nor TensorBoard itself is imported.
+They are converted on request from the files of a run. Each run has a folder with one file, which
+replaces an older one. This requires the extra `tensorboard`: tensorboardX encodes the events, and
+neither TensorFlow nor TensorBoard is imported.
 """
 
 import importlib.util
@@ -40,7 +40,7 @@ FILE = "events.out.tfevents.0.jaxnn"
 
 
 class Written(NamedTuple):
-    """The directory to show, the runs (folders) in it, and how many members have no events."""
+    """The directory of the events, the runs (folders) in it, and the number of omitted members."""
 
     out: Path
     runs: list[str]
@@ -48,11 +48,13 @@ class Written(NamedTuple):
 
 
 def write(path: Path, out: Path | None = None) -> Written:
-    """Writes the events of a run, or of every run below a directory, to `path/tensorboard`.
+    """Writes the events of a run, or of every run below a directory.
+
+    By default they are written to `path/tensorboard`.
 
     Raises:
       InvalidValue: if there is no run, or tensorboardX is not installed.
-      OSError: if it cannot be written.
+      OSError: if a file cannot be written.
     """
     if importlib.util.find_spec("tensorboardX") is None:
         raise InvalidValue(
@@ -79,9 +81,9 @@ def write(path: Path, out: Path | None = None) -> Written:
 
 
 def _networks(source: Source) -> Iterator[tuple[str, Rows, dict[str, Any]]]:
-    """Yields the name, the reports and the settings of each network that has events.
+    """Yields the name, reports and settings of each network that has events.
 
-    It is what TensorBoard takes for a run: a single one, or one of the first `MEMBERS` of many.
+    Each is a run in TensorBoard: a single run, or one of the first `MEMBERS` members.
     """
     if not source.many:
         yield "", source.rows, source.config
@@ -120,7 +122,7 @@ def _write(file: Path, clock: Clock, summaries: Iterable[tuple[int, Any]]) -> No
 
 
 def _summaries(source: Source, rows: Rows, settings: dict[str, Any]) -> Iterator[tuple[int, Any]]:
-    """Yields `(step, summary)` of everything there is to show of a network."""
+    """Yields `(step, summary)` for all events of a network."""
     from matplotlib.image import imread
     from tensorboardX import summary
 
@@ -156,7 +158,7 @@ def _summaries(source: Source, rows: Rows, settings: dict[str, Any]) -> Iterator
 
 
 def _drawings(source: Source) -> Iterator[tuple[str, int, Callable[[], Any]]]:
-    """Yields `(tag, step, draw)` of the pictures of a run."""
+    """Yields `(tag, step, draw)` for each picture of a run."""
     if source.rows:
         yield "curves", source.step, lambda: curves(shortened(source.rows))
     about, frames, end = source.recorded.about, source.recorded.frames, source.recorded.end
@@ -173,7 +175,7 @@ def _network(diagram: dict[str, Any], frame: Frame) -> Any:
 
 
 def _clock(source: Source, rows: Rows) -> Clock:
-    """Returns what gives the time of day of a step: reports have the seconds since the start."""
+    """Returns a function from steps to wall times; reports contain seconds since the start."""
     known = [(row["step"], json_files.finite(row.get("seconds"))) for row in rows]
     known = [(0, 0.0), *(each for each in known if each[1] is not None)]
     steps, seconds = np.array(known, float).T
@@ -188,6 +190,6 @@ def _setting(value: Any) -> bool | float | str:
 
 
 def _text(value: Any) -> str:
-    """Returns a value in letters that any file may have."""
+    """Returns a value as text without characters that cannot be encoded."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text.encode(errors="replace").decode()

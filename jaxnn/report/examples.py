@@ -1,9 +1,9 @@
-"""Examples as a reader sees them: what went in, what the network says, and whether it is so.
+"""Shows examples with their inputs, the network's predictions, and whether these are correct.
 
-Right and wrong have a sign and a word, never a colour alone.
+Correct and wrong predictions have a sign and a word, not only a colour.
 
-One number for two classes is either a logit, as from `linear(1)`, or the probability of the second
-class, as behind a sigmoid. Beside the labels 0 and 1 and an accuracy, the numbers tell which.
+A single output for two classes is either a logit, as from `linear(1)`, or the probability of the
+second class, as after a sigmoid. It is inferred from the outputs, the labels and the accuracy.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ NUMBERS, COLUMNS = 6, 6  # of an example that is no image; of a row with names
 
 
 def probabilities(outputs: Any, about: dict[str, Any]) -> np.ndarray | None:
-    """Returns the probability of each class, `[..., classes]`, NaN where it is not finite.
+    """Returns the probability of each class, `[..., classes]`; NaN if it is not finite.
 
-    `outputs` are logits, `[..., classes]`. For two classes also one number, `[...]` or `[..., 1]`:
-    the logit of the second, or its probability if that is what `about` says.
+    `outputs` are logits, `[..., classes]`. For two classes they may also be `[...]` or `[..., 1]`:
+    the logit of the second class, or its probability, depending on `about`.
     """
     logits, classes = np.asarray(outputs, np.float64), about.get("classes")
     if not classes or classes < 2:
@@ -57,7 +57,7 @@ def cards(
     outputs: np.ndarray,
     index: np.ndarray | None = None,
 ) -> list[Markup]:
-    """Returns examples, each with what the network says of it; `index` are places in the data."""
+    """Returns examples with the network's predictions; `index` are their indices in the data."""
     shape = (about.get("filters") or {}).get("shape")  # of images that are flat in the data
     shape = tuple(shape) if isinstance(shape, list) and len(shape) in (2, 3) else None
     images, names = pixels(inputs, shape), names_of(about)
@@ -92,7 +92,7 @@ def cards(
 
 
 def label_word(label: Any, names: Sequence[str]) -> str:
-    """Returns a label as one says it."""
+    """Returns a label as text."""
     array = np.asarray(label)
     if names and array.ndim == 0 and array.dtype.kind in "iu" and 0 <= int(array) < len(names):
         return names[int(array)]
@@ -102,7 +102,7 @@ def label_word(label: Any, names: Sequence[str]) -> str:
 
 
 def _inputs(values: np.ndarray) -> Any:
-    """Returns an example in words: its numbers, or the columns of a table by name."""
+    """Returns the inputs of an example as text: its numbers, or the columns of a table by name."""
     if values.dtype.kind != "U":
         return _numbers(values, NUMBERS)
     shown = [element("span", quoted(cut(str(each), 40))) for each in values[:COLUMNS]]
@@ -111,19 +111,19 @@ def _inputs(values: np.ndarray) -> Any:
 
 
 def _numbers(values: Any, most: int) -> str:
-    """Returns numbers, at most so many and how many there are."""
+    """Returns a limited count of numbers as text, followed by how many there are."""
     array = np.asarray(values).ravel()
     shown = ", ".join(number(float(each), 3) for each in array[:most])
     return f"{shown}, … ({array.size:,})" if array.size > most else shown
 
 
 def has_bars(names: Sequence[str]) -> bool:
-    """Whether there is room for a bar for each class, with its name below."""
+    """Returns whether a bar with a name fits for each class."""
     return 2 <= len(names) <= BARS and max(map(len, names)) <= 3
 
 
 def _bars(names: Sequence[str], chances: np.ndarray, label: int) -> Markup | None:
-    """Returns the probabilities as bars; a screen reader has them in words already."""
+    """Returns the probabilities as bars, which are hidden from screen readers."""
     if not has_bars(names):
         return None
     heights = np.nan_to_num(chances)
@@ -173,14 +173,14 @@ def with_classes(recorded: Recording) -> Recording:
 
 
 def _answers(end: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the labels and the numbers that were said of them, none unless all are known."""
+    """Returns the labels and the predicted numbers, or nothing unless all are known."""
     truth, said = (np.ravel(end.get(name, [])).astype(float) for name in ("truth", "predicted"))
     known = len(truth) == len(said) and np.isin(truth, (0, 1)).all() and np.isfinite(said).all()
     return (truth, said) if known else (np.zeros(0), np.zeros(0))
 
 
 def _are_shares(recorded: Recording) -> bool:
-    """Whether all outputs are from 0 to 1: logits of both classes would not be."""
+    """Returns whether all outputs are in [0, 1], which logits for both classes would not be."""
     names = ("outputs", "boundary")
     seen = [frame.arrays.get(name, []) for frame in recorded.frames for name in names]
     seen.append(recorded.end.get("predicted", []))
@@ -190,7 +190,7 @@ def _are_shares(recorded: Recording) -> bool:
 
 
 def _are_fitted(truth: np.ndarray, said: np.ndarray, accuracy: float) -> bool:
-    """Whether the accuracy is that of numbers above a half, which were fitted to 0 and 1."""
+    """Returns whether the accuracy equals that of a threshold of 0.5, as for labels 0 and 1."""
     if not len(truth):
         return False
     at_zero, at_half = (float(((said > bound) == (truth > 0)).mean()) for bound in (0.0, 0.5))

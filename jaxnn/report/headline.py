@@ -1,7 +1,7 @@
-"""The figures of a task, as its field gives them.
+"""The headline metrics of a task.
 
-A classification has its accuracy, a regression R² and its error in the unit of the labels, and a
-text perplexity and bits per character; anything else the metric that ranks the run.
+They are the accuracy for classification, R² and the error in the unit of the labels for
+regression, perplexity and bits per character for text, and the ranking metric otherwise.
 """
 
 import math
@@ -19,13 +19,13 @@ PAIRS = (("perplexity", "bits_per_byte"), ("accuracy", "loss"), ("mae", "r2"), (
 def reached(
     values: Mapping[str, Any], metric: str, recorded: Recording, examples: str | None = None
 ) -> str:
-    """Returns the figures of a task on a part of the data, as what a network "gets" or "reaches".
+    """Returns the headline metrics on a dataset, as a phrase with the verb "gets" or "reaches".
 
     Args:
-      values: the metrics, by name.
-      metric: that ranks the run, `"test/loss"`; its part of the data is the part.
-      recorded: says what kind of network it is.
-      examples: the words for the part, with their number if that is known.
+      values: the metrics by name.
+      metric: the ranking metric of the run, such as `"test/loss"`, which determines the dataset.
+      recorded: the recording of the run, which determines the task.
+      examples: a description of the dataset, with its size if that is known.
     """
     part = metric.partition("/")[0]
     on = examples or examples_of(part)
@@ -47,7 +47,7 @@ def reached(
 
 
 def clause(values: Mapping[str, Any], metric: str, *about: Any) -> str:
-    """Returns `reached` with a subject and a verb, to be said after "the"."""
+    """Returns `reached` with a subject and a verb, for use after "the"."""
     what, name = reached(values, metric, *about), f"{display_name(metric)} "
     if what.startswith(name):
         return f"{name}is {what.removeprefix(name)}"
@@ -55,7 +55,7 @@ def clause(values: Mapping[str, Any], metric: str, *about: Any) -> str:
 
 
 def leading(names: Collection[str]) -> tuple[str, str]:
-    """Returns which of the metrics is the figure of the task, and the one beside it, or `""`.
+    """Returns the headline metric among the metrics, and a secondary one or `""`.
 
     >>> leading(["accuracy", "loss"]), leading(["loss", "own"]), leading(["own"])
     (('accuracy', 'loss'), ('loss', ''), ('own', ''))
@@ -73,7 +73,7 @@ def largest_class(recorded: Recording) -> float | None:
 
 
 def bits(recorded: Recording, values: Mapping[str, Any], part: str) -> str:
-    """Returns what `bits_per_byte` counts: bits per token, unless tokens have a length in bytes."""
+    """Returns the unit of `bits_per_byte`: bits per token, unless the length of tokens is known."""
     perplexity, bits = (
         values.get(f"{part}/{name}", math.nan) for name in ("perplexity", "bits_per_byte")
     )
@@ -84,7 +84,7 @@ def bits(recorded: Recording, values: Mapping[str, Any], part: str) -> str:
 
 
 def token(recorded: Recording) -> str:
-    """Returns what a token of a text is: a character, if there are no more kinds of them."""
+    """Returns the name of a token: "character" if every token is a single character."""
     rows = (recorded.about.get("table") or {}).get("rows") or [{}]
     output = rows[-1].get("output") or []
     few = isinstance(output, list) and output and output[-1] <= BYTES

@@ -1,7 +1,7 @@
-"""The network seen learning: a slider over the moments of the training that were recorded.
+"""The training timeline: a slider over the recorded steps of training.
 
-What the page's script needs to show a moment is in one block of JSON: for each moment what the
-network said of some examples, and the weights that are drawn. All of it is small (`packed`).
+The data for the page's script are in one block of JSON: for each recorded step, the predictions for
+some examples and the weights to draw, in a compact form (`packed`).
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ SATURATED = 99.0  # percentile of the sizes of weights that has the full colour
 
 
 class Moments(NamedTuple):
-    """The moments of a recording, with the figure of the task, NaN where it is not finite.
+    """The recorded steps, with the headline metric; NaN where it is not finite.
 
-    `second` is the figure beside it, if there is one. `best` is the place of the best state, which
-    is the result, among the moments; the last one where no metric is watched.
+    `second` is the secondary metric, if there is one. `best` is the index of the best state among
+    the recorded steps, or of the last one if no metric is watched.
     """
 
     steps: list[int]
@@ -45,12 +45,12 @@ class Moments(NamedTuple):
 
     @property
     def last(self) -> int:
-        """The place of the last state."""
+        """The index of the last state."""
         return len(self.steps) - 1
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The values at the foot of the chart and at its top."""
+        """The values at the bottom and top of the chart."""
         finite = self.values[np.isfinite(self.values)]
         if is_share(self.name) or not len(finite):
             return 0.0, 1.0
@@ -59,14 +59,14 @@ class Moments(NamedTuple):
 
     @property
     def heights(self) -> np.ndarray:
-        """How high each value stands in the chart, from 0 to 1."""
+        """The height of each value in the chart, from 0 to 1."""
         low, high = self.ends
         heights = (self.values - low) / ((high - low) or 1.0)
         return np.clip(heights, 0, 1) if is_share(self.name) else heights
 
     @property
     def states(self) -> list[str]:
-        """What the state of each moment is, if it is a special one."""
+        """A description of the state at each step, if it is the first, best or last one."""
         words = {self.best: "the best state: the result", self.last: "the last state"}
         words = words if self.best != self.last else {}
         return [words.get(place, "") for place in range(len(self.steps))]
@@ -114,7 +114,7 @@ def learning(source: Source) -> Markup | None:
 
 
 def _moments(source: Source) -> Moments | None:
-    """Returns the moments with the figure of the task."""
+    """Returns the recorded steps with the headline metric."""
     frames = source.recorded.frames
     names = {name for frame in frames for name in frame.arrays if name.startswith("metrics/")}
     first, second = leading([name.removeprefix("metrics/") for name in names])
@@ -134,7 +134,7 @@ def _seconds(moments: Moments) -> list[str] | None:
 
 
 def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict[str, Any]:
-    """Returns what stands over the slider: at which moment, and how good the network was."""
+    """Returns the panel above the slider, with the step and its metrics."""
     about, end, at = source.recorded.about, source.recorded.end, moments.best
     probe = about.get("probe") or {}
     count, held_out = probe.get("count"), probe.get("of") != "train"
@@ -182,7 +182,7 @@ def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict
 
 
 def _chart(moments: Moments) -> dict[str, Any]:
-    """Returns the curve of the figure with marks on it, and the slider."""
+    """Returns the curve of the metric with marks, and the slider."""
     last, heights, at = moments.last, moments.heights, moments.best
     lines, pen = [], "M"
     for x, y in zip(np.linspace(0, 1000, last + 1), heights):
@@ -216,7 +216,7 @@ def _chart(moments: Moments) -> dict[str, Any]:
 
 
 def _written(recorded: Recording, at: int) -> Markup | None:
-    """Returns what a language model writes: at one moment, and folded at all of them."""
+    """Returns the text of a language model at one step, and collapsed at all steps."""
     frames = [frame for frame in recorded.frames if "text" in frame.arrays]
     begins = recorded.probe.get("text")
     if begins is None or len(frames) != len(recorded.frames) or begins.dtype.kind != "U":
@@ -250,7 +250,7 @@ def _written(recorded: Recording, at: int) -> Markup | None:
 
 
 def _examples(recorded: Recording, at: int) -> tuple[Markup, dict[str, Any]] | None:
-    """Returns some examples, and what the network said of them at each moment."""
+    """Returns some examples, with the predictions at each recorded step."""
     probe, about = recorded.probe, recorded.about
     outputs = stacked(recorded.frames, "outputs")
     inputs = probe.get("rows", probe.get("inputs"))
@@ -283,7 +283,7 @@ def _examples(recorded: Recording, at: int) -> tuple[Markup, dict[str, Any]] | N
 
 
 def _filters(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:
-    """Returns the weights of nodes of the first layer as images, at each moment."""
+    """Returns the weights of nodes in the first layer as images, at each recorded step."""
     filters = stacked(frames, "filters")
     if filters is None or filters.ndim not in (4, 5) or 0 in filters.shape:
         return None

@@ -1,4 +1,4 @@
-"""The network: its nodes and wires or its parts, its weights, activations and gradients."""
+"""The sections about the network: its diagram, weights, activations and gradients."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,25 +31,26 @@ MOST = 100  # parts in one box
 @section("weights", "Its weights over time")
 def _weights(source: Source) -> Markup | None:
     """The distribution of weights: a weight is the number on a wire, which training changes. The
-    stronger the colour, the more weights of that layer have that value: they begin small and alike,
-    and spread as the network learns.
+    stronger the colour, the more weights of the layer have that value. They start small and
+    similar, and spread as the network learns.
     """
     return _over_time(source, "weights", "params/", weights)
 
 
 @section("activations", "What its nodes give")
 def _activations(source: Source) -> Markup | None:
-    """An activation is what a node passes on. Where all of a layer's are 0, or all at one end, its
-    nodes tell examples apart no more.
+    """An activation is the output of a node. If all activations of a layer are 0, or all at one end
+    of their range, its nodes no longer distinguish examples.
     """
     return _over_time(source, "activations", "activations/", activations)
 
 
 @section("gradients", "How far the gradient reaches")
 def _gradients(source: Source) -> Markup | None:
-    """Gradient flow: the gradient says how each weight should change. A number is its root mean
-    square in a layer; the stronger the shade, the larger. It is computed from the output back to
-    the input: if it fades on the way, the first layers hardly learn.
+    """Gradient flow: the gradient is the direction in which each weight should change. Each number
+    is its root mean square in a layer, and larger numbers have a stronger shade. The gradient is
+    computed from the output back to the input: if it vanishes on the way, the first layers hardly
+    learn.
     """
     moments = _moments(source, "gradients/")
     names = list(dict.fromkeys(name for sizes in moments.values() for name in sizes))
@@ -77,12 +78,12 @@ def _gradients(source: Source) -> Markup | None:
 
 
 def _size(gradient: Any) -> float:
-    """Returns the size of a gradient that was recorded, NaN if it was not."""
+    """Returns the recorded size of a gradient; NaN if it was not recorded."""
     return float(gradient) if gradient is not None and gradient.ndim == 0 else np.nan
 
 
 def _moments(source: Source, prefix: str) -> dict[int, dict[str, Any]]:
-    """Returns the arrays of each layer at some moments: of its parameters the weights, if any."""
+    """Returns the arrays of each layer at some recorded steps; of parameters, only the weights."""
     moments = {}
     for frame in some(source.recorded.frames, TIMES):
         # Names stay whole, so that no two become the same; the picture finds labels for all.
@@ -94,15 +95,15 @@ def _moments(source: Source, prefix: str) -> dict[int, dict[str, Any]]:
 
 
 def _over_time(source: Source, name: str, prefix: str, draw_it: Callable) -> Markup | None:
-    """Returns the picture of the arrays of each layer at some moments, if there are any."""
+    """Returns a picture of the arrays of each layer at some recorded steps, if there are any."""
     moments, title = _moments(source, prefix), f"{name.capitalize()} over time"
     return drawn(draw_it(moments), f"{name}-picture", title) if moments else None
 
 
 @section("network", "The network")
 def _network(source: Source) -> Markup | None:
-    """A network is layers, one after the other. Parameters are its weights and biases, the numbers
-    that training sets; an operation is one addition or one multiplication for one example.
+    """A network consists of layers, one after the other. Its parameters are the weights and biases,
+    the numbers that training sets. An operation is one addition or multiplication for one example.
     """
     figures, picture = source.recorded.about.get("table"), _blocks(source.recorded)
     if not isinstance(figures, dict) or not figures.get("rows"):
@@ -137,10 +138,10 @@ def _part(row: dict[str, Any]) -> list[Any]:
 
 
 def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] | None:
-    """Returns the nodes and wires of a network, if it is drawn as such, and they were recorded.
+    """Returns the diagram of nodes and wires of a network, if it was recorded as such.
 
-    That is the picture of the moment `at`, and for each layer the names of the groups of its wires
-    and nodes there, with their values at all moments in the order of their paths.
+    It consists of the picture at the step `at`, and, for each layer, the names of the groups of its
+    wires and nodes in the picture, with their values at all steps in the order of their paths.
     """
     diagram = _diagram(recorded)
     layers = diagram.layers[1:] if diagram else ()
@@ -186,13 +187,13 @@ def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] 
 
 
 def _largest(arrays: dict[str, np.ndarray]) -> float:
-    """Returns the largest finite size, 1 if there is none but 0."""
+    """Returns the largest finite size; 1 if all are 0."""
     sizes = np.abs(np.concatenate([np.zeros(1), *(each.ravel() for each in arrays.values())]))
     return float(sizes[np.isfinite(sizes)].max()) or 1.0
 
 
 def _diagram(recorded: Recording) -> diagrams.Diagram | None:
-    """Returns the diagram that was recorded, with names that a picture has room for."""
+    """Returns the recorded diagram, with shortened names."""
     content = recorded.about.get("diagram")
     if not isinstance(content, dict):
         return None
@@ -205,7 +206,7 @@ def _diagram(recorded: Recording) -> diagrams.Diagram | None:
 
 
 def _blocks(recorded: Recording) -> Markup | None:
-    """Returns the parts of a network that is not drawn as nodes: boxes, inside of each its own."""
+    """Returns the parts of a network as nested boxes, for networks without a diagram of nodes."""
     diagram = _diagram(recorded)
     if diagram is None or diagram.layers or not diagram.outline:
         return None

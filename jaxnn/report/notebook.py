@@ -1,6 +1,6 @@
-"""How runs and sweeps show themselves in a notebook: a sentence, the last numbers, and the curves.
+"""HTML representations of runs and sweeps in notebooks: a sentence, the last metrics, and curves.
 
-In the page's own colours, on light and on dark; nothing that a run says can become markup.
+They use the colours of the page, light or dark, and escape all text of the run.
 """
 
 import hashlib
@@ -75,13 +75,13 @@ def sweep(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Pat
 
 
 def _place(out: Path | None) -> Markup | None:
-    """Returns the path of the page of a run, or of its directory if it has none."""
+    """Returns the path of the report of a run, or of its directory if it has none."""
     page = out and out / "report.html"
     return page and element("div", page if page.exists() else out)
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Returns the curves of the reports; nothing where there are none to draw."""
+    """Returns the curves of the reports, or nothing if there are none."""
     try:
         figure = curves(shortened(history))
     except Invalid:
@@ -93,7 +93,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> Markup | None:
 
 
 def _spread(values: Any) -> list[float]:
-    """Returns the least, the median and the most of what is finite."""
+    """Returns the minimum, median and maximum of the finite values."""
     finite = [each for each in values if each is not None and math.isfinite(each)] or [math.nan]
     return [float(of(finite)) for of in (np.min, np.median, np.max)]
 

@@ -19,9 +19,9 @@ from jaxnn.storage.recording import Frame
 
 
 def levels(values: Any, scale: float | None = None) -> dict[str, Any]:
-    """Returns an array as signed bytes: `value = byte / 127 * scale`, -128 being not finite.
+    """Encodes an array as signed bytes: `value = byte / 127 * scale`; -128 is not finite.
 
-    `scale` is the largest size, by default that of the values; what is larger is cut to it.
+    `scale` is the largest absolute value; by default that of the array. Larger values are clipped.
     """
     array = np.asarray(values, np.float64)
     finite = np.isfinite(array)
@@ -33,7 +33,7 @@ def levels(values: Any, scale: float | None = None) -> dict[str, Any]:
 
 
 def shares(values: Any) -> dict[str, Any]:
-    """Returns numbers from 0 to 1 as bytes: `value = byte / 254`, 255 being not finite."""
+    """Encodes numbers from 0 to 1 as bytes: `value = byte / 254`; 255 is not finite."""
     array = np.asarray(values, np.float64)
     whole = np.round(np.clip(np.nan_to_num(array), 0, 1) * 254)
     data = np.where(np.isfinite(array), whole, 255).astype(np.uint8)
@@ -75,7 +75,7 @@ def pixels(inputs: Any, shape: tuple[int, ...] | None = None) -> np.ndarray | No
 
 
 def stacked(frames: Sequence[Frame], name: str) -> np.ndarray | None:
-    """Returns an array at all moments, NaN at those that lack it; `None` if all of them do."""
+    """Stacks an array over all recorded steps, with NaN where it is missing; `None` if always."""
     shapes = [frame.arrays[name].shape for frame in frames if name in frame.arrays]
     if not shapes:
         return None

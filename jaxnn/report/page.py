@@ -1,4 +1,4 @@
-"""The report of a run: one page, one file, which asks no network for anything.
+"""The report of a run: a page in one file, which works offline.
 
     write("runs/mine")      # writes runs/mine/report.html
 
@@ -79,7 +79,7 @@ def page(
     shown: list[tuple[Section, Markup]],
     notes: Iterable[str] = (),
 ) -> Markup:
-    """Returns a page: the title of its window, `facts`, a heading with `notes`, and sections."""
+    """Returns a page with a title, `facts`, a heading with `notes`, and sections."""
     folder = resources.files("jaxnn.report")
     style, script = (Markup((folder / f).read_text("utf-8")) for f in ("page.css", "page.js"))
     # No line ends inside of a word.

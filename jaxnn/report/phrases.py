@@ -1,4 +1,4 @@
-"""Numbers and names as one says them.
+"""Formats numbers and names for readers of a report.
 
 >>> figure("test/loss", 0.087507), figure("test/loss", float("nan"))
 ('0.08751', 'not finite')
@@ -20,19 +20,19 @@ _METRICS = {"mae": "mean absolute error (mae)", "r2": "explained share of the va
 
 
 def is_share(name: str) -> bool:
-    """Whether a metric is a share of examples, shown in percent."""
+    """Returns whether a metric is a fraction of examples, which is shown in percent."""
     return _SHARES.fullmatch(name) is not None
 
 
 def figure(name: str, value: Any) -> str:
-    """Returns the value of a metric."""
+    """Returns the value of a metric as text."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "not finite"
     return percent(value) if is_share(name) else number(float(value))
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Returns a number in so many figures, with a sign and separators as one prints them.
+    """Returns a number with `digits` significant digits, and typographic signs and separators.
 
     >>> number(-0.25), number(43040.4), number(2.5e-7)
     ('−0.25', '43,040', '2.5e−07')
@@ -42,12 +42,12 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def percent(share: float) -> str:
-    """Returns a share in percent, in one line."""
+    """Returns a fraction in percent, without line breaks."""
     return formatting.percent(share).replace(" ", BLANK)
 
 
 def sure(chance: float) -> str:
-    """Returns how sure a network is.
+    """Returns a probability as the confidence of a network.
 
     >>> sure(0.983).replace(BLANK, " "), sure(0.9999).replace(BLANK, " ")
     ('98 % sure', 'over 99 % sure')
@@ -56,13 +56,13 @@ def sure(chance: float) -> str:
 
 
 def value_of(name: str, value: Any) -> Markup:
-    """Returns the value of a metric as an element that knows it with all its digits."""
+    """Returns the value of a metric as an element, with all digits as an attribute."""
     known = isinstance(value, int | float) and math.isfinite(value)
     return element("data", figure(name, value), value=repr(value) if known else "")
 
 
 def display_name(name: str) -> str:
-    """Returns the name of a metric as one says it."""
+    """Returns the name of a metric for readers."""
     best = "best " if name.startswith("best/") else ""
     if name.endswith("/learning_rate"):
         return "learning rate"
@@ -72,7 +72,7 @@ def display_name(name: str) -> str:
 
 
 def examples_of(part: str) -> str:
-    """Returns which examples a part of the data is: `test` is "held-out examples"."""
+    """Returns the description of a dataset: `test` is "held-out examples"."""
     return {"train": "training", "test": "held-out"}.get(part, spaced(part)) + " examples"
 
 
@@ -82,12 +82,12 @@ def spaced(name: str) -> str:
 
 
 def time(seconds: float | None) -> str:
-    """Returns a time in words, in one line; nothing if it is not known."""
+    """Returns a time in words, without line breaks; nothing if it is unknown."""
     return "" if seconds is None else duration(seconds, in_words=True).replace(" ", BLANK)
 
 
 def setting(value: Any) -> str:
-    """Returns the value of a hyper-parameter.
+    """Returns the value of a hyper-parameter as text.
 
     >>> setting([64, 64]), setting(None), setting(0.0031622776), setting([*range(9)])
     ('64, 64', 'none', '0.00316228', '0, 1, 2, 3, 4, 5, … (9)')
@@ -100,7 +100,7 @@ def setting(value: Any) -> str:
 
 
 def listed(words: list[str], last: str = "and") -> str:
-    """Returns words as a sentence lists them.
+    """Joins words as in a sentence.
 
     >>> listed(["a"]), listed(["a", "b", "c"])
     ('a', 'a, b and c')

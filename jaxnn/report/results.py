@@ -1,4 +1,4 @@
-"""The results of a run: how its metrics went, and on which examples it errs."""
+"""The sections about results: curves, confusion matrix, predictions, examples and metrics."""
 
 import numpy as np
 
@@ -31,8 +31,8 @@ def sections(source: Source) -> list[Section]:
 
 @section("curves", "How the training went")
 def _curves(source: Source) -> Markup | None:
-    """Learning curves go from the first training step to the last. The loss is what training makes
-    small: how wrong the network is.
+    """Learning curves show the metrics from the first training step to the last. Training minimizes
+    the loss, which measures how wrong the network is.
     """
     if not source.rows:
         return None
@@ -46,13 +46,13 @@ def _curves(source: Source) -> Markup | None:
 
 
 def _is_constant(source: Source, name: str) -> bool:
-    """Whether it is a learning rate that never changed: it is among what was chosen."""
+    """Returns whether a metric is a constant learning rate, which is shown as hyper-parameter."""
     values = source.series(name)[1] if name.endswith("/learning_rate") else np.arange(2)
     return len(np.unique(values)) < 2
 
 
 def _named(source: Source, name: str) -> str:
-    """Returns the name of a metric, of bits per byte what they are bits of."""
+    """Returns the name of a metric, with the unit of bits per byte."""
     part, _, metric = name.partition("/")
     if metric != "bits_per_byte":
         return name
@@ -61,8 +61,8 @@ def _named(source: Source, name: str) -> str:
 
 @section("confusion", "What it takes for what")
 def _confusion(source: Source) -> Markup | None:
-    """The confusion matrix: a row for what an example is, a column for what the network says it is.
-    What is right stands on the diagonal, and anything beside it is a mistake.
+    """The confusion matrix: rows are the true classes, columns the predicted classes. Correct
+    predictions are on the diagonal, and mistakes outside of it.
     """
     counts, outputs = map(source.recorded.end.get, ("confusion", "worst/outputs"))
     if counts is None and outputs is not None and source.recorded.about.get("classes"):
@@ -86,7 +86,7 @@ def _confusion(source: Source) -> Markup | None:
 
 
 def _matrix(counts: np.ndarray, names: list[str]) -> Markup:
-    """Returns the counts as a table, a cell the stronger the larger its share of the row."""
+    """Returns the counts as a table, with cells shaded by their fraction of the row."""
     totals = counts.sum(1)
 
     def cell(i, j):
@@ -109,8 +109,8 @@ def _matrix(counts: np.ndarray, names: list[str]) -> Markup:
 
 @section("fit", "What it says, and what is so")
 def _fit(source: Source) -> Markup | None:
-    """Predictions over labels: each point is an example, to the right what it is (the label),
-    upwards what the network says (the prediction). On the line both are the same.
+    """Predictions over labels: each point is an example, with the label on the horizontal axis and
+    the prediction on the vertical axis. On the line, both are equal.
     """
     end = source.recorded.end
     if source.recorded.about.get("classes") or not {"truth", "predicted"} <= end.keys():
@@ -134,8 +134,8 @@ def _fit(source: Source) -> Markup | None:
 
 @section("examples", "Examples")
 def _examples(source: Source) -> Markup | None:
-    """A network is known best by its mistakes. Under each example stands what the network says, and
-    how sure it is.
+    """The mistakes of a network show its limits. Below each example is the prediction, and the
+    confidence of the network.
     """
     end, about = source.recorded.end, source.recorded.about
     shown, before = [], np.zeros(0, int)
@@ -166,8 +166,8 @@ PREDICTIONS = (_confusion, _fit, _examples)
 
 @section("numbers", "All results")
 def _numbers(source: Source) -> Markup | None:
-    """The result is the best state if a metric is watched, else the last; beside it the best value
-    that each metric ever had, at some moment of the training.
+    """The result is the best state if a metric is watched, else the last state. The table also
+    shows the best value of each metric at any step of training.
     """
     rows, watched = [], source.contents.best_step
     watched = None if watched == source.step else watched  # both states are one

@@ -1,13 +1,14 @@
-"""The sections of a page: a heading, a lead that says how to read it, and the content.
+"""Sections of a page: a heading, an introduction, and the content.
 
-A section is a function from what the page is about to its content, and its docstring is its lead:
+A section is a function from the subject of the page to its content. Its docstring is shown as the
+introduction:
 
     @section("curves", "How the training went")
     def _curves(source):
         \"\"\"Each curve goes from the first training step to the last.\"\"\"
 
-What a section needs may be missing, or corrupt in a way that only shows when it is drawn: such a
-section is left out, and a sentence says why. The rest of the page stands.
+If the files that a section needs are missing, it is left out. If drawing it fails, for example
+because a file is corrupt, a sentence with the error replaces it, and the rest of the page is shown.
 """
 
 import re
@@ -29,7 +30,7 @@ WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisi
 
 
 class Section(NamedTuple):
-    """A section: its `id`, its heading, its lead, and what returns its content, if it has any."""
+    """A section: its `id`, heading, introduction, and a function that returns its content."""
 
     name: str
     title: str
@@ -38,12 +39,12 @@ class Section(NamedTuple):
 
 
 def section(name: str, title: str) -> Callable[[Callable[..., Markup | None]], Section]:
-    """Returns a decorator that makes a section of a function."""
+    """Returns a decorator that turns a function into a section."""
     return lambda make: Section(name, title, " ".join((make.__doc__ or "").split()), make)
 
 
 def rendered(sections: Iterable[Section], *about: Any) -> list[tuple[Section, Markup]]:
-    """Returns the sections that have something to show of what the page is about."""
+    """Returns the sections that have content for the subject of the page."""
     shown = []
     for each in sections:
         try:
@@ -65,42 +66,42 @@ def rendered(sections: Iterable[Section], *about: Any) -> list[tuple[Section, Ma
 
 
 def filled(file: str, **values: Any) -> Markup:
-    """Returns the HTML of a file of this package, with values in the places of their `$names`."""
+    """Returns the HTML of a file in this package, with `$names` replaced by values."""
     template = string.Template((resources.files("jaxnn.report") / file).read_text("utf-8"))
     return Markup(template.substitute({name: join(value) for name, value in values.items()}))
 
 
 def some(frames: Sequence[Frame], count: int) -> list[Frame]:
-    """Returns at most so many of the recorded moments, the first and the last among them."""
+    """Returns a subset of the recorded steps, including the first and the last."""
     places = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
     return [frames[place] for place in places]
 
 
 def under(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
-    """Returns the arrays of a moment whose names begin so, by the rest of their names."""
+    """Returns the arrays of a recorded step whose names have a prefix, by the rest of the name."""
     names = (name for name in frame.arrays if name.startswith(prefix))
     return {name.removeprefix(prefix): frame.arrays[name] for name in names}
 
 
 def lettered(name: str, letters: int = 40) -> str:
-    """Returns a name that a picture has room for, and that matplotlib takes for no formula."""
+    """Returns a shortened name, escaped so that matplotlib does not parse it as a formula."""
     return cut(name, letters).replace("$", r"\$")
 
 
 def shortened(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns reports whose metrics have names that a picture has room for."""
+    """Returns reports with shortened names of metrics."""
     return [{lettered(name): value for name, value in row.items()} for row in rows]
 
 
 def drawn(figure: Any, name: str, title: str, caption: Any = None) -> Markup:
-    """Returns a figure of matplotlib in a page.
+    """Returns a matplotlib figure as an element of the page.
 
     No other one on the page has its `name`; its `title` is for those who do not see it.
     """
     seen: set[str] = set()
 
     def once(match: re.Match[str]) -> str:
-        """Drops an id that is there already: what is alike in a figure shares a name."""
+        """Removes repeated ids, since equal elements of a figure have the same name."""
         first = match[1] not in seen
         seen.add(match[1])
         return match[0] if first else ""

@@ -1,6 +1,6 @@
-"""What a report is written from: everything that a run has left, read once.
+"""The source of a report: all files of a run, read once.
 
-Nothing is believed: a missing file leaves a section out, a corrupt one is passed over and reported.
+No file is trusted. If a file is missing, its section is left out; a corrupt file is reported.
 """
 
 from dataclasses import dataclass, field
@@ -26,17 +26,17 @@ NOTHING = Recording(about={}, probe={}, frames=[], end={})
 
 @dataclass(frozen=True)
 class Source:
-    """What a run has left.
+    """The files of a run, as the source of its report.
 
     Attributes:
-      contents: its files.
+      contents: the contents of the run directory.
       about: its entry in the catalog.
-      recorded: the recording of its network, `NOTHING` where there is none.
+      recorded: the recording of the network; `NOTHING` if there is none.
       table: for a sweep or a population, a row for each run, as in `sweep.json`.
-      fields: the columns of that in which the runs differ on purpose, without the seed.
-      groups: the reports of each of the populations of a sweep, and their rows in the table.
-      errors: what is corrupt beside `contents.errors`.
-      columns: those of the table that it was trained on, if it was one.
+      fields: the swept columns of the table, without the seed.
+      groups: for each group of a sweep, its reports and its rows in the table.
+      errors: the errors of corrupt files in addition to `contents.errors`.
+      columns: the `Columns` of the training table, if there is one.
     """
 
     contents: Contents
@@ -50,22 +50,22 @@ class Source:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Its configuration, `{}` where it is not known."""
+        """The configuration; `{}` if it is unknown."""
         return self.contents.config or {}
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Its reports."""
+        """The reports."""
         return self.contents.journal.rows
 
     @property
     def result(self) -> dict[str, Any]:
-        """Its result, `{}` unless it is finished."""
+        """The result; `{}` unless the run is finished."""
         return self.contents.result or {}
 
     @property
     def last(self) -> dict[str, Any]:
-        """The last value of each metric, not finite ones as NaN."""
+        """The last value of each metric; NaN if it is not finite."""
         return {name: number(value) for name, value in self.contents.last.items()}
 
     @property
@@ -75,7 +75,7 @@ class Source:
 
     @property
     def many(self) -> bool:
-        """Whether it is a sweep or a population, and no single run."""
+        """Whether it is a sweep or a population, not a single run."""
         return bool(self.table)
 
     @property
@@ -85,12 +85,12 @@ class Source:
 
     @property
     def step(self) -> int:
-        """The training steps done."""
+        """The number of completed training steps."""
         return self.about.step or 0
 
     @property
     def steps(self) -> int | None:
-        """The training steps planned; `None` where that is not known."""
+        """The planned number of training steps; `None` if it is unknown."""
         moments = self.recorded.about.get("moments")
         last = moments[-1:] if isinstance(moments, list) else []
         return next((n for n in (self.about.steps, *last) if isinstance(n, int) and n), None)
@@ -106,7 +106,7 @@ def read(path: Path) -> Source:
     """Reads the directory of a run.
 
     Raises:
-      InvalidValue: if it is none, or was written by a newer jaxnn.
+      InvalidValue: if it is not a run directory, or was written by a newer jaxnn.
     """
     content = read_contents(catalog.find(path))
     about = catalog.entry(content, content.path.resolve().name)
@@ -143,7 +143,7 @@ def _sweep(content: Contents, errors: dict[str, str]) -> tuple[list, list, list]
 
 
 def _population(content: Contents) -> tuple[list, list, list] | None:
-    """Returns the table of its members, its fields and its reports, as those of a sweep."""
+    """Returns the table, fields and reports for a population, in the form of a sweep."""
     last = content.journal.rows[-1] if content.journal.rows else {}
     lists = [value for name, value in last.items() if "/" in name and isinstance(value, list)]
     members = (content.result or {}).get("members") or (len(lists[0]) if lists else None)

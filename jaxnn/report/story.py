@@ -1,4 +1,4 @@
-"""The result of a run in one sentence, and what must be known to read it."""
+"""The result of a run in one sentence, with notes on its interpretation."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ from jaxnn.report.source import Source
 
 
 def sentence(source: Source) -> str:
-    """Returns the result of a run, as one would say it."""
+    """Returns the result of a run as a sentence."""
     if source.many and ranked(source):
         return _sweep(source)
     metric = source.contents.metric
@@ -50,7 +50,7 @@ def sentence(source: Source) -> str:
 
 
 def notes(source: Source) -> Iterator[str]:
-    """Yields what must be known to read the sentence: ranking, last state, largest class."""
+    """Yields notes on the sentence: the ranking, the last state and the largest class."""
     metric = ranked(source) if source.many else source.contents.metric
     if metric is None or source.diverged:
         return
@@ -79,7 +79,7 @@ def ranked(source: Source) -> str | None:
 
 
 def value(row: dict[str, Any], metric: str) -> Any:
-    """Returns a metric of a run in a table, that of its best state if it has one."""
+    """Returns a metric of a run in a table, for its best state if it has one."""
     return row[sweeps.outcome_name(row, metric)]
 
 
@@ -91,13 +91,13 @@ def settings(source: Source) -> list[sweeps.Setting]:
 
 
 def setting_words(values: dict[str, Any], between: str = " and ") -> str:
-    """Returns a setting as one says it: "learning rate 0.003"."""
+    """Returns a setting as text: "learning rate 0.003"."""
     words = [f"{spaced(name)} {brief(value)}" for name, value in values.items()]
     return listed(words) if between == " and " else between.join(words)
 
 
 def reported(names: Iterable[str], metric: str) -> str:
-    """Returns the metric to report: that of the test set, if another part has chosen the best."""
+    """Returns the metric to report: on the test set, if another dataset selected the best state."""
     tested = [name for name in names if name.startswith("test/")]
     if metric.startswith("test/") or not tested:
         return metric
@@ -135,7 +135,7 @@ def _names(metrics: dict[str, Any]) -> list[str]:
 
 
 def _choice(source: Source, metric: str) -> str:
-    """Returns what ranked the settings, and whether the figure that is reported has chosen."""
+    """Describes how the settings were ranked, and whether by the reported metric itself."""
     by = f"Settings are ranked by their {display_name(metric)}"
     part = metric.partition("/")[0]
     if reported(source.table[0], metric).partition("/")[0] != part:
@@ -147,7 +147,7 @@ def _choice(source: Source, metric: str) -> str:
 
 
 def _middle(value: Any) -> Any:
-    """Returns a metric, for a population that of the member in the middle."""
+    """Returns a metric; for a population, the median over its members."""
     if not isinstance(value, list):
         return value
     values = np.asarray(value, float)
@@ -156,7 +156,7 @@ def _middle(value: Any) -> Any:
 
 
 def _examples(source: Source, metric: str) -> str:
-    """Returns which examples a metric is of, and how many, if that is known."""
+    """Describes the examples of a metric, with their number if that is known."""
     counts, number, part = source.recorded.end.get("confusion"), "", metric.partition("/")[0]
     if counts is not None and counts.ndim == 2 and counts.sum() > 0:
         right = np.trace(counts) / counts.sum()

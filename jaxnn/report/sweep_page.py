@@ -1,4 +1,4 @@
-"""The page of many networks: which setting was best, and how much seeds matter."""
+"""The sections about many networks: the best setting, and the variation over seeds."""
 
 import math
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SHOWN = 50  # rows of a table; all of them are in sweep.json
 
 
 def sections(source: Source) -> list[Section]:
-    """Returns the sections of a sweep, or of networks that only seeds set apart."""
+    """Returns the sections for a sweep, or for networks that differ only in their seeds."""
     if not source.fields:
         return [_networks, _bands]
     tried = _map._replace(lead=f"{_cells(source)} {_map.lead}")
@@ -33,8 +33,8 @@ def sections(source: Source) -> list[Section]:
 
 @section("winner", "The best setting")
 def _winner(source: Source) -> Markup | None:
-    """Hyper-parameters that did best on average; what is shown of a network is of the best one with
-    them.
+    """The hyper-parameters that are best on average. The sections about a network show the best one
+    with these hyper-parameters.
     """
     metric = ranked(source) or ""
     lower = source.contents.is_lower_better(metric)
@@ -50,7 +50,7 @@ def _winner(source: Source) -> Markup | None:
 
 @section("map", "What was tried, and how well it did")
 def _map(source: Source) -> Markup:
-    """The brighter, the better; the ring marks the best."""
+    """Brighter is better; the ring marks the best."""
     metric = ranked(source) or ""
     lost = [row["status"] == "diverged" for row in source.table]
     values = [math.nan if gone else value(r, metric) for gone, r in zip(lost, source.table)]
@@ -63,7 +63,7 @@ def _map(source: Source) -> Markup:
 
 
 def _cells(source: Source) -> str:
-    """Returns what a cell, or a point, of the map is: the mean of what its two axes leave."""
+    """Describes the cells of the map: means over all fields that are not on an axis."""
     names = [*source.fields, "seed"]
     varied = [name for name in names if len({row[name] for row in source.table}) > 1] or names[:1]
     axes = varied[:2]
@@ -79,7 +79,7 @@ def _cells(source: Source) -> str:
 
 
 def _best(source: Source, metric: str) -> Iterator[Markup]:
-    """Yields which setting is the best on average, and which network by itself."""
+    """Yields sentences about the setting that is best on average, and the best single network."""
     best = settings(source)[0]
     count = best.runs - best.diverged
     average = f" on average of {count} networks" if count > 1 else ""
@@ -100,8 +100,8 @@ def _best(source: Source, metric: str) -> Iterator[Markup]:
 
 @section("ranking", "The settings, best first")
 def _ranking(source: Source) -> Markup:
-    """People set hyper-parameters before training. Means are over seeds: the same network,
-    begun from other random weights; a difference that is smaller than the deviation is chance.
+    """People set hyper-parameters before training. Means are over seeds: the same network, trained
+    from different random weights. A difference smaller than the standard deviation may be chance.
     """
     metric, ranking = ranked(source) or "", settings(source)
     diverged = any(each.diverged for each in ranking)
@@ -122,7 +122,7 @@ def _ranking(source: Source) -> Markup:
 
 
 def _table(source: Source, title: str, heads: list[str], rows: list[list[Any]]) -> Markup:
-    """Returns a table with the fields of a sweep and other columns, of which it has the first."""
+    """Returns a table with the fields of a sweep and other columns, limited to the first rows."""
     fields = len(source.fields)
     lines = [
         [str(place), *[quoted(brief(value)) for value in row[:fields]], *row[fields:]]
@@ -136,8 +136,8 @@ def _table(source: Source, title: str, heads: list[str], rows: list[list[Any]]) 
 
 @section("ranking", "The networks, best first")
 def _networks(source: Source) -> Markup:
-    """They differ in their seeds alone, the random numbers that they began with: how far they lie
-    apart is what chance does.
+    """The networks differ only in their seeds, which determine their initial random weights. Their
+    differences show the effect of chance.
     """
     metric = ranked(source) or ""
     sign = 1.0 if source.contents.is_lower_better(metric) else -1.0
@@ -171,8 +171,8 @@ def _runs(source: Source) -> Markup:
 
 @section("curves", "How the training went")
 def _bands(source: Source) -> Markup | None:
-    """The line is the middle of all networks, and the band goes from the worst to the best;
-    held-out examples are those that no network trains on.
+    """The line is the median of all networks, and the band extends from the worst to the best.
+    Held-out examples are not used for training.
     """
     rows = source.groups[0][0] if len(source.groups) == 1 else []
     title = "How the metrics went"
@@ -181,8 +181,8 @@ def _bands(source: Source) -> Markup | None:
 
 @section("curves", "How the training went")
 def _curves(source: Source) -> Markup | None:
-    """Each line is the middle of the networks of a setting, and its band goes from the worst of
-    them to the best; held-out examples are those that no network trains on.
+    """Each line is the median of the networks with one setting, and its band extends from the worst
+    to the best of them. Held-out examples are not used for training.
     """
     rows_of: dict[str, list[dict[str, Any]]] = {}
     ranking = settings(source)
@@ -200,7 +200,7 @@ def _curves(source: Source) -> Markup | None:
 
 
 def _only(row: dict[str, Any], members: list[int]) -> dict[str, Any]:
-    """Returns a report of some members."""
+    """Returns a report with only some members."""
     return {
         name: [value[i] for i in members] if isinstance(value, list) else value
         for name, value in row.items()

@@ -1,4 +1,4 @@
-"""A recording of the rows of a table: columns by name, and numbers in their units."""
+"""Converts the recording of a table: names of columns and classes, and numbers in their units."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ SCALED = {f"{kind}{name}" for kind in _KINDS for name in _SCALED}
 
 
 def columns_of(run: Path) -> Columns | None:
-    """Returns the columns of the table that a run was trained on, if it was one."""
+    """Returns the columns of the training table of a run, if there is one."""
     try:
         return Columns.from_json(files.read(run / COLUMNS).decode())
     except (OSError, UnicodeError, Explained):
@@ -27,9 +27,10 @@ def columns_of(run: Path) -> Columns | None:
 
 
 def in_units(recorded: Recording, columns: Columns | None) -> Recording:
-    """Returns a recording of a table with names of classes, labels in their unit, rows as text.
+    """Returns a recording with names of classes, labels in their unit, and rows as text.
 
-    Examples get the field `rows`, texts `[examples, columns]`. Without columns it stays as it is.
+    Arrays with inputs get the field `rows`, texts `[examples, columns]`. Without columns, the
+    recording is returned unchanged.
     """
     if columns is None:
         return recorded
@@ -52,7 +53,7 @@ def in_units(recorded: Recording, columns: Columns | None) -> Recording:
 
 
 def _rows(columns: Columns, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the rows as text of the inputs among some arrays."""
+    """Returns the inputs in some arrays as rows of text."""
     texts = {}
     for kind in _KINDS:
         tree = {name: arrays.get(f"{kind}inputs/{name}") for name in ("numbers", "categories")}

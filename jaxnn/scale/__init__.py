@@ -1,8 +1,7 @@
-"""Scale: what there is to compute on, and how one run is spread over it.
+"""Scale: meshes of devices, and the sharding of one run over them.
 
-A mesh is a transform of the learner: `shard(learner, mesh, rules)` says where the state and the
-batch lie, and XLA divides the same step among the devices. `fit(..., mesh=mesh(), rules=fsdp)` is
-the line that a user writes.
+`shard(learner, mesh, rules)` is a transform of the learner that constrains the sharding of the
+state and of the batch; XLA partitions the step. `fit(..., mesh=mesh(), rules=fsdp)` applies it.
 """
 
 from jaxnn.scale._mesh import mesh

@@ -1,4 +1,4 @@
-"""Meshes: devices in rows and columns, whose axes have names.
+"""Meshes: devices arranged along two named axes.
 
 >>> dict(mesh(1).shape)
 {'data': 1, 'model': 1}
@@ -17,17 +17,17 @@ DATA, MODEL = "data", "model"
 
 
 def mesh(data: int = -1, model: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
-    """Arranges devices for one run: a batch is divided along `data`, wide layers along `model`.
+    """Returns a mesh that splits a batch along the axis `data`, and wide layers along `model`.
 
-    Both axes are of the type `Auto`: XLA decides how a program is divided, and a network needs no
-    change. Devices of several slices, between which the network is slow, are neighbours along
-    `model` within a slice, and slices follow one another along `data`.
+    Both axes have the type `Auto`: XLA partitions the program, and networks need no changes. With
+    several slices of devices, whose connections are slow, the devices along `model` belong to one
+    slice, and the slices are arranged along `data`.
 
     Args:
-      data: the number of devices that share a batch; -1 for as many as there are.
-      model: the number of devices that share each parameter that `tensor` rules split.
-      devices: all of every process, by default. A mesh may leave the last ones out, unless they
-        belong to several processes.
+      data: the number of devices that share a batch; -1 uses all devices.
+      model: the number of devices that share each parameter that the rules split along `model`.
+      devices: the devices; by default those of all processes. The last ones may remain unused,
+        unless the devices belong to several processes.
 
     Raises:
       InvalidValue: if `data * model` does not divide the number of devices.

@@ -1,7 +1,7 @@
-"""`shard`: a learner whose state and batches lie on a mesh; the step is the same.
+"""`shard`: a learner whose state and batches are sharded over a mesh.
 
-Nothing else changes: the sharded learner computes what the learner computes, XLA divides the work
-and adds the messages. Whoever trains, evaluates, saves or resumes it sees one learner.
+The sharded learner computes the same results, up to rounding: XLA partitions the work and inserts
+the communication. It is trained, evaluated, saved and resumed like any other learner.
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from jaxnn.layers import linear
@@ -36,22 +36,22 @@ def shard(
     mesh: Mesh,
     rules: Rules | Mapping[str, Any] | Sequence[tuple[str, Any]] = replicated,
 ) -> Learner:
-    """Spreads a learner over the devices of a mesh.
+    """Returns the learner, sharded over the devices of a mesh.
 
-    The state lies by the rules, before and after each step; the batch is divided by its rows along
-    `data`, and so are the outputs of each part of the network, so that weights are collected part
-    by part and activations stay where they are.
+    The rules define the sharding of the state before and after each step. The batch, and the
+    outputs of each part of the network, are split by rows along `data`, so that each part gathers
+    its own weights and activations are not communicated.
 
     Args:
-      learner: any; transforms of it apply before or after.
-      mesh: as `jaxnn.scale.mesh` makes it.
+      learner: a learner without a mesh; its other transforms may be applied before or after.
+      mesh: a mesh, as `jaxnn.scale.mesh` returns it.
       rules: `{pattern: split}` over the names of the parameters; the first match counts.
 
     Raises:
       InvalidType: if an argument has the wrong type.
-      InvalidValue: if the learner has a mesh, the mesh has other axes, or a rule uses an axis twice
-        or that the mesh lacks; when traced, if a rule matches nothing, or splits an axis that does
-        not divide.
+      InvalidValue: if the learner already has a mesh, the mesh has no axis `data` or an axis that
+        no rule uses, or a rule uses an axis twice or one that the mesh lacks; at trace time, if a
+        rule matches nothing, or splits an axis whose length is not divisible.
     """
     kind("shard", "learner", learner, Learner, fix="Pass learner(network, objective, optimizer)")
     if learner.placement is not None:

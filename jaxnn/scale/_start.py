@@ -1,11 +1,11 @@
-"""`start`: makes this process one of several that train together.
+"""`start`: connects this process with the other processes of a run.
 
     jaxnn.scale.start()                              # in an allocation of Slurm, a TPU pod, ...
     jaxnn.scale.start("10.0.0.1:8476", 4, 2)         # the third of four, anywhere
 
-Every process runs the same script. The first one owns the run directory and the screen; the others
-compute. `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` say the same as the
-arguments.
+All processes run the same script. The first one owns the run directory and prints; the others only
+compute. The variables `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` may
+replace the arguments.
 """
 
 import os
@@ -44,22 +44,22 @@ def start(
     *,
     wait: float | None = None,
 ) -> None:
-    """Connects this process with the others of its run; does nothing where it is the only one.
+    """Connects this process with the others of its run; does nothing in a single process.
 
-    It comes before anything else uses jax. Without arguments it takes what the environment says:
-    the three variables, a worker of Ray's `JaxTrainer`, or what `jax.distributed` detects (Slurm,
-    Open MPI, Cloud TPU, Kubernetes). A second call does nothing.
+    Call it before any other use of jax. Without arguments, the environment determines the
+    processes: the three variables, a worker of Ray's `JaxTrainer`, or what `jax.distributed`
+    detects (Slurm, Open MPI, Cloud TPU, Kubernetes). A second call does nothing.
 
     Args:
-      coordinator_address: host and a free port of process 0, `"10.0.0.1:8476"`.
-      num_processes: how many there are.
-      process_id: which this one is, from 0.
-      wait: seconds until all must be there; by default 20 on one machine, 300 elsewhere.
+      coordinator_address: the host and a free port of process 0, such as `"10.0.0.1:8476"`.
+      num_processes: the number of processes.
+      process_id: the index of this process, from 0.
+      wait: the seconds to wait for all processes; by default 20 on one machine, otherwise 300.
 
     Raises:
-      InvalidValue: if the arguments are incomplete or impossible, or the port is in use.
-      ProcessLost: if process 0 does not come; if another one does not, process 0 prints why and
-        all of them exit.
+      InvalidValue: if the arguments are incomplete or out of range, or the port is in use.
+      ProcessLost: if process 0 does not start in time; if another process does not, process 0
+        prints the reason, and all processes exit.
     """
     if processes.client() is not None:  # connected by a call before, or by Ray
         watch.begin()

@@ -18,9 +18,9 @@ class Journal(NamedTuple):
     """The rows of a journal, up to the first line that cannot be parsed.
 
     Attributes:
-      rows: as they were written, `None` being what is not finite.
-      ends: the byte at which the line of each ends.
-      error: what is wrong with the line that follows, or `""`.
+      rows: the rows as written, with `None` for numbers that are not finite.
+      ends: the byte offset at which the line of each row ends.
+      error: the error of the line after the last row, or `""`.
     """
 
     rows: list[dict[str, Any]]
@@ -29,12 +29,12 @@ class Journal(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The bytes of the rows."""
+        """The number of bytes of the rows."""
         return self.ends[-1] if self.ends else 0
 
 
 def read(run: Path, start: int = 0) -> Journal:
-    """Reads the journal of a run, empty if there is none, from the byte `start` on."""
+    """Reads the journal of a run from the byte `start`; it is empty if there is none."""
     try:
         return parse(files.read(run / FILE, start=start), start)
     except (ValueError, OSError) as error:

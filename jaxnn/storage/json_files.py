@@ -1,7 +1,7 @@
-"""JSON files, strict, and the only place where a number that is not finite meets JSON.
+"""Reads and writes strict JSON, including numbers that are not finite.
 
-JSON has neither NaN nor infinity. Numbers are written as `null` and read back with `with_nan`; the
-settings of a configuration, where an infinity is a choice, become words, see `plain`.
+JSON has neither NaN nor infinity. In metrics they are written as `null`, and `with_nan` restores
+NaN. In a configuration, where an infinity may be a setting, they become strings, see `plain`.
 
 >>> encode({"loss": float("inf"), "steps": [1, 2]})
 b'{"loss": null, "steps": [1, 2]}'
@@ -21,7 +21,7 @@ from jaxnn.storage import files
 
 
 class CorruptFile(Explained):
-    """A file of a run is not what was written."""
+    """A file of a run is corrupt."""
 
 
 def encode(value: Any, **options: Any) -> bytes:
@@ -41,7 +41,7 @@ def encode(value: Any, **options: Any) -> bytes:
 
 
 def decode(content: bytes) -> Any:
-    """Parses strict JSON: unlike Python's own reader it takes no NaN and no name twice.
+    """Parses strict JSON: unlike Python's parser, it rejects NaN and repeated names.
 
     Raises:
       ValueError: if it is not JSON.
@@ -50,7 +50,7 @@ def decode(content: bytes) -> Any:
     def unique(pairs):
         if len(fields := dict(pairs)) < len(pairs):
             names = [name for name, _ in pairs]
-            raise ValueError(f"a name is there twice: {max(names, key=names.count)!r}")
+            raise ValueError(f"a name is repeated: {max(names, key=names.count)!r}")
         return fields
 
     def refuse(name):
@@ -90,10 +90,10 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def plain(config: Any, default: Callable[[Any], Any] | None = None) -> dict[str, Any]:
-    """Returns a mapping or a dataclass as JSON holds it; NaN and infinities are words in it.
+    """Returns a mapping or a dataclass as a JSON-serializable dict; NaN and infinities become text.
 
-    `None` is an empty one. `default` converts other objects: by default arrays become lists, and
-    the rest strings.
+    `None` becomes an empty dict. `default` converts other objects: by default, arrays become lists
+    and other objects strings.
     """
     if not (dataclasses.is_dataclass(config) or isinstance(config, Mapping | None)):
         raise InvalidType(
@@ -115,14 +115,14 @@ def finite(value: Any) -> float | None:
 
 
 def number(value: Any) -> Any:
-    """Returns a number, or a list of them, with NaN for all that is not a number."""
+    """Returns a number or a list of numbers, with NaN for everything else."""
     if isinstance(value, list):
         return [number(each) for each in value]
     return math.nan if finite(value) is None else value
 
 
 def with_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a row with NaN for all that is not a number."""
+    """Returns a row with NaN for every value that is not a number."""
     return {name: number(value) for name, value in row.items()}
 
 

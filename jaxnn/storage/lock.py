@@ -1,8 +1,8 @@
-"""One writer for a directory: a lock of the system, and a token where there are no locks.
+"""Ensures that a directory has one writer, with a file lock, and with a token as a fallback.
 
-The system frees the lock, whatever ends its holder. The locked file names the holder and its token,
-which the holder reads again before each rename: on a network drive without locks the later process
-takes the directory, and the earlier one notices.
+The operating system releases the lock when its holder ends for any reason. The locked file contains
+the holder's name and token, which the holder reads again before each rename. So on a network drive
+without locks, the later process takes over the directory, and the earlier one notices.
 """
 
 import errno
@@ -21,7 +21,7 @@ from jaxnn.storage import files
 from jaxnn.storage.json_files import decode, encode
 
 LOCK = ".lock"
-# Of network drives that have no locks: there the token alone must do.
+# Errors of network drives without locks, where only the token protects the directory.
 NO_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 
 
@@ -35,7 +35,7 @@ def locked(path: Path) -> Iterator[str]:
 
     Raises:
       DirectoryInUse: if another process holds it.
-      OSError: if it cannot be written.
+      OSError: if the directory cannot be written.
     """
     with open(path / LOCK, "a+") as lock:
         try:
@@ -53,13 +53,13 @@ def locked(path: Path) -> Iterator[str]:
         try:
             yield token
         finally:
-            # The next process must not be pointed to this one, which has left.
+            # Later errors must not name this process, which has ended.
             if owner(path).get("token") == token:
                 lock.truncate(0)
 
 
 def owner(path: Path) -> dict[str, Any]:
-    """Returns `token`, `process` and `host` of the last writer, `{}` if it is not known."""
+    """Returns `token`, `process` and `host` of the last writer; `{}` if it is unknown."""
     try:
         return dict(decode(files.read(path / LOCK)))
     except (OSError, ValueError, TypeError):
@@ -67,7 +67,7 @@ def owner(path: Path) -> dict[str, Any]:
 
 
 def alive(process: Any) -> bool:
-    """Whether a process of that number runs on this host."""
+    """Returns whether a process with this number runs on this host."""
     try:
         os.kill(process, 0)  # sends no signal
     except PermissionError:  # it belongs to another user
@@ -78,7 +78,7 @@ def alive(process: Any) -> bool:
 
 
 def in_use(path: Path, wrong: str) -> DirectoryInUse:
-    """Returns the error about a directory in use, which names the process that has it."""
+    """Returns the error for a directory in use, with the process that uses it."""
     here, end = socket.gethostname(), time.monotonic() + 5
     while True:
         who = owner(path)

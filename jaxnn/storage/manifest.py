@@ -1,11 +1,11 @@
-"""The manifest of a checkpoint: a description of every array, and digests that reveal corruption.
+"""The manifest of a checkpoint: a description of every array, with digests to detect corruption.
 
-It has the sha256 of each array's bytes in memory, so that no storage can change one unnoticed; the
-sha256 of each file; and last its own. Nothing in it is trusted before these agree, and no name in
-it chooses where anything is written.
+It contains the sha256 of each array's bytes in memory, so that no storage error is missed, the
+sha256 of each file, and the sha256 of the manifest itself. Its content is used only after these
+are verified, and no name in it determines where anything is written.
 
-Format 1 has arrays that are whole, as Orbax writes them; format 2 arrays in parts (see `shards`);
-format 3 refers to some arrays in the base of the run (see `frozen`).
+In format 1, arrays are whole, as written by Orbax. In format 2, arrays are in parts (see
+`shards`). In format 3, some arrays are in the base of the run (see `frozen`).
 """
 
 import functools
@@ -33,7 +33,7 @@ _DTYPES = frozenset(
     " float64 complex64 complex128 float8_e4m3fn float8_e5m2".split()
 )
 _KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
-# Its fields beside arrays and files.
+# The fields in addition to arrays and files.
 _FIELDS = {
     "format": int,
     "step": int,
@@ -48,7 +48,7 @@ _FIELDS = {
 
 
 class CorruptCheckpoint(Explained):
-    """A checkpoint is not as it was written; it is quarantined, and an older one used."""
+    """A checkpoint is corrupt; it is quarantined, and an older one is used."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Leaf:
     """An array of a checkpoint.
 
     Attributes:
-      name: its place in the tree, `state/params/hidden_1/weight`.
-      dtype: of its bytes.
-      shape: of its bytes: a random key has an axis of words.
-      keys: the implementation of random keys, such as `threefry2x32`; else `None`.
+      name: its path in the tree, such as `state/params/hidden_1/weight`.
+      dtype: the dtype of the stored array; unsigned integers for PRNG keys.
+      shape: the shape of the stored array; PRNG keys have an additional axis of words.
+      keys: the implementation of PRNG keys, such as `threefry2x32`; else `None`.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Leaf:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The number of bytes."""
         return int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
 
     @property
@@ -82,7 +82,7 @@ class Leaf:
 
 
 def leaves_of(tree: Any) -> list[Leaf]:
-    """Describes the arrays of a tree, or those of a tree of shapes."""
+    """Returns the descriptions of the arrays in a tree of arrays or shapes."""
 
     def leaf(path, array):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -103,7 +103,7 @@ def _impl(dtype: Any) -> str:
 
 
 def unflatten(like: Any, leaves: Sequence[Leaf], arrays: Sequence[Any]) -> Any:
-    """Returns the tree with the structure of `like` that holds these arrays, with typed keys."""
+    """Returns a tree with the structure of `like` and these arrays, with typed PRNG keys."""
     saved = iter(
         jax.random.wrap_key_data(jnp.asarray(array), impl=leaf.keys) if leaf.keys else array
         for leaf, array in zip(leaves, arrays, strict=True)
@@ -117,7 +117,7 @@ def unflatten(like: Any, leaves: Sequence[Leaf], arrays: Sequence[Any]) -> Any:
 
 
 def shardings_of(like: Any, leaves: Sequence[Leaf]) -> list[Any]:
-    """Returns for each saved array where `like` wants it: `None` is the host."""
+    """Returns the sharding in `like` for each saved array; `None` means the host."""
     wanted = zip(leaves_of(like), map(_sharding, jax.tree.leaves(like)))
     places = {leaf.name: place for leaf, place in wanted}
     return [places.get(leaf.name) for leaf in leaves]
@@ -128,7 +128,7 @@ def _sharding(leaf: Any) -> Any:
 
 
 def _is_absent(leaf: Leaf, names: set[str]) -> bool:
-    """Whether a leaf is 0 because an older jaxnn has not saved the compensation of its sums."""
+    """Returns whether a leaf is absent since an older jaxnn did not save compensations; it is 0."""
     return "/compensation" in leaf.name and leaf.name not in names
 
 
@@ -138,7 +138,7 @@ def check_dtypes(leaves: Sequence[Leaf]) -> None:
         if not leaf.is_storable:
             raise InvalidType(
                 "checkpoint",
-                f"{leaf.name} has a dtype that no checkpoint can hold",
+                f"{leaf.name} has a dtype that checkpoints do not support",
                 got=str(leaf),
                 expected=f"{', '.join(sorted(_DTYPES))}, or keys {', '.join(_KEYS)}",
                 fix="Convert it to one of these, or leave out the directory (--out)",
@@ -146,18 +146,18 @@ def check_dtypes(leaves: Sequence[Leaf]) -> None:
 
 
 def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> None:
-    """Raises `InvalidType`, naming the first difference, unless a checkpoint holds these arrays."""
+    """Raises `InvalidType` with the first difference, unless a checkpoint contains these arrays."""
     names = {leaf.name for leaf in saved}
     wanted = [leaf for leaf in wanted if not _is_absent(leaf, names)]
     if list(saved) == list(wanted):
         return
     got, expected = ({leaf.name: leaf for leaf in leaves} for leaves in (saved, wanted))
     differs = [name for name in [*expected, *got] if got.get(name) != expected.get(name)]
-    # The state says more than the metrics that follow from it.
+    # Differences of the state are more useful than those of metrics, which follow from them.
     name = min(differs, key=lambda name: not name.startswith("state/"), default="")
     raise InvalidType(
         "checkpoint",
-        f"{where} is that of another network, optimizer, population or of other metrics",
+        f"{where} belongs to another network, optimizer or population, or has other metrics",
         got=f"{got.get(name, 'nothing')} at {name}" if differs else "arrays in another order",
         expected=f"{expected.get(name, 'nothing')} there" if differs else "the same order",
         fix="Train with the network and optimizer that wrote it, choose another directory"
@@ -168,12 +168,12 @@ def check_same(where: Path, saved: Sequence[Leaf], wanted: Sequence[Leaf]) -> No
 def encode_manifest(
     fields: dict[str, Any], arrays: Sequence[Mapping[str, Any]], folder: Path
 ) -> bytes:
-    """Returns the manifest of the files in a folder, and forces all of them to the disk.
+    """Returns the encoded manifest for the files in a folder, and syncs these files to disk.
 
     Args:
-      fields: of the manifest.
-      arrays: the entries of the arrays, as `entry_of` makes them.
-      folder: of the checkpoint.
+      fields: other fields of the manifest.
+      arrays: the entries of the arrays, from `entry_of` or `entry_of_parts`.
+      folder: the folder of the checkpoint.
     """
     parts = _digests_of_parts(arrays)
     entries = []
@@ -181,7 +181,7 @@ def encode_manifest(
         files.force(path)
         if path.is_file():
             name = path.relative_to(folder).as_posix()
-            # Its writer has read it back: the first process need not read what all have written.
+            # The writer of each part has verified it, so the first process need not read it again.
             known = (path.stat().st_size, parts[name]) if name in parts else files.digest(path)
             entries.append({"name": name, "size": known[0], "sha256": known[1]})
     files.force(folder)
@@ -220,18 +220,18 @@ def _digests_of_parts(arrays: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _own(content: dict[str, Any]) -> str:
-    # The same in every format: a newer manifest is not mistaken for a corrupt one.
+    # This must be the same in every format, so that a newer manifest does not look corrupt.
     return hashlib.sha256(encode(content, sort_keys=True)).hexdigest()
 
 
 def read_verified(folder: Path) -> dict[str, Any]:
     """Reads the manifest of a checkpoint, and verifies every file.
 
-    Of a file with parts of arrays it verifies the size: its bytes are verified when they are read.
+    Only the size is verified for files with parts of arrays, whose bytes are verified when read.
 
     Raises:
-      CorruptCheckpoint: if one is not as it was written.
-      InvalidValue: if it was written by a newer jaxnn.
+      CorruptCheckpoint: if a file is missing, corrupt or unexpected.
+      InvalidValue: if the checkpoint was written by a newer jaxnn.
       OSError: if the disk cannot be read.
     """
     content = read_manifest(folder)
@@ -258,10 +258,10 @@ def read_verified(folder: Path) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads the manifest of a checkpoint, and verifies it alone.
+    """Reads the manifest of a checkpoint, and verifies only the manifest.
 
     Raises:
-      CorruptCheckpoint: if it is not as it was written.
+      CorruptCheckpoint: if the manifest is corrupt.
       InvalidValue: if it was written by a newer jaxnn.
     """
     try:
@@ -302,13 +302,13 @@ def leaves_in(content: Mapping[str, Any]) -> list[Leaf]:
 def _check_content(content: dict[str, Any]) -> None:
     """Raises unless every field has its type, and arrays are no larger than their files.
 
-    So no file can ask for more memory than it has bytes.
+    So reading a file never allocates more memory than its size.
     """
-    content = {"eval_path": "", **content}  # which manifests before 2026-12 lack
+    content = {"eval_path": "", **content}  # missing in manifests before 2026-12
     for name, kind in _FIELDS.items():
         value = content.get(name)
         negative = isinstance(value, int) and value < 0
-        # Python takes a boolean for an int.
+        # In Python, bool is a subclass of int.
         if not isinstance(value, kind) or isinstance(value, bool) or negative:
             raise ValueError(f"without {name}")
     leaves, sizes = leaves_in(content), {each["name"]: each["size"] for each in content["files"]}
@@ -335,7 +335,7 @@ def _check_content(content: dict[str, Any]) -> None:
 
 
 def corrupt(folder: Path, got: str, expected: str) -> CorruptCheckpoint:
-    """Returns the error about a corrupt checkpoint."""
+    """Returns the error for a corrupt checkpoint."""
     return CorruptCheckpoint(
         "checkpoint",
         f"{folder} is corrupt",

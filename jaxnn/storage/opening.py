@@ -1,4 +1,4 @@
-"""Opens a run directory: the first process of a run writes there, the others look on."""
+"""Opens a run directory: the first process of a run writes to it, the others only read."""
 
 import itertools
 import socket
@@ -27,7 +27,7 @@ from jaxnn.storage.json_files import plain
 from jaxnn.storage.lock import LOCK, DirectoryInUse, locked, owner
 from jaxnn.storage.recording import FOLDER
 
-# Seconds that a network drive may take to show what another host has written.
+# The maximum time in seconds until a network drive shows what another host has written.
 _DELAY = 10.0
 
 
@@ -35,21 +35,21 @@ class FollowedDirectory(RunDirectory):
     """The run directory in a process that is not the first: it writes nothing."""
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Leaves the journal to the first process."""
+        """Does nothing, since the first process writes the journal."""
 
     def size(self, step: int) -> int:
         """Returns 0, since the first process counts the bytes."""
         return 0
 
     def cut(self, size: int) -> list[dict[str, Any]]:
-        """Leaves the journal as it is."""
+        """Does not change the journal."""
         return []
 
     def unfinish(self) -> None:
-        """Leaves the result as it is."""
+        """Does not change the result."""
 
     def check_owner(self) -> None:
-        """Leaves it to the first process to be the owner."""
+        """Does nothing, since the first process is the owner."""
 
     def write(self, name: str, content: bytes) -> None:
         """Writes nothing."""
@@ -61,12 +61,12 @@ def open_directory(out: str | Path | Directory, config: Any = None) -> Iterator[
 
     All processes of a run open it; the first one is the writer.
 
-    If the run in `out` is finished, the first free one of `out-2`, `out-3`, ... is opened, unless
-    it is to be resumed. `config` is the configuration, unless `out` has one.
+    If the run in `out` is finished and need not be resumed, the first free directory among `out-2`,
+    `out-3`, ... is opened. `config` is the configuration, unless `out` has one.
 
     Raises:
-      InvalidValue: if `out` holds other files, or a run with another configuration, or not all
-        processes see it.
+      InvalidValue: if `out` contains other files, or a run with another configuration, or is not
+        visible to all processes.
       NoCheckpoint: if a run must be resumed and there is none.
       DirectoryInUse: if another process is writing there.
       OSError: if it cannot be written.
@@ -110,7 +110,7 @@ def _opened(out: str | Path | Directory, config: Any) -> Iterator[RunDirectory]:
                 "another process has just finished its run there",
                 got=str(path),
                 expected="a directory that no run is using",
-                fix="Start again: the run then takes a directory beside it",
+                fix="Start again: the run then uses a numbered sibling directory",
             )
         directory = RunDirectory(path, token, out)
         files.sweep(path)
@@ -150,11 +150,11 @@ def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str
     for name in (LOCK, CONFIG, command.FILE, ROWS, RESULT, SPEED, CHECKPOINTS, FOLDER):
         entry = path / name
         right = entry.is_dir() if name in (CHECKPOINTS, FOLDER) else entry.is_file()
-        # A write to a symbolic link might land anywhere, and a pipe would block for ever.
+        # A symbolic link may point anywhere, and writing to a pipe would block.
         if entry.is_symlink() or (entry.exists() and not right):
             raise _not_ours(path, f"{name} that is a symbolic link, or not a file or folder")
     if not (path / CONFIG).exists():
-        # A run that was stopped before it wrote its configuration leaves these alone.
+        # A run that stopped before it wrote its configuration leaves only these files.
         others = {entry.name for entry in path.iterdir()} - {LOCK}
         if [name for name in others if not name.startswith(files.DRAFT)]:
             raise _not_ours(path, "a directory with other files and no config.json")
@@ -182,7 +182,7 @@ def _not_ours(path: Path, what: str) -> InvalidValue:
         "run directory",
         f"{path} is not a run directory",
         got=what,
-        expected="a new or empty directory, or that of an unfinished run",
+        expected="a new or empty directory, or the directory of an unfinished run",
         fix="Choose another directory (--out)",
     )
 
@@ -197,6 +197,6 @@ def _check_seen(path: Path, token: str) -> None:
                 " of the first process",
                 got=f"{path}, {'another one' if path.exists() else 'which does not exist'} here",
                 expected="a directory on storage that all processes share",
-                fix="Name one there (--out)",
+                fix="Choose a directory on shared storage (--out)",
             )
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Parts of arrays: where they begin in the array and in a file, and on which devices they lie."""
+"""Parts of arrays: their bounds in the array, and their offset in a file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 Bounds = tuple[tuple[int, int], ...]
-"""Where a part of an array begins and ends along each axis."""
+"""The start and end of a part of an array along each axis."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Shard:
     """A part of an array in a file.
 
     Attributes:
-      file: its name.
-      offset: the byte at which it begins there.
-      bounds: where it begins and ends in the array, along each axis.
-      sha256: of its bytes.
+      file: the name of the file.
+      offset: the byte offset of the part in the file.
+      bounds: the start and end of the part in the array, along each axis.
+      sha256: the digest of its bytes.
     """
 
     file: str
@@ -34,23 +34,23 @@ class Shard:
         return tuple(end - start for start, end in self.bounds)
 
     def as_json(self) -> list[Any]:
-        """Returns it as a manifest has it."""
+        """Returns the part as an entry of a manifest."""
         return [self.file, self.offset, [list(pair) for pair in self.bounds], self.sha256]
 
 
 def from_json(value: Any) -> Shard:
-    """Returns a shard that `as_json` wrote."""
+    """Returns a shard from the result of `as_json`."""
     file, offset, bounds, digest = value
     return Shard(file, offset, tuple((start, end) for start, end in bounds), digest)
 
 
 def check_parts(leaf: Any, shards: Sequence[Shard], sizes: Mapping[str, int]) -> None:
-    """Raises `ValueError` unless parts lie inside their array and their file, and have its size.
+    """Raises `ValueError` unless parts are inside their array and file, and have its total size.
 
     Args:
       leaf: the array.
       shards: its parts.
-      sizes: of the files, by name.
+      sizes: the sizes of the files, by name.
     """
     size, itemsize = 0, np.dtype(leaf.dtype).itemsize
     for shard in shards:
@@ -67,7 +67,7 @@ def check_parts(leaf: Any, shards: Sequence[Shard], sizes: Mapping[str, int]) ->
 
 
 def check_whole_files(leaf: Any, parts: Sequence[Shard]) -> None:
-    """Raises `ValueError` unless parts are whole files, which are named by their digests."""
+    """Raises `ValueError` unless each part is a whole file that is named by its digest."""
     for part in parts:
         if part.file != part.sha256 or part.offset or not re.fullmatch("[0-9a-f]{64}", part.file):
             raise ValueError(f"a part of {leaf.name} has the name {part.file!r}")
@@ -82,7 +82,7 @@ def bounds_of(index: Sequence[slice], shape: Sequence[int]) -> Bounds:
 
 
 def put(array: np.ndarray, sharding: Any) -> Any:
-    """Returns a whole array with each device's part of it there; on the host if that is `None`."""
+    """Places a whole array with a sharding; with `None`, it stays on the host."""
     if sharding is None:
         return array
     return jax.make_array_from_callback(array.shape, sharding, lambda i: np.array(array[i]))

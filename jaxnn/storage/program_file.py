@@ -1,4 +1,4 @@
-"""The file of a run's prediction program: its sha256, a line feed, and what `jax.export` wrote."""
+"""The file of a run's prediction program: a sha256, a line feed, and the `jax.export` bytes."""
 
 import hashlib
 from pathlib import Path
@@ -15,10 +15,10 @@ def write(run: Path, content: bytes, name: str = FILE) -> None:
 
 
 def read(run: Path, name: str = FILE) -> bytes | None:
-    """Returns the program of a run, `None` if it has none.
+    """Returns the program of a run; `None` if it has none.
 
     Raises:
-      CorruptFile: if it is not as it was written.
+      CorruptFile: if the file is corrupt.
     """
     try:
         digest, _, content = files.read(run / name).partition(b"\n")

@@ -1,9 +1,9 @@
-"""Arrays that lie in parts on many devices: each process writes its own, and reads what it needs.
+"""Sharded arrays: each process writes its own parts, and reads the parts that it needs.
 
-A process appends the bytes of its parts to one file, `shards-00002.bin`; the manifest says of each
-where it begins in the array and in the file, and its sha256. Of a part that several devices hold,
-one writes it. Nothing is collected: a host holds its own parts, and one array more while it reads.
-An array is read onto any other devices from the parts that overlap with what is wanted.
+A process appends the bytes of its parts to one file, such as `shards-00002.bin`. The manifest lists
+the bounds, the offset and the sha256 of each part. A replicated part is written once. No process
+collects other parts: a host stores its own parts, and one more array while it reads. An array can
+be read with any other sharding, from the parts that overlap with the requested ones.
 """
 
 import os
@@ -22,19 +22,20 @@ from jaxnn.storage.parts import Bounds, Shard, bounds_of, from_json
 
 
 def is_whole(array: Any) -> bool:
-    """Returns whether each device that has something of an array has all of it."""
+    """Returns whether an array is on the host, or fully replicated."""
     return not isinstance(array, jax.Array) or array.is_fully_replicated
 
 
 def write_all(
     draft: Path, leaves: Sequence[Leaf], arrays: Sequence[Any]
 ) -> Callable[[], list[dict[str, Any]]]:
-    """Writes the parts of this process; returns what gives the first one the manifest's entries.
+    """Writes the parts of this process.
 
-    The processes wait for each other's files, and for nothing on the devices.
+    The processes wait for each other's files, but do not synchronize over the devices.
 
-    Raises:
-      OSError: by the returned function, if any process could not write.
+    Returns:
+      A function for the first process that returns the manifest entries of the arrays. It raises
+      `OSError` if any process could not write its parts.
     """
     try:
         parts = [[shard.as_json() for shard in mine] for mine in _write(draft, arrays)]
@@ -57,7 +58,7 @@ def write_all(
 
 
 def _write(draft: Path, arrays: Sequence[Any]) -> list[list[Shard]]:
-    """Writes the parts of arrays that fall to this process; returns those of each array."""
+    """Writes the parts of arrays that this process is responsible for; returns them by array."""
     path = draft / f"shards-{processes.index():05d}.bin"
     parts: list[list[Shard]] = []
     offset = 0
@@ -82,15 +83,15 @@ def _write(draft: Path, arrays: Sequence[Any]) -> list[list[Shard]]:
 
 
 def own_parts(array: Any) -> Iterator[tuple[Bounds, Any]]:
-    """Yields the parts that this process writes: of equal ones, a single device has number 0."""
+    """Yields the parts that this process writes: of replicas, only the one with number 0."""
     for shard in array.addressable_shards:
         if shard.replica_id == 0 and shard.data.size:
             yield bounds_of(shard.index, array.shape), shard.data
 
 
 def as_bytes(array: np.ndarray) -> memoryview:
-    """Returns the bytes of an array, without a copy if they lie in a row."""
-    # Viewed as bytes, since bfloat16 has no buffer of its own.
+    """Returns the bytes of an array, without a copy if it is contiguous."""
+    # A view as bytes, since bfloat16 does not support the buffer protocol.
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
@@ -108,16 +109,16 @@ def read_all(
     leaves: Sequence[Leaf],
     places: Sequence[Any],
 ) -> list[Any]:
-    """Reads arrays, one after another: of each the parts that this process needs.
+    """Reads arrays, one after another, and of each only the parts that this process needs.
 
     Args:
-      folder: of the checkpoint.
-      entries: of the arrays in its manifest.
-      leaves: the same, as they describe them.
-      places: the sharding of each; `None` for a whole array on the host.
+      folder: the folder of the checkpoint.
+      entries: the entries of the arrays in its manifest.
+      leaves: the descriptions of the same arrays.
+      places: the sharding of each array; `None` for a whole array on the host.
 
     Raises:
-      ValueError: if a part is not as it was written, or is missing.
+      ValueError: if a part is corrupt or missing.
       OSError: if a file cannot be read.
     """
     arrays = []
@@ -136,7 +137,7 @@ def read_all(
 
 
 def _placed(parts: dict[Bounds, np.ndarray], leaf: Leaf, place: Any) -> Any:
-    """Returns the array whose parts lie as `place` says, each device with a copy of its own."""
+    """Returns an array with the sharding `place`, from a copy of each part."""
 
     def part(index: Any) -> np.ndarray:
         return np.array(parts[bounds_of(index, leaf.shape)])
@@ -147,7 +148,7 @@ def _placed(parts: dict[Bounds, np.ndarray], leaf: Leaf, place: Any) -> Any:
 def _read_parts(
     folder: Path, leaf: Leaf, shards: Sequence[Shard], wanted: Sequence[Bounds]
 ) -> list[np.ndarray]:
-    """Returns an array for each of the wanted bounds, from the parts that overlap with it."""
+    """Returns an array for each of the wanted bounds, from the parts that overlap with them."""
     dtype = np.dtype(leaf.dtype)
     parts = [np.zeros([end - start for start, end in bounds], dtype) for bounds in wanted]
     missing = [part.size for part in parts]

@@ -17,6 +17,7 @@ def test_every_source_is_shown_and_can_be_run(capsys):
             pytest.importorskip("pyarrow")
             pytest.importorskip("array_record")
         exec(compile(code, "data.md", "exec"), names)
-    assert "Stream(100 examples in batches of 20" in capsys.readouterr().out
-    shown = {"tokens", "arrays", "images", "arrow", "records", "mix"}
+    out = capsys.readouterr().out
+    assert "Stream(100 examples in batches of 20" in out and out.endswith("[1 0]\n")
+    shown = {"tokens", "arrays", "images", "arrow", "records", "concatenate", "mix"}
     assert all(f"streams.{name}(" in PAGE for name in shown)

@@ -117,7 +117,7 @@ def test_a_table_takes_rows_and_gives_names(tmp_path):
         assert model.description.kind == "table" and model.description.classes == ("no", "yes")
         assert model.predict(rows).equals(jaxnn.load(run.out).predict(rows))
         assert model.predict(rows)["dear"].to_list()[:2] == ["no", "yes"]
-        with pytest.raises(jaxnn.InvalidValue, match="the rows lack columns"):
+        with pytest.raises(jaxnn.InvalidValue, match="columns are missing"):
             model.predict({"size": [1.0]})
         with pytest.raises(jaxnn.Invalid):
             model.predict({"size": ["large"], "city": ["Ulm"]})

@@ -95,7 +95,7 @@ def test_the_number_of_a_sweep_is_said_to_be_that_of_its_best_setting(tmp_path):
     told = plain(page.text("results"))
     assert "90.5 %" in told and "12 × 50" in told
     assert "mean of 2 networks with hidden 16x16 and learning rate 0.01, the best of 6" in told
-    assert "middle one" not in told and "of a sweep the mean of its best setting" in told
+    assert "middle one" not in told and "for a sweep, means over its best setting" in told
     assert "learning rate–0.01" in plain(page.text("differences")).replace("not recorded", "–")
 
 

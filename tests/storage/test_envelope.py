@@ -179,7 +179,7 @@ def test_f_other_arrays_are_refused(name, tmp_path):
     changes, got, wanted = OTHERS[name]
     path = write(tmp_path, TREE)
     before = there(tmp_path)
-    words = f"{path} is that of another .* Got {re.escape(got)}.*; expected {re.escape(wanted)}"
+    words = f"{path} belongs to another .* Got {re.escape(got)}.*; expected {re.escape(wanted)}"
     with pytest.raises(InvalidType, match=words):
         read_newest(tmp_path, TREE | changes)
     assert there(tmp_path) == before

@@ -27,7 +27,7 @@ MESS = {
     "NaN": (b'{"sha256": "", "value": NaN}', "NaN is not a number"),
     "infinity": (b'{"sha256": "", "value": -Infinity}', "-Infinity is not a number"),
     "infinity in digits": (b'{"sha256": "", "value": 1e999}', "manifest.json"),
-    "a name twice": (b'{"step": 1, "sha256": "", "step": 12}', "there twice: 'step'"),
+    "a name twice": (b'{"step": 1, "sha256": "", "step": 12}', "repeated: 'step'"),
     "deep": (b'{"a":' * 100_000, "nested too deeply"),
     "a long number": (b'{"a":' + b"9" * 100_000 + b"}", "cannot be read"),
     "other bytes": (b'{"format": 1, "sha256": ""}', "with other bytes"),
