@@ -85,7 +85,7 @@ def resume(folder: Path, rounds: int) -> Iterator[Bar]:
 
 def tokens(folder: Path, rounds: int) -> Iterator[Bar]:
     """A batch of 12 x 65 tokens costs a quarter of Grain's time, and 64 x 1,025 twice a copy."""
-    import grain
+    import grain  # pyright: ignore
 
     path = token_file(folder)
     text = np.memmap(path, np.uint16, "r")
@@ -135,7 +135,7 @@ def write_images(folder: Path, count: int = 256) -> Path:
 
 def images(folder: Path, rounds: int, workers: int = 2) -> Iterator[Bar]:
     """Images are decoded 0.9 times as fast as by PyTorch's DataLoader, with as many workers."""
-    import torch.utils.data
+    import torch.utils.data  # pyright: ignore
 
     source = streams.images(write_images(folder), 224)
     data = jaxnn.stream(source, batch_size=32, block=1, workers=workers)
