@@ -125,8 +125,8 @@ def resident(arrays: Mapping[str, Any], *, batch_size: int) -> Resident:
             fix="Pass {'inputs': inputs, 'labels': labels}, or examples(...) for files and"
             " data frames",
         )
-    placed = jax.tree.map(jnp.asarray, stored("resident", arrays))
-    data = Resident(placed, jax.random.key(0), int(batch_size))
+    own = placed("resident", arrays)
+    data = Resident(own, jax.random.key(0), int(batch_size))
     return with_columns(data, getattr(arrays, "columns", None))
 
 
@@ -134,6 +134,19 @@ def with_columns(data: Resident, columns: Any) -> Resident:
     """Sets the columns of the data in place, and returns the data; pytree operations drop them."""
     object.__setattr__(data, "columns", columns)  # jax 0.7.2 cannot leave a field out of a pytree
     return data
+
+
+def placed(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns checked and converted arrays on the default device.
+
+    Arrays of NumPy are copied: `jnp.asarray` of jax 0.7.2 shares their memory, so the data would
+    change with what the caller writes into them later.
+    """
+
+    def put(array: Any) -> Any:
+        return jnp.array(array) if isinstance(array, np.ndarray) else jnp.asarray(array)
+
+    return jax.tree.map(put, stored(where, arrays))
 
 
 def stored(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
 from jaxnn.data._fields import as_numpy, computed
-from jaxnn.data._resident import Resident, stored
+from jaxnn.data._resident import Resident, placed
 from jaxnn.typing import Any, Batch
 
 
@@ -122,7 +122,7 @@ def windows(
         )
     # Checked as a batch of one row.
     fields = {"inputs": sequence} if segments is None else _with_segments(sequence, segments)
-    arrays = jax.tree.map(jnp.asarray, stored("windows", fields))
+    arrays = placed("windows", fields)
     if segments is not None:
         arrays = {name: field[0] for name, field in arrays.items()}
     time = arrays["inputs"].shape[0]

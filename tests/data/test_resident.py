@@ -67,6 +67,19 @@ def test_storage(given, stored):
     np.testing.assert_array_equal(np.asarray(array).astype(np.int32), whole(2, 3, 2))
 
 
+@pytest.mark.parametrize("data_of", [
+    lambda array: jaxnn.resident({"inputs": array}, batch_size=1),
+    lambda array: jaxnn.windows(array, 2, batch_size=1),
+], ids=["resident", "windows"])  # fmt: skip
+def test_data_do_not_change_with_the_array_that_they_came_from(data_of):
+    memory = np.zeros(4096 + 16, np.float32)
+    start = -memory.ctypes.data % 64 // 4  # where jax 0.7.2 shares the memory of an array
+    array = memory[start : start + 4096]
+    data = data_of(array)
+    array[:] = 7
+    assert not np.asarray(data.arrays["inputs"]).any()
+
+
 def test_fields_may_be_trees_and_lists():
     inputs = {"left": real(5, 2), "right": {"deep": whole(9, 5)}}
     data = jaxnn.resident({"inputs": inputs, "labels": [0, 1, 0, 1, 0]}, batch_size=2)
