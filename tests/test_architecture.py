@@ -107,6 +107,15 @@ def test_a_room_imports_only_rooms_above_it(module):
             assert own or above, f"{module}:{line} imports {imported}, which is not above it"
 
 
+def test_contributing_lists_the_rooms_in_their_order():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    lines = re.findall(r"^    ([a-z_, ]+?)(?:, \.\.\.)?  ", text, re.M)
+    listed = [name for line in lines for name in line.split(", ") if name in FLOORS]
+    folders = {path.name for path in (ROOT / "jaxnn").iterdir() if (path / "__init__.py").exists()}
+    assert folders <= set(listed)
+    assert [FLOORS[name] for name in listed] == sorted(FLOORS[name] for name in listed)
+
+
 def test_no_imports_go_in_a_circle():
     graph = {
         module: {name for name, _ in imports(path) if of_jaxnn(name)}
