@@ -1,7 +1,7 @@
-"""Pretrained models: weights that others have trained, as networks.
+"""Pretrained models: `load` returns published weights as a `Network` and its parameters.
 
-`load` reads a folder of Hugging Face's transformers, a file of safetensors, or a GGUF file of
-llama.cpp; `save` writes such a folder; `download` fetches one from Hugging Face's hub.
+`load` reads a folder in the format of Hugging Face transformers, a safetensors file, or a GGUF
+file of llama.cpp. `save` writes such a folder. `download` fetches one from the Hugging Face Hub.
 """
 
 from jaxnn.pretrained._download import download

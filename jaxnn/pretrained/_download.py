@@ -1,4 +1,4 @@
-"""Downloading: the files of a model from a hub, of one revision, checked against digests."""
+"""Downloads the files of a model at one revision, and verifies their digests."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ from jaxnn.checks import InvalidValue
 from jaxnn.pretrained.packages import package
 from jaxnn.typing import Any
 
-# What `load` reads: no pickles, and nothing that runs.
+# The files that `load` reads. Pickles and Python files are excluded, because they can run code.
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 
 
@@ -22,26 +22,29 @@ def download(
     folder: str | Path | None = None,
     endpoint: str | None = None,
 ) -> Path:
-    """Fetches a model from Hugging Face's hub, and returns the folder that it is in.
+    """Downloads a model from the Hugging Face Hub, and returns the folder that holds its files.
 
-    What is there already is not fetched again; without a network, a complete copy is used.
+    Files that are already present are not downloaded again. Without a network connection, a
+    complete local copy is used.
 
         folder = download("HuggingFaceTB/SmolLM2-135M-Instruct", revision="7e27bd9")
         model = load(folder)
 
     Args:
-      name: `owner/name`, as on the hub.
-      revision: a commit, best as its whole hash; of a branch, such as `"main"`, somebody may change
-        what it is.
-      files: patterns of what to fetch; by default weights as safetensors, configuration and
-        tokenizer. For a GGUF file its name, `["*Q4_1.gguf"]`.
-      digests: SHA-256 by name of a file, in hexadecimal: those that must match.
-      folder: where to put the files; by default in the hub's own cache.
-      endpoint: of the server, by default the hub's.
+      name: the repository, as `owner/name`.
+      revision: a commit, preferably the full hash. A branch such as `"main"` can change over time.
+      files: glob patterns of the files to download. The default is the safetensors weights, the
+        configuration and the tokenizer. For a GGUF file, pass its name, such as `["*Q4_1.gguf"]`.
+      digests: the expected SHA-256 of each file to verify, by file name, in hexadecimal.
+      folder: the folder to write the files to. The default is the cache of the Hub client.
+      endpoint: the address of the server. The default is the Hub.
+
+    Returns:
+      The path of the folder.
 
     Raises:
-      InvalidValue: if there is no such model, revision or file, the server cannot be reached and
-        no complete copy is here, or a digest is another.
+      InvalidValue: if the model, the revision or a file does not exist, if the server cannot be
+        reached and there is no complete local copy, or if a digest does not match.
     """
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise InvalidValue(
@@ -63,7 +66,7 @@ def download(
                 **options,
             )
         )
-    except Exception as error:  # of several libraries below: of the hub, HTTP and the disk
+    except Exception as error:  # from several libraries: the Hub client, HTTP, and the file system
         raise InvalidValue(
             "pretrained.download",
             f"{name} could not be fetched at revision {revision}",

@@ -1,4 +1,4 @@
-"""Loading: a model of others as a network, its parameters, its tokenizer and its configuration."""
+"""Loads a pretrained model: its network, parameters, tokenizer and configuration."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,22 +27,22 @@ from jaxnn.scale.placement import on_device
 from jaxnn.scale.rules import Rules, replicated
 from jaxnn.typing import Any, Params, State
 
-STATE = "state:"  # before the names of arrays of the state
+STATE = "state:"  # the prefix of the names of arrays in the state
 _ALL = [each.family for each in (gpt2, llama, bert, vit, resnet)]
 FAMILIES = {name: family for family in _ALL for name in family.model_types}
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model that others have trained.
+    """A pretrained model.
 
     Attributes:
-      network: that computes what theirs does.
-      params: its parameters.
-      state: its state, `{}` for most.
-      tokenizer: from text to the network's inputs and back; `None` where it has none.
-      config: what the source says of the model, as transformers writes it.
-      source: the files, and where their tensors belong, for `save`.
+      network: a network that computes the same function as the original model.
+      params: the parameters of the network.
+      state: the state of the network, `{}` for most models.
+      tokenizer: converts text to the network's inputs and back; `None` if the model has none.
+      config: the configuration of the source, with the keys that transformers uses.
+      source: the files and the mapping of their tensors to arrays, which `save` uses.
     """
 
     network: Network
@@ -65,31 +65,34 @@ def load(
     mesh: Mesh | None = None,
     rules: Rules | Mapping[str, Any] | Sequence[tuple[str, Any]] = replicated,
 ) -> Pretrained:
-    """Loads a model from a folder, or from a file of safetensors or GGUF.
+    """Loads a model from a folder, a safetensors file or a GGUF file.
 
-    The files are mapped, and each tensor is read when its array is built: beside the parameters it
-    takes the memory of the two largest arrays. Nothing is downloaded, and no code from the files
-    runs: pickles are refused.
+    The files are memory-mapped, and each tensor is read when its array is built. In addition to the
+    parameters, loading takes the memory of the two largest arrays. Nothing is downloaded, and no
+    code from the files is run: pickles are refused.
 
         model = load("SmolLM2-135M-Instruct")
         logits, _ = model.network.apply(model.params, model.state, tokens)
 
     Args:
-      path: a folder as Hugging Face's `save_pretrained` writes it, with `config.json`; a file of
-        safetensors with a `config.json` beside it; or a GGUF file.
-      dtype: of the parameters; by default that of the source, and float32 where that has weights in
-        few bits.
-      stacked: whether the blocks are one block that is repeated, see `gpt`.
-      mesh: the devices to load onto, see `jaxnn.scale.mesh`; by default the first device. Each
+      path: a folder with `config.json`, as transformers' `save_pretrained` writes it; a safetensors
+        file with a `config.json` beside it; or a GGUF file.
+      dtype: the dtype of the parameters. The default is the dtype of the source, or float32 if the
+        weights of the source are quantized.
+      stacked: whether to store the blocks as one repeated block; see `gpt`.
+      mesh: the devices to load onto, see `jaxnn.scale.mesh`. The default is the first device. Each
         array is sent to its devices as soon as it is read.
-      rules: the rules for the sharding of the parameters on the mesh, as for `fit`.
+      rules: the rules that shard the parameters over the mesh, as for `fit`.
+
+    Returns:
+      The network, its parameters and state, its tokenizer and its configuration.
 
     Raises:
       InvalidType: if `mesh` or `rules` has the wrong type.
-      InvalidValue: if the model is of no known family; if a key of its configuration may alter
-        numbers and is not understood; if a tensor would not be used, is missing, or has another
-        shape; if a file is corrupt, or a pickle; if there is less memory than it takes; or
-        if `mesh` and `rules` do not match, as described for `jaxnn.scale.shard`.
+      InvalidValue: if the family of the model is not supported; if the configuration has an unknown
+        key that may change the numbers; if a tensor is unused, is missing, or has the wrong shape;
+        if a file is corrupt or a pickle; if there is not enough memory; or if `mesh` and `rules`
+        do not match, as described for `jaxnn.scale.shard`.
     """
     source = open_source(Path(path).expanduser())
     plan = plan_of(source, stacked)
@@ -125,7 +128,7 @@ def _tokenizer(source: Source, plan: Plan) -> Tokenizer | None:
 
 
 def plan_of(source: Source, stacked: bool) -> Plan:
-    """Returns the network of a source and its rules; raises if its family is not known."""
+    """Returns the network and the rules for a source; raises if its family is not supported."""
     settings = Settings(source.path.name, source.config, source.steps)
     plan = settings.choice("model_type", FAMILIES).plan(settings, stacked)
     settings.finish()
@@ -133,8 +136,8 @@ def plan_of(source: Source, stacked: bool) -> Plan:
 
 
 def array_forms(source: Source, stacked: bool) -> dict[str, Any]:
-    """Returns the shapes of all arrays of a network by name, those of its state among them."""
-    # Of blocks that are one it is known as fast as of one block.
+    """Returns the shape and dtype of every array of a network by name, including its state."""
+    # The stacked network is always traced: that takes only as long as tracing one block.
     plan = plan_of(source, True)
     params, state = jax.eval_shape(plan.network.init, jax.random.key(0), plan.inputs)
     forms = named_leaves(params) | {f"{STATE}{n}": x for n, x in named_leaves(state).items()}
@@ -151,7 +154,7 @@ def array_forms(source: Source, stacked: bool) -> dict[str, Any]:
 
 
 def _unstacked(forms: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the forms with `block_1`, `block_2`, ... instead of the layers of `blocks`."""
+    """Replaces the stacked arrays of `blocks` with those of `block_1`, `block_2`, and so on."""
     apart = {}
     for name, form in forms.items():
         before, blocks, after = name.partition("/blocks/")
@@ -166,7 +169,7 @@ def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
 
 
 def _dtypes(source: Source, links: tuple[Link, ...], dtype: Any) -> dict[str, Any]:
-    """Returns the dtype of each array; raises if a tensor does not hold floats."""
+    """Returns the dtype of each array; raises if a tensor is not floating-point."""
     dtypes = {}
     for each in links:
         for name in each.ours if each.change.is_read else ():
@@ -184,7 +187,7 @@ def _dtypes(source: Source, links: tuple[Link, ...], dtype: Any) -> dict[str, An
 
 
 def _shardings(forms: Mapping[str, Any], mesh: Mesh | None, rules: Any) -> dict[str, Any]:
-    """Returns the sharding of each array; without a mesh there are none."""
+    """Returns the sharding of each array by name, or an empty dict if there is no mesh."""
     if mesh is None:
         return {}
     placement = placement_of("pretrained.load", mesh, rules)
@@ -199,7 +202,7 @@ def _check_memory(
     dtypes: Mapping[str, Any],
     shardings: Mapping[str, Any],
 ) -> None:
-    """Raises if the arrays need more memory than a device has free, before the first is read."""
+    """Raises if the arrays need more memory than is free; runs before any tensor is read."""
     shares = {name: shardings[name].shard_shape(forms[name].shape) for name in shardings}
     sizes = {
         name: math.prod(shares.get(name, form.shape)) * dtypes[name].itemsize
@@ -227,7 +230,7 @@ def _array(
     links: tuple[Link, ...],
     tensors: Mapping[str, Any],
 ) -> np.ndarray:
-    """Reads one array of the network, layer by layer into its place where they are stacked."""
+    """Reads one array of the network; if blocks are stacked, each layer is read into its slice."""
     array = np.empty(shape, dtype)
     for each in links:
         if each.change.is_read and name in each.ours:
@@ -237,7 +240,7 @@ def _array(
 
 
 def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a tree of dicts of arrays by name."""
+    """Returns a nested dict of the arrays, split at the slashes of their names."""
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
         *nodes, last = name.split("/")

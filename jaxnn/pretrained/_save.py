@@ -1,4 +1,4 @@
-"""Saving: a network of ours as the files that it came from, which its own library loads."""
+"""Saves a model in the format that it was loaded from, for use with other libraries."""
 
 import itertools
 import json
@@ -20,28 +20,29 @@ from jaxnn.pretrained.safetensors_file import write_safetensors
 from jaxnn.pretrained.source import CONFIG, INDEX, WEIGHTS
 from jaxnn.typing import Any
 
-# What belongs to a model beside its weights: text that no program runs.
+# The suffixes of files that are copied with a model: text, but no code.
 _COPIED = {".json", ".txt", ".jinja", ".model", ".md"}
 
 
 def save(model: Pretrained, folder: str | Path, *, shard_bytes: int = 5 * 10**9) -> None:
-    """Writes a model in the layout of its source, for transformers and whatever reads it.
+    """Writes a model to a folder that transformers and compatible libraries can load.
 
-    The tensors have the names, the shapes and the order of the source, and the dtype of the
-    parameters: `save(load(folder), other)` writes the same bits. What the network has no use for is
-    copied. A GGUF file becomes a folder of safetensors.
+    The tensors have the names, shapes and order of the source, and the dtype of the parameters, so
+    `save(load(folder), other)` reproduces the weights bit for bit. Tensors that the network does
+    not use are copied. If the source is a single file, such as a GGUF file, the folder has its
+    weights as safetensors and a `config.json`, but no tokenizer.
 
         tuned = dataclasses.replace(model, params=run.state.params)
         save(tuned, "tuned")                      # AutoModel.from_pretrained("tuned")
 
     Args:
-      model: as `load` gives it, with the parameters to write.
-      folder: where to write; weights that it has are replaced once all are there.
-      shard_bytes: the size of a file at most, unless one tensor is larger.
+      model: a model from `load`, with the parameters to write.
+      folder: the folder to write to. Existing weights are replaced after all files are written.
+      shard_bytes: the maximum size of a file in bytes. A single larger tensor has its own file.
 
     Raises:
-      InvalidType: if it is not what `load` gives.
-      InvalidValue: if the parameters are those of another network.
+      InvalidType: if `model` is not a `Pretrained`.
+      InvalidValue: if the parameters do not belong to the network that was loaded.
     """
     kind("pretrained.save", "model", model, Pretrained, fix="Pass what pretrained.load gives")
     positive_integer("pretrained.save", "shard_bytes", shard_bytes)
@@ -51,7 +52,7 @@ def save(model: Pretrained, folder: str | Path, *, shard_bytes: int = 5 * 10**9)
     _check_arrays(links, arrays)
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    # Beside the folder's files until all are written: the source may be this very folder.
+    # The files are written to a temporary folder first: the source may be this very folder.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as draft:
         _write_weights(Path(draft), links, arrays, source.tensors, shard_bytes)
         _write_rest(Path(draft), model)
@@ -92,7 +93,7 @@ def _write_weights(
 
 
 def _shards(forms: Mapping[str, Any], most: int) -> Iterator[list[str]]:
-    """Yields the names of the tensors of each file."""
+    """Yields the names of the tensors in each file."""
     names, size = [], 0
     for name, form in forms.items():
         if names and size + _bytes(form) > most:
@@ -108,7 +109,7 @@ def _bytes(form: tuple[tuple[int, ...], Any]) -> int:
 
 
 def _tensor(each: Link, arrays: Mapping[str, Any], tensors: Mapping[str, Any]) -> np.ndarray:
-    """Returns a tensor of the source's form, from the arrays that it became."""
+    """Returns a tensor in the format of the source, from the arrays that it was split into."""
     if not each.ours:
         return tensors[each.theirs].read()
     layer = ... if each.layer is None else each.layer
@@ -145,7 +146,7 @@ def _check_arrays(links: tuple[Link, ...], arrays: Mapping[str, Any]) -> None:
 
 
 def _write_rest(draft: Path, model: Pretrained) -> None:
-    """Writes the configuration, and copies the tokenizer and whatever else is text."""
+    """Writes the configuration, and copies the tokenizer and all other text files."""
     source, _ = model.source
     if source.path.is_dir():
         files = itertools.chain(source.path.glob("*"), source.path.glob("*/*"))

@@ -1,7 +1,7 @@
-"""Conversations: a template of the model's author turns messages into text.
+"""Formats conversations as text with the chat template of a model.
 
-A template is a program of somebody else's, in Jinja. It runs in a sandbox, where it reaches nothing
-but the messages.
+A chat template is a Jinja program by the author of the model. It runs in a sandbox, in which it
+can access only the messages.
 """
 
 import json
@@ -19,11 +19,11 @@ def render(
     answer: bool,
     names: Mapping[str, str],
 ) -> str:
-    """Returns the text of a conversation by a template in Jinja.
+    """Renders a conversation as text with a Jinja template.
 
     Raises:
       InvalidType: if a message has no role or no content.
-      InvalidValue: if there is no template, or it refuses the messages.
+      InvalidValue: if there is no template, or if the template rejects the messages.
     """
     if template is None:
         raise InvalidValue(
@@ -62,7 +62,7 @@ def render(
         return environment.from_string(template).render(
             messages=list(messages), add_generation_prompt=answer, **names
         )
-    except Exception as error:  # whatever the author of the template has left to go wrong
+    except Exception as error:  # a template can raise any error
         raise InvalidValue(
             "Tokenizer.chat",
             "the template does not take the messages",

@@ -1,8 +1,8 @@
-"""GGUF: the files of llama.cpp, settings and tensors in one, often with weights in a few bits.
+"""Reads GGUF files, the format of llama.cpp, which holds settings and often quantized weights.
 
-Everything stands one behind the other: a count of settings and of tensors, each setting with its
-type, each tensor with its shape, type and place, then the data. What is in few bits is dequantized
-when it is read, to the numbers that llama.cpp computes with. Source:
+A file has the number of tensors and of settings, then each setting with its type, then each
+tensor with its shape, type and offset, then the data. Quantized tensors are dequantized when they
+are read, to the values that llama.cpp computes with. Source:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
@@ -24,7 +24,7 @@ _PLAIN = {0: np.dtype("<f4"), 1: np.dtype("<f2"), 30: np.dtype(jnp.bfloat16)}  #
 
 
 class _Cursor:
-    """Reads a file from its beginning; raises where it ends too early."""
+    """Reads a file sequentially, and raises if the file ends too early."""
 
     def __init__(self, path: Path, data: np.ndarray):
         self.path, self.data, self.place = path, data, 0
@@ -44,7 +44,7 @@ class _Cursor:
         return self.take(self.number(10, what), what).decode(errors="replace")
 
     def value(self, kind: int, what: str) -> Any:
-        """Reads a value of a type: a number, a text, or a list of either."""
+        """Reads a value of the given type: a number, a string, or a list of either."""
         if kind in _NUMBERS:
             return self.number(kind, what)
         if kind == _TEXT:
@@ -66,18 +66,18 @@ _SIZES = {kind: struct.calcsize("<" + letter) for kind, letter in _NUMBERS.items
 
 
 class Gguf(NamedTuple):
-    """What a file holds: its settings, and its tensors by name."""
+    """The contents of a GGUF file: its settings, and its tensors by name."""
 
     settings: dict[str, Any]
     tensors: dict[str, Stored]
 
 
 def read_gguf(path: Path) -> Gguf:
-    """Returns the settings and tensors of a file.
+    """Returns the settings and tensors of a GGUF file.
 
     Raises:
-      InvalidValue: if the file is not what the format says, or is of a version or a type of numbers
-        that is not known.
+      InvalidValue: if the file does not follow the format, or if its version or the type of a
+        tensor is not supported.
     """
     data = map_file(path)
     cursor = _Cursor(path, data)
@@ -86,7 +86,7 @@ def read_gguf(path: Path) -> Gguf:
     if (version := cursor.number(4, "its version")) not in (2, 3):
         raise corrupt(path, "its version is not known", f"version {version}", "2 or 3")
     tensors, count = cursor.number(10, "its counts"), cursor.number(10, "its counts")
-    if tensors + count > len(data) // 12:  # the least that each takes
+    if tensors + count > len(data) // 12:  # an entry takes at least 12 bytes
         raise corrupt(path, "it counts more than it can hold", f"{tensors}, {count}", "fewer")
     settings = {}
     for _ in range(count):

@@ -1,8 +1,8 @@
-"""A GGUF file as the folder of a model: its settings as a configuration, its tensors renamed.
+"""Converts the settings and tensors of a GGUF file to the format of transformers.
 
-llama.cpp has other names, and for Llama another order of the rows that make queries and keys: the
-two sides of a plane of rotary positions side by side, where transformers has them half a head
-apart.
+llama.cpp uses other names. For Llama it also orders the rows of the query and key weights
+differently: the two coordinates that a rotary position embedding rotates together are adjacent,
+while in transformers they are half a head apart.
 """
 
 from pathlib import Path
@@ -42,10 +42,10 @@ _NAMES = {
 
 
 def as_model(path: Path, file: Gguf) -> tuple[dict[str, Any], dict[str, Stored]]:
-    """Returns the configuration and the tensors of a file as transformers has them.
+    """Returns the configuration and tensors of a GGUF file, with the names of transformers.
 
     Raises:
-      InvalidValue: if the architecture, or a setting that alters numbers, is not known.
+      InvalidValue: if the architecture is not supported, or an unknown setting may change numbers.
     """
     inside = {
         name: value
@@ -110,7 +110,7 @@ def _config(settings: Settings, kind: str, vocabulary: int | None) -> dict[str, 
 
 
 def _renamed(name: str) -> str:
-    """Returns the name of a tensor in transformers; what is not known keeps its own."""
+    """Returns the transformers name of a tensor, or `name` itself if it is not known."""
     for pattern, template in _NAMES.items():
         if (match := match_name(pattern, name, nodes=False)) is not None:
             return match.fill("pretrained", template)
@@ -118,7 +118,7 @@ def _renamed(name: str) -> str:
 
 
 def _apart(tensor: Stored, heads: int) -> Any:
-    """Returns what reads a tensor with the two sides of each plane half a head apart."""
+    """Returns a reader of the tensor with rotary pairs half a head apart, as in transformers."""
 
     def read() -> np.ndarray:
         rows = tensor.read()

@@ -1,8 +1,8 @@
-"""The tokenizer inside a GGUF file: its symbols, its merges, and by name how text is split first.
+"""Builds the tokenizer of a GGUF file from its vocabulary, merges and pre-tokenizer name.
 
-That name, `pre`, stands for a piece of llama.cpp's source. Those here are known to split as the
-model's author does; any other is refused, since a text that is split otherwise becomes other
-tokens, and the model is worse without a word.
+The name, `pre`, identifies a pre-tokenizer that is implemented in the source of llama.cpp. Only
+names that are known to split text as the author of the model does are supported. Others are
+refused, because text that is split differently yields different tokens and worse predictions.
 """
 
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ _WORDS = (
 
 
 class _Split(NamedTuple):
-    """How text is split before symbols are merged.
+    """Describes how text is split before symbols are merged.
 
     Attributes:
-      digits: whether every digit stands alone, before all else.
-      pattern: the pieces; `None` for those of GPT-2.
-      normal: the form of Unicode, if any.
-      whole: whether a piece that is a symbol is not merged from smaller ones.
+      digits: whether each digit is split off as a piece of its own, before the pattern is applied.
+      pattern: a regular expression that matches the pieces; `None` for the pattern of GPT-2.
+      normal: the Unicode normalization form, if any.
+      whole: whether a piece that is in the vocabulary is one token, regardless of the merges.
     """
 
     digits: bool = False
@@ -45,14 +45,14 @@ PRE = {
     "llama3": _Split(pattern=_WORDS.replace("DIGITS", "{1,3}"), whole=True),
     "qwen2": _Split(pattern=_WORDS.replace("DIGITS", ""), normal="NFC"),
 }
-_CONTROL, _USER = 3, 4  # types of symbols that are matched whole
+_CONTROL, _USER = 3, 4  # types of symbols that are matched as a whole
 
 
 def gguf_tokenizer(path: Path, settings: Mapping[str, Any]) -> Tokenizer | None:
-    """Returns the tokenizer of a file; `None` if it has none.
+    """Returns the tokenizer of a GGUF file, or `None` if the file has none.
 
     Raises:
-      InvalidValue: if it is of a kind that is not known, or not whole.
+      InvalidValue: if the type of tokenizer is not supported, or its data are incomplete.
     """
     tokens, kind = _of(settings, "tokens"), _of(settings, "model")
     if tokens is None and kind is None:
@@ -110,13 +110,13 @@ def _list(path: Path, settings: Mapping[str, Any], name: str, kind: type) -> lis
 
 
 def _built(path: Path, tokens: list[str], types: list[int], merges: list[Any], split: _Split):
-    """Returns the tokenizer of the library."""
+    """Returns the tokenizer as an object of the `tokenizers` library."""
     library = package("tokenizers", "the model's tokenizer")
     splits, byte_level = library.pre_tokenizers, library.pre_tokenizers.ByteLevel
     vocabulary = {token: number for number, token in enumerate(tokens)}
     try:
         model = library.models.BPE(vocab=vocabulary, merges=merges, ignore_merges=split.whole)
-    except Exception as error:  # the library raises no class of its own
+    except Exception as error:  # the library raises plain Exception
         got = str(error)[:200]
         raise corrupt(path, "its tokenizer is not whole", got, "merges of tokens") from None
     inner = library.Tokenizer(model)

@@ -1,4 +1,4 @@
-"""JSON files of a model, read with care: they come from somebody else."""
+"""Reads the JSON files of a model, and validates them as untrusted input."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,16 @@ from jaxnn.checks import InvalidValue
 from jaxnn.pretrained.stored import corrupt
 from jaxnn.typing import Any
 
-# A tokenizer of 250,000 symbols has 17 MB; nothing that is read here is larger than a few of those.
+# The tokenizer of a vocabulary of 250,000 has 17 MB; every file that is read is of that order.
 MOST_BYTES = 256 * 2**20
 
 
 def parse_json(path: Path, text: bytes, what: str = "it", kind: type = dict) -> Any:
-    """Returns the object (or list) that a text in JSON is.
+    """Parses JSON text that must hold an object, or a value of type `kind`.
 
     Raises:
-      InvalidValue: if it is not valid JSON, nests too deep, has one key twice, or has another form.
+      InvalidValue: if the text is not valid JSON, is nested too deeply, repeats a key, or does not
+        hold a value of type `kind`.
     """
 
     def unique(pairs):
@@ -39,7 +40,7 @@ def parse_json(path: Path, text: bytes, what: str = "it", kind: type = dict) -> 
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
-    """Returns the object or list in a file of JSON, as `parse_json`; raises if there is none."""
+    """Reads a JSON file with `parse_json`; raises `InvalidValue` if the file does not exist."""
     if not path.is_file():
         raise InvalidValue(
             "pretrained.load",

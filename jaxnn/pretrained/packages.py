@@ -1,4 +1,4 @@
-"""Packages that only this room needs, imported where they are used."""
+"""Imports the optional packages of `jaxnn.pretrained` when they are needed."""
 
 from importlib import import_module
 
@@ -7,7 +7,7 @@ from jaxnn.typing import Any
 
 
 def package(name: str, reason: str) -> Any:
-    """Returns a package of the extra `hf`; raises, naming the extra, if it is not installed."""
+    """Imports a package of the `hf` extra; raises `InvalidValue` if it is not installed."""
     try:
         return import_module(name)
     except ImportError as error:

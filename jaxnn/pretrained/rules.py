@@ -1,9 +1,9 @@
-"""Rules between the tensors of a file and the arrays of a network, in both directions.
+"""Rules that map the tensors of a file to the arrays of a network, in both directions.
 
-A family of models is a table of rows `(theirs, ours, change)`: the name of a tensor in the file,
-with `{n}` for the number of a block; the name of the array in the network, several names where one
-tensor is several arrays, or `None` where the network has no use for it; and a change that can be
-undone. So what reads a model writes it too, bit for bit.
+A family of models is a table of rows `(theirs, ours, change)`. `theirs` is the name of a tensor in
+the file, with `{n}` for the index of a block. `ours` is the name of a network array, a tuple
+of names if the tensor is split into several arrays, or `None` if the network does not use it.
+`change` is an invertible conversion, so the same table loads and saves a model, bit for bit.
 
 >>> rows = [Row("h.{n}.weight", "block_{n+1}/weight", turned), Row("h.{n}.mask", None)]
 >>> links = link(rows, {"h.0.weight": (3, 2), "h.0.mask": (9, 9)})
@@ -12,7 +12,7 @@ undone. So what reads a model writes it too, bit for bit.
 >>> [array.shape for array in turned.split(np.ones((3, 2)))]
 [(2, 3)]
 
-Where `theirs` has a number and `ours` has none, the blocks are layers of one array.
+If `theirs` has an index and `ours` has none, the blocks are stacked along the first axis of `ours`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,12 +26,12 @@ from jaxnn.typing import Any, Callable
 
 
 class Change(NamedTuple):
-    """What turns a tensor into arrays of ours, and these into the tensor again.
+    """An invertible conversion of a tensor of the file to arrays of the network.
 
     Attributes:
-      split: tensor -> the arrays, without copying where NumPy can.
-      join: arrays, shape of the tensor -> tensor.
-      is_read: whether it is read at all; what is written again from an array read elsewhere is not.
+      split: converts the tensor to the arrays, without a copy where NumPy allows it.
+      join: converts the arrays and the shape of the tensor back to the tensor.
+      is_read: whether the tensor is read. A tensor that repeats an array is only written.
     """
 
     split: Callable[[np.ndarray], tuple[np.ndarray, ...]]
@@ -41,24 +41,24 @@ class Change(NamedTuple):
 
 same = Change(lambda x: (x,), lambda xs, shape: xs[0])
 turned = Change(lambda x: (x.T,), lambda xs, shape: xs[0].T)
-# The kernels of a convolution, [outputs, inputs, height, width] in PyTorch.
+# Convolution kernels, which are [outputs, inputs, height, width] in PyTorch.
 kernel = Change(lambda x: (x.transpose(2, 3, 1, 0),), lambda xs, shape: xs[0].transpose(3, 2, 0, 1))
-# The output weights, where they are the rows of the tokens and stand in the file all the same.
+# Output weights that are tied to the token embedding, but are also stored in the file.
 again = Change(lambda x: (x,), lambda xs, shape: xs[0], is_read=False)
 
 
 def without_axes(count: int) -> Change:
-    """Returns the change of a tensor with so many axes of length 1 in front."""
+    """Returns the change that removes the first `count` axes, which have length 1."""
     return Change(lambda x: (x.reshape(x.shape[count:]),), lambda xs, shape: xs[0].reshape(shape))
 
 
 def parted(count: int) -> Change:
-    """Returns the change of one tensor into `count` arrays, side by side along the last axis."""
+    """Returns the change that splits a tensor into `count` equal arrays along its last axis."""
     return Change(lambda x: tuple(np.split(x, count, -1)), lambda xs, shape: np.concatenate(xs, -1))
 
 
 class Row(NamedTuple):
-    """A rule: the name of a tensor, that of the array or arrays it becomes, and the change."""
+    """A rule: the name of a tensor, the name or names of its arrays, and the change."""
 
     theirs: str
     ours: str | tuple[str, ...] | None
@@ -66,27 +66,27 @@ class Row(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A tensor of a file, and where in the network it belongs."""
+    """A tensor of a file and the arrays of the network that it maps to."""
 
     theirs: str
     shape: tuple[int, ...]
     ours: tuple[str, ...]
-    layer: int | None  # the place along the first axis of ours, if the blocks are stacked
+    layer: int | None  # the index along the first axis of `ours` if the blocks are stacked
     change: Change
 
 
 def link(
     rows: Sequence[Row], shapes: Mapping[str, tuple[int, ...]], *, prefix: str = ""
 ) -> list[Link]:
-    """Returns where each tensor belongs, in the order of the file.
+    """Maps each tensor of a file to arrays of the network, in the order of the file.
 
     Args:
-      rows: of the family; the first that matches counts.
-      shapes: of the tensors, by name.
-      prefix: what may stand before all names, as in files of a model with a head.
+      rows: the rules of the family. The first rule that matches a name applies.
+      shapes: the shapes of the tensors, by name.
+      prefix: an optional prefix of the names, as in the files of models with a head.
 
     Raises:
-      InvalidValue: if some tensor is in no row, so that it would not be used.
+      InvalidValue: if no rule matches a tensor, so that it would not be used.
     """
     links, unused = [], []
     for name, shape in shapes.items():
@@ -120,10 +120,10 @@ def _first(rows: Iterable[Row], name: str, prefix: str) -> tuple[Row, Match] | N
 
 
 def check_links(links: Sequence[Link], forms: Mapping[str, Any]) -> None:
-    """Raises unless the tensors fill all arrays of the network, each with its shape, once.
+    """Raises unless the tensors fill every array of the network exactly once, with its shape.
 
     Args:
-      links: of the tensors of a source.
+      links: the mapping of the tensors of a source, from `link`.
       forms: the arrays of the network by name, each with a `shape`.
     """
     places: dict[str, dict[int | None, str]] = {name: {} for name in forms}
@@ -149,7 +149,7 @@ def check_links(links: Sequence[Link], forms: Mapping[str, Any]) -> None:
 def _check_place(
     each: Link, name: str, shape: tuple[int, ...], form: Any, filled: Mapping[int | None, str]
 ) -> None:
-    """Raises unless a tensor fits its place in the network, which is empty."""
+    """Raises unless the tensor has the shape of its place, and no other tensor fills that place."""
     stacked = each.layer is not None
     if form is None or (each.layer is not None and each.layer >= form.shape[0]):
         raise InvalidValue(
@@ -181,7 +181,7 @@ def _check_place(
 def _parts(each: Link, tensor: np.ndarray) -> tuple[np.ndarray, ...]:
     try:
         return each.change.split(tensor)
-    except ValueError as error:  # axes that cannot be split or turned
+    except ValueError as error:  # the axes cannot be split or transposed
         raise InvalidValue(
             "pretrained.load",
             f"{each.theirs} has another shape than the configuration says",

@@ -1,8 +1,8 @@
-"""Safetensors: a header in JSON that says where each tensor lies, then their bytes.
+"""Reads and writes safetensors files: a JSON header with the offset of each tensor, then the data.
 
-The format is eight bytes with the length of the header, the header, and the data, in which the
-tensors lie one behind the other without a gap. It is read by hand, in a few lines, since the
-package's own NumPy reader has no bfloat16, and no reader maps a file in every dtype. Source:
+A file consists of eight bytes with the length of the header, the header, and the data, in which
+the tensors are contiguous. jaxnn has its own reader because the NumPy reader of the safetensors
+package does not support bfloat16, and no reader memory-maps every dtype. Source:
 https://github.com/huggingface/safetensors#format.
 """
 
@@ -25,22 +25,22 @@ DTYPES = {
     "U64": jnp.uint64, "U32": jnp.uint32, "U16": jnp.uint16, "U8": jnp.uint8, "BOOL": jnp.bool_,
 }  # fmt: skip
 NAMES = {jnp.dtype(dtype): name for name, dtype in DTYPES.items()}
-MOST_HEADER = 100 * 2**20  # bytes, as in the format's own reader
+MOST_HEADER = 100 * 2**20  # bytes; the reference reader has the same limit
 
 
 def read_safetensors(
     path: Path, start: int = 0, size: int | None = None
 ) -> tuple[dict[str, Stored], dict[str, str]]:
-    """Returns the tensors of a file by name, and what it says of itself.
+    """Returns the tensors of a file by name, and the metadata in its header.
 
     Args:
       path: the file.
-      start: the byte at which the tensors' header begins, if the file is part of another.
-      size: the bytes of that part, by default to the end.
+      start: the byte offset of the safetensors data, if they are part of a larger file.
+      size: the number of bytes of that part. The default is the rest of the file.
 
     Raises:
-      InvalidValue: if the file is not what the format says: a length beyond the end, tensors that
-        overlap or leave gaps, sizes that do not fit their shapes.
+      InvalidValue: if the file does not follow the format: a length exceeds the size of the file,
+        tensors overlap or leave gaps, or a tensor's size does not match its shape.
     """
     size = path.stat().st_size - start if size is None else size
     if size < 8:
@@ -87,7 +87,7 @@ def _field(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], Any, int
 
 
 def _reader(data: np.ndarray, shape: tuple[int, ...], dtype: Any, begin: int, stop: int) -> Any:
-    # Where they do not lie at a multiple of their size, they are copied.
+    # Data that are not aligned to the size of their dtype are copied.
     def read() -> np.ndarray:
         part = data[begin:stop]
         if part.ctypes.data % jnp.dtype(dtype).itemsize:
@@ -103,7 +103,7 @@ def write_safetensors(
     arrays: Iterator[np.ndarray],
     about: Mapping[str, str],
 ) -> None:
-    """Writes tensors of `{name: (shape, dtype)}`; the arrays come one at a time, in that order."""
+    """Writes the tensors `{name: (shape, dtype)}`; `arrays` yields their values in that order."""
     header: dict[str, Any] = {"__metadata__": dict(about)} if about else {}
     end = 0
     for name, (shape, dtype) in forms.items():
@@ -114,7 +114,7 @@ def write_safetensors(
             "data_offsets": [begin, end],
         }
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the data begin at a multiple of 8
+    text += b" " * (-len(text) % 8)  # align the data to a multiple of 8 bytes
     with path.open("xb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for array, (shape, dtype) in zip(arrays, forms.values(), strict=True):

@@ -1,7 +1,7 @@
-"""The configuration of a model, read so that no key that alters numbers is passed over.
+"""Reads the configuration of a model, and rejects keys that could change the numbers.
 
-A key is read by the family of the model, is known to alter nothing that the network computes in
-inference, or is an error: a model that loads must compute what its author's does.
+Each key is read by the family of the model, or is known not to affect inference, or is an error.
+A model that loads therefore computes the same function as the original model.
 
 >>> settings = Settings("config.json", {"hidden_size": 8, "hidden_act": "gelu", "use_cache": True})
 >>> settings.integer("hidden_size"), settings.choice("hidden_act", {"gelu": "GELU"})
@@ -20,7 +20,7 @@ from jaxnn.typing import Any
 T = TypeVar("T")
 _REQUIRED = object()
 
-# These alter training, the texts that are generated, or what a library returns: no numbers.
+# These keys affect training, generation or what a library returns, but not the network's outputs.
 HARMLESS = {
     "_name_or_path", "_attn_implementation", "architectures", "model_type", "transformers_version",
     "torch_dtype", "dtype", "use_cache", "initializer_range", "layer_norm_init", "tokenizer_class",
@@ -33,7 +33,7 @@ HARMLESS = {
     "attention_probs_dropout_prob", "classifier_dropout", "summary_first_dropout", "gguf",
     "model_max_length", "license", "language",
 }  # fmt: skip
-# Keys that every family may have, with the only values that alter nothing.
+# Keys that any family may have, with the values that do not affect the outputs.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False,),
     "is_decoder": (False,),
@@ -49,9 +49,9 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 class Settings:
-    """The keys of a configuration, and which of them somebody has read.
+    """The keys of a configuration, with a record of the keys that have been read.
 
-    `steps` are what follows the model, as sentence-transformers has it.
+    `steps` lists what follows the model, as in the folders of sentence-transformers.
     """
 
     def __init__(self, source: str, values: Mapping[str, Any], steps: tuple[str, ...] = ()):
@@ -59,7 +59,7 @@ class Settings:
         self.steps = steps
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
-        """Returns the value of a key, which is read; raises if there is none and no default."""
+        """Returns the value of a key, and marks it as read; raises if a required key is missing."""
         self.read.add(name)
         value = self.values.get(name, default)
         if value is _REQUIRED:
@@ -67,7 +67,7 @@ class Settings:
         return value
 
     def integer(self, name: str, default: Any = _REQUIRED, most: int = 2**24) -> int:
-        """Returns a whole number from 1 to `most`."""
+        """Returns an integer from 1 to `most`."""
         value = self.take(name, default)
         value = default if value is None and default is not _REQUIRED else value
         if type(value) is not int or not 1 <= value <= most:
@@ -76,7 +76,7 @@ class Settings:
         return value
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:
-        """Returns a finite number above zero."""
+        """Returns a finite, positive number."""
         value = self.take(name, default)
         valid = isinstance(value, int | float) and not isinstance(value, bool)
         if not valid or not (0 < value < math.inf):
@@ -84,18 +84,18 @@ class Settings:
         return float(value)
 
     def layers(self, name: str) -> int:
-        """Returns the number of blocks, of which no model has very many."""
+        """Returns the number of blocks, an integer from 1 to 4096."""
         return self.integer(name, most=4096)
 
     def flag(self, name: str, default: bool) -> bool:
-        """Returns a boolean."""
+        """Returns a boolean value."""
         value = self.take(name, default)
         if type(value) is not bool:
             raise self.wrong(f"{name} is not valid", f"{name}={value!r}", "true or false")
         return value
 
     def choice(self, name: str, choices: Mapping[Any, T], default: Any = _REQUIRED) -> T:
-        """Returns what the value of a key stands for; raises if it is not one of the choices."""
+        """Returns the entry of `choices` for the value of a key; raises if there is none."""
         value = self.take(name, default)
         if not isinstance(value, str | int | None) or value not in choices:
             expected = "one of " + ", ".join(map(repr, choices))
@@ -103,7 +103,7 @@ class Settings:
         return choices[value]
 
     def architecture(self, choices: Mapping[str, T], default: str) -> T:
-        """Returns what the one class stands for whose weights these are."""
+        """Returns the entry of `choices` for the only model class in `architectures`."""
         names = self.take("architectures", None) or [default]
         if not isinstance(names, list) or len(names) != 1 or names[0] not in choices:
             expected = "one of " + ", ".join(choices)
@@ -111,14 +111,14 @@ class Settings:
         return choices[names[0]]
 
     def expect(self, name: str, *allowed: Any) -> None:
-        """Raises if a key is there with another value than those."""
+        """Raises if a key is present and its value is not one of those allowed."""
         value = self.take(name, allowed[0])
         if not any(value == each and type(value) is type(each) for each in allowed):
             expected = " or ".join(map(repr, allowed)) + ", or no such key"
             raise self.wrong(f"this {name} is not supported", f"{name}={value!r}", expected)
 
     def finish(self) -> None:
-        """Raises if a key is left that may alter what the network computes."""
+        """Raises if there is an unread key that may affect the outputs of the network."""
         for name, allowed in NEUTRAL.items():
             self.expect(name, *allowed)
         left = sorted(self.values.keys() - self.read - HARMLESS)
@@ -133,7 +133,7 @@ class Settings:
             )
 
     def wrong(self, what: str, got: str, expected: str) -> InvalidValue:
-        """Returns the error that the configuration cannot be used."""
+        """Returns the error for a configuration that is not supported."""
         return InvalidValue(
             "pretrained.load",
             f"in {self.source} {what}",

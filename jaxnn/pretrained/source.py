@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder, or a file of safetensors or GGUF."""
+"""Opens the source of a model: a folder, a safetensors file, or a GGUF file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +18,14 @@ _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5"
 
 
 class Source(NamedTuple):
-    """A model as it lies on disk.
+    """A model on disk.
 
     Attributes:
       path: the folder or file.
-      config: what config.json says, or what a file's settings amount to.
-      tensors: by name, not yet read.
-      steps: what follows the model: how tokens are pooled, `"normalize"`; none for most.
-      settings: of a GGUF file, its tokenizer among them; `None` where it is a folder.
+      config: the contents of config.json, or the settings of a GGUF file with the same keys.
+      tensors: the tensors by name, which are read on demand.
+      steps: the steps after the model: how to pool the tokens, and `"normalize"`. Often empty.
+      settings: the settings of a GGUF file, including its tokenizer; `None` for other sources.
     """
 
     path: Path
@@ -36,15 +36,15 @@ class Source(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """The folder with what belongs to the weights."""
+        """The folder that holds the weights."""
         return self.path if self.path.is_dir() else self.path.parent
 
 
 def open_source(path: Path) -> Source:
-    """Opens a model, and checks its files, before anything large is read.
+    """Opens a model and validates its files; the tensors themselves are read later.
 
     Raises:
-      InvalidValue: if there is nothing, nothing but pickles, or a file is corrupt.
+      InvalidValue: if the path does not exist, if it has only pickles, or if a file is corrupt.
     """
     if path.suffix == ".gguf" and path.is_file():
         file = read_gguf(path)
@@ -94,13 +94,13 @@ def _open_folder(path: Path) -> Source:
 
 
 def _shards(path: Path) -> dict[str, Stored]:
-    """Returns the tensors of all files of an index, which has to say where each one is."""
+    """Returns the tensors of all files of an index; raises if a file does not match the index."""
     index = read_json(path / INDEX).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(x, str) for x in index.values()):
         raise corrupt(path / INDEX, "it has no map of weights", repr(index)[:80], "{name: file}")
     tensors: dict[str, Stored] = {}
     for name in dict.fromkeys(index.values()):
-        # Only files of this folder: a name is not to lead elsewhere.
+        # A name must be a file of this folder, so that it cannot point to another folder.
         if Path(name).name != name or not (path / name).is_file():
             raise corrupt(path / INDEX, "it names a file that is not there", name, "a shard")
         inside, _ = read_safetensors(path / name)
@@ -116,7 +116,7 @@ _POOLINGS = {"cls_token": "first", "mean_tokens": "mean", "max_tokens": "max"}
 
 
 def _steps(path: Path) -> tuple[str, ...]:
-    """Returns what sentence-transformers does with the features of the tokens, in order."""
+    """Returns the steps that sentence-transformers applies to the token features, in order."""
     if not (path / "modules.json").is_file():
         return ()
     steps = []

@@ -1,9 +1,8 @@
-"""Tensors in files: what is known of each before it is read.
+"""Tensors in files: their shapes, dtypes and readers.
 
-A file of weights is a hostile input until it is checked: its sizes, places and names come from
-whoever wrote it. The readers of this room check everything that a header says against the size of
-the file, before they reserve memory for it, and then map the file: a tensor is read when it is
-asked for, and takes no memory until then.
+Weight files are untrusted input: whoever wrote a file chose its sizes, offsets and names. The
+readers in this package validate every value in a header against the size of the file before they
+allocate memory for it. They then memory-map the file, so a tensor takes no memory until it is read.
 """
 
 import math
@@ -16,7 +15,7 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.typing import Any, Callable
 
-# Arrays of more numbers than this are nobody's: what is larger is a mistake, or an attack.
+# No real array has more elements than this; a larger shape is a mistake or an attack.
 MOST_NUMBERS = 2**43
 
 
@@ -24,10 +23,10 @@ class Stored(NamedTuple):
     """A tensor in a file.
 
     Attributes:
-      shape: its sizes.
-      dtype: of the array that is read.
-      read: reads it; the array may be a part of the mapped file, so it is not to be written to.
-      origin: the file that it is in.
+      shape: the shape of the tensor.
+      dtype: the dtype of the array that `read` returns.
+      read: reads the tensor. The array may be a view of the mapped file: do not write to it.
+      origin: the file that holds the tensor.
     """
 
     shape: tuple[int, ...]
@@ -37,12 +36,12 @@ class Stored(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """How much memory it takes when it is read."""
+        """The number of bytes that the tensor takes in memory when it is read."""
         return math.prod(self.shape) * jnp.dtype(self.dtype).itemsize
 
 
 def corrupt(path: Path, wrong: str, got: str, expected: str) -> InvalidValue:
-    """Returns the error that a file is not what it should be."""
+    """Returns the error for a file that does not follow its format."""
     return InvalidValue(
         "pretrained.load",
         f"{path.name} is corrupt: {wrong}",
@@ -53,7 +52,7 @@ def corrupt(path: Path, wrong: str, got: str, expected: str) -> InvalidValue:
 
 
 def check_shape(path: Path, name: str, shape: Any) -> tuple[int, ...]:
-    """Returns a shape from a file as ints; raises unless it is one that an array can have."""
+    """Returns a shape from a file as a tuple of ints; raises if no array can have that shape."""
     whole = isinstance(shape, list | tuple) and len(shape) <= 8
     if not whole or not all(type(n) is int and 0 <= n <= MOST_NUMBERS for n in shape):
         raise corrupt(path, f"{name} has no valid shape", repr(shape)[:200], "whole numbers")
@@ -63,7 +62,7 @@ def check_shape(path: Path, name: str, shape: Any) -> tuple[int, ...]:
 
 
 def map_file(path: Path) -> np.ndarray:
-    """Returns the bytes of a file, which are read from disk only where they are looked at."""
+    """Returns the bytes of a file as a memory map; pages are read from disk on access."""
     if path.stat().st_size == 0:
         raise corrupt(path, "it is empty", "0 bytes", "a file of weights")
-    return np.memmap(path, np.uint8, mode="r").view(np.ndarray)  # which is faster to cut
+    return np.memmap(path, np.uint8, mode="r").view(np.ndarray)  # an ndarray is faster to slice

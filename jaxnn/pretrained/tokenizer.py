@@ -1,4 +1,4 @@
-"""Tokenizers: from text to the numbers that a network reads, and back."""
+"""Tokenizers convert text to the tokens that a network reads, and back."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ from jaxnn.typing import Any
 
 
 class Tokenizer:
-    """Turns text into tokens as the model's author does.
+    """Converts text to tokens, with the vocabulary and rules of a pretrained model.
 
     Attributes:
-      symbols: how many tokens it knows.
+      symbols: the size of the vocabulary, which is the largest token plus one.
       stop: the tokens that end a text.
-      template: of a conversation, in Jinja; `None` where the model has none.
+      template: the Jinja template for conversations; `None` if the model has none.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Tokenizer:
         self._inner, self._names = inner, dict(names or {})
         self.stop, self.template = stop, template
         self.symbols = 1 + max(inner.get_vocab(with_added_tokens=True).values(), default=-1)
-        # A file may say to pad to a length that suits somebody's benchmark.
+        # The file of a tokenizer may turn on padding and truncation.
         inner.no_padding()
         inner.no_truncation()
         self._length = length
@@ -43,21 +43,21 @@ class Tokenizer:
             inner.enable_truncation(length)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as JSON holds it; `from_json` gives an equal one."""
+        """Returns the tokenizer as a dict that can be stored as JSON; see `from_json`."""
         rest = {"stop": self.stop, "template": self.template, "length": self._length}
         return {"tokenizer": self._inner.to_str(), "names": self._names, **rest}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Tokenizer":
-        """Returns the tokenizer that `to_json` wrote.
+        """Returns the tokenizer that `to_json` stored.
 
         Raises:
-          ValueError, KeyError or TypeError: if it did not.
+          ValueError, KeyError or TypeError: if `content` is not valid.
         """
         inner = package("tokenizers", "the model's tokenizer").Tokenizer
         try:
             inner = inner.from_str(content["tokenizer"])
-        except Exception as error:  # the library raises no class of its own
+        except Exception as error:  # the library raises plain Exception
             raise ValueError(str(error)[:200]) from None
         names, template, length = (content[name] for name in ("names", "template", "length"))
         stop = tuple(int(token) for token in content["stop"])
@@ -70,15 +70,15 @@ class Tokenizer:
         """Returns the tokens of a text.
 
         Args:
-          text: any.
-          special: whether those are added that the model expects, such as one for the beginning.
+          text: the text.
+          special: whether to add the special tokens that the model expects, such as a first token.
         """
         return self._encoded([text], special)[0].ids
 
     def batch(self, texts: Sequence[Any], *, special: bool = True) -> Any:
-        """Returns `Masked` tokens of several texts, int32 `[batch, time]`, padded at the end.
+        """Returns the tokens of several texts as `Masked` int32 `[batch, time]`, padded at the end.
 
-        Of pairs of texts it returns `{"tokens": ..., "types": ...}`.
+        For pairs of texts, it returns a dict `{"tokens": ..., "types": ...}` of two such arrays.
         """
         texts = [tuple(x) if isinstance(x, list | tuple) else x for x in texts]
         encoded = self._encoded(texts, special)
@@ -96,23 +96,23 @@ class Tokenizer:
         return {"tokens": tokens, "types": padded([each.type_ids for each in encoded])}
 
     def decode(self, tokens: Any, *, special: bool = False) -> str:
-        """Returns the text of tokens, with special ones as they are written if `special`."""
+        """Returns the text of the tokens; special tokens are included if `special` is true."""
         return self._inner.decode([int(x) for x in tokens], skip_special_tokens=not special)
 
     def chat_text(self, messages: Sequence[Mapping[str, Any]], *, answer: bool = True) -> str:
-        """Returns a conversation as the model has been trained to read it.
+        """Formats a conversation as the model was trained to read it.
 
         Args:
-          messages: `{"role": "user", "content": "..."}`, in order.
-          answer: whether it ends with the beginning of an answer, for `generate`.
+          messages: the messages in order, each as `{"role": "user", "content": "..."}`.
+          answer: whether to append the beginning of an answer, for use with `generate`.
 
         Raises:
-          InvalidValue: if the model has no template, or the template refuses the messages.
+          InvalidValue: if the model has no template, or the template rejects the messages.
         """
         return render(self.template, messages, answer, self._names)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], *, answer: bool = True) -> list[int]:
-        """Returns the tokens of `chat_text`."""
+        """Returns the tokens of the text from `chat_text`."""
         return self.encode(self.chat_text(messages, answer=answer), special=False)
 
     def _encoded(self, texts: list[Any], special: bool) -> list[Any]:
@@ -130,7 +130,7 @@ class Tokenizer:
 
 
 def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
-    """Returns the tokenizer of a folder, by its `tokenizer.json`; `None` if it has none."""
+    """Reads `tokenizer.json` from a folder; returns `None` if the folder has no such file."""
     file = folder / "tokenizer.json"
     if not file.is_file():
         return None
@@ -139,7 +139,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     library = package("tokenizers", "the model's tokenizer")
     try:
         inner = library.Tokenizer.from_str(file.read_text())
-    except Exception as error:  # the library raises no class of its own
+    except Exception as error:  # the library raises plain Exception
         raise corrupt(file, "it is no tokenizer", str(error)[:200], "one of tokenizers") from None
     about, sentences = (_optional(folder / name) for name in ("tokenizer_config.json", _LENGTH))
     generation = _optional(folder / "generation_config.json")
@@ -151,7 +151,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     template = about.get("chat_template")
     if (folder / "chat_template.jinja").is_file():
         template = (folder / "chat_template.jinja").read_text()
-    if isinstance(template, list):  # several by name
+    if isinstance(template, list):  # several named templates
         named = {x.get("name"): x.get("template") for x in template if isinstance(x, dict)}
         template = named.get("default")
     length = sentences.get("max_seq_length")
@@ -172,13 +172,13 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _content(token: Any) -> str:
-    """Returns a token that is text, or an object that says how it is matched."""
+    """Returns the text of a special token, which may be a string or a dict with its settings."""
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) else ""
 
 
 def check_fits(tokenizer: Tokenizer, rows: int) -> None:
-    """Raises unless all tokens have a row in the network."""
+    """Raises if a token of the vocabulary has no row in the token embedding."""
     if tokenizer.symbols > rows:
         raise InvalidValue(
             "pretrained.load",

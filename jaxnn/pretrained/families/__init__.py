@@ -1,1 +1,1 @@
-"""Families of models: how each reads its configuration, and its table of rules."""
+"""Families of models, each with a reader of its configurations and a table of rules."""

@@ -1,4 +1,4 @@
-"""BERT: features of tokens, of a whole text as sentence-transformers makes them, or classes."""
+"""BERT as an encoder of tokens, as a sentence-transformers model, or as a classifier."""
 
 import jax.numpy as jnp
 
@@ -13,11 +13,11 @@ _CLASSES, _TAGS = "BertForSequenceClassification", "BertForTokenClassification"
 
 
 def _plan(settings: Settings, stacked: bool) -> Plan:
-    """Reads the configuration of an encoder, and of what follows it."""
+    """Reads the configuration of an encoder and its head."""
     names = {name: name for name in ("BertModel", _CLASSES, _TAGS)}
     architecture = settings.architecture(names, "BertModel")
     settings.expect("position_embedding_type", "absolute")
-    settings.take("tie_word_embeddings", True)  # there are no output weights
+    settings.take("tie_word_embeddings", True)  # the network has no output weights
     features = settings.integer("hidden_size")
     body = bert(
         settings.integer("vocab_size"),
@@ -71,16 +71,16 @@ def _rows(stacked: bool, path: str, pooled: bool = False) -> list[Row]:
         ),
         *(Row(f"{a}.weight", f"{b}/weight", turned) for a, b in linears.items()),
         *(Row(f"{a}.bias", f"{b}/bias") for a, b in linears.items()),
-        # Older files say gamma and beta.
+        # Older files name the scale gamma and the bias beta.
         *(Row(f"{a}.LayerNorm.{x}", f"{b}/scale") for a, b in norms.items() for x in _SCALES),
         *(Row(f"{a}.LayerNorm.{x}", f"{b}/bias") for a, b in norms.items() for x in _BIASES),
         Row("embeddings.position_ids", None),
-        Row("pooler.dense.*", None),  # where nothing reads it
+        Row("pooler.dense.*", None),  # applies if the network has no pooler
     ]
 
 
 def _steps(settings: Settings) -> list[tuple[str, Network]]:
-    """Returns what makes features of a text of those of its tokens."""
+    """Returns the layers that compute the features of a text from those of its tokens."""
     return [
         ("normalize", _unit_length()) if step == "normalize" else ("pool", over_time(step))
         for step in settings.steps
@@ -88,7 +88,7 @@ def _steps(settings: Settings) -> list[tuple[str, Network]]:
 
 
 def _unit_length() -> Network:
-    """Divides the features of each example by their length."""
+    """Divides the features of each example by their Euclidean norm."""
 
     def apply(params, inputs):
         length = jnp.sqrt(jnp.sum(jnp.square(inputs), -1, keepdims=True))

@@ -1,4 +1,4 @@
-"""What a family of models says: the network of a configuration, and the rules for its weights."""
+"""The interface of a family: from a configuration to a network and the rules for its weights."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,14 +16,14 @@ TOKENS = jax.ShapeDtypeStruct((1, 1), jnp.int32)
 
 
 class Plan(NamedTuple):
-    """The network of a configuration, and the rows that fill it.
+    """The network of a configuration, and the rules that map its weights.
 
     Attributes:
-      network: that computes what the source does.
-      rows: the rules; names of the network's state begin with `state:`.
-      inputs: an example of what it gets.
-      prefix: what may stand before all names of tensors.
-      outputs: how many symbols or classes it tells apart; `None` where it gives features.
+      network: a network that computes the same function as the source.
+      rows: the rules. The names of arrays in the network's state begin with `state:`.
+      inputs: the shape and dtype of the inputs of the network.
+      prefix: an optional prefix of the names of the tensors.
+      outputs: the size of the vocabulary or number of classes; `None` if the outputs are features.
     """
 
     network: Network
@@ -34,14 +34,14 @@ class Plan(NamedTuple):
 
 
 class Family(NamedTuple):
-    """A kind of model: the `model_type`s of its configurations, and how they are read."""
+    """A family of models: the `model_type`s that it supports, and the reader of a configuration."""
 
     model_types: tuple[str, ...]
-    plan: Callable[[Settings, bool], Plan]  # (settings, whether blocks are stacked)
+    plan: Callable[[Settings, bool], Plan]  # (settings, whether the blocks are stacked)
 
 
 def blocks(stacked: bool, path: str = "body") -> str:
-    """Returns the name of a block in a network: of its number, or of all where they are one."""
+    """Returns the name of the blocks in a network, which has an index unless they are stacked."""
     return f"{path}/blocks" if stacked else f"{path}/block_{{n+1}}"
 
 
@@ -58,7 +58,7 @@ ACTIVATIONS = {
 
 
 def labels_of(settings: Settings) -> int:
-    """Returns how many classes a head tells apart."""
+    """Returns the number of classes of a classifier."""
     labels = settings.take("id2label", None)
     if isinstance(labels, dict) and labels:
         return len(labels)
@@ -66,5 +66,5 @@ def labels_of(settings: Settings) -> int:
 
 
 def images(size: int, channels: int) -> jax.ShapeDtypeStruct:
-    """Returns an example of images."""
+    """Returns the shape and dtype of a batch of one image."""
     return jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)

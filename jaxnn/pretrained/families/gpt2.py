@@ -1,4 +1,4 @@
-"""GPT-2: learned positions, and one layer for queries, keys and values."""
+"""GPT-2, with learned positions and one fused layer for queries, keys and values."""
 
 from jaxnn.models import gpt
 from jaxnn.pretrained.families.family import ACTIVATIONS, Family, Plan, blocks
@@ -7,13 +7,13 @@ from jaxnn.pretrained.settings import Settings
 
 
 def _plan(settings: Settings, stacked: bool) -> Plan:
-    """Reads the configuration of a GPT-2 that writes."""
+    """Reads the configuration of a GPT-2 language model."""
     settings.architecture({"GPT2LMHeadModel": True}, "GPT2LMHeadModel")
     settings.expect("scale_attn_weights", True)
     settings.expect("scale_attn_by_inverse_layer_idx", False)
     settings.expect("reorder_and_upcast_attn", False)
     for name in ("n_ctx", "summary_type", "summary_use_proj", "summary_activation"):
-        settings.take(name, None)  # of no use to a model that writes
+        settings.take(name, None)  # a language model does not use these
     settings.take("summary_proj_to_labels", None)
     features, vocabulary = settings.integer("n_embd"), settings.integer("vocab_size")
     tied = settings.flag("tie_word_embeddings", True)
@@ -53,7 +53,7 @@ def _rows(stacked: bool, tied: bool) -> list[Row]:
             Row(f"h.{{n}}.attn.c_attn.{each}", tuple(f"{x}/{each}" for x in names), parted(3))
             for each in ("weight", "bias")
         ),
-        # Masks of attention, which older files have.
+        # Older files store the attention masks.
         Row("h.{n}.attn.bias", None),
         Row("h.{n}.attn.masked_bias", None),
         Row("lm_head.weight", "tokens/weight", again) if tied else output,

@@ -1,4 +1,4 @@
-"""Llama and what has its form: SmolLM2, Mistral, Qwen2 and Qwen3."""
+"""Llama and models with the same architecture: SmolLM2, Mistral, Qwen2 and Qwen3."""
 
 from jaxnn.layers._rotary import Rotary
 from jaxnn.models import gpt
@@ -19,7 +19,7 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
     """Reads the configuration of a decoder with rotary positions and SwiGLU."""
     kind = settings.choice("model_type", {name: name for name in _ARCHITECTURES})
     settings.architecture({_ARCHITECTURES[kind]: kind}, _ARCHITECTURES[kind])
-    settings.take("max_position_embeddings", None)  # rotary positions have no limit of their own
+    settings.take("max_position_embeddings", None)  # rotary positions have no maximum
     features, heads = settings.integer("hidden_size"), settings.integer("num_attention_heads")
     vocabulary, layers = settings.integer("vocab_size"), settings.layers("num_hidden_layers")
     bias = _biases(settings, kind)
@@ -79,7 +79,7 @@ def _biases(settings: Settings, kind: str) -> list[str]:
 
 
 def _window(settings: Settings, kind: str, layers: int) -> int | None:
-    """Returns how far back every place looks; a model whose layers differ in it is refused."""
+    """Returns the size of the attention window; raises if it differs between layers."""
     if kind == "llama":
         return None
     window = settings.take("sliding_window", 4096 if kind == "mistral" else None)
@@ -98,7 +98,7 @@ def _window(settings: Settings, kind: str, layers: int) -> int | None:
 
 def _rotary(settings: Settings) -> Rotary:
     settings.expect("partial_rotary_factor", 1.0, 1, None)
-    # Older configurations have the base and the scaling apart.
+    # Older configurations store the base and the scaling under separate keys.
     both = settings.take("rope_parameters", None), settings.take("rope_scaling", None)
     given = next((each for each in both if each is not None), {})
     if not isinstance(given, dict):

@@ -1,4 +1,4 @@
-"""ResNet: stages of residual blocks, the mean over space, and an output layer."""
+"""ResNet: stages of residual blocks, global average pooling, and an output layer."""
 
 from jaxnn.models import resnet
 from jaxnn.pretrained.families.family import ACTIVATIONS, Family, Plan, images, labels_of
@@ -7,12 +7,12 @@ from jaxnn.pretrained.settings import Settings
 
 
 def _plan(settings: Settings, stacked: bool) -> Plan:
-    """Reads the configuration of a classifier of images."""
+    """Reads the configuration of an image classifier."""
     settings.architecture({"ResNetForImageClassification": True}, "ResNetForImageClassification")
     settings.expect("downsample_in_first_stage", False)
     settings.expect("downsample_in_bottleneck", False)
     for name in ("stage_names", "out_features", "out_indices"):
-        settings.take(name, None)  # of which stages a backbone would give the outputs
+        settings.take(name, None)  # these select the outputs of a backbone
     width, depths = settings.integer("embedding_size"), settings.take("depths")
     kinds = {"basic": False, "bottleneck": True}
     bottleneck = settings.choice("layer_type", kinds, "bottleneck")

@@ -1,11 +1,11 @@
-"""ViT: an image as a sequence of patches."""
+"""ViT, which reads an image as a sequence of patches."""
 
 from jaxnn.models import vit
 from jaxnn.pretrained.families.family import ACTIVATIONS, Family, Plan, blocks, images, labels_of
 from jaxnn.pretrained.rules import Row, kernel, turned, without_axes
 from jaxnn.pretrained.settings import Settings
 
-# What a layer is called in the files of transformers before version 5, and since.
+# The names of a layer's parts in the files of transformers before version 5, and since version 5.
 _OLD = {
     "attention.attention.query": "look/branch/attention/query",
     "attention.attention.key": "look/branch/attention/key",
@@ -25,12 +25,12 @@ _NEW = {
 
 
 def _plan(settings: Settings, stacked: bool) -> Plan:
-    """Reads the configuration of a model of images."""
+    """Reads the configuration of an image encoder or classifier."""
     names = {"ViTModel": False, "ViTForImageClassification": True}
     labels = labels_of(settings) if settings.architecture(names, "ViTModel") else None
     size, patch = settings.integer("image_size"), settings.integer("patch_size")
     for name in ("encoder_stride", "pooler_output_size", "pooler_act"):
-        settings.take(name, None)  # of the pooler and of the decoder, which are not there
+        settings.take(name, None)  # for the pooler and the decoder, which the network does not have
     network = vit(
         labels,
         patch=patch,
