@@ -1,11 +1,11 @@
-"""Pictures: figures of arrays and records, which know nothing of runs.
+"""Pictures: functions that draw matplotlib figures of arrays and records of training.
 
-Each function returns a matplotlib `Figure` as wide as a column of text, in one look (`scheme`):
+Each function returns a `Figure` as wide as a column of text, in a common style (see `scheme`):
 
     from jaxnn import pictures
     pictures.curves(run.history).savefig("curves.svg")
 
-They open no window, and leave matplotlib's settings alone.
+The functions do not depend on runs, open no windows, and do not change matplotlib's settings.
 """
 
 from jaxnn.pictures import scheme

@@ -1,9 +1,9 @@
-"""Who looks at whom: the weights of attention, a panel for each head.
+"""Draws the weights of an attention layer, with one panel for each head.
 
     weights = attention_weights(network, run.state.params, tokens[:1])
     attention(weights["body/block_1/look/branch/attention"][0], text).savefig("attention.png")
 
-Each row is a place that asks, each column a place that is looked at; a row sums to 1.
+Each row is a query, each column is a key, and each row sums to 1.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.layers import attention as attention_layer
@@ -31,19 +31,19 @@ from jaxnn.pictures.arguments import check_shapes, names_of
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Float, Params, State
 
-HEADS, PLACES = 16, 512  # that are drawn
+HEADS, PLACES = 16, 512  # the largest numbers of heads and of positions in a figure
 
 
 def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
-    """Returns a matplotlib `Figure` of the weights of attention, for one example.
+    """Returns a matplotlib `Figure` of the attention weights for one example.
 
     Args:
-      weights: `[heads, queries, keys]`, each row of which sums to 1; of more than 16 heads the
-        first 16 are drawn, and the picture says so.
-      tokens: what stands at each place; written where there is room for it.
+      weights: `[heads, queries, keys]`; each row sums to 1. If there are more than 16 heads, the
+        first 16 are drawn, and a remark in the figure says so.
+      tokens: the token at each position. Tokens are drawn only if there is room for them.
 
     Raises:
-      InvalidValue: if the weights have another form, or there are other numbers of tokens.
+      InvalidValue: if the weights have the wrong shape, or the number of tokens does not match it.
     """
     weights = np.asarray(weights, float)
     check_shapes(
@@ -72,7 +72,7 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
     largest = shown.max(initial=0.0, where=np.isfinite(shown)) or 1.0
     image: Any = None
     for head, axes in enumerate(panels):
-        axes.set_facecolor(scheme.MARK)  # seen where there is no colour
+        axes.set_facecolor(scheme.MARK)  # visible where a weight is not finite
         image = axes.imshow(
             np.ma.masked_invalid(shown[head]), cmap=scheme.AMOUNT, vmin=0.0, vmax=largest,
             aspect="equal", interpolation="nearest", gid=f"head:{head}",
@@ -97,21 +97,22 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
 def attention_weights(
     network: Network, params: Params, inputs: Any, state: State | None = None
 ) -> dict[str, Float[Array, "..."]]:
-    """Returns the weights `[batch, heads, queries, keys]` of every attention, by its path.
+    """Returns the weights `[batch, heads, queries, keys]` of every attention layer, by path.
 
-    They are those of inference for these inputs, computed from its queries and keys. The layer
-    itself does not keep them, and on some devices never computes them as a whole. Of a layer
-    inside `repeat` there is an axis of layers after the batch.
+    The weights are those of inference. They are computed from the layer's queries and keys, because
+    the layer does not store them, and on some devices never computes them as a whole. For a layer
+    inside `repeat`, the array has an axis of layers after the batch axis.
 
     Args:
-      network: any network with attention inside.
-      params: its parameters.
-      inputs: its inputs, with the batch in front.
-      state: its state; none is `{}`.
+      network: a network with at least one attention layer.
+      params: the parameters of the network.
+      inputs: the inputs of the network, with a leading batch axis.
+      state: the state of the network. `None` means `{}`.
 
     Raises:
-      InvalidType: if it is not a network.
-      InvalidValue: if there is no attention in it, or one that does not call its `query` and `key`.
+      InvalidType: if `network` is not a `Network`.
+      InvalidValue: if the network has no attention layer, or one that does not call its `query` and
+        `key` layers.
     """
     kind("attention_weights", "network", network, Network, fix="Pass a network, such as gpt(65)")
     layers = {
@@ -127,7 +128,7 @@ def attention_weights(
             expected="a network with attention(...) inside",
             fix="Pass one such as gpt(65)",
         )
-    # What is compared comes from the layers, or from the norms after them.
+    # The queries and keys are the outputs of these layers, or of the norms after them.
     parts = {path for path, _ in walk(network)}
     sides = {
         path: [
@@ -143,17 +144,18 @@ def attention_weights(
 
 @partial(jax.jit, static_argnums=0)
 def _weights(shape: Shape, queries: Any, keys: Any) -> Any:
-    """Returns the weights of queries and keys `[batch, ..., time, heads * features]`."""
-    if queries.ndim > 3:  # an axis of layers after the batch
+    """Returns the weights for queries and keys of shape `[batch, ..., time, heads * features]`."""
+    if queries.ndim > 3:  # there is an axis of layers after the batch axis
         return jax.vmap(partial(_weights, shape), 1, 1)(queries, keys)
     q, k = split_heads(queries, shape.heads), split_heads(keys, shape.kv_heads)
     if shape.rotary is not None:
         q, k = (rotated(x, 0, shape.rotary) for x in (q, k))
-    # A mean of the rows of the identity is the weights; kernels that hold none would not take it.
+    # Attending to the rows of an identity matrix returns the weights. `remembers` avoids the fused
+    # kernel, which never computes them as a whole.
     rows = jnp.broadcast_to(jnp.eye(k.shape[2]), (*k.shape[:2], k.shape[2], k.shape[2]))
     return attend(q, k, rows, causal=shape.causal, window=shape.window, remembers=True)
 
 
 def _visible(token: Any) -> str:
-    """Returns a token as it is written at an axis: what cannot be seen has a sign."""
+    """Returns a token as an axis label, with symbols for newlines, tabs and spaces."""
     return str(token).translate({ord("\n"): "↵", ord("\t"): "⇥", ord(" "): "␣"})

@@ -1,10 +1,10 @@
-"""The decision of a network with two inputs, as a map: what it would say at every place.
+"""Draws the decision surface of a network with two inputs.
 
     boundary(run.predict, inputs, labels).savefig("boundary.png")
 
-The colour of a place is the class that is predicted there, stronger where it is more certain; the
-dark line is where the decision turns. On it are the examples, a shape and a colour for each class;
-those that are on the wrong side are crossed out.
+The colour of a point is the predicted class, and is stronger where the prediction is more certain.
+The dark lines are the decision boundaries. The examples are drawn on top, with a shape and a colour
+for each class; examples on the wrong side of a boundary are crossed out.
 """
 
 from collections.abc import Sequence
@@ -17,26 +17,27 @@ from jaxnn.pictures.arguments import check_shapes, classes_of, log_softmax, logi
 from jaxnn.pictures.scheme import CLASSES, INK, MARK, PAPER
 from jaxnn.typing import Any, Callable
 
-CELLS = 160  # from side to side
-MOST = 2000  # examples that are drawn
+CELLS = 160  # the number of cells along each side
+MOST = 2000  # the largest number of examples in a figure
 MARKERS = "os^Dvphd"
-MARGIN = 0.12  # beyond the examples, of their range
+MARGIN = 0.12  # the margin beyond the examples, as a share of their range
 
 
 def boundary(predict: Any, inputs: Any, labels: Any, *, names: Sequence[str] | None = None) -> Any:
-    """Returns a matplotlib `Figure` of the decision surface, with examples on it.
+    """Returns a matplotlib `Figure` of the decision surface, with the examples on top.
 
     Args:
-      predict: gives the logits of inputs `[examples, 2]`, float32: `[examples, classes]`; or one
-        logit each, `[examples, 1]` or `[examples]`, which is that of class 1.
-      inputs: the examples; of more than 2,000, as many in regular distances are drawn.
-      labels: their classes, whole numbers from 0.
-      names: of the classes.
+      predict: maps float32 inputs `[examples, 2]` to logits `[examples, classes]`. If the outputs
+        are `[examples, 1]` or `[examples]`, they are the logits of class 1.
+      inputs: the examples, `[examples, 2]`. If there are more than 2,000, a regularly spaced subset
+        is drawn.
+      labels: the classes of the examples, integers from 0.
+      names: the names of the classes.
 
     Raises:
-      InvalidType: if `predict` is no function, or labels are no whole numbers.
-      InvalidValue: if the inputs are not two finite numbers each, there are as many labels not, or
-        there are more classes than colours.
+      InvalidType: if `predict` is not a function, or the labels are not integers.
+      InvalidValue: if inputs are not finite or not `[examples, 2]`, if the number of labels does
+        not match, or if there are more classes than colours.
     """
     from matplotlib.colors import to_rgb
 
@@ -58,7 +59,7 @@ def boundary(predict: Any, inputs: Any, labels: Any, *, names: Sequence[str] | N
     said = names_of("boundary", "names", names, classes)
     probabilities = np.exp(log_softmax(logits))
     palette = np.array([to_rgb(colour) for colour in CLASSES[:classes]])
-    # Nothing is known at 1 / classes: there the surface has the colour of paper.
+    # At a probability of 1 / classes nothing is known, and the surface has the colour of paper.
     sure = (probabilities.max(1) - 1 / classes) / (1 - 1 / classes)
     shade = (0.08 + 0.5 * sure)[:, None]
     surface = shade * palette[probabilities.argmax(1)] + (1 - shade) * np.array(to_rgb(PAPER))

@@ -1,9 +1,9 @@
-"""What is taken for what: the true classes down, the predicted ones across, a count in each cell.
+"""Draws a confusion matrix, with true classes as rows and predicted classes as columns.
 
     confusion(test["labels"], run.predict(test["inputs"]).argmax(-1)).savefig("confusion.png")
 
-The diagonal is what was right. Mistakes have a colour of their own, or they would drown: even a
-hundredth of a class is seen.
+The diagonal holds the correct predictions. Mistakes have a colour of their own, so that even 1 % of
+a class is visible.
 """
 
 from collections.abc import Sequence
@@ -14,31 +14,31 @@ from jaxnn.pictures import scheme
 from jaxnn.pictures.arguments import check_shapes, classes_of, names_of
 from jaxnn.typing import Any, Int
 
-MOST = 1000  # classes
-MARGIN = 0.45  # inches, of the width, for what stands left of the cells beside the names
-LARGEST = 0.75  # inches, of a cell
-KEY = 0.24  # inches, the height of what says what colours mean
-LETTER = 0.62 * scheme.TICK  # points, about the width of one
+MOST = 1000  # the largest number of classes
+MARGIN = 0.45  # inches to the left of the cells, in addition to the names
+LARGEST = 0.75  # inches, the largest side of a cell
+KEY = 0.24  # inches, the height of the colour key
+LETTER = 0.62 * scheme.TICK  # points, the approximate width of a letter
 LINE = 1.35 * scheme.TICK  # points, the height of a line
 RIGHT, WRONG = scheme.RIGHT, scheme.WRONG
-FADING = 0.5  # the power of a share that is its opacity: a share of 1 % is seen
+FADING = 0.5  # the power of a share that is its opacity, so that a share of 1 % is visible
 
 
 def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None) -> Any:
-    """Returns a matplotlib `Figure` of how often each class was taken for each.
+    """Returns a matplotlib `Figure` of how often each true class is predicted as each class.
 
-    A cell's colour is its share of the examples of its true class. Numbers are left out where there
-    are too many classes for them to be legible; the title says so.
+    The opacity of a cell grows with its share of the examples of the true class. If there are too
+    many classes for legible counts, the counts are omitted, and the title says so.
 
     Args:
-      labels: the true classes, `[examples]`, whole numbers from 0.
+      labels: the true classes, `[examples]`, integers from 0.
       predictions: the predicted classes, `[examples]`.
-      names: of the classes, in order; none is their numbers.
+      names: the names of the classes, in order. The default is their numbers.
 
     Raises:
-      InvalidType: if labels or predictions are no whole numbers.
-      InvalidValue: if they are not as many, or negative, or there are none; or if the names are
-        not as many as the classes.
+      InvalidType: if the labels or predictions are not integers.
+      InvalidValue: if their numbers differ, if one is negative, if there are no examples, or if the
+        number of names is not the number of classes.
     """
     pair = (
         classes_of("confusion", "labels", labels, MOST),
@@ -61,14 +61,14 @@ def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None)
 def confusion_matrix(
     counts: Int[np.ndarray, "true predicted"] | Any, names: Sequence[str] | None = None
 ) -> Any:
-    """Returns the figure of `confusion` for counts, as `jaxnn.metrics.confusion` gives them.
+    """Returns the figure of `confusion` from counts, such as those of `jaxnn.metrics.confusion`.
 
     Args:
-      counts: `[true, predicted]`.
-      names: of the classes, in order; none is their numbers.
+      counts: `[true, predicted]`, the number of examples in each cell.
+      names: the names of the classes, in order. The default is their numbers.
 
     Raises:
-      InvalidValue: if the counts are no such matrix, or the names are not as many.
+      InvalidValue: if the counts are not such a matrix, or the number of names does not match.
     """
     from matplotlib.colors import to_rgb
 
@@ -100,7 +100,7 @@ def confusion_matrix(
     axes.imshow(cells, interpolation="none", aspect="equal")
     axes.set_anchor("W")
     axes.spines[:].set(visible=True, color=scheme.GRID)
-    # One in so many classes is named, such that the names have room.
+    # If there is no room for all names, only every n-th class is named.
     room = LINE if upright else max(LINE, 1.3 * longest)
     every = next((n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n * side >= room), classes)
     places = range(0, classes, every)
@@ -121,7 +121,7 @@ def confusion_matrix(
 
 
 def _write(axes: Any, counts: Any, opacity: Any, side: float) -> bool:
-    """Writes the counts into their cells, zeros left out; returns whether there was room."""
+    """Writes the counts other than 0 into their cells; returns whether there is room for them."""
     if LETTER * max(len(_short(count)) for count in counts.ravel().tolist()) > side or LINE > side:
         return False
     for (row, column), count in np.ndenumerate(counts):
@@ -136,7 +136,7 @@ def _write(axes: Any, counts: Any, opacity: Any, side: float) -> bool:
 
 
 def _key(axes: Any) -> None:
-    """Draws what the colours mean: right above wrong, by their share of a class."""
+    """Draws the colour key: right above wrong, by share of a class."""
     from matplotlib.colors import to_rgb
 
     rising = np.empty((2, 101, 4))
@@ -152,7 +152,7 @@ def _key(axes: Any) -> None:
 
 
 def _short(count: int) -> str:
-    """Returns a count in at most four letters, or five: thousands are k, and millions M."""
+    """Returns a count in at most five characters, with k for thousands and M for millions."""
     if count < 10_000:
         return str(count)
     return f"{count / 1e3:.0f}k" if count < 999_500 else f"{count / 1e6:.3g}M"

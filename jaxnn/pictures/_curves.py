@@ -1,12 +1,12 @@
-"""Learning curves: how the metrics of a run, or of several, came to be what they are.
+"""Draws learning curves: the metrics of one or more runs over training steps.
 
     curves(run.history).savefig("curves.svg")
     curves({"small": small.history, "large": large.history}, "loss", units={"loss": "nats"})
 
-Training and evaluation share the axes of their metric: training is dashed. Lines are named at their
-ends, those of runs with long names in a legend, in the order of the runs. A
-population is a line, its median, in two bands: a half of the members, and all of them. What is not
-finite is a gap in the line and a cross below it.
+Training and evaluation share the axes of their metric, and training is dashed. Lines are named at
+their ends, or in a legend in the order of the runs if the names are long. For a population, the
+line is the median, one band holds half of the members, and a wider band holds all of them. Where
+values are not finite, the line has a gap with a cross below it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ from jaxnn.pictures.labels import End, ends
 from jaxnn.pictures.series import Series, mark_gaps, series, thin
 from jaxnn.typing import Any
 
-SPREAD = 30.0  # of the largest value to the least, from which a scale is logarithmic
-PANEL, MANY = 1.15, 1.5  # inches, of height, for one run and for several
-ABOVE = 0.35  # inches of a panel that are its title and the room below
-MOST = 12  # panels
-LETTERS = 16  # of a run's name at the end of its line
-LONGEST, NARROW = 48, 24  # letters of a name in a legend, and of one that stands beside another
-SPLITS = {"train": "training"}  # words for parts of the data that have a verb for a name
+SPREAD = 30.0  # the ratio of the largest to the least value from which the scale is logarithmic
+PANEL, MANY = 1.15, 1.5  # inches, the height of a panel for one run and for several
+ABOVE = 0.35  # inches of a panel for its title and the space below
+MOST = 12  # the largest number of panels
+LETTERS = 16  # the longest run name that is written at the end of a line
+LONGEST, NARROW = 48, 24  # the longest name in a legend, and in a legend of two columns
+SPLITS = {"train": "training"}  # the displayed names of splits whose names are verbs
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -34,8 +34,8 @@ class _Line(NamedTuple):
     name: str
     colour: str
     series: Series
-    dashed: bool  # of training
-    named: bool  # not beside another line of its run
+    dashed: bool  # whether it is a training curve
+    named: bool  # false for a training curve beside another curve of its run
 
 
 def curves(
@@ -43,18 +43,18 @@ def curves(
 ) -> Any:
     """Returns a matplotlib `Figure` of metrics over training steps, a panel for each metric.
 
-    Of one run, training and evaluation have a colour each. Of several, each run has one. Training
-    is dashed. Where a metric spans a factor of 30, its scale is logarithmic.
+    For one run, training and evaluation have a colour each. For several runs, each run has a
+    colour. Training is dashed. If a metric spans a factor of 30, its scale is logarithmic.
 
     Args:
-      rows: `run.history` or the rows of `metrics.jsonl`; or those of several runs by name.
-      metrics: names as in the rows (`"test/loss"`) or without the part of the data (`"loss"`); none
-        is all of them.
-      units: of metrics, for their axes: `{"loss": "nats"}`.
+      rows: `run.history`, the rows of `metrics.jsonl`, or a dict of either for each run by name.
+      metrics: names as in the rows (`"test/loss"`) or without the split (`"loss"`). The default is
+        all metrics.
+      units: the units of metrics for the titles of their panels, such as `{"loss": "nats"}`.
 
     Raises:
-      InvalidType: if these are no rows.
-      InvalidValue: if there is nothing to draw, or no metric of a name.
+      InvalidType: if `rows` has the wrong type.
+      InvalidValue: if there is nothing to draw, or no metric has one of the names.
     """
     runs: dict[str, Any] = {"": rows}
     if isinstance(rows, Mapping) and "step" not in rows:
@@ -93,10 +93,10 @@ def curves(
 def _panels(
     by_run: dict[str, dict[str, Series]], metrics: str | Sequence[str] | None
 ) -> dict[str, list[_Line]]:
-    """Returns the lines of each metric, by its name without the part of the data."""
+    """Returns the lines of each metric, by the name of the metric without the split."""
     names = list(dict.fromkeys(name for each in by_run.values() for name in each))
     chosen = names if metrics is None else _chosen(names, metrics)
-    # Evaluation, which counts, is in ink, whatever the order of the rows.
+    # Evaluation matters more and is drawn in ink, regardless of the order of the rows.
     splits = sorted(dict.fromkeys(map(_split, names)), key=lambda split: split == "train")
     palette = [*scheme.COLOURS, scheme.FAINT]
     own = dict(zip(splits, (scheme.INK, *scheme.CLASSES)), train=scheme.FAINT)  # of one run
@@ -170,13 +170,13 @@ def _line(axes: Any, line: _Line) -> None:
     axes.plot(x, middle, color=line.colour, solid_capstyle="round", gid="curve", **style)
     finite = np.concatenate([[False], ~np.isnan(middle), [False]])
     alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
-    if alone.any():  # an empty line would count for the layout, and stand at 0, 0
+    if alone.any():  # an empty line would affect the layout, as if it were at (0, 0)
         axes.plot(x[alone], middle[alone], ".", color=line.colour, markersize=4, clip_on=False)
     mark_gaps(axes, steps, lost)
 
 
 def _name(figure: Any, panels: list[tuple[Any, list[_Line]]], tall: float) -> None:
-    """Names lines at their ends, or in a legend if axes of `tall` points have no room."""
+    """Names the lines at their ends, or in a legend if axes `tall` points high have no room."""
     from matplotlib.lines import Line2D
 
     named = {line.name: line.colour for _, lines in panels for line in lines if line.named}

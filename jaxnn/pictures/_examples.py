@@ -1,10 +1,10 @@
-"""Examples with their predictions: a network's best, its worst, or those that it doubts most.
+"""Draws examples with their predictions: the best, the worst, or the most uncertain ones.
 
     logits = run.predict(test["inputs"])
     examples(test["inputs"], test["labels"], logits, "worst").savefig("worst.png")
 
-Under each is the truth, what was predicted, and the probability that this got. What is wrong has a
-cross and the word, and a frame.
+The text below each example has its true class, the predicted class, and the probability of the
+predicted class. Wrong predictions are marked with a cross, the word "wrong", and a frame.
 
 >>> import numpy as np
 >>> chosen(np.array([[4.0, 0.0], [0.0, 1.0], [0.0, 3.0]]), np.array([0, 0, 0]), "worst").tolist()
@@ -21,7 +21,7 @@ from jaxnn.pictures.scheme import FAINT, INK, MARK, SIGNED
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted
 from jaxnn.typing import Any
 
-MOST, COLUMNS, BARS = 64, 4, 256  # examples, those side by side, and numbers of one
+MOST, COLUMNS, BARS = 64, 4, 256  # the most examples, examples in a row, and bars of an example
 EDGE, GAP, LINE, SIDE = 8.0, 10.0, 9.6, 52.0  # points
 KINDS = {
     "worst": "with the highest loss",
@@ -38,23 +38,23 @@ def examples(
     count: int = 8,
     names: Sequence[str] | None = None,
 ) -> Any:
-    """Returns a matplotlib `Figure` of examples with truth, prediction and probability.
+    """Returns a matplotlib `Figure` of examples with their true class, prediction and probability.
 
     Args:
-      inputs: images `[examples, height, width]`, grey, or `[examples, height, width, 1 or 3]`; or
-        numbers `[examples, features]`, drawn as bars.
+      inputs: images `[examples, height, width]` in grey or `[examples, height, width, 1 or 3]`, or
+        numbers `[examples, features]`, which are drawn as bars.
       labels: the true classes, `[examples]`.
-      outputs: logits, `[examples, classes]`; or one for each example, `[examples, 1]` or
-        `[examples]`, which is that of class 1.
-      kind: `"worst"`, with the highest loss, `"best"`, with the lowest, or `"uncertain"`, with the
-        most entropy.
-      count: how many are drawn, at most 64; fewer if there are fewer.
-      names: of the classes.
+      outputs: logits, `[examples, classes]`, or the logits of class 1, `[examples, 1]` or
+        `[examples]`.
+      kind: `"worst"` for the highest loss, `"best"` for the lowest loss, or `"uncertain"` for the
+        highest entropy.
+      count: the number of examples to draw, at most 64. If there are fewer, all are drawn.
+      names: the names of the classes.
 
     Raises:
-      InvalidType: if labels are no whole numbers.
-      InvalidValue: if the three are not of as many examples, the inputs are neither images nor
-        numbers, `kind` is unknown, or labels or names do not fit the classes.
+      InvalidType: if the labels are not integers.
+      InvalidValue: if `inputs`, `labels` and `outputs` differ in length, if the inputs have the
+        wrong shape, if `kind` is unknown, or if labels or names do not match the classes.
     """
     choice("examples", "kind", kind, KINDS)
     positive_integer("examples", "count", count, at_most=MOST)
@@ -108,9 +108,9 @@ def examples(
 
 
 def chosen(logits: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
-    """Returns the places of all examples, those that are asked for first.
+    """Returns the indices of all examples, in the order in which they are selected.
 
-    An example whose logits are not finite is worse and more uncertain than any other.
+    An example with logits that are not finite ranks as worse and more uncertain than any other.
     """
     logs = log_softmax(logits)
     if kind == "uncertain":
@@ -140,7 +140,7 @@ def _bars(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
 
 
 def _say(sheet: Sheet, x: float, y: float, wide: float, names, label, probabilities) -> bool:
-    """Writes what an example is and what was predicted; returns whether that is right."""
+    """Writes the true and the predicted class of an example; returns whether they are equal."""
     known = np.isfinite(probabilities).all()
     predicted = probabilities.argmax() if known else -1
     is_right = bool(predicted == label)

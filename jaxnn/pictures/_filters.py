@@ -1,9 +1,9 @@
-"""What the first nodes look for: their weights in the places of the pixels that they weigh.
+"""Draws the weights of the nodes in the first layer as images, in the layout of their inputs.
 
     filters(params["hidden_1"]["weight"], (8, 8)).savefig("filters.png")
 
-A node answers most to an image that is bright where its weights are positive, and dark where they
-are negative. All have one scale, which the key explains.
+A node responds most to an image that is bright where its weights are positive, and dark where they
+are negative. All filters share one colour scale, which the key shows.
 
 >>> import numpy as np
 >>> of_pixels(np.arange(12.0).reshape(4, 3), (2, 2))[0, :, :, 0].tolist()
@@ -19,23 +19,23 @@ from jaxnn.pictures.scheme import INK, MARK, number, signed
 from jaxnn.pictures.sheet import POINTS, Sheet
 from jaxnn.typing import Any
 
-MOST, CHANNELS = 64, 4  # nodes and channels that are drawn
-LARGEST, EDGE, GAP, KEY = 46.0, 8.0, 3.0, 20.0  # points: of a filter, the margin, between, the key
+MOST, CHANNELS = 64, 4  # the largest numbers of nodes and of channels in a figure
+LARGEST, EDGE, GAP, KEY = 46.0, 8.0, 3.0, 20.0  # points: the side, the margin, the gap, the key
 
 
 def filters(weights: Any, shape: tuple[int, ...] | None = None) -> Any:
     """Returns a matplotlib `Figure` of weights as small images, one for each node.
 
-    Of more than 64 nodes the first 64 are drawn, and of more than 4 channels the first 4, side by
-    side; the picture says so.
+    At most 64 nodes are drawn, the first ones, and at most 4 channels, side by side. A remark in
+    the figure says what is omitted.
 
     Args:
-      weights: `[pixels, nodes]` with the shape of the images, or those of a convolution, `[height,
-        width, channels, nodes]`.
-      shape: of the images, `(height, width)` or `(height, width, channels)`.
+      weights: `[pixels, nodes]`, which requires `shape`, or the weights of a convolution,
+        `[height, width, channels, nodes]`.
+      shape: the shape of the images, `(height, width)` or `(height, width, channels)`.
 
     Raises:
-      InvalidValue: if the weights have neither form, or do not fit the shape.
+      InvalidValue: if the weights have neither form, or do not match the shape.
     """
     from matplotlib.colors import to_rgba
 
@@ -76,7 +76,7 @@ def filters(weights: Any, shape: tuple[int, ...] | None = None) -> Any:
 
 
 def of_pixels(weights: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
-    """Returns weights as `[nodes, height, width, channels]`; raises as `filters` does."""
+    """Returns weights as `[nodes, height, width, channels]`; raises the errors of `filters`."""
     if shape is None:
         fits = weights.ndim == 4
     else:
@@ -94,7 +94,7 @@ def of_pixels(weights: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
 
 
 def _columns(count: int, tall: float) -> int:
-    """Returns how many filters are side by side; where possible, all rows have as many."""
+    """Returns the number of filters in a row, chosen to fill all rows where possible."""
     best = max(1, round(math.sqrt(1.2 * count * tall)))
     even = [columns for columns in range(best - 1, best + 2) if columns and count % columns == 0]
     return min(count, even[-1] if even else best)

@@ -1,13 +1,13 @@
-"""The picture of a network: columns of nodes, and a wire for each weight between them.
+"""Draws a network as columns of nodes, with a wire for each weight between them.
 
     network(mlp([64, 64], 10), run.state.params, images[:1]).savefig("network.png")
 
-A wire is as wide as its weight is large, and its colour says the sign. Of a wide layer some nodes
-are drawn, and the picture says how many are not. A network that is more than a chain of linear
-layers is drawn as blocks (`jaxnn.pictures.blocks`), and the picture says why.
+The width of a wire is the size of its weight, and its colour is the sign. For a wide layer, only
+some nodes are drawn, and the figure says how many are not. A network that is not a chain of linear
+layers is drawn as blocks (`jaxnn.pictures.blocks`), and a remark in the figure says why.
 
-The wires into layer 1 are a group in the SVG, `wires:1`, in the order in which they are drawn, and
-its nodes are the group `nodes:1`: so a page can find each.
+In the SVG, the wires into layer 1 are the group `wires:1`, in the order in which they are drawn.
+The nodes of layer 1 are the group `nodes:1`. A script in an HTML page can access each of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,27 +24,27 @@ from jaxnn.pictures.scheme import FAINT, INK, LABEL, MARK, PAPER, SIGNED, number
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of
 from jaxnn.typing import Any, Params
 
-THIN, WIDE = 0.2, 2.4  # points, of a wire of weight 0 and of the largest one
-SIDE = 30.0  # points left and right of the columns
-MARGIN = 75.0  # points right of them at most, for long names
+THIN, WIDE = 0.2, 2.4  # points, the width of a wire of weight 0 and of the largest weight
+SIDE = 30.0  # points to the left and right of the columns
+MARGIN = 75.0  # points to the right of the columns at most, for long names
 FOOT, KEY, LINE = 33.0, 18.0, 10.0  # points for the names of layers, the key, and a remark
-TALL, LOW, HIGH = 180.0, 11.5, 30.0  # points: of the columns, and from node to node
-GAP = 2.6  # the room of nodes that are not drawn, in that of one that is
-FEW = 6  # inputs that are named
+TALL, LOW, HIGH = 180.0, 11.5, 30.0  # points: the height of columns, and the steps between nodes
+GAP = 2.6  # the height of a gap for nodes that are not drawn, in steps between nodes
+FEW = 6  # the largest number of inputs that are named
 
 
 def network(network: Network, params: Params, inputs: Any, *, names: Any = None) -> Any:
     """Returns a matplotlib `Figure` of a network with its weights.
 
     Args:
-      network: any network.
-      params: its parameters.
-      inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front; only shapes are read.
-      names: of the output nodes.
+      network: a network.
+      params: the parameters of the network.
+      inputs: arrays or `jax.ShapeDtypeStruct`s with a leading batch axis. Only shapes are read.
+      names: the names of the output nodes.
 
     Raises:
-      InvalidType: if it is not a network.
-      InvalidValue: if it does not take the inputs, or the parameters are not its own.
+      InvalidType: if `network` is not a `Network`.
+      InvalidValue: if the inputs or the parameters do not match the network.
     """
     drawn = diagrams.diagram(network, inputs)
     params = jax.device_get(params)  # NumPy indexes without compiling
@@ -65,15 +65,15 @@ def draw(
     """Returns a matplotlib `Figure` of a diagram.
 
     Args:
-      diagram: of a network.
-      wires: the weights between the nodes that are shown, `{leaf: [before, shown]}`.
-      biases: of the nodes that are shown, `{leaf: [shown]}`: the fill of nodes.
-      scale: the size of the weight whose wire is widest; by default that of the largest one.
-      bias_scale: the size of the bias of the strongest colour; by default that of the largest one.
-      names: of the output nodes.
+      diagram: the diagram of a network.
+      wires: the weights between the nodes that are drawn, `{leaf: [before, shown]}`.
+      biases: the biases of the nodes that are drawn, `{leaf: [shown]}`, shown as their colours.
+      scale: the absolute weight of the widest wire. The default is the largest of the weights.
+      bias_scale: the absolute bias of the strongest colour. The default is the largest of them.
+      names: the names of the output nodes.
 
     Raises:
-      InvalidValue: if wires are missing, or have another shape.
+      InvalidValue: if the weights of a layer are missing or have the wrong shape.
     """
     if not diagram.layers:
         return blocks.draw(diagram.outline, diagram.why)
@@ -90,7 +90,7 @@ def draw(
     }
     largest, brightest = scale or _largest(weights), bias_scale or _largest(fills.values())
     last = diagram.layers[-1]
-    shown = [names[number] for number in last.shown] if names else [""]  # of many classes a few
+    shown = [names[number] for number in last.shown] if names else [""]  # only nodes that are drawn
     right = max(map(width_of, shown)) + 14 if last.width > 1 else 0
     columns, height = _columns(diagram.layers, float(np.clip(right, SIDE, MARGIN)))
     remarks = _remarks(diagram.layers, weights, list(fills.values()))
@@ -110,10 +110,11 @@ def draw(
 
 
 def colour_and_width(value: float, scale: float) -> tuple[str, float]:
-    """Returns how a weight is drawn: the one rule, which the script of a page follows too.
+    """Returns the colour and width of a wire; the script of the HTML report uses the same rule.
 
-    The width is `0.2 + 2.2 * min(|value| / scale, 1)` points; the colour is the last of `SIGNED`
-    from 0 on, and the first below. What is not finite is 1 point wide in the colour `MARK`.
+    The width is `0.2 + 2.2 * min(|value| / scale, 1)` points. The colour is the last of `SIGNED`
+    for values of at least 0, and the first otherwise. For values that are not finite, the wire is
+    1 point wide in the colour `MARK`.
 
     >>> colour_and_width(-0.5, 1.0)
     ('#c8641b', 1.3)
@@ -125,7 +126,7 @@ def colour_and_width(value: float, scale: float) -> tuple[str, float]:
 
 
 class _Column(NamedTuple):
-    """Where the nodes of a layer are, in points, and where how many are not drawn."""
+    """The positions in points of the nodes of a layer, and of the gaps with their node counts."""
 
     x: float
     nodes: np.ndarray
@@ -134,9 +135,9 @@ class _Column(NamedTuple):
 
 
 def _columns(layers: tuple[diagrams.Layer, ...], right: float) -> tuple[list[_Column], float]:
-    """Returns the places of all nodes, and the height; `right` is the room behind the last."""
-    # How many nodes are not drawn before each one that is, and after the last; and where, in steps
-    # from the top, each one begins and the last one ends.
+    """Returns the positions of all nodes, and the height; `right` is the space on the right."""
+    # `missing` counts the omitted nodes before each drawn node, and after the last. `begins` is
+    # where each drawn node begins and where the last one ends, in steps from the top.
     missing = [np.diff([-1, *layer.shown, layer.width]) - 1 for layer in layers]
     begins = [np.arange(len(counts)) + GAP * np.cumsum(counts > 0) for counts in missing]
     rows = max(each[-1] for each in begins)
@@ -153,9 +154,9 @@ def _columns(layers: tuple[diagrams.Layer, ...], right: float) -> tuple[list[_Co
 
 
 def drawn_order(weight: Any) -> np.ndarray:
-    """Returns the order in which the wires of a layer are drawn: what stands out comes last.
+    """Returns the order in which the wires of a layer are drawn, which puts large weights last.
 
-    These are places in the flat array; in an SVG they are the paths of the group `wires:1`.
+    The values are indices into the flat array; in an SVG, the paths of `wires:1` have this order.
     """
     sizes = np.where(np.isfinite(weight), np.abs(weight), np.inf)
     return np.argsort(sizes, axis=None, kind="stable")
@@ -197,7 +198,7 @@ def _nodes(sheet: Sheet, layer: int, column: _Column, fill, scale: float, room: 
 
 
 def _caption(sheet: Sheet, layer: diagrams.Layer, x: float, top: float, room: float) -> None:
-    """Says under a column what it is."""
+    """Writes the name, the width and the activation of a layer below its column."""
     unit = f" {'node' if layer.leaf else 'number'}{'s' * (layer.width != 1)}"
     count = f"{layer.width:,}"
     sheet.text(x, top, fitted(words(layer.name), room, LABEL), INK, fontsize=LABEL)
@@ -206,7 +207,7 @@ def _caption(sheet: Sheet, layer: diagrams.Layer, x: float, top: float, room: fl
 
 
 def _ends(sheet: Sheet, layers, columns: list[_Column], names: Any) -> None:
-    """Names inputs, if they are few, and outputs."""
+    """Names the outputs, and the inputs if there are few."""
     first, last = columns[0], columns[-1]
     if layers[0].width <= FEW:
         for place, y in enumerate(first.nodes, start=1):
@@ -218,7 +219,7 @@ def _ends(sheet: Sheet, layers, columns: list[_Column], names: Any) -> None:
 
 
 def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> None:
-    """Explains the colours and widths of wires, and the colours of nodes."""
+    """Draws the key to the colours and widths of wires and to the colours of nodes."""
     x = 8.0
     for name, size in (("weight", largest), ("bias", brightest)):
         if size is None:
@@ -241,7 +242,7 @@ def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> Non
 
 
 def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list[tuple[str, str]]:
-    """Returns what is not drawn, or not as the key says, each with a colour."""
+    """Returns remarks, with colours, on weights that are omitted and values that are not finite."""
     drawn = sum(weight.size for weight in weights)
     total = sum(a.width * b.width for a, b in zip(layers, layers[1:]))
     remarks = [(f"{drawn:,} of {total:,} weights are drawn.", FAINT)] if drawn < total else []

@@ -1,10 +1,10 @@
-"""The picture of one node with the numbers of one example: all that a neural network consists of.
+"""Draws one node with the numbers of one example: the unit that neural networks consist of.
 
     neuron(weights, bias, inputs, jnp.tanh).savefig("neuron.png")
 
-Each input times its weight, their sum, the bias, and the activation, which makes the output of
-both. Of many inputs those are drawn whose products are largest, and the rest is one wire with its
-sum, so that the numbers add up:
+The figure has each input and its weight, the sum of their products, the bias, and the activation
+that computes the output. If there are many inputs, those with the largest products are drawn, and
+one wire stands for the others with their sum, so that the numbers add up:
 
 >>> [(term.name, term.product) for term in terms([1.0, -2.0, 0.5], [3.0, 1.0, 2.0], most=2)]
 [('x1', 3.0), ('2 more', -1.0)]
@@ -22,19 +22,19 @@ from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER,
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, wrapped
 from jaxnn.typing import Any, Callable
 
-MOST = 7  # wires
-NEAR, FAR, HIGH = 28.0, 42.0, 104.0  # points: from input to input, and at least for all of them
+MOST = 7  # the largest number of wires
+NEAR, FAR, HIGH = 28.0, 42.0, 104.0  # points: the range of steps between inputs, the least height
 LINE = 10.5
-_INPUT, _NODE, _CURVE, _OUTPUT = 42.0, 130.0, 184.0, 234.0  # where things are, from the left
+_INPUT, _NODE, _CURVE, _OUTPUT = 42.0, 130.0, 184.0, 234.0  # points: positions from the left
 _DOT, _BODY, _PANEL = 13.0, 17.0, 22.0  # radii of inputs and of the node, half of the panel
-_HEADS = 45.0  # points, for what the sums are
+_HEADS = 45.0  # points, the width of the headings of the sums
 
 
 class Term(NamedTuple):
-    """What one wire brings to the sum: an input's product, or the rest, the sum of several."""
+    """The contribution of one wire to the sum: the product of an input, or the sum of several."""
 
-    name: str  # of the input, or how many there are
-    value: float  # of the input; NaN of several, as the weight
+    name: str  # of the input, or how many inputs there are
+    value: float  # of the input; NaN for the sum of several, as is the weight
     weight: float
     product: float
     is_rest: bool = False
@@ -43,19 +43,19 @@ class Term(NamedTuple):
 def neuron(
     weights: Any, bias: Any, inputs: Any, activation: Any, names: Sequence[str] | None = None
 ) -> Any:
-    """Returns a matplotlib `Figure` of one node, with what it computes of one example.
+    """Returns a matplotlib `Figure` of one node, with what it computes for one example.
 
     Args:
-      weights: of the node, `[inputs]`: column `j` of the layer's `weight` for node `j`.
-      bias: of the node; 0 if it has none.
-      inputs: of one example, `[inputs]`.
-      activation: a function of one array, such as `jnp.tanh`; `lambda x: x` for none.
-      names: of the inputs; by default x1, x2, ...
+      weights: the weights of the node, `[inputs]`: column `j` of the layer's `weight` for node `j`.
+      bias: the bias of the node; pass 0 if it has none.
+      inputs: the inputs of one example, `[inputs]`.
+      activation: a function of an array, such as `jnp.tanh`, or `lambda x: x` for no activation.
+      names: the names of the inputs. The default is x1, x2, ...
 
     Raises:
-      InvalidType: if the activation is no function.
-      InvalidValue: if weights and inputs are not two vectors of one length, the bias is not one
-        number, or there is another number of names.
+      InvalidType: if `activation` is not a function.
+      InvalidValue: if the weights and inputs are not vectors of the same length, if the bias is not
+        a single number, or if the number of names does not match.
     """
     fix = "Pass jax.nn.relu itself, or lambda x: x for none"
     kind("neuron", "activation", activation, Callable, fix=fix)
@@ -105,11 +105,11 @@ def neuron(
 def terms(
     weights: Any, inputs: Any, *, most: int = MOST, names: Sequence[str] | None = None
 ) -> list[Term]:
-    """Returns what each of at most `most` wires brings to the sum, the last one all others."""
+    """Returns the terms of at most `most` wires; the last one sums up the inputs that remain."""
     weights, inputs = np.asarray(weights, float), np.asarray(inputs, float)
     products = weights * inputs
     own = len(products) if len(products) <= most else most - 1
-    # What is not finite comes first: it decides the sum.
+    # Products that are not finite come first, because they determine the sum.
     size = np.where(np.isfinite(products), np.abs(products), np.inf)
     chosen = np.sort(np.argsort(-size, kind="stable")[:own])
     columns = zip(*(each[chosen].tolist() for each in (inputs, weights, products)))
@@ -122,7 +122,7 @@ def terms(
 
 
 def _inputs(sheet: Sheet, wires: list[Term], middle: float, step: float, scale: float) -> None:
-    """Draws inputs on the left, and their wires to the node with the weights on them."""
+    """Draws the inputs on the left, and their wires to the node, labelled with the weights."""
     for place, term in enumerate(wires):
         y = middle + step * (place - (len(wires) - 1) / 2)
         colour, width = (FAINT, 1.0) if term.is_rest else colour_and_width(term.weight, scale)
@@ -135,7 +135,7 @@ def _inputs(sheet: Sheet, wires: list[Term], middle: float, step: float, scale: 
             said = f"{term.name}: sum {figure(term.product)}"
             sheet.text(8, y, said, INK, ha="left", bbox=box, zorder=3, gid="rest")
             continue
-        at = 0.44  # of the way: where they are apart, and near their inputs
+        at = 0.44  # the position of the label along the wire: near its input, clear of the others
         x, level = _INPUT + at * (_NODE - _INPUT), y + at * (middle - y)
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
         sheet.text(x, level, figure(term.weight), INK, bbox=box, zorder=2)
@@ -154,7 +154,7 @@ def _node(sheet: Sheet, y: float, bias: float, raw: float, scale: float) -> None
 
 
 def _curve(sheet: Sheet, y: float, activation: Any, name: str, raw: float, output: float) -> None:
-    """Draws the activation with the point on it, and arrows that lead through it."""
+    """Draws the activation with a point at the raw output, and arrows that lead through it."""
     style = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6, "color": INK}
     for left, right in ((_NODE + _BODY, _CURVE - _PANEL), (_CURVE + _PANEL, _OUTPUT - _DOT)):
         sheet.axes.annotate("", (right, y), (left, y), arrowprops=style)
@@ -176,7 +176,7 @@ def _curve(sheet: Sheet, y: float, activation: Any, name: str, raw: float, outpu
 
 
 def _number(sheet: Sheet, x: float, y: float, value: float, radius: float, size=7) -> None:
-    """Writes a number into a circle."""
+    """Writes a number inside a circle."""
     text = fitted(figure(value), 2 * radius - 1, size)
     sheet.text(x, y, text, INK if np.isfinite(value) else MARK, zorder=5, fontsize=size)
 
@@ -186,7 +186,7 @@ def _rounded(value: float) -> float:
 
 
 def figure(value: float) -> str:
-    """Returns a number in few digits: three, or two of one that is smaller than 1.
+    """Returns a number with three significant digits, or two if it is smaller than 1.
 
     >>> figure(-0.8154), figure(12.345), figure(1.0)
     ('−0.82', '12.3', '1')
@@ -196,7 +196,7 @@ def figure(value: float) -> str:
 
 
 def _sums(wires, total: float, bias: float, raw: float, output: float, name: str):
-    """Returns the sums in figures: `(what it is, the line)`; the first one may take several."""
+    """Returns the sums as rows `(heading, line)`; the first sum may take several rows."""
     pieces, shown = [], 0.0
     for term in wires:
         first, value = (term.product, 1.0) if term.is_rest else (term.weight, term.value)
@@ -222,5 +222,5 @@ def _sums(wires, total: float, bias: float, raw: float, output: float, name: str
 
 
 def _equals(shown: float, value: float) -> str:
-    """Returns the sign between what is shown and its sum, which rounding may keep apart."""
+    """Returns "=" or "≈", depending on whether the rounded terms add up to the rounded sum."""
     return "=" if figure(round(shown, 9)) == figure(value) else "≈"

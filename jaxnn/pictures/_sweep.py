@@ -1,4 +1,4 @@
-"""A heat map: how a metric depends on two of the things that were varied. Bright is good.
+"""Draws a heat map of a metric over two of the settings that were varied; bright is good.
 
 sweep({"learning_rate": rates, "seed": seeds}, losses, "test/loss").savefig("losses.png")
 """
@@ -13,8 +13,8 @@ from jaxnn.metrics import lower_is_better
 from jaxnn.pictures import scheme
 from jaxnn.typing import Any, Num
 
-LETTERS = 32  # what an axis has room for
-SPREAD = 5.0  # of the largest number to the median, from which a scale is logarithmic
+LETTERS = 32  # the number of characters that fit along an axis
+SPREAD = 5.0  # the ratio of the largest number to the median from which a scale is logarithmic
 NONE: dict[str, Any] = {
     "facecolor": scheme.GRID, "edgecolor": scheme.FAINT, "hatch": "/////", "linewidth": 0.0,
 }  # fmt: skip
@@ -28,17 +28,17 @@ def sweep(
 ) -> Any:
     """Returns a matplotlib `Figure` of a metric over the first two columns that vary.
 
-    A cell is the mean over all others. Where not every pair has a run, as with random draws, those
-    that have one are points instead of cells.
+    A cell is the mean over all other columns. If some pairs of values have no run, as in a random
+    search, the pairs that have runs are drawn as points instead of cells.
 
     Args:
-      columns: what was varied, by name: numbers or words, `[runs]` each.
-      values: the metric of each run, NaN of those that diverged.
-      name: of the metric: `"test/loss"`.
-      lower: whether low is good; by default as the name says.
+      columns: the settings that were varied, by name, with `[runs]` numbers or strings each.
+      values: the metric of each run, `[runs]`; NaN if the run diverged.
+      name: the name of the metric, such as `"test/loss"`.
+      lower: whether low values are good. The default depends on the name of the metric.
 
     Raises:
-      InvalidValue: if there is no run, or the columns and the values are not of as many.
+      InvalidValue: if there are no runs, or the columns and the values differ in length.
     """
     lengths = {column: len(each) for column, each in columns.items()}
     if not len(values) or set(lengths.values()) != {len(values)}:
@@ -60,7 +60,7 @@ def sweep(
     _label(axes, "x", x, are_cells)
     _label(axes, "y", y, are_cells)
     scheme.key(figure, shown, name, ax=axes, fraction=0.05, pad=0.03)
-    # What varies along with the axes, as random draws do, is the same in all runs of a cell.
+    # A column that varies along with the axes, as in a random search, is constant within a cell.
     over = [c for c in varied[2:] if len(set(zip(x.places, y.places, columns[c]))) > pairs.sum()]
     if over:
         scheme.titled(axes, "mean over " + ", ".join(map(scheme.words, over)))
@@ -69,13 +69,13 @@ def sweep(
 
 
 class _Axis(NamedTuple):
-    """A column as an axis: its distinct values in order, and where each of them is."""
+    """A column as an axis: its distinct values in order, and their positions."""
 
     name: str
     values: list[Any]
     are_numbers: bool
-    places: np.ndarray  # of the runs, among the values
-    numbers: np.ndarray  # that the values are among points
+    places: np.ndarray  # the index in `values` for each run
+    numbers: np.ndarray  # the positions of the values, if they are drawn as points
     is_log: bool
 
 
@@ -92,7 +92,7 @@ def _is_spread(numbers: np.ndarray) -> bool:
 
 
 def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean of each pair, NaN where there is none, and which pairs were tried."""
+    """Returns the mean of each pair, NaN if no run is finite, and which pairs have runs."""
     shape, at = (len(y.values), len(x.values)), (y.places, x.places)
     total, count, pairs = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
     np.add.at(total, at, np.where(np.isfinite(values), values, 0.0))
@@ -102,7 +102,7 @@ def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _cells(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, list[Any]]:
-    """Draws the means as cells side by side; returns what has colours, and what to explain."""
+    """Draws the means as adjacent cells; returns the coloured image and the legend handles."""
     from matplotlib.patches import Patch
 
     known = np.ma.masked_invalid(means)
@@ -110,13 +110,13 @@ def _cells(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, li
     up, right = np.indices(means.shape)
     explained = _ring(axes, right, up, means, lower)
     if np.isnan(means).any():
-        axes.patch.set(**NONE)  # seen where there is no colour
+        axes.patch.set(**NONE)  # visible where a cell has no colour
         explained.append(Patch(label="diverged", **NONE))
     return shown, explained
 
 
 def _points(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, list[Any]]:
-    """Draws the means as points where their numbers are; returns the same."""
+    """Draws the means as points at their values; returns the points and the legend handles."""
     right, up = np.meshgrid(x.numbers, y.numbers)
     known, lost = np.isfinite(means), pairs & np.isnan(means)
     style = {"s": 28, "linewidths": 0.4, "edgecolors": scheme.FAINT, **_colours(means, lower)}
@@ -129,7 +129,7 @@ def _points(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, l
 
 
 def _ring(axes, right, up, means, lower: bool) -> list[Any]:
-    """Marks the best of the means, if there is any."""
+    """Marks the best mean, unless all are NaN."""
     if np.isnan(means).all():
         return []
     best = (np.nanargmin if lower else np.nanargmax)(means)
@@ -143,14 +143,14 @@ def _colours(means: np.ndarray, lower: bool) -> dict[str, Any]:
     from matplotlib.colors import LogNorm, Normalize
 
     known = means[np.isfinite(means)] if np.isfinite(means).any() else np.array([0.0, 1.0])
-    # A loss spans many sizes, since some runs come close to diverging.
+    # Losses can span orders of magnitude, because some runs come close to diverging.
     norm = LogNorm if lower and _is_spread(known) else Normalize
     cmap = scheme.AMOUNT + "_r" * lower
     return {"cmap": cmap, "norm": norm(known.min(), known.max())}
 
 
 def _label(axes: Any, side: str, column: _Axis, are_cells: bool) -> None:
-    """Names an axis and as many of its cells as there is room for, or round numbers on it."""
+    """Labels an axis, and as many of its cells as fit, or round numbers if points are drawn."""
     axis = axes.xaxis if side == "x" else axes.yaxis
     axis.set_label_text(scheme.words(column.name))
     if column.are_numbers and not are_cells:
@@ -165,7 +165,7 @@ def _label(axes: Any, side: str, column: _Axis, are_cells: bool) -> None:
         digits = [None if float(value).is_integer() else 3 for value in column.values]
         labels = list(map(scheme.number, column.values, digits))
         steps = [n for n in range(1, count) if len(" ".join(labels[::n])) <= LETTERS]
-        # Equal parts of a logarithmic range: its ends are often round, and then what is between.
+        # Prefer steps that divide a logarithmic range equally: the ends are often round numbers.
         equal = [n for n in steps if (count - 1) % n == 0 and n < count - 1 and column.is_log]
         every = (equal or steps or [count])[0]
     elif side == "x" and len(" ".join(labels)) > LETTERS:

@@ -1,4 +1,4 @@
-"""What several pictures do with their arguments: labels, logits, names, and shapes."""
+"""Checks and converts arguments that several pictures share: labels, logits, names, shapes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,11 +10,11 @@ from jaxnn.typing import Any
 
 
 def classes_of(where: str, name: str, values: Any, classes: float = np.inf) -> np.ndarray:
-    """Returns numbers of classes, `[examples]` in any dtype, as integers below `classes`.
+    """Returns class numbers, `[examples]` of any dtype, as integers below `classes`.
 
     Raises:
-      InvalidType: if these are no whole numbers.
-      InvalidValue: if one is negative or too large.
+      InvalidType: if the values are not integers, or not one-dimensional.
+      InvalidValue: if a value is negative or too large.
     """
     values = np.asarray(values)
     if values.ndim != 1 or not np.array_equal(values, np.round(values)):
@@ -38,7 +38,7 @@ def classes_of(where: str, name: str, values: Any, classes: float = np.inf) -> n
 
 
 def check_shapes(where: str, fits: Any, expected: str, fix: str, **arrays: Any) -> None:
-    """Raises `InvalidValue`, with the shapes of the arrays, unless they fit."""
+    """Raises `InvalidValue`, with the shapes of the arrays, unless `fits` is true."""
     if not fits:
         shapes = [f"{name} of shape {np.shape(array)}" for name, array in arrays.items()]
         wrong = f"the shape of {' or '.join(arrays)} is wrong"
@@ -48,7 +48,7 @@ def check_shapes(where: str, fits: Any, expected: str, fix: str, **arrays: Any) 
 def names_of(
     where: str, name: str, values: Sequence[Any] | None, count: int, of: str = "classes"
 ) -> list[str]:
-    """Returns names for each of the `count`, or their numbers; raises if they are not as many."""
+    """Returns the names, or numbers if there are none; raises unless there are `count` names."""
     if values is not None and len(values) != count:
         raise InvalidValue(
             where,
@@ -61,7 +61,7 @@ def names_of(
 
 
 def leaf_of(where: str, what: str, leaves: Mapping[str, Any], leaf: str, shape: Any) -> Any:
-    """Returns the leaf of a name; raises `InvalidValue` unless it is there and has the shape."""
+    """Returns the leaf with a name; raises `InvalidValue` unless it exists and has the shape."""
     if leaf not in leaves or np.shape(leaves[leaf]) != shape:
         raise InvalidValue(
             where,
@@ -74,7 +74,7 @@ def leaf_of(where: str, what: str, leaves: Mapping[str, Any], leaf: str, shape: 
 
 
 def logits_of(outputs: Any) -> np.ndarray:
-    """Returns logits `[examples, classes]`; one logit of each example is that of class 1."""
+    """Returns logits `[examples, classes]`; a single logit per example is that of class 1."""
     logits = np.asarray(outputs, float)
     if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
         return np.stack([np.zeros(len(logits)), logits.ravel()], 1)
@@ -82,7 +82,7 @@ def logits_of(outputs: Any) -> np.ndarray:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns the logarithms of probabilities `[examples, classes]`; NaN if some are not finite."""
+    """Returns log probabilities `[examples, classes]`, NaN for rows that are not finite."""
     with np.errstate(invalid="ignore", divide="ignore"):
         logits = logits - logits.max(1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(1, keepdims=True))

@@ -1,7 +1,7 @@
-"""A network as blocks, from its inputs at the top down to its outputs; frames hold parts of parts.
+"""Draws a network as blocks, from the inputs at the top to the outputs; frames hold nested parts.
 
-At the right of each block is the shape of one example that it puts out. What does not fit a page is
-summed up, the innermost first, and the picture says so.
+The shape of one example of its output is on the right of each block. If the network does not fit on
+a page, the innermost parts are summarized first, and a remark in the figure says so.
 
 >>> parts = Part("input", "input", output=(1, 4)), Part("out", "linear", "linear, 2 nodes", (1, 2))
 >>> [text.get_text() for text in draw(parts).axes[0].texts][:-1]
@@ -17,13 +17,13 @@ from jaxnn.pictures.scheme import FAINT, GRID, INK, PAPER
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of, wrapped
 from jaxnn.typing import Any
 
-EDGE, SHAPES = 6.0, 58.0  # points: the margin, and the room on the right for shapes
+EDGE, SHAPES = 6.0, 58.0  # points: the margin, and the space on the right for shapes
 LINE, PAD, GAP, INSET = 9.4, 3.2, 4.0, 7.0  # points: text, padding, between blocks, inside frames
-TALLEST = 640.0  # points: a page
+TALLEST = 640.0  # points: the height of a page
 
 
 class _Row(NamedTuple):
-    """A block: its part, its lines of text, its frames, and how many rows it frames."""
+    """A block: its part, its lines of text, its depth, and the number of rows that it frames."""
 
     part: Part
     lines: list[str]
@@ -36,7 +36,7 @@ class _Row(NamedTuple):
 
 
 def draw(parts: Sequence[Part], why: str = "") -> Any:
-    """Returns a matplotlib `Figure` of a network as blocks, with a remark at its foot."""
+    """Returns a matplotlib `Figure` of a network as blocks, with a remark at the bottom."""
     depth, most = _depth(parts), 999
     rows = [*_rows(parts, depth, most)]
     while _places(rows)[1] > TALLEST and most > 2:
@@ -62,7 +62,7 @@ def _depth(parts: Sequence[Part]) -> int:
 
 
 def _rows(parts: Sequence[Part], limit: int, most: int, depth: int = 0) -> Iterator[_Row]:
-    """Yields the rows of parts, down to a depth; of more than `most` the middle is left out."""
+    """Yields the rows of parts down to depth `limit`; middle parts beyond `most` are left out."""
     if len(parts) > most:
         half = most // 2
         more = Part(f"… {len(parts) - 2 * half} more", "left out")
@@ -81,7 +81,7 @@ def _rows(parts: Sequence[Part], limit: int, most: int, depth: int = 0) -> Itera
 
 
 def _places(rows: Sequence[_Row]) -> tuple[list[float], float]:
-    """Returns where each row begins, and where all of them end, below the frames that end there."""
+    """Returns the top of each row, and the bottom of the last row and the frames that end there."""
     tops, y = [], 0.0
     for row, after in itertools.zip_longest(rows, rows[1:]):
         tops.append(y)
@@ -91,7 +91,7 @@ def _places(rows: Sequence[_Row]) -> tuple[list[float], float]:
 
 
 def _block(sheet: Sheet, row: _Row, top: float, bottom: float) -> None:
-    """Draws a block, or the frame of those inside."""
+    """Draws a block, or the frame of a part that contains other blocks."""
     part, left = row.part, EDGE + row.depth * INSET
     wide = POINTS - 2 * EDGE - SHAPES - 2 * row.depth * INSET
     if row.framed:

@@ -1,9 +1,9 @@
-"""What there is to draw of a network, by its description and from shapes alone.
+"""Computes what to draw of a network, from its description and its shapes alone.
 
-A chain of linear layers is drawn as the textbook does it, as columns of nodes with a wire for each
-weight; of a wide layer only some nodes are shown, and the picture says how many are not. Any other
-network is drawn as blocks. A diagram holds no numbers of a network: those are read from parameters
-by `wires`, which is plain indexing, so that a program in training can do it.
+A chain of linear layers is drawn as columns of nodes with a wire for each weight. For a wide layer,
+only some nodes are shown, and the figure says how many are not. Any other network is drawn as
+blocks. A diagram holds no parameters: `wires` reads them by plain indexing, so it also works on
+traced parameters inside a training program.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxnn.models import mlp
@@ -35,39 +35,39 @@ from jaxnn.pictures.outline import Part, listed, outline
 from jaxnn.pictures.scheme import words
 from jaxnn.typing import Any, Params
 
-ALL, SOME = 16, 6  # a layer of up to ALL nodes is shown as a whole, of others SOME at either end
-DEEPEST = 6  # columns of nodes that a picture has room for
+ALL, SOME = 16, 6  # layers of up to ALL nodes are shown in full, and others by SOME at either end
+DEEPEST = 6  # the largest number of columns of nodes, including the inputs
 
 
 class Layer(NamedTuple):
-    """A column of nodes."""
+    """A column of nodes in a diagram."""
 
     name: str  # of the part, or "input"
-    width: int  # the number of its nodes
-    shown: tuple[int, ...]  # which of them are drawn, ascending
-    leaf: str = ""  # the name of its weights [in, out]; its biases are at the same path, as `bias`
-    activation: str = ""  # what follows the sums
+    width: int  # the number of nodes
+    shown: tuple[int, ...]  # the indices of the nodes that are drawn, ascending
+    leaf: str = ""  # the name of the weights [in, out]; the biases have the same path, with `bias`
+    activation: str = ""  # the layers after the weighted sums, in words
 
 
 class Diagram(NamedTuple):
-    """A network from its input on: as columns of nodes, or else as an outline of its parts."""
+    """A network from its inputs to its outputs, as columns of nodes or as an outline of parts."""
 
     layers: tuple[Layer, ...]
     outline: tuple[Part, ...]
-    why: str = ""  # it is drawn as blocks, a sentence
+    why: str = ""  # why it is drawn as blocks, as a sentence
 
 
 def diagram(network: Network, inputs: Any, arrays: tuple[Any, Any] | None = None) -> Diagram:
-    """Returns what there is to draw of a network, without computing anything.
+    """Returns what to draw of a network, without computing anything.
 
     Args:
-      network: any network.
-      inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
-      arrays: its parameters and its state, or their shapes, where there are any.
+      network: a network.
+      inputs: arrays or `jax.ShapeDtypeStruct`s with a leading batch axis.
+      arrays: the parameters and the state of the network, or their shapes, if available.
 
     Raises:
-      InvalidType: if it is not a network.
-      InvalidValue: if it does not take such inputs.
+      InvalidType: if `network` is not a `Network`.
+      InvalidValue: if the network does not accept such inputs.
     """
     kind("diagram", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
     params, calls = _calls(network, inputs, arrays)
@@ -80,7 +80,7 @@ def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
     """Returns the weights between the nodes that are shown, `{leaf: [before, shown]}`.
 
     Raises:
-      InvalidValue: if the parameters, which may be traced, are not those of the network.
+      InvalidValue: if the parameters, which may be traced, do not belong to the network.
     """
     leaves = named_leaves(params)
     values = {}
@@ -92,10 +92,10 @@ def wires(diagram: Diagram, params: Params) -> dict[str, Any]:
 
 
 def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
-    """Returns the biases of the nodes that are shown, by the `leaf` of layers that have any.
+    """Returns the biases of the nodes that are shown, by the `leaf` of each layer with biases.
 
     Raises:
-      InvalidValue: as `wires`.
+      InvalidValue: as for `wires`.
     """
     leaves, values = named_leaves(params), {}
     for layer in diagram.layers[1:]:
@@ -106,12 +106,12 @@ def biases(diagram: Diagram, params: Params) -> dict[str, Any]:
 
 
 def _places(layer: Layer) -> np.ndarray:
-    """Returns which nodes are shown, without a sign: JAX then allows for no negative ones."""
+    """Returns the nodes that are shown as unsigned indices: JAX need not handle negative ones."""
     return np.array(layer.shown, np.uint32)
 
 
 def to_json(diagram: Diagram) -> dict[str, Any]:
-    """Returns a diagram as what JSON can hold."""
+    """Returns a diagram as a dict that can be stored as JSON."""
     return {
         "layers": [layer._asdict() for layer in diagram.layers],
         "outline": [part.to_json() for part in diagram.outline],
@@ -120,17 +120,17 @@ def to_json(diagram: Diagram) -> dict[str, Any]:
 
 
 def from_json(content: dict[str, Any]) -> Diagram:
-    """Returns the diagram that `to_json` has written."""
+    """Returns the diagram that `to_json` stored."""
     layers = (Layer(**{**layer, "shown": tuple(layer["shown"])}) for layer in content["layers"])
     return Diagram(tuple(layers), tuple(map(Part.from_json, content["outline"])), content["why"])
 
 
 class _Call(NamedTuple):
-    """What is known of a part that was called."""
+    """A record of the call of a part."""
 
     output: Any  # the shape of its output, or a pytree of shapes
-    # Whether it may stand between two layers of nodes: it is described, has no matrix of weights,
-    # and as many numbers come out as go in; and whether it computes more than another shape.
+    # Whether the part may stand between two layers of nodes (it is described, has no weight matrix,
+    # and has as many outputs as inputs); and whether it does more than reshape its inputs.
     between: bool
     computes: bool
 
@@ -179,7 +179,7 @@ _RESHAPING = ("reshape", "broadcast_in_dim", "expand_dims", "squeeze")
 
 
 def _layers(network: Network, params: Any, calls: dict[str, _Call], inputs: Any) -> tuple[Any, str]:
-    """Returns the layers of a chain and `""`; or `()` and why the network is none."""
+    """Returns the layers of a chain and `""`, or `()` and why the network is not a chain."""
     parts = list(_in_a_row(network))
     if any(path not in calls for path, _ in parts):
         return (), "Drawn as blocks: it does not call the parts in its description."
@@ -219,7 +219,7 @@ def _layers(network: Network, params: Any, calls: dict[str, _Call], inputs: Any)
 
 
 def _in_a_row(network: Network, path: str = "") -> Iterator[tuple[str, Network]]:
-    """Yields the parts that a network calls one after the other, with paths."""
+    """Yields the parts that a network calls one after the other, with their paths."""
     _, _, children, times, flow = network.parts
     is_transform = len(children) == 1 and not children[0][0] and times == 1
     if flow == "serial" or is_transform:
@@ -230,7 +230,7 @@ def _in_a_row(network: Network, path: str = "") -> Iterator[tuple[str, Network]]
 
 
 def _unusual(path: str, part: Network, calls: dict[str, _Call]) -> list[str]:
-    """Returns the kinds in a part that make it more than a chain of layers."""
+    """Returns the kinds of parts that make a network more than a chain of layers."""
     kind, _, children, _, flow = part.parts
     if kind == "linear" or path not in calls or calls[path].between:
         return []
@@ -243,7 +243,7 @@ def _unusual(path: str, part: Network, calls: dict[str, _Call]) -> list[str]:
 
 
 def _name(path: str, number: int, count: int) -> str:
-    """Returns the name of a layer; one that has only its place is called by its number."""
+    """Returns the name of a layer; a layer without a name of its own is named by its number."""
     name = path.rsplit("/", 1)[-1]
     if name and not name.isdigit():
         return name
@@ -251,7 +251,7 @@ def _name(path: str, number: int, count: int) -> str:
 
 
 def _shown(width: int, shape: tuple[int, ...] = ()) -> tuple[int, ...]:
-    """Returns which nodes are shown: of an image, pixels in the middle, where something is."""
+    """Returns the nodes that are shown; for an image, pixels from the middle of the middle row."""
     if width <= ALL:
         return tuple(range(width))
     if len(shape) in (2, 3) and min(shape[:2]) > 4 and math.prod(shape) == width:

@@ -1,4 +1,4 @@
-"""A grid of images: what a network has drawn, or was shown, side by side.
+"""Draws a grid of images, such as the inputs or the samples of a network.
 
 image_grid(images).savefig("samples.png")
 """
@@ -9,7 +9,7 @@ from jaxnn.checks import positive_integer
 from jaxnn.pictures.arguments import check_shapes
 from jaxnn.typing import Any
 
-SIDE = 0.35  # inches, of an image
+SIDE = 0.35  # inches, the width of an image
 GAP = 1  # pixels between images
 
 
@@ -17,12 +17,12 @@ def image_grid(images: Any, *, columns: int = 10) -> Any:
     """Returns a matplotlib `Figure` of images in rows.
 
     Args:
-      images: `[images, height, width]`, grey, or `[images, height, width, 3]`, red, green and blue:
-        bytes, or numbers from 0 (black) to 1. Numbers outside are cut to those.
-      columns: the images of a row; in the last row there may be fewer.
+      images: grey images `[images, height, width]`, or RGB images `[images, height, width, 3]`. The
+        values are uint8, or numbers from 0 (black) to 1. Other numbers are clipped to that range.
+      columns: the number of images in a row. The last row may have fewer.
 
     Raises:
-      InvalidValue: if these are no images, or `columns` is not positive.
+      InvalidValue: if `images` has another shape or is empty, or `columns` is not positive.
     """
     from matplotlib.figure import Figure
 

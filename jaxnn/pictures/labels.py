@@ -1,8 +1,8 @@
-"""Labels: short names of layers, of which no two are the same, and names at the ends of lines.
+"""Labels: short, distinct names of layers, and names at the ends of lines.
 
-What all names begin or end with tells nothing. If what is left is still too long for a picture,
-neither does what has nothing beside it; then parts of the names are left out, the commonest first,
-as long as the names can be distinguished.
+A common prefix and suffix of all names is removed first. If names are still too long, parts that
+have no alternatives at their place are removed, and then further parts, the most frequent first,
+as long as the names remain distinct.
 
 >>> inner = ("look/branch/attention/key", "look/branch/attention/query", "think/branch/hidden")
 >>> shortened(["tokens/weight", *(f"body/block_2/{name}/weight" for name in inner)], 20)
@@ -19,13 +19,14 @@ import numpy as np
 from jaxnn.pictures.scheme import INK, TICK, elided, words
 from jaxnn.typing import Any
 
-MOST = 64  # parts that are tried, however many a file of anybody's has
+MOST = 64  # the largest number of parts that are tried for removal
 
 
 def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
-    """Returns names without what all of them begin or end with, and none longer than `letters`.
+    """Returns names without their common prefix and suffix, and with at most `letters` characters.
 
-    What a number counts stays before it: `layers/0`. Different names have different labels.
+    A part that a number counts stays before the number: `layers/0`. Different names have different
+    labels.
 
     >>> shortened(["layers/hidden_1/weight", "layers/output/weight"])
     ['hidden 1', 'output']
@@ -33,7 +34,7 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
     parts = _trimmed([tuple(name.split("/")) for name in names])
 
     def excess(gone: Sequence[str]) -> float:
-        """How many letters there are too many; infinite if names cannot be distinguished."""
+        """Returns the number of excess characters, infinite if the names are not distinct."""
         labels = [_label(name, gone) for name in parts]
         if not all(labels) or len(set(labels)) < len(set(names)):
             return np.inf
@@ -48,12 +49,12 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
         now = excess([*gone, part]) if count > 1 else least
         if now < least:
             least, gone = now, [*gone, part]
-    # What need not have gone, since what went after it has left room enough, is taken back.
+    # Parts whose removal is no longer needed after the later removals are restored.
     for part in reversed(gone):
         fewer = [each for each in gone if each != part]
         gone = fewer if excess(fewer) == least else gone
     labels = [elided(_label(name, gone), letters) for name in parts]
-    # Those that several names have are numbered.
+    # Labels that several names share are numbered.
     owners: dict[str, list[str]] = {}
     for name, label in dict.fromkeys(zip(names, labels)):
         owners.setdefault(label, []).append(name)
@@ -65,7 +66,7 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
 
 
 def _trimmed(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Returns names without what all of them begin or end with, but for what a number counts."""
+    """Removes the common prefix and suffix of the names, except for parts that a number counts."""
     end = len(commonprefix([name[:0:-1] for name in parts]))
     parts = [name[: len(name) - end] for name in parts]
     shared = len(commonprefix([name[:-1] for name in parts]))
@@ -75,7 +76,7 @@ def _trimmed(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _telling(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Returns names without what follows from what stands before it: in one place, it is all."""
+    """Removes the parts of names that always follow from the parts before them."""
     after: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for name in parts:
         for place in range(len(name) + 1):
@@ -91,21 +92,21 @@ def _telling(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _label(name: tuple[str, ...], gone: Sequence[str]) -> str:
-    """Returns a name without some of its parts, but for numbers and what they count."""
+    """Returns a name without some of its parts; numbers and the parts that they count remain."""
     places = enumerate(name)
     return words("/".join(part for i, part in places if part not in gone or _counts(name, i)))
 
 
 def _counts(name: tuple[str, ...], place: int) -> bool:
-    """Whether a part of a name has a number, or is followed by one."""
+    """Returns whether a part of a name ends with a digit, or is followed by a number."""
     return name[place][-1:].isdigit() or "".join(name[place + 1 : place + 2]).isdigit()
 
 
-SPACING = 1.25  # of lines of text
+SPACING = 1.25  # the distance between lines of text, as a multiple of the text size
 
 
 class End(NamedTuple):
-    """The end of a line, with what is written there."""
+    """The end of a line in a plot, with its label."""
 
     step: float
     value: float
@@ -114,11 +115,11 @@ class End(NamedTuple):
 
 
 def ends(axes: Any, endings: list[End], tall: float) -> bool:
-    """Writes names right of axes that are `tall` points high, near the ends of their lines.
+    """Writes labels to the right of axes that are `tall` points high, near the ends of their lines.
 
-    They are clear of each other. Returns whether the names fit: else nothing is written.
+    The labels do not overlap. Returns whether they fit; if they do not, nothing is drawn.
     """
-    axes.autoscale_view()  # limits are not set before something asks for them
+    axes.autoscale_view()  # matplotlib sets the limits only on demand
     place = axes.transData + axes.transAxes.inverted()
     step = SPACING * TICK / tall
     if not endings or len(endings) * step > 1.1:
@@ -138,10 +139,10 @@ def ends(axes: Any, endings: list[End], tall: float) -> bool:
 
 
 def apart(heights: Any, step: float) -> Any:
-    """Returns ascending heights moved as little as possible, at least `step` from each other.
+    """Moves ascending heights as little as possible, so that they are at least `step` apart.
 
-    Stays within 0 to 1 where that has room. This is isotonic regression: heights that are too near
-    become a group with their mean in its middle.
+    The heights stay within 0 to 1 if there is room. This is isotonic regression: heights that are
+    too close form a group around their mean.
 
     >>> apart(np.array([0.5, 0.5, 0.9]), 0.1).round(3).tolist()
     [0.45, 0.55, 0.9]

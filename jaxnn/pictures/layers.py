@@ -1,11 +1,12 @@
-"""Numbers of each layer, and how they change: weights, what nodes put out, and gradients.
+"""Draws distributions of weights, layer outputs and gradients, and how they change in training.
 
     weights({0: {"hidden/weight": before}, 900: {"hidden/weight": after}}).savefig("weights.png")
     gradient_flow({0: {"hidden_1": 0.02, "output": 0.4}, 900: {...}}).savefig("gradients.png")
 
-Histograms over time: steps go across and values up; the more of the numbers, the more colour. The
-dark line is the median, thin ones hold a half and nine tenths. One moment alone is an ordinary
-histogram. A gradient that vanishes or explodes on its way through the network is seen as a slope.
+In histograms over time, the x axis has the steps, the y axis has the values, and the opacity shows
+how frequent a value is. The thick line is the median, and the thin lines enclose 50 % and 90 % of
+the values. A single step is drawn as an ordinary histogram. A gradient that vanishes or explodes on
+its way through the network shows as a trend from layer to layer.
 """
 
 from collections.abc import Mapping
@@ -18,44 +19,44 @@ from jaxnn.pictures.labels import shortened
 from jaxnn.pictures.series import mark_gaps
 from jaxnn.typing import Any
 
-BINS = 49  # at most: odd, such that what is constant stands in the middle of one
-MOST = 12  # layers
-PANEL = 1.15  # inches, of height
+BINS = 49  # the largest number of bins, which is odd to center a bin on constant values
+MOST = 12  # the largest number of layers
+PANEL = 1.15  # inches, the height of a panel
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 REACH = (0.001, 0.999)  # the quantiles between which values are drawn, with a margin
 FADING = 0.6  # the power of a density that is its opacity
 
 
 def weights(moments: Any) -> Any:
-    """Returns a matplotlib `Figure` of the spread of parameters, a panel for each leaf.
+    """Returns a matplotlib `Figure` of the distribution of parameters, with a panel for each leaf.
 
     Args:
-      moments: `{step: {leaf's name: values}}`, or `{leaf's name: values}` of one moment; the values
-        may have any shape.
+      moments: `{step: {name of the leaf: values}}`, or `{name of the leaf: values}` for one step.
+        The values may have any shape.
 
     Raises:
-      InvalidType: if the moments are something else.
+      InvalidType: if `moments` has the wrong type.
       InvalidValue: if there is nothing to draw.
     """
     return _histograms("weights", moments, "weight")
 
 
 def activations(moments: Any) -> Any:
-    """Returns a matplotlib `Figure` of the spread of what layers put out, a panel for each.
+    """Returns a matplotlib `Figure` of the distribution of layer outputs, a panel for each layer.
 
     Args:
-      moments: `{step: {layer's name: outputs}}`, or `{layer's name: outputs}` of one moment; the
-        outputs may have any shape.
+      moments: `{step: {name of the layer: outputs}}`, or `{name of the layer: outputs}` for one
+        step. The outputs may have any shape.
 
     Raises:
-      InvalidType: if the moments are something else.
+      InvalidType: if `moments` has the wrong type.
       InvalidValue: if there is nothing to draw.
     """
     return _histograms("activations", moments, "output")
 
 
 def _read(where: str, moments: Any) -> tuple[list[float], dict[str, list[Any]]]:
-    """Returns the steps, ascending, or `[nan]`; and the values of each layer at each, if any."""
+    """Returns the ascending steps, or `[nan]`, and the values of each layer at each step."""
     kind(where, "moments", moments, Mapping, fix="Write {step: {name: values}}")
     nested = [isinstance(value, Mapping) for value in moments.values()]
     are_steps = all(isinstance(s, int | float | np.number) and np.isfinite(s) for s in moments)
@@ -112,7 +113,7 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
         else:
             _bands(axes, steps, each)
     step = "" if np.isnan(steps[0]) else f" at step {scheme.number(steps[0])}"
-    for axes in panels[-columns:]:  # the lowest of each column
+    for axes in panels[-columns:]:  # the lowest panel of each column
         axes.tick_params(labelbottom=True)
         axes.set_xlabel(of + step if once else "training steps")
     figure.supylabel(f"share of the {of}s" if once else of, fontsize=scheme.LABEL, color=scheme.INK)
@@ -127,18 +128,18 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
 
 
 def _reach(known: Any) -> tuple[float, float]:
-    """Returns the values between which nearly all lie, with a margin."""
+    """Returns limits that enclose nearly all values, with a margin."""
     low, high = np.quantile(known, REACH) if len(known) else (0.0, 1.0)
     return scheme.widened(low, high, 0.08)
 
 
 def _bins(count: int) -> int:
-    """Returns how many bins show a shape, and not each number for itself."""
+    """Returns a number of bins that shows the shape of the distribution, not single values."""
     return int(np.clip(np.sqrt(count), 4, BINS // 2)) * 2 + 1
 
 
 def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
-    """Draws a layer's numbers over the steps."""
+    """Draws the distribution of a layer's values over the steps."""
     from matplotlib.colors import to_rgb
 
     finite = [v[np.isfinite(v)] for v in values_at]
@@ -161,7 +162,7 @@ def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
 
 
 def _sides(steps: Any) -> np.ndarray:
-    """Returns where the cells of steps begin and end: half-way to the next ones."""
+    """Returns the edges of the cells of the steps, which are halfway between the steps."""
     at = np.array(steps)
     return np.concatenate([at[:1], (at[1:] + at[:-1]) / 2, at[-1:]])
 
@@ -187,22 +188,22 @@ def _histogram(axes: Any, values: Any) -> None:
     scheme.linear(axes.yaxis, 4)
 
 
-LINE = 0.16  # inches, the height of a layer that has a name
-HIGHEST = 6.0  # inches, of all layers together
+LINE = 0.16  # inches, the height of a layer with a name
+HIGHEST = 6.0  # inches, the height of all layers together
 SIZE = "gradient's root mean square"
-DECADES = 6.0  # below the largest: what is smaller has the colour of the least
+DECADES = 6.0  # the range of the colour scale; smaller values have the colour of its lower end
 
 
 def gradient_flow(sizes: Any) -> Any:
-    """Returns a matplotlib `Figure` of the gradient's size in each layer, over steps or at one.
+    """Returns a matplotlib `Figure` of the gradient's size in each layer, at one or more steps.
 
     Args:
-      sizes: `{name: root mean square}` in the order of the network, or that for each step:
+      sizes: `{name: root mean square}` in the order of the network, or such a dict for each step,
         `{step: {name: root mean square}}`.
 
     Raises:
-      InvalidType: if the sizes are something else.
-      InvalidValue: if there are none, or one is negative or no single number.
+      InvalidType: if `sizes` has the wrong type.
+      InvalidValue: if there are no sizes, or one is negative or is not a single number.
     """
     steps, values = _read("gradient_flow", sizes)
     names = list(values)
@@ -224,7 +225,7 @@ def gradient_flow(sizes: Any) -> Any:
     every = max(1, int(np.ceil(LINE * len(names) / HIGHEST)))
     axes.set_yticks(range(0, len(names), every), shortened(names, 22)[::every])
     axes.tick_params(axis="y", length=0, labelcolor=scheme.INK, pad=5)
-    axes.set_ylim(len(names) - 0.5, -0.5)  # the input is above, as a network is read
+    axes.set_ylim(len(names) - 0.5, -0.5)  # the input is at the top
     scheme.titled(axes, "layers, from the input to the output")
     scheme.noted(
         figure,
@@ -247,7 +248,7 @@ def _check(name: str, value: Any) -> None:
 
 
 def _limits(table: Any) -> tuple[float, float]:
-    """Returns the least and the largest of the sizes above 0, some decades apart at most."""
+    """Returns the least and largest positive sizes, at most `DECADES` apart."""
     known = table[(table > 0) & np.isfinite(table)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.1, 1.0)
     low = max(low, high / 10**DECADES)
@@ -255,7 +256,7 @@ def _limits(table: Any) -> tuple[float, float]:
 
 
 def _dots(axes: Any, sizes: Any, step: float) -> None:
-    """Draws a dot for each layer, on a line from the left that the eye follows."""
+    """Draws a dot for each layer, and a guide line from the left to the dot."""
     low, high = _limits(sizes)
     low, high = low / 2, high * 2
     rows, known = np.arange(len(sizes)), (sizes > 0) & np.isfinite(sizes)
@@ -270,7 +271,7 @@ def _dots(axes: Any, sizes: Any, step: float) -> None:
 
 
 def _cells(axes: Any, table: Any, steps: list[float]) -> Any:
-    """Draws a cell for each layer and step, bright being large; returns what has the colours."""
+    """Draws a cell for each layer and step, brighter for larger sizes; returns the mesh."""
     from matplotlib.colors import LogNorm
 
     sides, rows = _sides(steps), np.arange(len(table) + 1) - 0.5
@@ -288,7 +289,7 @@ def _cells(axes: Any, table: Any, steps: list[float]) -> Any:
 
 
 def _marks(axes: Any, sizes: Any, x: Any, y: Any, **how: Any) -> None:
-    """Marks what is zero or not finite."""
+    """Marks sizes that are zero or not finite."""
     for which, mark in ((sizes == 0, "o"), (np.isinf(sizes), "x")):
         if which.any():
             axes.plot(x[which], y[which], mark, color=scheme.MARK, clip_on=False, **how)

@@ -1,7 +1,7 @@
-"""A network as an outline: what each part is, the shape that it puts out, and the parts inside.
+"""Outlines of networks: for each part its kind, the shape of its output, and the parts inside.
 
-Equal parts that follow each other are one that is repeated. A part that does little by itself, such
-as an activation, is in the line of the part that it follows.
+Equal parts in a row become one part with a count. A part that does little by itself, such as an
+activation, is appended to the text of the part before it.
 
 >>> import jax.numpy as jnp
 >>> from jaxnn.layers import linear
@@ -29,7 +29,7 @@ MINOR = (
     "layer_norm", "rms_norm", "standardize", "stochastic_depth", "last", "mean_over_space",
     "max_pool", "avg_pool",
 )  # fmt: skip
-_PLAIN = ("", "body", "branch", "layers")  # names that say nothing
+_PLAIN = ("", "body", "branch", "layers")  # names that carry no information
 _COLOURS = {
     "linear": COLOURS[7], "conv": COLOURS[2], "depthwise_conv": COLOURS[2],
     "conv_transpose": COLOURS[2], "attention": COLOURS[4], "gru": COLOURS[6], "lstm": COLOURS[6],
@@ -38,45 +38,45 @@ _COLOURS = {
 
 
 class Part(NamedTuple):
-    """A part of a network, or several equal ones that follow each other."""
+    """A part of a network, or several equal parts in a row."""
 
-    title: str  # its name, or its kind if the name says nothing; the names of the first and last
+    title: str  # the name, the kind if the name carries no information, or the first and last name
     kind: str
     text: str = ""  # its kind and settings in words: "conv, 3×3, 32 channels, relu"
-    output: Any = None  # the shape of its output, or a pytree of shapes, where it is known
+    output: Any = None  # the shape of the output, or a pytree of shapes, if known
     times: int = 1
     children: tuple["Part", ...] = ()
 
     @property
     def colour(self) -> str:
-        """The colour of its kind."""
+        """The colour of the kind of the part."""
         return _COLOURS.get(self.kind, FAINT)
 
     @property
     def shape(self) -> str:
-        """The shape of one example of its output, in words."""
+        """The shape of the output for one example, as text."""
         if self.output is None:
             return ""
         return "×".join(map(str, self.output[1:])) or "1" if _is_shape(self.output) else "several"
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what JSON can hold."""
+        """Returns the part as a dict that can be stored as JSON."""
         return self._asdict() | {"children": [child.to_json() for child in self.children]}
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Part":
-        """Returns the part that `to_json` has written."""
+        """Returns the part that `to_json` stored."""
         children = tuple(map(Part.from_json, content["children"]))
         return Part(**{**content, "output": _shapes(content["output"]), "children": children})
 
 
 def outline(network: Network, inputs: Any, outputs: dict[str, Any]) -> tuple[Part, ...]:
-    """Returns the parts of a network, in the order in which they compute; the first is its inputs.
+    """Returns the parts of a network in the order of computation; the first part is the input.
 
     Args:
-      network: any network.
-      inputs: arrays, or `jax.ShapeDtypeStruct`s, with the batch in front.
-      outputs: the shapes of the outputs of the parts that it calls, by path; empty if unknown.
+      network: a network.
+      inputs: arrays or `jax.ShapeDtypeStruct`s with a leading batch axis.
+      outputs: the output shapes of the parts that the network calls, by path; empty if unknown.
     """
     shape = jax.tree.map(lambda x: tuple(jnp.shape(x)), inputs)
     whole = _part("", network, "", outputs)
@@ -85,7 +85,7 @@ def outline(network: Network, inputs: Any, outputs: dict[str, Any]) -> tuple[Par
 
 
 def summary(part: Part) -> str:
-    """Returns how many there are of each kind inside of a part.
+    """Returns the number of parts of each kind inside a part, as text.
 
     >>> summary(Part("b", "serial", children=(Part("0", "conv", times=2), Part("1", "linear"))))
     '2 conv, linear'
@@ -129,7 +129,7 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
     elif parts.flow == "parallel":
         part = part._replace(text=f"{len(inside)} branches with the same inputs")
     elif kind in ("gpt", "tied"):
-        # The output layer has the weights of the first part, and is no part of its own.
+        # The output layer shares the weights of the first part, and is not listed as a part.
         nodes = f"linear, {output[-1] if output else 0:,} nodes, weights of {inside[0].title}"
         last = Part("output", "linear", nodes, output)
         part = part._replace(kind="serial", text="", children=(*_merged(inside), last))
@@ -144,7 +144,7 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
 
 
 def _titled(part: Part) -> Part:
-    """Returns a part with its name, or else its kind, as the title, and the rest in its text."""
+    """Returns a part with its name as the title, or its kind if the name is plain."""
     kind, name = words(part.kind), words(part.title)
     if part.children:
         return part._replace(title=name)
@@ -154,12 +154,12 @@ def _titled(part: Part) -> Part:
 
 
 def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Returns parts in a row: plain containers dissolved, minor parts and repeats merged."""
+    """Merges minor parts and repeats in a row of parts, and unpacks containers with plain names."""
     merged: list[Part] = []
     for part in parts:
         last = merged[-1] if merged else None
         if part.kind in ("channels", "identity") and len(parts) > 1:
-            continue  # only gives an array another shape
+            continue  # these only reshape an array
         if part.kind == "serial" and part.times == 1 and _is_plain(part.title):
             merged += part.children
         elif part.kind in MINOR and last and not last.children:
@@ -178,19 +178,19 @@ def _is_plain(name: str) -> bool:
 
 
 def listed(*texts: str) -> str:
-    """Returns the texts that are not empty, with commas."""
+    """Joins the texts that are not empty with commas."""
     return ", ".join(filter(None, texts))
 
 
 def _range(first: str, last: str) -> str:
-    """Returns a name for all from the first to the last: `block 1 to 4`."""
+    """Returns a name for the range from the first to the last name, such as `block 1 to 4`."""
     stem = last.rstrip("0123456789")
     alike = stem != last and first.rstrip("0123456789") == stem != first
     return f"{first} to {last[len(stem) :] if alike else last}"
 
 
 def _minor(part: Part) -> str:
-    """Returns what a minor part does; nothing of one that only reshapes."""
+    """Returns the text for a minor part, which is empty if the part has no effect."""
     match part.kind:
         case "activation":
             return part.text.removeprefix("activation, ")
@@ -202,7 +202,7 @@ def _minor(part: Part) -> str:
 
 
 def _line(part: Part) -> str:
-    """Returns all that a small part of a network does."""
+    """Returns a description of a small part in one line."""
     if part.children:
         return ", ".join(map(_line, part.children))
     kind = words(part.kind)
@@ -210,7 +210,7 @@ def _line(part: Part) -> str:
 
 
 def _settings(kind: str, settings: dict[str, Any], output: Any) -> str:
-    """Returns the settings of a part in words."""
+    """Returns the settings of a part as text."""
     if "window" in settings and kind != "attention":
         sizes = settings["window"]
         space = len(output) - 2 if _is_shape(output) else 1
@@ -250,7 +250,7 @@ def _is_shape(output: Any) -> bool:
 
 
 def _shapes(content: Any) -> Any:
-    """Returns shapes as tuples again, which JSON has as lists."""
+    """Converts the lists in shapes that were stored as JSON to tuples."""
     if isinstance(content, list):
         return tuple(map(_shapes, content))
     if isinstance(content, dict):

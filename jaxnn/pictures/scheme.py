@@ -1,8 +1,8 @@
-"""One look for all pictures: their colours, their letters, and how they get into a page.
+"""The common style of all pictures: colours, text sizes, axes, and conversion to SVG.
 
-A picture is as wide as a column of text, and legible at that width. What it says is in ink; axes
-and remarks are fainter; the grid is barely there. The eight colours differ for colour-blind eyes
-too, and stand on a white page as on a dark one. No picture opens a window or touches matplotlib's
+Pictures are as wide as a column of text, and legible at that width. Data are drawn in dark ink;
+axes and remarks are fainter; the grid is faintest. The eight colours are also distinct for readers
+with colour blindness, on light and on dark pages. No picture opens a window or changes matplotlib's
 settings.
 
     >>> words("learning_rate")
@@ -20,19 +20,19 @@ import numpy as np
 from jaxnn.markup import escaped
 from jaxnn.typing import Any
 
-WIDTH = 3.5  # inches: a column
-LABEL, TICK = 8, 7  # points: names of axes and titles; numbers and remarks, the smallest letters
+WIDTH = 3.5  # inches, the width of a column
+LABEL, TICK = 8, 7  # points: the text size of titles and axis labels, and of numbers and remarks
 
-INK = "#24282e"  # what is said
-FAINT = "#68707c"  # axes, ticks, remarks: 5 to 1 on white
+INK = "#24282e"  # data and labels
+FAINT = "#68707c"  # axes, ticks and remarks; the contrast on white is 5 to 1
 GRID = "#e4e7eb"
 PAPER = "#ffffff"
-NAMES = {"ink": INK, "faint": FAINT, "grid": GRID, "paper": PAPER}  # in a page: var(--ink), ...
+NAMES = {"ink": INK, "faint": FAINT, "grid": GRID, "paper": PAPER}  # CSS variables in a page
 
-LIGHT = "#fefefe"  # on what has a colour of its own, on any page
+LIGHT = "#fefefe"  # text on a coloured background, on light and dark pages
 
-# Chosen by search: in OKLab, the nearest two are 0.10 apart for eyes that see all colours as for
-# those that see no red or no green (as Machado et al., 2009, simulate them). In order of use.
+# These colours come from a search. In OKLab, the nearest two are 0.10 apart, for normal vision and
+# for simulated red and green blindness (Machado et al., 2009). They are in order of use.
 COLOURS = (
     "#3471b2",  # blue
     "#dd8736",  # orange
@@ -44,7 +44,7 @@ COLOURS = (
     "#84a98b",  # sage
 )
 
-# One colour means one thing: blue and orange are signs, and of a run's data training is faint.
+# Each colour has one meaning: blue and orange are signs, and faint is a run's training data.
 CLASSES = (
     "#7e79f5",  # violet
     "#a3a281",  # khaki
@@ -56,21 +56,21 @@ CLASSES = (
     "#f67e01",  # amber
 )
 RIGHT, WRONG = COLOURS[2], COLOURS[3]
-AMONG = COLOURS[5]  # how many there are of something
+AMONG = COLOURS[5]  # frequencies in a distribution
 
 SIGNED = ("#c8641b", "#f2f0ec", "#2c67ab")  # negative, zero, positive
-AMOUNT = "viridis"  # little is dark, much is bright
-MARK = "#c2255c"  # what must be seen: the best of many, or where numbers ceased to be finite
+AMOUNT = "viridis"  # small values are dark, large values are bright
+MARK = "#c2255c"  # highlights, such as the best of many values, or values that are not finite
 
 
 def preload() -> None:
-    """Imports what draws figures, of which the first would have to wait for it."""
+    """Imports the parts of matplotlib that draw figures, so that the first figure is not slower."""
     from matplotlib.backends import backend_svg as backend_svg
     from matplotlib.figure import Figure as Figure
 
 
 def signed() -> Any:
-    """Returns the matplotlib colormap from negative by zero to positive: `SIGNED`, blended."""
+    """Returns a matplotlib colormap from negative to zero to positive, blended from `SIGNED`."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("signed", SIGNED)
@@ -83,14 +83,15 @@ def canvas(
     columns: int = 1,
     **sharing: Any,
 ) -> tuple[Any, Any]:
-    """Returns a matplotlib `Figure` and its axes, which have the look of `jaxnn.pictures`.
+    """Returns a matplotlib `Figure` and its axes in the style of `jaxnn.pictures`.
 
     Args:
-      width: in inches.
-      height: in inches; none is as high as pleases the eye, for one row.
-      rows: of panels. With one row and one column, the axes are one `Axes`; else an array of them.
-      columns: of panels.
-      **sharing: as `Figure.subplots` takes it: `sharex`, `squeeze`, `height_ratios`, ...
+      width: the width in inches.
+      height: the height in inches. The default suits one row of panels.
+      rows: the number of rows of panels. One row and one column give a single `Axes`, and more
+        give an array of `Axes`.
+      columns: the number of columns of panels.
+      **sharing: arguments of `Figure.subplots`, such as `sharex`, `squeeze` or `height_ratios`.
     """
     from matplotlib.figure import Figure
 
@@ -103,7 +104,7 @@ def canvas(
 
 
 def panels(count: int, columns: int, high: float, more: float, **sharing: Any) -> tuple[Any, Any]:
-    """Returns a figure and its panels, in rows of `high` inches, with `more` for what is beside."""
+    """Returns a figure with `count` panels in rows of `high` inches, plus `more` inches."""
     rows = -(-count // columns)
     height = high * rows + more
     figure, grid = canvas(height=height, rows=rows, columns=columns, squeeze=False, **sharing)
@@ -113,7 +114,7 @@ def panels(count: int, columns: int, high: float, more: float, **sharing: Any) -
 
 
 def styled(axes: Any, *, grid: bool = False) -> Any:
-    """Gives axes the look: two light spines, small ticks, and a grid of rows if one is wanted."""
+    """Styles axes: two light spines, small ticks, and optionally a grid of horizontal lines."""
     axes.set_facecolor("none")
     for side, spine in axes.spines.items():
         spine.set(visible=side in ("left", "bottom"), color=FAINT, linewidth=0.6)
@@ -130,13 +131,13 @@ def styled(axes: Any, *, grid: bool = False) -> Any:
 
 
 def titled(axes: Any, title: str) -> None:
-    """Writes a title over the left end of axes, where it is read first and takes no width."""
-    # At a height that is given: else all numbers of both axes are measured again to find one.
+    """Writes a title above the left end of axes, where it takes no width from the plot."""
+    # The height is set explicitly; otherwise matplotlib measures all tick labels again.
     axes.set_title(title, loc="left", y=1.0, fontsize=LABEL, color=INK, pad=4)
 
 
 def logarithmic(axis: Any, low: float, high: float) -> None:
-    """Gives an axis, or that of a bar, logarithmic ticks with numbers enough to read values by."""
+    """Gives an axis or a colour bar logarithmic ticks, with enough labels to read values."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     decades = np.log10(high / low)
@@ -148,7 +149,7 @@ def logarithmic(axis: Any, low: float, high: float) -> None:
 
 
 def linear(axis: Any, most: int = 5, *, whole: bool = False) -> None:
-    """Gives an axis at most so many round ticks."""
+    """Gives an axis at most `most` round ticks."""
     from matplotlib.ticker import MaxNLocator
 
     steps = [1, 2, 5, 10] if whole else [1, 2, 2.5, 5, 10]
@@ -157,7 +158,7 @@ def linear(axis: Any, most: int = 5, *, whole: bool = False) -> None:
 
 
 def key(figure: Any, shown: Any, name: str, **where: Any) -> Any:
-    """Draws the bar that says what colours mean, and returns it; `where` is for matplotlib."""
+    """Draws a colour bar and returns it; `where` holds arguments of `Figure.colorbar`."""
     bar = figure.colorbar(shown, **where)
     styled(bar.ax)
     bar.ax.spines[:].set_visible(False)
@@ -166,27 +167,27 @@ def key(figure: Any, shown: Any, name: str, **where: Any) -> Any:
 
 
 def legend(figure: Any, where: str, columns: int, **how: Any) -> None:
-    """Says what marks mean, above or below the axes of a figure."""
+    """Draws a legend above or below the axes of a figure."""
     legend = figure.legend(
         loc=where, ncols=columns, frameon=False, fontsize=TICK, labelcolor=INK, **how
     )
     for text in legend.get_texts():
-        text.set_parse_math(False)  # a $ in a name is a $
+        text.set_parse_math(False)  # do not interpret a $ in a name as math
 
 
 def widened(low: float, high: float, share: float) -> tuple[float, float]:
-    """Returns limits with a margin at both ends, a share of what is between them."""
+    """Returns limits with a margin at both ends, which is a share of the range."""
     margin = share * (high - low) or share * abs(high) or 1.0
     return low - margin, high + margin
 
 
 def words(name: str) -> str:
-    """Returns a name as words: `learning_rate` is "learning rate"."""
+    """Returns a name with spaces for underscores: `learning_rate` becomes "learning rate"."""
     return name.replace("_", " ")
 
 
 def number(value: float, digits: int | None = None) -> str:
-    """Returns a number as people write it, rounded to so many digits; to about four if `None`."""
+    """Formats a number, rounded to `digits` significant digits, or to about four if `None`."""
     value = value if digits is None else float(f"{value:.{digits}g}")
     if value and not 1e-4 <= abs(value) < 1e6:
         factor, power = f"{value:.2e}".split("e")
@@ -196,21 +197,21 @@ def number(value: float, digits: int | None = None) -> str:
 
 
 def power_of_ten(power: int) -> str:
-    """Returns 10 to the given power in letters that stay text: "10⁻³"."""
+    """Returns a power of ten as text with superscript characters, such as "10⁻³"."""
     return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def svg(figure: Any, *, title: str, prefix: str) -> str:
-    """Returns a figure as SVG that stands inside of an HTML page.
+    """Returns a figure as an SVG element for an HTML page.
 
-    Text stays text, in the page's font. `INK`, `FAINT`, `GRID` and `PAPER` become `var(--ink, ...)`
-    and so on, so that the page decides between light and dark. Drawn again, a figure gives the same
-    text.
+    Text remains text, in the font of the page. `INK`, `FAINT`, `GRID` and `PAPER` become
+    `var(--ink, ...)` and so on, so that the page can choose light or dark colours. The same figure
+    always gives the same SVG.
 
     Args:
-      figure: of matplotlib.
-      title: what a screen reader says, and what shows under the pointer.
-      prefix: of all ids, which must differ from picture to picture of a page: `"curves"`.
+      figure: a matplotlib `Figure`.
+      title: the title for screen readers and for the tooltip.
+      prefix: the prefix of all ids, which must be unique within a page, such as `"curves"`.
     """
     import matplotlib
 
@@ -222,14 +223,14 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
         "figure.autolayout": False,
         "figure.constrained_layout.use": False,
     }
-    with matplotlib.rc_context(settings):  # the format is set nowhere else, and it is put back
+    with matplotlib.rc_context(settings):  # the SVG options exist only as settings; restored after
         layout = laid_out(figure)
-        figure.set_layout_engine(None)  # or all would be drawn twice, once for the layout
+        figure.set_layout_engine(None)  # otherwise savefig computes the layout a second time
         figure.savefig(file, format="svg", facecolor="none", metadata={"Date": None})
         figure.set_layout_engine(layout)
     text = file.getvalue()
     text = text[text.index("<svg") :]
-    # A style element would hold for the whole page.
+    # A style element would apply to the whole page.
     text = re.sub(r"\s*<(metadata|style).*?</\1>", "", text, flags=re.DOTALL)
     text = re.sub(r"<defs>\s*</defs>\s*", "", text)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
@@ -239,7 +240,7 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
         text = re.sub(rf"(?<=: ){colour}", variable, text)
         text = re.sub(rf'\b(fill|stroke)="{colour}"', rf'style="\1: {variable}"', text)
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
-    text = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", _font, text)  # as before matplotlib 3.10
+    text = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", _font, text)  # before matplotlib 3.10
     box = re.search(r'viewBox="[^"]*"', text)
     label = escaped(title)
     opening = (
@@ -251,7 +252,7 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
 
 
 def laid_out(figure: Any) -> Any:
-    """Gives axes their places without drawing anything, and returns what does so, if anything."""
+    """Computes the layout of a figure without drawing it; returns the layout engine, if any."""
     layout = figure.get_layout_engine()
     if figure.axes and layout is not None:
         layout.execute(figure)
@@ -259,21 +260,21 @@ def laid_out(figure: Any) -> Any:
 
 
 def _font(match: re.Match[str]) -> str:
-    """Returns a font without its family, which is the page's."""
+    """Returns a CSS font without its family, so that the font of the page applies."""
     weight = "; font-weight: 700" if re.search("bold|[67]00", match[1]) else ""
     style = "; font-style: italic" if "italic" in match[1] else ""
     return f"font-size: {match[2]}{weight}{style}"
 
 
 def noted(figure: Any, *remarks: str) -> None:
-    """Writes remarks, but for empty ones, under a figure, faint and in lines that fit its width."""
+    """Writes the non-empty remarks below a figure, in faint text wrapped to its width."""
     letters = int(figure.get_figwidth() * 72 / (0.56 * TICK))
     if lines := textwrap.fill(" ".join(filter(None, remarks)), letters):
         figure.supxlabel(lines, x=0.01, ha="left", fontsize=TICK, color=FAINT, linespacing=1.15)
 
 
 def elided(name: str, letters: int) -> str:
-    """Returns a name of at most `letters`, with an ellipsis for its middle if it is longer.
+    """Shortens a name to at most `letters` characters, with an ellipsis in the middle.
 
     >>> elided("a very long name of a run", 12)
     'a ver… a run'

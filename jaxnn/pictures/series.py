@@ -1,4 +1,4 @@
-"""What the rows of a run say, as series: a metric over training steps, of one run or many members.
+"""Converts the rows of a run to series of metrics over training steps, for one or more members.
 
 >>> rows = [{"step": 1, "test/loss": 2.0}, {"step": 2, "test/loss": None}]
 >>> loss = series("curves", rows)["test/loss"]
@@ -16,12 +16,12 @@ from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.pictures.scheme import MARK
 from jaxnn.typing import Any, Float
 
-POINTS = 400  # of a line: more than a column of text can show
-ABOUT = ("step", "epoch", "seconds", "running")  # what rows say beside their metrics
+POINTS = 400  # the largest number of points of a line; more would not be visible
+ABOUT = ("step", "epoch", "seconds", "running")  # the columns that are not metrics
 
 
 class Series(NamedTuple):
-    """A metric over training steps, NaN where it is not finite; a run that is alone is a member."""
+    """A metric over training steps, NaN where it is not finite; a single run is one member."""
 
     steps: Float[np.ndarray, "rows"]
     values: Float[np.ndarray, "rows members"]
@@ -31,8 +31,8 @@ def series(where: str, rows: Any) -> dict[str, Series]:
     """Returns the metrics of `metrics.jsonl`, each with the rows that have it.
 
     Raises:
-      InvalidType: if these are no rows.
-      InvalidValue: if there are none, or none has a metric or a step.
+      InvalidType: if `rows` has the wrong type.
+      InvalidValue: if there are no rows, or no row has both a step and a metric.
     """
     if isinstance(rows, str | Mapping) or not all(isinstance(row, Mapping) for row in rows):
         raise InvalidType(
@@ -66,7 +66,7 @@ def _series(points: list[tuple[float, list[float]]]) -> Series:
 
 
 def _numbers(value: Any) -> list[float] | None:
-    """Returns the numbers of a row's value, one or one for each member, or `None` for words."""
+    """Returns the values of an entry as a list with one number per member; `None` for text."""
     many = value if isinstance(value, list | tuple | np.ndarray) else [value]
     try:
         return [np.nan if number is None else float(number) for number in many] or None
@@ -75,10 +75,10 @@ def _numbers(value: Any) -> list[float] | None:
 
 
 def thin(*columns: Float[np.ndarray, "rows"], points: int = POINTS) -> Any:
-    """Returns the places of about `points` rows: those of all peaks, valleys, gaps and ends.
+    """Returns the indices of about `points` rows, including all peaks, valleys, gaps and ends.
 
-    Of each of as many stretches as fit, the rows with the highest and the lowest of every column,
-    and one that is not finite, remain.
+    The rows are split into equal stretches. For each stretch and column, the rows with the highest
+    and the lowest value and the first row that is not finite remain.
     """
     count = len(columns[0])
     if count <= points:
@@ -97,7 +97,7 @@ def thin(*columns: Float[np.ndarray, "rows"], points: int = POINTS) -> Any:
 
 
 def mark_gaps(axes: Any, steps: Any, lost: Any) -> None:
-    """Draws a cross on the axis where values cease to be finite, and a bar until they are again."""
+    """Marks each range of values that are not finite with a cross and a bar on the x axis."""
     steps, changes = np.asarray(steps), np.flatnonzero(np.diff([False, *lost, False]))
     down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": MARK}
     cross = {"markersize": 4.5, "markeredgewidth": 1.2, "zorder": 4, "gid": "not finite"}
