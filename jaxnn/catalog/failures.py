@@ -91,8 +91,10 @@ def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
         )
         return
     again = " It was the same step before: this is no accident." if report.get("again") else ""
+    epoch = report["epoch"]  # none of a learner that makes its own data
+    place = "" if epoch is None else f", in epoch {epoch:.2f},"
     yield wrapped(
-        f"Step {step}, in epoch {report['epoch']:.2f}, was the first that was not finite when the"
+        f"Step {step}{place} was the first that was not finite when the"
         f" steps from {before} on were repeated one by one.{again}"
     )
     if finding is None:

@@ -60,6 +60,9 @@ def diagnose(
     name = f"nan-{row['step'] if first is None else first}"
     folder = checkpointer.directory.path / QUARANTINE / name
     known = (folder / "report.json").exists()
+    epoch = row.get("epoch")  # a learner that makes its own data has none
+    if first is not None and data.num_examples:
+        epoch = first * data.batch_size / data.num_examples
     report = {
         "step": first,
         "reported": row["step"],
@@ -67,7 +70,7 @@ def diagnose(
         "value": nonfinite_of(row[metric]) if metric in row else None,
         "finding": finding and {**asdict(finding), "sentence": str(finding)},
         "batch": np.asarray(batch).tolist(),
-        "epoch": row["epoch"] if first is None else first * data.batch_size / data.num_examples,
+        "epoch": epoch,
         "checkpoint": first,
         "replayed_from": step,
         "seconds": seconds,

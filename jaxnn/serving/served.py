@@ -105,7 +105,7 @@ def _of_file(path: Path) -> Served:
         stop=about.stop,
         limits=about.limits,
         writer=_writer(lambda: model.writer) if about.task == TEXT else None,
-        layers=_layers(model.layers),
+        layers=_layers(model.layers, model.program.signature[1]),
         examples=model.examples[0],
         results=about.results,
     )
@@ -135,7 +135,7 @@ def _of_run(run: Path) -> Served:
         columns=columns,
         tokens=characters_of(names) if task == TEXT else None,
         writer=_writer(partial(_writer_of, predictor)) if task == TEXT else None,
-        layers=_layers(_executable(layers.read(run), predictor)),
+        layers=_layers(_executable(layers.read(run), predictor), shapes),
         examples=recording.probe(run).get("inputs"),
         results=results,
     )
@@ -166,6 +166,12 @@ def example_of(shape: Any) -> Any:
     return jax.ShapeDtypeStruct(sizes, shape.dtype)  # pyright: ignore
 
 
+def _examples(shapes: Any) -> Any:
+    """Returns the structure, the shapes and the dtypes of one example, to be compared."""
+    leaves, structure = jax.tree.flatten(shapes)
+    return structure, [(example.shape, example.dtype) for example in map(example_of, leaves)]
+
+
 def kind_of(inputs: Any) -> str:
     """Returns what an example is, from its shape."""
     if not hasattr(inputs, "shape"):
@@ -178,9 +184,12 @@ def kind_of(inputs: Any) -> str:
     return "vector" if len(shape) == 1 else "other"
 
 
-def _layers(program: Executable | None) -> Callable[[Any], dict[str, np.ndarray]] | None:
-    """Returns what computes the outputs of layers; `None` if there is no program for it."""
-    if program is None:
+def _layers(
+    program: Executable | None, shapes: Any
+) -> Callable[[Any], dict[str, np.ndarray]] | None:
+    """Returns what computes the outputs of layers; `None` if no program does for such inputs."""
+    # Its inputs have fixed sizes, also where the model takes texts of any length.
+    if program is None or _examples(program.signature[1]) != _examples(shapes):
         return None
     arrays = jax.device_put({name: program.arrays[name] for name in program.signature[0]})
     call = jax.jit(program.program.call)

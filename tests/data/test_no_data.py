@@ -10,10 +10,12 @@ import pytest
 from chex import assert_trees_all_equal
 
 import jaxnn
+from jaxnn.catalog import failures
 from jaxnn.checks import Invalid, InvalidValue
 from jaxnn.driver import Execution
 from jaxnn.loop import unroll
 from jaxnn.metrics import mean
+from jaxnn.runs.output import NotFinite
 from jaxnn.runs.prediction import NoProgram
 from jaxnn.storage.identity import identity
 
@@ -132,3 +134,17 @@ def test_what_cannot_be_without_data_is_said():
     plain = jaxnn.learner(jaxnn.linear(2), jaxnn.classification(), optax.sgd(0.1))
     with pytest.raises(Invalid, match="data=None"):
         jaxnn.train(plain, None, steps=5, key=KEY)
+
+
+def test_a_run_that_is_not_finite_is_diagnosed_without_data(tmp_path):
+    def update(state, batch, gradients):
+        after, metrics = LEARNER.update(state, batch, gradients)
+        factor = jnp.where(state.step == 7, jnp.nan, 1.0)
+        return after._replace(params=jax.tree.map(lambda x: x * factor, after.params)), metrics
+
+    learner, out = LEARNER._replace(update=update), tmp_path / "run"
+    with pytest.raises(NotFinite, match="first in step 7"):
+        jaxnn.fit(learner, None, steps=20, out=out, **SETTINGS)
+    (report,) = failures.reports(out)
+    assert report["epoch"] is None and report["batch"] == []
+    assert "Step 7 was the first that was not finite" in failures.text(report)

@@ -10,7 +10,9 @@ import pytest
 
 import jaxnn
 from jaxnn.checks import Explained, InvalidValue
+from jaxnn.network import stateless
 from jaxnn.serving import drawing
+from jaxnn.serving.app import Service
 from jaxnn.serving.served import open_model
 from jaxnn.serving.warming import warm
 from tests.serving.clients import serving
@@ -77,6 +79,17 @@ def test_the_layers_program_gives_what_the_network_computes(digits_run, served):
     layers = served.layers(IMAGES[:1])
     assert set(layers) == set(inside)
     np.testing.assert_allclose(layers["1/activation_1"], inside["1/activation_1"], 1e-5, 1e-5)
+
+
+def test_a_model_of_texts_of_any_length_shows_no_layers(tmp_path):
+    mean = stateless(lambda params, words: words.mean(1))
+    network = jaxnn.serial(jaxnn.embedding(9, 4), mean, jaxnn.mlp([4], 3))
+    words = np.array([[1, 2, 3], [4, 5, 6]], np.int32)
+    params, state = network.init(jax.random.key(0), words)
+    model = open_model(jaxnn.export((network, params, state), tmp_path / "m.jaxnn", inputs=words))
+    assert model.inputs.shape == (None,) and model.layers is None
+    warm(model, model.buckets[:1])
+    assert Service(model, protected=False).described["layers"] == []
 
 
 @pytest.mark.parametrize(
