@@ -2,7 +2,7 @@
 
 A population is one pytree whose arrays have a leading axis of slots, which is split equally over
 the devices. Each device runs the same program on its part, so the bits of a member do not depend on
-the number of devices. Joining the parts into sharded arrays, and splitting these again, copies nothing.
+the number of devices. Joining the parts into sharded arrays, or splitting these, copies nothing.
 
     >>> layout = Layout(6, tuple(jax.local_devices()[:1]), width=4)
     >>> layout.slots, layout.width
