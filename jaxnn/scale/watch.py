@@ -93,7 +93,7 @@ def announce(code: int, words: str | None) -> None:
 
     Args:
       code: the exit code of the processes.
-      words: the reason, in one line; `None` if another process was lost. The first process names it.
+      words: the reason in one line; `None` if another process was lost. The first process names it.
     """
     value = json.dumps({"code": code, "words": words})
     try:
