@@ -1,11 +1,12 @@
 """Pictures: functions that draw matplotlib figures of arrays and records of training.
 
-Each function returns a `Figure` as wide as a column of text, in a common style (see `scheme`):
+The drawing functions return a `Figure`, most of them as wide as a column of text, in one style:
 
     from jaxnn import pictures
     pictures.curves(run.history).savefig("curves.svg")
 
-The functions do not depend on runs, open no windows, and do not change matplotlib's settings.
+They do not depend on runs, open no windows, and do not change the settings of matplotlib. The style
+is defined in `jaxnn.pictures.scheme`.
 """
 
 from jaxnn.pictures import scheme

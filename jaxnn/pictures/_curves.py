@@ -99,7 +99,7 @@ def _panels(
     # Evaluation matters more and is drawn in ink, regardless of the order of the rows.
     splits = sorted(dict.fromkeys(map(_split, names)), key=lambda split: split == "train")
     palette = [*scheme.COLOURS, scheme.FAINT]
-    own = dict(zip(splits, (scheme.INK, *scheme.CLASSES)), train=scheme.FAINT)  # of one run
+    own = dict(zip(splits, (scheme.INK, *scheme.CLASSES)), train=scheme.FAINT)  # for one run
     panels: dict[str, list[_Line]] = {_metric(name): [] for name in chosen}
     for panel, lines in panels.items():
         these = [name for name in chosen if _metric(name) == panel]

@@ -68,8 +68,8 @@ def draw(
       diagram: the diagram of a network.
       wires: the weights between the nodes that are drawn, `{leaf: [before, shown]}`.
       biases: the biases of the nodes that are drawn, `{leaf: [shown]}`, shown as their colours.
-      scale: the absolute weight of the widest wire. The default is the largest of the weights.
-      bias_scale: the absolute bias of the strongest colour. The default is the largest of them.
+      scale: the absolute weight of the widest wire. The default is the largest weight.
+      bias_scale: the absolute bias of the strongest colour. The default is the largest bias.
       names: the names of the output nodes.
 
     Raises:

@@ -1,6 +1,6 @@
 """Draws a network as blocks, from the inputs at the top to the outputs; frames hold nested parts.
 
-The shape of one example of its output is on the right of each block. If the network does not fit on
+The output shape of a block, for one example, is on its right. If the network does not fit on
 a page, the innermost parts are summarized first, and a remark in the figure says so.
 
 >>> parts = Part("input", "input", output=(1, 4)), Part("out", "linear", "linear, 2 nodes", (1, 2))

@@ -19,7 +19,7 @@ from jaxnn.pictures.labels import shortened
 from jaxnn.pictures.series import mark_gaps
 from jaxnn.typing import Any
 
-BINS = 49  # the largest number of bins, which is odd to center a bin on constant values
+BINS = 49  # the largest number of bins; odd, so that a constant is in the middle of one
 MOST = 12  # the largest number of layers
 PANEL = 1.15  # inches, the height of a panel
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -1,4 +1,4 @@
-"""Saves a model in the format that it was loaded from, for use with other libraries."""
+"""Saves a model as a folder of safetensors that transformers and other libraries can load."""
 
 import itertools
 import json
@@ -42,7 +42,8 @@ def save(model: Pretrained, folder: str | Path, *, shard_bytes: int = 5 * 10**9)
 
     Raises:
       InvalidType: if `model` is not a `Pretrained`.
-      InvalidValue: if the parameters do not belong to the network that was loaded.
+      InvalidValue: if the parameters do not belong to the network that was loaded, or `shard_bytes`
+        is not positive.
     """
     kind("pretrained.save", "model", model, Pretrained, fix="Pass what pretrained.load gives")
     positive_integer("pretrained.save", "shard_bytes", shard_bytes)

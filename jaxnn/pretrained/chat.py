@@ -1,7 +1,7 @@
 """Formats conversations as text with the chat template of a model.
 
 A chat template is a Jinja program by the author of the model. It runs in a sandbox, in which it
-can access only the messages.
+can access only the messages, the special tokens and the date.
 """
 
 import json

@@ -7,7 +7,7 @@ from jaxnn.checks import InvalidValue
 from jaxnn.pretrained.stored import corrupt
 from jaxnn.typing import Any
 
-# The tokenizer of a vocabulary of 250,000 has 17 MB; every file that is read is of that order.
+# A tokenizer with a vocabulary of 250,000 has 17 MB; other files are at most a few times larger.
 MOST_BYTES = 256 * 2**20
 
 

@@ -1,4 +1,4 @@
-"""What lies where: how the arrays of a state are split over a mesh, and the bytes on each device.
+"""A table of how the arrays of a state are split over a mesh, with the bytes on each device.
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from jaxnn.layers import linear
@@ -33,15 +33,15 @@ _HEADS = ("parameter", "shape", "split", "arrays", "memory", "a device")
 
 
 class Row(NamedTuple):
-    """A parameter with all that belongs to it, such as its moments and its average.
+    """A parameter with the arrays that belong to it, such as its moments and its average.
 
     Attributes:
-      parameter: its name.
-      shape: its shape.
-      split: how it lies, `"axis 1 over model"` or `"whole"`.
-      arrays: how many arrays there are, itself among them.
-      bytes: of these arrays.
-      device_bytes: of the share of a device.
+      parameter: the name of the parameter.
+      shape: the shape of the parameter.
+      split: how the parameter is split, such as `"axis 1 over model"` or `"whole"`.
+      arrays: the number of arrays, including the parameter itself.
+      bytes: the size of these arrays.
+      device_bytes: the size of the part on one device.
     """
 
     parameter: str
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Shares:
-    """What lies where, a row for each parameter, one for all other arrays, and the total."""
+    """A table with a row for each parameter, one for all other arrays, and the total."""
 
     rows: tuple[Row, ...]
     total: Row
@@ -82,11 +82,11 @@ class Shares:
 
 
 def shares(learner: Learner, state: Any) -> Shares:
-    """Returns how a state lies on the mesh of a learner.
+    """Returns a table of how the state of a learner is split over its mesh.
 
     Args:
-      learner: one that `shard` has spread over a mesh.
-      state: its state, or the shapes of it: nothing is computed.
+      learner: a learner with a mesh, from `shard`.
+      state: the state of the learner, or its shapes. Nothing is computed.
 
     Raises:
       InvalidType: if the learner has no mesh.

@@ -1,4 +1,4 @@
-"""What a run computes on, in one line, what that could do at most, and a warning if it stands idle.
+"""Describes the devices, their peak performance, and accelerators that JAX does not use.
 
 >>> peak_flops("NVIDIA H100 80GB HBM3"), peak_flops("TPU v5 lite"), peak_flops("cpu")
 (989000000000000.0, 197000000000000.0, None)
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxnn.typing import Any
 
-# What is there when the machine has an accelerator, whether or not jax can use it.
+# Files and variables that exist on a machine with an accelerator, whether or not JAX can use it.
 _DEVICE_FILES = {"TPU": ("/dev/accel0", "/dev/vfio/0"), "GPU": ("/dev/nvidia0", "/dev/kfd")}
 _VARIABLES = {"TPU": ("TPU_ACCELERATOR_TYPE", "COLAB_TPU_ADDR"), "GPU": ("COLAB_GPU",)}
 
@@ -26,34 +26,34 @@ def describe() -> str:
     platform = jax.default_backend()
     named = platform if kind.lower() == platform else f"{platform} ({kind})"
     numbers = jnp.result_type(float).name
-    # On TPU, products of float32 numbers are rounded to bfloat16 unless asked otherwise.
+    # On TPU, the default precision rounds the inputs of float32 products to bfloat16.
     precision = jax.config.values["jax_default_matmul_precision"]
     products = f", products in {precision}" if precision else ""
     return f"{named}, {count}, {numbers}{products}, jax {jax.__version__}"
 
 
 def devices_of(tree: Any) -> tuple[Any, ...]:
-    """Returns the devices that hold the arrays of a tree; without any, the default device."""
+    """Returns the devices that hold the arrays of a tree, or the default device if it has none."""
     for leaf in jax.tree.leaves(tree):
         if isinstance(sharding := getattr(leaf, "sharding", None), jax.sharding.Sharding):
             return tuple(sharding.device_set)
-    default: Any = jax.config.values["jax_default_device"]  # a device, the name of one, or nothing
+    default: Any = jax.config.values["jax_default_device"]  # a device, a platform name, or None
     return (default if hasattr(default, "platform") else jax.devices(default)[0],)
 
 
 def idle_accelerator(
     environment: Mapping[str, str] = os.environ, root: Path = Path("/")
 ) -> str | None:
-    """Returns a warning when the machine has an accelerator but jax runs on cpu, else `None`.
+    """Returns a warning if the machine has an accelerator but JAX runs on the CPU, else `None`.
 
-    An upgrade of jax without its TPU or CUDA packages, or another process that holds the TPU, makes
-    jax fall back to the CPU without an error; the run would then be a hundred times slower.
+    JAX falls back to the CPU without an error if it is upgraded without its TPU or CUDA packages,
+    or if another process holds the TPU. The run would then be about a hundred times slower.
     """
     if jax.default_backend() != "cpu" or environment.get("JAX_PLATFORMS") == "cpu":
         return None
     for kind, files in _DEVICE_FILES.items():
         present = [file for file in files if (root / file.lstrip("/")).exists()]
-        # An empty string or a zero says that there is none.
+        # An empty value or a zero means that there is no accelerator.
         present += [name for name in _VARIABLES[kind] if environment.get(name, "") not in ("", "0")]
         if present:
             return (
@@ -65,9 +65,9 @@ def idle_accelerator(
     return None
 
 
-# Floating-point operations a second in half precision with sums in float32, dense: the makers' data
-# sheets, by the first words that the name of the device has in it. A device of TPU v2 and v3 is a
-# core, half a chip. Products in float32 cannot reach them.
+# Peak dense FLOPS in half precision with float32 accumulation, from the manufacturers' data sheets.
+# The first name that is part of the device kind applies. A device of TPU v2 or v3 is a core, half
+# a chip. Products in float32 do not reach these rates.
 _PEAKS = {
     "TPU v2": 22.5e12,
     "TPU v3": 61.5e12,
@@ -92,6 +92,6 @@ _PEAKS = {
 
 
 def peak_flops(kind: str) -> float | None:
-    """Returns the most operations a second of a kind of device, `None` if it is unknown."""
+    """Returns the peak FLOPS of a kind of device, or `None` if it is not known."""
     words = f" {kind.replace('-', ' ')} "
     return next((peak for name, peak in _PEAKS.items() if f" {name} " in words), None)

@@ -1,8 +1,8 @@
-"""Where members train: shared out over devices, so many at once.
+"""The layout of a population over devices: which members train where, and how many at a time.
 
-A population is one pytree whose arrays have a leading axis of slots, cut into equal parts over the
-devices. Each device runs the same program on its part, so that a member's bits do not depend on how
-many devices there are; nothing is copied when parts become one sharded array, or are cut again.
+A population is one pytree whose arrays have a leading axis of slots, which is split equally over
+the devices. Each device runs the same program on its part, so the bits of a member do not depend on
+the number of devices. Joining the parts into sharded arrays, or splitting these, copies nothing.
 
     >>> layout = Layout(6, tuple(jax.local_devices()[:1]), width=4)
     >>> layout.slots, layout.width
@@ -24,17 +24,17 @@ from jaxnn.typing import Any, Int
 
 @dataclass(frozen=True)
 class Layout:
-    """The slots of all members.
+    """The assignment of members to slots and devices.
 
-    `Layout()` is that of a single run: one part without that axis, wherever its arrays are.
+    `Layout()` is the layout of a single run: its arrays have no axis of slots.
 
     Attributes:
-      members: how many there are; `None` for a single run.
-      devices: which share them; none for a single run.
-      width: how many train at once on a device, evened out: 1 is one after another; `None` for a
-        single run.
-      placement: where a run, or each member after the other, lies on a mesh, if it does; then no
-        `devices` are named.
+      members: the number of members; `None` for a single run.
+      devices: the devices that share the members; empty for a single run.
+      width: the number of members that train simultaneously on a device, reduced where that evens
+        out the blocks; `None` for a single run. With 1, members train one after another.
+      placement: the mesh of a run, or of the members, which then train one after another. It
+        excludes `devices`.
     """
 
     members: int | None = None
@@ -50,18 +50,18 @@ class Layout:
 
     @property
     def slots(self) -> int:
-        """The members, and the empty slots that fill the last block of each device."""
+        """The number of slots: the members, plus empty slots that complete the last blocks."""
         block = (self.width or 1) * max(1, len(self.devices))
         return -(-(self.members or 1) // block) * block
 
     @property
     def numbers(self) -> Int[np.ndarray, "members"] | None:
-        """The numbers of the members."""
+        """The numbers of the members, `[members]`, or `None` for a single run."""
         return None if self.members is None else np.arange(self.members, dtype=np.int32)
 
     @property
     def places(self) -> list[tuple[Any, Any]]:
-        """The slots of each part, and its device."""
+        """The slots and the device of each part."""
         if self.members is None:
             return [(None, None)]
         devices = self.devices or (None,)
@@ -69,26 +69,26 @@ class Layout:
 
     @property
     def sharding(self) -> Any:
-        """How arrays with a leading axis of slots lie on the devices."""
+        """The sharding of arrays with a leading axis of slots."""
         if len(self.devices) == 1:
             return SingleDeviceSharding(self.devices[0])
         mesh = Mesh(np.array(self.devices), ("members",))
         return NamedSharding(mesh, PartitionSpec("members"))
 
     def copies(self, tree: Any) -> list[Any]:
-        """Returns data, one or several by name, on each device, or on the mesh."""
+        """Returns a copy of one data set, or of several by name, on each device or on the mesh."""
         if self.placement is not None:
             return [_on_mesh(self.placement, tree)]
         return self.put([tree] * len(self.places))
 
     def put(self, parts: list[Any]) -> list[Any]:
-        """Returns the part of each device, on it; on a mesh the one part, whole on every device."""
+        """Moves each part to its device; on a mesh, the only part is replicated."""
         if self.placement is not None:
             return [on_device(part, self.placement.whole) for part in parts]
         return [on_device(part, device) for part, (_, device) in zip(parts, self.places)]
 
     def cut(self, tree: Any) -> list[Any]:
-        """Returns the part of each device, without copying."""
+        """Splits a tree into the parts of the devices, without copying."""
         if len(self.devices) < 2:
             return [tree]
         leaves, structure = jax.tree.flatten(tree)
@@ -96,7 +96,7 @@ class Layout:
         return [jax.tree.unflatten(structure, part) for part in parts]
 
     def join(self, parts: list[Any]) -> Any:
-        """Returns the parts of all devices as sharded arrays, without copying."""
+        """Joins the parts of all devices into sharded arrays, without copying."""
         if len(parts) == 1:
             return parts[0]
 
@@ -107,11 +107,11 @@ class Layout:
         return jax.tree.map(sharded, *parts)
 
     def moved(self, parts: list[Any], source: np.ndarray) -> list[Any]:
-        """Returns the parts with slot `i` taken from slot `source[i]`."""
+        """Returns the parts, with slot `i` taken from slot `source[i]`."""
         return self.cut(_taken(self.join(parts), source, self.sharding))
 
     def packed(self, active: np.ndarray) -> np.ndarray | None:
-        """Returns the order of slots that evens out the active ones, if much time is lost now."""
+        """Returns an order of slots that balances the active ones, or `None` if it gains little."""
         width = self.width or 1
         shares = active.reshape(max(1, len(self.devices)), -1, width)
         blocks = int(shares.any(-1).sum(-1).max())
@@ -129,7 +129,7 @@ class Layout:
 
 
 def _on_mesh(placement: Placement, tree: Any) -> Any:
-    """Returns data, one or several by name, on a mesh."""
+    """Moves one data set, or several by name, to a mesh."""
     if isinstance(tree, Mapping):
         return {name: _on_mesh(placement, data) for name, data in tree.items()}
     return placed_data(placement, tree)

@@ -1,4 +1,4 @@
-"""Memory: what a device has, what a program needs, and how much of it fits."""
+"""Measures the memory that a device has, that a process uses, and that a program needs."""
 
 import math
 import os
@@ -11,12 +11,12 @@ import jax
 
 from jaxnn.typing import Any
 
-# What the runtime, its buffers for transfers and the fragments between arrays take.
+# The rest is for the runtime, its transfer buffers, and fragmentation.
 SHARE = 0.9
 
 
 def available(device: Any) -> int:
-    """Returns the bytes that arrays may take on a device; cores that are devices share theirs."""
+    """Returns the bytes that arrays may take on a device; CPU devices share the main memory."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
@@ -24,12 +24,12 @@ def available(device: Any) -> int:
 
 
 class Used(NamedTuple):
-    """Memory in use, in bytes; `None` where it is unknown.
+    """Memory in use, in bytes; `None` where it is not known.
 
     Attributes:
-      now: what is in use.
-      peak: the most that ever was.
-      of: `"device"`, where that is the one with the most in use, or `"process"`.
+      now: the memory in use.
+      peak: the peak memory use.
+      of: `"device"` for the device with the highest peak, or `"process"`.
     """
 
     now: int | None
@@ -38,7 +38,7 @@ class Used(NamedTuple):
 
 
 def used() -> Used:
-    """Returns the memory of the devices of this process, or its own where theirs is unknown."""
+    """Returns the memory in use on the devices, or in this process if that is not known."""
     uses = []
     for device in jax.local_devices():
         stats = device.memory_stats() if device.platform != "cpu" else None
@@ -49,7 +49,7 @@ def used() -> Used:
 
 
 def used_by(process: int | None = None) -> Used:
-    """Returns the memory that a process keeps in main memory: this one, or that of a number."""
+    """Returns the main memory that a process uses; by default, this process."""
     try:
         place = Path(f"/proc/{'self' if process is None else process}/status")
         lines = dict(line.split(":", 1) for line in place.read_text().splitlines())
@@ -58,13 +58,13 @@ def used_by(process: int | None = None) -> Used:
     except (OSError, ValueError, KeyError):
         if process is not None:
             return Used(None, None, "process")
-    # Where there is no /proc: kilobytes, but on macOS bytes.
+    # Without /proc, only the peak is known: in kilobytes, but on macOS in bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Used(None, peak * (1 if sys.platform == "darwin" else 1024), "process")
 
 
 def _free() -> int:
-    """Returns the bytes of main memory that are not in use."""
+    """Returns the available bytes of main memory."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         (line,) = [line for line in lines if line.startswith("MemAvailable:")]
@@ -74,12 +74,12 @@ def _free() -> int:
 
 
 def size(tree: Any) -> int:
-    """Returns the bytes of a tree of arrays, or of their shapes."""
+    """Returns the total bytes of a tree of arrays or shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def device_size(tree: Any, shardings: Any) -> int:
-    """Returns the bytes that a device holds of a tree of arrays, or of their shapes."""
+    """Returns the bytes of a tree of arrays or shapes that one device holds."""
 
     def own(leaf: Any, sharding: Any) -> int:
         return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
@@ -88,7 +88,7 @@ def device_size(tree: Any, shardings: Any) -> int:
 
 
 def needed(compiled: Any) -> int:
-    """Returns the bytes that a compiled program takes while it runs, its arguments included."""
+    """Returns the bytes that a compiled program takes at run time, including its arguments."""
     stats = compiled.memory_analysis()
     if stats is None:
         return 0

@@ -1,4 +1,4 @@
-"""Where the arrays of a run lie on a mesh: states by rules, batches by their rows."""
+"""Places the arrays of a run on a mesh: states by rules, and batches by rows."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -22,13 +22,13 @@ _IGNORED = jax.make_user_context(False)
 
 @contextmanager
 def without_mesh() -> Iterator[None]:
-    """Traces learners as they are without their mesh: what a run is does not depend on it."""
+    """Traces learners without their mesh, because the identity of a run does not depend on it."""
     with _IGNORED(True):
         yield
 
 
 def alone(learner: Any) -> AbstractContextManager[None]:
-    """Traces a learner without its mesh, if it has one; else nothing is traced anew."""
+    """Traces a learner without its mesh; for a learner without a mesh, it does nothing."""
     return without_mesh() if learner.placement else nullcontext()
 
 
@@ -41,10 +41,10 @@ _meshes: dict[tuple[Any, ...], Mesh] = {}
 
 
 def forget_other_meshes(mesh: Mesh) -> None:
-    """Forgets what is compiled if it may be for another mesh of the same devices.
+    """Clears the caches of JAX if programs may be compiled for another mesh of the same devices.
 
-    JAX takes arrays that lie whole on either for the same, and a program gives back arrays on the
-    mesh that it was compiled for: what combines these with arrays of this mesh then fails.
+    JAX treats arrays that are replicated on either mesh as equal, but a program returns arrays on
+    the mesh that it was compiled for. Combining these with arrays on this mesh then fails.
     """
     devices = tuple(sorted(device.id for device in mesh.devices.flat))
     if _meshes.setdefault(devices, mesh) != mesh:
@@ -54,11 +54,11 @@ def forget_other_meshes(mesh: Mesh) -> None:
 
 @dataclass(frozen=True)
 class Placement:
-    """A mesh and the rules for what lies where on it.
+    """A mesh and the rules that shard the arrays of a state over it.
 
     Attributes:
       mesh: the devices, with the axes `data` and `model`.
-      rules: for the parameters, by name.
+      rules: the rules for the parameters, by name.
     """
 
     mesh: Mesh
@@ -71,20 +71,21 @@ class Placement:
 
     @property
     def whole(self) -> NamedSharding:
-        """The sharding of an array that lies whole on every device."""
+        """The sharding of an array that is replicated on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def replicated(self, tree: Any) -> Any:
-        """Returns for each leaf that it lies whole on every device."""
+        """Returns the replicated sharding for each leaf of a tree."""
         return jax.tree.map(lambda _: self.whole, tree)
 
     def shardings(self, state: Any) -> Any:
         """Returns the sharding of each array of a learner's state, or of a tree of parameters.
 
-        What belongs to a parameter, such as its moments, ends with its name and lies as it does.
+        An array whose name ends with the name of a parameter, such as a moment, is sharded as the
+        parameter is.
 
         Raises:
-          InvalidValue: if a rule matches nothing, or splits an axis that does not divide.
+          InvalidValue: if a rule matches nothing, or splits an axis that does not divide evenly.
         """
         leaves = named_leaves(state)
         params = named_leaves(getattr(state, "params", state))
@@ -118,7 +119,7 @@ class Placement:
                 axis for axis in range(len(shape)) if axes[axis] is None and not shape[axis] % count
             ]
             if split.axis is None:
-                # Of equal axes the last: the first one may be that of layers, one after the other.
+                # Of equal axes, take the last: the first may be the axis of layers.
                 axis = max(free, key=lambda axis: (shape[axis], axis), default=None)
                 axis = None if math.prod(shape) < split.at_least else axis
             else:
@@ -138,7 +139,7 @@ class Placement:
         return PartitionSpec(*axes)
 
     def placed(self, state: Any) -> Any:
-        """Returns the shapes of a state, or of parameters, with the sharding of each array."""
+        """Returns the shapes of a state or of parameters, with the sharding of each array."""
         return jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             state,
@@ -146,35 +147,38 @@ class Placement:
         )
 
     def constrain(self, state: Any) -> Any:
-        """Returns a state, or parameters, held to their place inside a program."""
+        """Constrains a state or parameters to their shardings, inside a program."""
         if not is_placed():
             return state
         return jax.lax.with_sharding_constraint(state, self.shardings(state))
 
     def collect(self, tree: Any) -> Any:
-        """Returns arrays held whole on every device, inside a program.
+        """Constrains arrays to be replicated on every device, inside a program.
 
-        What a program gives back it may otherwise split in a way that no mesh has a name for.
+        Without the constraint, XLA may return them in a sharding that no mesh can express.
         """
         if not is_placed():
             return tree
         return jax.lax.with_sharding_constraint(tree, self.replicated(tree))
 
     def rows_at(self, axis: int, shape: tuple[int, ...]) -> NamedSharding:
-        """Returns how an array lies that is divided by its rows along an axis, if they divide."""
+        """Returns the sharding of an array split along `axis`, replicated if it does not divide."""
         if len(shape) <= axis or shape[axis] % self.mesh.shape[DATA]:
             return self.whole
         return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, DATA))
 
     def rows(self, batch: Any) -> Any:
-        """Returns a batch divided by its rows, inside a program; fewer than devices stay whole."""
+        """Constrains a batch to be split by rows, inside a program.
+
+        Arrays with fewer rows than the `data` axis has devices are not constrained.
+        """
         if not is_placed() or self.mesh.shape[DATA] == 1:
             return batch
 
         def held(x: Any) -> Any:
             if not x.ndim or x.shape[0] < self.mesh.shape[DATA]:
                 return x
-            # What lies along `model` XLA decides: the nodes of a split layer, for one.
+            # XLA chooses the other axes, such as the nodes of a layer that is split over `model`.
             spec = PartitionSpec(DATA, *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 1))
             return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
@@ -182,22 +186,22 @@ class Placement:
 
 
 def collected(learner: Any, tree: Any) -> Any:
-    """Returns what a program computes for the host, whole on every device if there is a mesh."""
+    """Replicates what a program computes for the host, if the learner has a mesh."""
     return tree if learner.placement is None else learner.placement.collect(tree)
 
 
 def copied(learner: Any, tree: Any) -> Any:
-    """Returns arrays of the host whole on every device of the learner's mesh, if it has one.
+    """Replicates arrays of the host on the learner's mesh, if it has one.
 
-    What lies nowhere yet, XLA may otherwise split in a way that no mesh has a name for.
+    Without a sharding, XLA may otherwise split them in a way that no mesh can express.
     """
     placement = learner.placement
     return tree if placement is None else on_device(tree, placement.whole)
 
 
 def on_device(tree: Any, device: Any) -> Any:
-    """Returns the tree on a device or with a sharding, or where it is if that is `None`."""
-    # Leaf by leaf: as a whole, jax 0.7.2 makes trees of placeholders too, which checks refuse.
+    """Moves a tree to a device or sharding; with `None`, JAX arrays stay where they are."""
+    # Leaf by leaf: for a whole tree, jax 0.7.2 also builds trees of placeholders, and checks fail.
     there = jax.tree.map(lambda x: _put(x, device), tree)
     return with_columns(there, tree.columns) if isinstance(tree, Resident) else there
 
@@ -205,7 +209,7 @@ def on_device(tree: Any, device: Any) -> Any:
 def _put(array: Any, device: Any) -> Any:
     if not isinstance(device, Sharding) or device.is_fully_addressable:
         return jax.device_put(array, device)
-    # Every process has the array, and puts what falls to its devices there, without a message.
+    # Every process has the whole array, and copies the parts for its own devices from it.
     if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(device, array.ndim):
         return array
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
@@ -216,7 +220,7 @@ def _put(array: Any, device: Any) -> Any:
 
 
 def owner_of(name: str, params: Mapping[str, Any]) -> str:
-    """Returns the parameter that an array of the state belongs to, its longest end; else itself."""
+    """Returns the parameter whose name is the longest suffix of `name`, or `name` if none is."""
     end = name
     while end not in params:
         _, slash, end = end.partition("/")

@@ -1,9 +1,9 @@
-"""The processes of one run: which of them is the first, and how they agree.
+"""Coordinates the processes of a run: which one is the first, and how all agree on values.
 
-What depends on a clock, a signal or a disk is decided by the first process and read by the others.
-They exchange it through the coordination service of `jax.distributed`, which needs no device:
-training continues meanwhile, and a thread in the background may take part. In a single process each
-of these functions is a plain call.
+The first process decides what depends on a clock, a signal or a disk, and the other processes read
+its decisions. They communicate through the coordination service of `jax.distributed`, which uses no
+device, so training is not interrupted and background threads can take part. In a single process,
+each of these functions is a plain call.
 
 >>> agree("length", lambda: 4), collect("seconds", 0.5), is_first()
 (4, [0.5], True)
@@ -20,48 +20,48 @@ import jax
 
 from jaxnn.checks import Explained
 
-# Milliseconds that a single request to the service may wait.
+# The timeout of a single request to the service, in milliseconds.
 _PATIENCE = 1000
-# A value is deleted when so many more of its name have been agreed on: none is that far behind.
+# A value is deleted after this many newer values of its name; no process is that far behind.
 _BEHIND = 64
 
 ended = threading.Event()
-"""Is set once the run of all processes has ended with an error."""
+"""An event that is set once the run of all processes has ended with an error."""
 
 _counts: Counter[str] = Counter()
 
 
 class ProcessLost(Explained, RuntimeError):
-    """Another process of the run has ended; none can continue without it."""
+    """Another process of the run has ended, and no process can continue without it."""
 
 
 def count() -> int:
-    """Returns the number of processes that take part; 1 without `jaxnn.scale.start`."""
+    """Returns the number of processes in the run, which is 1 without `jaxnn.scale.start`."""
     return _state().num_processes if client() is not None else 1
 
 
 def index() -> int:
-    """Returns the number of this process, from 0."""
+    """Returns the index of this process, from 0."""
     return _state().process_id if client() is not None else 0
 
 
 def is_first() -> bool:
-    """Returns whether this process owns the directory and the screen."""
+    """Returns whether this is the first process, which writes to the directory and the screen."""
     return index() == 0
 
 
 def agree(name: str, decide: Callable[[], Any]) -> Any:
-    """Returns what the first process decides; it alone calls `decide`.
+    """Returns the decision of the first process, which alone calls `decide`.
 
-    Each process must call it equally often with the same name.
+    All processes must call `agree` equally often with the same name.
 
     Args:
-      name: of the matter, without a slash.
-      decide: returns what JSON can hold.
+      name: the name of the decision, without a slash.
+      decide: returns a value that can be stored as JSON.
 
     Raises:
-      Exception: what `decide` raises, in all processes.
-      ProcessLost: if the first process ends before it has decided.
+      Exception: the error that `decide` raises, in all processes.
+      ProcessLost: if the first process ends before it decides.
     """
     if count() == 1:
         return decide()
@@ -82,7 +82,7 @@ def agree(name: str, decide: Callable[[], Any]) -> Any:
 
 
 def _error(name: str, words: str) -> Exception:
-    """Returns the error that the first process has raised."""
+    """Returns the error that the first process raised, with the same type if it is known."""
     kinds, known = [Explained, OSError], {}
     while kinds:
         kind = kinds.pop()
@@ -92,7 +92,7 @@ def _error(name: str, words: str) -> Exception:
 
 
 def collect(name: str, value: Any) -> list[Any]:
-    """Returns the values of all processes, in their order, to each of them; see `agree`."""
+    """Returns the values of all processes, in order, in each process; see `agree`."""
     if count() == 1:
         return [value]
     key = _key(name)
@@ -101,7 +101,7 @@ def collect(name: str, value: Any) -> list[Any]:
 
 
 def report(name: str, value: Any) -> list[Any] | None:
-    """Returns the values of all processes to the first, without waiting in the others."""
+    """Returns the values of all processes in the first process, and `None` in the others."""
     if count() == 1:
         return [value]
     key = _key(name)
@@ -112,7 +112,7 @@ def report(name: str, value: Any) -> list[Any] | None:
 
 
 def any_process(name: str, flag: bool) -> bool:
-    """Returns whether any process has a true flag, as far as the first one knows; see `agree`."""
+    """Returns whether the flag of any process is known to be true to the first; see `agree`."""
     if count() > 1 and flag and not is_first():
         client().key_value_set(f"jaxnn/flag/{name}/{index()}", "1", allow_overwrite=True)
 
@@ -123,12 +123,12 @@ def any_process(name: str, flag: bool) -> bool:
 
 
 def client() -> Any:
-    """Returns the client of the coordination service, `None` in a run of one process."""
+    """Returns the client of the coordination service, or `None` for a single process."""
     return _state().client
 
 
 def _state() -> Any:
-    from jax._src import distributed  # no public function gives the service of jax.distributed
+    from jax._src import distributed  # JAX has no public access to this service
 
     return distributed.global_state
 
@@ -146,7 +146,7 @@ def _set(key: str, value: Any) -> None:
 
 
 def _get(key: str, process: int) -> Any:
-    """Waits for a value, as long as no process is lost."""
+    """Waits for a value, and raises `ProcessLost` if a process ends."""
     while not ended.is_set():
         try:
             content = client().blocking_key_value_get_bytes(key, _PATIENCE)
@@ -159,7 +159,7 @@ def _get(key: str, process: int) -> Any:
 
 
 def lost(got: str) -> ProcessLost:
-    """Returns the error about a process that has ended."""
+    """Returns the error for a process that has ended."""
     return ProcessLost(
         "processes",
         "a process of this run has ended",

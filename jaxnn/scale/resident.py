@@ -1,6 +1,6 @@
-"""Where the data of a run lie on a mesh: whole on every device, or by their rows if they are large.
+"""Places the data of a run on a mesh: replicated on every device, or split by rows if large.
 
-Which examples make a batch does not depend on it: rows are split in their global order.
+The placement does not affect which examples form a batch: rows are split in their global order.
 """
 
 from dataclasses import replace
@@ -15,14 +15,14 @@ from jaxnn.scale.memory import size
 from jaxnn.scale.placement import Placement, on_device
 from jaxnn.typing import Any
 
-# Rows from another device cost a message at each step, and a copy on each device its memory.
+# Rows of another device cost communication at each step, and replication costs memory.
 MOST_WHOLE = 2**30
 
 
 def placed_data(placement: Placement, data: Any) -> Any:
-    """Returns the data on a mesh; rows that are split are filled up, with what no batch reads.
+    """Places data on a mesh; split rows are padded to equal parts, and no batch has the padding.
 
-    Data of a user's own class are whole on every device.
+    Data of a user-defined class are replicated on every device.
     """
     if not isinstance(data, Resident):
         return on_device(data, placement.whole)
@@ -33,7 +33,7 @@ def placed_data(placement: Placement, data: Any) -> Any:
 
 
 def placed_shapes(placement: Placement, data: Any) -> Any:
-    """Returns the shapes of what `placed_data` returns, with the sharding of each array."""
+    """Returns the shapes of the result of `placed_data`, with the sharding of each array."""
     if not isinstance(data, Resident):
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement.whole), data
@@ -49,7 +49,7 @@ def placed_shapes(placement: Placement, data: Any) -> Any:
 
 
 def _layout(placement: Placement, data: Resident) -> tuple[int, NamedSharding]:
-    """Returns the rows to fill up, and how each array lies."""
+    """Returns the number of padding rows, and the sharding of the arrays."""
     if size(data.arrays) <= MOST_WHOLE:
         return 0, placement.whole
     count = placement.mesh.shape[DATA]

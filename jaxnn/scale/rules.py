@@ -1,13 +1,13 @@
-"""Rules: which axis of which parameter is split over which axis of the mesh.
+"""Rules that determine which axis of a parameter is split over which axis of the mesh.
 
-Rules are `{pattern: split}` over the names of parameters (`jaxnn.names`); the first match wins, and
-what no rule matches lies whole on every device. What belongs to a parameter, such as its average
-or the optimizer's moments of it, lies as the parameter does.
+Rules are `{pattern: split}` over the names of parameters (`jaxnn.names`). The first match applies,
+and a parameter without a match is replicated. Arrays of a parameter, such as its average, or the
+optimizer's moments of it, are sharded as the parameter is.
 
     {"tokens/weight": split(0, "model"), "*/bias": None, "*": largest("data")}
 
-A pattern matches the name of a parameter, `hidden_1/weight`. Ready ones are `replicated`, `fsdp`,
-`tensor` and `tensor_fsdp`.
+A pattern matches the name of a parameter, such as `hidden_1/weight`. The predefined rules are
+`replicated`, `fsdp`, `tensor` and `tensor_fsdp`.
 
 >>> rules_of("shard", fsdp)
 Rules(fsdp: * -> largest(data, at_least=16384))
@@ -23,18 +23,18 @@ from jaxnn.names import pairs_of
 from jaxnn.scale._mesh import DATA, MODEL
 from jaxnn.typing import Any
 
-# Smaller arrays are not worth the message that would collect them.
+# Splitting smaller arrays is not worth the communication that collects them.
 AT_LEAST = 2**14
 
 
 @dataclass(frozen=True)
 class Split:
-    """One axis of an array, split over an axis of the mesh.
+    """The split of one axis of an array over an axis of the mesh.
 
     Attributes:
-      axis: which, counted from the end if negative; `None` for the largest that divides.
+      axis: the axis, counted from the end if negative; `None` for the largest axis that divides.
       over: the axis of the mesh.
-      at_least: the entries of an array from which on its largest axis is split.
+      at_least: the smallest number of entries of an array whose largest axis is split.
     """
 
     axis: int | None
@@ -53,24 +53,24 @@ def split(axis: int, over: str) -> Split:
 
 
 def largest(over: str, *, at_least: int = AT_LEAST) -> Split:
-    """Splits the largest axis that divides and is not split yet, if there is one.
+    """Splits the largest axis that divides evenly and is not split yet, if there is one.
 
     Args:
       over: the axis of the mesh.
-      at_least: arrays of fewer entries are left whole.
+      at_least: the smallest number of entries of an array that is split.
     """
     return Split(None, over, at_least)
 
 
 @dataclass(frozen=True, repr=False)
 class Rules:
-    """Rules that are checked.
+    """Validated rules.
 
     Attributes:
-      pairs: of a pattern and its splits; the first match counts.
-      name: how they are called.
-      strict: whether a pattern that matches nothing, and an axis that does not divide, is a
-        mistake. In ready rules, which are for many networks, it is not.
+      pairs: the patterns and their splits; the first match applies.
+      name: the name of the rules.
+      strict: whether a pattern without a match, or an axis that does not divide, is an error. It is
+        not an error in the predefined rules, which apply to many networks.
     """
 
     pairs: tuple[tuple[str, tuple[Split, ...]], ...]
@@ -87,11 +87,11 @@ def _words(splits: tuple[Split, ...]) -> str:
 
 
 def rules_of(where: str, rules: Any) -> Rules:
-    """Returns rules as they may be written, `{pattern: split}` for instance, as `Rules`.
+    """Converts rules in any accepted form, such as `{pattern: split}`, to `Rules`.
 
     Raises:
-      InvalidType: if they are something else.
-      InvalidValue: if one of them uses an axis twice.
+      InvalidType: if the rules have the wrong type.
+      InvalidValue: if a rule uses an axis twice.
     """
     if isinstance(rules, Rules):
         return rules
@@ -111,7 +111,7 @@ def rules_of(where: str, rules: Any) -> Rules:
 
 
 def _splits(where: str, value: Any) -> tuple[Split, ...]:
-    """Returns the splits of a rule: of one, several, none or a `PartitionSpec`."""
+    """Returns the splits of a rule: one, several, none, or those of a `PartitionSpec`."""
     if value is None or isinstance(value, Split):
         return () if value is None else (value,)
     if isinstance(value, PartitionSpec):
@@ -130,21 +130,21 @@ def _splits(where: str, value: Any) -> tuple[Split, ...]:
 
 
 def ready(name: str, rules: Mapping[str, Any]) -> Rules:
-    """Returns rules for many networks: they pass over what is not there or does not divide."""
+    """Returns rules for many networks, which ignore missing names and axes that do not divide."""
     return Rules(rules_of(name, rules).pairs, name, strict=False)
 
 
 replicated = ready("replicated", {"*": None})
-"""Every device holds the whole state; the batch is divided (data parallel)."""
+"""Replicates the state on every device, and splits the batch (data parallel)."""
 
 fsdp = ready("fsdp", {"*": largest(DATA)})
-"""Every device holds its share of each large array (fully sharded data parallel, ZeRO 3)."""
+"""Splits each large array over the `data` axis (fully sharded data parallel, ZeRO 3)."""
 
 
 _COLUMNS, _ROWS = split(-1, MODEL), split(-2, MODEL)
 
-# Of two layers in a row the first is split by its outputs and the second by its inputs, so that
-# only the sums of the second travel: attention by heads, hidden nodes, branches of convolutions.
+# For two layers in a row, the outputs of the first and the inputs of the second are split, so only
+# the sums of the second are communicated: attention by heads, hidden nodes, convolution branches.
 _TENSOR = {
     "*attention/query": _COLUMNS,
     "*attention/key": _COLUMNS,
@@ -160,7 +160,7 @@ _TENSOR = {
 }
 
 tensor = ready("tensor", _TENSOR)
-"""Every device computes its share of each wide layer of `gpt`, `resnet`, `mlp` and their like.
+"""Splits the wide layers of `gpt`, `resnet`, `mlp` and similar networks (tensor parallel).
 
 Source: Shoeybi et al., Megatron-LM, 2019, section 3, https://arxiv.org/abs/1909.08053.
 """
@@ -169,4 +169,4 @@ tensor_fsdp = ready(
     "tensor_fsdp",
     {name: (rule, largest(DATA)) for name, rule in _TENSOR.items()} | {"*": largest(DATA)},
 )
-"""Both: `tensor` along `model`, and of what is left the largest axis along `data`."""
+"""Combines both: `tensor` along `model`, and the largest remaining axis along `data`."""

@@ -1,8 +1,9 @@
-"""A thread that ends this process when another process of its run has ended.
+"""A thread that ends this process when another process of the run has ended.
 
-No exception recovers from the loss of a process: the others would wait for it in a collective, and
-then in the shutdown of `jax.distributed`. So the first process to fail announces it, one of them
-prints one line, and all leave without that shutdown. The same command then resumes the run.
+No exception handler can recover from the loss of a process: the others would wait for it in a
+collective, and then in the shutdown of `jax.distributed`. The first process that fails therefore
+announces it, one process prints one line, and all exit without that shutdown. The same command then
+resumes the run.
 """
 
 import atexit
@@ -22,21 +23,21 @@ import jax
 from jaxnn.scale import processes
 from jaxnn.scale.processes import ProcessLost, client, lost
 
-# Seconds between two looks, without a sign of life until a process is lost, and until a process
-# that should leave by itself is ended.
+# Seconds between two checks, without a heartbeat until a process is lost, and until a process
+# that does not exit by itself is ended.
 PULSE, SILENCE, GRACE = 1.0, 12.0, 6.0
-# The exit code when another process was lost: that of a run that was interrupted and can resume.
+# The exit code if another process is lost, as for an interrupted run that can be resumed.
 INTERRUPTED = 75
 _ENDED, _LEFT, _ALIVE = "jaxnn/ended", "jaxnn/left", "jaxnn/alive"
-# Errors of this process alone, whatever the others do.
+# Errors that this process causes itself, regardless of the other processes.
 _OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
 
 _begun, _stop = threading.Event(), threading.Event()
-_prints = threading.Event()  # whether it falls to this process to say why
+_prints = threading.Event()  # set if this process prints the reason
 
 
 def begin() -> None:
-    """Starts the thread, and makes an uncaught exception end all processes; does so once."""
+    """Starts the thread, once, and makes an uncaught exception end all processes."""
     if processes.count() == 1 or _begun.is_set():
         return
     _begun.set()
@@ -44,7 +45,7 @@ def begin() -> None:
     thread.start()
 
     def finish():
-        # An interpreter that ends while the thread asks the service would abort.
+        # The interpreter would abort if it ended while the thread calls the service.
         _stop.set()
         thread.join(5.0)
         _leave_word()
@@ -63,10 +64,10 @@ def begin() -> None:
 
 @contextmanager
 def together(code: Callable[[BaseException], int]) -> Iterator[None]:
-    """Ends all processes if this one fails, with `code(error)`; what a lost process causes too.
+    """Ends all processes with exit code `code(error)` if the body fails in this process.
 
     Raises:
-      ProcessLost: instead of the error that the loss of another process has caused.
+      ProcessLost: instead of an error that the loss of another process causes.
     """
     if processes.count() == 1:
         yield
@@ -88,17 +89,17 @@ def together(code: Callable[[BaseException], int]) -> Iterator[None]:
 
 
 def announce(code: int, words: str | None) -> None:
-    """Says to all processes that the run has ended, unless one of them has said it.
+    """Announces to all processes that the run has ended, unless that was announced before.
 
     Args:
-      code: with which they exit.
-      words: why, in one line; `None` if another process was lost, which the first one names.
+      code: the exit code of the processes.
+      words: the reason in one line; `None` if another process was lost. The first process names it.
     """
     value = json.dumps({"code": code, "words": words})
     try:
         client().key_value_set(f"{_ENDED}/by", value)
     except jax.errors.JaxRuntimeError as error:
-        # Without the first process, which has the service, each is alone.
+        # Without the first process, which hosts the service, each process is on its own.
         alone = "ALREADY_EXISTS" not in str(error)
     else:
         alone = words is not None
@@ -108,7 +109,7 @@ def announce(code: int, words: str | None) -> None:
 
 
 def end(code: int, words: str) -> NoReturn:
-    """Ends all processes, or the only one, with a line that is printed once."""
+    """Ends all processes with an exit code and a line that is printed once."""
     if processes.count() == 1:
         print(words, file=sys.stderr, flush=True)
         raise SystemExit(code)
@@ -119,11 +120,11 @@ def end(code: int, words: str) -> NoReturn:
 
 
 def leave(code: int, wait: float = GRACE + 2) -> NoReturn:
-    """Ends this process at once; the first one, whose service the others ask, after them.
+    """Ends this process; the first process, which hosts the service, waits for the others.
 
     Args:
-      code: with which it exits, unless another one was announced.
-      wait: seconds at most that the first one waits for the others.
+      code: the exit code, unless another one was announced.
+      wait: the maximum time in seconds that the first process waits.
     """
     sys.stdout.flush()
     with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -139,7 +140,7 @@ def leave(code: int, wait: float = GRACE + 2) -> NoReturn:
 
 
 def _watch() -> None:
-    """Gives signs of life, looks for those of others, and leaves when the run has ended."""
+    """Sends heartbeats, checks those of other processes, and exits when the run has ended."""
     beats: dict[int, tuple[str, float]] = {}
     number = 0
     with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -152,12 +153,12 @@ def _watch() -> None:
             if processes.is_first() and _silent(beats):
                 announce(INTERRUPTED, None)
         processes.ended.set()
-        time.sleep(GRACE)  # the main thread may be about to leave, with more to say
+        time.sleep(GRACE)  # the main thread may be about to exit, with more information
         leave(why["code"], wait=2.0)
 
 
 def _silent(beats: dict[int, tuple[str, float]]) -> list[int]:
-    """Returns the processes that have given no sign of life for too long."""
+    """Returns the processes whose heartbeats have stopped for more than `SILENCE` seconds."""
     now, left = time.monotonic(), _numbers(_LEFT)
     for number, word in _numbers(_ALIVE).items():
         if number in left or beats.get(number, ("", 0.0))[0] != word:
@@ -166,7 +167,7 @@ def _silent(beats: dict[int, tuple[str, float]]) -> list[int]:
 
 
 def _missing(seconds: float) -> list[int]:
-    """Returns the processes that have not said that they leave, after so many seconds."""
+    """Waits up to `seconds`, and returns the processes that have not announced their exit."""
     until = time.monotonic() + seconds
     while True:
         missing = sorted({*range(processes.count())} - {*_numbers(_LEFT)})
@@ -176,7 +177,7 @@ def _missing(seconds: float) -> list[int]:
 
 
 def _words(missing: list[int]) -> str:
-    """Returns the line about lost processes."""
+    """Returns the message about the lost processes."""
     alive = _numbers(_ALIVE)
     named = [f"{n} on {json.loads(alive[n])[1]}" if n in alive else f"{n}" for n in missing]
     which = f"process {', '.join(named)}" if named else "one of them"
@@ -189,13 +190,13 @@ def _announced() -> dict[str, Any] | None:
 
 
 def _numbers(folder: str) -> dict[int, str]:
-    """Returns what each process has written under its number."""
+    """Returns the values that the processes stored, by process index."""
     entries = client().key_value_dir_get(f"{folder}/")
     return {int(key.rpartition("/")[2]): value for key, value in entries}
 
 
 def _leave_word() -> None:
-    """Tells the first process that the silence of this one will mean nothing."""
+    """Announces the exit of this process, so that missing heartbeats are not an error."""
     if client() is not None:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             place = f"{_LEFT}/{processes.index()}"

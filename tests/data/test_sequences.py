@@ -98,6 +98,7 @@ def test_packed_documents_teach_what_they_teach_alone():
     """The loss and the gradient of a transformer with learned positions."""
     network = jaxnn.gpt(7, layers=2, heads=2, features=8, positions=8)
     learner = jaxnn.learner(network, jaxnn.next_token(), optax.sgd(0.1))
+    gradients = jax.jit(learner.gradients)
     packed, padded = jaxnn.pack(DOCUMENTS, 9), jaxnn.pad(DOCUMENTS, 9)
     results = []
     for fields in (packed, padded):
@@ -105,12 +106,11 @@ def test_packed_documents_teach_what_they_teach_alone():
         batch = data.in_order(0)
         state = learner.init(KEY, {}, batch)
         learner.check({}, fields, state, batch)
-        results.append(jax.jit(learner.gradients)(state, batch))
+        results.append(gradients(state, batch))
         evaluated = jaxnn.evaluate(learner, state, data)
         assert evaluated["loss"] == pytest.approx(float(results[-1].loss.value()), rel=1e-6)
     state = learner.init(KEY, {}, {"inputs": jnp.asarray(padded["inputs"])})
-    alone = [learner.gradients(state, {"inputs": jnp.asarray(x[None])}) for x in DOCUMENTS
-             if len(x) > 1]  # fmt: skip
+    alone = [gradients(state, {"inputs": jnp.asarray(x[None])}) for x in DOCUMENTS if len(x) > 1]
     weights = [len(x) - 1 for x in DOCUMENTS if len(x) > 1]
     loss = sum(w * g.loss.value() for w, g in zip(weights, alone)) / sum(weights)
     mean = jax.tree.map(

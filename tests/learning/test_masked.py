@@ -120,9 +120,11 @@ def test_a_padded_batch_learns_what_its_sequences_teach(name, field):
     batch = data.in_order(0)
     state = jax.jit(lambda: learner.init(KEY, {}, batch))()
     learner.check({}, jax.device_get(data.arrays), state, batch)
-    found = jax.jit(learner.gradients)(state, batch)
-    each = [learner.gradients(state, batch) for batch in alone(name)]
-    weights = [np.prod(learner.predict(state, b["inputs"]).shape[:-1]) for b in alone_inputs(name)]
+    gradients = jax.jit(learner.gradients)
+    found = gradients(state, batch)
+    each = [gradients(state, batch) for batch in alone(name)]
+    outputs = [jax.eval_shape(learner.predict, state, b["inputs"]) for b in alone_inputs(name)]
+    weights = [np.prod(each.shape[:-1]) for each in outputs]
     total = sum(weights)
     loss = sum(w * float(x.loss.value()) for w, x in zip(weights, each)) / total
     assert_close(found.loss.value(), np.float32(loss), 2e-6)
@@ -146,14 +148,15 @@ def test_evaluation_and_prediction_over_several_batches(name):
     learner = learner_of(name)
     fields = {**fields_of(name, 0.0), "lengths": LENGTHS}
     data = jaxnn.resident(fields, batch_size=3)
-    state = learner.init(KEY, {}, data.in_order(0))
-    state, _ = learner.step(state, data.batch(jnp.int32(0)))
+    state = jax.jit(lambda: learner.init(KEY, {}, data.in_order(0)))()
+    state, _ = jax.jit(learner.step)(state, data.batch(jnp.int32(0)))
     measured = jaxnn.evaluate(learner, state, data)
     one = jaxnn.evaluate(learner, state, jaxnn.resident(fields, batch_size=4))
     assert measured == pytest.approx(one, rel=2e-6)
     outputs = jaxnn.predict(learner, state, Masked.from_lengths(fields["inputs"], LENGTHS))
+    predict = jax.jit(learner.predict)
     for i, batch in enumerate(alone(name)):
-        wanted = learner.predict(state, batch["inputs"])
+        wanted = predict(state, batch["inputs"])
         values = outputs.values[:, : LENGTHS[i]] if isinstance(outputs, Masked) else outputs
         assert_close(values[i : i + 1], np.asarray(wanted), 2e-6)
 
@@ -167,8 +170,9 @@ def test_documents_in_a_row_teach_what_they_teach_alone():
     learner = jaxnn.learner(network, jaxnn.next_token(), optax.sgd(0.1))
     batch = {"inputs": jnp.asarray(row), "segments": jnp.asarray(segments)}
     state = learner.init(KEY, {}, batch)
-    found = learner.gradients(state, batch)
-    each = [learner.gradients(state, {"inputs": jnp.asarray(d[None])}) for d in documents[:3]]
+    gradients = jax.jit(learner.gradients)
+    found = gradients(state, batch)
+    each = [gradients(state, {"inputs": jnp.asarray(d[None])}) for d in documents[:3]]
     weights = np.array([3, 1, 2]) / 6
     loss = sum(w * x.loss.value() for w, x in zip(weights, each))
     assert_close(found.loss.value(), loss, 2e-6)

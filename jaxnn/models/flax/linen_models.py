@@ -1,8 +1,8 @@
-"""Linen models: `params` is the collection of that name, `state` are all the others.
+"""Linen models: `params` is the collection of that name, and `state` holds all other collections.
 
-The collection `cache` advances in inference too; the others change in training alone. What a model
-leaves for others to look at (`sow`) is neither parameter nor state: `sown` names the collections
-whose values are given beside the outputs.
+The collection `cache` is updated in inference too; the others are updated in training only. Values
+that a model stores with `sow` are neither parameters nor state. `sown` names the collections whose
+values are returned with the outputs.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ CACHE, INTERMEDIATES = "cache", "intermediates"
 
 
 def linen_network(where: str, model: Any, options: Options) -> Network:
-    """Makes a network of a Linen module."""
+    """Converts a Linen module to a network."""
     calling = _read_call(where, model, options)
     sown, axes, streams = sown_names(where, options.sown), AxisNames(), ["dropout"]
 
@@ -52,7 +52,7 @@ def linen_network(where: str, model: Any, options: Options) -> Network:
             return jax.eval_shape(lambda k, x: module.init(k, x, method=method), key, inputs)
 
         params, state = collections(run(shapes, inputs, None), sown, calling)
-        # lazy_init computes what depends on the key alone, so the inputs need only have a shape.
+        # lazy_init computes only what depends on the key, so the inputs need only have a shape.
         mutable = [*state, "params"] if params else [*state]
 
         def draw(module, method):
@@ -62,7 +62,7 @@ def linen_network(where: str, model: Any, options: Options) -> Network:
 
     def apply(params, state, inputs, *, key=None):
         variables, drawn = {"params": params, **state}, calling.key(key)
-        # In training all that the model makes is seen, so that nothing is dropped in silence.
+        # In training all collections are mutable, so that no value is dropped silently.
         unseen = {"params", INTERMEDIATES} - {*sown}
         mutable: Any = library.core.DenyList(unseen)
         if key is None:
@@ -95,15 +95,15 @@ def linen_network(where: str, model: Any, options: Options) -> Network:
 
 
 def stream(key: Any, name: str) -> Any:
-    """Returns the key of a random stream: of `dropout` the key itself, else one of its name."""
+    """Returns the key of a random stream: the key itself for `dropout`, else one for its name."""
     return key if name == "dropout" else part_key(key, name)
 
 
 def _learn_streams(function: Callable[[], Any], streams: list[str], key: Any) -> Any:
-    """Calls a function again with each random stream that it asks for; they are added to a list.
+    """Calls a function until it has all random streams that it requests, and records their names.
 
-    Without the stream that it names, a model would share that of the parameters, of which a loop
-    (`nn.scan`) gives the same numbers in each turn.
+    Without a stream of the requested name, a model would fall back to the stream `params`, which
+    gives the same numbers in each iteration of a loop (`nn.scan`).
     """
     while True:
         try:
@@ -118,10 +118,10 @@ def _learn_streams(function: Callable[[], Any], streams: list[str], key: Any) ->
 def collections(
     variables: Any, sown: Any = (), calling: Calling | None = None
 ) -> tuple[Params, State]:
-    """Returns `(params, state)` of the variables of a Linen module, without what it has sown."""
+    """Returns `(params, state)` from the variables of a Linen module, without sown values."""
     tree = library.core.unfreeze(library.core.meta.unbox(variables))
     for name, values_of_it in list(tree.items()):
-        # What sow leaves are tuples, longer with every call.
+        # Values stored by `sow` are tuples, which grow with every call.
         leaves = library.traverse_util.flatten_dict(values_of_it).values()
         is_sown = any(isinstance(leaf, tuple) for leaf in leaves)
         if is_sown and calling and name not in sown:
@@ -154,7 +154,7 @@ def _fields(model: Any) -> list[str]:
 
 @contextmanager
 def _watching(calling: Calling, key: Any):
-    """Looks at each layer that is called: whether it trains in training, and its precision."""
+    """Checks for each layer that is called that it trains in training, and its precision."""
     reactions: dict[str, list[bool]] = {"Dropout": [], "BatchNorm": []}
     dtype = computing_dtype()
 
@@ -187,7 +187,7 @@ def _watching(calling: Calling, key: Any):
 
 
 def _own(layer: Any) -> list[Any]:
-    """Returns the parameters of a layer itself, and not of those inside it."""
+    """Returns the parameters of a layer itself, without those of nested layers."""
     tree = layer.variables.get("params", {})
     return [leaf for leaf in tree.values() if not isinstance(leaf, Mapping)]
 
@@ -200,7 +200,7 @@ def _flag(layer: Any, name: str, place: int | None, arguments: Any, options: Any
 
 
 def _check_collections(calling: Calling, state: Any, after: Any, sown: tuple[str, ...]) -> None:
-    """Raises `InvalidValue` if a model makes collections that nobody takes."""
+    """Raises `InvalidValue` if a model creates collections that are neither state nor sown."""
     others = [
         name for name in after if name not in {*state, *sown} and jax.tree.leaves(after[name])
     ]
@@ -210,7 +210,7 @@ def _check_collections(calling: Calling, state: Any, after: Any, sown: tuple[str
 
 @contextmanager
 def _explained(calling: Calling, key: Any):
-    """Turns what Flax says of a model that is called in a wrong way into what to write."""
+    """Converts Flax's errors about a wrong call of the model to errors that say what to write."""
     try:
         yield
     except Invalid:

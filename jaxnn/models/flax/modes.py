@@ -1,9 +1,9 @@
-"""Training and inference: the flags by which a model knows which it is, and what they reach.
+"""Training and inference: the flags that set the mode of a model, and checks that they take effect.
 
-A flag that nobody switches is a silent fault: dropout that never drops, and batch normalization
-that never learns its statistics. So a boolean that may be such a flag is an error until the user
-says what it is, and in training the layers that have two modes are checked: if all of a kind
-compute as in inference, that is an error too.
+A flag that is never switched is a silent error: dropout never drops, or batch normalization never
+updates its statistics. A boolean that may be such a flag is therefore an error until the user says
+what it means. In training, layers with two modes are also checked: it is an error if all layers of
+a kind compute as in inference.
 """
 
 import inspect
@@ -13,21 +13,21 @@ from collections.abc import Mapping
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.typing import Any
 
-# What authors of models call the flag of the mode, and its value in training.
+# The usual names of the flag that sets the mode, with their values in training.
 FLAGS = {"train": True, "training": True, "is_training": True}
 FLAGS |= {"deterministic": False, "use_running_average": False}
 
 
 def values(flags: Mapping[str, bool], training: bool) -> dict[str, bool]:
-    """Returns the values of flags in a mode."""
+    """Returns the values of flags in training or in inference."""
     return {name: on is training for name, on in flags.items()}
 
 
 def chosen_flags(where: str, switch: Any) -> dict[str, bool] | None:
-    """Returns the flags that the user names, with their values in training; `None` for a guess.
+    """Returns the flags that the user names, with their values in training; `None` for defaults.
 
     Raises:
-      InvalidType: unless it is a name, or names with booleans.
+      InvalidType: unless `switch` is a name, or a dict from names to booleans.
     """
     if switch is None:
         return None
@@ -47,7 +47,7 @@ def chosen_flags(where: str, switch: Any) -> dict[str, bool] | None:
 
 
 def check_booleans(where: str, title: str, parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Raises `InvalidValue` if an argument of a call may be a flag of the mode that is unknown."""
+    """Raises `InvalidValue` if an argument of a call may be a mode flag that is not declared."""
     unknown = [name for name, one in parameters.items() if _is_boolean(one)]
     if unknown:
         name = unknown[0]
@@ -67,7 +67,7 @@ def _is_boolean(parameter: inspect.Parameter) -> bool:
 
 
 def fixed_setting(where: str, title: str, name: str, value: bool) -> InvalidValue:
-    """Returns the error of a module that was built in one mode."""
+    """Returns the error for a module that is built with a fixed mode."""
     return InvalidValue(
         where,
         f"{title} is built with {name}={value}, and would have it in both modes",
@@ -81,12 +81,14 @@ def fixed_setting(where: str, title: str, name: str, value: bool) -> InvalidValu
 def check_reactions(
     where: str, title: str, reactions: Mapping[str, list[bool]], *, explicit: bool, called: bool
 ) -> None:
-    """Raises `InvalidValue` if layers that have two modes do not train in training.
+    """Raises `InvalidValue` if all layers of a kind compute as in inference during training.
 
     Args:
-      reactions: by the kind of layer, whether each that was called computed as in training.
-      explicit: whether the user says how the mode reaches the model; then some may stay.
-      called: whether the user calls the model.
+      where: the name of the public function, for the error.
+      title: the name of the model.
+      reactions: for each kind of layer, whether each layer that was called computed as in training.
+      explicit: whether the user says how the mode reaches the model; then some kinds may be fixed.
+      called: whether the user passes `call`.
     """
     still = [kind for kind, ones in reactions.items() if ones and not any(ones)]
     if not still or (explicit and len(still) < sum(map(bool, reactions.values()))):

@@ -1,7 +1,7 @@
-"""NNX models: `params` are the `nnx.Param` variables, `state` all others but random streams.
+"""NNX models: `params` are the `nnx.Param` variables, `state` all others except random streams.
 
-Variables of the type `nnx.Cache` advance in inference too; the others change in training alone.
-Values that a call leaves in variables of its own (`sow`) are given beside the outputs where `sown`
+Variables of the type `nnx.Cache` are updated in inference too; the others are updated in training
+only. Values that a call stores in new variables (`sow`) are returned with the outputs if `sown`
 names them. A bare array, which is in no `nnx.Variable`, is a constant of the model.
 """
 
@@ -35,12 +35,12 @@ from jaxnn.network import Network
 from jaxnn.transforms._mixed_precision import computing_dtype
 from jaxnn.typing import Any
 
-# What `train()` and `eval()` set.
+# The attributes that `train()` and `eval()` set.
 _SET = {"deterministic", "use_running_average"}
 
 
 def nnx_network(where: str, model: Any, arguments: dict[str, Any], options: Options) -> Network:
-    """Makes a network of an NNX module, of its class, or of a function that makes one."""
+    """Converts an NNX module, its class, or a function that returns one to a network."""
     sown, axes = sown_names(where, options.sown, (str, type)), AxisNames()
     module = take_apart(where, model, arguments)
     calling = _read_call(where, module, options)
@@ -50,7 +50,7 @@ def nnx_network(where: str, model: Any, arguments: dict[str, Any], options: Opti
 
     def init(key, inputs):
         trees = split(where, module.build(key))
-        # Copies, since they may be donated; with their dtype said, the type is no longer weak.
+        # Copies, because the arrays may be donated. The explicit dtype removes weak types.
         return jax.tree.map(lambda value: jnp.array(value, jnp.asarray(value).dtype), trees)
 
     def apply(params, state, inputs, *, key=None):
@@ -61,7 +61,7 @@ def nnx_network(where: str, model: Any, arguments: dict[str, Any], options: Opti
             _check_layers(calling, built)
             before = _variables(built)
             with warnings.catch_warnings():
-                # Flax advises `nnx.capture`, which does what `sown` does.
+                # Flax recommends `nnx.capture`, which has the same purpose as `sown`.
                 warnings.filterwarnings("ignore", r"Using 'Module.sow\(\)' outside of 'nnx.capture")
                 outputs = calling(built, inputs, key)
             after = _variables(built)
@@ -82,7 +82,7 @@ def nnx_network(where: str, model: Any, arguments: dict[str, Any], options: Opti
 
 def _read_call(where: str, module: Module, options: Options) -> Calling:
     rngs, make_rngs = call_parameters(module.kind).get("rngs"), None
-    # A model that is called with random streams, and keeps none of its own, is given them.
+    # A model that takes random streams in its call, and has none of its own, receives them.
     if rngs is not None and not (module.shapes["streams"] and rngs.default is None):
         make_rngs = library.nnx.Rngs
     calling = read_call(where, module.kind, options, make_rngs)
@@ -98,7 +98,7 @@ def _read_call(where: str, module: Module, options: Options) -> Calling:
 
 
 def _check_trained(where: str, module: Module) -> None:
-    """Raises `InvalidType` if all the weights of a model are bare arrays."""
+    """Raises `InvalidType` if all weights of a model are bare arrays."""
     bare = module.bare
     if bare and not module.shapes["params"]:
         raise InvalidType(
@@ -119,13 +119,13 @@ def _check_layers(calling: Calling, built: Any) -> None:
 
 
 def _variables(built: Any) -> dict[Any, Any]:
-    """Returns the values of all variables by path: another one is another object."""
+    """Returns the values of all variables by path; a variable that changes has a new object."""
     flat = library.nnx.to_flat_state(library.nnx.state(built))
     return {tuple(map(str, path)): next(iter(jax.tree.leaves(leaf)), None) for path, leaf in flat}
 
 
 def _check_draws(calling: Calling, module: Module, changed: set[Any], key: Any) -> None:
-    """Raises `InvalidValue` if a model draws in inference, and nobody gives a key for it."""
+    """Raises `InvalidValue` if a model uses random numbers in inference without a key."""
     drawn = [path for path in module.shapes["streams"] if path in changed]
     if drawn and calling.key(key) is None:
         raise InvalidValue(
@@ -155,7 +155,7 @@ def _check_mode(calling: Calling, built: Any, module: Module, changed: set[Any])
 def _sown(
     calling: Calling, module: Module, built: Any, sown: tuple[Any, ...], training: bool
 ) -> dict[str, Any]:
-    """Returns what a call has left in variables, by what `sown` names."""
+    """Returns the values that a call stored in variables, by the entries of `sown`."""
     flat = [
         (tuple(map(str, path)), leaf)
         for path, leaf in library.nnx.to_flat_state(library.nnx.state(built))
@@ -193,7 +193,7 @@ def _value(leaf: Any) -> Any:
 
 
 def _advanced(module: Module, state: Any, after: Any) -> Any:
-    """Returns the state with the caches of the state after."""
+    """Returns `state`, with the caches from `after`."""
     flatten, caches = library.traverse_util.flatten_dict, {*module.caches}
     flat = flatten(after) if caches else {}
     return library.traverse_util.unflatten_dict(

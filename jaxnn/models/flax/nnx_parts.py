@@ -1,4 +1,4 @@
-"""NNX modules taken apart into arrays by role, and put together again."""
+"""Splits NNX modules into arrays by role, and merges arrays into modules."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -18,23 +18,23 @@ _ROLES = {"params": "Param", "streams": "RngState", "state": "Variable"}  # of l
 
 
 class Module(NamedTuple):
-    """A model taken apart, once, into what every trace puts together again."""
+    """The static parts of a model, from which each trace assembles the module."""
 
-    build: Callable[[Any], Any]  # key -> the module, with its initial variables
+    build: Callable[[Any], Any]  # returns the module with its initial variables, for a key
     shapes: dict[str, dict[Any, Any]]  # {"params": {path: shape}, "state": ..., "streams": ...}
-    kind: Any  # its class
-    graphs: list[Any]  # all that is not an array, in inference and in training mode
+    kind: Any  # the class of the module
+    graphs: list[Any]  # everything that is not an array, in inference and in training mode
     constants: dict[Any, Any]  # {path: bare array}
     paths: dict[Any, Any]  # {path of strings: path in Flax, where numbers are integers}
-    caches: list[Any]  # the paths of what advances in inference
-    booleans: dict[str, bool]  # the attributes of its modules that are booleans
+    caches: list[Any]  # the paths of the variables that are updated in inference
+    booleans: dict[str, bool]  # the boolean attributes of the modules
     bare: list[str]  # the paths of floating-point arrays that are in no variable
 
 
 def take_apart(
     where: str, model: Any, arguments: Mapping[str, Any], settings: Mapping[str, bool] | None = None
 ) -> Module:
-    """Takes a model apart; `settings` are attributes that say its mode, as in training."""
+    """Splits a model; `settings` are attributes that set its mode, with their training values."""
     static: list[Any] = []
 
     def build(key):
@@ -64,8 +64,8 @@ def take_apart(
         expected = "a constructor that reads no values of JAX arrays (let it use NumPy)"
         fix = f"Pass an instance: {where}(Model(..., rngs=nnx.Rngs(0)))"
         raise invalid(where, wrong, model, expected, fix) from error
-    # A bare array that is created in the trace is a tracer, and must be created again outside.
-    # Flax 0.12 takes it for an attribute, and a graph with a tracer has no hash; 0.11 for an array.
+    # A bare array that is created in the trace is a tracer, and must be created again outside. In
+    # Flax 0.12 it is an attribute, and a graph with a tracer has no hash; in 0.11 it is an array.
     try:
         concrete = hash(tuple(static[1])) is not None and all(map(is_concrete, static[2].values()))
     except TypeError:
@@ -98,7 +98,7 @@ def assemble(
     training: bool = False,
     check_shapes: bool = False,
 ) -> Any:
-    """Makes the module of a model, in a mode; its random streams are those of the key."""
+    """Assembles the module of a model in a mode, with random streams derived from the key."""
     arrays = dict(model.constants)
     for role, tree in (("params", params), ("state", state)):
         arrays |= _matched(where, role, tree, model.shapes[role], check_shapes)
@@ -107,7 +107,7 @@ def assemble(
         if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
             stream = jax.random.fold_in(root, next(number))
             arrays[path] = jax.random.split(stream, shape.shape) if shape.shape else stream
-        else:  # how many keys the stream has given
+        else:  # the number of keys that the stream has given
             arrays[path] = jnp.zeros(shape.shape, shape.dtype)
     flat = {flax_path: arrays[path] for path, flax_path in model.paths.items()}
     return library.nnx.merge(model.graphs[training], library.nnx.from_flat_state(flat))
@@ -116,9 +116,9 @@ def assemble(
 def arrays_of(
     where: str, module: Any, known: Mapping[Any, Any] | None = None
 ) -> tuple[dict[str, Any], dict[Any, Any], list[Any]]:
-    """Returns `{role: {path: array}}` of a module, the path in Flax of each, and those of caches.
+    """Returns `{role: {path: array}}` of a module, the Flax path of each array, and the caches.
 
-    With `known` paths, variables that a call has added are left out.
+    With `known`, variables with other paths, which a call has added, are omitted.
     """
     by_role, paths, caches = {role: {} for role in (*_ROLES, "constants")}, {}, []
     for flax_path, leaf in library.nnx.to_flat_state(library.nnx.state(module)):
@@ -142,21 +142,21 @@ def _is(leaf: Any, name: str) -> bool:
 
 
 def layers_of(module: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yields each module inside a module, and itself, with its path."""
+    """Yields the module itself and each nested module, with its path."""
     for path, node in library.nnx.iter_graph(module):
         if isinstance(node, library.nnx.Module):
             yield tuple(map(str, path)), node
 
 
 def split(where: str, module: Any, known: Mapping[Any, Any] | None = None) -> tuple[Params, State]:
-    """Returns `(params, state)` of a module."""
+    """Splits a module into `(params, state)`."""
     by_role, *_ = arrays_of(where, module, known)
     unflatten = library.traverse_util.unflatten_dict
     return unflatten(by_role["params"]), unflatten(by_role["state"])
 
 
 def _matched(where: str, role: str, tree: Any, shapes: Any, check_shapes: bool) -> dict[Any, Any]:
-    """Returns the leaves of `tree` by path; raises unless the paths are those of the model."""
+    """Returns the leaves of `tree` by path; raises unless the paths match those of the model."""
     flatten = library.traverse_util.flatten_dict
     flat = flatten(tree) if isinstance(tree, Mapping) else {(): tree}
     flat = {tuple(map(str, path)): leaf for path, leaf in flat.items()}

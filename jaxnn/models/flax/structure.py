@@ -1,4 +1,4 @@
-"""What NNX and Linen models have in common when they become networks."""
+"""Functions that the conversions of NNX and Linen models share."""
 
 from collections.abc import Mapping
 
@@ -13,20 +13,20 @@ from jaxnn.typing import Any
 
 
 def described(network: Network, kind: Any, settings: Mapping[str, Any]) -> Network:
-    """Returns the network with the name and the settings of a model in its description."""
+    """Adds the name and the settings of a model to the description of a network."""
     shown = {name: getattr(value, "__name__", value) for name, value in settings.items()}
     return describe(network, kind.__name__, **shown)
 
 
 def cast_like(old: Any, new: Any) -> Any:
-    """Returns the values of `new` in the structure and the dtypes of `old`, as a loop needs it."""
+    """Returns the values of `new` with the structure and dtypes of `old`, as loops require."""
     if isinstance(old, Mapping):
         return {name: cast_like(value, new.get(name, value)) for name, value in old.items()}
     return jnp.asarray(new, old.dtype)
 
 
 def sown_names(where: str, sown: Any, types: tuple[type, ...] = (str,)) -> tuple[Any, ...]:
-    """Returns what the user wants beside the outputs; raises `InvalidType` unless it is a list."""
+    """Returns `sown` as a tuple; raises `InvalidType` unless it is a list of names or types."""
     if sown is None:
         return ()
     if isinstance(sown, str) or not all(isinstance(one, types) for one in sown):
@@ -41,7 +41,7 @@ def sown_names(where: str, sown: Any, types: tuple[type, ...] = (str,)) -> tuple
 
 
 def left_values(calling: Calling, values: str, name: str) -> Invalid:
-    """Returns the error of a model that makes values which nobody takes."""
+    """Returns the error for a model that stores values that are neither state nor sown."""
     return InvalidValue(
         calling.where,
         f"{calling.title} leaves values that nobody takes",
@@ -53,7 +53,7 @@ def left_values(calling: Calling, values: str, name: str) -> Invalid:
 
 
 def sown_nothing(calling: Calling, name: str, others: Any) -> Invalid:
-    """Returns the error of a name in `sown` that the model makes nothing of."""
+    """Returns the error for a name in `sown` for which the model stores no values."""
     return InvalidValue(
         calling.where,
         f"{calling.title} leaves no {name!r} in training",
@@ -66,15 +66,15 @@ def sown_nothing(calling: Calling, name: str, others: Any) -> Invalid:
 def check_precision(
     calling: Calling, path: str, layer: Any, own: list[Any], given: list[Any], dtype: Any
 ) -> None:
-    """Raises `InvalidValue` if products of a layer are not computed in what `mixed_precision` says.
+    """Raises `InvalidValue` if a layer does not compute its products in the dtype `dtype`.
 
     Args:
       calling: the call of the model.
-      path: where the layer is.
-      layer: a module with a `dtype`, or `None` where its parameters and inputs say it.
-      own: its parameters.
-      given: what it is called with.
-      dtype: what `mixed_precision` says.
+      path: the path of the layer.
+      layer: a module. It is checked if it has a `dtype` attribute, which may be `None`.
+      own: the parameters of the layer itself.
+      given: the arguments of its call.
+      dtype: the dtype of `mixed_precision`.
     """
     if not any(jnp.ndim(x) > 1 for x in own) or not hasattr(layer, "dtype"):
         return
@@ -94,14 +94,14 @@ def check_precision(
 
 
 def not_a_model(where: str, model: Any) -> Invalid:
-    """Returns the error of something that is no Flax model."""
+    """Returns the error for an object that is not a Flax model."""
     expected = "an nnx.Module, its class, a function that makes one, or a Linen module"
     fix = "Subclass flax.nnx.Module, or make a network of a function with stateless(...)"
     return invalid(where, "this is not a Flax model", model, expected, fix)
 
 
 def invalid(where, wrong, given, expected, fix, error: Any = InvalidType) -> Invalid:
-    """Returns an error that describes what was given: a type, an array, or the keys of a dict."""
+    """Returns an error that describes a value by its type, its shape, or the keys of a dict."""
     got = getattr(given, "__name__", f"a {type(given).__name__}")
     got += f" of shape {jnp.shape(given)}" if isinstance(given, jax.Array) else ""
     got = f"{{{', '.join(given)}}}" if isinstance(given, dict) else got
