@@ -245,7 +245,7 @@ def export(training: Training) -> jax_export.Exported:
 
     def predict(arrays, inputs):
         # What the program does not read may be anything.
-        whole = [arrays.get(name, leaf) for name, leaf in zip(names, leaves)]
+        whole = [arrays[n] if n in arrays else unread(leaf) for n, leaf in zip(names, leaves)]
         return learner.predict(jax.tree.unflatten(structure, whole), inputs)
 
     def of(count, platforms):
@@ -313,6 +313,18 @@ def sample_of(leaf: Any) -> np.ndarray:
     if jnp.issubdtype(leaf.dtype, jnp.floating):
         return np.sin(numbers).astype(leaf.dtype)
     return (numbers % 2).astype(leaf.dtype)
+
+
+def unread(leaf: Any) -> Any:
+    """Returns an array without memory in place of one that a program does not read.
+
+    Its shape would do, but jax from 0.12 on keeps all arguments of functions within a program.
+    """
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        with jax.ensure_compile_time_eval():
+            key = jax.random.key(0)
+            return jnp.broadcast_to(key, leaf.shape) if key.dtype == leaf.dtype else leaf
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
 def used_arrays(
