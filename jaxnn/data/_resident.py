@@ -50,7 +50,7 @@ class Resident:
     key: Any  # a key, or [members] of them; or their shapes, where a program is only compiled
     batch_size: int
     padding: int = field(default=0, kw_only=True)
-    columns: ClassVar[Any] = None  # no field of the pytree: no program reads it
+    columns: ClassVar[Any] = None  # not a field of the pytree: no program reads it
 
     @property
     def num_examples(self) -> int:
