@@ -195,7 +195,7 @@ def train(
         width=execution.width,
         evaluated=shapes,
         origin=start,
-        # A selection may copy them from another member.
+        # A selection may copy these arrays from another member.
         fixed=unchanged(program, state) if select is None else (),
         ranges=ranges,
     )
