@@ -83,8 +83,8 @@ def buckets(fields: Mapping[str, Any], *, batch_size: int, count: int = 4) -> Bu
 
     Results equal those of `resident` except for the order of the batches, since padding never
     affects them. The time of a step depends on the width of its batch, and compilation takes as
-    long as for one step per bucket. Members of a population that train in parallel on a device
-    compute every step at every width.
+    long as for one step per bucket. Members that train in parallel on a device compute every step
+    at every width.
 
     Args:
       fields: the fields that `pad` returns: `inputs` `[examples, time, ...]`, `lengths`

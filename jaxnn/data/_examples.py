@@ -27,7 +27,7 @@ from jaxnn.typing import Any
 def examples(
     source: Any, *, labels: str | int | None = None, header: int | None = 0
 ) -> dict[str, Any]:
-    """Returns the data as a dict of NumPy arrays whose leading axis is the examples.
+    """Returns the data as a dict of NumPy arrays whose leading axis indexes the examples.
 
     Args:
       source: one of
@@ -125,7 +125,7 @@ def _from_numpy(path: Path) -> dict[str, np.ndarray]:
         if path.suffix.lower() == ".npy":
             return {"inputs": np.load(path, allow_pickle=False)}
         with zipfile.ZipFile(path):
-            pass  # np.load takes anything else for a pickle, and its error would say so
+            pass  # np.load would report any other file as a pickle
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:

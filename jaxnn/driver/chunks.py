@@ -213,7 +213,7 @@ class Training:
 
     @property
     def _can_stop(self) -> bool:
-        """Whether runs may stop early: members of a population, or a single run with patience."""
+        """Whether runs may stop early: a single run with patience, or any member."""
         return self.layout.members is not None or bool(self.watch and self.watch.patience)
 
     def trials(self, slots: Any = None) -> Trial:

@@ -45,7 +45,7 @@ class Whole:
 
 
 class Streamed(Whole):
-    """Blocks of a stream that are prefetched; each member of a population has separate blocks."""
+    """Prefetched blocks of a stream; in a population, members have separate blocks."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ def _checked(ranges: Ranges | None, fields: Any) -> Any:
 
 
 def local_rows(layout: Layout, size: int) -> Any:
-    """Returns the rows of a batch of size `size` that the devices of this process hold."""
+    """Returns the rows of a batch of `size` examples on the devices of this process."""
     if layout.placement is None:
         return slice(None)
     sharding = layout.placement.rows_at(0, (size,))

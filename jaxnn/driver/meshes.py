@@ -27,8 +27,8 @@ def on_mesh(
     Args:
       learner: the learner; without `mesh` and `rules`, a learner that has a mesh is unchanged.
       data: the training data.
-      members: the number of members of a population. In a single process, a population has no mesh
-        by default; in several processes, members train one after another on all devices.
+      members: the number of members; `None` for a single run. In a single process, a population
+        has no mesh by default; in several, members train one after another on all devices.
       mesh: the mesh, if given.
       rules: the sharding rules, if given; without `mesh`, they imply a mesh of all devices.
 

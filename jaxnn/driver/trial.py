@@ -1,7 +1,7 @@
 """A trial is the state of a training run with its metrics, status and best state, as one pytree.
 
-A report updates these inside a compiled program, so that a member of a population stops without
-involving the host. Stacked trials form a population.
+A report updates these inside a compiled program, so that a member can stop without involving
+the host. Stacked trials form a population.
 """
 
 from collections.abc import Iterable

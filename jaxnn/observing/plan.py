@@ -1,4 +1,4 @@
-"""Plans a recording before anything compiles: what is observed of a run, and when.
+"""Plans the observations of a run and their steps, before anything compiles.
 
 A `Plan` defines the weights that are drawn and the parts whose outputs are captured. A `Schedule`
 defines the steps and the number of examples. Observation takes a small fraction of the training

@@ -1,4 +1,4 @@
-"""Exit codes of commands, from which a script or a cluster scheduler can tell what went wrong.
+"""Exit codes of commands, which tell scripts and cluster schedulers how to proceed.
 
 >>> exit_code(Invalid("fit: ...")), exit_code(KeyboardInterrupt()), exit_code(KeyError("a"))
 (2, 75, 1)

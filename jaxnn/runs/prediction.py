@@ -233,7 +233,7 @@ def _meaning(training: Training) -> dict[str, Any]:
 
 
 def export(training: Training) -> jax_export.Exported:
-    """Exports the prediction program of a run, or of one member of a population."""
+    """Exports the prediction program of a run or of one member."""
     learner, data = training.learner, training.sample
     hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in training.hparams}
     key = jax.ShapeDtypeStruct((), training.key.dtype)

@@ -18,8 +18,8 @@ def predictions(loaded: Loaded, file: Path) -> tuple[list[str], list[list[Any]]]
 
     Args:
       loaded: a loaded run.
-      file: a table that `read_table` can read, if the run was trained on a table; the rows are then
-        those of `Columns.decode`. Otherwise a file that `examples` can read.
+      file: a table that `read_table` can read, if the run was trained on a table; the predictions
+        are then decoded by its columns. Otherwise a file that `examples` can read.
 
     Raises:
       InvalidValue: if the outputs are not a single array.

@@ -297,7 +297,7 @@ def missing(where: str, package: str) -> InvalidValue:
 
 
 def check_source(source: Any) -> None:
-    """Raises unless `source` has `len`, random access and at least one example."""
+    """Raises if `source` has no length, no random access or no examples."""
     if isinstance(source, dict) or not (
         hasattr(source, "__len__") and hasattr(source, "__getitem__")
     ):
