@@ -21,7 +21,7 @@ from jaxnn.typing import Any
 
 # Float32 represents every integer up to this number.
 _EXACT = 2.0**24
-_LAZY = ("collect", "compute", "to_table")  # of polars, dask and pyarrow
+_LAZY = ("collect", "compute", "to_table")  # methods of polars, dask and pyarrow
 
 
 def read_fields(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:

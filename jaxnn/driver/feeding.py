@@ -171,7 +171,7 @@ def feeding(
 def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:
     """Returns the first batch of a stream for the members in some slots; `None` for other data.
 
-    Under `jax.eval_shape`, nothing is read.
+    Under `jax.eval_shape`, no batch is read, and the result has the right shapes.
     """
     if not isinstance(data, Stream):
         return None

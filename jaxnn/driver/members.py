@@ -1,4 +1,4 @@
-"""Checks before training: the number of members, and their layout, memory and selection."""
+"""Validates a population before training: its size, layout, memory and selection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -28,7 +28,7 @@ class _Compilation(NamedTuple):
     thread: int
 
 
-_compilations: list[_Compilation] = []  # of this process
+_compilations: list[_Compilation] = []  # all compilations of this process
 _listening: list[bool] = []
 
 # The number of recent chunks that the displayed speed is computed from.

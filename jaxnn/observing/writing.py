@@ -21,7 +21,7 @@ from jaxnn.typing import Any, Array
 TOKENS = 160  # the number of generated tokens of each text
 TEXTS = 2  # the maximum number of texts
 TEMPERATURE = 0.8  # the divisor of the logits
-DRAWS = 0x7E87  # folded into the key of the run
+DRAWS = 0x7E87  # is folded into the key of the run
 CLOSE = 0.03  # the tolerance of logits computed with a memory, relative to the largest
 
 

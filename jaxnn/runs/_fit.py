@@ -232,7 +232,7 @@ def _saved(error: Exception, step: int, output: Output) -> Exception:
 
 
 def _start(training: Training, output: Output, quiet: bool) -> Progress:
-    """Returns the initial progress of the run, or the restored one."""
+    """Returns the initial or the restored progress of the run."""
     # Release the copy of the state on the host.
     restored, output.restored = output.restored, None
     if restored is None:

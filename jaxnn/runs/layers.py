@@ -38,7 +38,7 @@ def write(run: Path, training: Training) -> None:
     try:
         with alone(training.learner):
             content = export(training).serialize()
-    except Exception:  # no page needs it
+    except Exception:  # reports do not require it
         (folder / FILE).unlink(missing_ok=True)
     else:
         folder.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def read(run: Path) -> jax_export.Exported | None:
     try:
         content = program_file.read(run / recording.FOLDER, FILE)
         return jax_export.deserialize(bytearray(content)) if content else None
-    except Exception:  # no page needs it
+    except Exception:  # reports do not require it
         return None
 
 

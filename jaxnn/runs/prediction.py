@@ -97,11 +97,11 @@ class Predictor:
 
     @property
     def signature(self) -> tuple[dict[str, Any], Any]:
-        """The shapes and dtypes of arrays and inputs; the first axis is `FIXED`, or free."""
+        """The shapes of arrays and inputs; the first axis of inputs is `FIXED` or symbolic."""
         return Executable(self.program, self.arrays).signature
 
     def __call__(self, inputs: Any, batch_size: int) -> Any:
-        """Returns the outputs for any number of inputs, as NumPy arrays.
+        """Returns the outputs for any number of inputs as NumPy arrays.
 
         Raises:
           InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
@@ -125,11 +125,11 @@ class Executable:
 
     @property
     def signature(self) -> tuple[dict[str, Any], Any]:
-        """The shapes and dtypes of arrays and inputs; the first axis is `FIXED`, or free."""
+        """The shapes of arrays and inputs; the first axis of inputs is `FIXED` or symbolic."""
         return jax.tree.unflatten(self.program.in_tree, self.program.in_avals)[0]
 
     def __call__(self, where: str, inputs: Any, batch_size: int) -> Any:
-        """Returns the outputs for any number of inputs, as NumPy arrays.
+        """Returns the outputs for any number of inputs as NumPy arrays.
 
         Raises:
           InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
@@ -199,10 +199,10 @@ def _call(program: Any, arrays: Any, inputs: Any) -> Any:
 
 
 def write(run: Path, training: Training) -> None:
-    """Writes the columns of a run, the meaning of its outputs, and its program or a `Caution`.
+    """Writes the prediction program of a run, its columns, and the meaning of its outputs.
 
     Raises:
-      OSError: if a file cannot be written.
+      OSError: if a file cannot be written. An export that fails only warns, with a `Caution`.
     """
     columns = training.sample.columns
     if columns is not None:

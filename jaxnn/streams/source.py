@@ -37,7 +37,7 @@ class Source(Protocol):
     """
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Returns the number of examples."""
         ...
 
     def __getitem__(self, index: int, /) -> Any:
