@@ -1,8 +1,8 @@
-"""Padded sequences in buckets: batches of sequences of similar length, cut to the longest of them.
+"""Padded sequences in buckets: batches of sequences of similar length, cut to a narrower width.
 
-In a batch at random most places are padding as soon as lengths differ much. Here the examples are
-in the order of their lengths, a batch is a piece of that order, and a step computes with the
-narrowest of a few widths that holds it. All of them are in one compiled program.
+When lengths vary much, a random batch is mostly padding. Here the examples are sorted by length, a
+batch is a slice of the sorted examples, and a step computes with the narrowest of a few widths that
+holds the batch. One compiled program contains all widths.
 
     >>> import numpy as np
     >>> data = buckets({"inputs": np.ones((6, 9)), "lengths": [1, 9, 2, 2, 8, 3]}, batch_size=2,
@@ -27,7 +27,7 @@ from jaxnn.data._resident import Resident, resident
 from jaxnn.data.order import permute
 from jaxnn.typing import Any, Batch, Callable
 
-# Bounds of buckets are chosen among so many places of the order.
+# The number of positions in the sorted examples at which a bucket may begin.
 _CANDIDATES = 64
 
 
@@ -38,21 +38,21 @@ _CANDIDATES = 64
 )
 @dataclass(frozen=True, repr=False)
 class Buckets(Resident):
-    """Padded sequences on the device, the shortest first; as `Resident`, of which it is one.
+    """Padded sequences on the device, sorted by length; a kind of `Resident`.
 
     Attributes:
-      widths: the places that a batch may have, ascending; the last is that of the arrays.
-      starts: the first example of each bucket, a multiple of the batch size.
+      widths: the possible widths of a batch in increasing order; the last is that of the arrays.
+      starts: the index of the first example of each bucket, a multiple of the batch size.
     """
 
     widths: tuple[int, ...]
     starts: tuple[int, ...]
 
     def batch(self, step: Any) -> Batch:
-        """Returns the training batch of a step, of one bucket.
+        """Returns the training batch of a step, whose examples come from one bucket.
 
-        An epoch has all batches of all buckets in a random order. Examples change places within
-        their bucket, and the last batch is filled up with examples drawn at random.
+        An epoch consists of all batches of all buckets in random order. Examples are shuffled
+        within their bucket, and the last batch is filled with examples drawn at random.
         """
         n, size = self.num_examples, self.batch_size
         batches = jnp.uint32(self.num_batches)
@@ -81,16 +81,16 @@ class Buckets(Resident):
 def buckets(fields: Mapping[str, Any], *, batch_size: int, count: int = 4) -> Buckets:
     """Puts padded sequences on the device, in buckets of similar lengths.
 
-    Numbers are those of `resident`, but for the order of the batches: the empty places that are cut
-    off count nowhere. A step takes the time of the sequences that it holds, and compiling that of
-    as many steps as there are buckets. Members of a population that train side by side, and not one
-    after another, compute each step at every width.
+    Results equal those of `resident` except for the order of the batches, since padding never
+    affects them. The time of a step depends on the width of its batch, and compilation takes as
+    long as for one step per bucket. Members that train in parallel on a device compute every step
+    at every width.
 
     Args:
-      fields: as `pad` gives them: `inputs` `[examples, time, ...]`, `lengths` `[examples]`, and
-        others. Those of shape `[examples, time, ...]` are cut with the inputs.
+      fields: the fields that `pad` returns: `inputs` `[examples, time, ...]`, `lengths`
+        `[examples]` and others. Fields of shape `[examples, time, ...]` are cut like the inputs.
       batch_size: as in `resident`.
-      count: the most buckets; their bounds are those that leave the least padding.
+      count: the maximum number of buckets; their bounds are chosen to minimize padding.
 
     Raises:
       InvalidValue: as `resident`, or if there are no lengths.
@@ -117,9 +117,9 @@ def buckets(fields: Mapping[str, Any], *, batch_size: int, count: int = 4) -> Bu
 
 
 def at_width(data: Any, batch: Batch, function: Callable[[Batch], Any]) -> Any:
-    """Returns `function(batch)`, of a batch that is cut to the narrowest width that holds it.
+    """Calls a function with a batch cut to the narrowest width that holds its sequences.
 
-    Of data without widths it is the batch as it stands. The outputs may not depend on the width.
+    Batches of other data are not cut. The shapes of the outputs must not depend on the width.
     """
     widths = data.widths if isinstance(data, Buckets) else ()
     if len(widths) < 2:
@@ -137,14 +137,14 @@ def at_width(data: Any, batch: Batch, function: Callable[[Batch], Any]) -> Any:
 
 
 def _bounds(lengths: Any, size: int, time: int, count: int) -> tuple[Any, Any]:
-    """Returns the widths and starts of the buckets with the least padding, of sorted lengths."""
+    """Returns the widths and starts of the buckets that minimize padding, for sorted lengths."""
     batches = -(-len(lengths) // size)
     edges = np.unique(np.linspace(0, batches, min(batches, _CANDIDATES) + 1).astype(int))
     starts = edges * size
     ends = np.minimum(starts[1:], len(lengths))
     widths = np.maximum(lengths[ends - 1], 1)
     widths[-1] = time
-    # The least cost of the first `i` pieces in so many buckets, and where the last of them begins.
+    # `cost[i]` is the least cost of the first `i` pieces; `begins` where their last bucket begins.
     cost, begins = np.full(len(edges), np.inf), []
     cost[0] = 0.0
     for _ in range(min(count, len(widths))):
@@ -157,6 +157,6 @@ def _bounds(lengths: Any, size: int, time: int, count: int) -> tuple[Any, Any]:
     for begin in reversed(begins):
         pieces.append((int(widths[end - 1]), int(starts[begin[end]])))
         end = int(begin[end])
-    merged = dict(reversed(pieces))  # of buckets of one width the last start would count
+    merged = dict(reversed(pieces))  # in case several buckets have the same width
     first = {w: min(s for x, s in pieces if x == w) for w in merged}
     return tuple(first), tuple(first.values())

@@ -1,8 +1,8 @@
-"""Your own data: from arrays, a file or a dataframe to a dict of NumPy arrays, checked once.
+"""Converts arrays, a file or a data frame to a validated dict of NumPy arrays for training.
 
-What comes out is what training reads: fields along one leading axis, `inputs` among them, in
-32 bits where 64 would be. Whatever would surprise later (text, missing values, fields of
-different lengths, numbers that do not fit) is an error here, and says where it is.
+The result has the field `inputs` and optionally others, all with one leading axis of examples.
+Numbers of 64 bits are stored in 32 bits. Text, missing values, fields of different lengths and
+numbers that do not fit raise an error that says where they are.
 
     >>> data = examples(([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]], [0, 1, 1, 0]))
     >>> {name: (str(array.dtype), array.shape) for name, array in data.items()}
@@ -27,34 +27,34 @@ from jaxnn.typing import Any
 def examples(
     source: Any, *, labels: str | int | None = None, header: int | None = 0
 ) -> dict[str, Any]:
-    """Returns your data as a dict of NumPy arrays with one leading axis, the examples.
+    """Returns the data as a dict of NumPy arrays whose leading axis indexes the examples.
 
     Args:
       source: one of
-        a dict of arrays, or of pytrees of arrays, `inputs` among them;
-        a tuple of arrays `(inputs, labels)`, or one array alone, which is `inputs`;
-        the path of a `.npz` file, whose fields are such a dict, or of a `.npy` file, which is
-        `inputs` (no pickled objects);
-        a table of numbers, as `read_table` reads it: a csv, parquet or Arrow file, a data frame.
-        For text, dates and missing values there is `fit_columns`.
-      labels: the column of the table that holds the labels; all others are features. Without it
-        there are only `inputs`.
-      header: the row of a text file that names the columns, 0; `None` where there is none:
-        `labels` is then the place of a column, from 0.
+        a dict of arrays or of pytrees of arrays, with the field `inputs`;
+        a tuple of arrays `(inputs, labels)`, or a single array of inputs;
+        the path of a `.npz` file with the fields of such a dict, or of a `.npy` file with the
+        inputs; pickled objects are refused;
+        a table of numbers that `read_table` can read: a csv, parquet or Arrow file, or a data
+        frame. For text, dates and missing values use `fit_columns`.
+      labels: the column of the table that holds the labels; all other columns are features. By
+        default all columns are features.
+      header: 0 if the first row of a text file names the columns, `None` if no row does; `labels`
+        is then the index of a column.
 
     Returns:
-      The fields, arrays [n, ...]. From a table: `inputs` float32 [n, features], columns in their
-      order, and `labels` [n], int32 where all are whole numbers stored or written as such, else
-      float32. From arrays: as stored (uint8 images stay uint8, and nothing is copied), but in the
-      byte order of the machine; float64 and long doubles become float32, and labels of booleans or
-      64-bit integers int32.
+      The fields, arrays `[n, ...]`. For a table, `inputs` are float32 `[n, features]` in the order
+      of the columns, and `labels` are `[n]`, int32 if the column holds integers or booleans, else
+      float32. Arrays are not copied and retain their dtype (images remain uint8), except that byte
+      order becomes native, wider floats become float32, and labels that are booleans or 64-bit
+      integers become int32.
 
     Raises:
       InvalidType: if the source cannot be read, or a field does not hold numbers.
-      InvalidValue: if a file cannot be read, a field or a value is missing, NaN or masked, there is
-        no example, fields differ in length, `labels` names no column, a header is all numbers, a
-        number does not fit, a column of whole numbers cannot be held by float32, or a weight is
-        negative or not finite.
+      InvalidValue: if a file cannot be read; a field or value is missing, NaN or masked; there are
+        no examples; fields differ in length; `labels` is not a column; the header consists of
+        numbers; a number does not fit its dtype; float32 cannot represent a column of integers
+        exactly; or a weight is negative or not finite.
 
     Example:
       >>> examples({"inputs": np.zeros((2, 3)), "labels": np.array([0, 1])})["labels"]
@@ -125,7 +125,7 @@ def _from_numpy(path: Path) -> dict[str, np.ndarray]:
         if path.suffix.lower() == ".npy":
             return {"inputs": np.load(path, allow_pickle=False)}
         with zipfile.ZipFile(path):
-            pass  # np.load would take anything else for a pickle, and complain of that
+            pass  # np.load would report any other file as a pickle
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
@@ -169,7 +169,7 @@ def _from_table(table: Any, labels: str | None) -> dict[str, np.ndarray]:
 
 
 def _numbers(column: Any) -> np.ndarray:
-    """Returns the numbers of a column; raises unless there is a finite one in every row."""
+    """Returns the numbers of a column; raises if one is missing or not finite."""
     where, rows = f"column {column.name!r}", len(column)
     kind, fix = InvalidValue, "Fill or drop missing values"
     missing = column.null_count()

@@ -1,8 +1,8 @@
-"""The door for data: one function checks and converts what becomes examples, wherever it comes in.
+"""Validates the fields of examples, and converts them to the dtypes that training reads.
 
-`examples`, `split`, `resident`, `windows` and `predict` all read fields by it. A field is an array
-`[examples, ...]` or a pytree of them; what would surprise later is an error here: a masked array,
-whose mask NumPy would drop, a whole number that float32 cannot hold, a weight below 0.
+`examples`, `split`, `resident`, `windows` and `predict` all call `read_fields`. A field is an array
+`[examples, ...]` or a pytree of such arrays. Masked arrays (NumPy would drop the mask), integers
+that float32 cannot represent and negative weights raise an error.
 
     >>> read_fields("examples", {"inputs": np.arange(2.0), "labels": [False, True]})
     {'inputs': array([0., 1.], dtype=float32), 'labels': array([0, 1], dtype=int32)}
@@ -19,26 +19,26 @@ from jaxnn.checks import InvalidType, InvalidValue, first_place
 from jaxnn.masked import check_places
 from jaxnn.typing import Any
 
-# Up to here float32 holds every whole number.
+# Float32 represents every integer up to this number.
 _EXACT = 2.0**24
-_LAZY = ("collect", "compute", "to_table")  # of polars, dask and pyarrow
+_LAZY = ("collect", "compute", "to_table")  # methods of polars, dask and pyarrow
 
 
 def read_fields(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields as arrays that training reads, each a pytree of them, checked.
+    """Validates fields and converts them to arrays that training can read.
 
-    They are as stored (bytes of images stay bytes, and nothing is copied), but in the byte order of
-    the machine, and in float32 where there are more bits; labels of booleans or of 64-bit integers
-    are int32. Arrays of JAX stay where they are. A list or tuple of numbers is one array.
+    Arrays are not copied and retain their dtype (images remain uint8), except that byte order
+    becomes native, wider floats become float32, and labels that are booleans or 64-bit integers
+    become int32. JAX arrays stay on their device. A list or tuple of numbers is one array.
 
     Args:
-      where: who reads them, for errors.
-      fields: by name.
+      where: the name of the calling function, for error messages.
+      fields: the fields by name, each an array `[examples, ...]` or a pytree of such arrays.
 
     Raises:
       InvalidType: if a field does not hold numbers, or has the name `index`, which jaxnn adds.
-      InvalidValue: if values are masked, not finite, too large, or whole numbers that float32
-        cannot hold, a weight is negative, or `mask`, `lengths` or `segments` do not fit the inputs.
+      InvalidValue: if values are masked, not finite, too large, or integers that float32 cannot
+        represent; a weight is negative; or `mask`, `lengths` or `segments` do not fit the inputs.
     """
     if "index" in fields:
         raise InvalidType(
@@ -53,19 +53,19 @@ def read_fields(where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     )
     if "weights" in read:
         _check_weights(where, read["weights"])
-    read = check_places(where, read)  # which fills empty places
+    read = check_places(where, read)  # which sets padding to 0
     for path, leaf in jax.tree.leaves_with_path(read):
         _check_finite(where, path_name(path), leaf)
     return read
 
 
 def path_name(path: Any) -> str:
-    """Returns the name of a field, or of an array in it: `inputs/left`."""
+    """Returns the name of a field, or of an array within it, such as `inputs/left`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def same_length(where: str, fields: Any, least: int = 1) -> int:
-    """Returns the number of examples; raises `InvalidValue` unless all arrays have as many."""
+    """Returns the number of examples; raises `InvalidValue` if arrays differ in length."""
     leaves = jax.tree.leaves_with_path(fields)
     lengths = {path_name(path): (*leaf.shape, 0)[0] for path, leaf in leaves}
     if len(set(lengths.values())) != 1 or min(lengths.values()) < least:
@@ -112,9 +112,9 @@ def _array(where: str, name: str, leaf: Any) -> Any:
 
 
 def as_numpy(where: str, name: str, values: Any) -> np.ndarray:
-    """Returns what NumPy reads of values, in the byte order of the machine; nothing is masked.
+    """Converts values to a NumPy array in native byte order; raises if values are masked.
 
-    Lazy frames and arrays are computed. What is no array has the dtype `object`.
+    Lazy frames and arrays are computed. Values that do not form an array have dtype `object`.
     """
     values = computed(values)
     nested = isinstance(values, list | tuple)
@@ -124,13 +124,13 @@ def as_numpy(where: str, name: str, values: Any) -> np.ndarray:
             _refuse_masked(where, name, part)
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError):  # rows of different lengths, for one
+    except (TypeError, ValueError, RuntimeError):  # for example rows of different lengths
         array = np.asarray(None)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def computed(source: Any) -> Any:
-    """Returns the values of a lazy frame or array, as polars, dask and pyarrow have them."""
+    """Computes a lazy frame or array of polars, dask or pyarrow; returns other values unchanged."""
     for name in _LAZY:
         if hasattr(source, name) and not isinstance(source, np.ndarray | jax.Array):
             return getattr(source, name)()
@@ -150,10 +150,10 @@ def _refuse_masked(where: str, name: str, array: np.ma.MaskedArray) -> NoReturn:
 
 
 def to_float32(where: str, name: str, array: Any, column: str | None = None) -> np.ndarray:
-    """Returns numbers in float32, if it can hold them.
+    """Converts numbers to float32.
 
     Raises:
-      InvalidValue: if one is too large, or all of a column are whole and one is rounded.
+      InvalidValue: if a number is too large, or a column of integers would be rounded.
     """
     array = np.asarray(array)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -187,7 +187,7 @@ def _check_whole(where: str, name: str, array: Any, narrow: Any, column: str | N
 
 
 def to_integers(where: str, name: str, array: np.ndarray, dtype: Any) -> np.ndarray:
-    """Returns whole numbers in a dtype; raises `InvalidValue` if it does not hold one of them."""
+    """Converts integers to a dtype; raises `InvalidValue` if one of them does not fit."""
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = array.astype(dtype)
     fits = (narrow == array) & ((narrow < 0) == (array < 0))
@@ -207,7 +207,7 @@ def _refuse_large(where: str, name: str, value: Any, dtype: Any, given: Any) -> 
 
 
 def _check_finite(where: str, name: str, array: Any) -> None:
-    """Raises `InvalidValue`, with the columns, if a number is NaN or infinite."""
+    """Raises `InvalidValue`, which names the columns, if a number is NaN or infinite."""
     if not jax.numpy.issubdtype(array.dtype, np.floating) or not array.size:
         return
     if isinstance(array, jax.Array):
@@ -215,7 +215,7 @@ def _check_finite(where: str, name: str, array: Any) -> None:
             return
         array = np.asarray(array)
     with np.errstate(invalid="ignore"):
-        if np.isfinite(array.min()) and np.isfinite(array.max()):  # without an array of booleans
+        if np.isfinite(array.min()) and np.isfinite(array.max()):  # no boolean array
             return
     wrong = ~np.isfinite(np.asarray(array, np.float32))
     place, count = first_place(wrong), int(wrong.sum())

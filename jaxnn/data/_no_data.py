@@ -1,7 +1,7 @@
-"""What a learner that makes its own data is given: batches without fields.
+"""Empty batches for learners that generate their own data.
 
-In reinforcement learning, the examples of a step are what the current policy does. Such a learner
-trains on `data=None`, which functions replace by `NoData`.
+In reinforcement learning, the current policy generates the examples of a step. Such a learner
+trains with `data=None`, which is replaced by `NoData`.
 
     >>> import jax
     >>> as_data(None).batch(3), as_data(None).in_order(0)
@@ -21,10 +21,10 @@ from jaxnn.typing import Any, Batch
 @partial(jax.tree_util.register_dataclass, data_fields=["key"], meta_fields=[])
 @dataclass(frozen=True)
 class NoData:
-    """Batches `{}`: an evaluation has one of them, and an epoch has no length.
+    """Data whose batches are `{}`; an evaluation has one batch, and an epoch has no examples.
 
     Attributes:
-      key: one key, or one for each member, as other data have it.
+      key: one key, or one for each member, as in other data.
     """
 
     key: Any = None
@@ -34,7 +34,7 @@ class NoData:
     examples: ClassVar[Mapping[str, Any]] = {}
 
     def shuffled(self, key: Any) -> "NoData":
-        """Returns the same with the key."""
+        """Returns the same data with another key."""
         return replace(self, key=key)
 
     def batch(self, step: Any) -> Batch:
@@ -44,7 +44,7 @@ class NoData:
     in_order = batch
 
     def fingerprint(self) -> str:
-        """Returns a word in place of a digest: there are no examples that could change."""
+        """Returns a constant, since there are no examples that could change."""
         return "none"
 
 

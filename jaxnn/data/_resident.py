@@ -47,10 +47,10 @@ class Resident:
     """
 
     arrays: dict[str, Any]
-    key: Any  # a key, or [members] of them; or their shapes, where a program is only compiled
+    key: Any  # a key, or an array [members] of keys; or their shapes, to compile only
     batch_size: int
     padding: int = field(default=0, kw_only=True)
-    columns: ClassVar[Any] = None  # no field of the pytree: no program reads it
+    columns: ClassVar[Any] = None  # not a field of the pytree: no program reads it
 
     @property
     def num_examples(self) -> int:

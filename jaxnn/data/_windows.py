@@ -120,7 +120,7 @@ def windows(
             expected="one array [time, ...] of numbers",
             fix="Pass Characters(text).encode(text) for a text",
         )
-    # Checked as a batch of one row.
+    # With segments, both are validated as a batch of one row.
     fields = {"inputs": sequence} if segments is None else _with_segments(sequence, segments)
     arrays = placed("windows", fields)
     if segments is not None:

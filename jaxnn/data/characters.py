@@ -1,4 +1,4 @@
-"""Characters as tokens: the different characters of a text, numbered in their order.
+"""Characters as tokens: the distinct characters of a text, numbered in sorted order.
 
 >>> alphabet = Characters("to be or not")
 >>> len(alphabet), alphabet.encode("boot").tolist(), alphabet.decode([1, 4, 4, 6])
@@ -13,7 +13,7 @@ from jaxnn.checks import InvalidValue
 
 
 class Characters:
-    """The vocabulary of a text: each of its characters is a token, the numbers are sorted.
+    """A vocabulary of the distinct characters of a text, each of which is a token.
 
     Raises:
       InvalidValue: if the text is empty.
@@ -38,10 +38,10 @@ class Characters:
         return f"Characters({self.all!r})"
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the number of each character, `[len(text)]`, in the smallest dtype that fits.
+        """Returns the token of each character, `[len(text)]`, in the smallest unsigned dtype.
 
         Raises:
-          InvalidValue: if a character is not known.
+          InvalidValue: if a character is not in the vocabulary.
         """
         unknown = sorted(set(text) - set(self.all))
         if unknown:
@@ -56,10 +56,10 @@ class Characters:
         return np.array([self._numbers[character] for character in text], dtype)
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """Returns the text of such numbers.
+        """Returns the text for a sequence of tokens.
 
         Raises:
-          InvalidValue: if there is no character of some number.
+          InvalidValue: if a number is not a token of the vocabulary.
         """
         numbers = [int(number) for number in numbers]
         outside = [number for number in numbers if not 0 <= number < len(self)]

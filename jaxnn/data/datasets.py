@@ -1,15 +1,15 @@
-"""The three data sets at hand: digits (inside the package), MNIST and tiny Shakespeare.
+"""Built-in datasets: digits (part of the package), MNIST and tiny Shakespeare.
 
-Images come as a dict of NumPy arrays with the reserved fields `inputs` and `labels`, in their
-storage dtype (uint8); text comes as one string. Where the bytes come from:
+Image datasets are dicts of NumPy arrays with the fields `inputs` (uint8) and `labels` (int32). Text
+is one string. The files are located as follows:
 
-- `digits` needs no network: its file is part of the package.
-- The others read the folder named by the environment variable `JAXNN_DATA` where it is set, and
-  nothing else then; otherwise a cache, which pooch fills from the first mirror that answers.
+- `digits` reads a file of the package, and needs no network.
+- The others read only the folder named by the environment variable `JAXNN_DATA`, if it is set.
+  Otherwise they read a cache, which pooch fills from the first mirror that has the file.
 
-Whatever is read is first checked against the sha256 of its *uncompressed* content, so a wrong,
-cut or corrupt file is never trained on: it is an error in your folder, and fetched again in
-the cache.
+The sha256 of the *uncompressed* content of each downloaded file is verified, so that training never
+uses a wrong, truncated or corrupt file. Such a file raises an error if it is in your folder, and is
+downloaded again if it is in the cache.
 
     >>> digits()["inputs"].shape
     (1797, 8, 8)
@@ -36,11 +36,11 @@ TIMEOUT = 30  # seconds without a byte before the next mirror is tried
 
 
 class File(NamedTuple):
-    """One file that can be downloaded.
+    """A file that can be downloaded.
 
     Attributes:
-      digest: the sha256 of its uncompressed content, in hexadecimal.
-      mirrors: where it lies, in the order in which they are tried.
+      digest: the sha256 of the uncompressed content, in hexadecimal.
+      mirrors: the URLs of the file, in the order in which they are tried.
     """
 
     digest: str
@@ -74,14 +74,14 @@ FILES: dict[str, File] = {
         ),
     )
 }
-"""Every file that can be downloaded, by its path in the data folder and in the cache."""
+"""The files that can be downloaded, by their path in the data folder and in the cache."""
 
 
 def digits() -> dict[str, np.ndarray]:
     """Returns the UCI handwritten digits: 1,797 small images of 0 to 9, from 13 writers.
 
-    Each image counts the ink in 4x4 blocks of a 32x32 bitmap, so pixels run from 0 to 16 (not
-    255). This is the test part of the original set, as scikit-learn has it.
+    Each pixel counts the ink in a 4x4 block of a 32x32 bitmap, so values range from 0 to 16, not
+    255. This is the test part of the original dataset, the same as in scikit-learn.
 
     Returns:
       `inputs` uint8 [1797, 8, 8] and `labels` int32 [1797].
@@ -102,11 +102,11 @@ def mnist() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Returns MNIST, handwritten digits of 28x28 pixels, as `(train, test)`.
 
     Returns:
-      Two dicts: `inputs` uint8 [60000, 28, 28] and [10000, 28, 28], values 0 to 255, ink high;
-      `labels` int32 [60000] and [10000].
+      Two dicts with `inputs` uint8 [60000, 28, 28] or [10000, 28, 28], from 0 to 255 (full ink),
+      and `labels` int32 [60000] or [10000].
 
     Raises:
-      InvalidValue: if a file cannot be had, or is not what it should be.
+      InvalidValue: if a file cannot be read or downloaded, or its content is wrong.
 
     Source: LeCun, Cortes & Burges, The MNIST database of handwritten digits, 1998,
     https://yann.lecun.com/exdb/mnist/.
@@ -124,10 +124,10 @@ def mnist() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 
 
 def tiny_shakespeare() -> str:
-    """Returns tiny Shakespeare: 1,115,394 characters of the plays, 65 different ones.
+    """Returns tiny Shakespeare: 1,115,394 characters of the plays, of which 65 are distinct.
 
     Raises:
-      InvalidValue: if the file cannot be had, or is not what it should be.
+      InvalidValue: if the file cannot be read or downloaded, or its content is wrong.
 
     Source: Karpathy, The Unreasonable Effectiveness of Recurrent Neural Networks, 2015,
     https://github.com/karpathy/char-rnn; the plays themselves are in the public domain.
@@ -136,18 +136,18 @@ def tiny_shakespeare() -> str:
 
 
 def read_idx(content: bytes, name: str, *, axes: int) -> np.ndarray:
-    """Returns the array in an IDX file of unsigned bytes, the format of MNIST and its kin.
+    """Decodes an IDX file of unsigned bytes, the format of MNIST and similar datasets.
 
-    An IDX file is the bytes 0, 0, 8 (for uint8), the number of axes, then each axis's length
-    as a big-endian uint32, then the values, last axis fastest.
+    An IDX file consists of the bytes 0, 0, 8 (for uint8), the number of axes, the length of each
+    axis as a big-endian uint32, and the values in row-major order.
 
     Args:
-      content: the uncompressed file.
-      name: what errors call it.
-      axes: how many axes there must be: 3 for images, 1 for labels.
+      content: the uncompressed content of the file.
+      name: the name of the file in error messages.
+      axes: the expected number of axes: 3 for images, 1 for labels.
 
     Raises:
-      InvalidValue: if the first four bytes, the header or the length are not as they should be.
+      InvalidValue: if the first four bytes, the header or the length are wrong.
 
     Example:
       >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 5, 0, 4]), "labels", axes=1).tolist()
@@ -176,7 +176,7 @@ def read_idx(content: bytes, name: str, *, axes: int) -> np.ndarray:
 
 
 def _content(where: str, name: str) -> bytes:
-    """Returns the verified, uncompressed content of the file `name` of `FILES`."""
+    """Returns the verified, uncompressed content of a file in `FILES`."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder:
         return _from_folder(where, name, Path(folder).expanduser())
@@ -216,24 +216,24 @@ def _from_folder(where: str, name: str, folder: Path) -> bytes:
 
 
 def _download(where: str, name: str, cached: Path) -> bytes:
-    """Returns the content from the first mirror that has it whole, and leaves it in the cache."""
+    """Downloads a file from the first mirror with the right content, and stores it in the cache."""
     import pooch
 
-    # The downloader alone, without pooch.retrieve: that one logs, and would check the digest of
-    # the compressed file, which differs from mirror to mirror.
+    # pooch.retrieve logs, and checks the digest of the compressed file, which differs between
+    # mirrors; so only the downloader is used.
     download = pooch.HTTPDownloader(chunk_size=1 << 16, timeout=TIMEOUT)
     failures: list[str] = []
     for url in FILES[name].mirrors:
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
-            # Beside its final place, so that the rename stays on one disk and is atomic.
+            # In the same directory, so that the rename stays on one disk and is atomic.
             with tempfile.TemporaryDirectory(prefix="download-", dir=cached.parent) as folder:
                 arrived = Path(folder) / cached.name
                 download(url, str(arrived), None)
                 content = _verified(arrived, FILES[name].digest)
                 os.replace(arrived, cached)
                 return content
-        except (OSError, _Corrupt) as error:  # requests' errors are OSErrors too
+        except (OSError, _Corrupt) as error:  # errors of requests are OSErrors too
             failures.append(f"{url} ({_reason(error)})")
     raise InvalidValue(
         where,
@@ -245,13 +245,13 @@ def _download(where: str, name: str, cached: Path) -> bytes:
 
 
 class _Corrupt(Exception):
-    """A file's content is not what was asked for."""
+    """The content of a file has the wrong digest, or cannot be uncompressed."""
 
 
 def _verified(path: Path, digest: str) -> bytes:
-    """Returns the uncompressed content of the file; raises `_Corrupt` unless it has the digest."""
+    """Returns the uncompressed content of a file; raises `_Corrupt` if its digest differs."""
     content = path.read_bytes()
-    # By its content, not its name: a server may uncompress on the way.
+    # The content decides, not the name: a server may uncompress the file in transit.
     if content.startswith(b"\x1f\x8b"):
         try:
             content = gzip.decompress(content)
@@ -265,5 +265,5 @@ def _verified(path: Path, digest: str) -> bytes:
 
 def _reason(error: Exception) -> str:
     kind = f"{type(error).__name__}: " if isinstance(error, OSError) else ""
-    # The first words say it; a connection's error fills half a screen.
+    # Errors of connections are very long; the first words suffice.
     return shorten(f"{kind}{getattr(error, 'strerror', None) or error}", 120, placeholder=" ...")

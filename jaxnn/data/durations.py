@@ -76,7 +76,7 @@ def steps_of(
             "example": 1.0 / size,
             "%": (total or 0) / 100.0,
         }.get(unit, 0.0)
-        # Rounding first: 10 epochs of 49.9 steps are 499, though 10 * 49.9 may come out above.
+        # Rounded first: 10 epochs of 49.9 steps are 499 steps, even if 10 * 49.9 exceeds 499.
         steps = math.ceil(round(number * per_unit, 6))
     elif isinstance(duration, int | np.integer) and not isinstance(duration, bool):
         steps = int(duration)

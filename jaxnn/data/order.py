@@ -1,9 +1,9 @@
-"""Random access into a random order: which example comes at place `i` of epoch `e`.
+"""Random access into a shuffled order: the example at place `i` of epoch `e`.
 
-The order of the data is a function of a key and a place, so a run needs to remember nothing but its
-step, and reads the order inside the compiled program. Shuffling all places to read a few would cost
-more than the training of a small network: on 2 cores 20 to 35 ms for 60,000 places, against 2
-microseconds for a batch of 128 here.
+The order of the data is a function of a key and a place, so a run stores only its step, and the
+compiled program computes the order. Shuffling all examples to read a few would take longer than
+training a small network: on 2 cores, 20 to 35 ms for 60,000 examples, compared with 2 microseconds
+for a batch of 128 here.
 
     >>> import jax, jax.numpy as jnp
     >>> place = jnp.arange(6, dtype=jnp.uint32)
@@ -31,14 +31,14 @@ def permute(
     """Returns the example at each place of each epoch: a permutation of `0 .. n - 1` per epoch.
 
     Args:
-      key: chooses the orders of all epochs.
-      epoch: uint32 numbers of epochs.
-      place: uint32 places in the epoch, below `n`.
+      key: the key of the orders of all epochs.
+      epoch: the numbers of the epochs, uint32.
+      place: the places within the epochs, uint32, below `n`.
       n: the number of examples, below 2**31; may be traced.
 
-    The shuffle is "swap or not": a round pairs every place with another, `(k - place) mod n` for a
-    random `k`, and a random bit decides for each pair whether the two are exchanged. Each round is
-    its own inverse, so all of them together are a permutation, whatever the hash.
+    The shuffle is "swap or not": a round pairs every place with `(k - place) mod n` for a random
+    `k`, and a random bit for each pair determines whether the two are exchanged. Each round is its
+    own inverse, so the composition of all rounds is a permutation for any hash function.
 
     Source: Hoang, Morris and Rogaway, An Enciphering Scheme Based on a Card Shuffle, CRYPTO 2012,
     figure 1, https://arxiv.org/abs/1208.1176.
@@ -61,16 +61,16 @@ def permute(
 def epoch_and_place(step: Int[Array, ""] | int, batch_size: int, n: int) -> tuple[Array, Array]:
     """Returns the epoch and place, uint32 `[batch_size]`, of every example of a training batch.
 
-    Batches are always full and run on across the borders of epochs: example `i` of a batch is
-    number `step * batch_size + i` of the run. That product outgrows 32 bits in a long run, so it is
-    divided by `n` as it is formed, one bit of `batch_size` at a time.
+    Batches are always full and may span epochs: example `i` of a batch is number
+    `step * batch_size + i` of the run. This product exceeds 32 bits in a long run, so the quotient
+    and remainder by `n` are computed one bit of `batch_size` at a time.
     """
     size = jnp.uint32(n)
     step = jnp.asarray(step).astype(jnp.uint32)
     rounds, rest = step // size, step % size
     epoch, place = jnp.uint32(0), jnp.uint32(0)
     for bit in f"{batch_size:b}":
-        # One place at a time: two places below 2**31 fit into 32 bits together, three may not.
+        # Two places below 2**31 add up to less than 2**32, but three may not.
         epoch, place = epoch * 2 + place * 2 // size, place * 2 % size
         if bit == "1":
             epoch, place = epoch + (place + rest) // size, (place + rest) % size
@@ -82,17 +82,17 @@ def epoch_and_place(step: Int[Array, ""] | int, batch_size: int, n: int) -> tupl
 def order_on_host(
     key: Any, step: int, count: int, batch_size: int, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the examples of training batches, and their epochs, computed by NumPy.
+    """Computes the examples of training batches and their epochs with NumPy.
 
-    They are those that `permute` and `epoch_and_place` give on the device, bit for bit, so that
-    data that are read on the host come in the same order.
+    The results equal those of `permute` and `epoch_and_place` on the device exactly, so that data
+    that are read on the host have the same order.
 
     Args:
-      key: the two words of the key of the order, `jax.random.key_data`.
-      step: of the first batch.
-      count: how many batches.
-      batch_size: examples in a batch.
-      n: the number of examples, below 2**31; may be traced.
+      key: the two words of the key of the order, from `jax.random.key_data`.
+      step: the step of the first batch.
+      count: the number of batches.
+      batch_size: the number of examples in a batch.
+      n: the number of examples, below 2**31.
 
     Returns:
       `(index, epoch)`: int64 and uint32, `[count, batch_size]` each.
@@ -106,10 +106,10 @@ def order_on_host(
     epochs = np.arange(first, last + 1, dtype=np.uint64).astype(np.uint32)
     base = _hash(_hash(epochs ^ low) + high)
     salts = np.arange(ROUNDS, dtype=np.uint32)[:, None] * np.uint32(0x9E3779B9)
-    # A few numbers for each epoch and round, and not for each example: two of three hashes.
+    # Two of the three hashes are computed once per epoch and round, not per example.
     pivots, seeds = _hash(base + salts) % size + size, _hash(base ^ ~salts)
     which = (epoch - np.uint64(first)).astype(np.intp) if last > first else slice(None)
-    # In place, and without `where`, which takes as long as ten of these operations.
+    # In place, and without `where`, which takes ten times as long as one of these operations.
     partner, other, change = np.empty_like(place), np.empty_like(place), np.empty_like(place)
     for pivot, seed in zip(pivots, seeds):
         np.subtract(pivot[which], place, out=partner)
@@ -126,7 +126,7 @@ def order_on_host(
 
 
 def _hash(x: Any) -> Any:
-    """Mixes 32 bits so that every bit of the result depends on every bit of `x`, uint32 arrays.
+    """Hashes uint32 arrays: every bit of the result depends on every bit of `x`.
 
     Source: the constants of Wellons, Prospecting for Hash Functions, 2018 ("lowbias32"),
     https://nullprogram.com/blog/2018/07/31/.
@@ -137,7 +137,7 @@ def _hash(x: Any) -> Any:
 
 
 def _hash_in_place(x: np.ndarray, memory: np.ndarray) -> None:
-    """Computes `_hash` of an array of NumPy in place, with memory for another one."""
+    """Computes `_hash` of a NumPy array in place; `memory` is a buffer of the same shape."""
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
         np.bitwise_xor(x, np.right_shift(x, shift, out=memory), out=x)
         if factor > 1:

@@ -1,4 +1,4 @@
-"""Which examples are held out, by their numbers: by share, class, group or time, once or in folds.
+"""Computes the indices of held-out examples at random, or by class, group or time.
 
 >>> rest, held_out = held_out_once("split", np.array([0, 1, 1, 2]), 0.25, way="time")
 >>> rest.tolist(), held_out.tolist()
@@ -14,7 +14,7 @@ from jaxnn.checks import InvalidValue, number, positive_integer
 
 
 def one_way(where: str, **given: str | None) -> tuple[str | None, str | None]:
-    """Returns the way that is asked for and what it names, or nothing; raises if there are two."""
+    """Returns the requested way to split and its field, or two `None`; raises if there are two."""
     asked = [(way, name) for way, name in given.items() if name is not None]
     if len(asked) > 1:
         raise InvalidValue(
@@ -30,18 +30,18 @@ def one_way(where: str, **given: str | None) -> tuple[str | None, str | None]:
 def held_out_once(
     where: str, codes: np.ndarray, fraction: float, *, seed: int = 0, way: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the numbers of the examples in `(rest, held_out)`.
+    """Returns the indices of the examples in `(rest, held_out)`.
 
     Args:
-      where: who asks, for errors.
-      codes: the class, group or time of each example as whole numbers from 0, in their order;
-        zeros for a split by share.
-      fraction: the held-out share, between 0 and 1.
-      seed: a whole number from 0 up.
-      way: `"stratify"`, `"group"`, `"time"`, or `None` for a split by share.
+      where: the name of the calling function, for error messages.
+      codes: the class, group or time of each example as integers from 0, in sorted order; zeros
+        for a random split.
+      fraction: the held-out fraction, between 0 and 1.
+      seed: a non-negative integer.
+      way: `"stratify"`, `"group"`, `"time"`, or `None` for a random split.
 
     Raises:
-      InvalidValue: if the fraction cannot be used, or a part would be empty.
+      InvalidValue: if the fraction is out of range, or a part would be empty.
     """
     number(where, "fraction", fraction, low=0.0, high=1.0, open_low=True)
     _check_count(where, codes)
@@ -65,14 +65,14 @@ def held_out_once(
 def held_out_in_folds(
     where: str, codes: np.ndarray, folds: int, *, seed: int = 0, way: str | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the numbers of the examples in `(rest, held_out)` of each fold.
+    """Yields the indices of the examples in `(rest, held_out)` for each fold.
 
     Args:
-      where: who asks, for errors.
+      where: the name of the calling function, for error messages.
       codes: as in `held_out_once`.
-      folds: how many, at least 2.
-      seed: a whole number from 0 up.
-      way: as in `held_out_once`. By time, the rest are earlier examples, of `folds + 1` spans.
+      folds: the number of folds, at least 2.
+      seed: a non-negative integer.
+      way: as in `held_out_once`. With `"time"`, the rest are the earlier ones of `folds + 1` spans.
 
     Raises:
       InvalidValue: if there are too few examples, groups or times.
@@ -114,7 +114,7 @@ def held_out_in_folds(
 
 
 def _shares(codes: np.ndarray, fraction: float, draw: np.random.Generator) -> np.ndarray:
-    """Returns which examples, of a random order, are held out: the same share of each class."""
+    """Returns a mask of the held-out examples: the same fraction of each class."""
     sizes = np.bincount(codes)
     shares = sizes * fraction
     quotas = np.floor(shares).astype(np.intp)
@@ -129,7 +129,7 @@ def _shares(codes: np.ndarray, fraction: float, draw: np.random.Generator) -> np
 
 
 def _smallest_folds(codes: np.ndarray, folds: int) -> np.ndarray:
-    """Returns the fold of each example: the largest group first, each into the smallest fold."""
+    """Assigns groups to folds in decreasing order of size, each to the smallest fold."""
     counts = np.bincount(codes)
     fold_of, sizes = np.zeros(len(counts), np.intp), np.zeros(folds, np.intp)
     for group in np.argsort(-counts, kind="stable"):

@@ -1,4 +1,4 @@
-"""Sequences of different lengths as arrays: `pad` gives each a row, `pack` fills rows with several.
+"""Sequences of different lengths as arrays: `pad` uses one row for each, `pack` shares rows.
 
 >>> pad([[5, 6, 7], [8]])
 {'inputs': array([[5, 6, 7],
@@ -7,8 +7,8 @@
 >>> packed["inputs"].tolist(), packed["segments"].tolist()
 ([[5, 6, 7, 8], [1, 2, 0, 0]], [[1, 1, 1, 2], [3, 3, 0, 0]])
 
-Both results are fields that `resident`, `split` and `examples` take. In training the learner makes
-`Masked` inputs of them, and each sequence gives the numbers that it gives alone.
+`resident`, `split` and `examples` accept the fields of both. During training, the learner converts
+them to `Masked` inputs, and the outputs for each sequence equal those for the sequence alone.
 """
 
 from bisect import bisect_left, insort
@@ -23,13 +23,13 @@ from jaxnn.typing import Any
 
 
 def pad(sequences: Any, length: int | None = None) -> dict[str, Any]:
-    """Returns sequences as one array, filled up with zeros, and their `lengths`.
+    """Returns sequences as one array that is padded with zeros, and their `lengths`.
 
     Args:
-      sequences: arrays `[time, ...]` of different lengths, which may be 0; or a dict of fields,
-        whose `inputs` are such. A field with an entry for each place of each sequence is padded
-        too, such as `labels` of tokens; any other has one entry for each sequence.
-      length: the places of a row; the longest sequence, by default.
+      sequences: arrays `[time, ...]` of different lengths, possibly 0; or a dict of fields whose
+        `inputs` are such arrays. Fields with an entry for each position of each sequence, such as
+        `labels` of tokens, are padded too; other fields have one entry for each sequence.
+      length: the number of positions in a row. The default is the length of the longest sequence.
 
     Returns:
       `inputs` `[sequences, length, ...]`, `lengths` int32 `[sequences]`, and the other fields.
@@ -60,22 +60,22 @@ def pad(sequences: Any, length: int | None = None) -> dict[str, Any]:
 
 
 def pack(documents: Any, length: int, *, overlap: int | None = None) -> dict[str, Any]:
-    """Returns documents side by side in few rows, and the `segments` that say which is where.
+    """Returns documents concatenated into few rows, and the `segments` of each row.
 
-    No place looks into another document, its positions begin at 0, and `next_token` predicts no
-    token from the document before. The longest are placed first, each into the row that it fills
-    best.
+    Attention does not cross documents, positions are counted within each document, and `next_token`
+    predicts no token from the previous document. The longest documents are placed first, each in
+    the fullest row that has room.
 
     Args:
-      documents: arrays `[time, ...]` of different lengths; or a dict of fields, whose `inputs` are
-        such, and of which each has an entry for each place, such as `labels` of tokens.
-      length: the places of a row.
-      overlap: how many places the parts of a longer document have in common; 1 for `next_token`,
-        so that each token but the first is predicted once. By default longer ones are refused.
+      documents: arrays `[time, ...]` of different lengths; or a dict of fields whose `inputs` are
+        such arrays. Each field has an entry for each position, such as `labels` of tokens.
+      length: the number of positions in a row.
+      overlap: the number of positions that consecutive parts of a long document share; 1 for
+        `next_token`, to predict each token but the first once. By default, long ones are errors.
 
     Returns:
-      `inputs` `[rows, length, ...]`, `segments` int32 `[rows, length]`, with the number of the
-      document from 1, or 0 where a place is empty, and the other fields.
+      `inputs` `[rows, length, ...]`; `segments` int32 `[rows, length]`, the number of the document
+      counted from 1, or 0 for padding; and the other fields.
 
     Raises:
       InvalidType: if a field does not hold numbers.
@@ -86,14 +86,14 @@ def pack(documents: Any, length: int, *, overlap: int | None = None) -> dict[str
     fields = _fields("pack", documents)
     _, lengths = _ragged("pack", "inputs", fields["inputs"])
     _check_documents(lengths, length, overlap)
-    # The parts: of which document, from which place on, and how long.
+    # For each part: its document, its start and its length.
     step = length - (overlap or 0)
     counts = 1 + np.maximum(0, -(-(lengths - length) // step))
     document = np.repeat(np.arange(len(lengths)), counts)
     start = step * (np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts))
     parts = np.minimum(lengths[document] - start, length)
     rows = _best_fit(parts, length)
-    order = np.lexsort((np.arange(len(parts)), rows))  # by row, then in the order given
+    order = np.lexsort((np.arange(len(parts)), rows))  # by row, then in the given order
     parts, rows, document, start = (x[order] for x in (parts, rows, document, start))
     ends = np.cumsum(parts)
     begins = np.searchsorted(rows, rows)  # the first part of the same row
@@ -117,8 +117,8 @@ def _best_fit(parts: np.ndarray, length: int) -> np.ndarray:
     Source: best fit decreasing, Johnson et al., SIAM Journal on Computing 1974.
     """
     row, count = np.zeros(len(parts), np.intp), 0
-    spaces: list[int] = []  # those that some row has left, in their order
-    rows: dict[int, list[int]] = {}  # by the space that they have left
+    spaces: list[int] = []  # the distinct free spaces of all rows, sorted
+    rows: dict[int, list[int]] = {}  # by their free space
     for part in np.argsort(-parts, kind="stable"):
         size = int(parts[part])
         place = bisect_left(spaces, size)
@@ -134,21 +134,21 @@ def _best_fit(parts: np.ndarray, length: int) -> np.ndarray:
                 insort(spaces, left)
                 rows[left] = []
             rows[left].append(int(row[part]))
-    # Full rows come first, so that the end of a document that was cut is behind its other parts.
+    # Full rows come first, so that the last part of a long document follows its other parts.
     _, first, row = np.unique(row, return_index=True, return_inverse=True)
     order = np.lexsort((first, parts[first] < length))
     return np.argsort(order)[row]
 
 
 def _rows(values: Any, lengths: Any, first: Any, count: int, length: int) -> np.ndarray:
-    """Returns `[count, length, ...]` with pieces of the values, each from a place of its own on."""
+    """Returns `[count, length, ...]`, zeros with each piece of the values at its first place."""
     rows = np.zeros((count * length, *values.shape[1:]), values.dtype)
     rows[_steps(first, lengths)] = values
     return rows.reshape(count, length, *values.shape[1:])
 
 
 def _steps(first: Any, lengths: Any) -> np.ndarray:
-    """Returns `first, first + 1, ...` for each piece, one behind the other."""
+    """Returns `first, first + 1, ...` for each piece, concatenated."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1]) + np.repeat(first - (ends - lengths), lengths)
 
@@ -168,7 +168,7 @@ def _fields(where: str, sequences: Any) -> dict[str, Any]:
 
 
 def _ragged(where: str, name: str, field: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all sequences of a field one behind the other, and their lengths."""
+    """Returns the concatenated sequences of a field, and their lengths."""
     field = computed(field)
     parts = None
     if hasattr(field, "__len__") and not isinstance(field, str | Mapping):
@@ -184,7 +184,7 @@ def _ragged(where: str, name: str, field: Any) -> tuple[np.ndarray, np.ndarray]:
             fix="Pass [Characters(text).encode(x) for x in texts] for texts",
         )
     lengths = np.array([len(x) for x in parts], np.intp)
-    some = [x for x in parts if len(x)] or parts[:1]  # an empty list has the dtype of none
+    some = [x for x in parts if len(x)] or parts[:1]  # an empty list has an arbitrary dtype
     shapes = {x.shape[1:] for x in some}
     if len(shapes) > 1:
         raise InvalidValue(
@@ -198,7 +198,7 @@ def _ragged(where: str, name: str, field: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_places(where: str, name: str, field: Any, lengths: np.ndarray) -> np.ndarray | None:
-    """Returns the entries of all places; `None` if a field has one for each sequence."""
+    """Returns the entries of all positions; `None` if a field has one for each sequence."""
     field = computed(field)
     if not hasattr(field, "__len__") or isinstance(field, Mapping) or len(field) != len(lengths):
         return None

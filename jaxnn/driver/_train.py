@@ -85,7 +85,7 @@ def train(
 
     Args:
       learner: the learner to train.
-      data: the training data. `None` for a learner that makes its own, as in reinforcement
+      data: the training data. `None` for a learner that generates its own, as in reinforcement
         learning: its batches are `{}`.
       steps: the length of the run, a `Duration`, such as `1000` or `"10 epochs"`.
       key: the source of all randomness: initialisation, data order and dropout. For a population,
@@ -94,7 +94,7 @@ def train(
       every: the interval between reports, a `Duration`, or an `Every` to evaluate less often. The
         default is one epoch, or the whole run if that is shorter; without data, a tenth of it.
       evaluate: the evaluation data, one dataset or a dict of them. The name of a single dataset is
-        `test`. In the dict of a run with `data=None`, `None` evaluates on what the learner makes.
+        `test`. If `data` is `None`, a value `None` evaluates on data that the learner generates.
       watch: the metric that determines the best state. A `Watch` also sets the direction, if the
         metric has none, and the patience for early stopping.
       select: a pure function `(key, trials) -> trials` that is applied to a population after each
@@ -195,7 +195,7 @@ def train(
         width=execution.width,
         evaluated=shapes,
         origin=start,
-        # A selection may copy them from another member.
+        # A selection may copy these arrays from another member.
         fixed=unchanged(program, state) if select is None else (),
         ranges=ranges,
     )
@@ -276,7 +276,7 @@ def _check_metrics(function: str, metrics: Any) -> None:
 
 
 def _check_carry(before: Any, after: Any) -> None:
-    """Raises unless a step returns a state with the structure, shapes and dtypes of its input."""
+    """Raises if a step changes the structure, shapes or dtypes of the state."""
     wanted, got = (
         {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
         for leaves in map(jax.tree.leaves_with_path, (before, after))

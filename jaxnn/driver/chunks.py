@@ -117,12 +117,12 @@ class Training:
     def start(
         self, trial: Trial | None = None, step: int = 0, *, consume: bool = False
     ) -> Progress:
-        """Returns where the run begins, or where it resumes from a saved trial.
+        """Returns the initial progress of the run, or the progress of a saved trial.
 
         Args:
-          trial: as `Progress.trial` gives it, on any device or on the host.
-          step: at which it was saved.
-          consume: whether arrays of the trial may be used up, where they lie on the mesh already.
+          trial: the saved trial, from `Progress.trial`, on any device or on the host.
+          step: the step at which the trial was saved.
+          consume: whether arrays of the trial that are already on the mesh may be donated.
         """
         layout = self._fitted()
         if layout.placement is not None:
@@ -137,13 +137,13 @@ class Training:
     def chunks(
         self, progress: Progress, until: int | None = None, moments: Sequence[int] = ()
     ) -> Iterator[Progress]:
-        """Trains; yields a `Progress` after every chunk, with metrics where a report is due.
+        """Trains, and yields a `Progress` after every chunk, with metrics if a report is due.
 
         Args:
-          progress: where to begin; is used up.
-          until: the step at which to leave off before the end.
-          moments: steps, in their order, at which a chunk is to end too; one at 0 is a chunk
-            without steps.
+          progress: the progress to start from; its arrays are donated.
+          until: the step at which to stop; the end of the run by default.
+          moments: further steps at which a chunk ends, in increasing order; for step 0, a chunk
+            without steps is yielded.
         """
         last = self.steps if until is None else until
         feed = feeding(
@@ -182,7 +182,7 @@ class Training:
             metrics = {}
             if step == border:
                 placed, metrics = self._reported(placed, evaluations, step)
-            # One chunk is always under way while the host waits for the one before.
+            # One chunk is always in progress while the host waits for the previous one.
             if previous is not None:
                 jax.block_until_ready(previous)
                 now = time.perf_counter()
@@ -192,8 +192,8 @@ class Training:
                     length = max(1, length // 2)
                 waited = now
                 length = processes.agree("length", partial(int, length))
-            # The status is read after the next chunk is dispatched, like all that the host reads.
-            # A chunk under way when the last run stopped did nothing, and reports nothing.
+            # The status is read after the next chunk is dispatched, like all values that the host
+            # reads. A chunk dispatched after the last run had stopped does and reports nothing.
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
             ended = active is not None and not active.any()
             known = placed.ordered(lambda trial: trial.status)
@@ -213,11 +213,11 @@ class Training:
 
     @property
     def _can_stop(self) -> bool:
-        """Whether steps may be left out, which a single run does for its patience alone."""
+        """Whether runs may stop early: a single run with patience, or any member."""
         return self.layout.members is not None or bool(self.watch and self.watch.patience)
 
     def trials(self, slots: Any = None) -> Trial:
-        """Returns the trial at the beginning, or those in these slots."""
+        """Returns the initial trial of a single run, or the initial trials of the given slots."""
         window, members = measures.empty(self.metrics), self.layout.members
         batches = first_batches(self.data, self.key, slots, members)
         data = self.data if batches is None else None
@@ -227,7 +227,7 @@ class Training:
         )  # fmt: skip
 
     def whole(self) -> Trial:
-        """Returns the trial at the beginning, or those of all members, in their order."""
+        """Returns the initial trial, or the initial trials of all members in order."""
         return self.trials(self.layout.numbers)
 
     def whole_shapes(self) -> Trial:
@@ -235,7 +235,7 @@ class Training:
         return shapes_on(self.layout.placement, jax.eval_shape(self.whole))
 
     def lowered(self) -> Any:
-        """Returns the program that trains a single run, to be compiled; training then finds it."""
+        """Lowers the program that trains a single run; once compiled, training reuses it."""
         trial = self.whole_shapes()
         data = traced(self.data, trial.order, self.layout.placement)
         rest, constants = split(trial.state, self.fixed)
@@ -246,17 +246,17 @@ class Training:
         return looped.lower(self.learner, None, *arguments)
 
     def _fitted(self) -> Layout:
-        """Returns the layout with as many members side by side as memory allows.
+        """Returns the layout with the largest width that memory allows.
 
         Raises:
-          InvalidValue: if that is fewer than were asked for.
+          InvalidValue: if this is smaller than the requested width.
         """
         if self.form == "stepped":
             return self.layout
         return fitted(self.layout, self.width, self._compiled)
 
     def _compiled(self, layout: Layout) -> Any:
-        """Returns the program that trains the members of a device; training then finds it again."""
+        """Compiles the program that trains the members of a device; training reuses it."""
         share = layout.slots // len(layout.devices)
         sharding = SingleDeviceSharding(layout.devices[0])
 
@@ -271,15 +271,15 @@ class Training:
         return looped.lower(self.learner, layout.width, *arguments).compile()
 
     def shapes(self, count: int) -> Trial:
-        """Returns the shapes and dtypes of the trials of so many members."""
+        """Returns the shapes and dtypes of the trials of `count` members."""
         return jax.eval_shape(self.trials, np.zeros(count, np.int32))
 
     def _advanced(self, placed: Placed, data: list[Any], n: int) -> tuple[Placed, list[Any]]:
-        """Dispatches `n` steps on every device; returns what to wait for too."""
+        """Dispatches `n` steps on every device; returns the trials and a token for each device."""
         parts, tokens = [], []
         for trial, mine, busy in zip(placed.parts, data, placed.busy):
             status = trial.status if self._can_stop else None
-            # A selection may have started a member again, which the host does not know yet.
+            # A selection may have restarted a member, which the host does not know yet.
             busy = busy if self.select is None else None
             state, window, token = advance(
                 self.learner, trial.state, mine, n, trial.window, self.form,
@@ -292,7 +292,7 @@ class Training:
     def _reported(
         self, placed: Placed, evaluations: list[dict[str, Any]], step: int
     ) -> tuple[Placed, dict[str, Any]]:
-        """Evaluates what is due, and returns the metrics of a report too."""
+        """Evaluates if an evaluation is due; returns the trials and the metrics of the report."""
         before = (step - 1) // self.every * self.every
         first = min(-(-self.evaluate_every // self.every) * self.every, self.steps)
         due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
@@ -310,7 +310,7 @@ class Training:
         values = placed.ordered(lambda trial: {name: trial.metrics[name] for name in names})
         metrics = {name: values[name] for name in names}
         if first > self.every and placed.layout.members is not None:
-            # A member that had stopped before the first evaluation has none.
+            # A member that stopped before the first evaluation has no evaluation metrics.
             done = placed.ordered(lambda trial: trial.state.step) >= first
             metrics |= {
                 name: jnp.where(done, value, jnp.nan)

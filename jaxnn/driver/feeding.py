@@ -1,4 +1,4 @@
-"""Where a training takes its batches from: data on the device, or a stream that is read ahead."""
+"""The sources of training batches: data on the device, or a stream that is prefetched."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +23,7 @@ ENDLESS = 1 << 62
 
 
 class Whole:
-    """All batches, on every device; what a stream gives in blocks."""
+    """Data that are stored on every device, and provide all batches at once."""
 
     def __init__(self, layout: Layout, data: Any):
         self.parts = layout.copies(data)
@@ -31,21 +31,21 @@ class Whole:
     def at(
         self, step: int, orders: list[Any], is_idle: Callable[[], bool] = lambda: True
     ) -> tuple[list[Any], int]:
-        """Returns the data of each device that have the batch of a step, and where they end.
+        """Returns data for each device with the batch of a step, and the step after their last.
 
         Args:
-          step: whose batch comes next.
-          orders: the keys of the order of the data, of each device.
-          is_idle: whether the devices have done all that they were given.
+          step: the step of the next batch.
+          orders: the key of the data order, or the keys of the members, for each device.
+          is_idle: returns whether the devices have completed all dispatched work.
         """
         return [data.shuffled(order) for data, order in zip(self.parts, orders)], ENDLESS
 
     def close(self) -> None:
-        """Ends what reads ahead."""
+        """Stops prefetching."""
 
 
 class Streamed(Whole):
-    """Blocks of a stream; each member of many has blocks of its own."""
+    """Prefetched blocks of a stream; in a population, members have separate blocks."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Streamed(Whole):
         if any(new is not old for new, old in zip(orders, self.orders or [None])):
             words = [np.asarray(jax.random.key_data(order)) for order in orders]
             if self.words and not all(map(np.array_equal, words, self.words)):
-                self.feed.forget()  # members have moved
+                self.feed.forget()  # members have moved to other devices
             self.orders, self.words = orders, words
         return self.feed.at(step, is_idle)
 
@@ -75,7 +75,7 @@ class Streamed(Whole):
         self.feed.close()
 
     def _read(self, pool, first):
-        """Returns what each device trains on, `[members, ...]` or of a single run."""
+        """Reads the fields for each device, with an axis of members for a population."""
         parts, skipped = [], 0
         for words in self.words:
             reads = [
@@ -100,7 +100,7 @@ def _checked(ranges: Ranges | None, fields: Any) -> Any:
 
 
 def local_rows(layout: Layout, size: int) -> Any:
-    """Returns the rows of a batch of some size that lie on the devices of this process."""
+    """Returns the rows of a batch of `size` examples on the devices of this process."""
     if layout.placement is None:
         return slice(None)
     sharding = layout.placement.rows_at(0, (size,))
@@ -112,20 +112,20 @@ def local_rows(layout: Layout, size: int) -> Any:
 
 
 def are_ready(arrays: Any) -> bool:
-    """Returns whether all that was dispatched is done; random keys do not say."""
+    """Returns whether all arrays are computed; random keys are skipped, as they cannot tell."""
     leaves = jax.tree.leaves(arrays)
     return all(leaf.is_ready() for leaf in leaves if hasattr(leaf, "is_ready"))
 
 
 def put_blocks(layout: Layout, parts: list[Any], first: int, places: Any, size: int) -> list[Block]:
-    """Returns the blocks of each device on it; on a mesh the one block, divided by its rows.
+    """Puts a block on each device, or on a mesh a single block whose rows are sharded.
 
     Args:
-      layout: of the devices.
-      parts: the fields that each device trains on; on a mesh those of `local_rows`.
+      layout: the layout of the devices.
+      parts: the fields for each device; on a mesh, only the rows `local_rows` of each batch.
       first: the number of the first batch.
-      places: of the members, if there are any.
-      size: of a batch.
+      places: the indices of the members, if members have separate batches; else `None`.
+      size: the batch size.
     """
     placement = layout.placement
     if placement is None:
@@ -154,14 +154,14 @@ def feeding(
     meter: Meter | None = None,
     ranges: Ranges | None = None,
 ) -> Whole:
-    """Returns the batches of a training up to a step.
+    """Returns the source of the training batches up to a step.
 
     Args:
-      layout: of the devices that train.
-      data: what is trained on.
-      last: the step.
-      meter: adds up what reading costs.
-      ranges: checks what is read.
+      layout: the layout of the devices that train.
+      data: the training data.
+      last: the step after the last batch.
+      meter: accumulates the cost of reading.
+      ranges: the range checks of streamed data, if any.
     """
     if not isinstance(data, Stream):
         return Whole(layout, data)
@@ -169,9 +169,9 @@ def feeding(
 
 
 def first_batches(data: Any, key: Any, slots: Any, members: int | None) -> Any:
-    """Returns the first batch of a stream for the members in some slots; `None` of other data.
+    """Returns the first batch of a stream for the members in some slots; `None` for other data.
 
-    Where only shapes are wanted, that is under `jax.eval_shape`, nothing is read.
+    Under `jax.eval_shape`, no batch is read, and the result has the right shapes.
     """
     if not isinstance(data, Stream):
         return None
@@ -195,12 +195,12 @@ def _order(key: Any) -> Any:
 
 
 def traced(data: Any, order: Any = None, placement: Placement | None = None) -> Any:
-    """Returns what the program of a step takes: data, or the shapes of a block of a stream.
+    """Returns the data argument of the program of a step; for a stream, the shapes of a block.
 
     Args:
-      data: of a training.
-      order: the key of the order, or those of the members.
-      placement: of a run on a mesh, if shardings are wanted.
+      data: the training data.
+      order: the key of the data order, or the keys of the members.
+      placement: the placement of a run on a mesh, to include shardings.
     """
     if not isinstance(data, Stream):
         data = data if placement is None else placed_shapes(placement, data)
@@ -224,7 +224,7 @@ def traced(data: Any, order: Any = None, placement: Placement | None = None) -> 
 
 
 def traced_in_order(data: Any) -> Any:
-    """Returns what the program of an evaluation takes, or its shapes."""
+    """Returns the data argument of the program of an evaluation; for a stream, the shapes."""
     if not isinstance(data, Stream):
         return data
     block = data.shapes(min(data.batch_size, data.num_examples))
@@ -241,18 +241,18 @@ def evaluate_streams(
     meter: Meter | None = None,
     ranges: dict[str, Ranges] | None = None,
 ) -> list[dict[str, Any]]:
-    """Evaluates on those of the data that are streams.
+    """Evaluates on the datasets that are streams.
 
     Args:
-      learner: that evaluates.
-      placed: the trials.
-      evaluations: the data, by name.
-      shapes: of the metrics of a batch of each.
-      meter: adds up what reading costs.
-      ranges: check what is read, by name.
+      learner: the learner that computes the metrics.
+      placed: the trials to evaluate.
+      evaluations: the evaluation data by name.
+      shapes: the shapes of the metrics of a batch, by the name of the data.
+      meter: accumulates the cost of reading.
+      ranges: the range checks, by the name of the data.
 
     Returns:
-      The sums of the metrics on each device, by name.
+      For each device, the sums of the metrics by the name of the data.
     """
     sums: list[dict[str, Any]] = [{} for _ in placed.parts]
     for name, data in evaluations.items():
@@ -291,7 +291,7 @@ def sums_of(
     try:
         number = 0
         while number < data.num_batches:
-            # The states are those of the training, which may not be done yet.
+            # The states may still be in computation by the training steps.
             parts, end = blocks.at(number, partial(are_ready, (states, sums)))
             count = np.int32(min(end, data.num_batches) - number)
             sums = [

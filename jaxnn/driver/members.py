@@ -1,4 +1,4 @@
-"""Checks before training: the number of members, and their layout, memory and selection."""
+"""Validates a population before training: its size, layout, memory and selection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -158,7 +158,7 @@ def laid_out(
 
 
 def watched(watch: Watch | str | None, directions: Mapping[str, Better | None]) -> Watch | None:
-    """Returns the `Watch`, with its direction, checked against the metrics that there will be."""
+    """Validates a watch against the reported metrics, and returns it with its direction."""
     if watch is None:
         return None
     watch = Watch(watch) if isinstance(watch, str) else watch
@@ -181,12 +181,12 @@ def watched(watch: Watch | str | None, directions: Mapping[str, Better | None]) 
     return replace(watch, better=better)
 
 
-# The attribute of a selection that ranks by a metric and leaves its direction to that.
+# The attribute of a selection that uses the direction of its metric: `(metric, factory)`.
 OPEN = "open_direction"
 
 
 def directed(select: Select | None, directions: Mapping[str, Better | None]) -> Select | None:
-    """Returns the selection, with the direction of its metric if it has left that open."""
+    """Returns the selection, with the direction of its metric if it has no direction."""
     opened: Any = getattr(select, OPEN, (None, None))
     metric, again = opened
     if metric not in directions:
@@ -208,7 +208,7 @@ def check_room(training: Training) -> None:
     if layout.members is None:
         return
     one = training.shapes(1)
-    # Twice, since putting members in order makes a copy of them.
+    # Doubled below, since reordering members copies their states.
     held = size(one)
     if layout.placement is not None:
         held = device_size(one, trial_shardings(layout.placement, one))
@@ -224,7 +224,7 @@ def check_room(training: Training) -> None:
 
 
 def check_selection(training: Training) -> None:
-    """Raises unless a selection has a population, and gives back trials as it was given them."""
+    """Raises if a selection has no population, or returns trials with another structure."""
     if training.select is None:
         return
     if training.layout.members is None:

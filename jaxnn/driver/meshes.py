@@ -1,4 +1,4 @@
-"""The mesh of a run: the one that is asked for, or all accelerators where the batch divides."""
+"""The mesh of a run: the given mesh, or all accelerators if they divide the batch size."""
 
 from collections.abc import Sequence
 
@@ -22,18 +22,18 @@ from jaxnn.typing import Any
 def on_mesh(
     learner: Learner, data: Data, members: int | None, mesh: Mesh | None, rules: Any
 ) -> Learner:
-    """Returns the learner spread over the mesh that a run is given, or over all accelerators.
+    """Returns the learner sharded over the given mesh, or by default over all accelerators.
 
     Args:
-      learner: what trains; one that has a mesh already stays as it is.
-      data: what is trained on.
-      members: their number, for a population; by default it is shared out over devices, but in
-        several processes each member trains on all of them, one after the other.
-      mesh: what was asked for.
-      rules: what was asked for; without a mesh they ask for one of all devices.
+      learner: the learner; without `mesh` and `rules`, a learner that has a mesh is unchanged.
+      data: the training data.
+      members: the number of members; `None` for a single run. In a single process, a population
+        has no mesh by default; in several, members train one after another on all devices.
+      mesh: the mesh, if given.
+      rules: the sharding rules, if given; without `mesh`, they imply a mesh of all devices.
 
     Raises:
-      InvalidValue: if the mesh does not divide the batch.
+      InvalidValue: if the data axis of the mesh does not divide the batch size.
     """
     if mesh is None and rules is not None:
         mesh = all_devices()
@@ -59,20 +59,20 @@ def on_mesh(
 
 
 def _accelerators(batch_size: int) -> Mesh | None:
-    """Returns a mesh of all accelerators of every process, or `None` for a single device."""
+    """Returns a mesh of all devices if there are several processes or `uses_all`, else `None`."""
     several = processes.count() > 1 or uses_all(jax.devices(), batch_size)
     return all_devices() if several else None
 
 
 def uses_all(devices: Sequence[Any], batch_size: int) -> bool:
-    """Returns whether a run uses all devices of its own accord: several, which divide the batch."""
+    """Returns whether a run uses all devices by default: accelerators that divide the batch."""
     # The cores of a CPU already share the work of one device.
     several = devices[0].platform != "cpu" and len(devices) > 1
     return several and batch_size > 0 and batch_size % len(devices) == 0
 
 
 def devices_line(training: Training) -> str | None:
-    """Returns what a run computes on, where there is a choice; `None` of the only device."""
+    """Describes the devices of a run; `None` if there is nothing to report."""
     devices, placement = jax.devices(), training.layout.placement
     platform = devices[0].platform
     if placement is None:

@@ -35,7 +35,7 @@ class Placed:
     busy: list[np.ndarray]
 
     def ordered(self, get: Callable[[Trial], Any]) -> Any:
-        """Returns `get` of all trials, in the order of the members."""
+        """Applies `get` to all trials, and returns the results in the order of the members."""
         tree = self.layout.join([get(part) for part in self.parts])
         in_order = np.array_equal(self.slot, np.arange(self.layout.slots))
         return tree if in_order else _rows(tree, self.slot)
@@ -81,31 +81,31 @@ class Progress:
 
     @property
     def state(self) -> Any:
-        """The learner's state, or states, valid as `trial` is."""
+        """The learner's state, or the states of all members; valid as long as `trial`."""
         return self.placed.ordered(lambda trial: trial.state)
 
     @property
     def is_valid(self) -> bool:
-        """Whether its arrays are still there: an iteration has not used them up."""
+        """Whether its arrays still exist: no iteration has donated them."""
         leaves = jax.tree.leaves([part.state for part in self.placed.parts])
         return not any(leaf.is_deleted() for leaf in leaves if hasattr(leaf, "is_deleted"))
 
     @property
     def best(self) -> Any:
-        """The state of the best evaluation so far, if a metric is watched; else as `state`."""
+        """The state of the best evaluation so far if a metric is watched, else `state`."""
         return self.placed.ordered(lambda trial: trial.best.state if trial.best else trial.state)
 
 
 def laid_out(
     layout: Layout, begin: Callable[..., Trial], saved: Trial | None, *, consume: bool
 ) -> list[Trial]:
-    """Returns the trials that a run begins with, or resumes with, a part on each device.
+    """Returns the initial or restored trials of a run, partitioned over devices.
 
     Args:
-      layout: where they are to be.
-      begin: returns those at the beginning, given the slots of a part, or of a single run.
-      saved: those to resume with, on any device or the host, if any.
-      consume: whether arrays of these may be used up, instead of copies.
+      layout: the layout of the trials.
+      begin: a function that returns the initial trials of the given slots.
+      saved: the trials to resume from, on any device or the host, if any.
+      consume: whether arrays of `saved` may be donated; by default they are copied.
     """
     if layout.placement is not None:
         ((slots, _),) = layout.places
@@ -118,13 +118,13 @@ def laid_out(
 
 
 def shared(trial: Trial, fixed: tuple[int, ...], origin: Any) -> Trial:
-    """Returns a trial with one copy of each array that no step changes; those of members as given.
+    """Returns a trial that stores each array that no step changes once; populations are unchanged.
 
     Args:
-      trial: as the run begins or resumes.
-      fixed: the places of these arrays in the learner's state.
-      origin: the parameters and state that the run began with, if they were given: where they lie
-        on the same devices, the caller's own arrays are used, and not copied.
+      trial: the initial or restored trial.
+      fixed: the leaf indices of these arrays in the learner's state.
+      origin: the initial parameters and state, if the caller passed them. Those on the same devices
+        with equal values are used instead of copies.
     """
     if not fixed or trial.member.shape:
         return trial
@@ -148,7 +148,7 @@ def _are_equal(one, other):
 
 
 def _restored(trial: Trial, slots: Any, members: int | None) -> Trial:
-    """Returns copies of the saved trials of these slots; those past the last member are empty."""
+    """Returns copies of the saved trials of the given slots; slots past the last are `EMPTY`."""
     if members is None:
         return jax.tree.map(jnp.array, trial)
     part = rows(trial, np.minimum(slots, members - 1))
@@ -157,15 +157,15 @@ def _restored(trial: Trial, slots: Any, members: int | None) -> Trial:
 
 
 def fitted(layout: Layout, width: int | None, compiled: Callable[[Layout], Any]) -> Layout:
-    """Returns the layout with as many members side by side as memory allows.
+    """Returns the layout with the largest width that memory allows.
 
     Args:
-      layout: with as many as there would be.
-      width: how many were asked for, if any.
-      compiled: returns the program of a layout.
+      layout: the layout with the desired width.
+      width: the requested width, if any.
+      compiled: a function that compiles the program of a layout.
 
     Raises:
-      InvalidValue: if that is fewer than were asked for.
+      InvalidValue: if the requested width does not fit.
     """
     asked = layout.width
     while layout.width and layout.width > 1:
@@ -185,11 +185,11 @@ def fitted(layout: Layout, width: int | None, compiled: Callable[[Layout], Any])
 
 
 def trial_shardings(placement: Placement, trial: Trial) -> Trial:
-    """Returns the sharding of each array of a trial on a mesh: states by the rules, all else whole.
+    """Returns the shardings of a trial on a mesh: by the rules for states, else replicated.
 
     Args:
       placement: the mesh and the rules.
-      trial: of a single run, or of all members, whose axis is not split; or its shapes.
+      trial: the arrays or shapes of a single run or a population; the member axis is not sharded.
     """
     state, whole = trial.state, placement.replicated(trial)
     if members := len(trial.member.shape):
@@ -200,13 +200,13 @@ def trial_shardings(placement: Placement, trial: Trial) -> Trial:
 
 
 def leading(sharding: NamedSharding, axes: int) -> NamedSharding:
-    """Returns the sharding with so many axes before it, which are not split."""
+    """Returns the sharding with `axes` leading axes that are not sharded."""
     spec = PartitionSpec(*(None,) * axes, *sharding.spec)
     return NamedSharding(sharding.mesh, spec)
 
 
 def shapes_on(placement: Placement | None, trial: Trial) -> Trial:
-    """Returns the shapes of a trial with their shardings, if it lies on a mesh."""
+    """Returns the shapes of a trial, with shardings if the run is on a mesh."""
     if placement is None:
         return trial
     return jax.tree.map(
@@ -216,7 +216,7 @@ def shapes_on(placement: Placement | None, trial: Trial) -> Trial:
 
 
 def spread(placement: Placement, trial: Trial) -> Trial:
-    """Returns a trial's arrays on a mesh."""
+    """Puts the arrays of a trial on a mesh."""
     return jax.tree.map(on_device, trial, trial_shardings(placement, trial))
 
 

@@ -1,7 +1,7 @@
-"""How fast a run was: compiling, steps and floating-point operations a second, memory.
+"""The speed of a run: compile time, steps and floating-point operations per second, and memory.
 
-These are numbers of a machine on a day. They differ between runs that are otherwise the same, so
-they have a file of their own, `speed.json`, beside the result.
+These figures depend on the machine and vary between otherwise identical runs. They are therefore
+stored separately from the result, in `speed.json`.
 """
 
 import threading
@@ -28,10 +28,10 @@ class _Compilation(NamedTuple):
     thread: int
 
 
-_compilations: list[_Compilation] = []  # of this process
+_compilations: list[_Compilation] = []  # all compilations of this process
 _listening: list[bool] = []
 
-# The speed that is shown is that of so many of the last chunks.
+# The number of recent chunks that the displayed speed is computed from.
 RECENT = 20
 
 
@@ -43,7 +43,7 @@ class _Mark(NamedTuple):
 
 
 class Speed:
-    """Measures a run from its creation on."""
+    """Measures the speed of a run, starting when it is created."""
 
     def __init__(self, training: Training):
         if not _listening:
@@ -51,28 +51,28 @@ class Speed:
             _listening.append(True)
         self.training = training
         self.began = time.perf_counter()
-        self.compiled = len(_compilations)  # before
+        self.compiled = len(_compilations)  # before the run
         self.marks: list[_Mark] = []
-        self.meter = replace(training.meter)  # before
+        self.meter = replace(training.meter)  # before the run
 
     def at(self, step: int) -> None:
-        """Takes the time at a step, once there has been one."""
+        """Records the time at a step; step 0 is ignored."""
         if step:
             waited = self.training.meter.waited
             self.marks.append(_Mark(step, time.perf_counter(), len(_compilations), waited))
 
     def recent(self) -> float | None:
-        """Returns the steps a second of the last chunks, or `None` before the second of them.
+        """Returns the steps per second of recent chunks; `None` if there are fewer than two.
 
-        They are those since the last compilation, in any thread, if there are two.
+        Chunks before the last compilation in any thread are left out, if two remain.
         """
         marks = self._recent()
         return _rate(marks, marks[-1].step - marks[0].step) if marks else None
 
     def waiting(self) -> float | None:
-        """Returns the share of the time of the same chunks that the devices waited for data.
+        """Returns the fraction of the time of these chunks in which devices waited for data.
 
-        It is `None` where the data are on the devices.
+        It is `None` if all data are on the devices.
         """
         marks = self._recent()
         if not self._reads or len(marks) < 2:
@@ -82,7 +82,7 @@ class Speed:
 
     @property
     def _reads(self) -> bool:
-        """Whether data are read while the run trains."""
+        """Whether any data are read during training."""
         data = self.training.data, *self.training.evaluations.values()
         return any(isinstance(each, Stream) for each in data)
 
@@ -93,17 +93,17 @@ class Speed:
         return since if len(since) > 1 else marks
 
     def summary(self, steps: Any) -> dict[str, Any]:
-        """Returns the numbers, `None` for those that are unknown.
+        """Returns the figures by name; unknown ones are `None`.
 
-        Steps a second are those between the first chunk and the last, evaluations and all, without
-        the time that compiling took; of all members together. The first chunk is what is done after
-        `first_seconds`, at step `first_steps`; all is done after `seconds`, without what the run
-        took before it resumed. Operations are those of the matrix products and
-        convolutions of a step. The devices' share of waiting for data that are read
-        while they train is of the time in all, without compiling.
+        `steps_per_second` counts the steps of all members between the first and the last chunk. Its
+        time includes evaluation, but not compilation. The first chunk ends after `first_seconds` at
+        step `first_steps`, the last after `seconds`, since the run started or resumed.
+        `flops_per_step` counts matrix products and convolutions. `data_wait_share`, reported if
+        data are read during training, is the fraction of the time without compilation in which the
+        devices waited for data.
 
         Args:
-          steps: that the run has done, or those of each member.
+          steps: the number of completed steps, or the numbers of all members.
         """
         first = self.marks[0].step if self.marks else 0
         times = [mark.seconds - self.began for mark in (self.marks[:1] + self.marks[-1:])]
@@ -113,7 +113,7 @@ class Speed:
         devices = self.training.devices
         peak = peak_flops(devices[0].device_kind)
         achieved = rate and rate * flops
-        # What another thread compiles meanwhile is not waited for.
+        # Compilation in other threads does not delay the run.
         compiled = _compilations[self.compiled :]
         memory = used()
         seconds = time.perf_counter() - self.began - _waited(compiled)
@@ -142,7 +142,7 @@ class Speed:
 
 
 def _rate(marks: list[_Mark], steps: int) -> float | None:
-    """Returns so many steps over the time between the first mark and the last, less compiling."""
+    """Returns `steps` per second between the first and last mark, without compile time."""
     if not marks or marks[-1].step == marks[0].step:
         return None
     between = _compilations[marks[0].compilations : marks[-1].compilations]
@@ -150,7 +150,7 @@ def _rate(marks: list[_Mark], steps: int) -> float | None:
 
 
 def _waited(compilations: list[_Compilation]) -> float:
-    """Returns the seconds that compiling took in this thread."""
+    """Returns the seconds of the compilations in this thread."""
     mine = threading.get_ident()
     return sum(each.ended - each.began for each in compilations if each.thread == mine)
 

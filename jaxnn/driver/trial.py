@@ -1,7 +1,7 @@
 """A trial is the state of a training run with its metrics, status and best state, as one pytree.
 
-A report updates these inside a compiled program, so that a member of a population stops without
-involving the host. Stacked trials form a population.
+A report updates these inside a compiled program, so that a member can stop without involving
+the host. Stacked trials form a population.
 """
 
 from collections.abc import Iterable
@@ -94,7 +94,7 @@ class Select(Protocol):
     """A selection: a pure function of all trials, called after an evaluation."""
 
     def __call__(self, key: Key[Array, ""], trials: Trial) -> Trial:
-        """Returns trials of the same form."""
+        """Returns trials with the same structure, shapes and dtypes."""
         ...
 
 
@@ -112,23 +112,23 @@ def begin(
     batches: Any = None,
     start: Any = None,
 ) -> Trial:
-    """Returns the trial that a run begins with, or the trials of all members.
+    """Returns the initial trial of a run, or the initial trials of the members in some slots.
 
-    Members are initialised one after another: each has the bits of its single run, and a program
-    with many random draws would take long to compile for all of them at once.
+    Members are initialised one after another, so that each has the bits of its single run, and the
+    program compiles quickly even if it draws many random numbers.
 
     Args:
-      learner: that will train.
-      watch: the policy for the best state and the end.
-      names: of all metrics that reports give.
-      window: an empty one, of one run.
-      key: of the run, or one for each member.
-      hparams: of the run, or of all members.
-      data: what will be trained on, or `None`.
+      learner: the learner to train.
+      watch: the metric that determines the best state and early stopping, if any.
+      names: the names of all reported metrics.
+      window: an empty window of a single run.
+      key: the key of the run, or one key for each member.
+      hparams: the hyper-parameters of the run, or of all members.
+      data: the training data; `None` if `batches` is given.
       slots: the numbers of the members; `None` for a single run.
-      members: how many there are; slots past the last are `EMPTY`, and begin as the last does.
-      batches: in place of data the first batches, `[1, ...]`, or `[slots, 1, ...]`.
-      start: parameters and state to begin with, the same for all members; `None` to draw them.
+      members: the number of members; further slots are `EMPTY`, with the state of the last member.
+      batches: the first batches of a stream, `[1, ...]`, or `[slots, 1, ...]` for a population.
+      start: initial parameters and state for all members; `None` to initialise them.
     """
 
     def one(key, hparams, member, status, batches):
@@ -168,19 +168,19 @@ def report(
     sums: dict[str, Any],
     fixed: tuple[int, ...] = (),
 ) -> Trial:
-    """Evaluates and brings a trial up to date, without waiting; uses up its window and its best.
+    """Dispatches an evaluation and updates a trial; its window and best state are donated.
 
     Args:
-      learner: that trains.
-      watch: the policy for the best state and the end.
-      width: how many members to evaluate at once; `None` for a single run.
-      trial: one, or those of all members.
-      parts: the data to evaluate on, by name.
-      sums: of the metrics over what has been evaluated already, by name.
-      fixed: the places of the leaves of a single run's state that no step changes.
+      learner: the learner to evaluate.
+      watch: the metric that determines the best state and early stopping, if any.
+      width: the number of members to evaluate in parallel; `None` for a single run.
+      trial: the trial, or the trials of all members.
+      parts: the evaluation data on the device, by name.
+      sums: the sums of the metrics over data that were evaluated before, by name.
+      fixed: the leaf indices of a single run's state that no step changes.
 
     Returns:
-      The trial, with an empty window.
+      The trial with updated metrics, status and best state, and an empty window.
     """
     best, constants = trial.best, []
     fixed = fixed if width is None else ()
@@ -188,7 +188,7 @@ def report(
         best = best._replace(state=split(best.state, fixed)[0])
         constants = split(trial.state, fixed)[1]
     used, rest = (trial.window, best), (trial.state, trial.status, trial.metrics)
-    # A metric may be undefined, as R2 of equal labels is: that is a report, and no fault to find.
+    # An undefined metric, such as R2 of equal labels, is a valid report, not an error.
     with jax.debug_nans(False), jax.debug_infs(False):
         window, (status, metrics, best) = _report(
             learner, watch, width, fixed, used, *rest, parts, sums
@@ -207,13 +207,13 @@ def _report(learner, watch, width, fixed, used, state, status, metrics, parts, s
 
     def one(carry, state, sums):
         window, status, *known = carry
-        # A run that nothing stops trains on after an infinite loss, and reports it.
+        # A run that cannot stop early continues after an infinite loss, and reports it.
         known = status if stops else jnp.int8(RUNNING), *known
         known = _known(learner, watch, parts, sums, window, state, *known)
         return jax.tree.map(jnp.zeros_like, window), *known
 
     def some(carry, *given):
-        # Side by side, all that is in `one` is done for those that have stopped too.
+        # Under vmap, `one` is also computed for members that have stopped.
         going = (carry[1] == RUNNING).any()
         return lax.cond(going, jax.vmap(one), lambda carry, *_: carry, carry, *given)
 
@@ -225,7 +225,7 @@ def _report(learner, watch, width, fixed, used, state, status, metrics, parts, s
 
 
 def _known(learner, watch, parts, sums, window, state, status, metrics, best):
-    """Returns status, metrics and best after a report; those of a run that has ended stay."""
+    """Returns status, metrics and best after a report; unchanged unless the run is running."""
     going = status == RUNNING
 
     def measured():
@@ -261,9 +261,9 @@ def _known(learner, watch, parts, sums, window, state, status, metrics, best):
 
 
 def is_good(state: Any, window: dict[str, measures.Metric]) -> Array:
-    """Returns whether losses and parameters are finite, and no number of the state is NaN.
+    """Returns whether losses and parameters are finite, and no number in the state is NaN.
 
-    Elsewhere an infinite number may be meant: an optimizer may begin a best loss with it.
+    Other parts of the state may contain infinity, such as the initial best loss of an optimizer.
     """
     losses = [metric for name, metric in window.items() if name.endswith("loss")]
     good = [measures.has_value(metric) for metric in losses]
@@ -277,10 +277,10 @@ def _floats(tree: Any) -> list[Any]:
 
 
 def _of(name: str, parts: Iterable[str]) -> bool:
-    """Whether a metric is one of these data."""
+    """Returns whether a metric belongs to one of the given datasets."""
     return any(name.startswith(f"{part}/") for part in parts)
 
 
 def prefix_names(part: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Puts the name of the data before those of the metrics, the loss first."""
+    """Prefixes the names of metrics with the name of the data; the loss comes first."""
     return {f"{part}/{name}": values[name] for name in sorted(values, key=lambda n: n != "loss")}

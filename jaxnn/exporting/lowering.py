@@ -57,7 +57,8 @@ def _lowered(
     scope = jax_export.SymbolicScope(constraints)
 
     def free(x: Any) -> Any:
-        shape = jax_export.symbolic_shape(sizes, scope=scope, like=x.shape)
+        # jax refuses a fixed number of examples that is not the one of `like`.
+        shape = jax_export.symbolic_shape(sizes, scope=scope, like=(FIXED, *x.shape[1:]))
         return jax.ShapeDtypeStruct(shape, x.dtype)
 
     exported = jax_export.export(jax.jit(predict), platforms=PLATFORMS)(

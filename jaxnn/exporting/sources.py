@@ -24,7 +24,7 @@ from jaxnn.pretrained import Pretrained
 from jaxnn.runs import layers, writing
 from jaxnn.runs._fit import Run
 from jaxnn.runs._load import Loaded, load
-from jaxnn.runs.prediction import sample_of
+from jaxnn.runs.prediction import sample_of, unread
 from jaxnn.scale.placement import alone
 from jaxnn.storage import json_files, recording
 from jaxnn.storage.directory import MEANING, RESULT
@@ -139,7 +139,7 @@ def _of_run(run: Run, inputs: Any) -> Source:
     order, forms = [*leaves], shapes(leaves)  # JAX sorts the names of a dict
 
     def predict(arrays, inputs):
-        whole = [arrays.get(name, forms[name]) for name in order]
+        whole = [arrays[n] if n in arrays else unread(forms[n]) for n in order]
         return learner.predict(jax.tree.unflatten(structure, whole), inputs)
 
     with alone(learner):  # the file is for any machine

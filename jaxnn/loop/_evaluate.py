@@ -53,14 +53,14 @@ def add_batches(learner, width, sums, state, block, count):
 def evaluate(learner: Learner, state: Any, data: Data | None) -> dict[str, float]:
     """Returns every metric over a dataset, `{"loss": ..., "accuracy": ...}`.
 
-    The last batch is padded with examples of weight 0. So the result equals that of one batch with
-    all the examples, regardless of the batch size.
+    The last batch is padded with examples of weight 0, so that the result does not depend on the
+    batch size.
 
     Args:
       learner: the learner that computes the metrics.
       state: the state to evaluate.
-      data: the evaluation data, such as `Resident` or `Stream`; with `None`, the learner makes its
-        own, and evaluates one empty batch.
+      data: the evaluation data, such as `Resident` or `Stream`; with `None`, the learner generates
+        its own, and evaluates one empty batch.
     """
     fix = "Pass resident({'inputs': inputs, 'labels': labels}, batch_size=1024)"
     data = as_data(data)

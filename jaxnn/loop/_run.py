@@ -49,9 +49,9 @@ def run(
     Args:
       learner: the learner to train.
       state: the initial state; its `step` determines the next batch.
-      data: the training data, such as `Resident`; `None` for a learner that makes its own.
+      data: the training data, such as `Resident`; `None` for a learner that generates its own.
       n: the number of steps; may be traced.
-      window: sums of metrics over earlier steps, to which those of these steps are added.
+      window: the sums of metrics over earlier steps; the metrics of these steps are added.
 
     Returns:
       A pair `(state, window)`: the state after the steps, and the sums of the metrics over the

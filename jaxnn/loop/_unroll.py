@@ -54,7 +54,7 @@ def unroll(learner: Learner, steps: int) -> Callable[[Any, Batches | None], tupl
 
     Returns:
       A function `(state, data) -> (state, window)`. `data` is anything with `batch(step)`, such as
-      `Resident`; `None` for a learner that makes its own.
+      `Resident`; `None` for a learner that generates its own.
 
     Raises:
       InvalidType: if `learner` is not a `Learner`, or `steps` is traced.

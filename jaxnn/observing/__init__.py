@@ -1,1 +1,1 @@
-"""What is recorded of a network while it trains."""
+"""Recordings of a network during training."""

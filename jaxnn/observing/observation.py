@@ -1,8 +1,8 @@
-"""Observations of a run at a moment of its training: small arrays, a pure function of its state.
+"""Observations of a run at a step: small arrays, computed by a pure function of its state.
 
-`observe` is one compiled program that reads weights and outputs and changes nothing: a run has the
-same bits with and without a recording. A `Plan` says what it computes. The final predictions go to
-the host, batch by batch.
+`observe` is one compiled program that reads weights and outputs, and does not change the state: a
+run has the same bits with and without a recording. A `Plan` defines what it computes.
+`final_predictions` computes the predictions at the end of the run, batch by batch.
 """
 
 import math
@@ -25,23 +25,23 @@ from jaxnn.scale.placement import collected
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Batch
 
-SHOWN = 16  # examples of which the outputs are recorded
-WIDEST = 1024  # numbers of an output, above which outputs are not recorded
-ROUNDING = 1e-2  # by which two programs of one network may differ, in bfloat16
-AGREES = "agrees"  # whether captured outputs are of the network that predicts
-SIDE = 64  # points along each side of a map of two inputs
+SHOWN = 16  # the number of examples whose outputs are recorded
+WIDEST = 1024  # outputs with more numbers per example are not recorded
+ROUNDING = 1e-2  # the tolerance between two programs of a network, for bfloat16
+AGREES = "agrees"  # whether the capturing network agrees with the predictions
+SIDE = 64  # the number of points along each axis of a map of two inputs
 
 Kind = Literal["classification", "regression", "other"]
 
 
 @dataclass(frozen=True)
 class Filters:
-    """The first layer, where the weights of a node make an image.
+    """The weights of a first layer that can be shown as one image per node.
 
     Attributes:
       leaf: the name of the weights.
-      shape: of an image, `(height, width, channels)`.
-      count: how many are recorded.
+      shape: the shape of an image, `(height, width, channels)`.
+      count: the number of images that are recorded.
     """
 
     leaf: str
@@ -50,17 +50,17 @@ class Filters:
 
 
 class Plan(NamedTuple):
-    """What `observe` computes; a static argument of it.
+    """Defines what `observe` computes; a static argument of `observe`.
 
     Attributes:
-      kind: what the outputs are.
+      kind: the kind of the outputs.
       gradients: whether gradients are observed.
-      sample: how many numbers stand for those of a layer.
+      sample: the maximum number of values that are recorded of each array.
       captured_paths: the paths of the parts whose outputs are captured.
-      nodes: how the network is drawn, where that is as nodes.
-      filters: the weights that make images, if there are any.
-      plot_bounds: where two inputs are mapped, their least and largest values, `((x, x), (y, y))`.
-      writing: what a language model writes.
+      nodes: the diagram of the network, if it is drawn as nodes.
+      filters: the weights that are recorded as images, if any.
+      plot_bounds: the bounds of a map of two inputs, `((low, high), (low, high))`; else empty.
+      writing: the texts that a language model writes, if any.
     """
 
     kind: Kind
@@ -77,14 +77,14 @@ class Plan(NamedTuple):
 def observe(
     learner: Learner, plan: Plan, state: Any, batch: Batch, data: Resident
 ) -> dict[str, Array]:
-    """Returns observations of a state: arrays by name, as `jaxnn.storage.recording` writes them.
+    """Returns observations of a state: arrays by name, for `jaxnn.storage.recording`.
 
     Args:
-      learner: that trains.
-      plan: what to compute.
-      state: of the moment.
-      batch: the examples that on which the network is evaluated.
-      data: what is trained on, for the gradients of a batch from all over it.
+      learner: the learner that trains.
+      plan: defines what to compute.
+      state: the state to observe.
+      batch: the examples to evaluate the network on.
+      data: the training data; gradients are computed for a batch of evenly spaced examples.
     """
     seen = {f"metrics/{name}": x for name, x in values(learner.evaluate(state, batch)).items()}
     inputs = inputs_of(learner, state, batch)
@@ -116,37 +116,37 @@ def observe(
 
 
 def plot_points(plan: Plan) -> Array:
-    """Returns the points of the map of two inputs, `[SIDE * SIDE, 2]`, row after row."""
+    """Returns the points of the map of two inputs, `[SIDE * SIDE, 2]`, in row-major order."""
     x, y = (jnp.linspace(low, high, SIDE) for low, high in plan.plot_bounds)
     return jnp.stack(jnp.meshgrid(x, y), -1).reshape(-1, 2)
 
 
 def spread(data: Resident, count: int) -> np.ndarray:
-    """Returns the numbers of so many examples from all over the data."""
+    """Returns the indices of `count` evenly spaced examples."""
     return (np.arange(count) * data.num_examples // count).astype(np.int32)
 
 
 @jax.jit
 def take(data: Resident, index: Any) -> Batch:
-    """Returns examples by their numbers, with the weights that evaluation gives them."""
+    """Returns the examples at the given indices, with weights as in evaluation."""
     return weighted(data.take(index))
 
 
 def weighted(batch: Batch) -> Batch:
-    """Returns a batch that has weights."""
+    """Returns the batch with weights, 1 by default."""
     ones = jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[0])
     return {**batch, "weights": jnp.asarray(batch.get("weights", ones), jnp.float32)}
 
 
 def inputs_of(learner: Learner, state: Any, batch: Batch) -> Any:
-    """Returns what the network is given of a batch, after what the objective does to it."""
+    """Returns the inputs of the network for a batch, as prepared by the objective."""
     if learner.parts is None or not hasattr(state, "hparams"):
         return batch["inputs"]
     return learner.parts.objective(state.hparams).prepare(None, batch)["inputs"]
 
 
 def is_one(outputs: Any, batch: Batch) -> bool:
-    """Returns whether outputs are one array, with a row for each example."""
+    """Returns whether outputs are a single array with a row for each example."""
     count = jax.tree.leaves(batch["inputs"])[0].shape[0]
     return getattr(outputs, "shape", ())[:1] == (count,)
 
@@ -154,9 +154,9 @@ def is_one(outputs: Any, batch: Batch) -> bool:
 def _captured(
     learner: Learner, plan: Plan, state: Any, inputs: Any, predicted: Any
 ) -> dict[str, Array]:
-    """Returns samples of what each part puts out, and the share that is off.
+    """Returns samples of the outputs of each part, and the fraction of features that are all 0.
 
-    They count only if the network gives what the learner predicts, up to rounding: `AGREES`.
+    `AGREES` records whether the outputs of the network equal the predictions up to rounding.
     """
     parts: Any = learner.parts
     network = capture(parts.network(state.hparams), plan.captured_paths)
@@ -177,7 +177,7 @@ def _captured(
 
 
 def agreeing(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Returns the arrays of a moment, without captured outputs or a text that do not agree."""
+    """Returns the arrays of an observation without captured outputs or texts that do not agree."""
     prefixes = AGREES, f"text/{AGREES}"
     prefixes += () if arrays.get(AGREES, True) else ("activations/", "quiet/")
     prefixes += () if arrays.get(f"text/{AGREES}", True) else ("text",)
@@ -185,17 +185,17 @@ def agreeing(arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def _images(filters: Filters, weight: Array) -> Array:
-    """Returns `[count, height, width, channels]`."""
+    """Returns the weights as images, `[count, height, width, channels]`."""
     images = weight[..., : filters.count].reshape(*filters.shape, filters.count)
     return jnp.moveaxis(images, -1, 0)
 
 
 def _sampled(plan: Plan, array: Array) -> Array:
-    """Returns numbers from all over an array, the same places at every moment."""
+    """Returns a sample of an array, from the same indices at every step."""
     flat = array.reshape(-1)
     if flat.size <= plan.sample:
         return flat
-    # Of no common factor with the size: it comes by all rows and all columns.
+    # The stride is coprime to the size, so that the sample covers all rows and columns.
     stride = next(n for n in range(flat.size // plan.sample, 0, -1) if math.gcd(n, flat.size) == 1)
     return flat[: plan.sample * stride : stride]
 
@@ -205,33 +205,33 @@ def _rms(array: Array) -> Array:
 
 
 def _small(seen: dict[str, Array]) -> dict[str, Array]:
-    """Returns the arrays as float32, which is what NumPy's files hold."""
+    """Returns the arrays as float32, since NumPy files do not support bfloat16."""
     return {name: jnp.asarray(value, jnp.float32) for name, value in seen.items()}
 
 
-EXAMPLES = 8  # of the best, the worst and the most uncertain
-MOST = 10_000  # examples at most
-NUMBERS = 1 << 24  # outputs of all of them together
-CLASSES = 1000  # at most, of which the confusion is counted
-POINTS = 1000  # of them those that a picture of truth and prediction has
-LARGEST = 65_536  # bytes of an example that is recorded
+EXAMPLES = 8  # the number of best, of worst and of most uncertain examples
+MOST = 10_000  # the maximum number of examples
+NUMBERS = 1 << 24  # the maximum number of outputs of all examples
+CLASSES = 1000  # the maximum number of classes of a confusion matrix
+POINTS = 1000  # the maximum number of points in a plot of truth and prediction
+LARGEST = 65_536  # the maximum size of a recorded example in bytes
 
 
 def final_predictions(
     learner: Learner, state: Any, data: Resident, kind: Kind, most: int = MOST
 ) -> dict[str, np.ndarray]:
-    """Returns arrays by name, as `jaxnn.storage.recording` writes them.
+    """Returns the final predictions as arrays by name, for `jaxnn.storage.recording`.
 
-    For classification the confusion matrix, of up to `CLASSES`, and the examples with the highest
-    loss, the lowest, and the least difference between the two likeliest classes. For regression
-    the true and the predicted numbers, the first of each example.
+    For classification, these are the confusion matrix (up to `CLASSES` classes), and the examples
+    with the highest loss, the lowest loss and the smallest margin. For regression, they are the
+    true and predicted values (the first of each example), and for tables the best and the worst.
 
     Args:
-      learner: of the run.
-      state: at the end.
-      data: to predict; examples of weight 0 are left out.
-      kind: what the outputs are.
-      most: how many examples at most, from all over the data.
+      learner: the learner of the run.
+      state: the state to predict with.
+      data: the examples to predict; examples of weight 0 are left out.
+      kind: the kind of the outputs.
+      most: the maximum number of examples, which are evenly spaced.
     """
     if kind == "other":
         return {}
@@ -283,7 +283,7 @@ def _classified(
 def _chosen(
     data: Resident, orders: dict[str, np.ndarray], fields: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Returns the fields and the inputs of the first examples of each order, by its name."""
+    """Returns the fields and inputs of the first examples of each order, `{"order/field": ...}`."""
     arrays: dict[str, np.ndarray] = {}
     for name, order in orders.items():
         places = np.argsort(order, kind="stable")[:EXAMPLES]
@@ -294,9 +294,9 @@ def _chosen(
 
 
 def examples(data: Resident, index: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the inputs of some examples on the host, `{}` if they are large, or are a tree.
+    """Returns the inputs of some examples on the host; `{}` if they are large or a pytree.
 
-    The two arrays of a table are `inputs/numbers` and `inputs/categories`.
+    The inputs of a table are returned as `inputs/numbers` and `inputs/categories`.
     """
     inputs = data.arrays["inputs"]
     if any(x.nbytes > LARGEST * data.num_examples for x in jax.tree.leaves(inputs)):

@@ -1,8 +1,8 @@
-"""The plan of a recording: what is observed of a run, and when. It precedes any compilation.
+"""Plans the observations of a run and their steps, before anything compiles.
 
-A `Plan` names the weights that are drawn and the parts whose outputs are captured, a `Schedule` the
-moments and the number of examples. Observing costs a small share of the training, whatever its
-length and however large the network.
+A `Plan` defines the weights that are drawn and the parts whose outputs are captured. A `Schedule`
+defines the steps and the number of examples. Observation takes a small fraction of the training
+time, regardless of the length of the run and the size of the network.
 """
 
 import inspect
@@ -38,14 +38,14 @@ from jaxnn.streams._sample import sample
 from jaxnn.summary import Table, table_of
 from jaxnn.typing import Any, Batch
 
-MOMENTS = 16  # of a training that are recorded
-PROBED = 512  # examples at most, on which the network is evaluated
-FILTERS = 16  # nodes whose weights are recorded as images
-PARTS = 24  # parts of a network whose outputs are captured
-SAMPLE = 1024  # numbers of a layer that stand for all
-# Numbers of a frame in all layers' samples, and in the images of weights: some 100 kB each.
+MOMENTS = 16  # the maximum number of steps that are recorded
+PROBED = 512  # the maximum number of examples that the network is evaluated on
+FILTERS = 16  # the maximum number of nodes whose weights are recorded as images
+PARTS = 24  # the maximum number of parts whose outputs are captured
+SAMPLE = 1024  # the maximum number of values that are recorded for an array
+# The maximum number of values per step in all samples, and in all images; about 100 kB each.
 SAMPLES, PIXELS = 32_768, 16_384
-# What observing may cost: a share of the training's products, or so many, about 0.1 s of a core.
+# The cost limit: a fraction of the training's operations, or FREE, about 0.1 s on one core.
 SHARE, FREE = 0.025, 2e9
 
 
@@ -53,11 +53,11 @@ class BoundNetwork(NamedTuple):
     """The network of a run, with the shapes of its arrays.
 
     Attributes:
-      network: built with the hyper-parameters of the run.
-      objective: built with them.
-      inputs: the shapes of a batch of one example.
-      state: those of the learner's state.
-      table: the figures of its parts.
+      network: the network, built with the hyper-parameters of the run.
+      objective: the objective, built with the hyper-parameters of the run.
+      inputs: the shapes of the inputs for one example.
+      state: the shapes of the learner's state.
+      table: the summary table of the network.
     """
 
     network: Network
@@ -68,7 +68,7 @@ class BoundNetwork(NamedTuple):
 
 
 def bind(training: Training) -> BoundNetwork | None:
-    """Returns the network of a run; `None` if the learner or its inputs do not say enough."""
+    """Returns the network of a run; `None` for a custom learner, or if inputs are not accepted."""
     parts = training.learner.parts
     if parts is None:
         return None
@@ -86,18 +86,18 @@ def bind(training: Training) -> BoundNetwork | None:
             network, goal, inputs, state, table_of(network, state.params, state.state, inputs)
         )
     except Invalid:
-        return None  # the network does not take such inputs alone
+        return None  # the network does not accept these inputs
 
 
 class Schedule(NamedTuple):
-    """When a run is observed, and how closely.
+    """The steps at which a run is observed, and the extent of each observation.
 
     Attributes:
-      moments: the steps, 0 first and the last one last.
-      probed: how many examples the network is evaluated on.
+      moments: the steps in increasing order, from 0 to the last step.
+      probed: the number of examples that the network is evaluated on.
       gradients: whether gradients are observed.
-      mapped: whether the outputs are mapped over two inputs.
-      writing: what a language model writes.
+      mapped: whether the outputs are recorded as a map of two inputs.
+      writing: the texts that a language model writes, if any.
     """
 
     moments: tuple[int, ...]
@@ -108,16 +108,16 @@ class Schedule(NamedTuple):
 
 
 def schedule(training: Training) -> Schedule:
-    """Returns when to observe and how closely, at a small share of the cost of training.
+    """Returns a schedule whose cost is a small fraction of the cost of training.
 
-    Moments are dense at the beginning, where a network learns fastest: the number of steps until
-    each grows with its square.
+    Moments are denser at the beginning, when a network learns fastest: the step of moment `i` is
+    proportional to `i**2`.
     """
     per_step = 2 * products(training.program.jaxpr)
     budget = max(SHARE * training.steps * per_step, FREE)
     gradients = training.learner.parts is not None and MOMENTS * per_step <= budget / 2
     left = budget / MOMENTS - per_step * gradients
-    per_example = per_step / training.data.batch_size / 3  # backward takes twice as many
+    per_example = per_step / training.data.batch_size / 3  # the backward pass takes twice as many
     mapped = _is_plane(training.sample) and SIDE**2 * per_example <= left / 2
     left -= SIDE**2 * per_example * mapped
     writing = _writing(training, left / per_example / 2) if per_example else None
@@ -132,14 +132,14 @@ def schedule(training: Training) -> Schedule:
 def plan(
     training: Training, bound: BoundNetwork | None, chosen: Schedule
 ) -> tuple[Plan, Diagram | None]:
-    """Returns what to observe, and how the network is drawn, as far as both are known."""
+    """Returns the plan, and the diagram of the network if it can be drawn."""
     data = probe_data(training)
     kind, batch, outputs = kind_of(training, jax.eval_shape(training.trials).state)
     if bound is None:
         return Plan(kind), None
     drawn = _drawn(bound)
     leaves = len(jax.tree.leaves(bound.state.params))
-    # Points of a map are no examples: what an objective does to examples it cannot do to them.
+    # An objective with a custom `prepare` cannot be applied to the points of a map.
     own, default = bound.objective.prepare, Objective._field_defaults["prepare"]
     plain = inspect.unwrap(own) is inspect.unwrap(default)
     small = is_one(outputs, batch) and outputs.size <= FILTERS * outputs.shape[0]
@@ -157,9 +157,9 @@ def plan(
 
 
 def kind_of(training: Training, state: Any) -> tuple[Kind, Batch, Any]:
-    """Returns what the outputs are for a state of one run, and the shapes of batch and outputs."""
+    """Returns the kind of the outputs for a single run, and the shapes of batch and outputs."""
     learner = training.learner
-    # A batch of evaluation, for whose shapes all has been traced before.
+    # An evaluation batch, since its shapes have been traced before.
     batch = jax.eval_shape(lambda data: data.in_order(0), probe_data(training))
     inputs = jax.eval_shape(partial(inputs_of, learner), state, batch)
     outputs = jax.eval_shape(learner.predict, state, inputs)
@@ -168,28 +168,28 @@ def kind_of(training: Training, state: Any) -> tuple[Kind, Batch, Any]:
 
 
 def probed_part(training: Training) -> str:
-    """Returns which part of the data is observed: that of which results are reported.
+    """Returns the name of the dataset that is observed.
 
-    That is the test set, or else the first of the evaluations, or else the training data.
+    This is `test` if there is one, else the first evaluation dataset, else `train`.
     """
     parts = training.evaluations
     return "test" if "test" in parts else next(iter(parts), "train")
 
 
 def probe_data(training: Training) -> Resident:
-    """Returns the data that is observed."""
+    """Returns the dataset that is observed, or a sample of a stream."""
     return sample(training.evaluations.get(probed_part(training), training.sample))
 
 
 def probe(data: Resident, count: int) -> Batch:
-    """Returns examples from all over the data; the first `SHOWN`, which are recorded, are too."""
+    """Returns `count` evenly spaced examples; the first `SHOWN` of them are evenly spaced too."""
     first = np.arange(min(SHOWN, count)) * count // min(SHOWN, count)
     order = np.concatenate([first, np.setdiff1d(np.arange(count), first)])
     return take(data, spread(data, count)[order])
 
 
 def _captured_paths(bound: BoundNetwork) -> tuple[str, ...]:
-    """Returns the paths of activations, or in a network without any those of its layers."""
+    """Returns the paths of activations, or of layers with parameters if there are none."""
     rows = [row for row in bound.table.rows if row.part != "network"]
     paths = [row.part for row in rows if row.kind == "activation"]
     return tuple((paths or [row.part for row in rows if row.parameters])[:PARTS])
@@ -203,7 +203,7 @@ def _drawn(bound: BoundNetwork) -> Diagram | None:
 
 
 def _filters(bound: BoundNetwork) -> Filters | None:
-    """Returns the weights of the first layer that has any, if they make images as the inputs do."""
+    """Returns the weights of the first layer with parameters, if they can be shown as images."""
     shape = getattr(bound.inputs, "shape", ())[1:]
     first = next((row.part for row in bound.table.rows if row.parameters), "")
     leaf = f"{first}/weight".strip("/")
@@ -220,7 +220,7 @@ def _filters(bound: BoundNetwork) -> Filters | None:
 
 
 def _writing(training: Training, most: float) -> Writing | None:
-    """Returns what a language model writes, at the cost of reading so many examples at most."""
+    """Returns the largest `Writing` that costs at most `most` examples; `None` if impossible."""
     parts = training.learner.parts
     names = parts.objective(training.hparams).names if parts else ()
     _, batch, logits = kind_of(training, jax.eval_shape(training.trials).state)
@@ -235,13 +235,13 @@ def _writing(training: Training, most: float) -> Writing | None:
 
 
 def _is_plane(data: Resident) -> bool:
-    """Returns whether examples are points of a plane."""
+    """Returns whether inputs are points in a plane, `[examples, 2]`."""
     inputs = data.arrays["inputs"]
     return getattr(inputs, "shape", ())[1:] == (2,) and jnp.issubdtype(inputs.dtype, jnp.floating)
 
 
 def _plot_bounds(data: Resident) -> tuple[tuple[float, float], ...]:
-    """Returns the least and the largest value of two inputs, with a margin."""
+    """Returns the minimum and maximum of two inputs, with a margin."""
     inputs = np.asarray(data.arrays["inputs"], np.float32)
     low, high = inputs.min(0), inputs.max(0)
     margin = 0.1 * np.maximum(high - low, 1e-6)

@@ -1,8 +1,8 @@
-"""The recorder of a run: observes the network at moments of its training, and writes the arrays.
+"""The recorder of a run, which observes the network at some steps and writes the arrays.
 
-An observation is one small program, dispatched like the chunks of the training and read one chunk
-after: the recorder never waits for the device. A moment is a step, so a run that resumes records
-the same as one without interruption.
+An observation is a small program that is dispatched like a chunk of training. Its results are read
+one chunk later, so the recorder never waits for the device. Observations happen at fixed steps, so
+a resumed run has the same recording as an uninterrupted run.
 """
 
 import warnings
@@ -53,16 +53,16 @@ from jaxnn.typing import Any, Callable
 
 
 class Observation(NamedTuple):
-    """The arrays of a moment, on the device."""
+    """The arrays of an observation, on the device."""
 
     step: int
     arrays: dict[str, Any]
 
 
 def _tolerant(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns an error of the recorder into a warning, after which nothing is recorded.
+    """Converts an error of the recorder to a warning, after which nothing is recorded.
 
-    The run continues without its recording; that another process owns the directory stops it.
+    The run continues without a recording. `DirectoryInUse` is raised, and stops the run.
     """
 
     @wraps(method)
@@ -87,15 +87,15 @@ def _tolerant(method: Callable[..., Any]) -> Callable[..., Any]:
 def recorder_of(
     directory: RunDirectory, training: Training, step: int | None, wanted: bool
 ) -> Iterator["Recorder | None"]:
-    """Yields the recorder of a run, and waits for its background work in the end.
+    """Yields the recorder of a run, or `None`; waits for its background work at the end.
 
-    All processes of a run observe, as one program does it on all devices; the first one writes.
+    All processes of a run observe, since the program runs on all devices; only the first writes.
 
     Args:
-      directory: of the run.
+      directory: the run directory.
       training: the run; populations and finished runs are not recorded.
-      step: at which it resumes; `None` for a new run.
-      wanted: whether to record it. If not, an earlier recording is cut at that step.
+      step: the step at which the run resumes; `None` for a new run.
+      wanted: whether to record the run. If false, an earlier recording is truncated at `step`.
     """
     if finished(directory.path) is not None:
         yield None
@@ -126,7 +126,7 @@ class Recorder:
         self.ended = False
         self.background = Background()
         self._begin(step)
-        # Chunks of the training end at these steps: they must be those of all processes.
+        # Chunks end at these steps, so all processes must agree on them.
         self.moments = tuple(processes.agree("moments", lambda: self.moments))
 
     @_tolerant
@@ -137,7 +137,7 @@ class Recorder:
         _cut(self.folder, step)
         self.schedule = schedule(self.training)
         self.moments = self.schedule.moments
-        # While this is traced, for which Python is needed, the training's own program compiles.
+        # The training program compiles in the background while Python traces the observation.
         own, training = Background(), self.training
         lowered = training.lowered()
         own.start(lambda: lowered.compile() and None)
@@ -150,7 +150,7 @@ class Recorder:
         arguments = state, self.batch, self.data
         try:
             observation = observe.lower(training.learner, self.plan, *arguments)
-        except Invalid:  # the outputs of some part cannot be captured
+        except Invalid:  # the outputs of a part cannot be captured
             self.plan = self.plan._replace(captured_paths=())
             observation = observe.lower(training.learner, self.plan, *arguments)
         self.background.start(partial(self._prepare, observation, bound, drawn))
@@ -161,7 +161,7 @@ class Recorder:
         """Observes the network if the step is a moment, without waiting for the device."""
         if progress.step not in self.moments or progress.idle:
             return None
-        # What ends the recording in one process ends it in all: none observes alone.
+        # An error in one process ends the recording in all, since they observe together.
         self.ended = processes.any_process("recorder", self.ended)
         return self._observe(progress.state, progress.step)
 
@@ -177,7 +177,7 @@ class Recorder:
         recording.write(self.folder, recording.frame_name(observation.step), arrays)
 
     def end(self, progress: Progress) -> None:
-        """Writes observations of the last and the best state, and what the best one predicts."""
+        """Writes observations of the last and best states, and the predictions of the best."""
         self.ended = processes.any_process("recorder", self.ended)
         states = {int(state.step): state for state in (progress.state, progress.best)}
         written = processes.agree("frames", lambda: recording.steps(self.folder))
@@ -208,9 +208,9 @@ class Recorder:
         return Observation(step, observe(learner, self.plan, state, self.batch, self.data))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
-        """Compiles the observation beside the training's own programs, and writes what is observed.
+        """Compiles the observation in the background, and writes the observed examples.
 
-        To trace it there too would cost more: two threads that trace wait for each other.
+        It is traced before, since tracing in two threads at once is slower.
         """
         observation.compile()
         if not processes.is_first():
@@ -226,24 +226,24 @@ class Recorder:
         self.directory.check_owner()
         before = recording.read(self.directory.path)
         if before is not None and not _same(before, about, shown):
-            recording.cut(folder, -1)  # of other steps or data: no part of this recording
+            recording.cut(folder, -1)  # a recording of other steps or data
         recording.write(folder, recording.PROBE, shown)
         files.write(folder / recording.ABOUT, json_files.encode(about))
 
 
 def _cut(folder: Path, step: int | None) -> None:
-    """Removes what was recorded after the step at which a run resumes; all of a new run."""
+    """Removes observations after the step at which a run resumes; all of them for a new run."""
     if processes.is_first():
         recording.cut(folder, -1 if step is None else step)
 
 
 def record_best(run: Path, training: Training, state: Any) -> None:
-    """Records the final predictions of one member's state, and nothing before them.
+    """Writes a recording that consists only of the final predictions of a single state.
 
     Args:
-      run: the directory to which the recording belongs.
-      training: of the population.
-      state: of the one member.
+      run: the run directory.
+      training: the run, or the population that the member belongs to.
+      state: the state of the run or of one member.
     """
     data = copied(training.learner, probe_data(training))
     kind = kind_of(training, state)[0]
@@ -264,7 +264,7 @@ def record_best(run: Path, training: Training, state: Any) -> None:
 
 
 def _same(before: recording.Recording, about: Any, shown: Any) -> bool:
-    """Returns whether a recording is one of the same moments and examples."""
+    """Returns whether a recording has the same moments and examples."""
     keys = ("moments", "probe", "diagram", "filters", "plot_bounds")
     return (
         all(before.about.get(key) == about.get(key) for key in keys)

@@ -1,9 +1,9 @@
-"""What a language model writes at a moment: it continues texts of the data it is observed on.
+"""Texts that a language model writes during training: continuations of observed examples.
 
-Each text begins with the first half of what the network reads at once. The network reads that, and
-continues token by token, with a memory, as `jaxnn.generate` does; when the memory is full, it
-starts again from the last half of what is there. The draws depend on the key of the run alone, so
-that two moments differ by what was learned between them.
+Each text begins with the first half of a context. The network reads it and generates one token
+after another with a memory, as `jaxnn.generate` does. When the memory is full, the network starts
+again from the last half of a context. The random draws depend only on the key of the run, so texts
+at different steps differ only because the parameters differ.
 """
 
 from typing import NamedTuple
@@ -18,54 +18,54 @@ from jaxnn.models._writing import empty_memory
 from jaxnn.network import Network
 from jaxnn.typing import Any, Array
 
-TOKENS = 160  # that are written of each text
-TEXTS = 2  # at most
-TEMPERATURE = 0.8  # by which logits are divided
-DRAWS = 0x7E87  # folded into the key of the run
-CLOSE = 0.03  # by which logits read piece by piece may differ, relative to the largest
+TOKENS = 160  # the number of generated tokens of each text
+TEXTS = 2  # the maximum number of texts
+TEMPERATURE = 0.8  # the divisor of the logits
+DRAWS = 0x7E87  # is folded into the key of the run
+CLOSE = 0.03  # the tolerance of logits computed with a memory, relative to the largest
 
 
 class Writing(NamedTuple):
-    """How many texts are written, and how many tokens the network reads at once."""
+    """The number of texts, and the number of tokens in a context of the network."""
 
     texts: int
     context: int
 
     @property
     def known(self) -> int:
-        """The tokens that a text begins with."""
+        """The number of tokens in a prompt."""
         return self.context // 2
 
     @property
     def piece(self) -> int:
-        """The tokens that are written before the memory is full."""
+        """The number of tokens that are generated before the memory is full."""
         return min(TOKENS, self.context - self.known + 1)
 
     @property
     def pieces(self) -> int:
-        """How often it starts anew."""
+        """The number of pieces of a text, each of which starts with an empty memory."""
         return -(-TOKENS // self.piece)
 
     @property
     def reads(self) -> int:
-        """All tokens that are read."""
+        """The number of tokens that the network reads in total."""
         return self.texts * self.pieces * (self.known + self.piece - 1)
 
 
 def write(
     network: Network, plan: Writing, params: Any, state: Any, inputs: Any, outputs: Any, key: Any
 ) -> dict[str, Array]:
-    """Returns the tokens that continue the first texts, `[texts, TOKENS]`.
+    """Generates continuations `text` `[texts, TOKENS]` of the first inputs, and `text/agrees`.
 
     Args:
-      network: from tokens `[batch, time]` to logits.
-      plan: what to write.
-      params: its parameters.
-      state: its state.
-      inputs: tokens `[batch, time]`.
-      outputs: the logits of these, read as a whole: `agrees` says whether the network gives the
-        same when it reads piece by piece, without which nothing that it writes is its own.
-      key: of the run.
+      network: a network that maps tokens `[batch, time]` to logits `[batch, time, n]`.
+      plan: the number and size of the texts.
+      params: the parameters of the network.
+      state: the state of the network.
+      inputs: the tokens `[batch, time]` that the prompts are taken from.
+      outputs: the logits of `inputs`, computed without a memory. `text/agrees` is true if those
+        computed with a memory are close to them; otherwise the texts are invalid.
+      key: the key of the run.
     """
     reader, key = remembering(network, plan.context), jax.random.fold_in(key, DRAWS)
 
@@ -96,12 +96,12 @@ def write(
 
 
 def prompts(plan: Writing, inputs: Any) -> np.ndarray:
-    """Returns the tokens that the texts begin with."""
+    """Returns the prompts, tokens `[texts, known]`."""
     return np.asarray(inputs)[: plan.texts, : plan.known]
 
 
 def spelled(tokens: Any, vocabulary: tuple[str, ...]) -> np.ndarray:
-    """Returns rows of tokens as texts; those that stand for nothing are replacement characters."""
+    """Decodes rows of tokens to texts; unknown tokens become replacement characters."""
     names = (*vocabulary, "\ufffd")
     texts = ["".join(names[min(int(t), len(vocabulary))] for t in row) for row in tokens]
     return np.array(texts, dtype=str)

@@ -1,4 +1,4 @@
-"""Runs that live in a directory: trained, saved, resumed and loaded."""
+"""Training runs that are saved in a directory, resumed and loaded."""
 
 from jaxnn.runs._fit import Run, fit
 from jaxnn.runs._load import Loaded, load

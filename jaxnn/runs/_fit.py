@@ -89,7 +89,7 @@ class Run:
         return predict(self.learner, self.best, inputs, batch_size=batch_size)
 
     def _repr_html_(self) -> str:
-        from jaxnn.report import notebook  # with all that draws
+        from jaxnn.report import notebook  # imports the plotting code
 
         return notebook.run(self.result, self.history, self.out, self.members)
 
@@ -135,9 +135,9 @@ def fit(
       not_finite: what to do if a step is not finite. `"stop"` ends the run with a diagnosis (see
         `python -m jaxnn diagnose`) and retains the state before the step; `"skip"` skips the step
         (see `guard`).
-      quiet: if true, no progress is shown.
-      profile: steps of which to write a trace and a table of the time of each part of the network
-        into the directory, `"100:120"`.
+      quiet: if true, nothing is printed.
+      profile: a range of steps to profile, such as `"100:120"`. A trace of these steps and a table
+        of the time of each part of the network are written to the directory.
 
     Raises:
       Invalid: if an argument is invalid, or `out` holds a different run; raised before anything
@@ -178,8 +178,8 @@ def fit(
                     _check_finite(history, output.checkpointer)
                 output.save(copies, history)
 
-            # A report is read, and a copy written, after the next chunk is dispatched: the
-            # device never waits for the host.
+            # Reports are read and copies written after the next chunk is dispatched, so that
+            # the device never waits for the host.
             pending, stopping, unread = None, False, []
             chunks = profiled(training, first, output.moments, profiled_steps, output.path)
             for progress in _until_unread(chunks, unread):
@@ -188,7 +188,7 @@ def fit(
                 stopping = processes.any_process("stop", stopped.is_set())
                 ends = stopping or progress.step == training.steps
                 pending = progress, output.copy(progress, ends=ends)
-                # Not before: the first copy waits for a program to compile.
+                # After the copy, since the first copy waits for a program to compile.
                 speed.at(progress.step)
                 show(progress.step, {})
                 if stopping:
@@ -216,15 +216,15 @@ def fit(
 
 
 def _until_unread(chunks: Iterator[Progress], unread: list[Exception]) -> Iterator[Progress]:
-    """Yields chunks until data cannot be read, and then adds the error to `unread`."""
+    """Yields chunks until data cannot be read; then appends the error to `unread`."""
     try:
         yield from chunks
-    except (Invalid, Stalled) as error:  # everything but the data was checked before
+    except (Invalid, Stalled) as error:  # all other arguments were validated before
         unread.append(error)
 
 
 def _saved(error: Exception, step: int, output: Output) -> Exception:
-    """Adds to an error of the data that the run is saved and can resume."""
+    """Adds to an error about the data that the run is saved and can resume."""
     if output.path is None:
         return error
     words = f"{error} What was trained up to step {step} is saved: the same command resumes there."
@@ -232,7 +232,7 @@ def _saved(error: Exception, step: int, output: Output) -> Exception:
 
 
 def _start(training: Training, output: Output, quiet: bool) -> Progress:
-    """Returns the initial progress of the run, or the restored one."""
+    """Returns the initial or the restored progress of the run."""
     # Release the copy of the state on the host.
     restored, output.restored = output.restored, None
     if restored is None:
@@ -242,7 +242,7 @@ def _start(training: Training, output: Output, quiet: bool) -> Progress:
     return training.start(restored.trial, restored.step, consume=True)
 
 
-# Cached, since an equal learner is not compiled again.
+# Cached, because the same learner object is not compiled again.
 _guard_once = lru_cache(32)(guard)
 
 

@@ -1,4 +1,4 @@
-"""The exit code of a command for each error: what a script or a cluster does next depends on it.
+"""Exit codes of commands, which tell scripts and cluster schedulers how to proceed.
 
 >>> exit_code(Invalid("fit: ...")), exit_code(KeyboardInterrupt()), exit_code(KeyError("a"))
 (2, 75, 1)
@@ -23,5 +23,5 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 
 
 def exit_code(error: BaseException) -> int:
-    """Returns the exit code for an error, 1 for one that is a defect."""
+    """Returns the exit code for an error; 1 for an unexpected error."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)

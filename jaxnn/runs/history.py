@@ -1,4 +1,4 @@
-"""The history of a run: what it reports, as rows of numbers on the host, and its result."""
+"""The history of a run: its reports as rows of numbers on the host, and its result."""
 
 import time
 import warnings
@@ -19,8 +19,8 @@ class History:
     """The rows of a run so far.
 
     Attributes:
-      rows: one for each report, a number for each metric, or a list over members.
-      status: that of the last report.
+      rows: a dict for each report, with a number for each metric, or a list over members.
+      status: the status at the last report, or a list over members.
     """
 
     def __init__(self, training: Training, restored: RestoredRun | None, began: float):
@@ -33,16 +33,16 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """The time that the run has taken."""
+        """The duration of the run in seconds, including the time before it resumed."""
         return round(time.perf_counter() - self.began, 3)
 
     @property
     def is_running(self) -> bool:
-        """Whether the run, or some member, has not ended by itself."""
+        """Whether the run, or at least one member, has the status `RUNNING`."""
         return RUNNING in np.ravel(self.status)
 
     def add(self, progress: Progress) -> dict[str, Any]:
-        """Waits for the metrics of a report, and returns its row."""
+        """Waits for the metrics of a report, appends its row, and returns the row."""
         metrics = {name: _plain(value) for name, value in progress.metrics.items()}
         self.status = _plain(progress.status)
         data = self.training.data
@@ -58,8 +58,8 @@ class History:
         return row
 
     def result(self, name: str, progress: Progress) -> dict[str, Any]:
-        """Returns the result: the last value of each metric, and that of the best state."""
-        # No more than these: a copy of all states might not fit into memory.
+        """Returns the result: the last value of each metric, and its value at the best state."""
+        # Only these arrays: a copy of all states might not fit into memory.
         steps, best = progress.placed.ordered(
             lambda trial: (trial.state.step, trial.best and trial.best._replace(state=None))
         )
@@ -86,7 +86,7 @@ class History:
         }
 
     def _warn_unless_measured(self, figures: dict[str, Any]) -> None:
-        """Warns if the watched metric of a run that has not diverged never was a number."""
+        """Warns if the watched metric was always NaN in a run or member that has not diverged."""
         name, steps = next(iter(figures)).removeprefix("best/"), np.ravel(figures["best/step"])
         never = (steps == 0) & (np.ravel(self.status) != DIVERGED)
         if never.any():
@@ -99,5 +99,5 @@ class History:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a number on the host, or the list of those of all members."""
+    """Returns a number on the host, or a list of the numbers of all members."""
     return np.asarray(value).tolist()

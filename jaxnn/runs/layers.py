@@ -1,7 +1,7 @@
-"""The layers program of a run: what each layer puts out for one example, for pages that show it.
+"""The layers program of a run: the outputs of each layer for one example, for interactive reports.
 
-A run that is recorded has it in its recording. It is exported as the prediction program is, and
-reads arrays by the same names.
+It is part of the recording of a run. It is exported like the prediction program, and its arrays
+have the same names.
 """
 
 import re
@@ -24,21 +24,21 @@ from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any
 
 FILE = "layers.bin"
-PARTS = 12  # layers that are shown
-NODES = 128  # of a layer that are shown
-MAPS = 16  # of a convolutional layer
-PIXELS = 1 << 14  # numbers of a layer that are shown
+PARTS = 12  # the maximum number of layers that are shown
+NODES = 128  # the maximum number of nodes of a layer
+MAPS = 16  # the maximum number of feature maps of a convolutional layer
+PIXELS = 1 << 14  # the maximum number of outputs of a layer
 
 
 def write(run: Path, training: Training) -> None:
-    """Writes the layers program of a run, if it has layers to show."""
+    """Writes the layers program of a run, if its network has layers and can be exported."""
     folder = run / recording.FOLDER
     if training.learner.parts is None:
         return
     try:
         with alone(training.learner):
             content = export(training).serialize()
-    except Exception:  # no page needs it
+    except Exception:  # reports do not require it
         (folder / FILE).unlink(missing_ok=True)
     else:
         folder.mkdir(exist_ok=True)
@@ -46,16 +46,16 @@ def write(run: Path, training: Training) -> None:
 
 
 def read(run: Path) -> jax_export.Exported | None:
-    """Returns the layers program of a run; `None` if there is none that can be read."""
+    """Returns the layers program of a run; `None` if there is none, or it cannot be read."""
     try:
         content = program_file.read(run / recording.FOLDER, FILE)
         return jax_export.deserialize(bytearray(content)) if content else None
-    except Exception:  # no page needs it
+    except Exception:  # reports do not require it
         return None
 
 
 def named(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the outputs of a layers program by the names of the layers, in their order."""
+    """Returns the outputs of a layers program by layer name, in the order of the layers."""
     return {re.sub(r"^\d+ ", "", name): np.asarray(outputs[name]) for name in sorted(outputs)}
 
 
@@ -74,10 +74,10 @@ def exported(
     """Returns the layers program of a network, for one example.
 
     Args:
-      bind: from the arrays to the network, its parameters and its state.
-      arrays: the shapes of what it may read, by name.
+      bind: a function from arrays to the network, its parameters and its state.
+      arrays: the shapes of the arrays that the program may read, by name.
       inputs: the shapes of an example, `[1, ...]`.
-      platforms: those that it is lowered for.
+      platforms: the platforms to lower the program for.
     """
 
     def layers(arrays, inputs):
@@ -89,13 +89,13 @@ def exported(
         return {f"{i:02d} {path}": output for i, (path, output) in enumerate(pairs)}
 
     used = used_arrays(layers, arrays, inputs)
-    # A network is built with them, even where it reads none.
+    # Building the network requires them, even if the program does not read them.
     used |= {name: leaf for name, leaf in arrays.items() if name.startswith("hparams/")}
     return jax_export.export(jax.jit(layers), platforms=platforms)(used, inputs)
 
 
 def shown(network: Any) -> tuple[str, ...]:
-    """Returns the paths of the activations of a network, or of its layers if it has none."""
+    """Returns the paths of up to `PARTS` activations, or of other parts if there are none."""
     paths = {path: part.parts.kind for path, part in walk(network) if path}
     activations = [path for path, kind in paths.items() if kind == "activation"]
     names = list(activations or paths)
@@ -104,7 +104,7 @@ def shown(network: Any) -> tuple[str, ...]:
 
 
 def cut(output: Any) -> Any:
-    """Returns what is shown of the outputs of a layer: nodes, or maps; `None` if it is neither."""
+    """Returns the first nodes or feature maps of a layer; `None` if the outputs are neither."""
     if not isinstance(output, jax.Array) or output.ndim not in (2, 4):
         return None
     output = output[..., : NODES if output.ndim == 2 else MAPS].astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""What `fit` writes while it trains: nothing, or all that a run directory holds."""
+"""The files that `fit` writes during training, if it has a run directory."""
 
 import warnings
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ from jaxnn.storage.opening import open_directory
 from jaxnn.typing import Any, Hparams
 
 Copies = tuple[Observation | None, Snapshot | None]
-"""What was copied of a state on the device, to be written a chunk later."""
+"""Copies on the device of an observation and of a state, which are written one chunk later."""
 
 
 class NotFinite(Explained, ArithmeticError):
-    """A loss became infinite or not a number; the run was stopped."""
+    """Training stopped because a loss or a parameter was infinite or NaN."""
 
 
 class Output:
-    """Writes journal, checkpoints, recording and report of a run, or nothing without a directory.
+    """Writes the journal, checkpoints, recording and report of a run, if it has a directory.
 
     Attributes:
-      path: the run directory.
-      restored: the checkpoint from which the run resumes.
+      path: the run directory, if any.
+      restored: the checkpoint from which the run resumes, if any.
       moments: the steps at which the network is observed.
     """
 
@@ -46,21 +46,21 @@ class Output:
         self.restored = restored
         self.path = checkpointer and checkpointer.directory.path
         self.moments = recorder.moments if recorder else ()
-        # A finished run is returned as it is.
+        # The result of a finished run is returned unchanged.
         self.before = processes.agree("before", lambda: self.path and finished(self.path))
 
     def begin(self, progress: Progress) -> None:
-        """Writes what the run does not change, before its first step."""
+        """Saves the arrays that training does not change, before the first step."""
         if self.checkpointer and not self.before:
             self.checkpointer.save_base(progress)
 
     def copy(self, progress: Progress, *, ends: bool) -> Copies:
-        """Copies what is due to be written, without waiting for the device."""
+        """Copies the arrays that are due to be written, without waiting for the device."""
         observed = self.recorder and self.recorder.look(progress)
         return observed, self.checkpointer and self.checkpointer.snapshot(progress, now=ends)
 
     def write(self, copies: Copies, row: dict[str, Any] | None) -> None:
-        """Writes what was observed, and a row if there is a report."""
+        """Writes the observation, if there is one, and the row of a report, if there is one."""
         if self.recorder and copies[0] is not None:
             self.recorder.keep(copies[0])
         if self.checkpointer and row:
@@ -72,12 +72,12 @@ class Output:
             self.checkpointer.save(copies[1], history.seconds, history.rows)
 
     def flush(self, progress: Progress, history: History) -> None:
-        """Begins to save the last state; the directory is not left before it is on the disk."""
+        """Begins to save the last state; leaving the directory waits until it is on disk."""
         if self.checkpointer:
             self.save((None, self.checkpointer.snapshot(progress, now=True)), history)
 
     def finish(self, progress: Progress, result: Any, speed: Any) -> tuple[Any, Any]:
-        """Writes result and speed; returns them, or those of a run that was finished before."""
+        """Writes and returns the result and speed; returns the earlier ones of a finished run."""
         if not self.checkpointer:
             return result, speed
         directory = self.checkpointer.directory
@@ -85,7 +85,7 @@ class Output:
             return self.before[0], directory.speed
         if self.recorder:
             self.recorder.end(progress)
-        self.checkpointer.wait()  # a run that has a result has its last checkpoint
+        self.checkpointer.wait()  # the last checkpoint is saved before the result
 
         def write() -> tuple[Any, Any]:
             directory.write_json(SPEED, speed)
@@ -101,7 +101,7 @@ class Output:
 def open_output(
     training: Training, out: Directory | None, hparams: Hparams | None, saving: Saving
 ) -> Iterator[Output]:
-    """Opens the run directory, if there is one, and restores the run that is there."""
+    """Opens the run directory, if any, and restores the run in it, if any."""
     if out is None:
         yield Output()
         return
@@ -113,7 +113,7 @@ def open_output(
             try:
                 restored = checkpointer.restore(out.resume, out.allow_change)
                 checkpointer.prepare()
-                # Of a learner that makes its own data, nobody knows what its network reads.
+                # For a learner that generates its own data, the inputs of the network are unknown.
                 wanted = out.report and training.data.num_examples > 0
                 if processes.is_first() and finished(path) is None and training.data.num_examples:
                     prediction.write(path, training)
@@ -131,14 +131,14 @@ def open_output(
                 raise
     except NotFinite:
         if out.report and path is not None and processes.is_first():
-            write_report(path)  # a report of a locked directory would say that the run is running
+            write_report(path)  # now unlocked: while locked, the report shows the run as running
         raise
 
 
 def write_report(path: Path) -> None:
-    """Writes the report of a run, or warns with a `Caution` why there is none."""
+    """Writes the report of a run; if this fails, warns with a `Caution` that gives the reason."""
     try:
-        from jaxnn.report import write  # pages are not loaded where none is written
+        from jaxnn.report import write  # imported only when a report is written
 
         write(path)
     except Exception as error:

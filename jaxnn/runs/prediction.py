@@ -1,7 +1,7 @@
-"""The prediction program of a run: its directory predicts without the code that trained it.
+"""The prediction program of a run, which predicts without the code that trained the run.
 
-`fit` writes `predict.bin` (`jax.export`): the learner's `predict` for every platform and any
-number of examples, with the arrays it reads as arguments, by the names that checkpoints give them.
+`fit` exports the learner's `predict` with `jax.export` to `predict.bin`, if possible for every
+platform and any number of examples. The arrays are arguments, named as in checkpoints.
 """
 
 import math
@@ -33,15 +33,15 @@ from jaxnn.storage.program_file import FILE
 from jaxnn.typing import Any, Callable
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-# Examples of each call of a program whose number of examples cannot be free.
+# The number of examples per call, if the program does not support a symbolic number.
 FIXED = 64
-# Primitives that call a function with just their inputs, by the names of versions of jax.
+# Primitives that call a function with the same inputs, in different versions of jax.
 CALLS = ("pjit", "jit")
-# Examples by which two networks are compared.
+# The number of examples on which two networks are compared.
 TRIED = 4
 
 
-# Inputs and outputs may be sequences of different lengths.
+# `Masked` inputs and outputs can then be part of an exported program.
 jax_export.register_pytree_node_serialization(
     Masked,
     serialized_name="jaxnn.Masked",
@@ -51,16 +51,16 @@ jax_export.register_pytree_node_serialization(
 
 
 class NoProgram(Explained):
-    """A run directory has no program that this version of JAX can predict with."""
+    """A run directory has no prediction program that this version of JAX can read."""
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """The prediction program of a run directory, which is read when it is used, with its arrays.
+    """The prediction program of a run with its arrays; the program is read on first use.
 
     Attributes:
       run: the run directory.
-      arrays: of the state, by the names that the program gives them, `{"params/0/weight": ...}`.
+      arrays: the arrays of the state by the names in the program, `{"params/0/weight": ...}`.
     """
 
     run: Path
@@ -71,8 +71,8 @@ class Predictor:
         """The program: `(arrays, inputs) -> outputs`.
 
         Raises:
-          NoProgram: if there is none, or this version of JAX cannot read it.
-          CorruptFile: if it is not as it was written.
+          NoProgram: if there is no program, or this version of JAX cannot read it.
+          CorruptFile: if the file has changed since it was written.
         """
         fix = "Apply the network: network.apply(loaded.params, loaded.state, inputs)"
         content = program_file.read(self.run)
@@ -97,11 +97,11 @@ class Predictor:
 
     @property
     def signature(self) -> tuple[dict[str, Any], Any]:
-        """The shapes and dtypes of arrays and inputs; the first axis is `FIXED`, or free."""
+        """The shapes of arrays and inputs; the first axis of inputs is `FIXED` or symbolic."""
         return Executable(self.program, self.arrays).signature
 
     def __call__(self, inputs: Any, batch_size: int) -> Any:
-        """Returns the outputs for any number of inputs, as NumPy arrays.
+        """Returns the outputs for any number of inputs as NumPy arrays.
 
         Raises:
           InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
@@ -114,9 +114,9 @@ class Executable:
     """A program `(arrays, inputs) -> outputs` with its arrays, for any number of inputs.
 
     Attributes:
-      program: as jax calls it.
-      arrays: those that it reads, by name, and perhaps others.
-      limits: the least and the most that a free size can be, by its name.
+      program: the exported program.
+      arrays: the arrays by name; they may include arrays that the program does not read.
+      limits: the minimum and maximum of each symbolic size, by its name.
     """
 
     program: jax_export.Exported
@@ -125,15 +125,15 @@ class Executable:
 
     @property
     def signature(self) -> tuple[dict[str, Any], Any]:
-        """The shapes and dtypes of arrays and inputs; the first axis is `FIXED`, or free."""
+        """The shapes of arrays and inputs; the first axis of inputs is `FIXED` or symbolic."""
         return jax.tree.unflatten(self.program.in_tree, self.program.in_avals)[0]
 
     def __call__(self, where: str, inputs: Any, batch_size: int) -> Any:
-        """Returns the outputs for any number of inputs, as NumPy arrays.
+        """Returns the outputs for any number of inputs as NumPy arrays.
 
         Raises:
           InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
-          InvalidValue: if their numbers do not fit into its dtype.
+          InvalidValue: if a number is out of the range of the training dtype.
         """
         names, wanted = self.signature
         inputs = stored(where, {"inputs": inputs})["inputs"]
@@ -153,7 +153,7 @@ class Executable:
         return in_batches(call, inputs, batch_size)
 
     def _takes(self, inputs: Any, wanted: Any) -> bool:
-        """Returns whether the program takes examples such as the inputs."""
+        """Returns whether the inputs have the structure and shapes that the program requires."""
         if jax.tree.structure(inputs) != jax.tree.structure(wanted):
             return False
         return all(
@@ -173,7 +173,7 @@ class Executable:
 
 
 def _convert(array: Any, wanted: Any) -> Any:
-    """Returns the array in the dtype of training, if that changes no number."""
+    """Converts an array to the training dtype; raises if an integer dtype would change numbers."""
     same = array.dtype == wanted.dtype or jnp.issubdtype(wanted.dtype, jnp.floating)
     converted = array.astype(wanted.dtype)
     if not same and not (converted == array).all():
@@ -199,16 +199,16 @@ def _call(program: Any, arrays: Any, inputs: Any) -> Any:
 
 
 def write(run: Path, training: Training) -> None:
-    """Writes the program of a run, or warns with a `Caution` why it has none; and its columns.
+    """Writes the prediction program of a run, its columns, and the meaning of its outputs.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if a file cannot be written. An export that fails only warns, with a `Caution`.
     """
     columns = training.sample.columns
     if columns is not None:
         files.write(run / COLUMNS, columns.to_json().encode())
     try:
-        with alone(training.learner):  # it is for any machine
+        with alone(training.learner):  # the program must not depend on a mesh
             content = export(training).serialize()
     except Exception as error:
         (run / FILE).unlink(missing_ok=True)
@@ -221,19 +221,19 @@ def write(run: Path, training: Training) -> None:
 
 
 def _meaning(training: Training) -> dict[str, Any]:
-    """Returns what the outputs of a run are, and the names that its objective has for them."""
+    """Returns the kind of the outputs of a run, and their names in the objective."""
     try:
         state = jax.eval_shape(training.trials).state
         if training.layout.members is not None:
             state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
         kind, bound = kind_of(training, state)[0], bind(training)
-    except Exception:  # a learner of one's own says what it likes
+    except Exception:  # a custom learner may not support this
         return {"kind": "other", "names": []}
     return {"kind": kind, "names": [*bound.objective.names] if bound else []}
 
 
 def export(training: Training) -> jax_export.Exported:
-    """Returns the prediction program of a run, or of one member."""
+    """Exports the prediction program of a run or of one member."""
     learner, data = training.learner, training.sample
     hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in training.hparams}
     key = jax.ShapeDtypeStruct((), training.key.dtype)
@@ -241,11 +241,11 @@ def export(training: Training) -> jax_export.Exported:
     structure, names = jax.tree.structure(state), [*named_leaves(state)]
     leaves = jax.tree.leaves(state)
     batch = jax.eval_shape(lambda data: data.in_order(0), data)
-    given = jax.eval_shape(partial(inputs_of, learner), state, batch)  # of a text, all but the last
+    given = jax.eval_shape(partial(inputs_of, learner), state, batch)  # texts: all but the last
 
     def predict(arrays, inputs):
-        # What the program does not read may be anything.
-        whole = [arrays.get(name, leaf) for name, leaf in zip(names, leaves)]
+        # Arrays that the program does not read may have any value.
+        whole = [arrays[n] if n in arrays else unread(leaf) for n, leaf in zip(names, leaves)]
         return learner.predict(jax.tree.unflatten(structure, whole), inputs)
 
     def of(count, platforms):
@@ -255,7 +255,7 @@ def export(training: Training) -> jax_export.Exported:
 
     (free,) = jax_export.symbolic_shape("examples")
     here = (jax.default_backend(),)
-    # A network may compute with the number of examples, or with what only one platform has.
+    # A network may depend on a static number of examples, or on features of one platform.
     for count, platforms in ((free, PLATFORMS), (FIXED, PLATFORMS), (free, here)):
         try:
             return of(count, platforms)
@@ -265,11 +265,11 @@ def export(training: Training) -> jax_export.Exported:
 
 
 Bind = Callable[[Any], tuple[Network, Any, Any]]
-"""From arrays by name to a network, its parameters and its state."""
+"""A function from arrays by name to a network, its parameters and its state."""
 
 
 def bound(training: Training) -> tuple[Bind, dict[str, Any], Any]:
-    """Returns the `Bind` of a run, the shapes of its arrays by name, and those of its state."""
+    """Returns the `Bind` of a run, and the shapes of its arrays by name and of its state."""
     learner = training.learner
     hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in training.hparams}
     key = jax.ShapeDtypeStruct((), training.key.dtype)
@@ -277,7 +277,7 @@ def bound(training: Training) -> tuple[Bind, dict[str, Any], Any]:
     structure, leaves = jax.tree.structure(state), named_leaves(state)
 
     def bind(arrays):
-        # What a program does not read may be anything.
+        # Arrays that a program does not read may have any value.
         own = jax.tree.unflatten(structure, [arrays.get(n, leaf) for n, leaf in leaves.items()])
         parts: Any = learner.parts
         return parts.network(own.hparams), learner.eval_params(own), own.state
@@ -286,7 +286,7 @@ def bound(training: Training) -> tuple[Bind, dict[str, Any], Any]:
 
 
 def check_network(predictor: Predictor, network: Network, params: Any, state: Any) -> None:
-    """Raises `InvalidValue` unless the outputs of a network are those of the trained one."""
+    """Raises `InvalidValue` if the outputs of a network differ from the trained network's."""
     inputs = jax.tree.map(sample_of, predictor.signature[1])
     wanted = predictor(inputs, TRIED)
     outputs = network.apply(params, state, inputs)[0]
@@ -307,7 +307,7 @@ def _first(outputs: Any) -> str:
 
 
 def sample_of(leaf: Any) -> np.ndarray:
-    """Returns a few numbers of the shape and dtype of the inputs of training."""
+    """Returns `TRIED` deterministic examples with the shape and dtype of the training inputs."""
     shape = (TRIED, *leaf.shape[1:])
     numbers = np.arange(math.prod(shape)).reshape(shape)
     if jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -315,17 +315,29 @@ def sample_of(leaf: Any) -> np.ndarray:
     return (numbers % 2).astype(leaf.dtype)
 
 
+def unread(leaf: Any) -> Any:
+    """Returns an array without memory in place of one that a program does not read.
+
+    Its shape would do, but jax from 0.12 on keeps all arguments of functions within a program.
+    """
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        with jax.ensure_compile_time_eval():
+            key = jax.random.key(0)
+            return jnp.broadcast_to(key, leaf.shape) if key.dtype == leaf.dtype else leaf
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+
+
 def used_arrays(
     function: Callable[..., Any], arrays: dict[str, Any], inputs: Any
 ) -> dict[str, Any]:
-    """Returns those arrays that the function reads."""
+    """Returns the arrays that the function reads, by name."""
     jaxpr = jax.make_jaxpr(function)(arrays, inputs).jaxpr
     read = _read(jaxpr)
     return {n: arrays[n] for n, var in zip(sorted(arrays), jaxpr.invars) if id(var) in read}
 
 
 def _read(jaxpr: Any) -> set[int]:
-    """Returns the ids of the variables that equations read, within functions that they call too."""
+    """Returns the ids of the variables that the equations of a jaxpr or its calls read."""
     read = {id(var) for var in jaxpr.outvars}
     for equation in jaxpr.eqns:
         called = equation.params.get("jaxpr") if equation.primitive.name in CALLS else None

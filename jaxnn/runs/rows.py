@@ -1,4 +1,4 @@
-"""Predictions for the rows of a file, as a table of plain values."""
+"""Predictions for the rows of a file, as a table of Python values."""
 
 import csv as writer
 import io
@@ -14,15 +14,15 @@ from jaxnn.typing import Any
 
 
 def predictions(loaded: Loaded, file: Path) -> tuple[list[str], list[list[Any]]]:
-    """Returns names and rows: what `Columns.decode` gives for a table, else the outputs.
+    """Returns the column names and rows of the predictions for a file.
 
     Args:
-      loaded: a run.
-      file: a table, as `read_table` reads it, if the run was trained on one; else what `examples`
-        reads.
+      loaded: a loaded run.
+      file: a table that `read_table` can read, if the run was trained on a table; the predictions
+        are then decoded by its columns. Otherwise a file that `examples` can read.
 
     Raises:
-      InvalidValue: if the outputs of a row are not one array.
+      InvalidValue: if the outputs are not a single array.
     """
     if loaded.columns is not None:
         table = loaded.predict(file)
@@ -41,7 +41,7 @@ def predictions(loaded: Loaded, file: Path) -> tuple[list[str], list[list[Any]]]
 
 
 def csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Returns rows as csv, with a header."""
+    """Encodes rows as csv with a header."""
     text = io.StringIO()
     writer.writer(text, lineterminator="\n").writerows([names, *rows])
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run gently: a flag that the loop looks at after each chunk."""
+"""Graceful shutdown on Ctrl-C and SIGTERM, by an event that is checked after each chunk."""
 
 import signal
 import sys
@@ -9,21 +9,21 @@ from contextlib import contextmanager
 
 @contextmanager
 def signals() -> Iterator[threading.Event]:
-    """Yields an event that Ctrl-C and SIGTERM set; the second of them ends the process at once."""
+    """Yields an event that Ctrl-C and SIGTERM set; a second signal ends the process at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
 
-    # A signal that is ignored, as in a background job, stays so; one whose handler is not Python's
-    # (None) is given back to the system at the end.
+    # A signal that is ignored, as in a background job, remains ignored. A handler that was not
+    # installed from Python (None) is replaced by the default handler of the system at the end.
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
 
     def stop(number, frame):
         stopped.set()
-        # The system's own handler, since Python's would wait for the device to be done; but a
-        # second stop in a notebook must not end its kernel.
+        # The default handler of the system, since Python's would wait for the device. In a
+        # notebook, Python's handler is used, since a second signal must not end the kernel.
         for either in before:
             gentle = hasattr(sys, "ps1") or "ipykernel" in sys.modules
             signal.signal(either, signal.default_int_handler if gentle else signal.SIG_DFL)

@@ -1,7 +1,7 @@
-"""The writing program of a run: it reads a piece of a text, and remembers it for the next piece.
+"""The writing program of a language model: reads a chunk of tokens and updates its memory.
 
-A model file of text has it beside its prediction program, so that it writes as quickly as
-`generate` with the network at hand. The length of the piece and the places of the memory are free.
+The model file of a language model contains it in addition to the prediction program, so that it
+generates text as fast as `generate`. The lengths of the chunk and of the memory are symbolic.
 """
 
 from functools import partial
@@ -19,16 +19,16 @@ from jaxnn.observing.observation import inputs_of
 from jaxnn.runs.prediction import PLATFORMS, Bind, bound, used_arrays
 from jaxnn.typing import Any
 
-LONGEST = 1 << 20  # places of a memory that are tried
+LONGEST = 1 << 20  # the maximum length of a memory that is tried
 
 
 class Piece(NamedTuple):
-    """What the program reads, as a dict.
+    """The inputs of the program; they are passed as a dict.
 
     Attributes:
-      fresh: whether the memory is empty: it may hold anything then.
-      memory: what was read before, with places for what follows.
-      tokens: int32 `[1, length]`.
+      fresh: whether to start with an empty memory; the values of `memory` are then ignored.
+      memory: the memory of the tokens that were read before, with room for the next ones.
+      tokens: the tokens to read, int32 `[1, length]`.
     """
 
     fresh: Any
@@ -37,7 +37,7 @@ class Piece(NamedTuple):
 
 
 def export(training: Training) -> jax_export.Exported | None:
-    """Returns the writing program of a run, `None` if it is not one on text."""
+    """Returns the writing program of a run; `None` if its network is not a language model."""
     learner, data = training.learner, training.sample
     if learner.parts is None:
         return None
@@ -49,7 +49,7 @@ def export(training: Training) -> jax_export.Exported | None:
 
 
 def is_text(inputs: Any, outputs: Any) -> bool:
-    """Returns whether a function gives logits of what follows each token."""
+    """Returns whether a function maps tokens `[batch, time]` to logits `[batch, time, n]`."""
     if not (hasattr(inputs, "dtype") and hasattr(outputs, "dtype")):
         return False
     whole = jnp.issubdtype(jnp.dtype(inputs.dtype), jnp.integer)
@@ -63,12 +63,12 @@ def exported(
     """Returns the program `(arrays, piece) -> {"logits": ..., "memory": ...}` of a network.
 
     Args:
-      bind: from the arrays to the network, its parameters and its state.
-      arrays: the shapes of what it may read, by name.
-      platforms: those that it is lowered for.
+      bind: a function from arrays to the network, its parameters and its state.
+      arrays: the shapes of the arrays that the program may read, by name.
+      platforms: the platforms to lower the program for.
 
     Raises:
-      Exception: of any kind, if the network cannot read piece by piece, or jax cannot lower it.
+      Exception: of any type, if the network cannot read in chunks, or JAX cannot lower it.
     """
     most = _longest(bind, arrays)
     bounds = () if most is None else (f"context <= {most}",)
@@ -99,7 +99,7 @@ def exported(
 
 
 def _longest(bind: Bind, arrays: Any) -> int | None:
-    """Returns how many places a network can remember; `None` if there is no bound."""
+    """Returns the maximum memory length of a network by bisection; `None` if unbounded."""
 
     def has_room(context):
         def init(arrays):

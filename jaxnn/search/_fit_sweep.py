@@ -63,7 +63,7 @@ class Swept:
     out: Path
 
     def _repr_html_(self) -> str:
-        from jaxnn.report import notebook  # with all that draws
+        from jaxnn.report import notebook  # imports the plotting code
 
         return notebook.sweep(self.result, self.rows, self.out)
 

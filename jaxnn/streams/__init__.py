@@ -1,4 +1,4 @@
-"""Data that do not fit into memory: sources of examples, and streams that read them in order."""
+"""Data that do not fit into memory: sources of examples, and streams that read from them."""
 
 from jaxnn.streams._arrays import arrays
 from jaxnn.streams._arrow import arrow

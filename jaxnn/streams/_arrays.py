@@ -1,7 +1,7 @@
-"""Arrays in files, `.npy` and `.npz`, of which only the rows that are needed are read.
+"""Arrays in `.npy` and `.npz` files, which are mapped into memory so that rows are read on demand.
 
-A file of `numpy.savez` holds its fields by name; what `numpy.save` wrote is one field. Many files
-are read as one, one after another.
+A file written by `numpy.savez` holds several fields by name, a file written by `numpy.save` holds
+one. Several files are concatenated.
 """
 
 import zipfile
@@ -17,7 +17,7 @@ from jaxnn.typing import Any
 
 
 class Arrays(Parts):
-    """The rows of arrays in files, one file after another."""
+    """The rows of arrays in several files, concatenated."""
 
     def __init__(self, files: list[Files], parts: list[dict[str, np.ndarray]]):
         counts = (len(next(iter(part.values()))) for part in parts)
@@ -25,7 +25,7 @@ class Arrays(Parts):
         self.files, self.parts = files, parts
 
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
-        """Returns rows of a file."""
+        """Returns the given rows of a file."""
         return {name: np.asarray(array[index]) for name, array in self.parts[number].items()}
 
     def fingerprint(self) -> str:
@@ -40,19 +40,19 @@ class Arrays(Parts):
 
 
 def arrays(paths: Any) -> Arrays:
-    """Opens arrays in files, of which nothing is read until it is needed.
+    """Opens `.npy` or `.npz` files as a source; rows are read on demand.
 
     Args:
-      paths: `.npz` files, each with all the fields: a file, a folder, a pattern with `*`, or a list
-        of them; or `{"inputs": paths, "labels": paths}` of `.npy` files, a field each, in the same
-        order.
+      paths: `.npz` files that each hold all fields, or `.npy` files of inputs: a file, a folder, a
+        pattern with `*`, or a list of them. Or a dict `{"inputs": paths, "labels": paths}` with the
+        `.npy` files of each field, in the same order.
 
     Returns:
-      A source whose examples are a row of each field.
+      A source whose examples consist of one row of each field.
 
     Raises:
-      InvalidValue: if there is no file, one is truncated or compressed (its rows have no place
-        of their own), or the fields of a file differ in length.
+      InvalidValue: if there are no files, fields have different numbers of files, a file is
+        truncated or compressed, or its fields are empty or differ in length.
       InvalidType: if files differ in fields, dtypes or shapes.
     """
     if isinstance(paths, Mapping):
@@ -121,7 +121,7 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def _member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
-    """Maps an array that lies uncompressed in an archive."""
+    """Maps an uncompressed array in an archive into memory."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise InvalidValue(
             "arrays",

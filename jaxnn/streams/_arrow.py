@@ -1,8 +1,8 @@
-"""Tables of Arrow and Parquet files, whose rows are read when they are needed.
+"""Tables in Arrow and Parquet files, whose rows are read on demand.
 
-Arrow files are mapped into memory. Parquet is compressed by groups of rows, of which the last few
-stay decoded: rows from all over a large file cost a group each, so write such data as Arrow, or
-with `python -m jaxnn pack`.
+Arrow files are mapped into memory. Parquet files are compressed in row groups, and only the last
+few decoded groups are cached. Reading random rows of a large Parquet file is therefore slow;
+convert it to Arrow, or use `python -m jaxnn pack`.
 """
 
 from functools import lru_cache
@@ -14,18 +14,18 @@ from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.streams.source import Files, Parts, digest, missing
 from jaxnn.typing import Any
 
-_GROUPS = 8  # of Parquet, that stay decoded
+_GROUPS = 8  # the number of decoded Parquet row groups in the cache
 
 
 class Arrow(Parts):
-    """The rows of tables in files, by column, in the groups that the files have."""
+    """The rows of tables in files; each part is a row group or record batch."""
 
     def __init__(self, files: Files, groups: list[Path], counts: list[int], read: Any, schema: str):
         super().__init__(counts, groups)
         self.files, self.read, self.schema = files, read, schema
 
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
-        """Returns rows of a group, an array for each column."""
+        """Returns the given rows of a group as an array for each column."""
         return self.read(number, index)
 
     def fingerprint(self) -> str:
@@ -37,17 +37,17 @@ class Arrow(Parts):
 
 
 def arrow(paths: Any) -> Arrow:
-    """Opens Arrow (`.arrow`, `.feather`) or Parquet (`.parquet`) files.
+    """Opens Arrow (`.arrow`, `.feather`) or Parquet (`.parquet`) files as a source.
 
-    Name the fields by the columns, or rename them in `read`. A column of lists of one length is an
-    array.
+    Columns are fields, such as `inputs` and `labels`; the `read` argument of `stream` can rename
+    them. A column of lists of equal length is an array.
 
     Args:
       paths: a file, a folder, a pattern with `*`, or a list of them.
 
     Raises:
-      InvalidValue: if there is no file, one cannot be read, or pyarrow is not installed, which the
-        extra `[data]` brings.
+      InvalidValue: if there are no files, a file cannot be read, or pyarrow is not installed (it is
+        in the extra `[data]`).
       InvalidType: if the files have different columns.
     """
     files = Files("arrow", paths, (".arrow", ".feather", ".parquet"))

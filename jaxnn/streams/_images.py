@@ -1,7 +1,7 @@
-"""A folder of images by class: `cats/1.jpg`, `cats/2.jpg`, `dogs/1.png`.
+"""Images in one folder per class, such as `cats/1.jpg`, `cats/2.jpg` and `dogs/1.png`.
 
-Images are decoded when they are read, in the threads of the stream: Pillow decodes outside Python's
-lock. A JPEG that is much larger than what is wanted is decoded at a fraction of its size.
+Images are decoded on demand in the threads of the stream; Pillow releases the GIL while it decodes.
+A JPEG that is much larger than the requested size is decoded at a reduced size.
 """
 
 import os
@@ -19,12 +19,12 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", "
 
 
 class Images:
-    """Images of a folder, by class.
+    """A source of images with their classes, as returned by `images`.
 
     Attributes:
-      names: of the classes, in the order of their numbers.
-      paths: of the images.
-      labels: the class of each.
+      names: the names of the classes, in the order of their numbers.
+      paths: the files of the images.
+      labels: the number of the class of each image, int32 `[images]`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Images:
         return str(self.paths[index])
 
     def fingerprint(self) -> str:
-        """Returns a digest of names and sizes of all files."""
+        """Returns a digest of the names and sizes of all files."""
         files = [(*path.parts[-2:], os.path.getsize(path)) for path in self.paths]
         return digest(files, self.size, self.mode)
 
@@ -55,19 +55,19 @@ class Images:
 
 
 def images(folder: Any, size: int | tuple[int, int], *, mode: str = "RGB") -> Images:
-    """Opens a folder with a folder of images for each class.
+    """Opens a folder that contains one folder of images per class.
 
     Args:
-      folder: whose folders are the classes, numbered in the order of their names.
-      size: height and width of what is read, or one number for both. An image is scaled until it
-        covers that, and cropped to its centre.
-      mode: `"RGB"`, or `"L"` for shades of grey.
+      folder: the folder; its subfolders are the classes, numbered in the order of their names.
+      size: the height and width of the examples, or one number for both. Images are scaled to cover
+        this size, and cropped to the centre.
+      mode: the color mode: `"RGB"`, `"RGBA"`, or `"L"` for grayscale.
 
     Returns:
       A source whose examples are `{"inputs": [height, width, channels] uint8, "labels": int32}`.
 
     Raises:
-      InvalidValue: if there is no such folder, or no image in a class.
+      InvalidValue: if the folder does not exist, a class has no images, or an argument is invalid.
     """
     if mode not in ("RGB", "L", "RGBA"):
         raise InvalidValue(
@@ -102,7 +102,7 @@ def images(folder: Any, size: int | tuple[int, int], *, mode: str = "RGB") -> Im
 
 
 def _decode(path: Path, size: Size, mode: str) -> np.ndarray:
-    from PIL import Image, ImageOps  # slow to import, and only this source needs it
+    from PIL import Image, ImageOps  # slow to import, and only needed here
 
     wanted = size[1], size[0]
     with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""Several sources as one: one after another, or mixed by weights.
+"""Combines several sources: `concatenate` joins them, `mix` interleaves them by weights.
 
 >>> one, other = [{"inputs": 0.0}] * 3, [{"inputs": 1.0}] * 2
 >>> [float(example["inputs"]) for example in concatenate([one, other])]
@@ -18,7 +18,7 @@ from jaxnn.typing import Any
 
 
 class Concatenated(Parts):
-    """Sources as one, one after another."""
+    """The examples of several sources, concatenated."""
 
     words = "concatenate"
 
@@ -27,11 +27,11 @@ class Concatenated(Parts):
         self.sources = list(sources)
 
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
-        """Returns examples of a source."""
+        """Returns the given examples of a source."""
         return read_rows(self.sources[number], index)
 
     def place_in(self, number: int, index: int) -> str:
-        """Returns where the source has the example."""
+        """Returns a description of where the source stores an example."""
         source = self.sources[number]
         return source.place(index) if hasattr(source, "place") else f"{index} of source {number}"
 
@@ -44,7 +44,7 @@ class Concatenated(Parts):
 
 
 class Mixed(Concatenated):
-    """Sources as one, by a pattern that is repeated."""
+    """The examples of several sources, interleaved in a repeated pattern."""
 
     def __init__(self, sources: Sequence[Any], counts: np.ndarray, length: int | None):
         super().__init__(sources)
@@ -61,7 +61,7 @@ class Mixed(Concatenated):
         return self.length
 
     def locate(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the source of each example, and its number there."""
+        """Returns the source of each example, and its index in the source."""
         turn, place = np.divmod(index, len(self.pattern))
         which = self.pattern[place]
         inner = turn * self.counts[which] + self.before[which, place]
@@ -69,25 +69,25 @@ class Mixed(Concatenated):
 
 
 def concatenate(sources: Sequence[Any]) -> Concatenated:
-    """Returns sources as one, one after another."""
+    """Returns a source with the examples of several sources, concatenated."""
     for source in sources:
         check_source(source)
     return Concatenated(sources)
 
 
 def mix(sources: Sequence[Any], weights: Sequence[float], *, length: int | None = None) -> Mixed:
-    """Returns sources mixed by weights, as evenly as whole numbers allow.
+    """Returns a source that interleaves the examples of several sources evenly by weight.
 
-    Among the first `n` examples each source has `n * weight`, within one. An example of a small
-    source comes again when it has been used up.
+    Weights are normalized and rounded to thousandths, at least one. The first `n` examples contain
+    about `n * weight` examples of each source. A source that is exhausted starts again.
 
     Args:
-      sources: with the same fields.
-      weights: the share of each, in any unit.
-      length: how many examples an epoch has; by default until each source was used up once.
+      sources: the sources, whose examples have the same fields.
+      weights: the relative weight of each source, positive.
+      length: the number of examples in an epoch. By default, every source is read at least once.
 
     Raises:
-      InvalidValue: if a weight is not above 0, or there are not as many as sources.
+      InvalidValue: if a weight is not positive, or the numbers of weights and sources differ.
     """
     shares = np.asarray(weights, np.float64)
     if shares.shape != (len(sources),) or not (np.isfinite(shares) & (shares > 0)).all():
@@ -100,16 +100,16 @@ def mix(sources: Sequence[Any], weights: Sequence[float], *, length: int | None 
         )
     for source in sources:
         check_source(source)
-    # In whole thousandths of the smallest, so that the pattern repeats and can be looked up.
+    # Rounded to thousandths of the total, so that a short pattern can be repeated.
     counts = np.maximum(1, np.rint(shares / shares.sum() * 1000)).astype(np.int64)
     counts //= np.gcd.reduce(counts)
     return Mixed(sources, counts, length)
 
 
 def _pattern(counts: np.ndarray) -> np.ndarray:
-    """Returns which source each place of a period has, spread as evenly as possible."""
+    """Returns the index of the source at each place of the pattern, spread evenly."""
     total = int(counts.sum())
-    # Example j of a source is due at the middle of the j-th of its equal parts of the period.
+    # Example j of c is due in the middle of the j-th of c equal parts of the pattern.
     due = np.concatenate([(np.arange(c) + 0.5) / c for c in counts])
     which = np.repeat(np.arange(len(counts)), counts)
     return which[np.lexsort((which, due))][:total]

@@ -1,7 +1,7 @@
-"""ArrayRecord files: records with an index, as Grain reads them and `python -m jaxnn pack` writes.
+"""ArrayRecord files, the indexed records that Grain reads and `python -m jaxnn pack` writes.
 
-A record that jaxnn wrote is the fields of an example. Those of other programs are bytes, which
-`read` decodes: `stream(records(paths), read=lambda example, random: parse(example["record"]))`.
+A record written by jaxnn holds the fields of an example. Records of other programs are bytes, which
+`read` must decode: `stream(records(paths), read=lambda example, random: parse(example["record"]))`.
 """
 
 import io
@@ -14,18 +14,18 @@ from jaxnn.checks import InvalidValue
 from jaxnn.streams.source import Files, Parts, missing, stacked
 from jaxnn.typing import Any
 
-_MAGIC = b"PK\x03\x04"  # of an archive of arrays, as numpy.savez writes
+_MAGIC = b"PK\x03\x04"  # the first bytes of an archive written by numpy.savez
 
 
 class Records(Parts):
-    """The records of files, one file after another."""
+    """The records of several files, concatenated."""
 
     def __init__(self, files: Files, readers: list[Any]):
         super().__init__((reader.num_records() for reader in readers), files.paths)
         self.files, self.readers = files, readers
 
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
-        """Returns examples of a file."""
+        """Returns the given examples of a file."""
         return stacked([unpack(record) for record in self.readers[number].read(index.tolist())])
 
     def fingerprint(self) -> str:
@@ -37,14 +37,14 @@ class Records(Parts):
 
 
 def records(paths: Any) -> Records:
-    """Opens ArrayRecord files, of which a record is read when it is needed.
+    """Opens ArrayRecord files as a source; records are read on demand.
 
     Args:
-      paths: a file, a folder, a pattern with `*`, or a list of them (`.arrayrecord`).
+      paths: a file, a folder of `.arrayrecord` files, a pattern with `*`, or a list of them.
 
     Raises:
-      InvalidValue: if there is no file, one cannot be read, or array_record is not installed, which
-        the extra `[data]` brings.
+      InvalidValue: if there are no files, a file cannot be read, or array_record is not installed
+        (it is in the extra `[data]`).
     """
     files = Files("records", paths, (".arrayrecord", ".array_record"))
     module = _module()
@@ -67,11 +67,11 @@ def records(paths: Any) -> Records:
 
 
 def write_records(examples: Iterable[Any], path: str | Path) -> int:
-    """Writes examples to an ArrayRecord file, one record each; returns how many.
+    """Writes examples to an ArrayRecord file, one record each; returns the number of examples.
 
     Args:
-      examples: anything that yields dicts of arrays and numbers, of any length.
-      path: of the file, which appears under its name once it is whole.
+      examples: an iterable of dicts of arrays and numbers.
+      path: the file to write; it is renamed to this path when it is complete.
     """
     path, count = Path(path).expanduser(), 0
     partial = path.with_name(f"{path.name}.partial")
@@ -95,7 +95,7 @@ def write_records(examples: Iterable[Any], path: str | Path) -> int:
 
 
 def unpack(record: bytes) -> dict[str, Any]:
-    """Returns the fields of a record, or its bytes as `record` if jaxnn did not write it."""
+    """Returns the fields of a record; for records of other programs, `{"record": bytes}`."""
     if not record.startswith(_MAGIC):
         return {"record": record}
     with np.load(io.BytesIO(record), allow_pickle=False) as file:

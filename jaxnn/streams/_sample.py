@@ -1,4 +1,4 @@
-"""Examples of a stream on the device, for what would look at all: recordings and pictures."""
+"""Samples of streams on the device, for recordings and plots that would read all examples."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -20,26 +20,24 @@ from jaxnn.typing import Any, Batch
 )
 @dataclass(frozen=True, repr=False)
 class Sample(Resident):
-    """Some examples of a stream; as `Resident`, of which it is one.
+    """A sample of the examples of a stream on the device, a kind of `Resident`.
 
     Attributes:
-      numbers: of the examples in the stream.
+      numbers: the indices of the examples in the stream.
     """
 
     numbers: Any
 
     def take(self, index: Any) -> Batch:
-        """Returns examples by their place in the sample; their `index` is that in the stream."""
+        """Returns examples by position in the sample; `index` is their index in the stream."""
         return {**super().take(index), "index": jnp.take(self.numbers, index, mode="clip")}
 
 
 def sample(data: Data) -> Resident:
-    """Returns data on the device that stand for all, where all would be looked at.
-
-    Those that are `Resident` stand for themselves.
+    """Returns a sample of the data on the device; `Resident` data are returned unchanged.
 
     Raises:
-      InvalidValue: if there are none, since the learner makes its own.
+      InvalidValue: if there are no examples, because the learner generates its own data.
     """
     if isinstance(data, Resident):
         return data

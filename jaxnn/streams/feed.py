@@ -1,7 +1,7 @@
-"""Blocks of a stream, read and put on the device ahead of the training, in a thread of its own.
+"""Prefetching of blocks of a stream, which a separate thread reads and puts on the device.
 
-The device should never wait. How long it did is counted: a program that was given no work has ended
-before the next block came.
+The device should never wait for data. The time that it does is measured: from when all dispatched
+work is complete until the next block is ready.
 """
 
 import time
@@ -19,16 +19,16 @@ Read = Callable[[Threads, int], tuple[Any, int]]
 
 
 class Stalled(Explained, OSError):
-    """A block of a stream did not come in time."""
+    """A block of a stream was not ready before the timeout."""
 
 
 @dataclass
 class Meter:
-    """What the streams of a run cost, added up while it runs.
+    """The accumulated cost of the streams of a run.
 
     Attributes:
-      waited: seconds that the devices had no work because the data had not come.
-      skipped: examples that could not be read.
+      waited: the seconds in which the devices were idle because data were not ready.
+      skipped: the number of examples that could not be read.
     """
 
     waited: float = 0.0
@@ -36,7 +36,7 @@ class Meter:
 
 
 class Feed:
-    """The blocks of a stream, one after another; any step can be asked for."""
+    """Prefetches consecutive blocks of a stream, from any step on."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Feed:
         last: int,
         meter: Meter | None = None,
     ):
-        """Begins to read nothing: the first call of `at` says where.
+        """Creates a feed; reading begins at the first call of `at`.
 
         Args:
-          read: `(pool, first) -> (fields, skipped)`, the block that begins with a batch.
-          put: `(fields, first) -> block` on the device.
-          settings: a stream, whose `block`, `ahead`, `workers` and `timeout` are taken.
-          last: the number of batches, past which nothing is read ahead.
-          meter: adds up what the blocks cost.
+          read: `(pool, first) -> (fields, skipped)`, reads the block that starts at batch `first`.
+          put: `(fields, first) -> block`, puts a block on the device.
+          settings: a stream, which defines `block`, `ahead`, `workers` and `timeout`.
+          last: the number of batches; blocks beyond it are not prefetched.
+          meter: accumulates the cost of the blocks.
         """
         self._read, self._put, self._last = read, put, last
         self._block, self._ahead = settings.block, settings.ahead
@@ -67,12 +67,12 @@ class Feed:
         """Returns the block with the batch of a step, and the step after its last.
 
         Args:
-          step: whose batch is wanted.
-          is_idle: whether the device has done all that it was given.
+          step: the step of the batch.
+          is_idle: returns whether the device has completed all dispatched work.
 
         Raises:
           Invalid: if an example cannot be read.
-          Stalled: if the block does not come in time.
+          Stalled: if the block is not ready before the timeout.
         """
         first = step // self._block * self._block
         if self._current[0] != first:
@@ -91,7 +91,7 @@ class Feed:
         return self._current[1], first + self._block
 
     def close(self) -> None:
-        """Ends the threads once what they read now is read."""
+        """Ends the threads after their current calls, without waiting for them."""
         self.forget()
         self._thread.close()
         self._pool.close()
@@ -104,7 +104,7 @@ class Feed:
         self._pending.append((first, self._thread.submit(work)))
 
     def forget(self) -> None:
-        """Drops what has been read ahead: something else is wanted."""
+        """Discards the current and all prefetched blocks."""
         self._current = -1, None
         for _, future in self._pending:
             future.cancel()
@@ -129,7 +129,7 @@ class Feed:
             try:
                 return future.result(0.0005 if idle_since is None else 0.1)
             except NotYet:
-                if future.done():  # the reader itself timed out
+                if future.done():  # the reader itself raised a TimeoutError
                     break
             finally:
                 if future.done() and idle_since is not None:

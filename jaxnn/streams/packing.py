@@ -1,4 +1,4 @@
-"""Writes examples from anywhere to a file that a stream reads, `python -m jaxnn pack`."""
+"""Writes examples to a file that a stream can read; implements `python -m jaxnn pack`."""
 
 from collections.abc import Iterable
 from importlib import import_module
@@ -22,12 +22,12 @@ _OPEN = {
 
 
 def pack(source: str, file: str | Path) -> int:
-    """Writes the examples of a source to an ArrayRecord file; returns how many.
+    """Writes the examples of a source to an ArrayRecord file; returns the number of examples.
 
     Args:
-      source: a file or a folder of `.npz`, `.parquet`, `.arrow` or `.arrayrecord` files; or
-        `module:function`, a function that yields examples, dicts of numbers and arrays.
-      file: which appears under its name once it is whole.
+      source: a file or a folder of `.npz`, `.npy`, `.parquet`, `.arrow`, `.feather` or
+        `.arrayrecord` files; or `module:function`, a function that yields examples as dicts.
+      file: the file to write; it appears under this name when it is complete.
 
     Raises:
       Invalid: if the source cannot be read, or array_record is not installed.
@@ -55,10 +55,10 @@ def _examples(source: str) -> Iterable[Any]:
 
 
 def function_of(where: str, text: str) -> Any:
-    """Returns the function that `module:function` names.
+    """Imports the function named by `module:function`.
 
     Raises:
-      InvalidValue: if there is none.
+      InvalidValue: if it cannot be imported.
     """
     name, _, function = text.partition(":")
     try:

@@ -1,8 +1,8 @@
-"""Labels and tokens of a stream that are outside of what was checked before the run began.
+"""Validates labels and tokens of a stream during training.
 
-All examples are never there at once, so a run begins once some of them are checked. In each block
-that is read, the lowest and the highest numbers are compared with those that are known to be good;
-an example with a number beyond is checked as the first ones were.
+Only a sample of a stream is validated before a run starts. In each block that is read, the minimum
+and maximum of integer labels and tokens are compared with the range that is known to be valid; an
+example with a number outside this range is validated like the sample.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _NONE: _Range = np.inf, -np.inf
 
 
 class Ranges:
-    """The whole numbers that are known to be good, by field."""
+    """The ranges of integers that are known to be valid, by field."""
 
     def __init__(
         self,
@@ -26,21 +26,21 @@ class Ranges:
         examples: Any,
         place: Callable[[int], str] = lambda index: "",
     ):
-        """Takes examples that are good.
+        """Initialises the ranges from valid examples.
 
         Args:
-          check: raises `Invalid` if examples `[examples, ...]` are not good.
-          examples: some that are.
-          place: returns where an example is stored, for the error.
+          check: a function that raises `Invalid` if examples `[examples, ...]` are not valid.
+          examples: valid examples.
+          place: a function that describes where an example is stored, for error messages.
         """
         self._check, self._place = check, place
         self._known = {name: _range(*each) for name, each in _numbers(examples).items()}
 
     def check(self, fields: Any) -> None:
-        """Raises `Invalid` if an example is not good, and says which.
+        """Raises `Invalid`, which names the example, if an example is not valid.
 
         Args:
-          fields: of the examples, with their `index`, `[..., examples]`.
+          fields: the fields of the examples, including `index`, with the leading axes of `index`.
         """
         lead = fields["index"].ndim
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[lead:]), fields)
@@ -57,7 +57,7 @@ class Ranges:
             self._known[name] = min(low, lowest), max(high, highest)
 
     def _check_one(self, flat: Any, row: int) -> None:
-        """Checks the example of a row."""
+        """Validates the example in a row."""
         twice = jax.tree.map(lambda x: np.repeat(x[row : row + 1], 2, 0), flat)
         index = int(flat["index"][row])
         with explained(index, self._place(index)):
@@ -65,12 +65,12 @@ class Ranges:
 
 
 def _numbers(fields: Any) -> dict[str, tuple[Any, Any]]:
-    """Returns labels and tokens by name, and which of them count, `None` if all do."""
+    """Returns labels and tokens by name, each with a mask of those that count, or `None`."""
     result = {}
     for field in fields.keys() & {"labels", "inputs"}:
         for path, values in jax.tree.leaves_with_path(fields[field]):
             values = np.asarray(values)
-            # Bytes are pixels, of which all are good.
+            # Inputs of one byte are pixels, and always valid.
             if values.dtype.kind in "iu" and (field == "labels" or values.dtype.itemsize > 1):
                 counts = _counts(fields, values)
                 result[field + jax.tree_util.keystr(path)] = values, counts
@@ -78,7 +78,7 @@ def _numbers(fields: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def _counts(fields: Any, values: Any) -> Any:
-    """Returns which numbers count: those of a weight, and those that are not padding."""
+    """Returns a mask of the numbers with a nonzero weight that are not padding, or `None`."""
     counts = None
     for name in fields.keys() & {"weights", "mask", "lengths"}:
         each = np.asarray(fields[name])

@@ -1,7 +1,7 @@
-"""What a stream reads from: anything with `len` and random access, and what it asks of it.
+"""The protocol of sources, which a stream reads from: `len(source)` and `source[i]`.
 
-A list of dicts is a source, so is a dataset of PyTorch or Hugging Face, and a user's own class. One
-that can read many examples at once says so by a method `rows`, which all of jaxnn's have:
+Lists of dicts, map-style datasets of PyTorch, datasets of Hugging Face and custom classes are
+sources. A source can also define a method `rows`, which reads many examples at once:
 
     >>> source = [{"inputs": [0.0, 1.0], "labels": 0}, {"inputs": [2.0, 3.0], "labels": 1}]
     >>> read_rows(source, np.array([1, 1]))["labels"].tolist()
@@ -23,21 +23,21 @@ import numpy as np
 from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.typing import Any
 
-MOST = 2**31 - 1  # examples of a source: their numbers are int32
+MOST = 2**31 - 1  # the maximum number of examples of a source, since indices are int32
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Examples that are read when they are needed.
+    """Examples that are read on demand.
 
-    An example is a dict of fields, `{"inputs": ..., "labels": ...}`. Also understood, where they
-    are there: `rows(index)`, the examples of these numbers as a dict of arrays `[examples, ...]`;
-    `fingerprint()`, a short text that changes when the examples do; `place(index)`, where an
-    example is stored, for errors.
+    An example is a dict of fields, `{"inputs": ..., "labels": ...}`. Three methods are optional:
+    `rows(index)` returns the examples at the given indices as a dict of arrays `[examples, ...]`,
+    `fingerprint()` returns a short string that changes when the examples change, and `place(index)`
+    describes where an example is stored, for error messages.
     """
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Returns the number of examples."""
         ...
 
     def __getitem__(self, index: int, /) -> Any:
@@ -46,11 +46,11 @@ class Source(Protocol):
 
 
 class Rows(ABC):
-    """A source that reads many examples at once, by `rows`; one is the first of one."""
+    """A source that implements `source[i]` by `rows`, which reads many examples at once."""
 
     @abstractmethod
     def rows(self, index: np.ndarray) -> dict[str, Any]:
-        """Returns the examples with these numbers, `[examples, ...]` each field."""
+        """Returns the examples at the given indices, `[examples, ...]` each field."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -63,11 +63,11 @@ class Rows(ABC):
 
 
 class Parts(Rows):
-    """A source in parts, one after another, such as files.
+    """A source that concatenates several parts, such as files.
 
     Attributes:
-      starts: the first example of each part, and the end of the last.
-      paths: the file of each part; several parts of a file follow each other.
+      starts: the index of the first example of each part, and the total number of examples.
+      paths: the file of each part; the parts of a file are consecutive.
     """
 
     def __init__(self, counts: Iterable[int], paths: Sequence[Path] = ()):
@@ -75,16 +75,16 @@ class Parts(Rows):
 
     @abstractmethod
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
-        """Returns examples of one part, by their numbers in it."""
+        """Returns examples of one part, by their indices in the part."""
 
     def place_in(self, number: int, index: int) -> str:
-        """Returns where an example of one part is stored: its file, and its row there."""
+        """Returns a description of where an example of a part is stored: the row and the file."""
         path = self.paths[number]
         before = self.starts[number] - self.starts[self.paths.index(path)]
         return f"row {before + index} of {path}"
 
     def locate(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the part of each example, and its number there."""
+        """Returns the part of each example, and its index in the part."""
         which = np.searchsorted(self.starts, index, "right") - 1
         return which, index - self.starts[which]
 
@@ -92,7 +92,7 @@ class Parts(Rows):
         return int(self.starts[-1])
 
     def rows(self, index: np.ndarray) -> dict[str, Any]:
-        """Returns the examples with these numbers, from wherever they are."""
+        """Returns the examples at the given indices, which may be in several parts."""
         which, places = self.locate(np.asarray(index, np.int64))
         groups = [(int(n), np.flatnonzero(which == n)) for n in np.unique(which)]
         reads = [self.read_part(number, places[mine]) for number, mine in groups]
@@ -102,27 +102,27 @@ class Parts(Rows):
         return jax.tree.map(lambda *xs: np.concatenate(xs)[back], *reads)
 
     def place(self, index: int) -> str:
-        """Returns where an example is stored, in words."""
+        """Returns a description of where an example is stored."""
         (number,), (inner,) = self.locate(np.array([index]))
         return self.place_in(int(number), int(inner))
 
 
 def read_rows(source: Any, index: np.ndarray) -> dict[str, Any]:
-    """Returns the examples of a source with these numbers, `[examples, ...]` each field."""
+    """Returns the examples of a source at the given indices, `[examples, ...]` each field."""
     if hasattr(source, "rows"):
         return source.rows(index)
     return stacked([source[int(i)] for i in index])
 
 
 def place_of(source: Any, index: int) -> str:
-    """Returns where an example is stored, ` (row 3 of FILE)`, as far as the source says."""
+    """Returns where an example is stored, ` (row 3 of FILE)`; `""` if the source has no `place`."""
     words = source.place(index) if hasattr(source, "place") else ""
     return f" ({words})" if words else ""
 
 
 @contextmanager
 def explained(index: int, place: str) -> Iterator[None]:
-    """Adds to an error about an example which one it is, and where it is stored."""
+    """Adds the index of an example, and where it is stored, to an error message."""
     try:
         yield
     except Invalid as error:
@@ -130,10 +130,10 @@ def explained(index: int, place: str) -> Iterator[None]:
 
 
 def stacked(examples: Sequence[Any]) -> Any:
-    """Returns examples as arrays with a leading axis.
+    """Stacks examples along a new leading axis.
 
     Raises:
-      InvalidValue: if their fields or shapes differ.
+      InvalidValue: if the fields or shapes of the examples differ.
     """
     first = jax.tree.structure(examples[0], is_leaf=_is_array)
     for example in examples:
@@ -163,10 +163,10 @@ def _is_array(x: Any) -> bool:
 
 
 def fingerprint(source: Any) -> str:
-    """Returns a short text that changes when the examples of a source do, as far as is seen.
+    """Returns a short string that changes when a change of the source is detected.
 
-    A source may say it itself. Else it is of the length and of the first and the last example:
-    reading everything would take as long as training on it.
+    This is `source.fingerprint()` if defined. Otherwise it depends on the type, the length, and the
+    first and last examples, since reading all examples would take as long as training on them.
     """
     if hasattr(source, "fingerprint"):
         return str(source.fingerprint())
@@ -175,7 +175,7 @@ def fingerprint(source: Any) -> str:
 
 
 def digest(*parts: Any) -> str:
-    """Returns a short digest of texts, numbers and arrays."""
+    """Returns a short digest of bytes, arrays, and any other values with a stable `repr`."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, bytes | np.ndarray):
@@ -188,21 +188,21 @@ def digest(*parts: Any) -> str:
 
 
 class Files:
-    """The files of a source as they were when it was opened.
+    """The files of a source, with their sizes and times when the source was opened.
 
     Attributes:
-      paths: of the files, in their order.
+      paths: the paths of the files, in order.
     """
 
     def __init__(self, where: str, paths: str | os.PathLike | Iterable, suffixes: Sequence[str]):
         self.where, self.paths = where, find(where, paths, suffixes)
         self._known = [_known(path) for path in self.paths]
-        # Of the files as they are now, whatever becomes of them.
+        # Computed now, so that it describes the files as they were opened.
         ends = [(path.name, known[0], _ends(path)) for path, known in zip(self.paths, self._known)]
         self._fingerprint = digest(*ends)
 
     def check(self) -> None:
-        """Raises `InvalidValue` if a file is not as it was when it was opened."""
+        """Raises `InvalidValue` if a file has changed since it was opened."""
         for path, known in zip(self.paths, self._known):
             try:
                 now = _known(path)
@@ -224,10 +224,10 @@ class Files:
 
 
 def in_any_order(array: np.memmap) -> np.ndarray:
-    """Returns a mapped array whose small pieces are read one by one, far from each other.
+    """Prepares a mapped array for random access to small slices.
 
-    The system then reads no more than they need. Taking a piece of a plain array costs half of what
-    it costs of a `memmap`.
+    The system then does not read ahead. The result is a plain array, since slicing a `memmap` takes
+    twice as long.
     """
     mapped = getattr(array, "_mmap", None)
     if hasattr(mmap, "MADV_RANDOM") and mapped is not None:
@@ -241,7 +241,7 @@ def _known(path: Path) -> tuple[int, int]:
 
 
 def _ends(path: Path, size: int = 4096) -> bytes:
-    """Returns the first and the last bytes of a file."""
+    """Returns the first and last `size` bytes of a file."""
     with path.open("rb") as file:
         first = file.read(size)
         file.seek(max(0, path.stat().st_size - size))
@@ -249,12 +249,12 @@ def _ends(path: Path, size: int = 4096) -> bytes:
 
 
 def find(where: str, paths: Any, suffixes: Sequence[str]) -> list[Path]:
-    """Returns the files that are named: a file, a folder, a pattern with `*`, or a list of them.
+    """Returns the files given by a file, a folder, a pattern with `*`, or a list of them.
 
-    Those of a folder or pattern come sorted by name.
+    The files of a folder or pattern are sorted by name.
 
     Raises:
-      InvalidValue: if there are none, or one is missing.
+      InvalidValue: if there are no files, or a given file does not exist.
     """
     several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files: list[Path] = []
@@ -286,7 +286,7 @@ def find(where: str, paths: Any, suffixes: Sequence[str]) -> list[Path]:
 
 
 def missing(where: str, package: str) -> InvalidValue:
-    """Returns the error about a package that reads files and is not installed."""
+    """Returns the error for a package that is required to read files, but is not installed."""
     return InvalidValue(
         where,
         f"such files are read by {package}, which is not installed",
@@ -297,7 +297,7 @@ def missing(where: str, package: str) -> InvalidValue:
 
 
 def check_source(source: Any) -> None:
-    """Raises unless `source` has `len`, random access and at least one example."""
+    """Raises if `source` has no length, no random access or no examples."""
     if isinstance(source, dict) or not (
         hasattr(source, "__len__") and hasattr(source, "__getitem__")
     ):

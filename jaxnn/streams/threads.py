@@ -1,4 +1,4 @@
-"""Threads that read, for which the process does not wait when it ends: a disk may hang.
+"""Daemon threads for reading: the process does not wait for them at exit, as a disk may hang.
 
 >>> with Threads(2, "example") as pool:
 ...     pool.map(lambda a, b: a + b, [1, 2], [10, 20])
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Threads:
-    """Runs functions in threads, which are started when they are first needed."""
+    """Runs functions in threads, which are started on demand."""
 
     def __init__(self, count: int, name: str):
         self._count, self._name = count, name
@@ -22,7 +22,7 @@ class Threads:
         self._closed = False
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """Returns the future result of a call."""
+        """Schedules a call, and returns its future."""
         future: Future = Future()
         if len(self._threads) < self._count:
             thread = Thread(target=self._work, name=self._name, daemon=True)
@@ -32,7 +32,7 @@ class Threads:
         return future
 
     def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        """Returns the results of a call for each of the arguments; raises the first error."""
+        """Calls a function for each tuple of arguments in parallel; raises the first error."""
         futures = [self.submit(function, *each) for each in zip(*arguments, strict=True)]
         try:
             return [future.result() for future in futures]
@@ -41,7 +41,7 @@ class Threads:
                 future.cancel()
 
     def close(self) -> None:
-        """Ends the threads once the calls are done that they are in; no other begins."""
+        """Ends the threads after their current calls; pending calls are cancelled."""
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
@@ -57,7 +57,7 @@ class Threads:
                 future.set_result(function(*arguments))
             except BaseException as error:
                 future.set_exception(error)
-            del task, future, function, arguments  # a block is large, and the next may take long
+            del task, future, function, arguments  # frees a large block while waiting
 
     def __enter__(self) -> "Threads":
         return self

@@ -10,6 +10,7 @@ import jaxnn
 from jaxnn.exporting import Spec
 from jaxnn.exporting.generating import Drawing
 from jaxnn.loop._evaluate import in_batches
+from jaxnn.network import stateless
 
 
 def bound(network, inputs, seed=0):
@@ -63,6 +64,15 @@ def test_the_length_of_tokens_is_free_up_to_what_positions_allow(tmp_path):
         np.testing.assert_array_equal(loaded.predict(tokens), applied(model, tokens))
     with pytest.raises(jaxnn.InvalidType, match="length up to 5"):
         loaded.predict(np.zeros((1, 6), np.int32))
+
+
+def test_what_takes_no_free_number_of_examples_is_filled_up(tmp_path):
+    flat = stateless(lambda params, x: 2 * x.reshape(int(x.shape[0]), -1))
+    inputs = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    path = jaxnn.export((flat, {}, {}), tmp_path / "m.jaxnn", inputs=inputs[:2])
+    model = jaxnn.load_model(path)
+    assert model.description.batch == 64
+    np.testing.assert_array_equal(model.predict(inputs), 2 * inputs.reshape(3, 4))
 
 
 def test_a_text_is_read_once_and_is_the_same_as_when_it_is_read_anew(tmp_path):

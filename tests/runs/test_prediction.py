@@ -107,6 +107,11 @@ def test_a_network_whose_shapes_cannot_be_free_predicts_in_batches_of_one_size(t
     np.testing.assert_array_equal(loaded.predict(many), run.predict(many))
 
 
+def test_the_number_of_examples_is_free_where_predict_is_a_function_of_jit(tmp_path):
+    trained(tmp_path, change=lambda learner: learner._replace(predict=jax.jit(learner.predict)))
+    assert jaxnn.load(tmp_path).predictor.signature[1].shape[0] != prediction.FIXED
+
+
 def test_a_network_is_compared_with_the_one_that_was_trained(tmp_path):
     trained(tmp_path)
     assert jaxnn.load(tmp_path, network=NETWORK).predictor
