@@ -1,4 +1,4 @@
-"""Models that leave: one file that predicts without the code that trained it."""
+"""Model export: a single file that predicts without the code that trained the model."""
 
 from jaxnn.exporting._export import export
 from jaxnn.exporting._load_model import Model, load_model

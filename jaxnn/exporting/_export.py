@@ -1,4 +1,4 @@
-"""`export`: one file that predicts without the code that built it.
+"""`export`: writes a model file, which predicts without the code that built the network.
 
 >>> import tempfile
 >>> import jax, jaxnn
@@ -46,33 +46,33 @@ def export(
     tokenizer: Any = None,
     network: Network | None = None,
 ) -> Path:
-    """Writes a model file, which predicts by itself: `load_model(path).predict(inputs)`.
+    """Writes a self-contained model file, for use with `load_model(path).predict(inputs)`.
 
-    It holds the program, for CPU, CUDA and TPU and any number of examples, the parameters, what
-    inputs and outputs mean, and two examples with their outputs. It is written whole or not at all.
-    The ending of the path may ask for something else: `.onnx` for a program that ONNX runtimes
-    read (see docs/export.md), `.safetensors` for parameters and state alone.
+    The file contains the parameters, a program for CPU, CUDA and TPU that takes any number of
+    examples, a description of inputs and outputs, and two examples with their outputs. It is
+    written atomically. The suffix of the path selects other formats: `.onnx` writes a program for
+    ONNX runtimes (see docs/export.md), and `.safetensors` only parameters and state.
 
     Args:
-      model: a `Run`, the directory of one, a `Pretrained`, or a tuple `(network, params, state)`.
-        Of a run, the best state; where it has members, that of the best one.
+      model: a `Run`, a run directory, a `Pretrained`, or a tuple `(network, params, state)`. A run
+        is exported in its best state, and a population as its best member.
       path: the file to write, such as `model.jaxnn`.
-      inputs: examples of inputs, the first two of which are in the file. By default those of the
-        evaluation, where a run has any: they can be read by whoever has the file.
-      name: what the model is called; by default what its run is called.
-      kind: what inputs mean, see `Description`; by default what their shapes suggest.
-      task: what outputs mean; by default that of the run.
+      inputs: example inputs, `[examples, ...]`; the file contains the first two. The default is
+        evaluation data of the run, if there is any. Anyone with the file can read them.
+      name: the name of the model; by default the name of its run.
+      kind: the kind of inputs, see `Description`; by default inferred from their shapes.
+      task: the meaning of the outputs, see `Description`; by default the task of the run.
       classes: the names of the classes, in the order of the outputs.
-      tokenizer: `Characters`, or the tokenizer of a pretrained model, from text to tokens and back.
-      network: that of a run directory, which has none, for ONNX.
+      tokenizer: a `Characters`, or the tokenizer of a pretrained model.
+      network: the network of a run directory, which does not contain it; required for ONNX.
 
     Returns:
-      The path.
+      The path of the file.
 
     Raises:
-      InvalidType: if the model has the wrong type, or no program that stands by itself.
-      InvalidValue: if inputs or names do not fit the model.
-      NoCheckpoint: if a directory has no checkpoint that is good.
+      InvalidType: if the model has the wrong type, or its program cannot be exported.
+      InvalidValue: if the inputs or names do not match the model.
+      NoCheckpoint: if a directory has no valid checkpoint.
       NotTranslated: if the network cannot be translated to ONNX.
       OSError: if the file cannot be written.
     """
@@ -144,7 +144,7 @@ def _described(source: Source, name: str | None, kind: Any) -> Description:
 
 
 def _kind(source: Source) -> Kind:
-    """Returns what inputs mean, as far as shapes and dtypes say."""
+    """Infers the kind of inputs from their shapes and dtypes."""
     if source.columns is not None:
         return "table"
     inputs = source.program.inputs
@@ -192,5 +192,5 @@ def _check_classes(source: Source) -> None:
 def _version() -> str:
     try:
         return metadata.version("jaxnn-toolkit")
-    except metadata.PackageNotFoundError:  # it is not installed, only on the path
+    except metadata.PackageNotFoundError:  # jaxnn is on the path, but not installed
         return "unknown"

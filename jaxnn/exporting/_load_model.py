@@ -1,4 +1,4 @@
-"""`load_model`: opens a model file, and predicts by it."""
+"""`load_model`: opens a model file for prediction."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,16 +23,16 @@ from jaxnn.typing import Any
 
 @dataclass(frozen=True)
 class Model:
-    """A model that predicts by itself, as `load_model` returns it.
+    """A self-contained model, as returned by `load_model`.
 
     Attributes:
-      path: its file.
-      description: what it takes and gives.
-      tokenizer: from text to tokens and back, for a model of text.
-      params: the arrays that the program reads, by name; they are read from the file when used.
-      examples: `(inputs, outputs)` of two examples, as they were where the file was written.
-      program: predicts: `(arrays, inputs) -> outputs`.
-      more: the programs that the file has besides, by name: see `layers` and `writer`.
+      path: the model file.
+      description: the description of inputs and outputs.
+      tokenizer: the tokenizer of a language model, or `None`.
+      params: the arrays that the program reads, by name; they are read from the file on first use.
+      examples: the inputs and outputs of two examples, computed when the file was written.
+      program: the program that predicts, with its arrays.
+      more: the other programs in the file, by name; see `layers` and `writer`.
     """
 
     path: Path
@@ -45,15 +45,15 @@ class Model:
 
     @cached_property
     def layers(self) -> Executable | None:
-        """The program of what each layer puts out for one example, by name; `None` without it."""
+        """The program that computes the outputs of each layer for one example, or `None`."""
         return self._opened("layers")
 
     @cached_property
     def writer(self) -> Writer:
-        """What writes text.
+        """The `Writer`, which generates text.
 
         Raises:
-          InvalidType: if the model does not write text.
+          InvalidType: if the model is not a language model.
         """
         return writer_of(self.program, self._opened("writer"))
 
@@ -64,19 +64,19 @@ class Model:
         return Executable(_opened(self.path, program, self.description), self.params)
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
-        """Returns the outputs for any number of inputs, as NumPy arrays, those of `Run.predict`.
+        """Returns the outputs for any number of inputs as NumPy arrays, like `Run.predict`.
 
-        A model of a table takes its rows, as `read_table` reads them, and returns a table of
-        predictions: classes by name, numbers in the unit of the labels.
+        A model that was trained on a table takes rows, as `read_table` does, and returns a table of
+        predictions, with classes by name and numbers in the unit of the labels.
 
         Args:
-          inputs: `[examples, ...]`, such as `description.inputs` says; or the rows of a table: a
-            file, a data frame, a dict of columns, a list of dicts.
-          batch_size: the most examples that the device computes at once.
+          inputs: arrays `[examples, ...]` that match `description.inputs`, or the rows of a table
+            as a file, a data frame, a dict of columns, or a list of dicts.
+          batch_size: the maximum number of examples that the device computes at once.
 
         Raises:
           InvalidType: if the inputs do not have the structure and shapes of `description.inputs`.
-          InvalidValue: if their numbers do not fit into its dtype, or columns are lacking.
+          InvalidValue: if values do not fit into the dtype, or columns are missing.
         """
         columns = self.description.columns
         if columns is None:
@@ -95,19 +95,19 @@ class Model:
         top_p: float | None = None,
         stop: Sequence[int] | None = None,
     ) -> Any:
-        """Returns what follows a prompt: text after text, or tokens after tokens.
+        """Generates the continuation of a prompt: text for text, or tokens for tokens.
 
         Args:
-          prompt: text, if the model has a tokenizer, or whole numbers `[time]`.
-          length: how many tokens to draw at most.
-          key: decides the draws; `jax.random.key(0)` by default.
-          temperature: divides the logits: at 0 the likeliest token is taken.
-          top_k: draws only from so many, the likeliest.
-          top_p: draws only from the likeliest that together have this probability.
+          prompt: text, if the model has a tokenizer, or int tokens `[time]`.
+          length: the maximum number of tokens to generate.
+          key: the PRNG key for sampling; `jax.random.key(0)` by default.
+          temperature: the divisor of the logits; 0 selects the most probable token.
+          top_k: if given, samples from the `top_k` most probable tokens.
+          top_p: if given, samples from the most probable tokens with this total probability.
           stop: the tokens that end the text; `description.stop` by default.
 
         Raises:
-          InvalidType: if the model does not write text.
+          InvalidType: if the model is not a language model.
           InvalidValue: if a number is out of range, or the prompt cannot be encoded.
         """
         arguments = prompt, length, key, temperature, top_k, top_p, stop
@@ -127,9 +127,9 @@ class Model:
         top_p: float | None = None,
         stop: Sequence[int] | None = None,
     ) -> Iterator[Any]:
-        """Yields what `generate` returns piece by piece, as it is drawn.
+        """Yields the result of `generate` piece by piece, during generation.
 
-        Of text, a piece is whatever characters are complete; of tokens, it is one token.
+        For a text prompt, a piece is one or more complete characters; for tokens, one token.
         """
         drawn = self._tokens(prompt, length, key, temperature, top_k, top_p, stop)
         return tokens.pieces(self._tokenizer(), drawn) if isinstance(prompt, str) else drawn
@@ -157,20 +157,21 @@ class Model:
 
 
 def load_model(path: str | Path, *, check: bool = True) -> Model:
-    """Opens a model file that `export` wrote, without the code that built the network.
+    """Opens a model file written by `export`, without the code that built the network.
 
-    Nothing that the file holds is executed but its program: matrix products and the like.
+    No Python code is loaded from the file. Only its programs are executed, after a check that they
+    contain only operations on arrays.
 
     Args:
-      path: the file.
-      check: whether to compute the outputs of its two examples, and compare them.
+      path: the model file.
+      check: whether to compute the outputs of the examples in the file, and compare them.
 
     Raises:
-      CorruptModel: if the file is not what was written.
-      InvalidValue: if it is of a newer format, or calls something that may do more than compute.
-      NoProgram: if this version of jax cannot read its program.
-      WrongPredictions: if it predicts other numbers for its examples.
-      OSError: if there is no such file.
+      CorruptModel: if the file is corrupt.
+      InvalidValue: if its format is newer, or a program calls functions not known to be safe.
+      NoProgram: if this version of JAX cannot read the program.
+      WrongPredictions: if the outputs for the examples differ from the stored ones.
+      OSError: if the file does not exist or cannot be read.
     """
     path = Path(path).expanduser()
     if path.is_dir():

@@ -1,8 +1,8 @@
-"""The model file as a zip: entries that are stored, not compressed, each with its digest.
+"""The model file: a zip archive of uncompressed entries, each with a digest.
 
-An entry that is stored can be mapped: parameters are read where they are needed, and a file cannot
-claim to be larger than it is. Entries have the names that are listed here and no others. The
-comment of the zip holds the sha256 of `model.json`, which holds those of all other entries.
+An uncompressed entry can be memory-mapped, so that parameters are read on first use, and its
+declared size cannot exceed the size of the file. Only the entry names listed here are allowed. The
+comment of the archive contains the sha256 of `model.json`, which contains those of other entries.
 """
 
 import hashlib
@@ -26,34 +26,34 @@ from jaxnn.typing import Any
 
 MODEL, PARAMS, PROGRAM = "model.json", "params.safetensors", "program.stablehlo"
 EXAMPLES, TOKENIZER = "examples.safetensors", "tokenizer.json"
-# Programs that some models have besides: see `Model.layers` and `Model.writer`.
+# The optional programs of a model; see `Model.layers` and `Model.writer`.
 MORE = {"layers": "layers.stablehlo", "writer": "writer.stablehlo"}
 REQUIRED = (MODEL, PARAMS, PROGRAM, EXAMPLES)
 ENTRIES = (*REQUIRED, TOKENIZER, *MORE.values())
-MOST_JSON = 64 << 20  # bytes of model.json
-MOST_CODE = 1 << 30  # bytes of a program, or of a tokenizer
-ALIGNED = 64  # bytes at whose multiples the content of an entry begins
+MOST_JSON = 64 << 20  # maximum size of model.json in bytes
+MOST_CODE = 1 << 30  # maximum size of a program or tokenizer in bytes
+ALIGNED = 64  # alignment of the content of each entry in bytes
 _COMMENT = re.compile(rb"jaxnn model (\d{1,6})\nsha256 ([0-9a-f]{64})\n")
-_DATE = (1980, 1, 1, 0, 0, 0)  # the same model is the same file
+_DATE = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal models give identical files
 
 
 class Place(NamedTuple):
-    """Where an entry lies in the file."""
+    """The position of an entry in the file, in bytes."""
 
     start: int
     size: int
 
 
 def write(path: Path, content: Mapping[str, Any], entries: Mapping[str, Any]) -> None:
-    """Writes a model file, whole or not at all.
+    """Writes a model file atomically.
 
     Args:
-      path: the file; one that is there is replaced.
-      content: that of `model.json`, but for the digests.
-      entries: bytes, or a dict of arrays by name, of each other entry.
+      path: the file to write; an existing file is replaced.
+      content: the content of `model.json`, without the digests.
+      entries: the other entries by name, each as bytes or as a dict of arrays.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if the file cannot be written.
     """
     folder = path.parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=files.DRAFT) as draft:
@@ -71,10 +71,10 @@ def write(path: Path, content: Mapping[str, Any], entries: Mapping[str, Any]) ->
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays as safetensors, whole or not at all; names are those of a run's state.
+    """Writes named arrays to a safetensors file atomically.
 
     Raises:
-      OSError: if they cannot be written.
+      OSError: if the file cannot be written.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=files.DRAFT) as draft:
         whole = _draft(Path(draft) / path.name, arrays)
@@ -94,9 +94,9 @@ def _draft(path: Path, entry: Any) -> Path:
 def _append(archive: zipfile.ZipFile, name: str, part: Path) -> None:
     info = zipfile.ZipInfo(name, _DATE)
     info.external_attr = 0o644 << 16
-    # An extra field of zeros moves the content to a multiple of `ALIGNED`.
+    # An extra field of zeros aligns the content to a multiple of `ALIGNED`.
     size = part.stat().st_size
-    large = size * 1.05 > zipfile.ZIP64_LIMIT  # zipfile's own rule: sizes then take 20 bytes more
+    large = size * 1.05 > zipfile.ZIP64_LIMIT  # the rule of zipfile; sizes then take 20 more bytes
     begin = archive.fp.tell() + 30 + len(name) + 4 + 20 * large  # pyright: ignore
     padding = -begin % ALIGNED
     info.extra = struct.pack("<HH", 0x4A4E, padding) + bytes(padding)
@@ -107,12 +107,12 @@ def _append(archive: zipfile.ZipFile, name: str, part: Path) -> None:
 
 
 class Archive:
-    """A model file that is open to be read; all that it says of itself is checked.
+    """A model file opened for reading, whose structure and digests have been checked.
 
     Attributes:
-      path: the file.
-      content: `model.json`.
-      places: of the entries.
+      path: the path of the file.
+      content: the content of `model.json`.
+      places: the position of each entry, by name.
     """
 
     def __init__(self, path: Path):
@@ -141,7 +141,7 @@ class Archive:
         self._check_digests()
 
     def corrupt(self, wrong: str, got: str, expected: Any) -> CorruptModel:
-        """Returns the error that the file is not what was written."""
+        """Returns a `CorruptModel` error for this file."""
         expected = expected.decode() + "..." if isinstance(expected, bytes) else expected
         return CorruptModel(
             "load_model",
@@ -152,7 +152,7 @@ class Archive:
         )
 
     def read(self, name: str, at_most: int = MOST_CODE) -> bytes:
-        """Returns the content of an entry."""
+        """Returns the content of an entry as bytes."""
         place = self.places[name]
         if place.size > at_most:
             raise self.corrupt(f"{name} is too large", f"{place.size:,} bytes", f"{at_most:,}")
@@ -161,7 +161,7 @@ class Archive:
             return file.read(place.size)
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Returns the arrays of an entry by name, which are read when they are used."""
+        """Returns the arrays of an entry by name; each is read on first use."""
         try:
             tensors, _ = read_safetensors(self.path, *self.places[name])
         except ValueError as error:
@@ -169,7 +169,7 @@ class Archive:
         return {name: tensor.read() for name, tensor in tensors.items()}
 
     def _check_zip(self) -> dict[str, Place]:
-        """Returns where the entries are; raises unless they are stored, known, and inside."""
+        """Returns the entry positions; raises if an entry is compressed, unknown or overlaps."""
         try:
             with files.open_regular(self.path) as file:
                 size = os.fstat(file.fileno()).st_size
@@ -229,12 +229,12 @@ class Archive:
 
 
 def arrays_of(tree: Any, prefix: str) -> dict[str, np.ndarray]:
-    """Returns the leaves of a tree as arrays by name, `{"inputs": ...}` for a single one."""
+    """Returns the leaves of a tree as arrays by name; `{"inputs": ...}` for a single array."""
     return dict(zip(names_of(tree, prefix), map(np.asarray, named_leaves(tree).values())))
 
 
 def names_of(tree: Any, prefix: str) -> list[str]:
-    """Returns the names of the leaves of a tree in a file."""
+    """Returns the names of the leaves of a tree, each with the prefix."""
     return [f"{prefix}/{name}".rstrip("/") for name in named_leaves(tree)]
 
 

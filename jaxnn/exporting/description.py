@@ -1,4 +1,4 @@
-"""What a model takes and gives: `model.json`, the first entry of a model file."""
+"""The description of a model's inputs and outputs, which a model file stores in `model.json`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,32 +15,32 @@ Task = Literal["classification", "regression", "multi_label", "next_token"]
 
 
 class CorruptModel(Explained):
-    """A model file is not what was written."""
+    """A model file is corrupt."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a model takes and gives.
+    """A description of the inputs and outputs of a model.
 
     Attributes:
-      name: what the model is called.
-      kind: what its inputs mean: `"image"` `[height, width]` or `[height, width, channels]`,
-        `"table"` rows of `columns`, `"tokens"` whole numbers, `"vector"` numbers, or `"other"`.
-      inputs: the shapes and dtypes of an example, without the axis of examples: a `Spec`, or a tree
-        of them; of a table, those that its rows are encoded to.
-      outputs: those of its outputs.
-      task: what its outputs mean: logits of classes or of marks, numbers, or logits of what
-        follows each token; `None` if that is not known.
+      name: the name of the model.
+      kind: the kind of inputs: `"image"` for `[height, width]` or `[height, width, channels]`,
+        `"table"` for rows of `columns`, `"tokens"` for integers, `"vector"`, or `"other"`.
+      inputs: the shape and dtype of one example, without the batch axis, as a `Spec` or a tree of
+        `Spec`s; for a table, those of the encoded rows.
+      outputs: the shape and dtype of the outputs for one example.
+      task: the meaning of the outputs: `"classification"` or `"multi_label"` for logits,
+        `"regression"` for numbers, `"next_token"` for logits of each next token, or `None`.
       classes: the names of the classes, in the order of the outputs.
-      columns: those of the table that the model was trained on.
+      columns: the columns of the table that the model was trained on.
       stop: the tokens that end a text.
-      template: of a conversation, in Jinja.
-      limits: the least and the most that a free size can be: `{"length": (1, 64)}`.
-      batch: the number of examples that the program computes at once; `None` if it is free.
-      platforms: those that the program was lowered for.
-      results: what the model has reached: `{"best/test/accuracy": 0.98}`.
-      versions: of jax, jaxlib, and jaxnn, that wrote the file.
-      digests: the sha256 of each entry of the file.
+      template: the Jinja template of a conversation.
+      limits: the lower and upper bound of each dynamic size, such as `{"length": (1, 64)}`.
+      batch: the number of examples that the program computes at once; `None` if it is dynamic.
+      platforms: the platforms that the program was lowered for.
+      results: the metrics of the model, such as `{"best/test/accuracy": 0.98}`.
+      versions: the versions of jax, jaxlib and jaxnn that wrote the file.
+      digests: the sha256 of each other entry in the file.
     """
 
     name: str
@@ -60,17 +60,17 @@ class Description:
     digests: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as JSON holds it."""
+        """Returns the description as a JSON-compatible dict."""
         columns = None if self.columns is None else self.columns.to_json()
         rest = {"inputs": specs.to_json(self.inputs), "outputs": specs.to_json(self.outputs)}
         return {**self.__dict__, **rest, "columns": columns}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Description":
-        """Returns what `to_json` wrote.
+        """Returns the description from the output of `to_json`.
 
         Raises:
-          ValueError, KeyError or TypeError: if it did not.
+          ValueError, KeyError or TypeError: if the content is invalid.
         """
         text, limits = content["columns"], content["limits"]
         for name, types in _TYPES.items():

@@ -1,9 +1,9 @@
-"""Writing with a model: one token after the other, each drawn from what it says of those so far.
+"""Text generation with an exported model, which samples one token after another.
 
-A model of text has two programs. The writing program reads a piece of a text and remembers it, so
-that each token is read once. Where there is none, the program that predicts reads all tokens anew
-for each new one, filled up to a power of two; what comes after a place changes nothing there, which
-is tried once. The draws are those of `jaxnn.generate` with the same key.
+A language model can have two programs. The writer program has a memory, such as keys and values, so
+that it reads each token only once. Without it, the prediction program reads all tokens again for
+each new one, padded to a power of two. Both require a causal model, which is checked once. The
+samples are the same as those of `jaxnn.generate` with the same key.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +19,14 @@ from jaxnn.models._writing import bucket, draw
 from jaxnn.runs.prediction import Executable
 from jaxnn.typing import Any
 
-PIECES = (512, 64, 8, 1)  # tokens that are read at once: a program for each, whatever the prompt is
-ROOM = 256  # places of a memory at least, where there is no bound: few sizes are compiled
-SAME = 0.03  # by which logits of a text that is read in pieces may differ, of the largest
+PIECES = (512, 64, 8, 1)  # tokens read at once; few programs suffice for prompts of any length
+ROOM = 256  # smallest size of a memory without a bound, so that few sizes are compiled
+SAME = 0.03  # tolerance for logits of a text that is read in pieces, relative to the largest
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a token is drawn, see `jaxnn.generate`."""
+    """The sampling parameters of a token, see `jaxnn.generate`."""
 
     key: Any
     temperature: float = 1.0
@@ -43,21 +43,22 @@ class Drawing:
 
     @property
     def numbers(self) -> tuple[Any, Any]:
-        """The temperature and the probability, as programs read them."""
+        """The temperature and `top_p` as float32, the inputs of the programs."""
         top_p = None if self.top_p is None else jnp.float32(self.top_p)
         return jnp.float32(self.temperature), top_p
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes text.
+    """Generates text with the programs of a language model.
 
     Attributes:
-      predict: gives logits `[examples, length, vocabulary]` for tokens `[examples, length]`.
-      steps: reads a piece of a text and remembers it, as `jaxnn.runs.writing` exports it.
-      context: how many tokens are read at most; `None` if there is no bound. When so many are read,
-        it starts anew from the later half of them.
-      vocabulary: how many tokens there are.
+      predict: the program from tokens `[examples, length]` to logits
+        `[examples, length, vocabulary]`.
+      steps: the program that reads a piece of a text into a memory, see `jaxnn.runs.writing`.
+      context: the maximum number of tokens in memory, or `None` if there is no bound. When it is
+        reached, generation restarts from the second half of the tokens.
+      vocabulary: the number of tokens in the vocabulary.
     """
 
     predict: Executable
@@ -69,11 +70,11 @@ class Writer:
     def tokens(
         self, prompt: Any, length: int, drawing: Drawing, stop: Sequence[int] = ()
     ) -> Iterator[int]:
-        """Yields up to `length` tokens that follow a prompt, and ends before one of `stop`.
+        """Yields up to `length` tokens that follow a prompt, and ends before a token in `stop`.
 
         Raises:
-          InvalidValue: if the prompt is empty, or has a token that is not in the vocabulary; or a
-            number is out of range.
+          InvalidValue: if the prompt is empty, a token is not in the vocabulary, or a number is out
+            of range.
         """
         positive_integer("generate", "length", length)
         drawing.check(self.vocabulary)
@@ -100,7 +101,7 @@ class Writer:
         return _until(drawn, frozenset(stop))
 
     def warm(self) -> None:
-        """Compiles what a prompt of any length needs, where the context is bounded."""
+        """Compiles the programs for prompts, of any length if the context is bounded."""
         drawing = Drawing(jax.random.key(0))
         for size in PIECES:
             if size <= (self.context or PIECES[1]):
@@ -119,13 +120,13 @@ class Writer:
                 read = self._recent(read)
                 memory, logits = self._begin(read, length - place)
             token = _draw(drawing.top_k, logits, drawing.key, np.int32(place), *drawing.numbers)
-            # The last token is read too, and nobody asks what follows it.
+            # The last token is read as well, although its logits are not used.
             memory, logits = self._read(memory, token[None])
             yield int(token[0])
             read = [*read, int(token[0])]
 
     def _begin(self, read: list[int], more: int) -> tuple[Any, Any]:
-        """Returns the memory of some tokens, with room for more, and the logits of the next."""
+        """Reads tokens into a new memory with room for `more`; also returns the next logits."""
         room = bucket(max(len(read) + more, ROOM))
         room = room if self.context is None else min(room, self.context)
         steps: Any = self.steps
@@ -157,7 +158,7 @@ class Writer:
             read = [*read, token]
 
     def _on_device(self, program: Executable) -> dict[str, Any]:
-        """Returns the arrays of a program on the device, where they remain."""
+        """Returns the arrays of a program on the device, and caches them."""
         key = id(program)
         if key not in self._arrays:
             names = program.signature[0]
@@ -166,10 +167,10 @@ class Writer:
 
 
 def writer_of(predict: Executable, steps: Executable | None = None) -> Writer:
-    """Returns what writes with the programs of a model.
+    """Returns the `Writer` for the programs of a model.
 
     Raises:
-      InvalidType: if it does not give logits of what follows each token, from what is before alone.
+      InvalidType: if the model does not predict the next tokens, or is not causal.
     """
     outputs: Any = predict.program.out_avals[0]
     _, like = predict.signature
@@ -198,7 +199,7 @@ def _most(limits: Mapping[str, tuple[int, int | None]], name: str) -> int | None
 
 
 def _logits(predict: Executable, tokens: np.ndarray, count: int) -> np.ndarray:
-    """Returns the logits of the first tokens; raises if they depend on those that follow."""
+    """Returns the logits of the first tokens; raises if they depend on later tokens."""
     other = tokens.copy()
     other[1, -1] = 1 - other[0, -1]
     one, two = predict("generate", other, 2).astype(np.float32)
@@ -215,7 +216,7 @@ def _logits(predict: Executable, tokens: np.ndarray, count: int) -> np.ndarray:
 
 
 def _agrees(steps: Executable | None, tokens: np.ndarray, expected: np.ndarray) -> bool:
-    """Returns whether a text that is read in two pieces has the logits of the whole."""
+    """Returns whether reading a text in two pieces gives the same logits as reading it whole."""
     if steps is None:
         return False
     arrays = {name: steps.arrays[name] for name in steps.signature[0]}
@@ -232,7 +233,7 @@ def _agrees(steps: Executable | None, tokens: np.ndarray, expected: np.ndarray) 
 
 
 def empty_memory(steps: Executable, room: int) -> Any:
-    """Returns a memory with room for so many tokens, to begin with."""
+    """Returns an empty memory with room for `room` tokens."""
     _, piece = steps.signature
 
     def empty(x: Any) -> Any:

@@ -1,7 +1,8 @@
-"""A function that predicts, lowered with as many free sizes as it allows.
+"""Lowers a prediction function with as many dynamic sizes as possible.
 
-The number of examples is free, and of tokens the length too, from 1 to what learned positions
-allow. What cannot be lowered so is lowered for a fixed number, which `Model.predict` fills up.
+The number of examples is dynamic, and for tokens also the length, up to the bound that learned
+positions set. If this fails, the function is lowered for a fixed number of examples, and
+`Model.predict` pads its inputs.
 """
 
 from collections.abc import Sequence
@@ -15,28 +16,28 @@ from jaxnn.exporting.program import PLATFORMS, Program, program_of
 from jaxnn.runs.prediction import used_arrays
 from jaxnn.typing import Any, Callable
 
-FIXED = 64  # examples of a program whose number of examples cannot be free
-LONGEST = 1 << 20  # tokens that are tried
+FIXED = 64  # number of examples if it cannot be dynamic
+LONGEST = 1 << 20  # maximum length to try, in tokens
 Predict = Callable[[Any, Any], Any]  # `(arrays, inputs) -> outputs`
 
 
 def lower(
     predict: Predict, arrays: dict[str, Any], inputs: Any, *, sequences: bool = False
 ) -> Program:
-    """Returns the program of a function `(arrays, inputs) -> outputs`.
+    """Lowers a function `(arrays, inputs) -> outputs` to a `Program`.
 
     Args:
-      predict: the function.
-      arrays: the shapes of what it may read, by name; what it does not read is left out.
+      predict: the function to lower.
+      arrays: the shapes of its arrays by name; arrays that it does not read are dropped.
       inputs: the shapes of a batch.
-      sequences: whether the inputs are tokens `[examples, length]`, whose length may be free.
+      sequences: whether the inputs are tokens `[examples, length]`, whose length may be dynamic.
 
     Raises:
-      Exception: of any kind, if jax cannot lower it.
+      Exception: an error of any type, if JAX cannot lower the function.
     """
     used = used_arrays(predict, arrays, inputs)
     if sequences:
-        # Without a bound where there is none.
+        # Tries an unbounded length first.
         for constraints in (lambda: (), lambda: (f"length <= {_longest(predict, used, inputs)}",)):
             try:
                 return _lowered(predict, used, inputs, "examples, length", constraints())
@@ -67,7 +68,7 @@ def _lowered(
 
 
 def _longest(predict: Predict, arrays: Any, inputs: Any) -> int:
-    """Returns the greatest length of tokens that a function takes."""
+    """Returns the greatest length of inputs that a function accepts."""
 
     def takes(length: int) -> bool:
         def sized(x):

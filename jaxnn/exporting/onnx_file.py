@@ -1,8 +1,8 @@
-"""ONNX: a model for runtimes in other languages, translated by jax2onnx.
+"""Exports models to ONNX, for runtimes in other languages, by means of jax2onnx.
 
-The package is not one of jaxnn's: what it needs contradicts what checkpoints need. In an
-environment of its own, where it and jaxnn are installed, it translates a network or a run; a
-directory alone has no network to translate, and is given one.
+jax2onnx is not a dependency of jaxnn, because its requirements conflict with those of checkpoints.
+Install it together with jaxnn in a separate environment. It translates a network or a run; for a
+run directory, which does not contain the network, pass the network as well.
 """
 
 from importlib import import_module
@@ -17,35 +17,35 @@ from jaxnn.layers._platforms import for_translation
 from jaxnn.storage import json_files
 from jaxnn.typing import Any, Callable
 
-RELATIVE = 1e-4  # by which outputs of ONNX Runtime may differ, of the largest
+RELATIVE = 1e-4  # tolerance for outputs of ONNX Runtime, relative to the largest
 INSTALL = "pip install jax2onnx onnxruntime, in an environment of its own; see docs/export.md"
 
 
 class Input(NamedTuple):
-    """An input of an ONNX model, whose number of examples is free."""
+    """An input of an ONNX model, with a dynamic number of examples."""
 
     shape: tuple[int | str, ...]
     dtype: Any
 
 
 class NotTranslated(Explained):
-    """A model cannot be translated to ONNX, or does not compute the same there."""
+    """A model cannot be translated to ONNX, or its outputs differ after translation."""
 
 
 def translate(
     predict: Callable[[Any], Any], examples: Any, outputs: Any, about: dict[str, Any]
 ) -> bytes:
-    """Returns an ONNX file of a function of inputs.
+    """Translates a function of inputs to ONNX, and returns the content of the file.
 
     Args:
-      predict: the function, of a batch of any number of examples.
-      examples: a few inputs.
-      outputs: what the function gives for them, and so must ONNX Runtime, if it is installed.
-      about: what the model takes and gives, which the file holds as the property `jaxnn`.
+      predict: the function from a batch of any number of examples to outputs.
+      examples: example inputs, `[examples, ...]`.
+      outputs: the outputs for `examples`, which ONNX Runtime, if installed, must reproduce.
+      about: the description of the model, which the file stores as the property `jaxnn`.
 
     Raises:
       InvalidValue: if jax2onnx is not installed.
-      NotTranslated: if it cannot translate an operation, or the outputs differ.
+      NotTranslated: if an operation cannot be translated, or the outputs differ.
     """
     translator: Any = _package("jax2onnx")
     structure = jax.tree.structure(examples)
@@ -78,7 +78,7 @@ def translate(
 
 
 def _check(content: bytes, inputs: list[np.ndarray], outputs: list[Any]) -> None:
-    """Compares what ONNX Runtime computes, if it is installed, also for a single example."""
+    """Compares the outputs of ONNX Runtime, if installed, for all examples and for one."""
     try:
         runtime: Any = import_module("onnxruntime")
     except ImportError:
@@ -123,7 +123,7 @@ def _package(name: str) -> Any:
 
 
 def no_network() -> InvalidType:
-    """Returns the error that there is only a program, and no network to translate."""
+    """Returns the error for a run directory that was passed without its network."""
     return InvalidType(
         "export",
         "nothing translates the program of a run directory to ONNX, and it has no network that can"

@@ -1,10 +1,10 @@
-"""The program of a model file: StableHLO, without the wrapper of `jax.export`, which expires.
+"""The program of a model file: StableHLO, without the short-lived wrapper of `jax.export`.
 
-jax reads what `jax.export` serialized for half a year; StableHLO in its portable form is read for
-five years. A model file holds the StableHLO, and in JSON what else jax has to know: shapes, dtypes,
-platforms, and which arguments the program reads. From these, jax of any version makes its own
-wrapper: it exports a function of the same signature that computes nothing, and the file's
-program takes the place of that function's.
+JAX can read a serialized `jax.export` for six months, and portable StableHLO for five years. A
+model file therefore contains the StableHLO, and as JSON the other information that JAX needs:
+shapes, dtypes, platforms, and the arguments that the program reads. To open it, any version of JAX
+builds its own wrapper: it exports a placeholder function with the same signature, and replaces the
+program of the placeholder by that of the file.
 """
 
 import re
@@ -19,8 +19,8 @@ from jax import export as jax_export
 from jaxnn.exporting.specs import Spec, from_json, shapes_of, specs_of, to_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-# What a program may call beside StableHLO: names that jax promises to keep, and that compute.
-# Callbacks into Python, and kernels in other languages, are not among them.
+# The custom calls that a program may contain: JAX guarantees that their names are stable, and they
+# only compute. Python callbacks and kernels in other languages are not allowed.
 SAFE_CALLS = re.compile(
     r"Sharding|SPMDFullToShardShape|SPMDShardToFullShape|annotate_device_placement|shape_assertion"
     r"|(cu|hip)_threefry2x32_ffi|Eigh|Qr|ProductOfElementaryHouseholderReflectors|LuDecomposition"
@@ -34,17 +34,17 @@ _TALK = re.compile(r'"?stablehlo\.(send|recv|infeed|outfeed)\b')
 
 @dataclass(frozen=True)
 class Program:
-    """A program `(arrays, inputs) -> outputs`, as it is stored.
+    """A stored program `(arrays, inputs) -> outputs`.
 
     Attributes:
-      code: StableHLO, in its portable form.
-      arrays: the specs of the arrays that it reads, by name.
-      inputs: those of its inputs; the first axis is that of examples.
-      outputs: those of its outputs.
-      constraints: of the free sizes: `("length <= 64",)`.
-      platforms: that it was lowered for, in order.
-      reads: the numbers of the arguments that it takes.
-      convention: the version of jax's calling convention.
+      code: the program as portable StableHLO.
+      arrays: the specs of the arrays that the program reads, by name.
+      inputs: the specs of the inputs; their first axis is the batch.
+      outputs: the specs of the outputs.
+      constraints: the constraints on dynamic sizes, such as `("length <= 64",)`.
+      platforms: the platforms that the program was lowered for, in order.
+      reads: the indices of the arguments that the program reads.
+      convention: the version of the calling convention of JAX.
     """
 
     code: bytes
@@ -57,7 +57,7 @@ class Program:
     convention: int
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all but the code as JSON holds it."""
+        """Returns all fields except the code as a JSON-compatible dict."""
         return {
             "arrays": to_json(self.arrays),
             "inputs": to_json(self.inputs),
@@ -70,10 +70,10 @@ class Program:
 
     @classmethod
     def from_json(cls, content: Any, code: bytes) -> "Program":
-        """Returns the program whose `to_json` is the content.
+        """Returns the program from its code and the output of `to_json`.
 
         Raises:
-          ValueError, KeyError or TypeError: if there is none.
+          ValueError, KeyError or TypeError: if the content is invalid.
         """
         arrays = from_json(content["arrays"])
         if not isinstance(arrays, dict) or not all(isinstance(x, Spec) for x in arrays.values()):
@@ -87,10 +87,10 @@ class Program:
         return cls(code, arrays, inputs, outputs, constraints, platforms, reads, convention)
 
     def open(self) -> jax_export.Exported:
-        """Returns the program as jax calls it.
+        """Returns the program as a `jax.export.Exported`.
 
         Raises:
-          Exception: of any kind, if this version of jax cannot read it.
+          Exception: an error of any type, if this version of JAX cannot open the program.
         """
         scope = jax_export.SymbolicScope(self.constraints)
         arrays, inputs = (shapes_of(tree, scope) for tree in (self.arrays, self.inputs))
@@ -110,10 +110,10 @@ class Program:
 
 
 def program_of(exported: jax_export.Exported, constraints: Sequence[str] = ()) -> Program:
-    """Returns what is stored of a program of `(arrays, inputs)`.
+    """Returns the `Program` of an exported function `(arrays, inputs) -> outputs`.
 
     Raises:
-      ValueError: if it does more than compute, or needs several devices.
+      ValueError: if the function has side effects, makes unsafe calls, or needs several devices.
     """
     (arrays, inputs), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
@@ -132,7 +132,7 @@ def program_of(exported: jax_export.Exported, constraints: Sequence[str] = ()) -
 
 
 def unsafe_calls(exported: jax_export.Exported) -> list[str]:
-    """Returns the names of what a program calls that may do more than compute."""
+    """Returns the names of the calls in a program that may have side effects."""
     text = exported.mlir_module()
     names = {a.strip('"') or b for a, b in _CALL.findall(text)} | set(_TALK.findall(text))
     return sorted(name for name in names if not SAFE_CALLS.fullmatch(name))

@@ -1,4 +1,4 @@
-"""What is exported: a run, its directory, a pretrained model, or a network with its arrays."""
+"""Collects the contents of a model file from a run, a run directory or a network."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -35,20 +35,20 @@ EXAMPLES = 2
 
 
 class Source(NamedTuple):
-    """All that a model file holds.
+    """The contents of a model file.
 
     Attributes:
-      name: what the model is called.
+      name: the name of the model.
       program: the program that predicts.
-      arrays: what it reads, by name.
-      examples: a few inputs.
-      task: what the outputs mean.
+      arrays: the arrays that the programs read, by name.
+      examples: the example inputs.
+      task: the meaning of the outputs, see `Description`.
       classes: the names of the classes.
-      columns: those of the table that the model was trained on.
-      tokens: from text to tokens and back.
-      results: what the model has reached.
-      predict: the function `(arrays, inputs) -> outputs` that was lowered, if it is at hand.
-      more: other programs, by name: of `layers`, and the `writer`.
+      columns: the columns of the table that the model was trained on.
+      tokens: the tokenizer.
+      results: the metrics of the model.
+      predict: the function `(arrays, inputs) -> outputs`, if available.
+      more: the other programs, `layers` and `writer`, by name.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Source(NamedTuple):
 
 
 def source_of(model: Any, inputs: Any, network: Network | None = None) -> Source:
-    """Returns all that a model file holds of whatever `export` takes."""
+    """Returns the contents of a model file for the `model` argument of `export`."""
     if isinstance(model, str | Path):
         return _of_directory(Path(model).expanduser(), inputs, network)
     if isinstance(model, Run):
@@ -98,7 +98,7 @@ def _of_network(network: Network, params: Any, state: Any, inputs: Any) -> Sourc
     inputs = _first(inputs)
     tree = {"params": params, "state": state}
     structure, arrays = jax.tree.structure(tree), named_leaves(tree)
-    names, forms = [*arrays], shapes(arrays)  # jax sorts the names of a dict
+    names, forms = [*arrays], shapes(arrays)  # JAX sorts the names of a dict
 
     def bind(arrays):
         own = jax.tree.unflatten(structure, [arrays.get(name, forms[name]) for name in names])
@@ -136,13 +136,13 @@ def _of_run(run: Run, inputs: Any) -> Source:
         inputs = jax.device_get(inputs_of(learner, state, batch))
     inputs = _first(inputs)
     leaves, structure = named_leaves(state), jax.tree.structure(state)
-    order, forms = [*leaves], shapes(leaves)  # jax sorts the names of a dict
+    order, forms = [*leaves], shapes(leaves)  # JAX sorts the names of a dict
 
     def predict(arrays, inputs):
         whole = [arrays[n] if n in arrays else unread(forms[n]) for n in order]
         return learner.predict(jax.tree.unflatten(structure, whole), inputs)
 
-    with alone(learner):  # it is for any machine
+    with alone(learner):  # the file is for any machine
         source = _lowered(run.result.get("experiment", "run"), predict, forms, leaves, inputs)
         more = {
             "layers": partial(layers.export, training),
@@ -182,10 +182,10 @@ def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
 
 
 def _with(source: Source, arrays: Mapping[str, Any], **more: Callable[[], Any]) -> Source:
-    """Returns a source with more programs, of those that there are, and what they read."""
+    """Returns the source with the other programs that can be exported, and their arrays."""
     programs = {}
     for name, exported in more.items():
-        with suppress(Exception):  # it predicts without them
+        with suppress(Exception):  # these programs are optional
             program = program_of(exported())
             if jax.tree.leaves(program.outputs) and set(program.arrays) <= set(arrays):
                 programs[name] = program
@@ -194,14 +194,14 @@ def _with(source: Source, arrays: Mapping[str, Any], **more: Callable[[], Any]) 
 
 
 def _member(result: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
-    """Returns a result, for a population that of the member that predicts."""
+    """Returns the result of a run; for a population, of the member that predicts."""
     if loaded.member is None:
         return result
     return {k: v[loaded.member] if isinstance(v, list) else v for k, v in result.items()}
 
 
 def _recorded(recorded: recording.Recording, wanted: Any) -> Any:
-    """Returns the recorded examples, if they are such inputs."""
+    """Returns the recorded examples, or `None` if they do not have the expected shape."""
     inputs = recorded.probe.get("inputs")
     if inputs is None or not hasattr(wanted, "shape") or inputs.shape[1:] != wanted.shape[1:]:
         return None
@@ -209,7 +209,7 @@ def _recorded(recorded: recording.Recording, wanted: Any) -> Any:
 
 
 def _named(source: Source, kind: Any, names: Sequence[str], columns: Columns | None) -> Source:
-    """Returns a source with what its outputs mean."""
+    """Returns the source with the task, and the classes, columns or tokenizer."""
     outputs = source.program.outputs
     if columns is not None:
         labels = columns.labels
@@ -227,7 +227,7 @@ def _named(source: Source, kind: Any, names: Sequence[str], columns: Columns | N
 
 
 def _first(inputs: Any) -> Any:
-    """Returns the first examples, in the dtypes of training."""
+    """Returns the first examples in the dtypes used for training."""
     inputs = stored("export", {"inputs": inputs})["inputs"]
     return jax.tree.map(lambda x: np.asarray(x[:EXAMPLES]), inputs)
 

@@ -1,4 +1,4 @@
-"""What the arrays of inputs and outputs look like, as data: trees of shapes and dtypes, in JSON.
+"""Trees of array shapes and dtypes, and their JSON form.
 
 >>> tree = {"numbers": Spec(("examples", 3), "float32")}
 >>> to_json(tree)
@@ -17,16 +17,16 @@ from jax import export as jax_export
 from jaxnn.masked import Masked
 from jaxnn.typing import Any
 
-DEEPEST = 32  # trees within trees
+DEEPEST = 32  # maximum depth of a tree
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The shape and the dtype of an array; a size that is free is a name, or a term of names.
+    """The shape and dtype of an array; a dynamic size is a symbolic expression.
 
     Attributes:
-      shape: `("examples", 28, 28)`.
-      dtype: its name.
+      shape: the sizes, such as `("examples", 28, 28)`.
+      dtype: the name of the dtype.
     """
 
     shape: tuple[int | str, ...]
@@ -37,7 +37,7 @@ class Spec:
 
 
 def specs_of(tree: Any) -> Any:
-    """Returns the specs of a tree of arrays, or of their shapes, whose sizes may be symbolic."""
+    """Returns the specs of a tree of arrays or `ShapeDtypeStruct`s with symbolic sizes."""
 
     def spec(x: Any) -> Spec:
         shape = tuple(n if isinstance(n, int) else str(n) for n in x.shape)
@@ -47,7 +47,7 @@ def specs_of(tree: Any) -> Any:
 
 
 def shapes_of(specs: Any, scope: Any) -> Any:
-    """Returns what jax knows of arrays such as the specs say; free sizes belong to the scope."""
+    """Returns specs as `jax.ShapeDtypeStruct`s, with dynamic sizes in the given scope."""
 
     def shape(spec: Spec) -> Any:
         text = ", ".join(map(str, spec.shape)) + ("," if spec.shape else "")
@@ -58,15 +58,15 @@ def shapes_of(specs: Any, scope: Any) -> Any:
 
 
 def without_examples(specs: Any) -> Any:
-    """Returns the specs of a single example."""
+    """Returns the specs of a single example, without the batch axis."""
     return jax.tree.map(lambda spec: Spec(spec.shape[1:], spec.dtype), specs)
 
 
 def to_json(tree: Any) -> Any:
-    """Returns a tree of specs as JSON holds it.
+    """Returns a tree of specs as a JSON-compatible value.
 
     Raises:
-      TypeError: if it has nodes other than dicts, lists, tuples and `Masked`.
+      TypeError: if the tree has nodes other than dicts, lists, tuples and `Masked`.
     """
     if isinstance(tree, Spec):
         return {"shape": list(tree.shape), "dtype": tree.dtype}
@@ -82,10 +82,10 @@ def to_json(tree: Any) -> Any:
 
 
 def from_json(value: Any, depth: int = 0) -> Any:
-    """Returns the tree of specs that `to_json` wrote.
+    """Returns a tree of specs from the output of `to_json`.
 
     Raises:
-      ValueError: if it did not.
+      ValueError: if the value is invalid.
     """
     if not isinstance(value, dict) or depth > DEEPEST:
         raise ValueError(f"no tree of arrays: {str(value)[:80]}")

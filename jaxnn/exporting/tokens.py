@@ -1,4 +1,4 @@
-"""Text and tokens in a model file: characters, or a tokenizer of the `tokenizers` package."""
+"""The tokenizer in a model file: characters, or a tokenizer of the `tokenizers` package."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
@@ -14,7 +14,7 @@ Tokens: TypeAlias = Characters | Tokenizer
 
 
 def characters_of(names: Sequence[str]) -> Characters | None:
-    """Returns the characters that the names of tokens are, if they are such."""
+    """Returns `Characters` if the names of the tokens are single sorted characters, else `None`."""
     text = "".join(names)
     if not text or len(text) != len(names) or Characters(text).all != text:
         return None
@@ -22,13 +22,13 @@ def characters_of(names: Sequence[str]) -> Characters | None:
 
 
 def pieces(tokens: Tokens, drawn: Iterable[int]) -> Iterator[str]:
-    """Yields the text of tokens as they are drawn, whatever characters are complete."""
+    """Yields the text of tokens during generation, in pieces of complete characters."""
     read: list[int] = []
     text, shown = "", 0
     for token in drawn:
         read.append(token)
         text = tokens.decode(read)
-        # The bytes of a character may be several tokens, which until then read as this mark.
+        # A character may consist of several tokens; until it is complete, it decodes to this mark.
         if not text.endswith("\ufffd") and len(text) > shown:
             yield text[shown:]
             shown = len(text)
@@ -37,10 +37,10 @@ def pieces(tokens: Tokens, drawn: Iterable[int]) -> Iterator[str]:
 
 
 def write(tokens: Any) -> bytes:
-    """Returns the entry of a model file that holds what turns text to tokens.
+    """Returns the content of the tokenizer entry of a model file.
 
     Raises:
-      InvalidType: if it is neither characters nor a tokenizer.
+      InvalidType: if `tokens` is neither a `Characters` nor a `Tokenizer`.
     """
     if isinstance(tokens, Characters):
         return json_files.encode({"characters": tokens.all})
@@ -56,11 +56,11 @@ def write(tokens: Any) -> bytes:
 
 
 def read(content: bytes) -> Tokens:
-    """Returns what `write` wrote.
+    """Returns a tokenizer from the output of `write`.
 
     Raises:
-      ValueError, KeyError or TypeError: if it did not.
-      InvalidValue: if the package that reads it is not installed.
+      ValueError, KeyError or TypeError: if the content is invalid.
+      InvalidValue: if the package `tokenizers` is required and not installed.
     """
     value = json_files.decode(content)
     if isinstance(value, dict) and isinstance(value.get("characters"), str):

@@ -1,4 +1,4 @@
-"""The examples of a model file: what it predicted for them when it was written."""
+"""Verifies a model file: computes its examples again and compares the stored outputs."""
 
 import jax
 import numpy as np
@@ -8,21 +8,21 @@ from jaxnn.exporting.program import Program
 from jaxnn.runs.prediction import Executable
 from jaxnn.typing import Any
 
-# By how much outputs may differ on another device, or by another version of XLA.
+# Tolerances for outputs on another device, or with another version of XLA.
 RELATIVE, ABSOLUTE = 1e-2, 1e-3
 
 
 class WrongPredictions(Explained):
-    """A model does not predict on this machine what it predicted where it was written."""
+    """The predictions of a model on this machine differ from those stored in its file."""
 
 
 def predicted(program: Program, arrays: Any, inputs: Any) -> Any:
-    """Returns what a program predicts, on the host."""
+    """Returns the predictions of a program as NumPy arrays."""
     return Executable(program.open(), dict(arrays))("export", inputs, 1024)
 
 
 def verify(path: Any, program: Executable, inputs: Any, outputs: Any) -> None:
-    """Raises `WrongPredictions` unless the outputs of inputs are these, as far as rounding goes."""
+    """Raises `WrongPredictions` unless a program reproduces the outputs within the tolerance."""
     again = program("load_model", inputs, 1024)
     pairs = list(zip(jax.tree.leaves(outputs), jax.tree.leaves(again)))
     if not all(_is_close(a, b) for a, b in pairs):

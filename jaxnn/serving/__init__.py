@@ -1,10 +1,10 @@
-"""A trained model behind HTTP: predictions for programs, and a page for people.
+"""Serves a trained model over HTTP, with an API for programs and a web page for people.
 
     python -m jaxnn serve runs/digits
 
-Requests are validated, computed in micro-batches by programs that were compiled before the first
-one, and answered with what `predict` gives, or with an error that says the fix. Starlette and
-uvicorn are the extra `[serve]`.
+The server validates requests, computes them in micro-batches, and responds with the outputs of
+`predict`, or with an error message that contains the fix. The program for single examples compiles
+before the first request. Serving requires Starlette and uvicorn, the extra `[serve]`.
 """
 
 from jaxnn.serving._serve import serve

@@ -1,4 +1,4 @@
-"""Serving a model from a process: a socket, the programs, uvicorn, and an orderly end."""
+"""`serve`: binds a socket, compiles the model, runs uvicorn, and shuts down gracefully."""
 
 import asyncio
 import contextlib
@@ -19,24 +19,24 @@ from jaxnn.serving.describing import inputs
 from jaxnn.serving.served import Served, open_model
 from jaxnn.serving.warming import warm
 
-GRACE = 30  # seconds in which accepted requests are answered after a signal
+GRACE = 30  # seconds to complete accepted requests after a signal
 LOCALHOST = ("127.0.0.1", "::1", "localhost")
-CONNECTIONS = 512  # at a time; more are answered 503
+CONNECTIONS = 512  # maximum number of concurrent connections; others receive status 503
 
 
 def serve(
     path: str | Path, host: str = "127.0.0.1", port: int = 8000, token: str | None = None
 ) -> None:
-    """Serves a model until SIGTERM or Ctrl-C, and answers what it has accepted before it ends.
+    """Serves a model until SIGTERM or Ctrl-C, and completes accepted requests before it returns.
 
     Args:
-      path: the directory of a run, or a model file.
-      host: the address to bind; by default only this machine can reach it.
-      port: of the address; 0 takes any that is free.
-      token: what requests must bear as `Authorization: Bearer TOKEN`; none by default.
+      path: a run directory, a directory that contains runs, or a model file.
+      host: the address to bind; the default is only reachable from this machine.
+      port: the port to bind; 0 selects a free port.
+      token: if given, requests must have the header `Authorization: Bearer TOKEN`.
 
     Raises:
-      InvalidValue: if the port is in use, or there is no model.
+      InvalidValue: if the token is invalid, the port is in use, or there is no model.
     """
     check_token(token)
     with listen(host, port) as listener:
@@ -50,11 +50,11 @@ def serve(
 
 
 class Server(uvicorn.Server):
-    """A server that ends at a signal with exit code 0, when it has answered what it accepted."""
+    """A uvicorn server that exits with code 0 after a signal and its accepted requests."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ends at SIGTERM and Ctrl-C; a second one does not wait for what was accepted."""
+        """Shuts down at SIGTERM and Ctrl-C; a second signal does not wait for open requests."""
         if threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
         yield
 
     def end(self) -> None:
-        """Accepts no more requests; called again, answers no more."""
+        """Stops accepting requests; a second call also stops waiting for open ones."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
@@ -75,7 +75,10 @@ def run(
     local: bool = True,
     started: Callable[[Server], None] = lambda server: None,
 ) -> None:
-    """Answers the requests of a socket until a signal, or until `started`'s server ends."""
+    """Serves the requests of a socket until a signal, or until the server's `end` is called.
+
+    `started` is called with the server before it runs.
+    """
     app = application(served, token, local)
     config = uvicorn.Config(
         app,
@@ -93,10 +96,10 @@ def run(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens.
+    """Returns a listening socket.
 
     Raises:
-      InvalidValue: if there can be none at the address.
+      InvalidValue: if the address cannot be bound.
     """
     if not 0 <= port < 1 << 16:
         raise InvalidValue("serve", "there is no such port", got=f"port={port}",
@@ -129,7 +132,7 @@ def check_token(token: str | None) -> None:
 
 
 def say(served: Served, address: str, token: str | None, seconds: float, host: str) -> None:
-    """Prints where the model is served."""
+    """Prints the address of the server; warns if other machines can reach it without a token."""
     page = f"{address}/#token={token}" if token else f"{address}/"
     print(f"{served.name} reads {inputs(served)}; ready in {seconds:.1f} s")
     print(f"Try it at {page} and see {address}/docs for programs. Ctrl-C ends it.", flush=True)

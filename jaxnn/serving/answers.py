@@ -1,4 +1,4 @@
-"""What the outputs of a model mean: classes with their probabilities, numbers, rows of a table."""
+"""Converts the outputs of a model to a JSON response: classes, probabilities, numbers or rows."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ from jaxnn.typing import Any
 
 
 class NotFiniteOutput(Explained):
-    """A model gives outputs that are not finite, so that no JSON holds them."""
+    """The outputs of a model are not finite, and JSON cannot represent them."""
 
 
 def answer(served: Served, outputs: Any) -> dict[str, Any]:
-    """Returns the answer to a request, as JSON holds it.
+    """Returns the JSON content of a response, from the `outputs` of `predict`.
 
-    `outputs` are what `predict` gives. For classes, `predictions` are their names and
-    `probabilities` those of all; for a table, `predictions` are rows.
+    For classification, `predictions` are the names of the predicted classes, and `probabilities`
+    those of all classes. For a table, `predictions` are rows.
     """
     if served.columns is not None:
         frame = served.columns.decode(outputs)
@@ -29,14 +29,14 @@ def answer(served: Served, outputs: Any) -> dict[str, Any]:
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Returns the softmax of logits, float64."""
+    """Returns the softmax of logits in float64."""
     logits = np.asarray(logits, np.float64)
     shares = np.exp(logits - logits.max(-1, keepdims=True))
     return shares / shares.sum(-1, keepdims=True)
 
 
 def plain(tree: Any) -> Any:
-    """Returns a tree of arrays as lists.
+    """Converts a tree of arrays to nested lists.
 
     Raises:
       NotFiniteOutput: if a number is not finite.

@@ -1,6 +1,6 @@
-"""The server's paths: predictions, what the model is, and a page for people.
+"""The HTTP routes of the server: predictions, the description of the model, and the pages.
 
-Whatever a request holds, it is answered: with outputs, or with a status of 4xx and the fix.
+An invalid request receives a 4xx status and an error message that contains the fix.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from jaxnn.serving.refusals import Refused
 from jaxnn.serving.served import Served
 from jaxnn.serving.warming import zeros
 
-SECONDS = 30.0  # in which a prediction is answered
+SECONDS = 30.0  # the time limit of a prediction
 JSON, PNG = "application/json", "image/png"
 _FIELDS = ("inputs", "rows", "images", "strokes")
 
 
 class Service:
-    """What answers the requests for one model."""
+    """The request handlers for one model."""
 
     def __init__(self, served: Served, *, protected: bool):
         self.served, self.protected = served, protected
@@ -41,7 +41,7 @@ class Service:
         self.served.predict(zeros(self.served, bucket))
 
     async def predict(self, request: Request) -> Response:
-        """Answers examples with outputs."""
+        """Responds with the outputs for the examples in the request."""
         content = await bodies.read(request, (JSON, PNG))
         if request.headers["content-type"].startswith(PNG):
             inputs, more = reading.image_of(self.served, content), {}
@@ -56,7 +56,7 @@ class Service:
         return JSONResponse(answer | more)
 
     def _inputs(self, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Returns the arrays that a body asks for, and what else it asks for."""
+        """Returns the input arrays in a body, and additional fields of the response."""
         served = self.served
         field = bodies.fields(body, ("layers",), _FIELDS)
         value, wants_layers = body[field], body.get("layers", False)
@@ -92,21 +92,21 @@ class Service:
             ) from None  # fmt: skip
 
     async def generate(self, request: Request) -> Response:
-        """Answers a prompt with what follows, piece by piece."""
+        """Streams the continuation of a prompt as server-sent events."""
         body = bodies.parse(await bodies.read(request, (JSON,)))
         bodies.fields(body, text.FIELDS, ("prompt",))
         return StreamingResponse(text.events(self.served, body), media_type="text/event-stream")
 
     async def health(self, request: Request) -> Response:
-        """Says that it can predict: what a first request needs is compiled."""
+        """Reports that the server is ready; it only runs after the first programs are compiled."""
         return JSONResponse({"status": "ok"})
 
     async def model(self, request: Request) -> Response:
-        """Says what the model takes and gives."""
+        """Responds with the description of the model."""
         return JSONResponse(self.described)
 
     async def openapi(self, request: Request) -> Response:
-        """Describes all paths in OpenAPI."""
+        """Responds with the OpenAPI description of all routes."""
         return JSONResponse(describing.openapi(self.served, self.protected))
 
 
@@ -114,9 +114,9 @@ def application(served: Served, token: str | None = None, local: bool = True) ->
     """Returns the ASGI application that serves a model.
 
     Args:
-      served: the model.
-      token: what requests must bear, if anything.
-      local: whether only requests to this machine's own name are answered.
+      served: the model to serve.
+      token: the bearer token that requests must have, or `None`.
+      local: whether to accept only requests whose `Host` header is a name of this machine.
     """
     service = Service(served, protected=token is not None)
 
@@ -140,7 +140,7 @@ def application(served: Served, token: str | None = None, local: bool = True) ->
 
 
 def explained(error: Explained) -> tuple[int, str, dict[str, str]]:
-    """Returns the status, the text and the headers that answer an error."""
+    """Returns the status, message and headers of the response to an error."""
     if isinstance(error, Refused):
         return error.status, str(error), error.headers
     return 422 if isinstance(error, Invalid) else 500, str(error), {}

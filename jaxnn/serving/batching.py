@@ -1,8 +1,8 @@
-"""Micro-batches: requests that come within 2 ms of each other are computed together.
+"""Micro-batching: requests that arrive within 2 ms of each other are computed together.
 
-A batch is padded to the next of a few sizes. The program of the first size is there before the
-first request, and those of the others are compiled while requests are answered with what there is.
-What waits is bounded: a request for which there is no room is refused at once.
+A batch is padded to the next larger of a few bucket sizes. The program of the first bucket compiles
+before the first request; the others compile in the background, while requests use the buckets that
+are ready. The queue is bounded: a request that does not fit is refused immediately.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from jaxnn.serving.refusals import busy
 from jaxnn.typing import Any, Callable
 
 BUCKETS = (1, 8, 64)
-WAIT = 0.002  # seconds for which a batch waits for more
-MOST = 4096  # examples that wait at most
+WAIT = 0.002  # seconds that a batch waits for more examples
+MOST = 4096  # maximum number of examples in the queue
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    """Examples of a request, which are computed in one batch."""
+    """Examples of one request in the queue, which are computed in one batch."""
 
     inputs: Any
     count: int
@@ -33,16 +33,18 @@ class _Waiting:
 
 
 class Batcher:
-    """Computes the outputs of requests, several at once, in a thread of its own.
+    """Computes the outputs of several requests at once, in a separate thread.
 
     Args:
-      predict: from a tree of arrays, `[examples, ...]`, to one of outputs.
-      buckets: the numbers of examples that it is called with, ascending.
-      most: how many examples wait at most.
-      prepare: compiles the program of a bucket; each is used from then on.
+      predict: the function from a tree of arrays, `[examples, ...]`, to a tree of outputs.
+      buckets: the batch sizes to call `predict` with, in increasing order.
+      most: the maximum number of examples in the queue.
+      prepare: a function that compiles the program of a bucket; if given, each bucket except the
+        first is used after this call.
 
     Attributes:
-      buckets: those that are used so far.
+      buckets: the batch sizes that are ready.
+      batches: the number of batches computed.
     """
 
     def __init__(
@@ -64,10 +66,10 @@ class Batcher:
         self._growth: asyncio.Task[None] | None = None
 
     async def __call__(self, inputs: Any) -> Any:
-        """Returns the outputs of examples, when their batches have been computed.
+        """Returns the outputs for a tree of arrays, `[examples, ...]`.
 
         Raises:
-          Refused: if too many examples wait.
+          Refused: if the queue is full.
         """
         count = size(inputs)
         if self._count and self._count + count > self._most:
@@ -79,11 +81,11 @@ class Batcher:
             outputs = await asyncio.gather(*parts)
         finally:
             for part in parts:
-                part.cancel()  # what nobody waits for is not computed
+                part.cancel()  # skips parts that are still queued after an error
         return outputs[0] if len(outputs) == 1 else concatenated(outputs)
 
     def start(self) -> None:
-        """Begins to compute; the event loop must run."""
+        """Starts to process requests, in the running event loop."""
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run())
         if self._prepare is not None:
@@ -95,7 +97,7 @@ class Batcher:
             self.buckets = (*self.buckets, bucket)
 
     async def stop(self) -> None:
-        """Computes what waits, and ends."""
+        """Completes all queued requests, and stops."""
         while self._count:
             await asyncio.sleep(WAIT)
         for task in (self._task, self._growth):
@@ -140,7 +142,7 @@ class Batcher:
         return sum(waiting.count for waiting in self._waiting)
 
     def _take(self) -> list[_Waiting]:
-        """Returns what is computed next: the first that wait, of one shape."""
+        """Removes the next batch from the queue: the first examples with equal shapes."""
         batch: list[_Waiting] = []
         count = 0
         while self._waiting:
@@ -163,19 +165,19 @@ class Batcher:
 
 
 def size(inputs: Any) -> int:
-    """Returns the number of examples of a tree of arrays."""
+    """Returns the number of examples in a tree of arrays."""
     return len(jax.tree.leaves(inputs)[0])
 
 
 def padded(inputs: Any, buckets: Sequence[int]) -> Any:
-    """Returns examples with the last one repeated up to the next bucket."""
+    """Pads examples to the next larger bucket, with copies of the last one."""
     count = size(inputs)
     more = next(bucket for bucket in buckets if bucket >= count) - count
     return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], more, 0)]), inputs)
 
 
 def concatenated(trees: Sequence[Any]) -> Any:
-    """Returns the examples of several trees, one after the other."""
+    """Concatenates the examples of several trees."""
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trees)
 
 

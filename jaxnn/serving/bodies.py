@@ -1,7 +1,7 @@
-"""Bodies of requests: read up to a limit and within a time, then parsed as JSON without surprises.
+"""Reads the bodies of requests with limits on size and time, and parses them as strict JSON.
 
-Hostile ones end here: too many bytes, nesting that no model has, numbers that are not finite,
-content that is compressed.
+Malicious bodies are rejected here: too many bytes, deeply nested lists, numbers that are not
+finite, or compressed content.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ from starlette.requests import ClientDisconnect, Request
 
 from jaxnn.serving.refusals import Refused, busy
 
-LARGEST = 4 << 20  # bytes of a body
-ALL = 64 << 20  # bytes of all bodies that are held at a time
-SECONDS = 10.0  # in which a body must arrive
-DEEPEST = 32  # lists within lists
+LARGEST = 4 << 20  # maximum size of a body in bytes
+ALL = 64 << 20  # maximum size of all bodies that are being read, in bytes
+SECONDS = 10.0  # the time limit for reading a body
+DEEPEST = 32  # the nesting depth that an error message names
 
 _held = 0
 
 
 async def read(request: Request, types: tuple[str, ...], seconds: float | None = None) -> bytes:
-    """Returns the body of a request of one of these types.
+    """Reads the body of a request, whose content type must be one of `types`.
 
     Raises:
-      Refused: if it is too large, too slow, compressed, or of another type.
+      Refused: if the body is too large, too slow or compressed, or has another type.
     """
     global _held
     seconds = SECONDS if seconds is None else seconds
@@ -78,10 +78,10 @@ async def read(request: Request, types: tuple[str, ...], seconds: float | None =
 
 
 def parse(content: bytes) -> dict[str, Any]:
-    """Returns the JSON object of a body.
+    """Parses a body as a JSON object.
 
     Raises:
-      Refused: if it is something else, or has numbers that are not finite.
+      Refused: if the body is not a JSON object, or has numbers that are not finite.
     """
     fix = 'Send an object, such as {"inputs": [...]}; see /docs'
     try:
@@ -101,10 +101,10 @@ def parse(content: bytes) -> dict[str, Any]:
 
 
 def fields(body: dict[str, Any], known: tuple[str, ...], one_of: tuple[str, ...]) -> str:
-    """Returns which of `one_of` a body has; the others that it has must be among `known`.
+    """Returns the field in `one_of` that a body has; all other fields must be in `known`.
 
     Raises:
-      Refused: if it has none or several of them, or others.
+      Refused: if the body has no or several fields in `one_of`, or has unknown fields.
     """
     named = [name for name in one_of if name in body]
     others = [name for name in body if name not in (*known, *one_of)]

@@ -1,4 +1,4 @@
-"""What a model takes and gives, for programs: `/model`, and OpenAPI's description of all paths."""
+"""Describes a model for programs: the content of `/model` and `/openapi.json`."""
 
 import jax
 import numpy as np
@@ -15,14 +15,14 @@ _TEXT = {"type": "string"}
 
 
 def inputs(served: Served) -> str:
-    """Returns what an example is, in words."""
+    """Describes the inputs of a model as text."""
     if served.columns is not None:
         return f"rows with the columns {', '.join(column_names(served))[:400]}"
     return str(jax.tree.map(described, served.inputs))
 
 
 def model(served: Served) -> dict[str, Any]:
-    """Returns what the model is, as JSON holds it; the page is built from it."""
+    """Returns the description of a model, the content of `/model`; the page is built from it."""
     framing = served.framing
     return {
         "name": served.name,
@@ -41,7 +41,7 @@ def model(served: Served) -> dict[str, Any]:
 
 
 def openapi(served: Served, protected: bool) -> dict[str, Any]:
-    """Returns the paths in OpenAPI 3.1."""
+    """Returns the OpenAPI 3.1 description of all routes."""
     bodies: dict[str, Any] = {}
     if served.columns is not None:
         row = {"type": "object", "properties": {c["name"]: _cell(c) for c in _columns(served)}}
@@ -164,7 +164,7 @@ def _column(column: Any) -> dict[str, Any]:
 
 
 def _date(column: Any) -> str | None:
-    """Returns the middle of the dates of training, where the time itself is encoded."""
+    """Returns the mean date of the training data, or `None` if times are not encoded."""
     from datetime import UTC, datetime
 
     if "time" not in column.parts:

@@ -1,9 +1,9 @@
-"""What a hand draws, as the images of training are: of their size, place, thickness and range.
+"""Renders drawings by hand with the size, position, thickness and range of the training images.
 
-MNIST scales a digit into 20x20 pixels and puts its centre of mass into the middle of 28x28. The UCI
-digits fill the whole height of 8x8, are about as wide as each other, and have as much ink: so
-drawings for such small images are set straighter, stretched, and drawn with the pen that takes.
-A network reads drawings that are framed as it has learned.
+A network only recognizes drawings that look like its training images. MNIST scales a digit to 20x20
+pixels, and moves its centre of mass to the centre of 28x28. The UCI digits fill the full height of
+8x8, and have similar widths and amounts of ink. Drawings for such small images are therefore
+straightened, stretched, and drawn with a pen whose width gives the same amount of ink.
 
 >>> import numpy as np
 >>> stroke = [[0.1, 0.1], [0.1, 0.3]]  # a short line in a corner
@@ -21,24 +21,24 @@ import numpy as np
 from jaxnn.serving.refusals import Refused
 from jaxnn.typing import Any
 
-FINE = 8  # points of a drawing for each pixel, along each side
-STROKES, POINTS = 200, 20_000  # of a drawing, at most
-PEN = 0.1  # the width of a stroke, of the side of an image
-SMALL = 16  # pixels of a side, up to which images have no margin, and the same ink
-ASPECTS, INK = (0.5, 0.8), 0.305  # of such: width to height, and the share of the image
-PENS = (0.12, 0.32)  # the widths of their strokes, of the side
-SMALLEST = 0.12  # of the canvas: what is smaller is not drawn larger, so that a dot stays a dot
+FINE = 8  # supersampling factor along each axis
+STROKES, POINTS = 200, 20_000  # maximum numbers per drawing
+PEN = 0.1  # width of a stroke, as a fraction of the side of the image
+SMALL = 16  # images up to this many pixels wide have no margin, and equal amounts of ink
+ASPECTS, INK = (0.5, 0.8), 0.305  # for small images: range of width / height, fraction of ink
+PENS = (0.12, 0.32)  # for small images: range of stroke widths
+SMALLEST = 0.12  # of the canvas; smaller drawings are scaled less, so that a dot remains a dot
 
 
 class Framing(NamedTuple):
-    """How the images of training are framed.
+    """The framing of the training images.
 
     Attributes:
-      shape: of an image, `(height, width)` or `(height, width, channels)`.
-      high: the value of full ink.
-      extent: the longer side of what is drawn, of the shorter side of the image.
-      filled: whether what is drawn is upright, fills the image, and has the same ink in all.
-      inverted: whether ink is low and paper high.
+      shape: the shape of an image, `(height, width)` or `(height, width, channels)`.
+      high: the highest pixel value.
+      extent: the longer side of the drawing, as a fraction of the shorter side of the image.
+      filled: whether drawings are upright, fill the image, and have equal amounts of ink.
+      inverted: whether ink is 0 and paper is `high`, instead of the reverse.
     """
 
     shape: tuple[int, ...]
@@ -49,11 +49,11 @@ class Framing(NamedTuple):
 
 
 def framing(example: Any, examples: Any = None) -> Framing:
-    """Returns how images are framed, from some of them if there are any.
+    """Infers the framing of images from training images, or else from their shape and dtype.
 
     Args:
       example: the shape and dtype of an image.
-      examples: images of training, `[examples, height, width, ...]`.
+      examples: training images, `[examples, height, width, ...]`, or `None`.
     """
     shape, small = example.shape, min(example.shape[:2])
     real = np.issubdtype(example.dtype, np.floating)
@@ -75,14 +75,14 @@ def framing(example: Any, examples: Any = None) -> Framing:
 
 
 def drawn(framing: Framing, strokes: Any) -> np.ndarray:
-    """Returns strokes as an image in the form of training, float32.
+    """Renders strokes as a float32 image that is framed like the training images.
 
     Args:
-      framing: how the images of training are framed.
-      strokes: lists of points `[x, y]`, of 0 to 1 from the upper left corner of the canvas.
+      framing: the framing of the training images.
+      strokes: lists of points `[x, y]` from 0 to 1, relative to the upper left corner.
 
     Raises:
-      Refused: if they are something else.
+      Refused: if the strokes have another form.
     """
     from PIL import Image, ImageDraw
 
@@ -104,7 +104,7 @@ def drawn(framing: Framing, strokes: Any) -> np.ndarray:
 
 
 def _scaled(framing: Framing, lines: list[np.ndarray], side: int) -> tuple[list[np.ndarray], float]:
-    """Returns centred strokes, whose longer side is that of training, and the width of the pen."""
+    """Centres strokes and scales them to the extent of training; also returns the pen width."""
     low, high = _box(lines)
     pen = PEN * side
     scale = (framing.extent * side - pen) / max(float((high - low).max()), SMALLEST)
@@ -114,7 +114,10 @@ def _scaled(framing: Framing, lines: list[np.ndarray], side: int) -> tuple[list[
 def _filling(
     framing: Framing, lines: list[np.ndarray], side: int
 ) -> tuple[list[np.ndarray], float]:
-    """Returns centred strokes as high as the image, and the pen that takes the ink of training."""
+    """Centres strokes and scales them to the height of the image; also returns the pen width.
+
+    The pen width is chosen such that the drawing has as much ink as the training images.
+    """
     low, high = _box(lines)
     if (high - low).max() < SMALLEST:
         return _scaled(framing, lines, side)
@@ -122,9 +125,9 @@ def _filling(
     low, high = _box(lines)
     wide, tall = np.maximum(high - low, 1e-3)
     pen, scaled = PENS[0] * side, lines
-    for _ in range(4):  # the wider the pen, the shorter the strokes that fill the image
+    for _ in range(4):  # pen width and scale depend on each other
         inner = np.array([np.clip(wide / tall, *ASPECTS), 1.0]) * side - pen
-        # A line stays a line: its width is that of the pen.
+        # The bound on the width prevents that a vertical line is stretched.
         scale = np.minimum(np.maximum(inner, 1) / (wide, tall), [4 * side / tall, np.inf])
         scaled = [(line - (low + high) / 2) * scale for line in lines]
         length = sum(np.hypot(*np.diff(line, axis=0).T).sum() for line in scaled)
@@ -133,9 +136,9 @@ def _filling(
 
 
 def _upright(lines: list[np.ndarray]) -> list[np.ndarray]:
-    """Returns strokes with half of their slant, which is their sideways trend towards the top.
+    """Removes half of the slant of strokes, which is their horizontal drift towards the top.
 
-    Upright, a 7 is no 7; slanted as some people write, hardly anything is read.
+    Without any slant, a 7 is not recognized; with all the slant of some people, few digits are.
     """
     middles = np.concatenate([(line[1:] + line[:-1]) / 2 for line in lines])
     weights = np.concatenate([np.hypot(*np.diff(line, axis=0).T) for line in lines])
@@ -154,9 +157,9 @@ def _box(lines: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def framed(framing: Framing, bitmap: np.ndarray) -> np.ndarray:
-    """Returns a fine bitmap, of twice the size of the image, centred and in the form of training.
+    """Centres and downsamples a bitmap of twice the image size, and scales its values.
 
-    The centre of mass comes into the middle, as far as that leaves all of the drawing inside.
+    The centre of mass moves to the centre of the image, unless that cuts off part of the drawing.
     """
     height, width = framing.shape[:2]
     corner = []
@@ -165,7 +168,7 @@ def framed(framing: Framing, bitmap: np.ndarray) -> np.ndarray:
         at = np.flatnonzero(mass > 0)
         centre = float((mass * np.arange(len(mass))).sum() / mass.sum()) + 0.5
         first = round(centre - size / 2)
-        # Between these, all is inside.
+        # Between these bounds, the whole drawing is inside.
         first = min(max(first, int(at[-1]) + 1 - size), int(at[0]))
         corner.append(min(max(first, 0), size))
     top, left = corner
@@ -212,7 +215,7 @@ def _line(stroke: Any) -> np.ndarray | None:
 
 
 def rounded(image: np.ndarray, dtype: Any) -> np.ndarray:
-    """Returns an image in the dtype of training."""
+    """Converts an image to the dtype of the training images."""
     whole = np.issubdtype(dtype, np.integer)
     high = np.iinfo(dtype).max if whole else math.inf
     return np.clip(np.rint(image) if whole else image, 0, high).astype(dtype)

@@ -1,7 +1,7 @@
-"""What stands before all paths: the token, the host by which the server is called, the headers.
+"""Middleware that checks the token and the host of each request, and adds security headers.
 
-A page of another site must not reach a server on this machine under a name of its own (DNS
-rebinding): a server for this machine answers to this machine's names only.
+A local server only accepts requests for the names of this machine. Otherwise, a page of another
+site could reach the server through a domain of its own (DNS rebinding).
 """
 
 import hmac
@@ -22,21 +22,21 @@ HEADERS = {
 
 
 class Guard:
-    """An ASGI application before another one.
+    """ASGI middleware that rejects requests with a wrong host or token.
 
     Args:
-      app: what is asked if nothing speaks against it.
-      token: what requests must bear, if anything.
-      local: whether the server is for this machine alone.
-      open_paths: those that need no token. The page itself says nothing of the model: its script
-        asks for that with the token.
+      app: the application that handles accepted requests.
+      token: the bearer token that requests must have, or `None`.
+      local: whether to accept only requests whose `Host` header is a name of this machine.
+      open_paths: the paths that require no token. The page is one of them: it contains nothing
+        about the model, which its script requests with the token.
     """
 
     def __init__(self, app: Any, token: str | None, local: bool, open_paths: set[str]):
         self.app, self.token, self.local, self.open = app, token, local, open_paths
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answers a request, or has the application answer it."""
+        """Passes a request to the application, or responds with an error."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
@@ -57,7 +57,7 @@ class Guard:
             except Exception as error:
                 if started:
                     raise
-                # What has no answer of its own is a defect: it is said, and the server lives.
+                # An unexpected error is a bug: it is reported, and the server continues.
                 refused = Refused(
                     500, "the server has failed", got=f"{type(error).__name__}: {error}"[:300],
                     expected="an answer", fix="Report it, with the request", where="serve",
@@ -69,7 +69,7 @@ class Guard:
         await send({"type": "http.response.body", "body": content})
 
     def _refusal(self, scope: Any) -> Refused | None:
-        """Returns why a request is not answered, if it is not."""
+        """Returns the error for a rejected request, or `None` if it is accepted."""
         headers = {name.decode("latin-1"): x.decode("latin-1") for name, x in scope["headers"]}
         host = headers.get("host", "")
         if self.local and (host if host.endswith("]") else host.rsplit(":", 1)[0]) not in LOCAL:

@@ -1,4 +1,4 @@
-"""What each layer puts out for one example, in bytes that a page can draw."""
+"""The outputs of each layer for one example, encoded for the page."""
 
 import base64
 
@@ -11,10 +11,10 @@ from jaxnn.typing import Any
 
 
 def layers_of(served: Served, inputs: Any) -> list[dict[str, Any]]:
-    """Returns the layers in their order: a name, a shape, and shares of the largest, in base64.
+    """Returns the name, shape, largest value and data of each layer, in order.
 
-    Signed bytes: -127 to 127 are minus to plus the largest. Of a convolutional layer, `maps` of
-    `[maps, height, width]`.
+    The data are signed bytes in base64, from -127 to 127 for minus to plus the largest absolute
+    value. The outputs of a convolutional layer have the shape `[maps, height, width]`.
     """
     if served.layers is None:
         return []
@@ -23,7 +23,7 @@ def layers_of(served: Served, inputs: Any) -> list[dict[str, Any]]:
 
 
 def shapes_of(served: Served) -> list[dict[str, Any]]:
-    """Returns the names and the shapes of the layers."""
+    """Returns the name and shape of each layer."""
     shown = layers_of(served, zeros(served, 1))
     return [{"name": layer["name"], "shape": layer["shape"]} for layer in shown]
 

@@ -1,6 +1,6 @@
-"""The pages for people: one to try the model on, one that documents the paths.
+"""The web pages: one to try out the model, and one that documents the API.
 
-Their colours are those of reports. They are files of this server and ask nothing of another one.
+They use the colours of reports, and load nothing from other servers.
 """
 
 from importlib import resources
@@ -16,7 +16,7 @@ TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 def files() -> dict[str, bytes]:
-    """Returns the files by their paths: `/` is the page, `/docs` the description."""
+    """Returns the files by path; `/` is the page, and `/docs` the documentation."""
     folder = resources.files("jaxnn.serving") / "static"
     content = {each.name: each.read_bytes() for each in folder.iterdir()}
     style = (resources.files("jaxnn.report") / "page.css").read_bytes()
@@ -27,7 +27,7 @@ def files() -> dict[str, bytes]:
 
 
 def routes() -> list[Route]:
-    """Returns the paths of the files."""
+    """Returns a route for each file."""
     return [Route(path, _send(path, content)) for path, content in files().items()]
 
 

@@ -1,7 +1,7 @@
-"""From what a request says to the arrays that a model reads, or to an error that says why not.
+"""Converts the content of a request to the input arrays of a model.
 
-An example or a list of them as `inputs`, rows of a table as `rows`, PNG files as `images` (base64)
-or as the body itself, and what was drawn by hand as `strokes`.
+A request has one example or a list of examples as `inputs`, rows of a table as `rows`, PNG files as
+`images` in base64 or as the body itself, or a drawing as `strokes`.
 """
 
 import base64
@@ -17,15 +17,15 @@ from jaxnn.serving.refusals import Refused
 from jaxnn.serving.served import Served
 from jaxnn.typing import Any
 
-MOST = 4096  # examples of a request
-SIDE = 4096  # pixels of a picture, at most, along each side
+MOST = 4096  # maximum number of examples in a request
+SIDE = 4096  # maximum width and height of an image in pixels
 
 
 def inputs_of(served: Served, value: Any) -> Any:
-    """Returns the arrays of `inputs`: one example, or a list of them.
+    """Converts `inputs`, one example or a list of examples, to arrays.
 
     Raises:
-      Refused: if they are not such as the model takes.
+      Refused: if the inputs do not match those of the model.
     """
     if served.columns is not None and not isinstance(value, dict):
         raise Refused(
@@ -57,10 +57,10 @@ def inputs_of(served: Served, value: Any) -> Any:
 
 
 def rows_of(served: Served, value: Any) -> Any:
-    """Returns the arrays of rows of a table: objects with a value for each column.
+    """Encodes rows of a table, which are objects with values by column name, as arrays.
 
     Raises:
-      Refused: if they are not such as the model takes.
+      Refused: if the rows do not match the columns of the model.
     """
     import polars
 
@@ -112,10 +112,10 @@ def rows_of(served: Served, value: Any) -> Any:
 
 
 def images_of(served: Served, value: Any) -> Any:
-    """Returns the arrays of PNG files in base64.
+    """Decodes PNG files in base64 to an array, `[examples, ...]`.
 
     Raises:
-      Refused: if they are not pictures of the size that the model reads.
+      Refused: if an image cannot be read, or does not have the size of the model's inputs.
     """
     value = [value] if isinstance(value, str) else value
     if not isinstance(value, list) or not 0 < len(value) <= MOST:
@@ -127,10 +127,10 @@ def images_of(served: Served, value: Any) -> Any:
 
 
 def image_of(served: Served, content: bytes) -> Any:
-    """Returns the array of a PNG file, `[1, ...]`; its bytes 0 to 255 are the model's range.
+    """Decodes a PNG file to an array `[1, ...]`; scales 0 to 255 to the range of the model.
 
     Raises:
-      Refused: if it is not a picture of the size that the model reads.
+      Refused: if the image cannot be read, or does not have the size of the model's inputs.
     """
     from PIL import Image
 
@@ -147,14 +147,14 @@ def image_of(served: Served, content: bytes) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             picture = Image.open(io.BytesIO(content), formats=("PNG",))
-            if picture.size != (width, height):  # before anything is unpacked
+            if picture.size != (width, height):  # before decompression
                 got = f"{picture.size[0]} x {picture.size[1]} pixels"
                 raise Refused(422, "the image has another size", got=got, expected=expected,
                               fix=fix)  # fmt: skip
             pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
     except Refused:
         raise
-    except Exception as error:  # Pillow raises of many kinds
+    except Exception as error:  # Pillow raises errors of many types
         got = f"{len(content):,} bytes ({type(error).__name__})"
         raise Refused(
             422, "the image cannot be read", got=got, expected=expected, fix=fix
@@ -166,13 +166,13 @@ def image_of(served: Served, content: bytes) -> Any:
 
 
 def column_names(served: Served) -> list[str]:
-    """Returns the names of the columns that a model reads."""
+    """Returns the names of the columns that are inputs of a model."""
     columns = served.columns.inputs if served.columns is not None else ()
     return [column.name for column in columns if column.kind != "left out"]
 
 
 def labels(served: Served) -> list[str]:
-    """Returns the names of the columns that a model predicts, or that its training ignored."""
+    """Returns the names of the columns that a model predicts, or that training ignored."""
     if served.columns is None:
         return []
     ignored = [column.name for column in served.columns.inputs if column.kind == "left out"]
@@ -180,13 +180,13 @@ def labels(served: Served) -> list[str]:
 
 
 def described(example: Any) -> str:
-    """Returns a shape and dtype as people write it: `uint8[28, 28]`."""
+    """Formats a shape and dtype as text, such as `uint8[28, 28]`."""
     sizes = ", ".join("any" if size is None else str(size) for size in example.shape)
     return f"{np.dtype(example.dtype).name}[{sizes}]"
 
 
 def _array(value: Any, like: Any, name: str) -> np.ndarray:
-    """Returns numbers as an array of examples, in the dtype of the model."""
+    """Converts nested lists of numbers to an array of examples in the dtype of the model."""
     wanted = f"numbers {described(like)}, or a list of up to {MOST:,} such"
     fix = "Send lists in lists, of these sizes"
     try:
@@ -221,7 +221,7 @@ def _array(value: Any, like: Any, name: str) -> np.ndarray:
 
 
 def _has_booleans(value: list[Any]) -> bool:
-    """Returns whether true or false is among numbers, which NumPy takes for 1 and 0."""
+    """Returns whether nested lists contain booleans, which NumPy converts to 1 and 0."""
     if isinstance(value[0] if value else None, list):
         return any(map(_has_booleans, value))
     return bool in set(map(type, value))
@@ -246,7 +246,7 @@ def _decoded(text: Any) -> bytes:
 
 
 def _named(value: Any) -> str:
-    """Returns what a value is, in a few words."""
+    """Describes a value in a few words, for an error message."""
     if isinstance(value, list):
         sizes, inner = [len(value)], value
         while isinstance(inner, list) and inner and isinstance(inner[0], list) and len(sizes) < 9:

@@ -1,15 +1,15 @@
-"""What a server answers instead of a prediction: a status, and an error with the fix."""
+"""Error responses: an HTTP status, and a message that contains the fix."""
 
 from jaxnn.checks import Explained
 
 
 class Refused(Explained):
-    """A request is answered with an error.
+    """A request is rejected with an error response.
 
     Attributes:
-      status: of HTTP: 400 what cannot be read, 401 no token, 413 too large, 415 another type,
-        422 what can be read but not be predicted, 503 too busy.
-      headers: that go with it.
+      status: the HTTP status, such as 400 for a malformed body, 401 for a missing token, 413 for a
+        body that is too large, 415 for a wrong type, 422 for invalid content, or 503 if busy.
+      headers: additional headers of the response.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Refused(Explained):
 
 
 def busy(got: str, expected: str) -> Refused:
-    """Returns what is said to a request for which there is no room now."""
+    """Returns the error for a request that does not fit into the queue."""
     return Refused(
         503,
         "the server has more to do than it can queue",

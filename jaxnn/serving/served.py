@@ -1,6 +1,7 @@
-"""A model as a server needs it: what it takes and gives, and a function that predicts.
+"""`Served`: a model for the server, with its prediction function and a description.
 
-It comes from the directory of a run or from a model file; the rest of the room knows neither.
+It is loaded from a run directory or a model file; all other modules of `serving` are independent of
+its source.
 """
 
 import json
@@ -32,24 +33,25 @@ CLASSES, TEXT = "classification", "next_token"
 
 @dataclass(frozen=True)
 class Served:
-    """A model that is served.
+    """A served model.
 
     Attributes:
-      name: what it is called.
-      kind: what an example is: `"image"`, `"table"`, `"tokens"`, `"vector"` or `"other"`.
-      inputs: the shape and dtype of an example, or a tree of them; a size that is free is `None`.
-      predict: from a tree of arrays, `[examples, ...]`, to one of outputs.
+      name: the name of the model.
+      kind: the kind of inputs: `"image"`, `"table"`, `"tokens"`, `"vector"` or `"other"`.
+      inputs: the shape and dtype of one example, or a tree of them; dynamic sizes are `None`.
+      predict: the function from a tree of arrays, `[examples, ...]`, to a tree of outputs.
       task: `"classification"`, `"regression"`, `"multi_label"`, `"next_token"` or `None`.
-      classes: the names of the classes or tokens, in the order of the outputs, if known.
-      columns: those of the table that it was trained on, if it was one.
-      tokens: from text to tokens and back, for a model of text.
+      classes: the names of the classes in the order of the outputs, or `None`.
+      columns: the columns of the table that the model was trained on, or `None`.
+      tokens: the tokenizer of a language model, or `None`.
       stop: the tokens that end a text.
-      limits: the least and the most that a free size can be, by its name.
-      writer: writes text, if the model does.
-      layers: from one example, `[1, ...]`, to what each layer puts out, by name; if it can.
-      framing: how the images that it reads are framed, if it reads images.
-      buckets: the numbers of examples that `predict` is called with.
-      results: what training came to, `{"test/accuracy": 0.97}`.
+      limits: the lower and upper bound of each dynamic size, by name.
+      writer: the `Writer` of a language model, or `None`.
+      layers: the function from one example, `[1, ...]`, to the outputs of each layer by name, or
+        `None`.
+      framing: the framing of the input images, or `None` for other inputs.
+      buckets: the batch sizes to call `predict` with.
+      results: the metrics of the model, such as `{"test/accuracy": 0.97}`.
     """
 
     name: str
@@ -70,16 +72,16 @@ class Served:
 
     @property
     def writes(self) -> bool:
-        """Whether it writes text after text."""
+        """Whether the model generates text from text."""
         return self.writer is not None and self.tokens is not None
 
 
 def open_model(path: str | Path) -> Served:
-    """Returns the model in a model file, in the directory of a run, or of the last run below one.
+    """Opens a model file, a run directory, or the most recent run below a directory.
 
     Raises:
-      InvalidValue, NoCheckpoint, NoProgram, CorruptModel or CorruptFile: if there is none to
-        predict with.
+      InvalidValue, NoCheckpoint, NoProgram, CorruptModel or CorruptFile: if there is no model, or
+        it cannot be loaded.
     """
     path = Path(path).expanduser()
     if path.is_file():
@@ -144,7 +146,7 @@ def _of_run(run: Path) -> Served:
 def _served(
     name: str, predict: Any, shapes: Any, *, kind: str, examples: Any, results: Any, **more: Any
 ) -> Served:
-    """Returns a model whose program takes such shapes: `[examples, ...]`."""
+    """Returns a `Served` for a program whose inputs have the shapes `[examples, ...]`."""
     inputs = jax.tree.map(example_of, shapes)
     count = jax.tree.leaves(shapes)[0].shape[0]
     buckets = (count,) if isinstance(count, int) else BUCKETS
@@ -161,19 +163,19 @@ def _served(
 
 
 def example_of(shape: Any) -> Any:
-    """Returns the shape and dtype of one example, in which a size that is free is `None`."""
+    """Returns the shape and dtype of one example, in which dynamic sizes are `None`."""
     sizes = tuple(n if isinstance(n, int) else None for n in shape.shape[1:])
     return jax.ShapeDtypeStruct(sizes, shape.dtype)  # pyright: ignore
 
 
 def _examples(shapes: Any) -> Any:
-    """Returns the structure, the shapes and the dtypes of one example, to be compared."""
+    """Returns the structure, shapes and dtypes of one example, for comparison."""
     leaves, structure = jax.tree.flatten(shapes)
     return structure, [(example.shape, example.dtype) for example in map(example_of, leaves)]
 
 
 def kind_of(inputs: Any) -> str:
-    """Returns what an example is, from its shape."""
+    """Infers the kind of inputs from the shape and dtype of an example."""
     if not hasattr(inputs, "shape"):
         return "other"
     shape, real = inputs.shape, jnp.issubdtype(inputs.dtype, jnp.floating)
@@ -187,8 +189,8 @@ def kind_of(inputs: Any) -> str:
 def _layers(
     program: Executable | None, shapes: Any
 ) -> Callable[[Any], dict[str, np.ndarray]] | None:
-    """Returns what computes the outputs of layers; `None` if no program does for such inputs."""
-    # Its inputs have fixed sizes, also where the model takes texts of any length.
+    """Returns the function that computes layer outputs; `None` without a matching program."""
+    # The layers program has inputs of fixed size, even if the model accepts any length.
     if program is None or _examples(program.signature[1]) != _examples(shapes):
         return None
     arrays = jax.device_put({name: program.arrays[name] for name in program.signature[0]})
@@ -201,7 +203,7 @@ def _writer_of(predictor: Predictor) -> Writer:
 
 
 def _executable(program: Any, predictor: Predictor) -> Executable | None:
-    """Returns a program of a run with its arrays; `None` if the run does not have them all."""
+    """Returns a program of a run with its arrays, or `None` if the run lacks some of them."""
     if program is None:
         return None
     executable = Executable(program, predictor.arrays)
@@ -209,7 +211,7 @@ def _executable(program: Any, predictor: Predictor) -> Executable | None:
 
 
 def _writer(make: Callable[[], Writer]) -> Writer | None:
-    """Returns what writes; `None` if the model reads ahead."""
+    """Returns the `Writer` of a model, or `None` if the model cannot generate text."""
     try:
         return make()
     except Invalid:

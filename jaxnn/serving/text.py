@@ -1,4 +1,4 @@
-"""Text from a language model, as server-sent events: what the model's writer draws, in pieces."""
+"""Streams generated text as server-sent events."""
 
 import asyncio
 import json
@@ -14,16 +14,16 @@ from jaxnn.serving.refusals import Refused
 from jaxnn.serving.served import Served
 from jaxnn.typing import Any
 
-LONGEST = 2000  # tokens of an answer
-PROMPT = 20_000  # characters
+LONGEST = 2000  # maximum number of tokens to generate
+PROMPT = 20_000  # maximum length of a prompt in characters
 FIELDS = ("length", "temperature", "top_k", "seed")
 
 
 def events(served: Served, body: dict[str, Any]) -> AsyncIterator[str]:
-    """Returns server-sent events: `data: {"text": ...}` for each piece, and `done` in the end.
+    """Returns server-sent events: `data: {"text": ...}` for each piece, and `done` at the end.
 
     Raises:
-      Refused or InvalidValue: if the prompt is not text that the model knows, or a number is out of
+      Refused or InvalidValue: if the prompt is not text or cannot be encoded, or a number is out of
         range.
     """
     prompt, writer = body["prompt"], served.writer

@@ -1,4 +1,4 @@
-"""Before the first request: what it may need is compiled, and tried."""
+"""Compiles and runs the programs of a model before the first request."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from jaxnn.typing import Any
 
 
 def warm(served: Served, buckets: Sequence[int] | None = None) -> None:
-    """Compiles the programs of these buckets, or of all, and those of layers and of text."""
+    """Compiles the programs for the given or all buckets, for layers, and for text."""
     for bucket in served.buckets if buckets is None else buckets:
         served.predict(zeros(served, bucket))
     if served.layers is not None:
@@ -20,7 +20,7 @@ def warm(served: Served, buckets: Sequence[int] | None = None) -> None:
 
 
 def zeros(served: Served, count: int) -> Any:
-    """Returns so many examples of zeros; a size that is free is 1."""
+    """Returns `count` examples of zeros; dynamic sizes are 1."""
 
     def array(example: Any) -> np.ndarray:
         sizes = (1 if size is None else size for size in example.shape)

@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn: networks that its pipelines, cross-validation and searches take."""
+"""Networks as scikit-learn estimators, for its pipelines, cross-validation and searches."""
 
 from jaxnn.sklearn._classifier import Classifier
 from jaxnn.sklearn._grid_search import GridSearch, RandomizedSearch

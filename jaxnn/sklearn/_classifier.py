@@ -1,4 +1,4 @@
-"""A network that tells classes apart, as an estimator of scikit-learn.
+"""A neural network classifier with the interface of scikit-learn.
 
 >>> import numpy as np
 >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), ["low", "low", "high", "high"]
@@ -21,46 +21,48 @@ from jaxnn.typing import Any
 
 
 class Classifier(ClassifierMixin, Estimator):
-    """A network for classes: two or more, of any type; or for several labels of each example.
+    """A network that classifies examples into two or more classes, or predicts several labels.
 
-    Labels `[n, marks]` of zeros and ones are independent of each other: each has a probability.
+    Multi-label targets are arrays `[n, labels]` of zeros and ones. The network predicts each label
+    independently, with a probability of its own.
 
-    Parameters have the names of scikit-learn's `MLPClassifier` where they mean the same. What it
-    has not: `network`, `optimizer`, `dropout` and `class_weight`.
+    Parameters have the names of scikit-learn's `MLPClassifier` where they mean the same.
+    `network`, `optimizer`, `dropout` and `class_weight` are additions.
 
     Args:
-      hidden_layer_sizes: the number of nodes of each hidden layer.
-      activation: of the hidden nodes: `relu`, `tanh`, `logistic`, `identity`, `gelu`, `silu`, or
-        a function of jax.
-      network: a `Network` instead of these layers, or `(n_features, n_outputs) -> Network`.
-      optimizer: `adam`, `sgd` (Nesterov's momentum of 0.9), `lion`, `rmsprop`, a function
-        `learning_rate -> optax.GradientTransformation`, or such a transformation, which has its own
-        learning rate.
+      hidden_layer_sizes: the number of nodes in each hidden layer.
+      activation: the activation of hidden nodes: `relu`, `tanh`, `logistic`, `identity`, `gelu`,
+        `silu`, or a JAX function.
+      network: a `Network` to use instead of these layers, or `(n_features, n_outputs) -> Network`.
+      optimizer: `adam`, `sgd` (with a Nesterov momentum of 0.9), `lion`, `rmsprop`, a function
+        `learning_rate -> optax.GradientTransformation`, or an `optax.GradientTransformation`, which
+        has its own learning rate.
       learning_rate_init: the learning rate.
-      alpha: the strength of the L2 penalty on weights, divided by the examples of a batch.
-      dropout: the rate of dropout after every hidden layer.
-      batch_size: examples in a batch; `"auto"` is 200, or all if there are fewer.
-      max_iter: the most epochs.
-      tol: by how much the loss, or the validation score, must improve.
-      n_iter_no_change: epochs without an improvement after which training stops; `None` for never.
-      early_stopping: whether the score on held-out examples decides when to stop, and which epoch's
-        parameters are the fitted ones.
-      validation_fraction: the share of examples that early stopping holds out.
-      warm_start: whether `fit` begins with the parameters of the last fit.
-      random_state: an int for the same bits at each fit, a `RandomState`, or `None`.
-      verbose: whether to print the loss of each epoch.
-      class_weight: `"balanced"`, or a dict of the weight of each class; of labels `[n, marks]` a
-        list of such, the product of which is the weight of an example.
+      alpha: the strength of the L2 penalty on weights, which is divided by the batch size.
+      dropout: the dropout rate after each hidden layer.
+      batch_size: the number of examples in a batch; `"auto"` is 200, or all if there are fewer.
+      max_iter: the maximum number of epochs.
+      tol: the smallest change of the loss, or validation score, that counts as an improvement.
+      n_iter_no_change: the number of epochs without improvement after which training stops, or
+        `None` to train for all epochs.
+      early_stopping: whether to hold out examples, whose score then decides when to stop and which
+        epoch's parameters to return.
+      validation_fraction: the fraction of examples to hold out for early stopping.
+      warm_start: whether `fit` starts from the parameters of the previous fit.
+      random_state: an int for identical results in each fit, a `RandomState`, or `None`.
+      verbose: whether to print the metrics of each epoch.
+      class_weight: `"balanced"`, or a dict from class to weight. For multi-label targets, a list of
+        dicts, one per label; the weight of an example is the product over labels.
 
     Attributes:
-      classes_: the labels, in order; of labels `[n, marks]` the numbers of the columns.
+      classes_: the sorted class labels; for multi-label targets, the column numbers.
       n_features_in_: the number of features; `feature_names_in_` are their names, if they have any.
-      n_outputs_: the outputs of the network.
-      n_iter_: the epochs that were trained.
-      loss_curve_: the mean training loss of each epoch; `loss_` is the last of them.
-      validation_scores_: the accuracy on held-out examples after each epoch, for early stopping;
-        `best_validation_score_` is the best.
-      params_: the fitted parameters; `network_` and `learner_` are what they belong to.
+      n_outputs_: the number of outputs of the network.
+      n_iter_: the number of epochs trained.
+      loss_curve_: the mean training loss of each epoch; `loss_` is the last value.
+      validation_scores_: with early stopping, the score on held-out examples after each epoch;
+        `best_validation_score_` is the highest.
+      params_: the fitted parameters, of the network `network_` and the learner `learner_`.
     """
 
     def __init__(
@@ -105,12 +107,12 @@ class Classifier(ClassifierMixin, Estimator):
         self.class_weight = class_weight
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
-        """Trains for one epoch on these examples, and resumes where the last call ended.
+        """Trains for one epoch on the given examples, from the state of the previous call.
 
         Args:
           X: the features, `[n, features]`.
-          y: the labels.
-          classes: all labels that there will ever be; needed by the first call only.
+          y: the labels, `[n]` or `[n, labels]`.
+          classes: all labels that any call will pass; only required in the first call.
           sample_weight: the weight of each example in the loss.
         """
         if not hasattr(self, "classes_"):
@@ -126,7 +128,7 @@ class Classifier(ClassifierMixin, Estimator):
         return self._partial_fit(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Returns the most probable label of each example; of marks, zeros and ones."""
+        """Returns the most probable class of each example, or zeros and ones for multi-label."""
         outputs = self._outputs(X)
         return (outputs > 0).astype(int) if self._has_marks else self.classes_[outputs.argmax(-1)]
 
@@ -136,7 +138,7 @@ class Classifier(ClassifierMixin, Estimator):
         return expit(outputs) if self._has_marks else softmax(outputs, -1)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Returns the logarithms of the probabilities."""
+        """Returns the logarithm of each probability, `[n, classes]`."""
         return np.log(self.predict_proba(X))
 
     @property

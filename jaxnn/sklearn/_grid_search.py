@@ -1,4 +1,4 @@
-"""Searches of scikit-learn whose fits, of all settings and folds, are one program.
+"""Grid and randomized search that trains the fits of all settings and folds together.
 
 >>> import numpy as np
 >>> from jaxnn.sklearn._classifier import Classifier
@@ -23,16 +23,16 @@ from jaxnn.typing import Any
 
 
 class _Together:
-    """Precedes a search of scikit-learn, and trains its fits together before it asks for them.
+    """A mixin for a scikit-learn search, which trains all fits before the search runs.
 
-    The search runs twice: a rehearsal without scores, in which the fits are collected, and then in
-    earnest, where it finds them done. Whatever the rehearsal has not seen is fitted as ever.
+    The search runs twice. A rehearsal without scores collects the fits, which then train together;
+    the second run looks up their outcomes. A fit that was not in the rehearsal trains as usual.
     """
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
         """Fits all settings on all folds, and the best on all examples; see `GridSearchCV.fit`."""
         search: Any = super()
-        # In another process or thread nothing would be collected.
+        # Fits are only collected in this thread.
         with parallel_config("sequential"):
             with solved(self._rehearse(X, y, params)):
                 return search.fit(X, y, **params)
@@ -43,13 +43,13 @@ class _Together:
         rehearsal.set_params(return_train_score=False)
         drawn = np.random.get_state()
         try:
-            # What fails here is reported when it fails again.
+            # An error is ignored here, because the second run raises it again.
             with collected() as problems, warnings.catch_warnings(), suppress(Exception):
                 warnings.simplefilter("ignore")
                 search: Any = super(_Together, rehearsal)
                 search.fit(X, y, **params)
         finally:
-            np.random.set_state(drawn)  # what is random comes out again
+            np.random.set_state(drawn)  # the second run draws the same numbers
         return problems
 
 
@@ -58,14 +58,14 @@ def _no_score(estimator: Any, X: Any, y: Any) -> float:
 
 
 class GridSearch(_Together, GridSearchCV):
-    """`GridSearchCV` for a `Classifier` or `Regressor`, alone or in a pipeline, as one program.
+    """A `GridSearchCV` for a `Classifier` or `Regressor`, alone or in a pipeline.
 
-    Parameters, attributes and results are those of `GridSearchCV`, and so are the scores. Settings
-    that change numbers only (`alpha`, `learning_rate_init`, `dropout`, `random_state`,
-    `class_weight`) train as one population with all their folds, on all devices; each combination
-    of others, such as `hidden_layer_sizes`, is a population of its own. `n_jobs` is not used.
+    Parameters, attributes and scores are the same as in `GridSearchCV`. Settings that only change
+    numbers (`alpha`, `learning_rate_init`, `dropout`, `random_state`, `class_weight`) train as one
+    population, with all their folds, on all devices. Each combination of other settings, such as
+    `hidden_layer_sizes`, is a separate population. `n_jobs` is ignored.
     """
 
 
 class RandomizedSearch(_Together, RandomizedSearchCV):
-    """`RandomizedSearchCV` for a `Classifier` or `Regressor`; see `GridSearch`."""
+    """A `RandomizedSearchCV` for a `Classifier` or `Regressor`; see `GridSearch`."""

@@ -1,4 +1,4 @@
-"""A network that predicts numbers, as an estimator of scikit-learn.
+"""A neural network regressor with the interface of scikit-learn.
 
 >>> import numpy as np
 >>> X = np.linspace(-1, 1, 50)[:, None]
@@ -16,17 +16,17 @@ from jaxnn.typing import Any
 
 
 class Regressor(RegressorMixin, Estimator):
-    """A network for numbers: one for each example, or several.
+    """A network that predicts one or more numbers for each example.
 
-    Parameters have the names of scikit-learn's `MLPRegressor` where they mean the same, and all
-    but `class_weight` are those of `Classifier`.
+    Parameters have the names of scikit-learn's `MLPRegressor` where they mean the same. All
+    parameters of `Classifier` except `class_weight` are available.
 
     Args:
-      loss: what is minimized: `squared_error`, `absolute_error`, `huber`, or an elementwise
-        function `(predictions, targets) -> errors` of jax.
-      **parameters: see `Classifier`. Early stopping watches R^2.
+      loss: the loss to minimize: `squared_error`, `absolute_error`, `huber`, or an elementwise JAX
+        function `(predictions, targets) -> errors`.
+      **parameters: see `Classifier`. Early stopping uses the R^2 score.
 
-    Attributes: those of `Classifier` without `classes_`.
+    Attributes: the attributes of `Classifier`, without `classes_`.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Regressor(RegressorMixin, Estimator):
         self.loss = loss
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Trains for one epoch on these examples, and resumes where the last call ended."""
+        """Trains for one epoch on the given examples, from the state of the previous call."""
         return self._partial_fit(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
         """Returns the predicted numbers, in the shape of the targets: `[n]` or `[n, targets]`."""
-        outputs = self._outputs(X).astype(np.float64)  # as scikit-learn demands
+        outputs = self._outputs(X).astype(np.float64)  # as scikit-learn requires
         return outputs[:, 0] if self._is_single else outputs
 
     def __sklearn_tags__(self) -> Any:

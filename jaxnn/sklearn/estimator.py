@@ -1,7 +1,8 @@
-"""What both estimators share: from `X` and `y` to a training, and from its state to outputs.
+"""The base class of the estimators: training on `X` and `y`, and predictions from the state.
 
-An estimator is an adapter: `fit` is `train` on a learner that equal settings share, `predict` is
-`jaxnn.predict`. Between them it holds the training state on the host, which is also what pickles.
+An estimator is an adapter: `fit` calls `train` with a learner that estimators of equal settings
+share, and `predict` calls `jaxnn.predict`. A fitted estimator holds the training state on the host,
+so that it can be pickled.
 """
 
 import math
@@ -28,13 +29,13 @@ from jaxnn.sklearn.settings import Settings
 from jaxnn.typing import Any
 
 _advance = jax.jit(run, static_argnums=0)
-# The metrics that early stopping watches, by the task; of numbers it is R^2. They are those that
-# `score` returns.
+# The metric that early stopping watches for each task, R^2 for regression. `score` returns the same
+# metric.
 SCORES = {"classification": "accuracy", "multi_label": "exact_match"}
 
 
 class Estimator(BaseEstimator):
-    """The parent of `Classifier` and `Regressor`; see there."""
+    """The base class of `Classifier` and `Regressor`, which document the parameters."""
 
     def __init__(
         self,
@@ -74,11 +75,11 @@ class Estimator(BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Trains on examples and their outcomes, and returns the estimator itself.
+        """Trains on features and targets, and returns the estimator itself.
 
         Args:
           X: the features, `[n, features]`.
-          y: the outcomes.
+          y: the targets, `[n]` or `[n, targets]`.
           sample_weight: the weight of each example in the loss, `[n]`.
         """
         warm = self.warm_start and hasattr(self, "_state")
@@ -96,13 +97,13 @@ class Estimator(BaseEstimator):
 
     @property
     def network_(self) -> Network:
-        """The network that was fitted."""
+        """The fitted network."""
         parts: Any = self.learner_.parts
         return parts.network(self._fitted().hparams)
 
     @property
     def learner_(self) -> Learner:
-        """The learner that was fitted, for the functions of jaxnn."""
+        """The fitted learner, for use with other functions of jaxnn."""
         self._fitted()
         return self._settings.learner()
 
@@ -119,20 +120,20 @@ class Estimator(BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         """Returns the outputs of the network, `[n, outputs]`."""
         check_is_fitted(self)
-        state = self._state._replace(opt_state={})  # which takes time to bring to the device
+        state = self._state._replace(opt_state={})  # avoids a slow transfer to the device
         X = validate_data(self, X, reset=False, dtype=np.float32)
         filled = np.concatenate([X, np.zeros((-len(X) % BATCH, X.shape[1]), np.float32)])
         return predict(self._settings.learner(), state, filled, batch_size=BATCH)[: len(X)]
 
-    # --- What fitting needs ------------------------------------------------------------------
+    # --- Fitting -----------------------------------------------------------------------------
 
     def _targets(self, y: Any, weights: Any, known: bool) -> tuple[np.ndarray, Any, Any, int]:
-        """Returns labels and weights as the objective reads them, its task, and how many outputs.
+        """Returns labels and weights for the objective, the task, and the number of outputs.
 
         Args:
-          y: the outcomes.
-          weights: of the examples, or `None`.
-          known: whether it is known already which outcomes there are.
+          y: the targets.
+          weights: the weights of the examples, or `None`.
+          known: whether the possible targets are known from an earlier call.
         """
         raise NotImplementedError
 
@@ -143,14 +144,14 @@ class Estimator(BaseEstimator):
     def _problem(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, whole: bool = False
     ) -> Problem:
-        """Checks everything, and returns what to train.
+        """Checks the parameters and the data, and returns the `Problem` to train.
 
         Args:
           X: the features.
-          y: the outcomes.
-          sample_weight: of each example.
-          first: whether this is the first fit, which sets the features.
-          whole: whether to train on all examples, and the outcomes are known already.
+          y: the targets.
+          sample_weight: the weight of each example, or `None`.
+          first: whether this is the first fit, which sets the number and names of the features.
+          whole: whether to train on all examples, with targets that are known already.
         """
         self._check_parameters()
         X, y = self._check_data(X, y, first)
@@ -179,7 +180,7 @@ class Estimator(BaseEstimator):
             outputs=outputs,
         )
         hparams = settings.hparams(
-            # As in scikit-learn, the penalty of a batch is divided by its examples.
+            # As in scikit-learn, the penalty is divided by the batch size.
             alpha=self.alpha / size,
             learning_rate=self.learning_rate_init,
             dropout=self.dropout,
@@ -265,7 +266,7 @@ class Estimator(BaseEstimator):
         return self
 
     def _check_settings(self, what: str, problem: Problem) -> None:
-        """Raises `InvalidValue` if a fit that continues has other settings than the one before."""
+        """Raises `InvalidValue` if the settings differ from those of the previous fit."""
         before, now = self._settings, problem.settings
         changed = [name for name in Settings._fields if getattr(before, name) != getattr(now, name)]
         if changed:

@@ -1,9 +1,9 @@
-"""Data of members that have examples of their own each: the folds of a cross-validation.
+"""Data in which each member of a population has its own examples: cross-validation folds.
 
-All examples are on the device once. A member's fold is a hyper-parameter of it, `fold`, which the
-learner knows and the data do not. So a batch of `Folds` is the data themselves with a number, and
-`per_fold(learner)` reads the examples of the member from it, inside the same program. They are the
-examples, in the order, that the member would have if these were all its data.
+The device holds all examples once. The fold of a member is its hyper-parameter `fold`, which the
+learner can read and the data cannot. A batch of `Folds` is therefore the data and a step number,
+from which `per_fold(learner)` reads the examples of the member inside the same program. A member
+sees the same examples, in the same order, as if its fold were the whole data.
 """
 
 from dataclasses import dataclass, replace
@@ -25,18 +25,18 @@ from jaxnn.typing import Any, Batch
 )
 @dataclass(frozen=True)
 class Folds:
-    """Examples on the device, and which of them belong to each fold.
+    """Examples on the device, and the rows that belong to each fold.
 
     Attributes:
-      inputs: of all examples, `[examples, ...]`.
-      rows: the numbers of the examples of each fold, `[folds, places]`, filled up with any.
-      fields: what else there is of the examples, by name, `[folds, places, ...]`.
-      size: which of `sizes` is that of each fold, int32 `[folds]`.
-      key: chooses the order of training batches.
-      batch_size: examples in a batch.
-      sizes: how many examples a fold may have. They are constants of the program, with a branch for
-        each: divided by a number that is an input, the order of the data takes twice as long as
-        the training of a small network.
+      inputs: the inputs of all examples, `[examples, ...]`.
+      rows: the row numbers of each fold, int32 `[folds, places]`; shorter folds are padded.
+      fields: the other fields of the examples by name, `[folds, places, ...]`.
+      size: the index of each fold's size in `sizes`, int32 `[folds]`.
+      key: the key that determines the order of training batches.
+      batch_size: the number of examples in a batch.
+      sizes: the distinct fold sizes. They are constants of the program, with a branch for each:
+        with a size that is an input, to compute the order of the data takes twice as long as to
+        train a small network.
     """
 
     inputs: Any
@@ -49,33 +49,33 @@ class Folds:
 
     @property
     def num_examples(self) -> int:
-        """The examples of the largest fold."""
+        """The number of examples in the largest fold."""
         return self.rows.shape[1]
 
     @property
     def num_batches(self) -> int:
-        """The batches of an evaluation of the largest fold."""
+        """The number of batches in an evaluation of the largest fold."""
         return -(-self.num_examples // self.batch_size)
 
     @property
     def examples(self) -> dict[str, Any]:
-        """All examples, fold after fold."""
+        """All examples, one fold after another."""
         rows = self.rows.reshape(-1)
         fields = {name: x.reshape(-1, *x.shape[2:]) for name, x in self.fields.items()}
         return {"inputs": self.inputs[rows], **fields}
 
     def shuffled(self, key: Any) -> "Folds":
-        """Returns the same data with the order chosen by `key`."""
+        """Returns the same data in the order that `key` determines."""
         return replace(self, key=key)
 
     def batch(self, step: Any) -> Batch:
-        """Returns what `per_fold` reads the training batch of a step from."""
+        """Returns the data and a step number, from which `per_fold` reads the batch."""
         return {"folds": self, "number": step}
 
     in_order = batch
 
     def training(self, fold: Any, step: Any) -> Batch:
-        """Returns the training batch of a step of a fold."""
+        """Returns the training batch of a fold at a step."""
 
         def index(count):
             epoch, place = epoch_and_place(step, self.batch_size, count)
@@ -85,7 +85,7 @@ class Folds:
         return self._take(fold, lax.switch(self.size[fold], branches))
 
     def evaluation(self, fold: Any, number: Any) -> Batch:
-        """Returns a batch of a fold in order; what is past its end has weight 0."""
+        """Returns an evaluation batch of a fold; examples past its end have weight 0."""
         size = min(self.batch_size, self.num_examples)
         place = number * size + lax.iota(jnp.int32, size)
         count = jnp.array(self.sizes, jnp.int32)[self.size[fold]]
@@ -100,7 +100,7 @@ class Folds:
 
 @lru_cache(256)
 def per_fold(learner: Learner) -> Learner:
-    """Returns the learner of members that learn from `Folds`, each from that of its `fold`."""
+    """Returns a learner for `Folds`, in which each member trains on the fold `hparams["fold"]`."""
 
     def training(hparams, batch):
         return batch["folds"].training(hparams["fold"].astype(jnp.int32), batch["number"])
@@ -114,7 +114,7 @@ def per_fold(learner: Learner) -> Learner:
 
     def update(state, batch, gradients):
         after, metrics = learner.update(state, training(state.hparams, batch), gradients)
-        return after, {"loss": metrics["loss"]}  # other sums would take as long as the network
+        return after, {"loss": metrics["loss"]}  # other metrics would take as long as the network
 
     def evaluate(state, batch):
         fold = state.hparams["fold"].astype(jnp.int32)

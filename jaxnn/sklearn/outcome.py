@@ -1,4 +1,4 @@
-"""A fit that is ready to start, and what comes of it: alone, or with many others."""
+"""A fit that is ready to start, and its outcome after training alone or in a population."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -18,8 +18,8 @@ from jaxnn.sklearn.folds import Folds, per_fold
 from jaxnn.sklearn.settings import Settings
 from jaxnn.typing import Any, Hparams
 
-# Examples that are evaluated or predicted at once. There are never fewer, so that what is predicted
-# of an example has the same bits whatever the others are.
+# The batch size of evaluation and prediction. Predictions are padded to full batches, so that the
+# outputs for an example have the same bits whatever the other examples are.
 BATCH = 256
 
 
@@ -28,17 +28,17 @@ class Problem:
     """A fit that is ready to start.
 
     Attributes:
-      settings: of the learner.
-      arrays: the fields of all examples, on the host.
-      rows: the examples to train on.
-      validation: those held out for early stopping; `None` without it.
-      batch_size: examples in a batch.
-      epoch: the steps of an epoch.
-      epochs: the most epochs.
-      watch: decides when training stops.
+      settings: the settings of the learner.
+      arrays: the fields of all examples by name, on the host.
+      rows: the row numbers of the training examples.
+      validation: the row numbers of examples held out for early stopping, or `None`.
+      batch_size: the number of examples in a batch.
+      epoch: the number of steps in an epoch.
+      epochs: the maximum number of epochs.
+      watch: the rule that stops training.
       hparams: the hyper-parameters.
-      seed: decides everything that is random.
-      digest: tells the examples, and which of them are held out, apart from others.
+      seed: the source of all randomness.
+      digest: identifies the examples and the split into training and validation.
     """
 
     settings: Settings
@@ -55,7 +55,7 @@ class Problem:
 
     @property
     def group(self) -> tuple[Any, ...]:
-        """What members of one population have in common."""
+        """The properties that all members of one population share."""
         fields = tuple((name, x.shape[1:], x.dtype) for name, x in self.arrays.items())
         held = self.validation is not None
         steps = self.batch_size, self.epoch, self.epochs
@@ -63,12 +63,12 @@ class Problem:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """Equal for problems of equal outcomes."""
+        """A value that is equal for problems with equal outcomes."""
         return self.group, self.digest, self.seed, tuple(self.hparams.values())
 
 
 def digest_of(arrays: Iterable[np.ndarray]) -> bytes:
-    """Returns some bytes that differ where arrays do."""
+    """Returns a digest of the dtypes, shapes and values of arrays."""
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
@@ -77,13 +77,13 @@ def digest_of(arrays: Iterable[np.ndarray]) -> bytes:
 
 
 class Outcome(NamedTuple):
-    """What a fit came to.
+    """The outcome of a fit.
 
     Attributes:
-      state: the state to predict with, on the host, with the data of its key.
-      metrics: by name, the value after each epoch.
-      status: how the run ended.
-      step: at which it ended.
+      state: the state to predict with, on the host; its key is stored as key data.
+      metrics: the value of each metric after each epoch, by name.
+      status: the status of the run at its end.
+      step: the step at which the run ended.
     """
 
     state: TrainState
@@ -93,11 +93,11 @@ class Outcome(NamedTuple):
 
 
 def solve(problem: Problem, *, start: Any = None, verbose: bool = False) -> Outcome:
-    """Trains alone.
+    """Trains a single problem.
 
     Args:
-      problem: what to train.
-      start: parameters and state to begin with, if any.
+      problem: the problem to train.
+      start: the initial `(params, state)`, or `None`.
       verbose: whether to print the metrics of each epoch.
     """
     parts = {"train": problem.rows, "validation": problem.validation}
@@ -125,7 +125,7 @@ def solve(problem: Problem, *, start: Any = None, verbose: bool = False) -> Outc
 
 
 def solve_together(problems: Sequence[Problem]) -> list[Outcome]:
-    """Trains problems of one `group` as a population; each as `solve` does it alone."""
+    """Trains problems of one `group` as a population, with the same outcomes as `solve`."""
     first = problems[0]
     folds = {problem.digest: problem for problem in problems}
     numbers = {digest: number for number, digest in enumerate(folds)}
@@ -158,7 +158,7 @@ def solve_together(problems: Sequence[Problem]) -> list[Outcome]:
 
 
 def _folds(inputs: Any, parts: Iterable[tuple[Problem, Any]], batch_size: int) -> Folds:
-    """Returns the data of folds, each some rows of a problem, whose inputs stand one by one."""
+    """Returns `Folds` from pairs of a problem and rows; `inputs` are those of all problems."""
     parts = list(parts)
     most = max(len(rows) for _, rows in parts)
     starts = np.cumsum([0, *(len(problem.arrays["inputs"]) for problem, _ in parts)])
@@ -178,7 +178,7 @@ def _folds(inputs: Any, parts: Iterable[tuple[Problem, Any]], batch_size: int) -
 
 
 def _trained(training: Training, *, held_out: bool, verbose: bool = False) -> tuple[Any, ...]:
-    """Trains to the end; returns the fields of an `Outcome`, of one run or of all members."""
+    """Trains to the end, and returns the fields of an `Outcome` for the run or all members."""
     beginning = progress = training.start()
     rows: list[Any] = []
     for progress in training.chunks(beginning):

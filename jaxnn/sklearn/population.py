@@ -1,8 +1,8 @@
-"""Many fits as few populations: problems are collected first, trained together, and then looked up.
+"""Trains many fits as a few populations: collects the problems, and then looks up the outcomes.
 
-A search fits an estimator for each setting and fold. Within `collected()` a fit notes its `Problem`
-instead of solving it, and within `solved(problems)` it finds the outcome that a population has
-come to. So pipelines, scores and whatever else happens between fits are those of scikit-learn.
+A search fits an estimator for each setting and fold. Within `collected()`, a fit records its
+`Problem` instead of solving it; within `solved(problems)`, a fit looks up the outcome that a
+population has computed. Everything else, such as pipelines and scores, is done by scikit-learn.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from jaxnn.typing import Any
 
 
 class Problems(list[Problem]):
-    """A list of problems, in which equal examples are there once."""
+    """A list of problems that stores equal examples only once."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ _SOLVED: ContextVar[dict[Any, Outcome] | None] = ContextVar("solved", default=No
 
 
 def outcome_of(problem: Problem, *, verbose: bool = False) -> Outcome | None:
-    """Returns the outcome of a problem, or `None` where problems are only collected."""
+    """Returns the outcome of a problem, or `None` within `collected()`."""
     collected, solved = _COLLECTED.get(), _SOLVED.get() or {}
     if collected is not None:
         collected.append(problem)
@@ -43,7 +43,7 @@ def outcome_of(problem: Problem, *, verbose: bool = False) -> Outcome | None:
 
 @contextmanager
 def collected() -> Iterator[Problems]:
-    """Collects the problems of all fits within; the estimators remain unfitted."""
+    """Collects the problems of all fits in the `with` block; their estimators remain unfitted."""
     problems = Problems()
     token = _COLLECTED.set(problems)
     try:
@@ -54,7 +54,7 @@ def collected() -> Iterator[Problems]:
 
 @contextmanager
 def solved(problems: list[Problem]) -> Iterator[None]:
-    """Solves problems, one population for each group; fits within find the outcomes."""
+    """Solves problems, one population per group, for the fits in the `with` block to look up."""
     groups: dict[Any, dict[Any, Problem]] = {}
     for problem in problems:
         groups.setdefault(problem.group, {})[problem.identity] = problem

@@ -1,8 +1,8 @@
-"""From the parameters of an estimator to a learner: equal settings share one, and its programs.
+"""Builds a learner from the parameters of an estimator; equal settings share one learner.
 
-Programs are compiled for a learner. Whatever is a number only (`alpha`, `learning_rate_init`,
-`dropout`) is a hyper-parameter of it, an input of the program; the rest is in `Settings`. So fits
-on data of the same shape compile once, in cross-validation and in a grid search too.
+Programs are compiled per learner. The numbers `alpha`, `learning_rate_init` and `dropout` are
+hyper-parameters, which are inputs of the program; the other parameters are in `Settings`. Fits on
+data of the same shape therefore compile once, also in cross-validation and in a grid search.
 """
 
 from functools import lru_cache
@@ -41,14 +41,15 @@ ERRORS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class Settings(NamedTuple):
-    """What a learner is built from, and its programs are compiled for.
+    """The parameters that determine a learner and its compiled programs.
 
     Attributes:
       network: a `Network`, or `(n_features, n_outputs) -> Network`; `None` for an `mlp`.
-      hidden: the nodes of the hidden layers of the `mlp`.
+      hidden: the number of nodes in each hidden layer of the `mlp`.
       activation: the name of one of `ACTIVATIONS`, or a function.
-      has_dropout: whether the hidden layers drop out.
-      optimizer: the name of one of `OPTIMIZERS`, a transformation, or `learning_rate -> ` one.
+      has_dropout: whether dropout follows the hidden layers.
+      optimizer: a name in `OPTIMIZERS`, an `optax.GradientTransformation`, or a function
+        `learning_rate -> optax.GradientTransformation`.
       task: `"classification"`, `"multi_label"`, the name of one of `ERRORS`, or an error function.
       inputs: the number of features.
       outputs: the number of outputs of the network.
@@ -65,17 +66,17 @@ class Settings(NamedTuple):
 
     @property
     def has_rate(self) -> bool:
-        """Whether the optimizer takes the learning rate."""
+        """Whether the optimizer is a function of the learning rate."""
         return not isinstance(self.optimizer, optax.GradientTransformation)
 
     def hparams(self, **numbers: Any) -> Hparams:
-        """Returns those of the numbers that the learner reads."""
+        """Returns the subset of `numbers` that the learner reads."""
         unread = {"learning_rate"} - ({"learning_rate"} if self.has_rate else set())
         unread |= set() if self.has_dropout else {"dropout"}
         return {name: value for name, value in numbers.items() if name not in unread}
 
     def learner(self) -> Learner:
-        """Returns the learner, the same for equal settings."""
+        """Returns the learner; equal settings return the same object."""
         return _learner(self)
 
 
@@ -95,7 +96,7 @@ def _learner(settings: Settings) -> Learner:
 
 
 def _is_weight(params: Any) -> Any:
-    """Returns which parameters are weights; biases and scales are not penalized."""
+    """Returns a mask of the weights, which excludes biases and scales from the penalty."""
     return jax.tree.map(lambda x: x.ndim > 1, params)
 
 

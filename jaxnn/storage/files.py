@@ -1,8 +1,8 @@
-"""Files and folders that are written whole or not at all, even if the machine stops.
+"""Writes files and folders atomically, even if the machine stops.
 
-A draft is written beside the final path, forced to the disk, and renamed in one system call.
-Deletion first renames to a name that nothing reads. A stop leaves only drafts and trash behind,
-which the next writer removes.
+A draft is written next to the final path, flushed to disk with fsync, and renamed in one system
+call. Deletion first renames a path to a name that is never read. An interruption leaves only drafts
+and trash behind, which the next writer removes.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 def write(path: Path, content: bytes, *, forced: bool = True) -> None:
-    """Writes a file whole, forced to the disk unless `forced` is false.
+    """Writes a file atomically, and flushes it to disk unless `forced` is false.
 
     Raises:
-      OSError: if it cannot be written; the file before then remains.
+      OSError: if the file cannot be written; an existing file then remains unchanged.
     """
     draft = path.with_name(f"{DRAFT}{path.name}")
     try:
@@ -42,13 +42,13 @@ def write(path: Path, content: bytes, *, forced: bool = True) -> None:
 
 
 def rename(draft: Path, path: Path) -> None:
-    """Renames a file or a folder, and forces the name to the disk."""
+    """Renames a file or a folder, and flushes the new name to disk."""
     os.replace(draft, path)
     force(path.parent)
 
 
 def force(path: Path) -> None:
-    """Forces a file, or the names in a folder, to the disk."""
+    """Flushes a file, or the names in a folder, to disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -57,13 +57,13 @@ def force(path: Path) -> None:
 
 
 def make(folder: Path) -> None:
-    """Creates a folder and its parents, and forces its name to the disk."""
+    """Creates a folder and its parents, and flushes its name to disk."""
     folder.mkdir(parents=True, exist_ok=True)
     force(folder.parent)
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder, of which no part is ever visible."""
+    """Removes a folder; a partly removed folder is never visible under its name."""
     trash = folder.with_name(f"{TRASH}{uuid.uuid4().hex[:8]}-{folder.name}")
     os.replace(folder, trash)
     discard(trash)
@@ -86,16 +86,16 @@ def sweep(folder: Path) -> None:
 
 
 def is_safe(name: str) -> bool:
-    """Whether a name, or a path of names, stays inside its folder."""
+    """Returns whether a name, or a path of names, stays inside its folder."""
     return all(_NAME.fullmatch(part) for part in name.split("/"))
 
 
 def read(path: Path, at_most: int = 1 << 28, start: int = 0) -> bytes:
-    """Reads a file from its byte `start` on, never through a symbolic link.
+    """Reads a file from byte `start` to its end, without following a symbolic link.
 
     Raises:
-      OSError: if it does not exist, is a symbolic link, or cannot be read.
-      ValueError: if it is a folder or a pipe, or larger than `at_most` bytes.
+      OSError: if the file does not exist, is a symbolic link, or cannot be read.
+      ValueError: if the path is a folder or a pipe, or the file is larger than `at_most` bytes.
     """
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > at_most:
@@ -111,7 +111,12 @@ def digest(path: Path) -> tuple[int, str]:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Opens a file, never through a symbolic link; a pipe would block."""
+    """Opens a regular file, without following a symbolic link or blocking on a pipe.
+
+    Raises:
+      OSError: if the file does not exist, is a symbolic link, or cannot be read.
+      ValueError: if the path is a folder or a pipe.
+    """
     number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
