@@ -50,7 +50,7 @@ def serve(
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that exits with code 0 after a signal and its accepted requests."""
+    """A uvicorn server that completes accepted requests after a signal, and exits with code 0."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

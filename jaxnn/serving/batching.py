@@ -81,7 +81,7 @@ class Batcher:
             outputs = await asyncio.gather(*parts)
         finally:
             for part in parts:
-                part.cancel()  # skips parts that are still queued after an error
+                part.cancel()  # skips parts that are no longer awaited
         return outputs[0] if len(outputs) == 1 else concatenated(outputs)
 
     def start(self) -> None:

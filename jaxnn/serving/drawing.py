@@ -127,7 +127,7 @@ def _filling(
     pen, scaled = PENS[0] * side, lines
     for _ in range(4):  # pen width and scale depend on each other
         inner = np.array([np.clip(wide / tall, *ASPECTS), 1.0]) * side - pen
-        # The bound on the width prevents that a vertical line is stretched.
+        # The bound on the width prevents a vertical line from being stretched.
         scale = np.minimum(np.maximum(inner, 1) / (wide, tall), [4 * side / tall, np.inf])
         scaled = [(line - (low + high) / 2) * scale for line in lines]
         length = sum(np.hypot(*np.diff(line, axis=0).T).sum() for line in scaled)
