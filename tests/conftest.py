@@ -1,6 +1,6 @@
-"""What holds in every test: annotations are enforced, ranks strict, and there are two devices.
+"""The configuration of all tests: enforced annotations, strict rank promotion, and two devices.
 
-Programs are compiled fast and run slowly, but for the tests of bits, memory and time: `optimized`.
+Compilation is fast and programs are slow, except in tests of bits, memory and time: `optimized`.
 """
 
 import ctypes
@@ -15,11 +15,11 @@ import jaxtyping
 
 import tests.annotations  # noqa: F401  (jaxtyping looks it up by its name)
 
-# A shell lets its background jobs ignore Ctrl-C, and so would all processes that tests start.
+# Background jobs of a shell ignore Ctrl-C, and the processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-gc.set_threshold(100_000)  # what is traced and compiled is many objects, few of them garbage
+gc.set_threshold(100_000)  # tracing creates many objects, few of them garbage
 
-# Before anything imports jaxnn: from here on, every annotation in it is checked at every call.
+# This must precede the first import of jaxnn, whose annotations are then checked in each call.
 jaxtyping.install_import_hook("jaxnn", "tests.annotations.checked")
 
 import jax  # noqa: E402
@@ -28,7 +28,7 @@ import pytest  # noqa: E402
 import jaxnn  # noqa: E402
 from tests import compiling  # noqa: E402
 
-# Only tests of recordings and reports pay for them; `report=True` asks for one.
+# Reports are off by default, because they are slow; tests of reports pass `report=True`.
 init = inspect.unwrap(jaxnn.Directory.__init__)
 init.__defaults__ = (*init.__defaults__[:-1], False)
 
@@ -45,14 +45,14 @@ def key():
 
 @pytest.fixture
 def strict():
-    """Forbids that dtypes are mixed; not everywhere, for Optax's Adam raises a float to an int."""
+    """Enables strict dtype promotion; not in all tests, since Adam of Optax mixes dtypes."""
     with jax.numpy_dtype_promotion("strict"):
         yield
 
 
 @pytest.fixture(scope="module")
 def optimized():
-    """Compiles as users do: for what is said of bits, of time and of memory."""
+    """Compiles with all optimizations, as for users, in tests of bits, time and memory."""
     jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", False)
     yield
@@ -62,7 +62,7 @@ def optimized():
 
 @pytest.fixture(scope="module", autouse=True)
 def within_memory():
-    """Forgets what is compiled when it has become much."""
+    """Clears the compilation cache after a module if the process uses more than 2 GB."""
     yield
     statistics = Path("/proc/self/statm")
     if statistics.exists():  # on Linux
@@ -74,14 +74,14 @@ def within_memory():
 
 @pytest.fixture(scope="module")
 def torn_engine():
-    """Ends what the engine of checkpoints leaves behind where something fails in its middle."""
+    """Collects what the checkpoint engine leaves behind after an injected failure."""
     yield
     gc.collect()
 
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
-    """Returns what each kind of run comes to that nothing stops."""
+    """Returns the `Reference`: the outcome of an uninterrupted run of each kind."""
     from tests.harness import Reference
 
     return Reference(tmp_path_factory.mktemp("reference"))
@@ -89,8 +89,8 @@ def reference(tmp_path_factory):
 
 @pytest.fixture
 def compilations():
-    """Returns a list to which every compilation adds an element, from when it is cleared."""
-    jax.random.key(0)  # which is made at once, also where all else is only traced
+    """Returns a list to which each compilation appends an element; clear it before use."""
+    jax.random.key(0)  # compiles in advance
     return _compiled
 
 
@@ -107,7 +107,7 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 @pytest.fixture
 def cache_options(monkeypatch, tmp_path):
-    """Lets a test set the compile cache, whose default is then a folder of its own."""
+    """Restores the options of the compile cache after a test, and moves its default folder."""
     from jax.experimental.compilation_cache import compilation_cache
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -124,7 +124,7 @@ def cache_options(monkeypatch, tmp_path):
 def command_line(monkeypatch, capsys, tmp_path):
     """Returns `call(config, main, *options)`, which runs an experiment as from the command line.
 
-    It returns the exit code, the lines of output, and the errors.
+    `call` returns the exit code, the lines of stdout, and the text of stderr.
     """
     from experiments.command import command
 

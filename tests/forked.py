@@ -1,6 +1,7 @@
-"""Processes forked from a server that has imported all and started nothing: there in 0.1 seconds.
+"""Starts processes in 0.1 seconds, forked from a server that has already imported all modules.
 
-It is a process like any other, which may be killed, stopped and starved, and has its own devices.
+The server has not initialized JAX. A forked process therefore has its own devices, and tests can
+kill, stop and starve it like any other process.
 """
 
 import json
@@ -21,14 +22,14 @@ PRELOADED = ["jaxnn", "experiments.command", "orbax.checkpoint", "tests.harness"
 
 
 def context() -> Any:
-    """Returns how processes are started."""
+    """Returns the `multiprocessing` context of the fork server."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(PRELOADED)
     return server
 
 
 def process(function: Callable[..., None], *arguments: Any) -> Any:
-    """Starts a function in a process, which ends at the latest with this one."""
+    """Starts a function in a daemon process, which does not outlive this process."""
     started = context().Process(target=function, args=arguments, daemon=True)
     started.start()
     return started
@@ -42,17 +43,17 @@ def result_of(
     fast: bool = True,
     variables: Mapping[str, str] | None = None,
 ) -> Any:
-    """Returns what a function returns, as JSON, in a process of its own.
+    """Calls a function in a new process, and returns its result by way of JSON.
 
     Args:
-      function: of a module, which is imported only there.
-      place: a folder for what it prints and returns.
-      *arguments: of it.
-      devices: of the CPU.
-      fast: whether it compiles fast, to programs that run slowly.
-      variables: of its environment, which has no XLA_FLAGS.
+      function: a module-level function; the process imports its module by name.
+      place: a folder for the output and the result.
+      *arguments: the arguments of the function.
+      devices: the number of CPU devices.
+      fast: whether to compile fast, without most optimizations.
+      variables: additional environment variables; `XLA_FLAGS` is removed.
     """
-    # By its name, since its module may not be imported before there are devices.
+    # The function is passed by name, so that its module is imported after devices are configured.
     named = function.__module__, function.__name__
     settings = devices, fast, dict(variables or {})
     child = process(_child, place, settings, *named, arguments)
@@ -76,12 +77,12 @@ def _child(place, settings, module, name, arguments) -> None:
 
 @cache
 def compiled() -> TemporaryDirectory:
-    """Returns a folder for the programs that processes compile, as long as this one lives."""
+    """Returns a temporary folder for compiled programs, which exists as long as this process."""
     return TemporaryDirectory(prefix="compiled-")
 
 
 def environment(cache: Path | str) -> dict[str, str]:
-    """Returns the environment of a script that loads what was compiled before it."""
+    """Returns the environment variables of a script that uses a compile cache."""
     return os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -90,7 +91,7 @@ def environment(cache: Path | str) -> dict[str, str]:
 
 
 def redirect(path: Path) -> None:
-    """Writes what this process says, to both of its outputs, to a file from here on."""
+    """Redirects stdout and stderr of this process to a file."""
     said = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)

@@ -1,8 +1,7 @@
-"""Runs in processes that tests kill, stop and starve, and what must hold of a run afterwards.
+"""Runs in processes that tests kill, stop and starve, and assertions about their outcome.
 
-A process is forked (`tests.forked`), and then does what a command does. What it ends with is
-compared with what the same command ends with when nothing stops it: the same bits, the same rows,
-the same result.
+A process is forked (`tests.forked`), and then runs a command. Its outcome must be equal to that of
+the same command without interruption: the same bits, rows and result.
 """
 
 import json
@@ -30,7 +29,7 @@ from jaxnn.storage.directory import MEANING, RunDirectory
 from jaxnn.storage.recording import FOLDER
 from tests import compiling, failpoints
 from tests.forked import process, redirect
-from tests.promises import counted, figure  # noqa: F401  (what all of these tests need)
+from tests.promises import counted, figure  # noqa: F401  (tests import both from here)
 
 KILLED = -signal.SIGKILL
 SECONDS = 0.0  # between two saves
@@ -39,7 +38,7 @@ RECORDED = "recorded"  # as single, and recorded
 STREAMED = "streamed"  # as single, on streams
 
 
-# --- A small run that has everything ---------------------------------------------------------
+# --- A small run with all features -----------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +51,12 @@ class Config:
 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
-    """Trains a network with dropout, batch norm and Adam, one or three of them."""
+    """Trains one or three networks with dropout, batch norm and Adam."""
     draws = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
     arrays = {"inputs": draws, "labels": draws[:, :3].argmax(-1)}
     rates = np.array([0.3, 0.01, 3.0])
     many = config.kind in ("population", "stopping")
-    # No loss is better by so much: a single run ends at its third report.
+    # No loss improves by this margin: a single run ends at its third report.
     ends = {"patience": jaxnn.Watch("test/loss", patience=2, margin=1e6)}
     ends |= {"stopping": jaxnn.Watch("test/loss", patience=1)}
     run = jaxnn.fit(
@@ -120,27 +119,27 @@ class Child:
     """A process that runs a command.
 
     Attributes:
-      process: it.
-      place: a folder beside the run directory, for what it says and ends with.
+      process: the process.
+      place: a folder next to the run directory, for the output and the final digests.
     """
 
     process: Any
     place: Path
 
     def wait(self, seconds: float = 300) -> int:
-        """Waits until it ends; returns its exit code, of a signal the negative number."""
+        """Waits until the process ends; returns its exit code, negative for a signal."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, f"still runs: {self.said}"
         return self.process.exitcode
 
     def kill(self) -> None:
-        """Ends it, if it still runs."""
+        """Kills the process if it is still running."""
         self.process.kill()
         self.process.join()
 
     @property
     def said(self) -> str:
-        """What it has written to its outputs."""
+        """The output of the process so far, stdout and stderr."""
         return (self.place / "said").read_text()
 
 
@@ -153,17 +152,17 @@ def start(
     before: Callable[[], None] | None = None,
     place: Path | None = None,
 ) -> Child:
-    """Starts the small run in a process of its own.
+    """Starts the small run in a new process.
 
     Args:
-      out: its directory.
-      *options: of the command line.
-      fault: what `failpoints.arm` is called with.
-      pace: seconds that a report takes longer, so that saves come in between as they may; by
-        default every chunk waits for the save before it, and is saved, so that all is repeatable.
-      cache: for compiled programs.
-      before: is called first, in the process.
-      place: a folder for what it says and ends with, by default one beside its directory.
+      out: the run directory.
+      *options: the command-line options.
+      fault: the arguments of `failpoints.arm`, or `None`.
+      pace: the seconds to delay each report, so that saves happen at any time. By default, each
+        chunk is saved after the previous save has completed, so that runs are deterministic.
+      cache: the folder of the compile cache, or `None`.
+      before: a function that the process calls before it trains.
+      place: a folder for the output and the digests; by default one next to the run directory.
     """
     place = place or out.parent / "beside"
     place.mkdir(parents=True, exist_ok=True)
@@ -176,7 +175,7 @@ def _child(place, arguments, fault, pace, cache, before) -> None:
     redirect(place / "said")
     jax.config.update("jax_num_cpu_devices", 2)
     compiling.fast()
-    # The page is made of what is kept, when all is done: it has tests of its own.
+    # The report is written from the saved files at the end, and has its own tests.
     sys.modules["jaxnn.runs.output"].write_report = lambda path: None  # pyright: ignore
     if cache is not None:
         jaxnn.compile_cache(cache)
@@ -191,7 +190,7 @@ def _child(place, arguments, fault, pace, cache, before) -> None:
 
 
 def keep_pace(pace: float | None, patch: Callable[..., object] = setattr) -> None:
-    """Makes reports slower, or saves every chunk; see `start`."""
+    """Delays each report, or saves each chunk; see `pace` of `start`."""
 
     def busy(self):
         if self._job is not None:
@@ -208,18 +207,18 @@ def keep_pace(pace: float | None, patch: Callable[..., object] = setattr) -> Non
         patch(RunDirectory, "append", append)
 
 
-# --- What must hold ----------------------------------------------------------------------------
+# --- Assertions --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What a run comes to, without what clocks say.
+    """The outcome of a run, without times.
 
     Attributes:
-      digests: of the parts of its state.
-      rows: of `metrics.jsonl`.
-      result: of `result.json`.
-      recording: a digest of each of its files.
+      digests: the digest of each part of the final state.
+      rows: the rows of `metrics.jsonl`.
+      result: the content of `result.json`.
+      recording: the digest of each file of the recording.
     """
 
     digests: dict[str, str]
@@ -229,14 +228,14 @@ class Ending:
 
 
 def ending(child: Child, out: Path) -> Ending:
-    """Waits for a run that has to end well, and returns what it came to."""
+    """Waits for a run, asserts that it succeeds, and returns its outcome."""
     code = child.wait()
     assert code == 0, f"exit code {code}: {child.said}"
     return ended(out, json.loads((child.place / "digests").read_text()))
 
 
 def ended(out: Path, digests: dict[str, str]) -> Ending:
-    """Returns what a run came to, which has left nothing but what it has to."""
+    """Returns the outcome of a run; asserts that its directory contains only expected files."""
     names = {path.name for path in out.iterdir()} - {FOLDER, COMMAND, MEANING, program_file.FILE}
     files = {"config.json", "metrics.jsonl", "result.json", "speed.json"}
     assert names == {".lock", "checkpoints", *files}
@@ -251,15 +250,15 @@ def ended(out: Path, digests: dict[str, str]) -> Ending:
 
 
 def again(out: Path) -> list[str]:
-    """A finished run goes on only on demand: without, another begins beside it."""
+    """Returns the options that resume a run; a finished run only resumes with `--resume`."""
     return ["--resume"] if (out / "result.json").exists() else []
 
 
 class Reference:
-    """What each kind of run comes to that nothing stops: `reference("single")`, an `Ending`.
+    """The `Ending` of an uninterrupted run of each kind: `reference("single")`.
 
     Attributes:
-      cache: of compiled programs, which is full of all that a kind needs once it has run.
+      cache: the folder of the compile cache, which contains the programs of each kind that has run.
     """
 
     def __init__(self, place: Path):
@@ -273,7 +272,7 @@ class Reference:
         return self.known[kind]
 
     def seconds(self, kind: str) -> float:
-        """Returns what such a run takes when all is compiled."""
+        """Returns the seconds of a run of this kind with a warm compile cache."""
         if kind not in self.took:
             whole, began = self(kind), time.monotonic()  # the first compiles
             assert self._run(kind, "second") == whole
@@ -286,16 +285,16 @@ class Reference:
 
 
 def timeless(rows: bytes) -> list[str]:
-    """Returns whole rows without their seconds, which are the only thing that may differ."""
+    """Returns rows with `seconds` set to 0, the only field that may differ between runs."""
     assert not rows or rows.endswith(b"\n")
     return [json.dumps(json.loads(row) | {"seconds": 0}) for row in rows.splitlines()]
 
 
 def sound(out: Path, whole: Ending) -> int:
-    """Asserts that what a stop left can be gone on from; returns the newest step, or -1.
+    """Asserts that an interrupted run can resume; returns the newest saved step, or -1.
 
-    Every checkpoint that is listed is verified, and the rows of its time are those of a run that
-    nothing stopped.
+    Every listed checkpoint is verified, and the rows at its time must be those of `whole`, the
+    uninterrupted run.
     """
 
     def on_corrupt(path, error):
@@ -312,7 +311,7 @@ def sound(out: Path, whole: Ending) -> int:
 
 
 def of_kills(where: str) -> dict[str, str]:
-    """Returns what kills prove, for `counted`."""
+    """Returns the promises that kills verify, for `counted`."""
     return {
         "P1": f"kills {where}, each resumed and ended with the same bits",
         "P2": f"kills {where}, after which every listed checkpoint was complete",

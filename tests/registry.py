@@ -1,7 +1,7 @@
-"""Every layer, combinator, model, objective and learner, once: what `test_laws.py` is held over.
+"""Lists every layer, combinator, model, objective and learner once, for `test_laws.py`.
 
-A new component gets all the laws by one line here. Where a law does not apply to it, the line says
-so with the reason, `exempt={"law": "reason"}`.
+One line here is enough for a new component to be tested against all laws. If a law does not apply
+to a component, its line gives the reason: `exempt={"law": "reason"}`.
 """
 
 import jax.numpy as jnp
@@ -189,7 +189,7 @@ NETWORKS = [
 
 # --- Objectives --------------------------------------------------------------------------------
 
-# Of an objective, `data` is a batch, with the outputs that a network made of it under "outputs".
+# The `data` of an objective is a batch, which contains the outputs of a network as "outputs".
 
 _CLASSES = {"inputs": real(8, 2), "outputs": real(8, 4), "labels": whole(4, 8)}
 _NUMBERS = {"inputs": real(8, 2), "outputs": real(8, 3), "labels": real(8, 3, seed=1)}
@@ -261,7 +261,7 @@ OBJECTIVES = [
 
 # --- Learners ----------------------------------------------------------------------------------
 
-# 32 examples in batches of 12: every border of an epoch but each third falls inside of a batch.
+# 32 examples in batches of 12: two of three epochs end in the middle of a batch.
 EXAMPLES, BATCH = 32, 12
 
 
@@ -280,7 +280,7 @@ def _learned(network, optimizer=made.sgd, objective=jaxnn.classification):
 VECTORS, IMAGES = real(EXAMPLES, 6), real(EXAMPLES, 6, 6, 1)
 WEIGHTED = {"weights": np.ones(EXAMPLES, np.float32)}
 
-# `hparams` is what a learner is trained with, `loss` how low its loss must get on 32 examples.
+# A learner is trained with `hparams`, and must reach a loss below `loss` on 32 examples.
 LEARNERS = [
     Case(
         "mlp",

@@ -1,7 +1,7 @@
 """Runs of several processes on this machine, which tests kill and start again.
 
-Each is forked (`tests.forked`), and finds the others over the loopback. What a
-run ends with is read from its directory: the arrays of its last checkpoint, its rows, its result.
+Each process is forked (`tests.forked`), and connects to the others over the loopback. The outcome
+of a run is read from its directory: the arrays of the last checkpoint, the rows, and the result.
 """
 
 import json
@@ -27,8 +27,7 @@ from tests import compiling
 from tests.forked import compiled, process, redirect
 from tests.harness import Child, timeless
 
-# All of a run of several processes must have ended so many seconds after one of them: jax alone
-# would wait for longer.
+# All processes of a run must end within this many seconds of the first; JAX itself waits longer.
 SOON = 60.0
 
 
@@ -90,25 +89,25 @@ class Group:
     children: list[Child]
 
     def codes(self, seconds: float = 200) -> list[int]:
-        """Waits until all have ended; returns their exit codes, of a signal the negative number."""
+        """Waits until all processes end; returns their exit codes, negative for a signal."""
         until = time.monotonic() + seconds
         return [child.wait(max(0.1, until - time.monotonic())) for child in self.children]
 
     def first_end(self, seconds: float = 200) -> None:
-        """Waits until one of them has ended."""
+        """Waits until one of the processes ends."""
         until = time.monotonic() + seconds
         while all(child.process.is_alive() for child in self.children):
             assert time.monotonic() < until, self.said
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """Ends all that still run."""
+        """Kills all processes that are still running."""
         for child in self.children:
             child.kill()
 
     @property
     def said(self) -> list[str]:
-        """What each of them has written to its outputs, without the lines of Gloo."""
+        """The output of each process so far, without the lines of Gloo."""
         return [
             "".join(line for line in child.said.splitlines(True) if not line.startswith("[Gloo]"))
             for child in self.children
@@ -118,15 +117,15 @@ class Group:
 def start(
     count: int, out: Path, *options: str, devices: int = 1, pace: float = 0.0, name: str = "group"
 ) -> Group:
-    """Starts a run in so many processes with so many devices each.
+    """Starts a run in `count` processes with `devices` devices each.
 
     Args:
       count: the number of processes.
-      out: its directory.
-      *options: of the command line.
-      devices: of each process.
-      pace: seconds that each report takes longer.
-      name: of this group beside others of the same directory.
+      out: the run directory.
+      *options: the command-line options.
+      devices: the number of devices of each process.
+      pace: the seconds to delay each report.
+      name: the name of this group, unique among groups of the same run directory.
     """
     address = f"127.0.0.1:{free_port()}"
     arguments = ["--out", str(out), "--no-compile-cache", *options]
@@ -164,17 +163,17 @@ def _child(
         History.add = slow  # pyright: ignore
     sys.argv = ["together", *arguments]
     command(Config, main)
-    jax.distributed.shutdown()  # which the end of an interpreter does
+    jax.distributed.shutdown()  # normally done at interpreter exit
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What a run comes to, without what clocks say.
+    """The outcome of a run, without times.
 
     Attributes:
-      arrays: of its last checkpoint, by name.
-      rows: of `metrics.jsonl`.
-      result: of `result.json`.
+      arrays: the arrays of the last checkpoint, by name.
+      rows: the rows of `metrics.jsonl`.
+      result: the content of `result.json`.
     """
 
     arrays: dict[str, np.ndarray]
@@ -188,7 +187,7 @@ class Ending:
 
 
 def ended(out: Path) -> Ending:
-    """Returns what a run came to, which has left nothing but what it has to."""
+    """Returns the outcome of a run; asserts that no draft, quarantine or lock remains."""
     newest, *_ = checkpoints.folders(out / "checkpoints")
     arrays = checkpoints.read_checkpoint(newest, read_verified(newest))
     assert all(path.name.isdecimal() for path in (out / "checkpoints").iterdir())

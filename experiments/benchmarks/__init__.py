@@ -1,4 +1,4 @@
-"""Benchmarks: what jaxnn costs, measured against the same work written by hand."""
+"""Benchmarks of jaxnn against the same programs in plain JAX and in other libraries."""
 
 import gc
 

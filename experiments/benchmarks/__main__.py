@@ -5,9 +5,9 @@
     python -m experiments.benchmarks --only mlp cold       # some
     python -m experiments.benchmarks --quick               # all, in small
 
-Contenders have a process each, take turns, and warm up apart; those whose packages are missing are
-left out, and named. The figures are written as JSON, into the file that is there from an earlier
-call, and as Markdown beside it.
+Each contender runs in its own process and warms up before it is measured; contenders take turns.
+Those whose packages are missing are skipped and listed. The figures are written as JSON, merged
+with those of an earlier call, and as Markdown next to it.
 """
 
 import json
@@ -38,7 +38,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmarks, and prints and writes the figures."""
     unknown = [name for name in config.only if name not in WORKS]
     if unknown:
         raise SystemExit(f"no such work: {', '.join(unknown)}. There are {', '.join(WORKS)}.")

@@ -2,9 +2,9 @@
 
     python -m experiments.benchmarks.checkpoints         # about three minutes on two cores
 
-An MLP on MNIST with Adam, whose state has about 10 MB, saves every second; the same run saves only
-at its end, in turn. Then a run is gone on with, as a new call that has to find its checkpoint,
-verify it and compile; and last a state of about 1 GB is saved, and the memory of the process read.
+An MLP on MNIST with Adam, whose state is about 10 MB, saves every second. It alternates with the
+same run that only saves at its end. Then a new call resumes a run: it locates and verifies the
+checkpoint, and compiles. Finally, a state of about 1 GB is saved, and the peak memory measured.
 """
 
 import multiprocessing
@@ -36,14 +36,14 @@ class Config:
 
 
 def learner(width: int):
-    """Returns what trains an MLP with one wide hidden layer."""
+    """Returns the learner of an MLP with one wide and one narrow hidden layer."""
     network = jaxnn.serial(jaxnn.standardize(33.3, 78.6), jaxnn.mlp([width, 256], 10))
     return jaxnn.learner(network, jaxnn.classification(), optax.adam(1e-3))
 
 
 @contextmanager
 def watched_saves(waits: list[float]):
-    """Adds to `waits` the seconds that the training waits for each save."""
+    """Appends to `waits` the seconds that training waits for each save."""
     snapshot, save, began = Checkpointer.snapshot, Checkpointer.save, {}
 
     def timed_snapshot(self, progress, **options):
@@ -65,7 +65,7 @@ def watched_saves(waits: list[float]):
 
 
 def run(train, data, steps, out, saving):
-    """Trains anew; returns the run, and the seconds between its first report and its last."""
+    """Trains from the start; returns the run, and the seconds from its first to its last report."""
     shutil.rmtree(out, ignore_errors=True)
     run = jaxnn.fit(
         train, data, steps=steps, every=max(1, steps // 20), key=jax.random.key(0),
@@ -75,7 +75,7 @@ def run(train, data, steps, out, saving):
 
 
 def small(config: Config, data, place: Path) -> None:
-    """Measures a state of 10 MB."""
+    """Measures saving and resuming with a state of 10 MB."""
     train = learner(768)
     _, seconds = run(train, data, 400, place / "try", jaxnn.Saving())
     steps = int(400 * config.seconds / seconds)
@@ -103,7 +103,7 @@ def small(config: Config, data, place: Path) -> None:
 
 
 def large() -> None:
-    """Measures a state of 1 GB, each way in a process of its own."""
+    """Measures a state of 1 GB with and without a save, each in its own process."""
     spawn = multiprocessing.get_context("spawn")
     for saves in (False, True):
         process = spawn.Process(target=peak, args=(saves,))
@@ -112,7 +112,7 @@ def large() -> None:
 
 
 def peak(saves: bool) -> None:
-    """Trains a state of 1 GB for two steps, and prints the most memory that the process had."""
+    """Trains a state of 1 GB for two steps, and prints the peak memory of the process."""
     images, _ = jaxnn.datasets.mnist()
     data = jaxnn.resident(images, batch_size=128)
     train = learner(80_000)
@@ -136,7 +136,7 @@ def _figures(values: list[float]) -> str:
 
 
 def main(config: Config) -> None:
-    """Prints what was measured."""
+    """Runs the measurements, and prints the results."""
     print(devices.describe(), flush=True)
     images, _ = jaxnn.datasets.mnist()
     data = jaxnn.resident(images, batch_size=128)

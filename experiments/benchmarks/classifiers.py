@@ -1,7 +1,7 @@
-"""A network that learns to classify: by jaxnn, and by hand in JAX.
+"""Training a classifier with jaxnn and in plain JAX.
 
-`libraries.py` has the same in other libraries. All have the same network, Adam, data in memory and
-batches of the same size; a round is some steps.
+`libraries.py` contains the same for other libraries. All use the same network, Adam, data in memory
+and batch size; a round is a number of training steps.
 """
 
 from functools import partial
@@ -14,18 +14,19 @@ RATE = 1e-3
 
 
 class Given(NamedTuple):
-    """What everyone does.
+    """The task of all contenders.
 
     Attributes:
-      channels: of each block of a 3x3 convolution, ReLU and 2x2 max-pooling; none for an MLP.
-      hidden: nodes of each hidden layer after them.
-      classes: the number of labels.
-      batch_size: examples in a step.
-      steps: of a round.
-      inputs: of mean 0 and deviation 1, `[examples, features]`, or images `[examples, 28, 28, 1]`.
-      labels: of each example.
-      test_inputs: those held out.
-      test_labels: their labels.
+      channels: the channels of each block of 3x3 convolution, ReLU and 2x2 max-pooling; empty for
+        an MLP.
+      hidden: the number of nodes in each hidden layer after the blocks.
+      classes: the number of classes.
+      batch_size: the number of examples in a step.
+      steps: the number of steps in a round.
+      inputs: the scaled training inputs, `[examples, features]` or `[examples, 28, 28, 1]`.
+      labels: the training labels, `[examples]`.
+      test_inputs: the test inputs.
+      test_labels: the test labels.
     """
 
     channels: tuple[int, ...]
@@ -39,7 +40,7 @@ class Given(NamedTuple):
     test_labels: np.ndarray
 
     def order(self, round_: int) -> np.ndarray:
-        """Returns the examples of each step of a round, `[steps, batch_size]`."""
+        """Returns the example numbers of each step of a round, `[steps, batch_size]`."""
         draw, count = np.random.default_rng(round_), len(self.labels)
         wanted = self.steps * self.batch_size
         epochs = [draw.permutation(count) for _ in range(-(-wanted // count))]
@@ -66,7 +67,7 @@ def mnist(
     hidden: tuple[int, ...] = (256, 256),
     steps: int = 468,
 ) -> Given:
-    """Returns MNIST, and an epoch a round by default; a tenth of it if `quick`."""
+    """Returns MNIST with rounds of one epoch by default; a tenth of both if `quick`."""
     import jaxnn
 
     parts: list[np.ndarray] = []
@@ -79,7 +80,7 @@ def mnist(
 
 
 def circle(quick: bool = False) -> Given:
-    """Returns two classes, inside and outside of a circle, for a network 2-16-2."""
+    """Returns two classes, inside and outside a circle, for a network 2-16-2."""
     draws = np.random.default_rng(0).normal(size=(2048, 2)).astype(np.float32)
     labels = (np.square(draws).sum(-1) > 1.4).astype(np.int32)
     parts = draws[:1024], labels[:1024], draws[1024:], labels[1024:]
@@ -87,7 +88,7 @@ def circle(quick: bool = False) -> Given:
 
 
 def jaxnn_learner(given: Given):
-    """Returns the learner and its data."""
+    """Returns the learner of jaxnn and its data."""
     import optax
 
     import jaxnn
@@ -102,7 +103,7 @@ def jaxnn_learner(given: Given):
 
 
 def ours(given: Given):
-    """jaxnn: `run`, compiled; it is what `train` and `fit` compile."""
+    """jaxnn: a compiled `run`, the function that `train` and `fit` compile."""
     import jax
     import jax.numpy as jnp
 
@@ -126,7 +127,7 @@ def ours(given: Given):
 
 
 def by_hand(given: Given, convolve=None) -> tuple[Any, Any, Any, Any]:
-    """Returns parameters, a forward pass, a loss and Adam, as one writes them in JAX."""
+    """Returns parameters, a forward pass, a loss and Adam in plain JAX."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -166,9 +167,9 @@ def by_hand(given: Given, convolve=None) -> tuple[Any, Any, Any, Any]:
 
 
 def scan(given: Given):
-    """JAX by hand: all steps of a round in one `lax.scan`.
+    """Plain JAX: all steps of a round in one `lax.scan`.
 
-    Convolutions have the gradient rule of jaxnn there: XLA's own is many times slower in a loop.
+    Convolutions use the gradient rule of jaxnn; the default of XLA is many times slower in a loop.
     """
     import jax
     import optax
@@ -197,7 +198,7 @@ def _convolve_in_loops():
 
 
 def jitted(given: Given):
-    """JAX by hand: a jitted step in a Python loop."""
+    """Plain JAX: a jitted step in a Python loop."""
     import jax
     import optax
 
@@ -219,7 +220,7 @@ def jitted(given: Given):
 
 
 def _trained(given: Given, carry, forward, steps):
-    """Returns how a program by hand is trained and tested."""
+    """Returns the train and test functions of a program in plain JAX."""
     import jax
     import jax.numpy as jnp
 

@@ -1,8 +1,8 @@
-"""From the start of a process to what has been trained: importing, initializing and compiling.
+"""Cold starts: the time from the start of a process to a trained network, including compilation.
 
-`first_epoch` begins with data in memory and ends with an epoch of MNIST; its peers are those of
-`mlp`, in a new process each time. `digits` is the whole of `python -m experiments.digits`, with
-its page and picture, beside the same network and training in Keras, with neither.
+`first_epoch` starts with data in memory and ends after an epoch of MNIST; it has the contenders of
+`mlp`, in a new process each time. `digits` is a complete call of `python -m experiments.digits`,
+with its report and plot, next to the same training in Keras without them.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportArgumentType=false
@@ -18,7 +18,7 @@ from experiments.benchmarks.classifiers import Given, jaxnn_learner
 
 
 def first_epoch(given: Given):
-    """jaxnn: `fit` of an epoch."""
+    """jaxnn: one epoch of `fit`."""
     import jax
 
     import jaxnn
@@ -40,12 +40,12 @@ def first_epoch(given: Given):
 
 
 def epochs(quick: bool) -> int:
-    """Returns how many epochs the digits are trained."""
+    """Returns the number of epochs on the digits."""
     return 2 if quick else 40
 
 
 def digits(epochs: int):
-    """jaxnn: the experiment `digits`, with its run directory, page and picture."""
+    """jaxnn: the experiment `digits`, with its run directory, report and plot."""
     import jaxnn
     from experiments import digits
 
@@ -64,7 +64,7 @@ def digits(epochs: int):
 
 
 def keras(epochs: int):
-    """Keras on JAX: the network of `digits`, its dropout, schedule and evaluations."""
+    """Keras on JAX: the same network, dropout, schedule and evaluations as `digits`."""
     import keras
     from keras import layers
     from sklearn.datasets import load_digits

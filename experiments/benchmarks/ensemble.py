@@ -1,9 +1,9 @@
-"""64 networks at once: a population, and the ensembles of other libraries.
+"""Training 64 networks at once: a population of jaxnn, and the ensembles of other libraries.
 
-The networks and data are those of `sweep.py`, at one learning rate. Here each network sees the
-examples in an order of its own; in the other libraries all see the same batches, as they document.
-`klax` stands for its `fit(vmap_ensemble=True)`, which no release has yet: a step of Equinox, mapped
-over the models and compiled, in a loop over batches of NumPy.
+The networks and data are those of `sweep.py`, at one learning rate. In jaxnn, each network sees the
+examples in its own order; in the other libraries, all see the same batches, as documented there.
+`klax` reproduces its `fit(vmap_ensemble=True)`, which is not released yet: a compiled Equinox step,
+vectorized over the models, in a loop over NumPy batches.
 """
 
 # pyright: reportMissingImports=false, reportArgumentType=false, reportAttributeAccessIssue=false
@@ -19,12 +19,12 @@ RATE = 3e-3
 
 
 def given(quick: bool) -> Given:
-    """Returns 64 runs; 4 if `quick`."""
+    """Returns the task with 64 runs, or 4 if `quick`."""
     return digits([(RATE, seed) for seed in range(4 if quick else 64)])
 
 
 def scan(given: Given):
-    """JAX by hand: a scan of all steps, mapped over the networks."""
+    """Plain JAX: a scan over all steps, vectorized over the networks."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -69,7 +69,7 @@ def scan(given: Given):
 
 
 def klax(given: Given):
-    """Equinox, as klax does it: a mapped and compiled step."""
+    """Equinox, as in klax: a vectorized and compiled step."""
     import equinox as eqx
     import jax
     import jax.numpy as jnp
@@ -110,7 +110,7 @@ def klax(given: Given):
 
 
 def turbanet(given: Given):
-    """TurbaNet: a swarm of Linen's models, which are all given the same batch."""
+    """TurbaNet: a swarm of Linen models, which all receive the same batch."""
     import optax
     from flax import linen
     from turbanet import TurbaTrainState, softmax_cross_entropy

@@ -1,7 +1,8 @@
-"""Evaluating a network on data of which the last batch is not full.
+"""Evaluating a network on data whose last batch is not full.
 
-All have the same weights, so all must find the same loss: the last batch has 272 examples of 512,
-and is padded, weighted or smaller. A round is ten evaluations of MNIST's 10,000 test images.
+All contenders have the same weights, so all must compute the same loss. The last batch has 272 of
+512 examples, and is padded, weighted or smaller. A round is ten evaluations of the 10,000 test
+images of MNIST.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportArgumentType=false
@@ -16,14 +17,14 @@ from experiments.benchmarks import classifiers
 
 
 class Given(NamedTuple):
-    """What is evaluated.
+    """The network and data to evaluate.
 
     Attributes:
-      weights: `(weight, bias)` of each layer of 784-256-256-10.
-      inputs: `[10000, 784]`.
-      labels: `[10000]`.
-      batch_size: of an evaluation.
-      steps: evaluations in a round.
+      weights: the `(weight, bias)` of each layer of the network 784-256-256-10.
+      inputs: the test images, `[10000, 784]`.
+      labels: the test labels, `[10000]`.
+      batch_size: the number of examples in a batch.
+      steps: the number of evaluations in a round.
     """
 
     weights: list[tuple[np.ndarray, np.ndarray]]
@@ -34,7 +35,7 @@ class Given(NamedTuple):
 
 
 def given(quick: bool) -> Given:
-    """Returns MNIST's test images, and layers of which the last is fitted to training images."""
+    """Returns the MNIST test images, and a network with a last layer fitted to training images."""
     data, draw = classifiers.mnist(quick=True), np.random.default_rng(0)
     import jaxnn
 
@@ -77,7 +78,7 @@ def ours(given: Given):
 
 
 def _by_hand(given: Given):
-    """Returns the weights and the sums of a batch, as one writes them in JAX."""
+    """Returns the weights and a function for the metric sums of a batch, in plain JAX."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -94,7 +95,7 @@ def _by_hand(given: Given):
 
 
 def scan(given: Given):
-    """JAX by hand: one program over padded batches with weights."""
+    """Plain JAX: one program over padded batches with weights."""
     import jax
     import jax.numpy as jnp
 
@@ -123,7 +124,7 @@ def scan(given: Given):
 
 
 def jitted(given: Given):
-    """JAX by hand: a jitted function of a batch in a loop; the last batch is smaller."""
+    """Plain JAX: a jitted function per batch in a loop; the last batch is smaller."""
     import jax
     import jax.numpy as jnp
 
@@ -143,7 +144,7 @@ def jitted(given: Given):
 
 
 def torch(given: Given, *, compiled: bool = False):
-    """PyTorch: `inference_mode` and a loop over batches, the last of them smaller."""
+    """PyTorch: `inference_mode` and a loop over batches; the last batch is smaller."""
     import torch
     from torch import nn
 

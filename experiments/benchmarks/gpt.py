@@ -1,8 +1,8 @@
-"""A training step of `char_gpt` beside nanoGPT's model in PyTorch, and one in JAX by hand.
+"""A training step of `char_gpt`, next to nanoGPT in PyTorch and to the same model in plain JAX.
 
-All have nanoGPT's sizes for a CPU, its AdamW, its clipping and float32; a step takes its batch at
-random places of the text. `nano_gpt.py` has the model in PyTorch. The loss is that of the last
-tenth of the text, in nats a character, after as many steps as all have done.
+All use the CPU sizes of nanoGPT, its AdamW and gradient clipping, and float32; a step draws its
+batch at random positions of the text. `nano_gpt.py` contains the PyTorch model. The loss is the
+mean over the last tenth of the text in nats per character, after the same number of steps.
 """
 
 from functools import partial
@@ -15,13 +15,13 @@ RATE, WARM_UP, TOTAL = 1e-3, 100, 2000
 
 
 class Given(NamedTuple):
-    """What everyone does.
+    """The task of all contenders.
 
     Attributes:
-      text: the first nine tenths, a number for each character.
-      held_out: the rest.
+      text: the first nine tenths of the text, as character numbers.
+      held_out: the rest of the text.
       size: a `Size` of `char_gpt`.
-      steps: of a round.
+      steps: the number of steps in a round.
     """
 
     text: np.ndarray
@@ -31,7 +31,7 @@ class Given(NamedTuple):
 
 
 def given(quick: bool) -> Given:
-    """Returns tiny Shakespeare, 40 steps a round."""
+    """Returns tiny Shakespeare, with 40 steps per round."""
     import jaxnn
     from experiments.char_gpt import PRESETS
 
@@ -41,7 +41,7 @@ def given(quick: bool) -> Given:
 
 
 def ours(given: Given):
-    """The learner of `char_gpt`."""
+    """jaxnn: the learner of `char_gpt`."""
     import jax
     import jax.numpy as jnp
 
@@ -71,7 +71,7 @@ def ours(given: Given):
 
 
 def by_hand(given: Given):
-    """The same model as one writes it in JAX for this one size, as one compiled loop."""
+    """Plain JAX: the same model for this size only, in one compiled loop."""
     import jax
     import jax.numpy as jnp
     import optax

@@ -1,12 +1,12 @@
-"""How programs are compared: each in a process of its own, in turn, warm-up apart.
+"""Compares programs, each in its own process, in turn, and after a warm-up.
 
-A *work* is something to do, and its contenders are programs that do it. A contender is a function
-`given -> (train, test, note)`: `train()` does a round of the work (and returns its seconds, if only
-some of them count), `test()` returns what the program has learned, and `note` says what it is.
-Every contender has a process of its own, is given the same data, and has its packages imported
-before the clock starts. Rounds are taken in turn, in alternating order, so that whatever else the
-machine does affects all of them alike. A contender whose package is not installed is left out, and
-named.
+A *work* is a task, and its contenders are programs that do it. A contender is a function
+`given -> (train, test, note)`: `train()` does a round of the work (and returns the seconds, if only
+part of its time counts), `test()` returns the score of the trained program, and `note` describes
+it. Each contender runs in its own process with the same data, and imports its packages before the
+clock starts. Rounds alternate between contenders, in changing order, so that other load on the
+machine affects all of them equally. A contender whose package is not installed is skipped and
+listed.
 """
 
 import multiprocessing
@@ -30,21 +30,21 @@ Build = Callable[[Any], tuple[Callable[[], Any], Callable[[], float], str]]
 
 
 class Contender(NamedTuple):
-    """A program: `build(given)` returns `(train, test, note)`; `packages` are what it imports."""
+    """A program: `build(given)` returns `(train, test, note)`, and imports `packages`."""
 
     build: Build
     packages: tuple[str, ...]
 
 
 class Bar(NamedTuple):
-    """A limit of a ratio: the figure of `ours` is at most so many times that of `against`.
+    """An upper bound on the ratio of a figure of `ours` to that of `against`.
 
     Attributes:
-      against: names of contenders, whose figures are added.
-      at_most: the limit of the ratio.
-      figure: what is compared, see `Measured`.
-      other: the figure of `against`, if it is another one.
-      ours: the name of the contender that is limited.
+      against: the names of contenders whose figures are added.
+      at_most: the bound on the ratio.
+      figure: the figure to compare, a field of `Measured`.
+      other: the figure of `against`, if it is a different one.
+      ours: the name of the contender that the bound applies to.
     """
 
     against: tuple[str, ...]
@@ -55,19 +55,19 @@ class Bar(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Something to do.
+    """A task to measure.
 
     Attributes:
-      title: what is done, and what a figure is, such as `a step of 128 examples`.
+      title: the name of the task and of the unit of work, such as `a step of 128 examples`.
       given: `quick -> data` for all contenders; `data.steps`, if any, divides the time of a round.
-      contenders: by name; ratios are those to the first.
-      unit: of the figure: `s`, `ms` or `us`.
-      figure: what the table is about, see `Measured`.
-      rounds: how often each contender is measured.
-      fresh: whether each of these is a new process.
-      cached: whether the processes of a contender share a compile cache, which the first fills.
-      learned: the name of what `test` returns.
-      bars: limits of ratios.
+      contenders: the contenders by name; ratios are relative to the first.
+      unit: the unit of the figure: `s`, `ms` or `us`.
+      figure: the figure in the table, a field of `Measured`.
+      rounds: the number of measurements of each contender.
+      fresh: whether each measurement runs in a new process.
+      cached: whether the processes of a contender share a compile cache, which the first one fills.
+      learned: the name of the score that `test` returns.
+      bars: the bounds on ratios.
     """
 
     title: str
@@ -84,18 +84,18 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """What a contender took; all times are in seconds of wall time.
+    """The measurements of a contender; times are wall times in seconds, unless they are CPU times.
 
     Attributes:
-      name: of the contender.
-      note: versions and settings.
-      process: from the start of each process to the end of its first round.
-      first: of setting up and the first round, which compiles; importing packages is left out.
-      again: of each later round, divided by its steps.
-      cpu: seconds of all cores in these rounds, divided by their steps.
-      cpu_process: seconds of all cores, until the end of the first round of each process.
-      memory: the largest resident set of each process, in bytes.
-      reached: what each process has learned.
+      name: the name of the contender.
+      note: its versions and settings.
+      process: the time from the start of each process to the end of its first round.
+      first: the time of setup and the first round, which compiles, without importing packages.
+      again: the time of each later round, divided by its number of steps.
+      cpu: the CPU time of all cores in these rounds, divided by their number of steps.
+      cpu_process: the CPU time of all cores until the end of the first round of each process.
+      memory: the peak resident set size of each process, in bytes.
+      reached: the score of each process, from `test`.
     """
 
     name: str
@@ -119,13 +119,13 @@ def compare(
     """Measures the contenders of a work.
 
     Args:
-      work: what they do.
-      quick: whether to do less of it, to try it.
-      rounds: how often each is measured, instead of what the work says.
+      work: the work to measure.
+      quick: whether to do a smaller amount of work, as a test.
+      rounds: the number of measurements of each contender; by default that of the work.
       only: the names of the contenders to measure; all by default.
 
     Returns:
-      What they took, and the missing packages of those that are left out, by name.
+      The measurements, and the missing packages of the skipped contenders by name.
     """
     chosen = {name: each for name, each in work.contenders.items() if not only or name in only}
     missing = {name: ", ".join(_missing(each.packages)) for name, each in chosen.items()}
@@ -143,7 +143,7 @@ def compare(
         if work.cached:
             for name in rows:
                 start(name).leave()
-        # One after the other, so that none starts while another one compiles.
+        # Processes start one after another, so that none compiles while another one starts.
         steady = {} if work.fresh else {name: start(name) for name in rows}
         for number in range(rounds or (1 if quick else work.rounds)):
             for name in [*rows][:: 1 if number % 2 == 0 else -1]:
@@ -161,7 +161,7 @@ def _missing(packages: Sequence[str]) -> list[str]:
 
 
 class Running:
-    """A contender in a process of its own, which has done its first round."""
+    """A contender in its own process, which has completed its first round."""
 
     def __init__(self, row: Measured, contender: Contender, given: Path, cache: Any, steps: int):
         self.row, self.steps = row, steps
@@ -175,14 +175,14 @@ class Running:
         self.whole = time.perf_counter() - began
 
     def train(self) -> None:
-        """Does a round and adds what it takes to the row."""
+        """Runs a round, and appends its times to the row."""
         self.pipe.send("train")
         seconds, cpu = self._receive()
         self.row.again.append(seconds / self.steps)
         self.row.cpu.append(cpu / self.steps)
 
     def end(self) -> Measured:
-        """Ends the process; returns the row with what it has learned and taken in all."""
+        """Ends the process; returns the row with the score and the figures of the process."""
         self.pipe.send("test")
         reached, memory = self._receive()
         self.leave()
@@ -233,14 +233,14 @@ def _work(contender: Contender, path: Path, cache: str | None, pipe: Any) -> Non
                 pipe.send((test(), memory))
     except EOFError:
         return  # the comparison ended early
-    except Exception as error:  # of another library, which may not be there where it is read
+    except Exception as error:  # its type may come from a library that the reader lacks
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def peak_memory() -> float:
-    """Returns the largest resident set of this process so far, in bytes."""
+    """Returns the peak resident set size of this process so far, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # other than `getrusage`, it does not count the process that started it
+    if status.exists():  # unlike `getrusage`, it does not count the parent process
         (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
         return 1024.0 * int(kilobytes)
     unit = 1 if sys.platform == "darwin" else 1024

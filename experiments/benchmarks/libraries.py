@@ -1,10 +1,10 @@
 """The network of `classifiers.py` in other libraries.
 
-Each is written as its own documentation writes it, with the fastest form that it shows: a compiled
-step, a fused optimizer, a cached graph, many steps an execution.
+Each program follows the documentation of its library, in the fastest form that is shown there: a
+compiled step, a fused optimizer, a cached graph, or many steps per execution.
 """
 
-# Not all of them are installed everywhere, and some of them type their arguments too narrowly.
+# Some of these packages may not be installed, and some annotate their arguments too narrowly.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportPrivateImportUsage=false
 
@@ -16,7 +16,7 @@ from experiments.benchmarks.classifiers import RATE, Given
 
 
 def linen(given: Given):
-    """Flax Linen: a `TrainState`, created in a jitted function, and a jitted step that donates."""
+    """Flax Linen: a `TrainState` created in a jitted function, and a jitted step with donation."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -68,7 +68,7 @@ def linen(given: Given):
 
 
 def nnx(given: Given):
-    """Flax NNX: a jitted step with `cached_partial`, as its performance guide advises."""
+    """Flax NNX: a jitted step with `cached_partial`, as its performance guide recommends."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -117,7 +117,7 @@ def nnx(given: Given):
 
 
 def equinox(given: Given):
-    """Equinox: its layers, on one example and mapped, and a `filter_jit` step that donates."""
+    """Equinox: layers on single examples with `vmap`, and a `filter_jit` step with donation."""
     import equinox as eqx
     import jax
     import jax.numpy as jnp
@@ -166,12 +166,12 @@ def equinox(given: Given):
 
 
 def torch(given: Given, *, fused: bool = True, compiled: bool = False):
-    """PyTorch: eager or compiled, with Adam as it is by default or fused."""
+    """PyTorch: eager or compiled, with the default or the fused Adam."""
     import torch
     from torch import nn
 
     torch.manual_seed(0)
-    if given.inputs[0].size < 64:  # at this size more threads gain nothing
+    if given.inputs[0].size < 64:  # more threads are not faster at this size
         torch.set_num_threads(1)
     parts: list[Any] = []
     for pair in given.convolutions():
@@ -181,7 +181,7 @@ def torch(given: Given, *, fused: bool = True, compiled: bool = False):
         parts += [nn.Linear(*pair), nn.ReLU()]
     model, loss = nn.Sequential(*parts[:-1]), nn.CrossEntropyLoss()
     inputs, test_inputs = torch.from_numpy(given.inputs), torch.from_numpy(given.test_inputs)
-    if given.channels:  # the order of axes that is fastest for convolutions
+    if given.channels:  # the memory format that is fastest for convolutions
         inputs, test_inputs = inputs.permute(0, 3, 1, 2), test_inputs.permute(0, 3, 1, 2)
         model = model.to(memory_format=torch.channels_last)
     labels, number = torch.from_numpy(given.labels).long(), 0
@@ -233,7 +233,7 @@ def keras(given: Given):
 
     def train():
         nonlocal number
-        if repeats == 1:  # an epoch: Keras itself shuffles
+        if repeats == 1:  # one epoch, which Keras shuffles
             data = given.inputs[:examples], given.labels[:examples]
         else:
             index = given.order(number).ravel()

@@ -1,8 +1,9 @@
-"""nanoGPT's model and training step in PyTorch, at the sizes of its example for a CPU.
+"""The model and training step of nanoGPT in PyTorch, with the sizes of its CPU example.
 
-Written anew after https://github.com/karpathy/nanoGPT (model.py and train.py, MIT licence): learned
-positions, layer normalization without bias, exact GELU, tied output, AdamW with decay of matrices
-alone, clipping at 1, warm-up and cosine to a tenth, weights of deviation 0.02.
+Reimplemented after https://github.com/karpathy/nanoGPT (model.py and train.py, MIT licence):
+learned positions, layer normalization without bias, exact GELU, tied output weights, AdamW with
+weight decay of matrices only, gradient clipping at 1, warm-up and cosine decay to a tenth, and
+initial weights with standard deviation 0.02.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportCallIssue=false

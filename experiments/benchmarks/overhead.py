@@ -1,6 +1,6 @@
-"""What `fit` costs once it runs, beside one scan by hand: reports, chunks and metrics included.
+"""The overhead of `fit` over a plain `lax.scan`, including reports, chunks and metrics.
 
-Seconds are those between the first report of `fit` and its last, so that starting is left out.
+Only the time between the first and the last report of `fit` counts, which excludes startup.
 """
 
 from importlib.metadata import version
@@ -10,7 +10,7 @@ from experiments.benchmarks.classifiers import Given, jaxnn_learner
 
 
 def fit(given: Given):
-    """jaxnn: `fit`, with ten reports a round."""
+    """jaxnn: `fit` with ten reports per round."""
     import jax
 
     import jaxnn

@@ -2,10 +2,10 @@
 
     python -m experiments.benchmarks.read_table        # about a minute on two cores
 
-A csv file of 1,000,000 rows of 30 columns (numbers, whole numbers, text, a date) is read, its
-columns are fitted, and the arrays put on the device, each time in a process of its own; in turn
-with what pandas takes to read the file alone. Memory is the largest that the process had, beyond
-what it had before it began to read.
+A new process reads a CSV file of 1,000,000 rows and 30 columns (numbers, integers, text and a
+date), fits the columns, and transfers the arrays to the device. It alternates with a process in
+which pandas only reads the file. Memory is the peak of the process, minus its memory before
+reading.
 """
 
 import json
@@ -30,7 +30,7 @@ class Config:
 
 
 def write(path: Path, rows: int) -> None:
-    """Writes a table of 20 numbers, 5 whole numbers, 3 texts, a date and a label."""
+    """Writes a table with 20 float, 5 integer, 3 text and one date column, and a label."""
     import polars
 
     draw = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def write(path: Path, rows: int) -> None:
 
 
 def measure(path: str, who: str) -> None:
-    """Prints the seconds and the bytes of one way."""
+    """Prints the seconds and bytes of one contender."""
     if who == "pandas":
         import pandas
 
@@ -74,13 +74,13 @@ def measure(path: str, who: str) -> None:
 
 
 def peak() -> int:
-    """Returns the largest memory of this process so far, in bytes."""
+    """Returns the peak memory of this process so far, in bytes."""
     (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return 1024 * int(line)
 
 
 def main(config: Config) -> None:
-    """Measures in turn, and prints."""
+    """Measures the contenders in turn, and prints the results."""
     path = Path(tempfile.mkdtemp()) / "large.csv"
     write(path, config.rows)
     size = path.stat().st_size

@@ -2,9 +2,9 @@
 
     python -m experiments.benchmarks.recording           # about two minutes on two cores
 
-`python -m experiments.mnist` trains as it does by default, with its programs in the compile cache,
-recorded and not recorded. What is compared is its `seconds`, those of the training. Then the page
-of `python -m experiments.digits` is written again.
+`python -m experiments.mnist` trains with its default settings and a warm compile cache, with and
+without recording. The compared figure is its `seconds`, the training time. Then the report of
+`python -m experiments.digits` is written again.
 """
 
 import contextlib
@@ -31,13 +31,13 @@ class Config:
 
 
 def trained(experiment, config, out: Path, recorded: bool) -> jaxnn.Run:
-    """Trains quietly."""
+    """Trains an experiment without output."""
     with contextlib.redirect_stdout(io.StringIO()):
         return experiment.main(config, jaxnn.Directory(out, config=config, report=recorded))
 
 
 def main(config: Config) -> None:
-    """Measures and prints."""
+    """Runs the measurements, and prints the results."""
     print(devices.describe(), flush=True)
     collect_seldom()  # as the commands do
     place = Path(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""What was measured, as tables, as Markdown and as JSON; and the ratios beside their bars."""
+"""Formats the measurements as tables, Markdown and JSON, and compares ratios with their bars."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6, "MB": 1e-6}
 
 
 def about() -> dict[str, Any]:
-    """Returns what the figures depend on: the machine, its load, and the versions of packages."""
+    """Returns the machine, its load, and the versions of packages, which affect the figures."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -40,13 +40,13 @@ def ratios(bar: Bar, rows: Mapping[str, Measured]) -> list[float]:
         return []
     ours = getattr(rows[bar.ours], bar.figure)
     theirs = [getattr(rows[name], bar.other or bar.figure) for name in bar.against]
-    if bar.other not in (None, bar.figure):  # another kind of figure has no partner
+    if bar.other not in (None, bar.figure):  # different figures are not measured in pairs
         return [each / sum(map(statistics.median, theirs)) for each in ours]
     return [own / sum(others) for own, *others in zip(ours, *theirs)]
 
 
 def cpu_ratio(bar: Bar, rows: Mapping[str, Measured]) -> str:
-    """Returns the ratio of the medians of the time of all cores, where that is comparable."""
+    """Returns the ratio of the median CPU times, if they are comparable."""
     if not ratios(bar, rows) or bar.figure == "memory":
         return ""
     theirs = [rows[name].median(_cpu(bar.other or bar.figure)) for name in bar.against]
@@ -54,7 +54,7 @@ def cpu_ratio(bar: Bar, rows: Mapping[str, Measured]) -> str:
 
 
 def summary(name: str, work: Work, rows: Sequence[Measured], absent: Mapping[str, str], note: Any):
-    """Returns a work as it is written: plain numbers, texts and lists."""
+    """Returns the results of a work in the form of the JSON file."""
     by_name = {row.name: row for row in rows}
     return {
         "name": name,
@@ -73,7 +73,7 @@ def summary(name: str, work: Work, rows: Sequence[Measured], absent: Mapping[str
 
 
 def cells(work: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Returns the table of a work: its heads, and a line for each contender."""
+    """Returns the table of a work: a header, and a row for each contender."""
     unit, figure = work["unit"], work["figure"]
     heads = ("", f"{unit} (range)", "ratio (range)", f"cpu {unit}", "first, s", "process, s")
     lines: list[tuple[str, ...]] = [(*heads, "memory, MB", work["learned"], "")]
@@ -97,12 +97,12 @@ def cells(work: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _cpu(figure: str) -> str:
-    """Returns the time of all cores that belongs to a figure."""
+    """Returns the name of the CPU time that corresponds to a figure."""
     return "cpu" if figure == "again" else "cpu_process"
 
 
 def bars(works: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Returns the ratios beside their bars, of all works."""
+    """Returns a table of the ratios of all works and their bars."""
     heads = ("work", "figure", "against", "ratio (range)", "ratio of cpu", "bar", "")
     lines: list[tuple[str, ...]] = [heads]
     for work in works:
@@ -119,14 +119,14 @@ def bars(works: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def verdict(ratios: Sequence[float], at_most: float) -> str:
-    """Returns whether all ratios keep a bar; where only some of them do, nothing is decided."""
+    """Returns whether all ratios are within a bar; if only some are, the result is undecided."""
     if min(ratios) <= at_most < max(ratios):
         return "undecided"
     return "met" if max(ratios) <= at_most else "missed"
 
 
 def spread(figures: Sequence[float], style: str = ".4g") -> str:
-    """Returns the median, and the range in parentheses."""
+    """Returns the median as text, with the range in parentheses."""
     if not figures:
         return ""
     low, high = (format(each, style) for each in (min(figures), max(figures)))
@@ -134,19 +134,19 @@ def spread(figures: Sequence[float], style: str = ".4g") -> str:
 
 
 def middle(figures: Sequence[float], style: str = ".4g") -> str:
-    """Returns the median."""
+    """Returns the median as text."""
     return format(statistics.median(figures), style) if figures else ""
 
 
 def text(lines: Sequence[tuple[str, ...]]) -> str:
-    """Returns a table for a terminal."""
+    """Formats a table for a terminal."""
     from jaxnn.formatting import aligned
 
     return aligned([*lines], "<" + ">" * (len(lines[0]) - 2) + "<", "  ")
 
 
 def markdown(works: Sequence[Mapping[str, Any]]) -> str:
-    """Returns all tables as a page."""
+    """Formats all tables as a Markdown page."""
     parts = [_table(bars(works))]
     for work in works:
         note = work["about"]

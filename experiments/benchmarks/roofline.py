@@ -1,8 +1,8 @@
-"""The parts of a training step, each alone in a loop of one program: how near a step is to them.
+"""The parts of a training step, each in a compiled loop, as lower bounds on the time of a step.
 
-The parts are those of 784-256-256-10 on batches of 128 of MNIST: the products of matrices of its
-forward pass and gradient, Adam, and the gathering of a batch. `peak` does as many operations in
-products of 1024 x 1024 matrices, the shape that the cores are best at.
+The step trains the network 784-256-256-10 on MNIST batches of 128. Its parts are the matrix
+products of the forward pass and the gradient, Adam, and the gather of a batch. `peak` does the same
+number of operations in products of 1024 x 1024 matrices, at which the cores are most efficient.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from experiments.benchmarks.classifiers import RATE, Given
 
 
 def operations(given: Given) -> int:
-    """Returns the floating-point operations of the products of a step."""
+    """Returns the number of floating-point operations in the matrix products of a step."""
     (first, *others), size = given.layers(), given.batch_size
     sizes = [2 * size * before * after for before, after in (first, *others)]
     return 3 * sum(sizes) - sizes[0]  # the inputs of the first layer have no gradient
 
 
 def products(given: Given):
-    """The products of a step: forward, and the gradients of weights and of hidden nodes."""
+    """The matrix products of a step: forward, and the gradients of weights and hidden nodes."""
 
     def start(draw):
         return [0.01 * draw(*pair) for pair in given.layers()], draw(given.batch_size, 784)
@@ -40,7 +40,7 @@ def products(given: Given):
 
 
 def adam(given: Given):
-    """Adam, of gradients that are there."""
+    """The update of Adam, for given gradients."""
     import jax
     import optax
 
@@ -59,7 +59,7 @@ def adam(given: Given):
 
 
 def gather(given: Given):
-    """A batch of rows at random places of the data."""
+    """The gather of a batch from random rows of the data."""
     import jax.numpy as jnp
 
     def start(draw):
@@ -74,7 +74,7 @@ def gather(given: Given):
 
 
 def peak(given: Given):
-    """Products of square matrices, with as many operations as the steps of a round."""
+    """Products of square matrices, with as many operations as the steps of a round have."""
 
     def start(draw):
         return 0.01 * draw(1024, 1024), 0.01 * draw(1024, 1024)
@@ -84,7 +84,7 @@ def peak(given: Given):
 
 
 def _looped(given: Given, start: Callable, body: Callable, count: int):
-    """Returns a contender that does `body(carry, constants)` so many times in one program."""
+    """Returns a contender that runs `body(carry, constants)` `count` times in one program."""
     import jax
     import jax.numpy as jnp
 

@@ -1,6 +1,6 @@
-"""How the cost of a step grows: with the width, the depth, the data and the number of runs.
+"""The growth of the time of a step with the width, the depth, the data and the number of runs.
 
-Each contender is jaxnn itself, on four times as much of one of them, in turn with one time as much.
+Each contender is jaxnn with one of these four times as large, in turn with the original size.
 """
 
 from importlib.metadata import version
@@ -13,10 +13,10 @@ class Size(NamedTuple):
     """The size of a work.
 
     Attributes:
-      width: nodes of the hidden layers.
+      width: the number of nodes in each hidden layer.
       depth: the number of hidden layers.
-      examples: of the data.
-      runs: trained at once.
+      examples: the number of examples in the data.
+      runs: the number of runs that train at once.
     """
 
     width: int = 128
@@ -26,12 +26,12 @@ class Size(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What everyone does.
+    """The task of all contenders.
 
     Attributes:
-      features: of an example.
-      batch_size: examples in a step.
-      steps: of a round.
+      features: the number of features of an example.
+      batch_size: the number of examples in a step.
+      steps: the number of steps in a round.
     """
 
     features: int
@@ -40,12 +40,12 @@ class Given(NamedTuple):
 
 
 def given(quick: bool) -> Given:
-    """Returns how much is done."""
+    """Returns the task; a smaller one if `quick`."""
     return Given(64, 64, 20 if quick else 500)
 
 
 def ours(given: Given, size: Size):
-    """jaxnn: `run` of one network or of many."""
+    """jaxnn: a compiled `run` of one network or a population."""
     import jax
     import jax.numpy as jnp
     import optax

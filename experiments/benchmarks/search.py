@@ -2,13 +2,13 @@
 
     python -m experiments.benchmarks.search           # a few minutes on two cores
 
-`jaxnn.sklearn.GridSearch(Classifier)` trains its 320 fits as one program on a device for each core,
-`GridSearchCV(MLPClassifier, n_jobs=2)` in two processes. Both search eight learning rates and eight
-penalties for a network 64-32-10, 40 epochs in batches of 16, and fit the best on all digits.
-Seconds are those of `fit`, in turn, each in a process of its own; `cold` compiles, and `warm` is a
-second search in that process. What scikit-learn needs to start its processes is left out: they
-have searched before. CPU seconds are those of all processes and threads, which a machine that is
-shared with others changes less.
+`jaxnn.sklearn.GridSearch(Classifier)` trains its 320 fits as one program with a device per core,
+and `GridSearchCV(MLPClassifier, n_jobs=2)` in two processes. Both search eight learning rates and
+eight penalties for a network 64-32-10, train 40 epochs in batches of 16, and refit the best on all
+digits. The figure is the time of `fit`, measured in turn and in a new process each; `cold`
+includes compilation, and `warm` is a second search in that process. The time that scikit-learn
+needs to start its processes is excluded. CPU seconds include all processes and threads; they are
+less sensitive to other load on the machine.
 """
 
 import json
@@ -46,14 +46,14 @@ class Config:
 
 
 def search(package: Package) -> dict[str, object]:
-    """Returns the seconds of a search, by name, and what it selects."""
+    """Returns the seconds of a search by name, and its result."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import GridSearchCV
     from sklearn.neural_network import MLPClassifier
 
     from jaxnn.sklearn import Classifier, GridSearch
 
-    warnings.simplefilter("ignore")  # that forty epochs are few
+    warnings.simplefilter("ignore")  # forty epochs do not converge
     os.environ["PYTHONWARNINGS"] = "ignore"
     inputs, labels = load_digits(return_X_y=True)
     inputs = inputs / 16
@@ -75,7 +75,7 @@ def search(package: Package) -> dict[str, object]:
 
 
 def cpu_seconds(package: Package) -> float:
-    """Returns the CPU seconds so far of this process, and of those in which scikit-learn fits."""
+    """Returns the CPU seconds so far of this process and the worker processes of scikit-learn."""
     seconds = time.process_time()
     if package == "sklearn":
         from joblib.externals.loky import reusable_executor
@@ -87,7 +87,7 @@ def cpu_seconds(package: Package) -> float:
 
 
 def measure(config: Config) -> tuple[dict[str, list[float]], dict[str, dict]]:
-    """Returns the seconds by name, and the last search of each package."""
+    """Returns the seconds by name, and the result of the last search of each package."""
     seconds: dict[str, list[float]] = {}
     searches = {}
     for _ in range(config.repeats):
@@ -102,7 +102,7 @@ def measure(config: Config) -> tuple[dict[str, list[float]], dict[str, dict]]:
 
 
 def main(config: Config) -> None:
-    """Prints a line for each."""
+    """Runs the searches, and prints a line for each figure."""
     if config.only:
         print(json.dumps(search(config.only)))
         return

@@ -4,8 +4,8 @@
     python -m experiments.benchmarks.stream_bars --only tokens images
 
 Each line is a figure with its bar, which `tests/streams/test_speed.py` asserts. Contenders take
-turns in one process, on files in a temporary folder, which the page cache holds; the figure is the
-median of the ratios of a round. `tokens` needs grain, `images` torch and Pillow.
+turns in one process, on files in a temporary folder that fit into the page cache. The figure is the
+median ratio over the rounds. `tokens` requires grain, and `images` torch and Pillow.
 """
 
 # pyright: reportMissingImports=false
@@ -33,13 +33,13 @@ KEY = jax.random.key(0)
 
 
 class Bar(NamedTuple):
-    """A figure, and what it may be.
+    """A figure and its upper bound.
 
     Attributes:
       name: the name of the figure.
       value: the measured value.
-      most: its limit; what is to be large is measured as its inverse.
-      note: the figures that it is computed from.
+      most: the upper bound; a quantity with a lower bound is inverted.
+      note: the figures that the value is computed from.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Bar(NamedTuple):
 
 
 def in_turn(rounds: int, *contenders: Callable[[], float]) -> list[list[float]]:
-    """Returns the seconds that each contender reports, after a round that is not measured."""
+    """Returns the seconds that each contender reports per round, after a warm-up round."""
     for contender in contenders:
         contender()
     seconds = [[contender() for contender in contenders] for _ in range(rounds)]
@@ -57,12 +57,12 @@ def in_turn(rounds: int, *contenders: Callable[[], float]) -> list[list[float]]:
 
 
 def ratio(ours: list[float], theirs: list[float]) -> float:
-    """Returns the median of the ratios of rounds."""
+    """Returns the median ratio over the rounds."""
     return statistics.median(a / b for a, b in zip(ours, theirs))
 
 
 def seconds_of(work: Callable[[], Any], times: int = 1) -> float:
-    """Returns the seconds of a call."""
+    """Returns the mean time of a call in seconds."""
     began = time.perf_counter()
     for _ in range(times):
         work()
@@ -122,7 +122,7 @@ def tokens(folder: Path, rounds: int) -> Iterator[Bar]:
 
 
 def write_images(folder: Path, count: int = 256) -> Path:
-    """Writes photographs of a sort: smooth noise of 500 x 375 pixels, as JPEG."""
+    """Writes JPEG files that resemble photographs: smooth noise of 500 x 375 pixels."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def images(folder: Path, rounds: int, workers: int = 2) -> Iterator[Bar]:
             return len(source)
 
         def __getitem__(self, index):
-            example = source[index]  # by Pillow, as ours
+            example = source[index]  # decoded by Pillow, as in jaxnn
             return torch.from_numpy(np.array(example["inputs"])), int(example["labels"])
 
     loader = torch.utils.data.DataLoader(
@@ -230,7 +230,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Prints a line for each figure."""
+    """Measures and prints each figure."""
     print(devices.describe())
     for name in config.only:
         with tempfile.TemporaryDirectory() as folder:

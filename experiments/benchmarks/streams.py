@@ -1,8 +1,9 @@
 """Reading shuffled batches from a file: streams, Grain and PyTorch's `DataLoader`.
 
-The file has MNIST's images as bytes, in an order that NumPy maps. A round is a pass over it in
-batches of 128, which end where training would take them: on the device, or as tensors. `first`
-has the start of workers. The sum of all pixels shows that all have read all.
+The file contains the MNIST images as bytes, in a format that NumPy can memory-map. A round is a
+pass over the file in batches of 128, which end up where training needs them: on the device, or as
+tensors. `first` includes the start of workers. The sum of all pixels verifies that each contender
+reads all images.
 """
 
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
@@ -18,12 +19,12 @@ BATCH_SIZE = 128
 
 
 class Given(NamedTuple):
-    """What is read.
+    """The files to read.
 
     Attributes:
-      images: a file of `[examples, 28, 28]`.
-      labels: a file of `[examples]`.
-      steps: batches of a pass.
+      images: the path of the images, `[examples, 28, 28]`.
+      labels: the path of the labels, `[examples]`.
+      steps: the number of batches in a pass.
     """
 
     images: Path
@@ -32,7 +33,7 @@ class Given(NamedTuple):
 
 
 def given(quick: bool) -> Given:
-    """Writes whole batches of MNIST to a temporary folder."""
+    """Writes full batches of MNIST to a temporary folder."""
     import jaxnn
 
     train, _ = jaxnn.datasets.mnist()
@@ -44,7 +45,7 @@ def given(quick: bool) -> Given:
 
 
 def ours(given: Given):
-    """jaxnn: `read` of a stream, block after block; `fit` also reads ahead."""
+    """jaxnn: `read` of a stream, one block after another; `fit` also prefetches."""
     import jax
 
     import jaxnn
@@ -59,7 +60,7 @@ def ours(given: Given):
         end = done + given.steps
         while done < end:
             block = jax.block_until_ready(jax.device_put(data.read(done)))
-            count = min(data.block, end - done)  # the last block of a pass reaches into the next
+            count = min(data.block, end - done)  # the last block of a pass overlaps the next pass
             total += float(np.asarray(block.arrays["inputs"])[:count].sum(dtype=np.int64))
             done += count
 
@@ -67,7 +68,7 @@ def ours(given: Given):
 
 
 def grain(given: Given):
-    """Grain: a `MapDataset`, shuffled, in batches, read by threads."""
+    """Grain: a shuffled and batched `MapDataset`, read by threads."""
     import grain
     import jax
 
@@ -94,7 +95,7 @@ def grain(given: Given):
 
 
 def torch(given: Given, *, workers: int = 0, whole: bool = False):
-    """PyTorch's `DataLoader`: an example at a time, or a batch at once by a `BatchSampler`."""
+    """The `DataLoader` of PyTorch: single examples, or whole batches with a `BatchSampler`."""
     import torch
     from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 

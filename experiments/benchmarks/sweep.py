@@ -1,14 +1,14 @@
-"""256 training runs by jaxnn and by other libraries, each as its users write it to be fast.
+"""256 training runs with jaxnn and with other libraries, each in a fast form that users write.
 
-A network 64-64-10 learns the digits with Adam at 32 learning rates, from 8 seeds each: 20 epochs in
-batches of 64. Seconds are those from data in memory to the test accuracy of all of them. jaxnn
-trains them as one population, with a device for each core. The others train one after the other,
-or in processes side by side, and compile nothing in a run after the first; what they compile is
-left out of the bars. They see each example as often: scikit-learn and Keras cut every epoch into 23
-batches, the last of them smaller, and so do 460 steps where the others do 450.
+A network 64-64-10 trains on the digits with Adam, at 32 learning rates with 8 seeds each: 20 epochs
+in batches of 64. The time starts with data in memory and ends with the test accuracies of all runs.
+jaxnn trains them as one population, with a device per core. The others train one after another, or
+in parallel processes, and only compile in the first run; the bars exclude this compilation. All see
+each example equally often: scikit-learn and Keras split each epoch into 23 batches, the last one
+smaller, and therefore do 460 steps instead of 450.
 """
 
-# Not all of them are installed everywhere, and some of them type their arguments too narrowly.
+# Some of these packages may not be installed, and some annotate their arguments too narrowly.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 # pyright: reportArgumentType=false, reportReturnType=false
 
@@ -26,14 +26,14 @@ EPOCHS, BATCH_SIZE, HIDDEN, CLASSES = 20, 64, 64, 10
 
 
 class Given(NamedTuple):
-    """What everyone does: a network for each learning rate and seed, on the same digits.
+    """The task of all contenders: one network per learning rate and seed, on the same digits.
 
     Attributes:
-      runs: `(learning rate, seed)` of each.
-      inputs: pixels of mean 0 and deviation 1, `[1438, 64]`.
-      labels: the digits, `[1438]`.
-      test_inputs: those held out, `[359, 64]`.
-      test_labels: their digits, `[359]`.
+      runs: the `(learning rate, seed)` of each run.
+      inputs: the training images with mean 0 and deviation 1, `[1438, 64]`.
+      labels: the training labels, `[1438]`.
+      test_inputs: the test images, `[359, 64]`.
+      test_labels: the test labels, `[359]`.
     """
 
     runs: list[tuple[float, int]]
@@ -43,7 +43,7 @@ class Given(NamedTuple):
     test_labels: np.ndarray
 
     def order(self, seed: int) -> np.ndarray:
-        """Returns the examples of each step, `[450, 64]`: batches run on across epochs."""
+        """Returns the example numbers of each step, `[450, 64]`; batches can span two epochs."""
         draw, count = np.random.default_rng(seed), len(self.labels)
         epochs = np.concatenate([draw.permutation(count) for _ in range(EPOCHS + 1)])
         steps = -(-EPOCHS * count // BATCH_SIZE)
@@ -51,7 +51,7 @@ class Given(NamedTuple):
 
 
 def digits(runs: list[tuple[float, int]]) -> Given:
-    """Returns the digits, with pixels of mean 0 and deviation 1, and what to train on them."""
+    """Returns the task for these runs, with pixels of mean 0 and deviation 1."""
     import jaxnn
 
     arrays: list[np.ndarray] = []
@@ -62,7 +62,7 @@ def digits(runs: list[tuple[float, int]]) -> Given:
 
 
 def given(quick: bool) -> Given:
-    """Returns 32 learning rates with 8 seeds each; 4 with 2 if `quick`."""
+    """Returns the task with 32 learning rates and 8 seeds each, or 4 and 2 if `quick`."""
     rates = np.geomspace(1e-4, 1e-1, 4 if quick else 32).tolist()
     return digits([(rate, seed) for rate in rates for seed in range(2 if quick else 8)])
 
@@ -100,7 +100,7 @@ def ours(given: Given):
             quiet=True,
         )
         jax.block_until_ready(run.state)
-        first += 1000  # other seeds each time
+        first += 1000  # new seeds in each round
 
     def test():
         return statistics.mean(run.result["test/accuracy"])
@@ -109,7 +109,7 @@ def ours(given: Given):
 
 
 def _in_turn(given: Given, one: Callable[[float, int], float], note: str):
-    """Returns a contender that trains one run after the other."""
+    """Returns a contender that trains one run after another."""
     reached: list[float] = []
 
     def train():
@@ -119,7 +119,7 @@ def _in_turn(given: Given, one: Callable[[float, int], float], note: str):
 
 
 def linen(given: Given):
-    """A jitted step in a Python loop: one program for all learning rates, which the state holds."""
+    """Flax Linen: a jitted step in a Python loop; one program, since the state holds the rate."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -166,7 +166,7 @@ def linen(given: Given):
 
 
 def scikit_learn(given: Given):
-    """`MLPClassifier` in a process for each core, with one thread each for products of matrices."""
+    """scikit-learn: `MLPClassifier` in a process per core, each with one BLAS thread."""
     import joblib
     from sklearn.neural_network import MLPClassifier
 
@@ -176,7 +176,7 @@ def scikit_learn(given: Given):
             max_iter=EPOCHS, tol=0.0, n_iter_no_change=EPOCHS, random_state=seed,
         )  # fmt: skip
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has not converged after these epochs
+            warnings.simplefilter("ignore")  # it has not converged after these epochs
             classifier.fit(given.inputs, given.labels)
         return float(classifier.score(given.test_inputs, given.test_labels))
 
@@ -193,7 +193,7 @@ def scikit_learn(given: Given):
 
 
 def torch(given: Given):
-    """The usual loop, eager, with the fused Adam; at this size more threads gain nothing."""
+    """PyTorch: an eager loop with the fused Adam; more threads are not faster at this size."""
     import torch
     from torch import nn
 
@@ -217,7 +217,7 @@ def torch(given: Given):
 
 
 def keras(given: Given):
-    """`model.fit` on the JAX backend; one model, begun anew for each run, compiles only once."""
+    """Keras on JAX: `model.fit` of one model, which is reset for each run and compiles once."""
     import keras
     from keras import layers
 

@@ -3,9 +3,10 @@
     python -m experiments.benchmarks.tables            # five folds of five tables, about 5 minutes
     python -m experiments.benchmarks.tables --write    # writes the tables themselves again
 
-All three are given the same rows in each fold, and stop early by a part of them that they hold out
-themselves: boosting and the MLP by `early_stopping`, the network by a validation part of the same
-share. The scores, accuracy or R2 on the rows of the fold, become part of the recorded results.
+All three train on the same rows in each fold, and stop early by a part that they hold out
+themselves: boosting and the MLP with `early_stopping`, the network with a validation set of the
+same fraction. The scores, accuracy or R2 on the rows of the fold, are added to the recorded
+results.
 """
 
 import json
@@ -67,7 +68,7 @@ def scores(config: Config, folds: int = 5) -> dict[str, list[float]]:
 
 
 def score(truth: np.ndarray, predicted: np.ndarray, classes: bool) -> float:
-    """Returns the accuracy of classes, or R2 of numbers."""
+    """Returns the accuracy for classes, or R2 for numbers."""
     if classes:
         return float(np.mean(truth == predicted))
     return float(1 - np.mean((truth - predicted) ** 2) / np.var(truth))
@@ -95,7 +96,7 @@ def main(write: bool = False, only: tuple[str, ...] = tuple(TABLES)) -> None:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """Returns the name of the table of a recorded result."""
+    """Returns `{"config": name}` with the name of the table of a recorded result."""
     command = json.loads(path.read_text())["command"].split()
     return {
         "config": Path(command[command.index("--data") + 1]).stem if "--data" in command else "wine"
@@ -103,7 +104,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def written() -> None:
-    """Writes three tables of scikit-learn, and two as real ones are."""
+    """Writes three tables of scikit-learn, and two that imitate real-world files."""
     from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
     sets: list[Any] = [load_wine(as_frame=True), load_breast_cancer(as_frame=True)]
@@ -121,7 +122,7 @@ def written() -> None:
 
 
 def customers(count: int = 1500) -> str:
-    """Returns who leaves, stays or buys more: semicolons, decimal commas, gaps, dates, comments."""
+    """Returns a table of customers with semicolons, decimal commas, gaps, dates and comments."""
     draw = np.random.default_rng(0)
     plans, places = ["basic", "family", "pro"], ["Bonn", "Köln", "Ulm", "Zürich", "Łódź"]
     lines = ["id;since;plan;city;age;spent;newsletter;comment;status"]
@@ -158,7 +159,7 @@ def customers(count: int = 1500) -> str:
 
 
 def rides(count: int = 2000) -> str:
-    """Returns bicycles lent in an hour: tabs, times, weather in words, gaps, and a count."""
+    """Returns a table of hourly bicycle rentals with tabs, times, text, gaps and a count."""
     draw = np.random.default_rng(1)
     weather = ["clear", "cloudy", "rain", "snow"]
     lines = ["start\tweather\tcelsius\twind\tholiday\trides"]

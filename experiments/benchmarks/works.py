@@ -1,4 +1,4 @@
-"""The works that are measured: what is done, by whom, and the bars that jaxnn has to keep."""
+"""The works to measure, with their contenders and the bars for jaxnn."""
 
 from collections.abc import Callable
 from functools import partial
@@ -49,12 +49,12 @@ DIGITS = {
     KERAS: Contender(cold.keras, ("keras", "sklearn")),
 }
 SIZES = {"width": (128, 512), "depth": (2, 8), "examples": (2048, 8192), "runs": (8, 32)}
-GROWTH = {"width": 4, "depth": 4, "examples": 1, "runs": 4}  # a step sees as many examples
+GROWTH = {"width": 4, "depth": 4, "examples": 1, "runs": 4}  # the batch size does not change
 convnet = partial(classifiers.mnist, channels=(32, 64), hidden=(128,), steps=100)
 
 
 def fitting(given: Callable[[bool], Any], title: str, **options: Any) -> Work:
-    """Returns what `fit` costs over the scan by hand."""
+    """Returns the work that compares `fit` with a plain scan."""
     contenders = {"jaxnn": Contender(overhead.fit, ("jaxnn",)), SCAN: CLASSIFIERS[SCAN]}
     return Work(f"{title}, a step of `fit`", given, contenders, bars=(OVERHEAD,), **options)
 

@@ -25,7 +25,7 @@ _NEXT = {
     "corrupt": "See python -m jaxnn verify {path}.",
 }
 _SAVED: tuple[str, ...] = ("step", "saved (UTC)", "size", "value", "permanent")
-SHOWN = 4  # of a longer list, such as the hyper-parameters of all members
+SHOWN = 4  # number of items shown of a long list, such as the values of all members
 
 
 def account(path: Path) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def text(account: Mapping[str, Any]) -> str:
     environment = [f"{n} {word}" for n, v in account["environment"].items() if (word := _word(v))]
     if environment:
         blocks.append("environment\n" + wrapped(", ".join(environment), "  "))
-    if account["command"]:  # in one line however long, so that it can be copied
+    if account["command"]:  # a single line, so that it can be copied
         blocks.append(f"command\n{indent(account['command'], '  ')}")
     if account["parts"]:
         blocks.append("parts\n" + listing([Entry(**part) for part in account["parts"]]))

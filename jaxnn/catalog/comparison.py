@@ -22,7 +22,7 @@ from jaxnn.storage.directory import CHECKPOINTS
 from jaxnn.storage.json_files import CorruptFile, finite
 from jaxnn.storage.manifest import CorruptCheckpoint, leaves_in
 
-WIDTH, SHOWN = 24, 20  # letters of a value, and lines of a section; --json has all
+WIDTH, SHOWN = 24, 20  # maximum length of a value, and lines of a section; --json has all
 
 
 @dataclass(frozen=True)
@@ -205,11 +205,11 @@ def _parts(a: Path, b: Path, part: str) -> Iterator[Difference]:
 def _line(each: Difference) -> tuple[str, str, str]:
     a, b, name = each.a, each.b, each.name
     if each.section.endswith("arrays"):
-        # The name comes last, where it may have any length.
+        # The name comes last, because it may be long.
         kinds = str(a) if a == b else f"{_word(a)}, {_word(b)}"
         return "" if each.largest is None else f"by {each.largest:.3g}", kinds, name
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        # For a population: the first member that differs.
+        # For a population, shows the first member that differs.
         places = [place for place, pair in enumerate(zip(a, b)) if pair[0] != pair[1]]
         more = f" (and {len(places) - 1} more)" if places[1:] else ""
         name, a, b = f"{name}[{places[0]}]{more}", a[places[0]], b[places[0]]

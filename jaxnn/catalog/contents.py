@@ -21,7 +21,7 @@ from jaxnn.storage.json_files import CorruptFile
 from jaxnn.storage.lock import LOCK, alive, owner
 from jaxnn.storage.manifest import CorruptCheckpoint, read_manifest
 
-# The metric that ranks a run that watched none: the first of these that it reports.
+# A run without a watched metric is ranked by the first of these that it reports.
 METRICS = ("test/accuracy", "test/loss", "train/loss")
 
 
@@ -106,7 +106,7 @@ class Contents:
 
     @property
     def _known(self) -> dict[str, Any]:
-        """Its result, or what that would be now."""
+        """The result, or its equivalent at this time for an unfinished run."""
         rows = self.journal.rows
         known = {name: value for row in rows for name, value in row.items()} | (self.result or {})
         if self.result is None and self.watch and rows:
@@ -135,18 +135,18 @@ def read(path: Path) -> Contents:
             errors[name] = str(error)
             return None
 
-    # Before the result is read, so that a run that ends meanwhile is not called interrupted.
+    # Checks the lock before the result, so that a run that ends meanwhile is not interrupted.
     writing = not (path / RESULT).exists() and written(path)
     finished = (path / RESULT).exists()
     config, result = document(CONFIG), document(RESULT) if finished else None
     speed = document(SPEED) if (path / SPEED).exists() else None
-    # Before the rows, of which there are then never fewer than when it was saved.
+    # Reads checkpoints before rows, so that no row of a checkpoint is missing.
     manifests = {}
     for folder in checkpoints.folders(path / CHECKPOINTS):
         try:
             manifests[int(folder.name)] = read_manifest(folder)
         except (CorruptCheckpoint, OSError) as error:
-            if folder.is_dir():  # else the run has just deleted it
+            if folder.is_dir():  # otherwise, the run has just deleted the checkpoint
                 errors[f"checkpoint {int(folder.name)}"] = str(error)
     rows = journal.read(path)
     saved = next(iter(manifests.values()), {"rows": 0})["rows"]

@@ -68,7 +68,7 @@ def parts(path: Path) -> list[Path]:
     try:
         with os.scandir(path) as entries:
             names = sorted(each.name for each in entries if each.is_dir(follow_symlinks=False))
-    except OSError:  # it has just been deleted, or is private
+    except OSError:  # the folder has just been deleted, or cannot be read
         return []
     folders = [n for n in names if n not in (CHECKPOINTS, QUARANTINE) and not n.startswith(".")]
     return [run for name in folders for run in below(path / name)]

@@ -15,7 +15,7 @@ from jaxnn.formatting import aligned, count, wrapped
 from jaxnn.storage import json_files
 from jaxnn.storage.checkpoints import QUARANTINE
 
-# As many examples as can be taken in at a glance; --json has all.
+# Maximum number of examples to list; --json has all.
 SHOWN = 10
 
 # Advice for each kind of operation.
@@ -39,8 +39,8 @@ _ADVICE = {
     **dict.fromkeys(_LARGER, _LARGE),
     "argument": "Look at {where}, which was not finite before the step began.",
 }
-# The fourth root of the largest number of a dtype: larger ones may overflow when multiplied. That
-# of float32 is also that of bfloat16.
+# The fourth root of the largest number of each dtype; products of larger numbers may overflow. The
+# value of float32 also applies to bfloat16.
 _OVERFLOWS = {"float16": 6.5e4**0.25, "float64": 1.7e308**0.25}
 
 
@@ -91,7 +91,7 @@ def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
         )
         return
     again = " It was the same step before: this is no accident." if report.get("again") else ""
-    epoch = report["epoch"]  # none of a learner that makes its own data
+    epoch = report["epoch"]  # None for a learner that generates its own data
     place = "" if epoch is None else f", in epoch {epoch:.2f},"
     yield wrapped(
         f"Step {step}{place} was the first that was not finite when the"
@@ -148,7 +148,7 @@ def _advice(report: Mapping[str, Any], finding: Mapping[str, Any]) -> Iterator[s
     lower = "Lower the learning rate"
     if rate is not None:
         lower += f", which was {rate:g}: the same command with --learning-rate {rate / 10:g}"
-        # Right before the bad step, its loss and gradient are what they are at any rate.
+        # Directly before the bad step, the learning rate no longer affects its loss and gradient.
         if saved is None or (saved >= report["step"] - 1 and finding.get("phase") != "update"):
             lower += ", in a directory of its own (--out), from the beginning"
         else:

@@ -27,7 +27,7 @@ from jaxnn.metrics import lower_is_better
 from jaxnn.storage import json_files
 
 FILE = "sweep.json"
-SHOWN = 20  # settings; all of them are in the file
+SHOWN = 20  # maximum number of settings; the file contains all
 
 
 class Setting(NamedTuple):

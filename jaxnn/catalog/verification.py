@@ -50,14 +50,14 @@ def verify(path: Path) -> Iterator[Check]:
     except (json_files.CorruptFile, OSError) as error:
         yield Check(program_file.FILE, "corrupt", str(error))
     newest = None
-    # The checkpoints before the rows, of which there are then never fewer than when it was saved.
+    # Reads checkpoints before rows, so that no row of a checkpoint is missing.
     for folder in checkpoints.folders(path / CHECKPOINTS):
         what = f"checkpoint {int(folder.name)}"
         try:
             content = read_verified(folder)
             arrays = checkpoints.read_checkpoint(folder, content)
         except (CorruptCheckpoint, CorruptBase, OSError) as error:
-            if folder.is_dir():  # else the run has just deleted it
+            if folder.is_dir():  # otherwise, the run has just deleted the checkpoint
                 yield Check(what, "corrupt", str(error))
             continue
         newest, size = newest or content, sum(array.nbytes for array in arrays.values())
@@ -77,7 +77,7 @@ def text(checks: Sequence[Check]) -> str:
     lines = []
     for check, line in zip(checks, aligned(rows, "<<<").splitlines()):
         lines.append(line)
-        if check.state != "good":  # a sentence does not fit into a column
+        if check.state != "good":  # an error does not fit into a column
             lines.append(wrapped(check.note, "    "))
     bad = sum(check.state != "good" for check in checks)
     lines += ["", f"{bad} of {len(checks)} not good" if bad else "all is good"]

@@ -25,7 +25,7 @@ from jaxnn.storage.lock import owner
 from jaxnn.storage.manifest import read_manifest
 
 WAIT = 0.5  # seconds between two updates
-RECENT = 20  # reports over which the speed is taken
+RECENT = 20  # number of reports from which the speed is computed
 
 
 class Update(NamedTuple):
@@ -55,11 +55,11 @@ class Watched:
         self.steps: int | None = None
 
     def update(self) -> Update:
-        """Reads what is new."""
-        # The status first, so that the last rows of a run that ends meanwhile are read.
+        """Reads the new rows and the status."""
+        # Reads the status first, so that no row of a run that ends meanwhile is missed.
         status, result = _status(self.path)
         file = self.path / ROWS
-        if file.exists() and file.stat().st_size < self.read:  # it resumed from a checkpoint
+        if file.exists() and file.stat().st_size < self.read:  # the run resumed from a checkpoint
             self.read, self.rows = 0, []
         new = journal.read(self.path, self.read)
         self.read = max(self.read, new.size)
@@ -69,7 +69,7 @@ class Watched:
         if status == "interrupted" and has_diverged(self.rows):
             status = "diverged"
         self.steps = self.steps or _planned_steps(self.path)
-        rate = _rate(rows) if status in ("running", "done") else None  # else no time is left
+        rate = _rate(rows) if status in ("running", "done") else None  # else no time remains
         memory = partial(used_by, owner(self.path).get("process", -1))
         moment = Moment(last.get("step", 0), self.steps, rate, last, memory, bool(new.rows))
         return Update(status, new.rows, moment, result)
@@ -174,7 +174,7 @@ def _planned_steps(path: Path) -> int | None:
 
 def _rate(rows: list[dict[str, Any]]) -> float | None:
     """Returns steps per second over the reports."""
-    if len(rows) < 2:  # the time until the first report has that of compiling in it
+    if len(rows) < 2:  # the time until the first report includes compilation
         return None
     first, last = rows[0], rows[-1]
     began, ended = (finite(row.get("seconds")) for row in (first, last))

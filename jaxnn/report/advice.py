@@ -19,12 +19,12 @@ from jaxnn.report.sections import under
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, settings
 
-OVERFIT = 0.20  # by which share a loss on other examples is above its lowest
-PARTED = 2.0  # how many times as large it is as that on training examples, if curves part
-GAP = 0.10  # between the accuracies on training examples and on others
-DEAD = 0.10  # the share of a layer's nodes that are silent
-WAITING = 0.05  # the share of the time that the devices waited for data
-FLAT = 0.01  # the share by which a loss still falls in the last third
+OVERFIT = 0.20  # relative increase of a held-out loss above its minimum
+PARTED = 2.0  # ratio of the held-out loss to the training loss, if their curves diverge
+GAP = 0.10  # difference between the accuracies on training and held-out examples
+DEAD = 0.10  # fraction of the nodes of a layer that are inactive
+WAITING = 0.05  # fraction of the time that devices wait for data
+FLAT = 0.01  # relative decrease of a loss in the last third
 
 
 class Advice(NamedTuple):
@@ -91,7 +91,7 @@ def _diverged(source: Source) -> Iterator[Advice]:
     elif source.diverged:
         try:
             steps = [each.get("step") for each in reports(source.contents.path)[:1]]
-        except Explained:  # it is corrupt: `diagnose` reports that
+        except Explained:  # the file is corrupt, which `diagnose` reports
             steps = []
         began = "".join(f" It began in step {n:,}." for n in steps if isinstance(n, int))
         yield Advice(
@@ -131,7 +131,7 @@ def _overfitting(source: Source) -> Iterator[Advice]:
             continue
         lowest = int(np.argmin(values))
         low, last = values[lowest], float(np.mean(values[-2:]))
-        # Of the training, the same reports.
+        # Compares the training loss at the same reports.
         falls = len(trained) == len(values) and trained[-1] < trained[lowest]
         if falls and low > 0 and last > low * (1 + OVERFIT) and lowest < len(values) - 2:
             yield Advice(
@@ -156,7 +156,7 @@ def _overfitting(source: Source) -> Iterator[Advice]:
 
 def _dead(source: Source) -> Iterator[Advice]:
     if source.diverged:
-        return  # that is the reason
+        return  # divergence explains dead nodes
     dead = [
         f"{percent(float(share))} of the nodes of {spaced(name)}"
         for frame in source.recorded.frames[-1:]

@@ -17,11 +17,11 @@ from jaxnn.report.phrases import display_name, examples_of, listed, setting, spa
 from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, setting_words, settings
 
-# The parts of an identity beside hyper-parameters.
+# The fields of an identity that are not hyper-parameters.
 _OTHERS = {"every", "evaluate_every", "members", "watch", "names", "key", "program", "data"}
-_HASH = re.compile(r"[0-9a-f]{10}(-\d+)?")  # a directory that nobody has named
+_HASH = re.compile(r"[0-9a-f]{10}(-\d+)?")  # a directory without a name given by the user
 _PROGRAM = "the program, which is the network, the loss and the optimizer"
-_LETTERS = 36  # of the settings in a name
+_LETTERS = 36  # maximum length of the settings in a name
 
 
 def identity(source: Source) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def identity(source: Source) -> dict[str, Any]:
         return known
     try:
         parts = [contents.read(path) for path in catalog.parts(source.contents.path) if source.many]
-    except InvalidValue:  # a newer jaxnn has written one
+    except InvalidValue:  # a newer jaxnn has written the checkpoint
         return {}
     first, *others = [part.newest.get("identity", {}) for part in parts] or [{}]
     return {n: v for n, v in first.items() if all(n in each and each[n] == v for each in others)}
@@ -54,7 +54,7 @@ def chosen(source: Source) -> dict[str, Any]:
         name: value
         for name, value in known.items()
         if name not in _OTHERS and not name.startswith("data ")
-        if single or name in ("steps", "batch_size")  # for a population there are digests
+        if single or name in ("steps", "batch_size")  # a population has digests instead
     }
     values |= source.config
     if is_sweep(source):
@@ -110,7 +110,7 @@ def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:
     names = {name: f"the {examples_of(name.removeprefix('data '))}" for name in parts}
     differ, same, unknown = [], [], []
     for name, words in ({"data": "the training examples"} | names | {"program": _PROGRAM}).items():
-        # A run of which something is known, but not this, was trained without it.
+        # A run with a known identity that lacks this field was trained without it.
         values = [known.get(name, "none" if known else None) for known in each]
         distinct = {str(value) for value in values if value is not None}
         (differ if len(distinct) > 1 else unknown if None in values else same).append(words)
@@ -130,7 +130,7 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
     if not name.endswith("loss"):
         return None
     kinds = _known(runs, lambda source: source.recorded.about.get("kind"))
-    # The other metrics tell a loss from another one.
+    # Different losses are distinguished by the other reported metrics.
     reported = {frozenset(_metrics(source, part)) for source in runs.values()}
     if len(kinds) > 1 or len(reported) > 1:
         return "they report different metrics, so that their losses need not be the same function"

@@ -4,7 +4,7 @@ from jaxnn.markup import Markup, folded, join, quoted, table
 from jaxnn.report.sections import section
 from jaxnn.report.source import Source
 
-_SHOWN = 30  # columns that stand on the page at once
+_SHOWN = 30  # number of columns that are shown without unfolding
 _HEADS = ["column", "kind", "encoding", "missing", "classes"]
 
 

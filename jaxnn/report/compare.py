@@ -153,7 +153,7 @@ def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
             top = value == best.get(each)
             cells.append(element("b", f"★{BLANK}", shown, title="the best") if top else shown)
         counts = [row["steps"] for row in source.table if isinstance(row.get("steps"), int)]
-        of = f"{len(source.table)}{BLANK}×{BLANK}" if counts else ""  # each of many networks
+        of = f"{len(source.table)}{BLANK}×{BLANK}" if counts else ""  # networks × steps
         cells += [f"{of}{max(counts, default=source.step):,}", time(source.about.seconds)]
         rows.append(cells)
     heads = ["run", "status", *map(display_name, names), "training steps", "time"]

@@ -11,7 +11,7 @@ from jaxnn.report.packed import shares, stacked, text
 from jaxnn.report.sections import filled
 from jaxnn.storage.recording import Recording
 
-FINE = 32  # points along each side that a page carries; a browser blends them
+FINE = 32  # resolution of the map along each side; the browser interpolates
 
 
 def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
@@ -35,7 +35,7 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         classes, strength = np.zeros(values.shape), (values - low) / ((high - low) or 1.0)
         key = join(f" The stronger the colour, the larger: from {low:.3g} to {high:.3g}.")
-        if low < 0 < high:  # of which the sign is to be seen
+        if low < 0 < high:  # the sign has its own colours
             classes, strength = values < 0, np.abs(values) / max(-low, high)
             key = join(" The colours: ", _dot(SIGNED[2]), f" above 0, up to {high:.3g}, ")
             key = join(

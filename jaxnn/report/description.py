@@ -15,7 +15,7 @@ from jaxnn.report.source import Source
 from jaxnn.storage import json_files
 from jaxnn.storage.json_files import finite
 
-COMMAND = 4000  # letters, that one may wish to copy whole
+COMMAND = 4000  # maximum length of a command, which readers may copy
 
 
 @section("parts", "The runs that are parts of it")
@@ -44,9 +44,9 @@ def _chosen(source: Source) -> Markup | None:
     if not shown:
         return None
     words = {name: setting(value) for name, value in shown.items()}
-    if source.many:  # of these are the settings and the seeds that stand there one by one
+    if source.many:  # the swept values and seeds have rows of their own
         words = {name: value for name, value in words.items() if name not in ("sweep", "seeds")}
-    # What the networks of a sweep had, and not what it was begun with.
+    # Uses the values in the table of the sweep, not those of the original command.
     for name in [*source.fields, *(["seed"] if source.many and "seed" in words else [])]:
         tried = [*dict.fromkeys(row[name] for row in source.table)]
         words[name] = setting(tried)
@@ -121,7 +121,7 @@ def _times(source: Source) -> list[list[Any]]:
         return rows
     before = total - min(seconds, total)
     before = before if before > 0.01 * total + 0.1 else 0.0
-    # In the digits that are shown, such that what is read adds up.
+    # Rounds to the displayed digits, so that the displayed parts add up to the total.
     unit = 0.1 if total < 9.95 else 1.0 if total < 60 else 1e-3
     total, before, first = (round(each / unit) * unit for each in (total, before, first))
     count, programs = int(steps), speed.get("compilations")
@@ -197,7 +197,7 @@ def _again(source: Source) -> Markup | None:
 
 def code(lines: str, label: str) -> Markup:
     """Returns lines of code to copy, in an element that scrolls."""
-    # A line may end between words, and inside of none of them.
+    # Lines only break between words, not at hyphens.
     words = [element("span", w, class_="whole") if "-" in w else w for w in lines.split(" ")]
     code = element("code", listing(words, " "))
     return element("pre", code, tabindex="0", role="region", aria_label=label)

@@ -31,8 +31,8 @@ from jaxnn.storage import files, json_files
 from jaxnn.storage.directory import ROWS
 from jaxnn.storage.recording import Frame
 
-MEMBERS = 32  # that have events: nobody tells more lines apart
-DRAWN = 5  # moments of the training at which the network is drawn
+MEMBERS = 32  # maximum number of members with events; more lines are indistinguishable
+DRAWN = 5  # number of steps at which the network is drawn
 BARS = 30
 Rows = Sequence[Mapping[str, Any]]
 Clock = Callable[[int], float]
@@ -111,7 +111,7 @@ def _write(file: Path, clock: Clock, summaries: Iterable[tuple[int, Any]]) -> No
     events = [Event(wall_time=clock(0), file_version="brain.Event:2")]
     for step, shown in sorted(summaries, key=lambda each: each[0]):
         events.append(Event(wall_time=clock(step), step=step, summary=shown))
-    # Not its `SummaryWriter`: that writes from a thread, whose errors reach nobody.
+    # `SummaryWriter` is not used, because it hides errors of its writer thread.
     draft = file.with_name(f"{files.DRAFT}{file.name}")
     records = RecordWriter(str(draft))
     for event in events:
@@ -128,7 +128,7 @@ def _summaries(source: Source, rows: Rows, settings: dict[str, Any]) -> Iterator
 
     if settings:
         hparams = {_text(key): _setting(value) for key, value in settings.items()}
-        # The session alone: from those of all runs TensorBoard derives the columns.
+        # Only the session is written: TensorBoard derives the columns from all sessions.
         yield 0, summary.hparams(hparams, {})[1]
     for row in rows:
         for name, value in row.items():
@@ -152,7 +152,7 @@ def _summaries(source: Source, rows: Rows, settings: dict[str, Any]) -> Iterator
         try:
             draw_it().savefig(file, format="png", dpi=200)
         except (Invalid, *WRONG):
-            continue  # what cannot be drawn is left out
+            continue  # skips a picture that cannot be drawn
         file.seek(0)
         yield step, summary.image(name, imread(file), dataformats="HWC")
 
@@ -180,7 +180,7 @@ def _clock(source: Source, rows: Rows) -> Clock:
     known = [(0, 0.0), *(each for each in known if each[1] is not None)]
     steps, seconds = np.array(known, float).T
     file = source.contents.path / ROWS
-    written = file.stat().st_mtime if file.exists() else 0.0  # as the last report was
+    written = file.stat().st_mtime if file.exists() else 0.0  # the time of the last report
     return lambda step: float(np.interp(step, steps, written - seconds[-1] + seconds))
 
 

@@ -17,8 +17,8 @@ from jaxnn.report.packed import pixels, png
 from jaxnn.report.phrases import number, sure
 from jaxnn.storage.recording import Recording
 
-BARS = 12  # classes that have a bar each; of more only the one that is said
-NUMBERS, COLUMNS = 6, 6  # of an example that is no image; of a row with names
+BARS = 12  # maximum number of classes with bars; else only the predicted class is shown
+NUMBERS, COLUMNS = 6, 6  # maximum numbers shown of an example, and columns of a row
 
 
 def probabilities(outputs: Any, about: dict[str, Any]) -> np.ndarray | None:
@@ -58,7 +58,7 @@ def cards(
     index: np.ndarray | None = None,
 ) -> list[Markup]:
     """Returns examples with the network's predictions; `index` are their indices in the data."""
-    shape = (about.get("filters") or {}).get("shape")  # of images that are flat in the data
+    shape = (about.get("filters") or {}).get("shape")  # the shape of flattened images
     shape = tuple(shape) if isinstance(shape, list) and len(shape) in (2, 3) else None
     images, names = pixels(inputs, shape), names_of(about)
     chances: Any = probabilities(outputs, about)
@@ -136,21 +136,21 @@ def _bars(names: Sequence[str], chances: np.ndarray, label: int) -> Markup | Non
     return element("div", *bars, class_="bars", aria_hidden="true")
 
 
-POINTS = 1000  # the most predictions that a recording holds: there may have been more
-SAME = 0.005  # accuracies that differ by less may be of the same answers
-OTHER = 0.02  # those that differ by more are not
+POINTS = 1000  # maximum number of predictions in a recording; the data may have more
+SAME = 0.005  # accuracies with a smaller difference may belong to the same predictions
+OTHER = 0.02  # accuracies with a larger difference do not
 
 
 def with_classes(recorded: Recording) -> Recording:
-    """Returns a recording whose `about` has the number of `classes`, `None` of other outputs.
+    """Returns a recording whose `about` has the number of `classes`, or `None` for other outputs.
 
-    Where one number stands for two classes, `probabilities` says whether it is one and no logit,
-    and the confusion is counted.
+    If a single output represents two classes, `about` also has `probabilities`, whether the output
+    is a probability instead of a logit, and the confusion matrix is computed.
     """
     last = recorded.frames[-1].arrays if recorded.frames else {}
     outputs, labels = last.get("outputs"), recorded.probe.get("labels")
     known, end = {"classes": None}, recorded.end
-    given = end.get("worst/outputs", outputs)  # of very many classes, nothing else is recorded
+    given = end.get("worst/outputs", outputs)  # only these are recorded for very many classes
     if recorded.about.get("kind") == "classification" and given is not None:
         known = {"classes": max(2, *given.shape[1:])}
     elif outputs is None or labels is None:

@@ -11,8 +11,8 @@ from typing import Any
 from jaxnn.report.phrases import display_name, examples_of, figure
 from jaxnn.storage.recording import Recording
 
-BYTES = 256  # tokens of a vocabulary of bytes or characters, at most
-# The figure of a task, and the one beside it, the first pair that is reported.
+BYTES = 256  # maximum size of a vocabulary of bytes or characters
+# Pairs of a headline and a secondary metric; the first pair that is reported is used.
 PAIRS = (("perplexity", "bits_per_byte"), ("accuracy", "loss"), ("mae", "r2"), ("loss", ""))
 
 

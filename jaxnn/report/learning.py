@@ -23,10 +23,10 @@ from jaxnn.report.source import Source
 from jaxnn.storage.recording import Frame, Recording
 
 EXAMPLES = 12
-PIXELS = 250_000  # of all filters at all moments; a page is to be small
+PIXELS = 250_000  # maximum number for all filters at all steps, which limits the page size
 FILTERS = 32
-LETTERS = 80  # of the beginning of a text, the last ones
-SATURATED = 99.0  # percentile of the sizes of weights that has the full colour
+LETTERS = 80  # number of characters shown at the end of a prompt
+SATURATED = 99.0  # percentile of absolute weights that has the full colour
 
 
 class Moments(NamedTuple):
@@ -138,7 +138,7 @@ def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict
     about, end, at = source.recorded.about, source.recorded.end, moments.best
     probe = about.get("probe") or {}
     count, held_out = probe.get("count"), probe.get("of") != "train"
-    # Of so many examples are the results further down.
+    # The number of examples in the results below.
     whole = int(end["confusion"].sum()) if "confusion" in end else probe.get("all") or 0
     is_sample = held_out and isinstance(count, int) and count < whole
     what = display_name(moments.name)
@@ -187,7 +187,7 @@ def _chart(moments: Moments) -> dict[str, Any]:
     lines, pen = [], "M"
     for x, y in zip(np.linspace(0, 1000, last + 1), heights):
         if np.isfinite(y):
-            lines.append(f"{pen}{x:.0f} {100 - 100 * y:.1f}h0")  # a place between gaps is a dot
+            lines.append(f"{pen}{x:.0f} {100 - 100 * y:.1f}h0")  # an isolated point is a dot
         pen = "L" if np.isfinite(y) else "M"
     low, top = (figure(moments.name, end) for end in moments.ends)
     name = display_name(moments.name)
@@ -291,7 +291,7 @@ def _filters(frames: Sequence[Frame]) -> tuple[Markup, Any] | None:
     if filters.ndim == 5:  # the mean over channels
         filters = filters.mean(-1)
     small = min(high, wide) >= 24
-    if small:  # what is looked at so small loses nothing by half the resolution
+    if small:  # half the resolution is enough, since filters are displayed small
         high, wide = high // 2, wide // 2
         filters = filters[:, :, : 2 * high, : 2 * wide]
         filters = filters.reshape(*filters.shape[:2], high, 2, wide, 2).mean((3, 5))

@@ -20,12 +20,12 @@ from jaxnn.report.sections import drawn, lettered, section, some, under
 from jaxnn.report.source import Source
 from jaxnn.storage.recording import Recording
 
-LONG = 20  # rows, from which a table is folded
-TIMES = 8  # of all moments, so many are drawn
-DECADES = 6.0  # below the largest gradient, from which a smaller one has no shade
-LETTERS = 400  # letters of a name, that nobody but a stranger exceeds
-NAME = "net"  # of the picture with nodes and wires
-MOST = 100  # parts in one box
+LONG = 20  # number of rows from which a table is folded
+TIMES = 8  # maximum number of recorded steps to draw
+DECADES = 6.0  # range of gradients with a shade, in powers of 10 below the largest
+LETTERS = 400  # maximum length of a name
+NAME = "net"  # the name of the picture with nodes and wires
+MOST = 100  # maximum number of parts in one box
 
 
 @section("weights", "Its weights over time")
@@ -86,7 +86,7 @@ def _moments(source: Source, prefix: str) -> dict[int, dict[str, Any]]:
     """Returns the arrays of each layer at some recorded steps; of parameters, only the weights."""
     moments = {}
     for frame in some(source.recorded.frames, TIMES):
-        # Names stay whole, so that no two become the same; the picture finds labels for all.
+        # Names are not shortened here, so that they remain distinct; the picture shortens labels.
         leaves = {lettered(n, LETTERS): array for n, array in under(frame, prefix).items()}
         if leaves:
             kernels = {n: array for n, array in leaves.items() if n.endswith("weight")}
@@ -156,7 +156,7 @@ def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] 
     )
     if diagram is None or not layers or len(wires) < len(layers):
         return None
-    # One scale for all moments: a wire of one width is of one weight at any time.
+    # All steps share one scale, so that equal widths represent equal weights.
     thickest, brightest = _largest(wires), _largest(biases)
     names = [lettered(name) for name in names_of(recorded.about)]
     shown = draw(

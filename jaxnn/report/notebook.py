@@ -19,9 +19,9 @@ from jaxnn.markup import Markup, element
 from jaxnn.pictures._curves import curves
 from jaxnn.report.sections import drawn, shortened
 
-# The names that pictures have for the colours of a page: here they are those of the notebook.
+# Pictures refer to colours by these names; in a notebook they follow its theme.
 _COLOURS = "--ink: currentColor; --faint: currentColor; --grid: rgb(128 128 128 / 0.3)"
-SHOWN = 10  # rows at a glance; `str` and `sweep.json` have them all
+SHOWN = 10  # maximum number of rows; `str` and `sweep.json` contain all
 
 
 def run(
@@ -86,7 +86,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> Markup | None:
         figure = curves(shortened(history))
     except Invalid:
         return None
-    # Pictures of a page must not share their ids.
+    # Pictures on one page must have distinct ids.
     name = f"curves-{hashlib.sha256(repr(history).encode(errors='replace')).hexdigest()[:10]}"
     picture = drawn(figure, name, "learning curves")
     return element("div", picture, style=f"max-width: 30em; {_COLOURS}")

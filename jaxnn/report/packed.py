@@ -1,7 +1,7 @@
-"""Arrays as a page carries them: in few bytes, as text.
+"""Encodes arrays compactly as text for a page.
 
-A number that is only looked at needs no more than 255 levels: weights of every moment become whole
-numbers from -127 to 127 on one scale, so that a wire of one width is of one weight at any time.
+255 levels are enough for numbers that are only displayed. The weights at all steps are encoded as
+integers from -127 to 127 with one scale, so that equal widths of wires represent equal weights.
 
 >>> packed = levels(np.array([[0.5, -1.0], [np.nan, 1.0]]))
 >>> packed["scale"], packed["shape"], base64.b64decode(packed["data"])

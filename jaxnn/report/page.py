@@ -60,7 +60,7 @@ def of_run(source: Source) -> Markup:
 
 @section("advice", "What stands out")
 def _advice(source):
-    # No docstring: it needs no lead.
+    # A docstring would be shown as the introduction, which this section does not need.
     advices = advice(source)
     if not advices:
         many = "Nothing: no network diverged, and no best value is at the edge of what was tried."
@@ -82,7 +82,7 @@ def page(
     """Returns a page with a title, `facts`, a heading with `notes`, and sections."""
     folder = resources.files("jaxnn.report")
     style, script = (Markup((folder / f).read_text("utf-8")) for f in ("page.css", "page.js"))
-    # No line ends inside of a word.
+    # Lines do not break at hyphens.
     words = [element("span", w, class_="whole") if "-" in w else w for w in heading.split(" ")]
     return filled(
         "page.html",

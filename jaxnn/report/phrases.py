@@ -14,7 +14,7 @@ from jaxnn import formatting
 from jaxnn.formatting import brief, duration
 from jaxnn.markup import Markup, cut, element
 
-BLANK = "\u00a0"  # between a number and its sign, where no line ends
+BLANK = "\u00a0"  # a no-break space between a number and its unit
 _SHARES = re.compile(r"(^|.*/)(accuracy|top_\d+|skipped)$")
 _METRICS = {"mae": "mean absolute error (mae)", "r2": "explained share of the variance (r2)"}
 

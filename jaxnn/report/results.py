@@ -18,7 +18,7 @@ _KINDS = (
     ("uncertain", "Where it was least sure"),
     ("best", "Where it was most surely right"),
 )
-CELLS = 30  # classes of which each pair has a cell; more are drawn
+CELLS = 30  # maximum number of classes for a table; more are drawn as an image
 
 
 def sections(source: Source) -> list[Section]:
@@ -114,7 +114,7 @@ def _fit(source: Source) -> Markup | None:
     """
     end = source.recorded.end
     if source.recorded.about.get("classes") or not {"truth", "predicted"} <= end.keys():
-        return None  # numbers that stand for classes are not drawn
+        return None  # only regression has this plot
     truth, said = (np.asarray(end[name], float).ravel() for name in ("truth", "predicted"))
     good = np.isfinite(truth) & np.isfinite(said)
     if truth.shape != said.shape or not good.any():
@@ -146,11 +146,9 @@ def _examples(source: Source) -> Markup | None:
         if inputs is None or labels is None or outputs is None or not len(inputs):
             continue
         chosen = np.ones(len(labels), bool)
-        if kind == "worst" and about.get(
-            "classes"
-        ):  # of few mistakes, the least right ones are none
+        if kind == "worst" and about.get("classes"):  # the worst examples may include correct ones
             chosen = outputs.reshape(len(outputs), -1).argmax(-1) != labels.ravel()
-        if index is not None:  # each is shown once
+        if index is not None:  # shows each example once
             chosen &= ~np.isin(index, before)
             before = np.concatenate([before, index[chosen]])
         if chosen.any():
@@ -170,7 +168,7 @@ def _numbers(source: Source) -> Markup | None:
     shows the best value of each metric at any step of training.
     """
     rows, watched = [], source.contents.best_step
-    watched = None if watched == source.step else watched  # both states are one
+    watched = None if watched == source.step else watched  # the best state is the last
     for name, last in source.last.items():
         if not isinstance(last, float):
             continue
@@ -183,7 +181,7 @@ def _numbers(source: Source) -> Markup | None:
             top, step = float(values[place]), int(at[place])
         cells = [value_of(name, top), f"{step:,}"]
         if name.endswith("/learning_rate"):
-            cells = ["", ""]  # none is the best
+            cells = ["", ""]  # a learning rate has no best value
         result = source.outcome.get(name)
         best = [] if watched is None else [value_of(name, result) if name in source.outcome else ""]
         rows.append([display_name(_named(source, name)), *best, value_of(name, last), *cells])

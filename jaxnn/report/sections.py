@@ -25,7 +25,7 @@ from jaxnn.markup import Markup, cut, element, join
 from jaxnn.pictures import scheme
 from jaxnn.storage.recording import Frame
 
-# What arrays and JSON of another form than jaxnn's lead to.
+# Errors that arrays or JSON of an unexpected form cause.
 WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError)
 
 
@@ -49,7 +49,7 @@ def rendered(sections: Iterable[Section], *about: Any) -> list[tuple[Section, Ma
     for each in sections:
         try:
             with warnings.catch_warnings():
-                # In a page, letters are drawn by the reader's fonts.
+                # Missing glyphs do not matter: the fonts of the reader render the text of a page.
                 warnings.filterwarnings("ignore", "Glyph", UserWarning)
                 content = each.make(*about)
         except (Explained, *WRONG) as error:
@@ -96,7 +96,7 @@ def shortened(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def drawn(figure: Any, name: str, title: str, caption: Any = None) -> Markup:
     """Returns a matplotlib figure as an element of the page.
 
-    No other one on the page has its `name`; its `title` is for those who do not see it.
+    Its `name` must be unique on the page; its `title` is the text for screen readers.
     """
     seen: set[str] = set()
 

@@ -160,7 +160,7 @@ def _examples(source: Source, metric: str) -> str:
     counts, number, part = source.recorded.end.get("confusion"), "", metric.partition("/")[0]
     if counts is not None and counts.ndim == 2 and counts.sum() > 0:
         right = np.trace(counts) / counts.sum()
-        # Of very many examples, the final predictions are of some.
+        # For very many examples, the final predictions only cover a subset.
         if np.isclose(right, source.outcome.get(f"{part}/accuracy", np.nan), atol=1e-6):
             number = f"{int(counts.sum()):,} "
     return number + examples_of(part)

@@ -19,8 +19,8 @@ from jaxnn.report.source import Source
 from jaxnn.report.story import ranked, setting_words, settings, value
 from jaxnn.storage import command as commands
 
-CURVES = 5  # settings whose curves are drawn, the best
-SHOWN = 50  # rows of a table; all of them are in sweep.json
+CURVES = 5  # number of best settings whose curves are drawn
+SHOWN = 50  # maximum number of rows in a table; sweep.json contains all
 
 
 def sections(source: Source) -> list[Section]:

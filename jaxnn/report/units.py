@@ -63,6 +63,6 @@ def _rows(columns: Columns, arrays: Mapping[str, Any]) -> dict[str, Any]:
         if inputs is not None:
             try:
                 texts[f"{kind}rows"] = np.array(rows_as_text(columns, inputs), str)
-            except (ValueError, IndexError, TypeError, KeyError):  # the file is of another table
+            except (ValueError, IndexError, TypeError, KeyError):  # it belongs to another table
                 continue
     return texts
