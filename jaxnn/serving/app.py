@@ -34,6 +34,7 @@ class Service:
     def __init__(self, served: Served, *, protected: bool):
         self.served, self.protected = served, protected
         self.seconds = SECONDS
+        self.turns = asyncio.Semaphore(text.AT_ONCE)
         self.described = describing.model(served)
         self.batcher = Batcher(served.predict, served.buckets, prepare=self._prepare)
 
@@ -95,7 +96,9 @@ class Service:
         """Streams the continuation of a prompt as server-sent events."""
         body = bodies.parse(await bodies.read(request, (JSON,)))
         bodies.fields(body, text.FIELDS, ("prompt",))
-        return StreamingResponse(text.events(self.served, body), media_type="text/event-stream")
+        return StreamingResponse(
+            text.events(self.served, body, self.turns), media_type="text/event-stream"
+        )
 
     async def health(self, request: Request) -> Response:
         """Reports that the server is ready; it only runs after the first programs are compiled."""

@@ -6,6 +6,7 @@ are ready. The queue is bounded: a request that does not fit is refused immediat
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import numpy as np
 from jaxnn.serving.refusals import busy
 from jaxnn.typing import Any, Callable
 
+LOG = logging.getLogger("uvicorn.error")  # which the server shows
 BUCKETS = (1, 8, 64)
 WAIT = 0.002  # seconds that a batch waits for more examples
 MOST = 4096  # maximum number of examples in the queue
@@ -93,7 +95,11 @@ class Batcher:
 
     async def _grow(self, prepare: Callable[[int], None]) -> None:
         for bucket in self._coming:
-            await asyncio.to_thread(prepare, bucket)
+            try:
+                await asyncio.to_thread(prepare, bucket)
+            except Exception as error:  # such as too little memory
+                LOG.warning("serve: batches stay at %d examples: %s", self.buckets[-1], error)
+                return
             self.buckets = (*self.buckets, bucket)
 
     async def stop(self) -> None:

@@ -16,11 +16,14 @@ from jaxnn.typing import Any
 
 LONGEST = 2000  # maximum number of tokens to generate
 PROMPT = 20_000  # maximum length of a prompt in characters
+AT_ONCE = 4  # maximum number of texts in progress, each of which has a memory of its own
 FIELDS = ("length", "temperature", "top_k", "seed")
 
 
-def events(served: Served, body: dict[str, Any]) -> AsyncIterator[str]:
+def events(served: Served, body: dict[str, Any], turns: asyncio.Semaphore) -> AsyncIterator[str]:
     """Returns server-sent events: `data: {"text": ...}` for each piece, and `done` at the end.
+
+    A text begins when `turns` has a place for it; until then it takes no memory.
 
     Raises:
       Refused or InvalidValue: if the prompt is not text or cannot be encoded, or a number is out of
@@ -40,10 +43,13 @@ def events(served: Served, body: dict[str, Any]) -> AsyncIterator[str]:
     seed = int(_number(body, "seed", 0, 0, (1 << 32) - 1, int))
     few = top_k if 0 < top_k < writer.vocabulary else None
     drawing = Drawing(jax.random.key(seed), temperature, few)
-    return _events(served, writer.tokens(tokens, length, drawing, served.stop), length)
+    drawn = writer.tokens(tokens, length, drawing, served.stop)
+    return _events(served, drawn, length, turns)
 
 
-async def _events(served: Served, drawn: Iterator[int], length: int) -> AsyncIterator[str]:
+async def _events(
+    served: Served, drawn: Iterator[int], length: int, turns: asyncio.Semaphore
+) -> AsyncIterator[str]:
     count = 0
 
     def counted() -> Iterator[int]:
@@ -54,8 +60,9 @@ async def _events(served: Served, drawn: Iterator[int], length: int) -> AsyncIte
 
     text = pieces(served.tokens, counted())
     try:
-        while (piece := await asyncio.to_thread(next, text, None)) is not None:
-            yield f"data: {json.dumps({'text': piece})}\n\n"
+        async with turns:
+            while (piece := await asyncio.to_thread(next, text, None)) is not None:
+                yield f"data: {json.dumps({'text': piece})}\n\n"
     except Explained as error:
         yield f"event: error\ndata: {json.dumps({'error': str(error)})}\n\n"
     else:
