@@ -55,7 +55,7 @@ CORRUPTIONS = {
         lambda run: (run / "config.json").write_text("[]"), "config.json", "Got a list",
     ),
     "a name twice": (
-        spoil_text("config.json", '"note"', '"hidden"'), "config.json", "there twice: 'hidden'",
+        spoil_text("config.json", '"note"', '"hidden"'), "config.json", "repeated: 'hidden'",
     ),
     "NaN": (spoil_text("result.json", '"steps": 20', '"steps": NaN'), "result.json", "NaN is no"),
     "a torn row": (

@@ -46,7 +46,7 @@ OTHER = {
     "a format far away": ({"format": 10**30}, InvalidValue, "written by a newer jaxnn"),
     "another identity": ({"identity": {}}, InvalidValue, "was started with other settings"),
     "a deep identity": (
-        {"identity": {"steps": json.loads("[" * 500 + "]" * 500)}}, InvalidValue, "something else",
+        {"identity": {"steps": json.loads("[" * 500 + "]" * 500)}}, InvalidValue, "other settings",
     ),
     "no arrays": ({"arrays": []}, InvalidType, "Got nothing at state/step"),
 }  # fmt: skip
