@@ -15,6 +15,23 @@ from typing import Any
 from experiments.benchmarks.classifiers import RATE, Given
 
 
+def linen_step():
+    """Returns the training step of a `TrainState`: jitted, with donation."""
+    import jax
+    import optax
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state, inputs, labels, index):
+        def loss(params):
+            logits = state.apply_fn({"params": params}, inputs[index])
+            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels[index])
+            return losses.mean()
+
+        return state.apply_gradients(grads=jax.grad(loss)(state.params))
+
+    return step
+
+
 def linen(given: Given):
     """Flax Linen: a `TrainState` created in a jitted function, and a jitted step with donation."""
     import jax
@@ -42,14 +59,7 @@ def linen(given: Given):
         params = model.init(key, jnp.zeros_like(inputs[:1]))["params"]
         return TrainState.create(apply_fn=model.apply, params=params, tx=optax.adam(RATE))
 
-    @partial(jax.jit, donate_argnums=0)
-    def step(state, inputs, labels, index):
-        def loss(params):
-            logits = state.apply_fn({"params": params}, inputs[index])
-            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels[index])
-            return losses.mean()
-
-        return state.apply_gradients(grads=jax.grad(loss)(state.params))
+    step = linen_step()
 
     state: Any = create(jax.random.key(0))
 

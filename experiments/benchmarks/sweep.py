@@ -16,11 +16,12 @@ import os
 import statistics
 import warnings
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from experiments.benchmarks.libraries import linen_step
 
 EPOCHS, BATCH_SIZE, HIDDEN, CLASSES = 20, 64, 64, 10
 
@@ -142,14 +143,7 @@ def linen(given: Given):
         state.opt_state.hyperparams["learning_rate"] = rate
         return state
 
-    @partial(jax.jit, donate_argnums=0)
-    def step(state, inputs, labels, index):
-        def loss(params):
-            logits = state.apply_fn({"params": params}, inputs[index])
-            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels[index])
-            return losses.mean()
-
-        return state.apply_gradients(grads=jax.grad(loss)(state.params))
+    step = linen_step()
 
     @jax.jit
     def accuracy(state):

@@ -110,7 +110,8 @@ class Training:
 
     def _repr_html_(self) -> str:
         of = "" if self.layout.members is None else f"of {self.layout.members} networks "
-        words = f"training {of}for {self.steps:,} steps of {self.data.batch_size} examples"
+        size = self.data.batch_size
+        words = f"training {of}for {self.steps:,} steps" + (f" of {size} examples" if size else "")
         hparams = jax.tree.map(jnp.asarray, self.hparams)
         return display.block(element("div", words), display.learner(self.learner.parts, hparams))
 

@@ -15,7 +15,6 @@ from jaxnn.serving.refusals import Refused, busy
 LARGEST = 4 << 20  # maximum size of a body in bytes
 ALL = 64 << 20  # maximum size of all bodies that are being read, in bytes
 SECONDS = 10.0  # the time limit for reading a body
-DEEPEST = 32  # the nesting depth that an error message names
 
 _held = 0
 
@@ -89,7 +88,7 @@ def parse(content: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _malformed(f"byte {error.start} is not UTF-8", fix) from None
     except RecursionError:
-        raise _malformed(f"lists or objects in more than {DEEPEST} others", fix) from None
+        raise _malformed("lists or objects that are nested too deeply", fix) from None
     except ValueError as error:
         raise _malformed(str(error)[:200] or "nothing", fix) from None
     if not isinstance(value, dict):

@@ -18,7 +18,6 @@ from jaxnn.serving.served import Served
 from jaxnn.typing import Any
 
 MOST = 4096  # maximum number of examples in a request
-SIDE = 4096  # maximum width and height of an image in pixels
 
 
 def inputs_of(served: Served, value: Any) -> Any:
