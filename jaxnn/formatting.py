@@ -86,6 +86,25 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message; the name of its type if it has no message.
+
+    >>> first_line(ValueError("too large\\nsee above")), first_line(AssertionError())
+    ('too large', 'AssertionError')
+    """
+    return str(error).strip().partition("\n")[0][:300] or type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """Returns the type of an error and the first line of its message.
+
+    >>> reason(ValueError("too large")), reason(AssertionError())
+    ('ValueError: too large', 'AssertionError')
+    """
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line}"
+
+
 def any_letters(errors: str = "replace") -> None:
     """Makes the standard streams replace characters that they cannot encode, instead of raising.
 

@@ -36,6 +36,7 @@ import jax
 from jaxnn import display
 from jaxnn.calls import apply_part, init_part, join, passes_inputs
 from jaxnn.checks import Invalid, InvalidType, InvalidValue, kind
+from jaxnn.formatting import first_line
 from jaxnn.masked import map_places, per_place, refuse_masked
 from jaxnn.typing import Any, Callable, Params, State
 
@@ -260,7 +261,7 @@ def _combined(combine: Callable[[Any], Any] | None, outputs: dict[str, Any]) -> 
         raise InvalidValue(
             "parallel",
             "combine cannot combine the branches' outputs",
-            got=f"branches {', '.join(forms)} ({str(error).splitlines()[0].rstrip('.')})",
+            got=f"branches {', '.join(forms)} ({first_line(error).rstrip('.')})",
             expected="outputs that combine accepts, usually equal except for their last axis",
             fix="Give the branches outputs of matching shapes, or leave out combine to get a tuple",
         ) from error

@@ -44,11 +44,12 @@ def verify(path: Path) -> Iterator[Check]:
             yield Check(name, "good", "")
         except json_files.CorruptFile as error:
             yield Check(name, "corrupt", str(error))
-    try:
-        if program_file.read(path) is not None:
-            yield Check(program_file.FILE, "good", "")
-    except (json_files.CorruptFile, OSError) as error:
-        yield Check(program_file.FILE, "corrupt", str(error))
+    for name in (program_file.FILE, program_file.WRITER):
+        try:
+            if program_file.read(path, name) is not None:
+                yield Check(name, "good", "")
+        except (json_files.CorruptFile, OSError) as error:
+            yield Check(name, "corrupt", str(error))
     newest = None
     # Reads checkpoints before rows, so that no row of a checkpoint is missing.
     for folder in checkpoints.folders(path / CHECKPOINTS):

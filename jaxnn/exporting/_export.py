@@ -13,7 +13,6 @@
 """
 
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
@@ -23,13 +22,12 @@ import numpy as np
 
 from jaxnn.checks import InvalidValue, choice
 from jaxnn.exporting import archive, tokens
-from jaxnn.exporting.description import Description, Kind, Task
+from jaxnn.exporting.description import Kind, Task
 from jaxnn.exporting.onnx_file import no_network, translate
-from jaxnn.exporting.sources import Source, source_of
-from jaxnn.exporting.specs import Spec, specs_of, to_json, without_examples
-from jaxnn.exporting.verifying import predicted
+from jaxnn.exporting.sources import Source, description_of, source_of
+from jaxnn.exporting.specs import Spec, specs_of, to_json
 from jaxnn.network import Network
-from jaxnn.runs.writing import is_text
+from jaxnn.runs.executable import Executable
 from jaxnn.storage import files
 from jaxnn.typing import Any
 
@@ -92,10 +90,14 @@ def export(
     if path.suffix == ".safetensors":
         archive.write_arrays(path, arrays)
         return path
-    outputs = predicted(source.program, arrays, source.examples)
-    description = _described(source, name, kind).to_json()
+    outputs = Executable(source.program.open(), arrays)("export", source.examples, 1024)
+    description = description_of(source, name, kind).to_json()
     if path.suffix == ".onnx":
-        files.write(path, _translated(source, outputs, description))
+        if (predict := source.predict) is None:
+            raise no_network()
+        params = jax.tree.map(jnp.asarray, arrays)
+        content = translate(lambda x: predict(params, x), source.examples, outputs, description)
+        files.write(path, content)
         return path
     entries: dict[str, Any] = {archive.PARAMS: arrays, archive.PROGRAM: source.program.code}
     examples = archive.arrays_of(source.examples, "inputs")
@@ -109,58 +111,6 @@ def export(
     content["examples"] = [to_json(specs_of(tree)) for tree in (source.examples, outputs)]
     archive.write(path, content, entries)
     return path
-
-
-def _translated(source: Source, outputs: Any, about: dict[str, Any]) -> bytes:
-    predict = source.predict
-    if predict is None:
-        raise no_network()
-    arrays = {name: jnp.asarray(array) for name, array in source.arrays.items()}
-    return translate(lambda inputs: predict(arrays, inputs), source.examples, outputs, about)
-
-
-def _described(source: Source, name: str | None, kind: Any) -> Description:
-    program, limits = source.program, {}
-    for constraint in program.constraints:
-        size, _, most = constraint.partition(" <= ")
-        limits[size] = (1, int(most))
-    first = jax.tree.leaves(program.inputs)[0].shape[0]
-    return Description(
-        name or source.name,
-        kind or _kind(source),
-        without_examples(program.inputs),
-        without_examples(program.outputs),
-        source.task or ("next_token" if is_text(program.inputs, program.outputs) else None),  # pyright: ignore
-        source.classes,
-        source.columns,
-        tuple(getattr(source.tokens, "stop", ())),
-        getattr(source.tokens, "template", None),
-        limits,
-        first if isinstance(first, int) else None,
-        program.platforms,
-        source.results,
-        {"jax": jax.__version__, "jaxlib": metadata.version("jaxlib"), "jaxnn": _version()},
-    )
-
-
-def _kind(source: Source) -> Kind:
-    """Infers the kind of inputs from their shapes and dtypes."""
-    if source.columns is not None:
-        return "table"
-    inputs = source.program.inputs
-    if not isinstance(inputs, Spec):
-        return "other"
-    shape, whole = inputs.shape[1:], np.issubdtype(np.dtype(inputs.dtype), np.integer)
-    if len(shape) == 1 and (
-        is_text(inputs, source.program.outputs) or source.tokens or inputs.dtype == "int32"
-    ):
-        return "tokens" if whole else "vector"
-    if len(shape) == 1:
-        return "vector"
-    pixels = [size for size in shape[:2] if isinstance(size, int) and size > 3]
-    if len(pixels) == 2 and (shape[2:] in ((1,), (3,), (4,)) or (len(shape) == 2 and whole)):
-        return "image"
-    return "other"
 
 
 def _target(path: str | Path) -> Path:
@@ -187,10 +137,3 @@ def _check_classes(source: Source) -> None:
             expected=f"{width} names",
             fix="Name each output, in their order",
         )
-
-
-def _version() -> str:
-    try:
-        return metadata.version("jaxnn-toolkit")
-    except metadata.PackageNotFoundError:  # jaxnn is on the path, but not installed
-        return "unknown"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.export import Exported
 
 from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.exporting import archive, tokens
@@ -14,11 +15,13 @@ from jaxnn.exporting.archive import Archive
 from jaxnn.exporting.description import Description
 from jaxnn.exporting.generating import Drawing, Writer, writer_of
 from jaxnn.exporting.program import Program, unsafe_calls
+from jaxnn.exporting.sources import description_of, source_of
 from jaxnn.exporting.specs import from_json
 from jaxnn.exporting.tokens import Tokens
 from jaxnn.exporting.verifying import verify
-from jaxnn.runs.prediction import Executable, NoProgram
-from jaxnn.typing import Any
+from jaxnn.formatting import reason
+from jaxnn.runs.executable import Executable, NoProgram
+from jaxnn.typing import Any, Array, Key
 
 
 @dataclass(frozen=True)
@@ -110,34 +113,34 @@ class Model:
           InvalidType: if the model is not a language model.
           InvalidValue: if a number is out of range, or the prompt cannot be encoded.
         """
-        arguments = prompt, length, key, temperature, top_k, top_p, stop
-        drawn = [*self._tokens(*arguments)]
+        drawn = [*self._tokens(prompt, length, key, temperature, top_k, top_p, stop)]
         if isinstance(prompt, str):
             return self._tokenizer().decode(drawn)
         return np.array(drawn, np.int32)
 
-    def generate_pieces(
+    def generate_pieces(self, prompt: Any, length: int = 200, **sampling: Any) -> Iterator[Any]:
+        """Yields the result of `generate` piece by piece, during generation.
+
+        For a text prompt, a piece is one or more complete characters; for tokens, one token.
+
+        Args:
+          prompt: see `generate`.
+          length: see `generate`.
+          **sampling: the other arguments of `generate`.
+        """
+        drawn = self._tokens(prompt, length, **sampling)
+        return tokens.pieces(self._tokenizer(), drawn) if isinstance(prompt, str) else drawn
+
+    def _tokens(
         self,
         prompt: Any,
-        length: int = 200,
-        *,
-        key: Any = None,
+        length: int,
+        key: Key[Array, ""] | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
         stop: Sequence[int] | None = None,
-    ) -> Iterator[Any]:
-        """Yields the result of `generate` piece by piece, during generation.
-
-        For a text prompt, a piece is one or more complete characters; for tokens, one token.
-        """
-        drawn = self._tokens(prompt, length, key, temperature, top_k, top_p, stop)
-        return tokens.pieces(self._tokenizer(), drawn) if isinstance(prompt, str) else drawn
-
-    def _tokens(
-        self, prompt: Any, length: int, key: Any, temperature: Any, top_k: Any, top_p: Any,
-        stop: Sequence[int] | None,
-    ) -> Iterator[int]:  # fmt: skip
+    ) -> Iterator[int]:
         if isinstance(prompt, str):
             prompt = self._tokenizer().encode(prompt)
         key = jax.random.key(0) if key is None else key
@@ -209,7 +212,21 @@ def load_model(path: str | Path, *, check: bool = True) -> Model:
     return Model(path, description, tokenizer, params, examples, executable, more)
 
 
-def _opened(path: Path, program: Program, description: Description) -> Any:
+def open_run(path: Path) -> Model:
+    """Opens a run directory as a model, without writing a file.
+
+    Raises:
+      NoCheckpoint: if the directory has no valid checkpoint.
+      NoProgram: if it has no prediction program that this version of JAX can read.
+    """
+    source = source_of(path, None)
+    description = description_of(source)
+    program = Executable(source.program.open(), source.arrays, description.limits)
+    arrays, examples = dict(source.arrays), (source.examples, None)
+    return Model(path, description, source.tokens, arrays, examples, program, source.more)
+
+
+def _opened(path: Path, program: Program, description: Description) -> Exported:
     try:
         exported = program.open()
         calls = unsafe_calls(exported)
@@ -217,7 +234,7 @@ def _opened(path: Path, program: Program, description: Description) -> Any:
         raise NoProgram(
             "load_model",
             f"the program of {path} cannot be read by jax {jax.__version__}",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
+            got=reason(error),
             expected=f"one that this version reads; jax {description.versions.get('jax')} wrote it",
             fix="Use that version of jax, or a newer one",
         ) from error

@@ -6,7 +6,7 @@ each new one, padded to a power of two. Both require a causal model, which is ch
 samples are the same as those of `jaxnn.generate` with the same key.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, number, positive_integer, share
 from jaxnn.models._writing import bucket, draw
-from jaxnn.runs.prediction import Executable
+from jaxnn.runs.executable import Executable
 from jaxnn.typing import Any
 
 PIECES = (512, 64, 8, 1)  # tokens read at once; few programs suffice for prompts of any length
@@ -161,8 +161,7 @@ class Writer:
         """Returns the arrays of a program on the device, and caches them."""
         key = id(program)
         if key not in self._arrays:
-            names = program.signature[0]
-            self._arrays[key] = jax.device_put({name: program.arrays[name] for name in names})
+            self._arrays[key] = jax.device_put(program.own)
         return self._arrays[key]
 
 
@@ -185,17 +184,13 @@ def writer_of(predict: Executable, steps: Executable | None = None) -> Writer:
             fix="Use model.predict(inputs)",
         )
     size, vocabulary = like.shape[1], outputs.shape[2]
-    context = size if isinstance(size, int) else _most(predict.limits, str(size))
+    context = size if isinstance(size, int) else predict.limits.get(str(size), (1, None))[1]
     count = 4 if context is None else min(4, context)
     tokens = np.zeros((2, size if isinstance(size, int) else count), np.int32)
     tokens[:, 1:count:2] = min(1, vocabulary - 1)
     expected = _logits(predict, tokens, count)
     return Writer(predict, steps if _agrees(steps, tokens[0, :count], expected) else None, context,
                   vocabulary)  # fmt: skip
-
-
-def _most(limits: Mapping[str, tuple[int, int | None]], name: str) -> int | None:
-    return limits.get(name, (1, None))[1]
 
 
 def _logits(predict: Executable, tokens: np.ndarray, count: int) -> np.ndarray:
@@ -219,7 +214,7 @@ def _agrees(steps: Executable | None, tokens: np.ndarray, expected: np.ndarray) 
     """Returns whether reading a text in two pieces gives the same logits as reading it whole."""
     if steps is None:
         return False
-    arrays = {name: steps.arrays[name] for name in steps.signature[0]}
+    arrays = steps.own
     memory, half, fresh = empty_memory(steps, len(tokens)), max(1, len(tokens) // 2), True
     for first, end in ((0, half), (half, len(tokens))):
         if end > first:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxnn.checks import Explained, InvalidType, InvalidValue
 from jaxnn.exporting.archive import names_of
+from jaxnn.formatting import reason
 from jaxnn.layers._platforms import for_translation
 from jaxnn.storage import json_files
 from jaxnn.typing import Any, Callable
@@ -47,7 +48,16 @@ def translate(
       InvalidValue: if jax2onnx is not installed.
       NotTranslated: if an operation cannot be translated, or the outputs differ.
     """
-    translator: Any = _package("jax2onnx")
+    try:
+        translator: Any = import_module("jax2onnx")
+    except ImportError as error:
+        raise InvalidValue(
+            "export",
+            "models are translated to ONNX by jax2onnx, which is not installed",
+            got=str(error),
+            expected="an environment that has it",
+            fix=INSTALL,
+        ) from None
     structure = jax.tree.structure(examples)
     leaves = [np.asarray(x) for x in jax.tree.leaves(examples)]
     inputs = [Input(("examples", *x.shape[1:]), x.dtype) for x in leaves]
@@ -66,7 +76,7 @@ def translate(
         raise NotTranslated(
             "export",
             "the network cannot be translated to ONNX",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0][:300]}",
+            got=reason(error),
             expected="operations that jax2onnx knows, for any number of examples",
             fix="Export a model file, without --onnx, or replace the layer",
         ) from error
@@ -96,7 +106,7 @@ def _check(content: bytes, inputs: list[np.ndarray], outputs: list[Any]) -> None
         raise NotTranslated(
             "export",
             "ONNX Runtime does not compute what the model computes",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0][:300]}",
+            got=reason(error),
             expected=f"the same outputs, within {RELATIVE:.0e} of the largest",
             fix="Export a model file, without --onnx",
         ) from error
@@ -107,19 +117,6 @@ def _difference(computed: Any, expected: Any) -> float:
         raise ValueError(f"outputs of shape {computed.shape} instead of {expected.shape}")
     a, b = np.asarray(computed, np.float64), np.asarray(expected, np.float64)
     return float(np.max(np.abs(a - b), initial=0.0) / max(1.0, np.max(np.abs(b), initial=0.0)))
-
-
-def _package(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise InvalidValue(
-            "export",
-            f"models are translated to ONNX by {name}, which is not installed",
-            got=str(error),
-            expected="an environment that has it",
-            fix=INSTALL,
-        ) from None
 
 
 def no_network() -> InvalidType:

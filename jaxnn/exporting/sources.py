@@ -1,20 +1,23 @@
 """Collects the contents of a model file from a run, a run directory or a network."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.export import Exported
 
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.data._resident import stored
-from jaxnn.exporting.lowering import lower, shapes
+from jaxnn.exporting.description import Description, Kind, Task
 from jaxnn.exporting.program import PLATFORMS, Program, program_of
+from jaxnn.exporting.specs import Spec, without_examples
 from jaxnn.exporting.tokens import Tokens, characters_of
+from jaxnn.formatting import reason
 from jaxnn.masked import Masked
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
@@ -24,7 +27,8 @@ from jaxnn.pretrained import Pretrained
 from jaxnn.runs import layers, writing
 from jaxnn.runs._fit import Run
 from jaxnn.runs._load import Loaded, load
-from jaxnn.runs.prediction import sample_of, unread
+from jaxnn.runs.lowering import Predict, lower, named_state, shapes
+from jaxnn.runs.prediction import sample_of, warn_unless_refused
 from jaxnn.scale.placement import alone
 from jaxnn.storage import json_files, recording
 from jaxnn.storage.directory import MEANING, RESULT
@@ -55,12 +59,12 @@ class Source(NamedTuple):
     program: Program
     arrays: Mapping[str, Any]
     examples: Any
-    task: str | None = None
+    task: Task | None = None
     classes: tuple[str, ...] | None = None
     columns: Columns | None = None
     tokens: Tokens | None = None
     results: Mapping[str, Any] = {}
-    predict: Callable[[Any, Any], Any] | None = None
+    predict: Predict | None = None
     more: Mapping[str, Program] = {}
 
 
@@ -97,22 +101,21 @@ def _of_network(network: Network, params: Any, state: Any, inputs: Any) -> Sourc
         )
     inputs = _first(inputs)
     tree = {"params": params, "state": state}
-    structure, arrays = jax.tree.structure(tree), named_leaves(tree)
-    names, forms = [*arrays], shapes(arrays)  # JAX sorts the names of a dict
+    (build, forms), arrays = named_state(tree), named_leaves(tree)
 
     def bind(arrays):
-        own = jax.tree.unflatten(structure, [arrays.get(name, forms[name]) for name in names])
+        own = build(arrays)
         return network, own["params"], own["state"]
 
     def predict(arrays, inputs):
         _, params, state = bind(arrays)
         return network.apply(params, state, inputs)[0]
 
-    source = _lowered("model", predict, forms, arrays, inputs)
+    source = _lowered("model", predict, arrays, inputs)
     if writing.is_text(source.program.inputs, source.program.outputs):
-        return _with(source, arrays, writer=lambda: writing.exported(bind, forms, PLATFORMS))
-    one = jax.tree.map(lambda x: x[:1], inputs)
-    return _with(source, arrays, layers=lambda: layers.exported(bind, forms, one, PLATFORMS))
+        return _with(source, arrays, {"writer": partial(writing.exported, bind, forms, PLATFORMS)})
+    shown = partial(layers.exported, bind, forms, shapes(inputs), PLATFORMS)
+    return _with(source, arrays, {"layers": shown})
 
 
 def _of_run(run: Run, inputs: Any) -> Source:
@@ -135,59 +138,60 @@ def _of_run(run: Run, inputs: Any) -> Source:
         batch = data.take(jnp.arange(min(EXAMPLES, data.num_examples)))
         inputs = jax.device_get(inputs_of(learner, state, batch))
     inputs = _first(inputs)
-    leaves, structure = named_leaves(state), jax.tree.structure(state)
-    order, forms = [*leaves], shapes(leaves)  # JAX sorts the names of a dict
+    build, leaves = named_state(state)[0], named_leaves(state)
 
     def predict(arrays, inputs):
-        whole = [arrays[n] if n in arrays else unread(forms[n]) for n in order]
-        return learner.predict(jax.tree.unflatten(structure, whole), inputs)
+        return learner.predict(build(arrays), inputs)
 
     with alone(learner):  # the file is for any machine
-        source = _lowered(run.result.get("experiment", "run"), predict, forms, leaves, inputs)
-        more = {
-            "layers": partial(layers.export, training),
-            "writer": partial(writing.export, training),
-        }
-        source = _with(source, leaves, **more)
+        name = run.result.get("experiment", "run")
+        source = _lowered(name, predict, leaves, inputs)
+        more = {"layers": layers.export, "writer": writing.export}
+        source = _with(source, leaves, {n: partial(make, training) for n, make in more.items()})
     names = bound.objective.names if bound else ()
     has_examples = training.data.num_examples > 0
     kind = kind_of(training, state)[0] if has_examples else "other"
     results = {name: x for name, x in run.result.items() if name != "experiment"}
     columns = training.sample.columns if has_examples else None
-    return _named(source, kind, names, columns)._replace(results=results)
+    return _named(source._replace(results=results), kind, names, columns)
 
 
 def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
     loaded = load(path, network=network)
-    recorded = recording.read(path)
-    about = json_files.read(path / MEANING) if (path / MEANING).exists() else {}
-    predictor = loaded.predictor
-    arrays, wanted = predictor.signature
-    if inputs is None:
-        inputs = _recorded(recorded, wanted) if recorded else None
+    program, recorded = loaded.program, recording.read(path)
+    wanted = program.signature[1]
+    if inputs is None and recorded:
+        inputs = _recorded(recorded, wanted)
     if inputs is None:
         inputs = jax.tree.map(sample_of, wanted)
-    result = json_files.read(path / RESULT) if (path / RESULT).exists() else {}
-    name = str(result.pop("experiment", path.name))
-    program = _checked(lambda: program_of(predictor.program))
-    own = {name: predictor.arrays[name] for name in arrays}
-    source = Source(name, program, own, _first(inputs), results=_member(result, loaded))
+    about, result = (
+        json_files.read(path / name) if (path / name).exists() else {} for name in (MEANING, RESULT)
+    )
+    name = str(result.pop("experiment", path.resolve().name))
+    lowered = _checked(lambda: program_of(program.program))
+    source = Source(name, lowered, program.own, _first(inputs), results=_member(result, loaded))
     if network is not None:
-        of = () if loaded.member is None else loaded.member
-        params, state = jax.tree.map(lambda x: x[of], (loaded.params, loaded.state))
+        params, state = loaded.predicting
         source = source._replace(predict=lambda arrays, x: network.apply(params, state, x)[0])
+    more = {"layers": layers.read, "writer": writing.read}
+    source = _with(source, loaded.arrays, {n: partial(read, path) for n, read in more.items()})
     names = tuple(map(str, about.get("names") or ()))
-    source = _with(source, predictor.arrays, layers=partial(layers.read, path))
     return _named(source, about.get("kind"), names, loaded.columns)
 
 
-def _with(source: Source, arrays: Mapping[str, Any], **more: Callable[[], Any]) -> Source:
+def _with(
+    source: Source, arrays: Mapping[str, Any], more: Mapping[str, Callable[[], Exported | None]]
+) -> Source:
     """Returns the source with the other programs that can be exported, and their arrays."""
     programs = {}
     for name, exported in more.items():
-        with suppress(Exception):  # these programs are optional
-            program = program_of(exported())
-            if jax.tree.leaves(program.outputs) and set(program.arrays) <= set(arrays):
+        try:
+            lowered = exported()
+            program = None if lowered is None else program_of(lowered)
+        except Exception as error:  # a network may contain anything that JAX cannot export
+            warn_unless_refused("the model file", name, error)
+        else:
+            if program is not None and set(program.arrays) <= set(arrays):
                 programs[name] = program
     own = {name: arrays[name] for program in programs.values() for name in program.arrays}
     return source._replace(more=programs, arrays={**source.arrays, **own})
@@ -216,11 +220,14 @@ def _named(source: Source, kind: Any, names: Sequence[str], columns: Columns | N
         classes = labels[0].labels if columns.task == "classification" else None
         return source._replace(task=columns.task, classes=classes and tuple(classes),
                                columns=columns)  # fmt: skip
-    width = getattr(outputs, "shape", (0,))[-1]
+    shape = getattr(outputs, "shape", ())
+    width = shape[-1] if shape else 0
     if writing.is_text(source.program.inputs, outputs):
         tokens = characters_of(names) if len(names) == width else None
         return source._replace(task="next_token", tokens=tokens)
-    if kind == "classification":
+    accurate = any(name.endswith("accuracy") for name in source.results)
+    scores = kind != "regression" and accurate and len(shape) == 2 and width != 1
+    if kind == "classification" or scores:
         names = names if len(names) == width else [str(number) for number in range(width)]
         return source._replace(task="classification", classes=tuple(names))
     return source._replace(task="regression" if kind == "regression" else None)
@@ -232,24 +239,74 @@ def _first(inputs: Any) -> Any:
     return jax.tree.map(lambda x: np.asarray(x[:EXAMPLES]), inputs)
 
 
-def _lowered(name: str, predict: Any, forms: Any, arrays: Any, inputs: Any) -> Source:
+def _lowered(name: str, predict: Predict, arrays: dict[str, Any], inputs: Any) -> Source:
     leaves = jax.tree.leaves(inputs)
     whole = all(np.issubdtype(x.dtype, np.integer) for x in leaves)
     sequences = len(leaves) == 1 and leaves[0].ndim == 2 and whole
     sequences &= not isinstance(inputs, Masked)
-    program = _checked(partial(lower, predict, forms, shapes(inputs), sequences=sequences))
+    forms = shapes(arrays), shapes(inputs)
+    program = _checked(lambda: program_of(*lower(predict, *forms, PLATFORMS, sequences=sequences)))
     own = {name: arrays[name] for name in program.arrays}
     return Source(name, program, own, inputs, predict=predict)
 
 
-def _checked(lower: Any) -> Program:
+def _checked(lower: Callable[[], Program]) -> Program:
     try:
         return lower()
     except Exception as error:
         raise InvalidType(
             "export",
             "the model has no program that stands by itself",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0][:300]}",
+            got=reason(error),
             expected="a network of operations that jax.export takes, without callbacks into Python",
             fix="Replace the part that it names",
         ) from error
+
+
+def description_of(source: Source, name: str | None = None, kind: Any = None) -> Description:
+    """Returns the description of a model; name and kind are inferred unless they are given."""
+    program, limits = source.program, {}
+    for constraint in program.constraints:
+        size, _, most = constraint.partition(" <= ")
+        limits[size] = (1, int(most))
+    first = jax.tree.leaves(program.inputs)[0].shape[0]
+    text = writing.is_text(program.inputs, program.outputs)
+    return Description(
+        name or source.name,
+        kind or _kind(source),
+        without_examples(program.inputs),
+        without_examples(program.outputs),
+        source.task or ("next_token" if text else None),
+        source.classes,
+        source.columns,
+        tuple(getattr(source.tokens, "stop", ())),
+        getattr(source.tokens, "template", None),
+        limits,
+        first if isinstance(first, int) else None,
+        program.platforms,
+        source.results,
+        {"jax": jax.__version__, "jaxlib": metadata.version("jaxlib"), "jaxnn": _version()},
+    )
+
+
+def _kind(source: Source) -> Kind:
+    """Infers the kind of inputs from their shapes and dtypes."""
+    if source.columns is not None:
+        return "table"
+    inputs = source.program.inputs
+    if not isinstance(inputs, Spec):
+        return "other"
+    shape = inputs.shape[1:]
+    if len(shape) == 1:
+        text = writing.is_text(inputs, source.program.outputs) or source.tokens is not None
+        whole = np.issubdtype(np.dtype(inputs.dtype), np.integer)
+        return "tokens" if whole and (text or inputs.dtype == "int32") else "vector"
+    pixels = [size for size in shape[:2] if isinstance(size, int) and size > 3]
+    return "image" if len(pixels) == 2 and shape[2:] in ((), (1,), (3,), (4,)) else "other"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("jaxnn-toolkit")
+    except metadata.PackageNotFoundError:  # jaxnn is on the path, but not installed
+        return "unknown"

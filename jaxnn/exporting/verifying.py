@@ -4,8 +4,7 @@ import jax
 import numpy as np
 
 from jaxnn.checks import Explained
-from jaxnn.exporting.program import Program
-from jaxnn.runs.prediction import Executable
+from jaxnn.runs.executable import Executable
 from jaxnn.typing import Any
 
 # Tolerances for outputs on another device, or with another version of XLA.
@@ -14,11 +13,6 @@ RELATIVE, ABSOLUTE = 1e-2, 1e-3
 
 class WrongPredictions(Explained):
     """The predictions of a model on this machine differ from those stored in its file."""
-
-
-def predicted(program: Program, arrays: Any, inputs: Any) -> Any:
-    """Returns the predictions of a program as NumPy arrays."""
-    return Executable(program.open(), dict(arrays))("export", inputs, 1024)
 
 
 def verify(path: Any, program: Executable, inputs: Any, outputs: Any) -> None:

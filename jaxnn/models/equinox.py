@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.formatting import first_line
 from jaxnn.masked import refuse_masked
 from jaxnn.models.flax.calling import Options, call_parameters, read_call
 from jaxnn.models.flax.structure import described
@@ -160,7 +161,7 @@ def _take_apart(where: str, build: Callable[[Any], Any]) -> tuple[Any, Any]:
         raise InvalidType(
             where,
             "the model cannot be built",
-            got=str(error).splitlines()[0],
+            got=first_line(error),
             expected="a class that is called with its arguments and key=",
             fix=f"Write {where}(Model, in_size=..., ...), or pass the module itself",
         ) from error

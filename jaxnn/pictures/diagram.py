@@ -28,6 +28,7 @@ import numpy as np
 
 from jaxnn.calls import intercept, join
 from jaxnn.checks import Invalid, InvalidValue, kind
+from jaxnn.formatting import first_line
 from jaxnn.names import listing, named_leaves
 from jaxnn.network import Network, Parts, output_shape
 from jaxnn.pictures.arguments import leaf_of
@@ -168,7 +169,7 @@ def _calls(
         raise InvalidValue(
             "diagram",
             "the network does not take these inputs",
-            got=f"inputs of shape {shapes} ({str(error).splitlines()[0].rstrip('.')})",
+            got=f"inputs of shape {shapes} ({first_line(error).rstrip('.')})",
             expected="what it is trained on, with the batch in front",
             fix="Pass a batch, such as data['inputs'][:1]",
         ) from error

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxnn.checks import Invalid, InvalidValue
+from jaxnn.formatting import first_line
 from jaxnn.planning.hardware import Hardware
 from jaxnn.typing import Any
 
@@ -57,7 +58,7 @@ def devices_of(hardware: Hardware) -> list[Any]:
         raise InvalidValue(
             "plan",
             "the compiler does not support this hardware",
-            got=f"hardware={hardware.name!r}: {str(error).splitlines()[0][:200]}",
+            got=f"hardware={hardware.name!r}: {first_line(error)}",
             expected="a topology that can be built",
             fix="Pass, say, hardware='v5e:4x4' or 'a100x8'",
         ) from error

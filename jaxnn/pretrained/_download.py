@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxnn.checks import InvalidValue
+from jaxnn.formatting import reason
 from jaxnn.pretrained.packages import package
 from jaxnn.typing import Any
 
@@ -70,7 +71,7 @@ def download(
         raise InvalidValue(
             "pretrained.download",
             f"{name} could not be fetched at revision {revision}",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
+            got=reason(error),
             expected="a model, a revision and files that are there, and a network to reach them",
             fix="Compare both with the model's page; for one that needs a login set HF_TOKEN",
         ) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue, choice
+from jaxnn.formatting import first_line
 from jaxnn.reading.dtypes import typed
 from jaxnn.reading.options import MISSING, Reading, remember
 from jaxnn.reading.text import check_names, first_fields, read_text
@@ -191,7 +192,7 @@ def _binary(polars: Any, path: Path) -> Any:
         raise InvalidValue(
             "read_table",
             f"{path.name} cannot be read",
-            got=f"{path} ({str(error).splitlines()[0]})",
+            got=f"{path} ({first_line(error)})",
             expected=f"a complete {path.suffix} file",
             fix="Correct the path, or write the file again",
         ) from None
@@ -233,7 +234,7 @@ def _column(polars: Any, name: str, values: Any) -> Any:
         raise InvalidType(
             "read_table",
             f"column {name!r} cannot be read",
-            got=f"a {type(values).__name__} ({str(error).splitlines()[0]})",
+            got=f"a {type(values).__name__} ({first_line(error)})",
             expected="one number, text, boolean or date for each row, all of one type",
             fix="Convert its values to one type: [str(value) for value in values]",
         ) from None

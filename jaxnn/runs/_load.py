@@ -6,8 +6,10 @@ started = warm_start(network, loaded.params, inputs, state=loaded.state)
 """
 
 import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import numpy as np
@@ -18,6 +20,7 @@ from jaxnn.checks import Caution, InvalidType, choice
 from jaxnn.loop.statuses import DIVERGED
 from jaxnn.network import Network
 from jaxnn.runs import prediction
+from jaxnn.runs.executable import Executable, read_program
 from jaxnn.storage import checkpoints, files
 from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, NoCheckpoint
 from jaxnn.storage.manifest import FILE, read_verified
@@ -25,12 +28,14 @@ from jaxnn.tables import Columns
 from jaxnn.typing import Any, Params, State
 
 
-class Loaded(NamedTuple):
+@dataclass(frozen=True)
+class Loaded:
     """The parameters of a run, on the host, with its prediction program.
 
     For a population, every array has a leading axis of members, and the best member predicts.
 
     Attributes:
+      run: the run directory.
       step: the step of the loaded state.
       params: the parameters that the run evaluates and predicts with, as nested dicts by name. With
         `average`, they are the average.
@@ -39,18 +44,35 @@ class Loaded(NamedTuple):
       raw_params: the trained parameters; they equal `params` unless a transform averages them.
       member: the number of the best member, by the watched metric, or else by accuracy or loss;
         `None` for a single run.
-      predictor: the prediction program of the run.
       columns: the columns of the table that the run was trained on, if any.
+      arrays: the arrays of the state that predicts, by name.
     """
 
+    run: Path
     step: Any
-    params: Params
-    state: State
+    params: Params = field(repr=False)
+    state: State = field(repr=False)
     config: dict[str, Any]
-    raw_params: Params
+    raw_params: Params = field(repr=False)
     member: int | None
-    predictor: prediction.Predictor
     columns: Columns | None
+    arrays: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def program(self) -> Executable:
+        """The prediction program of the run, which is read on first use.
+
+        Raises:
+          NoProgram: if there is no program, or this version of JAX cannot read it.
+          CorruptFile: if the file has changed since it was written.
+        """
+        return Executable(read_program(self.run), self.arrays)
+
+    @property
+    def predicting(self) -> tuple[Params, State]:
+        """The parameters and the state that predict; for a population, those of the best member."""
+        of = () if self.member is None else self.member
+        return jax.tree.map(lambda x: x[of], (self.params, self.state))
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs for any number of inputs, as `Run.predict` does.
@@ -70,9 +92,9 @@ class Loaded(NamedTuple):
           InvalidValue: if a number is out of the range of the training dtype.
         """
         if self.columns is None:
-            return self.predictor(inputs, batch_size)
+            return self.program("predict", inputs, batch_size)
         rows = self.columns.encode(inputs, labels=False)
-        return self.columns.decode(self.predictor(rows["inputs"], batch_size))
+        return self.columns.decode(self.program("predict", rows["inputs"], batch_size))
 
 
 def load(
@@ -120,14 +142,19 @@ def load(
            if name.startswith(f"{prefix}/")}  # fmt: skip
     if member is not None:
         own = {name: array[member] for name, array in own.items()}
-    predictor = prediction.Predictor(folder, own)
-    step, config = arrays[f"{prefix}/step"], content["config"]
-    loaded = Loaded(step, params, state, config, raw, member, predictor, _columns(folder))
+    loaded = Loaded(
+        run=folder,
+        step=arrays[f"{prefix}/step"],
+        params=params,
+        state=state,
+        config=content["config"],
+        raw_params=raw,
+        member=member,
+        columns=_columns(folder),
+        arrays=own,
+    )
     if network is not None:
-        of = () if member is None else member
-        prediction.check_network(
-            predictor, network, *jax.tree.map(lambda x: x[of], (params, state))
-        )
+        prediction.check_network(loaded.program, network, *loaded.predicting)
     return loaded
 
 

@@ -6,7 +6,6 @@ have the same names.
 
 import re
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -16,10 +15,11 @@ from jax import export as jax_export
 
 from jaxnn.driver.chunks import Training
 from jaxnn.network import walk
-from jaxnn.observing.observation import inputs_of
-from jaxnn.runs.prediction import PLATFORMS, Bind, bound, used_arrays
-from jaxnn.scale.placement import alone
-from jaxnn.storage import program_file, recording
+from jaxnn.runs import prediction
+from jaxnn.runs.executable import read_optional
+from jaxnn.runs.lowering import used_arrays
+from jaxnn.runs.prediction import PLATFORMS, Bind
+from jaxnn.storage import recording
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any
 
@@ -32,26 +32,12 @@ PIXELS = 1 << 14  # the maximum number of outputs of a layer
 
 def write(run: Path, training: Training) -> None:
     """Writes the layers program of a run, if its network has layers and can be exported."""
-    folder = run / recording.FOLDER
-    if training.learner.parts is None:
-        return
-    try:
-        with alone(training.learner):
-            content = export(training).serialize()
-    except Exception:  # reports do not require it
-        (folder / FILE).unlink(missing_ok=True)
-    else:
-        folder.mkdir(exist_ok=True)
-        program_file.write(folder, bytes(content), FILE)
+    prediction.write_program(run / recording.FOLDER, FILE, export, training)
 
 
 def read(run: Path) -> jax_export.Exported | None:
     """Returns the layers program of a run; `None` if there is none, or it cannot be read."""
-    try:
-        content = program_file.read(run / recording.FOLDER, FILE)
-        return jax_export.deserialize(bytearray(content)) if content else None
-    except Exception:  # reports do not require it
-        return None
+    return read_optional(run / recording.FOLDER, FILE)
 
 
 def named(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -59,39 +45,46 @@ def named(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {re.sub(r"^\d+ ", "", name): np.asarray(outputs[name]) for name in sorted(outputs)}
 
 
-def export(training: Training) -> jax_export.Exported:
-    """Returns the layers program of a run: `(arrays, inputs) -> {"00 name": outputs}`."""
-    bind, leaves, state = bound(training)
-    data = training.sample
-    one = jax.eval_shape(lambda data: data.take(jnp.arange(1)), data)
-    inputs = jax.eval_shape(partial(inputs_of, training.learner), state, one)
-    return exported(bind, leaves, inputs)
+def export(training: Training) -> jax_export.Exported | None:
+    """Returns the layers program of a run: `(arrays, inputs) -> {"00 name": outputs}`.
+
+    It is `None` if the network has no layers to show.
+    """
+    if training.learner.parts is None:
+        return None
+    bind, leaves, state = prediction.bound(training)
+    return exported(bind, leaves, prediction.input_shapes(training, state))
 
 
 def exported(
     bind: Bind, arrays: dict[str, Any], inputs: Any, platforms: tuple[str, ...] = PLATFORMS
-) -> jax_export.Exported:
-    """Returns the layers program of a network, for one example.
+) -> jax_export.Exported | None:
+    """Returns the layers program of a network, for one example; `None` if it has no layers to show.
 
     Args:
       bind: a function from arrays to the network, its parameters and its state.
       arrays: the shapes of the arrays that the program may read, by name.
-      inputs: the shapes of an example, `[1, ...]`.
+      inputs: the shapes of examples, `[examples, ...]`.
       platforms: the platforms to lower the program for.
     """
 
     def layers(arrays, inputs):
         network, params, state = bind(arrays)
-        captured = capture(network, shown(network))
+        paths = shown(network)
+        if not paths:
+            return {}
+        captured = capture(network, paths)
         (_, outputs), _ = captured.apply(params, state, inputs)
         each = {path: cut(output) for path, output in outputs.items()}
         pairs = [(path, output) for path, output in each.items() if output is not None]
         return {f"{i:02d} {path}": output for i, (path, output) in enumerate(pairs)}
 
+    inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), inputs)
     used = used_arrays(layers, arrays, inputs)
     # Building the network requires them, even if the program does not read them.
     used |= {name: leaf for name, leaf in arrays.items() if name.startswith("hparams/")}
-    return jax_export.export(jax.jit(layers), platforms=platforms)(used, inputs)
+    program = jax_export.export(jax.jit(layers), platforms=platforms)(used, inputs)
+    return program if program.out_avals else None
 
 
 def shown(network: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from jaxnn.checks import Caution, Explained
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.placement import Progress
 from jaxnn.observing.recorder import Observation, Recorder, recorder_of
-from jaxnn.runs import layers, prediction
+from jaxnn.runs import layers, prediction, writing
 from jaxnn.runs.history import History
 from jaxnn.scale import processes
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
@@ -80,7 +80,7 @@ class Output:
         """Writes and returns the result and speed; returns the earlier ones of a finished run."""
         if not self.checkpointer:
             return result, speed
-        directory = self.checkpointer.directory
+        directory, training = self.checkpointer.directory, self.checkpointer.training
         if self.before:
             return self.before[0], directory.speed
         if self.recorder:
@@ -88,6 +88,8 @@ class Output:
         self.checkpointer.wait()  # the last checkpoint is saved before the result
 
         def write() -> tuple[Any, Any]:
+            if training.data.num_examples:
+                writing.write(directory.path, training)
             directory.write_json(SPEED, speed)
             directory.finish(result)
             if directory.asked.report:

@@ -1,10 +1,12 @@
 """The writing program of a language model: reads a chunk of tokens and updates its memory.
 
 The model file of a language model contains it in addition to the prediction program, so that it
-generates text as fast as `generate`. The lengths of the chunk and of the memory are symbolic.
+generates text as fast as `generate`; `fit` writes it at the end of a run, from which files are
+exported. The lengths of the chunk and of the memory are symbolic.
 """
 
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -15,11 +17,18 @@ from jaxnn.checks import InvalidType
 from jaxnn.driver.chunks import Training
 from jaxnn.layers._memory import remembering
 from jaxnn.models._writing import empty_memory
-from jaxnn.observing.observation import inputs_of
-from jaxnn.runs.prediction import PLATFORMS, Bind, bound, used_arrays
+from jaxnn.runs.executable import read_optional
+from jaxnn.runs.lowering import LONGEST, greatest, used_arrays
+from jaxnn.runs.prediction import (
+    PLATFORMS,
+    Bind,
+    bound,
+    input_shapes,
+    warn_unless_refused,
+    write_program,
+)
+from jaxnn.storage.program_file import WRITER
 from jaxnn.typing import Any
-
-LONGEST = 1 << 20  # the maximum length of a memory that is tried
 
 
 class Piece(NamedTuple):
@@ -36,14 +45,24 @@ class Piece(NamedTuple):
     tokens: Any
 
 
+def write(run: Path, training: Training) -> None:
+    """Writes the writing program of a run, if its network can generate text."""
+    if error := write_program(run, WRITER, export, training):
+        warn_unless_refused("the run directory", "writer", error)
+
+
+def read(run: Path) -> jax_export.Exported | None:
+    """Returns the writing program of a run; `None` if there is none, or it cannot be read."""
+    return read_optional(run, WRITER)
+
+
 def export(training: Training) -> jax_export.Exported | None:
     """Returns the writing program of a run; `None` if its network is not a language model."""
-    learner, data = training.learner, training.sample
+    learner = training.learner
     if learner.parts is None:
         return None
     bind, leaves, state = bound(training)
-    batch = jax.eval_shape(lambda data: data.in_order(0), data)
-    inputs = jax.eval_shape(partial(inputs_of, learner), state, batch)
+    inputs = input_shapes(training, state)
     text = is_text(inputs, jax.eval_shape(learner.predict, state, inputs))
     return exported(bind, leaves) if text else None
 
@@ -99,23 +118,18 @@ def exported(
 
 
 def _longest(bind: Bind, arrays: Any) -> int | None:
-    """Returns the maximum memory length of a network by bisection; `None` if unbounded."""
+    """Returns the maximum memory length of a network; `None` if it is unbounded."""
 
-    def has_room(context):
+    def traced(context):
         def init(arrays):
             network, _, _ = bind(arrays)
             tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
             return remembering(network, context).init(jax.random.key(0), tokens)
 
-        try:
-            jax.eval_shape(init, arrays)
-        except Exception:
-            return False
-        return True
+        jax.eval_shape(init, arrays)
 
-    if has_room(LONGEST):
-        return None
-    if not has_room(2):
+    most = greatest(traced, 1)
+    if most == 1:
         raise InvalidType(
             "export",
             "the network cannot read piece by piece",
@@ -123,8 +137,4 @@ def _longest(bind: Bind, arrays: Any) -> int | None:
             expected="causal attention, and layers that treat every place alike",
             fix="Predict with it, and do not write",
         )
-    low, high = 2, LONGEST
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if has_room(middle) else (low, middle)
-    return low
+    return None if most == LONGEST else most

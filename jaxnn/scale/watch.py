@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import jax
 
+from jaxnn.formatting import first_line
 from jaxnn.scale import processes
 from jaxnn.scale.processes import ProcessLost, client, lost
 
@@ -79,7 +80,7 @@ def together(code: Callable[[BaseException], int]) -> Iterator[None]:
             announce(1, str(error))
             raise
         announce(INTERRUPTED, None)
-        raise lost(str(error).splitlines()[0][:120]) from None
+        raise lost(first_line(error)[:120]) from None
     except ProcessLost:
         announce(INTERRUPTED, None)
         raise

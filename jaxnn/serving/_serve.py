@@ -17,7 +17,6 @@ from jaxnn.checks import InvalidValue
 from jaxnn.serving.app import application
 from jaxnn.serving.describing import inputs
 from jaxnn.serving.served import Served, open_model
-from jaxnn.serving.warming import warm
 
 GRACE = 30  # seconds to complete accepted requests after a signal
 LOCALHOST = ("127.0.0.1", "::1", "localhost")
@@ -42,7 +41,7 @@ def serve(
     with listen(host, port) as listener:
         start = time.perf_counter()
         served = open_model(path)
-        warm(served, served.buckets[:1])
+        served.warm(served.buckets[:1])
         seconds = time.perf_counter() - start
         address = _address(host, listener.getsockname()[1])
         say(served, address, token, seconds, host)
@@ -134,7 +133,7 @@ def check_token(token: str | None) -> None:
 def say(served: Served, address: str, token: str | None, seconds: float, host: str) -> None:
     """Prints the address of the server; warns if other machines can reach it without a token."""
     page = f"{address}/#token={token}" if token else f"{address}/"
-    print(f"{served.name} reads {inputs(served)}; ready in {seconds:.1f} s")
+    print(f"{served.about.name} reads {inputs(served)}; ready in {seconds:.1f} s")
     print(f"Try it at {page} and see {address}/docs for programs. Ctrl-C ends it.", flush=True)
     if token is None and host not in LOCALHOST:
         print("Whoever reaches this machine can ask it: --token TOKEN lets only some.",

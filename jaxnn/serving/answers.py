@@ -17,13 +17,13 @@ def answer(served: Served, outputs: Any) -> dict[str, Any]:
     For classification, `predictions` are the names of the predicted classes, and `probabilities`
     those of all classes. For a table, `predictions` are rows.
     """
-    if served.columns is not None:
-        frame = served.columns.decode(outputs)
-        return {"predictions": frame.to_dicts(), "outputs": plain(outputs)}
+    about = served.about
+    if about.columns is not None:
+        return {"predictions": about.columns.decode(outputs).to_dicts(), "outputs": plain(outputs)}
     content: dict[str, Any] = {"outputs": plain(outputs)}
-    if served.task == "classification" and served.classes:
+    if about.task == "classification" and about.classes:
         shares = probabilities(outputs)
-        names = [served.classes[place] for place in outputs.argmax(-1).tolist()]
+        names = [about.classes[place] for place in outputs.argmax(-1).tolist()]
         content = {"predictions": names, "probabilities": plain(shares)} | content
     return content
 

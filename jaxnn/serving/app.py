@@ -21,7 +21,6 @@ from jaxnn.serving.guard import Guard
 from jaxnn.serving.layers import layers_of
 from jaxnn.serving.refusals import Refused
 from jaxnn.serving.served import Served
-from jaxnn.serving.warming import zeros
 
 SECONDS = 30.0  # the time limit of a prediction
 JSON, PNG = "application/json", "image/png"
@@ -39,7 +38,7 @@ class Service:
         self.batcher = Batcher(served.predict, served.buckets, prepare=self._prepare)
 
     def _prepare(self, bucket: int) -> None:
-        self.served.predict(zeros(self.served, bucket))
+        self.served.predict(self.served.zeros(bucket))
 
     async def predict(self, request: Request) -> Response:
         """Responds with the outputs for the examples in the request."""

@@ -5,12 +5,12 @@ finite, or compressed content.
 """
 
 import asyncio
-import json
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
 from jaxnn.serving.refusals import Refused, busy
+from jaxnn.storage import json_files
 
 LARGEST = 4 << 20  # maximum size of a body in bytes
 ALL = 64 << 20  # maximum size of all bodies that are being read, in bytes
@@ -84,16 +84,14 @@ def parse(content: bytes) -> dict[str, Any]:
     """
     fix = 'Send an object, such as {"inputs": [...]}; see /docs'
     try:
-        value = json.loads(content.decode("utf-8"), parse_constant=_not_finite, parse_float=_real)
-    except UnicodeDecodeError as error:
-        raise _malformed(f"byte {error.start} is not UTF-8", fix) from None
-    except RecursionError:
-        raise _malformed("lists or objects that are nested too deeply", fix) from None
+        value = json_files.decode(content)
     except ValueError as error:
-        raise _malformed(str(error)[:200] or "nothing", fix) from None
+        raise Refused(
+            400, "the body is not JSON", got=str(error)[:200], expected="JSON in UTF-8", fix=fix
+        ) from None
     if not isinstance(value, dict):
         raise Refused(
-            422, "the body is not an object", got=f"a JSON {_json_type(value)}",
+            422, "the body is not an object", got=f"a {type(value).__name__}",
             expected="a JSON object", fix=fix,
         )  # fmt: skip
     return value
@@ -116,26 +114,6 @@ def fields(body: dict[str, Any], known: tuple[str, ...], one_of: tuple[str, ...]
             fix=f'Send {{"{one_of[0]}": [...]}}; see /docs',
         )
     return named[0]
-
-
-def _real(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"the number {text[:40]}, which is beyond what a float holds")
-    return value
-
-
-def _not_finite(text: str) -> float:
-    raise ValueError(f"{text}, which is not finite; JSON knows only finite numbers, and null")
-
-
-def _malformed(got: str, fix: str) -> Refused:
-    return Refused(400, "the body is not JSON", got=got, expected="JSON in UTF-8", fix=fix)
-
-
-def _json_type(value: Any) -> str:
-    names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
-    return names.get(type(value), "number")
 
 
 def _too_large(got: str) -> Refused:

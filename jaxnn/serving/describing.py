@@ -16,26 +16,26 @@ _TEXT = {"type": "string"}
 
 def inputs(served: Served) -> str:
     """Describes the inputs of a model as text."""
-    if served.columns is not None:
+    if served.about.columns is not None:
         return f"rows with the columns {', '.join(column_names(served))[:400]}"
     return str(jax.tree.map(described, served.inputs))
 
 
 def model(served: Served) -> dict[str, Any]:
     """Returns the description of a model, the content of `/model`; the page is built from it."""
-    framing = served.framing
+    about, framing = served.about, served.framing
     return {
-        "name": served.name,
-        "kind": served.kind,
-        "task": served.task,
+        "name": about.name,
+        "kind": about.kind,
+        "task": about.task,
         "inputs": jax.tree.map(_example, served.inputs),
-        "classes": served.classes and list(served.classes),
+        "classes": about.classes and list(about.classes),
         "columns": _columns(served),
-        "labels": [c.name for c in served.columns.labels] if served.columns else None,
+        "labels": [column.name for column in about.columns.labels] if about.columns else None,
         "image": framing and {"high": framing.high, "inverted": framing.inverted},
         "writes": served.writes,
         "layers": shapes_of(served),
-        "results": dict(served.results or {}),
+        "results": {n: x for n, x in about.results.items() if "/" in n and isinstance(x, float)},
         "limits": {"bytes": LARGEST, "examples": MOST, "batches": list(served.buckets)},
     }
 
@@ -43,12 +43,12 @@ def model(served: Served) -> dict[str, Any]:
 def openapi(served: Served, protected: bool) -> dict[str, Any]:
     """Returns the OpenAPI 3.1 description of all routes."""
     bodies: dict[str, Any] = {}
-    if served.columns is not None:
+    if served.about.columns is not None:
         row = {"type": "object", "properties": {c["name"]: _cell(c) for c in _columns(served)}}
         bodies["rows"] = {"type": "array", "items": row, "maxItems": MOST}
     else:
         bodies["inputs"] = _tree(served.inputs)
-    if served.kind == "image":
+    if served.about.kind == "image":
         bodies["images"] = {"type": "array", "items": _TEXT | {"contentEncoding": "base64"}}
     if served.framing is not None:
         point = {"type": "array", "items": _REAL, "minItems": 2, "maxItems": 2}
@@ -59,7 +59,7 @@ def openapi(served: Served, protected: bool) -> dict[str, Any]:
         for name, schema in bodies.items()
     ]
     content: dict[str, Any] = {"application/json": {"schema": {"oneOf": schemas}}}
-    if served.kind == "image":
+    if served.about.kind == "image":
         content["image/png"] = {"schema": {"contentMediaType": "image/png"}}
     error = {"type": "object", "properties": {"error": _TEXT}}
     said = {
@@ -92,7 +92,7 @@ def openapi(served: Served, protected: bool) -> dict[str, Any]:
         paths["/generate"] = {"post": _generate(refusals)}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": served.name, "version": "1", "summary": f"Reads {inputs(served)}"},
+        "info": {"title": served.about.name, "version": "1", "summary": f"Reads {inputs(served)}"},
         "paths": paths,
     }
     if protected:
@@ -117,11 +117,11 @@ def _generate(refusals: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(served: Served) -> dict[str, Any]:
     shown: dict[str, Any] = {"outputs": {"description": "What predict gives, an item an example"}}
-    if served.columns is not None:
+    if served.about.columns is not None:
         shown["predictions"] = {"type": "array", "items": {"type": "object"}}
-    elif served.task == "classification" and served.classes:
+    elif served.about.task == "classification" and served.about.classes:
         shown["predictions"] = {"type": "array", "items": _TEXT}
-        one = {"type": "array", "items": _REAL, "minItems": len(served.classes)}
+        one = {"type": "array", "items": _REAL, "minItems": len(served.about.classes)}
         shown["probabilities"] = {"type": "array", "items": one}
     return shown
 
@@ -143,9 +143,9 @@ def _example(example: Any) -> dict[str, Any]:
 
 
 def _columns(served: Served) -> Any:
-    if served.columns is None:
+    if served.about.columns is None:
         return None
-    known = [column for column in served.columns.inputs if column.kind != "left out"]
+    known = [column for column in served.about.columns.inputs if column.kind != "left out"]
     return [_column(column) for column in known]
 
 

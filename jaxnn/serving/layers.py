@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from jaxnn.serving.served import Served
-from jaxnn.serving.warming import zeros
 from jaxnn.typing import Any
 
 
@@ -24,7 +23,7 @@ def layers_of(served: Served, inputs: Any) -> list[dict[str, Any]]:
 
 def shapes_of(served: Served) -> list[dict[str, Any]]:
     """Returns the name and shape of each layer."""
-    shown = layers_of(served, zeros(served, 1))
+    shown = layers_of(served, served.zeros(1))
     return [{"name": layer["name"], "shape": layer["shape"]} for layer in shown]
 
 

@@ -13,11 +13,13 @@ import warnings
 import jax
 import numpy as np
 
+from jaxnn.formatting import first_line
 from jaxnn.serving.refusals import Refused
 from jaxnn.serving.served import Served
 from jaxnn.typing import Any
 
 MOST = 4096  # maximum number of examples in a request
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the number of channels
 
 
 def inputs_of(served: Served, value: Any) -> Any:
@@ -26,7 +28,7 @@ def inputs_of(served: Served, value: Any) -> Any:
     Raises:
       Refused: if the inputs do not match those of the model.
     """
-    if served.columns is not None and not isinstance(value, dict):
+    if served.about.columns is not None and not isinstance(value, dict):
         raise Refused(
             422,
             "the model reads rows of a table",
@@ -63,7 +65,8 @@ def rows_of(served: Served, value: Any) -> Any:
     """
     import polars
 
-    if served.columns is None:
+    columns = served.about.columns
+    if columns is None:
         raise Refused(
             422,
             "the model reads no table",
@@ -87,7 +90,9 @@ def rows_of(served: Served, value: Any) -> Any:
             fix='Send {"rows": [{"column": value, ...}]}; see /docs',
         )
     names = column_names(served)
-    unknown = sorted({name for row in value for name in row} - set(names) - set(labels(served)))
+    # Rows may also have labels, and columns that training ignored.
+    known = {column.name for column in (*columns.inputs, *columns.labels)}
+    unknown = sorted({name for row in value for name in row} - known)
     if unknown:
         raise Refused(
             422,
@@ -103,11 +108,11 @@ def rows_of(served: Served, value: Any) -> Any:
         raise Refused(
             422,
             "a column has values of several types",
-            got=str(error).splitlines()[0][:200],
+            got=first_line(error),
             expected="text, or numbers, or null, of one type in each column",
             fix="Send numbers without quotes, and dates as text: 2026-11-28",
         ) from None
-    return served.columns.encode(frame, labels=False)["inputs"]
+    return columns.encode(frame, labels=False)["inputs"]
 
 
 def images_of(served: Served, value: Any) -> Any:
@@ -150,7 +155,7 @@ def image_of(served: Served, content: bytes) -> Any:
                 got = f"{picture.size[0]} x {picture.size[1]} pixels"
                 raise Refused(422, "the image has another size", got=got, expected=expected,
                               fix=fix)  # fmt: skip
-            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+            pixels = np.asarray(picture.convert(_MODES[channels]))
     except Refused:
         raise
     except Exception as error:  # Pillow raises errors of many types
@@ -166,16 +171,9 @@ def image_of(served: Served, content: bytes) -> Any:
 
 def column_names(served: Served) -> list[str]:
     """Returns the names of the columns that are inputs of a model."""
-    columns = served.columns.inputs if served.columns is not None else ()
-    return [column.name for column in columns if column.kind != "left out"]
-
-
-def labels(served: Served) -> list[str]:
-    """Returns the names of the columns that a model predicts, or that training ignored."""
-    if served.columns is None:
-        return []
-    ignored = [column.name for column in served.columns.inputs if column.kind == "left out"]
-    return [column.name for column in served.columns.labels] + ignored
+    columns = served.about.columns
+    inputs = () if columns is None else columns.inputs
+    return [column.name for column in inputs if column.kind != "left out"]
 
 
 def described(example: Any) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnn.checks import Explained
 from jaxnn.exporting.generating import Drawing
-from jaxnn.exporting.tokens import pieces
+from jaxnn.exporting.tokens import Tokens, pieces
 from jaxnn.serving.refusals import Refused
 from jaxnn.serving.served import Served
 from jaxnn.typing import Any
@@ -29,13 +29,14 @@ def events(served: Served, body: dict[str, Any], turns: asyncio.Semaphore) -> As
       Refused or InvalidValue: if the prompt is not text or cannot be encoded, or a number is out of
         range.
     """
-    prompt, writer = body["prompt"], served.writer
-    if not isinstance(prompt, str) or not 0 < len(prompt) <= PROMPT or writer is None:
+    prompt, writer, tokenizer = body["prompt"], served.writer, served.tokens
+    text = isinstance(prompt, str) and 0 < len(prompt) <= PROMPT
+    if not text or writer is None or tokenizer is None:
         raise Refused(
             422, "the prompt is not a text", got=f"{str(prompt)[:40]!r}", where="generate",
             expected=f"1 to {PROMPT:,} characters", fix='Send {"prompt": "Once"}',
         )  # fmt: skip
-    encoded = served.tokens.encode(prompt)
+    encoded = tokenizer.encode(prompt)
     tokens = np.asarray(getattr(encoded, "ids", encoded), np.int64)
     length = int(_number(body, "length", 200, 1, LONGEST, int))
     temperature = _number(body, "temperature", 0.8, 0.0, 5.0, float)
@@ -43,12 +44,12 @@ def events(served: Served, body: dict[str, Any], turns: asyncio.Semaphore) -> As
     seed = int(_number(body, "seed", 0, 0, (1 << 32) - 1, int))
     few = top_k if 0 < top_k < writer.vocabulary else None
     drawing = Drawing(jax.random.key(seed), temperature, few)
-    drawn = writer.tokens(tokens, length, drawing, served.stop)
-    return _events(served, drawn, length, turns)
+    drawn = writer.tokens(tokens, length, drawing, served.about.stop)
+    return _events(tokenizer, drawn, length, turns)
 
 
 async def _events(
-    served: Served, drawn: Iterator[int], length: int, turns: asyncio.Semaphore
+    tokenizer: Tokens, drawn: Iterator[int], length: int, turns: asyncio.Semaphore
 ) -> AsyncIterator[str]:
     count = 0
 
@@ -58,7 +59,7 @@ async def _events(
             count += 1
             yield token
 
-    text = pieces(served.tokens, counted())
+    text = pieces(tokenizer, counted())
     try:
         async with turns:
             while (piece := await asyncio.to_thread(next, text, None)) is not None:

@@ -345,5 +345,4 @@ def retained_steps(
 
 
 def _digest(array: np.ndarray) -> str:
-    # A view as bytes, without copying, since bfloat16 does not support the buffer protocol.
-    return sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+    return sha256(shards.as_bytes(array)).hexdigest()

@@ -19,13 +19,17 @@ DRAFT, TRASH = ".draft-", ".trash-"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
-def write(path: Path, content: bytes, *, forced: bool = True) -> None:
+def write(
+    path: Path, content: bytes | memoryview, *, forced: bool = True, prefix: str = ""
+) -> None:
     """Writes a file atomically, and flushes it to disk unless `forced` is false.
+
+    Processes that may write the same file at once need a different `prefix` of its draft.
 
     Raises:
       OSError: if the file cannot be written; an existing file then remains unchanged.
     """
-    draft = path.with_name(f"{DRAFT}{path.name}")
+    draft = path.with_name(f"{DRAFT}{prefix}{path.name}")
     try:
         with open(draft, "wb") as file:
             file.write(content)

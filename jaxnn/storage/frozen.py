@@ -8,8 +8,7 @@ checkpoint can be used without its base, so a corrupt base is an error that name
 corrupt checkpoint is skipped.
 """
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.scale import processes
 from jaxnn.storage import files, shards
-from jaxnn.storage.manifest import FOLDER, Leaf, entry_of_parts
+from jaxnn.storage.manifest import FOLDER, Leaf
 from jaxnn.storage.parts import Shard, from_json
 
 
@@ -40,22 +39,13 @@ def write_base(
     folder = checkpoints / FOLDER
     files.make(checkpoints)
     files.make(folder)
-    try:
-        parts = [[part.as_json() for part in _write(folder, array)] for array in arrays]
-        outcome = {"parts": parts, "error": None}
-    except OSError as error:
-        outcome = {"parts": [], "error": str(error)}
-    outcomes = processes.report("base", outcome) or []
+    written = shards.written_parts("base", leaves, lambda: [_write(folder, x) for x in arrays])
 
     def entries() -> dict[str, dict[str, Any]]:
-        for number, each in enumerate(outcomes):
-            if each["error"] is not None:
-                raise OSError(f"process {number} could not write the base: {each['error']}")
         known = {}
-        for leaf, *mine in zip(leaves, *(each["parts"] for each in outcomes)):
-            entry = entry_of_parts(leaf, [from_json(part) for own in mine for part in own])
-            known[leaf.name] = {**entry, "base": entry["shards"]}
-            del known[leaf.name]["shards"]
+        for entry in written():
+            parts = entry.pop("shards")
+            known[entry["name"]] = {**entry, "base": parts}
         return known
 
     return processes.agree("base entries", entries)
@@ -74,16 +64,8 @@ def _write(folder: Path, array: Any) -> list[Shard]:
         digest = sha256(content).hexdigest()
         path = folder / digest
         if not _is_intact(path, content.nbytes):
-            draft = path.with_name(f"{files.DRAFT}{processes.index()}-{digest}")
-            try:
-                with open(draft, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                files.rename(draft, path)
-            except OSError:
-                files.discard(draft)
-                raise
+            # Several processes may write the same bytes.
+            files.write(path, content, prefix=f"{processes.index()}-")
             if not _is_intact(path, content.nbytes):
                 raise OSError(f"{path} does not read back as written")
         written.append(Shard(digest, 0, bounds, digest))
@@ -140,11 +122,14 @@ def discard_unused(checkpoints: Path, manifests: Sequence[Mapping[str, Any]]) ->
                 files.discard(path)
 
 
-def _files(checkpoint: Path, entries: Sequence[Mapping[str, Any]]):
+def _files(
+    checkpoint: Path, entries: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, Path, int]]:
+    """Yields the name of the array, the path and the size of each base file of a checkpoint."""
     for entry in entries:
         for part in map(from_json, entry["base"]):
-            size = int(np.prod(part.shape, dtype=object)) * np.dtype(entry["dtype"]).itemsize
-            yield entry["name"], checkpoint.parent / FOLDER / part.file, size
+            path = checkpoint.parent / FOLDER / part.file
+            yield entry["name"], path, part.num_bytes(entry["dtype"])
 
 
 def _error(checkpoint: Path, name: str, got: str, expected: str) -> CorruptBase:

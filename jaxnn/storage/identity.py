@@ -19,6 +19,7 @@ from jaxnn.driver.chunks import Training
 from jaxnn.driver.trial import Watch
 from jaxnn.scale import processes
 from jaxnn.storage.json_files import plain
+from jaxnn.storage.shards import as_bytes
 from jaxnn.typing import Any
 
 # The description of each digest in an error.
@@ -82,15 +83,11 @@ def check_processes(training: Training, config: Any) -> None:
     mine = plain({**versions, **identity(training), "configuration": plain(config or {})})
     first, *others = processes.collect("identity", mine)
     for number, other in enumerate(others, 1):
-        differs = [name for name in {**first, **other} if first.get(name) != other.get(name)]
-        if differs:
-            labels = {n: f"{n} ({_MEANING[n]})" if n in _MEANING else n for n in differs}
-            pairs = {n: (first.get(n), other.get(n)) for n in differs}
+        if changes := _changes(first, other):
             raise InvalidValue(
                 "fit",
                 f"process {number} does not train the same run as process 0",
-                got=", ".join(f"{labels[n]} {_short(*pairs[n][::-1])}" for n in differs),
-                expected=", ".join(f"{labels[n]} {_short(*pairs[n])}" for n in differs),
+                **_described(changes),
                 fix="Start all processes with the same code, data, options and versions",
             )
 
@@ -108,23 +105,34 @@ def check_identity(
     older = [Watch(**watch), Watch(**{**watch, "better": None})] if watch else [None]
     if saved.get("watch") in [*map(str, older), *(each and asdict(each) for each in older)]:
         saved = {**saved, "watch": watch}
-    pairs = {name: (saved.get(name), now.get(name)) for name in {**saved, **now}}
-    changes = {name: (before, after) for name, (before, after) in pairs.items() if before != after}
+    changes = _changes(saved, now)
     if not same_jax:
         changes.pop("program", None)  # another version prints the same program differently
-    refused = [name for name in changes if name not in allow_change]
+    refused = {name: pair for name, pair in changes.items() if name not in allow_change}
     if refused:
         names = [*filter(None, allow_change), *refused]
-        labels = {n: f"{n} ({_MEANING[n]})" if n in _MEANING else n for n in refused}
         raise InvalidValue(
             "fit",
             "the run in the directory was started with other settings",
-            got=", ".join(f"{labels[n]} {_short(*changes[n][::-1])}" for n in refused),
-            expected=", ".join(f"{labels[n]} {_short(*changes[n])}" for n in refused),
+            **_described(refused),
             fix="Choose another directory (--out), or resume with the change:"
             f" allow_change={names!r} (--allow-change {','.join(names)})",
         )
     return changes
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
+    return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+
+
+def _described(changes: Mapping[str, tuple[Any, Any]]) -> dict[str, str]:
+    """Returns the arguments `got` and `expected` of an error about changed fields."""
+    labels = {name: f"{name} ({_MEANING[name]})" if name in _MEANING else name for name in changes}
+    return {
+        "got": ", ".join(f"{labels[n]} {_short(new, old)}" for n, (old, new) in changes.items()),
+        "expected": ", ".join(f"{labels[n]} {_short(*pair)}" for n, pair in changes.items()),
+    }
 
 
 def _short(value: Any, other: Any) -> str:
@@ -151,7 +159,7 @@ def _digest(*arrays: Any) -> str:
     total = hashlib.sha256()
     for array in map(np.asarray, arrays):
         total.update(f"{array.dtype}{array.shape}".encode())
-        total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        total.update(as_bytes(array))
     return total.hexdigest()[:16]
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from jaxnn.checks import Explained, InvalidType, InvalidValue
 from jaxnn.storage import files
 from jaxnn.storage.json_files import decode, encode
-from jaxnn.storage.parts import Shard, check_parts, check_whole_files, from_json, put
+from jaxnn.storage.parts import Shard, check_parts, check_whole_files, from_json, num_bytes, put
 
 FORMAT = 3
 FILE = "manifest.json"
@@ -70,7 +70,7 @@ class Leaf:
     @property
     def size(self) -> int:
         """The number of bytes."""
-        return int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
+        return num_bytes(self.shape, self.dtype)
 
     @property
     def is_storable(self) -> bool:

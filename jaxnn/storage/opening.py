@@ -161,9 +161,10 @@ def _check_ours(path: Path, wanted: dict[str, Any], allow_change: Collection[str
         return
     try:
         before = _config(path)
-        assert isinstance(before, dict)
-    except (ValueError, AssertionError):
-        raise _not_ours(path, "a config.json that is not JSON") from None
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise _not_ours(path, "a config.json that is not JSON")
     changed = [f for f in {**before, **wanted} if before.get(f) != wanted.get(f)]
     if set(changed) - set(allow_change):
         names = [*dict.fromkeys([*filter(None, allow_change), *changed])]

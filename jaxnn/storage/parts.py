@@ -1,5 +1,6 @@
 """Parts of arrays: their bounds in the array, and their offset in a file."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 Bounds = tuple[tuple[int, int], ...]
 """The start and end of a part of an array along each axis."""
@@ -33,9 +35,18 @@ class Shard:
         """The shape of the part."""
         return tuple(end - start for start, end in self.bounds)
 
+    def num_bytes(self, dtype: DTypeLike) -> int:
+        """Returns the size of the part in bytes."""
+        return num_bytes(self.shape, dtype)
+
     def as_json(self) -> list[Any]:
         """Returns the part as an entry of a manifest."""
         return [self.file, self.offset, [list(pair) for pair in self.bounds], self.sha256]
+
+
+def num_bytes(shape: Sequence[int], dtype: DTypeLike) -> int:
+    """Returns the size of an array in bytes."""
+    return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def from_json(value: Any) -> Shard:
@@ -52,13 +63,13 @@ def check_parts(leaf: Any, shards: Sequence[Shard], sizes: Mapping[str, int]) ->
       shards: its parts.
       sizes: the sizes of the files, by name.
     """
-    size, itemsize = 0, np.dtype(leaf.dtype).itemsize
+    size = 0
     for shard in shards:
         numbers = [shard.offset, *(number for pair in shard.bounds for number in pair)]
         inside = all(0 <= a < b <= n for (a, b), n in zip(shard.bounds, leaf.shape, strict=True))
         if not all(type(number) is int for number in numbers) or not inside:
             raise ValueError(f"a part of {leaf.name} has the bounds {shard.bounds}")
-        part = int(np.prod(shard.shape, dtype=object)) * itemsize
+        part = shard.num_bytes(leaf.dtype)
         if not 0 <= shard.offset <= sizes[shard.file] - part:
             raise ValueError(f"a part of {leaf.name} is outside {shard.file}")
         size += part
@@ -71,9 +82,7 @@ def check_whole_files(leaf: Any, parts: Sequence[Shard]) -> None:
     for part in parts:
         if part.file != part.sha256 or part.offset or not re.fullmatch("[0-9a-f]{64}", part.file):
             raise ValueError(f"a part of {leaf.name} has the name {part.file!r}")
-    itemsize = np.dtype(leaf.dtype).itemsize
-    sizes = {part.file: int(np.prod(part.shape, dtype=object)) * itemsize for part in parts}
-    check_parts(leaf, parts, sizes)
+    check_parts(leaf, parts, {part.file: part.num_bytes(leaf.dtype) for part in parts})
 
 
 def bounds_of(index: Sequence[slice], shape: Sequence[int]) -> Bounds:

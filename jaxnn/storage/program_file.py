@@ -1,4 +1,4 @@
-"""The file of a run's prediction program: a sha256, a line feed, and the `jax.export` bytes."""
+"""The files of a run's programs: a sha256, a line feed, and the `jax.export` bytes."""
 
 import hashlib
 from pathlib import Path
@@ -7,15 +7,16 @@ from jaxnn.storage import files
 from jaxnn.storage.json_files import CorruptFile
 
 FILE = "predict.bin"
+WRITER = "writer.bin"  # of language models, see `jaxnn.runs.writing`
 
 
 def write(run: Path, content: bytes, name: str = FILE) -> None:
-    """Writes the program of a run."""
+    """Writes a program of a run."""
     files.write(run / name, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
 def read(run: Path, name: str = FILE) -> bytes | None:
-    """Returns the program of a run; `None` if it has none.
+    """Returns a program of a run; `None` if it has none.
 
     Raises:
       CorruptFile: if the file is corrupt.

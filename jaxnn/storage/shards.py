@@ -29,7 +29,14 @@ def is_whole(array: Any) -> bool:
 def write_all(
     draft: Path, leaves: Sequence[Leaf], arrays: Sequence[Any]
 ) -> Callable[[], list[dict[str, Any]]]:
-    """Writes the parts of this process.
+    """Writes the parts of this process; see `written_parts`."""
+    return written_parts("shards", leaves, lambda: _write(draft, arrays))
+
+
+def written_parts(
+    name: str, leaves: Sequence[Leaf], write: Callable[[], list[list[Shard]]]
+) -> Callable[[], list[dict[str, Any]]]:
+    """Writes the parts of this process with `write`, and reports them to the first process.
 
     The processes wait for each other's files, but do not synchronize over the devices.
 
@@ -38,17 +45,17 @@ def write_all(
       `OSError` if any process could not write its parts.
     """
     try:
-        parts = [[shard.as_json() for shard in mine] for mine in _write(draft, arrays)]
+        parts = [[shard.as_json() for shard in mine] for mine in write()]
         outcome = {"parts": parts, "error": None}
     except OSError as error:
         outcome = {"parts": [], "error": str(error)}
-    outcomes = processes.report("shards", outcome)
+    outcomes = processes.report(name, outcome) or []
 
     def entries() -> list[dict[str, Any]]:
-        for number, each in enumerate(outcomes or []):
+        for number, each in enumerate(outcomes):
             if each["error"] is not None:
                 raise OSError(f"process {number} could not write its part: {each['error']}")
-        every = zip(leaves, *(each["parts"] for each in outcomes or []))
+        every = zip(leaves, *(each["parts"] for each in outcomes))
         return [
             entry_of_parts(leaf, [from_json(shard) for own in mine for shard in own])
             for leaf, *mine in every
@@ -76,8 +83,8 @@ def _write(draft: Path, arrays: Sequence[Any]) -> list[list[Shard]]:
     with open(path, "rb") as file:
         for array, mine in zip(arrays, parts):
             for shard in mine:
-                size = int(np.prod(shard.shape, dtype=object)) * array.dtype.itemsize
-                if sha256(_read(file, shard.offset, size)).hexdigest() != shard.sha256:
+                content = _read(file, shard.offset, shard.num_bytes(array.dtype))
+                if sha256(content).hexdigest() != shard.sha256:
                     raise OSError(f"{path.name} does not read back as written")
     return parts
 
@@ -156,9 +163,8 @@ def _read_parts(
         overlaps = [_overlap(shard.bounds, bounds) for bounds in wanted]
         if all(overlap is None for overlap in overlaps):
             continue
-        size = int(np.prod(shard.shape, dtype=object)) * dtype.itemsize
         with files.open_regular(folder / shard.file) as file:
-            content = _read(file, shard.offset, size)
+            content = _read(file, shard.offset, shard.num_bytes(leaf.dtype))
         if sha256(content).hexdigest() != shard.sha256:
             raise ValueError(f"other bytes at {leaf.name} in {shard.file}")
         data = np.frombuffer(content, dtype).reshape(shard.shape)

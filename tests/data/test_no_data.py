@@ -15,8 +15,8 @@ from jaxnn.checks import Invalid, InvalidValue
 from jaxnn.driver import Execution
 from jaxnn.loop import unroll
 from jaxnn.metrics import mean
+from jaxnn.runs.executable import NoProgram
 from jaxnn.runs.output import NotFinite
-from jaxnn.runs.prediction import NoProgram
 from jaxnn.storage.identity import identity
 
 KEY = jax.random.key(3)

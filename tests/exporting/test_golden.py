@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn.runs.prediction import NoProgram
+from jaxnn.runs.executable import NoProgram
 from tests.golden.make_models import FOLDER, KINDS, TABLE
 
 FILES = sorted(FOLDER.glob("*.jaxnn"))

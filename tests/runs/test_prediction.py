@@ -11,7 +11,7 @@ import pytest
 
 import jaxnn
 from jaxnn.catalog.verification import verify
-from jaxnn.runs import prediction
+from jaxnn.runs import executable, lowering
 from jaxnn.storage import program_file
 from jaxnn.storage.json_files import CorruptFile
 from tests.registry import real, whole
@@ -102,19 +102,19 @@ def test_a_network_whose_shapes_cannot_be_free_predicts_in_batches_of_one_size(t
     data = jaxnn.resident({"inputs": INPUTS, "labels": INPUTS}, batch_size=4)
     run = trained(tmp_path, network, data=data, objective=jaxnn.regression())
     loaded = jaxnn.load(tmp_path)
-    assert loaded.predictor.signature[1].shape == (prediction.FIXED, 5)
+    assert loaded.program.signature[1].shape == (lowering.FIXED, 5)
     many = np.tile(INPUTS, (4, 1))
     np.testing.assert_array_equal(loaded.predict(many), run.predict(many))
 
 
 def test_the_number_of_examples_is_free_where_predict_is_a_function_of_jit(tmp_path):
     trained(tmp_path, change=lambda learner: learner._replace(predict=jax.jit(learner.predict)))
-    assert jaxnn.load(tmp_path).predictor.signature[1].shape[0] != prediction.FIXED
+    assert jaxnn.load(tmp_path).program.signature[1].shape[0] != lowering.FIXED
 
 
 def test_a_network_is_compared_with_the_one_that_was_trained(tmp_path):
     trained(tmp_path)
-    assert jaxnn.load(tmp_path, network=NETWORK).predictor
+    assert jaxnn.load(tmp_path, network=NETWORK).program
     other = jaxnn.serial(jaxnn.standardize(0.5, 2.0), jaxnn.mlp([4], 3, activation=jnp.tanh))
     with pytest.raises(jaxnn.InvalidValue, match="not the one that was trained"):
         jaxnn.load(tmp_path, network=other)
@@ -138,7 +138,7 @@ def test_a_program_that_is_missing_corrupt_or_of_another_version_is_an_error(tmp
     trained(tmp_path)
     program = program_file.read(tmp_path)
     program_file.write(tmp_path, b"of another version")
-    with pytest.raises(prediction.NoProgram, match="cannot be read by jax"):
+    with pytest.raises(executable.NoProgram, match="cannot be read by jax"):
         jaxnn.load(tmp_path).predict(INPUTS)
     program_file.write(tmp_path, program[:-1])
     (tmp_path / program_file.FILE).write_bytes((tmp_path / program_file.FILE).read_bytes() + b"0")
@@ -146,7 +146,7 @@ def test_a_program_that_is_missing_corrupt_or_of_another_version_is_an_error(tmp
         jaxnn.load(tmp_path).predict(INPUTS)
     assert [c.what for c in verify(tmp_path) if c.state == "corrupt"] == [program_file.FILE]
     (tmp_path / program_file.FILE).unlink()
-    with pytest.raises(prediction.NoProgram, match="no program to predict with"):
+    with pytest.raises(executable.NoProgram, match="no program to predict with"):
         jaxnn.load(tmp_path).predict(INPUTS)
 
 

@@ -28,10 +28,9 @@ def digits_run(tmp_path_factory):
 def served(digits_run):
     """The run as the server has it, with all compiled."""
     from jaxnn.serving.served import open_model
-    from jaxnn.serving.warming import warm
 
     model = open_model(digits_run)
-    warm(model)
+    model.warm()
     return model
 
 

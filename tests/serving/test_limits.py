@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from types import SimpleNamespace
 
 import jaxnn
 from jaxnn.serving import text
@@ -10,7 +9,7 @@ from jaxnn.serving.batching import Batcher
 
 
 def test_texts_wait_for_their_turn():
-    served, begun = SimpleNamespace(tokens=jaxnn.Characters("ab")), []
+    characters, begun = jaxnn.Characters("ab"), []
 
     def drawn(name):
         for token in (0, 1):
@@ -18,7 +17,7 @@ def test_texts_wait_for_their_turn():
             yield token
 
     async def written(turns, name):
-        return [event async for event in text._events(served, drawn(name), 2, turns)]
+        return [event async for event in text._events(characters, drawn(name), 2, turns)]
 
     async def both():
         turns = asyncio.Semaphore(1)

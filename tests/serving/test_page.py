@@ -10,7 +10,6 @@ import pytest
 
 import jaxnn
 from jaxnn.serving.served import open_model
-from jaxnn.serving.warming import warm
 from tests.serving.clients import serving
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -219,7 +218,7 @@ def flowers(tmp_path_factory):
 @pytest.mark.slow
 def test_a_row_is_filled_in_and_predicted(opened, flowers):
     served = open_model(flowers)
-    warm(served)
+    served.warm()
     with serving(served) as client:
         page = opened(client, **PHONE)
         for size, kind in (("1.5", "daisy"), ("9", "rose")):

@@ -14,7 +14,6 @@ from jaxnn.network import stateless
 from jaxnn.serving import drawing
 from jaxnn.serving.app import Service
 from jaxnn.serving.served import open_model
-from jaxnn.serving.warming import warm
 from tests.serving.clients import serving
 
 IMAGES = jaxnn.datasets.digits()["inputs"]
@@ -36,9 +35,10 @@ WRONG = [
 def test_a_model_file_answers_as_the_run_does(digits_run, served, tmp_path):
     path = jaxnn.export(digits_run, tmp_path / "digits.jaxnn", inputs=IMAGES[:2])
     other = open_model(path)
-    assert (other.kind, other.task, other.classes) == (served.kind, served.task, served.classes)
+    for name in ("kind", "task", "classes"):
+        assert getattr(other.about, name) == getattr(served.about, name)
     assert other.framing == served.framing
-    warm(other)
+    other.warm()
     with serving(other) as client:
         answer = client.predict({"inputs": IMAGES[:9].tolist()})
         np.testing.assert_allclose(answer["outputs"], served.predict(IMAGES[:9]), 1e-5, 1e-5)
@@ -88,7 +88,7 @@ def test_a_model_of_texts_of_any_length_shows_no_layers(tmp_path):
     params, state = network.init(jax.random.key(0), words)
     model = open_model(jaxnn.export((network, params, state), tmp_path / "m.jaxnn", inputs=words))
     assert model.inputs.shape == (None,) and model.layers is None
-    warm(model, model.buckets[:1])
+    model.warm(model.buckets[:1])
     assert Service(model, protected=False).described["layers"] == []
 
 

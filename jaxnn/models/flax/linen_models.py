@@ -14,6 +14,7 @@ import jax
 
 from jaxnn.calls import part_key
 from jaxnn.checks import Invalid, InvalidType, InvalidValue
+from jaxnn.formatting import first_line
 from jaxnn.models.flax import library
 from jaxnn.models.flax.axes import AxisNames
 from jaxnn.models.flax.calling import Calling, Options, as_setting, read_call, unknown_setting
@@ -244,5 +245,5 @@ def _explained(calling: Calling, key: Any):
 
 
 def _first_line(error: Exception) -> str:
-    line = str(error).split(". ")[0].split(" (http")[0].splitlines()[0]
+    line = first_line(error).split(". ")[0].split(" (http")[0]
     return line.replace("None needs", "it needs")
