@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from jaxnn.catalog import account, comparison, failures, verification, watching
 from jaxnn.catalog import entries as catalog
 from jaxnn.checks import Explained, Invalid, InvalidValue
-from jaxnn.formatting import amount, any_letters, count, printable
+from jaxnn.formatting import amount, any_letters, comma_separated, count, printable
 from jaxnn.storage import files, json_files
 
 
@@ -119,7 +119,7 @@ def predict(run: str, file: str, out: str | None) -> Answer:
 
     loaded = load(catalog.find(Path(run).expanduser()))
     names, predictions = rows.predictions(loaded, Path(file).expanduser())
-    text = rows.csv(names, predictions)
+    text = comma_separated(names, predictions)
     if out is not None:
         files.write(Path(out).expanduser(), text.encode())
         text = f"{count(len(predictions), 'row')} in {out}"

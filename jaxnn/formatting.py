@@ -6,6 +6,7 @@ step     size
    5      9 B
 """
 
+import csv
 import io
 import sys
 import textwrap
@@ -103,6 +104,17 @@ def reason(error: BaseException) -> str:
     """
     name, line = type(error).__name__, first_line(error)
     return name if line == name else f"{name}: {line}"
+
+
+def comma_separated(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns rows as comma-separated values with a header; `None` becomes an empty cell.
+
+    >>> comma_separated(["a", "b"], [[1, None], ["x, y", 2.5]])
+    'a,b\\n1,\\n"x, y",2.5\\n'
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([names, *rows])
+    return text.getvalue()
 
 
 def any_letters(errors: str = "replace") -> None:

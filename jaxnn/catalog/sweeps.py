@@ -12,8 +12,6 @@
 {'learning_rate': 0.1} 2.5 2.0 0
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +20,7 @@ import numpy as np
 
 from jaxnn.catalog.outcome import BEST, STEP
 from jaxnn.checks import InvalidValue
-from jaxnn.formatting import aligned, brief
+from jaxnn.formatting import aligned, brief, comma_separated
 from jaxnn.metrics import lower_is_better
 from jaxnn.storage import json_files
 
@@ -134,14 +132,15 @@ def _cell(name: str, value: Any) -> Any:
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Returns rows as comma-separated values with a header; cells with NaN are empty."""
-    file = io.StringIO()
+
+    def cell(value):
+        if isinstance(value, tuple):
+            return brief(value)
+        return value if value == value else None
+
     names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(file, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        finite = {name: value for name, value in row.items() if value == value}
-        writer.writerow({**finite, **{k: brief(v) for k, v in row.items() if isinstance(v, tuple)}})
-    return file.getvalue().encode()
+    cells = [[cell(row.get(name)) for name in names] for row in rows]
+    return comma_separated(names, cells).encode()
 
 
 def summary(

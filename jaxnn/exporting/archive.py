@@ -12,6 +12,7 @@ import struct
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,10 @@ _COMMENT = re.compile(rb"jaxnn model (\d{1,6})\nsha256 ([0-9a-f]{64})\n")
 _DATE = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal models give identical files
 
 
+Entry = bytes | Mapping[str, np.ndarray]
+"""The content of an entry: its bytes, or arrays by name."""
+
+
 class Place(NamedTuple):
     """The position of an entry in the file, in bytes."""
 
@@ -44,7 +49,7 @@ class Place(NamedTuple):
     size: int
 
 
-def write(path: Path, content: Mapping[str, Any], entries: Mapping[str, Any]) -> None:
+def write(path: Path, content: Mapping[str, Any], entries: Mapping[str, Entry]) -> None:
     """Writes a model file atomically.
 
     Args:
@@ -82,7 +87,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         files.rename(whole, path)
 
 
-def _draft(path: Path, entry: Any) -> Path:
+def _draft(path: Path, entry: Entry) -> Path:
     if isinstance(entry, bytes):
         path.write_bytes(entry)
         return path
@@ -196,7 +201,7 @@ class Archive:
                                ", ".join(REQUIRED))  # fmt: skip
         return dict(places)
 
-    def _place(self, file: Any, info: zipfile.ZipInfo) -> Place:
+    def _place(self, file: BufferedReader, info: zipfile.ZipInfo) -> Place:
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise ValueError(f"{info.filename[:80]!r} is compressed or encrypted")
         if info.compress_size != info.file_size:

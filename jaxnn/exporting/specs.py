@@ -46,10 +46,10 @@ def specs_of(tree: Any) -> Any:
     return jax.tree.map(spec, tree)
 
 
-def shapes_of(specs: Any, scope: Any) -> Any:
+def shapes_of(specs: Any, scope: jax_export.SymbolicScope) -> Any:
     """Returns specs as `jax.ShapeDtypeStruct`s, with dynamic sizes in the given scope."""
 
-    def shape(spec: Spec) -> Any:
+    def shape(spec: Spec) -> jax.ShapeDtypeStruct:
         text = ", ".join(map(str, spec.shape)) + ("," if spec.shape else "")
         sizes = jax_export.symbolic_shape(text, scope=scope) if spec.shape else ()
         return jax.ShapeDtypeStruct(sizes, jnp.dtype(spec.dtype))

@@ -1,5 +1,7 @@
 """Verifies a model file: computes its examples again and compares the stored outputs."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 
@@ -15,7 +17,7 @@ class WrongPredictions(Explained):
     """The predictions of a model on this machine differ from those stored in its file."""
 
 
-def verify(path: Any, program: Executable, inputs: Any, outputs: Any) -> None:
+def verify(path: Path, program: Executable, inputs: Any, outputs: Any) -> None:
     """Raises `WrongPredictions` unless a program reproduces the outputs within the tolerance."""
     again = program("load_model", inputs, 1024)
     pairs = list(zip(jax.tree.leaves(outputs), jax.tree.leaves(again)))
@@ -30,11 +32,11 @@ def verify(path: Any, program: Executable, inputs: Any, outputs: Any) -> None:
         )
 
 
-def _is_close(a: Any, b: Any) -> bool:
-    a, b = (np.asarray(x, np.float64 if x.dtype.kind in "fV" else x.dtype) for x in (a, b))
+def _is_close(one: np.ndarray, other: np.ndarray) -> bool:
+    a, b = (np.asarray(x, np.float64 if x.dtype.kind in "fV" else x.dtype) for x in (one, other))
     scale = max(1.0, float(np.max(np.abs(a), initial=0.0))) if a.dtype.kind == "f" else 1.0
     return a.shape == b.shape and np.allclose(a, b, RELATIVE, ABSOLUTE * scale, equal_nan=True)
 
 
-def _start(array: Any) -> str:
+def _start(array: np.ndarray) -> str:
     return np.array2string(np.ravel(np.asarray(array, np.float32))[:4], precision=5)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export as jax_export
 
 from jaxnn.checks import Explained, InvalidType, InvalidValue
@@ -64,10 +65,23 @@ class Executable:
         """Returns the outputs for any number of inputs as NumPy arrays.
 
         Raises:
+          InvalidType, InvalidValue: see `accept`.
+        """
+        inputs = self.accept(where, inputs)
+        count = jax.tree.leaves(self.signature[1])[0].shape[0]
+        call = partial(_call, self.program, self.own)
+        if isinstance(count, int):
+            return in_batches(call, inputs, count, full=True)
+        return in_batches(call, inputs, batch_size)
+
+    def accept(self, where: str, inputs: Any) -> Any:
+        """Returns inputs in the dtypes of the program.
+
+        Raises:
           InvalidType: if the inputs do not have the structure, shapes and dtypes of training.
           InvalidValue: if a number is out of the range of the training dtype.
         """
-        _, wanted = self.signature
+        wanted = self.signature[1]
         inputs = stored(where, {"inputs": inputs})["inputs"]
         if not self._takes(inputs, wanted):
             raise InvalidType(
@@ -77,12 +91,7 @@ class Executable:
                 expected=f"examples of {describe(wanted)}" + self._limits(),
                 fix="Pass an axis of examples first, and then what the data of the training had",
             )
-        inputs = jax.tree.map(_convert, inputs, wanted)
-        count = jax.tree.leaves(wanted)[0].shape[0]
-        call = partial(_call, self.program, self.own)
-        if isinstance(count, int):
-            return in_batches(call, inputs, count, full=True)
-        return in_batches(call, inputs, batch_size)
+        return jax.tree.map(_convert, inputs, wanted)
 
     def _takes(self, inputs: Any, wanted: Any) -> bool:
         """Returns whether the inputs have the structure and shapes that the program requires."""
@@ -105,10 +114,13 @@ class Executable:
 
 
 def _convert(array: Any, wanted: Any) -> Any:
-    """Converts an array to the training dtype; raises if an integer dtype would change numbers."""
-    same = array.dtype == wanted.dtype or jnp.issubdtype(wanted.dtype, jnp.floating)
-    converted = array.astype(wanted.dtype)
-    if not same and not (converted == array).all():
+    """Converts an array to the training dtype; raises if the numbers do not fit into it."""
+    if array.dtype == wanted.dtype:
+        return array
+    with np.errstate(over="ignore"):
+        converted = array.astype(wanted.dtype)
+    real = jnp.issubdtype(wanted.dtype, jnp.floating)
+    if not (jnp.isfinite(converted) if real else converted == array).all():
         raise InvalidValue(
             "predict",
             f"the inputs do not fit into {wanted.dtype}, in which the run was trained",

@@ -1,8 +1,5 @@
 """Predictions for the rows of a file, as a table of Python values."""
 
-import csv as writer
-import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +35,3 @@ def predictions(loaded: Loaded, file: Path) -> tuple[list[str], list[list[Any]]]
         )
     flat = outputs.reshape(len(outputs), -1)
     return [f"output_{place}" for place in range(flat.shape[1])], flat.tolist()
-
-
-def csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Encodes rows as csv with a header."""
-    text = io.StringIO()
-    writer.writer(text, lineterminator="\n").writerows([names, *rows])
-    return text.getvalue()

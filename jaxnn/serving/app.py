@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from jaxnn.checks import Explained, Invalid
 from jaxnn.serving import answers, bodies, describing, drawing, pages, reading, text
@@ -112,7 +113,7 @@ class Service:
         return JSONResponse(describing.openapi(self.served, self.protected))
 
 
-def application(served: Served, token: str | None = None, local: bool = True) -> Any:
+def application(served: Served, token: str | None = None, local: bool = True) -> ASGIApp:
     """Returns the ASGI application that serves a model.
 
     Args:

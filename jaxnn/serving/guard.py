@@ -6,7 +6,8 @@ site could reach the server through a domain of its own (DNS rebinding).
 
 import hmac
 import json
-from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jaxnn.serving.refusals import Refused
 
@@ -32,10 +33,10 @@ class Guard:
         about the model, which its script requests with the token.
     """
 
-    def __init__(self, app: Any, token: str | None, local: bool, open_paths: set[str]):
+    def __init__(self, app: ASGIApp, token: str | None, local: bool, open_paths: set[str]):
         self.app, self.token, self.local, self.open = app, token, local, open_paths
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request to the application, or responds with an error."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
@@ -43,7 +44,7 @@ class Guard:
             return
         started = False
 
-        async def guarded(message: Any) -> None:
+        async def guarded(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
@@ -68,7 +69,7 @@ class Guard:
         await guarded({"type": "http.response.start", "status": refused.status, "headers": start})
         await send({"type": "http.response.body", "body": content})
 
-    def _refusal(self, scope: Any) -> Refused | None:
+    def _refusal(self, scope: Scope) -> Refused | None:
         """Returns the error for a rejected request, or `None` if it is accepted."""
         headers = {name.decode("latin-1"): x.decode("latin-1") for name, x in scope["headers"]}
         host = headers.get("host", "")

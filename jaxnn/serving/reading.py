@@ -26,7 +26,7 @@ def inputs_of(served: Served, value: Any) -> Any:
     """Converts `inputs`, one example or a list of examples, to arrays.
 
     Raises:
-      Refused: if the inputs do not match those of the model.
+      Refused or Invalid: if the inputs do not match those of the model.
     """
     if served.about.columns is not None and not isinstance(value, dict):
         raise Refused(
@@ -36,25 +36,11 @@ def inputs_of(served: Served, value: Any) -> Any:
             expected=f"rows with the columns {', '.join(column_names(served))[:400]}",
             fix='Send {"rows": [{"column": value, ...}]}; see /docs',
         )
-    if hasattr(served.inputs, "shape"):
-        return _array(value, served.inputs, "inputs")
-    named = served.inputs if isinstance(served.inputs, dict) else None
-    if named is None or not isinstance(value, dict) or set(value) != set(named):
-        raise Refused(
-            422,
-            "the inputs have other parts",
-            got=f"inputs as {_named(value)}",
-            expected=str(jax.tree.map(described, served.inputs)),
-            fix="Send an array for each of them, by its name",
-        )
-    arrays = {name: _array(value[name], like, f"inputs/{name}") for name, like in named.items()}
-    counts = {name: len(array) for name, array in arrays.items()}
-    if len(set(counts.values())) > 1:
-        raise Refused(
-            422, "the inputs have different numbers of examples", got=str(counts),
-            expected="the same of each", fix="Send each example's part of each",
-        )  # fmt: skip
-    return arrays
+    named = isinstance(value, dict) and value
+    arrays = {name: _numbers(x) for name, x in value.items()} if named else _numbers(value)
+    if jax.tree.structure(arrays) == jax.tree.structure(served.inputs):
+        arrays = jax.tree.map(_examples, arrays, served.inputs)
+    return served.accept(arrays)
 
 
 def rows_of(served: Served, value: Any) -> Any:
@@ -182,39 +168,29 @@ def described(example: Any) -> str:
     return f"{np.dtype(example.dtype).name}[{sizes}]"
 
 
-def _array(value: Any, like: Any, name: str) -> np.ndarray:
-    """Converts nested lists of numbers to an array of examples in the dtype of the model."""
-    wanted = f"numbers {described(like)}, or a list of up to {MOST:,} such"
-    fix = "Send lists in lists, of these sizes"
+def _numbers(value: Any) -> np.ndarray:
+    """Converts nested lists of numbers to an array."""
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError, RecursionError):
         array = np.asarray(None)  # lists of different lengths
     if array.dtype.kind not in "iuf" or not isinstance(value, list) or _has_booleans(value):
-        raise Refused(422, f"{name} are not an array of numbers", got=_named(value),
-                      expected=wanted, fix=fix)  # fmt: skip
-    rank = len(like.shape)
-    array = array[None] if array.ndim == rank else array
-    sizes = array.shape[1:]
-    fits = (
-        len(sizes) == rank
-        and array.size
-        and all(n in (None, size) for n, size in zip(like.shape, sizes))
-    )
-    if not fits or len(array) > MOST:
-        raise Refused(422, f"{name} have another shape", got=f"{list(np.shape(value))}",
-                      expected=wanted, fix=fix)  # fmt: skip
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = array.astype(like.dtype)
-    if not _same(array, converted):
         raise Refused(
-            422,
-            f"{name} do not fit into {np.dtype(like.dtype).name}, which the model reads",
-            got=f"numbers from {array.min():g} to {array.max():g}",
-            expected=f"numbers that {np.dtype(like.dtype).name} holds",
-            fix="Prepare the inputs as those of the training were",
-        )
-    return converted
+            422, "the inputs are not an array of numbers", got=_named(value),
+            expected="numbers in lists of equal lengths", fix="See the sizes in /docs",
+        )  # fmt: skip
+    return array
+
+
+def _examples(array: np.ndarray, like: Any) -> np.ndarray:
+    """Returns an array with an axis of examples, in float64 if the model reads real numbers."""
+    array = array[None] if array.ndim == len(like.shape) else array
+    if len(array) > MOST:
+        raise Refused(
+            422, "there are too many examples", got=f"{len(array):,}", expected=f"up to {MOST:,}",
+            fix="Send several requests",
+        )  # fmt: skip
+    return array if np.issubdtype(like.dtype, np.integer) else array.astype(np.float64)
 
 
 def _has_booleans(value: list[Any]) -> bool:
@@ -222,12 +198,6 @@ def _has_booleans(value: list[Any]) -> bool:
     if isinstance(value[0] if value else None, list):
         return any(map(_has_booleans, value))
     return bool in set(map(type, value))
-
-
-def _same(array: np.ndarray, converted: np.ndarray) -> bool:
-    if np.issubdtype(converted.dtype, np.floating) or converted.dtype.kind == "V":
-        return bool(np.isfinite(converted.astype(np.float32)).all())
-    return bool((converted == array).all())
 
 
 def _decoded(text: Any) -> bytes:

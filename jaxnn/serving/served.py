@@ -6,6 +6,7 @@ its source.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -32,6 +33,7 @@ class Served:
     Attributes:
       about: the description of the model.
       inputs: the shape and dtype of one example, or a tree of them; dynamic sizes are `None`.
+      accept: the function that validates a tree of arrays, and converts it to the dtypes of inputs.
       predict: the function from a tree of arrays, `[examples, ...]`, to a tree of outputs.
       tokens: the tokenizer of a language model, or `None`.
       writer: the `Writer` of a language model, or `None`.
@@ -43,6 +45,7 @@ class Served:
 
     about: Description
     inputs: Any
+    accept: Callable[[Any], Any]
     predict: Callable[[Any], Any]
     tokens: Tokens | None = None
     writer: Writer | None = None
@@ -100,6 +103,7 @@ def _served(model: Model, examples: Any) -> Served:
     return Served(
         model.description,
         inputs,
+        partial(model.program.accept, "predict"),
         lambda batch: model.program("predict", batch, buckets[-1]),
         tokens=model.tokenizer,
         writer=_writer(model),

@@ -34,7 +34,7 @@ from jaxnn.storage.frozen import write_base
 from jaxnn.storage.identity import check_identity, environment, identity
 from jaxnn.storage.json_files import plain, with_nan
 from jaxnn.storage.manifest import CorruptCheckpoint, Leaf, leaves_of
-from jaxnn.typing import Any
+from jaxnn.typing import Any, Array
 
 
 class Snapshot(NamedTuple):
@@ -51,8 +51,8 @@ class Snapshot(NamedTuple):
 
     step: int
     leaves: list[Leaf]
-    arrays: list[Any]
-    good: Any
+    arrays: list[Array]
+    good: Array | bool
     permanent: bool
     final: bool
 

@@ -9,25 +9,29 @@ be read with any other sharding, from the parts that overlap with the requested 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Sharding
 
 from jaxnn.scale import processes
 from jaxnn.storage import files
 from jaxnn.storage.manifest import Leaf, entry_of_parts
 from jaxnn.storage.parts import Bounds, Shard, bounds_of, from_json
 
+Array = jax.Array | np.ndarray
 
-def is_whole(array: Any) -> bool:
+
+def is_whole(array: Array) -> bool:
     """Returns whether an array is on the host, or fully replicated."""
     return not isinstance(array, jax.Array) or array.is_fully_replicated
 
 
 def write_all(
-    draft: Path, leaves: Sequence[Leaf], arrays: Sequence[Any]
+    draft: Path, leaves: Sequence[Leaf], arrays: Sequence[Array]
 ) -> Callable[[], list[dict[str, Any]]]:
     """Writes the parts of this process; see `written_parts`."""
     return written_parts("shards", leaves, lambda: _write(draft, arrays))
@@ -89,7 +93,7 @@ def _write(draft: Path, arrays: Sequence[Any]) -> list[list[Shard]]:
     return parts
 
 
-def own_parts(array: Any) -> Iterator[tuple[Bounds, Any]]:
+def own_parts(array: jax.Array) -> Iterator[tuple[Bounds, Any]]:
     """Yields the parts that this process writes: of replicas, only the one with number 0."""
     for shard in array.addressable_shards:
         if shard.replica_id == 0 and shard.data.size:
@@ -102,7 +106,7 @@ def as_bytes(array: np.ndarray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _read(file: Any, offset: int, size: int) -> bytearray:
+def _read(file: BufferedReader, offset: int, size: int) -> bytearray:
     content = bytearray(size)
     file.seek(offset)
     if file.readinto(content) != size:
@@ -115,7 +119,7 @@ def read_all(
     entries: Sequence[Mapping[str, Any]],
     leaves: Sequence[Leaf],
     places: Sequence[Any],
-) -> list[Any]:
+) -> list[Array]:
     """Reads arrays, one after another, and of each only the parts that this process needs.
 
     Args:
@@ -143,7 +147,7 @@ def read_all(
     return arrays
 
 
-def _placed(parts: dict[Bounds, np.ndarray], leaf: Leaf, place: Any) -> Any:
+def _placed(parts: dict[Bounds, np.ndarray], leaf: Leaf, place: Sharding) -> jax.Array:
     """Returns an array with the sharding `place`, from a copy of each part."""
 
     def part(index: Any) -> np.ndarray:
