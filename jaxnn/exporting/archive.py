@@ -136,7 +136,8 @@ class Archive:
                 fix="Update jaxnn: pip install -U jaxnn-toolkit",
             )
         if _sha256(text) != match[2].decode():
-            raise self.corrupt(f"{MODEL} is not what was written", "another digest", match[2][:8])
+            expected = f"{match[2][:8].decode()}..."
+            raise self.corrupt(f"{MODEL} is not what was written", "another digest", expected)
         try:
             self.content = json_files.decode(text)
             if not isinstance(self.content, dict):
@@ -145,9 +146,8 @@ class Archive:
             raise self.corrupt(f"{MODEL} cannot be read", str(error), "a JSON object") from None
         self._check_digests()
 
-    def corrupt(self, wrong: str, got: str, expected: Any) -> CorruptModel:
+    def corrupt(self, wrong: str, got: str, expected: str) -> CorruptModel:
         """Returns a `CorruptModel` error for this file."""
-        expected = expected.decode() + "..." if isinstance(expected, bytes) else expected
         return CorruptModel(
             "load_model",
             f"{self.path} is corrupt: {wrong}",

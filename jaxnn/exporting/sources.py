@@ -158,14 +158,15 @@ def _of_run(run: Run, inputs: Any) -> Source:
 
 def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
     loaded = load(path, network=network)
-    program, recorded = loaded.program, recording.read(path)
+    program, recorded = loaded.program, recording.read(loaded.run)
     wanted = program.signature[1]
     if inputs is None and recorded:
         inputs = _recorded(recorded, wanted)
     if inputs is None:
         inputs = jax.tree.map(sample_of, wanted)
     about, result = (
-        json_files.read(path / name) if (path / name).exists() else {} for name in (MEANING, RESULT)
+        json_files.read(file) if file.exists() else {}
+        for file in (loaded.run / MEANING, path / RESULT)
     )
     name = str(result.pop("experiment", path.resolve().name))
     lowered = _checked(lambda: program_of(program.program))
@@ -174,7 +175,9 @@ def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
         params, state = loaded.predicting
         source = source._replace(predict=lambda arrays, x: network.apply(params, state, x)[0])
     more = {"layers": layers.read, "writer": writing.read}
-    source = _with(source, loaded.arrays, {n: partial(read, path) for n, read in more.items()})
+    source = _with(
+        source, loaded.arrays, {n: partial(read, loaded.run) for n, read in more.items()}
+    )
     names = tuple(map(str, about.get("names") or ()))
     return _named(source, about.get("kind"), names, loaded.columns)
 

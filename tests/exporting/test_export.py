@@ -42,6 +42,17 @@ def test_a_model_predicts_the_same_bits_for_any_number_of_examples(classifier):
         )
 
 
+def test_an_optional_program_that_cannot_be_exported_is_reported(tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise TypeError("no such layer\nand more")
+
+    monkeypatch.setattr("jaxnn.runs.layers.exported", fails)
+    inputs = np.ones((2, 2), np.float32)
+    with pytest.warns(jaxnn.Caution, match=r"lacks the program 'layers'.*\(TypeError: no such"):
+        path = jaxnn.export(bound(jaxnn.mlp([4], 3), inputs), tmp_path / "m", inputs=inputs)
+    assert jaxnn.load_model(path).layers is None
+
+
 def test_a_description_says_what_a_model_takes_and_gives(classifier):
     description = jaxnn.load_model(classifier[2]).description
     assert description.kind == "vector" and description.task == "classification"

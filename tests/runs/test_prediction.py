@@ -144,7 +144,9 @@ def test_a_program_that_is_missing_corrupt_or_of_another_version_is_an_error(tmp
     (tmp_path / program_file.FILE).write_bytes((tmp_path / program_file.FILE).read_bytes() + b"0")
     with pytest.raises(CorruptFile, match="corrupt"):
         jaxnn.load(tmp_path).predict(INPUTS)
-    assert [c.what for c in verify(tmp_path) if c.state == "corrupt"] == [program_file.FILE]
+    program_file.write(tmp_path, b"of a language model", program_file.WRITER)
+    states = {each.what: each.state for each in verify(tmp_path)}
+    assert (states[program_file.FILE], states[program_file.WRITER]) == ("corrupt", "good")
     (tmp_path / program_file.FILE).unlink()
     with pytest.raises(executable.NoProgram, match="no program to predict with"):
         jaxnn.load(tmp_path).predict(INPUTS)
@@ -163,6 +165,29 @@ def test_what_cannot_be_exported_is_said(tmp_path):
 
     with pytest.warns(jaxnn.Caution, match="no program to predict with"):
         trained(tmp_path, network, data=data, objective=jaxnn.regression(), change=unseen)
+
+
+def test_an_error_without_a_message_is_named_by_its_type(tmp_path):
+    def apply(params, inputs):
+        assert isinstance(inputs.shape[0], int) and inputs.shape[0] <= 6
+        return inputs * params["scale"]
+
+    network = jaxnn.stateless(apply, lambda key, inputs: {"scale": jnp.ones(())})
+    data = jaxnn.resident({"inputs": INPUTS, "labels": INPUTS}, batch_size=6)
+    with pytest.warns(jaxnn.Caution, match=r"cannot be exported \(AssertionError\)"):
+        trained(tmp_path, network, data=data, objective=jaxnn.regression())
+
+
+def test_numbers_that_overflow_the_dtype_of_training_are_refused(tmp_path):
+    network = jaxnn.stateless(lambda params, inputs: inputs.astype(jnp.float32) * params["scale"],
+                              lambda key, inputs: {"scale": jnp.ones(())})  # fmt: skip
+    inputs = INPUTS.astype(np.float16)
+    data = jaxnn.resident({"inputs": inputs, "labels": INPUTS}, batch_size=6)
+    run = trained(tmp_path, network, data=data, objective=jaxnn.regression())
+    loaded = jaxnn.load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(inputs.astype(np.float32)), run.predict(inputs))
+    with pytest.raises(jaxnn.InvalidValue, match="do not fit into float16"):
+        loaded.predict(np.full((1, 5), 1e6, np.float32))
 
 
 def test_sequences_of_different_lengths_are_predicted(tmp_path):

@@ -1,5 +1,6 @@
 """What is served: runs, the last run of a folder, model files, text."""
 
+import io
 import json
 import os
 
@@ -13,6 +14,7 @@ from jaxnn.checks import Explained, InvalidValue
 from jaxnn.network import stateless
 from jaxnn.serving import drawing
 from jaxnn.serving.app import Service
+from jaxnn.serving.reading import image_of
 from jaxnn.serving.served import open_model
 from tests.serving.clients import serving
 
@@ -92,6 +94,30 @@ def test_a_model_of_texts_of_any_length_shows_no_layers(tmp_path):
     assert Service(model, protected=False).described["layers"] == []
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_png_has_the_channels_of_the_model(tmp_path, channels):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, channels)).astype(np.uint8)
+    network = jaxnn.serial(jaxnn.standardize(127.0, 70.0), jaxnn.flatten(), jaxnn.linear(2))
+    params, state = network.init(jax.random.key(0), pixels[None])
+    path = jaxnn.export((network, params, state), tmp_path / "m.jaxnn", inputs=pixels[None])
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, "PNG")
+    np.testing.assert_array_equal(image_of(open_model(path), file.getvalue())[0], pixels)
+
+
+def test_a_run_directory_is_described_as_a_model_file_is(tmp_path):
+    images = np.zeros((8, 6, 6), np.float32)
+    data = jaxnn.resident({"inputs": images, "labels": np.zeros(8, np.int32)}, batch_size=4)
+    network = jaxnn.serial(jaxnn.flatten(), jaxnn.linear(3))
+    learner = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.1))
+    jaxnn.fit(learner, data, steps=2, key=jax.random.key(0), out=tmp_path / "run", quiet=True)
+    about = open_model(tmp_path / "run").about
+    assert (about.name, about.kind, about.task) == ("run", "image", "classification")
+    assert about.classes == ("0", "1", "2")
+
+
 @pytest.mark.parametrize(
     "shape", [(8, 8), (28, 28), (28, 28, 1), (32, 32, 3)], ids=["8", "28", "28x1", "32x3"]
 )
@@ -149,7 +175,7 @@ def writer(tmp_path_factory):
 @pytest.mark.slow
 def test_text_comes_in_pieces(writer):
     served = open_model(writer)
-    assert served.writes
+    assert served.writes and served.writer.steps is not None
     with serving(served) as client:
         body = {"prompt": "ab", "length": 12, "temperature": 0}
         status, headers, content = client("POST", "/generate", body)
