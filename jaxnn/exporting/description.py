@@ -1,7 +1,7 @@
 """The description of a model's inputs and outputs, which a model file stores in `model.json`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 from jaxnn.checks import Explained
@@ -72,33 +72,26 @@ class Description:
         Raises:
           ValueError, KeyError or TypeError: if the content is invalid.
         """
-        text, limits = content["columns"], content["limits"]
         for name, types in _TYPES.items():
             if not isinstance(content[name], types):
                 raise ValueError(f"{name} is a {type(content[name]).__name__}")
-        if content["kind"] not in get_args(Kind):
-            raise ValueError(f"kind {content['kind']!r}")
-        if content["task"] not in (None, *get_args(Task)):
-            raise ValueError(f"task {content['task']!r}")
-        classes = content["classes"]
-        return cls(
-            content["name"],
-            content["kind"],
-            specs.from_json(content["inputs"]),
-            specs.from_json(content["outputs"]),
-            content["task"],
-            None if classes is None else tuple(map(str, classes)),
-            None if text is None else Columns.from_json(text),
-            tuple(int(token) for token in content["stop"]),
-            content["template"],
-            {name: (int(low), None if high is None else int(high))
-             for name, (low, high) in limits.items()},
-            content["batch"],
-            tuple(map(str, content["platforms"])),
-            content["results"],
-            content["versions"],
-            content["digests"],
-        )  # fmt: skip
+        for name, known in (("kind", get_args(Kind)), ("task", (None, *get_args(Task)))):
+            if content[name] not in known:
+                raise ValueError(f"{name} {content[name]!r}")
+        classes, columns, limits = (content[name] for name in ("classes", "columns", "limits"))
+        converted = {
+            "inputs": specs.from_json(content["inputs"]),
+            "outputs": specs.from_json(content["outputs"]),
+            "classes": None if classes is None else tuple(map(str, classes)),
+            "columns": None if columns is None else Columns.from_json(columns),
+            "stop": tuple(map(int, content["stop"])),
+            "limits": {
+                name: (int(low), None if high is None else int(high))
+                for name, (low, high) in limits.items()
+            },
+            "platforms": tuple(map(str, content["platforms"])),
+        }
+        return cls(**{each.name: content[each.name] for each in fields(cls)} | converted)
 
 
 _TYPES: dict[str, Any] = {

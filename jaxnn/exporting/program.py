@@ -58,15 +58,8 @@ class Program:
 
     def to_json(self) -> dict[str, Any]:
         """Returns all fields except the code as a JSON-compatible dict."""
-        return {
-            "arrays": to_json(self.arrays),
-            "inputs": to_json(self.inputs),
-            "outputs": to_json(self.outputs),
-            "constraints": list(self.constraints),
-            "platforms": list(self.platforms),
-            "reads": list(self.reads),
-            "convention": self.convention,
-        }
+        rest = {name: value for name, value in vars(self).items() if name != "code"}
+        return rest | {name: to_json(rest[name]) for name in ("arrays", "inputs", "outputs")}
 
     @classmethod
     def from_json(cls, content: Any, code: bytes) -> "Program":
@@ -78,13 +71,16 @@ class Program:
         arrays = from_json(content["arrays"])
         if not isinstance(arrays, dict) or not all(isinstance(x, Spec) for x in arrays.values()):
             raise ValueError("arrays are not named")
-        inputs, outputs = from_json(content["inputs"]), from_json(content["outputs"])
-        constraints, platforms = (
-            tuple(map(str, content[name])) for name in ("constraints", "platforms")
+        return cls(
+            code,
+            arrays,
+            inputs=from_json(content["inputs"]),
+            outputs=from_json(content["outputs"]),
+            constraints=tuple(map(str, content["constraints"])),
+            platforms=tuple(map(str, content["platforms"])),
+            reads=tuple(map(int, content["reads"])),
+            convention=int(content["convention"]),
         )
-        reads = tuple(int(number) for number in content["reads"])
-        convention = int(content["convention"])
-        return cls(code, arrays, inputs, outputs, constraints, platforms, reads, convention)
 
     def open(self) -> jax_export.Exported:
         """Returns the program as a `jax.export.Exported`.
