@@ -14,15 +14,15 @@ from typing import Literal
 import jax
 import numpy as np
 
-from jaxnn import metrics as measures
+from jaxnn.catalog import outcome
 from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import Caution, InvalidType, choice
 from jaxnn.loop.statuses import DIVERGED
 from jaxnn.network import Network
 from jaxnn.runs import prediction
 from jaxnn.runs.executable import Executable, read_program
-from jaxnn.storage import checkpoints, files
-from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, NoCheckpoint
+from jaxnn.storage import checkpoints, files, json_files
+from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, RESULT, NoCheckpoint
 from jaxnn.storage.manifest import FILE, read_verified
 from jaxnn.tables import Columns
 from jaxnn.typing import Any, Params, State
@@ -137,7 +137,7 @@ def load(
     if eval_path != "params":  # an average may have a wider dtype than the parameters
         params = jax.tree.map(lambda value, own: value.astype(own.dtype), params, raw)
     folder = path.parent.parent if (path / FILE).exists() else path
-    member = _best_member(content, arrays, prefix)
+    member = _best_member(folder, content, arrays, prefix)
     own = {name.removeprefix(f"{prefix}/"): array for name, array in arrays.items()
            if name.startswith(f"{prefix}/")}  # fmt: skip
     if member is not None:
@@ -165,7 +165,9 @@ def _columns(run: Path) -> Columns | None:
     return Columns.from_json(files.read(run / COLUMNS).decode())
 
 
-def _best_member(content: dict[str, Any], arrays: dict[str, Any], prefix: str) -> int | None:
+def _best_member(
+    run: Path, content: dict[str, Any], arrays: dict[str, Any], prefix: str
+) -> int | None:
     """Returns the number of the member with the best metric; `None` for a single run."""
     if not np.ndim(arrays[f"{prefix}/step"]):
         return None
@@ -173,11 +175,16 @@ def _best_member(content: dict[str, Any], arrays: dict[str, Any], prefix: str) -
     if prefix == "best/state" and isinstance(watch, dict):
         name, values, known = watch["metric"], arrays["best/value"], arrays["best/step"] > 0
     else:
-        watch, name = {}, next(name for name in METRICS if f"metrics/{name}" in arrays)
+        reported = [n.removeprefix("metrics/") for n in arrays if n.startswith("metrics/")]
+        watch, name = {}, next(name for name in (*METRICS, *reported) if name in reported)
         # A diverged member may have no value.
         values, known = arrays[f"metrics/{name}"], arrays["status"] != DIVERGED
-    better = watch.get("better") or ("lower" if measures.lower_is_better(name) else "higher")
-    worse = np.where(known & ~np.isnan(values), values if better == "lower" else -values, np.inf)
+    if watch.get("better"):
+        lower = watch["better"] == "lower"
+    else:
+        result = json_files.read(run / RESULT) if (run / RESULT).exists() else {}
+        lower = outcome.is_lower_better(result, name)
+    worse = np.where(known & ~np.isnan(values), values if lower else -values, np.inf)
     return int(np.argmin(worse))
 
 

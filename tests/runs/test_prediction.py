@@ -79,6 +79,18 @@ def test_of_a_population_the_best_member_predicts(tmp_path):
     np.testing.assert_allclose(loaded.predict(INPUTS), expected, rtol=1e-6)
 
 
+def test_a_population_without_a_loss_is_ranked_by_the_metric_that_it_reports(tmp_path):
+    def scored(learner):
+        def update(state, batch, gradients):
+            after, metrics = learner.update(state, batch, gradients)
+            return after, {"score": metrics["accuracy"]}
+
+        return learner._replace(update=update)
+
+    run = trained(tmp_path, key=jaxnn.keys(range(3)), change=scored)
+    assert jaxnn.load(tmp_path).member == int(np.argmax(run.result["train/score"]))
+
+
 def test_inputs_may_be_a_tree(tmp_path):
     network = jaxnn.Network(
         lambda key, inputs: ({"scale": jnp.ones(())}, {}),
