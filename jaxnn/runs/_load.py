@@ -182,10 +182,17 @@ def _best_member(
     if watch.get("better"):
         lower = watch["better"] == "lower"
     else:
-        result = json_files.read(run / RESULT) if (run / RESULT).exists() else {}
-        lower = outcome.is_lower_better(result, name)
+        lower = outcome.is_lower_better(_result(run), name)
     worse = np.where(known & ~np.isnan(values), values if lower else -values, np.inf)
     return int(np.argmin(worse))
+
+
+def _result(run: Path) -> dict[str, Any]:
+    """Returns the result of a run; `{}` if it is unfinished or its result is corrupt."""
+    try:
+        return json_files.read(run / RESULT)
+    except json_files.CorruptFile:
+        return {}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
