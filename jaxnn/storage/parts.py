@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import DTypeLike
 
 Bounds = tuple[tuple[int, int], ...]
 """The start and end of a part of an array along each axis."""
@@ -35,7 +34,7 @@ class Shard:
         """The shape of the part."""
         return tuple(end - start for start, end in self.bounds)
 
-    def num_bytes(self, dtype: DTypeLike) -> int:
+    def num_bytes(self, dtype: str | np.dtype) -> int:
         """Returns the size of the part in bytes."""
         return num_bytes(self.shape, dtype)
 
@@ -44,7 +43,7 @@ class Shard:
         return [self.file, self.offset, [list(pair) for pair in self.bounds], self.sha256]
 
 
-def num_bytes(shape: Sequence[int], dtype: DTypeLike) -> int:
+def num_bytes(shape: Sequence[int], dtype: str | np.dtype) -> int:
     """Returns the size of an array in bytes."""
     return math.prod(shape) * np.dtype(dtype).itemsize
 
