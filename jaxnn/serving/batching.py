@@ -64,6 +64,7 @@ class Batcher:
         self._count = 0
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "predict")
+        self._compiler = ThreadPoolExecutor(1, "compile")
         self._task: asyncio.Task[None] | None = None
         self._growth: asyncio.Task[None] | None = None
 
@@ -96,7 +97,7 @@ class Batcher:
     async def _grow(self, prepare: Callable[[int], None]) -> None:
         for bucket in self._coming:
             try:
-                await asyncio.to_thread(prepare, bucket)
+                await asyncio.get_running_loop().run_in_executor(self._compiler, prepare, bucket)
             except Exception as error:  # such as too little memory
                 LOG.warning("serve: batches stay at %d examples: %s", self.buckets[-1], error)
                 return
@@ -110,6 +111,8 @@ class Batcher:
             if task is not None:
                 task.cancel()
         self._thread.shutdown()
+        # The event loop would wait for a thread of its own, and ignore signals meanwhile.
+        self._compiler.shutdown(wait=False)
 
     def _put(self, inputs: Any) -> asyncio.Future[Any]:
         answer = asyncio.get_running_loop().create_future()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 
 import jaxnn
 from jaxnn.serving import text
@@ -26,6 +27,30 @@ def test_texts_wait_for_their_turn():
     for events in asyncio.run(both()):
         assert '{"text": "a"}' in events[0] and events[-1].startswith("event: done")
     assert begun == ["one", "one", "two", "two"]
+
+
+def test_a_bucket_that_compiles_does_not_delay_the_end():
+    began, release, compiled = threading.Event(), threading.Event(), []
+
+    def prepare(bucket):
+        began.set()
+        release.wait()
+        compiled.append(bucket)
+
+    async def stopped():
+        batcher = Batcher(lambda inputs: inputs, (1, 8), prepare=prepare)
+        batcher.start()
+        await asyncio.to_thread(began.wait)
+        await batcher.stop()
+
+    runner = threading.Thread(target=asyncio.run, args=[stopped()])
+    runner.start()
+    try:
+        runner.join(60)
+        assert not runner.is_alive() and compiled == []
+    finally:
+        release.set()
+        runner.join()
 
 
 def test_a_bucket_that_does_not_compile_is_said_and_left_out(caplog):
