@@ -19,7 +19,7 @@ _SOLVED: ContextVar[dict[Any, Outcome] | None] = ContextVar("solved", default=No
 
 def outcome_of(problem: Problem, *, verbose: bool = False) -> Outcome | None:
     """Returns the outcome of a problem, or `None` within `collected()`."""
-    collected, solved = _COLLECTED.get(), _SOLVED.get() or {}
+    collected, solved = _COLLECTED.get(), _SOLVED.get()
     if collected is not None:
         # Problems with equal examples share their arrays.
         first = next((each for each in collected if each.digest == problem.digest), problem)
