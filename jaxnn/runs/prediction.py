@@ -73,14 +73,13 @@ def write_program(
     Raises:
       OSError: if the file cannot be written.
     """
+    content = failure = None
     try:
         with alone(training.learner):  # the program must not depend on a mesh
             exported = export(training)
             content = None if exported is None else bytes(exported.serialize())
     except Exception as error:  # a network may contain anything that JAX cannot export
-        content, failure = None, error
-    else:
-        failure = None
+        failure = error
     if content is None:
         (folder / name).unlink(missing_ok=True)
     else:
