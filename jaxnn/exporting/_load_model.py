@@ -81,11 +81,7 @@ class Model:
           InvalidType: if the inputs do not have the structure and shapes of `description.inputs`.
           InvalidValue: if values do not fit into the dtype, or columns are missing.
         """
-        columns = self.description.columns
-        if columns is None:
-            return self.program("predict", inputs, batch_size)
-        rows = columns.encode(inputs, labels=False)
-        return columns.decode(self.program("predict", rows["inputs"], batch_size))
+        return self.program.predict(inputs, batch_size, self.description.columns)
 
     def generate(
         self,

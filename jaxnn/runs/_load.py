@@ -91,10 +91,7 @@ class Loaded:
           InvalidType: if the structure or shapes of the inputs differ from training.
           InvalidValue: if a number is out of the range of the training dtype.
         """
-        if self.columns is None:
-            return self.program("predict", inputs, batch_size)
-        rows = self.columns.encode(inputs, labels=False)
-        return self.columns.decode(self.program("predict", rows["inputs"], batch_size))
+        return self.program.predict(inputs, batch_size, self.columns)
 
 
 def load(

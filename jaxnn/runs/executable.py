@@ -17,6 +17,7 @@ from jaxnn.loop._evaluate import in_batches
 from jaxnn.masked import Masked
 from jaxnn.storage import program_file
 from jaxnn.storage.program_file import FILE
+from jaxnn.tables import Columns
 from jaxnn.typing import Any
 
 # `Masked` inputs and outputs can then be part of an exported program.
@@ -60,6 +61,13 @@ class Executable:
     def own(self) -> dict[str, Any]:
         """The arrays that the program reads, by name."""
         return {name: self.arrays[name] for name in self.signature[0]}
+
+    def predict(self, inputs: Any, batch_size: int, columns: Columns | None) -> Any:
+        """Returns the outputs for any number of inputs; for the rows of a table, decoded ones."""
+        if columns is None:
+            return self("predict", inputs, batch_size)
+        rows = columns.encode(inputs, labels=False)
+        return columns.decode(self("predict", rows["inputs"], batch_size))
 
     def __call__(self, where: str, inputs: Any, batch_size: int) -> Any:
         """Returns the outputs for any number of inputs as NumPy arrays.
