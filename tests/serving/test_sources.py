@@ -113,9 +113,11 @@ def test_a_run_directory_is_described_as_a_model_file_is(tmp_path):
     network = jaxnn.serial(jaxnn.flatten(), jaxnn.linear(3))
     learner = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.1))
     jaxnn.fit(learner, data, steps=2, key=jax.random.key(0), out=tmp_path / "run", quiet=True)
-    about = open_model(tmp_path / "run").about
-    assert (about.name, about.kind, about.task) == ("run", "image", "classification")
-    assert about.classes == ("0", "1", "2")
+    file = jaxnn.export(tmp_path / "run", tmp_path / "m.jaxnn")
+    for path in (tmp_path / "run", file):
+        about = open_model(path).about
+        assert (about.name, about.kind, about.task) == ("run", "image", "classification")
+        assert about.classes == ("0", "1", "2")
 
 
 @pytest.mark.parametrize(
