@@ -149,12 +149,12 @@ def explained(error: Explained) -> tuple[int, str, dict[str, str]]:
     return 422 if isinstance(error, Invalid) else 500, str(error), {}
 
 
-async def _explained(request: Request, error: Any) -> Response:
+async def _explained(request: Request, error: Explained) -> Response:
     status, said, headers = explained(error)
     return JSONResponse({"error": said}, status, headers)
 
 
-async def _http(request: Request, error: Any) -> Response:
+async def _http(request: Request, error: HTTPException) -> Response:
     paths = "POST /predict and /generate, GET /health, /model, /openapi.json, /docs and /"
     what = {404: "there is no such path", 405: "the path takes another method"}
     wrong = what.get(error.status_code, str(error.detail))

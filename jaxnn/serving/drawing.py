@@ -16,6 +16,7 @@ straightened, stretched, and drawn with a pen whose width gives the same amount 
 import math
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxnn.serving.refusals import Refused
@@ -48,7 +49,7 @@ class Framing(NamedTuple):
     inverted: bool = False
 
 
-def framing(example: Any, examples: Any = None) -> Framing:
+def framing(example: jax.ShapeDtypeStruct, examples: np.ndarray | None = None) -> Framing:
     """Infers the framing of images from training images, or else from their shape and dtype.
 
     Args:
