@@ -22,7 +22,7 @@ from jaxnn.storage import files
 from jaxnn.storage.manifest import Leaf, entry_of_parts
 from jaxnn.storage.parts import Bounds, Shard, bounds_of, from_json
 
-Array = jax.Array | np.ndarray
+Array = jax.Array | np.ndarray | np.generic
 
 
 def is_whole(array: Array) -> bool:
