@@ -53,7 +53,7 @@ def test_a_model_file_answers_as_the_run_does(digits_run, served, tmp_path):
 def test_the_last_run_of_a_folder_is_served(digits_run, tmp_path):
     for name in ("b", "a"):
         (tmp_path / name).symlink_to(digits_run)
-    assert open_model(digits_run.parent).kind == "image"
+    assert open_model(digits_run.parent).about.kind == "image"
     with pytest.raises(InvalidValue, match="is not a run directory"):
         open_model(tmp_path)
     with pytest.raises(InvalidValue, match="is not there"):
