@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -44,6 +46,7 @@ class Config:
     streamed: bool = False  # whether the data are read during training
     width: int = 32  # nodes of a layer
     report: bool = False  # whether the run is recorded, and has a page
+    fails: int = -1  # the step whose learning rate is NaN
     odd: str = ""  # NAME:PROCESS, what is different in one process
 
 
@@ -64,7 +67,7 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     if odd == "directory":
         out = replace(out, path=Path(out.path).parent / "elsewhere" / Path(out.path).name)
     return jaxnn.fit(
-        jaxnn.learner(network, jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])),
+        jaxnn.learner(network, jaxnn.classification(), partial(_adam, config.fails)),
         _data(config, arrays, 64),
         steps=config.steps,
         every=config.every,
@@ -78,6 +81,13 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         saving=jaxnn.Saving(seconds=0.0),
         **options,
     )
+
+
+def _adam(fails: int, hparams: dict[str, Any]) -> Any:
+    def rate(step):
+        return hparams["learning_rate"] + jnp.log(jnp.where(step == fails, -1.0, 1.0))
+
+    return optax.adam(rate if fails >= 0 else hparams["learning_rate"])
 
 
 def _data(config: Config, arrays: dict[str, Any], batch_size: int) -> Any:

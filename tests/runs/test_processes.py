@@ -146,6 +146,18 @@ def test_a_defect_in_one_process_ends_all_with_its_traceback(tmp_path):
     assert "a defect" in group.said[1] and "Traceback" not in group.said[0]
 
 
+@pytest.mark.parametrize("split", [True, False], ids=["fsdp", "replicated"])
+def test_all_processes_search_for_what_is_not_finite(split, tmp_path):
+    out, option = tmp_path / "run", [] if split else ["--no-split"]
+    group = together.start(TWO, out, "--fails", "5", *option)
+    assert group.codes() == [3, 3], group.said
+    (said,) = filter(None, errors(group))
+    assert "first in step 5: log gave NaN in the update" in said
+    report = json.loads((out / "quarantine" / "nan-5" / "report.json").read_text())
+    assert report["finding"]["operation"] == "log" and len(report["batch"]) == 64
+    assert newest(out) == 5
+
+
 def test_of_two_copies_one_wins(whole, tmp_path):
     out = tmp_path / "run"
     groups = [together.start(TWO, out, pace=0.2, name=name) for name in ("one", "other")]
