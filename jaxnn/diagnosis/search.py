@@ -55,8 +55,7 @@ def diagnose(
         first = int(state.step)
         feed = feeding(training.layout, data, first + 1)
         (batches,), _ = feed.at(first, [trial.order])
-        if processes.agree("fits", lambda: size(state) <= available(jax.local_devices()[0])):
-            step_inputs = _on_one_device(training.learner, state, batches)
+        step_inputs = _on_one_device(training.learner, state, batches)
         feed.close()
         if saved is None or first != step:  # else that state is saved already
             _save(training, checkpointer, training.start(trial, step), first, seconds, rows)
@@ -78,6 +77,7 @@ def diagnose(
             "reported": row["step"],
             "metric": metric,
             "value": nonfinite_of(row[metric]) if metric in row else None,
+            "repeated": bool(step_inputs),
             "finding": finding and {**asdict(finding), "sentence": str(finding)},
             "batch": np.asarray(batch).tolist(),
             "epoch": epoch,
@@ -92,7 +92,7 @@ def diagnose(
         if first is None:
             return f"no step from {step} to {row['step']} is the cause: check the evaluation data"
         why = "although its operations are finite when run separately"
-        why = why if step_inputs else "which one device has not the memory to repeat"
+        why = why if step_inputs else "but its arrays do not fit on one device to repeat it"
         why = f": {finding}" if finding else f", {why}"
         return f"first in step {first}{', as before' if known else ''}{why}"
 
@@ -134,8 +134,12 @@ def _step_inputs(learner, state, data):
     return collected(learner, (state, data.batch(state.step)))
 
 
-def _on_one_device(learner: Learner, state: Any, data: Any) -> Any:
-    """Returns a state and the batch of its step, complete on a device of each process."""
+def _on_one_device(learner: Learner, state: Any, data: Any) -> tuple[Any, ...]:
+    """Returns a state and the batch of its step on one device; nothing if they do not fit on it."""
+    if learner.placement is None:
+        return state, data.batch(state.step)
+    if not processes.agree("fits", lambda: size(state) <= available(jax.local_devices()[0])):
+        return ()
     return jax.tree.map(lambda x: x.addressable_data(0), _step_inputs(learner, state, data))
 
 
