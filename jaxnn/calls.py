@@ -38,7 +38,6 @@ N = TypeVar("N", bound=Any)  # a Network, whose file imports this one
 _FRAMES = jax.make_user_context(())
 _PASSING: WeakSet[Any] = WeakSet()
 _MULTIPLYING: WeakSet[Any] = WeakSet()
-_SELECTING: WeakSet[Any] = WeakSet()
 
 
 @runtime_checkable
@@ -169,21 +168,6 @@ def multiplies_by_weight(network: N) -> N:
 def does_multiply_by_weight(part: Any) -> bool:
     """Returns whether a network has the mark of `multiplies_by_weight`."""
     return _is_in(_MULTIPLYING, part)
-
-
-def selects_rows(network: N) -> N:
-    """Marks a network that selects rows of its parameters, and has no state and no randomness.
-
-    On a mesh, each device then adds up the gradient of its own examples before the devices exchange
-    it.
-    """
-    _SELECTING.add(network.apply)
-    return network
-
-
-def does_select_rows(part: Any) -> bool:
-    """Returns whether a network has the mark of `selects_rows`."""
-    return _is_in(_SELECTING, part)
 
 
 def _is_in(marked: WeakSet[Any], part: Any) -> bool:

@@ -11,7 +11,6 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxnn.calls import selects_rows
 from jaxnn.checks import InvalidType, InvalidValue, positive, positive_integer
 from jaxnn.layers._linear import check_sequences, flat_draw
 from jaxnn.layers._memory import memory_length
@@ -58,7 +57,7 @@ def embedding(symbols: int, features: int, *, scale: Number = 1.0) -> Network:
         rows = inputs if inputs.dtype.itemsize >= 4 else inputs.astype(jnp.int32)
         return jnp.take(params["weight"], rows, axis=0, mode="clip")
 
-    layer = selects_rows(per_place(stateless(apply, init)))
+    layer = per_place(stateless(apply, init))
     return describe(layer, "embedding", symbols=symbols, features=features)
 
 

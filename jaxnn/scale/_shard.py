@@ -20,11 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 
-import jax
-import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
 
-from jaxnn.calls import does_select_rows, inside
+from jaxnn.calls import inside
 from jaxnn.checks import InvalidValue, choice, kind
 from jaxnn.learning._learner import Gradients, Learner
 from jaxnn.scale._mesh import DATA
@@ -152,27 +150,5 @@ class _Rows:
         return self
 
     def __call__(self, part, proceed, params, state, inputs, key):
-        inputs = self.placement.rows(inputs)
-        count = self.placement.mesh.shape[DATA]
-        divides = all(x.shape[0] % count == 0 for x in jax.tree.leaves(inputs))
-        if does_select_rows(part) and self.placement.splits_params and divides:
-            proceed = self._on_each_device(proceed)
-        outputs, after = proceed(params, state, inputs, key)
+        outputs, after = proceed(params, state, self.placement.rows(inputs), key)
         return self.placement.rows(outputs), after
-
-    def _on_each_device(self, proceed):
-        """Returns a function that selects the rows of each device from its own copy of the table.
-
-        The gradient of the table is then a sum over the copies, of which each device receives its
-        share. Without copies, `scatter` adds it up, and every device receives the whole.
-        """
-        count = self.placement.mesh.shape[DATA]
-
-        def select(params, state, inputs, key):
-            parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), inputs)
-            copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), params)
-            given = self.placement.rows((copies, parts))
-            results = jax.vmap(lambda params, inputs: proceed(params, state, inputs, key))(*given)
-            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
-
-        return select

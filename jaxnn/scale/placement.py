@@ -70,12 +70,6 @@ class Placement:
         return tuple(self.mesh.devices.flat)
 
     @property
-    def splits_params(self) -> bool:
-        """Whether a rule splits parameters over the axis `data`."""
-        overs = {split.over for _, splits in self.rules.pairs for split in splits}
-        return DATA in overs and self.mesh.shape[DATA] > 1
-
-    @property
     def whole(self) -> NamedSharding:
         """The sharding of an array that is replicated on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
