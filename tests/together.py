@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -83,7 +83,7 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     )
 
 
-def _adam(fails: int, hparams: dict[str, Any]) -> Any:
+def _adam(fails: int, hparams: Mapping[str, Any]) -> Any:
     def rate(step):
         return hparams["learning_rate"] + jnp.log(jnp.where(step == fails, -1.0, 1.0))
 
