@@ -6,6 +6,7 @@ Compilation is fast and programs are slow, except in tests of bits, memory and t
 import ctypes
 import gc
 import inspect
+import os
 import resource
 import signal
 import sys
@@ -24,6 +25,7 @@ jaxtyping.install_import_hook("jaxnn", "tests.annotations.checked")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 import jaxnn  # noqa: E402
 from tests import compiling  # noqa: E402
@@ -58,6 +60,32 @@ def optimized():
     yield
     jax.config.update("jax_disable_most_optimizations", True)
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_before():
+    """Restores what a module changes for the whole process: modules are run in any order."""
+    variables, folder, options = dict(os.environ), os.getcwd(), jax.config.values
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    threshold, frozen = gc.get_threshold(), gc.get_freeze_count()
+    yield
+    os.environ.update(variables)  # what libraries add at their first import stays
+    os.chdir(folder)
+    now = jax.config.values
+    changed = [name for name, value in options.items() if now.get(name) != value]
+    for name in changed:
+        jax.config.update(name, options[name])
+    if any("cache" in name for name in changed):
+        compilation_cache.reset_cache()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    gc.set_threshold(*threshold)
+    if gc.get_freeze_count() != frozen:
+        gc.unfreeze()
+    # Data frames take the options of the last file with their columns.
+    if reading := sys.modules.get("jaxnn.reading.options"):
+        reading._READ.clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,8 +136,6 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 @pytest.fixture
 def cache_options(monkeypatch, tmp_path):
     """Restores the options of the compile cache after a test, and moves its default folder."""
-    from jax.experimental.compilation_cache import compilation_cache
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     names = [name for name in dir(jax.config) if "compilation_cache" in name]
     names += [name for name in dir(jax.config) if "persistent_cache" in name]

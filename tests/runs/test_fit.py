@@ -256,7 +256,9 @@ def journal_lines(out):
     return (out / "metrics.jsonl").read_text().count("\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_the_run_with_everything_written(tmp_path, number):
     process = start(tmp_path, 10**9, 1000)
     try:
