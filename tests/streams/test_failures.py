@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import cache
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ ROWS = examples(fields())
 KEY = jax.random.key(5)
 
 
+@cache  # one learner compiles once, however many tests run it
 def made():
     return jaxnn.learner(jaxnn.mlp([5], 4), jaxnn.classification(), optax.adam(1e-2))
 
