@@ -1,6 +1,5 @@
 """`fit`: what it writes, what it shows, and how it ends."""
 
-import fcntl
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ import optax
 import pytest
 
 import jaxnn
+from jaxnn.storage.lock import locked
 from tests.gan import gan_data, gan_learner
 from tests.options import grouped
 
@@ -169,8 +169,7 @@ def test_an_empty_directory_is_as_good_as_none(tmp_path):
 def test_one_run_at_a_time_writes_to_a_directory(tmp_path):
     fit(tmp_path)
     (tmp_path / "result.json").unlink()
-    with open(tmp_path / ".lock", "a") as lock:  # what another process would hold
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(tmp_path):
         rows = (tmp_path / "metrics.jsonl").read_bytes()
         with pytest.raises(jaxnn.DirectoryInUse, match=r"Wait for that run to end"):
             fit(tmp_path)
