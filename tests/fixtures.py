@@ -1,4 +1,4 @@
-"""The configuration of all tests: enforced annotations, strict rank promotion, and two devices.
+"""The fixtures of all tests, and the settings of JAX: strict rank promotion, and two devices.
 
 Compilation is fast and programs are slow, except in tests of bits, memory and time: `optimized`.
 """
@@ -12,23 +12,12 @@ import signal
 import sys
 from pathlib import Path
 
-import jaxtyping
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
-import tests.annotations  # noqa: F401  (jaxtyping looks it up by its name)
-
-# Background jobs of a shell ignore Ctrl-C, and the processes that tests start would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-gc.set_threshold(100_000)  # tracing creates many objects, few of them garbage
-
-# This must precede the first import of jaxnn, whose annotations are then checked in each call.
-jaxtyping.install_import_hook("jaxnn", "tests.annotations.checked")
-
-import jax  # noqa: E402
-import pytest  # noqa: E402
-from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
-
-import jaxnn  # noqa: E402
-from tests import compiling  # noqa: E402
+import jaxnn
+from tests import compiling
 
 # Reports are off by default, because they are slow; tests of reports pass `report=True`.
 init = inspect.unwrap(jaxnn.Directory.__init__)
