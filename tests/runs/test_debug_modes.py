@@ -104,7 +104,7 @@ LONG = "disable_jit"  # operation by operation
 
 
 def marks(kind, mode):
-    if kind == "regression" or (kind in BY_DAY and mode != LONG):
+    if kind in BY_DAY and mode != LONG:
         return ()
     return pytest.mark.nightly if mode == LONG and kind not in BY_DAY else pytest.mark.slow
 

@@ -18,7 +18,14 @@ LEARNER = jaxnn.learner(jaxnn.mlp([5], 4), jaxnn.classification(), optax.adam(1e
 def trained(rows, out=None, evaluate=None, steps=20, **options):
     data = stream(rows, batch_size=4, block=5, **options)
     return jaxnn.fit(
-        LEARNER, data, steps=steps, key=jax.random.key(0), quiet=True, out=out, evaluate=evaluate
+        LEARNER,
+        data,
+        steps=steps,
+        every=10,
+        key=jax.random.key(0),
+        quiet=True,
+        out=out,
+        evaluate=evaluate,
     )
 
 
