@@ -70,6 +70,8 @@ def arrow(paths: Any) -> Arrow:
                 sizes = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
                 groups += [(path, file, i) for i in range(len(sizes))]
                 schemas.append(file.schema)
+            if min(sizes, default=0) < 0:
+                raise pa.ArrowInvalid("its number of rows is negative")
         except (pa.ArrowException, OSError) as error:
             raise InvalidValue(
                 "arrow",
@@ -87,6 +89,15 @@ def arrow(paths: Any) -> Arrow:
                 expected=f"{_words(schemas[0])}, as in {files.paths[0]}",
                 fix="Write all files with the same columns",
             )
+
+    if not sum(counts):
+        raise InvalidValue(
+            "arrow",
+            "there are no rows",
+            got=f"{files.paths[0]}" + ", ..." * (len(files.paths) > 1),
+            expected="at least one row",
+            fix="Write or copy the files again",
+        )
 
     @lru_cache(_GROUPS)
     def whole(group):

@@ -94,11 +94,15 @@ def read(path, opened):
 
 def test_a_file_that_is_cut_off_is_named(file):
     _, path, opened = file
-    content = path.read_bytes()
-    assert read(path, opened) is not None
-    for length in {*np.linspace(0, len(content) - 1, 20, dtype=int).tolist(), len(content) - 2}:
+    content, whole = path.read_bytes(), read(path, opened)
+    for length in np.linspace(0, len(content) - 30, 20, dtype=int).tolist():
         path.write_bytes(content[:length])
         assert read(path, opened) is None, f"{length} of {len(content)} bytes"
+    for length in range(len(content) - 20, len(content), 4):
+        path.write_bytes(content[:length])
+        if (rest := read(path, opened)) is not None:  # an image with all pixels, without its end
+            assert path.suffix in (".png", ".jpg")
+            np.testing.assert_array_equal(rest["inputs"], whole["inputs"])
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of some
