@@ -150,7 +150,7 @@ def _weights_of(network: Network, kinds: Collection[str]) -> set[str]:
             "the network has no layer of a kind",
             got=f"{min(missing, default='no kinds')!r}",
             expected=f"some of {listing(dict.fromkeys(each for _, each in parts))}",
-            fix="Choose weights by their names: lora(network, {'*kernel': True}, rank=8)",
+            fix="Select weights by name: lora(network, {'*kernel': True}, rank=8)",
         )
     return {join(path, "weight") for path, each in parts if each in kinds}
 
@@ -165,10 +165,10 @@ def _weights(rules: Any, base: Any, among: set[str] | None) -> dict[str, Any]:
     if wrong or not weights:
         raise InvalidValue(
             "lora",
-            "a parameter that is chosen is no matrix" if wrong else "no weight is chosen",
+            "a selected parameter is not a matrix" if wrong else "no weight is selected",
             got=wrong[0] if wrong else f"rules {dict(rules)}",
             expected=f"some of {listing(matrices)}",
-            fix="Choose weights alone: {'*weight': True}",
+            fix="Select only weights: {'*weight': True}",
         )
     return weights
 

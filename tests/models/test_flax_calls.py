@@ -289,7 +289,7 @@ MISTAKES = {
         lambda: trained(
             from_flax(models.Lengths(), call=lambda m, x: m(*x, True)), (TOKENS, LENGTHS)
         ),
-        r"Dropout.*Let call take a flag, lambda module, inputs, deterministic.*switch=\{\} leaves",
+        r"Dropout.*Let call take a flag, lambda module, inputs, deterministic.*switch=\{\} accepts",
     ),
     "key_without_one_in_inference": (
         lambda: from_flax(models.Keyed(), call=lambda module, x, key: module(x, key)),
@@ -305,11 +305,11 @@ MISTAKES = {
     ),
     "field": (
         lambda: from_flax(models.Field()),
-        r"deterministic=True, and would.*switch='deterministic'\) to have it False in training",
+        r"deterministic=True, which would.*switch='deterministic'\) to have it False in training",
     ),
     "unknown_boolean": (
         lambda: from_flax(models.Unknown()),
-        r"Got is_train, .*switch='is_train'\) if it is on in training, switch=\{'is_train': F",
+        r"Got is_train, .*switch='is_train'\) if it is true in training, switch=\{'is_train': F",
     ),
     "unknown_switch": (
         lambda: from_flax(models.Unknown(), switch="is_trian"),
@@ -321,15 +321,15 @@ MISTAKES = {
     ),
     "draws_in_inference": (
         lambda: applied(from_flax(models.Drawing()), (ROWS, ROWS)),
-        r"Drawing draws in inference.*inference=module.*inference_key=",
+        r"Drawing samples random numbers in inference.*inference=module.*inference_key=",
     ),
     "trains_alone": (
         lambda: applied(from_flax(models.Configured(False)), TOKENS),
-        r"draws in inference",
+        r"samples random numbers in inference",
     ),
     "predicts_alone": (
         lambda: trained(from_flax(models.Configured(True)), TOKENS),
-        r"Dropout that is as in inference.*inference=module",
+        r"Dropout that stays in inference mode.*inference=module",
     ),
     "sown": (
         lambda: applied(from_flax(models.Sowing()), ROWS),

@@ -128,13 +128,13 @@ CASES = {
     # Settings.
     "lora: a bias": (
         lambda: traced(jaxnn.lora(MODEL, {"hidden_1": True}, rank=2)),
-        V, r"is no matrix. Got hidden_1/bias of shape \(6,\); expected some of hidden_1/weight",
-        r"Choose weights alone: \{'\*weight': True\}",
+        V, r"is not a matrix. Got hidden_1/bias of shape \(6,\); expected some of hidden_1/weight",
+        r"Select only weights: \{'\*weight': True\}",
     ),
     "lora: nothing": (
         lambda: traced(jaxnn.lora(MODEL, {"*": False}, rank=2)),
-        V, r"no weight is chosen. Got rules \{'\*': False\}",
-        r"Choose weights alone",
+        V, r"no weight is selected. Got rules \{'\*': False\}",
+        r"Select only weights",
     ),
     "lora: rank": (lambda: jaxnn.lora(MODEL, WEIGHTS, rank=0), V, r"rank=0", r"Pass, say, rank=1"),
     "lora: scale": (

@@ -372,7 +372,7 @@ def test_blocks_are_counted_anew_stacked_and_taken_apart():
             "more blocks than the net.*layers/3/nodes/bias",
         ),
         (deep(5), {"block_{n+1}": "layers/{n}"}, "no leaf.*layers/4/nodes"),
-        (deep(3, True), {"blocks": "layers/{n}"}, r"another shape.*\(4, 4\)"),
+        (deep(3, True), {"blocks": "layers/{n}"}, r"wrong shape.*\(4, 4\)"),
         (deep(3), {"block_{n}": "layers/{n}"}, "more blocks than the network.*layers/0"),
     ],
     ids=["fewer", "more", "stacked", "shifted"],

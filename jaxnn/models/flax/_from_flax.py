@@ -134,7 +134,7 @@ def flax_parameters(source: Any) -> tuple[Params, State]:
     if isinstance(source, Mapping) and "params" in source:
         return collections(source)
     expected = 'an nnx.Module, or variables {"params": ...} of a Linen module'
-    fix = "Pass the module, or what Linen's init returned"
+    fix = "Pass the module, or the variables that Linen's init returns"
     raise invalid("flax_parameters", "source has no Flax parameters", source, expected, fix)
 
 
