@@ -52,7 +52,7 @@ def download(
             "the name is not that of a repository",
             got=repr(name),
             expected="owner/name",
-            fix="Copy it from the address of the model's page: 'HuggingFaceTB/SmolLM2-135M-Instruct'",
+            fix="Copy it from the model's page, as in 'HuggingFaceTB/SmolLM2-135M-Instruct'",
         )
     hub = package("huggingface_hub", "downloading models")
     options: dict[str, Any] = {} if folder is None else {"local_dir": Path(folder).expanduser()}

@@ -203,7 +203,7 @@ def resize(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:
                 "the shapes differ along other axes than the resized ones",
                 got=f"an array of shape {array.shape} for shape {tuple(shape)}",
                 expected=f"lengths that differ only along the axes {axes}",
-                fix="Pass every axis that differs, such as resize(0, 1), or initialise the leaf: None",
+                fix="Pass all axes that differ, as in resize(0, 1), or initialise the leaf: None",
             )
         return jax.image.resize(array, shape, "linear")
 

@@ -39,21 +39,21 @@ V, T = InvalidValue, InvalidType
 CASES = {
     "another shape": (
         lambda: start(WIDER), V,
-        "warm_start: the source of output/bias has the wrong shape. Got 'output/bias' of shape (5,);"
-        " expected shape (3,). Begin the rules with 'output/bias': None to initialise it, or convert"
-        " it with a function (array, shape) -> array, such as resize(0) for positions.",
+        "warm_start: the source of output/bias has the wrong shape. Got 'output/bias' of shape"
+        " (5,); expected shape (3,). Begin the rules with 'output/bias': None to initialise it, or"
+        " convert it with a function (array, shape) -> array, such as resize(0) for positions.",
     ),
     "another shape, renamed": (
         lambda: start({"head": PARAMS["hidden_1"]}, {"output": "head"}), V,
         "warm_start: the source of output/bias has the wrong shape. Got 'head/bias' of shape (8,);"
-        " expected shape (3,). Begin the rules with 'output/bias': None to initialise it, or convert"
-        " it with a function (array, shape) -> array, such as resize(0) for positions.",
+        " expected shape (3,). Begin the rules with 'output/bias': None to initialise it, or"
+        " convert it with a function (array, shape) -> array, such as resize(0) for positions.",
     ),
     "a population": (
         lambda: start(POPULATION), V,
         "warm_start: the source of hidden_1/bias has the wrong shape. Got 'hidden_1/bias' of shape"
-        " (2, 8); expected shape (8,). Pass one member of the population:"
-        " jax.tree.map(lambda x: x[0], params).",
+        " (2, 8); expected shape (8,). Pass one member of the population: jax.tree.map(lambda x:"
+        " x[0], params).",
     ),
     "another dtype": (
         lambda: start(DOUBLE), T,
@@ -63,15 +63,15 @@ CASES = {
     ),
     "another dtype, renamed": (
         lambda: start({"old": DOUBLE["output"]}, {"output": "old"}), T,
-        "warm_start: the source of output/bias has the wrong dtype. Got 'old/bias' of dtype float64;"
-        " expected dtype float32. Begin the rules with 'output/bias': ('old/bias', lambda array,"
-        " shape: array.astype('float32')) to convert it.",
+        "warm_start: the source of output/bias has the wrong dtype. Got 'old/bias' of dtype"
+        " float64; expected dtype float32. Begin the rules with 'output/bias': ('old/bias', lambda"
+        " array, shape: array.astype('float32')) to convert it.",
     ),
     "no array": (
         lambda: start({"output": {"bias": "zeros"}}), V,
         "warm_start: the source of output/bias has the wrong shape. Got 'output/bias' of shape ();"
-        " expected shape (3,). Begin the rules with 'output/bias': None to initialise it, or convert"
-        " it with a function (array, shape) -> array, such as resize(0) for positions.",
+        " expected shape (3,). Begin the rules with 'output/bias': None to initialise it, or"
+        " convert it with a function (array, shape) -> array, such as resize(0) for positions.",
     ),
     "a function that makes another shape": (
         lambda: start(PARAMS, {"*weight": lambda array, shape: array.T}), V,
@@ -82,8 +82,8 @@ CASES = {
     "a function that makes another dtype": (
         lambda: start(PARAMS, {"output/bias": lambda array, shape: array.astype(jnp.int32)}), T,
         "warm_start: the result of the rule 'output/bias' for output/bias has the wrong dtype. Got"
-        " 'output/bias' of dtype int32; expected dtype float32. Return an array of that dtype"
-        " from the function.",
+        " 'output/bias' of dtype int32; expected dtype float32. Return an array of that dtype from"
+        " the function.",
     ),
     "a function that makes no array": (
         lambda: start(PARAMS, {"output/bias": lambda array, shape: (array, shape)}), T,
@@ -94,7 +94,7 @@ CASES = {
         lambda: start({"hidden_1": {"weight": ONES[:2, :6]}}, {"hidden_1/weight": resize(0)}), V,
         "resize: the shapes differ along other axes than the resized ones. Got an array of shape"
         " (2, 6) for shape (4, 8); expected lengths that differ only along the axes (0,). Pass"
-        " every axis that differs, such as resize(0, 1), or initialise the leaf: None.",
+        " all axes that differ, as in resize(0, 1), or initialise the leaf: None.",
     ),
     "a source that is not there": (
         lambda: start(without(PARAMS, "output/bias"), {"output": "output"}), V,
@@ -104,21 +104,21 @@ CASES = {
     ),
     "a source that is nowhere near": (
         lambda: start(PARAMS, {"output/bias": "zzz"}), V,
-        "warm_start: the source has no leaf for output/bias by the rule 'output/bias'."
-        " Got 'zzz'; expected one of hidden_1/bias, hidden_1/weight, output/bias, output/weight."
-        " Put 'output/bias': None before that rule, to initialise it.",
+        "warm_start: the source has no leaf for output/bias by the rule 'output/bias'. Got 'zzz';"
+        " expected one of hidden_1/bias, hidden_1/weight, output/bias, output/weight. Put"
+        " 'output/bias': None before that rule, to initialise it.",
     ),
     "a rule that says nothing": (
         lambda: start(PARAMS, {"output": 3}), T,
-        "warm_start: a rule has the wrong type. Got 'output': 3; expected the name of a leaf"
-        " of the source, None, a function (array, shape) -> array, or a pair (name, function)."
-        " Write 'output': None to initialise.",
+        "warm_start: a rule has the wrong type. Got 'output': 3; expected the name of a leaf of"
+        " the source, None, a function (array, shape) -> array, or a pair (name, function). Write"
+        " 'output': None to initialise.",
     ),
     "a pair of the wrong kinds": (
         lambda: start(PARAMS, {"output": ("output", "head")}), T,
-        "warm_start: a rule has the wrong type. Got 'output': ('output', 'head'); expected"
-        " the name of a leaf of the source, None, a function (array, shape) -> array, or a pair"
-        " (name, function). Write 'output': None to initialise.",
+        "warm_start: a rule has the wrong type. Got 'output': ('output', 'head'); expected the"
+        " name of a leaf of the source, None, a function (array, shape) -> array, or a pair (name,"
+        " function). Write 'output': None to initialise.",
     ),
     "a rule that matches nothing": (
         lambda: start(PARAMS, {"ouput": None}), V,
@@ -127,15 +127,15 @@ CASES = {
     ),
     "a rule that is never used": (
         lambda: start(PARAMS, {"*": "*", "output": None}), V,
-        "warm_start: a rule is never used, since earlier rules match all of its names. Got 'output'"
-        " after '*'; expected rules from the special to the general: the first match wins. Leave"
-        " 'output' out, or put it before '*'.",
+        "warm_start: a rule is never used, since earlier rules match all of its names. Got"
+        " 'output' after '*'; expected rules from the special to the general: the first match"
+        " wins. Leave 'output' out, or put it before '*'.",
     ),
     "different numbers of stars": (
         lambda: start(PARAMS, {"output": "layers/*"}), V,
         "warm_start: the two sides of a rule have different numbers of *. Got 'output':"
-        " 'layers/*'; expected 0 * on the right, or none. Write as many * on the right as on"
-        " the left: 'body/*': 'layers/*'.",
+        " 'layers/*'; expected 0 * on the right, or none. Write as many * on the right as on the"
+        " left: 'body/*': 'layers/*'.",
     ),
     "nothing taken": (
         lambda: start({"layers": [PARAMS["output"]]}), V,
@@ -145,9 +145,9 @@ CASES = {
     ),
     "statistics forgotten": (
         lambda: start(source(normalized())[0], network=normalized()), V,
-        "warm_start: the network has a state, but no state of the source is given."
-        " Got no state for first/norm/mean, first/norm/var; expected the state that belongs"
-        " to the parameters. Pass state=run.state.state, or state={} to initialise it.",
+        "warm_start: the network has a state, but no state of the source is given. Got no state"
+        " for first/norm/mean, first/norm/var; expected the state that belongs to the parameters."
+        " Pass state=run.state.state, or state={} to initialise it.",
     ),
     "a function of hyper-parameters": (
         lambda: start(network=lambda h: NETWORK), T,

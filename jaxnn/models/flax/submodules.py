@@ -34,6 +34,7 @@ class LinenCalls:
     def __call__(
         self, layer: Any, proceed: Callable[..., Any], arguments: tuple[Any, ...], options: Any
     ) -> Any:
+        """Calls a layer, through the frames if it is a submodule."""
         if not layer.path or layer.path == self.path or not observers():
             return proceed(*arguments, **options)
         outer, trace = self.path, _trace()
