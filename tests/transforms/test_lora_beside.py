@@ -119,8 +119,8 @@ def test_members_have_adapters_of_their_own():
 
 
 def names(network, *arguments, **options):
-    made = jaxnn.lora(network, *arguments, rank=2, **options)
-    params, _ = jax.eval_shape(made.init, jax.random.key(0), TOKENS)
+    adapted_network = jaxnn.lora(network, *arguments, rank=2, **options)
+    params, _ = jax.eval_shape(adapted_network.init, jax.random.key(0), TOKENS)
     return {name.rpartition("/")[0] for name in jaxnn.names.named_leaves(params)}
 
 

@@ -21,7 +21,7 @@ def traced(network, *shape, dtype=jnp.float32):
     return jax.eval_shape(both, jax.ShapeDtypeStruct(shape or (2, 4), dtype))
 
 
-def joined(*branches):
+def merged(*branches):
     return jaxnn.parallel(*branches, combine=lambda outputs: jnp.concatenate(outputs, -1))
 
 
@@ -39,8 +39,8 @@ CASES = {
         V, r"branch \(2, 5\) of linear, and shortcut \(2, 4\) of identity",
         r"pass shortcut=linear\(n\)",
     ),
-    "branches that cannot be joined": (
-        lambda: traced(joined(("left", jaxnn.linear(3)), ("flat", jaxnn.flatten())), 2, 5, 4),
+    "branches that cannot be merged": (
+        lambda: traced(merged(("left", jaxnn.linear(3)), ("flat", jaxnn.flatten())), 2, 5, 4),
         V, r"branches left \(\(2, 5, 3\), 'float32'\), flat \(\(2, 20\), 'float32'\) \(.+\); exp",
         r"Give the branches outputs of matching shapes",
     ),

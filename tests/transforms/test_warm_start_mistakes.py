@@ -28,8 +28,8 @@ def without(params, path):
 
 
 def other_inputs():
-    made = jaxnn.learner(start().network, jaxnn.classification(), optax.sgd(0.1))
-    jaxnn.train(made, NARROW, steps=1, key=KEY)
+    learner = jaxnn.learner(start().network, jaxnn.classification(), optax.sgd(0.1))
+    jaxnn.train(learner, NARROW, steps=1, key=KEY)
 
 
 ONES = np.ones((4, 8), np.float32)
