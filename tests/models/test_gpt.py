@@ -68,10 +68,10 @@ def test_weights_start_small_and_those_at_the_ends_of_branches_smaller():
     network = jaxnn.gpt(65, layers=8, heads=4, features=128, positions=64)
     params, _ = network.init(KEY, jax.ShapeDtypeStruct((1, 8), jnp.int32))
     block = params["body"]["block_3"]
-    look, think = block["look"]["branch"]["attention"], block["think"]["branch"]
-    for weight in (look["query"], look["value"], think["hidden"], params["tokens"]):
+    attend, feed = block["attention"]["branch"]["attention"], block["mlp"]["branch"]
+    for weight in (attend["query"], attend["value"], feed["hidden"], params["tokens"]):
         assert abs(float(weight["weight"].std()) / 0.02 - 1) < 0.05
-    for weight in (look["output"], think["output"]):
+    for weight in (attend["output"], feed["output"]):
         assert abs(float(weight["weight"].std()) / (0.02 / math.sqrt(16)) - 1) < 0.05
 
 
@@ -92,7 +92,7 @@ def test_it_is_the_formula():
     x = p["tokens"]["weight"][tokens[0]] + p["body"]["positions"]["weight"][:9]
     for number in (1, 2):
         block = p["body"][f"block_{number}"]
-        own = block["look"]["branch"]
+        own = block["attention"]["branch"]
         y = normal(x, own["norm"])
         q, k, v = (
             (y @ own["attention"][name]["weight"] + own["attention"][name]["bias"]).reshape(9, 4, 4)
@@ -103,7 +103,7 @@ def test_it_is_the_formula():
         weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
         mixed = np.einsum("hij,jhf->ihf", weights, v).reshape(9, 16)
         x = x + mixed @ own["attention"]["output"]["weight"] + own["attention"]["output"]["bias"]
-        own = block["think"]["branch"]
+        own = block["mlp"]["branch"]
         hidden = normal(x, own["norm"]) @ own["hidden"]["weight"] + own["hidden"]["bias"]
         x = x + gelu(hidden) @ own["output"]["weight"] + own["output"]["bias"]
     logits = normal(x, p["body"]["norm"]) @ p["tokens"]["weight"].T

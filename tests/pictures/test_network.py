@@ -272,10 +272,10 @@ def test_a_gpt_is_one_block_that_is_repeated(name):
     assert titles == (first if name == "gpt" else ["input", "tokens", "blocks", "norm", "output"])
     (repeated,) = [part for part in parts if part.children]
     assert repeated.times == 3 and [p.kind for p in repeated.children] == ["residual"] * 2
-    look = repeated.children[0]
-    assert look.text == "residual: adds its inputs"
-    assert [part.kind for part in look.children][1] == "attention"
-    assert look.children[1].text.startswith("4 heads, causal") and look.output == (2, 16, 32)
+    attention = repeated.children[0]
+    assert attention.text == "residual: adds its inputs"
+    assert [part.kind for part in attention.children][1] == "attention"
+    assert attention.children[1].text.startswith("4 heads, causal") and look.output == (2, 16, 32)
     assert parts[-1].output == (2, 16, 65) and "weights of tokens" in parts[-1].text
     figure = draw(diagram(*NETWORKS[name]), {})
     seen = texts(figure)

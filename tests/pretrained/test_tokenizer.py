@@ -187,7 +187,7 @@ def test_a_whole_file_loads(tmp_path):
     tensors = gguf_file(path)
     loaded = pretrained.load(path)
     for block in (1, 2):
-        query = loaded.params["body"][f"block_{block}"]["look"]["branch"]["attention"]["query"]
+        query = loaded.params["body"][f"block_{block}"]["attention"]["branch"]["attention"]["query"]
         expected = tensors[f"model.layers.{block - 1}.self_attn.q_proj.weight"]
         np.testing.assert_array_equal(query["weight"], expected.T)
     assert loaded.tokenizer.stop == (0,) and loaded.config["vocab_size"] == 7

@@ -1,4 +1,4 @@
-"""Transforms of networks in training: what is adjusted, what is retained, where weights come from."""
+"""Transforms of networks in training: what is trained, what is retained, where weights begin."""
 
 import chex
 import jax

@@ -47,11 +47,11 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
 
 def _rows(stacked: bool, tied: bool) -> list[Row]:
     block = blocks(stacked)
-    look, think = f"{block}/look/branch", f"{block}/think/branch"
-    attention, layer = f"{look}/attention", "layers.{n}"
-    hidden = {"gate_proj": f"{think}/hidden/gate/0", "up_proj": f"{think}/hidden/up"}
+    attend, feed = f"{block}/attention/branch", f"{block}/mlp/branch"
+    attention, layer = f"{attend}/attention", "layers.{n}"
+    hidden = {"gate_proj": f"{feed}/hidden/gate/0", "up_proj": f"{feed}/hidden/up"}
     linears = {f"self_attn.{_ROLES[n]}": f"{attention}/{n}" for n in ("query", "key", "value")}
-    linears |= {"self_attn.o_proj": f"{attention}/output", "mlp.down_proj": f"{think}/output"}
+    linears |= {"self_attn.o_proj": f"{attention}/output", "mlp.down_proj": f"{feed}/output"}
     linears |= {f"mlp.{theirs}": ours for theirs, ours in hidden.items()}
     return [
         Row("embed_tokens.weight", "tokens/weight"),
@@ -60,8 +60,8 @@ def _rows(stacked: bool, tied: bool) -> list[Row]:
         Row(f"{layer}.self_attn.q_norm.weight", f"{attention}/query_norm/scale"),
         Row(f"{layer}.self_attn.k_norm.weight", f"{attention}/key_norm/scale"),
         Row(f"{layer}.self_attn.rotary_emb.inv_freq", None),
-        Row(f"{layer}.input_layernorm.weight", f"{look}/norm/scale"),
-        Row(f"{layer}.post_attention_layernorm.weight", f"{think}/norm/scale"),
+        Row(f"{layer}.input_layernorm.weight", f"{attend}/norm/scale"),
+        Row(f"{layer}.post_attention_layernorm.weight", f"{feed}/norm/scale"),
         Row("norm.weight", "body/norm/scale"),
         Row("lm_head.weight", "tokens/weight", again)
         if tied
