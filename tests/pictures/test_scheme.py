@@ -155,7 +155,9 @@ def test_names_are_short_and_keep_what_tells_them_apart():
     assert [len(name) for name in shortened(["x" * 40, "y"], 10)] == [10, 1]
 
 
-BLOCK = [f"attention/branch/attention/{name}/weight" for name in ("key", "output", "query", "value")]
+BLOCK = [
+    f"attention/branch/attention/{name}/weight" for name in ("key", "output", "query", "value")
+]
 BLOCK += ["attention/branch/norm/scale", "mlp/branch/hidden/weight", "mlp/branch/output/weight"]
 
 
