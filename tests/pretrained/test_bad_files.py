@@ -156,10 +156,24 @@ def test_a_model_that_is_whole_loads(tmp_path):
 CONFIGS = {
     "new_key": ({"attn_logit_softcapping": 30.0}, "attn_logit_softcapping=30.0"),
     "activation": ({"hidden_act": "quick_gelu"}, "hidden_act='quick_gelu'"),
-    "rope": ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type='yarn'"),
+    "yarn": (
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+        "the key original_max_position_embeddings is missing",
+    ),
+    "yarn_of_deepseek": (
+        {
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": 8,
+                "mscale": 0.7,
+            }
+        },
+        "mscale=0.7",
+    ),
     "longrope": (
         {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0]}},
-        "rope_type='longrope'.*'default', 'linear', 'llama3'",
+        "rope_type='longrope'.*'default', 'linear', 'llama3', 'yarn'",
     ),
     "dynamic": ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type='dynamic'"),
     "rope_key": ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "x": 1}}, "got x=1|x=1"),

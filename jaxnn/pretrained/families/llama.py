@@ -1,5 +1,7 @@
 """Llama and models with the same architecture: SmolLM2, Mistral, Qwen2 and Qwen3."""
 
+import math
+
 from jaxnn.layers._rotary import Rotary
 from jaxnn.models import gpt
 from jaxnn.pretrained.families.family import ACTIVATIONS, Family, Plan, blocks
@@ -115,9 +117,25 @@ def _rotary(settings: Settings) -> Rotary:
         low, high = (inner.number(f"{name}_freq_factor") for name in ("low", "high"))
         length = inner.integer("original_max_position_embeddings")
         rotary = rotary._replace(low=low, high=high, length=length)
+    if kind == "yarn":
+        rotary = _yarn(inner, rotary)
     inner.finish()
     return rotary
 
 
-_ROPES = {name: name for name in ("default", "linear", "llama3")}
+def _yarn(settings: Settings, rotary: Rotary) -> Rotary:
+    for name in ("mscale", "mscale_all_dim"):
+        settings.expect(name, None)
+    settings.expect("truncate", True)
+    scale = settings.number("attention_factor", 0.1 * math.log(max(rotary.factor, 1.0)) + 1.0)
+    return rotary._replace(
+        low=settings.number("beta_slow", 1.0),
+        high=settings.number("beta_fast", 32.0),
+        length=settings.integer("original_max_position_embeddings"),
+        yarn=True,
+        scale=scale,
+    )
+
+
+_ROPES = {name: name for name in ("default", "linear", "llama3", "yarn")}
 family = Family(tuple(_ARCHITECTURES), _plan)
