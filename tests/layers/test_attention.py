@@ -11,9 +11,8 @@ import pytest
 from flax import nnx
 
 import jaxnn
-from jaxnn.layers import attending
+from jaxnn.layers import Rotary, attending
 from jaxnn.layers._memory import remembering
-from jaxnn.layers._rotary import Rotary
 from tests.registry import real
 from tests.trees import assert_close
 

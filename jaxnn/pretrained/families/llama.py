@@ -2,7 +2,7 @@
 
 import math
 
-from jaxnn.layers._rotary import Rotary
+from jaxnn.layers import Rotary
 from jaxnn.models import gpt
 from jaxnn.pretrained.families.family import ACTIVATIONS, Family, Plan, blocks
 from jaxnn.pretrained.rules import Row, again, turned
