@@ -248,6 +248,22 @@ def test_caches_advance_in_inference():
     assert state["cache"]["MultiHeadDotProductAttention_0"]["cache_index"] == 2
 
 
+def test_a_model_with_lists_and_dicts_in_its_settings_generates():
+    def network(mixes):
+        return from_flax(models.Listed([6, 4], {"hidden": 2.0, "sizes": [1]}, mixes))
+
+    params, state = network(False).init(KEY, TOKENS)
+    options = {"key": KEY, "temperature": 0}
+    tokens = jaxnn.generate(network(False), params, state, TOKENS, 3, **options)
+    last = TOKENS[:, -1:]
+    for place in range(3):
+        last = network(False).apply(params, state, last)[0].argmax(-1)
+        equal(tokens[:, place : place + 1], last.astype(jnp.int32))
+    with pytest.raises(Invalid, match="logits differ between reading in chunks and as a whole"):
+        jaxnn.generate(network(True), params, state, TOKENS, 3, **options)
+    assert "widths=(6, 4)" in repr(network(False))
+
+
 class Precise(nn.Module):
     dtype: type | None = jnp.float32
     norm: type | None = None

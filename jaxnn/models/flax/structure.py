@@ -14,8 +14,20 @@ from jaxnn.typing import Any
 
 def described(network: Network, kind: Any, settings: Mapping[str, Any]) -> Network:
     """Adds the name and the settings of a model to the description of a network."""
-    shown = {name: getattr(value, "__name__", value) for name, value in settings.items()}
+    shown = {name: _hashable(value) for name, value in settings.items()}
     return describe(network, kind.__name__, **shown)
+
+
+def _hashable(value: Any) -> Any:
+    """Returns a value as it is described: a network must be hashable, also with any settings."""
+    value = getattr(value, "__name__", value)
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, value))
+    try:
+        hash(value)
+    except TypeError:  # a dict or an array
+        return repr(value)
+    return value
 
 
 def with_submodules(network: Network) -> Network:
