@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 
 import jax
 
@@ -138,6 +139,7 @@ def nnx_calls(module: Any, updates: bool) -> Iterator[dict[str, Any]]:
 
 
 def _intercepted(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:
         calls = _CALLS.get()
         if calls is None:  # called in another thread
