@@ -121,8 +121,8 @@ def nnx_calls(module: Any, updates: bool) -> Iterator[dict[str, Any]]:
         yield {}
         return
     calls = _NnxCalls(module, updates)
-    kinds = {type(layer): type(layer).__call__ for _, layer in calls.layers.values()}
     with _LOCK:
+        kinds = {type(layer): type(layer).__call__ for _, layer in calls.layers.values()}
         own = {kind: vars(kind).get("__call__") for kind in kinds}
         for kind, original in kinds.items():
             kind.__call__ = _intercepted(original)
