@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import nnx
 
 import jaxnn
-from jaxnn.learning._supervised import STEPS as STREAM
+from jaxnn.learning._learner import STEPS as STREAM
 
 STEPS, ROUNDS, MOST = 20, 9, 1.03
 KEY = jax.random.key(0)
@@ -150,6 +150,8 @@ def nnx_loop(module, optimizer):
             streams = dict(nnx.to_flat_state(nnx.state(module, nnx.RngState)))
             for number, path in enumerate(sorted(each for each in streams if each[-1] == "key")):
                 streams[path][...] = jax.random.fold_in(key, number)
+                streams[(*path[:-1], "count")][...] = jnp.uint32(0)
+            nnx.update(module, nnx.from_flat_state(streams))
             mean, accuracy = loss_of(module(x), labels)
             return mean, (accuracy, nnx.split(module, nnx.Param, ...)[2])
 
