@@ -76,7 +76,11 @@ class Tokenizer:
             settings["chat_template"] = self.template
         ends = list(self.stop) if len(self.stop) != 1 else self.stop[0]
         contents = {TOKENIZER: self._inner.to_str(), SETTINGS: _json(settings)}
-        return contents | ({GENERATION: _json({"eos_token_id": ends})} if self.stop else {})
+        if self.stop:
+            contents[GENERATION] = _json({"eos_token_id": ends})
+        if self._length is not None:
+            contents[_LENGTH] = _json({"max_seq_length": self._length})
+        return contents
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.symbols:,} symbols)"

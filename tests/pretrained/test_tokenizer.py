@@ -214,6 +214,14 @@ def test_a_single_file_is_saved_with_its_tokenizer(tmp_path):
     assert pretrained.load(tmp_path / "third").tokenizer.to_json() == model.tokenizer.to_json()
 
 
+def test_a_safetensors_file_is_saved_with_all_that_its_tokenizer_has(tmp_path):
+    folder_with(tmp_path / "source", template="{{ messages }}")
+    (tmp_path / "source" / "sentence_bert_config.json").write_text('{"max_seq_length": 4}')
+    model = pretrained.load(tmp_path / "source" / "model.safetensors")
+    pretrained.save(model, tmp_path / "folder")
+    assert pretrained.load(tmp_path / "folder").tokenizer.to_json() == model.tokenizer.to_json()
+
+
 def test_transformers_reads_the_tokenizer_of_a_single_file(tmp_path):
     library = transformers()
     gguf_file(tmp_path / "model.gguf")
