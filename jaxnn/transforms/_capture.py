@@ -68,13 +68,19 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
                 else "the path of a part, as in table(network, inputs)",
                 fix="Leave that part out, or capture the one that contains it",
             )
-        return (outputs, {path: captured[path] for path in paths or captured}), after
+        ordered = paths or sorted(captured, key=lambda path: _place(names, path))
+        return (outputs, {path: captured[path] for path in ordered}), after
 
     return wrap(network, "capture", apply, None, patterns=tuple(patterns))
 
 
 def _matches(pattern: str, path: str) -> bool:
     return match_name(pattern, path, nodes=False) is not None
+
+
+def _place(patterns: Sequence[str], path: str) -> int:
+    """Returns the index of the first pattern that matches the path."""
+    return next(place for place, each in enumerate(patterns) if _matches(each, path))
 
 
 @dataclass(frozen=True)

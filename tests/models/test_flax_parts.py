@@ -12,6 +12,7 @@ from jaxnn.calls import intercept
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.models.flax import from_flax
 from jaxnn.network import Network
+from jaxnn.runs import layers
 from tests.flax_networks import CNN, IMAGES, KEY, ROWS
 
 
@@ -128,6 +129,21 @@ def test_submodules_are_parts_below_the_part_that_holds_the_model():
     mixed = jaxnn.transforms.capture(jaxnn.mixed_precision(network), ["model/output"])
     (outputs, inside), _ = mixed.apply(params, state, ROWS)
     assert inside["model/output"].dtype == jnp.bfloat16 and outputs.dtype == jnp.float32
+
+
+def test_the_page_of_a_run_has_the_outputs_of_submodules():
+    trees = NNX.init(KEY, IMAGES)
+    arrays = {f"arrays/{n}": x for n, x in enumerate(jax.tree.leaves(trees))}
+
+    def bind(arrays):
+        leaves = [arrays[f"arrays/{n}"] for n in range(len(arrays))]
+        return NNX, *jax.tree.unflatten(jax.tree.structure(trees), leaves)
+
+    program = layers.exported(bind, arrays, IMAGES[:1], platforms=("cpu",))
+    (used, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
+    used = {name: arrays[name] for name in used}
+    outputs = layers.named(program.call(used, IMAGES[:1]))
+    assert list(outputs)[:2] == ["blocks/0/conv", "blocks/0/norm"] and "output" in outputs
 
 
 def test_a_part_that_is_not_called_is_an_error():
