@@ -43,13 +43,13 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
         not called, or its state is dropped.
     """
     kind("capture", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
-    parts = dict(walk(network))
-    if any(part.parts.flow == "called" for part in parts.values()):
+    parts = list(walk(network))
+    if any(part.parts.flow == "called" for _, part in parts):
         # Some parts are known by their calls only, so patterns are matched with each call.
         check_patterns("capture", patterns)
         paths, names = [], tuple(patterns)
     else:
-        paths, names = picked("capture", patterns, parts), ()
+        paths, names = picked("capture", patterns, dict.fromkeys(path for path, _ in parts)), ()
     owner = object()
 
     def apply(params, state, inputs, *, key=None):
