@@ -102,7 +102,7 @@ def shown(network: Any) -> tuple[str, ...]:
 
 
 def _called(network: Any, params: Any, state: Any, inputs: Any) -> dict[str, str]:
-    """Returns the kinds of the parts that a network calls, such as submodules of Flax, by path."""
+    """Returns the kinds of the layers that a network calls, such as submodules of Flax, by path."""
     kinds: dict[str, str] = {}
 
     def record(path: str, part: Any) -> Any:
@@ -111,7 +111,8 @@ def _called(network: Any, params: Any, state: Any, inputs: Any) -> dict[str, str
         return part
 
     jax.eval_shape(intercept(network, record).apply, params, state, inputs)
-    return kinds
+    outer = {path for path in kinds if any(each.startswith(f"{path}/") for each in kinds)}
+    return {path: kind for path, kind in kinds.items() if path not in outer}
 
 
 def _choice(paths: Mapping[str, str]) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ LINEAR = {"in_features": 2, "out_features": 3}
         (
             lambda: to_flax(nnx.Linear, {**PARAMS, "z": {"y": KEY}}, **LINEAR),
             InvalidType,
-            r"params/z/y is not in the model.* Pass the params that",
+            r"params/z/y is not in the model.* Pass the params of",
         ),
         (
             lambda: to_flax(nnx.Linear, {**PARAMS, "bias": jnp.ones(2)}, **LINEAR),

@@ -110,7 +110,7 @@ def test_captured_outputs_are_those_of_flax():
     (_, inside), _ = jaxnn.transforms.capture(LINEN, ["Block_0/hidden"]).apply(params, state, ROWS)
     weights = params["Block_0"]["hidden"]
     np.testing.assert_allclose(
-        inside["Block_0/hidden"], ROWS @ weights["kernel"] + weights["bias"], atol=1e-6
+        inside["Block_0/hidden"], ROWS @ weights["kernel"] + weights["bias"][None], atol=1e-6
     )
     params, state = NNX.init(KEY, IMAGES)
     (_, inside), _ = jaxnn.transforms.capture(NNX, ["blocks/0/conv"]).apply(params, state, IMAGES)
@@ -135,8 +135,8 @@ def test_the_page_of_a_run_has_the_outputs_of_submodules():
     trees = NNX.init(KEY, IMAGES)
     arrays = {f"arrays/{n}": x for n, x in enumerate(jax.tree.leaves(trees))}
 
-    def bind(arrays):
-        leaves = [arrays[f"arrays/{n}"] for n in range(len(arrays))]
+    def bind(given):  # the arrays that the program reads
+        leaves = (arrays | given).values()
         return NNX, *jax.tree.unflatten(jax.tree.structure(trees), leaves)
 
     program = layers.exported(bind, arrays, IMAGES[:1], platforms=("cpu",))

@@ -93,7 +93,8 @@ class _NnxCalls:
                 if not self.updates or _trace() == trace:
                     return original(layer, *arguments, **options)
                 # A frame that compiles the call computes a copy, whose updates are dropped.
-                copy = library.nnx.merge(*library.nnx.split(layer))
+                graph, variables = library.nnx.split(layer)
+                copy = library.nnx.merge(graph, jax.tree.map(lambda x: x, variables))
                 return original(copy, *arguments, **options)
             finally:
                 self.path = outer
