@@ -220,7 +220,7 @@ def test_pickles_are_refused(tmp_path):
     for name in ("pytorch_model.bin", "model.pt"):
         (tmp_path / name).write_bytes(b"")
         refused(tmp_path / name, "execute arbitrary code")
-    refused(tmp_path, "a pickle execute arbitrary code")
+    refused(tmp_path, "a pickle can execute arbitrary code")
     refused(tmp_path / "nowhere", "path does not exist")
 
 
