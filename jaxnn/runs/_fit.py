@@ -15,7 +15,6 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -151,7 +150,7 @@ def fit(
     choice("fit", "not_finite", not_finite, get_args(NotFinitePolicy))
     saving = Saving() if saving is None else saving
     kind("fit", "saving", saving, Saving, fix="Pass saving=Saving(seconds=60)")
-    learner = _guard_once(learner) if not_finite == "skip" else learner
+    learner = guard(learner) if not_finite == "skip" else learner
     training = train(
         learner, data, steps=steps, key=key, hparams=hparams, every=every, evaluate=evaluate,
         watch=watch, select=select, execution=execution, mesh=mesh, rules=rules, start=start,
@@ -240,10 +239,6 @@ def _start(training: Training, output: Output, quiet: bool) -> Progress:
     if not quiet and restored.step < training.steps:
         print(f"resumes at step {restored.step} of {training.steps}", flush=True)
     return training.start(restored.trial, restored.step, consume=True)
-
-
-# Cached, because the same learner object is not compiled again.
-_guard_once = lru_cache(32)(guard)
 
 
 def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:
