@@ -146,7 +146,7 @@ def nnx_loop(module, optimizer):
         params, rest, opt_state = carry
 
         def loss(params):
-            module = nnx.merge(graph, params, rest)
+            module = nnx.merge(graph, params, jax.tree.map(lambda x: x, rest))
             streams = dict(nnx.to_flat_state(nnx.state(module, nnx.RngState)))
             for number, path in enumerate(sorted(each for each in streams if each[-1] == "key")):
                 streams[path][...] = jax.random.fold_in(key, number)
@@ -178,7 +178,7 @@ def problem(name, optimizer, examples=None):
     return model, learner, inputs[:examples], labels[:examples]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", MODELS)
 def test_curves_are_those_of_a_loop_by_hand(name):
     model, learner, inputs, labels = problem(name, optax.sgd(0.05, 0.9), examples=8)
