@@ -258,7 +258,7 @@ def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     name = bad[0] if bad else "a parameter"
     why, fix = "", "Lower the learning rate, or clip the gradients with clip_by_global_norm(1.0)"
-    if checkpointer is not None and processes.count() == 1:
+    if checkpointer is not None:
         from jaxnn.diagnosis.search import diagnose  # rarely needed, and slow to import
 
         checkpointer.wait()

@@ -96,7 +96,7 @@ def trains(out):
 
 
 @pytest.mark.parametrize(
-    "victim, count", [(0, 2), (2, 3)], ids=("the first of two", "another of three")
+    "victim, count", [(0, 2), (2, 4)], ids=("the first of two", "another of four")
 )
 def test_a_rehearsal_says_in_one_line_which_process_was_killed(victim, count, tmp_path):
     out = tmp_path / "run"
