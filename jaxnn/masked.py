@@ -62,10 +62,14 @@ class Masked:
         arrays = self.values, self.mask
         if all(isinstance(x, np.ndarray | jax.Array) for x in arrays):  # they may be shapes
             on_host = all(isinstance(x, np.ndarray) for x in arrays)
-            mask = self.mask.reshape(self.mask.shape + (1,) * (self.values.ndim - 2))
+            # In the shape of the products around it: the compiler would otherwise compute gradients
+            # of a linear layer twice, in either shape.
+            batch, time, *rest = self.values.shape
+            rows = self.values.reshape(batch * time, *rest)
+            mask = self.mask.reshape(batch * time, *(1 for _ in rest))
             zero = self.values.dtype.type(0)
-            values = (np if on_host else jnp).where(mask, self.values, zero)
-            object.__setattr__(self, "values", values)
+            values = (np if on_host else jnp).where(mask, rows, zero)
+            object.__setattr__(self, "values", values.reshape(self.values.shape))
 
     @classmethod
     def from_lengths(cls, values: Any, lengths: Any) -> "Masked":
