@@ -62,8 +62,8 @@ class Masked:
         arrays = self.values, self.mask
         if all(isinstance(x, np.ndarray | jax.Array) for x in arrays):  # they may be shapes
             on_host = all(isinstance(x, np.ndarray) for x in arrays)
-            # In the shape of the products around it: the compiler would otherwise compute gradients
-            # of a linear layer twice, in either shape.
+            # In the shape of the products before and after it; the compiler computes gradients in
+            # both shapes otherwise.
             batch, time, *rest = self.values.shape
             rows = self.values.reshape(batch * time, *rest)
             mask = self.mask.reshape(batch * time, *(1 for _ in rest))

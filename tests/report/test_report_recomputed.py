@@ -32,7 +32,7 @@ KINDS = (*CLASSES, *NUMBERS, "text")
 
 
 @dataclass(frozen=True)
-class Made:
+class Trained:
     """A run with its page, and the inputs and labels of its held-out examples.
 
     Labels are numbers: of classes in the order of the columns of outputs, or of a regression in the
@@ -77,8 +77,8 @@ def of_table(out, label):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Returns `made(kind)`; each run is trained once."""
+def trained(tmp_path_factory):
+    """Returns `trained(kind)`; each run is trained once."""
     folder = tmp_path_factory.mktemp("recomputed")
 
     @cache
@@ -95,14 +95,14 @@ def made(tmp_path_factory):
             run = digits(out)
         else:
             run = of_table(out, "quality" if kind == "table of classes" else "age")
-        return Made(run[0], Page(report.write(run[0].out).read_text()), *run[1:])
+        return Trained(run[0], Page(report.write(run[0].out).read_text()), *run[1:])
 
     return make
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_results_are_those_of_the_rows(kind, made):
-    run, page = made(kind).run, made(kind).page
+def test_all_results_are_those_of_the_rows(kind, trained):
+    run, page = trained(kind).run, trained(kind).page
     rows, (heads, *shown) = rows_of(run.out), table(page, "numbers")
     result = json.loads((run.out / "result.json").read_text())
     names = [name for name in rows[-1] if "/" in name]
@@ -123,8 +123,8 @@ def test_all_results_are_those_of_the_rows(kind, made):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_parameters_time_and_settings_are_those_of_the_run(kind, made):
-    run, page = made(kind).run, made(kind).page
+def test_parameters_time_and_settings_are_those_of_the_run(kind, trained):
+    run, page = trained(kind).run, trained(kind).page
     heads, *parts = table(page, "network")
     sizes = [leaf.size for leaf in jax.tree.leaves(run.state.params)]
     parameters = [int(row[heads.index("parameters")].replace(",", "")) for row in parts]
@@ -137,8 +137,8 @@ def test_parameters_time_and_settings_are_those_of_the_run(kind, made):
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_the_confusion_is_that_of_the_predictions(kind, made):
-    this = made(kind)
+def test_the_confusion_is_that_of_the_predictions(kind, trained):
+    this = trained(kind)
     counts = np.zeros((this.predicted.shape[-1],) * 2, int)
     np.add.at(counts, (this.labels, this.predicted.argmax(-1)), 1)
     _, *shown = table(this.page, "confusion")
@@ -152,8 +152,8 @@ def test_the_confusion_is_that_of_the_predictions(kind, made):
 
 
 @pytest.mark.parametrize("kind", NUMBERS)
-def test_the_error_and_the_examples_are_those_of_the_predictions(kind, made):
-    this = made(kind)
+def test_the_error_and_the_examples_are_those_of_the_predictions(kind, trained):
+    this = trained(kind)
     predicted, labels = this.predicted.ravel(), np.ravel(this.labels)
     error = np.abs(predicted - labels)
     explained = 1 - np.sum(error**2) / np.sum((labels - labels.mean()) ** 2)
