@@ -112,8 +112,9 @@ def test_a_loss_over_a_batch_that_is_not_full_must_read_its_weights(streamed):
     inputs = real(10, 2)
 
     def data(size):
-        make = jaxnn.stream if streamed else jaxnn.resident
-        return make({"inputs": inputs}, batch_size=size)
+        if streamed:
+            return jaxnn.stream([{"inputs": row} for row in inputs], batch_size=size)
+        return jaxnn.resident({"inputs": inputs}, batch_size=size)
 
     with pytest.raises(InvalidValue, match="test.*batchwise: .*weights.*batch_size that divides"):
         jaxnn.fit(learner, data(4), steps=2, evaluate=data(4), quiet=True, key=KEY)
