@@ -5,7 +5,6 @@ written. Orbax does not accept empty arrays; they need no storage, since the man
 shapes.
 """
 
-import asyncio
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
@@ -34,31 +33,11 @@ def _engine() -> Iterator[tuple[Any, Any]]:
     logger.setLevel(logging.CRITICAL)
     # With compression, writing takes 3 times as long, and parameters hardly compress.
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)
-    asyncio.new_event_loop = _finishing_loop
     try:
         with ocp.Checkpointer(handler) as checkpointer:
             yield ocp, checkpointer
     finally:
-        asyncio.new_event_loop = asyncio.events.new_event_loop
         logger.setLevel(before)
-
-
-def _finishing_loop() -> asyncio.AbstractEventLoop:
-    """Returns a new event loop that completes its tasks before it closes.
-
-    If one write fails, Orbax closes its loop while the others are still running. They would write
-    to the abandoned folder, and each print the traceback of "Event loop is closed".
-    """
-    loop = asyncio.events.new_event_loop()
-    close = loop.close
-
-    def finish() -> None:
-        if not loop.is_closed() and (tasks := asyncio.all_tasks(loop)):
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        close()
-
-    loop.close = finish  # pyright: ignore[reportAttributeAccessIssue]
-    return loop
 
 
 def write_arrays(folder: Path, arrays: Sequence[Any]) -> None:

@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 import warnings
 
 import jax
@@ -82,31 +80,6 @@ def test_a_last_save_that_fails_ends_the_run_with_an_error(tmp_path, fail):
     assert not (tmp_path / "run" / "result.json").exists()
     fail(())
     assert fit(tmp_path / "run").result["status"] == "done"
-
-
-FULL = """
-import resource, signal, sys
-from pathlib import Path
-import numpy as np
-from jaxnn.storage import engine
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-draws = np.random.default_rng(0)
-try:
-    engine.write_arrays(Path(sys.argv[1]), [draws.normal(size=(300, 300)) for _ in range(6)])
-except OSError as error:
-    print(error)
-"""
-
-
-def test_a_failed_save_says_one_thing_once(tmp_path):
-    """The writes that are running when another fails are waited for, so none complains later."""
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(tmp_path / "arrays")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "cannot be written" in done.stdout
-    assert "Traceback" not in done.stderr, done.stderr
 
 
 # --- Rows ----------------------------------------------------------------------------------------
