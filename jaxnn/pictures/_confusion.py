@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxnn.markup import cut
 from jaxnn.pictures import scheme
 from jaxnn.pictures.arguments import check_shapes, classes_of, names_of
 from jaxnn.typing import Any, Int
@@ -88,7 +89,7 @@ def confusion_matrix(
     opacity = (counts / np.maximum(of_class, 1)) ** FADING
     cells = np.dstack([np.where(right, to_rgb(RIGHT), to_rgb(WRONG)), opacity])
 
-    labels = [scheme.elided(name, 12) for name in labels]
+    labels = [cut(name, 12) for name in labels]
     longest = LETTER * max(map(len, labels))  # points
     width = min(scheme.WIDTH - MARGIN - longest / 72, LARGEST * classes)
     side = 72 * width / classes  # points, of a cell

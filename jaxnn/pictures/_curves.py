@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.checks import choice
+from jaxnn.markup import cut
 from jaxnn.pictures import scheme
 from jaxnn.pictures.labels import End, ends
 from jaxnn.pictures.series import Series, mark_gaps, series, thin
@@ -198,6 +199,6 @@ def _name(figure: Any, panels: list[tuple[Any, list[_Line]]], tall: float) -> No
         wide, high = figure.get_size_inches()
         columns = 1 if max(map(len, missing)) > NARROW else 2
         figure.set_size_inches(wide, high + 0.15 * -(-len(missing) // columns))
-        names = {scheme.elided(name, LONGEST): colour for name, colour in missing.items()}
+        names = {cut(name, LONGEST): colour for name, colour in missing.items()}
         handles = [Line2D([], [], color=colour, label=name) for name, colour in names.items()]
         scheme.legend(figure, "outside upper left", columns, handles=handles, handlelength=1.2)

@@ -10,7 +10,7 @@ In the SVG, the wires into layer 1 are the group `wires:1`, in the order in whic
 The nodes of layer 1 are the group `nodes:1`. A script in an HTML page can access each of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -88,7 +88,7 @@ def draw(
         for _, b in pairs
         if biases and b.leaf in biases
     }
-    largest, brightest = scale or _largest(weights), bias_scale or _largest(fills.values())
+    thickest, brightest = scale or largest(weights), bias_scale or largest(fills.values())
     last = diagram.layers[-1]
     shown = [names[number] for number in last.shown] if names else [""]  # only nodes that are drawn
     right = max(map(width_of, shown)) + 14 if last.width > 1 else 0
@@ -97,13 +97,13 @@ def draw(
     sheet = Sheet(height + FOOT + KEY + LINE * len(remarks))
     room = columns[1].x - columns[0].x - 3
     for place, (weight, before, after) in enumerate(zip(weights, columns, columns[1:]), start=1):
-        _wires(sheet, place, weight, before, after, largest)
+        _wires(sheet, place, weight, before, after, thickest)
     for place, (layer, column) in enumerate(zip(diagram.layers, columns)):
         _nodes(sheet, place, column, fills.get(layer.leaf), brightest, room)
         at_edge = place in (0, len(columns) - 1)
         _caption(sheet, layer, column.x, height + 8, min(room, 2 * SIDE - 2) if at_edge else room)
     _ends(sheet, diagram.layers, columns, names)
-    _key(sheet, height + FOOT + 6, largest, brightest if fills else None)
+    _key(sheet, height + FOOT + 6, thickest, brightest if fills else None)
     for place, (remark, colour) in enumerate(remarks):
         sheet.text(8, height + FOOT + KEY + LINE * place, remark, colour, ha="left")
     return sheet.figure
@@ -218,10 +218,10 @@ def _ends(sheet: Sheet, layers, columns: list[_Column], names: Any) -> None:
             sheet.text(x, y, fitted(names[node], POINTS - x - 1), ha="left")
 
 
-def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> None:
+def _key(sheet: Sheet, y: float, thickest: float, brightest: float | None) -> None:
     """Draws the key to the colours and widths of wires and to the colours of nodes."""
     x = 8.0
-    for name, size in (("weight", largest), ("bias", brightest)):
+    for name, size in (("weight", thickest), ("bias", brightest)):
         if size is None:
             continue
         said = number(size, 2)
@@ -257,6 +257,7 @@ def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list
     return remarks
 
 
-def _largest(arrays) -> float:
+def largest(arrays: Iterable[np.ndarray]) -> float:
+    """Returns the largest finite absolute value in some arrays; 0 if there is none."""
     sizes = [np.abs(array[np.isfinite(array)]) for array in arrays]
     return float(max((size.max() for size in sizes if size.size), default=0.0))

@@ -191,8 +191,7 @@ def figure(value: float) -> str:
     >>> figure(-0.8154), figure(12.345), figure(1.0)
     ('−0.82', '12.3', '1')
     """
-    text = number(_rounded(value)) if np.isfinite(value) else str(value)
-    return text.replace("-", "−")
+    return number(_rounded(value))
 
 
 def _sums(wires, total: float, bias: float, raw: float, output: float, name: str):

@@ -82,7 +82,7 @@ def logits_of(outputs: Any) -> np.ndarray:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns log probabilities `[examples, classes]`, NaN for rows that are not finite."""
+    """Returns log probabilities `[..., classes]`, NaN for rows that are not finite."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        logits = logits - logits.max(1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        logits = logits - logits.max(-1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))

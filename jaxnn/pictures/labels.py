@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.pictures.scheme import INK, TICK, elided, words
+from jaxnn.markup import cut
+from jaxnn.pictures.scheme import INK, TICK, words
 from jaxnn.typing import Any
 
 MOST = 64  # the largest number of parts that are tried for removal
@@ -53,7 +54,7 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
     for part in reversed(gone):
         fewer = [each for each in gone if each != part]
         gone = fewer if excess(fewer) == least else gone
-    labels = [elided(_label(name, gone), letters) for name in parts]
+    labels = [cut(_label(name, gone), letters) for name in parts]
     # Labels that several names share are numbered.
     owners: dict[str, list[str]] = {}
     for name, label in dict.fromkeys(zip(names, labels)):
@@ -61,7 +62,7 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
     for place, (name, label) in enumerate(zip(names, labels)):
         if len(owners[label]) > 1:
             mark = f" ({owners[label].index(name) + 1})"
-            labels[place] = elided(label, letters - len(mark)) + mark
+            labels[place] = cut(label, letters - len(mark)) + mark
     return labels
 
 

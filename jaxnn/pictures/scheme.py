@@ -7,8 +7,6 @@ settings.
 
     >>> words("learning_rate")
     'learning rate'
-    >>> number(0.001), number(25_000), number(0.0)
-    ('0.001', '25,000', '0')
 """
 
 import io
@@ -123,7 +121,7 @@ def styled(axes: Any, *, grid: bool = False) -> Any:
     )
     axes.tick_params(which="minor", length=1.5, width=0.4)
     for text in (axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title):
-        text.set(fontsize=LABEL, color=INK)
+        text.set(fontsize=LABEL, color=INK, parse_math=False)  # a $ in a name is a dollar sign
     if grid:
         axes.grid(axis="y", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
@@ -172,7 +170,7 @@ def legend(figure: Any, where: str, columns: int, **how: Any) -> None:
         loc=where, ncols=columns, frameon=False, fontsize=TICK, labelcolor=INK, **how
     )
     for text in legend.get_texts():
-        text.set_parse_math(False)  # do not interpret a $ in a name as math
+        text.set_parse_math(False)
 
 
 def widened(low: float, high: float, share: float) -> tuple[float, float]:
@@ -187,18 +185,22 @@ def words(name: str) -> str:
 
 
 def number(value: float, digits: int | None = None) -> str:
-    """Formats a number, rounded to `digits` significant digits, or to about four if `None`."""
+    """Formats a number, rounded to `digits` significant digits, or to about four if `None`.
+
+    >>> number(-0.25), number(43040.4), number(2.5e-7), number(float("nan"))
+    ('−0.25', '43,040', '2.5×10⁻⁷', 'nan')
+    """
     value = value if digits is None else float(f"{value:.{digits}g}")
-    if value and not 1e-4 <= abs(value) < 1e6:
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if value and np.isfinite(value) and not 1e-4 <= abs(value) < 1e6:
         factor, power = f"{value:.2e}".split("e")
-        raised, factor = power_of_ten(int(power)), factor.rstrip("0").rstrip(".")
+        factor = factor.rstrip("0").rstrip(".").replace("-", "−")
+        raised = "10" + str(int(power)).translate(_RAISED)
         return raised if factor == "1" else f"{factor}×{raised}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return text.replace("-", "−")
 
 
-def power_of_ten(power: int) -> str:
-    """Returns a power of ten as text with superscript characters, such as "10⁻³"."""
-    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def svg(figure: Any, *, title: str, prefix: str) -> str:
@@ -240,7 +242,6 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
         text = re.sub(rf"(?<=: ){colour}", variable, text)
         text = re.sub(rf'\b(fill|stroke)="{colour}"', rf'style="\1: {variable}"', text)
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
-    text = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", _font, text)  # before matplotlib 3.10
     box = re.search(r'viewBox="[^"]*"', text)
     label = escaped(title)
     opening = (
@@ -259,27 +260,8 @@ def laid_out(figure: Any) -> Any:
     return layout
 
 
-def _font(match: re.Match[str]) -> str:
-    """Returns a CSS font without its family, so that the font of the page applies."""
-    weight = "; font-weight: 700" if re.search("bold|[67]00", match[1]) else ""
-    style = "; font-style: italic" if "italic" in match[1] else ""
-    return f"font-size: {match[2]}{weight}{style}"
-
-
 def noted(figure: Any, *remarks: str) -> None:
     """Writes the non-empty remarks below a figure, in faint text wrapped to its width."""
     letters = int(figure.get_figwidth() * 72 / (0.56 * TICK))
     if lines := textwrap.fill(" ".join(filter(None, remarks)), letters):
         figure.supxlabel(lines, x=0.01, ha="left", fontsize=TICK, color=FAINT, linespacing=1.15)
-
-
-def elided(name: str, letters: int) -> str:
-    """Shortens a name to at most `letters` characters, with an ellipsis in the middle.
-
-    >>> elided("a very long name of a run", 12)
-    'a ver… a run'
-    """
-    if len(name) <= letters:
-        return name
-    head = (letters - 1) // 2
-    return name[:head].rstrip() + "…" + name[len(name) - (letters - 1 - head) :]

@@ -17,7 +17,6 @@ from jaxnn.markup import cut
 from jaxnn.report.phrases import BLANK, display_name, examples_of, figure, listed, percent, spaced
 from jaxnn.report.sections import under
 from jaxnn.report.source import Source
-from jaxnn.report.story import ranked, settings
 
 OVERFIT = 0.20  # relative increase of a held-out loss above its minimum
 PARTED = 2.0  # ratio of the held-out loss to the training loss, if their curves diverge
@@ -199,9 +198,9 @@ def _plateau(source: Source) -> Iterator[Advice]:
 
 
 def _edge(source: Source) -> Iterator[Advice]:
-    if not source.fields or not ranked(source):
+    if not source.fields or not source.metric:
         return
-    best = settings(source)[0]
+    best = source.settings[0]
     for name, value in best.values.items():
         tried = {row[name] for row in source.table}
         if len(tried) < 3 or not all(isinstance(v, int | float) for v in tried):

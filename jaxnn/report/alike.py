@@ -15,7 +15,7 @@ from jaxnn.formatting import brief
 from jaxnn.markup import cut
 from jaxnn.report.phrases import display_name, examples_of, listed, setting, spaced
 from jaxnn.report.source import Source
-from jaxnn.report.story import ranked, setting_words, settings
+from jaxnn.report.story import setting_words
 
 # The fields of an identity that are not hyper-parameters.
 _OTHERS = {"every", "evaluate_every", "members", "watch", "names", "key", "program", "data"}
@@ -42,8 +42,7 @@ def identity(source: Source) -> dict[str, Any]:
 
 def is_sweep(source: Source) -> bool:
     """Returns whether a run is a sweep, whose metrics are the means of its best setting."""
-    summed = isinstance(source.result.get("runs"), int) and ranked(source) is not None
-    return summed and bool(source.fields)
+    return isinstance(source.result.get("runs"), int) and bool(source.fields and source.metric)
 
 
 def chosen(source: Source) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def chosen(source: Source) -> dict[str, Any]:
     values |= source.config
     if is_sweep(source):
         seeds = list(dict.fromkeys(row["seed"] for row in source.table))
-        values |= settings(source)[0].values | {"seed": seeds}
+        values |= source.settings[0].values | {"seed": seeds}
         values = {n: value for n, value in values.items() if n not in ("sweep", "seeds")}
     return values
 
@@ -139,12 +138,12 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
 
 def best_setting(source: Source) -> str:
     """Describes how the metrics of a sweep were computed."""
-    ranking = settings(source)
-    count = ranking[0].runs - ranking[0].diverged
+    best = source.settings[0]
+    count = best.runs - best.diverged
     mean = f"the mean of {count} networks" if count > 1 else "one network"
     return (
-        f"{mean} with {setting_words(ranking[0].values)}, the best of {len(ranking)} settings by "
-        f"their {display_name(ranked(source) or '')}"
+        f"{mean} with {setting_words(best.values)}, the best of {len(source.settings)} settings by "
+        f"their {display_name(source.metric)}"
     )
 
 

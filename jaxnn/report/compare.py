@@ -25,8 +25,8 @@ from jaxnn.report.phrases import (
     time,
     value_of,
 )
-from jaxnn.report.sections import drawn, lettered, rendered, section, shortened
-from jaxnn.report.source import Source, read
+from jaxnn.report.sections import LETTERS, drawn, rendered, section, shortened
+from jaxnn.report.source import Source, median, read
 from jaxnn.storage import files
 
 
@@ -122,13 +122,6 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
     return f"{what}: {whose} {display_name(metric)} is {figure(metric, finite[best])}{average}."
 
 
-def median(value: Any) -> float:
-    """Returns a metric of a run; for a population, the median over its members."""
-    values = np.asarray(value, float)
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if values.size else math.nan
-
-
 @section("results", "Results")
 def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
     """A row for each run, with the metrics of its best state if it watches a metric, else of its
@@ -197,14 +190,14 @@ def _remarks(
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
     """The curves of all runs. Held-out examples are not used for training."""
     names = alike.short(list(runs))
-    rows_of = {lettered(names[n]): shortened(s.rows) for n, s in runs.items() if s.rows}
-    missing = [cut(name, 90) for name in runs if lettered(names[name]) not in rows_of]
+    rows_of = {cut(names[n], LETTERS): shortened(s.rows) for n, s in runs.items() if s.rows}
+    missing = [cut(name, 90) for name, source in runs.items() if not source.rows]
     words = f"Without curves of its own: {', '.join(missing)}."
     note = element("p", words, class_="missing") if missing else None
     if not rows_of:
         return note
     part = metric.partition("/")[0]
-    wanted = [lettered(name) for name in common if name.partition("/")[0] == part]
+    wanted = [cut(name, LETTERS) for name in common if name.partition("/")[0] == part]
     caption, title = (
         f"Measured on the {examples_of(part)}, to the last report.",
         "How the metrics of the runs went",

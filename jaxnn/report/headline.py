@@ -54,6 +54,11 @@ def clause(values: Mapping[str, Any], metric: str, *about: Any) -> str:
     return f"network {'gets' if what.endswith(' right') else 'reaches'} {what}"
 
 
+def observed(recorded: Recording) -> str:
+    """Returns the name of the dataset that was observed during training, such as "test"."""
+    return str((recorded.about.get("probe") or {}).get("of") or "")
+
+
 def leading(names: Collection[str]) -> tuple[str, str]:
     """Returns the headline metric among the metrics, and a secondary one or `""`.
 

@@ -16,7 +16,7 @@ from jaxnn.markup import Markup, cut, element, join, listing, quoted
 from jaxnn.report import columns, description, network, results, sweep_page
 from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
-from jaxnn.report.sections import Section, filled, rendered, section
+from jaxnn.report.sections import Section, filled, rendered, section, unbroken
 from jaxnn.report.source import Source, read
 from jaxnn.report.story import notes, sentence
 from jaxnn.storage import files
@@ -82,8 +82,6 @@ def page(
     """Returns a page with a title, `facts`, a heading with `notes`, and sections."""
     folder = resources.files("jaxnn.report")
     style, script = (Markup((folder / f).read_text("utf-8")) for f in ("page.css", "page.js"))
-    # Lines do not break at hyphens.
-    words = [element("span", w, class_="whole") if "-" in w else w for w in heading.split(" ")]
     return filled(
         "page.html",
         title=cut(title),
@@ -91,7 +89,7 @@ def page(
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         facts=listing(filter(None, facts), " · "),
-        heading=listing(words, " "),
+        heading=unbroken(heading),
         notes=join(*[element("p", note, class_="note") for note in notes]),
         links=join(*[element("a", each.title, href=f"#{each.name}") for each, _ in shown]),
         sections=join(*[content for _, content in shown]),

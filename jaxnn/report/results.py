@@ -8,9 +8,9 @@ from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures.scheme import FAINT, INK, canvas
 from jaxnn.report.examples import cards, names_of
-from jaxnn.report.headline import bits
+from jaxnn.report.headline import bits, observed
 from jaxnn.report.phrases import display_name, examples_of, listed, percent, value_of
-from jaxnn.report.sections import Section, drawn, lettered, section, shortened
+from jaxnn.report.sections import Section, drawn, section, shortened
 from jaxnn.report.source import Source
 
 _KINDS = (
@@ -81,8 +81,12 @@ def _confusion(source: Source) -> Markup | None:
     words += f" Most often {listed(listed_words)}." if most else ""
     if len(counts) <= CELLS:
         return join(element("p", words), _matrix(counts, names))
-    figure = confusion_matrix(counts, [lettered(name) for name in names])
-    return drawn(figure, "confusion-picture", "What the network takes for what", words)
+    return drawn(
+        confusion_matrix(counts, names),
+        "confusion-picture",
+        "What the network takes for what",
+        words,
+    )
 
 
 def _matrix(counts: np.ndarray, names: list[str]) -> Markup:
@@ -126,8 +130,8 @@ def _fit(source: Source) -> Markup | None:
     axes.set(xlabel="label", ylabel="prediction")
     scheme.linear(axes.xaxis)
     scheme.linear(axes.yaxis)
-    lost, of = len(good) - int(good.sum()), (source.recorded.about.get("probe") or {}).get("of")
-    caption = f"{int(good.sum()):,} {examples_of(str(of))}."
+    lost, part = len(good) - int(good.sum()), observed(source.recorded)
+    caption = f"{int(good.sum()):,} {examples_of(part)}."
     caption += f" {lost:,} predictions are not finite." if lost else ""
     return drawn(figure, "fit-picture", "Predictions over what is so", caption)
 

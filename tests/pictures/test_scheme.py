@@ -144,7 +144,7 @@ def test_svg_is_the_same_every_time():
 def test_numbers_are_written_as_people_do():
     numbers = [0.0, 1.0, -2.5, 0.001, 1e-4, 1.5e-7, 12345.6, 2e6, 1e6, 0.97214]
     assert [scheme.number(n) for n in numbers] == [
-        "0", "1", "-2.5", "0.001", "0.0001", "1.5×10⁻⁷", "12,346", "2×10⁶", "10⁶", "0.9721",
+        "0", "1", "−2.5", "0.001", "0.0001", "1.5×10⁻⁷", "12,346", "2×10⁶", "10⁶", "0.9721",
     ]  # fmt: skip
 
 

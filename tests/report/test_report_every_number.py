@@ -8,7 +8,7 @@ import pytest
 
 from jaxnn import report
 from jaxnn.formatting import brief, percent
-from jaxnn.report.phrases import number
+from jaxnn.pictures.scheme import number
 from jaxnn.storage import recording
 from tests.recorded import curve, digits, softmax, write
 from tests.report.test_report import Page, plain

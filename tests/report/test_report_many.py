@@ -13,7 +13,6 @@ from jaxnn.catalog import sweeps
 from jaxnn.report import source as sources
 from jaxnn.report.advice import advice
 from jaxnn.report.compare import of_runs
-from jaxnn.report.story import settings
 from tests.recorded import curve, write
 from tests.report.test_report import HOSTILE, Page, plain
 
@@ -66,7 +65,7 @@ def test_the_page_of_a_sweep_says_which_setting_was_best(swept):
     assert names[:6] == ["advice", "winner", "map", "ranking", "curves", "runs"]
     assert not [each for each in page.elements if each.get("class") == "missing"]
     assert [each.title for each in advice(source)] == ["2 of 12 networks diverged"]
-    best = settings(source)[0]
+    best = source.settings[0]
     assert best.values == {"hidden": (16, 16), "learning_rate": 0.01} and best.runs == 2
 
 
