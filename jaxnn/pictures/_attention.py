@@ -28,13 +28,14 @@ from jaxnn.layers.attending import attend, rotated
 from jaxnn.network import Network, walk
 from jaxnn.pictures import scheme
 from jaxnn.pictures.arguments import check_shapes, names_of
+from jaxnn.pictures.scheme import Figure
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Float, Params, State
 
 HEADS, PLACES = 16, 512  # the largest numbers of heads and of positions in a figure
 
 
-def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
+def attention(weights: Any, tokens: Sequence[str] | None = None) -> Figure:
     """Returns a matplotlib `Figure` of the attention weights for one example.
 
     Args:

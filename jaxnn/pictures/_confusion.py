@@ -13,6 +13,7 @@ import numpy as np
 from jaxnn.markup import cut
 from jaxnn.pictures import scheme
 from jaxnn.pictures.arguments import check_shapes, classes_of, names_of
+from jaxnn.pictures.scheme import Axes, Figure
 from jaxnn.typing import Any, Int
 
 MOST = 1000  # the largest number of classes
@@ -25,7 +26,7 @@ RIGHT, WRONG = scheme.RIGHT, scheme.WRONG
 FADING = 0.5  # the power of a share that is its opacity, so that a share of 1 % is visible
 
 
-def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None) -> Any:
+def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None) -> Figure:
     """Returns a matplotlib `Figure` of how often each true class is predicted as each class.
 
     The opacity of a cell grows with its share of the examples of the true class. If there are too
@@ -61,7 +62,7 @@ def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None)
 
 def confusion_matrix(
     counts: Int[np.ndarray, "true predicted"] | Any, names: Sequence[str] | None = None
-) -> Any:
+) -> Figure:
     """Returns the figure of `confusion` from counts, such as those of `jaxnn.metrics.confusion`.
 
     Args:
@@ -121,7 +122,7 @@ def confusion_matrix(
     return figure
 
 
-def _write(axes: Any, counts: Any, opacity: Any, side: float) -> bool:
+def _write(axes: Axes, counts: np.ndarray, opacity: np.ndarray, side: float) -> bool:
     """Writes the counts other than 0 into their cells; returns whether there is room for them."""
     if LETTER * max(len(_short(count)) for count in counts.ravel().tolist()) > side or LINE > side:
         return False
@@ -136,7 +137,7 @@ def _write(axes: Any, counts: Any, opacity: Any, side: float) -> bool:
     return True
 
 
-def _key(axes: Any) -> None:
+def _key(axes: Axes) -> None:
     """Draws the colour key: right above wrong, by share of a class."""
     from matplotlib.colors import to_rgb
 

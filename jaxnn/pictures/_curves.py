@@ -18,6 +18,7 @@ from jaxnn.checks import choice
 from jaxnn.markup import cut
 from jaxnn.pictures import scheme
 from jaxnn.pictures.labels import End, ends
+from jaxnn.pictures.scheme import Axes, Figure
 from jaxnn.pictures.series import Series, mark_gaps, series, thin
 from jaxnn.typing import Any
 
@@ -41,7 +42,7 @@ class _Line(NamedTuple):
 
 def curves(
     rows: Any, metrics: str | Sequence[str] | None = None, *, units: Mapping[str, str] | None = None
-) -> Any:
+) -> Figure:
     """Returns a matplotlib `Figure` of metrics over training steps, a panel for each metric.
 
     For one run, training and evaluation have a colour each. For several runs, each run has a
@@ -133,7 +134,7 @@ def _metric(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _draw(axes: Any, lines: list[_Line], last: float) -> None:
+def _draw(axes: Axes, lines: list[_Line], last: float) -> None:
     """Draws the lines of one metric."""
     scheme.styled(axes, grid=True)
     scheme.linear(axes.xaxis, whole=True)
@@ -156,7 +157,7 @@ def _draw(axes: Any, lines: list[_Line], last: float) -> None:
         _line(axes, line)
 
 
-def _line(axes: Any, line: _Line) -> None:
+def _line(axes: Axes, line: _Line) -> None:
     steps, values = line.series
     lost = np.isnan(values).all(1)
     columns = np.full((len(QUANTILES), len(steps)), np.nan)
@@ -176,7 +177,7 @@ def _line(axes: Any, line: _Line) -> None:
     mark_gaps(axes, steps, lost)
 
 
-def _name(figure: Any, panels: list[tuple[Any, list[_Line]]], tall: float) -> None:
+def _name(figure: Figure, panels: list[tuple[Axes, list[_Line]]], tall: float) -> None:
     """Names the lines at their ends, or in a legend if axes `tall` points high have no room."""
     from matplotlib.lines import Line2D
 

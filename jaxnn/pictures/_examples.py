@@ -17,12 +17,14 @@ import numpy as np
 
 from jaxnn.checks import choice, positive_integer
 from jaxnn.pictures.arguments import check_shapes, classes_of, log_softmax, logits_of, names_of
-from jaxnn.pictures.scheme import FAINT, INK, MARK, SIGNED
+from jaxnn.pictures.scheme import FAINT, INK, MARK, SIGNED, Figure
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted
 from jaxnn.typing import Any
 
 MOST, COLUMNS, BARS = 64, 4, 256  # the most examples, examples in a row, and bars of an example
 EDGE, GAP, LINE, SIDE = 8.0, 10.0, 9.6, 52.0  # points
+Ends = tuple[float, float]  # the least and the largest input
+Frame = tuple[float, float, float, float]  # left, top, width and height in points
 KINDS = {
     "worst": "with the highest loss",
     "best": "with the lowest loss",
@@ -37,7 +39,7 @@ def examples(
     kind: str = "worst",
     count: int = 8,
     names: Sequence[str] | None = None,
-) -> Any:
+) -> Figure:
     """Returns a matplotlib `Figure` of examples with their true class, prediction and probability.
 
     Args:
@@ -82,7 +84,7 @@ def examples(
     places = chosen(logits, labels, kind)[:count]
     probabilities = np.exp(log_softmax(logits[places]))
     known = inputs[np.isfinite(inputs)]
-    ends = (known.min(), known.max()) if known.size else (0, 1)
+    ends = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     columns = min(COLUMNS, len(places))
     wide = (POINTS - 2 * EDGE - GAP * (columns - 1)) / columns
     side = min(wide, SIDE)
@@ -95,7 +97,7 @@ def examples(
         x, y = EDGE + number % columns * (wide + GAP), EDGE + number // columns * step
         draw = _image if is_image else _bars
         draw(sheet, inputs[place], ends, (x, y, side, high), f"example:{number}")
-        is_right = _say(sheet, x, y + high + 7, wide, said, labels[place], chances)
+        is_right = _say(sheet, x, y + high + 7, wide, said, int(labels[place]), chances)
         if not is_right:
             frame = x - 1.5, y - 1.5, side + 3, high + 3
             sheet.box(*frame, facecolor="none", edgecolor=MARK, linewidth=1.4, zorder=4)
@@ -121,14 +123,14 @@ def chosen(logits: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
     return np.argsort(score if kind == "best" else -score, kind="stable")
 
 
-def _image(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
+def _image(sheet: Sheet, example: np.ndarray, ends: Ends, frame: Frame, gid: str) -> None:
     low, largest = ends
     pixels = np.nan_to_num(example.astype(float)).squeeze(2 if example.shape[2:] == (1,) else ())
     pixels = np.clip((pixels - low) / ((largest - low) or 1.0), 0, 1)
     sheet.image(*frame, pixels=pixels, cmap="gray", vmin=0, vmax=1, gid=gid, zorder=2)
 
 
-def _bars(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
+def _bars(sheet: Sheet, example: np.ndarray, ends: Ends, frame: Frame, gid: str) -> None:
     left, top, side, high = frame
     low, largest = min(ends[0], 0.0), max(ends[1], 0.0)
     unit, each = high / ((largest - low) or 1.0), side / len(example)
@@ -139,7 +141,15 @@ def _bars(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
     sheet.line([left, left + side], [zero, zero], FAINT, 0.5, gid=gid, zorder=3)
 
 
-def _say(sheet: Sheet, x: float, y: float, wide: float, names, label, probabilities) -> bool:
+def _say(
+    sheet: Sheet,
+    x: float,
+    y: float,
+    wide: float,
+    names: Sequence[str],
+    label: int,
+    probabilities: np.ndarray,
+) -> bool:
     """Writes the true and the predicted class of an example; returns whether they are equal."""
     known = np.isfinite(probabilities).all()
     predicted = probabilities.argmax() if known else -1

@@ -20,7 +20,18 @@ from jaxnn.network import Network
 from jaxnn.pictures import blocks
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures.arguments import leaf_of, names_of
-from jaxnn.pictures.scheme import FAINT, INK, LABEL, MARK, PAPER, SIGNED, number, signed, words
+from jaxnn.pictures.scheme import (
+    FAINT,
+    INK,
+    LABEL,
+    MARK,
+    PAPER,
+    SIGNED,
+    Figure,
+    number,
+    signed,
+    words,
+)
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of
 from jaxnn.typing import Any, Params
 
@@ -33,7 +44,9 @@ GAP = 2.6  # the height of a gap for nodes that are not drawn, in steps between 
 FEW = 6  # the largest number of inputs that are named
 
 
-def network(network: Network, params: Params, inputs: Any, *, names: Any = None) -> Any:
+def network(
+    network: Network, params: Params, inputs: Any, *, names: Sequence[str] | None = None
+) -> Figure:
     """Returns a matplotlib `Figure` of a network with its weights.
 
     Args:
@@ -60,8 +73,8 @@ def draw(
     biases: Mapping[str, Any] | None = None,
     scale: float | None = None,
     bias_scale: float | None = None,
-    names: Any = None,
-) -> Any:
+    names: Sequence[str] | None = None,
+) -> Figure:
     """Returns a matplotlib `Figure` of a diagram.
 
     Args:
@@ -162,7 +175,9 @@ def drawn_order(weight: Any) -> np.ndarray:
     return np.argsort(sizes, axis=None, kind="stable")
 
 
-def _wires(sheet: Sheet, layer: int, weight, before: _Column, after: _Column, scale: float) -> None:
+def _wires(
+    sheet: Sheet, layer: int, weight: np.ndarray, before: _Column, after: _Column, scale: float
+) -> None:
     order = drawn_order(weight)
     looks = [colour_and_width(value, scale) for value in weight.ravel()[order]]
     ends = zip(*np.unravel_index(order, weight.shape))
@@ -175,7 +190,9 @@ def _wires(sheet: Sheet, layer: int, weight, before: _Column, after: _Column, sc
     )  # fmt: skip
 
 
-def _nodes(sheet: Sheet, layer: int, column: _Column, fill, scale: float, room: float) -> None:
+def _nodes(
+    sheet: Sheet, layer: int, column: _Column, fill: np.ndarray | None, scale: float, room: float
+) -> None:
     shades = signed()
     values = np.zeros(len(column.nodes)) if fill is None else np.asarray(fill)
     known = np.isfinite(values)
@@ -206,7 +223,9 @@ def _caption(sheet: Sheet, layer: diagrams.Layer, x: float, top: float, room: fl
     sheet.text(x, top + 19, fitted(layer.activation, room))
 
 
-def _ends(sheet: Sheet, layers, columns: list[_Column], names: Any) -> None:
+def _ends(
+    sheet: Sheet, layers: Sequence[diagrams.Layer], columns: list[_Column], names: Sequence[str]
+) -> None:
     """Names the outputs, and the inputs if there are few."""
     first, last = columns[0], columns[-1]
     if layers[0].width <= FEW:
@@ -241,7 +260,9 @@ def _key(sheet: Sheet, y: float, thickest: float, brightest: float | None) -> No
         x += 8
 
 
-def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list[tuple[str, str]]:
+def _remarks(
+    layers: Sequence[diagrams.Layer], weights: list[np.ndarray], fills: list[np.ndarray]
+) -> list[tuple[str, str]]:
     """Returns remarks, with colours, on weights that are omitted and values that are not finite."""
     drawn = sum(weight.size for weight in weights)
     total = sum(a.width * b.width for a, b in zip(layers, layers[1:]))

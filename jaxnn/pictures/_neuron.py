@@ -18,7 +18,7 @@ import numpy as np
 from jaxnn.checks import kind
 from jaxnn.pictures._network import colour_and_width
 from jaxnn.pictures.arguments import check_shapes, names_of
-from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER, number
+from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER, Figure, number
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, wrapped
 from jaxnn.typing import Any, Callable
 
@@ -42,7 +42,7 @@ class Term(NamedTuple):
 
 def neuron(
     weights: Any, bias: Any, inputs: Any, activation: Any, names: Sequence[str] | None = None
-) -> Any:
+) -> Figure:
     """Returns a matplotlib `Figure` of one node, with what it computes for one example.
 
     Args:
@@ -175,7 +175,7 @@ def _curve(sheet: Sheet, y: float, activation: Any, name: str, raw: float, outpu
         panel.plot(raw, output, "o", gid="point", **style)
 
 
-def _number(sheet: Sheet, x: float, y: float, value: float, radius: float, size=7) -> None:
+def _number(sheet: Sheet, x: float, y: float, value: float, radius: float, size: float = 7) -> None:
     """Writes a number inside a circle."""
     text = fitted(figure(value), 2 * radius - 1, size)
     sheet.text(x, y, text, INK if np.isfinite(value) else MARK, zorder=5, fontsize=size)
@@ -194,7 +194,9 @@ def figure(value: float) -> str:
     return number(_rounded(value))
 
 
-def _sums(wires, total: float, bias: float, raw: float, output: float, name: str):
+def _sums(
+    wires: list[Term], total: float, bias: float, raw: float, output: float, name: str
+) -> list[tuple[str, str]]:
     """Returns the sums as rows `(heading, line)`; the first sum may take several rows."""
     pieces, shown = [], 0.0
     for term in wires:

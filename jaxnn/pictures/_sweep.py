@@ -11,6 +11,7 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures import scheme
+from jaxnn.pictures.scheme import Axes, Figure
 from jaxnn.typing import Any, Num
 
 LETTERS = 32  # the number of characters that fit along an axis
@@ -25,7 +26,7 @@ def sweep(
     values: Sequence[float] | Num[np.ndarray, "runs"],
     name: str,
     lower: bool | None = None,
-) -> Any:
+) -> Figure:
     """Returns a matplotlib `Figure` of a metric over the first two columns that vary.
 
     A cell is the mean over all other columns. If some pairs of values have no run, as in a random
@@ -101,7 +102,9 @@ def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0), pairs
 
 
-def _cells(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, list[Any]]:
+def _cells(
+    axes: Axes, x: _Axis, y: _Axis, means: np.ndarray, pairs: np.ndarray, lower: bool
+) -> tuple[Any, list[Any]]:
     """Draws the means as adjacent cells; returns the coloured image and the legend handles."""
     from matplotlib.patches import Patch
 
@@ -115,7 +118,9 @@ def _cells(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, li
     return shown, explained
 
 
-def _points(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, list[Any]]:
+def _points(
+    axes: Axes, x: _Axis, y: _Axis, means: np.ndarray, pairs: np.ndarray, lower: bool
+) -> tuple[Any, list[Any]]:
     """Draws the means as points at their values; returns the points and the legend handles."""
     right, up = np.meshgrid(x.numbers, y.numbers)
     known, lost = np.isfinite(means), pairs & np.isnan(means)
@@ -128,7 +133,9 @@ def _points(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, l
     return shown, explained
 
 
-def _ring(axes, right, up, means, lower: bool) -> list[Any]:
+def _ring(
+    axes: Axes, right: np.ndarray, up: np.ndarray, means: np.ndarray, lower: bool
+) -> list[Any]:
     """Marks the best mean, unless all are NaN."""
     if np.isnan(means).all():
         return []
@@ -149,7 +156,7 @@ def _colours(means: np.ndarray, lower: bool) -> dict[str, Any]:
     return {"cmap": cmap, "norm": norm(known.min(), known.max())}
 
 
-def _label(axes: Any, side: str, column: _Axis, are_cells: bool) -> None:
+def _label(axes: Axes, side: str, column: _Axis, are_cells: bool) -> None:
     """Labels an axis, and as many of its cells as fit, or round numbers if points are drawn."""
     axis = axes.xaxis if side == "x" else axes.yaxis
     axis.set_label_text(scheme.words(column.name))

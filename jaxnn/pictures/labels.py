@@ -17,8 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.markup import cut
-from jaxnn.pictures.scheme import INK, TICK, words
-from jaxnn.typing import Any
+from jaxnn.pictures.scheme import INK, TICK, Axes, words
 
 MOST = 64  # the largest number of parts that are tried for removal
 
@@ -115,7 +114,7 @@ class End(NamedTuple):
     text: str
 
 
-def ends(axes: Any, endings: list[End], tall: float) -> bool:
+def ends(axes: Axes, endings: list[End], tall: float) -> bool:
     """Writes labels to the right of axes that are `tall` points high, near the ends of their lines.
 
     The labels do not overlap. Returns whether they fit; if they do not, nothing is drawn.
@@ -139,7 +138,7 @@ def ends(axes: Any, endings: list[End], tall: float) -> bool:
     return True
 
 
-def apart(heights: Any, step: float) -> Any:
+def apart(heights: np.ndarray, step: float) -> np.ndarray:
     """Moves ascending heights as little as possible, so that they are at least `step` apart.
 
     The heights stay within 0 to 1 if there is room. This is isotonic regression: heights that are

@@ -12,11 +12,18 @@ settings.
 import io
 import re
 import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxnn.markup import escaped
 from jaxnn.typing import Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+else:  # importing matplotlib takes time, which only drawing needs
+    Axes = Figure = Any
 
 WIDTH = 3.5  # inches, the width of a column
 LABEL, TICK = 8, 7  # points: the text size of titles and axis labels, and of numbers and remarks
@@ -80,7 +87,7 @@ def canvas(
     rows: int = 1,
     columns: int = 1,
     **sharing: Any,
-) -> tuple[Any, Any]:
+) -> tuple[Figure, Any]:
     """Returns a matplotlib `Figure` and its axes in the style of `jaxnn.pictures`.
 
     Args:
@@ -101,17 +108,19 @@ def canvas(
     return figure, axes
 
 
-def panels(count: int, columns: int, high: float, more: float, **sharing: Any) -> tuple[Any, Any]:
+def panels(
+    count: int, columns: int, high: float, more: float, **sharing: Any
+) -> tuple[Figure, list[Axes]]:
     """Returns a figure with `count` panels in rows of `high` inches, plus `more` inches."""
     rows = -(-count // columns)
     height = high * rows + more
     figure, grid = canvas(height=height, rows=rows, columns=columns, squeeze=False, **sharing)
     for axes in grid.flat[count:]:
         axes.remove()
-    return figure, grid.flat[:count]
+    return figure, list(grid.flat[:count])
 
 
-def styled(axes: Any, *, grid: bool = False) -> Any:
+def styled(axes: Axes, *, grid: bool = False) -> Axes:
     """Styles axes: two light spines, small ticks, and optionally a grid of horizontal lines."""
     axes.set_facecolor("none")
     for side, spine in axes.spines.items():
@@ -128,7 +137,7 @@ def styled(axes: Any, *, grid: bool = False) -> Any:
     return axes
 
 
-def titled(axes: Any, title: str) -> None:
+def titled(axes: Axes, title: str) -> None:
     """Writes a title above the left end of axes, where it takes no width from the plot."""
     # The height is set explicitly; otherwise matplotlib measures all tick labels again.
     axes.set_title(title, loc="left", y=1.0, fontsize=LABEL, color=INK, pad=4)
@@ -155,7 +164,7 @@ def linear(axis: Any, most: int = 5, *, whole: bool = False) -> None:
     axis.set_major_formatter(lambda value, _: number(value))
 
 
-def key(figure: Any, shown: Any, name: str, **where: Any) -> Any:
+def key(figure: Figure, shown: Any, name: str, **where: Any) -> Any:
     """Draws a colour bar and returns it; `where` holds arguments of `Figure.colorbar`."""
     bar = figure.colorbar(shown, **where)
     styled(bar.ax)
@@ -164,7 +173,7 @@ def key(figure: Any, shown: Any, name: str, **where: Any) -> Any:
     return bar
 
 
-def legend(figure: Any, where: str, columns: int, **how: Any) -> None:
+def legend(figure: Figure, where: str, columns: int, **how: Any) -> None:
     """Draws a legend above or below the axes of a figure."""
     legend = figure.legend(
         loc=where, ncols=columns, frameon=False, fontsize=TICK, labelcolor=INK, **how
@@ -203,7 +212,7 @@ def number(value: float, digits: int | None = None) -> str:
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def svg(figure: Any, *, title: str, prefix: str) -> str:
+def svg(figure: Figure, *, title: str, prefix: str) -> str:
     """Returns a figure as an SVG element for an HTML page.
 
     Text remains text, in the font of the page. `INK`, `FAINT`, `GRID` and `PAPER` become
@@ -252,7 +261,7 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
     return opening + text[text.index(">") + 1 :].strip() + "\n"
 
 
-def laid_out(figure: Any) -> Any:
+def laid_out(figure: Figure) -> Any:
     """Computes the layout of a figure without drawing it; returns the layout engine, if any."""
     layout = figure.get_layout_engine()
     if figure.axes and layout is not None:
@@ -260,7 +269,7 @@ def laid_out(figure: Any) -> Any:
     return layout
 
 
-def noted(figure: Any, *remarks: str) -> None:
+def noted(figure: Figure, *remarks: str) -> None:
     """Writes the non-empty remarks below a figure, in faint text wrapped to its width."""
     letters = int(figure.get_figwidth() * 72 / (0.56 * TICK))
     if lines := textwrap.fill(" ".join(filter(None, remarks)), letters):

@@ -10,7 +10,7 @@ the text at the width of a column.
 
 import functools
 
-from jaxnn.pictures.scheme import FAINT, INK, PAPER, TICK, WIDTH
+from jaxnn.pictures.scheme import FAINT, INK, PAPER, TICK, WIDTH, Axes
 from jaxnn.typing import Any
 
 POINTS = 72 * WIDTH  # the width of a column
@@ -43,7 +43,7 @@ class Sheet:
         how = {"extent": (x, x + wide, y + high, y), "aspect": "auto"} | how
         return self.axes.imshow(pixels, interpolation="nearest", **how)
 
-    def inset(self, x: float, y: float, wide: float, high: float) -> Any:
+    def inset(self, x: float, y: float, wide: float, high: float) -> Axes:
         """Returns inset axes on the sheet, with the upper left corner at `(x, y)`."""
         bottom = 1 - (y + high) / self.height
         return self.figure.add_axes((x / POINTS, bottom, wide / POINTS, high / self.height))

@@ -93,7 +93,9 @@ def _moments(source: Source, prefix: str) -> dict[int, dict[str, Any]]:
     return moments
 
 
-def _over_time(source: Source, name: str, prefix: str, draw_it: Callable) -> Markup | None:
+def _over_time(
+    source: Source, name: str, prefix: str, draw_it: Callable[..., scheme.Figure]
+) -> Markup | None:
     """Returns a picture of the arrays of each layer at some recorded steps, if there are any."""
     moments, title = _moments(source, prefix), f"{name.capitalize()} over time"
     return drawn(draw_it(moments), f"{name}-picture", title) if moments else None

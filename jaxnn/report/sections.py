@@ -95,7 +95,7 @@ def shortened(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{cut(name, LETTERS): value for name, value in row.items()} for row in rows]
 
 
-def drawn(figure: Any, name: str, title: str, caption: Any = None) -> Markup:
+def drawn(figure: scheme.Figure, name: str, title: str, caption: Any = None) -> Markup:
     """Returns a matplotlib figure as an element of the page.
 
     Its `name` must be unique on the page; its `title` is the text for screen readers.
