@@ -92,10 +92,10 @@ class Finding:
 def nonfinite_of(value: Any) -> str:
     """Returns the first of `"NaN"`, `"inf"` and `"-inf"` that an array contains, or `""`."""
     value = value if hasattr(value, "dtype") else np.asarray(value)
-    if (
-        not jnp.issubdtype(value.dtype, np.inexact)
-        or np.isfinite(numbers := np.asarray(value)).all()
-    ):
+    if not jnp.issubdtype(value.dtype, np.inexact):
+        return ""  # such as a key, which does not convert to numbers
+    numbers = np.asarray(value)
+    if np.isfinite(numbers).all():
         return ""
     return "NaN" if np.isnan(numbers).any() else "inf" if (numbers == np.inf).any() else "-inf"
 

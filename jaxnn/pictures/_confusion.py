@@ -22,7 +22,6 @@ LARGEST = 0.75  # inches, the largest side of a cell
 KEY = 0.24  # inches, the height of the colour key
 LETTER = 0.62 * scheme.TICK  # points, the approximate width of a letter
 LINE = 1.35 * scheme.TICK  # points, the height of a line
-RIGHT, WRONG = scheme.RIGHT, scheme.WRONG
 FADING = 0.5  # the power of a share that is its opacity, so that a share of 1 % is visible
 
 
@@ -88,7 +87,7 @@ def confusion_matrix(
     of_class = counts.sum(1, keepdims=True)
     right = np.eye(classes, dtype=bool)[..., None]
     opacity = (counts / np.maximum(of_class, 1)) ** FADING
-    cells = np.dstack([np.where(right, to_rgb(RIGHT), to_rgb(WRONG)), opacity])
+    cells = np.dstack([np.where(right, to_rgb(scheme.RIGHT), to_rgb(scheme.WRONG)), opacity])
 
     labels = [cut(name, 12) for name in labels]
     longest = LETTER * max(map(len, labels))  # points
@@ -142,7 +141,7 @@ def _key(axes: Axes) -> None:
     from matplotlib.colors import to_rgb
 
     rising = np.empty((2, 101, 4))
-    rising[..., :3] = np.array([to_rgb(RIGHT), to_rgb(WRONG)])[:, None]
+    rising[..., :3] = np.array([to_rgb(scheme.RIGHT), to_rgb(scheme.WRONG)])[:, None]
     rising[..., 3] = np.linspace(0, 1, 101)
     axes.imshow(rising, aspect="auto", extent=(0, 1, 2, 0), interpolation="none")
     axes.spines[:].set_visible(False)

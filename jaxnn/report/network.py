@@ -54,7 +54,7 @@ def _gradients(source: Source) -> Markup | None:
     """
     moments = _moments(source, "gradients/")
     names = list(dict.fromkeys(name for sizes in moments.values() for name in sizes))
-    sizes = np.array([[_size(at.get(name)) for at in moments.values()] for name in names])
+    sizes = np.array([[at.get(name, np.nan) for at in moments.values()] for name in names], float)
     known = sizes[np.isfinite(sizes) & (sizes > 0)]
     if not known.size:
         return None
@@ -75,11 +75,6 @@ def _gradients(source: Source) -> Markup | None:
     heads = ["layer", *[f"step {step:,}" for step in moments]]
     gradients = table("Root mean square of the gradient", heads, rows, class_="cells shaded")
     return folded(f"All {len(rows)} layers", gradients) if len(rows) > LONG else gradients
-
-
-def _size(gradient: Any) -> float:
-    """Returns the recorded size of a gradient; NaN if it was not recorded."""
-    return float(gradient) if gradient is not None and gradient.ndim == 0 else np.nan
 
 
 def _moments(source: Source, prefix: str) -> dict[int, dict[str, Any]]:

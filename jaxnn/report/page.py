@@ -5,7 +5,6 @@
 Its security policy allows the one script by its digest, styles, and the images that are in it.
 """
 
-import base64
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from jaxnn.markup import Markup, cut, element, join, listing, quoted
 from jaxnn.report import columns, description, network, results, sweep_page
 from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
+from jaxnn.report.packed import text
 from jaxnn.report.sections import Section, filled, rendered, section, unbroken
 from jaxnn.report.source import Source, read
 from jaxnn.report.story import notes, sentence
@@ -87,7 +87,7 @@ def page(
         title=cut(title),
         style=style,
         script=script,
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        digest=text(hashlib.sha256(script.encode()).digest()),
         facts=listing(filter(None, facts), " · "),
         heading=unbroken(heading),
         notes=join(*[element("p", note, class_="note") for note in notes]),

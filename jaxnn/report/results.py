@@ -36,19 +36,15 @@ def _curves(source: Source) -> Markup | None:
     """
     if not source.rows:
         return None
-    flat = {name for name in source.rows[-1] if _is_constant(source, name)}
+    # A constant learning rate is shown as a hyper-parameter.
+    rates = [name for name in source.rows[-1] if name.endswith("/learning_rate")]
+    flat = {name for name in rates if len(np.unique(source.series(name)[1])) < 2}
     rows = [
         {_named(source, name): value for name, value in row.items() if name not in flat}
         for row in source.rows
     ]
     figure = curves(shortened(rows))
     return drawn(figure, "curves-picture", "How the metrics went during the training")
-
-
-def _is_constant(source: Source, name: str) -> bool:
-    """Returns whether a metric is a constant learning rate, which is shown as hyper-parameter."""
-    values = source.series(name)[1] if name.endswith("/learning_rate") else np.arange(2)
-    return len(np.unique(values)) < 2
 
 
 def _named(source: Source, name: str) -> str:
@@ -179,9 +175,8 @@ def _numbers(source: Source) -> Markup | None:
         at, values = source.series(name)
         top, step = last, source.step
         if np.isfinite(values).any():
-            place = int(
-                (np.nanargmin if source.contents.is_lower_better(name) else np.nanargmax)(values)
-            )
+            best_of = np.nanargmin if source.contents.is_lower_better(name) else np.nanargmax
+            place = best_of(values)
             top, step = float(values[place]), int(at[place])
         cells = [value_of(name, top), f"{step:,}"]
         if name.endswith("/learning_rate"):

@@ -100,14 +100,11 @@ def _sweep(source: Source) -> str:
         return f"{what}: {display_name(metric)} is {middle} in the middle, and at best {best}."
     best = source.settings[0]
     seeds = f", on average of {best.runs} seeds" if best.runs > 1 else ""
-    means = {n: best.metrics[sweeps.outcome_name(best.metrics, n)] for n in _names(best.metrics)}
+    names = [name for name in best.metrics if not name.startswith("best/")]
+    means = {name: best.metrics[sweeps.outcome_name(best.metrics, name)] for name in names}
     what = reached(means, reported(means, metric), source.recorded)
     chosen = setting_words(best.values)
     return f"Of {len(source.settings)} settings, {chosen} was the best: {what}{seeds}."
-
-
-def _names(metrics: dict[str, Any]) -> list[str]:
-    return [name for name in metrics if not name.startswith("best/")]
 
 
 def _choice(source: Source, metric: str) -> str:
