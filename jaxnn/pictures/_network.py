@@ -205,8 +205,8 @@ def _nodes(
         [INK if finite else MARK for finite in known], gid=f"nodes:{layer}", zorder=3,
     )  # fmt: skip
     for y, count in column.gaps:
-        for dot in (-1, 0, 1):
-            sheet.circle(column.x, y - 5 + 3.2 * dot, 0.55, FAINT, FAINT, zorder=4)
+        dots = [(column.x, y - 5 + 3.2 * dot) for dot in (-1, 0, 1)]
+        sheet.circles(dots, 0.55, FAINT, FAINT, zorder=4)
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.2, "alpha": 0.95}
         said = f"{count:,} more"
         said = said if width_of(said) < room else said.replace(" ", "\n")
@@ -253,7 +253,7 @@ def _key(sheet: Sheet, y: float, thickest: float, brightest: float | None) -> No
                 sheet.line([x, x + 15], [y, y], colour, WIDE)
                 x += 18
             else:
-                sheet.circle(x + 3, y, 3, colour)
+                sheet.circles([(x + 3, y)], 3, colour)
                 x += 9
             sheet.text(x, y, text, ha="left")
             x += width_of(text) + 6 * bool(text)

@@ -91,7 +91,7 @@ def neuron(
     _inputs(sheet, wires, high / 2, step, scale)
     _node(sheet, high / 2, bias, raw, scale)
     _curve(sheet, high / 2, activation, name, raw, output)
-    sheet.circle(_OUTPUT, high / 2, _DOT, zorder=3)
+    sheet.circles([(_OUTPUT, high / 2)], _DOT, zorder=3)
     _number(sheet, _OUTPUT, high / 2, output, _DOT)
     sheet.text(_OUTPUT, high / 2 + _DOT + 8, "output", INK)
     sheet.line([8, POINTS - 8], [high + 10] * 2, GRID, 0.8)
@@ -139,7 +139,7 @@ def _inputs(sheet: Sheet, wires: list[Term], middle: float, step: float, scale: 
         x, level = _INPUT + at * (_NODE - _INPUT), y + at * (middle - y)
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
         sheet.text(x, level, figure(term.weight), INK, bbox=box, zorder=2)
-        sheet.circle(_INPUT, y, _DOT, zorder=3, gid=f"input:{place}")
+        sheet.circles([(_INPUT, y)], _DOT, zorder=3, gid=f"input:{place}")
         _number(sheet, _INPUT, y, term.value, _DOT)
         sheet.text(_INPUT - _DOT - 3, y, fitted(term.name, _INPUT - _DOT - 4), ha="right")
 
@@ -148,7 +148,7 @@ def _node(sheet: Sheet, y: float, bias: float, raw: float, scale: float) -> None
     top = y - _BODY - 17
     sheet.line([_NODE, _NODE], [top, y], *colour_and_width(bias, scale), zorder=1, gid="bias")
     sheet.text(_NODE, top - 6, f"bias {figure(bias)}", INK)
-    sheet.circle(_NODE, y, _BODY, zorder=3, linewidth=1.0, gid="node")
+    sheet.circles([(_NODE, y)], _BODY, zorder=3, linewidths=1.0, gid="node")
     _number(sheet, _NODE, y, raw, _BODY, LABEL)
     sheet.text(_NODE, y + _BODY + 8, "sum + bias", INK)
 

@@ -57,7 +57,10 @@ def sweep(
     figure, axes = scheme.canvas(height=0.8 * scheme.WIDTH)
     are_cells = bool(pairs.all())
     lower = lower_is_better(name) if lower is None else lower
-    shown, explained = (_cells if are_cells else _points)(axes, x, y, means, pairs, lower)
+    if are_cells:
+        shown, explained = _cells(axes, means, lower)
+    else:
+        shown, explained = _points(axes, x, y, means, pairs, lower)
     _label(axes, "x", x, are_cells)
     _label(axes, "y", y, are_cells)
     scheme.key(figure, shown, name, ax=axes, fraction=0.05, pad=0.03)
@@ -102,9 +105,7 @@ def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0), pairs
 
 
-def _cells(
-    axes: Axes, x: _Axis, y: _Axis, means: np.ndarray, pairs: np.ndarray, lower: bool
-) -> tuple[Any, list[Any]]:
+def _cells(axes: Axes, means: np.ndarray, lower: bool) -> tuple[Any, list[Any]]:
     """Draws the means as adjacent cells; returns the coloured image and the legend handles."""
     from matplotlib.patches import Patch
 
