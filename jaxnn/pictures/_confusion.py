@@ -49,7 +49,7 @@ def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None)
         "confusion",
         pair[0].shape == pair[1].shape and pair[0].size,
         expected="[examples] both, at least one",
-        fix="Predict for the examples that the labels are of",
+        fix="Predict the examples that the labels belong to",
         labels=labels,
         predictions=predictions,
     )

@@ -45,7 +45,7 @@ def sweep(
     if not len(values) or set(lengths.values()) != {len(values)}:
         raise InvalidValue(
             "sweep",
-            "the columns and the values are not of as many runs",
+            "the columns and the values differ in length",
             got=f"{len(values)} values, and columns of {lengths or 'nothing'}",
             expected="one value for each run, and each column as long",
             fix="Pass run.table's columns, and one of them as values",

@@ -20,7 +20,7 @@ def classes_of(where: str, name: str, values: Any, classes: float = np.inf) -> n
     if values.ndim != 1 or not np.array_equal(values, np.round(values)):
         raise InvalidType(
             where,
-            f"{name} are no classes",
+            f"{name} are not classes",
             got=f"{name} of dtype {values.dtype} and shape {values.shape}",
             expected="whole numbers, [examples]",
             fix="Pass the number of the class of each example, as outputs.argmax(-1) is",
@@ -28,7 +28,7 @@ def classes_of(where: str, name: str, values: Any, classes: float = np.inf) -> n
     if values.size and not 0 <= values.min() <= values.max() < classes:
         raise InvalidValue(
             where,
-            f"{name} are not those of the classes",
+            f"{name} are not among the classes",
             got=f"{name} from {values.min()} to {values.max()}",
             expected="numbers from 0" + (f" to {classes - 1}" if classes < np.inf else ""),
             fix="Pass outputs of the network that was trained on these labels, and leave out"

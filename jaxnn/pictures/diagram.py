@@ -167,7 +167,7 @@ def _calls(
         shapes = jax.tree.map(np.shape, inputs)
         raise InvalidValue(
             "diagram",
-            "the network does not take these inputs",
+            "the network does not accept these inputs",
             got=f"inputs of shape {shapes} ({str(error).splitlines()[0].rstrip('.')})",
             expected="what it is trained on, with the batch in front",
             fix="Pass a batch, such as data['inputs'][:1]",

@@ -93,7 +93,7 @@ def _values(where: str, name: str, values: Any) -> np.ndarray:
     except (TypeError, ValueError):
         raise InvalidType(
             where,
-            f"the values of {name} are no numbers",
+            f"the values of {name} are not numbers",
             got=f"a {type(values).__name__}",
             expected="an array",
             fix="Pass {name: values}, as jaxnn.names.named_leaves gives them",
@@ -241,7 +241,7 @@ def _check(name: str, value: np.ndarray) -> None:
     if value.size != 1 or value[0] < 0:
         raise InvalidValue(
             "gradient_flow",
-            "a size is no root of a mean square",
+            "a size is not a root mean square",
             got=f"{name}: " + (f"{value.size} numbers" if value.size != 1 else f"{value[0]:g}"),
             expected="one number of at least 0",
             fix="Pass jnp.sqrt(jnp.mean(gradient**2))",

@@ -19,7 +19,7 @@ from jaxnn.storage.json_files import finite
 COMMAND = 4000  # maximum length of a command, which readers may copy
 
 
-@section("parts", "The runs that are parts of it")
+@section("parts", "The runs inside it")
 def _parts(source: Source) -> Markup | None:
     """A row for each run in its directory; each has a page of its own."""
     rows = [

@@ -37,7 +37,7 @@ def _weights(source: Source) -> Markup | None:
     return _over_time(source, "weights", "params/", weights)
 
 
-@section("activations", "What its nodes give")
+@section("activations", "What its nodes put out")
 def _activations(source: Source) -> Markup | None:
     """An activation is the output of a node. If all activations of a layer are 0, or all at one end
     of their range, its nodes no longer distinguish examples.

@@ -16,7 +16,7 @@ from jaxnn.report.source import Source
 _KINDS = (
     ("worst", "Where it was most wrong"),
     ("uncertain", "Where it was least sure"),
-    ("best", "Where it was most surely right"),
+    ("best", "Where it was right and most sure"),
 )
 CELLS = 30  # maximum number of classes for a table; more are drawn as an image
 
@@ -55,7 +55,7 @@ def _named(source: Source, name: str) -> str:
     return f"{part}/{bits(source.recorded, source.last, part)}"
 
 
-@section("confusion", "What it takes for what")
+@section("confusion", "Which classes it confuses")
 def _confusion(source: Source) -> Markup | None:
     """The confusion matrix: rows are the true classes, columns the predicted classes. Correct
     predictions are on the diagonal, and mistakes outside of it.
@@ -80,7 +80,7 @@ def _confusion(source: Source) -> Markup | None:
     return drawn(
         confusion_matrix(counts, names),
         "confusion-picture",
-        "What the network takes for what",
+        "Confusion matrix",
         words,
     )
 
@@ -103,11 +103,11 @@ def _matrix(counts: np.ndarray, names: list[str]) -> Markup:
         ]
         for i, name in enumerate(names)
     ]
-    heads = ["is ↓ said →", *map(quoted, names), "right"]
+    heads = ["true ↓ predicted →", *map(quoted, names), "right"]
     return table("Confusion matrix", heads, rows, class_="cells")
 
 
-@section("fit", "What it says, and what is so")
+@section("fit", "Predictions and labels")
 def _fit(source: Source) -> Markup | None:
     """Predictions over labels: each point is an example, with the label on the horizontal axis and
     the prediction on the vertical axis. On the line, both are equal.
@@ -129,7 +129,7 @@ def _fit(source: Source) -> Markup | None:
     lost, part = len(good) - int(good.sum()), observed(source.recorded)
     caption = f"{int(good.sum()):,} {examples_of(part)}."
     caption += f" {lost:,} predictions are not finite." if lost else ""
-    return drawn(figure, "fit-picture", "Predictions over what is so", caption)
+    return drawn(figure, "fit-picture", "Predictions over labels", caption)
 
 
 @section("examples", "Examples")

@@ -25,7 +25,7 @@ from jaxnn.report.source import Source, median
 def sentence(source: Source) -> str:
     """Returns the result of a run as a sentence."""
     if not source.metric:
-        return "Nothing has been reported of this run yet."
+        return "This run has not reported anything yet."
     if source.many:
         return _sweep(source)
     if source.diverged:
@@ -61,13 +61,13 @@ def notes(source: Source) -> Iterator[str]:
     if isinstance(best, int) and 0 < best != source.step and not source.many:
         last = clause(values, metric, source.recorded)
         yield (
-            f"The best state is that of the best {display_name(str(watched))}: predict uses it."
+            f"The best state has the best {display_name(str(watched))}; predict uses it."
             f" In the last state, of step {source.step:,}, the {last}."
         )
     share = largest_class(source.recorded)
     part = observed(source.recorded) or metric.partition("/")[0]
     if share is not None and f"{part}/accuracy" in values:
-        words = "always saying it gets that many right"
+        words = "always predicting it gets that many right"
         yield f"The largest class is {percent(share)} of the {examples_of(part)}: {words}."
 
 
@@ -90,16 +90,16 @@ def _sweep(source: Source) -> str:
     runs = [source.value(row) for row in source.ranked if row["status"] != "diverged"]
     finite = [value for value in runs if math.isfinite(value)]
     if not finite:
-        return f"All {len(source.table)} networks diverged: no loss was a number at the end."
+        return f"All {len(source.table)} networks diverged: no loss was finite at the end."
     of = f"of the {examples_of(metric.partition('/')[0])} right"
     if not source.fields:
         middle, best = figure(metric, median(finite)), figure(metric, finite[0])
-        what = f"{len(source.table)} networks, the same but for their seeds"
+        what = f"{len(source.table)} networks that differ only in their seeds"
         if is_share(metric):
-            return f"{what}, get {middle} {of} in the middle, and the best of them {best}."
-        return f"{what}: {display_name(metric)} is {middle} in the middle, and at best {best}."
+            return f"{what}: the median gets {middle} {of}, and the best {best}."
+        return f"{what}: the median {display_name(metric)} is {middle}, and the best is {best}."
     best = source.settings[0]
-    seeds = f", on average of {best.runs} seeds" if best.runs > 1 else ""
+    seeds = f", on average over {best.runs} seeds" if best.runs > 1 else ""
     names = [name for name in best.metrics if not name.startswith("best/")]
     means = {name: best.metrics[sweeps.outcome_name(best.metrics, name)] for name in names}
     what = reached(means, reported(means, metric), source.recorded)
@@ -114,8 +114,8 @@ def _choice(source: Source, metric: str) -> str:
     if reported(source.table[0], metric).partition("/")[0] != part:
         return f"{by}; the held-out examples that are reported had no part in the choice."
     return (
-        f"{by}, the same that are reported here: the best of many is a little lucky. A part of its"
-        " own to rank by, evaluate={'validation': ..., 'test': ...}, gives a figure without that."
+        f"{by}, the same that are reported here, so the best of many is a little lucky. A separate"
+        " dataset to rank by, evaluate={'validation': ..., 'test': ...}, avoids this bias."
     )
 
 

@@ -78,7 +78,7 @@ def _best(source: Source) -> Iterator[Markup]:
     """Yields sentences about the setting that is best on average, and the best single network."""
     metric, best, first = source.metric, source.settings[0], source.ranked[0]
     count = best.runs - best.diverged
-    average = f" on average of {count} networks" if count > 1 else ""
+    average = f" on average over {count} networks" if count > 1 else ""
     words = element("b", quoted(setting_words(best.values)))
     reached = f"{display_name(metric)} {figure(metric, best.mean)}"
     yield join("The best setting: ", words, f", with {reached}{average}.")

@@ -276,7 +276,7 @@ def test_a_run_that_was_not_recorded_has_a_page_too(tmp_path):
 def test_a_run_with_no_report_yet_has_a_page_too(tmp_path):
     write(tmp_path, {"a": 1}, [])
     page = page_of(tmp_path)
-    assert page.all("h1")[0]["text"] == "Nothing has been reported of this run yet."
+    assert page.all("h1")[0]["text"] == "This run has not reported anything yet."
 
 
 def test_an_unfinished_run_says_how_far_it_came(tmp_path):
@@ -459,8 +459,8 @@ def test_sentences(tmp_path):
     write(tmp_path, {"seed": [0, 1, 2]}, rows, result | {"seconds": 1.0, **members})
     told = plain(sentence(sources.read(tmp_path)))
     assert told == (
-        "3 networks, the same but for their seeds, get 85.0 % of the held-out examples right in"
-        " the middle, and the best of them 90.0 %."
+        "3 networks that differ only in their seeds: the median gets 85.0 % of the held-out"
+        " examples right, and the best 90.0 %."
     )
     assert advised(tmp_path)[0] == "1 of 3 networks diverged"
     assert Path(report.write(tmp_path)).exists()

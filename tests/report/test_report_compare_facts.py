@@ -46,11 +46,12 @@ def test_only_what_is_known_of_all_runs_is_the_same(tmp_path):
     text = page_of(tmp_path, KNOWN, {}, config={"rate": 0.1}).text("differences")
     assert "Nothing" not in text and "Not known to be the same: the training examples" in text
     results = page_of(tmp_path, KNOWN, {}, config={"rate": 0.1}).text("results")
-    assert "is not recorded of two. They are taken for the same here." in results
+    words = "It is not recorded on which examples the loss on held-out examples of two was measured"
+    assert f"{words}. They are assumed to be the same." in results
 
 
 def test_a_loss_of_another_program_may_be_another_function(tmp_path):
-    words = "Whether their losses are the same function is not recorded"
+    words = "It is not known whether their losses are the same function"
     other = KNOWN | {"program": "c2"}
     assert words in page_of(tmp_path, KNOWN, other).text("results")
     assert words not in page_of(tmp_path, KNOWN, KNOWN).text("results")
@@ -133,7 +134,7 @@ def test_the_best_network_of_a_sweep_is_not_its_best_setting(tmp_path):
     assert "Every cell is one network" in told and "Every cell is a setting" not in told
     told = plain(page.text("winner"))
     assert "best setting: learning rate 0.1, with accuracy on held-out examples 87.5 %" in told
-    assert "on average of 2 networks" in told
+    assert "on average over 2 networks" in told
     assert "best single network: 95.0 %, of learning rate 0.1 and seed 5" in told
 
 

@@ -59,7 +59,7 @@ def test_the_page_of_a_sweep_says_which_setting_was_best(swept):
     _, page, source = swept
     assert plain(page.all("h1")[0]["text"]) == (
         "Of 6 settings, hidden 16x16 and learning rate 0.01 was the best: 90.5 % of the held-out"
-        " examples right, on average of 2 seeds."
+        " examples right, on average over 2 seeds."
     )
     names = [each["id"] for each in page.all("section")]
     assert names[:6] == ["advice", "winner", "map", "ranking", "curves", "runs"]
@@ -136,8 +136,8 @@ def test_a_population_is_ranked(tmp_path):
     assert "map" not in [each["id"] for each in page.all("section")]
     heading = plain(page.all("h1")[0]["text"])
     assert heading == (
-        "3 networks, the same but for their seeds: loss on held-out examples is 1.5 in the middle,"
-        " and at best 1."
+        "3 networks that differ only in their seeds: the median loss on held-out examples is 1.5,"
+        " and the best is 1."
     )
 
 

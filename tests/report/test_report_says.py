@@ -68,7 +68,7 @@ def test_curves_that_do_not_part_are_not_said_to(tmp_path):
 
 def test_of_others_nothing_is_said_where_none_were_held_out(tmp_path):
     said = page(tmp_path, curve(12, train__loss=falling(0.01)))
-    assert "No examples were held out, so how it does on others is not known" in said
+    assert "No examples were held out, so its performance on other examples is unknown" in said
     assert "over-fit" not in said and "curves called test" not in said
 
 
