@@ -168,7 +168,8 @@ def _label(axes: Axes, side: str, column: _Axis, are_cells: bool) -> None:
         else:
             scheme.linear(axis)
         return
-    labels, count, slant, every = list(map(str, column.values)), len(column.values), {}, 1
+    labels, count, every = list(map(str, column.values)), len(column.values), 1
+    how: dict[str, Any] = {"parse_math": False}
     if column.are_numbers:
         digits = [None if float(value).is_integer() else 3 for value in column.values]
         labels = list(map(scheme.number, column.values, digits))
@@ -177,6 +178,6 @@ def _label(axes: Axes, side: str, column: _Axis, are_cells: bool) -> None:
         equal = [n for n in steps if (count - 1) % n == 0 and n < count - 1 and column.is_log]
         every = (equal or steps or [count])[0]
     elif side == "x" and len(" ".join(labels)) > LETTERS:
-        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        how |= {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     places = range(0, count, every) if column.name else []
-    axis.set_ticks(places, labels[::every] if column.name else [], **slant)
+    axis.set_ticks(places, labels[::every] if column.name else [], **how)

@@ -224,7 +224,7 @@ def gradient_flow(sizes: Any) -> Figure:
         bar = scheme.key(figure, shown, SIZE, cax=key, orientation="horizontal")
         scheme.logarithmic(bar.ax.xaxis, *_limits(table))
     every = max(1, int(np.ceil(LINE * len(names) / HIGHEST)))
-    axes.set_yticks(range(0, len(names), every), shortened(names, 22)[::every])
+    axes.set_yticks(range(0, len(names), every), shortened(names, 22)[::every], parse_math=False)
     axes.tick_params(axis="y", length=0, labelcolor=scheme.INK, pad=5)
     axes.set_ylim(len(names) - 0.5, -0.5)  # the input is at the top
     scheme.titled(axes, "layers, from the input to the output")

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from jaxnn.pictures import scheme
+from jaxnn.pictures import curves, gradient_flow, scheme, sweep
 from jaxnn.pictures.labels import shortened
 from tests.figures import TOLERANCE, difference, legible, overlaps, render, texts
 
@@ -139,6 +139,18 @@ def test_svg_stands_in_a_page_of_any_colours_beside_others():
 def test_svg_is_the_same_every_time():
     texts = {scheme.svg(picture(), title="t", prefix="p") for _ in range(2)}
     assert len(texts) == 1
+
+
+def test_a_dollar_sign_in_a_name_is_a_dollar_sign():
+    rows = [{"step": step, "test/$a$ $b$": float(step)} for step in (1, 2)]
+    pictures = {
+        "curves": (curves({"$c$": rows, "d": rows}), ["$a$ $b$", "$c$ 2"]),
+        "sweep": (sweep({"$e$": ["$f$", "$g$"]}, [1.0, 2.0], "$h$"), ["$e$", "$f$", "$h$"]),
+        "gradients": (gradient_flow({"$i$/weight": 0.1, "j/weight": 0.2}), ["$i$"]),
+    }
+    for name, (figure, words) in pictures.items():
+        text = scheme.svg(figure, title="t", prefix="p")
+        assert not [word for word in words if f">{word}</text>" not in text], name
 
 
 def test_numbers_are_written_as_people_do():

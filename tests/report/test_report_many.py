@@ -178,6 +178,13 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert "hyper-parameters of a/run and b/run were not recorded" in page.text("differences")
 
 
+def test_a_dollar_sign_in_the_name_of_a_run_is_one_in_its_curves(tmp_path):
+    paths = [run(tmp_path / name, 0.5, {}) for name in ("a$b$c", "d")]
+    page = Page(report.write_comparison(paths, tmp_path / "page.html").read_text())
+    assert [each["text"] for each in page.all("text") if "a$b$c" in each["text"]]
+    assert "a\\$b" not in page.text("curves")
+
+
 def test_a_run_and_a_population_are_compared(tmp_path):
     one = run(tmp_path / "one", 0.5, {"seed": 0})
     rows = curve(5, test__loss=lambda t: [3 - t, 2 - t, None])

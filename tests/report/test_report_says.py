@@ -99,6 +99,7 @@ def test_of_the_device_is_said_what_is_known(tmp_path):
     assert "waiting for data 2 seconds, 20.0 % of it" in said
     assert "It waited for data 20.0 % of the time" in said and "workers= of stream" in said
     assert "3 examples could not be read" in said
+    assert "examples that could not be read 3 size of" in said
     said = page(tmp_path, rows, data_wait_seconds=0.0, data_wait_share=0.0, examples_skipped=0)
     assert "It waited" not in said and "could not be read" not in said
     said = page(tmp_path, rows, share_of_peak=0.25)
@@ -145,6 +146,16 @@ def test_the_key_of_a_picture_ends_before_its_edge(size):
     edges = [each.get_window_extent().x1 for each in figure.axes[0].texts]
     assert max(edges) <= figure.bbox.x1
     assert ("±1.4×10²⁹" in [each.get_text() for each in figure.axes[0].texts]) == (size > 1)
+
+
+def test_the_key_of_nodes_and_wires_has_the_scale_of_all_steps(tmp_path):
+    digits(tmp_path)
+    frame, leaf = recording.read(tmp_path).frames[2], "layers/hidden_2/weight"
+    frame.arrays[f"wires/{leaf}"][0, 0] = 31.0
+    frame.arrays[f"biases/{leaf}"][0] = 25.0
+    name = recording.frame_name(frame.step)
+    recording.write(tmp_path / "recording", name, frame.arrays)
+    assert "weight −31 31 bias −25 25" in page(tmp_path)
 
 
 def mapped(path, answers, labels, **about):
