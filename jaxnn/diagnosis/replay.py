@@ -230,14 +230,10 @@ def _called(equation: JaxprEqn) -> ClosedJaxpr:
 
 def _operands(equation: Any, values: dict[Any, Any]) -> list[Any]:
     return [
-        values[atom] if _is_variable(atom) else np.asarray(atom.val, atom.aval.dtype)
+        np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
         for atom in equation.invars
     ]
 
 
 def _variables(atoms: Iterable[Any]) -> list[Any]:
-    return [atom for atom in atoms if _is_variable(atom)]
-
-
-def _is_variable(atom: Any) -> bool:
-    return not isinstance(atom, Literal)
+    return [atom for atom in atoms if not isinstance(atom, Literal)]

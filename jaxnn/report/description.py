@@ -1,4 +1,4 @@
-"""The sections about a run's parts, hyper-parameters, speed, and how to repeat it."""
+"""The sections about a run's table, parts, hyper-parameters, speed, and how to repeat it."""
 
 import shlex
 from collections.abc import Mapping
@@ -16,7 +16,27 @@ from jaxnn.report.source import Source
 from jaxnn.storage import json_files
 from jaxnn.storage.json_files import finite
 
+COLUMNS = 30  # number of columns that are shown without unfolding
 COMMAND = 4000  # maximum length of a command, which readers may copy
+
+
+@section("columns", "What the columns became")
+def columns(source: Source) -> Markup | None:
+    """A network computes with numbers close to 0. The encoding of each column depends only on the
+    training rows, and is the same for new rows.
+    """
+    known = source.columns
+    if known is None:
+        return None
+    rows = [
+        [quoted(name), kind, quoted(words), missing, quoted(classes)]
+        for name, kind, words, missing, classes in known.described()
+    ]
+    heads = ["column", "kind", "encoding", "missing", "classes"]
+    shown = table(f"Columns of {known.rows:,} training rows", heads, rows[:COLUMNS], class_=None)
+    more = rows[COLUMNS:]
+    rest = folded(f"{len(more)} more", table(None, heads, more, class_=None)) if more else None
+    return join(shown, rest)
 
 
 @section("parts", "The runs inside it")

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from jaxnn.markup import Markup, cut, element, join, listing, quoted
-from jaxnn.report import columns, description, network, results, sweep_page
+from jaxnn.report import description, network, results, sweep_page
 from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
 from jaxnn.report.packed import text
@@ -50,7 +50,7 @@ def of_run(source: Source) -> Markup:
         most = max(row["steps"] for row in source.table)
         done = f"{len(source.table):,} networks, up to {most:,} steps each"
         outcome = sweep_page.sections(source)
-    what = [*columns.SECTIONS, *network.SECTIONS, *description.SECTIONS]
+    what = [description.columns, *network.SECTIONS, *description.SECTIONS]
     sections = [learning, _advice, *outcome, *what]
     early = source.result.get("status") == "stopped"
     facts = [about.experiment and quoted(name), "stopped early" if early else about.status, done]
