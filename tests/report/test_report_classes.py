@@ -9,8 +9,8 @@ from jaxnn import report
 from jaxnn.report.examples import probabilities, with_classes
 from jaxnn.storage import recording
 from jaxnn.storage.recording import Frame, Recording
+from tests.pages import Page
 from tests.recorded import write
-from tests.report.test_report import Page
 
 TRUTH = np.array([0, 1, 1, 0, 1, 0], np.float32)
 LOGITS = np.array([-2, 1, 3, 0.4, 2, -1], np.float32)  # the fourth is wrong

@@ -7,8 +7,8 @@ import pytest
 from jaxnn import report
 from jaxnn.report import source as sources
 from jaxnn.report.compare import named, of_runs
+from tests.pages import Page, plain
 from tests.recorded import curve, write
-from tests.report.test_report import Page, plain
 from tests.report.test_report_many import run, sweep
 
 KNOWN = {"batch_size": 32, "steps": 50, "data": "a1", "data test": "b1", "program": "c1"}

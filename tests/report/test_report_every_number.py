@@ -6,18 +6,13 @@ from itertools import takewhile
 import numpy as np
 import pytest
 
-from jaxnn import report
 from jaxnn.formatting import brief, percent
 from jaxnn.pictures.scheme import number
 from jaxnn.storage import recording
+from tests.pages import page_of, plain
 from tests.recorded import curve, digits, softmax, write
-from tests.report.test_report import Page, plain
 
 LAYERS = ("hidden 1", "hidden 2", "output")
-
-
-def page_of(out):
-    return Page(report.write(out).read_text())
 
 
 def table(page, name):

@@ -13,8 +13,8 @@ from jaxnn.catalog import sweeps
 from jaxnn.report import source as sources
 from jaxnn.report.advice import advice
 from jaxnn.report.compare import of_runs
+from tests.pages import HOSTILE, Page, plain
 from tests.recorded import curve, write
-from tests.report.test_report import HOSTILE, Page, plain
 
 RATES = (0.001, 0.01, 0.1)
 # The accuracy of each rate, of a small and of a large network; the last one diverges.

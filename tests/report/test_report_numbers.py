@@ -18,8 +18,8 @@ from jaxnn.catalog import account, entries, outcome
 from jaxnn.formatting import brief, percent
 from jaxnn.report import source as sources
 from jaxnn.storage import recording
+from tests.pages import Page, plain
 from tests.recorded import write
-from tests.report.test_report import Page, plain
 
 # A rate so high that the best state is not the last, nor the first that is reported.
 RATE, PATIENCE = 0.1, 4

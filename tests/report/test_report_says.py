@@ -13,13 +13,8 @@ from jaxnn import pictures, report
 from jaxnn.catalog import failures as reports
 from jaxnn.catalog import watching
 from jaxnn.storage import recording
+from tests.pages import words
 from tests.recorded import curve, digits, write
-
-
-def words(file):
-    """Returns the text of a page, in one line."""
-    page = re.sub(r"<(script|style)\b.*?</\1>", " ", file.read_text(), flags=re.S)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
 
 
 def test_the_page_that_a_diverged_run_leaves_says_so(tmp_path):
@@ -31,7 +26,7 @@ def test_the_page_that_a_diverged_run_leaves_says_so(tmp_path):
             wild, data, steps=20, key=jax.random.key(0), quiet=True,
             out=jaxnn.Directory(tmp_path / "wild", report=True),
         )  # fmt: skip
-    said = words(tmp_path / "wild" / "report.html")
+    said = words((tmp_path / "wild" / "report.html").read_text())
     began = re.findall(r"first in step (\d+)", str(caught.value))[0]
     assert "diverged · step" in said and "It is going on" not in said
     assert f"It began in step {began}." in said
@@ -45,7 +40,7 @@ def page(path, rows=None, **speed):
         write(path, {}, rows, {"steps": rows[-1]["step"], "seconds": 1.0, "status": "done"})
     if speed:
         (path / "speed.json").write_text(json.dumps(speed))
-    return words(report.write(path))
+    return words(report.write(path).read_text())
 
 
 def falling(to):
@@ -170,7 +165,7 @@ def mapped(path, answers, labels, **about):
     recording.write(place, recording.PROBE, {"inputs": inputs, "labels": np.array(labels)})
     for step in (0, 10, 30):
         recording.write(place, recording.frame_name(step), frames)
-    return words(report.write(path))
+    return words(report.write(path).read_text())
 
 
 def test_a_map_has_axes_and_says_what_its_points_and_colours_are(tmp_path):
