@@ -189,7 +189,7 @@ def _chart(moments: Moments) -> dict[str, Any]:
     words = ("", " right") if moments.name == "accuracy" else (f" {name}", "")
     height = f"Upwards:{words[0]} from {low} to {top}{words[1]}"
     apart = np.diff([step for place, step in enumerate(moments.steps) if place != at or at == last])
-    uneven = apart.max() > 2 * apart.min()
+    uneven = max(apart, default=0) > 2 * min(apart, default=0)
     every = max(1, -(-last // 6))
     ticks = [
         element("span", f"{moments.steps[place]:,}", style=f"left:{100 * place / last:.2f}%")

@@ -7,7 +7,7 @@ from jaxnn.pictures import scheme
 from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures.scheme import FAINT, INK, canvas
-from jaxnn.report.examples import cards, names_of
+from jaxnn.report.examples import cards, names_of, probabilities
 from jaxnn.report.headline import bits, observed
 from jaxnn.report.phrases import display_name, examples_of, listed, percent, value_of
 from jaxnn.report.sections import Section, drawn, section, shortened
@@ -146,8 +146,10 @@ def _examples(source: Source) -> Markup | None:
         if inputs is None or labels is None or outputs is None or not len(inputs):
             continue
         chosen = np.ones(len(labels), bool)
-        if kind == "worst" and about.get("classes"):  # the worst examples may include correct ones
-            chosen = outputs.reshape(len(outputs), -1).argmax(-1) != labels.ravel()
+        chances = probabilities(outputs, about)
+        if kind == "worst" and chances is not None:  # the worst examples may include correct ones
+            right = chances.argmax(-1) == labels.ravel()
+            chosen = ~(right & np.isfinite(chances).all(-1))
         if index is not None:  # shows each example once
             chosen &= ~np.isin(index, before)
             before = np.concatenate([before, index[chosen]])

@@ -125,6 +125,6 @@ def _examples(source: Source, metric: str) -> str:
     if counts is not None and counts.ndim == 2 and counts.sum() > 0:
         right = np.trace(counts) / counts.sum()
         # For very many examples, the final predictions only cover a subset.
-        if np.isclose(right, source.outcome.get(f"{part}/accuracy", np.nan), atol=1e-6):
+        if np.isclose(right, median(source.outcome.get(f"{part}/accuracy", np.nan)), atol=1e-6):
             number = f"{int(counts.sum()):,} "
     return number + examples_of(part)

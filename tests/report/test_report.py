@@ -265,6 +265,15 @@ def test_what_is_damaged_is_passed_over_and_said(tmp_path):
     assert "recording is corrupt" in advised(tmp_path)
 
 
+def test_a_timeline_of_two_steps_may_begin_at_the_best_state(tmp_path):
+    digits(tmp_path, steps=20)
+    for step in (0, 2, 5):
+        (tmp_path / "recording" / recording.frame_name(step)).unlink()
+    result = json.loads((tmp_path / "result.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps({**result, "best/step": 10}))
+    assert json.loads(page_of(tmp_path).text("recorded"))["steps"] == [10, 20]
+
+
 def test_a_section_that_cannot_be_drawn_says_why(tmp_path):
     digits(tmp_path, steps=20)
     about = json.loads((tmp_path / "recording/about.json").read_text())
