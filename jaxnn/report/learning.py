@@ -121,9 +121,9 @@ def _moments(source: Source) -> Moments | None:
     values = stacked(frames, f"metrics/{first}")
     if len(frames) < 2 or values is None or values.ndim != 1:
         return None
-    steps, best = [frame.step for frame in frames], source.contents.best_step
+    steps, best = [frame.step for frame in frames], source.best_step
     seconds = stacked(frames, f"metrics/{second}") if second else None
-    place = steps.index(best) if best in steps and best else len(steps) - 1
+    place = steps.index(best) if best in steps else len(steps) - 1
     return Moments(steps, first, values, second, seconds, place)
 
 

@@ -67,8 +67,8 @@ def _confusion(source: Source) -> Markup | None:
     if counts is None or counts.ndim != 2 or not counts.sum():
         return None
     names = names_of(source.recorded.about) or [*map(str, range(len(counts)))]
-    best = source.contents.best_step
-    state = f" in the best state, of step {best:,}" if best not in (None, source.step) else ""
+    best = source.best_step
+    state = "" if best is None else f" in the best state, of step {best:,}"
     words = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} are right{state}."
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     order = np.argsort(wrong, axis=None)[::-1][:3]
@@ -169,8 +169,7 @@ def _numbers(source: Source) -> Markup | None:
     """The result is the best state if a metric is watched, else the last state. The table also
     shows the best value of each metric at any step of training.
     """
-    rows, watched = [], source.contents.best_step
-    watched = None if watched == source.step else watched  # the best state is the last
+    rows, watched = [], source.best_step
     for name, last in source.last.items():
         if not isinstance(last, float):
             continue

@@ -91,6 +91,12 @@ class Source:
         return self.about.step or 0
 
     @property
+    def best_step(self) -> int | None:
+        """The step of the best state of a single run; `None` unless it differs from the last."""
+        step = self.contents.best_step
+        return step if isinstance(step, int) and 0 < step != self.step else None
+
+    @property
     def steps(self) -> int | None:
         """The planned number of training steps; `None` if it is unknown."""
         moments = self.recorded.about.get("moments")

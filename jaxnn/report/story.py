@@ -22,6 +22,13 @@ from jaxnn.report.phrases import (
 from jaxnn.report.source import Source, median
 
 
+_BEGINS = {
+    "running": "So far the",
+    "unfinished": "So far the",
+    "interrupted": "When it was interrupted, the",
+}
+
+
 def sentence(source: Source) -> str:
     """Returns the result of a run as a sentence."""
     if not source.metric:
@@ -34,18 +41,15 @@ def sentence(source: Source) -> str:
     values = {name: median(value) for name, value in source.outcome.items()}
     metric = reported(values, source.metric)
     what = clause(values, metric, source.recorded, _examples(source, metric))
-    status = source.contents.status
-    early = "So far the" if status in ("running", "unfinished") else "The"
-    early = "When it was interrupted, the" if status == "interrupted" else early
+    begin = _BEGINS.get(source.contents.status, "The")
     planned, seconds = source.steps, source.about.seconds
     done = count(source.step, "training step")
     if planned and planned != source.step:
         done = f"{source.step:,} of {planned:,} training steps"
     took = f"after {done}" + (f" in {time(seconds)}" if seconds is not None else "")
-    best = source.contents.best_step
-    if isinstance(best, int) and 0 < best != source.step:
-        took = f"in its best state, of step {best:,}; it ended {took}"
-    return f"{early} {what}, {took}."
+    if source.best_step is not None:
+        took = f"in its best state, of step {source.best_step:,}; it ended {took}"
+    return f"{begin} {what}, {took}."
 
 
 def notes(source: Source) -> Iterator[str]:
@@ -56,9 +60,9 @@ def notes(source: Source) -> Iterator[str]:
     if source.many and source.fields:
         yield _choice(source, metric)
     values = {name: median(value) for name, value in source.last.items()}
-    best, watched = source.contents.best_step, source.contents.watch.get("metric", metric)
+    watched = source.contents.watch.get("metric", metric)
     metric = metric if source.many else reported(values, metric)
-    if isinstance(best, int) and 0 < best != source.step and not source.many:
+    if source.best_step is not None and not source.many:
         last = clause(values, metric, source.recorded)
         yield (
             f"The best state has the best {display_name(str(watched))}; predict uses it."
