@@ -8,6 +8,8 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from jaxnn.report.phrases import display_name, examples_of, figure
 from jaxnn.storage.recording import Recording
 
@@ -69,12 +71,11 @@ def leading(names: Collection[str]) -> tuple[str, str]:
     return next(known, (min(names, default=""), ""))
 
 
-def largest_class(recorded: Recording) -> float | None:
-    """Returns the share of the most frequent class among the examples of the final predictions."""
+def confusion(recorded: Recording) -> np.ndarray | None:
+    """Returns the confusion matrix of the final predictions, unless it is missing or empty."""
     counts = recorded.end.get("confusion")
-    if counts is None or counts.ndim != 2 or not counts.sum():
-        return None
-    return float(counts.sum(1).max() / counts.sum())
+    is_filled = counts is not None and counts.ndim == 2 and counts.sum() > 0
+    return counts if is_filled else None
 
 
 def bits(recorded: Recording, values: Mapping[str, Any], part: str) -> str:

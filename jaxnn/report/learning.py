@@ -14,7 +14,7 @@ from jaxnn.markup import Markup, block, element, folded, join
 from jaxnn.pictures.scheme import MARK, SIGNED
 from jaxnn.report.decision import decision
 from jaxnn.report.examples import cards, has_bars, names_of, probabilities
-from jaxnn.report.headline import leading, observed, token
+from jaxnn.report.headline import confusion, leading, observed, token
 from jaxnn.report.network import wiring
 from jaxnn.report.packed import levels, shares, stacked
 from jaxnn.report.phrases import display_name, examples_of, figure, is_share, sure, value_of
@@ -135,11 +135,11 @@ def _seconds(moments: Moments) -> list[str] | None:
 
 def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict[str, Any]:
     """Returns the panel above the slider, with the step and its metrics."""
-    about, end, at = source.recorded.about, source.recorded.end, moments.best
+    about, counts, at = source.recorded.about, confusion(source.recorded), moments.best
     probe, part = about.get("probe") or {}, observed(source.recorded)
     count, held_out = probe.get("count"), part != "train"
     # The number of examples in the results below.
-    whole = int(end["confusion"].sum()) if "confusion" in end else probe.get("all") or 0
+    whole = probe.get("all") or 0 if counts is None else int(counts.sum())
     is_sample = held_out and isinstance(count, int) and count < whole
     what = display_name(moments.name)
     what = "right" if moments.name == "accuracy" and about.get("classes") else what

@@ -8,7 +8,7 @@ from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures.scheme import FAINT, INK, canvas
 from jaxnn.report.examples import cards, names_of, probabilities
-from jaxnn.report.headline import bits, observed
+from jaxnn.report.headline import bits, confusion, observed
 from jaxnn.report.phrases import display_name, examples_of, listed, percent, value_of
 from jaxnn.report.sections import Section, drawn, section, shortened
 from jaxnn.report.source import Source
@@ -60,13 +60,14 @@ def _confusion(source: Source) -> Markup | None:
     """The confusion matrix: rows are the true classes, columns the predicted classes. Correct
     predictions are on the diagonal, and mistakes outside of it.
     """
-    counts, outputs = map(source.recorded.end.get, ("confusion", "worst/outputs"))
-    if counts is None and outputs is not None and source.recorded.about.get("classes"):
-        words = f"Left out: {outputs.shape[-1]:,} classes are too many to record."
+    end, about, counts = source.recorded.end, source.recorded.about, confusion(source.recorded)
+    classes = about.get("classes") or 0
+    if classes > CELLS and "worst/outputs" in end and "confusion" not in end:
+        words = f"Left out: {classes:,} classes are too many to record."
         return element("p", words, class_="missing")
-    if counts is None or counts.ndim != 2 or not counts.sum():
+    if counts is None:
         return None
-    names = names_of(source.recorded.about) or [*map(str, range(len(counts)))]
+    names = names_of(about) or [*map(str, range(len(counts)))]
     best = source.best_step
     state = "" if best is None else f" in the best state, of step {best:,}"
     words = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} are right{state}."
@@ -77,12 +78,8 @@ def _confusion(source: Source) -> Markup | None:
     words += f" Most often {listed(listed_words)}." if most else ""
     if len(counts) <= CELLS:
         return join(element("p", words), _matrix(counts, names))
-    return drawn(
-        confusion_matrix(counts, names),
-        "confusion-picture",
-        "Confusion matrix",
-        words,
-    )
+    figure = confusion_matrix(counts, names)
+    return drawn(figure, "confusion-picture", "Confusion matrix", words)
 
 
 def _matrix(counts: np.ndarray, names: list[str]) -> Markup:

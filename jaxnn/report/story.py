@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief, count
-from jaxnn.report.headline import clause, largest_class, observed, reached
+from jaxnn.report.headline import clause, confusion, observed, reached
 from jaxnn.report.phrases import (
     display_name,
     examples_of,
@@ -20,7 +20,6 @@ from jaxnn.report.phrases import (
     time,
 )
 from jaxnn.report.source import Source, median
-
 
 _BEGINS = {
     "running": "So far the",
@@ -68,11 +67,12 @@ def notes(source: Source) -> Iterator[str]:
             f"The best state has the best {display_name(str(watched))}; predict uses it."
             f" In the last state, of step {source.step:,}, the {last}."
         )
-    share = largest_class(source.recorded)
+    counts = confusion(source.recorded)
     part = observed(source.recorded) or metric.partition("/")[0]
-    if share is not None and f"{part}/accuracy" in values:
+    if counts is not None and f"{part}/accuracy" in values:
+        share = percent(float(counts.sum(1).max() / counts.sum()))
         words = "always predicting it gets that many right"
-        yield f"The largest class is {percent(share)} of the {examples_of(part)}: {words}."
+        yield f"The largest class is {share} of the {examples_of(part)}: {words}."
 
 
 def setting_words(values: dict[str, Any]) -> str:
@@ -125,8 +125,8 @@ def _choice(source: Source, metric: str) -> str:
 
 def _examples(source: Source, metric: str) -> str:
     """Describes the examples of a metric, with their number if that is known."""
-    counts, number, part = source.recorded.end.get("confusion"), "", metric.partition("/")[0]
-    if counts is not None and counts.ndim == 2 and counts.sum() > 0:
+    counts, number, part = confusion(source.recorded), "", metric.partition("/")[0]
+    if counts is not None:
         right = np.trace(counts) / counts.sum()
         # For very many examples, the final predictions only cover a subset.
         if np.isclose(right, median(source.outcome.get(f"{part}/accuracy", np.nan)), atol=1e-6):
