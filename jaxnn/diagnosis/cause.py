@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import JaxprEqn
 
 from jaxnn.typing import Any
 
@@ -140,7 +141,7 @@ def phase_of(scopes: str, for_gradient: bool = False) -> str:
     return "backward" if for_gradient or "transpose(" in scopes else "forward"
 
 
-def line_of(equation: Any) -> str:
+def line_of(equation: JaxprEqn) -> str:
     """Returns the innermost line of Python outside of JAX and Flax; `""` if unknown.
 
     A jitted function is traced once for all callers, so only lines inside it count. Its traceback

@@ -20,7 +20,7 @@ from jaxnn.diagnosis.replay import first_not_finite
 from jaxnn.driver.chunks import Training
 from jaxnn.driver.feeding import feeding
 from jaxnn.driver.placement import Progress
-from jaxnn.driver.trial import is_good
+from jaxnn.driver.trial import Trial, is_good
 from jaxnn.loop._advance import stepped
 from jaxnn.loop._population import where
 from jaxnn.scale.placement import alone
@@ -85,7 +85,7 @@ def diagnose(
     return f"first in step {first}{', as before' if known else ''}{why}"
 
 
-def first_bad(training: Training, trial: Any, end: int) -> Any:
+def first_bad(training: Training, trial: Trial, end: int) -> Any:
     """Returns the state before the first non-finite step up to `end`; `None` if all are finite."""
     state, learner = jax.tree.map(jnp.array, trial.state), training.learner
     feed = feeding(training.layout, training.data, end)
