@@ -185,7 +185,7 @@ def _results(jaxpr: Jaxpr, equation: JaxprEqn, operands: list[Any]) -> list[Any]
     if equation.primitive.name in _CALLS:
         # Executes the inner program, since the call itself may donate its operands.
         return _whole(_called(equation), *operands)
-    given = {atom: value for atom, value in zip(equation.invars, operands) if _is_variable(atom)}
+    given = {x: v for x, v in zip(equation.invars, operands) if not isinstance(x, Literal)}
     alone = jaxpr.replace(constvars=(), invars=[*given], outvars=equation.outvars, eqns=[equation])
     return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
 
