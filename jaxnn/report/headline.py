@@ -21,7 +21,7 @@ PAIRS = (("perplexity", "bits_per_byte"), ("accuracy", "loss"), ("mae", "r2"), (
 def reached(
     values: Mapping[str, Any], metric: str, recorded: Recording, examples: str | None = None
 ) -> str:
-    """Returns the headline metrics on a dataset, as a phrase with the verb "gets" or "reaches".
+    """Returns the headline metrics on a dataset as a clause, for use after "the".
 
     Args:
       values: the metrics by name.
@@ -37,23 +37,17 @@ def reached(
         return shown if all(f"{part}/{name}" in values for name in names) else None
 
     if text := named("perplexity", "bits_per_byte"):
-        return f"perplexity {text[0]}, {text[1]} {bits(recorded, values, part)}, on {on}"
+        unit = bits(recorded, values, part)
+        return f"network reaches perplexity {text[0]}, {text[1]} {unit}, on {on}"
     classes = not recorded.about or recorded.about.get("classes")
     if (share := named("accuracy")) and classes:
-        return f"{share[0]} of the {on} right"
+        return f"network gets {share[0]} of the {on} right"
     if real := named("r2", "mae"):
         label = recorded.about.get("label")
         unit = f"in the unit of {label}" if label else "in labels' units"
-        return f"R² {real[0]} and a mean absolute error of {real[1]}, {unit}, on {on}"
-    return f"{display_name(metric)} {figure(metric, values.get(metric))}"
-
-
-def clause(values: Mapping[str, Any], metric: str, *about: Any) -> str:
-    """Returns `reached` with a subject and a verb, for use after "the"."""
-    what, name = reached(values, metric, *about), f"{display_name(metric)} "
-    if what.startswith(name):
-        return f"{name}is {what.removeprefix(name)}"
-    return f"network {'gets' if what.endswith(' right') else 'reaches'} {what}"
+        error = f"a mean absolute error of {real[1]}, {unit}"
+        return f"network reaches R² {real[0]} and {error}, on {on}"
+    return f"{display_name(metric)} is {figure(metric, values.get(metric))}"
 
 
 def observed(recorded: Recording) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief, count
-from jaxnn.report.headline import clause, confusion, observed, reached
+from jaxnn.report.headline import confusion, observed, reached
 from jaxnn.report.phrases import (
     display_name,
     examples_of,
@@ -39,7 +39,7 @@ def sentence(source: Source) -> str:
         return f"The training diverged: after {done} its loss was no longer finite."
     values = {name: median(value) for name, value in source.outcome.items()}
     metric = reported(values, source.metric)
-    what = clause(values, metric, source.recorded, _examples(source, metric))
+    what = reached(values, metric, source.recorded, _examples(source, metric))
     begin = _BEGINS.get(source.contents.status, "The")
     planned, seconds = source.steps, source.about.seconds
     done = count(source.step, "training step")
@@ -62,7 +62,7 @@ def notes(source: Source) -> Iterator[str]:
     watched = source.contents.watch.get("metric", metric)
     metric = metric if source.many else reported(values, metric)
     if source.best_step is not None and not source.many:
-        last = clause(values, metric, source.recorded)
+        last = reached(values, metric, source.recorded)
         yield (
             f"The best state has the best {display_name(str(watched))}; predict uses it."
             f" In the last state, of step {source.step:,}, the {last}."
@@ -108,7 +108,7 @@ def _sweep(source: Source) -> str:
     means = {name: best.metrics[sweeps.outcome_name(best.metrics, name)] for name in names}
     what = reached(means, reported(means, metric), source.recorded)
     chosen = setting_words(best.values)
-    return f"Of {len(source.settings)} settings, {chosen} was the best: {what}{seeds}."
+    return f"Of {len(source.settings)} settings, {chosen} was the best: the {what}{seeds}."
 
 
 def _choice(source: Source, metric: str) -> str:

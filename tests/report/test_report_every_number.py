@@ -134,7 +134,9 @@ def test_a_population_is_ranked_by_its_rows(tmp_path):
     ]
     assert [row[:3] for row in shown] == expected
     best = plain(percent(max(accuracies)))
-    assert f"learning rate 0.01 was the best: {best}" in plain(page.all("h1")[0]["text"])
+    assert f"learning rate 0.01 was the best: the network gets {best}" in plain(
+        page.all("h1")[0]["text"]
+    )
     every = table(page, "runs")[1:]
     assert [row[1] for row in every] == [brief(rates[i]) for i in order]
 

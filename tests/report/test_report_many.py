@@ -58,8 +58,8 @@ def swept(tmp_path_factory):
 def test_the_page_of_a_sweep_says_which_setting_was_best(swept):
     _, page, source = swept
     assert plain(page.all("h1")[0]["text"]) == (
-        "Of 6 settings, hidden 16x16 and learning rate 0.01 was the best: 90.5 % of the held-out"
-        " examples right, on average over 2 seeds."
+        "Of 6 settings, hidden 16x16 and learning rate 0.01 was the best: the network gets 90.5 %"
+        " of the held-out examples right, on average over 2 seeds."
     )
     names = [each["id"] for each in page.all("section")]
     assert names[:6] == ["advice", "winner", "map", "ranking", "curves", "runs"]

@@ -266,8 +266,8 @@ def test_a_sweep_ranks_and_shows_the_best_states(swept):
     assert done.result["best/learning_rate"] == float(winner)
     assert done.result["best/test/loss"] == pytest.approx(mean[winner])
     share = np.mean([float(row["best/test/accuracy"]) for row in means[winner]])
-    said = f"Of 3 settings, learning rate {winner} was the best: {percent(float(share))}"
-    assert heading(page).startswith(plain(said))
+    said = f"Of 3 settings, learning rate {winner} was the best: the network gets "
+    assert heading(page).startswith(said + plain(percent(float(share))))
     assert "Settings are ranked by their loss on held-out examples, the same" in notes(page)
     assert {*mean.values()} <= {*figures(page, "ranking")}
 
