@@ -52,7 +52,7 @@ def names_of(
     if values is not None and len(values) != count:
         raise InvalidValue(
             where,
-            f"{name} are not those of the {of}",
+            f"the number of {name} is not that of the {of}",
             got=f"{len(values)} {name} for {count} {of}",
             expected="one for each",
             fix=f"Pass all in their order, or leave {name} out",
