@@ -77,29 +77,36 @@ def labelled(runs: dict[str, Source]) -> dict[str, Source]:
 
 
 def _label(name: str, source: Source, fields: Sequence[str]) -> str:
-    path, values = source.contents.path.resolve(), chosen(source)
-    if not _HASH.fullmatch(path.name):
+    values = chosen(source)
+    if not _is_hashed(source):
         return name
     short = [f for f in fields if isinstance(values.get(f), str | int | float)]
     words = [f"{spaced(field)} {setting(values[field])}" for field in short]
     while len(", ".join(words)) > _LETTERS:
         words.pop()
-    what = str(source.about.experiment or path.parent.name) + " sweep" * is_sweep(source)
-    return f"{' · '.join(filter(None, [what, ', '.join(words)]))} ({name})"
+    return f"{' · '.join(filter(None, [_experiment(source), ', '.join(words)]))} ({name})"
 
 
-def short(names: Sequence[str]) -> dict[str, str]:
-    """Returns shortened names that fit next to the ends of curves.
+def _is_hashed(source: Source) -> bool:
+    return _HASH.fullmatch(source.contents.path.resolve().name) is not None
 
-    >>> list(short(["digits · rate 1 (40f6b64188)", "mnist (2e31deccb8)"]).values())
-    ['digits', 'mnist']
-    >>> list(short(["digits · rate 1 (40f6b64188)", "digits (2e31deccb8)"]).values())
-    ['40f6b64188', '2e31deccb8']
+
+def _experiment(source: Source) -> str:
+    """Returns what a run named by a hash is: its experiment, or the folder that it is in."""
+    name = source.about.experiment or source.contents.path.resolve().parent.name
+    return f"{name} sweep" if is_sweep(source) else str(name)
+
+
+def short(runs: dict[str, Source]) -> dict[str, str]:
+    """Returns names that fit next to the ends of curves, by the names of the runs.
+
+    For a run named by a hash, this is its experiment, or the hash if experiments are equal.
     """
-    ends = {name: name.rpartition(" (")[2].removesuffix(")") for name in names}
-    heads = {n: n.removesuffix(f" ({end})").partition(" · ")[0] for n, end in ends.items()}
-    each = (heads, ends, {name: name for name in names})
-    return next(labels for labels in each if len(set(labels.values())) == len(names))
+    hashed = {name: source for name, source in runs.items() if _is_hashed(source)}
+    names = {name: name for name in runs}
+    heads = names | {name: _experiment(source) for name, source in hashed.items()}
+    ends = names | {name: source.contents.path.resolve().name for name, source in hashed.items()}
+    return next(each for each in (heads, ends, names) if len(set(each.values())) == len(runs))
 
 
 def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:

@@ -189,7 +189,7 @@ def _remarks(
 @section("curves", "How the training went")
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
     """The curves of all runs. Held-out examples are not used for training."""
-    names = alike.short(list(runs))
+    names = alike.short(runs)
     rows_of = {cut(names[n], LETTERS): shortened(s.rows) for n, s in runs.items() if s.rows}
     missing = [cut(name, 90) for name, source in runs.items() if not source.rows]
     words = f"Runs without curves: {', '.join(missing)}."

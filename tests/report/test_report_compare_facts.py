@@ -6,6 +6,7 @@ import pytest
 
 from jaxnn import report
 from jaxnn.report import source as sources
+from jaxnn.report.alike import short
 from jaxnn.report.compare import named, of_runs
 from tests.pages import Page, plain
 from tests.recorded import curve, write
@@ -103,11 +104,15 @@ def test_the_number_of_a_sweep_is_said_to_be_that_of_its_best_setting(tmp_path):
 def test_a_run_that_is_named_by_a_hash_says_what_it_is(tmp_path):
     for name, rate in (("40f6b64188", 0.1), ("40f6b64199-2", 0.2)):
         run(tmp_path / "digits" / name, rate, {"learning_rate": rate, "hidden": [8]})
-    names = [*named([*sorted((tmp_path / "digits").iterdir())])]
-    assert names == [
-        "digits · learning rate 0.1 (40f6b64188)",
-        "digits · learning rate 0.2 (40f6b64199-2)",
-    ]
+    one, two = sorted((tmp_path / "digits").iterdir())
+    runs = named([one, two])
+    assert short(runs) == {
+        "digits · learning rate 0.1 (40f6b64188)": "40f6b64188",
+        "digits · learning rate 0.2 (40f6b64199-2)": "40f6b64199-2",
+    }
+    assert [*runs] == [*short(runs)]
+    other = run(tmp_path / "mnist" / "2e31deccb8", 0.3, {})
+    assert [*short(named([one, other])).values()] == ["digits", "mnist"]
 
 
 def seeds(out):
