@@ -111,19 +111,19 @@ class Source:
         return metric if metric in names else next((n for n in names if "/" in n), "")
 
     @property
-    def lower(self) -> bool:
+    def lower_is_better(self) -> bool:
         """Whether lower values of the metric are better."""
         return self.contents.is_lower_better(self.metric)
 
     @cached_property
     def settings(self) -> list[sweeps.Setting]:
         """The settings of a sweep, the best first."""
-        return sweeps.summary(self.table, self.fields, self.metric, self.lower)
+        return sweeps.summary(self.table, self.fields, self.metric, self.lower_is_better)
 
     @cached_property
     def ranked(self) -> list[dict[str, Any]]:
         """The rows of the table, the best first; diverged networks come last."""
-        sign = 1.0 if self.lower else -1.0
+        sign = 1.0 if self.lower_is_better else -1.0
 
         def order(row: dict[str, Any]) -> tuple[bool, bool, float]:
             value = self.value(row)

@@ -36,7 +36,7 @@ def _winner(source: Source) -> Markup | None:
     """The hyper-parameters that are best on average. The sections about a network show the best one
     with these hyper-parameters.
     """
-    best = sweeps.best_row(source.table, source.fields, source.metric, source.lower)
+    best = sweeps.best_row(source.table, source.fields, source.metric, source.lower_is_better)
     row = source.table[best]
     values = {name: row[name] for name in (*source.fields, "seed")}
     command = alone(commands.read(source.contents.path), values)
@@ -55,7 +55,7 @@ def _map(source: Source) -> Markup:
     ]
     columns = {name: [row[name] for row in source.table] for name in (*source.fields, "seed")}
     name = display_name(source.metric)
-    return drawn(sweep(columns, values, name, source.lower), "map-picture", name)
+    return drawn(sweep(columns, values, name, source.lower_is_better), "map-picture", name)
 
 
 def _cells(source: Source) -> str:
