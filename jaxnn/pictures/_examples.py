@@ -90,7 +90,8 @@ def examples(
     room = 72 * scheme.WIDTH / columns - GAP  # points
     for number, (axes, place, chances) in enumerate(zip(panels, places, probabilities)):
         draw = _image if is_image else _bars
-        draw(axes, np.nan_to_num(inputs[place].astype(float)), *ends, gid=f"example:{number}")
+        example = np.clip(np.nan_to_num(inputs[place].astype(float)), *ends)
+        draw(axes, example, *ends, gid=f"example:{number}")
         _say(axes, said, int(labels[place]), chances, room)
     many = "The example" if len(places) == 1 else f"The {len(places)} examples"
     lost = not np.isfinite(probabilities).all()
@@ -117,7 +118,7 @@ def chosen(logits: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _image(axes: Axes, example: np.ndarray, low: float, high: float, gid: str) -> None:
-    pixels = np.clip((example - low) / ((high - low) or 1.0), 0, 1)
+    pixels = (example - low) / ((high - low) or 1.0)
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", gid=gid)
     axes.set_anchor("W")
 
