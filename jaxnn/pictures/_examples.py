@@ -23,7 +23,7 @@ from jaxnn.pictures.sheet import fitted
 from jaxnn.typing import Any
 
 MOST, COLUMNS, BARS = 64, 4, 256  # the most examples, examples in a row, and bars of an example
-ROW, FOOT = 1.25, 0.3  # inches, the heights of a row of examples and of the remarks
+SIDE, TEXT, FOOT = 0.72, 0.5, 0.3  # inches: the width of an image, the texts below, the remarks
 GAP, LINE = 10.0, 9.6  # points, the space between examples and the height of a line of text
 KINDS = {
     "worst": "with the highest loss",
@@ -86,7 +86,9 @@ def examples(
     known = inputs[np.isfinite(inputs)]
     ends = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     columns = min(COLUMNS, len(places))
-    figure, panels = scheme.panels(len(places), columns, ROW, FOOT)
+    aspect = inputs.shape[1] / inputs.shape[2] if is_image else 0.7
+    row = SIDE * float(np.clip(aspect, 0.4, 2.0)) + TEXT
+    figure, panels = scheme.panels(len(places), columns, row, FOOT)
     room = 72 * scheme.WIDTH / columns - GAP  # points
     for number, (axes, place, chances) in enumerate(zip(panels, places, probabilities)):
         draw = _image if is_image else _bars
