@@ -17,21 +17,10 @@ import jax
 import numpy as np
 
 from jaxnn.network import Network
-from jaxnn.pictures import blocks
+from jaxnn.pictures import blocks, scheme
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures.arguments import leaf_of, names_of
-from jaxnn.pictures.scheme import (
-    FAINT,
-    INK,
-    LABEL,
-    MARK,
-    PAPER,
-    SIGNED,
-    Figure,
-    number,
-    signed,
-    words,
-)
+from jaxnn.pictures.scheme import FAINT, INK, LABEL, MARK, PAPER, SIGNED, number, signed, words
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of
 from jaxnn.typing import Any, Params
 
@@ -46,7 +35,7 @@ FEW = 6  # the largest number of inputs that are named
 
 def network(
     network: Network, params: Params, inputs: Any, *, names: Sequence[str] | None = None
-) -> Figure:
+) -> scheme.Figure:
     """Returns a matplotlib `Figure` of a network with its weights.
 
     Args:
@@ -74,7 +63,7 @@ def draw(
     scale: float | None = None,
     bias_scale: float | None = None,
     names: Sequence[str] | None = None,
-) -> Figure:
+) -> scheme.Figure:
     """Returns a matplotlib `Figure` of a diagram.
 
     Args:

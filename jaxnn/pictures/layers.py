@@ -155,7 +155,8 @@ def _bands(axes: Axes, steps: list[float], values_at: list[np.ndarray]) -> None:
     lines = np.array([np.quantile(v, QUANTILES) if len(v) else 5 * [np.nan] for v in finite])
     for line, width in zip(lines.T, (0.4, 0.7, 1.2, 0.7, 0.4)):
         axes.plot(steps, line, color=scheme.INK, linewidth=width, gid="quantile")
-    mark_gaps(axes, steps, [not np.isfinite(v).all() for v in values_at])
+    lost = np.array([not np.isfinite(values).all() for values in values_at])
+    mark_gaps(axes, np.array(steps), lost)
     axes.set_xlim(steps[0], steps[-1])
     axes.set_ylim(low, high)
     scheme.linear(axes.xaxis, 3, whole=True)

@@ -7,7 +7,7 @@
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -96,11 +96,9 @@ def thin(*columns: Float[np.ndarray, "rows"]) -> np.ndarray:
     return np.array(sorted(places))
 
 
-def mark_gaps(
-    axes: Axes, steps: Sequence[float] | np.ndarray, lost: Sequence[bool] | np.ndarray
-) -> None:
+def mark_gaps(axes: Axes, steps: np.ndarray, lost: np.ndarray) -> None:
     """Marks each range of values that are not finite with a cross and a bar on the x axis."""
-    steps, changes = np.asarray(steps), np.flatnonzero(np.diff([False, *lost, False]))
+    changes = np.flatnonzero(np.diff([False, *lost, False]))
     down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": MARK}
     cross = {"markersize": 4.5, "markeredgewidth": 1.2, "zorder": 4, "gid": "not finite"}
     for begin, end in zip(changes[::2], changes[1::2] - 1):
