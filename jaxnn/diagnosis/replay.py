@@ -228,7 +228,7 @@ def _called(equation: JaxprEqn) -> ClosedJaxpr:
     return program if isinstance(program, ClosedJaxpr) else ClosedJaxpr(program, ())
 
 
-def _operands(equation: JaxprEqn, values: dict[Var, Any]) -> list[Any]:
+def _operands(equation: Any, values: dict[Var, Any]) -> list[Any]:
     return [
         np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
         for atom in equation.invars

@@ -87,7 +87,8 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Figure:
             axes.set_yticks(range(queries), names[-queries:], parse_math=False)
         else:
             axes.locator_params(integer=True, nbins=4)
-    figure.get_layout_engine().set(hspace=0.02, wspace=0.02)
+    layout: Any = figure.get_layout_engine()
+    layout.set(hspace=0.02, wspace=0.02)
     scheme.key(figure, image, "weight", ax=figure.axes, fraction=0.05, aspect=24, pad=0.02)
     style: dict[str, Any] = {"fontsize": scheme.LABEL, "color": scheme.INK}
     figure.supylabel("query: the place that asks", **style)

@@ -168,7 +168,9 @@ def _line(axes: Axes, line: _Line) -> None:
     if many:
         for bottom, top, alpha in ((low, high, 0.13), (lower, upper, 0.25)):
             axes.fill_between(x, bottom, top, color=line.colour, alpha=alpha, linewidth=0)
-    style = {"linestyle": (0, (3, 1.5)), "linewidth": 1.0} if line.dashed else {"linewidth": 1.3}
+    style: dict[str, Any] = {"linewidth": 1.3}
+    if line.dashed:
+        style = {"linestyle": (0, (3, 1.5)), "linewidth": 1.0}
     axes.plot(x, middle, color=line.colour, solid_capstyle="round", gid="curve", **style)
     finite = np.concatenate([[False], ~np.isnan(middle), [False]])
     alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]

@@ -134,9 +134,7 @@ def _points(
     return shown, explained
 
 
-def _ring(
-    axes: Axes, right: np.ndarray, up: np.ndarray, means: np.ndarray, lower: bool
-) -> list[Any]:
+def _ring(axes: Axes, right: Any, up: Any, means: np.ndarray, lower: bool) -> list[Any]:
     """Marks the best mean, unless all are NaN."""
     if np.isnan(means).all():
         return []

@@ -155,8 +155,7 @@ def _bands(axes: Axes, steps: list[float], values_at: list[np.ndarray]) -> None:
     lines = np.array([np.quantile(v, QUANTILES) if len(v) else 5 * [np.nan] for v in finite])
     for line, width in zip(lines.T, (0.4, 0.7, 1.2, 0.7, 0.4)):
         axes.plot(steps, line, color=scheme.INK, linewidth=width, gid="quantile")
-    lost = np.array([not np.isfinite(values).all() for values in values_at])
-    mark_gaps(axes, np.array(steps), lost)
+    mark_gaps(axes, np.array(steps), [not np.isfinite(values).all() for values in values_at])
     axes.set_xlim(steps[0], steps[-1])
     axes.set_ylim(low, high)
     scheme.linear(axes.xaxis, 3, whole=True)

@@ -120,7 +120,7 @@ def panels(
     return figure, list(grid.flat[:count])
 
 
-def styled(axes: Axes, *, grid: bool = False) -> Axes:
+def styled(axes: Any, *, grid: bool = False) -> Any:
     """Styles axes: two light spines, small ticks, and optionally a grid of horizontal lines."""
     axes.set_facecolor("none")
     for side, spine in axes.spines.items():
@@ -173,7 +173,7 @@ def key(figure: Figure, shown: Any, name: str, **where: Any) -> Any:
     return bar
 
 
-def legend(figure: Figure, where: str, columns: int, **how: Any) -> None:
+def legend(figure: Figure, where: Any, columns: int, **how: Any) -> None:
     """Draws a legend above or below the axes of a figure."""
     legend = figure.legend(
         loc=where, ncols=columns, frameon=False, fontsize=TICK, labelcolor=INK, **how

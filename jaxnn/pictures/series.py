@@ -96,7 +96,7 @@ def thin(*columns: Float[np.ndarray, "rows"]) -> np.ndarray:
     return np.array(sorted(places))
 
 
-def mark_gaps(axes: Axes, steps: np.ndarray, lost: np.ndarray) -> None:
+def mark_gaps(axes: Axes, steps: np.ndarray, lost: Any) -> None:
     """Marks each range of values that are not finite with a cross and a bar on the x axis."""
     changes = np.flatnonzero(np.diff([False, *lost, False]))
     down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": MARK}
