@@ -229,10 +229,11 @@ def _called(equation: JaxprEqn) -> ClosedJaxpr:
 
 
 def _operands(equation: Any, values: dict[Var, Any]) -> list[Any]:
-    return [
-        np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
-        for atom in equation.invars
-    ]
+    def operand(atom: Any) -> Any:
+        is_literal = isinstance(atom, Literal)
+        return np.asarray(atom.val, atom.aval.dtype) if is_literal else values[atom]
+
+    return [operand(atom) for atom in equation.invars]
 
 
 def _variables(atoms: Iterable[Var | Literal]) -> list[Var]:
