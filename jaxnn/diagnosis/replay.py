@@ -229,11 +229,10 @@ def _called(equation: JaxprEqn) -> ClosedJaxpr:
 
 
 def _operands(equation: Any, values: dict[Var, Any]) -> list[Any]:
-    def operand(atom: Any) -> Any:
-        is_literal = isinstance(atom, Literal)
-        return np.asarray(atom.val, atom.aval.dtype) if is_literal else values[atom]
-
-    return [operand(atom) for atom in equation.invars]
+    return [
+        values[atom] if isinstance(atom, Var) else np.asarray(atom.val, atom.aval.dtype)
+        for atom in equation.invars
+    ]
 
 
 def _variables(atoms: Iterable[Var | Literal]) -> list[Var]:
