@@ -3,8 +3,8 @@
     python -m experiments.gpt2                                 # small, on tiny Shakespeare
     python -m experiments.gpt2 --preset gpu --data FOLDER      # GPT-2 with 124M parameters
 
-`FOLDER` contains `train*.bin` and `val*.bin`: flat arrays of 16-bit tokens, as nanoGPT's
-`prepare.py` writes them. By default, the experiment writes these files from tiny Shakespeare, with
+`FOLDER` contains `train*.bin` and `val*.bin`: flat arrays of tokens, as nanoGPT's `prepare.py`
+writes them. By default, the experiment writes these files from tiny Shakespeare, with
 one token per byte. The large presets use nanoGPT's sizes, optimizer and schedule for OpenWebText
 (Karpathy 2022, https://github.com/karpathy/nanoGPT). Several devices share the batch and the
 parameters.
@@ -12,6 +12,7 @@ parameters.
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,7 @@ class Config:
 
     preset: Literal["cpu", "gpu", "tpu"] = "cpu"  # sizes for this type of device
     data: str | None = None  # folder with train*.bin and val*.bin (default: tiny Shakespeare)
+    dtype: Literal["uint16", "uint32"] | None = None  # of the tokens (default: uint16, checked)
     learning_rate: Hparam = 6e-4  # peak step size of AdamW
     weight_decay: Hparam = 0.1  # weight decay of AdamW, multiplied by the step size
     warm_up: int = 200  # steps until the peak step size
@@ -86,8 +88,9 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     several = config.preset != "cpu" and len(jax.devices()) > 1
     with tempfile.TemporaryDirectory() as written:
         folder = Path(config.data) if config.data else write_text(Path(written))
-        train = jaxnn.streams.tokens(folder / "train*.bin", size.context + 1)
-        val = jaxnn.streams.tokens(folder / "val*.bin", size.context + 1, stride=size.context)
+        read = partial(jaxnn.streams.tokens, length=size.context + 1, dtype=config.dtype)
+        train = read(folder / "train*.bin")
+        val = read(folder / "val*.bin", stride=size.context)
         return jaxnn.fit(
             learner,
             jaxnn.stream(train, batch_size=batch_size),

@@ -2,6 +2,7 @@
 
     python -m experiments.images --data FOLDER        # FOLDER/train/CLASS/*.jpg, FOLDER/val/...
     python -m experiments.images                      # CIFAR-10, in its original files (160 MB)
+    python -m experiments.images --data mnist --size 28 --no-mirror     # MNIST, as 70,000 PNG files
     python -m experiments.images --data FOLDER --size 224 --blocks 3 4 6 3 --width 64   # ResNet-34
 
 Threads read and decode images ahead of training. The device shifts and mirrors each image at
@@ -9,6 +10,7 @@ random. The optimizer is SGD with momentum and a cosine schedule; the network is
 2016, https://arxiv.org/abs/1512.03385.
 """
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from jax import lax
 import jaxnn
 from experiments.command import command
 from experiments.fields import Hparam, hparams
+from jaxnn.streams.source import Rows
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 DIGEST = "md5:c32a1d4ab5d03f1284b67883e8d87530"  # as published on the data set's page
@@ -30,7 +33,7 @@ DIGEST = "md5:c32a1d4ab5d03f1284b67883e8d87530"  # as published on the data set'
 class Config:
     """The hyper-parameters."""
 
-    data: str | None = None  # folder with train/CLASS and val/CLASS (default: CIFAR-10)
+    data: str | None = None  # folder with train/CLASS and val/CLASS, or mnist (default: CIFAR-10)
     size: int = 32  # height and width of the resized images
     blocks: tuple[int, ...] = (3, 3, 3)  # residual blocks per stage
     width: int = 16  # channels of the first stage
@@ -39,11 +42,12 @@ class Config:
     batch_size: int = 128  # images per training step
     epochs: float = 30  # passes over the training images
     shift: int = 4  # largest shift of a training image in pixels
+    mirror: bool = True  # whether half of the training images are mirrored
     workers: int = 8  # decoding threads
     seed: int = 0  # random seed for initialization, data order and augmentation
 
 
-class Cifar:
+class Cifar(Rows):
     """A CIFAR-10 file: one byte for the class of each image, then 32 x 32 bytes per colour."""
 
     def __init__(self, path: Path):
@@ -52,9 +56,6 @@ class Cifar:
 
     def __len__(self) -> int:
         return len(self.records)
-
-    def __getitem__(self, index: int):
-        return {name: each[0] for name, each in self.rows(np.array([index])).items()}
 
     def rows(self, index):
         """Returns the images at these indices, and their classes."""
@@ -67,12 +68,24 @@ class Cifar:
         return f"image {index} of {self.path}"
 
 
-def sources(config: Config):
+def write_mnist(folder: Path) -> Path:
+    """Writes MNIST as a folder of PNG files."""
+    from PIL import Image  # only needed for images
+
+    for part, arrays in zip(("train", "val"), jaxnn.datasets.mnist()):
+        for number, (pixels, label) in enumerate(zip(arrays["inputs"], arrays["labels"])):
+            path = folder / part / str(label) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    return folder
+
+
+def sources(config: Config, written: Path):
     """Returns the training images, the test images, and the number of classes."""
     if config.data is not None:
-        train, val = (
-            jaxnn.streams.images(Path(config.data) / part, config.size) for part in ("train", "val")
-        )
+        folder = write_mnist(written) if config.data == "mnist" else Path(config.data)
+        train = jaxnn.streams.images(folder / "train", config.size)
+        val = jaxnn.streams.images(folder / "val", config.size, names=train.names)
         return train, val, len(train.names)
     import pooch  # only needed for a download
 
@@ -82,21 +95,27 @@ def sources(config: Config):
     return jaxnn.streams.concatenate(train), val, 10
 
 
-def moved(most: int):
-    """Returns an augmentation that shifts by up to `most` pixels and flips half of the images."""
+def moved(most: int, mirror: bool):
+    """Returns an augmentation that shifts by up to `most` pixels and mirrors half of the images."""
 
     def move(key, image):
         corner = jax.random.randint(key, (2,), 0, 2 * most + 1)
         padded = jnp.pad(image, [(most, most), (most, most), (0, 0)])
         image = lax.dynamic_slice(padded, (*corner, 0), image.shape)
-        return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, 1)), image[:, ::-1], image)
+        flip = mirror & jax.random.bernoulli(jax.random.fold_in(key, 1))
+        return jnp.where(flip, image[:, ::-1], image)
 
     return move
 
 
 def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     """Trains on the training images and evaluates on the test images."""
-    train, val, classes = sources(config)
+    with tempfile.TemporaryDirectory() as written:
+        return trained(config, out, *sources(config, Path(written)), **options)
+
+
+def trained(config: Config, out, train, val, classes: int, **options) -> jaxnn.Run:
+    """Trains on a source of images, and evaluates on another one."""
     data = jaxnn.stream(train, batch_size=config.batch_size, block=8, workers=config.workers)
     test = jaxnn.stream(val, batch_size=min(256, len(val)), block=4, workers=config.workers)
     decay = optax.cosine_decay_schedule(1.0, jaxnn.data.steps_of(f"{config.epochs} epochs", data))
@@ -104,7 +123,7 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     layers = jaxnn.resnet(list(config.blocks), classes, form=form, width=config.width)
     learner = jaxnn.learner(
         jaxnn.serial(("pixels", jaxnn.standardize(120.0, 64.0)), ("layers", layers)),
-        jaxnn.objectives.augment(jaxnn.classification(), moved(config.shift)),
+        jaxnn.objectives.augment(jaxnn.classification(), moved(config.shift, config.mirror)),
         lambda h: optax.chain(
             optax.add_decayed_weights(h["weight_decay"]),
             optax.sgd(lambda step: h["learning_rate"] * decay(step), 0.9, nesterov=True),

@@ -1,15 +1,7 @@
-"""The configuration of all tests: enforced annotations, strict rank promotion, and two devices.
+"""The configuration of all tests: enforced annotations, and the fixtures of `tests.fixtures`."""
 
-Compilation is fast and programs are slow, except in tests of bits, memory and time: `optimized`.
-"""
-
-import ctypes
 import gc
-import inspect
-import resource
 import signal
-import sys
-from pathlib import Path
 
 import jaxtyping
 
@@ -22,127 +14,8 @@ gc.set_threshold(100_000)  # tracing creates many objects, few of them garbage
 # This must precede the first import of jaxnn, whose annotations are then checked in each call.
 jaxtyping.install_import_hook("jaxnn", "tests.annotations.checked")
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
 
-import jaxnn  # noqa: E402
-from tests import compiling  # noqa: E402
-
-# Reports are off by default, because they are slow; tests of reports pass `report=True`.
-init = inspect.unwrap(jaxnn.Directory.__init__)
-init.__defaults__ = (*init.__defaults__[:-1], False)
-
-jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_enable_compilation_cache", False)
-jax.config.update("jax_numpy_rank_promotion", "raise")
-compiling.fast()
-
-
-@pytest.fixture
-def key():
-    return jax.random.key(0)
-
-
-@pytest.fixture
-def strict():
-    """Enables strict dtype promotion; not in all tests, since Adam of Optax mixes dtypes."""
-    with jax.numpy_dtype_promotion("strict"):
-        yield
-
-
-@pytest.fixture(scope="module")
-def optimized():
-    """Compiles with all optimizations, as for users, in tests of bits, time and memory."""
-    jax.clear_caches()
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.clear_caches()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def within_memory():
-    """Clears the compilation cache after a module if the process uses more than 2 GB."""
-    yield
-    statistics = Path("/proc/self/statm")
-    if statistics.exists():  # on Linux
-        pages = int(statistics.read_text().split()[1])
-        if pages * resource.getpagesize() > 2e9:
-            jax.clear_caches()
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-@pytest.fixture(scope="module")
-def torn_engine():
-    """Collects what the checkpoint engine leaves behind after an injected failure."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory):
-    """Returns the `Reference`: the outcome of an uninterrupted run of each kind."""
-    from tests.harness import Reference
-
-    return Reference(tmp_path_factory.mktemp("reference"))
-
-
-@pytest.fixture
-def compilations():
-    """Returns a list to which each compilation appends an element; clear it before use."""
-    jax.random.key(0)  # compiles in advance
-    return _compiled
-
-
-_compiled: list[str] = []
-
-
-def _listen(event, seconds, **details):
-    if event == "/jax/core/compile/backend_compile_duration":
-        _compiled.append(event)
-
-
-jax.monitoring.register_event_duration_secs_listener(_listen)
-
-
-@pytest.fixture
-def cache_options(monkeypatch, tmp_path):
-    """Restores the options of the compile cache after a test, and moves its default folder."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    names = [name for name in dir(jax.config) if "compilation_cache" in name]
-    names += [name for name in dir(jax.config) if "persistent_cache" in name]
-    before = {name: getattr(jax.config, name) for name in names}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
-@pytest.fixture
-def command_line(monkeypatch, capsys, tmp_path):
-    """Returns `call(config, main, *options)`, which runs an experiment as from the command line.
-
-    `call` returns the exit code, the lines of stdout, and the text of stderr.
-    """
-    from experiments.command import command
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    handler, threshold = signal.getsignal(signal.SIGTERM), gc.get_threshold()
-
-    def call(config, main, *options):
-        monkeypatch.setattr(sys, "argv", ["command", *options])
-        code = 0
-        try:
-            command(config, main)
-        except SystemExit as error:
-            code = error.code
-        output, errors = capsys.readouterr()
-        return code, output.splitlines(), errors
-
-    yield call
-    signal.signal(signal.SIGTERM, handler)
-    gc.unfreeze()
-    gc.set_threshold(*threshold)
+def pytest_configure(config):
+    # The process that hands the tests out to others does not import jaxnn, which takes seconds.
+    if config.getoption("dist", "no") == "no" or config.option.collectonly:
+        config.pluginmanager.import_plugin("tests.fixtures")

@@ -29,10 +29,20 @@ def context() -> Any:
 
 
 def process(function: Callable[..., None], *arguments: Any) -> Any:
-    """Starts a function in a daemon process, which does not outlive this process."""
-    started = context().Process(target=function, args=arguments, daemon=True)
+    """Starts a function in a daemon process, which does not outlive this process.
+
+    The process has the environment variables of now, not those of when the server was started.
+    """
+    given = dict(os.environ), function, arguments
+    started = context().Process(target=_call, args=given, daemon=True)
     started.start()
     return started
+
+
+def _call(environment, function, arguments) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    function(*arguments)
 
 
 def result_of(

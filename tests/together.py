@@ -8,12 +8,16 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -40,6 +44,9 @@ class Config:
     every: int = 4  # steps between reports
     members: int = 0  # of a population; 0 is a single run
     streamed: bool = False  # whether the data are read during training
+    width: int = 32  # nodes of a layer
+    report: bool = False  # whether the run is recorded, and has a page
+    fails: int = -1  # the step whose learning rate is NaN
     odd: str = ""  # NAME:PROCESS, what is different in one process
 
 
@@ -51,15 +58,16 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
     draws = np.random.default_rng(odd == "data").normal(size=(1000, 4)).astype(np.float32)
     arrays = {"inputs": draws, "labels": draws[:, :3].argmax(-1)}
     network = jaxnn.serial(
-        jaxnn.linear(32), jaxnn.activation(jax.nn.relu), jaxnn.batch_norm(), jaxnn.dropout(0.2),
-        jaxnn.linear(16 if odd == "network" else 32), jaxnn.linear(3),
+        jaxnn.linear(config.width), jaxnn.activation(jax.nn.relu), jaxnn.batch_norm(),
+        jaxnn.dropout(0.2), jaxnn.linear(16 if odd == "network" else config.width),
+        jaxnn.linear(3),
     )  # fmt: skip
     if odd == "defect":
         raise RuntimeError("a defect")
     if odd == "directory":
         out = replace(out, path=Path(out.path).parent / "elsewhere" / Path(out.path).name)
     return jaxnn.fit(
-        jaxnn.learner(network, jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])),
+        jaxnn.learner(network, jaxnn.classification(), partial(_adam, config.fails)),
         _data(config, arrays, 64),
         steps=config.steps,
         every=config.every,
@@ -68,11 +76,18 @@ def main(config: Config, out: jaxnn.Directory, **options) -> jaxnn.Run:
         evaluate=_data(config, arrays, 512),
         watch="test/loss",
         rules={"*": scale.largest("data", at_least=32)} if config.split else None,
-        out=replace(out, report=False, config=config),
+        out=replace(out, report=config.report, config=config),
         quiet=True,
         saving=jaxnn.Saving(seconds=0.0),
         **options,
     )
+
+
+def _adam(fails: int, hparams: Mapping[str, Any]) -> Any:
+    def rate(step):
+        return hparams["learning_rate"] + jnp.log(jnp.where(step == fails, -1.0, 1.0))
+
+    return optax.adam(rate if fails >= 0 else hparams["learning_rate"])
 
 
 def _data(config: Config, arrays: dict[str, Any], batch_size: int) -> Any:
@@ -115,7 +130,13 @@ class Group:
 
 
 def start(
-    count: int, out: Path, *options: str, devices: int = 1, pace: float = 0.0, name: str = "group"
+    count: int,
+    out: Path,
+    *options: str,
+    devices: int = 1,
+    pace: float = 0.0,
+    name: str = "group",
+    before: Callable[[Path], None] | None = None,
 ) -> Group:
     """Starts a run in `count` processes with `devices` devices each.
 
@@ -126,17 +147,51 @@ def start(
       devices: the number of devices of each process.
       pace: the seconds to delay each report.
       name: the name of this group, unique among groups of the same run directory.
+      before: a function that each process calls before it trains, with a folder of its own.
     """
-    address = f"127.0.0.1:{free_port()}"
     arguments = ["--out", str(out), "--no-compile-cache", *options]
+    return _forked(count, out, name, _child, compiled().name, arguments, devices, pace, before)
+
+
+def results_of(count: int, function: Callable[..., Any], place: Path, *arguments: Any) -> list[Any]:
+    """Calls a function in `count` connected processes, and returns their results by way of JSON.
+
+    Args:
+      count: the number of processes, each with one device.
+      function: a module-level function; the processes import its module by name.
+      place: a folder for the output and the results.
+      *arguments: the arguments of the function.
+    """
+    named = function.__module__, function.__name__
+    group = _forked(count, place / "call", "process", _called, *named, arguments)
+    assert group.codes() == [0] * count, group.said
+    return [json.loads((child.place / "result.json").read_text()) for child in group.children]
+
+
+def _forked(count: int, out: Path, name: str, function: Callable, *arguments: Any) -> Group:
+    address = f"127.0.0.1:{free_port()}"
     children = []
     for number in range(count):
         place = out.parent / f"{out.name}-{name}-{number}"
         place.mkdir(parents=True, exist_ok=True)
         where = dict(zip(VARIABLES, (address, str(count), str(number))))
-        started = process(_child, place, where, compiled().name, arguments, devices, pace)
-        children.append(Child(started, place))
+        children.append(Child(process(function, place, where, *arguments), place))
     return Group(children)
+
+
+def _connect(place: Path, where: dict[str, str], devices: int) -> None:
+    redirect(place / "said")
+    os.environ.update(where)
+    jax.config.update("jax_num_cpu_devices", devices)
+    scale.start()
+    compiling.fast()
+
+
+def _called(place: Path, where: dict[str, str], module: str, name: str, arguments: Any) -> None:
+    _connect(place, where, devices=1)
+    result = getattr(import_module(module), name)(*arguments)
+    (place / "result.json").write_text(json.dumps(result))
+    jax.distributed.shutdown()
 
 
 def _child(
@@ -146,13 +201,12 @@ def _child(
     arguments: list[str],
     devices: int,
     pace: float,
+    before: Callable[[Path], None] | None,
 ) -> None:
-    redirect(place / "said")
-    os.environ.update(where)
-    jax.config.update("jax_num_cpu_devices", devices)
-    scale.start()
-    compiling.fast()
+    _connect(place, where, devices)
     jaxnn.compile_cache(cache)
+    if before is not None:
+        before(place)
     if pace:
         from jaxnn.runs.history import History
 

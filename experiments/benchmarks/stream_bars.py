@@ -24,6 +24,7 @@ import optax
 
 import jaxnn
 from experiments import char_gpt
+from experiments import images as image_experiment
 from jaxnn import streams
 from jaxnn.scale import devices
 from jaxnn.streams.threads import Threads
@@ -121,8 +122,8 @@ def tokens(folder: Path, rounds: int) -> Iterator[Bar]:
         yield Bar("64 x 1,025 tokens / copying", ratio(large, copies), 2, note)
 
 
-def write_images(folder: Path, count: int = 256) -> Path:
-    """Writes JPEG files that resemble photographs: smooth noise of 500 x 375 pixels."""
+def write_images(folder: Path, count: int = 256, size: tuple[int, int] = (500, 375)) -> Path:
+    """Writes JPEG files that resemble photographs, smooth noise, in four classes."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -130,7 +131,7 @@ def write_images(folder: Path, count: int = 256) -> Path:
         path = folder / "photographs" / f"class{number % 4}" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         coarse = Image.fromarray(rng.integers(0, 256, (75, 100, 3), np.uint8))
-        fine = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
+        fine = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), np.int16)
         noisy = np.clip(fine + rng.normal(0, 4, fine.shape), 0, 255).astype(np.uint8)
         Image.fromarray(noisy).save(path, quality=90)
     return folder / "photographs"
@@ -207,9 +208,17 @@ def waiting(folder: Path, rounds: int) -> Iterator[Bar]:
     source = streams.tokens(token_file(folder), size.context + 1)
     data = jaxnn.stream(source, batch_size=size.batch_size)
     run = jaxnn.fit(learner, data, steps=1000, key=KEY, every=100, quiet=True)
+    yield _waiting("char_gpt", run, 0.01)
+    source = streams.images(write_images(folder, 2048, (32, 32)), 32)
+    config = image_experiment.Config(epochs=3)
+    run = image_experiment.trained(config, None, source, source, len(source.names), quiet=True)
+    yield _waiting("images of 32 x 32", run, 0.02)
+
+
+def _waiting(name: str, run: jaxnn.Run, most: float) -> Bar:
     speed = run.speed
     note = f"{speed['data_wait_seconds']} s, {speed['steps_per_second']} steps a second"
-    yield Bar("share of waiting, char_gpt", speed["data_wait_share"], 0.01, note)
+    return Bar(f"share of waiting, {name}", speed["data_wait_share"], most, note)
 
 
 WORKS = {

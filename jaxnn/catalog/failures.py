@@ -97,7 +97,9 @@ def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
         f"Step {step}{place} was the first that was not finite when the"
         f" steps from {before} on were repeated one by one.{again}"
     )
-    if finding is None:
+    if not report.get("repeated", True):
+        yield wrapped("Its operations were not repeated: its arrays do not fit on one device.")
+    elif finding is None:
         yield wrapped(
             "Its operations, one by one, were finite. The compiled program rounds and overflows in"
             " other places: numbers must have been near the largest of their dtype."

@@ -18,12 +18,14 @@ from jax.sharding import SingleDeviceSharding
 
 from jaxnn import display
 from jaxnn import metrics as measures
+from jaxnn.checks import Invalid
 from jaxnn.data._resident import Resident
 from jaxnn.data.protocol import Data
 from jaxnn.driver.feeding import Whole, are_ready, evaluate_streams, feeding, first_batches, traced
-from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, shared, spread
+from jaxnn.driver.placement import Placed, Progress, fitted, laid_out, shapes_on, shared
+from jaxnn.driver.selecting import selected
 from jaxnn.driver.trial import Trial, Watch, begin, report
-from jaxnn.learning._learner import SELECT, Learner
+from jaxnn.learning._learner import Learner
 from jaxnn.loop._advance import advance, looped, stepped
 from jaxnn.loop._run import Form
 from jaxnn.loop.statuses import RUNNING
@@ -35,7 +37,7 @@ from jaxnn.scale.layout import Layout
 from jaxnn.scale.placement import forget_other_meshes
 from jaxnn.streams._sample import sample
 from jaxnn.streams._stream import Stream
-from jaxnn.streams.feed import Meter
+from jaxnn.streams.feed import Meter, Stalled
 from jaxnn.streams.ranges import Ranges
 from jaxnn.typing import Any, Callable
 
@@ -133,7 +135,7 @@ class Training:
         count = layout.members or 1
         placed = Placed(layout, parts, np.arange(count), [])
         placed = placed.rebalanced(np.arange(layout.slots) < count)
-        return Progress(step, {}, placed.ordered(lambda trial: trial.status), placed)
+        return placed.progress(step)
 
     def chunks(
         self, progress: Progress, until: int | None = None, moments: Sequence[int] = ()
@@ -168,6 +170,11 @@ class Training:
             if not going.any():
                 return
             placed = placed.rebalanced(going)
+        is_border = step % self.every == 0 or step == self.steps
+        if step and is_border and placed.is_unreported():  # its evaluation could not be read
+            placed, metrics = self._reported(placed, evaluations, self._sums(placed, step), step)
+            yield placed.progress(step, metrics)
+            status = [part.status for part in placed.parts] if self._can_stop else None
         waited = time.perf_counter()
         while step < last:
             border = min(self.steps, (step // self.every + 1) * self.every)
@@ -182,7 +189,12 @@ class Training:
                 ahead.pop(0)
             metrics = {}
             if step == border:
-                placed, metrics = self._reported(placed, evaluations, step)
+                try:
+                    sums = self._sums(placed, step)
+                except (Invalid, Stalled):
+                    yield placed.progress(step)  # to save it; resuming makes the report
+                    raise
+                placed, metrics = self._reported(placed, evaluations, sums, step)
             # One chunk is always in progress while the host waits for the previous one.
             if previous is not None:
                 jax.block_until_ready(previous)
@@ -197,8 +209,7 @@ class Training:
             # reads. A chunk dispatched after the last run had stopped does and reports nothing.
             active = None if status is None else np.hstack(jax.device_get(status)) == RUNNING
             ended = active is not None and not active.any()
-            known = placed.ordered(lambda trial: trial.status)
-            yield Progress(step, {} if ended else metrics, known, placed, ended)
+            yield placed.progress(step, {} if ended else metrics, idle=ended)
             if ended:
                 return
             if active is not None:
@@ -290,18 +301,28 @@ class Training:
             tokens.append(token)
         return replace(placed, parts=parts), tokens
 
-    def _reported(
-        self, placed: Placed, evaluations: list[dict[str, Any]], step: int
-    ) -> tuple[Placed, dict[str, Any]]:
-        """Evaluates if an evaluation is due; returns the trials and the metrics of the report."""
+    def _evaluates(self, step: int) -> bool:
+        """Returns whether an evaluation is due at a report."""
         before = (step - 1) // self.every * self.every
+        return step // self.evaluate_every > before // self.evaluate_every or step == self.steps
+
+    def _sums(self, placed: Placed, step: int) -> list[dict[str, Any]]:
+        """Evaluates on streams if an evaluation is due; returns the sums of the metrics."""
+        return evaluate_streams(
+            self.learner, placed, self.evaluations if self._evaluates(step) else {},
+            self.evaluated, self.meter, self.ranges,
+        )  # fmt: skip
+
+    def _reported(
+        self,
+        placed: Placed,
+        evaluations: list[dict[str, Any]],
+        sums: list[dict[str, Any]],
+        step: int,
+    ) -> tuple[Placed, dict[str, Any]]:
+        """Returns the trials after a report and its metrics; `sums` are those over streams."""
         first = min(-(-self.evaluate_every // self.every) * self.every, self.steps)
-        due = step // self.evaluate_every > before // self.evaluate_every or step == self.steps
-        width = placed.layout.width
-        streams = self.evaluations if due else {}
-        sums = evaluate_streams(
-            self.learner, placed, streams, self.evaluated, self.meter, self.ranges
-        )
+        due, width = self._evaluates(step), placed.layout.width
         parts = [
             report(self.learner, self.watch, width, trial, mine if due else {}, own, self.fixed)
             for trial, mine, own in zip(placed.parts, evaluations, sums)
@@ -319,26 +340,10 @@ class Training:
                 if not name.startswith("train/")
             }
         if self.select is not None and due and step < self.steps:
-            placed = self._selected(placed, step)
+            placed = selected(self.select, self.key, placed, step)
             state = placed.ordered(
                 lambda trial: (trial.parent, getattr(trial.state, "hparams", {}))
             )
             parent, hparams = jax.tree.map(jnp.copy, state)
             metrics |= {"select/parent": parent} | {f"select/{k}": v for k, v in hparams.items()}
         return placed, metrics
-
-    def _selected(self, placed: Placed, step: int) -> Placed:
-        key = self.key[0] if self.key.shape else self.key
-        key = jax.random.fold_in(jax.random.fold_in(key, SELECT), step)
-        trials = placed.layout.join(placed.parts)
-        if (placement := placed.layout.placement) is not None:
-            trials = _select(self.select, None, key, trials)
-            return replace(placed, parts=[spread(placement, trials)])
-        trials = _select(self.select, placed.layout.sharding, key, trials)
-        return replace(placed, parts=placed.layout.cut(trials))
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _select(select, sharding, key, trials):
-    trials = select(key, trials)
-    return trials if sharding is None else jax.lax.with_sharding_constraint(trials, sharding)

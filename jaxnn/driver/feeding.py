@@ -14,7 +14,8 @@ from jaxnn.loop._evaluate import add_batches
 from jaxnn.scale.layout import Layout
 from jaxnn.scale.placement import Placement, on_device
 from jaxnn.scale.resident import placed_shapes
-from jaxnn.streams._stream import Block, Stream
+from jaxnn.streams._block import Block
+from jaxnn.streams._stream import Stream
 from jaxnn.streams.feed import Feed, Meter
 from jaxnn.streams.ranges import Ranges
 from jaxnn.typing import Any

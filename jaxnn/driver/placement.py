@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnn.checks import InvalidValue
 from jaxnn.driver.trial import Trial
-from jaxnn.loop.statuses import EMPTY
+from jaxnn.loop.statuses import EMPTY, RUNNING
 from jaxnn.loop.unchanged import filled, split
 from jaxnn.names import named_leaves
 from jaxnn.scale.layout import Layout, rows
@@ -48,6 +48,22 @@ class Placed:
             placed = replace(self, parts=self.layout.moved(self.parts, order), slot=slot)
         shares = active.reshape(len(self.parts), -1)
         return replace(placed, busy=[np.flatnonzero(share) for share in shares])
+
+    def is_unreported(self) -> bool:
+        """Returns whether a running trial has metrics of steps that were not reported yet."""
+        windows = jax.device_get([(part.status, part.window) for part in self.parts])
+        return any(
+            np.any(np.asarray(sums)[np.equal(status, RUNNING)])
+            for status, window in windows
+            for sums in jax.tree.leaves(window)
+        )
+
+    def progress(
+        self, step: int, metrics: dict[str, Any] | None = None, *, idle: bool = False
+    ) -> "Progress":
+        """Returns the progress of the run after `step` steps; see `Progress`."""
+        status = self.ordered(lambda trial: trial.status)
+        return Progress(step, metrics or {}, status, self, idle)
 
 
 @dataclass(frozen=True)

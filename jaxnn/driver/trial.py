@@ -22,7 +22,7 @@ from jaxnn.loop.statuses import DIVERGED, EMPTY, RUNNING, STOPPED
 from jaxnn.loop.unchanged import filled, split
 from jaxnn.metrics.metric import Better
 from jaxnn.scale.layout import rows
-from jaxnn.streams._stream import Block
+from jaxnn.streams._block import Block
 from jaxnn.typing import Any, Array, Int, Key, PyTree
 
 

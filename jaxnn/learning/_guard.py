@@ -17,6 +17,8 @@ guard does not fix a learning rate that is too high: the metric `skipped` report
     [[2.0]]
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -65,27 +67,48 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
             fix="Guard first: scale_loss(guard(learner, spike=6.0))",
         )
 
-    def init(key, hparams, batch):
-        state = learner.init(key, hparams, batch)
+    # Two guards of one learner are equal, so that their program is compiled once.
+    settings = learner, None if spike is None else float(spike)
+    return learner._replace(init=_Init(*settings), update=_Update(*settings))
+
+
+@dataclass(frozen=True)
+class _Init:
+    """Initialises a guarded learner."""
+
+    learner: Learner
+    spike: float | None
+
+    def __call__(self, key, hparams, batch):
+        state = self.learner.init(key, hparams, batch)
         added: dict[str, Any] = {}
         # A guard inside a replaced `update` shares the counter.
         if "skipped" not in getattr(state, "extra", {}):
             added["skipped"] = jnp.zeros((), jnp.int32)
-        if spike is not None:
+        if self.spike is not None:
             added["loss"] = {name: jnp.zeros(()) for name in ("mean", "variance", "count")}
         return add_extra("guard", state, **added)
 
-    def update(state, batch, gradients):
+
+@dataclass(frozen=True)
+class _Update:
+    """Updates a guarded learner; the attribute `skips_steps` is `MARK`."""
+
+    learner: Learner
+    spike: float | None
+    skips_steps: bool = True
+
+    def __call__(self, state, batch, gradients):
         loss = require_gradients("guard", gradients).loss
         good = is_finite(gradients)
-        if spike is not None:
+        if self.spike is not None:
             recent = state.extra["loss"]
-            is_far = loss.value() - recent["mean"] > spike * jnp.sqrt(recent["variance"])
+            is_far = loss.value() - recent["mean"] > self.spike * jnp.sqrt(recent["variance"])
             good &= ~(is_far & (recent["count"] >= MEMORY))
 
         def done():
-            after, metrics = learner.update(state, batch, gradients)
-            if spike is not None:
+            after, metrics = self.learner.update(state, batch, gradients)
+            if self.spike is not None:
                 recent = _recent(state.extra["loss"], loss)
                 after = after._replace(extra={**after.extra, "loss": recent})
             return after, {"skipped": _share(0.0), **metrics}
@@ -99,9 +122,6 @@ def guard(learner: Learner, *, spike: Number | None = None) -> Learner:
             return left, {**nothing, "skipped": _share(1.0)}
 
         return lax.cond(good, done, skipped)
-
-    setattr(update, MARK, True)
-    return learner._replace(init=init, update=update)
 
 
 def is_finite(gradients: Gradients) -> Bool[Array, ""]:

@@ -15,7 +15,6 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -151,7 +150,7 @@ def fit(
     choice("fit", "not_finite", not_finite, get_args(NotFinitePolicy))
     saving = Saving() if saving is None else saving
     kind("fit", "saving", saving, Saving, fix="Pass saving=Saving(seconds=60)")
-    learner = _guard_once(learner) if not_finite == "skip" else learner
+    learner = guard(learner) if not_finite == "skip" else learner
     training = train(
         learner, data, steps=steps, key=key, hparams=hparams, every=every, evaluate=evaluate,
         watch=watch, select=select, execution=execution, mesh=mesh, rules=rules, start=start,
@@ -242,10 +241,6 @@ def _start(training: Training, output: Output, quiet: bool) -> Progress:
     return training.start(restored.trial, restored.step, consume=True)
 
 
-# Cached, because the same learner object is not compiled again.
-_guard_once = lru_cache(32)(guard)
-
-
 def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:
     """Raises `NotFinite`, with the reason, if the last report of a single run is not finite."""
     row = history.rows[-1]
@@ -263,7 +258,7 @@ def _check_finite(history: History, checkpointer: Checkpointer | None) -> None:
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     name = bad[0] if bad else "a parameter"
     why, fix = "", "Lower the learning rate, or clip the gradients with clip_by_global_norm(1.0)"
-    if checkpointer is not None and processes.count() == 1:
+    if checkpointer is not None:
         from jaxnn.diagnosis.search import diagnose  # rarely needed, and slow to import
 
         checkpointer.wait()

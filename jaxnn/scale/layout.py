@@ -1,4 +1,4 @@
-"""The layout of a population over devices: which members train where, and how many at a time.
+"""The layout of members over devices: which members train where, and how many at a time.
 
 A population is one pytree whose arrays have a leading axis of slots, which is split equally over
 the devices. Each device runs the same program on its part, so the bits of a member do not depend on

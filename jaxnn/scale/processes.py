@@ -122,6 +122,11 @@ def any_process(name: str, flag: bool) -> bool:
     return agree(name, known)
 
 
+def address() -> str:
+    """Returns the address of the first process, `HOST:PORT`."""
+    return _state().coordinator_address
+
+
 def client() -> Any:
     """Returns the client of the coordination service, or `None` for a single process."""
     return _state().client

@@ -8,8 +8,10 @@ resumes the run.
 
 import atexit
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -29,6 +31,7 @@ PULSE, SILENCE, GRACE = 1.0, 12.0, 6.0
 # The exit code if another process is lost, as for an interrupted run that can be resumed.
 INTERRUPTED = 75
 _ENDED, _LEFT, _ALIVE = "jaxnn/ended", "jaxnn/left", "jaxnn/alive"
+_FIRST = "process 0, which has ended or does not answer"
 # Errors that this process causes itself, regardless of the other processes.
 _OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND")
 
@@ -43,6 +46,8 @@ def begin() -> None:
     _begun.set()
     thread = threading.Thread(target=_watch, name="jaxnn watch", daemon=True)
     thread.start()
+    if not processes.is_first():
+        _explain_abort()
 
     def finish():
         # The interpreter would abort if it ended while the thread calls the service.
@@ -79,7 +84,8 @@ def together(code: Callable[[BaseException], int]) -> Iterator[None]:
             announce(1, str(error))
             raise
         announce(INTERRUPTED, None)
-        raise lost(str(error).splitlines()[0][:120]) from None
+        got = str(error).splitlines()[0][:120] if _first_answers() else _FIRST
+        raise lost(got) from None
     except ProcessLost:
         announce(INTERRUPTED, None)
         raise
@@ -99,8 +105,9 @@ def announce(code: int, words: str | None) -> None:
     try:
         client().key_value_set(f"{_ENDED}/by", value)
     except jax.errors.JaxRuntimeError as error:
-        # Without the first process, which hosts the service, each process is on its own.
-        alone = "ALREADY_EXISTS" not in str(error)
+        # Without the first process, which hosts the service, the second one prints.
+        speaks = words is not None or processes.index() == 1
+        alone = "ALREADY_EXISTS" not in str(error) and speaks
     else:
         alone = words is not None
     if alone and not processes.ended.is_set():
@@ -155,6 +162,39 @@ def _watch() -> None:
         processes.ended.set()
         time.sleep(GRACE)  # the main thread may be about to exit, with more information
         leave(why["code"], wait=2.0)
+
+
+def _explain_abort() -> None:
+    """Lets this process exit as after any other loss where jax aborts it, as process 0 has ended.
+
+    No Python handler of the signal would run, as the process ends before the next instruction.
+    """
+    system = ctypes.CDLL(None)
+    system.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int)
+    def explain(number: int) -> None:
+        if _first_answers():
+            return  # the reason is another one, and the process aborts
+        if processes.index() == 1 and not _prints.is_set():
+            os.write(2, f"{lost(_FIRST)}\n".encode())
+        os._exit(INTERRUPTED)
+
+    _handlers.append(explain)
+    system.signal(signal.SIGABRT, ctypes.cast(explain, ctypes.c_void_p))
+
+
+_handlers: list[Any] = []  # as long as the process lives
+
+
+def _first_answers() -> bool:
+    """Returns whether the service of process 0 can be reached."""
+    host, _, port = processes.address().rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _silent(beats: dict[int, tuple[str, float]]) -> list[int]:

@@ -4,6 +4,7 @@ A file written by `numpy.savez` holds several fields by name, a file written by 
 one. Several files are concatenated.
 """
 
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,8 @@ import jax
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.streams.source import Files, Parts, digest
+from jaxnn.streams.files import HEADER_ERRORS, Files, corrupt, mapped
+from jaxnn.streams.source import Parts, digest
 from jaxnn.typing import Any
 
 
@@ -57,7 +59,7 @@ def arrays(paths: Any) -> Arrays:
     """
     if isinstance(paths, Mapping):
         files = [Files("arrays", path, (".npy",)) for path in paths.values()]
-        columns = [[_mapped(path) for path in each.paths] for each in files]
+        columns = [[mapped("arrays", path) for path in each.paths] for each in files]
         counts = {name: len(column) for name, column in zip(paths, columns)}
         if len(set(counts.values())) > 1:
             raise InvalidValue(
@@ -104,20 +106,13 @@ def _check(name: str, part: dict[str, Any], first_name: str, first: dict[str, An
 
 def _fields(path: Path) -> dict[str, np.ndarray]:
     if path.suffix == ".npy":
-        return {"inputs": _mapped(path)}
+        return {"inputs": mapped("arrays", path)}
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             return {x.filename.removesuffix(".npy"): _member(path, x) for x in members}
     except zipfile.BadZipFile as error:
-        raise _corrupt(path, error) from None
-
-
-def _mapped(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise _corrupt(path, error) from None
+        raise corrupt("arrays", path, error) from None
 
 
 def _member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
@@ -131,10 +126,11 @@ def _member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
             fix="Write it with numpy.savez instead of numpy.savez_compressed",
         )
     with path.open("rb") as file:
-        file.seek(member.header_offset + 26)
-        name, extra = np.frombuffer(file.read(4), "<u2")
-        file.seek(member.header_offset + 30 + int(name) + int(extra))
         try:
+            file.seek(member.header_offset + 26)
+            name, extra = np.frombuffer(file.read(4), "<u2")
+            start = member.header_offset + 30 + int(name) + int(extra)
+            file.seek(start)
             version = np.lib.format.read_magic(file)
             read = {
                 (1, 0): np.lib.format.read_array_header_1_0,
@@ -143,17 +139,9 @@ def _member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
             shape, fortran, dtype = read(file)
             if dtype.hasobject:
                 raise ValueError("it holds Python objects")
-            order = "F" if fortran else "C"
-            return np.memmap(path, dtype, "r", file.tell(), shape, order)
-        except (ValueError, KeyError, OSError) as error:
-            raise _corrupt(path, error) from None
-
-
-def _corrupt(path: Path, error: Exception) -> InvalidValue:
-    return InvalidValue(
-        "arrays",
-        "a file cannot be read",
-        got=f"{path}: {error}",
-        expected="a file that numpy.save or numpy.savez wrote, whole",
-        fix="Write or copy it again",
-    )
+            place = file.tell()
+            if place - start + math.prod(shape) * dtype.itemsize != member.file_size:
+                raise ValueError(f"{member.filename} is not as long as its header says")
+            return np.memmap(path, dtype, "r", place, shape, "F" if fortran else "C")
+        except HEADER_ERRORS as error:
+            raise corrupt("arrays", path, error) from None

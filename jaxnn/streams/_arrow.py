@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.streams.source import Files, Parts, digest, missing
+from jaxnn.streams.files import Files, missing
+from jaxnn.streams.source import Parts, digest
 from jaxnn.typing import Any
 
 _GROUPS = 8  # the number of decoded Parquet row groups in the cache
@@ -60,7 +61,7 @@ def arrow(paths: Any) -> Arrow:
     for path in files.paths:
         try:
             if path.suffix == ".parquet":
-                file = pq.ParquetFile(path)
+                file = pq.ParquetFile(path, page_checksum_verification=True)
                 sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
                 groups += [(path, file, i) for i in range(len(sizes))]
                 schemas.append(file.schema_arrow)
@@ -69,7 +70,9 @@ def arrow(paths: Any) -> Arrow:
                 sizes = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
                 groups += [(path, file, i) for i in range(len(sizes))]
                 schemas.append(file.schema)
-        except (pa.ArrowInvalid, OSError) as error:
+            if min(sizes, default=0) < 0:
+                raise pa.ArrowInvalid("its number of rows is negative")
+        except (pa.ArrowException, OSError) as error:
             raise InvalidValue(
                 "arrow",
                 "a file cannot be read",
@@ -87,15 +90,33 @@ def arrow(paths: Any) -> Arrow:
                 fix="Write all files with the same columns",
             )
 
+    if not sum(counts):
+        raise InvalidValue(
+            "arrow",
+            "there are no rows",
+            got=f"{files.paths[0]}" + ", ..." * (len(files.paths) > 1),
+            expected="at least one row",
+            fix="Write or copy the files again",
+        )
+
     @lru_cache(_GROUPS)
     def whole(group):
         _, file, number = groups[group]
         return pa.Table.from_batches(file.read_row_group(number).combine_chunks().to_batches())
 
+    valid = set()
+
+    def mapped(group):
+        _, file, number = groups[group]
+        batch = file.get_batch(number)
+        if group not in valid:
+            batch.validate(full=True)  # a corrupt offset of a list would end the process
+            valid.add(group)
+        return pa.Table.from_batches([batch])
+
     def read(group, index):
-        path, file, number = groups[group]
-        is_parquet = path.suffix == ".parquet"
-        table = whole(group) if is_parquet else pa.Table.from_batches([file.get_batch(number)])
+        path = groups[group][0]
+        table = whole(group) if path.suffix == ".parquet" else mapped(group)
         taken = table.take(pa.array(index))
         return {name: _numpy(path, name, taken[name]) for name in taken.column_names}
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.checks import InvalidValue
-from jaxnn.streams.source import Files, Parts, missing, stacked
+from jaxnn.streams.files import Files, missing
+from jaxnn.streams.schema import combined
+from jaxnn.streams.source import Parts
 from jaxnn.typing import Any
 
 _MAGIC = b"PK\x03\x04"  # the first bytes of an archive written by numpy.savez
@@ -26,7 +28,8 @@ class Records(Parts):
 
     def read_part(self, number: int, index: np.ndarray) -> dict[str, Any]:
         """Returns the given examples of a file."""
-        return stacked([unpack(record) for record in self.readers[number].read(index.tolist())])
+        examples = [unpack(record) for record in self.readers[number].read(index.tolist())]
+        return combined(np.stack, examples, lambda row: self.place_in(number, int(index[row])))
 
     def fingerprint(self) -> str:
         """Returns a digest of the files."""

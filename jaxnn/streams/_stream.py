@@ -30,41 +30,23 @@ import numpy as np
 from jaxnn.checks import Invalid, InvalidValue, choice, number, positive_integer
 from jaxnn.data._resident import stored
 from jaxnn.data.order import order_on_host
-from jaxnn.streams.source import check_source, explained, fingerprint, place_of, read_rows, stacked
+from jaxnn.streams._block import Block
+from jaxnn.streams.feed import awaited
+from jaxnn.streams.files import Changed
+from jaxnn.streams.schema import combined
+from jaxnn.streams.source import (
+    check_source,
+    explained,
+    fingerprint,
+    place_of,
+    read_rows,
+    words_for,
+)
 from jaxnn.streams.threads import Threads
 from jaxnn.typing import Any, Batch
 
 OnError = Literal["raise", "skip"]
 _SAMPLE = 256  # the size of the sample that represents all examples in checks
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["arrays", "first", "key"], meta_fields=[])
-@dataclass(frozen=True)
-class Block:
-    """Consecutive batches on the device.
-
-    Attributes:
-      arrays: the fields and `index`, `[batches, batch_size, ...]`; with separate batches for each
-        member, `[members, batches, batch_size, ...]`.
-      first: the number of the first batch.
-      key: the indices of the members, `[members]`, if members have separate batches; else `None`.
-    """
-
-    arrays: dict[str, Any]
-    first: Any
-    key: Any = None
-
-    def batch(self, step: Any) -> Batch:
-        """Returns the batch of a step within the block."""
-        return jax.tree.map(lambda x: x[step - self.first], self.arrays)
-
-    in_order = batch
-
-    def shuffled(self, key: Any) -> "Block":
-        """Returns the batches of the member with index `key`."""
-        if self.key is None:
-            return self
-        return replace(self, arrays=jax.tree.map(lambda x: x[key], self.arrays), key=None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,9 +107,7 @@ class Stream:
     def take(self, index: Any) -> Batch:
         """Returns the examples at the given indices, decoded as in epoch 0, with `index`."""
         index = np.asarray(index)
-        with Threads(self.workers, "jaxnn-read") as pool:
-            fields, _ = self.fields(pool, index, np.zeros_like(index), (0, 0))
-        return fields
+        return self._awaited(lambda pool: self.fields(pool, index, np.zeros_like(index), (0, 0)))
 
     def shapes(self, batch_size: int | None = None) -> Block:
         """Returns the shapes of a block, with the training batch size by default."""
@@ -141,20 +121,22 @@ class Stream:
     def read(self, step: int) -> Block:
         """Returns a block of training batches that starts at a step."""
         words = np.asarray(jax.random.key_data(self.key))
-        with Threads(self.workers, "jaxnn-read") as pool:
-            arrays, _ = self.training(pool, words, step)
+        arrays = self._awaited(lambda pool: self.training(pool, words, step))
         return Block(arrays, np.int32(step))
 
     def read_in_order(self, first: int) -> Block:
         """Returns a block of batches in order that starts at batch `first`."""
-        with Threads(self.workers, "jaxnn-read") as pool:
-            arrays, _ = self.evaluation(pool, first)
+        arrays = self._awaited(lambda pool: self.evaluation(pool, first))
         return Block(arrays, np.int32(first))
 
     def first(self, words: Any) -> dict[str, Any]:
         """Returns the first training batch in the order of a key, `[1, batch_size, ...]`."""
-        with Threads(self.workers, "jaxnn-read") as pool:
-            return replace(self, block=1).training(pool, words, 0)[0]
+        return self._awaited(lambda pool: replace(self, block=1).training(pool, words, 0))
+
+    def _awaited(self, read: Callable[[Any], tuple[dict[str, Any], int]]) -> dict[str, Any]:
+        """Returns the fields that `read` returns, or raises `Stalled` after the timeout."""
+        with Threads(self.workers, "jaxnn-read") as pool, Threads(1, "jaxnn-stream") as thread:
+            return awaited(thread.submit(read, pool), self.timeout)[0]
 
     # The feed calls these in a separate thread.
 
@@ -204,7 +186,11 @@ class Stream:
             one = partial(self._example, words)
             examples = pool.map(one, index.tolist(), epoch.tolist())
             skipped = sum(example is None for example in examples)
-            read = stacked(self._filled(examples, skipped))
+            read = combined(
+                np.stack,
+                self._filled(examples, skipped),
+                lambda row: words_for(self.source, int(index[row])),
+            )
         return {**self._stored(read, index), "index": index.astype(np.int32)}, skipped
 
     def _stored(self, read: Any, index: np.ndarray) -> dict[str, Any]:
@@ -236,6 +222,8 @@ class Stream:
             if self.decode is None:
                 return example
             return self.decode(example, _random(words, index, epoch))
+        except Changed:
+            raise
         except Exception as error:
             if self.on_error == "skip":
                 return None
@@ -255,16 +243,14 @@ class Stream:
             )
         zero = jax.tree.map(np.zeros_like, next(x for x in examples if x is not None))
         return [
-            {"weights": np.float32(1), **x}
-            if x is not None
-            else {"weights": np.float32(1), **zero} | {"weights": np.float32(0)}
+            {"weights": np.float32(1), **x} if x is not None else {"weights": np.float32(0), **zero}
             for x in examples
         ]
 
     def _unreadable(self, index: int, error: Exception) -> Exception:
         return InvalidValue(
             "stream",
-            f"example {index}{place_of(self.source, index)} cannot be read",
+            f"{words_for(self.source, index)} cannot be read",
             got=f"{type(error).__name__}: {error}",
             expected="an example",
             fix="Repair it, or pass on_error='skip' to count such examples and train without them",

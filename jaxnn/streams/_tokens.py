@@ -14,7 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from jaxnn.checks import InvalidType, InvalidValue, positive_integer
-from jaxnn.streams.source import MOST, Files, Rows, digest, in_any_order
+from jaxnn.streams.files import Files, in_any_order, mapped
+from jaxnn.streams.source import MOST, Rows, digest
+from jaxnn.streams.token_dtype import check_dtype
 from jaxnn.typing import Any
 
 
@@ -80,13 +82,15 @@ def tokens(paths: Any, length: int, *, stride: int | None = None, dtype: Any = N
       length: the number of tokens in a window; `context + 1` for next-token prediction.
       stride: the distance between the starts of consecutive windows; use `context` to evaluate each
         token once. By default 1, or the smallest stride with fewer than 2**31 windows.
-      dtype: the dtype of the tokens in `.bin` files; uint16 by default.
+      dtype: the dtype of the tokens in `.bin` files. The default is uint16, and an error if a file
+        seems to hold another dtype.
 
     Returns:
       A source whose examples are `{"inputs": [length]}`.
 
     Raises:
-      InvalidValue: if there are no files, a file ends within a token, or a window does not fit.
+      InvalidValue: if there are no files, a file cannot be read, ends within a token or looks like
+        another dtype, or a window does not fit.
       InvalidType: if dtypes differ, or a `.npy` file is not an array `[time]` of integers.
     """
     positive_integer("tokens", "length", length)
@@ -116,9 +120,9 @@ def tokens(paths: Any, length: int, *, stride: int | None = None, dtype: Any = N
     return Tokens(files, parts, int(length), stride)
 
 
-def _opened(path: Path, dtype: Any) -> np.memmap:
+def _opened(path: Path, dtype: Any) -> np.ndarray:
     if path.suffix == ".npy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = mapped("tokens", path)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise InvalidType(
                 "tokens",
@@ -128,7 +132,15 @@ def _opened(path: Path, dtype: Any) -> np.memmap:
                 fix="Save the tokens as one array of one axis",
             )
         return array
-    dtype = np.dtype(np.uint16 if dtype is None else dtype)
+    given, dtype = dtype, np.dtype(np.uint16 if dtype is None else dtype)
+    if dtype.kind not in "iu":
+        raise InvalidType(
+            "tokens",
+            "the dtype of tokens is not one of integers",
+            got=f"dtype={dtype.name}",
+            expected="np.uint16, np.uint32 or another dtype of integers",
+            fix="Pass the dtype that the files were written in",
+        )
     size = path.stat().st_size
     if size == 0 or size % dtype.itemsize:
         raise InvalidValue(
@@ -138,4 +150,6 @@ def _opened(path: Path, dtype: Any) -> np.memmap:
             expected=f"a multiple of {dtype.itemsize} bytes, those of a token in {dtype}",
             fix="Write it again, or pass the dtype that it was written in",
         )
+    if given is None:
+        check_dtype(path)
     return np.memmap(path, dtype, "r")

@@ -22,6 +22,30 @@ class Stalled(Explained, OSError):
     """A block of a stream was not ready before the timeout."""
 
 
+def _stalled(got: str) -> Stalled:
+    return Stalled(
+        "stream",
+        "the data do not come",
+        got=got,
+        expected="a block of batches",
+        fix="See whether the disk, or what read calls, hangs; pass a longer timeout if it is only"
+        " slow",
+    )
+
+
+def awaited(future: Future, timeout: float) -> Any:
+    """Returns the result of a reader; raises `Stalled` if it takes longer than `timeout` seconds.
+
+    The reader keeps running in its thread, which the process does not wait for at exit.
+    """
+    try:
+        return future.result(timeout)
+    except NotYet:
+        if future.done():  # the reader itself raised a TimeoutError
+            raise
+        raise _stalled(f"nothing for {timeout:g} seconds") from None
+
+
 @dataclass
 class Meter:
     """The accumulated cost of the streams of a run.
@@ -118,14 +142,7 @@ class Feed:
             if idle_since is None and is_idle():
                 idle_since = now
             if now - began > self._timeout:
-                raise Stalled(
-                    "stream",
-                    "the data do not come",
-                    got=f"nothing for {self._timeout:g} seconds, at batch {first}",
-                    expected="a block of batches",
-                    fix="See whether the disk, or what read calls, hangs; pass a longer timeout if"
-                    " it is only slow",
-                )
+                raise _stalled(f"nothing for {self._timeout:g} seconds, at batch {first}")
             try:
                 return future.result(0.0005 if idle_since is None else 0.1)
             except NotYet:

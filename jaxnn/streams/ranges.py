@@ -1,8 +1,9 @@
-"""Validates labels and tokens of a stream during training.
+"""Validates the schema, labels and tokens of a stream during training.
 
-Only a sample of a stream is validated before a run starts. In each block that is read, the minimum
-and maximum of integer labels and tokens are compared with the range that is known to be valid; an
-example with a number outside this range is validated like the sample.
+Only a sample of a stream is validated before a run starts. Each block that is read must have the
+schema of the sample. The minimum and maximum of its integer labels and tokens are compared with the
+range that is known to be valid; an example with a number outside this range is validated like the
+sample.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnn.streams.schema import Field, check_schema, schema
 from jaxnn.streams.source import explained
 
 _Range = tuple[float, float]
@@ -34,6 +36,7 @@ class Ranges:
           place: a function that describes where an example is stored, for error messages.
         """
         self._check, self._place = check, place
+        self._schema = _schema(examples, 1)
         self._known = {name: _range(*each) for name, each in _numbers(examples).items()}
 
     def check(self, fields: Any) -> None:
@@ -43,6 +46,10 @@ class Ranges:
           fields: the fields of the examples, including `index`, with the leading axes of `index`.
         """
         lead = fields["index"].ndim
+        if (own := _schema(fields, lead)) != self._schema:
+            first = int(fields["index"].ravel()[0])
+            place = f"example {first}{self._place(first)}"
+            check_schema(own, self._schema, place, "the examples read before")
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[lead:]), fields)
         for name, (values, counts) in _numbers(flat).items():
             low, high = _range(values, counts)
@@ -62,6 +69,11 @@ class Ranges:
         index = int(flat["index"][row])
         with explained(index, self._place(index)):
             self._check(twice)
+
+
+def _schema(fields: Any, axes: int) -> dict[str, Field]:
+    # jaxnn adds the index, and weights in evaluation.
+    return schema({k: v for k, v in fields.items() if k not in ("index", "weights")}, axes)
 
 
 def _numbers(fields: Any) -> dict[str, tuple[Any, Any]]:

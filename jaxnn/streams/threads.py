@@ -8,7 +8,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 
@@ -19,16 +19,21 @@ class Threads:
         self._count, self._name = count, name
         self._queue: SimpleQueue[tuple[Future, Callable, tuple] | None] = SimpleQueue()
         self._threads: list[Thread] = []
-        self._closed = False
+        self._closed, self._lock = False, Lock()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """Schedules a call, and returns its future."""
+        """Schedules a call, and returns its future, which is cancelled after `close`."""
         future: Future = Future()
-        if len(self._threads) < self._count:
-            thread = Thread(target=self._work, name=self._name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._queue.put((future, function, arguments))
+        # Otherwise, a call that comes after the threads have ended would be waited for forever.
+        with self._lock:
+            if self._closed:
+                future.cancel()
+                return future
+            if len(self._threads) < self._count:
+                thread = Thread(target=self._work, name=self._name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._queue.put((future, function, arguments))
         return future
 
     def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
@@ -42,9 +47,10 @@ class Threads:
 
     def close(self) -> None:
         """Ends the threads after their current calls; pending calls are cancelled."""
-        self._closed = True
-        for _ in self._threads:
-            self._queue.put(None)
+        with self._lock:
+            self._closed = True
+            for _ in self._threads:
+                self._queue.put(None)
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:

@@ -17,6 +17,8 @@ def test_every_source_is_shown_and_can_be_run(capsys):
             pytest.importorskip("pyarrow")
             pytest.importorskip("array_record")
         exec(compile(code, "data.md", "exec"), names)
+    read = names["jaxnn"].stream(names["Pairs"](), batch_size=20, read=names["named"]).read(0)
+    assert read.arrays["inputs"].shape == (32, 20, 28, 28)
     out = capsys.readouterr().out
     assert "Stream(100 examples in batches of 20" in out and out.endswith("[1 0]\n")
     shown = {"tokens", "arrays", "images", "arrow", "records", "concatenate", "mix"}

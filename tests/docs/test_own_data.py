@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "own-data.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized", "cache_options")  # training takes its time
 def test_the_example_goes_from_a_file_to_predictions(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -18,6 +18,7 @@ import pytest
 
 import jaxnn
 from experiments import command as module
+from jaxnn.storage.lock import locked
 
 ROOT = Path(jaxnn.__file__).parents[1]
 
@@ -125,12 +126,13 @@ def test_not_finite_is_3(run):
     assert re.search(r"train/loss is not finite. .* Lower the learning rate", errors)
 
 
-def test_a_directory_in_use_is_5(run):
-    import fcntl
-
+@pytest.mark.parametrize("named", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_directory_in_use_is_5(run, named):
+    """Also where the holder of the lock never writes its name, which is waited for."""
     Path("mine").mkdir()
-    with open("mine/.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(Path("mine")):
+        if not named:
+            Path("mine/.lock").write_text("")
         code, _, errors = run("--out", "mine")
     assert code == 5 and errors.count("\n") == 1 and "Wait for that run to end" in errors
 

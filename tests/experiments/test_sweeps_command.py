@@ -18,6 +18,7 @@ import pytest
 
 import jaxnn
 from experiments.fields import Hparam, filled, hparams, swept
+from jaxnn.storage.lock import locked
 
 ROOT = Path(jaxnn.__file__).parents[1]
 DRAWS = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
@@ -219,11 +220,8 @@ def test_a_metric_that_is_not_reported_is_2_and_costs_no_second_training(run):
 
 
 def test_a_directory_in_use_is_5(run):
-    import fcntl
-
     Path("mine").mkdir()
-    with open("mine/.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(Path("mine")):
         code, _, errors = run("--seeds", "2", "--out", "mine")
     assert code == 5 and "Wait for that run to end" in errors
 

@@ -187,6 +187,18 @@ def test_what_is_guarded_is_not_guarded_twice():
         guard(once, spike=3.0)
 
 
+def test_guards_of_one_learner_are_equal_and_compile_once(compilations):
+    plain, batches = made("loss")
+    assert guard(plain) == guard(plain) != guard(plain, spike=6.0)
+    assert guard(plain, spike=jnp.float32(6)) == guard(plain, spike=6.0)
+    data = jaxnn.resident(batches[0], batch_size=3)
+    options = {"steps": 2, "key": jax.random.key(0), "quiet": True, "not_finite": "skip"}
+    jaxnn.fit(plain, data, **options)
+    compilations.clear()
+    jaxnn.fit(plain, data, **options)
+    assert not compilations
+
+
 def test_a_batch_that_counts_for_nothing_is_no_loss_of_late():
     learner = guard(jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1)), spike=6.0)
     nothing = BATCHES[0] | {"weights": np.zeros(6, np.float32)}

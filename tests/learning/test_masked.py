@@ -1,5 +1,7 @@
 """Sequences of different lengths in training: each teaches what it teaches alone."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,9 +69,15 @@ CASES = {
 }
 
 
+@cache  # one learner compiles once, however many tests run it
 def learner_of(name):
     network, goal, *_ = CASES[name]
     return jaxnn.learner(network(), goal, optax.sgd(0.1))
+
+
+@cache
+def gradients_of(name):
+    return jax.jit(learner_of(name).gradients)
 
 
 def widened(array, rubbish):
@@ -120,7 +128,7 @@ def test_a_padded_batch_learns_what_its_sequences_teach(name, field):
     batch = data.in_order(0)
     state = jax.jit(lambda: learner.init(KEY, {}, batch))()
     learner.check({}, jax.device_get(data.arrays), state, batch)
-    gradients = jax.jit(learner.gradients)
+    gradients = gradients_of(name)
     found = gradients(state, batch)
     each = [gradients(state, batch) for batch in alone(name)]
     outputs = [jax.eval_shape(learner.predict, state, b["inputs"]) for b in alone_inputs(name)]
@@ -285,7 +293,7 @@ def test_a_batch_of_empty_sequences_teaches_nothing(name):
     fields = {**fields_of(name, 0.0), "lengths": LENGTHS}
     given = jaxnn.resident(fields, batch_size=4).in_order(0)
     state = jax.jit(lambda: learner.init(KEY, {}, given))()
-    compute = jax.jit(learner.gradients)
+    compute = gradients_of(name)
     for lengths in (np.int32([3, 0, 1, 0]), np.zeros(4, np.int32)):
         batch = {**given, "lengths": jnp.asarray(lengths)}
         with jax.debug_nans(True):

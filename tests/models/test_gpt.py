@@ -1,6 +1,7 @@
 """The transformer against its formula and published sizes, and what it writes."""
 
 import math
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,12 @@ FORMS = {
 }
 
 
+@cache  # one network compiles once, however many tests use it
 def small(**settings):
     """Returns a small network, with weights large enough that some tokens are likelier."""
     network = jaxnn.gpt(7, layers=2, heads=4, features=16, **settings)
-    params, state = network.init(jax.random.key(0), jax.ShapeDtypeStruct((1, 4), jnp.int32))
+    shape = jax.ShapeDtypeStruct((1, 4), jnp.int32)
+    params, state = jax.jit(lambda key: network.init(key, shape))(jax.random.key(0))
     draws = np.random.default_rng(2)
     return network, jax.tree.map(
         lambda x: x + np.float32(0.3 * draws.normal(size=x.shape)), params
@@ -56,8 +59,8 @@ def test_blocks_computed_again_give_the_same_and_store_their_inputs_alone(stacke
     def saved(remat):
         network, params, state = small(positions=12, stacked=stacked, remat=remat)
         loss = lambda params: jnp.mean(network.apply(params, state, tokens)[0] ** 2)  # noqa: E731
-        _, pull = jax.vjp(loss, params)
-        return jax.grad(loss)(params), sum(x.size for x in jax.tree.leaves(pull))
+        _, pull = jax.eval_shape(lambda params: jax.vjp(loss, params), params)
+        return jax.jit(jax.grad(loss))(params), sum(x.size for x in jax.tree.leaves(pull))
 
     (plain, many), (again, few) = saved(None), saved("nothing")
     assert_close(again, plain)
@@ -156,7 +159,7 @@ def test_beyond_its_context_it_goes_on_from_the_later_half(times):
 
 
 def test_other_temperatures_and_texts_compile_nothing():
-    network, params, state = small(positions=12)
+    network, params, state = small.__wrapped__(positions=12)
     options = {"top_k": 5, "top_p": 0.9}
     prompt = whole(7, 2, 4)
     jaxnn.generate(network, params, state, prompt, 6, key=KEY, temperature=0.5, **options)
@@ -185,7 +188,7 @@ def test_prompts_of_different_lengths_are_one_batch(form):
 
 
 def test_prompts_and_texts_of_other_lengths_compile_nothing():
-    network, params, state = small(positions=64)
+    network, params, state = small.__wrapped__(positions=64)
     options = {"key": KEY, "temperature": 0}
     jaxnn.generate(network, params, state, whole(7, 2, 4), 6, **options)
     programs = write_all._cache_size()

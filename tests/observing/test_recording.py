@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ def digits(count=160):
     return {name: values[:count] for name, values in data.items()}
 
 
+@cache  # one learner compiles once, however many tests run it
 def learner(hidden=(20,)):
     network = jaxnn.serial(
         ("pixels", jaxnn.standardize(4.88, 6.02)),
@@ -108,7 +110,7 @@ def test_a_frame_holds_what_the_network_was(recorded):
     np.testing.assert_array_equal(found.probe["labels"], labels[index])
     for frame in chosen:
         state, arrays = after[frame.step], frame.arrays
-        outputs = np.asarray(learner().predict(state, jnp.asarray(inputs)))
+        outputs = np.asarray(jax.jit(learner().predict)(state, jnp.asarray(inputs)))
         np.testing.assert_allclose(arrays["outputs"], outputs[index], rtol=1e-5, atol=1e-5)
         right = (outputs.argmax(-1) == labels).mean()
         assert arrays["metrics/accuracy"] == pytest.approx(right)
@@ -128,7 +130,7 @@ def test_gradients_are_those_of_a_batch_from_all_over_the_training_data(recorded
     state = states([frame.step])[frame.step]
     index = np.linspace(0, len(digits()["labels"]), 32, endpoint=False).astype(int)
     batch = {name: jnp.asarray(field)[index] for name, field in digits().items()}
-    values = learner().gradients(state, {**batch, "index": index}).values
+    values = jax.jit(learner().gradients)(state, {**batch, "index": index}).values
     for name, leaf in named_leaves(values).items():
         rms = np.sqrt(np.mean(np.square(leaf)))
         assert frame.arrays[f"gradients/{name}"] == pytest.approx(rms, rel=1e-4)

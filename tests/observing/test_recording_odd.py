@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ def no_page(monkeypatch):
     monkeypatch.setattr(sys.modules["jaxnn.runs.output"], "write_report", lambda path: None)
 
 
+@cache  # one learner compiles once, however many tests run it
 def made(network=None, objective=None, **changes):
     made = jaxnn.learner(
         network or jaxnn.mlp([6], 3), objective or jaxnn.classification(), optax.adam(0.05)

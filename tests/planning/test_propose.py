@@ -1,6 +1,7 @@
 """What would fit: changes that are tried, and the largest batch."""
 
 from dataclasses import replace
+from functools import cache
 
 import jax
 import numpy as np
@@ -18,11 +19,15 @@ NETWORK = jaxnn.gpt(16, layers=2, heads=2, features=16, positions=8)
 LEARNER = jaxnn.learner(NETWORK, jaxnn.next_token(), optax.sgd(0.1))
 
 
+@cache
+def planned():
+    return jaxnn.plan(LEARNER, BATCH)
+
+
 @pytest.fixture
 def sizes(monkeypatch):
     """Makes plans without compiling, whose memory is 1,000 bytes and 10 for each example."""
-    real = jaxnn.plan(LEARNER, BATCH)
-    tried = []
+    real, tried = planned(), []
 
     def plan(learner, data, hardware="cpu", *, rules=None, fast=False):
         size = _propose.as_data(data).batch_size
@@ -76,10 +81,10 @@ def test_where_no_batch_fits_it_says_so(sizes):
 
 def test_blocks_that_are_computed_again_have_the_same_gradients():
     batch = {"inputs": jax.numpy.arange(36).reshape(4, 9) % 16}
-    state = LEARNER.init(jax.random.key(0), {}, batch)
+    state = jax.jit(lambda: LEARNER.init(jax.random.key(0), {}, batch))()
     again = remat_blocks(LEARNER)
     program = jax.make_jaxpr(again.gradients)(state, batch)
     names = [equation.primitive.name for equation, _ in operations(program.jaxpr)]
     assert sum(name.startswith(("remat", "checkpoint")) for name in names) >= 2 * 2
-    left, right = (each.gradients(state, batch).values for each in (LEARNER, again))
+    left, right = (jax.jit(each.gradients)(state, batch).values for each in (LEARNER, again))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), left, right)

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+from functools import cache
 
 import jax
 import numpy as np
@@ -35,14 +36,18 @@ def classified():
     return jaxnn.split({"inputs": inputs, "labels": labels}, 0.5)
 
 
+@cache  # one learner compiles once, however many tests run it
+def classifier(hidden):
+    return jaxnn.learner(
+        jaxnn.mlp([hidden], 3), jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])
+    )
+
+
 def early(out, hidden=16, **options):
     """Trains until patience ends."""
     train, test = classified()
-    learner = jaxnn.learner(
-        jaxnn.mlp([hidden], 3), jaxnn.classification(), lambda h: optax.adam(h["learning_rate"])
-    )
     return jaxnn.fit(
-        learner, jaxnn.resident(train, batch_size=30), steps=400, every=4, quiet=True,
+        classifier(hidden), jaxnn.resident(train, batch_size=30), steps=400, every=4, quiet=True,
         evaluate=jaxnn.resident(test, batch_size=60), out=out,
         watch=jaxnn.Watch("test/loss", patience=PATIENCE),
         **{"key": jax.random.key(0), "hparams": {"learning_rate": RATE}, **options},

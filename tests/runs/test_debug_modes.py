@@ -100,6 +100,13 @@ KINDS = {
     ),
 }
 BY_DAY = ("classification", "wrapped", "regression", "gpt")
+LONG = "disable_jit"  # operation by operation
+
+
+def marks(kind, mode):
+    if kind in BY_DAY and mode != LONG:
+        return ()
+    return pytest.mark.nightly if mode == LONG and kind not in BY_DAY else pytest.mark.slow
 
 
 def trained(kind, out):
@@ -120,23 +127,31 @@ def trained(kind, out):
     return [row["test/loss"] for row in run.history]
 
 
-@cache
-def usual(kind, out):
-    return trained(kind, out)
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """Returns `usual(kind)`, the losses in no mode."""
+    return cache(lambda kind: trained(kind, tmp_path_factory.mktemp("usual")))
 
 
-@pytest.mark.parametrize("mode", list(MODES)[1:])
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=() if k in BY_DAY else pytest.mark.slow) for k in KINDS]
+    "kind, mode",
+    [
+        pytest.param(kind, mode, marks=marks(kind, mode), id=f"{kind}-{mode}")
+        for kind in KINDS
+        for mode in list(MODES)[1:]
+    ],
 )
 @pytest.mark.filterwarnings("ignore::jaxnn.Caution")
-def test_a_training_runs_in_every_mode(kind, mode, tmp_path):
+def test_a_training_runs_in_every_mode(kind, mode, tmp_path, usual):
     with MODES[mode]():
-        found = trained(kind, tmp_path)
-    np.testing.assert_allclose(found, usual(kind, tmp_path / "usual"), rtol=1e-2, atol=1e-3)
+        losses = trained(kind, tmp_path)
+    np.testing.assert_allclose(losses, usual(kind), rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("mode", list(MODES)[1:])
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param(m, marks=pytest.mark.slow if m == LONG else ()) for m in list(MODES)[1:]],
+)
 def test_text_is_generated_in_every_mode(mode):
     network = jaxnn.gpt(7, layers=1, heads=2, features=4, positions=6)
     prompt = whole(7, 2, 3)

@@ -1,6 +1,5 @@
 """`fit`: what it writes, what it shows, and how it ends."""
 
-import fcntl
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ import optax
 import pytest
 
 import jaxnn
+from jaxnn.storage.lock import locked
 from tests.gan import gan_data, gan_learner
 from tests.options import grouped
 
@@ -169,8 +169,7 @@ def test_an_empty_directory_is_as_good_as_none(tmp_path):
 def test_one_run_at_a_time_writes_to_a_directory(tmp_path):
     fit(tmp_path)
     (tmp_path / "result.json").unlink()
-    with open(tmp_path / ".lock", "a") as lock:  # what another process would hold
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(tmp_path):
         rows = (tmp_path / "metrics.jsonl").read_bytes()
         with pytest.raises(jaxnn.DirectoryInUse, match=r"Wait for that run to end"):
             fit(tmp_path)
@@ -256,7 +255,9 @@ def journal_lines(out):
     return (out / "metrics.jsonl").read_text().count("\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_the_run_with_everything_written(tmp_path, number):
     process = start(tmp_path, 10**9, 1000)
     try:

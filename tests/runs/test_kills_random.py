@@ -50,7 +50,7 @@ def killed_at_random(kills, kind, place, reference, seed):
 def test_a_run_that_is_killed_at_random_times_ends_as_if_nothing_had_been(
     kind, tmp_path, reference
 ):
-    killed_at_random(4, kind, tmp_path, reference, seed=0)
+    killed_at_random(2, kind, tmp_path, reference, seed=0)
 
 
 @pytest.mark.nightly

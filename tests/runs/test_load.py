@@ -1,5 +1,7 @@
 """Loading a run: the parameters that it predicts with, best and latest, and the raw ones."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +21,15 @@ DATA = jaxnn.resident({"inputs": INPUTS, "labels": LABELS}, batch_size=6)
 NETWORK = jaxnn.mlp([4], 3)
 
 
+@cache  # one learner compiles once, however many tests run it
+def learner(network):
+    return jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.5))
+
+
 def trained(out, *, network=NETWORK, change=lambda learner: learner, **options):
-    learner = change(jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.5)))
     # The rate is so high that the best evaluation is not the last one.
     options = {"key": KEY, "watch": "test/loss", "every": 1, "evaluate": DATA} | options
-    return jaxnn.fit(learner, DATA, steps=6, quiet=True, out=out, **options)
+    return jaxnn.fit(change(learner(network)), DATA, steps=6, quiet=True, out=out, **options)
 
 
 def averaged(learner):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,14 @@ DATA = jaxnn.resident({"inputs": INPUTS, "labels": LABELS}, batch_size=6)
 NETWORK = jaxnn.serial(jaxnn.standardize(0.5, 2.0), jaxnn.mlp([4], 3))
 
 
+@cache  # one learner compiles once, however many tests run it
+def learner(network, make_objective):
+    return jaxnn.learner(network, make_objective(), optax.sgd(0.5))
+
+
 def trained(out, network=NETWORK, *, data=DATA, change=lambda learner: learner, **options):
-    objective = options.pop("objective", jaxnn.classification())
-    learner = change(jaxnn.learner(network, objective, optax.sgd(0.5)))
-    return jaxnn.fit(learner, data, steps=6, out=out, quiet=True, **{"key": KEY} | options)
+    made = learner(network, options.pop("objective", jaxnn.classification))
+    return jaxnn.fit(change(made), data, steps=6, out=out, quiet=True, **{"key": KEY} | options)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,7 @@ def test_inputs_may_be_a_tree(tmp_path):
     )
     inputs = {"left": real(8, 1), "right": real(8, 3)}
     data = jaxnn.resident({"inputs": inputs, "labels": real(8, 1)}, batch_size=4)
-    run = trained(tmp_path, network, data=data, objective=jaxnn.regression())
+    run = trained(tmp_path, network, data=data, objective=jaxnn.regression)
     np.testing.assert_array_equal(jaxnn.load(tmp_path).predict(inputs), run.predict(inputs))
 
 
@@ -100,7 +105,7 @@ def test_a_network_whose_shapes_cannot_be_free_predicts_in_batches_of_one_size(t
 
     network = jaxnn.stateless(apply, lambda key, inputs: {"scale": jnp.ones(())})
     data = jaxnn.resident({"inputs": INPUTS, "labels": INPUTS}, batch_size=4)
-    run = trained(tmp_path, network, data=data, objective=jaxnn.regression())
+    run = trained(tmp_path, network, data=data, objective=jaxnn.regression)
     loaded = jaxnn.load(tmp_path)
     assert loaded.predictor.signature[1].shape == (prediction.FIXED, 5)
     many = np.tile(INPUTS, (4, 1))
@@ -162,7 +167,7 @@ def test_what_cannot_be_exported_is_said(tmp_path):
             s._replace(step=s.step + 1), learner.evaluate(s, b)))  # fmt: skip
 
     with pytest.warns(jaxnn.Caution, match="no program to predict with"):
-        trained(tmp_path, network, data=data, objective=jaxnn.regression(), change=unseen)
+        trained(tmp_path, network, data=data, objective=jaxnn.regression, change=unseen)
 
 
 def test_sequences_of_different_lengths_are_predicted(tmp_path):

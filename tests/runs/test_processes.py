@@ -146,6 +146,33 @@ def test_a_defect_in_one_process_ends_all_with_its_traceback(tmp_path):
     assert "a defect" in group.said[1] and "Traceback" not in group.said[0]
 
 
+@pytest.mark.parametrize("split", [True, False], ids=["fsdp", "replicated"])
+def test_all_processes_search_for_what_is_not_finite(split, tmp_path):
+    out, option = tmp_path / "run", [] if split else ["--no-split"]
+    group = together.start(TWO, out, "--fails", "5", *option)
+    assert group.codes() == [3, 3], group.said
+    (said,) = filter(None, errors(group))
+    assert "first in step 5: log gave NaN in the update" in said
+    report = json.loads((out / "quarantine" / "nan-5" / "report.json").read_text())
+    assert report["finding"]["operation"] == "log" and len(report["batch"]) == 64
+    assert newest(out) == 5
+
+
+def test_the_loss_of_the_first_process_is_said_once_in_one_line(tmp_path):
+    group = together.start(4, tmp_path / "run", pace=0.5)
+    until = time.monotonic() + 200
+    while not newest(tmp_path / "run"):
+        assert time.monotonic() < until and group.children[0].process.is_alive(), group.said
+        time.sleep(0.02)
+    group.children[0].kill()
+    began = time.monotonic()
+    assert group.codes(SOON)[1:] == [75, 75, 75], group.said
+    assert time.monotonic() - began < SOON
+    said = [text.count("a process of this run has ended. Got") for text in group.said]
+    assert said == [0, 1, 0, 0], group.said
+    assert "process 0" in group.said[1] and "resumes from its newest checkpoint" in group.said[1]
+
+
 def test_of_two_copies_one_wins(whole, tmp_path):
     out = tmp_path / "run"
     groups = [together.start(TWO, out, pace=0.2, name=name) for name in ("one", "other")]

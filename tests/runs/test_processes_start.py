@@ -67,17 +67,17 @@ def test_a_second_start_does_nothing():
     assert all("2" in out.split() for out, _ in outputs)
 
 
-def rehearsed(out, *options):
-    """Starts a rehearsal of four processes."""
-    command = ["-m", "experiments.digits", "--processes", "4", "--out", str(out), "--epochs", "20"]
+def rehearsed(out, count):
+    """Starts a rehearsal of so many processes."""
+    command = ["-m", "experiments.digits", "--processes", str(count), "--out", str(out)]
     variables = environment(compiled().name) | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return subprocess.Popen(
-        [sys.executable, *command, "--no-compile-cache", *options], env=variables, cwd=ROOT,
+        [sys.executable, *command, "--epochs", "20", "--no-compile-cache"], env=variables, cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def children_of(process, count=4):
+def children_of(process, count):
     """Returns the numbers of the processes that a process has started, once all are there."""
     place = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until = time.monotonic() + SOON
@@ -95,30 +95,32 @@ def trains(out):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("victim", (0, 2), ids=("the first", "another"))
-def test_a_rehearsal_says_in_one_line_which_process_was_killed(victim, tmp_path):
+@pytest.mark.parametrize(
+    "victim, count", [(0, 2), (2, 4)], ids=("the first of two", "another of four")
+)
+def test_a_rehearsal_says_in_one_line_which_process_was_killed(victim, count, tmp_path):
     out = tmp_path / "run"
-    process = rehearsed(out)
-    numbers = children_of(process)
+    process = rehearsed(out, count)
+    numbers = children_of(process, count)
     trains(out)
     os.kill(numbers[victim], signal.SIGKILL)
     began = time.monotonic()
     _, said = process.communicate(timeout=2 * SOON)
     assert time.monotonic() - began < SOON
     assert process.returncode == 75
-    assert f"process {victim} of 4 was killed" in said and "the same command resumes" in said
+    assert f"process {victim} of {count} was killed" in said and "the same command resumes" in said
     assert not [number for number in numbers if Path(f"/proc/{number}").exists()]
 
 
 def test_a_signal_to_a_rehearsal_saves_and_the_same_command_resumes(tmp_path):
     out = tmp_path / "run"
-    process = rehearsed(out)
+    process = rehearsed(out, 2)
     trains(out)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=2 * SOON)
     assert process.returncode == 75, said
     assert said.count("the same command resumes") == 1
-    process = rehearsed(out)
+    process = rehearsed(out, 2)
     output, said = process.communicate(timeout=200)
     assert process.returncode == 0, said
     assert "resumes at step" in output and (out / "network.png").exists()

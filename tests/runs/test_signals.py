@@ -35,11 +35,18 @@ RARELY = ("dispatched", "evaluating", "after a row")  # where nothing else saves
 RESTARTS = ("restoring", "rows cut")
 
 
+# Every third place is for the night.
+TRIED = [
+    pytest.param(place, marks=pytest.mark.nightly if number % 3 == 2 else ())
+    for number, place in enumerate([*PLACES, *RESTARTS])
+]
+
+
 def save_rarely():
     harness.SECONDS = 3600.0
 
 
-@pytest.mark.parametrize("place", [*PLACES, *RESTARTS])
+@pytest.mark.parametrize("place", TRIED)
 def test_a_signal_saves_and_ends_the_run_which_then_goes_on(place, tmp_path, reference):
     """SIGTERM ends the run, and SIGINT the run that resumes there, each at the same place."""
     kind = KINDS[[*PLACES, *RESTARTS].index(place) % len(KINDS)]

@@ -13,7 +13,7 @@ import pytest
 
 import jaxnn
 from tests import compiling, failpoints
-from tests.forked import process
+from tests.forked import compiled, process
 from tests.harness import bits, counted, timeless
 
 COUNTS = (1, 2, 8)
@@ -37,10 +37,11 @@ def fit(out):
     )  # fmt: skip
 
 
-def child(count, place, counts, resumed):
+def child(count, place, counts, resumed, cache):
     """Trains on so many devices: to the end and to a stop, or on from all that was stopped."""
     jax.config.update("jax_num_cpu_devices", count)
     compiling.fast()
+    jaxnn.compile_cache(cache)
     results = {}
     if not resumed:
         results["unbroken"] = outcome(place / f"unbroken-{count}")
@@ -73,7 +74,7 @@ def children(place, counts, resumed):
     """Returns the results of a process on each number of devices; they run one after another."""
     results = {}
     for count in counts:
-        forked = process(child, count, place, counts, resumed)
+        forked = process(child, count, place, counts, resumed, compiled().name)
         forked.join(300)
         assert forked.exitcode == 0
         results[count] = json.loads((place / f"{resumed}-{count}.json").read_text())

@@ -88,16 +88,18 @@ def law_of_case(name):
     return law(case.thing, case.data, case.facts["hparams"], LAYOUTS)
 
 
-def law_of_model(name):
+TENSORS = {
+    "tensor": (4, 2, scale.tensor),
+    "both": (4, 2, scale.tensor_fsdp),
+    "eight columns": (1, 8, scale.tensor),
+    "fsdp": LAYOUTS["fsdp"],
+}
+
+
+def law_of_model(name, layouts):
     network, arrays, objective = MODELS[name]
     learner = jaxnn.learner(network(), objective(), optax.sgd(0.1, momentum=0.9))
-    layouts = {
-        "tensor": (4, 2, scale.tensor),
-        "both": (4, 2, scale.tensor_fsdp),
-        "eight columns": (1, 8, scale.tensor),
-        "fsdp": LAYOUTS["fsdp"],
-    }
-    return law(learner, arrays, {}, layouts)
+    return law(learner, arrays, {}, {each: TENSORS[each] for each in layouts})
 
 
 def law_of_flax():
@@ -120,10 +122,21 @@ def test_eight_devices_do_what_one_does(case, tmp_path):
     check(on_devices(8, law_of_case, tmp_path, case.name), **limits)
 
 
+# Of two of the models, one layout by day.
+FEW = {"gpt_modern": "both", "resnet": "tensor"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
-def test_rules_for_tensors_do_what_one_device_does(name, tmp_path):
-    check(on_devices(8, law_of_model, tmp_path, name))
+@pytest.mark.parametrize(
+    "name, layouts",
+    [
+        *((name, [FEW[name]] if name in FEW else [*TENSORS]) for name in MODELS),
+        *(pytest.param(name, [*TENSORS], marks=pytest.mark.nightly) for name in FEW),
+    ],
+    ids=[*MODELS, *(f"{name} on all" for name in FEW)],
+)
+def test_rules_for_tensors_do_what_one_device_does(name, layouts, tmp_path):
+    check(on_devices(8, law_of_model, tmp_path, name, layouts))
 
 
 def check(results, loss=1e-6, update=1e-4):

@@ -19,7 +19,11 @@ ROOT = Path(__file__).parents[2]
 TRAINED = [each.name for each in experiments() if each.name != "images"]
 VARIANTS = dict.fromkeys(("mnist_convnet", "mnist_convnet_v6e", "mnist_resnet"), "mnist")
 VARIANTS["char_gpt_gpu"] = "char_gpt"
-NIGHTLY = {"char_gpt_gpu", "lora_finetune"}  # a minute each
+# A minute each, or like another in what is compiled.
+NIGHTLY = {
+    "char_gpt_gpu", "ensemble_mnist", "halving_mnist", "lora_finetune", "mnist_convnet_v6e",
+    "pbt_digits", "table",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -59,7 +63,16 @@ def test_an_experiment_fits_on_one_chip(name, figures):
 V5E = 15.75 * 2**30  # the bytes of a chip; v6e has twice as many
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2_tensor", "gpt2_two_slices", "gpt2_v6e", "gpt2_xl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt2",
+        "gpt2_tensor",
+        "gpt2_two_slices",
+        pytest.param("gpt2_v6e", marks=pytest.mark.nightly),
+        pytest.param("gpt2_xl", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_large_gpt_fits_on_many_chips(name, figures):
     """Sharded fully, each chip holds its share of the state, and a few blocks at a time."""
     (program,) = figures(name)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import cache
 
 import numpy as np
 import optax
@@ -12,15 +13,19 @@ from jaxnn import InvalidValue, sweep
 from jaxnn.storage.opening import open_directory
 
 
+@cache  # one learner compiles once, however many tests run it
+def learner(width):
+    return jaxnn.learner(
+        jaxnn.mlp([width], 1), jaxnn.regression(), lambda h: optax.sgd(h["learning_rate"])
+    )
+
+
 def regression(width, runs, out):
     """Trains the runs of a group to copy the first of three numbers."""
     draws = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
     data = jaxnn.resident({"inputs": draws, "labels": draws[:, :1]}, batch_size=8)
-    learner = jaxnn.learner(
-        jaxnn.mlp([width], 1), jaxnn.regression(), lambda h: optax.sgd(h["learning_rate"])
-    )
     return jaxnn.fit(
-        learner, data, steps=12, key=runs.key, hparams=runs.hparams, every=3,
+        learner(width), data, steps=12, key=runs.key, hparams=runs.hparams, every=3,
         evaluate=jaxnn.resident(data.arrays, batch_size=24), out=out, quiet=True,
     )  # fmt: skip
 

@@ -17,10 +17,14 @@ from tests.trees import assert_same_bits
 STEPS = 6
 
 
+# Compiled once, however many tests run it.
+LINE = jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1))
+
+
 def fit(out):
     data = jaxnn.resident({"inputs": [[1.0], [2.0]], "labels": [[3.0], [5.0]]}, batch_size=2)
     return jaxnn.fit(
-        jaxnn.learner(jaxnn.linear(1), jaxnn.regression(), optax.sgd(0.1)), data, steps=STEPS,
+        LINE, data, steps=STEPS,
         every=1, key=jax.random.key(0), quiet=True, out=out, saving=jaxnn.Saving(seconds=0.0),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import cache
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ ROWS = examples(fields())
 KEY = jax.random.key(5)
 
 
+@cache  # one learner compiles once, however many tests run it
 def made():
     return jaxnn.learner(jaxnn.mlp([5], 4), jaxnn.classification(), optax.adam(1e-2))
 
@@ -82,7 +84,7 @@ def test_what_was_trained_is_saved_and_the_same_command_resumes(tmp_path, before
     disk.limit, disk.hangs = 200, threading.Event() if hangs else None
     words = "nothing for 0.5 seconds" if hangs else r"example \d+ cannot be read.*bad sector"
     with pytest.raises(Stalled if hangs else InvalidValue, match=words) as caught:
-        trained(disk, out, timeout=0.5)
+        trained(disk, out, **({"timeout": 0.5} if hangs else {}))
     step = newest(out)
     assert f"What was trained up to step {step} is saved" in str(caught.value) and step > 0
     assert not step % 4, "all blocks that were read have been trained on"
@@ -93,6 +95,42 @@ def test_what_was_trained_is_saved_and_the_same_command_resumes(tmp_path, before
     run = trained(disk, out)
     assert_trees_all_equal(run.state._replace(key=None), whole.state._replace(key=None))
     assert len(run.history) == len(whole.history)
+
+
+def test_what_was_trained_is_saved_if_an_evaluation_cannot_be_read(tmp_path, before):
+    disk, out = Disk(ROWS), tmp_path / "run"
+
+    def evaluated(out):
+        disk.reads = 0
+        return trained(ROWS, out, evaluate=stream(disk, batch_size=8, block=2, workers=1))
+
+    whole = evaluated(None)
+    # The examples are read once before the training, and in each of six evaluations.
+    each = (disk.reads - len(ROWS)) // 6
+    for evaluations, step in ((0, 10), (0, 10), (5, 60), (0, 60)):  # until the disk fails
+        disk.limit = len(ROWS) + evaluations * each + 5
+        with pytest.raises(InvalidValue, match=f"bad sector.*up to step {step} is saved"):
+            evaluated(out)
+        assert newest(out) == step and gone(before)
+    disk.limit = 10**9
+    run = evaluated(out)
+    assert_trees_all_equal(run.state._replace(key=None), whole.state._replace(key=None))
+    assert timeless(run.history) == timeless(whole.history)
+
+
+def timeless(history):
+    return [{**row, "seconds": 0} for row in history]
+
+
+def test_a_disk_that_hangs_before_the_training_is_an_error(before):
+    disk = Disk(ROWS)
+    disk.limit, disk.hangs = 0, threading.Event()
+    data = stream(disk, batch_size=4, timeout=0.2)
+    for read in (lambda: data.examples, lambda: data.read(0), lambda: data.read_in_order(0)):
+        with pytest.raises(Stalled, match="nothing for 0.2 seconds.*disk"):
+            read()
+    disk.hangs.set()
+    assert gone(before)
 
 
 def test_no_thread_is_left_after_a_run(before):

@@ -1,11 +1,13 @@
 """Blocks are read ahead, in order, from any step, and what goes wrong is said."""
 
 import threading
+from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
 import pytest
 
 from jaxnn.streams.feed import Feed, Stalled
+from jaxnn.streams.threads import Threads
 
 
 def feed(read, **changes):
@@ -41,6 +43,15 @@ def test_two_blocks_are_read_ahead():
         assert started.acquire(timeout=20)
     assert not started.acquire(timeout=0.1), "and not more"
     blocks.close()
+
+
+def test_calls_after_the_threads_have_ended_are_cancelled():
+    pool = Threads(2, "test")
+    assert pool.map(abs, [-1]) == [1]
+    pool.close()
+    assert pool.submit(abs, -1).cancelled()
+    with pytest.raises(CancelledError):  # and nobody waits for them
+        pool.map(abs, [-1, -2])
 
 
 def test_an_error_of_the_reader_is_that_of_the_caller():

@@ -139,6 +139,41 @@ def test_folders_of_images_need_classes_and_images(tmp_path):
         images(tmp_path, 8, mode="BGR")
 
 
+def test_classes_have_the_numbers_of_the_given_names(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for name in "train/a/0 train/b/0 train/c/0 val/c/0 val/b/0 val/.x/0 val/b/.1".split():
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (4, 4)).save(path)
+    train = images(tmp_path / "train", 4)
+    assert images(tmp_path / "val", 4).labels.tolist() == [0, 1], "hidden files are none"
+    val = images(tmp_path / "val", 4, names=train.names)
+    assert val.labels.tolist() == [1, 2] and val.names == ["a", "b", "c"]
+    with pytest.raises(InvalidValue, match="not one of the given names.*val/c.*2 classes"):
+        images(tmp_path / "val", 4, names=["a", "b"])
+
+
+def test_images_of_more_than_8_bits_are_refused(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "a").mkdir()
+    image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "a" / "0.png")
+    with pytest.raises(InvalidValue, match=r"more than 8 bits.*a/0.png of mode I"):
+        images(tmp_path, 4)[0]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_an_image_that_changes_while_it_is_read_is_an_error(tmp_path, on_error):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "a").mkdir()
+    for number in range(3):
+        image.new("RGB", (4, 4)).save(tmp_path / "a" / f"{number}.png")
+    data = stream(images(tmp_path, 4), batch_size=3, on_error=on_error)
+    data.read(0)
+    image.new("RGB", (40, 40), (9, 8, 7)).save(tmp_path / "a" / "1.png")
+    with pytest.raises(InvalidValue, match=r"changed while it was read.*a/1.png"):
+        data.read(0)
+
+
 def test_images_are_scaled_to_cover_and_cut_around_the_centre(tmp_path):
     image = pytest.importorskip("PIL.Image")
     (tmp_path / "a").mkdir()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from chex import assert_trees_all_equal
 
-from jaxnn.checks import InvalidType, InvalidValue
+from jaxnn.checks import Caution, InvalidType, InvalidValue
 from jaxnn.data import resident
 from jaxnn.streams import Stream, concatenate, mix, stream
 from jaxnn.streams.threads import Threads
@@ -54,6 +54,29 @@ def test_a_fingerprint_changes_with_the_files_and_not_with_where_they_are(source
     data = stream(held, batch_size=1)
     assert isinstance(data, Stream) and data.fingerprint() == data.fingerprint()
     assert str(tmp_path) not in data.fingerprint()
+
+
+class Random(list):
+    """Augments at random in every read, as many datasets of PyTorch do."""
+
+    def __getitem__(self, index):
+        example = super().__getitem__(index)
+        return {**example, "inputs": example["inputs"] + np.random.default_rng().normal()}
+
+
+def test_a_source_that_is_random_is_warned_of_and_resumes():
+    rows = Random(examples(fields()))
+    with pytest.warns(Caution, match="of the Random twice gives different results.*read="):
+        first = stream(rows, batch_size=4).fingerprint()
+    with pytest.warns(Caution):
+        assert stream(rows, batch_size=4).fingerprint() == first
+
+
+def test_fields_that_are_objects_have_a_fingerprint():
+    def made(word):
+        return stream([{"inputs": 1.0, "words": [word, None]}], batch_size=1).fingerprint()
+
+    assert made("a") == made("".join(["a"])) != made("b")
 
 
 def test_what_is_drawn_depends_on_seed_example_and_epoch_alone():

@@ -1,6 +1,7 @@
 """A stream trains, evaluates, selects and resumes as the same data do in memory, bit for bit."""
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ def network(hparams=None):
     return jaxnn.serial(jaxnn.mlp([5], 4), jaxnn.dropout(0.2))
 
 
+@cache  # one learner compiles once, however many tests run it
 def made():
     return jaxnn.learner(
         network(), jaxnn.classification(), lambda hparams: optax.adam(hparams["rate"])

@@ -11,13 +11,21 @@ from jaxnn.streams import stream
 from tests.streams.sources import examples, fields
 
 ROWS = examples(fields())
+# Compiled once, however many tests run it.
+LEARNER = jaxnn.learner(jaxnn.mlp([5], 4), jaxnn.classification(), optax.adam(1e-2))
 
 
 def trained(rows, out=None, evaluate=None, steps=20, **options):
-    learner = jaxnn.learner(jaxnn.mlp([5], 4), jaxnn.classification(), optax.adam(1e-2))
     data = stream(rows, batch_size=4, block=5, **options)
     return jaxnn.fit(
-        learner, data, steps=steps, key=jax.random.key(0), quiet=True, out=out, evaluate=evaluate
+        LEARNER,
+        data,
+        steps=steps,
+        every=10,
+        key=jax.random.key(0),
+        quiet=True,
+        out=out,
+        evaluate=evaluate,
     )
 
 
@@ -41,9 +49,8 @@ def test_evaluating_on_a_stream_counts():
 
 
 def test_data_on_the_device_have_no_such_numbers():
-    learner = jaxnn.learner(jaxnn.mlp([5], 4), jaxnn.classification(), optax.adam(1e-2))
     data = jaxnn.resident(fields(), batch_size=4)
-    run = jaxnn.fit(learner, data, steps=20, key=jax.random.key(0), quiet=True)
+    run = jaxnn.fit(LEARNER, data, steps=20, key=jax.random.key(0), quiet=True)
     assert not {"data_wait_seconds", "examples_skipped"} & set(run.speed)
 
 

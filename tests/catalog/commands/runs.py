@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -18,6 +19,13 @@ COMMANDS = ("runs", "show", "verify", "diff", "diagnose")
 CONFIG = {"learning_rate": 0.05, "hidden": [4], "note": None}
 
 
+@cache  # one learner compiles once, however many runs it does
+def learner(hidden):
+    return jaxnn.learner(
+        jaxnn.mlp(hidden, 1), jaxnn.regression(), lambda h: optax.sgd(h["learning_rate"])
+    )
+
+
 def fit(out, rate=0.05, hidden=(4,), config=CONFIG, **options):
     draws = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
     data = jaxnn.resident({"inputs": draws, "labels": draws[:, :1] + 1}, batch_size=8)
@@ -30,11 +38,8 @@ def fit(out, rate=0.05, hidden=(4,), config=CONFIG, **options):
         "watch": "test/loss",
         "name": "small",
     }
-    learner = jaxnn.learner(
-        jaxnn.mlp(hidden, 1), jaxnn.regression(), lambda h: optax.sgd(h["learning_rate"])
-    )
     settings |= {"config": config and {**config, "learning_rate": rate}, **options}
-    return jaxnn.fit(learner, data, quiet=True, **grouped(out, **settings))
+    return jaxnn.fit(learner(tuple(hidden)), data, quiet=True, **grouped(out, **settings))
 
 
 def subprocess_of(*arguments):

@@ -44,6 +44,7 @@ REPORT = {
     [
         ({}, ["jnp.log(x + eps)", "iteration 2", "phase backward", "8, 9 and 54 more"]),
         ({"finding": {**REPORT["finding"], "operation": "exp"}}, ["keep what goes into exp small"]),
+        ({"finding": None, "repeated": False}, ["do not fit on one device"]),
         ({"finding": None}, ["Its operations, one by one, were finite"]),
         ({"step": None, "finding": None}, ["No step of the training is to blame", "evaluation"]),
         ({"again": True}, ["this is no accident"]),
