@@ -1,7 +1,7 @@
 """Draws the weights of an attention layer, with one panel for each head.
 
     weights = attention_weights(network, run.state.params, tokens[:1])
-    attention(weights["body/block_1/look/branch/attention"][0], text).savefig("attention.png")
+    attention(weights["body/block_1/attention/branch/attention"][0], text).savefig("attention.png")
 
 Each row is a query, each column is a key, and each row sums to 1.
 

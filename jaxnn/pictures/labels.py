@@ -4,9 +4,9 @@ A common prefix and suffix of all names is removed first. If names are still too
 have no alternatives at their place are removed, and then further parts, the most frequent first,
 as long as the names remain distinct.
 
->>> inner = ("look/branch/attention/key", "look/branch/attention/query", "think/branch/hidden")
+>>> inner = ("attention/branch/key", "attention/branch/query", "mlp/branch/hidden")
 >>> shortened(["tokens/weight", *(f"body/block_2/{name}/weight" for name in inner)], 20)
-['tokens', 'block 2/look/key', 'block 2/look/query', 'block 2/think']
+['tokens', 'body/block 2/key', 'body/block 2/query', 'body/block 2/mlp']
 """
 
 from collections import Counter

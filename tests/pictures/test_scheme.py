@@ -167,8 +167,10 @@ def test_names_are_short_and_keep_what_tells_them_apart():
     assert [len(name) for name in shortened(["x" * 40, "y"], 10)] == [10, 1]
 
 
-BLOCK = [f"look/branch/attention/{name}/weight" for name in ("key", "output", "query", "value")]
-BLOCK += ["look/branch/norm/scale", "think/branch/hidden/weight", "think/branch/output/weight"]
+BLOCK = [
+    f"attention/branch/attention/{name}/weight" for name in ("key", "output", "query", "value")
+]
+BLOCK += ["attention/branch/norm/scale", "mlp/branch/hidden/weight", "mlp/branch/output/weight"]
 
 
 @pytest.mark.parametrize(
@@ -192,8 +194,8 @@ def test_different_names_have_different_labels(names):
 def test_labels_of_blocks_say_which_part_of_which_block():
     names = [f"body/block_{n}/{name}" for n in (1, 2) for name in BLOCK]
     assert shortened(["tokens/weight", *names, "body/norm/scale"], 20)[:8] == [
-        "tokens", "block 1/look/key", "block 1/look/output", "block 1/look/query",
-        "block 1/look/value", "block 1/look/norm", "block 1/think/hidden", "block 1/think/output",
+        "tokens", "block 1/key", "block 1/output", "block 1/query", "block 1/value",
+        "block 1/norm", "block 1/mlp/hidden", "block 1/mlp/output",
     ]  # fmt: skip
     # Numbers are never left out, nor what they count.
     names = [f"layers/{n}/projection/{leaf}" for n in (0, 1) for leaf in ("weight", "bias")]

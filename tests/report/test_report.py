@@ -188,7 +188,7 @@ def test_nothing_that_a_run_says_becomes_markup(made, tmp_path):
 def test_every_layer_has_its_place_and_a_label_of_its_own_however_deep(tmp_path):
     digits(tmp_path, steps=20)
     folder = tmp_path / "recording"
-    inner = [f"body/block_{n}/look/branch/{each}/inside/one/more/weight" for n in (1, 2)
+    inner = [f"body/block_{n}/attention/branch/{each}/inside/one/more/weight" for n in (1, 2)
              for each in ("attention", "position")]  # fmt: skip
     for frame in recording.read(tmp_path).frames:
         arrays = {n: a for n, a in frame.arrays.items() if not n.startswith("params/")}
