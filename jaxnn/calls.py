@@ -45,7 +45,8 @@ class Frame(Protocol):
     """Intercepts the calls of all parts inside it; hashable, since it is part of cache keys.
 
     A jitted function is traced once for each distinct frame, so a frame that treats all parts alike
-    should not store the path.
+    should not store the path. A frame with the attribute `observes = True` also intercepts the
+    calls of submodules inside models of other libraries, see `apply_submodule`.
     """
 
     def enter(self, name: str) -> "Frame | None":
@@ -70,6 +71,20 @@ def apply_part(
     with jax.named_scope(name):
         own = params.get(name, {}), state.get(name, {})
         return _call(name, part, *own, inputs, part_key(key, name))
+
+
+def apply_submodule(name: str, part: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
+    """Applies a submodule of a model of another library, through the frames that observe calls.
+
+    `params` and `state` are its own. All other frames apply to the model as a whole.
+    """
+    with _FRAMES(observers()):
+        return apply_part(name, part, {name: params}, {name: state}, inputs, None)
+
+
+def observers() -> tuple[Frame, ...]:
+    """Returns the active frames that intercept the calls of submodules of other libraries."""
+    return tuple(frame for frame in _FRAMES.value if getattr(frame, "observes", False))
 
 
 def apply_inner(network: Any, params: Any, state: Any, inputs: Any, key: Any) -> tuple[Any, Any]:
@@ -123,6 +138,7 @@ def intercept(network: N, change: Callable[[str, N], N]) -> N:
 class _Change:
     change: Callable[[str, Any], Any]
     path: str = ""
+    observes = True
 
     def enter(self, name: str) -> "_Change":
         return replace(self, path=join(self.path, name))

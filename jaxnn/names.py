@@ -207,6 +207,14 @@ def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[st
       InvalidType: if the patterns are not strings.
       InvalidValue: if a pattern matches no name.
     """
+    check_patterns(where, patterns)
+    names = list(names)
+    matching = {name for each in patterns for name in _hits(where, each, names, nodes=False)}
+    return [name for name in names if name in matching]
+
+
+def check_patterns(where: str, patterns: Any) -> None:
+    """Raises `InvalidType` unless the patterns are a list of strings."""
     if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
         raise InvalidType(
             where,
@@ -215,9 +223,6 @@ def picked(where: str, patterns: Sequence[str], names: Iterable[str]) -> list[st
             expected="a list of names, in which * matches any characters",
             fix="Write ['head', 'layers/*']",
         )
-    names = list(names)
-    matching = {name for each in patterns for name in _hits(where, each, names, nodes=False)}
-    return [name for name in names if name in matching]
 
 
 def param_labels(rules: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Callable[[Any], Any]:

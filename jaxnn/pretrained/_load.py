@@ -148,7 +148,7 @@ def array_forms(source: Source, stacked: bool) -> dict[str, Any]:
             "the model has no blocks that could be stacked",
             got=f"stacked=True for a {source.config['model_type']}",
             expected="a transformer",
-            fix="Leave stacked out",
+            fix="Leave out stacked",
         )
     return forms if stacked else apart
 
@@ -180,7 +180,7 @@ def _dtypes(source: Source, links: tuple[Link, ...], dtype: Any) -> dict[str, An
                     f"{each.theirs} does not hold floating-point numbers",
                     got=f"dtype {own}",
                     expected="float32, bfloat16 or float16",
-                    fix="Load the weights as they were before they were quantized",
+                    fix="Load the weights of the model before it was quantized",
                 )
             dtypes[name] = own if dtype is None or name.startswith(STATE) else dtype
     return dtypes
@@ -214,7 +214,7 @@ def _check_memory(
     if needed > there:
         raise InvalidValue(
             "pretrained.load",
-            "the model is larger than the memory that is free",
+            "the model needs more memory than is free",
             got=f"{amount(needed, 'B')} for {source.path.name}, of which the parameters take"
             f" {amount(sum(sizes.values()), 'B')}",
             expected=f"at most {amount(there, 'B')}",

@@ -30,7 +30,7 @@ def save(model: Pretrained, folder: str | Path, *, shard_bytes: int = 5 * 10**9)
     The tensors have the names, shapes and order of the source, and the dtype of the parameters, so
     `save(load(folder), other)` reproduces the weights bit for bit. Tensors that the network does
     not use are copied. If the source is a single file, such as a GGUF file, the folder has its
-    weights as safetensors and a `config.json`, but no tokenizer.
+    weights as safetensors, a `config.json`, and the tokenizer, if the model has one.
 
         tuned = dataclasses.replace(model, params=run.state.params)
         save(tuned, "tuned")                      # AutoModel.from_pretrained("tuned")
@@ -123,11 +123,11 @@ def _check_arrays(links: tuple[Link, ...], arrays: Mapping[str, Any]) -> None:
     if needed != arrays.keys():
         raise InvalidValue(
             "pretrained.save",
-            "the parameters are those of another network",
-            got=f"{listing(sorted(arrays.keys() - needed), 4)} more, and"
-            f" {listing(sorted(needed - arrays.keys()), 4)} less",
+            "the parameters do not belong to the network",
+            got=f"unexpected arrays {listing(sorted(arrays.keys() - needed), 4)}, and missing"
+            f" {listing(sorted(needed - arrays.keys()), 4)}",
             expected="the arrays of the network that was loaded",
-            fix="Pass its own parameters; merge adapters into them first",
+            fix="Pass the parameters of this network; merge adapters first",
         )
     for each in links:
         like = [np.broadcast_to(np.float32(0), arrays[name].shape) for name in each.ours]
@@ -139,15 +139,15 @@ def _check_arrays(links: tuple[Link, ...], arrays: Mapping[str, Any]) -> None:
         if not fits:
             raise InvalidValue(
                 "pretrained.save",
-                f"the arrays of {each.theirs} have other shapes than they were loaded with",
+                f"the arrays of {each.theirs} have the wrong shapes",
                 got=", ".join(f"{name} {tuple(arrays[name].shape)}" for name in each.ours),
-                expected=f"arrays that become a tensor of shape {each.shape}",
-                fix="Save the network that was loaded, or write another one's weights by hand",
+                expected=f"arrays that form a tensor of shape {each.shape}",
+                fix="Pass the parameters of the network that was loaded",
             )
 
 
 def _write_rest(draft: Path, model: Pretrained) -> None:
-    """Writes the configuration, and copies the tokenizer and all other text files."""
+    """Writes the configuration and the tokenizer, and copies the other text files of a folder."""
     source, _ = model.source
     if source.path.is_dir():
         files = itertools.chain(source.path.glob("*"), source.path.glob("*/*"))
@@ -157,6 +157,9 @@ def _write_rest(draft: Path, model: Pretrained) -> None:
             if file.is_file() and text and not target.relative_to(draft).parts[0].startswith("."):
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(file, target)
+    elif model.tokenizer is not None:
+        for name, content in model.tokenizer.files().items():
+            (draft / name).write_text(content)
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(model.params)}
     config = dict(model.config)
     if len(dtypes) == 1:

@@ -28,7 +28,7 @@ def render(
     if template is None:
         raise InvalidValue(
             "Tokenizer.chat",
-            "the model has no template for conversations",
+            "the model has no chat template",
             got="a model that continues a text",
             expected="one with a chat_template, such as SmolLM2-Instruct",
             fix="Write the text by hand, and pass it to encode",
@@ -65,8 +65,8 @@ def render(
     except Exception as error:  # a template can raise any error
         raise InvalidValue(
             "Tokenizer.chat",
-            "the template does not take the messages",
+            "the template rejects the messages",
             got=f"{type(error).__name__}: {error}"[:300],
-            expected="messages as the author of the model describes them",
-            fix="Look at tokenizer.template for the roles and their order",
+            expected="messages in the form that the author of the model documents",
+            fix="Read tokenizer.template for the roles and their order",
         ) from None

@@ -82,26 +82,26 @@ def read_gguf(path: Path) -> Gguf:
     data = map_file(path)
     cursor = _Cursor(path, data)
     if (magic := cursor.take(4, "its first bytes")) != b"GGUF":
-        raise corrupt(path, "it does not begin as a GGUF file", repr(magic), "b'GGUF'")
+        raise corrupt(path, "it does not begin with the GGUF magic", repr(magic), "b'GGUF'")
     if (version := cursor.number(4, "its version")) not in (2, 3):
-        raise corrupt(path, "its version is not known", f"version {version}", "2 or 3")
+        raise corrupt(path, "its version is unknown", f"version {version}", "2 or 3")
     tensors, count = cursor.number(10, "its counts"), cursor.number(10, "its counts")
     if tensors + count > len(data) // 12:  # an entry takes at least 12 bytes
-        raise corrupt(path, "it counts more than it can hold", f"{tensors}, {count}", "fewer")
+        raise corrupt(path, "its counts exceed its size", f"{tensors}, {count}", "fewer")
     settings = {}
     for _ in range(count):
         name = cursor.text("a setting")
         if name in settings:
-            raise corrupt(path, f"the setting {name[:80]} is there twice", "two", "one")
+            raise corrupt(path, f"the setting {name[:80]} is repeated", "two", "one")
         settings[name] = cursor.value(cursor.number(4, name), name)
     fields = {}
     for _ in range(tensors):
         name = cursor.text("the names of tensors")
         if name in fields:
-            raise corrupt(path, f"the tensor {name[:80]} is there twice", "two", "one")
+            raise corrupt(path, f"the tensor {name[:80]} is repeated", "two", "one")
         rank = cursor.number(4, name)
         if rank > 8:
-            raise corrupt(path, f"{name} has too many axes", str(rank), "8 at most")
+            raise corrupt(path, f"{name} has too many axes", str(rank), "at most 8")
         shape = check_shape(path, name, [cursor.number(10, name) for _ in range(rank)][::-1])
         fields[name] = shape, cursor.number(4, name), cursor.number(10, name)
     alignment = settings.get("general.alignment", 32)
@@ -130,13 +130,13 @@ def _tensors(path: Path, data: np.ndarray, start: int, fields: dict[str, Any]) -
 def _bytes(path: Path, name: str, shape: tuple[int, ...], kind: int) -> int:
     if kind in _PLAIN:
         return math.prod(shape) * _PLAIN[kind].itemsize
-    sizes = package("gguf", "weights in few bits").GGML_QUANT_SIZES
+    sizes = package("gguf", "quantized weights").GGML_QUANT_SIZES
     block, size = sizes.get(kind, (1, 0))
     if not size:
-        raise corrupt(path, f"{name} has an unknown type of numbers", str(kind), "a known one")
+        raise corrupt(path, f"{name} has an unknown data type", str(kind), "a known one")
     if not shape or shape[-1] % block:
         got = f"shape {shape}"
-        raise corrupt(path, f"{name} is not a whole number of blocks", got, f"rows of {block}")
+        raise corrupt(path, f"{name} does not consist of whole blocks", got, f"rows of {block}")
     return math.prod(shape) // block * size
 
 
@@ -145,8 +145,8 @@ def _reader(part: np.ndarray, shape: tuple[int, ...], kind: int) -> Any:
         if kind in _PLAIN:
             aligned = part if part.ctypes.data % _PLAIN[kind].itemsize == 0 else part.copy()
             return aligned.view(_PLAIN[kind]).reshape(shape)
-        quants = package("gguf.quants", "weights in few bits")
-        types = package("gguf", "weights in few bits").GGMLQuantizationType
+        quants = package("gguf.quants", "quantized weights")
+        types = package("gguf", "quantized weights").GGMLQuantizationType
         rows = part.reshape(*shape[:-1], -1)
         return quants.dequantize(np.asarray(rows), types(kind)).astype(np.float32, copy=False)
 

@@ -61,7 +61,7 @@ def gguf_tokenizer(path: Path, settings: Mapping[str, Any]) -> Tokenizer | None:
     if kind != "gpt2" or pre not in PRE:
         raise InvalidValue(
             "pretrained.load",
-            "how the tokenizer of the file splits text is not known",
+            "the pre-tokenizer of the file is not supported",
             got=f"model={kind!r} and pre={pre!r}",
             expected="model='gpt2' with pre one of " + ", ".join(PRE),
             fix="Load the folder of the same model, with its tokenizer.json",
@@ -71,12 +71,14 @@ def gguf_tokenizer(path: Path, settings: Mapping[str, Any]) -> Tokenizer | None:
     pairs = [tuple(merge.split(" ")) for merge in _list(path, settings, "merges", str)]
     if len(types) != len(tokens) or len({*tokens}) < len(tokens) or {*map(len, pairs)} - {2}:
         got = f"{len(tokens)} tokens, {len(types)} types, {len(pairs)} merges"
-        raise corrupt(path, "its tokenizer is not whole", got, "a type for each of unequal tokens")
+        raise corrupt(
+            path, "its tokenizer is inconsistent", got, "a type for each of unequal tokens"
+        )
     inner = _built(path, tokens, types, pairs, PRE[pre])
     marks = {name: _of(settings, f"{name}_token_id") for name in ("bos", "eos", "eot")}
     wrong = {name: x for name, x in marks.items() if x is not None and not 0 <= x < len(tokens)}
     if wrong:
-        raise corrupt(path, "its tokenizer is not whole", f"{wrong}", "numbers of tokens")
+        raise corrupt(path, "its tokenizer is inconsistent", f"{wrong}", "numbers of tokens")
     if _of(settings, "add_bos_token") and marks["bos"] is not None:
         processors = package("tokenizers.processors", "the model's tokenizer")
         first = tokens[marks["bos"]]
@@ -118,7 +120,7 @@ def _built(path: Path, tokens: list[str], types: list[int], merges: list[Any], s
         model = library.models.BPE(vocab=vocabulary, merges=merges, ignore_merges=split.whole)
     except Exception as error:  # the library raises plain Exception
         got = str(error)[:200]
-        raise corrupt(path, "its tokenizer is not whole", got, "merges of tokens") from None
+        raise corrupt(path, "its tokenizer is inconsistent", got, "merges of tokens") from None
     inner = library.Tokenizer(model)
     steps = [splits.Digits(individual_digits=True)] if split.digits else []
     if split.pattern is not None:

@@ -23,14 +23,14 @@ def parse_json(path: Path, text: bytes, what: str = "it", kind: type = dict) -> 
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"the key {twice[:80]!r} twice")
+            raise ValueError(f"the key {twice[:80]!r} is repeated")
         return dict(pairs)
 
     try:
         value = json.loads(text.decode(), object_pairs_hook=unique)
     except RecursionError:
         raise corrupt(
-            path, f"{what} nests too deep", "very many brackets", "a few levels"
+            path, f"{what} is nested too deeply", "very many brackets", "a few levels"
         ) from None
     except ValueError as error:  # not JSON, or not UTF-8
         raise corrupt(path, f"{what} is not valid JSON", str(error)[:200], "an object") from None
@@ -45,7 +45,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
         raise InvalidValue(
             "pretrained.load",
             f"there is no {path.name}",
-            got=f"{path.parent} without it",
+            got=f"no such file in {path.parent}",
             expected="the folder of a model, with config.json beside its weights",
             fix=f"Copy the {path.name} that belongs to the weights into that folder",
         )

@@ -15,6 +15,6 @@ def package(name: str, reason: str) -> Any:
             "pretrained",
             f"the package {name.split('.')[0]} is not installed",
             got=str(error),
-            expected=f"it, for {reason}",
+            expected=f"the package, for {reason}",
             fix="Install it: pip install 'jaxnn-toolkit[hf]'",
         ) from error

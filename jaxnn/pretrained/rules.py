@@ -103,10 +103,10 @@ def link(
     if unused:
         raise InvalidValue(
             "pretrained.load",
-            "the weights have tensors that the network has no use for",
+            "the network does not use some tensors",
             got=listing(f"{name} {shapes[name]}" for name in unused),
-            expected="a model in which each tensor is used",
-            fix="Load the plain model of its family, or one with a head that is supported",
+            expected="a model that uses each tensor",
+            fix="Load the base model of its family, or a model with a supported head",
         )
     return links
 
@@ -140,8 +140,8 @@ def check_links(links: Sequence[Link], forms: Mapping[str, Any]) -> None:
         raise InvalidValue(
             "pretrained.load",
             "the weights have no tensor for some arrays of the network",
-            got=f"nothing for {listing(missing, 6)}",
-            expected="a tensor for each, as the configuration says",
+            got=f"no tensor for {listing(missing, 6)}",
+            expected="a tensor for each array of the configuration",
             fix="Load the config.json that belongs to these weights, and all of their files",
         )
 
@@ -154,7 +154,7 @@ def _check_place(
     if form is None or (each.layer is not None and each.layer >= form.shape[0]):
         raise InvalidValue(
             "pretrained.load",
-            "the weights have more blocks than the configuration says",
+            "the weights have more blocks than the configuration",
             got=each.theirs,
             expected=f"no {name}" + f" of block {each.layer}" * stacked,
             fix="Load the config.json that belongs to these weights",
@@ -163,18 +163,18 @@ def _check_place(
     if shape != expected:
         raise InvalidValue(
             "pretrained.load",
-            f"{each.theirs} has another shape than the configuration says",
+            f"{each.theirs} has the wrong shape for the configuration",
             got=f"shape {each.shape}",
-            expected=f"one that gives {name} its shape {expected}",
+            expected=f"a shape from which {name} has the shape {expected}",
             fix="Load the config.json that belongs to these weights",
         )
     if each.layer in filled:
         raise InvalidValue(
             "pretrained.load",
-            "two tensors are one array of the network",
+            "two tensors map to one array of the network",
             got=f"{filled[each.layer]} and {each.theirs}",
             expected="one tensor for each array",
-            fix="Load the files of one model alone",
+            fix="Load the files of a single model",
         )
 
 
@@ -184,8 +184,8 @@ def _parts(each: Link, tensor: np.ndarray) -> tuple[np.ndarray, ...]:
     except ValueError as error:  # the axes cannot be split or transposed
         raise InvalidValue(
             "pretrained.load",
-            f"{each.theirs} has another shape than the configuration says",
+            f"{each.theirs} has the wrong shape for the configuration",
             got=f"shape {each.shape}",
-            expected=f"one that becomes {', '.join(each.ours)} ({error})",
+            expected=f"a shape that splits into {', '.join(each.ours)} ({error})",
             fix="Load the config.json that belongs to these weights",
         ) from None

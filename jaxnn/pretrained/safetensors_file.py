@@ -44,13 +44,13 @@ def read_safetensors(
     """
     size = path.stat().st_size - start if size is None else size
     if size < 8:
-        raise corrupt(path, "it is too short", f"{size} bytes", "8 bytes and a header at least")
+        raise corrupt(path, "it is too short", f"{size} bytes", "at least 8 bytes and a header")
     with path.open("rb") as file:
         file.seek(start)
         length = int.from_bytes(file.read(8), "little")
         if length > min(MOST_HEADER, size - 8):
             got = f"{length} bytes of header in a file of {size}"
-            raise corrupt(path, "its header ends behind the file", got, f"at most {size - 8}")
+            raise corrupt(path, "its header exceeds the file", got, f"at most {size - 8}")
         header = parse_json(path, file.read(length), "its header")
     about = header.pop("__metadata__", {})
     fields = {name: _field(path, name, entry) for name, entry in header.items()}
@@ -82,7 +82,9 @@ def _field(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], Any, int
     begin, stop = offsets
     if stop - begin != math.prod(shape) * dtype.itemsize:
         got = f"{stop - begin} bytes"
-        raise corrupt(path, f"{name} does not fit its place", got, f"{shape} of {dtype}")
+        raise corrupt(
+            path, f"the size of {name} does not match its shape", got, f"{shape} of {dtype}"
+        )
     return shape, dtype, begin, stop
 
 

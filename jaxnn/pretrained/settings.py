@@ -63,7 +63,7 @@ class Settings:
         self.read.add(name)
         value = self.values.get(name, default)
         if value is _REQUIRED:
-            raise self.wrong(f"the key {name} is missing", "no such key", f"{name}, as written")
+            raise self.wrong(f"the key {name} is missing", "no such key", f"the key {name}")
         return value
 
     def integer(self, name: str, default: Any = _REQUIRED, most: int = 2**24) -> int:
@@ -71,7 +71,7 @@ class Settings:
         value = self.take(name, default)
         value = default if value is None and default is not _REQUIRED else value
         if type(value) is not int or not 1 <= value <= most:
-            expected = f"a whole number from 1 to {most}"
+            expected = f"an integer from 1 to {most}"
             raise self.wrong(f"{name} is not valid", f"{name}={value!r}"[:200], expected)
         return value
 
@@ -80,7 +80,7 @@ class Settings:
         value = self.take(name, default)
         valid = isinstance(value, int | float) and not isinstance(value, bool)
         if not valid or not (0 < value < math.inf):
-            raise self.wrong(f"{name} is not valid", f"{name}={value!r}", "a number above 0")
+            raise self.wrong(f"{name} is not valid", f"{name}={value!r}", "a positive number")
         return float(value)
 
     def layers(self, name: str) -> int:
@@ -126,10 +126,12 @@ class Settings:
             near = nearest(left[0], self.read)
             raise InvalidValue(
                 "pretrained.load",
-                f"{self.source} has a key that is not understood, and may alter the numbers",
+                f"{self.source} has an unknown key, which may change the outputs",
                 got=", ".join(f"{name}={str(self.values[name])[:80]}" for name in left[:5]),
-                expected=f"only keys that are known, such as {', '.join(sorted(self.read)[:12])}",
-                fix=f"Did you mean {near}?" if near else "Remove it if it changes nothing",
+                expected=f"known keys only, such as {', '.join(sorted(self.read)[:12])}",
+                fix=f"Did you mean {near}?"
+                if near
+                else "Remove the key if it does not affect inference",
             )
 
     def wrong(self, what: str, got: str, expected: str) -> InvalidValue:
@@ -139,5 +141,5 @@ class Settings:
             f"in {self.source} {what}",
             got=got,
             expected=expected,
-            fix="Load a model of a kind that is known, or build the network and its rules by hand",
+            fix="Load a supported model, or build the network and use warm_start",
         )

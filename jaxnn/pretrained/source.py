@@ -55,19 +55,19 @@ def open_source(path: Path) -> Source:
         pickled = path.suffix in _PICKLES
         raise InvalidValue(
             "pretrained.load",
-            f"a {path.suffix or 'file without a suffix'} is not read"
-            + (", since reading a pickle runs whatever its author wrote" if pickled else ""),
+            f"the file type {path.suffix or 'without a suffix'} is not supported"
+            + (", since a pickle can execute arbitrary code" if pickled else ""),
             got=str(path),
             expected="a folder, a .safetensors or a .gguf file",
-            fix="Ask for the safetensors of the same model, or convert it on a machine of its own",
+            fix="Get the safetensors of the same model, or convert the file in a sandbox",
         )
     if not path.is_dir():
         raise InvalidValue(
             "pretrained.load",
-            "there is nothing to load",
-            got=f"{path}, which is not there",
+            "the path does not exist",
+            got=str(path),
             expected="a folder, a .safetensors or a .gguf file",
-            fix="Fetch it first: jaxnn.pretrained.download('owner/name', revision='...')",
+            fix="Download it first: jaxnn.pretrained.download('owner/name', revision='...')",
         )
     return _open_folder(path)
 
@@ -84,12 +84,12 @@ def _open_folder(path: Path) -> Source:
     names = [each.name for each in path.iterdir() if each.suffix in {*_PICKLES, ".gguf"}]
     raise InvalidValue(
         "pretrained.load",
-        "the folder has no weights that are read",
+        "the folder has no supported weights",
         got=f"{path} with {listing(sorted(names))}",
         expected=f"{WEIGHTS}, or {INDEX} and its shards, or one .gguf file",
-        fix="Name the one .gguf file to load"
+        fix="Pass the path of one .gguf file"
         if len(files) > 1
-        else "Ask for the safetensors of the same model: a pickle runs whatever its author wrote",
+        else "Get the safetensors of the same model: a pickle can execute arbitrary code",
     )
 
 
@@ -102,12 +102,14 @@ def _shards(path: Path) -> dict[str, Stored]:
     for name in dict.fromkeys(index.values()):
         # A name must be a file of this folder, so that it cannot point to another folder.
         if Path(name).name != name or not (path / name).is_file():
-            raise corrupt(path / INDEX, "it names a file that is not there", name, "a shard")
+            raise corrupt(path / INDEX, "it names a missing file", name, "a shard")
         inside, _ = read_safetensors(path / name)
         expected = {tensor for tensor, file in index.items() if file == name}
         if inside.keys() != expected:
             got = listing(sorted(inside.keys() ^ expected), 4)
-            raise corrupt(path / name, "it is not what the index says", got, "the same tensors")
+            raise corrupt(
+                path / name, "its tensors are not those of the index", got, "the same tensors"
+            )
         tensors |= inside
     return tensors
 
@@ -151,8 +153,8 @@ def _pooling(path: Path, folder: str) -> str:
 def _unknown(file: Path, what: str) -> InvalidValue:
     return InvalidValue(
         "pretrained.load",
-        f"{file.name} has a step that is not known",
+        f"{file.name} has an unknown step",
         got=what,
         expected="a Transformer, one Pooling (cls, mean or max), and Normalize",
-        fix="Load the folder without modules.json, and put the step after its network",
+        fix="Remove modules.json, and add the step after the network",
     )

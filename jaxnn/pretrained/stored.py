@@ -55,9 +55,9 @@ def check_shape(path: Path, name: str, shape: Any) -> tuple[int, ...]:
     """Returns a shape from a file as a tuple of ints; raises if no array can have that shape."""
     whole = isinstance(shape, list | tuple) and len(shape) <= 8
     if not whole or not all(type(n) is int and 0 <= n <= MOST_NUMBERS for n in shape):
-        raise corrupt(path, f"{name} has no valid shape", repr(shape)[:200], "whole numbers")
+        raise corrupt(path, f"{name} has no valid shape", repr(shape)[:200], "integers")
     if math.prod(shape) > MOST_NUMBERS:
-        raise corrupt(path, f"{name} is too large", repr(shape), f"{MOST_NUMBERS} numbers at most")
+        raise corrupt(path, f"{name} is too large", repr(shape), f"at most {MOST_NUMBERS} elements")
     return tuple(shape)
 
 

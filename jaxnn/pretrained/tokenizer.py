@@ -1,5 +1,6 @@
 """Tokenizers convert text to the tokens that a network reads, and back."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from jaxnn.pretrained.json_source import MOST_BYTES, read_json
 from jaxnn.pretrained.packages import package
 from jaxnn.pretrained.stored import corrupt
 from jaxnn.typing import Any
+
+TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
+_LENGTH = "sentence_bert_config.json"
 
 
 class Tokenizer:
@@ -62,6 +67,20 @@ class Tokenizer:
         names, template, length = (content[name] for name in ("names", "template", "length"))
         stop = tuple(int(token) for token in content["stop"])
         return cls(inner, stop=stop, template=template, names=names, length=length)
+
+    def files(self) -> dict[str, str]:
+        """Returns the contents of the files that transformers reads a tokenizer from, by name."""
+        special = {name: text for name, text in self._names.items() if text}
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **special}
+        if self.template is not None:
+            settings["chat_template"] = self.template
+        ends = list(self.stop) if len(self.stop) != 1 else self.stop[0]
+        contents = {TOKENIZER: self._inner.to_str(), SETTINGS: _json(settings)}
+        if self.stop:
+            contents[GENERATION] = _json({"eos_token_id": ends})
+        if self._length is not None:
+            contents[_LENGTH] = _json({"max_seq_length": self._length})
+        return contents
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.symbols:,} symbols)"
@@ -121,7 +140,7 @@ class Tokenizer:
             if not all(isinstance(x, str) for x in (text if pair else (text,))):
                 raise InvalidType(
                     "Tokenizer",
-                    "it reads text alone",
+                    "the inputs are not text",
                     got=f"a {type(text).__name__}",
                     expected="a text, or a pair of texts",
                     fix="Pass str(text)",
@@ -131,7 +150,7 @@ class Tokenizer:
 
 def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     """Reads `tokenizer.json` from a folder; returns `None` if the folder has no such file."""
-    file = folder / "tokenizer.json"
+    file = folder / TOKENIZER
     if not file.is_file():
         return None
     if file.stat().st_size > MOST_BYTES:
@@ -140,17 +159,17 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     try:
         inner = library.Tokenizer.from_str(file.read_text())
     except Exception as error:  # the library raises plain Exception
-        raise corrupt(file, "it is no tokenizer", str(error)[:200], "one of tokenizers") from None
-    about, sentences = (_optional(folder / name) for name in ("tokenizer_config.json", _LENGTH))
-    generation = _optional(folder / "generation_config.json")
+        raise corrupt(file, "it is not a tokenizer", str(error)[:200], "valid JSON") from None
+    about, sentences = (_optional(folder / name) for name in (SETTINGS, _LENGTH))
+    generation = _optional(folder / GENERATION)
     ends = generation.get("eos_token_id", config.get("eos_token_id"))
     ends = ends if isinstance(ends, list) else [ends]
     names = {f"{name}_token": _content(about.get(f"{name}_token")) for name in ("bos", "eos")}
     if ends == [None]:
         ends = [inner.token_to_id(names["eos_token"])]
     template = about.get("chat_template")
-    if (folder / "chat_template.jinja").is_file():
-        template = (folder / "chat_template.jinja").read_text()
+    if (folder / TEMPLATE).is_file():
+        template = (folder / TEMPLATE).read_text()
     if isinstance(template, list):  # several named templates
         named = {x.get("name"): x.get("template") for x in template if isinstance(x, dict)}
         template = named.get("default")
@@ -164,7 +183,8 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     )
 
 
-_LENGTH = "sentence_bert_config.json"
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _optional(path: Path) -> dict[str, Any]:

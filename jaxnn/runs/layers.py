@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
+from jaxnn.calls import intercept
 from jaxnn.driver.chunks import Training
 from jaxnn.network import walk
 from jaxnn.observing.observation import inputs_of
@@ -82,7 +83,8 @@ def exported(
 
     def layers(arrays, inputs):
         network, params, state = bind(arrays)
-        captured = capture(network, shown(network))
+        names = shown(network) or _choice(_called(network, params, state, inputs))
+        captured = capture(network, names)
         (_, outputs), _ = captured.apply(params, state, inputs)
         each = {path: cut(output) for path, output in outputs.items()}
         pairs = [(path, output) for path, output in each.items() if output is not None]
@@ -96,7 +98,24 @@ def exported(
 
 def shown(network: Any) -> tuple[str, ...]:
     """Returns the paths of up to `PARTS` activations, or of other parts if there are none."""
-    paths = {path: part.parts.kind for path, part in walk(network) if path}
+    return _choice({path: part.parts.kind for path, part in walk(network) if path})
+
+
+def _called(network: Any, params: Any, state: Any, inputs: Any) -> dict[str, str]:
+    """Returns the kinds of the layers that a network calls, such as submodules of Flax, by path."""
+    kinds: dict[str, str] = {}
+
+    def record(path: str, part: Any) -> Any:
+        if path:
+            kinds[path] = part.parts.kind
+        return part
+
+    jax.eval_shape(intercept(network, record).apply, params, state, inputs)
+    outer = {path for path in kinds if any(each.startswith(f"{path}/") for each in kinds)}
+    return {path: kind for path, kind in kinds.items() if path not in outer}
+
+
+def _choice(paths: Mapping[str, str]) -> tuple[str, ...]:
     activations = [path for path, kind in paths.items() if kind == "activation"]
     names = list(activations or paths)
     places = np.linspace(0, len(names) - 1, min(PARTS, len(names))).round().astype(int)

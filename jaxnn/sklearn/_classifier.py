@@ -7,6 +7,8 @@
 ['low', 'high']
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit, softmax
@@ -20,6 +22,7 @@ from jaxnn.sklearn.estimator import Estimator
 from jaxnn.typing import Any
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Classifier(ClassifierMixin, Estimator):
     """A network that classifies examples into two or more classes, or predicts several labels.
 
@@ -65,46 +68,7 @@ class Classifier(ClassifierMixin, Estimator):
       params_: the fitted parameters, of the network `network_` and the learner `learner_`.
     """
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        network: Any = None,
-        optimizer: Any = "adam",
-        learning_rate_init: Any = 1e-3,
-        alpha: Any = 1e-4,
-        dropout: Any = 0.0,
-        batch_size: Any = "auto",
-        max_iter: Any = 200,
-        tol: Any = 1e-4,
-        n_iter_no_change: Any = 10,
-        early_stopping: Any = False,
-        validation_fraction: Any = 0.1,
-        warm_start: Any = False,
-        random_state: Any = None,
-        verbose: Any = False,
-        class_weight: Any = None,
-    ):
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            network=network,
-            optimizer=optimizer,
-            learning_rate_init=learning_rate_init,
-            alpha=alpha,
-            dropout=dropout,
-            batch_size=batch_size,
-            max_iter=max_iter,
-            tol=tol,
-            n_iter_no_change=n_iter_no_change,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            warm_start=warm_start,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.class_weight = class_weight
+    class_weight: Any = None
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Trains for one epoch on the given examples, from the state of the previous call.

@@ -18,7 +18,8 @@ from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
-from jaxnn.sklearn.population import Problems, collected, solved
+from jaxnn.sklearn.outcome import Problem
+from jaxnn.sklearn.population import collected, solved
 from jaxnn.typing import Any
 
 
@@ -37,7 +38,7 @@ class _Together:
             with solved(self._rehearse(X, y, params)):
                 return search.fit(X, y, **params)
 
-    def _rehearse(self, X: Any, y: Any, params: dict[str, Any]) -> Problems:
+    def _rehearse(self, X: Any, y: Any, params: dict[str, Any]) -> list[Problem]:
         rehearsal: Any = clone(self)  # pyright: ignore
         rehearsal.set_params(scoring=_no_score, refit=False, error_score=np.nan, verbose=0)
         rehearsal.set_params(return_train_score=False)

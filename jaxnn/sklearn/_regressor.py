@@ -7,6 +7,8 @@
 [1.0]
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import column_or_1d
@@ -15,6 +17,7 @@ from jaxnn.sklearn.estimator import Estimator
 from jaxnn.typing import Any
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Regressor(RegressorMixin, Estimator):
     """A network that predicts one or more numbers for each example.
 
@@ -29,46 +32,7 @@ class Regressor(RegressorMixin, Estimator):
     Attributes: the attributes of `Classifier`, without `classes_`.
     """
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        loss: Any = "squared_error",
-        network: Any = None,
-        optimizer: Any = "adam",
-        learning_rate_init: Any = 1e-3,
-        alpha: Any = 1e-4,
-        dropout: Any = 0.0,
-        batch_size: Any = "auto",
-        max_iter: Any = 200,
-        tol: Any = 1e-4,
-        n_iter_no_change: Any = 10,
-        early_stopping: Any = False,
-        validation_fraction: Any = 0.1,
-        warm_start: Any = False,
-        random_state: Any = None,
-        verbose: Any = False,
-    ):
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            network=network,
-            optimizer=optimizer,
-            learning_rate_init=learning_rate_init,
-            alpha=alpha,
-            dropout=dropout,
-            batch_size=batch_size,
-            max_iter=max_iter,
-            tol=tol,
-            n_iter_no_change=n_iter_no_change,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            warm_start=warm_start,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.loss = loss
+    loss: Any = "squared_error"
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Trains for one epoch on the given examples, from the state of the previous call."""

@@ -6,6 +6,7 @@ so that it can be pickled.
 """
 
 import math
+from dataclasses import KW_ONLY, dataclass
 
 import jax
 import numpy as np
@@ -34,45 +35,28 @@ _advance = jax.jit(run, static_argnums=0)
 SCORES = {"classification": "accuracy", "multi_label": "exact_match"}
 
 
+# scikit-learn reads the parameters from the signature of `__init__`, and compares by identity.
+@dataclass(eq=False, repr=False)
 class Estimator(BaseEstimator):
     """The base class of `Classifier` and `Regressor`, which document the parameters."""
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        network: Any = None,
-        optimizer: Any = "adam",
-        learning_rate_init: Any = 1e-3,
-        alpha: Any = 1e-4,
-        dropout: Any = 0.0,
-        batch_size: Any = "auto",
-        max_iter: Any = 200,
-        tol: Any = 1e-4,
-        n_iter_no_change: Any = 10,
-        early_stopping: Any = False,
-        validation_fraction: Any = 0.1,
-        warm_start: Any = False,
-        random_state: Any = None,
-        verbose: Any = False,
-    ):
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.network = network
-        self.optimizer = optimizer
-        self.learning_rate_init = learning_rate_init
-        self.alpha = alpha
-        self.dropout = dropout
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
+    hidden_layer_sizes: Any = (100,)
+    activation: Any = "relu"
+    _: KW_ONLY
+    network: Any = None
+    optimizer: Any = "adam"
+    learning_rate_init: Any = 1e-3
+    alpha: Any = 1e-4
+    dropout: Any = 0.0
+    batch_size: Any = "auto"
+    max_iter: Any = 200
+    tol: Any = 1e-4
+    n_iter_no_change: Any = 10
+    early_stopping: Any = False
+    validation_fraction: Any = 0.1
+    warm_start: Any = False
+    random_state: Any = None
+    verbose: Any = False
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Trains on features and targets, and returns the estimator itself.
@@ -86,7 +70,6 @@ class Estimator(BaseEstimator):
         problem = self._problem(X, y, sample_weight, first=not warm)
         if warm:
             self._check_settings("warm_start=True", problem)
-        if warm:
             start = self._state.params, self._state.state
             outcome = solve(problem, start=start, verbose=bool(self.verbose))
         else:
@@ -137,10 +120,6 @@ class Estimator(BaseEstimator):
         """
         raise NotImplementedError
 
-    def _check_data(self, X: Any, y: Any, first: bool) -> tuple[Any, Any]:
-        checked: Any = validate_data(self, X, y, reset=first, dtype=np.float32, multi_output=True)
-        return checked
-
     def _problem(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, whole: bool = False
     ) -> Problem:
@@ -154,7 +133,7 @@ class Estimator(BaseEstimator):
           whole: whether to train on all examples, with targets that are known already.
         """
         self._check_parameters()
-        X, y = self._check_data(X, y, first)
+        X, y = validate_data(self, X, y, reset=first, dtype=np.float32, multi_output=True)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float32, ensure_non_negative=True

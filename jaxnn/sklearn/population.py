@@ -13,38 +13,26 @@ from dataclasses import replace
 from jaxnn.sklearn.outcome import Outcome, Problem, solve, solve_together
 from jaxnn.typing import Any
 
-
-class Problems(list[Problem]):
-    """A list of problems that stores equal examples only once."""
-
-    def __init__(self):
-        super().__init__()
-        self.arrays: dict[bytes, Any] = {}
-
-    def append(self, problem: Problem) -> None:
-        """Adds a problem."""
-        arrays = self.arrays.setdefault(problem.digest, problem.arrays)
-        super().append(replace(problem, arrays=arrays))
-
-
-_COLLECTED: ContextVar[Problems | None] = ContextVar("collected", default=None)
+_COLLECTED: ContextVar[list[Problem] | None] = ContextVar("collected", default=None)
 _SOLVED: ContextVar[dict[Any, Outcome] | None] = ContextVar("solved", default=None)
 
 
 def outcome_of(problem: Problem, *, verbose: bool = False) -> Outcome | None:
     """Returns the outcome of a problem, or `None` within `collected()`."""
-    collected, solved = _COLLECTED.get(), _SOLVED.get() or {}
+    collected, solved = _COLLECTED.get(), _SOLVED.get()
     if collected is not None:
-        collected.append(problem)
+        # Problems with equal examples share their arrays.
+        first = next((each for each in collected if each.digest == problem.digest), problem)
+        collected.append(replace(problem, arrays=first.arrays))
         return None
     outcome = solved.get(problem.identity) if solved else None
     return outcome or solve(problem, verbose=verbose)
 
 
 @contextmanager
-def collected() -> Iterator[Problems]:
+def collected() -> Iterator[list[Problem]]:
     """Collects the problems of all fits in the `with` block; their estimators remain unfitted."""
-    problems = Problems()
+    problems: list[Problem] = []
     token = _COLLECTED.set(problems)
     try:
         yield problems

@@ -71,9 +71,8 @@ class Settings(NamedTuple):
 
     def hparams(self, **numbers: Any) -> Hparams:
         """Returns the subset of `numbers` that the learner reads."""
-        unread = {"learning_rate"} - ({"learning_rate"} if self.has_rate else set())
-        unread |= set() if self.has_dropout else {"dropout"}
-        return {name: value for name, value in numbers.items() if name not in unread}
+        read = {"learning_rate": self.has_rate, "dropout": self.has_dropout}
+        return {name: value for name, value in numbers.items() if read.get(name, True)}
 
     def learner(self) -> Learner:
         """Returns the learner; equal settings return the same object."""

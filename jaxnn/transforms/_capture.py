@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from jaxnn.calls import apply_inner, does_pass_inputs, inside, join
 from jaxnn.checks import InvalidValue, kind
-from jaxnn.names import listing, picked
+from jaxnn.names import check_patterns, listing, match_name, picked
 from jaxnn.network import Network, walk, wrap
 from jaxnn.typing import Any
 
@@ -35,7 +35,7 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
       network: any network.
       patterns: the paths of parts, in which `*` matches any characters. The outputs of a part
         inside `repeat` are those of all layers, `[batch, layers, ...]`. The path of the whole
-        network is `""`.
+        network is `""`. The submodules of a Flax model are parts too; `jaxnn.table` lists them.
 
     Raises:
       InvalidType: if the network or the patterns have the wrong type.
@@ -43,50 +43,73 @@ def capture(network: Network, patterns: Sequence[str]) -> Network:
         not called, or its state is dropped.
     """
     kind("capture", "network", network, Network, fix="Pass a network, such as mlp([64], 10)")
-    paths = picked("capture", patterns, dict.fromkeys(path for path, _ in walk(network)))
+    parts = list(walk(network))
+    if any(part.parts.flow == "called" for _, part in parts):
+        # Some parts are known by their calls only, so patterns are matched with each call.
+        check_patterns("capture", patterns)
+        paths, names = [], tuple(patterns)
+    else:
+        paths, names = picked("capture", patterns, dict.fromkeys(path for path, _ in parts)), ()
     owner = object()
 
     def apply(params, state, inputs, *, key=None):
-        with inside(_Capture(owner, frozenset(paths))):
+        with inside(_Capture(owner, frozenset(paths), names)):
             outputs, after = apply_inner(network, params, state, inputs, key)
         after, captured = _extract(after, owner)
         missing = [path for path in paths if path not in captured]
+        missing += [name for name in names if not any(_matches(name, path) for path in captured)]
         if missing:
             raise InvalidValue(
                 "capture",
                 "a part is not called, or the state that it returns is dropped",
                 got=f"{missing[0]!r} in {patterns!r}",
-                expected=f"parts like {listing(captured)}",
+                expected=f"parts like {listing(captured)}"
+                if captured
+                else "the path of a part, as in table(network, inputs)",
                 fix="Leave that part out, or capture the one that contains it",
             )
-        return (outputs, {path: captured[path] for path in paths}), after
+        ordered = paths or sorted(captured, key=lambda path: _place(names, path))
+        return (outputs, {path: captured[path] for path in ordered}), after
 
     return wrap(network, "capture", apply, None, patterns=tuple(patterns))
+
+
+def _matches(pattern: str, path: str) -> bool:
+    return match_name(pattern, path, nodes=False) is not None
+
+
+def _place(patterns: Sequence[str], path: str) -> int:
+    """Returns the index of the first pattern that matches the path."""
+    return next(place for place, each in enumerate(patterns) if _matches(each, path))
 
 
 @dataclass(frozen=True)
 class _Capture:
     """The frame in which captured parts return their outputs in their state as well.
 
-    Parts that contain no captured path are computed outside of it, and so are not traced again.
+    Parts that contain no captured path are computed outside of it, and so are not traced again;
+    unless there are `patterns`, which any path may match.
     """
 
     owner: Any
     paths: frozenset[str]
+    patterns: tuple[str, ...] = ()
     path: str = ""
+    observes = True
 
     def enter(self, name):
         path = join(self.path, name)
         below = f"{path}/".lstrip("/")
         paths = frozenset(each for each in self.paths if each == path or each.startswith(below))
-        return replace(self, paths=paths, path=path) if paths else None
+        return replace(self, paths=paths, path=path) if paths or self.patterns else None
 
     def __call__(self, part, proceed, params, state, inputs, key):
         # A transform and the network inside it share a path; the network inside is captured.
         rest = self.paths if does_pass_inputs(part) else self.paths - {self.path}
-        within = replace(self, paths=rest) if rest else None
+        within = replace(self, paths=rest) if rest or self.patterns else None
         outputs, after = proceed(params, state, inputs, key, within=within)
-        if self.path not in self.paths:
+        matches = any(_matches(pattern, self.path) for pattern in self.patterns)
+        if self.path not in self.paths and not matches:
             return outputs, after
         ranks = tuple(leaf.ndim for leaf in jax.tree.leaves(outputs))
         return outputs, _Captured(outputs, after, self.owner, self.path, ranks)

@@ -59,8 +59,10 @@ def lora(
       rules: `{pattern: whether to adapt}` over the names of the parameters, as in `jaxnn.names`:
         the first match counts, and parameters that no rule matches are unchanged. If a weight has
         more than two axes, those before the last two are a batch of matrices: the layers of
-        `repeat`, or the window of a convolution. The bias of a repeated layer has two axes as well:
-        select `"*/weight"`. By default, the weights of all layers of the `kinds` are adapted.
+        `repeat`, or the window of a convolution. A Flax `kernel` with several input or output axes,
+        as in attention, is one matrix, whose output axes are those of its `bias`. The bias of a
+        repeated layer has two axes as well: select `"*/weight"`. By default, the weights of all
+        layers of the `kinds` are adapted.
       rank: the number of columns of `down` and of rows of `up`, much smaller than those of the
         weights.
       scale: multiplies the product, divided by `rank`; may be traced. The paper's alpha.
@@ -70,8 +72,8 @@ def lora(
     Raises:
       InvalidType: if the network or a rule has the wrong type, or `rank` is not an int.
       InvalidValue: if `rank` or `scale` is not positive, or the network has no layer of a kind; by
-        `init`, if a rule matches nothing (the names are listed), no weight is selected, or one has
-        fewer than two axes.
+        `init`, if a rule matches nothing (the names are listed), no weight is selected, one has
+        fewer than two axes, or the adapter of a Flax kernel would be larger than the kernel.
 
     Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, section 4.1,
     https://arxiv.org/abs/2106.09685.
@@ -87,7 +89,10 @@ def lora(
     def init(key, inputs):
         base, state = network.init(key, inputs)
         weights = _weights(rules, base, among)
-        adapters = _adapters(part_key(key, "lora"), weights, rank)
+        leaves = named_leaves(base)
+        shapes = {name: _matrix_shape(name, leaves) for name in weights}
+        _check_smaller(weights, shapes, rank)
+        adapters = _adapters(part_key(key, "lora"), shapes, rank)
         adapted = filter_leaves(base, weights.__contains__)
         ordered = [adapters[name] for name in named_leaves(adapted)]
         params = jax.tree.unflatten(jax.tree.structure(adapted), ordered)
@@ -150,7 +155,7 @@ def _weights_of(network: Network, kinds: Collection[str]) -> set[str]:
             "the network has no layer of a kind",
             got=f"{min(missing, default='no kinds')!r}",
             expected=f"some of {listing(dict.fromkeys(each for _, each in parts))}",
-            fix="Choose weights by their names: lora(network, {'*kernel': True}, rank=8)",
+            fix="Select weights by name: lora(network, {'*kernel': True}, rank=8)",
         )
     return {join(path, "weight") for path, each in parts if each in kinds}
 
@@ -165,23 +170,51 @@ def _weights(rules: Any, base: Any, among: set[str] | None) -> dict[str, Any]:
     if wrong or not weights:
         raise InvalidValue(
             "lora",
-            "a parameter that is chosen is no matrix" if wrong else "no weight is chosen",
+            "a selected parameter is not a matrix" if wrong else "no weight is selected",
             got=wrong[0] if wrong else f"rules {dict(rules)}",
             expected=f"some of {listing(matrices)}",
-            fix="Choose weights alone: {'*weight': True}",
+            fix="Select only weights: {'*weight': True}",
         )
     return weights
 
 
-def _adapters(key: Any, weights: dict[str, Any], rank: int) -> dict[str, Any]:
-    """Draws `down` with variance `1 / n` for all weights at once; each `up` is zeros."""
-    shapes = {name: (*leaf.shape[:-1], rank) for name, leaf in weights.items()}
+def _matrix_shape(name: str, leaves: Mapping[str, Any]) -> tuple[int, ...]:
+    """Returns the shape of a weight as one matrix or a batch of matrices."""
+    shape, (parent, _, last) = leaves[name].shape, name.rpartition("/")
+    bias = leaves.get(join(parent, "bias"))
+    if last != "kernel" or bias is None or not 0 < bias.ndim < len(shape):
+        return shape
+    # With two equal axes, it may also be a batch of matrices, each with a bias of one axis.
+    unclear = bias.ndim > 1 and shape[0] == shape[1]
+    if len(shape) == 2 or unclear or shape[-bias.ndim :] != bias.shape:
+        return shape
+    return math.prod(shape[: -bias.ndim]), math.prod(bias.shape)
+
+
+def _check_smaller(weights: Mapping[str, Any], shapes: Mapping[str, Any], rank: int) -> None:
+    """Raises `InvalidValue` if the adapter of a kernel with several axes is larger than it."""
+    for name, (*batch, inputs, outputs) in shapes.items():
+        size, several = math.prod(batch) * rank * (inputs + outputs), weights[name].ndim > 2
+        if name.endswith("kernel") and several and size > weights[name].size:
+            raise InvalidValue(
+                "lora",
+                f"the adapter of {name} is larger than the weight",
+                got=f"{size:,} numbers for a weight of shape {weights[name].shape}, as"
+                f" {'matrices' if batch else 'a matrix'} of {inputs} x {outputs}",
+                expected="fewer numbers than the weight has",
+                fix=f"Pass a smaller rank, or begin the rules with {name!r}: False",
+            )
+
+
+def _adapters(key: Any, weights: Mapping[str, Any], rank: int) -> dict[str, Any]:
+    """Draws `down` with variance `1 / n` for weights of these shapes; each `up` is zeros."""
+    shapes = {name: (*shape[:-1], rank) for name, shape in weights.items()}
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
     draws = jnp.split(flat_draw(jax.random.normal, key, (int(ends[-1]),)), ends[:-1])
     return {
         name: {
             "down": draw.reshape(shape) / math.sqrt(shape[-2]),
-            "up": jnp.zeros((*shape[:-2], rank, weights[name].shape[-1]), jnp.float32),
+            "up": jnp.zeros((*shape[:-2], rank, weights[name][-1]), jnp.float32),
         }
         for (name, shape), draw in zip(shapes.items(), draws)
     }

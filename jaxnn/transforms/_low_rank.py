@@ -36,7 +36,9 @@ class LowRank:
 
     def merged(self) -> Array:
         """Returns the sum, as one array."""
-        return self.weight + (self.down @ self.up).astype(self.weight.dtype)
+        change = (self.down @ self.up).astype(self.weight.dtype)
+        # A weight with several input or output axes is adapted as one matrix.
+        return self.weight + change.reshape(self.weight.shape)
 
     def astype(self, dtype: Any) -> "LowRank":
         """Returns the three matrices in another dtype."""

@@ -25,10 +25,10 @@ class Layers:
         if len(forms) > 1:
             raise InvalidValue(
                 "warm_start",
-                "the layers of the source are not alike",
+                "the layers of the source have different shapes or dtypes",
                 got=f"shapes and dtypes {sorted(map(str, forms))}",
                 expected="one shape and dtype",
-                fix="Stack only blocks that are alike",
+                fix="Stack only blocks with equal shapes and dtypes",
             )
         ((shape, self.dtype),) = forms
         self.shape = (len(arrays), *shape)
@@ -78,7 +78,7 @@ def check_all_blocks(
             raise InvalidValue(
                 "warm_start",
                 f"the source has more blocks than the network, by the rule {pattern!r}",
-                got=f"nothing that takes {listing(left, 4)}",
+                got=f"unused leaves {listing(left, 4)}",
                 expected="as many blocks as the source has",
-                fix="Build the network with as many, or leave the others out of the source",
+                fix="Build the network with as many blocks, or remove the others from the source",
             )

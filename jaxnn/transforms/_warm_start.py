@@ -143,10 +143,10 @@ def warm_start(
     if ours[1] and state is None:
         raise InvalidValue(
             "warm_start",
-            "the network keeps a state beside its parameters, and the source's is not given",
+            "the network has a state, but no state of the source is given",
             got=f"no state for {listing(ours[1])}",
             expected="the state that belongs to the parameters",
-            fix="Pass state=run.state.state, or state={} to begin with a new one",
+            fix="Pass state=run.state.state, or state={} to initialise it",
         )
     matches = matched("warm_start", rules, {**ours[0], **ours[1]})
     takings = []
@@ -161,10 +161,10 @@ def warm_start(
     if not any(takings):
         raise InvalidValue(
             "warm_start",
-            "nothing is taken from the source",
+            "no array of the source is used",
             got=f"a source with {listing(theirs[0])}",
             expected=f"some of {listing(ours[0])}",
-            fix="Say in rules which is which: {'hidden_1': 'layers/first'}",
+            fix="Map the names in rules: {'hidden_1': 'layers/first'}",
         )
 
     def init(key, inputs):
@@ -200,11 +200,10 @@ def resize(*axes: int) -> Callable[[Any, tuple[int, ...]], Array]:
         if array.shape != tuple(along):
             raise InvalidValue(
                 "resize",
-                "more differs than the lengths of axes of positions",
+                "the shapes differ along other axes than the resized ones",
                 got=f"an array of shape {array.shape} for shape {tuple(shape)}",
                 expected=f"lengths that differ only along the axes {axes}",
-                fix="Name every axis of positions: resize(0, 1); initialise the leaf if others"
-                " differ",
+                fix="Pass all axes that differ, as in resize(0, 1), or initialise the leaf: None",
             )
         return jax.image.resize(array, shape, "linear")
 
@@ -228,7 +227,7 @@ def _taking(name: str, match: Match | None, source: dict[str, Any]) -> _Taking |
         case rule:
             raise InvalidType(
                 "warm_start",
-                "a rule does not say what to take",
+                "a rule has the wrong type",
                 got=f"{match.pattern!r}: {rule!r}",
                 expected="the name of a leaf of the source, None, a function (array, shape) ->"
                 " array, or a pair (name, function)",
@@ -239,7 +238,7 @@ def _taking(name: str, match: Match | None, source: dict[str, Any]) -> _Taking |
         near = nearest(wanted, source)
         raise InvalidValue(
             "warm_start",
-            f"the source has no leaf that the rule {match.pattern!r} could give {name}",
+            f"the source has no leaf for {name} by the rule {match.pattern!r}",
             got=repr(wanted),
             expected=f"one of {listing(source)}",
             fix=(f"Did you mean {near!r}? Or put" if near else "Put")
@@ -262,7 +261,7 @@ def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
     got, wrong = taking.array, f"the source of {name}"
     if change is not None:
         got = jax.eval_shape(lambda: taking.value(leaf))
-        wrong = f"what the rule {taking.pattern!r} makes for {name}"
+        wrong = f"the result of the rule {taking.pattern!r} for {name}"
     elif not hasattr(got, "dtype"):
         got = np.asarray(got)
     if not hasattr(got, "shape"):
@@ -276,8 +275,8 @@ def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
     for aspect, error in (("shape", InvalidValue), ("dtype", InvalidType)):
         if getattr(got, aspect) == getattr(leaf, aspect):
             continue
-        fix = f"Begin the rules with {name!r}: None to initialise it, or say with a function"
-        fix += " (array, shape) -> array what to make of it, such as resize(0) of positions"
+        fix = f"Begin the rules with {name!r}: None to initialise it, or convert it with a function"
+        fix += " (array, shape) -> array, such as resize(0) for positions"
         if change:
             fix = f"Return an array of that {aspect} from the function"
         elif aspect == "dtype":
@@ -288,7 +287,7 @@ def _check_fits(name: str, leaf: Any, taking: _Taking) -> None:
             fix = "Pass one member of the population: jax.tree.map(lambda x: x[0], params)"
         raise error(
             "warm_start",
-            f"{wrong} has another {aspect}",
+            f"{wrong} has the wrong {aspect}",
             got=f"{source!r} of {aspect} {getattr(got, aspect)}",
             expected=f"{aspect} {getattr(leaf, aspect)}",
             fix=fix,
@@ -303,7 +302,7 @@ def _replaced(drawn: Any, shapes: dict[str, Any], takings: dict[str, _Taking]) -
             if leaf.shape != shapes[name].shape or leaf.dtype != shapes[name].dtype:
                 raise InvalidValue(
                     "warm_start",
-                    "the network is initialised for other inputs than its example",
+                    "the network is initialised with inputs that differ from the example",
                     got=f"{name} of shape {leaf.shape} and dtype {leaf.dtype}",
                     expected=f"shape {shapes[name].shape} and dtype {shapes[name].dtype}",
                     fix="Pass an example of the data as inputs of warm_start",

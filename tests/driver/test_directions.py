@@ -12,6 +12,7 @@ import pytest
 
 import jaxnn
 from jaxnn import metrics
+from jaxnn.learning import TrainState
 from tests.registry import OBJECTIVES, real, whole
 from tests.registry import real as draws
 
@@ -117,6 +118,20 @@ def test_a_loss_diverges_by_the_value_that_is_reported(weights):
     assert not jaxnn.driver.trial.is_good(
         (), {"loss": metrics.Metric((jnp.array(1.0), jnp.array(0.0)), metrics.ratio)}
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_state_is_good_if_parameters_are_finite_and_nothing_is_nan(dtype):
+    """Infinity is allowed outside of the parameters, such as an initial best loss."""
+    fine = jnp.full((3, 5), jnp.finfo(dtype).max, dtype)
+    window, empty = {"loss": metrics.mean(jnp.ones(1), jnp.ones(1))}, jnp.zeros((0, 2), dtype)
+    state = TrainState(jnp.int32(0), {"w": fine, "b": empty}, {}, {"best": fine}, None, {}, {})
+    is_good = jax.jit(jaxnn.driver.trial.is_good)
+    assert is_good(state, window)
+    for value in (jnp.nan, jnp.inf, -jnp.inf):
+        bad = fine.at[2, 3].set(value)
+        assert not is_good(state._replace(params={"w": bad, "b": empty}), window)
+        assert is_good(state._replace(opt_state={"best": bad}), window) == (not math.isnan(value))
 
 
 def test_a_member_that_stops_before_the_first_evaluation_has_no_value():

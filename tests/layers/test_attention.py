@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import jaxnn
-from jaxnn.layers import attending
+from jaxnn.layers import Rotary, attending
 from jaxnn.layers._memory import remembering
 from tests.registry import real
 from tests.trees import assert_close
@@ -239,6 +239,10 @@ ERRORS = [
     (
         lambda: jaxnn.attention(9, heads=3, rotary=100.0),
         ["head_features is not a multiple", "head_features=3", "head_features=4"],
+    ),
+    (
+        lambda: jaxnn.attention(8, heads=2, rotary=Rotary(yarn=True)),
+        ["low, high and length of rotary do not fit together", "or, without yarn, none of them"],
     ),
     (lambda: jaxnn.attention(8, heads=0), ["heads is out of range", "heads=0"]),
     (

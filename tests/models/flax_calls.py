@@ -84,8 +84,25 @@ class Configured(nn.Module):
         return nn.Dense(11)(x)
 
 
+class Listed(nn.Module):
+    """Settings that have no hash, and tokens that are read one by one."""
+
+    widths: list
+    scales: dict
+    mixes: bool = False
+
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(11, 4)(tokens)
+        for width in self.widths:
+            x = self.scales["hidden"] * nn.tanh(nn.Dense(width)(x))
+        if self.mixes:
+            x = jnp.cumsum(x, 1)
+        return nn.Dense(11)(x)
+
+
 class Drawing(nn.Module):
-    """It draws in inference too."""
+    """It samples in inference too."""
 
     @nn.compact
     def __call__(self, encoder_inputs, decoder_inputs):

@@ -134,10 +134,10 @@ def test_randomness_is_the_keys(case):
 def test_init_reads_shapes_alone(case):
     network, inputs = case
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
-    made = network.init(KEY, shapes)
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(made))
-    same_types(jax.eval_shape(network.init, KEY, shapes), made)
-    same_types(jax.eval_shape(network.init, KEY, inputs), made)
+    created = network.init(KEY, shapes)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(created))
+    same_types(jax.eval_shape(network.init, KEY, shapes), created)
+    same_types(jax.eval_shape(network.init, KEY, inputs), created)
     many = jax.eval_shape(jax.vmap(lambda key: network.init(key, shapes)), jax.random.split(KEY, 2))
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(many))
 
@@ -161,7 +161,7 @@ def test_trains_in_a_compiled_loop_and_vmaps(case):
     train = jax.jit(lambda carry: jax.lax.fori_loop(0, 3, step, carry))
     start = network.init(KEY, inputs)
     end = train(train(start))
-    assert count <= 2  # a loop is traced a second time only to settle the types of its carry
+    assert count <= 2  # a loop is traced a second time only to fix the types of its carry
     same_types(end, start)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(end))
     stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, end)
@@ -182,7 +182,7 @@ def test_round_trips_are_exact():
     equal(module(IMAGES), from_flax(CNN, features=2).apply(*trained, IMAGES)[0])
     equal(flax_parameters(to_flax(module, *trained)), trained)
     module.train()
-    assert (module(IMAGES) != module(IMAGES)).any()  # its random streams go on by themselves
+    assert (module(IMAGES) != module(IMAGES)).any()  # its random streams advance by themselves
 
     params, state = from_flax(Switched(), sown=[]).init(KEY, ROWS)
     variables = to_flax(Switched(), params, state)

@@ -248,6 +248,22 @@ def test_caches_advance_in_inference():
     assert state["cache"]["MultiHeadDotProductAttention_0"]["cache_index"] == 2
 
 
+def test_a_model_with_lists_and_dicts_in_its_settings_generates():
+    def network(mixes):
+        return from_flax(models.Listed([6, 4], {"hidden": 2.0, "sizes": [1]}, mixes))
+
+    params, state = network(False).init(KEY, TOKENS)
+    options = {"key": KEY, "temperature": 0}
+    tokens = jaxnn.generate(network(False), params, state, TOKENS, 3, **options)
+    last = TOKENS[:, -1:]
+    for place in range(3):
+        last = network(False).apply(params, state, last)[0].argmax(-1)
+        equal(tokens[:, place : place + 1], last.astype(jnp.int32))
+    with pytest.raises(Invalid, match="logits differ between reading in chunks and as a whole"):
+        jaxnn.generate(network(True), params, state, TOKENS, 3, **options)
+    assert "widths=(6, 4)" in repr(network(False))
+
+
 class Precise(nn.Module):
     dtype: type | None = jnp.float32
     norm: type | None = None
@@ -289,7 +305,7 @@ MISTAKES = {
         lambda: trained(
             from_flax(models.Lengths(), call=lambda m, x: m(*x, True)), (TOKENS, LENGTHS)
         ),
-        r"Dropout.*Let call take a flag, lambda module, inputs, deterministic.*switch=\{\} leaves",
+        r"Dropout.*Let call take a flag, lambda module, inputs, deterministic.*switch=\{\} accepts",
     ),
     "key_without_one_in_inference": (
         lambda: from_flax(models.Keyed(), call=lambda module, x, key: module(x, key)),
@@ -305,11 +321,11 @@ MISTAKES = {
     ),
     "field": (
         lambda: from_flax(models.Field()),
-        r"deterministic=True, and would.*switch='deterministic'\) to have it False in training",
+        r"deterministic=True, which would.*switch='deterministic'\) to have it False in training",
     ),
     "unknown_boolean": (
         lambda: from_flax(models.Unknown()),
-        r"Got is_train, .*switch='is_train'\) if it is on in training, switch=\{'is_train': F",
+        r"Got is_train, .*switch='is_train'\) if it is true in training, switch=\{'is_train': F",
     ),
     "unknown_switch": (
         lambda: from_flax(models.Unknown(), switch="is_trian"),
@@ -321,15 +337,15 @@ MISTAKES = {
     ),
     "draws_in_inference": (
         lambda: applied(from_flax(models.Drawing()), (ROWS, ROWS)),
-        r"Drawing draws in inference.*inference=module.*inference_key=",
+        r"Drawing samples random numbers in inference.*inference=module.*inference_key=",
     ),
     "trains_alone": (
         lambda: applied(from_flax(models.Configured(False)), TOKENS),
-        r"draws in inference",
+        r"samples random numbers in inference",
     ),
     "predicts_alone": (
         lambda: trained(from_flax(models.Configured(True)), TOKENS),
-        r"Dropout that is as in inference.*inference=module",
+        r"Dropout that stays in inference mode.*inference=module",
     ),
     "sown": (
         lambda: applied(from_flax(models.Sowing()), ROWS),

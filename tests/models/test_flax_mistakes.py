@@ -61,7 +61,11 @@ LINEAR = {"in_features": 2, "out_features": 3}
             InvalidType,
             r"Pass an instance: from_flax\(Mod",
         ),
-        (lambda: flax_parameters([1]), InvalidType, r"Got a list; .*what Linen's init returned"),
+        (
+            lambda: flax_parameters([1]),
+            InvalidType,
+            r"Got a list; .*the variables that Linen's init returns",
+        ),
         (lambda: flax_parameters({"w": 1}), InvalidType, r"Got \{w\}; .*Pass the module"),
         (
             lambda: to_flax(nnx.Linear, {}, **LINEAR),
@@ -76,7 +80,7 @@ LINEAR = {"in_features": 2, "out_features": 3}
         (
             lambda: to_flax(nnx.Linear, {**PARAMS, "z": {"y": KEY}}, **LINEAR),
             InvalidType,
-            r"params/z/y is not in the model.* Pass the params that",
+            r"params/z/y is not in the model.* Pass the params of",
         ),
         (
             lambda: to_flax(nnx.Linear, {**PARAMS, "bias": jnp.ones(2)}, **LINEAR),
@@ -91,7 +95,7 @@ LINEAR = {"in_features": 2, "out_features": 3}
         (
             lambda: from_flax(Pair),
             InvalidType,
-            r"the variable pair holds 2 arrays.*Make a variable of each",
+            r"the variable pair holds 2 arrays.*Store each array in a variable",
         ),
     ],
 )

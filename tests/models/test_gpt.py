@@ -71,10 +71,10 @@ def test_weights_start_small_and_those_at_the_ends_of_branches_smaller():
     network = jaxnn.gpt(65, layers=8, heads=4, features=128, positions=64)
     params, _ = network.init(KEY, jax.ShapeDtypeStruct((1, 8), jnp.int32))
     block = params["body"]["block_3"]
-    look, think = block["look"]["branch"]["attention"], block["think"]["branch"]
-    for weight in (look["query"], look["value"], think["hidden"], params["tokens"]):
+    attend, feed = block["attention"]["branch"]["attention"], block["mlp"]["branch"]
+    for weight in (attend["query"], attend["value"], feed["hidden"], params["tokens"]):
         assert abs(float(weight["weight"].std()) / 0.02 - 1) < 0.05
-    for weight in (look["output"], think["output"]):
+    for weight in (attend["output"], feed["output"]):
         assert abs(float(weight["weight"].std()) / (0.02 / math.sqrt(16)) - 1) < 0.05
 
 
@@ -95,7 +95,7 @@ def test_it_is_the_formula():
     x = p["tokens"]["weight"][tokens[0]] + p["body"]["positions"]["weight"][:9]
     for number in (1, 2):
         block = p["body"][f"block_{number}"]
-        own = block["look"]["branch"]
+        own = block["attention"]["branch"]
         y = normal(x, own["norm"])
         q, k, v = (
             (y @ own["attention"][name]["weight"] + own["attention"][name]["bias"]).reshape(9, 4, 4)
@@ -106,7 +106,7 @@ def test_it_is_the_formula():
         weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
         mixed = np.einsum("hij,jhf->ihf", weights, v).reshape(9, 16)
         x = x + mixed @ own["attention"]["output"]["weight"] + own["attention"]["output"]["bias"]
-        own = block["think"]["branch"]
+        own = block["mlp"]["branch"]
         hidden = normal(x, own["norm"]) @ own["hidden"]["weight"] + own["hidden"]["bias"]
         x = x + gelu(hidden) @ own["output"]["weight"] + own["output"]["bias"]
     logits = normal(x, p["body"]["norm"]) @ p["tokens"]["weight"].T
@@ -141,11 +141,11 @@ def drawn(number, logits):
 def test_it_writes_what_it_would_without_a_cache(form):
     network, params, state = small(**FORMS[form])
     prompt = whole(7, 2, 4)
-    found = jaxnn.generate(network, params, state, prompt, 9, key=KEY, temperature=0.7)
-    assert found.tolist() == recomputed(network, params, state, prompt, 9, drawn).tolist()
-    assert len(set(found.ravel().tolist())) > 2
-    found = jaxnn.generate(network, params, state, prompt, 9, key=KEY, temperature=0)
-    assert found.tolist() == recomputed(network, params, state, prompt, 9, likeliest).tolist()
+    tokens = jaxnn.generate(network, params, state, prompt, 9, key=KEY, temperature=0.7)
+    assert tokens.tolist() == recomputed(network, params, state, prompt, 9, drawn).tolist()
+    assert len(set(tokens.ravel().tolist())) > 2
+    tokens = jaxnn.generate(network, params, state, prompt, 9, key=KEY, temperature=0)
+    assert tokens.tolist() == recomputed(network, params, state, prompt, 9, likeliest).tolist()
 
 
 @pytest.mark.slow
@@ -153,9 +153,9 @@ def test_it_writes_what_it_would_without_a_cache(form):
 def test_beyond_its_context_it_goes_on_from_the_later_half(times):
     network, params, state = small(positions=12)
     prompt = whole(7, 2, times)
-    found = jaxnn.generate(network, params, state, prompt, 30, key=KEY, temperature=0, context=10)
+    tokens = jaxnn.generate(network, params, state, prompt, 30, key=KEY, temperature=0, context=10)
     expected = recomputed(network, params, state, prompt, 30, likeliest, 10)
-    assert found.tolist() == expected.tolist()
+    assert tokens.tolist() == expected.tolist()
 
 
 def test_other_temperatures_and_texts_compile_nothing():
@@ -248,8 +248,8 @@ def chances(network, params, state, **options):
 
 
 def test_of_equal_logits_so_many_are_left_as_were_asked_for():
-    kept = _largest(jnp.array([[1.0, 1.0, 1.0, 0.0]]), 2)
-    assert kept.tolist() == [[1.0, 1.0, -jnp.inf, -jnp.inf]]
+    allowed = _largest(jnp.array([[1.0, 1.0, 1.0, 0.0]]), 2)
+    assert allowed.tolist() == [[1.0, 1.0, -jnp.inf, -jnp.inf]]
 
 
 def test_a_share_of_one_leaves_all():
@@ -264,17 +264,17 @@ def softmax(logits):
 @pytest.mark.slow
 def test_tokens_are_drawn_as_likely_as_the_network_says():
     network, params, state = small(positions=12)
-    found, logits = chances(network, params, state, temperature=3.0)
-    assert np.abs(found - softmax(logits / 3)).max() < 0.03
-    found, logits = chances(network, params, state, temperature=3.0, top_k=3)
-    kept = np.where(logits >= np.sort(logits)[-3], logits, -np.inf)
-    assert np.abs(found - softmax(kept / 3)).max() < 0.03 and (found > 0).sum() == 3
-    found, logits = chances(network, params, state, temperature=3.0, top_p=0.6)
+    shares, logits = chances(network, params, state, temperature=3.0)
+    assert np.abs(shares - softmax(logits / 3)).max() < 0.03
+    shares, logits = chances(network, params, state, temperature=3.0, top_k=3)
+    allowed = np.where(logits >= np.sort(logits)[-3], logits, -np.inf)
+    assert np.abs(shares - softmax(allowed / 3)).max() < 0.03 and (shares > 0).sum() == 3
+    shares, logits = chances(network, params, state, temperature=3.0, top_p=0.6)
     order = np.argsort(-logits)
     count = int((np.cumsum(softmax(logits / 3)[order]) < 0.6).sum()) + 1
-    kept = np.full(7, -np.inf)
-    kept[order[:count]] = logits[order[:count]]
-    assert 1 < count < 7 and np.abs(found - softmax(kept / 3)).max() < 0.03
+    allowed = np.full(7, -np.inf)
+    allowed[order[:count]] = logits[order[:count]]
+    assert 1 < count < 7 and np.abs(shares - softmax(allowed / 3)).max() < 0.03
 
 
 ERRORS = [

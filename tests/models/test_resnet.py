@@ -90,9 +90,9 @@ def test_a_bottleneck_is_its_formula(key):
     draws = np.random.default_rng(0)
     params = jax.tree.map(lambda x: x + np.float32(0.1 * draws.normal(size=x.shape)), params)
 
-    def convolved(x, layer, strides, around):
+    def convolved(x, layer, strides, padding):
         return jax.lax.conv_general_dilated(
-            x, layer["weight"], (strides, strides), [(around, around)] * 2,
+            x, layer["weight"], (strides, strides), [(padding, padding)] * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )  # fmt: skip
 
@@ -102,13 +102,13 @@ def test_a_bottleneck_is_its_formula(key):
         return x * np.asarray(layer["scale"]) + np.asarray(layer["bias"])
 
     x = np.maximum(normal(convolved(images, params["conv"], 2, 3), params["norm"]), 0)
-    around = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
-    windows = [around[:, i : i + 7 : 2, j : j + 7 : 2] for i in range(3) for j in range(3)]
+    padding = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    windows = [padding[:, i : i + 7 : 2, j : j + 7 : 2] for i in range(3) for j in range(3)]
     x = np.max(windows, 0)
     block = params["stage_1"]["block_1"]["sum"]
     y = x
-    for number, around in ((1, 0), (2, 1), (3, 0)):
-        y = convolved(y, block["branch"][f"conv_{number}"], 1, around)
+    for number, padding in ((1, 0), (2, 1), (3, 0)):
+        y = convolved(y, block["branch"][f"conv_{number}"], 1, padding)
         y = normal(y, block["branch"][f"norm_{number}"])
         y = np.maximum(y, 0) if number < 3 else y
     skip = normal(convolved(x, block["shortcut"]["conv"], 1, 0), block["shortcut"]["norm"])
@@ -126,7 +126,7 @@ CASES = {
     "a stage without blocks": (
         lambda: jaxnn.resnet([1, 0], 3), InvalidValue, r"resnet: blocks .* blocks=0", r"blocks=1",
     ),
-    "a depth in the place of blocks": (
+    "a depth instead of blocks": (
         lambda: jaxnn.resnet(18, 1000),
         InvalidValue, r"resnet: blocks are not a number for each stage. Got blocks=18",
         r"Pass, say, blocks=\[2, 2, 2, 2\]",

@@ -46,11 +46,11 @@ def test_without_a_key_the_latent_variables_are_the_mean():
 def test_with_a_key_they_are_drawn_from_the_distribution(key):
     """Many copies of one image: the mean and covariance of what the decoder makes of the draws."""
     many = np.repeat(IMAGES[:1], 20_000, 0)
-    found = outputs(many, key)
-    drawn = np.asarray(found["reconstruction"], np.float64).reshape(-1, 10)
+    computed = outputs(many, key)
+    drawn = np.asarray(computed["reconstruction"], np.float64).reshape(-1, 10)
     weight = np.float64(PARAMS["decoder"]["weight"])
-    mean, log_variance = (np.float64(found[name][0]) for name in ("mean", "log_variance"))
-    assert_close(found["mean"], np.repeat(found["mean"][:1], len(many), 0))
+    mean, log_variance = (np.float64(computed[name][0]) for name in ("mean", "log_variance"))
+    assert_close(computed["mean"], np.repeat(computed["mean"][:1], len(many), 0))
     wanted = mean @ weight + np.float64(PARAMS["decoder"]["bias"])
     covariance = weight.T @ np.diag(np.exp(log_variance)) @ weight
     deviation = np.sqrt(np.diag(covariance))
@@ -76,9 +76,9 @@ def test_the_decoder_alone_is_the_network_under_its_name(key):
     encoder, decoder = jaxnn.mlp([6], 2 * 2), jaxnn.mlp([5], 10)
     whole = jaxnn.vae(encoder, decoder)
     params, state = whole.init(key, IMAGES)
-    found, _ = whole.apply(params, state, IMAGES)
-    alone, _ = decoder.apply(params["decoder"], {}, found["mean"])
-    assert_close(alone.reshape(3, 2, 5), found["reconstruction"])
+    computed, _ = whole.apply(params, state, IMAGES)
+    alone, _ = decoder.apply(params["decoder"], {}, computed["mean"])
+    assert_close(alone.reshape(3, 2, 5), computed["reconstruction"])
 
 
 def traced(encoder, decoder, inputs=IMAGES):
@@ -100,7 +100,7 @@ CASES = {
         InvalidValue, r"outputs of shape \(3, 9\) for inputs of shape \(3, 2, 5\)",
         r"End the decoder with linear\(10\)",
     ),
-    "a size in the place of a decoder": (
+    "a size instead of a decoder": (
         lambda: jaxnn.vae(jaxnn.mlp([4], 4), 10),
         InvalidType, r"vae: decoder has the wrong type. Got a int", r"Pass vae\(mlp",
     ),

@@ -146,10 +146,10 @@ def test_every_attention_of_a_gpt_is_found_by_its_path_also_inside_repeat():
         for weights in weights_of[stacked].values():
             assert not np.triu(np.asarray(weights)[0, 0, -1] if stacked else weights[0, 0], 1).any()
     assert {path: weights.shape for path, weights in weights_of[False].items()} == {
-        f"body/block_{number}/look/branch/attention": (1, 2, 6, 6) for number in (1, 2)
+        f"body/block_{number}/attention/branch/attention": (1, 2, 6, 6) for number in (1, 2)
     }
     assert {path: weights.shape for path, weights in weights_of[True].items()} == {
-        "body/blocks/look/branch/attention": (1, 2, 2, 6, 6)
+        "body/blocks/attention/branch/attention": (1, 2, 2, 6, 6)
     }
 
 
@@ -284,7 +284,7 @@ CASES = {
     "too many examples": (
         lambda: examples(IMAGES, LABELS, LOGITS, count=65), V, r"count=65", r"Pass, say, count=1",
     ),
-    "labels that are no classes": (
+    "labels that are not classes": (
         lambda: examples(IMAGES, LABELS / 2, LOGITS), T, r"dtype float64", r"outputs\.argmax\(-1\)",
     ),
     "other outputs": (

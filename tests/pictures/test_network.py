@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 
 import jaxnn
 from jaxnn import InvalidType, InvalidValue
+from jaxnn.network import describe, stateless
 from jaxnn.pictures._network import colour_and_width, draw, drawn_order, network
 from jaxnn.pictures.diagram import biases, diagram, from_json, to_json, wires
 from jaxnn.pictures.scheme import MARK, SIGNED, WIDTH, svg
@@ -271,10 +272,11 @@ def test_a_gpt_is_one_block_that_is_repeated(name):
     assert titles == (first if name == "gpt" else ["input", "tokens", "blocks", "norm", "output"])
     (repeated,) = [part for part in parts if part.children]
     assert repeated.times == 3 and [p.kind for p in repeated.children] == ["residual"] * 2
-    look = repeated.children[0]
-    assert look.text == "residual: adds its inputs"
-    assert [part.kind for part in look.children][1] == "attention"
-    assert look.children[1].text.startswith("4 heads, causal") and look.output == (2, 16, 32)
+    attention = repeated.children[0]
+    assert attention.text == "residual: adds its inputs"
+    assert [part.kind for part in attention.children][1] == "attention"
+    assert attention.children[1].text.startswith("4 heads, causal")
+    assert attention.output == (2, 16, 32)
     assert parts[-1].output == (2, 16, 65) and "weights of tokens" in parts[-1].text
     figure = draw(diagram(*NETWORKS[name]), {})
     seen = texts(figure)
@@ -304,14 +306,11 @@ def test_a_resnet_has_its_shortcuts_and_says_what_it_sums_up():
 
 
 def test_a_network_that_says_nothing_is_one_block_that_says_so():
-    class Model(nnx.Module):
-        def __init__(self, outputs, rngs):
-            self.layer = nnx.Linear(8, outputs, rngs=rngs)
+    def init(key, inputs):
+        return {"kernel": jnp.ones((8, 3))}
 
-        def __call__(self, x):
-            return self.layer(x)
-
-    plan = diagram(jaxnn.from_flax(Model, outputs=3), ROW)
+    model = stateless(lambda params, inputs: inputs @ params["kernel"], init)
+    plan = diagram(describe(model, "Model", outputs=3), ROW)
     assert plan.why == "Model does not describe its parts."
     assert [part[:4] for part in plan.outline] == [
         ("input", "input", "", (1, 8)), ("Model", "Model", "outputs 3", (1, 3)),
@@ -319,6 +318,43 @@ def test_a_network_that_says_nothing_is_one_block_that_says_so():
     figure = draw(plan, {})
     legible(figure)
     assert "Model" in texts(figure)
+
+
+class Block(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden = nnx.Linear(8, 8, rngs=rngs)
+        self.norm = nnx.LayerNorm(8, rngs=rngs)
+
+    def __call__(self, x):
+        return x + self.norm(self.hidden(x))
+
+
+class Model(nnx.Module):
+    def __init__(self, outputs, rngs):
+        self.block, self.output = Block(rngs), nnx.Linear(8, outputs, rngs=rngs)
+
+    def __call__(self, x):
+        return self.output(self.block(x))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
+def test_the_submodules_of_a_flax_model_are_drawn(inside):
+    network = jaxnn.from_flax(Model, outputs=3)
+    network = jaxnn.serial(("model", network), ("last", jaxnn.linear(2))) if inside else network
+    plan = diagram(network, ROW)
+    assert plan.why == "Drawn as blocks: the submodules of a model of another library."
+    if inside:
+        _, model, last = plan.outline
+        assert model.text == "Model, outputs 3" and model.output == (1, 3)
+        block, output = model.children
+    else:
+        _, block, output = plan.outline
+    assert (block.title, block.text, block.output) == ("block", "Block", (1, 8))
+    assert [part.title for part in block.children] == ["hidden", "norm"]
+    assert (output.title, output.text, output.output) == ("output", "Linear", (1, 3))
+    figure = draw(plan, {})
+    legible(figure)
+    assert "Block" in " ".join(texts(figure))
 
 
 WHY = {
@@ -358,7 +394,7 @@ CASES = {
     ),
     "other inputs": (
         lambda: diagram(jaxnn.gpt(5, layers=1, heads=1, features=4), object()),
-        V, r"does not take these inputs", r"Pass a batch, such as data\['inputs'\]\[:1\]",
+        V, r"does not accept these inputs", r"Pass a batch, such as data\['inputs'\]\[:1\]",
     ),
     "no parameters": (
         lambda: network(XOR, {}, PAIR),

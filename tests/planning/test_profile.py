@@ -109,5 +109,5 @@ def test_the_flops_of_a_loop_are_those_of_its_turns():
         part = part_of(name)
         sums[part] = sums.get(part, 0) + number
     hidden = 2 * 3 * (2 * 4) * 8 * 32
-    assert sums["body/blocks/think/branch/hidden"] == hidden
-    assert sums["gradient of body/blocks/think/branch/hidden"] == 2 * hidden
+    assert sums["body/blocks/mlp/branch/hidden"] == hidden
+    assert sums["gradient of body/blocks/mlp/branch/hidden"] == 2 * hidden

@@ -24,6 +24,10 @@ LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 500.0, "factor": 4.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
 }  # fmt: skip
+YARN = {
+    "rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
 
 LM, CLASSES = "ForCausalLM", "ForImageClassification"
 THREE = {"num_labels": 3}
@@ -45,8 +49,14 @@ DECODERS = {
     "llama_heads": ("Llama", LM, DECODER | {"rope_parameters": ROPE, "head_dim": 10}),
     "llama_linear": ("Llama", LM, DECODER | {"rope_parameters": LINEAR}),
     "llama3": ("Llama", LM, DECODER | {"rope_parameters": LLAMA3}),
+    "llama_yarn": ("Llama", LM, DECODER | {"rope_parameters": YARN, "head_dim": 16}),
     "mistral": ("Mistral", LM, DECODER | {"rope_parameters": ROPE, "sliding_window": 5}),
     "qwen2": ("Qwen2", LM, DECODER | {"rope_parameters": ROPE}),
+    "qwen2_yarn": (
+        "Qwen2",
+        LM,
+        DECODER | {"rope_parameters": YARN | {"attention_factor": 1.5, "beta_fast": 4.0}},
+    ),
     "qwen3": (
         "Qwen3",
         LM,

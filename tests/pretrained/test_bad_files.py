@@ -26,15 +26,18 @@ HUGE = 2**63 - 1
 SAFETENSORS = {
     "empty": (b"", "too short"),
     "short": (b"\1\0\0", "too short"),
-    "header_beyond_the_end": (safetensors_bytes({"a": F32}, length=10**6), "ends behind the file"),
-    "header_of_exabytes": (safetensors_bytes({}, length=2**63), "ends behind the file"),
+    "header_beyond_the_end": (
+        safetensors_bytes({"a": F32}, length=10**6),
+        "header exceeds the file",
+    ),
+    "header_of_exabytes": (safetensors_bytes({}, length=2**63), "header exceeds the file"),
     "header_not_json": (safetensors_bytes(b"{nonsense"), "not valid JSON"),
     "header_not_utf8": (safetensors_bytes(b'{"\xff": 1}'), "not valid JSON"),
     "header_a_list": (safetensors_bytes(b"[]"), "wrong form"),
-    "header_too_deep": (safetensors_bytes(b"[" * 100_000), "nests too deep"),
+    "header_too_deep": (safetensors_bytes(b"[" * 100_000), "nested too deeply"),
     "one_name_twice": (
         safetensors_bytes(b'{"a":{"dtype":"F32"},"a":{"dtype":"F32"}}'),
-        "twice",
+        "is repeated",
     ),
     "data_cut": (safetensors_bytes({"a": F32}, b"1234"), "too short or too long"),
     "data_left": (safetensors_bytes({"a": F32}, b"123456789"), "too short or too long"),
@@ -43,8 +46,14 @@ SAFETENSORS = {
         safetensors_bytes({"a": F32 | {"data_offsets": [4, 12]}}, b"123456789012"),
         "overlaps another, or leaves a gap",
     ),
-    "size": (safetensors_bytes({"a": F32 | {"shape": [3]}}, b"12345678"), "does not fit its place"),
-    "backwards": (safetensors_bytes({"a": F32 | {"data_offsets": [8, 0]}}), "does not fit"),
+    "size": (
+        safetensors_bytes({"a": F32 | {"shape": [3]}}, b"12345678"),
+        "does not match its shape",
+    ),
+    "backwards": (
+        safetensors_bytes({"a": F32 | {"data_offsets": [8, 0]}}),
+        "does not match its shape",
+    ),
     "negative": (safetensors_bytes({"a": F32 | {"data_offsets": [-8, 0]}}), "no valid offsets"),
     "offsets_of_floats": (safetensors_bytes({"a": F32 | {"data_offsets": [0.0, 8]}}), "offsets"),
     "shape_negative": (safetensors_bytes({"a": F32 | {"shape": [-1, -2]}}), "no valid shape"),
@@ -56,11 +65,11 @@ SAFETENSORS = {
 A = gguf_tensor("a", [2], 0)
 GGUF = {
     "empty": (b"", "empty"),
-    "magic": (b"PK\3\4" + b"\0" * 30, "does not begin as a GGUF"),
-    "version": (gguf_bytes({}, [], version=9), "version is not known"),
+    "magic": (b"PK\3\4" + b"\0" * 30, "does not begin with the GGUF"),
+    "version": (gguf_bytes({}, [], version=9), "version is unknown"),
     "cut_in_the_counts": (b"GGUF\3\0\0\0\1", "ends within its counts"),
-    "counts": (gguf_bytes({}, [], counts=(2**60, 2**60)), "counts more than it can hold"),
-    "setting_cut": (gguf_bytes({}, [], counts=(0, 2)), "ends within|unknown type|twice"),
+    "counts": (gguf_bytes({}, [], counts=(2**60, 2**60)), "counts exceed its size"),
+    "setting_cut": (gguf_bytes({}, [], counts=(0, 2)), "ends within|unknown type|repeated"),
     "text_of_exabytes": (
         b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, HUGE) + b"name" * 9,
         "ends within",
@@ -75,9 +84,9 @@ GGUF = {
     ),
     "setting_twice": (
         gguf_bytes({}, [gguf_setting("x", 1), gguf_setting("x", 1)], counts=(0, 2)),
-        "x is there twice",
+        "x is repeated",
     ),
-    "tensor_twice": (gguf_bytes({}, [A, A], b"0" * 64), "tensor a is there twice"),
+    "tensor_twice": (gguf_bytes({}, [A, A], b"0" * 64), "tensor a is repeated"),
     "data_cut": (gguf_bytes({}, [A], b"1234"), "ends within a"),
     "offset": (gguf_bytes({}, [gguf_tensor("a", [2], 2**40)], b"0" * 8), "ends within a"),
     "overlap": (gguf_bytes({}, [A, gguf_tensor("b", [2], 4)], b"0" * 64), "b overlaps another"),
@@ -147,7 +156,26 @@ def test_a_model_that_is_whole_loads(tmp_path):
 CONFIGS = {
     "new_key": ({"attn_logit_softcapping": 30.0}, "attn_logit_softcapping=30.0"),
     "activation": ({"hidden_act": "quick_gelu"}, "hidden_act='quick_gelu'"),
-    "rope": ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type='yarn'"),
+    "yarn": (
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+        "the key original_max_position_embeddings is missing",
+    ),
+    "yarn_of_deepseek": (
+        {
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": 8,
+                "mscale": 0.7,
+            }
+        },
+        "mscale=0.7",
+    ),
+    "longrope": (
+        {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0]}},
+        "rope_type='longrope'.*'default', 'linear', 'llama3', 'yarn'",
+    ),
+    "dynamic": ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type='dynamic'"),
     "rope_key": ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "x": 1}}, "got x=1|x=1"),
     "rope_form": ({"rope_scaling": "linear"}, "rope_parameters is not valid"),
     "family": ({"model_type": "mamba"}, "model_type='mamba'"),
@@ -155,16 +183,20 @@ CONFIGS = {
         {"architectures": ["LlamaForQuestions"]},
         "architecture is not supported",
     ),
+    "masked_tokens": (
+        {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
+        "BertForMaskedLM.*one of BertModel, BertForSequenceClassification",
+    ),
     "missing": ({"hidden_size": None}, "hidden_size is not valid"),
     "text": ({"num_hidden_layers": "2"}, "num_hidden_layers is not valid"),
     "infinite": ({"rms_norm_eps": float("inf")}, "rms_norm_eps is not valid"),
     "quantized": ({"quantization_config": {"bits": 4}}, "quantization_config"),
     "huge": ({"vocab_size": 2**62}, "vocab_size is not valid"),
-    "fewer_blocks": ({"num_hidden_layers": 1}, "more blocks than the configuration says"),
+    "fewer_blocks": ({"num_hidden_layers": 1}, "more blocks than the configuration"),
     "more_blocks": ({"num_hidden_layers": 3}, "no tensor for some arrays"),
-    "other_shape": ({"intermediate_size": 16}, r"gate_proj.weight has another shape.*\(8, 16\)"),
+    "other_shape": ({"intermediate_size": 16}, r"gate_proj.weight has the wrong shape.*\(8, 16\)"),
     "blocks_without_end": ({"num_hidden_layers": 10**9}, "num_hidden_layers is not valid"),
-    "untied": ({"tie_word_embeddings": False}, "nothing for output/weight"),
+    "untied": ({"tie_word_embeddings": False}, "no tensor for output/weight"),
 }
 
 
@@ -176,7 +208,7 @@ def test_a_configuration_that_would_compute_something_else_is_refused(name, tmp_
 
 def test_tensors_without_a_use_are_refused(tmp_path):
     extra = {"model.layers.0.self_attn.sinks": np.ones(2, np.float32)}
-    refused(write_folder(tmp_path, tensors_of() | extra), "no use for.*sinks")
+    refused(write_folder(tmp_path, tensors_of() | extra), "does not use some tensors.*sinks")
 
 
 def test_weights_that_are_not_floats_are_refused(tmp_path):
@@ -187,14 +219,18 @@ def test_weights_that_are_not_floats_are_refused(tmp_path):
 def test_pickles_are_refused(tmp_path):
     for name in ("pytorch_model.bin", "model.pt"):
         (tmp_path / name).write_bytes(b"")
-        refused(tmp_path / name, "runs whatever its author wrote")
-    refused(tmp_path, "a pickle runs whatever its author wrote")
-    refused(tmp_path / "nowhere", "nothing to load")
+        refused(tmp_path / name, "execute arbitrary code")
+    refused(tmp_path, "a pickle can execute arbitrary code")
+    refused(tmp_path / "nowhere", "path does not exist")
 
 
 def test_a_configuration_that_is_no_json_is_refused(tmp_path):
     write_folder(tmp_path)
-    for text, words in (("{", "valid JSON"), ("[" * 99_999, "too deep"), ("3", "wrong form")):
+    for text, words in (
+        ("{", "valid JSON"),
+        ("[" * 99_999, "nested too deeply"),
+        ("3", "wrong form"),
+    ):
         (tmp_path / "config.json").write_text(text)
         refused(tmp_path, words)
     (tmp_path / "config.json").unlink()
@@ -207,7 +243,7 @@ def test_a_model_for_more_memory_than_there_is_is_refused_before_it_is_read(
 ):
     write_folder(tmp_path)
     monkeypatch.setattr(memory, "available", lambda device: 5500)
-    with pytest.raises(InvalidValue, match="larger than the memory.*parameters take 4.86 kB"):
+    with pytest.raises(InvalidValue, match="more memory than is free.*parameters take 4.86 kB"):
         pretrained.load(tmp_path, stacked=stacked)
 
 
@@ -215,8 +251,8 @@ def test_an_index_that_leads_elsewhere_is_refused(tmp_path):
     write_folder(tmp_path / "model")
     index = tmp_path / "model" / "model.safetensors.index.json"
     for place, words in (
-        ("../secret.safetensors", "not there"),
-        ("model.safetensors", "index says"),
+        ("../secret.safetensors", "missing file"),
+        ("model.safetensors", "not those of the index"),
     ):
         index.write_text(json.dumps({"weight_map": {"a": place}}))
         refused(tmp_path / "model", words)

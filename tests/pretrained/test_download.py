@@ -91,16 +91,16 @@ def test_a_revision_is_fetched_once_and_loads(endpoint, tmp_path):
     np.testing.assert_array_equal(loaded["body"]["norm"]["scale"], expected)
     pretrained.download("owner/small", **options)
     assert len(Hub.fetched) == 2
-    with pytest.raises(InvalidValue, match="model.safetensors is not what it should be"):
+    with pytest.raises(InvalidValue, match="model.safetensors has the wrong digest"):
         pretrained.download("owner/small", **options, digests={"model.safetensors": "0" * 64})
-    with pytest.raises(InvalidValue, match="no other.json to compare"):
+    with pytest.raises(InvalidValue, match="no other.json to verify"):
         pretrained.download("owner/small", **options, digests={"other.json": "0" * 64})
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_not_there_is_said(endpoint, tmp_path):
     options = dict(endpoint=endpoint, folder=tmp_path / "here")
-    with pytest.raises(InvalidValue, match="could not be fetched at revision f000"):
+    with pytest.raises(InvalidValue, match="could not be downloaded at revision f000"):
         pretrained.download("owner/small", revision="f000", **options)
     with pytest.raises(InvalidValue, match="owner/name"):
         pretrained.download("../small", revision=COMMIT, **options)

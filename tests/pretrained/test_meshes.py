@@ -58,7 +58,7 @@ def test_a_model_that_does_not_fit_on_one_device_loads_onto_two(tmp_path, monkey
     monkeypatch.setattr(memory, "available", lambda device: 4000)
     with pytest.raises(InvalidValue, match=r"rules=jaxnn\.scale\.fsdp"):
         pretrained.load(tmp_path)
-    with pytest.raises(InvalidValue, match="larger than the memory"):
+    with pytest.raises(InvalidValue, match="more memory than is free"):
         loaded(tmp_path)  # replicated
     loaded(tmp_path, rules=HALVES)
 

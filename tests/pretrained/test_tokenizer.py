@@ -55,7 +55,7 @@ def test_texts_of_different_lengths_are_masked(tmp_path):
     assert batch.mask.sum(1).tolist() == [3, 5]
     pairs = tokenizer.batch([("a", "b"), ("a b", "b b")])
     assert pairs["types"].values.tolist() == [[0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1, 1]]
-    with pytest.raises(InvalidType, match="reads text alone"):
+    with pytest.raises(InvalidType, match="not text"):
         tokenizer.batch(["a", 3])
 
 
@@ -72,7 +72,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(InvalidValue, match="does not fit.*5 tokens for 4 rows"):
         pretrained.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InvalidValue, match="no tokenizer"):
+    with pytest.raises(InvalidValue, match="not a tokenizer"):
         pretrained.load(tmp_path)
 
 
@@ -92,7 +92,7 @@ def test_a_conversation_is_written_by_the_template(tmp_path):
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        (None, "no template"),
+        (None, "no chat template"),
         ("{{ messages.__class__.__mro__ }}", "SecurityError"),
         ("{% for x in range(10**9) %}{% endfor %}", "OverflowError"),
         ("{{ raise_exception('no system, please') }}", "no system, please"),
@@ -105,7 +105,7 @@ def test_a_template_that_does_not_take_the_messages_says_so(template, words, tmp
     tokenizer = pretrained.load(folder_with(tmp_path, template)).tokenizer
     with pytest.raises(InvalidValue, match=words):
         tokenizer.chat([{"role": "user", "content": "b"}])
-    with pytest.raises((InvalidType, InvalidValue), match="wrong form|no template"):
+    with pytest.raises((InvalidType, InvalidValue), match="wrong form|no chat template"):
         tokenizer.chat([{"content": "b"}])
 
 
@@ -137,12 +137,12 @@ def test_symbols_are_merged_as_the_file_says(tmp_path):
     [
         ({"pre": "tekken"}, "pre='tekken'.*smollm"),
         ({"model": "llama"}, "model='llama'"),
-        ({"tokens": ["a"]}, "not whole"),
-        ({"tokens": ["a", "a", "b", "ab", "1", "2", "12"]}, "not whole"),
-        ({"merges": ["a c"]}, "not whole"),
-        ({"merges": ["a b c"]}, "not whole"),
+        ({"tokens": ["a"]}, "inconsistent"),
+        ({"tokens": ["a", "a", "b", "ab", "1", "2", "12"]}, "inconsistent"),
+        ({"merges": ["a c"]}, "inconsistent"),
+        ({"merges": ["a b c"]}, "inconsistent"),
         ({"merges": None}, "has no merges"),
-        ({"eos_token_id": 99}, "not whole"),
+        ({"eos_token_id": 99}, "inconsistent"),
     ],
     ids=["pre", "model", "few", "twice", "unknown", "three", "none", "eos"],
 )
@@ -153,9 +153,8 @@ def test_a_tokenizer_of_another_kind_is_refused(change, words, tmp_path):
         gguf_tokenizer(tmp_path / "model.gguf", settings)
 
 
-def test_a_whole_file_loads(tmp_path):
-    """What llama.cpp writes of a model is that model, its queries in their own order again."""
-    peer("tokenizers")
+def gguf_file(path, **more):
+    """Writes the model of `CONFIG` as llama.cpp does, with a tokenizer; returns its tensors."""
     tensors = tensors_of(vocabulary=7)
     names = {
         "model.embed_tokens": "token_embd", "model.norm": "output_norm",
@@ -177,19 +176,60 @@ def test_a_whole_file_loads(tmp_path):
         "llama.attention.head_count": 2, "llama.feed_forward_length": 12,
         "llama.context_length": 32, "llama.attention.layer_norm_rms_epsilon": 1e-5,
     }  # fmt: skip
-    path = write_gguf(tmp_path / "model.gguf", settings, arrays)
+    write_gguf(path, settings | more, arrays)
+    return tensors
+
+
+def test_a_whole_file_loads(tmp_path):
+    """What llama.cpp writes of a model is that model, its queries in their own order again."""
+    peer("tokenizers")
+    path = tmp_path / "model.gguf"
+    tensors = gguf_file(path)
     loaded = pretrained.load(path)
     for block in (1, 2):
-        query = loaded.params["body"][f"block_{block}"]["look"]["branch"]["attention"]["query"]
+        query = loaded.params["body"][f"block_{block}"]["attention"]["branch"]["attention"]["query"]
         expected = tensors[f"model.layers.{block - 1}.self_attn.q_proj.weight"]
         np.testing.assert_array_equal(query["weight"], expected.T)
     assert loaded.tokenizer.stop == (0,) and loaded.config["vocab_size"] == 7
-    write_gguf(path, settings | {"llama.expert_count": 8}, arrays)
+    gguf_file(path, **{"llama.expert_count": 8})
     with pytest.raises(InvalidValue, match="expert_count=8"):
         pretrained.load(path)
-    write_gguf(path, settings | {"llama.attention.softcap": 2.0}, arrays)
+    gguf_file(path, **{"llama.attention.softcap": 2.0})
     with pytest.raises(InvalidValue, match="attention.softcap=2.0"):
         pretrained.load(path)
+
+
+def test_a_single_file_is_saved_with_its_tokenizer(tmp_path):
+    peer("jinja2")
+    template = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+    gguf_file(tmp_path / "model.gguf", **{"tokenizer.chat_template": template})
+    model = pretrained.load(tmp_path / "model.gguf")
+    pretrained.save(model, tmp_path / "folder")
+    weights = tmp_path / "folder" / "model.safetensors"
+    for source in (tmp_path / "folder", weights):
+        again = pretrained.load(source)
+        assert again.tokenizer.to_json() == model.tokenizer.to_json()
+        assert again.tokenizer.chat([{"role": "user", "content": "ab1"}]) == [3, 4, 0]
+    pretrained.save(again, tmp_path / "third")  # of a safetensors file alone
+    assert pretrained.load(tmp_path / "third").tokenizer.to_json() == model.tokenizer.to_json()
+
+
+def test_a_safetensors_file_is_saved_with_all_that_its_tokenizer_has(tmp_path):
+    folder_with(tmp_path / "source", template="{{ messages }}")
+    (tmp_path / "source" / "sentence_bert_config.json").write_text('{"max_seq_length": 4}')
+    model = pretrained.load(tmp_path / "source" / "model.safetensors")
+    pretrained.save(model, tmp_path / "folder")
+    assert pretrained.load(tmp_path / "folder").tokenizer.to_json() == model.tokenizer.to_json()
+
+
+def test_transformers_reads_the_tokenizer_of_a_single_file(tmp_path):
+    library = transformers()
+    gguf_file(tmp_path / "model.gguf")
+    model = pretrained.load(tmp_path / "model.gguf")
+    pretrained.save(model, tmp_path / "folder")
+    theirs = library.AutoTokenizer.from_pretrained(tmp_path / "folder")
+    assert theirs("abb12<end>")["input_ids"] == model.tokenizer.encode("abb12<end>")
+    assert theirs.eos_token_id == 0
 
 
 # --- Against the libraries -----------------------------------------------------------------------

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 import jaxnn
 from jaxnn.network import Parts, stateless
@@ -119,8 +120,8 @@ def test_members_have_adapters_of_their_own():
 
 
 def names(network, *arguments, **options):
-    made = jaxnn.lora(network, *arguments, rank=2, **options)
-    params, _ = jax.eval_shape(made.init, jax.random.key(0), TOKENS)
+    adapted_network = jaxnn.lora(network, *arguments, rank=2, **options)
+    params, _ = jax.eval_shape(adapted_network.init, jax.random.key(0), TOKENS)
     return {name.rpartition("/")[0] for name in jaxnn.names.named_leaves(params)}
 
 
@@ -149,6 +150,47 @@ def test_a_kind_that_is_not_there_is_named():
         jaxnn.lora(flax, rank=2)
     with pytest.raises(TypeError, match=r"Pass kinds=\['linear'\]"):
         jaxnn.lora(jaxnn.mlp([5], 3), rank=2, kinds="linear")
+
+
+class Attention(nn.Module):
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(8, (3,))(x)
+        return nn.MultiHeadDotProductAttention(2, qkv_features=32, use_bias=self.bias)(x)
+
+
+@STRICT
+def test_a_kernel_of_flax_with_several_axes_is_one_matrix():
+    network = jaxnn.from_flax(Attention())
+    adapted_network, params, state = adapted(network, {"*kernel": True}, REAL)
+    shapes = {name: x.shape for name, x in jaxnn.names.named_leaves(params).items()}
+    layer = "MultiHeadDotProductAttention_0"
+    assert shapes[f"{layer}/query/kernel/down"] == (8, 2)
+    assert shapes[f"{layer}/query/kernel/up"] == (2, 32)  # of [8, 2, 16]
+    assert shapes[f"{layer}/out/kernel/down"] == (32, 2)
+    assert shapes[f"{layer}/out/kernel/up"] == (2, 8)  # of [2, 16, 8]
+    assert shapes["Conv_0/kernel/down"] == (24, 2)  # of [3, 8, 8]
+    merged, own = merge_lora(params, state)
+    outputs, _ = adapted_network.apply(params, state, REAL)
+    np.testing.assert_allclose(network.apply(merged, own, REAL)[0], outputs, atol=1e-4)
+    base = state["base"][layer]["query"]["kernel"]
+    thin = params[layer]["query"]["kernel"]
+    change = (np.asarray(thin["down"]) @ np.asarray(thin["up"])).reshape(8, 2, 16)
+    np.testing.assert_allclose(
+        merged[layer]["query"]["kernel"], base + state["scale"] * change, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_an_adapter_larger_than_its_kernel_is_refused():
+    network = jaxnn.from_flax(Attention(bias=False))  # without biases, its axes are not known
+    with pytest.raises(
+        jaxnn.InvalidValue,
+        match=r"the adapter of .*key/kernel is larger than the weight. Got 288 numbers for a weight"
+        r" of shape \(8, 2, 16\), as matrices of 2 x 16",
+    ):
+        jaxnn.lora(network, {"*/key/kernel": True}, rank=2).init(jax.random.key(0), REAL)
 
 
 # --- what it costs -----------------------------------------------------------------------------

@@ -52,8 +52,8 @@ def test_a_part_in_another_precision_keeps_it(key):
     """Whichever is outside, and also in a network whose parts are intercepted."""
     head = jaxnn.mixed_precision(jaxnn.linear(3), jnp.float32)
     network = jaxnn.mixed_precision(jaxnn.serial(jaxnn.linear(4), ("head", head)))
-    for made in (network, intercept(network, lambda path, part: part)):
-        seen = jaxnn.capture(made, ["0", "head"])
+    for each in (network, intercept(network, lambda path, part: part)):
+        seen = jaxnn.capture(each, ["0", "head"])
         _, params, state = started(seen, key)
         (outputs, inside), _ = seen.apply(params, state, INPUTS)
         assert {path: str(x.dtype) for path, x in inside.items()} == {
@@ -63,7 +63,7 @@ def test_a_part_in_another_precision_keeps_it(key):
 
 
 def test_what_computes_in_float32_gets_every_digit_of_raw_inputs():
-    """10003 is 9984 in bfloat16; whatever is around it, and also inside another exception."""
+    """10003 is 9984 in bfloat16; whatever encloses it, and also inside another exception."""
     exact = jaxnn.mixed_precision(jaxnn.standardize(1e4, 1.0), jnp.float32)
     half = jaxnn.mixed_precision(jaxnn.serial(jaxnn.remat(exact)), jnp.float16)
     params = {"1": {"weight": jnp.ones((1, 1)), "bias": jnp.zeros(1)}}

@@ -1,4 +1,4 @@
-"""Transforms of networks: what each computes and keeps, alone and around another."""
+"""Transforms of networks: what each computes and retains, alone and outside of another."""
 
 import itertools
 
@@ -129,15 +129,15 @@ def test_frozen_parameters_are_state(key):
     network = jaxnn.serial(("body", jaxnn.mlp([5], 4)), ("norm", jaxnn.batch_norm()))
     _, params, state = started(network, key)
     rules = {"body/output/bias": False, "body": True}
-    still, trained, kept = started(jaxnn.freeze(network, rules), key)
+    still, trained, frozen = started(jaxnn.freeze(network, rules), key)
     body = {"output": {"bias": params["body"]["output"]["bias"]}}
     assert_same_bits(trained, {"body": body, "norm": params["norm"]})
-    assert sorted(kept) == ["frozen", "network"]
-    assert sorted(kept["frozen"]["body"]) == ["hidden_1", "output"]
-    assert_same_bits(kept["network"], state)
-    outputs, after = still.apply(trained, kept, INPUTS, key=key)
+    assert sorted(frozen) == ["frozen", "network"]
+    assert sorted(frozen["frozen"]["body"]) == ["hidden_1", "output"]
+    assert_same_bits(frozen["network"], state)
+    outputs, after = still.apply(trained, frozen, INPUTS, key=key)
     wanted, moved = network.apply(params, state, INPUTS, key=key)
-    assert_same_bits((outputs, after), (wanted, {"frozen": kept["frozen"], "network": moved}))
+    assert_same_bits((outputs, after), (wanted, {"frozen": frozen["frozen"], "network": moved}))
 
 
 def test_a_frozen_part_without_a_key_runs_as_in_inference(key):
@@ -149,8 +149,8 @@ def test_a_frozen_part_without_a_key_runs_as_in_inference(key):
         return part._replace(apply=lambda *arrays, key=None: part.apply(*arrays))
 
     network = jaxnn.serial(("body", jaxnn.batch_norm()), ("output", jaxnn.linear(2)))
-    for made, stays in ((network, False), (intercept(network, still), True)):
-        body, params, state = started(jaxnn.freeze(made, {"body": True}), key)
+    for whole, stays in ((network, False), (intercept(network, still), True)):
+        body, params, state = started(jaxnn.freeze(whole, {"body": True}), key)
         _, after = body.apply(params, state, INPUTS, key=key)
         same = jax.tree.map(np.array_equal, after, state)
         assert all(jax.tree.leaves(same["frozen"])) and all(jax.tree.leaves(same)) == stays
@@ -268,23 +268,23 @@ def test_the_table_counts_every_layer_of_a_loop():
     block = jaxnn.residual(jaxnn.serial(jaxnn.linear(8), jaxnn.batch_norm()))
     for wrapped in (block, jaxnn.remat(block)):
         network = jaxnn.serial(jaxnn.linear(8), ("blocks", jaxnn.repeat(wrapped, 5)))
-        made = jaxnn.table(network, jax.ShapeDtypeStruct((2, 3), jnp.float32))
-        rows = {row.part: row for row in made.rows}
+        table = jaxnn.table(network, jax.ShapeDtypeStruct((2, 3), jnp.float32))
+        rows = {row.part: row for row in table.rows}
         assert list(rows) == ["0", "blocks/branch/0", "blocks/branch/1", "blocks/shortcut"]
         inner = rows["blocks/branch/0"]
         assert inner[2:] == ((2, 8), 5 * 72, 5 * 72 * 4, 5 * 64, 5 * 2 * 2 * 64, 5)
         assert rows["blocks/branch/1"][2:] == ((2, 8), 5 * 16, 5 * 32 * 4, 5 * 64, 0, 5)
         assert rows["0"][2:] == ((2, 8), 32, 128, 64, 96, 1)
-        assert made.total[2:5] == ((2, 8), 32 + 5 * 88, 4 * (32 + 5 * 104))
-        assert made.total.flops == 2 * (48 + 5 * 128)
-        assert "blocks/branch/0 x5  linear" in str(made) and "\n0 " in str(made)
+        assert table.total[2:5] == ((2, 8), 32 + 5 * 88, 4 * (32 + 5 * 104))
+        assert table.total.flops == 2 * (48 + 5 * 128)
+        assert "blocks/branch/0 x5  linear" in str(table) and "\n0 " in str(table)
 
 
 def test_the_total_of_a_table_is_what_is_trained_and_kept():
     inputs = jax.ShapeDtypeStruct((1, 4), jnp.float32)
     network = jaxnn.lora(jaxnn.mixed_precision(jaxnn.linear(8)), {"weight": True}, rank=2)
-    made = jaxnn.table(network, inputs)
+    table = jaxnn.table(network, inputs)
     # The layer computes with its adapters, 4 x 2 and 2 x 8, beside its weight.
-    assert [row[3:] for row in made.rows] == [(64, 256, 16, 2 * (32 + 8 + 16), 1)]
-    assert made.total[3:5] == (24, 4 * (24 + 40 + 1))
-    assert made.total.flops == 2 * (32 + 8 + 16)
+    assert [row[3:] for row in table.rows] == [(64, 256, 16, 2 * (32 + 8 + 16), 1)]
+    assert table.total[3:5] == (24, 4 * (24 + 40 + 1))
+    assert table.total.flops == 2 * (32 + 8 + 16)

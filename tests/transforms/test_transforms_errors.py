@@ -21,7 +21,7 @@ def traced(network, *shape, dtype=jnp.float32):
     return jax.eval_shape(both, jax.ShapeDtypeStruct(shape or (2, 4), dtype))
 
 
-def joined(*branches):
+def merged(*branches):
     return jaxnn.parallel(*branches, combine=lambda outputs: jnp.concatenate(outputs, -1))
 
 
@@ -39,8 +39,8 @@ CASES = {
         V, r"branch \(2, 5\) of linear, and shortcut \(2, 4\) of identity",
         r"pass shortcut=linear\(n\)",
     ),
-    "branches that cannot be joined": (
-        lambda: traced(joined(("left", jaxnn.linear(3)), ("flat", jaxnn.flatten())), 2, 5, 4),
+    "branches that cannot be merged": (
+        lambda: traced(merged(("left", jaxnn.linear(3)), ("flat", jaxnn.flatten())), 2, 5, 4),
         V, r"branches left \(\(2, 5, 3\), 'float32'\), flat \(\(2, 20\), 'float32'\) \(.+\); exp",
         r"Give the branches outputs of matching shapes",
     ),
@@ -128,13 +128,13 @@ CASES = {
     # Settings.
     "lora: a bias": (
         lambda: traced(jaxnn.lora(MODEL, {"hidden_1": True}, rank=2)),
-        V, r"is no matrix. Got hidden_1/bias of shape \(6,\); expected some of hidden_1/weight",
-        r"Choose weights alone: \{'\*weight': True\}",
+        V, r"is not a matrix. Got hidden_1/bias of shape \(6,\); expected some of hidden_1/weight",
+        r"Select only weights: \{'\*weight': True\}",
     ),
     "lora: nothing": (
         lambda: traced(jaxnn.lora(MODEL, {"*": False}, rank=2)),
-        V, r"no weight is chosen. Got rules \{'\*': False\}",
-        r"Choose weights alone",
+        V, r"no weight is selected. Got rules \{'\*': False\}",
+        r"Select only weights",
     ),
     "lora: rank": (lambda: jaxnn.lora(MODEL, WEIGHTS, rank=0), V, r"rank=0", r"Pass, say, rank=1"),
     "lora: scale": (

@@ -9,7 +9,7 @@ import jaxnn
 pytestmark = pytest.mark.usefixtures("optimized")
 
 ROWS, WIDTH, LAYERS = 256, 32, 12
-# XLA for CPU has no bfloat16, and widens what a loop has kept of all layers at once, before the
+# XLA for CPU has no bfloat16, and widens what a loop has stored of all layers at once, before the
 # loop that goes back through them: a pass that a GPU or a TPU has no use for here.
 STAY = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
 
@@ -52,11 +52,11 @@ def plain():
 def test_remat_keeps_the_inputs_of_layers_alone(plain):
     """[rows, width] each, and what the gradient of one layer takes."""
     each = ROWS * WIDTH * 4
-    kept = memory(jaxnn.repeat(jaxnn.remat(block()), LAYERS))
-    assert LAYERS * each < kept < (LAYERS + 16) * each < 0.5 * plain
+    stored = memory(jaxnn.repeat(jaxnn.remat(block()), LAYERS))
+    assert LAYERS * each < stored < (LAYERS + 16) * each < 0.5 * plain
     products = memory(jaxnn.repeat(jaxnn.remat(block(), "dots"), LAYERS))
     named = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    assert kept < products == memory(jaxnn.repeat(jaxnn.remat(block(), named), LAYERS))
+    assert stored < products == memory(jaxnn.repeat(jaxnn.remat(block(), named), LAYERS))
     assert products < plain * 1.05
     everything = memory(jaxnn.repeat(jaxnn.remat(block(), "everything"), LAYERS), **STAY)
     assert everything >= plain * 0.95

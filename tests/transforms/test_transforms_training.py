@@ -1,4 +1,4 @@
-"""Transforms of networks in training: what is adjusted, what is kept, where weights come from."""
+"""Transforms of networks in training: what is trained, what is retained, where weights begin."""
 
 import chex
 import jax
@@ -91,13 +91,13 @@ def test_lora_trains_adapters_which_merge_and_load_alone(source):
 
 def test_a_warm_start_survives_transforms(source):
     loaded = jaxnn.warm_start(MODEL, source, INPUTS).network
-    for made in (
+    for network in (
         intercept(loaded, lambda path, part: part),
         jaxnn.mixed_precision(loaded),
         jaxnn.capture(jaxnn.mixed_precision(jaxnn.remat(loaded)), ["output"]),
         jaxnn.remat(loaded),
     ):
-        assert_same_bits(made.init(jax.random.key(1), INPUTS)[0], source)
+        assert_same_bits(network.init(jax.random.key(1), INPUTS)[0], source)
     repeated = jaxnn.repeat(
         jaxnn.warm_start(jaxnn.linear(4), {"bias": jnp.ones(4)}, INPUTS).network, 2
     )
@@ -109,7 +109,7 @@ def test_mixed_precision_keeps_parameters_in_float32():
     block = jaxnn.residual(jaxnn.serial(jaxnn.linear(4), jaxnn.batch_norm()))
     network = jaxnn.serial(("blocks", jaxnn.repeat(block, 2)), jaxnn.linear(3))
     (before, plain), (_, mixed) = (
-        trained(made, optax.sgd(0.1)) for made in (network, jaxnn.mixed_precision(network))
+        trained(each, optax.sgd(0.1)) for each in (network, jaxnn.mixed_precision(network))
     )
     chex.assert_trees_all_equal_shapes_and_dtypes(mixed, plain)
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((mixed.params, mixed.state)))
@@ -153,7 +153,7 @@ def test_learning_rates_by_name():
 
 
 def test_decay_by_name_also_inside_of_a_partition(source):
-    """A mask names every leaf, also those that the partition around it gives to others."""
+    """A mask names every leaf, also those that the enclosing partition gives to others."""
     mask = jaxnn.param_labels({"*/bias": False, "*": True})
     alone = decaying(mask=mask)
     inside = optax.partition(

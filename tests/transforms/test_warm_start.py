@@ -100,7 +100,7 @@ def test_one_leaf_may_be_taken_more_than_once():
 
 
 def test_changed_by_a_function():
-    """Weights of a library that stores them the other way around, and under another name."""
+    """Weights of a library that stores them transposed, and under another name."""
     theirs = {"fc": {"kernel": PARAMS["hidden_1"]["weight"].T}, "output": PARAMS["output"]}
     rules = {
         "hidden_1/weight": ("fc/kernel", lambda array, shape: array.T),
@@ -196,8 +196,8 @@ def test_statistics_go_with_the_parameters_by_the_same_rules():
     network = normalized()
     params, state = source(normalized(first="body"))
     started = warm_start(network, params, INPUTS, {"first/*": "body/*"}, state=state)
-    made, statistics = initial(started.network)
-    assert_same_bits(made, {"first": params["body"], "output": params["output"]})
+    drawn, statistics = initial(started.network)
+    assert_same_bits(drawn, {"first": params["body"], "output": params["output"]})
     assert_same_bits(statistics, {"first": state["body"]})
     assert origins(started)["state", "first/norm/mean"] == ("taken", "body/norm/mean")
     assert started.table.unused == ()
@@ -206,10 +206,10 @@ def test_statistics_go_with_the_parameters_by_the_same_rules():
 def test_statistics_are_left_by_the_same_rules():
     params, state = source(normalized())
     started = warm_start(normalized(), params, INPUTS, {"*norm": None}, state=state)
-    made, statistics = initial(started.network)
+    drawn, statistics = initial(started.network)
     assert_same_bits(statistics, initial(normalized())[1])
-    assert_same_bits(made["first"]["norm"], initial(normalized())[0]["first"]["norm"])
-    assert_same_bits(made["first"]["dense"], params["first"]["dense"])
+    assert_same_bits(drawn["first"]["norm"], initial(normalized())[0]["first"]["norm"])
+    assert_same_bits(drawn["first"]["dense"], params["first"]["dense"])
     assert [(row.tree, row.source) for row in started.table.unused] == [
         ("params", "first/norm/bias"), ("params", "first/norm/scale"),
         ("state", "first/norm/mean"), ("state", "first/norm/var"),
@@ -251,9 +251,9 @@ def test_flax_networks_start_from_flax_parameters():
     old = from_flax(NnxModel, outputs=7)
     params, state = source(old, images)
     started = warm_start(network, params, images, {"output/*": None}, state=state)
-    made, statistics = initial(started.network, inputs=images)
+    drawn, statistics = initial(started.network, inputs=images)
     plain, _ = initial(network, inputs=images)
-    assert_same_bits(made, params | {"output": plain["output"]})
+    assert_same_bits(drawn, params | {"output": plain["output"]})
     assert_same_bits(statistics, state)
 
 
@@ -275,12 +275,12 @@ def source_of_linen(network):
 
 
 def trained(network, optimizer, steps=1, **settings):
-    made = jaxnn.learner(network, jaxnn.classification(), optimizer)
-    return list(jaxnn.train(made, DATA, steps=steps, key=KEY, **settings))[-1]
+    learner = jaxnn.learner(network, jaxnn.classification(), optimizer)
+    return list(jaxnn.train(learner, DATA, steps=steps, key=KEY, **settings))[-1]
 
 
 def test_training_begins_where_the_source_ended():
-    """A first report over no change is of the source; then the loss goes on falling."""
+    """A first report over no change is of the source; then the loss falls further."""
     first = trained(NETWORK, optax.sgd(0.1), steps=30)
     network = warm_start(NETWORK, first.state.params, INPUTS).network
     last = trained(network, optax.sgd(0.0))
@@ -298,8 +298,8 @@ def test_training_begins_where_the_source_ended():
 )
 def test_an_optimizer_remembers_the_parameters_that_were_taken(optimizer, memory):
     network = warm_start(NETWORK, WIDER, INPUTS, {"output": None}).network
-    made = jaxnn.learner(network, jaxnn.classification(), optimizer)
-    state = jax.jit(partial(made.init, hparams={}))(KEY, batch=DATA.arrays)
+    learner = jaxnn.learner(network, jaxnn.classification(), optimizer)
+    state = jax.jit(partial(learner.init, hparams={}))(KEY, batch=DATA.arrays)
     assert_same_bits(state.params["hidden_1"], WIDER["hidden_1"])
     assert_same_bits(memory(state.opt_state), state.params)
 
@@ -321,8 +321,8 @@ def test_hyper_parameters_of_the_network_are_traced():
 
 def test_every_member_of_a_population_starts_there():
     network = warm_start(NETWORK, WIDER, INPUTS, {"output": None}).network
-    made = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.0))
-    training = jaxnn.train(made, DATA, steps=1, key=jaxnn.keys(range(3)))
+    learner = jaxnn.learner(network, jaxnn.classification(), optax.sgd(0.0))
+    training = jaxnn.train(learner, DATA, steps=1, key=jaxnn.keys(range(3)))
     params = jax.tree.map(np.asarray, list(training)[-1].state.params)
     assert_same_bits(
         params["hidden_1"], jax.tree.map(lambda x: np.stack([x] * 3), WIDER["hidden_1"])
@@ -372,7 +372,7 @@ def test_blocks_are_counted_anew_stacked_and_taken_apart():
             "more blocks than the net.*layers/3/nodes/bias",
         ),
         (deep(5), {"block_{n+1}": "layers/{n}"}, "no leaf.*layers/4/nodes"),
-        (deep(3, True), {"blocks": "layers/{n}"}, r"another shape.*\(4, 4\)"),
+        (deep(3, True), {"blocks": "layers/{n}"}, r"wrong shape.*\(4, 4\)"),
         (deep(3), {"block_{n}": "layers/{n}"}, "more blocks than the network.*layers/0"),
     ],
     ids=["fewer", "more", "stacked", "shifted"],

@@ -38,7 +38,8 @@ def from_flax(
     Inference returns the state unchanged, except for caches, which advance. In training, the i-th
     NNX stream (by name) is `fold_in(key, i)`; the Linen stream `dropout` is the key, and any other
     is `jaxnn.calls.part_key(key, name)`. An axis name, as in `BatchNorm(axis_name="batch")`,
-    refers to all devices, since a batch is one array.
+    refers to all devices, since a batch is one array. The submodules are parts of the network, with
+    their names in Flax: `table`, `capture` and pictures show them.
 
     Args:
       model: a class or function that returns an `nnx.Module`: `init` calls
@@ -134,7 +135,7 @@ def flax_parameters(source: Any) -> tuple[Params, State]:
     if isinstance(source, Mapping) and "params" in source:
         return collections(source)
     expected = 'an nnx.Module, or variables {"params": ...} of a Linen module'
-    fix = "Pass the module, or what Linen's init returned"
+    fix = "Pass the module, or the variables that Linen's init returns"
     raise invalid("flax_parameters", "source has no Flax parameters", source, expected, fix)
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import jax
 
-from jaxnn.calls import part_key
+from jaxnn.calls import observers, part_key
 from jaxnn.checks import Invalid, InvalidType, InvalidValue
 from jaxnn.models.flax import library
 from jaxnn.models.flax.axes import AxisNames
@@ -25,7 +25,9 @@ from jaxnn.models.flax.structure import (
     left_values,
     sown_names,
     sown_nothing,
+    with_submodules,
 )
+from jaxnn.models.flax.submodules import SUBMODULES, LinenCalls
 from jaxnn.names import listing
 from jaxnn.network import Network
 from jaxnn.transforms._mixed_precision import computing_dtype
@@ -67,11 +69,14 @@ def linen_network(where: str, model: Any, options: Options) -> Network:
         mutable: Any = library.core.DenyList(unseen)
         if key is None:
             mutable = [*sown, *([CACHE] if CACHE in state else [])]
+        updates = key is None and bool(mutable)
+        if key is None and observers():
+            mutable = [*mutable, SUBMODULES]
 
         def compute(module, method):
             def once():
                 rngs = {} if drawn is None else {name: stream(drawn, name) for name in streams}
-                with _watching(calling, key):
+                with _watching(calling, key, updates):
                     return module.apply(
                         variables, inputs, rngs=rngs, mutable=mutable, method=method
                     )
@@ -80,18 +85,20 @@ def linen_network(where: str, model: Any, options: Options) -> Network:
 
         outputs, after = run(compute, inputs, key)
         after = library.core.unfreeze(after)
+        stored = {SUBMODULES: after.pop(SUBMODULES)} if SUBMODULES in after else {}
         if key is not None:
             _check_collections(calling, state, after, sown)
             for name in sown:
                 if name not in after:
                     raise sown_nothing(calling, name, [*after, INTERMEDIATES])
         left = {name: after.get(name, {}) for name in sown}
-        return (outputs, left) if options.sown else outputs, cast_like(state, after)
+        outputs = (outputs, left) if options.sown else outputs
+        return outputs, cast_like(state, after) | stored
 
     fields = {name: getattr(model, name) for name in _fields(model)}
     defaults = {field.name: field.default for field in dataclasses.fields(model)}
     given = {name: value for name, value in fields.items() if value is not defaults[name]}
-    return described(Network(init, apply), type(model), given)
+    return with_submodules(described(Network(init, apply), type(model), given))
 
 
 def stream(key: Any, name: str) -> Any:
@@ -153,10 +160,13 @@ def _fields(model: Any) -> list[str]:
 
 
 @contextmanager
-def _watching(calling: Calling, key: Any):
-    """Checks for each layer that is called that it trains in training, and its precision."""
+def _watching(calling: Calling, key: Any, updates: bool):
+    """Checks for each layer that is called that it trains in training, and its precision.
+
+    `updates` is whether the model may update variables in inference.
+    """
     reactions: dict[str, list[bool]] = {"Dropout": [], "BatchNorm": []}
-    dtype = computing_dtype()
+    dtype, submodules = computing_dtype(), LinenCalls(updates)
 
     def watch(proceed, arguments, options, context):
         layer = context.module
@@ -175,6 +185,7 @@ def _watching(calling: Calling, key: Any):
             ):
                 flag = _flag(layer, "deterministic", None, arguments, options)
                 reactions["Dropout"].append(not flag)
+            return submodules(layer, proceed, arguments, options)
         return proceed(*arguments, **options)
 
     with library.linen.intercept_methods(watch):
@@ -218,28 +229,28 @@ def _explained(calling: Calling, key: Any):
     except library.errors.InvalidRngError as error:
         raise InvalidValue(
             calling.where,
-            f"{calling.title} draws in inference",
+            f"{calling.title} samples random numbers in inference",
             got=_first_line(error),
-            expected="a model that is the same at each call, or a key",
-            fix="Pass inference=module, the one that predicts; or"
-            " inference_key=jax.random.key(0), if it should draw",
+            expected="a deterministic model, or a key",
+            fix="Pass inference=module, a second module for inference, or"
+            " inference_key=jax.random.key(0) if it should sample",
         ) from error
     except library.errors.ModifyScopeVariableError as error:
         raise InvalidValue(
             calling.where,
-            f"{calling.title} changes variables that are fixed",
+            f"{calling.title} updates variables in inference",
             got=_first_line(error),
-            expected=f"statistics that inference uses and does not change; {CACHE!r} may advance",
-            fix="Pass inference=module, the one that predicts, or switch= with its flag",
+            expected=f"updates in training only, except in the collection {CACHE!r}",
+            fix="Pass inference=module, a second module for inference, or switch= with its flag",
         ) from error
     except (library.errors.ScopeParamNotFoundError, library.errors.ScopeParamShapeError) as error:
         raise InvalidType(
             calling.where,
-            f"the parameters are not those of {calling.title}",
+            f"the parameters do not belong to {calling.title}",
             got=_first_line(error),
-            expected="the parameters that init gives",
-            fix="Pass those of this very model; a module for training and one for inference must"
-            " have the same",
+            expected="the parameters that init returns",
+            fix="Pass the parameters of this model; the modules for training and for inference"
+            " must have the same ones",
         ) from error
 
 

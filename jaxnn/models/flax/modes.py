@@ -42,7 +42,7 @@ def chosen_flags(where: str, switch: Any) -> dict[str, bool] | None:
         "switch has the wrong type",
         got=f"switch={switch!r}",
         expected="the name of a flag, or {name: its value in training}",
-        fix='Write switch="is_train", or switch={"frozen": False} for one that is off in training',
+        fix='Write switch="is_train", or {"frozen": False} for a flag that is false in training',
     )
 
 
@@ -53,11 +53,12 @@ def check_booleans(where: str, title: str, parameters: Mapping[str, inspect.Para
         name = unknown[0]
         raise InvalidValue(
             where,
-            f"{title} is called with a boolean that may say the mode",
+            f"the call of {title} has a boolean that may be a flag for the mode",
             got=f"{', '.join(unknown)}, which would keep the default in training and in inference",
             expected=f"one of {', '.join(FLAGS)}, or a switch",
-            fix=f"Write {where}(..., switch={name!r}) if it is on in training, switch={{{name!r}:"
-            " False}} if it is off in training, or switch={} if it is no mode".replace("}}", "}"),
+            fix=f"Write {where}(..., switch={name!r}) if it is true in training,"
+            f" switch={{{name!r}: False}} if it is false in training, or switch={{}} if it is not a"
+            " flag for the mode",
         )
 
 
@@ -70,9 +71,9 @@ def fixed_setting(where: str, title: str, name: str, value: bool) -> InvalidValu
     """Returns the error for a module that is built with a fixed mode."""
     return InvalidValue(
         where,
-        f"{title} is built with {name}={value}, and would have it in both modes",
+        f"{title} is built with {name}={value}, which would apply in both modes",
         got=f"{title}({name}={value})",
-        expected="a flag that training switches, or a word that it stays",
+        expected="a flag that follows the mode, or a statement that it does not",
         fix=f"Write {where}(..., switch={name!r}) to have it {FLAGS[name]} in training and"
         f" {not FLAGS[name]} in inference, or switch={{}} to leave it as it is",
     )
@@ -97,13 +98,13 @@ def check_reactions(
     fix = (
         f"Let call take a flag, lambda module, inputs, {flag}: ..., and pass it on"
         if called
-        else 'Write switch="name" with the flag that starts it, inference=module for a second'
-        " module, or call= to call it yourself"
+        else 'Write switch="name" with the flag for the mode, inference=module for a second'
+        " module, or call= to call the model yourself"
     )
     raise InvalidValue(
         where,
-        f"{title} has {' and '.join(still)} that is as in inference while it trains",
-        got="a mode that does not reach it",
-        expected="dropout that drops and statistics that are learned",
-        fix=f"{fix}; switch={{}} leaves it so",
+        f"{title} has {' and '.join(still)} that stays in inference mode during training",
+        got="layers that the mode does not reach",
+        expected="dropout that drops, and statistics that are updated",
+        fix=f"{fix}; switch={{}} accepts it",
     )

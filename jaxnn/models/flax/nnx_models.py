@@ -29,7 +29,9 @@ from jaxnn.models.flax.structure import (
     left_values,
     sown_names,
     sown_nothing,
+    with_submodules,
 )
+from jaxnn.models.flax.submodules import SUBMODULES, nnx_calls
 from jaxnn.names import listing
 from jaxnn.network import Network
 from jaxnn.transforms._mixed_precision import computing_dtype
@@ -55,6 +57,7 @@ def nnx_network(where: str, model: Any, arguments: dict[str, Any], options: Opti
 
     def apply(params, state, inputs, *, key=None):
         training = key is not None
+        updates = not training and bool(module.caches or calling.options.inference_key is not None)
 
         def compute():
             built = assemble(where, module, params, state, calling.key(key), training=training)
@@ -63,7 +66,8 @@ def nnx_network(where: str, model: Any, arguments: dict[str, Any], options: Opti
             with warnings.catch_warnings():
                 # Flax recommends `nnx.capture`, which has the same purpose as `sown`.
                 warnings.filterwarnings("ignore", r"Using 'Module.sow\(\)' outside of 'nnx.capture")
-                outputs = calling(built, inputs, key)
+                with nnx_calls(built, updates) as stored:
+                    outputs = calling(built, inputs, key)
             after = _variables(built)
             changed = {path for path in before if after.get(path) is not before[path]}
             _check_draws(calling, module, changed, key)
@@ -71,13 +75,13 @@ def nnx_network(where: str, model: Any, arguments: dict[str, Any], options: Opti
                 _check_mode(calling, built, module, changed)
             values = _sown(calling, module, built, sown, training)
             outputs = (outputs, values) if options.sown else outputs
-            return outputs, split(where, built, module.paths)[1]
+            return outputs, split(where, built, module.paths)[1], stored
 
-        outputs, after = axes(compute)
+        outputs, after, stored = axes(compute)
         after = after if training else _advanced(module, state, after)
-        return outputs, cast_like(state, after)
+        return outputs, cast_like(state, after) | ({SUBMODULES: stored} if stored else {})
 
-    return described(Network(init, apply), module.kind, arguments)
+    return with_submodules(described(Network(init, apply), module.kind, arguments))
 
 
 def _read_call(where: str, module: Module, options: Options) -> Calling:
@@ -103,9 +107,9 @@ def _check_trained(where: str, module: Module) -> None:
     if bare and not module.shapes["params"]:
         raise InvalidType(
             where,
-            f"{module.kind.__name__} has nothing to train: its arrays are in no nnx.Param",
+            f"{module.kind.__name__} has nothing to train: its arrays are not in an nnx.Param",
             got=f"bare arrays {listing(bare)}",
-            expected="an nnx.Param for each array that is trained",
+            expected="each trainable array in an nnx.Param",
             fix=f"Write self.{bare[0].rsplit('/', 1)[-1]} = nnx.Param(...) in the constructor",
         )
 
@@ -130,11 +134,11 @@ def _check_draws(calling: Calling, module: Module, changed: set[Any], key: Any) 
     if drawn and calling.key(key) is None:
         raise InvalidValue(
             calling.where,
-            f"{calling.title} draws in inference",
-            got=f"a random stream {'/'.join(drawn[0][:-1])!r} that gives a number",
-            expected="a model that is the same at each call, or a key",
-            fix="Pass inference_key=jax.random.key(0) if it should draw; or let its layers follow"
-            " eval(), or switch= name its flag",
+            f"{calling.title} samples random numbers in inference",
+            got=f"a random stream {'/'.join(drawn[0][:-1])!r} that is used",
+            expected="a deterministic model, or a key",
+            fix="Pass inference_key=jax.random.key(0) if it should sample; otherwise let its layers"
+            " follow eval(), or name its flag with switch=",
         )
 
 

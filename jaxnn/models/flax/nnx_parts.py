@@ -127,7 +127,7 @@ def arrays_of(
             continue
         if len(arrays) != 1:
             wrong = f"the variable {'/'.join(path)} holds {len(arrays)} arrays"
-            fix = "Make a variable of each of them"
+            fix = "Store each array in a variable of its own"
             raise invalid(where, wrong, leaf, "one array in every variable", fix)
         roles = (role for role, name in _ROLES.items() if _is(leaf, name))
         role = next(roles, "constants")
@@ -160,7 +160,7 @@ def _matched(where: str, role: str, tree: Any, shapes: Any, check_shapes: bool) 
     flatten = library.traverse_util.flatten_dict
     flat = flatten(tree) if isinstance(tree, Mapping) else {(): tree}
     flat = {tuple(map(str, path)): leaf for path, leaf in flat.items()}
-    fix = f"Pass the {role} that init, training or flax_parameters gave for this very model"
+    fix = f"Pass the {role} of this model, from init, training or flax_parameters"
     for path in sorted(shapes.keys() | flat.keys()):
         name, expected = "/".join((role, *path)), f"the model's {len(shapes)} arrays of {role}"
         if path not in flat:

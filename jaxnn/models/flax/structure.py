@@ -14,8 +14,25 @@ from jaxnn.typing import Any
 
 def described(network: Network, kind: Any, settings: Mapping[str, Any]) -> Network:
     """Adds the name and the settings of a model to the description of a network."""
-    shown = {name: getattr(value, "__name__", value) for name, value in settings.items()}
+    shown = {name: _hashable(value) for name, value in settings.items()}
     return describe(network, kind.__name__, **shown)
+
+
+def _hashable(value: Any) -> Any:
+    """Returns a value as it is described: a network must be hashable, also with any settings."""
+    value = getattr(value, "__name__", value)
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, value))
+    try:
+        hash(value)
+    except TypeError:  # a dict or an array
+        return repr(value)
+    return value
+
+
+def with_submodules(network: Network) -> Network:
+    """Marks a network whose call passes through its submodules, which are not described."""
+    return network._replace(parts=network.parts._replace(flow="called"))
 
 
 def cast_like(old: Any, new: Any) -> Any:
@@ -44,11 +61,10 @@ def left_values(calling: Calling, values: str, name: str) -> Invalid:
     """Returns the error for a model that stores values that are neither state nor sown."""
     return InvalidValue(
         calling.where,
-        f"{calling.title} leaves values that nobody takes",
+        f"{calling.title} stores values that are not used",
         got=f"a {values}",
-        expected="sown=, which says what is done with them",
-        fix=f"Write sown=[{name}] to have (outputs, {{{name}: ...}}) as the outputs, or sown=[] to"
-        " drop them",
+        expected="the argument sown, which names or drops them",
+        fix=f"Write sown=[{name}] to return (outputs, {{{name}: ...}}), or sown=[] to drop them",
     )
 
 
@@ -56,10 +72,10 @@ def sown_nothing(calling: Calling, name: str, others: Any) -> Invalid:
     """Returns the error for a name in `sown` for which the model stores no values."""
     return InvalidValue(
         calling.where,
-        f"{calling.title} leaves no {name!r} in training",
+        f"{calling.title} stores no {name!r} in training",
         got=f"sown={[*map(str, calling.options.sown)]}",
         expected=f"some of {listing([*others])}",
-        fix="Name what the model sows, or makes in its call",
+        fix="Name a collection or a variable that the model stores",
     )
 
 
@@ -86,17 +102,17 @@ def check_precision(
     reason = "its inputs have that dtype" if layer.dtype is None else f"dtype={actual}"
     raise InvalidValue(
         calling.where,
-        "mixed_precision would round the weights of a layer that computes in a dtype of its own",
+        "mixed_precision would round the weights of a layer that computes in its own dtype",
         got=f"{path or calling.title}, which computes in {actual}: {reason}",
         expected=f"layers with dtype=None, or dtype={dtype}, also before this one",
-        fix=f"Build {calling.title} so, or with dtype=jnp.{dtype} and leave out mixed_precision",
+        fix=f"Build {calling.title} with those, or with dtype=jnp.{dtype} and no mixed_precision",
     )
 
 
 def not_a_model(where: str, model: Any) -> Invalid:
     """Returns the error for an object that is not a Flax model."""
     expected = "an nnx.Module, its class, a function that makes one, or a Linen module"
-    fix = "Subclass flax.nnx.Module, or make a network of a function with stateless(...)"
+    fix = "Subclass flax.nnx.Module, or convert a function with stateless(...)"
     return invalid(where, "this is not a Flax model", model, expected, fix)
 
 

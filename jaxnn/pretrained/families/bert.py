@@ -49,19 +49,19 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
 
 def _rows(stacked: bool, path: str, pooled: bool = False) -> list[Row]:
     block, layer = blocks(stacked, f"{path}body"), "encoder.layer.{n}"
-    attention = f"{block}/look/sum/branch/attention"
+    attention = f"{block}/attention/sum/branch/attention"
     linears = {
         **{f"{layer}.attention.self.{n}": f"{attention}/{n}" for n in ("query", "key", "value")},
         f"{layer}.attention.output.dense": f"{attention}/output",
-        f"{layer}.intermediate.dense": f"{block}/think/sum/branch/hidden",
-        f"{layer}.output.dense": f"{block}/think/sum/branch/output",
+        f"{layer}.intermediate.dense": f"{block}/mlp/sum/branch/hidden",
+        f"{layer}.output.dense": f"{block}/mlp/sum/branch/output",
         "classifier": "output",
         **({"pooler.dense": "pooler"} if pooled else {}),
     }
     norms = {
         "embeddings": f"{path}norm",
-        f"{layer}.attention.output": f"{block}/look/norm",
-        f"{layer}.output": f"{block}/think/norm",
+        f"{layer}.attention.output": f"{block}/attention/norm",
+        f"{layer}.output": f"{block}/mlp/norm",
     }
     embeddings = {"word": "embed/tokens", "token_type": "embed/types", "position": "positions"}
     return [

@@ -33,14 +33,14 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
 
 
 def _rows(stacked: bool, tied: bool) -> list[Row]:
-    look, think = (f"{blocks(stacked)}/{side}/branch" for side in ("look", "think"))
-    norms = {"h.{n}.ln_1": f"{look}/norm", "h.{n}.ln_2": f"{think}/norm", "ln_f": "body/norm"}
+    attend, feed = (f"{blocks(stacked)}/{side}/branch" for side in ("attention", "mlp"))
+    norms = {"h.{n}.ln_1": f"{attend}/norm", "h.{n}.ln_2": f"{feed}/norm", "ln_f": "body/norm"}
     linears = {
-        "h.{n}.attn.c_proj": f"{look}/attention/output",
-        "h.{n}.mlp.c_fc": f"{think}/hidden",
-        "h.{n}.mlp.c_proj": f"{think}/output",
+        "h.{n}.attn.c_proj": f"{attend}/attention/output",
+        "h.{n}.mlp.c_fc": f"{feed}/hidden",
+        "h.{n}.mlp.c_proj": f"{feed}/output",
     }
-    names = [f"{look}/attention/{name}" for name in ("query", "key", "value")]
+    names = [f"{attend}/attention/{name}" for name in ("query", "key", "value")]
     output = Row("lm_head.weight", "output/weight", turned)
     return [
         Row("wte.weight", "tokens/weight"),

@@ -1,6 +1,8 @@
 """Llama and models with the same architecture: SmolLM2, Mistral, Qwen2 and Qwen3."""
 
-from jaxnn.layers._rotary import Rotary
+import math
+
+from jaxnn.layers import Rotary
 from jaxnn.models import gpt
 from jaxnn.pretrained.families.family import ACTIVATIONS, Family, Plan, blocks
 from jaxnn.pretrained.rules import Row, again, turned
@@ -47,11 +49,11 @@ def _plan(settings: Settings, stacked: bool) -> Plan:
 
 def _rows(stacked: bool, tied: bool) -> list[Row]:
     block = blocks(stacked)
-    look, think = f"{block}/look/branch", f"{block}/think/branch"
-    attention, layer = f"{look}/attention", "layers.{n}"
-    hidden = {"gate_proj": f"{think}/hidden/gate/0", "up_proj": f"{think}/hidden/up"}
+    attend, feed = f"{block}/attention/branch", f"{block}/mlp/branch"
+    attention, layer = f"{attend}/attention", "layers.{n}"
+    hidden = {"gate_proj": f"{feed}/hidden/gate/0", "up_proj": f"{feed}/hidden/up"}
     linears = {f"self_attn.{_ROLES[n]}": f"{attention}/{n}" for n in ("query", "key", "value")}
-    linears |= {"self_attn.o_proj": f"{attention}/output", "mlp.down_proj": f"{think}/output"}
+    linears |= {"self_attn.o_proj": f"{attention}/output", "mlp.down_proj": f"{feed}/output"}
     linears |= {f"mlp.{theirs}": ours for theirs, ours in hidden.items()}
     return [
         Row("embed_tokens.weight", "tokens/weight"),
@@ -60,8 +62,8 @@ def _rows(stacked: bool, tied: bool) -> list[Row]:
         Row(f"{layer}.self_attn.q_norm.weight", f"{attention}/query_norm/scale"),
         Row(f"{layer}.self_attn.k_norm.weight", f"{attention}/key_norm/scale"),
         Row(f"{layer}.self_attn.rotary_emb.inv_freq", None),
-        Row(f"{layer}.input_layernorm.weight", f"{look}/norm/scale"),
-        Row(f"{layer}.post_attention_layernorm.weight", f"{think}/norm/scale"),
+        Row(f"{layer}.input_layernorm.weight", f"{attend}/norm/scale"),
+        Row(f"{layer}.post_attention_layernorm.weight", f"{feed}/norm/scale"),
         Row("norm.weight", "body/norm/scale"),
         Row("lm_head.weight", "tokens/weight", again)
         if tied
@@ -115,9 +117,25 @@ def _rotary(settings: Settings) -> Rotary:
         low, high = (inner.number(f"{name}_freq_factor") for name in ("low", "high"))
         length = inner.integer("original_max_position_embeddings")
         rotary = rotary._replace(low=low, high=high, length=length)
+    if kind == "yarn":
+        rotary = _yarn(inner, rotary)
     inner.finish()
     return rotary
 
 
-_ROPES = {name: name for name in ("default", "linear", "llama3")}
+def _yarn(settings: Settings, rotary: Rotary) -> Rotary:
+    for name in ("mscale", "mscale_all_dim"):
+        settings.expect(name, None)
+    settings.expect("truncate", True)
+    scale = settings.number("attention_factor", 0.1 * math.log(max(rotary.factor, 1.0)) + 1.0)
+    return rotary._replace(
+        low=settings.number("beta_slow", 1.0),
+        high=settings.number("beta_fast", 32.0),
+        length=settings.integer("original_max_position_embeddings"),
+        yarn=True,
+        scale=scale,
+    )
+
+
+_ROPES = {name: name for name in ("default", "linear", "llama3", "yarn")}
 family = Family(tuple(_ARCHITECTURES), _plan)

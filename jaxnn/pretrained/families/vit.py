@@ -7,20 +7,20 @@ from jaxnn.pretrained.settings import Settings
 
 # The names of a layer's parts in the files of transformers before version 5, and since version 5.
 _OLD = {
-    "attention.attention.query": "look/branch/attention/query",
-    "attention.attention.key": "look/branch/attention/key",
-    "attention.attention.value": "look/branch/attention/value",
-    "attention.output.dense": "look/branch/attention/output",
-    "intermediate.dense": "think/branch/hidden",
-    "output.dense": "think/branch/output",
+    "attention.attention.query": "attention/branch/attention/query",
+    "attention.attention.key": "attention/branch/attention/key",
+    "attention.attention.value": "attention/branch/attention/value",
+    "attention.output.dense": "attention/branch/attention/output",
+    "intermediate.dense": "mlp/branch/hidden",
+    "output.dense": "mlp/branch/output",
 }
 _NEW = {
-    "attention.q_proj": "look/branch/attention/query",
-    "attention.k_proj": "look/branch/attention/key",
-    "attention.v_proj": "look/branch/attention/value",
-    "attention.o_proj": "look/branch/attention/output",
-    "mlp.fc1": "think/branch/hidden",
-    "mlp.fc2": "think/branch/output",
+    "attention.q_proj": "attention/branch/attention/query",
+    "attention.k_proj": "attention/branch/attention/key",
+    "attention.v_proj": "attention/branch/attention/value",
+    "attention.o_proj": "attention/branch/attention/output",
+    "mlp.fc1": "mlp/branch/hidden",
+    "mlp.fc2": "mlp/branch/output",
 }
 
 
@@ -53,7 +53,7 @@ def _rows(stacked: bool) -> list[Row]:
     norms = {"layernorm": "norm"}
     for layer, names in (("encoder.layer.{n}", _OLD), ("layers.{n}", _NEW)):
         linears |= {f"{layer}.{a}": f"{blocks(stacked)}/{b}" for a, b in names.items()}
-        for when, side in (("before", "look"), ("after", "think")):
+        for when, side in (("before", "attention"), ("after", "mlp")):
             norms[f"{layer}.layernorm_{when}"] = f"{blocks(stacked)}/{side}/branch/norm"
     return [
         Row("embeddings.cls_token", "class/weight", without_axes(2)),
