@@ -67,8 +67,8 @@ def cut(text: Any, letters: int = 160) -> str:
     'from t…e last'
     """
     text = _CONTROLS.sub("\ufffd", str(text))
-    half = (letters - 1) // 2
-    return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
+    head = (letters - 1) // 2
+    return text if len(text) <= letters else f"{text[:head]}…{text[head + 1 - letters :]}"
 
 
 def quoted(text: Any) -> Markup:

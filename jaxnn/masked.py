@@ -17,9 +17,8 @@ kinds of layers.
 - A layer that combines positions (`attention`, `gru`, `over_time`) uses the mask itself.
 - Any other layer raises `InvalidType`, so that no layer computes with padding by accident.
 
-In training, a batch has one of the fields `mask`, `[examples, time]`, `lengths`, `[examples]`, or,
-for several sequences per row, `segments`, `[examples, time]`. The learner then creates the `Masked`
-inputs.
+In training, the learner creates them from a field `mask`, `[examples, time]`, `lengths`,
+`[examples]`, or, for several sequences per row, `segments`, `[examples, time]`, of the batch.
 """
 
 import math
@@ -61,10 +60,12 @@ class Masked:
         _check_form(self.values, self.mask, self.segments)
         arrays = self.values, self.mask
         if all(isinstance(x, np.ndarray | jax.Array) for x in arrays):  # they may be shapes
-            on_host = all(isinstance(x, np.ndarray) for x in arrays)
-            mask = self.mask.reshape(self.mask.shape + (1,) * (self.values.ndim - 2))
-            zero = self.values.dtype.type(0)
-            values = (np if on_host else jnp).where(mask, self.values, zero)
+            # In the shape of a product; the compiler computes gradients in both shapes otherwise.
+            batch, time, *rest = self.values.shape
+            rows = self.values.reshape(batch * time, *rest)
+            mask = self.mask.reshape(batch * time, *(1 for _ in rest))
+            xp = np if all(isinstance(x, np.ndarray) for x in arrays) else jnp
+            values = xp.where(mask, rows, rows.dtype.type(0)).reshape(self.values.shape)
             object.__setattr__(self, "values", values)
 
     @classmethod
@@ -115,8 +116,7 @@ class Masked:
             return None
         left, right = self.segments[:, :-1], self.segments[:, 1:]
         edge = jnp.ones((self.segments.shape[0], 1), bool)
-        sides = [left != right, edge] if reverse else [edge, left != right]
-        return jnp.concatenate(sides, axis=1)
+        return jnp.concatenate([left != right, edge][:: 1 if reverse else -1], axis=1)
 
 
 def _unflatten(_: Any, fields: Any) -> Masked:
@@ -343,7 +343,7 @@ def _check_form(values: Any, mask: Any, segments: Any) -> None:
             "Masked",
             "the mask does not match the values",
             got=f"values {list(values.shape)} and a mask {list(mask.shape)}"
-            + (f" with segments {list(segments.shape)}" if segments is not None else ""),
+            + ("" if segments is None else f" with segments {list(segments.shape)}"),
             expected="[batch, time, ...] and [batch, time]",
             fix="Pass a mask with one boolean for each position",
         )

@@ -17,6 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,17 +80,30 @@ def peak() -> int:
     return 1024 * int(line)
 
 
+def compare(config: Config) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+    """Returns the size of the file in bytes, and the figures of each process by contender."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.csv"
+        write(path, config.rows)
+        figures: dict[str, list[dict[str, Any]]] = {"pandas": [], "jaxnn": []}
+        for _ in range(config.pairs):
+            for who, measured in figures.items():
+                command = [sys.executable, "-m", "experiments.benchmarks.read_table"]
+                command += [str(path), who]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                measured.append(json.loads(done.stdout))
+        return path.stat().st_size, figures
+
+
+def time_ratios(figures: dict[str, list[dict[str, Any]]]) -> list[float]:
+    """Returns the time of jaxnn divided by that of pandas, for each pair of processes."""
+    pairs = zip(figures["jaxnn"], figures["pandas"])
+    return [ours["seconds"][-1] / theirs["seconds"][-1] for ours, theirs in pairs]
+
+
 def main(config: Config) -> None:
     """Measures the contenders in turn, and prints the results."""
-    path = Path(tempfile.mkdtemp()) / "large.csv"
-    write(path, config.rows)
-    size = path.stat().st_size
-    figures = {"pandas": [], "jaxnn": []}
-    for _ in range(config.pairs):
-        for who, measured in figures.items():
-            command = [sys.executable, "-m", "experiments.benchmarks.read_table", str(path), who]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            measured.append(json.loads(done.stdout))
+    size, figures = compare(config)
     for who, measured in figures.items():
         seconds = np.median([each["seconds"] for each in measured], axis=0)
         most = max(each["bytes"] for each in measured)
@@ -97,10 +111,7 @@ def main(config: Config) -> None:
         print(
             f"{who}: {words} s (medians, cumulative), {most / 1e6:.0f} MB, {most / size:.2f} files"
         )
-    ratios = [
-        ours["seconds"][-1] / theirs["seconds"][-1]
-        for ours, theirs in zip(figures["jaxnn"], figures["pandas"])
-    ]
+    ratios = time_ratios(figures)
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     print(f"file {size / 1e6:.0f} MB; time of pandas: {statistics.median(ratios):.2f} ({spread})")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import JaxprEqn
 
 from jaxnn.typing import Any
 
@@ -92,10 +93,10 @@ class Finding:
 def nonfinite_of(value: Any) -> str:
     """Returns the first of `"NaN"`, `"inf"` and `"-inf"` that an array contains, or `""`."""
     value = value if hasattr(value, "dtype") else np.asarray(value)
-    if (
-        not jnp.issubdtype(value.dtype, np.inexact)
-        or np.isfinite(numbers := np.asarray(value)).all()
-    ):
+    if not jnp.issubdtype(value.dtype, np.inexact):
+        return ""  # such as a key, which does not convert to numbers
+    numbers = np.asarray(value)
+    if np.isfinite(numbers).all():
         return ""
     return "NaN" if np.isnan(numbers).any() else "inf" if (numbers == np.inf).any() else "-inf"
 
@@ -140,7 +141,7 @@ def phase_of(scopes: str, for_gradient: bool = False) -> str:
     return "backward" if for_gradient or "transpose(" in scopes else "forward"
 
 
-def line_of(equation: Any) -> str:
+def line_of(equation: JaxprEqn) -> str:
     """Returns the innermost line of Python outside of JAX and Flax; `""` if unknown.
 
     A jitted function is traced once for all callers, so only lines inside it count. Its traceback

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
 from jaxnn.diagnosis.cause import Finding, layer_of, line_of, nonfinite_of, phase_of, summary_of
 from jaxnn.typing import Any, Callable
@@ -90,7 +90,7 @@ def _search(
     `for_gradient` contains, for each output of the program, whether only gradients use it.
     """
     jaxpr = program.jaxpr
-    values: dict[Any, Any] = dict(zip(jaxpr.constvars, program.consts))
+    values: dict[Var, Any] = dict(zip(jaxpr.constvars, program.consts))
     values |= zip(jaxpr.invars, arguments)
     for equation in jaxpr.eqns:
         values |= zip(equation.outvars, _results(jaxpr, equation, _operands(equation, values)))
@@ -102,7 +102,7 @@ def _search(
 
 
 def _suspects(
-    jaxpr: Jaxpr, held: dict[Any, str], for_gradient: Iterable[bool]
+    jaxpr: Jaxpr, held: dict[Var, str], for_gradient: Iterable[bool]
 ) -> list[tuple[JaxprEqn, list[bool], bool]]:
     """Returns the possible causes of a program's non-finite outputs, in order.
 
@@ -141,8 +141,8 @@ def _suspects(
 
 def _findings(
     equation: JaxprEqn,
-    inputs: Any,
-    outputs: Any,
+    inputs: list[Any],
+    outputs: list[Any],
     place: _Place,
     for_gradient: list[bool],
     alone: bool,
@@ -176,23 +176,23 @@ def _findings(
 
 
 @partial(jax.jit, static_argnums=0)
-def _whole(program: ClosedJaxpr, *arguments: Any) -> Any:
+def _whole(program: ClosedJaxpr, *arguments: Any) -> list[Any]:
     return jaxpr_as_fun(program)(*arguments)
 
 
-def _results(jaxpr: Jaxpr, equation: JaxprEqn, operands: list[Any]) -> Any:
+def _results(jaxpr: Jaxpr, equation: JaxprEqn, operands: list[Any]) -> list[Any]:
     """Runs one operation of a program."""
     if equation.primitive.name in _CALLS:
         # Executes the inner program, since the call itself may donate its operands.
         return _whole(_called(equation), *operands)
-    given = {atom: value for atom, value in zip(equation.invars, operands) if _is_variable(atom)}
+    given = {x: v for x, v in zip(equation.invars, operands) if not isinstance(x, Literal)}
     alone = jaxpr.replace(constvars=(), invars=[*given], outvars=equation.outvars, eqns=[equation])
     return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
 
 
 def _runs_inside(
     equation: JaxprEqn, operands: list[Any]
-) -> Iterator[tuple[Any, ClosedJaxpr, Any, Any]]:
+) -> Iterator[tuple[tuple[int, ...], ClosedJaxpr, list[Any], list[Any]]]:
     """Yields `(iteration, program, arguments, results)` for each call of an inner program."""
     name, params = equation.primitive.name, equation.params
     if name in _CALLS:
@@ -228,16 +228,12 @@ def _called(equation: JaxprEqn) -> ClosedJaxpr:
     return program if isinstance(program, ClosedJaxpr) else ClosedJaxpr(program, ())
 
 
-def _operands(equation: Any, values: dict[Any, Any]) -> list[Any]:
+def _operands(equation: Any, values: dict[Var, Any]) -> list[Any]:
     return [
-        values[atom] if _is_variable(atom) else np.asarray(atom.val, atom.aval.dtype)
+        values[atom] if isinstance(atom, Var) else np.asarray(atom.val, atom.aval.dtype)
         for atom in equation.invars
     ]
 
 
-def _variables(atoms: Iterable[Any]) -> list[Any]:
-    return [atom for atom in atoms if _is_variable(atom)]
-
-
-def _is_variable(atom: Any) -> bool:
-    return not isinstance(atom, Literal)
+def _variables(atoms: Iterable[Var | Literal]) -> list[Var]:
+    return [atom for atom in atoms if not isinstance(atom, Literal)]

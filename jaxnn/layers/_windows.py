@@ -5,7 +5,6 @@ The first spatial axis of `Masked` inputs is time; their empty positions count a
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -13,7 +12,7 @@ from jaxnn.checks import InvalidValue, positive_integer
 from jaxnn.layers._platforms import is_translated
 from jaxnn.masked import Masked, values_of
 from jaxnn.network import Network
-from jaxnn.typing import Any, Callable, Number
+from jaxnn.typing import Any, Number
 
 Sizes = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
@@ -131,49 +130,39 @@ def over_masked(
     def apply(params, state, inputs, *, key=None):
         if not isinstance(inputs, Masked):
             return network.apply(params, state, inputs, key=key)
-        x, mask = inputs.values, inputs.mask
         last, step = _last_and_step(where, inputs, window, strides, padding, dilation)
-        first = _moved_to_front(mask)
-        x, mask = first((x, mask))
-        if empty:
-            here = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
-            x = jnp.where(here, x, jnp.asarray(empty, x.dtype))
-        outputs, after = network.apply(params, state, x, key=key)
-        if last == 0 and step == 1:
-            return inputs.with_values(_moved_back(inputs.mask)(outputs)), after
-        ends = step * (outputs.shape[1] - 1) + 1
-        sides = (mask[:, place : place + ends : step] for place in (0, last))
-        # Positions beyond the end do not exist.
-        exists = [jnp.pad(x, ((0, 0), (0, outputs.shape[1] - x.shape[1]))) for x in sides]
-        return Masked(outputs, exists[0] & exists[1]), after
+
+        def apply_first(x, mask):
+            """Applies the network to sequences at the beginning of their rows."""
+            if empty:
+                here = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
+                x = jnp.where(here, x, jnp.asarray(empty, x.dtype))
+            outputs, after = network.apply(params, state, x, key=key)
+            ends = step * (outputs.shape[1] - 1) + 1
+            sides = (mask[:, place : place + ends : step] for place in (0, last))
+            # Positions beyond the end do not exist.
+            exists = [jnp.pad(x, ((0, 0), (0, outputs.shape[1] - x.shape[1]))) for x in sides]
+            return Masked(outputs, exists[0] & exists[1]), after
+
+        def apply_anywhere(x, mask):
+            order = jnp.argsort(~mask, axis=1, stable=True)
+            outputs, after = apply_first(*(_take_places(x, order) for x in (x, mask)))
+            if last == 0 and step == 1:
+                places = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+                outputs = inputs.with_values(_take_places(outputs.values, places))
+            return outputs, after
+
+        # Padding is usually at the end, and then nothing has to be moved.
+        mask = inputs.mask
+        is_first = jnp.all(mask[:, 1:] <= mask[:, :-1])
+        return lax.cond(is_first, apply_first, apply_anywhere, inputs.values, mask)
 
     return network._replace(init=init, apply=apply)
 
 
-def _moved_to_front(mask: Any) -> Callable[[Any], Any]:
-    """Returns a function that moves sequences to the beginning of their rows."""
-    return _moved(mask, lambda: jnp.argsort(~mask, axis=1, stable=True))
-
-
-def _moved_back(mask: Any) -> Callable[[Any], Any]:
-    """Returns a function that moves sequences from the beginning of rows to their positions."""
-    return _moved(mask, lambda: jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0))
-
-
-def _moved(mask: Any, order: Callable[[], Any]) -> Callable[[Any], Any]:
-    def take(tree):
-        index = order()
-        return jax.tree.map(
-            lambda x: jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), 1),
-            tree,
-        )
-
-    def move(tree):
-        # Padding is usually at the end, and then nothing has to be moved.
-        is_first = jnp.all(mask[:, 1:] <= mask[:, :-1])
-        return lax.cond(is_first, lambda tree: tree, take, tree)
-
-    return move
+def _take_places(x: Any, places: Any) -> Any:
+    """Returns the values of `[batch, time, ...]` at the given places, `[batch, time]`."""
+    return jnp.take_along_axis(x, places.reshape(places.shape + (1,) * (x.ndim - 2)), 1)
 
 
 def _last_and_step(where, inputs, window, strides, padding, dilation) -> tuple[int, int]:

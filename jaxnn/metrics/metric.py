@@ -6,16 +6,16 @@
 3.0
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxnn.checks import InvalidValue
+from jaxnn.metrics.pairs import add
 from jaxnn.typing import Any, Array, Callable, Float, Shaped
 
 Better = Literal["lower", "higher"]
@@ -24,7 +24,7 @@ Better = Literal["lower", "higher"]
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["sums", "compensation"],
-    meta_fields=["finish", "better"],
+    meta_fields=["finish", "better", "exact"],
 )
 @dataclass(frozen=True)
 class Metric:
@@ -35,13 +35,15 @@ class Metric:
       finish: `sums -> value`, a scalar. It must be defined at the top level of a module, so that
         the metrics of two batches have the same tree structure.
       better: the direction of the metric, `"lower"` or `"higher"`; `None` if unknown.
-      compensation: the rounding errors of the sums; 0 for a single batch.
+      compensation: the rounding errors of the sums; by default 0, as for a single batch.
+      exact: whether `finish` receives both, `(sums, compensation) -> value`.
     """
 
     sums: Any
-    finish: Callable[[Any], Any] = field(repr=False)
+    finish: Callable[..., Any] = field(repr=False)
     better: Better | None = None
     compensation: Any = field(default=None, repr=False)
+    exact: bool = field(default=False, repr=False)
 
     def __post_init__(self):
         if self.compensation is None:
@@ -49,7 +51,7 @@ class Metric:
 
     def value(self) -> Any:
         """Returns the value of the metric, a scalar; NaN if all weights are 0."""
-        return self.finish(self.sums)
+        return self.finish(self.sums, *([self.compensation] if self.exact else []))
 
 
 def merge(left: Any, right: Any) -> Any:
@@ -65,26 +67,11 @@ def _merged(left: Any, right: Any) -> Any:
     if not isinstance(left, Metric):
         return jnp.add(left, right)
     ours, theirs = ((metric.sums, metric.compensation) for metric in (left, right))
-    pairs = jax.tree.map(_add_exactly, *ours, *theirs)
+    pairs = jax.tree.map(lambda a, low, b, lower: add((a, low), (b, lower)), *ours, *theirs)
     sums, compensation = jax.tree.transpose(
         jax.tree.structure(left.sums), jax.tree.structure((0, 0)), pairs
     )
-    return Metric(sums, left.finish, left.better, compensation)
-
-
-def _add_exactly(a: Any, low_a: Any, b: Any, low_b: Any) -> tuple[Any, Any]:
-    """Adds two numbers that are each the sum of a high and a low part.
-
-    Source: Dekker, A Floating-Point Technique for Extending the Available Precision, 1971; the
-    error of one sum is Knuth's, The Art of Computer Programming, volume 2, section 4.2.2.
-    """
-    total = a + b
-    part = total - a
-    low = (a - (total - part)) + (b - part) + low_a + low_b
-    # The low part of an infinite sum would be NaN.
-    low = lax.stop_gradient(jnp.where(jnp.isfinite(total), low, 0))
-    high = total + low
-    return high, lax.stop_gradient(low - (high - total))
+    return replace(left, sums=sums, compensation=compensation)
 
 
 def empty(metrics: Any) -> Any:

@@ -9,12 +9,12 @@
 
 from math import log
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from jaxnn.checks import positive
 from jaxnn.metrics.metric import Metric, mean, ratio
+from jaxnn.metrics.pairs import Pair, add, multiply
 from jaxnn.typing import Any, Array, Float, Int
 
 
@@ -27,19 +27,43 @@ def r_squared(
 
     For several targets, the value is the mean of their R^2, as in scikit-learn's `r2_score`. It is
     at most 1, and negative if the mean of the targets would be a better prediction. It is NaN if
-    the targets do not vary, or by less than a thousandth of their size, which float32 sums cannot
-    resolve. So center targets whose mean is a hundred standard deviations or more away from 0.
+    the targets do not vary, or by less than a hundred-thousandth of their size.
     """
-    known = jnp.where(weights != 0, targets, 0.0)
-    errors = jnp.where(weights != 0, targets - predictions, 0.0)
-    sums = (weights, weights * known, weights * known**2, weights * errors**2)
-    return Metric(jax.tree.map(lambda x: jnp.sum(x, 0), sums), _explained, "higher")
+
+    def total(values):
+        return jnp.sum(weights * jnp.where(weights != 0, values, 0.0), 0)
+
+    # The squares of targets far from 0 hide how they vary. So sums are taken about the mean of the
+    # batch, and only moved to 0, where those of all batches can be added, with twice the digits.
+    weight = jnp.sum(weights, 0)
+    center = total(targets) / jnp.where(weight > 0, weight, 1.0)
+    apart = targets - center[None]
+    first = _pair(total(apart))
+    moved = add(multiply(_pair(weight), center), first)
+    squares = add(_pair(total(apart**2)), multiply(add(moved, first), center))
+    errors = _pair(total(jnp.where(weights != 0, targets - predictions, 0.0) ** 2))
+    sums, compensation = zip(_pair(weight), moved, squares, errors)
+    return Metric(sums, _explained, "higher", compensation, exact=True)
 
 
-def _explained(sums: Any) -> Any:
-    count, total, squares, errors = sums
-    spread = squares - total**2 / count
-    return jnp.mean(jnp.where(spread > 1e-6 * squares, 1.0 - errors / spread, jnp.nan))
+def _pair(number: Any) -> Pair:
+    return number, jnp.zeros_like(number)
+
+
+def _negative(pair: Pair) -> Pair:
+    return -pair[0], -pair[1]
+
+
+def _explained(sums: Any, compensation: Any) -> Any:
+    count, total, squares, errors = zip(sums, compensation)
+    safe = jnp.where(count[0] > 0, count[0], 1.0)
+    mean = total[0] / safe
+    rest = add(total, _negative(multiply(count, mean)))[0] / safe  # what the mean was rounded by
+    product = add(multiply(total, mean), _pair(total[0] * rest))
+    spread = add(squares, _negative(product))[0]
+    varies = spread > 1e-10 * squares[0]
+    explained = 1.0 - errors[0] / jnp.where(varies, spread, 1.0)
+    return jnp.mean(jnp.where(varies, explained, jnp.nan))
 
 
 def perplexity(

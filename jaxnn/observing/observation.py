@@ -20,6 +20,7 @@ from jaxnn.loop._evaluate import in_batches
 from jaxnn.metrics import values
 from jaxnn.names import named_leaves
 from jaxnn.observing.writing import Writing, write
+from jaxnn.pictures.arguments import log_softmax
 from jaxnn.pictures.diagram import Diagram, biases, wires
 from jaxnn.scale.placement import collected
 from jaxnn.transforms._capture import capture
@@ -267,14 +268,13 @@ def _classified(
     data: Resident, index: np.ndarray, labels: np.ndarray, outputs: np.ndarray
 ) -> dict[str, np.ndarray]:
     classes, rows = outputs.shape[-1], np.arange(len(labels))
-    shifted = outputs - outputs.max(-1, keepdims=True)
-    chances = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
-    loss = np.log(np.exp(shifted).sum(-1)) - shifted[rows, labels]
+    logs = log_softmax(outputs)
+    loss = -logs[rows, labels]
     arrays: dict[str, np.ndarray] = {}
     if classes <= CLASSES:
         arrays["confusion"] = np.zeros((classes, classes), np.int64)
         np.add.at(arrays["confusion"], (labels, outputs.argmax(-1)), 1)
-    likeliest = np.sort(chances, -1)
+    likeliest = np.sort(np.exp(logs), -1)
     orders = {"worst": -loss, "best": loss, "uncertain": likeliest[:, -1] - likeliest[:, -2]}
     fields = {"index": index, "labels": labels, "outputs": outputs, "loss": loss}
     return arrays | _chosen(data, orders, fields)

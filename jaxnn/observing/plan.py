@@ -223,9 +223,11 @@ def _writing(training: Training, most: float) -> Writing | None:
     """Returns the largest `Writing` that costs at most `most` examples; `None` if impossible."""
     parts = training.learner.parts
     names = parts.objective(training.hparams).names if parts else ()
+    if not names:
+        return None
     _, batch, logits = kind_of(training, jax.eval_shape(training.trials).state)
     tokens: Any = batch.get("inputs")
-    if not names or getattr(tokens, "ndim", 0) != 2 or getattr(logits, "ndim", 0) != 3:
+    if getattr(tokens, "ndim", 0) != 2 or getattr(logits, "ndim", 0) != 3:
         return None
     whole, context = jnp.issubdtype(tokens.dtype, jnp.integer), logits.shape[1]
     if not whole or context < 4 or logits.shape[2] < len(names):

@@ -28,13 +28,14 @@ from jaxnn.layers.attending import attend, rotated
 from jaxnn.network import Network, walk
 from jaxnn.pictures import scheme
 from jaxnn.pictures.arguments import check_shapes, names_of
+from jaxnn.pictures.scheme import Figure
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any, Array, Float, Params, State
 
 HEADS, PLACES = 16, 512  # the largest numbers of heads and of positions in a figure
 
 
-def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
+def attention(weights: Any, tokens: Sequence[str] | None = None) -> Figure:
     """Returns a matplotlib `Figure` of the attention weights for one example.
 
     Args:
@@ -86,7 +87,8 @@ def attention(weights: Any, tokens: Sequence[str] | None = None) -> Any:
             axes.set_yticks(range(queries), names[-queries:], parse_math=False)
         else:
             axes.locator_params(integer=True, nbins=4)
-    figure.get_layout_engine().set(hspace=0.02, wspace=0.02)
+    layout: Any = figure.get_layout_engine()
+    layout.set(hspace=0.02, wspace=0.02)
     scheme.key(figure, image, "weight", ax=figure.axes, fraction=0.05, aspect=24, pad=0.02)
     style: dict[str, Any] = {"fontsize": scheme.LABEL, "color": scheme.INK}
     figure.supylabel("query: the place that asks", **style)

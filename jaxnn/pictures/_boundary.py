@@ -14,7 +14,7 @@ import numpy as np
 from jaxnn.checks import kind
 from jaxnn.pictures import scheme
 from jaxnn.pictures.arguments import check_shapes, classes_of, log_softmax, logits_of, names_of
-from jaxnn.pictures.scheme import CLASSES, INK, MARK, PAPER
+from jaxnn.pictures.scheme import CLASSES, INK, MARK, PAPER, Figure
 from jaxnn.typing import Any, Callable
 
 CELLS = 160  # the number of cells along each side
@@ -23,7 +23,9 @@ MARKERS = "os^Dvphd"
 MARGIN = 0.12  # the margin beyond the examples, as a share of their range
 
 
-def boundary(predict: Any, inputs: Any, labels: Any, *, names: Sequence[str] | None = None) -> Any:
+def boundary(
+    predict: Any, inputs: Any, labels: Any, *, names: Sequence[str] | None = None
+) -> Figure:
     """Returns a matplotlib `Figure` of the decision surface, with the examples on top.
 
     Args:

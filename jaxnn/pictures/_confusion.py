@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxnn.markup import cut
 from jaxnn.pictures import scheme
 from jaxnn.pictures.arguments import check_shapes, classes_of, names_of
+from jaxnn.pictures.scheme import Axes, Figure
 from jaxnn.typing import Any, Int
 
 MOST = 1000  # the largest number of classes
@@ -20,11 +22,10 @@ LARGEST = 0.75  # inches, the largest side of a cell
 KEY = 0.24  # inches, the height of the colour key
 LETTER = 0.62 * scheme.TICK  # points, the approximate width of a letter
 LINE = 1.35 * scheme.TICK  # points, the height of a line
-RIGHT, WRONG = scheme.RIGHT, scheme.WRONG
 FADING = 0.5  # the power of a share that is its opacity, so that a share of 1 % is visible
 
 
-def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None) -> Any:
+def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None) -> Figure:
     """Returns a matplotlib `Figure` of how often each true class is predicted as each class.
 
     The opacity of a cell grows with its share of the examples of the true class. If there are too
@@ -48,7 +49,7 @@ def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None)
         "confusion",
         pair[0].shape == pair[1].shape and pair[0].size,
         expected="[examples] both, at least one",
-        fix="Predict for the examples that the labels are of",
+        fix="Predict the examples that the labels belong to",
         labels=labels,
         predictions=predictions,
     )
@@ -60,7 +61,7 @@ def confusion(labels: Any, predictions: Any, names: Sequence[str] | None = None)
 
 def confusion_matrix(
     counts: Int[np.ndarray, "true predicted"] | Any, names: Sequence[str] | None = None
-) -> Any:
+) -> Figure:
     """Returns the figure of `confusion` from counts, such as those of `jaxnn.metrics.confusion`.
 
     Args:
@@ -86,9 +87,9 @@ def confusion_matrix(
     of_class = counts.sum(1, keepdims=True)
     right = np.eye(classes, dtype=bool)[..., None]
     opacity = (counts / np.maximum(of_class, 1)) ** FADING
-    cells = np.dstack([np.where(right, to_rgb(RIGHT), to_rgb(WRONG)), opacity])
+    cells = np.dstack([np.where(right, to_rgb(scheme.RIGHT), to_rgb(scheme.WRONG)), opacity])
 
-    labels = [scheme.elided(name, 12) for name in labels]
+    labels = [cut(name, 12) for name in labels]
     longest = LETTER * max(map(len, labels))  # points
     width = min(scheme.WIDTH - MARGIN - longest / 72, LARGEST * classes)
     side = 72 * width / classes  # points, of a cell
@@ -120,7 +121,7 @@ def confusion_matrix(
     return figure
 
 
-def _write(axes: Any, counts: Any, opacity: Any, side: float) -> bool:
+def _write(axes: Axes, counts: np.ndarray, opacity: np.ndarray, side: float) -> bool:
     """Writes the counts other than 0 into their cells; returns whether there is room for them."""
     if LETTER * max(len(_short(count)) for count in counts.ravel().tolist()) > side or LINE > side:
         return False
@@ -135,12 +136,12 @@ def _write(axes: Any, counts: Any, opacity: Any, side: float) -> bool:
     return True
 
 
-def _key(axes: Any) -> None:
+def _key(axes: Axes) -> None:
     """Draws the colour key: right above wrong, by share of a class."""
     from matplotlib.colors import to_rgb
 
     rising = np.empty((2, 101, 4))
-    rising[..., :3] = np.array([to_rgb(RIGHT), to_rgb(WRONG)])[:, None]
+    rising[..., :3] = np.array([to_rgb(scheme.RIGHT), to_rgb(scheme.WRONG)])[:, None]
     rising[..., 3] = np.linspace(0, 1, 101)
     axes.imshow(rising, aspect="auto", extent=(0, 1, 2, 0), interpolation="none")
     axes.spines[:].set_visible(False)

@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.checks import choice
+from jaxnn.markup import cut
 from jaxnn.pictures import scheme
 from jaxnn.pictures.labels import End, ends
+from jaxnn.pictures.scheme import Axes, Figure
 from jaxnn.pictures.series import Series, mark_gaps, series, thin
 from jaxnn.typing import Any
 
@@ -40,7 +42,7 @@ class _Line(NamedTuple):
 
 def curves(
     rows: Any, metrics: str | Sequence[str] | None = None, *, units: Mapping[str, str] | None = None
-) -> Any:
+) -> Figure:
     """Returns a matplotlib `Figure` of metrics over training steps, a panel for each metric.
 
     For one run, training and evaluation have a colour each. For several runs, each run has a
@@ -132,7 +134,7 @@ def _metric(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _draw(axes: Any, lines: list[_Line], last: float) -> None:
+def _draw(axes: Axes, lines: list[_Line], last: float) -> None:
     """Draws the lines of one metric."""
     scheme.styled(axes, grid=True)
     scheme.linear(axes.xaxis, whole=True)
@@ -155,7 +157,7 @@ def _draw(axes: Any, lines: list[_Line], last: float) -> None:
         _line(axes, line)
 
 
-def _line(axes: Any, line: _Line) -> None:
+def _line(axes: Axes, line: _Line) -> None:
     steps, values = line.series
     lost = np.isnan(values).all(1)
     columns = np.full((len(QUANTILES), len(steps)), np.nan)
@@ -166,7 +168,9 @@ def _line(axes: Any, line: _Line) -> None:
     if many:
         for bottom, top, alpha in ((low, high, 0.13), (lower, upper, 0.25)):
             axes.fill_between(x, bottom, top, color=line.colour, alpha=alpha, linewidth=0)
-    style = {"linestyle": (0, (3, 1.5)), "linewidth": 1.0} if line.dashed else {"linewidth": 1.3}
+    style: dict[str, Any] = {"linewidth": 1.3}
+    if line.dashed:
+        style = {"linestyle": (0, (3, 1.5)), "linewidth": 1.0}
     axes.plot(x, middle, color=line.colour, solid_capstyle="round", gid="curve", **style)
     finite = np.concatenate([[False], ~np.isnan(middle), [False]])
     alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
@@ -175,7 +179,7 @@ def _line(axes: Any, line: _Line) -> None:
     mark_gaps(axes, steps, lost)
 
 
-def _name(figure: Any, panels: list[tuple[Any, list[_Line]]], tall: float) -> None:
+def _name(figure: Figure, panels: list[tuple[Axes, list[_Line]]], tall: float) -> None:
     """Names the lines at their ends, or in a legend if axes `tall` points high have no room."""
     from matplotlib.lines import Line2D
 
@@ -198,6 +202,6 @@ def _name(figure: Any, panels: list[tuple[Any, list[_Line]]], tall: float) -> No
         wide, high = figure.get_size_inches()
         columns = 1 if max(map(len, missing)) > NARROW else 2
         figure.set_size_inches(wide, high + 0.15 * -(-len(missing) // columns))
-        names = {scheme.elided(name, LONGEST): colour for name, colour in missing.items()}
+        names = {cut(name, LONGEST): colour for name, colour in missing.items()}
         handles = [Line2D([], [], color=colour, label=name) for name, colour in names.items()]
         scheme.legend(figure, "outside upper left", columns, handles=handles, handlelength=1.2)

@@ -16,13 +16,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxnn.checks import choice, positive_integer
+from jaxnn.pictures import scheme
 from jaxnn.pictures.arguments import check_shapes, classes_of, log_softmax, logits_of, names_of
-from jaxnn.pictures.scheme import FAINT, INK, MARK, SIGNED
-from jaxnn.pictures.sheet import POINTS, Sheet, fitted
+from jaxnn.pictures.scheme import FAINT, INK, MARK, SIGNED, TICK, Axes, Figure
+from jaxnn.pictures.sheet import fitted
 from jaxnn.typing import Any
 
 MOST, COLUMNS, BARS = 64, 4, 256  # the most examples, examples in a row, and bars of an example
-EDGE, GAP, LINE, SIDE = 8.0, 10.0, 9.6, 52.0  # points
+SIDE, TEXT, FOOT = 0.72, 0.5, 0.3  # inches: the width of an image, the texts below, the remarks
+GAP, LINE = 10.0, 9.6  # points, the space between examples and the height of a line of text
 KINDS = {
     "worst": "with the highest loss",
     "best": "with the lowest loss",
@@ -37,7 +39,7 @@ def examples(
     kind: str = "worst",
     count: int = 8,
     names: Sequence[str] | None = None,
-) -> Any:
+) -> Figure:
     """Returns a matplotlib `Figure` of examples with their true class, prediction and probability.
 
     Args:
@@ -82,29 +84,25 @@ def examples(
     places = chosen(logits, labels, kind)[:count]
     probabilities = np.exp(log_softmax(logits[places]))
     known = inputs[np.isfinite(inputs)]
-    ends = (known.min(), known.max()) if known.size else (0, 1)
+    ends = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     columns = min(COLUMNS, len(places))
-    wide = (POINTS - 2 * EDGE - GAP * (columns - 1)) / columns
-    side = min(wide, SIDE)
-    high = side * (np.clip(inputs.shape[1] / inputs.shape[2], 0.4, 2.0) if is_image else 0.7)
-    step = high + 3 * LINE + 8
-    end = EDGE + step * -(-len(places) // columns)
-    lost = not np.isfinite(probabilities).all()
-    sheet = Sheet(end + 12 + LINE * lost)
-    for number, (place, chances) in enumerate(zip(places, probabilities)):
-        x, y = EDGE + number % columns * (wide + GAP), EDGE + number // columns * step
+    aspect = inputs.shape[1] / inputs.shape[2] if is_image else 0.7
+    row = SIDE * float(np.clip(aspect, 0.4, 2.0)) + TEXT
+    figure, panels = scheme.panels(len(places), columns, row, FOOT)
+    room = 72 * scheme.WIDTH / columns - GAP  # points
+    for number, (axes, place, chances) in enumerate(zip(panels, places, probabilities)):
         draw = _image if is_image else _bars
-        draw(sheet, inputs[place], ends, (x, y, side, high), f"example:{number}")
-        is_right = _say(sheet, x, y + high + 7, wide, said, labels[place], chances)
-        if not is_right:
-            frame = x - 1.5, y - 1.5, side + 3, high + 3
-            sheet.box(*frame, facecolor="none", edgecolor=MARK, linewidth=1.4, zorder=4)
+        example = np.clip(np.nan_to_num(inputs[place].astype(float)), *ends)
+        draw(axes, example, *ends, gid=f"example:{number}")
+        _say(axes, said, int(labels[place]), chances, room)
     many = "The example" if len(places) == 1 else f"The {len(places)} examples"
-    sheet.text(EDGE, end + 3, f"{many} of {len(labels):,} {KINDS[kind]}.", ha="left")
-    if lost:
-        lacking = "Where logits are not finite, there is no prediction."
-        sheet.text(EDGE, end + 3 + LINE, lacking, MARK, ha="left")
-    return sheet.figure
+    lost = not np.isfinite(probabilities).all()
+    scheme.noted(
+        figure,
+        f"{many} of {len(labels):,} {KINDS[kind]}.",
+        "Where logits are not finite, there is no prediction." if lost else "",
+    )
+    return figure
 
 
 def chosen(logits: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
@@ -121,32 +119,33 @@ def chosen(logits: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
     return np.argsort(score if kind == "best" else -score, kind="stable")
 
 
-def _image(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
-    low, largest = ends
-    pixels = np.nan_to_num(example.astype(float)).squeeze(2 if example.shape[2:] == (1,) else ())
-    pixels = np.clip((pixels - low) / ((largest - low) or 1.0), 0, 1)
-    sheet.image(*frame, pixels=pixels, cmap="gray", vmin=0, vmax=1, gid=gid, zorder=2)
+def _image(axes: Axes, example: np.ndarray, low: float, high: float, gid: str) -> None:
+    pixels = (example - low) / ((high - low) or 1.0)
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", gid=gid)
+    axes.set_anchor("W")
 
 
-def _bars(sheet: Sheet, example: np.ndarray, ends, frame, gid: str) -> None:
-    left, top, side, high = frame
-    low, largest = min(ends[0], 0.0), max(ends[1], 0.0)
-    unit, each = high / ((largest - low) or 1.0), side / len(example)
-    zero, values = top + unit * largest, np.nan_to_num(example.astype(float))
-    places, colours = np.arange(len(values)) + 0.5, np.where(values > 0, SIGNED[2], SIGNED[0])
-    heights = -unit * values
-    sheet.axes.bar(left + each * places, heights, 0.75 * each, zero, color=colours, zorder=2)
-    sheet.line([left, left + side], [zero, zero], FAINT, 0.5, gid=gid, zorder=3)
+def _bars(axes: Axes, example: np.ndarray, low: float, high: float, gid: str) -> None:
+    colours = np.where(example > 0, SIGNED[2], SIGNED[0])
+    axes.bar(range(len(example)), example, 0.75, color=colours)
+    axes.axhline(0.0, color=FAINT, linewidth=0.5, gid=gid)
+    axes.set_ylim(*scheme.widened(min(low, 0.0), max(high, 0.0), 0.05))
 
 
-def _say(sheet: Sheet, x: float, y: float, wide: float, names, label, probabilities) -> bool:
-    """Writes the true and the predicted class of an example; returns whether they are equal."""
+def _say(
+    axes: Axes, names: Sequence[str], label: int, probabilities: np.ndarray, room: float
+) -> None:
+    """Writes the true and the predicted class below an example, and frames it if they differ."""
     known = np.isfinite(probabilities).all()
-    predicted = probabilities.argmax() if known else -1
-    is_right = bool(predicted == label)
+    predicted = int(probabilities.argmax()) if known else -1
+    is_right = predicted == label
     what = f"{'✓ right' if is_right else '✗ wrong'}: {names[predicted] if known else 'nothing'}"
-    sheet.text(x, y, fitted(f"is {names[label]}", wide), INK, ha="left")
-    sheet.text(x, y + LINE, fitted(what, wide), INK if is_right else MARK, ha="left")
-    if known:
-        sheet.text(x, y + 2 * LINE, f"at {100 * probabilities[predicted]:.3g} %", ha="left")
-    return is_right
+    lines = [(f"is {names[label]}", INK), (what, INK if is_right else MARK)]
+    lines += [(f"at {100 * probabilities[predicted]:.3g} %", FAINT)] if known else []
+    for line, (text, colour) in enumerate(lines, start=1):
+        axes.annotate(
+            fitted(text, room), (0, 0), (0, -LINE * line), "axes fraction", "offset points",
+            color=colour, fontsize=TICK, va="bottom", parse_math=False,
+        )  # fmt: skip
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=not is_right, color=MARK, linewidth=1.4)

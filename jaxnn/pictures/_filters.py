@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from jaxnn.pictures.arguments import check_shapes
-from jaxnn.pictures.scheme import INK, MARK, number, signed
+from jaxnn.pictures.scheme import INK, MARK, Figure, number, signed
 from jaxnn.pictures.sheet import POINTS, Sheet
 from jaxnn.typing import Any
 
@@ -23,7 +23,7 @@ MOST, CHANNELS = 64, 4  # the largest numbers of nodes and of channels in a figu
 LARGEST, EDGE, GAP, KEY = 46.0, 8.0, 3.0, 20.0  # points: the side, the margin, the gap, the key
 
 
-def filters(weights: Any, shape: tuple[int, ...] | None = None) -> Any:
+def filters(weights: Any, shape: tuple[int, ...] | None = None) -> Figure:
     """Returns a matplotlib `Figure` of weights as small images, one for each node.
 
     At most 64 nodes are drawn, the first ones, and at most 4 channels, side by side. A remark in

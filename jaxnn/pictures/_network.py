@@ -10,14 +10,14 @@ In the SVG, the wires into layer 1 are the group `wires:1`, in the order in whic
 The nodes of layer 1 are the group `nodes:1`. A script in an HTML page can access each of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxnn.network import Network
-from jaxnn.pictures import blocks
+from jaxnn.pictures import blocks, scheme
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures.arguments import leaf_of, names_of
 from jaxnn.pictures.scheme import FAINT, INK, LABEL, MARK, PAPER, SIGNED, number, signed, words
@@ -33,7 +33,9 @@ GAP = 2.6  # the height of a gap for nodes that are not drawn, in steps between 
 FEW = 6  # the largest number of inputs that are named
 
 
-def network(network: Network, params: Params, inputs: Any, *, names: Any = None) -> Any:
+def network(
+    network: Network, params: Params, inputs: Any, *, names: Sequence[str] | None = None
+) -> scheme.Figure:
     """Returns a matplotlib `Figure` of a network with its weights.
 
     Args:
@@ -60,8 +62,8 @@ def draw(
     biases: Mapping[str, Any] | None = None,
     scale: float | None = None,
     bias_scale: float | None = None,
-    names: Any = None,
-) -> Any:
+    names: Sequence[str] | None = None,
+) -> scheme.Figure:
     """Returns a matplotlib `Figure` of a diagram.
 
     Args:
@@ -88,7 +90,7 @@ def draw(
         for _, b in pairs
         if biases and b.leaf in biases
     }
-    largest, brightest = scale or _largest(weights), bias_scale or _largest(fills.values())
+    thickest, brightest = scale or largest(weights), bias_scale or largest(fills.values())
     last = diagram.layers[-1]
     shown = [names[number] for number in last.shown] if names else [""]  # only nodes that are drawn
     right = max(map(width_of, shown)) + 14 if last.width > 1 else 0
@@ -97,13 +99,13 @@ def draw(
     sheet = Sheet(height + FOOT + KEY + LINE * len(remarks))
     room = columns[1].x - columns[0].x - 3
     for place, (weight, before, after) in enumerate(zip(weights, columns, columns[1:]), start=1):
-        _wires(sheet, place, weight, before, after, largest)
+        _wires(sheet, place, weight, before, after, thickest)
     for place, (layer, column) in enumerate(zip(diagram.layers, columns)):
         _nodes(sheet, place, column, fills.get(layer.leaf), brightest, room)
         at_edge = place in (0, len(columns) - 1)
         _caption(sheet, layer, column.x, height + 8, min(room, 2 * SIDE - 2) if at_edge else room)
     _ends(sheet, diagram.layers, columns, names)
-    _key(sheet, height + FOOT + 6, largest, brightest if fills else None)
+    _key(sheet, height + FOOT + 6, thickest, brightest if fills else None)
     for place, (remark, colour) in enumerate(remarks):
         sheet.text(8, height + FOOT + KEY + LINE * place, remark, colour, ha="left")
     return sheet.figure
@@ -162,7 +164,9 @@ def drawn_order(weight: Any) -> np.ndarray:
     return np.argsort(sizes, axis=None, kind="stable")
 
 
-def _wires(sheet: Sheet, layer: int, weight, before: _Column, after: _Column, scale: float) -> None:
+def _wires(
+    sheet: Sheet, layer: int, weight: np.ndarray, before: _Column, after: _Column, scale: float
+) -> None:
     order = drawn_order(weight)
     looks = [colour_and_width(value, scale) for value in weight.ravel()[order]]
     ends = zip(*np.unravel_index(order, weight.shape))
@@ -175,7 +179,9 @@ def _wires(sheet: Sheet, layer: int, weight, before: _Column, after: _Column, sc
     )  # fmt: skip
 
 
-def _nodes(sheet: Sheet, layer: int, column: _Column, fill, scale: float, room: float) -> None:
+def _nodes(
+    sheet: Sheet, layer: int, column: _Column, fill: np.ndarray | None, scale: float, room: float
+) -> None:
     shades = signed()
     values = np.zeros(len(column.nodes)) if fill is None else np.asarray(fill)
     known = np.isfinite(values)
@@ -188,8 +194,8 @@ def _nodes(sheet: Sheet, layer: int, column: _Column, fill, scale: float, room: 
         [INK if finite else MARK for finite in known], gid=f"nodes:{layer}", zorder=3,
     )  # fmt: skip
     for y, count in column.gaps:
-        for dot in (-1, 0, 1):
-            sheet.circle(column.x, y - 5 + 3.2 * dot, 0.55, FAINT, FAINT, zorder=4)
+        dots = [(column.x, y - 5 + 3.2 * dot) for dot in (-1, 0, 1)]
+        sheet.circles(dots, 0.55, FAINT, FAINT, zorder=4)
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.2, "alpha": 0.95}
         said = f"{count:,} more"
         said = said if width_of(said) < room else said.replace(" ", "\n")
@@ -206,7 +212,9 @@ def _caption(sheet: Sheet, layer: diagrams.Layer, x: float, top: float, room: fl
     sheet.text(x, top + 19, fitted(layer.activation, room))
 
 
-def _ends(sheet: Sheet, layers, columns: list[_Column], names: Any) -> None:
+def _ends(
+    sheet: Sheet, layers: Sequence[diagrams.Layer], columns: list[_Column], names: Sequence[str]
+) -> None:
     """Names the outputs, and the inputs if there are few."""
     first, last = columns[0], columns[-1]
     if layers[0].width <= FEW:
@@ -218,10 +226,10 @@ def _ends(sheet: Sheet, layers, columns: list[_Column], names: Any) -> None:
             sheet.text(x, y, fitted(names[node], POINTS - x - 1), ha="left")
 
 
-def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> None:
+def _key(sheet: Sheet, y: float, thickest: float, brightest: float | None) -> None:
     """Draws the key to the colours and widths of wires and to the colours of nodes."""
     x = 8.0
-    for name, size in (("weight", largest), ("bias", brightest)):
+    for name, size in (("weight", thickest), ("bias", brightest)):
         if size is None:
             continue
         said = number(size, 2)
@@ -234,14 +242,16 @@ def _key(sheet: Sheet, y: float, largest: float, brightest: float | None) -> Non
                 sheet.line([x, x + 15], [y, y], colour, WIDE)
                 x += 18
             else:
-                sheet.circle(x + 3, y, 3, colour)
+                sheet.circles([(x + 3, y)], 3, colour)
                 x += 9
             sheet.text(x, y, text, ha="left")
             x += width_of(text) + 6 * bool(text)
         x += 8
 
 
-def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list[tuple[str, str]]:
+def _remarks(
+    layers: Sequence[diagrams.Layer], weights: list[np.ndarray], fills: list[np.ndarray]
+) -> list[tuple[str, str]]:
     """Returns remarks, with colours, on weights that are omitted and values that are not finite."""
     drawn = sum(weight.size for weight in weights)
     total = sum(a.width * b.width for a, b in zip(layers, layers[1:]))
@@ -257,6 +267,7 @@ def _remarks(layers, weights: list[np.ndarray], fills: list[np.ndarray]) -> list
     return remarks
 
 
-def _largest(arrays) -> float:
+def largest(arrays: Iterable[np.ndarray]) -> float:
+    """Returns the largest finite absolute value in some arrays; 0 if there is none."""
     sizes = [np.abs(array[np.isfinite(array)]) for array in arrays]
     return float(max((size.max() for size in sizes if size.size), default=0.0))

@@ -18,7 +18,7 @@ import numpy as np
 from jaxnn.checks import kind
 from jaxnn.pictures._network import colour_and_width
 from jaxnn.pictures.arguments import check_shapes, names_of
-from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER, number
+from jaxnn.pictures.scheme import COLOURS, FAINT, GRID, INK, LABEL, MARK, PAPER, Figure, number
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, wrapped
 from jaxnn.typing import Any, Callable
 
@@ -42,7 +42,7 @@ class Term(NamedTuple):
 
 def neuron(
     weights: Any, bias: Any, inputs: Any, activation: Any, names: Sequence[str] | None = None
-) -> Any:
+) -> Figure:
     """Returns a matplotlib `Figure` of one node, with what it computes for one example.
 
     Args:
@@ -91,7 +91,7 @@ def neuron(
     _inputs(sheet, wires, high / 2, step, scale)
     _node(sheet, high / 2, bias, raw, scale)
     _curve(sheet, high / 2, activation, name, raw, output)
-    sheet.circle(_OUTPUT, high / 2, _DOT, zorder=3)
+    sheet.circles([(_OUTPUT, high / 2)], _DOT, zorder=3)
     _number(sheet, _OUTPUT, high / 2, output, _DOT)
     sheet.text(_OUTPUT, high / 2 + _DOT + 8, "output", INK)
     sheet.line([8, POINTS - 8], [high + 10] * 2, GRID, 0.8)
@@ -139,7 +139,7 @@ def _inputs(sheet: Sheet, wires: list[Term], middle: float, step: float, scale: 
         x, level = _INPUT + at * (_NODE - _INPUT), y + at * (middle - y)
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
         sheet.text(x, level, figure(term.weight), INK, bbox=box, zorder=2)
-        sheet.circle(_INPUT, y, _DOT, zorder=3, gid=f"input:{place}")
+        sheet.circles([(_INPUT, y)], _DOT, zorder=3, gid=f"input:{place}")
         _number(sheet, _INPUT, y, term.value, _DOT)
         sheet.text(_INPUT - _DOT - 3, y, fitted(term.name, _INPUT - _DOT - 4), ha="right")
 
@@ -148,7 +148,7 @@ def _node(sheet: Sheet, y: float, bias: float, raw: float, scale: float) -> None
     top = y - _BODY - 17
     sheet.line([_NODE, _NODE], [top, y], *colour_and_width(bias, scale), zorder=1, gid="bias")
     sheet.text(_NODE, top - 6, f"bias {figure(bias)}", INK)
-    sheet.circle(_NODE, y, _BODY, zorder=3, linewidth=1.0, gid="node")
+    sheet.circles([(_NODE, y)], _BODY, zorder=3, linewidths=1.0, gid="node")
     _number(sheet, _NODE, y, raw, _BODY, LABEL)
     sheet.text(_NODE, y + _BODY + 8, "sum + bias", INK)
 
@@ -175,7 +175,7 @@ def _curve(sheet: Sheet, y: float, activation: Any, name: str, raw: float, outpu
         panel.plot(raw, output, "o", gid="point", **style)
 
 
-def _number(sheet: Sheet, x: float, y: float, value: float, radius: float, size=7) -> None:
+def _number(sheet: Sheet, x: float, y: float, value: float, radius: float, size: float = 7) -> None:
     """Writes a number inside a circle."""
     text = fitted(figure(value), 2 * radius - 1, size)
     sheet.text(x, y, text, INK if np.isfinite(value) else MARK, zorder=5, fontsize=size)
@@ -191,11 +191,12 @@ def figure(value: float) -> str:
     >>> figure(-0.8154), figure(12.345), figure(1.0)
     ('−0.82', '12.3', '1')
     """
-    text = number(_rounded(value)) if np.isfinite(value) else str(value)
-    return text.replace("-", "−")
+    return number(_rounded(value))
 
 
-def _sums(wires, total: float, bias: float, raw: float, output: float, name: str):
+def _sums(
+    wires: list[Term], total: float, bias: float, raw: float, output: float, name: str
+) -> list[tuple[str, str]]:
     """Returns the sums as rows `(heading, line)`; the first sum may take several rows."""
     pieces, shown = [], 0.0
     for term in wires:

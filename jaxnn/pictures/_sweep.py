@@ -11,6 +11,7 @@ import numpy as np
 from jaxnn.checks import InvalidValue
 from jaxnn.metrics import lower_is_better
 from jaxnn.pictures import scheme
+from jaxnn.pictures.scheme import Axes, Figure
 from jaxnn.typing import Any, Num
 
 LETTERS = 32  # the number of characters that fit along an axis
@@ -25,7 +26,7 @@ def sweep(
     values: Sequence[float] | Num[np.ndarray, "runs"],
     name: str,
     lower: bool | None = None,
-) -> Any:
+) -> Figure:
     """Returns a matplotlib `Figure` of a metric over the first two columns that vary.
 
     A cell is the mean over all other columns. If some pairs of values have no run, as in a random
@@ -44,7 +45,7 @@ def sweep(
     if not len(values) or set(lengths.values()) != {len(values)}:
         raise InvalidValue(
             "sweep",
-            "the columns and the values are not of as many runs",
+            "the columns and the values differ in length",
             got=f"{len(values)} values, and columns of {lengths or 'nothing'}",
             expected="one value for each run, and each column as long",
             fix="Pass run.table's columns, and one of them as values",
@@ -56,7 +57,10 @@ def sweep(
     figure, axes = scheme.canvas(height=0.8 * scheme.WIDTH)
     are_cells = bool(pairs.all())
     lower = lower_is_better(name) if lower is None else lower
-    shown, explained = (_cells if are_cells else _points)(axes, x, y, means, pairs, lower)
+    if are_cells:
+        shown, explained = _cells(axes, means, lower)
+    else:
+        shown, explained = _points(axes, x, y, means, pairs, lower)
     _label(axes, "x", x, are_cells)
     _label(axes, "y", y, are_cells)
     scheme.key(figure, shown, name, ax=axes, fraction=0.05, pad=0.03)
@@ -101,7 +105,7 @@ def _means(x: _Axis, y: _Axis, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0), pairs
 
 
-def _cells(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, list[Any]]:
+def _cells(axes: Axes, means: np.ndarray, lower: bool) -> tuple[Any, list[Any]]:
     """Draws the means as adjacent cells; returns the coloured image and the legend handles."""
     from matplotlib.patches import Patch
 
@@ -115,7 +119,9 @@ def _cells(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, li
     return shown, explained
 
 
-def _points(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, list[Any]]:
+def _points(
+    axes: Axes, x: _Axis, y: _Axis, means: np.ndarray, pairs: np.ndarray, lower: bool
+) -> tuple[Any, list[Any]]:
     """Draws the means as points at their values; returns the points and the legend handles."""
     right, up = np.meshgrid(x.numbers, y.numbers)
     known, lost = np.isfinite(means), pairs & np.isnan(means)
@@ -128,7 +134,7 @@ def _points(axes, x: _Axis, y: _Axis, means, pairs, lower: bool) -> tuple[Any, l
     return shown, explained
 
 
-def _ring(axes, right, up, means, lower: bool) -> list[Any]:
+def _ring(axes: Axes, right: Any, up: Any, means: np.ndarray, lower: bool) -> list[Any]:
     """Marks the best mean, unless all are NaN."""
     if np.isnan(means).all():
         return []
@@ -149,7 +155,7 @@ def _colours(means: np.ndarray, lower: bool) -> dict[str, Any]:
     return {"cmap": cmap, "norm": norm(known.min(), known.max())}
 
 
-def _label(axes: Any, side: str, column: _Axis, are_cells: bool) -> None:
+def _label(axes: Axes, side: str, column: _Axis, are_cells: bool) -> None:
     """Labels an axis, and as many of its cells as fit, or round numbers if points are drawn."""
     axis = axes.xaxis if side == "x" else axes.yaxis
     axis.set_label_text(scheme.words(column.name))
@@ -160,7 +166,8 @@ def _label(axes: Any, side: str, column: _Axis, are_cells: bool) -> None:
         else:
             scheme.linear(axis)
         return
-    labels, count, slant, every = list(map(str, column.values)), len(column.values), {}, 1
+    labels, count, every = list(map(str, column.values)), len(column.values), 1
+    how: dict[str, Any] = {"parse_math": False}
     if column.are_numbers:
         digits = [None if float(value).is_integer() else 3 for value in column.values]
         labels = list(map(scheme.number, column.values, digits))
@@ -169,6 +176,6 @@ def _label(axes: Any, side: str, column: _Axis, are_cells: bool) -> None:
         equal = [n for n in steps if (count - 1) % n == 0 and n < count - 1 and column.is_log]
         every = (equal or steps or [count])[0]
     elif side == "x" and len(" ".join(labels)) > LETTERS:
-        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        how |= {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     places = range(0, count, every) if column.name else []
-    axis.set_ticks(places, labels[::every] if column.name else [], **slant)
+    axis.set_ticks(places, labels[::every] if column.name else [], **how)

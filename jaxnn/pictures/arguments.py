@@ -20,7 +20,7 @@ def classes_of(where: str, name: str, values: Any, classes: float = np.inf) -> n
     if values.ndim != 1 or not np.array_equal(values, np.round(values)):
         raise InvalidType(
             where,
-            f"{name} are no classes",
+            f"{name} are not classes",
             got=f"{name} of dtype {values.dtype} and shape {values.shape}",
             expected="whole numbers, [examples]",
             fix="Pass the number of the class of each example, as outputs.argmax(-1) is",
@@ -28,7 +28,7 @@ def classes_of(where: str, name: str, values: Any, classes: float = np.inf) -> n
     if values.size and not 0 <= values.min() <= values.max() < classes:
         raise InvalidValue(
             where,
-            f"{name} are not those of the classes",
+            f"{name} are not among the classes",
             got=f"{name} from {values.min()} to {values.max()}",
             expected="numbers from 0" + (f" to {classes - 1}" if classes < np.inf else ""),
             fix="Pass outputs of the network that was trained on these labels, and leave out"
@@ -52,7 +52,7 @@ def names_of(
     if values is not None and len(values) != count:
         raise InvalidValue(
             where,
-            f"{name} are not those of the {of}",
+            f"the number of {name} is not that of the {of}",
             got=f"{len(values)} {name} for {count} {of}",
             expected="one for each",
             fix=f"Pass all in their order, or leave {name} out",
@@ -82,7 +82,7 @@ def logits_of(outputs: Any) -> np.ndarray:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns log probabilities `[examples, classes]`, NaN for rows that are not finite."""
+    """Returns log probabilities `[..., classes]`, NaN for rows that are not finite."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        logits = logits - logits.max(1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        logits = logits - logits.max(-1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))

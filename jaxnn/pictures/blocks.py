@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jaxnn.pictures.outline import Part, summary
-from jaxnn.pictures.scheme import FAINT, GRID, INK, PAPER
+from jaxnn.pictures.scheme import FAINT, GRID, INK, PAPER, Figure
 from jaxnn.pictures.sheet import POINTS, Sheet, fitted, width_of, wrapped
-from jaxnn.typing import Any
 
 EDGE, SHAPES = 6.0, 58.0  # points: the margin, and the space on the right for shapes
 LINE, PAD, GAP, INSET = 9.4, 3.2, 4.0, 7.0  # points: text, padding, between blocks, inside frames
@@ -35,7 +34,7 @@ class _Row(NamedTuple):
         return LINE * len(self.lines) + (3.0 if self.framed else 2 * PAD)
 
 
-def draw(parts: Sequence[Part], why: str = "") -> Any:
+def draw(parts: Sequence[Part], why: str = "") -> Figure:
     """Returns a matplotlib `Figure` of a network as blocks, with a remark at the bottom."""
     depth, most = _depth(parts), 999
     rows = [*_rows(parts, depth, most)]

@@ -7,13 +7,14 @@ import numpy as np
 
 from jaxnn.checks import positive_integer
 from jaxnn.pictures.arguments import check_shapes
+from jaxnn.pictures.scheme import Figure
 from jaxnn.typing import Any
 
 SIDE = 0.35  # inches, the width of an image
 GAP = 1  # pixels between images
 
 
-def image_grid(images: Any, *, columns: int = 10) -> Any:
+def image_grid(images: Any, *, columns: int = 10) -> Figure:
     """Returns a matplotlib `Figure` of images in rows.
 
     Args:

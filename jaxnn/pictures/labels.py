@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnn.pictures.scheme import INK, TICK, elided, words
-from jaxnn.typing import Any
+from jaxnn.markup import cut
+from jaxnn.pictures.scheme import INK, TICK, Axes, words
 
 MOST = 64  # the largest number of parts that are tried for removal
 
@@ -53,7 +53,7 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
     for part in reversed(gone):
         fewer = [each for each in gone if each != part]
         gone = fewer if excess(fewer) == least else gone
-    labels = [elided(_label(name, gone), letters) for name in parts]
+    labels = [cut(_label(name, gone), letters) for name in parts]
     # Labels that several names share are numbered.
     owners: dict[str, list[str]] = {}
     for name, label in dict.fromkeys(zip(names, labels)):
@@ -61,7 +61,7 @@ def shortened(names: Sequence[str], letters: int = 18) -> list[str]:
     for place, (name, label) in enumerate(zip(names, labels)):
         if len(owners[label]) > 1:
             mark = f" ({owners[label].index(name) + 1})"
-            labels[place] = elided(label, letters - len(mark)) + mark
+            labels[place] = cut(label, letters - len(mark)) + mark
     return labels
 
 
@@ -114,7 +114,7 @@ class End(NamedTuple):
     text: str
 
 
-def ends(axes: Any, endings: list[End], tall: float) -> bool:
+def ends(axes: Axes, endings: list[End], tall: float) -> bool:
     """Writes labels to the right of axes that are `tall` points high, near the ends of their lines.
 
     The labels do not overlap. Returns whether they fit; if they do not, nothing is drawn.
@@ -138,7 +138,7 @@ def ends(axes: Any, endings: list[End], tall: float) -> bool:
     return True
 
 
-def apart(heights: Any, step: float) -> Any:
+def apart(heights: np.ndarray, step: float) -> np.ndarray:
     """Moves ascending heights as little as possible, so that they are at least `step` apart.
 
     The heights stay within 0 to 1 if there is room. This is isotonic regression: heights that are

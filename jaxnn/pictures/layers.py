@@ -16,6 +16,7 @@ import numpy as np
 from jaxnn.checks import InvalidType, InvalidValue, kind
 from jaxnn.pictures import scheme
 from jaxnn.pictures.labels import shortened
+from jaxnn.pictures.scheme import Axes, Figure
 from jaxnn.pictures.series import mark_gaps
 from jaxnn.typing import Any
 
@@ -27,7 +28,7 @@ REACH = (0.001, 0.999)  # the quantiles between which values are drawn, with a m
 FADING = 0.6  # the power of a density that is its opacity
 
 
-def weights(moments: Any) -> Any:
+def weights(moments: Any) -> Figure:
     """Returns a matplotlib `Figure` of the distribution of parameters, with a panel for each leaf.
 
     Args:
@@ -41,7 +42,7 @@ def weights(moments: Any) -> Any:
     return _histograms("weights", moments, "weight")
 
 
-def activations(moments: Any) -> Any:
+def activations(moments: Any) -> Figure:
     """Returns a matplotlib `Figure` of the distribution of layer outputs, a panel for each layer.
 
     Args:
@@ -55,7 +56,7 @@ def activations(moments: Any) -> Any:
     return _histograms("activations", moments, "output")
 
 
-def _read(where: str, moments: Any) -> tuple[list[float], dict[str, list[Any]]]:
+def _read(where: str, moments: Any) -> tuple[list[float], dict[str, list[np.ndarray]]]:
     """Returns the ascending steps, or `[nan]`, and the values of each layer at each step."""
     kind(where, "moments", moments, Mapping, fix="Write {step: {name: values}}")
     nested = [isinstance(value, Mapping) for value in moments.values()]
@@ -86,20 +87,20 @@ def _read(where: str, moments: Any) -> tuple[list[float], dict[str, list[Any]]]:
     return [float(step) for step in steps], values
 
 
-def _values(where: str, name: str, values: Any) -> Any:
+def _values(where: str, name: str, values: Any) -> np.ndarray:
     try:
         return np.asarray([] if values is None else values).astype(np.float64).ravel()
     except (TypeError, ValueError):
         raise InvalidType(
             where,
-            f"the values of {name} are no numbers",
+            f"the values of {name} are not numbers",
             got=f"a {type(values).__name__}",
             expected="an array",
             fix="Pass {name: values}, as jaxnn.names.named_leaves gives them",
         ) from None
 
 
-def _histograms(where: str, moments: Any, of: str) -> Any:
+def _histograms(where: str, moments: Any, of: str) -> Figure:
     steps, values = _read(where, moments)
     titles = dict(zip(values, shortened(list(values), 20)))
     places = np.linspace(0, len(values) - 1, min(MOST, len(values))).round().astype(int)
@@ -127,7 +128,7 @@ def _histograms(where: str, moments: Any, of: str) -> Any:
     return figure
 
 
-def _reach(known: Any) -> tuple[float, float]:
+def _reach(known: np.ndarray) -> tuple[float, float]:
     """Returns limits that enclose nearly all values, with a margin."""
     low, high = np.quantile(known, REACH) if len(known) else (0.0, 1.0)
     return scheme.widened(low, high, 0.08)
@@ -138,7 +139,7 @@ def _bins(count: int) -> int:
     return int(np.clip(np.sqrt(count), 4, BINS // 2)) * 2 + 1
 
 
-def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
+def _bands(axes: Axes, steps: list[float], values_at: list[np.ndarray]) -> None:
     """Draws the distribution of a layer's values over the steps."""
     from matplotlib.colors import to_rgb
 
@@ -154,20 +155,20 @@ def _bands(axes: Any, steps: list[float], values_at: list[Any]) -> None:
     lines = np.array([np.quantile(v, QUANTILES) if len(v) else 5 * [np.nan] for v in finite])
     for line, width in zip(lines.T, (0.4, 0.7, 1.2, 0.7, 0.4)):
         axes.plot(steps, line, color=scheme.INK, linewidth=width, gid="quantile")
-    mark_gaps(axes, steps, [not np.isfinite(v).all() for v in values_at])
+    mark_gaps(axes, np.array(steps), [not np.isfinite(values).all() for values in values_at])
     axes.set_xlim(steps[0], steps[-1])
     axes.set_ylim(low, high)
     scheme.linear(axes.xaxis, 3, whole=True)
     scheme.linear(axes.yaxis, 4)
 
 
-def _sides(steps: Any) -> np.ndarray:
+def _sides(steps: list[float]) -> np.ndarray:
     """Returns the edges of the cells of the steps, which are halfway between the steps."""
     at = np.array(steps)
     return np.concatenate([at[:1], (at[1:] + at[:-1]) / 2, at[-1:]])
 
 
-def _histogram(axes: Any, values: Any) -> None:
+def _histogram(axes: Axes, values: np.ndarray) -> None:
     """Draws an ordinary histogram."""
     known = values[np.isfinite(values)]
     low, high = _reach(known)
@@ -194,7 +195,7 @@ SIZE = "gradient's root mean square"
 DECADES = 6.0  # the range of the colour scale; smaller values have the colour of its lower end
 
 
-def gradient_flow(sizes: Any) -> Any:
+def gradient_flow(sizes: Any) -> Figure:
     """Returns a matplotlib `Figure` of the gradient's size in each layer, at one or more steps.
 
     Args:
@@ -223,7 +224,7 @@ def gradient_flow(sizes: Any) -> Any:
         bar = scheme.key(figure, shown, SIZE, cax=key, orientation="horizontal")
         scheme.logarithmic(bar.ax.xaxis, *_limits(table))
     every = max(1, int(np.ceil(LINE * len(names) / HIGHEST)))
-    axes.set_yticks(range(0, len(names), every), shortened(names, 22)[::every])
+    axes.set_yticks(range(0, len(names), every), shortened(names, 22)[::every], parse_math=False)
     axes.tick_params(axis="y", length=0, labelcolor=scheme.INK, pad=5)
     axes.set_ylim(len(names) - 0.5, -0.5)  # the input is at the top
     scheme.titled(axes, "layers, from the input to the output")
@@ -236,18 +237,18 @@ def gradient_flow(sizes: Any) -> Any:
     return figure
 
 
-def _check(name: str, value: Any) -> None:
+def _check(name: str, value: np.ndarray) -> None:
     if value.size != 1 or value[0] < 0:
         raise InvalidValue(
             "gradient_flow",
-            "a size is no root of a mean square",
+            "a size is not a root mean square",
             got=f"{name}: " + (f"{value.size} numbers" if value.size != 1 else f"{value[0]:g}"),
             expected="one number of at least 0",
             fix="Pass jnp.sqrt(jnp.mean(gradient**2))",
         )
 
 
-def _limits(table: Any) -> tuple[float, float]:
+def _limits(table: np.ndarray) -> tuple[float, float]:
     """Returns the least and largest positive sizes, at most `DECADES` apart."""
     known = table[(table > 0) & np.isfinite(table)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.1, 1.0)
@@ -255,7 +256,7 @@ def _limits(table: Any) -> tuple[float, float]:
     return (low, high) if low < high else (low / 2, high * 2)
 
 
-def _dots(axes: Any, sizes: Any, step: float) -> None:
+def _dots(axes: Axes, sizes: np.ndarray, step: float) -> None:
     """Draws a dot for each layer, and a guide line from the left to the dot."""
     low, high = _limits(sizes)
     low, high = low / 2, high * 2
@@ -270,7 +271,7 @@ def _dots(axes: Any, sizes: Any, step: float) -> None:
     axes.set_xlabel(SIZE + ("" if np.isnan(step) else f" at step {scheme.number(step)}"))
 
 
-def _cells(axes: Any, table: Any, steps: list[float]) -> Any:
+def _cells(axes: Axes, table: np.ndarray, steps: list[float]) -> Any:
     """Draws a cell for each layer and step, brighter for larger sizes; returns the mesh."""
     from matplotlib.colors import LogNorm
 
@@ -288,7 +289,7 @@ def _cells(axes: Any, table: Any, steps: list[float]) -> Any:
     return shown
 
 
-def _marks(axes: Any, sizes: Any, x: Any, y: Any, **how: Any) -> None:
+def _marks(axes: Axes, sizes: np.ndarray, x: np.ndarray, y: np.ndarray, **how: Any) -> None:
     """Marks sizes that are zero or not finite."""
     for which, mark in ((sizes == 0, "o"), (np.isinf(sizes), "x")):
         if which.any():

@@ -7,18 +7,23 @@ settings.
 
     >>> words("learning_rate")
     'learning rate'
-    >>> number(0.001), number(25_000), number(0.0)
-    ('0.001', '25,000', '0')
 """
 
 import io
 import re
 import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxnn.markup import escaped
 from jaxnn.typing import Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+else:  # importing matplotlib takes time, which only drawing needs
+    Axes = Figure = Any
 
 WIDTH = 3.5  # inches, the width of a column
 LABEL, TICK = 8, 7  # points: the text size of titles and axis labels, and of numbers and remarks
@@ -82,7 +87,7 @@ def canvas(
     rows: int = 1,
     columns: int = 1,
     **sharing: Any,
-) -> tuple[Any, Any]:
+) -> tuple[Figure, Any]:
     """Returns a matplotlib `Figure` and its axes in the style of `jaxnn.pictures`.
 
     Args:
@@ -103,14 +108,16 @@ def canvas(
     return figure, axes
 
 
-def panels(count: int, columns: int, high: float, more: float, **sharing: Any) -> tuple[Any, Any]:
+def panels(
+    count: int, columns: int, high: float, more: float, **sharing: Any
+) -> tuple[Figure, list[Axes]]:
     """Returns a figure with `count` panels in rows of `high` inches, plus `more` inches."""
     rows = -(-count // columns)
     height = high * rows + more
     figure, grid = canvas(height=height, rows=rows, columns=columns, squeeze=False, **sharing)
     for axes in grid.flat[count:]:
         axes.remove()
-    return figure, grid.flat[:count]
+    return figure, list(grid.flat[:count])
 
 
 def styled(axes: Any, *, grid: bool = False) -> Any:
@@ -123,14 +130,14 @@ def styled(axes: Any, *, grid: bool = False) -> Any:
     )
     axes.tick_params(which="minor", length=1.5, width=0.4)
     for text in (axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title):
-        text.set(fontsize=LABEL, color=INK)
+        text.set(fontsize=LABEL, color=INK, parse_math=False)  # a $ in a name is a dollar sign
     if grid:
         axes.grid(axis="y", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
     return axes
 
 
-def titled(axes: Any, title: str) -> None:
+def titled(axes: Axes, title: str) -> None:
     """Writes a title above the left end of axes, where it takes no width from the plot."""
     # The height is set explicitly; otherwise matplotlib measures all tick labels again.
     axes.set_title(title, loc="left", y=1.0, fontsize=LABEL, color=INK, pad=4)
@@ -157,7 +164,7 @@ def linear(axis: Any, most: int = 5, *, whole: bool = False) -> None:
     axis.set_major_formatter(lambda value, _: number(value))
 
 
-def key(figure: Any, shown: Any, name: str, **where: Any) -> Any:
+def key(figure: Figure, shown: Any, name: str, **where: Any) -> Any:
     """Draws a colour bar and returns it; `where` holds arguments of `Figure.colorbar`."""
     bar = figure.colorbar(shown, **where)
     styled(bar.ax)
@@ -166,13 +173,13 @@ def key(figure: Any, shown: Any, name: str, **where: Any) -> Any:
     return bar
 
 
-def legend(figure: Any, where: str, columns: int, **how: Any) -> None:
+def legend(figure: Figure, where: Any, columns: int, **how: Any) -> None:
     """Draws a legend above or below the axes of a figure."""
     legend = figure.legend(
         loc=where, ncols=columns, frameon=False, fontsize=TICK, labelcolor=INK, **how
     )
     for text in legend.get_texts():
-        text.set_parse_math(False)  # do not interpret a $ in a name as math
+        text.set_parse_math(False)
 
 
 def widened(low: float, high: float, share: float) -> tuple[float, float]:
@@ -187,21 +194,25 @@ def words(name: str) -> str:
 
 
 def number(value: float, digits: int | None = None) -> str:
-    """Formats a number, rounded to `digits` significant digits, or to about four if `None`."""
+    """Formats a number, rounded to `digits` significant digits, or to about four if `None`.
+
+    >>> number(-0.25), number(43040.4), number(2.5e-7), number(float("nan"))
+    ('−0.25', '43,040', '2.5×10⁻⁷', 'nan')
+    """
     value = value if digits is None else float(f"{value:.{digits}g}")
-    if value and not 1e-4 <= abs(value) < 1e6:
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if value and np.isfinite(value) and not 1e-4 <= abs(value) < 1e6:
         factor, power = f"{value:.2e}".split("e")
-        raised, factor = power_of_ten(int(power)), factor.rstrip("0").rstrip(".")
+        factor = factor.rstrip("0").rstrip(".").replace("-", "−")
+        raised = "10" + str(int(power)).translate(_RAISED)
         return raised if factor == "1" else f"{factor}×{raised}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return text.replace("-", "−")
 
 
-def power_of_ten(power: int) -> str:
-    """Returns a power of ten as text with superscript characters, such as "10⁻³"."""
-    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def svg(figure: Any, *, title: str, prefix: str) -> str:
+def svg(figure: Figure, *, title: str, prefix: str) -> str:
     """Returns a figure as an SVG element for an HTML page.
 
     Text remains text, in the font of the page. `INK`, `FAINT`, `GRID` and `PAPER` become
@@ -240,7 +251,6 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
         text = re.sub(rf"(?<=: ){colour}", variable, text)
         text = re.sub(rf'\b(fill|stroke)="{colour}"', rf'style="\1: {variable}"', text)
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
-    text = re.sub(r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", _font, text)  # before matplotlib 3.10
     box = re.search(r'viewBox="[^"]*"', text)
     label = escaped(title)
     opening = (
@@ -251,7 +261,7 @@ def svg(figure: Any, *, title: str, prefix: str) -> str:
     return opening + text[text.index(">") + 1 :].strip() + "\n"
 
 
-def laid_out(figure: Any) -> Any:
+def laid_out(figure: Figure) -> Any:
     """Computes the layout of a figure without drawing it; returns the layout engine, if any."""
     layout = figure.get_layout_engine()
     if figure.axes and layout is not None:
@@ -259,27 +269,8 @@ def laid_out(figure: Any) -> Any:
     return layout
 
 
-def _font(match: re.Match[str]) -> str:
-    """Returns a CSS font without its family, so that the font of the page applies."""
-    weight = "; font-weight: 700" if re.search("bold|[67]00", match[1]) else ""
-    style = "; font-style: italic" if "italic" in match[1] else ""
-    return f"font-size: {match[2]}{weight}{style}"
-
-
-def noted(figure: Any, *remarks: str) -> None:
+def noted(figure: Figure, *remarks: str) -> None:
     """Writes the non-empty remarks below a figure, in faint text wrapped to its width."""
     letters = int(figure.get_figwidth() * 72 / (0.56 * TICK))
     if lines := textwrap.fill(" ".join(filter(None, remarks)), letters):
         figure.supxlabel(lines, x=0.01, ha="left", fontsize=TICK, color=FAINT, linespacing=1.15)
-
-
-def elided(name: str, letters: int) -> str:
-    """Shortens a name to at most `letters` characters, with an ellipsis in the middle.
-
-    >>> elided("a very long name of a run", 12)
-    'a ver… a run'
-    """
-    if len(name) <= letters:
-        return name
-    head = (letters - 1) // 2
-    return name[:head].rstrip() + "…" + name[len(name) - (letters - 1 - head) :]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.pictures.scheme import MARK
+from jaxnn.pictures.scheme import MARK, Axes
 from jaxnn.typing import Any, Float
 
 POINTS = 400  # the largest number of points of a line; more would not be visible
@@ -74,16 +74,16 @@ def _numbers(value: Any) -> list[float] | None:
         return None
 
 
-def thin(*columns: Float[np.ndarray, "rows"], points: int = POINTS) -> Any:
-    """Returns the indices of about `points` rows, including all peaks, valleys, gaps and ends.
+def thin(*columns: Float[np.ndarray, "rows"]) -> np.ndarray:
+    """Returns the indices of about `POINTS` rows, including all peaks, valleys, gaps and ends.
 
     The rows are split into equal stretches. For each stretch and column, the rows with the highest
     and the lowest value and the first row that is not finite remain.
     """
     count = len(columns[0])
-    if count <= points:
+    if count <= POINTS:
         return np.arange(count)
-    stretches = max(1, points // (2 * len(columns) + 1))
+    stretches = max(1, POINTS // (2 * len(columns) + 1))
     places = {0, count - 1}
     for stretch in np.array_split(np.arange(count), stretches):
         for column in columns:
@@ -96,9 +96,9 @@ def thin(*columns: Float[np.ndarray, "rows"], points: int = POINTS) -> Any:
     return np.array(sorted(places))
 
 
-def mark_gaps(axes: Any, steps: Any, lost: Any) -> None:
+def mark_gaps(axes: Axes, steps: np.ndarray, lost: Any) -> None:
     """Marks each range of values that are not finite with a cross and a bar on the x axis."""
-    steps, changes = np.asarray(steps), np.flatnonzero(np.diff([False, *lost, False]))
+    changes = np.flatnonzero(np.diff([False, *lost, False]))
     down = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": MARK}
     cross = {"markersize": 4.5, "markeredgewidth": 1.2, "zorder": 4, "gid": "not finite"}
     for begin, end in zip(changes[::2], changes[1::2] - 1):

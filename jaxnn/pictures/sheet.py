@@ -10,7 +10,7 @@ the text at the width of a column.
 
 import functools
 
-from jaxnn.pictures.scheme import FAINT, INK, PAPER, TICK, WIDTH
+from jaxnn.pictures.scheme import FAINT, INK, PAPER, TICK, WIDTH, Axes
 from jaxnn.typing import Any
 
 POINTS = 72 * WIDTH  # the width of a column
@@ -43,7 +43,7 @@ class Sheet:
         how = {"extent": (x, x + wide, y + high, y), "aspect": "auto"} | how
         return self.axes.imshow(pixels, interpolation="nearest", **how)
 
-    def inset(self, x: float, y: float, wide: float, high: float) -> Any:
+    def inset(self, x: float, y: float, wide: float, high: float) -> Axes:
         """Returns inset axes on the sheet, with the upper left corner at `(x, y)`."""
         bottom = 1 - (y + high) / self.height
         return self.figure.add_axes((x / POINTS, bottom, wide / POINTS, high / self.height))
@@ -63,23 +63,16 @@ class Sheet:
         how = {"colors": colours, "linewidths": widths, "linestyles": styles} | self._whole | how
         return self.axes.add_artist(LineCollection(lines, **how))
 
-    def circles(self, places: Any, radius: float, fills: Any, edges: Any, **how: Any) -> Any:
-        """Draws many circles of the same radius in order."""
+    def circles(
+        self, places: Any, radius: float, fills: Any = PAPER, edges: Any = INK, **how: Any
+    ) -> Any:
+        """Draws circles of the same radius in order."""
         from matplotlib.collections import PatchCollection
         from matplotlib.patches import Circle
 
         how = {"facecolors": fills, "edgecolors": edges, "linewidths": 0.7} | self._whole | how
         circles = PatchCollection([Circle(place, radius) for place in places], **how)
         return self.axes.add_artist(circles)
-
-    def circle(
-        self, x: float, y: float, radius: float, fill: Any = PAPER, edge: Any = INK, **how: Any
-    ) -> Any:
-        """Draws a circle."""
-        from matplotlib.patches import Circle
-
-        how = {"linewidth": 0.7} | self._whole | how
-        return self.axes.add_artist(Circle((x, y), radius, facecolor=fill, edgecolor=edge, **how))
 
     def box(self, x: float, y: float, wide: float, high: float, **how: Any) -> Any:
         """Draws a rectangle with rounded corners and the upper left corner at `(x, y)`."""

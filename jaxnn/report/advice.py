@@ -17,7 +17,6 @@ from jaxnn.markup import cut
 from jaxnn.report.phrases import BLANK, display_name, examples_of, figure, listed, percent, spaced
 from jaxnn.report.sections import under
 from jaxnn.report.source import Source
-from jaxnn.report.story import ranked, settings
 
 OVERFIT = 0.20  # relative increase of a held-out loss above its minimum
 PARTED = 2.0  # ratio of the held-out loss to the training loss, if their curves diverge
@@ -45,7 +44,7 @@ def otherwise(source: Source) -> str:
     parts = _held_out(source)
     calm = "Nothing: every number that was reported is finite."
     if not parts:
-        return f"{calm} No examples were held out, so how it does on others is not known."
+        return f"{calm} No examples were held out, so its performance on other examples is unknown."
     seen, other = (source.last.get(f"{part}/loss") for part in ("train", parts[0]))
     if not isinstance(seen, float) or not isinstance(other, float):
         return calm
@@ -57,9 +56,8 @@ def otherwise(source: Source) -> str:
         calm += f" (lowest at step {at[values.argmin()]:,}, {lowest})"
     if other > PARTED * seen > 0:
         calm += ": it knows the examples that it trained on better than others"
-    return f"{calm}. It would be called over-fitting here if the second had risen by" + (
-        f" {100 * OVERFIT:.0f}{BLANK}% or more while the first fell."
-    )
+    rise = f"{100 * OVERFIT:.0f}{BLANK}%"
+    return f"{calm}. A rise of the second by {rise} while the first falls is called over-fitting."
 
 
 def _held_out(source: Source) -> list[str]:
@@ -74,7 +72,7 @@ def _corrupt(source: Source) -> Iterator[Advice]:
             f"{name} is corrupt",
             words,
             "What it held is missing on this page. python -m jaxnn verify"
-            f" {cut(source.contents.path)} looks at every file.",
+            f" {cut(source.contents.path)} checks every file.",
         )
 
 
@@ -119,7 +117,7 @@ def _skipped(source: Source) -> Iterator[Advice]:
             "Some numbers were not finite",
             f"At times {listed([display_name(name) for name in gaps[:4]])} could not be computed:"
             " the curves have gaps there.",
-            "Look at what is divided or taken a logarithm of, or lower the learning rate.",
+            "Look for divisions and logarithms, or lower the learning rate.",
         )
 
 
@@ -166,10 +164,10 @@ def _dead(source: Source) -> Iterator[Advice]:
     if dead:
         yield Advice(
             "Some nodes do nothing",
-            f"{listed(dead[:4])} gave 0 for every example that the network was looked at with."
-            " No gradient reaches such nodes: they cannot learn.",
-            "A lower learning rate lets fewer of them die; an activation that is nowhere flat, such"
-            " as gelu, lets none; or the layer needs fewer nodes.",
+            f"{listed(dead[:4])} gave 0 for every observed example. No gradient reaches such nodes:"
+            " they cannot learn.",
+            "With a lower learning rate fewer of them die; with an activation that is nowhere flat,"
+            " such as gelu, none do; or the layer needs fewer nodes.",
         )
 
 
@@ -185,8 +183,9 @@ def _plateau(source: Source) -> Iterator[Advice]:
             "It has hardly learned",
             f"The loss on training examples was {figure('loss', float(values[0]))} at the first"
             f" report, and {figure('loss', float(values[-1]))} at the last.",
-            "Try learning rates ten times higher and lower (a sweep does it at once), and see that"
-            " the inputs are of mean 0 and deviation 1, and that labels belong to their inputs.",
+            "Try learning rates ten times higher and lower, as a sweep does at once, and check that"
+            " the inputs have mean 0 and standard deviation 1, and that each label belongs to its"
+            " input.",
         )
     elif middle > 0 and abs(middle - last) < FLAT * middle:
         yield Advice(
@@ -199,9 +198,9 @@ def _plateau(source: Source) -> Iterator[Advice]:
 
 
 def _edge(source: Source) -> Iterator[Advice]:
-    if not source.fields or not ranked(source):
+    if not source.fields or not source.metric:
         return
-    best = settings(source)[0]
+    best = source.settings[0]
     for name, value in best.values.items():
         tried = {row[name] for row in source.table}
         if len(tried) < 3 or not all(isinstance(v, int | float) for v in tried):
@@ -227,13 +226,13 @@ def _ended(source: Source) -> Iterator[Advice]:
         planned = f" of {source.steps:,}" if source.steps else ""
         yield Advice(
             "It was interrupted before its end",
-            f"It came to step {source.step:,}{planned}.",
-            "Give the same command again: it resumes from the newest checkpoint.",
+            f"It reached step {source.step:,}{planned}.",
+            "Run the same command again: it resumes from the newest checkpoint.",
         )
     elif source.result.get("status") == "stopped":
         yield Advice(
             "It stopped early, as it was asked to",
-            f"After {count(source.step, 'training step')} {_watched(source)} had not become better"
+            f"After {count(source.step, 'training step')} {_watched(source)} had not improved"
             " for a while.",
             "The best state is saved: predict uses it. To train longer, raise Watch(patience=...).",
         )
@@ -248,13 +247,13 @@ def _waiting(source: Source) -> Iterator[Advice]:
             "The devices had nothing to do because the next examples had not been read yet.",
             "Read with more threads (workers= of stream), further ahead (ahead=), or do what read="
             " does once and for all: python -m jaxnn pack writes decoded examples to a file. Files"
-            " on a network come faster from a local disk.",
+            " on a network are read faster from a copy on a local disk.",
         )
     if isinstance(skipped, int) and skipped > 0:
         yield Advice(
             f"{skipped:,} examples could not be read",
             "They were counted and left out, as on_error='skip' asks.",
-            "With on_error='raise' the run ends at the first and names its file.",
+            "With on_error='raise' the run stops at the first one and names its file.",
         )
 
 

@@ -15,7 +15,7 @@ from jaxnn.formatting import brief
 from jaxnn.markup import cut
 from jaxnn.report.phrases import display_name, examples_of, listed, setting, spaced
 from jaxnn.report.source import Source
-from jaxnn.report.story import ranked, setting_words, settings
+from jaxnn.report.story import setting_words
 
 # The fields of an identity that are not hyper-parameters.
 _OTHERS = {"every", "evaluate_every", "members", "watch", "names", "key", "program", "data"}
@@ -42,8 +42,7 @@ def identity(source: Source) -> dict[str, Any]:
 
 def is_sweep(source: Source) -> bool:
     """Returns whether a run is a sweep, whose metrics are the means of its best setting."""
-    summed = isinstance(source.result.get("runs"), int) and ranked(source) is not None
-    return summed and bool(source.fields)
+    return isinstance(source.result.get("runs"), int) and bool(source.fields and source.metric)
 
 
 def chosen(source: Source) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def chosen(source: Source) -> dict[str, Any]:
     values |= source.config
     if is_sweep(source):
         seeds = list(dict.fromkeys(row["seed"] for row in source.table))
-        values |= settings(source)[0].values | {"seed": seeds}
+        values |= source.settings[0].values | {"seed": seeds}
         values = {n: value for n, value in values.items() if n not in ("sweep", "seeds")}
     return values
 
@@ -78,29 +77,36 @@ def labelled(runs: dict[str, Source]) -> dict[str, Source]:
 
 
 def _label(name: str, source: Source, fields: Sequence[str]) -> str:
-    path, values = source.contents.path.resolve(), chosen(source)
-    if not _HASH.fullmatch(path.name):
+    values = chosen(source)
+    if not _is_hashed(source):
         return name
     short = [f for f in fields if isinstance(values.get(f), str | int | float)]
     words = [f"{spaced(field)} {setting(values[field])}" for field in short]
     while len(", ".join(words)) > _LETTERS:
         words.pop()
-    what = str(source.about.experiment or path.parent.name) + " sweep" * is_sweep(source)
-    return f"{' · '.join(filter(None, [what, ', '.join(words)]))} ({name})"
+    return f"{' · '.join(filter(None, [_experiment(source), ', '.join(words)]))} ({name})"
 
 
-def short(names: Sequence[str]) -> dict[str, str]:
-    """Returns shortened names that fit next to the ends of curves.
+def _is_hashed(source: Source) -> bool:
+    return _HASH.fullmatch(source.contents.path.resolve().name) is not None
 
-    >>> list(short(["digits · rate 1 (40f6b64188)", "mnist (2e31deccb8)"]).values())
-    ['digits', 'mnist']
-    >>> list(short(["digits · rate 1 (40f6b64188)", "digits (2e31deccb8)"]).values())
-    ['40f6b64188', '2e31deccb8']
+
+def _experiment(source: Source) -> str:
+    """Returns what a run named by a hash is: its experiment, or the folder that it is in."""
+    name = source.about.experiment or source.contents.path.resolve().parent.name
+    return f"{name} sweep" if is_sweep(source) else str(name)
+
+
+def short(runs: dict[str, Source]) -> dict[str, str]:
+    """Returns names that fit next to the ends of curves, by the names of the runs.
+
+    For a run named by a hash, this is its experiment, or the hash if experiments are equal.
     """
-    ends = {name: name.rpartition(" (")[2].removesuffix(")") for name in names}
-    heads = {n: n.removesuffix(f" ({end})").partition(" · ")[0] for n, end in ends.items()}
-    each = (heads, ends, {name: name for name in names})
-    return next(labels for labels in each if len(set(labels.values())) == len(names))
+    hashed = {name: source for name, source in runs.items() if _is_hashed(source)}
+    names = {name: name for name in runs}
+    heads = names | {name: _experiment(source) for name, source in hashed.items()}
+    ends = names | {name: source.contents.path.resolve().name for name, source in hashed.items()}
+    return next(each for each in (heads, ends, names) if len(set(each.values())) == len(runs))
 
 
 def facts(runs: dict[str, Source]) -> tuple[list[str], list[str], list[str]]:
@@ -139,12 +145,12 @@ def obstacle(runs: dict[str, Source], metric: str) -> str | None:
 
 def best_setting(source: Source) -> str:
     """Describes how the metrics of a sweep were computed."""
-    ranking = settings(source)
-    count = ranking[0].runs - ranking[0].diverged
+    best = source.settings[0]
+    count = best.runs - best.diverged
     mean = f"the mean of {count} networks" if count > 1 else "one network"
     return (
-        f"{mean} with {setting_words(ranking[0].values)}, the best of {len(ranking)} settings by "
-        f"their {display_name(ranked(source) or '')}"
+        f"{mean} with {setting_words(best.values)}, the best of {len(source.settings)} settings by "
+        f"their {display_name(source.metric)}"
     )
 
 

@@ -25,8 +25,8 @@ from jaxnn.report.phrases import (
     time,
     value_of,
 )
-from jaxnn.report.sections import drawn, lettered, rendered, section, shortened
-from jaxnn.report.source import Source, read
+from jaxnn.report.sections import LETTERS, drawn, rendered, section, shortened
+from jaxnn.report.source import Source, median, read
 from jaxnn.storage import files
 
 
@@ -122,13 +122,6 @@ def sentence(runs: dict[str, Source], metric: str) -> str:
     return f"{what}: {whose} {display_name(metric)} is {figure(metric, finite[best])}{average}."
 
 
-def median(value: Any) -> float:
-    """Returns a metric of a run; for a population, the median over its members."""
-    values = np.asarray(value, float)
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if values.size else math.nan
-
-
 @section("results", "Results")
 def _results(runs: dict[str, Source], metric: str, common: list[str]) -> Markup:
     """A row for each run, with the metrics of its best state if it watches a metric, else of its
@@ -167,44 +160,44 @@ def _remarks(
 ) -> Iterator[str]:
     for words in dict.fromkeys(filter(None, obstacles.values())):
         names = [display_name(name) for name, why in obstacles.items() if why == words]
-        yield f"None is the best by its {listed(names, 'or')}: {words}."
+        yield f"No run is marked as the best by its {listed(names, 'or')}: {words}."
     best = {n: s.contents.best_step for n, s in runs.items() if s.contents.best_step is not None}
     if best:
         of = [f"{cut(n, 60)}" + (f" (step {at:,})" * isinstance(at, int)) for n, at in best.items()]
-        yield f"Of {listed(of)} the numbers are those of the best state, which predict uses."
+        yield f"The numbers of {listed(of)} are those of the best state, which predict uses."
     part = metric.partition("/")[0]
     unsure = [name for name, source in runs.items() if alike.data_of(source, part) is None]
     if unsure and not obstacles[metric]:
         of = listed([cut(name, 60) for name in unsure])
         yield (
-            f"On which examples the {display_name(metric)} was measured is not recorded of {of}."
-            " They are taken for the same here."
+            f"It is not recorded on which examples the {display_name(metric)} of {of} was measured."
+            " They are assumed to be the same."
         )
     programs = {str(alike.identity(source).get("program")) for source in runs.values()}
     losses = [name for name, why in obstacles.items() if name.endswith("loss") and not why]
     if len(programs) > 1 and losses:
         yield (
-            "Whether their losses are the same function is not recorded, since their programs are"
-            " not known to be the same."
+            "It is not known whether their losses are the same function, since their programs may"
+            " differ."
         )
     for name, source in runs.items():
         if alike.is_sweep(source):
             numbers = f"The numbers of {cut(name, 90)} are {alike.best_setting(source)}."
-            yield f"{numbers} One run alone had no such choice."
+            yield f"{numbers} A single run had no such choice."
 
 
 @section("curves", "How the training went")
 def _curves(runs: dict[str, Source], metric: str, common: list[str]) -> Markup | None:
     """The curves of all runs. Held-out examples are not used for training."""
-    names = alike.short(list(runs))
-    rows_of = {lettered(names[n]): shortened(s.rows) for n, s in runs.items() if s.rows}
-    missing = [cut(name, 90) for name in runs if lettered(names[name]) not in rows_of]
-    words = f"Without curves of its own: {', '.join(missing)}."
+    names = alike.short(runs)
+    rows_of = {cut(names[n], LETTERS): shortened(s.rows) for n, s in runs.items() if s.rows}
+    missing = [cut(name, 90) for name, source in runs.items() if not source.rows]
+    words = f"Runs without curves: {', '.join(missing)}."
     note = element("p", words, class_="missing") if missing else None
     if not rows_of:
         return note
     part = metric.partition("/")[0]
-    wanted = [lettered(name) for name in common if name.partition("/")[0] == part]
+    wanted = [cut(name, LETTERS) for name in common if name.partition("/")[0] == part]
     caption, title = (
         f"Measured on the {examples_of(part)}, to the last report.",
         "How the metrics of the runs went",
@@ -223,7 +216,7 @@ def _differences(runs: dict[str, Source], *_: Any) -> Markup:
     also = "also " if fields else ""
     lines = (
         (differ, f"They {also}differ in {listed(differ)}."),
-        (unknown, f"Not known to be the same: {listed(unknown)}. No checkpoint of each tells."),
+        (unknown, f"Not known to be the same: {listed(unknown)}. Not every run recorded them."),
         (same, f"The same: {listed(same)}."),
         (bare, f"The hyper-parameters of {listed(bare)} were not recorded: pass config= to fit."),
     )

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn.markup import Markup, element, join, listing
-from jaxnn.pictures.scheme import CLASSES, SIGNED
+from jaxnn.pictures.scheme import CLASSES, SIGNED, number
 from jaxnn.report.examples import names_of, probabilities
 from jaxnn.report.packed import shares, stacked, text
 from jaxnn.report.sections import filled
@@ -34,23 +34,21 @@ def decision(recorded: Recording) -> tuple[Markup, dict[str, Any]] | None:
         finite = values[np.isfinite(values)]
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         classes, strength = np.zeros(values.shape), (values - low) / ((high - low) or 1.0)
-        key = join(f" The stronger the colour, the larger: from {low:.3g} to {high:.3g}.")
+        ends = [number(float(end), 3) for end in (low, high)]
+        key = join(f" The stronger the colour, the larger: from {ends[0]} to {ends[1]}.")
         if low < 0 < high:  # the sign has its own colours
             classes, strength = values < 0, np.abs(values) / max(-low, high)
-            key = join(" The colours: ", _dot(SIGNED[2]), f" above 0, up to {high:.3g}, ")
-            key = join(
-                key,
-                _dot(SIGNED[0]),
-                f" below 0, down to −{-low:.3g}. The stronger, the farther from 0.",
-            )
+            above, below = f" above 0, up to {ends[1]}, ", f" below 0, down to {ends[0]}."
+            key = join(" The colours: ", _dot(SIGNED[2]), above, _dot(SIGNED[0]), below)
+            key = join(key, " The stronger, the farther from 0.")
         if finite.size < values.size:
             key = join(key, " At some moments it is not finite: nothing is drawn there.")
     else:
         return None
     points, rings = _points(recorded), None
     if points:
-        whole = "filled with the colour of what it is" if points[0][2] >= 0 else "in black"
-        rings = f" Each ring is an example, {whole}."
+        fill = "filled with the colour of what it is" if points[0][2] >= 0 else "in black"
+        rings = f" Each ring is an example, {fill}."
     picture = filled("surface.html", map=_map(recorded), key=key, rings=rings)
     payload = {"strength": shares(strength), "of": text(classes.astype(np.uint8).tobytes())}
     payload["colours"] = [*CLASSES] if names else [SIGNED[2], SIGNED[0]]
@@ -68,7 +66,7 @@ def _map(recorded: Recording) -> Markup:
     bounds = recorded.about.get("plot_bounds") or []
     if len(bounds) != 2:
         return canvas
-    right, up = ([f"{float(end):.3g}".replace("-", "−") for end in ends] for ends in bounds)
+    right, up = ([number(float(end), 3) for end in ends] for ends in bounds)
     axes = {"up": (up[1], "second input", up[0]), "along": (right[0], "first input", right[1])}
     beside, below = (
         element("div", *[element("span", each) for each in labels], class_=name, aria_hidden="true")
@@ -86,9 +84,9 @@ def _points(recorded: Recording) -> list[list[float]]:
     low, high = np.array(bounds, float).T
     places = (inputs - low) / (high - low)
     labels = labels.reshape(len(labels), -1)[:, 0]
-    whole = bool(recorded.about.get("classes"))
+    has_classes = bool(recorded.about.get("classes"))
     return [
-        [round(float(x), 4), round(float(y), 4), int(label) if whole else -1]
+        [round(float(x), 4), round(float(y), 4), int(label) if has_classes else -1]
         for (x, y), label in zip(places, labels)
         if 0 <= x <= 1 and 0 <= y <= 1
     ]

@@ -1,4 +1,4 @@
-"""The sections about a run's parts, hyper-parameters, speed, and how to repeat it."""
+"""The sections about a run's table, parts, hyper-parameters, speed, and how to repeat it."""
 
 import shlex
 from collections.abc import Mapping
@@ -6,19 +6,40 @@ from typing import Any
 
 from jaxnn.catalog import account
 from jaxnn.formatting import amount
-from jaxnn.markup import Markup, cut, element, folded, join, listing, quoted, table
+from jaxnn.markup import Markup, cut, element, folded, join, quoted, table
+from jaxnn.pictures.scheme import number
 from jaxnn.planning.figures import seconds
 from jaxnn.planning.profiling import FILE as PROFILE
 from jaxnn.report.phrases import display_name, percent, setting, spaced, time, value_of
-from jaxnn.report.sections import section
+from jaxnn.report.sections import section, unbroken
 from jaxnn.report.source import Source
 from jaxnn.storage import json_files
 from jaxnn.storage.json_files import finite
 
+COLUMNS = 30  # number of columns that are shown without unfolding
 COMMAND = 4000  # maximum length of a command, which readers may copy
 
 
-@section("parts", "The runs that are parts of it")
+@section("columns", "What the columns became")
+def columns(source: Source) -> Markup | None:
+    """A network computes with numbers close to 0. The encoding of each column depends only on the
+    training rows, and is the same for new rows.
+    """
+    known = source.columns
+    if known is None:
+        return None
+    rows = [
+        [quoted(name), kind, quoted(words), missing, quoted(classes)]
+        for name, kind, words, missing, classes in known.described()
+    ]
+    heads = ["column", "kind", "encoding", "missing", "classes"]
+    shown = table(f"Columns of {known.rows:,} training rows", heads, rows[:COLUMNS], class_=None)
+    more = rows[COLUMNS:]
+    rest = folded(f"{len(more)} more", table(None, heads, more, class_=None)) if more else None
+    return join(shown, rest)
+
+
+@section("parts", "The runs inside it")
 def _parts(source: Source) -> Markup | None:
     """A row for each run in its directory; each has a page of its own."""
     rows = [
@@ -88,12 +109,12 @@ def _speed(source: Source) -> Markup | None:
     speed, rows = source.contents.speed, _times(source)
     of = "of the device" if speed.get("memory_of") == "device" else "of the process"
     places = (
-        ("training steps in a second, without compiling", "steps_per_second", _rate),
+        ("training steps in a second, without compiling", "steps_per_second", number),
         ("floating-point operations of a training step", "flops_per_step", _operations),
         ("floating-point operations in a second", "flops_per_second", _operations),
         ("share of what the device can do", "share_of_peak", percent),
         ("waiting for data", "data_wait_seconds", lambda v: _waiting(v, speed)),
-        ("examples that could not be read", "examples_skipped", lambda v: f"{v:,}"),
+        ("examples that could not be read", "examples_skipped", number),
         (f"memory {of}, at most", "memory_bytes", lambda v: amount(int(v), "B")),
     )
     for name, key, words in places:
@@ -132,10 +153,6 @@ def _times(source: Source) -> list[list[Any]]:
     if source.step > count and rest >= 0:
         rows.append([f"of that, the steps after, up to step {source.step:,}", time(rest)])
     return rows
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _operations(value: float) -> str:
@@ -197,10 +214,9 @@ def _again(source: Source) -> Markup | None:
 
 def code(lines: str, label: str) -> Markup:
     """Returns lines of code to copy, in an element that scrolls."""
-    # Lines only break between words, not at hyphens.
-    words = [element("span", w, class_="whole") if "-" in w else w for w in lines.split(" ")]
-    code = element("code", listing(words, " "))
-    return element("pre", code, tabindex="0", role="region", aria_label=label)
+    return element(
+        "pre", element("code", unbroken(lines)), tabindex="0", role="region", aria_label=label
+    )
 
 
 SECTIONS = (_parts, _chosen, _profile, _speed, _again)

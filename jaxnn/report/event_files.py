@@ -24,6 +24,7 @@ from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures._network import draw
+from jaxnn.pictures.scheme import Figure
 from jaxnn.report.examples import names_of
 from jaxnn.report.sections import WRONG, shortened, some, under
 from jaxnn.report.source import Source, read
@@ -157,7 +158,7 @@ def _summaries(source: Source, rows: Rows, settings: dict[str, Any]) -> Iterator
         yield step, summary.image(name, imread(file), dataformats="HWC")
 
 
-def _drawings(source: Source) -> Iterator[tuple[str, int, Callable[[], Any]]]:
+def _drawings(source: Source) -> Iterator[tuple[str, int, Callable[[], Figure]]]:
     """Yields `(tag, step, draw)` for each picture of a run."""
     if source.rows:
         yield "curves", source.step, lambda: curves(shortened(source.rows))
@@ -169,7 +170,7 @@ def _drawings(source: Source) -> Iterator[tuple[str, int, Callable[[], Any]]]:
         yield "network", frame.step, partial(_network, about["diagram"], frame)
 
 
-def _network(diagram: dict[str, Any], frame: Frame) -> Any:
+def _network(diagram: dict[str, Any], frame: Frame) -> Figure:
     wires, biases = (under(frame, kind) for kind in ("wires/", "biases/"))
     return draw(diagrams.from_json(diagram), wires, biases=biases)
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from jaxnn.formatting import brief
 from jaxnn.markup import Markup, cut, element, join, quoted
+from jaxnn.pictures.arguments import log_softmax
+from jaxnn.pictures.scheme import number
 from jaxnn.report.packed import pixels, png
-from jaxnn.report.phrases import number, sure
+from jaxnn.report.phrases import sure
 from jaxnn.storage.recording import Recording
 
 BARS = 12  # maximum number of classes with bars; else only the predicted class is shown
@@ -37,9 +39,7 @@ def probabilities(outputs: Any, about: dict[str, Any]) -> np.ndarray | None:
         logits = np.stack([np.zeros_like(logits), logits], -1)
     if logits.ndim < 2 or logits.shape[-1] != classes:
         return None
-    with np.errstate(invalid="ignore", over="ignore"):
-        powers = np.exp(logits - logits.max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
+    return np.exp(log_softmax(logits))
 
 
 def names_of(about: dict[str, Any]) -> list[str]:

@@ -8,6 +8,8 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from jaxnn.report.phrases import display_name, examples_of, figure
 from jaxnn.storage.recording import Recording
 
@@ -19,7 +21,7 @@ PAIRS = (("perplexity", "bits_per_byte"), ("accuracy", "loss"), ("mae", "r2"), (
 def reached(
     values: Mapping[str, Any], metric: str, recorded: Recording, examples: str | None = None
 ) -> str:
-    """Returns the headline metrics on a dataset, as a phrase with the verb "gets" or "reaches".
+    """Returns the headline metrics on a dataset as a clause, for use after "the".
 
     Args:
       values: the metrics by name.
@@ -35,23 +37,22 @@ def reached(
         return shown if all(f"{part}/{name}" in values for name in names) else None
 
     if text := named("perplexity", "bits_per_byte"):
-        return f"perplexity {text[0]}, {text[1]} {bits(recorded, values, part)}, on {on}"
+        unit = bits(recorded, values, part)
+        return f"network reaches perplexity {text[0]}, {text[1]} {unit}, on {on}"
     classes = not recorded.about or recorded.about.get("classes")
     if (share := named("accuracy")) and classes:
-        return f"{share[0]} of the {on} right"
+        return f"network gets {share[0]} of the {on} right"
     if real := named("r2", "mae"):
         label = recorded.about.get("label")
         unit = f"in the unit of {label}" if label else "in labels' units"
-        return f"R² {real[0]} and a mean absolute error of {real[1]}, {unit}, on {on}"
-    return f"{display_name(metric)} {figure(metric, values.get(metric))}"
+        error = f"a mean absolute error of {real[1]}, {unit}"
+        return f"network reaches R² {real[0]} and {error}, on {on}"
+    return f"{display_name(metric)} is {figure(metric, values.get(metric))}"
 
 
-def clause(values: Mapping[str, Any], metric: str, *about: Any) -> str:
-    """Returns `reached` with a subject and a verb, for use after "the"."""
-    what, name = reached(values, metric, *about), f"{display_name(metric)} "
-    if what.startswith(name):
-        return f"{name}is {what.removeprefix(name)}"
-    return f"network {'gets' if what.endswith(' right') else 'reaches'} {what}"
+def observed(recorded: Recording) -> str:
+    """Returns the name of the dataset that was observed during training, such as "test"."""
+    return str((recorded.about.get("probe") or {}).get("of") or "")
 
 
 def leading(names: Collection[str]) -> tuple[str, str]:
@@ -64,12 +65,11 @@ def leading(names: Collection[str]) -> tuple[str, str]:
     return next(known, (min(names, default=""), ""))
 
 
-def largest_class(recorded: Recording) -> float | None:
-    """Returns the share of the most frequent class among the examples of the final predictions."""
+def confusion(recorded: Recording) -> np.ndarray | None:
+    """Returns the confusion matrix of the final predictions, unless it is missing or empty."""
     counts = recorded.end.get("confusion")
-    if counts is None or counts.ndim != 2 or not counts.sum():
-        return None
-    return float(counts.sum(1).max() / counts.sum())
+    is_filled = counts is not None and counts.ndim == 2 and counts.sum() > 0
+    return counts if is_filled else None
 
 
 def bits(recorded: Recording, values: Mapping[str, Any], part: str) -> str:

@@ -14,7 +14,7 @@ from jaxnn.markup import Markup, block, element, folded, join
 from jaxnn.pictures.scheme import MARK, SIGNED
 from jaxnn.report.decision import decision
 from jaxnn.report.examples import cards, has_bars, names_of, probabilities
-from jaxnn.report.headline import leading, token
+from jaxnn.report.headline import confusion, leading, observed, token
 from jaxnn.report.network import wiring
 from jaxnn.report.packed import levels, shares, stacked
 from jaxnn.report.phrases import display_name, examples_of, figure, is_share, sure, value_of
@@ -121,9 +121,9 @@ def _moments(source: Source) -> Moments | None:
     values = stacked(frames, f"metrics/{first}")
     if len(frames) < 2 or values is None or values.ndim != 1:
         return None
-    steps, best = [frame.step for frame in frames], source.contents.best_step
+    steps, best = [frame.step for frame in frames], source.best_step
     seconds = stacked(frames, f"metrics/{second}") if second else None
-    place = steps.index(best) if best in steps and best else len(steps) - 1
+    place = steps.index(best) if best in steps else len(steps) - 1
     return Moments(steps, first, values, second, seconds, place)
 
 
@@ -135,17 +135,16 @@ def _seconds(moments: Moments) -> list[str] | None:
 
 def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict[str, Any]:
     """Returns the panel above the slider, with the step and its metrics."""
-    about, end, at = source.recorded.about, source.recorded.end, moments.best
-    probe = about.get("probe") or {}
-    count, held_out = probe.get("count"), probe.get("of") != "train"
+    about, counts, at = source.recorded.about, confusion(source.recorded), moments.best
+    probe, part = about.get("probe") or {}, observed(source.recorded)
+    count, held_out = probe.get("count"), part != "train"
     # The number of examples in the results below.
-    whole = int(end["confusion"].sum()) if "confusion" in end else probe.get("all") or 0
+    whole = probe.get("all") or 0 if counts is None else int(counts.sum())
     is_sample = held_out and isinstance(count, int) and count < whole
     what = display_name(moments.name)
     what = "right" if moments.name == "accuracy" and about.get("classes") else what
     if isinstance(count, int):
-        which = examples_of(str(probe.get("of")))
-        what += f" of {'a sample of ' * is_sample}{count:,} {which}"
+        what += f" of {'a sample of ' * is_sample}{count:,} {examples_of(part)}"
     notes = []
     if is_sample:
         notes.append("The results further down are of more of them, so they differ a little.")
@@ -164,15 +163,11 @@ def _panel(source: Source, moments: Moments, epochs: list[float] | None) -> dict
         second = f"bits per {token(source.recorded)}"
     epoch = epochs and element("span", f"{epochs[at]:.1f}", id="at-epoch")
     passes = epoch and element("p", epoch, " passes over the data", class_="pass")
-    state = (
-        element("p", moments.states[at], id="at-state", class_="pass")
-        if any(moments.states)
-        else None
-    )
+    state = any(moments.states) and element("p", moments.states[at], id="at-state", class_="pass")
     return {
         "step": f"{moments.steps[at]:,}",
         "planned": f"{source.steps or moments.steps[-1]:,}",
-        "passes": join(passes, state),
+        "passes": join(passes or None, state or None),
         "value": value_of(moments.name, float(moments.values[at])),
         "what": what,
         "second": seconds
@@ -194,7 +189,7 @@ def _chart(moments: Moments) -> dict[str, Any]:
     words = ("", " right") if moments.name == "accuracy" else (f" {name}", "")
     height = f"Upwards:{words[0]} from {low} to {top}{words[1]}"
     apart = np.diff([step for place, step in enumerate(moments.steps) if place != at or at == last])
-    uneven = apart.max() > 2 * apart.min()
+    uneven = max(apart, default=0) > 2 * min(apart, default=0)
     every = max(1, -(-last // 6))
     ticks = [
         element("span", f"{moments.steps[place]:,}", style=f"left:{100 * place / last:.2f}%")
@@ -228,8 +223,7 @@ def _written(recorded: Recording, at: int) -> Markup | None:
             own = element("span", str(text), class_="own")
             yield element("p", element("span", begin, class_="given"), own, class_="text")
 
-    of = examples_of(str((recorded.about.get("probe") or {}).get("of")))
-    each = token(recorded)
+    of, each = examples_of(observed(recorded)), token(recorded)
     lead = (
         f"It continues the grey beginnings, which are of the {of}: each next {each} is drawn from"
         " the probabilities that the network gives. The luck of the draw is the same at every"
@@ -274,7 +268,7 @@ def _examples(recorded: Recording, at: int) -> tuple[Markup, dict[str, Any]] | N
     else:
         return None
     drawn = cards(about, inputs[:count], labels, outputs[at], index)
-    trained = (about.get("probe") or {}).get("of") == "train"
+    trained = observed(recorded) == "train"
     which = "examples of the training data" if trained else "examples it never trained on"
     head = element("h3", f"What it says of {count} {which}")
     bars = " Each bar is the probability of one class." if payload.get("chances") else ""

@@ -9,21 +9,21 @@ from jaxnn.formatting import amount
 from jaxnn.markup import Markup, cut, element, folded, join, quoted, table
 from jaxnn.pictures import diagram as diagrams
 from jaxnn.pictures import scheme
-from jaxnn.pictures._network import draw, drawn_order
+from jaxnn.pictures._network import draw, drawn_order, largest
 from jaxnn.pictures.labels import shortened
 from jaxnn.pictures.layers import activations, weights
 from jaxnn.pictures.outline import Part
 from jaxnn.report.examples import names_of
 from jaxnn.report.packed import levels, stacked
-from jaxnn.report.phrases import BLANK, number
-from jaxnn.report.sections import drawn, lettered, section, some, under
+from jaxnn.report.phrases import BLANK
+from jaxnn.report.sections import LETTERS, drawn, section, some, under
 from jaxnn.report.source import Source
 from jaxnn.storage.recording import Recording
 
 LONG = 20  # number of rows from which a table is folded
 TIMES = 8  # maximum number of recorded steps to draw
 DECADES = 6.0  # range of gradients with a shade, in powers of 10 below the largest
-LETTERS = 400  # maximum length of a name
+LONGEST = 400  # maximum length of a name whose label the picture shortens
 NAME = "net"  # the name of the picture with nodes and wires
 MOST = 100  # maximum number of parts in one box
 
@@ -37,7 +37,7 @@ def _weights(source: Source) -> Markup | None:
     return _over_time(source, "weights", "params/", weights)
 
 
-@section("activations", "What its nodes give")
+@section("activations", "What its nodes put out")
 def _activations(source: Source) -> Markup | None:
     """An activation is the output of a node. If all activations of a layer are 0, or all at one end
     of their range, its nodes no longer distinguish examples.
@@ -54,7 +54,7 @@ def _gradients(source: Source) -> Markup | None:
     """
     moments = _moments(source, "gradients/")
     names = list(dict.fromkeys(name for sizes in moments.values() for name in sizes))
-    sizes = np.array([[_size(at.get(name)) for at in moments.values()] for name in names])
+    sizes = np.array([[at.get(name, np.nan) for at in moments.values()] for name in names], float)
     known = sizes[np.isfinite(sizes) & (sizes > 0)]
     if not known.size:
         return None
@@ -64,7 +64,7 @@ def _gradients(source: Source) -> Markup | None:
         [
             quoted(label),
             *[
-                element("td", number(value, 2), style=f"--share:{np.clip(share, 0, 1):.2f}")
+                element("td", scheme.number(value, 2), style=f"--share:{np.clip(share, 0, 1):.2f}")
                 if np.isfinite(value)
                 else "not finite"
                 for value, share in zip(row, line)
@@ -77,24 +77,20 @@ def _gradients(source: Source) -> Markup | None:
     return folded(f"All {len(rows)} layers", gradients) if len(rows) > LONG else gradients
 
 
-def _size(gradient: Any) -> float:
-    """Returns the recorded size of a gradient; NaN if it was not recorded."""
-    return float(gradient) if gradient is not None and gradient.ndim == 0 else np.nan
-
-
 def _moments(source: Source, prefix: str) -> dict[int, dict[str, Any]]:
     """Returns the arrays of each layer at some recorded steps; of parameters, only the weights."""
     moments = {}
     for frame in some(source.recorded.frames, TIMES):
-        # Names are not shortened here, so that they remain distinct; the picture shortens labels.
-        leaves = {lettered(n, LETTERS): array for n, array in under(frame, prefix).items()}
+        leaves = {cut(n, LONGEST): array for n, array in under(frame, prefix).items()}
         if leaves:
             kernels = {n: array for n, array in leaves.items() if n.endswith("weight")}
             moments[frame.step] = kernels or leaves
     return moments
 
 
-def _over_time(source: Source, name: str, prefix: str, draw_it: Callable) -> Markup | None:
+def _over_time(
+    source: Source, name: str, prefix: str, draw_it: Callable[..., scheme.Figure]
+) -> Markup | None:
     """Returns a picture of the arrays of each layer at some recorded steps, if there are any."""
     moments, title = _moments(source, prefix), f"{name.capitalize()} over time"
     return drawn(draw_it(moments), f"{name}-picture", title) if moments else None
@@ -156,14 +152,15 @@ def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] 
     )
     if diagram is None or not layers or len(wires) < len(layers):
         return None
-    # All steps share one scale, so that equal widths represent equal weights.
-    thickest, brightest = _largest(wires), _largest(biases)
-    names = [lettered(name) for name in names_of(recorded.about)]
+    # All steps share one scale, so that equal widths and colours represent equal numbers.
+    thickest, brightest = largest(wires.values()), largest(biases.values())
+    names = names_of(recorded.about)
     shown = draw(
         diagram,
         {leaf: each[at] for leaf, each in wires.items()},
         biases={leaf: each[at] for leaf, each in biases.items()} or None,
         scale=thickest,
+        bias_scale=brightest,
         names=names if len(names) == layers[-1].width else None,
     )
     words = ", ".join(f"{scheme.words(each.name)} of {each.width:,} nodes" for each in layers)
@@ -186,12 +183,6 @@ def wiring(recorded: Recording, at: int) -> tuple[Markup, list[dict[str, Any]]] 
     return element("div", element("h3", "Its nodes and wires"), picture), payload
 
 
-def _largest(arrays: dict[str, np.ndarray]) -> float:
-    """Returns the largest finite size; 1 if all are 0."""
-    sizes = np.abs(np.concatenate([np.zeros(1), *(each.ravel() for each in arrays.values())]))
-    return float(sizes[np.isfinite(sizes)].max()) or 1.0
-
-
 def _diagram(recorded: Recording) -> diagrams.Diagram | None:
     """Returns the recorded diagram, with shortened names."""
     content = recorded.about.get("diagram")
@@ -199,7 +190,7 @@ def _diagram(recorded: Recording) -> diagrams.Diagram | None:
         return None
     diagram = diagrams.from_json(content)
     layers = [
-        each._replace(name=lettered(each.name), activation=lettered(each.activation))
+        each._replace(name=cut(each.name, LETTERS), activation=cut(each.activation, LETTERS))
         for each in diagram.layers
     ]
     return diagram._replace(layers=tuple(layers))

@@ -5,7 +5,6 @@
 Its security policy allows the one script by its digest, styles, and the images that are in it.
 """
 
-import base64
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,10 +12,11 @@ from importlib import resources
 from pathlib import Path
 
 from jaxnn.markup import Markup, cut, element, join, listing, quoted
-from jaxnn.report import columns, description, network, results, sweep_page
+from jaxnn.report import description, network, results, sweep_page
 from jaxnn.report.advice import advice, otherwise
 from jaxnn.report.learning import learning
-from jaxnn.report.sections import Section, filled, rendered, section
+from jaxnn.report.packed import text
+from jaxnn.report.sections import Section, filled, rendered, section, unbroken
 from jaxnn.report.source import Source, read
 from jaxnn.report.story import notes, sentence
 from jaxnn.storage import files
@@ -50,7 +50,7 @@ def of_run(source: Source) -> Markup:
         most = max(row["steps"] for row in source.table)
         done = f"{len(source.table):,} networks, up to {most:,} steps each"
         outcome = sweep_page.sections(source)
-    what = [*columns.SECTIONS, *network.SECTIONS, *description.SECTIONS]
+    what = [description.columns, *network.SECTIONS, *description.SECTIONS]
     sections = [learning, _advice, *outcome, *what]
     early = source.result.get("status") == "stopped"
     facts = [about.experiment and quoted(name), "stopped early" if early else about.status, done]
@@ -82,16 +82,14 @@ def page(
     """Returns a page with a title, `facts`, a heading with `notes`, and sections."""
     folder = resources.files("jaxnn.report")
     style, script = (Markup((folder / f).read_text("utf-8")) for f in ("page.css", "page.js"))
-    # Lines do not break at hyphens.
-    words = [element("span", w, class_="whole") if "-" in w else w for w in heading.split(" ")]
     return filled(
         "page.html",
         title=cut(title),
         style=style,
         script=script,
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        digest=text(hashlib.sha256(script.encode()).digest()),
         facts=listing(filter(None, facts), " · "),
-        heading=listing(words, " "),
+        heading=unbroken(heading),
         notes=join(*[element("p", note, class_="note") for note in notes]),
         links=join(*[element("a", each.title, href=f"#{each.name}") for each, _ in shown]),
         sections=join(*[content for _, content in shown]),

@@ -13,6 +13,7 @@ from typing import Any
 from jaxnn import formatting
 from jaxnn.formatting import brief, duration
 from jaxnn.markup import Markup, cut, element
+from jaxnn.pictures.scheme import number, words
 
 BLANK = "\u00a0"  # a no-break space between a number and its unit
 _SHARES = re.compile(r"(^|.*/)(accuracy|top_\d+|skipped)$")
@@ -29,16 +30,6 @@ def figure(name: str, value: Any) -> str:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "not finite"
     return percent(value) if is_share(name) else number(float(value))
-
-
-def number(value: float, digits: int = 4) -> str:
-    """Returns a number with `digits` significant digits, and typographic signs and separators.
-
-    >>> number(-0.25), number(43040.4), number(2.5e-7)
-    ('−0.25', '43,040', '2.5e−07')
-    """
-    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else brief(value, digits)
-    return text.replace("-", "−")
 
 
 def percent(share: float) -> str:
@@ -78,7 +69,7 @@ def examples_of(part: str) -> str:
 
 def spaced(name: str) -> str:
     """Returns a name as words: `learning_rate` is "learning rate"."""
-    return cut(name, 80).replace("_", " ")
+    return words(cut(name, 80))
 
 
 def time(seconds: float | None) -> str:

@@ -7,16 +7,16 @@ from jaxnn.pictures import scheme
 from jaxnn.pictures._confusion import confusion_matrix
 from jaxnn.pictures._curves import curves
 from jaxnn.pictures.scheme import FAINT, INK, canvas
-from jaxnn.report.examples import cards, names_of
-from jaxnn.report.headline import bits
+from jaxnn.report.examples import cards, names_of, probabilities
+from jaxnn.report.headline import bits, confusion, observed
 from jaxnn.report.phrases import display_name, examples_of, listed, percent, value_of
-from jaxnn.report.sections import Section, drawn, lettered, section, shortened
+from jaxnn.report.sections import Section, drawn, section, shortened
 from jaxnn.report.source import Source
 
 _KINDS = (
     ("worst", "Where it was most wrong"),
     ("uncertain", "Where it was least sure"),
-    ("best", "Where it was most surely right"),
+    ("best", "Where it was right and most sure"),
 )
 CELLS = 30  # maximum number of classes for a table; more are drawn as an image
 
@@ -36,19 +36,15 @@ def _curves(source: Source) -> Markup | None:
     """
     if not source.rows:
         return None
-    flat = {name for name in source.rows[-1] if _is_constant(source, name)}
+    # A constant learning rate is shown as a hyper-parameter.
+    rates = [name for name in source.rows[-1] if name.endswith("/learning_rate")]
+    flat = {name for name in rates if len(np.unique(source.series(name)[1])) < 2}
     rows = [
         {_named(source, name): value for name, value in row.items() if name not in flat}
         for row in source.rows
     ]
     figure = curves(shortened(rows))
     return drawn(figure, "curves-picture", "How the metrics went during the training")
-
-
-def _is_constant(source: Source, name: str) -> bool:
-    """Returns whether a metric is a constant learning rate, which is shown as hyper-parameter."""
-    values = source.series(name)[1] if name.endswith("/learning_rate") else np.arange(2)
-    return len(np.unique(values)) < 2
 
 
 def _named(source: Source, name: str) -> str:
@@ -59,20 +55,21 @@ def _named(source: Source, name: str) -> str:
     return f"{part}/{bits(source.recorded, source.last, part)}"
 
 
-@section("confusion", "What it takes for what")
+@section("confusion", "Which classes it confuses")
 def _confusion(source: Source) -> Markup | None:
     """The confusion matrix: rows are the true classes, columns the predicted classes. Correct
     predictions are on the diagonal, and mistakes outside of it.
     """
-    counts, outputs = map(source.recorded.end.get, ("confusion", "worst/outputs"))
-    if counts is None and outputs is not None and source.recorded.about.get("classes"):
-        words = f"Left out: {outputs.shape[-1]:,} classes are too many to record."
+    end, about, counts = source.recorded.end, source.recorded.about, confusion(source.recorded)
+    classes = about.get("classes") or 0
+    if classes > CELLS and "worst/outputs" in end and "confusion" not in end:
+        words = f"Left out: {classes:,} classes are too many to record."
         return element("p", words, class_="missing")
-    if counts is None or counts.ndim != 2 or not counts.sum():
+    if counts is None:
         return None
-    names = names_of(source.recorded.about) or [*map(str, range(len(counts)))]
-    best = source.contents.best_step
-    state = f" in the best state, of step {best:,}" if best not in (None, source.step) else ""
+    names = names_of(about) or [*map(str, range(len(counts)))]
+    best = source.best_step
+    state = "" if best is None else f" in the best state, of step {best:,}"
     words = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} are right{state}."
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     order = np.argsort(wrong, axis=None)[::-1][:3]
@@ -81,8 +78,8 @@ def _confusion(source: Source) -> Markup | None:
     words += f" Most often {listed(listed_words)}." if most else ""
     if len(counts) <= CELLS:
         return join(element("p", words), _matrix(counts, names))
-    figure = confusion_matrix(counts, [lettered(name) for name in names])
-    return drawn(figure, "confusion-picture", "What the network takes for what", words)
+    figure = confusion_matrix(counts, names)
+    return drawn(figure, "confusion-picture", "Confusion matrix", words)
 
 
 def _matrix(counts: np.ndarray, names: list[str]) -> Markup:
@@ -103,11 +100,11 @@ def _matrix(counts: np.ndarray, names: list[str]) -> Markup:
         ]
         for i, name in enumerate(names)
     ]
-    heads = ["is ↓ said →", *map(quoted, names), "right"]
+    heads = ["true ↓ predicted →", *map(quoted, names), "right"]
     return table("Confusion matrix", heads, rows, class_="cells")
 
 
-@section("fit", "What it says, and what is so")
+@section("fit", "Predictions and labels")
 def _fit(source: Source) -> Markup | None:
     """Predictions over labels: each point is an example, with the label on the horizontal axis and
     the prediction on the vertical axis. On the line, both are equal.
@@ -126,10 +123,10 @@ def _fit(source: Source) -> Markup | None:
     axes.set(xlabel="label", ylabel="prediction")
     scheme.linear(axes.xaxis)
     scheme.linear(axes.yaxis)
-    lost, of = len(good) - int(good.sum()), (source.recorded.about.get("probe") or {}).get("of")
-    caption = f"{int(good.sum()):,} {examples_of(str(of))}."
+    lost, part = len(good) - int(good.sum()), observed(source.recorded)
+    caption = f"{int(good.sum()):,} {examples_of(part)}."
     caption += f" {lost:,} predictions are not finite." if lost else ""
-    return drawn(figure, "fit-picture", "Predictions over what is so", caption)
+    return drawn(figure, "fit-picture", "Predictions over labels", caption)
 
 
 @section("examples", "Examples")
@@ -146,8 +143,10 @@ def _examples(source: Source) -> Markup | None:
         if inputs is None or labels is None or outputs is None or not len(inputs):
             continue
         chosen = np.ones(len(labels), bool)
-        if kind == "worst" and about.get("classes"):  # the worst examples may include correct ones
-            chosen = outputs.reshape(len(outputs), -1).argmax(-1) != labels.ravel()
+        chances = probabilities(outputs, about)
+        if kind == "worst" and chances is not None:  # the worst examples may include correct ones
+            right = chances.argmax(-1) == labels.ravel()
+            chosen = ~(right & np.isfinite(chances).all(-1))
         if index is not None:  # shows each example once
             chosen &= ~np.isin(index, before)
             before = np.concatenate([before, index[chosen]])
@@ -167,17 +166,15 @@ def _numbers(source: Source) -> Markup | None:
     """The result is the best state if a metric is watched, else the last state. The table also
     shows the best value of each metric at any step of training.
     """
-    rows, watched = [], source.contents.best_step
-    watched = None if watched == source.step else watched  # the best state is the last
+    rows, watched = [], source.best_step
     for name, last in source.last.items():
         if not isinstance(last, float):
             continue
         at, values = source.series(name)
         top, step = last, source.step
         if np.isfinite(values).any():
-            place = int(
-                (np.nanargmin if source.contents.is_lower_better(name) else np.nanargmax)(values)
-            )
+            best_of = np.nanargmin if source.contents.is_lower_better(name) else np.nanargmax
+            place = best_of(values)
             top, step = float(values[place]), int(at[place])
         cells = [value_of(name, top), f"{step:,}"]
         if name.endswith("/learning_rate"):

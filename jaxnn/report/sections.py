@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnn.checks import Explained
-from jaxnn.markup import Markup, cut, element, join
+from jaxnn.markup import Markup, cut, element, join, listing
 from jaxnn.pictures import scheme
 from jaxnn.storage.recording import Frame
 
+LETTERS = 40  # maximum length of a name in a picture
 # Errors that arrays or JSON of an unexpected form cause.
 WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError)
 
@@ -71,6 +72,12 @@ def filled(file: str, **values: Any) -> Markup:
     return Markup(template.substitute({name: join(value) for name, value in values.items()}))
 
 
+def unbroken(text: str) -> Markup:
+    """Returns text whose lines break only between words, not at hyphens."""
+    words = text.split(" ")
+    return listing((element("span", w, class_="whole") if "-" in w else w for w in words), " ")
+
+
 def some(frames: Sequence[Frame], count: int) -> list[Frame]:
     """Returns a subset of the recorded steps, including the first and the last."""
     places = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
@@ -83,17 +90,12 @@ def under(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): frame.arrays[name] for name in names}
 
 
-def lettered(name: str, letters: int = 40) -> str:
-    """Returns a shortened name, escaped so that matplotlib does not parse it as a formula."""
-    return cut(name, letters).replace("$", r"\$")
-
-
 def shortened(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns reports with shortened names of metrics."""
-    return [{lettered(name): value for name, value in row.items()} for row in rows]
+    return [{cut(name, LETTERS): value for name, value in row.items()} for row in rows]
 
 
-def drawn(figure: Any, name: str, title: str, caption: Any = None) -> Markup:
+def drawn(figure: scheme.Figure, name: str, title: str, caption: Any = None) -> Markup:
     """Returns a matplotlib figure as an element of the page.
 
     Its `name` must be unique on the page; its `title` is the text for screen readers.

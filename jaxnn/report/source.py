@@ -3,7 +3,9 @@
 No file is trusted. If a file is missing, its section is left out; a corrupt file is reported.
 """
 
+import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +91,62 @@ class Source:
         return self.about.step or 0
 
     @property
+    def best_step(self) -> int | None:
+        """The step of the best state of a single run; `None` unless it differs from the last."""
+        step = self.contents.best_step
+        return step if isinstance(step, int) and 0 < step != self.step else None
+
+    @property
     def steps(self) -> int | None:
         """The planned number of training steps; `None` if it is unknown."""
         moments = self.recorded.about.get("moments")
         last = moments[-1:] if isinstance(moments, list) else []
         return next((n for n in (self.about.steps, *last) if isinstance(n, int) and n), None)
 
+    @cached_property
+    def metric(self) -> str:
+        """The metric that ranks the run, or the rows of its table; `""` if there is none."""
+        metric = self.contents.metric or ""
+        names = self.table[0] if self.many else [metric]
+        return metric if metric in names else next((n for n in names if "/" in n), "")
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether lower values of the metric are better."""
+        return self.contents.is_lower_better(self.metric)
+
+    @cached_property
+    def settings(self) -> list[sweeps.Setting]:
+        """The settings of a sweep, the best first."""
+        return sweeps.summary(self.table, self.fields, self.metric, self.lower_is_better)
+
+    @cached_property
+    def ranked(self) -> list[dict[str, Any]]:
+        """The rows of the table, the best first; diverged networks come last."""
+        sign = 1.0 if self.lower_is_better else -1.0
+
+        def order(row: dict[str, Any]) -> tuple[bool, bool, float]:
+            value = self.value(row)
+            return row["status"] == "diverged", math.isnan(value), sign * value
+
+        return sorted(self.table, key=order)
+
+    def value(self, row: dict[str, Any]) -> float:
+        """Returns the metric of a row of the table, for its best state if it has one."""
+        return row[sweeps.outcome_name(row, self.metric)]
+
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the steps at which a metric was reported, and its values, NaN if not finite."""
         pairs = [(row["step"], number(row[name])) for row in self.rows if name in row]
         pairs = [(step, value) for step, value in pairs if isinstance(value, float)]
         return np.array([s for s, _ in pairs], int), np.array([v for _, v in pairs], float)
+
+
+def median(value: Any) -> float:
+    """Returns the median of the finite values of a metric: its own value for a single run."""
+    values = np.asarray(value, float)
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else math.nan
 
 
 def read(path: Path) -> Source:

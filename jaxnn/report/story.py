@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnn.catalog import sweeps
 from jaxnn.formatting import brief, count
-from jaxnn.report.headline import clause, largest_class, reached
+from jaxnn.report.headline import confusion, observed, reached
 from jaxnn.report.phrases import (
     display_name,
     examples_of,
@@ -19,81 +19,65 @@ from jaxnn.report.phrases import (
     spaced,
     time,
 )
-from jaxnn.report.source import Source
+from jaxnn.report.source import Source, median
+
+_BEGINS = {
+    "running": "So far the",
+    "unfinished": "So far the",
+    "interrupted": "When it was interrupted, the",
+}
 
 
 def sentence(source: Source) -> str:
     """Returns the result of a run as a sentence."""
-    if source.many and ranked(source):
+    if not source.metric:
+        return "This run has not reported anything yet."
+    if source.many:
         return _sweep(source)
-    metric = source.contents.metric
-    if metric is None:
-        return "Nothing has been reported of this run yet."
     if source.diverged:
         done = count(source.step, "training step")
         return f"The training diverged: after {done} its loss was no longer finite."
-    values = {name: _middle(value) for name, value in source.outcome.items()}
-    metric = reported(values, metric)
-    what = clause(values, metric, source.recorded, _examples(source, metric))
-    status = source.contents.status
-    early = "So far the" if status in ("running", "unfinished") else "The"
-    early = "When it was interrupted, the" if status == "interrupted" else early
+    values = {name: median(value) for name, value in source.outcome.items()}
+    metric = reported(values, source.metric)
+    what = reached(values, metric, source.recorded, _examples(source, metric))
+    begin = _BEGINS.get(source.contents.status, "The")
     planned, seconds = source.steps, source.about.seconds
     done = count(source.step, "training step")
     if planned and planned != source.step:
         done = f"{source.step:,} of {planned:,} training steps"
     took = f"after {done}" + (f" in {time(seconds)}" if seconds is not None else "")
-    best = source.contents.best_step
-    if isinstance(best, int) and 0 < best != source.step:
-        took = f"in its best state, of step {best:,}; it ended {took}"
-    return f"{early} {what}, {took}."
+    if source.best_step is not None:
+        took = f"in its best state, of step {source.best_step:,}; it ended {took}"
+    return f"{begin} {what}, {took}."
 
 
 def notes(source: Source) -> Iterator[str]:
     """Yields notes on the sentence: the ranking, the last state and the largest class."""
-    metric = ranked(source) if source.many else source.contents.metric
-    if metric is None or source.diverged:
+    metric = source.metric
+    if not metric or source.diverged:
         return
     if source.many and source.fields:
         yield _choice(source, metric)
-    values = {name: _middle(value) for name, value in source.last.items()}
-    best, watched = source.contents.best_step, source.contents.watch.get("metric", metric)
+    values = {name: median(value) for name, value in source.last.items()}
+    watched = source.contents.watch.get("metric", metric)
     metric = metric if source.many else reported(values, metric)
-    if isinstance(best, int) and 0 < best != source.step and not source.many:
-        last = clause(values, metric, source.recorded)
+    if source.best_step is not None and not source.many:
+        last = reached(values, metric, source.recorded)
         yield (
-            f"The best state is that of the best {display_name(str(watched))}: predict uses it."
+            f"The best state has the best {display_name(str(watched))}; predict uses it."
             f" In the last state, of step {source.step:,}, the {last}."
         )
-    share = largest_class(source.recorded)
-    part = str((source.recorded.about.get("probe") or {}).get("of") or metric.partition("/")[0])
-    if share is not None and f"{part}/accuracy" in values:
-        words = "always saying it gets that many right"
-        yield f"The largest class is {percent(share)} of the {examples_of(part)}: {words}."
+    counts = confusion(source.recorded)
+    part = observed(source.recorded) or metric.partition("/")[0]
+    if counts is not None and f"{part}/accuracy" in values:
+        share = percent(float(counts.sum(1).max() / counts.sum()))
+        words = "always predicting it gets that many right"
+        yield f"The largest class is {share} of the {examples_of(part)}: {words}."
 
 
-def ranked(source: Source) -> str | None:
-    """Returns the metric by which the runs of a sweep or a population are ranked."""
-    names = [source.contents.metric, *(n for n in (source.table or [{}])[0] if "/" in n)]
-    return next((n for n in names if n is not None and n in (source.table or [{}])[0]), None)
-
-
-def value(row: dict[str, Any], metric: str) -> Any:
-    """Returns a metric of a run in a table, for its best state if it has one."""
-    return row[sweeps.outcome_name(row, metric)]
-
-
-def settings(source: Source) -> list[sweeps.Setting]:
-    """Returns the settings of a sweep, the best first."""
-    metric = ranked(source) or ""
-    lower = source.contents.is_lower_better(metric)
-    return sweeps.summary(source.table, source.fields, metric, lower)
-
-
-def setting_words(values: dict[str, Any], between: str = " and ") -> str:
+def setting_words(values: dict[str, Any]) -> str:
     """Returns a setting as text: "learning rate 0.003"."""
-    words = [f"{spaced(name)} {brief(value)}" for name, value in values.items()]
-    return listed(words) if between == " and " else between.join(words)
+    return listed([f"{spaced(name)} {brief(value)}" for name, value in values.items()])
 
 
 def reported(names: Iterable[str], metric: str) -> str:
@@ -106,32 +90,25 @@ def reported(names: Iterable[str], metric: str) -> str:
 
 
 def _sweep(source: Source) -> str:
-    metric = ranked(source) or ""
-    runs = [value(row, metric) for row in source.table if row["status"] != "diverged"]
-    finite = np.array([v for v in runs if isinstance(v, float) and math.isfinite(v)])
-    if not len(finite):
-        return f"All {len(source.table)} networks diverged: no loss was a number at the end."
+    metric = source.metric
+    runs = [source.value(row) for row in source.ranked if row["status"] != "diverged"]
+    finite = [value for value in runs if math.isfinite(value)]
+    if not finite:
+        return f"All {len(source.table)} networks diverged: no loss was finite at the end."
     of = f"of the {examples_of(metric.partition('/')[0])} right"
     if not source.fields:
-        middle = figure(metric, float(np.median(finite)))
-        best = figure(
-            metric, float((np.min if source.contents.is_lower_better(metric) else np.max)(finite))
-        )
-        what = f"{len(source.table)} networks, the same but for their seeds"
+        middle, best = figure(metric, median(finite)), figure(metric, finite[0])
+        what = f"{len(source.table)} networks that differ only in their seeds"
         if is_share(metric):
-            return f"{what}, get {middle} {of} in the middle, and the best of them {best}."
-        return f"{what}: {display_name(metric)} is {middle} in the middle, and at best {best}."
-    ranking = settings(source)
-    best = ranking[0]
-    seeds = f", on average of {best.runs} seeds" if best.runs > 1 else ""
-    means = {n: best.metrics[sweeps.outcome_name(best.metrics, n)] for n in _names(best.metrics)}
+            return f"{what}: the median gets {middle} {of}, and the best {best}."
+        return f"{what}: the median {display_name(metric)} is {middle}, and the best is {best}."
+    best = source.settings[0]
+    seeds = f", on average over {best.runs} seeds" if best.runs > 1 else ""
+    names = [name for name in best.metrics if not name.startswith("best/")]
+    means = {name: best.metrics[sweeps.outcome_name(best.metrics, name)] for name in names}
     what = reached(means, reported(means, metric), source.recorded)
     chosen = setting_words(best.values)
-    return f"Of {len(ranking)} settings, {chosen} was the best: {what}{seeds}."
-
-
-def _names(metrics: dict[str, Any]) -> list[str]:
-    return [name for name in metrics if not name.startswith("best/")]
+    return f"Of {len(source.settings)} settings, {chosen} was the best: the {what}{seeds}."
 
 
 def _choice(source: Source, metric: str) -> str:
@@ -141,26 +118,17 @@ def _choice(source: Source, metric: str) -> str:
     if reported(source.table[0], metric).partition("/")[0] != part:
         return f"{by}; the held-out examples that are reported had no part in the choice."
     return (
-        f"{by}, the same that are reported here: the best of many is a little lucky. A part of its"
-        " own to rank by, evaluate={'validation': ..., 'test': ...}, gives a figure without that."
+        f"{by}, the same that are reported here, so the best of many is a little lucky. A separate"
+        " dataset to rank by, evaluate={'validation': ..., 'test': ...}, avoids this bias."
     )
-
-
-def _middle(value: Any) -> Any:
-    """Returns a metric; for a population, the median over its members."""
-    if not isinstance(value, list):
-        return value
-    values = np.asarray(value, float)
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if values.size else math.nan
 
 
 def _examples(source: Source, metric: str) -> str:
     """Describes the examples of a metric, with their number if that is known."""
-    counts, number, part = source.recorded.end.get("confusion"), "", metric.partition("/")[0]
-    if counts is not None and counts.ndim == 2 and counts.sum() > 0:
+    counts, number, part = confusion(source.recorded), "", metric.partition("/")[0]
+    if counts is not None:
         right = np.trace(counts) / counts.sum()
         # For very many examples, the final predictions only cover a subset.
-        if np.isclose(right, source.outcome.get(f"{part}/accuracy", np.nan), atol=1e-6):
+        if np.isclose(right, median(source.outcome.get(f"{part}/accuracy", np.nan)), atol=1e-6):
             number = f"{int(counts.sum()):,} "
     return number + examples_of(part)

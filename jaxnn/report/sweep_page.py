@@ -14,9 +14,9 @@ from jaxnn.pictures._sweep import sweep
 from jaxnn.report import results
 from jaxnn.report.description import alone, code
 from jaxnn.report.phrases import display_name, figure, listed, spaced, value_of
-from jaxnn.report.sections import Section, drawn, lettered, section, shortened
+from jaxnn.report.sections import Section, drawn, section, shortened
 from jaxnn.report.source import Source
-from jaxnn.report.story import ranked, setting_words, settings, value
+from jaxnn.report.story import setting_words
 from jaxnn.storage import command as commands
 
 CURVES = 5  # number of best settings whose curves are drawn
@@ -36,13 +36,12 @@ def _winner(source: Source) -> Markup | None:
     """The hyper-parameters that are best on average. The sections about a network show the best one
     with these hyper-parameters.
     """
-    metric = ranked(source) or ""
-    lower = source.contents.is_lower_better(metric)
-    row = source.table[sweeps.best_row(source.table, source.fields, metric, lower)]
+    best = sweeps.best_row(source.table, source.fields, source.metric, source.lower_is_better)
+    row = source.table[best]
     values = {name: row[name] for name in (*source.fields, "seed")}
     command = alone(commands.read(source.contents.path), values)
     return join(
-        *[element("p", line) for line in _best(source, metric)],
+        *[element("p", line) for line in _best(source)],
         command and element("p", "Trained alone, with a page of its own:"),
         command and code(cut(command, 2000), "The command that trains the best network alone"),
     )
@@ -51,15 +50,12 @@ def _winner(source: Source) -> Markup | None:
 @section("map", "What was tried, and how well it did")
 def _map(source: Source) -> Markup:
     """Brighter is better; the ring marks the best."""
-    metric = ranked(source) or ""
-    lost = [row["status"] == "diverged" for row in source.table]
-    values = [math.nan if gone else value(r, metric) for gone, r in zip(lost, source.table)]
+    values = [
+        math.nan if row["status"] == "diverged" else source.value(row) for row in source.table
+    ]
     columns = {name: [row[name] for row in source.table] for name in (*source.fields, "seed")}
-    return drawn(
-        sweep(columns, values, display_name(metric), source.contents.is_lower_better(metric)),
-        "map-picture",
-        display_name(metric),
-    )
+    name = display_name(source.metric)
+    return drawn(sweep(columns, values, name, source.lower_is_better), "map-picture", name)
 
 
 def _cells(source: Source) -> str:
@@ -78,24 +74,18 @@ def _cells(source: Source) -> str:
     return f"{cell} the mean of all networks of the same {words}."
 
 
-def _best(source: Source, metric: str) -> Iterator[Markup]:
+def _best(source: Source) -> Iterator[Markup]:
     """Yields sentences about the setting that is best on average, and the best single network."""
-    best = settings(source)[0]
+    metric, best, first = source.metric, source.settings[0], source.ranked[0]
     count = best.runs - best.diverged
-    average = f" on average of {count} networks" if count > 1 else ""
+    average = f" on average over {count} networks" if count > 1 else ""
     words = element("b", quoted(setting_words(best.values)))
     reached = f"{display_name(metric)} {figure(metric, best.mean)}"
     yield join("The best setting: ", words, f", with {reached}{average}.")
-    rows = [row for row in source.table if row["status"] != "diverged"]
-    rows = [row for row in rows if math.isfinite(value(row, metric))]
-    if len(rows) > 1 and len(settings(source)) < len(source.table):
-        row = (min if source.contents.is_lower_better(metric) else max)(
-            rows, key=lambda row: value(row, metric)
-        )
-        which = quoted(setting_words({name: row[name] for name in (*source.fields, "seed")}))
-        yield join(
-            "The best single network: ", figure(metric, value(row, metric)), ", of ", which, "."
-        )
+    if len(source.settings) < len(source.table) and math.isfinite(source.value(first)):
+        which = quoted(setting_words({name: first[name] for name in (*source.fields, "seed")}))
+        value = figure(metric, source.value(first))
+        yield join("The best single network: ", value, ", of ", which, ".")
 
 
 @section("ranking", "The settings, best first")
@@ -103,7 +93,7 @@ def _ranking(source: Source) -> Markup:
     """People set hyper-parameters before training. Means are over seeds: the same network, trained
     from different random weights. A difference smaller than the standard deviation may be chance.
     """
-    metric, ranking = ranked(source) or "", settings(source)
+    metric, ranking = source.metric, source.settings
     diverged = any(each.diverged for each in ranking)
     heads = [
         f"mean {spaced(metric.rpartition('/')[2])}",
@@ -139,23 +129,13 @@ def _networks(source: Source) -> Markup:
     """The networks differ only in their seeds, which determine their initial random weights. Their
     differences show the effect of chance.
     """
-    metric = ranked(source) or ""
-    sign = 1.0 if source.contents.is_lower_better(metric) else -1.0
-    order = sorted(
-        source.table,
-        key=lambda row: (
-            row["status"] == "diverged",
-            math.isnan(value(row, metric)),
-            sign * value(row, metric),
-        ),
-    )
     names = [n for n in source.table[0] if "/" in n and not n.startswith("best/")]
-    names.sort(key=lambda name: name != metric)
+    names.sort(key=lambda name: name != source.metric)
     rows = [
         [row[name] for name in source.fields]
         + [quoted(brief(row[name])) for name in ("seed", "status")]
-        + [value_of(name, value(row, name)) for name in names]
-        for row in order
+        + [value_of(name, row[sweeps.outcome_name(row, name)]) for name in names]
+        for row in source.ranked
     ]
     heads = ["seed", "status", *map(display_name, names)]
     return _table(source, "Networks, the best first", heads, rows)
@@ -185,15 +165,14 @@ def _curves(source: Source) -> Markup | None:
     to the best of them. Held-out examples are not used for training.
     """
     rows_of: dict[str, list[dict[str, Any]]] = {}
-    ranking = settings(source)
-    for setting in ranking[:CURVES]:
+    for setting in source.settings[:CURVES]:
         for rows, places in source.groups:
             values = setting.values.items()
             mine = [i for i, place in enumerate(places) if values <= source.table[place].items()]
             if mine:
-                name = lettered(setting_words(setting.values, ", "), 48)
+                name = cut(setting_words(setting.values), 48)
                 rows_of[name] = shortened([_only(row, mine) for row in rows])
-    which = "All" if len(rows_of) == len(ranking) else f"The {len(rows_of)} best"
+    which = "All" if len(rows_of) == len(source.settings) else f"The {len(rows_of)} best"
     caption = f"{which} settings, the best first."
     title = "How the metrics of the best settings went"
     return drawn(curves(rows_of), "curves-picture", title, caption) if rows_of else None

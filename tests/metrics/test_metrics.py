@@ -1,5 +1,7 @@
 """Metrics against scikit-learn and numbers by hand, however the examples are cut into parts."""
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +66,23 @@ def test_r_squared(weights, features):
     assert merged(metrics.r_squared, predictions, targets, spread) == pytest.approx(
         wanted, rel=1e-4
     )
+
+
+@pytest.mark.parametrize("features", [(), (3,)])
+@pytest.mark.parametrize("size", [0, 1, 7, 100])
+def test_r_squared_of_targets_far_from_0(size, features):
+    """Their mean is up to 10,000 deviations from 0; batches differ in their means, and in size."""
+    targets = np.float32(2 * real(2000, *features, seed=5) + 20_000)
+    predictions = np.float32(targets + real(2000, *features, seed=6))
+    weights = np.abs(real(2000, seed=3))
+    spread = np.broadcast_to(weights.reshape(-1, *(1 for _ in features)), targets.shape)
+    wanted = theirs.r2_score(*np.float64((targets, predictions)), sample_weight=weights)
+    metric = jax.jit(metrics.r_squared)
+    parts = [
+        metric(*(jnp.array(x[rows]) for x in (predictions, targets, spread)))
+        for rows in np.array_split(np.argsort(weights), size + 1)
+    ]
+    assert float(reduce(metrics.merge, parts).value()) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_tokens_count_one_by_one():

@@ -86,12 +86,12 @@ def test_a_padded_sequence_gives_what_it_gives_alone_or_an_error(case, side):
     for number, here in enumerate(mask):
         wanted = alone(case, int(here.sum()))
         if isinstance(outputs, Masked):
-            found = outputs.values[number][np.asarray(outputs.mask)[number]]
-            wanted = found[:0] if wanted is None else wanted[number]
+            given = outputs.values[number][np.asarray(outputs.mask)[number]]
+            wanted = given[:0] if wanted is None else wanted[number]
         else:
             assert wanted is not None
-            found, wanted = outputs[number], wanted[number]
-        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+            given, wanted = outputs[number], wanted[number]
+        np.testing.assert_allclose(given, wanted, rtol=1e-6, atol=1e-6)
 
 
 # --- Batch norm ----------------------------------------------------------------------------------
@@ -113,9 +113,9 @@ def test_batch_norm_trains_on_the_places_that_exist(side, shape):
         chosen = outputs.values[mask] if isinstance(outputs, Masked) else outputs
         return jnp.sum(chosen * turn), (chosen, after)
 
-    found = jax.grad(loss, has_aux=True)(params, inputs, mask)
+    padded = jax.grad(loss, has_aux=True)(params, inputs, mask)
     wanted = jax.grad(loss, has_aux=True)(params, jnp.asarray(flat), None)
-    assert_close(found, wanted, 2e-6)
+    assert_close(padded, wanted, 2e-6)
 
 
 def test_batch_norm_of_no_places_changes_nothing_that_is_not_finite():

@@ -111,8 +111,8 @@ def taken(outputs, inputs):
     if inputs.segments is None:
         mask = np.asarray(outputs.mask)
         return [outputs.values[i : i + 1, np.flatnonzero(here)] for i, here in enumerate(mask)]
-    found = [np.argwhere(np.asarray(inputs.segments) == i + 1) for i in range(len(LENGTHS))]
-    return [outputs.values[None, at[:, 0], at[:, 1]] for at in found]
+    places = [np.argwhere(np.asarray(inputs.segments) == i + 1) for i in range(len(LENGTHS))]
+    return [outputs.values[None, at[:, 0], at[:, 1]] for at in places]
 
 
 @cache

@@ -83,7 +83,7 @@ def test_all_right_is_a_hundred_per_cent_and_nearly_all_is_not():
     (lambda: confusion(np.array([], int), np.array([], int)), InvalidValue, r"at least one"),
     (lambda: confusion([0, -1], [0, 1]), InvalidValue, r"labels from -1 to 0.*labels >= 0"),
     (lambda: confusion([0, 1], np.zeros((2, 3))), InvalidType, r"outputs\.argmax\(-1\)"),
-    (lambda: confusion([0.5, 1.0], [0, 1]), InvalidType, r"labels are no classes"),
+    (lambda: confusion([0.5, 1.0], [0, 1]), InvalidType, r"labels are not classes"),
     (lambda: confusion([0, 1], [0, 2], ["a", "b"]), InvalidValue, r"2 names for 3 classes"),
     (lambda: confusion([0, 5000], [0, 1]), InvalidValue, r"labels from 0 to 5000.* to 999"),
     (lambda: confusion_matrix([[0, 0], [0, 0]]), InvalidValue, r"finite sum above 0"),

@@ -284,7 +284,7 @@ CASES = {
     "too many examples": (
         lambda: examples(IMAGES, LABELS, LOGITS, count=65), V, r"count=65", r"Pass, say, count=1",
     ),
-    "labels that are no classes": (
+    "labels that are not classes": (
         lambda: examples(IMAGES, LABELS / 2, LOGITS), T, r"dtype float64", r"outputs\.argmax\(-1\)",
     ),
     "other outputs": (

@@ -142,7 +142,7 @@ def test_networks_of_any_depth(layers):
     (lambda: weights([1, 2]), InvalidType, r"Got a list; expected a Mapping"),
     (lambda: weights({"layer": {"weight": np.ones(2)}}), InvalidType, r"Name leaves as in"),
     (lambda: weights({0: {"a": np.ones(2)}, 1: np.ones(2)}), InvalidType, r"Got keys 0, 1"),
-    (lambda: weights({0: {"a": "many"}}), InvalidType, r"the values of a are no numbers"),
+    (lambda: weights({0: {"a": "many"}}), InvalidType, r"the values of a are not numbers"),
     (lambda: gradient_flow({"a": -1.0}), InvalidValue, r"Got a: -1; expected one number"),
     (lambda: gradient_flow({"a": np.ones(3)}), InvalidValue, r"Got a: 3 numbers"),
     (lambda: gradient_flow({}), InvalidValue, r"gradient_flow: there is nothing to draw"),

@@ -394,7 +394,7 @@ CASES = {
     ),
     "other inputs": (
         lambda: diagram(jaxnn.gpt(5, layers=1, heads=1, features=4), object()),
-        V, r"does not take these inputs", r"Pass a batch, such as data\['inputs'\]\[:1\]",
+        V, r"does not accept these inputs", r"Pass a batch, such as data\['inputs'\]\[:1\]",
     ),
     "no parameters": (
         lambda: network(XOR, {}, PAIR),

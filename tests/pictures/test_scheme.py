@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from jaxnn.pictures import scheme
+from jaxnn.pictures import curves, gradient_flow, scheme, sweep
 from jaxnn.pictures.labels import shortened
 from tests.figures import TOLERANCE, difference, legible, overlaps, render, texts
 
@@ -141,10 +141,22 @@ def test_svg_is_the_same_every_time():
     assert len(texts) == 1
 
 
+def test_a_dollar_sign_in_a_name_is_a_dollar_sign():
+    rows = [{"step": step, "test/$a$ $b$": float(step)} for step in (1, 2)]
+    pictures = {
+        "curves": (curves({"$c$": rows, "d": rows}), ["$a$ $b$", "$c$ 2"]),
+        "sweep": (sweep({"$e$": ["$f$", "$g$"]}, [1.0, 2.0], "$h$"), ["$e$", "$f$", "$h$"]),
+        "gradients": (gradient_flow({"$i$/weight": 0.1, "j/weight": 0.2}), ["$i$"]),
+    }
+    for name, (figure, words) in pictures.items():
+        text = scheme.svg(figure, title="t", prefix="p")
+        assert not [word for word in words if f">{word}</text>" not in text], name
+
+
 def test_numbers_are_written_as_people_do():
     numbers = [0.0, 1.0, -2.5, 0.001, 1e-4, 1.5e-7, 12345.6, 2e6, 1e6, 0.97214]
     assert [scheme.number(n) for n in numbers] == [
-        "0", "1", "-2.5", "0.001", "0.0001", "1.5×10⁻⁷", "12,346", "2×10⁶", "10⁶", "0.9721",
+        "0", "1", "−2.5", "0.001", "0.0001", "1.5×10⁻⁷", "12,346", "2×10⁶", "10⁶", "0.9721",
     ]  # fmt: skip
 
 

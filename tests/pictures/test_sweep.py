@@ -146,5 +146,5 @@ def test_long_words_are_slanted_and_do_not_overlap():
 
 @pytest.mark.parametrize("columns, values", [({}, []), ({"a": [1, 2]}, [1.0]), ({}, [1.0])])
 def test_columns_are_as_long_as_the_values(columns, values):
-    with pytest.raises(jaxnn.InvalidValue, match="not of as many runs.*one value for each run"):
+    with pytest.raises(jaxnn.InvalidValue, match="differ in length.*one value for each run"):
         sweep(columns, values, "test/loss")

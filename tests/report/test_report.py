@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -20,58 +19,8 @@ from jaxnn.report.advice import advice
 from jaxnn.report.packed import levels, pixels, png, shares
 from jaxnn.report.story import sentence
 from jaxnn.storage import recording
+from tests.pages import HOSTILE, Page, page_of, plain
 from tests.recorded import MOMENTS, curve, digits, write
-
-HOSTILE = (
-    "</script><img src=x onerror=alert(1)>",
-    "\"'><b id=injected>&amp;",
-    "\u202e\u200fgnorw\u2066",
-    "</title></style><svg onload=alert(1)>",
-    "$\\frac{1}{$ %s {0} \\x00\x00\x1b[31m",
-    "x" * 10_000,
-    "\ud800",
-)
-VOID = {"br", "hr", "img", "input", "link", "meta"}
-
-
-class Page(HTMLParser):
-    """What is on a page: its elements with their attributes and the text in them."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open, self.wrong = [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.wrong and not self.open, (self.wrong, self.open)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append({"tag": tag, "text": "", **dict(attrs)})
-        if tag not in VOID:
-            self.open.append((tag, self.elements[-1]))
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append({"tag": tag, "text": "", **dict(attrs)})
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop()[0] != tag:
-            self.wrong.append((tag, self.getpos()))
-
-    def handle_data(self, data):
-        for _, element in self.open:
-            element["text"] += data
-
-    def all(self, tag, **attributes):
-        given = attributes.items()
-        return [
-            e for e in self.elements if e["tag"] == tag and all(e.get(k) == v for k, v in given)
-        ]
-
-    def text(self, name):
-        return next(e["text"] for e in self.elements if e.get("id") == name)
-
-
-def plain(text):
-    return text.replace("\u00a0", " ")
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +30,6 @@ def made(tmp_path_factory):
     result = digits(out)
     file = report.write(out)
     return out, result, Page(file.read_text())
-
-
-def page_of(out):
-    return Page(report.write(out).read_text())
 
 
 def advised(out):
@@ -276,7 +221,7 @@ def test_a_run_that_was_not_recorded_has_a_page_too(tmp_path):
 def test_a_run_with_no_report_yet_has_a_page_too(tmp_path):
     write(tmp_path, {"a": 1}, [])
     page = page_of(tmp_path)
-    assert page.all("h1")[0]["text"] == "Nothing has been reported of this run yet."
+    assert page.all("h1")[0]["text"] == "This run has not reported anything yet."
 
 
 def test_an_unfinished_run_says_how_far_it_came(tmp_path):
@@ -318,6 +263,15 @@ def test_what_is_damaged_is_passed_over_and_said(tmp_path):
     page = page_of(tmp_path)
     assert "learning" not in [each["id"] for each in page.all("section")]
     assert "recording is corrupt" in advised(tmp_path)
+
+
+def test_a_timeline_of_two_steps_may_begin_at_the_best_state(tmp_path):
+    digits(tmp_path, steps=20)
+    for step in (0, 2, 5):
+        (tmp_path / "recording" / recording.frame_name(step)).unlink()
+    result = json.loads((tmp_path / "result.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps({**result, "best/step": 10}))
+    assert json.loads(page_of(tmp_path).text("recorded"))["steps"] == [10, 20]
 
 
 def test_a_section_that_cannot_be_drawn_says_why(tmp_path):
@@ -459,8 +413,8 @@ def test_sentences(tmp_path):
     write(tmp_path, {"seed": [0, 1, 2]}, rows, result | {"seconds": 1.0, **members})
     told = plain(sentence(sources.read(tmp_path)))
     assert told == (
-        "3 networks, the same but for their seeds, get 85.0 % of the held-out examples right in"
-        " the middle, and the best of them 90.0 %."
+        "3 networks that differ only in their seeds: the median gets 85.0 % of the held-out"
+        " examples right, and the best 90.0 %."
     )
     assert advised(tmp_path)[0] == "1 of 3 networks diverged"
     assert Path(report.write(tmp_path)).exists()

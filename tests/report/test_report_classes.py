@@ -9,8 +9,8 @@ from jaxnn import report
 from jaxnn.report.examples import probabilities, with_classes
 from jaxnn.storage import recording
 from jaxnn.storage.recording import Frame, Recording
+from tests.pages import Page
 from tests.recorded import write
-from tests.report.test_report import Page
 
 TRUTH = np.array([0, 1, 1, 0, 1, 0], np.float32)
 LOGITS = np.array([-2, 1, 3, 0.4, 2, -1], np.float32)  # the fourth is wrong
@@ -77,11 +77,10 @@ def test_of_more_points_than_are_kept_nothing_is_counted():
     assert "confusion" not in with_classes(many).end
 
 
-def test_the_page_of_a_network_that_ends_with_a_sigmoid_tells_right_from_wrong(tmp_path):
+def page_of(out, recorded):
     result = {"experiment": "two", "steps": 8, "seconds": 1.0, "test/accuracy": 5 / 6}
-    write(tmp_path, {"seed": 0}, [{"step": 8, "seconds": 1.0, "test/accuracy": 5 / 6}], result)
-    recorded = made(sigmoid(LOGITS))
-    folder = tmp_path / "recording"
+    write(out, {"seed": 0}, [{"step": 8, "seconds": 1.0, "test/accuracy": 5 / 6}], result)
+    folder = out / "recording"
     folder.mkdir()
     about = recorded.about | {"probe": {"of": "test", "count": 6}}
     (folder / recording.ABOUT).write_text(json.dumps(about))
@@ -89,9 +88,26 @@ def test_the_page_of_a_network_that_ends_with_a_sigmoid_tells_right_from_wrong(t
     recording.write(folder, recording.END, recorded.end)
     for frame in recorded.frames:
         recording.write(folder, recording.frame_name(frame.step), frame.arrays)
-    page = Page(report.write(tmp_path).read_text())
-    marks = [each["text"] for each in page.elements if "mark" in (each.get("class") or "").split()]
-    assert marks == [*3 * ["✓ right"], "✗ wrong: it is 0", *2 * ["✓ right"]]
+    return Page(report.write(out).read_text())
+
+
+def marks_of(page):
+    return [each["text"] for each in page.elements if "mark" in (each.get("class") or "").split()]
+
+
+def test_the_page_of_a_network_that_ends_with_a_sigmoid_tells_right_from_wrong(tmp_path):
+    page = page_of(tmp_path, made(sigmoid(LOGITS)))
+    assert marks_of(page) == [*3 * ["✓ right"], "✗ wrong: it is 0", *2 * ["✓ right"]]
     assert "of the 6 held-out examples right" in page.all("h1")[0]["text"]
     assert "5 of 6 are right." in page.text("confusion")
     assert "fit" not in [each["id"] for each in page.all("section")]
+
+
+def test_only_mistakes_are_where_a_network_with_one_output_was_most_wrong(tmp_path):
+    recorded = made(sigmoid(LOGITS))
+    order = np.argsort(-np.abs(sigmoid(LOGITS) - TRUTH))
+    worst = {"labels": TRUTH[order], "outputs": sigmoid(LOGITS)[order, None]}
+    worst["inputs"] = recorded.probe["inputs"]
+    recorded.end.update({f"worst/{name}": array for name, array in worst.items()})
+    marks = marks_of(page_of(tmp_path, recorded))
+    assert marks[6:] == ["✗ wrong: it is 0"]  # the first six are those of the timeline

@@ -6,9 +6,10 @@ import pytest
 
 from jaxnn import report
 from jaxnn.report import source as sources
+from jaxnn.report.alike import short
 from jaxnn.report.compare import named, of_runs
+from tests.pages import Page, plain
 from tests.recorded import curve, write
-from tests.report.test_report import Page, plain
 from tests.report.test_report_many import run, sweep
 
 KNOWN = {"batch_size": 32, "steps": 50, "data": "a1", "data test": "b1", "program": "c1"}
@@ -46,11 +47,12 @@ def test_only_what_is_known_of_all_runs_is_the_same(tmp_path):
     text = page_of(tmp_path, KNOWN, {}, config={"rate": 0.1}).text("differences")
     assert "Nothing" not in text and "Not known to be the same: the training examples" in text
     results = page_of(tmp_path, KNOWN, {}, config={"rate": 0.1}).text("results")
-    assert "is not recorded of two. They are taken for the same here." in results
+    words = "It is not recorded on which examples the loss on held-out examples of two was measured"
+    assert f"{words}. They are assumed to be the same." in results
 
 
 def test_a_loss_of_another_program_may_be_another_function(tmp_path):
-    words = "Whether their losses are the same function is not recorded"
+    words = "It is not known whether their losses are the same function"
     other = KNOWN | {"program": "c2"}
     assert words in page_of(tmp_path, KNOWN, other).text("results")
     assert words not in page_of(tmp_path, KNOWN, KNOWN).text("results")
@@ -102,11 +104,15 @@ def test_the_number_of_a_sweep_is_said_to_be_that_of_its_best_setting(tmp_path):
 def test_a_run_that_is_named_by_a_hash_says_what_it_is(tmp_path):
     for name, rate in (("40f6b64188", 0.1), ("40f6b64199-2", 0.2)):
         run(tmp_path / "digits" / name, rate, {"learning_rate": rate, "hidden": [8]})
-    names = [*named([*sorted((tmp_path / "digits").iterdir())])]
-    assert names == [
-        "digits · learning rate 0.1 (40f6b64188)",
-        "digits · learning rate 0.2 (40f6b64199-2)",
-    ]
+    one, two = sorted((tmp_path / "digits").iterdir())
+    runs = named([one, two])
+    assert short(runs) == {
+        "digits · learning rate 0.1 (40f6b64188)": "40f6b64188",
+        "digits · learning rate 0.2 (40f6b64199-2)": "40f6b64199-2",
+    }
+    assert [*runs] == [*short(runs)]
+    other = run(tmp_path / "mnist" / "2e31deccb8", 0.3, {})
+    assert [*short(named([one, other])).values()] == ["digits", "mnist"]
 
 
 def seeds(out):
@@ -133,7 +139,7 @@ def test_the_best_network_of_a_sweep_is_not_its_best_setting(tmp_path):
     assert "Every cell is one network" in told and "Every cell is a setting" not in told
     told = plain(page.text("winner"))
     assert "best setting: learning rate 0.1, with accuracy on held-out examples 87.5 %" in told
-    assert "on average of 2 networks" in told
+    assert "on average over 2 networks" in told
     assert "best single network: 95.0 %, of learning rate 0.1 and seed 5" in told
 
 

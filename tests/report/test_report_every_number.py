@@ -6,18 +6,13 @@ from itertools import takewhile
 import numpy as np
 import pytest
 
-from jaxnn import report
 from jaxnn.formatting import brief, percent
-from jaxnn.report.phrases import number
+from jaxnn.pictures.scheme import number
 from jaxnn.storage import recording
+from tests.pages import page_of, plain
 from tests.recorded import curve, digits, softmax, write
-from tests.report.test_report import Page, plain
 
 LAYERS = ("hidden 1", "hidden 2", "output")
-
-
-def page_of(out):
-    return Page(report.write(out).read_text())
 
 
 def table(page, name):
@@ -139,7 +134,9 @@ def test_a_population_is_ranked_by_its_rows(tmp_path):
     ]
     assert [row[:3] for row in shown] == expected
     best = plain(percent(max(accuracies)))
-    assert f"learning rate 0.01 was the best: {best}" in plain(page.all("h1")[0]["text"])
+    assert f"learning rate 0.01 was the best: the network gets {best}" in plain(
+        page.all("h1")[0]["text"]
+    )
     every = table(page, "runs")[1:]
     assert [row[1] for row in every] == [brief(rates[i]) for i in order]
 

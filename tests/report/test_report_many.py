@@ -13,9 +13,8 @@ from jaxnn.catalog import sweeps
 from jaxnn.report import source as sources
 from jaxnn.report.advice import advice
 from jaxnn.report.compare import of_runs
-from jaxnn.report.story import settings
+from tests.pages import HOSTILE, Page, plain
 from tests.recorded import curve, write
-from tests.report.test_report import HOSTILE, Page, plain
 
 RATES = (0.001, 0.01, 0.1)
 # The accuracy of each rate, of a small and of a large network; the last one diverges.
@@ -59,14 +58,14 @@ def swept(tmp_path_factory):
 def test_the_page_of_a_sweep_says_which_setting_was_best(swept):
     _, page, source = swept
     assert plain(page.all("h1")[0]["text"]) == (
-        "Of 6 settings, hidden 16x16 and learning rate 0.01 was the best: 90.5 % of the held-out"
-        " examples right, on average of 2 seeds."
+        "Of 6 settings, hidden 16x16 and learning rate 0.01 was the best: the network gets 90.5 %"
+        " of the held-out examples right, on average over 2 seeds."
     )
     names = [each["id"] for each in page.all("section")]
     assert names[:6] == ["advice", "winner", "map", "ranking", "curves", "runs"]
     assert not [each for each in page.elements if each.get("class") == "missing"]
     assert [each.title for each in advice(source)] == ["2 of 12 networks diverged"]
-    best = settings(source)[0]
+    best = source.settings[0]
     assert best.values == {"hidden": (16, 16), "learning_rate": 0.01} and best.runs == 2
 
 
@@ -137,8 +136,8 @@ def test_a_population_is_ranked(tmp_path):
     assert "map" not in [each["id"] for each in page.all("section")]
     heading = plain(page.all("h1")[0]["text"])
     assert heading == (
-        "3 networks, the same but for their seeds: loss on held-out examples is 1.5 in the middle,"
-        " and at best 1."
+        "3 networks that differ only in their seeds: the median loss on held-out examples is 1.5,"
+        " and the best is 1."
     )
 
 
@@ -177,6 +176,13 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert "a/run" in table and "b/run" in table
     assert page.all("h1")[0]["text"].startswith("2 of 2 runs are equally good: ")
     assert "hyper-parameters of a/run and b/run were not recorded" in page.text("differences")
+
+
+def test_a_dollar_sign_in_the_name_of_a_run_is_one_in_its_curves(tmp_path):
+    paths = [run(tmp_path / name, 0.5, {}) for name in ("a$b$c", "d")]
+    page = Page(report.write_comparison(paths, tmp_path / "page.html").read_text())
+    assert [each["text"] for each in page.all("text") if "a$b$c" in each["text"]]
+    assert "a\\$b" not in page.text("curves")
 
 
 def test_a_run_and_a_population_are_compared(tmp_path):

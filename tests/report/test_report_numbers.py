@@ -19,8 +19,8 @@ from jaxnn.catalog import account, entries, outcome
 from jaxnn.formatting import brief, percent
 from jaxnn.report import source as sources
 from jaxnn.storage import recording
+from tests.pages import Page, plain
 from tests.recorded import write
-from tests.report.test_report import Page, plain
 
 # A rate so high that the best state is not the last, nor the first that is reported.
 RATE, PATIENCE = 0.1, 4
@@ -271,8 +271,8 @@ def test_a_sweep_ranks_and_shows_the_best_states(swept):
     assert done.result["best/learning_rate"] == float(winner)
     assert done.result["best/test/loss"] == pytest.approx(mean[winner])
     share = np.mean([float(row["best/test/accuracy"]) for row in means[winner]])
-    said = f"Of 3 settings, learning rate {winner} was the best: {percent(float(share))}"
-    assert heading(page).startswith(plain(said))
+    said = f"Of 3 settings, learning rate {winner} was the best: the network gets "
+    assert heading(page).startswith(said + plain(percent(float(share))))
     assert "Settings are ranked by their loss on held-out examples, the same" in notes(page)
     assert {*mean.values()} <= {*figures(page, "ranking")}
 

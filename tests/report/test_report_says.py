@@ -13,13 +13,8 @@ from jaxnn import pictures, report
 from jaxnn.catalog import failures as reports
 from jaxnn.catalog import watching
 from jaxnn.storage import recording
+from tests.pages import words
 from tests.recorded import curve, digits, write
-
-
-def words(file):
-    """Returns the text of a page, in one line."""
-    page = re.sub(r"<(script|style)\b.*?</\1>", " ", file.read_text(), flags=re.S)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
 
 
 def test_the_page_that_a_diverged_run_leaves_says_so(tmp_path):
@@ -31,7 +26,7 @@ def test_the_page_that_a_diverged_run_leaves_says_so(tmp_path):
             wild, data, steps=20, key=jax.random.key(0), quiet=True,
             out=jaxnn.Directory(tmp_path / "wild", report=True),
         )  # fmt: skip
-    said = words(tmp_path / "wild" / "report.html")
+    said = words((tmp_path / "wild" / "report.html").read_text())
     began = re.findall(r"first in step (\d+)", str(caught.value))[0]
     assert "diverged · step" in said and "It is going on" not in said
     assert f"It began in step {began}." in said
@@ -45,7 +40,7 @@ def page(path, rows=None, **speed):
         write(path, {}, rows, {"steps": rows[-1]["step"], "seconds": 1.0, "status": "done"})
     if speed:
         (path / "speed.json").write_text(json.dumps(speed))
-    return words(report.write(path))
+    return words(report.write(path).read_text())
 
 
 def falling(to):
@@ -68,7 +63,7 @@ def test_curves_that_do_not_part_are_not_said_to(tmp_path):
 
 def test_of_others_nothing_is_said_where_none_were_held_out(tmp_path):
     said = page(tmp_path, curve(12, train__loss=falling(0.01)))
-    assert "No examples were held out, so how it does on others is not known" in said
+    assert "No examples were held out, so its performance on other examples is unknown" in said
     assert "over-fit" not in said and "curves called test" not in said
 
 
@@ -99,6 +94,7 @@ def test_of_the_device_is_said_what_is_known(tmp_path):
     assert "waiting for data 2 seconds, 20.0 % of it" in said
     assert "It waited for data 20.0 % of the time" in said and "workers= of stream" in said
     assert "3 examples could not be read" in said
+    assert "examples that could not be read 3 size of" in said
     said = page(tmp_path, rows, data_wait_seconds=0.0, data_wait_share=0.0, examples_skipped=0)
     assert "It waited" not in said and "could not be read" not in said
     said = page(tmp_path, rows, share_of_peak=0.25)
@@ -147,6 +143,16 @@ def test_the_key_of_a_picture_ends_before_its_edge(size):
     assert ("±1.4×10²⁹" in [each.get_text() for each in figure.axes[0].texts]) == (size > 1)
 
 
+def test_the_key_of_nodes_and_wires_has_the_scale_of_all_steps(tmp_path):
+    digits(tmp_path)
+    frame, leaf = recording.read(tmp_path).frames[2], "layers/hidden_2/weight"
+    frame.arrays[f"wires/{leaf}"][0, 0] = 31.0
+    frame.arrays[f"biases/{leaf}"][0] = 25.0
+    name = recording.frame_name(frame.step)
+    recording.write(tmp_path / "recording", name, frame.arrays)
+    assert "weight −31 31 bias −25 25" in page(tmp_path)
+
+
 def mapped(path, answers, labels, **about):
     """Writes a run whose network has two inputs, with what it says of nine places."""
     frames = {"metrics/loss": np.float32(1.0), "boundary": np.float32(answers).reshape(3, 3, 1)}
@@ -159,7 +165,7 @@ def mapped(path, answers, labels, **about):
     recording.write(place, recording.PROBE, {"inputs": inputs, "labels": np.array(labels)})
     for step in (0, 10, 30):
         recording.write(place, recording.frame_name(step), frames)
-    return words(report.write(path))
+    return words(report.write(path).read_text())
 
 
 def test_a_map_has_axes_and_says_what_its_points_and_colours_are(tmp_path):

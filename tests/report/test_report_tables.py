@@ -12,15 +12,10 @@ import pytest
 import jaxnn
 from jaxnn import report
 from jaxnn.report.source import read
+from tests.pages import words
 from tests.tables.people import people
 
 TABLE = people(120)
-
-
-def text_of(page):
-    """Returns the words of a page, without its script, its style and its tags."""
-    plain = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.S)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", plain))
 
 
 @pytest.fixture(scope="module", params=["quality", "age"])
@@ -38,11 +33,11 @@ def trained(request, tmp_path_factory):
 
 def test_every_column_is_said(trained):
     label, out, columns, _, _ = trained
-    words = text_of(report.write(out).read_text())
+    shown = words(report.write(out).read_text())
     for cells in columns.described():
-        assert " ".join(" ".join(filter(None, cells)).split()) in words
-    assert f"Columns of {columns.rows} training rows" in words
-    assert f"{label} labels" in words
+        assert " ".join(" ".join(filter(None, cells)).split()) in shown
+    assert f"Columns of {columns.rows} training rows" in shown
+    assert f"{label} labels" in shown
 
 
 def test_examples_are_rows_of_the_table(trained):
@@ -66,12 +61,12 @@ def test_examples_are_rows_of_the_table(trained):
 
 def test_figures_are_in_the_unit_of_the_label(trained):
     label, out, columns, run, test = trained
-    words = text_of(report.write(out).read_text())
+    shown = words(report.write(out).read_text())
     answers = columns.decode(run.predict(columns.encode(test)["inputs"]))
     if label == "age":
         mae = float(np.abs((answers["age"] - test["age"]).to_numpy()).mean())
         assert run.result["test/mae"] == pytest.approx(mae, rel=1e-5)
-        assert re.search(rf"mean absolute error of {mae:.4g}, in the unit of age, on held", words)
+        assert re.search(rf"mean absolute error of {mae:.4g}, in the unit of age, on held", shown)
     else:
         assert read(out).recorded.about["names"] == ["bad", "fair", "good"]
         pairs = polars.DataFrame({"true": test["quality"], "said": answers["quality"]})
@@ -80,7 +75,7 @@ def test_figures_are_in_the_unit_of_the_label(trained):
             for j, said in enumerate(("bad", "fair", "good")):
                 both = (polars.col("true") == true) & (polars.col("said") == said)
                 assert counts[i, j] == pairs.filter(both).height
-        assert re.search(r"wrong: it is (bad|fair|good)", words)
+        assert re.search(r"wrong: it is (bad|fair|good)", shown)
 
 
 def test_a_page_stands_without_its_columns(trained, tmp_path):
@@ -89,5 +84,5 @@ def test_a_page_stands_without_its_columns(trained, tmp_path):
         copy = tmp_path / f"copy{len(text)}"
         shutil.copytree(out, copy)
         (copy / "columns.json").write_text(text, encoding="latin-1")
-        words = text_of(report.write(copy).read_text())
-        assert "What the columns became" not in words and "How the training went" in words
+        shown = words(report.write(copy).read_text())
+        assert "What the columns became" not in shown and "How the training went" in shown

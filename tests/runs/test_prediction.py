@@ -193,7 +193,7 @@ def test_an_error_without_a_message_is_named_by_its_type(tmp_path):
     network = jaxnn.stateless(apply, lambda key, inputs: {"scale": jnp.ones(())})
     data = jaxnn.resident({"inputs": INPUTS, "labels": INPUTS}, batch_size=6)
     with pytest.warns(jaxnn.Caution, match=r"cannot be exported \(AssertionError\)"):
-        trained(tmp_path, network, data=data, objective=jaxnn.regression())
+        trained(tmp_path, network, data=data, objective=jaxnn.regression)
 
 
 def test_numbers_that_overflow_the_dtype_of_training_are_refused(tmp_path):
@@ -201,7 +201,7 @@ def test_numbers_that_overflow_the_dtype_of_training_are_refused(tmp_path):
                               lambda key, inputs: {"scale": jnp.ones(())})  # fmt: skip
     inputs = INPUTS.astype(np.float16)
     data = jaxnn.resident({"inputs": inputs, "labels": INPUTS}, batch_size=6)
-    run = trained(tmp_path, network, data=data, objective=jaxnn.regression())
+    run = trained(tmp_path, network, data=data, objective=jaxnn.regression)
     loaded = jaxnn.load(tmp_path)
     np.testing.assert_array_equal(loaded.predict(inputs.astype(np.float32)), run.predict(inputs))
     with pytest.raises(jaxnn.InvalidValue, match="do not fit into float16"):

@@ -18,8 +18,8 @@ from jaxnn.checks import Invalid
 from jaxnn.storage import command
 from jaxnn.storage.directory import Directory
 from jaxnn.storage.opening import open_directory
+from tests.pages import Page
 from tests.recorded import digits, write
-from tests.report.test_report import Page
 
 ROOT = Path(jaxnn.__file__).parents[1]
 
