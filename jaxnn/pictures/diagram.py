@@ -171,13 +171,8 @@ def _calls(
         shapes = jax.tree.map(np.shape, inputs)
         raise InvalidValue(
             "diagram",
-<<<<<<< HEAD
-            "the network does not take these inputs",
-            got=f"inputs of shape {shapes} ({first_line(error).rstrip('.')})",
-=======
             "the network does not accept these inputs",
-            got=f"inputs of shape {shapes} ({str(error).splitlines()[0].rstrip('.')})",
->>>>>>> main
+            got=f"inputs of shape {shapes} ({first_line(error).rstrip('.')})",
             expected="what it is trained on, with the batch in front",
             fix="Pass a batch, such as data['inputs'][:1]",
         ) from error
