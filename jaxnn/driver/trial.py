@@ -275,7 +275,7 @@ def is_good(state: Any, window: dict[str, measures.Metric]) -> Array:
 
 
 def _count(flags: Array) -> Array:
-    # XLA compiles the sum of floats in half the time of `any`; it is 0 only if no flag is set.
+    # XLA compiles the sum of floats faster than `any`; it is 0 only if no flag is set.
     return jnp.sum(flags.astype(jnp.float32))
 
 
