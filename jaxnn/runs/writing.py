@@ -111,6 +111,8 @@ def exported(
         return {"logits": logits[0, -1], "memory": memory}
 
     memory = jax.eval_shape(partial(empty, context=context), arrays)
+    if all(isinstance(size, int) for x in jax.tree.leaves(memory) for size in x.shape):
+        raise _cannot_read_chunks("no memory that grows with the context")
     fresh, tokens = (jax.ShapeDtypeStruct(s, d) for s, d in (((), bool), ((1, length), jnp.int32)))
     piece = Piece(fresh, memory, tokens)._asdict()
     used = used_arrays(step, arrays, piece)
@@ -130,11 +132,15 @@ def _longest(bind: Bind, arrays: Any) -> int | None:
 
     most = greatest(traced, 1)
     if most == 1:
-        raise InvalidType(
-            "export",
-            "the network cannot read piece by piece",
-            got="no memory of two places",
-            expected="causal attention, and layers that treat every place alike",
-            fix="Predict with it, and do not write",
-        )
+        raise _cannot_read_chunks("no memory for two tokens")
     return None if most == LONGEST else most
+
+
+def _cannot_read_chunks(got: str) -> InvalidType:
+    return InvalidType(
+        "export",
+        "the network cannot read a text in chunks",
+        got=got,
+        expected="causal attention, and layers that act on each position separately",
+        fix="Use the model for predictions only",
+    )
