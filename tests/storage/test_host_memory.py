@@ -22,10 +22,10 @@ from tests.storage.test_shards import FIELDS
 pytestmark = pytest.mark.slow
 
 RESET = Path("/proc/self/clear_refs")  # sets the peak of a process to the memory that it uses now
-PROCESSES, ARRAYS, SHAPE = 2, 8, (1024, 8192)
-ARRAY = 4 * SHAPE[0] * SHAPE[1]  # the bytes of one array, 32 MiB
+PROCESSES, ARRAYS, SHAPE = 2, 6, (2048, 8192)
+ARRAY = 4 * SHAPE[0] * SHAPE[1]  # the bytes of one array, 64 MiB
 OWN = ARRAYS * ARRAY // PROCESSES  # the bytes of all parts of a process
-SLACK = 16 * 2**20  # for the interpreter, threads and rounding to pages
+SLACK = 40 * 2**20  # for the interpreter, threads and the allocator
 
 
 @contextmanager
