@@ -1,5 +1,8 @@
 """Compiles fast, to programs that run slowly: most of what a test takes is the compiler's time."""
 
+import atexit
+from tempfile import TemporaryDirectory
+
 import jax
 from jax._src import compiler
 
@@ -19,6 +22,18 @@ def fast() -> None:
 
     jax.config.update("jax_disable_most_optimizations", True)
     compiler.get_compile_options = options
+
+
+def once() -> None:
+    """Compiles a program that several tests build only in the first of them.
+
+    Each process has a folder of its own: JAX does not write the files of its cache atomically.
+    """
+    folder = TemporaryDirectory(prefix="compiled-")
+    atexit.register(folder.cleanup)
+    jax.config.update("jax_compilation_cache_dir", folder.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _exists(name: str, value: bool | int) -> bool:

@@ -24,9 +24,9 @@ init = inspect.unwrap(jaxnn.Directory.__init__)
 init.__defaults__ = (*init.__defaults__[:-1], False)
 
 jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 compiling.fast()
+compiling.once()
 
 
 @pytest.fixture
@@ -124,11 +124,17 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 @pytest.fixture
 def cache_options(monkeypatch, tmp_path):
-    """Restores the options of the compile cache after a test, and moves its default folder."""
+    """Restores the options of the compile cache after a test, and moves its default folder.
+
+    The cache of the tests, `compiling.once`, is off meanwhile.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     names = [name for name in dir(jax.config) if "compilation_cache" in name]
     names += [name for name in dir(jax.config) if "persistent_cache" in name]
     before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
     yield
     for name, value in before.items():
         jax.config.update(name, value)
