@@ -4,9 +4,11 @@ A report updates these inside a compiled program, so that a member can stop with
 the host. Stacked trials form a population.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -267,16 +269,14 @@ def is_good(state: Any, window: dict[str, measures.Metric]) -> Array:
     """
     losses = [metric for name, metric in window.items() if name.endswith("loss")]
     good = [measures.has_value(metric) for metric in losses]
-    params = _floats(getattr(state, "params", ()))
-    checked = {id(x) for x in params}
-    good += [_count(~jnp.isfinite(x)) == 0 for x in params]
-    good += [_count(jnp.isnan(x)) == 0 for x in _floats(state) if id(x) not in checked]
-    return jnp.all(jnp.array(good, bool))
-
-
-def _count(flags: Array) -> Array:
+    params = {id(x) for x in _floats(getattr(state, "params", ()))}
+    # Arrays of one shape, such as weights and their moments, share one reduction.
+    bad: dict[tuple[int, ...], list[Array]] = defaultdict(list)
+    for x in _floats(state):
+        bad[x.shape].append(~jnp.isfinite(x) if id(x) in params else jnp.isnan(x))
     # XLA compiles the sum of floats faster than `any`; it is 0 only if no flag is set.
-    return jnp.sum(flags.astype(jnp.float32))
+    good += [jnp.sum(reduce(or_, flags).astype(jnp.float32)) == 0 for flags in bad.values()]
+    return jnp.all(jnp.array(good, bool))
 
 
 def _floats(tree: Any) -> list[Any]:
