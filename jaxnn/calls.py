@@ -206,8 +206,8 @@ def whole_gradient(weight: Any) -> Any:
     such as the tokens of a vocabulary. On several devices, a frame can avoid copies of them.
     """
     for frame in frames():
-        if hasattr(frame, "whole_gradient"):
-            weight = frame.whole_gradient(weight)
+        place = getattr(frame, "whole_gradient", None)
+        weight = weight if place is None else place(weight)
     return weight
 
 
