@@ -1,4 +1,4 @@
-"""The heads of pretrained classifiers: labels that they do not have, and heads for other classes."""
+"""The heads of pretrained classifiers: labels beyond them, and heads for other classes."""
 
 import jax
 import numpy as np
