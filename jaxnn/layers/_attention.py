@@ -164,7 +164,9 @@ def _attention(shape: Shape, *children: tuple[str, Network]) -> Network:
         given = zip(children, (queries, memory, memory, mixed, mixed, keys))
         params, state = collect({name: init_part(name, part, key, x) for (name, part), x in given})
         if (length := _memory_length(shape)) is not None:
-            size = queries.shape[0], shape.kv_heads, length, shape.head_features
+            # One axis for texts and heads, as in the products of attention: if these reshaped the
+            # cache, XLA on CPU would copy it for each token.
+            size = queries.shape[0] * shape.kv_heads, length, shape.head_features
             empty = jnp.zeros(size, queries.dtype)
             present = jnp.ones((queries.shape[0], length), bool)
             state |= {"keys": empty, "values": empty, "present": present}
@@ -276,7 +278,7 @@ def _check_padding(pair: tuple[Any, Any]) -> None:
 
 def _append(cache: Any, k: Any, v: Any, chunk: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Appends the keys and values of a chunk; returns all keys, all values and the new cache."""
-    length, position, time = cache["keys"].shape[2], cache["position"], k.shape[2]
+    length, position, time = cache["keys"].shape[1], cache["position"], k.shape[2]
     last = time + (int(position) if is_concrete(position) else 0)
     if last > length:
         raise InvalidValue(
@@ -287,11 +289,14 @@ def _append(cache: Any, k: Any, v: Any, chunk: Any) -> tuple[Any, Any, dict[str,
             fix=f"Create a cache of at least {last} positions",
         )
     keys, values = (
-        lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, 2)
+        lax.dynamic_update_slice_in_dim(
+            old, new.reshape(-1, *new.shape[2:]).astype(old.dtype), position, 1
+        )
         for old, new in ((cache["keys"], k), (cache["values"], v))
     )
     present = cache["present"]
     if isinstance(chunk, Masked):
         present = lax.dynamic_update_slice_in_dim(present, chunk.mask, position, 1)
     after = {"keys": keys, "values": values, "present": present, "position": position + time}
-    return keys.astype(k.dtype), values.astype(v.dtype), after
+    k, v = (x.reshape(*k.shape[:2], *x.shape[1:]).astype(k.dtype) for x in (keys, values))
+    return k, v, after

@@ -58,11 +58,13 @@ def takes_masked(network: Network) -> bool:
 def draw(key: Any, number: Any, logits: Any, top_k: Any, temperature: Any, top_p: Any) -> Any:
     """Samples the next token of each text, the `number`-th one, from logits `[batch, tokens]`."""
     logits = logits.astype(jnp.float32)
-    greedy = jnp.argmax(logits, -1).astype(jnp.int32)
-    divisor = jnp.where(temperature > 0, temperature, 1.0)
-    allowed = _most_probable(_largest(logits / divisor, top_k), top_p)
-    sampled = jax.random.categorical(jax.random.fold_in(key, number), allowed).astype(jnp.int32)
-    return jnp.where(temperature > 0, sampled, greedy)
+
+    def sampled():
+        divisor = jnp.where(temperature > 0, temperature, 1.0)  # for a branch that is not taken
+        allowed = _most_probable(_largest(logits / divisor, top_k), top_p)
+        return jax.random.categorical(jax.random.fold_in(key, number), allowed).astype(jnp.int32)
+
+    return lax.cond(temperature > 0, sampled, lambda: jnp.argmax(logits, -1).astype(jnp.int32))
 
 
 def _read(reader: Network, params: Any, memory: Any, tokens: Any) -> tuple[Any, Any]:

@@ -21,6 +21,7 @@ from jaxnn.names import named_leaves
 from jaxnn.network import Network
 from jaxnn.objectives import Objective
 from jaxnn.observing.observation import (
+    NUMBERS,
     SHOWN,
     SIDE,
     Filters,
@@ -125,8 +126,16 @@ def schedule(training: Training) -> Schedule:
     probed = int(left / per_example) if per_example else PROBED
     count = MOMENTS if probed >= SHOWN else max(2, MOMENTS * probed // SHOWN)
     steps = {round(training.steps * (i / (count - 1)) ** 2) for i in range(count)}
-    probed = min(max(probed, SHOWN), PROBED, probe_data(training).num_examples)
+    probed = min(max(probed, SHOWN), PROBED, _room(training), probe_data(training).num_examples)
     return Schedule((*sorted(steps),), probed, gradients, mapped, writing)
+
+
+def _room(training: Training) -> int:
+    """Returns the number of examples whose outputs take little memory, or no more than training."""
+    _, batch, outputs = kind_of(training, jax.eval_shape(training.trials).state)
+    count = jax.tree.leaves(batch["inputs"])[0].shape[0]
+    size = sum(x.size for x in jax.tree.leaves(outputs)) // count
+    return max(training.data.batch_size, NUMBERS // max(1, size))
 
 
 def plan(

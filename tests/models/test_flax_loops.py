@@ -12,7 +12,9 @@ from flax import linen as nn
 from flax import nnx
 
 import jaxnn
+from jaxnn.learning._learner import ORDER
 from jaxnn.learning._learner import STEPS as STREAM
+from jaxnn.models.flax import flax_parameters
 
 STEPS, ROUNDS, MOST = 20, 9, 1.03
 KEY = jax.random.key(0)
@@ -97,10 +99,27 @@ class NnxTransformer(nnx.Module):
         return self.output(x.mean(1))
 
 
+class Small(nn.Module):
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Dense(16)(x))
+        return nn.Dense(10)(nn.Dropout(0.5, deterministic=not train)(nn.relu(x)))
+
+
+class NnxSmall(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden, self.norm = nnx.Linear(784, 16, rngs=rngs), nnx.BatchNorm(16, rngs=rngs)
+        self.dropout, self.output = nnx.Dropout(0.5, rngs=rngs), nnx.Linear(16, 10, rngs=rngs)
+
+    def __call__(self, x):
+        return self.output(self.dropout(nnx.relu(self.norm(self.hidden(x)))))
+
+
 DRAWS = np.random.default_rng(0)
 ROWS = DRAWS.normal(size=(2560, 784)).astype(np.float32)
 IMAGES = DRAWS.normal(size=(1280, 28, 28, 1)).astype(np.float32)
 TEXTS = DRAWS.integers(0, 64, (640, 64)).astype(np.int32)
+SMALL = {"linen": (Small(), ROWS[:64], 16), "nnx": (NnxSmall, ROWS[:64], 16)}
 MODELS = {
     "linen_mlp": (Mlp(), ROWS, 256),
     "linen_convnet": (Conv(), IMAGES, 64),
@@ -109,6 +128,7 @@ MODELS = {
     "nnx_convnet": (NnxConv, IMAGES, 64),
     "nnx_transformer": (NnxTransformer, TEXTS, 16),
 }
+CASES = SMALL | MODELS
 
 
 def loss_of(logits, labels):
@@ -117,7 +137,7 @@ def loss_of(logits, labels):
 
 
 def linen_loop(model, variables, optimizer):
-    """Returns the initial carry, and a step as in the examples of Flax."""
+    """Returns the initial carry, a step as in the examples of Flax, and what reads a carry."""
     params, rest = variables["params"], {k: v for k, v in variables.items() if k != "params"}
 
     def step(carry, x, labels, key):
@@ -134,11 +154,11 @@ def linen_loop(model, variables, optimizer):
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), rest, opt_state), (mean, accuracy)
 
-    return (params, rest, optimizer.init(params)), step
+    return (params, rest, optimizer.init(params)), step, lambda carry: carry[:2]
 
 
 def nnx_loop(module, optimizer):
-    """Returns the initial carry, and a step over a split module, the faster form of NNX."""
+    """Returns the same for NNX; the step is over a split module, the faster form."""
     module.train()
     graph, params, rest = nnx.split(module, nnx.Param, ...)
 
@@ -159,7 +179,10 @@ def nnx_loop(module, optimizer):
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), rest, opt_state), (mean, accuracy)
 
-    return (params, rest, optimizer.init(params)), step
+    def read(carry):
+        return flax_parameters(nnx.merge(graph, *carry[:2]))
+
+    return (params, rest, optimizer.init(params)), step, read
 
 
 def loop_of(model, state, optimizer):
@@ -170,27 +193,40 @@ def loop_of(model, state, optimizer):
     return nnx_loop(flax_model, optimizer)
 
 
-def problem(name, optimizer, examples=None):
+def problem(name, optimizer):
     """Returns the model, a learner, the inputs and the labels."""
-    model, inputs, _ = MODELS[name]
+    model, inputs, _ = CASES[name]
     labels = np.random.default_rng(1).integers(0, 10, len(inputs)).astype(np.int32)
     learner = jaxnn.learner(jaxnn.from_flax(model), jaxnn.classification(), optimizer)
-    return model, learner, inputs[:examples], labels[:examples]
+    return model, learner, inputs, labels
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", MODELS)
-def test_curves_are_those_of_a_loop_by_hand(name):
-    model, learner, inputs, labels = problem(name, optax.sgd(0.05, 0.9), examples=8)
-    batch = {"inputs": inputs, "labels": labels}
-    state = learner.init(KEY, {}, batch)
-    carry, step = loop_of(model, state, optax.sgd(0.05, 0.9))
-    step, own = jax.jit(step), jax.jit(learner.step)
-    for _ in range(3):
-        key = jax.random.fold_in(jax.random.fold_in(state.key, STREAM), state.step)
-        carry, (mean, _) = step(carry, inputs, labels, jax.random.split(key)[1])
-        state, metrics = own(state, batch)
-        np.testing.assert_allclose(metrics["loss"].value(), mean, rtol=1e-5)
+NIGHTLY = [pytest.param(name, marks=pytest.mark.nightly) for name in MODELS]
+
+
+@pytest.mark.parametrize("name", [*SMALL, *NIGHTLY])
+def test_curves_and_parameters_have_the_bits_of_a_loop_by_hand(name):
+    """The same initial arrays, keys and order of batches; dropout and batch normalization too."""
+    optimizer, steps = optax.adam(1e-3), 6
+    model, learner, inputs, labels = problem(name, optimizer)
+    fields = {"inputs": inputs, "labels": labels}
+    data = jaxnn.resident(fields, batch_size=CASES[name][2])
+    state = jax.jit(learner.init)(KEY, {}, data.batch(0))
+    carry, step, read = loop_of(model, state, optimizer)
+    step, ordered, by_hand = jax.jit(step), data.shuffled(jax.random.fold_in(KEY, ORDER)), []
+    for number in range(steps):
+        key = jax.random.fold_in(jax.random.fold_in(KEY, STREAM), number)
+        batch = ordered.batch(number)
+        arguments = batch["inputs"], batch["labels"], jax.random.split(key)[1]
+        carry, (mean, _) = step(carry, *arguments)
+        by_hand.append(float(mean))
+    start = state.params, state.state
+    losses = []
+    for progress in jaxnn.train(learner, data, steps=steps, key=KEY, every=1, start=start):
+        losses.append(float(progress.metrics["train/loss"]))
+    assert losses == by_hand
+    for own, other in zip((progress.state.params, progress.state.state), read(carry)):
+        jax.tree.map(np.testing.assert_array_equal, own, other)
 
 
 @pytest.mark.benchmark
@@ -203,7 +239,7 @@ def test_a_step_takes_the_time_of_a_loop_by_hand(name):
     steps = STEPS * (ROUNDS + 2)
     ours = iter(jaxnn.train(learner, data, steps=steps, key=KEY, every=STEPS))
     batch = {"inputs": inputs[:size], "labels": labels[:size]}
-    carry, step = loop_of(model, learner.init(KEY, {}, batch), optax.adam(1e-3))
+    carry, step, _ = loop_of(model, learner.init(KEY, {}, batch), optax.adam(1e-3))
     arrays, order = (jnp.asarray(inputs), jnp.asarray(labels)), np.random.default_rng(1)
     by_index = jax.jit(
         lambda carry, arrays, index, number: step(

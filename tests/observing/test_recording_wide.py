@@ -7,6 +7,7 @@ import pytest
 
 import jaxnn
 from jaxnn.observing import observation
+from jaxnn.observing.plan import schedule
 from tests.registry import real
 
 
@@ -22,3 +23,14 @@ def test_the_confusion_of_many_classes_is_left_out(classes, monkeypatch):
     assert found["best/outputs"].shape == (8, classes)  # all that are looked at
     if classes == 5:
         assert found["confusion"].sum() == 8
+
+
+def test_large_outputs_are_observed_for_no_more_examples_than_a_batch_of_training():
+    probed = {}
+    for classes in (5, observation.NUMBERS // 8, observation.NUMBERS):
+        fields = {"inputs": real(40, 3), "labels": np.arange(40) % 5}
+        learner = jaxnn.learner(jaxnn.linear(classes), jaxnn.classification(), optax.sgd(0.1))
+        data = jaxnn.resident(fields, batch_size=4)
+        training = jaxnn.train(learner, data, steps=3, key=jax.random.key(0))
+        probed[classes] = schedule(training).probed
+    assert [*probed.values()] == [40, 8, 4]
