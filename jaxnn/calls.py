@@ -46,7 +46,8 @@ class Frame(Protocol):
 
     A jitted function is traced once for each distinct frame, so a frame that treats all parts alike
     should not store the path. A frame with the attribute `observes = True` also intercepts the
-    calls of submodules inside models of other libraries, see `apply_submodule`.
+    calls of submodules inside models of other libraries, see `apply_submodule`. A frame with a
+    method `whole_gradient` places the gradients of large output layers, see `whole_gradient`.
     """
 
     def enter(self, name: str) -> "Frame | None":
@@ -196,6 +197,18 @@ def _is_in(marked: WeakSet[Any], part: Any) -> bool:
 def frames() -> tuple[Frame, ...]:
     """Returns the active frames, from the outermost to the innermost."""
     return _FRAMES.value
+
+
+def whole_gradient(weight: Any) -> Any:
+    """Returns the weight of an output layer unchanged; the active frames may place its gradient.
+
+    The gradients of the outputs are much larger than that of the weight if there are many outputs,
+    such as the tokens of a vocabulary. On several devices, a frame can avoid copies of them.
+    """
+    for frame in frames():
+        place = getattr(frame, "whole_gradient", None)
+        weight = weight if place is None else place(weight)
+    return weight
 
 
 @contextmanager

@@ -10,9 +10,9 @@
 from math import log
 
 import jax.numpy as jnp
-import optax
 
 from jaxnn.checks import positive
+from jaxnn.metrics.entropy import cross_entropy
 from jaxnn.metrics.metric import Metric, mean, ratio
 from jaxnn.metrics.pairs import Pair, add, multiply
 from jaxnn.typing import Any, Array, Float, Int
@@ -104,8 +104,7 @@ def bits_per_byte(
 
 
 def _cross_entropy(logits: Any, labels: Any, weights: Any) -> Metric:
-    logits, labels = logits.astype(jnp.float32), labels.astype(jnp.int32)
-    return mean(optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels), weights)
+    return mean(cross_entropy(logits, labels), weights)
 
 
 def _exponential(sums: tuple[Any, Any]) -> Any:

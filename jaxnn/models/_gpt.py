@@ -19,7 +19,7 @@ from collections.abc import Collection
 import jax
 import jax.numpy as jnp
 
-from jaxnn.calls import apply_part, init_part, passes_inputs
+from jaxnn.calls import apply_part, init_part, passes_inputs, whole_gradient
 from jaxnn.checks import choice, positive_integer
 from jaxnn.layers import activation as nonlinear
 from jaxnn.layers import attention, embedding, layer_norm, linear, rms_norm
@@ -181,7 +181,7 @@ def _tied(*children: tuple[str, Network]) -> Network:
         rows, after["tokens"] = apply_part("tokens", tokens, params, state, inputs, key)
         features, after["body"] = apply_part("body", body, params, state, rows, key)
         x = values_of(features)
-        weight = params["tokens"]["weight"].astype(x.dtype)
+        weight = whole_gradient(params["tokens"]["weight"].astype(x.dtype))
         with jax.named_scope("output"):
             logits = x.reshape(-1, x.shape[-1]) @ weight.T
         return put_back(features, logits.reshape(*x.shape[:-1], -1)), without_empty(after)

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxnn import metrics as measures
-from jaxnn.checks import InvalidValue, first_place, is_concrete, number, positive_integer
+from jaxnn.checks import InvalidValue, first_place, number, positive_integer
+from jaxnn.metrics.entropy import cross_entropy
 from jaxnn.objectives._examples import is_own, shield, try_examples
 from jaxnn.objectives._objective import Objective, labels_of, weights_of
 from jaxnn.typing import Any, Batch, Callable, Number
@@ -96,22 +96,6 @@ def classification(
             check_labels("classification", classes, arrays)  # or `prepare` makes the labels
 
     return Objective(shield(loss), shield(measured), check=check, names=tuple(names))
-
-
-def cross_entropy(logits: Any, labels: Any, smoothing: Number = 0.0) -> Any:
-    """Returns `-log softmax(logits)[label]` in nats, a float32 array `[...]`.
-
-    Args:
-      logits: `[..., classes]`, of any floating-point dtype.
-      labels: integers `[...]`.
-      smoothing: the fraction of each label's probability that is spread evenly over all classes.
-    """
-    logits = logits.astype(jnp.float32)
-    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-    if not is_concrete(smoothing) or smoothing != 0:
-        even = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
-        losses = (1.0 - smoothing) * losses + smoothing * even
-    return losses
 
 
 def logits_and_labels(where: str, outputs: Any, batch: Batch) -> tuple[Any, Any]:

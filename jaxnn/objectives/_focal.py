@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidValue, number, positive
-from jaxnn.objectives._classification import check_labels, cross_entropy, logits_and_labels
+from jaxnn.metrics.entropy import cross_entropy
+from jaxnn.objectives._classification import check_labels, logits_and_labels
 from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, weights_of
 from jaxnn.typing import Number

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue, number, positive
 from jaxnn.masked import Masked, values_of
-from jaxnn.objectives._classification import check_labels, cross_entropy, logits_and_labels
+from jaxnn.metrics.entropy import cross_entropy
+from jaxnn.objectives._classification import check_labels, logits_and_labels
 from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, weights_of
 from jaxnn.typing import Number

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, positive
-from jaxnn.objectives._classification import cross_entropy
+from jaxnn.metrics.entropy import cross_entropy
 from jaxnn.objectives._examples import shield
 from jaxnn.objectives._objective import Objective, no_check, weights_of
 from jaxnn.typing import Any, Number

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxnn.checks import InvalidValue
+from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.formatting import amount
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
@@ -88,7 +88,7 @@ def load(
       The network, its parameters and state, its tokenizer and its configuration.
 
     Raises:
-      InvalidType: if `mesh` or `rules` has the wrong type.
+      InvalidType: if `mesh` or `rules` has the wrong type, or `dtype` is not floating-point.
       InvalidValue: if the family of the model is not supported; if the configuration has an unknown
         key that may change the numbers; if a tensor is unused, is missing, or has the wrong shape;
         if a file is corrupt or a pickle; if there is not enough memory; or if `mesh` and `rules`
@@ -99,7 +99,7 @@ def load(
     links = tuple(link(plan.rows, _shapes(source), prefix=plan.prefix))
     forms = array_forms(source, stacked)
     check_links(links, forms)
-    dtypes = _dtypes(source, links, None if dtype is None else jnp.dtype(dtype))
+    dtypes = _dtypes(source, links, _floating(dtype))
     shardings = _shardings(forms, mesh, rules)
     _check_memory(source, forms, dtypes, shardings)
     tokenizer = _tokenizer(source, plan)
@@ -166,6 +166,23 @@ def _unstacked(forms: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
     return {name: tensor.shape for name, tensor in source.tensors.items()}
+
+
+def _floating(dtype: Any) -> Any:
+    """Returns the dtype of the parameters, or `None`; raises unless it is floating-point."""
+    try:
+        known = None if dtype is None else jnp.dtype(dtype)
+    except TypeError:
+        known = jnp.dtype(int)
+    if known is not None and not jnp.issubdtype(known, jnp.floating):
+        raise InvalidType(
+            "pretrained.load",
+            "the dtype of the parameters is not floating-point",
+            got=f"dtype={dtype!r}",
+            expected="float32, bfloat16 or float16",
+            fix="Pass dtype=jnp.bfloat16, or leave it out",
+        )
+    return known
 
 
 def _dtypes(source: Source, links: tuple[Link, ...], dtype: Any) -> dict[str, Any]:

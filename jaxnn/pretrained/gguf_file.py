@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.pretrained.packages import package
-from jaxnn.pretrained.stored import Stored, check_shape, corrupt, map_file
+from jaxnn.pretrained.stored import Stored, check_is_data, check_shape, corrupt, map_file
 from jaxnn.typing import Any
 
 _NUMBERS: dict[int, str] = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd"))
@@ -79,6 +79,7 @@ def read_gguf(path: Path) -> Gguf:
       InvalidValue: if the file does not follow the format, or if its version or the type of a
         tensor is not supported.
     """
+    check_is_data(path)
     data = map_file(path)
     cursor = _Cursor(path, data)
     if (magic := cursor.take(4, "its first bytes")) != b"GGUF":

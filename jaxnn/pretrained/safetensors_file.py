@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.pretrained.json_source import parse_json
-from jaxnn.pretrained.stored import Stored, check_shape, corrupt, map_file
+from jaxnn.pretrained.stored import Stored, check_is_data, check_shape, corrupt, map_file
 from jaxnn.typing import Any
 
 DTYPES = {
@@ -42,6 +42,7 @@ def read_safetensors(
       InvalidValue: if the file does not follow the format: a length exceeds the size of the file,
         tensors overlap or leave gaps, or a tensor's size does not match its shape.
     """
+    check_is_data(path)
     size = path.stat().st_size - start if size is None else size
     if size < 8:
         raise corrupt(path, "it is too short", f"{size} bytes", "at least 8 bytes and a header")

@@ -53,13 +53,16 @@ def open_source(path: Path) -> Source:
         return Source(path, read_json(path.parent / CONFIG), read_safetensors(path)[0])
     if path.is_file():
         pickled = path.suffix in _PICKLES
+        fix = "Get the safetensors of the same model, or convert the file in a sandbox"
+        if not pickled:
+            fix = f"Pass the folder or the file of the weights, such as {str(path.parent)!r}"
         raise InvalidValue(
             "pretrained.load",
             f"the file type {path.suffix or 'without a suffix'} is not supported"
             + (", since a pickle can execute arbitrary code" if pickled else ""),
             got=str(path),
             expected="a folder, a .safetensors or a .gguf file",
-            fix="Get the safetensors of the same model, or convert the file in a sandbox",
+            fix=fix,
         )
     if not path.is_dir():
         raise InvalidValue(
@@ -81,16 +84,26 @@ def _open_folder(path: Path) -> Source:
     files = sorted(each for each in path.iterdir() if each.suffix == ".gguf")
     if len(files) == 1:
         return open_source(files[0])
-    names = [each.name for each in path.iterdir() if each.suffix in {*_PICKLES, ".gguf"}]
     raise InvalidValue(
         "pretrained.load",
         "the folder has no supported weights",
-        got=f"{path} with {listing(sorted(names))}",
+        got=f"{path} with {listing(sorted(each.name for each in path.iterdir()), 8)}",
         expected=f"{WEIGHTS}, or {INDEX} and its shards, or one .gguf file",
-        fix="Pass the path of one .gguf file"
-        if len(files) > 1
-        else "Get the safetensors of the same model: a pickle can execute arbitrary code",
+        fix=_where_weights_are(path),
     )
+
+
+def _where_weights_are(path: Path) -> str:
+    """Returns what to do about a folder without weights that `load` reads."""
+    files = sorted(path.glob("*.gguf")) + sorted(path.glob("*.safetensors"))
+    inside = [each.parent for each in sorted(path.glob("*/config.json"))]
+    if files:
+        return f"Pass the path of one file, such as {str(files[0])!r}"
+    if inside:
+        return f"Pass the folder of the model, such as {str(inside[0])!r}"
+    if any(each.suffix in _PICKLES for each in path.iterdir()):
+        return "Get the safetensors of the same model: a pickle can execute arbitrary code"
+    return "Pass the folder that holds config.json and the weights"
 
 
 def _shards(path: Path) -> dict[str, Stored]:

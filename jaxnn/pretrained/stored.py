@@ -17,6 +17,7 @@ from jaxnn.typing import Any, Callable
 
 # No real array has more elements than this; a larger shape is a mistake or an attack.
 MOST_NUMBERS = 2**43
+_POINTER = b"version https://git-lfs."
 
 
 class Stored(NamedTuple):
@@ -49,6 +50,19 @@ def corrupt(path: Path, wrong: str, got: str, expected: str) -> InvalidValue:
         expected=expected,
         fix=f"Download {path} again, and compare its size and digest with the source's",
     )
+
+
+def check_is_data(path: Path) -> None:
+    """Raises if a file is the text that Git LFS leaves instead of a file that it did not fetch."""
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise InvalidValue(
+                "pretrained.load",
+                f"{path.name} is a pointer of Git LFS, not the weights",
+                got=f"a text of {path.stat().st_size} bytes",
+                expected="the file that it stands for",
+                fix="Run git lfs pull in its folder, or use jaxnn.pretrained.download",
+            )
 
 
 def check_shape(path: Path, name: str, shape: Any) -> tuple[int, ...]:

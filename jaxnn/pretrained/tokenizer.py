@@ -17,6 +17,8 @@ from jaxnn.typing import Any
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 _LENGTH = "sentence_bert_config.json"
+# The special tokens without which a text would be encoded or would end in another way.
+_SPECIAL = ("bos", "eos", "cls", "sep", "unk")
 
 
 class Tokenizer:
@@ -99,6 +101,14 @@ class Tokenizer:
 
         For pairs of texts, it returns a dict `{"tokens": ..., "types": ...}` of two such arrays.
         """
+        if isinstance(texts, str):
+            raise InvalidType(
+                "Tokenizer",
+                "batch takes several texts",
+                got="a single text",
+                expected="a list of texts",
+                fix="Pass [text], or use encode",
+            )
         texts = [tuple(x) if isinstance(x, list | tuple) else x for x in texts]
         encoded = self._encoded(texts, special)
         lengths = np.array([len(each.ids) for each in encoded], np.int32)
@@ -164,7 +174,12 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     generation = _optional(folder / GENERATION)
     ends = generation.get("eos_token_id", config.get("eos_token_id"))
     ends = ends if isinstance(ends, list) else [ends]
-    names = {f"{name}_token": _content(about.get(f"{name}_token")) for name in ("bos", "eos")}
+    special = {name: _content(about.get(f"{name}_token")) for name in _SPECIAL}
+    missing = [x for x in special.values() if x and inner.token_to_id(x) is None]
+    if missing:
+        got = f"{missing[0]!r} in {SETTINGS}, which {TOKENIZER} does not have"
+        raise _does_not_fit(got, "the special tokens of the model")
+    names = {f"{name}_token": special[name] for name in ("bos", "eos")}
     if ends == [None]:
         ends = [inner.token_to_id(names["eos_token"])]
     template = about.get("chat_template")
@@ -200,10 +215,16 @@ def _content(token: Any) -> str:
 def check_fits(tokenizer: Tokenizer, rows: int) -> None:
     """Raises if a token of the vocabulary has no row in the token embedding."""
     if tokenizer.symbols > rows:
-        raise InvalidValue(
-            "pretrained.load",
-            "the tokenizer does not fit the model",
-            got=f"{tokenizer.symbols:,} tokens for {rows:,} rows",
-            expected="a row for each token",
-            fix="Copy the tokenizer.json that belongs to these weights into their folder",
+        raise _does_not_fit(
+            f"{tokenizer.symbols:,} tokens for {rows:,} rows", "a row for each token"
         )
+
+
+def _does_not_fit(got: str, expected: str) -> InvalidValue:
+    return InvalidValue(
+        "pretrained.load",
+        "the tokenizer does not fit the model",
+        got=got,
+        expected=expected,
+        fix="Copy the tokenizer.json that belongs to these weights into their folder",
+    )

@@ -18,8 +18,9 @@ the communication. It is trained, evaluated, saved and resumed like any other le
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 
+import jax
 from jax.sharding import AxisType, Mesh
 
 from jaxnn.calls import inside
@@ -152,3 +153,23 @@ class _Rows:
     def __call__(self, part, proceed, params, state, inputs, key):
         outputs, after = proceed(params, state, self.placement.rows(inputs), key)
         return self.placement.rows(outputs), after
+
+    def whole_gradient(self, weight):
+        along_data = self.placement.mesh.shape[DATA] == len(self.placement.devices)
+        return _whole_gradient(self.placement, weight) if along_data else weight
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _whole_gradient(placement: Placement, weight: Any) -> Any:
+    """Returns the weight; each device computes its whole gradient before they are added up.
+
+    Otherwise XLA for TPU computes it share by share, from a copy of the gradients of all outputs:
+    0.8 GB more for GPT-2 124M on eight chips of a v5e.
+    """
+    return weight
+
+
+_whole_gradient.defvjp(
+    lambda placement, weight: (weight, None),
+    lambda placement, _, gradient: (placement.collect(gradient),),
+)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnn import pretrained
-from jaxnn.checks import InvalidValue
+from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.pretrained.gguf_file import read_gguf
 from jaxnn.pretrained.safetensors_file import read_safetensors
 from jaxnn.scale import memory
@@ -222,6 +222,29 @@ def test_pickles_are_refused(tmp_path):
         refused(tmp_path / name, "execute arbitrary code")
     refused(tmp_path, "a pickle can execute arbitrary code")
     refused(tmp_path / "nowhere", "path does not exist")
+
+
+def test_what_is_near_the_weights_says_where_they_are(tmp_path):
+    folder = write_folder(tmp_path / "model")
+    refused(tmp_path, rf"Got {tmp_path} with model; .* such as '{folder}'")
+    refused(folder / "config.json", rf"file type .json is not supported.* such as '{folder}'")
+    (folder / "model.safetensors").rename(folder / "own.safetensors")
+    refused(folder, rf"with config.json, own.safetensors; .* such as '{folder}/own.safetensors'")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "with none; .*Pass the folder that holds config.json")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.gguf"])
+def test_a_pointer_of_git_lfs_is_refused(name, tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\nsize 90868376\n")
+    refused(tmp_path / name, f"{name} is a pointer of Git LFS.*Run git lfs pull")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, "float31"], ids=["int8", "unknown"])
+def test_a_dtype_that_is_not_of_floats_is_refused(dtype, tmp_path):
+    with pytest.raises(InvalidType, match="not floating-point. Got dtype="):
+        pretrained.load(write_folder(tmp_path), dtype=dtype)
 
 
 def test_a_configuration_that_is_no_json_is_refused(tmp_path):

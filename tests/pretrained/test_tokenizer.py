@@ -57,6 +57,8 @@ def test_texts_of_different_lengths_are_masked(tmp_path):
     assert pairs["types"].values.tolist() == [[0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1, 1]]
     with pytest.raises(InvalidType, match="not text"):
         tokenizer.batch(["a", 3])
+    with pytest.raises(InvalidType, match=r"Got a single text.*Pass \[text\]"):
+        tokenizer.batch("a b b")
 
 
 def test_the_length_of_sentence_transformers_cuts_texts(tmp_path):
@@ -73,6 +75,12 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
         pretrained.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InvalidValue, match="not a tokenizer"):
+        pretrained.load(tmp_path)
+
+
+def test_a_tokenizer_without_the_special_tokens_of_the_model_is_refused(tmp_path):
+    folder_with(tmp_path, cls_token="[START]")
+    with pytest.raises(InvalidValue, match=r"does not fit.*'\[START\]' in tokenizer_config.json"):
         pretrained.load(tmp_path)
 
 

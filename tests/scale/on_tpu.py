@@ -6,8 +6,11 @@ chip is an error of the compiler.
 """
 
 import math
+import os
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -25,6 +28,7 @@ from experiments import planned
 from jaxnn.driver.chunks import Training
 from jaxnn.loop._run import best_form
 from jaxnn.planning._plan import lower, placed
+from jaxnn.scale import _shard
 
 # Set before libtpu is loaded.
 ENVIRONMENT = {
@@ -75,9 +79,20 @@ def experiment(name: str, on: str = "v5e", **changes: Any) -> Iterator[dict[str,
 
 
 def gpt2(
-    topology: str, mesh: tuple[int, int], rules: Any, *, slices: int = 1, **settings: Any
+    topology: str,
+    mesh: tuple[int, int],
+    rules: Any,
+    *,
+    slices: int = 1,
+    free: bool = False,
+    **settings: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Compiles a GPT-2 in bfloat16, which computes its blocks again for their gradients."""
+    """Compiles a GPT-2 in bfloat16, which computes its blocks again for their gradients.
+
+    If `free`, only the state and the batch are constrained, and XLA places everything else.
+    """
+    if free:
+        _shard.inside = lambda frame: nullcontext()
     devices = topologies.get_topology_desc(topology, "tpu", num_slices=slices).devices
     network = jaxnn.mixed_precision(jaxnn.gpt(50304, stacked=True, remat="nothing", **settings))
     learner = jaxnn.learner(network, jaxnn.next_token(), optax.adamw(3e-4))
@@ -105,6 +120,7 @@ XL = {"layers": 48, "heads": 25, "features": 1600}
 
 CASES = {
     "gpt2": partial(gpt2, "v5e:2x4", (8, 1), jaxnn.scale.fsdp),
+    "gpt2_free": partial(gpt2, "v5e:2x4", (8, 1), jaxnn.scale.fsdp, free=True),
     "gpt2_tensor": partial(gpt2, "v5e:2x4", (4, 2), jaxnn.scale.tensor_fsdp),
     "gpt2_two_slices": partial(gpt2, "v5e:2x4", (16, 1), jaxnn.scale.fsdp, slices=2),
     "gpt2_xl": partial(gpt2, "v5e:4x4", (16, 1), jaxnn.scale.fsdp, **XL),
@@ -123,3 +139,9 @@ def figures(case: str) -> list[dict[str, Any]]:
     # In seconds, to somewhat larger programs.
     jax.config.update("jax_exec_time_optimization_effort", -1.0)
     return list(CASES[case]() if case in CASES else experiment(case))
+
+
+if __name__ == "__main__":  # python -m tests.scale.on_tpu CASE
+    os.environ.update(ENVIRONMENT)
+    for program in figures(sys.argv[1]):
+        print(*(f"{name} {value:,}" for name, value in program.items()), sep="\n")
