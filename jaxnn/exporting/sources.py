@@ -27,11 +27,13 @@ from jaxnn.pretrained import Pretrained
 from jaxnn.runs import layers, writing
 from jaxnn.runs._fit import Run
 from jaxnn.runs._load import Loaded, load
+from jaxnn.runs.executable import read_optional
 from jaxnn.runs.lowering import Predict, lower, named_state, shapes
 from jaxnn.runs.prediction import sample_of, warn_unless_refused
 from jaxnn.scale.placement import alone
 from jaxnn.storage import json_files, recording
 from jaxnn.storage.directory import MEANING, RESULT
+from jaxnn.storage.program_file import LAYERS, WRITER
 from jaxnn.tables import Columns
 from jaxnn.typing import Any, Callable
 
@@ -174,10 +176,9 @@ def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
     if network is not None:
         params, state = loaded.predicting
         source = source._replace(predict=lambda arrays, x: network.apply(params, state, x)[0])
-    more = {"layers": layers.read, "writer": writing.read}
-    source = _with(
-        source, loaded.arrays, {n: partial(read, loaded.run) for n, read in more.items()}
-    )
+    more = {"layers": LAYERS, "writer": WRITER}
+    more = {name: partial(read_optional, loaded.run, file) for name, file in more.items()}
+    source = _with(source, loaded.arrays, more)
     names = tuple(map(str, about.get("names") or ()))
     return _named(source, about.get("kind"), names, loaded.columns)
 

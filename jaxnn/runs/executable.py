@@ -180,10 +180,10 @@ def read_program(run: Path) -> jax_export.Exported:
         ) from error
 
 
-def read_optional(folder: Path, name: str) -> jax_export.Exported | None:
+def read_optional(run: Path, name: str) -> jax_export.Exported | None:
     """Returns a program of a run; `None` if there is none, or it cannot be read."""
     try:
-        content = program_file.read(folder, name)
+        content = program_file.read(run, name)
         return jax_export.deserialize(bytearray(content)) if content else None
     except Exception:  # predictions do not require it
         return None

@@ -6,7 +6,6 @@ have the same names.
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,28 +16,15 @@ from jaxnn.calls import intercept
 from jaxnn.driver.chunks import Training
 from jaxnn.network import walk
 from jaxnn.runs import prediction
-from jaxnn.runs.executable import read_optional
 from jaxnn.runs.lowering import used_arrays
 from jaxnn.runs.prediction import PLATFORMS, Bind
-from jaxnn.storage import recording
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any
 
-FILE = "layers.bin"
 PARTS = 12  # the maximum number of layers that are shown
 NODES = 128  # the maximum number of nodes of a layer
 MAPS = 16  # the maximum number of feature maps of a convolutional layer
 PIXELS = 1 << 14  # the maximum number of outputs of a layer
-
-
-def write(run: Path, training: Training) -> None:
-    """Writes the layers program of a run, if its network has layers and can be exported."""
-    prediction.write_program(run / recording.FOLDER, FILE, export, training)
-
-
-def read(run: Path) -> jax_export.Exported | None:
-    """Returns the layers program of a run; `None` if there is none, or it cannot be read."""
-    return read_optional(run / recording.FOLDER, FILE)
 
 
 def named(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -11,11 +11,13 @@ from jaxnn.driver.placement import Progress
 from jaxnn.observing.recorder import Observation, Recorder, recorder_of
 from jaxnn.runs import layers, prediction, writing
 from jaxnn.runs.history import History
+from jaxnn.runs.prediction import warn_unless_refused, write_program
 from jaxnn.scale import processes
 from jaxnn.storage.checkpointing import Checkpointer, RestoredRun, Snapshot
 from jaxnn.storage.checkpoints import Saving
 from jaxnn.storage.directory import SPEED, Directory, finished
 from jaxnn.storage.opening import open_directory
+from jaxnn.storage.program_file import LAYERS, WRITER
 from jaxnn.typing import Any, Hparams
 
 Copies = tuple[Observation | None, Snapshot | None]
@@ -89,7 +91,9 @@ class Output:
 
         def write() -> tuple[Any, Any]:
             if training.data.num_examples:
-                writing.write(directory.path, training)
+                error = write_program(directory.path, WRITER, writing.export, training)
+                if error:
+                    warn_unless_refused("the run directory", "writer", error)
             directory.write_json(SPEED, speed)
             directory.finish(result)
             if directory.asked.report:
@@ -120,7 +124,7 @@ def open_output(
                 if processes.is_first() and finished(path) is None and training.data.num_examples:
                     prediction.write(path, training)
                     if wanted and training.layout.members is None:
-                        layers.write(path, training)
+                        write_program(path, LAYERS, layers.export, training)
                 step = restored and restored.step
                 with recorder_of(directory, training, step, wanted) as recorder:
                     yield Output(checkpointer, recorder, restored)

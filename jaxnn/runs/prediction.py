@@ -63,7 +63,7 @@ def _meaning(training: Training) -> dict[str, Any]:
 
 
 def write_program(
-    folder: Path,
+    run: Path,
     name: str,
     export: Callable[[Training], jax_export.Exported | None],
     training: Training,
@@ -81,10 +81,10 @@ def write_program(
     except Exception as error:  # a network may contain anything that JAX cannot export
         failure = error
     if content is None:
-        (folder / name).unlink(missing_ok=True)
+        (run / name).unlink(missing_ok=True)
     else:
-        folder.mkdir(exist_ok=True)
-        program_file.write(folder, content, name)
+        (run / name).parent.mkdir(exist_ok=True)
+        program_file.write(run, content, name)
     return failure
 
 

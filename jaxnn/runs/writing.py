@@ -6,7 +6,6 @@ exported. The lengths of the chunk and of the memory are symbolic.
 """
 
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -17,17 +16,8 @@ from jaxnn.checks import InvalidType
 from jaxnn.driver.chunks import Training
 from jaxnn.layers._memory import remembering
 from jaxnn.models._writing import empty_memory
-from jaxnn.runs.executable import read_optional
 from jaxnn.runs.lowering import LONGEST, greatest, used_arrays
-from jaxnn.runs.prediction import (
-    PLATFORMS,
-    Bind,
-    bound,
-    input_shapes,
-    warn_unless_refused,
-    write_program,
-)
-from jaxnn.storage.program_file import WRITER
+from jaxnn.runs.prediction import PLATFORMS, Bind, bound, input_shapes
 from jaxnn.typing import Any
 
 
@@ -43,17 +33,6 @@ class Piece(NamedTuple):
     fresh: Any
     memory: Any
     tokens: Any
-
-
-def write(run: Path, training: Training) -> None:
-    """Writes the writing program of a run, if its network can generate text."""
-    if error := write_program(run, WRITER, export, training):
-        warn_unless_refused("the run directory", "writer", error)
-
-
-def read(run: Path) -> jax_export.Exported | None:
-    """Returns the writing program of a run; `None` if there is none, or it cannot be read."""
-    return read_optional(run, WRITER)
 
 
 def export(training: Training) -> jax_export.Exported | None:

@@ -3,11 +3,12 @@
 import hashlib
 from pathlib import Path
 
-from jaxnn.storage import files
+from jaxnn.storage import files, recording
 from jaxnn.storage.json_files import CorruptFile
 
 FILE = "predict.bin"
 WRITER = "writer.bin"  # of language models, see `jaxnn.runs.writing`
+LAYERS = f"{recording.FOLDER}/layers.bin"  # see `jaxnn.runs.layers`
 
 
 def write(run: Path, content: bytes, name: str = FILE) -> None:
