@@ -232,7 +232,7 @@ def test_a_phone_has_room_for_it(name, opened):
 def test_paper_has_all_of_it_and_no_controls(opened):
     page = opened("population")
     page.emulate_media(media="print")
-    page.wait_for_function("[...document.querySelectorAll('details')].every((each) => each.open)")
+    page.wait_for_selector("details:not([open])", state="detached")
     for control in ("button", "nav"):
         assert not page.is_visible(control)
     page = opened("digits")
