@@ -62,11 +62,12 @@ def judge(case, compilations):
     The message must be an `Invalid` that is raised before anything compiles, in the form `where:
     what is wrong. Got ...; expected .... Fix.`; its last part must match the expression `fix`.
     """
+    before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         _judge(case, compilations)
     finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+        jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def _judge(case, compilations):
