@@ -2,8 +2,7 @@
 
 The batch of a step is a pure function of `(key, step)`, so the position in the data is one integer,
 the step. Training batches are always full, and may span two epochs. In evaluation, the examples
-come in order; if the last batch is not full, it is padded with examples of weight 0, and all
-batches have `weights`.
+come in order, and the last batch is padded with examples of weight 0.
 
     >>> import numpy as np
     >>> data = resident({"inputs": np.arange(5.0)[:, None]}, batch_size=2)
@@ -82,8 +81,6 @@ class Resident:
         size = min(self.batch_size, self.num_examples)
         place = number * size + lax.iota(jnp.int32, size)
         batch = self.take(jnp.minimum(place, self.num_examples - 1))
-        if self.num_examples % size == 0:
-            return batch
         weights = jnp.asarray(batch.get("weights", jnp.ones(size)), jnp.float32)
         inside = (place < self.num_examples).reshape((-1,) + (1,) * (weights.ndim - 1))
         return {**batch, "weights": jnp.where(inside, weights, 0.0)}

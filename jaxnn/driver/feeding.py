@@ -228,10 +228,7 @@ def traced_in_order(data: Any) -> Any:
     """Returns the data argument of the program of an evaluation; for a stream, the shapes."""
     if not isinstance(data, Stream):
         return data
-    size = min(data.batch_size, data.num_examples)
-    block = data.shapes(size)
-    if data.num_examples % size == 0:
-        return block
+    block = data.shapes(min(data.batch_size, data.num_examples))
     like = block.arrays.get("weights", block.arrays["index"])
     weights = jax.ShapeDtypeStruct(like.shape, np.float32)
     return Block({**block.arrays, "weights": weights}, block.first)

@@ -12,7 +12,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxnn import metrics as measures
 from jaxnn.checks import InvalidType, InvalidValue
-from jaxnn.masked import put_back, values_of
+from jaxnn.masked import Masked, put_back, values_of
 from jaxnn.objectives._examples import shield
 from jaxnn.typing import Any, Array, Batch, Callable, Float
 
@@ -149,24 +149,24 @@ def batchwise(loss: Callable[[Any, Batch], Any]) -> Objective:
     """Returns an objective for a loss over a whole batch, `(outputs, batch) -> scalar`.
 
     An example is a contrastive loss, which compares each example with the others. The scalar is
-    weighted by the number of examples. It cannot be accumulated over micro-batches. If a batch has
-    `weights`, the loss must apply them: they are 0 for the padding of a last evaluation batch that
-    is not full, and of sequences. In training, examples of weight 0 are passed as zeros.
+    weighted by the number of examples. It cannot be accumulated over micro-batches, and for a
+    padded batch the loss itself must apply `batch["weights"]`. In training, examples of weight 0
+    are passed as zeros.
 
     Raises:
-      InvalidValue: when traced, if the value is not a scalar, or the batch has weights that the
-        loss does not read.
+      InvalidValue: when traced, if the value is not a scalar, or a loss of places of sequences does
+        not read `batch["weights"]`, which are 0 where a place is empty.
     """
 
     def weighted(outputs, batch):
-        if "weights" in batch and not _reads_weights(loss, outputs, batch):
+        of_places = isinstance(batch["inputs"], Masked) and jnp.ndim(batch.get("weights", 0)) > 1
+        if of_places and not _reads_weights(loss, outputs, batch):
             raise InvalidValue(
                 "batchwise",
-                "the loss does not read the weights of the batch, so padding would count",
-                got=f"weights of shape {jnp.shape(batch['weights'])}",
-                expected="a loss to which an example of weight 0 makes no difference",
-                fix='Apply batch["weights"] in the loss, or, if only the last evaluation batch is'
-                " padded, pass a batch_size that divides the number of examples",
+                "the loss does not read the weights, so that empty places of sequences would count",
+                got=f"outputs and weights of places, {list(jnp.shape(batch['weights']))}",
+                expected="a loss in which a place of weight 0 counts for nothing",
+                fix='Weigh what is summed by batch["weights"]',
             )
         value = jnp.asarray(loss(outputs, batch))
         if value.shape != ():

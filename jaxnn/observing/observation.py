@@ -129,8 +129,8 @@ def spread(data: Resident, count: int) -> np.ndarray:
 
 @jax.jit
 def take(data: Resident, index: Any) -> Batch:
-    """Returns the examples at the given indices."""
-    return data.take(index)
+    """Returns the examples at the given indices, with weights as in evaluation."""
+    return weighted(data.take(index))
 
 
 def weighted(batch: Batch) -> Batch:

@@ -168,10 +168,9 @@ class Stream:
         shape, place = place.shape, place.ravel()
         index = np.minimum(place, self.num_examples - 1)
         fields, skipped = self.fields(pool, index, np.zeros_like(index), (0, 0))
-        if self.num_examples % size:
-            weights = np.asarray(fields.get("weights", np.ones(len(place))), np.float32)
-            inside = (place < self.num_examples).reshape((-1,) + (1,) * (weights.ndim - 1))
-            fields["weights"] = np.where(inside, weights, np.float32(0))
+        weights = np.asarray(fields.get("weights", np.ones(len(place))), np.float32)
+        inside = (place < self.num_examples).reshape((-1,) + (1,) * (weights.ndim - 1))
+        fields["weights"] = np.where(inside, weights, np.float32(0))
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), fields), skipped
 
     def fields(
