@@ -42,7 +42,7 @@ class Classifier(ClassifierMixin, Estimator):
         has its own learning rate.
       learning_rate_init: the learning rate.
       alpha: the strength of the L2 penalty on weights, which is divided by the batch size.
-      dropout: the dropout rate after each hidden layer.
+      dropout: the dropout rate after each hidden layer; unused with a `network`.
       batch_size: the number of examples in a batch; `"auto"` is 200, or all if there are fewer.
       max_iter: the maximum number of epochs.
       tol: the smallest change of the loss, or validation score, that counts as an improvement.

@@ -152,7 +152,7 @@ class Estimator(BaseEstimator):
             network=self.network,
             hidden=tuple(hidden),
             activation=self.activation,
-            has_dropout=self.dropout != 0,
+            has_dropout=self.network is None and self.dropout != 0,
             optimizer=self.optimizer,
             task=task,
             inputs=X.shape[1],
