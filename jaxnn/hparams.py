@@ -77,8 +77,7 @@ class _Given(dict):
         return self[name] if name in self else default
 
     def __iter__(self):
-        """Reads all of them, as `**hparams` does."""
-        self.read.update(super().keys())
+        """Returns the names, which reads no value; without it, `**hparams` bypasses `[]`."""
         return super().__iter__()
 
     def items(self) -> Any:

@@ -176,8 +176,8 @@ def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
     if network is not None:
         params, state = loaded.predicting
         source = source._replace(predict=lambda arrays, x: network.apply(params, state, x)[0])
-    more = {"layers": LAYERS, "writer": WRITER}
-    more = {name: partial(read_optional, loaded.run, file) for name, file in more.items()}
+    files = {"layers": LAYERS, "writer": WRITER}
+    more = {name: partial(read_optional, loaded.run, file) for name, file in files.items()}
     source = _with(source, loaded.arrays, more)
     names = tuple(map(str, about.get("names") or ()))
     return _named(source, about.get("kind"), names, loaded.columns)

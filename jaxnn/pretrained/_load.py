@@ -170,11 +170,13 @@ def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
 
 def _floating(dtype: Any) -> Any:
     """Returns the dtype of the parameters, or `None`; raises unless it is floating-point."""
+    if dtype is None:
+        return None
     try:
-        known = None if dtype is None else jnp.dtype(dtype)
+        known = jnp.dtype(dtype)
     except TypeError:
-        known = jnp.dtype(int)
-    if known is not None and not jnp.issubdtype(known, jnp.floating):
+        known = None
+    if known is None or not jnp.issubdtype(known, jnp.floating):
         raise InvalidType(
             "pretrained.load",
             "the dtype of the parameters is not floating-point",

@@ -211,3 +211,17 @@ def test_hyper_parameters_may_be_handed_on_together():
     ):  # fmt: skip
         learner = jaxnn.learner(jaxnn.linear(3), jaxnn.classification(), optimizer)
         jaxnn.train(learner, data, steps=1, key=jax.random.key(0), hparams=given)
+
+
+def test_names_alone_are_not_values_that_are_read():
+    """As in a loop over the names, or by a checker of annotations, which looks at one of them."""
+    data = jaxnn.resident({"inputs": real(6, 4), "labels": whole(3, 6)}, batch_size=6)
+
+    def optimizer(hparams):
+        assert {*hparams} == {"learning_rate", "decay"}
+        return optax.sgd(hparams["learning_rate"])
+
+    learner = jaxnn.learner(jaxnn.linear(3), jaxnn.classification(), optimizer)
+    given = {"learning_rate": 0.1, "decay": 0.1}
+    with pytest.raises(jaxnn.InvalidValue, match="never read. Got decay=0.1"):
+        jaxnn.train(learner, data, steps=1, key=jax.random.key(0), hparams=given)
