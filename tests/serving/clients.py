@@ -9,10 +9,14 @@ from jaxnn.serving import _serve
 
 
 class Client:
-    """Sends requests to a server of this machine."""
+    """Sends requests to a server of this machine.
+
+    `closing` is an `ExitStack` of what must close before the server ends, such as pages that may
+    still ask it something.
+    """
 
     def __init__(self, port, token=None):
-        self.port, self.token = port, token
+        self.port, self.token, self.closing = port, token, contextlib.ExitStack()
 
     def __call__(self, method, path, body=None, headers=None, timeout=60):
         """Returns the status, the headers and the body of an answer, which is decoded if JSON."""
@@ -52,10 +56,10 @@ def serving(served, token=None, local=True):
         )
         thread.start()
         try:
-            client = Client(port, token)
-            # Until it listens, a connection waits in the queue of the socket.
-            assert client("GET", "/health")[0] == 200
-            yield client
+            with (client := Client(port, token)).closing:
+                # Until it listens, a connection waits in the queue of the socket.
+                assert client("GET", "/health")[0] == 200
+                yield client
         finally:
             while not servers and thread.is_alive():
                 pass

@@ -50,6 +50,7 @@ def opened(browser):
     def open_page(client, path="/", **settings):
         context = browser.new_context(**{**DESKTOP, "reduced_motion": "reduce", **settings})
         contexts.append(context)
+        client.closing.callback(context.close)
         page = context.new_page()
         home = f"http://127.0.0.1:{client.port}/"
         page.on("console", lambda message: wrong.append(message.text))
