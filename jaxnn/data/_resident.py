@@ -139,14 +139,16 @@ def with_columns(data: Resident, columns: Any) -> Resident:
 def placed(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Returns checked and converted arrays on the default device.
 
-    Arrays of NumPy are copied: `jnp.asarray` of jax 0.7.2 shares their memory, so the data would
+    Arrays of NumPy are copied, and the copy is complete when this returns: otherwise the data would
     change with what the caller writes into them later.
     """
 
     def put(array: Any) -> Any:
-        return jnp.array(array) if isinstance(array, np.ndarray) else jnp.asarray(array)
+        if isinstance(array, np.ndarray):
+            return jax.device_put(array, may_alias=False)
+        return jnp.asarray(array)
 
-    return jax.tree.map(put, stored(where, arrays))
+    return jax.block_until_ready(jax.tree.map(put, stored(where, arrays)))
 
 
 def stored(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
