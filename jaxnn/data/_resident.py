@@ -139,16 +139,23 @@ def with_columns(data: Resident, columns: Any) -> Resident:
 def placed(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Returns checked and converted arrays on the default device.
 
-    Arrays of NumPy are copied, and the copy is complete when this returns: otherwise the data would
-    change with what the caller writes into them later.
+    Arrays of NumPy are copied: JAX may share their memory, and then the data would change with what
+    the caller writes into them later.
     """
 
     def put(array: Any) -> Any:
-        if isinstance(array, np.ndarray):
-            return jax.device_put(array, may_alias=False)
-        return jnp.asarray(array)
+        return jax.device_put(_aligned_copy(array) if isinstance(array, np.ndarray) else array)
 
-    return jax.block_until_ready(jax.tree.map(put, stored(where, arrays)))
+    return jax.tree.map(put, stored(where, arrays))
+
+
+def _aligned_copy(array: np.ndarray) -> np.ndarray:
+    """Returns a copy that JAX on CPU shares: at 64 bytes; it copies all other memory once more."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def stored(where: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
