@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.checks import InvalidValue
 from jaxnn.pretrained.packages import package
 from jaxnn.pretrained.stored import Stored, check_is_data, check_shape, corrupt, map_file
 from jaxnn.typing import Any
@@ -135,6 +136,16 @@ def _bytes(path: Path, name: str, shape: tuple[int, ...], kind: int) -> int:
     block, size = sizes.get(kind, (1, 0))
     if not size:
         raise corrupt(path, f"{name} has an unknown data type", str(kind), "a known one")
+    try:
+        _dequantized(np.zeros((1, size), np.uint8), kind)  # one block
+    except NotImplementedError as error:
+        raise InvalidValue(
+            "pretrained.load",
+            f"{name} has a data type that cannot be dequantized",
+            got=str(error),
+            expected="a type that the package gguf dequantizes, such as Q4_K or Q8_0",
+            fix="Load the model in another quantization, or upgrade gguf",
+        ) from None
     if not shape or shape[-1] % block:
         got = f"shape {shape}"
         raise corrupt(path, f"{name} does not consist of whole blocks", got, f"rows of {block}")
@@ -146,9 +157,12 @@ def _reader(part: np.ndarray, shape: tuple[int, ...], kind: int) -> Any:
         if kind in _PLAIN:
             aligned = part if part.ctypes.data % _PLAIN[kind].itemsize == 0 else part.copy()
             return aligned.view(_PLAIN[kind]).reshape(shape)
-        quants = package("gguf.quants", "quantized weights")
-        types = package("gguf", "quantized weights").GGMLQuantizationType
-        rows = part.reshape(*shape[:-1], -1)
-        return quants.dequantize(np.asarray(rows), types(kind)).astype(np.float32, copy=False)
+        return _dequantized(part.reshape(*shape[:-1], -1), kind)
 
     return read
+
+
+def _dequantized(rows: np.ndarray, kind: int) -> np.ndarray:
+    quants = package("gguf.quants", "quantized weights")
+    types = package("gguf", "quantized weights").GGMLQuantizationType
+    return quants.dequantize(rows, types(kind)).astype(np.float32, copy=False)

@@ -55,7 +55,8 @@ def as_model(path: Path, file: Gguf) -> tuple[dict[str, Any], dict[str, Stored]]
     whole = Settings(path.name, file.settings)
     kind = whole.choice("general.architecture", {name: name for name in _ARCHITECTURES})
     tokens = file.settings.get("tokenizer.ggml.tokens")
-    config = _config(Settings(path.name, inside), kind, len(tokens) if tokens else None)
+    vocabulary = len(tokens) if isinstance(tokens, list) else None
+    config = _config(Settings(path.name, inside), kind, vocabulary)
     config["tie_word_embeddings"] = "output.weight" not in file.tensors
     for name in ("bos", "eos"):
         config[f"{name}_token_id"] = file.settings.get(f"tokenizer.ggml.{name}_token_id")

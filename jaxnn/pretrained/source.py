@@ -134,6 +134,7 @@ def _steps(path: Path) -> tuple[str, ...]:
     """Returns the steps that sentence-transformers applies to the token features, in order."""
     if not (path / "modules.json").is_file():
         return ()
+    _check_prompt(path / "config_sentence_transformers.json")
     steps = []
     for module in read_json(path / "modules.json", list):
         kind = str(module.get("type", "") if isinstance(module, dict) else "").rpartition(".")[2]
@@ -144,6 +145,19 @@ def _steps(path: Path) -> tuple[str, ...]:
         elif kind != "Transformer":
             raise _unknown(path / "modules.json", f"the module {kind or module!r}")
     return tuple(steps)
+
+
+def _check_prompt(path: Path) -> None:
+    """Raises if a prompt is put before each text, which a network of tokens cannot do."""
+    prompt = read_json(path).get("default_prompt_name") if path.is_file() else None
+    if prompt is not None:
+        raise InvalidValue(
+            "pretrained.load",
+            "the model puts a prompt before each text by default",
+            got=f"default_prompt_name={prompt!r} in {path.name}",
+            expected="no default prompt",
+            fix="Set default_prompt_name to null, and put the prompt before the texts yourself",
+        )
 
 
 def _pooling(path: Path, folder: str) -> str:

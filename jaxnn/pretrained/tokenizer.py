@@ -179,6 +179,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     if missing:
         got = f"{missing[0]!r} in {SETTINGS}, which {TOKENIZER} does not have"
         raise _does_not_fit(got, "the special tokens of the model")
+    _check_ends(inner, ends, config.get("vocab_size"))
     names = {f"{name}_token": special[name] for name in ("bos", "eos")}
     if ends == [None]:
         ends = [inner.token_to_id(names["eos_token"])]
@@ -189,6 +190,9 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
         named = {x.get("name"): x.get("template") for x in template if isinstance(x, dict)}
         template = named.get("default")
     length = sentences.get("max_seq_length")
+    if sentences.get("do_lower_case") is True:
+        steps = [library.normalizers.Lowercase(), inner.normalizer]
+        inner.normalizer = library.normalizers.Sequence([step for step in steps if step])
     return Tokenizer(
         inner,
         stop=tuple(x for x in ends if type(x) is int),
@@ -213,10 +217,32 @@ def _content(token: Any) -> str:
 
 
 def check_fits(tokenizer: Tokenizer, rows: int) -> None:
-    """Raises if a token of the vocabulary has no row in the token embedding."""
-    if tokenizer.symbols > rows:
+    """Raises if the token embedding has fewer rows than there are tokens, or far more.
+
+    A few rows more are usual: authors round the size of a vocabulary up to a multiple of a power of
+    two, or add special tokens to a model and not to its tokenizer.
+    """
+    unused = rows - tokenizer.symbols
+    most = max(1024, rows // 16) if rows % 8 == 0 else 64
+    if not 0 <= unused <= most:
         raise _does_not_fit(
-            f"{tokenizer.symbols:,} tokens for {rows:,} rows", "a row for each token"
+            f"{tokenizer.symbols:,} tokens for {rows:,} rows",
+            f"a row for each token, and at most {most:,} more",
+        )
+
+
+def _check_ends(inner: Any, ends: list[Any], rows: Any) -> None:
+    """Raises if the model ends a text with a token that is an ordinary one in the tokenizer.
+
+    Ids without a row in the model are defaults of its configuration, and mean nothing.
+    """
+    special = inner.get_added_tokens_decoder()
+    ids = [x for x in ends if type(x) is int and type(rows) is int and 0 <= x < rows]
+    if ids and not any(x in special for x in ids):
+        token = inner.id_to_token(ids[0])
+        raise _does_not_fit(
+            f"eos_token_id={ids[0]}, which is " + (f"{token!r}" if token else "no token"),
+            "a special token of the tokenizer",
         )
 
 
@@ -226,5 +252,6 @@ def _does_not_fit(got: str, expected: str) -> InvalidValue:
         "the tokenizer does not fit the model",
         got=got,
         expected=expected,
-        fix="Copy the tokenizer.json that belongs to these weights into their folder",
+        fix="Copy the tokenizer.json that belongs to these weights into their folder, or remove it"
+        " to load the model without a tokenizer",
     )

@@ -82,12 +82,13 @@ class Output:
         """Writes and returns the result and speed; returns the earlier ones of a finished run."""
         if not self.checkpointer:
             return result, speed
-        directory, training = self.checkpointer.directory, self.checkpointer.training
+        checkpointer = self.checkpointer
+        directory, training = checkpointer.directory, checkpointer.training
         if self.before:
             return self.before[0], directory.speed
         if self.recorder:
             self.recorder.end(progress)
-        self.checkpointer.wait()  # the last checkpoint is saved before the result
+        checkpointer.wait()  # the last checkpoint is saved before the result
 
         def write() -> tuple[Any, Any]:
             if training.data.num_examples:
@@ -96,6 +97,7 @@ class Output:
                     warn_unless_refused("the run directory", "writer", error)
             directory.write_json(SPEED, speed)
             directory.finish(result)
+            checkpointer.retain()
             if directory.asked.report:
                 write_report(directory.path)
             return result, speed

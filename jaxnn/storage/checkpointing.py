@@ -291,6 +291,10 @@ class Checkpointer:
         finite = [value for value in np.ravel(values[-1:]).tolist() if math.isfinite(value)]
         return (min if self.lower else max)(finite, default=None)
 
+    def retain(self) -> None:
+        """Deletes the checkpoints that a finished run does not retain."""
+        checkpoints.retain(self.folder, self.saving, self.lower, least=1)
+
     def wait(self) -> None:
         """Waits until the last save is on disk, and raises its error."""
         self.background.wait()

@@ -59,7 +59,8 @@ class Saving:
 
     Attributes:
       seconds: the time between saves in seconds, the maximum training time that a crash can lose.
-      last: the number of newest checkpoints to retain; at least two are always retained.
+      last: the number of newest checkpoints to retain. At least two are retained during training,
+        since the newest may turn out to be corrupt.
       best: the number of checkpoints to retain in addition, by the watched metric.
       every: if given, the first report after each `every` steps is saved permanently.
 
@@ -68,7 +69,7 @@ class Saving:
     """
 
     seconds: float = 60.0
-    last: int = 2
+    last: int = 1
     best: int = 1
     every: int | None = None
 
@@ -316,12 +317,12 @@ def quarantine(path: Path, why: object) -> Path:
     return target
 
 
-def retain(folder: Path, saving: Saving, lower: bool) -> None:
+def retain(folder: Path, saving: Saving, lower: bool, least: int = 2) -> None:
     """Deletes the checkpoints that are not retained, except corrupt ones."""
     corrupt_ones = []
     manifests = verified(folder, lambda path, error: corrupt_ones.append(path), read_manifest)
     known = {int(path.name): content for path, content in manifests}
-    retained = retained_steps(known, saving, lower)
+    retained = retained_steps(known, saving, lower, least)
     for step in known.keys() - retained:
         files.remove(folder / name(step))
     if not corrupt_ones:
@@ -329,9 +330,9 @@ def retain(folder: Path, saving: Saving, lower: bool) -> None:
 
 
 def retained_steps(
-    manifests: Mapping[int, Mapping[str, Any]], saving: Saving, lower: bool
+    manifests: Mapping[int, Mapping[str, Any]], saving: Saving, lower: bool, least: int = 2
 ) -> set[int]:
-    """Returns the steps of the newest, the best, and the permanent checkpoints.
+    """Returns the steps of the newest (at least `least`), the best, and the permanent checkpoints.
 
     Only finite values are ranked; ties are resolved in favour of the older checkpoint.
     """
@@ -339,8 +340,7 @@ def retained_steps(
     finite = {s: v for s, v in values.items() if v is not None and math.isfinite(v)}
     ranked = sorted(finite, key=lambda step: (finite[step] if lower else -finite[step], step))
     permanent = {step for step, each in manifests.items() if each.get("for_good")}
-    # At least two, since the newest may turn out to be corrupt.
-    newest = sorted(manifests, reverse=True)[: max(2, saving.last)]
+    newest = sorted(manifests, reverse=True)[: max(least, saving.last)]
     return {*newest, *ranked[: saving.best], *permanent}
 
 
