@@ -2,6 +2,7 @@
 
 import json
 import struct
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.pretrained.files import (
     tensors_of,
     write_folder,
 )
+from tests.pretrained.peers import peer
 
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 HUGE = 2**63 - 1
@@ -114,13 +116,28 @@ def test_gguf_files_that_are_not_valid_are_refused(name, tmp_path):
         read_gguf(path)
 
 
+@pytest.mark.parametrize("kind", [9, 15, 24, 28], ids=["Q8_1", "Q8_K", "I8", "F64"])
+def test_gguf_types_that_cannot_be_dequantized_are_refused(kind, tmp_path):
+    """Their sizes are known, but not their values."""
+    sizes = peer("gguf").GGML_QUANT_SIZES
+    path, (block, size) = tmp_path / "model.gguf", sizes[kind]
+    path.write_bytes(gguf_bytes({}, [gguf_tensor("a", [block], 0, kind)], b"0" * size))
+    with pytest.raises(InvalidValue, match="a has a data type that cannot be dequantized. Got Deq"):
+        read_gguf(path)
+
+
+def test_settings_of_gguf_that_are_no_lists_are_refused(tmp_path):
+    settings = {"general.architecture": "llama", "tokenizer.ggml.tokens": 7}
+    (tmp_path / "model.gguf").write_bytes(gguf_bytes(settings, []))
+    refused(tmp_path / "model.gguf", "llama.embedding_length is missing")
+
+
 def test_a_file_cut_anywhere_is_refused(tmp_path):
     folder = write_folder(tmp_path / "model")
     whole = (folder / "model.safetensors").read_bytes()
     for end in range(0, len(whole), 97):
         (folder / "model.safetensors").write_bytes(whole[:end])
-        with pytest.raises(InvalidValue):
-            pretrained.load(folder)
+        refused(folder, "is corrupt")
 
 
 def test_what_is_written_is_what_the_format_says(tmp_path):
@@ -140,9 +157,13 @@ def test_what_is_written_is_what_the_format_says(tmp_path):
 # --- The model as a whole ------------------------------------------------------------------------
 
 
-def refused(folder, words):
-    with pytest.raises(InvalidValue, match=words):
-        pretrained.load(folder)
+def refused(folder, words, **options):
+    """It is refused before any tensor is read, so that nothing is half loaded."""
+    with (
+        patch("jaxnn.pretrained._load._array", side_effect=AssertionError("a tensor is read")),
+        pytest.raises(InvalidValue, match=words),
+    ):
+        pretrained.load(folder, **options)
 
 
 def test_a_model_that_is_whole_loads(tmp_path):
@@ -266,8 +287,8 @@ def test_a_model_for_more_memory_than_there_is_is_refused_before_it_is_read(
 ):
     write_folder(tmp_path)
     monkeypatch.setattr(memory, "available", lambda device: 5500)
-    with pytest.raises(InvalidValue, match="more memory than is free.*parameters take 4.86 kB"):
-        pretrained.load(tmp_path, stacked=stacked)
+    words = "more memory than is free.*parameters take 4.86 kB"
+    refused(tmp_path, words, stacked=stacked)
 
 
 def test_an_index_that_leads_elsewhere_is_refused(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from jaxnn import pretrained
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.pretrained.gguf_tokenizer import PRE, gguf_tokenizer
+from jaxnn.pretrained.source import open_source
 from jaxnn.pretrained.tokenizer import read_tokenizer
 from tests.pretrained.files import CONFIG, tensors_of, write_folder, write_gguf
 from tests.pretrained.peers import minilm, peer, smollm, transformers
@@ -67,6 +68,26 @@ def test_the_length_of_sentence_transformers_cuts_texts(tmp_path):
     assert pretrained.load(tmp_path).tokenizer.encode("a a a a") == [1, 3, 3, 2]
 
 
+def test_text_is_lowered_as_by_sentence_transformers(tmp_path):
+    folder_with(tmp_path)
+    assert pretrained.load(tmp_path).tokenizer.encode("A b") == [1, 0, 4, 2]
+    (tmp_path / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    assert pretrained.load(tmp_path).tokenizer.encode("A b") == [1, 3, 4, 2]
+
+
+def test_a_prompt_that_is_put_before_each_text_is_refused(tmp_path):
+    folder_with(tmp_path)
+    (tmp_path / "modules.json").write_text("[]")
+    for name, settings in (("query", {"query": "find: "}), (None, {"query": "find: "})):
+        about = {"prompts": settings, "default_prompt_name": name}
+        (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(about))
+        if name is None:
+            open_source(tmp_path)
+        else:
+            with pytest.raises(InvalidValue, match="default_prompt_name='query' in config_sent"):
+                open_source(tmp_path)
+
+
 def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
     config = CONFIG | {"vocab_size": 4}
     folder_with(tmp_path)
@@ -76,6 +97,36 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InvalidValue, match="not a tokenizer"):
         pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize("rows", [69, 1024])
+def test_a_vocabulary_may_be_padded(rows, tmp_path):
+    folder_with(tmp_path)
+    write_folder(tmp_path, tensors_of(vocabulary=rows), CONFIG | {"vocab_size": rows})
+    assert pretrained.load(tmp_path).tokenizer.symbols == 5
+
+
+@pytest.mark.parametrize("rows", [70, 1032])
+def test_a_tokenizer_of_another_size_than_the_model_s_is_refused(rows, tmp_path):
+    """The tokenizer of another model, swapped with its settings, often has far fewer tokens."""
+    folder_with(tmp_path)
+    write_folder(tmp_path, tensors_of(vocabulary=rows), CONFIG | {"vocab_size": rows})
+    words = rf"does not fit.*5 tokens for {rows:,} rows; expected .* at most .* more.*or remove it"
+    with pytest.raises(InvalidValue, match=words):
+        pretrained.load(tmp_path)
+
+
+def test_a_tokenizer_in_which_the_model_s_end_is_an_ordinary_token_is_refused(tmp_path):
+    folder_with(tmp_path)
+    for end, words in ((3, "'a'"), (9, "no token"), ([3, 4], "'a'")):
+        write_folder(tmp_path, config=CONFIG | {"eos_token_id": end})
+        with pytest.raises(InvalidValue, match=f"eos_token_id=.*which is {words}; expected a spec"):
+            pretrained.load(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 4]}')
+    assert pretrained.load(tmp_path).tokenizer.stop == (2, 4)
+    (tmp_path / "generation_config.json").unlink()
+    write_folder(tmp_path, config=CONFIG | {"eos_token_id": 50256})  # a default, without a row
+    assert pretrained.load(tmp_path).tokenizer.stop == (50256,)
 
 
 def test_a_tokenizer_without_the_special_tokens_of_the_model_is_refused(tmp_path):

@@ -123,6 +123,17 @@ def test_a_run_resumes_with_the_bits_of_one_that_nothing_stopped(tmp_path):
     assert base_of(tmp_path / "run")[0].stat().st_mtime_ns == before
 
 
+def test_a_finished_run_has_one_checkpoint_and_can_be_extended(tmp_path):
+    whole = fitted(tmp_path / "whole")
+    for steps in (4, 6):
+        options = {"resume": steps > 4, "allow_change": ["steps"]}
+        out = jaxnn.Directory(tmp_path / "run", **options)
+        saving = jaxnn.Saving(seconds=0)
+        run = jaxnn.fit(ADAPTED, DATA, steps=steps, out=out, saving=saving, **OPTIONS)
+        assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [steps]
+    assert_same_bits(run.state, whole.state)
+
+
 @pytest.mark.slow
 def test_a_checkpoint_with_all_arrays_resumes_too(tmp_path, monkeypatch):
     """As they were saved before there was a base."""
