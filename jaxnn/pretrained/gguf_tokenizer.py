@@ -29,20 +29,23 @@ class _Split(NamedTuple):
       pattern: a regular expression that matches the pieces; `None` for the pattern of GPT-2.
       normal: the Unicode normalization form, if any.
       whole: whether a piece that is in the vocabulary is one token, regardless of the merges.
+      first: whether a text begins with the `bos` token, unless the file says whether it does.
     """
 
     digits: bool = False
     pattern: str | None = None
     normal: str | None = None
     whole: bool = False
+    first: bool = False
 
 
+_LLAMA3 = _Split(pattern=_WORDS.replace("DIGITS", "{1,3}"), whole=True, first=True)
 PRE = {
     "gpt-2": _Split(),
     "gpt2": _Split(),
     "smollm": _Split(digits=True),
-    "llama-bpe": _Split(pattern=_WORDS.replace("DIGITS", "{1,3}"), whole=True),
-    "llama3": _Split(pattern=_WORDS.replace("DIGITS", "{1,3}"), whole=True),
+    "llama-bpe": _LLAMA3,
+    "llama3": _LLAMA3,
     "qwen2": _Split(pattern=_WORDS.replace("DIGITS", ""), normal="NFC"),
 }
 _CONTROL, _USER = 3, 4  # types of symbols that are matched as a whole
@@ -79,11 +82,18 @@ def gguf_tokenizer(path: Path, settings: Mapping[str, Any]) -> Tokenizer | None:
     wrong = {name: x for name, x in marks.items() if x is not None and not 0 <= x < len(tokens)}
     if wrong:
         raise corrupt(path, "its tokenizer is inconsistent", f"{wrong}", "numbers of tokens")
-    if _of(settings, "add_bos_token") and marks["bos"] is not None:
+    begins, ends = (_of(settings, f"add_{name}_token") for name in ("bos", "eos"))
+    begins = PRE[pre].first if begins is None else begins
+    before, after = (
+        [tokens[marks[name]]] if adds and marks[name] is not None else []
+        for name, adds in (("bos", begins), ("eos", ends))
+    )
+    if before or after:
         processors = package("tokenizers.processors", "the model's tokenizer")
-        first = tokens[marks["bos"]]
         inner.post_processor = processors.TemplateProcessing(
-            single=f"{first} $A", pair=f"{first} $A $B", special_tokens=[(first, marks["bos"])]
+            single=[*before, "$A", *after],
+            pair=[*before, "$A", "$B", *after],
+            special_tokens=[(token, tokens.index(token)) for token in {*before, *after}],
         )
     names = {
         f"{name}_token": tokens[marks[name]] if marks[name] is not None else ""

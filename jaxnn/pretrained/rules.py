@@ -154,9 +154,9 @@ def _check_place(
     if form is None or (each.layer is not None and each.layer >= form.shape[0]):
         raise InvalidValue(
             "pretrained.load",
-            "the weights have more blocks than the configuration",
+            "the configuration has no place for a tensor of the weights",
             got=each.theirs,
-            expected=f"no {name}" + f" of block {each.layer}" * stacked,
+            expected=f"a configuration with {name}" + f" of block {each.layer}" * stacked,
             fix="Load the config.json that belongs to these weights",
         )
     expected = form.shape[1:] if stacked else form.shape

@@ -185,7 +185,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
         ends = [inner.token_to_id(names["eos_token"])]
     template = about.get("chat_template")
     if (folder / TEMPLATE).is_file():
-        template = (folder / TEMPLATE).read_text()
+        template = (folder / TEMPLATE).read_text(errors="replace")
     if isinstance(template, list):  # several named templates
         named = {x.get("name"): x.get("template") for x in template if isinstance(x, dict)}
         template = named.get("default")

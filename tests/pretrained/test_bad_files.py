@@ -213,7 +213,11 @@ CONFIGS = {
     "infinite": ({"rms_norm_eps": float("inf")}, "rms_norm_eps is not valid"),
     "quantized": ({"quantization_config": {"bits": 4}}, "quantization_config"),
     "huge": ({"vocab_size": 2**62}, "vocab_size is not valid"),
-    "fewer_blocks": ({"num_hidden_layers": 1}, "more blocks than the configuration"),
+    "fewer_blocks": (
+        {"num_hidden_layers": 1},
+        "no place for a tensor",
+    ),
+    "no_biases": ({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}, "query/bias"),
     "more_blocks": ({"num_hidden_layers": 3}, "no tensor for some arrays"),
     "other_shape": ({"intermediate_size": 16}, r"gate_proj.weight has the wrong shape.*\(8, 16\)"),
     "blocks_without_end": ({"num_hidden_layers": 10**9}, "num_hidden_layers is not valid"),

@@ -188,7 +188,20 @@ def test_symbols_are_merged_as_the_file_says(tmp_path):
     assert tokenizer.stop == (0,) and tokenizer.decode([3, 0]) == "ab"
     first = {"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.bos_token_id": 0}
     assert gguf_tokenizer(tmp_path, BYTES | first).encode("a") == [0, 1]
+    both = first | {"tokenizer.ggml.add_eos_token": True}
+    assert gguf_tokenizer(tmp_path, BYTES | both).encode("a") == [0, 1, 0]
     assert gguf_tokenizer(tmp_path, {}) is None
+
+
+@pytest.mark.parametrize(("said", "first"), [(None, [4]), (True, [4]), (False, [])])
+def test_texts_of_llama_3_begin_with_their_first_token_unless_the_file_says_not(
+    said, first, tmp_path
+):
+    """llama.cpp assumes so of files that were written before they said it."""
+    peer("tokenizers")
+    settings = BYTES | {"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.bos_token_id": 4}
+    settings |= {} if said is None else {"tokenizer.ggml.add_bos_token": said}
+    assert gguf_tokenizer(tmp_path, settings).encode("a") == [*first, 1]
 
 
 @pytest.mark.parametrize(
