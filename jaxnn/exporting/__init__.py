@@ -4,8 +4,8 @@ from jaxnn.exporting._export import export
 from jaxnn.exporting._load_model import Model, load_model
 from jaxnn.exporting.description import CorruptModel, Description
 from jaxnn.exporting.onnx_file import NotTranslated
-from jaxnn.exporting.specs import Spec
 from jaxnn.exporting.verifying import WrongPredictions
+from jaxnn.storage.specs import Spec
 
 __all__ = [
     "CorruptModel",

@@ -25,10 +25,10 @@ from jaxnn.exporting import archive, tokens
 from jaxnn.exporting.description import Kind, Task
 from jaxnn.exporting.onnx_file import no_network, translate
 from jaxnn.exporting.sources import Source, description_of, source_of
-from jaxnn.exporting.specs import Spec, specs_of, to_json
 from jaxnn.network import Network
 from jaxnn.runs.executable import Executable
 from jaxnn.storage import files
+from jaxnn.storage.specs import Spec, specs_of, to_json
 from jaxnn.typing import Any
 
 
@@ -46,7 +46,7 @@ def export(
 ) -> Path:
     """Writes a self-contained model file, for use with `load_model(path).predict(inputs)`.
 
-    The file contains the parameters, a program for CPU, CUDA and TPU that takes any number of
+    The file contains the parameters, a program for CPU, CUDA, ROCm and TPU that takes any number of
     examples, a description of inputs and outputs, and two examples with their outputs. It is
     written atomically. The suffix of the path selects other formats: `.onnx` writes a program for
     ONNX runtimes (see docs/export.md), and `.safetensors` only parameters and state.
@@ -90,7 +90,7 @@ def export(
     if path.suffix == ".safetensors":
         archive.write_arrays(path, arrays)
         return path
-    outputs = Executable(source.program.open(), arrays)("export", source.examples, 1024)
+    outputs = Executable(source.program, arrays)("export", source.examples, 1024)
     description = description_of(source, name, kind).to_json()
     if path.suffix == ".onnx":
         if (predict := source.predict) is None:

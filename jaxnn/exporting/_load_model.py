@@ -7,20 +7,18 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.export import Exported
 
-from jaxnn.checks import Invalid, InvalidType, InvalidValue
+from jaxnn.checks import Invalid, InvalidValue
 from jaxnn.exporting import archive, tokens
 from jaxnn.exporting.archive import Archive
 from jaxnn.exporting.description import Description
 from jaxnn.exporting.generating import Drawing, Writer, writer_of
-from jaxnn.exporting.program import Program, unsafe_calls
 from jaxnn.exporting.sources import description_of, source_of
-from jaxnn.exporting.specs import from_json
 from jaxnn.exporting.tokens import Tokens
 from jaxnn.exporting.verifying import verify
-from jaxnn.formatting import reason
-from jaxnn.runs.executable import Executable, NoProgram
+from jaxnn.runs.executable import Executable
+from jaxnn.storage.program import Program, unsafe_calls
+from jaxnn.storage.specs import from_json
 from jaxnn.typing import Any, Array, Key
 
 
@@ -29,11 +27,12 @@ class Model:
     """A self-contained model, as returned by `load_model`.
 
     Attributes:
-      path: the model file.
+      path: the model file or the run directory.
       description: the description of inputs and outputs.
       tokenizer: the tokenizer of a language model, or `None`.
       params: the arrays that the program reads, by name; they are read from the file on first use.
-      examples: the inputs and outputs of two examples, computed when the file was written.
+      examples: the inputs and outputs of two examples, computed when the file was written;
+        `None` in place of the outputs for a run directory.
       program: the program that predicts, with its arrays.
       more: the other programs in the file, by name; see `layers` and `writer`.
     """
@@ -64,7 +63,7 @@ class Model:
         program = self.more.get(name)
         if program is None:
             return None
-        return Executable(_opened(self.path, program, self.description), self.params)
+        return _executable(self.path, program, self.params, self.description)
 
     def predict(self, inputs: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs for any number of inputs as NumPy arrays, like `Run.predict`.
@@ -156,31 +155,27 @@ class Model:
 
 
 def load_model(path: str | Path, *, check: bool = True) -> Model:
-    """Opens a model file written by `export`, without the code that built the network.
+    """Opens a model file or a run directory, without the code that built the network.
 
-    No Python code is loaded from the file. Only its programs are executed, after a check that they
+    No Python code is loaded from it. Only its programs are executed, after a check that they
     contain only operations on arrays.
 
     Args:
-      path: the model file.
-      check: whether to compute the outputs of the examples in the file, and compare them.
+      path: a model file written by `export`, or the directory of a run, of which the best state
+        predicts.
+      check: whether to compute the outputs of the examples in a file, and compare them.
 
     Raises:
       CorruptModel: if the file is corrupt.
       InvalidValue: if its format is newer, or a program calls functions not known to be safe.
-      NoProgram: if this version of JAX cannot read the program.
+      NoProgram: if this version of JAX cannot read the program, or a run has none.
+      NoCheckpoint: if a directory has no valid checkpoint.
       WrongPredictions: if the outputs for the examples differ from the stored ones.
       OSError: if the file does not exist or cannot be read.
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        raise InvalidType(
-            "load_model",
-            "the path is that of a folder",
-            got=str(path),
-            expected="a model file",
-            fix=f"Write one: jaxnn.export({str(path)!r}, 'model.jaxnn')",
-        )
+        return _of_run(path)
     file = Archive(path)
     params = file.arrays(archive.PARAMS)
     try:
@@ -202,39 +197,26 @@ def load_model(path: str | Path, *, check: bool = True) -> Model:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"{type(error).__name__}: {error}"
         raise file.corrupt(f"{archive.MODEL} is inconsistent", got, "what export wrote") from None
-    executable = Executable(_opened(path, program, description), params, description.limits)
+    executable = _executable(path, program, params, description)
     if check:
         verify(path, executable, *examples)
     return Model(path, description, tokenizer, params, examples, executable, more)
 
 
-def open_run(path: Path) -> Model:
-    """Opens a run directory as a model, without writing a file.
-
-    Raises:
-      NoCheckpoint: if the directory has no valid checkpoint.
-      NoProgram: if it has no prediction program that this version of JAX can read.
-    """
+def _of_run(path: Path) -> Model:
+    """Opens a run directory as a model, without writing a file."""
     source = source_of(path, None)
-    description = description_of(source)
-    program = Executable(source.program.open(), source.arrays, description.limits)
+    program = Executable(source.program, source.arrays, str(path))
     arrays, examples = dict(source.arrays), (source.examples, None)
-    return Model(path, description, source.tokens, arrays, examples, program, source.more)
+    return Model(path, description_of(source), source.tokens, arrays, examples, program,
+                 source.more)  # fmt: skip
 
 
-def _opened(path: Path, program: Program, description: Description) -> Exported:
-    try:
-        exported = program.open()
-        calls = unsafe_calls(exported)
-    except Exception as error:
-        raise NoProgram(
-            "load_model",
-            f"the program of {path} cannot be read by jax {jax.__version__}",
-            got=reason(error),
-            expected=f"one that this version reads; jax {description.versions.get('jax')} wrote it",
-            fix="Use that version of jax, or a newer one",
-        ) from error
-    if calls:
+def _executable(path: Path, program: Program, arrays: Any, description: Description) -> Executable:
+    """Returns an opened program; raises if it calls what may have side effects."""
+    origin = f"{path}, which jax {description.versions.get('jax')} wrote,"
+    executable = Executable(program, arrays, origin)
+    if calls := unsafe_calls(executable.exported):
         raise InvalidValue(
             "load_model",
             f"the program of {path} calls what is not known to compute only",
@@ -242,7 +224,7 @@ def _opened(path: Path, program: Program, description: Description) -> Exported:
             expected="StableHLO alone",
             fix="Do not use a file whose author you do not trust",
         )
-    return exported
+    return executable
 
 
 def _check_arrays(program: Program, params: dict[str, Any]) -> None:

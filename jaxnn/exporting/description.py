@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 from jaxnn.checks import Explained
-from jaxnn.exporting import specs
+from jaxnn.storage import specs
 from jaxnn.tables import Columns
 from jaxnn.typing import Any
 

@@ -140,7 +140,7 @@ class Writer:
 
     def _read(self, memory: Any, tokens: Any, *, fresh: bool = False) -> tuple[Any, Any]:
         steps: Any = self.steps
-        return _read(steps.program, self._on_device(steps), memory, np.bool_(fresh), tokens)
+        return _read(steps.exported, self._on_device(steps), memory, np.bool_(fresh), tokens)
 
     def _anew(self, read: list[int], length: int, drawing: Drawing) -> Iterator[int]:
         arrays, (_, like) = self._on_device(self.predict), self.predict.signature
@@ -151,7 +151,7 @@ class Writer:
             tokens = np.zeros((rows or 1, width), like.dtype)
             tokens[:, : len(read)] = read
             token = int(
-                _next(self.predict.program, drawing.top_k, arrays, tokens, np.int32(len(read) - 1),
+                _next(self.predict.exported, drawing.top_k, arrays, tokens, np.int32(len(read) - 1),
                       drawing.key, np.int32(place), *drawing.numbers)
             )  # fmt: skip
             yield token
@@ -171,10 +171,10 @@ def writer_of(predict: Executable, steps: Executable | None = None) -> Writer:
     Raises:
       InvalidType: if the model does not predict the next tokens, or is not causal.
     """
-    outputs: Any = predict.program.out_avals[0]
+    outputs: Any = predict.exported.out_avals[0]
     _, like = predict.signature
     text = getattr(like, "ndim", 0) == 2 and outputs.ndim == 3
-    text &= len(predict.program.out_avals) == 1
+    text &= len(predict.exported.out_avals) == 1
     if not text or not jnp.issubdtype(like.dtype, jnp.integer):
         raise InvalidType(
             "generate",
@@ -184,7 +184,7 @@ def writer_of(predict: Executable, steps: Executable | None = None) -> Writer:
             fix="Use model.predict(inputs)",
         )
     size, vocabulary = like.shape[1], outputs.shape[2]
-    context = size if isinstance(size, int) else predict.limits.get(str(size), (1, None))[1]
+    context = size if isinstance(size, int) else predict.program.limits.get(str(size), (1, None))[1]
     count = 4 if context is None else min(4, context)
     tokens = np.zeros((2, size if isinstance(size, int) else count), np.int32)
     tokens[:, 1:count:2] = min(1, vocabulary - 1)
@@ -219,7 +219,7 @@ def _agrees(steps: Executable | None, tokens: np.ndarray, expected: np.ndarray) 
     for first, end in ((0, half), (half, len(tokens))):
         if end > first:
             piece = tokens[None, first:end].astype(np.int32)
-            memory, logits = _read(steps.program, arrays, memory, np.bool_(fresh), piece)
+            memory, logits = _read(steps.exported, arrays, memory, np.bool_(fresh), piece)
             error = np.abs(np.asarray(logits, np.float32) - expected[end - 1]).max()
             if not error <= SAME * np.abs(expected).max():
                 return False

@@ -9,13 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.export import Exported
 
 from jaxnn.checks import InvalidType, InvalidValue
 from jaxnn.data._resident import stored
 from jaxnn.exporting.description import Description, Kind, Task
-from jaxnn.exporting.program import PLATFORMS, Program, program_of
-from jaxnn.exporting.specs import Spec, without_examples
 from jaxnn.exporting.tokens import Tokens, characters_of
 from jaxnn.formatting import reason
 from jaxnn.masked import Masked
@@ -27,13 +24,14 @@ from jaxnn.pretrained import Pretrained
 from jaxnn.runs import layers, writing
 from jaxnn.runs._fit import Run
 from jaxnn.runs._load import Loaded, load
-from jaxnn.runs.executable import read_optional
 from jaxnn.runs.lowering import Predict, lower, named_state, shapes
 from jaxnn.runs.prediction import sample_of, warn_unless_refused
 from jaxnn.scale.placement import alone
-from jaxnn.storage import json_files, recording
+from jaxnn.storage import json_files, program_file, recording
 from jaxnn.storage.directory import MEANING, RESULT
+from jaxnn.storage.program import Program, unsafe_calls
 from jaxnn.storage.program_file import LAYERS, WRITER
+from jaxnn.storage.specs import Spec, without_examples
 from jaxnn.tables import Columns
 from jaxnn.typing import Any, Callable
 
@@ -115,8 +113,8 @@ def _of_network(network: Network, params: Any, state: Any, inputs: Any) -> Sourc
 
     source = _lowered("model", predict, arrays, inputs)
     if writing.is_text(source.program.inputs, source.program.outputs):
-        return _with(source, arrays, {"writer": partial(writing.exported, bind, forms, PLATFORMS)})
-    shown = partial(layers.exported, bind, forms, shapes(inputs), PLATFORMS)
+        return _with(source, arrays, {"writer": partial(writing.exported, bind, forms)})
+    shown = partial(layers.exported, bind, forms, shapes(inputs))
     return _with(source, arrays, {"layers": shown})
 
 
@@ -171,27 +169,27 @@ def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
         for file in (loaded.run / MEANING, path / RESULT)
     )
     name = str(result.pop("experiment", path.resolve().name))
-    lowered = _checked(lambda: program_of(program.program))
+    lowered = _checked(lambda: program.program)
     source = Source(name, lowered, program.own, _first(inputs), results=_member(result, loaded))
     if network is not None:
         params, state = loaded.predicting
         source = source._replace(predict=lambda arrays, x: network.apply(params, state, x)[0])
     files = {"layers": LAYERS, "writer": WRITER}
-    more = {name: partial(read_optional, loaded.run, file) for name, file in files.items()}
+    more = {name: partial(program_file.read, loaded.run, file) for name, file in files.items()}
     source = _with(source, loaded.arrays, more)
     names = tuple(map(str, about.get("names") or ()))
     return _named(source, about.get("kind"), names, loaded.columns)
 
 
 def _with(
-    source: Source, arrays: Mapping[str, Any], more: Mapping[str, Callable[[], Exported | None]]
+    source: Source, arrays: Mapping[str, Any], more: Mapping[str, Callable[[], Program | None]]
 ) -> Source:
     """Returns the source with the other programs that can be exported, and their arrays."""
     programs = {}
-    for name, exported in more.items():
+    for name, make in more.items():
         try:
-            lowered = exported()
-            program = None if lowered is None else program_of(lowered)
+            program = make()
+            program = program and _safe(program)
         except Exception as error:  # a network may contain anything that JAX cannot export
             warn_unless_refused("the model file", name, error)
         else:
@@ -249,14 +247,14 @@ def _lowered(name: str, predict: Predict, arrays: dict[str, Any], inputs: Any) -
     sequences = len(leaves) == 1 and leaves[0].ndim == 2 and whole
     sequences &= not isinstance(inputs, Masked)
     forms = shapes(arrays), shapes(inputs)
-    program = _checked(lambda: program_of(*lower(predict, *forms, PLATFORMS, sequences=sequences)))
+    program = _checked(lambda: lower(predict, *forms, sequences=sequences))
     own = {name: arrays[name] for name in program.arrays}
     return Source(name, program, own, inputs, predict=predict)
 
 
-def _checked(lower: Callable[[], Program]) -> Program:
+def _checked(make: Callable[[], Program]) -> Program:
     try:
-        return lower()
+        return _safe(make())
     except Exception as error:
         raise InvalidType(
             "export",
@@ -267,12 +265,16 @@ def _checked(lower: Callable[[], Program]) -> Program:
         ) from error
 
 
+def _safe(program: Program) -> Program:
+    """Returns the program; raises `ValueError` if it may have side effects."""
+    if calls := unsafe_calls(program.exported):
+        raise ValueError(f"it calls {', '.join(calls)}, which is not StableHLO")
+    return program
+
+
 def description_of(source: Source, name: str | None = None, kind: Any = None) -> Description:
     """Returns the description of a model; name and kind are inferred unless they are given."""
-    program, limits = source.program, {}
-    for constraint in program.constraints:
-        size, _, most = constraint.partition(" <= ")
-        limits[size] = (1, int(most))
+    program = source.program
     first = jax.tree.leaves(program.inputs)[0].shape[0]
     text = writing.is_text(program.inputs, program.outputs)
     return Description(
@@ -285,7 +287,7 @@ def description_of(source: Source, name: str | None = None, kind: Any = None) ->
         source.columns,
         tuple(getattr(source.tokens, "stop", ())),
         getattr(source.tokens, "template", None),
-        limits,
+        program.limits,
         first if isinstance(first, int) else None,
         program.platforms,
         source.results,

@@ -20,8 +20,8 @@ from jaxnn.checks import Caution, InvalidType, choice
 from jaxnn.loop.statuses import DIVERGED
 from jaxnn.network import Network
 from jaxnn.runs import prediction
-from jaxnn.runs.executable import Executable, read_program
-from jaxnn.storage import checkpoints, files, json_files
+from jaxnn.runs.executable import Executable, NoProgram
+from jaxnn.storage import checkpoints, files, json_files, program_file
 from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, RESULT, NoCheckpoint
 from jaxnn.storage.manifest import FILE, read_verified
 from jaxnn.tables import Columns
@@ -66,7 +66,16 @@ class Loaded:
           NoProgram: if there is no program, or this version of JAX cannot read it.
           CorruptFile: if the file has changed since it was written.
         """
-        return Executable(read_program(self.run), self.arrays)
+        program = program_file.read(self.run)
+        if program is None:
+            raise NoProgram(
+                "load",
+                "the run has no program to predict with",
+                got=f"no {program_file.FILE} in {self.run}",
+                expected="one, which fit writes if it is given data",
+                fix="Apply the network: network.apply(loaded.params, loaded.state, inputs)",
+            )
+        return Executable(program, self.arrays, str(self.run))
 
     @property
     def predicting(self) -> tuple[Params, State]:

@@ -2,35 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import export as jax_export
+from jax.export import Exported
 
 from jaxnn.checks import Explained, InvalidType, InvalidValue
 from jaxnn.data._resident import stored
-from jaxnn.formatting import first_line
+from jaxnn.formatting import reason
 from jaxnn.loop._evaluate import in_batches
-from jaxnn.masked import Masked
-from jaxnn.storage import program_file
-from jaxnn.storage.program_file import FILE
+from jaxnn.storage.program import Program
 from jaxnn.tables import Columns
 from jaxnn.typing import Any
 
-# `Masked` inputs and outputs can then be part of an exported program.
-jax_export.register_pytree_node_serialization(
-    Masked,
-    serialized_name="jaxnn.Masked",
-    serialize_auxdata=lambda data: b"",
-    deserialize_auxdata=lambda data: (),
-)
-
 
 class NoProgram(Explained):
-    """A run directory has no prediction program that this version of JAX can read."""
+    """There is no program to predict with that this version of JAX can read."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +27,44 @@ class Executable:
     """A program `(arrays, inputs) -> outputs` with its arrays, for any number of inputs.
 
     Attributes:
-      program: the exported program.
+      program: the stored program.
       arrays: the arrays by name; they may include arrays that the program does not read.
-      limits: the minimum and maximum of each symbolic size, by its name.
+      origin: where the program is from, for errors.
     """
 
-    program: jax_export.Exported
+    program: Program = field(repr=False)
     arrays: Mapping[str, Any] = field(repr=False)
-    limits: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    origin: str = "this model"
+
+    @cached_property
+    def exported(self) -> Exported:
+        """The program in the form that JAX calls.
+
+        Raises:
+          NoProgram: if this version of JAX cannot read the program.
+        """
+        try:
+            exported = self.program.exported
+            exported.mlir_module()  # reads it
+        except Exception as error:
+            raise NoProgram(
+                "load",
+                f"the program of {self.origin} cannot be read by jax {jax.__version__}",
+                got=reason(error),
+                expected="one that this version of jax or an older one wrote",
+                fix="Use the version of jax that wrote it, or a newer one",
+            ) from error
+        return exported
 
     @property
     def signature(self) -> tuple[dict[str, Any], Any]:
         """The shapes of arrays and inputs; the first axis of inputs is `FIXED` or symbolic."""
-        return jax.tree.unflatten(self.program.in_tree, self.program.in_avals)[0]
+        return jax.tree.unflatten(self.exported.in_tree, self.exported.in_avals)[0]
 
     @property
     def outputs(self) -> Any:
         """The shapes of the outputs."""
-        return jax.tree.unflatten(self.program.out_tree, self.program.out_avals)
+        return jax.tree.unflatten(self.exported.out_tree, self.exported.out_avals)
 
     @property
     def own(self) -> dict[str, Any]:
@@ -77,7 +86,7 @@ class Executable:
         """
         inputs = self.accept(where, inputs)
         count = jax.tree.leaves(self.signature[1])[0].shape[0]
-        call = partial(_call, self.program, self.own)
+        call = partial(_call, self.exported, self.own)
         if isinstance(count, int):
             return in_batches(call, inputs, count, full=True)
         return in_batches(call, inputs, batch_size)
@@ -113,11 +122,11 @@ class Executable:
     def _fits(self, size: int, like: Any) -> bool:
         if isinstance(like, int):
             return size == like
-        low, high = self.limits.get(str(like), (1, None))
+        low, high = self.program.limits.get(str(like), (1, None))
         return low <= size and (high is None or size <= high)
 
     def _limits(self) -> str:
-        words = [f"{name} up to {high}" for name, (_, high) in self.limits.items() if high]
+        words = [f"{name} up to {high}" for name, (_, high) in self.program.limits.items() if high]
         return f", {', '.join(words)}" if words else ""
 
 
@@ -147,43 +156,5 @@ def describe(inputs: Any) -> str:
 
 
 @partial(jax.jit, static_argnums=0)
-def _call(program: Any, arrays: Any, inputs: Any) -> Any:
-    return program.call(arrays, inputs)
-
-
-def read_program(run: Path) -> jax_export.Exported:
-    """Returns the prediction program of a run, `(arrays, inputs) -> outputs`.
-
-    Raises:
-      NoProgram: if there is no program, or this version of JAX cannot read it.
-      CorruptFile: if the file has changed since it was written.
-    """
-    fix = "Apply the network: network.apply(loaded.params, loaded.state, inputs)"
-    content = program_file.read(run)
-    if content is None:
-        raise NoProgram(
-            "load",
-            "the run has no program to predict with",
-            got=f"no {FILE} in {run}",
-            expected="one, which fit writes if it is given data",
-            fix=fix,
-        )
-    try:
-        return jax_export.deserialize(bytearray(content))
-    except Exception as error:
-        raise NoProgram(
-            "load",
-            f"{run / FILE} cannot be read by jax {jax.__version__}",
-            got=first_line(error),
-            expected="a program that a version of jax of at most six months before wrote",
-            fix=f"Use the version that the run names. {fix}",
-        ) from error
-
-
-def read_optional(run: Path, name: str) -> jax_export.Exported | None:
-    """Returns a program of a run; `None` if there is none, or it cannot be read."""
-    try:
-        content = program_file.read(run, name)
-        return jax_export.deserialize(bytearray(content)) if content else None
-    except Exception:  # predictions do not require it
-        return None
+def _call(exported: Any, arrays: Any, inputs: Any) -> Any:
+    return exported.call(arrays, inputs)

@@ -16,8 +16,9 @@ from jaxnn.calls import intercept
 from jaxnn.driver.chunks import Training
 from jaxnn.network import walk
 from jaxnn.runs import prediction
-from jaxnn.runs.lowering import used_arrays
-from jaxnn.runs.prediction import PLATFORMS, Bind
+from jaxnn.runs.lowering import PLATFORMS, used_arrays
+from jaxnn.runs.prediction import Bind
+from jaxnn.storage.program import Program, program_of
 from jaxnn.transforms._capture import capture
 from jaxnn.typing import Any
 
@@ -32,7 +33,7 @@ def named(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {re.sub(r"^\d+ ", "", name): np.asarray(outputs[name]) for name in sorted(outputs)}
 
 
-def export(training: Training) -> jax_export.Exported | None:
+def export(training: Training) -> Program | None:
     """Returns the layers program of a run: `(arrays, inputs) -> {"00 name": outputs}`.
 
     It is `None` if the network has no layers to show.
@@ -43,16 +44,13 @@ def export(training: Training) -> jax_export.Exported | None:
     return exported(bind, leaves, prediction.input_shapes(training, state))
 
 
-def exported(
-    bind: Bind, arrays: dict[str, Any], inputs: Any, platforms: tuple[str, ...] = PLATFORMS
-) -> jax_export.Exported | None:
+def exported(bind: Bind, arrays: dict[str, Any], inputs: Any) -> Program | None:
     """Returns the layers program of a network, for one example; `None` if it has no layers to show.
 
     Args:
       bind: a function from arrays to the network, its parameters and its state.
       arrays: the shapes of the arrays that the program may read, by name.
       inputs: the shapes of examples, `[examples, ...]`.
-      platforms: the platforms to lower the program for.
     """
 
     def layers(arrays, inputs):
@@ -70,8 +68,8 @@ def exported(
     used = used_arrays(layers, arrays, inputs)
     # Building the network requires them, even if the program does not read them.
     used |= {name: leaf for name, leaf in arrays.items() if name.startswith("hparams/")}
-    program = jax_export.export(jax.jit(layers), platforms=platforms)(used, inputs)
-    return program if program.out_avals else None
+    program = jax_export.export(jax.jit(layers), platforms=PLATFORMS)(used, inputs)
+    return program_of(program) if program.out_avals else None
 
 
 def shown(network: Any) -> tuple[str, ...]:

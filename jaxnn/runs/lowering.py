@@ -5,7 +5,7 @@ positions set. If this fails, the function is lowered for `FIXED` examples, and 
 inputs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,10 @@ import numpy as np
 from jax import export as jax_export
 
 from jaxnn.names import named_leaves
+from jaxnn.storage.program import Program, program_of
 from jaxnn.typing import Any, Callable
 
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 FIXED = 64  # number of examples if it cannot be dynamic
 LONGEST = 1 << 20  # maximum length to try, in tokens
 # Primitives that call a function with the same inputs, in different versions of jax.
@@ -27,33 +29,32 @@ def lower(
     predict: Predict,
     arrays: dict[str, Any],
     inputs: Any,
-    *platforms: Sequence[str],
+    *,
     sequences: bool = False,
-) -> tuple[jax_export.Exported, tuple[str, ...]]:
-    """Returns the program of a function, and the constraints on its dynamic sizes.
+) -> Program:
+    """Returns the program of a function for all `PLATFORMS`, or else for the one of this process.
 
     Args:
       predict: the function to lower.
       arrays: the shapes of its arrays by name; arrays that it does not read are dropped.
       inputs: the shapes of a batch.
-      *platforms: the platforms to lower for; the next ones are tried if the first ones fail.
       sequences: whether the inputs are tokens `[examples, length]`, whose length may be dynamic.
 
     Raises:
-      Exception: an error of any type, if JAX cannot lower the function.
+      Exception: an error of any type, if JAX cannot lower the function, or it cannot be stored.
     """
     used = used_arrays(predict, arrays, inputs)
-    failure: Exception = ValueError("no platforms")
-    for each in platforms:
+    failure: Exception | None = None
+    for platforms in (PLATFORMS, (jax.default_backend(),)):
         for sizes, constraints in _forms(predict, used, inputs, sequences):
             scope = jax_export.SymbolicScope(constraints)
             try:
                 like = jax.tree.map(lambda x, s=sizes, c=scope: _dynamic(x, s, c), inputs)
-                exported = jax_export.export(jax.jit(predict), platforms=each)(used, like)
+                exported = jax_export.export(jax.jit(predict), platforms=platforms)(used, like)
+                return program_of(exported, constraints)
             except Exception as error:  # a function may need static sizes, or one platform
                 failure = error
-            else:
-                return exported, constraints
+    assert failure is not None
     raise failure
 
 

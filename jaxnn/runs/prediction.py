@@ -1,6 +1,6 @@
 """The prediction program of a run, which predicts without the code that trained the run.
 
-`fit` exports the learner's `predict` with `jax.export` to `predict.bin`, if possible for every
+`fit` writes the learner's `predict` as portable StableHLO to `predict.bin`, if possible for every
 platform and any number of examples. The arrays are arguments, named as in checkpoints.
 """
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import export as jax_export
 
 from jaxnn.checks import Caution, Invalid, InvalidValue
 from jaxnn.driver.chunks import Training
@@ -26,10 +25,10 @@ from jaxnn.runs.lowering import lower, named_state
 from jaxnn.scale.placement import alone
 from jaxnn.storage import files, json_files, program_file
 from jaxnn.storage.directory import COLUMNS, MEANING
+from jaxnn.storage.program import Program
 from jaxnn.storage.program_file import FILE
 from jaxnn.typing import Any, Callable
 
-PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # The number of examples on which two networks are compared.
 TRIED = 4
 
@@ -65,7 +64,7 @@ def _meaning(training: Training) -> dict[str, Any]:
 def write_program(
     run: Path,
     name: str,
-    export: Callable[[Training], jax_export.Exported | None],
+    export: Callable[[Training], Program | None],
     training: Training,
 ) -> Exception | None:
     """Writes a program of a run, if it has such a program; returns the error of its export.
@@ -73,18 +72,17 @@ def write_program(
     Raises:
       OSError: if the file cannot be written.
     """
-    content = failure = None
+    program = failure = None
     try:
         with alone(training.learner):  # the program must not depend on a mesh
-            exported = export(training)
-            content = None if exported is None else bytes(exported.serialize())
+            program = export(training)
     except Exception as error:  # a network may contain anything that JAX cannot export
         failure = error
-    if content is None:
+    if program is None:
         (run / name).unlink(missing_ok=True)
     else:
         (run / name).parent.mkdir(exist_ok=True)
-        program_file.write(run, content, name)
+        program_file.write(run, program, name)
     return failure
 
 
@@ -95,7 +93,7 @@ def warn_unless_refused(where: str, name: str, error: Exception) -> None:
         warnings.warn(text, Caution, stacklevel=3)
 
 
-def export(training: Training) -> jax_export.Exported:
+def export(training: Training) -> Program:
     """Exports the prediction program of a run or of one member."""
     state = state_shapes(training)
     build, arrays = named_state(state)
@@ -103,8 +101,7 @@ def export(training: Training) -> jax_export.Exported:
     def predict(arrays, inputs):
         return training.learner.predict(build(arrays), inputs)
 
-    here = (jax.default_backend(),)
-    return lower(predict, arrays, input_shapes(training, state), PLATFORMS, here)[0]
+    return lower(predict, arrays, input_shapes(training, state))
 
 
 def state_shapes(training: Training) -> Any:

@@ -16,8 +16,9 @@ from jaxnn.checks import InvalidType
 from jaxnn.driver.chunks import Training
 from jaxnn.layers._memory import remembering
 from jaxnn.models._writing import empty_memory
-from jaxnn.runs.lowering import LONGEST, greatest, used_arrays
-from jaxnn.runs.prediction import PLATFORMS, Bind, bound, input_shapes
+from jaxnn.runs.lowering import LONGEST, PLATFORMS, greatest, used_arrays
+from jaxnn.runs.prediction import Bind, bound, input_shapes
+from jaxnn.storage.program import Program, program_of
 from jaxnn.typing import Any
 
 
@@ -35,7 +36,7 @@ class Piece(NamedTuple):
     tokens: Any
 
 
-def export(training: Training) -> jax_export.Exported | None:
+def export(training: Training) -> Program | None:
     """Returns the writing program of a run; `None` if its network is not a language model."""
     learner = training.learner
     if learner.parts is None:
@@ -55,15 +56,12 @@ def is_text(inputs: Any, outputs: Any) -> bool:
     return whole and len(two) == 2 and len(three) == 3 and three[:2] == two
 
 
-def exported(
-    bind: Bind, arrays: Any, platforms: tuple[str, ...] = PLATFORMS
-) -> jax_export.Exported:
+def exported(bind: Bind, arrays: Any) -> Program:
     """Returns the program `(arrays, piece) -> {"logits": ..., "memory": ...}` of a network.
 
     Args:
       bind: a function from arrays to the network, its parameters and its state.
       arrays: the shapes of the arrays that the program may read, by name.
-      platforms: the platforms to lower the program for.
 
     Raises:
       Exception: of any type, if the network cannot read in chunks, or JAX cannot lower it.
@@ -95,7 +93,7 @@ def exported(
     fresh, tokens = (jax.ShapeDtypeStruct(s, d) for s, d in (((), bool), ((1, length), jnp.int32)))
     piece = Piece(fresh, memory, tokens)._asdict()
     used = used_arrays(step, arrays, piece)
-    return jax_export.export(jax.jit(step), platforms=platforms)(used, piece)
+    return program_of(jax_export.export(jax.jit(step), platforms=PLATFORMS)(used, piece))
 
 
 def _longest(bind: Bind, arrays: Any) -> int | None:

@@ -15,7 +15,6 @@ import numpy as np
 from jaxnn.catalog import entries
 from jaxnn.checks import Invalid
 from jaxnn.exporting import Description, Model, load_model
-from jaxnn.exporting._load_model import open_run
 from jaxnn.exporting.generating import Writer
 from jaxnn.exporting.tokens import Tokens
 from jaxnn.runs import layers
@@ -91,7 +90,7 @@ def open_model(path: str | Path) -> Served:
     if path.is_dir() and not entries.is_run(path):
         path = max(entries.below(path), key=lambda run: run.stat().st_mtime, default=path)
     run = entries.find(path)
-    return _served(open_run(run), recording.probe(run).get("inputs"))
+    return _served(load_model(run), recording.probe(run).get("inputs"))
 
 
 def _served(model: Model, examples: Any) -> Served:
@@ -133,7 +132,7 @@ def _layers(
     if program is None or _examples(program.signature[1]) != _examples(shapes):
         return None
     arrays = jax.device_put(program.own)
-    call = jax.jit(program.program.call)
+    call = jax.jit(program.exported.call)
     return lambda inputs: layers.named(call(arrays, inputs))
 
 

@@ -12,6 +12,7 @@ import pytest
 import jaxnn
 from jaxnn.exporting import CorruptModel, WrongPredictions
 from jaxnn.exporting.archive import MODEL, PARAMS, PROGRAM
+from jaxnn.runs.lowering import PLATFORMS
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +183,9 @@ def test_a_program_that_calls_what_is_not_known(good, tmp_path):
     model = jaxnn.load_model(good)
     arrays, inputs = model.program.signature
     checks = [jax_export.DisabledSafetyCheck.custom_call("run_my_code")]
-    exported = jax_export.export(
-        jax.jit(function), platforms=("cpu", "cuda", "tpu"), disabled_checks=checks
-    )(arrays, jax.ShapeDtypeStruct((2, 2), np.float32))
+    exported = jax_export.export(jax.jit(function), platforms=PLATFORMS, disabled_checks=checks)(
+        arrays, jax.ShapeDtypeStruct((2, 2), np.float32)
+    )
 
     def change(entries):
         entries[PROGRAM] = exported.mlir_module_serialized
@@ -211,7 +212,7 @@ def test_inputs_of_another_kind(good, inputs, words):
 
 
 def test_paths_that_are_no_files(good, tmp_path):
-    with pytest.raises(jaxnn.InvalidType, match="folder"):
+    with pytest.raises(jaxnn.NoCheckpoint, match="no checkpoint to load"):
         jaxnn.load_model(tmp_path)
     with pytest.raises(FileNotFoundError):
         jaxnn.load_model(tmp_path / "none.jaxnn")

@@ -60,7 +60,7 @@ def test_a_description_says_what_a_model_takes_and_gives(classifier):
     assert description.outputs == Spec((3,), "float32")
     assert description.classes == ("a", "b", "c")
     assert description.versions["jax"] == jax.__version__
-    assert description.platforms == ("cpu", "cuda", "tpu")
+    assert description.platforms == ("cpu", "cuda", "rocm", "tpu")
 
 
 def test_the_length_of_tokens_is_free_up_to_what_positions_allow(tmp_path):

@@ -33,8 +33,9 @@ def run(tmp_path_factory):
 
 
 def test_a_run_and_its_directory_predict_what_it_predicted(run, tmp_path):
-    for source in (run, run.out):
-        model = jaxnn.load_model(jaxnn.export(source, tmp_path / "model.jaxnn"))
+    files = [jaxnn.export(each, tmp_path / f"{i}.jaxnn") for i, each in enumerate([run, run.out])]
+    for source, path in ((run, files[0]), (run.out, files[1]), (None, run.out)):
+        model = jaxnn.load_model(path)  # the last is the directory itself
         np.testing.assert_array_equal(model.predict(INPUTS), run.predict(INPUTS))
         description = model.description
         assert (description.kind, description.task) == ("image", "classification")

@@ -1,24 +1,24 @@
-"""The program of a model file: StableHLO, without the short-lived wrapper of `jax.export`.
+"""A stored program: StableHLO, without the short-lived wrapper of `jax.export`.
 
-JAX can read a serialized `jax.export` for six months, and portable StableHLO for five years. A
-model file therefore contains the StableHLO, and as JSON the other information that JAX needs:
-shapes, dtypes, platforms, and the arguments that the program reads. To open it, any version of JAX
-builds its own wrapper: it exports a placeholder function with the same signature, and replaces the
-program of the placeholder by that of the file.
+JAX can read a serialized `jax.export` for six months, and portable StableHLO for five years. Run
+directories and model files therefore contain the StableHLO, and as JSON the other information that
+JAX needs: shapes, dtypes, platforms, and the arguments that the program reads. To open it, any
+version of JAX builds its own wrapper: it exports a placeholder function with the same signature,
+and replaces the program of the placeholder by the stored one.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
-from jaxnn.exporting.specs import Spec, from_json, shapes_of, specs_of, to_json
+from jaxnn.storage.specs import Spec, from_json, shapes_of, specs_of, to_json
 
-PLATFORMS = ("cpu", "cuda", "tpu")
 # The custom calls that a program may contain: JAX guarantees that their names are stable, and they
 # only compute. Python callbacks and kernels in other languages are not allowed.
 SAFE_CALLS = re.compile(
@@ -56,9 +56,15 @@ class Program:
     reads: tuple[int, ...]
     convention: int
 
+    @property
+    def limits(self) -> dict[str, tuple[int, int | None]]:
+        """The minimum and maximum of each bounded dynamic size, such as `{"length": (1, 64)}`."""
+        pairs = (constraint.split(" <= ") for constraint in self.constraints)
+        return {size: (1, int(most)) for size, most in pairs if most.isdecimal()}
+
     def to_json(self) -> dict[str, Any]:
         """Returns all fields except the code as a JSON-compatible dict."""
-        rest = {name: value for name, value in vars(self).items() if name != "code"}
+        rest = {each.name: getattr(self, each.name) for each in fields(self)[1:]}
         return rest | {name: to_json(rest[name]) for name in ("arrays", "inputs", "outputs")}
 
     @classmethod
@@ -82,8 +88,9 @@ class Program:
             convention=int(content["convention"]),
         )
 
-    def open(self) -> jax_export.Exported:
-        """Returns the program as a `jax.export.Exported`.
+    @cached_property
+    def exported(self) -> jax_export.Exported:
+        """The program in the form that JAX calls, which is built on first use.
 
         Raises:
           Exception: an error of any type, if this version of JAX cannot open the program.
@@ -109,7 +116,9 @@ def program_of(exported: jax_export.Exported, constraints: Sequence[str] = ()) -
     """Returns the `Program` of an exported function `(arrays, inputs) -> outputs`.
 
     Raises:
-      ValueError: if the function has side effects, makes unsafe calls, or needs several devices.
+      ValueError: if the function has side effects or needs several devices, or its arrays have
+        dtypes that cannot be stored.
+      TypeError: if inputs or outputs are a tree that cannot be stored, see `specs.to_json`.
     """
     (arrays, inputs), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
@@ -117,14 +126,14 @@ def program_of(exported: jax_export.Exported, constraints: Sequence[str] = ()) -
         raise ValueError("it does more than compute: it prints, or calls Python")
     if exported.nr_devices != 1:
         raise ValueError(f"it is for {exported.nr_devices} devices")
-    arrays, inputs, outputs = map(specs_of, (arrays, inputs, outputs))
-    program = Program(
+    # The conversion raises for what could not be read again.
+    arrays, inputs, outputs = (
+        from_json(to_json(specs_of(tree))) for tree in (arrays, inputs, outputs)
+    )
+    return Program(
         bytes(exported.mlir_module_serialized), arrays, inputs, outputs, tuple(constraints),
         exported.platforms, exported.module_kept_var_idx, exported.calling_convention_version,
     )  # fmt: skip
-    if calls := unsafe_calls(exported):
-        raise ValueError(f"it calls {', '.join(calls)}, which is not StableHLO")
-    return program
 
 
 def unsafe_calls(exported: jax_export.Exported) -> list[str]:
