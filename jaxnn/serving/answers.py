@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxnn.checks import Explained
+from jaxnn.pictures.arguments import log_softmax
 from jaxnn.serving.served import Served
 from jaxnn.typing import Any
 
@@ -22,17 +23,10 @@ def answer(served: Served, outputs: Any) -> dict[str, Any]:
         return {"predictions": about.columns.decode(outputs).to_dicts(), "outputs": plain(outputs)}
     content: dict[str, Any] = {"outputs": plain(outputs)}
     if about.task == "classification" and about.classes:
-        shares = probabilities(outputs)
+        shares = np.exp(log_softmax(np.asarray(outputs, np.float64)))
         names = [about.classes[place] for place in outputs.argmax(-1).tolist()]
         content = {"predictions": names, "probabilities": plain(shares)} | content
     return content
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Returns the softmax of logits in float64."""
-    logits = np.asarray(logits, np.float64)
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    return shares / shares.sum(-1, keepdims=True)
 
 
 def plain(tree: Any) -> Any:

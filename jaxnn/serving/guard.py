@@ -5,8 +5,8 @@ site could reach the server through a domain of its own (DNS rebinding).
 """
 
 import hmac
-import json
 
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jaxnn.serving.refusals import Refused
@@ -63,11 +63,8 @@ class Guard:
                     500, "the server has failed", got=f"{type(error).__name__}: {error}"[:300],
                     expected="an answer", fix="Report it, with the request", where="serve",
                 )  # fmt: skip
-        content = json.dumps({"error": str(refused)}).encode()
-        headers = {"content-type": "application/json", "content-length": str(len(content))}
-        start = [(k.lower().encode(), v.encode()) for k, v in (headers | refused.headers).items()]
-        await guarded({"type": "http.response.start", "status": refused.status, "headers": start})
-        await send({"type": "http.response.body", "body": content})
+        response = JSONResponse({"error": str(refused)}, refused.status, refused.headers)
+        await response(scope, receive, guarded)
 
     def _refusal(self, scope: Scope) -> Refused | None:
         """Returns the error for a rejected request, or `None` if it is accepted."""
