@@ -4,7 +4,7 @@ from jaxnn.exporting._export import export
 from jaxnn.exporting._load_model import Model, load_model
 from jaxnn.exporting.description import CorruptModel, Description
 from jaxnn.exporting.onnx_file import NotTranslated
-from jaxnn.exporting.verifying import WrongPredictions
+from jaxnn.runs.verifying import WrongPredictions
 from jaxnn.storage.specs import Spec
 
 __all__ = [

@@ -15,8 +15,8 @@ from jaxnn.exporting.description import Description
 from jaxnn.exporting.generating import Drawing, Writer, writer_of
 from jaxnn.exporting.sources import description_of, source_of
 from jaxnn.exporting.tokens import Tokens
-from jaxnn.exporting.verifying import verify
 from jaxnn.runs.executable import Executable
+from jaxnn.runs.verifying import check_examples
 from jaxnn.storage.program import Program, unsafe_calls
 from jaxnn.storage.specs import from_json
 from jaxnn.typing import Any, Array, Key
@@ -199,7 +199,7 @@ def load_model(path: str | Path, *, check: bool = True) -> Model:
         raise file.corrupt(f"{archive.MODEL} is inconsistent", got, "what export wrote") from None
     executable = _executable(path, program, params, description)
     if check:
-        verify(path, executable, *examples)
+        check_examples(path, executable, *examples)
     return Model(path, description, tokenizer, params, examples, executable, more)
 
 

@@ -1,6 +1,6 @@
 """Collects the contents of a model file from a run, a run directory or a network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -19,13 +19,14 @@ from jaxnn.masked import Masked
 from jaxnn.names import named_leaves
 from jaxnn.network import Network
 from jaxnn.observing.observation import inputs_of
-from jaxnn.observing.plan import bind, kind_of, probe_data
+from jaxnn.observing.plan import probe_data
 from jaxnn.pretrained import Pretrained
 from jaxnn.runs import layers, writing
 from jaxnn.runs._fit import Run
 from jaxnn.runs._load import Loaded, load
 from jaxnn.runs.lowering import Predict, lower, named_state, shapes
-from jaxnn.runs.prediction import sample_of, warn_unless_refused
+from jaxnn.runs.prediction import meaning, warn_unless_refused
+from jaxnn.runs.verifying import sample_of
 from jaxnn.scale.placement import alone
 from jaxnn.storage import json_files, program_file, recording
 from jaxnn.storage.directory import MEANING, RESULT
@@ -132,7 +133,6 @@ def _of_run(run: Run, inputs: Any) -> Source:
             )
         return _of_directory(run.out, inputs, None)
     learner, state = run.learner, run.best
-    bound = bind(training)
     if inputs is None:
         data = probe_data(training)
         batch = data.take(jnp.arange(min(EXAMPLES, data.num_examples)))
@@ -148,12 +148,10 @@ def _of_run(run: Run, inputs: Any) -> Source:
         source = _lowered(name, predict, leaves, inputs)
         more = {"layers": layers.export, "writer": writing.export}
         source = _with(source, leaves, {n: partial(make, training) for n, make in more.items()})
-    names = bound.objective.names if bound else ()
-    has_examples = training.data.num_examples > 0
-    kind = kind_of(training, state)[0] if has_examples else "other"
+    about = meaning(training)
     results = {name: x for name, x in run.result.items() if name != "experiment"}
-    columns = training.sample.columns if has_examples else None
-    return _named(source._replace(results=results), kind, names, columns)
+    columns = training.sample.columns if training.data.num_examples > 0 else None
+    return _named(source._replace(results=results), about, columns)
 
 
 def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
@@ -177,8 +175,7 @@ def _of_directory(path: Path, inputs: Any, network: Network | None) -> Source:
     files = {"layers": LAYERS, "writer": WRITER}
     more = {name: partial(program_file.read, loaded.run, file) for name, file in files.items()}
     source = _with(source, loaded.arrays, more)
-    names = tuple(map(str, about.get("names") or ()))
-    return _named(source, about.get("kind"), names, loaded.columns)
+    return _named(source, about, loaded.columns)
 
 
 def _with(
@@ -214,8 +211,9 @@ def _recorded(recorded: recording.Recording, wanted: Any) -> Any:
     return inputs.astype(wanted.dtype)
 
 
-def _named(source: Source, kind: Any, names: Sequence[str], columns: Columns | None) -> Source:
-    """Returns the source with the task, and the classes, columns or tokenizer."""
+def _named(source: Source, about: Mapping[str, Any], columns: Columns | None) -> Source:
+    """Returns the source with the task, and the classes, columns or tokenizer; see `meaning`."""
+    kind, names = about.get("kind"), tuple(map(str, about.get("names") or ()))
     outputs = source.program.outputs
     if columns is not None:
         labels = columns.labels
@@ -230,8 +228,8 @@ def _named(source: Source, kind: Any, names: Sequence[str], columns: Columns | N
     accurate = any(name.endswith("accuracy") for name in source.results)
     scores = kind != "regression" and accurate and len(shape) == 2 and width != 1
     if kind == "classification" or scores:
-        names = names if len(names) == width else [str(number) for number in range(width)]
-        return source._replace(task="classification", classes=tuple(names))
+        names = names if len(names) == width else tuple(map(str, range(width)))
+        return source._replace(task="classification", classes=names)
     return source._replace(task="regression" if kind == "regression" else None)
 
 

@@ -19,8 +19,8 @@ from jaxnn.catalog.contents import METRICS
 from jaxnn.checks import Caution, InvalidType, choice
 from jaxnn.loop.statuses import DIVERGED
 from jaxnn.network import Network
-from jaxnn.runs import prediction
 from jaxnn.runs.executable import Executable, NoProgram
+from jaxnn.runs.verifying import check_network
 from jaxnn.storage import checkpoints, files, json_files, program_file
 from jaxnn.storage.directory import CHECKPOINTS, COLUMNS, RESULT, NoCheckpoint
 from jaxnn.storage.manifest import FILE, read_verified
@@ -160,7 +160,7 @@ def load(
         arrays=own,
     )
     if network is not None:
-        prediction.check_network(loaded.program, network, *loaded.predicting)
+        check_network(loaded.program, network, *loaded.predicting)
     return loaded
 
 
