@@ -138,7 +138,7 @@ class Settings:
         """Returns the error for a configuration that is not supported."""
         return InvalidValue(
             "pretrained.load",
-            f"in {self.source} {what}",
+            f"in {self.source}, {what}",
             got=got,
             expected=expected,
             fix="Load a supported model, or build the network and use warm_start",
