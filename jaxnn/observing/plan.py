@@ -99,6 +99,8 @@ class Schedule(NamedTuple):
       gradients: whether gradients are observed.
       mapped: whether the outputs are recorded as a map of two inputs.
       writing: the texts that a language model writes, if any.
+      short: whether the training is so short that compiling an observation takes longer than all
+        observations.
     """
 
     moments: tuple[int, ...]
@@ -106,6 +108,7 @@ class Schedule(NamedTuple):
     gradients: bool
     mapped: bool
     writing: Writing | None
+    short: bool
 
 
 def schedule(training: Training) -> Schedule:
@@ -127,7 +130,7 @@ def schedule(training: Training) -> Schedule:
     count = MOMENTS if probed >= SHOWN else max(2, MOMENTS * probed // SHOWN)
     steps = {round(training.steps * (i / (count - 1)) ** 2) for i in range(count)}
     probed = min(max(probed, SHOWN), PROBED, _room(training), probe_data(training).num_examples)
-    return Schedule((*sorted(steps),), probed, gradients, mapped, writing)
+    return Schedule((*sorted(steps),), probed, gradients, mapped, writing, budget == FREE)
 
 
 def _room(training: Training) -> int:

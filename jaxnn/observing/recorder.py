@@ -27,6 +27,7 @@ from jaxnn.observing.observation import (
     examples,
     final_predictions,
     observe,
+    observe_at_once,
 )
 from jaxnn.observing.plan import (
     PROBED,
@@ -124,6 +125,7 @@ class Recorder:
         self.folder = directory.path / recording.FOLDER
         self.moments: tuple[int, ...] = ()
         self.ended = False
+        self.observe = observe
         self.background = Background()
         self._begin(step)
         # Chunks end at these steps, so all processes must agree on them.
@@ -148,11 +150,13 @@ class Recorder:
         self.batch = copied(training.learner, probe(probe_data(training), self.schedule.probed))
         state = training.whole_shapes().state
         arguments = state, self.batch, self.data
+        if self.schedule.short and training.devices[0].platform == "cpu":
+            self.observe = observe_at_once
         try:
-            observation = observe.lower(training.learner, self.plan, *arguments)
+            observation = self.observe.lower(training.learner, self.plan, *arguments)
         except Invalid:  # the outputs of a part cannot be captured
             self.plan = self.plan._replace(captured_paths=())
-            observation = observe.lower(training.learner, self.plan, *arguments)
+            observation = self.observe.lower(training.learner, self.plan, *arguments)
         self.background.start(partial(self._prepare, observation, bound, drawn))
         Background().start(scheme.preload)  # for the report, while programs compile
         own.wait()
@@ -205,7 +209,7 @@ class Recorder:
     def _observe(self, state: Any, step: int) -> Observation:
         self.background.wait()
         learner = self.training.learner
-        return Observation(step, observe(learner, self.plan, state, self.batch, self.data))
+        return Observation(step, self.observe(learner, self.plan, state, self.batch, self.data))
 
     def _prepare(self, observation: Any, bound: BoundNetwork | None, drawn: Diagram | None) -> None:
         """Compiles the observation in the background, and writes the observed examples.
@@ -216,9 +220,10 @@ class Recorder:
         if not processes.is_first():
             return
         training, folder = self.training, self.folder
-        shown = {name: np.asarray(self.batch[name][:SHOWN]) for name in ("index", "labels")
+        shown = {name: np.asarray(self.batch[name]) for name in ("index", "labels")
                  if hasattr(self.batch.get(name), "shape")}  # fmt: skip
-        shown |= examples(probe_data(training), shown["index"])
+        shown |= examples(probe_data(training), self.batch)
+        shown = {name: array[:SHOWN] for name, array in shown.items()}  # of NumPy: nothing compiles
         if self.plan.writing is not None and bound is not None:
             inputs = bound.objective.prepare(None, self.batch)["inputs"]
             shown["text"] = spelled(prompts(self.plan.writing, inputs), self.vocabulary)

@@ -132,9 +132,11 @@ def _unread(leaf: Any) -> Any:
     Its shape would do, but jax from 0.12 on keeps all arguments of functions within a program.
     """
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jax.eval_shape(jax.random.key, 0).dtype != leaf.dtype:
+            return leaf
+        data = jax.eval_shape(jax.random.key_data, leaf)
         with jax.ensure_compile_time_eval():
-            key = jax.random.key(0)
-            return jnp.broadcast_to(key, leaf.shape) if key.dtype == leaf.dtype else leaf
+            return jax.random.wrap_key_data(np.zeros(data.shape, data.dtype))
     return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 

@@ -91,8 +91,6 @@ class Checkpointer:
         self.base: dict[str, Any] = {}  # the entries of arrays that no step changes
         self.failed = ""  # the message of a failed save that was not final
         self.corrupt = 0
-        # Importing Orbax takes 0.2 s; in the background it overlaps with compilation.
-        self.background.start(partial(import_module, "orbax.checkpoint"))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -100,10 +98,15 @@ class Checkpointer:
         return plain(identity(self.training))
 
     def prepare(self) -> None:
-        """Compiles the copy of the state in the background, before the first save."""
-        if self.training.layout.members is None:  # the layout of members may still change
-            like, fixed = self.training.whole_shapes(), self.training.fixed
-            self.background.start(lambda: _lower(like, fixed).compile())
+        """Compiles the copy of the state and imports Orbax in the background."""
+        like, fixed = self.training.whole_shapes(), self.training.fixed
+
+        def work():
+            if self.training.layout.members is None:  # the layout of members may still change
+                _lower(like, fixed).compile()
+            import_module("orbax.checkpoint")  # takes 0.2 s
+
+        self.background.start(work)
 
     def save_base(self, progress: Progress) -> None:
         """Saves the arrays that no step changes before the first step, unless they are saved.

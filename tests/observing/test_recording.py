@@ -247,6 +247,15 @@ def test_recording_compiles_one_program_and_the_one_that_judges(recorded, tmp_pa
 # --- What is looked at ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("steps", "short"), [(50, True), (3000, False)])
+def test_only_a_short_training_is_observed_by_a_program_that_runs_slowly(steps, short):
+    training = jaxnn.train(
+        learner((2000, 2000)), jaxnn.resident(digits(), batch_size=32), steps=steps,
+        key=jax.random.key(0), hparams={"rate": 1e-2},
+    )  # fmt: skip
+    assert schedule(training).short is short
+
+
 def test_looking_costs_a_small_share_however_short_or_large_the_training():
     for steps, hidden in ((3, (2000, 2000)), (50, (2000, 2000)), (3000, (2000,)), (900, (20,))):
         training = jaxnn.train(

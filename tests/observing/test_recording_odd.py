@@ -46,7 +46,7 @@ def recorded(*arguments, **settings):
     return run, recording.read(run.out)
 
 
-@pytest.mark.parametrize("place", ["schedule", "plan", "observe", "final_predictions"])
+@pytest.mark.parametrize("place", ["schedule", "plan", "observe_at_once", "final_predictions"])
 def test_an_error_of_recording_is_a_caution_and_the_run_ends_well(place, tmp_path, monkeypatch):
     def broken(*arguments):
         raise OSError("no space")
