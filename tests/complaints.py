@@ -14,14 +14,11 @@ class Complaint(NamedTuple):
       kind: what was wrong.
       seen: where the symptom was first seen in public, if anywhere.
       tests: those that hold what is right, `room/test_file.py::test_name`.
-      passed: which program of the complaint did not fail as it was written, on the version on which
-        the complaints were replayed.
     """
 
     kind: str
     seen: str
     tests: tuple[str, ...]
-    passed: str = ""
 
 
 COMPLAINTS = {
@@ -159,7 +156,6 @@ COMPLAINTS = {
             "runs/test_prediction.py::test_a_network_is_compared_with_the_one_that_was_trained",
             "runs/test_prediction.py::test_a_run_predicts_in_a_fresh_process",
         ),
-        "a network that is built again with its own statistics",
     ),
     "A21": Complaint(
         "a path that begins with `~`",
