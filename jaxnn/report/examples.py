@@ -82,7 +82,9 @@ def cards(
             guess, mark = label_word(output, []), f"it is {truth}"
         caption = element(
             "figcaption",
-            element("b", quoted(guess), class_="guess" if len(guess) < 4 else "guess long"),
+            element(
+                "b", quoted(guess), class_="guess" if names and len(guess) < 4 else "guess long"
+            ),
             element("span", mark, class_=class_),
             element("span", certainty, class_="sure"),
         )

@@ -13,11 +13,12 @@ from jaxnn.report.phrases import display_name, examples_of, listed, percent, val
 from jaxnn.report.sections import Section, drawn, section, shortened
 from jaxnn.report.source import Source
 
-_KINDS = (
-    ("worst", "Where it was most wrong"),
-    ("uncertain", "Where it was least sure"),
-    ("best", "Where it was right and most sure"),
-)
+# The title for classes, and the one for numbers.
+_KINDS = {
+    "worst": ("Where it was most wrong", "Where it was furthest off"),
+    "uncertain": ("Where it was least sure", ""),
+    "best": ("Where it was right and most sure", "Where it was closest"),
+}
 CELLS = 30  # maximum number of classes for a table; more are drawn as an image
 
 
@@ -131,12 +132,12 @@ def _fit(source: Source) -> Markup | None:
 
 @section("examples", "Examples")
 def _examples(source: Source) -> Markup | None:
-    """The mistakes of a network show its limits. Below each example is the prediction, and the
-    confidence of the network.
+    """The mistakes of a network show its limits. Below each example is the prediction and, for
+    classes, the confidence of the network.
     """
     end, about = source.recorded.end, source.recorded.about
     shown, before = [], np.zeros(0, int)
-    for kind, title in _KINDS:
+    for kind, titles in _KINDS.items():
         names = (f"{kind}/{name}" for name in ("rows", "inputs", "labels", "outputs", "index"))
         rows, inputs, labels, outputs, index = map(end.get, names)
         inputs = inputs if rows is None else rows
@@ -154,7 +155,7 @@ def _examples(source: Source) -> Markup | None:
             arrays = (inputs[chosen], labels[chosen], outputs[chosen])
             figures = cards(about, *arrays, None if index is None else index[chosen])
             row = element("div", *figures, class_="examples")
-            shown.append(element("div", element("h3", title), row))
+            shown.append(element("div", element("h3", titles[chances is None]), row))
     return join(*shown) or None
 
 
