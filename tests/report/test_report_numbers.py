@@ -179,9 +179,6 @@ def test_a_regression_says_its_share_of_the_variance_and_its_error(tmp_path):
     assert brief(run.result["test/mae"]) == found[2] and run.result["test/r2"] in figures(
         page, "numbers"
     )
-    titles = [title["text"] for title in page.all("h3")]  # numbers are close, and not right
-    assert {"Where it was furthest off", "Where it was closest"} <= {*titles}
-    assert not [title for title in titles if "right" in title or "sure" in title]
 
 
 @pytest.fixture(scope="module")

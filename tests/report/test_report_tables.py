@@ -57,6 +57,11 @@ def test_examples_are_rows_of_the_table(trained):
             np.abs(end["worst/outputs"].ravel() - end["worst/labels"]), worst, rtol=1e-4
         )
         np.testing.assert_allclose(end["worst/labels"], shown["age"], rtol=1e-5)
+    said = words(report.write(out).read_text())
+    near = ("Where it was furthest off", "Where it was closest")  # numbers are never just right
+    right = ("Where it was most wrong", "Where it was right and most sure")
+    there, absent = (near, right) if label == "age" else (right, near)
+    assert all(title in said for title in there) and not any(title in said for title in absent)
 
 
 def test_figures_are_in_the_unit_of_the_label(trained):
