@@ -12,7 +12,8 @@
 
 OUT=/shared/runs/char_gpt     # on storage that all machines share
 
-srun --kill-on-bad-exit=1 python -m experiments.char_gpt --out "$OUT"
+# If a process fails, the others end by themselves, with the exit code that says whether to restart.
+srun --kill-on-bad-exit=0 python -m experiments.char_gpt --out "$OUT"
 code=$?
 
 # Exit code 75: the run was interrupted or lost a process, and resumes from its newest checkpoint.

@@ -89,17 +89,17 @@ def _checked(given: tuple[Any, Any, Any]) -> _Place:
             "the processes are not described whole",
             got=words,
             expected="an address HOST:PORT, how many processes there are, and which this is from 0",
-            fix='Pass, say, start("10.0.0.1:8476", 4, 0), or nothing where a cluster says it',
+            fix='Pass, say, start("10.0.0.1:8476", 4, 0), or set'
+            f" {', '.join(VARIABLES)}; a cluster that jax detects needs none of them",
         )
     return _Place(*given)
 
 
 def _from_variables() -> _Place | None:
-    address, count, index = (os.environ.get(name) for name in VARIABLES)
-    if count is None or index is None:
-        return None  # jax reads the address too, beside what it detects
-    count, index = (int(text) if text.isdecimal() else text for text in (count, index))
-    return _checked((address, count, index))
+    given = tuple(os.environ.get(name) for name in VARIABLES)
+    if given == (None,) * 3 or (None in given[1:] and _in_cluster()):
+        return None  # a cluster says the rest; jax reads the address too
+    return _checked((given[0], *(int(x) if x and x.isdecimal() else x for x in given[1:])))
 
 
 def _from_ray() -> _Place | None:

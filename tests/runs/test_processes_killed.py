@@ -1,4 +1,4 @@
-"""One of four processes is killed at a random moment: all end, and the same command resumes."""
+"""Four processes: one is killed at a random moment, or another four start, and nothing is lost."""
 
 import random
 import time
@@ -64,3 +64,11 @@ def test_a_run_of_four_of_which_one_is_killed_ends_with_the_same_bits(unbroken, 
 @pytest.mark.nightly
 def test_many_kills_of_one_of_four_lose_nothing(unbroken, tmp_path):
     killed_at_random(20, tmp_path, unbroken, seed=1, soon=30.0)
+
+
+@pytest.mark.nightly
+def test_of_two_copies_of_all_four_one_wins(unbroken, tmp_path):
+    groups = [together.start(FOUR, tmp_path / "run", pace=0.1, name=name) for name in "ab"]
+    codes = sorted(group.codes() for group in groups)
+    assert codes == [[0] * FOUR, [5] * FOUR], [group.said for group in groups]
+    assert ended(tmp_path / "run").bits == unbroken[0].bits

@@ -63,6 +63,20 @@ def test_a_place_that_is_not_whole_is_refused(given):
         scale.start(*given)
 
 
+@pytest.mark.parametrize(
+    "variables", [{1: "4"}, {0: "127.0.0.1:1", 1: "4"}, {2: "0"}, {0: "host", 1: "2", 2: "0"}],
+    ids=["count", "no index", "index", "no port"],
+)  # fmt: skip
+def test_variables_that_are_not_whole_are_refused(variables, monkeypatch):
+    """A process would otherwise train alone, in the directory of the others."""
+    from jaxnn import InvalidValue, scale
+
+    for number, value in variables.items():
+        monkeypatch.setenv(VARIABLES[number], value)
+    with pytest.raises(InvalidValue, match="not described whole.*set JAX_COORDINATOR_ADDRESS, "):
+        scale.start()
+
+
 def test_a_second_start_does_nothing():
     port = free_port()
     twice = SCRIPT.replace("wait=5", "wait=60").replace("; import", "; jaxnn.scale.start(); import")

@@ -1,4 +1,4 @@
-"""Compiles programs for TPUs that are not here, by libtpu. Nothing runs.
+"""Compiles programs for TPUs and GPUs that are not here, by their compilers. Nothing runs.
 
 Figures of a program are the bytes of a device that its arguments and its temporary arrays take, the
 bytes that it moves, and the seconds that compiling took. What does not fit into the memory of the
@@ -28,6 +28,8 @@ from experiments import planned
 from jaxnn.driver.chunks import Training
 from jaxnn.loop._run import best_form
 from jaxnn.planning._plan import lower, placed
+from jaxnn.planning.compilers import devices_of
+from jaxnn.planning.hardware import hardware
 from jaxnn.scale import _shard
 
 # Set before libtpu is loaded.
@@ -53,7 +55,7 @@ def compiled(lowered: Any) -> dict[str, Any]:
     return {
         "arguments": memory.argument_size_in_bytes,
         "temporary": memory.temp_size_in_bytes,
-        "moved": round(cost["bytes accessed"]),
+        "moved": round(cost["bytes accessed"]) if cost else 0,  # unknown for a GPU
         "seconds": round(time.perf_counter() - began, 1),
     }
 
@@ -93,7 +95,9 @@ def gpt2(
     """
     if free:
         _shard.inside = lambda frame: nullcontext()
-    devices = topologies.get_topology_desc(topology, "tpu", num_slices=slices).devices
+    devices = devices_of(hardware(topology))
+    if slices > 1:
+        devices = topologies.get_topology_desc(topology, "tpu", num_slices=slices).devices
     network = jaxnn.mixed_precision(jaxnn.gpt(50304, stacked=True, remat="nothing", **settings))
     learner = jaxnn.learner(network, jaxnn.next_token(), optax.adamw(3e-4))
     learner = jaxnn.scale.shard(learner, jaxnn.scale.mesh(*mesh, devices=devices), rules)
@@ -123,6 +127,7 @@ CASES = {
     "gpt2_free": partial(gpt2, "v5e:2x4", (8, 1), jaxnn.scale.fsdp, free=True),
     "gpt2_tensor": partial(gpt2, "v5e:2x4", (4, 2), jaxnn.scale.tensor_fsdp),
     "gpt2_two_slices": partial(gpt2, "v5e:2x4", (16, 1), jaxnn.scale.fsdp, slices=2),
+    "gpt2_a100": partial(gpt2, "a100-40x8", (8, 1), jaxnn.scale.fsdp),
     "gpt2_xl": partial(gpt2, "v5e:4x4", (16, 1), jaxnn.scale.fsdp, **XL),
     "gpt2_v6e": partial(gpt2, "v6e:2x4", (8, 1), jaxnn.scale.fsdp),
     "max_pool": max_pool,
